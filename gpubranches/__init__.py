@@ -1,0 +1,41 @@
+"""gpubranches: find all images of a catalog that match an idea, from a few marks."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gpubranches.backends import open_backend as open_backend
+    from gpubranches.boxes import Box as Box
+    from gpubranches.boxes import Boxes as Boxes
+    from gpubranches.catalog import Catalog as Catalog
+    from gpubranches.embed import VocabularyEmbedder as VocabularyEmbedder
+    from gpubranches.errors import GpuBranchesError as GpuBranchesError
+    from gpubranches.results import Candidates as Candidates
+    from gpubranches.results import Neighbors as Neighbors
+    from gpubranches.results import Ranking as Ranking
+    from gpubranches.session import Session as Session
+
+_HOMES = {
+    "Box": "boxes",
+    "Boxes": "boxes",
+    "Candidates": "results",
+    "Catalog": "catalog",
+    "GpuBranchesError": "errors",
+    "Neighbors": "results",
+    "Ranking": "results",
+    "Session": "session",
+    "VocabularyEmbedder": "embed",
+    "open_backend": "backends",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - the lazy names below are the public ones
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used, so that `import gpubranches` needs NumPy alone."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gpubranches' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"gpubranches.{_HOMES[name]}"), name)

@@ -1,0 +1,92 @@
+"""Array checks and the three small conventions everything shares: tie order, best-first order, bitmaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from gpubranches.errors import ArrayError
+
+Bitmap = NDArray[np.uint8]
+"""Little-endian bitmap over row positions: position p is bit p % 8 of byte p // 8."""
+
+
+def check_array(
+    array: object, name: str, *, dtype: DTypeLike, shape: Sequence[int | None], finite: bool = False
+) -> NDArray[Any]:
+    """Return `array` if it is an ndarray of `dtype` and `shape` (None: any length), else raise ArrayError.
+
+    With `finite`, NaN and infinities are refused too. Nothing is converted or copied.
+    """
+    wanted = f"{np.dtype(dtype)} of shape ({', '.join('any' if s is None else str(s) for s in shape)})"
+    if not isinstance(array, np.ndarray):
+        raise ArrayError(f"{name}: expected a NumPy array of {wanted}, got {type(array).__name__}")
+    fits = array.ndim == len(shape) and all(s is None or s == t for s, t in zip(shape, array.shape, strict=True))
+    if array.dtype != np.dtype(dtype) or not fits:
+        raise ArrayError(f"{name}: expected {wanted}, got {array.dtype} of shape {array.shape}; convert it first")
+    if finite and not np.isfinite(array).all():
+        raise ArrayError(f"{name}: expected finite numbers, got NaN or infinity; remove or repair those rows")
+    return array
+
+
+def as_ids(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:
+    """Return item ids as a one-dimensional int64 array; floats, negative and nested input raise ArrayError."""
+    array = np.asarray(ids)
+    if array.size == 0:
+        return np.zeros(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ArrayError(f"{name}: expected a flat list of whole numbers, got {array.dtype} of shape {array.shape}")
+    if array.dtype.kind == "i" and array.min() < 0:
+        raise ArrayError(f"{name}: expected ids of 0 and more, got {array.min()}")
+    return array.astype(np.int64)
+
+
+def splitmix64(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
+    """Mix ids into tie-breaking keys, uint64, same shape; a bijection, so keys of different ids differ.
+
+    Source: Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators (OOPSLA 2014), as in
+    Vigna's splitmix64.c: the state is id + the golden gamma.
+    """
+    z = ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def best_first(keys: NDArray[Any], ids: NDArray[np.int64], limit: int | None = None) -> NDArray[np.intp]:
+    """Order rows by key descending, ties by splitmix64(id) ascending; return their indices, at most `limit`.
+
+    keys: (m,) any real dtype without NaN; ids: (m,) int64, distinct.
+    """
+    m = len(keys)
+    if limit is not None and limit < m:
+        if limit <= 0:
+            return np.zeros(0, np.intp)
+        border = np.partition(keys, m - limit)[m - limit]
+        above = np.flatnonzero(keys > border)
+        tied = np.flatnonzero(keys == border)
+        tied = tied[np.argsort(splitmix64(ids[tied]), kind="stable")[: limit - len(above)]]
+        chosen = np.concatenate([above, tied])
+        return chosen[best_first(keys[chosen], ids[chosen])]
+    order = np.argsort(splitmix64(ids), kind="stable")
+    sorted_keys = keys[order]
+    if sorted_keys.dtype.kind == "u":
+        descending = np.iinfo(sorted_keys.dtype).max - sorted_keys
+    elif sorted_keys.dtype.kind == "i":
+        descending = -sorted_keys.astype(np.int64)
+    else:
+        descending = -sorted_keys
+    return order[np.argsort(descending, kind="stable")]
+
+
+def pack_bitmap(flags: NDArray[np.bool_]) -> Bitmap:
+    """Pack booleans, (n,) by position, into a bitmap of ceil(n / 8) bytes."""
+    return np.packbits(flags, bitorder="little")
+
+
+def unpack_bitmap(bitmap: Bitmap, n: int) -> NDArray[np.bool_]:
+    """Unpack the first n positions of a bitmap into booleans, (n,)."""
+    return np.unpackbits(bitmap, count=n, bitorder="little").astype(np.bool_)

@@ -1,0 +1,67 @@
+"""The errors a user can meet. Every message says what was expected, what came, and what to do."""
+
+
+class GpuBranchesError(Exception):
+    """Base of all errors raised on purpose; doors turn it into an exit code or an HTTP status."""
+
+    exit_code = 1
+    http_status = 500
+
+
+class UsageError(GpuBranchesError, ValueError):
+    """The request is wrong: an unknown id, a wrong option, a text without an embedder."""
+
+    exit_code = 2
+    http_status = 422
+
+
+class ArrayError(UsageError):
+    """An array has the wrong dtype, shape, order or values."""
+
+
+class NotFittedError(UsageError):
+    """An estimator was used before `fit`."""
+
+
+class LabelError(UsageError):
+    """Marks cannot be used: none positive, unknown or deleted items."""
+
+
+class DataError(GpuBranchesError):
+    """The data on disk cannot be used."""
+
+    exit_code = 3
+    http_status = 500
+
+
+class CatalogNotFoundError(DataError):
+    """There is no catalog at that path."""
+
+    http_status = 404
+
+
+class CatalogFormatError(DataError):
+    """A file of the catalog, or of the input, is damaged or not of the expected format."""
+
+
+class SpaceMismatchError(DataError):
+    """Two things from different embedding spaces were put together."""
+
+
+class DeviceError(GpuBranchesError):
+    """The machine cannot do what was asked."""
+
+    exit_code = 4
+    http_status = 503
+
+
+class BackendUnavailableError(DeviceError):
+    """A backend or an optional package is missing; the message names the extra to install."""
+
+
+class KernelCompileError(DeviceError):
+    """A kernel did not compile; the message carries the compiler's log."""
+
+
+class DeviceMemoryError(DeviceError):
+    """The device has not enough memory; the message names needed and free bytes."""

@@ -1,0 +1,60 @@
+"""What backends and sessions answer with: Neighbors, Candidates, Ranking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Interval = tuple[float, float, float]
+"""(low, middle, high) of an estimate."""
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """Nearest items of q queries.
+
+    distances: (q, k) float32 ascending; ids: (q, k) int64, -1 where fewer than k items exist (distance inf);
+    source: what answered, e.g. "cpu/codes" or "cpu/bits+embeddings".
+    """
+
+    distances: NDArray[np.float32]
+    ids: NDArray[np.int64]
+    source: str
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Items a model selects, best first, ties by splitmix64(id).
+
+    ids: (m,) int64; votes: (m,) uint16 for boxes, else None; scores: (m,) float32 for linear models, else None;
+    total: how many qualify before `limit` was applied.
+    """
+
+    ids: NDArray[np.int64]
+    total: int
+    votes: NDArray[np.uint16] | None = None
+    scores: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The answer of a refine: items best first, and which of them match.
+
+    ids: (m,) int64; scores: (m,) float32, higher is better, the cut lies at `threshold` in the same unit;
+    votes: (m,) uint16 (0 where the boxes did not find the item) or None for models without boxes;
+    matched: (m,) bool; total: number of matched items over the whole catalog; candidates: how many items
+    the first stage found; precision, recall: estimates as (low, middle, high) or None where none is made.
+    """
+
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    matched: NDArray[np.bool_]
+    total: int
+    candidates: int
+    threshold: float
+    votes: NDArray[np.uint16] | None = None
+    precision: Interval | None = None
+    recall: Interval | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
