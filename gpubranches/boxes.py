@@ -37,13 +37,12 @@ class Box:
         if (self.features < 0).any() or len(np.unique(self.features)) != len(self.features):
             raise ArrayError(f"features: expected distinct code dims of 0 and more, got {self.features.tolist()}")
         if (self.low > self.high).any():
-            raise ArrayError(f"expected low <= high in every dim, got low {self.low.tolist()} high {self.high.tolist()}")
+            raise ArrayError(f"expected low <= high in every dim, got {self.low.tolist()} and {self.high.tolist()}")
 
     def contains(self, codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Return which rows of codes, (n, d) uint8, lie in the box: (n,) bool."""
         columns = codes[:, self.features]
-        inside: NDArray[np.bool_] = ((columns >= self.low) & (columns <= self.high)).all(axis=1)
-        return inside
+        return np.all((columns >= self.low) & (columns <= self.high), axis=1)
 
     def condition(self) -> str:
         """Return the box as an SQL condition over columns c0, c1, ..."""
@@ -70,7 +69,7 @@ class Boxes(Sequence[Box]):
             raise ArrayError(f"estimator: expected one number a box, {len(members)}, got {owners.size}")
         needed = int(owners.max()) + 1 if len(owners) else 1
         self.n_estimators = needed if n_estimators is None else n_estimators
-        if len(owners) and owners.min() < 0 or self.n_estimators < needed or self.n_estimators > MAX_ESTIMATORS:
+        if (len(owners) and owners.min() < 0) or self.n_estimators < needed or self.n_estimators > MAX_ESTIMATORS:
             raise UsageError(
                 f"expected estimators numbered 0..n_estimators-1, at most {MAX_ESTIMATORS} of them, "
                 f"got numbers up to {needed - 1} and n_estimators={self.n_estimators}"
@@ -122,10 +121,10 @@ class Boxes(Sequence[Box]):
 
     def to_sql(self, table: str, *, min_votes: int = 1) -> str:
         """Return a query for (id, votes) of items with at least min_votes; `table` has columns id, c0, c1, ..."""
-        terms = [
-            "CAST(" + " OR ".join(f"({self[int(i)].condition()})" for i in np.flatnonzero(self.estimator == e)) + " AS INT)"
-            for e in np.unique(self.estimator)
-        ]
+        terms = []
+        for e in np.unique(self.estimator):
+            conditions = (f"({self[int(i)].condition()})" for i in np.flatnonzero(self.estimator == e))
+            terms.append(f"CAST({' OR '.join(conditions)} AS INT)")
         votes = "\n  + ".join(terms) or "0"
         return f"SELECT * FROM (SELECT id, {votes} AS votes FROM {table}) AS counted\nWHERE votes >= {min_votes}"
 

@@ -41,7 +41,8 @@ class ScalarQuantizer:
         span = self._span()
         check_array(vectors, "vectors", dtype=np.float32, shape=(None, len(span)), finite=True)
         levels = np.floor((vectors - self.low_) * (np.float32(255) / span) + np.float32(0.5))
-        return np.clip(levels, 0, 255).astype(np.uint8)
+        codes: NDArray[np.uint8] = np.clip(levels, 0, 255).astype(np.uint8)
+        return codes
 
     def decode(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the middle of each code's interval, (n, d) float32, for codes (n, d) uint8."""
@@ -80,9 +81,10 @@ class WeightPlanes:
         """Return the exact integer dots, (n,) int32, of bits, (n, D/8) uint8: the definition for all backends."""
         check_array(bits, "bits", dtype=np.uint8, shape=(None, self.planes.shape[1]))
         dots = np.full(len(bits), 15 * self.n_bits - 2 * self.total, np.int32)
+        dots -= 30 * np.bitwise_count(bits).sum(axis=1, dtype=np.int32)
         for j in range(4):
             dots += (4 << j) * np.bitwise_count(bits & self.planes[j]).sum(axis=1, dtype=np.int32)
-        return dots - 30 * np.bitwise_count(bits).sum(axis=1, dtype=np.int32)
+        return dots
 
     def scores(self, bits: NDArray[np.uint8], scales: NDArray[np.float16]) -> NDArray[np.float32]:
         """Return f32(dot) * f32(scale), (n,) float32, in units of `step`."""

@@ -17,8 +17,9 @@ def digest(*parts: NDArray[np.generic] | bytes | str) -> str:
     for part in parts:
         if isinstance(part, np.ndarray):
             sha.update(f"{part.dtype.str}{part.shape}".encode())
-            part = np.ascontiguousarray(part).tobytes()
-        sha.update(part.encode() if isinstance(part, str) else part)
+            sha.update(np.ascontiguousarray(part).tobytes())
+        else:
+            sha.update(part.encode() if isinstance(part, str) else part)
     return sha.hexdigest()[:16]
 
 

@@ -1,0 +1,148 @@
+"""The log of marks: append-only events in SQLite, from which the labels of a session follow."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpubranches.arrays import as_ids
+from gpubranches.errors import CatalogFormatError, DataError, LabelError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id TEXT NOT NULL UNIQUE,
+    session TEXT NOT NULL,
+    action TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('mark', 'undo')),
+    item INTEGER,
+    label INTEGER CHECK (label IN (-1, 0, 1)),
+    origin TEXT NOT NULL,
+    at_s REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS events_by_session ON events (session, seq);
+"""
+
+_INSERT = (
+    "INSERT INTO events (event_id, session, action, kind, item, label, origin, at_s) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
+)
+
+
+class Labels:
+    """The marks of one session: item id -> +1 (right) or -1 (wrong).
+
+    Every mark is one event; nothing is ever changed or removed. The events of one call form an action. An undo is
+    an event that names the action it takes back. The last mark of an item that is not taken back holds; label 0
+    removes the mark. Safe to use from several threads; another process's events are seen on the next call.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, session: str):
+        self._connection = connection
+        self.session = session
+        self._lock = threading.RLock()
+        self._seen = 0
+        self._actions: dict[str, list[tuple[int, int]]] = {}
+        self._undone: set[str] = set()
+
+    @classmethod
+    def open(cls, path: Path, session: str) -> Labels:
+        """Open or create the log at `path` for the named session. Raises DataError if it cannot be used."""
+        with _sqlite_errors(path):
+            connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.executescript(_SCHEMA)
+        return cls(connection, session)
+
+    @classmethod
+    def in_memory(cls) -> Labels:
+        """Return a log that lives as long as this object."""
+        connection = sqlite3.connect(":memory:", check_same_thread=False)
+        connection.executescript(_SCHEMA)
+        return cls(connection, "memory")
+
+    def mark(self, ids: ArrayLike, label: int, *, origin: str = "user", event_id: str | None = None) -> None:
+        """Mark items right (+1), wrong (-1) or not at all (0), as one action.
+
+        ids: (m,) whole numbers; origin: how the items came to be marked; event_id: makes a repeated call count
+        once. Raises LabelError for another label.
+        """
+        if label not in (-1, 0, 1):
+            raise LabelError(f"label: expected +1 (right), -1 (wrong) or 0 (remove the mark), got {label!r}")
+        items = as_ids(ids)
+        action = event_id or uuid.uuid4().hex
+        now = time.time()
+        rows = [(f"{action}:{i}", self.session, action, "mark", int(i), int(label), origin, now) for i in items]
+        self._append(rows)
+
+    def undo(self) -> NDArray[np.int64]:
+        """Take back the last action that stands; return the items it had marked, (m,) int64, empty if there is none."""
+        with self._lock:
+            self._read_new()
+            standing = [a for a in self._actions if a not in self._undone]
+            if not standing:
+                return np.zeros(0, np.int64)
+            action = standing[-1]
+            self._append([(uuid.uuid4().hex, self.session, action, "undo", None, None, "user", time.time())])
+            return np.array([item for item, _ in self._actions[action]], np.int64)
+
+    def current(self) -> dict[int, int]:
+        """Return the marks that hold: item id -> +1 or -1, in the order they were made."""
+        with self._lock:
+            self._read_new()
+            marks: dict[int, int] = {}
+            for action, events in self._actions.items():
+                if action not in self._undone:
+                    for item, label in events:
+                        marks.pop(item, None)
+                        if label:
+                            marks[item] = label
+            return marks
+
+    def events(self) -> list[dict[str, object]]:
+        """Return all events of the session, oldest first, as dicts of the columns."""
+        with self._lock, _sqlite_errors(self._path()):
+            cursor = self._connection.execute("SELECT * FROM events WHERE session = ? ORDER BY seq", (self.session,))
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def close(self) -> None:
+        """Close the log."""
+        with self._lock:
+            self._connection.close()
+
+    def _append(self, rows: Sequence[tuple[object, ...]]) -> None:
+        with self._lock, _sqlite_errors(self._path()), self._connection:
+            self._connection.executemany(_INSERT, rows)
+
+    def _read_new(self) -> None:
+        query = "SELECT seq, action, kind, item, label FROM events WHERE session = ? AND seq > ? ORDER BY seq"
+        with _sqlite_errors(self._path()):
+            for seq, action, kind, item, label in self._connection.execute(query, (self.session, self._seen)):
+                self._seen = seq
+                if kind == "undo":
+                    self._undone.add(action)
+                else:
+                    self._actions.setdefault(action, []).append((item, label))
+
+    def _path(self) -> str:
+        return f"label log of session {self.session!r}"
+
+
+@contextmanager
+def _sqlite_errors(where: object) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise DataError(f"{where}: cannot read or write the labels: {error}; check space and permissions") from error
+    except sqlite3.DatabaseError as error:
+        raise CatalogFormatError(f"{where}: expected an SQLite log of labels: {error}; restore or remove it") from error
