@@ -42,7 +42,8 @@ class Box:
     def contains(self, codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Return which rows of codes, (n, d) uint8, lie in the box: (n,) bool."""
         columns = codes[:, self.features]
-        return np.all((columns >= self.low) & (columns <= self.high), axis=1)
+        inside: NDArray[np.bool_] = np.all((columns >= self.low) & (columns <= self.high), axis=1)
+        return inside
 
     def condition(self) -> str:
         """Return the box as an SQL condition over columns c0, c1, ..."""

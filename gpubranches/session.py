@@ -1,0 +1,324 @@
+"""One user's search: ask, mark, refine over the whole catalog, look, mark again, export."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpubranches.arrays import as_ids, best_first, check_array
+from gpubranches.branches import BranchEnsemble, DecisionBranches
+from gpubranches.errors import LabelError, UsageError
+from gpubranches.export import export_items
+from gpubranches.labels import Labels
+from gpubranches.rescore import Rescorer
+from gpubranches.results import Candidates, Neighbors, Ranking
+from gpubranches.space import Space
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+    from gpubranches.backends import Backend
+    from gpubranches.boxes import Boxes
+    from gpubranches.catalog import Catalog
+    from gpubranches.embed import Embedder
+
+_log = logging.getLogger(__name__)
+
+Model = Literal["ensemble", "branch"]
+MODELS: tuple[Model, ...] = ("ensemble", "branch")
+
+
+class Session:
+    """Ids and labels of one search over a catalog; the arrays stay in the catalog and the backend.
+
+    embedder: turns texts and images into queries; refused (SpaceMismatchError) if it is not the one the catalog was
+    made with. labels: a log of marks, by default one in memory. seed: of the learners and the random negatives; the
+    same marks and seed give the same answer.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        backend: Backend,
+        *,
+        embedder: Embedder | None = None,
+        labels: Labels | None = None,
+        seed: int = 0,
+    ):
+        if embedder is not None:
+            require_embedder(catalog, embedder)
+        self.catalog = catalog
+        self.backend = backend
+        self.embedder = embedder
+        self.labels = Labels.in_memory() if labels is None else labels
+        self.seed = seed
+        self.boxes: Boxes | None = None
+        self.ranking: Ranking | None = None
+
+    # Queries
+
+    def ask(self, text: str, k: int = 100, *, where: str | None = None) -> Neighbors:
+        """Return the k items nearest to a text, Neighbors with q = 1.
+
+        The text is centred on the mean of the texts, the items on theirs: the two live in different places of the
+        space. where: an SQL condition over the items' metadata. Raises UsageError without an embedder.
+        """
+        if not text.strip():
+            raise UsageError("text: expected a word or more, got nothing; type what to look for")
+        embedder = self._embedder("a text")
+        mean = embedder.text_mean if self.catalog.text_mean is None else self.catalog.text_mean
+        return self._search(embedder.texts([text]) - mean, k, where)
+
+    def image(self, image: Image, k: int = 100, *, where: str | None = None) -> Neighbors:
+        """Return the k items nearest to a picture. Raises UsageError without an embedder that reads images."""
+        return self.vector(self._embedder("an image").images([image])[0], k, where=where)
+
+    def like(self, item: int, k: int = 100, *, where: str | None = None) -> Neighbors:
+        """Return the k items nearest to an item, itself first: by embeddings, else by codes."""
+        if self.catalog.has_embeddings:
+            return self._search(self._centred(self.catalog.embeddings(as_ids([item]))), k, where)
+        codes = self.catalog.take(as_ids([item]))
+        return self.backend.search(codes, self._k(k), tier="codes", where=self._bitmap(where))
+
+    def vector(self, vector: NDArray[Any], k: int = 100, *, where: str | None = None) -> Neighbors:
+        """Return the k items nearest to an image embedding, (D,) float32, or to a code, (d,) uint8."""
+        if vector.dtype == np.uint8:
+            check_array(vector, "vector", dtype=np.uint8, shape=(self.catalog.d,))
+            return self.backend.search(vector[None], self._k(k), tier="codes", where=self._bitmap(where))
+        if self.catalog.signs is None:
+            raise UsageError(f"vector: the catalog has codes only, expected ({self.catalog.d},) uint8")
+        check_array(vector, "vector", dtype=np.float32, shape=(self.catalog.D,), finite=True)
+        unit = vector / max(float(np.linalg.norm(vector)), 1e-12)
+        return self._search(self._centred(unit[None]), k, where)
+
+    # Marks
+
+    def mark(self, ids: ArrayLike, label: int, *, origin: str = "user") -> None:
+        """Mark items right (+1) or wrong (-1); a later mark of the same item wins. Unknown ids raise UsageError."""
+        items = as_ids(ids)
+        self.catalog.positions(items)
+        self.labels.mark(items, label, origin=origin)
+
+    def unmark(self, ids: ArrayLike) -> None:
+        """Remove the marks of items."""
+        self.labels.mark(as_ids(ids), 0)
+
+    def undo(self) -> NDArray[np.int64]:
+        """Take back the last call of mark or unmark that stands; return its items, (m,) int64."""
+        return self.labels.undo()
+
+    @property
+    def positives(self) -> NDArray[np.int64]:
+        """Ids marked right that are still in the catalog, ascending, (p,) int64."""
+        return self._marked(+1)
+
+    @property
+    def negatives(self) -> NDArray[np.int64]:
+        """Ids marked wrong that are still in the catalog, ascending, (m,) int64."""
+        return self._marked(-1)
+
+    # The model
+
+    def refine(
+        self,
+        model: Model = "ensemble",
+        *,
+        second_stage: bool | None = None,
+        random_negatives: int = 1000,
+        where: str | None = None,
+    ) -> Ranking:
+        """Train boxes on the marks, apply them to the whole catalog, rank what they find and cut the list.
+
+        second_stage: rank by a linear model on the embeddings (False: by votes, matched above half of the
+        estimators; None: wherever the catalog has embeddings). random_negatives: items drawn from the catalog
+        that serve as wrong unchecked. Marked items keep their label in the answer. Raises LabelError if no item
+        is marked right.
+        """
+        if model not in MODELS:
+            raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
+        if second_stage is None:
+            second_stage = self.catalog.has_embeddings
+        elif second_stage and not self.catalog.has_embeddings:
+            raise UsageError("second_stage: the catalog has no embeddings; refine without the second stage")
+        if random_negatives < 0:
+            raise UsageError(f"random_negatives: expected 0 or more, got {random_negatives}")
+        positives, negatives = self.positives, self.negatives
+        if len(positives) == 0:
+            raise LabelError("expected at least one item marked right, got none; mark one and refine again")
+        unchecked = self._unchecked(random_negatives, np.concatenate([positives, negatives]))
+        timings: dict[str, float] = {}
+        bitmap = self._bitmap(where)
+        with _timed(timings, "train"):
+            boxes = self._fit(model, positives, np.concatenate([negatives, unchecked]))
+        with _timed(timings, "boxes"):
+            found = self.backend.evaluate(boxes, min_votes=1, where=bitmap)
+        with _timed(timings, "rank"):
+            if second_stage:
+                ranking = self._rescore(found, positives, negatives, unchecked)
+            else:
+                ranking = _by_votes(found, positives, negatives, boxes.n_estimators // 2 + 1)
+        stages = "boxes+embeddings" if second_stage else "boxes"
+        timings["total"] = sum(timings.values())
+        self.boxes = boxes
+        self.ranking = replace(ranking, source=f"{self.backend.name}/{stages}", timings_ms=timings)
+        return self.ranking
+
+    def suggest(self, count: int = 20) -> NDArray[np.int64]:
+        """Return the ids of unmarked items whose mark would tell most, (at most count,) int64.
+
+        They lie nearest to the cut of the last refine, and are spread out: each next one is, among the 10 count
+        nearest, the farthest in code space from those chosen. Raises UsageError before a refine.
+        """
+        if count < 1:
+            raise UsageError(f"count: expected 1 or more, got {count}")
+        ranking = self._last_ranking()
+        ids, scores = ranking.ids, ranking.scores
+        open_ = ~np.isin(ids, np.fromiter(self.labels.current(), np.int64)) & self.catalog.alive(ids)
+        ids, scores = ids[open_], scores[open_]
+        near = best_first(-np.abs(scores - np.float32(ranking.threshold)), ids, 10 * count)
+        return _spread(ids[near], self.catalog.take(ids[near]), count)
+
+    def matched(self) -> list[dict[str, Any]]:
+        """Return the matched items of the last refine, best first, as dicts of id, score, votes and metadata."""
+        ranking = self._last_ranking()
+        rows = np.flatnonzero(ranking.matched)
+        items = self.catalog.items(ranking.ids[rows])
+        return [
+            {
+                "id": int(ranking.ids[row]),
+                "score": float(ranking.scores[row]),
+                "votes": None if ranking.votes is None else int(ranking.votes[row]),
+                **{name: value for name, value in item.items() if name not in ("id", "score", "votes")},
+            }
+            for row, item in zip(rows, items, strict=True)
+        ]
+
+    def export(self, path: Path, format: str | None = None) -> int:
+        """Write the matched items as "csv", "parquet" or "json" (None: by the file's ending); return how many."""
+        rows = self.matched()
+        export_items(rows, path, format)
+        return len(rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the session holds: marks, seed, model and the size of the last answer."""
+        return {
+            "seed": self.seed,
+            "positives": self.positives.tolist(),
+            "negatives": self.negatives.tolist(),
+            "boxes": None if self.boxes is None else self.boxes.to_json(),
+            "total": None if self.ranking is None else self.ranking.total,
+        }
+
+    def _fit(self, model: Model, positives: NDArray[np.int64], negatives: NDArray[np.int64]) -> Boxes:
+        codes = self.catalog.take(np.concatenate([positives, negatives]))
+        labels = np.arange(len(codes)) < len(positives)
+        learner = BranchEnsemble if model == "ensemble" else DecisionBranches
+        return learner(random_state=self.seed).fit(codes, labels).boxes_
+
+    def _rescore(
+        self,
+        found: Candidates,
+        positives: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+        unchecked: NDArray[np.int64],
+    ) -> Ranking:
+        signs = self.catalog.signs
+        if signs is None:
+            raise UsageError("second_stage: the catalog has no mean of its embeddings; ingest it again")
+        rescorer = Rescorer().fit(
+            self.catalog.embeddings(positives),
+            self.catalog.embeddings(np.concatenate([negatives, unchecked])),
+            signs.mean_,
+        )
+        return rescorer.rank(self.backend, found, positives=positives, negatives=negatives)
+
+    def _unchecked(self, count: int, marked: NDArray[np.int64]) -> NDArray[np.int64]:
+        drawn = self.catalog.sample_ids(count, np.random.default_rng(self.seed))
+        return drawn[~np.isin(drawn, marked)]
+
+    def _marked(self, label: int) -> NDArray[np.int64]:
+        ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)
+        return ids[self.catalog.alive(ids)]
+
+    def _last_ranking(self) -> Ranking:
+        if self.ranking is None:
+            raise UsageError("expected a refine before this, got none; mark items and refine first")
+        return self.ranking
+
+    def _embedder(self, query: str) -> Embedder:
+        if self.embedder is None:
+            hint = self.catalog.embedder or "vocabulary:TEXT_EMB.npy,NAMES.json"
+            raise UsageError(f"{query} needs an embedder, none is given; pass --embedder {hint}, or search by --like")
+        return self.embedder
+
+    def _centred(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        signs = self.catalog.signs
+        return embeddings if signs is None else (embeddings - signs.mean_).astype(np.float32)
+
+    def _search(self, queries: NDArray[np.float32], k: int, where: str | None) -> Neighbors:
+        tier: Literal["bits", "embeddings"] = "bits" if self.catalog.has_bits else "embeddings"
+        return self.backend.search(queries.astype(np.float32), self._k(k), tier=tier, where=self._bitmap(where))
+
+    def _bitmap(self, where: str | None) -> NDArray[np.uint8] | None:
+        return None if where is None else self.catalog.where(where)
+
+    def _k(self, k: int) -> int:
+        if k < 1:
+            raise UsageError(f"k: expected 1 or more, got {k}")
+        return min(k, max(1, self.catalog.n))
+
+
+def require_embedder(catalog: Catalog, embedder: Embedder) -> None:
+    """Raise SpaceMismatchError or UsageError unless the embedder's space is the catalog's."""
+    catalog.space.require(Space(embedder=embedder.identity))
+    if not catalog.D:
+        raise UsageError("embedder: the catalog has codes only, no text or image can be compared with them")
+    if embedder.D != catalog.D:
+        raise UsageError(f"embedder: expected one with {catalog.D} dims as in the catalog, got {embedder.D}")
+
+
+def _by_votes(found: Candidates, positives: NDArray[np.int64], negatives: NDArray[np.int64], threshold: int) -> Ranking:
+    """Rank by votes; matched from `threshold` votes on, marked items by their mark."""
+    votes = np.zeros(0, np.uint16) if found.votes is None else found.votes
+    missing = positives[~np.isin(positives, found.ids)]
+    ids = np.concatenate([found.ids, missing])
+    votes = np.concatenate([votes, np.zeros(len(missing), np.uint16)])
+    matched = ((votes >= threshold) | np.isin(ids, positives)) & ~np.isin(ids, negatives)
+    return Ranking(
+        ids=ids,
+        scores=votes.astype(np.float32),
+        votes=votes,
+        matched=matched,
+        total=int(matched.sum()),
+        candidates=found.total,
+        threshold=float(threshold),
+    )
+
+
+def _spread(ids: NDArray[np.int64], codes: NDArray[np.uint8], count: int) -> NDArray[np.int64]:
+    """Choose ids farthest-first by their codes, starting with the first; (at most count,) int64."""
+    points = codes.astype(np.float32)
+    chosen: list[int] = []
+    nearest = np.full(len(ids), np.inf, np.float32)
+    while len(chosen) < min(count, len(ids)):
+        row = int(nearest.argmax())
+        chosen.append(row)
+        nearest = np.minimum(nearest, ((points - points[row]) ** 2).sum(axis=1))
+        nearest[row] = -1
+    return ids[chosen]
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[name] = (time.perf_counter() - start) * 1000
