@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +136,15 @@ class Labels:
 
     def _path(self) -> str:
         return f"label log of session {self.session!r}"
+
+
+def sessions(path: Path) -> list[str]:
+    """Return the names of the sessions in the log at `path`, in the order they began; empty if there is no log."""
+    if not path.exists():
+        return []
+    with _sqlite_errors(path), closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT session FROM events GROUP BY session ORDER BY min(seq)").fetchall()
+    return [name for (name,) in rows]
 
 
 @contextmanager

@@ -1,0 +1,40 @@
+"""The command line: each command parses, calls one method, prints."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+
+import gpubranches
+from gpubranches.cli import catalogs, queries, serving
+from gpubranches.errors import GpuBranchesError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(gpubranches.__version__, prog_name="gpubranches")
+@click.option("-v", "--verbose", is_flag=True, help="Log what is chosen and why.")
+def cli(verbose: bool) -> None:
+    """Find all images of a catalog that match an idea: search, mark a few, apply a model to everything."""
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+for _command in (*catalogs.COMMANDS, *queries.COMMANDS, *serving.COMMANDS):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line: exit 0 ok, 2 usage, 3 data, 4 device."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("Stopped. What was finished is kept; the same command goes on from there.", err=True)
+        sys.exit(130)
+    except GpuBranchesError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)

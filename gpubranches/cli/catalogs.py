@@ -1,0 +1,175 @@
+"""Commands that make, change, check and export catalogs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+
+from gpubranches.cli.options import catalog_argument, embedder_option, json_option, parse_ids, print_json, progress_bar
+from gpubranches.errors import CatalogFormatError
+
+inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+strict_option = click.option("--strict", is_flag=True, help="Fail at the end if any item was broken.")
+batch_option = click.option(
+    "--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Images a batch."
+)
+
+
+@click.command()
+@inputs_argument
+@click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The catalog to make.")
+@embedder_option
+@click.option("--head", default=None, metavar="HEAD", help="pca (the default for embeddings), none, or a head's FILE.")
+@click.option(
+    "--dims", "d", default=32, show_default=True, type=click.IntRange(4, 1024), help="Code dims of the pca head."
+)
+@strict_option
+@batch_option
+@json_option
+def ingest(
+    inputs: tuple[Path, ...],
+    out: Path,
+    embedder: str | None,
+    head: str | None,
+    d: int,
+    strict: bool,
+    batch_size: int,
+    as_json: bool,
+) -> None:
+    """Make a catalog of image folders, clip-retrieval folders, .npy, .u8bin or .fbin files.
+
+    A stopped run goes on where it was with the same command. Ids are positions in the input.
+    """
+    from gpubranches import ingest as ingesting
+
+    with progress_bar() as progress:
+        report = ingesting.ingest(
+            inputs, out, embedder=embedder, head=head, d=d, strict=strict, batch_size=batch_size, progress=progress
+        )
+    _print_report(out, report.n, report.errors, report.seconds, as_json)
+
+
+@click.command()
+@catalog_argument
+@inputs_argument
+@strict_option
+@batch_option
+@json_option
+def append(directory: Path, inputs: tuple[Path, ...], strict: bool, batch_size: int, as_json: bool) -> None:
+    """Add items to a catalog, with its own model and constants."""
+    from gpubranches import ingest as ingesting
+
+    with progress_bar() as progress:
+        report = ingesting.append(directory, inputs, strict=strict, batch_size=batch_size, progress=progress)
+    _print_report(directory, report.n, report.errors, report.seconds, as_json)
+
+
+@click.command()
+@catalog_argument
+@click.argument("ids", metavar="IDS|@FILE")
+@json_option
+def delete(directory: Path, ids: str, as_json: bool) -> None:
+    """Delete items; their ids are never used again."""
+    from gpubranches import Catalog
+
+    count = Catalog.open(directory).delete(parse_ids(ids, "ids"))
+    if as_json:
+        print_json({"deleted": count})
+    else:
+        click.echo(f"Deleted {count:,} items.")
+
+
+@click.command()
+@catalog_argument
+def compact(directory: Path) -> None:
+    """Rewrite a catalog without its deleted items, small segments joined."""
+    from gpubranches import Catalog
+
+    catalog = Catalog.open(directory)
+    catalog.compact()
+    click.echo(f"Compacted to {catalog.n:,} items in {len(catalog.segments)} segments.")
+
+
+@click.command()
+@catalog_argument
+@click.option("--errors", "list_errors", is_flag=True, help="List the items that could not be read, with reasons.")
+@json_option
+def info(directory: Path, list_errors: bool, as_json: bool) -> None:
+    """Tell what a catalog holds."""
+    from gpubranches import Catalog
+
+    catalog = Catalog.open(directory)
+    data = catalog.info()
+    if list_errors:
+        data["errors"] = catalog.errors()
+    if as_json:
+        print_json(data)
+    else:
+        Console().print_json(json.dumps(data), ensure_ascii=True)
+
+
+@click.command()
+@catalog_argument
+@json_option
+def verify(directory: Path, as_json: bool) -> None:
+    """Check every checksum and the consistency of a catalog; exit 3 and name the files if something is wrong."""
+    from gpubranches import Catalog
+
+    problems = Catalog.open(directory).verify()
+    if as_json:
+        print_json({"sound": not problems, "problems": problems})
+    else:
+        for problem in problems:
+            click.echo(problem)
+    if problems:
+        raise CatalogFormatError(
+            f"{directory}: {len(problems)} problems found; restore the named files from a copy, or ingest again"
+        )
+    if not as_json:
+        click.echo("The catalog is sound.")
+
+
+@click.command()
+@catalog_argument
+@click.argument("what", type=click.Choice(["codes", "embeddings", "labels"]))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--session", default=None, help="labels: only those of one session.")
+def export(directory: Path, what: str, out: Path, session: str | None) -> None:
+    """Write the codes (.u8bin), the embeddings with metadata (a clip-retrieval folder) or the label log (JSON).
+
+    The matches of a search are written by `refine --out`.
+    """
+    from gpubranches import Catalog, datasets
+    from gpubranches.labels import Labels, sessions
+
+    catalog = Catalog.open(directory)
+    if what == "labels":
+        log = catalog.path / "labels.sqlite"
+        names = [session] if session else sessions(log)
+        events = [event for name in names for event in Labels.open(log, name).events()]
+        out.write_text(json.dumps(events, indent=1) + "\n", encoding="utf-8")
+        click.echo(f"Wrote {len(events):,} events of {len(names)} sessions to {out}.")
+        return
+    ids = np.sort(np.concatenate([np.asarray(segment.ids) for segment in catalog.segments] or [np.zeros(0, np.int64)]))
+    ids = ids[catalog.alive(ids)]
+    if what == "codes":
+        datasets.write_u8bin(out, catalog, ids)
+    else:
+        datasets.write_clip_retrieval(out, catalog, ids)
+    click.echo(f"Wrote {len(ids):,} items to {out}.")
+
+
+def _print_report(out: Path, n: int, errors: int, seconds: float, as_json: bool) -> None:
+    if as_json:
+        print_json({"catalog": str(out), "n": n, "errors": errors, "seconds": seconds})
+        return
+    click.echo(f"{out}: {n:,} items in {seconds:.1f} s.")
+    if errors:
+        click.echo(f"{errors:,} could not be read; `gpubranches info {out} --errors` tells why.")
+
+
+COMMANDS = (ingest, append, delete, compact, info, verify, export)

@@ -1,0 +1,100 @@
+"""Options and small parsers that several commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from gpubranches.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpubranches.catalog import Catalog
+    from gpubranches.embed import Embedder
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Report = Callable[[str, int, int], None]
+
+catalog_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+where_option = click.option("--where", metavar="SQL", help="Only items whose metadata meet an SQL condition.")
+embedder_option = click.option(
+    "--embedder",
+    metavar="SPEC",
+    help="open_clip:MODEL/PRETRAINED, open_clip:MODEL,FILE, vocabulary:TEXT_EMB.npy,NAMES.json or demo.",
+)
+backend_option = click.option(
+    "--backend", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "oracle"]), help="What computes."
+)
+nn_option = click.option(
+    "--nn",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "scan", "faiss"]),
+    help="What answers nearest neighbours over codes.",
+)
+
+
+def open_embedder_for(catalog: Catalog, spec: str | None) -> Embedder | None:
+    """Open the embedder named, else the one the catalog was made with; None if there is neither."""
+    from gpubranches.embed import open_embedder
+
+    chosen = spec or catalog.embedder
+    return open_embedder(chosen) if chosen else None
+
+
+def parse_ids(text: str | None, name: str) -> NDArray[np.int64]:
+    """Read ids from "1,2,3" or from "@FILE" with ids divided by commas or white space."""
+    if not text:
+        return np.zeros(0, np.int64)
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{name}: cannot read {text[1:]}: {error}; expected a text file of ids") from error
+    words = text.replace(",", " ").split()
+    try:
+        return np.array([int(word) for word in words], np.int64)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{name}: expected ids such as 3,17,42 or @FILE, got {text[:60]!r}") from error
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    click.echo(json.dumps(data))
+
+
+def describe(item: dict[str, Any]) -> str:
+    """Return the most telling metadata of an item, for a table's cell."""
+    shown = ("caption", "label", "image_path", "path", "dataset")
+    return "  ".join(str(item[name]) for name in shown if item.get(name) is not None)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Report]:
+    """Yield a function (stage, done, total) that draws a bar with rate and time left on standard error."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=False) as progress:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        yield report

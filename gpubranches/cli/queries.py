@@ -1,0 +1,203 @@
+"""search and refine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gpubranches.cli.options import (
+    backend_option,
+    catalog_argument,
+    describe,
+    embedder_option,
+    json_option,
+    nn_option,
+    open_embedder_for,
+    parse_ids,
+    print_json,
+    where_option,
+)
+from gpubranches.errors import DataError, UsageError
+
+
+@click.command()
+@catalog_argument
+@click.argument("text", required=False)
+@click.option("--image", "image_file", metavar="FILE", type=click.Path(path_type=Path), help="Search by a picture.")
+@click.option("--like", "item", metavar="ID", type=int, help="Search by an item of the catalog.")
+@click.option(
+    "--vector", "vector_file", metavar="FILE", type=click.Path(path_type=Path), help="Search by a .npy vector."
+)
+@click.option("-k", default=100, show_default=True, type=click.IntRange(1), help="How many to return.")
+@where_option
+@embedder_option
+@backend_option
+@nn_option
+@json_option
+def search(
+    directory: Path,
+    text: str | None,
+    image_file: Path | None,
+    item: int | None,
+    vector_file: Path | None,
+    k: int,
+    where: str | None,
+    embedder: str | None,
+    backend: str,
+    nn: str,
+    as_json: bool,
+) -> None:
+    """Find the first items for a TEXT, a picture, an item or a vector."""
+    from gpubranches import Catalog, Session, open_backend
+    from gpubranches.images import open_image
+
+    if sum(query is not None for query in (text, image_file, item, vector_file)) != 1:
+        raise UsageError("expected one query: a TEXT, --image, --like or --vector; give exactly one of them")
+    catalog = Catalog.open(directory)
+    needs_embedder = text is not None or image_file is not None
+    with open_backend(backend, catalog, nn=nn) as opened:
+        session = Session(catalog, opened, embedder=open_embedder_for(catalog, embedder) if needs_embedder else None)
+        start = time.perf_counter()
+        if text is not None:
+            found = session.ask(text, k, where=where)
+        elif image_file is not None:
+            found = session.image(open_image(image_file), k, where=where)
+        elif vector_file is not None:
+            found = session.vector(_read_vector(vector_file), k, where=where)
+        else:
+            found = session.like(int(item or 0), k, where=where)
+        elapsed_ms = (time.perf_counter() - start) * 1000
+        ids = found.ids[0][found.ids[0] >= 0]
+        distances = found.distances[0][: len(ids)]
+        if as_json:
+            answer = {
+                "ids": ids.tolist(),
+                "distances": distances.tolist(),
+                "scores": (-distances).tolist(),
+                "votes": None,
+                "matched": None,
+                "total": len(ids),
+                "timings_ms": {"total": elapsed_ms},
+                "backend": opened.name,
+                "source": found.source,
+                "seed": session.seed,
+            }
+            print_json(answer)
+            return
+        table = Table("rank", "id", "distance", "item")
+        for rank, (row, distance) in enumerate(zip(catalog.items(ids), distances, strict=True), 1):
+            table.add_row(str(rank), str(row["id"]), f"{distance:.4f}", escape(describe(row)))
+        _print(table, f"{len(ids)} of {catalog.n:,} items, {found.source}, {elapsed_ms:.1f} ms")
+
+
+@click.command()
+@catalog_argument
+@click.option("--positive", metavar="IDS|@FILE", required=True, help="Ids that are right: 3,17,42 or @FILE.")
+@click.option("--negative", metavar="IDS|@FILE", help="Ids that are wrong.")
+@click.option("--model", default="ensemble", show_default=True, type=click.Choice(["ensemble", "branch"]))
+@click.option(
+    "--second-stage/--no-second-stage",
+    default=None,
+    help="Rank by a linear model on the embeddings; by default wherever the catalog has them.",
+)
+@click.option("--random-negatives", default=1000, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(0), help="How many to print.")
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Write all matches: .csv, .parquet or .json."
+)
+@click.option("--sql", is_flag=True, help="Print the boxes as SQL instead of the matches.")
+@where_option
+@backend_option
+@json_option
+def refine(
+    directory: Path,
+    positive: str,
+    negative: str | None,
+    model: Any,
+    second_stage: bool | None,
+    random_negatives: int,
+    seed: int,
+    limit: int,
+    out: Path | None,
+    sql: bool,
+    where: str | None,
+    backend: str,
+    as_json: bool,
+) -> None:
+    """Train boxes on marked items, apply them to the whole catalog, print what matches."""
+    from gpubranches import Catalog, Session, open_backend
+
+    catalog = Catalog.open(directory)
+    with open_backend(backend, catalog) as opened:
+        session = Session(catalog, opened, seed=seed)
+        session.mark(parse_ids(positive, "--positive"), +1)
+        session.mark(parse_ids(negative, "--negative"), -1)
+        ranking = session.refine(model, second_stage=second_stage, random_negatives=random_negatives, where=where)
+        if out is not None:
+            session.export(out)
+        if sql and session.boxes is not None:
+            click.echo(session.boxes.to_sql("codes", min_votes=1) + ";")
+            return
+        shown = slice(0, limit)
+        ids = ranking.ids[shown]
+        votes = None if ranking.votes is None else ranking.votes[shown].tolist()
+        if as_json:
+            answer = {
+                "ids": ids.tolist(),
+                "scores": ranking.scores[shown].tolist(),
+                "votes": votes,
+                "matched": ranking.matched[shown].tolist(),
+                "total": ranking.total,
+                "candidates": ranking.candidates,
+                "threshold": ranking.threshold,
+                "timings_ms": ranking.timings_ms,
+                "backend": opened.name,
+                "source": ranking.source,
+                "seed": seed,
+            }
+            print_json(answer)
+            return
+        table = Table("rank", "id", "score", "votes", "match", "item")
+        for rank, row in enumerate(catalog.items(ids)):
+            table.add_row(
+                str(rank + 1),
+                str(row["id"]),
+                f"{ranking.scores[rank]:.3f}",
+                "" if votes is None else str(votes[rank]),
+                "yes" if ranking.matched[rank] else "",
+                escape(describe(row)),
+            )
+        written = f", written to {out}" if out is not None else ""
+        _print(
+            table,
+            f"{ranking.total:,} of {catalog.n:,} items match ({ranking.candidates:,} candidates), "
+            f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{written}",
+        )
+
+
+def _read_vector(path: Path) -> np.ndarray[Any, Any]:
+    try:
+        vector = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: expected a .npy file with one vector, got a problem: {error}") from error
+    if not isinstance(vector, np.ndarray) or vector.size != max(vector.shape, default=0):
+        raise UsageError(f"{path}: expected one vector, got shape {getattr(vector, 'shape', None)}")
+    flat = vector.reshape(-1)
+    return flat if flat.dtype == np.uint8 else flat.astype(np.float32)
+
+
+def _print(table: Table, summary: str) -> None:
+    console = Console()
+    console.print(table)
+    console.print(escape(summary), highlight=False)
+
+
+COMMANDS = (search, refine)

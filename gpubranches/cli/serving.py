@@ -1,0 +1,91 @@
+"""demo, serve and doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gpubranches.cli.options import (
+    backend_option,
+    catalog_argument,
+    embedder_option,
+    json_option,
+    nn_option,
+    open_embedder_for,
+    print_json,
+    progress_bar,
+)
+
+host_option = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+port_option = click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
+
+
+@click.command()
+@catalog_argument
+@host_option
+@port_option
+@embedder_option
+@backend_option
+@nn_option
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+def serve(directory: Path, host: str, port: int, embedder: str | None, backend: str, nn: str, seed: int) -> None:
+    """Serve the labelling page of a catalog."""
+    _serve(directory, host, port, embedder, backend, nn, seed)
+
+
+@click.command()
+@click.option("--out", default="demo-catalog", show_default=True, type=click.Path(path_type=Path), help="Where to.")
+@click.option("--scenes", default=4000, show_default=True, type=click.IntRange(200, 1_000_000), help="How many scenes.")
+@click.option("--check", is_flag=True, help="Play a simulated user on it and print F1 before and after refining.")
+@click.option("--no-serve", is_flag=True, help="Build only.")
+@host_option
+@port_option
+@json_option
+def demo(out: Path, scenes: int, check: bool, no_serve: bool, host: str, port: int, as_json: bool) -> None:
+    """Render scenes, embed them with the small model shipped here, build a catalog and serve it. No network."""
+    from gpubranches import demo as demonstration
+
+    with progress_bar() as progress:
+        demonstration.build_demo(out, n=scenes, progress=progress)
+    if check:
+        report = demonstration.check_demo(out)
+        if as_json:
+            print_json(report.to_json())
+        else:
+            click.echo(report.table())
+    elif not no_serve:
+        _serve(out, host, port, None, "auto", "auto", 0)
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Tell what is installed, what is usable, and what to install for the rest."""
+    from gpubranches.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print_json({"findings": [finding.to_json() for finding in findings]})
+        return
+    table = Table("part", "state", "what to do")
+    for finding in findings:
+        table.add_row(finding.part, finding.state, finding.advice)
+    Console().print(table)
+
+
+def _serve(directory: Path, host: str, port: int, embedder: str | None, backend: str, nn: str, seed: int) -> None:
+    from gpubranches import Catalog, open_backend
+    from gpubranches.app import create_app
+    from gpubranches.app import serve as serve_app
+
+    catalog = Catalog.open(directory)
+    with open_backend(backend, catalog, nn=nn) as opened:
+        app = create_app(catalog, opened, embedder=open_embedder_for(catalog, embedder), seed=seed)
+        click.echo(f"Serving {catalog.n:,} items at http://{host}:{port} with the {opened.name} backend. Ctrl-C stops.")
+        serve_app(app, host, port)
+
+
+COMMANDS = (serve, demo, doctor)
