@@ -1,4 +1,4 @@
-"""Where kernels and web files lie: inside the installed package, else in the checkout beside it."""
+"""Where files that are not Python lie: inside the installed package, else in the checkout beside it."""
 
 from pathlib import Path
 
@@ -6,6 +6,6 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def folder(name: str) -> Path:
-    """Return the folder `kernels` or `web`, as shipped in a wheel or as checked out."""
+    """Return a folder of the house such as `web`, as shipped in a wheel or as checked out."""
     installed = _PACKAGE / name
     return installed if installed.is_dir() else _PACKAGE.parent / name

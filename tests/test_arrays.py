@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpubranches.arrays import as_ids, best_first, check_array, pack_bitmap, splitmix64, unpack_bitmap
+from gpubranches.errors import ArrayError
+
+
+def test_splitmix64_equals_the_published_sequence():
+    # The first outputs of the generator with seed 0 are the mixes of state 0, gamma, 2 gamma.
+    gamma = 0x9E3779B97F4A7C15
+    states = np.array([0, gamma, 2 * gamma % 2**64], np.uint64)
+    assert [hex(int(v)) for v in splitmix64(states)] == [
+        "0xe220a8397b1dcdaf",
+        "0x6e789e6aa1b965f4",
+        "0x6c45d188009454f",
+    ]
+
+
+@given(st.lists(st.integers(0, 5), max_size=60), st.integers(0, 70), st.sampled_from(["u2", "i4", "f4"]))
+def test_best_first_is_a_sort_by_key_then_mixed_id(keys, limit, dtype):
+    ids = np.arange(len(keys), dtype=np.int64) * 7
+    mixed = splitmix64(ids)
+    expected = sorted(range(len(keys)), key=lambda i: (-keys[i], int(mixed[i])))
+    array = np.array(keys, dtype)
+    assert best_first(array, ids).tolist() == expected
+    assert best_first(array, ids, limit).tolist() == expected[:limit]
+
+
+@given(st.lists(st.booleans(), max_size=100))
+def test_bitmaps_round_trip_with_the_first_position_in_the_lowest_bit(flags):
+    bitmap = pack_bitmap(np.array(flags, np.bool_))
+    assert unpack_bitmap(bitmap, len(flags)).tolist() == flags
+    assert all(bool(bitmap[p // 8] >> (p % 8) & 1) == flag for p, flag in enumerate(flags))
+
+
+@pytest.mark.parametrize("bad", [[1.5], [-1], [[1]], ["a"], [2**64]])
+def test_ids_that_are_not_whole_numbers_are_refused(bad):
+    with pytest.raises((ArrayError, OverflowError)):
+        as_ids(bad)
+
+
+def test_check_array_says_what_was_expected_and_what_came():
+    with pytest.raises(ArrayError, match=r"codes: expected uint8 of shape \(any, 32\), got float64 of shape \(2, 3\)"):
+        check_array(np.zeros((2, 3)), "codes", dtype=np.uint8, shape=(None, 32))
+    with pytest.raises(ArrayError, match="NaN"):
+        check_array(np.array([np.nan]), "x", dtype=np.float64, shape=(1,), finite=True)
+    with pytest.raises(ArrayError, match="got list"):
+        check_array([1], "x", dtype=np.uint8, shape=(None,))
