@@ -10,6 +10,7 @@ import hashlib
 import logging
 import re
 import secrets
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -79,7 +80,11 @@ def serve(app: Flask, host: str = "127.0.0.1", port: int = 8765) -> None:
     """Serve until interrupted: one process, eight threads. Raises UsageError when the port cannot be had."""
     server = open_server(app, host, port)
     _log.info("serving on http://%s:%d", host, port)
-    server.run()
+    try:
+        server.run()
+    finally:
+        server.close()
+        cast(Desk, app.extensions["gpubranches"]).sessions.close()
 
 
 def open_server(app: Flask, host: str, port: int) -> Any:
@@ -93,11 +98,10 @@ def open_server(app: Flask, host: str, port: int) -> Any:
     if host in ("127.0.0.1", "::1", "localhost"):
         app.config["TRUSTED_HOSTS"] = ["127.0.0.1", "[::1]", "localhost"]
     try:
-        return waitress.create_server(app, host=host, port=port, threads=8, ident="gpubranches")
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"expected a free port, cannot listen on {host}:{port}: {error}; try another --port"
-        ) from error
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"expected a free port, {host}:{port} cannot be had: {error}; try another --port") from error
+    return waitress.create_server(app, sockets=[listener], threads=8, ident="gpubranches")
 
 
 # What every request goes through

@@ -91,13 +91,18 @@ class OpenSessions:
         finally:
             with self._lock:
                 entry.users -= 1
-                self._shut_idle()
+                self._shut_idle(self._limit)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def _shut_idle(self) -> None:
-        surplus = len(self._entries) - self._limit
+    def close(self) -> None:
+        """Shut all sessions that no thread holds."""
+        with self._lock:
+            self._shut_idle(0)
+
+    def _shut_idle(self, limit: int) -> None:
+        surplus = len(self._entries) - limit
         idle = [name for name, entry in self._entries.items() if not entry.users]
         for name in idle[: max(0, surplus)]:
             session = self._entries.pop(name).session

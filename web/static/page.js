@@ -77,6 +77,7 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select");
   if (typing) {
     if (event.key === "Escape") focusTile(currentTile() ?? tiles()[0]);
+    if (event.key === "/" && typing.id === "q" && !typing.value) event.preventDefault();
     return;
   }
   const inMenu = event.target.closest(".menu");

@@ -1,0 +1,495 @@
+import csv
+import io
+import json
+import re
+import threading
+from html import unescape
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from clusters import NAMES
+from PIL import Image
+from pictures import SPITEFUL, write_pictures
+
+from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
+from gpubranches.app import COOKIE, PAGE, create_app, open_server
+from gpubranches.desk import OpenSessions, Thumbnails, caption, open_labels
+from gpubranches.errors import SpaceMismatchError, UsageError
+from gpubranches.ingest import ingest
+from gpubranches.labels import Labels
+
+HX = {"HX-Request": "true"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("world")
+    np.save(path / "labels.npy", write_pictures(path))
+    ingest([path / "images"], path / "catalog", embedder=f"vocabulary:{path}/text/emb.npy,{path}/text/names.json")
+    ingest([path / "images"], path / "unnamed")
+    return path
+
+
+@pytest.fixture(scope="module")
+def labels(folder):
+    return np.load(folder / "labels.npy")
+
+
+@pytest.fixture(scope="module")
+def catalog(folder):
+    return Catalog.open(folder / "catalog")
+
+
+@pytest.fixture(scope="module")
+def backend(catalog):
+    with open_backend("oracle", catalog) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def embedder(folder):
+    return VocabularyEmbedder.load(folder / "text/emb.npy", folder / "text/names.json")
+
+
+@pytest.fixture
+def app(catalog, backend, embedder):
+    made = create_app(catalog, backend, embedder=embedder)
+    yield made
+    made.extensions["gpubranches"].sessions.close()
+
+
+@pytest.fixture
+def client(app):
+    return app.test_client()
+
+
+def shown(response):
+    return [int(i) for i in re.findall(r'<li class="tile" id="tile-(\d+)"', response.text)]
+
+
+def counts(response):
+    return tuple(int(re.search(rf'id="{name}">([\d,]+)<', response.text)[1]) for name in ("positive", "negative"))
+
+
+def message(response):
+    return unescape(re.search(r'class="alert".*?<p>(.*?)</p>', response.text, re.DOTALL)[1])
+
+
+def post(client, path, headers=HX, **form):
+    return client.post(path, data=form, headers=headers)
+
+
+def found_all(client, labels, label=1):
+    ids = shown(client.get("/search", query_string={"q": NAMES[label]}))
+    right = labels[ids] == label
+    post(client, "/mark", id=np.array(ids)[right][:8].tolist(), value="1")
+    post(client, "/mark", id=np.array(ids)[~right][:10].tolist(), value="-1")
+    return post(client, "/refine", model="ensemble", second_stage="1")
+
+
+def test_the_home_page_shows_items_and_loads_nothing_from_elsewhere(client):
+    page = client.get("/")
+    assert page.status_code == 200
+    assert len(shown(page)) == PAGE
+    assert "700 items" in page.text
+    assert not re.search(r"(src|href)=\"(https?:)?//", page.text)
+    assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son\w+=", page.text)
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'self';")
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert page.headers["Cache-Control"] == "no-store"
+
+
+def test_all_files_the_page_names_are_served(client):
+    for path in set(re.findall(r'(?:src|href)="(/static/[^"#]+)', client.get("/").text)):
+        with client.get(path) as file:
+            assert file.status_code == 200, path
+
+
+def test_a_text_finds_its_items_and_pages_on_without_repeating(client, labels):
+    first = client.get("/search?q=teapot")
+    ids = shown(first)
+    label = NAMES.index("teapot")
+    assert (labels[ids[:20]] == label).mean() > 0.9
+    assert "oracle/bits+embeddings" in first.text
+    more = unescape(re.search(r'hx-get="(/search[^"]+)" hx-target="closest li"', first.text)[1])
+    second = client.get(more, headers=HX)
+    assert len(shown(second)) == PAGE
+    assert not set(ids) & set(shown(second))
+    assert "<html" not in second.text
+    assert 'id="grid"' not in second.text
+
+
+def test_the_last_page_offers_no_more(client):
+    assert 'id="more"' not in client.get("/search?q=teapot&offset=240", headers=HX).text
+    assert shown(client.get("/search?q=teapot&offset=300", headers=HX)) == []
+
+
+def test_htmx_gets_the_results_only_and_everybody_else_the_page(client):
+    fragment = client.get("/search?q=violin", headers=HX)
+    whole = client.get("/search?q=violin")
+    restored = client.get("/search?q=violin", headers={**HX, "HX-History-Restore-Request": "true"})
+    assert 'id="grid"' in fragment.text
+    assert "<html" not in fragment.text
+    assert "<html" in whole.text
+    assert "<html" in restored.text
+    assert shown(fragment) == shown(whole) == shown(restored)
+    assert "HX-Request" in fragment.headers["Vary"]
+
+
+def test_names_of_the_vocabulary_are_offered(client):
+    offered = re.search(r'<datalist id="names">(.*?)</datalist>', client.get("/").text)[1]
+    assert re.findall('value="(.*?)"', offered) == NAMES
+
+
+def test_more_like_an_item_begins_with_it(client):
+    assert shown(client.get("/like?id=17"))[0] == 17
+
+
+def test_random_pages_follow_from_their_seed(client):
+    assert shown(client.get("/random?seed=4")) == shown(client.get("/random?seed=4"))
+    assert shown(client.get("/random?seed=4")) != shown(client.get("/random?seed=5"))
+    both = shown(client.get("/random?seed=4")) + shown(client.get("/random?seed=4&offset=60", headers=HX))
+    assert len(set(both)) == 2 * PAGE
+
+
+def test_marks_are_counted_and_shown_after_a_reload(client):
+    assert counts(client.get("/")) == (0, 0)
+    assert counts(post(client, "/mark", id=[10, 11], value="1")) == (2, 0)
+    marked = post(client, "/mark", id=12, value="-1")
+    assert counts(marked) == (2, 1)
+    assert re.search(r'id="marks-12" hx-swap-oob="outerHTML"', marked.text)
+    page = client.get("/like?id=12").text
+    assert re.search(r'id="wrong-12"[^>]*aria-pressed="true"', page)
+    assert re.search(r'id="right-12"[^>]*aria-pressed="false"', page)
+
+
+def test_a_click_goes_through_right_wrong_and_none(client):
+    assert [counts(post(client, "/mark", id=10, value="next")) for _ in range(4)] == [(1, 0), (0, 1), (0, 0), (1, 0)]
+
+
+def test_the_later_mark_of_an_item_wins(client):
+    post(client, "/mark", id=10, value="1")
+    assert counts(post(client, "/mark", id=10, value="-1")) == (0, 1)
+
+
+def test_undo_takes_back_one_step_at_a_time_and_says_when_there_is_none(client):
+    post(client, "/mark", id=[10, 11], value="1")
+    post(client, "/mark", id=12, value="-1")
+    assert counts(post(client, "/undo")) == (2, 0)
+    undone = post(client, "/undo")
+    assert counts(undone) == (0, 0)
+    assert {"marks-10", "marks-11"} <= set(re.findall(r'id="(marks-\d+)" hx-swap-oob', undone.text))
+    assert "Nothing left to undo" in post(client, "/undo").text
+
+
+def test_clearing_is_one_step_that_undo_brings_back(client):
+    post(client, "/mark", id=[10, 11], value="1")
+    post(client, "/mark", id=12, value="-1")
+    assert counts(post(client, "/clear")) == (0, 0)
+    assert counts(post(client, "/undo")) == (2, 1)
+
+
+def test_marks_outlive_the_server_and_are_each_browsers_own(client, catalog, backend, embedder):
+    post(client, "/mark", id=[10, 11], value="1")
+    again = create_app(catalog, backend, embedder=embedder)
+    same, other = again.test_client(), again.test_client()
+    same.set_cookie(COOKIE, client.get_cookie(COOKIE).value)
+    assert counts(same.get("/")) == (2, 0)
+    assert counts(other.get("/")) == (0, 0)
+    again.extensions["gpubranches"].sessions.close()
+
+
+def test_a_cookie_that_is_not_ours_is_replaced(client):
+    client.set_cookie(COOKIE, "../../etc/passwd")
+    cookie = client.get("/").headers["Set-Cookie"]
+    assert re.match(rf"{COOKIE}=[\w-]{{22}};.*HttpOnly", cookie)
+    assert "SameSite=Lax" in cookie
+    assert "Set-Cookie" not in client.get("/").headers
+
+
+def test_find_all_shows_what_matches_and_keeps_it(client, labels):
+    found = found_all(client, labels)
+    total = int(re.search(r'id="heading">([\d,]+) match', found.text)[1].replace(",", ""))
+    assert 8 <= total < 200
+    assert found.headers["HX-Push-Url"] == "/matches"
+    assert (labels[shown(found)] == 1).mean() > 0.7
+    assert shown(client.get("/matches")) == shown(found)
+
+
+@pytest.mark.parametrize("model", ["ensemble", "branch"])
+def test_both_models_run_without_the_second_stage(client, labels, model):
+    found_all(client, labels)
+    found = post(client, "/refine", model=model)
+    assert "oracle/boxes ·" in found.text
+    assert len(shown(found)) > 3
+
+
+def test_before_find_all_the_matches_page_says_what_to_do(client):
+    page = client.get("/matches")
+    assert page.status_code == 200
+    assert "press Find all" in page.text
+    assert "Export" not in page.text
+
+
+def test_suggestions_are_new_items(client, labels):
+    found_all(client, labels)
+    page = client.get("/suggest", headers=HX)
+    suggested = shown(page)
+    assert len(suggested) == len(set(suggested)) == 20
+    assert re.findall(r'id="state-\d+">(marked [a-z]+)', page.text) == []
+
+
+def test_exports_hold_the_matched_items_best_first(client, labels):
+    ids = shown(found_all(client, labels))
+    with client.get("/export/matches.csv") as file:
+        rows = list(csv.DictReader(io.StringIO(file.text)))
+        assert file.headers["Content-Disposition"] == "attachment; filename=matches.csv"
+    with client.get("/export/matches.json") as file:
+        records = json.loads(file.text)
+    with client.get("/export/matches.parquet") as file:
+        table = pq.read_table(io.BytesIO(file.data))
+    assert [int(row["id"]) for row in rows] == [r["id"] for r in records] == table["id"].to_pylist()
+    assert [int(row["id"]) for row in rows][:PAGE] == ids
+    assert rows[0]["caption"] == NAMES[1]
+
+
+def test_the_boxes_are_exported_as_sql_and_json(client, labels):
+    found_all(client, labels)
+    with client.get("/export/boxes.sql") as file:
+        assert "BETWEEN" in file.text
+    with client.get("/export/boxes.json") as file:
+        assert json.loads(file.text)["min_votes"] == 1
+    assert client.get("/export/boxes.exe").status_code == 404
+    assert client.get("/export/matches.exe").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "form", "part"),
+    [
+        ("get", "/search?q=", {}, "expected a word"),
+        ("get", "/search?q=zzzz", {}, "zzzz"),
+        ("get", "/like?id=abc", {}, "'abc'"),
+        ("get", "/like", {}, "whole number"),
+        ("get", "/like?id=123456", {}, "123456"),
+        ("get", "/like?id=99999999999999999999", {}, "whole number"),
+        ("get", "/random?seed=-1", {}, "'-1'"),
+        ("get", "/random?seed=1&offset=x", {}, "offset"),
+        ("get", "/suggest", {}, "refine"),
+        ("get", "/export/matches.csv", {}, "refine"),
+        ("get", "/export/boxes.sql", {}, "find all"),
+        ("post", "/refine", {}, "at least one item marked right"),
+        ("post", "/refine", {"model": "oak"}, "oak"),
+        ("post", "/mark", {"value": "1"}, "0 ids"),
+        ("post", "/mark", {"id": "1", "value": "7"}, "'7'"),
+        ("post", "/mark", {"id": "-4", "value": "1"}, "'-4'"),
+        ("post", "/mark", {"id": "123456", "value": "1"}, "123456"),
+    ],
+)
+def test_a_wrong_request_is_told_what_is_wrong(client, method, path, form, part):
+    response = client.open(path, method=method.upper(), data=form, headers=HX)
+    assert response.status_code == 422
+    assert part in message(response)
+    assert response.headers["HX-Retarget"] == "#alert"
+    assert "<html" not in response.text
+    assert counts(client.get("/")) == (0, 0)
+
+
+def test_a_wrong_address_typed_in_gets_a_whole_page(client):
+    for path, status in (("/like?id=abc", 422), ("/nowhere", 404), ("/mark", 405)):
+        response = client.get(path)
+        assert response.status_code == status
+        assert "<html" in response.text
+        assert message(response)
+
+
+def test_what_nobody_foresaw_is_logged_and_not_shown(client, monkeypatch, caplog):
+    monkeypatch.setattr(Session, "like", lambda *a, **k: 1 / 0)
+    response = client.get("/like?id=3", headers=HX)
+    assert response.status_code == 500
+    assert "division" not in response.text
+    assert "division" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {**HX, "Sec-Fetch-Site": "cross-site"},
+        {**HX, "Sec-Fetch-Site": "same-site"},
+        {**HX, "Origin": "http://evil.example"},
+        {**HX, "Origin": "null"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/mark", "/undo", "/clear", "/refine"])
+def test_other_sites_cannot_change_anything(client, path, headers):
+    post(client, "/mark", id=9, value="1")
+    assert client.post(path, data={"id": 10, "value": "1"}, headers=headers).status_code == 403
+    assert counts(client.get("/")) == (1, 0)
+
+
+def test_this_site_can(client):
+    headers = {**HX, "Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}
+    assert post(client, "/mark", headers=headers, id=10, value="1").status_code == 200
+
+
+def test_get_changes_nothing(client):
+    assert client.get("/mark?id=3&value=1").status_code == 405
+    assert client.get("/undo").status_code == 405
+    assert client.get("/refine").status_code == 405
+
+
+def test_thumbnails_are_small_jpegs_that_a_browser_keeps(client):
+    response = client.get("/thumbnails/small/0.jpg")
+    assert response.mimetype == "image/jpeg"
+    assert max(Image.open(io.BytesIO(response.data)).size) == 320
+    assert "max-age" in response.headers["Cache-Control"]
+    again = client.get("/thumbnails/small/0.jpg", headers={"If-None-Match": response.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    large = client.get("/thumbnails/large/0.jpg", headers={"If-None-Match": response.headers["ETag"]})
+    assert max(Image.open(io.BytesIO(large.data)).size) == 480
+
+
+@pytest.mark.parametrize("path", ["small/5", "small/6", "small/123456", "small/99999999999999999999", "huge/0"])
+def test_there_is_no_thumbnail_of_what_has_no_readable_picture(client, path):
+    assert client.get(f"/thumbnails/{path}.jpg").status_code == 404
+
+
+def test_an_item_without_a_picture_shows_its_id_and_caption(client):
+    page = client.get("/like?id=5").text
+    tile = page[page.index('id="tile-5"') :].split("</li>")[0]
+    assert "<img" not in tile
+    assert "<b>#5</b>" in tile
+
+
+def test_captions_are_text_and_never_markup(client):
+    page = client.get("/like?id=3").text
+    assert SPITEFUL not in page
+    assert SPITEFUL in unescape(page)
+
+
+def test_a_query_is_text_and_never_markup(client):
+    assert "<script>alert" not in client.get("/search", query_string={"q": SPITEFUL}).text
+
+
+def test_without_an_embedder_texts_are_refused_and_items_still_lead_on(folder):
+    catalog = Catalog.open(folder / "unnamed")
+    with open_backend("oracle", catalog) as backend:
+        client = create_app(catalog, backend).test_client()
+        page = client.get("/")
+        assert "No text model" in page.text
+        assert 'type="search"' not in page.text
+        assert 'action="/like"' in page.text
+        refused = client.get("/search?q=teapot", headers=HX)
+        assert refused.status_code == 422
+        assert "embedder" in message(refused)
+        assert shown(client.get("/like?id=8"))[0] == 8
+
+
+def test_a_catalog_of_codes_alone_has_no_second_stage(tmp_path):
+    codes = np.random.default_rng(0).integers(0, 256, (300, 8)).astype(np.uint8)
+    np.save(tmp_path / "codes.npy", codes)
+    ingest([tmp_path / "codes.npy"], tmp_path / "catalog")
+    catalog = Catalog.open(tmp_path / "catalog")
+    with open_backend("oracle", catalog) as backend:
+        client = create_app(catalog, backend).test_client()
+        assert "disabled" in re.search("<input[^>]*second_stage[^>]*>", client.get("/").text)[0]
+        near = shown(client.get("/like?id=8"))
+        post(client, "/mark", id=near[:5], value="1")
+        assert len(shown(post(client, "/refine"))) >= 5
+
+
+def test_an_embedder_of_another_space_is_refused(folder, catalog, backend):
+    np.save(folder / "other.npy", np.eye(64, dtype=np.float32)[:3])
+    (folder / "other.json").write_text('["a", "b", "c"]')
+    with pytest.raises(SpaceMismatchError):
+        create_app(catalog, backend, embedder=VocabularyEmbedder.load(folder / "other.npy", folder / "other.json"))
+
+
+def test_health_names_the_size(client):
+    assert client.get("/healthz").json["items"] == 700
+
+
+def test_on_loopback_foreign_host_names_and_taken_ports_are_refused(app):
+    server = open_server(app, "127.0.0.1", 0)
+    try:
+        client = app.test_client()
+        assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+        assert client.get("/", headers={"Host": f"127.0.0.1:{server.effective_port}"}).status_code == 200
+        with pytest.raises(UsageError, match="free port"):
+            open_server(app, "127.0.0.1", int(server.effective_port))
+    finally:
+        server.close()
+
+
+def test_idle_sessions_are_shut_and_come_back_with_their_marks(catalog, backend, tmp_path):
+    def make(name):
+        return Session(catalog, backend, labels=Labels.open(tmp_path / "labels.sqlite", name))
+
+    sessions = OpenSessions(make, limit=2)
+    with sessions.hold("a") as held:
+        held.mark([1, 2], +1)
+        for name in "bcd":
+            with sessions.hold(name):
+                pass
+        assert len(sessions) == 2
+        with sessions.hold("e"):
+            assert held.positives.tolist() == [1, 2]
+    for name in "fg":
+        with sessions.hold(name):
+            pass
+    with sessions.hold("a") as back:
+        assert back is not held
+        assert back.positives.tolist() == [1, 2]
+    sessions.close()
+    assert len(sessions) == 0
+
+
+def test_a_session_is_used_by_one_thread_at_a_time():
+    made = []
+    sessions = OpenSessions(lambda name: made.append(name) or Session(None, None))
+    inside, most = 0, 0
+
+    def use():
+        nonlocal inside, most
+        for _ in range(50):
+            with sessions.hold("a"):
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most, made) == (1, ["a"])
+    sessions.close()
+
+
+def test_thumbnails_in_memory_are_bounded(folder, monkeypatch):
+    calls = []
+    monkeypatch.setattr("gpubranches.desk.thumbnail", lambda path, size: calls.append(path) or bytes(40))
+    held = Thumbnails(limit_bytes=100)
+    for key in "abacac":
+        held.get(key, folder / key, 320)
+    assert [path.name for path in calls] == ["a", "b", "c"]
+    held.get("b", folder / "b", 320)
+    assert len(calls) == 4
+
+
+def test_where_the_log_cannot_be_written_marks_are_kept_in_memory_and_a_warning_says_so(tmp_path, caplog):
+    class Elsewhere:
+        path = tmp_path / "gone"
+
+    labels = open_labels(Elsewhere, "a")
+    labels.mark([1], 1)
+    assert labels.current() == {1: 1}
+    assert "only as long as this server" in caplog.text
+    labels.close()
+
+
+def test_a_caption_is_the_most_telling_text():
+    assert caption({"id": 1, "caption": " two dogs ", "path": "a/b.jpg"}) == "two dogs"
+    assert caption({"id": 1, "caption": None, "path": "a/b.jpg"}) == "b.jpg"
+    assert caption({"id": 1, "label": 7}) == "item 1"
