@@ -6,7 +6,6 @@ second tab or a new server process finds them again.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import secrets
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 
 from gpubranches import assets
-from gpubranches.desk import Desk, View
+from gpubranches.desk import Desk, View, describe, version
 from gpubranches.errors import DataError, GpuBranchesError, UsageError
 from gpubranches.export import BOX_FORMATS, ITEM_FORMATS, export_boxes
 from gpubranches.session import MODELS, Model, Session
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from gpubranches.backends import Backend
     from gpubranches.catalog import Catalog
     from gpubranches.embed import Embedder
-    from gpubranches.results import Interval, Neighbors
+    from gpubranches.results import Neighbors
 
 _log = logging.getLogger(__name__)
 
@@ -201,30 +200,31 @@ def suggest() -> Response:
     with _held() as session:
         tiles = _desk().tiles(session, session.suggest(SUGGESTED))
         note = "nearest to the cut of the last find all, and unlike each other"
-        return _show(session, View("suggest", f"{len(tiles)} to mark next", tiles, note))
+        return _show(session, View("suggest", f"{len(tiles)} to mark next", note, tiles))
 
 
 @pages.get("/thumbnails/<size>/<int:item>.jpg")
 def picture(size: str, item: int) -> Response:
-    """Send the picture of an item as JPEG, small or large; 404 for an item without a readable one."""
+    """Send the picture of an item as JPEG, small or large; 404 for an item without a readable one.
+
+    An address that names the picture's version in `v` may be kept for ever: another catalog, or another picture
+    under the same id, has another address.
+    """
     if size not in THUMBNAIL_SIZES or item >= 2**63:
         raise NotFound(f"expected an item and a size of {', '.join(THUMBNAIL_SIZES)}, got {item} and {size!r}")
     path = _desk().picture_path(item)
-    if path is None:
+    current = version(path)
+    if path is None or not current:
         raise NotFound(f"item {item} has no picture")
+    key = f"{current}-{size}"
     try:
-        stat = path.stat()
-        key = hashlib.sha256(f"{path}\0{stat.st_mtime_ns}\0{stat.st_size}\0{size}".encode()).hexdigest()[:32]
-        known = key in request.if_none_match
-        response = Response(
-            status=304 if known else 200,
-            response=None if known else _desk().thumbnails.get(key, path, THUMBNAIL_SIZES[size]),
-            mimetype="image/jpeg",
-        )
+        jpeg = b"" if key in request.if_none_match else _desk().thumbnails.get(key, path, THUMBNAIL_SIZES[size])
     except (DataError, OSError) as error:
         raise NotFound(f"item {item} has no readable picture: {error}") from error
+    response = Response(jpeg, status=200 if jpeg else 304, mimetype="image/jpeg")
     response.set_etag(key)
-    response.headers["Cache-Control"] = "private, max-age=86400"
+    named = request.args.get("v") == current
+    response.headers["Cache-Control"] = "private, max-age=31536000, immutable" if named else "private, no-cache"
     return response
 
 
@@ -343,7 +343,7 @@ def _nearest(session: Session, find: Callable[[], Neighbors], heading: str, **qu
     tiles = _desk().tiles(session, ids[offset : offset + PAGE], [f"{x:.3g}" for x in distances[offset : offset + PAGE]])
     note = f"the {len(ids):,} nearest of {_desk().catalog.n:,} · {found.source} · {took_ms:,.0f} ms"
     more = _more(request.path, offset, len(ids), **query)
-    return _show(session, View(request.path[1:], heading, tiles, note, more, offset, str(query.get("q", ""))))
+    return _show(session, View(request.path[1:], heading, note, tiles, more, offset, str(query.get("q", ""))))
 
 
 def _random(kind: str, seed: int) -> Response:
@@ -352,27 +352,20 @@ def _random(kind: str, seed: int) -> Response:
         ids = _desk().draw(LISTED, seed)
         tiles = _desk().tiles(session, ids[offset : offset + PAGE])
         more = _more("/random", offset, len(ids), seed=seed)
-        return _show(session, View(kind, "Random items", tiles, "", more, offset, seed=seed))
+        return _show(session, View(kind, "Random items", "", tiles, more, offset, seed=seed))
 
 
 def _matches(session: Session, offset: int) -> Response:
     ranking = session.ranking
     if ranking is None:
         note = "Mark at least one item right, then press Find all."
-        return _show(session, View("matches", "Nothing found yet", [], note))
+        return _show(session, View("matches", "Nothing found yet", note))
     rows = np.flatnonzero(ranking.matched)
     shown = rows[offset : offset + PAGE]
     figures = [f"{score:.3g}" for score in ranking.scores[shown]]
     tiles = _desk().tiles(session, ranking.ids[shown], figures)
-    parts = [f"{ranking.candidates:,} candidates", ranking.source, f"{ranking.timings_ms.get('total', 0):,.0f} ms"]
-    parts += _estimate("precision", ranking.precision) + _estimate("recall", ranking.recall)
-    heading = f"{ranking.total:,} match" if ranking.total != 1 else "1 matches"
     more = _more("/matches", offset, len(rows))
-    return _show(session, View("matches", heading, tiles, " · ".join(p for p in parts if p), more, offset))
-
-
-def _estimate(name: str, interval: Interval | None) -> list[str]:
-    return [] if interval is None else [f"{name} {interval[1]:.0%} ({interval[0]:.0%} to {interval[2]:.0%})"]
+    return _show(session, View("matches", *describe(ranking), tiles, more=more, offset=offset))
 
 
 def _more(path: str, offset: int, total: int, **query: str | int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections import OrderedDict
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gpubranches.backends import Backend
     from gpubranches.catalog import Catalog
     from gpubranches.embed import Embedder
+    from gpubranches.results import Ranking
 
 _log = logging.getLogger(__name__)
 
@@ -33,14 +35,18 @@ _PATHS = ("path", "image_path", "file", "url")
 
 @dataclass(frozen=True)
 class Tile:
-    """One item of the grid. mark: +1, -1 or 0; figure: its distance or score; details: its metadata, one a line."""
+    """One item of the grid.
+
+    mark: +1, -1 or 0; figure: its distance or score; details: its metadata, one a line; picture: the version of its
+    picture, "" if it has none.
+    """
 
     id: int
     caption: str
     details: str
     mark: int
     figure: str
-    picture: bool
+    picture: str
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ class View:
 
     kind: str
     heading: str
-    tiles: Sequence[Tile]
     note: str = ""
+    tiles: Sequence[Tile] = ()
     more: str | None = None
     offset: int = 0
     query: str = ""
@@ -180,7 +186,7 @@ class Desk:
                 details="\n".join(f"{key}: {value}" for key, value in item.items() if value is not None),
                 mark=marks.get(int(ids[row]), 0),
                 figure="" if figures is None else figures[row],
-                picture=image_file(self.catalog, item) is not None,
+                picture=version(image_file(self.catalog, item)),
             )
             for row, item in zip(alive, self.catalog.items(ids[alive]), strict=True)
         ]
@@ -193,6 +199,28 @@ def open_labels(catalog: Catalog, name: str) -> Labels:
     except DataError as error:
         _log.warning("marks last only as long as this server: %s", error)
         return Labels.in_memory()
+
+
+def describe(ranking: Ranking) -> tuple[str, str]:
+    """Return a heading with the number of matches, and a note on how they were found and how complete they are."""
+    parts = [f"{ranking.candidates:,} candidates", ranking.source, f"{ranking.timings_ms.get('total', 0):,.0f} ms"]
+    for name, estimate in (("precision", ranking.precision), ("recall", ranking.recall)):
+        if estimate is not None:
+            low, middle, high = estimate
+            parts.append(f"{name} {middle:.0%} ({low:.0%} to {high:.0%})")
+    heading = "1 matches" if ranking.total == 1 else f"{ranking.total:,} match"
+    return heading, " · ".join(part for part in parts if part)
+
+
+def version(path: Path | None) -> str:
+    """Return a name for what a file holds now, that changes when the file does; "" if there is none to read."""
+    if path is None:
+        return ""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return hashlib.sha256(f"{path.absolute()}\0{stat.st_mtime_ns}\0{stat.st_size}".encode()).hexdigest()[:16]
 
 
 def caption(item: dict[str, Any]) -> str:

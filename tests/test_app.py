@@ -14,10 +14,11 @@ from pictures import SPITEFUL, write_pictures
 
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.app import COOKIE, PAGE, create_app, open_server
-from gpubranches.desk import OpenSessions, Thumbnails, caption, open_labels
+from gpubranches.desk import OpenSessions, Thumbnails, caption, describe, open_labels
 from gpubranches.errors import SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
 from gpubranches.labels import Labels
+from gpubranches.results import Ranking
 
 HX = {"HX-Request": "true"}
 
@@ -343,11 +344,23 @@ def test_thumbnails_are_small_jpegs_that_a_browser_keeps(client):
     response = client.get("/thumbnails/small/0.jpg")
     assert response.mimetype == "image/jpeg"
     assert max(Image.open(io.BytesIO(response.data)).size) == 320
-    assert "max-age" in response.headers["Cache-Control"]
+    assert response.headers["Cache-Control"] == "private, no-cache"
     again = client.get("/thumbnails/small/0.jpg", headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
     large = client.get("/thumbnails/large/0.jpg", headers={"If-None-Match": response.headers["ETag"]})
     assert max(Image.open(io.BytesIO(large.data)).size) == 480
+
+
+def test_a_picture_has_another_address_when_it_is_another_picture(client, folder):
+    def address():
+        return unescape(re.search(r'src="(/thumbnails/small/8[^"]+)"', client.get("/like?id=8").text)[1])
+
+    first = address()
+    assert "immutable" in client.get(first).headers["Cache-Control"]
+    Image.new("RGB", (50, 40)).save(folder / "images/pictures/00008.jpg")
+    assert address() != first
+    assert Image.open(io.BytesIO(client.get(address()).data)).size == (50, 40)
+    assert client.get(first).headers["Cache-Control"] == "private, no-cache"
 
 
 @pytest.mark.parametrize("path", ["small/5", "small/6", "small/123456", "small/99999999999999999999", "huge/0"])
@@ -493,3 +506,13 @@ def test_a_caption_is_the_most_telling_text():
     assert caption({"id": 1, "caption": " two dogs ", "path": "a/b.jpg"}) == "two dogs"
     assert caption({"id": 1, "caption": None, "path": "a/b.jpg"}) == "b.jpg"
     assert caption({"id": 1, "label": 7}) == "item 1"
+
+
+def test_the_heading_says_how_many_match_and_the_note_how_complete_that_is():
+    nothing = np.zeros(0)
+    found = {"ids": nothing, "scores": nothing, "matched": nothing, "candidates": 5678, "threshold": 0.0}
+    estimates = {"precision": (0.8, 0.9, 0.95), "recall": (0.5, 0.6, 0.7)}
+    heading, note = describe(Ranking(**found, **estimates, total=1234, source="cpu/boxes", timings_ms={"total": 41.7}))
+    assert heading == "1,234 match"
+    assert note == "5,678 candidates · cpu/boxes · 42 ms · precision 90% (80% to 95%) · recall 60% (50% to 70%)"
+    assert describe(Ranking(**found, total=1))[0] == "1 matches"
