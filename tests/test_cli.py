@@ -1,0 +1,147 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from clusters import NAMES, write_world
+
+from gpubranches import cli
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("world")
+    write_world(path, 800)
+    return path
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run the command line in this process; return exit code, standard output and standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gpubranches", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def catalog(folder):
+    vocabulary = f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json"
+    command = [sys.executable, "-c", "from gpubranches.cli import main; main()"]
+    arguments = ["ingest", str(folder / "images"), "--out", str(folder / "catalog"), "--embedder", vocabulary, "--json"]
+    done = subprocess.run(command + arguments, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["n"] == 800
+    return folder / "catalog"
+
+
+def test_search_and_refine_print_one_json_object(run, catalog):
+    code, out, _ = run("search", catalog, NAMES[0], "-k", 100, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert len(found["ids"]) == found["total"] == 100
+    captions = {row["id"]: row["caption"] for row in _items(run, catalog, found["ids"])}
+    right = [i for i in found["ids"] if captions[i] == NAMES[0]]
+    wrong = [i for i in found["ids"] if captions[i] != NAMES[0]]
+    positive, negative = ",".join(map(str, right[:8])), ",".join(map(str, wrong[:10]))
+    code, out, _ = run("refine", catalog, "--positive", positive, "--negative", negative, "--seed", 5, "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert {"ids", "scores", "votes", "matched", "total", "timings_ms", "backend", "seed"} <= set(answer)
+    assert answer["seed"] == 5
+    assert answer["total"] >= 8
+    again = json.loads(run("refine", catalog, "--positive", positive, "--negative", negative, "--seed", 5, "--json")[1])
+    assert again["ids"] == answer["ids"]
+
+
+def test_refine_reads_ids_from_a_file_and_writes_matches_and_sql(run, catalog, tmp_path):
+    (tmp_path / "ids.txt").write_text("1 2\n3,4\n")
+    code, out, _ = run("refine", catalog, "--positive", f"@{tmp_path}/ids.txt", "--out", tmp_path / "found.csv")
+    assert code == 0
+    assert "match" in out
+    lines = (tmp_path / "found.csv").read_text().splitlines()
+    assert len(lines) >= 5
+    code, out, _ = run("refine", catalog, "--positive", "1,2,3", "--model", "branch", "--sql")
+    assert code == 0
+    assert out.startswith("SELECT")
+
+
+def test_a_search_by_item_or_vector_file(run, catalog, folder, tmp_path):
+    assert json.loads(run("search", catalog, "--like", 7, "-k", 3, "--json")[1])["ids"][0] == 7
+    np.save(tmp_path / "v.npy", np.load(folder / "images/img_emb/img_emb_0.npy")[9])
+    assert json.loads(run("search", catalog, "--vector", tmp_path / "v.npy", "-k", 3, "--json")[1])["ids"][0] == 9
+
+
+def test_delete_append_compact_verify_and_info(run, catalog, folder, tmp_path):
+    copy = tmp_path / "copy"
+    assert run("ingest", folder / "images", "--out", copy)[0] == 0
+    assert run("delete", copy, "0,5", "--json")[1] == '{"deleted": 2}\n'
+    assert run("append", copy, folder / "images")[0] == 0
+    assert run("compact", copy)[0] == 0
+    assert "sound" in run("verify", copy)[1]
+    data = json.loads(run("info", copy, "--json")[1])
+    assert data["n"] == 1598
+    victim = next((copy / "segments").rglob("codes.u8"))
+    content = bytearray(victim.read_bytes())
+    content[7] ^= 1
+    victim.write_bytes(content)
+    code, out, err = run("verify", copy)
+    assert code == 3
+    assert "codes.u8" in out
+    assert "Traceback" not in err
+
+
+def test_export_writes_what_ingest_reads(run, catalog, tmp_path):
+    assert run("export", catalog, "codes", tmp_path / "codes.u8bin")[0] == 0
+    assert run("export", catalog, "embeddings", tmp_path / "emb")[0] == 0
+    assert run("ingest", tmp_path / "codes.u8bin", "--out", tmp_path / "c1")[0] == 0
+    assert run("ingest", tmp_path / "emb", "--out", tmp_path / "c2")[0] == 0
+    found = json.loads(run("search", tmp_path / "c2", "--like", 7, "--json")[1])
+    assert found["ids"] == json.loads(run("search", catalog, "--like", 7, "--json")[1])["ids"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["search", "{catalog}"], 2, "one query"),
+        (["search", "{catalog}", "zebra crossing"], 2, "zebra"),
+        (["search", "{catalog}", "--like", "99999"], 2, "99999"),
+        (["search", "{catalog}", "--vector", "{catalog}/manifest.json"], 3, ".npy"),
+        (["search", "{catalog}/nowhere", "--like", "1"], 3, "nowhere"),
+        (["refine", "{catalog}", "--positive", ""], 2, "marked right"),
+        (["refine", "{catalog}", "--positive", "1,x"], 2, "--positive"),
+        (["refine", "{catalog}", "--positive", "@/no/such/file"], 2, "/no/such/file"),
+        (["refine", "{catalog}", "--positive", "1", "--out", "x.xls"], 2, "csv, parquet, json"),
+        (["ingest", "{catalog}/nowhere", "--out", "{catalog}-new"], 3, "nowhere"),
+        (["serve", "{catalog}/nowhere"], 3, "nowhere"),
+        (["search", "{catalog}", "kangaroo", "--embedder", "nonsense"], 2, "nonsense"),
+        (["refine", "{catalog}"], 2, "--positive"),
+    ],
+)
+def test_a_mistake_ends_in_a_message_and_an_exit_code(run, catalog, arguments, code, says):
+    got, out, err = run(*[argument.format(catalog=catalog) for argument in arguments])
+    assert (got, out) == (code, "")
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_doctor_names_what_is_there(run):
+    code, out, _ = run("doctor", "--json")
+    assert code == 0
+    parts = {finding["part"]: finding for finding in json.loads(out)["findings"]}
+    assert parts["numpy"]["state"] == np.__version__
+    assert {"GPU", "faiss-cpu", "torch"} <= set(parts)
+
+
+def _items(run, catalog, ids):
+    from gpubranches import Catalog
+
+    return Catalog.open(catalog).items(np.array(ids))

@@ -1,0 +1,202 @@
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from clusters import D, NAMES, write_world
+
+from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
+from gpubranches.errors import LabelError, SpaceMismatchError, UsageError
+from gpubranches.ingest import ingest
+from gpubranches.labels import Labels
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("world")
+    write_world(path)
+    vocabulary = f"vocabulary:{path}/text/emb.npy,{path}/text/names.json"
+    ingest([path / "images"], path / "catalog", embedder=vocabulary)
+    ingest([path / "images"], path / "unnamed")
+    return path
+
+
+@pytest.fixture(scope="module")
+def labels(folder):
+    return pq.read_table(folder / "images/metadata/metadata_0.parquet")["label"].to_numpy()
+
+
+@pytest.fixture(params=["oracle", "cpu"])
+def session(request, folder):
+    catalog = Catalog.open(folder / "catalog")
+    embedder = VocabularyEmbedder.load(folder / "text/emb.npy", folder / "text/names.json")
+    with open_backend(request.param, catalog) as backend:
+        yield Session(catalog, backend, embedder=embedder)
+
+
+def mark_some(session, labels, label, p=8, m=20):
+    shown = session.ask(NAMES[label], 100).ids[0]
+    right = labels[shown] == label
+    session.mark(shown[right][:p], +1)
+    session.mark(shown[~right][:m], -1)
+
+
+def f1(found, wanted):
+    return 2 * len(np.intersect1d(found, wanted)) / (len(found) + len(wanted))
+
+
+def test_a_text_finds_its_cluster_across_the_modality_gap(session, labels):
+    for label, name in enumerate(NAMES):
+        found = session.ask(name, 20)
+        assert found.source == f"{session.backend.name}/bits+embeddings"
+        assert (labels[found.ids[0]] == label).mean() > 0.9
+
+
+def test_an_item_is_nearest_to_itself(session):
+    assert session.like(17, 5).ids[0, 0] == 17
+    assert session.vector(session.catalog.embeddings([17])[0], 5).ids[0, 0] == 17
+    assert session.vector(session.catalog.take([17])[0], 5).source.endswith("/codes")
+
+
+@pytest.mark.parametrize("second_stage", [True, False])
+def test_refining_finds_more_than_the_first_page(session, labels, second_stage):
+    gained = []
+    for label in range(4):
+        session.labels = Labels.in_memory()
+        mark_some(session, labels, label)
+        wanted = np.flatnonzero(labels == label)
+        ranking = session.refine(second_stage=second_stage)
+        found = ranking.ids[ranking.matched]
+        assert ranking.total == len(found) == len(np.unique(found))
+        assert np.isin(session.positives, found).all()
+        assert not np.isin(session.negatives, found).any()
+        first_page = session.ask(NAMES[label], 100).ids[0]
+        gained.append(f1(found, wanted) - f1(first_page, wanted))
+    assert np.mean(gained) > 0.02
+
+
+def test_both_backends_and_two_runs_give_the_same_answer(folder, labels):
+    answers = []
+    for name in ("oracle", "cpu", "cpu"):
+        catalog = Catalog.open(folder / "catalog")
+        with open_backend(name, catalog) as backend:
+            session = Session(catalog, backend, seed=3)
+            session.mark(np.flatnonzero(labels == 2)[:8], +1)
+            session.mark(np.flatnonzero(labels == 5)[:8], -1)
+            answers.append((session.refine(), session.refine("branch", second_stage=False)))
+    for one, branch in answers[1:]:
+        assert np.array_equal(one.ids, answers[0][0].ids)
+        assert np.array_equal(one.matched, answers[0][0].matched)
+        assert np.allclose(one.scores, answers[0][0].scores, atol=1e-4)
+        assert np.array_equal(branch.ids, answers[0][1].ids)
+        assert np.array_equal(branch.votes, answers[0][1].votes)
+
+
+def test_the_later_mark_wins_and_undo_takes_it_back(session):
+    session.mark([3, 4], +1)
+    session.mark([4], -1)
+    assert (session.positives.tolist(), session.negatives.tolist()) == ([3], [4])
+    assert session.undo().tolist() == [4]
+    assert session.positives.tolist() == [3, 4]
+    session.unmark([3])
+    assert session.positives.tolist() == [4]
+
+
+def test_suggestions_are_unmarked_and_distinct(session, labels):
+    mark_some(session, labels, 1)
+    session.refine()
+    suggested = session.suggest(20)
+    assert len(np.unique(suggested)) == 20
+    assert not np.isin(suggested, np.concatenate([session.positives, session.negatives])).any()
+    borderline = np.abs(session.ranking.scores - session.ranking.threshold)
+    unmarked = ~np.isin(session.ranking.ids, np.concatenate([session.positives, session.negatives]))
+    border = np.sort(borderline[unmarked])[199:200]
+    assert (borderline[np.isin(session.ranking.ids, suggested)] <= border.max(initial=np.inf)).all()
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet", "json"])
+def test_export_writes_every_match_with_its_metadata(session, labels, tmp_path, format):
+    mark_some(session, labels, 0)
+    ranking = session.refine()
+    path = tmp_path / f"matches.{format}"
+    assert session.export(path) == ranking.total
+    if format == "csv":
+        rows = path.read_text().splitlines()
+        assert rows[0].startswith("id,score,votes,")
+        assert len(rows) == ranking.total + 1
+    elif format == "parquet":
+        table = pq.read_table(path)
+        assert table["id"].to_pylist() == ranking.ids[ranking.matched].tolist()
+        assert set(table["caption"].to_pylist()) <= {*NAMES, "background"}
+    else:
+        assert [row["id"] for row in json.loads(path.read_text())] == ranking.ids[ranking.matched].tolist()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_filter_limits_search_and_refine(session, labels):
+    found = session.ask(NAMES[0], 50, where="caption = 'kangaroo'")
+    assert (labels[found.ids[0]] == 0).all()
+    mark_some(session, labels, 0)
+    ranking = session.refine(where="label = 3")
+    unmarked = ~np.isin(ranking.ids, session.positives)
+    assert (labels[ranking.ids[unmarked]] == 3).all()
+    with pytest.raises(UsageError):
+        session.ask(NAMES[0], where="no_such_column = 1")
+
+
+def test_what_cannot_be_answered_is_refused_with_advice(folder, session):
+    with pytest.raises(LabelError, match="at least one item marked right"):
+        session.refine()
+    with pytest.raises(UsageError, match="refine first"):
+        session.suggest()
+    with pytest.raises(UsageError):
+        session.mark([10**9], +1)
+    with pytest.raises(UsageError, match="ensemble, branch"):
+        session.refine("forest")
+    with pytest.raises(UsageError, match="type what"):
+        session.ask("  ")
+    with pytest.raises(UsageError, match="k:"):
+        session.ask("kangaroo", 0)
+    unnamed = Catalog.open(folder / "unnamed")
+    with open_backend("cpu", unnamed) as backend:
+        with pytest.raises(UsageError, match="--embedder"):
+            Session(unnamed, backend).ask("kangaroo")
+        assert Session(unnamed, backend, embedder=session.embedder).ask("kangaroo", 5).ids.shape == (1, 5)
+
+
+def test_another_models_queries_are_refused(folder, session, tmp_path):
+    other = np.random.default_rng(9).standard_normal((len(NAMES), D)).astype(np.float32)
+    np.save(tmp_path / "other.npy", other)
+    stranger = VocabularyEmbedder.load(tmp_path / "other.npy", folder / "text/names.json")
+    with pytest.raises(SpaceMismatchError, match="embedder"):
+        Session(session.catalog, session.backend, embedder=stranger)
+
+
+def test_a_catalog_of_codes_alone_is_searched_and_refined(session, tmp_path, labels):
+    np.save(tmp_path / "codes.npy", session.catalog.take(np.arange(session.catalog.n)))
+    ingest([tmp_path / "codes.npy"], tmp_path / "codes")
+    catalog = Catalog.open(tmp_path / "codes")
+    with open_backend(session.backend.name, catalog) as backend:
+        bare = Session(catalog, backend)
+        assert bare.like(5, 3).ids[0, 0] == 5
+        bare.mark(np.flatnonzero(labels == 1)[:10], +1)
+        ranking = bare.refine()
+        assert ranking.source.endswith("/boxes")
+        assert ranking.total > 10
+        with pytest.raises(UsageError, match="no embeddings"):
+            bare.refine(second_stage=True)
+        with pytest.raises(UsageError, match="codes only"):
+            Session(catalog, backend, embedder=session.embedder)
+
+
+def test_deleted_marks_are_left_out(folder, tmp_path, labels):
+    ingest([folder / "images"], tmp_path / "copy")
+    catalog = Catalog.open(tmp_path / "copy")
+    with open_backend("cpu", catalog) as backend:
+        session = Session(catalog, backend)
+        rows = np.flatnonzero(labels == 1)
+        session.mark(rows[:8], +1)
+        catalog.delete(rows[:2])
+        ranking = session.refine()
+        assert session.positives.tolist() == rows[2:8].tolist()
+        assert not np.isin(rows[:2], ranking.ids).any()
