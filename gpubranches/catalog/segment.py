@@ -1,0 +1,169 @@
+"""One immutable segment: up to 2^20 rows of every tier, memory-mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from gpubranches.catalog.order import TILE, ZONES, kd_order, to_tiles, zones_of
+from gpubranches.catalog.storage import checksum, record, require_file, sync_folder
+
+SEGMENT_ROWS = 1 << 20
+ITEM_GROUP = 4096
+_NO_ROW = np.uint32(0xFFFFFFFF)
+_CHUNK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows of a catalog between two tile boundaries; positions start + 0 .. start + n - 1.
+
+    codes: (tiles, d, TILE) uint8; zones: (tiles, 2, d, ZONES) uint8; bits: (n, P/8) uint8 or None;
+    scales: (n,) float16 or None; embeddings: (n, D) float16 or None; ids: (n,) int64, the id of each row;
+    rows: (last_id - first_id + 1,) uint32, the row of each id, 0xFFFFFFFF where there is none.
+    """
+
+    folder: Path
+    start: int
+    n: int
+    d: int
+    n_bits: int
+    D: int
+    first_id: int
+    last_id: int
+    files: dict[str, dict[str, Any]]
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles, the last one padded."""
+        return -(-self.n // TILE)
+
+    @cached_property
+    def codes(self) -> NDArray[np.uint8]:
+        """Codes as tiles."""
+        return self._map("codes.u8", np.uint8, (self.tiles, self.d, TILE))
+
+    @cached_property
+    def zones(self) -> NDArray[np.uint8]:
+        """Minima and maxima by zone."""
+        return self._map("zones.u8", np.uint8, (self.tiles, 2, self.d, ZONES))
+
+    @cached_property
+    def bits(self) -> NDArray[np.uint8] | None:
+        """Sign bits, or None."""
+        return self._map("bits.u8", np.uint8, (self.n, self.n_bits // 8)) if "bits.u8" in self.files else None
+
+    @cached_property
+    def scales(self) -> NDArray[np.float16] | None:
+        """Scales of the sign bits, or None."""
+        return self._map("scales.f16", np.float16, (self.n,)) if "scales.f16" in self.files else None
+
+    @cached_property
+    def embeddings(self) -> NDArray[np.float16] | None:
+        """Embeddings, or None."""
+        return self._map("embeddings.f16", np.float16, (self.n, self.D)) if "embeddings.f16" in self.files else None
+
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        """Id of each row."""
+        return self._map("ids.i64", np.int64, (self.n,))
+
+    @cached_property
+    def rows(self) -> NDArray[np.uint32]:
+        """Row of each id from first_id on."""
+        return self._map("rows.u32", np.uint32, (self.last_id - self.first_id + 1 if self.n else 0,))
+
+    @property
+    def items_path(self) -> Path | None:
+        """Parquet file of the metadata, ascending by id, or None."""
+        return self.folder / "items.parquet" if "items.parquet" in self.files else None
+
+    def row_codes(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return rows start..stop-1 as row-major codes, (stop - start, d) uint8."""
+        first, last = start // TILE, -(-stop // TILE)
+        rows = self.codes[first:last].transpose(0, 2, 1).reshape(-1, self.d)
+        return np.ascontiguousarray(rows[start - first * TILE : stop - first * TILE])
+
+    def take_codes(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return codes of rows, (m, d) uint8."""
+        return np.asarray(self.codes[rows // TILE, :, rows % TILE])
+
+    def require(self) -> None:
+        """Raise CatalogFormatError naming the file if one is missing or has another size."""
+        for name, entry in self.files.items():
+            require_file(self.folder / name, entry)
+
+    def problems(self) -> list[str]:
+        """Check checksums and consistency; one line a problem, each naming the file."""
+        found = [
+            f"{self.folder / name}: its content is not what was written (SHA-256 differs)"
+            for name, entry in self.files.items()
+            if checksum(self.folder / name) != entry["sha256"]
+        ]
+        if found or not self.n:
+            return found
+        ids = np.asarray(self.ids)
+        if ids.min() != self.first_id or ids.max() != self.last_id or len(np.unique(ids)) != self.n:
+            found.append(f"{self.folder / 'ids.i64'}: expected distinct ids from {self.first_id} to {self.last_id}")
+        elif not np.array_equal(self.rows[ids - self.first_id], np.arange(self.n)):
+            found.append(f"{self.folder / 'rows.u32'}: not the inverse of ids.i64")
+        if not np.array_equal(zones_of(self.codes, self.n), self.zones):
+            found.append(f"{self.folder / 'zones.u8'}: not the minima and maxima of codes.u8")
+        return found
+
+    def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        return np.memmap(self.folder / name, dtype, "r", shape=shape)
+
+
+Gather = Callable[[NDArray[np.int64]], NDArray[np.float16]]
+
+
+def write_segment(
+    folder: Path,
+    codes: NDArray[np.uint8],
+    ids: NDArray[np.int64],
+    bits: NDArray[np.uint8] | None,
+    scales: NDArray[np.float16] | None,
+    embeddings: Gather | None,
+    items: pa.Table | None,
+    errors: pa.Table | None,
+) -> dict[str, dict[str, Any]]:
+    """Write one segment's files into a new folder; return {file name: {bytes, sha256}}.
+
+    Arrays are in ascending order of ids; rows are reordered on the way. `embeddings` is asked for some thousand
+    rows at a time, so peak memory does not grow with D.
+    """
+    order = kd_order(codes)
+    folder.mkdir(parents=True)
+    tiles = to_tiles(codes[order])
+    tiles.tofile(folder / "codes.u8")
+    zones_of(tiles, len(codes)).tofile(folder / "zones.u8")
+    ids[order].tofile(folder / "ids.i64")
+    rows = np.full(int(ids[-1] - ids[0]) + 1 if len(ids) else 0, _NO_ROW)
+    rows[ids[order] - (ids[0] if len(ids) else 0)] = np.arange(len(ids), dtype=np.uint32)
+    rows.tofile(folder / "rows.u32")
+    if bits is not None and scales is not None:
+        bits[order].tofile(folder / "bits.u8")
+        scales[order].tofile(folder / "scales.f16")
+    if embeddings is not None:
+        with (folder / "embeddings.f16").open("wb") as file:
+            for start in range(0, len(order), _CHUNK_ROWS):
+                np.ascontiguousarray(embeddings(order[start : start + _CHUNK_ROWS])).tofile(file)
+    if items is not None:
+        columns = {"id": pa.array(ids), **{name: items[name] for name in items.column_names if name != "id"}}
+        pq.write_table(pa.table(columns), folder / "items.parquet", row_group_size=ITEM_GROUP)
+    if errors is not None and len(errors):
+        pq.write_table(errors, folder / "errors.parquet")
+    files = {path.name: record(path) for path in sorted(folder.iterdir())}
+    sync_folder(folder)
+    return files
