@@ -1,0 +1,301 @@
+"""One contract suite for all backends: the oracle's NumPy is the definition, every other answer equals it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpubranches import Box, Boxes, Catalog, open_backend
+from gpubranches.arrays import pack_bitmap, splitmix64
+from gpubranches.backends import BACKENDS
+from gpubranches.errors import UsageError
+from gpubranches.quantize import SignQuantizer
+from gpubranches.space import Space
+
+SIZES = [0, 1, 127, 128, 129, 500, 4095, 4096, 4097, 8200]
+
+
+class World:
+    """A catalog of several segments with deleted rows, beside the same rows as plain arrays, in order of ids."""
+
+    def __init__(self, path, sizes, d=8, D=48, levels=256, seed=0, deleted=0.1, duplicates=False):
+        rng = np.random.default_rng(seed)
+        signs = SignQuantizer().fit(rng.standard_normal((50, D)).astype(np.float32))
+        self.catalog = Catalog.create(path, space=Space(), d=d, signs=signs)
+        codes, embeddings, ids = [], [], []
+        for n in sizes:
+            part = rng.integers(0, levels, (n, d)).astype(np.uint8)
+            vectors = rng.standard_normal((n, D)).astype(np.float16)
+            if duplicates:
+                part[:], vectors[:] = part[:1], vectors[:1]
+            own = self.catalog.next_id + np.sort(rng.choice(2 * n + 1, n, replace=False)).astype(np.int64)
+            bits, scales = signs.encode(vectors.astype(np.float32))
+            self.catalog.append(part, ids=own, bits=bits, scales=scales, embeddings=vectors.__getitem__)
+            codes.append(part), embeddings.append(vectors.astype(np.float32)), ids.append(own)
+        every = np.concatenate([np.zeros(0, np.int64), *ids])
+        gone = every[rng.random(len(every)) < deleted]
+        self.catalog.delete(gone)
+        alive = ~np.isin(every, gone)
+        self.ids = every[alive]
+        self.codes = np.concatenate([np.zeros((0, d), np.uint8), *codes])[alive]
+        self.embeddings = np.concatenate([np.zeros((0, D), np.float32), *embeddings])[alive]
+        self.rng = rng
+
+    def where(self, share):
+        """Return a bitmap of a random share of the items, and which rows of the plain arrays it holds."""
+        inside = self.rng.random(len(self.ids)) < share
+        flags = np.zeros(self.catalog.n_positions, np.bool_)
+        flags[self.catalog.positions(self.ids[inside])] = True
+        return pack_bitmap(flags), inside
+
+    def boxes(self, count=12, estimators=5, width=180):
+        """Return random boxes, some empty of features, some of a single point; an estimator may have none."""
+        members = []
+        for _ in range(count):
+            f = int(self.rng.integers(0, 5))
+            features = self.rng.choice(self.codes.shape[1], f, replace=False).astype(np.int16)
+            low = self.rng.integers(0, 256, f)
+            high = np.minimum(255, low + self.rng.integers(0, width, f))
+            members.append(Box(features, low.astype(np.uint8), high.astype(np.uint8)))
+        return Boxes(members, self.rng.integers(0, estimators, count).tolist(), estimators + 1)
+
+
+def ordered(keys, ids, limit=None):
+    mixed = splitmix64(ids)
+    return sorted(range(len(ids)), key=lambda i: (-keys[i], int(mixed[i])))[:limit]
+
+
+@pytest.fixture(params=BACKENDS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def world(request, tmp_path_factory):
+    return World(tmp_path_factory.mktemp("world") / "c", [request.param], seed=request.param)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    return World(tmp_path_factory.mktemp("parts") / "c", [4097, 1, 300, 4096], seed=5)
+
+
+def check_votes(world, backend, boxes, min_votes, limit, share):
+    where, inside = world.where(share) if share is not None else (None, np.ones(len(world.ids), bool))
+    votes = boxes.votes(world.codes)
+    rows = np.flatnonzero((votes >= min_votes) & inside)
+    expected = rows[ordered(votes[rows].astype(int), world.ids[rows], limit)]
+    found = backend.evaluate(boxes, min_votes=min_votes, limit=limit, where=where)
+    assert found.total == len(rows)
+    assert found.ids.tolist() == world.ids[expected].tolist()
+    assert found.votes.tolist() == votes[expected].tolist()
+    assert found.votes.dtype == np.uint16
+
+
+def test_votes_at_every_size(name, world):
+    with open_backend(name, world.catalog) as backend:
+        for boxes in (world.boxes(), Boxes([], n_estimators=3), Boxes([Box(*empty())])):
+            check_votes(world, backend, boxes, 1, None, None)
+            check_votes(world, backend, boxes, 2, 7, 0.5)
+
+
+@given(st.integers(1, 4), st.none() | st.integers(0, 300), st.none() | st.floats(0, 1), st.integers(0, 40))
+@settings(max_examples=20)
+@pytest.mark.parametrize("backend_name", BACKENDS)
+def test_votes_over_segments(parts, backend_name, min_votes, limit, share, count):
+    with open_backend(backend_name, parts.catalog) as backend:
+        check_votes(parts, backend, parts.boxes(count), min_votes, limit, share)
+
+
+def test_many_models_are_each_answered(name, parts):
+    models = [parts.boxes(), Boxes([], n_estimators=1), parts.boxes(30, 9)]
+    with open_backend(name, parts.catalog) as backend:
+        for boxes, found in zip(models, backend.evaluate_many(models, min_votes=2), strict=True):
+            one = backend.evaluate(boxes, min_votes=2)
+            assert (found.ids.tolist(), found.total) == (one.ids.tolist(), one.total)
+
+
+def test_more_estimators_than_a_byte_counts(name, parts):
+    boxes = Boxes([Box(*empty())] * 300, range(300))
+    with open_backend(name, parts.catalog) as backend:
+        found = backend.evaluate(boxes, min_votes=300)
+        assert found.total == len(parts.ids)
+        assert set(found.votes.tolist()) == {300}
+
+
+def check_nearest_codes(world, backend, query, k, where, inside):
+    squared = ((world.codes.astype(int) - query.astype(int)) ** 2).sum(axis=1)
+    rows = np.flatnonzero(inside)
+    expected = rows[ordered(-squared[rows], world.ids[rows], k)]
+    found = backend.search(query[None], k, tier="codes", where=where)
+    assert found.ids.shape == found.distances.shape == (1, k)
+    assert found.ids[0].tolist() == world.ids[expected].tolist() + [-1] * (k - len(expected))
+    assert found.distances[0, : len(expected)].tolist() == squared[expected].tolist()
+    assert np.isinf(found.distances[0, len(expected) :]).all()
+
+
+def test_nearest_codes_at_every_size(name, world):
+    query = world.rng.integers(0, 256, 8).astype(np.uint8)
+    with open_backend(name, world.catalog) as backend:
+        for k in (1, 10, 600):
+            check_nearest_codes(world, backend, query, k, None, np.ones(len(world.ids), bool))
+            check_nearest_codes(world, backend, query, k, *world.where(0.3))
+
+
+def test_nearest_codes_prune_nothing_that_belongs(name, tmp_path):
+    world = World(tmp_path / "c", [60_000, 9000], d=4, D=32, seed=3)
+    with open_backend(name, world.catalog) as backend:
+        for _ in range(4):
+            query = world.rng.integers(0, 256, 4).astype(np.uint8)
+            check_nearest_codes(world, backend, query, 100, None, np.ones(len(world.ids), bool))
+
+
+@pytest.mark.parametrize(("levels", "duplicates"), [(2, False), (256, True)])
+def test_ties_are_broken_by_the_mixed_id(name, tmp_path, levels, duplicates):
+    world = World(tmp_path / "c", [9000, 700], levels=levels, duplicates=duplicates, seed=7)
+    with open_backend(name, world.catalog) as backend:
+        check_nearest_codes(world, backend, world.codes[0], 50, None, np.ones(len(world.ids), bool))
+        check_votes(world, backend, world.boxes(), 1, 33, None)
+        check_bits(world, backend, world.embeddings[0], 40, None, None)
+
+
+def check_bits(world, backend, weights, limit, threshold, share):
+    signs = world.catalog.signs
+    where, inside = world.where(share) if share is not None else (None, np.ones(len(world.ids), bool))
+    scores = signs.planes(weights).scores(*signs.encode(world.embeddings))
+    cut = None if threshold is None or not len(scores) else float(np.quantile(scores, threshold))
+    rows = np.flatnonzero(inside & (scores >= cut if cut is not None else True))
+    expected = rows[ordered(scores[rows], world.ids[rows], limit)]
+    found = backend.score(weights, tier="bits", limit=limit, threshold=cut, where=where)
+    assert found.total == len(rows)
+    assert found.ids.tolist() == world.ids[expected].tolist()
+    assert found.scores.tolist() == scores[expected].tolist()
+
+
+def test_bit_scores_at_every_size(name, world):
+    weights = world.rng.standard_normal(48).astype(np.float32)
+    with open_backend(name, world.catalog) as backend:
+        check_bits(world, backend, weights, None, None, None)
+        check_bits(world, backend, weights, 20, None, 0.5)
+        check_bits(world, backend, weights, 20, 0.9, None)
+
+
+@pytest.mark.parametrize("D", [20, 64, 96, 512])
+def test_bit_scores_at_every_width(name, tmp_path, D):
+    world = World(tmp_path / "c", [5000], D=D, seed=D)
+    with open_backend(name, world.catalog) as backend:
+        check_bits(world, backend, world.embeddings[3], 100, None, None)
+
+
+def test_code_scores_are_exact(name, parts):
+    from gpubranches.quantize import CodeWeights
+
+    weights = parts.rng.standard_normal(8).astype(np.float32)
+    scores = CodeWeights.quantise(weights).scores(parts.codes)
+    expected = ordered(scores, parts.ids, 50)
+    with open_backend(name, parts.catalog) as backend:
+        found = backend.score(weights, tier="codes", limit=50)
+    assert found.ids.tolist() == parts.ids[expected].tolist()
+    assert found.scores.tolist() == scores[expected].tolist()
+
+
+@pytest.mark.parametrize("tier", ["codes", "bits", "embeddings"])
+def test_scores_of_some_ids_equal_those_of_all(name, parts, tier):
+    weights = parts.rng.standard_normal(8 if tier == "codes" else 48).astype(np.float32)
+    chosen = parts.rng.choice(parts.ids, 200, replace=False)
+    deleted = np.setdiff1d(np.arange(parts.catalog.next_id), parts.ids)[:5]
+    with open_backend(name, parts.catalog) as backend:
+        every = backend.score(weights, tier=tier)
+        some = backend.score(weights, tier=tier, ids=np.concatenate([chosen, deleted]))
+    at = np.isin(every.ids, chosen)
+    assert some.total == 200
+    assert some.ids.tolist() == every.ids[at].tolist()
+    assert np.allclose(some.scores, every.scores[at], atol=1e-5)
+
+
+def test_embedding_scores_are_dots_of_centred_rows(name, parts):
+    weights = parts.rng.standard_normal(48).astype(np.float32)
+    with open_backend(name, parts.catalog) as backend:
+        found = backend.score(weights, tier="embeddings")
+    exact = dict(zip(parts.ids.tolist(), (parts.embeddings - parts.catalog.signs.mean_).astype(float) @ weights))
+    assert np.allclose(found.scores, [exact[i] for i in found.ids.tolist()], atol=1e-4)
+    assert found.total == len(parts.ids)
+
+
+def test_directions_are_found_by_cosine(name, parts):
+    centred = parts.embeddings - parts.catalog.signs.mean_
+    query = parts.rng.standard_normal(48).astype(np.float32)
+    cosine = centred @ query / np.linalg.norm(centred, axis=1) / np.linalg.norm(query)
+    expected = parts.ids[np.argsort(-cosine)[:20]]
+    with open_backend(name, parts.catalog) as backend:
+        exact = backend.search(query[None], 20, tier="embeddings")
+        quick = backend.search(query[None], 20, tier="bits")
+        where, inside = parts.where(0.2)
+        filtered = backend.search(query[None], 20, tier="bits", where=where)
+    assert exact.ids[0].tolist() == expected.tolist()
+    assert np.allclose(exact.distances[0], 1 - np.sort(cosine)[::-1][:20], atol=1e-5)
+    assert (exact.source, quick.source) == (f"{name}/embeddings", f"{name}/bits+embeddings")
+    assert np.isin(quick.ids, expected).mean() > 0.9
+    assert np.isin(filtered.ids, parts.ids[inside]).all()
+
+
+def test_commits_are_seen_on_the_next_call(name, tmp_path):
+    world = World(tmp_path / "c", [300], deleted=0)
+    everything = Boxes([Box(*empty())])
+    with open_backend(name, world.catalog) as backend:
+        assert backend.evaluate(everything).total == 300
+        world.catalog.delete(world.ids[:10])
+        assert backend.evaluate(everything).total == 290
+        codes = np.full((2, 8), 9, np.uint8)
+        bits, scales = world.catalog.signs.encode(np.ones((2, 48), np.float32))
+        ids = world.catalog.next_id + np.arange(2)
+        ones = np.ones((2, 48), np.float16)
+        world.catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=ones.__getitem__)
+        assert backend.evaluate(everything).total == 292
+        assert set(backend.search(codes[:1], 2, tier="codes").ids[0]) == set(ids.tolist())
+
+
+def test_faiss_finds_the_same_distances(parts):
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    world = parts
+    query = world.rng.integers(0, 256, (3, 8)).astype(np.uint8)
+    with open_backend("cpu", world.catalog, nn="faiss") as indexed, open_backend("cpu", world.catalog) as scan:
+        # Rows are deleted here, which the index does not know: the scan answers, and the source says so.
+        assert indexed.search(query, 10, tier="codes").source == "cpu/codes"
+        world.catalog.compact()
+        found = indexed.search(query, 10, tier="codes")
+        assert found.source.startswith("faiss")
+        assert np.array_equal(found.distances, scan.search(query, 10, tier="codes").distances)
+
+
+def test_wrong_requests_are_refused(name, parts):
+    with open_backend(name, parts.catalog) as backend:
+        with pytest.raises(UsageError, match="uint8"):
+            backend.search(np.zeros((1, 8), np.float32), 5, tier="codes")
+        with pytest.raises(UsageError, match="k:"):
+            backend.search(np.zeros((1, 8), np.uint8), 0, tier="codes")
+        with pytest.raises(UsageError, match="where"):
+            backend.evaluate(Boxes([]), where=np.zeros(3, np.uint8))
+        with pytest.raises(UsageError, match="min_votes"):
+            backend.evaluate(Boxes([]), min_votes=0)
+        with pytest.raises(UsageError, match="NaN"):
+            backend.score(np.full(48, np.nan, np.float32), tier="bits")
+        with pytest.raises(UsageError, match="dims 0"):
+            backend.evaluate(Boxes([Box(np.array([8], np.int16), *[np.zeros(1, np.uint8)] * 2)]))
+    with pytest.raises(UsageError, match="oracle"):
+        open_backend("quantum", parts.catalog)
+
+
+def test_a_missing_tier_is_refused(name, tmp_path):
+    bare = Catalog.create(tmp_path / "c", space=Space(), d=8)
+    bare.append(np.zeros((5, 8), np.uint8), ids=np.arange(5))
+    with open_backend(name, bare) as backend:
+        assert backend.search(np.zeros((1, 8), np.uint8), 3, tier="codes").ids.shape == (1, 3)
+        with pytest.raises(UsageError, match="codes only"):
+            backend.search(np.zeros((1, 0), np.float32), 3, tier="bits")
+        with pytest.raises(UsageError, match="none"):
+            backend.score(np.zeros(0, np.float32), tier="embeddings")
+
+
+def empty():
+    return np.zeros(0, np.int16), np.zeros(0, np.uint8), np.zeros(0, np.uint8)
