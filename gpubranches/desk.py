@@ -173,7 +173,7 @@ class Desk:
     def picture_path(self, item: int) -> Path | None:
         """Return the image file of an item, None if it has none or there is no such item."""
         ids = as_ids([item])
-        return image_file(self.catalog, self.catalog.items(ids)[0]) if self.catalog.alive(ids)[0] else None
+        return image_file(self.catalog.source, self.catalog.items(ids)[0]) if self.catalog.alive(ids)[0] else None
 
     def tiles(self, session: Session, ids: NDArray[np.int64], figures: Sequence[str] | None = None) -> list[Tile]:
         """Return the looks of items with the session's marks; items deleted meanwhile are left out."""
@@ -186,7 +186,7 @@ class Desk:
                 details="\n".join(f"{key}: {value}" for key, value in item.items() if value is not None),
                 mark=marks.get(int(ids[row]), 0),
                 figure="" if figures is None else figures[row],
-                picture=version(image_file(self.catalog, item)),
+                picture=version(image_file(self.catalog.source, item)),
             )
             for row, item in zip(alive, self.catalog.items(ids[alive]), strict=True)
         ]

@@ -181,6 +181,11 @@ class Catalog:
             self._commit(segments=entries, flags=np.zeros(0, np.bool_))
             self._remove_orphans()
 
+    def describe(self, source: dict[str, Any]) -> None:
+        """Replace the JSON that tells what the catalog was made from."""
+        with self.writing(), disk_errors(self.path):
+            self._commit(segments=self._manifest["segments"], source=source)
+
     # Reading
 
     @property
@@ -462,9 +467,16 @@ class Catalog:
         return np.unpackbits(self.deleted, count=self.n_positions, bitorder="little").astype(np.bool_)
 
     def _commit(
-        self, *, segments: Sequence[dict[str, Any]], next_id: int | None = None, flags: NDArray[np.bool_] | None = None
+        self,
+        *,
+        segments: Sequence[dict[str, Any]],
+        next_id: int | None = None,
+        flags: NDArray[np.bool_] | None = None,
+        source: dict[str, Any] | None = None,
     ) -> None:
         manifest = {**self._manifest, "segments": list(segments), "generation": self.generation + 1}
+        if source is not None:
+            manifest["source"] = source
         if next_id is not None:
             manifest["next_id"] = next_id
         if flags is not None:

@@ -1,0 +1,107 @@
+"""Pictures on disk: finding, decoding safely, thumbnails."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from gpubranches.errors import DataError
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+MAX_PIXELS = 100_000_000
+"""Largest picture that is decoded, in pixels; its header alone is read beyond that."""
+
+
+def list_images(folder: Path) -> list[str]:
+    """Return the pictures under a folder by their endings, recursive, as sorted relative POSIX paths.
+
+    Hidden files and folders are left out; links to folders are not followed.
+    """
+    return sorted(_walk(folder, ""))
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[str]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot read the folder: {error.strerror}") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/")
+        elif entry.name.lower().endswith(ENDINGS) and entry.is_file():
+            yield prefix + entry.name
+
+
+def printable(path: str) -> str:
+    """Return a path as text that can be stored and shown: bytes that are not UTF-8 become replacement characters."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode a picture: the first frame, upright by its EXIF orientation, RGB, transparency on white.
+
+    Raises DataError with a short reason for a missing, empty, broken, truncated or over-large file.
+    """
+    try:
+        if os.path.getsize(path) == 0:
+            raise DataError(f"{path}: the file is empty")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata that is odd but harmless; size is checked below
+            with Image.open(path) as image:
+                if image.width * image.height > max_pixels:
+                    raise DataError(f"{path}: {image.width} x {image.height} is over {max_pixels:,} pixels")
+                image.load()
+                return _rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not a picture of a known format") from error
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds for broken files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: cannot decode: {reason}") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        levels = np.asarray(image, np.float64)
+        top = 65535.0 if levels.max(initial=0) > 255 else 255.0
+        return Image.fromarray(np.clip(levels * (255 / top), 0, 255).astype(np.uint8), "L").convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def thumbnail(path: str | Path, size: int = 256) -> bytes:
+    """Return a JPEG of at most size x size pixels. Raises DataError as `open_image`."""
+    image = open_image(path)
+    image.thumbnail((size, size))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
+    """Return the file of an item's picture, or None.
+
+    source: the catalog's, whose `roots` name folders by input; item: metadata with `image_path`, and `input` where
+    there is more than one root. The path is followed only inside its root.
+    """
+    roots = source.get("roots") or {}
+    relative = item.get("image_path")
+    root = roots.get(item.get("input") or "") or (next(iter(roots.values())) if len(roots) == 1 else None)
+    if not isinstance(relative, str) or root is None:
+        return None
+    inside = Path(root).resolve()
+    path = (inside / relative).resolve()
+    return path if path.is_relative_to(inside) and path.is_file() else None
