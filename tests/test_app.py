@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from clusters import NAMES
-from PIL import Image
 from pictures import SPITEFUL, write_pictures
+from PIL import Image
 
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.app import COOKIE, PAGE, create_app, open_server
