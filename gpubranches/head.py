@@ -140,7 +140,7 @@ class IdentityHead:
         """Code dims."""
         if not hasattr(self, "d_"):
             raise NotFittedError("IdentityHead: call fit before transform")
-        return self.d_
+        return int(self.d_)
 
     @property
     def identity(self) -> str:
@@ -167,7 +167,7 @@ def load_head(path: Path) -> Head:
     """Read a head.safetensors. Raises CatalogFormatError if it is none or damaged."""
     try:
         with safe_open(path, "np") as file:
-            kind = (file.metadata() or {}).get("kind")
+            kind = (file.metadata() or {}).get("kind", "")
         head: Head = _KINDS[kind].from_tensors(load(path.read_bytes()))
     except (OSError, SafetensorError, KeyError, ValueError, IndexError) as error:
         raise CatalogFormatError(

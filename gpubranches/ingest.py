@@ -160,8 +160,8 @@ def _create(
     if embedder is not None and source.dim != embedder.D:
         raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
     rows = np.linspace(0, source.n - 1, min(source.n, FIT_ROWS)).round().astype(np.int64)
-    sample, bad = _unit(source.take(np.unique(rows)))
-    sample = sample[~bad].astype(np.float32)
+    unit, bad = _unit(source.take(np.unique(rows)))
+    sample: NDArray[np.float32] = unit[~bad].astype(np.float32)
     if not len(sample):
         raise DataError("expected embeddings of finite numbers, all of the sample are NaN, infinite or zero")
     fitted, ready = open_head(head or "pca", d=d)

@@ -36,7 +36,7 @@ def embed_folder(folder: Path, out: Path, embedder: Embedder, *, batch_size: int
     Pictures are decoded by one thread a core, `batch_size` at a time and three batches ahead.
     """
     paths = list_images(folder)
-    _claim(out, digest(embedder.identity, str(folder.resolve()), "\0".join(map(printable, paths))))
+    _claim(out, digest(embedder.identity, str(folder.resolve()), str(PARTITION), "\0".join(map(printable, paths))))
     done = 0
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as workers:
         for number, start in enumerate(range(0, len(paths), PARTITION)):

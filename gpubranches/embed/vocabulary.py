@@ -61,14 +61,15 @@ class VocabularyEmbedder:
     @property
     def D(self) -> int:
         """Embedding dims."""
-        return self._unit.shape[1]
+        return int(self._unit.shape[1])
 
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
         """Return unit embeddings, (q, D) float32: the name itself, else the first name that begins so.
 
         Case does not count, "_" reads as space. Raises UsageError with suggestions if there is none.
         """
-        return self._unit[[self._row(text) for text in texts]]
+        rows: NDArray[np.float32] = self._unit[[self._row(text) for text in texts]]
+        return rows
 
     def images(self, images: list[Image]) -> NDArray[np.float32]:
         """Raise UsageError: there is no model here."""
