@@ -2,103 +2,273 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.backends import cpu_kernels as kernels
-from gpubranches.backends.scan import Keys, Mask, ScanBackend, border_rows
+from gpubranches.backends.scan import Linear, Part, ScanBackend
 from gpubranches.boxes import Boxes
-from gpubranches.catalog import ZONE, Segment
-from gpubranches.errors import UsageError
+from gpubranches.catalog import TILE, ZONE, ZONES, Catalog
 from gpubranches.quantize import CodeWeights, WeightPlanes
 
-_NO_MASK = np.zeros(0, np.bool_)
-_SEED_ZONES = 64
+_FEWEST_TILES, _MOST_TILES = 8, 64
+_SEED_ZONES = 32
+_ZONES_A_TASK = 1024
+_LEAST_KEY = np.int32(np.iinfo(np.int32).min)
+
+Task = tuple[Part, int, int]
+"""Tiles first..stop-1 of a part, the work of one thread."""
+Share = tuple[Part, NDArray[np.int64]]
+"""Some zones of a part, by their number."""
+Run = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
+"""Does a work for each task and returns the results in the order of tasks."""
+Scored = tuple[NDArray[np.int32], NDArray[np.float32], int]
+"""Rows of a segment, their scores, and how many rows reach the floor."""
+Scan = Callable[[Task, int, np.float32, NDArray[np.float32]], Scored]
+"""Scores the rows of a task: (task, limit, floor, border)."""
 
 
 class CpuBackend(ScanBackend):
-    """Scans the memory-mapped tiers in place; anonymous memory is a few bytes a row of one segment at a time."""
+    """Scans the memory-mapped tiers in place; anonymous memory is a few megabytes a thread and the answer.
+
+    A call is cut into tasks of some tiles, which threads of a pool take one after the other: the kernels release the
+    GIL and are not numba-parallel, since numba's default threading layer ends the process when two threads call it at
+    once. threads: None takes numba's count, all cores unless NUMBA_NUM_THREADS says less.
+    """
 
     name = "cpu"
 
-    def _votes(self, segment: Segment, boxes: Boxes, min_votes: int, mask: Mask) -> Keys:
-        votes = kernels.votes(
-            segment.codes,
-            segment.zones,
-            segment.n,
-            np.searchsorted(boxes.estimator, np.arange(boxes.n_estimators + 1)),
-            boxes.offsets,
-            boxes.features,
-            boxes.low,
-            boxes.high,
-        )
-        rows = _rows_at_least(votes, segment.n, np.uint16(min(min_votes, 65535)), mask)
-        return rows, votes[rows]
+    def __init__(self, catalog: Catalog, *, nn: str = "auto", threads: int | None = None):
+        super().__init__(catalog, nn=nn)
+        self.threads = threads or numba.config.NUMBA_NUM_THREADS
+        self._pool: ThreadPoolExecutor | None = None
 
-    def _nearest(self, segment: Segment, query: NDArray[np.uint8], k: int, mask: Mask) -> Keys:
-        """Scan with pruning: the nearest zones by their bounds give a border, then zones beyond it are skipped."""
-        wide = query.astype(np.int32)
-        bounds = kernels.zone_bounds(segment.zones, wide)
-        zones = -(-segment.n // ZONE)
-        seeds = max(_SEED_ZONES, -(-2 * k // ZONE))
-        border = np.int32(np.iinfo(np.int32).max)
-        if mask is None and zones > 4 * seeds:
-            # The last zone may be padded, so it gives no border.
-            chosen = np.argpartition(bounds[: zones - 1], seeds)[:seeds]
-            squared = kernels.zone_distances(segment.codes, chosen, wide).reshape(-1)
-            border = np.partition(squared, k - 1)[k - 1]
-        found, squared = kernels.near_rows(
-            segment.codes,
-            bounds,
-            wide,
-            k,
+    def info(self) -> dict[str, Any]:
+        """Return name, nearest-neighbour method, the catalog's size and the number of threads."""
+        return {**super().info(), "threads": self.threads}
+
+    def close(self) -> None:
+        """Stop the threads; a later call starts them again."""
+        super().close()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
+
+    def _votes(self, parts: list[Part], boxes: Boxes, min_votes: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+        owners = np.searchsorted(boxes.estimator, np.arange(boxes.n_estimators + 1))
+        least = np.uint16(min_votes)
+
+        def work(task: Task) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+            part, first, stop = task
+            segment = part.segment
+            rows, votes = kernels.votes(
+                _flat(segment.codes),
+                _flat(segment.zones),
+                part.allowed,
+                segment.d,
+                first,
+                stop,
+                owners,
+                boxes.offsets,
+                boxes.features,
+                boxes.low,
+                boxes.high,
+                least,
+            )
+            return segment.ids[rows], votes
+
+        found = self._map(work, self._tasks(parts))
+        return _joined([ids for ids, _ in found], np.int64), _joined([votes for _, votes in found], np.uint16)
+
+    def _linear(
+        self, parts: list[Part], model: Linear, floor: np.float32, limit: int | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+        if isinstance(model, WeightPlanes):
+            return self._best(parts, _bit_scan(model), floor, limit)
+        if isinstance(model, CodeWeights):
+            return self._best(parts, _code_scan(model), floor, limit)
+        return self._best(parts, _embedding_scan(self._signs().mean_, model, False), floor, limit)
+
+    def _cosines(
+        self, parts: list[Part], query: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        direction = query / np.float32(max(float(np.linalg.norm(query)), 1e-12))
+        scan = _embedding_scan(self._signs().mean_, direction, True)
+        ids, cosines, _ = self._best(parts, scan, np.float32(-np.inf), k)
+        return ids, cosines
+
+    def _best(
+        self, parts: list[Part], scan: Scan, floor: np.float32, limit: int | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+        """Run a scan over all parts; its tasks share the border of the best so far."""
+        border = np.full(1, -np.inf, np.float32)
+        most = np.iinfo(np.int32).max if limit is None else max(limit, 1)
+
+        def work(task: Task) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+            rows, keys, total = scan(task, most, floor, border)
+            return task[0].segment.ids[rows], keys, total
+
+        found = self._map(work, self._tasks(parts))
+        ids, keys = _joined([ids for ids, _, _ in found], np.int64), _joined([keys for _, keys, _ in found], np.float32)
+        return ids, keys, sum(total for _, _, total in found)
+
+    def _nearest(
+        self, parts: list[Part], queries: NDArray[np.uint8], k: int
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
+        if len(queries) >= 2 * self.threads:
+            return self._map(lambda query: self._nearest_one(parts, query, k, _in_turn), list(queries))
+        return [self._nearest_one(parts, query, k, self._map) for query in queries]
+
+    def _nearest_one(
+        self, parts: list[Part], query: NDArray[np.uint8], k: int, run: Run
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Look into the zones nearest by their bounds first: their k-th row rules out most of the others."""
+        border = np.full(1, _LEAST_KEY + 1, np.int32)
+        bounds = {part.segment.start: np.empty(part.segment.tiles * ZONES, np.int32) for part in parts}
+
+        def bound(task: Task) -> None:
+            segment, own = task[0].segment, bounds[task[0].segment.start]
+            kernels.zone_bounds(_flat(segment.zones), task[0].allowed, segment.d, task[1], task[2], query, own)
+
+        def look(share: Share) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+            segment, own = share[0].segment, bounds[share[0].segment.start]
+            codes, ids = _flat(segment.codes), _flat(segment.ids)
+            rows, keys = kernels.near_rows(codes, share[0].allowed, segment.d, share[1], own, query, k, border, ids)
+            return segment.ids[rows], keys
+
+        run(bound, self._tasks(parts))
+        nearest = [keys for _, keys in run(look, _seed_zones(parts, bounds, max(_SEED_ZONES, 4 * k // ZONE)))]
+        seen = _joined(nearest, np.int32)
+        if len(seen) >= k:
+            border[0] = max(border[0], np.partition(seen, len(seen) - k)[len(seen) - k])
+        found = run(look, list(_zones_within(parts, bounds, border[0])))
+        return _joined([ids for ids, _ in found], np.int64), -_joined([keys for _, keys in found], np.int32)
+
+    def _tasks(self, parts: list[Part]) -> list[Task]:
+        """Cut the parts into runs of tiles, enough for all threads and not too many."""
+        tiles = sum(part.segment.tiles for part in parts)
+        size = min(max(tiles // (4 * self.threads), _FEWEST_TILES), _MOST_TILES)
+        return [
+            (part, first, min(first + size, part.segment.tiles))
+            for part in parts
+            for first in range(0, part.segment.tiles, size)
+        ]
+
+    def _map(self, work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
+        """Run the tasks on all threads; results in the order of tasks."""
+        if self.threads == 1 or len(tasks) < 2:
+            return _in_turn(work, tasks)
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.threads, "gpubranches-cpu")
+            pool = self._pool
+        return list(pool.map(work, tasks))
+
+
+def _in_turn(work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
+    return [work(task) for task in tasks]
+
+
+def _seed_zones(parts: list[Part], bounds: dict[int, NDArray[np.int32]], count: int) -> list[Share]:
+    """Return the `count` zones of the best bounds, by part."""
+    every = _joined(list(bounds.values()), np.int32)
+    count = min(count, len(every))
+    best = np.sort(np.argpartition(every, len(every) - count)[len(every) - count :]) if count else np.zeros(0, np.int64)
+    shares, start = [], 0
+    for part in parts:
+        stop = start + len(bounds[part.segment.start])
+        own = best[(best >= start) & (best < stop)] - start
+        if len(own):
+            shares.append((part, own))
+        start = stop
+    return shares
+
+
+def _zones_within(parts: list[Part], bounds: dict[int, NDArray[np.int32]], border: np.int32) -> Iterator[Share]:
+    """Yield the zones whose bounds reach the border, some at a time."""
+    for part in parts:
+        zones = np.flatnonzero(bounds[part.segment.start] >= border)
+        for start in range(0, len(zones), _ZONES_A_TASK):
+            yield part, zones[start : start + _ZONES_A_TASK]
+
+
+def _bit_scan(model: WeightPlanes) -> Scan:
+    whole = model.planes.shape[1] % 8 == 0
+    word = np.uint64 if whole else np.uint32
+    planes = tuple(tuple(plane) for plane in model.planes.view(word))
+    peak = np.int32(15 * model.n_bits)
+
+    def scan(task: Task, limit: int, floor: np.float32, border: NDArray[np.float32]) -> Scored:
+        part, first, stop = task
+        segment = part.segment
+        bits, scales = _flat(np.asarray(segment.bits)).view(word), _flat(np.asarray(segment.scales)).view(np.uint16)
+        stop = min(stop * TILE, segment.n)
+        found: Scored = kernels.bit_scores(
+            bits,
+            scales,
+            planes,
+            peak,
+            part.allowed,
+            segment.n,
+            first * TILE,
+            stop,
+            limit,
+            floor,
             border,
-            segment.n,
-            _NO_MASK if mask is None else mask,
-            mask is not None,
-            numba.get_num_threads(),
+            _flat(segment.ids),
         )
-        rows, keys = np.concatenate(found), np.concatenate(squared)
-        best = border_rows(-keys, k)
-        return rows[best], keys[best]
+        return found
 
-    def _score_bits(self, segment: Segment, planes: WeightPlanes, floor: float, limit: int | None, mask: Mask) -> Keys:
-        if segment.bits is None or segment.scales is None:
-            raise UsageError("bits: the catalog has none")
-        word = np.uint64 if planes.n_bits % 64 == 0 else np.uint32
-        scores = kernels.bit_scores(
-            np.asarray(segment.bits).view(word),
-            segment.scales.astype(np.float32),
-            kernels.word_planes(planes.planes, word),
-            15 * planes.n_bits - 2 * planes.total,
+    return scan
+
+
+def _code_scan(model: CodeWeights) -> Scan:
+    def scan(task: Task, limit: int, floor: np.float32, border: NDArray[np.float32]) -> Scored:
+        part, first, stop = task
+        segment = part.segment
+        found: Scored = kernels.code_scores(
+            _flat(segment.codes),
+            model.weights,
+            part.allowed,
+            segment.d,
+            first,
+            stop,
+            limit,
+            floor,
+            border,
+            _flat(segment.ids),
         )
-        if limit is not None and 0 < limit < segment.n:
-            floor = max(floor, _border_estimate(scores, limit, mask))
-        rows = _rows_at_least(scores, segment.n, np.float32(floor), mask)
-        rows = rows[border_rows(scores[rows], limit)]
-        return rows, scores[rows]
+        return found
 
-    def _score_codes(self, segment: Segment, weights: CodeWeights, mask: Mask) -> Keys:
-        dots = kernels.code_dots(segment.codes, weights.weights.astype(np.int32))[: segment.n]
-        rows = np.arange(segment.n) if mask is None else np.flatnonzero(mask)
-        return rows, dots[rows].astype(np.float32)
+    return scan
 
 
-def _rows_at_least(keys: NDArray[np.generic], n: int, floor: np.generic, mask: Mask) -> NDArray[np.int64]:
-    rows: NDArray[np.int64] = kernels.rows_at_least(
-        keys, n, floor, _NO_MASK if mask is None else mask, mask is not None
-    )
-    return rows
+def _embedding_scan(mean: NDArray[np.float32], weights: NDArray[np.float32], cosine: bool) -> Scan:
+    def scan(task: Task, limit: int, floor: np.float32, border: NDArray[np.float32]) -> Scored:
+        part, first, stop = task
+        segment = part.segment
+        rows = _flat(np.asarray(segment.embeddings)).view(np.uint16)
+        stop = min(stop * TILE, segment.n)
+        found: Scored = kernels.embedding_scores(
+            rows, mean, weights, cosine, part.allowed, first * TILE, stop, limit, floor, border, _flat(segment.ids)
+        )
+        return found
+
+    return scan
 
 
-def _border_estimate(scores: NDArray[np.float32], limit: int, mask: Mask) -> float:
-    """Return a score that at least `limit` rows reach: from a sample, checked; -inf if the sample does not help."""
-    step = 64
-    sample = scores[::step] if mask is None else scores[::step][mask[::step]]
-    rank = 2 * limit // step + 16
-    if rank >= len(sample):
-        return -np.inf
-    border = np.partition(sample, len(sample) - rank)[len(sample) - rank]
-    reach = len(_rows_at_least(scores, len(scores), border, mask))
-    return float(border) if reach >= limit else -np.inf
+def _flat(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a read-only flat view, of one type for mapped and other arrays, so that a kernel is compiled once."""
+    flat = array.view(np.ndarray).reshape(-1)
+    flat.flags.writeable = False
+    return flat
+
+
+def _joined(arrays: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate([np.zeros(0, dtype), *arrays])

@@ -2,56 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.backends.scan import Keys, Mask, ScanBackend, border_rows
+from gpubranches.arrays import best_first
+from gpubranches.backends.scan import Linear, Part, ScanBackend
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Segment
-from gpubranches.errors import UsageError
 from gpubranches.quantize import CodeWeights, WeightPlanes
+
+Keys = Callable[[Segment, int, int], NDArray[Any]]
+"""Keys of the rows start..stop-1 of a segment, larger is better."""
 
 
 class OracleBackend(ScanBackend):
-    """Slow and plain; memory bounded by one segment's keys."""
+    """Slow and plain; memory bounded by a tile and the answer."""
 
     name = "oracle"
 
-    def _votes(self, segment: Segment, boxes: Boxes, min_votes: int, mask: Mask) -> Keys:
-        votes = np.concatenate([boxes.votes(segment.row_codes(*part)) for part in _parts(segment)])
-        rows = np.flatnonzero((votes >= min_votes) & _all(mask, segment))
-        return rows, votes[rows]
+    def _votes(self, parts: list[Part], boxes: Boxes, min_votes: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+        def keys(segment: Segment, start: int, stop: int) -> NDArray[np.uint16]:
+            return boxes.votes(segment.row_codes(start, stop))
 
-    def _nearest(self, segment: Segment, query: NDArray[np.uint8], k: int, mask: Mask) -> Keys:
-        squared = np.concatenate(
-            [
-                ((segment.row_codes(*part).astype(np.int32) - query.astype(np.int32)) ** 2).sum(axis=1, dtype=np.int32)
-                for part in _parts(segment)
-            ]
-        )
-        rows = np.flatnonzero(_all(mask, segment))
-        rows = rows[border_rows(-squared[rows], k)]
-        return rows, squared[rows]
+        ids, votes, _ = _scan(parts, keys, min_votes, None)
+        return ids, votes.astype(np.uint16)
 
-    def _score_bits(self, segment: Segment, planes: WeightPlanes, floor: float, limit: int | None, mask: Mask) -> Keys:
-        if segment.bits is None or segment.scales is None:
-            raise UsageError("bits: the catalog has none")
-        scores = np.concatenate([planes.scores(segment.bits[a:b], segment.scales[a:b]) for a, b in _parts(segment)])
-        rows = np.flatnonzero((scores >= np.float32(floor)) & _all(mask, segment))
-        rows = rows[border_rows(scores[rows], limit)]
-        return rows, scores[rows]
+    def _nearest(
+        self, parts: list[Part], queries: NDArray[np.uint8], k: int
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
+        found = []
+        for query in queries.astype(np.int32):
 
-    def _score_codes(self, segment: Segment, weights: CodeWeights, mask: Mask) -> Keys:
-        scores = np.concatenate([weights.scores(segment.row_codes(*part)) for part in _parts(segment)])
-        rows = np.flatnonzero(_all(mask, segment))
-        return rows, scores[rows]
+            def keys(segment: Segment, start: int, stop: int, query: NDArray[np.int32] = query) -> NDArray[np.int32]:
+                away = segment.row_codes(start, stop).astype(np.int32) - query
+                return np.asarray(-np.sum(away * away, axis=1, dtype=np.int32))
+
+            ids, nearness, _ = _scan(parts, keys, np.iinfo(np.int32).min, k)
+            found.append((ids, -nearness.astype(np.int32)))
+        return found
+
+    def _linear(
+        self, parts: list[Part], model: Linear, floor: np.float32, limit: int | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+        def keys(segment: Segment, start: int, stop: int) -> NDArray[np.float32]:
+            if isinstance(model, CodeWeights):
+                return model.scores(segment.row_codes(start, stop))
+            if isinstance(model, WeightPlanes):
+                bits, scales = np.asarray(segment.bits)[start:stop], np.asarray(segment.scales)[start:stop]
+                return model.scores(bits, scales)
+            return self._centred(segment, start, stop) @ model
+
+        ids, scores, total = _scan(parts, keys, floor, limit)
+        return ids, scores.astype(np.float32), total
+
+    def _cosines(
+        self, parts: list[Part], query: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        direction = query / np.float32(max(float(np.linalg.norm(query)), 1e-12))
+
+        def keys(segment: Segment, start: int, stop: int) -> NDArray[np.float32]:
+            centred = self._centred(segment, start, stop)
+            norms = np.maximum(np.linalg.norm(centred, axis=1), np.float32(1e-12))
+            return np.asarray(centred @ direction / norms)
+
+        ids, cosines, _ = _scan(parts, keys, -np.inf, k)
+        return ids, cosines.astype(np.float32)
+
+    def _centred(self, segment: Segment, start: int, stop: int) -> NDArray[np.float32]:
+        rows = np.asarray(segment.embeddings)[start:stop].astype(np.float32)
+        return np.asarray(rows - self._signs().mean_)
 
 
-def _parts(segment: Segment) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + TILE, segment.n)) for start in range(0, segment.n, TILE))
+def _scan(
+    parts: list[Part], keys: Keys, floor: float | np.float32, limit: int | None
+) -> tuple[NDArray[np.int64], NDArray[Any], int]:
+    """Return ids and keys of the rows with keys >= floor, only the `limit` best of them, and how many they are."""
+    total = 0
+    gathered: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
+    for part in parts:
+        segment, flags = part.segment, part.flags()
+        for start in range(0, segment.n, TILE):
+            stop = min(start + TILE, segment.n)
+            values = keys(segment, start, stop)
+            rows = np.flatnonzero(flags[start:stop] & (values >= floor))
+            total += len(rows)
+            gathered.append((segment.ids[start + rows], values[rows]))
+            if limit is not None:
+                gathered = [_joined(gathered, limit)]
+    ids, found = _joined(gathered, limit)
+    return ids, found, total
 
 
-def _all(mask: Mask, segment: Segment) -> NDArray[np.bool_]:
-    return np.ones(segment.n, np.bool_) if mask is None else mask
+def _joined(
+    gathered: list[tuple[NDArray[np.int64], NDArray[Any]]], limit: int | None
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    if not gathered:
+        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+    ids = np.concatenate([part for part, _ in gathered])
+    keys = np.concatenate([part for _, part in gathered])
+    if limit is not None and len(ids) > limit:
+        best = best_first(keys, ids, limit)
+        return ids[best], keys[best]
+    return ids, keys

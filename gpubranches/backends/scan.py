@@ -1,64 +1,79 @@
-"""What all backends share: checks, masks, ordering of answers. An engine supplies the scans over one segment."""
+"""What all backends share: checks, which rows count, the order of answers. An engine supplies the scans."""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
+from gpubranches.arrays import Bitmap, as_ids, best_first, check_array, splitmix64
 from gpubranches.backends.protocol import Tier
 from gpubranches.boxes import Boxes
-from gpubranches.catalog import Catalog, Segment
+from gpubranches.catalog import TILE, Catalog, Segment
 from gpubranches.errors import UsageError
 from gpubranches.quantize import CodeWeights, SignQuantizer, WeightPlanes
 from gpubranches.results import Candidates, Neighbors
 
-Mask = NDArray[np.bool_] | None
-"""Which rows of a segment count, (n,) bool; None: all."""
-Keys = tuple[NDArray[np.int64], NDArray[Any]]
-"""Rows of a segment, (m,) int64, and their keys, (m,): what one scan of one segment found."""
+Linear = WeightPlanes | CodeWeights | NDArray[np.float32]
+"""A linear model of the tier bits, codes, or embeddings: (D,) float32 over x - mean."""
 
-_EXACT_ROWS = 16384
+
+@dataclass(frozen=True)
+class Part:
+    """One segment and which of its rows count: allowed, (tiles * TILE / 64,) uint64, bit p of word w is row 64 w + p.
+
+    Rows that are deleted, padding, or outside the caller's `where` have no bit.
+    """
+
+    segment: Segment
+    allowed: NDArray[np.uint64]
+
+    def flags(self) -> NDArray[np.bool_]:
+        """Return which rows count, (n,) bool."""
+        return np.unpackbits(self.allowed.view(np.uint8), count=self.segment.n, bitorder="little").view(np.bool_)
 
 
 class ScanBackend(ABC):
-    """A backend that scans the segments of a catalog one after the other.
-
-    Calls from several threads take turns, because numba's default threading layer allows one parallel region at a
-    time, and because each call uses all cores anyway.
-    """
+    """A backend that scans the segments of a catalog. Calls from several threads run side by side."""
 
     name = "scan"
 
     def __init__(self, catalog: Catalog, *, nn: str = "auto"):
         self.catalog = catalog
         self.nn = "scan" if nn == "auto" else nn
-        self._turn = threading.RLock()
+        self._lock = threading.Lock()
+        self._live: tuple[int, list[Part]] = (-1, [])
         self._index: Any = None
 
-    # The scans an engine supplies
+    # The scans an engine supplies; each returns ids in any order
 
     @abstractmethod
-    def _votes(self, segment: Segment, boxes: Boxes, min_votes: int, mask: Mask) -> Keys:
-        """Return rows with at least min_votes, ascending, and their votes, uint16."""
+    def _votes(self, parts: list[Part], boxes: Boxes, min_votes: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+        """Return the ids with at least min_votes, and their votes."""
 
     @abstractmethod
-    def _nearest(self, segment: Segment, query: NDArray[np.uint8], k: int, mask: Mask) -> Keys:
-        """Return a superset of the k nearest rows with all ties of the last, and squared distances, int32."""
+    def _nearest(
+        self, parts: list[Part], queries: NDArray[np.uint8], k: int
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
+        """Return for each query ids, the k nearest over codes among them, and their squared L2."""
 
     @abstractmethod
-    def _score_bits(self, segment: Segment, planes: WeightPlanes, floor: float, limit: int | None, mask: Mask) -> Keys:
-        """Return rows with scores >= floor, or a superset of the `limit` best with all ties of the last; float32."""
+    def _linear(
+        self, parts: list[Part], model: Linear, floor: np.float32, limit: int | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+        """Return ids with scores >= floor, the `limit` best among them, their scores, and how many reach the floor."""
 
     @abstractmethod
-    def _score_codes(self, segment: Segment, weights: CodeWeights, mask: Mask) -> Keys:
-        """Return all rows in the mask and their scores, float32."""
+    def _cosines(
+        self, parts: list[Part], query: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return ids, the k best among them, and the cosines of query with x - mean over the embeddings."""
 
     # The protocol
 
@@ -69,6 +84,7 @@ class ScanBackend(ABC):
     def close(self) -> None:
         """Release the index, if one was built."""
         self._index = None
+        self._live = (-1, [])
 
     def __enter__(self) -> Self:
         return self
@@ -82,24 +98,18 @@ class ScanBackend(ABC):
         """Return the k nearest items of each query; see Backend."""
         if k < 1:
             raise UsageError(f"k: expected 1 or more, got {k}")
-        self._check_where(where)
-        with self._turn:
-            if tier == "codes":
-                check_array(queries, "queries", dtype=np.uint8, shape=(None, self.catalog.d))
-                return self._search_codes(queries, k, where)
-            check_array(queries, "queries", dtype=np.float32, shape=(None, self.catalog.D), finite=True)
-            signs = self._signs()
-            exact = tier == "embeddings" or self.catalog.has_embeddings
-            if tier == "embeddings":
-                self._require_embeddings()
-            found = []
-            for query in queries:
-                candidates = None
-                if tier == "bits":
-                    candidates = self._scored(signs.planes(query), "bits", None, max(1000, 10 * k), where)
-                found.append(self._nearest_directions(query, k, candidates, exact, signs, where))
-            stages = {"embeddings": "embeddings", "bits": "bits+embeddings" if exact else "bits"}[tier]
-            return _pad(found, k, f"{self.name}/{stages}")
+        dims = self._dims(tier)
+        if tier == "codes":
+            check_array(queries, "queries", dtype=np.uint8, shape=(None, dims))
+            return self._search_codes(queries, k, where)
+        check_array(queries, "queries", dtype=np.float32, shape=(None, dims), finite=True)
+        parts = self._parts(where)
+        if tier == "embeddings":
+            return _pad([self._by_cosine(parts, query, k) for query in queries], k, f"{self.name}/embeddings")
+        if self.catalog.has_embeddings:
+            found = [self._by_cosine(self._shortlist(parts, query, k), query, k) for query in queries]
+            return _pad(found, k, f"{self.name}/bits+embeddings")
+        return _pad([self._by_bits(parts, query, k) for query in queries], k, f"{self.name}/bits")
 
     def evaluate(
         self, boxes: Boxes, *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
@@ -108,13 +118,12 @@ class ScanBackend(ABC):
         if min_votes < 1:
             raise UsageError(f"min_votes: expected 1 or more, got {min_votes}")
         _check_limit(limit)
-        self._check_where(where)
         boxes.require_dims(self.catalog.d)
-        with self._turn:
-            parts = [(s, self._votes(s, boxes, min_votes, self._mask(s, where))) for s in self._segments()]
-        ids = _joined([segment.ids[rows] for segment, (rows, _) in parts], np.int64)
-        votes = _joined([keys for _, (_, keys) in parts], np.uint16)
-        order = best_first(votes, ids, limit)
+        parts = self._parts(where)
+        if min_votes > boxes.n_estimators:
+            return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=0)
+        ids, votes = self._votes(parts, boxes, min_votes)
+        order = _by_votes(votes, ids, limit)
         return Candidates(ids=ids[order], votes=votes[order], total=len(ids))
 
     def evaluate_many(
@@ -135,180 +144,132 @@ class ScanBackend(ABC):
     ) -> Candidates:
         """Return items by a linear score; see Backend."""
         _check_limit(limit)
-        self._check_where(where)
-        dims = self.catalog.d if tier == "codes" else self.catalog.D
-        check_array(weights, "weights", dtype=np.float32, shape=(dims,), finite=True)
-        if tier == "embeddings":
-            self._require_embeddings()
-        linear: Any = weights
+        check_array(weights, "weights", dtype=np.float32, shape=(self._dims(tier),), finite=True)
+        floor = np.float32(-np.inf if threshold is None else threshold)
+        if np.isnan(floor):
+            raise UsageError("threshold: expected a number, got NaN")
+        model: Linear = weights
         if tier == "bits":
-            linear = self._signs().planes(weights)
+            model = self._signs().planes(weights)
         elif tier == "codes":
-            linear = CodeWeights.quantise(weights)
-        with self._turn:
-            if ids is not None:
-                return self._score_ids(linear, tier, as_ids(ids), threshold, limit, where)
-            return self._scored(linear, tier, threshold, limit, where)
+            model = CodeWeights.quantise(weights)
+        parts = self._parts(where)
+        if ids is not None:
+            parts = self._only(parts, as_ids(ids))
+        found, scores, total = self._linear(parts, model, floor, limit)
+        order = best_first(scores, found, limit)
+        return Candidates(ids=found[order], scores=scores[order], total=total)
 
     # Parts of the answers
-
-    def _scored(
-        self, linear: Any, tier: Tier, threshold: float | None, limit: int | None, where: Bitmap | None
-    ) -> Candidates:
-        """Score the whole catalog; with a limit alone, scans may leave out rows that cannot be among the best."""
-        floor = -np.inf if threshold is None else threshold
-        ids, scores, total = [], [], 0
-        for segment in self._segments():
-            mask = self._mask(segment, where)
-            if tier == "bits":
-                rows, keys = self._score_bits(segment, linear, floor, limit if threshold is None else None, mask)
-            elif tier == "codes":
-                rows, keys = self._score_codes(segment, linear, mask)
-            else:
-                rows = np.arange(segment.n) if mask is None else np.flatnonzero(mask)
-                keys = self._embedding_dots(segment, linear, rows)
-            if threshold is not None:
-                kept = keys >= np.float32(threshold)
-                rows, keys = rows[kept], keys[kept]
-                total += len(rows)
-            else:
-                total += segment.n if mask is None else int(mask.sum())
-            ids.append(segment.ids[rows])
-            scores.append(keys)
-        return _best(_joined(ids, np.int64), _joined(scores, np.float32), total, limit)
-
-    def _score_ids(
-        self,
-        linear: Any,
-        tier: Tier,
-        ids: NDArray[np.int64],
-        threshold: float | None,
-        limit: int | None,
-        where: Bitmap | None,
-    ) -> Candidates:
-        ids = np.unique(ids)
-        ids = ids[self.catalog.alive(ids)]
-        positions = self.catalog.positions(ids)
-        if where is not None:
-            inside = (where[positions // 8] >> (positions % 8).astype(np.uint8)) & 1 == 1
-            ids, positions = ids[inside], positions[inside]
-        scores = np.zeros(len(ids), np.float32)
-        for segment in self._segments():
-            at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
-            if len(at):
-                scores[at] = self._row_scores(segment, linear, tier, positions[at] - segment.start)
-        if threshold is not None:
-            kept = scores >= np.float32(threshold)
-            ids, scores = ids[kept], scores[kept]
-        return _best(ids, scores, len(ids), limit)
-
-    def _row_scores(self, segment: Segment, linear: Any, tier: Tier, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        if tier == "embeddings":
-            return self._embedding_dots(segment, linear, rows)
-        if tier == "codes":
-            scores: NDArray[np.float32] = linear.scores(segment.take_codes(rows))
-            return scores
-        if segment.bits is None or segment.scales is None:
-            raise UsageError("bits: the catalog has none")
-        dots: NDArray[np.float32] = linear.scores(segment.bits[rows], segment.scales[rows])
-        return dots
-
-    def _embedding_dots(
-        self, segment: Segment, weights: NDArray[np.float32], rows: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        mean = self._signs().mean_
-        out = np.zeros(len(rows), np.float32)
-        if segment.embeddings is not None:
-            for start in range(0, len(rows), _EXACT_ROWS):
-                part = rows[start : start + _EXACT_ROWS]
-                out[start : start + _EXACT_ROWS] = (segment.embeddings[part].astype(np.float32) - mean) @ weights
-        return out
-
-    def _nearest_directions(
-        self,
-        query: NDArray[np.float32],
-        k: int,
-        candidates: Candidates | None,
-        exact: bool,
-        signs: SignQuantizer,
-        where: Bitmap | None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return (distances, ids) of the k nearest by cosine, among the candidates or all items."""
-        length = np.float32(max(float(np.linalg.norm(query)), 1e-12))
-        if not exact and candidates is not None and candidates.scores is not None:
-            step = np.float32(signs.planes(query).step)
-            return 1 - candidates.scores[:k] * step / length, candidates.ids[:k]
-        ids, distances = [], []
-        for segment in self._segments():
-            rows = self._candidate_rows(segment, candidates, where)
-            for start in range(0, len(rows), _EXACT_ROWS):
-                part = rows[start : start + _EXACT_ROWS]
-                if segment.embeddings is None:
-                    continue
-                centred = segment.embeddings[part].astype(np.float32) - signs.mean_
-                norms = np.maximum(np.linalg.norm(centred, axis=1), np.float32(1e-12))
-                distances.append(1 - centred @ query / (norms * length))
-                ids.append(segment.ids[part])
-        found, far = _joined(ids, np.int64), _joined(distances, np.float32)
-        order = best_first(-far, found, k)
-        return far[order], found[order]
-
-    def _candidate_rows(
-        self, segment: Segment, candidates: Candidates | None, where: Bitmap | None
-    ) -> NDArray[np.int64]:
-        if candidates is None:
-            mask = self._mask(segment, where)
-            return np.arange(segment.n) if mask is None else np.flatnonzero(mask)
-        positions = self.catalog.positions(candidates.ids) - segment.start
-        return np.sort(positions[(positions >= 0) & (positions < segment.n)])
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         if self.nn == "faiss" and where is None and self.catalog.deleted is None:
             from gpubranches.backends.faiss_index import FaissIndex
 
-            if self._index is None or self._index.generation != self.catalog.generation:
-                self._index = FaissIndex(self.catalog)
-            answer: Neighbors = self._index.search(queries, k)
+            with self._lock:
+                if self._index is None or self._index.generation != self.catalog.generation:
+                    self._index = FaissIndex(self.catalog)
+                index = self._index
+            answer: Neighbors = index.search(queries, k)
             return answer
         found = []
-        for query in queries:
-            parts = [(s, self._nearest(s, query, k, self._mask(s, where))) for s in self._segments()]
-            ids = _joined([segment.ids[rows] for segment, (rows, _) in parts], np.int64)
-            squared = _joined([keys for _, (_, keys) in parts], np.int32)
+        for ids, squared in self._nearest(self._parts(where), queries, k):
             order = best_first(-squared, ids, k)
             found.append((squared[order].astype(np.float32), ids[order]))
         return _pad(found, k, f"{self.name}/codes")
 
-    def _segments(self) -> list[Segment]:
-        return [segment for segment in self.catalog.segments if segment.n]
+    def _by_cosine(
+        self, parts: list[Part], query: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        ids, cosines = self._cosines(parts, query, k)
+        order = best_first(cosines, ids, k)
+        return 1 - cosines[order], ids[order]
 
-    def _mask(self, segment: Segment, where: Bitmap | None) -> Mask:
-        """Return the rows of a segment that are alive and in `where`; None if that is all of them."""
-        if where is None and self.catalog.deleted is None:
-            return None
-        own = slice(segment.start // 8, -(-(segment.start + segment.n) // 8))
-        flags = np.full(own.stop - own.start, 255, np.uint8) if where is None else where[own]
-        if self.catalog.deleted is not None:
-            flags = flags & ~self.catalog.deleted[own]
-        return np.unpackbits(flags, count=segment.n, bitorder="little").astype(np.bool_)
+    def _by_bits(
+        self, parts: list[Part], query: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        planes = self._signs().planes(query)
+        ids, scores, _ = self._linear(parts, planes, np.float32(-np.inf), k)
+        order = best_first(scores, ids, k)
+        length = np.float32(max(float(np.linalg.norm(query)), 1e-12))
+        return 1 - scores[order] * np.float32(planes.step) / length, ids[order]
 
-    def _check_where(self, where: Bitmap | None) -> None:
-        if where is not None:
-            check_array(where, "where", dtype=np.uint8, shape=(-(-self.catalog.n_positions // 8),))
+    def _shortlist(self, parts: list[Part], query: NDArray[np.float32], k: int) -> list[Part]:
+        """Return the max(1000, 10 k) items best by the bits score, as parts."""
+        limit = max(1000, 10 * k)
+        ids, scores, _ = self._linear(parts, self._signs().planes(query), np.float32(-np.inf), limit)
+        return self._only(parts, ids[best_first(scores, ids, limit)])
+
+    def _parts(self, where: Bitmap | None) -> list[Part]:
+        """Return the segments with the rows that are alive and in `where`."""
+        with self._lock:
+            if self._live[0] != self.catalog.generation:
+                self._live = (self.catalog.generation, _live_parts(self.catalog))
+            parts = self._live[1]
+        if where is None:
+            return parts
+        check_array(where, "where", dtype=np.uint8, shape=(-(-self.catalog.n_positions // 8),))
+        return [Part(part.segment, part.allowed & _words(where, part.segment)) for part in parts]
+
+    def _only(self, parts: list[Part], ids: NDArray[np.int64]) -> list[Part]:
+        """Return the parts with these items alone; those that are not in the catalog are left out."""
+        positions = self.catalog.positions(ids[self.catalog.alive(ids)])
+        bitmap = np.zeros(self.catalog.n_positions // 8, np.uint8)
+        np.bitwise_or.at(bitmap, positions >> 3, np.left_shift(1, positions & 7).astype(np.uint8))
+        return [Part(part.segment, part.allowed & _words(bitmap, part.segment)) for part in parts]
+
+    def _dims(self, tier: Tier) -> int:
+        """Return the dims of queries and weights of a tier, d or D. Raises UsageError if the catalog lacks it."""
+        if tier not in ("codes", "bits", "embeddings"):
+            raise UsageError(f"tier: expected codes, bits or embeddings, got {tier!r}")
+        if tier == "codes":
+            return self.catalog.d
+        self._signs()
+        if tier == "embeddings" and not self.catalog.has_embeddings:
+            raise UsageError("embeddings: the catalog has codes and bits only; ingest the embeddings or the images")
+        return self.catalog.D
 
     def _signs(self) -> SignQuantizer:
         if self.catalog.signs is None:
             raise UsageError("bits: the catalog has codes only; ingest embeddings to search by texts or directions")
         return self.catalog.signs
 
-    def _require_embeddings(self) -> None:
-        if not self.catalog.has_embeddings:
-            raise UsageError("embeddings: the catalog has none; ingest the embeddings or the images")
+
+def _live_parts(catalog: Catalog) -> list[Part]:
+    parts = []
+    for segment in catalog.segments:
+        if segment.n:
+            words = np.zeros(segment.tiles * TILE // 8, np.uint8)
+            words[: -(-segment.n // 8)] = 255
+            if segment.n % 8:
+                words[segment.n // 8] = (1 << segment.n % 8) - 1
+            allowed = words.view(np.uint64)
+            if catalog.deleted is not None:
+                allowed &= ~_words(catalog.deleted, segment)
+            parts.append(Part(segment, allowed))
+    return parts
 
 
-def _best(ids: NDArray[np.int64], scores: NDArray[np.float32], total: int, limit: int | None) -> Candidates:
-    order = best_first(scores, ids, limit)
-    return Candidates(ids=ids[order], scores=scores[order], total=total)
+def _words(bitmap: Bitmap, segment: Segment) -> NDArray[np.uint64]:
+    """Return a segment's part of a bitmap over positions as words; segments start at whole tiles."""
+    first = segment.start // 8
+    return np.ascontiguousarray(bitmap[first : first + segment.tiles * TILE // 8]).view(np.uint64)
+
+
+def _by_votes(votes: NDArray[np.uint16], ids: NDArray[np.int64], limit: int | None) -> NDArray[np.intp]:
+    """Return best_first(votes, ids, limit), counting instead of comparing: votes are few different numbers."""
+    limit = len(votes) if limit is None else min(limit, len(votes))
+    counts = np.bincount(votes)
+    order = np.argsort(votes, kind="stable")
+    chosen, taken, stop = [np.zeros(0, np.intp)], 0, len(votes)
+    for count in counts[::-1].tolist():
+        group = order[stop - count : stop]
+        stop -= count
+        if taken >= limit:
+            break
+        chosen.append(group[np.argsort(splitmix64(ids[group]))[: limit - taken]])
+        taken += len(chosen[-1])
+    return np.concatenate(chosen)
 
 
 def _pad(found: list[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int, source: str) -> Neighbors:
@@ -322,16 +283,3 @@ def _pad(found: list[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int, sou
 def _check_limit(limit: int | None) -> None:
     if limit is not None and limit < 0:
         raise UsageError(f"limit: expected 0 or more, or None for all, got {limit}")
-
-
-def _joined(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
-    return np.concatenate([np.zeros(0, dtype), *parts])
-
-
-def border_rows(keys: NDArray[Any], limit: int | None) -> NDArray[np.intp]:
-    """Return the indices of the `limit` largest keys together with all ties of the last of them."""
-    if limit is None or limit >= len(keys):
-        return np.arange(len(keys))
-    if limit == 0:
-        return np.zeros(0, np.intp)
-    return np.flatnonzero(keys >= np.partition(keys, len(keys) - limit)[len(keys) - limit])

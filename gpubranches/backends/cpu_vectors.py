@@ -1,0 +1,202 @@
+"""Vector instructions for the kernels of the cpu backend, written as LLVM IR.
+
+A test of 64 rows ends in one 64-bit word, bit i for row i. LLVM turns each function into a few AVX-512 instructions
+(compare into a mask register, VPOPCNTQ), into AVX2 or into NEON, whatever the machine has. Offsets count elements of a
+one-dimensional C-contiguous array; nothing checks bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_I8, _I16, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+
+
+def _splat(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
+    vector = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    first = builder.insert_element(vector, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(first, vector, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes))
+
+
+def _address(context: Any, builder: ir.IRBuilder, array_type: Any, array: Any, offset: ir.Value) -> ir.Value:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [offset])
+
+
+def _load(builder: ir.IRBuilder, address: ir.Value, element: ir.Type, lanes: int) -> ir.Value:
+    vector = builder.load(builder.bitcast(address, ir.VectorType(element, lanes).as_pointer()))
+    vector.align = 1
+    return vector
+
+
+def _store(builder: ir.IRBuilder, vector: ir.Value, address: ir.Value) -> None:
+    builder.store(vector, builder.bitcast(address, vector.type.as_pointer())).align = 1
+
+
+@intrinsic
+def inside64(typing: Any, array: Any, offset: Any, low: Any, span: Any) -> Any:
+    """Return which of 64 bytes from `offset` on lie in low..low + span: one subtraction, one unsigned compare."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        array, offset, low, span = arguments
+        rows = _load(builder, _address(context, builder, signature.args[0], array, offset), _I8, 64)
+        shifted = builder.sub(rows, _splat(builder, low, 64))
+        return builder.bitcast(builder.icmp_unsigned("<=", shifted, _splat(builder, span, 64)), _I64)
+
+    return types.uint64(array, types.int64, types.uint8, types.uint8), generate
+
+
+def _compare32(relation: str) -> Any:
+    def typed(typing: Any, array: Any, offset: Any, bound: Any) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            array, offset, bound = arguments
+            zones = _load(builder, _address(context, builder, signature.args[0], array, offset), _I8, 32)
+            hits = builder.icmp_unsigned(relation, zones, _splat(builder, bound, 32))
+            return builder.zext(builder.bitcast(hits, _I32), _I64)
+
+        return types.uint64(array, types.int64, types.uint8), generate
+
+    return intrinsic(typed)
+
+
+at_least32 = _compare32(">=")
+"""at_least32(array, offset, bound): which of 32 bytes are >= bound, a word of 32 bits as uint64."""
+at_most32 = _compare32("<=")
+"""at_most32(array, offset, bound): which of 32 bytes are <= bound, the same."""
+
+
+@intrinsic
+def reach64(typing: Any, array: Any, offset: Any, floor: Any) -> Any:
+    """Return which of 64 numbers (uint16, int32 or float32) from `offset` on are >= floor, of the same type."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        array, offset, floor = arguments
+        rows = _load(builder, _address(context, builder, signature.args[0], array, offset), floor.type, 64)
+        floors = _splat(builder, floor, 64)
+        if floor.type == _F32:
+            hits = builder.fcmp_ordered(">=", rows, floors)
+        elif signature.args[2].signed:
+            hits = builder.icmp_signed(">=", rows, floors)
+        else:
+            hits = builder.icmp_unsigned(">=", rows, floors)
+        return builder.bitcast(hits, _I64)
+
+    return types.uint64(array, types.int64, array.dtype), generate
+
+
+@intrinsic
+def count64(typing: Any, counts: Any, offset: Any, word: Any) -> Any:
+    """Add the bits of a word to 64 uint16 counts from `offset` on."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        counts, offset, word = arguments
+        address = _address(context, builder, signature.args[0], counts, offset)
+        ones = builder.zext(builder.bitcast(word, ir.VectorType(ir.IntType(1), 64)), ir.VectorType(_I16, 64))
+        _store(builder, builder.add(_load(builder, address, _I16, 64), ones), address)
+        return context.get_dummy_value()
+
+    return types.void(counts, types.int64, types.uint64), generate
+
+
+def _unary(name: str) -> Any:
+    def typed(typing: Any, word: Any) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            if name == "cttz":
+                return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+            return builder.ctpop(arguments[0])
+
+        return word(word), generate
+
+    return intrinsic(typed)
+
+
+lowest_bit = _unary("cttz")
+"""lowest_bit(word): the number of the lowest set bit."""
+popcount = _unary("ctpop")
+"""popcount(word): the number of set bits."""
+
+
+def _chunks(words: int) -> list[tuple[int, int]]:
+    """Cut a row of words into vectors of 8, 4, 2 and 1: (first word, lanes)."""
+    cuts, at = [], 0
+    for lanes in (8, 4, 2, 1):
+        while words - at >= lanes:
+            cuts.append((at, lanes))
+            at += lanes
+    return cuts
+
+
+def _widen(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
+    lanes = vector.type.count
+    if lanes == 8:
+        return vector
+    order = [*range(lanes), *[lanes] * (8 - lanes)]
+    zeros = ir.Constant(vector.type, [0] * lanes)
+    return builder.shuffle_vector(vector, zeros, ir.Constant(ir.VectorType(_I32, 8), order))
+
+
+def _counted(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
+    name = f"llvm.ctpop.v{vector.type.count}{vector.type.element}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector.type, [vector.type]), name)
+    return builder.call(function, [vector])
+
+
+def _weighted_differences(builder: ir.IRBuilder, address: ir.Value, planes: list[list[ir.Value]]) -> ir.Value:
+    """Return <8 x i64> whose sum is sum_j 2^j popc(row ^ plane_j)."""
+    word = address.type.pointee
+    total: ir.Value | None = None
+    for first, lanes in _chunks(len(planes[0])):
+        row = _load(builder, builder.gep(address, [ir.Constant(_I64, first)]), word, lanes)
+        chunk: ir.Value | None = None
+        for plane in reversed(planes):
+            fixed: ir.Value = ir.Constant(row.type, ir.Undefined)
+            for lane in range(lanes):
+                fixed = builder.insert_element(fixed, plane[first + lane], ir.Constant(_I32, lane))
+            counted = _counted(builder, builder.xor(row, fixed))
+            if word != _I64:
+                counted = builder.zext(counted, ir.VectorType(_I64, lanes))
+            chunk = counted if chunk is None else builder.add(builder.add(chunk, chunk), counted)
+        wide = _widen(builder, chunk)
+        total = wide if total is None else builder.add(total, wide)
+    return total
+
+
+def _reduced(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
+    """Return the sum of <8 x i64>."""
+    for step in (4, 2, 1):
+        order = [*range(step, 2 * step), *range(2 * step, 8), *range(step)]
+        moved = builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(_I32, 8), order))
+        vector = builder.add(vector, moved)
+    return builder.extract_element(vector, ir.Constant(_I32, 0))
+
+
+@intrinsic
+def differences4(typing: Any, bits: Any, offset: Any, planes: Any) -> Any:
+    """Return sum_j 2^j popc(row ^ plane_j) of four rows of words from `offset` on, 16 bits each, first row lowest.
+
+    bits: words, uint64 or uint32; planes: 4 tuples of as many words as a row has, so the loop over them is unrolled.
+    A sum is at most 15 * 2,048, so four fit one word and share one horizontal addition.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        bits, offset, planes = arguments
+        unpacked: Sequence[Any] = [
+            cgutils.unpack_tuple(builder, plane) for plane in cgutils.unpack_tuple(builder, planes)
+        ]
+        words = len(unpacked[0])
+        address = _address(context, builder, signature.args[0], bits, offset)
+        packed: ir.Value | None = None
+        for row in range(4):
+            own = builder.gep(address, [ir.Constant(_I64, row * words)])
+            sums = _weighted_differences(builder, own, [list(plane) for plane in unpacked])
+            shifted = builder.shl(sums, ir.Constant(sums.type, [16 * row] * 8))
+            packed = shifted if packed is None else builder.or_(packed, shifted)
+        return _reduced(builder, packed)
+
+    return types.uint64(bits, types.int64, planes), generate
