@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from gpubranches import Catalog
+from gpubranches import Catalog, staging
 from gpubranches import ingest as module
-from gpubranches import staging
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, DataError, UsageError
 from gpubranches.images import image_file
 from gpubranches.ingest import append, ingest
@@ -305,11 +304,19 @@ def test_a_full_disk_ends_in_an_error_and_the_next_run_goes_on(tmp_path):
 
 
 MEASURED = """
-import json, resource, sys
-from gpubranches.ingest import ingest
-ingest([sys.argv[1]], sys.argv[2])
-with open("/proc/self/status") as file:
-    print(json.dumps({line.split(":")[0]: line.split()[1] for line in file if "VmHWM" in line or "RssAnon" in line}))
+import sys, threading, time
+import gpubranches.ingest
+gpubranches.ingest.SEGMENT_ROWS = 60_000
+peak = 0
+def watch():
+    global peak
+    while True:
+        with open("/proc/self/status") as file:
+            peak = max(peak, next(int(line.split()[1]) for line in file if "RssAnon" in line))
+        time.sleep(0.005)
+threading.Thread(target=watch, daemon=True).start()
+gpubranches.ingest.ingest([sys.argv[1]], sys.argv[2])
+print(peak)
 """
 
 
@@ -321,17 +328,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
         for start in range(0, n, 20_000):
             array[start : start + 20_000] = vectors(20_000, 128, start)
         del array
-        script = MEASURED.replace(
-            "from gpubranches.ingest",
-            "import gpubranches.ingest as m\nm.SEGMENT_ROWS = 60_000\nfrom gpubranches.ingest",
-        )
-        script = script.replace(
-            "ingest([",
-            "import threading, time\npeak = [0]\ndef watch():\n    while True:\n        with open('/proc/self/status') as f:\n            peak[0] = max(peak[0], next(int(l.split()[1]) for l in f if 'RssAnon' in l))\n        time.sleep(0.005)\nthreading.Thread(target=watch, daemon=True).start()\ningest([",
-            1,
-        )
-        script += "print(peak[0])\n"
-        command = [sys.executable, "-c", script, str(path), str(tmp_path / f"c{n}")]
+        command = [sys.executable, "-c", MEASURED, str(path), str(tmp_path / f"c{n}")]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout.split()[-1]) * 1024)
     # Three times the rows, the same bound: 200 thousand more rows would be 50 MB of embeddings alone.
