@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from gpubranches.errors import CatalogFormatError, NotFittedError, UsageError
+from gpubranches.head import IdentityHead, PCAHead, load_head, open_head
+
+
+def sample(n=400, dims=40, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal((n, dims)) * np.linspace(3, 0.1, dims) + 1).astype(np.float32)
+
+
+def test_pca_gives_unit_vectors_of_the_principal_dims():
+    x = sample()
+    head = PCAHead(8).fit(x)
+    vectors = head.transform(x)
+    assert (vectors.shape, vectors.dtype, head.d) == ((400, 8), np.float32, 8)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    _, _, right = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    assert np.allclose(np.abs(right[:8] @ head.components_.T), np.eye(8), atol=1e-3)
+    assert (head.components_[np.arange(8), np.abs(head.components_).argmax(axis=1)] > 0).all()
+
+
+def test_few_dims_give_fewer_code_dims():
+    assert PCAHead(32).fit(sample(dims=22)).d == 20
+    assert PCAHead(32).fit(sample(n=3)).d == 32
+    with pytest.raises(UsageError, match="4 dims"):
+        PCAHead().fit(sample(dims=3))
+
+
+@pytest.mark.parametrize("head", [PCAHead(8), IdentityHead()])
+def test_a_head_is_written_and_read_back(tmp_path, head):
+    x = sample()
+    head.fit(x)
+    (tmp_path / "head.safetensors").write_bytes(head.to_bytes())
+    again = load_head(tmp_path / "head.safetensors")
+    assert (again.identity, again.d) == (head.identity, head.d)
+    assert np.array_equal(again.transform(x), head.transform(x))
+    opened, ready = open_head(str(tmp_path / "head.safetensors"))
+    assert ready
+    assert opened.identity == head.identity
+
+
+def test_wrong_heads_are_refused(tmp_path):
+    (tmp_path / "bad").write_bytes(b"nothing of the kind")
+    with pytest.raises(CatalogFormatError, match="bad"):
+        load_head(tmp_path / "bad")
+    with pytest.raises(UsageError, match="pca, none or"):
+        open_head("svd")
+    with pytest.raises(NotFittedError):
+        PCAHead().transform(sample())
+    with pytest.raises(UsageError, match="multiple of 4"):
+        IdentityHead().fit(sample(dims=42))
