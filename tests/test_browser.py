@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from clusters import NAMES
 from pictures import write_pictures
@@ -27,16 +28,17 @@ ARGUMENTS = [
 ]
 SERVER = """
 import sys
-from gpubranches import Catalog, VocabularyEmbedder, open_backend
+from gpubranches import Catalog, open_backend
 from gpubranches.app import create_app, open_server
-folder, port = sys.argv[1], int(sys.argv[2])
-catalog = Catalog.open(folder + "/catalog")
-embedder = VocabularyEmbedder.load(folder + "/text/emb.npy", folder + "/text/names.json")
-with open_backend("oracle", catalog) as backend:
-    server = open_server(create_app(catalog, backend, embedder=embedder), "127.0.0.1", port)
+from gpubranches.embed import open_embedder
+catalog = Catalog.open(sys.argv[1])
+with open_backend(sys.argv[3], catalog) as backend:
+    app = create_app(catalog, backend, embedder=open_embedder(sys.argv[2]))
+    server = open_server(app, "127.0.0.1", int(sys.argv[4]))
     print(server.effective_port, flush=True)
     server.run()
 """
+EVALUATION = os.environ.get("GPUBRANCHES_EVAL_DATA")
 KANGAROO, TEAPOT = NAMES.index("kangaroo"), NAMES.index("teapot")
 
 pytestmark = [
@@ -48,14 +50,14 @@ pytestmark = [
 class Server:
     """The page's server in its own process."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, catalog, embedder, backend="oracle"):
+        self.arguments = [str(catalog), embedder, backend]
         self.port = 0
         self.process = None
 
     def start(self):
-        command = [sys.executable, "-c", SERVER, str(self.folder), str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ})
+        command = [sys.executable, "-c", SERVER, *self.arguments, str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline())
 
     def kill(self):
@@ -83,7 +85,7 @@ def labels(folder):
 
 @pytest.fixture(scope="module")
 def server(folder):
-    running = Server(folder)
+    running = Server(folder / "catalog", f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json")
     running.start()
     yield running
     running.kill()
@@ -338,3 +340,37 @@ def test_the_page_fits_its_window(page, width):
     page.set_viewport_size({"width": width, "height": 700})
     page.goto("/search?q=teapot")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.skipif(not EVALUATION, reason="needs the evaluation data: set GPUBRANCHES_EVAL_DATA")
+def test_kangaroos_are_found_among_real_photos(chromium, tmp_path):
+    data = Path(EVALUATION).resolve()
+    vocabulary = f"vocabulary:{data}/text/text_emb_0.npy,{data}/text/names.json"
+    ingest([data / "caltech101"], tmp_path / "catalog", embedder=vocabulary)
+    captions = pq.read_table(data / "caltech101/metadata/metadata_0.parquet")["caption"].to_pylist()
+    kangaroo = np.array(captions) == "kangaroo"
+    server = Server(tmp_path / "catalog", vocabulary, "cpu")
+    server.start()
+    try:
+        page = chromium.new_page(base_url=server.address)
+        page.goto("/")
+        search(page, "kangaroo")
+        first = shown(page)[:20]
+        assert kangaroo[first].mean() >= 0.9
+        page.wait_for_function("() => [...document.querySelectorAll('.pick img')][0].naturalWidth > 0")
+        marked = [*first[:8], *(item for item in shown(page) if not kangaroo[item])][:14]
+        for item in marked:
+            page.click(f"#right-{item}" if kangaroo[item] else f"#wrong-{item}")
+        wait_for_counts(page, int(kangaroo[marked].sum()), int((~kangaroo[marked]).sum()))
+        page.click("#find")
+        page.wait_for_selector("#heading:has-text('match')")
+        with page.expect_download() as download:
+            page.click(".export summary")
+            page.click("text=JSON >> nth=0")
+        download.value.save_as(tmp_path / "matches.json")
+        found = [row["id"] for row in json.loads((tmp_path / "matches.json").read_text())]
+        assert kangaroo[found].mean() > 0.8
+        assert kangaroo[found].sum() > 0.7 * kangaroo.sum()
+        page.close()
+    finally:
+        server.kill()

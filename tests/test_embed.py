@@ -78,7 +78,7 @@ from gpubranches.embed import open_embedder
 from gpubranches.errors import GpuBranchesError
 
 folder = Path(sys.argv[1])
-config = {"embed_dim": 32, 
+config = {"embed_dim": 32,
           "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16, "head_width": 32},
           "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
 (folder / "Tiny-Test.json").write_text(json.dumps(config))

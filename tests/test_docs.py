@@ -1,0 +1,92 @@
+"""Every command is documented, every printed command runs."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from clusters import write_world
+
+from gpubranches import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language):
+    pattern = re.compile(rf"```{language}\n(.*?)```", re.DOTALL)
+    return [(path, block) for path in DOCS for block in pattern.findall(path.read_text())]
+
+
+def test_every_command_and_option_is_documented():
+    text = (ROOT / "docs/cli.md").read_text()
+    for name, command in cli.cli.commands.items():
+        assert f"## {name}" in text, name
+        section = text.split(f"## {name}\n", 1)[1].split("\n## ", 1)[0]
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                for option in (*parameter.opts, *parameter.secondary_opts):
+                    assert option in section, (name, option)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder in which the documents' commands can run: a catalog, and a clip-retrieval folder in place of photos."""
+    path = tmp_path_factory.mktemp("docs")
+    write_world(path, 700)
+    (path / "images").rename(path / "photos")
+    vocabulary = f"vocabulary:{path}/text/emb.npy,{path}/text/names.json"
+    run(["ingest", "photos", "--out", "catalog", "--embedder", vocabulary], path)
+    (path / "ids.txt").write_text("7 8 9\n")
+    np.save(path / "vector.npy", np.load(path / "photos/img_emb/img_emb_0.npy")[0])
+    return path
+
+
+def run(arguments, folder):
+    command = [sys.executable, "-c", "from gpubranches.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_every_printed_command_runs(workplace):
+    ran = 0
+    for path, block in blocks("sh"):
+        for line in block.splitlines():
+            words = shlex.split(line)
+            if not words or words[0] != "gpubranches" or words[1] in ("serve", "demo"):
+                continue
+            if "open_clip" in line:  # needs weights from the network: the vocabulary stands in for the model
+                words = words[: words.index("--embedder")]
+                words[words.index("--out") + 1] = f"catalog-{ran}"
+            if words[1] == "search" and '"' in line:
+                words[3] = "kangaroo"
+            done = run(words[1:], workplace)
+            assert done.returncode == 0, (path.name, line, done.stderr)
+            ran += 1
+    assert ran >= 10
+
+
+def test_scripts_that_are_named_exist_and_can_run():
+    for path, block in blocks("sh"):
+        for word in re.findall(r"(?:scripts|benchmarks)[/.][\w.]+", block):
+            file = ROOT / (word if word.startswith("scripts") else word.replace(".", "/") + ".py")
+            assert file.exists(), (path.name, word)
+            if word.startswith("scripts"):
+                assert file.stat().st_mode & 0o111, word
+
+
+def test_every_python_block_runs(workplace):
+    found = blocks("python")
+    assert found
+    for path, block in found:
+        done = subprocess.run([sys.executable, "-c", block], cwd=workplace, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (path.name, done.stderr)
+
+
+def test_links_between_documents_lead_somewhere():
+    for path in [*DOCS, ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), (path.name, target)
