@@ -353,6 +353,7 @@ def test_kangaroos_are_found_among_real_photos(chromium, tmp_path):
     server.start()
     try:
         page = chromium.new_page(base_url=server.address)
+        page.set_default_timeout(120_000)  # a first use compiles the kernels
         page.goto("/")
         search(page, "kangaroo")
         first = shown(page)[:20]
