@@ -97,7 +97,7 @@ class Session:
         if self.catalog.signs is None:
             raise UsageError(f"vector: the catalog has codes only, expected ({self.catalog.d},) uint8")
         check_array(vector, "vector", dtype=np.float32, shape=(self.catalog.D,), finite=True)
-        unit: NDArray[np.float32] = vector / np.float32(max(float(np.linalg.norm(vector)), 1e-12))
+        unit: NDArray[np.float32] = (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
         return self._search(self._centred(unit[None]), k, where)
 
     # Marks

@@ -44,10 +44,10 @@ def ingest(
 
     A stopped run goes on where it was with the same command. Ids are positions in the input.
     """
-    from gpubranches import ingest as ingesting
+    from gpubranches.ingest import ingest as make_catalog
 
     with progress_bar() as progress:
-        report = ingesting.ingest(
+        report = make_catalog(
             inputs, out, embedder=embedder, head=head, d=d, strict=strict, batch_size=batch_size, progress=progress
         )
     _print_report(out, report.n, report.errors, report.seconds, as_json)
@@ -61,10 +61,10 @@ def ingest(
 @json_option
 def append(directory: Path, inputs: tuple[Path, ...], strict: bool, batch_size: int, as_json: bool) -> None:
     """Add items to a catalog, with its own model and constants."""
-    from gpubranches import ingest as ingesting
+    from gpubranches.ingest import append as add_items
 
     with progress_bar() as progress:
-        report = ingesting.append(directory, inputs, strict=strict, batch_size=batch_size, progress=progress)
+        report = add_items(directory, inputs, strict=strict, batch_size=batch_size, progress=progress)
     _print_report(directory, report.n, report.errors, report.seconds, as_json)
 
 
@@ -143,7 +143,8 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
 
     The matches of a search are written by `refine --out`.
     """
-    from gpubranches import Catalog, datasets
+    from gpubranches import Catalog
+    from gpubranches.datasets import write_clip_retrieval, write_u8bin
     from gpubranches.labels import Labels, sessions
 
     catalog = Catalog.open(directory)
@@ -157,9 +158,9 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     ids = np.sort(np.concatenate([np.asarray(segment.ids) for segment in catalog.segments] or [np.zeros(0, np.int64)]))
     ids = ids[catalog.alive(ids)]
     if what == "codes":
-        datasets.write_u8bin(out, catalog, ids)
+        write_u8bin(out, catalog, ids)
     else:
-        datasets.write_clip_retrieval(out, catalog, ids)
+        write_clip_retrieval(out, catalog, ids)
     click.echo(f"Wrote {len(ids):,} items to {out}.")
 
 

@@ -46,12 +46,12 @@ def serve(directory: Path, host: str, port: int, embedder: str | None, backend: 
 @json_option
 def demo(out: Path, scenes: int, check: bool, no_serve: bool, host: str, port: int, as_json: bool) -> None:
     """Render scenes, embed them with the small model shipped here, build a catalog and serve it. No network."""
-    from gpubranches import demo as demonstration
+    from gpubranches.demo import build_demo, check_demo
 
     with progress_bar() as progress:
-        demonstration.build_demo(out, n=scenes, progress=progress)
+        build_demo(out, n=scenes, progress=progress)
     if check:
-        report = demonstration.check_demo(out)
+        report = check_demo(out)
         if as_json:
             print_json(report.to_json())
         else:
