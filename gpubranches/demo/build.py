@@ -1,0 +1,111 @@
+"""Making the demo catalog: pictures on disk, embedded by the demo's model, with captions and truth as metadata."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpubranches.catalog import Catalog, disk_errors
+from gpubranches.demo.scenes import Scene, attributes, draw_scenes, render
+from gpubranches.embed import open_embedder
+from gpubranches.errors import UsageError
+from gpubranches.ingest import ingest
+from gpubranches.staging import embed_folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Progress = Callable[[str, int, int], None]
+SCENES = "scenes"
+"""Folder of the demo's input inside the catalog's: a clip-retrieval folder with the pictures under images/."""
+TRUTH = "scene"
+"""Metadata column that holds the whole scene as JSON."""
+_QUALITY = 92
+_BATCH = 64
+_REPORT_EVERY = 100
+
+
+def build_demo(out: str | Path, *, n: int = 4000, seed: int = 0, progress: Progress | None = None) -> Path:
+    """Render n scenes, embed them, make the catalog `out`; return its path. The same n and seed give the same scenes.
+
+    The pictures lie in out/scenes/images. A finished demo is kept as it is; a stopped one is finished. Raises
+    UsageError if `out` holds another catalog, BackendUnavailableError without torch and open_clip.
+    """
+    folder = Path(out)
+    if n < 1:
+        raise UsageError(f"n: expected one scene or more, got {n}")
+    report = progress or (lambda stage, done, total: None)
+    embedder = open_embedder("demo")
+    wanted = {"n": n, "seed": seed, "embedder": embedder.identity}
+    note = folder / SCENES / "demo.json"
+    if (folder / "manifest.json").exists():
+        if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != wanted:
+            raise UsageError(
+                f"{folder}: expected a demo of {n} scenes with seed {seed} and this version's model, got another "
+                "catalog; delete the folder or choose another with --out"
+            )
+        if Catalog.open(folder).next_id == n:
+            return folder
+    with disk_errors(folder):
+        scenes = draw_scenes(n, seed)
+        pictures = folder / SCENES / "images"
+        names = _draw_pictures(scenes, pictures, report)
+        staging = folder / "embedding"
+        embed_folder(pictures, staging, embedder, batch_size=_BATCH, progress=report)
+        _join(staging, folder / SCENES, dict(zip(names, scenes, strict=True)))
+        note.write_text(json.dumps(wanted), encoding="utf-8")
+    ingest([folder / SCENES], folder, embedder=embedder, progress=report)
+    shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def truth(catalog: Catalog, ids: list[int]) -> list[Scene]:
+    """Return what is in the pictures of items. Raises UsageError if the catalog is not the demo's."""
+    if TRUTH not in catalog.columns:
+        raise UsageError(f"{catalog.path}: expected the demo's catalog, got another; make it with `gpubranches demo`")
+    return [Scene.from_json(json.loads(item[TRUTH])) for item in catalog.items(ids)]
+
+
+def _draw_pictures(scenes: list[Scene], folder: Path, progress: Progress) -> list[str]:
+    """Write the scenes as JPEG, those that are not there; return the file names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{row:06d}.jpg" for row in range(len(scenes))]
+    for stale in {path.name for path in folder.iterdir()} - set(names):
+        (folder / stale).unlink()
+    for done, (name, scene) in enumerate(zip(names, scenes, strict=True)):
+        render(scene).save(folder / name, "JPEG", quality=_QUALITY, subsampling=0)
+        if done % _REPORT_EVERY == 0:
+            progress("rendering", done, len(scenes))
+    progress("rendering", len(scenes), len(scenes))
+    return names
+
+
+def _join(embedded: Path, folder: Path, scenes: dict[str, Scene]) -> None:
+    """Move the embedded partitions into `folder` and give each picture its caption and truth."""
+    import pyarrow.parquet as pq
+
+    for name in ("img_emb", "metadata"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).mkdir()
+    for array in sorted((embedded / "img_emb").glob("img_emb_*.npy")):
+        table = array.stem.replace("img_emb", "metadata") + ".parquet"
+        pq.write_table(_described(pq.read_table(embedded / "metadata" / table), scenes), folder / "metadata" / table)
+        shutil.copyfile(array, folder / "img_emb" / array.name)
+
+
+def _described(table: pa.Table, scenes: dict[str, Scene]) -> pa.Table:
+    import pyarrow as pa
+
+    names = table["image_path"].to_pylist()
+    rows = [
+        {
+            "image_path": f"images/{name}",
+            **attributes(scenes[name]),
+            TRUTH: json.dumps(scenes[name].to_json()),
+        }
+        for name in names
+    ]
+    return pa.Table.from_pylist(rows).append_column("error", table["error"])
