@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 Model = Literal["ensemble", "branch"]
 MODELS: tuple[Model, ...] = ("ensemble", "branch")
+RANDOM_SHARE = 10
+"""Random negatives are at most one item in this many: those that would match are wrongly pushed out of the answer."""
 
 
 class Session:
@@ -140,7 +142,7 @@ class Session:
 
         second_stage: rank by a linear model on the embeddings (False: by votes, matched above half of the
         estimators; None: wherever the catalog has embeddings). random_negatives: items drawn from the catalog
-        that serve as wrong unchecked. Marked items keep their label in the answer. Raises LabelError if no item
+        that serve as wrong unchecked, at most a tenth of it. Marked items keep their label in the answer. Raises LabelError if no item
         is marked right.
         """
         if model not in MODELS:
@@ -242,6 +244,7 @@ class Session:
         return rescorer.rank(self.backend, found, positives=positives, negatives=negatives)
 
     def _unchecked(self, count: int, marked: NDArray[np.int64]) -> NDArray[np.int64]:
+        count = min(count, self.catalog.n // RANDOM_SHARE)
         drawn = self.catalog.sample_ids(count, np.random.default_rng(self.seed))
         return drawn[~np.isin(drawn, marked)]
 
