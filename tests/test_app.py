@@ -236,6 +236,7 @@ def test_before_find_all_the_matches_page_says_what_to_do(client):
 def test_suggestions_are_new_items(client, labels):
     found_all(client, labels)
     page = client.get("/suggest", headers=HX)
+    assert page.status_code == 200, page.text
     suggested = shown(page)
     assert len(suggested) == len(set(suggested)) == 20
     assert re.findall(r'id="state-\d+">(marked [a-z]+)', page.text) == []
