@@ -27,9 +27,9 @@ Share = tuple[Part, NDArray[np.int64]]
 """Some zones of a part, by their number."""
 Run = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
 """Does a work for each task and returns the results in the order of tasks."""
-Scored = tuple[NDArray[np.int32], NDArray[np.float32], int]
-"""Rows of a segment, their scores, and how many rows reach the floor."""
-Scan = Callable[[Task, int, np.float32, NDArray[np.float32]], Scored]
+Scored = tuple[NDArray[np.int32], NDArray[np.int32], int]
+"""Rows of a segment, the keys of their scores, and how many rows reach the floor."""
+Scan = Callable[[Task, int, np.int32, NDArray[np.int32]], Scored]
 """Scores the rows of a task: (task, limit, floor, border)."""
 
 
@@ -107,12 +107,13 @@ class CpuBackend(ScanBackend):
         self, parts: list[Part], scan: Scan, floor: np.float32, limit: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
         """Run a scan over all parts; its tasks share the border of the best so far."""
-        border = np.full(1, -np.inf, np.float32)
+        border = np.full(1, _LEAST_KEY, np.int32)
+        least = kernels.float_keys(np.full(1, floor))[0]
         most = np.iinfo(np.int32).max if limit is None else max(limit, 1)
 
         def work(task: Task) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
-            rows, keys, total = scan(task, most, floor, border)
-            return task[0].segment.ids[rows], keys, total
+            rows, keys, total = scan(task, most, least, border)
+            return task[0].segment.ids[rows], kernels.key_floats(keys), total
 
         found = self._map(work, self._tasks(parts))
         ids, keys = _joined([ids for ids, _, _ in found], np.int64), _joined([keys for _, keys, _ in found], np.float32)
@@ -130,16 +131,17 @@ class CpuBackend(ScanBackend):
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Look into the zones nearest by their bounds first: their k-th row rules out most of the others."""
         border = np.full(1, _LEAST_KEY + 1, np.int32)
+        wide = query.astype(np.int16)
         bounds = {part.segment.start: np.empty(part.segment.tiles * ZONES, np.int32) for part in parts}
 
         def bound(task: Task) -> None:
             segment, own = task[0].segment, bounds[task[0].segment.start]
-            kernels.zone_bounds(_flat(segment.zones), task[0].allowed, segment.d, task[1], task[2], query, own)
+            kernels.zone_bounds(_flat(segment.zones), task[0].allowed, segment.d, task[1], task[2], wide, own)
 
         def look(share: Share) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
             segment, own = share[0].segment, bounds[share[0].segment.start]
             codes, ids = _flat(segment.codes), _flat(segment.ids)
-            rows, keys = kernels.near_rows(codes, share[0].allowed, segment.d, share[1], own, query, k, border, ids)
+            rows, keys = kernels.near_rows(codes, share[0].allowed, segment.d, share[1], own, wide, k, border, ids)
             return segment.ids[rows], keys
 
         run(bound, self._tasks(parts))
@@ -204,7 +206,7 @@ def _bit_scan(model: WeightPlanes) -> Scan:
     planes = tuple(tuple(plane) for plane in model.planes.view(word))
     peak = np.int32(15 * model.n_bits)
 
-    def scan(task: Task, limit: int, floor: np.float32, border: NDArray[np.float32]) -> Scored:
+    def scan(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
         part, first, stop = task
         segment = part.segment
         bits, scales = _flat(np.asarray(segment.bits)).view(word), _flat(np.asarray(segment.scales)).view(np.uint16)
@@ -229,12 +231,14 @@ def _bit_scan(model: WeightPlanes) -> Scan:
 
 
 def _code_scan(model: CodeWeights) -> Scan:
-    def scan(task: Task, limit: int, floor: np.float32, border: NDArray[np.float32]) -> Scored:
+    weights = model.weights.astype(np.int16)
+
+    def scan(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
         part, first, stop = task
         segment = part.segment
         found: Scored = kernels.code_scores(
             _flat(segment.codes),
-            model.weights,
+            weights,
             part.allowed,
             segment.d,
             first,
@@ -250,7 +254,7 @@ def _code_scan(model: CodeWeights) -> Scan:
 
 
 def _embedding_scan(mean: NDArray[np.float32], weights: NDArray[np.float32], cosine: bool) -> Scan:
-    def scan(task: Task, limit: int, floor: np.float32, border: NDArray[np.float32]) -> Scored:
+    def scan(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
         part, first, stop = task
         segment = part.segment
         rows = _flat(np.asarray(segment.embeddings)).view(np.uint16)

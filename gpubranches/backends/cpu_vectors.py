@@ -39,6 +39,12 @@ def _store(builder: ir.IRBuilder, vector: ir.Value, address: ir.Value) -> None:
     builder.store(vector, builder.bitcast(address, vector.type.as_pointer())).align = 1
 
 
+def _prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [address.type, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [address, ir.Constant(_I32, 0), ir.Constant(_I32, 2), ir.Constant(_I32, 1)])
+
+
 @intrinsic
 def inside64(typing: Any, array: Any, offset: Any, low: Any, span: Any) -> Any:
     """Return which of 64 bytes from `offset` on lie in low..low + span: one subtraction, one unsigned compare."""
@@ -102,6 +108,17 @@ def count64(typing: Any, counts: Any, offset: Any, word: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(counts, types.int64, types.uint64), generate
+
+
+@intrinsic
+def fetch(typing: Any, array: Any, offset: Any) -> Any:
+    """Ask for the cache line of an element, to be in the second-level cache when it is read."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        _prefetch(builder, _address(context, builder, signature.args[0], *arguments))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
 
 
 def _unary(name: str) -> Any:
@@ -200,3 +217,79 @@ def differences4(typing: Any, bits: Any, offset: Any, planes: Any) -> Any:
         return _reduced(builder, packed)
 
     return types.uint64(bits, types.int64, planes), generate
+
+
+def _pairs(builder: ir.IRBuilder, even: ir.Value, odd: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Interleave two <32 x i16> within 16-byte lanes, as one instruction each does: rows 0-3, 8-11, ... and 4-7, ..."""
+    halves = []
+    for half in (0, 4):
+        order = [lane * 8 + half + i + side * 32 for lane in range(4) for i in range(4) for side in (0, 1)]
+        halves.append(builder.shuffle_vector(even, odd, ir.Constant(ir.VectorType(_I32, 32), order)))
+    return halves[0], halves[1]
+
+
+def _pair_products(builder: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
+    """Return left[2i] right[2i] + left[2i + 1] right[2i + 1], <16 x i32>, of <32 x i16>: one VPMADDWD."""
+    wide = ir.VectorType(_I32, 32)
+    products = builder.mul(builder.sext(left, wide), builder.sext(right, wide), flags=["nsw"])
+    pick = [ir.Constant(ir.VectorType(_I32, 16), [2 * i + side for i in range(16)]) for side in (0, 1)]
+    even, odd = (builder.shuffle_vector(products, products, order) for order in pick)
+    return builder.add(even, odd, flags=["nsw"])
+
+
+def _zone_sums(square: bool) -> Any:
+    def typed(typing: Any, codes: Any, offset: Any, ahead: Any, stride: Any, vector: Any, out: Any) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            codes, offset, ahead, stride, vector, out = arguments
+            dims = context.make_array(signature.args[4])(context, builder, vector)
+            pairs = builder.udiv(builder.extract_value(dims.shape, 0), ir.Constant(_I64, 2))
+            sums = [cgutils.alloca_once(builder, ir.VectorType(_I32, 16)) for _ in range(8)]
+            for total in sums:
+                builder.store(ir.Constant(total.type.pointee, [0] * 16), total)
+            with cgutils.for_range(builder, pairs) as loop:
+                f = builder.shl(loop.index, ir.Constant(_I64, 1))
+                given = [
+                    _splat(builder, builder.load(builder.gep(dims.data, [builder.add(f, ir.Constant(_I64, i))])), 32)
+                    for i in (0, 1)
+                ]
+                columns = [builder.mul(builder.add(f, ir.Constant(_I64, i)), stride) for i in (0, 1)]
+                for column in columns:
+                    for line in (0, 64):
+                        later = builder.add(builder.add(ahead, column), ir.Constant(_I64, line))
+                        _prefetch(builder, _address(context, builder, signature.args[0], codes, later))
+                for part in range(4):
+                    rows = []
+                    for column in columns:
+                        at = builder.add(builder.add(offset, column), ir.Constant(_I64, 32 * part))
+                        address = _address(context, builder, signature.args[0], codes, at)
+                        rows.append(builder.zext(_load(builder, address, _I8, 32), ir.VectorType(_I16, 32)))
+                    if square:
+                        left = right = _pairs(builder, *(builder.sub(x, y) for x, y in zip(rows, given, strict=True)))
+                    else:
+                        left, right = _pairs(builder, *rows), _pairs(builder, *given)
+                    for half in (0, 1):
+                        total = sums[2 * part + half]
+                        products = _pair_products(builder, left[half], right[half])
+                        builder.store(builder.add(builder.load(total), products), total)
+            data = context.make_array(signature.args[5])(context, builder, out).data
+            order = [lane * 4 + i + side * 16 for lane in range(4) for side in (0, 1) for i in range(4)]
+            for part in range(4):
+                low, high = builder.load(sums[2 * part]), builder.load(sums[2 * part + 1])
+                rows = builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(_I32, 32), order))
+                if square:
+                    rows = builder.neg(rows)
+                _store(builder, rows, builder.gep(data, [ir.Constant(_I64, 32 * part)]))
+            return context.get_dummy_value()
+
+        return types.void(codes, types.int64, types.int64, types.int64, vector, out), generate
+
+    return intrinsic(typed)
+
+
+zone_squares = _zone_sums(True)
+"""zone_squares(codes, offset, ahead, stride, vector, out): minus the squared L2 of 128 rows to vector, (d,) int16.
+
+The rows' codes of dim f lie from offset + f * stride on; out, (128,) int32. Asks for the rows at `ahead` meanwhile.
+"""
+zone_dots = _zone_sums(False)
+"""zone_dots(codes, offset, ahead, stride, vector, out): the dots with vector instead, -127..127."""
