@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,12 +16,16 @@ from gpubranches.backends.scan import Linear, Part, ScanBackend
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, ZONE, ZONES, Catalog
 from gpubranches.quantize import CodeWeights, WeightPlanes
+from gpubranches.results import Candidates
 
 _FEWEST_TILES, _MOST_TILES = 8, 64
 _SEED_ZONES = 32
+_MANY_ESTIMATORS = 1024
 _ZONES_A_TASK = 1024
 _LEAST_KEY = np.int32(np.iinfo(np.int32).min)
 
+Hits = tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int64]]
+"""splitmix64 of ids, their buckets, and the sizes of the buckets."""
 Task = tuple[Part, int, int]
 """Tiles first..stop-1 of a part, the work of one thread."""
 Share = tuple[Part, NDArray[np.int64]]
@@ -60,31 +65,47 @@ class CpuBackend(ScanBackend):
         if pool is not None:
             pool.shutdown()
 
-    def _votes(self, parts: list[Part], boxes: Boxes, min_votes: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    def _votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
         owners = np.searchsorted(boxes.estimator, np.arange(boxes.n_estimators + 1))
-        least = np.uint16(min_votes)
+        shift = 60 if boxes.n_estimators < _MANY_ESTIMATORS else 63
 
-        def work(task: Task) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-            part, first, stop = task
-            segment = part.segment
-            rows, votes = kernels.votes(
-                _flat(segment.codes),
-                _flat(segment.zones),
-                part.allowed,
-                segment.d,
-                first,
-                stop,
-                owners,
-                boxes.offsets,
-                boxes.features,
-                boxes.low,
-                boxes.high,
-                least,
-            )
-            return segment.ids[rows], votes
+        def work(task: Task) -> Hits:
+            segment, allowed = task[0].segment, task[0].allowed
+            codes, zones, ids = _flat(segment.codes), _flat(segment.zones), _flat(segment.ids)
+            model = owners, boxes.offsets, boxes.features, boxes.low, boxes.high, np.uint16(min_votes)
+            hits: Hits = kernels.votes(codes, zones, allowed, segment.d, task[1], task[2], *model, ids, shift)
+            return hits
 
-        found = self._map(work, self._tasks(parts))
-        return _joined([ids for ids, _ in found], np.int64), _joined([votes for _, votes in found], np.uint16)
+        return self._ordered(self._map(work, self._tasks(parts)), 1 << (64 - shift), limit)
+
+    def _ordered(self, found: list[Hits], each: int, limit: int | None) -> Candidates:
+        """Order what tasks found: into buckets by votes and splitmix64, then each bucket by itself.
+
+        splitmix64 can be undone, so its values are sorted alone and turn into ids at the end.
+        """
+        if not found:
+            return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=0)
+        sizes = np.stack([own for _, _, own in found])
+        bounds = np.concatenate([[0], np.cumsum(sizes.sum(axis=0))])
+        total = int(bounds[-1])
+        wanted = total if limit is None else min(limit, total)
+        buckets = int(np.searchsorted(bounds, wanted))
+        mixed = np.empty(bounds[buckets], np.uint64)
+        places = bounds[:-1] + np.cumsum(sizes, axis=0) - sizes
+        self._map(lambda i: kernels.scatter(found[i][0], found[i][1], places[i], mixed), list(range(len(found))))
+        ids = np.empty(len(mixed), np.int64)
+
+        def finish(span: NDArray[np.int64]) -> None:
+            for start, stop in itertools.pairwise(np.unique(span).tolist()):
+                mixed[start:stop].sort()
+            kernels.unmixed(mixed[span[0] : span[-1]], ids[span[0] : span[-1]])
+
+        cuts = np.searchsorted(bounds[: buckets + 1], np.linspace(0, len(mixed), 4 * self.threads + 1))
+        self._map(finish, [bounds[a : b + 1] for a, b in itertools.pairwise(cuts.tolist()) if b > a])
+        votes = (sizes.shape[1] // each - 1 - np.arange(sizes.shape[1]) // each).astype(np.uint16)
+        return Candidates(
+            ids=ids[:wanted], votes=np.repeat(votes[:buckets], np.diff(bounds[: buckets + 1]))[:wanted], total=total
+        )
 
     def _linear(
         self, parts: list[Part], model: Linear, floor: np.float32, limit: int | None

@@ -64,12 +64,18 @@ def key_floats(keys: NDArray[np.int32]) -> NDArray[np.float32]:
 
 
 @_inner
-def _mixed(number):  # type: ignore[no-untyped-def]
-    """Return splitmix64 of an id, as gpubranches.arrays.splitmix64, shifted into int64 in the same order."""
+def _splitmix(number):  # type: ignore[no-untyped-def]
+    """Return splitmix64 of an id, uint64, as gpubranches.arrays.splitmix64."""
     z = np.uint64(number) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.int64((z ^ (z >> np.uint64(31))) ^ np.uint64(0x8000000000000000))
+    return z ^ (z >> np.uint64(31))
+
+
+@_inner
+def _mixed(number):  # type: ignore[no-untyped-def]
+    """Return splitmix64 of an id shifted into int64, in the same order."""
+    return np.int64(_splitmix(number) ^ np.uint64(0x8000000000000000))
 
 
 @_inner
@@ -248,18 +254,21 @@ def _live_zones(allowed, tile):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low, high, least):  # type: ignore[no-untyped-def]
-    """Return the rows of tiles first..stop-1 with `least` votes or more, (m,) int32, and their votes, (m,) uint16.
+def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low, high, least, ids, shift):  # type: ignore[no-untyped-def]
+    """Return splitmix64 of the ids with `least` votes or more in tiles first..stop-1, their buckets, and bucket sizes.
 
-    owners: (e + 1,) int64, estimator i owns boxes owners[i]:owners[i + 1], in the CSR form of Boxes. While one tile is
-    read, the bytes the next one needs are on their way: memory is read by zones, which no hardware foresees.
+    owners: (e + 1,) int64, estimator i owns boxes owners[i]:owners[i + 1], in the CSR form of Boxes. Buckets are in the
+    order of answers: by votes from e down to 0, then by the highest 64 - shift bits of splitmix64(id). While one tile
+    is read, the bytes the next one needs are on their way: memory is read by zones, which no hardware foresees.
     """
-    rows = np.empty((stop - first) * _TILE, np.int32)
-    keys = np.empty((stop - first) * _TILE, np.uint16)
     counts = np.empty(_TILE, np.uint16)
     scratch = np.empty(_ZONES + 1, np.int64), np.empty(_WORDS, np.uint64), np.empty(_WORDS, np.uint64)
     plans = np.empty((2, len(offsets) - 1, 2), np.uint64)
     needed = np.empty(d, np.uint64)
+    mixed = np.empty((stop - first) * _TILE, np.uint64)
+    buckets = np.empty((stop - first) * _TILE, np.int32)
+    each = 1 << (64 - shift)
+    sizes = np.zeros(len(owners) * each, np.int64)
     _plan(zones, allowed, first, d, offsets, features, low, high, plans[first % 2], needed)
     count = 0
     for tile in range(first, stop):
@@ -272,8 +281,39 @@ def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low,
         _tile_votes(codes, tile * d * _TILE, own, owners, offsets, features, low, high, needed, scratch, counts)
         for w in range(_WORDS):
             word = reach64(counts, w * 64, least) & allowed[tile * _WORDS + w]
-            count = _take(word, tile * _TILE + w * 64, counts, w * 64, rows, keys, count)
-    return rows[:count].copy(), keys[:count].copy()
+            while word != np.uint64(0):
+                at = w * 64 + np.int64(lowest_bit(word))
+                word &= word - np.uint64(1)
+                mixed[count] = _splitmix(ids[tile * _TILE + at])
+                bucket = (len(owners) - 1 - np.int64(counts[at])) * each + np.int64(mixed[count] >> np.uint64(shift))
+                buckets[count] = bucket
+                sizes[bucket] += 1
+                count += 1
+    return mixed[:count].copy(), buckets[:count].copy(), sizes
+
+
+@_kernel
+def scatter(mixed, buckets, places, out):  # type: ignore[no-untyped-def]
+    """Write each of mixed, (m,) uint64, to the next place of its bucket in out; places, (buckets,) int64, advance.
+
+    Buckets that would begin behind the end of out are left out.
+    """
+    for i in range(len(mixed)):
+        place = places[buckets[i]]
+        if place < len(out):
+            out[place] = mixed[i]
+            places[buckets[i]] = place + 1
+
+
+@_kernel
+def unmixed(mixed, out):  # type: ignore[no-untyped-def]
+    """Write to out, (m,) int64, the ids whose splitmix64 is mixed, (m,) uint64: the steps of splitmix64 undone."""
+    for i in range(len(mixed)):
+        z = mixed[i]
+        z = (z ^ (z >> np.uint64(31)) ^ (z >> np.uint64(62))) * np.uint64(0x319642B2D24D8EC3)
+        z = (z ^ (z >> np.uint64(27)) ^ (z >> np.uint64(54))) * np.uint64(0x96DE1B173F119089)
+        z = z ^ (z >> np.uint64(30)) ^ (z >> np.uint64(60))
+        out[i] = np.int64(z - np.uint64(0x9E3779B97F4A7C15))
 
 
 @_inner

@@ -13,6 +13,7 @@ from gpubranches.backends.scan import Linear, Part, ScanBackend
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Segment
 from gpubranches.quantize import CodeWeights, WeightPlanes
+from gpubranches.results import Candidates
 
 Keys = Callable[[Segment, int, int], NDArray[Any]]
 """Keys of the rows start..stop-1 of a segment, larger is better."""
@@ -23,12 +24,13 @@ class OracleBackend(ScanBackend):
 
     name = "oracle"
 
-    def _votes(self, parts: list[Part], boxes: Boxes, min_votes: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    def _votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
         def keys(segment: Segment, start: int, stop: int) -> NDArray[np.uint16]:
             return boxes.votes(segment.row_codes(start, stop))
 
-        ids, votes, _ = _scan(parts, keys, min_votes, None)
-        return ids, votes.astype(np.uint16)
+        ids, votes, total = _scan(parts, keys, min_votes, limit)
+        order = best_first(votes, ids)
+        return Candidates(ids=ids[order], votes=votes[order].astype(np.uint16), total=total)
 
     def _nearest(
         self, parts: list[Part], queries: NDArray[np.uint8], k: int

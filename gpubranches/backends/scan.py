@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap, as_ids, best_first, check_array, splitmix64
+from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
 from gpubranches.backends.protocol import Tier
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Catalog, Segment
@@ -51,11 +51,11 @@ class ScanBackend(ABC):
         self._live: tuple[int, list[Part]] = (-1, [])
         self._index: Any = None
 
-    # The scans an engine supplies; each returns ids in any order
+    # The scans an engine supplies; but for the votes each returns ids in any order
 
     @abstractmethod
-    def _votes(self, parts: list[Part], boxes: Boxes, min_votes: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-        """Return the ids with at least min_votes, and their votes."""
+    def _votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
+        """Return the items with at least min_votes, best first, at most `limit`, and how many they are."""
 
     @abstractmethod
     def _nearest(
@@ -122,9 +122,7 @@ class ScanBackend(ABC):
         parts = self._parts(where)
         if min_votes > boxes.n_estimators:
             return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=0)
-        ids, votes = self._votes(parts, boxes, min_votes)
-        order = _by_votes(votes, ids, limit)
-        return Candidates(ids=ids[order], votes=votes[order], total=len(ids))
+        return self._votes(parts, boxes, min_votes, limit)
 
     def evaluate_many(
         self, models: Sequence[Boxes], *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
@@ -254,22 +252,6 @@ def _words(bitmap: Bitmap, segment: Segment) -> NDArray[np.uint64]:
     """Return a segment's part of a bitmap over positions as words; segments start at whole tiles."""
     first = segment.start // 8
     return np.ascontiguousarray(bitmap[first : first + segment.tiles * TILE // 8]).view(np.uint64)
-
-
-def _by_votes(votes: NDArray[np.uint16], ids: NDArray[np.int64], limit: int | None) -> NDArray[np.intp]:
-    """Return best_first(votes, ids, limit), counting instead of comparing: votes are few different numbers."""
-    limit = len(votes) if limit is None else min(limit, len(votes))
-    counts = np.bincount(votes)
-    order = np.argsort(votes, kind="stable")
-    chosen, taken, stop = [np.zeros(0, np.intp)], 0, len(votes)
-    for count in counts[::-1].tolist():
-        group = order[stop - count : stop]
-        stop -= count
-        if taken >= limit:
-            break
-        chosen.append(group[np.argsort(splitmix64(ids[group]))[: limit - taken]])
-        taken += len(chosen[-1])
-    return np.concatenate(chosen)
 
 
 def _pad(found: list[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int, source: str) -> Neighbors:
