@@ -209,7 +209,8 @@ def _class_weights(positive: NDArray[np.bool_], kept: NDArray[np.bool_], balance
     if not balanced:
         return kept.astype(np.float64)
     m, p = kept.sum(), (kept & positive).sum()
-    return kept * np.where(positive, m / (2 * p), m / (2 * (m - p)))
+    weights: Floats = kept * np.where(positive, m / (2 * p), m / (2 * (m - p)))
+    return weights
 
 
 def _factorised(rows: Floats, curvature: Floats) -> NDArray[np.float32]:
@@ -224,14 +225,14 @@ def _factorised(rows: Floats, curvature: Floats) -> NDArray[np.float32]:
     diagonal = np.einsum("ii->i", hessian)
     diagonal[:-1] += 1
     diagonal[-1] += np.float32(1e-6) * diagonal.max()
-    factor, _ = lapack.spotrf(hessian, lower=1, overwrite_a=1, clean=0)
+    factor: NDArray[np.float32] = lapack.spotrf(hessian, lower=1, overwrite_a=1, clean=0)[0]
     return factor
 
 
 def _solved(factor: NDArray[np.float32], right: Floats) -> Floats:
     from scipy.linalg import lapack
 
-    solution, _ = lapack.spotrs(factor, right.astype(np.float32), lower=1)
+    solution: NDArray[np.float32] = lapack.spotrs(factor, right.astype(np.float32), lower=1)[0]
     return solution.astype(np.float64)
 
 

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression as Reference
+
+from gpubranches.errors import ArrayError, NotFittedError
+from gpubranches.linear import LogisticRegression
+
+
+def marks(m=300, dims=40, p=12, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((m, dims)) * rng.uniform(0.02, 0.3, dims)
+    x[:p] += 0.15 * rng.standard_normal(dims)
+    return x, np.arange(m) < p
+
+
+def reference(x, y, C=10.0, balanced=True):
+    weight = "balanced" if balanced else None
+    return Reference(C=C, class_weight=weight, tol=1e-9, max_iter=20000).fit(x, y)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    m=st.integers(4, 200),
+    dims=st.integers(1, 60),
+    p=st.integers(1, 30),
+    C=st.sampled_from([0.1, 10.0]),
+    balanced=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_it_equals_scikit_learn(m, dims, p, C, balanced, seed):
+    x, y = marks(m, dims, min(p, m - 1), seed)
+    model = LogisticRegression(C=C, balanced=balanced).fit(x, y)
+    expected = reference(x, y, C, balanced)
+    assert np.allclose(model.coef_, expected.coef_[0], atol=1e-4)
+    assert model.intercept_ == pytest.approx(expected.intercept_[0], abs=1e-4)
+    assert np.allclose(model.decision_function(x), expected.decision_function(x), atol=1e-4)
+
+
+@pytest.mark.parametrize(("m", "dims"), [(300, 40), (60, 200)])
+def test_held_out_scores_are_those_of_refits(m, dims):
+    x, y = marks(m, dims)
+    folds = np.arange(m) % 4
+    folds[:20:7] = -1
+    model = LogisticRegression().fit(x, y, folds=folds)
+    assert np.array_equal(np.isnan(model.held_out_), folds < 0)
+    for fold in range(4):
+        out = folds == fold
+        expected = reference(x[~out], y[~out]).decision_function(x[out])
+        assert np.allclose(model.held_out_[out], expected, atol=1e-4)
+    alone = LogisticRegression().fit(x, y)
+    assert np.array_equal(alone.coef_, model.coef_)
+    assert np.isnan(alone.held_out_).all()
+
+
+def test_labels_may_be_signs_and_rows_float32():
+    x, y = marks()
+    x32 = x.astype(np.float32)
+    one = LogisticRegression().fit(x32, np.where(y, 1, -1))
+    assert np.array_equal(one.coef_, LogisticRegression().fit(x32.astype(np.float64), y).coef_)
+
+
+def test_the_number_of_threads_does_not_change_the_answer():
+    from threadpoolctl import threadpool_limits
+
+    x, y = marks(700, 200)
+    folds = np.arange(700) % 4
+    models = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            models.append(LogisticRegression().fit(x, y, folds=folds))
+    assert np.array_equal(models[0].coef_, models[1].coef_)
+    assert np.array_equal(models[0].held_out_, models[1].held_out_)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.zeros((20, 5)),
+        np.ones((20, 5)),
+        np.repeat(np.eye(2, 5), 10, axis=0) * 1e4,
+        np.repeat(np.eye(2, 5), 10, axis=0) * 1e-8,
+    ],
+    ids=["zeros", "ones", "huge", "tiny"],
+)
+def test_degenerate_rows_give_finite_models(x):
+    y = np.arange(20) % 10 < 5
+    model = LogisticRegression().fit(x, y, folds=np.arange(20) % 4)
+    assert np.isfinite(model.coef_).all()
+    assert np.isfinite(model.intercept_)
+    assert np.isfinite(model.held_out_).all()
+
+
+def test_equal_rows_labelled_both_ways_give_finite_models():
+    x, y = marks(100, 10, 20)
+    x[50:70] = x[:20]
+    assert np.isfinite(LogisticRegression().fit(x, y).coef_).all()
+
+
+def test_wrong_input_is_refused():
+    x, y = marks()
+    with pytest.raises(ArrayError, match="float32 or float64"):
+        LogisticRegression().fit(x.astype(np.int64), y)
+    with pytest.raises(ArrayError, match="one label a row"):
+        LogisticRegression().fit(x, y[:-1])
+    with pytest.raises(ArrayError, match="finite"):
+        LogisticRegression().fit(np.full_like(x, np.nan), y)
+    with pytest.raises(ArrayError, match="both classes"):
+        LogisticRegression().fit(x, np.ones(len(x), np.bool_))
+    with pytest.raises(ArrayError, match="both classes"):
+        LogisticRegression().fit(x, y, folds=np.where(y, 0, 1))
+    with pytest.raises(ArrayError, match="folds"):
+        LogisticRegression().fit(x, y, folds=np.zeros(3, np.int64))
+    with pytest.raises(NotFittedError):
+        LogisticRegression().decision_function(x)
