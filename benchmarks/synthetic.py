@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import SEGMENT_ROWS, Catalog
+from gpubranches.head import PCAHead
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
 from gpubranches.space import Space
 
@@ -79,6 +80,27 @@ def write_catalog(path: Path, clusters: Clusters, n: int, *, D: int = 0) -> NDAr
             bits = rng.integers(0, 256, (len(codes), signs.n_bits // 8), np.uint8)
             scales = rng.uniform(0.03, 0.05, len(codes)).astype(np.float16)
         catalog.append(codes, ids=ids, bits=bits, scales=scales)
+        owners.append(owner.astype(np.int16))
+    return np.concatenate([np.zeros(0, np.int16), *owners])
+
+
+def write_embedded_catalog(path: Path, clusters: Clusters, n: int) -> NDArray[np.int16]:
+    """Write a catalog of all three tiers: embeddings of clusters.d dims, their bits, and 32 principal dims as codes.
+
+    Return the cluster of each id, (n,) int16. Segments are of 131,072 rows, so memory stays bounded.
+    """
+    sample, _ = clusters.vectors(0, 20_000)
+    signs, head = SignQuantizer().fit(sample), PCAHead(32).fit(sample)
+    scalar = ScalarQuantizer().fit(head.transform(sample))
+    catalog = Catalog.create(path, space=Space(), d=32, signs=signs, scalar=scalar, head=head.to_bytes())
+    owners = []
+    for start in range(0, n, _BLOCK):
+        vectors, owner = clusters.vectors(start // _BLOCK, min(_BLOCK, n - start))
+        stored = vectors.astype(np.float16)
+        bits, scales = signs.encode(vectors)
+        codes = scalar.encode(head.transform(vectors))
+        ids = np.arange(start, start + len(vectors))
+        catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=stored.__getitem__)
         owners.append(owner.astype(np.int16))
     return np.concatenate([np.zeros(0, np.int16), *owners])
 

@@ -1,145 +1,235 @@
-"""Decision branches: boxes grown bottom-up around positives over random feature subsets.
+"""Decision branches: boxes grown bottom-up around the positives, one estimator or an ensemble that votes.
 
-Source: Lülf et al., CLIP-Branches (SIGIR 2024), and Fast Search-By-Classification (PVLDB 2023): boxes are grown from
-positives outwards until they would hold a negative, then their borders move half way to the next negative.
+After Lülf, Lima Martins, Vaz Salles, Zhou and Gieseke, Fast Search-By-Classification for Large-Scale Databases Using
+Index-Aware Decision Trees and Random Forests (PVLDB 16(11), 2023) and CLIP-Branches (SIGIR 2024, arXiv 2406.13322):
+a box starts at a positive, takes in its neighbours over a subset of the dims until it would hold a negative, and its
+border is then moved towards the negatives around it.
 """
 
 from __future__ import annotations
 
-from typing import Any, Self
+from functools import lru_cache
+from math import comb
+from typing import Literal, Self
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import check_array
-from gpubranches.boxes import Box, Boxes
-from gpubranches.errors import ArrayError, LabelError
+from gpubranches.arrays import check_array, splitmix64
+from gpubranches.boxes import MAX_ESTIMATORS, Box, Boxes
+from gpubranches.errors import ArrayError, BackendUnavailableError, LabelError, UsageError
 
+Subsets = Literal["separating", "pool"]
 
-@njit(cache=True, nogil=True)
-def _grow(positives, negatives, subset, open_rows, low, high):  # type: ignore[no-untyped-def]
-    """Grow a box over `subset` from the first open positive; write low and high, return the open positives inside."""
-    seed = np.flatnonzero(open_rows)[0]
-    f = len(subset)
-    distance = np.zeros(len(positives), np.int64)
-    for j in range(f):
-        low[j] = positives[seed, subset[j]]
-        high[j] = low[j]
-    for i in range(len(positives)):
-        for j in range(f):
-            away = np.int64(positives[i, subset[j]]) - np.int64(low[j])
-            distance[i] += away * away
-    for i in np.argsort(distance, kind="mergesort"):
-        blocked = False
-        for n in range(len(negatives)):
-            inside = True
-            for j in range(f):
-                x = negatives[n, subset[j]]
-                value = positives[i, subset[j]]
-                if x < min(low[j], value) or x > max(high[j], value):
-                    inside = False
-                    break
-            if inside:
-                blocked = True
-                break
-        if blocked:
-            continue
-        for j in range(f):
-            value = positives[i, subset[j]]
-            low[j] = min(low[j], value)
-            high[j] = max(high[j], value)
-    covered = 0
-    for i in range(len(positives)):
-        inside = True
-        for j in range(f):
-            x = positives[i, subset[j]]
-            inside = inside and low[j] <= x <= high[j]
-        covered += inside and open_rows[i]
-    return covered
+POOL = ((64, 4), (32, 6), (8, 8))
+"""How many subsets of how many dims: the pool of the papers."""
+MOST_POSITIVES = 512
+"""Positives an estimator of the ensemble learns from at most, drawn anew for each."""
 
 
-@njit(cache=True, nogil=True)
-def _expand(negatives, subset, low, high):  # type: ignore[no-untyped-def]
-    """Move each border half way to the next negative that the box would meet in that dim."""
-    f = len(subset)
-    for j in range(f):
-        below, above = -1, 256
-        for n in range(len(negatives)):
-            inside = True
-            for i in range(f):
-                x = negatives[n, subset[i]]
-                if i != j and (x < low[i] or x > high[i]):
-                    inside = False
-                    break
-            if inside:
-                x = np.int64(negatives[n, subset[j]])
-                if x < low[j]:
-                    below = max(below, x)
-                elif x > high[j]:
-                    above = min(above, x)
-        low[j] = (np.int64(low[j]) + below + 1 + 1) // 2
-        high[j] = (np.int64(high[j]) + above - 1) // 2
+class _Branches:
+    """What the single model and the ensemble share: the marks' checks and the call of the kernel."""
+
+    subsets: Subsets
+    random_state: int | np.random.Generator
+    expansion: int
+
+    def _marks(self, codes: NDArray[np.uint8], y: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return distinct positives (p, d) and negatives (m, d), sorted; a code marked both ways is positive."""
+        if self.subsets not in ("separating", "pool"):
+            raise UsageError(f"subsets: expected 'separating' or 'pool', got {self.subsets!r}")
+        if not 0 <= self.expansion <= 100:
+            raise UsageError(f"expansion: expected 0..100 percent, got {self.expansion}")
+        check_array(codes, "codes", dtype=np.uint8, shape=(None, None))
+        if codes.shape[1] == 0:
+            raise ArrayError(f"codes: expected at least one dim, got shape {codes.shape}")
+        positive = _as_flags(y, len(codes))
+        if not positive.any():
+            raise LabelError(f"expected at least one positive mark, got none in {len(codes)}; mark one and fit again")
+        positives = np.unique(codes[positive], axis=0)
+        negatives = np.unique(codes[~positive], axis=0)
+        return positives, negatives[~_contained(negatives, positives)]
+
+    def _seed(self) -> np.uint64:
+        if isinstance(self.random_state, np.random.Generator):
+            return np.uint64(self.random_state.integers(2**64, dtype=np.uint64))
+        return np.uint64(int(self.random_state) % 2**64)
 
 
-def _boxes(positives: NDArray[np.uint8], negatives: NDArray[np.uint8], subsets: list[NDArray[np.int16]]) -> list[Box]:
-    """Cover the positives greedily: each box over the subset in which it covers most open positives."""
-    open_rows = np.ones(len(positives), np.bool_)
-    found: list[Box] = []
-    while open_rows.any():
-        best, best_covered = None, 0
-        for subset in subsets:
-            low, high = np.zeros(len(subset), np.uint8), np.zeros(len(subset), np.uint8)
-            covered = _grow(positives, negatives, subset, open_rows, low, high)
-            if covered > best_covered:
-                best, best_covered = (subset, low, high), covered
-        if best is None:
-            break
-        subset, low, high = best
-        columns = positives[:, subset]
-        open_rows &= ~((columns >= low) & (columns <= high)).all(axis=1)
-        _expand(negatives, subset, low, high)
-        found.append(Box(subset, low, high))
-    return found
+class DecisionBranches(_Branches):
+    """One list of boxes that covers every positive: few returned items, an explanation that can be read.
 
+    subsets: "separating" chooses the dims of a box greedily, those whose intervals around a random part of the
+    positives shut out most negatives, until `exclusions` dims shut out each; "pool" draws them from
+    `feature_subsets(d)`, as in the papers. trials: boxes tried for each one kept, the one that takes in most
+    positives. expansion: percent of the way to the negatives that a border moves. random_state: a whole number, or a
+    Generator, which `fit` advances.
 
-class BranchEnsemble:
-    """n_estimators decision branches, each on its own subsets and bootstrap of the marks. boxes_: Boxes after `fit`."""
+    After `fit`, boxes_: Boxes of one estimator. Same marks, in any order, and same seed: the same boxes on every
+    machine, since all arithmetic is in integers. A code marked both ways counts as positive. A box of eight or more
+    positives may hold one negative in eight, because random negatives may be positives nobody marked; its border
+    stops at all others.
+    """
 
-    def __init__(self, n_estimators: int = 25, *, n_subsets: int = 16, random_state: int = 0):
-        self.n_estimators = n_estimators
-        self.n_subsets = n_subsets
+    def __init__(
+        self,
+        *,
+        subsets: Subsets = "separating",
+        exclusions: int = 3,
+        trials: int = 16,
+        expansion: int = 10,
+        random_state: int | np.random.Generator = 0,
+    ):
+        self.subsets = subsets
+        self.exclusions = exclusions
+        self.trials = trials
+        self.expansion = expansion
         self.random_state = random_state
 
-    def fit(self, codes: NDArray[np.uint8], y: NDArray[Any]) -> Self:
-        """Grow boxes on codes, (m, d) uint8, and labels, (m,) bool. Raises LabelError without a positive."""
-        check_array(codes, "codes", dtype=np.uint8, shape=(None, None))
-        y = np.asarray(y) > 0
-        if y.shape != (len(codes),):
-            raise ArrayError(f"y: expected one label a row, {len(codes)}, got shape {y.shape}")
-        if not y.any():
-            raise LabelError("expected at least one item marked right, got none")
-        members: list[Box] = []
-        owners: list[int] = []
-        for e in range(self.n_estimators):
-            rng = np.random.default_rng([self.random_state, e])
-            subsets = self._subsets(rng, codes.shape[1])
-            p, n = np.flatnonzero(y), np.flatnonzero(~y)
-            p = p[rng.random(len(p)) < 0.8] if self.n_estimators > 1 and len(p) > 2 else p
-            p = np.flatnonzero(y) if len(p) == 0 else p
-            grown = _boxes(codes[p], codes[n], subsets)
-            members += grown
-            owners += [e] * len(grown)
-        self.boxes_ = Boxes(members, owners, self.n_estimators)
+    def fit(self, codes: NDArray[np.uint8], y: ArrayLike) -> Self:
+        """Grow boxes from codes, (m, d) uint8, and their marks y, (m,) bool or +1 and -1. Returns self.
+
+        Raises ArrayError for other arrays, LabelError without a positive.
+        """
+        positives, negatives = self._marks(codes, y)
+        if not 1 <= self.exclusions <= 255 or self.trials < 1:
+            raise UsageError(f"expected exclusions in 1..255 and trials >= 1, got {self.exclusions} and {self.trials}")
+        d = codes.shape[1]
+        options = (d, d, self.exclusions, self.trials, self.expansion, 100)
+        key = splitmix64(np.array([self._seed()]))[0]
+        self.boxes_ = Boxes(_grow(positives, negatives, key, self.subsets, options))
         return self
 
-    def _subsets(self, rng: np.random.Generator, d: int) -> list[NDArray[np.int16]]:
-        sizes = rng.choice([4, 6, 8], self.n_subsets, p=[64 / 104, 32 / 104, 8 / 104])
-        return [rng.choice(d, min(size, d), replace=False).astype(np.int16) for size in sizes]
+
+class BranchEnsemble(_Branches):
+    """Estimators that vote: an item matches when more than half of them hold it; any vote makes it a candidate.
+
+    n_estimators: how many. subsets: as in DecisionBranches; "separating" looks at 3/8 of the dims, drawn anew for
+    each box, and takes at most 8. negatives_per_positive: each estimator sees so many negatives for each positive,
+    drawn anew (None: all). Few positives so stand against few negatives and their boxes reach farther; measured, this
+    is what lets a majority hold an unmarked item after 8 marks. expansion, random_state: as in DecisionBranches.
+
+    After `fit`, boxes_: Boxes of n_estimators. Each estimator covers all positives (512 drawn ones if there are
+    more). Reproducible, and marked both ways, as DecisionBranches.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_estimators: int = 25,
+        subsets: Subsets = "separating",
+        negatives_per_positive: int | None = 40,
+        expansion: int = 100,
+        random_state: int | np.random.Generator = 0,
+    ):
+        self.n_estimators = n_estimators
+        self.subsets = subsets
+        self.negatives_per_positive = negatives_per_positive
+        self.expansion = expansion
+        self.random_state = random_state
+
+    def fit(self, codes: NDArray[np.uint8], y: ArrayLike) -> Self:
+        """Grow the estimators from codes, (m, d) uint8, and their marks y, (m,) bool or +1 and -1. Returns self.
+
+        Raises ArrayError for other arrays, LabelError without a positive.
+        """
+        positives, negatives = self._marks(codes, y)
+        if not 1 <= self.n_estimators <= MAX_ESTIMATORS:
+            raise UsageError(f"n_estimators: expected 1..{MAX_ESTIMATORS}, got {self.n_estimators}")
+        if self.negatives_per_positive is not None and self.negatives_per_positive < 1:
+            raise UsageError(f"negatives_per_positive: expected 1 or more, got {self.negatives_per_positive}")
+        considered = -(-3 * codes.shape[1] // 8)
+        trials = 1 if self.subsets == "separating" else 4
+        options = (considered, min(8, considered), 1, trials, self.expansion, 100)
+        count = self.negatives_per_positive
+        share = len(negatives) if count is None else min(len(negatives), count * len(positives))
+        boxes: list[Box] = []
+        owners: list[int] = []
+        for e, key in enumerate(_keys(self._seed(), self.n_estimators)):
+            some = _sample(positives, MOST_POSITIVES, key)
+            grown = _grow(some, _sample(negatives, share, ~key), key, self.subsets, options)
+            boxes += grown
+            owners += [e] * len(grown)
+        self.boxes_ = Boxes(boxes, owners, self.n_estimators)
+        return self
 
 
-class DecisionBranches(BranchEnsemble):
-    """One estimator on all marks."""
+@lru_cache(maxsize=8)
+def feature_subsets(d: int) -> tuple[tuple[int, ...], ...]:
+    """Return the pool of subsets for codes of d dims, each ascending: the same for all models, so it can be indexed.
 
-    def __init__(self, *, n_subsets: int = 104, random_state: int = 0):
-        super().__init__(1, n_subsets=n_subsets, random_state=random_state)
+    64 subsets of 4 dims, 32 of 6, 8 of 8; with fewer dims as many distinct ones as there are.
+    """
+    pool: list[tuple[int, ...]] = []
+    key = 0
+    for count, size in POOL:
+        wanted = len(pool) + min(count, comb(d, min(size, d)))
+        while len(pool) < wanted:
+            order = np.argsort(splitmix64(np.arange(key * d, (key + 1) * d)), kind="stable")
+            subset = tuple(sorted(order[:size].tolist()))
+            key += 1
+            if subset not in pool:
+                pool.append(subset)
+            elif size >= d:
+                break
+    return tuple(pool)
+
+
+def _grow(
+    positives: NDArray[np.uint8],
+    negatives: NDArray[np.uint8],
+    key: np.uint64,
+    subsets: Subsets,
+    options: tuple[int, int, int, int, int, int],
+) -> list[Box]:
+    try:
+        from gpubranches.branches_kernels import grow_estimator
+    except ImportError as error:
+        raise BackendUnavailableError(f"branches need numba, got: {error}; pip install gpubranches") from error
+    pool = feature_subsets(positives.shape[1]) if subsets == "pool" else ()
+    sizes = np.array([len(subset) for subset in pool], np.int64)
+    table = np.zeros((len(pool), max(size for _, size in POOL)), np.int16)
+    for row, subset in enumerate(pool):
+        table[row, : len(subset)] = subset
+    columns = np.ascontiguousarray(positives.T), np.ascontiguousarray(negatives.T)
+    used, features, low, high = grow_estimator(*columns, key, table, sizes, options)
+    return [_box(features[b, :f], low[b, :f], high[b, :f]) for b, f in enumerate(used)]
+
+
+def _box(features: NDArray[np.int16], low: NDArray[np.uint8], high: NDArray[np.uint8]) -> Box:
+    """Return the box without the dims it does not restrict, the others ascending."""
+    bounded = np.flatnonzero((low > 0) | (high < 255))
+    bounded = bounded[np.argsort(features[bounded])]
+    return Box(features[bounded], low[bounded], high[bounded])
+
+
+def _keys(seed: np.uint64, count: int) -> NDArray[np.uint64]:
+    """Return one key an estimator, (count,) uint64."""
+    first = splitmix64(np.array([seed]))[0]
+    return splitmix64(np.arange(count, dtype=np.uint64) + np.uint64(first))
+
+
+def _sample(rows: NDArray[np.uint8], count: int, key: np.uint64) -> NDArray[np.uint8]:
+    """Return `count` of the rows (all if there are no more), in their order."""
+    if count >= len(rows):
+        return rows
+    order = np.argsort(splitmix64(splitmix64(np.arange(len(rows), dtype=np.uint64)) ^ key), kind="stable")
+    return rows[np.sort(order[:count])]
+
+
+def _contained(rows: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which rows occur among the others, (len(rows),) bool."""
+    kind = np.dtype((np.void, rows.shape[1]))
+    return np.isin(np.ascontiguousarray(rows).view(kind).ravel(), np.ascontiguousarray(others).view(kind).ravel())
+
+
+def _as_flags(y: ArrayLike, m: int) -> NDArray[np.bool_]:
+    marks = np.asarray(y)
+    if marks.shape != (m,):
+        raise ArrayError(f"y: expected one mark a row, ({m},), got shape {marks.shape}")
+    if marks.dtype == np.bool_:
+        return marks
+    if marks.dtype.kind not in "iuf" or not np.isin(marks, (-1, 1)).all():
+        raise ArrayError(f"y: expected booleans, or +1 and -1, got {marks.dtype} with {np.unique(marks)[:5].tolist()}")
+    flags: NDArray[np.bool_] = marks > 0
+    return flags

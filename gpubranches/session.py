@@ -142,8 +142,8 @@ class Session:
 
         second_stage: rank by a linear model on the embeddings (False: by votes, matched above half of the
         estimators; None: wherever the catalog has embeddings). random_negatives: items drawn from the catalog
-        that serve as wrong unchecked, at most a tenth of it. Marked items keep their label in the answer. Raises LabelError if no item
-        is marked right.
+        that serve as wrong unchecked, at most a tenth of it. Marked items keep their label in the answer. Raises
+        LabelError if no item is marked right.
         """
         if model not in MODELS:
             raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")

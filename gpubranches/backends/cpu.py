@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.backends import cpu_kernels as kernels
+from gpubranches.backends import cpu_boxes, cpu_order, cpu_scores
 from gpubranches.backends.scan import Linear, Part, ScanBackend
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, ZONE, ZONES, Catalog
@@ -73,7 +73,7 @@ class CpuBackend(ScanBackend):
             segment, allowed = task[0].segment, task[0].allowed
             codes, zones, ids = _flat(segment.codes), _flat(segment.zones), _flat(segment.ids)
             model = owners, boxes.offsets, boxes.features, boxes.low, boxes.high, np.uint16(min_votes)
-            hits: Hits = kernels.votes(codes, zones, allowed, segment.d, task[1], task[2], *model, ids, shift)
+            hits: Hits = cpu_boxes.votes(codes, zones, allowed, segment.d, task[1], task[2], *model, ids, shift)
             return hits
 
         return self._ordered(self._map(work, self._tasks(parts)), 1 << (64 - shift), limit)
@@ -92,13 +92,13 @@ class CpuBackend(ScanBackend):
         buckets = int(np.searchsorted(bounds, wanted))
         mixed = np.empty(bounds[buckets], np.uint64)
         places = bounds[:-1] + np.cumsum(sizes, axis=0) - sizes
-        self._map(lambda i: kernels.scatter(found[i][0], found[i][1], places[i], mixed), list(range(len(found))))
+        self._map(lambda i: cpu_order.scatter(found[i][0], found[i][1], places[i], mixed), list(range(len(found))))
         ids = np.empty(len(mixed), np.int64)
 
+        used = each.bit_length() - 1
+
         def finish(span: NDArray[np.int64]) -> None:
-            for start, stop in itertools.pairwise(np.unique(span).tolist()):
-                mixed[start:stop].sort()
-            kernels.unmixed(mixed[span[0] : span[-1]], ids[span[0] : span[-1]])
+            cpu_order.sorted_ids(mixed, span, used, ids)
 
         cuts = np.searchsorted(bounds[: buckets + 1], np.linspace(0, len(mixed), 4 * self.threads + 1))
         self._map(finish, [bounds[a : b + 1] for a, b in itertools.pairwise(cuts.tolist()) if b > a])
@@ -129,12 +129,12 @@ class CpuBackend(ScanBackend):
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
         """Run a scan over all parts; its tasks share the border of the best so far."""
         border = np.full(1, _LEAST_KEY, np.int32)
-        least = kernels.float_keys(np.full(1, floor))[0]
+        least = cpu_order.float_keys(np.full(1, floor))[0]
         most = np.iinfo(np.int32).max if limit is None else max(limit, 1)
 
         def work(task: Task) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
             rows, keys, total = scan(task, most, least, border)
-            return task[0].segment.ids[rows], kernels.key_floats(keys), total
+            return task[0].segment.ids[rows], cpu_order.key_floats(keys), total
 
         found = self._map(work, self._tasks(parts))
         ids, keys = _joined([ids for ids, _, _ in found], np.int64), _joined([keys for _, keys, _ in found], np.float32)
@@ -157,12 +157,12 @@ class CpuBackend(ScanBackend):
 
         def bound(task: Task) -> None:
             segment, own = task[0].segment, bounds[task[0].segment.start]
-            kernels.zone_bounds(_flat(segment.zones), task[0].allowed, segment.d, task[1], task[2], wide, own)
+            cpu_scores.zone_bounds(_flat(segment.zones), task[0].allowed, segment.d, task[1], task[2], wide, own)
 
         def look(share: Share) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
             segment, own = share[0].segment, bounds[share[0].segment.start]
             codes, ids = _flat(segment.codes), _flat(segment.ids)
-            rows, keys = kernels.near_rows(codes, share[0].allowed, segment.d, share[1], own, wide, k, border, ids)
+            rows, keys = cpu_scores.near_rows(codes, share[0].allowed, segment.d, share[1], own, wide, k, border, ids)
             return segment.ids[rows], keys
 
         run(bound, self._tasks(parts))
@@ -232,7 +232,7 @@ def _bit_scan(model: WeightPlanes) -> Scan:
         segment = part.segment
         bits, scales = _flat(np.asarray(segment.bits)).view(word), _flat(np.asarray(segment.scales)).view(np.uint16)
         stop = min(stop * TILE, segment.n)
-        found: Scored = kernels.bit_scores(
+        found: Scored = cpu_scores.bit_scores(
             bits,
             scales,
             planes,
@@ -257,7 +257,7 @@ def _code_scan(model: CodeWeights) -> Scan:
     def scan(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
         part, first, stop = task
         segment = part.segment
-        found: Scored = kernels.code_scores(
+        found: Scored = cpu_scores.code_scores(
             _flat(segment.codes),
             weights,
             part.allowed,
@@ -280,7 +280,7 @@ def _embedding_scan(mean: NDArray[np.float32], weights: NDArray[np.float32], cos
         segment = part.segment
         rows = _flat(np.asarray(segment.embeddings)).view(np.uint16)
         stop = min(stop * TILE, segment.n)
-        found: Scored = kernels.embedding_scores(
+        found: Scored = cpu_scores.embedding_scores(
             rows, mean, weights, cosine, part.allowed, first * TILE, stop, limit, floor, border, _flat(segment.ids)
         )
         return found

@@ -11,11 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 _I8, _I16, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+
+# What only kernels call is compiled into them, without the entry points from Python and C that cost as much again.
+kernel = njit(cache=True, nogil=True, no_cfunc_wrapper=True)
+inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+fast_inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath=True)
 
 
 def _splat(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:

@@ -7,7 +7,7 @@ their shape. Everything is drawn from a seed; the ground truth is the scene itse
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -44,6 +44,7 @@ COUNTS = ("one", "two", "three", "four")
 MAX_GROUPS = 3
 ATTRIBUTES = ("count", "size", "texture", "colour", "shape")
 
+_COMMON_FIRST = ("triangle", "circle", "square", "star", "heart", "ring", "moon", "cross")
 _PLURALS = {"cross": "crosses"}
 _COUNT_ODDS = (0.34, 0.30, 0.20, 0.16)
 _GROUP_ODDS = (0.55, 0.35, 0.10)
@@ -131,10 +132,13 @@ class Scene:
         return cls(tuple(Group(**group) for group in data["groups"]), data["background"], data["seed"])
 
 
-def draw_scenes(n: int, seed: int) -> list[Scene]:
-    """Draw n scenes; the same n and seed give the same scenes."""
+def draw_scenes(n: int, seed: int, *, even: bool = False) -> list[Scene]:
+    """Draw n scenes; the same arguments give the same scenes.
+
+    Some shapes and colours are more usual than others, as in real collections; with `even`, all are equally so.
+    """
     rng = np.random.default_rng([seed, n])
-    return [_draw_scene(rng, colours=tuple(COLOURS), shapes=SHAPES) for _ in range(n)]
+    return [_draw_scene(rng, even) for _ in range(n)]
 
 
 def render(scene: Scene) -> Image.Image:
@@ -169,30 +173,38 @@ def _article(word: str | None) -> str:
     return "an" if word and word[0] in "aeiou" else "a"
 
 
-def _draw_scene(rng: np.random.Generator, *, colours: Sequence[str], shapes: Sequence[str]) -> Scene:
+def _draw_scene(rng: np.random.Generator, even: bool) -> Scene:
     background = str(rng.choice(list(BACKGROUNDS)))
-    usable = [colour for colour in colours if colour != background]
+    colours = [colour for colour in COLOURS if colour != background]
     kinds = 1 + int(rng.choice(MAX_GROUPS, p=_GROUP_ODDS))
     groups = [
         Group(
             count=1 + int(rng.choice(len(COUNTS), p=_COUNT_ODDS)),
             size=str(rng.choice(SIZES)),
             texture=str(rng.choice(TEXTURES, p=_TEXTURE_ODDS)),
-            colour=str(rng.choice(usable)),
+            colour=str(rng.choice(colours, p=None if even else _usual(colours, COLOURS))),
             shape=str(shape),
         )
-        for shape in rng.choice(list(shapes), kinds, replace=False)
+        for shape in rng.choice(list(SHAPES), kinds, replace=False, p=None if even else _usual(SHAPES, _COMMON_FIRST))
     ]
-    return Scene(_fitted(groups), background, int(rng.integers(2**32)))
+    return Scene(tuple(groups) if _fits(groups) else _shrunk(groups), background, int(rng.integers(2**32)))
 
 
-def _fitted(groups: list[Group]) -> tuple[Group, ...]:
-    """Make the groups fit on the picture: small ones from seven objects, or three large ones among others, on."""
-    total = sum(group.count for group in groups)
-    crowd = sum(group.count for group in groups if group.size == "large")
-    if total > 6 or (crowd and total > 4):
-        groups = [replace(group, size="small") for group in groups]
-    return tuple(groups)
+def _usual(names: Sequence[str], order: Iterable[str]) -> NDArray[np.float64]:
+    """Return odds of names that fall with their place in `order`, the last a quarter as likely as the first."""
+    places = list(order)
+    odds = np.array([0.25 ** (places.index(name) / (len(places) - 1)) for name in names])
+    total: float = odds.sum()
+    return odds / total
+
+
+def _fits(groups: list[Group]) -> bool:
+    """Tell whether the objects fit on the picture: up to six small ones, up to four if some are large."""
+    return sum(group.count for group in groups) <= (4 if any(group.size == "large" for group in groups) else 6)
+
+
+def _shrunk(groups: list[Group]) -> tuple[Group, ...]:
+    return tuple(replace(group, size="small") for group in groups)
 
 
 def _places(radii: list[float], rng: np.random.Generator) -> list[tuple[float, float]]:

@@ -1,0 +1,1 @@
+"""Scripts that measure the project; run each with python -m benchmarks.NAME."""
