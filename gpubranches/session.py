@@ -156,7 +156,7 @@ class Session:
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
             raise LabelError("expected at least one item marked right, got none; mark one and refine again")
-        unchecked = self._unchecked(random_negatives, np.concatenate([positives, negatives]))
+        unchecked = self.random_negatives(random_negatives)
         timings: dict[str, float] = {}
         bitmap = self._bitmap(where)
         with _timed(timings, "train"):
@@ -173,6 +173,12 @@ class Session:
         self.boxes = boxes
         self.ranking = replace(ranking, source=f"{self.backend.name}/{stages}", timings_ms=timings)
         return self.ranking
+
+    def random_negatives(self, count: int) -> NDArray[np.int64]:
+        """Return ids that serve as wrong unchecked, drawn by the seed, (at most count,) int64; never marked ones."""
+        count = min(count, self.catalog.n // RANDOM_SHARE)
+        drawn = self.catalog.sample_ids(count, np.random.default_rng(self.seed))
+        return drawn[~np.isin(drawn, np.concatenate([self.positives, self.negatives]))]
 
     def suggest(self, count: int = 20) -> NDArray[np.int64]:
         """Return the ids of unmarked items whose mark would tell most, (at most count,) int64.
@@ -242,11 +248,6 @@ class Session:
             signs.mean_,
         )
         return rescorer.rank(self.backend, found, positives=positives, negatives=negatives)
-
-    def _unchecked(self, count: int, marked: NDArray[np.int64]) -> NDArray[np.int64]:
-        count = min(count, self.catalog.n // RANDOM_SHARE)
-        drawn = self.catalog.sample_ids(count, np.random.default_rng(self.seed))
-        return drawn[~np.isin(drawn, marked)]
 
     def _marked(self, label: int) -> NDArray[np.int64]:
         ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)

@@ -71,6 +71,10 @@ class VocabularyEmbedder:
         rows: NDArray[np.float32] = self._unit[[self._row(text) for text in texts]]
         return rows
 
+    def knows(self, text: str) -> bool:
+        """Tell whether a text is one of the names."""
+        return _plain(text) in self._rows
+
     def images(self, images: list[Image]) -> NDArray[np.float32]:
         """Raise UsageError: there is no model here."""
         raise UsageError("an image needs a model, the vocabulary has texts only; pass --embedder open_clip:...")

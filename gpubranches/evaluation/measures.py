@@ -1,0 +1,43 @@
+"""Precision, recall and their kin over a whole catalog."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Flags = NDArray[np.bool_]
+
+
+def f1(returned: Flags, right: Flags) -> float:
+    """Return 2 |returned and right| / (|returned| + |right|) of flags (n,); 0 where nothing is right or returned."""
+    total = int(np.count_nonzero(returned)) + int(np.count_nonzero(right))
+    return 2 * int(np.count_nonzero(returned & right)) / total if total else 0.0
+
+
+def precision_recall(returned: Flags, right: Flags) -> tuple[float, float]:
+    """Return the share of `returned` that is right, and of `right` that is returned; 0 of an empty set."""
+    hits = int(np.count_nonzero(returned & right))
+    return hits / max(1, int(np.count_nonzero(returned))), hits / max(1, int(np.count_nonzero(right)))
+
+
+def best_f1(scores: NDArray[np.floating], right: Flags) -> float:
+    """Return the largest F1 over all cuts of a ranking, which only an oracle knows.
+
+    scores: (n,), higher first, -inf never returned; a cut does not part equal scores. right: (n,) bool.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    ends = np.append(ordered[1:] < ordered[:-1], True) & (ordered > -np.inf)
+    hits = np.cumsum(right[order])
+    values = 2 * hits / (np.arange(1, len(order) + 1) + max(1, int(hits[-1])))
+    return float(values[ends].max(initial=0.0))
+
+
+def average_precision(order: NDArray[np.integer], right: Flags) -> float:
+    """Return the mean over the right items of the precision at the place of each.
+
+    order: (k,) rows of `right`, best first; of a list cut at k, the mean is over min(k, right items) of them.
+    """
+    hits = right[order]
+    possible = min(len(order), int(np.count_nonzero(right)))
+    return float((hits.cumsum() / np.arange(1, len(order) + 1))[hits].sum() / max(1, possible))
