@@ -99,10 +99,11 @@ def report(world: World, evaluation: Evaluation, pages: list[dict[str, float]], 
         "",
         evaluation.table(),
         "",
-        "## Paired differences, own cuts",
-        "",
-        evaluation.paired_table(REFINE),
-        "",
+        *(
+            ("## Paired differences, own cuts", "", evaluation.paired_table(REFINE), "")
+            if REFINE in evaluation.values
+            else ()
+        ),
         "## First pages: text queries against the cosine on all embeddings",
         "",
         "| first | concepts | mean average precision | of the cosine | largest loss | ms | cosine ms |",

@@ -32,14 +32,11 @@ class _Branches:
 
     subsets: Subsets
     random_state: int | np.random.Generator
-    expansion: int
 
     def _marks(self, codes: NDArray[np.uint8], y: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return distinct positives (p, d) and negatives (m, d), sorted; a code marked both ways is positive."""
         if self.subsets not in ("separating", "pool"):
             raise UsageError(f"subsets: expected 'separating' or 'pool', got {self.subsets!r}")
-        if not 0 <= self.expansion <= 100:
-            raise UsageError(f"expansion: expected 0..100 percent, got {self.expansion}")
         check_array(codes, "codes", dtype=np.uint8, shape=(None, None))
         if codes.shape[1] == 0:
             raise ArrayError(f"codes: expected at least one dim, got shape {codes.shape}")
@@ -95,7 +92,7 @@ class DecisionBranches(_Branches):
         if not 1 <= self.exclusions <= 255 or self.trials < 1:
             raise UsageError(f"expected exclusions in 1..255 and trials >= 1, got {self.exclusions} and {self.trials}")
         d = codes.shape[1]
-        options = (d, d, self.exclusions, self.trials, self.expansion, 100)
+        options = (d, d, self.exclusions, self.trials, _percent(self.expansion), 100)
         key = splitmix64(np.array([self._seed()]))[0]
         self.boxes_ = Boxes(_grow(positives, negatives, key, self.subsets, options))
         return self
@@ -107,7 +104,9 @@ class BranchEnsemble(_Branches):
     n_estimators: how many. subsets: as in DecisionBranches; "separating" looks at 3/8 of the dims, drawn anew for
     each box, and takes at most 8. negatives_per_positive: each estimator sees so many negatives for each positive,
     drawn anew (None: all). Few positives so stand against few negatives and their boxes reach farther; measured, this
-    is what lets a majority hold an unmarked item after 8 marks. expansion, random_state: as in DecisionBranches.
+    is what lets a majority hold an unmarked item after 8 marks. expansion: as in DecisionBranches; None: 100 for up to
+    8 positives and then as 800 / positives, for many show by themselves how far a box reaches. random_state: as in
+    DecisionBranches.
 
     After `fit`, boxes_: Boxes of n_estimators. Each estimator covers all positives (512 drawn ones if there are
     more). Reproducible, and marked both ways, as DecisionBranches.
@@ -119,7 +118,7 @@ class BranchEnsemble(_Branches):
         n_estimators: int = 25,
         subsets: Subsets = "separating",
         negatives_per_positive: int | None = 40,
-        expansion: int = 100,
+        expansion: int | None = None,
         random_state: int | np.random.Generator = 0,
     ):
         self.n_estimators = n_estimators
@@ -140,7 +139,8 @@ class BranchEnsemble(_Branches):
             raise UsageError(f"negatives_per_positive: expected 1 or more, got {self.negatives_per_positive}")
         considered = -(-3 * codes.shape[1] // 8)
         trials = 1 if self.subsets == "separating" else 4
-        options = (considered, min(8, considered), 1, trials, self.expansion, 100)
+        expansion = min(100, 800 // len(positives)) if self.expansion is None else self.expansion
+        options = (considered, min(8, considered), 1, trials, _percent(expansion), 100)
         count = self.negatives_per_positive
         share = len(negatives) if count is None else min(len(negatives), count * len(positives))
         boxes: list[Box] = []
@@ -201,6 +201,12 @@ def _box(features: NDArray[np.int16], low: NDArray[np.uint8], high: NDArray[np.u
     bounded = np.flatnonzero((low > 0) | (high < 255))
     bounded = bounded[np.argsort(features[bounded])]
     return Box(features[bounded], low[bounded], high[bounded])
+
+
+def _percent(expansion: int) -> int:
+    if not 0 <= expansion <= 100:
+        raise UsageError(f"expansion: expected 0..100 percent, got {expansion}")
+    return expansion
 
 
 def _keys(seed: np.uint64, count: int) -> NDArray[np.uint64]:
