@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.arrays import Bitmap, as_ids, check_array, pack_bitmap
 from gpubranches.catalog.constants import Constants
+from gpubranches.catalog.manifest import VERSION, new_manifest, open_segments, read_manifest, write_manifest
 from gpubranches.catalog.order import TILE
-from gpubranches.catalog.segment import SEGMENT_ROWS, Gather, Segment, write_segment
+from gpubranches.catalog.segment import SEGMENT_ROWS, Gather, Rows, Segment, write_segment
 from gpubranches.catalog.storage import checksum, disk_errors, exclusive, record, replace_file, require_file
 from gpubranches.errors import ArrayError, CatalogFormatError, CatalogNotFoundError, UsageError
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
@@ -24,9 +24,6 @@ from gpubranches.space import Space
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-FORMAT = "gpubranches-catalog"
-VERSION = 1
 
 
 class Catalog:
@@ -77,22 +74,8 @@ class Catalog:
             if head is not None:
                 replace_file(folder / "head.safetensors", head)
                 files["head.safetensors"] = record(folder / "head.safetensors")
-            manifest = {
-                "format": FORMAT,
-                "version": VERSION,
-                "generation": 0,
-                "space": space.to_json(),
-                "d": d,
-                "D": 0 if signs is None else len(signs.mean_),
-                "n_bits": 0 if signs is None else signs.n_bits,
-                "next_id": 0,
-                "embedder": embedder,
-                "source": source or {},
-                "files": files,
-                "segments": [],
-                "deleted": None,
-            }
-            _write_manifest(folder, manifest)
+            manifest = new_manifest(space=space, d=d, signs=signs, embedder=embedder, source=source or {}, files=files)
+            write_manifest(folder, manifest)
         return cls(folder)
 
     @classmethod
@@ -105,7 +88,7 @@ class Catalog:
 
     def refresh(self) -> bool:
         """Read the manifest again; return whether another process or object committed something since."""
-        if _read_manifest(self.path)["generation"] == self.generation:
+        if read_manifest(self.path)["generation"] == self.generation:
             return False
         self._load()
         return True
@@ -154,7 +137,7 @@ class Catalog:
             if len(ids) and ids[0] < self.next_id:
                 raise UsageError(f"ids: expected {self.next_id} and more, got {ids[0]}; ids are never used again")
             after = max(self.next_id, int(ids[-1]) + 1 if len(ids) else 0, next_id or 0)
-            entry = self._write_segment(codes, ids, bits, scales, embeddings, items, errors)
+            entry = self._write_segment(Rows(codes, ids, bits, scales, embeddings, items), errors)
             self._commit(segments=[*self._manifest["segments"], entry], next_id=after)
 
     def delete(self, ids: ArrayLike) -> int:
@@ -170,6 +153,8 @@ class Catalog:
 
     def compact(self) -> None:
         """Rewrite the catalog without deleted rows and with small segments joined; ids stay."""
+        from gpubranches.catalog.rewrite import gather_rows
+
         with self.writing(), disk_errors(self.path):
             live = np.concatenate([np.zeros(0, np.int64), *(np.sort(segment.ids) for segment in self.segments)])
             live = live[self.alive(live)]
@@ -177,7 +162,7 @@ class Catalog:
             entries = []
             for start in range(0, max(len(live), 1), SEGMENT_ROWS):
                 ids = live[start : start + SEGMENT_ROWS]
-                entries.append(self._rewritten(ids, errors if start == 0 else None))
+                entries.append(self._write_segment(gather_rows(self, ids), errors if start == 0 else None))
             self._commit(segments=entries, flags=np.zeros(0, np.bool_))
             self._remove_orphans()
 
@@ -208,7 +193,18 @@ class Catalog:
         """Names of the metadata columns, `id` first."""
         from gpubranches.catalog.items import column_names
 
-        return column_names(self._item_paths())
+        return column_names(self.item_paths)
+
+    @property
+    def item_paths(self) -> list[Path]:
+        """Parquet files of the metadata, in order of position."""
+        return [segment.items_path for segment in self.segments if segment.items_path is not None]
+
+    @property
+    def n_bits(self) -> int:
+        """Sign bits an item, D padded to a multiple of 32; 0 without bits."""
+        bits: int = self._manifest["n_bits"]
+        return bits
 
     def alive(self, ids: ArrayLike) -> NDArray[np.bool_]:
         """Return which ids are in the catalog and not deleted, (m,) bool."""
@@ -234,7 +230,7 @@ class Catalog:
     def take(self, ids: ArrayLike) -> NDArray[np.uint8]:
         """Return the codes of items, (m, d) uint8."""
         out = np.zeros((np.size(ids), self.d), np.uint8)
-        for segment, rows, at in self._by_segment(ids):
+        for segment, rows, at in self.by_segment(ids):
             out[at] = segment.take_codes(rows)
         return out
 
@@ -243,7 +239,7 @@ class Catalog:
         if not self.has_embeddings:
             raise UsageError(f"embeddings: {self.path} has none; ingest the embeddings or the images")
         out = np.zeros((np.size(ids), self.D), np.float32)
-        for segment, rows, at in self._by_segment(ids):
+        for segment, rows, at in self.by_segment(ids):
             if segment.embeddings is not None:
                 out[at] = segment.embeddings[rows]
         return out
@@ -254,16 +250,24 @@ class Catalog:
 
         wanted = as_ids(ids)
         rows: dict[int, dict[str, Any]] = {}
-        for segment, _, at in self._by_segment(wanted):
+        for segment, _, at in self.by_segment(wanted):
             if segment.items_path is not None:
                 rows |= read_items(segment.items_path, wanted[at])
         return [rows.get(int(i), {"id": int(i)}) for i in wanted]
+
+    def by_segment(self, ids: ArrayLike) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.intp]]]:
+        """Yield each segment that holds some of ids, their rows in it, and their places in ids."""
+        positions = self.positions(ids)
+        for segment in self._filled:
+            at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
+            if len(at):
+                yield segment, positions[at] - segment.start, at
 
     def where(self, condition: str) -> Bitmap:
         """Return the positions whose metadata meet an SQL condition, as a bitmap. Bad SQL raises UsageError."""
         from gpubranches.catalog.items import select_ids
 
-        paths = self._item_paths()
+        paths = self.item_paths
         if not paths:
             raise UsageError(f"where: {self.path} has no metadata to filter by")
         positions = self._find(select_ids(paths, condition))
@@ -306,7 +310,7 @@ class Catalog:
             "d": self.d,
             "D": self.D,
             "tiers": ["codes", *(["bits"] if self.has_bits else []), *(["embeddings"] if self.has_embeddings else [])],
-            "columns": self.columns if self._item_paths() else [],
+            "columns": self.columns if self.item_paths else [],
             "embedder": self.embedder,
             "space": self.space.to_json(),
             "segments": len(self.segments),
@@ -335,7 +339,7 @@ class Catalog:
     # Inside
 
     def _load(self) -> None:
-        manifest = _read_manifest(self.path)
+        manifest = read_manifest(self.path)
         try:
             self._manifest = manifest
             self.space = Space(**manifest["space"])
@@ -345,7 +349,7 @@ class Catalog:
             self.generation: int = manifest["generation"]
             self.embedder: str = manifest["embedder"]
             self.source: dict[str, Any] = manifest["source"]
-            self.segments = tuple(_segments(self.path, manifest))
+            self.segments = tuple(open_segments(self.path, manifest))
             for name, entry in manifest["files"].items():
                 require_file(self.path / name, entry)
             for segment in self.segments:
@@ -379,13 +383,6 @@ class Catalog:
             found[at[known]] = segment.start + rows[known].astype(np.int64)
         return found
 
-    def _by_segment(self, ids: ArrayLike) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.intp]]]:
-        positions = self.positions(ids)
-        for segment in self._filled:
-            at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
-            if len(at):
-                yield segment, positions[at] - segment.start, at
-
     def _check_rows(
         self,
         codes: NDArray[np.uint8],
@@ -401,55 +398,16 @@ class Catalog:
         if (np.diff(ids) <= 0).any():
             raise ArrayError("ids: expected ascending distinct ids; sort the rows by id first")
         if self.D:
-            check_array(bits, "bits", dtype=np.uint8, shape=(n, self._manifest["n_bits"] // 8))
+            check_array(bits, "bits", dtype=np.uint8, shape=(n, self.n_bits // 8))
             check_array(scales, "scales", dtype=np.float16, shape=(n,))
         elif bits is not None or scales is not None:
             raise UsageError("bits: the catalog was created without sign bits; create it with a SignQuantizer")
 
-    def _write_segment(
-        self,
-        codes: NDArray[np.uint8],
-        ids: NDArray[np.int64],
-        bits: NDArray[np.uint8] | None,
-        scales: NDArray[np.float16] | None,
-        embeddings: Gather | None,
-        items: pa.Table | None,
-        errors: pa.Table | None,
-    ) -> dict[str, Any]:
+    def _write_segment(self, rows: Rows, errors: pa.Table | None) -> dict[str, Any]:
         name = f"segments/{len(self.segments):06d}-{uuid.uuid4().hex[:8]}"
-        files = write_segment(self.path / name, codes, ids, bits, scales, embeddings, items, errors)
-        first, last = (int(ids[0]), int(ids[-1])) if len(ids) else (0, -1)
-        return {"name": name, "n": len(ids), "first_id": first, "last_id": last, "files": files}
-
-    def _rewritten(self, ids: NDArray[np.int64], errors: pa.Table | None) -> dict[str, Any]:
-        """Write the live items `ids` as one new segment; return its entry."""
-        bits = scales = None
-        if self.has_bits:
-            bits = np.zeros((len(ids), self._manifest["n_bits"] // 8), np.uint8)
-            scales = np.zeros(len(ids), np.float16)
-            for segment, rows, at in self._by_segment(ids):
-                if segment.bits is not None and segment.scales is not None:
-                    bits[at], scales[at] = segment.bits[rows], segment.scales[rows]
-        gather: Callable[[NDArray[np.int64]], NDArray[np.float16]] | None = None
-        if self.has_embeddings:
-
-            def gather(rows: NDArray[np.int64]) -> NDArray[np.float16]:
-                return self.embeddings(ids[rows]).astype(np.float16)
-
-        return self._write_segment(self.take(ids), ids, bits, scales, gather, self._items_table(ids), errors)
-
-    def _items_table(self, ids: NDArray[np.int64]) -> pa.Table | None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        paths = self._item_paths()
-        if not paths:
-            return None
-        tables = [pq.read_table(path) for path in paths]
-        known = [table.filter(np.isin(table["id"].to_numpy(), ids)) for table in tables]
-        joined = pa.concat_tables(known, promote_options="permissive")
-        bare = pa.table({"id": np.setdiff1d(ids, joined["id"].to_numpy())})
-        return pa.concat_tables([joined, bare], promote_options="permissive").sort_by("id")
+        files = write_segment(self.path / name, rows, errors)
+        first, last = (int(rows.ids[0]), int(rows.ids[-1])) if len(rows.ids) else (0, -1)
+        return {"name": name, "n": len(rows.ids), "first_id": first, "last_id": last, "files": files}
 
     def _errors_table(self) -> pa.Table | None:
         import pyarrow as pa
@@ -457,9 +415,6 @@ class Catalog:
 
         paths = [s.folder / "errors.parquet" for s in self.segments if "errors.parquet" in s.files]
         return pa.concat_tables([pq.read_table(path) for path in paths]) if paths else None
-
-    def _item_paths(self) -> list[Path]:
-        return [segment.items_path for segment in self.segments if segment.items_path is not None]
 
     def _deleted_flags(self) -> NDArray[np.bool_]:
         if self.deleted is None:
@@ -485,7 +440,7 @@ class Catalog:
                 name = f"deleted-{self.generation + 1}.bitmap"
                 replace_file(self.path / name, pack_bitmap(flags).tobytes())
                 manifest["deleted"] = {"name": name, **record(self.path / name)}
-        _write_manifest(self.path, manifest)
+        write_manifest(self.path, manifest)
         self._load()
 
     def _remove_orphans(self) -> None:
@@ -498,42 +453,3 @@ class Catalog:
         for bitmap in self.path.glob("deleted-*.bitmap*"):
             if bitmap.name != current:
                 bitmap.unlink(missing_ok=True)
-
-
-def _segments(folder: Path, manifest: dict[str, Any]) -> Iterator[Segment]:
-    start = 0
-    for entry in manifest["segments"]:
-        segment = Segment(
-            folder=folder / entry["name"],
-            start=start,
-            n=entry["n"],
-            d=manifest["d"],
-            n_bits=manifest["n_bits"],
-            D=manifest["D"],
-            first_id=entry["first_id"],
-            last_id=entry["last_id"],
-            files=entry["files"],
-        )
-        yield segment
-        start += segment.tiles * TILE
-
-
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    replace_file(folder / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
-        known = manifest["format"] == FORMAT and manifest["version"] == VERSION
-    except OSError as error:
-        raise CatalogNotFoundError(f"{path}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CatalogFormatError(f"{path}: expected the JSON of a catalog's manifest: {error}") from error
-    if not known:
-        raise CatalogFormatError(
-            f"{path}: expected {FORMAT} version {VERSION}, got {manifest['format']!r} version {manifest['version']!r}; "
-            "open it with the version of gpubranches that wrote it"
-        )
-    return manifest

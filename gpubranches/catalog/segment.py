@@ -128,21 +128,29 @@ class Segment:
 Gather = Callable[[NDArray[np.int64]], NDArray[np.float16]]
 
 
-def write_segment(
-    folder: Path,
-    codes: NDArray[np.uint8],
-    ids: NDArray[np.int64],
-    bits: NDArray[np.uint8] | None,
-    scales: NDArray[np.float16] | None,
-    embeddings: Gather | None,
-    items: pa.Table | None,
-    errors: pa.Table | None,
-) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a segment, ascending by id.
+
+    codes: (n, d) uint8; ids: (n,) int64; bits: (n, P/8) uint8 and scales: (n,) float16, or None; embeddings: function
+    of rows, (m,) int64, to (m, D) float16, or None; items: metadata, row i of ids[i], or None.
+    """
+
+    codes: NDArray[np.uint8]
+    ids: NDArray[np.int64]
+    bits: NDArray[np.uint8] | None = None
+    scales: NDArray[np.float16] | None = None
+    embeddings: Gather | None = None
+    items: pa.Table | None = None
+
+
+def write_segment(folder: Path, new: Rows, errors: pa.Table | None) -> dict[str, dict[str, Any]]:
     """Write one segment's files into a new folder; return {file name: {bytes, sha256}}.
 
-    Arrays are in ascending order of ids; rows are reordered on the way. `embeddings` is asked for some thousand
-    rows at a time, so peak memory does not grow with D.
+    Rows are reordered on the way. The embeddings are asked for some thousand rows at a time, so peak memory does not
+    grow with D.
     """
+    codes, ids = new.codes, new.ids
     order = kd_order(codes)
     folder.mkdir(parents=True)
     tiles = to_tiles(codes[order])
@@ -152,15 +160,15 @@ def write_segment(
     rows = np.full(int(ids[-1] - ids[0]) + 1 if len(ids) else 0, _NO_ROW)
     rows[ids[order] - (ids[0] if len(ids) else 0)] = np.arange(len(ids), dtype=np.uint32)
     rows.tofile(folder / "rows.u32")
-    if bits is not None and scales is not None:
-        bits[order].tofile(folder / "bits.u8")
-        scales[order].tofile(folder / "scales.f16")
-    if embeddings is not None:
+    if new.bits is not None and new.scales is not None:
+        new.bits[order].tofile(folder / "bits.u8")
+        new.scales[order].tofile(folder / "scales.f16")
+    if new.embeddings is not None:
         with (folder / "embeddings.f16").open("wb") as file:
             for start in range(0, len(order), _CHUNK_ROWS):
-                np.ascontiguousarray(embeddings(order[start : start + _CHUNK_ROWS])).tofile(file)
-    if items is not None:
-        columns = {"id": pa.array(ids), **{name: items[name] for name in items.column_names if name != "id"}}
+                np.ascontiguousarray(new.embeddings(order[start : start + _CHUNK_ROWS])).tofile(file)
+    if new.items is not None:
+        columns = {"id": pa.array(ids), **{name: new.items[name] for name in new.items.column_names if name != "id"}}
         pq.write_table(pa.table(columns), folder / "items.parquet", row_group_size=ITEM_GROUP)
     if errors is not None and len(errors):
         pq.write_table(errors, folder / "errors.parquet")

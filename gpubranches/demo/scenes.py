@@ -151,10 +151,17 @@ def render(scene: Scene) -> Image.Image:
     noise = rng.integers(-3, 4, (SIZE, SIZE)).astype(np.float32)
     canvas = np.clip(base + (light + noise)[:, :, None], 0, 255).astype(np.uint8)
     image = Image.fromarray(canvas)
-    objects = [(group, rng.uniform(*_RADIUS[str(group.size)])) for group in scene.groups for _ in range(group.count)]
-    for (group, radius), (x, y) in zip(objects, _places([radius for _, radius in objects], rng), strict=True):
+    for group, radius, x, y in layout(scene):
         _draw_object(image, group, radius, x, y, rng)
     return image
+
+
+def layout(scene: Scene) -> list[tuple[Group, float, float, float]]:
+    """Return the objects of a full scene, each as its group, radius and centre x, y in pixels."""
+    rng = np.random.default_rng([scene.seed, 1])
+    objects = [(group, rng.uniform(*_RADIUS[str(group.size)])) for group in scene.groups for _ in range(group.count)]
+    places = _places([radius for _, radius in objects], rng)
+    return [(group, radius, x, y) for (group, radius), (x, y) in zip(objects, places, strict=True)]
 
 
 def attributes(scene: Scene) -> dict[str, Any]:
@@ -270,11 +277,11 @@ def _paint(texture: str, colour: NDArray[np.float64], side: int, rng: np.random.
     rows, columns = rows + phase[0], columns + phase[1]
     if texture == "striped":
         angle = rng.uniform(0, math.pi)
-        second = np.sin((rows * math.sin(angle) + columns * math.cos(angle)) * (2 * math.pi / 6.5)) > 0.1
+        second = np.sin((rows * math.sin(angle) + columns * math.cos(angle)) * (2 * math.pi / 9)) > 0.1
     elif texture == "dotted":
-        second = np.hypot(rows % 6 - 2.5, columns % 6 - 2.5) < 1.9
+        second = np.hypot(rows % 8 - 3.5, columns % 8 - 3.5) < 2.6
     elif texture == "checked":
-        second = (rows // 4 + columns // 4) % 2 < 1
+        second = (rows // 6 + columns // 6) % 2 < 1
     else:
         second = np.zeros((side, side), bool)
     dark = colour.sum() > 330
