@@ -126,7 +126,9 @@ def report(world: World, evaluation: Evaluation, pages: list[dict[str, float]], 
 def main() -> None:
     """Read the options, run, print and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
-    parser.add_argument("--data", type=Path, default=os.environ.get("GPUBRANCHES_EVAL_DATA"), help="folder of the data")
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("GPUBRANCHES_EVAL_DATA") or None, help="folder of the data"
+    )
     parser.add_argument("--concepts", type=int, help="a random subset of so many (default: all)")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--positives", type=int, nargs="+", default=[8, 22])

@@ -33,7 +33,6 @@ from gpubranches.backends.cpu import CpuBackend
 from gpubranches.branches import BranchEnsemble
 
 _SCAN_ROWS = 1 << 16
-_FAST_SCAN_ROWS = 187_369
 _QUERIES = 16
 _NEAREST = 100
 
@@ -249,11 +248,12 @@ def anonymous_bytes() -> int:
 
 
 def marks(catalog: Catalog, owners: NDArray[np.int16]) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[Any]]:
-    """Return codes and labels of 30 items of a cluster of middle size and 1,000 others, and the ids of the 30."""
+    """Return codes and labels of up to 30 items of a middle cluster and 1,000 others, and the ids of the former."""
     rng = np.random.default_rng(3)
     sizes = np.bincount(owners, minlength=1000)
     cluster = int(np.argsort(sizes)[len(sizes) // 2])
-    positives = rng.choice(np.flatnonzero(owners == cluster), 30, replace=False)
+    members = np.flatnonzero(owners == cluster)
+    positives = rng.choice(members, min(30, len(members)), replace=False)
     others = catalog.sample_ids(2000, rng)
     others = rng.permutation(others[owners[others] != cluster])[:1000]
     ids = np.concatenate([positives, others])
@@ -263,7 +263,7 @@ def marks(catalog: Catalog, owners: NDArray[np.int16]) -> tuple[NDArray[np.uint8
 # The run
 
 
-def run(bench: Bench, rows: int, embedded_rows: int) -> None:
+def run(bench: Bench, rows: int, embedded_rows: int, fast_scan_rows: int) -> None:
     """Make the catalogs and measure everything."""
     clusters = Clusters()
     rng = np.random.default_rng(4)
@@ -281,8 +281,8 @@ def run(bench: Bench, rows: int, embedded_rows: int) -> None:
     measure_bandwidth(bench, large, weights)
     measure_memory(bench, large.path, large.n * large.d)
     small, _ = _catalog(
-        bench.folder / f"bits-{_FAST_SCAN_ROWS}",
-        lambda path: write_catalog(path, clusters, _FAST_SCAN_ROWS, D=512),
+        bench.folder / f"bits-{fast_scan_rows}",
+        lambda path: write_catalog(path, clusters, fast_scan_rows, D=512),
     )
     measure_fast_scan(bench, small, weights)
     middle, owners = _catalog(
@@ -350,6 +350,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000, help="items of the large catalog")
     parser.add_argument("--embedded-rows", type=int, default=1_000_000, help="items of the catalog with embeddings")
+    parser.add_argument("--fast-scan-rows", type=int, default=187_369, help="items compared with IndexRaBitQFastScan")
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--folder", type=Path, help="where the catalogs are made and kept")
@@ -363,7 +364,7 @@ def main() -> None:
     print(_HEAD, flush=True)
     with _folder(options.folder) as folder:
         bench = Bench(folder, options.repeats, options.threads)
-        run(bench, options.rows, options.embedded_rows)
+        run(bench, options.rows, options.embedded_rows, options.fast_scan_rows)
     machine = _machine((before, os.getloadavg()[0]), options.repeats, options.threads)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     if options.out is not None:
