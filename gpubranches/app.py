@@ -11,6 +11,7 @@ import re
 import secrets
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,12 +79,14 @@ def create_app(catalog: Catalog, backend: Backend, *, embedder: Embedder | None 
 def serve(app: Flask, host: str = "127.0.0.1", port: int = 8765) -> None:
     """Serve until interrupted: one process, eight threads. Raises UsageError when the port cannot be had."""
     server = open_server(app, host, port)
+    desk = cast(Desk, app.extensions["gpubranches"])
     _log.info("serving on http://%s:%d", host, port)
+    threading.Thread(target=desk.warm_up, name="warm-up", daemon=True).start()
     try:
         server.run()
     finally:
         server.close()
-        cast(Desk, app.extensions["gpubranches"]).sessions.close()
+        desk.sessions.close()
 
 
 def open_server(app: Flask, host: str, port: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -165,6 +166,19 @@ class Desk:
     def names(self, limit: int) -> list[str]:
         """Return texts the embedder is known to understand, none for one that reads any text."""
         return list(getattr(self.embedder, "names", []))[:limit]
+
+    def warm_up(self) -> None:
+        """Search and refine once, so that no user waits for kernels to be compiled; marks nothing that is kept."""
+        ids = self.catalog.sample_ids(12, np.random.default_rng(0))
+        if len(ids) < 2:
+            return
+        start = time.perf_counter()
+        session = Session(self.catalog, self.backend)
+        session.mark(ids[:1], +1)
+        session.mark(ids[1:], -1)
+        session.like(int(ids[0]), 1)
+        session.refine()
+        _log.info("warm after %.1f s", time.perf_counter() - start)
 
     def draw(self, count: int, seed: int) -> NDArray[np.int64]:
         """Return the ids of `count` random items, or of all if there are fewer."""

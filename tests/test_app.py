@@ -517,3 +517,11 @@ def test_the_heading_says_how_many_match_and_the_note_how_complete_that_is():
     assert heading == "1,234 match"
     assert note == "5,678 candidates · cpu/boxes · 42 ms · precision 90% (80% to 95%) · recall 60% (50% to 70%)"
     assert describe(Ranking(**found, total=1))[0] == "1 matches"
+
+
+def test_warming_up_leaves_nothing_behind(app, catalog):
+    desk = app.extensions["gpubranches"]
+    before = sorted(catalog.path.iterdir())
+    desk.warm_up()
+    assert len(desk.sessions) == 0
+    assert sorted(catalog.path.iterdir()) == before
