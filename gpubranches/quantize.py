@@ -133,15 +133,28 @@ class SignQuantizer:
         """
         self._fitted()
         check_array(weights, "weights", dtype=np.float32, shape=(len(self.mean_),), finite=True)
-        rotated = self.rotation_.astype(np.float64) @ weights.astype(np.float64)
+        rotated = self._wide_rotation() @ weights.astype(np.float64)
         largest = float(np.abs(rotated).max()) or 1.0
         steps = largest / 15 * np.linspace(0.25, 1.0, 64)
-        levels = np.clip(np.rint((rotated / steps[:, None] + 15) / 2), 0, 15)
-        errors = ((steps[:, None] * (2 * levels - 15) - rotated) ** 2).sum(axis=1)
-        best = int(errors.argmin())
+        # In half steps the levels are the whole numbers 0..15; in place, for this is done once a query.
+        halves = rotated / (2 * steps[:, None])
+        levels = halves + 7.5
+        np.rint(levels, out=levels)
+        np.clip(levels, 0, 15, out=levels)
+        halves += 7.5
+        halves -= levels
+        best = int((steps**2 * np.einsum("ij,ij->i", halves, halves)).argmin())
         u = levels[best].astype(np.uint8)
         bits = (u >> np.arange(4, dtype=np.uint8)[:, None]) & np.uint8(1)
         return WeightPlanes(np.packbits(bits, axis=1, bitorder="little"), int(u.sum()), float(steps[best]), len(u))
+
+    def _wide_rotation(self) -> NDArray[np.float64]:
+        """Return the rotation in float64, converted once."""
+        kept = getattr(self, "_wide", None)
+        if kept is None or kept[0] is not self.rotation_:
+            kept = self._wide = (self.rotation_, self.rotation_.astype(np.float64))
+        wide: NDArray[np.float64] = kept[1]
+        return wide
 
     @property
     def n_bits(self) -> int:
