@@ -165,7 +165,8 @@ def run(
     if options.concepts is not None:
         chosen = np.random.default_rng(0).permutation(len(concepts))[: options.concepts]
         concepts = [concepts[i] for i in sorted(chosen)]
-    pages = first_pages(world, concepts, [100, 1000, world.n])
+    named = find_concepts(catalog, vocabulary.knows, fewest=1)
+    pages = first_pages(world, named, [100, 1000, world.n])
     began = time.perf_counter()
 
     def progress(done: int, total: int) -> None:
