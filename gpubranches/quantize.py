@@ -129,19 +129,18 @@ class SignQuantizer:
     def planes(self, weights: NDArray[np.float32]) -> WeightPlanes:
         """Quantise weights, (D,) float32, of a linear score over (x - mean) to 4 bits.
 
-        The step is the one of 64 clipping ranges with the least squared error.
+        The step is the one of 32 clipping ranges with the least squared error.
         """
         self._fitted()
         check_array(weights, "weights", dtype=np.float32, shape=(len(self.mean_),), finite=True)
         rotated = self._wide_rotation() @ weights.astype(np.float64)
         largest = float(np.abs(rotated).max()) or 1.0
-        steps = largest / 15 * np.linspace(0.25, 1.0, 64)
-        # In half steps the levels are the whole numbers 0..15; in place, for this is done once a query.
-        halves = rotated / (2 * steps[:, None])
-        levels = halves + 7.5
-        np.rint(levels, out=levels)
+        steps = largest / 15 * np.linspace(0.25, 1.0, 32)
+        # In half steps the levels are whole numbers; float32 and in place, for this is done for every query.
+        halves = rotated.astype(np.float32) / (2 * steps[:, None]).astype(np.float32)
+        levels = np.rint(halves + np.float32(7.5))
         np.clip(levels, 0, 15, out=levels)
-        halves += 7.5
+        halves += np.float32(7.5)
         halves -= levels
         best = int((steps**2 * np.einsum("ij,ij->i", halves, halves)).argmin())
         u = levels[best].astype(np.uint8)

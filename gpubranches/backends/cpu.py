@@ -176,7 +176,8 @@ class CpuBackend(ScanBackend):
     def _tasks(self, parts: list[Part]) -> list[Task]:
         """Cut the parts into runs of tiles, enough for all threads and not too many."""
         tiles = sum(part.segment.tiles for part in parts)
-        size = min(max(tiles // (4 * self.threads), _FEWEST_TILES), _MOST_TILES)
+        shares = 1 if self.threads == 1 else 4 * self.threads
+        size = min(max(tiles // shares, _FEWEST_TILES), _MOST_TILES)
         return [
             (part, first, min(first + size, part.segment.tiles))
             for part in parts

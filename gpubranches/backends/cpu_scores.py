@@ -14,6 +14,7 @@ from gpubranches.backends.cpu_order import cut, key, take
 from gpubranches.backends.cpu_vectors import (
     differences4,
     fast_inner,
+    fetch,
     inner,
     kernel,
     popcount,
@@ -25,6 +26,8 @@ from gpubranches.catalog import TILE, ZONE, ZONES
 
 _BLOCK = 512
 _SPARE = 4096
+_AHEAD = 192
+"""Rows of bits that are fetched before their turn: hardware foresees no further than a page."""
 
 
 @inner
@@ -60,6 +63,9 @@ def _block_differences(bits, planes, first, n, allowed, out):
         mine = allowed[row // 64] >> np.uint64(row % 64)
         if mine & np.uint64(15):
             out[group] = differences4(bits, row * width, planes)
+            ahead = min((row + _AHEAD) * width, len(bits) - 4 * width)
+            for line in range(0, 4 * width, 8):
+                fetch(bits, ahead + line)
     if n - first < _BLOCK:
         out[(n - first) // 4] = 0
         for row in range(n - n % 4, n):
