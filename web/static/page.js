@@ -111,7 +111,10 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// A picture that cannot be loaded gives way to the blank tile under it.
+// A picture that cannot be loaded gives way to the blank tile under it, also one that failed before this script ran.
+for (const image of document.querySelectorAll(".pick img")) {
+  if (image.complete && !image.naturalWidth) image.remove();
+}
 document.addEventListener("error", (event) => {
   if (event.target.matches?.(".pick img")) event.target.remove();
 }, true);
