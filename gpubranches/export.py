@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -52,7 +53,8 @@ def _write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     except OSError as error:
         raise DataError(f"{path}: cannot write: {error.strerror or error}; check the folder and the space") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:

@@ -63,6 +63,8 @@ class PCAHead:
         """Learn from embeddings, (n, D) float32, D >= 4. Returns self."""
         check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, None), finite=True)
         dims = embeddings.shape[1]
+        if self._wanted % 4 or self._wanted < 4:
+            raise UsageError(f"d: expected a multiple of 4, got {self._wanted}")
         if dims < 4 or len(embeddings) == 0:
             raise UsageError(f"embeddings: expected at least one row of 4 dims or more, got {embeddings.shape}")
         d = min(self._wanted, dims) // 4 * 4

@@ -1,3 +1,4 @@
+import json
 import os
 import random
 import shutil
@@ -182,6 +183,19 @@ def test_a_truncated_or_missing_file_is_refused_at_open(tmp_path):
 def test_a_manifest_that_is_none_is_refused(tmp_path, content):
     make(tmp_path / "c", [3])
     (tmp_path / "c/manifest.json").write_text(content)
+    with pytest.raises(CatalogFormatError, match=r"manifest\.json"):
+        Catalog.open(tmp_path / "c")
+
+
+ENTRIES = ["generation", "d", "D", "n_bits", "next_id", "space", "source", "files", "segments", "embedder"]
+WRONG = [(name, 1.5) for name in ENTRIES] + [("segments", [{}]), ("files", {"a": 1}), ("space", {"a": 1})]
+
+
+@pytest.mark.parametrize(("entry", "value"), WRONG)
+def test_a_manifest_with_a_wrong_entry_is_refused(tmp_path, entry, value):
+    make(tmp_path / "c", [3])
+    manifest = json.loads((tmp_path / "c/manifest.json").read_text())
+    (tmp_path / "c/manifest.json").write_text(json.dumps({**manifest, entry: value}))
     with pytest.raises(CatalogFormatError, match=r"manifest\.json"):
         Catalog.open(tmp_path / "c")
 

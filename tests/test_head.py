@@ -51,3 +51,5 @@ def test_wrong_heads_are_refused(tmp_path):
         PCAHead().transform(sample())
     with pytest.raises(UsageError, match="multiple of 4"):
         IdentityHead().fit(sample(dims=42))
+    with pytest.raises(UsageError, match="multiple of 4, got 7"):
+        PCAHead(7).fit(sample())

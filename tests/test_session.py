@@ -6,7 +6,7 @@ import pytest
 from clusters import NAMES, D, write_world
 
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
-from gpubranches.errors import LabelError, SpaceMismatchError, UsageError
+from gpubranches.errors import DataError, LabelError, SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
 from gpubranches.labels import Labels
 
@@ -131,6 +131,17 @@ def test_export_writes_every_match_with_its_metadata(session, labels, tmp_path, 
     else:
         assert [row["id"] for row in json.loads(path.read_text())] == ranking.ids[ranking.matched].tolist()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_export_that_cannot_be_written_says_so(session, labels, tmp_path):
+    mark_some(session, labels, 0)
+    session.refine()
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path / "file/out.csv", tmp_path / "nowhere/out.csv"):
+        with pytest.raises(DataError, match="cannot write"):
+            session.export(path)
+    with pytest.raises(UsageError, match="csv, parquet, json"):
+        session.export(tmp_path / "out.foo")
 
 
 def test_a_filter_limits_search_and_refine(session, labels):

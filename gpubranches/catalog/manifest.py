@@ -16,6 +16,12 @@ from gpubranches.space import Space
 
 FORMAT = "gpubranches-catalog"
 VERSION = 1
+_TYPES = {
+    **dict.fromkeys(("generation", "d", "D", "n_bits", "next_id"), int),
+    **dict.fromkeys(("space", "source", "files"), dict),
+    "segments": list,
+    "embedder": str,
+}
 
 
 def new_manifest(
@@ -84,4 +90,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path}: expected {FORMAT} version {VERSION}, got {manifest['format']!r} version {manifest['version']!r}; "
             "open it with the version of gpubranches that wrote it"
         )
+    for name, kind in _TYPES.items():
+        value = manifest.get(name)
+        if not isinstance(value, kind):
+            raise CatalogFormatError(f"{path}: {name}: expected {kind.__name__}, got {value!r}; restore it from a copy")
     return manifest
