@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.svm import SVC
 
 from gpubranches.evaluation.protocol import FIRST, UNCHECKED, Draw, World
 from gpubranches.session import Session
@@ -53,6 +54,14 @@ def logistic_on_codes(world: World, draw: Draw) -> Answer:
     )
 
 
+def support_vectors_on_codes(world: World, draw: Draw) -> Answer:
+    """Match by a support vector machine (RBF, C = 10, balanced) on the codes: no boxes, no embeddings."""
+    rows, y = _training(world, draw)
+    x = world.codes / np.float32(127.5) - 1
+    scores = SVC(C=10, class_weight="balanced").fit(x[rows], y).decision_function(x)
+    return Answer(scores > 0, scores)
+
+
 def random_forest(world: World, draw: Draw) -> Answer:
     """Match by a random forest of 25 trees on the codes."""
     rows, y = _training(world, draw)
@@ -93,6 +102,7 @@ MODELS: dict[str, Model] = {
     "text query, first 100": text_query,
     "Rocchio": rocchio,
     "logistic regression on codes": logistic_on_codes,
+    "support vector machine on codes": support_vectors_on_codes,
     "random forest of 25": random_forest,
     "decision branches": branch,
     "branch ensemble by votes": ensemble,
