@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -25,6 +25,10 @@ from gpubranches.cli.options import (
     where_option,
 )
 from gpubranches.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from gpubranches import Catalog
+    from gpubranches.results import Neighbors, Ranking
 
 
 @click.command()
@@ -74,27 +78,7 @@ def search(
         else:
             found = session.like(int(item or 0), k, where=where)
         elapsed_ms = (time.perf_counter() - start) * 1000
-        ids = found.ids[0][found.ids[0] >= 0]
-        distances = found.distances[0][: len(ids)]
-        if as_json:
-            answer = {
-                "ids": ids.tolist(),
-                "distances": distances.tolist(),
-                "scores": (-distances).tolist(),
-                "votes": None,
-                "matched": None,
-                "total": len(ids),
-                "timings_ms": {"total": elapsed_ms},
-                "backend": opened.name,
-                "source": found.source,
-                "seed": session.seed,
-            }
-            print_json(answer)
-            return
-        table = Table("rank", "id", "distance", "item")
-        for rank, (row, distance) in enumerate(zip(catalog.items(ids), distances, strict=True), 1):
-            table.add_row(str(rank), str(row["id"]), f"{distance:.4f}", escape(describe(row)))
-        _print(table, f"{len(ids)} of {catalog.n:,} items, {found.source}, {elapsed_ms:.1f} ms")
+    _show_neighbors(catalog, found, elapsed_ms, opened.name, session.seed, as_json)
 
 
 @click.command()
@@ -146,41 +130,73 @@ def refine(
         if sql and session.boxes is not None:
             click.echo(session.boxes.to_sql("codes", min_votes=1) + ";")
             return
-        shown = slice(0, limit)
-        ids = ranking.ids[shown]
-        votes = None if ranking.votes is None else ranking.votes[shown].tolist()
-        if as_json:
-            answer = {
-                "ids": ids.tolist(),
-                "scores": ranking.scores[shown].tolist(),
-                "votes": votes,
-                "matched": ranking.matched[shown].tolist(),
-                "total": ranking.total,
-                "candidates": ranking.candidates,
-                "threshold": ranking.threshold,
-                "timings_ms": ranking.timings_ms,
-                "backend": opened.name,
-                "source": ranking.source,
-                "seed": seed,
-            }
-            print_json(answer)
-            return
-        table = Table("rank", "id", "score", "votes", "match", "item")
-        for rank, row in enumerate(catalog.items(ids)):
-            table.add_row(
-                str(rank + 1),
-                str(row["id"]),
-                f"{ranking.scores[rank]:.3f}",
-                "" if votes is None else str(votes[rank]),
-                "yes" if ranking.matched[rank] else "",
-                escape(describe(row)),
-            )
-        written = f", written to {out}" if out is not None else ""
-        _print(
-            table,
-            f"{ranking.total:,} of {catalog.n:,} items match ({ranking.candidates:,} candidates), "
-            f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{written}",
+    _show_ranking(catalog, ranking, limit, out, opened.name, seed, as_json)
+
+
+def _show_neighbors(
+    catalog: Catalog, found: Neighbors, elapsed_ms: float, backend: str, seed: int, as_json: bool
+) -> None:
+    ids = found.ids[0][found.ids[0] >= 0]
+    distances = found.distances[0][: len(ids)]
+    if as_json:
+        answer = {
+            "ids": ids.tolist(),
+            "distances": distances.tolist(),
+            "scores": (-distances).tolist(),
+            "votes": None,
+            "matched": None,
+            "total": len(ids),
+            "timings_ms": {"total": elapsed_ms},
+            "backend": backend,
+            "source": found.source,
+            "seed": seed,
+        }
+        print_json(answer)
+        return
+    table = Table("rank", "id", "distance", "item")
+    for rank, (row, distance) in enumerate(zip(catalog.items(ids), distances, strict=True), 1):
+        table.add_row(str(rank), str(row["id"]), f"{distance:.4f}", escape(describe(row)))
+    _print(table, f"{len(ids)} of {catalog.n:,} items, {found.source}, {elapsed_ms:.1f} ms")
+
+
+def _show_ranking(
+    catalog: Catalog, ranking: Ranking, limit: int, out: Path | None, backend: str, seed: int, as_json: bool
+) -> None:
+    shown = slice(0, limit)
+    ids = ranking.ids[shown]
+    votes = None if ranking.votes is None else ranking.votes[shown].tolist()
+    if as_json:
+        answer = {
+            "ids": ids.tolist(),
+            "scores": ranking.scores[shown].tolist(),
+            "votes": votes,
+            "matched": ranking.matched[shown].tolist(),
+            "total": ranking.total,
+            "candidates": ranking.candidates,
+            "threshold": ranking.threshold,
+            "timings_ms": ranking.timings_ms,
+            "backend": backend,
+            "source": ranking.source,
+            "seed": seed,
+        }
+        print_json(answer)
+        return
+    table = Table("rank", "id", "score", "votes", "match", "item")
+    for rank, row in enumerate(catalog.items(ids)):
+        table.add_row(
+            str(rank + 1),
+            str(row["id"]),
+            f"{ranking.scores[rank]:.3f}",
+            "" if votes is None else str(votes[rank]),
+            "yes" if ranking.matched[rank] else "",
+            escape(describe(row)),
         )
+    written = f", written to {out}" if out is not None else ""
+    _print(
+        table,
+        f"{ranking.total:,} of {catalog.n:,} items match ({ranking.candidates:,} candidates), "
+        f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{written}",
+    )
 
 
 def _read_vector(path: Path) -> np.ndarray[Any, Any]:

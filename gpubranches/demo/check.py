@@ -16,16 +16,14 @@ from gpubranches.demo.build import truth
 from gpubranches.demo.scenes import Group, Scene
 from gpubranches.embed import open_embedder
 from gpubranches.errors import UsageError
+from gpubranches.evaluation import best_f1, f1
+from gpubranches.evaluation.protocol import FEWEST, FIRST, NEGATIVES
 from gpubranches.session import Session
 
 FORMS = (("count", "colour", "shape"), ("colour", "shape"), ("texture", "shape"), ("texture", "colour"))
 """The attributes that concepts are made of, one form a row."""
-FEWEST = 34
-"""Items a concept needs."""
-FIRST = 100
-"""Items the user sees."""
 POSITIVES = (8, 22)
-NEGATIVES = 20
+"""Items the user marks right, at most."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +132,8 @@ class _User:
         first[seen] = True
         open_ = np.ones(len(self.ids), np.bool_)
         open_[np.concatenate([good, bad])] = False
-        hits = right[order].cumsum()
-        best = (2 * hits / (np.arange(1, len(order) + 1) + right.sum())).max()
-        return _f1(first, right), float(best), _f1(returned, right), _f1(returned & open_, right & open_)
+        best = best_f1(-np.argsort(order).astype(np.float64), right)
+        return f1(first, right), best, f1(returned, right), f1(returned & open_, right & open_)
 
 
 def _concepts(scenes: list[Scene], count: int) -> list[_Concept]:
@@ -167,8 +164,3 @@ def _summary(p: int, runs: list[NDArray[np.float64]]) -> dict[str, float]:
         "error": float(error),
         "unmarked": float(unmarked),
     }
-
-
-def _f1(returned: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
-    total = int(returned.sum() + right.sum())
-    return 2 * int((returned & right).sum()) / total if total else 0.0
