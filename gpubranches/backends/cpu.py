@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.backends import cpu_boxes, cpu_order, cpu_scores
-from gpubranches.backends.scan import Linear, Part, ScanBackend
+from gpubranches.backends.host import HostBackend, Part
+from gpubranches.backends.scan import Linear
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, ZONE, ZONES, Catalog
 from gpubranches.quantize import CodeWeights, WeightPlanes
@@ -38,7 +39,7 @@ Scan = Callable[[Task, int, np.int32, NDArray[np.int32]], Scored]
 """Scores the rows of a task: (task, limit, floor, border)."""
 
 
-class CpuBackend(ScanBackend):
+class CpuBackend(HostBackend):
     """Scans the memory-mapped tiers in place; anonymous memory is a few megabytes a thread and the answer.
 
     A call is cut into tasks of some tiles, which threads of a pool take one after the other: the kernels release the
@@ -65,7 +66,9 @@ class CpuBackend(ScanBackend):
         if pool is not None:
             pool.shutdown()
 
-    def _votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
+    def _model_votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
+        if min_votes > boxes.n_estimators:
+            return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=0)
         owners = np.searchsorted(boxes.estimator, np.arange(boxes.n_estimators + 1))
         shift = 60 if boxes.n_estimators < _MANY_ESTIMATORS else 63
 
@@ -107,7 +110,7 @@ class CpuBackend(ScanBackend):
             ids=ids[:wanted], votes=np.repeat(votes[:buckets], np.diff(bounds[: buckets + 1]))[:wanted], total=total
         )
 
-    def _linear(
+    def _linear_rows(
         self, parts: list[Part], model: Linear, floor: np.float32, limit: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
         if isinstance(model, WeightPlanes):
@@ -116,7 +119,7 @@ class CpuBackend(ScanBackend):
             return self._best(parts, _code_scan(model), floor, limit)
         return self._best(parts, _embedding_scan(self._signs().mean_, model, False), floor, limit)
 
-    def _cosines(
+    def _cosine_rows(
         self, parts: list[Part], query: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         direction = query / np.float32(max(float(np.linalg.norm(query)), 1e-12))
@@ -140,7 +143,7 @@ class CpuBackend(ScanBackend):
         ids, keys = _joined([ids for ids, _, _ in found], np.int64), _joined([keys for _, keys, _ in found], np.float32)
         return ids, keys, sum(total for _, _, total in found)
 
-    def _nearest(
+    def _nearest_rows(
         self, parts: list[Part], queries: NDArray[np.uint8], k: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
         if len(queries) >= 2 * self.threads:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.arrays import best_first
-from gpubranches.backends.scan import Linear, Part, ScanBackend
+from gpubranches.backends.host import HostBackend, Part
+from gpubranches.backends.scan import Linear
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Segment
 from gpubranches.quantize import CodeWeights, WeightPlanes
@@ -19,12 +20,12 @@ Keys = Callable[[Segment, int, int], NDArray[Any]]
 """Keys of the rows start..stop-1 of a segment, larger is better."""
 
 
-class OracleBackend(ScanBackend):
+class OracleBackend(HostBackend):
     """Slow and plain; memory bounded by a tile and the answer."""
 
     name = "oracle"
 
-    def _votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
+    def _model_votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
         def keys(segment: Segment, start: int, stop: int) -> NDArray[np.uint16]:
             return boxes.votes(segment.row_codes(start, stop))
 
@@ -32,7 +33,7 @@ class OracleBackend(ScanBackend):
         order = best_first(votes, ids)
         return Candidates(ids=ids[order], votes=votes[order].astype(np.uint16), total=total)
 
-    def _nearest(
+    def _nearest_rows(
         self, parts: list[Part], queries: NDArray[np.uint8], k: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
         found = []
@@ -46,7 +47,7 @@ class OracleBackend(ScanBackend):
             found.append((ids, -nearness.astype(np.int32)))
         return found
 
-    def _linear(
+    def _linear_rows(
         self, parts: list[Part], model: Linear, floor: np.float32, limit: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
         def keys(segment: Segment, start: int, stop: int) -> NDArray[np.float32]:
@@ -60,7 +61,7 @@ class OracleBackend(ScanBackend):
         ids, scores, total = _scan(parts, keys, floor, limit)
         return ids, scores.astype(np.float32), total
 
-    def _cosines(
+    def _cosine_rows(
         self, parts: list[Part], query: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         direction = query / np.float32(max(float(np.linalg.norm(query)), 1e-12))

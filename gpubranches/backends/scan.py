@@ -1,46 +1,32 @@
-"""What all backends share: checks, which rows count, the order of answers. An engine supplies the scans."""
+"""What all backends share: checks, the order of steps, the shape of answers. An engine supplies the scans."""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
+from gpubranches.arrays import Bitmap, as_ids, check_array
 from gpubranches.backends.protocol import Tier
 from gpubranches.boxes import Boxes
-from gpubranches.catalog import TILE, Catalog, Segment
+from gpubranches.catalog import Catalog
 from gpubranches.errors import UsageError
 from gpubranches.quantize import CodeWeights, SignQuantizer, WeightPlanes
 from gpubranches.results import Candidates, Neighbors
 
 Linear = WeightPlanes | CodeWeights | NDArray[np.float32]
 """A linear model of the tier bits, codes, or embeddings: (D,) float32 over x - mean."""
+Rows = TypeVar("Rows")
+"""How an engine holds which rows count: not deleted, in the caller's `where`, among its ids."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """One segment and which of its rows count: allowed, (tiles * TILE / 64,) uint64, bit p of word w is row 64 w + p.
-
-    Rows that are deleted, padding, or outside the caller's `where` have no bit.
-    """
-
-    segment: Segment
-    allowed: NDArray[np.uint64]
-
-    def flags(self) -> NDArray[np.bool_]:
-        """Return which rows count, (n,) bool."""
-        return np.unpackbits(self.allowed.view(np.uint8), count=self.segment.n, bitorder="little").view(np.bool_)
-
-
-class ScanBackend(ABC):
-    """A backend that scans the segments of a catalog. Calls from several threads run side by side."""
+class ScanBackend(ABC, Generic[Rows]):
+    """A backend that answers by scans of the whole catalog."""
 
     name = "scan"
 
@@ -48,32 +34,35 @@ class ScanBackend(ABC):
         self.catalog = catalog
         self.nn = "scan" if nn == "auto" else nn
         self._lock = threading.Lock()
-        self._live: tuple[int, list[Part]] = (-1, [])
         self._index: Any = None
 
-    # The scans an engine supplies; but for the votes each returns ids in any order
+    # The scans an engine supplies; all answers are best first, ties by splitmix64(id)
 
     @abstractmethod
-    def _votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
-        """Return the items with at least min_votes, best first, at most `limit`, and how many they are."""
+    def _rows(self, where: Bitmap | None) -> Rows:
+        """Return the rows that are alive and in `where`, which is checked."""
+
+    @abstractmethod
+    def _only(self, rows: Rows, ids: NDArray[np.int64]) -> Rows:
+        """Return those of rows that are these items; ids that are not in the catalog are left out."""
+
+    @abstractmethod
+    def _votes(self, rows: Rows, models: list[Boxes], min_votes: int, limit: int | None) -> list[Candidates]:
+        """Return for each model the items with at least min_votes."""
 
     @abstractmethod
     def _nearest(
-        self, parts: list[Part], queries: NDArray[np.uint8], k: int
+        self, rows: Rows, queries: NDArray[np.uint8], k: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
-        """Return for each query ids, the k nearest over codes among them, and their squared L2."""
+        """Return for each query the ids of the k nearest over codes and their squared L2."""
 
     @abstractmethod
-    def _linear(
-        self, parts: list[Part], model: Linear, floor: np.float32, limit: int | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
-        """Return ids with scores >= floor, the `limit` best among them, their scores, and how many reach the floor."""
+    def _linear(self, rows: Rows, model: Linear, floor: np.float32, limit: int | None) -> Candidates:
+        """Return the `limit` best items with scores >= floor; total: how many reach the floor."""
 
     @abstractmethod
-    def _cosines(
-        self, parts: list[Part], query: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return ids, the k best among them, and the cosines of query with x - mean over the embeddings."""
+    def _cosines(self, rows: Rows, query: NDArray[np.float32], k: int) -> Candidates:
+        """Return the k items with the largest cosines of query with x - mean over the embeddings."""
 
     # The protocol
 
@@ -84,7 +73,6 @@ class ScanBackend(ABC):
     def close(self) -> None:
         """Release the index, if one was built."""
         self._index = None
-        self._live = (-1, [])
 
     def __enter__(self) -> Self:
         return self
@@ -101,34 +89,29 @@ class ScanBackend(ABC):
         dims = self._dims(tier)
         if tier == "codes":
             check_array(queries, "queries", dtype=np.uint8, shape=(None, dims))
+            self._check_where(where)
             return self._search_codes(queries, k, where)
         check_array(queries, "queries", dtype=np.float32, shape=(None, dims), finite=True)
-        parts = self._parts(where)
-        if tier == "embeddings":
-            return _pad([self._by_cosine(parts, query, k) for query in queries], k, f"{self.name}/embeddings")
-        if self.catalog.has_embeddings:
-            found = [self._by_cosine(self._shortlist(parts, query, k), query, k) for query in queries]
-            return _pad(found, k, f"{self.name}/bits+embeddings")
-        return _pad([self._by_bits(parts, query, k) for query in queries], k, f"{self.name}/bits")
+        self._check_where(where)
+        return self._search_directions(queries, k, tier, where)
 
     def evaluate(
         self, boxes: Boxes, *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
     ) -> Candidates:
         """Return the items with at least min_votes; see Backend."""
-        if min_votes < 1:
-            raise UsageError(f"min_votes: expected 1 or more, got {min_votes}")
-        _check_limit(limit)
-        boxes.require_dims(self.catalog.d)
-        parts = self._parts(where)
-        if min_votes > boxes.n_estimators:
-            return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=0)
-        return self._votes(parts, boxes, min_votes, limit)
+        return self.evaluate_many([boxes], min_votes=min_votes, limit=limit, where=where)[0]
 
     def evaluate_many(
         self, models: Sequence[Boxes], *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
     ) -> list[Candidates]:
         """Evaluate the models of several users; see Backend."""
-        return [self.evaluate(boxes, min_votes=min_votes, limit=limit, where=where) for boxes in models]
+        if min_votes < 1:
+            raise UsageError(f"min_votes: expected 1 or more, got {min_votes}")
+        _check_limit(limit)
+        for boxes in models:
+            boxes.require_dims(self.catalog.d)
+        self._check_where(where)
+        return self._evaluate(list(models), min_votes, limit, where)
 
     def score(
         self,
@@ -151,14 +134,21 @@ class ScanBackend(ABC):
             model = self._signs().planes(weights)
         elif tier == "codes":
             model = CodeWeights.quantise(weights)
-        parts = self._parts(where)
-        if ids is not None:
-            parts = self._only(parts, as_ids(ids))
-        found, scores, total = self._linear(parts, model, floor, limit)
-        order = best_first(scores, found, limit)
-        return Candidates(ids=found[order], scores=scores[order], total=total)
+        self._check_where(where)
+        return self._score(model, floor, limit, where, None if ids is None else as_ids(ids))
 
-    # Parts of the answers
+    # From a checked request to the scans
+
+    def _evaluate(
+        self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None
+    ) -> list[Candidates]:
+        return self._votes(self._rows(where), models, min_votes, limit)
+
+    def _score(
+        self, model: Linear, floor: np.float32, limit: int | None, where: Bitmap | None, ids: NDArray[np.int64] | None
+    ) -> Candidates:
+        rows = self._rows(where)
+        return self._linear(rows if ids is None else self._only(rows, ids), model, floor, limit)
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         if self.nn == "faiss" and where is None and self.catalog.deleted is None:
@@ -170,51 +160,38 @@ class ScanBackend(ABC):
                 index = self._index
             answer: Neighbors = index.search(queries, k)
             return answer
-        found = []
-        for ids, squared in self._nearest(self._parts(where), queries, k):
-            order = best_first(-squared, ids, k)
-            found.append((squared[order].astype(np.float32), ids[order]))
-        return _pad(found, k, f"{self.name}/codes")
+        found = self._nearest(self._rows(where), queries, k)
+        return _pad([(squared.astype(np.float32), ids) for ids, squared in found], k, f"{self.name}/codes")
+
+    def _search_directions(self, queries: NDArray[np.float32], k: int, tier: Tier, where: Bitmap | None) -> Neighbors:
+        rows = self._rows(where)
+        if tier == "embeddings":
+            return _pad([self._by_cosine(rows, query, k) for query in queries], k, f"{self.name}/embeddings")
+        if self.catalog.has_embeddings:
+            found = [self._by_cosine(self._shortlist(rows, query, k), query, k) for query in queries]
+            return _pad(found, k, f"{self.name}/bits+embeddings")
+        return _pad([self._by_bits(rows, query, k) for query in queries], k, f"{self.name}/bits")
 
     def _by_cosine(
-        self, parts: list[Part], query: NDArray[np.float32], k: int
+        self, rows: Rows, query: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        ids, cosines = self._cosines(parts, query, k)
-        order = best_first(cosines, ids, k)
-        return 1 - cosines[order], ids[order]
+        found = self._cosines(rows, query, k)
+        return 1 - _scores(found), found.ids
 
-    def _by_bits(
-        self, parts: list[Part], query: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _by_bits(self, rows: Rows, query: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         planes = self._signs().planes(query)
-        ids, scores, _ = self._linear(parts, planes, np.float32(-np.inf), k)
-        order = best_first(scores, ids, k)
+        found = self._linear(rows, planes, np.float32(-np.inf), k)
         length = np.float32(max(float(np.linalg.norm(query)), 1e-12))
-        return 1 - scores[order] * np.float32(planes.step) / length, ids[order]
+        return 1 - _scores(found) * np.float32(planes.step) / length, found.ids
 
-    def _shortlist(self, parts: list[Part], query: NDArray[np.float32], k: int) -> list[Part]:
-        """Return the max(1000, 10 k) items best by the bits score, as parts."""
+    def _shortlist(self, rows: Rows, query: NDArray[np.float32], k: int) -> Rows:
+        """Return the max(1000, 10 k) items best by the bits score."""
         limit = max(1000, 10 * k)
-        ids, scores, _ = self._linear(parts, self._signs().planes(query), np.float32(-np.inf), limit)
-        return self._only(parts, ids[best_first(scores, ids, limit)])
+        return self._only(rows, self._linear(rows, self._signs().planes(query), np.float32(-np.inf), limit).ids)
 
-    def _parts(self, where: Bitmap | None) -> list[Part]:
-        """Return the segments with the rows that are alive and in `where`."""
-        with self._lock:
-            if self._live[0] != self.catalog.generation:
-                self._live = (self.catalog.generation, _live_parts(self.catalog))
-            parts = self._live[1]
-        if where is None:
-            return parts
-        check_array(where, "where", dtype=np.uint8, shape=(-(-self.catalog.n_positions // 8),))
-        return [Part(part.segment, part.allowed & _words(where, part.segment)) for part in parts]
-
-    def _only(self, parts: list[Part], ids: NDArray[np.int64]) -> list[Part]:
-        """Return the parts with these items alone; those that are not in the catalog are left out."""
-        positions = self.catalog.positions(ids[self.catalog.alive(ids)])
-        bitmap = np.zeros(self.catalog.n_positions // 8, np.uint8)
-        np.bitwise_or.at(bitmap, positions >> 3, np.left_shift(1, positions & 7).astype(np.uint8))
-        return [Part(part.segment, part.allowed & _words(bitmap, part.segment)) for part in parts]
+    def _check_where(self, where: Bitmap | None) -> None:
+        if where is not None:
+            check_array(where, "where", dtype=np.uint8, shape=(-(-self.catalog.n_positions // 8),))
 
     def _dims(self, tier: Tier) -> int:
         """Return the dims of queries and weights of a tier, d or D. Raises UsageError if the catalog lacks it."""
@@ -233,25 +210,8 @@ class ScanBackend(ABC):
         return self.catalog.signs
 
 
-def _live_parts(catalog: Catalog) -> list[Part]:
-    parts = []
-    for segment in catalog.segments:
-        if segment.n:
-            words = np.zeros(segment.tiles * TILE // 8, np.uint8)
-            words[: -(-segment.n // 8)] = 255
-            if segment.n % 8:
-                words[segment.n // 8] = (1 << segment.n % 8) - 1
-            allowed = words.view(np.uint64)
-            if catalog.deleted is not None:
-                allowed &= ~_words(catalog.deleted, segment)
-            parts.append(Part(segment, allowed))
-    return parts
-
-
-def _words(bitmap: Bitmap, segment: Segment) -> NDArray[np.uint64]:
-    """Return a segment's part of a bitmap over positions as words; segments start at whole tiles."""
-    first = segment.start // 8
-    return np.ascontiguousarray(bitmap[first : first + segment.tiles * TILE // 8]).view(np.uint64)
+def _scores(found: Candidates) -> NDArray[np.float32]:
+    return np.zeros(0, np.float32) if found.scores is None else found.scores
 
 
 def _pad(found: list[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int, source: str) -> Neighbors:

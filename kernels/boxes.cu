@@ -1,0 +1,217 @@
+// boxes: votes of the boxes of many models over every row.
+//
+// The twin of Boxes.votes for each model m: votes = number of its estimators with at least one box that holds the row.
+// Rows with votes >= min_votes go to `entries` as ((m << 16 | 65535 - votes) << 32) | position, in any order; totals[m]
+// counts them whether or not they fit into `capacity`.
+//
+// A warp takes a strip of 1,024 rows, 32 a lane, one model after the other, a chunk of at most MOST_BOXES boxes at a
+// time. First each range of the chunk is held against the 8 zones of the strip: a box whose zones are all ruled out costs
+// nothing more. Then, dim after dim, the lane's 32 codes are turned into 8 planes of bits, so that one comparison with a
+// bound is 8 three-input logic operations for 32 rows (majority(x, carry, mask) from the lowest bit up), and what is left
+// inside each box is kept in shared memory. Votes are counted in planes too.
+//
+// Constants: D dims; VOTE_PLANES: 2^VOTE_PLANES > estimators of any model; WARPS a block; MOST_BOXES.
+// models  (n_models) {first chunk, last chunk + 1, min_votes, 0}
+// chunks  (c, 2)     {first run, last run + 1, first range, last range + 1} {first box, boxes, 0, 0}
+// runs    (r)        {dim, first range, last range + 1, 0}: ranges of one dim in a chunk
+// ranges  (.)        {box in the chunk | dim << 16, low | high << 8}, ordered by chunk, then dim
+// masks   (., 4)     for each range 8 words of low, 8 of high: word b is all ones where bit b of the bound is 0
+// ends    (boxes)    1 where a box is the last of its estimator
+// Grid: any number of blocks of WARPS * 32 threads.
+
+#define STRIP 1024u
+
+struct __align__(16) Chunk { uint4 parts; uint4 boxes; };
+
+__device__ __forceinline__ u32 majority(u32 a, u32 b, u32 c) { return (a & b) | (c & (a | b)); }
+
+// Exchange bits s..2s-1 of every 2s bits of a with bits 0..s-1 of b.
+__device__ __forceinline__ void exchange(u32& a, u32& b, u32 s, u32 low)
+{
+    const u32 left = (a & low) | ((b & low) << s);
+    b = ((a >> s) & low) | (b & ~low);
+    a = left;
+}
+
+// Transpose the 8x8 bits of each byte column of 8 words. Source: Warren, Hacker's Delight, 7-3.
+__device__ __forceinline__ void to_planes(u32 (&w)[8])
+{
+    #pragma unroll
+    for (int i = 0; i < 4; ++i) exchange(w[i], w[i + 4], 4, 0x0f0f0f0fu);
+    #pragma unroll
+    for (int i = 0; i < 8; i += 4) {
+        exchange(w[i], w[i + 2], 2, 0x33333333u);
+        exchange(w[i + 1], w[i + 3], 2, 0x33333333u);
+    }
+    #pragma unroll
+    for (int i = 0; i < 8; i += 2) exchange(w[i], w[i + 1], 1, 0x55555555u);
+}
+
+// Exchange the bits whose index has bit A set and bit B clear with those where it is the other way round.
+template <int A, int B> __device__ __forceinline__ u32 swap_index_bits(u32 x)
+{
+    u32 low = 0;
+    #pragma unroll
+    for (int i = 0; i < 32; ++i) if (!(i >> A & 1) && (i >> B & 1)) low |= 1u << i;
+    const int shift = (1 << A) - (1 << B);
+    const u32 moved = ((x >> shift) ^ x) & low;
+    return x ^ moved ^ (moved << shift);
+}
+
+// A lane's rows are 16 lane + i and 512 + 16 lane + i. `rows` has them in this order; in the planes, byte c of word i is
+// row 4 i + c (i < 4) or 512 + 4 (i - 4) + c, at bit 8 c + i.
+__device__ __forceinline__ u32 to_plane_order(u32 rows)
+{
+    return swap_index_bits<1, 0>(swap_index_bits<2, 1>(swap_index_bits<3, 0>(swap_index_bits<4, 1>(rows))));
+}
+
+__device__ __forceinline__ u32 row_of_bit(u32 bit) { return (bit >> 2 & 1u) * 512u + 16u * lane_id() + (bit & 3u) * 4u + (bit >> 3); }
+
+// One bit for each of 4 packed bytes: low <= most and least <= high.
+__device__ __forceinline__ u32 overlap4(u32 least, u32 most, u32 low, u32 high)
+{
+    const u32 both = __vcmpgeu4(most, low * 0x01010101u) & __vcmpleu4(least, high * 0x01010101u);
+    return ((both & 0x01010101u) * 0x10204080u) >> 28;
+}
+
+// Which of the strip's 8 zones each box may have rows in: alive[box]. Returns, in every lane, the union.
+__device__ __forceinline__ u32 test_zones(const Tile& tile, u32 quarter, u32 allowed_zones, const Chunk& chunk,
+                                          const uint2* __restrict__ ranges, u32* alive)
+{
+    for (u32 box = lane_id(); box < chunk.boxes.y; box += 32u) alive[box] = allowed_zones;
+    __syncwarp();
+    for (u32 r = chunk.parts.z + lane_id(); r < chunk.parts.w; r += 32u) {
+        const uint2 range = __ldg(ranges + r);
+        const u8* zone = tile.zones + (range.x >> 16) * ZONES + quarter * 8u;
+        const uint2 least = __ldg((const uint2*)zone), most = __ldg((const uint2*)(zone + D * ZONES));
+        const u32 low = range.y & 255u, high = range.y >> 8;
+        const u32 left = overlap4(least.x, most.x, low, high) | overlap4(least.y, most.y, low, high) << 4;
+        if (left != 255u) atomicAnd(alive + (range.x & 65535u), left);
+    }
+    __syncwarp();
+    u32 any = 0;
+    for (u32 box = lane_id(); box < chunk.boxes.y; box += 32u) any |= alive[box];
+    #pragma unroll
+    for (int s = 16; s; s >>= 1) any |= __shfl_xor_sync(ALL, any, s);
+    return any;
+}
+
+// Takes what one range leaves: majority with a mask word is "or" where the bound's bit is 0, "and" where it is 1.
+__device__ __forceinline__ u32 within(const u32 (&x)[8], const uint4* __restrict__ mask)
+{
+    const uint4 a = __ldg(mask), b = __ldg(mask + 1), c = __ldg(mask + 2), d = __ldg(mask + 3);
+    u32 least = x[0] | a.x, above = x[0] & c.x;
+    least = majority(x[1], least, a.y); above = majority(x[1], above, c.y);
+    least = majority(x[2], least, a.z); above = majority(x[2], above, c.z);
+    least = majority(x[3], least, a.w); above = majority(x[3], above, c.w);
+    least = majority(x[4], least, b.x); above = majority(x[4], above, d.x);
+    least = majority(x[5], least, b.y); above = majority(x[5], above, d.y);
+    least = majority(x[6], least, b.z); above = majority(x[6], above, d.z);
+    least = majority(x[7], least, b.w); above = majority(x[7], above, d.w);
+    return least & ~above;
+}
+
+extern "C" __global__ void __launch_bounds__(WARPS * 32)
+boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allowed, const uint4* __restrict__ models,
+      u32 n_models, const Chunk* __restrict__ chunks, const uint4* __restrict__ runs, const uint2* __restrict__ ranges,
+      const uint4* __restrict__ masks, const u8* __restrict__ ends, u64* __restrict__ entries, u64 capacity,
+      u64* __restrict__ appended, u64* __restrict__ totals)
+{
+    __shared__ u32 every_inside[WARPS][MOST_BOXES][32];
+    __shared__ u32 every_alive[WARPS][MOST_BOXES];
+    const u32 lane = lane_id(), warp = threadIdx.x >> 5;
+    u32 (*inside)[32] = every_inside[warp];
+    u32* alive = every_alive[warp];
+    const u32 n_strips = n_tiles * (TILE / STRIP);
+    for (u32 strip = blockIdx.x * WARPS + warp; strip < n_strips; strip += gridDim.x * WARPS) {
+        const u16* own = allowed + (u64)strip * 64u;
+        const u32 rows = (u32)own[lane] | (u32)own[32u + lane] << 16;
+        const u32 first = __ballot_sync(ALL, rows & 65535u), second = __ballot_sync(ALL, rows >> 16);
+        if (!(first | second)) continue;
+        u32 allowed_zones = 0;
+        #pragma unroll
+        for (int z = 0; z < 4; ++z)
+            allowed_zones |= (u32)((first >> 8 * z & 255u) != 0) << z | (u32)((second >> 8 * z & 255u) != 0) << (z + 4);
+        const u32 counted = to_plane_order(rows), quarter = strip % (TILE / STRIP);
+        const Tile tile = tiles[strip / (TILE / STRIP)];
+        const u8* codes = tile.codes + quarter * STRIP + 16u * lane;
+        for (u32 m = 0; m < n_models; ++m) {
+            const uint4 model = __ldg(models + m);
+            u32 votes[VOTE_PLANES], hit = 0;
+            #pragma unroll
+            for (int b = 0; b < VOTE_PLANES; ++b) votes[b] = 0;
+            for (u32 c = model.x; c < model.y; ++c) {
+                const Chunk chunk = chunks[c];
+                const u32 zones = test_zones(tile, quarter, allowed_zones, chunk, ranges, alive);
+                const bool near = zones >> (lane / 8u) & 1u, far = zones >> (4u + lane / 8u) & 1u;
+                for (u32 box = 0; box < chunk.boxes.y; ++box) {
+                    const u32 left = alive[box];
+                    inside[box][lane] = (left >> (lane / 8u) & 1u ? 0x0f0f0f0fu : 0u) |
+                                        (left >> (4u + lane / 8u) & 1u ? 0xf0f0f0f0u : 0u);
+                }
+                for (u32 run = chunk.parts.x; run < chunk.parts.y; ++run) {
+                    const uint4 part = __ldg(runs + run);
+                    u32 x[8];
+                    bool loaded = false;
+                    for (u32 base = part.y; base < part.z; base += 32u) {
+                        const u32 box = base + lane < part.z ? __ldg(&ranges[base + lane].x) & 65535u : 0u;
+                        u32 pending = __ballot_sync(ALL, base + lane < part.z && alive[box]);
+                        if (pending && !loaded) {
+                            const u8* column = codes + part.x * TILE;
+                            const uint4 none = make_uint4(0, 0, 0, 0);
+                            const uint4 a = near ? __ldg((const uint4*)column) : none;
+                            const uint4 b = far ? __ldg((const uint4*)(column + 512)) : none;
+                            x[0] = a.x; x[1] = a.y; x[2] = a.z; x[3] = a.w;
+                            x[4] = b.x; x[5] = b.y; x[6] = b.z; x[7] = b.w;
+                            to_planes(x);
+                            loaded = true;
+                        }
+                        while (pending) {
+                            const u32 i = (u32)__ffs((int)pending) - 1u;
+                            pending &= pending - 1u;
+                            inside[__shfl_sync(ALL, box, i)][lane] &= within(x, masks + 4ull * (base + i));
+                        }
+                    }
+                }
+                for (u32 box = 0; box < chunk.boxes.y; ++box) {
+                    hit |= inside[box][lane];
+                    if (__ldg(ends + chunk.boxes.x + box)) {
+                        #pragma unroll
+                        for (int b = 0; b < VOTE_PLANES; ++b) {
+                            const u32 carry = votes[b] & hit;
+                            votes[b] ^= hit;
+                            hit = carry;
+                        }
+                        hit = 0;
+                    }
+                }
+                __syncwarp();
+            }
+            u32 enough = ALL;
+            #pragma unroll
+            for (int b = 0; b < VOTE_PLANES; ++b) enough = majority(votes[b], enough, model.z >> b & 1u ? 0u : ALL);
+            enough = (model.z >> VOTE_PLANES) ? 0u : enough & counted;
+            u32 sum = (u32)__popc(enough);
+            if (!__any_sync(ALL, sum)) continue;
+            #pragma unroll
+            for (int s = 1; s < 32; s <<= 1) {
+                const u32 before = __shfl_up_sync(ALL, sum, s);
+                if (lane >= (u32)s) sum += before;
+            }
+            u64 at = 0;
+            if (lane == 31u) {
+                at = atomicAdd(appended, (u64)sum);
+                atomicAdd(totals + m, (u64)sum);
+            }
+            at = __shfl_sync(ALL, at, 31) + (u64)(sum - (u32)__popc(enough));
+            for (; enough; enough &= enough - 1u, ++at) {
+                const u32 bit = (u32)__ffs((int)enough) - 1u;
+                u32 count = 0;
+                #pragma unroll
+                for (int b = 0; b < VOTE_PLANES; ++b) count |= (votes[b] >> bit & 1u) << b;
+                if (at < capacity)
+                    entries[at] = (u64)(m << 16 | (65535u - count)) << 32 | (u64)(strip * STRIP + row_of_bit(bit));
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+// What all kernels share. The loader puts this text, after the constants, in front of each kernel's own.
+//
+// Rows and their order. A row is addressed by its position: tile = position / TILE. Codes of a tile are D x TILE bytes,
+// dim-major; zones are 2 x D x ZONES bytes, minima then maxima of each dim over the 128 rows of each zone; bits are
+// BITS_WORDS 32-bit words a row, padded to whole 16 bytes; scales are float16; ids are first_id + ids[row in tile].
+// `allowed` is a bitmap over positions, little-endian: rows that are deleted, padding or filtered out have no bit, and
+// no kernel reads more of a row than its bit.
+//
+// Answers. An entry is (key << 32) | position; a smaller key is better, ties go to the smaller splitmix64(id).
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+#define TILE 4096u
+#define ZONES 32u
+#define ALL 0xffffffffu
+
+struct Tile {
+    const u8* codes;
+    const u8* zones;
+    const u32* bits;
+    const u16* scales;
+    const u32* ids;
+    const u16* embeddings;
+    i64 first_id;
+    i64 rows;
+};
+
+// Where a scan puts the best of one model: entries with key <= border, at most `capacity` of them.
+// appended: how many there were, written or not; reached: how many rows have key <= floor.
+struct Sink {
+    u64* entries;
+    u64 capacity;
+    u64 appended;
+    u64 reached;
+    u32 border;
+    u32 floor;
+    u64 unused;
+};
+
+__device__ __forceinline__ u32 lane_id() { return threadIdx.x & 31u; }
+
+__device__ __forceinline__ u64 splitmix64(u64 z)
+{
+    z += 0x9E3779B97F4A7C15ull;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    return z ^ (z >> 31);
+}
+
+__device__ __forceinline__ i64 id_at(const Tile* __restrict__ tiles, u32 position)
+{
+    const Tile* tile = tiles + position / TILE;
+    return tile->first_id + (i64)tile->ids[position % TILE];
+}
+
+// float16 to float32, exactly, for finite numbers: the exponent is set right by one multiplication.
+__device__ __forceinline__ float half_to_float(u32 half)
+{
+    const float magnitude = __uint_as_float((half & 0x7fffu) << 13) * 5.192296858534828e33f;
+    return __uint_as_float(__float_as_uint(magnitude) | (half & 0x8000u) << 16);
+}
+
+// A key that is smaller the larger the score; -0 equals 0. Its inverse is in launchers.py.
+__device__ __forceinline__ u32 score_key(float score)
+{
+    const u32 bits = __float_as_uint(score + 0.0f);
+    return bits & 0x80000000u ? bits : ~bits & 0x7fffffffu;
+}
+
+// Appends one row a lane to a sink, where the lane's row counts and reaches it. All lanes of the warp call it.
+// Returns, in every lane, how many lanes' rows have key <= floor.
+__device__ __forceinline__ u32 put(Sink* sink, u32 border, u32 floor, bool counts, u32 key, u32 position)
+{
+    const u32 best = __ballot_sync(ALL, counts && key <= border && key <= floor);
+    if (best) {
+        u64 at = 0;
+        if (lane_id() == 0) at = atomicAdd(&sink->appended, (u64)__popc(best));
+        at = __shfl_sync(ALL, at, 0);
+        if (best >> lane_id() & 1u) {
+            at += (u64)__popc(best & ((1u << lane_id()) - 1u));
+            if (at < sink->capacity) sink->entries[at] = (u64)key << 32 | position;
+        }
+    }
+    return (u32)__popc(__ballot_sync(ALL, counts && key <= floor));
+}
+
+// From four words that hold one dim of four rows each, to four words that hold four dims of one row each.
+__device__ __forceinline__ void dims_to_rows(u32 a, u32 b, u32 c, u32 d, u32 (&row)[4])
+{
+    const u32 ab = __byte_perm(a, b, 0x5140), cd = __byte_perm(c, d, 0x5140);
+    const u32 AB = __byte_perm(a, b, 0x7362), CD = __byte_perm(c, d, 0x7362);
+    row[0] = __byte_perm(ab, cd, 0x5410);
+    row[1] = __byte_perm(ab, cd, 0x7632);
+    row[2] = __byte_perm(AB, CD, 0x5410);
+    row[3] = __byte_perm(AB, CD, 0x7632);
+}
+
+// Sixteen rows of four dims, from dim `first` on, of a tile's codes: word r holds row r.
+__device__ __forceinline__ void load_rows(const u8* codes, u32 first, u32 (&rows)[16])
+{
+    const uint4 a = __ldg((const uint4*)(codes + first * TILE));
+    const uint4 b = __ldg((const uint4*)(codes + (first + 1) * TILE));
+    const uint4 c = __ldg((const uint4*)(codes + (first + 2) * TILE));
+    const uint4 d = __ldg((const uint4*)(codes + (first + 3) * TILE));
+    dims_to_rows(a.x, b.x, c.x, d.x, *(u32(*)[4])(rows));
+    dims_to_rows(a.y, b.y, c.y, d.y, *(u32(*)[4])(rows + 4));
+    dims_to_rows(a.z, b.z, c.z, d.z, *(u32(*)[4])(rows + 8));
+    dims_to_rows(a.w, b.w, c.w, d.w, *(u32(*)[4])(rows + 12));
+}

@@ -1,0 +1,52 @@
+// quantize: float32 vectors to codes in tiles, and the zones of tiles.
+//
+// quantize is the twin of ScalarQuantizer.encode: floor((x - low) * factor + 1/2) clipped to 0..255, each operation
+// rounded to float32 on its own. quantize_zones writes minima and maxima over the rows of each zone; rows beyond n count
+// nowhere, and a zone without rows keeps 255 and 0, which no range overlaps.
+//
+// Constants: D dims.
+// vectors (n, D) float32; low, factors (D); codes (tiles, D, TILE); zones (tiles, 2, D, ZONES).
+// Grid: any number of blocks of any whole number of warps.
+
+extern "C" __global__ void __launch_bounds__(256)
+quantize(const float* __restrict__ vectors, u64 n, const float* __restrict__ low, const float* __restrict__ factors,
+         u8* __restrict__ codes)
+{
+    const u64 padded = (n + TILE - 1u) / TILE * TILE;
+    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < padded; i += (u64)gridDim.x * blockDim.x) {
+        u8* column = codes + i / TILE * TILE * D + i % TILE;
+        for (u32 j = 0; j < D; ++j) {
+            float level = 0.0f;
+            if (i < n) level = floorf(__fadd_rn(__fmul_rn(__fsub_rn(vectors[i * D + j], low[j]), factors[j]), 0.5f));
+            column[j * TILE] = (u8)fminf(fmaxf(level, 0.0f), 255.0f);
+        }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+quantize_zones(const u8* __restrict__ codes, u64 n, u8* __restrict__ zones)
+{
+    const u64 n_tiles = (n + TILE - 1u) / TILE, warps = (u64)gridDim.x * (blockDim.x >> 5);
+    for (u64 i = (u64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5); i < n_tiles * D * ZONES; i += warps) {
+        const u64 tile = i / (D * ZONES);
+        const u32 dim = (u32)(i / ZONES % D), zone = (u32)(i % ZONES);
+        const u64 first = tile * TILE + zone * (TILE / ZONES) + lane_id() * 4u;
+        const u32 word = __ldg((const u32*)(codes + (tile * D + dim) * TILE + zone * (TILE / ZONES)) + lane_id());
+        u32 least = 255u, most = 0u;
+        #pragma unroll
+        for (u32 k = 0; k < 4u; ++k) {
+            const u32 code = word >> 8u * k & 255u;
+            if (first + k < n) { least = min(least, code); most = max(most, code); }
+        }
+        #pragma unroll
+        for (int s = 16; s; s >>= 1) {
+            least = min(least, __shfl_xor_sync(ALL, least, s));
+            most = max(most, __shfl_xor_sync(ALL, most, s));
+        }
+        if (lane_id() == 0) {
+            u8* own = zones + (tile * 2u * D + dim) * ZONES + zone;
+            own[0] = (u8)least;
+            own[D * ZONES] = (u8)most;
+        }
+    }
+}

@@ -1,0 +1,36 @@
+// rescore: scores of the float16 embeddings of listed rows, in float32.
+//
+// For entry i: x = embeddings of the row at positions[i], taken from rows i of `staged` where it is given (embeddings that
+// do not live on the device), else from the resident ones; the score is <x - mean, weights>, divided by |x - mean| with
+// COSINE. A warp takes a row. Rows that reach border and floor are appended to the sink, key = score_key(score).
+// The twin is NumPy's (x - mean) @ weights, within 1e-5: sums are taken in another order.
+//
+// Constants: WIDTH D of the embeddings; COSINE 0 or 1; WARPS a block.
+// Grid: any number of blocks of WARPS * 32 threads.
+
+extern "C" __global__ void __launch_bounds__(WARPS * 32)
+rescore(const Tile* __restrict__ tiles, const u16* __restrict__ staged, u32 is_staged, const u32* __restrict__ positions,
+        u64 n, const float* __restrict__ mean, const float* __restrict__ weights, Sink* sink)
+{
+    const u32 border = sink->border, floor = sink->floor;
+    u64 reached = 0;
+    for (u64 i = (u64)blockIdx.x * WARPS + (threadIdx.x >> 5); i < n; i += (u64)gridDim.x * WARPS) {
+        const u32 position = positions[i];
+        const u16* row = is_staged ? staged + i * WIDTH
+                                   : tiles[position / TILE].embeddings + (u64)(position % TILE) * WIDTH;
+        float dot = 0.0f, squared = 0.0f;
+        for (u32 j = lane_id(); j < WIDTH; j += 32u) {
+            const float x = half_to_float(__ldg(row + j)) - __ldg(mean + j);
+            dot += x * __ldg(weights + j);
+            squared += x * x;
+        }
+        #pragma unroll
+        for (int s = 16; s; s >>= 1) {
+            dot += __shfl_xor_sync(ALL, dot, s);
+            squared += __shfl_xor_sync(ALL, squared, s);
+        }
+        const float score = COSINE ? dot / fmaxf(sqrtf(squared), 1e-12f) : dot;
+        reached += put(sink, border, floor, lane_id() == 0, score_key(score), position);
+    }
+    if (lane_id() == 0 && reached) atomicAdd(&sink->reached, reached);
+}
