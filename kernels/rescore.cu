@@ -1,23 +1,25 @@
 // rescore: scores of the float16 embeddings of listed rows, in float32.
 //
-// For entry i: x = embeddings of the row at positions[i], taken from rows i of `staged` where it is given (embeddings that
-// do not live on the device), else from the resident ones; the score is <x - mean, weights>, divided by |x - mean| with
-// COSINE. A warp takes a row. Rows that reach border and floor are appended to the sink, key = score_key(score).
+// LISTED: entry i is the row at positions[i], its embedding row i of `staged` with STAGED (embeddings that do not live on
+// the device), else the resident one. Not LISTED: every row of `allowed`, or rows 0, step, 2 step, .. of them. The score
+// is <x - mean, weights>, divided by |x - mean| with COSINE. A warp takes a row. Rows that reach border and floor are appended to the sink, key = score_key(score).
 // The twin is NumPy's (x - mean) @ weights, within 1e-5: sums are taken in another order.
 //
-// Constants: WIDTH D of the embeddings; COSINE 0 or 1; WARPS a block.
+// Constants: WIDTH D of the embeddings; COSINE, LISTED, STAGED 0 or 1; WARPS a block. Pointers that are not used are null.
 // Grid: any number of blocks of WARPS * 32 threads.
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
-rescore(const Tile* __restrict__ tiles, const u16* __restrict__ staged, u32 is_staged, const u32* __restrict__ positions,
-        u64 n, const float* __restrict__ mean, const float* __restrict__ weights, Sink* sink)
+rescore(const Tile* __restrict__ tiles, const u8* __restrict__ allowed, const u32* __restrict__ positions,
+        const u16* __restrict__ staged, u64 n, u32 step, const float* __restrict__ mean,
+        const float* __restrict__ weights, Sink* sink)
 {
     const u32 border = sink->border, floor = sink->floor;
     u64 reached = 0;
     for (u64 i = (u64)blockIdx.x * WARPS + (threadIdx.x >> 5); i < n; i += (u64)gridDim.x * WARPS) {
-        const u32 position = positions[i];
-        const u16* row = is_staged ? staged + i * WIDTH
-                                   : tiles[position / TILE].embeddings + (u64)(position % TILE) * WIDTH;
+        const u32 position = LISTED ? positions[i] : (u32)(i * step);
+        if (!LISTED && !(allowed[position / 8u] >> (position % 8u) & 1u)) continue;
+        const u16* row = STAGED ? staged + i * WIDTH
+                                : tiles[position / TILE].embeddings + (u64)(position % TILE) * WIDTH;
         float dot = 0.0f, squared = 0.0f;
         for (u32 j = lane_id(); j < WIDTH; j += 32u) {
             const float x = half_to_float(__ldg(row + j)) - __ldg(mean + j);

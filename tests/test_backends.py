@@ -2,17 +2,26 @@
 
 import numpy as np
 import pytest
+from cudasim import SimulatedDevice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpubranches import Box, Boxes, Catalog, open_backend
 from gpubranches.arrays import pack_bitmap, splitmix64
 from gpubranches.backends import BACKENDS
+from gpubranches.backends.gpu import GpuBackend
 from gpubranches.errors import UsageError
 from gpubranches.quantize import SignQuantizer
 from gpubranches.space import Space
 
 SIZES = [0, 1, 127, 128, 129, 500, 4095, 4096, 4097, 8200]
+
+
+def opened(name, catalog, **options):
+    """Open a backend; the gpu backend with its kernels simulated, and samples taken of small catalogs, too."""
+    if name == "gpu":
+        return GpuBackend(catalog, SimulatedDevice, sample_from=3000)
+    return open_backend(name, catalog, **options)
 
 
 class World:
@@ -93,7 +102,7 @@ def check_votes(world, backend, boxes, min_votes, limit, share):
 
 
 def test_votes_at_every_size(name, world):
-    with open_backend(name, world.catalog) as backend:
+    with opened(name, world.catalog) as backend:
         for boxes in (world.boxes(), Boxes([], n_estimators=3), Boxes([Box(*empty())])):
             check_votes(world, backend, boxes, 1, None, None)
             check_votes(world, backend, boxes, 2, 7, 0.5)
@@ -103,13 +112,13 @@ def test_votes_at_every_size(name, world):
 @settings(max_examples=20)
 @pytest.mark.parametrize("backend_name", BACKENDS)
 def test_votes_over_segments(parts, backend_name, min_votes, limit, share, count):
-    with open_backend(backend_name, parts.catalog) as backend:
+    with opened(backend_name, parts.catalog) as backend:
         check_votes(parts, backend, parts.boxes(count), min_votes, limit, share)
 
 
 def test_many_models_are_each_answered(name, parts):
     models = [parts.boxes(), Boxes([], n_estimators=1), parts.boxes(30, 9)]
-    with open_backend(name, parts.catalog) as backend:
+    with opened(name, parts.catalog) as backend:
         for boxes, found in zip(models, backend.evaluate_many(models, min_votes=2), strict=True):
             one = backend.evaluate(boxes, min_votes=2)
             assert (found.ids.tolist(), found.total) == (one.ids.tolist(), one.total)
@@ -117,7 +126,7 @@ def test_many_models_are_each_answered(name, parts):
 
 def test_more_estimators_than_a_byte_counts(name, parts):
     boxes = Boxes([Box(*empty())] * 300, range(300))
-    with open_backend(name, parts.catalog) as backend:
+    with opened(name, parts.catalog) as backend:
         found = backend.evaluate(boxes, min_votes=300)
         assert found.total == len(parts.ids)
         assert set(found.votes.tolist()) == {300}
@@ -136,7 +145,7 @@ def check_nearest_codes(world, backend, query, k, where, inside):
 
 def test_nearest_codes_at_every_size(name, world):
     query = world.rng.integers(0, 256, 8).astype(np.uint8)
-    with open_backend(name, world.catalog) as backend:
+    with opened(name, world.catalog) as backend:
         for k in (1, 10, 600):
             check_nearest_codes(world, backend, query, k, None, np.ones(len(world.ids), bool))
             check_nearest_codes(world, backend, query, k, *world.where(0.3))
@@ -144,7 +153,7 @@ def test_nearest_codes_at_every_size(name, world):
 
 def test_nearest_codes_prune_nothing_that_belongs(name, tmp_path):
     world = World(tmp_path / "c", [60_000, 9000], d=4, D=32, seed=3)
-    with open_backend(name, world.catalog) as backend:
+    with opened(name, world.catalog) as backend:
         for _ in range(4):
             query = world.rng.integers(0, 256, 4).astype(np.uint8)
             check_nearest_codes(world, backend, query, 100, None, np.ones(len(world.ids), bool))
@@ -153,7 +162,7 @@ def test_nearest_codes_prune_nothing_that_belongs(name, tmp_path):
 @pytest.mark.parametrize(("levels", "duplicates"), [(2, False), (256, True)])
 def test_ties_are_broken_by_the_mixed_id(name, tmp_path, levels, duplicates):
     world = World(tmp_path / "c", [9000, 700], levels=levels, duplicates=duplicates, seed=7)
-    with open_backend(name, world.catalog) as backend:
+    with opened(name, world.catalog) as backend:
         check_nearest_codes(world, backend, world.codes[0], 50, None, np.ones(len(world.ids), bool))
         check_votes(world, backend, world.boxes(), 1, 33, None)
         check_bits(world, backend, world.embeddings[0], 40, None, None)
@@ -174,7 +183,7 @@ def check_bits(world, backend, weights, limit, threshold, share):
 
 def test_bit_scores_at_every_size(name, world):
     weights = world.rng.standard_normal(48).astype(np.float32)
-    with open_backend(name, world.catalog) as backend:
+    with opened(name, world.catalog) as backend:
         check_bits(world, backend, weights, None, None, None)
         check_bits(world, backend, weights, 20, None, 0.5)
         check_bits(world, backend, weights, 20, 0.9, None)
@@ -183,7 +192,7 @@ def test_bit_scores_at_every_size(name, world):
 @pytest.mark.parametrize("D", [20, 64, 96, 512])
 def test_bit_scores_at_every_width(name, tmp_path, D):
     world = World(tmp_path / "c", [5000], D=D, seed=D)
-    with open_backend(name, world.catalog) as backend:
+    with opened(name, world.catalog) as backend:
         check_bits(world, backend, world.embeddings[3], 100, None, None)
 
 
@@ -193,7 +202,7 @@ def test_code_scores_are_exact(name, parts):
     weights = parts.rng.standard_normal(8).astype(np.float32)
     scores = CodeWeights.quantise(weights).scores(parts.codes)
     expected = ordered(scores, parts.ids, 50)
-    with open_backend(name, parts.catalog) as backend:
+    with opened(name, parts.catalog) as backend:
         found = backend.score(weights, tier="codes", limit=50)
     assert found.ids.tolist() == parts.ids[expected].tolist()
     assert found.scores.tolist() == scores[expected].tolist()
@@ -204,7 +213,7 @@ def test_scores_of_some_ids_equal_those_of_all(name, parts, tier):
     weights = parts.rng.standard_normal(8 if tier == "codes" else 48).astype(np.float32)
     chosen = parts.rng.choice(parts.ids, 200, replace=False)
     deleted = np.setdiff1d(np.arange(parts.catalog.next_id), parts.ids)[:5]
-    with open_backend(name, parts.catalog) as backend:
+    with opened(name, parts.catalog) as backend:
         every = backend.score(weights, tier=tier)
         some = backend.score(weights, tier=tier, ids=np.concatenate([chosen, deleted]))
     at = np.isin(every.ids, chosen)
@@ -215,7 +224,7 @@ def test_scores_of_some_ids_equal_those_of_all(name, parts, tier):
 
 def test_embedding_scores_are_dots_of_centred_rows(name, parts):
     weights = parts.rng.standard_normal(48).astype(np.float32)
-    with open_backend(name, parts.catalog) as backend:
+    with opened(name, parts.catalog) as backend:
         found = backend.score(weights, tier="embeddings")
     exact = dict(zip(parts.ids.tolist(), (parts.embeddings - parts.catalog.signs.mean_).astype(float) @ weights))
     assert np.allclose(found.scores, [exact[i] for i in found.ids.tolist()], atol=1e-4)
@@ -227,7 +236,7 @@ def test_directions_are_found_by_cosine(name, parts):
     query = parts.rng.standard_normal(48).astype(np.float32)
     cosine = centred @ query / np.linalg.norm(centred, axis=1) / np.linalg.norm(query)
     expected = parts.ids[np.argsort(-cosine)[:20]]
-    with open_backend(name, parts.catalog) as backend:
+    with opened(name, parts.catalog) as backend:
         exact = backend.search(query[None], 20, tier="embeddings")
         quick = backend.search(query[None], 20, tier="bits")
         where, inside = parts.where(0.2)
@@ -242,7 +251,7 @@ def test_directions_are_found_by_cosine(name, parts):
 def test_commits_are_seen_on_the_next_call(name, tmp_path):
     world = World(tmp_path / "c", [300], deleted=0)
     everything = Boxes([Box(*empty())])
-    with open_backend(name, world.catalog) as backend:
+    with opened(name, world.catalog) as backend:
         assert backend.evaluate(everything).total == 300
         world.catalog.delete(world.ids[:10])
         assert backend.evaluate(everything).total == 290
@@ -259,7 +268,7 @@ def test_faiss_finds_the_same_distances(tmp_path):
     pytest.importorskip("faiss", reason="faiss is not installed")
     world = World(tmp_path / "c", [4097, 1, 300], seed=6)
     query = world.rng.integers(0, 256, (3, 8)).astype(np.uint8)
-    with open_backend("cpu", world.catalog, nn="faiss") as indexed, open_backend("cpu", world.catalog) as scan:
+    with opened("cpu", world.catalog, nn="faiss") as indexed, opened("cpu", world.catalog) as scan:
         # Rows are deleted here, which the index does not know: the scan answers, and the source says so.
         assert indexed.search(query, 10, tier="codes").source == "cpu/codes"
         world.catalog.compact()
@@ -269,7 +278,7 @@ def test_faiss_finds_the_same_distances(tmp_path):
 
 
 def test_wrong_requests_are_refused(name, parts):
-    with open_backend(name, parts.catalog) as backend:
+    with opened(name, parts.catalog) as backend:
         with pytest.raises(UsageError, match="uint8"):
             backend.search(np.zeros((1, 8), np.float32), 5, tier="codes")
         with pytest.raises(UsageError, match="k:"):
@@ -289,7 +298,7 @@ def test_wrong_requests_are_refused(name, parts):
 def test_a_missing_tier_is_refused(name, tmp_path):
     bare = Catalog.create(tmp_path / "c", space=Space(), d=8)
     bare.append(np.zeros((5, 8), np.uint8), ids=np.arange(5))
-    with open_backend(name, bare) as backend:
+    with opened(name, bare) as backend:
         assert backend.search(np.zeros((1, 8), np.uint8), 3, tier="codes").ids.shape == (1, 3)
         with pytest.raises(UsageError, match="codes only"):
             backend.search(np.zeros((1, 0), np.float32), 3, tier="bits")

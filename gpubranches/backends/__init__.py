@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gpubranches.backends.protocol import Backend
@@ -13,22 +14,24 @@ if TYPE_CHECKING:
 
 __all__ = ["BACKENDS", "Backend", "open_backend"]
 
-BACKENDS = ("oracle", "cpu")
+BACKENDS = ("oracle", "cpu", "gpu")
 
 _log = logging.getLogger(__name__)
 
 
-def open_backend(name: str, catalog: Catalog, *, nn: str = "auto") -> Backend:
-    """Open a backend by name: "oracle", "cpu", or "auto", which takes the fastest that is usable and logs why.
+def open_backend(
+    name: str, catalog: Catalog, *, nn: str = "auto", report: Callable[[str, int, int], None] | None = None
+) -> Backend:
+    """Open a backend by name: "oracle", "cpu", "gpu", or "auto", which takes the fastest usable and logs why.
 
     nn: what answers nearest neighbours over codes: "scan", the backend's own exact one, "faiss", or "auto" (scan).
-    Raises UsageError for another name, BackendUnavailableError when what it needs is missing.
+    report: told (stage, done, total) while the gpu backend uploads. Raises UsageError for another name,
+    BackendUnavailableError when what it needs is missing, DeviceMemoryError when the codes do not fit.
     """
     if nn not in ("auto", "scan", "faiss"):
         raise UsageError(f"nn: expected one of auto, scan, faiss, got {nn!r}")
     if name == "auto":
-        _log.info("backend auto: took cpu, the fastest of %s", ", ".join(BACKENDS))
-        name = "cpu"
+        name = _fastest()
     if name == "oracle":
         from gpubranches.backends.oracle import OracleBackend
 
@@ -37,4 +40,20 @@ def open_backend(name: str, catalog: Catalog, *, nn: str = "auto") -> Backend:
         from gpubranches.backends.cpu import CpuBackend
 
         return CpuBackend(catalog, nn=nn)
+    if name == "gpu":
+        from gpubranches.backends.gpu import GpuBackend
+        from gpubranches.backends.gpu.cupy_device import CupyDevice
+
+        return GpuBackend(catalog, CupyDevice, nn=nn, report=report)
     raise UsageError(f"backend: expected one of auto, {', '.join(BACKENDS)}, got {name!r}")
+
+
+def _fastest() -> str:
+    from gpubranches.backends.gpu.cupy_device import usable
+
+    reason = usable()
+    if reason is None:
+        _log.info("backend auto: took gpu")
+        return "gpu"
+    _log.info("backend auto: took cpu, since %s", reason)
+    return "cpu"

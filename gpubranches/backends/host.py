@@ -109,18 +109,19 @@ def _masked(part: Part, bitmap: Bitmap) -> Part:
 
 
 def _live_parts(catalog: Catalog) -> list[Part]:
-    parts = []
-    for segment in catalog.segments:
-        if segment.n:
-            words = np.zeros(segment.tiles * TILE // 8, np.uint8)
-            words[: -(-segment.n // 8)] = 255
-            if segment.n % 8:
-                words[segment.n // 8] = (1 << segment.n % 8) - 1
-            allowed = words.view(np.uint64)
-            if catalog.deleted is not None:
-                allowed &= ~_words(catalog.deleted, segment)
-            parts.append(Part(segment, allowed))
-    return parts
+    return [Part(segment, live_words(segment, catalog.deleted)) for segment in catalog.segments if segment.n]
+
+
+def live_words(segment: Segment, deleted: Bitmap | None) -> NDArray[np.uint64]:
+    """Return a bit for each row of a segment that is neither padding nor deleted, (tiles * TILE / 64,) uint64."""
+    words = np.zeros(segment.tiles * TILE // 8, np.uint8)
+    words[: segment.n // 8] = 255
+    if segment.n % 8:
+        words[segment.n // 8] = (1 << segment.n % 8) - 1
+    allowed = words.view(np.uint64)
+    if deleted is not None:
+        allowed &= ~_words(deleted, segment)
+    return allowed
 
 
 def _words(bitmap: Bitmap, segment: Segment) -> NDArray[np.uint64]:

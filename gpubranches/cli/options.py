@@ -34,7 +34,11 @@ embedder_option = click.option(
     help="open_clip:MODEL/PRETRAINED, open_clip:MODEL,FILE, vocabulary:TEXT_EMB.npy,NAMES.json or demo.",
 )
 backend_option = click.option(
-    "--backend", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "oracle"]), help="What computes."
+    "--backend",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "gpu", "cpu", "oracle"]),
+    help="What computes.",
 )
 nn_option = click.option(
     "--nn",

@@ -1,0 +1,311 @@
+"""The gpu backend: the codes stay in device memory, and every question is one or two passes over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.arrays import Bitmap
+from gpubranches.backends.cpu import CpuBackend
+from gpubranches.backends.gpu import launchers
+from gpubranches.backends.gpu.best import NO_BORDER, SAMPLE_FROM, Best, best, ordered
+from gpubranches.backends.gpu.device import Device, DeviceArray
+from gpubranches.backends.gpu.owner import Owner
+from gpubranches.backends.gpu.program import MOST_MODELS, compile_boxes
+from gpubranches.backends.gpu.residence import Report, Residence
+from gpubranches.backends.scan import Linear, ScanBackend
+from gpubranches.boxes import Boxes
+from gpubranches.catalog import TILE, Catalog
+from gpubranches.quantize import CodeWeights, WeightPlanes
+from gpubranches.results import Candidates, Neighbors
+
+FIRST_ROOM = 1 << 22
+"""Candidates of a pass over boxes that fit without a second pass, at first."""
+_STAGED_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which rows count, told on the host: in `where` (None: all) and, if given, at these positions, (m,) uint32."""
+
+    where: Bitmap | None
+    positions: NDArray[np.uint32] | None = None
+
+
+class GpuBackend(ScanBackend[Chosen]):
+    """Scans the resident copy of a catalog with the kernels of kernels/.
+
+    One thread owns the device; questions that wait together and differ only in their model are answered in one pass.
+    Tiers that do not fit, see MemoryPlan, are read from the host: embeddings of candidates are gathered and rescored on
+    the device; scans of all embeddings, and of bits that are not resident, are the cpu backend's. A call after `close`
+    raises DeviceError.
+    """
+
+    name = "gpu"
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        make_device: Callable[[], Device],
+        *,
+        nn: str = "auto",
+        report: Report | None = None,
+        verify: bool = True,
+        sample_from: int = SAMPLE_FROM,
+    ):
+        """Upload the catalog. make_device is called in the thread that owns the device. Raises DeviceMemoryError."""
+        super().__init__(catalog, nn=nn)
+        self._host = CpuBackend(catalog)
+        self._sample_from = sample_from
+        self._room = FIRST_ROOM
+        self._device: Device
+        self._residence: Residence
+
+        def start() -> None:
+            self._device = make_device()
+            self._residence = Residence(self._device, catalog, verify=verify, report=report)
+
+        self._owner = Owner("gpubranches-gpu", self._free)
+        self._owner.call(start)
+
+    def info(self) -> dict[str, Any]:
+        """Return name, card, nearest-neighbour method, the catalog's size, and the memory plan."""
+        plan = self._residence.plan
+        return {**super().info(), "device": self._device.name, "memory": plan.to_json(), "tiers": list(plan.tiers)}
+
+    def close(self) -> None:
+        """Free the device memory and end the thread."""
+        super().close()
+        self._host.close()
+        self._owner.close()
+
+    # Questions, on the owner's thread
+
+    def _evaluate(
+        self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None
+    ) -> list[Candidates]:
+        def together(batch: list[list[Boxes]]) -> list[list[Candidates]]:
+            found = self._votes(self._rows(where), [boxes for own in batch for boxes in own], min_votes, limit)
+            shares, start = [], 0
+            for own in batch:
+                shares.append(found[start : start + len(own)])
+                start += len(own)
+            return shares
+
+        alike = ("boxes", min_votes, limit) if where is None else None
+        return self._owner.share(alike, models, together)
+
+    def _score(
+        self, model: Linear, floor: np.float32, limit: int | None, where: Bitmap | None, ids: NDArray[np.int64] | None
+    ) -> Candidates:
+        rows = self._rows(where) if ids is None else self._only(self._rows(where), ids)
+        if not self._resident(model) and rows.positions is None:
+            return self._host._score(model, floor, limit, where, ids)
+
+        def together(batch: list[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
+            return self._linear_models(rows, batch)
+
+        alike = (type(model),) if where is None and ids is None else None
+        return self._owner.share(alike, (model, floor, limit), together)
+
+    def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
+        return self._owner.call(lambda: super(GpuBackend, self)._search_codes(queries, k, where))
+
+    def _search_directions(self, queries: NDArray[np.float32], k: int, tier: Any, where: Bitmap | None) -> Neighbors:
+        missing = "bits" if tier == "bits" else "embeddings"
+        if missing not in self._residence.plan.tiers:
+            return self._host._search_directions(queries, k, tier, where)
+        return self._owner.call(lambda: super(GpuBackend, self)._search_directions(queries, k, tier, where))
+
+    def _resident(self, model: Linear) -> bool:
+        tier = (
+            "codes" if isinstance(model, CodeWeights) else "bits" if isinstance(model, WeightPlanes) else "embeddings"
+        )
+        return tier in self._residence.plan.tiers
+
+    # Rows
+
+    def _rows(self, where: Bitmap | None) -> Chosen:
+        return Chosen(where)
+
+    def _only(self, rows: Chosen, ids: NDArray[np.int64]) -> Chosen:
+        positions = np.unique(self.catalog.positions(ids[self.catalog.alive(ids)]))
+        if rows.where is not None:
+            positions = positions[(rows.where[positions >> 3] >> (positions & 7).astype(np.uint8)) & 1 == 1]
+        return Chosen(rows.where, positions.astype(np.uint32))
+
+    def _allowed(self, rows: Chosen) -> DeviceArray:
+        """Return the bitmap of rows on the device."""
+        residence, device = self._residence, self._device
+        residence.refresh()
+        if rows.positions is not None:
+            allowed = device.empty(len(residence.live), np.uint64)
+            device.zero(allowed)
+            if len(rows.positions):
+                launchers.allow_rows(device, device.put(rows.positions), residence.live, allowed)
+            return allowed
+        if rows.where is None:
+            return residence.live
+        allowed = device.put(rows.where.view(np.uint64))
+        launchers.allow_both(device, allowed, residence.live, allowed)
+        return allowed
+
+    # Scans
+
+    def _votes(self, rows: Chosen, models: list[Boxes], min_votes: int, limit: int | None) -> list[Candidates]:
+        allowed = self._allowed(rows)
+        found = []
+        for start in range(0, len(models), MOST_MODELS):
+            found += self._votes_pass(allowed, models[start : start + MOST_MODELS], min_votes, limit)
+        return found
+
+    def _votes_pass(
+        self, allowed: DeviceArray, models: list[Boxes], min_votes: int, limit: int | None
+    ) -> list[Candidates]:
+        on, device = self._residence.resident, self._device
+        if not on.n_tiles:
+            return [_no_votes() for _ in models]
+        program = compile_boxes(models, min_votes)
+        while True:
+            entries = device.empty(min(self._room, on.n_tiles * TILE * len(models)), np.uint64)
+            counts = device.empty(1 + len(models), np.uint64)
+            device.zero(counts)
+            launchers.boxes(on, allowed, program, entries, counts[:1], counts[1:])
+            totals = device.get(counts).astype(np.int64)
+            if totals[0] <= len(entries):
+                break
+            self._room = int(totals[0]) * 5 // 4
+            del entries
+        ids, keys = ordered(on, entries[: totals[0]]) if totals[0] else (np.zeros(0, np.int64), np.zeros(0, np.uint32))
+        ends = np.cumsum(totals[1:])
+        shares = zip((ends - totals[1:]).tolist(), totals[1:].tolist(), strict=True)
+        return [_candidates(ids, keys, start, total, limit) for start, total in shares]
+
+    def _nearest(
+        self, rows: Chosen, queries: NDArray[np.uint8], k: int
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
+        allowed = self._allowed(rows)
+        on = self._residence.resident
+        if not on.n_tiles:
+            return [(np.zeros(0, np.int64), np.zeros(0, np.int32)) for _ in queries]
+        found = []
+        for start in range(0, len(queries), MOST_MODELS):
+            own = queries[start : start + MOST_MODELS]
+
+            def scan(step: int, sinks: DeviceArray, own: NDArray[np.uint8] = own) -> None:
+                launchers.nearest(on, allowed, own, step, sinks)
+
+            wanted = [k] * len(own), [NO_BORDER] * len(own)
+            found += best(on, scan, *wanted, on.n_tiles * TILE, self._sample_from)
+        return [(one.ids, one.keys.astype(np.int32)) for one in found]
+
+    def _linear(self, rows: Chosen, model: Linear, floor: np.float32, limit: int | None) -> Candidates:
+        return self._linear_models(rows, [(model, floor, limit)])[0]
+
+    def _linear_models(self, rows: Chosen, asked: Sequence[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
+        """Answer linear models of one tier, in passes of at most MOST_MODELS."""
+        found = []
+        for start in range(0, len(asked), MOST_MODELS):
+            found += self._linear_pass(rows, asked[start : start + MOST_MODELS])
+        return found
+
+    def _linear_pass(self, rows: Chosen, asked: Sequence[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
+        if isinstance(asked[0][0], np.ndarray):
+            return [self._by_embeddings(rows, model, floor, limit, cosine=False) for model, floor, limit in asked]
+        allowed = self._allowed(rows)
+        on = self._residence.resident
+        if not on.n_tiles:
+            return [_scored(_NOTHING) for _ in asked]
+        planes = [model for model, _, _ in asked if isinstance(model, WeightPlanes)]
+        weights = [model for model, _, _ in asked if isinstance(model, CodeWeights)]
+
+        def scan(step: int, sinks: DeviceArray) -> None:
+            if planes:
+                launchers.bits(on, allowed, planes, step, sinks)
+            else:
+                launchers.linear(on, allowed, weights, step, sinks)
+
+        floors = [_floor_key(floor) for _, floor, _ in asked]
+        limits = [limit for _, _, limit in asked]
+        return [_scored(one) for one in best(on, scan, limits, floors, on.n_tiles * TILE, self._sample_from)]
+
+    def _cosines(self, rows: Chosen, query: NDArray[np.float32], k: int) -> Candidates:
+        direction = query / np.float32(max(float(np.linalg.norm(query)), 1e-12))
+        return self._by_embeddings(rows, direction, np.float32(-np.inf), k, cosine=True)
+
+    def _by_embeddings(
+        self, rows: Chosen, weights: Any, floor: np.float32, limit: int | None, *, cosine: bool
+    ) -> Candidates:
+        """Score the embeddings of all rows where they are resident, of listed rows wherever they are."""
+        device, on = self._device, self._residence.resident
+        allowed = self._allowed(Chosen(rows.where)) if rows.positions is None else self._residence.live
+        if not on.n_tiles or (rows.positions is not None and not len(rows.positions)):
+            return _scored(_NOTHING)
+        mean, direction = device.put(self._signs().mean_), device.put(np.ascontiguousarray(weights, np.float32))
+
+        def scan(step: int, sinks: DeviceArray) -> None:
+            if rows.positions is None:
+                launchers.rescore(on, None, None, allowed, mean, direction, cosine, step, sinks)
+                return
+            for start in range(0, len(rows.positions), _STAGED_ROWS):
+                own = rows.positions[start : start + _STAGED_ROWS]
+                staged = None if on.width else device.put(_embeddings_at(self.catalog, own))
+                launchers.rescore(on, device.put(own), staged, allowed, mean, direction, cosine, 1, sinks)
+
+        if rows.positions is None:
+            answer = best(on, scan, [limit], [_floor_key(floor)], on.n_tiles * TILE, self._sample_from)
+        else:
+            count = len(rows.positions)
+            answer = best(on, scan, [limit], [_floor_key(floor)], count, count + 1)
+        return _scored(answer[0])
+
+    def _free(self) -> None:
+        self._residence.close()
+        self._device.close()
+
+
+_NOTHING = Best(np.zeros(0, np.int64), np.zeros(0, np.uint32), 0)
+
+
+def score_keys(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """Return the keys of scores, smaller for larger scores: the twin of score_key in kernels/common.cuh."""
+    bits = (scores + np.float32(0)).view(np.uint32)
+    return np.where(bits >> 31, bits, ~bits & np.uint32(0x7FFFFFFF))
+
+
+def key_scores(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """Return the scores of keys."""
+    return np.where(keys >> 31, keys, ~keys & np.uint32(0x7FFFFFFF)).view(np.float32)
+
+
+def _floor_key(floor: np.float32) -> int:
+    return int(score_keys(np.array([floor], np.float32))[0])
+
+
+def _embeddings_at(catalog: Catalog, positions: NDArray[np.uint32]) -> NDArray[np.float16]:
+    """Return the stored embeddings of ascending positions, (m, D) float16."""
+    out = np.zeros((len(positions), catalog.D), np.float16)
+    for segment in catalog.segments:
+        first, last = np.searchsorted(positions, [segment.start, segment.start + segment.n])
+        if first < last and segment.embeddings is not None:
+            out[first:last] = segment.embeddings[positions[first:last].astype(np.int64) - segment.start]
+    return out
+
+
+def _scored(one: Best) -> Candidates:
+    return Candidates(ids=one.ids, scores=key_scores(one.keys), total=one.reached)
+
+
+def _no_votes() -> Candidates:
+    return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=0)
+
+
+def _candidates(
+    ids: NDArray[np.int64], keys: NDArray[np.uint32], start: int, total: int, limit: int | None
+) -> Candidates:
+    own = slice(start, start + (total if limit is None else min(limit, total)))
+    return Candidates(ids=ids[own], votes=(65535 - (keys[own] & 65535)).astype(np.uint16), total=total)

@@ -1,0 +1,116 @@
+"""The best rows of a scan: a border from a sample, one pass that keeps what lies within it, an exact selection, a sort.
+
+The k-th best key of a sample is no better than the k-th best of all rows, so a pass that keeps every row within this
+border loses nothing, and keeps about k times the inverse of the sampled share. What is kept is a few million rows at
+most and never leaves the device; of the selection only ids and keys do, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.backends.gpu import launchers
+from gpubranches.backends.gpu.device import DeviceArray
+from gpubranches.backends.gpu.launchers import KEY_STEPS, SINK_WORDS, Resident
+
+NO_BORDER = 0xFFFFFFFF
+SAMPLE_FROM = 1 << 20
+"""Below so many rows a scan keeps them all."""
+_LEAST_ROOM = 1 << 16
+_KEYS, _FLOORS = np.uint64(32), np.uint64(0xFFFFFFFF)
+
+Scan = Callable[[int, DeviceArray], None]
+"""Scan the rows 0, step, 2 step, .. (or groups of rows) into sinks, (lists, SINK_WORDS) uint64, one a model."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The answer of one model: ids (m,) int64 best first, their keys (m,) uint32, and how many rows reach the floor."""
+
+    ids: NDArray[np.int64]
+    keys: NDArray[np.uint32]
+    reached: int
+
+
+def best(
+    on: Resident, scan: Scan, wanted: Sequence[int | None], floors: Sequence[int], rows: int, sample_from: int
+) -> list[Best]:
+    """Return the `wanted` best rows of each model, all if None, with keys <= its floor (uint32).
+
+    rows: how many a scan with step 1 looks at; sample_from: from how many on a border is looked for first.
+    """
+    most = rows if None in wanted else min(rows, max((k for k in wanted if k is not None), default=0))
+    step = 1 if rows < sample_from else max(1, isqrt(rows // max(most, 1)))
+    borders = np.full(len(floors), NO_BORDER, np.uint32)
+    counts = _device_counts(on, wanted, rows)
+    room = min(rows, _LEAST_ROOM + 2 * max(most * step, rows // step + 512))
+    sinks, entries = _sinks(on, room, floors, borders)
+    if step > 1:
+        scan(step, sinks)
+        searches = launchers.select_search(on, sinks, counts, rows // step + 512, KEY_STEPS)
+        launchers.select_border(on, sinks, searches)
+    scan(1, sinks)
+    header = on.device.get(sinks)
+    appended = int(header[:, 2].max(initial=0))
+    if appended > room:
+        # More rows lie within the border than there was room for; their number is known now: one more pass.
+        borders = (header[:, 4] & _FLOORS).astype(np.uint32)
+        del sinks, entries
+        room = appended
+        sinks, entries = _sinks(on, room, floors, borders)
+        scan(1, sinks)
+        header = on.device.get(sinks)
+    return _ordered(on, sinks, entries, header, counts, wanted, room)
+
+
+def _ordered(
+    on: Resident,
+    sinks: DeviceArray,
+    entries: DeviceArray,
+    header: NDArray[np.uint64],
+    counts: DeviceArray,
+    wanted: Sequence[int | None],
+    room: int,
+) -> list[Best]:
+    """Choose the wanted of each list where it has more, and order them."""
+    sizes = [int(n) if k is None else min(int(n), k) for n, k in zip(header[:, 2], wanted, strict=True)]
+    if any(size < n for size, n in zip(sizes, header[:, 2].tolist(), strict=True)):
+        searches = launchers.select_search(on, sinks, counts, room)
+        entries = launchers.select_take(on, sinks, searches, room, max(sizes))
+    return [
+        Best(*ordered(on, entries[i, :size]), int(header[i, 3])) if size else _nothing(int(header[i, 3]))
+        for i, size in enumerate(sizes)
+    ]
+
+
+def ordered(on: Resident, entries: DeviceArray) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+    """Return ids and keys of entries, (m,) uint64, by key and splitmix64(id), both ascending."""
+    device = on.device
+    keys, mixed, ids = launchers.select_split(on, entries)
+    order = device.order(keys, mixed)
+    return device.get(device.take(ids, order)), device.get(device.take(keys, order))
+
+
+def _nothing(reached: int) -> Best:
+    return Best(np.zeros(0, np.int64), np.zeros(0, np.uint32), reached)
+
+
+def _device_counts(on: Resident, wanted: Sequence[int | None], rows: int) -> DeviceArray:
+    return on.device.put(np.array([rows if k is None else k for k in wanted], np.uint64))
+
+
+def _sinks(
+    on: Resident, room: int, floors: Sequence[int], borders: NDArray[np.uint32]
+) -> tuple[DeviceArray, DeviceArray]:
+    """Return empty sinks, (lists, SINK_WORDS), as struct Sink of common.cuh, and their entries, (lists, room)."""
+    entries = on.device.empty((len(floors), room), np.uint64)
+    sinks = np.zeros((len(floors), SINK_WORDS), np.uint64)
+    sinks[:, 0] = on.device.address(entries) + np.arange(len(floors), dtype=np.uint64) * np.uint64(8 * room)
+    sinks[:, 1] = room
+    sinks[:, 4] = borders.astype(np.uint64) | np.array(floors, np.uint64) << _KEYS
+    return on.device.put(sinks), entries

@@ -1,0 +1,81 @@
+"""What the gpu backend asks of a device: memory, copies, launches, and one sort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import DTypeLike, NDArray
+
+DeviceArray = Any
+"""An array in device memory: has shape, dtype, nbytes; a slice along its first axis is one, too."""
+
+
+class Device(Protocol):
+    """One GPU, used from one thread. Every failure is a DeviceError; work is done in the order of the calls."""
+
+    @property
+    def name(self) -> str:
+        """Name of the card."""
+        ...
+
+    @property
+    def multiprocessors(self) -> int:
+        """How many multiprocessors it has."""
+        ...
+
+    def memory(self) -> tuple[int, int]:
+        """Return free and total bytes."""
+        ...
+
+    def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> DeviceArray:
+        """Allocate, not initialised. Raises DeviceMemoryError."""
+        ...
+
+    def put(self, array: NDArray[Any]) -> DeviceArray:
+        """Copy a small array to the device."""
+        ...
+
+    def upload(self, array: NDArray[Any], out: DeviceArray) -> None:
+        """Copy a large array, mapped or not, into out, of the same size in bytes."""
+        ...
+
+    def get(self, array: DeviceArray) -> NDArray[Any]:
+        """Copy an array to the host."""
+        ...
+
+    def zero(self, array: DeviceArray) -> None:
+        """Set every byte to zero."""
+        ...
+
+    def address(self, array: DeviceArray) -> int:
+        """Return the address of an array's first byte on the device."""
+        ...
+
+    def launch(
+        self,
+        file: str,
+        entry: str,
+        constants: Mapping[str, int],
+        grid: tuple[int, int],
+        threads: int,
+        args: Sequence[Any],
+    ) -> None:
+        """Run an entry point of a kernel file; args are device arrays and NumPy scalars. Raises KernelCompileError."""
+        ...
+
+    def order(self, keys: DeviceArray, ties: DeviceArray) -> DeviceArray:
+        """Return the indices that sort by keys, then by ties, ascending."""
+        ...
+
+    def take(self, array: DeviceArray, indices: DeviceArray) -> DeviceArray:
+        """Return array[indices]."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until all work is done; failures of it are raised here."""
+        ...
+
+    def close(self) -> None:
+        """Free all memory."""
+        ...

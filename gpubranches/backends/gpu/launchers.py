@@ -1,0 +1,222 @@
+"""One launcher for each entry point of kernels/*.cu: checks nothing, chooses grid and constants, runs.
+
+Contracts, layouts and units are in the kernel files. `Resident` is what every scan reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.backends.gpu.device import Device, DeviceArray
+from gpubranches.backends.gpu.program import MOST_BOXES, MOST_MODELS, Program
+from gpubranches.catalog import TILE
+from gpubranches.quantize import CodeWeights, WeightPlanes
+
+WARPS = 4
+BLOCKS_A_MULTIPROCESSOR = 8
+MODELS_A_PASS = 4
+"""Queries of nearest and models of linear that share a pass; each costs 16 registers a thread."""
+SINK_WORDS = 6
+SEARCH_WORDS = 4
+DIGITS = 2048
+STEPS = 9
+KEY_STEPS = 3
+_THREADS = 256
+
+
+@dataclass(frozen=True)
+class Resident:
+    """The resident copy of a catalog of n_tiles * TILE positions.
+
+    tiles: (n_tiles, 8) uint64, struct Tile of common.cuh; d: code dims; words: 32-bit words a row of bits; width: D of
+    the embeddings; 0 for tiers that are not there.
+    """
+
+    device: Device
+    tiles: DeviceArray
+    n_tiles: int
+    d: int
+    words: int
+    width: int
+
+
+def boxes(
+    on: Resident,
+    allowed: DeviceArray,
+    program: Program,
+    entries: DeviceArray,
+    appended: DeviceArray,
+    totals: DeviceArray,
+) -> None:
+    """Append to entries, (room,) uint64, the rows with enough votes.
+
+    appended, (1,) uint64, and totals, (models,) uint64, start at zero.
+    """
+    device = on.device
+    arrays = [device.put(a) for a in (program.models, program.chunks, program.runs, program.ranges, program.masks)]
+    args = [on.tiles, np.uint32(on.n_tiles), allowed, arrays[0], np.uint32(len(program.models)), *arrays[1:]]
+    args += [device.put(program.ends), entries, np.uint64(len(entries)), appended, totals]
+    constants = {"D": on.d, "VOTE_PLANES": program.vote_planes, "WARPS": WARPS, "MOST_BOXES": MOST_BOXES}
+    device.launch("boxes", "boxes", constants, _grid(device, on.n_tiles * 4, WARPS), WARPS * 32, args)
+
+
+def nearest(on: Resident, allowed: DeviceArray, queries: NDArray[np.uint8], step: int, sinks: DeviceArray) -> None:
+    """Append to sinks, (q, SINK_WORDS), the rows nearest to queries, (q, d) uint8, MODELS_A_PASS queries a pass."""
+    lengths = np.asarray(np.sum(queries.astype(np.uint32) ** 2, axis=1, dtype=np.uint32))
+    packed = np.ascontiguousarray(queries).view(np.uint32)
+    _over_codes(on, "nearest", "QUERIES", allowed, packed, lengths, step, sinks)
+
+
+def linear(on: Resident, allowed: DeviceArray, models: Sequence[CodeWeights], step: int, sinks: DeviceArray) -> None:
+    """Append to sinks, (models, SINK_WORDS), the rows best by linear models over the codes."""
+    weights = np.stack([model.weights for model in models])
+    offsets = 128 * weights.sum(axis=1, dtype=np.int32)
+    _over_codes(on, "linear", "MODELS", allowed, weights.view(np.int32), offsets, step, sinks)
+
+
+def _over_codes(
+    on: Resident,
+    kernel: str,
+    counted: str,
+    allowed: DeviceArray,
+    packed: NDArray[Any],
+    constants: NDArray[Any],
+    step: int,
+    sinks: DeviceArray,
+) -> None:
+    device = on.device
+    groups = -(-on.n_tiles * (TILE // 16) // step)
+    for start in range(0, len(packed), MODELS_A_PASS):
+        own = slice(start, start + MODELS_A_PASS)
+        models = [device.put(packed[own]), device.put(constants[own]), sinks[own]]
+        args = [on.tiles, np.uint32(on.n_tiles), np.uint32(step), allowed, *models]
+        defined = {"D": on.d, counted: len(packed[own]), "WARPS": WARPS}
+        device.launch(kernel, kernel, defined, _grid(device, groups, WARPS * 32), WARPS * 32, args)
+
+
+def bits(on: Resident, allowed: DeviceArray, models: Sequence[WeightPlanes], step: int, sinks: DeviceArray) -> None:
+    """Append to sinks, (models, SINK_WORDS), the rows best by linear models over the sign bits; at most MOST_MODELS."""
+    device = on.device
+    planes = np.zeros((len(models), 4, on.words * 4), np.uint8)
+    for i, model in enumerate(models):
+        planes[i, :, : model.planes.shape[1]] = model.planes
+    peaks = np.array([15 * model.n_bits for model in models], np.int32)
+    pieces = on.words // 4
+    lanes = min(4, 1 << (pieces - 1).bit_length())
+    rows_a_warp = 32 // lanes * 4
+    args = [on.tiles, np.uint32(on.n_tiles), np.uint32(step), allowed, device.put(planes), device.put(peaks)]
+    args += [np.uint32(len(models)), sinks]
+    constants = {"BITS_WORDS": on.words, "LANES": lanes, "CHUNKS": -(-pieces // lanes), "WARPS": WARPS}
+    constants["MOST_MODELS"] = MOST_MODELS
+    rows = -(-on.n_tiles * TILE // step)
+    device.launch("bits", "bits", constants, _grid(device, rows, WARPS * rows_a_warp), WARPS * 32, args)
+
+
+def rescore(
+    on: Resident,
+    listed: DeviceArray | None,
+    staged: DeviceArray | None,
+    allowed: DeviceArray,
+    mean: DeviceArray,
+    weights: DeviceArray,
+    cosine: bool,
+    step: int,
+    sink: DeviceArray,
+) -> None:
+    """Append to sink, (1, SINK_WORDS), rows by their embeddings, resident ones or staged (m, D) float16.
+
+    listed: positions (m,) uint32, or None for all rows of `allowed` that are a multiple of step.
+    """
+    n = -(-on.n_tiles * TILE // step) if listed is None else len(listed)
+    unused = mean
+    args = [on.tiles, allowed, unused if listed is None else listed, unused if staged is None else staged]
+    args += [np.uint64(n), np.uint32(step), mean, weights, sink]
+    constants = {"WIDTH": len(mean), "COSINE": int(cosine), "LISTED": int(listed is not None), "WARPS": WARPS}
+    constants["STAGED"] = int(staged is not None)
+    on.device.launch("rescore", "rescore", constants, _grid(on.device, n, WARPS), WARPS * 32, args)
+
+
+def select_search(on: Resident, sinks: DeviceArray, wanted: DeviceArray, rows: int, steps: int = STEPS) -> DeviceArray:
+    """Return searches, (lists, SEARCH_WORDS), for the `wanted`, (lists,) uint64, best entries of each sink's list.
+
+    rows: a bound of the entries of a list, for the grid; steps: STEPS, or KEY_STEPS to find the last one's key alone.
+    """
+    device, lists = on.device, len(sinks)
+    searches = device.empty((lists, SEARCH_WORDS), np.uint64)
+    histograms = device.empty((lists, DIGITS), np.uint32)
+    device.zero(histograms)
+    device.launch("select", "select_start", {}, (1, lists), 32, [sinks, searches, wanted])
+    wide = _grid(device, rows, 4 * _THREADS)[0], lists
+    for step in range(steps):
+        args = [on.tiles, sinks, searches, np.uint32(step), histograms]
+        device.launch("select", "select_histogram", {}, wide, _THREADS, args)
+        device.launch("select", "select_pick", {}, (1, lists), _THREADS, [searches, np.uint32(step), histograms])
+    return searches
+
+
+def select_border(on: Resident, sinks: DeviceArray, searches: DeviceArray) -> None:
+    """Make the last wanted key of each list its sink's border, and empty the list."""
+    on.device.launch("select", "select_border", {}, (1, len(sinks)), 32, [sinks, searches])
+
+
+def select_take(on: Resident, sinks: DeviceArray, searches: DeviceArray, rows: int, room: int) -> DeviceArray:
+    """Return the chosen entries, (lists, room) uint64, those of each list first in its row, in any order."""
+    device, lists = on.device, len(sinks)
+    taken, counts = device.empty((lists, room), np.uint64), device.empty(lists, np.uint64)
+    device.zero(counts)
+    args = [on.tiles, sinks, searches, taken, np.uint64(room), counts]
+    device.launch("select", "select_take", {}, (_grid(device, rows, _THREADS)[0], lists), _THREADS, args)
+    return taken
+
+
+def select_split(on: Resident, entries: DeviceArray) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
+    """Return keys uint32, splitmix64 of the ids uint64, and ids int64, of entries, (m,) uint64."""
+    device, m = on.device, len(entries)
+    keys, mixed, ids = device.empty(m, np.uint32), device.empty(m, np.uint64), device.empty(m, np.int64)
+    args = [on.tiles, entries, np.uint64(m), keys, mixed, ids]
+    device.launch("select", "select_split", {}, _grid(device, m, _THREADS), _THREADS, args)
+    return keys, mixed, ids
+
+
+def quantize(
+    device: Device,
+    vectors: DeviceArray,
+    low: DeviceArray,
+    factors: DeviceArray,
+    codes: DeviceArray,
+    zones: DeviceArray,
+) -> None:
+    """Write codes, (tiles, d, TILE), and zones, (tiles, 2, d, ZONES), of vectors, (n, d) float32; see the kernel."""
+    n, d = vectors.shape
+    args = [vectors, np.uint64(n), low, factors, codes]
+    device.launch("quantize", "quantize", {"D": d}, _grid(device, n, _THREADS), _THREADS, args)
+    quantize_zones(device, codes, n, d, zones)
+
+
+def quantize_zones(device: Device, codes: DeviceArray, n: int, d: int, zones: DeviceArray) -> None:
+    """Write zones, (tiles, 2, d, ZONES), of codes, (tiles, d, TILE), with n real rows."""
+    args = [codes, np.uint64(n), zones]
+    warps = -(-n // TILE) * d * 32
+    device.launch("quantize", "quantize_zones", {"D": d}, _grid(device, warps, _THREADS // 32), _THREADS, args)
+
+
+def allow_both(device: Device, a: DeviceArray, b: DeviceArray, out: DeviceArray) -> None:
+    """Write a & b to out, bitmaps over positions as (positions / 64,) uint64."""
+    args = [a, b, np.uint64(len(out)), out]
+    device.launch("allow", "allow_both", {}, _grid(device, len(out), _THREADS), _THREADS, args)
+
+
+def allow_rows(device: Device, positions: DeviceArray, live: DeviceArray, out: DeviceArray) -> None:
+    """Set in out the bits of positions, (m,) uint32, that `live` has; bitmaps as (positions / 64,) uint64."""
+    args = [positions, np.uint64(len(positions)), live, out]
+    device.launch("allow", "allow_rows", {}, _grid(device, len(positions), _THREADS), _THREADS, args)
+
+
+def _grid(device: Device, work: int, work_a_block: int) -> tuple[int, int]:
+    """Return blocks for some pieces of work: enough for all, at most what the card holds at once."""
+    return max(1, min(-(-work // work_a_block), device.multiprocessors * BLOCKS_A_MULTIPROCESSOR)), 1
