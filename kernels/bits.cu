@@ -27,8 +27,7 @@ bits(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u8* __restrict
 {
     __shared__ u32 every_reached[WARPS][MOST_MODELS];
     u32* reached = every_reached[threadIdx.x >> 5];
-    for (u32 m = lane_id(); m < n_models; m += 32u) reached[m] = 0;
-    __syncwarp();
+    for (u32 m = 0; m < n_models && lane_id() == 0; ++m) reached[m] = 0;
     const u32 own = lane_id() % LANES, place = lane_id() / LANES;
     const u64 n_rows = ((u64)n_tiles * TILE + step - 1u) / step;
     const u64 stride = (u64)gridDim.x * WARPS * GROUPS * HELD;
@@ -85,7 +84,6 @@ bits(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u8* __restrict
             if (lane_id() == 0) reached[m] += some_reached;
         }
     }
-    __syncwarp();
-    for (u32 m = lane_id(); m < n_models; m += 32u)
+    for (u32 m = 0; m < n_models && lane_id() == 0; ++m)
         if (reached[m]) atomicAdd(&sinks[m].reached, (u64)reached[m]);
 }

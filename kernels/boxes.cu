@@ -74,7 +74,8 @@ __device__ __forceinline__ u32 overlap4(u32 least, u32 most, u32 low, u32 high)
     return ((both & 0x01010101u) * 0x10204080u) >> 28;
 }
 
-// Which of the strip's 8 zones each box may have rows in: alive[box]. Returns, in every lane, the union.
+// Which of the strip's 8 zones each box may have rows in: alive[box]. Returns, in every lane, the union. No barrier is
+// needed before: a lane that still reads of the last chunk reads what is written here, since its box had no ranges.
 __device__ __forceinline__ u32 test_zones(const Tile& tile, u32 quarter, u32 allowed_zones, const Chunk& chunk,
                                           const uint2* __restrict__ ranges, u32* alive)
 {
@@ -120,7 +121,7 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
     __shared__ u32 every_inside[WARPS][MOST_BOXES][32];
     __shared__ u32 every_alive[WARPS][MOST_BOXES];
     const u32 lane = lane_id(), warp = threadIdx.x >> 5;
-    u32 (*inside)[32] = every_inside[warp];
+    u32* inside = every_inside[warp][0] + lane;
     u32* alive = every_alive[warp];
     const u32 n_strips = n_tiles * (TILE / STRIP);
     for (u32 strip = blockIdx.x * WARPS + warp; strip < n_strips; strip += gridDim.x * WARPS) {
@@ -146,7 +147,7 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
                 const bool near = zones >> (lane / 8u) & 1u, far = zones >> (4u + lane / 8u) & 1u;
                 for (u32 box = 0; box < chunk.boxes.y; ++box) {
                     const u32 left = alive[box];
-                    inside[box][lane] = (left >> (lane / 8u) & 1u ? 0x0f0f0f0fu : 0u) |
+                    inside[box * 32u] = (left >> (lane / 8u) & 1u ? 0x0f0f0f0fu : 0u) |
                                         (left >> (4u + lane / 8u) & 1u ? 0xf0f0f0f0u : 0u);
                 }
                 for (u32 run = chunk.parts.x; run < chunk.parts.y; ++run) {
@@ -156,6 +157,7 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
                     for (u32 base = part.y; base < part.z; base += 32u) {
                         const u32 box = base + lane < part.z ? __ldg(&ranges[base + lane].x) & 65535u : 0u;
                         u32 pending = __ballot_sync(ALL, base + lane < part.z && alive[box]);
+                        const u32 place = box * 32u;
                         if (pending && !loaded) {
                             const u8* column = codes + part.x * TILE;
                             const uint4 none = make_uint4(0, 0, 0, 0);
@@ -169,12 +171,12 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
                         while (pending) {
                             const u32 i = (u32)__ffs((int)pending) - 1u;
                             pending &= pending - 1u;
-                            inside[__shfl_sync(ALL, box, i)][lane] &= within(x, masks + 4ull * (base + i));
+                            inside[__shfl_sync(ALL, place, i)] &= within(x, masks + 4ull * (base + i));
                         }
                     }
                 }
                 for (u32 box = 0; box < chunk.boxes.y; ++box) {
-                    hit |= inside[box][lane];
+                    hit |= inside[box * 32u];
                     if (__ldg(ends + chunk.boxes.x + box)) {
                         #pragma unroll
                         for (int b = 0; b < VOTE_PLANES; ++b) {
@@ -185,7 +187,6 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
                         hit = 0;
                     }
                 }
-                __syncwarp();
             }
             u32 enough = ALL;
             #pragma unroll

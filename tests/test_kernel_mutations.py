@@ -1,0 +1,137 @@
+"""Changes that break a kernel are noticed: a barrier less, a read past the end, a lane that stays away."""
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cudasim import SimulatedDevice, SimulationError
+from test_kernels import SCHEDULES, Table, random_boxes, run_boxes
+
+from gpubranches.assets import folder
+from gpubranches.backends.gpu import launchers
+from gpubranches.backends.gpu.best import NO_BORDER, best
+from gpubranches.backends.gpu.launchers import Resident
+from gpubranches.backends.gpu.sources import KERNELS
+from gpubranches.boxes import Box, Boxes
+from gpubranches.catalog import TILE
+from gpubranches.quantize import CodeWeights
+
+BARRIER = re.compile(r"__sync(?:threads|warp)\(\);")
+
+
+def text_of(kernel):
+    return (folder("kernels") / f"{kernel}.cu").read_text()
+
+
+def barriers():
+    for kernel in KERNELS:
+        for i, found in enumerate(BARRIER.finditer(text_of(kernel))):
+            yield pytest.param(kernel, i, id=f"{kernel}-line-{text_of(kernel)[: found.start()].count(chr(10)) + 1}")
+
+
+def run_probe(kernel, change, order):
+    """Return what a kernel answers to questions that need all of its barriers, or how the simulation failed."""
+    table = Table(3000, d=8, D=768 if kernel == "bits" else 48, seed=5, order=order, change=change, spread=20)
+    try:
+        return PROBES[kernel](table)
+    except SimulationError as error:
+        return str(error)[:40]
+
+
+def probe_boxes(table):
+    rng = np.random.default_rng(9)
+    anything = Box(np.zeros(0, np.int16), np.zeros(0, np.uint8), np.zeros(0, np.uint8))
+    narrow = [box for box in random_boxes(rng, 8, 180, 9, 120) if len(box.features)]
+    models = [Boxes(narrow, np.arange(len(narrow)) % 9), Boxes([anything] * 100, range(100)), Boxes([anything])]
+    answers = [run_boxes(table, models, votes)[0].tolist() for votes in (1, 2)]
+    return [*answers, run_boxes(table, models, 1, room=10)[1], probe_zones(table)]
+
+
+def probe_zones(table):
+    """Boxes over a tile whose last zones no box can hold rows in; their codes of the last dim cannot be read."""
+    tiles, zones = np.array(table.tiles[:1]), np.array(table.zones[:1])
+    tiles[0, 7, -512:] = 255
+    zones[0, :, 7, -4:] = 255
+    zones[0, 0, :, -8:-4], zones[0, 1, :, -8:-4] = 0, 255
+    cut = table.device.empty(8 * TILE - 512, np.uint8)
+    cut[:] = tiles.reshape(-1)[:-512]
+    entries = np.array(table.on.tiles[:1])
+    entries[0, 0] = table.device.address(cut)
+    kept = table.device.put(zones)
+    entries[0, 1] = table.device.address(kept)
+    own = Resident(table.device, table.device.put(entries), 1, 8, table.on.words, 48)
+    every = table.device.put(~np.zeros(64, np.uint64))
+    cut_table = SimpleNamespace(device=table.device, rows=TILE, on=own, allowed=every)
+    # Five ranges of another dim come first, so that no lane tests the zones of the boxes it has cleared itself.
+    members = [boxed({6: (0, 255), 7: (9, 100 + i)} if i < 5 else {7: (9, 100 + i)}) for i in range(64)]
+    return run_boxes(cut_table, [Boxes(members)], 1)[0].tolist()
+
+
+def boxed(ranges):
+    low, high = zip(*ranges.values())
+    return Box(np.array(list(ranges), np.int16), np.array(low, np.uint8), np.array(high, np.uint8))
+
+
+def probe_bits(table):
+    models = [table.signs.planes(np.random.default_rng(i).standard_normal(768, np.float32)) for i in range(40)]
+    return probe_best(table, lambda step, sinks: launchers.bits(table.on, table.allowed, models, step, sinks), 40)
+
+
+def probe_select(table):
+    models = [CodeWeights(np.full(8, i, np.int8), 1.0) for i in range(2)]
+    return probe_best(table, lambda step, sinks: launchers.linear(table.on, table.allowed, models, step, sinks), 2)
+
+
+def probe_best(table, scan, models):
+    found = best(table.on, scan, [77] * models, [NO_BORDER] * models, table.rows, sample_from=1000)
+    return [(one.ids.tolist(), one.keys.tolist(), one.reached) for one in found]
+
+
+PROBES = {"boxes": probe_boxes, "bits": probe_bits, "select": probe_select}
+
+
+@pytest.mark.parametrize(("kernel", "i"), list(barriers()))
+def test_every_barrier_is_needed(kernel, i):
+    found = list(BARRIER.finditer(text_of(kernel)))[i]
+    whole = text_of(kernel)
+    without = whole[: found.start()] + ";" + whole[found.end() :]
+
+    def change(file, text):
+        return text.replace(whole, without) if file == kernel else text
+
+    good = run_probe(kernel, None, 0)
+    assert not isinstance(good, str)
+    assert any(run_probe(kernel, change, order) != good for order in SCHEDULES)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "old", "new"),
+    [
+        ("boxes", "const u32 n_strips = n_tiles", "const u32 n_strips = 1u + n_tiles"),
+        ("boxes", "part.x * TILE;", "(part.x + D) * TILE;"),
+        ("boxes", "if (at < capacity)", "if (at <= capacity + 512)"),
+        ("boxes", "pending = __ballot_sync(ALL,", "pending = lane == 3u ? 0u : __ballot_sync(ALL,"),
+        ("boxes", "majority(x[3], least, a.w)", "majority(x[3], least, a.z)"),
+        ("boxes", "swap_index_bits<4, 1>", "swap_index_bits<4, 2>"),
+        ("select", "key >> below & (step == 2u ? 1023u : 2047u)", "key >> below & 1023u"),
+        ("select", "key < search.key ||", "key <= search.key ||"),
+        ("select", "search.wanted -= before;", ""),
+        ("bits", "own < BITS_WORDS / 4u) b[h]", "own <= BITS_WORDS / 4u) b[h]"),
+        ("bits", "s < LANES", "s < LANES / 2"),
+        ("bits", "counts[h] && own == 0", "counts[h]"),
+    ],
+)
+def test_other_mistakes_are_noticed(kernel, old, new):
+    assert old in text_of(kernel)
+
+    def change(file, text):
+        return text.replace(old, new) if file == kernel else text
+
+    good = run_probe(kernel, None, 0)
+    assert any(run_probe(kernel, change, order) != good for order in SCHEDULES)
+
+
+def test_the_kernels_run_on_what_was_written():
+    """Memory of the simulated device is filled with a pattern, so that what a kernel forgets to write shows."""
+    assert set(SimulatedDevice().empty(100, np.uint8).tolist()) == {0xA5}

@@ -1,0 +1,355 @@
+"""Every kernel's text, run on the processor, equals its NumPy twin under several schedules of threads."""
+
+import numpy as np
+import pytest
+from cudasim import Module, SimulatedDevice, SimulationError, guarded
+
+from gpubranches.arrays import splitmix64
+from gpubranches.backends.gpu import launchers
+from gpubranches.backends.gpu.backend import key_scores, score_keys
+from gpubranches.backends.gpu.best import NO_BORDER, best, ordered
+from gpubranches.backends.gpu.launchers import Resident
+from gpubranches.backends.gpu.program import compile_boxes
+from gpubranches.backends.gpu.sources import KERNELS, source
+from gpubranches.boxes import Box, Boxes
+from gpubranches.catalog import TILE, ZONES
+from gpubranches.catalog.order import kd_order, to_tiles, zones_of
+from gpubranches.quantize import CodeWeights, ScalarQuantizer, SignQuantizer
+
+SCHEDULES = [0, 1, 2, 7, 77, 1234]
+SIZES = [1, 127, 128, 129, 1024, 4096, 4097, 9000]
+
+
+class Table:
+    """Rows of every tier in simulated device memory, and the same rows as plain arrays in order of position."""
+
+    def __init__(self, n, d=8, D=48, seed=0, order=0, levels=256, allowed=0.9, change=None, spread=0):
+        rng = self.rng = np.random.default_rng(seed)
+        self.device = device = SimulatedDevice(order, change=change)
+        codes = rng.integers(0, levels, (n, d)).astype(np.uint8)
+        if spread:
+            centres = rng.integers(0, 256, (8, d))
+            codes = np.clip(centres[rng.integers(0, 8, n)] + rng.normal(0, spread, (n, d)), 0, 255).astype(np.uint8)
+        self.codes = codes = codes[kd_order(codes)]
+        self.ids = 1000 + rng.permutation(3 * n)[:n].astype(np.int64)
+        self.embeddings = rng.standard_normal((n, D)).astype(np.float16)
+        self.signs = SignQuantizer().fit(self.embeddings.astype(np.float32))
+        self.bits, self.scales = self.signs.encode(self.embeddings.astype(np.float32))
+        words = -(-self.bits.shape[1] // 16) * 4
+        n_tiles = -(-n // TILE)
+        self.tiles = to_tiles(codes)
+        padded = np.zeros((n, words * 4), np.uint8)
+        padded[:, : self.bits.shape[1]] = self.bits
+        self.zones = zones_of(self.tiles, n)
+        own = [self.tiles, self.zones, padded, self.scales, (self.ids - 1000).astype(np.uint32), self.embeddings]
+        self.arrays = [device.put(array) for array in own]
+        each = [d * TILE, 2 * d * ZONES, words * 4 * TILE, 2 * TILE, 4 * TILE, 2 * D * TILE]
+        entries = np.zeros((n_tiles, 8), np.uint64)
+        for i, (array, step) in enumerate(zip(self.arrays, each)):
+            entries[:, i] = device.address(array) + step * np.arange(n_tiles)
+        entries[:, 6] = 1000
+        self.flags = rng.random(n) < allowed
+        bitmap = np.zeros(n_tiles * TILE, np.bool_)
+        bitmap[:n] = self.flags
+        self.allowed = device.put(np.packbits(bitmap, bitorder="little").view(np.uint64))
+        self.on = Resident(device, device.put(entries), n_tiles, d, words, D)
+        self.rows = n_tiles * TILE
+
+    def expect(self, keys, limit, floor=NO_BORDER):
+        """Return ids and keys of the best allowed rows by key and splitmix64(id), ascending."""
+        rows = np.flatnonzero(self.flags & (keys <= floor))
+        rows = rows[np.lexsort((splitmix64(self.ids[rows]), keys[rows]))]
+        return self.ids[rows[:limit]].tolist(), keys[rows[:limit]].tolist(), len(rows)
+
+
+def random_boxes(rng, d, count, estimators, width=180):
+    members = []
+    for _ in range(count):
+        f = int(rng.integers(0, min(d, 5) + 1))
+        low = rng.integers(0, 256, f)
+        high = np.minimum(255, low + rng.integers(0, width, f))
+        features = rng.choice(d, f, replace=False).astype(np.int16)
+        members.append(Box(features, low.astype(np.uint8), high.astype(np.uint8)))
+    return Boxes(members, np.sort(rng.integers(0, estimators, count)).tolist(), estimators)
+
+
+def run_boxes(table, models, min_votes, room=None):
+    """Return the sorted entries, the totals, and how many were appended."""
+    device = table.device
+    entries = device.empty(room or table.rows * max(len(models), 1), np.uint64)
+    counts = device.empty(1 + len(models), np.uint64)
+    device.zero(counts)
+    launchers.boxes(table.on, table.allowed, compile_boxes(models, min_votes), entries, counts[:1], counts[1:])
+    return np.sort(entries[: counts[0]]), counts[1:].tolist(), int(counts[0])
+
+
+def expected_entries(table, models, min_votes):
+    found = []
+    for m, boxes in enumerate(models):
+        votes = boxes.votes(table.codes).astype(np.uint64)
+        rows = np.flatnonzero(table.flags & (votes >= min_votes))
+        found.append((np.uint64(m << 16) + np.uint64(65535) - votes[rows]) << np.uint64(32) | rows.astype(np.uint64))
+    return np.sort(np.concatenate(found)), [len(part) for part in found]
+
+
+@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("n", SIZES)
+def test_boxes_count_votes_of_many_models(n, order):
+    table = Table(n, seed=n, order=order, spread=20 if n == 9000 else 0)
+    rng = table.rng
+    models = [random_boxes(rng, 8, 12, 5), Boxes([], n_estimators=2), random_boxes(rng, 8, 170, 9, 250)]
+    for min_votes in (1, 3):
+        entries, totals, _ = run_boxes(table, models, min_votes)
+        expected, counts = expected_entries(table, models, min_votes)
+        assert totals == counts
+        assert entries.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("order", SCHEDULES)
+def test_boxes_of_one_estimator_may_fill_several_chunks(order):
+    table = Table(1500, seed=3, order=order, allowed=1.0)
+    single = Boxes([random_boxes(table.rng, 8, 1, 1)[0] for _ in range(200)], [0] * 200, 1)
+    rare = Boxes([Box(np.array([1], np.int16), np.array([7], np.uint8), np.array([9], np.uint8))])
+    bounds = [(0, 0), (255, 255), (0, 255), (128, 255), (0, 127)]
+    edges = Boxes([Box(np.array([0], np.int16), np.array([a], np.uint8), np.array([b], np.uint8)) for a, b in bounds])
+    for boxes in (single, rare, edges):
+        entries, totals, _ = run_boxes(table, [boxes], 1)
+        expected, counts = expected_entries(table, [boxes], 1)
+        assert totals == counts
+        assert entries.tolist() == expected.tolist()
+
+
+def test_boxes_look_only_at_zones_that_can_hold_rows():
+    """The codes of zones that the box rules out are not read: they lie in memory without access here."""
+    table = Table(TILE, seed=1, levels=200, allowed=1.0)
+    box = Box(np.array([2], np.int16), np.array([220], np.uint8), np.array([255], np.uint8))
+    entries = np.array(table.on.tiles)
+    entries[:, 0] = 16
+    table.on = Resident(table.device, table.device.put(entries), 1, 8, table.on.words, 48)
+    assert run_boxes(table, [Boxes([box])], 1)[1:] == ([0], 0)
+
+
+def test_boxes_that_do_not_fit_are_counted():
+    table = Table(3000, allowed=1.0)
+    everything = Boxes([Box(np.zeros(0, np.int16), np.zeros(0, np.uint8), np.zeros(0, np.uint8))])
+    entries, totals, appended = run_boxes(table, [everything], 1, room=100)
+    assert (len(entries), totals, appended) == (100, [3000], 3000)
+
+
+@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize(("n", "d", "k"), [(1, 8, 3), (129, 4, 200), (4097, 32, 50), (9000, 8, 1000), (3000, 1024, 5)])
+def test_nearest_rows(n, d, k, order):
+    table = Table(n, d=d, seed=n, order=order, levels=16 if n == 9000 else 256)
+    queries = table.rng.integers(0, 256, (6, d)).astype(np.uint8)
+
+    def scan(step, sinks):
+        launchers.nearest(table.on, table.allowed, queries, step, sinks)
+
+    found = best(table.on, scan, [k] * 6, [NO_BORDER] * 6, table.rows, sample_from=2000)
+    for query, one in zip(queries, found):
+        squared = ((table.codes.astype(np.int64) - query) ** 2).sum(axis=1).astype(np.uint32)
+        ids, keys, _ = table.expect(squared, k)
+        assert (one.ids.tolist(), one.keys.tolist()) == (ids, keys)
+
+
+def check_scores(table, scan, twins, limit, quantile, sample_from):
+    floors = [np.float32(np.quantile(twin, quantile)) if quantile else np.float32(-np.inf) for twin in twins]
+    keys = [int(score_keys(np.array([floor]))[0]) for floor in floors]
+    found = best(table.on, scan, [limit] * len(twins), keys, table.rows, sample_from=sample_from)
+    for twin, one, floor in zip(twins, found, keys):
+        ids, expected, reached = table.expect(score_keys(twin), limit, floor)
+        assert one.ids.tolist() == ids
+        assert one.keys.tolist() == expected
+        assert one.reached == reached
+
+
+@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize(("n", "d", "limit"), [(1, 8, None), (4097, 32, 40), (9000, 4, 700), (2000, 1024, 3)])
+def test_linear_scores_over_codes(n, d, limit, order):
+    table = Table(n, d=d, seed=n, order=order)
+    models = [CodeWeights.quantise(table.rng.standard_normal(d).astype(np.float32)) for _ in range(5)]
+
+    def scan(step, sinks):
+        launchers.linear(table.on, table.allowed, models, step, sinks)
+
+    twins = [model.scores(table.codes) for model in models]
+    check_scores(table, scan, twins, limit, None, 2000)
+    check_scores(table, scan, twins, limit, 0.8, 2000)
+
+
+@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize(
+    ("n", "D", "limit"), [(1, 32, None), (4097, 512, 40), (9000, 48, 700), (700, 2048, 9), (900, 768, 9)]
+)
+def test_linear_scores_over_bits(n, D, limit, order):
+    table = Table(n, d=4, D=D, seed=n, order=order)
+    models = [table.signs.planes(table.rng.standard_normal(D).astype(np.float32)) for _ in range(3)]
+
+    def scan(step, sinks):
+        launchers.bits(table.on, table.allowed, models, step, sinks)
+
+    twins = [model.scores(table.bits, table.scales) for model in models]
+    check_scores(table, scan, twins, limit, None, 2000)
+    check_scores(table, scan, twins, limit, 0.9, 1 << 20)
+
+
+@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("cosine", [False, True])
+def test_rescored_embeddings(cosine, order):
+    table = Table(4500, D=50, seed=2, order=order)
+    device = table.device
+    centred = table.embeddings.astype(np.float32) - table.signs.mean_
+    weights = table.rng.standard_normal(50).astype(np.float32)
+    exact = centred.astype(np.float64) @ weights
+    if cosine:
+        exact /= np.linalg.norm(centred, axis=1)
+    chosen = np.sort(table.rng.choice(4500, 300, replace=False)).astype(np.uint32)
+    vectors = device.put(table.signs.mean_), device.put(weights)
+    staged = device.put(table.embeddings[chosen])
+    for listed, rows in ((None, np.flatnonzero(table.flags)), (device.put(chosen), chosen)):
+
+        def scan(step, sinks, listed=listed, rows=rows):
+            source_of = staged if listed is not None else None
+            launchers.rescore(table.on, listed, source_of, table.allowed, *vectors, cosine, step, sinks)
+
+        one = best(table.on, scan, [None], [NO_BORDER], table.rows, table.rows + 1)[0]
+        scores = dict(zip(table.ids[rows].tolist(), exact[rows]))
+        assert sorted(one.ids.tolist()) == sorted(scores)
+        assert np.allclose(key_scores(one.keys), [scores[i] for i in one.ids.tolist()], atol=1e-4)
+        assert one.reached == len(rows)
+
+
+@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("ties", [1, 3, 5000])
+def test_the_selection_is_exact_and_breaks_ties_by_the_mixed_id(ties, order):
+    table = Table(9000, d=4, seed=ties, order=order, allowed=1.0)
+    keys = (table.rng.integers(0, 9000, 9000) // ties * 12345).astype(np.uint32)
+    entries = keys.astype(np.uint64) << np.uint64(32) | np.arange(9000, dtype=np.uint64)
+
+    def scan(step, sinks):
+        header = np.array(sinks)
+        rows = np.flatnonzero((keys <= header[0, 4] & 0xFFFFFFFF) & (np.arange(9000) % step == 0))
+        target = guarded_view(table, int(header[0, 0]), int(header[0, 1]))
+        target[: len(rows)] = entries[rows][: len(target)]
+        sinks[0, 2] = len(rows)
+
+    for wanted in (1, 17, 4096, 8999, 9000, 10_000):
+        one = best(table.on, scan, [wanted], [NO_BORDER], 9000, sample_from=500)[0]
+        ids, expected, _ = table.expect(keys, wanted)
+        assert (one.ids.tolist(), one.keys.tolist()) == (ids, expected)
+
+
+def guarded_view(table, address, room):
+    import ctypes
+
+    return np.frombuffer((ctypes.c_uint64 * room).from_address(address), np.uint64)
+
+
+def test_entries_are_ordered_by_key_and_mixed_id():
+    table = Table(5000, d=4)
+    entries = (np.arange(5000, dtype=np.uint64) % np.uint64(7)) << np.uint64(32) | np.arange(5000, dtype=np.uint64)
+    ids, keys = ordered(table.on, table.device.put(table.rng.permutation(entries)))
+    rows = np.lexsort((splitmix64(table.ids), np.arange(5000) % 7))
+    assert ids.tolist() == table.ids[rows].tolist()
+    assert keys.tolist() == (np.arange(5000) % 7)[rows].tolist()
+
+
+@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("n", SIZES)
+def test_quantized_vectors_and_their_zones(n, order):
+    rng = np.random.default_rng(n)
+    vectors = rng.standard_normal((n, 8)).astype(np.float32)
+    quantizer = ScalarQuantizer().fit(vectors[: n // 2 + 1])
+    span = np.where(quantizer.high_ > quantizer.low_, quantizer.high_ - quantizer.low_, np.inf).astype(np.float32)
+    device = SimulatedDevice(order)
+    tiles = to_tiles(quantizer.encode(vectors))
+    codes, zones = device.empty(tiles.shape, np.uint8), device.empty((len(tiles), 2, 8, ZONES), np.uint8)
+    parameters = device.put(quantizer.low_), device.put(np.float32(255) / span)
+    launchers.quantize(device, device.put(vectors), *parameters, codes, zones)
+    assert np.array_equal(codes.transpose(0, 2, 1).reshape(-1, 8)[:n], quantizer.encode(vectors))
+    assert np.array_equal(zones, zones_of(tiles, n))
+
+
+@pytest.mark.parametrize("order", SCHEDULES)
+def test_bitmaps_of_listed_rows(order):
+    rng = np.random.default_rng(4)
+    device = SimulatedDevice(order)
+    live, other = rng.integers(0, 2**63, (2, 64)).astype(np.uint64)
+    positions = rng.choice(4096, 700).astype(np.uint32)
+    out = device.put(np.zeros(64, np.uint64))
+    launchers.allow_rows(device, device.put(positions), device.put(live), out)
+    flags = np.zeros(4096, np.uint8)
+    flags[positions] = 1
+    assert np.array_equal(out, np.packbits(flags, bitorder="little").view(np.uint64) & live)
+    launchers.allow_both(device, device.put(live), device.put(other), out)
+    assert np.array_equal(out, live & other)
+
+
+def test_keys_have_the_order_of_scores():
+    scores = np.array([np.inf, 3.5, 1e-30, 0.0, -0.0, -1e-30, -7, -np.inf], np.float32)
+    keys = score_keys(scores)
+    assert (np.diff(keys.astype(np.int64)) >= 0).all()
+    assert keys[3] == keys[4]
+    assert key_scores(keys).tolist() == scores.tolist()
+
+
+def test_a_kernel_is_found_by_its_text():
+    for kernel in KERNELS:
+        text = source(kernel, {"D": 8})
+        assert text.startswith("#define D 8\n")
+        assert f"// {kernel}: " in text
+        assert "#include" not in text
+
+
+# What the simulation must notice
+
+
+SIMPLE = """
+extern "C" __global__ void __launch_bounds__(64) copy(const unsigned* a, unsigned n, unsigned* b)
+{
+    __shared__ unsigned s[64];
+    s[threadIdx.x] = threadIdx.x < n ? a[threadIdx.x] : 0u;
+    __syncthreads();
+    b[threadIdx.x] = s[63u - threadIdx.x];
+}
+"""
+
+
+def copied(text, n=64, room=64, order=0, threads=64):
+    a, b = guarded(n, np.uint32), guarded(room, np.uint32)
+    a[:] = np.arange(n)
+    Module(text).launch("copy", (1, 1), threads, [a, np.uint32(n), b], order)
+    return b
+
+
+def test_the_simulation_runs_a_block():
+    assert all(copied(SIMPLE, order=order).tolist() == list(range(63, -1, -1)) for order in SCHEDULES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("a[threadIdx.x]", "a[threadIdx.x + 64u]"), "illegal memory access.*kernel.cu:5"),
+        (("b[threadIdx.x] =", "b[threadIdx.x + 64u] ="), "illegal memory access"),
+        (("__syncthreads();", "if (threadIdx.x < 5u) return; __syncthreads();"), "after others have exited"),
+        (("__syncthreads();", "if (threadIdx.x < 5u) __syncwarp(); __syncthreads();"), "deadlock"),
+        (("s[63u - threadIdx.x]", "((const uint2*)(s + 1))->x"), "misaligned"),
+        (("s[63u - threadIdx.x]", "s[64u + threadIdx.x]"), "out of range"),
+    ],
+)
+def test_the_simulation_reports(change, message):
+    text = SIMPLE.replace(*change)
+    assert text != SIMPLE
+    with pytest.raises(SimulationError, match=message):
+        copied(text)
+
+
+def test_the_simulation_shows_a_missing_barrier():
+    text = SIMPLE.replace("__syncthreads();", "")
+    good = copied(SIMPLE).tolist()
+    assert any(copied(text, order=order).tolist() != good for order in SCHEDULES)
+
+
+def test_the_simulation_wants_the_widths_of_arguments():
+    with pytest.raises(TypeError, match="argument 1"):
+        Module(SIMPLE).launch("copy", (1, 1), 64, [guarded(64, np.uint32), np.uint64(64), guarded(64, np.uint32)])
