@@ -25,27 +25,26 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
 bits(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u8* __restrict__ allowed,
      const uint4* __restrict__ planes, const int* __restrict__ peaks, u32 n_models, Sink* sinks)
 {
-    __shared__ u32 every_reached[WARPS][MOST_MODELS];
-    u32* reached = every_reached[threadIdx.x >> 5];
-    for (u32 m = 0; m < n_models && lane_id() == 0; ++m) reached[m] = 0;
+    __shared__ u32 every_reached[WARPS][MOST_MODELS][32];
+    u32* reached = every_reached[threadIdx.x >> 5][0] + lane_id();
+    for (u32 m = 0; m < n_models; ++m) reached[m * 32u] = 0;
     const u32 own = lane_id() % LANES, place = lane_id() / LANES;
     const u64 n_rows = ((u64)n_tiles * TILE + step - 1u) / step;
     const u64 stride = (u64)gridDim.x * WARPS * GROUPS * HELD;
     for (u64 base = ((u64)blockIdx.x * WARPS + (threadIdx.x >> 5)) * GROUPS * HELD; base < n_rows; base += stride) {
-        bool counts[HELD];
+        u32 counts = 0;
         uint4 b[HELD][CHUNKS];
         float scale[HELD];
-        bool some = false;
         #pragma unroll
         for (u32 h = 0; h < HELD; ++h) {
             const u64 at = base + h * GROUPS + place;
             const u64 position = at * step;
-            counts[h] = at < n_rows && allowed[position / 8u] >> (position % 8u) & 1u;
-            some |= counts[h];
+            const bool counted = at < n_rows && allowed[position / 8u] >> (position % 8u) & 1u;
+            counts |= (u32)counted << h;
             scale[h] = 0.0f;
             #pragma unroll
             for (u32 c = 0; c < CHUNKS; ++c) b[h][c] = make_uint4(0, 0, 0, 0);
-            if (counts[h]) {
+            if (counted) {
                 const Tile* tile = tiles + position / TILE;
                 const uint4* row = (const uint4*)(tile->bits + position % TILE * BITS_WORDS);
                 #pragma unroll
@@ -54,7 +53,8 @@ bits(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u8* __restrict
                 scale[h] = half_to_float(__ldg(tile->scales + position % TILE));
             }
         }
-        if (!__any_sync(ALL, some)) continue;
+        if (!__any_sync(ALL, counts)) continue;
+        if (own) counts = 0;
         for (u32 m = 0; m < n_models; ++m) {
             u32 sums[HELD];
             #pragma unroll
@@ -70,20 +70,17 @@ bits(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u8* __restrict
                     }
                 }
             }
-            const u32 border = sinks[m].border, floor = sinks[m].floor;
             const int peak = __ldg(peaks + m);
-            u32 some_reached = 0;
+            u32 keys[HELD];
             #pragma unroll
             for (u32 h = 0; h < HELD; ++h) {
                 #pragma unroll
                 for (u32 s = 1; s < LANES; s <<= 1) sums[h] += __shfl_xor_sync(ALL, sums[h], s);
-                const float score = (float)(peak - 2 * (int)sums[h]) * scale[h];
-                some_reached += put(sinks + m, border, floor, counts[h] && own == 0, score_key(score),
-                                    (u32)((base + h * GROUPS + place) * step));
+                keys[h] = score_key((float)(peak - 2 * (int)sums[h]) * scale[h]);
             }
-            if (lane_id() == 0) reached[m] += some_reached;
+            const u64 first = (base + place) * step;
+            reached[m * 32u] += put(sinks + m, sinks[m].border, sinks[m].floor, counts, keys, first, GROUPS * step);
         }
     }
-    for (u32 m = 0; m < n_models && lane_id() == 0; ++m)
-        if (reached[m]) atomicAdd(&sinks[m].reached, (u64)reached[m]);
+    for (u32 m = 0; m < n_models; ++m) add_up(&sinks[m].reached, reached[m * 32u]);
 }

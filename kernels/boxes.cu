@@ -192,19 +192,10 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
             #pragma unroll
             for (int b = 0; b < VOTE_PLANES; ++b) enough = majority(votes[b], enough, model.z >> b & 1u ? 0u : ALL);
             enough = (model.z >> VOTE_PLANES) ? 0u : enough & counted;
-            u32 sum = (u32)__popc(enough);
-            if (!__any_sync(ALL, sum)) continue;
-            #pragma unroll
-            for (int s = 1; s < 32; s <<= 1) {
-                const u32 before = __shfl_up_sync(ALL, sum, s);
-                if (lane >= (u32)s) sum += before;
-            }
-            u64 at = 0;
-            if (lane == 31u) {
-                at = atomicAdd(appended, (u64)sum);
-                atomicAdd(totals + m, (u64)sum);
-            }
-            at = __shfl_sync(ALL, at, 31) + (u64)(sum - (u32)__popc(enough));
+            if (!__any_sync(ALL, enough)) continue;
+            u32 all;
+            u64 at = claim(appended, (u32)__popc(enough), all);
+            if (lane == 0) atomicAdd(totals + m, (u64)all);
             for (; enough; enough &= enough - 1u, ++at) {
                 const u32 bit = (u32)__ffs((int)enough) - 1u;
                 u32 count = 0;

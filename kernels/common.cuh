@@ -71,21 +71,53 @@ __device__ __forceinline__ u32 score_key(float score)
     return bits & 0x80000000u ? bits : ~bits & 0x7fffffffu;
 }
 
-// Appends one row a lane to a sink, where the lane's row counts and reaches it. All lanes of the warp call it.
-// Returns, in every lane, how many lanes' rows have key <= floor.
-__device__ __forceinline__ u32 put(Sink* sink, u32 border, u32 floor, bool counts, u32 key, u32 position)
+// Claims room for `own` entries of each lane of a warp; returns where the lane's begin, and in `all` how many there are.
+__device__ __forceinline__ u64 claim(u64* counter, u32 own, u32& all)
 {
-    const u32 best = __ballot_sync(ALL, counts && key <= border && key <= floor);
-    if (best) {
-        u64 at = 0;
-        if (lane_id() == 0) at = atomicAdd(&sink->appended, (u64)__popc(best));
-        at = __shfl_sync(ALL, at, 0);
-        if (best >> lane_id() & 1u) {
-            at += (u64)__popc(best & ((1u << lane_id()) - 1u));
-            if (at < sink->capacity) sink->entries[at] = (u64)key << 32 | position;
+    u32 sum = own;
+    #pragma unroll
+    for (int s = 1; s < 32; s <<= 1) {
+        const u32 before = __shfl_up_sync(ALL, sum, s);
+        if (lane_id() >= (u32)s) sum += before;
+    }
+    all = __shfl_sync(ALL, sum, 31);
+    u64 at = 0;
+    if (lane_id() == 0) at = atomicAdd(counter, (u64)all);
+    return __shfl_sync(ALL, at, 0) + (u64)(sum - own);
+}
+
+// Appends to a sink those of the lane's N rows, at first, first + apart, .., that count (a bit each) and reach it. All lanes
+// of the warp call it. Returns how many of the lane's rows have key <= floor.
+template <int N> __device__ __forceinline__ u32 put(Sink* sink, u32 border, u32 floor, u32 counts, const u32 (&keys)[N],
+                                                    u64 first, u32 apart)
+{
+    u32 reached = 0, best = 0;
+    #pragma unroll
+    for (int r = 0; r < N; ++r) {
+        reached |= (u32)(keys[r] <= floor) << r;
+        best |= (u32)(keys[r] <= border) << r;
+    }
+    reached &= counts;
+    best &= reached;
+    if (__any_sync(ALL, best)) {
+        u32 all;
+        u64 at = claim(&sink->appended, (u32)__popc(best), all);
+        #pragma unroll
+        for (int r = 0; r < N; ++r) {
+            if (!(best >> r & 1u)) continue;
+            if (at < sink->capacity) sink->entries[at] = (u64)keys[r] << 32 | (u32)(first + (u64)(r * apart));
+            ++at;
         }
     }
-    return (u32)__popc(__ballot_sync(ALL, counts && key <= floor));
+    return (u32)__popc(reached);
+}
+
+// Adds up what the lanes counted, once for the warp.
+__device__ __forceinline__ void add_up(u64* counter, u64 own)
+{
+    #pragma unroll
+    for (int s = 16; s; s >>= 1) own += __shfl_xor_sync(ALL, own, s);
+    if (lane_id() == 0 && own) atomicAdd(counter, own);
 }
 
 // From four words that hold one dim of four rows each, to four words that hold four dims of one row each.

@@ -42,15 +42,13 @@ linear(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u16* __restr
         }
         #pragma unroll
         for (int m = 0; m < MODELS; ++m) {
-            const u32 border = sinks[m].border, floor = sinks[m].floor;
             const int offset = __ldg(offsets + m);
+            u32 keys[16];
             #pragma unroll
-            for (int r = 0; r < 16; ++r)
-                reached[m] += put(sinks + m, border, floor, rows >> r & 1u, score_key((float)(dots[m][r] + offset)),
-                                  (u32)(group * 16u + r));
+            for (int r = 0; r < 16; ++r) keys[r] = score_key((float)(dots[m][r] + offset));
+            reached[m] += put(sinks + m, sinks[m].border, sinks[m].floor, rows, keys, group * 16u, 1u);
         }
     }
     #pragma unroll
-    for (int m = 0; m < MODELS; ++m)
-        if (lane_id() == 0 && reached[m]) atomicAdd(&sinks[m].reached, reached[m]);
+    for (int m = 0; m < MODELS; ++m) add_up(&sinks[m].reached, reached[m]);
 }

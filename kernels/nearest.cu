@@ -44,11 +44,11 @@ nearest(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u16* __rest
         }
         #pragma unroll
         for (int q = 0; q < QUERIES; ++q) {
-            const u32 border = sinks[q].border, length = __ldg(lengths + q);
+            const u32 length = __ldg(lengths + q);
+            u32 keys[16];
             #pragma unroll
-            for (int r = 0; r < 16; ++r)
-                put(sinks + q, border, ALL, rows >> r & 1u, lengths_of_rows[r] + length - 2u * dots[q][r],
-                    (u32)(group * 16u + r));
+            for (int r = 0; r < 16; ++r) keys[r] = lengths_of_rows[r] + length - 2u * dots[q][r];
+            put(sinks + q, sinks[q].border, ALL, rows, keys, group * 16u, 1u);
         }
     }
 }

@@ -32,7 +32,8 @@ rescore(const Tile* __restrict__ tiles, const u8* __restrict__ allowed, const u3
             squared += __shfl_xor_sync(ALL, squared, s);
         }
         const float score = COSINE ? dot / fmaxf(sqrtf(squared), 1e-12f) : dot;
-        reached += put(sink, border, floor, lane_id() == 0, score_key(score), position);
+        const u32 keys[1] = {score_key(score)};
+        reached += put(sink, border, floor, lane_id() == 0, keys, position, 0u);
     }
-    if (lane_id() == 0 && reached) atomicAdd(&sink->reached, reached);
+    add_up(&sink->reached, reached);
 }
