@@ -7,11 +7,10 @@
 // the rows 0, step, 2 step, .. are looked at.
 //
 // Constants: BITS_WORDS words a row, a multiple of 4; LANES a power of 2; CHUNKS; LANES * CHUNKS * 4 >= BITS_WORDS;
-// MOST_MODELS; WARPS a block.
+// HELD rows a lane holds at once; MOST_MODELS; WARPS a block.
 // planes (n_models, 4, BITS_WORDS); peaks (n_models) 15 n_bits.
 // Grid: any number of blocks of WARPS * 32 threads.
 
-#define HELD 4u
 #define GROUPS (32u / LANES)
 
 // Bits that differ, of 128, from one plane.
@@ -36,7 +35,7 @@ bits(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u8* __restrict
         uint4 b[HELD][CHUNKS];
         float scale[HELD];
         #pragma unroll
-        for (u32 h = 0; h < HELD; ++h) {
+        for (u32 h = 0; h < (u32)HELD; ++h) {
             const u64 at = base + h * GROUPS + place;
             const u64 position = at * step;
             const bool counted = at < n_rows && allowed[position / 8u] >> (position % 8u) & 1u;
@@ -58,7 +57,7 @@ bits(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u8* __restrict
         for (u32 m = 0; m < n_models; ++m) {
             u32 sums[HELD];
             #pragma unroll
-            for (u32 h = 0; h < HELD; ++h) sums[h] = 0;
+            for (u32 h = 0; h < (u32)HELD; ++h) sums[h] = 0;
             #pragma unroll
             for (u32 c = 0; c < CHUNKS; ++c) {
                 if (c * LANES + own < BITS_WORDS / 4u) {
@@ -66,14 +65,14 @@ bits(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u8* __restrict
                     for (u32 j = 0; j < 4u; ++j) {
                         const uint4 plane = __ldg(planes + ((u64)m * 4u + j) * (BITS_WORDS / 4u) + c * LANES + own);
                         #pragma unroll
-                        for (u32 h = 0; h < HELD; ++h) sums[h] += differing(b[h][c], plane) << j;
+                        for (u32 h = 0; h < (u32)HELD; ++h) sums[h] += differing(b[h][c], plane) << j;
                     }
                 }
             }
             const int peak = __ldg(peaks + m);
             u32 keys[HELD];
             #pragma unroll
-            for (u32 h = 0; h < HELD; ++h) {
+            for (u32 h = 0; h < (u32)HELD; ++h) {
                 #pragma unroll
                 for (u32 s = 1; s < LANES; s <<= 1) sums[h] += __shfl_xor_sync(ALL, sums[h], s);
                 keys[h] = score_key((float)(peak - 2 * (int)sums[h]) * scale[h]);

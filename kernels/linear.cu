@@ -28,7 +28,7 @@ linear(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u16* __restr
         }
         if (rows) {
             const u8* codes = tiles[group / (TILE / 16u)].codes + group % (TILE / 16u) * 16u;
-            #pragma unroll 2
+            #pragma unroll (MODELS > 1 ? 1 : 2)
             for (u32 dim = 0; dim < D; dim += 4u) {
                 u32 x[16];
                 load_rows(codes, dim, x);

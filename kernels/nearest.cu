@@ -28,7 +28,7 @@ nearest(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u16* __rest
         }
         if (rows) {
             const u8* codes = tiles[group / (TILE / 16u)].codes + group % (TILE / 16u) * 16u;
-            #pragma unroll 2
+            #pragma unroll (QUERIES > 1 ? 1 : 2)
             for (u32 dim = 0; dim < D; dim += 4u) {
                 u32 x[16];
                 load_rows(codes, dim, x);

@@ -18,8 +18,8 @@ VARIANTS = [
     ("nearest", {"D": 1024, "QUERIES": 4, **CODES}),
     ("linear", {"D": 32, "MODELS": 1, **CODES}),
     ("linear", {"D": 32, "MODELS": 4, **CODES}),
-    ("bits", {"BITS_WORDS": 16, "LANES": 4, "CHUNKS": 1, "MOST_MODELS": 64, **CODES}),
-    ("bits", {"BITS_WORDS": 64, "LANES": 4, "CHUNKS": 4, "MOST_MODELS": 64, **CODES}),
+    ("bits", {"BITS_WORDS": 16, "LANES": 4, "CHUNKS": 1, "HELD": 4, "MOST_MODELS": 64, **CODES}),
+    ("bits", {"BITS_WORDS": 64, "LANES": 4, "CHUNKS": 4, "HELD": 1, "MOST_MODELS": 64, **CODES}),
     ("rescore", {"WIDTH": 512, "COSINE": 1, "LISTED": 0, "STAGED": 0, **CODES}),
     ("rescore", {"WIDTH": 512, "COSINE": 0, "LISTED": 1, "STAGED": 1, **CODES}),
     ("select", {}),
@@ -40,21 +40,21 @@ def test_machine_code(kernel, constants, architecture):
     for function in functions.values():
         assert function.spilled_bytes == 0
         assert function.count("STL") == function.count("LDL") == 0
-        assert function.registers <= 200
+        assert function.registers <= 168
     wide = {name: function.count("LDG", also=".128") for name, function in functions.items()}
     if kernel == "boxes":
         assert wide["boxes"] >= 2 + 4
         assert functions["boxes"].count("LDS") > 0
     if kernel in ("nearest", "linear"):
-        each = constants.get("QUERIES", constants.get("MODELS"))
+        each = constants["QUERIES"] + 1 if kernel == "nearest" else constants["MODELS"]
         kind = "IDP.4A.U8.U8" if kernel == "nearest" else "IDP.4A.S8.S8"
         assert wide[kernel] % 4 == 0
         assert wide[kernel] >= 4
         assert functions[kernel].count(kind) % (16 * each) == 0
         assert functions[kernel].count(kind) >= 16 * each
     if kernel == "bits":
-        assert wide["bits"] >= 4 * constants["CHUNKS"] + 4
-        assert functions["bits"].count("POPC") >= 4 * 3 * 4 * constants["CHUNKS"]
+        assert wide["bits"] >= 4 + 4
+        assert functions["bits"].count("POPC") >= 4 * 3 * 4
 
 
 def test_every_kernel_is_compiled():

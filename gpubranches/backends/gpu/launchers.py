@@ -108,13 +108,14 @@ def bits(on: Resident, allowed: DeviceArray, models: Sequence[WeightPlanes], ste
     peaks = np.array([15 * model.n_bits for model in models], np.int32)
     pieces = on.words // 4
     lanes = min(4, 1 << (pieces - 1).bit_length())
-    rows_a_warp = 32 // lanes * 4
+    chunks = -(-pieces // lanes)
+    held = max(1, 4 // chunks)
     args = [on.tiles, np.uint32(on.n_tiles), np.uint32(step), allowed, device.put(planes), device.put(peaks)]
     args += [np.uint32(len(models)), sinks]
-    constants = {"BITS_WORDS": on.words, "LANES": lanes, "CHUNKS": -(-pieces // lanes), "WARPS": WARPS}
-    constants["MOST_MODELS"] = MOST_MODELS
+    constants = {"BITS_WORDS": on.words, "LANES": lanes, "CHUNKS": chunks, "HELD": held}
+    constants |= {"MOST_MODELS": MOST_MODELS, "WARPS": WARPS}
     rows = -(-on.n_tiles * TILE // step)
-    device.launch("bits", "bits", constants, _grid(device, rows, WARPS * rows_a_warp), WARPS * 32, args)
+    device.launch("bits", "bits", constants, _grid(device, rows, WARPS * (32 // lanes) * held), WARPS * 32, args)
 
 
 def rescore(
