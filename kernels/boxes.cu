@@ -25,10 +25,10 @@ struct __align__(16) Chunk { uint4 parts; uint4 boxes; };
 
 __device__ __forceinline__ u32 majority(u32 a, u32 b, u32 c) { return (a & b) | (c & (a | b)); }
 
-// Exchange bits s..2s-1 of every 2s bits of a with bits 0..s-1 of b.
+// Exchange bits s..2s-1 of every 2s bits of a with bits 0..s-1 of b: two shifts and two selections.
 __device__ __forceinline__ void exchange(u32& a, u32& b, u32 s, u32 low)
 {
-    const u32 left = (a & low) | ((b & low) << s);
+    const u32 left = (a & low) | ((b << s) & ~low);
     b = ((a >> s) & low) | (b & ~low);
     a = left;
 }
