@@ -17,6 +17,8 @@
 // ranges  (.)        {box in the chunk | dim << 16, low | high << 8}, ordered by chunk, then dim
 // masks   (., 4)     for each range 8 words of low, 8 of high: word b is all ones where bit b of the bound is 0
 // ends    (boxes)    1 where a box is the last of its estimator
+// fours, twos, ones  0x0f0f0f0f, 0x33333333, 0x55555555: as constants in the text the assembler would make two
+//                    instructions of each selection by them
 // Grid: any number of blocks of WARPS * 32 threads.
 
 #define STRIP 1024u
@@ -34,17 +36,17 @@ __device__ __forceinline__ void exchange(u32& a, u32& b, u32 s, u32 low)
 }
 
 // Transpose the 8x8 bits of each byte column of 8 words. Source: Warren, Hacker's Delight, 7-3.
-__device__ __forceinline__ void to_planes(u32 (&w)[8])
+__device__ __forceinline__ void to_planes(u32 (&w)[8], u32 fours, u32 twos, u32 ones)
 {
     #pragma unroll
-    for (int i = 0; i < 4; ++i) exchange(w[i], w[i + 4], 4, 0x0f0f0f0fu);
+    for (int i = 0; i < 4; ++i) exchange(w[i], w[i + 4], 4, fours);
     #pragma unroll
     for (int i = 0; i < 8; i += 4) {
-        exchange(w[i], w[i + 2], 2, 0x33333333u);
-        exchange(w[i + 1], w[i + 3], 2, 0x33333333u);
+        exchange(w[i], w[i + 2], 2, twos);
+        exchange(w[i + 1], w[i + 3], 2, twos);
     }
     #pragma unroll
-    for (int i = 0; i < 8; i += 2) exchange(w[i], w[i + 1], 1, 0x55555555u);
+    for (int i = 0; i < 8; i += 2) exchange(w[i], w[i + 1], 1, ones);
 }
 
 // Exchange the bits whose index has bit A set and bit B clear with those where it is the other way round.
@@ -116,7 +118,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
 boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allowed, const uint4* __restrict__ models,
       u32 n_models, const Chunk* __restrict__ chunks, const uint4* __restrict__ runs, const uint2* __restrict__ ranges,
       const uint4* __restrict__ masks, const u8* __restrict__ ends, u64* __restrict__ entries, u64 capacity,
-      u64* __restrict__ appended, u64* __restrict__ totals)
+      u64* __restrict__ appended, u64* __restrict__ totals, u32 fours, u32 twos, u32 ones)
 {
     __shared__ u32 every_inside[WARPS][MOST_BOXES][32];
     __shared__ u32 every_alive[WARPS][MOST_BOXES];
@@ -165,7 +167,7 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
                             const uint4 b = far ? __ldg((const uint4*)(column + 512)) : none;
                             x[0] = a.x; x[1] = a.y; x[2] = a.z; x[3] = a.w;
                             x[4] = b.x; x[5] = b.y; x[6] = b.z; x[7] = b.w;
-                            to_planes(x);
+                            to_planes(x, fours, twos, ones);
                             loaded = true;
                         }
                         while (pending) {

@@ -61,6 +61,7 @@ def boxes(
     arrays = [device.put(a) for a in (program.models, program.chunks, program.runs, program.ranges, program.masks)]
     args = [on.tiles, np.uint32(on.n_tiles), allowed, arrays[0], np.uint32(len(program.models)), *arrays[1:]]
     args += [device.put(program.ends), entries, np.uint64(len(entries)), appended, totals]
+    args += [np.uint32(0x0F0F0F0F), np.uint32(0x33333333), np.uint32(0x55555555)]
     constants = {"D": on.d, "VOTE_PLANES": program.vote_planes, "WARPS": WARPS, "MOST_BOXES": MOST_BOXES}
     device.launch("boxes", "boxes", constants, _grid(device, on.n_tiles * 4, WARPS), WARPS * 32, args)
 
