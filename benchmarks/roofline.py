@@ -104,7 +104,7 @@ def boxes_work(architecture: int, *, ranges: float, boxes: float, dims: float, a
 
     alive: share of (box, strip) pairs that the zones leave; read: share of the bytes of those dims that is read.
     """
-    constants = {"D": 32, "VOTE_PLANES": 5, "WARPS": 4, "MOST_BOXES": MOST_BOXES}
+    constants = {"D": 32, "VOTE_PLANES": 5, "BITMAP": 0, "WARPS": 4, "MOST_BOXES": MOST_BOXES}
     function = compile_text(source("boxes", constants), architecture)["boxes"]
     wide = _nested(function, "LDG.E.128")
     each_range, each_run = wide[0], wide[1]

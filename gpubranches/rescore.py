@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import as_ids, check_array
+from gpubranches.arrays import Bitmap, as_ids, check_array
+from gpubranches.boxes import Boxes
 from gpubranches.errors import LabelError, NotFittedError
 from gpubranches.linear import LogisticRegression
 from gpubranches.results import Candidates, Ranking
@@ -84,41 +85,42 @@ class Rescorer:
         return midpoint if mixture is None else (midpoint + mixture) / 2
 
     def rank(
-        self, backend: Backend, candidates: Candidates, *, positives: NDArray[np.int64], negatives: NDArray[np.int64]
+        self,
+        backend: Backend,
+        boxes: Boxes,
+        *,
+        positives: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+        where: Bitmap | None = None,
     ) -> Ranking:
-        """Score candidates and the marked positives, cut, and return them best first.
+        """Score the items in the boxes and the marked positives, cut, and return them best first.
 
-        More than `limit` candidates are scored by bits, and the best of them by embeddings. The set scored by
-        embeddings doubles until the last of it lies 3 standard errors of the bits scores below the cut, so a list of
-        matches is never cut short at `limit`; the errors are measured on the items that have both scores. Candidates
-        left out are not in the Ranking. positives: (p,) int64, always matched; negatives: (m,) int64, never. scores:
-        with the intercept, comparable with Ranking.threshold.
+        The candidates, all items with a vote that are in `where`, are scored by bits, and the best of them by
+        embeddings. The set scored by embeddings doubles until the last of it lies 3 standard errors of the bits scores
+        below the cut, so a list of matches is never cut short at `limit`; the errors are measured on the items that
+        have both scores. Candidates left out are not in the Ranking, which has no votes. positives: (p,) int64, always
+        matched; negatives: (m,) int64, never. scores: with the intercept, comparable with Ranking.threshold.
         """
         self._fitted()
         positives, negatives = as_ids(positives, "positives"), as_ids(negatives, "negatives")
-        wanted = np.union1d(candidates.ids, positives)
-        limit, rough = max(1, self.limit), None
+        limit = max(1, self.limit)
         while True:
-            chosen = wanted
-            if len(wanted) > limit:
-                rough = backend.score(self.weights_, tier="bits", ids=wanted, limit=limit)
-                chosen = np.union1d(rough.ids, positives)
-            ids, scores = _pair(backend.score(self.weights_, tier="embeddings", ids=chosen))
+            rough = backend.score(self.weights_, tier="bits", boxes=boxes, where=where, limit=limit)
+            ids, scores = _pair(backend.score(self.weights_, tier="embeddings", ids=np.union1d(rough.ids, positives)))
             scores = scores + np.float32(self.intercept_)
             right = np.isin(ids, positives)
             threshold = self.cut(scores[~right & ~np.isin(ids, negatives)], int(right.sum()))
-            if rough is None or len(chosen) == len(wanted) or _holds_all(rough, ids, scores, threshold):
+            if rough.total <= limit or _holds_all(rough, ids, scores, threshold):
                 break
-            limit, rough = 2 * limit, None
+            limit *= 2
         matched = ((scores >= np.float32(threshold)) | right) & ~np.isin(ids, negatives)
         return Ranking(
             ids=ids,
             scores=scores,
             matched=matched,
             total=int(matched.sum()),
-            candidates=candidates.total,
+            candidates=rough.total,
             threshold=float(np.float32(threshold)),
-            votes=_votes_of(candidates, ids),
         )
 
     def _fitted(self) -> None:
@@ -193,13 +195,3 @@ def _holds_all(rough: Candidates, ids: NDArray[np.int64], scores: NDArray[np.flo
 
 def _pair(found: Candidates) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     return found.ids, np.zeros(0, np.float32) if found.scores is None else found.scores
-
-
-def _votes_of(candidates: Candidates, ids: NDArray[np.int64]) -> NDArray[np.uint16] | None:
-    """Return the votes of ids, 0 where they are no candidates; None for candidates without votes."""
-    if candidates.votes is None:
-        return None
-    votes = np.zeros(len(ids), np.uint16)
-    _, here, there = np.intersect1d(ids, candidates.ids, assume_unique=True, return_indices=True)
-    votes[here] = candidates.votes[there]
-    return votes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import as_ids, best_first, check_array
+from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
 from gpubranches.branches import BranchEnsemble, DecisionBranches
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.export import export_items
@@ -161,12 +161,13 @@ class Session:
         bitmap = self._bitmap(where)
         with _timed(timings, "train"):
             boxes = self._fit(model, positives, np.concatenate([negatives, unchecked]))
-        with _timed(timings, "boxes"):
-            found = self.backend.evaluate(boxes, min_votes=1, where=bitmap)
-        with _timed(timings, "rank"):
-            if second_stage:
-                ranking = self._rescore(found, positives, negatives, unchecked)
-            else:
+        if second_stage:
+            with _timed(timings, "rank"):
+                ranking = self._rescore(boxes, positives, negatives, unchecked, bitmap)
+        else:
+            with _timed(timings, "boxes"):
+                found = self.backend.evaluate(boxes, min_votes=1, where=bitmap)
+            with _timed(timings, "rank"):
                 ranking = _by_votes(found, positives, negatives, boxes.n_estimators // 2 + 1)
         stages = "boxes+embeddings" if second_stage else "boxes"
         timings["total"] = sum(timings.values())
@@ -234,10 +235,11 @@ class Session:
 
     def _rescore(
         self,
-        found: Candidates,
+        boxes: Boxes,
         positives: NDArray[np.int64],
         negatives: NDArray[np.int64],
         unchecked: NDArray[np.int64],
+        where: Bitmap | None,
     ) -> Ranking:
         signs = self.catalog.signs
         if signs is None:
@@ -247,7 +249,8 @@ class Session:
             self.catalog.embeddings(np.concatenate([negatives, unchecked])),
             signs.mean_,
         )
-        return rescorer.rank(self.backend, found, positives=positives, negatives=negatives)
+        ranking = rescorer.rank(self.backend, boxes, positives=positives, negatives=negatives, where=where)
+        return replace(ranking, votes=boxes.votes(self.catalog.take(ranking.ids)))
 
     def _marked(self, label: int) -> NDArray[np.int64]:
         ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)

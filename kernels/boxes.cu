@@ -1,8 +1,8 @@
 // boxes: votes of the boxes of many models over every row.
 //
 // The twin of Boxes.votes for each model m: votes = number of its estimators with at least one box that holds the row.
-// Rows with votes >= min_votes go to `entries` as ((m << 16 | 65535 - votes) << 32) | position, in any order; totals[m]
-// counts them whether or not they fit into `capacity`.
+// Rows with votes >= min_votes are appended to sinks[m], key = 65535 - votes, in any order; `appended` counts them whether
+// or not they fit. With BITMAP (one model) they get a bit in `found` instead, a bitmap over positions that starts at zero.
 //
 // A warp takes a strip of 1,024 rows, 32 a lane, one model after the other, a chunk of at most MOST_BOXES boxes at a
 // time. First each range of the chunk is held against the 8 zones of the strip: a box whose zones are all ruled out costs
@@ -10,7 +10,8 @@
 // bound is 8 three-input logic operations for 32 rows (majority(x, carry, mask) from the lowest bit up), and what is left
 // inside each box is kept in shared memory. Votes are counted in planes too.
 //
-// Constants: D dims; VOTE_PLANES: 2^VOTE_PLANES > estimators of any model; WARPS a block; MOST_BOXES.
+// Constants: D dims; VOTE_PLANES: 2^VOTE_PLANES > estimators of any model; WARPS a block; MOST_BOXES;
+// BITMAP 0 or 1.
 // models  (n_models) {first chunk, last chunk + 1, min_votes, 0}
 // chunks  (c, 2)     {first run, last run + 1, first range, last range + 1} {first box, boxes, 0, 0}
 // runs    (r)        {dim, first range, last range + 1, 0}: ranges of one dim in a chunk
@@ -67,6 +68,11 @@ __device__ __forceinline__ u32 to_plane_order(u32 rows)
     return swap_index_bits<1, 0>(swap_index_bits<2, 1>(swap_index_bits<3, 0>(swap_index_bits<4, 1>(rows))));
 }
 
+__device__ __forceinline__ u32 to_row_order(u32 planes)
+{
+    return swap_index_bits<4, 1>(swap_index_bits<3, 0>(swap_index_bits<2, 1>(swap_index_bits<1, 0>(planes))));
+}
+
 __device__ __forceinline__ u32 row_of_bit(u32 bit) { return (bit >> 2 & 1u) * 512u + 16u * lane_id() + (bit & 3u) * 4u + (bit >> 3); }
 
 // One bit for each of 4 packed bytes: low <= most and least <= high.
@@ -117,8 +123,8 @@ __device__ __forceinline__ u32 within(const u32 (&x)[8], const uint4* __restrict
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
 boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allowed, const uint4* __restrict__ models,
       u32 n_models, const Chunk* __restrict__ chunks, const uint4* __restrict__ runs, const uint2* __restrict__ ranges,
-      const uint4* __restrict__ masks, const u8* __restrict__ ends, u64* __restrict__ entries, u64 capacity,
-      u64* __restrict__ appended, u64* __restrict__ totals, u32 fours, u32 twos, u32 ones)
+      const uint4* __restrict__ masks, const u8* __restrict__ ends, Sink* __restrict__ sinks, u16* __restrict__ found,
+      u32 fours, u32 twos, u32 ones)
 {
     __shared__ u32 every_inside[WARPS][MOST_BOXES][32];
     __shared__ u32 every_alive[WARPS][MOST_BOXES];
@@ -195,16 +201,22 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
             for (int b = 0; b < VOTE_PLANES; ++b) enough = majority(votes[b], enough, model.z >> b & 1u ? 0u : ALL);
             enough = (model.z >> VOTE_PLANES) ? 0u : enough & counted;
             if (!__any_sync(ALL, enough)) continue;
-            u32 all;
-            u64 at = claim(appended, (u32)__popc(enough), all);
-            if (lane == 0) atomicAdd(totals + m, (u64)all);
+            if (BITMAP) {
+                const u32 rows_found = to_row_order(enough);
+                found[(u64)strip * 64u + lane] = (u16)rows_found;
+                found[(u64)strip * 64u + 32u + lane] = (u16)(rows_found >> 16);
+                continue;
+            }
+            u64 at = claim(&sinks[m].appended, (u32)__popc(enough));
+            u64* entries = sinks[m].entries;
+            const u64 capacity = sinks[m].capacity;
             for (; enough; enough &= enough - 1u, ++at) {
                 const u32 bit = (u32)__ffs((int)enough) - 1u;
                 u32 count = 0;
                 #pragma unroll
                 for (int b = 0; b < VOTE_PLANES; ++b) count |= (votes[b] >> bit & 1u) << b;
                 if (at < capacity)
-                    entries[at] = (u64)(m << 16 | (65535u - count)) << 32 | (u64)(strip * STRIP + row_of_bit(bit));
+                    entries[at] = (u64)(65535u - count) << 32 | (u64)(strip * STRIP + row_of_bit(bit));
             }
         }
     }

@@ -71,8 +71,8 @@ __device__ __forceinline__ u32 score_key(float score)
     return bits & 0x80000000u ? bits : ~bits & 0x7fffffffu;
 }
 
-// Claims room for `own` entries of each lane of a warp; returns where the lane's begin, and in `all` how many there are.
-__device__ __forceinline__ u64 claim(u64* counter, u32 own, u32& all)
+// Claims room for `own` entries of each lane of a warp; returns where the lane's begin.
+__device__ __forceinline__ u64 claim(u64* counter, u32 own)
 {
     u32 sum = own;
     #pragma unroll
@@ -80,10 +80,9 @@ __device__ __forceinline__ u64 claim(u64* counter, u32 own, u32& all)
         const u32 before = __shfl_up_sync(ALL, sum, s);
         if (lane_id() >= (u32)s) sum += before;
     }
-    all = __shfl_sync(ALL, sum, 31);
     u64 at = 0;
-    if (lane_id() == 0) at = atomicAdd(counter, (u64)all);
-    return __shfl_sync(ALL, at, 0) + (u64)(sum - own);
+    if (lane_id() == 31u) at = atomicAdd(counter, (u64)sum);
+    return __shfl_sync(ALL, at, 31) + (u64)(sum - own);
 }
 
 // Appends to a sink those of the lane's N rows, at first, first + apart, .., that count (a bit each) and reach it. All lanes
@@ -100,8 +99,7 @@ template <int N> __device__ __forceinline__ u32 put(Sink* sink, u32 border, u32 
     reached &= counts;
     best &= reached;
     if (__any_sync(ALL, best)) {
-        u32 all;
-        u64 at = claim(&sink->appended, (u32)__popc(best), all);
+        u64 at = claim(&sink->appended, (u32)__popc(best));
         #pragma unroll
         for (int r = 0; r < N; ++r) {
             if (!(best >> r & 1u)) continue;

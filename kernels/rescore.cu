@@ -1,7 +1,7 @@
 // rescore: scores of the float16 embeddings of listed rows, in float32.
 //
-// LISTED: entry i is the row at positions[i], its embedding row i of `staged` with STAGED (embeddings that do not live on
-// the device), else the resident one. Not LISTED: every row of `allowed`, or rows 0, step, 2 step, .. of them. The score
+// LISTED: row i is the one at positions[i], its embedding row i of `staged` with STAGED (embeddings that do not live on
+// the device), else the resident one. Not LISTED: rows 0, step, 2 step, ... Either way only rows of `allowed`. The score
 // is <x - mean, weights>, divided by |x - mean| with COSINE. A warp takes a row. Rows that reach border and floor are appended to the sink, key = score_key(score).
 // The twin is NumPy's (x - mean) @ weights, within 1e-5: sums are taken in another order.
 //
@@ -17,7 +17,7 @@ rescore(const Tile* __restrict__ tiles, const u8* __restrict__ allowed, const u3
     u64 reached = 0;
     for (u64 i = (u64)blockIdx.x * WARPS + (threadIdx.x >> 5); i < n; i += (u64)gridDim.x * WARPS) {
         const u32 position = LISTED ? positions[i] : (u32)(i * step);
-        if (!LISTED && !(allowed[position / 8u] >> (position % 8u) & 1u)) continue;
+        if (!(allowed[position / 8u] >> (position % 8u) & 1u)) continue;
         const u16* row = STAGED ? staged + i * WIDTH
                                 : tiles[position / TILE].embeddings + (u64)(position % TILE) * WIDTH;
         float dot = 0.0f, squared = 0.0f;

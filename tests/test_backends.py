@@ -222,6 +222,22 @@ def test_scores_of_some_ids_equal_those_of_all(name, parts, tier):
     assert np.allclose(some.scores, every.scores[at], atol=1e-5)
 
 
+@pytest.mark.parametrize("tier", ["codes", "bits", "embeddings"])
+def test_scores_of_items_in_boxes_equal_those_of_all(name, parts, tier):
+    weights = parts.rng.standard_normal(8 if tier == "codes" else 48).astype(np.float32)
+    boxes = Boxes([box for box in parts.boxes(9) if len(box.features)])
+    inside = parts.ids[boxes.votes(parts.codes) > 0]
+    where, within = parts.where(0.5)
+    with opened(name, parts.catalog) as backend:
+        every = backend.score(weights, tier=tier)
+        some = backend.score(weights, tier=tier, boxes=boxes)
+        few = backend.score(weights, tier=tier, boxes=boxes, ids=parts.ids[::3], where=where, limit=5)
+    at = np.isin(every.ids, inside)
+    assert (some.total, some.ids.tolist()) == (len(inside), every.ids[at].tolist())
+    at &= np.isin(every.ids, parts.ids[::3]) & np.isin(every.ids, parts.ids[within])
+    assert (few.total, few.ids.tolist()) == (at.sum(), every.ids[at][:5].tolist())
+
+
 def test_embedding_scores_are_dots_of_centred_rows(name, parts):
     weights = parts.rng.standard_normal(48).astype(np.float32)
     with opened(name, parts.catalog) as backend:

@@ -8,9 +8,10 @@ from gpubranches.arrays import splitmix64
 from gpubranches.backends.gpu import launchers
 from gpubranches.backends.gpu.backend import key_scores, score_keys
 from gpubranches.backends.gpu.best import NO_BORDER, best, ordered
-from gpubranches.backends.gpu.launchers import Resident
+from gpubranches.backends.gpu.launchers import SINK_WORDS, Resident
 from gpubranches.backends.gpu.program import compile_boxes
 from gpubranches.backends.gpu.sources import KERNELS, source
+from gpubranches.bench.synthetic import bits_of, codes_of
 from gpubranches.boxes import Box, Boxes
 from gpubranches.catalog import TILE, ZONES
 from gpubranches.catalog.order import kd_order, to_tiles, zones_of
@@ -74,22 +75,26 @@ def random_boxes(rng, d, count, estimators, width=180):
 
 
 def run_boxes(table, models, min_votes, room=None):
-    """Return the sorted entries, the totals, and how many were appended."""
-    device = table.device
-    entries = device.empty(room or table.rows * max(len(models), 1), np.uint64)
-    counts = device.empty(1 + len(models), np.uint64)
-    device.zero(counts)
-    launchers.boxes(table.on, table.allowed, compile_boxes(models, min_votes), entries, counts[:1], counts[1:])
-    return np.sort(entries[: counts[0]]), counts[1:].tolist(), int(counts[0])
+    """Return (key, position) of what each model appends, sorted, and how many they are."""
+    device, room = table.device, room or table.rows
+    entries = device.empty((len(models), room), np.uint64)
+    header = np.zeros((len(models), SINK_WORDS), np.uint64)
+    header[:, 0] = device.address(entries) + np.arange(len(models), dtype=np.uint64) * np.uint64(8 * room)
+    header[:, 1], header[:, 4] = room, 0xFFFFFFFFFFFFFFFF
+    sinks = device.put(header)
+    launchers.boxes(table.on, table.allowed, compile_boxes(models, min_votes), sinks)
+    counts = device.get(sinks)[:, 2].astype(int).tolist()
+    return [sorted(own[:count].tolist()) for own, count in zip(device.get(entries), counts)], counts
 
 
 def expected_entries(table, models, min_votes):
     found = []
-    for m, boxes in enumerate(models):
+    for boxes in models:
         votes = boxes.votes(table.codes).astype(np.uint64)
         rows = np.flatnonzero(table.flags & (votes >= min_votes))
-        found.append((np.uint64(m << 16) + np.uint64(65535) - votes[rows]) << np.uint64(32) | rows.astype(np.uint64))
-    return np.sort(np.concatenate(found)), [len(part) for part in found]
+        keys = np.uint64(65535) - votes[rows]
+        found.append(sorted((keys << np.uint64(32) | rows.astype(np.uint64)).tolist()))
+    return found, [len(own) for own in found]
 
 
 @pytest.mark.parametrize("order", SCHEDULES)
@@ -99,10 +104,12 @@ def test_boxes_count_votes_of_many_models(n, order):
     rng = table.rng
     models = [random_boxes(rng, 8, 12, 5), Boxes([], n_estimators=2), random_boxes(rng, 8, 170, 9, 250)]
     for min_votes in (1, 3):
-        entries, totals, _ = run_boxes(table, models, min_votes)
-        expected, counts = expected_entries(table, models, min_votes)
-        assert totals == counts
-        assert entries.tolist() == expected.tolist()
+        assert run_boxes(table, models, min_votes) == expected_entries(table, models, min_votes)
+        for boxes in models:
+            found = table.device.put(np.zeros(table.rows // 64, np.uint64))
+            launchers.boxes_bitmap(table.on, table.allowed, compile_boxes([boxes], min_votes), found)
+            flags = np.unpackbits(table.device.get(found).view(np.uint8), bitorder="little")[:n]
+            assert np.array_equal(flags, table.flags & (boxes.votes(table.codes) >= min_votes))
 
 
 @pytest.mark.parametrize("order", SCHEDULES)
@@ -113,10 +120,7 @@ def test_boxes_of_one_estimator_may_fill_several_chunks(order):
     bounds = [(0, 0), (255, 255), (0, 255), (128, 255), (0, 127)]
     edges = Boxes([Box(np.array([0], np.int16), np.array([a], np.uint8), np.array([b], np.uint8)) for a, b in bounds])
     for boxes in (single, rare, edges):
-        entries, totals, _ = run_boxes(table, [boxes], 1)
-        expected, counts = expected_entries(table, [boxes], 1)
-        assert totals == counts
-        assert entries.tolist() == expected.tolist()
+        assert run_boxes(table, [boxes], 1) == expected_entries(table, [boxes], 1)
 
 
 def test_boxes_look_only_at_zones_that_can_hold_rows():
@@ -126,14 +130,14 @@ def test_boxes_look_only_at_zones_that_can_hold_rows():
     entries = np.array(table.on.tiles)
     entries[:, 0] = 16
     table.on = Resident(table.device, table.device.put(entries), 1, 8, table.on.words, 48)
-    assert run_boxes(table, [Boxes([box])], 1)[1:] == ([0], 0)
+    assert run_boxes(table, [Boxes([box])], 1) == ([[]], [0])
 
 
 def test_boxes_that_do_not_fit_are_counted():
     table = Table(3000, allowed=1.0)
     everything = Boxes([Box(np.zeros(0, np.int16), np.zeros(0, np.uint8), np.zeros(0, np.uint8))])
-    entries, totals, appended = run_boxes(table, [everything], 1, room=100)
-    assert (len(entries), totals, appended) == (100, [3000], 3000)
+    entries, counts = run_boxes(table, [everything], 1, room=100)
+    assert (len(entries[0]), counts) == (100, [3000])
 
 
 @pytest.mark.parametrize("order", SCHEDULES)
@@ -213,10 +217,11 @@ def test_rescored_embeddings(cosine, order):
             launchers.rescore(table.on, listed, source_of, table.allowed, *vectors, cosine, step, sinks)
 
         one = best(table.on, scan, [None], [NO_BORDER], table.rows, table.rows + 1)[0]
-        scores = dict(zip(table.ids[rows].tolist(), exact[rows]))
+        kept = rows[table.flags[rows]]
+        scores = dict(zip(table.ids[kept].tolist(), exact[kept]))
         assert sorted(one.ids.tolist()) == sorted(scores)
         assert np.allclose(key_scores(one.keys), [scores[i] for i in one.ids.tolist()], atol=1e-4)
-        assert one.reached == len(rows)
+        assert one.reached == len(kept)
 
 
 @pytest.mark.parametrize("order", SCHEDULES)
@@ -283,6 +288,19 @@ def test_bitmaps_of_listed_rows(order):
     assert np.array_equal(out, np.packbits(flags, bitorder="little").view(np.uint64) & live)
     launchers.allow_both(device, device.put(live), device.put(other), out)
     assert np.array_equal(out, live & other)
+
+
+@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("clusters", [0, 40])
+def test_synthetic_rows_equal_those_made_on_the_host(clusters, order):
+    first, tiles = 5 * TILE, 2
+    rows = np.arange(first, first + tiles * TILE)
+    page = launchers.synthesize(SimulatedDevice(order), first, tiles, 8, 4, clusters)
+    expected = to_tiles(codes_of(rows, 8, clusters))
+    bits, scales = bits_of(rows, 4)
+    twins = [expected, zones_of(expected, len(rows)), bits.view(np.uint32), scales.view(np.uint16), rows - first]
+    for made, twin in zip(page, twins):
+        assert np.array_equal(made, twin)
 
 
 def test_keys_have_the_order_of_scores():

@@ -1,14 +1,13 @@
 import numpy as np
 import pytest
 
-from gpubranches.arrays import best_first
+from gpubranches.arrays import best_first, pack_bitmap
 from gpubranches.backends import open_backend
 from gpubranches.boxes import Box, Boxes
 from gpubranches.catalog import Catalog
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
 from gpubranches.rescore import WINDOW, Rescorer, mixture_cut
-from gpubranches.results import Candidates
 from gpubranches.space import Space
 
 D = 32
@@ -62,11 +61,12 @@ def fitted(catalog, **options):
 
 
 def answer(rescorer, backend, ids=None):
-    found = backend.evaluate(EVERYTHING)
+    where = None
     if ids is not None:
-        kept = np.isin(found.ids, ids)
-        found = Candidates(ids=found.ids[kept], votes=found.votes[kept], total=int(kept.sum()))
-    return rescorer.rank(backend, found, positives=POSITIVES, negatives=NEGATIVES)
+        flags = np.zeros(backend.catalog.n_positions, np.bool_)
+        flags[backend.catalog.positions(ids)] = True
+        where = pack_bitmap(flags)
+    return rescorer.rank(backend, EVERYTHING, positives=POSITIVES, negatives=NEGATIVES, where=where)
 
 
 def test_it_finds_the_group(catalog, backend):
@@ -87,24 +87,20 @@ def test_the_ranking_is_aligned_and_ordered(catalog, backend):
     unmarked = ~np.isin(ranking.ids, np.concatenate([POSITIVES, NEGATIVES]))
     above = ranking.scores >= np.float32(ranking.threshold)
     assert np.array_equal(ranking.matched[unmarked], above[unmarked])
-    assert (ranking.votes == 1).all()
 
 
 def test_marks_keep_their_label_whatever_their_score(catalog, backend):
     rescorer = fitted(catalog)
-    found = backend.evaluate(EVERYTHING)
-    ranking = rescorer.rank(backend, found, positives=np.array([2500, 2501]), negatives=np.array([3, 4]))
+    ranking = rescorer.rank(backend, EVERYTHING, positives=np.array([2500, 2501]), negatives=np.array([3, 4]))
     assert ranking.matched[np.isin(ranking.ids, [2500, 2501])].all()
     assert not ranking.matched[np.isin(ranking.ids, [3, 4])].any()
 
 
-def test_positives_outside_the_candidates_are_returned_without_votes(catalog, backend):
+def test_positives_outside_the_candidates_are_returned(catalog, backend):
     ranking = answer(fitted(catalog), backend, ids=np.arange(5, 400))
     added = np.isin(ranking.ids, np.arange(5))
     assert added.sum() == 5
     assert ranking.matched[added].all()
-    assert (ranking.votes[added] == 0).all()
-    assert (ranking.votes[~added] == 1).all()
     assert ranking.candidates == 395
 
 
@@ -112,7 +108,7 @@ def test_no_candidates_leave_the_positives(catalog, backend):
     ranking = answer(fitted(catalog), backend, ids=np.zeros(0, np.int64))
     assert sorted(ranking.ids) == POSITIVES.tolist()
     assert ranking.total == len(POSITIVES)
-    assert (ranking.candidates, ranking.votes.max()) == (0, 0)
+    assert ranking.candidates == 0
 
 
 def test_a_small_limit_does_not_cut_the_matches_short(catalog, backend):
@@ -139,7 +135,7 @@ def test_deleted_positives_are_left_out(tmp_path):
 @pytest.mark.parametrize(("p", "m"), [(1, 1), (1, 300), (2, 1), (3, 5), (10, 2)])
 def test_few_marks_give_a_cut(catalog, backend, p, m):
     rescorer = Rescorer().fit(catalog.embeddings(np.arange(p)), catalog.embeddings(RANDOM[:m]), catalog.signs.mean_)
-    ranking = rescorer.rank(backend, backend.evaluate(EVERYTHING), positives=np.arange(p), negatives=NEGATIVES[:0])
+    ranking = rescorer.rank(backend, EVERYTHING, positives=np.arange(p), negatives=NEGATIVES[:0])
     assert np.isfinite(ranking.threshold)
     assert ranking.total >= p
 

@@ -12,8 +12,8 @@ from gpubranches.backends.gpu.sources import KERNELS, source
 
 CODES = {"WARPS": 4}
 VARIANTS = [
-    ("boxes", {"D": 32, "VOTE_PLANES": 5, "MOST_BOXES": MOST_BOXES, **CODES}),
-    ("boxes", {"D": 1024, "VOTE_PLANES": 16, "MOST_BOXES": MOST_BOXES, **CODES}),
+    ("boxes", {"D": 32, "VOTE_PLANES": 5, "BITMAP": 0, "MOST_BOXES": MOST_BOXES, **CODES}),
+    ("boxes", {"D": 1024, "VOTE_PLANES": 16, "BITMAP": 1, "MOST_BOXES": MOST_BOXES, **CODES}),
     ("nearest", {"D": 32, "QUERIES": 1, **CODES}),
     ("nearest", {"D": 1024, "QUERIES": 4, **CODES}),
     ("linear", {"D": 32, "MODELS": 1, **CODES}),
@@ -25,6 +25,7 @@ VARIANTS = [
     ("select", {}),
     ("quantize", {"D": 32}),
     ("allow", {}),
+    ("synthetic", {"D": 32, "BITS_WORDS": 16}),
 ]
 
 

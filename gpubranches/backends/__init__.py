@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gpubranches.backends.protocol import Backend
@@ -43,8 +44,9 @@ def open_backend(
     if name == "gpu":
         from gpubranches.backends.gpu import GpuBackend
         from gpubranches.backends.gpu.cupy_device import CupyDevice
+        from gpubranches.backends.gpu.residence import Residence
 
-        return GpuBackend(catalog, CupyDevice, nn=nn, report=report)
+        return GpuBackend(catalog, CupyDevice, nn=nn, make_residence=partial(Residence, report=report))
     raise UsageError(f"backend: expected one of auto, {', '.join(BACKENDS)}, got {name!r}")
 
 

@@ -103,6 +103,9 @@ class HostBackend(ScanBackend[list[Part]]):
         np.bitwise_or.at(bitmap, positions >> 3, np.left_shift(1, positions & 7).astype(np.uint8))
         return [_masked(part, bitmap) for part in rows]
 
+    def _within(self, rows: list[Part], boxes: Boxes) -> list[Part]:
+        return self._only(rows, self._model_votes(rows, boxes, 1, None).ids)
+
 
 def _masked(part: Part, bitmap: Bitmap) -> Part:
     return Part(part.segment, part.allowed & _words(bitmap, part.segment))

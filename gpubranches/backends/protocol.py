@@ -70,6 +70,7 @@ class Backend(Protocol):
         *,
         tier: Tier,
         ids: NDArray[np.int64] | None = None,
+        boxes: Boxes | None = None,
         threshold: float | None = None,
         limit: int | None = None,
         where: Bitmap | None = None,
@@ -79,6 +80,7 @@ class Backend(Protocol):
         tier "bits": weights (D,) over (x - mean), quantised by `SignQuantizer.planes`; scores f32(dot) * f32(scale)
         in units of the step. tier "codes": weights (d,) quantised by `CodeWeights`; exact integer dots as float32.
         tier "embeddings": weights (D,); the dot with (x - mean) in float32. ids: only these items (deleted ones
-        are dropped); threshold: only scores >= it, in the tier's unit; limit: the best.
+        are dropped); boxes: only items with a vote of this model; threshold: only scores >= it, in the tier's unit;
+        limit: the best.
         """
         ...

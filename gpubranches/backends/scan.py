@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -23,6 +24,20 @@ Linear = WeightPlanes | CodeWeights | NDArray[np.float32]
 """A linear model of the tier bits, codes, or embeddings: (D,) float32 over x - mean."""
 Rows = TypeVar("Rows")
 """How an engine holds which rows count: not deleted, in the caller's `where`, among its ids."""
+
+
+@dataclass(frozen=True, eq=False)
+class Only:
+    """What restricts a question: items in `where`, these ids, and those in at least one of the boxes; None: all."""
+
+    where: Bitmap | None = None
+    ids: NDArray[np.int64] | None = None
+    boxes: Boxes | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is restricted."""
+        return self.where is None and self.ids is None and self.boxes is None
 
 
 class ScanBackend(ABC, Generic[Rows]):
@@ -45,6 +60,10 @@ class ScanBackend(ABC, Generic[Rows]):
     @abstractmethod
     def _only(self, rows: Rows, ids: NDArray[np.int64]) -> Rows:
         """Return those of rows that are these items; ids that are not in the catalog are left out."""
+
+    @abstractmethod
+    def _within(self, rows: Rows, boxes: Boxes) -> Rows:
+        """Return those of rows that lie in at least one of the boxes."""
 
     @abstractmethod
     def _votes(self, rows: Rows, models: list[Boxes], min_votes: int, limit: int | None) -> list[Candidates]:
@@ -119,6 +138,7 @@ class ScanBackend(ABC, Generic[Rows]):
         *,
         tier: Tier,
         ids: NDArray[np.int64] | None = None,
+        boxes: Boxes | None = None,
         threshold: float | None = None,
         limit: int | None = None,
         where: Bitmap | None = None,
@@ -135,7 +155,9 @@ class ScanBackend(ABC, Generic[Rows]):
         elif tier == "codes":
             model = CodeWeights.quantise(weights)
         self._check_where(where)
-        return self._score(model, floor, limit, where, None if ids is None else as_ids(ids))
+        if boxes is not None:
+            boxes.require_dims(self.catalog.d)
+        return self._score(model, floor, limit, Only(where, None if ids is None else as_ids(ids), boxes))
 
     # From a checked request to the scans
 
@@ -144,11 +166,14 @@ class ScanBackend(ABC, Generic[Rows]):
     ) -> list[Candidates]:
         return self._votes(self._rows(where), models, min_votes, limit)
 
-    def _score(
-        self, model: Linear, floor: np.float32, limit: int | None, where: Bitmap | None, ids: NDArray[np.int64] | None
-    ) -> Candidates:
-        rows = self._rows(where)
-        return self._linear(rows if ids is None else self._only(rows, ids), model, floor, limit)
+    def _score(self, model: Linear, floor: np.float32, limit: int | None, only: Only) -> Candidates:
+        return self._linear(self._selected(only), model, floor, limit)
+
+    def _selected(self, only: Only) -> Rows:
+        rows = self._rows(only.where)
+        if only.ids is not None:
+            rows = self._only(rows, only.ids)
+        return rows if only.boxes is None else self._within(rows, only.boxes)
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         if self.nn == "faiss" and where is None and self.catalog.deleted is None:

@@ -244,6 +244,15 @@ class Catalog:
                 out[at] = segment.embeddings[rows]
         return out
 
+    def stored_embeddings(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.float16]:
+        """Return the embeddings at row positions as they are stored, (m, D) float16; zeros at padding."""
+        out = np.zeros((len(positions), self.D), np.float16)
+        for segment in self._filled:
+            at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
+            if len(at) and segment.embeddings is not None:
+                out[at] = segment.embeddings[positions[at].astype(np.int64) - segment.start]
+        return out
+
     def items(self, ids: ArrayLike) -> list[dict[str, Any]]:
         """Return the metadata of items, in their order, each a dict with at least `id`."""
         from gpubranches.catalog.items import read_items

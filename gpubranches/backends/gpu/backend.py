@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from gpubranches.arrays import Bitmap
 from gpubranches.backends.cpu import CpuBackend
 from gpubranches.backends.gpu import launchers
-from gpubranches.backends.gpu.best import NO_BORDER, SAMPLE_FROM, Best, best, ordered
+from gpubranches.backends.gpu.best import NO_BORDER, SAMPLE_FROM, Best, best, collected
 from gpubranches.backends.gpu.device import Device, DeviceArray
 from gpubranches.backends.gpu.owner import Owner
 from gpubranches.backends.gpu.program import MOST_MODELS, compile_boxes
-from gpubranches.backends.gpu.residence import Report, Residence
-from gpubranches.backends.scan import Linear, ScanBackend
+from gpubranches.backends.gpu.residence import Residence
+from gpubranches.backends.scan import Linear, Only, ScanBackend
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Catalog
 from gpubranches.quantize import CodeWeights, WeightPlanes
@@ -30,10 +30,14 @@ _STAGED_ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which rows count, told on the host: in `where` (None: all) and, if given, at these positions, (m,) uint32."""
+    """Which rows count, told on the host: in `where` (None: all) and, if given, at these positions and in these boxes.
+
+    positions: (m,) uint32 ascending, those in `where`.
+    """
 
     where: Bitmap | None
     positions: NDArray[np.uint32] | None = None
+    boxes: Boxes | None = None
 
 
 class GpuBackend(ScanBackend[Chosen]):
@@ -53,21 +57,23 @@ class GpuBackend(ScanBackend[Chosen]):
         make_device: Callable[[], Device],
         *,
         nn: str = "auto",
-        report: Report | None = None,
-        verify: bool = True,
+        make_residence: Callable[[Device, Catalog], Residence] = Residence,
         sample_from: int = SAMPLE_FROM,
     ):
-        """Upload the catalog. make_device is called in the thread that owns the device. Raises DeviceMemoryError."""
+        """Upload the catalog. Raises DeviceMemoryError.
+
+        make_device and make_residence are called in the thread that owns the device. sample_from: from how many rows on
+        a sample is taken first where the best are wanted.
+        """
         super().__init__(catalog, nn=nn)
         self._host = CpuBackend(catalog)
         self._sample_from = sample_from
-        self._room = FIRST_ROOM
         self._device: Device
         self._residence: Residence
 
         def start() -> None:
             self._device = make_device()
-            self._residence = Residence(self._device, catalog, verify=verify, report=report)
+            self._residence = make_residence(self._device, catalog)
 
         self._owner = Owner("gpubranches-gpu", self._free)
         self._owner.call(start)
@@ -99,17 +105,15 @@ class GpuBackend(ScanBackend[Chosen]):
         alike = ("boxes", min_votes, limit) if where is None else None
         return self._owner.share(alike, models, together)
 
-    def _score(
-        self, model: Linear, floor: np.float32, limit: int | None, where: Bitmap | None, ids: NDArray[np.int64] | None
-    ) -> Candidates:
-        rows = self._rows(where) if ids is None else self._only(self._rows(where), ids)
+    def _score(self, model: Linear, floor: np.float32, limit: int | None, only: Only) -> Candidates:
+        rows = self._selected(only)
         if not self._resident(model) and rows.positions is None:
-            return self._host._score(model, floor, limit, where, ids)
+            return self._host._score(model, floor, limit, only)
 
         def together(batch: list[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
             return self._linear_models(rows, batch)
 
-        alike = (type(model),) if where is None and ids is None else None
+        alike = (type(model),) if only.everything else None
         return self._owner.share(alike, (model, floor, limit), together)
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
@@ -136,13 +140,24 @@ class GpuBackend(ScanBackend[Chosen]):
         positions = np.unique(self.catalog.positions(ids[self.catalog.alive(ids)]))
         if rows.where is not None:
             positions = positions[(rows.where[positions >> 3] >> (positions & 7).astype(np.uint8)) & 1 == 1]
-        return Chosen(rows.where, positions.astype(np.uint32))
+        return Chosen(rows.where, positions.astype(np.uint32), rows.boxes)
+
+    def _within(self, rows: Chosen, boxes: Boxes) -> Chosen:
+        return Chosen(rows.where, rows.positions, boxes)
 
     def _allowed(self, rows: Chosen) -> DeviceArray:
         """Return the bitmap of rows on the device."""
         residence, device = self._residence, self._device
         residence.refresh()
+        if rows.boxes is not None:
+            inside = device.empty(len(residence.live), np.uint64)
+            device.zero(inside)
+            if residence.resident.n_tiles:
+                allowed = self._allowed(replace(rows, boxes=None))
+                launchers.boxes_bitmap(residence.resident, allowed, compile_boxes([rows.boxes], 1), inside)
+            return inside
         if rows.positions is not None:
+            # Listed rows are alive and in `where` when they are listed; `live` drops what was deleted since.
             allowed = device.empty(len(residence.live), np.uint64)
             device.zero(allowed)
             if len(rows.positions):
@@ -166,24 +181,18 @@ class GpuBackend(ScanBackend[Chosen]):
     def _votes_pass(
         self, allowed: DeviceArray, models: list[Boxes], min_votes: int, limit: int | None
     ) -> list[Candidates]:
-        on, device = self._residence.resident, self._device
+        on = self._residence.resident
         if not on.n_tiles:
             return [_no_votes() for _ in models]
         program = compile_boxes(models, min_votes)
-        while True:
-            entries = device.empty(min(self._room, on.n_tiles * TILE * len(models)), np.uint64)
-            counts = device.empty(1 + len(models), np.uint64)
-            device.zero(counts)
-            launchers.boxes(on, allowed, program, entries, counts[:1], counts[1:])
-            totals = device.get(counts).astype(np.int64)
-            if totals[0] <= len(entries):
-                break
-            self._room = int(totals[0]) * 5 // 4
-            del entries
-        ids, keys = ordered(on, entries[: totals[0]]) if totals[0] else (np.zeros(0, np.int64), np.zeros(0, np.uint32))
-        ends = np.cumsum(totals[1:])
-        shares = zip((ends - totals[1:]).tolist(), totals[1:].tolist(), strict=True)
-        return [_candidates(ids, keys, start, total, limit) for start, total in shares]
+
+        def scan(sinks: DeviceArray) -> None:
+            launchers.boxes(on, allowed, program, sinks)
+
+        room = min(on.n_tiles * TILE, FIRST_ROOM // len(models))
+        every = np.full(len(models), NO_BORDER, np.uint32)
+        found = collected(on, scan, [limit] * len(models), every.tolist(), every, room)
+        return [_candidates(one) for one in found]
 
     def _nearest(
         self, rows: Chosen, queries: NDArray[np.uint8], k: int
@@ -242,7 +251,7 @@ class GpuBackend(ScanBackend[Chosen]):
     ) -> Candidates:
         """Score the embeddings of all rows where they are resident, of listed rows wherever they are."""
         device, on = self._device, self._residence.resident
-        allowed = self._allowed(Chosen(rows.where)) if rows.positions is None else self._residence.live
+        allowed = self._allowed(replace(rows, positions=None))
         if not on.n_tiles or (rows.positions is not None and not len(rows.positions)):
             return _scored(_NOTHING)
         mean, direction = device.put(self._signs().mean_), device.put(np.ascontiguousarray(weights, np.float32))
@@ -253,7 +262,7 @@ class GpuBackend(ScanBackend[Chosen]):
                 return
             for start in range(0, len(rows.positions), _STAGED_ROWS):
                 own = rows.positions[start : start + _STAGED_ROWS]
-                staged = None if on.width else device.put(_embeddings_at(self.catalog, own))
+                staged = None if on.width else device.put(self.catalog.stored_embeddings(own))
                 launchers.rescore(on, device.put(own), staged, allowed, mean, direction, cosine, 1, sinks)
 
         if rows.positions is None:
@@ -268,7 +277,7 @@ class GpuBackend(ScanBackend[Chosen]):
         self._device.close()
 
 
-_NOTHING = Best(np.zeros(0, np.int64), np.zeros(0, np.uint32), 0)
+_NOTHING = Best(np.zeros(0, np.int64), np.zeros(0, np.uint32), 0, 0)
 
 
 def score_keys(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
@@ -286,16 +295,6 @@ def _floor_key(floor: np.float32) -> int:
     return int(score_keys(np.array([floor], np.float32))[0])
 
 
-def _embeddings_at(catalog: Catalog, positions: NDArray[np.uint32]) -> NDArray[np.float16]:
-    """Return the stored embeddings of ascending positions, (m, D) float16."""
-    out = np.zeros((len(positions), catalog.D), np.float16)
-    for segment in catalog.segments:
-        first, last = np.searchsorted(positions, [segment.start, segment.start + segment.n])
-        if first < last and segment.embeddings is not None:
-            out[first:last] = segment.embeddings[positions[first:last].astype(np.int64) - segment.start]
-    return out
-
-
 def _scored(one: Best) -> Candidates:
     return Candidates(ids=one.ids, scores=key_scores(one.keys), total=one.reached)
 
@@ -304,8 +303,5 @@ def _no_votes() -> Candidates:
     return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=0)
 
 
-def _candidates(
-    ids: NDArray[np.int64], keys: NDArray[np.uint32], start: int, total: int, limit: int | None
-) -> Candidates:
-    own = slice(start, start + (total if limit is None else min(limit, total)))
-    return Candidates(ids=ids[own], votes=(65535 - (keys[own] & 65535)).astype(np.uint16), total=total)
+def _candidates(one: Best) -> Candidates:
+    return Candidates(ids=one.ids, votes=(65535 - one.keys).astype(np.uint16), total=one.appended)

@@ -30,11 +30,15 @@ Scan = Callable[[int, DeviceArray], None]
 
 @dataclass(frozen=True)
 class Best:
-    """The answer of one model: ids (m,) int64 best first, their keys (m,) uint32, and how many rows reach the floor."""
+    """The answer of one model: ids (m,) int64 best first and their keys (m,) uint32.
+
+    reached: how many rows the scan counted as reaching the floor; appended: how many it put into the list.
+    """
 
     ids: NDArray[np.int64]
     keys: NDArray[np.uint32]
     reached: int
+    appended: int
 
 
 def best(
@@ -47,44 +51,59 @@ def best(
     most = rows if None in wanted else min(rows, max((k for k in wanted if k is not None), default=0))
     step = 1 if rows < sample_from else max(1, isqrt(rows // max(most, 1)))
     borders = np.full(len(floors), NO_BORDER, np.uint32)
-    counts = _device_counts(on, wanted, rows)
     room = min(rows, _LEAST_ROOM + 2 * max(most * step, rows // step + 512))
     sinks, entries = _sinks(on, room, floors, borders)
     if step > 1:
         scan(step, sinks)
+        counts = on.device.put(np.array([rows if k is None else k for k in wanted], np.uint64))
         searches = launchers.select_search(on, sinks, counts, rows // step + 512, KEY_STEPS)
         launchers.select_border(on, sinks, searches)
     scan(1, sinks)
     header = on.device.get(sinks)
-    appended = int(header[:, 2].max(initial=0))
-    if appended > room:
-        # More rows lie within the border than there was room for; their number is known now: one more pass.
+    if int(header[:, 2].max(initial=0)) > room:
         borders = (header[:, 4] & _FLOORS).astype(np.uint32)
         del sinks, entries
-        room = appended
+    else:
+        return _chosen(on, sinks, entries, header, wanted)
+    return collected(on, lambda sinks: scan(1, sinks), wanted, floors, borders, int(header[:, 2].max()))
+
+
+def collected(
+    on: Resident,
+    scan: Callable[[DeviceArray], None],
+    wanted: Sequence[int | None],
+    floors: Sequence[int],
+    borders: NDArray[np.uint32],
+    room: int,
+) -> list[Best]:
+    """Run a scan into lists with room for `room` entries each, again where they do not fit, and choose the best."""
+    while True:
         sinks, entries = _sinks(on, room, floors, borders)
-        scan(1, sinks)
+        scan(sinks)
         header = on.device.get(sinks)
-    return _ordered(on, sinks, entries, header, counts, wanted, room)
+        most = int(header[:, 2].max(initial=0))
+        if most <= room:
+            return _chosen(on, sinks, entries, header, wanted)
+        del sinks, entries
+        room = most
 
 
-def _ordered(
+def _chosen(
     on: Resident,
     sinks: DeviceArray,
     entries: DeviceArray,
     header: NDArray[np.uint64],
-    counts: DeviceArray,
     wanted: Sequence[int | None],
-    room: int,
 ) -> list[Best]:
     """Choose the wanted of each list where it has more, and order them."""
-    sizes = [int(n) if k is None else min(int(n), k) for n, k in zip(header[:, 2], wanted, strict=True)]
-    if any(size < n for size, n in zip(sizes, header[:, 2].tolist(), strict=True)):
-        searches = launchers.select_search(on, sinks, counts, room)
-        entries = launchers.select_take(on, sinks, searches, room, max(sizes))
+    had = header[:, 2].astype(np.int64).tolist()
+    sizes = [n if k is None else min(n, k) for n, k in zip(had, wanted, strict=True)]
+    if any(size < n for size, n in zip(sizes, had, strict=True)):
+        searches = launchers.select_search(on, sinks, on.device.put(np.array(sizes, np.uint64)), max(had))
+        entries = launchers.select_take(on, sinks, searches, max(had), max(sizes))
     return [
-        Best(*ordered(on, entries[i, :size]), int(header[i, 3])) if size else _nothing(int(header[i, 3]))
-        for i, size in enumerate(sizes)
+        Best(*ordered(on, entries[i, :size]), int(header[i, 3]), n) if size else _nothing(int(header[i, 3]), n)
+        for i, (size, n) in enumerate(zip(sizes, had, strict=True))
     ]
 
 
@@ -96,12 +115,8 @@ def ordered(on: Resident, entries: DeviceArray) -> tuple[NDArray[np.int64], NDAr
     return device.get(device.take(ids, order)), device.get(device.take(keys, order))
 
 
-def _nothing(reached: int) -> Best:
-    return Best(np.zeros(0, np.int64), np.zeros(0, np.uint32), reached)
-
-
-def _device_counts(on: Resident, wanted: Sequence[int | None], rows: int) -> DeviceArray:
-    return on.device.put(np.array([rows if k is None else k for k in wanted], np.uint64))
+def _nothing(reached: int, appended: int) -> Best:
+    return Best(np.zeros(0, np.int64), np.zeros(0, np.uint32), reached, appended)
 
 
 def _sinks(

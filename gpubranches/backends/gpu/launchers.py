@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpubranches.backends.gpu.device import Device, DeviceArray
 from gpubranches.backends.gpu.program import MOST_BOXES, MOST_MODELS, Program
-from gpubranches.catalog import TILE
+from gpubranches.catalog import TILE, ZONES
 from gpubranches.quantize import CodeWeights, WeightPlanes
 
 WARPS = 4
@@ -45,24 +45,26 @@ class Resident:
     width: int
 
 
-def boxes(
-    on: Resident,
-    allowed: DeviceArray,
-    program: Program,
-    entries: DeviceArray,
-    appended: DeviceArray,
-    totals: DeviceArray,
-) -> None:
-    """Append to entries, (room,) uint64, the rows with enough votes.
+def boxes(on: Resident, allowed: DeviceArray, program: Program, sinks: DeviceArray) -> None:
+    """Append to sinks, (models, SINK_WORDS), the rows with enough votes."""
+    _boxes(on, allowed, program, sinks, sinks, False)
 
-    appended, (1,) uint64, and totals, (models,) uint64, start at zero.
-    """
+
+def boxes_bitmap(on: Resident, allowed: DeviceArray, program: Program, found: DeviceArray) -> None:
+    """Set the bits of rows with enough votes of the one model in found, (positions / 64,) uint64, all zero."""
+    _boxes(on, allowed, program, found, found, True)
+
+
+def _boxes(
+    on: Resident, allowed: DeviceArray, program: Program, sinks: DeviceArray, found: DeviceArray, bitmap: bool
+) -> None:
     device = on.device
     arrays = [device.put(a) for a in (program.models, program.chunks, program.runs, program.ranges, program.masks)]
     args = [on.tiles, np.uint32(on.n_tiles), allowed, arrays[0], np.uint32(len(program.models)), *arrays[1:]]
-    args += [device.put(program.ends), entries, np.uint64(len(entries)), appended, totals]
+    args += [device.put(program.ends), sinks, found]
     args += [np.uint32(0x0F0F0F0F), np.uint32(0x33333333), np.uint32(0x55555555)]
     constants = {"D": on.d, "VOTE_PLANES": program.vote_planes, "WARPS": WARPS, "MOST_BOXES": MOST_BOXES}
+    constants["BITMAP"] = int(bitmap)
     device.launch("boxes", "boxes", constants, _grid(device, on.n_tiles * 4, WARPS), WARPS * 32, args)
 
 
@@ -205,6 +207,21 @@ def quantize_zones(device: Device, codes: DeviceArray, n: int, d: int, zones: De
     args = [codes, np.uint64(n), zones]
     warps = -(-n // TILE) * d * 32
     device.launch("quantize", "quantize_zones", {"D": d}, _grid(device, warps, _THREADS // 32), _THREADS, args)
+
+
+def synthesize(device: Device, first: int, tiles: int, d: int, words: int, clusters: int) -> list[DeviceArray]:
+    """Make the rows of some tiles from row `first` on; return codes, zones, bits, scales, ids as a page has them."""
+    n = tiles * TILE
+    codes, zones = device.empty((tiles, d, TILE), np.uint8), device.empty((tiles, 2, d, ZONES), np.uint8)
+    bits, scales = device.empty((n, words), np.uint32), device.empty(n if words else 0, np.uint16)
+    ids = device.empty(n, np.uint32)
+    constants = {"D": d, "BITS_WORDS": words}
+    args = [np.uint64(first), np.uint64(n), np.uint32(clusters), codes]
+    device.launch("synthetic", "synthetic_codes", constants, _grid(device, n * d, _THREADS), _THREADS, args)
+    args = [np.uint64(first), np.uint64(n), bits, scales, ids]
+    device.launch("synthetic", "synthetic_bits", constants, _grid(device, n, _THREADS), _THREADS, args)
+    quantize_zones(device, codes, n, d, zones)
+    return [codes, zones, bits, scales, ids]
 
 
 def allow_both(device: Device, a: DeviceArray, b: DeviceArray, out: DeviceArray) -> None:

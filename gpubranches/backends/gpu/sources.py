@@ -7,7 +7,7 @@ from functools import cache
 
 from gpubranches.assets import folder
 
-KERNELS = ("boxes", "nearest", "linear", "bits", "rescore", "select", "quantize", "allow")
+KERNELS = ("boxes", "nearest", "linear", "bits", "rescore", "select", "quantize", "allow", "synthetic")
 
 
 @cache

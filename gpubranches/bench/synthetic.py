@@ -1,0 +1,229 @@
+"""A made-up catalog of any size: every row is a hash of its number, so it can be made on the host or on a device.
+
+The twin of kernels/synthetic.cu. `SyntheticCatalog` answers what backends and sessions ask of a catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpubranches.arrays import as_ids, splitmix64
+from gpubranches.backends.gpu import launchers
+from gpubranches.backends.gpu.device import Device, DeviceArray
+from gpubranches.backends.gpu.launchers import Resident
+from gpubranches.backends.gpu.memory import MemoryPlan
+from gpubranches.catalog import TILE, ZONES
+from gpubranches.catalog.order import to_tiles, zones_of
+from gpubranches.quantize import SignQuantizer
+
+CLUSTERS = 4096
+_RUN = 512
+_PAGE_TILES = 1024
+_ROWS_AT_ONCE = 1 << 16
+
+
+def _drawn(stream: int, x: NDArray[Any]) -> NDArray[np.uint64]:
+    return splitmix64(np.uint64(stream << 48) ^ x.astype(np.uint64))
+
+
+def codes_of(rows: NDArray[np.integer[Any]], d: int, clusters: int) -> NDArray[np.uint8]:
+    """Return the codes of rows, (m, d) uint8."""
+    numbers, dims = rows.astype(np.uint64)[:, None], np.arange(d, dtype=np.uint64)
+    hashes = _drawn(3, np.asarray(numbers * np.uint64(d) + dims, np.uint64))
+    if not clusters:
+        return (hashes & np.uint64(255)).astype(np.uint8)
+    cluster = cluster_of(rows, clusters).astype(np.uint64)[:, None]
+    parts = sum((hashes >> np.uint64(shift)) & np.uint64(255) for shift in (0, 8, 16, 24))
+    places = np.asarray(cluster * np.uint64(1024) + dims, np.uint64)
+    centre = (_drawn(2, places) % np.uint64(176)).astype(np.int64)
+    noise = (np.asarray(parts) >> np.uint64(3)).astype(np.int64) - 63
+    codes: NDArray[np.uint8] = np.clip(40 + centre + noise, 0, 255).astype(np.uint8)
+    return codes
+
+
+def cluster_of(rows: NDArray[np.integer[Any]], clusters: int) -> NDArray[np.int64]:
+    """Return the cluster of rows, (m,) int64."""
+    return (_drawn(1, rows.astype(np.uint64) // np.uint64(_RUN)) % np.uint64(clusters)).astype(np.int64)
+
+
+def bits_of(rows: NDArray[np.integer[Any]], words: int) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    """Return the sign bits of rows, (m, 4 words) uint8, and their scales, (m,) float16."""
+    numbers = rows.astype(np.uint64)
+    drawn = _drawn(4, numbers[:, None] * np.uint64(words) + np.arange(words, dtype=np.uint64))
+    scales = (np.uint64(0x2800) + (_drawn(5, numbers) & np.uint64(1023))).astype(np.uint16).view(np.float16)
+    return np.ascontiguousarray(drawn.astype(np.uint32)).view(np.uint8), scales
+
+
+@dataclass(frozen=True)
+class SyntheticSegment:
+    """Host rows start .. start + n - 1, made when first asked for; the arrays of a Segment."""
+
+    start: int
+    n: int
+    d: int
+    words: int
+    clusters: int
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles."""
+        return self.n // TILE
+
+    @cached_property
+    def codes(self) -> NDArray[np.uint8]:
+        """Codes as tiles, (tiles, d, TILE)."""
+        parts = [to_tiles(codes_of(rows, self.d, self.clusters)) for rows in self._blocks()]
+        return np.concatenate(parts)
+
+    @cached_property
+    def zones(self) -> NDArray[np.uint8]:
+        """Zones, (tiles, 2, d, ZONES)."""
+        return zones_of(self.codes, self.n)
+
+    @cached_property
+    def _bits(self) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        parts = [bits_of(rows, self.words) for rows in self._blocks()]
+        return np.concatenate([bits for bits, _ in parts]), np.concatenate([scales for _, scales in parts])
+
+    @property
+    def bits(self) -> NDArray[np.uint8]:
+        """Sign bits, (n, 4 words)."""
+        return self._bits[0]
+
+    @property
+    def scales(self) -> NDArray[np.float16]:
+        """Scales, (n,)."""
+        return self._bits[1]
+
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        """Ids, which are positions."""
+        return np.arange(self.start, self.start + self.n)
+
+    def row_codes(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return rows start..stop-1 as row-major codes."""
+        return codes_of(np.arange(self.start + start, self.start + stop), self.d, self.clusters)
+
+    def _blocks(self) -> list[NDArray[np.int64]]:
+        stop = self.start + self.n
+        return [np.arange(at, min(at + _ROWS_AT_ONCE, stop)) for at in range(self.start, stop, _ROWS_AT_ONCE)]
+
+
+class SyntheticCatalog:
+    """Rows whose id is their position, none deleted; rows rounded up to whole tiles.
+
+    clusters: 0 for uniform codes. stand_in: a file of float16 embeddings, (m, D), that serve for all rows in turn.
+    """
+
+    deleted = None
+    text_mean = None
+    generation = 1
+
+    def __init__(self, rows: int, *, d: int = 32, D: int = 512, clusters: int = CLUSTERS, stand_in: Path | None = None):
+        self.n = self.n_positions = -(-rows // TILE) * TILE
+        self.d, self.D, self.n_bits, self.clusters = d, D, D, clusters
+        self.signs = SignQuantizer().fit(np.random.default_rng(0).standard_normal((64, D)).astype(np.float32))
+        page = TILE * _PAGE_TILES
+        self.segments = tuple(
+            SyntheticSegment(at, min(page, self.n - at), d, D // 32, clusters) for at in range(0, self.n, page)
+        )
+        self._stand_in = None if stand_in is None else np.memmap(stand_in, np.float16, "r").reshape(-1, D)
+
+    @property
+    def has_bits(self) -> bool:
+        """True: bits are made up, too."""
+        return True
+
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether a file stands in for embeddings."""
+        return self._stand_in is not None
+
+    def alive(self, ids: ArrayLike) -> NDArray[np.bool_]:
+        """Return which ids are rows."""
+        return as_ids(ids) < self.n
+
+    def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
+        """Return ids, which are positions."""
+        return as_ids(ids)
+
+    def take(self, ids: ArrayLike) -> NDArray[np.uint8]:
+        """Return codes, (m, d) uint8."""
+        return codes_of(as_ids(ids), self.d, self.clusters)
+
+    def embeddings(self, ids: ArrayLike) -> NDArray[np.float32]:
+        """Return what stands in for the embeddings, (m, D) float32."""
+        return self.stored_embeddings(as_ids(ids)).astype(np.float32)
+
+    def stored_embeddings(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.float16]:
+        """Return what stands in for the embeddings at positions, (m, D) float16."""
+        if self._stand_in is None:
+            raise ValueError("expected a file that stands in for the embeddings, got none")
+        return np.asarray(self._stand_in[positions.astype(np.int64) % len(self._stand_in)])
+
+    def sample_ids(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw ids, ascending."""
+        return np.unique(rng.integers(0, self.n, count))
+
+    def items_of(self, cluster: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw up to count ids of a cluster from evenly spread runs."""
+        runs = np.unique(np.linspace(0, self.n // _RUN - 1, min(self.n // _RUN, 400_000)).astype(np.int64))
+        own = runs[cluster_of(runs * _RUN, self.clusters) == cluster]
+        rows = (own[:, None] * _RUN + rng.integers(0, _RUN, (len(own), 8))).reshape(-1)
+        return np.sort(rng.choice(rows, min(count, len(rows)), replace=False)) if len(rows) else rows
+
+
+class SyntheticResidence:
+    """The rows of a SyntheticCatalog made on the device, page by page; what GpuBackend asks of a Residence."""
+
+    def __init__(self, device: Device, catalog: SyntheticCatalog, *, tiers: tuple[str, ...] = ("codes", "bits")):
+        n_tiles, d, words = catalog.n // TILE, catalog.d, catalog.D // 32 if "bits" in tiers else 0
+        self.device = device
+        self.generation = catalog.generation
+        parts = {"codes": catalog.n * d, "zones": catalog.n * d // 64, "ids": 4 * catalog.n}
+        if words:
+            parts["bits"] = (4 * words + 2) * catalog.n
+        self.plan = MemoryPlan(parts | {"working": 512 << 20}, {}, *device.memory(), d, words, 0).require()
+        entries = np.zeros((n_tiles, 8), np.uint64)
+        self._pages: list[list[DeviceArray]] = []
+        for first in range(0, n_tiles, _PAGE_TILES):
+            tiles = min(_PAGE_TILES, n_tiles - first)
+            page = launchers.synthesize(device, first * TILE, tiles, d, words, catalog.clusters)
+            self._pages.append(page)
+            each = [d * TILE, 2 * d * ZONES, 4 * words * TILE, 2 * TILE, 4 * TILE]
+            for i, (array, step) in enumerate(zip(page, each, strict=True)):
+                own = device.address(array) + step * np.arange(tiles, dtype=np.uint64)
+                entries[first : first + tiles, i] = own
+            entries[first : first + tiles, 6] = first * TILE
+        self.resident = Resident(device, device.put(entries), n_tiles, d, words, 0)
+        self.live = device.put(np.full(catalog.n // 64, ~np.uint64(0)))
+        self.n_live = catalog.n
+        device.synchronize()
+
+    def refresh(self) -> None:
+        """Nothing changes."""
+
+    def close(self) -> None:
+        """Free the pages."""
+        self._pages.clear()
+
+
+def write_stand_in(path: Path, size_bytes: int, D: int, report: Callable[[str, int, int], None] | None = None) -> None:
+    """Write a file of random float16 embeddings of at least size_bytes, unless one of that size is there."""
+    rows = -(-size_bytes // (2 * D * 4096)) * 4096
+    if path.exists() and path.stat().st_size == rows * 2 * D:
+        return
+    rng = np.random.default_rng(0)
+    block = (rng.standard_normal((4096, D)) / np.sqrt(D)).astype(np.float16)
+    with path.open("wb") as file:
+        for start in range(0, rows, 4096):
+            np.roll(block, start // 4096, axis=1).tofile(file)
+            if report is not None:
+                report("writing embeddings", start + 4096, rows)
