@@ -138,7 +138,7 @@ def test_doctor_names_what_is_there(run):
     assert code == 0
     parts = {finding["part"]: finding for finding in json.loads(out)["findings"]}
     assert parts["numpy"]["state"] == np.__version__
-    assert {"GPU", "faiss-cpu", "torch"} <= set(parts)
+    assert {"GPU", "driver", "cupy", "CUDA majors", "faiss", "torch"} <= set(parts)
 
 
 def _items(run, catalog, ids):

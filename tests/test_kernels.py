@@ -295,10 +295,10 @@ def test_bitmaps_of_listed_rows(order):
 def test_synthetic_rows_equal_those_made_on_the_host(clusters, order):
     first, tiles = 5 * TILE, 2
     rows = np.arange(first, first + tiles * TILE)
-    page = launchers.synthesize(SimulatedDevice(order), first, tiles, 8, 4, clusters)
-    expected = to_tiles(codes_of(rows, 8, clusters))
-    bits, scales = bits_of(rows, 4)
-    twins = [expected, zones_of(expected, len(rows)), bits.view(np.uint32), scales.view(np.uint16), rows - first]
+    page = launchers.synthesize(SimulatedDevice(order), first, tiles, 8, 4, clusters, 7, 0.25)
+    expected = to_tiles(codes_of(rows, 8, clusters, 7))
+    bits, scales = bits_of(rows, 4, clusters, 7).view(np.uint32), np.full(len(rows), 0.25, np.float16).view(np.uint16)
+    twins = [expected, zones_of(expected, len(rows)), bits, scales, rows - first]
     for made, twin in zip(page, twins):
         assert np.array_equal(made, twin)
 

@@ -24,6 +24,8 @@ from gpubranches.catalog.order import to_tiles, zones_of
 from gpubranches.quantize import SignQuantizer
 
 CLUSTERS = 4096
+PERIOD = 1 << 24
+"""After how many runs of 512 rows the clusters repeat, where no file of embeddings says otherwise."""
 _RUN = 512
 _PAGE_TILES = 1024
 _ROWS_AT_ONCE = 1 << 16
@@ -33,13 +35,13 @@ def _drawn(stream: int, x: NDArray[Any]) -> NDArray[np.uint64]:
     return splitmix64(np.uint64(stream << 48) ^ x.astype(np.uint64))
 
 
-def codes_of(rows: NDArray[np.integer[Any]], d: int, clusters: int) -> NDArray[np.uint8]:
+def codes_of(rows: NDArray[np.integer[Any]], d: int, clusters: int, period: int) -> NDArray[np.uint8]:
     """Return the codes of rows, (m, d) uint8."""
     numbers, dims = rows.astype(np.uint64)[:, None], np.arange(d, dtype=np.uint64)
     hashes = _drawn(3, np.asarray(numbers * np.uint64(d) + dims, np.uint64))
     if not clusters:
         return (hashes & np.uint64(255)).astype(np.uint8)
-    cluster = cluster_of(rows, clusters).astype(np.uint64)[:, None]
+    cluster = cluster_of(rows, clusters, period).astype(np.uint64)[:, None]
     parts = sum((hashes >> np.uint64(shift)) & np.uint64(255) for shift in (0, 8, 16, 24))
     places = np.asarray(cluster * np.uint64(1024) + dims, np.uint64)
     centre = (_drawn(2, places) % np.uint64(176)).astype(np.int64)
@@ -48,17 +50,21 @@ def codes_of(rows: NDArray[np.integer[Any]], d: int, clusters: int) -> NDArray[n
     return codes
 
 
-def cluster_of(rows: NDArray[np.integer[Any]], clusters: int) -> NDArray[np.int64]:
+def cluster_of(rows: NDArray[np.integer[Any]], clusters: int, period: int) -> NDArray[np.int64]:
     """Return the cluster of rows, (m,) int64."""
-    return (_drawn(1, rows.astype(np.uint64) // np.uint64(_RUN)) % np.uint64(clusters)).astype(np.int64)
+    runs = rows.astype(np.uint64) // np.uint64(_RUN) % np.uint64(period)
+    return (_drawn(1, runs) % np.uint64(clusters)).astype(np.int64)
 
 
-def bits_of(rows: NDArray[np.integer[Any]], words: int) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-    """Return the sign bits of rows, (m, 4 words) uint8, and their scales, (m,) float16."""
-    numbers = rows.astype(np.uint64)
-    drawn = _drawn(4, numbers[:, None] * np.uint64(words) + np.arange(words, dtype=np.uint64))
-    scales = (np.uint64(0x2800) + (_drawn(5, numbers) & np.uint64(1023))).astype(np.uint16).view(np.float16)
-    return np.ascontiguousarray(drawn.astype(np.uint32)).view(np.uint8), scales
+def bits_of(rows: NDArray[np.integer[Any]], words: int, clusters: int, period: int) -> NDArray[np.uint8]:
+    """Return the sign bits of rows, (m, 4 words) uint8."""
+    own, place = rows.astype(np.uint64)[:, None] * np.uint64(words), np.arange(words, dtype=np.uint64)
+    hashes = _drawn(5, np.asarray(own + place))
+    if clusters:
+        cluster = cluster_of(rows, clusters, period).astype(np.uint64)[:, None]
+        turned = hashes & (hashes >> np.uint64(32))
+        hashes = _drawn(4, np.asarray(cluster * np.uint64(words) + place)) ^ turned
+    return np.ascontiguousarray(hashes.astype(np.uint32)).view(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,8 @@ class SyntheticSegment:
     d: int
     words: int
     clusters: int
+    period: int
+    embeddings: NDArray[np.float16] | None = None
 
     @property
     def tiles(self) -> int:
@@ -79,8 +87,7 @@ class SyntheticSegment:
     @cached_property
     def codes(self) -> NDArray[np.uint8]:
         """Codes as tiles, (tiles, d, TILE)."""
-        parts = [to_tiles(codes_of(rows, self.d, self.clusters)) for rows in self._blocks()]
-        return np.concatenate(parts)
+        return np.concatenate([to_tiles(codes_of(rows, self.d, self.clusters, self.period)) for rows in self._blocks()])
 
     @cached_property
     def zones(self) -> NDArray[np.uint8]:
@@ -88,28 +95,27 @@ class SyntheticSegment:
         return zones_of(self.codes, self.n)
 
     @cached_property
-    def _bits(self) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-        parts = [bits_of(rows, self.words) for rows in self._blocks()]
-        return np.concatenate([bits for bits, _ in parts]), np.concatenate([scales for _, scales in parts])
-
-    @property
     def bits(self) -> NDArray[np.uint8]:
         """Sign bits, (n, 4 words)."""
-        return self._bits[0]
+        return np.concatenate([bits_of(rows, self.words, self.clusters, self.period) for rows in self._blocks()])
 
-    @property
+    @cached_property
     def scales(self) -> NDArray[np.float16]:
         """Scales, (n,)."""
-        return self._bits[1]
+        return np.full(self.n, scale_of(32 * self.words), np.float16)
 
     @cached_property
     def ids(self) -> NDArray[np.int64]:
         """Ids, which are positions."""
         return np.arange(self.start, self.start + self.n)
 
+    def make(self) -> None:
+        """Make the arrays now."""
+        _ = self.zones, self.bits, self.scales, self.ids
+
     def row_codes(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return rows start..stop-1 as row-major codes."""
-        return codes_of(np.arange(self.start + start, self.start + stop), self.d, self.clusters)
+        return codes_of(np.arange(self.start + start, self.start + stop), self.d, self.clusters, self.period)
 
     def _blocks(self) -> list[NDArray[np.int64]]:
         stop = self.start + self.n
@@ -119,7 +125,8 @@ class SyntheticSegment:
 class SyntheticCatalog:
     """Rows whose id is their position, none deleted; rows rounded up to whole tiles.
 
-    clusters: 0 for uniform codes. stand_in: a file of float16 embeddings, (m, D), that serve for all rows in turn.
+    clusters: 0 for uniform codes. stand_in: a file of embeddings by `write_stand_in`, whose rows serve for all rows in
+    turn; clusters then repeat with it. The mean is 0 and the rotation none, so that signs are the embeddings' own.
     """
 
     deleted = None
@@ -129,12 +136,12 @@ class SyntheticCatalog:
     def __init__(self, rows: int, *, d: int = 32, D: int = 512, clusters: int = CLUSTERS, stand_in: Path | None = None):
         self.n = self.n_positions = -(-rows // TILE) * TILE
         self.d, self.D, self.n_bits, self.clusters = d, D, D, clusters
-        self.signs = SignQuantizer().fit(np.random.default_rng(0).standard_normal((64, D)).astype(np.float32))
-        page = TILE * _PAGE_TILES
-        self.segments = tuple(
-            SyntheticSegment(at, min(page, self.n - at), d, D // 32, clusters) for at in range(0, self.n, page)
-        )
+        self.signs = SignQuantizer()
+        self.signs.mean_, self.signs.rotation_ = np.zeros(D, np.float32), np.eye(D, dtype=np.float32)
         self._stand_in = None if stand_in is None else np.memmap(stand_in, np.float16, "r").reshape(-1, D)
+        self.period = PERIOD if self._stand_in is None else max(1, len(self._stand_in) // _RUN)
+        page = TILE * _PAGE_TILES
+        self.segments = tuple(self._segment(at, min(page, self.n - at)) for at in range(0, self.n, page))
 
     @property
     def has_bits(self) -> bool:
@@ -146,6 +153,15 @@ class SyntheticCatalog:
         """Whether a file stands in for embeddings."""
         return self._stand_in is not None
 
+    @property
+    def has_own_embeddings(self) -> bool:
+        """Whether each row has a row of the file to itself, which a scan of all embeddings needs."""
+        return self._stand_in is not None and len(self._stand_in) >= self.n
+
+    def _segment(self, start: int, n: int) -> SyntheticSegment:
+        own = self._stand_in[start : start + n] if self.has_own_embeddings and self._stand_in is not None else None
+        return SyntheticSegment(start, n, self.d, self.D // 32, self.clusters, self.period, own)
+
     def alive(self, ids: ArrayLike) -> NDArray[np.bool_]:
         """Return which ids are rows."""
         return as_ids(ids) < self.n
@@ -156,7 +172,7 @@ class SyntheticCatalog:
 
     def take(self, ids: ArrayLike) -> NDArray[np.uint8]:
         """Return codes, (m, d) uint8."""
-        return codes_of(as_ids(ids), self.d, self.clusters)
+        return codes_of(as_ids(ids), self.d, self.clusters, self.period)
 
     def embeddings(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Return what stands in for the embeddings, (m, D) float32."""
@@ -175,7 +191,7 @@ class SyntheticCatalog:
     def items_of(self, cluster: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw up to count ids of a cluster from evenly spread runs."""
         runs = np.unique(np.linspace(0, self.n // _RUN - 1, min(self.n // _RUN, 400_000)).astype(np.int64))
-        own = runs[cluster_of(runs * _RUN, self.clusters) == cluster]
+        own = runs[cluster_of(runs * _RUN, self.clusters, self.period) == cluster]
         rows = (own[:, None] * _RUN + rng.integers(0, _RUN, (len(own), 8))).reshape(-1)
         return np.sort(rng.choice(rows, min(count, len(rows)), replace=False)) if len(rows) else rows
 
@@ -195,7 +211,8 @@ class SyntheticResidence:
         self._pages: list[list[DeviceArray]] = []
         for first in range(0, n_tiles, _PAGE_TILES):
             tiles = min(_PAGE_TILES, n_tiles - first)
-            page = launchers.synthesize(device, first * TILE, tiles, d, words, catalog.clusters)
+            made = catalog.clusters, catalog.period, scale_of(catalog.D)
+            page = launchers.synthesize(device, first * TILE, tiles, d, words, *made)
             self._pages.append(page)
             each = [d * TILE, 2 * d * ZONES, 4 * words * TILE, 2 * TILE, 4 * TILE]
             for i, (array, step) in enumerate(zip(page, each, strict=True)):
@@ -215,15 +232,22 @@ class SyntheticResidence:
         self._pages.clear()
 
 
-def write_stand_in(path: Path, size_bytes: int, D: int, report: Callable[[str, int, int], None] | None = None) -> None:
-    """Write a file of random float16 embeddings of at least size_bytes, unless one of that size is there."""
-    rows = -(-size_bytes // (2 * D * 4096)) * 4096
+def scale_of(D: int) -> float:
+    """Return what every component of an embedding is long, for unit length."""
+    return float(1 / np.sqrt(D))
+
+
+def write_stand_in(
+    path: Path, size_bytes: int, D: int, clusters: int, report: Callable[[str, int, int], None] | None = None
+) -> None:
+    """Write about size_bytes of embeddings, signs times their scale, unless a file of that size is there."""
+    rows = max(1, size_bytes // (2 * D * _ROWS_AT_ONCE)) * _ROWS_AT_ONCE
     if path.exists() and path.stat().st_size == rows * 2 * D:
         return
-    rng = np.random.default_rng(0)
-    block = (rng.standard_normal((4096, D)) / np.sqrt(D)).astype(np.float16)
+    signs = np.array([-1, 1], np.float16) * np.float16(scale_of(D))
     with path.open("wb") as file:
-        for start in range(0, rows, 4096):
-            np.roll(block, start // 4096, axis=1).tofile(file)
+        for start in range(0, rows, _ROWS_AT_ONCE):
+            bits = bits_of(np.arange(start, start + _ROWS_AT_ONCE), D // 32, clusters, rows // _RUN)
+            signs[np.unpackbits(bits, axis=1, bitorder="little")].tofile(file)
             if report is not None:
-                report("writing embeddings", start + 4096, rows)
+                report("writing embeddings", start + _ROWS_AT_ONCE, rows)

@@ -97,15 +97,23 @@ def compact(directory: Path) -> None:
 @click.command()
 @catalog_argument
 @click.option("--errors", "list_errors", is_flag=True, help="List the items that could not be read, with reasons.")
+@click.option("--backend", type=click.Choice(["gpu"]), help="Also plan the memory of this backend.")
 @json_option
-def info(directory: Path, list_errors: bool, as_json: bool) -> None:
-    """Tell what a catalog holds."""
+def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool) -> None:
+    """Tell what a catalog holds, and with --backend gpu what of it fits into the card's memory."""
     from gpubranches import Catalog
 
     catalog = Catalog.open(directory)
     data = catalog.info()
     if list_errors:
         data["errors"] = catalog.errors()
+    if backend == "gpu":
+        from gpubranches.backends.gpu.cupy_device import CupyDevice
+        from gpubranches.backends.gpu.memory import MemoryPlan
+
+        device = CupyDevice()
+        data["gpu"] = {"device": device.name, **MemoryPlan.of(catalog, *device.memory()).to_json()}
+        device.close()
     if as_json:
         print_json(data)
     else:

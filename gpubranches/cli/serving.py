@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gpubranches.cli.options import (
@@ -72,7 +73,7 @@ def doctor(as_json: bool) -> None:
         return
     table = Table("part", "state", "what to do")
     for finding in findings:
-        table.add_row(finding.part, finding.state, finding.advice)
+        table.add_row(*(escape(text) for text in (finding.part, finding.state, finding.advice)))
     Console().print(table)
 
 

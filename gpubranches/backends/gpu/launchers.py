@@ -209,16 +209,18 @@ def quantize_zones(device: Device, codes: DeviceArray, n: int, d: int, zones: De
     device.launch("quantize", "quantize_zones", {"D": d}, _grid(device, warps, _THREADS // 32), _THREADS, args)
 
 
-def synthesize(device: Device, first: int, tiles: int, d: int, words: int, clusters: int) -> list[DeviceArray]:
+def synthesize(
+    device: Device, first: int, tiles: int, d: int, words: int, clusters: int, period: int, scale: float
+) -> list[DeviceArray]:
     """Make the rows of some tiles from row `first` on; return codes, zones, bits, scales, ids as a page has them."""
     n = tiles * TILE
     codes, zones = device.empty((tiles, d, TILE), np.uint8), device.empty((tiles, 2, d, ZONES), np.uint8)
     bits, scales = device.empty((n, words), np.uint32), device.empty(n if words else 0, np.uint16)
     ids = device.empty(n, np.uint32)
     constants = {"D": d, "BITS_WORDS": words}
-    args = [np.uint64(first), np.uint64(n), np.uint32(clusters), codes]
-    device.launch("synthetic", "synthetic_codes", constants, _grid(device, n * d, _THREADS), _THREADS, args)
-    args = [np.uint64(first), np.uint64(n), bits, scales, ids]
+    rows = [np.uint64(first), np.uint64(n), np.uint32(clusters), np.uint32(period)]
+    device.launch("synthetic", "synthetic_codes", constants, _grid(device, n * d, _THREADS), _THREADS, [*rows, codes])
+    args = [*rows, np.uint32(np.float16(scale).view(np.uint16)), bits, scales, ids]
     device.launch("synthetic", "synthetic_bits", constants, _grid(device, n, _THREADS), _THREADS, args)
     quantize_zones(device, codes, n, d, zones)
     return [codes, zones, bits, scales, ids]

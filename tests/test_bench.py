@@ -1,0 +1,110 @@
+"""The benchmark: the synthetic rows are the same everywhere, engines agree, and a run writes what it says."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+from cudasim import SimulatedDevice
+
+from gpubranches.backends.cpu import CpuBackend
+from gpubranches.backends.gpu import GpuBackend
+from gpubranches.bench.engines import refine
+from gpubranches.bench.plots import draw
+from gpubranches.bench.questions import ask
+from gpubranches.bench.run import Measure, Plan, line, run, table
+from gpubranches.bench.synthetic import SyntheticCatalog, SyntheticResidence, write_stand_in
+from gpubranches.bench.timing import timed, together
+from gpubranches.quantize import SignQuantizer
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stand-in") / "embeddings.f16"
+    write_stand_in(path, 1 << 20, 128, 60)
+    return SyntheticCatalog(60_000, D=128, clusters=60, stand_in=path)
+
+
+def test_rows_on_the_device_are_those_on_the_host(catalog):
+    asked = ask(catalog, users=3)
+    with GpuBackend(catalog, SimulatedDevice, make_residence=SyntheticResidence) as gpu, CpuBackend(catalog) as cpu:
+        for boxes in (asked.branch, *asked.ensembles):
+            found, expected = gpu.evaluate(boxes, limit=500), cpu.evaluate(boxes, limit=500)
+            assert (found.total, found.ids.tolist()) == (expected.total, expected.ids.tolist())
+        for weights, tier in ((asked.direction, "bits"), (asked.weights, "codes")):
+            found, expected = (backend.score(weights, tier=tier, limit=100) for backend in (gpu, cpu))
+            assert found.ids.tolist() == expected.ids.tolist()
+        near = [backend.search(asked.query, 50, tier="codes").ids.tolist() for backend in (gpu, cpu)]
+        assert near[0] == near[1]
+
+
+def test_the_marked_cluster_is_found_on_the_device(catalog):
+    """The whole refine, with embeddings gathered from a file, equals the cpu backend's."""
+    asked = ask(catalog, users=1)
+    with GpuBackend(catalog, SimulatedDevice, make_residence=SyntheticResidence) as gpu, CpuBackend(catalog) as cpu:
+        assert refine(gpu, catalog, asked) == refine(cpu, catalog, asked) > 100
+
+
+def test_the_bits_are_the_signs_of_the_embeddings(catalog):
+    rows = np.array([0, 5, 511, 512, 40_000])
+    segment = catalog.segments[0]
+    vectors = catalog.embeddings(rows)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-2)
+    fitted = SignQuantizer()
+    fitted.mean_, fitted.rotation_ = catalog.signs.mean_, catalog.signs.rotation_
+    bits, scales = fitted.encode(vectors)
+    assert np.array_equal(bits, segment.bits[rows])
+    assert np.allclose(scales, segment.scales[rows], rtol=1e-3)
+
+
+def test_uniform_codes_are_uniform():
+    codes = SyntheticCatalog(8192, d=8, clusters=0).take(np.arange(8192))
+    assert np.bincount(codes.reshape(-1), minlength=256).min() > 150
+
+
+def test_a_run_writes_lines_a_table_and_plots(tmp_path):
+    shown = []
+    plan = Plan(["cpu", "sklearn-forest", "gpu"], [4096, 8192], D=64, clusters=8, budget_s=0, users=1)
+    measures = run(plan, tmp_path, show=shown.append)
+    lines = [json.loads(text) for text in (tmp_path / "bench.jsonl").read_text().splitlines()]
+    assert len(lines) == len(measures) > 8
+    assert {one["rows"] for one in lines} == {4096, 8192}
+    assert {"commit", "date", "machine"} <= set(lines[0])
+    assert all(one.p50_ms <= one.p95_ms <= one.p99_ms for one in measures)
+    assert table(measures).count("\n") == len(measures) + 2
+    pictures = draw(measures, tmp_path)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    assert len(pictures) == len({one.what for one in measures})
+
+
+def test_a_missing_engine_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("gpubranches.backends.gpu.cupy_device.usable", lambda: "there is none")
+    shown = []
+    assert run(Plan(["gpu"], [4096], D=64, clusters=4, users=1), tmp_path, show=shown.append) == []
+    assert "left out" in shown[0]
+    assert "there is none" in shown[0]
+
+
+def test_times_have_percentiles_and_a_cold_call():
+    calls = []
+    times = timed(lambda: calls.append(1), budget_s=0)
+    assert len(calls) == times.repeats + 1
+    with pytest.raises(ZeroDivisionError):
+        together([lambda: None, lambda: 1 / 0])()
+
+
+def test_a_measure_is_one_line():
+    one = Measure("gpu", 10, 4, "ensemble", 9.0, 2.0, 3.0, 4.0, 5, 1.0, 320, 1.0, 0.5)
+    assert line(one).endswith("0.50 of the roofline, recall 0.50")
+
+
+def test_the_command_refuses_what_it_does_not_know(tmp_path):
+    from click.testing import CliRunner
+
+    from gpubranches.cli.benching import bench
+
+    runner = partial(CliRunner().invoke, bench)
+    for options in (["--backends", "abacus"], ["--rows", "many"], ["--rows", "0"], ["--dims", "7"]):
+        done = runner([*options, "--out", str(tmp_path)])
+        assert done.exit_code != 0
+        assert "expected" in str(done.exception)
