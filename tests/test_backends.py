@@ -10,6 +10,7 @@ from gpubranches import Box, Boxes, Catalog, open_backend
 from gpubranches.arrays import pack_bitmap, splitmix64
 from gpubranches.backends import BACKENDS
 from gpubranches.backends.gpu import GpuBackend
+from gpubranches.backends.gpu.cupy_device import CupyDevice
 from gpubranches.errors import UsageError
 from gpubranches.quantize import SignQuantizer
 from gpubranches.space import Space
@@ -21,6 +22,8 @@ def opened(name, catalog, **options):
     """Open a backend; the gpu backend with its kernels simulated, and samples taken of small catalogs, too."""
     if name == "gpu":
         return GpuBackend(catalog, SimulatedDevice, sample_from=3000)
+    if name == "cuda":
+        return GpuBackend(catalog, CupyDevice, sample_from=3000)
     return open_backend(name, catalog, **options)
 
 
@@ -74,7 +77,10 @@ def ordered(keys, ids, limit=None):
     return sorted(range(len(ids)), key=lambda i: (-keys[i], int(mixed[i])))[:limit]
 
 
-@pytest.fixture(params=BACKENDS)
+NAMES = [*BACKENDS, pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=NAMES)
 def name(request):
     return request.param
 
@@ -110,7 +116,7 @@ def test_votes_at_every_size(name, world):
 
 @given(st.integers(1, 4), st.none() | st.integers(0, 300), st.none() | st.floats(0, 1), st.integers(0, 40))
 @settings(max_examples=20)
-@pytest.mark.parametrize("backend_name", BACKENDS)
+@pytest.mark.parametrize("backend_name", NAMES)
 def test_votes_over_segments(parts, backend_name, min_votes, limit, share, count):
     with opened(backend_name, parts.catalog) as backend:
         check_votes(parts, backend, parts.boxes(count), min_votes, limit, share)
@@ -259,7 +265,7 @@ def test_directions_are_found_by_cosine(name, parts):
         filtered = backend.search(query[None], 20, tier="bits", where=where)
     assert exact.ids[0].tolist() == expected.tolist()
     assert np.allclose(exact.distances[0], 1 - np.sort(cosine)[::-1][:20], atol=1e-5)
-    assert (exact.source, quick.source) == (f"{name}/embeddings", f"{name}/bits+embeddings")
+    assert (exact.source, quick.source) == (f"{backend.name}/embeddings", f"{backend.name}/bits+embeddings")
     assert np.isin(quick.ids, expected).mean() > 0.9
     assert np.isin(filtered.ids, parts.ids[inside]).all()
 

@@ -8,6 +8,7 @@ from gpubranches.arrays import splitmix64
 from gpubranches.backends.gpu import launchers
 from gpubranches.backends.gpu.backend import key_scores, score_keys
 from gpubranches.backends.gpu.best import NO_BORDER, best, ordered
+from gpubranches.backends.gpu.cupy_device import CupyDevice
 from gpubranches.backends.gpu.launchers import SINK_WORDS, Resident
 from gpubranches.backends.gpu.program import compile_boxes
 from gpubranches.backends.gpu.sources import KERNELS, source
@@ -18,7 +19,13 @@ from gpubranches.catalog.order import kd_order, to_tiles, zones_of
 from gpubranches.quantize import CodeWeights, ScalarQuantizer, SignQuantizer
 
 SCHEDULES = [0, 1, 2, 7, 77, 1234]
+ORDERS = [*SCHEDULES, pytest.param("cuda", marks=pytest.mark.gpu)]
+"""Schedules of the simulation, and a card where there is one."""
 SIZES = [1, 127, 128, 129, 1024, 4096, 4097, 9000]
+
+
+def device_of(order, change=None):
+    return CupyDevice() if order == "cuda" else SimulatedDevice(order, change=change)
 
 
 class Table:
@@ -26,7 +33,7 @@ class Table:
 
     def __init__(self, n, d=8, D=48, seed=0, order=0, levels=256, allowed=0.9, change=None, spread=0):
         rng = self.rng = np.random.default_rng(seed)
-        self.device = device = SimulatedDevice(order, change=change)
+        self.device = device = device_of(order, change)
         codes = rng.integers(0, levels, (n, d)).astype(np.uint8)
         if spread:
             centres = rng.integers(0, 256, (8, d))
@@ -97,7 +104,7 @@ def expected_entries(table, models, min_votes):
     return found, [len(own) for own in found]
 
 
-@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("n", SIZES)
 def test_boxes_count_votes_of_many_models(n, order):
     table = Table(n, seed=n, order=order, spread=20 if n == 9000 else 0)
@@ -112,7 +119,7 @@ def test_boxes_count_votes_of_many_models(n, order):
             assert np.array_equal(flags, table.flags & (boxes.votes(table.codes) >= min_votes))
 
 
-@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("order", ORDERS)
 def test_boxes_of_one_estimator_may_fill_several_chunks(order):
     table = Table(1500, seed=3, order=order, allowed=1.0)
     single = Boxes([random_boxes(table.rng, 8, 1, 1)[0] for _ in range(200)], [0] * 200, 1)
@@ -140,7 +147,7 @@ def test_boxes_that_do_not_fit_are_counted():
     assert (len(entries[0]), counts) == (100, [3000])
 
 
-@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("n", "d", "k"), [(1, 8, 3), (129, 4, 200), (4097, 32, 50), (9000, 8, 1000), (3000, 1024, 5)])
 def test_nearest_rows(n, d, k, order):
     table = Table(n, d=d, seed=n, order=order, levels=16 if n == 9000 else 256)
@@ -167,7 +174,7 @@ def check_scores(table, scan, twins, limit, quantile, sample_from):
         assert one.reached == reached
 
 
-@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("n", "d", "limit"), [(1, 8, None), (4097, 32, 40), (9000, 4, 700), (2000, 1024, 3)])
 def test_linear_scores_over_codes(n, d, limit, order):
     table = Table(n, d=d, seed=n, order=order)
@@ -181,7 +188,7 @@ def test_linear_scores_over_codes(n, d, limit, order):
     check_scores(table, scan, twins, limit, 0.8, 2000)
 
 
-@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(
     ("n", "D", "limit"), [(1, 32, None), (4097, 512, 40), (9000, 48, 700), (700, 2048, 9), (900, 768, 9)]
 )
@@ -197,7 +204,7 @@ def test_linear_scores_over_bits(n, D, limit, order):
     check_scores(table, scan, twins, limit, 0.9, 1 << 20)
 
 
-@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("cosine", [False, True])
 def test_rescored_embeddings(cosine, order):
     table = Table(4500, D=50, seed=2, order=order)
@@ -259,48 +266,49 @@ def test_entries_are_ordered_by_key_and_mixed_id():
     assert keys.tolist() == (np.arange(5000) % 7)[rows].tolist()
 
 
-@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("n", SIZES)
 def test_quantized_vectors_and_their_zones(n, order):
     rng = np.random.default_rng(n)
     vectors = rng.standard_normal((n, 8)).astype(np.float32)
     quantizer = ScalarQuantizer().fit(vectors[: n // 2 + 1])
     span = np.where(quantizer.high_ > quantizer.low_, quantizer.high_ - quantizer.low_, np.inf).astype(np.float32)
-    device = SimulatedDevice(order)
+    device = device_of(order)
     tiles = to_tiles(quantizer.encode(vectors))
     codes, zones = device.empty(tiles.shape, np.uint8), device.empty((len(tiles), 2, 8, ZONES), np.uint8)
     parameters = device.put(quantizer.low_), device.put(np.float32(255) / span)
     launchers.quantize(device, device.put(vectors), *parameters, codes, zones)
-    assert np.array_equal(codes.transpose(0, 2, 1).reshape(-1, 8)[:n], quantizer.encode(vectors))
-    assert np.array_equal(zones, zones_of(tiles, n))
+    assert np.array_equal(device.get(codes).transpose(0, 2, 1).reshape(-1, 8)[:n], quantizer.encode(vectors))
+    assert np.array_equal(device.get(zones), zones_of(tiles, n))
 
 
-@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("order", ORDERS)
 def test_bitmaps_of_listed_rows(order):
     rng = np.random.default_rng(4)
-    device = SimulatedDevice(order)
+    device = device_of(order)
     live, other = rng.integers(0, 2**63, (2, 64)).astype(np.uint64)
     positions = rng.choice(4096, 700).astype(np.uint32)
     out = device.put(np.zeros(64, np.uint64))
     launchers.allow_rows(device, device.put(positions), device.put(live), out)
     flags = np.zeros(4096, np.uint8)
     flags[positions] = 1
-    assert np.array_equal(out, np.packbits(flags, bitorder="little").view(np.uint64) & live)
+    assert np.array_equal(device.get(out), np.packbits(flags, bitorder="little").view(np.uint64) & live)
     launchers.allow_both(device, device.put(live), device.put(other), out)
-    assert np.array_equal(out, live & other)
+    assert np.array_equal(device.get(out), live & other)
 
 
-@pytest.mark.parametrize("order", SCHEDULES)
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("clusters", [0, 40])
 def test_synthetic_rows_equal_those_made_on_the_host(clusters, order):
     first, tiles = 5 * TILE, 2
     rows = np.arange(first, first + tiles * TILE)
-    page = launchers.synthesize(SimulatedDevice(order), first, tiles, 8, 4, clusters, 7, 0.25)
+    device = device_of(order)
+    page = launchers.synthesize(device, first, tiles, 8, 4, clusters, 7, 0.25)
     expected = to_tiles(codes_of(rows, 8, clusters, 7))
     bits, scales = bits_of(rows, 4, clusters, 7).view(np.uint32), np.full(len(rows), 0.25, np.float16).view(np.uint16)
     twins = [expected, zones_of(expected, len(rows)), bits, scales, rows - first]
     for made, twin in zip(page, twins):
-        assert np.array_equal(made, twin)
+        assert np.array_equal(device.get(made), twin)
 
 
 def test_keys_have_the_order_of_scores():
