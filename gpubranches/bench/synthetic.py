@@ -208,12 +208,12 @@ class SyntheticResidence:
             parts["bits"] = (4 * words + 2) * catalog.n
         self.plan = MemoryPlan(parts | {"working": 512 << 20}, {}, *device.memory(), d, words, 0).require()
         entries = np.zeros((n_tiles, 8), np.uint64)
-        self._pages: list[list[DeviceArray]] = []
+        self.pages: list[list[DeviceArray]] = []
         for first in range(0, n_tiles, _PAGE_TILES):
             tiles = min(_PAGE_TILES, n_tiles - first)
             made = catalog.clusters, catalog.period, scale_of(catalog.D)
             page = launchers.synthesize(device, first * TILE, tiles, d, words, *made)
-            self._pages.append(page)
+            self.pages.append(page)
             each = [d * TILE, 2 * d * ZONES, 4 * words * TILE, 2 * TILE, 4 * TILE]
             for i, (array, step) in enumerate(zip(page, each, strict=True)):
                 own = device.address(array) + step * np.arange(tiles, dtype=np.uint64)
@@ -229,7 +229,7 @@ class SyntheticResidence:
 
     def close(self) -> None:
         """Free the pages."""
-        self._pages.clear()
+        self.pages.clear()
 
 
 def scale_of(D: int) -> float:

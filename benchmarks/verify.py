@@ -1,0 +1,342 @@
+"""Verify the gpu backend on this machine's card, measure it, and write one JSON file. About eight minutes.
+
+    scripts/gpu_verify [--out DIR] [--commit HASH] [--quick]
+
+Needs CuPy, NumPy, numba, pyarrow, safetensors, scikit-learn, pytest and hypothesis; nothing is installed. In order: the
+tests marked `gpu`; compute-sanitizer over some of them, where it is there; the kernels against plain CuPy expressions
+at as many rows as the card holds; an upload; the benchmark. Every step is run whatever became of the others, and the
+table comes last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from benchmarks import reference
+from gpubranches.backends.gpu import GpuBackend
+from gpubranches.backends.gpu.backend import score_keys
+from gpubranches.bench.questions import ask
+from gpubranches.bench.run import Plan
+from gpubranches.bench.run import run as run_bench
+from gpubranches.bench.synthetic import SyntheticCatalog, SyntheticResidence, codes_of
+from gpubranches.doctor import revision
+from gpubranches.quantize import CodeWeights
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TESTS_S, SANITIZER_S = 150, 75
+KERNEL_TESTS = {
+    "boxes": ("test_boxes_",),
+    "nearest": ("test_nearest_rows",),
+    "linear": ("test_linear_scores_over_codes",),
+    "bits": ("test_linear_scores_over_bits",),
+    "rescore": ("test_rescored_embeddings",),
+    "select": ("test_nearest_rows", "test_ties_are_broken", "test_nearest_codes"),
+    "quantize": ("test_quantized_vectors",),
+    "allow": ("test_bitmaps_of_listed_rows",),
+    "synthetic": ("test_synthetic_rows",),
+}
+LABELS = {
+    "single branch": "single branch, 2 boxes",
+    "ensemble": "ensemble, zones prune half",
+    "ensembles of 64 users at once": "64 ensembles, zones prune half",
+    "top 100 over codes": "nearest, one query",
+    "linear over codes": "linear over codes",
+    "linear over bits": "linear over 64-byte bits",
+}
+
+
+def main() -> None:
+    """Run every step and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the JSON file")
+    parser.add_argument("--commit", help="what is verified, where there is no git")
+    parser.add_argument("--quick", action="store_true", help="small sizes: a minute, to see that it runs")
+    options = parser.parse_args()
+    import cupy
+
+    from gpubranches.backends.gpu.cupy_device import CupyDevice
+
+    device = CupyDevice()
+    free, total = device.memory()
+    results = {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": options.commit or revision(),
+        "card": device.name,
+        "compute_capability": cupy.cuda.Device(0).compute_capability,
+        "multiprocessors": device.multiprocessors,
+        "memory_bytes": total,
+        "free_bytes": free,
+        "cupy": cupy.__version__,
+        "cuda_runtime": cupy.cuda.runtime.runtimeGetVersion(),
+        "cuda_driver": cupy.cuda.runtime.driverGetVersion(),
+    }
+    device.close()
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"{results['date']}-{results['card'].lower().replace(' ', '-')}-gpu.json"
+    steps = {"tests": tests, "sanitizer": sanitizer, "at_size": at_size, "upload": upload, "bench": bench}
+    for name, step in steps.items():
+        start = time.perf_counter()
+        try:
+            results[name] = step(options)
+        except BaseException as error:
+            results[name] = {"failed": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()[-2000:]}
+            if isinstance(error, KeyboardInterrupt):
+                break
+        results.setdefault("seconds", {})[name] = round(time.perf_counter() - start, 1)
+        results["roofline"] = roofline(results.get("bench", {}))
+        path.write_text(json.dumps(results, indent=1))
+        print(f"-- {name}: {results['seconds'][name]} s", flush=True)
+    print(summary(results))
+    print(path)
+
+
+def run(command: list[str], limit_s: float) -> tuple[int, str]:
+    """Return exit status and the end of what a command printed; it is stopped at the limit."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "4"}
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        printed = error.stdout or b""
+        return 124, (printed.decode(errors="replace") if isinstance(printed, bytes) else printed)[-3000:]
+    return done.returncode, (done.stdout + done.stderr)[-3000:]
+
+
+def tests(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the tests marked `gpu`; tell for each kernel how many passed."""
+    report = options.out / "gpu-tests.xml"
+    picked = ["-k", "4097 or ties or listed"] if options.quick else []
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", *picked]
+    status, printed = run([*command, f"--junit-xml={report}"], TESTS_S)
+    found = {}
+    if report.exists():
+        for case in ElementTree.parse(report).getroot().iter("testcase"):
+            outcome = next((child.tag for child in case if child.tag in ("failure", "error", "skipped")), "passed")
+            found[f"{case.get('classname')}::{case.get('name')}"] = outcome
+        report.unlink()
+    kernels = {}
+    for kernel, names in KERNEL_TESTS.items():
+        own = [outcome for test, outcome in found.items() if test.split("::")[1].startswith(names)]
+        kernels[kernel] = {"passed": own.count("passed"), "failed": sum(o in ("failure", "error") for o in own)}
+    failures = [test for test, outcome in found.items() if outcome in ("failure", "error")]
+    return {
+        "status": status,
+        "passed": sum(outcome == "passed" for outcome in found.values()),
+        "failures": failures,
+        "kernels": kernels,
+        "printed": printed if status else "",
+    }
+
+
+def sanitizer(options: argparse.Namespace) -> dict[str, Any]:
+    """Run memcheck and racecheck over the kernel tests of small sizes."""
+    tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
+    if tool is None:
+        return {"skipped": "compute-sanitizer is not here"}
+    chosen = "cuda and (129 or 1500 or bitmaps) and not 1024"
+    pytest = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-W", "default", "tests/test_kernels.py", "-k", chosen]
+    found = {}
+    for check in ("memcheck",) if options.quick else ("memcheck", "racecheck"):
+        status, printed = run([tool, "--tool", check, "--error-exitcode", "86", *pytest], SANITIZER_S)
+        lines = [line for line in printed.splitlines() if "SUMMARY" in line or "passed" in line or "failed" in line]
+        found[check] = {"status": status, "lines": lines, "printed": "" if status == 0 else printed[-1500:]}
+    return found
+
+
+def at_size(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Hold the scans against plain CuPy expressions at sizes that fill the card, with and without bits."""
+    import cupy
+
+    from gpubranches.backends.gpu.cupy_device import CupyDevice
+
+    free = _free_bytes()
+    sizes = {("codes", "bits"): int(free / 104.6), ("codes",): min(int(free / 37.0), 3_800_000_000)}
+    if options.quick:
+        sizes = dict.fromkeys(sizes, 2_000_000)
+    return [check_at_size(CupyDevice, cupy, cupy.asnumpy, rows, tiers) for tiers, rows in sizes.items()]
+
+
+def check_at_size(
+    make_device: Callable[[], Any],
+    xp: Any,
+    to_host: Callable[[Any], Any],
+    rows: int,
+    tiers: tuple[str, ...],
+    k: int = 1000,
+) -> dict[str, Any]:
+    """Compare the answers over a synthetic catalog with those of `reference`, in expressions of the array module xp."""
+    catalog = SyntheticCatalog(rows)
+    asked = ask(catalog, users=1)
+    boxes = asked.ensembles[0]
+    majority = boxes.n_estimators // 2 + 1
+    start = time.perf_counter()
+    with GpuBackend(catalog, make_device, make_residence=partial(SyntheticResidence, tiers=tiers)) as backend:
+        made_s = time.perf_counter() - start
+        plain = reference.Plain(xp, to_host, backend._residence.pages)
+
+        def on_device(work: Callable[..., Any], *args: Any) -> Any:
+            return backend._owner.call(lambda: work(*args))
+
+        checks = {}
+        found = backend.evaluate(boxes, min_votes=majority, limit=k)
+        checks["boxes: total"] = found.total == on_device(plain.votes_total, boxes, majority)
+        checks["boxes: votes of the best"] = bool((boxes.votes(catalog.take(found.ids)) == found.votes).all())
+        near = backend.search(asked.query, k, tier="codes")
+        keys = on_device(plain.nearest_keys, asked.query, k)
+        checks["nearest: keys"] = near.distances[0].astype(np.int64).tolist() == keys
+        away = catalog.take(near.ids[0]).astype(np.int64) - asked.query
+        checks["nearest: ids"] = (away**2).sum(axis=1).tolist() == keys
+        model = CodeWeights.quantise(asked.weights)
+        scored = backend.score(asked.weights, tier="codes", limit=k)
+        checks["linear: keys"] = score_keys(scored.scores).tolist() == on_device(plain.linear_keys, model, k)
+        checks["linear: ids"] = model.scores(catalog.take(scored.ids)).tolist() == scored.scores.tolist()
+        if "bits" in tiers:
+            planes = catalog.signs.planes(asked.direction)
+            scored = backend.score(asked.direction, tier="bits", limit=k)
+            checks["bits: keys"] = score_keys(scored.scores).tolist() == on_device(plain.bits_keys, planes, k)
+        where = np.zeros(catalog.n // 8, np.uint8)
+        where[:: max(1, len(where) // 4096)] = 255
+        where[-64:] = 255
+        inside = np.flatnonzero(np.unpackbits(where, bitorder="little"))
+        filtered = backend.evaluate(boxes, where=where)
+        votes = boxes.votes(catalog.take(inside))
+        checks["boxes: filtered ids"] = sorted(filtered.ids.tolist()) == inside[votes >= 1].tolist()
+        taken = []
+        for _ in range(10):
+            start = time.perf_counter()
+            backend.evaluate(asked.branch, limit=100)
+            taken.append(1e3 * (time.perf_counter() - start))
+    return {
+        "tiers": list(tiers),
+        "rows": catalog.n,
+        "made_s": round(made_s, 2),
+        "checks": checks,
+        "single_branch_ms": round(float(np.median(taken)), 3),
+    }
+
+
+def _free_bytes() -> int:
+    """Return what is free on the card but for 6 GiB of working memory."""
+    from gpubranches.backends.gpu.cupy_device import CupyDevice
+
+    device = CupyDevice()
+    free = device.memory()[0] - (6 << 30)
+    device.close()
+    return free
+
+
+def upload(options: argparse.Namespace) -> dict[str, Any]:
+    """Upload a real catalog from the page cache; compare with a plain copy of the same bytes over the bus."""
+    import cupy
+
+    from gpubranches.backends.gpu.cupy_device import CupyDevice
+    from gpubranches.backends.gpu.residence import Residence
+    from gpubranches.catalog import Catalog
+    from gpubranches.space import Space
+
+    segments = 1 if options.quick else 8
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        catalog = Catalog.create(Path(folder) / "catalog", space=Space(), d=32)
+        for i in range(segments):
+            rows = np.arange(i << 20, (i + 1) << 20)
+            catalog.append(codes_of(rows, 32, 4096, 1 << 24), ids=rows)
+        size = sum(segment.codes.nbytes + segment.zones.nbytes for segment in catalog.segments)
+        for verify in (False, True):
+            taken = []
+            for _ in range(3):
+                device = CupyDevice()
+                start = time.perf_counter()
+                residence = Residence(device, catalog, verify=verify)
+                device.synchronize()
+                taken.append(time.perf_counter() - start)
+                residence.close()
+                device.close()
+            found["verified_gb_s" if verify else "gb_s"] = round(size / min(taken) / 1e9, 2)
+    pinned = cupy.cuda.alloc_pinned_memory(1 << 28)
+    target = cupy.empty(1 << 28, cupy.uint8)
+    taken = []
+    for _ in range(10):
+        start = time.perf_counter()
+        target.data.copy_from_host(pinned.ptr, 1 << 28)
+        cupy.cuda.Device(0).synchronize()
+        taken.append(time.perf_counter() - start)
+    found["bus_gb_s"] = round((1 << 28) / float(np.median(taken)) / 1e9, 2)
+    found["bytes"] = size
+    return found
+
+
+def bench(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run the benchmark from 1e6 rows to as many as fit with their bits."""
+    fits = _free_bytes() / 104.6
+    sizes = [n for n in (1_000_000, 10_000_000, 100_000_000, 262_600_000) if n < fits]
+    lines = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        embeddings = 10**8 if options.quick else 10**10
+        sizes = sizes[:1] if options.quick else sizes
+        plans = [
+            Plan(["gpu"], sizes, embeddings_bytes=embeddings, budget_s=1.0),
+            Plan(["gpu"], sizes[-1:], clusters=0, budget_s=1.0),
+            Plan(["cpu"], sizes[:1], budget_s=1.0, users=8),
+        ]
+        for i, plan in enumerate(plans):
+            lines += [asdict(one) for one in run_bench(plan, folder / str(i))]
+    return lines
+
+
+def roofline(lines: Any) -> dict[str, float]:
+    """Return the medians at 262.6 M clustered rows by the labels of benchmarks/roofline.py."""
+    if not isinstance(lines, list):
+        return {}
+    return {
+        LABELS[one["what"]]: one["p50_ms"]
+        for one in lines
+        if one["engine"] == "gpu" and one["clusters"] and one["rows"] > 262_000_000 and one["what"] in LABELS
+    }
+
+
+def summary(results: dict[str, Any]) -> str:
+    """Return a short table."""
+    lines = [
+        "",
+        f"{results['card']}, commit {results['commit']}, CUDA {results['cuda_runtime']}, CuPy {results['cupy']}",
+    ]
+    tested = results.get("tests", {})
+    lines.append(f"tests: {tested.get('passed')} passed, failed: {tested.get('failures', tested.get('failed'))}")
+    for check, found in (results.get("sanitizer") or {}).items():
+        lines.append(f"{check}: {found if isinstance(found, str) else (found['status'], found['lines'])}")
+    for one in results["at_size"] if isinstance(results.get("at_size"), list) else [results.get("at_size")]:
+        lines.append(f"at size: {one}")
+    lines.append(f"upload: {results.get('upload')}")
+    for one in results["bench"] if isinstance(results.get("bench"), list) else []:
+        share = f"{one['roofline_ms'] / one['p50_ms']:.2f}" if one["roofline_ms"] else ""
+        lines.append(
+            f"{one['engine']:4} {one['rows']:>13,} {one['clusters']:>5} {one['what']:36} "
+            f"p50 {one['p50_ms']:9.3f} p99 {one['p99_ms']:9.3f} cold {one['cold_ms']:9.1f}  {share}"
+        )
+    if not isinstance(results.get("bench"), list):
+        lines.append(f"bench: {results.get('bench')}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

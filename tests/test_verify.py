@@ -1,0 +1,71 @@
+"""What verifies the kernels on a card, run here as far as it goes: on the simulated device, with NumPy as reference."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cudasim import SimulatedDevice
+
+from benchmarks import status, verify
+from gpubranches.backends.gpu.sources import KERNELS
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("tiers", [("codes", "bits"), ("codes",)])
+def test_the_check_at_size_passes_on_sound_kernels(tiers):
+    found = verify.check_at_size(SimulatedDevice, np, np.asarray, 20_000, tiers, k=50)
+    assert len(found["checks"]) == (8 if "bits" in tiers else 7)
+    assert all(found["checks"].values())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "old", "new", "noticed"),
+    [
+        ("boxes", "majority(x[3], least, a.w)", "majority(x[3], least, a.z)", "boxes: total"),
+        ("nearest", "2u * dots[q][r]", "dots[q][r]", "nearest: keys"),
+        ("linear", "+ offset)", ")", "linear: keys"),
+        ("bits", "peak - 2", "peak - 3", "bits: keys"),
+    ],
+)
+def test_the_check_at_size_notices_a_wrong_kernel(kernel, old, new, noticed):
+    def change(file, text):
+        return text.replace(old, new) if file == kernel else text
+
+    found = verify.check_at_size(
+        lambda: SimulatedDevice(change=change), np, np.asarray, 20_000, ("codes", "bits"), k=50
+    )
+    assert not found["checks"][noticed]
+
+
+def test_every_kernel_has_its_tests():
+    assert set(verify.KERNEL_TESTS) == set(KERNELS)
+    written = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    for names in verify.KERNEL_TESTS.values():
+        assert all(f"def {name}" in written for name in names)
+
+
+def test_the_status_page_is_that_of_the_results():
+    assert (ROOT / "docs/gpu-status.md").read_text() == status.text()
+
+
+def test_a_verified_run_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(status, "ROOT", tmp_path)
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    kernels = {"boxes": {"passed": 9, "failed": 0}, "bits": {"passed": 3, "failed": 1}}
+    run = {"date": "2026-01-02", "commit": "abc", "card": "A Card", "tests": {"kernels": kernels}}
+    (results / "2026-01-02-a-card-gpu.json").write_text(json.dumps(run))
+    page = status.text()
+    assert "| `boxes` | 2026-01-02, commit abc, A Card |" in page
+    assert "| `bits` | never run on a GPU |" in page
+    assert "No run has been made" not in page
+
+
+def test_the_summary_names_every_step():
+    results = {"card": "A", "commit": "b", "cuda_runtime": 1, "cupy": "2", "tests": {"passed": 1, "failures": ["x"]}}
+    text = verify.summary({**results, "at_size": {"failed": "out of memory"}, "bench": {"failed": "it broke"}})
+    assert "out of memory" in text
+    assert "it broke" in text
+    assert verify.roofline([]) == {}
