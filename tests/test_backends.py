@@ -1,5 +1,7 @@
 """One contract suite for all backends: the oracle's NumPy is the definition, every other answer equals it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from cudasim import SimulatedDevice
@@ -9,9 +11,11 @@ from hypothesis import strategies as st
 from gpubranches import Box, Boxes, Catalog, open_backend
 from gpubranches.arrays import pack_bitmap, splitmix64
 from gpubranches.backends import BACKENDS
+from gpubranches.backends.faiss_index import faiss_bytes
 from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.cupy_device import CupyDevice
-from gpubranches.errors import UsageError
+from gpubranches.backends.gpu.memory import WORKING_BYTES
+from gpubranches.errors import BackendUnavailableError, DeviceMemoryError, UsageError
 from gpubranches.quantize import SignQuantizer
 from gpubranches.space import Space
 
@@ -297,6 +301,68 @@ def test_faiss_finds_the_same_distances(tmp_path):
         found = indexed.search(query, 10, tier="codes")
         assert found.source.startswith("faiss")
         assert np.array_equal(found.distances, scan.search(query, 10, tier="codes").distances)
+
+
+class FakeGpuFaiss:
+    """The names of a GPU build of faiss over the flat index of the CPU build; IVF loses every fifth answer."""
+
+    def __init__(self, faiss):
+        self.faiss = faiss
+        self.METRIC_L2, self.ScalarQuantizer = faiss.METRIC_L2, faiss.ScalarQuantizer
+        self.StandardGpuResources = self.GpuIndexFlatConfig = self.GpuIndexIVFScalarQuantizerConfig = SimpleNamespace
+
+    def GpuIndexFlatL2(self, resources, d, config):
+        assert config.useFloat16
+        return self.faiss.IndexFlatL2(d)
+
+    def GpuIndexIVFScalarQuantizer(self, resources, d, lists, kind, metric, by_residual, config):
+        flat = self.faiss.IndexFlatL2(d)
+
+        def search(queries, k):
+            distances, rows = flat.search(queries, k)
+            rows[:, ::5] = -1
+            return distances, rows
+
+        return SimpleNamespace(add=flat.add, train=lambda rows: None, search=search)
+
+
+@pytest.fixture
+def gpu_faiss(monkeypatch):
+    faiss = pytest.importorskip("faiss", reason="faiss is not installed")
+    monkeypatch.setattr("gpubranches.backends.faiss_index._faiss", lambda: FakeGpuFaiss(faiss))
+
+
+def indexed_gpu(catalog, memory_bytes):
+    return GpuBackend(catalog, lambda: SimulatedDevice(memory_bytes=memory_bytes), nn="faiss", sample_from=3000)
+
+
+def test_faiss_on_the_card_answers_what_it_can(tmp_path, gpu_faiss):
+    world = World(tmp_path / "c", [5000], deleted=0)
+    query = world.codes[:2]
+    with indexed_gpu(world.catalog, 1 << 40) as backend, opened("cpu", world.catalog) as exact:
+        found, true = (own.search(query, 10, tier="codes") for own in (backend, exact))
+        assert found.source == "faiss-gpu/codes flat float16"
+        assert np.array_equal(found.distances, true.distances)
+        assert backend.search(query, 2049, tier="codes").source == "gpu/codes"
+        assert backend.search(query, 3, tier="codes", where=world.where(0.5)[0]).source == "gpu/codes"
+
+
+def test_a_smaller_index_states_its_recall(tmp_path, gpu_faiss):
+    world = World(tmp_path / "c", [5000], d=32, deleted=0)
+    flat, lists = faiss_bytes(world.catalog)
+    with indexed_gpu(world.catalog, 1 << 40) as backend:
+        backend._device.memory = lambda: (WORKING_BYTES + (flat + lists) // 2, 1 << 40)
+        assert "recall@10 0.8" in backend.search(world.codes[:1], 10, tier="codes").source
+        backend._index, backend._device.memory = None, lambda: (WORKING_BYTES, 1 << 40)
+        with pytest.raises(DeviceMemoryError, match="--nn kernel"):
+            backend.search(world.codes[:1], 10, tier="codes")
+
+
+def test_faiss_for_cpus_is_refused_on_the_card(tmp_path):
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    world = World(tmp_path / "c", [100], deleted=0)
+    with indexed_gpu(world.catalog, 1 << 40) as backend, pytest.raises(BackendUnavailableError, match="GPU build"):
+        backend.search(world.codes[:1], 10, tier="codes")
 
 
 def test_wrong_requests_are_refused(name, parts):

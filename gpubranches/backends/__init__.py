@@ -25,12 +25,12 @@ def open_backend(
 ) -> Backend:
     """Open a backend by name: "oracle", "cpu", "gpu", or "auto", which takes the fastest usable and logs why.
 
-    nn: what answers nearest neighbours over codes: "scan", the backend's own exact one, "faiss", or "auto" (scan).
+    nn: what answers nearest neighbours over codes: "kernel", the backend's own exact scan, "faiss", or "auto" (kernel).
     report: told (stage, done, total) while the gpu backend uploads. Raises UsageError for another name,
     BackendUnavailableError when what it needs is missing, DeviceMemoryError when the codes do not fit.
     """
-    if nn not in ("auto", "scan", "faiss"):
-        raise UsageError(f"nn: expected one of auto, scan, faiss, got {nn!r}")
+    if nn not in ("auto", "kernel", "faiss"):
+        raise UsageError(f"nn: expected one of auto, kernel, faiss, got {nn!r}")
     if name == "auto":
         name = _fastest()
     if name == "oracle":

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from gpubranches.catalog import Catalog
 from gpubranches.errors import UsageError
 from gpubranches.quantize import CodeWeights, SignQuantizer, WeightPlanes
 from gpubranches.results import Candidates, Neighbors
+
+if TYPE_CHECKING:
+    from gpubranches.backends.faiss_index import FaissIndex
 
 Linear = WeightPlanes | CodeWeights | NDArray[np.float32]
 """A linear model of the tier bits, codes, or embeddings: (D,) float32 over x - mean."""
@@ -47,9 +50,9 @@ class ScanBackend(ABC, Generic[Rows]):
 
     def __init__(self, catalog: Catalog, *, nn: str = "auto"):
         self.catalog = catalog
-        self.nn = "scan" if nn == "auto" else nn
+        self.nn = "kernel" if nn == "auto" else nn
         self._lock = threading.Lock()
-        self._index: Any = None
+        self._index: FaissIndex | None = None
 
     # The scans an engine supplies; all answers are best first, ties by splitmix64(id)
 
@@ -177,14 +180,12 @@ class ScanBackend(ABC, Generic[Rows]):
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         if self.nn == "faiss" and where is None and self.catalog.deleted is None:
-            from gpubranches.backends.faiss_index import FaissIndex
-
             with self._lock:
                 if self._index is None or self._index.generation != self.catalog.generation:
-                    self._index = FaissIndex(self.catalog)
+                    self._index = self._build_index()
                 index = self._index
-            answer: Neighbors = index.search(queries, k)
-            return answer
+            if k <= index.most:
+                return index.search(queries, k)
         found = self._nearest(self._rows(where), queries, k)
         return _pad([(squared.astype(np.float32), ids) for ids, squared in found], k, f"{self.name}/codes")
 
@@ -196,6 +197,11 @@ class ScanBackend(ABC, Generic[Rows]):
             found = [self._by_cosine(self._shortlist(rows, query, k), query, k) for query in queries]
             return _pad(found, k, f"{self.name}/bits+embeddings")
         return _pad([self._by_bits(rows, query, k) for query in queries], k, f"{self.name}/bits")
+
+    def _build_index(self) -> FaissIndex:
+        from gpubranches.backends.faiss_index import FaissIndex
+
+        return FaissIndex(self.catalog)
 
     def _by_cosine(
         self, rows: Rows, query: NDArray[np.float32], k: int

@@ -44,7 +44,7 @@ nn_option = click.option(
     "--nn",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "scan", "faiss"]),
+    type=click.Choice(["auto", "kernel", "faiss"]),
     help="What answers nearest neighbours over codes.",
 )
 

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import Bitmap
 from gpubranches.backends.cpu import CpuBackend
+from gpubranches.backends.faiss_index import FaissIndex, GpuFaissIndex
 from gpubranches.backends.gpu import launchers
 from gpubranches.backends.gpu.best import NO_BORDER, SAMPLE_FROM, Best, best, collected
 from gpubranches.backends.gpu.device import Device, DeviceArray
+from gpubranches.backends.gpu.memory import WORKING_BYTES
 from gpubranches.backends.gpu.owner import Owner
 from gpubranches.backends.gpu.program import MOST_MODELS, compile_boxes
 from gpubranches.backends.gpu.residence import Residence
@@ -124,6 +126,12 @@ class GpuBackend(ScanBackend[Chosen]):
         if missing not in self._residence.plan.tiers:
             return self._host._search_directions(queries, k, tier, where)
         return self._owner.call(lambda: super(GpuBackend, self)._search_directions(queries, k, tier, where))
+
+    def _build_index(self) -> FaissIndex:
+        def exact(queries: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
+            return np.stack([ids for ids, _ in self._nearest(Chosen(None), queries, k)])
+
+        return GpuFaissIndex(self.catalog, self._device.memory()[0] - WORKING_BYTES, exact)
 
     def _resident(self, model: Linear) -> bool:
         tier = (

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from gpubranches.backends.faiss_index import faiss_bytes
 from gpubranches.catalog import TILE, Catalog, Segment
 from gpubranches.errors import DeviceMemoryError
 
@@ -25,7 +26,8 @@ class MemoryPlan:
     """Bytes of each part, what is free, and the tiers that stay on the device.
 
     parts: bytes by name for what stays; dropped: bytes of the tiers that do not fit and are read from the host instead,
-    a few thousand rows at a time (embeddings) or by the cpu backend (bits).
+    a few thousand rows at a time (embeddings) or by the cpu backend (bits); faiss: what its flat or its IVF index takes
+    beside them, if it is asked for.
     """
 
     parts: dict[str, int]
@@ -35,6 +37,7 @@ class MemoryPlan:
     d: int
     words: int
     width: int
+    faiss: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(
@@ -66,7 +69,7 @@ class MemoryPlan:
             for name in DROPPED_FIRST:
                 if name in optional and sum(parts.values()) + sum(optional.values()) > free:
                     dropped[name] = optional.pop(name)
-        return cls(parts | optional, dropped, free, total, catalog.d, words, width)
+        return cls(parts | optional, dropped, free, total, catalog.d, words, width, faiss_bytes(catalog))
 
     @property
     def tiers(self) -> tuple[str, ...]:
@@ -106,5 +109,6 @@ class MemoryPlan:
             "total": self.total,
             "tiers": list(self.tiers),
             "dropped": self.dropped,
+            "faiss": dict(zip(("flat", "ivf"), self.faiss, strict=True)),
             "verdict": verdict,
         }
