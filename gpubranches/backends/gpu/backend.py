@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,15 +71,22 @@ class GpuBackend(ScanBackend[Chosen]):
         super().__init__(catalog, nn=nn)
         self._host = CpuBackend(catalog)
         self._sample_from = sample_from
+        self._opened = ExitStack()
         self._device: Device
         self._residence: Residence
 
         def start() -> None:
             self._device = make_device()
+            self._opened.callback(self._device.close)
             self._residence = make_residence(self._device, catalog)
+            self._opened.callback(self._residence.close)
 
-        self._owner = Owner("gpubranches-gpu", self._free)
-        self._owner.call(start)
+        self._owner = Owner("gpubranches-gpu", self._opened.close)
+        try:
+            self._owner.call(start)
+        except BaseException:
+            self._owner.close()
+            raise
 
     def info(self) -> dict[str, Any]:
         """Return name, card, nearest-neighbour method, the catalog's size, and the memory plan."""
@@ -279,10 +287,6 @@ class GpuBackend(ScanBackend[Chosen]):
             count = len(rows.positions)
             answer = best(on, scan, [limit], [_floor_key(floor)], count, count + 1)
         return _scored(answer[0])
-
-    def _free(self) -> None:
-        self._residence.close()
-        self._device.close()
 
 
 _NOTHING = Best(np.zeros(0, np.int64), np.zeros(0, np.uint32), 0, 0)

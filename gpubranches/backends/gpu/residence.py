@@ -19,7 +19,11 @@ from gpubranches.catalog.storage import checksum
 from gpubranches.errors import CatalogFormatError, UsageError
 
 Report = Callable[[str, int, int], None]
-_FILES = {"codes": ("codes.u8", "zones.u8"), "bits": ("bits.u8", "scales.f16"), "embeddings": ("embeddings.f16",)}
+_FILES = {
+    "codes": ("codes.u8", "zones.u8", "ids.i64"),
+    "bits": ("bits.u8", "scales.f16"),
+    "embeddings": ("embeddings.f16",),
+}
 _VERIFIERS = 8
 
 
@@ -56,7 +60,7 @@ class Residence:
         self.verify = verify
         self.generation = -1
         self.plan = MemoryPlan.of(catalog, *device.memory()).require()
-        self._pages: dict[str, Page] = {}
+        self.pages: dict[str, Page] = {}
         self._report = report
         self.refresh()
 
@@ -66,15 +70,15 @@ class Residence:
             return
         generation, segments = self.catalog.generation, [s for s in self.catalog.segments if s.n]
         names = {segment.folder.name for segment in segments}
-        for name in [name for name in self._pages if name not in names]:
-            del self._pages[name]
-        self._upload([segment for segment in segments if segment.folder.name not in self._pages])
+        for name in [name for name in self.pages if name not in names]:
+            del self.pages[name]
+        self._upload([segment for segment in segments if segment.folder.name not in self.pages])
         words = bits_words(self.catalog) if "bits" in self.plan.tiers else 0
         width = self.catalog.D if "embeddings" in self.plan.tiers else 0
         d = self.catalog.d
         sizes = {"codes": d, "bits": 4 * words, "scales": 2, "ids": 4, "embeddings": 2 * width}
         sizes = {name: size * TILE for name, size in sizes.items()} | {"zones": 2 * d * ZONES}
-        pages = [self._pages[segment.folder.name] for segment in segments]
+        pages = [self.pages[segment.folder.name] for segment in segments]
         entries = [page.directory(self.device, sizes) for page in pages]
         tiles = np.concatenate([np.zeros((0, 8), np.uint64), *entries])
         live = [np.zeros(0, np.uint64), *(live_words(segment, self.catalog.deleted) for segment in segments)]
@@ -85,11 +89,11 @@ class Residence:
 
     def close(self) -> None:
         """Free the pages."""
-        self._pages.clear()
+        self.pages.clear()
         self.generation = -1
 
     def _upload(self, segments: list[Segment]) -> None:
-        if self._pages and segments:
+        if self.pages and segments:
             self.plan = MemoryPlan.of(
                 self.catalog, *self.device.memory(), tiers=self.plan.tiers, new=segments
             ).require()
@@ -99,7 +103,7 @@ class Residence:
             with ThreadPoolExecutor(_VERIFIERS) as pool:
                 list(pool.map(self._check, segments))
         for segment in segments:
-            self._pages[segment.folder.name] = self._page(segment)
+            self.pages[segment.folder.name] = self._page(segment)
             done += self.plan.segment_bytes(segment)
             if self._report is not None:
                 self._report("uploading", done, total)

@@ -1,0 +1,277 @@
+"""What the gpu backend promises beyond the contract: memory, residence, its one thread, faults."""
+
+import threading
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+from cudasim import SimulatedDevice
+from test_backends import World, check_bits, check_votes, empty
+
+from gpubranches.backends.gpu import GpuBackend
+from gpubranches.backends.gpu.memory import WORKING_BYTES, MemoryPlan
+from gpubranches.backends.gpu.owner import Owner
+from gpubranches.backends.gpu.residence import Residence
+from gpubranches.boxes import Box, Boxes
+from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DeviceError, DeviceMemoryError
+
+EVERYTHING = Boxes([Box(*empty())])
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path / "c", [5000, 300], seed=1)
+
+
+# Memory
+
+
+def test_tiers_leave_in_order_until_the_rest_fits(world):
+    whole = MemoryPlan.of(world.catalog, 1 << 40, 1 << 40)
+    assert whole.tiers == ("codes", "bits", "embeddings")
+    assert whole.to_json()["verdict"] == "fits"
+    without = MemoryPlan.of(world.catalog, whole.needed - 1, 1 << 40)
+    assert (without.tiers, list(without.dropped)) == (("codes", "bits"), ["embeddings"])
+    least = MemoryPlan.of(world.catalog, without.needed - 1, 1 << 40)
+    assert (least.tiers, set(least.dropped)) == (("codes",), {"embeddings", "bits"})
+    assert whole.needed == least.needed + sum(least.dropped.values())
+    refused = MemoryPlan.of(world.catalog, least.needed - 1, 1 << 40)
+    with pytest.raises(DeviceMemoryError, match=f"{least.needed:,}.*{least.needed - 1:,}"):
+        refused.require()
+    assert refused.to_json()["verdict"] == "does not fit"
+
+
+def test_the_plan_is_what_is_uploaded(world):
+    device = SimulatedDevice()
+    residence = Residence(device, world.catalog)
+    sizes = residence.plan.parts
+    pages = residence.pages.values()
+    for part, names in {"codes": ["codes"], "zones": ["zones"], "ids": ["ids"], "bits": ["bits", "scales"]}.items():
+        assert sizes[part] == sum(page.arrays[name].nbytes for page in pages for name in names), part
+    assert sizes["directory"] == residence.resident.tiles.nbytes
+    assert sizes["embeddings"] == sum(page.arrays["embeddings"].nbytes for page in pages)
+
+
+@pytest.mark.parametrize("dropped", [("embeddings",), ("embeddings", "bits")])
+def test_answers_do_not_change_with_the_tiers_that_stay(world, dropped):
+    whole = MemoryPlan.of(world.catalog, 1 << 40, 1 << 40)
+    room = whole.needed - sum(whole.parts[name] for name in dropped)
+    weights = world.embeddings[3]
+    small = partial(SimulatedDevice, memory_bytes=room)
+    with GpuBackend(world.catalog, SimulatedDevice) as full, GpuBackend(world.catalog, small) as lean:
+        assert lean.info()["memory"]["dropped"].keys() == set(dropped)
+        check_bits(world, lean, weights, 50, None, 0.5)
+        for tier in ("bits", "embeddings"):
+            a, b = (backend.search(weights[None], 20, tier=tier) for backend in (full, lean))
+            assert a.ids.tolist() == b.ids.tolist()
+        chosen = world.ids[::7]
+        a, b = (backend.score(weights, tier="embeddings", ids=chosen) for backend in (full, lean))
+        assert a.ids.tolist() == b.ids.tolist()
+        assert np.allclose(a.scores, b.scores, atol=1e-4)
+        # Scans of what does not stay are another engine's, and the answer says whose.
+        assert lean.search(weights[None], 5, tier="embeddings").source == "cpu/embeddings"
+        assert full.search(weights[None], 5, tier="embeddings").source == "gpu/embeddings"
+
+
+def test_a_catalog_that_does_not_fit_is_refused_and_everything_freed(world):
+    devices = []
+
+    def make():
+        devices.append(SimulatedDevice(memory_bytes=WORKING_BYTES))
+        return devices[0]
+
+    with pytest.raises(DeviceMemoryError, match="cpu backend"):
+        GpuBackend(world.catalog, make)
+    assert devices[0].closed
+
+
+def test_a_lack_of_memory_in_a_question_leaves_the_backend_usable(world):
+    with GpuBackend(world.catalog, SimulatedDevice) as backend:
+        backend._device.memory_bytes = 1000
+        with pytest.raises(DeviceMemoryError, match="free device memory"):
+            backend.evaluate(EVERYTHING)
+        backend._device.memory_bytes = 1 << 40
+        assert backend.evaluate(EVERYTHING).total == len(world.ids)
+
+
+# Residence
+
+
+def test_commits_reach_the_resident_copy_without_a_reload(world):
+    uploads = []
+
+    class Counting(SimulatedDevice):
+        def upload(self, array, out):
+            uploads.append(array.nbytes)
+            super().upload(array, out)
+
+    with GpuBackend(world.catalog, Counting) as backend:
+        first = len(uploads)
+        world.catalog.delete(world.ids[:10])
+        assert backend.evaluate(EVERYTHING).total == len(world.ids) - 10
+        assert len(uploads) == first
+        bits, scales = world.catalog.signs.encode(np.ones((3, 48), np.float32))
+        ids = world.catalog.next_id + np.arange(3)
+        ones = np.ones((3, 48), np.float16)
+        codes = np.zeros((3, 8), np.uint8)
+        world.catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=ones.__getitem__)
+        assert backend.evaluate(EVERYTHING).total == len(world.ids) - 7
+        assert len(uploads) == first + 6
+        world.catalog.compact()
+        assert backend.evaluate(EVERYTHING).total == len(world.ids) - 7
+        assert len(backend._residence.pages) == len([segment for segment in world.catalog.segments if segment.n])
+
+
+@pytest.mark.parametrize("name", ["codes.u8", "zones.u8", "bits.u8", "scales.f16", "embeddings.f16", "ids.i64"])
+def test_a_damaged_file_is_refused_before_the_upload(world, name):
+    path = world.catalog.segments[0].folder / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CatalogFormatError, match=name):
+        GpuBackend(world.catalog, SimulatedDevice)
+
+
+def test_progress_is_told(world):
+    told = []
+    Residence(SimulatedDevice(), world.catalog, report=lambda *args: told.append(args))
+    assert told[-1][1] == told[-1][2] > 0
+    assert [stage for stage, _, _ in told] == ["uploading"] * 2
+
+
+# The owner
+
+
+def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
+    models = [world.boxes() for _ in range(9)]
+    with GpuBackend(world.catalog, SimulatedDevice) as backend:
+        alone = [backend.evaluate(boxes, limit=20) for boxes in models]
+        weights = [world.rng.standard_normal(48).astype(np.float32) for _ in range(5)]
+        scored = [backend.score(one, tier="bits", limit=9) for one in weights]
+        launches = backend._device.launches
+        hold, found = threading.Event(), {}
+        blocker = threading.Thread(target=lambda: backend._owner.call(hold.wait))
+        blocker.start()
+
+        def ask(i):
+            found[i] = backend.evaluate(models[i], limit=20)
+
+        def ask_scores(i):
+            found["score", i] = backend.score(weights[i], tier="bits", limit=9)
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(9)]
+        threads += [threading.Thread(target=ask_scores, args=(i,)) for i in range(5)]
+        for thread in threads:
+            thread.start()
+        while len(backend._owner._waiting) < 14:
+            time.sleep(0.001)
+        before = launches.count("boxes"), launches.count("bits")
+        hold.set()
+        for thread in [blocker, *threads]:
+            thread.join()
+        assert launches.count("boxes") == before[0] + 1
+        assert launches.count("bits") == before[1] + 1
+    for i, expected in enumerate(alone):
+        assert (found[i].ids.tolist(), found[i].total) == (expected.ids.tolist(), expected.total)
+    for i, expected in enumerate(scored):
+        assert found["score", i].ids.tolist() == expected.ids.tolist()
+
+
+def test_one_thread_makes_and_uses_the_device(world):
+    seen = set()
+
+    class Watched(SimulatedDevice):
+        def launch(self, *args):
+            seen.add(threading.get_ident())
+            super().launch(*args)
+
+    with GpuBackend(world.catalog, Watched) as backend:
+        threads = [threading.Thread(target=lambda: backend.evaluate(EVERYTHING, limit=1)) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(seen) == 1
+    assert threading.get_ident() not in seen
+
+
+def test_closing_frees_and_a_later_call_says_so(world):
+    backend = GpuBackend(world.catalog, SimulatedDevice)
+    device = backend._device
+    backend.close()
+    backend.close()
+    assert device.closed
+    with pytest.raises(DeviceError, match="closed"):
+        backend.evaluate(EVERYTHING)
+
+
+def test_a_lost_device_is_named_and_nothing_else_is_tried(world):
+    backend = GpuBackend(world.catalog, SimulatedDevice)
+
+    def fail(*args):
+        raise DeviceError("an illegal address was encountered")
+
+    backend._device.launch = fail
+    for _ in range(2):
+        with pytest.raises(DeviceError, match="illegal address"):
+            backend.evaluate(EVERYTHING)
+    backend.close()
+
+
+def test_one_request_too_many_does_not_fail_the_others():
+    """A batch that lacks memory is answered one by one."""
+    owner = Owner("test", lambda: None)
+    hold = threading.Event()
+    blocker = threading.Thread(target=lambda: owner.call(hold.wait))
+    blocker.start()
+
+    def together(items):
+        if len(items) > 1 or items == [13]:
+            raise DeviceMemoryError(f"expected less, got {items}")
+        return [item * 2 for item in items]
+
+    found = {}
+
+    def ask(item):
+        try:
+            found[item] = owner.share("alike", item, together)
+        except DeviceMemoryError as error:
+            found[item] = str(error)
+
+    threads = [threading.Thread(target=ask, args=(item,)) for item in (11, 12, 13)]
+    for thread in threads:
+        thread.start()
+    while len(owner._waiting) < 3:
+        time.sleep(0.001)
+    hold.set()
+    for thread in [blocker, *threads]:
+        thread.join()
+    owner.close()
+    assert found == {11: 22, 12: 24, 13: "expected less, got [13]"}
+
+
+def test_errors_of_the_caller_leave_the_owner_running():
+    owner = Owner("test", lambda: None)
+    with pytest.raises(ZeroDivisionError):
+        owner.call(lambda: 1 / 0)
+    assert owner.call(lambda: 5) == 5
+    owner.close()
+
+
+def test_many_candidates_get_the_room_they_need(world, monkeypatch):
+    monkeypatch.setattr("gpubranches.backends.gpu.backend.FIRST_ROOM", 64)
+    with GpuBackend(world.catalog, SimulatedDevice) as backend:
+        check_votes(world, backend, EVERYTHING, 1, None, None)
+        check_votes(world, backend, EVERYTHING, 1, 7, 0.5)
+
+
+def test_without_a_card_the_backend_is_refused_with_the_cure(world, monkeypatch):
+    from gpubranches import open_backend
+    from gpubranches.backends.gpu import cupy_device
+
+    monkeypatch.setattr(cupy_device, "usable", lambda: "CuPy is not installed: pip install 'gpubranches[gpu-cu13]'")
+    with pytest.raises(BackendUnavailableError, match="gpu-cu13"):
+        open_backend("gpu", world.catalog)
+    with open_backend("auto", world.catalog) as backend:
+        assert backend.name == "cpu"
