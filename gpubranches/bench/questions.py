@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.bench.synthetic import SyntheticCatalog
+from gpubranches.bench.synthetic import SyntheticCatalog, cluster_of
 from gpubranches.boxes import Boxes
 from gpubranches.branches import BranchEnsemble, DecisionBranches
 
@@ -59,11 +59,9 @@ def _marks(catalog: SyntheticCatalog, rng: np.random.Generator) -> Marks:
     others = catalog.sample_ids(NEGATIVES, rng)
     if not catalog.clusters:
         return Marks(catalog.sample_ids(POSITIVES, rng), others)
-    for _ in range(100):
-        found = catalog.items_of(int(rng.integers(0, catalog.clusters)), POSITIVES, rng)
-        if len(found) >= 8:
-            return Marks(found, others)
-    raise ValueError(f"expected a cluster with rows among {catalog.n} rows, found none; take more rows")
+    row = rng.integers(0, catalog.n, 1)
+    cluster = int(cluster_of(row, catalog.clusters, catalog.period)[0])
+    return Marks(catalog.items_of(cluster, POSITIVES, rng), others)
 
 
 def _training(catalog: SyntheticCatalog, marks: Marks) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -189,8 +189,8 @@ class SyntheticCatalog:
         return np.unique(rng.integers(0, self.n, count))
 
     def items_of(self, cluster: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw up to count ids of a cluster from evenly spread runs."""
-        runs = np.unique(np.linspace(0, self.n // _RUN - 1, min(self.n // _RUN, 400_000)).astype(np.int64))
+        """Draw up to count ids of a cluster."""
+        runs = np.arange(self.n // _RUN)
         own = runs[cluster_of(runs * _RUN, self.clusters, self.period) == cluster]
         rows = (own[:, None] * _RUN + rng.integers(0, _RUN, (len(own), 8))).reshape(-1)
         return np.sort(rng.choice(rows, min(count, len(rows)), replace=False)) if len(rows) else rows
