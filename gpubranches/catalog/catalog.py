@@ -355,7 +355,7 @@ class Catalog:
             self.d: int = manifest["d"]
             self.D: int = manifest["D"]
             self.next_id: int = manifest["next_id"]
-            self.generation: int = manifest["generation"]
+            generation: int = manifest["generation"]
             self.embedder: str = manifest["embedder"]
             self.source: dict[str, Any] = manifest["source"]
             self.segments = tuple(open_segments(self.path, manifest))
@@ -379,6 +379,8 @@ class Catalog:
         self.n = sum(segment.n for segment in self.segments) - self.n_deleted
         self._first_ids = np.array([s.first_id for s in self.segments if s.n], np.int64)
         self._filled = [s for s in self.segments if s.n]
+        # Last, so that who sees the new number sees what belongs to it.
+        self.generation = generation
 
     def _find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return positions of ids, -1 where unknown; deleted rows are found."""

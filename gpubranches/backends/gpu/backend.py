@@ -33,13 +33,10 @@ _STAGED_ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which rows count, told on the host: in `where` (None: all) and, if given, at these positions and in these boxes.
-
-    positions: (m,) uint32 ascending, those in `where`.
-    """
+    """Which rows count, told on the host: in `where` (None: all), and if given these ids, (m,) int64, in these boxes."""
 
     where: Bitmap | None
-    positions: NDArray[np.uint32] | None = None
+    ids: NDArray[np.int64] | None = None
     boxes: Boxes | None = None
 
 
@@ -117,7 +114,7 @@ class GpuBackend(ScanBackend[Chosen]):
 
     def _score(self, model: Linear, floor: np.float32, limit: int | None, only: Only) -> Candidates:
         rows = self._selected(only)
-        if not self._resident(model) and rows.positions is None:
+        if not self._resident(model) and rows.ids is None:
             return self._host._score(model, floor, limit, only)
 
         def together(batch: list[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
@@ -153,37 +150,46 @@ class GpuBackend(ScanBackend[Chosen]):
         return Chosen(where)
 
     def _only(self, rows: Chosen, ids: NDArray[np.int64]) -> Chosen:
-        positions = np.unique(self.catalog.positions(ids[self.catalog.alive(ids)]))
-        if rows.where is not None:
-            positions = positions[(rows.where[positions >> 3] >> (positions & 7).astype(np.uint8)) & 1 == 1]
-        return Chosen(rows.where, positions.astype(np.uint32), rows.boxes)
+        return replace(rows, ids=ids)
 
     def _within(self, rows: Chosen, boxes: Boxes) -> Chosen:
-        return Chosen(rows.where, rows.positions, boxes)
+        return replace(rows, boxes=boxes)
 
     def _allowed(self, rows: Chosen) -> DeviceArray:
-        """Return the bitmap of rows on the device."""
+        """Return the bitmap of rows on the device, which follows the catalog first."""
         residence, device = self._residence, self._device
         residence.refresh()
-        if rows.boxes is not None:
-            inside = device.empty(len(residence.live), np.uint64)
-            device.zero(inside)
-            if residence.resident.n_tiles:
-                allowed = self._allowed(replace(rows, boxes=None))
-                launchers.boxes_bitmap(residence.resident, allowed, compile_boxes([rows.boxes], 1), inside)
-            return inside
-        if rows.positions is not None:
-            # Listed rows are alive and in `where` when they are listed; `live` drops what was deleted since.
-            allowed = device.empty(len(residence.live), np.uint64)
-            device.zero(allowed)
-            if len(rows.positions):
-                launchers.allow_rows(device, device.put(rows.positions), residence.live, allowed)
+        on, allowed = residence.resident, residence.live
+        if not on.n_tiles:
             return allowed
-        if rows.where is None:
-            return residence.live
-        allowed = device.put(rows.where.view(np.uint64))
-        launchers.allow_both(device, allowed, residence.live, allowed)
+        if rows.where is not None:
+            # The filter was made for the rows of its time; those appended since are not in it.
+            words = np.zeros(len(allowed), np.uint64)
+            own = rows.where.view(np.uint64)[: len(words)]
+            words[: len(own)] = own
+            chosen = device.put(words)
+            launchers.allow_both(device, chosen, allowed, chosen)
+            allowed = chosen
+        if rows.ids is not None:
+            positions, listed = self._positions(rows.ids), self._no_rows()
+            if len(positions):
+                launchers.allow_rows(device, device.put(positions), allowed, listed)
+            allowed = listed
+        if rows.boxes is not None:
+            inside = self._no_rows()
+            launchers.boxes_bitmap(on, allowed, compile_boxes([rows.boxes], 1), inside)
+            allowed = inside
         return allowed
+
+    def _no_rows(self) -> DeviceArray:
+        """Return an empty bitmap."""
+        bitmap = self._device.empty(len(self._residence.live), np.uint64)
+        self._device.zero(bitmap)
+        return bitmap
+
+    def _positions(self, ids: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Return the positions of those ids that are in the catalog, ascending."""
+        return np.unique(self.catalog.positions(ids[self.catalog.alive(ids)])).astype(np.uint32)
 
     # Scans
 
@@ -266,25 +272,26 @@ class GpuBackend(ScanBackend[Chosen]):
         self, rows: Chosen, weights: Any, floor: np.float32, limit: int | None, *, cosine: bool
     ) -> Candidates:
         """Score the embeddings of all rows where they are resident, of listed rows wherever they are."""
+        allowed = self._allowed(replace(rows, ids=None))
         device, on = self._device, self._residence.resident
-        allowed = self._allowed(replace(rows, positions=None))
-        if not on.n_tiles or (rows.positions is not None and not len(rows.positions)):
+        positions = None if rows.ids is None else self._positions(rows.ids)
+        if not on.n_tiles or (positions is not None and not len(positions)):
             return _scored(_NOTHING)
         mean, direction = device.put(self._signs().mean_), device.put(np.ascontiguousarray(weights, np.float32))
 
         def scan(step: int, sinks: DeviceArray) -> None:
-            if rows.positions is None:
+            if positions is None:
                 launchers.rescore(on, None, None, allowed, mean, direction, cosine, step, sinks)
                 return
-            for start in range(0, len(rows.positions), _STAGED_ROWS):
-                own = rows.positions[start : start + _STAGED_ROWS]
+            for start in range(0, len(positions), _STAGED_ROWS):
+                own = positions[start : start + _STAGED_ROWS]
                 staged = None if on.width else device.put(self.catalog.stored_embeddings(own))
                 launchers.rescore(on, device.put(own), staged, allowed, mean, direction, cosine, 1, sinks)
 
-        if rows.positions is None:
+        if positions is None:
             answer = best(on, scan, [limit], [_floor_key(floor)], on.n_tiles * TILE, self._sample_from)
         else:
-            count = len(rows.positions)
+            count = len(positions)
             answer = best(on, scan, [limit], [_floor_key(floor)], count, count + 1)
         return _scored(answer[0])
 
