@@ -33,7 +33,7 @@ _STAGED_ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which rows count, told on the host: in `where` (None: all), and if given these ids, (m,) int64, in these boxes."""
+    """Which rows count, told on the host: in `where` (None: all) and, if given, of these ids, (m,), in these boxes."""
 
     where: Bitmap | None
     ids: NDArray[np.int64] | None = None
