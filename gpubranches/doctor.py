@@ -45,10 +45,13 @@ def examine() -> list[Finding]:
 
 
 def revision() -> str:
-    """Return the commit of the checkout, with + if it has changes, or the version of an installed package."""
+    """Return the commit of the checkout, with + if it has changes, else the version of the installed package."""
     checkout = Path(__file__).resolve().parents[1]
     if not (checkout / ".git").exists():
-        return importlib.metadata.version("gpubranches")
+        try:
+            return importlib.metadata.version("gpubranches")
+        except importlib.metadata.PackageNotFoundError:
+            return "unknown"
     commit = _output("git", "-C", str(checkout), "rev-parse", "--short", "HEAD")
     changed = _output("git", "-C", str(checkout), "status", "--porcelain", "--untracked-files=no")
     return f"{commit}{'+' if changed else ''}" if commit else "unknown"

@@ -162,6 +162,7 @@ class CupyDevice:
         if self._copiers is not None:
             self._copiers.shutdown()
             self._copiers = None
+        self._cupy.cuda.Stream.null.use()
         self._pool.free_all_blocks()
 
     def _staging(self) -> tuple[list[tuple[NDArray[np.uint8], Any, Any]], ThreadPoolExecutor]:
