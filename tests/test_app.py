@@ -525,3 +525,30 @@ def test_warming_up_leaves_nothing_behind(app, catalog):
     desk.warm_up()
     assert len(desk.sessions) == 0
     assert sorted(catalog.path.iterdir()) == before
+
+
+def test_the_page_works_on_the_gpu_backend_and_keeps_marks_when_the_device_is_lost(folder, embedder, labels):
+    from cudasim import SimulatedDevice
+
+    from gpubranches.backends.gpu import GpuBackend
+    from gpubranches.errors import DeviceError
+
+    catalog = Catalog.open(folder / "catalog")
+    with GpuBackend(catalog, SimulatedDevice, sample_from=300) as backend:
+        made = create_app(catalog, backend, embedder=embedder)
+        client = made.test_client()
+        page = found_all(client, labels)
+        assert page.status_code == 200
+        assert "gpu/boxes+embeddings" in page.text
+        marked = counts(client.get("/"))
+
+        def fail(*args):
+            raise DeviceError("an illegal memory access was encountered")
+
+        backend._device.launch = fail
+        lost = post(client, "/refine", model="ensemble", second_stage="1")
+        assert lost.status_code == 503
+        assert "illegal memory access" in message(lost)
+        assert post(client, "/refine", model="branch", second_stage="1").status_code == 503
+        assert counts(client.get("/")) == marked != (0, 0)
+        made.extensions["gpubranches"].sessions.close()
