@@ -125,6 +125,7 @@ def tests(options: argparse.Namespace) -> dict[str, Any]:
     report = options.out / "gpu-tests.xml"
     picked = ["-k", "4097 or ties or listed"] if options.quick else []
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", *picked]
+    command += ["tests/test_kernels.py", "tests/test_backends.py"]
     status, printed = run([*command, f"--junit-xml={report}"], TESTS_S)
     found = {}
     if report.exists():

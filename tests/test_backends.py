@@ -5,6 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cudasim import SimulatedDevice
+
+pytest.importorskip("hypothesis")
+pytest.importorskip("safetensors")
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

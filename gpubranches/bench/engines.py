@@ -29,6 +29,7 @@ BEST = 10_000
 USERS = (1, 8, 64)
 _FOREST_ROWS = 20_000_000
 _CHUNK = 1 << 20
+_UPLOADED = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,18 @@ def _open_gpu(catalog: SyntheticCatalog) -> Any:
     return GpuBackend(catalog, CupyDevice, make_residence=SyntheticResidence)  # type: ignore[arg-type]
 
 
+def _upload(backend: Any) -> Callable[[], Any]:
+    """Return a function that copies bytes in host memory to the card as a catalog's files are."""
+    source = np.zeros(_UPLOADED, np.uint8)
+
+    def run() -> None:
+        device = backend._device
+        device.upload(source, device.empty(_UPLOADED, np.uint8))
+        device.synchronize()
+
+    return lambda: backend._owner.call(run)
+
+
 def _open_cpu(catalog: SyntheticCatalog) -> Any:
     from gpubranches.backends.cpu import CpuBackend
 
@@ -100,6 +113,8 @@ def _open_cpu(catalog: SyntheticCatalog) -> Any:
 def _backend_questions(backend: Backend, catalog: SyntheticCatalog, asked: Questions) -> Iterator[Question]:
     codes, bits = catalog.n * catalog.d, catalog.n * (catalog.D // 8 + 2)
     dims = len(np.unique(asked.branch.features))
+    if backend.name == "gpu":
+        yield Question(f"upload of {_UPLOADED >> 20} MiB", _upload(backend))
     yield Question("top 100 over codes", lambda: backend.search(asked.query, NEAREST, tier="codes"), codes)
     yield Question("top 100 over bits", lambda: backend.score(asked.direction, tier="bits", limit=NEAREST), bits)
     yield Question("single branch", lambda: backend.evaluate(asked.branch, limit=BEST), catalog.n * dims)

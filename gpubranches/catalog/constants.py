@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from gpubranches.catalog.storage import replace_file
 from gpubranches.errors import CatalogFormatError
@@ -32,11 +30,16 @@ class Constants:
             tensors |= {"low": self.scalar.low_, "high": self.scalar.high_}
         if self.text_mean is not None:
             tensors["text_mean"] = self.text_mean
+        from safetensors.numpy import save
+
         replace_file(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
 
     @classmethod
     def read(cls, path: Path) -> Constants:
         """Read them. Raises CatalogFormatError if the file is damaged."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
         try:
             tensors = load(path.read_bytes())
         except (SafetensorError, ValueError, KeyError) as error:

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gpubranches.catalog.order import TILE, ZONES, kd_order, to_tiles, zones_of
 from gpubranches.catalog.storage import checksum, record, require_file, sync_folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SEGMENT_ROWS = 1 << 20
 ITEM_GROUP = 4096
@@ -167,11 +168,22 @@ def write_segment(folder: Path, new: Rows, errors: pa.Table | None) -> dict[str,
         with (folder / "embeddings.f16").open("wb") as file:
             for start in range(0, len(order), _CHUNK_ROWS):
                 np.ascontiguousarray(new.embeddings(order[start : start + _CHUNK_ROWS])).tofile(file)
-    if new.items is not None:
-        columns = {"id": pa.array(ids), **{name: new.items[name] for name in new.items.column_names if name != "id"}}
-        pq.write_table(pa.table(columns), folder / "items.parquet", row_group_size=ITEM_GROUP)
-    if errors is not None and len(errors):
-        pq.write_table(errors, folder / "errors.parquet")
+    _write_tables(folder, new, errors)
     files = {path.name: record(path) for path in sorted(folder.iterdir())}
     sync_folder(folder)
     return files
+
+
+def _write_tables(folder: Path, new: Rows, errors: pa.Table | None) -> None:
+    """Write metadata and errors, where there are any; pyarrow is loaded only then."""
+    if new.items is not None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        own = {name: new.items[name] for name in new.items.column_names if name != "id"}
+        table = pa.table({"id": pa.array(new.ids), **own})
+        pq.write_table(table, folder / "items.parquet", row_group_size=ITEM_GROUP)
+    if errors is not None and len(errors):
+        import pyarrow.parquet as pq
+
+        pq.write_table(errors, folder / "errors.parquet")

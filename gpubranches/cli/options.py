@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ from rich.text import Text
 from gpubranches.errors import UsageError
 
 if TYPE_CHECKING:
+    from gpubranches.backends import Backend
     from gpubranches.catalog import Catalog
     from gpubranches.embed import Embedder
 
@@ -102,3 +103,21 @@ def progress_bar() -> Iterator[Report]:
             progress.update(tasks[stage], completed=done, total=total)
 
         yield report
+
+
+@contextmanager
+def opened_backend(name: str, catalog: Catalog, nn: str = "auto") -> Iterator[Backend]:
+    """Yield an open backend; a bar is drawn while the gpu backend uploads, and gone before the work begins."""
+    from gpubranches import open_backend
+
+    bars: list[Report] = []
+    with ExitStack() as drawn:
+
+        def report(stage: str, done: int, total: int) -> None:
+            if not bars:
+                bars.append(drawn.enter_context(progress_bar()))
+            bars[0](stage, done, total)
+
+        backend = open_backend(name, catalog, nn=nn, report=report)
+    with backend as opened:
+        yield opened

@@ -20,6 +20,7 @@ from gpubranches.cli.options import (
     json_option,
     nn_option,
     open_embedder_for,
+    opened_backend,
     parse_ids,
     print_json,
     where_option,
@@ -59,14 +60,14 @@ def search(
     as_json: bool,
 ) -> None:
     """Find the first items for a TEXT, a picture, an item or a vector."""
-    from gpubranches import Catalog, Session, open_backend
+    from gpubranches import Catalog, Session
     from gpubranches.images import open_image
 
     if sum(query is not None for query in (text, image_file, item, vector_file)) != 1:
         raise UsageError("expected one query: a TEXT, --image, --like or --vector; give exactly one of them")
     catalog = Catalog.open(directory)
     needs_embedder = text is not None or image_file is not None
-    with open_backend(backend, catalog, nn=nn) as opened:
+    with opened_backend(backend, catalog, nn) as opened:
         session = Session(catalog, opened, embedder=open_embedder_for(catalog, embedder) if needs_embedder else None)
         start = time.perf_counter()
         if text is not None:
@@ -117,10 +118,10 @@ def refine(
     as_json: bool,
 ) -> None:
     """Train boxes on marked items, apply them to the whole catalog, print what matches."""
-    from gpubranches import Catalog, Session, open_backend
+    from gpubranches import Catalog, Session
 
     catalog = Catalog.open(directory)
-    with open_backend(backend, catalog) as opened:
+    with opened_backend(backend, catalog) as opened:
         session = Session(catalog, opened, seed=seed)
         session.mark(parse_ids(positive, "--positive"), +1)
         session.mark(parse_ids(negative, "--negative"), -1)

@@ -16,6 +16,7 @@ from gpubranches.cli.options import (
     json_option,
     nn_option,
     open_embedder_for,
+    opened_backend,
     print_json,
     progress_bar,
 )
@@ -78,12 +79,12 @@ def doctor(as_json: bool) -> None:
 
 
 def _serve(directory: Path, host: str, port: int, embedder: str | None, backend: str, nn: str, seed: int) -> None:
-    from gpubranches import Catalog, open_backend
+    from gpubranches import Catalog
     from gpubranches.app import create_app
     from gpubranches.app import serve as serve_app
 
     catalog = Catalog.open(directory)
-    with open_backend(backend, catalog, nn=nn) as opened:
+    with opened_backend(backend, catalog, nn) as opened:
         app = create_app(catalog, opened, embedder=open_embedder_for(catalog, embedder), seed=seed)
         click.echo(f"Serving {catalog.n:,} items at http://{host}:{port} with the {opened.name} backend. Ctrl-C stops.")
         serve_app(app, host, port)

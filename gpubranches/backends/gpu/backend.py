@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.arrays import Bitmap
-from gpubranches.backends.cpu import CpuBackend
 from gpubranches.backends.faiss_index import FaissIndex, GpuFaissIndex
 from gpubranches.backends.gpu import launchers
 from gpubranches.backends.gpu.best import NO_BORDER, SAMPLE_FROM, Best, best, collected
@@ -25,6 +24,9 @@ from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Catalog
 from gpubranches.quantize import CodeWeights, WeightPlanes
 from gpubranches.results import Candidates, Neighbors
+
+if TYPE_CHECKING:
+    from gpubranches.backends.cpu import CpuBackend
 
 FIRST_ROOM = 1 << 22
 """Candidates of a pass over boxes that fit without a second pass, at first."""
@@ -66,7 +68,7 @@ class GpuBackend(ScanBackend[Chosen]):
         a sample is taken first where the best are wanted.
         """
         super().__init__(catalog, nn=nn)
-        self._host = CpuBackend(catalog)
+        self._cpu: CpuBackend | None = None
         self._sample_from = sample_from
         self._opened = ExitStack()
         self._device: Device
@@ -93,7 +95,8 @@ class GpuBackend(ScanBackend[Chosen]):
     def close(self) -> None:
         """Free the device memory and end the thread."""
         super().close()
-        self._host.close()
+        if self._cpu is not None:
+            self._cpu.close()
         self._owner.close()
 
     # Questions, on the owner's thread
@@ -137,6 +140,16 @@ class GpuBackend(ScanBackend[Chosen]):
             return np.stack([ids for ids, _ in self._nearest(Chosen(None), queries, k)])
 
         return GpuFaissIndex(self.catalog, self._device.memory()[0] - WORKING_BYTES, exact)
+
+    @property
+    def _host(self) -> CpuBackend:
+        """The cpu backend, for scans of what is not resident; numba is loaded only then."""
+        from gpubranches.backends.cpu import CpuBackend
+
+        with self._lock:
+            if self._cpu is None:
+                self._cpu = CpuBackend(self.catalog)
+            return self._cpu
 
     def _resident(self, model: Linear) -> bool:
         tier = (
