@@ -43,9 +43,9 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS_S, SANITIZER_S = 150, 75
 KERNEL_TESTS = {
     "boxes": ("test_boxes_",),
-    "nearest": ("test_nearest_rows",),
-    "linear": ("test_linear_scores_over_codes",),
-    "bits": ("test_linear_scores_over_bits",),
+    "nearest": ("test_nearest_rows", "test_scans"),
+    "linear": ("test_linear_scores_over_codes", "test_scans"),
+    "bits": ("test_linear_scores_over_bits", "test_scans"),
     "rescore": ("test_rescored_embeddings",),
     "select": ("test_nearest_rows", "test_ties_are_broken", "test_nearest_codes"),
     "quantize": ("test_quantized_vectors",),

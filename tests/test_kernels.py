@@ -21,7 +21,7 @@ from gpubranches.quantize import CodeWeights, ScalarQuantizer, SignQuantizer
 SCHEDULES = [0, 1, 2, 7, 77, 1234]
 ORDERS = [*SCHEDULES, pytest.param("cuda", marks=pytest.mark.gpu)]
 """Schedules of the simulation, and a card where there is one."""
-SIZES = [1, 127, 128, 129, 1024, 4096, 4097, 9000]
+SIZES = [1, 127, 128, 129, 500, 4095, 4096, 4097, 9000]
 
 
 def device_of(order, change=None):
@@ -202,6 +202,30 @@ def test_linear_scores_over_bits(n, D, limit, order):
     twins = [model.scores(table.bits, table.scales) for model in models]
     check_scores(table, scan, twins, limit, None, 2000)
     check_scores(table, scan, twins, limit, 0.9, 1 << 20)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("n", SIZES)
+def test_scans_at_every_size(n, order):
+    table = Table(n, d=12, D=160, seed=n, order=order, allowed=0.7)
+    queries = table.rng.integers(0, 256, (2, 12)).astype(np.uint8)
+    weights = [CodeWeights.quantise(table.rng.standard_normal(12).astype(np.float32)) for _ in range(2)]
+    planes = [table.signs.planes(table.rng.standard_normal(160).astype(np.float32)) for _ in range(2)]
+    distances = [((table.codes.astype(np.int64) - query) ** 2).sum(axis=1).astype(np.uint32) for query in queries]
+    scans = [
+        (launchers.nearest, queries, distances),
+        (launchers.linear, weights, [score_keys(model.scores(table.codes)) for model in weights]),
+        (launchers.bits, planes, [score_keys(model.scores(table.bits, table.scales)) for model in planes]),
+    ]
+    for launcher, models, twins in scans:
+
+        def scan(step, sinks, launcher=launcher, models=models):
+            launcher(table.on, table.allowed, models, step, sinks)
+
+        for k in (1, 60):
+            found = best(table.on, scan, [k] * 2, [NO_BORDER] * 2, table.rows, sample_from=1000)
+            for one, keys in zip(found, twins):
+                assert (one.ids.tolist(), one.keys.tolist()) == table.expect(keys, k)[:2]
 
 
 @pytest.mark.parametrize("order", ORDERS)
