@@ -31,6 +31,7 @@ import numpy as np
 from benchmarks import reference
 from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.backend import score_keys
+from gpubranches.backends.gpu.cupy_device import usable
 from gpubranches.bench.questions import ask
 from gpubranches.bench.run import Plan
 from gpubranches.bench.run import run as run_bench
@@ -69,6 +70,9 @@ def main() -> None:
     parser.add_argument("--commit", help="what is verified, where there is no git")
     parser.add_argument("--quick", action="store_true", help="small sizes: a minute, to see that it runs")
     options = parser.parse_args()
+    reason = usable()
+    if reason is not None:
+        sys.exit(f"scripts/gpu_verify needs a CUDA device: {reason}")
     import cupy
 
     from gpubranches.backends.gpu.cupy_device import CupyDevice
