@@ -55,7 +55,7 @@ class LogisticRegression:
         kept = _kept_columns(folds, positive)
         weights = self.C * np.stack([_class_weights(positive, k, self.balanced) for k in kept], axis=1)
         targets = positive[:, None].astype(np.float64)
-        with _one_thread():
+        with one_thread():
             basis = None
             if rows.shape[0] < rows.shape[1]:
                 basis, triangle = np.linalg.qr(rows.T)
@@ -245,7 +245,7 @@ def _controller() -> Any:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Hold BLAS at one thread: sums then do not depend on the number of cores. One fit at a time, for it is global."""
     with _one_at_a_time, _controller().limit(limits=1):
         yield

@@ -13,13 +13,14 @@ from gpubranches.boxes import Boxes
 from gpubranches.errors import LabelError, NotFittedError
 from gpubranches.linear import LogisticRegression
 from gpubranches.results import Candidates, Ranking
+from gpubranches.whitening import Whitening
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend
 
 WINDOW = 200
 """Best items, at first, that the mixture is fitted to; doubled until at least half of them are background."""
-EASIER = 0.5
+EASIER = 0.75
 """How far, in spreads, the mean score of all wanted items is taken to lie below that of the marked ones."""
 REACH = 0.25
 """How far, in spreads, the window reaches at least below the mean score expected of wanted items."""
@@ -30,14 +31,14 @@ _MARGIN = 3.0
 
 
 class Rescorer:
-    """Logistic regression on the centred embeddings of the marks; it ranks candidates and finds its own cut.
+    """Logistic regression on the centred, whitened embeddings of the marks; it ranks candidates and finds its own cut.
 
     C: inverse strength of the L2 penalty; n_folds: refits that give each mark a score by a model that did not see it
     (held-out scores); limit: candidates scored by embeddings at first, the best by bits. After `fit`: weights_ (D,)
     float32 over (x - mean), intercept_ float, held_out_mean_ float: mean held-out score of the positives, spread_
     float: standard deviation of the held-out scores of the negatives.
 
-    The cut is the mean of two estimates. The midpoint: half way from 0, where the class-balanced model stops
+    The cut is the mean of two estimates. The third: a third of the way from 0, where the class-balanced model stops
     preferring wrong, to held_out_mean_. The mixture: see `mixture_cut`, which knows how many items of the catalog
     score how high and so follows how rare the wanted items are. A quantile of 8 to 22 held-out scores rests on one
     or two of them, and on marks that come from a first page and are easier than the rest: its F1 is lower
@@ -49,10 +50,17 @@ class Rescorer:
         self.n_folds = n_folds
         self.limit = limit
 
-    def fit(self, positives: NDArray[np.float32], negatives: NDArray[np.float32], mean: NDArray[np.float32]) -> Self:
+    def fit(
+        self,
+        positives: NDArray[np.float32],
+        negatives: NDArray[np.float32],
+        mean: NDArray[np.float32],
+        whitening: Whitening | None = None,
+    ) -> Self:
         """Fit to embeddings of positives (p, D) and negatives, marked and random, (m, D); mean: (D,) of the catalog.
 
-        All float32. Returns self. Raises LabelError without a positive or without a negative.
+        All float32. whitening: of the catalog; without it the embeddings are taken as they are. Returns self. Raises
+        LabelError without a positive or without a negative.
         """
         check_array(mean, "mean", dtype=np.float32, shape=(None,), finite=True)
         check_array(positives, "positives", dtype=np.float32, shape=(None, len(mean)), finite=True)
@@ -64,9 +72,13 @@ class Rescorer:
                 "random items serve as negatives"
             )
         x = np.concatenate([positives, negatives]) - mean
+        if whitening is not None:
+            x = whitening.transform(x)
         y = np.arange(p + m) < p
         model = LogisticRegression(C=self.C).fit(x, y, folds=_folds(p, m, self.n_folds))
         self.weights_ = model.coef_.astype(np.float32)
+        if whitening is not None:
+            self.weights_ = whitening.matrix_ @ self.weights_
         self.intercept_ = model.intercept_
         scores = model.decision_function(x)
         held_out = np.where(np.isnan(model.held_out_), scores, model.held_out_)
@@ -80,9 +92,9 @@ class Rescorer:
         n_marked: positives that are in the answer already.
         """
         self._fitted()
-        midpoint = self.held_out_mean_ / 2
+        third = self.held_out_mean_ / 3
         mixture = mixture_cut(scores, self.held_out_mean_ - EASIER * self.spread_, self.spread_, n_marked)
-        return midpoint if mixture is None else (midpoint + mixture) / 2
+        return third if mixture is None else (third + mixture) / 2
 
     def rank(
         self,

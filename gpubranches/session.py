@@ -20,6 +20,7 @@ from gpubranches.labels import Labels
 from gpubranches.rescore import Rescorer
 from gpubranches.results import Candidates, Neighbors, Ranking
 from gpubranches.space import Space
+from gpubranches.whitening import whitening_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -248,6 +249,7 @@ class Session:
             self.catalog.embeddings(positives),
             self.catalog.embeddings(np.concatenate([negatives, unchecked])),
             signs.mean_,
+            whitening_of(self.catalog),
         )
         ranking = rescorer.rank(self.backend, boxes, positives=positives, negatives=negatives, where=where)
         return replace(ranking, votes=boxes.votes(self.catalog.take(ranking.ids)))
