@@ -18,7 +18,10 @@ from gpubranches.catalog import TILE, ZONES
 from gpubranches.quantize import CodeWeights, WeightPlanes
 
 WARPS = 4
-BLOCKS_A_MULTIPROCESSOR = 8
+BLOCKS = 32
+"""Blocks a multiprocessor, several times what it holds at once, so that the last of them leave it idle for little."""
+HISTOGRAM_BLOCKS = 2
+"""The same where every block adds its own histogram to the others'."""
 MODELS_A_PASS = 4
 """Queries of nearest and models of linear that share a pass; each costs 16 registers a thread."""
 SINK_WORDS = 6
@@ -155,7 +158,7 @@ def select_search(on: Resident, sinks: DeviceArray, wanted: DeviceArray, rows: i
     histograms = device.empty((lists, DIGITS), np.uint32)
     device.zero(histograms)
     device.launch("select", "select_start", {}, (1, lists), 32, [sinks, searches, wanted])
-    wide = _grid(device, rows, 4 * _THREADS)[0], lists
+    wide = _grid(device, rows, 4 * _THREADS, HISTOGRAM_BLOCKS)[0], lists
     for step in range(steps):
         args = [on.tiles, sinks, searches, np.uint32(step), histograms]
         device.launch("select", "select_histogram", {}, wide, _THREADS, args)
@@ -238,6 +241,6 @@ def allow_rows(device: Device, positions: DeviceArray, live: DeviceArray, out: D
     device.launch("allow", "allow_rows", {}, _grid(device, len(positions), _THREADS), _THREADS, args)
 
 
-def _grid(device: Device, work: int, work_a_block: int) -> tuple[int, int]:
-    """Return blocks for some pieces of work: enough for all, at most what the card holds at once."""
-    return max(1, min(-(-work // work_a_block), device.multiprocessors * BLOCKS_A_MULTIPROCESSOR)), 1
+def _grid(device: Device, work: int, work_a_block: int, most: int = BLOCKS) -> tuple[int, int]:
+    """Return blocks for some pieces of work: enough for all, at most `most` a multiprocessor."""
+    return max(1, min(-(-work // work_a_block), device.multiprocessors * most)), 1
