@@ -305,7 +305,7 @@ def export_model(format: str) -> Response:
     with _held() as session:
         boxes = session.boxes
     if boxes is None:
-        raise UsageError("expected a find all before this, got none; mark items and find all first")
+        raise UsageError("expected a find all by a model of boxes before this, got none; mark items and find all first")
     return _download(f"boxes.{format}", lambda path: export_boxes(boxes, path))
 
 

@@ -99,15 +99,15 @@ class Rescorer:
     def rank(
         self,
         backend: Backend,
-        boxes: Boxes,
+        boxes: Boxes | None,
         *,
         positives: NDArray[np.int64],
         negatives: NDArray[np.int64],
         where: Bitmap | None = None,
     ) -> Ranking:
-        """Score the items in the boxes and the marked positives, cut, and return them best first.
+        """Score the items in the boxes (None: all) and the marked positives, cut, and return them best first.
 
-        The candidates, all items with a vote that are in `where`, are scored by bits, and the best of them by
+        The candidates, items with a vote that are in `where`, are scored by bits, and the best of them by
         embeddings. The set scored by embeddings doubles until the last of it lies 3 standard errors of the bits scores
         below the cut, so a list of matches is never cut short at `limit`; the errors are measured on the items that
         have both scores. Candidates left out are not in the Ranking, which has no votes. positives: (p,) int64, always

@@ -20,6 +20,7 @@ from gpubranches.labels import Labels
 from gpubranches.rescore import Rescorer
 from gpubranches.results import Candidates, Neighbors, Ranking
 from gpubranches.space import Space
+from gpubranches.trees import DecisionTree, RandomForest
 from gpubranches.whitening import whitening_of
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Model = Literal["ensemble", "branch"]
-MODELS: tuple[Model, ...] = ("ensemble", "branch")
+Model = Literal["ensemble", "branch", "forest", "tree", "linear"]
+MODELS: tuple[Model, ...] = ("ensemble", "branch", "forest", "tree", "linear")
+_LEARNERS = {"ensemble": BranchEnsemble, "branch": DecisionBranches, "forest": RandomForest, "tree": DecisionTree}
 RANDOM_SHARE = 10
 """Random negatives are at most one item in this many: those that would match are wrongly pushed out of the answer."""
 
@@ -141,6 +143,7 @@ class Session:
     ) -> Ranking:
         """Train boxes on the marks, apply them to the whole catalog, rank what they find and cut the list.
 
+        model: what the boxes are, see docs/models.md; "linear" has none: its second stage ranks the whole catalog.
         second_stage: rank by a linear model on the embeddings (False: by votes, matched above half of the
         estimators; None: wherever the catalog has embeddings). random_negatives: items drawn from the catalog
         that serve as wrong unchecked, at most a tenth of it. Marked items keep their label in the answer. Raises
@@ -152,6 +155,10 @@ class Session:
             second_stage = self.catalog.has_embeddings
         elif second_stage and not self.catalog.has_embeddings:
             raise UsageError("second_stage: the catalog has no embeddings; refine without the second stage")
+        if model == "linear" and not second_stage:
+            raise UsageError(
+                "model: linear is a second stage over the whole catalog, which needs embeddings; choose another"
+            )
         if random_negatives < 0:
             raise UsageError(f"random_negatives: expected 0 or more, got {random_negatives}")
         positives, negatives = self.positives, self.negatives
@@ -162,7 +169,7 @@ class Session:
         bitmap = self._bitmap(where)
         with _timed(timings, "train"):
             boxes = self._fit(model, positives, np.concatenate([negatives, unchecked]))
-        if second_stage:
+        if second_stage or boxes is None:
             with _timed(timings, "rank"):
                 ranking = self._rescore(boxes, positives, negatives, unchecked, bitmap)
         else:
@@ -170,7 +177,7 @@ class Session:
                 found = self.backend.evaluate(boxes, min_votes=1, where=bitmap)
             with _timed(timings, "rank"):
                 ranking = _by_votes(found, positives, negatives, boxes.n_estimators // 2 + 1)
-        stages = "boxes+embeddings" if second_stage else "boxes"
+        stages = "bits+embeddings" if boxes is None else "boxes+embeddings" if second_stage else "boxes"
         timings["total"] = sum(timings.values())
         self.boxes = boxes
         self.ranking = replace(ranking, source=f"{self.backend.name}/{stages}", timings_ms=timings)
@@ -228,15 +235,17 @@ class Session:
             "total": None if self.ranking is None else self.ranking.total,
         }
 
-    def _fit(self, model: Model, positives: NDArray[np.int64], negatives: NDArray[np.int64]) -> Boxes:
+    def _fit(self, model: Model, positives: NDArray[np.int64], negatives: NDArray[np.int64]) -> Boxes | None:
+        if model == "linear":
+            return None
         codes = self.catalog.take(np.concatenate([positives, negatives]))
         labels = np.arange(len(codes)) < len(positives)
-        learner = BranchEnsemble if model == "ensemble" else DecisionBranches
-        return learner(random_state=self.seed).fit(codes, labels).boxes_
+        boxes: Boxes = _LEARNERS[model](random_state=self.seed % 2**32).fit(codes, labels).boxes_
+        return boxes
 
     def _rescore(
         self,
-        boxes: Boxes,
+        boxes: Boxes | None,
         positives: NDArray[np.int64],
         negatives: NDArray[np.int64],
         unchecked: NDArray[np.int64],
@@ -252,7 +261,8 @@ class Session:
             whitening_of(self.catalog),
         )
         ranking = rescorer.rank(self.backend, boxes, positives=positives, negatives=negatives, where=where)
-        return replace(ranking, votes=boxes.votes(self.catalog.take(ranking.ids)))
+        votes = None if boxes is None else boxes.votes(self.catalog.take(ranking.ids))
+        return replace(ranking, votes=votes)
 
     def _marked(self, label: int) -> NDArray[np.int64]:
         ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)

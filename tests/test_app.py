@@ -218,8 +218,8 @@ def test_find_all_shows_what_matches_and_keeps_it(client, labels):
     assert shown(client.get("/matches")) == shown(found)
 
 
-@pytest.mark.parametrize("model", ["ensemble", "branch"])
-def test_both_models_run_without_the_second_stage(client, labels, model):
+@pytest.mark.parametrize("model", ["ensemble", "branch", "forest", "tree"])
+def test_all_models_of_boxes_run_without_the_second_stage(client, labels, model):
     found_all(client, labels)
     found = post(client, "/refine", model=model)
     assert "oracle/boxes ·" in found.text

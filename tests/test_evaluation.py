@@ -116,7 +116,8 @@ def everything(world, draw):
 
 def test_every_model_answers_and_refining_finds_most(world, concepts):
     calls = []
-    evaluation = evaluate(world, concepts[:4], seeds=1, positives=(8,), progress=lambda *done: calls.append(done))
+    # The first concept is the background, two thirds of the catalog, which no model here is made to find.
+    evaluation = evaluate(world, concepts[1:5], seeds=1, positives=(8,), progress=lambda *done: calls.append(done))
     assert list(evaluation.values) == list(MODELS)
     assert calls[-1] == (4, 4)
     refined, _ = evaluation.mean("refine (default)", "f1", 8)

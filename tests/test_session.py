@@ -9,6 +9,7 @@ from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.errors import DataError, LabelError, SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
 from gpubranches.labels import Labels
+from gpubranches.session import MODELS
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_what_cannot_be_answered_is_refused_with_advice(folder, session):
     with pytest.raises(UsageError):
         session.mark([10**9], +1)
     with pytest.raises(UsageError, match="ensemble, branch"):
-        session.refine("forest")
+        session.refine("oak")
     with pytest.raises(UsageError, match="type what"):
         session.ask("  ")
     with pytest.raises(UsageError, match="k:"):
@@ -211,3 +212,21 @@ def test_deleted_marks_are_left_out(folder, tmp_path, labels):
         ranking = session.refine()
         assert session.positives.tolist() == rows[2:8].tolist()
         assert not np.isin(rows[:2], ranking.ids).any()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_finds_the_group(session, labels, model):
+    mark_some(session, labels, 2)
+    ranking = session.refine(model)
+    found = ranking.ids[ranking.matched]
+    assert f1(found, np.flatnonzero(labels == 2)) > (0.3 if model == "branch" else 0.6)
+    assert np.isin(session.positives, found).all()
+    assert (session.boxes is None) == (ranking.votes is None) == (model == "linear")
+    assert ranking.source.endswith("bits+embeddings" if model == "linear" else "boxes+embeddings")
+    if model == "linear":
+        assert ranking.candidates == session.catalog.n
+        with pytest.raises(UsageError, match="embeddings"):
+            session.refine("linear", second_stage=False)
+    else:
+        votes = session.refine(model, second_stage=False)
+        assert np.isin(session.positives, votes.ids[votes.matched]).all()

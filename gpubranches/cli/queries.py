@@ -86,7 +86,12 @@ def search(
 @catalog_argument
 @click.option("--positive", metavar="IDS|@FILE", required=True, help="Ids that are right: 3,17,42 or @FILE.")
 @click.option("--negative", metavar="IDS|@FILE", help="Ids that are wrong.")
-@click.option("--model", default="ensemble", show_default=True, type=click.Choice(["ensemble", "branch"]))
+@click.option(
+    "--model",
+    default="ensemble",
+    show_default=True,
+    type=click.Choice(["ensemble", "branch", "forest", "tree", "linear"]),
+)
 @click.option(
     "--second-stage/--no-second-stage",
     default=None,

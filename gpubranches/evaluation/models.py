@@ -88,6 +88,11 @@ def refine(world: World, draw: Draw) -> Answer:
     return _refined(world, draw)
 
 
+def linear(world: World, draw: Draw) -> Answer:
+    """Match by the second stage of `Session.refine` over the whole catalog, without boxes."""
+    return _refined(world, draw, model="linear")
+
+
 def ensemble(world: World, draw: Draw) -> Answer:
     """Match by the votes of the branch ensemble alone."""
     return _refined(world, draw, second_stage=False)
@@ -107,6 +112,7 @@ MODELS: dict[str, Model] = {
     "decision branches": branch,
     "branch ensemble by votes": ensemble,
     "two-stage prototype": two_stage_prototype,
+    "refine, linear": linear,
     "refine (default)": refine,
 }
 """Models by the name they have in the table."""
