@@ -30,7 +30,8 @@ from gpubranches import assets
 from gpubranches.desk import Desk, View, describe, version
 from gpubranches.errors import DataError, GpuBranchesError, UsageError
 from gpubranches.export import BOX_FORMATS, ITEM_FORMATS, export_boxes
-from gpubranches.session import MODELS, Model, Session
+from gpubranches.models import MODELS, TITLES, Model
+from gpubranches.session import Session
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend
@@ -206,6 +207,13 @@ def suggest() -> Response:
         return _show(session, View("suggest", f"{len(tiles)} to mark next", note, tiles))
 
 
+@pages.get("/why/<int:item>")
+def why(item: int) -> Response:
+    """Tell why an item is in the last find all or is not."""
+    with _held() as session:
+        return make_response(render_template("_why.html", told=session.explain(item)))
+
+
 @pages.get("/thumbnails/<size>/<int:item>.jpg")
 def picture(size: str, item: int) -> Response:
     """Send the picture of an item as JPEG, small or large; 404 for an item without a readable one.
@@ -303,10 +311,10 @@ def export_model(format: str) -> Response:
     if format not in BOX_FORMATS:
         raise NotFound(f"expected one of {', '.join(BOX_FORMATS)}, got {format!r}")
     with _held() as session:
-        boxes = session.boxes
+        boxes, min_votes = session.boxes, session.min_votes
     if boxes is None:
         raise UsageError("expected a find all by a model of boxes before this, got none; mark items and find all first")
-    return _download(f"boxes.{format}", lambda path: export_boxes(boxes, path))
+    return _download(f"boxes.{format}", lambda path: export_boxes(boxes, path, min_votes=min_votes))
 
 
 def _desk() -> Desk:
@@ -385,7 +393,7 @@ def _show(session: Session, view: View) -> Response:
     if htmx and not htmx.history_restore_request:
         return make_response(render_block("index.html", "tiles" if view.offset else "results", **context))
     desk = _desk()
-    return make_response(render_template("index.html", desk=desk, names=desk.names(NAMES), models=MODELS, **context))
+    return make_response(render_template("index.html", desk=desk, names=desk.names(NAMES), models=TITLES, **context))
 
 
 def _marked(session: Session, ids: NDArray[np.int64], said: str) -> Response:

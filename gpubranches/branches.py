@@ -27,8 +27,8 @@ MOST_POSITIVES = 512
 """Positives an estimator of the ensemble learns from at most, drawn anew for each."""
 
 
-class _Branches:
-    """What the single model and the ensemble share: the marks' checks and the call of the kernel."""
+class BranchLearner:
+    """What single models and ensembles share: the marks' checks and the seed."""
 
     subsets: Subsets
     random_state: int | np.random.Generator
@@ -53,7 +53,7 @@ class _Branches:
         return np.uint64(int(self.random_state) % 2**64)
 
 
-class DecisionBranches(_Branches):
+class DecisionBranches(BranchLearner):
     """One list of boxes that covers every positive: few returned items, an explanation that can be read.
 
     subsets: "separating" chooses the dims of a box greedily, those whose intervals around a random part of the
@@ -98,7 +98,7 @@ class DecisionBranches(_Branches):
         return self
 
 
-class BranchEnsemble(_Branches):
+class BranchEnsemble(BranchLearner):
     """Estimators that vote: an item matches when more than half of them hold it; any vote makes it a candidate.
 
     n_estimators: how many. subsets: as in DecisionBranches; "separating" looks at 3/8 of the dims, drawn anew for
@@ -145,7 +145,7 @@ class BranchEnsemble(_Branches):
         share = len(negatives) if count is None else min(len(negatives), count * len(positives))
         boxes: list[Box] = []
         owners: list[int] = []
-        for e, key in enumerate(_keys(self._seed(), self.n_estimators)):
+        for e, key in enumerate(estimator_keys(self._seed(), self.n_estimators)):
             some = _sample(positives, MOST_POSITIVES, key)
             grown = _grow(some, _sample(negatives, share, ~key), key, self.subsets, options)
             boxes += grown
@@ -175,6 +175,15 @@ def feature_subsets(d: int) -> tuple[tuple[int, ...], ...]:
     return tuple(pool)
 
 
+def pool_table(pool: tuple[tuple[int, ...], ...]) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+    """Return subsets of dims as rows of a table, (s, 8) int16, and how many of each row are valid, (s,) int64."""
+    sizes = np.array([len(subset) for subset in pool], np.int64)
+    table = np.zeros((len(pool), max(size for _, size in POOL)), np.int16)
+    for row, subset in enumerate(pool):
+        table[row, : len(subset)] = subset
+    return table, sizes
+
+
 def _grow(
     positives: NDArray[np.uint8],
     negatives: NDArray[np.uint8],
@@ -186,17 +195,13 @@ def _grow(
         from gpubranches.branches_kernels import grow_estimator
     except ImportError as error:
         raise BackendUnavailableError(f"branches need numba, got: {error}; pip install gpubranches") from error
-    pool = feature_subsets(positives.shape[1]) if subsets == "pool" else ()
-    sizes = np.array([len(subset) for subset in pool], np.int64)
-    table = np.zeros((len(pool), max(size for _, size in POOL)), np.int16)
-    for row, subset in enumerate(pool):
-        table[row, : len(subset)] = subset
+    table, sizes = pool_table(feature_subsets(positives.shape[1]) if subsets == "pool" else ())
     columns = np.ascontiguousarray(positives.T), np.ascontiguousarray(negatives.T)
     used, features, low, high = grow_estimator(*columns, key, table, sizes, options)
-    return [_box(features[b, :f], low[b, :f], high[b, :f]) for b, f in enumerate(used)]
+    return [trimmed(features[b, :f], low[b, :f], high[b, :f]) for b, f in enumerate(used)]
 
 
-def _box(features: NDArray[np.int16], low: NDArray[np.uint8], high: NDArray[np.uint8]) -> Box:
+def trimmed(features: NDArray[np.int16], low: NDArray[np.uint8], high: NDArray[np.uint8]) -> Box:
     """Return the box without the dims it does not restrict, the others ascending."""
     bounded = np.flatnonzero((low > 0) | (high < 255))
     bounded = bounded[np.argsort(features[bounded])]
@@ -209,7 +214,7 @@ def _percent(expansion: int) -> int:
     return expansion
 
 
-def _keys(seed: np.uint64, count: int) -> NDArray[np.uint64]:
+def estimator_keys(seed: np.uint64, count: int) -> NDArray[np.uint64]:
     """Return one key an estimator, (count,) uint64."""
     first = splitmix64(np.array([seed]))[0]
     return splitmix64(np.arange(count, dtype=np.uint64) + np.uint64(first))

@@ -1,4 +1,4 @@
-"""Readers of embeddings and codes in the layouts of the field, memory-mapped; and writers of two of them."""
+"""Readers of embeddings and codes in the layouts of the field, memory-mapped; and writers of some of them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["embeddings", "codes"]
 _WRITE_ROWS = 8192
+_GROUP_ROWS = 1 << 17
 
 
 class Source(Protocol):
@@ -249,6 +250,24 @@ def write_u8bin(path: Path, rows: Rows, ids: NDArray[np.int64]) -> None:
             np.array([len(ids), rows.d], np.uint32).tofile(file)
             for start in range(0, len(ids), _WRITE_ROWS):
                 rows.take(ids[start : start + _WRITE_ROWS]).tofile(file)
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot write: {error.strerror or error}; check the folder and the space") from error
+
+
+def write_codes_parquet(path: Path, rows: Rows, ids: NDArray[np.int64]) -> None:
+    """Write the codes of items as Parquet with columns id int64 and c0, c1, ... uint8: what `Boxes.to_sql` reads."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([("id", pa.int64()), *((f"c{dim}", pa.uint8()) for dim in range(rows.d))])
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with pq.ParquetWriter(partial, schema) as writer:
+            for start in range(0, len(ids), _GROUP_ROWS):
+                part = ids[start : start + _GROUP_ROWS]
+                columns = [part, *np.ascontiguousarray(rows.take(part).T)]
+                writer.write_table(pa.table([pa.array(column) for column in columns], schema=schema))
         partial.replace(path)
     except OSError as error:
         raise DataError(f"{path}: cannot write: {error.strerror or error}; check the folder and the space") from error

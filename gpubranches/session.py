@@ -14,9 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
 from gpubranches.branches import BranchEnsemble, DecisionBranches
+from gpubranches.branches_classic import ClassicBranches, ClassicEnsemble
 from gpubranches.errors import LabelError, UsageError
+from gpubranches.explain import Explanation, explain_in, votes_needed
 from gpubranches.export import export_items
 from gpubranches.labels import Labels
+from gpubranches.models import MODELS, Model
 from gpubranches.rescore import Rescorer
 from gpubranches.results import Candidates, Neighbors, Ranking
 from gpubranches.space import Space
@@ -35,9 +38,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Model = Literal["ensemble", "branch", "forest", "tree", "linear"]
-MODELS: tuple[Model, ...] = ("ensemble", "branch", "forest", "tree", "linear")
-_LEARNERS = {"ensemble": BranchEnsemble, "branch": DecisionBranches, "forest": RandomForest, "tree": DecisionTree}
+_LEARNERS = {
+    "ensemble": BranchEnsemble,
+    "branch": DecisionBranches,
+    "ensemble-classic": ClassicEnsemble,
+    "branch-classic": ClassicBranches,
+    "forest": RandomForest,
+    "tree": DecisionTree,
+}
 RANDOM_SHARE = 10
 """Random negatives are at most one item in this many: those that would match are wrongly pushed out of the answer."""
 
@@ -203,6 +211,22 @@ class Session:
         ids, scores = ids[open_], scores[open_]
         near = best_first(-np.abs(scores - np.float32(ranking.threshold)), ids, 10 * count)
         return _spread(ids[near], self.catalog.take(ids[near]), count)
+
+    def explain(self, item: int) -> Explanation:
+        """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in.
+
+        Raises UsageError before a refine, for an unknown item, and after a refine by a model without boxes.
+        """
+        ranking, ids = self._last_ranking(), as_ids([item])
+        if self.boxes is None:
+            raise UsageError("explain: the last model is linear and has no boxes; refine with another, such as ensemble")
+        self.catalog.positions(ids)
+        return explain_in(ranking, self.boxes, self.catalog.take(ids)[0], item, self.labels.current().get(item, 0))
+
+    @property
+    def min_votes(self) -> int:
+        """Votes at which the boxes of the last refine take an item: to match by votes alone, or to be ranked."""
+        return 1 if self.ranking is None or self.boxes is None else votes_needed(self.ranking, self.boxes)
 
     def matched(self) -> list[dict[str, Any]]:
         """Return the matched items of the last refine, best first, as dicts of id, score, votes and metadata."""

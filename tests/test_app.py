@@ -218,7 +218,7 @@ def test_find_all_shows_what_matches_and_keeps_it(client, labels):
     assert shown(client.get("/matches")) == shown(found)
 
 
-@pytest.mark.parametrize("model", ["ensemble", "branch", "forest", "tree"])
+@pytest.mark.parametrize("model", ["ensemble", "branch", "ensemble-classic", "branch-classic", "forest", "tree"])
 def test_all_models_of_boxes_run_without_the_second_stage(client, labels, model):
     found_all(client, labels)
     found = post(client, "/refine", model=model)
@@ -262,8 +262,32 @@ def test_the_boxes_are_exported_as_sql_and_json(client, labels):
         assert "BETWEEN" in file.text
     with client.get("/export/boxes.json") as file:
         assert json.loads(file.text)["min_votes"] == 1
+    post(client, "/refine", model="ensemble")
+    with client.get("/export/boxes.sql") as file:
+        assert file.text.endswith("votes >= 13;\n")
     assert client.get("/export/boxes.exe").status_code == 404
     assert client.get("/export/matches.exe").status_code == 404
+
+
+def test_a_result_says_why_it_is_there(client, labels):
+    assert "/why/" not in client.get("/").text
+    ids = shown(found_all(client, labels))
+    page = client.get("/matches").text
+    assert f'hx-get="/why/{ids[-1]}"' in page
+    told = client.get(f"/why/{ids[-1]}", headers=HX)
+    assert told.status_code == 200
+    assert "<html" not in told.text
+    assert f"Item {ids[-1]}" in told.text
+    assert re.search(r"[1-9]\d* of 25 estimators hold it, 1 needed: a candidate; its score [\d.-]+ is not below", told.text)
+    assert "Bounds it passes most narrowly" in told.text
+    post(client, "/refine", model="branch")
+    stranger = next(i for i in range(700) if client.get(f"/why/{i}").text.count("0 of 1 estimators"))
+    assert "Boxes it misses nearest" in client.get(f"/why/{stranger}").text
+    post(client, "/refine", model="linear", second_stage="1")
+    assert "/why/" not in client.get("/matches").text
+    refused = client.get(f"/why/{ids[-1]}", headers=HX)
+    assert refused.status_code == 422
+    assert "no boxes" in message(refused)
 
 
 @pytest.mark.parametrize(
@@ -278,6 +302,7 @@ def test_the_boxes_are_exported_as_sql_and_json(client, labels):
         ("get", "/random?seed=-1", {}, "'-1'"),
         ("get", "/random?seed=1&offset=x", {}, "offset"),
         ("get", "/suggest", {}, "refine"),
+        ("get", "/why/3", {}, "refine"),
         ("get", "/export/matches.csv", {}, "refine"),
         ("get", "/export/boxes.sql", {}, "find all"),
         ("post", "/refine", {}, "at least one item marked right"),

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubranches import Box, Boxes
+from gpubranches import Box, Boxes, Catalog, open_backend
+from gpubranches.datasets import write_codes_parquet
 from gpubranches.errors import ArrayError, UsageError
+from gpubranches.ingest import ingest
 
 
 def box(features, low, high):
@@ -53,6 +55,60 @@ def test_sql_selects_the_same_items(some, min_votes):
     con.executemany("INSERT INTO codes VALUES (?, ?, ?, ?, ?)", [[i, *map(int, row)] for i, row in enumerate(rows)])
     found = dict(con.execute(some.to_sql("codes", min_votes=min_votes)).fetchall())
     assert found == {int(i): int(votes[i]) for i in np.flatnonzero(votes >= min_votes)}
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    """A catalog of 300 codes of which some are deleted, and a DuckDB connection with them as the table `codes`."""
+    path = tmp_path_factory.mktemp("codes")
+    np.save(path / "codes.npy", codes(300))
+    ingest([path / "codes.npy"], path / "catalog")
+    opened = Catalog.open(path / "catalog")
+    opened.delete(np.arange(5, 300, 50))
+    ids = np.setdiff1d(np.arange(300), np.arange(5, 300, 50))
+    write_codes_parquet(path / "codes.parquet", opened, ids)
+    con = duckdb.connect()
+    con.execute(f"CREATE TABLE codes AS FROM '{path}/codes.parquet'")
+    with open_backend("cpu", opened) as cpu, open_backend("oracle", opened) as oracle:
+        yield con, cpu, oracle
+
+
+@given(boxes(), st.integers(1, 5))
+def test_sql_over_a_catalogs_codes_gives_the_ids_and_votes_of_every_backend(catalog, some, min_votes):
+    con, *backends = catalog
+    selected = dict(con.execute(some.to_sql("codes", min_votes=min_votes)).fetchall())
+    for backend in backends:
+        found = backend.evaluate(some, min_votes=min_votes)
+        assert selected == dict(zip(found.ids.tolist(), found.votes.tolist())), backend.name
+
+
+@pytest.mark.parametrize("min_votes", [1, 2])
+def test_sql_of_no_boxes_and_of_a_box_without_bounds(catalog, min_votes):
+    con, cpu, _ = catalog
+    for some in (Boxes([]), Boxes([], n_estimators=3), Boxes([box([], [], [])]), Boxes([box([], [], [])] * 3, [0, 0, 2])):
+        selected = con.execute(some.to_sql("codes", min_votes=min_votes)).fetchall()
+        assert len(selected) == cpu.evaluate(some, min_votes=min_votes).total
+        assert len(selected) == (294 if len(np.unique(some.estimator)) >= min_votes else 0)
+
+
+@given(boxes())
+def test_sql_of_the_majority_selects_what_more_than_half_of_the_estimators_hold(catalog, some):
+    con, _, oracle = catalog
+    majority = some.n_estimators // 2 + 1
+    selected = {item for item, _ in con.execute(some.to_sql("codes", min_votes=majority)).fetchall()}
+    found = oracle.evaluate(some)
+    assert selected == set(found.ids[2 * found.votes > some.n_estimators].tolist())
+
+
+def test_a_long_query_of_many_estimators_runs(catalog):
+    con, cpu, _ = catalog
+    rng = np.random.default_rng(0)
+    ends = np.sort(rng.integers(0, 256, (100, 2, 4)), axis=1)
+    some = Boxes([box([0, 1, 2, 3], *pair) for pair in ends], np.arange(100) // 4, 25)
+    selected = dict(con.execute(some.to_sql("codes")).fetchall())
+    found = cpu.evaluate(some)
+    assert selected == dict(zip(found.ids.tolist(), found.votes.tolist()))
+    assert len(selected) > 20
 
 
 @given(boxes())

@@ -311,6 +311,34 @@ def test_the_keys_are_shown_on_demand(page):
     assert page.inner_text("#positive") == "0"
 
 
+def test_a_key_tells_why_an_item_is_there_and_gives_the_focus_back(page, labels):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("w")
+    assert not page.locator("#why").is_visible()
+    for item in shown(page)[:6]:
+        page.keyboard.press("+" if labels[item] == TEAPOT else "-")
+        page.keyboard.press("ArrowRight")
+    page.click("#find")
+    page.wait_for_url("**/matches")
+    page.wait_for_selector(".pick:focus")
+    first = shown(page)[0]
+    page.keyboard.press("w")
+    page.wait_for_selector(f"#why[open] h2:has-text('Item {first}')")
+    assert "estimators hold it" in page.inner_text("#why")
+    page.keyboard.press("y")
+    page.keyboard.press("Escape")
+    assert not page.locator("#why").is_visible()
+    assert page.evaluate("document.activeElement.closest('.tile').dataset.id") == str(first)
+    assert page.evaluate("""() => [...document.querySelectorAll('.tile')].every(tile =>
+        tile.querySelector('.controls').scrollWidth <= tile.clientWidth)""")
+    page.click(f"#tile-{first} .why")
+    page.wait_for_selector("#why[open]")
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("document.querySelector('#why').scrollWidth <= document.querySelector('#why').clientWidth")
+
+
 def test_everything_that_can_be_pressed_has_a_name(page):
     page.goto("/search?q=teapot")
     nameless = """() => [...document.querySelectorAll('button, a, input, summary')].filter(e =>

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import duckdb
 import numpy as np
 import pytest
 from clusters import NAMES, write_world
@@ -74,6 +75,48 @@ def test_refine_reads_ids_from_a_file_and_writes_matches_and_sql(run, catalog, t
     assert out.startswith("SELECT")
 
 
+@pytest.mark.parametrize("model", ["ensemble", "branch-classic", "forest"])
+def test_the_printed_sql_over_the_exported_codes_gives_the_answer(run, catalog, tmp_path, model):
+    """By votes alone its ids are the matches, but for marked items; with a second stage they are the candidates."""
+    assert run("export", catalog, "codes", tmp_path / "codes.parquet")[0] == 0
+    con = duckdb.connect()
+    con.execute(f"CREATE VIEW codes AS FROM '{tmp_path}/codes.parquet'")
+    columns = [(name, kind) for name, kind, *_ in con.execute("DESCRIBE codes").fetchall()]
+    assert columns == [("id", "BIGINT"), *((f"c{dim}", "UTINYINT") for dim in range(32))]
+    found = json.loads(run("search", catalog, NAMES[0], "-k", 12, "--json")[1])["ids"]
+    marks = ["--positive", ",".join(map(str, found)), "--negative", "1,2,3", "--model", model]
+    for stage in ("--no-second-stage", "--second-stage"):
+        code, sql, _ = run("refine", catalog, *marks, stage, "--sql")
+        assert code == 0
+        selected = {item for item, _ in con.execute(sql).fetchall()}
+        answer = json.loads(run("refine", catalog, *marks, stage, "--limit", 800, "--json")[1])
+        if stage == "--second-stage":
+            assert len(selected) == answer["candidates"]
+            assert set(answer["ids"]) <= selected | set(found)
+        else:
+            matched = {item for item, match in zip(answer["ids"], answer["matched"]) if match}
+            assert (selected | set(found)) - {1, 2, 3} == matched
+
+
+def test_explain_tells_the_boxes_of_an_item(run, catalog):
+    marks = ["--positive", "1,2,3,4", "--negative", "5,6", "--no-second-stage", "--seed", 3]
+    code, out, _ = run("explain", catalog, 1, *marks, "--json")
+    assert code == 0
+    told = json.loads(out)
+    answer = json.loads(run("refine", catalog, *marks, "--json", "--limit", 800)[1])
+    assert told["votes"] == dict(zip(answer["ids"], answer["votes"]))[1] == len({b["estimator"] for b in told["held"]})
+    assert (told["needed"], told["n_estimators"], told["mark"], told["item"]) == (13, 25, 1, 1)
+    code, out, _ = run("explain", catalog, 1, *marks)
+    assert code == 0
+    assert "25 of 25 estimators hold it, 13 needed. Marked right" in out
+    assert "Bounds it passes most narrowly" in out
+    far = next(item for item in range(800) if item not in (*answer["ids"], 5, 6))
+    code, out, _ = run("explain", catalog, far, *marks)
+    assert code == 0
+    assert "0 of 25 estimators hold it, 13 needed. It does not match." in out
+    assert "Boxes it misses nearest" in out
+
+
 def test_a_search_by_item_or_vector_file(run, catalog, folder, tmp_path):
     assert json.loads(run("search", catalog, "--like", 7, "-k", 3, "--json")[1])["ids"][0] == 7
     np.save(tmp_path / "v.npy", np.load(folder / "images/img_emb/img_emb_0.npy")[9])
@@ -124,6 +167,9 @@ def test_export_writes_what_ingest_reads(run, catalog, tmp_path):
         (["serve", "{catalog}/nowhere"], 3, "nowhere"),
         (["search", "{catalog}", "kangaroo", "--embedder", "nonsense"], 2, "nonsense"),
         (["refine", "{catalog}"], 2, "--positive"),
+        (["explain", "{catalog}", "99999", "--positive", "1"], 2, "99999"),
+        (["explain", "{catalog}", "1", "--positive", "1", "--model", "linear"], 2, "has no boxes"),
+        (["refine", "{catalog}", "--positive", "1", "--model", "oak"], 2, "branch-classic"),
     ],
 )
 def test_a_mistake_ends_in_a_message_and_an_exit_code(run, catalog, arguments, code, says):

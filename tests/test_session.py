@@ -9,7 +9,7 @@ from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.errors import DataError, LabelError, SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
 from gpubranches.labels import Labels
-from gpubranches.session import MODELS
+from gpubranches.models import MODELS
 
 
 @pytest.fixture(scope="module")

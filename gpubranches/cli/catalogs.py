@@ -147,12 +147,12 @@ def verify(directory: Path, as_json: bool) -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--session", default=None, help="labels: only those of one session.")
 def export(directory: Path, what: str, out: Path, session: str | None) -> None:
-    """Write the codes (.u8bin), the embeddings with metadata (a clip-retrieval folder) or the label log (JSON).
+    """Write the codes (.u8bin or .parquet), the embeddings (a clip-retrieval folder) or the label log (JSON).
 
-    The matches of a search are written by `refine --out`.
+    A .parquet has columns id, c0, c1, ..., over which the SQL of `refine --sql` runs. The matches of a search are written by `refine --out`.
     """
     from gpubranches import Catalog
-    from gpubranches.datasets import write_clip_retrieval, write_u8bin
+    from gpubranches.datasets import write_clip_retrieval, write_codes_parquet, write_u8bin
     from gpubranches.labels import Labels, sessions
 
     catalog = Catalog.open(directory)
@@ -166,7 +166,8 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     ids = np.sort(np.concatenate([np.asarray(segment.ids) for segment in catalog.segments] or [np.zeros(0, np.int64)]))
     ids = ids[catalog.alive(ids)]
     if what == "codes":
-        write_u8bin(out, catalog, ids)
+        write = write_codes_parquet if out.suffix == ".parquet" else write_u8bin
+        write(out, catalog, ids)
     else:
         write_clip_retrieval(out, catalog, ids)
     click.echo(f"Wrote {len(ids):,} items to {out}.")

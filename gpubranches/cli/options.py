@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from gpubranches.errors import UsageError
+from gpubranches.models import MODELS
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend
@@ -40,6 +41,21 @@ backend_option = click.option(
     show_default=True,
     type=click.Choice(["auto", "gpu", "cpu", "oracle"]),
     help="What computes.",
+)
+model_option = click.option(
+    "--model", default=MODELS[0], show_default=True, type=click.Choice(MODELS), help="What is trained on the marks."
+)
+positive_option = click.option(
+    "--positive", metavar="IDS|@FILE", required=True, help="Ids that are right: 3,17,42 or @FILE."
+)
+negative_option = click.option("--negative", metavar="IDS|@FILE", help="Ids that are wrong.")
+second_stage_option = click.option(
+    "--second-stage/--no-second-stage",
+    default=None,
+    help="Rank by a linear model on the embeddings; by default wherever the catalog has them.",
+)
+random_negatives_option = click.option(
+    "--random-negatives", default=1000, show_default=True, type=click.IntRange(0), help="Random items taken as wrong."
 )
 nn_option = click.option(
     "--nn",

@@ -18,11 +18,16 @@ from gpubranches.cli.options import (
     describe,
     embedder_option,
     json_option,
+    model_option,
+    negative_option,
     nn_option,
     open_embedder_for,
     opened_backend,
     parse_ids,
+    positive_option,
     print_json,
+    random_negatives_option,
+    second_stage_option,
     where_option,
 )
 from gpubranches.errors import DataError, UsageError
@@ -84,20 +89,11 @@ def search(
 
 @click.command()
 @catalog_argument
-@click.option("--positive", metavar="IDS|@FILE", required=True, help="Ids that are right: 3,17,42 or @FILE.")
-@click.option("--negative", metavar="IDS|@FILE", help="Ids that are wrong.")
-@click.option(
-    "--model",
-    default="ensemble",
-    show_default=True,
-    type=click.Choice(["ensemble", "branch", "forest", "tree", "linear"]),
-)
-@click.option(
-    "--second-stage/--no-second-stage",
-    default=None,
-    help="Rank by a linear model on the embeddings; by default wherever the catalog has them.",
-)
-@click.option("--random-negatives", default=1000, show_default=True, type=click.IntRange(0))
+@positive_option
+@negative_option
+@model_option
+@second_stage_option
+@random_negatives_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(0), help="How many to print.")
 @click.option(
@@ -134,7 +130,7 @@ def refine(
         if out is not None:
             session.export(out)
         if sql and session.boxes is not None:
-            click.echo(session.boxes.to_sql("codes", min_votes=1) + ";")
+            click.echo(session.boxes.to_sql("codes", min_votes=session.min_votes) + ";")
             return
     _show_ranking(catalog, ranking, limit, out, opened.name, seed, as_json)
 

@@ -103,6 +103,16 @@ def branch(world: World, draw: Draw) -> Answer:
     return Answer(_refined(world, draw, model="branch", second_stage=False).matched)
 
 
+def branch_classic(world: World, draw: Draw) -> Answer:
+    """Match by the papers' own decision branches alone."""
+    return Answer(_refined(world, draw, model="branch-classic", second_stage=False).matched)
+
+
+def ensemble_classic(world: World, draw: Draw) -> Answer:
+    """Match by the votes of the papers' own ensemble alone."""
+    return _refined(world, draw, model="ensemble-classic", second_stage=False)
+
+
 MODELS: dict[str, Model] = {
     "text query, first 100": text_query,
     "Rocchio": rocchio,
@@ -111,6 +121,8 @@ MODELS: dict[str, Model] = {
     "random forest of 25": random_forest,
     "decision branches": branch,
     "branch ensemble by votes": ensemble,
+    "classic branches": branch_classic,
+    "classic ensemble by votes": ensemble_classic,
     "two-stage prototype": two_stage_prototype,
     "refine, linear": linear,
     "refine (default)": refine,

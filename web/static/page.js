@@ -68,6 +68,7 @@ const KEYS = {
   "s": () => press("#suggest"),
   "m": onTile((tile) => press(tile.querySelector(".like"))),
   "o": onTile((tile) => press(tile.querySelector(".open"))),
+  "w": onTile((tile) => press(tile.querySelector(".why"))),
   "/": search,
   "?": () => $("#keys").showModal(),
 };
@@ -135,6 +136,7 @@ document.addEventListener("htmx:sendError", () => {
 // After new results the keys work at once; after "show more" the first new item has the focus.
 document.addEventListener("htmx:afterSettle", (event) => {
   const target = event.detail.target;
+  if (target.id === "why-told") $("#why").showModal();
   const idle = document.activeElement === document.body || document.activeElement === $("#q");
   if (target.id === "results" && (idle || document.activeElement.closest("#bar"))) focusTile(tiles()[0]);
 });
