@@ -62,7 +62,7 @@ def begin(columns, positive, weight, first, dims, low, high):
 
 @njit(cache=True, nogil=True)
 def push(right, wrong, bound, step, reach, counts):
-    """Move one bound outwards to where the impurity is least; return the code it takes in and the next one with a point.
+    """Move one bound to where the impurity is least; return the code it takes in and the next code with a point.
 
     right, wrong: (256,) int64, the weights of positives and negatives at each code, of points that all other dims let
     in; step: +1 or -1; reach: codes with points that are tried at most. counts: as for `impurity`; changes to those of

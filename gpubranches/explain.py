@@ -86,8 +86,8 @@ class Explanation:
             elif self.score is None:
                 said += ": a candidate, too far below the cut to be ranked by its embedding"
             else:
-                side = "not below" if self.score >= self.threshold else "below"
-                said += f": a candidate; its score {self.score:.3f} is {side} the cut {self.threshold:.3f}"
+                reached = "reaches" if self.score >= self.threshold else "stays below"
+                said += f": a candidate; its score {self.score:.3f} {reached} the cut {self.threshold:.3f}"
         if self.mark:
             said += f". Marked {'right, so in' if self.mark > 0 else 'wrong, so not in'} the answer in any case"
         elif self.matched is not None:

@@ -219,7 +219,9 @@ class Session:
         """
         ranking, ids = self._last_ranking(), as_ids([item])
         if self.boxes is None:
-            raise UsageError("explain: the last model is linear and has no boxes; refine with another, such as ensemble")
+            raise UsageError(
+                "explain: the last model is linear and has no boxes; refine with another, such as ensemble"
+            )
         self.catalog.positions(ids)
         return explain_in(ranking, self.boxes, self.catalog.take(ids)[0], item, self.labels.current().get(item, 0))
 

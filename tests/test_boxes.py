@@ -85,7 +85,12 @@ def test_sql_over_a_catalogs_codes_gives_the_ids_and_votes_of_every_backend(cata
 @pytest.mark.parametrize("min_votes", [1, 2])
 def test_sql_of_no_boxes_and_of_a_box_without_bounds(catalog, min_votes):
     con, cpu, _ = catalog
-    for some in (Boxes([]), Boxes([], n_estimators=3), Boxes([box([], [], [])]), Boxes([box([], [], [])] * 3, [0, 0, 2])):
+    for some in (
+        Boxes([]),
+        Boxes([], n_estimators=3),
+        Boxes([box([], [], [])]),
+        Boxes([box([], [], [])] * 3, [0, 0, 2]),
+    ):
         selected = con.execute(some.to_sql("codes", min_votes=min_votes)).fetchall()
         assert len(selected) == cpu.evaluate(some, min_votes=min_votes).total
         assert len(selected) == (294 if len(np.unique(some.estimator)) >= min_votes else 0)

@@ -74,6 +74,23 @@ def test_every_printed_command_runs(workplace):
     assert ran >= 10
 
 
+def test_every_printed_query_of_duckdb_runs(workplace):
+    """Its command line is stood in for by the Python package."""
+    found = [line for _, block in blocks("sh") for line in block.splitlines() if line.startswith("duckdb ")]
+    assert found
+    assert run(["export", "catalog", "codes", "codes.parquet"], workplace).returncode == 0
+    as_command = f"""
+        gpubranches() {{ {sys.executable} -c "from gpubranches.cli import main; main()" "$@"; }}
+        duckdb() {{ {sys.executable} -c "import duckdb, sys; print(duckdb.execute(sys.argv[2]).fetchall())" "$@"; }}
+    """
+    for line in found:
+        done = subprocess.run(
+            ["bash", "-euc", as_command + line], cwd=workplace, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (line, done.stderr)
+        assert done.stdout.startswith("[("), line
+
+
 def test_scripts_that_are_named_exist_and_can_run():
     for path, block in blocks("sh"):
         for word in re.findall(r"(?:scripts|benchmarks)[/.][\w.]+", block):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from clusters import write_world
 from hypothesis import given
-from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from test_boxes import box, boxes
 
@@ -113,7 +112,9 @@ def session(tmp_path_factory):
 def test_an_item_of_the_answer_is_explained(session, model, second_stage):
     ranking = session.refine(model, second_stage=second_stage)
     needed = session.min_votes
-    assert needed == (1 if second_stage else session.boxes.n_estimators // 2 + 1) == votes_needed(ranking, session.boxes)
+    assert (
+        needed == (1 if second_stage else session.boxes.n_estimators // 2 + 1) == votes_needed(ranking, session.boxes)
+    )
     for row in (0, len(ranking.ids) - 1):
         item = int(ranking.ids[row])
         told = session.explain(item)

@@ -149,7 +149,8 @@ def verify(directory: Path, as_json: bool) -> None:
 def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     """Write the codes (.u8bin or .parquet), the embeddings (a clip-retrieval folder) or the label log (JSON).
 
-    A .parquet has columns id, c0, c1, ..., over which the SQL of `refine --sql` runs. The matches of a search are written by `refine --out`.
+    A .parquet has columns id, c0, c1, ..., over which the SQL of `refine --sql` runs. The matches of a search are
+    written by `refine --out`.
     """
     from gpubranches import Catalog
     from gpubranches.datasets import write_clip_retrieval, write_codes_parquet, write_u8bin

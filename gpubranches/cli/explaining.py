@@ -70,7 +70,9 @@ def _show(told: Explanation) -> None:
     console = Console()
     console.print(f"Item {told.item}: {told.verdict()}", highlight=False, soft_wrap=True)
     if told.held:
-        table = Table("estimator", "box", "dim", "low", "code", "high", "margin", title="Bounds it passes most narrowly")
+        table = Table(
+            "estimator", "box", "dim", "low", "code", "high", "margin", title="Bounds it passes most narrowly"
+        )
         for reading, bound in told.narrowest(10):
             row = (reading.estimator, reading.box, bound.dim, bound.low, bound.code, bound.high, bound.margin)
             table.add_row(*map(str, row))
@@ -78,7 +80,9 @@ def _show(told: Explanation) -> None:
         held = ", ".join(f"{reading.box} (estimator {reading.estimator})" for reading in told.held)
         console.print(f"Boxes that hold it: {held}.", highlight=False, soft_wrap=True)
     if told.misses:
-        table = Table("estimator", "box", "dim", "low", "code", "high", "would move by", title="Boxes it misses nearest")
+        table = Table(
+            "estimator", "box", "dim", "low", "code", "high", "would move by", title="Boxes it misses nearest"
+        )
         for reading, bound in told.missed():
             row = (reading.estimator, reading.box, bound.dim, bound.low, bound.code, bound.high, abs(bound.margin or 0))
             table.add_row(*map(str, row))
