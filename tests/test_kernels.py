@@ -31,7 +31,7 @@ def device_of(order, change=None):
 class Table:
     """Rows of every tier in simulated device memory, and the same rows as plain arrays in order of position."""
 
-    def __init__(self, n, d=8, D=48, seed=0, order=0, levels=256, allowed=0.9, change=None, spread=0):
+    def __init__(self, n, d=8, D=48, seed=0, order=0, levels=256, allowed=0.9, change=None, spread=0, size=1.0):
         rng = self.rng = np.random.default_rng(seed)
         self.device = device = device_of(order, change)
         codes = rng.integers(0, levels, (n, d)).astype(np.uint8)
@@ -40,7 +40,7 @@ class Table:
             codes = np.clip(centres[rng.integers(0, 8, n)] + rng.normal(0, spread, (n, d)), 0, 255).astype(np.uint8)
         self.codes = codes = codes[kd_order(codes)]
         self.ids = 1000 + rng.permutation(3 * n)[:n].astype(np.int64)
-        self.embeddings = rng.standard_normal((n, D)).astype(np.float16)
+        self.embeddings = (rng.standard_normal((n, D)) * size).astype(np.float16)
         self.signs = SignQuantizer().fit(self.embeddings.astype(np.float32))
         self.bits, self.scales = self.signs.encode(self.embeddings.astype(np.float32))
         words = -(-self.bits.shape[1] // 16) * 4
@@ -253,6 +253,28 @@ def test_rescored_embeddings(cosine, order):
         assert sorted(one.ids.tolist()) == sorted(scores)
         assert np.allclose(key_scores(one.keys), [scores[i] for i in one.ids.tolist()], atol=1e-4)
         assert one.reached == len(kept)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_halves_below_the_normal_ones_keep_their_value(order):
+    """CuPy's compiler flushes subnormal float32 to zero; scales and embeddings may be subnormal float16 all the same."""
+    table = Table(700, d=4, D=64, seed=8, order=order, size=2e-5)
+    assert 0 < table.scales.max() < np.finfo(np.float16).smallest_normal
+    models = [table.signs.planes(table.rng.standard_normal(64).astype(np.float32)) for _ in range(2)]
+
+    def scan(step, sinks):
+        launchers.bits(table.on, table.allowed, models, step, sinks)
+
+    check_scores(table, scan, [model.scores(table.bits, table.scales) for model in models], 90, None, 1 << 20)
+    weights = np.full(64, 1e5, np.float32)
+    mean, direction = table.device.put(np.zeros(64, np.float32)), table.device.put(weights)
+
+    def rescan(step, sinks):
+        launchers.rescore(table.on, None, None, table.allowed, mean, direction, False, step, sinks)
+
+    found = best(table.on, rescan, [None], [NO_BORDER], table.rows, table.rows + 1)[0]
+    exact = dict(zip(table.ids.tolist(), table.embeddings.astype(np.float64) @ weights))
+    assert np.allclose(key_scores(found.keys), [exact[i] for i in found.ids.tolist()], atol=1e-3)
 
 
 @pytest.mark.parametrize("order", SCHEDULES)
