@@ -257,7 +257,7 @@ def test_rescored_embeddings(cosine, order):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_halves_below_the_normal_ones_keep_their_value(order):
-    """CuPy's compiler flushes subnormal float32 to zero; scales and embeddings may be subnormal float16 all the same."""
+    """Subnormal float32 are zero to the code that CuPy compiles; float16 scales and embeddings may be subnormal."""
     table = Table(700, d=4, D=64, seed=8, order=order, size=2e-5)
     assert 0 < table.scales.max() < np.finfo(np.float16).smallest_normal
     models = [table.signs.planes(table.rng.standard_normal(64).astype(np.float32)) for _ in range(2)]
