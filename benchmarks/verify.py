@@ -47,6 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUDGET_S = 470
 LIMITS_S = {"card": 60, "tests": 150, "sanitizer": 110, "at_size": 110, "upload": 50, "bench": 300}
 STEPS = ("tests", "sanitizer", "at_size", "upload", "bench")
+SANITIZED = ("129", "one_estimator", "rescored", "halves", "bitmaps")
 KERNEL_TESTS = {
     "boxes": ("test_boxes_",),
     "nearest": ("test_nearest_rows", "test_scans"),
@@ -188,7 +189,7 @@ def sanitizer(options: argparse.Namespace, limit_s: float) -> dict[str, Any]:
     tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     if tool is None:
         return {"skipped": "compute-sanitizer is not here"}
-    chosen = "cuda and (129 or 1500 or bitmaps) and not 1024"
+    chosen = f"cuda and ({' or '.join(SANITIZED)}) and not 1024"
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-W", "default", "tests/test_kernels.py", "-k", chosen]
     found = {}
     checks = ("memcheck",) if options.quick else ("memcheck", "racecheck")

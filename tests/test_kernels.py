@@ -228,6 +228,39 @@ def test_scans_at_every_size(n, order):
                 assert (one.ids.tolist(), one.keys.tolist()) == table.expect(keys, k)[:2]
 
 
+@pytest.mark.parametrize("scan", ["nearest", "linear", "bits"])
+def test_rows_are_addressed_up_to_the_last_of_32_bits(scan):
+    """2^20 tiles, all the same one in memory; one of 2^16 rows, or groups of 16, is looked at, and few are allowed."""
+    table = Table(TILE, d=4, D=32, seed=6, allowed=1.0)
+    tiles, step = 1 << 20, (1 << 16) - 1
+    entries = np.repeat(np.array(table.on.tiles), tiles, axis=0)
+    entries[:, 6] = np.arange(tiles, dtype=np.uint64) * np.uint64(TILE)
+    wide = Resident(table.device, entries, tiles, 4, table.on.words, 32)
+    apart = step if scan == "bits" else 16 * step
+    looked_at = np.arange(0, tiles * TILE, apart)
+    rows = looked_at[[5, len(looked_at) // 2, -2, -1]]
+    allowed = np.zeros(tiles * TILE // 8, np.uint8)
+    np.bitwise_or.at(allowed, rows // 8, np.uint8(1) << (rows % 8).astype(np.uint8))
+    weights = table.rng.standard_normal(32).astype(np.float32)
+    models = {
+        "nearest": table.codes[:1],
+        "linear": [CodeWeights.quantise(weights[:4])],
+        "bits": [table.signs.planes(weights)],
+    }[scan]
+    twins = {
+        "nearest": lambda: ((table.codes.astype(np.int64) - table.codes[0]) ** 2).sum(axis=1).astype(np.uint32),
+        "linear": lambda: score_keys(models[0].scores(table.codes)),
+        "bits": lambda: score_keys(models[0].scores(table.bits, table.scales)),
+    }[scan]()
+    sinks = table.device.put(np.zeros((1, SINK_WORDS), np.uint64))
+    found = table.device.empty(8, np.uint64)
+    sinks[0, [0, 1, 4]] = table.device.address(found), 8, 0xFFFFFFFFFFFFFFFF
+    getattr(launchers, scan)(wide, allowed, models, step, sinks)
+    expected = twins[rows % TILE].astype(np.uint64) << np.uint64(32) | rows.astype(np.uint64)
+    assert rows[-1] > 0xFFF00000
+    assert sorted(found[: int(sinks[0, 2])].tolist()) == sorted(expected.tolist())
+
+
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("cosine", [False, True])
 def test_rescored_embeddings(cosine, order):

@@ -1,6 +1,7 @@
 """What verifies the kernels on a card, run here as far as it goes: on the simulated device, with NumPy as reference."""
 
 import json
+import re
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -49,6 +50,8 @@ def test_every_kernel_has_its_tests():
     written = "".join(path.read_text() for path in marked)
     for names in verify.KERNEL_TESTS.values():
         assert all(f"def {name}" in written for name in names)
+    kernel_tests = (ROOT / "tests" / "test_kernels.py").read_text()
+    assert all(re.search(rf"def test_\w*{one}|^SIZES = .*\b{one}\b", kernel_tests, re.M) for one in verify.SANITIZED)
 
 
 def test_the_status_page_is_that_of_the_results():
