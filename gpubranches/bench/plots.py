@@ -32,11 +32,11 @@ def draw(measures: Sequence[Measure], folder: Path) -> list[Path]:
             axes.plot(*zip(*points, strict=True), marker="o", label=label)
         for engine in dict.fromkeys(one.engine for one in own):
             bound = sorted((one.rows, one.roofline_ms) for one in own if one.engine == engine and one.roofline_ms)
-            line = {"linestyle": ":", "color": "grey", "label": f"{engine}: roofline"}
+            style, label = ":", f"{engine}: roofline"
             if len(bound) == 1:
-                axes.axhline(bound[0][1], **line)
+                axes.axhline(bound[0][1], linestyle=style, color="grey", label=label)
             elif bound:
-                axes.plot(*zip(*bound, strict=True), **line)
+                axes.plot(*zip(*bound, strict=True), linestyle=style, color="grey", label=label)
         axes.set(xscale="log", yscale="log", xlabel="rows", ylabel="median, ms", title=what)
         axes.grid(visible=True, which="both", alpha=0.3)
         axes.legend(fontsize="small")
