@@ -15,6 +15,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+_OPTIONS = (b"--std=c++17", b"-ftz=true", b"--device-as-default-execution-space")
+"""What CupyDevice asks for, and what CuPy adds."""
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 _LINE = re.compile(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)\s*(.*?);")
 _TARGET = re.compile(r"0x([0-9a-f]+)\s*$|`\(\.L_x_(\d+)\)")
@@ -74,7 +76,7 @@ def compile_text(text: str, architecture: int) -> dict[str, Function]:
         return result[1] if len(result) == 2 else None
 
     program = check(nvrtc.nvrtcCreateProgram(text.encode(), b"kernel.cu", 0, [], []))
-    options = [b"--std=c++17", f"-arch=sm_{architecture}".encode(), b"--ptxas-options=-v"]
+    options = [*_OPTIONS, f"-arch=sm_{architecture}".encode(), b"--ptxas-options=-v"]
     done = nvrtc.nvrtcCompileProgram(program, len(options), options)
     log = b" " * check(nvrtc.nvrtcGetProgramLogSize(program))
     nvrtc.nvrtcGetProgramLog(program, log)

@@ -1,10 +1,10 @@
 // allow: which rows count, as bitmaps over positions.
 //
-// allow_both: out = a & b, 64 rows a word. allow_rows: sets in `out` the bits of listed positions that `live` has.
+// allow_both: out = a & b, 64 rows a word; out may be a or b. allow_rows: sets in `out` the bits of listed positions that `live` has.
 // Grid: any number of blocks of any number of threads.
 
 extern "C" __global__ void __launch_bounds__(256)
-allow_both(const u64* __restrict__ a, const u64* __restrict__ b, u64 words, u64* __restrict__ out)
+allow_both(const u64* a, const u64* b, u64 words, u64* out)
 {
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < words; i += (u64)gridDim.x * blockDim.x)
         out[i] = a[i] & b[i];

@@ -14,7 +14,7 @@ class CUDARuntimeError(RuntimeError):
 
 
 class CUDADriverError(RuntimeError):
-    pass
+    status = 700
 
 
 class CompileException(Exception):
@@ -51,9 +51,6 @@ def make(limit=1 << 30):  # noqa: C901
             self.used += size
             return Pointer(np.full(size, 0xA5, np.uint8))
 
-        def free_bytes(self):
-            return 0
-
         def free_all_blocks(self):
             cupy.log.append("freed")
 
@@ -88,6 +85,9 @@ def make(limit=1 << 30):  # noqa: C901
             cupy.log.append("module")
 
         def get_function(self, entry):
+            cupy.log.append("function")
+            if cupy.failing:
+                raise cupy.failing
             if entry == "broken":
                 raise CompileException("kernel.cu(7): error: identifier is undefined")
             return lambda grid, block, args: cupy.log.append((entry, grid, block, len(args)))

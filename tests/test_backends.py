@@ -19,7 +19,7 @@ from gpubranches.backends.faiss_index import faiss_bytes
 from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.cupy_device import CupyDevice
 from gpubranches.backends.gpu.memory import WORKING_BYTES
-from gpubranches.errors import BackendUnavailableError, DeviceMemoryError, UsageError
+from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError, UsageError
 from gpubranches.quantize import SignQuantizer
 from gpubranches.space import Space
 
@@ -42,7 +42,7 @@ class World:
         rng = np.random.default_rng(seed)
         signs = SignQuantizer().fit(rng.standard_normal((50, D)).astype(np.float32))
         self.catalog = Catalog.create(path, space=Space(), d=d, signs=signs)
-        codes, embeddings, ids = [], [], []
+        codes, embeddings, ids, signed = [], [], [], []
         for n in sizes:
             part = rng.integers(0, levels, (n, d)).astype(np.uint8)
             vectors = rng.standard_normal((n, D)).astype(np.float16)
@@ -51,7 +51,12 @@ class World:
             own = self.catalog.next_id + np.sort(rng.choice(2 * n + 1, n, replace=False)).astype(np.int64)
             bits, scales = signs.encode(vectors.astype(np.float32))
             self.catalog.append(part, ids=own, bits=bits, scales=scales, embeddings=vectors.__getitem__)
-            codes.append(part), embeddings.append(vectors.astype(np.float32)), ids.append(own)
+            (
+                codes.append(part),
+                embeddings.append(vectors.astype(np.float32)),
+                ids.append(own),
+                signed.append((bits, scales)),
+            )
         every = np.concatenate([np.zeros(0, np.int64), *ids])
         gone = every[rng.random(len(every)) < deleted]
         self.catalog.delete(gone)
@@ -59,6 +64,9 @@ class World:
         self.ids = every[alive]
         self.codes = np.concatenate([np.zeros((0, d), np.uint8), *codes])[alive]
         self.embeddings = np.concatenate([np.zeros((0, D), np.float32), *embeddings])[alive]
+        # As stored: the last bit of a scale may depend on how many rows were encoded together.
+        self.bits = np.concatenate([np.zeros((0, signs.n_bits // 8), np.uint8), *(bits for bits, _ in signed)])[alive]
+        self.scales = np.concatenate([np.zeros(0, np.float16), *(scales for _, scales in signed)])[alive]
         self.rng = rng
 
     def where(self, share):
@@ -146,6 +154,22 @@ def test_more_estimators_than_a_byte_counts(name, parts):
         assert set(found.votes.tolist()) == {300}
 
 
+@pytest.mark.parametrize("d", [4, 100, 1024])
+def test_votes_of_boxes_of_no_dim_and_of_many(name, tmp_path, d):
+    """Boxes that test up to 256 dims at once, one that tests none, and more votes than there can be."""
+    world = World(tmp_path / "c", [4200], d=d, D=32, seed=d, levels=8)
+    wide = np.sort(world.rng.choice(d, min(d, 256), replace=False)).astype(np.int16)
+    members = [Box(*empty())]
+    for row in (3, 1999, 4000):
+        code = world.codes[min(row, len(world.codes) - 1), wide]
+        members.append(Box(wide, code, code))
+        members.append(Box(wide, np.zeros(len(wide), np.uint8), np.full(len(wide), 6, np.uint8)))
+    boxes = Boxes(members, range(len(members)))
+    with opened(name, world.catalog) as backend:
+        for min_votes in (1, 2, 1 << 40):
+            check_votes(world, backend, boxes, min_votes, 300, 0.5)
+
+
 def check_nearest_codes(world, backend, query, k, where, inside):
     squared = ((world.codes.astype(int) - query.astype(int)) ** 2).sum(axis=1)
     rows = np.flatnonzero(inside)
@@ -183,9 +207,8 @@ def test_ties_are_broken_by_the_mixed_id(name, tmp_path, levels, duplicates):
 
 
 def check_bits(world, backend, weights, limit, threshold, share):
-    signs = world.catalog.signs
     where, inside = world.where(share) if share is not None else (None, np.ones(len(world.ids), bool))
-    scores = signs.planes(weights).scores(*signs.encode(world.embeddings))
+    scores = world.catalog.signs.planes(weights).scores(world.bits, world.scales)
     cut = None if threshold is None or not len(scores) else float(np.quantile(scores, threshold))
     rows = np.flatnonzero(inside & (scores >= cut if cut is not None else True))
     expected = rows[ordered(scores[rows], world.ids[rows], limit)]
@@ -275,6 +298,10 @@ def test_directions_are_found_by_cosine(name, parts):
     assert np.allclose(exact.distances[0], 1 - np.sort(cosine)[::-1][:20], atol=1e-5)
     assert (exact.source, quick.source) == (f"{backend.name}/embeddings", f"{backend.name}/bits+embeddings")
     assert np.isin(quick.ids, expected).mean() > 0.9
+    with opened(name, parts.catalog) as backend:
+        several = backend.search(np.stack([query, -query, query]), 20, tier="bits")
+        assert several.ids[0].tolist() == several.ids[2].tolist() == quick.ids[0].tolist()
+        assert several.ids[1].tolist() == backend.search(-query[None], 20, tier="bits").ids[0].tolist()
     assert np.isin(filtered.ids, parts.ids[inside]).all()
 
 
@@ -313,10 +340,14 @@ class FakeGpuFaiss:
     def __init__(self, faiss):
         self.faiss = faiss
         self.METRIC_L2, self.ScalarQuantizer = faiss.METRIC_L2, faiss.ScalarQuantizer
-        self.StandardGpuResources = self.GpuIndexFlatConfig = self.GpuIndexIVFScalarQuantizerConfig = SimpleNamespace
+        self.GpuIndexFlatConfig = self.GpuIndexIVFScalarQuantizerConfig = SimpleNamespace
+        self.StandardGpuResources = lambda: SimpleNamespace(setTempMemory=lambda size: None)
+        self.failing = None
 
     def GpuIndexFlatL2(self, resources, d, config):
         assert config.useFloat16
+        if self.failing:
+            raise RuntimeError(self.failing)
         return self.faiss.IndexFlatL2(d)
 
     def GpuIndexIVFScalarQuantizer(self, resources, d, lists, kind, metric, by_residual, config):
@@ -333,7 +364,9 @@ class FakeGpuFaiss:
 @pytest.fixture
 def gpu_faiss(monkeypatch):
     faiss = pytest.importorskip("faiss", reason="faiss is not installed")
-    monkeypatch.setattr("gpubranches.backends.faiss_index._faiss", lambda: FakeGpuFaiss(faiss))
+    fake = FakeGpuFaiss(faiss)
+    monkeypatch.setattr("gpubranches.backends.faiss_index._faiss", lambda: fake)
+    return fake
 
 
 def indexed_gpu(catalog, memory_bytes):
@@ -360,6 +393,19 @@ def test_a_smaller_index_states_its_recall(tmp_path, gpu_faiss):
         backend._index, backend._device.memory = None, lambda: (WORKING_BYTES, 1 << 40)
         with pytest.raises(DeviceMemoryError, match="--nn kernel"):
             backend.search(world.codes[:1], 10, tier="codes")
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [("alloc fail (cudaMalloc error out of memory [2])", DeviceMemoryError), ("CUDA error 700", DeviceError)],
+)
+def test_what_faiss_raises_is_an_error_of_the_device(tmp_path, gpu_faiss, message, error):
+    world = World(tmp_path / "c", [100], deleted=0)
+    gpu_faiss.failing = message
+    with indexed_gpu(world.catalog, 1 << 40) as backend:
+        with pytest.raises(error, match="--nn kernel") as raised:
+            backend.search(world.codes[:1], 10, tier="codes")
+        assert type(raised.value) is error
 
 
 def test_faiss_for_cpus_is_refused_on_the_card(tmp_path):

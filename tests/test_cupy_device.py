@@ -52,9 +52,11 @@ def test_order_is_by_keys_then_ties(cupy):
 def test_a_module_is_compiled_once_for_its_constants(cupy):
     device = CupyDevice()
     for d in (8, 8, 12):
-        device.launch("quantize", "quantize", {"D": d}, (2, 1), 256, [1, 2])
+        for entry in ("quantize", "quantize_zones"):
+            device.launch("quantize", entry, {"D": d}, (2, 1), 256, [1, 2])
     assert cupy.log.count("module") == 2
-    assert cupy.log[-1] == ("quantize", (2, 1), (256,), 2)
+    assert cupy.log.count("function") == 4
+    assert cupy.log[-1] == ("quantize_zones", (2, 1), (256,), 2)
 
 
 def test_a_kernel_that_does_not_compile_gives_its_log(cupy):
@@ -68,6 +70,14 @@ def test_a_lack_of_memory_names_the_bytes_and_frees_what_is_unused(cupy):
         device.empty(1 << 31, np.uint8)
     assert cupy.log[-1] == "freed"
     assert device.empty(10, np.uint8).shape == (10,)
+
+
+def test_a_lack_of_memory_for_a_module_is_one_too(cupy):
+    device = CupyDevice()
+    cupy.failing = fake_cupy.CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+    cupy.failing.status = 2
+    with pytest.raises(DeviceMemoryError, match="OUT_OF_MEMORY"):
+        device.launch("quantize", "quantize", {"D": 8}, (1, 1), 32, [])
 
 
 def test_a_failure_of_the_card_is_a_device_error(cupy):

@@ -10,11 +10,13 @@ from cudasim import SimulatedDevice
 from test_backends import World, check_bits, check_votes, empty
 
 from gpubranches.backends.gpu import GpuBackend
+from gpubranches.backends.gpu.best import SAMPLE_FROM, _sample, first_room, lists_at_once
 from gpubranches.backends.gpu.memory import WORKING_BYTES, MemoryPlan
 from gpubranches.backends.gpu.owner import Owner
+from gpubranches.backends.gpu.program import MOST_MODELS
 from gpubranches.backends.gpu.residence import Residence
 from gpubranches.boxes import Box, Boxes
-from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DeviceError, DeviceMemoryError
+from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DeviceError, DeviceMemoryError, UsageError
 
 EVERYTHING = Boxes([Box(*empty())])
 
@@ -51,6 +53,24 @@ def test_the_plan_is_what_is_uploaded(world):
         assert sizes[part] == sum(page.arrays[name].nbytes for page in pages for name in names), part
     assert sizes["directory"] == residence.resident.tiles.nbytes
     assert sizes["embeddings"] == sum(page.arrays["embeddings"].nbytes for page in pages)
+
+
+def test_the_lists_of_a_pass_fit_into_the_working_memory():
+    """Of the sizes of the contract, whatever is asked: few lists at a time where each is long."""
+    for rows in (1 << 20, 262_600_000, 3_800_000_000):
+        for most in (1, 100, 16_384):
+            lists = min(MOST_MODELS, lists_at_once(most, rows, SAMPLE_FROM))
+            _, room = _sample(most, rows, SAMPLE_FROM)
+            assert 8 * lists * room <= WORKING_BYTES // 2
+        assert 8 * MOST_MODELS * first_room(rows, MOST_MODELS) <= WORKING_BYTES // 2
+
+
+def test_more_rows_than_positions_are_refused(world, monkeypatch):
+    monkeypatch.setattr("gpubranches.backends.gpu.memory.MOST_POSITIONS", 3 * 4096)
+    assert MemoryPlan.of(world.catalog, 1 << 40, 1 << 40).parts
+    monkeypatch.setattr("gpubranches.backends.gpu.memory.MOST_POSITIONS", 2 * 4096)
+    with pytest.raises(UsageError, match=r"at most 8,192 rows on one card, got 12,288"):
+        GpuBackend(world.catalog, SimulatedDevice)
 
 
 @pytest.mark.parametrize("dropped", [("embeddings",), ("embeddings", "bits")])
@@ -118,6 +138,8 @@ def test_commits_reach_the_resident_copy_without_a_reload(world):
         world.catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=ones.__getitem__)
         assert backend.evaluate(EVERYTHING).total == len(world.ids) - 7
         assert len(uploads) == first + 6
+        whole = MemoryPlan.of(world.catalog, 1 << 40, 1 << 40)
+        assert backend.info()["memory"]["parts"] == whole.parts
         world.catalog.compact()
         assert backend.evaluate(EVERYTHING).total == len(world.ids) - 7
         assert len(backend._residence.pages) == len([segment for segment in world.catalog.segments if segment.n])
@@ -149,6 +171,8 @@ def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
         alone = [backend.evaluate(boxes, limit=20) for boxes in models]
         weights = [world.rng.standard_normal(48).astype(np.float32) for _ in range(5)]
         scored = [backend.score(one, tier="bits", limit=9) for one in weights]
+        near = [backend.search(world.codes[i : i + 1 + i % 2], 7, tier="codes") for i in range(2)]
+        directed = [backend.search(one[None], 7, tier="bits") for one in weights[:2]]
         launches = backend._device.launches
         hold, found = threading.Event(), {}
         blocker = threading.Thread(target=lambda: backend._owner.call(hold.wait))
@@ -160,22 +184,33 @@ def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
         def ask_scores(i):
             found["score", i] = backend.score(weights[i], tier="bits", limit=9)
 
+        def ask_near(i):
+            found["near", i] = backend.search(world.codes[i : i + 1 + i % 2], 7, tier="codes")
+
+        def ask_directions(i):
+            found["directed", i] = backend.search(weights[i][None], 7, tier="bits")
+
         threads = [threading.Thread(target=ask, args=(i,)) for i in range(9)]
+        threads += [threading.Thread(target=one, args=(i,)) for one in (ask_near, ask_directions) for i in range(2)]
         threads += [threading.Thread(target=ask_scores, args=(i,)) for i in range(5)]
         for thread in threads:
             thread.start()
-        while len(backend._owner._waiting) < 14:
+        while len(backend._owner._waiting) < 18:
             time.sleep(0.001)
-        before = launches.count("boxes"), launches.count("bits")
+        before = launches.count("boxes"), launches.count("bits"), launches.count("nearest")
         hold.set()
         for thread in [blocker, *threads]:
             thread.join()
         assert launches.count("boxes") == before[0] + 1
-        assert launches.count("bits") == before[1] + 1
+        assert launches.count("bits") == before[1] + 2
+        assert launches.count("nearest") == before[2] + 1
     for i, expected in enumerate(alone):
         assert (found[i].ids.tolist(), found[i].total) == (expected.ids.tolist(), expected.total)
     for i, expected in enumerate(scored):
         assert found["score", i].ids.tolist() == expected.ids.tolist()
+    for i in range(2):
+        assert found["near", i].ids.tolist() == near[i].ids.tolist()
+        assert found["directed", i].ids.tolist() == directed[i].ids.tolist()
 
 
 def test_one_thread_makes_and_uses_the_device(world):
@@ -260,8 +295,12 @@ def test_errors_of_the_caller_leave_the_owner_running():
 
 
 def test_many_candidates_get_the_room_they_need(world, monkeypatch):
-    monkeypatch.setattr("gpubranches.backends.gpu.backend.FIRST_ROOM", 64)
-    with GpuBackend(world.catalog, SimulatedDevice) as backend:
+    monkeypatch.setattr("gpubranches.backends.gpu.best.FIRST_ROOM", 64)
+    with GpuBackend(world.catalog, SimulatedDevice, sample_from=1000) as backend:
+        check_bits(world, backend, world.embeddings[3], None, 0.5, None)
+        found = backend.search(world.codes[:5], 30, tier="codes")
+        alone = [backend.search(world.codes[i : i + 1], 30, tier="codes").ids[0].tolist() for i in range(5)]
+        assert found.ids.tolist() == alone
         check_votes(world, backend, EVERYTHING, 1, None, None)
         check_votes(world, backend, EVERYTHING, 1, 7, 0.5)
 

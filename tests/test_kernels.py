@@ -31,7 +31,7 @@ def device_of(order, change=None):
 class Table:
     """Rows of every tier in simulated device memory, and the same rows as plain arrays in order of position."""
 
-    def __init__(self, n, d=8, D=48, seed=0, order=0, levels=256, allowed=0.9, change=None, spread=0):
+    def __init__(self, n, d=8, D=48, seed=0, order=0, levels=256, allowed=0.9, change=None, spread=0, size=1.0):
         rng = self.rng = np.random.default_rng(seed)
         self.device = device = device_of(order, change)
         codes = rng.integers(0, levels, (n, d)).astype(np.uint8)
@@ -40,7 +40,7 @@ class Table:
             codes = np.clip(centres[rng.integers(0, 8, n)] + rng.normal(0, spread, (n, d)), 0, 255).astype(np.uint8)
         self.codes = codes = codes[kd_order(codes)]
         self.ids = 1000 + rng.permutation(3 * n)[:n].astype(np.int64)
-        self.embeddings = rng.standard_normal((n, D)).astype(np.float16)
+        self.embeddings = (rng.standard_normal((n, D)) * size).astype(np.float16)
         self.signs = SignQuantizer().fit(self.embeddings.astype(np.float32))
         self.bits, self.scales = self.signs.encode(self.embeddings.astype(np.float32))
         words = -(-self.bits.shape[1] // 16) * 4
@@ -228,6 +228,39 @@ def test_scans_at_every_size(n, order):
                 assert (one.ids.tolist(), one.keys.tolist()) == table.expect(keys, k)[:2]
 
 
+@pytest.mark.parametrize("scan", ["nearest", "linear", "bits"])
+def test_rows_are_addressed_up_to_the_last_of_32_bits(scan):
+    """2^20 tiles, all the same one in memory; one of 2^16 rows, or groups of 16, is looked at, and few are allowed."""
+    table = Table(TILE, d=4, D=32, seed=6, allowed=1.0)
+    tiles, step = 1 << 20, (1 << 16) - 1
+    entries = np.repeat(np.array(table.on.tiles), tiles, axis=0)
+    entries[:, 6] = np.arange(tiles, dtype=np.uint64) * np.uint64(TILE)
+    wide = Resident(table.device, entries, tiles, 4, table.on.words, 32)
+    apart = step if scan == "bits" else 16 * step
+    looked_at = np.arange(0, tiles * TILE, apart)
+    rows = looked_at[[5, len(looked_at) // 2, -2, -1]]
+    allowed = np.zeros(tiles * TILE // 8, np.uint8)
+    np.bitwise_or.at(allowed, rows // 8, np.uint8(1) << (rows % 8).astype(np.uint8))
+    weights = table.rng.standard_normal(32).astype(np.float32)
+    models = {
+        "nearest": table.codes[:1],
+        "linear": [CodeWeights.quantise(weights[:4])],
+        "bits": [table.signs.planes(weights)],
+    }[scan]
+    twins = {
+        "nearest": lambda: ((table.codes.astype(np.int64) - table.codes[0]) ** 2).sum(axis=1).astype(np.uint32),
+        "linear": lambda: score_keys(models[0].scores(table.codes)),
+        "bits": lambda: score_keys(models[0].scores(table.bits, table.scales)),
+    }[scan]()
+    sinks = table.device.put(np.zeros((1, SINK_WORDS), np.uint64))
+    found = table.device.empty(8, np.uint64)
+    sinks[0, [0, 1, 4]] = table.device.address(found), 8, 0xFFFFFFFFFFFFFFFF
+    getattr(launchers, scan)(wide, allowed, models, step, sinks)
+    expected = twins[rows % TILE].astype(np.uint64) << np.uint64(32) | rows.astype(np.uint64)
+    assert rows[-1] > 0xFFF00000
+    assert sorted(found[: int(sinks[0, 2])].tolist()) == sorted(expected.tolist())
+
+
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("cosine", [False, True])
 def test_rescored_embeddings(cosine, order):
@@ -253,6 +286,28 @@ def test_rescored_embeddings(cosine, order):
         assert sorted(one.ids.tolist()) == sorted(scores)
         assert np.allclose(key_scores(one.keys), [scores[i] for i in one.ids.tolist()], atol=1e-4)
         assert one.reached == len(kept)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_halves_below_the_normal_ones_keep_their_value(order):
+    """Subnormal float32 are zero to the code that CuPy compiles; float16 scales and embeddings may be subnormal."""
+    table = Table(700, d=4, D=64, seed=8, order=order, size=2e-5)
+    assert 0 < table.scales.max() < np.finfo(np.float16).smallest_normal
+    models = [table.signs.planes(table.rng.standard_normal(64).astype(np.float32)) for _ in range(2)]
+
+    def scan(step, sinks):
+        launchers.bits(table.on, table.allowed, models, step, sinks)
+
+    check_scores(table, scan, [model.scores(table.bits, table.scales) for model in models], 90, None, 1 << 20)
+    weights = np.full(64, 1e5, np.float32)
+    mean, direction = table.device.put(np.zeros(64, np.float32)), table.device.put(weights)
+
+    def rescan(step, sinks):
+        launchers.rescore(table.on, None, None, table.allowed, mean, direction, False, step, sinks)
+
+    found = best(table.on, rescan, [None], [NO_BORDER], table.rows, table.rows + 1)[0]
+    exact = dict(zip(table.ids.tolist(), table.embeddings.astype(np.float64) @ weights))
+    assert np.allclose(key_scores(found.keys), [exact[i] for i in found.ids.tolist()], atol=1e-3)
 
 
 @pytest.mark.parametrize("order", SCHEDULES)

@@ -1,13 +1,17 @@
 """What verifies the kernels on a card, run here as far as it goes: on the simulated device, with NumPy as reference."""
 
 import json
+import re
+import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cudasim import SimulatedDevice
 
-from benchmarks import status, verify
+from benchmarks import processes, status, verify
+from gpubranches.backends.gpu.residence import Residence
 from gpubranches.backends.gpu.sources import KERNELS
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +50,8 @@ def test_every_kernel_has_its_tests():
     written = "".join(path.read_text() for path in marked)
     for names in verify.KERNEL_TESTS.values():
         assert all(f"def {name}" in written for name in names)
+    kernel_tests = (ROOT / "tests" / "test_kernels.py").read_text()
+    assert all(re.search(rf"def test_\w*{one}|^SIZES = .*\b{one}\b", kernel_tests, re.M) for one in verify.SANITIZED)
 
 
 def test_the_status_page_is_that_of_the_results():
@@ -67,7 +73,45 @@ def test_a_verified_run_is_told(tmp_path, monkeypatch):
 
 def test_the_summary_names_every_step():
     results = {"card": "A", "commit": "b", "cuda_runtime": 1, "cupy": "2", "tests": {"passed": 1, "failures": ["x"]}}
-    text = verify.summary({**results, "at_size": {"failed": "out of memory"}, "bench": {"failed": "it broke"}})
+    problems = {"at_size": "exit status 1: out of memory", "bench": "stopped after 9 s: it hung"}
+    text = verify.summary({**results, "at_size": None, "bench": None, "problems": problems})
     assert "out of memory" in text
-    assert "it broke" in text
-    assert verify.roofline([]) == {}
+    assert "it hung" in text
+    assert verify.roofline([]) == verify.roofline(None) == {}
+
+
+def test_a_step_that_fails_or_hangs_takes_nothing_with_it(tmp_path, monkeypatch):
+    options = Namespace(quick=True, into=tmp_path / "found.json")
+    found, problem = verify.attempted("upload", options, 0.5)
+    assert (found, problem) == (None, "not run: the time was spent")
+    monkeypatch.setattr(verify, "ISOLATED", {"unheard of": None})
+    found, problem = verify.attempted("unheard of", options, 60)
+    assert found is None
+    assert problem.startswith("exit status 2")
+    assert "invalid choice" in problem
+    monkeypatch.setattr(verify, "tests", lambda *args: 1 / 0)
+    assert "ZeroDivisionError" in verify.attempted("tests", options, 60)[1]
+
+
+def test_at_its_limit_a_command_is_ended_with_all_it_started(tmp_path):
+    child = f"import time; open({str(tmp_path / 'begun')!r}, 'w').close(); time.sleep(600)"
+    parent = f"import subprocess, sys; print('here', flush=True); subprocess.run([sys.executable, '-c', {child!r}])"
+    assert processes.run([sys.executable, "-c", parent], 3) == (124, "here\n")
+    assert (tmp_path / "begun").exists()
+
+
+def test_what_a_step_finds_is_kept_as_it_goes(tmp_path):
+    into = tmp_path / "found.json"
+    for found in ([], [np.bool_(True), {"rows": 5}]):
+        processes.save(into, found)
+        assert len(json.loads(into.read_text())) == len(found)
+    (tmp_path / "bench.jsonl").write_text('{"rows": 7}\n')
+    verify._keep(Namespace(into=into), [{"rows": 6}], tmp_path / "bench.jsonl", "a line")
+    assert json.loads(into.read_text()) == [{"rows": 6}, {"rows": 7}]
+
+
+def test_segments_for_the_upload_are_those_of_a_catalog(tmp_path):
+    catalog = verify.stored_codes(tmp_path, 5000, 2)
+    residence = Residence(SimulatedDevice(), catalog)
+    assert (residence.n_live, residence.resident.n_tiles) == (10_000, 4)
+    assert set(residence.pages) == {"0", "1"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import sqrt
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import TILE, Catalog
-from gpubranches.errors import BackendUnavailableError, DeviceMemoryError
+from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError
 from gpubranches.results import Neighbors
 
 Exact = Callable[[NDArray[np.uint8], int], NDArray[np.int64]]
@@ -19,6 +20,7 @@ _ROWS_AT_ONCE = 1 << 18
 _PROBED = 64
 _TRAINED_A_LIST = 64
 _SAMPLED, _SAMPLED_K = 20, 10
+_TEMPORARY_BYTES = 256 << 20
 
 
 class FaissIndex:
@@ -66,8 +68,19 @@ class GpuFaissIndex(FaissIndex):
                 "--nn kernel"
             )
         self.generation = catalog.generation
-        self._resources = faiss.StandardGpuResources()
-        if flat <= free_bytes:
+        with _faiss_errors():
+            self._resources = faiss.StandardGpuResources()
+            self._resources.setTempMemory(_TEMPORARY_BYTES)
+            self._build(faiss, catalog, flat <= free_bytes, exact)
+
+    def search(self, queries: NDArray[np.uint8], k: int) -> Neighbors:
+        """Return the k nearest of queries, (q, d) uint8. Raises DeviceMemoryError, DeviceError."""
+        with _faiss_errors():
+            return super().search(queries, k)
+
+    def _build(self, faiss: Any, catalog: Catalog, flat: bool, exact: Exact) -> None:
+        """Fill the flat index, or train and fill the other and measure its recall."""
+        if flat:
             self.source = "faiss-gpu/codes flat float16"
             config = faiss.GpuIndexFlatConfig()
             config.device, config.useFloat16 = 0, True
@@ -96,7 +109,18 @@ class GpuFaissIndex(FaissIndex):
 
 def faiss_bytes(catalog: Catalog) -> tuple[int, int]:
     """Return the device bytes of a flat float16 index of the codes, and of an IVF index of 8 bits a dim."""
-    return 2 * catalog.d * catalog.n, (catalog.d + 8) * catalog.n
+    return 2 * catalog.d * catalog.n + _TEMPORARY_BYTES, (catalog.d + 8) * catalog.n + _TEMPORARY_BYTES
+
+
+@contextmanager
+def _faiss_errors() -> Iterator[None]:
+    """Turn what faiss raises on the card, always a RuntimeError, into the errors of this package."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "out of memory" in str(error).lower() or "cudaMalloc" in str(error):
+            raise DeviceMemoryError(f"faiss got too little device memory: {error}; use --nn kernel") from error
+        raise DeviceError(f"faiss failed on the device: {error}; open the catalog again, or use --nn kernel") from error
 
 
 def _faiss() -> Any:

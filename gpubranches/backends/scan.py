@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Linear = WeightPlanes | CodeWeights | NDArray[np.float32]
 """A linear model of the tier bits, codes, or embeddings: (D,) float32 over x - mean."""
+_SHORTLIST = 1000
+"""Items that the bits score picks for the embeddings to rank, at least; 10 k where that is more."""
 Rows = TypeVar("Rows")
 """How an engine holds which rows count: not deleted, in the caller's `where`, among its ids."""
 
@@ -193,10 +195,15 @@ class ScanBackend(ABC, Generic[Rows]):
         rows = self._rows(where)
         if tier == "embeddings":
             return _pad([self._by_cosine(rows, query, k) for query in queries], k, f"{self.name}/embeddings")
-        if self.catalog.has_embeddings:
-            found = [self._by_cosine(self._shortlist(rows, query, k), query, k) for query in queries]
+        planes = [self._signs().planes(query) for query in queries]
+        exact = self.catalog.has_embeddings
+        scored = self._linears(rows, planes, np.float32(-np.inf), max(_SHORTLIST, 10 * k) if exact else k)
+        if exact:
+            listed = [self._only(rows, found.ids) for found in scored]
+            found = [self._by_cosine(own, query, k) for own, query in zip(listed, queries, strict=True)]
             return _pad(found, k, f"{self.name}/bits+embeddings")
-        return _pad([self._by_bits(rows, query, k) for query in queries], k, f"{self.name}/bits")
+        found = [_as_distances(*one) for one in zip(scored, planes, queries, strict=True)]
+        return _pad(found, k, f"{self.name}/bits")
 
     def _build_index(self) -> FaissIndex:
         from gpubranches.backends.faiss_index import FaissIndex
@@ -209,16 +216,9 @@ class ScanBackend(ABC, Generic[Rows]):
         found = self._cosines(rows, query, k)
         return 1 - _scores(found), found.ids
 
-    def _by_bits(self, rows: Rows, query: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        planes = self._signs().planes(query)
-        found = self._linear(rows, planes, np.float32(-np.inf), k)
-        length = np.float32(max(float(np.linalg.norm(query)), 1e-12))
-        return 1 - _scores(found) * np.float32(planes.step) / length, found.ids
-
-    def _shortlist(self, rows: Rows, query: NDArray[np.float32], k: int) -> Rows:
-        """Return the max(1000, 10 k) items best by the bits score."""
-        limit = max(1000, 10 * k)
-        return self._only(rows, self._linear(rows, self._signs().planes(query), np.float32(-np.inf), limit).ids)
+    def _linears(self, rows: Rows, models: Sequence[Linear], floor: np.float32, limit: int | None) -> list[Candidates]:
+        """Return what _linear returns for each of some models of one tier; an engine may answer them in one pass."""
+        return [self._linear(rows, model, floor, limit) for model in models]
 
     def _check_where(self, where: Bitmap | None) -> None:
         if where is not None:
@@ -239,6 +239,13 @@ class ScanBackend(ABC, Generic[Rows]):
         if self.catalog.signs is None:
             raise UsageError("bits: the catalog has codes only; ingest embeddings to search by texts or directions")
         return self.catalog.signs
+
+
+def _as_distances(
+    found: Candidates, planes: WeightPlanes, query: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    length = np.float32(max(float(np.linalg.norm(query)), 1e-12))
+    return 1 - _scores(found) * np.float32(planes.step) / length, found.ids
 
 
 def _scores(found: Candidates) -> NDArray[np.float32]:

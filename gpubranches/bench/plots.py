@@ -11,7 +11,7 @@ from gpubranches.errors import BackendUnavailableError
 
 
 def draw(measures: Sequence[Measure], folder: Path) -> list[Path]:
-    """Write a log-log plot for each question asked at more than one size; return the files.
+    """Write a log-log plot for each question; return the files.
 
     Approximate and exact answers to the same question share a picture. Raises BackendUnavailableError without
     matplotlib.
@@ -32,8 +32,11 @@ def draw(measures: Sequence[Measure], folder: Path) -> list[Path]:
             axes.plot(*zip(*points, strict=True), marker="o", label=label)
         for engine in dict.fromkeys(one.engine for one in own):
             bound = sorted((one.rows, one.roofline_ms) for one in own if one.engine == engine and one.roofline_ms)
-            if bound:
-                axes.plot(*zip(*bound, strict=True), linestyle=":", color="grey", label=f"{engine}: roofline")
+            style, label = ":", f"{engine}: roofline"
+            if len(bound) == 1:
+                axes.axhline(bound[0][1], linestyle=style, color="grey", label=label)
+            elif bound:
+                axes.plot(*zip(*bound, strict=True), linestyle=style, color="grey", label=label)
         axes.set(xscale="log", yscale="log", xlabel="rows", ylabel="median, ms", title=what)
         axes.grid(visible=True, which="both", alpha=0.3)
         axes.legend(fontsize="small")

@@ -4,7 +4,8 @@
 // chooses. A fiber runs until a rendezvous: __syncthreads waits for the block, a warp intrinsic for the lanes in its
 // mask. What is reported instead of computed: barriers that some threads never reach, lanes that are missing from a
 // mask, accesses outside a buffer (buffers end at pages without access), misaligned vector loads and shifts or indices
-// out of range (g++'s sanitizers). Shared memory is filled with a pattern before each block.
+// out of range (g++'s sanitizers). Shared memory is filled with a pattern before each block. Subnormal float32 count as
+// zero while a kernel runs, as CuPy's option -ftz=true has it.
 //
 // Limits: no memory model and no preemption between two rendezvous; one-dimensional blocks, two-dimensional grids.
 #pragma once
@@ -20,6 +21,9 @@
 #include <utility>
 #include <sys/mman.h>
 #include <ucontext.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
 
 #define CUDASIM 1
 #define __global__
@@ -260,6 +264,21 @@ inline void on_fault(int signal, siginfo_t* info, void* context)
     siglongjmp(fault_return, 1);
 }
 
+// Subnormal numbers are zero as operands and as results, or not: -ftz=true of a GPU's compiler.
+inline void flush_subnormals(bool on)
+{
+#if defined(__x86_64__)
+    _mm_setcsr(on ? _mm_getcsr() | 0x8040u : _mm_getcsr() & ~0x8040u);
+#elif defined(__aarch64__)
+    uint64_t control;
+    asm volatile("mrs %0, fpcr" : "=r"(control));
+    control = on ? control | 1u << 24 : control & ~(uint64_t)(1u << 24);
+    asm volatile("msr fpcr, %0" : : "r"(control));
+#else
+    (void)on;
+#endif
+}
+
 inline void describe_fault()
 {
     const char* what = fault_signal == SIGILL   ? "undefined behaviour (misaligned vector access, index or shift out of range)"
@@ -301,6 +320,7 @@ inline int launch(void (*kernel)(void*), void* arguments, const unsigned* grid, 
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     for (int i = 0; i < 4; ++i) sigaction(signals[i], &action, &old[i]);
     volatile int status = 0;
+    flush_subnormals(true);
     if (sigsetjmp(fault_return, 1)) {
         describe_fault();
         status = 3;
@@ -311,6 +331,7 @@ inline int launch(void (*kernel)(void*), void* arguments, const unsigned* grid, 
             status = run_block(order);
         }
     }
+    flush_subnormals(false);
     for (int i = 0; i < 4; ++i) sigaction(signals[i], &old[i], nullptr);
     sigaltstack(&before, nullptr);
     return status;

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gpubranches.arrays import Bitmap
 from gpubranches.backends.faiss_index import FaissIndex, GpuFaissIndex
 from gpubranches.backends.gpu import launchers
-from gpubranches.backends.gpu.best import NO_BORDER, SAMPLE_FROM, Best, best, collected
+from gpubranches.backends.gpu.best import NO_BORDER, SAMPLE_FROM, Best, best, collected, first_room, lists_at_once
 from gpubranches.backends.gpu.device import Device, DeviceArray
 from gpubranches.backends.gpu.memory import WORKING_BYTES
 from gpubranches.backends.gpu.owner import Owner
@@ -28,8 +28,6 @@ from gpubranches.results import Candidates, Neighbors
 if TYPE_CHECKING:
     from gpubranches.backends.cpu import CpuBackend
 
-FIRST_ROOM = 1 << 22
-"""Candidates of a pass over boxes that fit without a second pass, at first."""
 _STAGED_ROWS = 1 << 16
 
 
@@ -123,17 +121,24 @@ class GpuBackend(ScanBackend[Chosen]):
         def together(batch: list[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
             return self._linear_models(rows, batch)
 
-        alike = (type(model),) if only.everything else None
+        alike = (type(model), limit is None) if only.everything else None
         return self._owner.share(alike, (model, floor, limit), together)
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
-        return self._owner.call(lambda: super(GpuBackend, self)._search_codes(queries, k, where))
+        def together(batch: list[NDArray[np.uint8]]) -> list[Neighbors]:
+            return _shares(super(GpuBackend, self)._search_codes(np.concatenate(batch), k, where), batch)
+
+        return self._owner.share(("codes", k) if where is None else None, queries, together)
 
     def _search_directions(self, queries: NDArray[np.float32], k: int, tier: Any, where: Bitmap | None) -> Neighbors:
         missing = "bits" if tier == "bits" else "embeddings"
         if missing not in self._residence.plan.tiers:
             return self._host._search_directions(queries, k, tier, where)
-        return self._owner.call(lambda: super(GpuBackend, self)._search_directions(queries, k, tier, where))
+
+        def together(batch: list[NDArray[np.float32]]) -> list[Neighbors]:
+            return _shares(super(GpuBackend, self)._search_directions(np.concatenate(batch), k, tier, where), batch)
+
+        return self._owner.share((tier, k) if where is None else None, queries, together)
 
     def _build_index(self) -> FaissIndex:
         def exact(queries: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
@@ -224,7 +229,7 @@ class GpuBackend(ScanBackend[Chosen]):
         def scan(sinks: DeviceArray) -> None:
             launchers.boxes(on, allowed, program, sinks)
 
-        room = min(on.n_tiles * TILE, FIRST_ROOM // len(models))
+        room = first_room(on.n_tiles * TILE, len(models))
         every = np.full(len(models), NO_BORDER, np.uint32)
         found = collected(on, scan, [limit] * len(models), every.tolist(), every, room)
         return [_candidates(one) for one in found]
@@ -237,8 +242,9 @@ class GpuBackend(ScanBackend[Chosen]):
         if not on.n_tiles:
             return [(np.zeros(0, np.int64), np.zeros(0, np.int32)) for _ in queries]
         found = []
-        for start in range(0, len(queries), MOST_MODELS):
-            own = queries[start : start + MOST_MODELS]
+        together = min(MOST_MODELS, lists_at_once(k, on.n_tiles * TILE, self._sample_from))
+        for start in range(0, len(queries), together):
+            own = queries[start : start + together]
 
             def scan(step: int, sinks: DeviceArray, own: NDArray[np.uint8] = own) -> None:
                 launchers.nearest(on, allowed, own, step, sinks)
@@ -251,11 +257,19 @@ class GpuBackend(ScanBackend[Chosen]):
         return self._linear_models(rows, [(model, floor, limit)])[0]
 
     def _linear_models(self, rows: Chosen, asked: Sequence[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
-        """Answer linear models of one tier, in passes of at most MOST_MODELS."""
+        """Answer linear models of one tier, in passes of at most MOST_MODELS, fewer where lists are long."""
+        most = max((limit for _, _, limit in asked if limit is not None), default=0)
+        rows_read = self._residence.resident.n_tiles * TILE
+        together = min(MOST_MODELS, lists_at_once(most, rows_read, self._sample_from))
         found = []
-        for start in range(0, len(asked), MOST_MODELS):
-            found += self._linear_pass(rows, asked[start : start + MOST_MODELS])
+        for start in range(0, len(asked), together):
+            found += self._linear_pass(rows, asked[start : start + together])
         return found
+
+    def _linears(
+        self, rows: Chosen, models: Sequence[Linear], floor: np.float32, limit: int | None
+    ) -> list[Candidates]:
+        return self._linear_models(rows, [(model, floor, limit) for model in models])
 
     def _linear_pass(self, rows: Chosen, asked: Sequence[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
         if isinstance(asked[0][0], np.ndarray):
@@ -321,6 +335,13 @@ def score_keys(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
 def key_scores(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
     """Return the scores of keys."""
     return np.where(keys >> 31, keys, ~keys & np.uint32(0x7FFFFFFF)).view(np.float32)
+
+
+def _shares(found: Neighbors, batch: Sequence[NDArray[Any]]) -> list[Neighbors]:
+    """Part the answer to the joined queries of a batch."""
+    cuts = np.cumsum([len(own) for own in batch])[:-1]
+    pairs = zip(np.split(found.distances, cuts), np.split(found.ids, cuts), strict=True)
+    return [Neighbors(distances=distances, ids=ids, source=found.source) for distances, ids in pairs]
 
 
 def _floor_key(floor: np.float32) -> int:

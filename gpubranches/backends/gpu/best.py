@@ -21,6 +21,8 @@ from gpubranches.backends.gpu.launchers import KEY_STEPS, SINK_WORDS, Resident
 NO_BORDER = 0xFFFFFFFF
 SAMPLE_FROM = 1 << 20
 """Below so many rows a scan keeps them all."""
+FIRST_ROOM = 1 << 25
+"""Entries of all lists together that fit without a second pass where no border bounds them: half of WORKING_BYTES."""
 _LEAST_ROOM = 1 << 16
 _KEYS, _FLOORS = np.uint64(32), np.uint64(0xFFFFFFFF)
 
@@ -46,12 +48,13 @@ def best(
 ) -> list[Best]:
     """Return the `wanted` best rows of each model, all if None, with keys <= its floor (uint32).
 
-    rows: how many a scan with step 1 looks at; sample_from: from how many on a border is looked for first.
+    rows: how many a scan with step 1 looks at; sample_from: from how many on a border is looked for first, unless one
+    of the models wants all of its rows, which only its floor bounds.
     """
-    most = rows if None in wanted else min(rows, max((k for k in wanted if k is not None), default=0))
-    step = 1 if rows < sample_from else max(1, isqrt(rows // max(most, 1)))
     borders = np.full(len(floors), NO_BORDER, np.uint32)
-    room = min(rows, _LEAST_ROOM + 2 * max(most * step, rows // step + 512))
+    if None in wanted:
+        return collected(on, lambda sinks: scan(1, sinks), wanted, floors, borders, first_room(rows, len(floors)))
+    step, room = _sample(max((k for k in wanted if k is not None), default=0), rows, sample_from)
     sinks, entries = _sinks(on, room, floors, borders)
     if step > 1:
         scan(step, sinks)
@@ -66,6 +69,23 @@ def best(
     else:
         return _chosen(on, sinks, entries, header, wanted)
     return collected(on, lambda sinks: scan(1, sinks), wanted, floors, borders, int(header[:, 2].max()))
+
+
+def first_room(rows: int, lists: int) -> int:
+    """Return how many entries each of some lists gets where nothing is known of how many come."""
+    return min(rows, max(1, FIRST_ROOM // max(lists, 1)))
+
+
+def lists_at_once(most: int, rows: int, sample_from: int) -> int:
+    """Return how many models that want `most` rows each `best` has memory for, at least one."""
+    return max(1, FIRST_ROOM // max(_sample(most, rows, sample_from)[1], 1))
+
+
+def _sample(most: int, rows: int, sample_from: int) -> tuple[int, int]:
+    """Return the step of the sample, 1 for none, and the room of a list, for the `most` best rows."""
+    most = min(rows, most)
+    step = 1 if rows < sample_from else max(1, isqrt(rows // max(most, 1)))
+    return step, min(rows, _LEAST_ROOM + 2 * max(most * step, rows // step + 512))
 
 
 def collected(

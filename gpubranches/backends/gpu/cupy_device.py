@@ -22,6 +22,8 @@ from gpubranches.errors import (
 _STAGE_BYTES = 32 << 20
 _COPIERS = 8
 _OPTIONS = ("--std=c++17",)
+_OUT_OF_MEMORY = 2
+"""cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY: what loads modules and pins memory says so, not a pool."""
 _INSTALL = "pip install 'gpubranches[gpu-cu13]' (or [gpu-cu12]), or take the cpu backend"
 
 
@@ -59,14 +61,16 @@ class CupyDevice:
         self.multiprocessors: int = properties["multiProcessorCount"]
         self._pool = cupy.cuda.MemoryPool()
         self._modules: dict[tuple[str, tuple[tuple[str, int], ...]], Any] = {}
+        self._functions: dict[tuple[str, str, tuple[tuple[str, int], ...]], Any] = {}
         self._stages: list[tuple[NDArray[np.uint8], Any, Any]] = []
         self._copiers: ThreadPoolExecutor | None = None
 
     def memory(self) -> tuple[int, int]:
-        """Return free and total bytes; blocks that the pool keeps for reuse count as free."""
+        """Return free and total bytes, after giving back what the pool keeps for reuse."""
         with self._errors():
+            self._pool.free_all_blocks()
             free, total = self._device.mem_info
-        return free + self._pool.free_bytes(), total
+        return free, total
 
     def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> Any:
         """Allocate, not initialised."""
@@ -125,17 +129,21 @@ class CupyDevice:
         args: Sequence[Any],
     ) -> None:
         """Run an entry point of a kernel file."""
-        key = file, tuple(sorted(constants.items()))
+        key = file, entry, tuple(sorted(constants.items()))
         with self._errors():
-            if key not in self._modules:
-                self._modules[key] = self._cupy.RawModule(code=source(file, constants), options=_OPTIONS)
-            try:
-                function = self._modules[key].get_function(entry)
-            except self._cupy.cuda.compiler.CompileException as error:
-                raise KernelCompileError(
-                    f"kernels/{file}.cu with {dict(constants)} does not compile: {error}"
-                ) from error
-            function(grid, (threads,), tuple(args))
+            if key not in self._functions:
+                self._functions[key] = self._compiled(file, entry, constants)
+            self._functions[key](grid, (threads,), tuple(args))
+
+    def _compiled(self, file: str, entry: str, constants: Mapping[str, int]) -> Any:
+        """Return an entry point of a kernel file, compiled with its constants."""
+        key = file, tuple(sorted(constants.items()))
+        if key not in self._modules:
+            self._modules[key] = self._cupy.RawModule(code=source(file, constants), options=_OPTIONS)
+        try:
+            return self._modules[key].get_function(entry)
+        except self._cupy.cuda.compiler.CompileException as error:
+            raise KernelCompileError(f"kernels/{file}.cu with {dict(constants)} does not compile: {error}") from error
 
     def order(self, keys: Any, ties: Any) -> Any:
         """Return the indices that sort by keys, then by ties: two stable sorts."""
@@ -157,6 +165,7 @@ class CupyDevice:
         """Free all memory."""
         with suppress(DeviceError):
             self.synchronize()
+        self._functions.clear()
         self._modules.clear()
         self._stages.clear()
         if self._copiers is not None:
@@ -186,14 +195,18 @@ class CupyDevice:
         except GpuBranchesError:
             raise
         except cuda.memory.OutOfMemoryError as error:
-            self._pool.free_all_blocks()
-            free, total = self.memory()
-            raise DeviceMemoryError(
-                f"expected {asked:,} bytes of free device memory, got {free:,} of {total:,} free; close what else uses "
-                f"the card, ask for fewer results, or take the cpu backend ({error})"
-            ) from error
+            raise self._lack(asked, error) from error
         except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
+            if getattr(error, "status", None) == _OUT_OF_MEMORY:
+                raise self._lack(asked, error) from error
             raise DeviceError(f"the CUDA device failed: {error}; open the catalog again") from error
+
+    def _lack(self, asked: int, error: Exception) -> DeviceMemoryError:
+        free, total = self.memory()
+        return DeviceMemoryError(
+            f"expected {asked:,} bytes of free device memory, got {free:,} of {total:,} free; close what else uses "
+            f"the card, ask for fewer results, or take the cpu backend ({error})"
+        )
 
 
 def _copy(copiers: ThreadPoolExecutor, part: NDArray[np.uint8], stage: NDArray[np.uint8]) -> None:

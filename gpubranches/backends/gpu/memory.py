@@ -8,10 +8,12 @@ from typing import Any, Self
 
 from gpubranches.backends.faiss_index import faiss_bytes
 from gpubranches.catalog import TILE, Catalog, Segment
-from gpubranches.errors import DeviceMemoryError
+from gpubranches.errors import DeviceMemoryError, UsageError
 
 WORKING_BYTES = 512 << 20
 """Kept free for candidates, searches and sorts."""
+MOST_POSITIONS = 1 << 32
+"""Positions are 32-bit words on the device."""
 DROPPED_FIRST = ("embeddings", "bits")
 """Order in which tiers leave the device when not all fit; the codes never do."""
 
@@ -51,12 +53,17 @@ class MemoryPlan:
     ) -> Self:
         """Plan for a catalog on a device with `free` of `total` bytes; tiers, if given, are what must stay.
 
-        new: only these segments are still to be uploaded.
+        new: only these segments are still to be uploaded. Raises UsageError beyond MOST_POSITIONS.
         """
         every = [s for s in catalog.segments if s.n]
         segments = every if new is None else list(new)
         words, width = bits_words(catalog), catalog.D if catalog.has_embeddings else 0
         rows, positions = sum(s.n for s in segments), sum(s.tiles for s in every) * TILE
+        if positions > MOST_POSITIONS:
+            raise UsageError(
+                f"expected at most {MOST_POSITIONS:,} rows on one card, got {positions:,}; take the cpu backend, or "
+                "split the catalog"
+            )
         parts = {"codes": sum(s.tiles for s in segments) * TILE * catalog.d}
         parts |= {"zones": parts["codes"] // 64, "ids": 4 * rows, "directory": 64 * positions // TILE}
         parts |= {"bitmaps": 3 * positions // 8, "working": WORKING_BYTES}

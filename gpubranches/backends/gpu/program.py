@@ -42,7 +42,7 @@ def compile_boxes(models: Sequence[Boxes], min_votes: int) -> Program:
             part = _Chunk.of(boxes, start, stop, first_box, first_range, first_run)
             parts.append(part)
             first_box, first_range, first_run = first_box + stop - start, first_range + len(part.ranges), part.last_run
-        heads.append((first, len(parts), min_votes, 0))
+        heads.append((first, len(parts), min(min_votes, 1 << 16), 0))
     most = max([boxes.n_estimators for boxes in models], default=1)
     ends = np.concatenate([np.zeros(0, np.uint8), *(_ends(boxes) for boxes in models)])
     return Program(

@@ -93,10 +93,12 @@ class Residence:
         self.generation = -1
 
     def _upload(self, segments: list[Segment]) -> None:
-        if self.pages and segments:
-            self.plan = MemoryPlan.of(
-                self.catalog, *self.device.memory(), tiers=self.plan.tiers, new=segments
-            ).require()
+        if self.generation >= 0 and segments:
+            free, total = self.device.memory()
+            tiers = self.plan.tiers
+            MemoryPlan.of(self.catalog, free, total, tiers=tiers, new=segments).require()
+            held = sum(array.nbytes for page in self.pages.values() for array in page.arrays.values())
+            self.plan = MemoryPlan.of(self.catalog, free + held, total, tiers=tiers)
         total = sum(self.plan.segment_bytes(segment) for segment in segments)
         done = 0
         if self.verify:
