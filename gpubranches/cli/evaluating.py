@@ -38,7 +38,12 @@ _PIPED_WIDTH = 120
 @click.option("--name", default="caption", show_default=True, help="The column with the classes' names.")
 @click.option("--fewest", default=34, show_default=True, type=click.IntRange(2), help="Items of a class, at least.")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(0), help="Rounds of marking; 0: none.")
-@click.option("--policies", default="all", show_default=True, help="suggested, best, random, uncertain.")
+@click.option(
+    "--policies",
+    default="suggested,best,random,uncertain",
+    show_default=True,
+    help="How the rounds choose what to mark.",
+)
 @click.option("--against", metavar="NAME", help="The model to subtract the others from: refine, else the last.")
 @click.option("--embedder", metavar="SPEC", help="As for ingest; none: every concept is asked for by its mean.")
 @backend_option
@@ -66,6 +71,7 @@ def evaluate(
     page, and every model answers over the whole catalog from the same marks; then rounds of marking are played.
     """
     from gpubranches import Catalog
+    from gpubranches.catalog.storage import disk_errors
     from gpubranches.evaluation.models import USUAL, choose_models
     from gpubranches.evaluation.protocol import World, asks, find_concepts, random_subset
     from gpubranches.evaluation.report import reference_among
@@ -76,6 +82,9 @@ def evaluate(
     against = reference_among(list(models), against)
     counts = _counts(positives)
     catalog = Catalog.open(directory)
+    if out is not None:
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
     opened_embedder = _embedder(catalog, embedder)
     with opened_backend(backend, catalog) as opened:
         world = World(catalog, opened, opened_embedder)

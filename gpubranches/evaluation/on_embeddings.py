@@ -13,6 +13,7 @@ from sklearn.svm import SVC
 
 from gpubranches.evaluation.answers import Answer, first_page, training
 from gpubranches.evaluation.protocol import Draw, World
+from gpubranches.linear import one_thread
 
 TREES = 100
 """Trees of the forests on embeddings."""
@@ -58,9 +59,10 @@ def two_stage_prototype(world: World, draw: Draw) -> Answer:
     rows, y = training(world, draw)
     x = world.embeddings[rows]
     model = _logistic()
-    scores = model.fit(x, y).decision_function(world.embeddings)
     folds = StratifiedKFold(min(4, len(draw.positives)))
-    held_out = cross_val_predict(model, x, y, cv=folds, method="decision_function")
+    with one_thread():
+        scores = model.fit(x, y).decision_function(world.embeddings)
+        held_out = cross_val_predict(model, x, y, cv=folds, method="decision_function")
     return Answer(scores >= np.quantile(held_out[y], 0.1), scores)
 
 
@@ -114,7 +116,8 @@ def _logistic() -> Any:
 
 def _cut_at_zero(model: Any, world: World, draw: Draw) -> Answer:
     rows, y = training(world, draw)
-    fitted = model.fit(world.embeddings[rows], y)
+    with one_thread():
+        fitted = model.fit(world.embeddings[rows], y)
     scores = world.embeddings @ fitted.coef_[0].astype(np.float32) + fitted.intercept_[0]
     return Answer(scores > 0, scores)
 

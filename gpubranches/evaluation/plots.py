@@ -14,6 +14,7 @@ from gpubranches.catalog.storage import disk_errors
 from gpubranches.errors import BackendUnavailableError
 from gpubranches.evaluation.comparison import LEVELS, Comparison
 from gpubranches.evaluation.report import Report
+from gpubranches.evaluation.rounds import PAGE
 
 _PALETTE = (
     "#0b5fa5",
@@ -124,11 +125,8 @@ def _precision_recall(figure: Any, report: Report) -> None:
 def _by_round(figure: Any, rounds: Comparison) -> None:
     colours = _colours(list(rounds.values), next(iter(rounds.values)))
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, measure, oracle, title in (
-        (panels[0], "f1", "oracle", "all items"),
-        (panels[1], "unmarked", "oracle_unmarked", "unmarked items only"),
-    ):
-        ends = {}
+    sides = (("f1", "oracle", "all items"), ("unmarked", "oracle_unmarked", "unmarked items only"))
+    for axes, (measure, oracle, title) in zip(panels, sides, strict=True):
         for number, name in enumerate(rounds.values):
             points = np.array([rounds.mean(name, measure, place) for place in rounds.places])
             best = [rounds.mean(name, oracle, place)[0] for place in rounds.places]
@@ -144,12 +142,14 @@ def _by_round(figure: Any, rounds: Comparison) -> None:
             axes.plot(rounds.places, best, linestyle=":", linewidth=1.1, color=colours[name])
             if not number:
                 _band(axes, rounds.places, points, colours[name])
-            ends[name] = points[-1, 0]
-        axes.set(xlabel="round, 20 marks each")
+        axes.set(xlabel=f"round, {PAGE} marks each")
         axes.set_xticks(rounds.places)
         axes.set_title(title, loc="left", fontsize="medium")
-        _label_ends(axes, rounds.places[-1], ends, colours, _span(rounds.places))
         _quiet(axes)
+    for axes, (measure, _, _) in zip(panels, sides, strict=True):
+        last = {name: rounds.mean(name, measure, rounds.places[-1])[0] for name in rounds.values}
+        ends = {name: end for name, end in last.items() if not math.isnan(end)}
+        _label_ends(axes, rounds.places[-1], ends, colours, _span(rounds.places))
     panels[0].set_ylabel("F1  (dotted: best cut, an oracle's)")
 
 
@@ -181,7 +181,7 @@ def _label_ends(axes: Any, x: float, ends: Mapping[str, float], colours: Mapping
                 "linewidth": 0.6,
                 "alpha": 0.6,
                 "relpos": (0, 0.5),
-                "shrinkA": 0,
+                "shrinkA": 0.0,
                 "shrinkB": 3,
             },
         )

@@ -82,19 +82,20 @@ class Report:
         told = "".join(f" {name}: {value}." for name, value in self.facts.items())
         return (
             f"{self.n:,} items, {len(self.concepts)} concepts ({texts} asked for by their name, the others by a noisy "
-            f"mean of their items), {self.models.seeds} seeds; skipped draws: {skipped}. First page of {FIRST}; p "
-            f"marked right at most, {NEGATIVES} wrong at most, {UNCHECKED:,} random negatives at most. Means over concepts "
-            f"± standard error; AP: average precision over unmarked items; oracle: the best cut of the ranking, which "
-            f"only an oracle knows.{told}"
+            f"mean of their items), {self.models.seeds} seeds; skipped draws: {skipped}. First page of {FIRST}; up "
+            f"to p marked right, {NEGATIVES} wrong, {UNCHECKED:,} random negatives. Means over concepts ± standard "
+            f"error; AP: average precision over unmarked items; oracle: the best cut of the ranking, known to an oracle "
+            f"only.{told}"
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return everything, with the value of every draw, as a JSON-able dict."""
-        curves = {
-            model: {str(p): None if (c := self.models.curve(model, p)) is None else c.round(4).tolist()}
-            for model in self.models.curves
-            for p in self.models.places
-        }
+        curves: dict[str, dict[str, list[float]]] = {model: {} for model in self.models.curves}
+        for model in curves:
+            for p in self.models.places:
+                curve = self.models.curve(model, p)
+                if curve is not None:
+                    curves[model][str(p)] = curve.round(4).tolist()
         data: dict[str, Any] = {
             "n": self.n,
             "concepts": [{"name": c.name, "text": c.text, "items": len(c.items)} for c in self.concepts],
@@ -122,9 +123,11 @@ class Report:
         return data
 
     def write(self, folder: Path, title: str) -> None:
-        """Write evaluation.md, headed by a title, and evaluation.json. Raises DataError if the folder refuses."""
+        """Write evaluation.md, headed by a title, and evaluation.json into a folder that is there.
+
+        Raises DataError if it refuses.
+        """
         with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             replace_file(folder / "evaluation.md", f"# {title}\n\n{self.markdown()}\n".encode())
             replace_file(folder / "evaluation.json", (json.dumps(self.to_json(), allow_nan=False) + "\n").encode())
 
