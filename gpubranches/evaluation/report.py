@@ -84,8 +84,8 @@ class Report:
             f"{self.n:,} items, {len(self.concepts)} concepts ({texts} asked for by their name, the others by a noisy "
             f"mean of their items), {self.models.seeds} seeds; skipped draws: {skipped}. First page of {FIRST}; up "
             f"to p marked right, {NEGATIVES} wrong, {UNCHECKED:,} random negatives. Means over concepts ± standard "
-            f"error; AP: average precision over unmarked items; oracle: the best cut of the ranking, known to an oracle "
-            f"only.{told}"
+            f"error; AP: average precision over unmarked items; oracle: the best cut of the ranking, known to nobody."
+            f"{told}"
         )
 
     def to_json(self) -> dict[str, Any]:
