@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.backends import cpu_boxes, cpu_order, cpu_scores
-from gpubranches.backends.host import HostBackend, Part
+from gpubranches.backends.host import HostBackend, Part, flat
 from gpubranches.backends.scan import Linear
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, ZONE, ZONES, Catalog
@@ -74,7 +74,7 @@ class CpuBackend(HostBackend):
 
         def work(task: Task) -> Hits:
             segment, allowed = task[0].segment, task[0].allowed
-            codes, zones, ids = _flat(segment.codes), _flat(segment.zones), _flat(segment.ids)
+            codes, zones, ids = flat(segment.codes), flat(segment.zones), flat(segment.ids)
             model = owners, boxes.offsets, boxes.features, boxes.low, boxes.high, np.uint16(min_votes)
             hits: Hits = cpu_boxes.votes(codes, zones, allowed, segment.d, task[1], task[2], *model, ids, shift)
             return hits
@@ -160,11 +160,11 @@ class CpuBackend(HostBackend):
 
         def bound(task: Task) -> None:
             segment, own = task[0].segment, bounds[task[0].segment.start]
-            cpu_scores.zone_bounds(_flat(segment.zones), task[0].allowed, segment.d, task[1], task[2], wide, own)
+            cpu_scores.zone_bounds(flat(segment.zones), task[0].allowed, segment.d, task[1], task[2], wide, own)
 
         def look(share: Share) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
             segment, own = share[0].segment, bounds[share[0].segment.start]
-            codes, ids = _flat(segment.codes), _flat(segment.ids)
+            codes, ids = flat(segment.codes), flat(segment.ids)
             rows, keys = cpu_scores.near_rows(codes, share[0].allowed, segment.d, share[1], own, wide, k, border, ids)
             return segment.ids[rows], keys
 
@@ -234,7 +234,7 @@ def _bit_scan(model: WeightPlanes) -> Scan:
     def scan(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
         part, first, stop = task
         segment = part.segment
-        bits, scales = _flat(np.asarray(segment.bits)).view(word), _flat(np.asarray(segment.scales)).view(np.uint16)
+        bits, scales = flat(np.asarray(segment.bits)).view(word), flat(np.asarray(segment.scales)).view(np.uint16)
         stop = min(stop * TILE, segment.n)
         found: Scored = cpu_scores.bit_scores(
             bits,
@@ -248,7 +248,7 @@ def _bit_scan(model: WeightPlanes) -> Scan:
             limit,
             floor,
             border,
-            _flat(segment.ids),
+            flat(segment.ids),
         )
         return found
 
@@ -262,7 +262,7 @@ def _code_scan(model: CodeWeights) -> Scan:
         part, first, stop = task
         segment = part.segment
         found: Scored = cpu_scores.code_scores(
-            _flat(segment.codes),
+            flat(segment.codes),
             weights,
             part.allowed,
             segment.d,
@@ -271,7 +271,7 @@ def _code_scan(model: CodeWeights) -> Scan:
             limit,
             floor,
             border,
-            _flat(segment.ids),
+            flat(segment.ids),
         )
         return found
 
@@ -282,21 +282,14 @@ def _embedding_scan(mean: NDArray[np.float32], weights: NDArray[np.float32], cos
     def scan(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
         part, first, stop = task
         segment = part.segment
-        rows = _flat(np.asarray(segment.embeddings)).view(np.uint16)
+        rows = flat(np.asarray(segment.embeddings)).view(np.uint16)
         stop = min(stop * TILE, segment.n)
         found: Scored = cpu_scores.embedding_scores(
-            rows, mean, weights, cosine, part.allowed, first * TILE, stop, limit, floor, border, _flat(segment.ids)
+            rows, mean, weights, cosine, part.allowed, first * TILE, stop, limit, floor, border, flat(segment.ids)
         )
         return found
 
     return scan
-
-
-def _flat(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a read-only flat view, of one type for mapped and other arrays, so that a kernel is compiled once."""
-    flat = array.view(np.ndarray).reshape(-1)
-    flat.flags.writeable = False
-    return flat
 
 
 def _joined(arrays: list[NDArray[Any]], dtype: type) -> NDArray[Any]:

@@ -38,7 +38,7 @@ backend_option = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "gpu", "cpu", "oracle"]),
+    type=click.Choice(["auto", "gpu", "cpu", "kdtree", "oracle"]),
     help="What computes.",
 )
 nn_option = click.option(

@@ -1,0 +1,243 @@
+"""The kdtree backend: the cpu backend with an index, k-d trees over the subsets of dims the branches draw from.
+
+After Lülf, Lima Martins, Vaz Salles, Zhou and Gieseke, Fast Search-By-Classification for Large-Scale Databases Using
+Index-Aware Decision Trees and Random Forests (PVLDB 16(11), 2023) and CLIP-Branches (SIGIR 2024, arXiv 2406.13322). Boxes
+of `BranchEnsemble(subsets="pool")` lie each in one tree; other boxes are answered by the tree that shares most with
+them, or by a scan. Every answer is exact.
+"""
+
+from __future__ import annotations
+
+import queue
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.backends import kdtree_query
+from gpubranches.backends.cpu import CpuBackend, Hits
+from gpubranches.backends.host import Part, flat
+from gpubranches.backends.kdtree_files import FOLDER, KdIndex, fingerprint
+from gpubranches.backends.kdtree_plan import Step, choose_trees, plan_box, scan_cost_ns
+from gpubranches.boxes import Boxes
+from gpubranches.catalog import TILE, Catalog
+from gpubranches.errors import CatalogIndexError
+from gpubranches.results import Candidates
+
+_WORDS = TILE // 64
+_WORTH_THREADS_NS = 3e5
+_FINE_ESTIMATORS = 1024
+
+
+class _Lane:
+    """Scratch of one thread: words of a bitmap, all zero between calls, and of votes, made when they are needed."""
+
+    def __init__(self, n_words: int):
+        self.n_words = n_words
+        self.seen = np.zeros(n_words, np.uint64)
+        self._marked = np.zeros(0, np.uint64)
+        self._votes = np.zeros(0, np.uint64)
+
+    @property
+    def marked(self) -> NDArray[np.uint64]:
+        """A second bitmap, for rows that are still to be verified."""
+        if not len(self._marked):
+            self._marked = np.zeros(self.n_words, np.uint64)
+        return self._marked
+
+    def votes(self, p: int) -> NDArray[np.uint64]:
+        """Return votes of p bits."""
+        if len(self._votes) < p * self.n_words:
+            self._votes = np.zeros(p * self.n_words, np.uint64)
+        return self._votes[: p * self.n_words]
+
+
+class KdtreeBackend(CpuBackend):
+    """Answers boxes by the catalog's index, everything else by the cpu backend's scans.
+
+    The trees are memory-mapped; anonymous memory is a bitmap and the votes, (1 + log2 e) / 8 bytes a row and thread,
+    and the answer. stop_leaves: None, or how many leaves of the catalog's own order, zones of 128 rows, a search over
+    codes looks into, those nearest by their bounds first; then it is approximate, as in the papers, and `source` says
+    so. folder: where the index lies, the catalog's own by default.
+    """
+
+    name = "kdtree"
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        nn: str = "auto",
+        threads: int | None = None,
+        stop_leaves: int | None = None,
+        folder: Path | None = None,
+    ):
+        """Open the index. Raises CatalogIndexError naming the command to run if it is missing, stale or damaged."""
+        super().__init__(catalog, nn=nn, threads=threads)
+        self.stop_leaves = stop_leaves
+        self._folder = catalog.path / FOLDER if folder is None else folder
+        self._lanes: list[_Lane] = []
+        self._answered = {"by index": 0, "by scan": 0}
+        self._opened: tuple[int, KdIndex] = (catalog.generation, self._open())
+
+    def info(self) -> dict[str, Any]:
+        """Return what the cpu backend does, the trees, their bytes, and how many boxes each way answered so far."""
+        index = self._current()
+        own = {"trees": len(index.trees), "index_bytes": index.size_bytes, "boxes": dict(self._answered)}
+        return {**super().info(), **own, "stop_leaves": self.stop_leaves}
+
+    def close(self) -> None:
+        """Stop the threads and release the scratch; a later call makes them again."""
+        super().close()
+        with self._lock:
+            self._lanes.clear()
+
+    def plan(self, boxes: Boxes) -> list[Step]:
+        """Return how each box is answered; all by one scan if that is cheaper than the steps together."""
+        return self._steps(self._current(), boxes)
+
+    def _model_votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
+        index = self._current()
+        steps = self._steps(index, boxes)
+        indexed = sum(step.tree is not None for step in steps)
+        with self._lock:
+            self._answered["by index"] += indexed
+            self._answered["by scan"] += len(steps) - indexed
+        if min_votes > boxes.n_estimators or not indexed:
+            return super()._model_votes(parts, boxes, min_votes, limit)
+        wide = sum(step.cost_ns for step in steps) > _WORTH_THREADS_NS
+        lanes = self._borrow(self.threads if wide else 1, self.catalog.n_positions // 64)
+        found = self._found(lanes, steps, parts, boxes, min_votes, limit)
+        with self._lock:
+            self._lanes += lanes
+        return found
+
+    # The index
+
+    def _open(self) -> KdIndex:
+        return KdIndex.open(self._folder, self.catalog, self._remedy)
+
+    @property
+    def _remedy(self) -> str:
+        return f"build it with `gpubranches index {self.catalog.path}`"
+
+    def _current(self) -> KdIndex:
+        """Return the index of the catalog's present state, opened anew if another was built."""
+        with self._lock:
+            generation, index = self._opened
+            if generation != self.catalog.generation:
+                generation = self.catalog.generation
+                if index.codes != fingerprint(self.catalog):
+                    index = self._open()
+                    self._lanes.clear()
+                self._opened = generation, index
+            return index
+
+    # Planning
+
+    def _steps(self, index: KdIndex, boxes: Boxes) -> list[Step]:
+        if not len(boxes) or not index.n:
+            return [plan_box(index, -1, box.features, box.low, box.high) for box in boxes]
+        numbers = choose_trees(index, boxes).tolist()
+
+        def one(i: int) -> Step:
+            own = slice(boxes.offsets[i], boxes.offsets[i + 1])
+            return plan_box(index, numbers[i], boxes.features[own], boxes.low[own], boxes.high[own])
+
+        steps = [one(i) for i in range(len(boxes))]
+        if sum(step.cost_ns for step in steps) < scan_cost_ns(index.n, len(boxes)):
+            return steps
+        return [plan_box(index, -1, box.features, box.low, box.high) for box in boxes]
+
+    # From steps to an answer
+
+    def _borrow(self, count: int, n_words: int) -> list[_Lane]:
+        with self._lock:
+            lanes = [lane for lane in self._lanes if lane.n_words == n_words][:count]
+            self._lanes = [lane for lane in self._lanes if lane not in lanes]
+        return lanes + [_Lane(n_words) for _ in range(count - len(lanes))]
+
+    def _found(
+        self, lanes: list[_Lane], steps: list[Step], parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None
+    ) -> Candidates:
+        p = boxes.n_estimators.bit_length()
+        if p == 1:
+            self._map(lambda i: self._mark_all(lanes[i], steps, parts, i, len(lanes)), list(range(len(lanes))))
+            votes = [lane.seen for lane in lanes]
+        else:
+            self._vote(lanes, steps, parts, boxes, p)
+            votes = [lane.votes(p) for lane in lanes]
+        shift = 60 if boxes.n_estimators < _FINE_ESTIMATORS else 63
+
+        def work(task: tuple[Part, int, int]) -> Hits | int:
+            part, first, stop = task
+            offset = part.segment.start // 64
+            first, stop = offset + first * _WORDS, offset + stop * _WORDS
+            for other in votes[1:]:
+                kdtree_query.join(votes[0], other, p, first, stop)
+            given = votes[0], p, part.allowed, first, stop, offset, min_votes
+            if limit == 0:
+                found: Hits | int = kdtree_query.tally(*given)
+            else:
+                found = kdtree_query.emit(*given, boxes.n_estimators, flat(part.segment.ids), shift)
+            votes[0][first * p : stop * p] = 0
+            return found
+
+        found = self._map(work, self._tasks(parts))
+        if limit == 0:
+            return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=sum(found))
+        return self._ordered(found, 1 << (64 - shift), limit)
+
+    def _vote(self, lanes: list[_Lane], steps: list[Step], parts: list[Part], boxes: Boxes, p: int) -> None:
+        """Let the lanes take one estimator after the other, and add what each holds to the lane's votes."""
+        owners = np.searchsorted(boxes.estimator, np.arange(boxes.n_estimators + 1))
+        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for e in range(boxes.n_estimators):
+            waiting.put(e)
+
+        def work(lane: _Lane) -> None:
+            while True:
+                try:
+                    e = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                self._mark_all(lane, steps[owners[e] : owners[e + 1]], parts, 0, 1)
+                kdtree_query.fold(lane.seen, lane.votes(p), p)
+
+        self._map(work, list(lanes))
+
+    def _mark_all(self, lane: _Lane, steps: list[Step], parts: list[Part], share: int, shares: int) -> None:
+        """Set in the lane's bitmap the rows of one of `shares` parts of the work of some boxes."""
+        for step in steps:
+            if step.tree is None:
+                _scan(lane, step, parts, share, shares)
+            else:
+                self._mark(lane, step, parts, share, shares)
+
+    def _mark(self, lane: _Lane, step: Step, parts: list[Part], share: int, shares: int) -> None:
+        tree, own, rest = step.tree, step.own, step.rest
+        assert tree is not None
+        groups = step.leaves.shape[1]
+        first, stop = share * groups // shares, (share + 1) * groups // shares
+        target = lane.marked if len(rest.features) else lane.seen
+        given = own.features, own.low, own.high, step.leaves, first, stop, target
+        if not kdtree_query.mark(tree.blocks, tree.positions, tree.n, len(tree.features), *given):
+            raise CatalogIndexError(f"{self._folder}: damaged: a tree names a row that is not there; {self._remedy}")
+        if not len(rest.features):
+            return
+        for part in parts:
+            segment = part.segment
+            words = slice(segment.start // 64, segment.start // 64 + segment.tiles * _WORDS)
+            given = rest.features, rest.low, rest.high, lane.seen[words]
+            kdtree_query.verify(target[words], flat(segment.codes), segment.d, *given)
+
+
+def _scan(lane: _Lane, step: Step, parts: list[Part], share: int, shares: int) -> None:
+    for part in parts:
+        segment, own = part.segment, step.own
+        first, stop = share * segment.tiles // shares, (share + 1) * segment.tiles // shares
+        words = slice(segment.start // 64, segment.start // 64 + segment.tiles * _WORDS)
+        codes, zones = flat(segment.codes), flat(segment.zones)
+        given = own.features, own.low, own.high, lane.seen[words]
+        kdtree_query.scan(codes, zones, segment.d, first, stop, *given)

@@ -1,0 +1,154 @@
+"""The index on disk: its manifest, its trees memory-mapped, and whether it fits the catalog. See docs/kdtree.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.backends.kdtree_grow import LANES, LEAF
+from gpubranches.catalog import TILE, Catalog
+from gpubranches.catalog.storage import checksum, require_file
+from gpubranches.errors import CatalogFormatError, CatalogIndexError
+from gpubranches.space import digest
+
+FOLDER = "kdtree"
+FORMAT = "gpubranches-kdtree"
+VERSION = 1
+BOUNDS, MARGINALS = "bounds.u8", "marginals.i64"
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """One k-d tree, flat and read-only.
+
+    n: rows; features: (f,) the code dims; blocks: (leaves * (f + 4) * LEAF,) uint8, for each leaf its codes dim by dim, then its
+    positions as uint32; positions: the same memory as uint32; bounds: (2 * f * padded leaves,) uint8, minima, maxima.
+    """
+
+    n: int
+    features: NDArray[np.int64]
+    blocks: NDArray[np.uint8]
+    positions: NDArray[np.uint32]
+    bounds: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class KdIndex:
+    """The trees of a catalog's state.
+
+    folder: where they lie; codes: fingerprint of the codes they were built from; n: rows, deleted ones too;
+    marginals: (d, 256) int64, how often each code occurs in each dim; size_bytes: of all files.
+    """
+
+    folder: Path
+    codes: str
+    n: int
+    marginals: NDArray[np.int64]
+    trees: tuple[Tree, ...]
+    size_bytes: int
+
+    @classmethod
+    def open(cls, folder: Path, catalog: Catalog, remedy: str) -> KdIndex:
+        """Map the index in a folder. Raises CatalogIndexError, which ends in `remedy`, if it is missing, stale or damaged.
+
+        Every file's size is checked, and the checksums of the small ones; `problems` checks all checksums.
+        """
+        manifest = read_manifest(folder, remedy)
+        codes = fingerprint(catalog)
+        if manifest["codes"] != codes:
+            raise CatalogIndexError(
+                f"{folder}: stale: built from generation {manifest['generation']}, and the codes of generation "
+                f"{catalog.generation} are others; {remedy}"
+            )
+        try:
+            for name, entry in manifest["files"].items():
+                require_file(folder / name, entry)
+                if name in (BOUNDS, MARGINALS) and checksum(folder / name) != entry["sha256"]:
+                    raise CatalogIndexError(f"{folder / name}: damaged: its content is not what was written; {remedy}")
+            n, subsets = manifest["n"], manifest["trees"]
+            marginals = np.fromfile(folder / MARGINALS, np.int64).reshape(-1, 256)
+            bounds = np.fromfile(folder / BOUNDS, np.uint8)
+            trees = tuple(_trees(folder, n, subsets, bounds))
+            size_bytes = sum(entry["bytes"] for entry in manifest["files"].values())
+        except CatalogFormatError as error:
+            raise CatalogIndexError(f"{folder}: damaged: {error}; {remedy}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CatalogIndexError(
+                f"{folder / 'manifest.json'}: an entry is missing or wrong: {error}; {remedy}"
+            ) from error
+        return cls(folder, codes, n, marginals, trees, size_bytes)
+
+
+def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
+    """Return the manifest of an index. Raises CatalogIndexError if there is none, or of another format."""
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_bytes())
+        known = (manifest["format"], manifest["version"], manifest["leaf"]) == (FORMAT, VERSION, LEAF)
+        manifest["codes"], manifest["generation"]
+    except OSError as error:
+        raise CatalogIndexError(f"{folder}: expected an index, found none ({error.strerror}); {remedy}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CatalogIndexError(
+            f"{path}: damaged: expected the JSON of an index's manifest: {error}; {remedy}"
+        ) from error
+    if not known:
+        raise CatalogIndexError(f"{path}: expected {FORMAT} version {VERSION}, got another; {remedy}")
+    return manifest
+
+
+def problems(folder: Path) -> list[str]:
+    """Check every checksum of the index in a folder; one line a problem, empty if all is sound or there is no index."""
+    if not folder.exists():
+        return []
+    try:
+        files = read_manifest(folder, "build it again with `gpubranches index`")["files"]
+        for name, entry in files.items():
+            require_file(folder / name, entry)
+    except (CatalogIndexError, CatalogFormatError) as error:
+        return [str(error)]
+    return [
+        f"{folder / name}: its content is not what was written (SHA-256 differs); build it again with `gpubranches index`"
+        for name, entry in files.items()
+        if checksum(folder / name) != entry["sha256"]
+    ]
+
+
+def fingerprint(catalog: Catalog) -> str:
+    """Return a digest of the codes of a catalog and of their positions; deleting rows does not change it."""
+    parts = [f"{segment.start} {segment.n} {segment.files['codes.u8']['sha256']}" for segment in catalog.segments]
+    return digest(f"{catalog.d} {TILE}", *parts)
+
+
+def tree_name(number: int) -> str:
+    """Return the file name of a tree."""
+    return f"tree-{number:03d}.u8"
+
+
+def padded_leaves(n: int) -> int:
+    """Return the leaves that n rows fill, rounded up to LANES."""
+    return -(-n // (LEAF * LANES)) * LANES
+
+
+def _trees(folder: Path, n: int, subsets: Sequence[Sequence[int]], bounds: NDArray[np.uint8]) -> list[Tree]:
+    leaves, padded = -(-n // LEAF), padded_leaves(n)
+    trees, at = [], 0
+    for number, subset in enumerate(subsets):
+        f = len(subset)
+        size = leaves * (f + 4) * LEAF
+        blocks = np.memmap(folder / tree_name(number), np.uint8, "r", shape=(size,)) if size else np.zeros(0, np.uint8)
+        flat = blocks.view(np.ndarray)
+        flat.flags.writeable = False
+        own = bounds[at : at + 2 * f * padded]
+        if len(own) != 2 * f * padded:
+            raise ValueError(f"{BOUNDS}: expected {2 * f * padded:,} bytes for tree {number}, got {len(own):,}")
+        own.flags.writeable = False
+        trees.append(Tree(n, np.array(subset, np.int64), flat, flat.view(np.uint32), own))
+        at += 2 * f * padded
+    return trees
