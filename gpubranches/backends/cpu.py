@@ -48,6 +48,8 @@ class CpuBackend(HostBackend):
     """
 
     name = "cpu"
+    stop_leaves: int | None = None
+    """How many zones a search over codes looks into; None: all that may hold an answer, which is exact."""
 
     def __init__(self, catalog: Catalog, *, nn: str = "auto", threads: int | None = None):
         super().__init__(catalog, nn=nn)
@@ -153,7 +155,10 @@ class CpuBackend(HostBackend):
     def _nearest_one(
         self, parts: list[Part], query: NDArray[np.uint8], k: int, run: Run
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Look into the zones nearest by their bounds first: their k-th row rules out most of the others."""
+        """Look into the zones nearest by their bounds first: their k-th row rules out most of the others.
+
+        With `stop_leaves` only into so many zones, whatever the others may hold.
+        """
         border = np.full(1, _LEAST_KEY + 1, np.int32)
         wide = query.astype(np.int16)
         bounds = {part.segment.start: np.empty(part.segment.tiles * ZONES, np.int32) for part in parts}
@@ -169,6 +174,9 @@ class CpuBackend(HostBackend):
             return segment.ids[rows], keys
 
         run(bound, self._tasks(parts))
+        if self.stop_leaves is not None:
+            found = run(look, _seed_zones(parts, bounds, self.stop_leaves))
+            return _joined([ids for ids, _ in found], np.int64), -_joined([keys for _, keys in found], np.int32)
         nearest = [keys for _, keys in run(look, _seed_zones(parts, bounds, max(_SEED_ZONES, 4 * k // ZONE)))]
         seen = _joined(nearest, np.int32)
         if len(seen) >= k:

@@ -1,29 +1,31 @@
 """The kdtree backend: the cpu backend with an index, k-d trees over the subsets of dims the branches draw from.
 
 After Lülf, Lima Martins, Vaz Salles, Zhou and Gieseke, Fast Search-By-Classification for Large-Scale Databases Using
-Index-Aware Decision Trees and Random Forests (PVLDB 16(11), 2023) and CLIP-Branches (SIGIR 2024, arXiv 2406.13322). Boxes
-of `BranchEnsemble(subsets="pool")` lie each in one tree; other boxes are answered by the tree that shares most with
-them, or by a scan. Every answer is exact.
+Index-Aware Decision Trees and Random Forests (PVLDB 16(11), 2023) and CLIP-Branches (SIGIR 2024, arXiv 2406.13322).
+Boxes of `BranchEnsemble(subsets="pool")` lie each in one tree; other boxes are answered by the tree that shares most
+with them, or by a scan. Every answer is exact.
 """
 
 from __future__ import annotations
 
 import queue
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.arrays import Bitmap
 from gpubranches.backends import kdtree_query
 from gpubranches.backends.cpu import CpuBackend, Hits
 from gpubranches.backends.host import Part, flat
-from gpubranches.backends.kdtree_files import FOLDER, KdIndex, fingerprint
+from gpubranches.backends.kdtree_files import FOLDER, KdIndex, Tree, fingerprint
 from gpubranches.backends.kdtree_plan import Step, choose_trees, plan_box, scan_cost_ns
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Catalog
-from gpubranches.errors import CatalogIndexError
-from gpubranches.results import Candidates
+from gpubranches.errors import CatalogIndexError, UsageError
+from gpubranches.results import Candidates, Neighbors
 
 _WORDS = TILE // 64
 _WORTH_THREADS_NS = 3e5
@@ -75,6 +77,8 @@ class KdtreeBackend(CpuBackend):
     ):
         """Open the index. Raises CatalogIndexError naming the command to run if it is missing, stale or damaged."""
         super().__init__(catalog, nn=nn, threads=threads)
+        if stop_leaves is not None and stop_leaves < 1:
+            raise UsageError(f"stop_leaves: expected 1 or more, or None for an exact search, got {stop_leaves}")
         self.stop_leaves = stop_leaves
         self._folder = catalog.path / FOLDER if folder is None else folder
         self._lanes: list[_Lane] = []
@@ -112,6 +116,12 @@ class KdtreeBackend(CpuBackend):
         with self._lock:
             self._lanes += lanes
         return found
+
+    def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
+        found = super()._search_codes(queries, k, where)
+        if self.stop_leaves is None or not found.source.startswith(self.name):
+            return found
+        return replace(found, source=f"{found.source}, {self.stop_leaves} leaves")
 
     # The index
 
@@ -213,11 +223,10 @@ class KdtreeBackend(CpuBackend):
             if step.tree is None:
                 _scan(lane, step, parts, share, shares)
             else:
-                self._mark(lane, step, parts, share, shares)
+                self._mark(lane, step.tree, step, parts, share, shares)
 
-    def _mark(self, lane: _Lane, step: Step, parts: list[Part], share: int, shares: int) -> None:
-        tree, own, rest = step.tree, step.own, step.rest
-        assert tree is not None
+    def _mark(self, lane: _Lane, tree: Tree, step: Step, parts: list[Part], share: int, shares: int) -> None:
+        own, rest = step.own, step.rest
         groups = step.leaves.shape[1]
         first, stop = share * groups // shares, (share + 1) * groups // shares
         target = lane.marked if len(rest.features) else lane.seen
@@ -229,8 +238,8 @@ class KdtreeBackend(CpuBackend):
         for part in parts:
             segment = part.segment
             words = slice(segment.start // 64, segment.start // 64 + segment.tiles * _WORDS)
-            given = rest.features, rest.low, rest.high, lane.seen[words]
-            kdtree_query.verify(target[words], flat(segment.codes), segment.d, *given)
+            limits = rest.features, rest.low, rest.high
+            kdtree_query.verify(target[words], flat(segment.codes), segment.d, *limits, lane.seen[words])
 
 
 def _scan(lane: _Lane, step: Step, parts: list[Part], share: int, shares: int) -> None:

@@ -20,13 +20,13 @@ from gpubranches.backends.kdtree_files import (
     BOUNDS,
     FOLDER,
     FORMAT,
+    LEAF,
     MARGINALS,
     VERSION,
     fingerprint,
     padded_leaves,
     tree_name,
 )
-from gpubranches.backends.kdtree_grow import LEAF
 from gpubranches.branches import feature_subsets
 from gpubranches.catalog import Catalog, disk_errors
 from gpubranches.catalog.storage import record, replace_file, sync_folder

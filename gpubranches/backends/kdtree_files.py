@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.backends.kdtree_grow import LANES, LEAF
 from gpubranches.catalog import TILE, Catalog
 from gpubranches.catalog.storage import checksum, require_file
 from gpubranches.errors import CatalogFormatError, CatalogIndexError
@@ -20,6 +19,10 @@ from gpubranches.space import digest
 FOLDER = "kdtree"
 FORMAT = "gpubranches-kdtree"
 VERSION = 1
+LEAF = 256
+"""Rows a leaf: four words of 64 rows a dim, and bounds that cost f / 128 bytes a row."""
+LANES = 64
+"""Bounds are padded to a multiple of so many leaves, so that they are tested 64 at a time."""
 BOUNDS, MARGINALS = "bounds.u8", "marginals.i64"
 
 
@@ -27,8 +30,9 @@ BOUNDS, MARGINALS = "bounds.u8", "marginals.i64"
 class Tree:
     """One k-d tree, flat and read-only.
 
-    n: rows; features: (f,) the code dims; blocks: (leaves * (f + 4) * LEAF,) uint8, for each leaf its codes dim by dim, then its
-    positions as uint32; positions: the same memory as uint32; bounds: (2 * f * padded leaves,) uint8, minima, maxima.
+    n: rows; features: (f,) the code dims; blocks: (leaves * (f + 4) * LEAF,) uint8, for each leaf its codes dim by
+    dim, then its positions as uint32; positions: the same memory as uint32; bounds: (2 * f * padded leaves,) uint8,
+    minima, then maxima.
     """
 
     n: int
@@ -55,7 +59,7 @@ class KdIndex:
 
     @classmethod
     def open(cls, folder: Path, catalog: Catalog, remedy: str) -> KdIndex:
-        """Map the index in a folder. Raises CatalogIndexError, which ends in `remedy`, if it is missing, stale or damaged.
+        """Map the index in a folder. Raises CatalogIndexError, ending in `remedy`, if it is missing, stale or damaged.
 
         Every file's size is checked, and the checksums of the small ones; `problems` checks all checksums.
         """
@@ -91,7 +95,8 @@ def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_bytes())
         known = (manifest["format"], manifest["version"], manifest["leaf"]) == (FORMAT, VERSION, LEAF)
-        manifest["codes"], manifest["generation"]
+        for name in ("codes", "generation", "n", "trees", "files"):
+            manifest[name]
     except OSError as error:
         raise CatalogIndexError(f"{folder}: expected an index, found none ({error.strerror}); {remedy}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -107,14 +112,17 @@ def problems(folder: Path) -> list[str]:
     """Check every checksum of the index in a folder; one line a problem, empty if all is sound or there is no index."""
     if not folder.exists():
         return []
+    remedy = "build it again with `gpubranches index`"
     try:
-        files = read_manifest(folder, "build it again with `gpubranches index`")["files"]
+        files = read_manifest(folder, remedy)["files"]
         for name, entry in files.items():
             require_file(folder / name, entry)
-    except (CatalogIndexError, CatalogFormatError) as error:
+    except CatalogIndexError as error:
         return [str(error)]
+    except CatalogFormatError as error:
+        return [f"{error}; {remedy}"]
     return [
-        f"{folder / name}: its content is not what was written (SHA-256 differs); build it again with `gpubranches index`"
+        f"{folder / name}: its content is not what was written (SHA-256 differs); {remedy}"
         for name, entry in files.items()
         if checksum(folder / name) != entry["sha256"]
     ]

@@ -9,12 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from gpubranches.backends.cpu_vectors import inner, kernel
+from gpubranches.backends.kdtree_files import LEAF
 from gpubranches.catalog import TILE
 
-LEAF = 256
-"""Rows a leaf: four words of 64 rows a dim, and bounds that cost f / 128 bytes a row."""
-LANES = 64
-"""Bounds are padded to a multiple of so many leaves, so that they are tested 64 at a time."""
 _LEAST_SAMPLE, _MOST_SAMPLE = 64, 1024
 
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.backends import kdtree_query
-from gpubranches.backends.kdtree_files import KdIndex, Tree, padded_leaves
-from gpubranches.backends.kdtree_grow import LANES
+from gpubranches.backends.kdtree_files import LANES, KdIndex, Tree, padded_leaves
 from gpubranches.boxes import Boxes
 
 # Nanoseconds on one core, measured at 10 million rows; only their ratios matter.

@@ -1,8 +1,8 @@
 """The numba kernels that ask a k-d tree: leaves a box touches, their rows into a bitmap, bitmaps into votes.
 
-A bitmap has one uint64 word for 64 positions. Rows of a tree lie anywhere, so what it finds is marked there and read in
-the order of positions: the union of an estimator's boxes, deleted rows and filters are operations on words. Votes are
-sliced by bits: counter i of a word is bit i of its `planes` words, planes[w * p + j] for bit j. Arrays as in kdtree_grow.
+A bitmap has one uint64 word for 64 positions. Rows of a tree lie anywhere, so what it finds is marked there and read
+in the order of positions: the union of an estimator's boxes, deleted rows and filters are operations on words. Votes
+are sliced by bits: counter i of word w is bit i of the words planes[w * p + j], j its bits. Other arrays as in Tree.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from gpubranches.backends.cpu_boxes import box_rows, box_zones
 from gpubranches.backends.cpu_order import splitmix
 from gpubranches.backends.cpu_vectors import at_least32, at_most32, inner, inside64, kernel, lowest_bit, popcount
-from gpubranches.backends.kdtree_grow import LANES, LEAF
+from gpubranches.backends.kdtree_files import LANES, LEAF
 from gpubranches.catalog import TILE, ZONE, ZONES
 
 _WORDS = TILE // 64

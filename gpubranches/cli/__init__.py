@@ -8,7 +8,7 @@ import sys
 import click
 
 import gpubranches
-from gpubranches.cli import benching, catalogs, queries, serving
+from gpubranches.cli import benching, catalogs, indexing, queries, serving
 from gpubranches.errors import GpuBranchesError
 
 
@@ -21,7 +21,7 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
 
-for _command in (*catalogs.COMMANDS, *queries.COMMANDS, *serving.COMMANDS, *benching.COMMANDS):
+for _command in (*catalogs.COMMANDS, *indexing.COMMANDS, *queries.COMMANDS, *serving.COMMANDS, *benching.COMMANDS):
     cli.add_command(_command)
 
 
