@@ -140,7 +140,7 @@ def test_trees_hold_every_row_once_in_full_leaves_within_their_bounds(world):
     by_position = {
         int(p): code for p, code in zip(world.catalog.positions(np.flatnonzero(world.alive)), world.codes[world.alive])
     }
-    for tree in index.trees[::17]:
+    for tree, start in list(zip(index.trees, index.starts))[::17]:
         f, n = len(tree.features), tree.n
         leaves = -(-n // LEAF)
         blocks = tree.blocks.reshape(leaves, (f + 4) * LEAF)
@@ -152,7 +152,8 @@ def test_trees_hold_every_row_once_in_full_leaves_within_their_bounds(world):
         alive = np.isin(positions, list(by_position))
         expected = np.array([by_position[int(p)] for p in positions[alive]])[:, tree.features]
         assert np.array_equal(rows[alive], expected)
-        low, high = tree.bounds.reshape(2, f, -1)[:, :, :leaves]
+        padded = -(-leaves // 64) * 64
+        low, high = index.bounds[start : start + 2 * f * padded].reshape(2, f, padded)[:, :, :leaves]
         owner = np.arange(n) // LEAF
         assert np.array_equal(low.T, np.minimum.reduceat(rows, np.flatnonzero(np.diff(owner, prepend=-1))))
         assert np.array_equal(high.T, np.maximum.reduceat(rows, np.flatnonzero(np.diff(owner, prepend=-1))))

@@ -81,9 +81,9 @@ class CpuBackend(HostBackend):
             hits: Hits = cpu_boxes.votes(codes, zones, allowed, segment.d, task[1], task[2], *model, ids, shift)
             return hits
 
-        return self._ordered(self._map(work, self._tasks(parts)), 1 << (64 - shift), limit)
+        return self._ordered(self._map(work, self._tasks(parts)), 1 << (64 - shift), limit, self._map)
 
-    def _ordered(self, found: list[Hits], each: int, limit: int | None) -> Candidates:
+    def _ordered(self, found: list[Hits], each: int, limit: int | None, run: Run) -> Candidates:
         """Order what tasks found: into buckets by votes and splitmix64, then each bucket by itself.
 
         splitmix64 can be undone, so its values are sorted alone and turn into ids at the end.
@@ -97,7 +97,7 @@ class CpuBackend(HostBackend):
         buckets = int(np.searchsorted(bounds, wanted))
         mixed = np.empty(bounds[buckets], np.uint64)
         places = bounds[:-1] + np.cumsum(sizes, axis=0) - sizes
-        self._map(lambda i: cpu_order.scatter(found[i][0], found[i][1], places[i], mixed), list(range(len(found))))
+        run(lambda i: cpu_order.scatter(found[i][0], found[i][1], places[i], mixed), list(range(len(found))))
         ids = np.empty(len(mixed), np.int64)
 
         used = each.bit_length() - 1
@@ -106,7 +106,7 @@ class CpuBackend(HostBackend):
             cpu_order.sorted_ids(mixed, span, used, ids)
 
         cuts = np.searchsorted(bounds[: buckets + 1], np.linspace(0, len(mixed), 4 * self.threads + 1))
-        self._map(finish, [bounds[a : b + 1] for a, b in itertools.pairwise(cuts.tolist()) if b > a])
+        run(finish, [bounds[a : b + 1] for a, b in itertools.pairwise(cuts.tolist()) if b > a])
         votes = (sizes.shape[1] // each - 1 - np.arange(sizes.shape[1]) // each).astype(np.uint16)
         return Candidates(
             ids=ids[:wanted], votes=np.repeat(votes[:buckets], np.diff(bounds[: buckets + 1]))[:wanted], total=total
@@ -149,7 +149,7 @@ class CpuBackend(HostBackend):
         self, parts: list[Part], queries: NDArray[np.uint8], k: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
         if len(queries) >= 2 * self.threads:
-            return self._map(lambda query: self._nearest_one(parts, query, k, _in_turn), list(queries))
+            return self._map(lambda query: self._nearest_one(parts, query, k, in_turn), list(queries))
         return [self._nearest_one(parts, query, k, self._map) for query in queries]
 
     def _nearest_one(
@@ -198,7 +198,7 @@ class CpuBackend(HostBackend):
     def _map(self, work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
         """Run the tasks on all threads; results in the order of tasks."""
         if self.threads == 1 or len(tasks) < 2:
-            return _in_turn(work, tasks)
+            return in_turn(work, tasks)
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.threads, "gpubranches-cpu")
@@ -206,7 +206,8 @@ class CpuBackend(HostBackend):
         return list(pool.map(work, tasks))
 
 
-def _in_turn(work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
+def in_turn(work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
+    """Run the tasks on this thread."""
     return [work(task) for task in tasks]
 
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import Bitmap
 from gpubranches.backends import kdtree_query
-from gpubranches.backends.cpu import CpuBackend, Hits
+from gpubranches.backends.cpu import CpuBackend, Hits, Run, in_turn
 from gpubranches.backends.host import Part, flat
 from gpubranches.backends.kdtree_files import FOLDER, KdIndex, Tree, fingerprint
-from gpubranches.backends.kdtree_plan import Step, choose_trees, plan_box, scan_cost_ns
+from gpubranches.backends.kdtree_plan import Step, plan, scan_cost_ns
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Catalog
 from gpubranches.errors import CatalogIndexError, UsageError
@@ -98,20 +98,20 @@ class KdtreeBackend(CpuBackend):
             self._lanes.clear()
 
     def plan(self, boxes: Boxes) -> list[Step]:
-        """Return how each box is answered; all by one scan if that is cheaper than the steps together."""
-        return self._steps(self._current(), boxes)
+        """Return how each box would be answered if the model is not scanned as a whole."""
+        return plan(self._current(), boxes)
 
     def _model_votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
         index = self._current()
-        steps = self._steps(index, boxes)
-        indexed = sum(step.tree is not None for step in steps)
+        steps = plan(index, boxes)
+        cost = sum(step.cost_ns for step in steps)
+        indexed = sum(step.tree is not None for step in steps) if cost < scan_cost_ns(index.n, len(boxes)) else 0
         with self._lock:
             self._answered["by index"] += indexed
             self._answered["by scan"] += len(steps) - indexed
         if min_votes > boxes.n_estimators or not indexed:
             return super()._model_votes(parts, boxes, min_votes, limit)
-        wide = sum(step.cost_ns for step in steps) > _WORTH_THREADS_NS
-        lanes = self._borrow(self.threads if wide else 1, self.catalog.n_positions // 64)
+        lanes = self._borrow(self.threads if cost > _WORTH_THREADS_NS else 1, self.catalog.n_positions // 64)
         found = self._found(lanes, steps, parts, boxes, min_votes, limit)
         with self._lock:
             self._lanes += lanes
@@ -143,22 +143,6 @@ class KdtreeBackend(CpuBackend):
                     self._lanes.clear()
                 self._opened = generation, index
             return index
-
-    # Planning
-
-    def _steps(self, index: KdIndex, boxes: Boxes) -> list[Step]:
-        if not len(boxes) or not index.n:
-            return [plan_box(index, -1, box.features, box.low, box.high) for box in boxes]
-        numbers = choose_trees(index, boxes).tolist()
-
-        def one(i: int) -> Step:
-            own = slice(boxes.offsets[i], boxes.offsets[i + 1])
-            return plan_box(index, numbers[i], boxes.features[own], boxes.low[own], boxes.high[own])
-
-        steps = [one(i) for i in range(len(boxes))]
-        if sum(step.cost_ns for step in steps) < scan_cost_ns(index.n, len(boxes)):
-            return steps
-        return [plan_box(index, -1, box.features, box.low, box.high) for box in boxes]
 
     # From steps to an answer
 
@@ -194,10 +178,12 @@ class KdtreeBackend(CpuBackend):
             votes[0][first * p : stop * p] = 0
             return found
 
-        found = self._map(work, self._tasks(parts))
+        run: Run = self._map if len(lanes) > 1 else in_turn
+        tasks = self._tasks(parts) if len(lanes) > 1 else [(part, 0, part.segment.tiles) for part in parts]
+        found = run(work, tasks)
         if limit == 0:
             return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=sum(found))
-        return self._ordered(found, 1 << (64 - shift), limit)
+        return self._ordered(found, 1 << (64 - shift), limit, run)
 
     def _vote(self, lanes: list[_Lane], steps: list[Step], parts: list[Part], boxes: Boxes, p: int) -> None:
         """Let the lanes take one estimator after the other, and add what each holds to the lane's votes."""
@@ -220,26 +206,42 @@ class KdtreeBackend(CpuBackend):
     def _mark_all(self, lane: _Lane, steps: list[Step], parts: list[Part], share: int, shares: int) -> None:
         """Set in the lane's bitmap the rows of one of `shares` parts of the work of some boxes."""
         for step in steps:
-            if step.tree is None:
+            if step.tree is None or step.leaves is None:
                 _scan(lane, step, parts, share, shares)
             else:
-                self._mark(lane, step.tree, step, parts, share, shares)
+                self._mark(lane, step.tree, step.leaves, step, parts, share, shares)
 
-    def _mark(self, lane: _Lane, tree: Tree, step: Step, parts: list[Part], share: int, shares: int) -> None:
+    def _mark(
+        self,
+        lane: _Lane,
+        tree: Tree,
+        leaves: NDArray[np.uint64],
+        step: Step,
+        parts: list[Part],
+        share: int,
+        shares: int,
+    ) -> None:
         own, rest = step.own, step.rest
-        groups = step.leaves.shape[1]
-        first, stop = share * groups // shares, (share + 1) * groups // shares
+        first, stop = _share_of(leaves, share, shares), _share_of(leaves, share + 1, shares)
         target = lane.marked if len(rest.features) else lane.seen
-        given = own.features, own.low, own.high, step.leaves, first, stop, target
+        given = own.features, own.low, own.high, leaves, first, stop, target
         if not kdtree_query.mark(tree.blocks, tree.positions, tree.n, len(tree.features), *given):
             raise CatalogIndexError(f"{self._folder}: damaged: a tree names a row that is not there; {self._remedy}")
         if not len(rest.features):
             return
-        for part in parts:
-            segment = part.segment
+        for segment in (part.segment for part in parts):
             words = slice(segment.start // 64, segment.start // 64 + segment.tiles * _WORDS)
             limits = rest.features, rest.low, rest.high
             kdtree_query.verify(target[words], flat(segment.codes), segment.d, *limits, lane.seen[words])
+
+
+def _share_of(leaves: NDArray[np.uint64], share: int, shares: int) -> int:
+    """Return the group at which a share of the leaves begins, so that all shares have as many leaves."""
+    groups: int = leaves.shape[1]
+    if share in (0, shares):
+        return groups if share else 0
+    upto: NDArray[np.int64] = np.cumsum(np.bitwise_count(leaves).sum(axis=0, dtype=np.int64))
+    return int(np.searchsorted(upto, upto[-1] * share / shares))
 
 
 def _scan(lane: _Lane, step: Step, parts: list[Part], share: int, shares: int) -> None:

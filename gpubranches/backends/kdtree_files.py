@@ -28,18 +28,16 @@ BOUNDS, MARGINALS = "bounds.u8", "marginals.i64"
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """One k-d tree, flat and read-only.
+    """The leaves of one k-d tree, flat and read-only.
 
-    n: rows; features: (f,) the code dims; blocks: (leaves * (f + 4) * LEAF,) uint8, for each leaf its codes dim by
-    dim, then its positions as uint32; positions: the same memory as uint32; bounds: (2 * f * padded leaves,) uint8,
-    minima, then maxima.
+    n: rows; features: (f,) int64, the code dims; blocks: (leaves * (f + 4) * LEAF,) uint8, for each leaf its codes dim
+    by dim, then its positions as uint32; positions: the same memory as uint32.
     """
 
     n: int
     features: NDArray[np.int64]
     blocks: NDArray[np.uint8]
     positions: NDArray[np.uint32]
-    bounds: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +45,23 @@ class KdIndex:
     """The trees of a catalog's state.
 
     folder: where they lie; codes: fingerprint of the codes they were built from; n: rows, deleted ones too;
-    marginals: (d, 256) int64, how often each code occurs in each dim; size_bytes: of all files.
+    size_bytes: of all files;
+    below: (d, 257), how many rows have a code below 0..256 in each dim; members: (d, t), 1 where a tree has a dim;
+    subsets: (t, 8) int64, the dims of each tree, and sizes: (t,) how many; bounds: uint8, for each tree the minima,
+    then the maxima of its leaves, (2, f, padded leaves), from starts, (t,), on.
     """
 
     folder: Path
     codes: str
     n: int
-    marginals: NDArray[np.int64]
     trees: tuple[Tree, ...]
     size_bytes: int
+    below: NDArray[np.float64]
+    members: NDArray[np.float64]
+    subsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    bounds: NDArray[np.uint8]
+    starts: NDArray[np.int64]
 
     @classmethod
     def open(cls, folder: Path, catalog: Catalog, remedy: str) -> KdIndex:
@@ -77,8 +83,8 @@ class KdIndex:
                     raise CatalogIndexError(f"{folder / name}: damaged: its content is not what was written; {remedy}")
             n, subsets = manifest["n"], manifest["trees"]
             marginals = np.fromfile(folder / MARGINALS, np.int64).reshape(-1, 256)
-            bounds = np.fromfile(folder / BOUNDS, np.uint8)
-            trees = tuple(_trees(folder, n, subsets, bounds))
+            trees = tuple(_tree(folder / tree_name(i), n, subset) for i, subset in enumerate(subsets))
+            tables = _tables(folder, marginals, n, subsets)
             size_bytes = sum(entry["bytes"] for entry in manifest["files"].values())
         except CatalogFormatError as error:
             raise CatalogIndexError(f"{folder}: damaged: {error}; {remedy}") from error
@@ -86,7 +92,7 @@ class KdIndex:
             raise CatalogIndexError(
                 f"{folder / 'manifest.json'}: an entry is missing or wrong: {error}; {remedy}"
             ) from error
-        return cls(folder, codes, n, marginals, trees, size_bytes)
+        return cls(folder, codes, n, trees, size_bytes, *tables)
 
 
 def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
@@ -144,19 +150,27 @@ def padded_leaves(n: int) -> int:
     return -(-n // (LEAF * LANES)) * LANES
 
 
-def _trees(folder: Path, n: int, subsets: Sequence[Sequence[int]], bounds: NDArray[np.uint8]) -> list[Tree]:
-    leaves, padded = -(-n // LEAF), padded_leaves(n)
-    trees, at = [], 0
+def _tree(path: Path, n: int, subset: Sequence[int]) -> Tree:
+    size = -(-n // LEAF) * (len(subset) + 4) * LEAF
+    mapped = np.memmap(path, np.uint8, "r", shape=(size,)) if size else np.zeros(0, np.uint8)
+    blocks = mapped.view(np.ndarray)
+    blocks.flags.writeable = False
+    return Tree(n, np.array(subset, np.int64), blocks, blocks.view(np.uint32))
+
+
+def _tables(folder: Path, marginals: NDArray[np.int64], n: int, subsets: Sequence[Sequence[int]]) -> tuple[Any, ...]:
+    """Return below, members, subsets, sizes, bounds and starts of a KdIndex."""
+    below = np.zeros((len(marginals), 257))
+    np.cumsum(marginals, axis=1, out=below[:, 1:])
+    members = np.zeros((len(marginals), len(subsets)))
+    table = np.zeros((len(subsets), max(map(len, subsets), default=1)), np.int64)
     for number, subset in enumerate(subsets):
-        f = len(subset)
-        size = leaves * (f + 4) * LEAF
-        blocks = np.memmap(folder / tree_name(number), np.uint8, "r", shape=(size,)) if size else np.zeros(0, np.uint8)
-        flat = blocks.view(np.ndarray)
-        flat.flags.writeable = False
-        own = bounds[at : at + 2 * f * padded]
-        if len(own) != 2 * f * padded:
-            raise ValueError(f"{BOUNDS}: expected {2 * f * padded:,} bytes for tree {number}, got {len(own):,}")
-        own.flags.writeable = False
-        trees.append(Tree(n, np.array(subset, np.int64), flat, flat.view(np.uint32), own))
-        at += 2 * f * padded
-    return trees
+        members[list(subset), number] = 1
+        table[number, : len(subset)] = subset
+    sizes = np.array([len(subset) for subset in subsets], np.int64)
+    ends = np.cumsum(2 * padded_leaves(n) * sizes)
+    bounds = np.fromfile(folder / BOUNDS, np.uint8)
+    if len(bounds) != ends[-1]:
+        raise ValueError(f"{BOUNDS}: expected {ends[-1]:,} bytes, got {len(bounds):,}")
+    bounds.flags.writeable = False
+    return below, members, table, sizes, bounds, ends - 2 * padded_leaves(n) * sizes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,18 @@ _NS_SCANNED_MODEL = 1.0, 0.3
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """Some dims of a box: features (f,) int64, of the codes or of a tree; low, high (f,) uint8."""
+    """Some dims of a box: features (f,) int64, of the codes or places in a tree; low, high (f,) uint8."""
 
     features: NDArray[np.int64]
     low: NDArray[np.uint8]
     high: NDArray[np.uint8]
+
+    def those(self, which: NDArray[np.bool_]) -> Limits:
+        """Return some of the dims, which: (f,)."""
+        return Limits(self.features[which], self.low[which], self.high[which])
+
+
+_NO_LIMITS = Limits(np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.uint8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,33 +51,35 @@ class Step:
     cost_ns: float
     cut_rows: int = 0
     whole_rows: int = 0
-    leaves: NDArray[np.uint64] = field(default_factory=lambda: np.zeros((2, 0), np.uint64))
+    leaves: NDArray[np.uint64] | None = None
 
 
-def plan_box(
-    index: KdIndex, number: int, features: NDArray[np.int16], low: NDArray[np.uint8], high: NDArray[np.uint8]
-) -> Step:
-    """Return how a box is answered by tree `number`, or by a scan if that is cheaper or the number is -1."""
-    box = Limits(features.astype(np.int64), low, high)
-    none = Limits(np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.uint8))
-    scanned = Step(None, box, none, _NS_SCANNED * index.n * max(1, len(features)))
-    if number < 0:
-        return scanned
-    tree = index.trees[number]
-    shared = np.isin(box.features, tree.features)
-    own = Limits(np.searchsorted(tree.features, box.features[shared]), low[shared], high[shared])
-    rest = Limits(box.features[~shared], low[~shared], high[~shared])
+def plan(index: KdIndex, boxes: Boxes) -> list[Step]:
+    """Return how each box is answered: by the tree that helps most, or by a scan where that is cheaper."""
+    numbers = choose_trees(index, boxes)
     groups = padded_leaves(index.n) // LANES
-    leaves = np.zeros((2, groups), np.uint64)
-    f = len(tree.features)
-    cut, whole = kdtree_query.survey(tree.bounds, index.n, f, own.features, own.low, own.high, leaves)
-    hits = whole + cut / 2
-    cost = _NS_GROUP * groups + _NS_TESTED * cut * len(own.features) + _NS_MARKED * hits
-    if len(rest.features):
-        cost += _NS_VERIFIED * min(hits, index.n / 64) * len(rest.features)
-    if cost >= scanned.cost_ns:
-        return scanned
-    return Step(tree, own, rest, cost, cut, whole, leaves)
+    places, rows = np.zeros(len(boxes.features), np.int64), np.zeros((len(boxes), 2), np.int64)
+    leaves = np.empty((len(boxes), 2, groups), np.uint64)
+    tables = index.bounds, index.starts, index.subsets, index.sizes, index.n, numbers
+    kdtree_query.survey(*tables, boxes.offsets, boxes.features, boxes.low, boxes.high, places, leaves, rows)
+    features, offsets = boxes.features.astype(np.int64), boxes.offsets.tolist()
+    steps = []
+    for i, (number, (cut, whole)) in enumerate(zip(numbers.tolist(), rows.tolist(), strict=True)):
+        entries = slice(offsets[i], offsets[i + 1])
+        box = Limits(features[entries], boxes.low[entries], boxes.high[entries])
+        scanned = Step(None, box, _NO_LIMITS, _NS_SCANNED * index.n * max(1, len(box.features)))
+        if number < 0:
+            steps.append(scanned)
+            continue
+        own, rest = Limits(places[entries], box.low, box.high), _NO_LIMITS
+        missing = places[entries] < 0
+        if missing.any():
+            own, rest = own.those(~missing), box.those(missing)
+        cost = _NS_GROUP * groups + _NS_TESTED * cut * len(own.features) + _NS_MARKED * (whole + cut / 2)
+        cost += _NS_VERIFIED * min(whole + cut / 2, index.n / 64) * len(rest.features)
+        through = Step(index.trees[number], own, rest, cost, cut, whole, leaves[i])
+        steps.append(through if cost < scanned.cost_ns else scanned)
+    return steps
 
 
 def choose_trees(index: KdIndex, boxes: Boxes) -> NDArray[np.int64]:
@@ -79,20 +88,14 @@ def choose_trees(index: KdIndex, boxes: Boxes) -> NDArray[np.int64]:
     The expectation is the product, over the dims a tree shares with the box, of the share of rows within its interval;
     among equals the tree of fewest dims is taken.
     """
-    d = len(index.marginals)
-    below = np.zeros((d, 257))
-    np.cumsum(index.marginals, axis=1, out=below[:, 1:])
-    inside = below[boxes.features, boxes.high.astype(np.int64) + 1] - below[boxes.features, boxes.low]
-    shares = np.zeros((len(boxes), d))
-    owner = np.repeat(np.arange(len(boxes)), np.diff(boxes.offsets))
-    shares[owner, boxes.features] = np.log((inside + 0.5) / (index.n + 0.5))
-    members = np.zeros((d, len(index.trees)))
-    for number, tree in enumerate(index.trees):
-        members[tree.features, number] = 1
-    left = shares @ members + 1e-6 * members.sum(axis=0)
-    best = np.argmin(left, axis=1)
-    helped = (shares @ members)[np.arange(len(boxes)), best] < 0
-    return np.where(helped, best, -1)
+    inside = index.below[boxes.features, boxes.high.astype(np.int64) + 1] - index.below[boxes.features, boxes.low]
+    shares = np.zeros((len(boxes), len(index.below)))
+    shares[np.repeat(np.arange(len(boxes)), np.diff(boxes.offsets)), boxes.features] = np.log(
+        (inside + 0.5) / (index.n + 0.5)
+    )
+    left = shares @ index.members
+    best = np.argmin(left + 1e-6 * index.sizes, axis=1)
+    return np.where(left[np.arange(len(boxes)), best] < 0, best, -1)
 
 
 def scan_cost_ns(n: int, n_boxes: int) -> float:

@@ -11,11 +11,12 @@ import numpy as np
 
 from gpubranches.backends.cpu_boxes import box_rows, box_zones
 from gpubranches.backends.cpu_order import splitmix
-from gpubranches.backends.cpu_vectors import at_least32, at_most32, inner, inside64, kernel, lowest_bit, popcount
+from gpubranches.backends.cpu_vectors import at_least32, at_most32, fetch, inner, inside64, kernel, lowest_bit, popcount
 from gpubranches.backends.kdtree_files import LANES, LEAF
 from gpubranches.catalog import TILE, ZONE, ZONES
 
 _WORDS = TILE // 64
+_AHEAD = 16
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE = np.uint64(1)
 _NONE = np.uint64(0)
@@ -31,12 +32,9 @@ def _stay(bounds, at, bound):
     return at_most32(bounds, at, bound) | (at_most32(bounds, at + 32, bound) << np.uint64(32))
 
 
-@kernel
-def survey(bounds, n, f, columns, low, high, plan):
-    """Write to plan, (2, groups) uint64, which leaves the box cuts and which it holds whole; return the rows of both.
-
-    columns: (c,) int64, the tree's dims that the box restricts, by their place in it; low, high: (c,) uint8.
-    """
+@inner
+def _survey(bounds, n, f, places, low, high, first, stop, plan):
+    """Write the leaves of one box, entries first..stop-1 of its dims, to plan, (2, groups); return the rows of both."""
     leaves = (n + LEAF - 1) // LEAF
     padded = (leaves + LANES - 1) // LANES * LANES
     cut_rows, whole_rows = np.int64(0), np.int64(0)
@@ -45,8 +43,10 @@ def survey(bounds, n, f, columns, low, high, plan):
         if (group + 1) * LANES > leaves:
             live = (_ONE << np.uint64(leaves - group * LANES)) - _ONE
         touched, whole = live, live
-        for j in range(len(columns)):
-            least = columns[j] * padded + group * LANES
+        for j in range(first, stop):
+            if places[j] < 0:
+                continue
+            least = places[j] * padded + group * LANES
             most = least + f * padded
             touched &= _reach(bounds, most, low[j]) & _stay(bounds, least, high[j])
             if touched == _NONE:
@@ -61,6 +61,29 @@ def survey(bounds, n, f, columns, low, high, plan):
         cut_rows -= np.int64((plan[0, (leaves - 1) // LANES] >> last) & _ONE) * (LEAF - n % LEAF)
         whole_rows -= np.int64((plan[1, (leaves - 1) // LANES] >> last) & _ONE) * (LEAF - n % LEAF)
     return cut_rows, whole_rows
+
+
+@kernel
+def survey(bounds, starts, subsets, sizes, n, numbers, offsets, features, low, high, places, plans, rows):
+    """Look up all boxes in the bounds of their trees.
+
+    bounds: of all trees, flat; starts: (t,) where a tree's begin; subsets: (t, 8) its dims, sizes: (t,) how many;
+    numbers: (b,) the tree of each box, -1 for none; offsets, features, low, high: the boxes in CSR form. Written:
+    places, one an entry, int64: the dim's place in the tree, -1 where the tree lacks it; plans, (b, 2, groups) uint64:
+    the leaves the box cuts and those it holds whole; rows, (b, 2) int64: their rows.
+    """
+    for box in range(len(numbers)):
+        tree = numbers[box]
+        for j in range(offsets[box], offsets[box + 1]):
+            places[j] = -1
+            if tree >= 0:
+                for i in range(sizes[tree]):
+                    if subsets[tree, i] == features[j]:
+                        places[j] = i
+        if tree >= 0:
+            own = bounds[starts[tree] :]
+            found = _survey(own, n, sizes[tree], places, low, high, offsets[box], offsets[box + 1], plans[box])
+            rows[box, 0], rows[box, 1] = found
 
 
 @inner
@@ -99,6 +122,10 @@ def mark(blocks, positions, n, f, columns, low, high, plan, first, stop, bitmap)
         while word != _NONE:
             leaf = group * LANES + np.int64(lowest_bit(word))
             word &= word - _ONE
+            if word != _NONE:
+                following = (group * LANES + np.int64(lowest_bit(word))) * (f + 4) * LEAF
+                for j in range(f + 4):
+                    fetch(blocks, following + j * LEAF)
             rows = min(LEAF, n - leaf * LEAF)
             for part in range(LEAF // 64):
                 found = _leaf_word(blocks, leaf * (f + 4) * LEAF, rows, part, columns, low, high)
@@ -223,13 +250,14 @@ def tally(planes, p, allowed, first, stop, offset, least):
 def emit(planes, p, allowed, first, stop, offset, least, estimators, ids, shift):
     """Return what cpu_boxes.votes returns, for words first..stop-1 of planes; `offset` is the segment's first word.
 
-    allowed, ids: of the segment.
+    allowed, ids: of the segment. Rows are listed first, so that their ids are asked for before they are needed.
     """
     each = 1 << (64 - shift)
     sizes = np.zeros((estimators + 1) * each, np.int64)
     total = tally(planes, p, allowed, first, stop, offset, least)
     mixed = np.empty(total, np.uint64)
     buckets = np.empty(total, np.int32)
+    rows = np.empty(total + _AHEAD, np.int32)
     count = 0
     for w in range(first, stop):
         word = _reached(planes, p, w, least) & allowed[w - offset]
@@ -239,9 +267,14 @@ def emit(planes, p, allowed, first, stop, offset, least, estimators, ids, shift)
             votes = np.int64(0)
             for j in range(p):
                 votes |= np.int64((planes[w * p + j] >> i) & _ONE) << j
-            mixed[count] = splitmix(ids[(w - offset) * 64 + np.int64(i)])
-            bucket = (estimators - votes) * each + np.int64(mixed[count] >> np.uint64(shift))
-            buckets[count] = bucket
-            sizes[bucket] += 1
+            rows[count] = (w - offset) * 64 + np.int64(i)
+            buckets[count] = (estimators - votes) * each
             count += 1
+    rows[total:] = rows[total - 1] if total else 0
+    for i in range(total):
+        fetch(ids, np.int64(rows[i + _AHEAD]))
+        mixed[i] = splitmix(ids[rows[i]])
+        bucket = buckets[i] + np.int64(mixed[i] >> np.uint64(shift))
+        buckets[i] = bucket
+        sizes[bucket] += 1
     return mixed, buckets, sizes
