@@ -8,6 +8,7 @@ with them, or by a scan. Every answer is exact.
 
 from __future__ import annotations
 
+import os
 import queue
 from dataclasses import replace
 from pathlib import Path
@@ -18,17 +19,17 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import Bitmap
 from gpubranches.backends import kdtree_query
-from gpubranches.backends.cpu import CpuBackend, Hits, Run, in_turn
+from gpubranches.backends.cpu import CpuBackend, Hits, Run, Task, in_turn
 from gpubranches.backends.host import Part, flat
 from gpubranches.backends.kdtree_files import FOLDER, KdIndex, Tree, fingerprint
-from gpubranches.backends.kdtree_plan import Step, plan, scan_cost_ns
+from gpubranches.backends.kdtree_plan import Step, index_cost_ns, plan, scan_cost_ns
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Catalog
 from gpubranches.errors import CatalogIndexError, UsageError
 from gpubranches.results import Candidates, Neighbors
 
 _WORDS = TILE // 64
-_WORTH_THREADS_NS = 3e5
+_WORTH_THREADS_NS = 1e6
 _FINE_ESTIMATORS = 1024
 
 
@@ -80,7 +81,7 @@ class KdtreeBackend(CpuBackend):
         if stop_leaves is not None and stop_leaves < 1:
             raise UsageError(f"stop_leaves: expected 1 or more, or None for an exact search, got {stop_leaves}")
         self.stop_leaves = stop_leaves
-        self._folder = catalog.path / FOLDER if folder is None else folder
+        self.folder = catalog.path / FOLDER if folder is None else folder
         self._lanes: list[_Lane] = []
         self._answered = {"by index": 0, "by scan": 0}
         self._opened: tuple[int, KdIndex] = (catalog.generation, self._open())
@@ -97,6 +98,14 @@ class KdtreeBackend(CpuBackend):
         with self._lock:
             self._lanes.clear()
 
+    def evict(self) -> None:
+        """Drop the trees' pages from memory, so that the next question reads them from the disk; for measurements."""
+        with self._lock:
+            self._opened = self.catalog.generation, self._open()
+        for path in self.folder.iterdir():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
     def plan(self, boxes: Boxes) -> list[Step]:
         """Return how each box would be answered if the model is not scanned as a whole."""
         return plan(self._current(), boxes)
@@ -104,7 +113,7 @@ class KdtreeBackend(CpuBackend):
     def _model_votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
         index = self._current()
         steps = plan(index, boxes)
-        cost = sum(step.cost_ns for step in steps)
+        cost = index_cost_ns(index.n, steps, boxes.n_estimators)
         indexed = sum(step.tree is not None for step in steps) if cost < scan_cost_ns(index.n, len(boxes)) else 0
         with self._lock:
             self._answered["by index"] += indexed
@@ -126,11 +135,11 @@ class KdtreeBackend(CpuBackend):
     # The index
 
     def _open(self) -> KdIndex:
-        return KdIndex.open(self._folder, self.catalog, self._remedy)
+        return KdIndex.open(self.folder, self.catalog, self._remedy)
 
     @property
     def _remedy(self) -> str:
-        return f"build it with `gpubranches index {self.catalog.path}`"
+        return f"build it with `gpubranches index {self.folder.parent}`"
 
     def _current(self) -> KdIndex:
         """Return the index of the catalog's present state, opened anew if another was built."""
@@ -164,18 +173,19 @@ class KdtreeBackend(CpuBackend):
             votes = [lane.votes(p) for lane in lanes]
         shift = 60 if boxes.n_estimators < _FINE_ESTIMATORS else 63
 
-        def work(task: tuple[Part, int, int]) -> Hits | int:
+        def work(task: Task) -> Hits | int:
             part, first, stop = task
-            offset = part.segment.start // 64
-            first, stop = offset + first * _WORDS, offset + stop * _WORDS
+            start = part.segment.start // 64
+            words = slice((start + first * _WORDS) * p, (start + stop * _WORDS) * p)
+            own, allowed = votes[0][words], part.allowed[first * _WORDS : stop * _WORDS]
             for other in votes[1:]:
-                kdtree_query.join(votes[0], other, p, first, stop)
-            given = votes[0], p, part.allowed, first, stop, offset, min_votes
+                kdtree_query.join(own, other[words], p)
             if limit == 0:
-                found: Hits | int = kdtree_query.tally(*given)
+                found: Hits | int = kdtree_query.reach(own, p, allowed, min_votes, np.empty(len(allowed), np.uint64))
             else:
-                found = kdtree_query.emit(*given, boxes.n_estimators, flat(part.segment.ids), shift)
-            votes[0][first * p : stop * p] = 0
+                ids = flat(part.segment.ids)[first * TILE : stop * TILE]
+                found = kdtree_query.emit(own, p, allowed, min_votes, boxes.n_estimators, ids, shift)
+            own[:] = 0
             return found
 
         run: Run = self._map if len(lanes) > 1 else in_turn
@@ -226,7 +236,7 @@ class KdtreeBackend(CpuBackend):
         target = lane.marked if len(rest.features) else lane.seen
         given = own.features, own.low, own.high, leaves, first, stop, target
         if not kdtree_query.mark(tree.blocks, tree.positions, tree.n, len(tree.features), *given):
-            raise CatalogIndexError(f"{self._folder}: damaged: a tree names a row that is not there; {self._remedy}")
+            raise CatalogIndexError(f"{self.folder}: damaged: a tree names a row that is not there; {self._remedy}")
         if not len(rest.features):
             return
         for segment in (part.segment for part in parts):

@@ -211,70 +211,83 @@ def fold(bitmap, planes, p):
 
 
 @kernel
-def join(planes, others, p, first, stop):
-    """Add the votes of others, words first..stop-1, to planes, and clear them. For p = 1 it is the union of bitmaps."""
-    for w in range(first, stop):
+def join(planes, others, p):
+    """Add the votes of others to planes, and clear them. For p = 1 it is the union of bitmaps."""
+    if p == 1:
+        for w in range(len(planes)):
+            planes[w] |= others[w]
+            others[w] = _NONE
+        return
+    for w in range(0, len(planes), p):
         carry = _NONE
-        for j in range(w * p, w * p + p):
+        for j in range(w, w + p):
             a, b = planes[j], others[j]
-            if p == 1:
-                planes[j] = a | b
-            else:
-                planes[j] = a ^ b ^ carry
-                carry = (a & b) | (carry & (a ^ b))
+            planes[j] = a ^ b ^ carry
+            carry = (a & b) | (carry & (a ^ b))
             others[j] = _NONE
 
 
-@inner
-def _reached(planes, p, w, least):
-    """Return which of 64 counters are >= least: the comparison from the lowest bit up."""
-    reached = _ALL
-    for j in range(p):
-        if (least >> j) & 1:
-            reached &= planes[w * p + j]
-        else:
-            reached |= planes[w * p + j]
-    return reached
-
-
 @kernel
-def tally(planes, p, allowed, first, stop, offset, least):
-    """Return how many rows that count, of words first..stop-1, have `least` votes or more."""
+def reach(planes, p, allowed, least, reached):
+    """Write to reached, (words,) uint64, the rows that count and have `least` votes, 1 or more; return how many.
+
+    The comparison of 64 counters goes from the lowest bit up.
+    """
+    for w in range(len(reached)):
+        word = planes[w * p]
+        for j in range(w * p + 1, w * p + p):
+            word |= planes[j]
+        reached[w] = word
+    if least > 1:
+        for w in range(len(reached)):
+            if reached[w] == _NONE:
+                continue
+            word = _ALL
+            for j in range(p):
+                if (least >> j) & 1:
+                    word &= planes[w * p + j]
+                else:
+                    word |= planes[w * p + j]
+            reached[w] = word
     total = np.int64(0)
-    for w in range(first, stop):
-        total += np.int64(popcount(_reached(planes, p, w, least) & allowed[w - offset]))
+    for w in range(len(reached)):
+        reached[w] &= allowed[w]
+        total += np.int64(popcount(reached[w]))
     return total
 
 
 @kernel
-def emit(planes, p, allowed, first, stop, offset, least, estimators, ids, shift):
-    """Return what cpu_boxes.votes returns, for words first..stop-1 of planes; `offset` is the segment's first word.
+def emit(planes, p, allowed, least, estimators, ids, shift):
+    """Return what cpu_boxes.votes returns, for the rows of planes, allowed and ids: some whole tiles of a segment.
 
-    allowed, ids: of the segment. Rows are listed first, so that their ids are asked for before they are needed.
+    Rows are listed first, so that their ids are asked for before they are needed.
     """
     each = 1 << (64 - shift)
     sizes = np.zeros((estimators + 1) * each, np.int64)
-    total = tally(planes, p, allowed, first, stop, offset, least)
+    reached = np.empty(len(allowed), np.uint64)
+    total = reach(planes, p, allowed, least, reached)
     mixed = np.empty(total, np.uint64)
     buckets = np.empty(total, np.int32)
     rows = np.empty(total + _AHEAD, np.int32)
     count = 0
-    for w in range(first, stop):
-        word = _reached(planes, p, w, least) & allowed[w - offset]
+    for w in range(len(reached)):
+        word = reached[w]
         while word != _NONE:
             i = lowest_bit(word)
             word &= word - _ONE
-            votes = np.int64(0)
-            for j in range(p):
-                votes |= np.int64((planes[w * p + j] >> i) & _ONE) << j
-            rows[count] = (w - offset) * 64 + np.int64(i)
+            votes = np.int64(1)
+            if p > 1:
+                votes = np.int64(0)
+                for j in range(p):
+                    votes |= np.int64((planes[w * p + j] >> i) & _ONE) << j
+            rows[count] = w * 64 + np.int64(i)
             buckets[count] = (estimators - votes) * each
             count += 1
     rows[total:] = rows[total - 1] if total else 0
     for i in range(total):
         fetch(ids, np.int64(rows[i + _AHEAD]))
-        mixed[i] = splitmix(ids[rows[i]])
-        bucket = buckets[i] + np.int64(mixed[i] >> np.uint64(shift))
-        buckets[i] = bucket
+        value = splitmix(ids[rows[i]])
+        bucket = np.int64(buckets[i]) + np.int64(value >> np.uint64(shift))
+        mixed[i], buckets[i] = value, bucket
         sizes[bucket] += 1
     return mixed, buckets, sizes
