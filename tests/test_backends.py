@@ -19,6 +19,7 @@ from gpubranches.backends.faiss_index import faiss_bytes
 from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.cupy_device import CupyDevice
 from gpubranches.backends.gpu.memory import WORKING_BYTES
+from gpubranches.backends.kdtree import KdtreeBackend
 from gpubranches.backends.kdtree_build import build_index
 from gpubranches.backends.kdtree_files import FOLDER, KdIndex
 from gpubranches.errors import BackendUnavailableError, CatalogIndexError, DeviceMemoryError, UsageError
@@ -36,6 +37,7 @@ def opened(name, catalog, **options):
         return GpuBackend(catalog, CupyDevice, sample_from=3000)
     if name == "kdtree":
         index(catalog)
+        return KdtreeBackend(catalog, index_only=True)
     return open_backend(name, catalog, **options)
 
 

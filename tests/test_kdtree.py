@@ -47,7 +47,7 @@ def world(tmp_path_factory):
     catalog.delete(np.sort(gone))
     alive = np.ones(len(codes), bool)
     alive[gone] = False
-    with KdtreeBackend(catalog, threads=2) as backend:
+    with KdtreeBackend(catalog, threads=2, index_only=True) as backend:
         yield SimpleNamespace(catalog=catalog, codes=codes, alive=alive, backend=backend)
 
 
@@ -92,17 +92,16 @@ def test_answers_equal_the_definition(world, seed, count, estimators, pooled, mi
 
 
 @given(st.integers(0, 2**32), st.booleans())
-def test_every_way_of_answering_gives_the_same(world, seed, forced):
-    """Boxes by trees although a scan is cheaper, dims verified on the codes, and boxes scanned beside others."""
+def test_every_way_of_answering_gives_the_same(world, seed, mixed):
+    """By trees and dims verified on the codes, on two threads; and with some boxes scanned beside others."""
     rng = np.random.default_rng(seed)
     boxes = random_boxes(rng, 6, 3, False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gpubranches.backends.kdtree.scan_cost_ns", lambda n, count: np.inf)
         patch.setattr("gpubranches.backends.kdtree._WORTH_THREADS_NS", 0)
-        if forced:
-            patch.setattr("gpubranches.backends.kdtree_plan._NS_SCANNED", 1e9)
-        steps = world.backend.plan(boxes)
-        if forced:
+        patch.setattr(world.backend, "index_only", not mixed)
+        if not mixed:
+            steps = world.backend.plan(boxes)
             assert all(step.tree is not None for step, box in zip(steps, boxes) if len(box.features))
         check(world, boxes, 1, None, None, rng)
         check(world, Boxes(boxes[:4]), 1, 50, 0.5, rng)
@@ -122,7 +121,7 @@ def test_boxes_of_the_pool_are_answered_by_their_tree(world):
 
 
 def test_info_tells_how_boxes_were_answered(world):
-    with KdtreeBackend(world.catalog) as backend:
+    with KdtreeBackend(world.catalog, index_only=True) as backend:
         nothing = Boxes([Box(np.zeros(0, np.int16), np.zeros(0, np.uint8), np.zeros(0, np.uint8))])
         backend.evaluate(nothing)
         assert backend.info()["boxes"] == {"by index": 0, "by scan": 1}
@@ -131,6 +130,9 @@ def test_info_tells_how_boxes_were_answered(world):
         backend.evaluate(Boxes([Box(dims, codes, codes)]))
         told = backend.info()
         assert told["boxes"] == {"by index": 1, "by scan": 1}
+        backend.index_only = False
+        backend.evaluate(Boxes([Box(dims, codes, codes)]))  # so few rows are scanned sooner than a tree is asked
+        assert backend.info()["boxes"] == {"by index": 1, "by scan": 2}
         assert told["trees"] == len(feature_subsets(D))
 
 
@@ -163,13 +165,13 @@ def test_trees_hold_every_row_once_in_full_leaves_within_their_bounds(world):
 def test_catalogs_of_every_size(tmp_path, sizes):
     catalog, codes = made(tmp_path / "c", sizes or [0], d=4)
     everything = Boxes([Box(np.array([1], np.int16), np.array([0], np.uint8), np.array([200], np.uint8))])
-    with KdtreeBackend(catalog) as backend:
+    with KdtreeBackend(catalog, index_only=True) as backend:
         assert backend.evaluate(everything).total == (codes[:, 1] <= 200).sum()
 
 
 def test_identical_rows_are_split_by_rank(tmp_path):
     catalog, _ = made(tmp_path / "c", [3000], levels=1)
-    with KdtreeBackend(catalog) as backend:
+    with KdtreeBackend(catalog, index_only=True) as backend:
         dims = np.array(feature_subsets(D)[0], np.int16)
         point = np.zeros(len(dims), np.uint8)
         assert backend.evaluate(Boxes([Box(dims, point, point)]), limit=5).total == 3000
@@ -246,11 +248,8 @@ def test_a_damaged_position_is_refused_and_verify_names_the_file(tmp_path):
     content[4 * LEAF + 3 : 8 * LEAF : 4] = 255
     content.tofile(tree)
     box = Box(np.arange(4, dtype=np.int16), np.zeros(4, np.uint8), np.full(4, 254, np.uint8))
-    with pytest.MonkeyPatch.context() as patch, KdtreeBackend(catalog) as backend:
-        patch.setattr("gpubranches.backends.kdtree.scan_cost_ns", lambda n, count: np.inf)
-        patch.setattr("gpubranches.backends.kdtree_plan._NS_SCANNED", 1e9)
-        with pytest.raises(CatalogIndexError, match="not there"):
-            backend.evaluate(Boxes([box]))
+    with KdtreeBackend(catalog, index_only=True) as backend, pytest.raises(CatalogIndexError, match="not there"):
+        backend.evaluate(Boxes([box]))
     assert "tree-000.u8" in problems(catalog.path / FOLDER)[0]
 
 

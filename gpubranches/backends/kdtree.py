@@ -60,9 +60,10 @@ class KdtreeBackend(CpuBackend):
     """Answers boxes by the catalog's index, everything else by the cpu backend's scans.
 
     The trees are memory-mapped; anonymous memory is a bitmap and the votes, (1 + log2 e) / 8 bytes a row and thread,
-    and the answer. stop_leaves: None, or how many leaves of the catalog's own order, zones of 128 rows, a search over
-    codes looks into, those nearest by their bounds first; then it is approximate, as in the papers, and `source` says
-    so. folder: where the index lies, the catalog's own by default.
+    and the answer. A model is scanned where that is expected to be faster; index_only: answer by the trees even then.
+    stop_leaves: None, or how many leaves of the catalog's own order, zones of 128 rows, a search over codes looks into,
+    those nearest by their bounds first; then it is approximate, as in the papers, and `source` says so. folder: where
+    the index lies, the catalog's own by default.
     """
 
     name = "kdtree"
@@ -74,13 +75,14 @@ class KdtreeBackend(CpuBackend):
         nn: str = "auto",
         threads: int | None = None,
         stop_leaves: int | None = None,
+        index_only: bool = False,
         folder: Path | None = None,
     ):
         """Open the index. Raises CatalogIndexError naming the command to run if it is missing, stale or damaged."""
         super().__init__(catalog, nn=nn, threads=threads)
         if stop_leaves is not None and stop_leaves < 1:
             raise UsageError(f"stop_leaves: expected 1 or more, or None for an exact search, got {stop_leaves}")
-        self.stop_leaves = stop_leaves
+        self.stop_leaves, self.index_only = stop_leaves, index_only
         self.folder = catalog.path / FOLDER if folder is None else folder
         self._lanes: list[_Lane] = []
         self._answered = {"by index": 0, "by scan": 0}
@@ -108,13 +110,14 @@ class KdtreeBackend(CpuBackend):
 
     def plan(self, boxes: Boxes) -> list[Step]:
         """Return how each box would be answered if the model is not scanned as a whole."""
-        return plan(self._current(), boxes)
+        return plan(self._current(), boxes, self.index_only)
 
     def _model_votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
         index = self._current()
-        steps = plan(index, boxes)
+        steps = plan(index, boxes, self.index_only)
         cost = index_cost_ns(index.n, steps, boxes.n_estimators)
-        indexed = sum(step.tree is not None for step in steps) if cost < scan_cost_ns(index.n, len(boxes)) else 0
+        worth = self.index_only or cost < scan_cost_ns(index.n, len(boxes))
+        indexed = sum(step.tree is not None for step in steps) if worth else 0
         with self._lock:
             self._answered["by index"] += indexed
             self._answered["by scan"] += len(steps) - indexed

@@ -12,6 +12,7 @@ from gpubranches.backends.kdtree_files import LANES, KdIndex, Tree, padded_leave
 from gpubranches.boxes import Boxes
 
 # Nanoseconds on one core, measured at 10 million rows; only their ratios matter.
+_NS_STEP = 3e4
 _NS_GROUP = 4.0
 _NS_TESTED = 0.25
 _NS_MARKED = 3.5
@@ -55,8 +56,11 @@ class Step:
     leaves: NDArray[np.uint64] | None = None
 
 
-def plan(index: KdIndex, boxes: Boxes) -> list[Step]:
-    """Return how each box is answered: by the tree that helps most, or by a scan where that is cheaper."""
+def plan(index: KdIndex, boxes: Boxes, index_only: bool) -> list[Step]:
+    """Return how each box is answered: by the tree that helps most, or by a scan where none does or that is cheaper.
+
+    index_only: take the tree although a scan is cheaper.
+    """
     numbers = choose_trees(index, boxes)
     groups = padded_leaves(index.n) // LANES
     places, rows = np.zeros(len(boxes.features), np.int64), np.zeros((len(boxes), 2), np.int64)
@@ -79,7 +83,7 @@ def plan(index: KdIndex, boxes: Boxes) -> list[Step]:
         cost = _NS_GROUP * groups + _NS_TESTED * cut * len(own.features) + _NS_MARKED * (whole + cut / 2)
         cost += _NS_VERIFIED * min(whole + cut / 2, index.n / 64) * len(rest.features)
         through = Step(index.trees[number], own, rest, cost, cut, whole, leaves[i])
-        steps.append(through if cost < scanned.cost_ns else scanned)
+        steps.append(through if index_only or cost < scanned.cost_ns else scanned)
     return steps
 
 
@@ -101,7 +105,8 @@ def choose_trees(index: KdIndex, boxes: Boxes) -> NDArray[np.int64]:
 
 def index_cost_ns(n: int, steps: list[Step], n_estimators: int) -> float:
     """Return the estimated nanoseconds of the steps, and of adding up the votes of several estimators."""
-    return sum(step.cost_ns for step in steps) + _NS_FOLDED * n / 64 * (n_estimators if n_estimators > 1 else 0)
+    folded = n / 64 * n_estimators if n_estimators > 1 else 0
+    return sum(step.cost_ns for step in steps) + _NS_STEP * len(steps) + _NS_FOLDED * folded
 
 
 def scan_cost_ns(n: int, n_boxes: int) -> float:

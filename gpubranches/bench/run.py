@@ -78,6 +78,7 @@ def run(
         stand_in = folder / "stand-in.f16"
         write_stand_in(stand_in, plan.embeddings_bytes, plan.D, plan.clusters, report)
     measures: list[Measure] = []
+    facts = machine()
     with (folder / "bench.jsonl").open("w", encoding="utf-8") as file:
         for rows in plan.rows:
             catalog = SyntheticCatalog(rows, d=plan.d, D=plan.D, clusters=plan.clusters, stand_in=stand_in)
@@ -85,7 +86,7 @@ def run(
             for name in plan.engines:
                 for one in _measured(name, catalog, asked, plan.budget_s, folder, show):
                     measures.append(one)
-                    file.write(json.dumps({**asdict(one), **machine()}) + "\n")
+                    file.write(json.dumps({**asdict(one), **facts}) + "\n")
                     file.flush()
                     show(line(one))
     return measures
