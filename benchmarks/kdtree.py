@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,21 @@ from gpubranches.bench.questions import SHARES, widened
 from gpubranches.branches import BranchEnsemble, DecisionBranches
 
 _BEST, _NEAREST = 10_000, 100
-_QUERIES = 50
+_QUERIES, _COLD = 50, 3
 _STOPS = (100, 1000, 3000)
 _SCAN_ROWS = 1 << 16
 
 
 def in_turns(bench: Bench, *works: Callable[[], Any]) -> NDArray[np.float64]:
-    """Return milliseconds, (repeats, works), of works run one after the other, after one warm round."""
-    times = np.array([[_milliseconds(work) for work in works] for _ in range(bench.repeats + 1)])
+    """Return milliseconds, (repeats, works), of works run one after the other, after one warm round.
+
+    Each round begins with another one, since what ran before decides what is in the caches.
+    """
+    times = np.zeros((bench.repeats + 1, len(works)))
+    for turn in range(len(times)):
+        for i in range(len(works)):
+            which = (turn + i) % len(works)
+            times[turn, which] = _milliseconds(works[which])
     return times[1:]
 
 
@@ -87,42 +95,49 @@ def measure_boxes(bench: Bench, catalog: Catalog, asked: dict[str, Boxes]) -> No
             at += len(rows)
     with (
         KdtreeBackend(catalog, threads=bench.threads) as index,
+        KdtreeBackend(catalog, threads=bench.threads, index_only=True) as trees,
         CpuBackend(catalog, threads=bench.threads) as scan,
     ):
         for name, boxes in asked.items():
-            least = boxes.n_estimators // 2 + 1
-            before = index.info()["boxes"]["by index"]
-            found = index.evaluate(boxes, min_votes=least, limit=_BEST)
-            by_index = index.info()["boxes"]["by index"] - before
-            true = scan.evaluate(boxes, min_votes=least, limit=_BEST)
-            if (found.total, found.ids.tolist()) != (true.total, true.ids.tolist()):
-                raise SystemExit(f"{name}: the index and the scan disagree")
-            times = in_turns(
-                bench,
-                lambda boxes=boxes, least=least: index.evaluate(boxes, min_votes=least, limit=_BEST),
-                lambda boxes=boxes, least=least: scan.evaluate(boxes, min_votes=least, limit=_BEST),
-                lambda boxes=boxes: column_scan(columns, boxes),
-            )
-            ours, by_scan, by_numpy = np.median(times, axis=0).tolist()
-            what = f"{name}: {len(boxes)} boxes, {by_index} by trees, {found.total:,} found"
-            goal = 6 if name == "branch, narrow" else None
-            ratios = times / times[:, :1]
-            bench.add(
-                Row(
-                    f"{what}, against a NumPy column scan",
-                    _ms(ours),
-                    _ms(by_numpy),
-                    float(np.median(ratios[:, 2])),
-                    "x",
-                    goal,
-                )
-            )
-            bench.add(Row(f"{what}, against cpu", _ms(ours), _ms(by_scan), float(np.median(ratios[:, 1])), "x", None))
-            cold = []
-            for _ in range(3):
-                index.evict()
-                cold.append(_milliseconds(lambda boxes=boxes, least=least: index.evaluate(boxes, min_votes=least)))
-            bench.add(Row(f"{what}, cold: read from the disk", _ms(float(np.median(cold))), "", cold[0], "ms", None))
+            _measure_model(bench, name, boxes, columns, (index, trees, scan))
+
+
+def _measure_model(
+    bench: Bench,
+    name: str,
+    boxes: Boxes,
+    columns: NDArray[np.uint8],
+    backends: tuple[KdtreeBackend, KdtreeBackend, CpuBackend],
+) -> None:
+    index, trees, _ = backends
+    least = boxes.n_estimators // 2 + 1
+    works = [partial(own.evaluate, boxes, min_votes=least, limit=_BEST) for own in backends]
+    before = index.info()["boxes"]["by index"]
+    answers = [work() for work in works]
+    by_index = index.info()["boxes"]["by index"] - before
+    if any(one.total != answers[0].total or one.ids.tolist() != answers[0].ids.tolist() for one in answers):
+        raise SystemExit(f"{name}: the index and the scan disagree")
+    times = in_turns(bench, *works, lambda: column_scan(columns, boxes))
+    chosen, by_trees, by_scan, by_numpy = np.median(times, axis=0).tolist()
+    what = f"{name}: {len(boxes)} boxes, {answers[0].total:,} found"
+    told = f"kdtree ({by_index} boxes by trees)"
+    goal = 6 if name.startswith("branch, narrow") else None
+    ratios = times / times[:, :1]
+    numpy_ratio, scan_ratio = np.median(ratios[:, 3]), np.median(ratios[:, 2])
+    bench.add(
+        Row(f"{what}; {told} against a NumPy column scan", _ms(chosen), _ms(by_numpy), float(numpy_ratio), "x", goal)
+    )
+    bench.add(Row(f"{what}; {told} against cpu", _ms(chosen), _ms(by_scan), float(scan_ratio), "x", None))
+    trees_ratio = float(np.median(times[:, 2] / times[:, 1]))
+    bench.add(Row(f"{what}; all boxes by trees against cpu", _ms(by_trees), _ms(by_scan), trees_ratio, "x", None))
+    cold = []
+    for _ in range(_COLD):
+        trees.evict()
+        cold.append(_milliseconds(works[1]))
+    middle = float(np.median(cold))
+    bench.add(
+        Row(f"{what}; all boxes by trees, cold, beside warm", _ms(middle), _ms(by_trees), by_trees / middle, "x", None)
+    )
 
 
 def measure_stops(bench: Bench, catalog: Catalog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -39,8 +40,8 @@ _MOST_POSITIONS = 1 << 32
 def build_index(catalog: Catalog, *, threads: int | None = None, report: Report | None = None) -> dict[str, Any]:
     """Build the index of a catalog in its folder `kdtree`, in place of an older one; return its manifest.
 
-    Holds the catalog's write lock meanwhile. threads: None takes numba's count; each needs about 30 bytes a row of
-    memory. report: told (stage, done, total). Raises DataError if the catalog is being written or the disk is too
+    Holds the catalog's write lock meanwhile. threads: None takes numba's count; each, and one more that waits
+    for the disk, needs about 30 bytes a row of memory. report: told (stage, done, total). Raises DataError if the catalog is being written or the disk is too
     small. A stopped build leaves what was there before; the next one removes its leftovers.
     """
     with catalog.writing():
@@ -78,9 +79,8 @@ def _write(
     report: Report | None,
 ) -> dict[str, Any]:
     files: dict[str, Any] = {}
-    _marginals(catalog).tofile(staging / MARGINALS)
-    files[MARGINALS] = record(staging / MARGINALS)
-    pool = ThreadPoolExecutor(threads, "gpubranches-index")
+    files[MARGINALS] = _store(staging / MARGINALS, _marginals(catalog))
+    pool = ThreadPoolExecutor(threads + 1, "gpubranches-index")  # one more, since one mostly waits for the disk
     try:
         work = [
             pool.submit(_write_tree, catalog, n, subset, staging / tree_name(i)) for i, subset in enumerate(subsets)
@@ -123,8 +123,16 @@ def _write_tree(
     blocks = np.empty((-(-n // LEAF), (len(subset) + 4) * LEAF), np.uint8)
     bounds = np.zeros((2, len(subset), padded_leaves(n)), np.uint8)
     kdtree_grow.lay_out(words, positions, len(subset), blocks, blocks.reshape(-1).view(np.uint32), bounds)
-    blocks.tofile(path)
-    return bounds, record(path)
+    return bounds, _store(path, blocks)
+
+
+def _store(path: Path, array: NDArray[Any]) -> dict[str, Any]:
+    """Write an array to the disk and return the entry of its file, as `record` would after reading it again."""
+    with path.open("wb") as file:
+        array.tofile(file)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bytes": array.nbytes, "sha256": hashlib.sha256(array).hexdigest()}
 
 
 def _marginals(catalog: Catalog) -> NDArray[np.int64]:

@@ -48,16 +48,16 @@ def _code(word, shift):
 
 
 @inner
-def _widest(words, start, stop, dims):
-    """Return the dim of the largest variance over evenly spaced rows of start..stop-1, in integers."""
-    size = stop - start
+def _widest(words, dims):
+    """Return the dim of the largest variance over evenly spaced rows, in integers."""
+    size = len(words)
     wanted = min(max(size // 16, _LEAST_SAMPLE), _MOST_SAMPLE)
     step = max(1, size // wanted)
     best, most = 0, np.int64(-1)
     for j in range(dims):
-        shift = type(words[start])(8 * j)
+        shift = type(words[0])(8 * j)
         count, total, squares = np.int64(0), np.int64(0), np.int64(0)
-        for i in range(start, stop, step):
+        for i in range(0, size, step):
             code = _code(words[i], shift)
             count += 1
             total += code
@@ -69,15 +69,17 @@ def _widest(words, start, stop, dims):
 
 
 @inner
-def _median(words, start, stop, shift, half, counts):
-    """Return the code at rank `half` of rows start..stop-1, and how many rows that have it belong to the left."""
+def _median(words, shift, half, counts):
+    """Return the code at rank `half` of the rows, and how many rows that have it belong to the left.
+
+    Two tables of counts, so that equal codes in a row do not wait for each other.
+    """
     counts[:] = 0
-    pairs = (stop - start) // 2
-    for i in range(pairs):
-        counts[0, _code(words[start + 2 * i], shift)] += 1
-        counts[1, _code(words[start + 2 * i + 1], shift)] += 1
-    for i in range(start + 2 * pairs, stop):
-        counts[0, _code(words[i], shift)] += 1
+    for i in range(len(words) // 2):
+        counts[0, _code(words[2 * i], shift)] += 1
+        counts[1, _code(words[2 * i + 1], shift)] += 1
+    if len(words) % 2:
+        counts[0, _code(words[len(words) - 1], shift)] += 1
     below, code = np.int64(0), np.int64(0)
     while below + counts[0, code] + counts[1, code] < half:
         below += counts[0, code] + counts[1, code]
@@ -86,18 +88,25 @@ def _median(words, start, stop, shift, half, counts):
 
 
 @inner
-def _split(words, positions, start, stop, shift, median, quota, half, out, out_positions):
-    """Move rows start..stop-1 to the same places of out, the lower `half` first; stable, without branches."""
-    left, right = start, start + half
-    for i in range(start, stop):
-        word = words[i]
-        code = _code(word, shift)
-        tie = np.int64(code == median) & np.int64(quota > 0)
-        goes = np.int64(code < median) | tie
-        quota -= tie
-        place = right + (left - right) * goes
-        out[place] = word
-        out_positions[place] = positions[i]
+def _split(words, positions, shift, median, quota, half, out, out_positions):
+    """Move the rows to out, the lower `half` first, stably; the first `quota` rows of the median code belong to it.
+
+    Where a row goes is arithmetic, not a branch, which would be foretold wrongly every other time.
+    """
+    left, right, i = np.int64(0), half, 0
+    while i < len(words) and quota > 0:
+        code = _code(words[i], shift)
+        goes = np.int64(code <= median)
+        quota -= np.int64(code == median)
+        place = np.uint64(right + ((left - right) & -goes))
+        out[place], out_positions[place] = words[i], positions[i]
+        left += goes
+        right += 1 - goes
+        i += 1
+    for k in range(i, len(words)):
+        goes = np.int64(_code(words[k], shift) < median)
+        place = np.uint64(right + ((left - right) & -goes))
+        out[place], out_positions[place] = words[k], positions[k]
         left += goes
         right += 1 - goes
 
@@ -127,9 +136,10 @@ def grow(words, positions, spare, spare_positions, dims):
         half = (middle - first) * LEAF
         source, target = (spare, words) if side else (words, spare)
         rows, moved = (spare_positions, positions) if side else (positions, spare_positions)
-        shift = type(source[start])(8 * _widest(source, start, stop, dims))
-        median, quota = _median(source, start, stop, shift, half, counts)
-        _split(source, rows, start, stop, shift, median, quota, half, target, moved)
+        own = source[start:stop]
+        shift = type(own[0])(8 * _widest(own, dims))
+        median, quota = _median(own, shift, half, counts)
+        _split(own, rows[start:stop], shift, median, quota, half, target[start:stop], moved[start:stop])
         stack[depth, 0], stack[depth, 1], stack[depth, 2] = middle, last, 1 - side
         stack[depth + 1, 0], stack[depth + 1, 1], stack[depth + 1, 2] = first, middle, 1 - side
         depth += 2
