@@ -132,6 +132,7 @@ def _measure_model(
     bench.add(Row(f"{what}; all boxes by trees against cpu", _ms(by_trees), _ms(by_scan), trees_ratio, "x", None))
     cold = []
     for _ in range(_COLD):
+        index.evict()
         trees.evict()
         cold.append(_milliseconds(works[1]))
     middle = float(np.median(cold))

@@ -29,7 +29,7 @@ from gpubranches.errors import CatalogIndexError, UsageError
 from gpubranches.results import Candidates, Neighbors
 
 _WORDS = TILE // 64
-_WORTH_THREADS_NS = 1e6
+_WORTH_THREADS_NS = 4e6
 _FINE_ESTIMATORS = 1024
 
 
@@ -192,7 +192,7 @@ class KdtreeBackend(CpuBackend):
             return found
 
         run: Run = self._map if len(lanes) > 1 else in_turn
-        tasks = self._tasks(parts) if len(lanes) > 1 else [(part, 0, part.segment.tiles) for part in parts]
+        tasks = _cut(parts, 2 * len(lanes) if len(lanes) > 1 else 1)
         found = run(work, tasks)
         if limit == 0:
             return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=sum(found))
@@ -246,6 +246,16 @@ class KdtreeBackend(CpuBackend):
             words = slice(segment.start // 64, segment.start // 64 + segment.tiles * _WORDS)
             limits = rest.features, rest.low, rest.high
             kdtree_query.verify(target[words], flat(segment.codes), segment.d, *limits, lane.seen[words])
+
+
+def _cut(parts: list[Part], count: int) -> list[Task]:
+    """Cut the parts into about so many tasks, at least one a part: each hands over to another thread once."""
+    size = max(1, -(-sum(part.segment.tiles for part in parts) // count))
+    return [
+        (part, first, min(first + size, part.segment.tiles))
+        for part in parts
+        for first in range(0, part.segment.tiles, size)
+    ]
 
 
 def _share_of(leaves: NDArray[np.uint64], share: int, shares: int) -> int:

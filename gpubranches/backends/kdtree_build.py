@@ -40,9 +40,10 @@ _MOST_POSITIONS = 1 << 32
 def build_index(catalog: Catalog, *, threads: int | None = None, report: Report | None = None) -> dict[str, Any]:
     """Build the index of a catalog in its folder `kdtree`, in place of an older one; return its manifest.
 
-    Holds the catalog's write lock meanwhile. threads: None takes numba's count; each, and one more that waits
-    for the disk, needs about 30 bytes a row of memory. report: told (stage, done, total). Raises DataError if the catalog is being written or the disk is too
-    small. A stopped build leaves what was there before; the next one removes its leftovers.
+    Holds the catalog's write lock meanwhile. threads: None takes numba's count; each, and one more that waits for the
+    disk, needs about 30 bytes a row of memory. report: told (stage, done, total). Raises DataError if the catalog is
+    being written or the disk is too small. A stopped build leaves what was there before; the next one removes its
+    leftovers.
     """
     with catalog.writing():
         return build_trees(catalog, catalog.path / FOLDER, threads=threads, report=report)
@@ -132,7 +133,7 @@ def _store(path: Path, array: NDArray[Any]) -> dict[str, Any]:
         array.tofile(file)
         file.flush()
         os.fsync(file.fileno())
-    return {"bytes": array.nbytes, "sha256": hashlib.sha256(array).hexdigest()}
+    return {"bytes": array.nbytes, "sha256": hashlib.sha256(array.data).hexdigest()}
 
 
 def _marginals(catalog: Catalog) -> NDArray[np.int64]:
