@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument(
         "--built-rows", type=int, default=1_000_000, help="items of the catalog whose building is timed"
     )
-    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--folder", type=Path, help="where the catalogs are made and kept")
     parser.add_argument("--keep", action="store_true", help="leave the indexes in --folder")
