@@ -120,6 +120,22 @@ def test_boxes_of_the_pool_are_answered_by_their_tree(world):
         check(world, boxes, 1, None, None, None)
 
 
+def test_a_count_alone_names_no_rows(tmp_path, monkeypatch):
+    catalog, codes = made(tmp_path / "c", [5000])
+    dims = np.array(feature_subsets(D)[3], np.int16)
+    low, high = codes[:, dims].min(axis=0), np.quantile(codes[:, dims], 0.8, axis=0).astype(np.uint8)
+    box = Boxes([Box(dims, low, high)])
+    with KdtreeBackend(catalog, index_only=True) as backend:
+        expected = backend.evaluate(box).total
+        assert expected == box.votes(codes).sum() > 0
+        filtered = pack_bitmap(np.arange(catalog.n_positions) % 3 == 0)
+        some = backend.evaluate(box, where=filtered).total
+        assert backend.evaluate(box, limit=0, where=filtered).total == some < expected
+        monkeypatch.setattr(backend, "_borrow", None)
+        assert backend.evaluate(box, limit=0).total == expected
+        assert backend.evaluate(box, limit=0).ids.tolist() == []
+
+
 def test_info_tells_how_boxes_were_answered(world):
     with KdtreeBackend(world.catalog, index_only=True) as backend:
         nothing = Boxes([Box(np.zeros(0, np.int16), np.zeros(0, np.uint8), np.zeros(0, np.uint8))])

@@ -123,6 +123,10 @@ class KdtreeBackend(CpuBackend):
             self._answered["by scan"] += len(steps) - indexed
         if min_votes > boxes.n_estimators or not indexed:
             return super()._model_votes(parts, boxes, min_votes, limit)
+        if limit == 0 and len(steps) == boxes.n_estimators == 1 and self._everything(parts):
+            total = _counted(steps[0])
+            if total is not None:
+                return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=total)
         lanes = self._borrow(self.threads if cost > _WORTH_THREADS_NS else 1, self.catalog.n_positions // 64)
         found = self._found(lanes, steps, parts, boxes, min_votes, limit)
         with self._lock:
@@ -157,6 +161,10 @@ class KdtreeBackend(CpuBackend):
             return index
 
     # From steps to an answer
+
+    def _everything(self, parts: list[Part]) -> bool:
+        """Return whether every row of the catalog counts."""
+        return self.catalog.deleted is None and parts is self._live[1]
 
     def _borrow(self, count: int, n_words: int) -> list[_Lane]:
         with self._lock:
@@ -246,6 +254,15 @@ class KdtreeBackend(CpuBackend):
             words = slice(segment.start // 64, segment.start // 64 + segment.tiles * _WORDS)
             limits = rest.features, rest.low, rest.high
             kdtree_query.verify(target[words], flat(segment.codes), segment.d, *limits, lane.seen[words])
+
+
+def _counted(step: Step) -> int | None:
+    """Return how many rows lie in the box, whole leaves by their size; None if that takes more than its tree."""
+    tree, own = step.tree, step.own
+    if tree is None or step.leaves is None or len(step.rest.features):
+        return None
+    limits = own.features, own.low, own.high, step.leaves
+    return step.whole_rows + int(kdtree_query.count(tree.blocks, tree.n, len(tree.features), *limits))
 
 
 def _cut(parts: list[Part], count: int) -> list[Task]:
