@@ -9,12 +9,13 @@ from cudasim import SimulatedDevice
 
 from gpubranches.backends.cpu import CpuBackend
 from gpubranches.backends.gpu import GpuBackend
-from gpubranches.bench.engines import refine
+from gpubranches.bench.own_engines import refine
 from gpubranches.bench.plots import draw
-from gpubranches.bench.questions import ask
+from gpubranches.bench.questions import ask, widened
 from gpubranches.bench.run import Measure, Plan, line, run, table
 from gpubranches.bench.synthetic import SyntheticCatalog, SyntheticResidence, write_stand_in
 from gpubranches.bench.timing import timed, together
+from gpubranches.boxes import Box, Boxes
 from gpubranches.quantize import SignQuantizer
 
 
@@ -64,7 +65,9 @@ def test_uniform_codes_are_uniform():
 
 def test_a_run_writes_lines_a_table_and_plots(tmp_path):
     shown = []
-    plan = Plan(["cpu", "sklearn-forest", "gpu"], [4096, 8192], D=64, clusters=8, budget_s=0, users=1)
+    plan = Plan(
+        ["cpu", "kdtree", "numpy", "sklearn-forest", "gpu"], [4096, 8192], D=64, clusters=8, budget_s=0, users=1
+    )
     measures = run(plan, tmp_path, show=shown.append)
     lines = [json.loads(text) for text in (tmp_path / "bench.jsonl").read_text().splitlines()]
     assert len(lines) == len(measures) > 8
@@ -74,7 +77,32 @@ def test_a_run_writes_lines_a_table_and_plots(tmp_path):
     assert table(measures).count("\n") == len(measures) + 2
     pictures = draw(measures, tmp_path)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
-    assert len(pictures) == len({one.what for one in measures})
+    assert len(pictures) == len({one.what.split(" (")[0] for one in measures})
+    assert not (tmp_path / "kdtree").exists()
+
+
+def test_engines_find_as_many_of_the_same_boxes(tmp_path):
+    shown = []
+    plan = Plan(["cpu", "kdtree", "numpy"], [20_000], D=64, clusters=40, budget_s=0, users=1)
+    measures = run(plan, tmp_path, show=shown.append)
+    pooled = {one.what for one in measures if "of the pool" in one.what}
+    assert len(pooled) == 6
+    for what in pooled:
+        assert len({one.found for one in measures if one.what == what}) == 1
+    assert any("bytes a row" in text for text in shown)
+    stopped = [one for one in measures if "leaves)" in one.what]
+    assert all(one.recall == 1 for one in stopped if "3,000" in one.what)
+
+
+def test_widened_boxes_hold_the_share_asked_for():
+    rng = np.random.default_rng(0)
+    sample = rng.integers(0, 256, (5000, 8)).astype(np.uint8)
+    box = Box(np.array([1, 3], np.int16), np.array([0, 250], np.uint8), np.array([9, 255], np.uint8))
+    for share in (0, 0.01, 0.5, 1):
+        wider = widened(Boxes([box]), sample, share)
+        assert (wider.votes(sample) > 0).mean() >= share
+        assert (wider.low <= box.low).all()
+        assert (wider.high >= box.high).all()
 
 
 def test_a_missing_engine_is_named(tmp_path, monkeypatch):

@@ -8,10 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.bench.synthetic import SyntheticCatalog, cluster_of
-from gpubranches.boxes import Boxes
+from gpubranches.boxes import Box, Boxes
 from gpubranches.branches import BranchEnsemble, DecisionBranches
 
 USERS = 64
+NEAREST = 100
+BEST = 10_000
+SHARES = {"narrow": 0.0, "medium": 0.01, "wide": 0.1}
+"""The share of the rows that boxes grown on subsets of the pool are widened to hold; 0: as they were grown."""
+_SAMPLED = 20_000
 POSITIVES, NEGATIVES, RANDOM = 22, 20, 1000
 
 
@@ -28,7 +33,8 @@ class Questions:
     """The questions of one run.
 
     query: (1, d) uint8, a row of the catalog; direction: (D,) float32; weights: (d,) float32; branch: a single decision
-    branch model; ensembles: one an user; marks: what they were trained on.
+    branch model; ensembles: one an user; marks: what they were trained on; pooled: models of the first user's marks by
+    question, over subsets of the pool, which can be indexed.
     """
 
     query: NDArray[np.uint8]
@@ -37,6 +43,7 @@ class Questions:
     branch: Boxes
     ensembles: list[Boxes]
     marks: list[Marks]
+    pooled: dict[str, Boxes]
 
 
 def ask(catalog: SyntheticCatalog, *, seed: int = 0, users: int = USERS) -> Questions:
@@ -52,7 +59,45 @@ def ask(catalog: SyntheticCatalog, *, seed: int = 0, users: int = USERS) -> Ques
         branch=branch,
         ensembles=learnt,
         marks=marks,
+        pooled=_pooled(catalog, marks[0], seed),
     )
+
+
+def widened(boxes: Boxes, sample: NDArray[np.uint8], share: float, min_votes: int = 1) -> Boxes:
+    """Return boxes with intervals wider by the fewest codes that let them hold a share of sample, (m, d) uint8."""
+    least, most = 0, 255
+    while least < most:
+        margin = (least + most) // 2
+        if (_wider(boxes, margin).votes(sample) >= min_votes).mean() >= share:
+            most = margin
+        else:
+            least = margin + 1
+    return _wider(boxes, least)
+
+
+def _wider(boxes: Boxes, margin: int) -> Boxes:
+    members = [
+        Box(
+            box.features,
+            np.maximum(box.low, margin) - np.uint8(margin),
+            np.minimum(box.high, 255 - margin) + np.uint8(margin),
+        )
+        for box in boxes
+    ]
+    return Boxes(members, boxes.estimator.tolist(), boxes.n_estimators)
+
+
+def _pooled(catalog: SyntheticCatalog, marks: Marks, seed: int) -> dict[str, Boxes]:
+    sample = catalog.take(catalog.sample_ids(_SAMPLED, np.random.default_rng(seed)))
+    codes, y = _training(catalog, marks)
+    branch = DecisionBranches(subsets="pool", random_state=seed).fit(codes, y).boxes_
+    ensemble = BranchEnsemble(subsets="pool", random_state=seed).fit(codes, y).boxes_
+    models = {"branch of the pool": branch, "ensemble of the pool": ensemble}
+    return {
+        f"{what}, {label}": widened(boxes, sample, share, boxes.n_estimators // 2 + 1)
+        for what, boxes in models.items()
+        for label, share in SHARES.items()
+    }
 
 
 def _marks(catalog: SyntheticCatalog, rng: np.random.Generator) -> Marks:
