@@ -29,7 +29,7 @@ class Diffusion:
     number of cores.
     """
 
-    def __init__(self, *, n_neighbors: int = 10, sharpness: float = 8.0, share: float = 0.6, steps: int = 8):
+    def __init__(self, *, n_neighbors: int = 10, sharpness: float = 8.0, share: float = 0.7, steps: int = 8):
         self.n_neighbors = n_neighbors
         self.sharpness = sharpness
         self.share = share

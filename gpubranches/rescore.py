@@ -1,4 +1,4 @@
-"""The second stage: a linear model on the embeddings ranks what the boxes find, neighbours correct it, a cut ends it."""
+"""The second stage: a linear model on the embeddings ranks what the boxes find, neighbours mend it, a cut ends it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Rescorer:
                 "random items serve as negatives"
             )
         self._mean, self._whitening = mean, whitening
-        x = self._prepared(np.concatenate([positives, negatives]))
+        x = self._evened(np.concatenate([positives, negatives]) - mean)
         trust = np.ones(p + m)
         trust[p : p + n_checked] = CHECKED_WEIGHT
         y = np.arange(p + m) < p
@@ -190,22 +190,21 @@ class Rescorer:
         linear in the scores, so what a positive owes to its own mark is known, and is replaced by its held-out score.
         """
         right, wrong = positives[:_MOST_MARKS], negatives[:_MOST_MARKS]
-        vectors = self._prepared(embeddings(np.concatenate([right, wrong, ids])))
+        centred = embeddings(np.concatenate([right, wrong, ids])) - self._mean
         p, m = len(right), len(wrong)
-        own = np.concatenate([(vectors[: p + m] @ self._raw_weights()) + np.float32(self.intercept_), scores])
-        highest = own[:p].max(initial=scores.max(initial=-np.inf) if p == 0 else -np.inf)
+        own = np.concatenate([centred[: p + m] @ self.weights_ + np.float32(self.intercept_), scores])
+        highest = own[:p].max()
         own = np.minimum(own, highest)
         own[:p] = highest
         own[p : p + m] = np.minimum(own[p : p + m], 0)
         columns = np.zeros((len(own), 1 + p), np.float32)
         columns[:, 0] = own
         columns[np.arange(p), 1 + np.arange(p)] = 1
-        spread = Diffusion().fit(vectors).spread(columns)
+        spread = Diffusion().fit(self._evened(centred)).spread(columns)
         debt = spread[np.arange(p), 1 + np.arange(p)] * (highest - self.held_out_[:p])
         return spread[p + m :, 0], spread[:p, 0] - debt
 
-    def _prepared(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        centred = embeddings - self._mean
+    def _evened(self, centred: NDArray[np.float32]) -> NDArray[np.float32]:
         return centred if self._whitening is None else self._whitening.transform(centred)
 
     def _fitted(self) -> None:
