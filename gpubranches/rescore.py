@@ -50,7 +50,7 @@ class Rescorer:
     among them with their labels), which finds a group whole that the marks only reach the edge of. The held-out score
     of a positive is then what it would have been without its own mark in the graph.
 
-    The cut is the mean of two estimates. The third: a third of the way from 0, where the class-balanced model stops
+    The cut is the mean of two estimates. The fifth: a fifth of the way from 0, where the class-balanced model stops
     preferring wrong, to the mean held-out score. The mixture: see `mixture_cut`, which knows how many items of the
     catalog score how high and so follows how rare the wanted items are. A quantile of 8 to 22 held-out scores rests on
     one or two of them, and on marks that come from a first page and are easier than the rest: its F1 is lower
@@ -220,7 +220,7 @@ def cut(scores: NDArray[np.float32], held_out: NDArray[np.float64], n_marked: in
     """
     mean, spread = float(held_out.mean()), max(float(held_out.std()), 1e-3)
     mixture = mixture_cut(scores, mean - EASIER * spread, spread, n_marked)
-    return mean / 3 if mixture is None else (mean / 3 + mixture) / 2
+    return mean / 5 if mixture is None else (mean / 5 + mixture) / 2
 
 
 def mixture_cut(scores: NDArray[np.float32], mean: float, spread: float, n_marked: int = 0) -> float | None:
