@@ -29,7 +29,7 @@ _MOST_MARKS = 500
 """Marks of a kind in the graph of neighbours, the first ones."""
 WINDOW = 200
 """Best items, at first, that the mixture is fitted to; doubled until at least half of them are background."""
-EASIER = 0.75
+EASIER = 0.5
 """How far, in spreads, the mean score of all wanted items is taken to lie below that of the marked ones."""
 REACH = 0.25
 """How far, in spreads, the window reaches at least below the mean score expected of wanted items."""
@@ -121,7 +121,7 @@ class Rescorer:
         """
         self._fitted()
         positives, negatives = as_ids(positives, "positives"), as_ids(negatives, "negatives")
-        if len(positives) != len(self.held_out_):
+        if embeddings is not None and len(positives) != len(self.held_out_):
             raise ArrayError(f"positives: expected the {len(self.held_out_)} of fit, got {len(positives)}")
         limit = max(1, self.limit)
         while True:
