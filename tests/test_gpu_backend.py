@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 import pytest
 from cudasim import SimulatedDevice
-from test_backends import World, check_bits, check_votes, empty
+from test_backends import World, check_bits, check_nearest_codes, check_votes, empty, ordered
 
 from gpubranches.backends.gpu import GpuBackend
-from gpubranches.backends.gpu.best import SAMPLE_FROM, _sample, first_room, lists_at_once
+from gpubranches.backends.gpu.best import SAMPLE_FROM, SORTED_AT_ONCE, _sample, first_room, lists_at_once
 from gpubranches.backends.gpu.memory import WORKING_BYTES, MemoryPlan
 from gpubranches.backends.gpu.owner import Owner
 from gpubranches.backends.gpu.program import MOST_MODELS
@@ -63,6 +63,8 @@ def test_the_lists_of_a_pass_fit_into_the_working_memory():
             _, room = _sample(most, rows, SAMPLE_FROM)
             assert 8 * lists * room <= WORKING_BYTES // 2
         assert 8 * MOST_MODELS * first_room(rows, MOST_MODELS) <= WORKING_BYTES // 2
+        # Beside them lie what was chosen of one list, or its entries while they are put in order.
+        assert 8 * first_room(rows, 1) + 80 * SORTED_AT_ONCE <= WORKING_BYTES
 
 
 def test_more_rows_than_positions_are_refused(world, monkeypatch):
@@ -292,6 +294,78 @@ def test_errors_of_the_caller_leave_the_owner_running():
         owner.call(lambda: 1 / 0)
     assert owner.call(lambda: 5) == 5
     owner.close()
+
+
+class Measured(SimulatedDevice):
+    """Notes the largest piece of memory that was asked for since `largest` was set to 0."""
+
+    largest = 0
+
+    def empty(self, shape, dtype):
+        made = super().empty(shape, dtype)
+        self.largest = max(self.largest, made.nbytes)
+        return made
+
+
+@pytest.fixture
+def crowded(tmp_path, monkeypatch):
+    """Three tiles and a bit of rows, and lists that hold one tile of them; what fits is ordered in pieces, too."""
+    monkeypatch.setattr("gpubranches.backends.gpu.best.FIRST_ROOM", 4096)
+    monkeypatch.setattr("gpubranches.backends.gpu.best.SORTED_AT_ONCE", 1500)
+    world = World(tmp_path / "c", [9000, 5000], seed=4, levels=32)
+    with GpuBackend(world.catalog, Measured, sample_from=1000) as backend:
+        backend.evaluate(Boxes([]))
+        backend._device.largest = 0
+        yield world, backend
+        assert backend._device.largest <= 2 * 8 * 4096
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 100, 2000, 4000, 20_000])
+def test_no_answer_of_boxes_needs_more_memory_than_its_lists(crowded, limit):
+    world, backend = crowded
+    tied = Boxes([Box(*empty())] * 3, range(3))
+    for boxes in (EVERYTHING, tied, world.boxes(60, 9, 250)):
+        check_votes(world, backend, boxes, 1, limit, None)
+        check_votes(world, backend, boxes, 2, limit, 0.8)
+
+
+def test_the_best_of_many_tied_rows_take_two_passes(crowded):
+    """A list that overflows gives the border by votes and mixed id that the second pass keeps to."""
+    world, backend = crowded
+    backend._device.launches.clear()
+    check_votes(world, backend, EVERYTHING, 1, 50, None)
+    assert backend._device.launches.count("boxes") == 2
+    backend._device.launches.clear()
+    check_votes(world, backend, EVERYTHING, 1, 0, None)
+    assert backend._device.launches.count("boxes") == 1
+
+
+@pytest.mark.parametrize("limit", [None, 30, 3000])
+def test_models_that_do_not_fit_together_are_answered_apart(crowded, limit):
+    world, backend = crowded
+    single = Boxes([Box(np.array([0], np.int16), np.array([3], np.uint8), np.array([3], np.uint8))])
+    models = [EVERYTHING, single, world.boxes(60, 9, 250), Boxes([]), EVERYTHING]
+    together = backend.evaluate_many(models, limit=limit)
+    for boxes, found in zip(models, together, strict=True):
+        votes = boxes.votes(world.codes)
+        rows = np.flatnonzero(votes)
+        expected = rows[ordered(votes[rows].astype(int), world.ids[rows], limit)]
+        assert (found.total, found.ids.tolist()) == (len(rows), world.ids[expected].tolist())
+
+
+@pytest.mark.parametrize("limit", [None, 9, 6000])
+def test_no_answer_of_the_other_scans_does_either(crowded, limit):
+    world, backend = crowded
+    check_bits(world, backend, world.embeddings[3], limit, 0.1, 0.9)
+    check_bits(world, backend, np.zeros(48, np.float32), limit, None, None)
+    every = np.ones(len(world.ids), bool)
+    check_nearest_codes(world, backend, world.codes[3], limit or 14_000, None, every)
+    for ids in (None, world.ids[::2]):
+        some = backend.score(world.embeddings[3], tier="embeddings", limit=limit, ids=ids)
+        rows = np.arange(len(world.ids))[:: 1 if ids is None else 2]
+        exact = (world.embeddings[rows] - world.catalog.signs.mean_).astype(float) @ world.embeddings[3]
+        assert some.total == len(rows)
+        assert np.allclose(some.scores, np.sort(exact)[::-1][:limit], atol=1e-4)
 
 
 def test_many_candidates_get_the_room_they_need(world, monkeypatch):
