@@ -16,6 +16,7 @@ from gpubranches.backends.gpu.owner import Owner
 from gpubranches.backends.gpu.program import MOST_MODELS
 from gpubranches.backends.gpu.residence import Residence
 from gpubranches.boxes import Box, Boxes
+from gpubranches.catalog.storage import checksum
 from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DeviceError, DeviceMemoryError, UsageError
 
 EVERYTHING = Boxes([Box(*empty())])
@@ -155,6 +156,76 @@ def test_a_damaged_file_is_refused_before_the_upload(world, name):
     path.write_bytes(content)
     with pytest.raises(CatalogFormatError, match=name):
         GpuBackend(world.catalog, SimulatedDevice)
+
+
+class Noting(SimulatedDevice):
+    """Notes what is uploaded, beside the checksums."""
+
+    def __init__(self, notes, started):
+        super().__init__()
+        self.notes, self.started = notes, started
+
+    def upload(self, array, out):
+        self.notes.append(("upload", array.nbytes))
+        super().upload(array, out)
+        self.started.set()
+
+
+@pytest.fixture
+def noted(tmp_path, monkeypatch):
+    """Ten segments of different sizes, and notes of every checksum and upload in their order."""
+    world = World(tmp_path / "c", [100 + i for i in range(10)], deleted=0)
+    notes, started = [], threading.Event()
+
+    def noting(path):
+        last = path.parent.name == world.catalog.segments[-1].folder.name
+        if last and not started.wait(5):
+            notes.append("every file was read before the first was sent")
+        found = checksum(path)
+        notes.append((path.parent.name, path.name))
+        return found
+
+    monkeypatch.setattr("gpubranches.backends.gpu.residence.checksum", noting)
+    return world, notes, lambda: Noting(notes, started)
+
+
+def test_a_segment_is_verified_while_others_are_uploaded(noted):
+    world, notes, make = noted
+    with GpuBackend(world.catalog, make) as backend:
+        assert backend.evaluate(EVERYTHING).total == len(world.ids)
+    assert notes.count("every file was read before the first was sent") == 0
+    names = {"codes.u8", "zones.u8", "ids.i64", "bits.u8", "scales.f16", "embeddings.f16"}
+    uploads = [i for i, note in enumerate(notes) if note[0] == "upload"]
+    for segment, first in zip(world.catalog.segments, uploads[:: len(names)], strict=True):
+        assert {(segment.folder.name, name) for name in names} <= set(notes[:first])
+    assert len(notes) == 2 * len(uploads) == 10 * 2 * len(names)
+
+
+def test_the_segments_after_a_damaged_one_are_not_uploaded(noted):
+    world, notes, make = noted
+    path = world.catalog.segments[6].folder / "ids.i64"
+    path.write_bytes(path.read_bytes()[::-1])
+    devices = []
+    with pytest.raises(CatalogFormatError, match=r"ids\.i64"):
+        GpuBackend(world.catalog, lambda: devices.append(make()) or devices[0])
+    assert devices[0].closed
+    assert sum(note[0] == "upload" for note in notes) == 6 * 6
+
+
+def test_a_damaged_segment_that_is_appended_is_never_served(world):
+    with GpuBackend(world.catalog, SimulatedDevice) as backend:
+        bits, scales = world.catalog.signs.encode(np.ones((3, 48), np.float32))
+        ids, ones = world.catalog.next_id + np.arange(3), np.ones((3, 48), np.float16)
+        codes = np.zeros((3, 8), np.uint8)
+        world.catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=ones.__getitem__)
+        path = world.catalog.segments[-1].folder / "codes.u8"
+        content = path.read_bytes()
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        for _ in range(2):
+            with pytest.raises(CatalogFormatError, match=r"codes\.u8"):
+                backend.evaluate(EVERYTHING)
+        path.write_bytes(content)
+        assert backend.evaluate(EVERYTHING).total == len(world.ids) + 3
 
 
 def test_progress_is_told(world):
