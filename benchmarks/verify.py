@@ -47,6 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUDGET_S = 470
 LIMITS_S = {"card": 60, "tests": 150, "sanitizer": 110, "at_size": 110, "upload": 50, "bench": 300}
 STEPS = ("tests", "sanitizer", "at_size", "upload", "bench")
+TEST_MODULES = ("test_kernels", "test_backends", "test_backends_drawn")
 SANITIZED = ("129", "one_estimator", "rescored", "halves", "bitmaps")
 KERNEL_TESTS = {
     "boxes": ("test_boxes_",),
@@ -162,7 +163,7 @@ def tests(options: argparse.Namespace, limit_s: float) -> dict[str, Any]:
     report = options.out / "gpu-tests.xml"
     picked = ["-k", "4097 or ties or listed"] if options.quick else []
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", *picked]
-    command += ["tests/test_kernels.py", "tests/test_backends.py"]
+    command += [f"tests/{name}.py" for name in TEST_MODULES]
     status, printed = run([*command, f"--junit-xml={report}"], limit_s, OMP_NUM_THREADS="4")
     found = {}
     if report.exists():

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 from cudasim import SimulatedDevice
-from test_backends import World, check_bits, check_nearest_codes, check_votes, empty, ordered
+from worlds import World, check_bits, check_nearest_codes, check_votes, empty, ordered
 
 from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.best import SAMPLE_FROM, SORTED_AT_ONCE, _sample, first_room, lists_at_once
@@ -146,6 +146,18 @@ def test_commits_reach_the_resident_copy_without_a_reload(world):
         world.catalog.compact()
         assert backend.evaluate(EVERYTHING).total == len(world.ids) - 7
         assert len(backend._residence.pages) == len([segment for segment in world.catalog.segments if segment.n])
+
+
+def test_every_tier_of_a_catalog_that_was_opened_empty_becomes_resident(tmp_path):
+    world = World(tmp_path / "c", [0])
+    with GpuBackend(world.catalog, SimulatedDevice) as backend:
+        bits, scales = world.catalog.signs.encode(np.ones((3, 48), np.float32))
+        ids, ones = world.catalog.next_id + np.arange(3), np.ones((3, 48), np.float16)
+        codes = np.zeros((3, 8), np.uint8)
+        world.catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=ones.__getitem__)
+        assert backend.search(np.ones((1, 48), np.float32), 2, tier="embeddings").source == "gpu/embeddings"
+        assert backend.score(np.ones(48, np.float32), tier="bits").total == 3
+        assert backend.info()["tiers"] == ["codes", "bits", "embeddings"]
 
 
 @pytest.mark.parametrize("name", ["codes.u8", "zones.u8", "bits.u8", "scales.f16", "embeddings.f16", "ids.i64"])

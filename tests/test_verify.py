@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bare import bare
 from cudasim import SimulatedDevice
 
 from benchmarks import processes, status, verify
@@ -46,12 +47,32 @@ def test_the_check_at_size_notices_a_wrong_kernel(kernel, old, new, noticed):
 def test_every_kernel_has_its_tests():
     assert set(verify.KERNEL_TESTS) == set(KERNELS)
     marked = [path for path in (ROOT / "tests").glob("test_*.py") if "marks=" + "pytest.mark.gpu" in path.read_text()]
-    assert {path.name for path in marked} == {"test_kernels.py", "test_backends.py"}
+    assert {path.stem for path in marked} == {"test_kernels", "test_backends"} < set(verify.TEST_MODULES)
     written = "".join(path.read_text() for path in marked)
     for names in verify.KERNEL_TESTS.values():
         assert all(f"def {name}" in written for name in names)
     kernel_tests = (ROOT / "tests" / "test_kernels.py").read_text()
     assert all(re.search(rf"def test_\w*{one}|^SIZES = .*\b{one}\b", kernel_tests, re.M) for one in verify.SANITIZED)
+
+
+PYTEST = "import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+
+
+def test_the_contract_runs_with_little_installed():
+    """The cases of the gpu backend on the simulated device, where a card would run those marked `gpu`."""
+    chosen = "gpu and not 8200 and (ties or size or commits or boxes or directions or models or refused)"
+    status, printed = bare(PYTEST, "-q", "-p", "no:cacheprovider", "tests/test_backends.py", "-k", chosen)
+    assert status == 0, printed
+    assert int(re.search(r"(\d+) passed", printed)[1]) >= 30
+
+
+def test_every_marked_case_is_collected_with_little_installed():
+    modules = [f"tests/{name}.py" for name in verify.TEST_MODULES]
+    status, printed = bare(PYTEST, "-q", "-p", "no:cacheprovider", "--collect-only", "-m", "gpu", *modules)
+    assert status == 0, printed
+    marked = [name for name in printed.splitlines() if "::" in name]
+    assert sum("test_backends.py" in name for name in marked) >= 50
+    assert sum("test_kernels.py" in name for name in marked) >= 50
 
 
 def test_the_status_page_is_that_of_the_results():
