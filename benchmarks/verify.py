@@ -2,11 +2,14 @@
 
     scripts/gpu_verify [--out DIR] [--commit HASH] [--quick]
 
-Needs CuPy, NumPy, numba, scikit-learn and pytest; with hypothesis and safetensors the contract suite runs,
-too. Nothing is installed. In order: the tests marked `gpu`; compute-sanitizer over some of them, where it is there; the
-kernels against plain CuPy expressions at as many rows as the card holds; an upload; the benchmark. Every step is run
-whatever became of the others: each that uses the card has a process of its own, which ends at its limit, so that a
-kernel that fails or hangs takes nothing with it. The file is written after every step, and the table comes last.
+Needs CuPy, NumPy and pytest; nothing is installed. Without numba and scikit-learn the benchmark's boxes are drawn, not
+learnt, which its lines say under "models", and neither the cpu backend nor a whole refine is measured; without
+hypothesis the drawn cases of the contract are left out.
+
+In order: the tests marked `gpu`; compute-sanitizer over some of them, where it is there; the kernels against plain CuPy
+expressions at as many rows as the card holds; an upload; the benchmark. Every step is run whatever became of the
+others: each that uses the card has a process of its own, which ends at its limit, so that a kernel that fails or hangs
+takes nothing with it. The file is written after every step, and the table comes last.
 """
 
 from __future__ import annotations
@@ -272,6 +275,7 @@ def check_at_size(
     return {
         "tiers": list(tiers),
         "rows": catalog.n,
+        "models": asked.models,
         "made_s": round(made_s, 2),
         "checks": checks,
         "single_branch_ms": round(float(np.median(taken)), 3),

@@ -404,14 +404,15 @@ def test_bitmaps_of_listed_rows(order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("clusters", [0, 40])
-def test_synthetic_rows_equal_those_made_on_the_host(clusters, order):
+@pytest.mark.parametrize(("clusters", "words"), [(0, 4), (40, 4), (40, 2), (0, 5)])
+def test_synthetic_rows_equal_those_made_on_the_host(clusters, words, order):
     first, tiles = 5 * TILE, 2
     rows = np.arange(first, first + tiles * TILE)
     device = device_of(order)
-    page = launchers.synthesize(device, first, tiles, 8, 4, clusters, 7, 0.25)
+    page = launchers.synthesize(device, first, tiles, 8, words, clusters, 7, 0.25)
     expected = to_tiles(codes_of(rows, 8, clusters, 7))
-    bits, scales = bits_of(rows, 4, clusters, 7).view(np.uint32), np.full(len(rows), 0.25, np.float16).view(np.uint16)
+    bits = np.pad(bits_of(rows, words, clusters, 7).view(np.uint32), ((0, 0), (0, -words % 4)))
+    scales = np.full(len(rows), 0.25, np.float16).view(np.uint16)
     twins = [expected, zones_of(expected, len(rows)), bits, scales, rows - first]
     for made, twin in zip(page, twins):
         assert np.array_equal(device.get(made), twin)

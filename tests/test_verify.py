@@ -66,6 +66,40 @@ def test_the_contract_runs_with_little_installed():
     assert int(re.search(r"(\d+) passed", printed)[1]) >= 30
 
 
+STEPS = """
+from pathlib import Path
+import numpy as np
+from cudasim import SimulatedDevice
+from benchmarks import verify
+from gpubranches.backends.gpu import GpuBackend
+from gpubranches.backends.gpu.residence import Residence
+from gpubranches.bench import engines
+from gpubranches.bench.run import Plan
+from gpubranches.bench.synthetic import SyntheticResidence
+
+folder = Path(sys.argv[1])
+tiers = ("codes", "bits")
+print(verify.check_at_size(SimulatedDevice, np, np.asarray, 20_000, tiers, k=50))
+print(Residence(SimulatedDevice(), verify.stored_codes(folder / "stored", 5000, 2)).n_live)
+engines._open_gpu = lambda catalog: GpuBackend(catalog, SimulatedDevice, make_residence=SyntheticResidence)
+engines._copy_speed = lambda name: 1e9
+engines._UPLOADED = 1 << 20
+verify.run_bench(Plan(["gpu", "cpu"], [8192], D=128, clusters=8, embeddings_bytes=1 << 20, budget_s=0, users=2), folder)
+"""
+
+
+def test_the_steps_run_with_little_installed(tmp_path):
+    """Every step that needs no CUDA itself, on the simulated device; what is left out or made otherwise is said."""
+    status, printed = bare(STEPS, tmp_path)
+    assert status == 0, printed
+    assert "cpu at 8,192 rows: left out: cpu needs numba" in printed
+    assert "'models': 'drawn around the marks'" in printed
+    assert "False" not in printed
+    lines = [json.loads(text) for text in (tmp_path / "bench.jsonl").read_text().splitlines()]
+    assert {one["models"] for one in lines} == {"drawn around the marks"}
+    assert {"ensemble", "scans of refine: boxes, bits, embeddings"} <= {one["what"] for one in lines}
+
+
 def test_every_marked_case_is_collected_with_little_installed():
     modules = [f"tests/{name}.py" for name in verify.TEST_MODULES]
     status, printed = bare(PYTEST, "-q", "-p", "no:cacheprovider", "--collect-only", "-m", "gpu", *modules)

@@ -26,6 +26,7 @@ from gpubranches.errors import BackendUnavailableError
 ENGINES = ("gpu", "cpu", "faiss-cpu", "faiss-gpu", "sklearn-forest")
 NEAREST = 100
 BEST = 10_000
+RESCORED = 2000
 USERS = (1, 8, 64)
 _FOREST_ROWS = 20_000_000
 _CHUNK = 1 << 20
@@ -103,6 +104,8 @@ def _upload(backend: Any) -> Callable[[], Any]:
 
 
 def _open_cpu(catalog: SyntheticCatalog) -> Any:
+    if importlib.util.find_spec("numba") is None:
+        raise BackendUnavailableError("cpu needs numba: pip install gpubranches")
     from gpubranches.backends.cpu import CpuBackend
 
     for segment in catalog.segments:
@@ -131,7 +134,15 @@ def _backend_questions(backend: Backend, catalog: SyntheticCatalog, asked: Quest
         if len(works) == users:
             yield Question(f"ensembles of {users} users at once", together(works), codes)
     if catalog.has_embeddings and (backend.name == "gpu" or catalog.has_own_embeddings):
-        yield Question("refine: marks to ranked page", lambda: refine(backend, catalog, asked))
+        yield Question("scans of refine: boxes, bits, embeddings", lambda: scans(backend, asked))
+        if all(importlib.util.find_spec(package) for package in ("numba", "scipy", "threadpoolctl")):
+            yield Question("refine: marks to ranked page", lambda: refine(backend, catalog, asked))
+
+
+def scans(backend: Backend, asked: Questions) -> int:
+    """Ask what refine asks of a backend, without what it fits: bits of all candidates, embeddings of the best."""
+    listed = backend.score(asked.direction, tier="bits", boxes=asked.ensembles[0], limit=RESCORED).ids
+    return backend.score(asked.direction, tier="embeddings", ids=listed).total
 
 
 def refine(backend: Backend, catalog: SyntheticCatalog, asked: Questions) -> int:

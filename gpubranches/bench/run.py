@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpubranches.bench.engines import Engine, Question, open_engine
-from gpubranches.bench.questions import Questions, ask
+from gpubranches.bench.questions import LEARNT, Questions, ask
 from gpubranches.bench.synthetic import SyntheticCatalog, write_stand_in
 from gpubranches.bench.timing import timed
 from gpubranches.doctor import examine, revision
@@ -22,7 +22,10 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of the results. Times in milliseconds; roofline_ms: bytes_read at the speed of a copy measured here."""
+    """One line of the results. Times in milliseconds.
+
+    roofline_ms: bytes_read at the speed of a copy measured here; models: how the boxes were made, see Questions.
+    """
 
     engine: str
     rows: int
@@ -37,6 +40,7 @@ class Measure:
     bytes_read: int
     roofline_ms: float | None
     recall: float | None
+    models: str = LEARNT
 
     @property
     def fraction(self) -> float | None:
@@ -91,13 +95,13 @@ def _measured(
     try:
         with open_engine(name, catalog, asked) as engine:
             for question in engine.questions:
-                found.append(_measure(engine, question, catalog, budget_s))
+                found.append(_measure(engine, question, catalog, asked.models, budget_s))
     except GpuBranchesError as error:
         show(f"{name} at {catalog.n:,} rows: left out: {error}")
     return found
 
 
-def _measure(engine: Engine, question: Question, catalog: SyntheticCatalog, budget_s: float) -> Measure:
+def _measure(engine: Engine, question: Question, catalog: SyntheticCatalog, models: str, budget_s: float) -> Measure:
     times = timed(question.work, budget_s=budget_s)
     roofline = None
     if question.bytes_read and engine.copy_bytes_s:
@@ -112,6 +116,7 @@ def _measure(engine: Engine, question: Question, catalog: SyntheticCatalog, budg
         bytes_read=question.bytes_read,
         roofline_ms=roofline,
         recall=None if question.recall is None else question.recall(),
+        models=models,
     )
 
 
