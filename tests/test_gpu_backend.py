@@ -298,6 +298,86 @@ def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
         assert found["directed", i].ids.tolist() == directed[i].ids.tolist()
 
 
+def asked_together(backend, works):
+    """Return the answers to works, functions of no argument, that all wait before the first is begun."""
+    hold, found = threading.Event(), {}
+    blocker = threading.Thread(target=lambda: backend._owner.call(hold.wait))
+    blocker.start()
+    threads = [threading.Thread(target=lambda i=i: found.update({i: works[i]()})) for i in range(len(works))]
+    for thread in threads:
+        thread.start()
+    while len(backend._owner._waiting) < len(works):
+        time.sleep(0.001)
+    hold.set()
+    for thread in [blocker, *threads]:
+        thread.join()
+    return [found[i] for i in range(len(works))]
+
+
+def test_requests_with_the_same_filter_are_answered_together(world):
+    """Equal bitmaps, each an array of its own; another filter, and none, are passes of their own."""
+    where, _ = world.where(0.4)
+    other = where.copy()
+    other[-600] ^= 255
+    filters = [where, where.copy(), where.copy(), other, None]
+    weights = [world.rng.standard_normal(48).astype(np.float32) for _ in filters]
+    models = [world.boxes() for _ in filters]
+    with GpuBackend(world.catalog, SimulatedDevice) as backend:
+        for kernel, ask in {
+            "boxes": lambda i: backend.evaluate(models[i], limit=20, where=filters[i]),
+            "bits": lambda i: backend.score(weights[i], tier="bits", limit=20, where=filters[i]),
+            "nearest": lambda i: backend.search(world.codes[i : i + 1], 7, tier="codes", where=filters[i]),
+            "rescore": lambda i: backend.search(weights[i][None], 7, tier="bits", where=filters[i]),
+        }.items():
+            alone = [ask(i) for i in range(len(filters))]
+            backend._device.launches.clear()
+            together = asked_together(backend, [lambda i=i, ask=ask: ask(i) for i in range(len(filters))])
+            assert backend._device.launches.count("bits" if kernel == "rescore" else kernel) == 3
+            assert backend._device.launches.count("allow_both") <= 2 if kernel != "rescore" else True
+            for one, expected in zip(together, alone, strict=True):
+                assert one.ids.tolist() == expected.ids.tolist()
+
+
+def test_embeddings_are_gathered_by_the_threads_that_ask(world, monkeypatch):
+    """And gathered again by the owner where a commit has moved the rows since."""
+    whole = MemoryPlan.of(world.catalog, 1 << 40, 1 << 40)
+    room = whole.needed - whole.parts["embeddings"]
+    weights, chosen = world.embeddings[3], world.ids[::5]
+    gathered, stored = [], type(world.catalog).stored_embeddings
+
+    def noting(catalog, positions):
+        gathered.append(threading.get_ident())
+        return stored(catalog, positions)
+
+    monkeypatch.setattr(type(world.catalog), "stored_embeddings", noting)
+    with GpuBackend(world.catalog, partial(SimulatedDevice, memory_bytes=room)) as backend:
+        assert backend.info()["tiers"] == ["codes", "bits"]
+
+        def ask():
+            return backend.score(weights, tier="embeddings", ids=chosen)
+
+        alone = ask()
+        assert gathered == [threading.get_ident()]
+        works = [ask, lambda: backend.score(weights, tier="embeddings", ids=chosen[:7])]
+        for one, expected in zip(asked_together(backend, works), (alone.ids, alone.ids), strict=True):
+            assert one.ids.tolist() == [i for i in expected.tolist() if i in one.ids]
+        assert backend._owner._thread.ident not in gathered
+        gone = np.setdiff1d(world.ids, chosen)[::2]
+
+        def commit(positions):
+            found = stored(world.catalog, positions)
+            monkeypatch.setattr(type(world.catalog), "stored_embeddings", noting)
+            world.catalog.delete(gone)
+            world.catalog.compact()
+            return found
+
+        gathered.clear()
+        monkeypatch.setattr(type(world.catalog), "stored_embeddings", lambda catalog, positions: commit(positions))
+        moved = ask()
+        assert gathered == [backend._owner._thread.ident]
+    assert (moved.ids.tolist(), moved.scores.tolist()) == (alone.ids.tolist(), alone.scores.tolist())
+
+
 def test_one_thread_makes_and_uses_the_device(world):
     seen = set()
 

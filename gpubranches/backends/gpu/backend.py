@@ -27,7 +27,7 @@ from gpubranches.backends.gpu.best import (
 )
 from gpubranches.backends.gpu.device import Device, DeviceArray
 from gpubranches.backends.gpu.memory import WORKING_BYTES
-from gpubranches.backends.gpu.owner import Owner
+from gpubranches.backends.gpu.owner import Filter, Owner
 from gpubranches.backends.gpu.program import MOST_MODELS, Program, compile_boxes
 from gpubranches.backends.gpu.residence import Residence
 from gpubranches.backends.scan import Linear, Only, ScanBackend
@@ -49,6 +49,16 @@ class Chosen:
     where: Bitmap | None
     ids: NDArray[np.int64] | None = None
     boxes: Boxes | None = None
+    gathered: Gathered | None = None
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Embeddings (m, D) float16 of listed rows, at positions (m,) uint32, as they lay in a generation of the catalog."""
+
+    generation: int
+    positions: NDArray[np.uint32]
+    embeddings: NDArray[np.float16]
 
 
 class GpuBackend(ScanBackend[Chosen]):
@@ -121,25 +131,28 @@ class GpuBackend(ScanBackend[Chosen]):
                 start += len(own)
             return shares
 
-        alike = ("boxes", min_votes, limit) if where is None else None
-        return self._owner.share(alike, models, together)
+        return self._owner.share(("boxes", min_votes, limit, Filter(where)), models, together)
 
     def _score(self, model: Linear, floor: np.float32, limit: int | None, only: Only) -> Candidates:
         rows = self._selected(only)
         if not self._resident(model) and rows.ids is None:
             return self._host._score(model, floor, limit, only)
+        if not self._resident(model) and rows.ids is not None and len(rows.ids) <= _STAGED_ROWS:
+            # In the thread that asks: the reading of one user's rows does not hold up the others'.
+            rows = replace(rows, gathered=self._gathered(rows.ids))
 
         def together(batch: list[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
             return self._linear_models(rows, batch)
 
-        alike = (type(model), limit is None) if only.everything else None
+        alone = only.ids is not None or only.boxes is not None
+        alike = None if alone else (type(model), limit is None, Filter(only.where))
         return self._owner.share(alike, (model, floor, limit), together)
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         def together(batch: list[NDArray[np.uint8]]) -> list[Neighbors]:
             return _shares(super(GpuBackend, self)._search_codes(np.concatenate(batch), k, where), batch)
 
-        return self._owner.share(("codes", k) if where is None else None, queries, together)
+        return self._owner.share(("codes", k, Filter(where)), queries, together)
 
     def _search_directions(self, queries: NDArray[np.float32], k: int, tier: Any, where: Bitmap | None) -> Neighbors:
         missing = "bits" if tier == "bits" else "embeddings"
@@ -149,7 +162,7 @@ class GpuBackend(ScanBackend[Chosen]):
         def together(batch: list[NDArray[np.float32]]) -> list[Neighbors]:
             return _shares(super(GpuBackend, self)._search_directions(np.concatenate(batch), k, tier, where), batch)
 
-        return self._owner.share((tier, k) if where is None else None, queries, together)
+        return self._owner.share((tier, k, Filter(where)), queries, together)
 
     def _build_index(self) -> FaissIndex:
         def exact(queries: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
@@ -219,6 +232,11 @@ class GpuBackend(ScanBackend[Chosen]):
     def _positions(self, ids: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Return the positions of those ids that are in the catalog, ascending."""
         return np.unique(self.catalog.positions(ids[self.catalog.alive(ids)])).astype(np.uint32)
+
+    def _gathered(self, ids: NDArray[np.int64]) -> Gathered:
+        generation = self.catalog.generation
+        positions = self._positions(ids)
+        return Gathered(generation, positions, self.catalog.stored_embeddings(positions))
 
     # Scans
 
@@ -316,7 +334,10 @@ class GpuBackend(ScanBackend[Chosen]):
         """Score the embeddings of all rows where they are resident, of listed rows wherever they are."""
         allowed = self._allowed(replace(rows, ids=None))
         device, on = self._device, self._residence.resident
-        positions = None if rows.ids is None else self._positions(rows.ids)
+        gathered = rows.gathered
+        if gathered is not None and gathered.generation != self._residence.generation:
+            gathered = None
+        positions = gathered.positions if gathered else None if rows.ids is None else self._positions(rows.ids)
         if not on.n_tiles or (positions is not None and not len(positions)):
             return _scored(_NOTHING)
         mean, direction = device.put(self._signs().mean_), device.put(np.ascontiguousarray(weights, np.float32))
@@ -336,7 +357,9 @@ class GpuBackend(ScanBackend[Chosen]):
             ) -> None:
                 for start in range(0, len(listed), _STAGED_ROWS):
                     own = listed[start : start + _STAGED_ROWS]
-                    staged = None if on.width else device.put(self.catalog.stored_embeddings(own))
+                    staged = None
+                    if not on.width:
+                        staged = device.put(gathered.embeddings if gathered else self.catalog.stored_embeddings(own))
                     launchers.rescore(on, device.put(own), staged, allowed, mean, direction, cosine, 1, sinks)
 
             span = Span(on, allowed, len(listed))
