@@ -54,7 +54,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Embeddings (m, D) float16 of listed rows, at positions (m,) uint32, as they lay in a generation of the catalog."""
+    """Embeddings (m, D) float16 of listed rows at positions (m,) uint32, as they lay in a generation of the catalog."""
 
     generation: int
     positions: NDArray[np.uint32]
