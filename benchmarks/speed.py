@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from benchmarks.synthetic import Clusters, write_catalog, write_embedded_catalog
 from gpubranches import Boxes, Catalog, Session
 from gpubranches.backends.cpu import CpuBackend
+from gpubranches.bench.other_engines import column_scan
 from gpubranches.branches import BranchEnsemble
 
 _SCAN_ROWS = 1 << 16
@@ -39,19 +40,21 @@ _NEAREST = 100
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. goal: of `value`, met if value >= goal (at_least) or <= goal."""
+    """One line of the table. goal: of `value`, met if value >= goal (at_least) or <= goal; None where there is none."""
 
     name: str
     ours: str
     other: str
     value: float
     unit: str
-    goal: float
+    goal: float | None
     at_least: bool = True
 
     @property
     def met(self) -> bool:
         """Whether the goal is reached."""
+        if self.goal is None:
+            return True
         return self.value >= self.goal if self.at_least else self.value <= self.goal
 
 
@@ -84,7 +87,7 @@ class Bench:
     def add(self, row: Row) -> None:
         """Add a row and show it."""
         self.rows.append(row)
-        print(_line(row), flush=True)
+        print(row_line(row), flush=True)
 
 
 def _milliseconds(work: Callable[[], Any]) -> float:
@@ -113,24 +116,6 @@ def measure_boxes(bench: Bench, catalog: Catalog, boxes: Boxes, total: int) -> N
             lambda: column_scan(columns, boxes),
             8,
         )
-
-
-def column_scan(columns: NDArray[np.uint8], boxes: Boxes) -> NDArray[np.uint16]:
-    """Return votes, (n,) uint16, of columns (d, n): boolean AND over columns, in parts that fit the cache."""
-    votes = np.zeros(columns.shape[1], np.uint16)
-    for start in range(0, columns.shape[1], _SCAN_ROWS):
-        part = columns[:, start : start + _SCAN_ROWS]
-        for e in np.unique(boxes.estimator):
-            hit = np.zeros(part.shape[1], np.bool_)
-            for i in np.flatnonzero(boxes.estimator == e):
-                box = boxes[int(i)]
-                inside = np.ones(part.shape[1], np.bool_)
-                for f, low, high in zip(box.features, box.low, box.high, strict=True):
-                    inside &= part[f] >= low
-                    inside &= part[f] <= high
-                hit |= inside
-            votes[start : start + _SCAN_ROWS] += hit
-    return votes
 
 
 def measure_nearest(bench: Bench, catalog: Catalog, queries: NDArray[np.uint8]) -> None:
@@ -268,7 +253,9 @@ def run(bench: Bench, rows: int, embedded_rows: int, fast_scan_rows: int) -> Non
     clusters = Clusters()
     rng = np.random.default_rng(4)
     weights = rng.standard_normal(512).astype(np.float32)
-    large, owners = _catalog(bench.folder / f"codes-{rows}", lambda path: write_catalog(path, clusters, rows, D=512))
+    large, owners = made_catalog(
+        bench.folder / f"codes-{rows}", lambda path: write_catalog(path, clusters, rows, D=512)
+    )
     codes, y, _ = marks(large, owners)
     boxes = BranchEnsemble().fit(codes, y).boxes_
     with CpuBackend(large, threads=bench.threads) as backend:
@@ -280,12 +267,12 @@ def run(bench: Bench, rows: int, embedded_rows: int, fast_scan_rows: int) -> Non
     gc.collect()
     measure_bandwidth(bench, large, weights)
     measure_memory(bench, large.path, large.n * large.d)
-    small, _ = _catalog(
+    small, _ = made_catalog(
         bench.folder / f"bits-{fast_scan_rows}",
         lambda path: write_catalog(path, clusters, fast_scan_rows, D=512),
     )
     measure_fast_scan(bench, small, weights)
-    middle, owners = _catalog(
+    middle, owners = made_catalog(
         bench.folder / f"embedded-{embedded_rows}",
         lambda path: write_embedded_catalog(path, Clusters(d=512), embedded_rows),
     )
@@ -293,7 +280,7 @@ def run(bench: Bench, rows: int, embedded_rows: int, fast_scan_rows: int) -> Non
     measure_session(bench, middle, owners)
 
 
-def _catalog(path: Path, write: Callable[[Path], NDArray[np.int16]]) -> tuple[Catalog, NDArray[np.int16]]:
+def made_catalog(path: Path, write: Callable[[Path], NDArray[np.int16]]) -> tuple[Catalog, NDArray[np.int16]]:
     """Open a catalog and the cluster of each id; make both first if they are not there."""
     owners = path.with_suffix(".npy")
     if not owners.exists():
@@ -302,16 +289,19 @@ def _catalog(path: Path, write: Callable[[Path], NDArray[np.int16]]) -> tuple[Ca
     return Catalog.open(path), np.load(owners)
 
 
-def _line(row: Row) -> str:
-    goal = f"{'at least' if row.at_least else 'at most'} {row.goal:g} {row.unit}".rstrip()
+def row_line(row: Row) -> str:
+    """Return a row of the table."""
+    goal = "" if row.goal is None else f"{'at least' if row.at_least else 'at most'} {row.goal:g} {row.unit}".rstrip()
+    verdict = "" if row.goal is None else "pass" if row.met else "MISS"
     value = f"{row.value:.2f} {row.unit}".rstrip() if row.value < 100 else f"{row.value:.0f} {row.unit}"
-    return f"| {row.name} | {row.ours} | {row.other} | {value} | {goal} | {'pass' if row.met else 'MISS'} |"
+    return f"| {row.name} | {row.ours} | {row.other} | {value} | {goal} | {verdict} |"
 
 
-_HEAD = "| what | ours | other | ratio | goal | |\n|---|---|---|---|---|---|"
+HEAD = "| what | ours | other | ratio | goal | |\n|---|---|---|---|---|---|"
 
 
-def _machine(loads: tuple[float, float], repeats: int, threads: int) -> dict[str, Any]:
+def machine_facts(loads: tuple[float, float], repeats: int, threads: int) -> dict[str, Any]:
+    """Return what this was measured on."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "processor": models[0].split(":")[1].strip() if models else platform.machine(),
@@ -326,17 +316,19 @@ def _machine(loads: tuple[float, float], repeats: int, threads: int) -> dict[str
     }
 
 
-def _write(out: Path, command: str, machine: dict[str, Any], rows: list[Row]) -> None:
+def write_results(out: Path, title: str, command: str, machine: dict[str, Any], rows: list[Row]) -> None:
+    """Write PREFIX.md and PREFIX.json."""
     out.parent.mkdir(parents=True, exist_ok=True)
     entries = [{**asdict(row), "met": row.met} for row in rows]
     out.with_suffix(".json").write_text(json.dumps({"command": command, "machine": machine, "rows": entries}, indent=1))
     facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine.items())
-    table = "\n".join([_HEAD, *map(_line, rows)])
-    out.with_suffix(".md").write_text(f"# Speed of the cpu backend\n\n`{command}`\n\n{facts}\n\n{table}\n")
+    table = "\n".join([HEAD, *map(row_line, rows)])
+    out.with_suffix(".md").write_text(f"# {title}\n\n`{command}`\n\n{facts}\n\n{table}\n")
 
 
 @contextmanager
-def _folder(given: Path | None) -> Iterator[Path]:
+def work_folder(given: Path | None) -> Iterator[Path]:
+    """Yield the given folder, or a temporary one."""
     if given is not None:
         given.mkdir(parents=True, exist_ok=True)
         yield given
@@ -361,15 +353,15 @@ def main() -> None:
         probe(options.probe)
         return
     before = os.getloadavg()[0]
-    print(_HEAD, flush=True)
-    with _folder(options.folder) as folder:
+    print(HEAD, flush=True)
+    with work_folder(options.folder) as folder:
         bench = Bench(folder, options.repeats, options.threads)
         run(bench, options.rows, options.embedded_rows, options.fast_scan_rows)
-    machine = _machine((before, os.getloadavg()[0]), options.repeats, options.threads)
+    machine = machine_facts((before, os.getloadavg()[0]), options.repeats, options.threads)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     if options.out is not None:
         command = f"python -m benchmarks.speed --rows {options.rows}"
-        _write(options.out, command, machine, bench.rows)
+        write_results(options.out, "Speed of the cpu backend", command, machine, bench.rows)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,10 @@ class CatalogFormatError(DataError):
     """A file of the catalog, or of the input, is damaged or not of the expected format."""
 
 
+class CatalogIndexError(DataError):
+    """The index of a catalog is missing, stale or damaged; the message names the command that builds it."""
+
+
 class SpaceMismatchError(DataError):
     """Two things from different embedding spaces were put together."""
 

@@ -50,7 +50,7 @@ class Labels:
         self.session = session
         self._lock = threading.RLock()
         self._seen = 0
-        self._actions: dict[str, list[tuple[int, int]]] = {}
+        self._actions: dict[str, list[tuple[int, int, str]]] = {}
         self._undone: set[str] = set()
 
     @classmethod
@@ -93,20 +93,15 @@ class Labels:
                 return np.zeros(0, np.int64)
             action = standing[-1]
             self._append([(uuid.uuid4().hex, self.session, action, "undo", None, None, "user", time.time())])
-            return np.array([item for item, _ in self._actions[action]], np.int64)
+            return np.array([item for item, _, _ in self._actions[action]], np.int64)
 
     def current(self) -> dict[int, int]:
         """Return the marks that hold: item id -> +1 or -1, in the order they were made."""
-        with self._lock:
-            self._read_new()
-            marks: dict[int, int] = {}
-            for action, events in self._actions.items():
-                if action not in self._undone:
-                    for item, label in events:
-                        marks.pop(item, None)
-                        if label:
-                            marks[item] = label
-            return marks
+        return {item: label for item, (label, _) in self._standing().items()}
+
+    def origins(self) -> dict[int, str]:
+        """Return how the marks that hold came to be: item id -> the `origin` they were made with."""
+        return {item: origin for item, (_, origin) in self._standing().items()}
 
     def events(self) -> list[dict[str, object]]:
         """Return all events of the session, oldest first, as dicts of the columns."""
@@ -120,19 +115,32 @@ class Labels:
         with self._lock:
             self._connection.close()
 
+    def _standing(self) -> dict[int, tuple[int, str]]:
+        """Return label and origin of each marked item, in the order the marks were made."""
+        with self._lock:
+            self._read_new()
+            marks: dict[int, tuple[int, str]] = {}
+            for action, events in self._actions.items():
+                if action not in self._undone:
+                    for item, label, origin in events:
+                        marks.pop(item, None)
+                        if label:
+                            marks[item] = label, origin
+            return marks
+
     def _append(self, rows: Sequence[tuple[object, ...]]) -> None:
         with self._lock, _sqlite_errors(self._path()), self._connection:
             self._connection.executemany(_INSERT, rows)
 
     def _read_new(self) -> None:
-        query = "SELECT seq, action, kind, item, label FROM events WHERE session = ? AND seq > ? ORDER BY seq"
+        query = "SELECT seq, action, kind, item, label, origin FROM events WHERE session = ? AND seq > ? ORDER BY seq"
         with _sqlite_errors(self._path()):
-            for seq, action, kind, item, label in self._connection.execute(query, (self.session, self._seen)):
+            for seq, action, kind, item, label, origin in self._connection.execute(query, (self.session, self._seen)):
                 self._seen = seq
                 if kind == "undo":
                     self._undone.add(action)
                 else:
-                    self._actions.setdefault(action, []).append((item, label))
+                    self._actions.setdefault(action, []).append((item, label, origin))
 
     def _path(self) -> str:
         return f"label log of session {self.session!r}"

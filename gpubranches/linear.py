@@ -42,8 +42,17 @@ class LogisticRegression:
         self.tol = tol
         self.max_iter = max_iter
 
-    def fit(self, x: NDArray[Any], y: NDArray[Any], *, folds: NDArray[np.int64] | None = None) -> Self:
+    def fit(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        *,
+        sample_weight: NDArray[np.float64] | None = None,
+        folds: NDArray[np.int64] | None = None,
+    ) -> Self:
         """Fit rows x, (m, D) float32 or float64, to y, (m,) bool or of two signs (> 0: positive). Returns self.
+
+        sample_weight: (m,) float64 > 0, how much each row counts within its class; the classes stay balanced.
 
         folds: (m,) int64, the fold that leaves each row out, -1 for rows in every training set. With it the model
         is fitted again without each fold, with balanced weights of its own, and held_out_[i] is the score of row i
@@ -51,9 +60,10 @@ class LogisticRegression:
         side, and use its factorised Hessian as preconditioner. Raises ArrayError if any training set has one class.
         """
         rows, positive = _checked(x, y, folds)
+        own = _checked_weights(sample_weight, len(rows))
         folds = np.full(len(rows), -1, np.int64) if folds is None else folds
         kept = _kept_columns(folds, positive)
-        weights = self.C * np.stack([_class_weights(positive, k, self.balanced) for k in kept], axis=1)
+        weights = self.C * np.stack([_row_weights(positive, own * k, self.balanced) for k in kept], axis=1)
         targets = positive[:, None].astype(np.float64)
         with one_thread():
             basis = None
@@ -205,11 +215,21 @@ def _kept_columns(folds: NDArray[np.int64], positive: NDArray[np.bool_]) -> list
     return kept
 
 
-def _class_weights(positive: NDArray[np.bool_], kept: NDArray[np.bool_], balanced: bool) -> Floats:
+def _checked_weights(weights: NDArray[np.float64] | None, m: int) -> Floats:
+    if weights is None:
+        return np.ones(m)
+    check_array(weights, "sample_weight", dtype=np.float64, shape=(m,), finite=True)
+    if (weights <= 0).any():
+        raise ArrayError(f"sample_weight: expected numbers above 0, got {float(weights.min())}")
+    return weights
+
+
+def _row_weights(positive: NDArray[np.bool_], own: Floats, balanced: bool) -> Floats:
+    """Return own weights, 0 for rows left out, scaled so that each class has half of the rows' number."""
     if not balanced:
-        return kept.astype(np.float64)
-    m, p = kept.sum(), (kept & positive).sum()
-    weights: Floats = kept * np.where(positive, m / (2 * p), m / (2 * (m - p)))
+        return own
+    half = np.count_nonzero(own) / 2
+    weights: Floats = own * np.where(positive, half / own[positive].sum(), half / own[~positive].sum())
     return weights
 
 

@@ -1,16 +1,18 @@
-"""The second stage: a linear model on the embeddings ranks what the boxes find, and cuts the list."""
+"""The second stage: a linear model on the embeddings ranks what the boxes find, neighbours mend it, a cut ends it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap, as_ids, check_array
+from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
 from gpubranches.boxes import Boxes
-from gpubranches.errors import LabelError, NotFittedError
+from gpubranches.diffusion import Diffusion
+from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.linear import LogisticRegression
 from gpubranches.results import Candidates, Ranking
 from gpubranches.whitening import Whitening
@@ -18,6 +20,13 @@ from gpubranches.whitening import Whitening
 if TYPE_CHECKING:
     from gpubranches.backends import Backend
 
+CHECKED_WEIGHT = 10.0
+"""How much a negative that a person marked counts against one drawn at random, of which some match unseen."""
+REACHED = 1000
+"""Best items, at first, whose scores are spread among neighbours; doubled while half of them match, up to 4 times."""
+_MOST_REACHED = 4 * REACHED
+_MOST_MARKS = 500
+"""Marks of a kind in the graph of neighbours, the first ones."""
 WINDOW = 200
 """Best items, at first, that the mixture is fitted to; doubled until at least half of them are background."""
 EASIER = 0.75
@@ -35,13 +44,16 @@ class Rescorer:
 
     C: inverse strength of the L2 penalty; n_folds: refits that give each mark a score by a model that did not see it
     (held-out scores); limit: candidates scored by embeddings at first, the best by bits. After `fit`: weights_ (D,)
-    float32 over (x - mean), intercept_ float, held_out_mean_ float: mean held-out score of the positives, spread_
-    float: standard deviation of the held-out scores of the negatives.
+    float32 over (x - mean), intercept_ float, held_out_ (p,) float64: held-out scores of the positives.
 
-    The cut is the mean of two estimates. The third: a third of the way from 0, where the class-balanced model stops
-    preferring wrong, to held_out_mean_. The mixture: see `mixture_cut`, which knows how many items of the catalog
-    score how high and so follows how rare the wanted items are. A quantile of 8 to 22 held-out scores rests on one
-    or two of them, and on marks that come from a first page and are easier than the rest: its F1 is lower
+    The scores of the best candidates are spread among neighbours (`Diffusion` over the whitened embeddings, the marks
+    among them with their labels), which finds a group whole that the marks only reach the edge of. The held-out score
+    of a positive is then what it would have been without its own mark in the graph.
+
+    The cut is the mean of two estimates. The fifth: a fifth of the way from 0, where the class-balanced model stops
+    preferring wrong, to the mean held-out score. The mixture: see `mixture_cut`, which knows how many items of the
+    catalog score how high and so follows how rare the wanted items are. A quantile of 8 to 22 held-out scores rests on
+    one or two of them, and on marks that come from a first page and are easier than the rest: its F1 is lower
     (`benchmarks/quality.py` compares them).
     """
 
@@ -56,11 +68,13 @@ class Rescorer:
         negatives: NDArray[np.float32],
         mean: NDArray[np.float32],
         whitening: Whitening | None = None,
+        *,
+        n_checked: int = 0,
     ) -> Self:
-        """Fit to embeddings of positives (p, D) and negatives, marked and random, (m, D); mean: (D,) of the catalog.
+        """Fit to embeddings of positives (p, D) and negatives (m, D); mean: (D,) of the catalog. All float32.
 
-        All float32. whitening: of the catalog; without it the embeddings are taken as they are. Returns self. Raises
-        LabelError without a positive or without a negative.
+        whitening: of the catalog; without it the embeddings are taken as they are. n_checked: how many of the
+        negatives, the first ones, a person marked. Returns self. Raises LabelError without a positive or a negative.
         """
         check_array(mean, "mean", dtype=np.float32, shape=(None,), finite=True)
         check_array(positives, "positives", dtype=np.float32, shape=(None, len(mean)), finite=True)
@@ -71,30 +85,19 @@ class Rescorer:
                 f"expected at least one positive and one negative, got {p} and {m}; mark an item of each kind, or let "
                 "random items serve as negatives"
             )
-        x = np.concatenate([positives, negatives]) - mean
-        if whitening is not None:
-            x = whitening.transform(x)
+        self._mean, self._whitening = mean, whitening
+        x = self._evened(np.concatenate([positives, negatives]) - mean)
+        trust = np.ones(p + m)
+        trust[p : p + n_checked] = CHECKED_WEIGHT
         y = np.arange(p + m) < p
-        model = LogisticRegression(C=self.C).fit(x, y, folds=_folds(p, m, self.n_folds))
+        model = LogisticRegression(C=self.C).fit(x, y, sample_weight=trust, folds=_folds(p, m, self.n_folds))
         self.weights_ = model.coef_.astype(np.float32)
         if whitening is not None:
             self.weights_ = whitening.matrix_ @ self.weights_
         self.intercept_ = model.intercept_
-        scores = model.decision_function(x)
-        held_out = np.where(np.isnan(model.held_out_), scores, model.held_out_)
-        self.held_out_mean_ = float(held_out[:p].mean())
-        self.spread_ = max(float(held_out[p:].std()), 1e-3)
+        held_out = model.held_out_[:p]
+        self.held_out_ = np.where(np.isnan(held_out), model.decision_function(x[:p]), held_out)
         return self
-
-    def cut(self, scores: NDArray[np.float32], n_marked: int = 0) -> float:
-        """Return the score from which items match, given scores (m,) float32 of unmarked candidates in any order.
-
-        n_marked: positives that are in the answer already.
-        """
-        self._fitted()
-        third = self.held_out_mean_ / 3
-        mixture = mixture_cut(scores, self.held_out_mean_ - EASIER * self.spread_, self.spread_, n_marked)
-        return third if mixture is None else (third + mixture) / 2
 
     def rank(
         self,
@@ -104,28 +107,37 @@ class Rescorer:
         positives: NDArray[np.int64],
         negatives: NDArray[np.int64],
         where: Bitmap | None = None,
+        embeddings: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
     ) -> Ranking:
         """Score the items in the boxes (None: all) and the marked positives, cut, and return them best first.
 
         The candidates, items with a vote that are in `where`, are scored by bits, and the best of them by
         embeddings. The set scored by embeddings doubles until the last of it lies 3 standard errors of the bits scores
         below the cut, so a list of matches is never cut short at `limit`; the errors are measured on the items that
-        have both scores. Candidates left out are not in the Ranking, which has no votes. positives: (p,) int64, always
-        matched; negatives: (m,) int64, never. scores: with the intercept, comparable with Ranking.threshold.
+        have both scores. Candidates left out are not in the Ranking, which has no votes. positives: (p,) int64, those
+        of `fit` in their order, always matched; negatives: (m,) int64, never. embeddings: returns the embeddings of
+        ids, (m, D) float32; with it the scores of the best are spread among neighbours, without it they are the linear
+        model's. scores: comparable with Ranking.threshold.
         """
         self._fitted()
         positives, negatives = as_ids(positives, "positives"), as_ids(negatives, "negatives")
+        if len(positives) != len(self.held_out_):
+            raise ArrayError(f"positives: expected the {len(self.held_out_)} of fit, got {len(positives)}")
         limit = max(1, self.limit)
         while True:
             rough = backend.score(self.weights_, tier="bits", boxes=boxes, where=where, limit=limit)
             ids, scores = _pair(backend.score(self.weights_, tier="embeddings", ids=np.union1d(rough.ids, positives)))
             scores = scores + np.float32(self.intercept_)
-            right = np.isin(ids, positives)
-            threshold = self.cut(scores[~right & ~np.isin(ids, negatives)], int(right.sum()))
+            right, wrong = np.isin(ids, positives), np.isin(ids, negatives)
+            threshold = cut(scores[~right & ~wrong], self.held_out_, int(right.sum()))
             if rough.total <= limit or _holds_all(rough, ids, scores, threshold):
                 break
             limit *= 2
-        matched = ((scores >= np.float32(threshold)) | right) & ~np.isin(ids, negatives)
+        if embeddings is not None:
+            scores, threshold = self._spread(ids, scores, threshold, positives, negatives, embeddings)
+            order = best_first(scores, ids)
+            ids, scores, right, wrong = ids[order], scores[order], right[order], wrong[order]
+        matched = ((scores >= np.float32(threshold)) | right) & ~wrong
         return Ranking(
             ids=ids,
             scores=scores,
@@ -135,9 +147,80 @@ class Rescorer:
             threshold=float(np.float32(threshold)),
         )
 
+    def _spread(
+        self,
+        ids: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        threshold: float,
+        positives: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+        embeddings: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    ) -> tuple[NDArray[np.float32], float]:
+        """Return the scores of ids, best first by them, spread among neighbours, and the cut they give.
+
+        Where most of the largest window matches there is no edge for neighbours to tell of: nothing is changed then.
+        """
+        marked = np.isin(ids, positives) | np.isin(ids, negatives)
+        open_ = np.flatnonzero(~marked)
+        size = REACHED
+        while size <= _MOST_REACHED:
+            window = open_[:size]
+            spread, held_out = self._spread_window(ids[window], scores[window], positives, negatives, embeddings)
+            found = scores.copy()
+            found[window] = spread
+            below = open_[size:]
+            found[below] = np.minimum(found[below], spread.min(initial=np.inf))
+            edge = cut(found[open_], held_out, int(np.isin(ids, positives).sum()))
+            if len(below) == 0 or np.count_nonzero(spread >= edge) <= size // 2:
+                return found, edge
+            size *= 2
+        return scores, threshold
+
+    def _spread_window(
+        self,
+        ids: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        positives: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+        embeddings: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return the spread scores of unmarked ids, and held-out scores of the positives in the graph.
+
+        In the graph a positive has the highest score of all positives and a negative none above 0. The spread is
+        linear in the scores, so what a positive owes to its own mark is known, and is replaced by its held-out score.
+        """
+        right, wrong = positives[:_MOST_MARKS], negatives[:_MOST_MARKS]
+        centred = embeddings(np.concatenate([right, wrong, ids])) - self._mean
+        p, m = len(right), len(wrong)
+        own = np.concatenate([centred[: p + m] @ self.weights_ + np.float32(self.intercept_), scores])
+        highest = own[:p].max()
+        own = np.minimum(own, highest)
+        own[:p] = highest
+        own[p : p + m] = np.minimum(own[p : p + m], 0)
+        columns = np.zeros((len(own), 1 + p), np.float32)
+        columns[:, 0] = own
+        columns[np.arange(p), 1 + np.arange(p)] = 1
+        spread = Diffusion().fit(self._evened(centred)).spread(columns)
+        debt = spread[np.arange(p), 1 + np.arange(p)] * (highest - self.held_out_[:p])
+        return spread[p + m :, 0], spread[:p, 0] - debt
+
+    def _evened(self, centred: NDArray[np.float32]) -> NDArray[np.float32]:
+        return centred if self._whitening is None else self._whitening.transform(centred)
+
     def _fitted(self) -> None:
         if not hasattr(self, "weights_"):
-            raise NotFittedError("Rescorer: call fit before cut or rank")
+            raise NotFittedError("Rescorer: call fit before rank")
+
+
+def cut(scores: NDArray[np.float32], held_out: NDArray[np.float64], n_marked: int = 0) -> float:
+    """Return the score from which items match.
+
+    scores: (m,) float32 of unmarked candidates, any order; held_out: (p,) of the positives by a model that did not see
+    them; n_marked: positives that are in the answer already.
+    """
+    mean, spread = float(held_out.mean()), max(float(held_out.std()), 1e-3)
+    mixture = mixture_cut(scores, mean - EASIER * spread, spread, n_marked)
+    return mean / 5 if mixture is None else (mean / 5 + mixture) / 2
 
 
 def mixture_cut(scores: NDArray[np.float32], mean: float, spread: float, n_marked: int = 0) -> float | None:

@@ -285,8 +285,16 @@ class Session:
             self.catalog.embeddings(np.concatenate([negatives, unchecked])),
             signs.mean_,
             whitening_of(self.catalog),
+            n_checked=len(negatives),
         )
-        ranking = rescorer.rank(self.backend, boxes, positives=positives, negatives=negatives, where=where)
+        ranking = rescorer.rank(
+            self.backend,
+            boxes,
+            positives=positives,
+            negatives=negatives,
+            where=where,
+            embeddings=self.catalog.embeddings,
+        )
         votes = None if boxes is None else boxes.votes(self.catalog.take(ranking.ids))
         return replace(ranking, votes=votes)
 

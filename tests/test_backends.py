@@ -16,19 +16,40 @@ from gpubranches.backends.faiss_index import faiss_bytes
 from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.cupy_device import CupyDevice
 from gpubranches.backends.gpu.memory import WORKING_BYTES
-from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError, UsageError
+from gpubranches.backends.kdtree_files import FOLDER, KdIndex
+from gpubranches.errors import BackendUnavailableError, CatalogIndexError, DeviceError, DeviceMemoryError, UsageError
 from gpubranches.space import Space
 
 SIZES = [0, 1, 127, 128, 129, 500, 4095, 4096, 4097, 8200]
 
 
 def opened(name, catalog, **options):
-    """Open a backend; the gpu backend with its kernels simulated, and samples taken of small catalogs, too."""
+    """Open a backend; the gpu backend with its kernels simulated, and samples taken of small catalogs, too.
+
+    Where numba is missing, the case of a backend that needs it is skipped.
+    """
+    if name in ("cpu", "kdtree"):
+        pytest.importorskip("numba")
     if name == "gpu":
         return GpuBackend(catalog, SimulatedDevice, sample_from=3000)
     if name == "cuda":
         return GpuBackend(catalog, CupyDevice, sample_from=3000)
+    if name == "kdtree":
+        from gpubranches.backends.kdtree import KdtreeBackend
+
+        index(catalog)
+        return KdtreeBackend(catalog, index_only=True)
     return open_backend(name, catalog, **options)
+
+
+def index(catalog):
+    """Build the index of a catalog unless it has one of its present codes."""
+    from gpubranches.backends.kdtree_build import build_index
+
+    try:
+        KdIndex.open(catalog.path / FOLDER, catalog, "")
+    except CatalogIndexError:
+        build_index(catalog, threads=1)
 
 
 NAMES = [*BACKENDS, pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -212,6 +233,10 @@ def test_commits_are_seen_on_the_next_call(name, tmp_path):
         ids = world.catalog.next_id + np.arange(2)
         ones = np.ones((2, 48), np.float16)
         world.catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=ones.__getitem__)
+        if name == "kdtree":
+            with pytest.raises(CatalogIndexError, match="stale"):
+                backend.evaluate(everything)
+            index(world.catalog)
         assert backend.evaluate(everything).total == 292
         assert set(backend.search(codes[:1], 2, tier="codes").ids[0]) == set(ids.tolist())
 

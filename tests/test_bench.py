@@ -9,12 +9,14 @@ from cudasim import SimulatedDevice
 
 from gpubranches.backends.cpu import CpuBackend
 from gpubranches.backends.gpu import GpuBackend
-from gpubranches.bench.engines import refine
+from gpubranches.bench.own_engines import refine
 from gpubranches.bench.plots import draw
-from gpubranches.bench.questions import ask
+from gpubranches.bench.questions import ask, widened
 from gpubranches.bench.run import Measure, Plan, line, run, table
 from gpubranches.bench.synthetic import SyntheticCatalog, SyntheticResidence, write_stand_in
 from gpubranches.bench.timing import timed, together
+from gpubranches.boxes import Box, Boxes
+from gpubranches.branches import feature_subsets
 from gpubranches.errors import UsageError
 from gpubranches.quantize import SignQuantizer
 
@@ -65,6 +67,21 @@ def test_boxes_without_a_learner_have_the_shape_of_learnt_ones(catalog, monkeypa
     assert drawn.branch.votes(codes).any()
 
 
+def test_boxes_of_the_pool_can_be_indexed_without_a_learner_too(catalog, monkeypatch):
+    learnt = ask(catalog, users=1)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    drawn, again = ask(catalog, users=1), ask(catalog, users=1)
+    assert list(drawn.pooled) == list(learnt.pooled) == list(again.pooled)
+    codes, pool = catalog.take(np.arange(0, 60_000, 3)), feature_subsets(catalog.d)
+    for what, boxes in drawn.pooled.items():
+        assert boxes.to_json() == again.pooled[what].to_json()
+        assert boxes.n_estimators == learnt.pooled[what].n_estimators
+        assert all(tuple(box.features.tolist()) in pool for box in boxes)
+        share = (boxes.votes(codes) > boxes.n_estimators // 2).mean()
+        least, most = {"narrow": (0, 0.1), "medium": (0.005, 0.1), "wide": (0.08, 0.3)}[what.split(", ")[1]]
+        assert least <= share <= most
+
+
 def test_the_bits_are_the_signs_of_the_embeddings(catalog):
     rows = np.array([0, 5, 511, 512, 40_000])
     segment = catalog.segments[0]
@@ -99,7 +116,9 @@ def test_uniform_codes_are_uniform():
 
 def test_a_run_writes_lines_a_table_and_plots(tmp_path):
     shown = []
-    plan = Plan(["cpu", "sklearn-forest", "gpu"], [4096, 8192], D=64, clusters=8, budget_s=0, users=1)
+    plan = Plan(
+        ["cpu", "kdtree", "numpy", "sklearn-forest", "gpu"], [4096, 8192], D=64, clusters=8, budget_s=0, users=1
+    )
     measures = run(plan, tmp_path, show=shown.append)
     lines = [json.loads(text) for text in (tmp_path / "bench.jsonl").read_text().splitlines()]
     assert len(lines) == len(measures) > 8
@@ -110,7 +129,32 @@ def test_a_run_writes_lines_a_table_and_plots(tmp_path):
     assert table(measures).count("\n") == len(measures) + 2
     pictures = draw(measures, tmp_path)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
-    assert len(pictures) == len({one.what for one in measures})
+    assert len(pictures) == len({one.what.split(" (")[0] for one in measures})
+    assert not (tmp_path / "kdtree").exists()
+
+
+def test_engines_find_as_many_of_the_same_boxes(tmp_path):
+    shown = []
+    plan = Plan(["cpu", "kdtree", "numpy"], [20_000], D=64, clusters=40, budget_s=0, users=1)
+    measures = run(plan, tmp_path, show=shown.append)
+    pooled = {one.what for one in measures if "of the pool" in one.what}
+    assert len(pooled) == 6
+    for what in pooled:
+        assert len({one.found for one in measures if one.what == what}) == 1
+    assert any("bytes a row" in text for text in shown)
+    stopped = [one for one in measures if "leaves)" in one.what]
+    assert all(one.recall == 1 for one in stopped if "3,000" in one.what)
+
+
+def test_widened_boxes_hold_the_share_asked_for():
+    rng = np.random.default_rng(0)
+    sample = rng.integers(0, 256, (5000, 8)).astype(np.uint8)
+    box = Box(np.array([1, 3], np.int16), np.array([0, 250], np.uint8), np.array([9, 255], np.uint8))
+    for share in (0, 0.01, 0.5, 1):
+        wider = widened(Boxes([box]), sample, share)
+        assert (wider.votes(sample) > 0).mean() >= share
+        assert (wider.low <= box.low).all()
+        assert (wider.high >= box.high).all()
 
 
 def test_a_missing_engine_is_named(tmp_path, monkeypatch):

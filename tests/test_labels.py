@@ -103,3 +103,12 @@ def test_nothing_can_be_written_to_a_full_or_locked_log(tmp_path):
     assert labels.current()[1] == 1
     labels.close()
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_the_origin_of_a_mark_is_kept_with_it():
+    labels = Labels.in_memory()
+    labels.mark([1, 2], +1)
+    labels.mark([2, 3], -1, origin="suggestion")
+    assert labels.origins() == {1: "user", 2: "suggestion", 3: "suggestion"}
+    labels.undo()
+    assert labels.origins() == {1: "user", 2: "user"}

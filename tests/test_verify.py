@@ -59,11 +59,12 @@ PYTEST = "import pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
 
 def test_the_contract_runs_with_little_installed():
-    """The cases of the gpu backend on the simulated device, where a card would run those marked `gpu`."""
-    chosen = "gpu and not 8200 and (ties or size or commits or boxes or directions or models or refused)"
+    """The cases of the gpu backend on the simulated device, where a card would run those marked `gpu`; not kdtree's."""
+    chosen = "(gpu or kdtree) and not 8200 and (ties or size or commits or boxes or directions or models or refused)"
     status, printed = bare(PYTEST, "-q", "-p", "no:cacheprovider", "tests/test_backends.py", "-k", chosen)
     assert status == 0, printed
     assert int(re.search(r"(\d+) passed", printed)[1]) >= 30
+    assert int(re.search(r"(\d+) skipped", printed)[1]) >= 30
 
 
 STEPS = """
@@ -73,7 +74,7 @@ from cudasim import SimulatedDevice
 from benchmarks import verify
 from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.residence import Residence
-from gpubranches.bench import engines
+from gpubranches.bench import own_engines
 from gpubranches.bench.run import Plan
 from gpubranches.bench.synthetic import SyntheticResidence
 
@@ -81,10 +82,11 @@ folder = Path(sys.argv[1])
 tiers = ("codes", "bits")
 print(verify.check_at_size(SimulatedDevice, np, np.asarray, 20_000, tiers, k=50))
 print(Residence(SimulatedDevice(), verify.stored_codes(folder / "stored", 5000, 2)).n_live)
-engines._open_gpu = lambda catalog: GpuBackend(catalog, SimulatedDevice, make_residence=SyntheticResidence)
-engines._copy_speed = lambda name: 1e9
-engines._UPLOADED = 1 << 20
-verify.run_bench(Plan(["gpu", "cpu"], [8192], D=128, clusters=8, embeddings_bytes=1 << 20, budget_s=0, users=2), folder)
+own_engines._open_gpu = lambda catalog: GpuBackend(catalog, SimulatedDevice, make_residence=SyntheticResidence)
+own_engines._copy_speed = lambda name: 1e9
+own_engines._UPLOADED = 1 << 20
+names = ["gpu", "cpu", "kdtree", "numpy"]
+verify.run_bench(Plan(names, [8192], D=128, clusters=8, embeddings_bytes=1 << 20, budget_s=0, users=2), folder)
 """
 
 
@@ -92,12 +94,16 @@ def test_the_steps_run_with_little_installed(tmp_path):
     """Every step that needs no CUDA itself, on the simulated device; what is left out or made otherwise is said."""
     status, printed = bare(STEPS, tmp_path)
     assert status == 0, printed
-    assert "cpu at 8,192 rows: left out: cpu needs numba" in printed
+    for name in ("cpu", "kdtree"):
+        assert f"{name} at 8,192 rows: left out: {name} needs numba" in printed
     assert "'models': 'drawn around the marks'" in printed
     assert "False" not in printed
     lines = [json.loads(text) for text in (tmp_path / "bench.jsonl").read_text().splitlines()]
     assert {one["models"] for one in lines} == {"drawn around the marks"}
     assert {"ensemble", "scans of refine: boxes, bits, embeddings"} <= {one["what"] for one in lines}
+    pooled = [(one["engine"], one["what"], one["found"]) for one in lines if "of the pool" in one["what"]]
+    assert len(pooled) == 12
+    assert {found for found in pooled if found[0] == "gpu"} == {("gpu", *found[1:]) for found in pooled}
 
 
 def test_every_marked_case_is_collected_with_little_installed():

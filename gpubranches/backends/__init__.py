@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BACKENDS", "Backend", "open_backend"]
 
-BACKENDS = ("oracle", "cpu", "gpu")
+BACKENDS = ("oracle", "cpu", "kdtree", "gpu")
 
 _log = logging.getLogger(__name__)
 
@@ -23,11 +23,12 @@ _log = logging.getLogger(__name__)
 def open_backend(
     name: str, catalog: Catalog, *, nn: str = "auto", report: Callable[[str, int, int], None] | None = None
 ) -> Backend:
-    """Open a backend by name: "oracle", "cpu", "gpu", or "auto", which takes the fastest usable and logs why.
+    """Open a backend by name: "oracle", "cpu", "kdtree", "gpu", or "auto", which takes the fastest usable and logs why.
 
     nn: what answers nearest neighbours over codes: "kernel", the backend's own exact scan, "faiss", or "auto" (kernel).
     report: told (stage, done, total) while the gpu backend uploads. Raises UsageError for another name,
-    BackendUnavailableError when what it needs is missing, DeviceMemoryError when the codes do not fit.
+    BackendUnavailableError when what it needs is missing, CatalogIndexError when kdtree has no index of the catalog's
+    codes, DeviceMemoryError when the codes do not fit.
     """
     if nn not in ("auto", "kernel", "faiss"):
         raise UsageError(f"nn: expected one of auto, kernel, faiss, got {nn!r}")
@@ -41,6 +42,10 @@ def open_backend(
         from gpubranches.backends.cpu import CpuBackend
 
         return CpuBackend(catalog, nn=nn)
+    if name == "kdtree":
+        from gpubranches.backends.kdtree import KdtreeBackend
+
+        return KdtreeBackend(catalog, nn=nn)
     if name == "gpu":
         from gpubranches.backends.gpu import GpuBackend
         from gpubranches.backends.gpu.cupy_device import CupyDevice

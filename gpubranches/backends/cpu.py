@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.backends import cpu_boxes, cpu_order, cpu_scores
-from gpubranches.backends.host import HostBackend, Part
+from gpubranches.backends.host import HostBackend, Part, flat
 from gpubranches.backends.scan import Linear
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, ZONE, ZONES, Catalog
@@ -48,6 +48,8 @@ class CpuBackend(HostBackend):
     """
 
     name = "cpu"
+    stop_leaves: int | None = None
+    """How many zones a search over codes looks into; None: all that may hold an answer, which is exact."""
 
     def __init__(self, catalog: Catalog, *, nn: str = "auto", threads: int | None = None):
         super().__init__(catalog, nn=nn)
@@ -74,14 +76,14 @@ class CpuBackend(HostBackend):
 
         def work(task: Task) -> Hits:
             segment, allowed = task[0].segment, task[0].allowed
-            codes, zones, ids = _flat(segment.codes), _flat(segment.zones), _flat(segment.ids)
+            codes, zones, ids = flat(segment.codes), flat(segment.zones), flat(segment.ids)
             model = owners, boxes.offsets, boxes.features, boxes.low, boxes.high, np.uint16(min_votes)
             hits: Hits = cpu_boxes.votes(codes, zones, allowed, segment.d, task[1], task[2], *model, ids, shift)
             return hits
 
-        return self._ordered(self._map(work, self._tasks(parts)), 1 << (64 - shift), limit)
+        return self._ordered(self._map(work, self._tasks(parts)), 1 << (64 - shift), limit, self._map)
 
-    def _ordered(self, found: list[Hits], each: int, limit: int | None) -> Candidates:
+    def _ordered(self, found: list[Hits], each: int, limit: int | None, run: Run) -> Candidates:
         """Order what tasks found: into buckets by votes and splitmix64, then each bucket by itself.
 
         splitmix64 can be undone, so its values are sorted alone and turn into ids at the end.
@@ -95,7 +97,7 @@ class CpuBackend(HostBackend):
         buckets = int(np.searchsorted(bounds, wanted))
         mixed = np.empty(bounds[buckets], np.uint64)
         places = bounds[:-1] + np.cumsum(sizes, axis=0) - sizes
-        self._map(lambda i: cpu_order.scatter(found[i][0], found[i][1], places[i], mixed), list(range(len(found))))
+        run(lambda i: cpu_order.scatter(found[i][0], found[i][1], places[i], mixed), list(range(len(found))))
         ids = np.empty(len(mixed), np.int64)
 
         used = each.bit_length() - 1
@@ -104,7 +106,7 @@ class CpuBackend(HostBackend):
             cpu_order.sorted_ids(mixed, span, used, ids)
 
         cuts = np.searchsorted(bounds[: buckets + 1], np.linspace(0, len(mixed), 4 * self.threads + 1))
-        self._map(finish, [bounds[a : b + 1] for a, b in itertools.pairwise(cuts.tolist()) if b > a])
+        run(finish, [bounds[a : b + 1] for a, b in itertools.pairwise(cuts.tolist()) if b > a])
         votes = (sizes.shape[1] // each - 1 - np.arange(sizes.shape[1]) // each).astype(np.uint16)
         return Candidates(
             ids=ids[:wanted], votes=np.repeat(votes[:buckets], np.diff(bounds[: buckets + 1]))[:wanted], total=total
@@ -147,28 +149,34 @@ class CpuBackend(HostBackend):
         self, parts: list[Part], queries: NDArray[np.uint8], k: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
         if len(queries) >= 2 * self.threads:
-            return self._map(lambda query: self._nearest_one(parts, query, k, _in_turn), list(queries))
+            return self._map(lambda query: self._nearest_one(parts, query, k, in_turn), list(queries))
         return [self._nearest_one(parts, query, k, self._map) for query in queries]
 
     def _nearest_one(
         self, parts: list[Part], query: NDArray[np.uint8], k: int, run: Run
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Look into the zones nearest by their bounds first: their k-th row rules out most of the others."""
+        """Look into the zones nearest by their bounds first: their k-th row rules out most of the others.
+
+        With `stop_leaves` only into so many zones, whatever the others may hold.
+        """
         border = np.full(1, _LEAST_KEY + 1, np.int32)
         wide = query.astype(np.int16)
         bounds = {part.segment.start: np.empty(part.segment.tiles * ZONES, np.int32) for part in parts}
 
         def bound(task: Task) -> None:
             segment, own = task[0].segment, bounds[task[0].segment.start]
-            cpu_scores.zone_bounds(_flat(segment.zones), task[0].allowed, segment.d, task[1], task[2], wide, own)
+            cpu_scores.zone_bounds(flat(segment.zones), task[0].allowed, segment.d, task[1], task[2], wide, own)
 
         def look(share: Share) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
             segment, own = share[0].segment, bounds[share[0].segment.start]
-            codes, ids = _flat(segment.codes), _flat(segment.ids)
+            codes, ids = flat(segment.codes), flat(segment.ids)
             rows, keys = cpu_scores.near_rows(codes, share[0].allowed, segment.d, share[1], own, wide, k, border, ids)
             return segment.ids[rows], keys
 
         run(bound, self._tasks(parts))
+        if self.stop_leaves is not None:
+            found = run(look, _seed_zones(parts, bounds, self.stop_leaves))
+            return _joined([ids for ids, _ in found], np.int64), -_joined([keys for _, keys in found], np.int32)
         nearest = [keys for _, keys in run(look, _seed_zones(parts, bounds, max(_SEED_ZONES, 4 * k // ZONE)))]
         seen = _joined(nearest, np.int32)
         if len(seen) >= k:
@@ -190,7 +198,7 @@ class CpuBackend(HostBackend):
     def _map(self, work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
         """Run the tasks on all threads; results in the order of tasks."""
         if self.threads == 1 or len(tasks) < 2:
-            return _in_turn(work, tasks)
+            return in_turn(work, tasks)
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.threads, "gpubranches-cpu")
@@ -198,7 +206,8 @@ class CpuBackend(HostBackend):
         return list(pool.map(work, tasks))
 
 
-def _in_turn(work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
+def in_turn(work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
+    """Run the tasks on this thread."""
     return [work(task) for task in tasks]
 
 
@@ -234,7 +243,7 @@ def _bit_scan(model: WeightPlanes) -> Scan:
     def scan(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
         part, first, stop = task
         segment = part.segment
-        bits, scales = _flat(np.asarray(segment.bits)).view(word), _flat(np.asarray(segment.scales)).view(np.uint16)
+        bits, scales = flat(np.asarray(segment.bits)).view(word), flat(np.asarray(segment.scales)).view(np.uint16)
         stop = min(stop * TILE, segment.n)
         found: Scored = cpu_scores.bit_scores(
             bits,
@@ -248,7 +257,7 @@ def _bit_scan(model: WeightPlanes) -> Scan:
             limit,
             floor,
             border,
-            _flat(segment.ids),
+            flat(segment.ids),
         )
         return found
 
@@ -262,7 +271,7 @@ def _code_scan(model: CodeWeights) -> Scan:
         part, first, stop = task
         segment = part.segment
         found: Scored = cpu_scores.code_scores(
-            _flat(segment.codes),
+            flat(segment.codes),
             weights,
             part.allowed,
             segment.d,
@@ -271,7 +280,7 @@ def _code_scan(model: CodeWeights) -> Scan:
             limit,
             floor,
             border,
-            _flat(segment.ids),
+            flat(segment.ids),
         )
         return found
 
@@ -282,21 +291,14 @@ def _embedding_scan(mean: NDArray[np.float32], weights: NDArray[np.float32], cos
     def scan(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
         part, first, stop = task
         segment = part.segment
-        rows = _flat(np.asarray(segment.embeddings)).view(np.uint16)
+        rows = flat(np.asarray(segment.embeddings)).view(np.uint16)
         stop = min(stop * TILE, segment.n)
         found: Scored = cpu_scores.embedding_scores(
-            rows, mean, weights, cosine, part.allowed, first * TILE, stop, limit, floor, border, _flat(segment.ids)
+            rows, mean, weights, cosine, part.allowed, first * TILE, stop, limit, floor, border, flat(segment.ids)
         )
         return found
 
     return scan
-
-
-def _flat(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a read-only flat view, of one type for mapped and other arrays, so that a kernel is compiled once."""
-    flat = array.view(np.ndarray).reshape(-1)
-    flat.flags.writeable = False
-    return flat
 
 
 def _joined(arrays: list[NDArray[Any]], dtype: type) -> NDArray[Any]:

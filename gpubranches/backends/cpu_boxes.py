@@ -27,7 +27,7 @@ _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @inner
-def _box_zones(zones, base, d, start, stop, features, low, high, live):
+def box_zones(zones, base, d, start, stop, features, low, high, live):
     """Return two words over the 32 zones of a tile: where the box may hold rows, and where it holds all."""
     touched = live
     full = live
@@ -48,7 +48,7 @@ def _plan(zones, allowed, tile, d, offsets, features, low, high, plan, needed):
     needed[:] = 0
     for box in range(len(plan)):
         start, stop = np.int64(offsets[box]), np.int64(offsets[box + 1])
-        touched, full = _box_zones(zones, tile * 2 * d * ZONES, d, start, stop, features, low, high, live)
+        touched, full = box_zones(zones, tile * 2 * d * ZONES, d, start, stop, features, low, high, live)
         plan[box, 0], plan[box, 1] = touched & ~full, full
         for j in range(start, stop):
             needed[features[j]] |= plan[box, 0]
@@ -67,7 +67,7 @@ def _fetch_dims(codes, base, needed, first, stop):
 
 
 @inner
-def _box_rows(codes, base, start, stop, features, low, high, part, listed, words, hit):
+def box_rows(codes, base, start, stop, features, low, high, part, listed, words, hit):
     """Add to hit the rows that lie in the box, in the zones of `part`; return the zones that have some.
 
     One dim after the other over the zones that still have rows: no branch depends on the codes. words: scratch,
@@ -120,7 +120,7 @@ def _tile_votes(codes, base, plan, owners, offsets, features, low, high, needed,
             part = plan[box, 0] & ~done
             if part != np.uint64(0):
                 start, stop = np.int64(offsets[box]), np.int64(offsets[box + 1])
-                some |= _box_rows(codes, base, start, stop, features, low, high, part, listed, words, hit)
+                some |= box_rows(codes, base, start, stop, features, low, high, part, listed, words, hit)
         some |= done
         while some != np.uint64(0):
             zone = np.int64(lowest_bit(some))

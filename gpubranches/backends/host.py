@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,3 +132,10 @@ def _words(bitmap: Bitmap, segment: Segment) -> NDArray[np.uint64]:
     """Return a segment's part of a bitmap over positions as words; segments start at whole tiles."""
     first = segment.start // 8
     return np.ascontiguousarray(bitmap[first : first + segment.tiles * TILE // 8]).view(np.uint64)
+
+
+def flat(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a read-only flat view, of one type for mapped and other arrays, so that a kernel is compiled once."""
+    view = array.view(np.ndarray).reshape(-1)
+    view.flags.writeable = False
+    return view

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpubranches.bench.engines import Engine, Question, open_engine
+from gpubranches.bench.engine import Engine, Question
+from gpubranches.bench.engines import open_engine
 from gpubranches.bench.questions import LEARNT, Questions, ask
 from gpubranches.bench.synthetic import SyntheticCatalog, write_stand_in
 from gpubranches.bench.timing import timed
@@ -22,9 +23,11 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of the results. Times in milliseconds.
+    """One line of the results.
 
-    roofline_ms: bytes_read at the speed of a copy measured here; models: how the boxes were made, see Questions.
+    Times in milliseconds; roofline_ms: bytes_read at the speed of a copy measured here; found: items that match, None
+    where that means nothing; built_bytes: what the engine keeps beside the codes; models: how the boxes were made, see
+    Questions.
     """
 
     engine: str
@@ -40,6 +43,8 @@ class Measure:
     bytes_read: int
     roofline_ms: float | None
     recall: float | None
+    found: int | None = None
+    built_bytes: int = 0
     models: str = LEARNT
 
     @property
@@ -75,25 +80,32 @@ def run(
         stand_in = folder / "stand-in.f16"
         write_stand_in(stand_in, plan.embeddings_bytes, plan.D, plan.clusters, report)
     measures: list[Measure] = []
+    facts = machine()
     with (folder / "bench.jsonl").open("w", encoding="utf-8") as file:
         for rows in plan.rows:
             catalog = SyntheticCatalog(rows, d=plan.d, D=plan.D, clusters=plan.clusters, stand_in=stand_in)
             asked = ask(catalog, users=plan.users)
             for name in plan.engines:
-                for one in _measured(name, catalog, asked, plan.budget_s, show):
+                for one in _measured(name, catalog, asked, plan.budget_s, folder, show):
                     measures.append(one)
-                    file.write(json.dumps({**asdict(one), **machine()}) + "\n")
+                    file.write(json.dumps({**asdict(one), **facts}) + "\n")
                     file.flush()
                     show(line(one))
     return measures
 
 
 def _measured(
-    name: str, catalog: SyntheticCatalog, asked: Questions, budget_s: float, show: Callable[[str], None]
+    name: str,
+    catalog: SyntheticCatalog,
+    asked: Questions,
+    budget_s: float,
+    folder: Path,
+    show: Callable[[str], None],
 ) -> list[Measure]:
     found = []
     try:
-        with open_engine(name, catalog, asked) as engine:
+        with open_engine(name, catalog, asked, folder) as engine:
+            show(f"{name} at {catalog.n:,} rows: ready in {engine.ready_ms / 1e3:.1f} s{_size(engine, catalog)}")
             for question in engine.questions:
                 found.append(_measure(engine, question, catalog, asked.models, budget_s))
     except GpuBranchesError as error:
@@ -101,8 +113,13 @@ def _measured(
     return found
 
 
+def _size(engine: Engine, catalog: SyntheticCatalog) -> str:
+    return f", {engine.built_bytes / catalog.n:.1f} bytes a row beside the codes" if engine.built_bytes else ""
+
+
 def _measure(engine: Engine, question: Question, catalog: SyntheticCatalog, models: str, budget_s: float) -> Measure:
-    times = timed(question.work, budget_s=budget_s)
+    times = timed(question.work, budget_s=budget_s, before=question.before)
+    answer = question.work()
     roofline = None
     if question.bytes_read and engine.copy_bytes_s:
         roofline = 1e3 * question.bytes_read / engine.copy_bytes_s
@@ -116,6 +133,8 @@ def _measure(engine: Engine, question: Question, catalog: SyntheticCatalog, mode
         bytes_read=question.bytes_read,
         roofline_ms=roofline,
         recall=None if question.recall is None else question.recall(),
+        found=answer if isinstance(answer, int) else getattr(answer, "total", None),
+        built_bytes=engine.built_bytes,
         models=models,
     )
 
@@ -141,14 +160,15 @@ def line(one: Measure) -> str:
 def table(measures: Sequence[Measure]) -> str:
     """Return the measures as Markdown: a line for each engine, rows and question."""
     lines = [
-        "| engine | rows | question | p50 ms | p95 ms | p99 ms | cold ms | of the roofline | recall |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| engine | rows | question | found | p50 ms | p95 ms | p99 ms | cold ms | of the roofline | recall |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in measures:
         share = "" if one.fraction is None else f"{one.fraction:.2f}"
         recall = "exact" if one.recall is None else f"{one.recall:.2f}"
+        found = "" if one.found is None else f"{one.found:,}"
         lines.append(
-            f"| {one.engine} | {one.rows:,} | {one.what} | {one.p50_ms:.2f} | {one.p95_ms:.2f} | {one.p99_ms:.2f} "
-            f"| {one.cold_ms:.1f} | {share} | {recall} |"
+            f"| {one.engine} | {one.rows:,} | {one.what} | {found} | {one.p50_ms:.2f} | {one.p95_ms:.2f} "
+            f"| {one.p99_ms:.2f} | {one.cold_ms:.1f} | {share} | {recall} |"
         )
     return "\n".join(lines) + "\n"

@@ -23,6 +23,7 @@ from gpubranches.catalog import TILE, ZONES
 from gpubranches.catalog.order import to_tiles, zones_of
 from gpubranches.errors import UsageError
 from gpubranches.quantize import SignQuantizer
+from gpubranches.space import digest
 
 CLUSTERS = 4096
 PERIOD = 1 << 24
@@ -84,6 +85,12 @@ class SyntheticSegment:
     def tiles(self) -> int:
         """Number of tiles."""
         return self.n // TILE
+
+    @property
+    def files(self) -> dict[str, dict[str, Any]]:
+        """What stands for the checksum of the codes: they follow from these numbers."""
+        made = f"{self.start} {self.n} {self.d} {self.clusters} {self.period}"
+        return {"codes.u8": {"bytes": self.n * self.d, "sha256": digest(made)}}
 
     @cached_property
     def codes(self) -> NDArray[np.uint8]:

@@ -24,8 +24,12 @@ class Times:
     repeats: int
 
 
-def timed(work: Callable[[], Any], *, budget_s: float, most: int = 100) -> Times:
-    """Call work once cold, then as often as budget_s allows, 5 to `most` times."""
+def timed(
+    work: Callable[[], Any], *, budget_s: float, most: int = 100, before: Callable[[], None] | None = None
+) -> Times:
+    """Call work once cold, after `before`, then as often as budget_s allows, 5 to `most` times."""
+    if before is not None:
+        before()
     cold = once(work)
     taken: list[float] = []
     until = time.perf_counter() + budget_s

@@ -12,7 +12,10 @@ from gpubranches.errors import UsageError
 
 @click.command()
 @click.option(
-    "--backends", default="gpu,cpu", show_default=True, help="gpu, cpu, faiss-cpu, faiss-gpu, sklearn-forest."
+    "--backends",
+    default="gpu,cpu",
+    show_default=True,
+    help="gpu, cpu, kdtree, numpy, faiss-cpu, faiss-gpu, sklearn-forest.",
 )
 @click.option("--rows", default="1e6", show_default=True, help="Sizes of the catalog, such as 1e6,1e7.")
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path, file_okay=False), help="Results.")
@@ -25,8 +28,8 @@ from gpubranches.errors import UsageError
 def bench(backends: str, rows: str, out: Path, d: int, clusters: int, embeddings_gb: float, seconds: float) -> None:
     """Compare engines on a synthetic catalog: JSON lines, a table and plots in DIR.
 
-    Engines: gpu, cpu, faiss-cpu, faiss-gpu, sklearn-forest; one that is missing here is named and left out. Every size
-    is made up anew, on the card for the gpu backend.
+    Engines: gpu, cpu, kdtree, numpy, faiss-cpu, faiss-gpu, sklearn-forest; one that is missing here is named and left
+    out. Every size is made up anew, on the card for the gpu backend; the kdtree index is built in DIR and removed.
     """
     from gpubranches.bench.engines import ENGINES
     from gpubranches.bench.plots import draw

@@ -124,10 +124,13 @@ def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool)
 @catalog_argument
 @json_option
 def verify(directory: Path, as_json: bool) -> None:
-    """Check every checksum and the consistency of a catalog; exit 3 and name the files if something is wrong."""
+    """Check every checksum and the consistency of a catalog and its index; exit 3 and name the files that are wrong."""
     from gpubranches import Catalog
+    from gpubranches.backends.kdtree_files import FOLDER
+    from gpubranches.backends.kdtree_files import problems as index_problems
 
-    problems = Catalog.open(directory).verify()
+    catalog = Catalog.open(directory)
+    problems = catalog.verify() + index_problems(catalog.path / FOLDER)
     if as_json:
         print_json({"sound": not problems, "problems": problems})
     else:

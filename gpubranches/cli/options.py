@@ -39,7 +39,7 @@ backend_option = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "gpu", "cpu", "oracle"]),
+    type=click.Choice(["auto", "gpu", "cpu", "kdtree", "oracle"]),
     help="What computes.",
 )
 model_option = click.option(

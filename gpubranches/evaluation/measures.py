@@ -41,3 +41,20 @@ def average_precision(order: NDArray[np.integer], right: Flags) -> float:
     hits = right[order]
     possible = min(len(order), int(np.count_nonzero(right)))
     return float((hits.cumsum() / np.arange(1, len(order) + 1))[hits].sum() / max(1, possible))
+
+
+def precision_at(scores: NDArray[np.floating], right: Flags, levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the interpolated precision at levels of recall: the largest of all cuts that reach the level.
+
+    scores: (n,), higher first, -inf never returned; a cut does not part equal scores. levels: (m,) in 0..1. 0 where no
+    cut reaches the level. Source: Manning, Raghavan and Schütze, Introduction to Information Retrieval (2008), 8.4.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    ends = np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True) & (ordered > -np.inf))
+    hits = np.cumsum(right[order])[ends]
+    best = np.maximum.accumulate((hits / (ends + 1))[::-1])[::-1]
+    recall = hits / max(1, int(np.count_nonzero(right)))
+    reached = np.searchsorted(recall, levels - 1e-9)
+    found: NDArray[np.float64] = np.append(best, 0.0)[reached]
+    return found

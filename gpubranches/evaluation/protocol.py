@@ -55,23 +55,34 @@ class Draw:
 
 @dataclass
 class World:
-    """A labelled catalog in memory: ids (n,) ascending, codes (n, d) uint8, embeddings (n, D) float32, centred."""
+    """A labelled catalog in memory.
+
+    embedder: for the concepts that have a text; None where none has. ids: (n,) ascending; codes: (n, d) uint8;
+    embeddings: (n, D) float32, centred; mean: (D,) float32, what was taken from them; lengths: (n,) float32, theirs.
+    Raises UsageError for a catalog without embeddings.
+    """
 
     catalog: Catalog
     backend: Backend
-    embedder: Embedder
+    embedder: Embedder | None = None
     ids: Ids = field(init=False)
     codes: NDArray[np.uint8] = field(init=False)
     embeddings: NDArray[np.float32] = field(init=False)
+    mean: NDArray[np.float32] = field(init=False)
+    lengths: NDArray[np.float32] = field(init=False)
 
     def __post_init__(self) -> None:
         signs = self.catalog.signs
         if signs is None or not self.catalog.has_embeddings:
-            raise UsageError("the evaluation needs a catalog with embeddings, this one has codes only")
+            raise UsageError(
+                "expected a catalog with embeddings to evaluate on, this one has codes only; ingest its embeddings"
+            )
         everything = np.arange(self.catalog.next_id)
         self.ids = everything[self.catalog.alive(everything)]
         self.codes = self.catalog.take(self.ids)
-        self.embeddings = self.catalog.embeddings(self.ids) - signs.mean_
+        self.mean = signs.mean_
+        self.embeddings = self.catalog.embeddings(self.ids) - self.mean
+        self.lengths = np.maximum(np.linalg.norm(self.embeddings, axis=1), np.float32(1e-12))
 
     @property
     def n(self) -> int:
@@ -140,6 +151,25 @@ class World:
         return code
 
 
+def asks(embedder: Embedder | None) -> Callable[[str], bool]:
+    """Return whether a name can be asked for as a text: a function that a vocabulary answers by its list.
+
+    Another embedder is tried; without one nothing can be asked for.
+    """
+    if embedder is None:
+        return lambda name: False
+    knows: Callable[[str], bool] | None = getattr(embedder, "knows", None)
+
+    def accepts(name: str) -> bool:
+        try:
+            embedder.texts([name])
+        except UsageError:
+            return False
+        return True
+
+    return accepts if knows is None else knows
+
+
 def find_concepts(
     catalog: Catalog,
     known: Callable[[str], bool],
@@ -152,7 +182,15 @@ def find_concepts(
 
     A class is what has the same value in all `columns` of the metadata (items with none in one of them belong to no
     class); its name is the value of the column `name`, "_" read as space; known: whether a name can be asked for.
+    Raises UsageError for columns that the catalog does not have, and if no class is large enough.
     """
+    missing = [column for column in (*columns, name) if column not in catalog.columns]
+    if missing or not columns:
+        known_columns, got = ", ".join(catalog.columns), ", ".join(missing) or "none"
+        raise UsageError(
+            f"classes: expected columns of the catalog ({known_columns}), got {got}; "
+            "name those that tell the classes apart, and the one with their names"
+        )
     everything = np.arange(catalog.next_id)
     ids = everything[catalog.alive(everything)]
     classes: dict[tuple[str, ...], list[int]] = {}
@@ -161,9 +199,20 @@ def find_concepts(
         key = tuple("" if row.get(column) is None else str(row[column]) for column in columns)
         if all(key):
             classes.setdefault(key, []).append(row["id"])
-            names[key] = str(row[name]).replace("_", " ")
-    return [
-        Concept(names[key], known(names[key]), np.array(sorted(classes[key]), np.int64))
-        for key in sorted(classes)
-        if len(classes[key]) >= fewest
-    ]
+            names[key] = str(row.get(name)).replace("_", " ")
+    large = [key for key in sorted(classes) if len(classes[key]) >= fewest]
+    if not large:
+        largest = max(map(len, classes.values()), default=0)
+        raise UsageError(
+            f"classes: expected at least one of {fewest} items or more by {', '.join(columns)}, got {len(classes)} "
+            f"classes, the largest of {largest}; lower the number, or evaluate on a larger catalog"
+        )
+    return [Concept(names[key], known(names[key]), np.array(sorted(classes[key]), np.int64)) for key in large]
+
+
+def random_subset(concepts: list[Concept], count: int | None, *, seed: int = 0) -> list[Concept]:
+    """Return `count` concepts drawn at random, in their order; all of them for None."""
+    if count is None:
+        return concepts
+    chosen = np.random.default_rng(seed).permutation(len(concepts))[:count]
+    return [concepts[i] for i in sorted(chosen)]

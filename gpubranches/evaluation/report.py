@@ -1,212 +1,225 @@
-"""Run models over draws, and say how they compare: means, standard errors over concepts, paired differences."""
+"""The report of an evaluation: tables for the terminal and for Markdown, and JSON."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from gpubranches.catalog.storage import disk_errors, replace_file
+from gpubranches.errors import UsageError
+from gpubranches.evaluation.comparison import LEVELS, Comparison
+from gpubranches.evaluation.models import MODELS
+from gpubranches.evaluation.protocol import FIRST, NEGATIVES, UNCHECKED, Concept
+from gpubranches.evaluation.rounds import PAGE, POLICIES
 
-from gpubranches.evaluation.measures import average_precision, best_f1, f1, precision_recall
-from gpubranches.evaluation.models import MODELS, Answer, Model
-from gpubranches.evaluation.protocol import Concept, Draw, World
-
-_MEASURES = ("f1", "unmarked", "precision", "recall", "oracle", "oracle_unmarked", "average_precision")
+COLUMNS = {
+    "F1": "f1",
+    "unmarked F1": "unmarked",
+    "precision": "precision",
+    "recall": "recall",
+    "AP": "average_precision",
+    "oracle F1": "oracle",
+}
+"""Headings of the table of models, and the measure under each."""
+REFERENCE = "refine"
+"""The model the others are subtracted from, unless another is named."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What came of an evaluation.
+class Section:
+    """A table with its heading; rows are texts, the first column a name."""
 
-    values: for each model and measure, (len(positives), concepts, seeds) float64, NaN for skipped draws and for
-    measures a model has none of. f1, precision and recall are of the returned set over all items, with the marks
-    counted as what they are; unmarked: F1 over unmarked items; oracle: the best F1 of all cuts of the ranking, known
-    to an oracle only; average_precision: of the ranking, over unmarked items, those without a score last by id;
-    seconds: of training and answering.
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def markdown(self) -> str:
+        """Return the table as Markdown, under a heading of the second order."""
+        lines = [f"## {self.title}", "", _line(self.header), "|" + "---|" * len(self.header), *map(_line, self.rows)]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found.
+
+    n: items of the catalog; concepts: those played; models: of evaluate; rounds: of play_rounds, or None; against: the
+    model whose paired differences are told; facts: what else a reader should know, by name.
     """
 
-    positives: tuple[int, ...]
-    seeds: int
-    concepts: tuple[str, ...]
-    values: Mapping[str, Mapping[str, NDArray[np.float64]]]
+    n: int
+    concepts: Sequence[Concept]
+    models: Comparison
+    rounds: Comparison | None
+    against: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def mean(self, model: str, measure: str, p: int) -> tuple[float, float]:
-        """Return the mean over concepts, of the mean over seeds, and its standard error."""
-        return _mean_and_error(self._by_concept(model, measure, p))
+    def sections(self) -> Iterator[Section]:
+        """Yield all tables, in the order they are read."""
+        for p in self.models.places:
+            yield self._models(p)
+        if len(self.models.values) > 1:
+            for p in self.models.places:
+                yield self._differences(p)
+        if self.rounds is not None:
+            for title, measure in (("F1", "f1"), ("unmarked F1", "unmarked"), ("oracle F1", "oracle")):
+                yield _rounds(self.rounds, title, measure)
+            if len(self.rounds.values) > 1:
+                yield _rounds_apart(self.rounds)
 
-    def paired(self, model: str, other: str, measure: str, p: int) -> tuple[float, float, float]:
-        """Return mean and standard error over concepts of model minus other, and the share of concepts it wins.
+    def markdown(self) -> str:
+        """Return the introduction and all tables as Markdown, headings from the second order on."""
+        return "\n\n".join([self.introduction(), *(section.markdown() for section in self.sections()), self._names()])
 
-        Ties count as half a win.
-        """
-        difference = self._by_concept(model, measure, p) - self._by_concept(other, measure, p)
-        wins = float(np.mean((difference > 0) + 0.5 * (difference == 0)))
-        return (*_mean_and_error(difference), wins)
-
-    def skipped(self, p: int) -> int:
-        """Return how many draws were skipped, their first page holding fewer than 2 right items."""
-        first = next(iter(self.values.values()))["seconds"]
-        return int(np.isnan(first[self.positives.index(p)]).sum())
-
-    def table(self) -> str:
-        """Return a Markdown table: a line a model and cut."""
-        tops = " | ".join(f"p = {p}: F1 | unmarked | precision | recall | AP" for p in self.positives)
-        rule = "|---|---|" + "---|" * (5 * len(self.positives) + 1)
-        lines = [f"| model | cut | {tops} | ms |", rule]
-        for model, values in self.values.items():
-            for cut, measures in (
-                ("own", ("f1", "unmarked", "precision", "recall", "average_precision")),
-                ("oracle", ("oracle", "oracle_unmarked", "", "", "average_precision")),
-            ):
-                if np.isnan(values[measures[0]]).all():
-                    continue
-                cells = [self._cell(model, measure, p) for p in self.positives for measure in measures]
-                milliseconds = 1000 * float(np.nanmedian(values["seconds"]))
-                lines.append(f"| {model} | {cut} | {' | '.join(cells)} | {milliseconds:.0f} |")
-        return "\n".join(lines)
-
-    def paired_table(self, model: str) -> str:
-        """Return a Markdown table of one model's F1 by its own cut minus that of every other model."""
-        tops = " | ".join(f"p = {p}: F1 difference | concepts won | unmarked" for p in self.positives)
-        lines = [f"| {model} minus | {tops} |", "|---|" + "---|" * (3 * len(self.positives))]
-        for other, values in self.values.items():
-            if other == model or np.isnan(values["f1"]).all():
-                continue
-            cells = []
-            for p in self.positives:
-                mean, error, wins = self.paired(model, other, "f1", p)
-                unmarked, unmarked_error, _ = self.paired(model, other, "unmarked", p)
-                cells += [f"{mean:+.3f} ± {error:.3f}", f"{wins:.0%}", f"{unmarked:+.3f} ± {unmarked_error:.3f}"]
-            lines.append(f"| {other} | {' | '.join(cells)} |")
-        return "\n".join(lines)
+    def introduction(self) -> str:
+        """Return what was played, in two or three lines."""
+        skipped = ", ".join(f"{self.models.skipped(p)} at p = {p}" for p in self.models.places)
+        texts = sum(concept.text for concept in self.concepts)
+        told = "".join(f" {name}: {value}." for name, value in self.facts.items())
+        return (
+            f"{self.n:,} items, {len(self.concepts)} concepts ({texts} asked for by their name, the others by a noisy "
+            f"mean of their items), {self.models.seeds} seeds; skipped draws: {skipped}. First page of {FIRST}; up "
+            f"to p marked right, {NEGATIVES} wrong, {UNCHECKED:,} random negatives. Means over concepts ± standard "
+            f"error; AP: average precision over unmarked items; oracle: the best cut of the ranking, known to nobody."
+            f"{told}"
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """Return all values as a JSON-able dict; NaN becomes None."""
-        return {
-            "positives": self.positives,
-            "seeds": self.seeds,
-            "concepts": self.concepts,
-            "skipped": {str(p): self.skipped(p) for p in self.positives},
-            "values": {
-                model: {measure: _plain(array) for measure, array in values.items()}
-                for model, values in self.values.items()
-            },
+        """Return everything, with the value of every draw, as a JSON-able dict."""
+        curves: dict[str, dict[str, list[float]]] = {model: {} for model in self.models.curves}
+        for model in curves:
+            for p in self.models.places:
+                curve = self.models.curve(model, p)
+                if curve is not None:
+                    curves[model][str(p)] = curve.round(4).tolist()
+        data: dict[str, Any] = {
+            "n": self.n,
+            "concepts": [{"name": c.name, "text": c.text, "items": len(c.items)} for c in self.concepts],
+            "seeds": self.models.seeds,
+            "positives": self.models.places,
+            "skipped": {str(p): self.models.skipped(p) for p in self.models.places},
+            "facts": dict(self.facts),
+            "models": {name: MODELS[name].description for name in self.models.values if name in MODELS},
+            "means": self.models.summary(),
+            "against": self.against,
+            "differences": self.models.differences(self.against),
+            "precision": {"recall": LEVELS.round(2).tolist(), "models": curves},
+            "values": self.models.raw(),
+            "rounds": None,
         }
-
-    def _by_concept(self, model: str, measure: str, p: int) -> NDArray[np.float64]:
-        values = self.values[model][measure][self.positives.index(p)]
-        means: NDArray[np.float64] = np.nanmean(values[~np.isnan(values).all(axis=1)], axis=1)
-        return means
-
-    def _cell(self, model: str, measure: str, p: int) -> str:
-        if not measure or np.isnan(self.values[model][measure]).all():
-            return ""
-        mean, error = self.mean(model, measure, p)
-        return f"{mean:.3f} ± {error:.3f}" if measure in ("f1", "oracle") else f"{mean:.3f}"
-
-
-def evaluate(
-    world: World,
-    concepts: Sequence[Concept],
-    *,
-    models: Mapping[str, Model] = MODELS,
-    positives: tuple[int, ...] = (8, 22),
-    seeds: int = 2,
-    progress: Callable[[int, int], None] | None = None,
-) -> Evaluation:
-    """Play the simulated user for every concept and seed, and give every model the same marks.
-
-    progress: called with the draws done and their number. See Evaluation for what is measured.
-    """
-    shape = (len(positives), len(concepts), seeds)
-    values = {model: {name: np.full(shape, np.nan) for name in (*_MEASURES, "seconds")} for model in models}
-    total = len(positives) * len(concepts) * seeds
-    for row, p in enumerate(positives):
-        for number, (at, seed, draw) in enumerate(world.draws(list(concepts), p, seeds)):
-            if draw is not None:
-                for name, model in models.items():
-                    for measure, value in _measured(world, draw, model).items():
-                        values[name][measure][row, at, seed] = value
-            if progress is not None:
-                progress(row * len(concepts) * seeds + number + 1, total)
-    return Evaluation(positives, seeds, tuple(concept.name for concept in concepts), values)
-
-
-def first_pages(world: World, concepts: Sequence[Concept], ks: Sequence[int]) -> list[dict[str, float]]:
-    """Compare what a text query answers with the cosine on the full embeddings, each side centred on its mean.
-
-    For each k: mean average precision of the first k over the concepts that have a text, of the product ("found") and
-    of the cosine over all items ("exact"); the largest loss of a concept; median milliseconds of both.
-    """
-    session = world.session(0)
-    lengths = np.linalg.norm(world.embeddings, axis=1)
-    asked = [concept for concept in concepts if concept.text]
-    report = []
-    for k in ks:
-        rows: list[tuple[float, float, float, float]] = []
-        for concept in asked:
-            right = world.flags(concept.items)
-            begin = time.perf_counter()
-            found = session.ask(concept.name, k=k).ids[0]
-            middle = time.perf_counter()
-            exact = _nearest(world, world.embedder.texts([concept.name])[0], lengths, k)
-            end = time.perf_counter()
-            found_ap = average_precision(world.rows(found[found >= 0]), right)
-            rows.append((found_ap, average_precision(exact, right), 1e3 * (middle - begin), 1e3 * (end - middle)))
-        values = np.array(rows)
-        report.append(
-            {
-                "k": k,
-                "concepts": len(rows),
-                "found": float(values[:, 0].mean()),
-                "exact": float(values[:, 1].mean()),
-                "largest_loss": float((values[:, 1] - values[:, 0]).max()),
-                "found_ms": float(np.median(values[:, 2])),
-                "exact_ms": float(np.median(values[:, 3])),
+        if self.rounds is not None:
+            reference = next(iter(self.rounds.values))
+            data["rounds"] = {
+                "policies": {name: POLICIES[name].description for name in self.rounds.values if name in POLICIES},
+                "means": self.rounds.summary(),
+                "against": reference,
+                "differences": self.rounds.differences(reference),
+                "values": self.rounds.raw(),
             }
-        )
-    return report
+        return data
+
+    def write(self, folder: Path, title: str) -> None:
+        """Write evaluation.md, headed by a title, and evaluation.json into a folder that is there.
+
+        Raises DataError if it refuses.
+        """
+        with disk_errors(folder):
+            replace_file(folder / "evaluation.md", f"# {title}\n\n{self.markdown()}\n".encode())
+            replace_file(folder / "evaluation.json", (json.dumps(self.to_json(), allow_nan=False) + "\n").encode())
+
+    def _models(self, p: int) -> Section:
+        rows = []
+        for model in self.models.values:
+            cells = [
+                _with_error(*self.models.mean(model, measure, p)) if self.models.has(model, measure) else ""
+                for measure in COLUMNS.values()
+            ]
+            rows.append((model, *cells, f"{self.models.milliseconds(model):.0f}"))
+        return Section(f"p = {p}", ("model", *COLUMNS, "ms"), rows)
+
+    def _differences(self, p: int) -> Section:
+        header = (f"{self.against} minus", "F1", "concepts won", "unmarked F1", "concepts won", "cut")
+        rows: list[tuple[str, ...]] = [
+            (
+                row["other"],
+                _signed(row["f1"]),
+                _share(row["f1"]["wins"]),
+                _signed(row["unmarked"]),
+                _share(row["unmarked"]["wins"]),
+                row["cut"],
+            )
+            for row in self.models.differences(self.against)
+            if row["place"] == p
+        ]
+        return Section(f"p = {p}, paired differences", header, rows)
+
+    def _names(self) -> str:
+        lines = [f"- `{name}` {MODELS[name].description}" for name in self.models.values if name in MODELS]
+        if self.rounds is not None:
+            lines += [f"- `{name}` {POLICIES[name].description}" for name in self.rounds.values if name in POLICIES]
+        return "\n".join(["## Names", "", *lines])
 
 
-def _nearest(world: World, text: NDArray[np.float32], lengths: NDArray[np.float32], k: int) -> NDArray[np.intp]:
-    mean = world.embedder.text_mean if world.catalog.text_mean is None else world.catalog.text_mean
-    scores = world.embeddings @ (text - mean) / lengths
-    best = np.argpartition(-scores, k - 1)[:k] if k < world.n else np.arange(world.n)
-    order: NDArray[np.intp] = best[np.argsort(-scores[best], kind="stable")]
-    return order
+def reference_among(names: Sequence[str], against: str | None) -> str:
+    """Return the model to subtract the others from: the one named, else refine, else the last.
+
+    Raises UsageError if the one named is not among those compared.
+    """
+    if against is not None and against not in names:
+        raise UsageError(f"against: expected one of the models compared, {', '.join(names)}; got {against!r}")
+    return against or (REFERENCE if REFERENCE in names else names[-1])
 
 
-def _measured(world: World, draw: Draw, model: Model) -> dict[str, float]:
-    """Return the measures of a model's answer; marked items count as returned or not by their mark."""
-    start = time.perf_counter()
-    answer: Answer = model(world, draw)
-    measured = {"seconds": time.perf_counter() - start}
-    good, bad = world.flags(draw.positives), world.flags(draw.negatives)
-    unmarked = ~good & ~bad
-    if answer.matched is not None:
-        matched = (answer.matched | good) & ~bad
-        measured["f1"] = f1(matched, draw.right)
-        measured["unmarked"] = f1(matched & unmarked, draw.right & unmarked)
-        measured["precision"], measured["recall"] = precision_recall(matched, draw.right)
-    if answer.scores is not None:
-        scores = np.where(good, np.inf, np.where(bad, -np.inf, answer.scores))
-        measured["oracle"] = best_f1(scores, draw.right)
-        measured["oracle_unmarked"] = best_f1(scores[unmarked], draw.right[unmarked])
-        order = np.flatnonzero(unmarked)
-        order = order[np.argsort(-scores[order], kind="stable")]
-        measured["average_precision"] = average_precision(order, draw.right & unmarked)
-    return measured
+def _rounds(rounds: Comparison, title: str, measure: str) -> Section:
+    """Return a table of a measure by round; a count in brackets where some concepts have no value any more."""
+    rows = []
+    for policy in rounds.values:
+        cells = []
+        for place in rounds.places:
+            counted = rounds.counted(policy, measure, place)
+            fewer = f" ({counted})" if counted < rounds.counted(policy, "f1", place) else ""
+            cells.append(_with_error(*rounds.mean(policy, measure, place)) + fewer)
+        rows.append((policy, *cells))
+    return Section(f"{title} by round, {PAGE} marks a round", ("policy", *map(str, rounds.places)), rows)
 
 
-def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+def _rounds_apart(rounds: Comparison) -> Section:
+    reference, *others = rounds.values
+    rows = []
+    for other in others:
+        for title, measure in (("F1", "f1"), ("unmarked F1", "unmarked")):
+            cells = []
+            for place in rounds.places[1:]:
+                mean, error, wins = rounds.paired(reference, other, measure, place)
+                cells.append(f"{_signed({'mean': mean, 'error': error})}, {_share(wins)}")
+            rows.append((f"{other}, {title}", *cells))
+    header = (f"{reference} minus", *map(str, rounds.places[1:]))
+    return Section("By round, paired differences and concepts won", header, rows)
 
 
-def _plain(array: NDArray[np.float64]) -> list[Any]:
-    rounded = np.round(array, 4).astype(object)
-    rounded[np.isnan(array)] = None
-    nested: list[Any] = rounded.tolist()
-    return nested
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _with_error(mean: float, error: float) -> str:
+    if math.isnan(mean):
+        return "-"
+    return _short(mean) if math.isnan(error) else f"{_short(mean)} ±{_short(error)}"
+
+
+def _signed(found: Mapping[str, float | None]) -> str:
+    mean, error = (math.nan if found[name] is None else float(found[name] or 0) for name in ("mean", "error"))
+    return ("+" if mean >= 0 else "") + _with_error(mean, error)
+
+
+def _share(wins: float | None) -> str:
+    return "-" if wins is None or math.isnan(wins) else f"{wins:.0%}"
+
+
+def _short(value: float) -> str:
+    """Return three decimals without the leading zero."""
+    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"

@@ -1,0 +1,186 @@
+"""The command that measures how well answers are found on a labelled catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from gpubranches.cli.options import (
+    backend_option,
+    json_option,
+    open_embedder_for,
+    opened_backend,
+    print_json,
+    progress_bar,
+)
+from gpubranches.errors import BackendUnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from gpubranches import Catalog
+    from gpubranches.embed import Embedder
+    from gpubranches.evaluation.report import Report, Section
+
+_PIPED_WIDTH = 120
+
+
+@click.command()
+@click.argument("directory", metavar="CATALOG", type=click.Path(path_type=Path))
+@click.option("--models", "model_names", metavar="NAMES", help="all, or short names such as text,ensemble,refine.")
+@click.option("--positives", default="4,8,15,22", show_default=True, help="Items marked right, at most.")
+@click.option("--seeds", default=2, show_default=True, type=click.IntRange(1), help="Draws a concept.")
+@click.option("--concepts", "subset", type=click.IntRange(1), help="A random subset of so many; all by default.")
+@click.option("--columns", default="dataset,label", show_default=True, help="Columns that tell the classes apart.")
+@click.option("--name", default="caption", show_default=True, help="The column with the classes' names.")
+@click.option("--fewest", default=34, show_default=True, type=click.IntRange(2), help="Items of a class, at least.")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(0), help="Rounds of marking; 0: none.")
+@click.option(
+    "--policies",
+    default="suggested,best,random,uncertain",
+    show_default=True,
+    help="How the rounds choose what to mark.",
+)
+@click.option("--against", metavar="NAME", help="The model to subtract the others from: refine, else the last.")
+@click.option("--embedder", metavar="SPEC", help="As for ingest; none: every concept is asked for by its mean.")
+@backend_option
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Tables, JSON and plots.")
+@json_option
+def evaluate(
+    directory: Path,
+    model_names: str | None,
+    positives: str,
+    subset: int | None,
+    columns: str,
+    name: str,
+    fewest: int,
+    policies: str,
+    against: str | None,
+    embedder: str | None,
+    backend: str,
+    out: Path | None,
+    as_json: bool,
+    **sizes: int,
+) -> None:
+    """Play a simulated user on a labelled catalog and compare models on the same marks.
+
+    A concept is a class of the catalog's metadata. The user asks for it, marks what is right and wrong on the first
+    page, and every model answers over the whole catalog from the same marks; then rounds of marking are played.
+    """
+    from gpubranches import Catalog
+    from gpubranches.catalog.storage import disk_errors
+    from gpubranches.evaluation.models import USUAL, choose_models
+    from gpubranches.evaluation.protocol import World, asks, find_concepts, random_subset
+    from gpubranches.evaluation.report import reference_among
+    from gpubranches.evaluation.rounds import choose_policies
+
+    models = choose_models(model_names if model_names is not None else ",".join(USUAL))
+    chosen_policies = choose_policies(policies)
+    against = reference_among(list(models), against)
+    counts = _counts(positives)
+    catalog = Catalog.open(directory)
+    if out is not None:
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+    opened_embedder = _embedder(catalog, embedder)
+    with opened_backend(backend, catalog) as opened:
+        world = World(catalog, opened, opened_embedder)
+        words = tuple(word.strip() for word in columns.split(",") if word.strip())
+        found = find_concepts(catalog, asks(opened_embedder), columns=words, name=name, fewest=fewest)
+        found = random_subset(found, subset)
+        report = _play(world, found, models, counts, chosen_policies, against=against, **sizes)
+    _show(report, out, directory, as_json)
+
+
+def _play(
+    world: Any,
+    concepts: Any,
+    models: Any,
+    counts: tuple[int, ...],
+    policies: Any,
+    *,
+    against: str,
+    seeds: int,
+    rounds: int,
+) -> Report:
+    from gpubranches.evaluation.comparison import evaluate as compare
+    from gpubranches.evaluation.report import Report
+    from gpubranches.evaluation.rounds import play_rounds
+
+    with progress_bar() as bar:
+        compared = compare(
+            world,
+            concepts,
+            models=models,
+            positives=counts,
+            seeds=seeds,
+            progress=lambda done, total: bar("models", done, total),
+        )
+        played = None
+        if rounds:
+            played = play_rounds(
+                world,
+                concepts,
+                policies=policies,
+                rounds=rounds,
+                seeds=seeds,
+                progress=lambda done, total: bar("rounds", done, total),
+            )
+    return Report(world.n, concepts, compared, played, against, {"backend": world.backend.name})
+
+
+def _show(report: Report, out: Path | None, directory: Path, as_json: bool) -> None:
+    if out is not None:
+        from gpubranches.evaluation.plots import draw
+
+        report.write(out, f"Evaluation of {directory.resolve().name}")
+        try:
+            pictures = len(draw(report, out))
+        except BackendUnavailableError as error:
+            pictures = 0
+            click.echo(f"No plots: {error}", err=True)
+    if as_json:
+        print_json(report.to_json())
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPED_WIDTH)
+    console.print(report.introduction(), highlight=False, markup=False)
+    for section in report.sections():
+        console.print(_table(section))
+    if out is not None:
+        click.echo(f"Wrote evaluation.md, evaluation.json and {pictures} plots to {out}.")
+
+
+def _table(section: Section) -> Table:
+    table = Table(title=section.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for number, heading in enumerate(section.header):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=not number)
+    for row in section.rows:
+        table.add_row(*row)
+    return table
+
+
+def _embedder(catalog: Catalog, spec: str | None) -> Embedder | None:
+    from gpubranches.session import require_embedder
+
+    opened = None if spec == "none" else open_embedder_for(catalog, spec)
+    if opened is not None:
+        require_embedder(catalog, opened)
+    return opened
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(dict.fromkeys(sorted(int(part) for part in text.split(",") if part.strip())))
+    except ValueError as error:
+        raise UsageError(f"--positives: expected numbers such as 8,22, got {text!r}") from error
+    if not counts or counts[0] < 2:
+        raise UsageError(f"--positives: expected numbers of 2 and more, got {text!r}")
+    return counts
+
+
+COMMANDS = (evaluate,)

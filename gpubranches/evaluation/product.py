@@ -1,0 +1,73 @@
+"""The product's own models, as `Session.refine` answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpubranches.evaluation.answers import NEVER, Answer
+from gpubranches.evaluation.protocol import FIRST, UNCHECKED, Draw, World
+from gpubranches.results import Ranking
+
+
+def text_query(world: World, draw: Draw) -> Answer:
+    """Return the first 100 of the query that the user began with."""
+    scores = np.empty(world.n)
+    scores[draw.order] = np.arange(world.n, 0, -1)
+    return Answer(scores > world.n - FIRST, scores)
+
+
+def refine(world: World, draw: Draw) -> Answer:
+    """Match by `Session.refine` as it is by default."""
+    return _refined(world, draw)
+
+
+def linear(world: World, draw: Draw) -> Answer:
+    """Match by the second stage of `Session.refine` over the whole catalog, without boxes."""
+    return _refined(world, draw, model="linear")
+
+
+def ensemble(world: World, draw: Draw) -> Answer:
+    """Match by the votes of the branch ensemble alone."""
+    return _refined(world, draw, second_stage=False)
+
+
+def branch(world: World, draw: Draw) -> Answer:
+    """Match by the single decision branches alone."""
+    return Answer(_refined(world, draw, model="branch", second_stage=False).matched)
+
+
+def branch_classic(world: World, draw: Draw) -> Answer:
+    """Match by the papers' own decision branches alone."""
+    return Answer(_refined(world, draw, model="branch-classic", second_stage=False).matched)
+
+
+def ensemble_classic(world: World, draw: Draw) -> Answer:
+    """Match by the votes of the papers' own ensemble alone."""
+    return _refined(world, draw, model="ensemble-classic", second_stage=False)
+
+
+def tree(world: World, draw: Draw) -> Answer:
+    """Match by the decision tree alone: scikit-learn's prediction, by way of boxes."""
+    return Answer(_refined(world, draw, model="tree", second_stage=False).matched)
+
+
+def forest(world: World, draw: Draw) -> Answer:
+    """Match by the votes of the random forest of 25 alone: scikit-learn's prediction, by way of boxes."""
+    return _refined(world, draw, model="forest", second_stage=False)
+
+
+def answer_of(world: World, ranking: Ranking) -> Answer:
+    """Return a ranking as an answer over all rows of a World; items that are not in it are never returned."""
+    rows = world.rows(ranking.ids)
+    matched, scores = np.zeros(world.n, np.bool_), np.full(world.n, NEVER)
+    matched[rows], scores[rows] = ranking.matched, ranking.scores
+    return Answer(matched, scores)
+
+
+def _refined(world: World, draw: Draw, **options: Any) -> Answer:
+    session = world.session(draw.seed)
+    session.mark(draw.positives, +1)
+    session.mark(draw.negatives, -1)
+    return answer_of(world, session.refine(random_negatives=UNCHECKED, **options))

@@ -1,0 +1,153 @@
+"""Rounds of marking: the simulated user marks 20 more items after each refine, chosen by a policy."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.arrays import best_first
+from gpubranches.errors import UsageError
+from gpubranches.evaluation.comparison import Comparison, Progress, empty_values, measured, require_draws
+from gpubranches.evaluation.product import answer_of
+from gpubranches.evaluation.protocol import UNCHECKED, Concept, Draw, Ids, World
+from gpubranches.results import Ranking
+from gpubranches.session import Session
+
+START = 8
+"""Items the user marks right on the first page, at most."""
+PAGE = 20
+"""Items the user marks a round."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the user marks next.
+
+    description: a phrase for tables; origin: how the marks are logged; choose: returns at most 20 unmarked ids of a
+    session after its refine.
+    """
+
+    description: str
+    origin: str
+    choose: Callable[[Session, np.random.Generator], Ids]
+
+
+def suggested(session: Session, rng: np.random.Generator) -> Ids:
+    """Return what the session suggests."""
+    return session.suggest(PAGE)
+
+
+def best(session: Session, rng: np.random.Generator) -> Ids:
+    """Return the best-ranked."""
+    ranking = _ranking(session)
+    return ranking.ids[_unmarked(session, ranking)][:PAGE]
+
+
+def random_matched(session: Session, rng: np.random.Generator) -> Ids:
+    """Return random ones of the returned set."""
+    ranking = _ranking(session)
+    return rng.permutation(ranking.ids[_unmarked(session, ranking) & ranking.matched])[:PAGE]
+
+
+def uncertain(session: Session, rng: np.random.Generator) -> Ids:
+    """Return those nearest to the cut, wherever they lie."""
+    ranking = _ranking(session)
+    open_ = _unmarked(session, ranking)
+    ids, scores = ranking.ids[open_], ranking.scores[open_]
+    return ids[best_first(-np.abs(scores - np.float32(ranking.threshold)), ids, PAGE)]
+
+
+POLICIES: dict[str, Policy] = {
+    "suggested": Policy("what the program suggests", "suggestion", suggested),
+    "best": Policy("the best-ranked", "best", best),
+    "random": Policy("random ones of the returned set", "random", random_matched),
+    "uncertain": Policy("those nearest to the cut", "suggestion", uncertain),
+}
+"""Policies by the name that the command line and the JSON know them by."""
+
+
+def choose_policies(names: str) -> dict[str, Policy]:
+    """Return the policies named in a comma list, in its order; "all" names every one.
+
+    Raises UsageError, listing what is known, for an unknown name or an empty list.
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if wanted == ["all"]:
+        return dict(POLICIES)
+    unknown = [name for name in wanted if name not in POLICIES]
+    if unknown or not wanted:
+        known = ", ".join(POLICIES)
+        raise UsageError(f"policies: expected all, or some of {known}; got {', '.join(unknown) or repr(names)}")
+    return {name: POLICIES[name] for name in wanted}
+
+
+def play(world: World, draw: Draw, policy: Policy, rounds: int) -> Iterator[tuple[Session, Ranking]]:
+    """Yield the session and its ranking after the first refine and after that of every round.
+
+    The same draw and policy give the same rounds. Where nothing unmarked is left to choose, the round adds no mark.
+    """
+    session = world.session(draw.seed)
+    session.mark(draw.positives, +1, origin="user")
+    session.mark(draw.negatives, -1, origin="user")
+    yield session, session.refine(random_negatives=UNCHECKED)
+    rng = np.random.default_rng(draw.seed)
+    for _ in range(rounds):
+        ids = policy.choose(session, rng)
+        right = draw.right[world.rows(ids)]
+        for label, marked in ((+1, ids[right]), (-1, ids[~right])):
+            if len(marked):
+                session.mark(marked, label, origin=policy.origin)
+        yield session, session.refine(random_negatives=UNCHECKED)
+
+
+def play_rounds(
+    world: World,
+    concepts: Sequence[Concept],
+    *,
+    policies: Mapping[str, Policy] = POLICIES,
+    rounds: int = 5,
+    positives: int = START,
+    seeds: int = 2,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Play every policy from the same draws; the places of the Comparison are the rounds, 0 before the first.
+
+    progress: called with the draws done and their number. Raises UsageError if every draw had to be skipped.
+    """
+    shape = (rounds + 1, len(concepts), seeds)
+    values = empty_values(policies, shape)
+    for number, (at, seed, draw) in enumerate(world.draws(list(concepts), positives, seeds)):
+        for name, policy in policies.items():
+            if draw is not None:
+                for done, found in enumerate(_measured_rounds(world, draw, policy, rounds)):
+                    for measure, value in found.items():
+                        values[name][measure][done, at, seed] = value
+        if progress is not None:
+            progress(number + 1, math.prod(shape[1:]))
+    require_draws(values, 0)
+    return Comparison(tuple(range(rounds + 1)), seeds, tuple(concept.name for concept in concepts), values)
+
+
+def _measured_rounds(world: World, draw: Draw, policy: Policy, rounds: int) -> Iterator[dict[str, float]]:
+    """Yield the measures of every round; "seconds" is of choosing, marking and refining."""
+    start = time.perf_counter()
+    for session, ranking in play(world, draw, policy, rounds):
+        seconds = time.perf_counter() - start
+        good, bad = world.flags(session.positives), world.flags(session.negatives)
+        yield {**measured(answer_of(world, ranking), draw.right, good, bad), "seconds": seconds}
+        start = time.perf_counter()
+
+
+def _ranking(session: Session) -> Ranking:
+    if session.ranking is None:
+        raise UsageError("expected a refine before this, got none; mark items and refine first")
+    return session.ranking
+
+
+def _unmarked(session: Session, ranking: Ranking) -> NDArray[np.bool_]:
+    return ~np.isin(ranking.ids, np.concatenate([session.positives, session.negatives]))
