@@ -2,11 +2,14 @@
 
     scripts/gpu_verify [--out DIR] [--commit HASH] [--quick]
 
-Needs CuPy, NumPy, numba, scikit-learn and pytest; with hypothesis and safetensors the contract suite runs,
-too. Nothing is installed. In order: the tests marked `gpu`; compute-sanitizer over some of them, where it is there; the
-kernels against plain CuPy expressions at as many rows as the card holds; an upload; the benchmark. Every step is run
-whatever became of the others: each that uses the card has a process of its own, which ends at its limit, so that a
-kernel that fails or hangs takes nothing with it. The file is written after every step, and the table comes last.
+Needs CuPy, NumPy and pytest; nothing is installed. Without numba and scikit-learn the benchmark's boxes are drawn, not
+learnt, which its lines say under "models", and neither the cpu backend nor a whole refine is measured; without
+hypothesis the drawn cases of the contract are left out.
+
+In order: the tests marked `gpu`; compute-sanitizer over some of them, where it is there; the kernels against plain CuPy
+expressions at as many rows as the card holds; an upload; the benchmark. Every step is run whatever became of the
+others: each that uses the card has a process of its own, which ends at its limit, so that a kernel that fails or hangs
+takes nothing with it. The file is written after every step, and the table comes last.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUDGET_S = 470
 LIMITS_S = {"card": 60, "tests": 150, "sanitizer": 110, "at_size": 110, "upload": 50, "bench": 300}
 STEPS = ("tests", "sanitizer", "at_size", "upload", "bench")
+TEST_MODULES = ("test_kernels", "test_backends", "test_backends_drawn")
 SANITIZED = ("129", "one_estimator", "rescored", "halves", "bitmaps")
 KERNEL_TESTS = {
     "boxes": ("test_boxes_",),
@@ -162,7 +166,7 @@ def tests(options: argparse.Namespace, limit_s: float) -> dict[str, Any]:
     report = options.out / "gpu-tests.xml"
     picked = ["-k", "4097 or ties or listed"] if options.quick else []
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", *picked]
-    command += ["tests/test_kernels.py", "tests/test_backends.py"]
+    command += [f"tests/{name}.py" for name in TEST_MODULES]
     status, printed = run([*command, f"--junit-xml={report}"], limit_s, OMP_NUM_THREADS="4")
     found = {}
     if report.exists():
@@ -271,6 +275,7 @@ def check_at_size(
     return {
         "tiers": list(tiers),
         "rows": catalog.n,
+        "models": asked.models,
         "made_s": round(made_s, 2),
         "checks": checks,
         "single_branch_ms": round(float(np.median(taken)), 3),

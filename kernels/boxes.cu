@@ -2,7 +2,7 @@
 //
 // The twin of Boxes.votes for each model m: votes = number of its estimators with at least one box that holds the row.
 // Rows with votes >= min_votes are appended to sinks[m], key = 65535 - votes, in any order; `appended` counts them whether
-// or not they fit. With BITMAP (one model) they get a bit in `found` instead, a bitmap over positions that starts at zero.
+// or not they fit. A sink with a border takes only those that reach it by (key, splitmix64(id)). With BITMAP (one model) they get a bit in `found` instead, a bitmap over positions that starts at zero.
 //
 // A warp takes a strip of 1,024 rows, 32 a lane, one model after the other, a chunk of at most MOST_BOXES boxes at a
 // time. First each range of the chunk is held against the 8 zones of the strip: a box whose zones are all ruled out costs
@@ -120,6 +120,15 @@ __device__ __forceinline__ u32 within(const u32 (&x)[8], const uint4* __restrict
     return least & ~above;
 }
 
+// The votes of the lane's row at a bit of the planes.
+__device__ __forceinline__ u32 votes_at(const u32 (&votes)[VOTE_PLANES], u32 bit)
+{
+    u32 count = 0;
+    #pragma unroll
+    for (int b = 0; b < VOTE_PLANES; ++b) count |= (votes[b] >> bit & 1u) << b;
+    return count;
+}
+
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
 boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allowed, const uint4* __restrict__ models,
       u32 n_models, const Chunk* __restrict__ chunks, const uint4* __restrict__ runs, const uint2* __restrict__ ranges,
@@ -207,16 +216,23 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
                 found[(u64)strip * 64u + 32u + lane] = (u16)(rows_found >> 16);
                 continue;
             }
+            const u32 border = sinks[m].border;
+            if (border != ALL) {
+                for (u32 left = enough; left; left &= left - 1u) {
+                    const u32 bit = (u32)__ffs((int)left) - 1u, key = 65535u - votes_at(votes, bit);
+                    if (key < border) continue;
+                    if (key > border || splitmix64((u64)id_at(tiles, strip * STRIP + row_of_bit(bit))) > sinks[m].mixed)
+                        enough &= ~(1u << bit);
+                }
+                if (!__any_sync(ALL, enough)) continue;
+            }
             u64 at = claim(&sinks[m].appended, (u32)__popc(enough));
             u64* entries = sinks[m].entries;
             const u64 capacity = sinks[m].capacity;
             for (; enough; enough &= enough - 1u, ++at) {
                 const u32 bit = (u32)__ffs((int)enough) - 1u;
-                u32 count = 0;
-                #pragma unroll
-                for (int b = 0; b < VOTE_PLANES; ++b) count |= (votes[b] >> bit & 1u) << b;
                 if (at < capacity)
-                    entries[at] = (u64)(65535u - count) << 32 | (u64)(strip * STRIP + row_of_bit(bit));
+                    entries[at] = (u64)(65535u - votes_at(votes, bit)) << 32 | (u64)(strip * STRIP + row_of_bit(bit));
             }
         }
     }

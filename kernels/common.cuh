@@ -30,7 +30,8 @@ struct Tile {
 };
 
 // Where a scan puts the best of one model: entries with key <= border, at most `capacity` of them.
-// appended: how many there were, written or not; reached: how many rows have key <= floor.
+// appended: how many there were, written or not; reached: how many rows have key <= floor. Of rows with key == border
+// boxes takes those with splitmix64(id) <= mixed; the other scans take all and count `reached`, which boxes does not.
 struct Sink {
     u64* entries;
     u64 capacity;
@@ -38,7 +39,7 @@ struct Sink {
     u64 reached;
     u32 border;
     u32 floor;
-    u64 unused;
+    u64 mixed;
 };
 
 __device__ __forceinline__ u32 lane_id() { return threadIdx.x & 31u; }

@@ -1,41 +1,42 @@
-"""One contract suite for all backends: the oracle's NumPy is the definition, every other answer equals it."""
+"""One contract suite for all backends: the oracle's NumPy is the definition, every other answer equals it.
+
+With a card, CuPy and NumPy alone its cases marked `gpu` run; those drawn by hypothesis are in test_backends_drawn.py.
+"""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cudasim import SimulatedDevice
-
-pytest.importorskip("hypothesis")
-pytest.importorskip("safetensors")
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from worlds import World, check_bits, check_nearest_codes, check_votes, empty, ordered
 
 from gpubranches import Box, Boxes, Catalog, open_backend
-from gpubranches.arrays import pack_bitmap, splitmix64
 from gpubranches.backends import BACKENDS
 from gpubranches.backends.faiss_index import faiss_bytes
 from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.cupy_device import CupyDevice
 from gpubranches.backends.gpu.memory import WORKING_BYTES
-from gpubranches.backends.kdtree import KdtreeBackend
-from gpubranches.backends.kdtree_build import build_index
 from gpubranches.backends.kdtree_files import FOLDER, KdIndex
 from gpubranches.errors import BackendUnavailableError, CatalogIndexError, DeviceError, DeviceMemoryError, UsageError
-from gpubranches.quantize import SignQuantizer
 from gpubranches.space import Space
 
 SIZES = [0, 1, 127, 128, 129, 500, 4095, 4096, 4097, 8200]
 
 
 def opened(name, catalog, **options):
-    """Open a backend; the gpu backend with its kernels simulated, and samples taken of small catalogs, too."""
+    """Open a backend; the gpu backend with its kernels simulated, and samples taken of small catalogs, too.
+
+    Where numba is missing, the case of a backend that needs it is skipped.
+    """
+    if name in ("cpu", "kdtree"):
+        pytest.importorskip("numba")
     if name == "gpu":
         return GpuBackend(catalog, SimulatedDevice, sample_from=3000)
     if name == "cuda":
         return GpuBackend(catalog, CupyDevice, sample_from=3000)
     if name == "kdtree":
+        from gpubranches.backends.kdtree import KdtreeBackend
+
         index(catalog)
         return KdtreeBackend(catalog, index_only=True)
     return open_backend(name, catalog, **options)
@@ -43,68 +44,12 @@ def opened(name, catalog, **options):
 
 def index(catalog):
     """Build the index of a catalog unless it has one of its present codes."""
+    from gpubranches.backends.kdtree_build import build_index
+
     try:
         KdIndex.open(catalog.path / FOLDER, catalog, "")
     except CatalogIndexError:
         build_index(catalog, threads=1)
-
-
-class World:
-    """A catalog of several segments with deleted rows, beside the same rows as plain arrays, in order of ids."""
-
-    def __init__(self, path, sizes, d=8, D=48, levels=256, seed=0, deleted=0.1, duplicates=False):
-        rng = np.random.default_rng(seed)
-        signs = SignQuantizer().fit(rng.standard_normal((50, D)).astype(np.float32))
-        self.catalog = Catalog.create(path, space=Space(), d=d, signs=signs)
-        codes, embeddings, ids, signed = [], [], [], []
-        for n in sizes:
-            part = rng.integers(0, levels, (n, d)).astype(np.uint8)
-            vectors = rng.standard_normal((n, D)).astype(np.float16)
-            if duplicates:
-                part[:], vectors[:] = part[:1], vectors[:1]
-            own = self.catalog.next_id + np.sort(rng.choice(2 * n + 1, n, replace=False)).astype(np.int64)
-            bits, scales = signs.encode(vectors.astype(np.float32))
-            self.catalog.append(part, ids=own, bits=bits, scales=scales, embeddings=vectors.__getitem__)
-            (
-                codes.append(part),
-                embeddings.append(vectors.astype(np.float32)),
-                ids.append(own),
-                signed.append((bits, scales)),
-            )
-        every = np.concatenate([np.zeros(0, np.int64), *ids])
-        gone = every[rng.random(len(every)) < deleted]
-        self.catalog.delete(gone)
-        alive = ~np.isin(every, gone)
-        self.ids = every[alive]
-        self.codes = np.concatenate([np.zeros((0, d), np.uint8), *codes])[alive]
-        self.embeddings = np.concatenate([np.zeros((0, D), np.float32), *embeddings])[alive]
-        # As stored: the last bit of a scale may depend on how many rows were encoded together.
-        self.bits = np.concatenate([np.zeros((0, signs.n_bits // 8), np.uint8), *(bits for bits, _ in signed)])[alive]
-        self.scales = np.concatenate([np.zeros(0, np.float16), *(scales for _, scales in signed)])[alive]
-        self.rng = rng
-
-    def where(self, share):
-        """Return a bitmap of a random share of the items, and which rows of the plain arrays it holds."""
-        inside = self.rng.random(len(self.ids)) < share
-        flags = np.zeros(self.catalog.n_positions, np.bool_)
-        flags[self.catalog.positions(self.ids[inside])] = True
-        return pack_bitmap(flags), inside
-
-    def boxes(self, count=12, estimators=5, width=180):
-        """Return random boxes, some empty of features, some of a single point; an estimator may have none."""
-        members = []
-        for _ in range(count):
-            f = int(self.rng.integers(0, 5))
-            features = self.rng.choice(self.codes.shape[1], f, replace=False).astype(np.int16)
-            low = self.rng.integers(0, 256, f)
-            high = np.minimum(255, low + self.rng.integers(0, width, f))
-            members.append(Box(features, low.astype(np.uint8), high.astype(np.uint8)))
-        return Boxes(members, self.rng.integers(0, estimators, count).tolist(), estimators + 1)
-
-
-def ordered(keys, ids, limit=None):
-    mixed = splitmix64(ids)
-    return sorted(range(len(ids)), key=lambda i: (-keys[i], int(mixed[i])))[:limit]
 
 
 NAMES = [*BACKENDS, pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -125,31 +70,11 @@ def parts(tmp_path_factory):
     return World(tmp_path_factory.mktemp("parts") / "c", [4097, 1, 300, 4096], seed=5)
 
 
-def check_votes(world, backend, boxes, min_votes, limit, share):
-    where, inside = world.where(share) if share is not None else (None, np.ones(len(world.ids), bool))
-    votes = boxes.votes(world.codes)
-    rows = np.flatnonzero((votes >= min_votes) & inside)
-    expected = rows[ordered(votes[rows].astype(int), world.ids[rows], limit)]
-    found = backend.evaluate(boxes, min_votes=min_votes, limit=limit, where=where)
-    assert found.total == len(rows)
-    assert found.ids.tolist() == world.ids[expected].tolist()
-    assert found.votes.tolist() == votes[expected].tolist()
-    assert found.votes.dtype == np.uint16
-
-
 def test_votes_at_every_size(name, world):
     with opened(name, world.catalog) as backend:
         for boxes in (world.boxes(), Boxes([], n_estimators=3), Boxes([Box(*empty())])):
             check_votes(world, backend, boxes, 1, None, None)
             check_votes(world, backend, boxes, 2, 7, 0.5)
-
-
-@given(st.integers(1, 4), st.none() | st.integers(0, 300), st.none() | st.floats(0, 1), st.integers(0, 40))
-@settings(max_examples=20)
-@pytest.mark.parametrize("backend_name", NAMES)
-def test_votes_over_segments(parts, backend_name, min_votes, limit, share, count):
-    with opened(backend_name, parts.catalog) as backend:
-        check_votes(parts, backend, parts.boxes(count), min_votes, limit, share)
 
 
 def test_many_models_are_each_answered(name, parts):
@@ -184,17 +109,6 @@ def test_votes_of_boxes_of_no_dim_and_of_many(name, tmp_path, d):
             check_votes(world, backend, boxes, min_votes, 300, 0.5)
 
 
-def check_nearest_codes(world, backend, query, k, where, inside):
-    squared = ((world.codes.astype(int) - query.astype(int)) ** 2).sum(axis=1)
-    rows = np.flatnonzero(inside)
-    expected = rows[ordered(-squared[rows], world.ids[rows], k)]
-    found = backend.search(query[None], k, tier="codes", where=where)
-    assert found.ids.shape == found.distances.shape == (1, k)
-    assert found.ids[0].tolist() == world.ids[expected].tolist() + [-1] * (k - len(expected))
-    assert found.distances[0, : len(expected)].tolist() == squared[expected].tolist()
-    assert np.isinf(found.distances[0, len(expected) :]).all()
-
-
 def test_nearest_codes_at_every_size(name, world):
     query = world.rng.integers(0, 256, 8).astype(np.uint8)
     with opened(name, world.catalog) as backend:
@@ -218,18 +132,6 @@ def test_ties_are_broken_by_the_mixed_id(name, tmp_path, levels, duplicates):
         check_nearest_codes(world, backend, world.codes[0], 50, None, np.ones(len(world.ids), bool))
         check_votes(world, backend, world.boxes(), 1, 33, None)
         check_bits(world, backend, world.embeddings[0], 40, None, None)
-
-
-def check_bits(world, backend, weights, limit, threshold, share):
-    where, inside = world.where(share) if share is not None else (None, np.ones(len(world.ids), bool))
-    scores = world.catalog.signs.planes(weights).scores(world.bits, world.scales)
-    cut = None if threshold is None or not len(scores) else float(np.quantile(scores, threshold))
-    rows = np.flatnonzero(inside & (scores >= cut if cut is not None else True))
-    expected = rows[ordered(scores[rows], world.ids[rows], limit)]
-    found = backend.score(weights, tier="bits", limit=limit, threshold=cut, where=where)
-    assert found.total == len(rows)
-    assert found.ids.tolist() == world.ids[expected].tolist()
-    assert found.scores.tolist() == scores[expected].tolist()
 
 
 def test_bit_scores_at_every_size(name, world):
@@ -460,7 +362,3 @@ def test_a_missing_tier_is_refused(name, tmp_path):
             backend.search(np.zeros((1, 0), np.float32), 3, tier="bits")
         with pytest.raises(UsageError, match="codes only"):
             backend.score(np.zeros(0, np.float32), tier="embeddings")
-
-
-def empty():
-    return np.zeros(0, np.int16), np.zeros(0, np.uint8), np.zeros(0, np.uint8)

@@ -16,6 +16,8 @@ from gpubranches.bench.run import Measure, Plan, line, run, table
 from gpubranches.bench.synthetic import SyntheticCatalog, SyntheticResidence, write_stand_in
 from gpubranches.bench.timing import timed, together
 from gpubranches.boxes import Box, Boxes
+from gpubranches.branches import feature_subsets
+from gpubranches.errors import UsageError
 from gpubranches.quantize import SignQuantizer
 
 
@@ -46,6 +48,40 @@ def test_the_marked_cluster_is_found_on_the_device(catalog):
         assert refine(gpu, catalog, asked) == refine(cpu, catalog, asked) > 100
 
 
+def test_boxes_without_a_learner_have_the_shape_of_learnt_ones(catalog, monkeypatch):
+    learnt = ask(catalog, users=8)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    drawn, again = ask(catalog, users=8), ask(catalog, users=8)
+    assert (learnt.models, drawn.models) == ("learnt", "drawn around the marks")
+    sizes = [np.diff(boxes.offsets) for boxes in drawn.ensembles]
+    assert all(45 <= len(own) <= 75 for own in sizes)
+    assert 4.5 < np.concatenate(sizes).mean() < 4.9
+    codes = catalog.take(np.arange(20_000))
+    for own, boxes, same in zip(drawn.marks, drawn.ensembles, again.ensembles, strict=True):
+        assert boxes.to_json() == same.to_json()
+        assert set(boxes.estimator.tolist()) == set(range(25))
+        majority = boxes.votes(catalog.take(own.positives)) > 12
+        assert majority.mean() > 0.8
+        assert (boxes.votes(codes) > 12).mean() < 0.2
+    assert len(drawn.branch) == 2
+    assert drawn.branch.votes(codes).any()
+
+
+def test_boxes_of_the_pool_can_be_indexed_without_a_learner_too(catalog, monkeypatch):
+    learnt = ask(catalog, users=1)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    drawn, again = ask(catalog, users=1), ask(catalog, users=1)
+    assert list(drawn.pooled) == list(learnt.pooled) == list(again.pooled)
+    codes, pool = catalog.take(np.arange(0, 60_000, 3)), feature_subsets(catalog.d)
+    for what, boxes in drawn.pooled.items():
+        assert boxes.to_json() == again.pooled[what].to_json()
+        assert boxes.n_estimators == learnt.pooled[what].n_estimators
+        assert all(tuple(box.features.tolist()) in pool for box in boxes)
+        share = (boxes.votes(codes) > boxes.n_estimators // 2).mean()
+        least, most = {"narrow": (0, 0.1), "medium": (0.005, 0.1), "wide": (0.08, 0.3)}[what.split(", ")[1]]
+        assert least <= share <= most
+
+
 def test_the_bits_are_the_signs_of_the_embeddings(catalog):
     rows = np.array([0, 5, 511, 512, 40_000])
     segment = catalog.segments[0]
@@ -56,6 +92,21 @@ def test_the_bits_are_the_signs_of_the_embeddings(catalog):
     bits, scales = fitted.encode(vectors)
     assert np.array_equal(bits, segment.bits[rows])
     assert np.allclose(scales, segment.scales[rows], rtol=1e-3)
+
+
+@pytest.mark.parametrize("D", [32, 64, 160])
+def test_signs_of_any_whole_number_of_words_are_scored(D):
+    small = SyntheticCatalog(8192, d=8, D=D, clusters=20)
+    weights = np.random.default_rng(D).standard_normal(D).astype(np.float32)
+    with GpuBackend(small, SimulatedDevice, make_residence=SyntheticResidence) as gpu, CpuBackend(small) as cpu:
+        found, expected = (backend.score(weights, tier="bits", limit=50) for backend in (gpu, cpu))
+    assert (found.ids.tolist(), found.scores.tolist()) == (expected.ids.tolist(), expected.scores.tolist())
+
+
+@pytest.mark.parametrize(("d", "D"), [(7, 64), (0, 64), (1028, 64), (8, 48), (8, 0), (8, 2080)])
+def test_dims_that_no_catalog_has_are_refused(d, D):
+    with pytest.raises(UsageError, match=f"expected code dims .* got {d} and {D}"):
+        SyntheticCatalog(4096, d=d, D=D)
 
 
 def test_uniform_codes_are_uniform():
@@ -73,6 +124,7 @@ def test_a_run_writes_lines_a_table_and_plots(tmp_path):
     assert len(lines) == len(measures) > 8
     assert {one["rows"] for one in lines} == {4096, 8192}
     assert {"commit", "date", "machine"} <= set(lines[0])
+    assert lines[0]["models"] == "learnt"
     assert all(one.p50_ms <= one.p95_ms <= one.p99_ms for one in measures)
     assert table(measures).count("\n") == len(measures) + 2
     pictures = draw(measures, tmp_path)

@@ -7,15 +7,16 @@ from functools import partial
 import numpy as np
 import pytest
 from cudasim import SimulatedDevice
-from test_backends import World, check_bits, check_votes, empty
+from worlds import World, check_bits, check_nearest_codes, check_votes, empty, ordered
 
 from gpubranches.backends.gpu import GpuBackend
-from gpubranches.backends.gpu.best import SAMPLE_FROM, _sample, first_room, lists_at_once
+from gpubranches.backends.gpu.best import SAMPLE_FROM, SORTED_AT_ONCE, _sample, first_room, lists_at_once
 from gpubranches.backends.gpu.memory import WORKING_BYTES, MemoryPlan
 from gpubranches.backends.gpu.owner import Owner
 from gpubranches.backends.gpu.program import MOST_MODELS
 from gpubranches.backends.gpu.residence import Residence
 from gpubranches.boxes import Box, Boxes
+from gpubranches.catalog.storage import checksum
 from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DeviceError, DeviceMemoryError, UsageError
 
 EVERYTHING = Boxes([Box(*empty())])
@@ -63,6 +64,8 @@ def test_the_lists_of_a_pass_fit_into_the_working_memory():
             _, room = _sample(most, rows, SAMPLE_FROM)
             assert 8 * lists * room <= WORKING_BYTES // 2
         assert 8 * MOST_MODELS * first_room(rows, MOST_MODELS) <= WORKING_BYTES // 2
+        # Beside them lie what was chosen of one list, or its entries while they are put in order.
+        assert 8 * first_room(rows, 1) + 80 * SORTED_AT_ONCE <= WORKING_BYTES
 
 
 def test_more_rows_than_positions_are_refused(world, monkeypatch):
@@ -145,6 +148,18 @@ def test_commits_reach_the_resident_copy_without_a_reload(world):
         assert len(backend._residence.pages) == len([segment for segment in world.catalog.segments if segment.n])
 
 
+def test_every_tier_of_a_catalog_that_was_opened_empty_becomes_resident(tmp_path):
+    world = World(tmp_path / "c", [0])
+    with GpuBackend(world.catalog, SimulatedDevice) as backend:
+        bits, scales = world.catalog.signs.encode(np.ones((3, 48), np.float32))
+        ids, ones = world.catalog.next_id + np.arange(3), np.ones((3, 48), np.float16)
+        codes = np.zeros((3, 8), np.uint8)
+        world.catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=ones.__getitem__)
+        assert backend.search(np.ones((1, 48), np.float32), 2, tier="embeddings").source == "gpu/embeddings"
+        assert backend.score(np.ones(48, np.float32), tier="bits").total == 3
+        assert backend.info()["tiers"] == ["codes", "bits", "embeddings"]
+
+
 @pytest.mark.parametrize("name", ["codes.u8", "zones.u8", "bits.u8", "scales.f16", "embeddings.f16", "ids.i64"])
 def test_a_damaged_file_is_refused_before_the_upload(world, name):
     path = world.catalog.segments[0].folder / name
@@ -153,6 +168,76 @@ def test_a_damaged_file_is_refused_before_the_upload(world, name):
     path.write_bytes(content)
     with pytest.raises(CatalogFormatError, match=name):
         GpuBackend(world.catalog, SimulatedDevice)
+
+
+class Noting(SimulatedDevice):
+    """Notes what is uploaded, beside the checksums."""
+
+    def __init__(self, notes, started):
+        super().__init__()
+        self.notes, self.started = notes, started
+
+    def upload(self, array, out):
+        self.notes.append(("upload", array.nbytes))
+        super().upload(array, out)
+        self.started.set()
+
+
+@pytest.fixture
+def noted(tmp_path, monkeypatch):
+    """Ten segments of different sizes, and notes of every checksum and upload in their order."""
+    world = World(tmp_path / "c", [100 + i for i in range(10)], deleted=0)
+    notes, started = [], threading.Event()
+
+    def noting(path):
+        last = path.parent.name == world.catalog.segments[-1].folder.name
+        if last and not started.wait(5):
+            notes.append("every file was read before the first was sent")
+        found = checksum(path)
+        notes.append((path.parent.name, path.name))
+        return found
+
+    monkeypatch.setattr("gpubranches.backends.gpu.residence.checksum", noting)
+    return world, notes, lambda: Noting(notes, started)
+
+
+def test_a_segment_is_verified_while_others_are_uploaded(noted):
+    world, notes, make = noted
+    with GpuBackend(world.catalog, make) as backend:
+        assert backend.evaluate(EVERYTHING).total == len(world.ids)
+    assert notes.count("every file was read before the first was sent") == 0
+    names = {"codes.u8", "zones.u8", "ids.i64", "bits.u8", "scales.f16", "embeddings.f16"}
+    uploads = [i for i, note in enumerate(notes) if note[0] == "upload"]
+    for segment, first in zip(world.catalog.segments, uploads[:: len(names)], strict=True):
+        assert {(segment.folder.name, name) for name in names} <= set(notes[:first])
+    assert len(notes) == 2 * len(uploads) == 10 * 2 * len(names)
+
+
+def test_the_segments_after_a_damaged_one_are_not_uploaded(noted):
+    world, notes, make = noted
+    path = world.catalog.segments[6].folder / "ids.i64"
+    path.write_bytes(path.read_bytes()[::-1])
+    devices = []
+    with pytest.raises(CatalogFormatError, match=r"ids\.i64"):
+        GpuBackend(world.catalog, lambda: devices.append(make()) or devices[0])
+    assert devices[0].closed
+    assert sum(note[0] == "upload" for note in notes) == 6 * 6
+
+
+def test_a_damaged_segment_that_is_appended_is_never_served(world):
+    with GpuBackend(world.catalog, SimulatedDevice) as backend:
+        bits, scales = world.catalog.signs.encode(np.ones((3, 48), np.float32))
+        ids, ones = world.catalog.next_id + np.arange(3), np.ones((3, 48), np.float16)
+        codes = np.zeros((3, 8), np.uint8)
+        world.catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=ones.__getitem__)
+        path = world.catalog.segments[-1].folder / "codes.u8"
+        content = path.read_bytes()
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        for _ in range(2):
+            with pytest.raises(CatalogFormatError, match=r"codes\.u8"):
+                backend.evaluate(EVERYTHING)
+        path.write_bytes(content)
+        assert backend.evaluate(EVERYTHING).total == len(world.ids) + 3
 
 
 def test_progress_is_told(world):
@@ -211,6 +296,86 @@ def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
     for i in range(2):
         assert found["near", i].ids.tolist() == near[i].ids.tolist()
         assert found["directed", i].ids.tolist() == directed[i].ids.tolist()
+
+
+def asked_together(backend, works):
+    """Return the answers to works, functions of no argument, that all wait before the first is begun."""
+    hold, found = threading.Event(), {}
+    blocker = threading.Thread(target=lambda: backend._owner.call(hold.wait))
+    blocker.start()
+    threads = [threading.Thread(target=lambda i=i: found.update({i: works[i]()})) for i in range(len(works))]
+    for thread in threads:
+        thread.start()
+    while len(backend._owner._waiting) < len(works):
+        time.sleep(0.001)
+    hold.set()
+    for thread in [blocker, *threads]:
+        thread.join()
+    return [found[i] for i in range(len(works))]
+
+
+def test_requests_with_the_same_filter_are_answered_together(world):
+    """Equal bitmaps, each an array of its own; another filter, and none, are passes of their own."""
+    where, _ = world.where(0.4)
+    other = where.copy()
+    other[-600] ^= 255
+    filters = [where, where.copy(), where.copy(), other, None]
+    weights = [world.rng.standard_normal(48).astype(np.float32) for _ in filters]
+    models = [world.boxes() for _ in filters]
+    with GpuBackend(world.catalog, SimulatedDevice) as backend:
+        for kernel, ask in {
+            "boxes": lambda i: backend.evaluate(models[i], limit=20, where=filters[i]),
+            "bits": lambda i: backend.score(weights[i], tier="bits", limit=20, where=filters[i]),
+            "nearest": lambda i: backend.search(world.codes[i : i + 1], 7, tier="codes", where=filters[i]),
+            "rescore": lambda i: backend.search(weights[i][None], 7, tier="bits", where=filters[i]),
+        }.items():
+            alone = [ask(i) for i in range(len(filters))]
+            backend._device.launches.clear()
+            together = asked_together(backend, [lambda i=i, ask=ask: ask(i) for i in range(len(filters))])
+            assert backend._device.launches.count("bits" if kernel == "rescore" else kernel) == 3
+            assert backend._device.launches.count("allow_both") <= 2 if kernel != "rescore" else True
+            for one, expected in zip(together, alone, strict=True):
+                assert one.ids.tolist() == expected.ids.tolist()
+
+
+def test_embeddings_are_gathered_by_the_threads_that_ask(world, monkeypatch):
+    """And gathered again by the owner where a commit has moved the rows since."""
+    whole = MemoryPlan.of(world.catalog, 1 << 40, 1 << 40)
+    room = whole.needed - whole.parts["embeddings"]
+    weights, chosen = world.embeddings[3], world.ids[::5]
+    gathered, stored = [], type(world.catalog).stored_embeddings
+
+    def noting(catalog, positions):
+        gathered.append(threading.get_ident())
+        return stored(catalog, positions)
+
+    monkeypatch.setattr(type(world.catalog), "stored_embeddings", noting)
+    with GpuBackend(world.catalog, partial(SimulatedDevice, memory_bytes=room)) as backend:
+        assert backend.info()["tiers"] == ["codes", "bits"]
+
+        def ask():
+            return backend.score(weights, tier="embeddings", ids=chosen)
+
+        alone = ask()
+        assert gathered == [threading.get_ident()]
+        works = [ask, lambda: backend.score(weights, tier="embeddings", ids=chosen[:7])]
+        for one, expected in zip(asked_together(backend, works), (alone.ids, alone.ids), strict=True):
+            assert one.ids.tolist() == [i for i in expected.tolist() if i in one.ids]
+        assert backend._owner._thread.ident not in gathered
+        gone = np.setdiff1d(world.ids, chosen)[::2]
+
+        def commit(positions):
+            found = stored(world.catalog, positions)
+            monkeypatch.setattr(type(world.catalog), "stored_embeddings", noting)
+            world.catalog.delete(gone)
+            world.catalog.compact()
+            return found
+
+        gathered.clear()
+        monkeypatch.setattr(type(world.catalog), "stored_embeddings", lambda catalog, positions: commit(positions))
+        moved = ask()
+        assert gathered == [backend._owner._thread.ident]
+    assert (moved.ids.tolist(), moved.scores.tolist()) == (alone.ids.tolist(), alone.scores.tolist())
 
 
 def test_one_thread_makes_and_uses_the_device(world):
@@ -292,6 +457,78 @@ def test_errors_of_the_caller_leave_the_owner_running():
         owner.call(lambda: 1 / 0)
     assert owner.call(lambda: 5) == 5
     owner.close()
+
+
+class Measured(SimulatedDevice):
+    """Notes the largest piece of memory that was asked for since `largest` was set to 0."""
+
+    largest = 0
+
+    def empty(self, shape, dtype):
+        made = super().empty(shape, dtype)
+        self.largest = max(self.largest, made.nbytes)
+        return made
+
+
+@pytest.fixture
+def crowded(tmp_path, monkeypatch):
+    """Three tiles and a bit of rows, and lists that hold one tile of them; what fits is ordered in pieces, too."""
+    monkeypatch.setattr("gpubranches.backends.gpu.best.FIRST_ROOM", 4096)
+    monkeypatch.setattr("gpubranches.backends.gpu.best.SORTED_AT_ONCE", 1500)
+    world = World(tmp_path / "c", [9000, 5000], seed=4, levels=32)
+    with GpuBackend(world.catalog, Measured, sample_from=1000) as backend:
+        backend.evaluate(Boxes([]))
+        backend._device.largest = 0
+        yield world, backend
+        assert backend._device.largest <= 2 * 8 * 4096
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 100, 2000, 4000, 20_000])
+def test_no_answer_of_boxes_needs_more_memory_than_its_lists(crowded, limit):
+    world, backend = crowded
+    tied = Boxes([Box(*empty())] * 3, range(3))
+    for boxes in (EVERYTHING, tied, world.boxes(60, 9, 250)):
+        check_votes(world, backend, boxes, 1, limit, None)
+        check_votes(world, backend, boxes, 2, limit, 0.8)
+
+
+def test_the_best_of_many_tied_rows_take_two_passes(crowded):
+    """A list that overflows gives the border by votes and mixed id that the second pass keeps to."""
+    world, backend = crowded
+    backend._device.launches.clear()
+    check_votes(world, backend, EVERYTHING, 1, 50, None)
+    assert backend._device.launches.count("boxes") == 2
+    backend._device.launches.clear()
+    check_votes(world, backend, EVERYTHING, 1, 0, None)
+    assert backend._device.launches.count("boxes") == 1
+
+
+@pytest.mark.parametrize("limit", [None, 30, 3000])
+def test_models_that_do_not_fit_together_are_answered_apart(crowded, limit):
+    world, backend = crowded
+    single = Boxes([Box(np.array([0], np.int16), np.array([3], np.uint8), np.array([3], np.uint8))])
+    models = [EVERYTHING, single, world.boxes(60, 9, 250), Boxes([]), EVERYTHING]
+    together = backend.evaluate_many(models, limit=limit)
+    for boxes, found in zip(models, together, strict=True):
+        votes = boxes.votes(world.codes)
+        rows = np.flatnonzero(votes)
+        expected = rows[ordered(votes[rows].astype(int), world.ids[rows], limit)]
+        assert (found.total, found.ids.tolist()) == (len(rows), world.ids[expected].tolist())
+
+
+@pytest.mark.parametrize("limit", [None, 9, 6000])
+def test_no_answer_of_the_other_scans_does_either(crowded, limit):
+    world, backend = crowded
+    check_bits(world, backend, world.embeddings[3], limit, 0.1, 0.9)
+    check_bits(world, backend, np.zeros(48, np.float32), limit, None, None)
+    every = np.ones(len(world.ids), bool)
+    check_nearest_codes(world, backend, world.codes[3], limit or 14_000, None, every)
+    for ids in (None, world.ids[::2]):
+        some = backend.score(world.embeddings[3], tier="embeddings", limit=limit, ids=ids)
+        rows = np.arange(len(world.ids))[:: 1 if ids is None else 2]
+        exact = (world.embeddings[rows] - world.catalog.signs.mean_).astype(float) @ world.embeddings[3]
+        assert some.total == len(rows)
+        assert np.allclose(some.scores, np.sort(exact)[::-1][:limit], atol=1e-4)
 
 
 def test_many_candidates_get_the_room_they_need(world, monkeypatch):

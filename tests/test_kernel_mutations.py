@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cudasim import SimulatedDevice, SimulationError
-from test_kernels import SCHEDULES, Table, random_boxes, run_boxes
+from test_kernels import SCHEDULES, Table, best_of, random_boxes, run_boxes
 
 from gpubranches.assets import folder
 from gpubranches.backends.gpu import launchers
-from gpubranches.backends.gpu.best import NO_BORDER, best
+from gpubranches.backends.gpu.best import NO_BORDER
 from gpubranches.backends.gpu.launchers import Resident
 from gpubranches.backends.gpu.sources import KERNELS
 from gpubranches.boxes import Box, Boxes
@@ -45,6 +45,7 @@ def probe_boxes(table):
     narrow = [box for box in random_boxes(rng, 8, 180, 9, 120) if len(box.features)]
     models = [Boxes(narrow, np.arange(len(narrow)) % 9), Boxes([anything] * 100, range(100)), Boxes([anything])]
     answers = [run_boxes(table, models, votes) for votes in (1, 2)]
+    answers.append(run_boxes(table, models, 1, border=(65533, 1 << 62)))
     return [*answers, run_boxes(table, models, 1, room=10)[1], probe_zones(table)]
 
 
@@ -84,8 +85,8 @@ def probe_select(table):
 
 
 def probe_best(table, scan, models):
-    found = best(table.on, scan, [77] * models, [NO_BORDER] * models, table.rows, sample_from=1000)
-    return [(one.ids.tolist(), one.keys.tolist(), one.reached) for one in found]
+    found = best_of(table, scan, [77] * models, [NO_BORDER] * models, 1000)
+    return [(one.ids.tolist(), one.keys.tolist(), one.total) for one in found]
 
 
 PROBES = {"boxes": probe_boxes, "bits": probe_bits, "select": probe_select}
@@ -114,6 +115,9 @@ def test_every_barrier_is_needed(kernel, i):
         ("boxes", "pending = __ballot_sync(ALL,", "pending = lane == 3u ? 0u : __ballot_sync(ALL,"),
         ("boxes", "majority(x[3], least, a.w)", "majority(x[3], least, a.z)"),
         ("boxes", "swap_index_bits<4, 1>", "swap_index_bits<4, 2>"),
+        ("boxes", "if (key < border) continue;", ""),
+        ("boxes", "if (key > border ||", "if ("),
+        ("boxes", "splitmix64((u64)id_at(tiles, strip", "((u64)id_at(tiles, strip"),
         ("select", "key >> below & (step == 2u ? 1023u : 2047u)", "key >> below & 1023u"),
         ("select", "key < search.key ||", "key <= search.key ||"),
         ("select", "search.wanted -= before;", ""),

@@ -7,7 +7,7 @@ from cudasim import Module, SimulatedDevice, SimulationError, guarded
 from gpubranches.arrays import splitmix64
 from gpubranches.backends.gpu import launchers
 from gpubranches.backends.gpu.backend import key_scores, score_keys
-from gpubranches.backends.gpu.best import NO_BORDER, best, ordered
+from gpubranches.backends.gpu.best import NO_BORDER, Span, best, ordered
 from gpubranches.backends.gpu.cupy_device import CupyDevice
 from gpubranches.backends.gpu.launchers import SINK_WORDS, Resident
 from gpubranches.backends.gpu.program import compile_boxes
@@ -70,6 +70,17 @@ class Table:
         return self.ids[rows[:limit]].tolist(), keys[rows[:limit]].tolist(), len(rows)
 
 
+def best_of(table, scan, wanted, floors, sample_from, listed=None):
+    """Return the best rows of a scan of all models, a function of step and sinks."""
+
+    def all_of(span, which, step, sinks):
+        assert span.on is table.on
+        assert list(which) == list(range(len(wanted)))
+        scan(step, sinks)
+
+    return best(Span(table.on, table.allowed, listed), all_of, wanted, floors, sample_from)
+
+
 def random_boxes(rng, d, count, estimators, width=180):
     members = []
     for _ in range(count):
@@ -81,13 +92,16 @@ def random_boxes(rng, d, count, estimators, width=180):
     return Boxes(members, np.sort(rng.integers(0, estimators, count)).tolist(), estimators)
 
 
-def run_boxes(table, models, min_votes, room=None):
-    """Return (key, position) of what each model appends, sorted, and how many they are."""
+def run_boxes(table, models, min_votes, room=None, border=None):
+    """Return (key, position) of what each model appends, sorted, and how many they are; border: (key, mixed id)."""
     device, room = table.device, room or table.rows
     entries = device.empty((len(models), room), np.uint64)
     header = np.zeros((len(models), SINK_WORDS), np.uint64)
     header[:, 0] = device.address(entries) + np.arange(len(models), dtype=np.uint64) * np.uint64(8 * room)
     header[:, 1], header[:, 4] = room, 0xFFFFFFFFFFFFFFFF
+    if border is not None:
+        header[:, 4] = border[0] | 0xFFFFFFFF << 32
+        header[:, 5] = border[1]
     sinks = device.put(header)
     launchers.boxes(table.on, table.allowed, compile_boxes(models, min_votes), sinks)
     counts = device.get(sinks)[:, 2].astype(int).tolist()
@@ -148,6 +162,19 @@ def test_boxes_that_do_not_fit_are_counted():
 
 
 @pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("votes", [1, 2, 4])
+def test_boxes_reach_a_border_by_votes_and_mixed_id(votes, order):
+    table = Table(5000, seed=5, order=order)
+    members = [box for box in random_boxes(table.rng, 8, 40, 6, 250) if len(box.features) > 1]
+    boxes = Boxes(members, np.arange(len(members)) % 6, 6)
+    expected = expected_entries(table, [boxes], 1)[0][0]
+    key, mixed = 65535 - votes, 1 << 62
+    kept = [e for e in expected if (e >> 32, int(splitmix64(table.ids[[e & 0xFFFFFFFF]])[0])) <= (key, mixed)]
+    assert 0 < len(kept) < len(expected)
+    assert run_boxes(table, [boxes], 1, border=(key, mixed)) == ([kept], [len(kept)])
+
+
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("n", "d", "k"), [(1, 8, 3), (129, 4, 200), (4097, 32, 50), (9000, 8, 1000), (3000, 1024, 5)])
 def test_nearest_rows(n, d, k, order):
     table = Table(n, d=d, seed=n, order=order, levels=16 if n == 9000 else 256)
@@ -156,7 +183,7 @@ def test_nearest_rows(n, d, k, order):
     def scan(step, sinks):
         launchers.nearest(table.on, table.allowed, queries, step, sinks)
 
-    found = best(table.on, scan, [k] * 6, [NO_BORDER] * 6, table.rows, sample_from=2000)
+    found = best_of(table, scan, [k] * 6, [NO_BORDER] * 6, 2000)
     for query, one in zip(queries, found):
         squared = ((table.codes.astype(np.int64) - query) ** 2).sum(axis=1).astype(np.uint32)
         ids, keys, _ = table.expect(squared, k)
@@ -166,12 +193,12 @@ def test_nearest_rows(n, d, k, order):
 def check_scores(table, scan, twins, limit, quantile, sample_from):
     floors = [np.float32(np.quantile(twin, quantile)) if quantile else np.float32(-np.inf) for twin in twins]
     keys = [int(score_keys(np.array([floor]))[0]) for floor in floors]
-    found = best(table.on, scan, [limit] * len(twins), keys, table.rows, sample_from=sample_from)
+    found = best_of(table, scan, [limit] * len(twins), keys, sample_from)
     for twin, one, floor in zip(twins, found, keys):
         ids, expected, reached = table.expect(score_keys(twin), limit, floor)
         assert one.ids.tolist() == ids
         assert one.keys.tolist() == expected
-        assert one.reached == reached
+        assert one.total == reached
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -223,7 +250,7 @@ def test_scans_at_every_size(n, order):
             launcher(table.on, table.allowed, models, step, sinks)
 
         for k in (1, 60):
-            found = best(table.on, scan, [k] * 2, [NO_BORDER] * 2, table.rows, sample_from=1000)
+            found = best_of(table, scan, [k] * 2, [NO_BORDER] * 2, 1000)
             for one, keys in zip(found, twins):
                 assert (one.ids.tolist(), one.keys.tolist()) == table.expect(keys, k)[:2]
 
@@ -280,12 +307,12 @@ def test_rescored_embeddings(cosine, order):
             source_of = staged if listed is not None else None
             launchers.rescore(table.on, listed, source_of, table.allowed, *vectors, cosine, step, sinks)
 
-        one = best(table.on, scan, [None], [NO_BORDER], table.rows, table.rows + 1)[0]
+        one = best_of(table, scan, [None], [NO_BORDER], table.rows + 1)[0]
         kept = rows[table.flags[rows]]
         scores = dict(zip(table.ids[kept].tolist(), exact[kept]))
         assert sorted(one.ids.tolist()) == sorted(scores)
         assert np.allclose(key_scores(one.keys), [scores[i] for i in one.ids.tolist()], atol=1e-4)
-        assert one.reached == len(kept)
+        assert one.total == len(kept)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -305,7 +332,7 @@ def test_halves_below_the_normal_ones_keep_their_value(order):
     def rescan(step, sinks):
         launchers.rescore(table.on, None, None, table.allowed, mean, direction, False, step, sinks)
 
-    found = best(table.on, rescan, [None], [NO_BORDER], table.rows, table.rows + 1)[0]
+    found = best_of(table, rescan, [None], [NO_BORDER], table.rows + 1)[0]
     exact = dict(zip(table.ids.tolist(), table.embeddings.astype(np.float64) @ weights))
     assert np.allclose(key_scores(found.keys), [exact[i] for i in found.ids.tolist()], atol=1e-3)
 
@@ -325,7 +352,7 @@ def test_the_selection_is_exact_and_breaks_ties_by_the_mixed_id(ties, order):
         sinks[0, 2] = len(rows)
 
     for wanted in (1, 17, 4096, 8999, 9000, 10_000):
-        one = best(table.on, scan, [wanted], [NO_BORDER], 9000, sample_from=500)[0]
+        one = best_of(table, scan, [wanted], [NO_BORDER], 500, listed=9000)[0]
         ids, expected, _ = table.expect(keys, wanted)
         assert (one.ids.tolist(), one.keys.tolist()) == (ids, expected)
 
@@ -339,10 +366,10 @@ def guarded_view(table, address, room):
 def test_entries_are_ordered_by_key_and_mixed_id():
     table = Table(5000, d=4)
     entries = (np.arange(5000, dtype=np.uint64) % np.uint64(7)) << np.uint64(32) | np.arange(5000, dtype=np.uint64)
-    ids, keys = ordered(table.on, table.device.put(table.rng.permutation(entries)))
+    one = ordered(table.on, table.device.put(table.rng.permutation(entries)))
     rows = np.lexsort((splitmix64(table.ids), np.arange(5000) % 7))
-    assert ids.tolist() == table.ids[rows].tolist()
-    assert keys.tolist() == (np.arange(5000) % 7)[rows].tolist()
+    assert one.ids.tolist() == table.ids[rows].tolist()
+    assert one.keys.tolist() == (np.arange(5000) % 7)[rows].tolist()
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -377,14 +404,15 @@ def test_bitmaps_of_listed_rows(order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("clusters", [0, 40])
-def test_synthetic_rows_equal_those_made_on_the_host(clusters, order):
+@pytest.mark.parametrize(("clusters", "words"), [(0, 4), (40, 4), (40, 2), (0, 5)])
+def test_synthetic_rows_equal_those_made_on_the_host(clusters, words, order):
     first, tiles = 5 * TILE, 2
     rows = np.arange(first, first + tiles * TILE)
     device = device_of(order)
-    page = launchers.synthesize(device, first, tiles, 8, 4, clusters, 7, 0.25)
+    page = launchers.synthesize(device, first, tiles, 8, words, clusters, 7, 0.25)
     expected = to_tiles(codes_of(rows, 8, clusters, 7))
-    bits, scales = bits_of(rows, 4, clusters, 7).view(np.uint32), np.full(len(rows), 0.25, np.float16).view(np.uint16)
+    bits = np.pad(bits_of(rows, words, clusters, 7).view(np.uint32), ((0, 0), (0, -words % 4)))
+    scales = np.full(len(rows), 0.25, np.float16).view(np.uint16)
     twins = [expected, zones_of(expected, len(rows)), bits, scales, rows - first]
     for made, twin in zip(page, twins):
         assert np.array_equal(device.get(made), twin)

@@ -25,7 +25,7 @@ VARIANTS = [
     ("select", {}),
     ("quantize", {"D": 32}),
     ("allow", {}),
-    ("synthetic", {"D": 32, "BITS_WORDS": 16}),
+    ("synthetic", {"D": 32, "WORDS": 16, "BITS_WORDS": 16}),
 ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bare import bare
 from cudasim import SimulatedDevice
 
 from benchmarks import processes, status, verify
@@ -46,12 +47,72 @@ def test_the_check_at_size_notices_a_wrong_kernel(kernel, old, new, noticed):
 def test_every_kernel_has_its_tests():
     assert set(verify.KERNEL_TESTS) == set(KERNELS)
     marked = [path for path in (ROOT / "tests").glob("test_*.py") if "marks=" + "pytest.mark.gpu" in path.read_text()]
-    assert {path.name for path in marked} == {"test_kernels.py", "test_backends.py"}
+    assert {path.stem for path in marked} == {"test_kernels", "test_backends"} < set(verify.TEST_MODULES)
     written = "".join(path.read_text() for path in marked)
     for names in verify.KERNEL_TESTS.values():
         assert all(f"def {name}" in written for name in names)
     kernel_tests = (ROOT / "tests" / "test_kernels.py").read_text()
     assert all(re.search(rf"def test_\w*{one}|^SIZES = .*\b{one}\b", kernel_tests, re.M) for one in verify.SANITIZED)
+
+
+PYTEST = "import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+
+
+def test_the_contract_runs_with_little_installed():
+    """The cases of the gpu backend on the simulated device, where a card would run those marked `gpu`; not kdtree's."""
+    chosen = "(gpu or kdtree) and not 8200 and (ties or size or commits or boxes or directions or models or refused)"
+    status, printed = bare(PYTEST, "-q", "-p", "no:cacheprovider", "tests/test_backends.py", "-k", chosen)
+    assert status == 0, printed
+    assert int(re.search(r"(\d+) passed", printed)[1]) >= 30
+    assert int(re.search(r"(\d+) skipped", printed)[1]) >= 30
+
+
+STEPS = """
+from pathlib import Path
+import numpy as np
+from cudasim import SimulatedDevice
+from benchmarks import verify
+from gpubranches.backends.gpu import GpuBackend
+from gpubranches.backends.gpu.residence import Residence
+from gpubranches.bench import own_engines
+from gpubranches.bench.run import Plan
+from gpubranches.bench.synthetic import SyntheticResidence
+
+folder = Path(sys.argv[1])
+tiers = ("codes", "bits")
+print(verify.check_at_size(SimulatedDevice, np, np.asarray, 20_000, tiers, k=50))
+print(Residence(SimulatedDevice(), verify.stored_codes(folder / "stored", 5000, 2)).n_live)
+own_engines._open_gpu = lambda catalog: GpuBackend(catalog, SimulatedDevice, make_residence=SyntheticResidence)
+own_engines._copy_speed = lambda name: 1e9
+own_engines._UPLOADED = 1 << 20
+names = ["gpu", "cpu", "kdtree", "numpy"]
+verify.run_bench(Plan(names, [8192], D=128, clusters=8, embeddings_bytes=1 << 20, budget_s=0, users=2), folder)
+"""
+
+
+def test_the_steps_run_with_little_installed(tmp_path):
+    """Every step that needs no CUDA itself, on the simulated device; what is left out or made otherwise is said."""
+    status, printed = bare(STEPS, tmp_path)
+    assert status == 0, printed
+    for name in ("cpu", "kdtree"):
+        assert f"{name} at 8,192 rows: left out: {name} needs numba" in printed
+    assert "'models': 'drawn around the marks'" in printed
+    assert "False" not in printed
+    lines = [json.loads(text) for text in (tmp_path / "bench.jsonl").read_text().splitlines()]
+    assert {one["models"] for one in lines} == {"drawn around the marks"}
+    assert {"ensemble", "scans of refine: boxes, bits, embeddings"} <= {one["what"] for one in lines}
+    pooled = [(one["engine"], one["what"], one["found"]) for one in lines if "of the pool" in one["what"]]
+    assert len(pooled) == 12
+    assert {found for found in pooled if found[0] == "gpu"} == {("gpu", *found[1:]) for found in pooled}
+
+
+def test_every_marked_case_is_collected_with_little_installed():
+    modules = [f"tests/{name}.py" for name in verify.TEST_MODULES]
+    status, printed = bare(PYTEST, "-q", "-p", "no:cacheprovider", "--collect-only", "-m", "gpu", *modules)
+    assert status == 0, printed
+    marked = [name for name in printed.splitlines() if "::" in name]
+    assert sum("test_backends.py" in name for name in marked) >= 50
+    assert sum("test_kernels.py" in name for name in marked) >= 50
 
 
 def test_the_status_page_is_that_of_the_results():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_backends import World
+from worlds import World
 
 from gpubranches.errors import ArrayError, NotFittedError, UsageError
 from gpubranches.linear import LogisticRegression

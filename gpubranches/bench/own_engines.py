@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,28 +12,31 @@ from typing import Any
 
 import numpy as np
 
-from gpubranches.backends.cpu import CpuBackend
 from gpubranches.backends.protocol import Backend
 from gpubranches.bench.engine import Engine, Question
 from gpubranches.bench.questions import BEST, NEAREST, Questions
 from gpubranches.bench.synthetic import SyntheticCatalog
 from gpubranches.bench.timing import once, together
+from gpubranches.errors import BackendUnavailableError
 
 USERS = (1, 8, 64)
 STOPS = (100, 1000, 3000)
+RESCORED = 2000
 _UPLOADED = 1 << 30
 
 
 @contextmanager
 def backend_engine(name: str, catalog: SyntheticCatalog, asked: Questions, folder: Path) -> Iterator[Engine]:
     """Open a backend of this package by its name; see open_engine."""
+    if name != "gpu" and importlib.util.find_spec("numba") is None:
+        raise BackendUnavailableError(f"{name} needs numba: pip install gpubranches")
     opened: list[Any] = []
 
     def open_it() -> None:
         if name == "gpu":
             opened.append(_open_gpu(catalog))
         elif name == "cpu":
-            opened.append(CpuBackend(catalog))  # type: ignore[arg-type]
+            opened.append(_open_cpu(catalog))
         else:
             opened.append(_open_kdtree(catalog, folder / "kdtree"))
 
@@ -67,6 +71,12 @@ def _upload(backend: Any) -> Callable[[], Any]:
         device.synchronize()
 
     return lambda: backend._owner.call(run)
+
+
+def _open_cpu(catalog: SyntheticCatalog) -> Any:
+    from gpubranches.backends.cpu import CpuBackend
+
+    return CpuBackend(catalog)  # type: ignore[arg-type]
 
 
 def _open_kdtree(catalog: SyntheticCatalog, folder: Path) -> Any:
@@ -110,7 +120,9 @@ def _backend_questions(
         if len(works) == users:
             yield Question(f"ensembles of {users} users at once", together(works), codes)
     if catalog.has_embeddings and (backend.name == "gpu" or catalog.has_own_embeddings):
-        yield Question("refine: marks to ranked page", lambda: refine(backend, catalog, asked))
+        yield Question("scans of refine: boxes, bits, embeddings", lambda: scans(backend, asked))
+        if all(importlib.util.find_spec(package) for package in ("numba", "scipy", "threadpoolctl")):
+            yield Question("refine: marks to ranked page", lambda: refine(backend, catalog, asked))
 
 
 def _stopped_questions(backend: Any, asked: Questions, stack: ExitStack) -> Iterator[Question]:
@@ -128,6 +140,12 @@ def _stopped_questions(backend: Any, asked: Questions, stack: ExitStack) -> Iter
             return len(exact & set(search().ids[0].tolist())) / len(exact)
 
         yield Question(f"top 100 over codes ({leaves:,} leaves)", search, 0, recall)
+
+
+def scans(backend: Backend, asked: Questions) -> int:
+    """Ask what refine asks of a backend, without what it fits: bits of all candidates, embeddings of the best."""
+    listed = backend.score(asked.direction, tier="bits", boxes=asked.ensembles[0], limit=RESCORED).ids
+    return backend.score(asked.direction, tier="embeddings", ids=listed).total
 
 
 def refine(backend: Backend, catalog: SyntheticCatalog, asked: Questions) -> int:

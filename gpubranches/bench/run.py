@@ -12,7 +12,7 @@ from typing import Any
 
 from gpubranches.bench.engine import Engine, Question
 from gpubranches.bench.engines import open_engine
-from gpubranches.bench.questions import Questions, ask
+from gpubranches.bench.questions import LEARNT, Questions, ask
 from gpubranches.bench.synthetic import SyntheticCatalog, write_stand_in
 from gpubranches.bench.timing import timed
 from gpubranches.doctor import examine, revision
@@ -26,7 +26,8 @@ class Measure:
     """One line of the results.
 
     Times in milliseconds; roofline_ms: bytes_read at the speed of a copy measured here; found: items that match, None
-    where that means nothing; built_bytes: what the engine keeps beside the codes.
+    where that means nothing; built_bytes: what the engine keeps beside the codes; models: how the boxes were made, see
+    Questions.
     """
 
     engine: str
@@ -44,6 +45,7 @@ class Measure:
     recall: float | None
     found: int | None = None
     built_bytes: int = 0
+    models: str = LEARNT
 
     @property
     def fraction(self) -> float | None:
@@ -105,7 +107,7 @@ def _measured(
         with open_engine(name, catalog, asked, folder) as engine:
             show(f"{name} at {catalog.n:,} rows: ready in {engine.ready_ms / 1e3:.1f} s{_size(engine, catalog)}")
             for question in engine.questions:
-                found.append(_measure(engine, question, catalog, budget_s))
+                found.append(_measure(engine, question, catalog, asked.models, budget_s))
     except GpuBranchesError as error:
         show(f"{name} at {catalog.n:,} rows: left out: {error}")
     return found
@@ -115,7 +117,7 @@ def _size(engine: Engine, catalog: SyntheticCatalog) -> str:
     return f", {engine.built_bytes / catalog.n:.1f} bytes a row beside the codes" if engine.built_bytes else ""
 
 
-def _measure(engine: Engine, question: Question, catalog: SyntheticCatalog, budget_s: float) -> Measure:
+def _measure(engine: Engine, question: Question, catalog: SyntheticCatalog, models: str, budget_s: float) -> Measure:
     times = timed(question.work, budget_s=budget_s, before=question.before)
     answer = question.work()
     roofline = None
@@ -133,6 +135,7 @@ def _measure(engine: Engine, question: Question, catalog: SyntheticCatalog, budg
         recall=None if question.recall is None else question.recall(),
         found=answer if isinstance(answer, int) else getattr(answer, "total", None),
         built_bytes=engine.built_bytes,
+        models=models,
     )
 
 

@@ -21,6 +21,7 @@ from gpubranches.backends.gpu.launchers import Resident
 from gpubranches.backends.gpu.memory import MemoryPlan
 from gpubranches.catalog import TILE, ZONES
 from gpubranches.catalog.order import to_tiles, zones_of
+from gpubranches.errors import UsageError
 from gpubranches.quantize import SignQuantizer
 from gpubranches.space import digest
 
@@ -133,7 +134,8 @@ class SyntheticCatalog:
     """Rows whose id is their position, none deleted; rows rounded up to whole tiles.
 
     clusters: 0 for uniform codes. stand_in: a file of embeddings by `write_stand_in`, whose rows serve for all rows in
-    turn; clusters then repeat with it. The mean is 0 and the rotation none, so that signs are the embeddings' own.
+    turn; clusters then repeat with it. The mean is 0 and the rotation none, so that signs are the embeddings' own. d: a
+    multiple of 4 up to 1,024; D: of 32 up to 2,048. Raises UsageError.
     """
 
     deleted = None
@@ -141,6 +143,11 @@ class SyntheticCatalog:
     generation = 1
 
     def __init__(self, rows: int, *, d: int = 32, D: int = 512, clusters: int = CLUSTERS, stand_in: Path | None = None):
+        if d % 4 or not 4 <= d <= 1024 or D % 32 or not 32 <= D <= 2048:
+            raise UsageError(
+                "expected code dims d in steps of 4 up to 1,024 and embedding dims D in steps of 32 up to 2,048, got "
+                f"{d} and {D}"
+            )
         self.n = self.n_positions = -(-rows // TILE) * TILE
         self.d, self.D, self.n_bits, self.clusters = d, D, D, clusters
         self.signs = SignQuantizer()
@@ -207,7 +214,9 @@ class SyntheticResidence:
     """The rows of a SyntheticCatalog made on the device, page by page; what GpuBackend asks of a Residence."""
 
     def __init__(self, device: Device, catalog: SyntheticCatalog, *, tiers: tuple[str, ...] = ("codes", "bits")):
-        n_tiles, d, words = catalog.n // TILE, catalog.d, catalog.D // 32 if "bits" in tiers else 0
+        n_tiles, d = catalog.n // TILE, catalog.d
+        signed = catalog.D // 32 if "bits" in tiers else 0
+        words = -(-signed // 4) * 4
         self.device = device
         self.generation = catalog.generation
         parts = {"codes": catalog.n * d, "zones": catalog.n * d // 64, "ids": 4 * catalog.n}
@@ -219,7 +228,7 @@ class SyntheticResidence:
         for first in range(0, n_tiles, _PAGE_TILES):
             tiles = min(_PAGE_TILES, n_tiles - first)
             made = catalog.clusters, catalog.period, scale_of(catalog.D)
-            page = launchers.synthesize(device, first * TILE, tiles, d, words, *made)
+            page = launchers.synthesize(device, first * TILE, tiles, d, signed, *made)
             self.pages.append(page)
             each = [d * TILE, 2 * d * ZONES, 4 * words * TILE, 2 * TILE, 4 * TILE]
             for i, (array, step) in enumerate(zip(page, each, strict=True)):

@@ -12,12 +12,23 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import Bitmap
 from gpubranches.backends.faiss_index import FaissIndex, GpuFaissIndex
+from gpubranches.backends.gpu import best as lists
 from gpubranches.backends.gpu import launchers
-from gpubranches.backends.gpu.best import NO_BORDER, SAMPLE_FROM, Best, best, collected, first_room, lists_at_once
+from gpubranches.backends.gpu.best import (
+    NO_BORDER,
+    SAMPLE_FROM,
+    Best,
+    Border,
+    Span,
+    best,
+    collected,
+    joined,
+    lists_at_once,
+)
 from gpubranches.backends.gpu.device import Device, DeviceArray
 from gpubranches.backends.gpu.memory import WORKING_BYTES
-from gpubranches.backends.gpu.owner import Owner
-from gpubranches.backends.gpu.program import MOST_MODELS, compile_boxes
+from gpubranches.backends.gpu.owner import Filter, Owner
+from gpubranches.backends.gpu.program import MOST_MODELS, Program, compile_boxes
 from gpubranches.backends.gpu.residence import Residence
 from gpubranches.backends.scan import Linear, Only, ScanBackend
 from gpubranches.boxes import Boxes
@@ -38,6 +49,16 @@ class Chosen:
     where: Bitmap | None
     ids: NDArray[np.int64] | None = None
     boxes: Boxes | None = None
+    gathered: Gathered | None = None
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Embeddings (m, D) float16 of listed rows at positions (m,) uint32, as they lay in a generation of the catalog."""
+
+    generation: int
+    positions: NDArray[np.uint32]
+    embeddings: NDArray[np.float16]
 
 
 class GpuBackend(ScanBackend[Chosen]):
@@ -110,25 +131,28 @@ class GpuBackend(ScanBackend[Chosen]):
                 start += len(own)
             return shares
 
-        alike = ("boxes", min_votes, limit) if where is None else None
-        return self._owner.share(alike, models, together)
+        return self._owner.share(("boxes", min_votes, limit, Filter(where)), models, together)
 
     def _score(self, model: Linear, floor: np.float32, limit: int | None, only: Only) -> Candidates:
         rows = self._selected(only)
         if not self._resident(model) and rows.ids is None:
             return self._host._score(model, floor, limit, only)
+        if not self._resident(model) and rows.ids is not None and len(rows.ids) <= _STAGED_ROWS:
+            # In the thread that asks: the reading of one user's rows does not hold up the others'.
+            rows = replace(rows, gathered=self._gathered(rows.ids))
 
         def together(batch: list[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
             return self._linear_models(rows, batch)
 
-        alike = (type(model), limit is None) if only.everything else None
+        alone = only.ids is not None or only.boxes is not None
+        alike = None if alone else (type(model), limit is None, Filter(only.where))
         return self._owner.share(alike, (model, floor, limit), together)
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         def together(batch: list[NDArray[np.uint8]]) -> list[Neighbors]:
             return _shares(super(GpuBackend, self)._search_codes(np.concatenate(batch), k, where), batch)
 
-        return self._owner.share(("codes", k) if where is None else None, queries, together)
+        return self._owner.share(("codes", k, Filter(where)), queries, together)
 
     def _search_directions(self, queries: NDArray[np.float32], k: int, tier: Any, where: Bitmap | None) -> Neighbors:
         missing = "bits" if tier == "bits" else "embeddings"
@@ -138,7 +162,7 @@ class GpuBackend(ScanBackend[Chosen]):
         def together(batch: list[NDArray[np.float32]]) -> list[Neighbors]:
             return _shares(super(GpuBackend, self)._search_directions(np.concatenate(batch), k, tier, where), batch)
 
-        return self._owner.share((tier, k) if where is None else None, queries, together)
+        return self._owner.share((tier, k, Filter(where)), queries, together)
 
     def _build_index(self) -> FaissIndex:
         def exact(queries: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
@@ -209,6 +233,11 @@ class GpuBackend(ScanBackend[Chosen]):
         """Return the positions of those ids that are in the catalog, ascending."""
         return np.unique(self.catalog.positions(ids[self.catalog.alive(ids)])).astype(np.uint32)
 
+    def _gathered(self, ids: NDArray[np.int64]) -> Gathered:
+        generation = self.catalog.generation
+        positions = self._positions(ids)
+        return Gathered(generation, positions, self.catalog.stored_embeddings(positions))
+
     # Scans
 
     def _votes(self, rows: Chosen, models: list[Boxes], min_votes: int, limit: int | None) -> list[Candidates]:
@@ -224,14 +253,16 @@ class GpuBackend(ScanBackend[Chosen]):
         on = self._residence.resident
         if not on.n_tiles:
             return [_no_votes() for _ in models]
-        program = compile_boxes(models, min_votes)
+        programs: dict[tuple[int, ...], Program] = {}
 
-        def scan(sinks: DeviceArray) -> None:
-            launchers.boxes(on, allowed, program, sinks)
+        def scan(span: Span, which: Sequence[int], step: int, sinks: DeviceArray) -> None:
+            own = tuple(which)
+            if own not in programs:
+                programs[own] = compile_boxes([models[i] for i in own], min_votes)
+            launchers.boxes(span.on, span.allowed, programs[own], sinks)
 
-        room = first_room(on.n_tiles * TILE, len(models))
-        every = np.full(len(models), NO_BORDER, np.uint32)
-        found = collected(on, scan, [limit] * len(models), every.tolist(), every, room)
+        n, span = len(models), Span(on, allowed)
+        found = collected(span, scan, [limit] * n, [NO_BORDER] * n, [Border()] * n, counts=2, cuts_ties=True)
         return [_candidates(one) for one in found]
 
     def _nearest(
@@ -246,11 +277,13 @@ class GpuBackend(ScanBackend[Chosen]):
         for start in range(0, len(queries), together):
             own = queries[start : start + together]
 
-            def scan(step: int, sinks: DeviceArray, own: NDArray[np.uint8] = own) -> None:
-                launchers.nearest(on, allowed, own, step, sinks)
+            def scan(
+                span: Span, which: Sequence[int], step: int, sinks: DeviceArray, own: NDArray[np.uint8] = own
+            ) -> None:
+                launchers.nearest(span.on, span.allowed, own[list(which)], step, sinks)
 
             wanted = [k] * len(own), [NO_BORDER] * len(own)
-            found += best(on, scan, *wanted, on.n_tiles * TILE, self._sample_from)
+            found += best(Span(on, allowed), scan, *wanted, self._sample_from)
         return [(one.ids, one.keys.astype(np.int32)) for one in found]
 
     def _linear(self, rows: Chosen, model: Linear, floor: np.float32, limit: int | None) -> Candidates:
@@ -281,15 +314,15 @@ class GpuBackend(ScanBackend[Chosen]):
         planes = [model for model, _, _ in asked if isinstance(model, WeightPlanes)]
         weights = [model for model, _, _ in asked if isinstance(model, CodeWeights)]
 
-        def scan(step: int, sinks: DeviceArray) -> None:
+        def scan(span: Span, which: Sequence[int], step: int, sinks: DeviceArray) -> None:
             if planes:
-                launchers.bits(on, allowed, planes, step, sinks)
+                launchers.bits(span.on, span.allowed, [planes[i] for i in which], step, sinks)
             else:
-                launchers.linear(on, allowed, weights, step, sinks)
+                launchers.linear(span.on, span.allowed, [weights[i] for i in which], step, sinks)
 
         floors = [_floor_key(floor) for _, floor, _ in asked]
         limits = [limit for _, _, limit in asked]
-        return [_scored(one) for one in best(on, scan, limits, floors, on.n_tiles * TILE, self._sample_from)]
+        return [_scored(one) for one in best(Span(on, allowed), scan, limits, floors, self._sample_from)]
 
     def _cosines(self, rows: Chosen, query: NDArray[np.float32], k: int) -> Candidates:
         direction = query / np.float32(max(float(np.linalg.norm(query)), 1e-12))
@@ -301,29 +334,41 @@ class GpuBackend(ScanBackend[Chosen]):
         """Score the embeddings of all rows where they are resident, of listed rows wherever they are."""
         allowed = self._allowed(replace(rows, ids=None))
         device, on = self._device, self._residence.resident
-        positions = None if rows.ids is None else self._positions(rows.ids)
+        gathered = rows.gathered
+        if gathered is not None and gathered.generation != self._residence.generation:
+            gathered = None
+        positions = gathered.positions if gathered else None if rows.ids is None else self._positions(rows.ids)
         if not on.n_tiles or (positions is not None and not len(positions)):
             return _scored(_NOTHING)
         mean, direction = device.put(self._signs().mean_), device.put(np.ascontiguousarray(weights, np.float32))
+        floors = [_floor_key(floor)]
 
-        def scan(step: int, sinks: DeviceArray) -> None:
-            if positions is None:
-                launchers.rescore(on, None, None, allowed, mean, direction, cosine, step, sinks)
-                return
-            for start in range(0, len(positions), _STAGED_ROWS):
-                own = positions[start : start + _STAGED_ROWS]
-                staged = None if on.width else device.put(self.catalog.stored_embeddings(own))
-                launchers.rescore(on, device.put(own), staged, allowed, mean, direction, cosine, 1, sinks)
+        def scan(span: Span, which: Sequence[int], step: int, sinks: DeviceArray) -> None:
+            launchers.rescore(span.on, None, None, span.allowed, mean, direction, cosine, step, sinks)
 
         if positions is None:
-            answer = best(on, scan, [limit], [_floor_key(floor)], on.n_tiles * TILE, self._sample_from)
-        else:
-            count = len(positions)
-            answer = best(on, scan, [limit], [_floor_key(floor)], count, count + 1)
-        return _scored(answer[0])
+            return _scored(best(Span(on, allowed), scan, [limit], floors, self._sample_from)[0])
+        found = []
+        for first in range(0, len(positions), lists.FIRST_ROOM):
+            listed = positions[first : first + lists.FIRST_ROOM]
+
+            def scan_listed(
+                span: Span, which: Sequence[int], step: int, sinks: DeviceArray, listed: NDArray[np.uint32] = listed
+            ) -> None:
+                for start in range(0, len(listed), _STAGED_ROWS):
+                    own = listed[start : start + _STAGED_ROWS]
+                    staged = None
+                    if not on.width:
+                        staged = device.put(gathered.embeddings if gathered else self.catalog.stored_embeddings(own))
+                    launchers.rescore(on, device.put(own), staged, allowed, mean, direction, cosine, 1, sinks)
+
+            span = Span(on, allowed, len(listed))
+            found += best(span, scan_listed, [limit], floors, len(listed) + 1)
+        every = joined([(one.ids, one.keys) for one in found], limit)
+        return _scored(replace(every, total=sum(one.total for one in found)))
 
 
-_NOTHING = Best(np.zeros(0, np.int64), np.zeros(0, np.uint32), 0, 0)
+_NOTHING = Best(np.zeros(0, np.int64), np.zeros(0, np.uint32), 0)
 
 
 def score_keys(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
@@ -349,7 +394,7 @@ def _floor_key(floor: np.float32) -> int:
 
 
 def _scored(one: Best) -> Candidates:
-    return Candidates(ids=one.ids, scores=key_scores(one.keys), total=one.reached)
+    return Candidates(ids=one.ids, scores=key_scores(one.keys), total=one.total)
 
 
 def _no_votes() -> Candidates:
@@ -357,4 +402,4 @@ def _no_votes() -> Candidates:
 
 
 def _candidates(one: Best) -> Candidates:
-    return Candidates(ids=one.ids, votes=(65535 - one.keys).astype(np.uint16), total=one.appended)
+    return Candidates(ids=one.ids, votes=(65535 - one.keys).astype(np.uint16), total=one.total)

@@ -215,12 +215,15 @@ def quantize_zones(device: Device, codes: DeviceArray, n: int, d: int, zones: De
 def synthesize(
     device: Device, first: int, tiles: int, d: int, words: int, clusters: int, period: int, scale: float
 ) -> list[DeviceArray]:
-    """Make the rows of some tiles from row `first` on; return codes, zones, bits, scales, ids as a page has them."""
-    n = tiles * TILE
+    """Make the rows of some tiles from row `first` on; return codes, zones, bits, scales, ids as a page has them.
+
+    words: 32-bit words of signs a row; bits are padded to whole 16 bytes.
+    """
+    n, padded = tiles * TILE, -(-words // 4) * 4
     codes, zones = device.empty((tiles, d, TILE), np.uint8), device.empty((tiles, 2, d, ZONES), np.uint8)
-    bits, scales = device.empty((n, words), np.uint32), device.empty(n if words else 0, np.uint16)
+    bits, scales = device.empty((n, padded), np.uint32), device.empty(n if words else 0, np.uint16)
     ids = device.empty(n, np.uint32)
-    constants = {"D": d, "BITS_WORDS": words}
+    constants = {"D": d, "WORDS": words, "BITS_WORDS": padded}
     rows = [np.uint64(first), np.uint64(n), np.uint32(clusters), np.uint32(period)]
     device.launch("synthetic", "synthetic_codes", constants, _grid(device, n * d, _THREADS), _THREADS, [*rows, codes])
     args = [*rows, np.uint32(np.float16(scale).view(np.uint16)), bits, scales, ids]

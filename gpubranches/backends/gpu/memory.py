@@ -67,8 +67,8 @@ class MemoryPlan:
         parts = {"codes": sum(s.tiles for s in segments) * TILE * catalog.d}
         parts |= {"zones": parts["codes"] // 64, "ids": 4 * rows, "directory": 64 * positions // TILE}
         parts |= {"bitmaps": 3 * positions // 8, "working": WORKING_BYTES}
-        optional = {"bits": (4 * words + 2) * rows if words else 0, "embeddings": 2 * width * rows}
-        optional = {name: size for name, size in optional.items() if size}
+        optional = {"bits": (4 * words + 2) * rows} if words else {}
+        optional |= {"embeddings": 2 * width * rows} if width else {}
         dropped = {}
         if tiers is not None:
             dropped = {name: optional.pop(name) for name in list(optional) if name not in tiers}

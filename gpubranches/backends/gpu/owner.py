@@ -8,14 +8,41 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+
+from gpubranches.arrays import Bitmap
 from gpubranches.errors import DeviceError, DeviceMemoryError, KernelCompileError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MOST_TOGETHER = 64
+_COMPARED_BYTES = 1 << 20
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
+class Filter:
+    """A `where` bitmap, or None, in what requests have alike: equal to another with the same bits.
+
+    Users who filter by the same condition have a bitmap each; to compare two costs less than to send one to the card.
+    """
+
+    where: Bitmap | None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Filter):
+            return NotImplemented
+        a, b = self.where, other.where
+        if a is b or a is None or b is None:
+            return a is b
+        pieces = range(0, len(a), _COMPARED_BYTES)
+        alike = (np.array_equal(a[i : i + _COMPARED_BYTES], b[i : i + _COMPARED_BYTES]) for i in pieces)
+        return len(a) == len(b) and all(alike)
+
+    def __hash__(self) -> int:
+        return 0 if self.where is None else len(self.where)
+
+
+@dataclass(eq=False)
 class _Request:
     alike: Hashable | None
     item: Any
@@ -81,18 +108,20 @@ class Owner:
                     self._changed.wait()
                 if self._closed:
                     break
-                batch = self._next()
-            self._answer(batch)
+            self._answer(self._next())
         self._give_up()
 
     def _next(self) -> list[_Request]:
         """Take the first request and those alike."""
-        first = self._waiting.popleft()
+        with self._changed:
+            first, others = self._waiting.popleft(), list(self._waiting)
         if first.alike is None:
             return [first]
-        batch = [first, *(other for other in self._waiting if other.alike == first.alike)][:MOST_TOGETHER]
-        for request in batch[1:]:
-            self._waiting.remove(request)
+        # Filters may be large to compare; nobody else takes requests away meanwhile.
+        batch = [first, *(other for other in others if other.alike == first.alike)][:MOST_TOGETHER]
+        with self._changed:
+            for request in batch[1:]:
+                self._waiting.remove(request)
         return batch
 
     def _answer(self, batch: list[_Request]) -> None:

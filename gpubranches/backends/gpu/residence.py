@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,8 @@ _FILES = {
     "embeddings": ("embeddings.f16",),
 }
 _VERIFIERS = 8
+_AHEAD = 4
+"""Segments whose files are read ahead of the upload: enough for all verifiers, few enough for the page cache."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Page:
 class Residence:
     """Keeps a device's copy of a catalog up to date: new segments are uploaded, gone ones freed, the rest stays.
 
-    verify: compare the checksum of every file before it is uploaded; a damaged one raises CatalogFormatError.
+    verify: compare the checksum of every file before it is uploaded; a damaged one raises CatalogFormatError. While a
+    segment is uploaded, the files of the following ones are compared.
     """
 
     def __init__(self, device: Device, catalog: Catalog, *, verify: bool = True, report: Report | None = None):
@@ -101,23 +106,38 @@ class Residence:
             self.plan = MemoryPlan.of(self.catalog, free + held, total, tiers=tiers)
         total = sum(self.plan.segment_bytes(segment) for segment in segments)
         done = 0
-        if self.verify:
-            with ThreadPoolExecutor(_VERIFIERS) as pool:
-                list(pool.map(self._check, segments))
-        for segment in segments:
-            self.pages[segment.folder.name] = self._page(segment)
-            done += self.plan.segment_bytes(segment)
-            if self._report is not None:
-                self._report("uploading", done, total)
+        with closing(self._verified(segments)) as verified:
+            for segment in verified:
+                self.pages[segment.folder.name] = self._page(segment)
+                done += self.plan.segment_bytes(segment)
+                if self._report is not None:
+                    self._report("uploading", done, total)
 
-    def _check(self, segment: Segment) -> None:
-        for tier in self.plan.tiers:
-            for name in _FILES[tier]:
-                if checksum(segment.folder / name) != segment.files[name]["sha256"]:
-                    raise CatalogFormatError(
-                        f"{segment.folder / name}: expected the checksum of the manifest, its content is another; "
-                        "restore the file, or make the catalog anew"
-                    )
+    def _verified(self, segments: list[Segment]) -> Generator[Segment, None, None]:
+        """Yield segments in turn, each once its files are found sound; the next _AHEAD are read meanwhile.
+
+        The upload of a segment so reads from the page cache what its checksum has just read from the disk.
+        """
+        if not self.verify:
+            yield from segments
+            return
+        pool = ThreadPoolExecutor(_VERIFIERS, "gpubranches-verify")
+        waiting: deque[tuple[Segment, list[Future[None]]]] = deque()
+        following = iter(segments)
+        try:
+            for segment in segments:
+                while len(waiting) <= _AHEAD and (ahead := next(following, None)) is not None:
+                    waiting.append((ahead, [pool.submit(_check, ahead, name) for name in self._files(ahead)]))
+                for file in waiting.popleft()[1]:
+                    file.result()
+                yield segment
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _files(self, segment: Segment) -> list[str]:
+        """Return the names of a segment's files that are uploaded, the largest first."""
+        names = [name for tier in self.plan.tiers for name in _FILES[tier]]
+        return sorted(names, key=lambda name: -segment.files[name]["bytes"])
 
     def _page(self, segment: Segment) -> Page:
         span = segment.last_id - segment.first_id
@@ -134,6 +154,14 @@ class Residence:
             arrays[name] = self.device.empty(array.shape, array.dtype)
             self.device.upload(array, arrays[name])
         return Page(arrays, segment.tiles, segment.n, segment.first_id)
+
+
+def _check(segment: Segment, name: str) -> None:
+    if checksum(segment.folder / name) != segment.files[name]["sha256"]:
+        raise CatalogFormatError(
+            f"{segment.folder / name}: expected the checksum of the manifest, its content is another; restore "
+            "the file, or make the catalog anew"
+        )
 
 
 def _padded(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
