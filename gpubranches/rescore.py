@@ -70,11 +70,13 @@ class Rescorer:
         whitening: Whitening | None = None,
         *,
         n_checked: int = 0,
+        fair: NDArray[np.bool_] | None = None,
     ) -> Self:
         """Fit to embeddings of positives (p, D) and negatives (m, D); mean: (D,) of the catalog. All float32.
 
         whitening: of the catalog; without it the embeddings are taken as they are. n_checked: how many of the
-        negatives, the first ones, a person marked. Returns self. Raises LabelError without a positive or a negative.
+        negatives, the first ones, a person marked. fair: (p,) which positives are a fair sample of the wanted items,
+        and not of those near the cut; the cut is set by them, or by all where there is none. Returns self. Raises LabelError without a positive or a negative.
         """
         check_array(mean, "mean", dtype=np.float32, shape=(None,), finite=True)
         check_array(positives, "positives", dtype=np.float32, shape=(None, len(mean)), finite=True)
@@ -97,6 +99,7 @@ class Rescorer:
         self.intercept_ = model.intercept_
         held_out = model.held_out_[:p]
         self.held_out_ = np.where(np.isnan(held_out), model.decision_function(x[:p]), held_out)
+        self._fair = np.ones(p, np.bool_) if fair is None or not fair.any() else fair
         return self
 
     def rank(
@@ -129,7 +132,7 @@ class Rescorer:
             ids, scores = _pair(backend.score(self.weights_, tier="embeddings", ids=np.union1d(rough.ids, positives)))
             scores = scores + np.float32(self.intercept_)
             right, wrong = np.isin(ids, positives), np.isin(ids, negatives)
-            threshold = cut(scores[~right & ~wrong], self.held_out_, int(right.sum()))
+            threshold = cut(scores[~right & ~wrong], self.held_out_[self._fair], int(right.sum()))
             if rough.total <= limit or _holds_all(rough, ids, scores, threshold):
                 break
             limit *= 2
@@ -184,7 +187,7 @@ class Rescorer:
         negatives: NDArray[np.int64],
         embeddings: Callable[[NDArray[np.int64]], NDArray[np.float32]],
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return the spread scores of unmarked ids, and held-out scores of the positives in the graph.
+        """Return the spread scores of unmarked ids, and held-out scores of the fair positives in the graph.
 
         In the graph a positive has the highest score of all positives and a negative none above 0. The spread is
         linear in the scores, so what a positive owes to its own mark is known, and is replaced by its held-out score.
@@ -202,7 +205,8 @@ class Rescorer:
         columns[np.arange(p), 1 + np.arange(p)] = 1
         spread = Diffusion().fit(self._evened(centred)).spread(columns)
         debt = spread[np.arange(p), 1 + np.arange(p)] * (highest - self.held_out_[:p])
-        return spread[p + m :, 0], spread[:p, 0] - debt
+        fair = self._fair[:p] if self._fair[:p].any() else np.ones(p, np.bool_)
+        return spread[p + m :, 0], (spread[:p, 0] - debt)[fair]
 
     def _evened(self, centred: NDArray[np.float32]) -> NDArray[np.float32]:
         return centred if self._whitening is None else self._whitening.transform(centred)

@@ -46,6 +46,8 @@ _LEARNERS = {
     "forest": RandomForest,
     "tree": DecisionTree,
 }
+SUGGESTION = "suggestion"
+"""Origin of marks on suggested items: they lie near the cut, and are no fair sample of what is wanted."""
 RANDOM_SHARE = 10
 """Random negatives are at most one item in this many: those that would match are wrongly pushed out of the answer."""
 
@@ -209,7 +211,7 @@ class Session:
         ids, scores = ranking.ids, ranking.scores
         open_ = ~np.isin(ids, np.fromiter(self.labels.current(), np.int64)) & self.catalog.alive(ids)
         ids, scores = ids[open_], scores[open_]
-        near = best_first(-np.abs(scores - np.float32(ranking.threshold)), ids, 10 * count)
+        near = best_first(-np.abs(scores - np.float32(ranking.threshold)), ids, 3 * count // 2)
         return _spread(ids[near], self.catalog.take(ids[near]), count)
 
     def explain(self, item: int) -> Explanation:
@@ -286,6 +288,7 @@ class Session:
             signs.mean_,
             whitening_of(self.catalog),
             n_checked=len(negatives),
+            fair=self._fair(positives),
         )
         ranking = rescorer.rank(
             self.backend,
@@ -301,6 +304,11 @@ class Session:
     def _marked(self, label: int) -> NDArray[np.int64]:
         ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)
         return ids[self.catalog.alive(ids)]
+
+    def _fair(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which marked items were not chosen for lying near the cut, (m,) bool."""
+        origins = self.labels.origins()
+        return np.array([origins[int(item)] != SUGGESTION for item in items], np.bool_)
 
     def _last_ranking(self) -> Ranking:
         if self.ranking is None:
