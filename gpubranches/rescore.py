@@ -76,7 +76,8 @@ class Rescorer:
 
         whitening: of the catalog; without it the embeddings are taken as they are. n_checked: how many of the
         negatives, the first ones, a person marked. fair: (p,) which positives are a fair sample of the wanted items,
-        and not of those near the cut; the cut is set by them, or by all where there is none. Returns self. Raises LabelError without a positive or a negative.
+        and not of those near the cut; the cut is set by them, or by all where there is none. Returns self. Raises
+        LabelError without a positive or a negative.
         """
         check_array(mean, "mean", dtype=np.float32, shape=(None,), finite=True)
         check_array(positives, "positives", dtype=np.float32, shape=(None, len(mean)), finite=True)
@@ -137,7 +138,7 @@ class Rescorer:
                 break
             limit *= 2
         if embeddings is not None:
-            scores, threshold = self._spread(ids, scores, threshold, positives, negatives, embeddings)
+            scores, threshold = self.spread(ids, scores, positives, negatives, embeddings)
             order = best_first(scores, ids)
             ids, scores, right, wrong = ids[order], scores[order], right[order], wrong[order]
         matched = ((scores >= np.float32(threshold)) | right) & ~wrong
@@ -150,34 +151,33 @@ class Rescorer:
             threshold=float(np.float32(threshold)),
         )
 
-    def _spread(
+    def spread(
         self,
         ids: NDArray[np.int64],
         scores: NDArray[np.float32],
-        threshold: float,
         positives: NDArray[np.int64],
         negatives: NDArray[np.int64],
         embeddings: Callable[[NDArray[np.int64]], NDArray[np.float32]],
     ) -> tuple[NDArray[np.float32], float]:
         """Return the scores of ids, best first by them, spread among neighbours, and the cut they give.
 
-        Where most of the largest window matches there is no edge for neighbours to tell of: nothing is changed then.
+        Marked ids keep their scores. Where most of the largest window matches there is no edge for neighbours to tell
+        of: nothing is changed then.
         """
-        marked = np.isin(ids, positives) | np.isin(ids, negatives)
-        open_ = np.flatnonzero(~marked)
+        right = np.isin(ids, positives)
+        open_ = np.flatnonzero(~right & ~np.isin(ids, negatives))
         size = REACHED
         while size <= _MOST_REACHED:
-            window = open_[:size]
+            window, below = open_[:size], open_[size:]
             spread, held_out = self._spread_window(ids[window], scores[window], positives, negatives, embeddings)
             found = scores.copy()
             found[window] = spread
-            below = open_[size:]
             found[below] = np.minimum(found[below], spread.min(initial=np.inf))
-            edge = cut(found[open_], held_out, int(np.isin(ids, positives).sum()))
-            if len(below) == 0 or np.count_nonzero(spread >= edge) <= size // 2:
-                return found, edge
+            threshold = cut(found[open_], held_out, int(right.sum()))
+            if len(below) == 0 or np.count_nonzero(spread >= threshold) <= size // 2:
+                return found, threshold
             size *= 2
-        return scores, threshold
+        return scores, cut(scores[open_], self.held_out_[self._fair], int(right.sum()))
 
     def _spread_window(
         self,

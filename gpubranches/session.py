@@ -20,6 +20,7 @@ from gpubranches.explain import Explanation, explain_in, votes_needed
 from gpubranches.export import export_items
 from gpubranches.labels import Labels
 from gpubranches.models import MODELS, Model
+from gpubranches.pseudo_labels import pseudo_labels
 from gpubranches.rescore import Rescorer
 from gpubranches.results import Candidates, Neighbors, Ranking
 from gpubranches.space import Space
@@ -46,6 +47,8 @@ _LEARNERS = {
     "forest": RandomForest,
     "tree": DecisionTree,
 }
+TAUGHT: tuple[Model, ...] = ("ensemble", "branch")
+"""Models that learn from `pseudo_labels`, too, where their votes alone decide: their boxes then follow the catalog."""
 SUGGESTION = "suggestion"
 """Origin of marks on suggested items: they lie near the cut, and are no fair sample of what is wanted."""
 RANDOM_SHARE = 10
@@ -154,10 +157,10 @@ class Session:
         """Train boxes on the marks, apply them to the whole catalog, rank what they find and cut the list.
 
         model: what the boxes are, see docs/models.md; "linear" has none: its second stage ranks the whole catalog.
-        second_stage: rank by a linear model on the embeddings (False: by votes, matched above half of the
-        estimators; None: wherever the catalog has embeddings). random_negatives: items drawn from the catalog
-        that serve as wrong unchecked, at most a tenth of it. Marked items keep their label in the answer. Raises
-        LabelError if no item is marked right.
+        second_stage: rank by a linear model on the embeddings; False: by votes, matched above half of the estimators,
+        where the boxes of `TAUGHT` models are grown around `pseudo_labels`, too; None: wherever the catalog has
+        embeddings. random_negatives: items drawn from the catalog that serve as wrong unchecked, at most a tenth of
+        it. Marked items keep their label in the answer. Raises LabelError if no item is marked right.
         """
         if model not in MODELS:
             raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
@@ -178,7 +181,12 @@ class Session:
         timings: dict[str, float] = {}
         bitmap = self._bitmap(where)
         with _timed(timings, "train"):
-            boxes = self._fit(model, positives, np.concatenate([negatives, unchecked]))
+            if second_stage or model not in TAUGHT:
+                boxes = self._fit(model, positives, np.concatenate([negatives, unchecked]))
+            else:
+                right, wrong = pseudo_labels(self.backend, self.catalog, positives, negatives, unchecked)
+                rest = np.setdiff1d(np.union1d(unchecked, wrong), right)
+                boxes = self._fit(model, np.concatenate([positives, right]), np.concatenate([negatives, rest]))
         if second_stage or boxes is None:
             with _timed(timings, "rank"):
                 ranking = self._rescore(boxes, positives, negatives, unchecked, bitmap)
@@ -202,7 +210,7 @@ class Session:
     def suggest(self, count: int = 20) -> NDArray[np.int64]:
         """Return the ids of unmarked items whose mark would tell most, (at most count,) int64.
 
-        They lie nearest to the cut of the last refine, and are spread out: each next one is, among the 10 count
+        They lie nearest to the cut of the last refine, and are spread out: each next one is, among the 1.5 count
         nearest, the farthest in code space from those chosen. Raises UsageError before a refine.
         """
         if count < 1:

@@ -1,4 +1,4 @@
-"""The spread of a catalog's embeddings, taken out before a linear model is fitted to a few of them."""
+"""The spread of a catalog's embeddings or codes, taken out before a linear model is fitted to a few of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 SAMPLE = 10_000
 """Items of a catalog that its spread is learnt from."""
 
+CODE_UNIT = np.float32(127.5)
+"""Codes a unit of what a linear model over codes sees."""
+
 _kept: WeakKeyDictionary[Catalog, tuple[int, Whitening]] = WeakKeyDictionary()
+_kept_codes: WeakKeyDictionary[Catalog, tuple[int, NDArray[np.float32], Whitening]] = WeakKeyDictionary()
 
 
 class Whitening:
@@ -68,3 +72,20 @@ def whitening_of(catalog: Catalog) -> Whitening:
         sample = catalog.embeddings(catalog.sample_ids(SAMPLE, np.random.default_rng(0)))
         kept = _kept[catalog] = generation, Whitening().fit(sample - catalog.signs.mean_)
     return kept[1]
+
+
+def code_spread_of(catalog: Catalog) -> tuple[NDArray[np.float32], Whitening]:
+    """Return mean, (d,) float32, and whitening of `code_vectors`, learnt as `whitening_of` is."""
+    kept = _kept_codes.get(catalog)
+    if kept is None or kept[0] != catalog.generation:
+        generation = catalog.generation
+        sample = code_vectors(catalog, catalog.sample_ids(SAMPLE, np.random.default_rng(0)))
+        mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+        kept = _kept_codes[catalog] = generation, mean, Whitening().fit(sample - mean)
+    return kept[1:]
+
+
+def code_vectors(catalog: Catalog, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return codes / CODE_UNIT of items, (m, d) float32: what a linear model over codes sees."""
+    vectors: NDArray[np.float32] = catalog.take(ids).astype(np.float32) / CODE_UNIT
+    return vectors
