@@ -114,3 +114,17 @@ def test_wrong_input_is_refused():
         LogisticRegression().fit(x, y, folds=np.zeros(3, np.int64))
     with pytest.raises(NotFittedError):
         LogisticRegression().decision_function(x)
+
+
+def test_rows_may_count_more_within_their_class():
+    x, y = marks()
+    own = np.where(np.arange(len(y)) % 3 == 0, 5.0, 1.0)
+    model = LogisticRegression().fit(x, y, sample_weight=own)
+    weights = own * np.where(y, len(y) / (2 * own[y].sum()), len(y) / (2 * own[~y].sum()))
+    expected = Reference(C=10.0, tol=1e-9, max_iter=20000).fit(x, y, sample_weight=weights)
+    assert np.allclose(model.coef_, expected.coef_[0], atol=1e-4)
+    even = LogisticRegression().fit(x, y, sample_weight=np.full(len(y), 3.0))
+    assert np.allclose(even.coef_, LogisticRegression().fit(x, y).coef_, atol=1e-6)
+    for wrong in (np.ones(3), np.zeros(len(y)), np.full(len(y), np.nan)):
+        with pytest.raises(ArrayError, match="sample_weight"):
+            LogisticRegression().fit(x, y, sample_weight=wrong)

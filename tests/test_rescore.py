@@ -122,6 +122,76 @@ def test_a_small_limit_does_not_cut_the_matches_short(catalog, backend):
     assert len(answer(rescorer, backend).ids) == 2000
 
 
+def spread(rescorer, backend, catalog, ids=None, **marks):
+    where = None
+    if ids is not None:
+        flags = np.zeros(backend.catalog.n_positions, np.bool_)
+        flags[catalog.positions(ids)] = True
+        where = pack_bitmap(flags)
+    return rescorer.rank(
+        backend,
+        EVERYTHING,
+        positives=marks.get("positives", POSITIVES),
+        negatives=NEGATIVES,
+        where=where,
+        embeddings=catalog.embeddings,
+    )
+
+
+def test_neighbours_mend_the_ranking(catalog, backend):
+    rescorer = fitted(catalog)
+    alone, together = answer(rescorer, backend), spread(rescorer, backend, catalog)
+    assert not np.array_equal(alone.scores, together.scores)
+    unmarked = np.setdiff1d(np.arange(GROUP), POSITIVES)
+    place = [np.flatnonzero(np.isin(ranking.ids, unmarked)).mean() for ranking in (alone, together)]
+    assert place[1] <= place[0]
+    assert np.array_equal(best_first(together.scores, together.ids), np.arange(len(together.ids)))
+    found = together.ids[together.matched]
+    assert 2 * (found < GROUP).sum() / (len(found) + GROUP) > 0.95
+    assert not np.isin(NEGATIVES, found).any()
+
+
+def test_spreading_copes_with_little(catalog, backend):
+    rescorer = fitted(catalog)
+    for ids in (np.zeros(0, np.int64), np.array([700]), np.arange(20)):
+        ranking = spread(rescorer, backend, catalog, ids)
+        assert np.isin(POSITIVES, ranking.ids[ranking.matched]).all()
+        assert np.isfinite(ranking.scores).all()
+
+
+def test_where_most_of_the_window_matches_nothing_is_spread(catalog, backend, monkeypatch):
+    monkeypatch.setattr("gpubranches.rescore.REACHED", 10)
+    monkeypatch.setattr("gpubranches.rescore._MOST_REACHED", 40)
+    rescorer = fitted(catalog)
+    assert np.array_equal(spread(rescorer, backend, catalog).scores, answer(rescorer, backend).scores)
+
+
+def test_spreading_needs_the_positives_of_fit(catalog, backend):
+    with pytest.raises(ArrayError, match="positives"):
+        spread(fitted(catalog), backend, catalog, positives=POSITIVES[:3])
+
+
+def test_a_checked_negative_weighs_more_than_a_random_one(catalog):
+    right, wrong = catalog.embeddings(POSITIVES), catalog.embeddings(np.concatenate([[90], RANDOM]))
+    mean = catalog.signs.mean_
+    one, other = (Rescorer().fit(right, wrong, mean, n_checked=count) for count in (0, 1))
+    scores = [(wrong[0] - mean) @ model.weights_ + model.intercept_ for model in (one, other)]
+    assert scores[1] < scores[0]
+
+
+def test_the_cut_is_set_by_the_fair_positives(catalog, backend):
+    easy, hard = POSITIVES, np.arange(2500, 2503)
+    right = catalog.embeddings(np.concatenate([easy, hard]))
+    wrong, mean = catalog.embeddings(RANDOM), catalog.signs.mean_
+    cuts = []
+    for fair in (None, np.arange(13) < 10, np.zeros(13, np.bool_)):
+        model = Rescorer().fit(right, wrong, mean, fair=fair)
+        ranking = model.rank(backend, EVERYTHING, positives=np.concatenate([easy, hard]), negatives=NEGATIVES)
+        cuts.append(ranking.threshold)
+    assert cuts[1] > cuts[0]
+    assert cuts[2] == cuts[0]
+
+
 def test_deleted_positives_are_left_out(tmp_path):
     catalog = make_catalog(tmp_path / "catalog")
     rescorer = fitted(catalog)

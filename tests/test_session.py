@@ -230,3 +230,28 @@ def test_every_model_finds_the_group(session, labels, model):
     else:
         votes = session.refine(model, second_stage=False)
         assert np.isin(session.positives, votes.ids[votes.matched]).all()
+
+
+def test_suggestions_lie_nearest_to_the_cut(session, labels):
+    mark_some(session, labels, 1)
+    ranking = session.refine()
+    suggested = session.suggest(10)
+    away = np.abs(ranking.scores - np.float32(ranking.threshold))
+    open_ = ~np.isin(ranking.ids, np.concatenate([session.positives, session.negatives]))
+    assert np.isin(suggested, ranking.ids[open_]).all()
+    assert away[np.isin(ranking.ids, suggested)].max() <= np.sort(away[open_])[14]
+
+
+def test_marks_on_suggestions_do_not_lower_the_cut(session, labels):
+    mark_some(session, labels, 1)
+    session.refine()
+    suggested = session.suggest(20)
+    right = labels[suggested] == 1
+    assert right.any()
+    cuts = {}
+    for origin in ("suggestion", "user"):
+        for label, ids in ((+1, suggested[right]), (-1, suggested[~right])):
+            session.mark(ids, label, origin=origin)
+        cuts[origin] = session.refine().threshold
+        session.unmark(suggested)
+    assert cuts["suggestion"] > cuts["user"]

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from clusters import write_world
+
+from gpubranches import Catalog, Session, open_backend
+from gpubranches.backends import BACKENDS
+from gpubranches.ingest import ingest
+from gpubranches.pseudo_labels import pseudo_labels
+
+LABEL = 3
+LOCAL = [name for name in BACKENDS if name in ("oracle", "cpu")]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pseudo")
+    labels = write_world(path)
+    ingest([path / "images"], path / "catalog")
+    return Catalog.open(path / "catalog"), labels
+
+
+def marks(labels, p=6):
+    right, wrong = np.flatnonzero(labels == LABEL)[:p], np.flatnonzero(labels == LABEL + 1)[:5]
+    unchecked = np.flatnonzero(labels != LABEL)[50:150]
+    return right, wrong, unchecked
+
+
+def test_they_follow_the_group_of_the_marks(world):
+    catalog, labels = world
+    right, wrong, unchecked = marks(labels)
+    with open_backend("cpu", catalog) as backend:
+        found, beside = pseudo_labels(backend, catalog, right, wrong, unchecked)
+    assert (labels[found] == LABEL).mean() > 0.9
+    assert len(found) > 0.6 * (labels == LABEL).sum()
+    assert (labels[beside] == LABEL).mean() < 0.1
+    for ids in (found, beside):
+        assert not np.isin(ids, np.concatenate([right, wrong])).any()
+    assert len(np.intersect1d(found, beside)) == 0
+
+
+def test_every_backend_gives_the_same(world):
+    catalog, labels = world
+    answers = []
+    for name in LOCAL:
+        with open_backend(name, catalog) as backend:
+            answers.append(pseudo_labels(backend, catalog, *marks(labels)))
+    for other in answers[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(answers[0], other, strict=True))
+
+
+def test_votes_alone_find_more_with_them(world, monkeypatch):
+    catalog, labels = world
+    found = {}
+    for taught in (("ensemble",), ()):
+        monkeypatch.setattr("gpubranches.session.TAUGHT", taught)
+        with open_backend("cpu", catalog) as backend:
+            session = Session(catalog, backend)
+            right, wrong, _ = marks(labels)
+            session.mark(right, +1)
+            session.mark(wrong, -1)
+            ranking = session.refine(second_stage=False)
+        ids = ranking.ids[ranking.matched]
+        found[taught] = 2 * (labels[ids] == LABEL).sum() / (len(ids) + (labels == LABEL).sum())
+    assert found["ensemble",] > found[()]
+
+
+def test_without_anything_wrong_there_are_none(world):
+    catalog, labels = world
+    nothing = np.zeros(0, np.int64)
+    with open_backend("cpu", catalog) as backend:
+        assert [len(ids) for ids in pseudo_labels(backend, catalog, marks(labels)[0], nothing, nothing)] == [0, 0]
+
+
+def test_a_catalog_of_constant_codes_gives_an_answer(tmp_path):
+    np.save(tmp_path / "codes.npy", np.full((300, 8), 7, np.uint8))
+    ingest([tmp_path / "codes.npy"], tmp_path / "catalog")
+    catalog = Catalog.open(tmp_path / "catalog")
+    with open_backend("cpu", catalog) as backend:
+        session = Session(catalog, backend)
+        session.mark([1, 2], +1)
+        session.mark([3], -1)
+        ranking = session.refine()
+    assert np.isin([1, 2], ranking.ids[ranking.matched]).all()
+    assert not np.isin(3, ranking.ids[ranking.matched])
