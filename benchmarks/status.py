@@ -23,7 +23,8 @@ way (`tests/test_backends.py`), each barrier is shown to be needed (`tests/test_
 compiles them for seven architectures without spills (`tests/test_sass.py`). That says nothing of speed, of CuPy on a
 real driver, of memory ordering, or of `gpubranches/backends/gpu/cupy_device.py`, whose calls are only held against
 CuPy's documentation until a run is listed above. `benchmarks/results/roofline.md` has times predicted from the machine
-code; they are no measurements.
+code; they are no measurements. Nor has faiss on the card run (`--nn faiss`, the engine `faiss-gpu` of the benchmark):
+its calls are held against faiss's documentation and a stand-in.
 """
 
 
