@@ -33,6 +33,8 @@ EASIER = 0.75
 """How far, in spreads, the mean score of all wanted items is taken to lie below that of the marked ones."""
 REACH = 0.25
 """How far, in spreads, the window reaches at least below the mean score expected of wanted items."""
+FEWEST_HELD_OUT = 4
+"""Held-out scores that tell how far scores of right items lie apart."""
 _MEAN_WEIGHT = 8.0
 _SPREAD_WEIGHT = 16.0
 _ROUNDS = 30
@@ -133,8 +135,9 @@ class Rescorer:
             if rough.total <= limit or _holds_all(rough, ids, scores, threshold):
                 break
             limit *= 2
+        held_out = self.held_out_
         if embeddings is not None:
-            scores, threshold = self._spread(ids, scores, threshold, positives, negatives, embeddings)
+            scores, threshold, held_out = self._spread(ids, scores, threshold, positives, negatives, embeddings)
             order = best_first(scores, ids)
             ids, scores, right, wrong = ids[order], scores[order], right[order], wrong[order]
         matched = ((scores >= np.float32(threshold)) | right) & ~wrong
@@ -145,6 +148,7 @@ class Rescorer:
             total=int(matched.sum()),
             candidates=rough.total,
             threshold=float(np.float32(threshold)),
+            spread=max(float(held_out.std()), 1e-3) if len(held_out) >= FEWEST_HELD_OUT else None,
         )
 
     def _spread(
@@ -155,8 +159,8 @@ class Rescorer:
         positives: NDArray[np.int64],
         negatives: NDArray[np.int64],
         embeddings: Callable[[NDArray[np.int64]], NDArray[np.float32]],
-    ) -> tuple[NDArray[np.float32], float]:
-        """Return the scores of ids, best first by them, spread among neighbours, and the cut they give.
+    ) -> tuple[NDArray[np.float32], float, NDArray[np.float64]]:
+        """Return the scores of ids, best first by them, spread among neighbours, the cut, the held-out scores.
 
         Where most of the largest window matches there is no edge for neighbours to tell of: nothing is changed then.
         """
@@ -172,9 +176,9 @@ class Rescorer:
             found[below] = np.minimum(found[below], spread.min(initial=np.inf))
             edge = cut(found[open_], held_out, int(np.isin(ids, positives).sum()))
             if len(below) == 0 or np.count_nonzero(spread >= edge) <= size // 2:
-                return found, edge
+                return found, edge, held_out
             size *= 2
-        return scores, threshold
+        return scores, threshold, self.held_out_
 
     def _spread_window(
         self,
