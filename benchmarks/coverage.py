@@ -3,9 +3,9 @@
     python -m benchmarks.coverage --out benchmarks/results/coverage.md
 
 The data and the simulated user are those of `benchmarks.quality`. Each simulation is a concept, a seed and a number of
-marks: refine, estimate, mark an audit of 20, estimate, mark 20 more, estimate, refine with all of these marks, estimate.
-Votes alone are refined and audited apart. What an interval has to hold is the precision of what matches, and its recall
-of the whole catalog, from the labels.
+marks: refine, estimate, mark an audit of 20, estimate, mark 20 more, estimate, refine with all of these marks,
+estimate. Votes alone are refined and audited apart. What an interval has to hold is the precision of what matches, and
+its recall of the whole catalog, from the labels.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def count(tally: Tally, interval: tuple[float, float, float] | None, true: float
 def table(tallies: Tallies, positives: Sequence[int]) -> list[str]:
     """Return the tallies as a Markdown table, of all simulations together and by number of marks."""
     lines = [
-        "| estimate | of | marks | simulations | held | true above | true below | mean width | mean error of middle | |",
+        "| estimate | of | marks | simulations | held | true above | true below | mean width | error of middle | |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for stage in STAGES:

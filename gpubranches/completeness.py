@@ -29,11 +29,11 @@ OUTSIDE_EVERY = 20
 _CURVES = 4000
 _BINS = 48
 _LEVELS = (0.05, 0.5, 0.95)
-_PRIOR = np.array([[-0.3, 1.8], [0.35, 0.7], [0.55, 0.55]])
+_PRIOR = np.array([[-0.3, 2.0], [0.35, 0.8], [1.0, 0.8]])
 """Mean and standard deviation of: the log odds at the cut; the log of each slope, a spread of held-out scores."""
 _VAGUE = np.array([[-1.0, 2.5], [0.0, 1.0], [0.0, 1.0]])
 """The same where the unit of the scores tells nothing: votes, or too few marks to know the spread of their scores."""
-_MISSED = (-3.5, 1.3)
+_MISSED = (-4.0, 1.8)
 """Mean and standard deviation of the log odds that a right item is not ranked at all."""
 _FARTHEST = 30.0
 
@@ -65,8 +65,7 @@ class Completeness:
     tell of this ranking's curve what they told of that one's: that it falls as steeply around its own cut.
 
     Recall refers to the whole universe: what matches, what is ranked below the cut, and an estimate of what is not
-    ranked (few right items are: 3% of all, half to twice that and now and then a fifth; audited items from there
-    correct it).
+    ranked: before an audit 2% of the right ones, give or take as the prior does (90%: .1% to a quarter).
     """
 
     def __init__(
@@ -168,7 +167,9 @@ class Completeness:
     def chances(self, distances: Floats, audited: Mapping[int, int]) -> Floats:
         """Return the chance to be right at distances below the cut, (m,), by the curve as the audit leaves it."""
         weights = self._weights(self.evidence(audited), audited)
-        grid = np.concatenate([np.linspace(-_FARTHEST, -8, 12), np.linspace(-7.75, 7.75, 63), np.linspace(8, _FARTHEST, 12)])
+        grid = np.concatenate(
+            [np.linspace(-_FARTHEST, -8, 12), np.linspace(-7.75, 7.75, 63), np.linspace(8, _FARTHEST, 12)]
+        )
         mean: Floats = np.interp(distances, grid, weights @ _chances(self._curves, grid))
         return mean
 
@@ -179,11 +180,12 @@ class Completeness:
         return (above & ~np.isin(self._ids, _keys(self.marks))) | np.isin(self._ids, right)
 
     def shift(self, lean: float, audited: Mapping[int, int]) -> float:
-        """Return how far below the own cut the one lies that leans to recall (> 0) or precision (< 0).
+        """Return how far below the own cut the one lies that leans to recall (lean > 0) or to precision (lean < 0).
 
-        In units of the scores. Both are plug-in cuts: after item i of the unmarked, best first, the expected F_beta is (1 + b^2) (sum of the
-        chances of the first i + k) / (i + k + b^2 (sum of all chances + k)), k the positives marked, b = 4^lean; the
-        shift is the distance between the best place for b and the best for 1. A larger lean never gives a smaller one.
+        In units of the scores. Both are plug-in cuts: after item i of the unmarked, best first, the expected F_beta is
+        (1 + b^2) (sum of the chances of the first i + k) / (i + k + b^2 (sum of all chances + k)), k the positives
+        marked, b = 4^lean (van Rijsbergen, Information Retrieval, 1979; the plug-in rule as in `mixture_cut` of
+        rescore). The shift is the distance between the best places for b and for 1; it never falls as lean grows.
         """
         open_ = self._x[~np.isin(self._ids, _keys(self.marks))]
         if lean == 0 or len(open_) == 0:

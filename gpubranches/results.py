@@ -46,7 +46,8 @@ class Ranking:
     votes: (m,) uint16 (0 where the boxes did not find the item) or None for models without boxes;
     matched: (m,) bool; total: number of matched items over the whole catalog; candidates: how many items
     the first stage found; spread: standard deviation of the scores of right items by a model that did not see them,
-    None where it is not known; precision, recall: estimates as (low, middle, high) or None where none is made;
+    None where it is not known; lean: how the cut was moved, -1 to precision, +1 to recall; precision, recall: estimates
+    as (low, middle, high) or None where none is made;
     source: the stages that answered, e.g. "cpu/boxes+bits+embeddings"; timings_ms: milliseconds by stage.
     """
 
@@ -58,6 +59,7 @@ class Ranking:
     threshold: float
     votes: NDArray[np.uint16] | None = None
     spread: float | None = None
+    lean: float = 0.0
     precision: Interval | None = None
     recall: Interval | None = None
     source: str = ""

@@ -216,7 +216,9 @@ class Session:
             threshold -= study.shift(lean, self._audited())
         matched = study.matched(threshold)
         self.ranking = self._estimated(
-            replace(ranking, matched=matched, total=int(matched.sum()), threshold=float(np.float32(threshold)))
+            replace(
+                ranking, matched=matched, total=int(matched.sum()), threshold=float(np.float32(threshold)), lean=lean
+            )
         )
         took_ms = (time.perf_counter() - start) * 1000
         rest = {name: ms for name, ms in ranking.timings_ms.items() if name not in ("cut", "total")}
@@ -238,7 +240,8 @@ class Session:
         waiting = waiting[self.catalog.alive(waiting)][:count]
         if len(waiting) == count:
             return waiting
-        return np.concatenate([waiting, study.audit(count - len(waiting), marks, self._outside()).ids])
+        drawn = study.audit(count - len(waiting), marks, self._outside())
+        return np.concatenate([waiting, drawn.ids])
 
     def estimate(self) -> Ranking:
         """Estimate the precision and recall of the last answer anew, with the marks made since; return the answer.
@@ -358,7 +361,10 @@ class Session:
     def _study(self, ranking: Ranking, where: Bitmap | None) -> None:
         """Begin to know how complete a new ranking is, with what was audited before."""
         before = self._completeness
-        universe = self.catalog.n if where is None else int(np.bitwise_count(where).sum())
+        universe = self.catalog.n
+        if where is not None:
+            deleted = self.catalog.deleted
+            universe = int(np.bitwise_count(where if deleted is None else where & ~deleted).sum())
         earlier = None if before is None else before.evidence(self._audited())
         self._where = where
         self._completeness = Completeness(
@@ -380,11 +386,11 @@ class Session:
         """Return random ids of the catalog that `where` lets in, in random order."""
         study = self._last_study()
         rng = np.random.default_rng([self.seed, len(study.drawn.ids)])
-        ids = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
-        if self._where is None:
-            return ids
-        at = self.catalog.positions(ids)
-        return ids[(self._where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]
+        ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
+        if self._where is not None:
+            at = self.catalog.positions(ids)
+            ids = ids[(self._where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]
+        return ids
 
     def _last_study(self) -> Completeness:
         if self._completeness is None:
