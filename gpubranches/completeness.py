@@ -36,6 +36,7 @@ _VAGUE = np.array([[-1.0, 2.5], [0.0, 1.0], [0.0, 1.0]])
 _MISSED = (-4.0, 1.8)
 """Mean and standard deviation of the log odds that a right item is not ranked at all."""
 _FARTHEST = 30.0
+_GRID = np.concatenate([np.linspace(-_FARTHEST, -8, 12), np.linspace(-7.75, 7.75, 63), np.linspace(8, _FARTHEST, 12)])
 
 Floats = NDArray[np.float64]
 
@@ -165,13 +166,9 @@ class Completeness:
         return precision, _quantiles(hits / np.maximum(hits + below + outside, 1), weights)
 
     def chances(self, distances: Floats, audited: Mapping[int, int]) -> Floats:
-        """Return the chance to be right at distances below the cut, (m,), by the curve as the audit leaves it."""
-        weights = self._weights(self.evidence(audited), audited)
-        grid = np.concatenate(
-            [np.linspace(-_FARTHEST, -8, 12), np.linspace(-7.75, 7.75, 63), np.linspace(8, _FARTHEST, 12)]
-        )
-        mean: Floats = np.interp(distances, grid, weights @ _chances(self._curves, grid))
-        return mean
+        """Return the mean chance to be right at distances below the cut, (m,), in spreads, as the audit leaves it."""
+        mean = self._weights(self.evidence(audited), audited) @ _chances(self._curves, _GRID)
+        return np.interp(distances, _GRID, mean)
 
     def matched(self, threshold: float) -> NDArray[np.bool_]:
         """Return which items of the ranking match at another threshold, (m,) bool; marked ones by their mark."""
@@ -182,20 +179,33 @@ class Completeness:
     def shift(self, lean: float, audited: Mapping[int, int]) -> float:
         """Return how far below the own cut the one lies that leans to recall (lean > 0) or to precision (lean < 0).
 
-        In units of the scores. Both are plug-in cuts: after item i of the unmarked, best first, the expected F_beta is
-        (1 + b^2) (sum of the chances of the first i + k) / (i + k + b^2 (sum of all chances + k)), k the positives
-        marked, b = 4^lean (van Rijsbergen, Information Retrieval, 1979; the plug-in rule as in `mixture_cut` of
-        rescore). The shift is the distance between the best places for b and for 1; it never falls as lean grows.
+        In units of the scores. The cut of the largest expected F_beta, b = 4^lean, takes items whose chance to be right
+        is above F / (1 + b^2) (Lipton, Elkan and Naryanaswamy, Optimal thresholding of classifiers to maximize F1
+        Measure, ECML 2014, there for b = 1), with F the largest over i of (1 + b^2) (sum of the first i chances + k) /
+        (i + k + b^2 (sum of all chances + k)), k the positives marked. The shift is the distance, by the curve, from
+        the chance so needed for b = 1 to the one for b; it never falls as lean grows.
         """
         open_ = self._x[~np.isin(self._ids, _keys(self.marks))]
         if lean == 0 or len(open_) == 0:
             return 0.0
         k = sum(label > 0 for label in self.marks.values())
-        x = np.sort(open_)
-        found = np.cumsum(self.chances(x, audited)) + k
-        sizes = np.arange(1, len(x) + 1) + k
-        places = [int((np.log(found) - np.log(sizes + b * b * found[-1])).argmax()) for b in (1.0, 4.0**lean)]
-        return float(x[places[1]] - x[places[0]]) * self._unit
+        curve = self._middle_curve(audited)
+        found = np.append(0.0, np.cumsum(_chances(curve, np.sort(open_))[0])) + k
+        sizes = np.arange(len(found)) + k
+        needed = np.array([(found / (sizes + b * b * found[-1])).max() for b in (1.0, 4.0**lean)])
+        at_cut, above, below = curve[0]
+        rest = at_cut - np.log(needed / (1 - needed))
+        places = np.where(rest < 0, rest / above, rest / below)
+        return float(places[1] - places[0]) * self._unit
+
+    def _middle_curve(self, audited: Mapping[int, int]) -> Floats:
+        """Return the curve of the mean log odds and log slopes, (1, 3).
+
+        The mean of all curves falls slower than any of them, and would have a cut for recall take in far too much.
+        """
+        weights = self._weights(self.evidence(audited), audited)
+        slopes = np.exp(weights @ np.log(self._curves[:, 1:]))
+        return np.array([[weights @ self._curves[:, 0], *slopes]])
 
     def _audited(self, marks: Mapping[int, int]) -> NDArray[np.intp]:
         drawn = self._drawn.ids[np.isin(self._drawn.ids, _keys(marks))]
