@@ -328,6 +328,8 @@ def test_an_audit_is_marked_and_the_slider_moved_by_keys(page, labels):
     page.wait_for_function("t => document.querySelector('#heading').innerText !== t", arg=total)
     assert page.input_value("#lean") == "1"
     assert page.evaluate("document.activeElement.id") == "lean"
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_the_keys_are_shown_on_demand(page):
