@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 
 from gpubranches import assets
-from gpubranches.desk import Desk, View, describe, version
+from gpubranches.completeness import AUDITED
+from gpubranches.desk import Desk, View, describe, describe_completeness, version
 from gpubranches.errors import DataError, GpuBranchesError, UsageError
 from gpubranches.export import BOX_FORMATS, ITEM_FORMATS, export_boxes
 from gpubranches.models import MODELS, TITLES, Model
@@ -50,6 +51,8 @@ REDRAWN = 1000
 """Items of one undo whose marks are drawn anew; a reload shows the rest."""
 NAMES = 2000
 """Names of the embedder offered while typing, at most."""
+ORIGINS = ("user", "suggestion", "audit")
+"""How items may come to be marked on the page."""
 THUMBNAIL_SIZES = {"small": 320, "large": 1280}
 COOKIE = "gpubranches"
 
@@ -204,7 +207,24 @@ def suggest() -> Response:
     with _held() as session:
         tiles = _desk().tiles(session, session.suggest(SUGGESTED))
         note = "nearest to the cut of the last find all, and unlike each other"
-        return _show(session, View("suggest", f"{len(tiles)} to mark next", note, tiles))
+        return _show(session, View("suggest", f"{len(tiles)} to mark next", note, tiles, origin="suggestion"))
+
+
+@pages.get("/audit")
+def audit() -> Response:
+    """Show items drawn at random whose marks tell how complete the last find all is."""
+    with _held() as session:
+        tiles = _desk().tiles(session, session.audit(AUDITED))
+        note = "drawn at random, most from around the cut: mark each right or wrong, as many as you like"
+        return _show(session, View("audit", f"{len(tiles)} to check", note, tiles, origin="audit"))
+
+
+@pages.get("/completeness")
+def completeness() -> Response:
+    """Tell how complete the last find all is, by the marks made up to now."""
+    with _held() as session:
+        session.estimate()
+        return make_response(render_template("_completeness.html", **_context(session)))
 
 
 @pages.get("/why/<int:item>")
@@ -251,15 +271,21 @@ def health() -> dict[str, Any]:
 
 @pages.post("/mark")
 def mark() -> Response:
-    """Mark the items `id` with `value`: 1 right, -1 wrong, 0 not at all, "next" the one after theirs in that order."""
+    """Mark the items `id` with `value`: 1 right, -1 wrong, 0 not at all, "next" the one after theirs in that order.
+
+    `origin`: the page they were shown on, one of ORIGINS.
+    """
     ids = np.array([_parse_whole("id", text) for text in request.form.getlist("id")], np.int64)
     value = request.form.get("value", "")
     if not len(ids) or value not in ("1", "-1", "0", "next"):
         raise UsageError(f"mark: expected ids and a value of 1, -1, 0 or next, got {len(ids)} ids and {value!r}")
+    origin = request.form.get("origin", ORIGINS[0])
+    if origin not in ORIGINS:
+        raise UsageError(f"origin: expected one of {', '.join(ORIGINS)}, got {origin!r}")
     with _held() as session:
         label = {0: 1, 1: -1, -1: 0}[session.labels.current().get(int(ids[0]), 0)] if value == "next" else int(value)
         if label:
-            session.mark(ids, label)
+            session.mark(ids, label, origin=origin)
         else:
             session.unmark(ids)
         return _marked(session, ids, {1: "Marked right", -1: "Marked wrong", 0: "Mark removed"}[label])
@@ -284,10 +310,26 @@ def clear() -> Response:
 
 @pages.post("/refine")
 def refine() -> Response:
-    """Find all: train on the marks, apply to the whole catalog, show what matches."""
+    """Find all: train on the marks, apply to the whole catalog, show what matches. The lean stays as it was."""
     model = request.form.get("model", MODELS[0])
     with _held() as session:
-        session.refine(cast(Model, model), second_stage="second_stage" in request.form)
+        lean = 0.0 if session.ranking is None else session.ranking.lean
+        session.refine(cast(Model, model), second_stage="second_stage" in request.form, lean=lean)
+        response = _matches(session, 0)
+    response.headers["HX-Push-Url"] = "/matches"
+    return response
+
+
+@pages.post("/recut")
+def recut() -> Response:
+    """Cut the last find all's list at another `lean`, -1 to 1, without training; show what matches."""
+    text = request.form.get("lean", "")
+    try:
+        lean = float(text)
+    except ValueError:
+        raise UsageError(f"lean: expected a number of -1 to 1, got {text!r}") from None
+    with _held() as session:
+        session.recut(lean)
         response = _matches(session, 0)
     response.headers["HX-Push-Url"] = "/matches"
     return response
@@ -384,7 +426,14 @@ def _more(path: str, offset: int, total: int, **query: str | int) -> str | None:
 
 
 def _context(session: Session) -> dict[str, Any]:
-    return {"positive": len(session.positives), "negative": len(session.negatives), "ranking": session.ranking}
+    ranking = session.ranking
+    return {
+        "positive": len(session.positives),
+        "negative": len(session.negatives),
+        "ranking": ranking,
+        "completeness": "" if ranking is None else describe_completeness(ranking),
+        "audited": AUDITED,
+    }
 
 
 def _show(session: Session, view: View) -> Response:

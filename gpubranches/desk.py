@@ -52,7 +52,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class View:
-    """One page of the grid. kind: the route that made it; more: the address of the next page; offset: of this one."""
+    """One page of the grid.
+
+    kind: the route that made it; more: the address of the next page; offset: of this one; origin: of marks made here.
+    """
 
     kind: str
     heading: str
@@ -62,6 +65,7 @@ class View:
     offset: int = 0
     query: str = ""
     seed: int = 0
+    origin: str = "user"
 
 
 @dataclass
@@ -216,14 +220,17 @@ def open_labels(catalog: Catalog, name: str) -> Labels:
 
 
 def describe(ranking: Ranking) -> tuple[str, str]:
-    """Return a heading with the number of matches, and a note on how they were found and how complete they are."""
+    """Return a heading with the number of matches, and a note on how they were found."""
     parts = [f"{ranking.candidates:,} candidates", ranking.source, f"{ranking.timings_ms.get('total', 0):,.0f} ms"]
-    for name, estimate in (("precision", ranking.precision), ("recall", ranking.recall)):
-        if estimate is not None:
-            low, middle, high = estimate
-            parts.append(f"{name} {middle:.0%} ({low:.0%} to {high:.0%})")
     heading = "1 matches" if ranking.total == 1 else f"{ranking.total:,} match"
     return heading, " · ".join(part for part in parts if part)
+
+
+def describe_completeness(ranking: Ranking) -> str:
+    """Return precision and recall with their 90% intervals, "" where none is estimated."""
+    named = (("precision", ranking.precision), ("recall", ranking.recall))
+    parts = [f"{name} {e[1]:.0%} ({e[0]:.0%} to {e[2]:.0%})" for name, e in named if e is not None]
+    return ", ".join(parts)
 
 
 def version(path: Path | None) -> str:

@@ -139,8 +139,8 @@ def explain_in(ranking: Ranking, boxes: Boxes, code: NDArray[np.uint8], item: in
 
 
 def votes_needed(ranking: Ranking, boxes: Boxes) -> int:
-    """Return the votes at which the boxes take an item: more than half where votes alone matched, else 1."""
-    return boxes.n_estimators // 2 + 1 if _by_votes(ranking) else 1
+    """Return the votes at which the boxes take an item: those of the cut where votes alone matched, else 1."""
+    return int(ranking.threshold) if _by_votes(ranking) else 1
 
 
 def _by_votes(ranking: Ranking) -> bool:

@@ -46,7 +46,7 @@ def pseudo_labels(
     best = backend.score(model.weights_, tier="codes", limit=4 * REACHED + len(marked)).ids
     best = best[~np.isin(best, marked)]
     scores = (vectors(best) - mean) @ model.weights_ + np.float32(model.intercept_)
-    spread, threshold = model.spread(best, scores.astype(np.float32), positives, negatives, vectors)
+    spread, threshold, _ = model.spread(best, scores.astype(np.float32), positives, negatives, vectors)
     right: NDArray[np.bool_] = spread >= np.float32(threshold)
     near = np.arange(len(best)) < max(REACHED, 2 * int(np.count_nonzero(right)))
     return best[right], best[near & ~right]

@@ -33,6 +33,8 @@ EASIER = 0.5
 """How far, in spreads, the mean score of all wanted items is taken to lie below that of the marked ones."""
 REACH = 0.25
 """How far, in spreads, the window reaches at least below the mean score expected of wanted items."""
+FEWEST_HELD_OUT = 4
+"""Held-out scores that tell how far scores of right items lie apart."""
 _MEAN_WEIGHT = 8.0
 _SPREAD_WEIGHT = 16.0
 _ROUNDS = 30
@@ -137,8 +139,9 @@ class Rescorer:
             if rough.total <= limit or _holds_all(rough, ids, scores, threshold):
                 break
             limit *= 2
+        held_out = self.held_out_[self._fair]
         if embeddings is not None:
-            scores, threshold = self.spread(ids, scores, positives, negatives, embeddings)
+            scores, threshold, held_out = self.spread(ids, scores, positives, negatives, embeddings)
             order = best_first(scores, ids)
             ids, scores, right, wrong = ids[order], scores[order], right[order], wrong[order]
         matched = ((scores >= np.float32(threshold)) | right) & ~wrong
@@ -149,6 +152,7 @@ class Rescorer:
             total=int(matched.sum()),
             candidates=rough.total,
             threshold=float(np.float32(threshold)),
+            spread=max(float(held_out.std()), 1e-3) if len(held_out) >= FEWEST_HELD_OUT else None,
         )
 
     def spread(
@@ -158,8 +162,8 @@ class Rescorer:
         positives: NDArray[np.int64],
         negatives: NDArray[np.int64],
         embeddings: Callable[[NDArray[np.int64]], NDArray[np.float32]],
-    ) -> tuple[NDArray[np.float32], float]:
-        """Return the scores of ids, best first by them, spread among neighbours, and the cut they give.
+    ) -> tuple[NDArray[np.float32], float, NDArray[np.float64]]:
+        """Return the scores of ids, best first by them, spread among neighbours, the cut, the held-out scores.
 
         Marked ids keep their scores. Where most of the largest window matches there is no edge for neighbours to tell
         of: nothing is changed then.
@@ -175,9 +179,10 @@ class Rescorer:
             found[below] = np.minimum(found[below], spread.min(initial=np.inf))
             threshold = cut(found[open_], held_out, int(right.sum()))
             if len(below) == 0 or np.count_nonzero(spread >= threshold) <= size // 2:
-                return found, threshold
+                return found, threshold, held_out
             size *= 2
-        return scores, cut(scores[open_], self.held_out_[self._fair], int(right.sum()))
+        held_out = self.held_out_[self._fair]
+        return scores, cut(scores[open_], held_out, int(right.sum())), held_out
 
     def _spread_window(
         self,

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
 from gpubranches.branches import BranchEnsemble, DecisionBranches
 from gpubranches.branches_classic import ClassicBranches, ClassicEnsemble
+from gpubranches.completeness import AUDITED, Completeness, votes_for
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.explain import Explanation, explain_in, votes_needed
 from gpubranches.export import export_items
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_OUTSIDE_DRAWN = 1000
 _LEARNERS = {
     "ensemble": BranchEnsemble,
     "branch": DecisionBranches,
@@ -49,8 +51,8 @@ _LEARNERS = {
 }
 TAUGHT: tuple[Model, ...] = ("ensemble", "branch")
 """Models that learn from `pseudo_labels`, too, where their votes alone decide: their boxes then follow the catalog."""
-SUGGESTION = "suggestion"
-"""Origin of marks on suggested items: they lie near the cut, and are no fair sample of what is wanted."""
+NEAR_CUT = ("suggestion", "audit")
+"""Origins of marks on items chosen for lying near the cut: they are no fair sample of what is wanted."""
 RANDOM_SHARE = 10
 """Random negatives are at most one item in this many: those that would match are wrongly pushed out of the answer."""
 
@@ -81,6 +83,8 @@ class Session:
         self.seed = seed
         self.boxes: Boxes | None = None
         self.ranking: Ranking | None = None
+        self._completeness: Completeness | None = None
+        self._where: Bitmap | None = None
 
     # Queries
 
@@ -153,6 +157,7 @@ class Session:
         second_stage: bool | None = None,
         random_negatives: int = 1000,
         where: str | None = None,
+        lean: float = 0.0,
     ) -> Ranking:
         """Train boxes on the marks, apply them to the whole catalog, rank what they find and cut the list.
 
@@ -160,8 +165,10 @@ class Session:
         second_stage: rank by a linear model on the embeddings; False: by votes, matched above half of the estimators,
         where the boxes of `TAUGHT` models are grown around `pseudo_labels`, too; None: wherever the catalog has
         embeddings. random_negatives: items drawn from the catalog that serve as wrong unchecked, at most a tenth of
-        it. Marked items keep their label in the answer. Raises LabelError if no item is marked right.
+        it. lean: where the list is cut, see `recut`. Marked items keep their label in the answer. Raises LabelError
+        if no item is marked right.
         """
+        _check_lean(lean)
         if model not in MODELS:
             raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
         if second_stage is None:
@@ -199,6 +206,60 @@ class Session:
         timings["total"] = sum(timings.values())
         self.boxes = boxes
         self.ranking = replace(ranking, source=f"{self.backend.name}/{stages}", timings_ms=timings)
+        self._study(self.ranking, bitmap)
+        return self.recut(lean)
+
+    def recut(self, lean: float) -> Ranking:
+        """Cut the last refine's list anew, without training: lean -1 is for precision, 0 the own cut, +1 for recall.
+
+        With a second stage the cut moves by as much as the one of the largest expected F_beta does from beta = 1 to
+        4^lean (`Completeness.shift`); by votes alone an item matches with more than (1 - lean) / 2 of them. lean is
+        rounded to hundredths; a larger one never matches fewer items. Raises UsageError before a refine and for
+        another lean.
+        """
+        start = time.perf_counter()
+        lean = _check_lean(lean)
+        study, ranking = self._last_study(), self._last_ranking()
+        threshold = study.ranking.threshold
+        if study.ranking.source.endswith("/boxes") and self.boxes is not None:
+            threshold = float(votes_for(lean, self.boxes.n_estimators))
+        elif lean:
+            threshold -= study.shift(lean, self._audited())
+        matched = study.matched(threshold)
+        self.ranking = self._estimated(
+            replace(
+                ranking, matched=matched, total=int(matched.sum()), threshold=float(np.float32(threshold)), lean=lean
+            )
+        )
+        took_ms = (time.perf_counter() - start) * 1000
+        rest = {name: ms for name, ms in ranking.timings_ms.items() if name not in ("cut", "total")}
+        timings = {**rest, "cut": took_ms}
+        self.ranking = replace(self.ranking, timings_ms={**timings, "total": sum(timings.values())})
+        return self.ranking
+
+    def audit(self, count: int = AUDITED) -> NDArray[np.int64]:
+        """Return ids of unmarked items whose marks tell how complete the last answer is, (at most count,) int64.
+
+        They are drawn at random with known chances, most from around the cut; some lie far below it. Mark them with
+        origin "audit" in any order, as many as wished, and ask `estimate`. Those drawn before and not marked yet come
+        first. The draw depends on the seed, the ranking and the marks. Raises UsageError before a refine.
+        """
+        if count < 1:
+            raise UsageError(f"count: expected 1 or more, got {count}")
+        study, marks = self._last_study(), self.labels.current()
+        waiting = study.drawn.ids[~np.isin(study.drawn.ids, np.fromiter(marks, np.int64))]
+        waiting = waiting[self.catalog.alive(waiting)][:count]
+        if len(waiting) == count:
+            return waiting
+        drawn = study.audit(count - len(waiting), marks, self._outside())
+        return np.concatenate([waiting, drawn.ids])
+
+    def estimate(self) -> Ranking:
+        """Estimate the precision and recall of the last answer anew, with the marks made since; return the answer.
+
+        Recall is of the whole catalog, or of what `where` left of it. Raises UsageError before a refine.
+        """
+        self.ranking = self._estimated(self._last_ranking())
         return self.ranking
 
     def random_negatives(self, count: int) -> NDArray[np.int64]:
@@ -309,6 +370,45 @@ class Session:
         votes = None if boxes is None else boxes.votes(self.catalog.take(ranking.ids))
         return replace(ranking, votes=votes)
 
+    def _study(self, ranking: Ranking, where: Bitmap | None) -> None:
+        """Begin to know how complete a new ranking is, with what was audited before."""
+        before = self._completeness
+        universe = self.catalog.n
+        if where is not None:
+            deleted = self.catalog.deleted
+            universe = int(np.bitwise_count(where if deleted is None else where & ~deleted).sum())
+        earlier = None if before is None else before.evidence(self._audited())
+        self._where = where
+        self._completeness = Completeness(
+            ranking, self._alive_marks(), max(universe, len(ranking.ids)), seed=self.seed, earlier=earlier
+        )
+
+    def _estimated(self, ranking: Ranking) -> Ranking:
+        precision, recall = self._last_study().estimate(ranking.matched, self._alive_marks(), self._audited())
+        return replace(ranking, precision=precision, recall=recall)
+
+    def _audited(self) -> dict[int, int]:
+        origins = self.labels.origins()
+        return {item: label for item, label in self.labels.current().items() if origins[item] == "audit"}
+
+    def _alive_marks(self) -> dict[int, int]:
+        return {**dict.fromkeys(self.positives.tolist(), 1), **dict.fromkeys(self.negatives.tolist(), -1)}
+
+    def _outside(self) -> NDArray[np.int64]:
+        """Return random ids of the catalog that `where` lets in, in random order."""
+        study = self._last_study()
+        rng = np.random.default_rng([self.seed, len(study.drawn.ids)])
+        ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
+        if self._where is not None:
+            at = self.catalog.positions(ids)
+            ids = ids[(self._where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]
+        return ids
+
+    def _last_study(self) -> Completeness:
+        if self._completeness is None:
+            raise UsageError("expected a refine before this, got none; mark items and refine first")
+        return self._completeness
+
     def _marked(self, label: int) -> NDArray[np.int64]:
         ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)
         return ids[self.catalog.alive(ids)]
@@ -316,7 +416,7 @@ class Session:
     def _fair(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which marked items were not chosen for lying near the cut, (m,) bool."""
         origins = self.labels.origins()
-        return np.array([origins[int(item)] != SUGGESTION for item in items], np.bool_)
+        return np.array([origins[int(item)] not in NEAR_CUT for item in items], np.bool_)
 
     def _last_ranking(self) -> Ranking:
         if self.ranking is None:
@@ -344,6 +444,12 @@ class Session:
         if k < 1:
             raise UsageError(f"k: expected 1 or more, got {k}")
         return min(k, max(1, self.catalog.n))
+
+
+def _check_lean(lean: float) -> float:
+    if not -1 <= lean <= 1:
+        raise UsageError(f"lean: expected -1 (precision) to 1 (recall), got {lean}")
+    return round(float(lean), 2)
 
 
 def require_embedder(catalog: Catalog, embedder: Embedder) -> None:

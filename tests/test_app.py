@@ -14,7 +14,7 @@ from PIL import Image
 
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.app import COOKIE, PAGE, create_app, open_server
-from gpubranches.desk import OpenSessions, Thumbnails, caption, describe, open_labels
+from gpubranches.desk import OpenSessions, Thumbnails, caption, describe, describe_completeness, open_labels
 from gpubranches.errors import SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
 from gpubranches.labels import Labels
@@ -242,6 +242,59 @@ def test_suggestions_are_new_items(client, labels):
     assert re.findall(r'id="state-\d+">(marked [a-z]+)', page.text) == []
 
 
+def origins(app, client):
+    with app.extensions["gpubranches"].sessions.hold(client.get_cookie(COOKIE).value) as session:
+        return session.labels.origins()
+
+
+@pytest.mark.parametrize(
+    ("path", "origin"), [("/search?q=teapot", "user"), ("/suggest", "suggestion"), ("/audit", "audit")]
+)
+def test_a_mark_remembers_the_page_it_was_made_on(app, client, labels, path, origin):
+    found_all(client, labels)
+    page = client.get(path, headers=HX)
+    assert f'data-origin="{origin}"' in page.text
+    item = shown(page)[-1]
+    post(client, "/mark", id=item, value="1", origin=origin)
+    assert origins(app, client)[item] == origin
+
+
+def completeness_line(response):
+    return re.search(r'id="completeness">\s*<p[^>]*>([^<]*)</p>', response.text)[1]
+
+
+def test_an_audit_tells_how_complete_the_answer_is(client, labels):
+    found = found_all(client, labels)
+    before = completeness_line(found)
+    assert re.fullmatch(r"precision \d+% \(\d+% to \d+%\), recall \d+% \(\d+% to \d+%\) of the whole catalog", before)
+    page = client.get("/audit", headers=HX)
+    ids = shown(page)
+    assert len(set(ids)) == 20
+    assert re.findall(r'id="state-\d+">(marked [a-z]+)', page.text) == []
+    for item in ids[:12]:  # whatever the labels say: the answer is nearly perfect here
+        post(client, "/mark", id=item, value="1", origin="audit")
+    after = completeness_line(client.get("/completeness", headers=HX))
+    assert after != before
+    assert completeness_line(client.get("/matches")) == after
+    assert shown(client.get("/audit"))[:8] == ids[12:]
+
+
+def test_the_slider_cuts_anew_without_training(client, labels):
+    found_all(client, labels)
+    own = post(client, "/refine", model="ensemble")
+    totals = []
+    for lean in ("-1", "0", "1"):
+        response = post(client, "/recut", lean=lean)
+        assert response.headers["HX-Push-Url"] == "/matches"
+        assert f'value="{float(lean)}"' in response.text
+        totals.append(int(re.search(r'id="heading">([\d,]+) match', response.text)[1].replace(",", "")))
+    assert totals == sorted(totals)
+    assert totals[0] < totals[2]
+    assert f'id="heading">{totals[1]} match' in own.text
+    again = post(client, "/refine", model="ensemble")
+    assert f'id="heading">{totals[2]} match' in again.text
+
+
 def test_exports_hold_the_matched_items_best_first(client, labels):
     ids = shown(found_all(client, labels))
     with client.get("/export/matches.csv") as file:
@@ -303,6 +356,13 @@ def test_a_result_says_why_it_is_there(client, labels):
         ("get", "/random?seed=1&offset=x", {}, "offset"),
         ("get", "/suggest", {}, "refine"),
         ("get", "/why/3", {}, "refine"),
+        ("get", "/audit", {}, "refine"),
+        ("get", "/completeness", {}, "refine"),
+        ("post", "/recut", {"lean": "0"}, "refine"),
+        ("post", "/recut", {"lean": "2"}, "lean"),
+        ("post", "/recut", {"lean": "nan"}, "lean"),
+        ("post", "/recut", {"lean": "far"}, "'far'"),
+        ("post", "/mark", {"id": "1", "value": "1", "origin": "dice"}, "'dice'"),
         ("get", "/export/matches.csv", {}, "refine"),
         ("get", "/export/boxes.sql", {}, "find all"),
         ("post", "/refine", {}, "at least one item marked right"),
@@ -534,13 +594,14 @@ def test_a_caption_is_the_most_telling_text():
     assert caption({"id": 1, "label": 7}) == "item 1"
 
 
-def test_the_heading_says_how_many_match_and_the_note_how_complete_that_is():
+def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
     nothing = np.zeros(0)
     found = {"ids": nothing, "scores": nothing, "matched": nothing, "candidates": 5678, "threshold": 0.0}
     estimates = {"precision": (0.8, 0.9, 0.95), "recall": (0.5, 0.6, 0.7)}
-    heading, note = describe(Ranking(**found, **estimates, total=1234, source="cpu/boxes", timings_ms={"total": 41.7}))
-    assert heading == "1,234 match"
-    assert note == "5,678 candidates · cpu/boxes · 42 ms · precision 90% (80% to 95%) · recall 60% (50% to 70%)"
+    ranking = Ranking(**found, **estimates, total=1234, source="cpu/boxes", timings_ms={"total": 41.7})
+    assert describe(ranking) == ("1,234 match", "5,678 candidates · cpu/boxes · 42 ms")
+    assert describe_completeness(ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
+    assert describe_completeness(Ranking(**found, total=1)) == ""
     assert describe(Ranking(**found, total=1))[0] == "1 matches"
 
 

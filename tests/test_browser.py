@@ -301,6 +301,37 @@ def test_suggest_and_export(page, labels, tmp_path):
     assert len(shown(page)) == 20
 
 
+def test_an_audit_is_marked_and_the_slider_moved_by_keys(page, labels):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    for item in shown(page)[:8]:
+        page.keyboard.press("+" if labels[item] == TEAPOT else "-")
+        page.keyboard.press("ArrowRight")
+    page.click("#find")
+    page.wait_for_url("**/matches")
+    before = page.inner_text("#completeness .note")
+    page.click("#audit")
+    page.wait_for_url("**/audit")
+    marked = page.inner_text("#positive"), page.inner_text("#negative")
+    for item in shown(page)[:5]:
+        with page.expect_request("**/mark") as request:
+            page.click(f"#right-{item}")
+        assert "origin=audit" in request.value.post_data
+    wait_for_counts(page, int(marked[0]) + 5, int(marked[1]))
+    page.click("#estimate")
+    page.wait_for_function("t => document.querySelector('#completeness .note').innerText !== t", arg=before)
+    page.goto("/matches")
+    total = page.inner_text("#heading")
+    page.focus("#lean")
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("t => document.querySelector('#heading').innerText !== t", arg=total)
+    assert page.input_value("#lean") == "1"
+    assert page.evaluate("document.activeElement.id") == "lean"
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_the_keys_are_shown_on_demand(page):
     page.goto("/like?id=20")
     page.keyboard.press("?")

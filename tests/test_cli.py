@@ -61,6 +61,15 @@ def test_search_and_refine_print_one_json_object(run, catalog):
     assert answer["total"] >= 8
     again = json.loads(run("refine", catalog, "--positive", positive, "--negative", negative, "--seed", 5, "--json")[1])
     assert again["ids"] == answer["ids"]
+    for name in ("precision", "recall"):
+        low, middle, high = answer[name]
+        assert 0 <= low <= middle <= high <= 1
+        assert again[name] == answer[name]
+    marks = ["--positive", positive, "--negative", negative, "--seed", 5]
+    totals = [json.loads(run("refine", catalog, *marks, "--lean", lean, "--json")[1])["total"] for lean in (-1, 0, 1)]
+    assert totals == sorted(totals)
+    assert (totals[1], answer["lean"]) == (answer["total"], 0)
+    assert "precision" in run("refine", catalog, *marks)[1]
 
 
 def test_refine_reads_ids_from_a_file_and_writes_matches_and_sql(run, catalog, tmp_path):
@@ -169,6 +178,7 @@ def test_export_writes_what_ingest_reads(run, catalog, tmp_path):
         (["refine", "{catalog}"], 2, "--positive"),
         (["explain", "{catalog}", "99999", "--positive", "1"], 2, "99999"),
         (["explain", "{catalog}", "1", "--positive", "1", "--model", "linear"], 2, "has no boxes"),
+        (["refine", "{catalog}", "--positive", "1", "--lean", "1.5"], 2, "--lean"),
         (["refine", "{catalog}", "--positive", "1", "--model", "oak"], 2, "branch-classic"),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -113,6 +114,83 @@ def test_suggestions_are_unmarked_and_distinct(session, labels):
     unmarked = ~np.isin(session.ranking.ids, np.concatenate([session.positives, session.negatives]))
     border = np.sort(borderline[unmarked])[199:200]
     assert (borderline[np.isin(session.ranking.ids, suggested)] <= border.max(initial=np.inf)).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"second_stage": False}, {"model": "linear"}])
+def test_a_lean_moves_the_cut_and_zero_is_the_own(session, labels, options):
+    mark_some(session, labels, 1)
+    own = session.refine(**options)
+    boxes = session.boxes
+    answers = [session.recut(lean) for lean in (-1, -0.4, 0, 0.4, 1)]
+    assert session.boxes is boxes
+    assert answers[2].matched.tolist() == own.matched.tolist()
+    assert answers[2].threshold == own.threshold
+    for fewer, more in pairwise(answers):
+        assert (fewer.matched <= more.matched).all()
+        assert fewer.threshold >= more.threshold
+    assert answers[0].threshold > answers[-1].threshold
+    leaning = session.refine(**options, lean=0.4)
+    assert leaning.matched.tolist() == answers[3].matched.tolist()
+    assert leaning.lean == 0.4
+    if options:
+        assert session.min_votes == (1 if own.votes is None else leaning.threshold)
+    for answer in answers:
+        assert answer.matched[np.isin(own.ids, session.positives)].all()
+        assert not answer.matched[np.isin(own.ids, session.negatives)].any()
+
+
+def test_the_same_lean_and_audit_on_every_backend(folder, labels):
+    answers = []
+    for name in ("oracle", "cpu"):
+        catalog = Catalog.open(folder / "catalog")
+        with open_backend(name, catalog) as backend:
+            session = Session(catalog, backend, seed=3)
+            session.mark(np.flatnonzero(labels == 2)[:8], +1)
+            session.refine(lean=0.7)
+            answers.append((session.ranking.matched.tolist(), session.audit(20).tolist()))
+    assert answers[0] == answers[1]
+
+
+def test_an_audit_sharpens_what_is_known_of_the_answer(session, labels):
+    mark_some(session, labels, 1)
+    first = session.refine()
+    ids = session.audit(40)
+    assert len(set(ids)) == 40
+    assert not np.isin(ids, [*session.positives, *session.negatives]).any()
+    assert session.audit(40).tolist() == ids.tolist()
+    for item in ids[:30]:
+        session.mark([item], 1 if labels[item] == 1 else -1, origin="audit")
+    last = session.estimate()
+    assert set(session.audit(10)) == set(ids[30:])
+    assert last.matched.tolist() == first.matched.tolist()
+    hits = (labels[first.ids[first.matched]] == 1).sum()
+    for interval, before, true in (
+        (last.precision, first.precision, hits / first.total),
+        (last.recall, first.recall, hits / (labels == 1).sum()),
+    ):
+        assert interval[0] - 1e-9 <= true <= interval[2] + 1e-9
+        assert np.ptp(interval) <= np.ptp(before)
+
+
+def test_the_recall_of_a_filtered_answer_is_of_what_the_filter_lets_in(session, labels):
+    mark_some(session, labels, 1)
+    ranking = session.refine(where="label = 1 OR label = 2")
+    drawn = session.audit(60)
+    assert np.isin(labels[drawn], [1, 2]).all()
+    assert ranking.recall[2] <= 1
+
+
+def test_auditing_and_leaning_need_a_refine(session):
+    for ask in (session.audit, session.estimate, lambda: session.recut(0.5)):
+        with pytest.raises(UsageError, match="refine"):
+            ask()
+    session.mark([1], +1)
+    for lean in (-1.01, 2, float("nan")):
+        with pytest.raises(UsageError, match="lean"):
+            session.refine(lean=lean)
+    session.refine()
+    with pytest.raises(UsageError, match="count"):
+        session.audit(0)
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet", "json"])

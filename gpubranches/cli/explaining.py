@@ -13,6 +13,7 @@ from gpubranches.cli.options import (
     backend_option,
     catalog_argument,
     json_option,
+    lean_option,
     model_option,
     negative_option,
     opened_backend,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @model_option
 @second_stage_option
 @random_negatives_option
+@lean_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @backend_option
 @json_option
@@ -46,6 +48,7 @@ def explain(
     model: Any,
     second_stage: bool | None,
     random_negatives: int,
+    lean: float,
     seed: int,
     backend: str,
     as_json: bool,
@@ -58,7 +61,7 @@ def explain(
         session = Session(catalog, opened, seed=seed)
         session.mark(parse_ids(positive, "--positive"), +1)
         session.mark(parse_ids(negative, "--negative"), -1)
-        session.refine(model, second_stage=second_stage, random_negatives=random_negatives)
+        session.refine(model, second_stage=second_stage, random_negatives=random_negatives, lean=lean)
         told = session.explain(item)
     if as_json:
         print_json(told.to_json())

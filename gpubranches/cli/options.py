@@ -57,6 +57,13 @@ second_stage_option = click.option(
 random_negatives_option = click.option(
     "--random-negatives", default=1000, show_default=True, type=click.IntRange(0), help="Random items taken as wrong."
 )
+lean_option = click.option(
+    "--lean",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(-1, 1),
+    help="Where to cut: -1 for precision, 1 for recall.",
+)
 nn_option = click.option(
     "--nn",
     default="auto",

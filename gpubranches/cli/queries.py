@@ -18,6 +18,7 @@ from gpubranches.cli.options import (
     describe,
     embedder_option,
     json_option,
+    lean_option,
     model_option,
     negative_option,
     nn_option,
@@ -94,6 +95,7 @@ def search(
 @model_option
 @second_stage_option
 @random_negatives_option
+@lean_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(0), help="How many to print.")
 @click.option(
@@ -110,6 +112,7 @@ def refine(
     model: Any,
     second_stage: bool | None,
     random_negatives: int,
+    lean: float,
     seed: int,
     limit: int,
     out: Path | None,
@@ -126,7 +129,9 @@ def refine(
         session = Session(catalog, opened, seed=seed)
         session.mark(parse_ids(positive, "--positive"), +1)
         session.mark(parse_ids(negative, "--negative"), -1)
-        ranking = session.refine(model, second_stage=second_stage, random_negatives=random_negatives, where=where)
+        ranking = session.refine(
+            model, second_stage=second_stage, random_negatives=random_negatives, where=where, lean=lean
+        )
         if out is not None:
             session.export(out)
         if sql and session.boxes is not None:
@@ -176,6 +181,9 @@ def _show_ranking(
             "total": ranking.total,
             "candidates": ranking.candidates,
             "threshold": ranking.threshold,
+            "lean": ranking.lean,
+            "precision": ranking.precision,
+            "recall": ranking.recall,
             "timings_ms": ranking.timings_ms,
             "backend": backend,
             "source": ranking.source,
@@ -197,8 +205,15 @@ def _show_ranking(
     _print(
         table,
         f"{ranking.total:,} of {catalog.n:,} items match ({ranking.candidates:,} candidates), "
-        f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{written}",
+        f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{written}{_completeness(ranking)}",
     )
+
+
+def _completeness(ranking: Ranking) -> str:
+    from gpubranches.desk import describe_completeness
+
+    said = describe_completeness(ranking)
+    return f"\n{said}" if said else ""
 
 
 def _read_vector(path: Path) -> np.ndarray[Any, Any]:

@@ -7,7 +7,7 @@ const tiles = () => [...document.querySelectorAll(".tile")];
 
 // One queue for all marks, in the order they were made: #marker outlives the tiles it marks.
 function mark(tile, value) {
-  htmx.ajax("POST", "/mark", { source: "#marker", values: { id: tile.dataset.id, value } });
+  htmx.ajax("POST", "/mark", { source: "#marker", values: { id: tile.dataset.id, value, origin: $("#grid").dataset.origin } });
 }
 
 function focusTile(tile) {

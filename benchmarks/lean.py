@@ -1,0 +1,80 @@
+"""What the slider gives: size, precision, recall and F_beta of the answer by lean, on real embeddings.
+
+    python -m benchmarks.lean --out benchmarks/results/lean.md
+
+The data and the simulated user are those of `benchmarks.quality`. F_beta, beta = 4^lean, stands beside that of the own
+cut, which a lean is to be better than.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.coverage import opened_world, started, truth
+from gpubranches import Ranking
+from gpubranches.evaluation import Draw, World
+
+LEANS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+def f_beta(found: dict[str, float], lean: float) -> float:
+    """Return the weighted harmonic mean of precision and recall, recall counting 4^lean times as much."""
+    precision, recall = found["precision"], found["recall"]
+    square = 16.0**lean
+    return (1 + square) * precision * recall / max(square * precision + recall, 1e-12)
+
+
+def measure(world: World, draw: Draw) -> list[list[float]]:
+    """Return matched items, precision, recall, F_beta and that of the own cut, by lean."""
+    session = started(world, draw)
+    own = truth(world, session.refine(), draw.right)
+
+    def row(ranking: Ranking, lean: float) -> list[float]:
+        found = truth(world, ranking, draw.right)
+        return [ranking.total, found["precision"], found["recall"], f_beta(found, lean), f_beta(own, lean)]
+
+    return [row(session.recut(lean), lean) for lean in LEANS]
+
+
+def main() -> None:
+    """Read the options, run, print and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.lean", description=__doc__)
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("GPUBRANCHES_EVAL_DATA") or None, help="folder of the data"
+    )
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--positives", type=int, nargs="+", default=[8, 22])
+    parser.add_argument("--out", type=Path, help="write this Markdown file")
+    options = parser.parse_args()
+    if options.data is None:
+        parser.error("expected --data or GPUBRANCHES_EVAL_DATA, got neither")
+    with opened_world(options.data.resolve(), None) as (world, concepts):
+        draws = [draw for p in options.positives for _, _, draw in world.draws(concepts, p, options.seeds)]
+        values = np.array([measure(world, draw) for draw in draws if draw is not None])
+    sizes = np.median(values[:, :, 0] / values[:, LEANS.index(0.0), 0][:, None], axis=0)
+    lines = [
+        "# What the slider gives",
+        "",
+        f"`python -m benchmarks.lean {' '.join(sys.argv[1:])}`",
+        "",
+        f"{world.n:,} items, {len(values)} simulations.",
+        "",
+        "| lean | size, median, of the own cut's | precision | recall | F_beta | of the own cut |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {lean:+.1f} | {size:.2f} | {row[1]:.3f} | {row[2]:.3f} | {row[3]:.3f} | {row[4]:.3f} |"
+            for lean, size, row in zip(LEANS, sizes, values.mean(axis=0), strict=True)
+        ),
+    ]
+    print("\n".join(lines))
+    if options.out is not None:
+        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

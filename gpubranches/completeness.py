@@ -1,0 +1,298 @@
+"""How complete an answer is: precision and recall of what matches, with 90% intervals, and the cut moved by a wish.
+
+The chance that an unmarked item is right is taken to be a logistic curve of its distance from the cut, with one slope
+above it and one below. What is not known of the curve is 4,000 curves drawn from a prior; items of the audit, drawn at
+random with known chances and then looked at, weigh the curves by how well each foretold them (importance sampling).
+Precision and recall are then quantiles over the curves of sums of what is known and of binomial draws of what is not.
+The draw decides by scores alone which items are looked at, so the weights need no correction for it (Rubin, Inference
+and missing data, Biometrika 1976).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.results import Interval, Ranking
+
+AUDITED = 20
+"""Items of an audit, unless another number is asked for."""
+CARRIED = 0.5
+"""What an audited item weighs for the ranking after the one that it was drawn for."""
+OUTSIDE_EVERY = 20
+"""One audited item in this many is drawn from what is not ranked."""
+_CURVES = 4000
+_BINS = 48
+_LEVELS = (0.05, 0.5, 0.95)
+_PRIOR = np.array([[-0.3, 2.0], [0.35, 0.8], [1.0, 0.8]])
+"""Mean and standard deviation of: the log odds at the cut; the log of each slope, a spread of held-out scores."""
+_VAGUE = np.array([[-1.0, 2.5], [0.0, 1.0], [0.0, 1.0]])
+"""The same where the unit of the scores tells nothing: votes, or too few marks to know the spread of their scores."""
+_MISSED = (-4.0, 1.8)
+"""Mean and standard deviation of the log odds that a right item is not ranked at all."""
+_FARTHEST = 30.0
+_GRID = np.concatenate([np.linspace(-_FARTHEST, -8, 12), np.linspace(-7.75, 7.75, 63), np.linspace(8, _FARTHEST, 12)])
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Audited items. distances: (m,) below the cut of their ranking, in its units; right: (m,) bool; weights: (m,)."""
+
+    distances: Floats = field(default_factory=lambda: np.zeros(0))
+    right: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    weights: Floats = field(default_factory=lambda: np.zeros(0))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Items drawn for an audit. ids: (m,) int64, in the order to show; chances: (m,), each item's to be drawn."""
+
+    ids: NDArray[np.int64]
+    chances: Floats
+
+
+class Completeness:
+    """What can be known of how complete the answer of one ranking is.
+
+    ranking: as it was refined; marks: item id -> +1 or -1, those it was refined with; universe: items that could have
+    been ranked; seed: of the draws; earlier: audited items of the rankings before, which weigh half. They are taken to
+    tell of this ranking's curve what they told of that one's: that it falls as steeply around its own cut.
+
+    Recall refers to the whole universe: what matches, what is ranked below the cut, and an estimate of what is not
+    ranked: before an audit 2% of the right ones, give or take as the prior does (90%: .1% to a quarter).
+    """
+
+    def __init__(
+        self,
+        ranking: Ranking,
+        marks: Mapping[int, int],
+        universe: int,
+        *,
+        seed: int = 0,
+        earlier: Evidence | None = None,
+    ):
+        self.ranking = ranking
+        self.universe = universe
+        self.marks = dict(marks)
+        self._ids = ranking.ids
+        self._earlier = Evidence() if earlier is None else earlier
+        self._seed = seed
+        self._known = ranking.spread is not None
+        unit = ranking.spread if ranking.spread is not None else max(abs(ranking.threshold) / 4, 1e-3)
+        self._unit = unit
+        self._drawn = Sample(np.zeros(0, np.int64), np.zeros(0))
+        prior = _PRIOR if self._known else _VAGUE
+        rng = np.random.default_rng([seed, 0])
+        curves = prior[:, 0] + prior[:, 1] * rng.standard_normal((_CURVES, 3))
+        curves[:, 1:] = np.exp(curves[:, 1:])
+        self._curves = curves
+        self._missed = np.exp(_MISSED[0] + _MISSED[1] * rng.standard_normal(_CURVES))
+
+    @cached_property
+    def _x(self) -> Floats:
+        gaps = (self.ranking.threshold - self.ranking.scores.astype(np.float64)) / self._unit
+        return np.clip(gaps, -_FARTHEST, _FARTHEST)
+
+    @property
+    def drawn(self) -> Sample:
+        """All items drawn for audits of this ranking so far."""
+        return self._drawn
+
+    def audit(self, count: int, marks: Mapping[int, int], outside: NDArray[np.int64]) -> Sample:
+        """Draw unmarked items to look at, at most `count`.
+
+        marks: those that stand; outside: (m,) ids drawn uniformly from what is not ranked, of which one is taken for 20
+        items. Ranked items are drawn by systematic sampling in the order of the ranking with chances in proportion to
+        the deviation of a right-or-wrong draw, sqrt(p (1 - p)), under the curve as it is known: most where mistakes
+        are likely, and spread evenly over the scores (Madow, On the theory of systematic sampling II, 1949).
+        """
+        rng = np.random.default_rng([self._seed, 1, len(self._drawn.ids)])
+        taken = np.concatenate([_keys(marks), self._drawn.ids])
+        beyond = outside[~np.isin(outside, taken) & ~np.isin(outside, self._ids)][: count // OUTSIDE_EVERY]
+        rows = np.flatnonzero(~np.isin(self._ids, taken))
+        chances = self.chances(self._x[rows], marks)
+        inclusion = _inclusion(np.sqrt(chances * (1 - chances)), count - len(beyond))
+        picked = _systematic(inclusion, rng)
+        left = max(1, self.universe - len(self._ids))
+        ids = np.concatenate([self._ids[rows[picked]], beyond])
+        odds = np.concatenate([inclusion[picked], np.full(len(beyond), len(beyond) / left)])
+        order = rng.permutation(len(ids))
+        sample = Sample(ids[order], odds[order])
+        self._drawn = Sample(*(np.concatenate(pair) for pair in zip(_parts(self._drawn), _parts(sample), strict=True)))
+        return sample
+
+    def evidence(self, marks: Mapping[int, int]) -> Evidence:
+        """Return the audited items that are ranked and marked by now, with those of the rankings before.
+
+        marks: those that stand and were made as an audit.
+        """
+        rows = self._audited(marks)
+        right = np.array([marks[int(i)] > 0 for i in self._ids[rows]], np.bool_)
+        return Evidence(
+            np.concatenate([self._x[rows], self._earlier.distances]),
+            np.concatenate([right, self._earlier.right]),
+            np.concatenate([np.ones(len(rows)), CARRIED * self._earlier.weights]),
+        )
+
+    def estimate(
+        self, matched: NDArray[np.bool_], marks: Mapping[int, int], audited: Mapping[int, int]
+    ) -> tuple[Interval | None, Interval | None]:
+        """Return precision and recall of what matches, each (low, middle, high): 5%, 50% and 95% quantiles.
+
+        matched: (m,) bool of the ranking's items; marks: all that stand, audited: those made as an audit. None without
+        a match, and without an audit where the scores are votes or of fewer than 4 positives: their curve may be any.
+        """
+        evidence = self.evidence(audited)
+        if not matched.any() or not (self._known or len(evidence.weights)):
+            return None, None
+        weights = self._weights(evidence, audited)
+        rng = np.random.default_rng([self._seed, 2])
+        right = np.array([item for item, label in marks.items() if label > 0], np.int64)
+        good, open_ = np.isin(self._ids, right), ~np.isin(self._ids, _keys(marks))
+        hits = self._right(matched & open_, rng) + np.count_nonzero(matched & good)
+        below = self._right(~matched & open_, rng) + np.count_nonzero(~matched & good)
+        found_outside = len(right) - np.count_nonzero(good)
+        open_outside = max(0, self.universe - len(self._ids))
+        outside = np.minimum(rng.poisson(self._missed * (hits + below)), open_outside)
+        outside = np.maximum(outside, found_outside)
+        precision = _quantiles(hits / np.count_nonzero(matched), weights)
+        return precision, _quantiles(hits / np.maximum(hits + below + outside, 1), weights)
+
+    def chances(self, distances: Floats, audited: Mapping[int, int]) -> Floats:
+        """Return the mean chance to be right at distances below the cut, (m,), in spreads, as the audit leaves it."""
+        mean = self._weights(self.evidence(audited), audited) @ _chances(self._curves, _GRID)
+        return np.interp(distances, _GRID, mean)
+
+    def matched(self, threshold: float) -> NDArray[np.bool_]:
+        """Return which items of the ranking match at another threshold, (m,) bool; marked ones by their mark."""
+        right = np.array([item for item, label in self.marks.items() if label > 0], np.int64)
+        above = self.ranking.scores >= np.float32(threshold)
+        return (above & ~np.isin(self._ids, _keys(self.marks))) | np.isin(self._ids, right)
+
+    def shift(self, lean: float, audited: Mapping[int, int]) -> float:
+        """Return how far below the own cut the one lies that leans to recall (lean > 0) or to precision (lean < 0).
+
+        In units of the scores. The cut of the largest expected F_beta, b = 4^lean, takes items whose chance to be right
+        is above F / (1 + b^2) (Lipton, Elkan and Naryanaswamy, Optimal thresholding of classifiers to maximize F1
+        Measure, ECML 2014, there for b = 1), with F the largest over i of (1 + b^2) (sum of the first i chances + k) /
+        (i + k + b^2 (sum of all chances + k)), k the positives marked. The shift is the distance, by the curve, from
+        the chance so needed for b = 1 to the one for b; it never falls as lean grows.
+        """
+        open_ = self._x[~np.isin(self._ids, _keys(self.marks))]
+        if lean == 0 or len(open_) == 0:
+            return 0.0
+        k = sum(label > 0 for label in self.marks.values())
+        curve = self._middle_curve(audited)
+        found = np.append(0.0, np.cumsum(_chances(curve, np.sort(open_))[0])) + k
+        sizes = np.arange(len(found)) + k
+        needed = np.array([(found / (sizes + b * b * found[-1])).max() for b in (1.0, 4.0**lean)])
+        at_cut, above, below = curve[0]
+        rest = at_cut - np.log(needed / (1 - needed))
+        places = np.where(rest < 0, rest / above, rest / below)
+        return float(places[1] - places[0]) * self._unit
+
+    def _middle_curve(self, audited: Mapping[int, int]) -> Floats:
+        """Return the curve of the mean log odds and log slopes, (1, 3).
+
+        The mean of all curves falls slower than any of them, and would have a cut for recall take in far too much.
+        """
+        weights = self._weights(self.evidence(audited), audited)
+        slopes = np.exp(weights @ np.log(self._curves[:, 1:]))
+        return np.array([[weights @ self._curves[:, 0], *slopes]])
+
+    def _audited(self, marks: Mapping[int, int]) -> NDArray[np.intp]:
+        drawn = self._drawn.ids[np.isin(self._drawn.ids, _keys(marks))]
+        return np.flatnonzero(np.isin(self._ids, drawn))
+
+    def _weights(self, evidence: Evidence, audited: Mapping[int, int]) -> Floats:
+        """Return the weights of the curves, (_CURVES,), of sum 1."""
+        odds = _odds(self._curves, evidence.distances)
+        logs = (odds * evidence.right - np.logaddexp(0, odds)) @ evidence.weights
+        beyond = self._drawn.ids[~np.isin(self._drawn.ids, self._ids)]
+        looked = [audited[int(i)] > 0 for i in beyond if int(i) in audited]
+        if looked:
+            ranked = self._expected(np.ones(len(self._ids), np.bool_))
+            rate = np.clip(self._missed * ranked / max(1, self.universe - len(self._ids)), 1e-12, 1 - 1e-12)
+            logs = logs + sum(looked) * np.log(rate) + (len(looked) - sum(looked)) * np.log1p(-rate)
+        weights = np.exp(logs - logs.max())
+        total: Floats = weights / weights.sum()
+        return total
+
+    def _expected(self, rows: NDArray[np.bool_]) -> Floats:
+        """Return how many of the rows are right by each curve, (_CURVES,), the distances grouped."""
+        x = np.sort(self._x[rows])
+        if len(x) == 0:
+            return np.zeros(_CURVES)
+        nearest = np.argsort(np.abs(x), kind="stable")
+        edges = np.unique(np.geomspace(1, len(x) + 1, _BINS).astype(np.int64) - 1)
+        groups = np.split(nearest, edges[1:-1]) if len(edges) > 2 else [nearest]
+        centres = np.array([x[group].mean() for group in groups])
+        return _chances(self._curves, centres) @ np.array([len(group) for group in groups], np.float64)
+
+    def _right(self, rows: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw how many of the rows are right by each curve, (_CURVES,) int64."""
+        n = int(np.count_nonzero(rows))
+        return rng.binomial(n, np.clip(self._expected(rows) / max(1, n), 0, 1))
+
+
+def votes_for(lean: float, n_estimators: int) -> int:
+    """Return the votes that match: more than (1 - lean) / 2 of the estimators, at least 1 and at most all of them."""
+    return min(n_estimators, math.floor(n_estimators * (1 - lean) / 2) + 1)
+
+
+def _odds(curves: Floats, distances: Floats) -> Floats:
+    """Return the log odds to be right by each curve, (curves, distances)."""
+    above, below = np.minimum(distances, 0), np.maximum(distances, 0)
+    odds: Floats = curves[:, :1] - curves[:, 1:2] * above - curves[:, 2:] * below
+    return odds
+
+
+def _chances(curves: Floats, distances: Floats) -> Floats:
+    chances: Floats = 1 / (1 + np.exp(-np.clip(_odds(curves, distances), -700, 700)))
+    return chances
+
+
+def _inclusion(sizes: Floats, count: int) -> Floats:
+    """Return chances of inclusion of sum min(count, len(sizes)), in proportion to sizes and at most 1."""
+    if count >= len(sizes):
+        return np.ones(len(sizes))
+    chances = np.zeros(len(sizes))
+    sure = np.zeros(len(sizes), np.bool_)
+    sizes = np.maximum(sizes, 1e-12)
+    while True:
+        chances[~sure] = (count - np.count_nonzero(sure)) * sizes[~sure] / sizes[~sure].sum()
+        over = ~sure & (chances > 1)
+        if not over.any():
+            return chances
+        sure |= over
+        chances[over] = 1
+
+
+def _systematic(chances: Floats, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw rows with these chances, at equal steps of their sum from a random start; the sum is a whole number."""
+    count = round(float(chances.sum()))
+    steps = rng.random() + np.arange(count)
+    found: NDArray[np.intp] = np.searchsorted(np.cumsum(chances), steps, side="right")
+    return np.unique(np.minimum(found, len(chances) - 1))
+
+
+def _quantiles(values: Floats, weights: Floats) -> Interval:
+    order = np.argsort(values, kind="stable")
+    places = np.searchsorted(np.cumsum(weights[order]), _LEVELS)
+    low, middle, high = (float(values[order[min(int(place), len(values) - 1)]]) for place in places)
+    return low, middle, high
+
+
+def _keys(marks: Mapping[int, int]) -> NDArray[np.int64]:
+    return np.fromiter(marks, np.int64, len(marks))
+
+
+def _parts(sample: Sample) -> tuple[NDArray[np.int64], Floats]:
+    return sample.ids, sample.chances

@@ -1,0 +1,191 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpubranches.completeness import AUDITED, Completeness, _inclusion, _systematic, votes_for
+from gpubranches.results import Ranking
+
+N, RANKED = 6000, 800
+NONE = np.zeros(0, np.int64)
+
+
+def a_ranking(rng, *, spread=1.0, wanted=60, gap=2.0, positives=8):
+    """Return a ranking of RANKED of N items, cut at 0, its marks, and the ids that are right."""
+    right = rng.permutation(N)[:wanted]
+    background = np.setdiff1d(np.arange(N), right)
+    scores = np.empty(N, np.float32)
+    scores[right] = rng.normal(gap / 2, 1.0, wanted)
+    scores[background] = rng.exponential(0.6, N - wanted) - gap
+    marked = right[np.argsort(-scores[right])][:positives]
+    ids = np.argsort(-scores)[:RANKED]
+    ids = np.concatenate([ids, np.setdiff1d(marked, ids)]).astype(np.int64)
+    matched = (scores[ids] >= 0) | np.isin(ids, marked)
+    ranking = Ranking(ids, scores[ids] * spread, matched, int(matched.sum()), RANKED, 0.0, spread=spread)
+    return ranking, dict.fromkeys(marked.tolist(), 1), set(right.tolist())
+
+
+def looked_at(ids, right):
+    return {int(i): 1 if int(i) in right else -1 for i in ids}
+
+
+def truth(ranking, right):
+    hits = sum(int(i) in right for i in ranking.ids[ranking.matched])
+    return hits / ranking.total, hits / len(right)
+
+
+def estimates(seed, audits=0, **world):
+    """Return the true precision and recall, and the intervals after so many audits."""
+    rng = np.random.default_rng(seed)
+    ranking, marks, right = a_ranking(rng, **world)
+    study = Completeness(ranking, marks, N, seed=seed)
+    audited = {}
+    for _ in range(audits):
+        drawn = study.audit(AUDITED, {**marks, **audited}, rng.permutation(N)[:200])
+        audited |= looked_at(drawn.ids, right)
+    return truth(ranking, right), study.estimate(ranking.matched, {**marks, **audited}, audited)
+
+
+def test_nine_intervals_of_ten_hold_on_rankings_of_many_shapes():
+    held, widths = [], []
+    for seed in range(210):
+        shape = np.random.default_rng(1000 + seed)
+        world = {"wanted": int(shape.integers(20, 300)), "gap": float(shape.uniform(1.5, 4.5)), "spread": 0.3}
+        true, intervals = estimates(seed, seed % 3, **world)
+        held.append([low - 1e-9 <= value <= high + 1e-9 for value, (low, _, high) in zip(true, intervals, strict=True)])
+        widths.append([high - low for low, _, high in intervals])
+    assert (np.mean(held, axis=0) >= 0.87).all()
+    assert (np.mean(widths, axis=0) < 0.5).all()
+
+
+def test_an_audit_narrows_the_intervals():
+    widths = [np.mean([np.ptp(estimates(s, audits)[1], axis=1) for s in range(15)], axis=0) for audits in (0, 1, 2)]
+    assert (widths[0] > widths[1]).all()
+    assert (widths[1] > widths[2]).all()
+
+
+def test_what_is_marked_counts_as_what_it_is():
+    ranking, marks, right = a_ranking(np.random.default_rng(0))
+    study = Completeness(ranking, marks, len(ranking.ids))
+    everything = looked_at(ranking.ids, right)
+    precision, recall = study.estimate(ranking.matched, everything, {})
+    hits = sum(int(i) in right for i in ranking.ids[ranking.matched])
+    assert precision == pytest.approx([hits / ranking.total] * 3)
+    assert recall == pytest.approx([hits / sum(int(i) in right for i in ranking.ids)] * 3)
+
+
+def test_a_right_item_outside_lowers_recall_and_not_precision():
+    ranking, marks, _ = a_ranking(np.random.default_rng(0))
+    study = Completeness(ranking, marks, N)
+    outside = np.setdiff1d(np.arange(N), ranking.ids)[:400]
+    before = study.estimate(ranking.matched, marks, {})
+    after = study.estimate(ranking.matched, {**marks, **dict.fromkeys(outside.tolist(), 1)}, {})
+    assert after[0] == before[0]
+    assert after[1][2] < before[1][0]
+
+
+def test_an_audited_right_item_outside_weighs_more_than_its_own():
+    ranking, marks, _ = a_ranking(np.random.default_rng(0))
+    outside = np.setdiff1d(np.arange(N), ranking.ids)
+    middles = []
+    for label in (-1, 1):
+        study = Completeness(ranking, marks, N)
+        drawn = study.audit(AUDITED, marks, outside).ids
+        beyond = dict.fromkeys(drawn[~np.isin(drawn, ranking.ids)].tolist(), label)
+        assert len(beyond) == 1
+        middles.append(study.estimate(ranking.matched, {**marks, **beyond}, beyond)[1][1])
+    assert middles[1] < middles[0] - 0.05
+
+
+def test_an_audit_depends_on_the_seed_and_the_ranking_alone():
+    ranking, marks, _ = a_ranking(np.random.default_rng(0))
+    draws = [Completeness(ranking, marks, N, seed=seed).audit(20, marks, NONE).ids.tolist() for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+@given(st.integers(1, 900), st.integers(0, 50), st.floats(0.5, 5))
+@settings(max_examples=30, deadline=None)
+def test_an_audit_draws_unmarked_items_once_with_chances_of_the_right_sum(count, seed, gap):
+    ranking, marks, _ = a_ranking(np.random.default_rng(seed), gap=gap)
+    study = Completeness(ranking, marks, N, seed=seed)
+    outside = np.setdiff1d(np.arange(N), ranking.ids)
+    first = study.audit(count, marks, outside)
+    second = study.audit(count, marks, outside)
+    ids = np.concatenate([first.ids, second.ids])
+    assert len(set(ids.tolist()) | set(marks)) == len(ids) + len(marks)
+    assert len(first.ids) == min(count, len(ranking.ids) - len(marks) + count // 20)
+    assert ((first.chances > 0) & (first.chances <= 1)).all()
+    assert study.drawn.ids.tolist() == ids.tolist()
+
+
+def test_items_are_drawn_as_often_as_their_chances_say():
+    rng = np.random.default_rng(0)
+    chances = _inclusion(np.concatenate([rng.exponential(1.0, 60), [40.0]]), 12)
+    assert chances.sum() == pytest.approx(12)
+    assert chances[-1] == 1
+    draws = np.array([np.bincount(_systematic(chances, rng), minlength=61) for _ in range(3000)])
+    assert (draws.sum(axis=1) == 12).all()
+    assert (np.abs(draws.mean(axis=0) - chances) < 5 * np.sqrt(chances * (1 - chances) / 3000) + 1e-9).all()
+
+
+def test_marks_may_come_one_by_one():
+    ranking, marks, right = a_ranking(np.random.default_rng(3))
+    study = Completeness(ranking, marks, N)
+    drawn, audited, seen = study.audit(20, marks, NONE).ids, {}, []
+    for item in drawn:
+        audited |= looked_at([item], right)
+        seen.append(study.estimate(ranking.matched, {**marks, **audited}, audited))
+    assert len(set(seen)) > 15
+    shuffled = dict(reversed(audited.items()))
+    assert study.estimate(ranking.matched, {**marks, **shuffled}, shuffled) == seen[-1]
+
+
+def test_an_earlier_audit_still_tells_half():
+    ranking, marks, right = a_ranking(np.random.default_rng(4))
+    study = Completeness(ranking, marks, N)
+    audited = looked_at(study.audit(20, marks, NONE).ids, right)
+    carried = study.evidence(audited)
+    later = Completeness(ranking, {**marks, **audited}, N, earlier=carried)
+    plain = Completeness(ranking, {**marks, **audited}, N)
+    widths = [np.ptp(s.estimate(ranking.matched, {**marks, **audited}, {})[0]) for s in (later, plain)]
+    assert widths[0] < widths[1]
+    assert later.evidence({}).weights.tolist() == [0.5] * 20
+
+
+def test_nothing_is_claimed_of_unknown_scores_before_an_audit():
+    ranking, marks, right = a_ranking(np.random.default_rng(0))
+    votes = Ranking(ranking.ids, ranking.scores, ranking.matched, ranking.total, RANKED, 0.0)
+    study = Completeness(votes, marks, N)
+    assert study.estimate(votes.matched, marks, {}) == (None, None)
+    audited = looked_at(study.audit(20, marks, NONE).ids, right)
+    for low, middle, high in study.estimate(votes.matched, {**marks, **audited}, audited):
+        assert 0 <= low <= middle <= high <= 1
+
+
+def test_nothing_is_claimed_of_an_empty_answer():
+    ranking, marks, _ = a_ranking(np.random.default_rng(0))
+    study = Completeness(ranking, marks, N)
+    assert study.estimate(np.zeros(len(ranking.ids), np.bool_), marks, {}) == (None, None)
+
+
+@given(st.integers(0, 30), st.lists(st.integers(-100, 100), min_size=2, max_size=5), st.floats(0.5, 5))
+@settings(max_examples=25, deadline=None)
+def test_a_larger_lean_never_matches_fewer(seed, leans, gap):
+    ranking, marks, _ = a_ranking(np.random.default_rng(seed), gap=gap)
+    study = Completeness(ranking, marks, N)
+    sizes = [study.matched(-study.shift(lean / 100, {})).sum() for lean in sorted(leans)]
+    assert sizes == sorted(sizes)
+    assert study.shift(0.0, {}) == 0
+    assert study.matched(0.0).tolist() == ranking.matched.tolist()
+
+
+def test_leaning_all_the_way_changes_what_matches():
+    ranking, marks, _ = a_ranking(np.random.default_rng(0))
+    study = Completeness(ranking, marks, N)
+    few, own, many = (study.matched(-study.shift(lean, {})).sum() for lean in (-1, 0, 1))
+    assert len(marks) < few < own < many <= len(ranking.ids)
+
+
+def test_votes_needed_go_from_all_to_one():
+    assert [votes_for(lean, 25) for lean in (-1, -0.5, 0, 0.5, 1)] == [25, 19, 13, 7, 1]
+    assert [votes_for(lean, 1) for lean in (-1, 0, 1)] == [1, 1, 1]
