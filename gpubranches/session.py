@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,20 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
-from gpubranches.branches import BranchEnsemble, DecisionBranches
-from gpubranches.branches_classic import ClassicBranches, ClassicEnsemble
 from gpubranches.completeness import AUDITED, Completeness, votes_for
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.explain import Explanation, explain_in, votes_needed
 from gpubranches.export import export_items
 from gpubranches.labels import Labels
 from gpubranches.models import MODELS, Model
-from gpubranches.pseudo_labels import pseudo_labels
-from gpubranches.rescore import Rescorer
-from gpubranches.results import Candidates, Neighbors, Ranking
+from gpubranches.refining import Marks, refined
+from gpubranches.results import Neighbors, Ranking
 from gpubranches.space import Space
-from gpubranches.trees import DecisionTree, RandomForest
-from gpubranches.whitening import whitening_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,16 +34,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _OUTSIDE_DRAWN = 1000
-_LEARNERS = {
-    "ensemble": BranchEnsemble,
-    "branch": DecisionBranches,
-    "ensemble-classic": ClassicEnsemble,
-    "branch-classic": ClassicBranches,
-    "forest": RandomForest,
-    "tree": DecisionTree,
-}
-TAUGHT: tuple[Model, ...] = ("ensemble", "branch")
-"""Models that learn from `pseudo_labels`, too, where their votes alone decide: their boxes then follow the catalog."""
 NEAR_CUT = ("suggestion", "audit")
 """Origins of marks on items chosen for lying near the cut: they are no fair sample of what is wanted."""
 RANDOM_SHARE = 10
@@ -163,10 +146,9 @@ class Session:
 
         model: what the boxes are, see docs/models.md; "linear" has none: its second stage ranks the whole catalog.
         second_stage: rank by a linear model on the embeddings; False: by votes, matched above half of the estimators,
-        where the boxes of `TAUGHT` models are grown around `pseudo_labels`, too; None: wherever the catalog has
-        embeddings. random_negatives: items drawn from the catalog that serve as wrong unchecked, at most a tenth of
-        it. lean: where the list is cut, see `recut`. Marked items keep their label in the answer. Raises LabelError
-        if no item is marked right.
+        the boxes then grown around `pseudo_labels`, too; None: wherever the catalog has embeddings. random_negatives:
+        items drawn from the catalog that serve as wrong unchecked, at most a tenth of it. lean: where the list is cut,
+        see `recut`. Marked items keep their label in the answer. Raises LabelError if no item is marked right.
         """
         _check_lean(lean)
         if model not in MODELS:
@@ -184,28 +166,11 @@ class Session:
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
             raise LabelError("expected at least one item marked right, got none; mark one and refine again")
-        unchecked = self.random_negatives(random_negatives)
-        timings: dict[str, float] = {}
+        marks = Marks(positives, negatives, self.random_negatives(random_negatives), self._fair(positives))
         bitmap = self._bitmap(where)
-        with _timed(timings, "train"):
-            if second_stage or model not in TAUGHT:
-                boxes = self._fit(model, positives, np.concatenate([negatives, unchecked]))
-            else:
-                right, wrong = pseudo_labels(self.backend, self.catalog, positives, negatives, unchecked)
-                rest = np.setdiff1d(np.union1d(unchecked, wrong), right)
-                boxes = self._fit(model, np.concatenate([positives, right]), np.concatenate([negatives, rest]))
-        if second_stage or boxes is None:
-            with _timed(timings, "rank"):
-                ranking = self._rescore(boxes, positives, negatives, unchecked, bitmap)
-        else:
-            with _timed(timings, "boxes"):
-                found = self.backend.evaluate(boxes, min_votes=1, where=bitmap)
-            with _timed(timings, "rank"):
-                ranking = _by_votes(found, positives, negatives, boxes.n_estimators // 2 + 1)
-        stages = "bits+embeddings" if boxes is None else "boxes+embeddings" if second_stage else "boxes"
-        timings["total"] = sum(timings.values())
-        self.boxes = boxes
-        self.ranking = replace(ranking, source=f"{self.backend.name}/{stages}", timings_ms=timings)
+        self.boxes, self.ranking = refined(
+            self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap
+        )
         self._study(self.ranking, bitmap)
         return self.recut(lean)
 
@@ -332,44 +297,6 @@ class Session:
             "total": None if self.ranking is None else self.ranking.total,
         }
 
-    def _fit(self, model: Model, positives: NDArray[np.int64], negatives: NDArray[np.int64]) -> Boxes | None:
-        if model == "linear":
-            return None
-        codes = self.catalog.take(np.concatenate([positives, negatives]))
-        labels = np.arange(len(codes)) < len(positives)
-        boxes: Boxes = _LEARNERS[model](random_state=self.seed % 2**32).fit(codes, labels).boxes_
-        return boxes
-
-    def _rescore(
-        self,
-        boxes: Boxes | None,
-        positives: NDArray[np.int64],
-        negatives: NDArray[np.int64],
-        unchecked: NDArray[np.int64],
-        where: Bitmap | None,
-    ) -> Ranking:
-        signs = self.catalog.signs
-        if signs is None:
-            raise UsageError("second_stage: the catalog has no mean of its embeddings; ingest it again")
-        rescorer = Rescorer().fit(
-            self.catalog.embeddings(positives),
-            self.catalog.embeddings(np.concatenate([negatives, unchecked])),
-            signs.mean_,
-            whitening_of(self.catalog),
-            n_checked=len(negatives),
-            fair=self._fair(positives),
-        )
-        ranking = rescorer.rank(
-            self.backend,
-            boxes,
-            positives=positives,
-            negatives=negatives,
-            where=where,
-            embeddings=self.catalog.embeddings,
-        )
-        votes = None if boxes is None else boxes.votes(self.catalog.take(ranking.ids))
-        return replace(ranking, votes=votes)
-
     def _study(self, ranking: Ranking, where: Bitmap | None) -> None:
         """Begin to know how complete a new ranking is, with what was audited before."""
         before = self._completeness
@@ -461,24 +388,6 @@ def require_embedder(catalog: Catalog, embedder: Embedder) -> None:
         raise UsageError(f"embedder: expected one with {catalog.D} dims as in the catalog, got {embedder.D}")
 
 
-def _by_votes(found: Candidates, positives: NDArray[np.int64], negatives: NDArray[np.int64], threshold: int) -> Ranking:
-    """Rank by votes; matched from `threshold` votes on, marked items by their mark."""
-    votes = np.zeros(0, np.uint16) if found.votes is None else found.votes
-    missing = positives[~np.isin(positives, found.ids)]
-    ids = np.concatenate([found.ids, missing])
-    votes = np.concatenate([votes, np.zeros(len(missing), np.uint16)])
-    matched = ((votes >= threshold) | np.isin(ids, positives)) & ~np.isin(ids, negatives)
-    return Ranking(
-        ids=ids,
-        scores=votes.astype(np.float32),
-        votes=votes,
-        matched=matched,
-        total=int(matched.sum()),
-        candidates=found.total,
-        threshold=float(threshold),
-    )
-
-
 def _spread(ids: NDArray[np.int64], codes: NDArray[np.uint8], count: int) -> NDArray[np.int64]:
     """Choose ids farthest-first by their codes, starting with the first; (at most count,) int64."""
     points = codes.astype(np.float32)
@@ -490,10 +399,3 @@ def _spread(ids: NDArray[np.int64], codes: NDArray[np.uint8], count: int) -> NDA
         nearest = np.minimum(nearest, ((points - points[row]) ** 2).sum(axis=1))
         nearest[row] = -1
     return ids[chosen]
-
-
-@contextmanager
-def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    timings[name] = (time.perf_counter() - start) * 1000

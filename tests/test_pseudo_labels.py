@@ -52,7 +52,7 @@ def test_votes_alone_find_more_with_them(world, monkeypatch):
     catalog, labels = world
     found = {}
     for taught in (("ensemble",), ()):
-        monkeypatch.setattr("gpubranches.session.TAUGHT", taught)
+        monkeypatch.setattr("gpubranches.refining.TAUGHT", taught)
         with open_backend("cpu", catalog) as backend:
             session = Session(catalog, backend)
             right, wrong, _ = marks(labels)
