@@ -160,6 +160,15 @@ def run(catalog: Catalog, backend: Any, options: argparse.Namespace) -> tuple[Re
     return Report(world.n, concepts, compared, played, reference_among(list(models), None), facts), pages
 
 
+def asked(options: argparse.Namespace) -> str:
+    """Return the command that makes these results anew, given the data."""
+    command = (
+        f"python -m benchmarks.quality --models {options.models} --rounds {options.rounds} --seeds {options.seeds}"
+    )
+    command += f" --positives {' '.join(str(p) for p in options.positives)}"
+    return command if options.concepts is None else f"{command} --concepts {options.concepts}"
+
+
 def main() -> None:
     """Read the options, run, print and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
@@ -182,7 +191,7 @@ def main() -> None:
     text = document(report, pages)
     print(text)
     if options.out is not None:
-        command = "python -m benchmarks.quality"
+        command = asked(options)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         body = f"# Quality of the answers on real embeddings\n\n`{command}`\n\n{text}\n"
         options.out.with_suffix(".md").write_text(body, encoding="utf-8")
