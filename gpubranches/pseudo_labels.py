@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 STRENGTH = 30.0
 """C of the linear model over codes."""
+LARGEST_SHARE = 10
+"""More than one item in this many is no group that stands out: such labels are not believed."""
 
 Ids = NDArray[np.int64]
 
@@ -31,7 +33,7 @@ def pseudo_labels(
     where a concept ends; the items of the catalog around it say where the density ends (learning from positive and
     unlabelled examples; Liu, Dai, Li, Lee and Yu, Building Text Classifiers Using Positive and Unlabeled Examples, ICDM
     2003, name the scheme "two-step"). (m,) int64 each, the same on every backend; none without a negative to learn
-    from.
+    from, nor where more than a tenth of the catalog would be right.
     """
     wrong = np.concatenate([negatives, unchecked])
     if len(wrong) == 0:
@@ -48,5 +50,7 @@ def pseudo_labels(
     scores = (vectors(best) - mean) @ model.weights_ + np.float32(model.intercept_)
     spread, threshold, _ = model.spread(best, scores.astype(np.float32), positives, negatives, vectors)
     right: NDArray[np.bool_] = spread >= np.float32(threshold)
+    if np.count_nonzero(right) > catalog.n // LARGEST_SHARE:
+        return best[:0], best[:0]
     near = np.arange(len(best)) < max(REACHED, 2 * int(np.count_nonzero(right)))
     return best[right], best[near & ~right]

@@ -82,3 +82,18 @@ def test_a_catalog_of_constant_codes_gives_an_answer(tmp_path):
         ranking = session.refine()
     assert np.isin([1, 2], ranking.ids[ranking.matched]).all()
     assert not np.isin(3, ranking.ids[ranking.matched])
+
+
+def test_where_nothing_stands_out_there_are_none(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((600, 32)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    ingest([tmp_path / "rows.npy"], tmp_path / "catalog")
+    catalog = Catalog.open(tmp_path / "catalog")
+    with open_backend("cpu", catalog) as backend:
+        session = Session(catalog, backend)
+        session.mark(np.arange(8), +1)
+        session.mark([20, 21], -1)
+        unchecked = session.random_negatives(1000)
+        labels = pseudo_labels(backend, catalog, session.positives, session.negatives, unchecked)
+        assert [len(ids) for ids in labels] == [0, 0]
+        assert session.refine(second_stage=False).total < 100
