@@ -14,10 +14,9 @@ from gpubranches.cli.options import (
     catalog_argument,
     json_option,
     lean_option,
+    marked_session,
     model_option,
     negative_option,
-    opened_backend,
-    parse_ids,
     positive_option,
     print_json,
     random_negatives_option,
@@ -54,13 +53,7 @@ def explain(
     as_json: bool,
 ) -> None:
     """Tell why an item is in the answer of a refine or is not: its boxes, and the bounds it nearly fails or misses."""
-    from gpubranches import Catalog, Session
-
-    catalog = Catalog.open(directory)
-    with opened_backend(backend, catalog) as opened:
-        session = Session(catalog, opened, seed=seed)
-        session.mark(parse_ids(positive, "--positive"), +1)
-        session.mark(parse_ids(negative, "--negative"), -1)
+    with marked_session(directory, backend, positive, negative, seed) as session:
         session.refine(model, second_stage=second_stage, random_negatives=random_negatives, lean=lean)
         told = session.explain(item)
     if as_json:

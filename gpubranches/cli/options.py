@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gpubranches.backends import Backend
     from gpubranches.catalog import Catalog
     from gpubranches.embed import Embedder
+    from gpubranches.session import Session
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Report = Callable[[str, int, int], None]
@@ -144,3 +145,16 @@ def opened_backend(name: str, catalog: Catalog, nn: str = "auto") -> Iterator[Ba
         backend = open_backend(name, catalog, nn=nn, report=report)
     with backend as opened:
         yield opened
+
+
+@contextmanager
+def marked_session(directory: Path, backend: str, positive: str, negative: str | None, seed: int) -> Iterator[Session]:
+    """Open a catalog and a backend, and yield a session with the marks that --positive and --negative name."""
+    from gpubranches import Catalog, Session
+
+    catalog = Catalog.open(directory)
+    with opened_backend(backend, catalog) as opened:
+        session = Session(catalog, opened, seed=seed)
+        session.mark(parse_ids(positive, "--positive"), +1)
+        session.mark(parse_ids(negative, "--negative"), -1)
+        yield session

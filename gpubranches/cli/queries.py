@@ -19,12 +19,12 @@ from gpubranches.cli.options import (
     embedder_option,
     json_option,
     lean_option,
+    marked_session,
     model_option,
     negative_option,
     nn_option,
     open_embedder_for,
     opened_backend,
-    parse_ids,
     positive_option,
     print_json,
     random_negatives_option,
@@ -122,13 +122,7 @@ def refine(
     as_json: bool,
 ) -> None:
     """Train boxes on marked items, apply them to the whole catalog, print what matches."""
-    from gpubranches import Catalog, Session
-
-    catalog = Catalog.open(directory)
-    with opened_backend(backend, catalog) as opened:
-        session = Session(catalog, opened, seed=seed)
-        session.mark(parse_ids(positive, "--positive"), +1)
-        session.mark(parse_ids(negative, "--negative"), -1)
+    with marked_session(directory, backend, positive, negative, seed) as session:
         ranking = session.refine(
             model, second_stage=second_stage, random_negatives=random_negatives, where=where, lean=lean
         )
@@ -137,7 +131,7 @@ def refine(
         if sql and session.boxes is not None:
             click.echo(session.boxes.to_sql("codes", min_votes=session.min_votes) + ";")
             return
-    _show_ranking(catalog, ranking, limit, out, opened.name, seed, as_json)
+    _show_ranking(session.catalog, ranking, limit, out, session.backend.name, seed, as_json)
 
 
 def _show_neighbors(
