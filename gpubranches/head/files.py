@@ -1,0 +1,40 @@
+"""Heads by name, and from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load
+
+from gpubranches.errors import CatalogFormatError, UsageError
+from gpubranches.head.identity import IdentityHead
+from gpubranches.head.pca import PCAHead
+from gpubranches.head.protocol import Head
+
+_KINDS: dict[str, Any] = {"pca": PCAHead, "none": IdentityHead}
+
+
+def load_head(path: Path) -> Head:
+    """Read a head.safetensors. Raises CatalogFormatError if it is none or damaged."""
+    try:
+        with safe_open(path, "np") as file:
+            kind = (file.metadata() or {}).get("kind", "")
+        head: Head = _KINDS[kind].from_tensors(load(path.read_bytes()))
+    except (OSError, SafetensorError, KeyError, ValueError, IndexError) as error:
+        raise CatalogFormatError(
+            f"{path}: expected a head ({', '.join(_KINDS)}) as safetensors, got a problem: {error}"
+        ) from error
+    return head
+
+
+def open_head(spec: str, *, d: int = 32) -> tuple[Head, bool]:
+    """Open a head by "pca", "none" or a file; return it and whether it is fitted already."""
+    if spec == "pca":
+        return PCAHead(d), False
+    if spec == "none":
+        return IdentityHead(), False
+    if not Path(spec).is_file():
+        raise UsageError(f"head: expected pca, none or a head's file, got {spec!r}")
+    return load_head(Path(spec)), True

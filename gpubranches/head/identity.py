@@ -1,0 +1,57 @@
+"""No head: the embeddings are the vectors."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from gpubranches.arrays import check_array
+from gpubranches.errors import NotFittedError, UsageError
+
+
+class IdentityHead:
+    """The embeddings as they are: for embeddings of few dims, a multiple of 4 up to 1,024."""
+
+    kind = "none"
+    code_range = None
+
+    def fit(self, embeddings: NDArray[np.float32]) -> Self:
+        """Learn the number of dims from embeddings, (n, D) float32. Returns self."""
+        check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, None))
+        if embeddings.shape[1] % 4 or not 4 <= embeddings.shape[1] <= 1024:
+            raise UsageError(
+                f"head none: expected dims of a multiple of 4 up to 1,024, got {embeddings.shape[1]}; use the pca head"
+            )
+        self.d_ = embeddings.shape[1]
+        return self
+
+    def transform(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the embeddings, (n, d) float32."""
+        return check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, self.d))
+
+    @property
+    def d(self) -> int:
+        """Code dims."""
+        if not hasattr(self, "d_"):
+            raise NotFittedError("IdentityHead: call fit before transform")
+        return int(self.d_)
+
+    @property
+    def identity(self) -> str:
+        """Name with the number of dims."""
+        return f"none:{self.d}"
+
+    def to_bytes(self) -> bytes:
+        """Return the number of dims as safetensors."""
+        content: bytes = save({"d": np.array([self.d], np.int64)}, {"kind": self.kind})
+        return content
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Any]) -> IdentityHead:
+        """Return the head of the tensors that `to_bytes` wrote."""
+        head = cls()
+        head.d_ = int(tensors["d"][0])
+        return head

@@ -1,0 +1,39 @@
+"""What every head is."""
+
+from __future__ import annotations
+
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Head(Protocol):
+    """Maps embeddings, (n, D) float32, to vectors, (n, d) float32."""
+
+    @property
+    def identity(self) -> str:
+        """Digest of what it is, for Space."""
+        ...
+
+    @property
+    def d(self) -> int:
+        """Code dims after `fit`."""
+        ...
+
+    @property
+    def code_range(self) -> tuple[float, float] | None:
+        """Range of its vectors that the codes cover; None: to be learned from a sample."""
+        ...
+
+    def fit(self, embeddings: NDArray[np.float32]) -> Self:
+        """Learn from a sample, (n, D) float32."""
+        ...
+
+    def transform(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return vectors, (n, d) float32."""
+        ...
+
+    def to_bytes(self) -> bytes:
+        """Return the content of head.safetensors."""
+        ...
