@@ -13,7 +13,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -35,6 +35,8 @@ from gpubranches.models import MODELS, TITLES, Model
 from gpubranches.session import Session
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
     from gpubranches.backends import Backend
     from gpubranches.catalog import Catalog
     from gpubranches.embed import Embedder
@@ -74,10 +76,24 @@ def create_app(catalog: Catalog, backend: Backend, *, embedder: Embedder | None 
     app.config["MAX_CONTENT_LENGTH"] = 1 << 20
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
-    app.extensions["gpubranches"] = Desk.over(catalog, backend, embedder, seed)
+    desk = Desk.over(catalog, backend, embedder, seed)
+    app.extensions["gpubranches"] = desk
+    app.wsgi_app = _Followed(app.wsgi_app, desk)  # type: ignore[method-assign]
     htmx.init_app(app)
     app.register_blueprint(pages)
     return app
+
+
+class _Followed:
+    """A WSGI app each of whose requests sees one generation of the desk's catalog, the newest when it began."""
+
+    def __init__(self, app: WSGIApplication, desk: Desk):
+        self._app = app
+        self._desk = desk
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        with self._desk.following.reading():
+            return self._app(environ, start_response)
 
 
 def serve(app: Flask, host: str = "127.0.0.1", port: int = 8765) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import as_ids
 from gpubranches.errors import DataError
+from gpubranches.following import Following
 from gpubranches.images import image_file, thumbnail
 from gpubranches.labels import Labels
 from gpubranches.session import Session, require_embedder
@@ -107,6 +108,13 @@ class OpenSessions:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def forget_answers(self) -> None:
+        """Let every session forget its last answer; to be called while no thread holds one."""
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.session is not None:
+                    entry.session.forget()
+
     def close(self) -> None:
         """Shut all sessions that no thread holds."""
         with self._lock:
@@ -147,13 +155,17 @@ class Thumbnails:
 
 @dataclass(frozen=True)
 class Desk:
-    """One catalog with its backend and embedder, the sessions over it and the pictures of its items."""
+    """One catalog with its backend and embedder, the sessions over it and the pictures of its items.
+
+    following: what a request enters; when the codes were made anew, sessions forget their answers and keep their marks.
+    """
 
     catalog: Catalog
     backend: Backend
     embedder: Embedder | None
     sessions: OpenSessions
     thumbnails: Thumbnails
+    following: Following
     seed: int = 0
 
     @classmethod
@@ -165,7 +177,9 @@ class Desk:
         def make(name: str) -> Session:
             return Session(catalog, backend, embedder=embedder, labels=open_labels(catalog, name), seed=seed)
 
-        return cls(catalog, backend, embedder, OpenSessions(make), Thumbnails(), seed)
+        sessions = OpenSessions(make)
+        following = Following(catalog, sessions.forget_answers)
+        return cls(catalog, backend, embedder, sessions, Thumbnails(), following, seed)
 
     def names(self, limit: int) -> list[str]:
         """Return texts the embedder is known to understand, none for one that reads any text."""
@@ -173,15 +187,16 @@ class Desk:
 
     def warm_up(self) -> None:
         """Search and refine once, so that no user waits for kernels to be compiled; marks nothing that is kept."""
-        ids = self.catalog.sample_ids(12, np.random.default_rng(0))
-        if len(ids) < 2:
-            return
         start = time.perf_counter()
-        session = Session(self.catalog, self.backend)
-        session.mark(ids[:1], +1)
-        session.mark(ids[1:], -1)
-        session.like(int(ids[0]), 1)
-        session.refine()
+        with self.following.reading():
+            ids = self.catalog.sample_ids(12, np.random.default_rng(0))
+            if len(ids) < 2:
+                return
+            session = Session(self.catalog, self.backend)
+            session.mark(ids[:1], +1)
+            session.mark(ids[1:], -1)
+            session.like(int(ids[0]), 1)
+            session.refine()
         _log.info("warm after %.1f s", time.perf_counter() - start)
 
     def draw(self, count: int, seed: int) -> NDArray[np.int64]:

@@ -67,7 +67,8 @@ class Session:
         self.boxes: Boxes | None = None
         self.ranking: Ranking | None = None
         self._completeness: Completeness | None = None
-        self._where: Bitmap | None = None
+        self._where: str | None = None
+        self._coding: tuple[str, str, int] | None = None
 
     # Queries
 
@@ -171,8 +172,13 @@ class Session:
         self.boxes, self.ranking = refined(
             self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap
         )
+        self._coding, self._where = self.catalog.coding, where
         self._study(self.ranking, bitmap)
         return self.recut(lean)
+
+    def forget(self) -> None:
+        """Forget the last answer, its boxes and how complete it is; marks stay."""
+        self.boxes = self.ranking = self._completeness = None
 
     def recut(self, lean: float) -> Ranking:
         """Cut the last refine's list anew, without training: lean -1 is for precision, 0 the own cut, +1 for recall.
@@ -251,13 +257,16 @@ class Session:
     def explain(self, item: int) -> Explanation:
         """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in.
 
-        Raises UsageError before a refine, for an unknown item, and after a refine by a model without boxes.
+        Raises UsageError before a refine, for an unknown item, after a refine by a model without boxes, and where the
+        codes were made anew since.
         """
         ranking, ids = self._last_ranking(), as_ids([item])
         if self.boxes is None:
             raise UsageError(
                 "explain: the last model is linear and has no boxes; refine with another, such as ensemble"
             )
+        if self._coding != self.catalog.coding:
+            raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
         self.catalog.positions(ids)
         return explain_in(ranking, self.boxes, self.catalog.take(ids)[0], item, self.labels.current().get(item, 0))
 
@@ -267,9 +276,12 @@ class Session:
         return 1 if self.ranking is None or self.boxes is None else votes_needed(self.ranking, self.boxes)
 
     def matched(self) -> list[dict[str, Any]]:
-        """Return the matched items of the last refine, best first, as dicts of id, score, votes and metadata."""
+        """Return the matched items of the last refine, best first, as dicts of id, score, votes and metadata.
+
+        Items deleted since are left out.
+        """
         ranking = self._last_ranking()
-        rows = np.flatnonzero(ranking.matched)
+        rows = np.flatnonzero(ranking.matched & self.catalog.alive(ranking.ids))
         items = self.catalog.items(ranking.ids[rows])
         return [
             {
@@ -305,7 +317,6 @@ class Session:
             deleted = self.catalog.deleted
             universe = int(np.bitwise_count(where if deleted is None else where & ~deleted).sum())
         earlier = None if before is None else before.evidence(self._audited())
-        self._where = where
         self._completeness = Completeness(
             ranking, self._alive_marks(), max(universe, len(ranking.ids)), seed=self.seed, earlier=earlier
         )
@@ -326,9 +337,10 @@ class Session:
         study = self._last_study()
         rng = np.random.default_rng([self.seed, len(study.drawn.ids)])
         ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
-        if self._where is not None:
+        where = self._bitmap(self._where)  # anew, for rows may have moved since the refine
+        if where is not None:
             at = self.catalog.positions(ids)
-            ids = ids[(self._where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]
+            ids = ids[(where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]
         return ids
 
     def _last_study(self) -> Completeness:

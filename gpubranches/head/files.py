@@ -38,3 +38,15 @@ def open_head(spec: str, *, d: int = 32) -> tuple[Head, bool]:
     if not Path(spec).is_file():
         raise UsageError(f"head: expected pca, none or a head's file, got {spec!r}")
     return load_head(Path(spec)), True
+
+
+def require_head(head: Head, D: int, embedder: str = "") -> None:
+    """Raise UsageError unless a fitted head takes the embeddings of a catalog or an input.
+
+    D: their dims; embedder: identity of what made them, "" where it is unknown.
+    """
+    if head.D != D:
+        raise UsageError(
+            f"head: expected one for embeddings of {D} dims{f' of {embedder}' if embedder else ''}, got one for "
+            f"{head.D}; take another, or train one on these embeddings"
+        )

@@ -33,6 +33,11 @@ class IdentityHead:
         return check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, self.d))
 
     @property
+    def D(self) -> int:
+        """Embedding dims, which are the code dims."""
+        return self.d
+
+    @property
     def d(self) -> int:
         """Code dims."""
         if not hasattr(self, "d_"):
@@ -53,5 +58,5 @@ class IdentityHead:
     def from_tensors(cls, tensors: dict[str, Any]) -> IdentityHead:
         """Return the head of the tensors that `to_bytes` wrote."""
         head = cls()
-        head.d_ = int(tensors["d"][0])
+        head.d_ = int(check_array(tensors["d"], "d", dtype=np.int64, shape=(1,))[0])
         return head

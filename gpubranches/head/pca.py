@@ -55,6 +55,12 @@ class PCAHead:
         return vectors
 
     @property
+    def D(self) -> int:
+        """Embedding dims."""
+        self._fitted()
+        return len(self.mean_)
+
+    @property
     def d(self) -> int:
         """Code dims."""
         self._fitted()
@@ -74,9 +80,12 @@ class PCAHead:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Any]) -> PCAHead:
-        """Return the head of the tensors that `to_bytes` wrote."""
-        head = cls(len(tensors["components"]))
-        head.mean_, head.components_ = tensors["mean"], tensors["components"]
+        """Return the head of the tensors that `to_bytes` wrote. Raises ArrayError if they do not fit together."""
+        mean = check_array(tensors["mean"], "mean", dtype=np.float32, shape=(None,), finite=True)
+        rows = tensors["components"]
+        head = cls(len(rows))
+        head.mean_ = mean
+        head.components_ = check_array(rows, "components", dtype=np.float32, shape=(None, len(mean)), finite=True)
         return head
 
     def _fitted(self) -> None:

@@ -17,6 +17,11 @@ class Head(Protocol):
         ...
 
     @property
+    def D(self) -> int:
+        """Embedding dims after `fit`."""
+        ...
+
+    @property
     def d(self) -> int:
         """Code dims after `fit`."""
         ...
