@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_catalog import GOLDEN
 from worlds import World, check_bits, check_nearest_codes, check_votes
 
@@ -17,9 +19,10 @@ from gpubranches.catalog import reader as reader_module
 from gpubranches.catalog import rewrite
 from gpubranches.encode import encode
 from gpubranches.errors import CatalogFormatError, CatalogIndexError, DataError, UsageError
-from gpubranches.head import IdentityHead, PCAHead
+from gpubranches.head import IdentityHead, PCAHead, load_head
 from gpubranches.ingest import append, ingest
 from gpubranches.labels import Labels
+from gpubranches.quantize import ScalarQuantizer
 
 
 def vectors(n, dims=48, seed=0):
@@ -190,6 +193,31 @@ def test_the_golden_catalog_can_be_encoded(tmp_path):
     assert after.errors() == [{"id": 150, "path": "broken.jpg", "reason": "the file is empty"}]
 
 
+@given(
+    st.lists(st.sampled_from([0, 1, 127, 130, 4097]), min_size=1, max_size=3),
+    st.floats(0, 0.9),
+    st.sampled_from(["uniform", "quantile"]),
+    st.sampled_from([4, 12, 48]),
+    st.integers(0, 9),
+)
+@settings(max_examples=10)
+def test_only_the_codes_change(tmp_path_factory, sizes, gone, quantizer, d, seed):
+    path = tmp_path_factory.mktemp("c") / "c"
+    world = World(path, sizes, deleted=gone, seed=seed)
+    if not world.catalog.n:
+        return
+    kept = everything(world.catalog)
+    report = encode(path, head="pca", d=d, quantizer=quantizer)
+    world.catalog.refresh()
+    assert everything(world.catalog) == kept
+    assert world.catalog.verify() == []
+    head = load_head(world.catalog.head_path)
+    assert (report.d, report.head) == (head.d, head.identity) == (d, world.catalog.space.head)
+    exact = world.catalog.scalar.encode(head.transform(world.embeddings))
+    assert np.abs(exact.astype(int) - world.catalog.take(world.ids)).max() <= 1  # rows in other batches
+    assert [s.n for s in world.catalog.segments] == sizes
+
+
 def test_empty_segments_and_deleted_ones_are_kept_as_they_are(tmp_path):
     world = World(tmp_path / "c", [0, 300, 0, 200], deleted=0)
     world.catalog.delete(world.ids[:300])
@@ -309,6 +337,18 @@ def test_what_cannot_be_encoded_is_refused_before_any_work(made, tmp_path, monke
         ingest([tmp_path / "codes.npy"], tmp_path / "new", quantizer="quantile")
 
 
+def test_codes_alone_cannot_be_made_anew_and_other_quantizers_are_other_input(made, tmp_path):
+    np.save(tmp_path / "codes.npy", np.zeros((30, 8), np.uint8))
+    ingest([tmp_path / "codes.npy"], tmp_path / "bare")
+    bare = Catalog.open(tmp_path / "bare")
+    scalar = ScalarQuantizer(low=-1, high=1)
+    with pytest.raises(UsageError, match="no embeddings"):
+        bare.recode(lambda x: x, d=8, space=bare.space, scalar=scalar, head=b"")
+    with pytest.raises(UsageError, match="other input"):
+        ingest([tmp_path / "in"], made, quantizer="quantile")
+    assert ingest([tmp_path / "in"], made).n == 1494
+
+
 def test_a_head_that_gives_no_numbers_leaves_the_old_codes_and_nothing_else(made, monkeypatch):
     before = sorted(path.name for path in made.rglob("*"))
     codes, calls = codes_of(Catalog.open(made)), []
@@ -356,7 +396,7 @@ def test_a_kill_at_any_moment_leaves_the_old_codes_or_the_new(made):
     kept, old = everything(catalog), codes_of(catalog)
     del catalog
     chance = random.Random(0)
-    outcomes = set()
+    outcomes, left = set(), 0
     for attempt in range(6):
         command = [sys.executable, "-c", KILLED, str(made), "none"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -370,10 +410,12 @@ def test_a_kill_at_any_moment_leaves_the_old_codes_or_the_new(made):
         assert catalog.verify() == []
         assert everything(catalog) == kept
         outcomes.add(catalog.d)
+        left = max(left, len(list(made.glob("segments/*"))))
         if catalog.d == 32:
             assert np.array_equal(codes_of(catalog), old)
         del catalog
     assert 32 in outcomes
+    assert left > 3
     encode(made, head="none")
     catalog = Catalog.open(made)
     catalog.describe(catalog.source)
