@@ -13,7 +13,9 @@ from pictures import SPITEFUL, write_pictures
 from PIL import Image
 
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
-from gpubranches.app import COOKIE, PAGE, create_app, open_server
+from gpubranches.app import create_app, open_server
+from gpubranches.app.asking import COOKIE
+from gpubranches.app.rendering import PAGE
 from gpubranches.desk import OpenSessions, Thumbnails, caption, describe, describe_completeness, open_labels
 from gpubranches.errors import SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
