@@ -22,6 +22,8 @@ class PCAHead:
 
     kind = "pca"
     code_range = (-1.0, 1.0)
+    reads_texts = False
+    embedder = ""
 
     def __init__(self, d: int = 32):
         self._wanted = d
@@ -54,6 +56,10 @@ class PCAHead:
         vectors: NDArray[np.float32] = projected / np.maximum(lengths, np.float32(1e-12))
         return vectors
 
+    def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raise UsageError: principal dims know images only."""
+        raise UsageError("head pca: expected image embeddings, got texts; move them to the images' mean and transform")
+
     @property
     def D(self) -> int:
         """Embedding dims."""
@@ -79,7 +85,7 @@ class PCAHead:
         return content
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Any]) -> PCAHead:
+    def from_tensors(cls, tensors: dict[str, Any], metadata: dict[str, str]) -> PCAHead:
         """Return the head of the tensors that `to_bytes` wrote. Raises ArrayError if they do not fit together."""
         mean = check_array(tensors["mean"], "mean", dtype=np.float32, shape=(None,), finite=True)
         rows = tensors["components"]
