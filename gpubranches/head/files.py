@@ -21,8 +21,8 @@ def load_head(path: Path) -> Head:
     """Read a head.safetensors. Raises CatalogFormatError if it is none or damaged."""
     try:
         with safe_open(path, "np") as file:
-            metadata = file.metadata() or {}
-        head: Head = _KINDS[metadata.get("kind", "")].from_tensors(load(path.read_bytes()), metadata)
+            kind = (file.metadata() or {}).get("kind", "")
+        head: Head = _KINDS[kind].from_tensors(load(path.read_bytes()))
     except (OSError, SafetensorError, KeyError, ValueError, IndexError) as error:
         raise CatalogFormatError(
             f"{path}: expected a head ({', '.join(_KINDS)}) as safetensors, got a problem: {error}"

@@ -61,7 +61,7 @@ class IdentityHead:
         return content
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Any], metadata: dict[str, str]) -> IdentityHead:
+    def from_tensors(cls, tensors: dict[str, Any]) -> IdentityHead:
         """Return the head of the tensors that `to_bytes` wrote."""
         head = cls()
         head.d_ = int(check_array(tensors["d"], "d", dtype=np.int64, shape=(1,))[0])

@@ -85,7 +85,7 @@ class PCAHead:
         return content
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Any], metadata: dict[str, str]) -> PCAHead:
+    def from_tensors(cls, tensors: dict[str, Any]) -> PCAHead:
         """Return the head of the tensors that `to_bytes` wrote. Raises ArrayError if they do not fit together."""
         mean = check_array(tensors["mean"], "mean", dtype=np.float32, shape=(None,), finite=True)
         rows = tensors["components"]

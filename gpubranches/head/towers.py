@@ -224,15 +224,15 @@ class TrainedHead:
     def to_bytes(self) -> bytes:
         """Return the towers and the configuration as safetensors."""
         about = {"d": self.d, "text_tower": self.texts.kind if self.texts else "", "embedder": self.embedder}
-        content: bytes = save(
-            self._tensors(), {"kind": self.kind, "config": json.dumps({**about, "training": self.config})}
-        )
+        # As a tensor: the order of several entries of safetensors' metadata differs from run to run.
+        config = np.frombuffer(json.dumps({**about, "training": self.config}).encode(), np.uint8)
+        content: bytes = save({**self._tensors(), "config": config}, {"kind": self.kind})
         return content
 
     @classmethod
-    def from_tensors(cls, named: dict[str, NDArray[Any]], metadata: dict[str, str]) -> TrainedHead:
+    def from_tensors(cls, named: dict[str, NDArray[Any]]) -> TrainedHead:
         """Return the head of what `to_bytes` wrote. Raises ArrayError, KeyError or ValueError if it is damaged."""
-        about = json.loads(metadata["config"])
+        about = json.loads(named["config"].tobytes())
         mean = check_array(named["mean"], "mean", dtype=np.float32, shape=(None,), finite=True)
         D, d = len(mean), int(about["d"])
         images = Tower.from_tensors(_under("images.", named), D, d)
