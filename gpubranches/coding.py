@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,3 +67,14 @@ class Coder:
                 f"{len(vectors):,} embeddings; take another head, or train it again"
             )
         return vectors
+
+
+def unit_rows(rows: NDArray[Any]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    """Return rows scaled to unit length in float16, and which have no length or numbers that are not finite."""
+    wide = rows.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    bad = ~np.isfinite(lengths) | (lengths == 0)
+    wide[bad] = 0
+    lengths[bad] = 1
+    return (wide / lengths[:, None]).astype(np.float16), bad

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import ENCODED_ROWS, SEGMENT_ROWS, Catalog, disk_errors, exclusive
-from gpubranches.coding import FIT_ROWS, Coder
+from gpubranches.coding import FIT_ROWS, Coder, unit_rows
 from gpubranches.datasets import ClipRetrieval, Joined, Source, is_image_folder, open_dataset
 from gpubranches.embed import Embedder, open_embedder
 from gpubranches.errors import CatalogNotFoundError, DataError, UsageError
@@ -170,7 +170,7 @@ def _create(
     identity = "" if embedder is None else embedder.identity
     coder = Coder.choose(head or "pca", D=source.dim, d=d, quantizer=quantizer, embedder=identity)
     rows = np.linspace(0, source.n - 1, min(source.n, FIT_ROWS)).round().astype(np.int64)
-    unit, bad = _unit(source.take(np.unique(rows)))
+    unit, bad = unit_rows(source.take(np.unique(rows)))
     sample: NDArray[np.float32] = unit[~bad].astype(np.float32)
     if not len(sample):
         raise DataError("expected embeddings of finite numbers, all of the sample are NaN, infinite or zero")
@@ -216,7 +216,7 @@ def _write_segment(
         if coder is None or signs is None:
             codes[at] = source.take(rows)
         else:
-            unit, bad = _unit(source.take(rows))
+            unit, bad = unit_rows(source.take(rows))
             good[at] = ~bad
             wide = unit.astype(np.float32)
             codes[at] = coder.codes(wide)
@@ -225,7 +225,7 @@ def _write_segment(
     kept = np.flatnonzero(good)
 
     def embeddings(rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        return _unit(source.take(start + kept[rows]))[0]
+        return unit_rows(source.take(start + kept[rows]))[0]
 
     items = source.items(start, stop)
     errors = _errors(items, np.flatnonzero(~good), base + start)
@@ -241,17 +241,6 @@ def _write_segment(
         errors=errors,
         next_id=base + stop,
     )
-
-
-def _unit(rows: NDArray[Any]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-    """Return rows scaled to unit length in float16, and which have no length or numbers that are not finite."""
-    wide = rows.astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    bad = ~np.isfinite(lengths) | (lengths == 0)
-    wide[bad] = 0
-    lengths[bad] = 1
-    return (wide / lengths[:, None]).astype(np.float16), bad
 
 
 def _errors(items: pa.Table | None, rows: NDArray[np.intp], first_id: int) -> pa.Table:
