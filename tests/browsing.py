@@ -32,15 +32,16 @@ with open_backend(sys.argv[3], catalog) as backend:
 
 
 class Server:
-    """The page's server in its own process."""
+    """The page's server in its own process, run by a script that prints its port."""
 
-    def __init__(self, catalog, embedder, backend="oracle"):
-        self.arguments = [str(catalog), embedder, backend]
+    def __init__(self, *arguments, script=SERVER):
+        self.script = script
+        self.arguments = [str(argument) for argument in arguments]
         self.port = 0
         self.process = None
 
     def start(self):
-        command = [sys.executable, "-c", SERVER, *self.arguments, str(self.port)]
+        command = [sys.executable, "-c", self.script, *self.arguments, str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline())
 

@@ -97,6 +97,7 @@ function justify(chunk) {
   const gap = parseFloat(style.columnGap) || 0;
   const wanted = parseFloat(style.getPropertyValue("--row")) || 170;
   const ratios = all.map((tile) => Math.min(2.6, Math.max(0.6, Number(tile.dataset.ratio) || 1)));
+  const ending = numberOf(chunk) === last();
   const sum = ratios.reduce((a, b) => a + b, 0);
   const count = Math.max(1, Math.round((sum * (wanted + gap)) / (width + gap)));
   let start = 0;
@@ -109,7 +110,7 @@ function justify(chunk) {
       end += 1;
     }
     done += inside;
-    const height = Math.min(wanted * 1.35, (width - gap * (end - start - 1)) / inside);
+    const height = Math.min(wanted * (ending ? 1.35 : 2.5), (width - gap * (end - start - 1)) / inside);
     for (let at = start; at < end; at += 1) {
       all[at].style.width = `${Math.floor(height * ratios[at] * 64) / 64}px`;
       all[at].style.setProperty("--height", `${Math.floor(height)}px`);
