@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -11,7 +13,8 @@ import numpy as np
 import pytest
 from clusters import write_world
 
-from gpubranches import cli
+from gpubranches import Catalog, VocabularyEmbedder, cli, open_backend
+from gpubranches.app import create_app, open_server
 from gpubranches.backends.gpu.cupy_device import usable
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,6 +96,27 @@ def test_every_printed_query_of_duckdb_runs(workplace):
         )
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.startswith("[("), line
+
+
+def test_every_printed_call_of_the_api_is_answered(workplace):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    catalog = Catalog.open(workplace / "catalog")
+    embedder = VocabularyEmbedder.load(workplace / "text/emb.npy", workplace / "text/names.json")
+    with open_backend("oracle", catalog) as backend:
+        server = open_server(create_app(catalog, backend, embedder=embedder), "127.0.0.1", 0)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        found = [block for _, block in blocks("sh") if "curl " in block]
+        assert found
+        for block in found:
+            asked = block.replace(":8765", f":{server.effective_port}")
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", asked], cwd=workplace, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, (block, done.stdout, done.stderr)
+        server.close()
+        thread.join(10)
 
 
 def test_scripts_that_are_named_exist_and_can_run():
