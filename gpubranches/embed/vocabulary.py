@@ -30,7 +30,7 @@ class VocabularyEmbedder:
         self.identity = f"vocabulary:{digest(self._unit)}"
         self._rows: dict[str, int] = {}
         for row, name in enumerate(names):
-            self._rows.setdefault(_plain(name), row)
+            self._rows.setdefault(plain_name(name), row)
 
     @classmethod
     def load(cls, embeddings: str | Path, names: str | Path) -> VocabularyEmbedder:
@@ -73,7 +73,7 @@ class VocabularyEmbedder:
 
     def knows(self, text: str) -> bool:
         """Tell whether a text is one of the names."""
-        return _plain(text) in self._rows
+        return plain_name(text) in self._rows
 
     def images(self, images: list[Image]) -> NDArray[np.float32]:
         """Raise UsageError: there is no model here."""
@@ -88,7 +88,7 @@ class VocabularyEmbedder:
         return self.images(prepared)
 
     def _row(self, text: str) -> int:
-        wanted = _plain(text)
+        wanted = plain_name(text)
         if wanted in self._rows:
             return self._rows[wanted]
         beginning = [name for name in self._rows if wanted and name.startswith(wanted)]
@@ -100,5 +100,6 @@ class VocabularyEmbedder:
         raise UsageError(f"text: expected one of {len(self.names):,} names of the vocabulary, got {text!r}; {hint}")
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return a name as it is compared: lower case, "_" as space, single spaces."""
     return " ".join(name.replace("_", " ").lower().split())

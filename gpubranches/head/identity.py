@@ -17,6 +17,7 @@ class IdentityHead:
 
     kind = "none"
     code_range = None
+    reads_texts = False
 
     def fit(self, embeddings: NDArray[np.float32]) -> Self:
         """Learn the number of dims from embeddings, (n, D) float32. Returns self."""
@@ -31,6 +32,10 @@ class IdentityHead:
     def transform(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embeddings, (n, d) float32."""
         return check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, self.d))
+
+    def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raise UsageError: there is no tower here."""
+        raise UsageError("head none: expected image embeddings, got texts; move them to the images' mean and transform")
 
     @property
     def d(self) -> int:

@@ -22,6 +22,7 @@ class PCAHead:
 
     kind = "pca"
     code_range = (-1.0, 1.0)
+    reads_texts = False
 
     def __init__(self, d: int = 32):
         self._wanted = d
@@ -53,6 +54,10 @@ class PCAHead:
         lengths = np.linalg.norm(projected, axis=1, keepdims=True)
         vectors: NDArray[np.float32] = projected / np.maximum(lengths, np.float32(1e-12))
         return vectors
+
+    def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raise UsageError: principal dims know images only."""
+        raise UsageError("head pca: expected image embeddings, got texts; move them to the images' mean and transform")
 
     @property
     def d(self) -> int:

@@ -26,12 +26,21 @@ class Head(Protocol):
         """Range of its vectors that the codes cover; None: to be learned from a sample."""
         ...
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it maps texts by a tower of their own, `transform_texts`."""
+        ...
+
     def fit(self, embeddings: NDArray[np.float32]) -> Self:
         """Learn from a sample, (n, D) float32."""
         ...
 
     def transform(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return vectors, (n, d) float32."""
+        ...
+
+    def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return vectors, (q, d) float32, of text embeddings, (q, D) float32. UsageError unless `reads_texts`."""
         ...
 
     def to_bytes(self) -> bytes:
