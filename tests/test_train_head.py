@@ -19,6 +19,7 @@ from gpubranches.errors import CatalogFormatError, DataError, SpaceMismatchError
 from gpubranches.head import HeadSettings, TrainedHead, load_head
 from gpubranches.head.examples import Examples
 from gpubranches.head.network import build, exported, forward, rounded
+from gpubranches.head.remembering import remember
 from gpubranches.head.towers import Memory, Tower, unit
 from gpubranches.holdout import split
 from gpubranches.ingest import ingest
@@ -161,15 +162,29 @@ def test_rounding_in_the_loop_is_that_of_the_codes():
     assert torch.equal(rounded(vectors, "none", generator), vectors)
 
 
-def test_a_memory_is_a_softmax_over_its_keys():
+def test_a_memory_is_a_softmax_over_its_keys_and_a_linear_map():
     rng = np.random.default_rng(1)
     keys = unit(rng.standard_normal((30, 12)).astype(np.float32)).astype(np.float16)
     values = unit(rng.standard_normal((30, 4)).astype(np.float32))
+    linear = rng.standard_normal((4, 12)).astype(np.float32)
     texts = unit(rng.standard_normal((7, 12)).astype(np.float32))
     weights = np.exp(texts @ keys.astype(np.float32).T / 0.1)
-    expected = (weights / weights.sum(axis=1, keepdims=True)) @ values
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    assert np.allclose(Memory(keys, values, 0.1)(texts), expected, atol=1e-5)
+    remembered = unit((weights / weights.sum(axis=1, keepdims=True)) @ values)
+    expected = unit(0.75 * remembered + 0.25 * unit(texts @ linear.T))
+    assert np.allclose(Memory(keys, values, linear, 0.1, 0.25)(texts), expected, atol=1e-5)
+
+
+def test_the_linear_map_of_a_memory_predicts_the_cosines_best():
+    images, _, _ = world()
+    examples = Examples(images)
+    tower = exported(
+        build(SMALL, np.linalg.qr(np.random.default_rng(0).standard_normal((D, 8)))[0].T.astype(np.float32))
+    )
+    memory = remember(examples, tower)
+    embeddings, vectors = memory.keys.astype(np.float64), memory.values.astype(np.float64)
+    texts = np.random.default_rng(1).standard_normal((D, 20))
+    best, _, _, _ = np.linalg.lstsq(vectors, embeddings @ texts, rcond=None)
+    assert np.allclose(memory.linear @ texts, best, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("rounding", ["noise", "straight-through"])

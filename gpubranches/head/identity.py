@@ -19,6 +19,7 @@ class IdentityHead:
     code_range = None
     reads_texts = False
     embedder = ""
+    learned_texts = ()
 
     def fit(self, embeddings: NDArray[np.float32]) -> Self:
         """Learn the number of dims from embeddings, (n, D) float32. Returns self."""

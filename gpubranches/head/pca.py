@@ -24,6 +24,7 @@ class PCAHead:
     code_range = (-1.0, 1.0)
     reads_texts = False
     embedder = ""
+    learned_texts = ()
 
     def __init__(self, d: int = 32):
         self._wanted = d
