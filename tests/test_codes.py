@@ -493,3 +493,35 @@ def test_without_faiss_it_says_how_to_go_on(made, ground, command, monkeypatch):
         choose_methods(ground, {}, made[0].signs)
     code, _, err = command("codes", made[0].path, "--embedder", "none")
     assert (code, "--without-faiss" in err) == (4, True)
+
+
+def test_the_same_marks_are_held_on_every_heads_codes(made, command, tmp_path):
+    catalog, _ = made
+    head = tmp_path / "half.safetensors"
+    head.write_bytes(PCAHead(4).fit(catalog.embeddings(np.arange(100, 400))).to_bytes())
+    given = (
+        "--columns",
+        "label",
+        "--head",
+        f"half={head}",
+        "--marked",
+        "4",
+        "--without-faiss",
+        "--out",
+        tmp_path / "out",
+    )
+    before = sorted(path.name for path in catalog.path.rglob("*"))
+    code, out, err = command("codes", catalog.path, *given)
+    assert code == 0, err
+    answers = json.loads((tmp_path / "out/codes.json").read_text())["answers"]
+    assert list(answers) == [f"{head} {what}" for head in ("half", "pca") for what in ("refine", "votes", "candidates")]
+    assert all(0 < answers[name]["4"]["recall"]["mean"] <= 1 for name in answers)
+    assert answers["half votes"]["4"]["f1"]["mean"] < answers["pca votes"]["4"]["f1"]["mean"]
+    assert "less pca's" in out
+    assert sorted(path.name for path in catalog.path.rglob("*")) == before
+    assert not Catalog.open(catalog.path).verify()
+
+
+def test_marks_need_classes(made, command):
+    code, _, err = command("codes", made[0].path, "--columns", "none", "--marked", "4", "--without-faiss")
+    assert (code, "classes of 34 items" in err) == (2, True)

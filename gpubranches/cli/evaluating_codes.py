@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from gpubranches.cli.options import json_option, print_json, progress_bar
-from gpubranches.cli.sections import embedder_or_none, print_sections
+from gpubranches.cli.sections import embedder_or_none, parse_counts, print_sections
 from gpubranches.errors import BackendUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from gpubranches import Catalog
     from gpubranches.embed import Embedder
     from gpubranches.evaluation.codes import CodesReport, Ground
+    from gpubranches.evaluation.comparison import Comparison
     from gpubranches.evaluation.protocol import Concept
     from gpubranches.head import Head
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--fewest", default=1, show_default=True, type=click.IntRange(1), help="Items of a class, at least.")
 @click.option("--embedder", metavar="SPEC", help="As for ingest; none: queries by images alone.")
 @click.option("--texts", default=2000, show_default=True, type=click.IntRange(1), help="Queries by texts, at most.")
+@click.option("--marked", metavar="COUNTS", help="Also what marks find on each code: items marked right, as 8,22.")
 @click.option("--without-faiss", is_flag=True, help="Leave the codecs of faiss out.")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Tables, JSON and plots.")
 @json_option
@@ -38,6 +42,7 @@ def codes(
     fewest: int,
     embedder: str | None,
     texts: int,
+    marked: str | None,
     without_faiss: bool,
     out: Path | None,
     as_json: bool,
@@ -60,7 +65,10 @@ def codes(
     if out is not None:
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-    _show(_measure(catalog, ground, opened_heads, not without_faiss), out, directory, as_json)
+    report = _measure(catalog, ground, opened_heads, not without_faiss)
+    if marked is not None:
+        report = replace(report, answers=_answers(catalog, opened, concepts, heads, parse_counts(marked, "--marked")))
+    _show(report, out, directory, as_json)
 
 
 def _measure(catalog: Catalog, ground: Ground, heads: dict[str, Head], faiss: bool) -> CodesReport:
@@ -72,6 +80,36 @@ def _measure(catalog: Catalog, ground: Ground, heads: dict[str, Head], faiss: bo
     with progress_bar() as bar:
         results, spreads = measure(ground, methods, bar)
     return CodesReport(ground, results, spreads, left_out)
+
+
+def _answers(
+    catalog: Catalog,
+    embedder: Embedder | None,
+    concepts: list[Concept],
+    specs: tuple[str, ...],
+    positives: tuple[int, ...],
+) -> Comparison:
+    from gpubranches import open_backend
+    from gpubranches.evaluation.codes import compare_answers
+    from gpubranches.evaluation.protocol import FEWEST, World
+
+    heads = {**dict(spec.split("=", 1) for spec in specs), "pca": "pca"}
+    large = [concept for concept in concepts if len(concept.items) >= FEWEST]
+    if not large:
+        raise UsageError(f"--marked: expected an embedder and classes of {FEWEST} items or more, got none")
+    with (
+        progress_bar() as bar,
+        tempfile.TemporaryDirectory(prefix="gpubranches-") as folder,
+        open_backend("auto", catalog) as backend,
+    ):
+        return compare_answers(
+            World(catalog, backend, embedder),
+            large,
+            heads,
+            Path(folder),
+            positives=positives,
+            progress=lambda done, total: bar("answers", done, total),
+        )
 
 
 def _concepts(catalog: Catalog, embedder: Embedder | None, columns: str, name: str, fewest: int) -> list[Concept]:

@@ -27,7 +27,7 @@ class HeadSettings:
     d: int = 32
     variant: Variant = "residual"
     hidden: tuple[int, ...] = (1024, 1024)
-    koleo: float = 0.1
+    koleo: float = 0.02
     text_weight: float = 0.01
     epochs: int = 40
     batch: int = 2048
