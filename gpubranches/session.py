@@ -108,19 +108,26 @@ class Session:
 
     # Marks
 
-    def mark(self, ids: ArrayLike, label: int, *, origin: str = "user") -> None:
-        """Mark items right (+1) or wrong (-1); a later mark of the same item wins. Unknown ids raise UsageError."""
+    def mark(self, ids: ArrayLike, label: int, *, origin: str = "user", event_id: str | None = None) -> None:
+        """Mark items right (+1) or wrong (-1); a later mark of the same item wins. Unknown ids raise UsageError.
+
+        event_id: makes a repeated call count once.
+        """
         items = as_ids(ids)
         self.catalog.positions(items)
-        self.labels.mark(items, label, origin=origin)
+        self.labels.mark(items, label, origin=origin, event_id=event_id)
 
-    def unmark(self, ids: ArrayLike) -> None:
+    def unmark(self, ids: ArrayLike, *, event_id: str | None = None) -> None:
         """Remove the marks of items."""
-        self.labels.mark(as_ids(ids), 0)
+        self.labels.mark(as_ids(ids), 0, event_id=event_id)
 
     def undo(self) -> NDArray[np.int64]:
         """Take back the last call of mark or unmark that stands; return its items, (m,) int64."""
         return self.labels.undo()
+
+    def redo(self) -> NDArray[np.int64]:
+        """Bring back what the last undo took, unless something was marked since; return its items, (m,) int64."""
+        return self.labels.redo()
 
     @property
     def positives(self) -> NDArray[np.int64]:
@@ -327,7 +334,7 @@ class Session:
 
     def _audited(self) -> dict[int, int]:
         origins = self.labels.origins()
-        return {item: label for item, label in self.labels.current().items() if origins[item] == "audit"}
+        return {item: label for item, label in self.labels.current().items() if origins.get(item) == "audit"}
 
     def _alive_marks(self) -> dict[int, int]:
         return {**dict.fromkeys(self.positives.tolist(), 1), **dict.fromkeys(self.negatives.tolist(), -1)}
@@ -355,7 +362,7 @@ class Session:
     def _fair(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which marked items were not chosen for lying near the cut, (m,) bool."""
         origins = self.labels.origins()
-        return np.array([origins[int(item)] not in NEAR_CUT for item in items], np.bool_)
+        return np.array([origins.get(int(item)) not in NEAR_CUT for item in items], np.bool_)
 
     def _last_ranking(self) -> Ranking:
         if self.ranking is None:

@@ -12,12 +12,15 @@ from flask import current_app, g, request
 from flask_htmx import HTMX
 
 from gpubranches.desk import Desk
-from gpubranches.errors import UsageError
+from gpubranches.errors import SessionGoneError, UsageError
 from gpubranches.session import Session
 
 COOKIE = "gpubranches"
+HEADER = "X-Session"
+"""Names the session of a page that is open: another tab may have put another one into the cookie since."""
+EVENT_FORM = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
-_COOKIE_FORM = re.compile(r"[A-Za-z0-9_-]{22}")
+SESSION_FORM = re.compile(r"[A-Za-z0-9_-]{22}")
 
 htmx = HTMX()
 
@@ -27,14 +30,48 @@ def desk() -> Desk:
     return cast(Desk, current_app.extensions["gpubranches"])
 
 
+def session_id() -> str:
+    """Return the name of the session that asks: by header, by `session` in the address, by cookie, or a new one.
+
+    Raises SessionGoneError for a deleted one; a cookie that names such a one is replaced.
+    """
+    if "session_id" in g:
+        return cast(str, g.session_id)
+    named = request.headers.get(HEADER) or request.args.get("session")
+    known = named or request.cookies.get(COOKIE, "")
+    if named and not SESSION_FORM.fullmatch(named):
+        raise UsageError(f"session: expected 22 letters and digits, got {named!r:.40}; reload the page")
+    gone = bool(known) and desk().book.deleted(known)
+    if named and gone:
+        raise SessionGoneError("This session was deleted. Reload the page to begin a new one.")
+    if gone or not SESSION_FORM.fullmatch(known):
+        return enter(new_session_id())
+    g.session_id = known
+    return known
+
+
+def new_session_id() -> str:
+    """Return a name no session has."""
+    return secrets.token_urlsafe(16)
+
+
+def enter(session: str) -> str:
+    """Make `session` the browser's from this answer on; return it."""
+    g.session_id, g.new_session = session, True
+    return session
+
+
 @contextmanager
 def held() -> Iterator[Session]:
-    """Lend the session of the browser that asks; one without a cookie gets a new id."""
-    known = request.cookies.get(COOKIE, "")
-    if not _COOKIE_FORM.fullmatch(known):
-        known = secrets.token_urlsafe(16)
-        g.session_id, g.new_session = known, True
-    with desk().sessions.hold(known) as session:
+    """Lend the session that asks to this thread alone."""
+    with desk().sessions.hold(session_id()) as session:
+        yield session
+
+
+@contextmanager
+def marks_held() -> Iterator[Session]:
+    """Lend the session that asks for its marks alone, also while it finds all in another thread."""
+    with desk().sessions.marks(session_id()) as session:
         yield session
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from flask import Blueprint, Response, make_response, render_template, request
 
 from gpubranches.app.asking import desk, held, whole
-from gpubranches.app.rendering import PAGE, context, more, show
+from gpubranches.app.rendering import PAGE, context, show
 from gpubranches.completeness import AUDITED
 from gpubranches.desk import View, describe
 from gpubranches.errors import UsageError
@@ -23,10 +23,12 @@ routes = Blueprint("finding", __name__)
 @routes.post("/refine")
 def refine() -> Response:
     """Find all: train on the marks, apply to the whole catalog, show what matches. The lean stays as it was."""
-    model = request.form.get("model", MODELS[0])
+    model, second_stage = request.form.get("model", MODELS[0]), "second_stage" in request.form
     with held() as session:
-        lean = 0.0 if session.ranking is None else session.ranking.lean
-        session.refine(cast(Model, model), second_stage="second_stage" in request.form, lean=lean)
+        book, name = desk().book, session.labels.session
+        lean = float(book.record(name).settings.get("lean", 0.0))
+        session.refine(cast(Model, model), second_stage=second_stage, lean=lean)
+        book.note(name, model=model, second_stage=second_stage, lean=lean)
         response = _matches(session, 0)
     response.headers["HX-Push-Url"] = "/matches"
     return response
@@ -41,7 +43,8 @@ def recut() -> Response:
     except ValueError:
         raise UsageError(f"lean: expected a number of -1 to 1, got {text!r}") from None
     with held() as session:
-        session.recut(lean)
+        ranking = session.recut(lean)
+        desk().book.note(session.labels.session, lean=ranking.lean)
         response = _matches(session, 0)
     response.headers["HX-Push-Url"] = "/matches"
     return response
@@ -60,7 +63,9 @@ def suggest() -> Response:
     with held() as session:
         tiles = desk().tiles(session, session.suggest(SUGGESTED))
         note = "nearest to the cut of the last find all, and unlike each other"
-        return show(session, View("suggest", f"{len(tiles)} to mark next", note, tiles, origin="suggestion"))
+        return show(
+            session, View("suggest", f"{len(tiles)} to mark next", note, tiles, len(tiles), origin="suggestion")
+        )
 
 
 @routes.get("/audit")
@@ -69,7 +74,7 @@ def audit() -> Response:
     with held() as session:
         tiles = desk().tiles(session, session.audit(AUDITED))
         note = "drawn at random, most from around the cut: mark each right or wrong, as many as you like"
-        return show(session, View("audit", f"{len(tiles)} to check", note, tiles, origin="audit"))
+        return show(session, View("audit", f"{len(tiles)} to check", note, tiles, len(tiles), origin="audit"))
 
 
 @routes.get("/completeness")
@@ -96,5 +101,4 @@ def _matches(session: Session, offset: int) -> Response:
     shown = rows[offset : offset + PAGE]
     figures = [f"{score:.3g}" for score in ranking.scores[shown]]
     tiles = desk().tiles(session, ranking.ids[shown], figures)
-    next_page = more("/matches", offset, len(rows))
-    return show(session, View("matches", *describe(ranking), tiles, more=next_page, offset=offset))
+    return show(session, View("matches", *describe(ranking), tiles, len(rows), "/matches", offset))

@@ -48,7 +48,7 @@ def add_headers(response: Response) -> Response:
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")
     response.headers.setdefault("Cache-Control", "no-store")
-    response.vary.add("HX-Request")
+    response.vary.update(("HX-Request", "Accept"))
     return response
 
 
@@ -71,6 +71,9 @@ def show_failure(error: Exception) -> Response:
 
 
 def _alert(message: str, status: int) -> Response:
+    """Answer as asked: with JSON to a script, a fragment to htmx, a page to everybody else."""
+    if request.accept_mimetypes.best == "application/json":
+        return make_response({"error": message, "status": status}, status)
     template = "_alert.html" if htmx else "error.html"
     response = make_response(render_template(template, message=message, status=status), status)
     if htmx:

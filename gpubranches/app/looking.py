@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, request
 
 from gpubranches.app.asking import desk, held, whole
-from gpubranches.app.rendering import PAGE, more, show
+from gpubranches.app.rendering import PAGE, address, show
 from gpubranches.desk import View
 from gpubranches.session import Session
 
@@ -60,8 +60,10 @@ def _nearest(session: Session, find: Callable[[], Neighbors], heading: str, **qu
     offset = whole("offset", 0)
     tiles = desk().tiles(session, ids[offset : offset + PAGE], [f"{x:.3g}" for x in distances[offset : offset + PAGE]])
     note = f"the {len(ids):,} nearest of {desk().catalog.n:,} · {found.source} · {took_ms:,.0f} ms"
-    next_page = more(request.path, offset, len(ids), **query)
-    return show(session, View(request.path[1:], heading, note, tiles, next_page, offset, str(query.get("q", ""))))
+    where = address(request.path, **query)
+    if "offset" not in request.args:
+        desk().book.note(session.labels.session, query=where, asked=heading)
+    return show(session, View(request.path[1:], heading, note, tiles, len(ids), where, offset, str(query.get("q", ""))))
 
 
 def _random(kind: str, seed: int) -> Response:
@@ -69,5 +71,5 @@ def _random(kind: str, seed: int) -> Response:
     with held() as session:
         ids = desk().draw(LISTED, seed)
         tiles = desk().tiles(session, ids[offset : offset + PAGE])
-        next_page = more("/random", offset, len(ids), seed=seed)
-        return show(session, View(kind, "Random items", "", tiles, next_page, offset, seed=seed))
+        where = address("/random", seed=seed)
+        return show(session, View(kind, "Random items", "", tiles, len(ids), where, offset, seed=seed))

@@ -1,13 +1,14 @@
-"""The pictures of items, as thumbnails."""
+"""The pictures of items, as thumbnails, and what is known of an item."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, make_response, render_template, request
 from werkzeug.exceptions import NotFound
 
 from gpubranches.app.asking import desk
-from gpubranches.desk import version
+from gpubranches.desk import caption
 from gpubranches.errors import DataError
+from gpubranches.thumbnails import version
 
 THUMBNAIL_SIZES = {"small": 320, "large": 1280}
 
@@ -37,3 +38,12 @@ def picture(size: str, item: int) -> Response:
     named = request.args.get("v") == current
     response.headers["Cache-Control"] = "private, max-age=31536000, immutable" if named else "private, no-cache"
     return response
+
+
+@routes.get("/items/<int:item>")
+def details(item: int) -> Response:
+    """Show the columns of an item."""
+    row = desk().item(item) if item < 2**63 else None
+    if row is None:
+        raise NotFound(f"there is no item {item}")
+    return make_response(render_template("_details.html", item=row, caption=caption(row)))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-import numpy as np
-from flask import Response, make_response, render_template
+from flask import Response, make_response, render_template, request
 from jinja2_fragments.flask import render_block
-from numpy.typing import NDArray
 
 from gpubranches.app.asking import desk, htmx
 from gpubranches.completeness import AUDITED
@@ -18,32 +16,27 @@ from gpubranches.session import Session
 
 PAGE = 60
 """Items shown at a time."""
-REDRAWN = 1000
-"""Items of one undo whose marks are drawn anew; a reload shows the rest."""
 NAMES = 2000
 """Names of the embedder offered while typing, at most."""
 
 
 def show(session: Session, view: View) -> Response:
     """Render the next tiles, the results, or the whole page, whichever was asked for."""
-    around = {"view": view, **context(session)}
+    around = {"view": view, "page": PAGE, **context(session)}
     if htmx and not htmx.history_restore_request:
-        return make_response(render_block("index.html", "tiles" if view.offset else "results", **around))
+        return make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **around))
     at = desk()
-    return make_response(render_template("index.html", desk=at, names=at.names(NAMES), models=TITLES, **around))
-
-
-def marked(session: Session, ids: NDArray[np.int64], said: str) -> Response:
-    """Render the marks of items, the counts, and what was done."""
-    current = session.labels.current()
-    marks = [(item, current.get(item, 0)) for item in ids[:REDRAWN].tolist()]
-    return make_response(render_template("_marked.html", marks=marks, said=said, **context(session)))
+    record = at.book.record(session.labels.session)
+    return make_response(
+        render_template("index.html", desk=at, record=record, names=at.names(NAMES), models=TITLES, **around)
+    )
 
 
 def context(session: Session) -> dict[str, Any]:
     """Return what the templates tell of a session."""
     ranking = session.ranking
     return {
+        "session_id": session.labels.session,
         "positive": len(session.positives),
         "negative": len(session.negatives),
         "ranking": ranking,
@@ -52,6 +45,20 @@ def context(session: Session) -> dict[str, Any]:
     }
 
 
-def more(path: str, offset: int, total: int, **query: str | int) -> str | None:
-    """Return the address of the page after the one at `offset`, None after the last."""
-    return f"{path}?{urlencode({**query, 'offset': offset + PAGE})}" if offset + PAGE < total else None
+def changed(session: Session, since: int) -> dict[str, Any]:
+    """Return the marks that changed after version `since` of the log, for the page's scripts.
+
+    version: to ask with next time; marks: item id -> 1, -1 or 0; positive, negative: how many there are in all.
+    """
+    version, marks = session.labels.changes(since)
+    return {
+        "version": version,
+        "marks": {str(item): label for item, label in marks.items()},
+        "positive": len(session.positives),
+        "negative": len(session.negatives),
+    }
+
+
+def address(path: str, **query: str | int) -> str:
+    """Return the address of a list of items; its pages are asked for with `offset` added."""
+    return f"{path}?{urlencode(query)}" if query else path

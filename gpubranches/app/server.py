@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flask import Flask
 
 from gpubranches import assets
-from gpubranches.app import exporting, finding, guard, health, looking, marking, pictures
+from gpubranches.app import exporting, finding, guard, health, looking, marking, pictures, sessions
 from gpubranches.app.asking import htmx
 from gpubranches.desk import Desk
 from gpubranches.errors import UsageError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PARTS = (looking, marking, finding, pictures, exporting, health)
+_PARTS = (looking, marking, finding, pictures, exporting, sessions, health)
 
 
 def create_app(catalog: Catalog, backend: Backend, *, embedder: Embedder | None = None, seed: int = 0) -> Flask:
@@ -59,7 +59,7 @@ def serve(app: Flask, host: str = "127.0.0.1", port: int = 8765) -> None:
         server.run()
     finally:
         server.close()
-        desk.sessions.close()
+        desk.close()
 
 
 def open_server(app: Flask, host: str, port: int) -> Any:
