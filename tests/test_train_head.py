@@ -258,6 +258,33 @@ def test_a_catalog_is_encoded_with_it_and_appended_to(folder, trained, tmp_path)
     assert np.array_equal(Catalog.open(tmp_path / "other").take(np.arange(after.n)), after.take(np.arange(after.n)))
 
 
+def test_a_text_is_searched_by_codes_alone(folder, trained, tmp_path):
+    head = ["--head", str(folder / "head.safetensors")]
+    ingest([folder / "images"], tmp_path / "catalog", embedder=vocabulary(folder), head=head[1])
+    runner, labels = CliRunner(), world()[1]
+    for backend in ("oracle", "cpu"):
+        asked = [
+            "search",
+            str(tmp_path / "catalog"),
+            "teapot",
+            "-k",
+            "20",
+            "--by-codes",
+            "--backend",
+            backend,
+            "--json",
+        ]
+        told = runner.invoke(cli, asked)
+        assert told.exit_code == 0, told.output
+        items = json.loads(told.stdout)["ids"]
+        assert np.mean(labels[items] == NAMES.index("teapot")) > 0.9
+    for arguments, message in (
+        (["search", str(folder / "catalog"), "teapot", "--by-codes"], "no tower for texts"),
+        (["search", str(folder / "catalog"), "--vector", "x.npy", "--by-codes"], "--by-codes"),
+    ):
+        assert message in str(runner.invoke(cli, arguments).exception)
+
+
 def test_a_head_of_another_model_is_refused(folder, tmp_path):
     np.save(tmp_path / "text.npy", world(seed=5)[2])
     (tmp_path / "names.json").write_text(json.dumps(NAMES))
