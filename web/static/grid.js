@@ -2,7 +2,7 @@
 // document and asked for again when they are near; two spacers stand for them. Rows are justified by the pictures'
 // ratios, which the server names, so nothing moves when a picture arrives.
 
-import { isKnown, isWaiting, labelOf, sessionId } from "./marks.js";
+import { isWaiting, labelOf, learn, sessionId } from "./marks.js";
 
 const NEAR = 1.5; // screens around the one that is seen for which tiles are loaded
 const FAR = 2.5; // screens beyond which they are taken out
@@ -85,7 +85,10 @@ function stretch() {
 function dress(chunk) {
   for (const image of chunk.querySelectorAll(".pick img")) if (image.complete && !image.naturalWidth) image.remove();
   justify(chunk);
-  for (const tile of tilesOf(chunk)) paint(tile);
+  for (const tile of tilesOf(chunk)) {
+    learn(idOf(tile), Number(tile.dataset.mark));
+    paint(tile);
+  }
   htmx.process(chunk);
 }
 
@@ -122,7 +125,7 @@ function justify(chunk) {
 // Shows on a tile what is marked, waiting and selected.
 export function paint(tile) {
   const item = idOf(tile);
-  const label = isKnown() || isWaiting(item) ? labelOf(item) : Number(tile.dataset.mark);
+  const label = labelOf(item);
   const waiting = isWaiting(item);
   tile.dataset.mark = label;
   tile.classList.toggle("waiting", waiting);
@@ -263,7 +266,8 @@ async function chunkOf(number) {
   await alone(async () => {
     const loaded = chunks().map(numberOf);
     if (loaded.includes(number)) return;
-    await (loaded.includes(number - 1) || loaded.includes(number + 1) ? add(number) : replaceAll(number));
+    if (loaded.includes(number - 1) || loaded.includes(number + 1)) await add(number);
+    else if (await replaceAll(number)) find().scrollIntoView({ behavior: "instant" }); // or it would be taken out as far away
   }).catch(() => {});
   return find() ?? null;
 }
@@ -344,6 +348,7 @@ export function move(key, extend = false) {
     const here = nearCursor();
     if (!here) return;
     const begun = tileOf(document.activeElement) || cursor !== null;
+    if (begun) focusTile(here); // what is beside a tile that is not seen would be taken out as far away
     const there = (begun ? await MOVES[key](here) : here) ?? here;
     if (extend) anchor ??= idOf(here);
     focusTile(there);

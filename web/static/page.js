@@ -316,5 +316,6 @@ try {
   // Captions are off.
 }
 $("#captions")?.setAttribute("aria-pressed", document.documentElement.classList.contains("captions"));
+const count = (selector) => Number($(selector).textContent.replaceAll(",", ""));
+marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative: count("#negative") });
 grid.setUp();
-marks.begin($("#grid").dataset.session);
