@@ -1,4 +1,5 @@
-// Keys, clicks and what the page says; the marks are in marks.js, the grid in grid.js, one item large in large.js.
+// Keys, clicks and what the page says; the marks are in marks.js, the grid in grid.js over window.js, one item large
+// in large.js.
 
 import * as grid from "./grid.js";
 import * as large from "./large.js";
