@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+LARGEST_BYTES = 32 << 20
+"""Of a request: a session of half a million marks as a file."""
+
 _PARTS = (looking, marking, finding, pictures, exporting, sessions, health)
 
 
@@ -36,7 +39,7 @@ def create_app(catalog: Catalog, backend: Backend, *, embedder: Embedder | None 
     """
     web = assets.folder("web")
     app = Flask("gpubranches", root_path=str(web))
-    app.config["MAX_CONTENT_LENGTH"] = 1 << 20
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BYTES
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     desk = Desk.over(catalog, backend, embedder, seed)
