@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from gpubranches import Catalog
 from gpubranches.cli import cli
 from gpubranches.encode import encode
-from gpubranches.errors import CatalogFormatError, DataError, SpaceMismatchError, UsageError
+from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DataError, SpaceMismatchError, UsageError
 from gpubranches.head import HeadSettings, TrainedHead, load_head
 from gpubranches.head.examples import Examples
 from gpubranches.head.network import build, exported, forward, rounded
@@ -62,6 +62,25 @@ def test_a_trained_head_keeps_more_neighbours_than_pca(tmp_path):
     settings = HeadSettings(d=8, hidden=(64, 64), batch=256, epochs=20, learning_rate=3e-3)
     report = train_head(tmp_path / "emb.npy", tmp_path / "head.safetensors", settings=settings)
     assert report.recall > report.recall_pca + 0.1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_a_card_trains_as_well(tmp_path):
+    np.save(tmp_path / "emb.npy", curved())
+    settings = HeadSettings(d=8, hidden=(64, 64), batch=256, epochs=20, learning_rate=3e-3)
+    recalls = [
+        train_head(tmp_path / "emb.npy", tmp_path / "head.safetensors", settings=settings, device=device).recall
+        for device in ("cpu", "cuda")
+    ]
+    assert abs(recalls[1] - recalls[0]) < 0.03
+
+
+def test_a_card_that_is_not_there_is_told(folder, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("torch sees a CUDA device")
+    with pytest.raises(BackendUnavailableError, match="--device cpu"):
+        train_head(folder / "emb.npy", tmp_path / "head.safetensors", settings=SMALL, device="cuda")
 
 
 def test_the_report_tells_what_was_trained(trained):
