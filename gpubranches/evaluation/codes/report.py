@@ -139,7 +139,7 @@ class CodesReport:
             for result in self.results
         ]
         header = ("codec", "bytes", "fit, s", "encode all, s", "what")
-        return Section("Codecs; seconds of one run on one thread, noisy", header, rows)
+        return Section("Codecs; wall seconds of one run, noisy", header, rows)
 
 
 def _codec_json(result: Measured) -> dict[str, Any]:
