@@ -1,15 +1,15 @@
-"""What the page's routes share: the catalog, the open sessions, the thumbnails, and the looks of an item."""
+"""What the page's routes share: the catalog, the sessions, the thumbnails, and the looks of an item."""
 
 from __future__ import annotations
 
-import hashlib
+import atexit
 import logging
-import threading
+import shutil
+import tempfile
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import as_ids
 from gpubranches.errors import DataError
-from gpubranches.images import image_file, thumbnail
+from gpubranches.following import Following
+from gpubranches.images import image_file, upright_size
 from gpubranches.labels import Labels
 from gpubranches.session import Session, require_embedder
+from gpubranches.sessions import Book, OpenSessions
+from gpubranches.thumbnails import Thumbnails, version
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend
@@ -38,122 +41,52 @@ _PATHS = ("path", "image_path", "file", "url")
 class Tile:
     """One item of the grid.
 
-    mark: +1, -1 or 0; figure: its distance or score; details: its metadata, one a line; picture: the version of its
-    picture, "" if it has none.
+    mark: +1, -1 or 0; figure: its distance or score; picture: the version of its picture, "" if it has none; ratio:
+    the picture's width by its height.
     """
 
     id: int
     caption: str
-    details: str
     mark: int
     figure: str
     picture: str
+    ratio: float = 1.0
 
 
 @dataclass(frozen=True)
 class View:
-    """One page of the grid.
+    """One page of a list of items.
 
-    kind: the route that made it; more: the address of the next page; offset: of this one; origin: of marks made here.
+    kind: the route that made it; total: how many items the list has; address: where its other pages are, by
+    `offset`; offset: of this one; origin: of marks made here.
     """
 
     kind: str
     heading: str
     note: str = ""
     tiles: Sequence[Tile] = ()
-    more: str | None = None
+    total: int = 0
+    address: str = ""
     offset: int = 0
     query: str = ""
     seed: int = 0
     origin: str = "user"
 
 
-@dataclass
-class _Entry:
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    users: int = 0
-    session: Session | None = None
-
-
-class OpenSessions:
-    """Sessions in memory by name, each used by one thread at a time; beyond `limit` the oldest idle ones are shut.
-
-    make: builds the session of a name anew, from its labels.
-    """
-
-    def __init__(self, make: Callable[[str], Session], limit: int = 256):
-        self._make = make
-        self._limit = limit
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def hold(self, name: str) -> Iterator[Session]:
-        """Lend the session of that name to the calling thread."""
-        with self._lock:
-            entry = self._entries.setdefault(name, _Entry())
-            self._entries.move_to_end(name)
-            entry.users += 1
-        try:
-            with entry.lock:
-                if entry.session is None:
-                    entry.session = self._make(name)
-                yield entry.session
-        finally:
-            with self._lock:
-                entry.users -= 1
-                self._shut_idle(self._limit)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def close(self) -> None:
-        """Shut all sessions that no thread holds."""
-        with self._lock:
-            self._shut_idle(0)
-
-    def _shut_idle(self, limit: int) -> None:
-        surplus = len(self._entries) - limit
-        idle = [name for name, entry in self._entries.items() if not entry.users]
-        for name in idle[: max(0, surplus)]:
-            session = self._entries.pop(name).session
-            if session is not None:
-                session.labels.close()
-
-
-class Thumbnails:
-    """JPEG thumbnails in memory, at most `limit_bytes` of them; the least recently used go first."""
-
-    def __init__(self, limit_bytes: int = 64 << 20):
-        self._limit_bytes = limit_bytes
-        self._held: OrderedDict[str, bytes] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, key: str, path: Path, size: int) -> bytes:
-        """Return the thumbnail of an image file, made unless held under `key`; DataError if it cannot be read."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key]
-        made = thumbnail(path, size)
-        with self._lock:
-            self._bytes += len(made) - len(self._held.pop(key, b""))
-            self._held[key] = made
-            while self._bytes > self._limit_bytes:
-                self._bytes -= len(self._held.popitem(last=False)[1])
-        return made
-
-
 @dataclass(frozen=True)
 class Desk:
-    """One catalog with its backend and embedder, the sessions over it and the pictures of its items."""
+    """One catalog with its backend and embedder, the sessions over it and the pictures of its items.
+
+    following: what a request enters; when the codes were made anew, sessions forget their answers and keep their marks.
+    """
 
     catalog: Catalog
     backend: Backend
     embedder: Embedder | None
+    book: Book
     sessions: OpenSessions
     thumbnails: Thumbnails
+    following: Following
     seed: int = 0
 
     @classmethod
@@ -161,11 +94,22 @@ class Desk:
         """Lay a desk. Raises SpaceMismatchError or UsageError for an embedder that is not the catalog's."""
         if embedder is not None:
             require_embedder(catalog, embedder)
+        log = writable_log(catalog)
+        book = Book.open(log)
 
         def make(name: str) -> Session:
-            return Session(catalog, backend, embedder=embedder, labels=open_labels(catalog, name), seed=seed)
+            own = int(book.record(name).settings.get("seed", seed))
+            return Session(catalog, backend, embedder=embedder, labels=Labels.open(log, name), seed=own)
 
-        return cls(catalog, backend, embedder, OpenSessions(make), Thumbnails(), seed)
+        sessions = OpenSessions(make)
+        thumbnails = Thumbnails(catalog.path / "thumbnails")
+        following = Following(catalog, sessions.forget_answers)
+        return cls(catalog, backend, embedder, book, sessions, thumbnails, following, seed)
+
+    def close(self) -> None:
+        """Close the book and the sessions that no thread holds."""
+        self.sessions.close()
+        self.book.close()
 
     def names(self, limit: int) -> list[str]:
         """Return texts the embedder is known to understand, none for one that reads any text."""
@@ -173,50 +117,58 @@ class Desk:
 
     def warm_up(self) -> None:
         """Search and refine once, so that no user waits for kernels to be compiled; marks nothing that is kept."""
-        ids = self.catalog.sample_ids(12, np.random.default_rng(0))
-        if len(ids) < 2:
-            return
         start = time.perf_counter()
-        session = Session(self.catalog, self.backend)
-        session.mark(ids[:1], +1)
-        session.mark(ids[1:], -1)
-        session.like(int(ids[0]), 1)
-        session.refine()
+        with self.following.reading():
+            ids = self.catalog.sample_ids(12, np.random.default_rng(0))
+            if len(ids) < 2:
+                return
+            session = Session(self.catalog, self.backend)
+            session.mark(ids[:1], +1)
+            session.mark(ids[1:], -1)
+            session.like(int(ids[0]), 1)
+            session.refine()
         _log.info("warm after %.1f s", time.perf_counter() - start)
 
     def draw(self, count: int, seed: int) -> NDArray[np.int64]:
         """Return the ids of `count` random items, or of all if there are fewer."""
         return self.catalog.sample_ids(min(count, self.catalog.n), np.random.default_rng(seed))
 
+    def item(self, item: int) -> dict[str, Any] | None:
+        """Return the metadata of an item, None if there is no such item."""
+        ids = as_ids([item])
+        return self.catalog.items(ids)[0] if self.catalog.alive(ids)[0] else None
+
     def picture_path(self, item: int) -> Path | None:
         """Return the image file of an item, None if it has none or there is no such item."""
-        ids = as_ids([item])
-        return image_file(self.catalog.source, self.catalog.items(ids)[0]) if self.catalog.alive(ids)[0] else None
+        row = self.item(item)
+        return None if row is None else image_file(self.catalog.source, row)
 
     def tiles(self, session: Session, ids: NDArray[np.int64], figures: Sequence[str] | None = None) -> list[Tile]:
         """Return the looks of items with the session's marks; items deleted meanwhile are left out."""
         marks = session.labels.current()
         alive = np.flatnonzero(self.catalog.alive(ids)).tolist()
         return [
-            Tile(
-                id=int(ids[row]),
-                caption=caption(item),
-                details="\n".join(f"{key}: {value}" for key, value in item.items() if value is not None),
-                mark=marks.get(int(ids[row]), 0),
-                figure="" if figures is None else figures[row],
-                picture=version(image_file(self.catalog.source, item)),
-            )
+            self._tile(item, marks.get(int(ids[row]), 0), "" if figures is None else figures[row])
             for row, item in zip(alive, self.catalog.items(ids[alive]), strict=True)
         ]
 
+    def _tile(self, item: dict[str, Any], mark: int, figure: str) -> Tile:
+        path = image_file(self.catalog.source, item)
+        picture = version(path)
+        return Tile(int(item["id"]), caption(item), mark, figure, picture, _ratio(path, picture))
 
-def open_labels(catalog: Catalog, name: str) -> Labels:
-    """Open the log of marks beside a catalog; where it cannot be written, one in memory, with a warning."""
+
+def writable_log(catalog: Catalog) -> Path:
+    """Return where to keep marks and sessions: beside the catalog, or where that fails for as long as this process."""
+    path = catalog.path / "labels.sqlite"
     try:
-        return Labels.open(catalog.path / "labels.sqlite", name)
+        Book.open(path).close()
+        return path
     except DataError as error:
         _log.warning("marks last only as long as this server: %s", error)
-        return Labels.in_memory()
+    folder = Path(tempfile.mkdtemp(prefix="gpubranches-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder / "labels.sqlite"
 
 
 def describe(ranking: Ranking) -> tuple[str, str]:
@@ -233,17 +185,6 @@ def describe_completeness(ranking: Ranking) -> str:
     return ", ".join(parts)
 
 
-def version(path: Path | None) -> str:
-    """Return a name for what a file holds now, that changes when the file does; "" if there is none to read."""
-    if path is None:
-        return ""
-    try:
-        stat = path.stat()
-    except OSError:
-        return ""
-    return hashlib.sha256(f"{path.absolute()}\0{stat.st_mtime_ns}\0{stat.st_size}".encode()).hexdigest()[:16]
-
-
 def caption(item: dict[str, Any]) -> str:
     """Return what to write under an item: its caption or label, else its file's name, else its id."""
     for key in _CAPTIONS:
@@ -253,3 +194,13 @@ def caption(item: dict[str, Any]) -> str:
         if isinstance(item.get(key), str) and item[key]:
             return str(item[key]).rsplit("/", 1)[-1]
     return f"item {item['id']}"
+
+
+@lru_cache(1 << 17)
+def _ratio(path: Path | None, version: str) -> float:
+    """Return a picture's width by its height; 1 for one that cannot be read. version: of the file."""
+    try:
+        width, height = upright_size(path) if path is not None and version else (1, 1)
+    except DataError:
+        return 1.0
+    return round(width / max(1, height), 3)

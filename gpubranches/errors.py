@@ -27,6 +27,12 @@ class LabelError(UsageError):
     """Marks cannot be used: none positive, unknown or deleted items."""
 
 
+class SessionGoneError(UsageError):
+    """A session was deleted while a page still showed it."""
+
+    http_status = 410
+
+
 class DataError(GpuBranchesError):
     """The data on disk cannot be used."""
 

@@ -17,6 +17,8 @@ from gpubranches.errors import DataError
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, in pixels; its header alone is read beyond that."""
+_ORIENTATION = 0x0112
+"""The tag of EXIF that says how a picture is turned; 5 to 8 lie on their side."""
 
 
 def list_images(folder: Path) -> list[str]:
@@ -80,6 +82,21 @@ def _rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", layered.size, "white")
         return Image.alpha_composite(white, layered).convert("RGB")
     return image.convert("RGB")
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Return width and height of a picture in pixels, as `open_image` turns it, from its header alone.
+
+    Raises DataError if the header cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+                return (image.height, image.width) if turned else image.size
+    except Exception as error:  # Pillow's readers raise many kinds for broken files
+        raise DataError(f"{path}: cannot read the header: {type(error).__name__}") from error
 
 
 def thumbnail(path: str | Path, size: int = 256) -> bytes:

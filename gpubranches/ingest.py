@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog import SEGMENT_ROWS, Catalog, disk_errors, exclusive
+from gpubranches.catalog import ENCODED_ROWS, SEGMENT_ROWS, Catalog, disk_errors, exclusive
+from gpubranches.coding import FIT_ROWS, Coder, unit_rows
 from gpubranches.datasets import ClipRetrieval, Joined, Source, is_image_folder, open_dataset
 from gpubranches.embed import Embedder, open_embedder
 from gpubranches.errors import CatalogNotFoundError, DataError, UsageError
-from gpubranches.head import Head, load_head, open_head
-from gpubranches.quantize import ScalarQuantizer, SignQuantizer
+from gpubranches.quantize import SignQuantizer
 from gpubranches.space import Space, digest
 from gpubranches.staging import embed_folder
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Progress = Callable[[str, int, int], None]
-FIT_ROWS = 100_000
-"""Rows, evenly spaced, on which the constants are fitted."""
-_CHUNK_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,7 @@ def ingest(
     embedder: Embedder | str | None = None,
     head: str | None = None,
     d: int = 32,
+    quantizer: str = "uniform",
     strict: bool = False,
     batch_size: int = 64,
     progress: Progress | None = None,
@@ -54,9 +52,10 @@ def ingest(
 
     inputs: folders of pictures, clip-retrieval folders, .npy, .u8bin, .fbin; several become one catalog with a column
     `input`. Ids are positions in the input; a row that cannot be read consumes its id and is recorded. Embeddings
-    are scaled to unit length. head: "pca" (default), "none" or a file. strict: raise DataError at the end if anything
-    could not be read. Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows) plus, for n up to
-    100,000, 10 x D bytes a row of the sample; it does not grow with n beyond that.
+    are scaled to unit length. head: "pca" (default), "none" or a file. d: code dims of the pca head. quantizer:
+    "uniform" or "quantile", see `scalar_quantizer`. strict: raise DataError at the end if anything could not be read.
+    Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows) plus, for n up to 100,000, 10 x D bytes a
+    row of the sample; it does not grow with n beyond that.
     """
     began = time.perf_counter()
     folder = Path(out)
@@ -67,13 +66,14 @@ def ingest(
         (folder / "staging").mkdir(parents=True, exist_ok=True)
     with exclusive(folder / "staging"), disk_errors(folder):
         source = _open_inputs(inputs, folder / "staging", opened, batch_size, report)
-        fingerprint = digest(source.fingerprint, str(head), str(d), "" if opened is None else opened.identity)
+        made_by = ["" if opened is None else opened.identity, *([] if quantizer == "uniform" else [quantizer])]
+        fingerprint = digest(source.fingerprint, str(head), str(d), *made_by)
         if (folder / "manifest.json").exists():
             catalog = Catalog.open(folder)
             if catalog.source.get("fingerprint") != fingerprint or catalog.source.get("appends"):
                 raise UsageError(f"{folder}: holds a catalog of other input; append to it, or choose another folder")
         else:
-            catalog = _create(folder, source, opened, head, d, fingerprint)
+            catalog = _create(folder, source, opened, head, d, quantizer, fingerprint)
         _write_rows(catalog, source, 0, report)
     shutil.rmtree(folder / "staging", ignore_errors=True)
     return _finish(catalog, strict, began)
@@ -150,41 +150,41 @@ def _names(inputs: Sequence[str | Path]) -> list[str]:
 
 
 def _create(
-    folder: Path, source: Source, embedder: Embedder | None, head: str | None, d: int, fingerprint: str
+    folder: Path,
+    source: Source,
+    embedder: Embedder | None,
+    head: str | None,
+    d: int,
+    quantizer: str,
+    fingerprint: str,
 ) -> Catalog:
     origin = {"fingerprint": fingerprint, "n": source.n, "roots": source.roots}
     if source.kind == "codes":
-        if head is not None or embedder is not None:
-            raise UsageError("codes have no embeddings: expected neither --head nor --embedder; leave them out")
+        if head is not None or embedder is not None or quantizer != "uniform":
+            raise UsageError(
+                "codes have no embeddings: expected neither --head nor --quantizer nor --embedder; leave them out"
+            )
         return Catalog.create(folder, space=Space(), d=source.dim, source=origin)
     if embedder is not None and source.dim != embedder.D:
         raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
+    identity = "" if embedder is None else embedder.identity
+    coder = Coder.choose(head or "pca", D=source.dim, d=d, quantizer=quantizer, embedder=identity)
     rows = np.linspace(0, source.n - 1, min(source.n, FIT_ROWS)).round().astype(np.int64)
-    unit, bad = _unit(source.take(np.unique(rows)))
+    unit, bad = unit_rows(source.take(np.unique(rows)))
     sample: NDArray[np.float32] = unit[~bad].astype(np.float32)
     if not len(sample):
         raise DataError("expected embeddings of finite numbers, all of the sample are NaN, infinite or zero")
-    fitted, ready = open_head(head or "pca", d=d)
-    if not ready:
-        fitted.fit(sample)
+    coder.fit(sample)
     signs = SignQuantizer().fit(sample)
-    low, high = fitted.code_range or (None, None)
-    scalar = ScalarQuantizer(low=low, high=high).fit(fitted.transform(sample))
-    text_mean = None if embedder is None else embedder.text_mean
-    space = Space(
-        embedder="" if embedder is None else embedder.identity,
-        head=fitted.identity,
-        quantizer=scalar.identity,
-        means=signs.identity,
-    )
+    space = Space(embedder=identity, head=coder.head.identity, quantizer=coder.scalar.identity, means=signs.identity)
     return Catalog.create(
         folder,
         space=space,
-        d=fitted.d,
+        d=coder.head.d,
         signs=signs,
-        scalar=scalar,
-        head=fitted.to_bytes(),
-        text_mean=text_mean,
+        scalar=coder.scalar,
+        head=coder.head.to_bytes(),
+        text_mean=None if embedder is None else embedder.text_mean,
         embedder="" if embedder is None else embedder.spec,
         source=origin,
     )
@@ -192,40 +192,40 @@ def _create(
 
 def _write_rows(catalog: Catalog, source: Source, base: int, progress: Progress) -> None:
     """Append the source's rows as segments, from the first row not yet there; row i gets the id base + i."""
-    head = None if catalog.head_path is None else load_head(catalog.head_path)
     with catalog.writing():
+        coder = Coder.of(catalog)
         start = catalog.next_id - base
         progress("encoding", start, source.n)
         while start < source.n:
             stop = min(start + SEGMENT_ROWS, source.n)
-            _write_segment(catalog, source, head, base, start, stop, progress)
+            _write_segment(catalog, source, coder, base, start, stop, progress)
             start = stop
 
 
 def _write_segment(
-    catalog: Catalog, source: Source, head: Head | None, base: int, start: int, stop: int, progress: Progress
+    catalog: Catalog, source: Source, coder: Coder | None, base: int, start: int, stop: int, progress: Progress
 ) -> None:
     good = np.ones(stop - start, np.bool_)
     codes = np.zeros((stop - start, catalog.d), np.uint8)
     signs = catalog.signs
     bits = np.zeros((stop - start, 0 if signs is None else signs.n_bits // 8), np.uint8)
     scales = np.zeros(stop - start, np.float16)
-    for first in range(start, stop, _CHUNK_ROWS):
-        rows = np.arange(first, min(first + _CHUNK_ROWS, stop))
+    for first in range(start, stop, ENCODED_ROWS):
+        rows = np.arange(first, min(first + ENCODED_ROWS, stop))
         at = slice(first - start, rows[-1] + 1 - start)
-        if head is None or signs is None or catalog.scalar is None:
+        if coder is None or signs is None:
             codes[at] = source.take(rows)
         else:
-            unit, bad = _unit(source.take(rows))
+            unit, bad = unit_rows(source.take(rows))
             good[at] = ~bad
             wide = unit.astype(np.float32)
-            codes[at] = catalog.scalar.encode(head.transform(wide))
+            codes[at] = coder.codes(wide)
             bits[at], scales[at] = signs.encode(wide)
         progress("encoding", int(rows[-1]) + 1, source.n)
     kept = np.flatnonzero(good)
 
     def embeddings(rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        return _unit(source.take(start + kept[rows]))[0]
+        return unit_rows(source.take(start + kept[rows]))[0]
 
     items = source.items(start, stop)
     errors = _errors(items, np.flatnonzero(~good), base + start)
@@ -241,17 +241,6 @@ def _write_segment(
         errors=errors,
         next_id=base + stop,
     )
-
-
-def _unit(rows: NDArray[Any]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-    """Return rows scaled to unit length in float16, and which have no length or numbers that are not finite."""
-    wide = rows.astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    bad = ~np.isfinite(lengths) | (lengths == 0)
-    wide[bad] = 0
-    lengths[bad] = 1
-    return (wide / lengths[:, None]).astype(np.float16), bad
 
 
 def _errors(items: pa.Table | None, rows: NDArray[np.intp], first_id: int) -> pa.Table:

@@ -6,7 +6,8 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.arrays import as_ids
 from gpubranches.errors import CatalogFormatError, DataError, LabelError
 
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id TEXT NOT NULL UNIQUE,
@@ -40,9 +41,10 @@ _INSERT = (
 class Labels:
     """The marks of one session: item id -> +1 (right) or -1 (wrong).
 
-    Every mark is one event; nothing is ever changed or removed. The events of one call form an action. An undo is
-    an event that names the action it takes back. The last mark of an item that is not taken back holds; label 0
-    removes the mark. Safe to use from several threads; another process's events are seen on the next call.
+    Every mark is one event; nothing is ever changed. The events of one call form an action. An undo is an event that
+    names the action it takes back; a redo is an undo that names another undo. The last mark of an item that is not
+    taken back holds; label 0 removes the mark. A call with an `event_id` that the session has had changes nothing.
+    Safe to use from several threads; another process's events are seen on the next call.
     """
 
     def __init__(self, connection: sqlite3.Connection, session: str):
@@ -52,6 +54,10 @@ class Labels:
         self._seen = 0
         self._actions: dict[str, list[tuple[int, int, str]]] = {}
         self._undone: set[str] = set()
+        self._named: dict[str, str] = {}
+        self._undos: list[str] = []
+        self._touched: list[tuple[int, int]] = []
+        self._marks: dict[int, tuple[int, str]] | None = None
 
     @classmethod
     def open(cls, path: Path, session: str) -> Labels:
@@ -60,14 +66,14 @@ class Labels:
             connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript(_SCHEMA)
+            connection.executescript(SCHEMA)
         return cls(connection, session)
 
     @classmethod
     def in_memory(cls) -> Labels:
         """Return a log that lives as long as this object."""
         connection = sqlite3.connect(":memory:", check_same_thread=False)
-        connection.executescript(_SCHEMA)
+        connection.executescript(SCHEMA)
         return cls(connection, "memory")
 
     def mark(self, ids: ArrayLike, label: int, *, origin: str = "user", event_id: str | None = None) -> None:
@@ -81,19 +87,30 @@ class Labels:
         items = as_ids(ids)
         action = event_id or uuid.uuid4().hex
         now = time.time()
-        rows = [(f"{action}:{i}", self.session, action, "mark", int(i), int(label), origin, now) for i in items]
-        self._append(rows)
+        with self._writing():
+            if action not in self._actions:
+                self._append(
+                    (f"{self.session}/{action}:{i}", self.session, action, "mark", int(i), int(label), origin, now)
+                    for i in items
+                )
 
-    def undo(self) -> NDArray[np.int64]:
+    def undo(self, *, event_id: str | None = None) -> NDArray[np.int64]:
         """Take back the last action that stands; return the items it had marked, (m,) int64, empty if there is none."""
+        return self._take_back(event_id, lambda: next((a for a in reversed(self._actions) if self._stands(a)), None))
+
+    def redo(self, *, event_id: str | None = None) -> NDArray[np.int64]:
+        """Bring back what the last undo took, unless items were marked since; return its items, (m,) int64."""
+        return self._take_back(event_id, lambda: self._undos[-1] if self._undos else None)
+
+    def changes(self, since: int = 0) -> tuple[int, dict[int, int]]:
+        """Return the log's version, and the labels (0: none) of the items that events after version `since` touched.
+
+        The version grows with every event of the session and is 0 before the first.
+        """
         with self._lock:
-            self._read_new()
-            standing = [a for a in self._actions if a not in self._undone]
-            if not standing:
-                return np.zeros(0, np.int64)
-            action = standing[-1]
-            self._append([(uuid.uuid4().hex, self.session, action, "undo", None, None, "user", time.time())])
-            return np.array([item for item, _, _ in self._actions[action]], np.int64)
+            marks = self._standing()
+            touched = self._touched[bisect_right(self._touched, since, key=lambda event: event[0]) :]
+            return self._seen, {item: marks.get(item, (0, ""))[0] for _, item in touched}
 
     def current(self) -> dict[int, int]:
         """Return the marks that hold: item id -> +1 or -1, in the order they were made."""
@@ -115,32 +132,69 @@ class Labels:
         with self._lock:
             self._connection.close()
 
+    def _stands(self, action: str) -> bool:
+        return action not in self._undone
+
+    def _take_back(self, event_id: str | None, choose: Callable[[], str | None]) -> NDArray[np.int64]:
+        event = f"{self.session}/{event_id or uuid.uuid4().hex}"
+        with self._lock:
+            with self._writing():
+                chosen = None if event in self._named else choose()
+                if chosen is not None:
+                    self._append([(event, self.session, chosen, "undo", None, None, "user", time.time())])
+            self._read_new()
+            events = self._actions.get(self._named.get(event, ""), [])
+            return np.array([item for item, _, _ in events], np.int64)
+
     def _standing(self) -> dict[int, tuple[int, str]]:
-        """Return label and origin of each marked item, in the order the marks were made."""
+        """Return label and origin of each marked item, in the order the marks were made; not to be changed."""
         with self._lock:
             self._read_new()
-            marks: dict[int, tuple[int, str]] = {}
-            for action, events in self._actions.items():
-                if action not in self._undone:
-                    for item, label, origin in events:
-                        marks.pop(item, None)
-                        if label:
-                            marks[item] = label, origin
-            return marks
+            if self._marks is None:
+                marks: dict[int, tuple[int, str]] = {}
+                for action, events in self._actions.items():
+                    if self._stands(action):
+                        for item, label, origin in events:
+                            marks.pop(item, None)
+                            if label:
+                                marks[item] = label, origin
+                self._marks = marks
+            return self._marks
 
-    def _append(self, rows: Sequence[tuple[object, ...]]) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the log for one action, after all events before it are read; what fails leaves nothing behind."""
         with self._lock, _sqlite_errors(self._path()), self._connection:
-            self._connection.executemany(_INSERT, rows)
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._read_new()
+            yield
+
+    def _append(self, rows: Iterable[tuple[object, ...]]) -> None:
+        self._connection.executemany(_INSERT, rows)
 
     def _read_new(self) -> None:
-        query = "SELECT seq, action, kind, item, label, origin FROM events WHERE session = ? AND seq > ? ORDER BY seq"
+        query = (
+            "SELECT seq, event_id, action, kind, item, label, origin FROM events "
+            "WHERE session = ? AND seq > ? ORDER BY seq"
+        )
         with _sqlite_errors(self._path()):
-            for seq, action, kind, item, label, origin in self._connection.execute(query, (self.session, self._seen)):
-                self._seen = seq
-                if kind == "undo":
-                    self._undone.add(action)
-                else:
-                    self._actions.setdefault(action, []).append((item, label, origin))
+            rows = self._connection.execute(query, (self.session, self._seen)).fetchall()
+        for seq, event, action, kind, item, label, origin in rows:
+            self._seen, self._marks = seq, None
+            if kind == "mark":
+                self._undos.clear()
+                self._actions.setdefault(action, []).append((item, label, origin))
+                self._touched.append((seq, item))
+                continue
+            marked = self._named.get(action, action)
+            self._named[event] = marked
+            if marked == action:
+                self._undone.add(marked)
+                self._undos.append(event)
+            else:
+                self._undone.discard(marked)
+                self._undos.remove(action)
+            self._touched.extend((seq, item) for item, _, _ in self._actions.get(marked, []))
 
     def _path(self) -> str:
         return f"label log of session {self.session!r}"

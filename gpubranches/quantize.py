@@ -13,34 +13,56 @@ from gpubranches.errors import NotFittedError, UsageError
 from gpubranches.space import digest
 
 MAX_BITS = 2048
+QUANTILE = 0.001
+"""Share of a sample that "quantile" leaves beyond each end of the range of a dim."""
+QUANTIZERS = ("uniform", "quantile")
+"""Names of the ranges that `scalar_quantizer` gives."""
+_NARROWEST = np.float32(255) * np.finfo(np.float32).tiny
+"""The least range that is not taken for a constant: 255 divided by a smaller one may not be a number."""
 
 
 class ScalarQuantizer:
     """Per-dimension uint8: code = clip(floor((x - low) * 255 / (high - low) + 1/2), 0, 255).
 
-    low, high: range shared by all dims (-1 and 1 give the protocol's clip(127.5 x + 128)); None: learned by `fit`.
+    low, high: range shared by all dims (-1 and 1 give the protocol's clip(127.5 x + 128)); None: learned by `fit`, from
+    the minimum to the maximum of each dim, or with quantile q, less than 1/2, from its q- to its (1 - q)-quantile.
     low_, high_: (d,) float32 after `fit`. A constant dim gets code 0 everywhere.
     """
 
-    def __init__(self, *, low: float | None = None, high: float | None = None):
+    def __init__(self, *, low: float | None = None, high: float | None = None, quantile: float | None = None):
         self.low = low
         self.high = high
+        self.quantile = quantile
 
     def fit(self, vectors: NDArray[np.float32]) -> Self:
-        """Learn the range of each dim from vectors, (n, d) float32, where it is not given. Returns self."""
+        """Learn the range of each dim from vectors, (n, d) float32, where it is not given. Returns self.
+
+        A dim whose two quantiles are equal takes its minimum and maximum.
+        """
         check_array(vectors, "vectors", dtype=np.float32, shape=(None, None), finite=True)
+        if self.quantile is not None and not (0 <= self.quantile < 0.5 and self.low is None and self.high is None):
+            raise UsageError(
+                f"quantile: expected 0 or more and less than 1/2, without low and high, got {self.quantile} with low "
+                f"{self.low} and high {self.high}"
+            )
         if len(vectors) == 0 and (self.low is None or self.high is None):
             raise UsageError("vectors: expected at least one row to learn the range of the codes from, got none")
         d = vectors.shape[1]
-        self.low_ = vectors.min(axis=0) if self.low is None else np.full(d, self.low, np.float32)
-        self.high_ = vectors.max(axis=0) if self.high is None else np.full(d, self.high, np.float32)
+        low = vectors.min(axis=0) if self.low is None else np.full(d, self.low, np.float32)
+        high = vectors.max(axis=0) if self.high is None else np.full(d, self.high, np.float32)
+        if self.quantile is not None:
+            ends = np.quantile(vectors, [self.quantile, 1 - self.quantile], axis=0).astype(np.float32)
+            apart = ends[0] < ends[1]
+            low, high = np.where(apart, ends[0], low), np.where(apart, ends[1], high)
+        self.low_, self.high_ = low, high
         return self
 
     def encode(self, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return codes, (n, d) uint8, of vectors, (n, d) float32; values outside the range clip to its ends."""
         span = self._span()
         check_array(vectors, "vectors", dtype=np.float32, shape=(None, len(span)), finite=True)
-        levels = np.floor((vectors - self.low_) * (np.float32(255) / span) + np.float32(0.5))
+        factors = np.divide(np.float32(255), span, out=np.zeros_like(span), where=span >= _NARROWEST)
+        levels = np.floor((vectors - self.low_) * factors + np.float32(0.5))
         codes: NDArray[np.uint8] = np.clip(levels, 0, 255).astype(np.uint8)
         return codes
 
@@ -59,8 +81,22 @@ class ScalarQuantizer:
     def _span(self) -> NDArray[np.float32]:
         if not hasattr(self, "low_"):
             raise NotFittedError("ScalarQuantizer: call fit before encode or decode")
-        span = self.high_ - self.low_
-        return np.where(span > 0, span, np.float32(np.inf)).astype(np.float32)
+        span: NDArray[np.float32] = self.high_ - self.low_
+        return span
+
+
+def scalar_quantizer(name: str, code_range: tuple[float, float] | None = None) -> ScalarQuantizer:
+    """Return the quantizer of a name, not fitted yet. Raises UsageError for an unknown name.
+
+    "uniform": over code_range where there is one, else over the minimum to the maximum of each dim; "quantile": over
+    the quantiles `QUANTILE` and 1 - `QUANTILE` of each dim.
+    """
+    if name not in QUANTIZERS:
+        raise UsageError(f"quantizer: expected one of {', '.join(QUANTIZERS)}, got {name!r}")
+    if name == "quantile":
+        return ScalarQuantizer(quantile=QUANTILE)
+    low, high = code_range or (None, None)
+    return ScalarQuantizer(low=low, high=high)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
+from gpubranches.coding import Coder
 from gpubranches.completeness import AUDITED, Completeness, votes_for
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.explain import Explanation, explain_in, votes_needed
@@ -67,19 +68,23 @@ class Session:
         self.boxes: Boxes | None = None
         self.ranking: Ranking | None = None
         self._completeness: Completeness | None = None
-        self._where: Bitmap | None = None
+        self._where: str | None = None
+        self._coding: tuple[str, str, int] | None = None
 
     # Queries
 
-    def ask(self, text: str, k: int = 100, *, where: str | None = None) -> Neighbors:
+    def ask(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
         """Return the k items nearest to a text, Neighbors with q = 1.
 
         The text is centred on the mean of the texts, the items on theirs: the two live in different places of the
-        space. where: an SQL condition over the items' metadata. Raises UsageError without an embedder.
+        space. where: an SQL condition over the items' metadata. by_codes: search the codes alone, with the text tower
+        of the catalog's head. Raises UsageError without an embedder, or without that tower.
         """
         if not text.strip():
             raise UsageError("text: expected a word or more, got nothing; type what to look for")
         embedder = self._embedder("a text")
+        if by_codes:
+            return self._by_codes(self._coder().text_codes(embedder.texts([text])), k, where)
         mean = embedder.text_mean if self.catalog.text_mean is None else self.catalog.text_mean
         return self._search(embedder.texts([text]) - mean, k, where)
 
@@ -87,18 +92,17 @@ class Session:
         """Return the k items nearest to a picture. Raises UsageError without an embedder that reads images."""
         return self.vector(self._embedder("an image").images([image])[0], k, where=where)
 
-    def like(self, item: int, k: int = 100, *, where: str | None = None) -> Neighbors:
-        """Return the k items nearest to an item, itself first: by embeddings, else by codes."""
-        if self.catalog.has_embeddings:
+    def like(self, item: int, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
+        """Return the k items nearest to an item, itself first: by embeddings where there are some, else by codes."""
+        if self.catalog.has_embeddings and not by_codes:
             return self._search(self._centred(self.catalog.embeddings(as_ids([item]))), k, where)
-        codes = self.catalog.take(as_ids([item]))
-        return self.backend.search(codes, self._k(k), tier="codes", where=self._bitmap(where))
+        return self._by_codes(self.catalog.take(as_ids([item])), k, where)
 
     def vector(self, vector: NDArray[Any], k: int = 100, *, where: str | None = None) -> Neighbors:
         """Return the k items nearest to an image embedding, (D,) float32, or to a code, (d,) uint8."""
         if vector.dtype == np.uint8:
             check_array(vector, "vector", dtype=np.uint8, shape=(self.catalog.d,))
-            return self.backend.search(vector[None], self._k(k), tier="codes", where=self._bitmap(where))
+            return self._by_codes(vector[None], k, where)
         if self.catalog.signs is None:
             raise UsageError(f"vector: the catalog has codes only, expected ({self.catalog.d},) uint8")
         check_array(vector, "vector", dtype=np.float32, shape=(self.catalog.D,), finite=True)
@@ -107,19 +111,26 @@ class Session:
 
     # Marks
 
-    def mark(self, ids: ArrayLike, label: int, *, origin: str = "user") -> None:
-        """Mark items right (+1) or wrong (-1); a later mark of the same item wins. Unknown ids raise UsageError."""
+    def mark(self, ids: ArrayLike, label: int, *, origin: str = "user", event_id: str | None = None) -> None:
+        """Mark items right (+1) or wrong (-1); a later mark of the same item wins. Unknown ids raise UsageError.
+
+        event_id: makes a repeated call count once.
+        """
         items = as_ids(ids)
         self.catalog.positions(items)
-        self.labels.mark(items, label, origin=origin)
+        self.labels.mark(items, label, origin=origin, event_id=event_id)
 
-    def unmark(self, ids: ArrayLike) -> None:
+    def unmark(self, ids: ArrayLike, *, event_id: str | None = None) -> None:
         """Remove the marks of items."""
-        self.labels.mark(as_ids(ids), 0)
+        self.labels.mark(as_ids(ids), 0, event_id=event_id)
 
     def undo(self) -> NDArray[np.int64]:
         """Take back the last call of mark or unmark that stands; return its items, (m,) int64."""
         return self.labels.undo()
+
+    def redo(self) -> NDArray[np.int64]:
+        """Bring back what the last undo took, unless something was marked since; return its items, (m,) int64."""
+        return self.labels.redo()
 
     @property
     def positives(self) -> NDArray[np.int64]:
@@ -171,8 +182,13 @@ class Session:
         self.boxes, self.ranking = refined(
             self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap
         )
+        self._coding, self._where = self.catalog.coding, where
         self._study(self.ranking, bitmap)
         return self.recut(lean)
+
+    def forget(self) -> None:
+        """Forget the last answer, its boxes and how complete it is; marks stay."""
+        self.boxes = self.ranking = self._completeness = None
 
     def recut(self, lean: float) -> Ranking:
         """Cut the last refine's list anew, without training: lean -1 is for precision, 0 the own cut, +1 for recall.
@@ -251,13 +267,16 @@ class Session:
     def explain(self, item: int) -> Explanation:
         """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in.
 
-        Raises UsageError before a refine, for an unknown item, and after a refine by a model without boxes.
+        Raises UsageError before a refine, for an unknown item, after a refine by a model without boxes, and where the
+        codes were made anew since.
         """
         ranking, ids = self._last_ranking(), as_ids([item])
         if self.boxes is None:
             raise UsageError(
                 "explain: the last model is linear and has no boxes; refine with another, such as ensemble"
             )
+        if self._coding != self.catalog.coding:
+            raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
         self.catalog.positions(ids)
         return explain_in(ranking, self.boxes, self.catalog.take(ids)[0], item, self.labels.current().get(item, 0))
 
@@ -267,9 +286,12 @@ class Session:
         return 1 if self.ranking is None or self.boxes is None else votes_needed(self.ranking, self.boxes)
 
     def matched(self) -> list[dict[str, Any]]:
-        """Return the matched items of the last refine, best first, as dicts of id, score, votes and metadata."""
+        """Return the matched items of the last refine, best first, as dicts of id, score, votes and metadata.
+
+        Items deleted since are left out.
+        """
         ranking = self._last_ranking()
-        rows = np.flatnonzero(ranking.matched)
+        rows = np.flatnonzero(ranking.matched & self.catalog.alive(ranking.ids))
         items = self.catalog.items(ranking.ids[rows])
         return [
             {
@@ -305,7 +327,6 @@ class Session:
             deleted = self.catalog.deleted
             universe = int(np.bitwise_count(where if deleted is None else where & ~deleted).sum())
         earlier = None if before is None else before.evidence(self._audited())
-        self._where = where
         self._completeness = Completeness(
             ranking, self._alive_marks(), max(universe, len(ranking.ids)), seed=self.seed, earlier=earlier
         )
@@ -316,7 +337,7 @@ class Session:
 
     def _audited(self) -> dict[int, int]:
         origins = self.labels.origins()
-        return {item: label for item, label in self.labels.current().items() if origins[item] == "audit"}
+        return {item: label for item, label in self.labels.current().items() if origins.get(item) == "audit"}
 
     def _alive_marks(self) -> dict[int, int]:
         return {**dict.fromkeys(self.positives.tolist(), 1), **dict.fromkeys(self.negatives.tolist(), -1)}
@@ -326,9 +347,10 @@ class Session:
         study = self._last_study()
         rng = np.random.default_rng([self.seed, len(study.drawn.ids)])
         ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
-        if self._where is not None:
+        where = self._bitmap(self._where)  # anew, for rows may have moved since the refine
+        if where is not None:
             at = self.catalog.positions(ids)
-            ids = ids[(self._where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]
+            ids = ids[(where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]
         return ids
 
     def _last_study(self) -> Completeness:
@@ -343,7 +365,7 @@ class Session:
     def _fair(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which marked items were not chosen for lying near the cut, (m,) bool."""
         origins = self.labels.origins()
-        return np.array([origins[int(item)] not in NEAR_CUT for item in items], np.bool_)
+        return np.array([origins.get(int(item)) not in NEAR_CUT for item in items], np.bool_)
 
     def _last_ranking(self) -> Ranking:
         if self.ranking is None:
@@ -363,6 +385,15 @@ class Session:
     def _search(self, queries: NDArray[np.float32], k: int, where: str | None) -> Neighbors:
         tier: Literal["bits", "embeddings"] = "bits" if self.catalog.has_bits else "embeddings"
         return self.backend.search(queries.astype(np.float32), self._k(k), tier=tier, where=self._bitmap(where))
+
+    def _by_codes(self, codes: NDArray[np.uint8], k: int, where: str | None) -> Neighbors:
+        return self.backend.search(codes, self._k(k), tier="codes", where=self._bitmap(where))
+
+    def _coder(self) -> Coder:
+        coder = Coder.of(self.catalog)
+        if coder is None:
+            raise UsageError("by_codes: the catalog has ready codes and no head to make others by; search by an item")
+        return coder
 
     def _bitmap(self, where: str | None) -> NDArray[np.uint8] | None:
         return None if where is None else self.catalog.where(where)

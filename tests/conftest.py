@@ -17,6 +17,17 @@ else:
     settings.load_profile("suite")
 
 
+@pytest.fixture(scope="session")
+def chromium():
+    from browsing import ARGUMENTS, CHROMIUM
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
 def pytest_collection_modifyitems(items):
     """Leave out what needs a CUDA device where CuPy sees none."""
     marked = [item for item in items if item.get_closest_marker("gpu")]

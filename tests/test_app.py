@@ -13,8 +13,10 @@ from pictures import SPITEFUL, write_pictures
 from PIL import Image
 
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
-from gpubranches.app import COOKIE, PAGE, create_app, open_server
-from gpubranches.desk import OpenSessions, Thumbnails, caption, describe, describe_completeness, open_labels
+from gpubranches.app import create_app, open_server
+from gpubranches.app.asking import COOKIE
+from gpubranches.app.rendering import PAGE
+from gpubranches.desk import caption, describe, describe_completeness, writable_log
 from gpubranches.errors import SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
 from gpubranches.labels import Labels
@@ -57,7 +59,7 @@ def embedder(folder):
 def app(catalog, backend, embedder):
     made = create_app(catalog, backend, embedder=embedder)
     yield made
-    made.extensions["gpubranches"].sessions.close()
+    made.extensions["gpubranches"].close()
 
 
 @pytest.fixture
@@ -70,6 +72,8 @@ def shown(response):
 
 
 def counts(response):
+    if response.is_json:
+        return response.json["positive"], response.json["negative"]
     return tuple(int(re.search(rf'id="{name}">([\d,]+)<', response.text)[1]) for name in ("positive", "negative"))
 
 
@@ -110,19 +114,25 @@ def test_all_files_the_page_names_are_served(client):
 def test_a_text_finds_its_items_and_pages_on_without_repeating(client, labels):
     first = client.get("/search?q=teapot")
     ids = shown(first)
+    assert 'data-total="300"' in first.text
     label = NAMES.index("teapot")
     assert (labels[ids[:20]] == label).mean() > 0.9
     assert "oracle/bits+embeddings" in first.text
-    more = unescape(re.search(r'hx-get="(/search[^"]+)" hx-target="closest li"', first.text)[1])
-    second = client.get(more, headers=HX)
+    listed = unescape(re.search(r'data-address="([^"]+)"', first.text)[1])
+    second = client.get(f"{listed}&offset={PAGE}", headers=HX)
     assert len(shown(second)) == PAGE
     assert not set(ids) & set(shown(second))
     assert "<html" not in second.text
     assert 'id="grid"' not in second.text
 
 
-def test_the_last_page_offers_no_more(client):
-    assert 'id="more"' not in client.get("/search?q=teapot&offset=240", headers=HX).text
+def test_pages_of_a_list_are_asked_for_by_offset_in_any_order(client):
+    first = client.get("/search?q=teapot&offset=0", headers=HX)
+    assert 'id="grid"' not in first.text
+    assert shown(first) == shown(client.get("/search?q=teapot"))
+    last = client.get("/search?q=teapot&offset=240", headers=HX)
+    assert len(shown(last)) == 60
+    assert re.findall(r'aria-posinset="(\d+)"', last.text)[-1] == "300"
     assert shown(client.get("/search?q=teapot&offset=300", headers=HX)) == []
 
 
@@ -159,14 +169,43 @@ def test_marks_are_counted_and_shown_after_a_reload(client):
     assert counts(post(client, "/mark", id=[10, 11], value="1")) == (2, 0)
     marked = post(client, "/mark", id=12, value="-1")
     assert counts(marked) == (2, 1)
-    assert re.search(r'id="marks-12" hx-swap-oob="outerHTML"', marked.text)
     page = client.get("/like?id=12").text
     assert re.search(r'id="wrong-12"[^>]*aria-pressed="true"', page)
     assert re.search(r'id="right-12"[^>]*aria-pressed="false"', page)
 
 
-def test_a_click_goes_through_right_wrong_and_none(client):
-    assert [counts(post(client, "/mark", id=10, value="next")) for _ in range(4)] == [(1, 0), (0, 1), (0, 0), (1, 0)]
+def test_answers_tell_what_changed_since_a_version_also_by_others(client, app):
+    first = post(client, "/mark", id=[10, 11], value="1").json
+    assert first["marks"] == {"10": 1, "11": 1}
+    other = app.test_client()
+    other.set_cookie(COOKIE, client.get_cookie(COOKIE).value)
+    post(other, "/mark", id=[11], value="-1")
+    post(other, "/mark", id=[12], value="-1")
+    told = client.get("/marks", query_string={"since": first["version"]}).json
+    assert told["marks"] == {"11": -1, "12": -1}
+    assert post(client, "/undo", since=told["version"]).json["marks"] == {"12": 0}
+    assert client.get("/marks").json["marks"] == {"10": 1, "11": -1, "12": 0}
+
+
+def test_an_event_that_is_sent_again_changes_nothing(client):
+    mark = {"id": 10, "value": "1", "event": "first-of-all"}
+    assert [counts(post(client, "/mark", **mark)) for _ in range(2)] == [(1, 0)] * 2
+    post(client, "/mark", id=11, value="-1", event="second-of-all")
+    assert [counts(post(client, "/undo", event="the-first-undo")) for _ in range(3)] == [(1, 0)] * 3
+    assert counts(post(client, "/undo", event="the-second-undo")) == (0, 0)
+    assert [counts(post(client, "/redo", event="the-first-redo")) for _ in range(2)] == [(1, 0)] * 2
+    assert counts(post(client, "/mark", **mark)) == (1, 0)
+    assert [counts(post(client, "/clear", event="all-of-them")) for _ in range(2)] == [(0, 0)] * 2
+
+
+def test_marks_are_stored_while_the_same_session_finds_all_in_another_thread(app, client):
+    post(client, "/mark", id=10, value="1")
+    with app.extensions["gpubranches"].sessions.hold(client.get_cookie(COOKIE).value):
+        answers = []
+        marker = threading.Thread(target=lambda: answers.append(post(client, "/mark", id=11, value="1")))
+        marker.start()
+        marker.join(30)
+        assert [counts(answer) for answer in answers] == [(2, 0)]
 
 
 def test_the_later_mark_of_an_item_wins(client):
@@ -176,12 +215,16 @@ def test_the_later_mark_of_an_item_wins(client):
 
 def test_undo_takes_back_one_step_at_a_time_and_says_when_there_is_none(client):
     post(client, "/mark", id=[10, 11], value="1")
-    post(client, "/mark", id=12, value="-1")
+    version = post(client, "/mark", id=12, value="-1").json["version"]
     assert counts(post(client, "/undo")) == (2, 0)
-    undone = post(client, "/undo")
+    undone = post(client, "/undo", since=version)
     assert counts(undone) == (0, 0)
-    assert {"marks-10", "marks-11"} <= set(re.findall(r'id="(marks-\d+)" hx-swap-oob', undone.text))
-    assert "Nothing left to undo" in post(client, "/undo").text
+    assert undone.json["items"] == 2
+    assert undone.json["marks"] == {"10": 0, "11": 0, "12": 0}
+    assert post(client, "/undo").json["items"] == 0
+    assert counts(post(client, "/redo")) == (2, 0)
+    assert counts(post(client, "/redo")) == (2, 1)
+    assert post(client, "/redo").json["items"] == 0
 
 
 def test_clearing_is_one_step_that_undo_brings_back(client):
@@ -198,7 +241,7 @@ def test_marks_outlive_the_server_and_are_each_browsers_own(client, catalog, bac
     same.set_cookie(COOKIE, client.get_cookie(COOKIE).value)
     assert counts(same.get("/")) == (2, 0)
     assert counts(other.get("/")) == (0, 0)
-    again.extensions["gpubranches"].sessions.close()
+    again.extensions["gpubranches"].close()
 
 
 def test_a_cookie_that_is_not_ours_is_replaced(client):
@@ -370,6 +413,10 @@ def test_a_result_says_why_it_is_there(client, labels):
         ("post", "/mark", {"value": "1"}, "0 ids"),
         ("post", "/mark", {"id": "1", "value": "7"}, "'7'"),
         ("post", "/mark", {"id": "-4", "value": "1"}, "'-4'"),
+        ("post", "/mark", {"id": "1", "value": "next"}, "'next'"),
+        ("post", "/mark", {"id": "1", "value": "1", "event": "a b"}, "'a b'"),
+        ("post", "/undo", {"event": "x"}, "'x'"),
+        ("post", "/undo", {"since": "x"}, "since"),
         ("post", "/mark", {"id": "123456", "value": "1"}, "123456"),
     ],
 )
@@ -408,7 +455,7 @@ def test_what_nobody_foresaw_is_logged_and_not_shown(client, monkeypatch, caplog
         {**HX, "Origin": "null"},
     ],
 )
-@pytest.mark.parametrize("path", ["/mark", "/undo", "/clear", "/refine"])
+@pytest.mark.parametrize("path", ["/mark", "/undo", "/redo", "/clear", "/refine", "/sessions/new", "/sessions/import"])
 def test_other_sites_cannot_change_anything(client, path, headers):
     post(client, "/mark", id=9, value="1")
     assert client.post(path, data={"id": 10, "value": "1"}, headers=headers).status_code == 403
@@ -521,67 +568,13 @@ def test_on_loopback_foreign_host_names_and_taken_ports_are_refused(app):
         server.close()
 
 
-def test_idle_sessions_are_shut_and_come_back_with_their_marks(catalog, backend, tmp_path):
-    def make(name):
-        return Session(catalog, backend, labels=Labels.open(tmp_path / "labels.sqlite", name))
-
-    sessions = OpenSessions(make, limit=2)
-    with sessions.hold("a") as held:
-        held.mark([1, 2], +1)
-        for name in "bcd":
-            with sessions.hold(name):
-                pass
-        assert len(sessions) == 2
-        with sessions.hold("e"):
-            assert held.positives.tolist() == [1, 2]
-    for name in "fg":
-        with sessions.hold(name):
-            pass
-    with sessions.hold("a") as back:
-        assert back is not held
-        assert back.positives.tolist() == [1, 2]
-    sessions.close()
-    assert len(sessions) == 0
-
-
-def test_a_session_is_used_by_one_thread_at_a_time():
-    made = []
-    sessions = OpenSessions(lambda name: made.append(name) or Session(None, None))
-    inside, most = 0, 0
-
-    def use():
-        nonlocal inside, most
-        for _ in range(50):
-            with sessions.hold("a"):
-                inside += 1
-                most = max(most, inside)
-                inside -= 1
-
-    threads = [threading.Thread(target=use) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (most, made) == (1, ["a"])
-    sessions.close()
-
-
-def test_thumbnails_in_memory_are_bounded(folder, monkeypatch):
-    calls = []
-    monkeypatch.setattr("gpubranches.desk.thumbnail", lambda path, size: calls.append(path) or bytes(40))
-    held = Thumbnails(limit_bytes=100)
-    for key in "abacac":
-        held.get(key, folder / key, 320)
-    assert [path.name for path in calls] == ["a", "b", "c"]
-    held.get("b", folder / "b", 320)
-    assert len(calls) == 4
-
-
-def test_where_the_log_cannot_be_written_marks_are_kept_in_memory_and_a_warning_says_so(tmp_path, caplog):
+def test_where_the_log_cannot_be_written_marks_are_kept_elsewhere_and_a_warning_says_so(tmp_path, caplog):
     class Elsewhere:
         path = tmp_path / "gone"
 
-    labels = open_labels(Elsewhere, "a")
+    log = writable_log(Elsewhere)
+    assert log.parent.exists()
+    labels = Labels.open(log, "a")
     labels.mark([1], 1)
     assert labels.current() == {1: 1}
     assert "only as long as this server" in caplog.text
@@ -637,4 +630,4 @@ def test_the_page_works_on_the_gpu_backend_and_keeps_marks_when_the_device_is_lo
         assert "illegal memory access" in message(lost)
         assert post(client, "/refine", model="branch", second_stage="1").status_code == 503
         assert counts(client.get("/")) == marked != (0, 0)
-        made.extensions["gpubranches"].sessions.close()
+        made.extensions["gpubranches"].close()

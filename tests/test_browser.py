@@ -3,71 +3,22 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from browsing import Server, focused, marks_of, needs_chromium, search, shown, stored, wait_for_counts, watched
 from clusters import NAMES
 from pictures import write_pictures
 
 from gpubranches.ingest import ingest
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-SERVER = """
-import sys
-from gpubranches import Catalog, open_backend
-from gpubranches.app import create_app, open_server
-from gpubranches.embed import open_embedder
-catalog = Catalog.open(sys.argv[1])
-with open_backend(sys.argv[3], catalog) as backend:
-    app = create_app(catalog, backend, embedder=open_embedder(sys.argv[2]))
-    server = open_server(app, "127.0.0.1", int(sys.argv[4]))
-    print(server.effective_port, flush=True)
-    server.run()
-"""
+SCREENSHOTS = os.environ.get("GPUBRANCHES_SCREENSHOTS")
 EVALUATION = os.environ.get("GPUBRANCHES_EVAL_DATA")
 KANGAROO, TEAPOT = NAMES.index("kangaroo"), NAMES.index("teapot")
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium"),
-]
-
-
-class Server:
-    """The page's server in its own process."""
-
-    def __init__(self, catalog, embedder, backend="oracle"):
-        self.arguments = [str(catalog), embedder, backend]
-        self.port = 0
-        self.process = None
-
-    def start(self):
-        command = [sys.executable, "-c", SERVER, *self.arguments, str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.port = int(self.process.stdout.readline())
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-
-    @property
-    def address(self):
-        return f"http://127.0.0.1:{self.port}"
+pytestmark = [pytest.mark.browser, needs_chromium]
 
 
 @pytest.fixture(scope="module")
@@ -85,54 +36,18 @@ def labels(folder):
 
 @pytest.fixture(scope="module")
 def server(folder):
-    running = Server(folder / "catalog", f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json")
+    running = Server(folder / "catalog", f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json", "oracle")
     running.start()
     yield running
     running.kill()
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(chromium, server):
     context = chromium.new_context(viewport={"width": 1200, "height": 800}, base_url=server.address)
-    context.set_default_timeout(15_000)
-    opened = context.new_page()
-    opened.asked, opened.complaints = [], []
-    opened.on("request", lambda request: opened.asked.append(request.url))
-    opened.on("console", lambda entry: opened.complaints.append(entry.text) if entry.type == "error" else None)
-    opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    opened = watched(context)
     yield opened
     context.close()
-
-
-def search(page, text):
-    page.keyboard.press("/")
-    page.keyboard.press("Control+a")
-    page.keyboard.type(text)
-    page.keyboard.press("Enter")
-    page.wait_for_selector(f"#heading:has-text('“{text}”')")
-    page.wait_for_selector(".pick:focus")
-
-
-def shown(page):
-    return [int(i) for i in page.eval_on_selector_all(".tile", "tiles => tiles.map(tile => tile.dataset.id)")]
-
-
-def wait_for_counts(page, positive, negative):
-    page.wait_for_function(
-        "([p, n]) => document.querySelector('#positive').textContent == p"
-        " && document.querySelector('#negative').textContent == n",
-        arg=[str(positive), str(negative)],
-    )
 
 
 def pressed(page, item):
@@ -140,24 +55,42 @@ def pressed(page, item):
     return [marks.nth(i).get_attribute("aria-pressed") for i in range(2)]
 
 
-def test_the_whole_task_by_keyboard_alone(page, labels):
+def test_the_whole_task_by_keyboard_alone(page, labels, tmp_path):
     page.goto("/")
     search(page, "kangaroo")
-    for item in shown(page)[:14]:
-        page.keyboard.press("+" if labels[item] == KANGAROO else "-")
-        page.keyboard.press("ArrowRight")
     first = shown(page)[:14]
+    for item in first:
+        page.keyboard.press("a" if labels[item] == KANGAROO else "x")
+        page.keyboard.press("ArrowRight")
     right = int((labels[first] == KANGAROO).sum())
     wait_for_counts(page, right, 14 - right)
     page.keyboard.press("f")
     page.wait_for_url("**/matches")
-    page.wait_for_selector("#heading:has-text('match')")
     page.wait_for_selector(".pick:focus")
     total = int(re.match(r"([\d,]+) match", page.inner_text("#heading"))[1])
     found = shown(page)
     assert total >= right
     assert (labels[found] == KANGAROO).mean() > 0.7
     assert page.inner_text("#said").startswith(f"{total} match")
+    page.keyboard.press("s")
+    page.wait_for_url("**/suggest")
+    page.wait_for_selector("#heading:has-text('to mark next')")
+    page.wait_for_selector(".pick:focus")
+    for item in shown(page)[:6]:
+        page.keyboard.press("a" if labels[item] == KANGAROO else "x")
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("f")
+    page.wait_for_url("**/matches")
+    page.wait_for_selector("#heading:has-text('match')")
+    page.wait_for_selector(".pick:focus")
+    page.keyboard.press("e")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    download.value.save_as(tmp_path / "matches.csv")
+    ids = [int(line.split(",")[0]) for line in (tmp_path / "matches.csv").read_text().splitlines()[1:]]
+    assert ids == shown(page)
+    assert (labels[ids] == KANGAROO).sum() > 0.8 * (labels == KANGAROO).sum()
+    assert (labels[ids] == KANGAROO).mean() > 0.8
     assert [text for text in page.complaints if "404" not in text] == []  # item 6 is no picture
 
 
@@ -217,19 +150,18 @@ def test_marks_typed_faster_than_the_server_answers_are_all_kept(page):
 def test_arrows_move_by_rows_and_columns(page):
     page.goto("/search?q=teapot")
     page.keyboard.press("ArrowDown")
-    here = "Number(document.activeElement.closest('.tile').dataset.id)"
     ids = shown(page)
-    assert page.evaluate(here) == ids[0]
+    assert focused(page) == ids[0]
     page.keyboard.press("ArrowDown")
-    below = ids.index(page.evaluate(here))
+    below = ids.index(focused(page))
     assert below > 1
     page.keyboard.press("ArrowLeft")
-    assert page.evaluate(here) == ids[below - 1]
+    assert focused(page) == ids[below - 1]
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowUp")
-    assert page.evaluate(here) == ids[0]
+    assert focused(page) == ids[0]
     page.keyboard.press("ArrowUp")
-    assert page.evaluate(here) == ids[0]
+    assert focused(page) == ids[0]
 
 
 def test_keys_do_not_mark_while_a_text_is_typed(page):
@@ -253,19 +185,6 @@ def test_an_error_is_shown_above_what_was_there_and_goes_with_the_next_answer(pa
     page.wait_for_selector("#alert:has-text('marked right')")
     page.keyboard.press("y")
     page.wait_for_selector("#alert .alert", state="detached")
-
-
-def test_show_more_goes_on_below(page):
-    page.goto("/search?q=teapot")
-    first = shown(page)
-    page.focus("#more")
-    page.keyboard.press("Enter")
-    page.wait_for_function("() => document.querySelectorAll('.tile').length == 120")
-    page.wait_for_selector(".pick:focus")
-    ids = shown(page)
-    assert ids[:60] == first
-    assert len(set(ids)) == 120
-    assert page.evaluate("Number(document.activeElement.closest('.tile').dataset.id)") == ids[60]
 
 
 def test_more_like_this_and_back(page):
@@ -370,35 +289,319 @@ def test_a_key_tells_why_an_item_is_there_and_gives_the_focus_back(page, labels)
     assert page.evaluate("document.querySelector('#why').scrollWidth <= document.querySelector('#why').clientWidth")
 
 
-def test_everything_that_can_be_pressed_has_a_name(page):
-    page.goto("/search?q=teapot")
-    nameless = """() => [...document.querySelectorAll('button, a, input, summary')].filter(e =>
-        !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).map(e => e.outerHTML)"""
-    assert page.evaluate(nameless) == []
-
-
-def test_a_server_that_dies_loses_no_mark_and_is_missed_aloud(page, server):
+def test_a_selection_is_extended_by_keys_dragged_and_marked_in_one_step(page):
     page.goto("/search?q=teapot")
     page.keyboard.press("ArrowDown")
-    page.keyboard.press("y")
-    wait_for_counts(page, 1, 0)
-    server.kill()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("y")
-    page.wait_for_selector("#alert:has-text('did not answer')")
-    assert page.inner_text("#positive") == "1"
-    server.start()
-    page.keyboard.press("y")
+    ids = shown(page)
+    for _ in range(3):
+        page.keyboard.press("Shift+ArrowRight")
+    assert page.locator(".tile.selected").count() == 4
+    assert "selected" in page.inner_text(f"#state-{ids[1]}")
+    page.keyboard.press("Shift+ArrowLeft")
+    page.keyboard.press("x")
+    wait_for_counts(page, 0, 3)
+    assert page.locator(".tile.selected").count() == 0
+    page.keyboard.press("Control+z")
+    wait_for_counts(page, 0, 0)
+    a, b = (page.locator(f"#tile-{ids[at]}").bounding_box() for at in (1, 4))
+    page.mouse.move(a["x"] + 10, a["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(b["x"] + 10, b["y"] + 60, steps=4)
+    page.mouse.up()
+    assert page.locator(".tile.selected").count() == 4
+    wait_for_counts(page, 0, 0)
+    page.keyboard.press("a")
+    wait_for_counts(page, 4, 0)
+    assert marks_of(page, ids[:6]) == [0, 1, 1, 1, 1, 0]
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Space")
+    page.click(f"#tile-{ids[0]} .pick", modifiers=["Control"])
+    page.click(f"#tile-{ids[2]} .pick", modifiers=["Shift"])
+    assert page.locator(".tile.selected").count() == 3
+    page.keyboard.press("Space")
     wait_for_counts(page, 2, 0)
+
+
+def test_undo_and_redo_go_back_and_forth(page):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    ids = shown(page)
+    for key in ("a", "x", "a"):
+        page.keyboard.press(key)
+        page.keyboard.press("ArrowRight")
+    for _ in range(3):
+        page.keyboard.press("Control+z")
+    wait_for_counts(page, 0, 0)
+    page.keyboard.press("Control+Shift+Z")
+    page.keyboard.press("Control+Shift+Z")
+    wait_for_counts(page, 1, 1)
+    assert marks_of(page, ids[:3]) == [1, -1, 0]
+    page.keyboard.press("Control+Shift+Z")
+    page.keyboard.press("Control+Shift+Z")
+    page.wait_for_function("() => document.querySelector('#said').textContent.includes('Nothing left to redo')")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("x")
+    page.keyboard.press("Control+Shift+Z")
+    page.wait_for_function("() => document.querySelector('#said').textContent.includes('Nothing left to redo')")
+    wait_for_counts(page, 1, 2)
+
+
+def test_the_rest_on_the_screen_is_marked_and_nothing_else(page):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("a")
+    stored(page)
+    seen = page.evaluate("""() => [...document.querySelectorAll('.tile')].filter(tile =>
+        tile.getBoundingClientRect().top < innerHeight).length""")
+    assert 8 < seen < 60
+    page.keyboard.press("Shift+X")
+    wait_for_counts(page, 1, seen - 1)
+    page.keyboard.press("Control+z")
+    wait_for_counts(page, 1, 0)
+    page.click("summary[aria-label='More marks']")
+    page.click("#rest-right")
+    wait_for_counts(page, seen, 0)
+
+
+def test_one_item_large_with_zoom_details_neighbours_and_marks(page):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    ids = shown(page)
+    page.keyboard.press("o")
+    page.wait_for_selector("#large[open]")
+    page.wait_for_function("() => document.querySelector('#large-picture').naturalWidth > 0")
+    assert page.inner_text("#large-title").startswith("1 of 300")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("a")
+    wait_for_counts(page, 1, 0)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("x")
+    page.keyboard.press("i")
+    page.wait_for_selector(f"#details dd:text-is('{ids[2]}')")
+    assert "image_path" in page.inner_text("#details")
+    page.keyboard.press("z")
+    page.keyboard.press("z")
+    assert page.inner_text("#zoom-factor") == "2\N{MULTIPLICATION SIGN}"
+    assert page.evaluate(
+        "document.querySelector('#stage').scrollWidth > document.querySelector('#stage').clientWidth / 2"
+    )
+    assert page.evaluate("document.querySelector('#large-picture').clientWidth") == 960
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#zoom-factor") == "fit"
+    page.click("#large [data-do='wrong']")
+    wait_for_counts(page, 0, 2)
+    page.keyboard.press("Escape")
+    assert focused(page) == ids[1]
+    assert marks_of(page, ids[:3]) == [0, -1, -1]
+
+
+def test_captions_are_shown_on_demand_and_remembered(page):
+    page.goto("/search?q=teapot")
+    caption = page.locator(".caption").nth(3)
+    assert not caption.is_visible()
+    page.keyboard.press("c")
+    assert caption.is_visible()
     page.reload()
-    assert page.inner_text("#positive") == "2"
+    assert caption.is_visible()
+    page.click("#captions")
+    assert not caption.is_visible()
+
+
+def test_two_tabs_and_two_browsers_see_each_others_marks(page, chromium, server):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    first, second = shown(page)[:2]
+    tab = page.context.new_page()
+    tab.goto("/search?q=teapot")
+    page.keyboard.press("a")
+    wait_for_counts(tab, 1, 0)
+    tab.click(f"#wrong-{second}")
+    wait_for_counts(page, 1, 1)
+    assert marks_of(page, [first, second]) == marks_of(tab, [first, second]) == [1, -1]
+    elsewhere = chromium.new_context(base_url=server.address)
+    elsewhere.add_cookies(page.context.cookies())
+    other = watched(elsewhere)
+    other.goto("/search?q=teapot")
+    wait_for_counts(other, 1, 1)
+    other.keyboard.press("ArrowDown")
+    other.keyboard.press("Space")
+    wait_for_counts(page, 0, 1)
+    elsewhere.close()
+
+
+def test_marks_made_offline_wait_and_are_sent_in_order(page):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    ids = shown(page)
+    page.keyboard.press("a")
+    stored(page)
+    page.context.set_offline(True)
+    for key in ("ArrowRight", "a", "x", "ArrowRight", "a", "ArrowRight", "x", "Control+z"):
+        page.keyboard.press(key)
+    page.wait_for_selector("#waiting:has-text('5 to send')")
+    assert marks_of(page, ids[:4]) == [1, -1, 1, 0]
+    assert page.locator(".tile.waiting").count() == 3
+    page.context.set_offline(False)
+    stored(page)
+    page.wait_for_selector("#waiting:empty", state="attached")
+    wait_for_counts(page, 2, 1)
+    page.reload()
+    assert marks_of(page, ids[:4]) == [1, -1, 1, 0]
+
+
+def test_a_mark_that_the_server_refuses_is_taken_back_with_a_message(page):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    refusal = {"status": 422, "content_type": "application/json", "body": '{"error": "No such item."}'}
+    page.route("**/mark", lambda route: route.fulfill(**refusal))
+    page.keyboard.press("a")
+    page.wait_for_selector("#alert:has-text('No such item. What you did was taken back.')")
+    assert marks_of(page, shown(page)[:1]) == [0]
+    wait_for_counts(page, 0, 0)
+    page.unroute("**/mark")
+    page.keyboard.press("a")
+    wait_for_counts(page, 1, 0)
+    stored(page)
+
+
+def test_a_mark_whose_answer_was_lost_counts_once(page):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    lost = []
+
+    def lose(route):
+        if len(lost) < 2:
+            lost.append(route.fetch().status)
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/mark", lose)
+    page.keyboard.press("a")
+    stored(page)
+    assert lost == [200, 200]
+    page.keyboard.press("Control+z")
+    wait_for_counts(page, 0, 0)
+    page.keyboard.press("Control+z")
+    page.wait_for_function("() => document.querySelector('#said').textContent.includes('Nothing left to undo')")
+
+
+def test_servers_and_browsers_that_die_amid_marking_lose_no_mark(chromium, page, server):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    ids = shown(page)[:24]
+    for row in range(24):
+        page.keyboard.press("x" if row % 3 else "a")
+        page.keyboard.press("ArrowRight")
+        if row in (5, 14):
+            server.kill()
+        if row in (9, 17):
+            server.start()
+    server.kill()
+    page.keyboard.press("f")  # waits for the marks, and is gone with the page
+    page.wait_for_selector("#waiting:has-text('to send')")
+    assert marks_of(page, ids) == [-1 if row % 3 else 1 for row in range(24)]
+    server.start()
+    page.goto("/search?q=teapot")
+    stored(page)
+    wait_for_counts(page, 8, 16)
+    page.reload()
+    assert marks_of(page, ids) == [-1 if row % 3 else 1 for row in range(24)]
+
+
+def test_find_all_waits_for_the_marks_that_wait(page, labels):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    page.context.set_offline(True)
+    for item in shown(page)[:8]:
+        page.keyboard.press("a" if labels[item] == TEAPOT else "x")
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("f")
+    page.wait_for_selector("#waiting:has-text('8 to send')")
+    page.context.set_offline(False)
+    page.wait_for_url("**/matches")
+    page.wait_for_selector("#heading:has-text('match')")
+
+
+def test_sessions_are_named_copied_switched_and_deleted(page, tmp_path):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("a")
+    stored(page)
+    page.click("#to-sessions")
+    page.fill("li.current input", "Teapots")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#said:has-text('Named Teapots')", state="attached")
+    page.click("button:has-text('New session')")
+    page.wait_for_selector("#heading:has-text('Random')")
+    assert page.inner_text("#positive") == "0"
+    page.goto("/sessions")
+    with page.expect_download() as download:
+        page.click("a[aria-label='Export Teapots']")
+    download.value.save_as(tmp_path / "teapots.json")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("button[aria-label='Delete Teapots']")
+    page.wait_for_selector("#said:has-text('Deleted Teapots')", state="attached")
+    assert not page.locator("button[aria-label='Open Teapots']").count()
+    page.set_input_files("#file", tmp_path / "teapots.json")
+    page.click("button:has-text('Import')")
+    page.wait_for_url("**/search?q=teapot")
+    wait_for_counts(page, 1, 0)
+    assert page.inner_text("#to-sessions") == "Teapots"
+
+
+def violations(page, name):
+    """Return what axe finds; of the tiles, which are all alike, it looks at some.
+
+    With GPUBRANCHES_SCREENSHOTS set, a picture of the page is left in that folder.
+    """
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+    page.evaluate((Path(__file__).parent / "vendor/axe.min.js").read_text())
+    found = page.evaluate("""() => axe.run({exclude: [".tile:nth-child(n+9)"]}, {
+        resultTypes: ["violations"],
+        runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    })""")
+    return [(v["id"], [node["html"][:160] for node in v["nodes"]][:3]) for v in found["violations"]]
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 390)])
+def test_axe_finds_nothing_to_complain_of(page, scheme, width):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    look = f"{scheme}-{width}"
+    page.goto("/")
+    assert violations(page, f"{look}-home") == []
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    for key in ("a", "ArrowRight", "x", "ArrowRight", "a", "c", "Shift+ArrowRight", "Shift+ArrowRight"):
+        page.keyboard.press(key)
+    stored(page)
+    assert violations(page, f"{look}-marked") == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("f")
+    page.wait_for_url("**/matches")
+    page.wait_for_selector(".pick:focus")
+    assert violations(page, f"{look}-matches") == []
+    page.keyboard.press("o")
+    page.keyboard.press("i")
+    page.wait_for_selector("#details dd")
+    assert violations(page, f"{look}-large") == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert violations(page, f"{look}-keys") == []
+    page.goto("/sessions")
+    assert violations(page, f"{look}-sessions") == []
 
 
 @pytest.mark.parametrize("width", [360, 1600])
 def test_the_page_fits_its_window(page, width):
     page.set_viewport_size({"width": width, "height": 700})
-    page.goto("/search?q=teapot")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for address in ("/", "/search?q=teapot", "/sessions"):
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
 
 
 @pytest.mark.skipif(not EVALUATION, reason="needs the evaluation data: set GPUBRANCHES_EVAL_DATA")

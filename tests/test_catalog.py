@@ -188,7 +188,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path, content):
 
 
 ENTRIES = ["generation", "d", "D", "n_bits", "next_id", "space", "source", "files", "segments", "embedder"]
-WRONG = [(name, 1.5) for name in ENTRIES] + [("segments", [{}]), ("space", {"a": 1})]
+WRONG = [(name, 1.5) for name in ENTRIES] + [("segments", [{}]), ("space", {"a": 1}), ("files", {})]
 
 
 @pytest.mark.parametrize(("entry", "value"), WRONG)

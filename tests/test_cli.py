@@ -151,6 +151,32 @@ def test_delete_append_compact_verify_and_info(run, catalog, folder, tmp_path):
     assert "Traceback" not in err
 
 
+def test_encode_makes_the_codes_anew_and_says_what_it_did(run, folder, tmp_path):
+    copy = tmp_path / "copy"
+    assert run("ingest", folder / "images", "--out", copy, "--quantizer", "quantile", "--dims", 16)[0] == 0
+    code, out, _ = run("encode", copy, "--head", "pca", "--dims", 8, "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert {name: report[name] for name in ("catalog", "n", "d", "changed")} == {
+        "catalog": str(copy),
+        "n": 800,
+        "d": 8,
+        "changed": True,
+    }
+    space = json.loads(run("info", copy, "--json")[1])["space"]
+    assert (report["head"], report["quantizer"]) == (space["head"], space["quantizer"])
+    assert "nothing to do" in run("encode", copy)[1]
+    assert "800 items have new codes of 8 dims" in run("encode", copy, "--quantizer", "quantile")[1]
+    assert json.loads(run("info", copy, "--json")[1])["space"]["head"] == space["head"]
+    assert "sound" in run("verify", copy)[1]
+    (tmp_path / "head").write_bytes(b"no head")
+    assert run("ingest", folder / "images", "--out", tmp_path / "other", "--head", "none")[0] == 0
+    assert run("encode", copy, "--head", tmp_path / "other/head.safetensors")[0] == 0
+    code, out, err = run("encode", copy, "--head", tmp_path / "head")
+    assert (code, out) == (3, "")
+    assert "Traceback" not in err
+
+
 def test_export_writes_what_ingest_reads(run, catalog, tmp_path):
     assert run("export", catalog, "codes", tmp_path / "codes.u8bin")[0] == 0
     assert run("export", catalog, "embeddings", tmp_path / "emb")[0] == 0
@@ -164,6 +190,10 @@ def test_export_writes_what_ingest_reads(run, catalog, tmp_path):
     ("arguments", "code", "says"),
     [
         (["search", "{catalog}"], 2, "one query"),
+        (["encode", "{catalog}", "--head", "svd"], 2, "pca, none or a head's file"),
+        (["encode", "{catalog}", "--head", "pca", "--dims", "30"], 2, "multiple of 4"),
+        (["encode", "{catalog}", "--quantizer", "cubic"], 2, "uniform"),
+        (["encode", "{catalog}/nowhere"], 3, "nowhere"),
         (["search", "{catalog}", "zebra crossing"], 2, "zebra"),
         (["search", "{catalog}", "--like", "99999"], 2, "99999"),
         (["search", "{catalog}", "--vector", "{catalog}/manifest.json"], 3, ".npy"),

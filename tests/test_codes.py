@@ -39,7 +39,8 @@ from gpubranches.evaluation.codes.measures import (
     values_used,
 )
 from gpubranches.evaluation.codes.measuring import Found
-from gpubranches.head import IdentityHead, PCAHead
+from gpubranches.head import IdentityHead, PCAHead, TrainedHead
+from gpubranches.head.towers import Tower
 from gpubranches.ingest import ingest
 
 ROWS = 700
@@ -169,7 +170,7 @@ def test_names_that_a_head_was_trained_on_are_not_asked_for(made):
     assert len(some.names) == len(some.texts) == 4
     assert not {"grand piano", "sunset"} & {*some.names, *(concept.name for concept in some.concepts)}
     assert len(some.class_texts) == len(some.concepts) == 6
-    with pytest.raises(UsageError, match="trained-on"):
+    with pytest.raises(UsageError, match="without-texts"):
         lay_ground(catalog, vocabulary, concepts, trained_on=NAMES)
 
 
@@ -197,10 +198,10 @@ def test_a_head_is_searched_by_its_codes_and_by_its_vectors(head, texts):
     items, queries = rows_of(300, 40), rows_of(9, 40, 1, texts)
     ids = np.arange(300)[::-1].copy()
     method = HeadMethod("some", head).fit(items)
-    coded, vectors = method.codecs()
-    assert (type(coded), type(vectors)) == (HeadCodes, HeadVectors)
-    assert (coded.name, vectors.name) == ("some uint8", "some float")
-    assert (coded.bytes, vectors.bytes) == (head.d, 4 * head.d)
+    coded, spread, vectors = method.codecs()
+    assert (type(coded), type(spread), type(vectors)) == (HeadCodes, HeadCodes, HeadVectors)
+    assert [codec.name for codec in method.codecs()] == ["some uint8", "some uint8 quantile", "some float"]
+    assert (coded.bytes, spread.bytes, vectors.bytes) == (head.d, head.d, 4 * head.d)
     asked = head.transform(queries.moved)
     a, b = stored(coded, items).astype(int), method.quantizers_["uint8"].encode(asked).astype(int)
     mixed = splitmix64(ids)
@@ -327,7 +328,7 @@ def report(made, ground):
 
 def test_the_embeddings_find_the_truth_and_codes_less(report):
     results = {result.name: result for result in report.results}
-    assert list(results) == ["pca uint8", "pca float", "catalog bits", "embeddings"]
+    assert list(results) == ["pca uint8", "pca uint8 quantile", "pca float", "catalog bits", "embeddings"]
     for found in (*results["embeddings"].found.values(), *results["embeddings"].unseen.values()):
         assert found.recall(1)[0] == found.share()[0] == 1
     for kind in ("images", "texts"):
@@ -361,7 +362,7 @@ def test_the_numbers_are_those_of_plain_numpy(report):
 
 def test_spread_is_told_before_and_after_the_head(report):
     spreads = {spread.name: spread for spread in report.spreads}
-    assert list(spreads) == ["embeddings", "centred", "pca float", "pca uint8"]
+    assert list(spreads) == ["embeddings", "centred", "pca float", "pca uint8", "pca uint8 quantile"]
     assert all(spread.distances.shape == (len(report.ground.test),) for spread in spreads.values())
     assert spreads["centred"].distances.mean() > spreads["embeddings"].distances.mean()
     assert spreads["pca float"].entropy is None
@@ -399,13 +400,14 @@ def test_the_command_writes_tables_json_and_plots(made, command, tmp_path):
         assert heading in out
     assert "Left out: signs" in text
     codecs = {codec["name"]: codec for codec in data["codecs"]}
-    names = ["own uint8", "own float", "pca uint8", "pca float", "catalog bits", "embeddings"]
+    own, pca = ([f"{head} {form}" for form in ("uint8", "uint8 quantile", "float")] for head in ("own", "pca"))
+    names = [*own, *pca, "catalog bits", "embeddings"]
     assert list(codecs) == names
-    assert [codecs[name]["bytes"] for name in names] == [16, 64, 32, 128, 10, 256]
+    assert [codecs[name]["bytes"] for name in names] == [16, 16, 64, 32, 32, 128, 10, 256]
     assert codecs["embeddings"]["found"]["texts"]["recall"]["10"] == {"mean": 1.0, "error": 0.0}
     assert len(codecs["own uint8"]["found"]["images"]["curve"]) == 100
     assert len(codecs["own uint8"]["average_precision_by_class"]) == len(data["classes"]) == 8
-    assert [len(spread["entropy"] or ()) for spread in data["spread"]] == [0, 0, 0, 16, 0, 32]
+    assert [len(spread["entropy"] or ()) for spread in data["spread"]] == [0, 0, 0, 16, 16, 0, 32, 32]
     for name in ("recall", "found", "distances", "entropy"):
         assert (tmp_path / f"a/b/codes-{name}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
@@ -422,10 +424,12 @@ def test_without_an_embedder_only_images_are_asked(made, command, tmp_path, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == ["codes.json", "codes.md"]
 
 
-def test_columns_may_be_none_and_trained_names_are_read(made, command, tmp_path):
-    (tmp_path / "trained.json").write_text(json.dumps(NAMES[:5]))
-    arguments = ("--columns", "none", "--trained-on", tmp_path / "trained.json", "--without-faiss", "--json")
-    code, out, _ = command("codes", made[0].path, *arguments)
+def test_columns_may_be_none_and_what_a_head_learned_is_not_asked_for(made, command, tmp_path):
+    images = Tower(np.ones((8, 64), np.float32), ())
+    head = TrainedHead(images, np.zeros(64, np.float32), config={"names": NAMES[:5]})
+    (tmp_path / "head.safetensors").write_bytes(head.to_bytes())
+    given = ("--columns", "none", "--head", f"own={tmp_path}/head.safetensors", "--without-faiss", "--json")
+    code, out, _ = command("codes", made[0].path, *given)
     data = json.loads(out)
     assert (code, data["queries"]["texts"], data["classes"]) == (0, 3, [])
 
@@ -451,7 +455,6 @@ def bad(tmp_path_factory):
     for name in ("codes", "few"):
         ingest([folder / f"{name}.npy"], folder / f"{name}.catalog")
     (folder / "damaged").write_bytes(b"nothing of the kind")
-    (folder / "words.json").write_text('{"a": 1}')
     (folder / "good").write_bytes(PCAHead(8).fit(rng.standard_normal((99, 64)).astype(np.float32)).to_bytes())
     (folder / "narrow").write_bytes(PCAHead(8).fit(rng.standard_normal((99, 40)).astype(np.float32)).to_bytes())
     broken = PCAHead(8).fit(rng.standard_normal((99, 64)).astype(np.float32))
@@ -469,12 +472,10 @@ def bad(tmp_path_factory):
         (["{catalog}"], 2, "dataset"),
         (["{catalog}", "--embedder", "none", "--head", "x"], 2, "NAME=FILE"),
         (["{catalog}", "--embedder", "none", "--head", "x={bad}/damaged"], 3, "damaged"),
-        (["{catalog}", "--embedder", "none", "--head", "x={bad}/narrow"], 2, "head of 64 embedding dims"),
-        (["{catalog}", "--embedder", "none", "--head", "x={bad}/broken"], 2, "finite vectors"),
+        (["{catalog}", "--embedder", "none", "--head", "x={bad}/narrow"], 2, "embeddings of 64 dims"),
+        (["{catalog}", "--embedder", "none", "--head", "x={bad}/broken"], 3, "finite numbers"),
         (["{catalog}", "--embedder", "none", "--head", "pca={bad}/good"], 2, "used once"),
         (["{catalog}", "--embedder", "none", "--head", "x={bad}/good", "--head", "x={bad}/good"], 2, "used once"),
-        (["{catalog}", "--trained-on", "{bad}/words.json"], 2, "list of strings"),
-        (["{catalog}", "--trained-on", "{bad}/damaged"], 2, "JSON list"),
         (["{catalog}", "--embedder", "none", "--out", "/dev/null/x"], 3, "/dev/null"),
     ],
 )
@@ -492,3 +493,35 @@ def test_without_faiss_it_says_how_to_go_on(made, ground, command, monkeypatch):
         choose_methods(ground, {}, made[0].signs)
     code, _, err = command("codes", made[0].path, "--embedder", "none")
     assert (code, "--without-faiss" in err) == (4, True)
+
+
+def test_the_same_marks_are_held_on_every_heads_codes(made, command, tmp_path):
+    catalog, _ = made
+    head = tmp_path / "half.safetensors"
+    head.write_bytes(PCAHead(4).fit(catalog.embeddings(np.arange(100, 400))).to_bytes())
+    given = (
+        "--columns",
+        "label",
+        "--head",
+        f"half={head}",
+        "--marked",
+        "4",
+        "--without-faiss",
+        "--out",
+        tmp_path / "out",
+    )
+    before = sorted(path.name for path in catalog.path.rglob("*"))
+    code, out, err = command("codes", catalog.path, *given)
+    assert code == 0, err
+    answers = json.loads((tmp_path / "out/codes.json").read_text())["answers"]
+    assert list(answers) == [f"{head} {what}" for head in ("half", "pca") for what in ("refine", "votes", "candidates")]
+    assert all(0 < answers[name]["4"]["recall"]["mean"] <= 1 for name in answers)
+    assert answers["half votes"]["4"]["f1"]["mean"] < answers["pca votes"]["4"]["f1"]["mean"]
+    assert "less pca's" in out
+    assert sorted(path.name for path in catalog.path.rglob("*")) == before
+    assert not Catalog.open(catalog.path).verify()
+
+
+def test_marks_need_classes(made, command):
+    code, _, err = command("codes", made[0].path, "--columns", "none", "--marked", "4", "--without-faiss")
+    assert (code, "classes of 34 items" in err) == (2, True)

@@ -8,36 +8,58 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches.errors import CatalogFormatError, DataError, LabelError
-from gpubranches.labels import Labels, sessions
+from gpubranches.labels import SCHEMA, Labels, sessions
 
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("mark"), st.lists(st.integers(0, 5), max_size=3), st.sampled_from([-1, 0, 1])),
         st.just(("undo",)),
+        st.just(("redo",)),
     ),
     max_size=20,
 )
 
 
-@given(ACTIONS)
-def test_labels_follow_from_the_actions_that_stand(actions):
-    labels = Labels.in_memory()
-    stack = []
-    for action in actions:
+@given(ACTIONS, st.sets(st.integers(0, 20)))
+def test_labels_follow_from_the_actions_that_stand(actions, asked):
+    """Also when others, in other processes, wrote them; what changed since an earlier look is told."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    connection.executescript(SCHEMA)
+    labels, other = Labels(connection, "one"), Labels(connection, "one")
+    stack, taken = [], []
+    seen, known = 0, {}
+    for number, action in enumerate(actions):
+        actor = labels if number % 2 else other
         if action[0] == "undo":
-            undone = labels.undo()
-            assert undone.tolist() == (stack.pop()[0] if stack else [])
+            undone = actor.undo(event_id=f"u{number}")
+            assert undone.tolist() == (stack[-1][0] if stack else [])
+            if stack:
+                taken.append(stack.pop())
+                assert actor.undo(event_id=f"u{number}").tolist() == undone.tolist()
+        elif action[0] == "redo":
+            redone = actor.redo(event_id=f"r{number}")
+            assert redone.tolist() == (taken[-1][0] if taken else [])
+            if taken:
+                stack.append(taken.pop())
+                assert actor.redo(event_id=f"r{number}").tolist() == redone.tolist()
         else:
-            labels.mark(action[1], action[2])
+            actor.mark(action[1], action[2], event_id=f"m{number}")
+            actor.mark(action[1], action[2], event_id=f"m{number}")
             if action[1]:
                 stack.append((list(dict.fromkeys(action[1])), action[2]))
+                taken.clear()
         expected = {}
         for ids, label in stack:
             for i in ids:
                 expected.pop(i, None)
                 if label:
                     expected[i] = label
-        assert labels.current() == expected
+        assert labels.current() == other.current() == expected
+        if number in asked:
+            seen, changed = labels.changes(seen)
+            known.update(changed)
+            assert {item: label for item, label in known.items() if label} == expected
+    assert Labels(connection, "one").changes() == labels.changes()
 
 
 def test_the_later_mark_wins_and_the_log_keeps_both(tmp_path):
@@ -58,19 +80,20 @@ def test_a_repeated_event_counts_once_and_others_see_it(tmp_path):
     assert len(first.events()) == 2
     assert second.current() == {1: 1, 2: 1}
     assert other.current() == {}
-    other.mark([1], -1)
+    other.mark([1], -1, event_id="abc")
+    assert other.current() == {1: -1}
     assert sessions(path) == ["one", "two"]
     for labels in (first, second, other):
         labels.close()
 
 
-def test_marks_survive_a_kill(tmp_path):
+def test_marks_undone_and_redone_survive_a_kill(tmp_path):
     path = tmp_path / "labels.sqlite"
     script = (
         "import sys, pathlib; from gpubranches.labels import Labels\n"
         "labels = Labels.open(pathlib.Path(sys.argv[1]), 'one')\n"
         "for i in range(10**6):\n"
-        "    labels.mark([i], 1); print(i, flush=True)\n"
+        "    labels.mark([i], 1); labels.undo(); labels.redo(); print(i, flush=True)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True) as child:
         for _ in range(5):
@@ -112,3 +135,12 @@ def test_the_origin_of_a_mark_is_kept_with_it():
     assert labels.origins() == {1: "user", 2: "suggestion", 3: "suggestion"}
     labels.undo()
     assert labels.origins() == {1: "user", 2: "user"}
+
+
+def test_a_mark_after_an_undo_leaves_nothing_to_redo():
+    labels = Labels.in_memory()
+    labels.mark([1], +1)
+    labels.undo()
+    labels.mark([2], -1)
+    assert labels.redo().tolist() == []
+    assert labels.current() == {2: -1}

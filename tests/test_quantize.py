@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches.errors import ArrayError, NotFittedError, UsageError
-from gpubranches.quantize import CodeWeights, ScalarQuantizer, SignQuantizer
+from gpubranches.quantize import QUANTILE, CodeWeights, ScalarQuantizer, SignQuantizer, scalar_quantizer
 
 
 def vectors(n=300, d=8, seed=0):
@@ -33,9 +33,66 @@ def test_codes_keep_the_order_and_decode_within_half_a_step(n, d, seed):
             assert (np.diff(codes[np.argsort(x[:, j]), j].astype(int)) >= 0).all()
 
 
-def test_a_constant_dim_gets_code_zero():
-    x = np.ones((5, 2), np.float32)
-    assert (ScalarQuantizer().fit(x).encode(x) == 0).all()
+@pytest.mark.parametrize("name", ["uniform", "quantile"])
+def test_a_constant_dim_gets_code_zero_and_decodes_to_its_value(name):
+    x = np.full((5, 2), 3, np.float32)
+    quantizer = scalar_quantizer(name).fit(x)
+    assert (quantizer.encode(x) == 0).all()
+    assert (quantizer.encode(x + 9) == 0).all()
+    assert (quantizer.decode(quantizer.encode(x)) == 3).all()
+
+
+def test_the_quantile_range_leaves_a_share_of_the_sample_beyond_each_end():
+    x = vectors(4000, 3)
+    quantizer = scalar_quantizer("quantile").fit(x)
+    ordered = np.sort(x.astype(np.float64), axis=0)
+    at = QUANTILE * (len(x) - 1)
+    for ends, rows in ((quantizer.low_, ordered), (quantizer.high_, ordered[::-1])):
+        low = rows[int(at)] + (at - int(at)) * (rows[int(at) + 1] - rows[int(at)])
+        assert np.allclose(ends, low, atol=1e-6)
+    codes = quantizer.encode(x)
+    beyond = (x < quantizer.low_).sum(axis=0)
+    assert beyond.tolist() == [4, 4, 4]
+    assert (codes[x < quantizer.low_] == 0).all()
+    assert (codes[x > quantizer.high_] == 255).all()
+    assert scalar_quantizer("uniform", (-1, 1)).fit(x).low_.tolist() == [-1] * 3
+    assert scalar_quantizer("uniform").fit(x).low_.tolist() == ordered[0].astype(np.float32).tolist()
+
+
+def test_one_far_value_costs_the_others_no_codes():
+    x = vectors(5000, 1)
+    x[7] = 1e6
+    assert len(np.unique(scalar_quantizer("quantile").fit(x).encode(x))) > 200
+    assert len(np.unique(scalar_quantizer("uniform").fit(x).encode(x))) == 2
+
+
+def test_a_dim_that_is_mostly_one_value_keeps_its_range():
+    x = np.zeros((5000, 2), np.float32)
+    x[:3, 0], x[3, 1] = 5, -2
+    quantizer = scalar_quantizer("quantile").fit(x)
+    assert (quantizer.low_.tolist(), quantizer.high_.tolist()) == ([0, -2], [5, 0])
+
+
+ranges = st.sampled_from(
+    [{}, {"low": -1.0, "high": 1.0}, {"quantile": 0.0}, {"quantile": QUANTILE}, {"quantile": 0.1}, {"quantile": 0.4}]
+)
+numbers = st.floats(-1e6, 1e6, width=32)
+
+
+@given(st.lists(numbers, min_size=1, max_size=40), st.lists(numbers, min_size=1, max_size=20), ranges)
+def test_codes_of_any_range_keep_the_order_and_decode_within_half_a_step(sample, more, options):
+    quantizer = ScalarQuantizer(**options).fit(np.array(sample, np.float32)[:, None])
+    x = np.sort(np.array(sample + more, np.float32))[:, None]
+    codes = quantizer.encode(x)
+    low, high = quantizer.low_[0], quantizer.high_[0]
+    assert (np.diff(codes[:, 0].astype(int)) >= 0).all()
+    inside = (x >= low) & (x <= high)
+    half = (float(high) - float(low)) / 255 / 2
+    rounding = 1e-6 * max(abs(float(low)), abs(float(high))) + 1e-35
+    assert (np.abs(quantizer.decode(codes).astype(float) - x) <= half * 1.001 + rounding)[inside].all()
+    if high - low > 1e-30:  # a range that is not taken for a constant
+        assert (codes[x < low] == 0).all()
+        assert (codes[x > high] == 255).all()
 
 
 @given(st.sampled_from([4, 31, 32, 33, 64]), st.integers(0, 99))
@@ -94,6 +151,15 @@ def test_wrong_input_is_refused():
         SignQuantizer().fit(np.full((3, 4), np.nan, np.float32))
     with pytest.raises(UsageError, match="at least one row"):
         ScalarQuantizer().fit(np.zeros((0, 4), np.float32))
+    with pytest.raises(ArrayError, match="NaN"):
+        scalar_quantizer("quantile").fit(np.full((3, 4), np.nan, np.float32))
+    with pytest.raises(ArrayError, match="NaN"):
+        scalar_quantizer("quantile").fit(vectors()).encode(np.full((3, 8), np.nan, np.float32))
+    for options in ({"quantile": 0.5}, {"quantile": -0.1}, {"quantile": 0.1, "low": 0.0}):
+        with pytest.raises(UsageError, match="quantile: expected 0 or more"):
+            ScalarQuantizer(**options).fit(vectors())
+    with pytest.raises(UsageError, match="expected one of uniform, quantile, got 'cubic'"):
+        scalar_quantizer("cubic")
     with pytest.raises(UsageError, match="2048"):
         SignQuantizer().fit(np.zeros((1, 2049), np.float32))
 

@@ -11,33 +11,30 @@ import numpy as np
 
 from gpubranches import Box, Boxes, Catalog
 from gpubranches.arrays import pack_bitmap, splitmix64
-from gpubranches.catalog import catalog as catalog_module
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.storage import replace_file
 from gpubranches.quantize import SignQuantizer
 from gpubranches.space import Space
 
 
-class PlainConstants(Constants):
-    """Constants without safetensors; of the quantizers the signs alone."""
+def write_plain(self, path):
+    """Write constants without safetensors; of the quantizers the signs alone."""
+    file = io.BytesIO()
+    np.savez(file, **({} if self.signs is None else {"mean": self.signs.mean_, "rotation": self.signs.rotation_}))
+    replace_file(path, file.getvalue())
 
-    def write(self, path):
-        file = io.BytesIO()
-        np.savez(file, **({} if self.signs is None else {"mean": self.signs.mean_, "rotation": self.signs.rotation_}))
-        replace_file(path, file.getvalue())
 
-    @classmethod
-    def read(cls, path):
-        with np.load(path) as arrays:
-            if "mean" not in arrays:
-                return cls(None, None, None)
-            signs = SignQuantizer()
-            signs.mean_, signs.rotation_ = arrays["mean"], arrays["rotation"]
-        return cls(signs, None, None)
+def read_plain(path):
+    with np.load(path) as arrays:
+        if "mean" not in arrays:
+            return Constants(None, None, None)
+        signs = SignQuantizer()
+        signs.mean_, signs.rotation_ = arrays["mean"], arrays["rotation"]
+    return Constants(signs, None, None)
 
 
 if importlib.util.find_spec("safetensors") is None:  # nothing else may write the format of a catalog
-    catalog_module.Constants = PlainConstants
+    Constants.write, Constants.read = write_plain, staticmethod(read_plain)
 
 
 class World:

@@ -30,8 +30,8 @@ from gpubranches.backends.kdtree_files import (
 )
 from gpubranches.branches import feature_subsets
 from gpubranches.catalog import Catalog, disk_errors
-from gpubranches.catalog.storage import record, replace_file, sync_folder
-from gpubranches.errors import DataError, UsageError
+from gpubranches.catalog.storage import record, replace_file, require_space, sync_folder
+from gpubranches.errors import UsageError
 
 Report = Callable[[str, int, int], None]
 _MOST_POSITIONS = 1 << 32
@@ -57,7 +57,8 @@ def build_trees(
         raise UsageError(f"the kdtree index holds up to {_MOST_POSITIONS:,} positions, got {catalog.n_positions:,}")
     subsets = feature_subsets(catalog.d)
     n = sum(segment.n for segment in catalog.segments)
-    _require_space(folder.parent, n * sum(len(subset) + 4 + len(subset) / 64 for subset in subsets))
+    size_bytes = n * sum(len(subset) + 4 + len(subset) / 64 for subset in subsets)
+    require_space(folder.parent, size_bytes, "the index")
     staging = folder.with_name(f"{folder.name}.building")
     with disk_errors(staging):
         shutil.rmtree(staging, ignore_errors=True)
@@ -141,13 +142,6 @@ def _marginals(catalog: Catalog) -> NDArray[np.int64]:
     for segment in catalog.segments:
         kdtree_grow.count_codes(flat(segment.codes), catalog.d, segment.n, counts)
     return counts
-
-
-def _require_space(folder: Path, size: float) -> None:
-    with disk_errors(folder):
-        free = shutil.disk_usage(folder).free
-    if size > free:
-        raise DataError(f"{folder}: expected {int(size):,} bytes of free space for the index, got {free:,}; free some")
 
 
 def _swap(staging: Path, folder: Path) -> None:

@@ -141,6 +141,7 @@ class SyntheticCatalog:
     deleted = None
     text_mean = None
     generation = 1
+    coding = "", "", 0
 
     def __init__(self, rows: int, *, d: int = 32, D: int = 512, clusters: int = CLUSTERS, stand_in: Path | None = None):
         if d % 4 or not 4 <= d <= 1024 or D % 32 or not 32 <= D <= 2048:

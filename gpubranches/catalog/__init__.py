@@ -1,8 +1,20 @@
 """The catalog on disk: three tiers in immutable segments under one atomic manifest. See docs/format.md."""
 
-from gpubranches.catalog.catalog import Catalog
+from gpubranches.catalog.catalog import Catalog, require_code_dims
 from gpubranches.catalog.order import TILE, ZONE, ZONES
+from gpubranches.catalog.rewrite import ENCODED_ROWS
 from gpubranches.catalog.segment import SEGMENT_ROWS, Segment
 from gpubranches.catalog.storage import disk_errors, exclusive
 
-__all__ = ["SEGMENT_ROWS", "TILE", "ZONE", "ZONES", "Catalog", "Segment", "disk_errors", "exclusive"]
+__all__ = [
+    "ENCODED_ROWS",
+    "SEGMENT_ROWS",
+    "TILE",
+    "ZONE",
+    "ZONES",
+    "Catalog",
+    "Segment",
+    "disk_errors",
+    "exclusive",
+    "require_code_dims",
+]

@@ -36,13 +36,13 @@ class Constants:
 
     @classmethod
     def read(cls, path: Path) -> Constants:
-        """Read them. Raises CatalogFormatError if the file is damaged."""
+        """Read them. Raises CatalogFormatError if the file is missing or damaged."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
         try:
             tensors = load(path.read_bytes())
-        except (SafetensorError, ValueError, KeyError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise CatalogFormatError(f"{path}: expected the catalog's constants as safetensors: {error}") from error
         signs = scalar = None
         if "rotation" in tensors:

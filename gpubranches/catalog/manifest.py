@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gpubranches.catalog.order import TILE
 from gpubranches.catalog.segment import Segment
-from gpubranches.catalog.storage import replace_file
+from gpubranches.catalog.storage import Lease, replace_file
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError
 from gpubranches.quantize import SignQuantizer
 from gpubranches.space import Space
@@ -52,7 +53,7 @@ def new_manifest(
 
 
 def open_segments(folder: Path, manifest: dict[str, Any]) -> Iterator[Segment]:
-    """Yield the segments of a manifest, in order of position."""
+    """Yield the segments of a manifest, in order of position, each held by a lease as long as it is used."""
     start = 0
     for entry in manifest["segments"]:
         segment = Segment(
@@ -65,9 +66,32 @@ def open_segments(folder: Path, manifest: dict[str, Any]) -> Iterator[Segment]:
             first_id=entry["first_id"],
             last_id=entry["last_id"],
             files=entry["files"],
+            lease=Lease(folder / entry["name"]),
         )
         yield segment
         start += segment.tiles * TILE
+
+
+def own_files(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the entries, by name, of all files of a generation that lie in no segment."""
+    deleted = manifest["deleted"]
+    return {**manifest["files"], **({deleted["name"]: deleted} if deleted else {})}
+
+
+def file_of(manifest: dict[str, Any], stem: str) -> str | None:
+    """Return the name of the file of a stem, such as head.safetensors or head-3.safetensors, or None."""
+    names = [name for name in manifest["files"] if re.fullmatch(rf"{stem}(-\d+)?\.safetensors", name)]
+    return names[0] if names else None
+
+
+def numbered(stem: str, generation: int) -> str:
+    """Return the name of a file of a stem that is first named by a generation."""
+    return f"{stem}-{generation}.safetensors" if generation else f"{stem}.safetensors"
+
+
+def is_numbered(name: str) -> bool:
+    """Return whether a file in a catalog's folder is, or would have become, one that only its manifest makes valid."""
+    return re.fullmatch(r"((head|constants)(-\d+)?\.safetensors|deleted-\d+\.bitmap)(\.partial)?", name) is not None
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -1,19 +1,27 @@
-"""Gathering live items anew, for a catalog that is compacted."""
+"""Gathering rows anew: the live items of a catalog that is compacted, or a segment with other codes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gpubranches.catalog.segment import Rows
+from gpubranches.catalog.segment import Rows, Segment
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from gpubranches.catalog.catalog import Catalog
+
+ENCODED_ROWS = 16_384
+"""Rows that are encoded at a time: the last bit of a vector may depend on it."""
+Encode = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
+"""Function of embeddings, (m, D) float32, to codes, (m, d) uint8."""
+Report = Callable[[int, int], None]
+"""Told how many rows are done, and of how many."""
 
 
 def gather_rows(catalog: Catalog, ids: NDArray[np.int64]) -> Rows:
@@ -39,10 +47,36 @@ def gather_rows(catalog: Catalog, ids: NDArray[np.int64]) -> Rows:
     )
 
 
+def recoded(segment: Segment, encode: Encode, d: int, report: Callable[[int], None]) -> Rows:
+    """Return the rows of a segment with codes made from their embeddings, deleted ones too, but no metadata.
+
+    The rows are encoded in order of ids, `ENCODED_ROWS` at a time, so that the codes do not depend on where they lay.
+    report: told how many rows of the segment are encoded.
+    """
+    ids = np.sort(segment.ids)
+    codes = np.zeros((len(ids), d), np.uint8)
+    bits, scales, stored = segment.bits, segment.scales, segment.embeddings
+    if stored is None or bits is None or scales is None:
+        return Rows(codes, ids, bits, scales)
+    rows = segment.rows[ids - segment.first_id].astype(np.int64)
+
+    def embeddings(at: NDArray[np.int64]) -> NDArray[np.float16]:
+        return np.asarray(stored[rows[at]])
+
+    for start in range(0, len(ids), ENCODED_ROWS):
+        at = np.arange(start, min(start + ENCODED_ROWS, len(ids)))
+        codes[at] = encode(embeddings(at).astype(np.float32))
+        report(int(at[-1]) + 1)
+    return Rows(codes, ids, bits[rows], scales[rows], embeddings)
+
+
 def _items(paths: list[Path], ids: NDArray[np.int64]) -> pa.Table | None:
     """Return the metadata of ids, one row an id, or None if there are no files of metadata."""
     if not paths:
         return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     tables = [pq.read_table(path) for path in paths]
     known = [table.filter(np.isin(table["id"].to_numpy(), ids)) for table in tables]
     joined = pa.concat_tables(known, promote_options="permissive")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.order import TILE, ZONES, kd_order, to_tiles, zones_of
-from gpubranches.catalog.storage import checksum, record, require_file, sync_folder
+from gpubranches.catalog.storage import Lease, checksum, record, require_file, sync_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +30,8 @@ class Segment:
 
     codes: (tiles, d, TILE) uint8; zones: (tiles, 2, d, ZONES) uint8; bits: (n, P/8) uint8 or None;
     scales: (n,) float16 or None; embeddings: (n, D) float16 or None; ids: (n,) int64, the id of each row;
-    rows: (last_id - first_id + 1,) uint32, the row of each id, 0xFFFFFFFF where there is none.
+    rows: (last_id - first_id + 1,) uint32, the row of each id, 0xFFFFFFFF where there is none; lease: keeps the files
+    from being removed by the writer of another generation.
     """
 
     folder: Path
@@ -41,6 +43,7 @@ class Segment:
     first_id: int
     last_id: int
     files: dict[str, dict[str, Any]]
+    lease: Lease | None = field(default=None, repr=False, compare=False)
 
     @property
     def tiles(self) -> int:
@@ -86,6 +89,11 @@ class Segment:
     def items_path(self) -> Path | None:
         """Parquet file of the metadata, ascending by id, or None."""
         return self.folder / "items.parquet" if "items.parquet" in self.files else None
+
+    @property
+    def errors_path(self) -> Path | None:
+        """Parquet file of the inputs that could not be read, or None."""
+        return self.folder / "errors.parquet" if "errors.parquet" in self.files else None
 
     def row_codes(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return rows start..stop-1 as row-major codes, (stop - start, d) uint8."""
@@ -145,11 +153,13 @@ class Rows:
     items: pa.Table | None = None
 
 
-def write_segment(folder: Path, new: Rows, errors: pa.Table | None) -> dict[str, dict[str, Any]]:
+def write_segment(
+    folder: Path, new: Rows, errors: pa.Table | None, kept: Sequence[Path] = ()
+) -> dict[str, dict[str, Any]]:
     """Write one segment's files into a new folder; return {file name: {bytes, sha256}}.
 
     Rows are reordered on the way. The embeddings are asked for some thousand rows at a time, so peak memory does not
-    grow with D.
+    grow with D. kept: files of tables that are copied as they are.
     """
     codes, ids = new.codes, new.ids
     order = kd_order(codes)
@@ -169,6 +179,8 @@ def write_segment(folder: Path, new: Rows, errors: pa.Table | None) -> dict[str,
             for start in range(0, len(order), _CHUNK_ROWS):
                 np.ascontiguousarray(new.embeddings(order[start : start + _CHUNK_ROWS])).tofile(file)
     _write_tables(folder, new, errors)
+    for path in kept:
+        shutil.copyfile(path, folder / path.name)
     files = {path.name: record(path) for path in sorted(folder.iterdir())}
     sync_folder(folder)
     return files

@@ -1,10 +1,14 @@
-"""Files that appear whole or not at all, their checksums, and the lock of the one writer."""
+"""Files that appear whole or not at all, their checksums, the lock of the one writer and the leases of readers."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
+import logging
 import os
+import shutil
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +17,7 @@ from typing import Any
 from gpubranches.errors import CatalogFormatError, DataError
 
 _CHUNK_BYTES = 1 << 22
+_log = logging.getLogger(__name__)
 
 
 def checksum(path: Path) -> str:
@@ -61,6 +66,52 @@ def replace_file(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     partial.replace(path)
     sync_folder(path.parent)
+
+
+class Lease:
+    """A reader's hold on a file or folder: as long as it lives, `remove_unheld` leaves what it holds alone.
+
+    Raises CatalogFormatError if it is not there, or is being removed. Where a file system has no locks it is no hold.
+    """
+
+    def __init__(self, path: Path):
+        try:
+            handle = os.open(path, os.O_RDONLY)
+            weakref.finalize(self, os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                raise CatalogFormatError(
+                    f"{path}: cannot be opened ({error.strerror}); restore it from a copy, or ingest again"
+                ) from error
+
+
+def remove_unheld(path: Path) -> None:
+    """Remove a file or folder, if it is there and no `Lease` holds it."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    except BlockingIOError:
+        _log.info("%s: left to the next writer, since a reader has it open", path)
+    finally:
+        os.close(handle)
+
+
+def require_space(folder: Path, size_bytes: float, what: str) -> None:
+    """Raise DataError unless the disk of a folder has so many bytes free for what is to be written."""
+    with disk_errors(folder):
+        free = shutil.disk_usage(folder).free
+    if size_bytes > free:
+        raise DataError(
+            f"{folder}: expected {int(size_bytes):,} bytes of free space for {what}, got {free:,}; free some"
+        )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import sys
 import click
 
 import gpubranches
-from gpubranches.cli import benching, catalogs, evaluating, explaining, indexing, queries, serving
+from gpubranches.cli import benching, catalogs, evaluating, explaining, heads, indexing, queries, serving
 from gpubranches.errors import GpuBranchesError
 
 
@@ -21,7 +21,7 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
 
-_PARTS = (catalogs, indexing, queries, explaining, serving, evaluating, benching)
+_PARTS = (catalogs, heads, indexing, queries, explaining, serving, evaluating, benching)
 for _command in (command for part in _PARTS for command in part.COMMANDS):
     cli.add_command(_command)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -11,11 +12,22 @@ from rich.console import Console
 
 from gpubranches.cli.options import catalog_argument, embedder_option, json_option, parse_ids, print_json, progress_bar
 from gpubranches.errors import CatalogFormatError
+from gpubranches.quantize import QUANTIZERS
 
 inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 strict_option = click.option("--strict", is_flag=True, help="Fail at the end if any item was broken.")
 batch_option = click.option(
     "--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Images a batch."
+)
+dims_option = click.option(
+    "--dims", "d", default=32, show_default=True, type=click.IntRange(4, 1024), help="Code dims of the pca head."
+)
+quantizer_option = click.option(
+    "--quantizer",
+    default=QUANTIZERS[0],
+    show_default=True,
+    type=click.Choice(QUANTIZERS),
+    help="What range of each dim the codes cover: the head's, or its quantiles in a sample.",
 )
 
 
@@ -24,9 +36,8 @@ batch_option = click.option(
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The catalog to make.")
 @embedder_option
 @click.option("--head", default=None, metavar="HEAD", help="pca (the default for embeddings), none, or a head's FILE.")
-@click.option(
-    "--dims", "d", default=32, show_default=True, type=click.IntRange(4, 1024), help="Code dims of the pca head."
-)
+@dims_option
+@quantizer_option
 @strict_option
 @batch_option
 @json_option
@@ -36,6 +47,7 @@ def ingest(
     embedder: str | None,
     head: str | None,
     d: int,
+    quantizer: str,
     strict: bool,
     batch_size: int,
     as_json: bool,
@@ -48,7 +60,15 @@ def ingest(
 
     with progress_bar() as progress:
         report = make_catalog(
-            inputs, out, embedder=embedder, head=head, d=d, strict=strict, batch_size=batch_size, progress=progress
+            inputs,
+            out,
+            embedder=embedder,
+            head=head,
+            d=d,
+            quantizer=quantizer,
+            strict=strict,
+            batch_size=batch_size,
+            progress=progress,
         )
     _print_report(out, report.n, report.errors, report.seconds, as_json)
 
@@ -66,6 +86,29 @@ def append(directory: Path, inputs: tuple[Path, ...], strict: bool, batch_size: 
     with progress_bar() as progress:
         report = add_items(directory, inputs, strict=strict, batch_size=batch_size, progress=progress)
     _print_report(directory, report.n, report.errors, report.seconds, as_json)
+
+
+@click.command()
+@catalog_argument
+@click.option("--head", default=None, metavar="HEAD", help="pca, none, or a head's FILE; by default the catalog's own.")
+@dims_option
+@quantizer_option
+@json_option
+def encode(directory: Path, head: str | None, d: int, quantizer: str, as_json: bool) -> None:
+    """Make a catalog's codes anew from its embeddings, with another head or quantizer; all else stays.
+
+    The old codes are served until the new ones are complete; a stopped run changes nothing.
+    """
+    from gpubranches.encode import encode as make_codes
+
+    with progress_bar() as progress:
+        report = make_codes(directory, head=head, quantizer=quantizer, d=d, progress=progress)
+    if as_json:
+        print_json({"catalog": str(directory), **asdict(report)})
+    elif report.changed:
+        click.echo(f"{directory}: {report.n:,} items have new codes of {report.d} dims, in {report.seconds:.1f} s.")
+    else:
+        click.echo(f"{directory}: nothing to do, the codes are by this head and quantizer already.")
 
 
 @click.command()
@@ -186,4 +229,4 @@ def _print_report(out: Path, n: int, errors: int, seconds: float, as_json: bool)
         click.echo(f"{errors:,} could not be read; `gpubranches info {out} --errors` tells why.")
 
 
-COMMANDS = (ingest, append, delete, compact, info, verify, export)
+COMMANDS = (ingest, append, encode, delete, compact, info, verify, export)

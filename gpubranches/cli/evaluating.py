@@ -15,8 +15,8 @@ from gpubranches.cli.options import (
     print_json,
     progress_bar,
 )
-from gpubranches.cli.sections import embedder_or_none, print_sections
-from gpubranches.errors import BackendUnavailableError, UsageError
+from gpubranches.cli.sections import embedder_or_none, parse_counts, print_sections
+from gpubranches.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
     from gpubranches.evaluation.report import Report
@@ -91,7 +91,7 @@ def models(
     chosen = choose_models(model_names if model_names is not None else ",".join(USUAL))
     chosen_policies = choose_policies(policies)
     against = reference_among(list(chosen), against)
-    counts = _counts(positives)
+    counts = parse_counts(positives, "--positives")
     catalog = Catalog.open(directory)
     if out is not None:
         with disk_errors(out):
@@ -159,16 +159,6 @@ def _show(report: Report, out: Path | None, directory: Path, as_json: bool) -> N
     print_sections(report.introduction(), report.sections())
     if out is not None:
         click.echo(f"Wrote evaluation.md, evaluation.json and {pictures} plots to {out}.")
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    try:
-        counts = tuple(dict.fromkeys(sorted(int(part) for part in text.split(",") if part.strip())))
-    except ValueError as error:
-        raise UsageError(f"--positives: expected numbers such as 8,22, got {text!r}") from error
-    if not counts or counts[0] < 2:
-        raise UsageError(f"--positives: expected numbers of 2 and more, got {text!r}")
-    return counts
 
 
 evaluate.add_command(codes)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from gpubranches.cli.options import json_option, print_json, progress_bar
-from gpubranches.cli.sections import embedder_or_none, print_sections
-from gpubranches.errors import ArrayError, BackendUnavailableError, UsageError
+from gpubranches.cli.sections import embedder_or_none, parse_counts, print_sections
+from gpubranches.errors import BackendUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from gpubranches import Catalog
     from gpubranches.embed import Embedder
     from gpubranches.evaluation.codes import CodesReport, Ground
+    from gpubranches.evaluation.comparison import Comparison
     from gpubranches.evaluation.protocol import Concept
     from gpubranches.head import Head
 
@@ -28,13 +30,7 @@ if TYPE_CHECKING:
 @click.option("--fewest", default=1, show_default=True, type=click.IntRange(1), help="Items of a class, at least.")
 @click.option("--embedder", metavar="SPEC", help="As for ingest; none: queries by images alone.")
 @click.option("--texts", default=2000, show_default=True, type=click.IntRange(1), help="Queries by texts, at most.")
-@click.option(
-    "--trained-on",
-    metavar="NAMES.json",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Names that a head was trained on, which are not asked for; repeatable.",
-)
+@click.option("--marked", metavar="COUNTS", help="Also what marks find on each code: items marked right, as 8,22.")
 @click.option("--without-faiss", is_flag=True, help="Leave the codecs of faiss out.")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Tables, JSON and plots.")
 @json_option
@@ -46,7 +42,7 @@ def codes(
     fewest: int,
     embedder: str | None,
     texts: int,
-    trained_on: tuple[Path, ...],
+    marked: str | None,
     without_faiss: bool,
     out: Path | None,
     as_json: bool,
@@ -54,22 +50,25 @@ def codes(
     """Measure what an item's bytes are worth: codecs of 32 bytes side by side.
 
     Heads, faiss's codecs and the project's own bits are fitted to the same items, and searched by held-out images, by
-    texts and by the names of classes; the truth is the cosine over all embedding dims.
+    texts and by the names of classes, none of which a head was trained on; the truth is the cosine over all dims.
     """
     from gpubranches import Catalog
     from gpubranches.catalog.storage import disk_errors
     from gpubranches.evaluation.codes import lay_ground
 
-    known = [known for path in trained_on for known in _names(path)]
     catalog = Catalog.open(directory)
+    opened_heads = _heads(heads, catalog)
+    known = [text for head in opened_heads.values() for text in head.learned_texts]
     opened = embedder_or_none(catalog, embedder)
     concepts = _concepts(catalog, opened, columns, name, fewest)
     ground = lay_ground(catalog, opened, concepts, trained_on=known, most_texts=texts)
-    opened_heads = _heads(heads, ground)
     if out is not None:
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-    _show(_measure(catalog, ground, opened_heads, not without_faiss), out, directory, as_json)
+    report = _measure(catalog, ground, opened_heads, not without_faiss)
+    if marked is not None:
+        report = replace(report, answers=_answers(catalog, opened, concepts, heads, parse_counts(marked, "--marked")))
+    _show(report, out, directory, as_json)
 
 
 def _measure(catalog: Catalog, ground: Ground, heads: dict[str, Head], faiss: bool) -> CodesReport:
@@ -83,6 +82,36 @@ def _measure(catalog: Catalog, ground: Ground, heads: dict[str, Head], faiss: bo
     return CodesReport(ground, results, spreads, left_out)
 
 
+def _answers(
+    catalog: Catalog,
+    embedder: Embedder | None,
+    concepts: list[Concept],
+    specs: tuple[str, ...],
+    positives: tuple[int, ...],
+) -> Comparison:
+    from gpubranches import open_backend
+    from gpubranches.evaluation.codes import compare_answers
+    from gpubranches.evaluation.protocol import FEWEST, World
+
+    heads = {**dict(spec.split("=", 1) for spec in specs), "pca": "pca"}
+    large = [concept for concept in concepts if len(concept.items) >= FEWEST]
+    if not large:
+        raise UsageError(f"--marked: expected an embedder and classes of {FEWEST} items or more, got none")
+    with (
+        progress_bar() as bar,
+        tempfile.TemporaryDirectory(prefix="gpubranches-") as folder,
+        open_backend("auto", catalog) as backend,
+    ):
+        return compare_answers(
+            World(catalog, backend, embedder),
+            large,
+            heads,
+            Path(folder),
+            positives=positives,
+            progress=lambda done, total: bar("answers", done, total),
+        )
+
+
 def _concepts(catalog: Catalog, embedder: Embedder | None, columns: str, name: str, fewest: int) -> list[Concept]:
     from gpubranches.evaluation.protocol import asks, find_concepts
 
@@ -92,9 +121,9 @@ def _concepts(catalog: Catalog, embedder: Embedder | None, columns: str, name: s
     return find_concepts(catalog, asks(embedder), columns=words, name=name, fewest=fewest)
 
 
-def _heads(specs: tuple[str, ...], ground: Ground) -> dict[str, Head]:
-    """Open the heads of --head, checked against the catalog's embedding dims."""
-    from gpubranches.head import load_head
+def _heads(specs: tuple[str, ...], catalog: Catalog) -> dict[str, Head]:
+    """Open the heads of --head, checked against the catalog's embeddings."""
+    from gpubranches.head import load_head, require_head
 
     heads: dict[str, Head] = {}
     for spec in specs:
@@ -104,21 +133,9 @@ def _heads(specs: tuple[str, ...], ground: Ground) -> dict[str, Head]:
         if name in heads or name == "pca":
             raise UsageError(f"--head: expected names used once, and not pca, which is always there; got {name!r}")
         heads[name] = load_head(Path(file))
-        try:
-            heads[name].transform(ground.items.raw[:1])
-        except ArrayError as error:
-            raise UsageError(f"--head {name}: expected a head of {ground.dims} embedding dims: {error}") from error
+        if catalog.D:
+            require_head(heads[name], catalog.D, catalog.space.embedder)
     return heads
-
-
-def _names(path: Path) -> list[str]:
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--trained-on: expected a JSON list of names in {path}, got a problem: {error}") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"--trained-on: expected a JSON list of strings in {path}, got {type(names).__name__}")
-    return names
 
 
 def _show(report: CodesReport, out: Path | None, directory: Path, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from gpubranches.cli.options import catalog_argument, json_option, print_json, p
 def index(directory: Path, threads: int | None, as_json: bool) -> None:
     """Build the index of the kdtree backend, in place of an older one.
 
-    Needed again after append and compact; a stopped build leaves the index that was there.
+    Needed again after append, compact and encode; a stopped build leaves the index that was there.
     """
     from gpubranches import Catalog
     from gpubranches.backends.kdtree_build import build_index

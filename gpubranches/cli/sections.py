@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gpubranches.cli.options import open_embedder_for
+from gpubranches.errors import UsageError
 
 if TYPE_CHECKING:
     from gpubranches import Catalog
@@ -30,6 +31,17 @@ def embedder_or_none(catalog: Catalog, spec: str | None) -> Embedder | None:
     if opened is not None:
         require_embedder(catalog, opened)
     return opened
+
+
+def parse_counts(text: str, option: str) -> tuple[int, ...]:
+    """Read numbers of items marked right, each 2 or more, ascending. Raises UsageError naming the option."""
+    try:
+        numbers = tuple(dict.fromkeys(sorted(int(part) for part in text.split(",") if part.strip())))
+    except ValueError as error:
+        raise UsageError(f"{option}: expected numbers such as 8,22, got {text!r}") from error
+    if not numbers or numbers[0] < 2:
+        raise UsageError(f"{option}: expected numbers of 2 and more, got {text!r}")
+    return numbers
 
 
 def print_sections(introduction: str, sections: Iterable[Section]) -> None:

@@ -20,7 +20,8 @@ class Embedder(Protocol):
     """Turns texts and images into embeddings.
 
     identity: digest of what it is, for Space; D: embedding dims; spec: the text that `open_embedder` opens it by;
-    text_mean: (D,) float32, the mean of the unit text embeddings of a vocabulary of names.
+    text_mean: (D,) float32, the mean of the unit text embeddings of a vocabulary of names; usual_texts: texts that
+    stand for what may be asked, to train with, or none.
     """
 
     @property
@@ -31,6 +32,8 @@ class Embedder(Protocol):
     def spec(self) -> str: ...  # noqa: D102
     @property
     def text_mean(self) -> NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def usual_texts(self) -> list[str]: ...  # noqa: D102
 
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
         """Return unit embeddings, (q, D) float32. Raises UsageError for a text it cannot embed."""

@@ -35,7 +35,7 @@ class OpenClipEmbedder:
         self._preprocess = preprocess
         self._tokenizer = tokenizer
         self._turn = threading.Lock()
-        self.text_mean: NDArray[np.float32] = self.texts([f"a photo of a {noun}" for noun in nouns()]).mean(axis=0)
+        self.text_mean: NDArray[np.float32] = self.texts(self.usual_texts).mean(axis=0)
 
     @classmethod
     def load(cls, name: str, *, device: str = "auto") -> OpenClipEmbedder:
@@ -84,6 +84,11 @@ class OpenClipEmbedder:
     def D(self) -> int:
         """Embedding dims."""
         return len(self.text_mean)
+
+    @property
+    def usual_texts(self) -> list[str]:
+        """Photos of each of the nouns."""
+        return [f"a photo of a {noun}" for noun in nouns()]
 
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
         """Return unit embeddings of texts, (q, D) float32; long texts are cut to the model's context."""

@@ -10,7 +10,7 @@ import json
 import re
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,7 @@ class DemoEmbedder:
     """
 
     spec = "demo"
+    usual_texts: ClassVar[list[str]] = []
 
     def __init__(self, device: str = "auto"):
         config, weights = _read()

@@ -63,6 +63,11 @@ class VocabularyEmbedder:
         """Embedding dims."""
         return int(self._unit.shape[1])
 
+    @property
+    def usual_texts(self) -> list[str]:
+        """The names."""
+        return self.names
+
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
         """Return unit embeddings, (q, D) float32: the name itself, else the first name that begins so.
 

@@ -8,12 +8,13 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load
 
-from gpubranches.errors import CatalogFormatError, UsageError
+from gpubranches.errors import CatalogFormatError, SpaceMismatchError, UsageError
 from gpubranches.head.identity import IdentityHead
 from gpubranches.head.pca import PCAHead
 from gpubranches.head.protocol import Head
+from gpubranches.head.towers import TrainedHead
 
-_KINDS: dict[str, Any] = {"pca": PCAHead, "none": IdentityHead}
+_KINDS: dict[str, Any] = {"pca": PCAHead, "none": IdentityHead, "trained": TrainedHead}
 
 
 def load_head(path: Path) -> Head:
@@ -38,3 +39,21 @@ def open_head(spec: str, *, d: int = 32) -> tuple[Head, bool]:
     if not Path(spec).is_file():
         raise UsageError(f"head: expected pca, none or a head's file, got {spec!r}")
     return load_head(Path(spec)), True
+
+
+def require_head(head: Head, D: int, embedder: str = "") -> None:
+    """Raise UsageError unless a fitted head takes the embeddings of a catalog or an input.
+
+    D: their dims; embedder: identity of what made them, "" where it is unknown. Raises SpaceMismatchError for a head
+    trained on the embeddings of another model.
+    """
+    if head.D != D:
+        raise UsageError(
+            f"head: expected one for embeddings of {D} dims{f' of {embedder}' if embedder else ''}, got one for "
+            f"{head.D}; take another, or train one on these embeddings"
+        )
+    if head.embedder and embedder and head.embedder != embedder:
+        raise SpaceMismatchError(
+            f"head: expected one for embeddings of {embedder}, got one trained on those of {head.embedder}; take "
+            "another, or train one on these embeddings"
+        )

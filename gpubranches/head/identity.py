@@ -18,6 +18,8 @@ class IdentityHead:
     kind = "none"
     code_range = None
     reads_texts = False
+    embedder = ""
+    learned_texts = ()
 
     def fit(self, embeddings: NDArray[np.float32]) -> Self:
         """Learn the number of dims from embeddings, (n, D) float32. Returns self."""
@@ -35,7 +37,12 @@ class IdentityHead:
 
     def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raise UsageError: there is no tower here."""
-        raise UsageError("head none: expected image embeddings, got texts; move them to the images' mean and transform")
+        raise UsageError("head none: it has no tower for texts; train-head makes one, encode uses it")
+
+    @property
+    def D(self) -> int:
+        """Embedding dims, which are the code dims."""
+        return self.d
 
     @property
     def d(self) -> int:
@@ -58,5 +65,5 @@ class IdentityHead:
     def from_tensors(cls, tensors: dict[str, Any]) -> IdentityHead:
         """Return the head of the tensors that `to_bytes` wrote."""
         head = cls()
-        head.d_ = int(tensors["d"][0])
+        head.d_ = int(check_array(tensors["d"], "d", dtype=np.int64, shape=(1,))[0])
         return head

@@ -23,6 +23,8 @@ class PCAHead:
     kind = "pca"
     code_range = (-1.0, 1.0)
     reads_texts = False
+    embedder = ""
+    learned_texts = ()
 
     def __init__(self, d: int = 32):
         self._wanted = d
@@ -57,7 +59,13 @@ class PCAHead:
 
     def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raise UsageError: principal dims know images only."""
-        raise UsageError("head pca: expected image embeddings, got texts; move them to the images' mean and transform")
+        raise UsageError("head pca: it has no tower for texts; train-head makes one, encode uses it")
+
+    @property
+    def D(self) -> int:
+        """Embedding dims."""
+        self._fitted()
+        return len(self.mean_)
 
     @property
     def d(self) -> int:
@@ -79,9 +87,12 @@ class PCAHead:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Any]) -> PCAHead:
-        """Return the head of the tensors that `to_bytes` wrote."""
-        head = cls(len(tensors["components"]))
-        head.mean_, head.components_ = tensors["mean"], tensors["components"]
+        """Return the head of the tensors that `to_bytes` wrote. Raises ArrayError if they do not fit together."""
+        mean = check_array(tensors["mean"], "mean", dtype=np.float32, shape=(None,), finite=True)
+        rows = tensors["components"]
+        head = cls(len(rows))
+        head.mean_ = mean
+        head.components_ = check_array(rows, "components", dtype=np.float32, shape=(None, len(mean)), finite=True)
         return head
 
     def _fitted(self) -> None:

@@ -17,8 +17,23 @@ class Head(Protocol):
         ...
 
     @property
+    def D(self) -> int:
+        """Embedding dims after `fit`."""
+        ...
+
+    @property
     def d(self) -> int:
         """Code dims after `fit`."""
+        ...
+
+    @property
+    def embedder(self) -> str:
+        """Identity of what made the embeddings it takes, "" where any will do."""
+        ...
+
+    @property
+    def learned_texts(self) -> tuple[str, ...]:
+        """Texts it was trained on, which tell nothing of how it does on others."""
         ...
 
     @property

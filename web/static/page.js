@@ -1,44 +1,69 @@
-// Marks by click and by key, and where the focus goes. Everything else is htmx.
-"use strict";
+// Keys, clicks and what the page says; the marks are in marks.js, the grid in grid.js over window.js, one item large
+// in large.js.
+
+import * as grid from "./grid.js";
+import * as large from "./large.js";
+import * as marks from "./marks.js";
 
 const $ = (selector) => document.querySelector(selector);
-const tileOf = (element) => element?.closest?.(".tile");
-const tiles = () => [...document.querySelectorAll(".tile")];
+const say = (text) => ($("#said").textContent = text);
+const items = (count) => (count === 1 ? "1 item" : `${count} items`);
+const NAMED = { 1: "right", "-1": "wrong", 0: "no longer" };
 
-// One queue for all marks, in the order they were made: #marker outlives the tiles it marks.
-function mark(tile, value) {
-  htmx.ajax("POST", "/mark", { source: "#marker", values: { id: tile.dataset.id, value, origin: $("#grid").dataset.origin } });
+// Marking
+
+function markChosen(value) {
+  const held = large.isOpen() ? [large.shownItem()] : grid.selection();
+  const tile = grid.current();
+  const ids = held.length ? held : tile ? [grid.idOf(tile)] : [];
+  marks.mark(ids, value, grid.origin());
+  if (!large.isOpen() && held.length) grid.select([]);
 }
 
-function focusTile(tile) {
-  if (!tile) return;
-  for (const pick of document.querySelectorAll(".pick[tabindex='0']")) pick.tabIndex = -1;
-  const pick = tile.querySelector(".pick");
-  pick.tabIndex = 0;
-  pick.focus({ preventScroll: true });
-  tile.scrollIntoView({ block: "nearest" });
+const marked = (value) => () => grid.afterMoves(() => markChosen(value));
+
+function markRest(value) {
+  const ids = grid.visible().map(grid.idOf).filter((item) => marks.labelOf(item) === 0);
+  marks.mark(ids, value, grid.origin());
+  if (!ids.length) say("All that is on the screen is marked");
 }
 
-function currentTile() {
-  return tileOf(document.activeElement) ?? tileOf($(".pick[tabindex='0']"));
+// What was done, for the eyes and for a screen reader.
+marks.onChange((changed, what) => {
+  if (changed.length > 200) grid.repaintAll();
+  else grid.repaint(changed);
+  const { positive, negative, waiting, offline } = marks.state();
+  if (!$("#positive")) return;
+  $("#positive").textContent = positive.toLocaleString("en");
+  $("#negative").textContent = negative.toLocaleString("en");
+  $("#waiting").textContent = offline && waiting ? `${waiting} to send when the server answers again` : "";
+  if (what.why) warn(what.failed ? `${what.why} What you did was taken back.` : what.why);
+  if (what.done) $("#alert").replaceChildren();
+  if (what.done) say(`${deed(what)}. ${positive} right, ${negative} wrong.`);
+});
+
+function deed({ done, items: count }) {
+  if (done.path === "mark") return `${items(done.ids.length)} marked ${NAMED[done.value]}`;
+  if (done.path === "clear") return "All marks removed; undo brings them back";
+  if (!count) return `Nothing left to ${done.path}`;
+  return `${done.path === "undo" ? "Taken back" : "Brought back"}: ${items(count)}`;
 }
 
-function columns(all) {
-  const top = all[0].offsetTop;
-  const second = all.findIndex((tile) => tile.offsetTop > top);
-  return second < 0 ? all.length : second;
+function warn(text) {
+  const message = document.createElement("p");
+  message.textContent = text;
+  const close = document.createElement("button");
+  close.type = "button";
+  close.dataset.dismiss = "";
+  close.ariaLabel = "Dismiss this message";
+  close.textContent = "✕";
+  const alert = document.createElement("div");
+  alert.className = "alert";
+  alert.append(message, close);
+  $("#alert").replaceChildren(alert);
 }
 
-function move(key) {
-  const all = tiles();
-  if (!all.length) return;
-  const here = all.indexOf(tileOf(document.activeElement));
-  if (here < 0) return focusTile(currentTile() ?? all[0]);
-  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(all), ArrowDown: columns(all) }[key];
-  const there = here + step;
-  if (there >= all.length && $("#more")) return $("#more").focus();
-  if (all[there]) focusTile(all[there]);
-}
+// Keys
 
 function press(selector) {
   const element = typeof selector === "string" ? $(selector) : selector;
@@ -51,99 +76,247 @@ function search() {
   field?.select();
 }
 
-function onTile(action) {
-  return () => {
-    const tile = currentTile();
-    if (tile) action(tile);
-  };
+function openMenu(selector) {
+  const menu = $(selector);
+  if (!menu) return;
+  menu.open = true;
+  menu.querySelector("a, button, input")?.focus();
 }
 
-const right = onTile((tile) => mark(tile, 1));
-const wrong = onTile((tile) => mark(tile, -1));
-const unmark = onTile((tile) => mark(tile, 0));
+function captions() {
+  const on = document.documentElement.classList.toggle("captions");
+  $("#captions")?.setAttribute("aria-pressed", on);
+  try {
+    localStorage.setItem("gpubranches:captions", on ? "1" : "");
+  } catch {
+    // It holds for this page alone.
+  }
+  grid.resize();
+}
+
+const onTile = (action) => () => grid.afterMoves(() => grid.current() && action(grid.current()));
+const DEEDS = {
+  "right": marked(1), "wrong": marked(-1), "unmark": marked(0),
+  "rest-wrong": () => grid.afterMoves(() => markRest(-1)), "rest-right": () => grid.afterMoves(() => markRest(1)),
+  "undo": () => marks.undo(), "redo": () => marks.redo(), "clear": () => marks.clear(),
+  "captions": captions,
+  "before": () => large.go(-1), "after": () => large.go(1), "zoom": () => large.zoom(),
+  "details": () => (large.isOpen() ? large.toggleDetails() : onTile((tile) => large.open(tile, true))()),
+  "shut": () => large.shut(),
+  "large": onTile((tile) => large.open(tile)),
+  "keys": () => $("#keys").showModal(),
+};
 const KEYS = {
-  "+": right, "y": right, "-": wrong, "n": wrong, "0": unmark, "Delete": unmark,
-  "u": () => press("#undo"),
+  "a": DEEDS.right, "+": DEEDS.right, "y": DEEDS.right, "x": DEEDS.wrong, "-": DEEDS.wrong, "n": DEEDS.wrong,
+  " ": DEEDS.unmark, "0": DEEDS.unmark, "Delete": DEEDS.unmark,
+  "A": DEEDS["rest-right"], "X": DEEDS["rest-wrong"],
+  "u": DEEDS.undo, "i": DEEDS.details, "o": DEEDS.large, "c": DEEDS.captions, "?": DEEDS.keys,
   "f": () => press("#find"),
   "s": () => press("#suggest"),
+  "e": () => openMenu(".export"),
   "m": onTile((tile) => press(tile.querySelector(".like"))),
-  "o": onTile((tile) => press(tile.querySelector(".open"))),
   "w": onTile((tile) => press(tile.querySelector(".why"))),
   "/": search,
-  "?": () => $("#keys").showModal(),
 };
+const LARGE_KEYS = {
+  "a": KEYS.a, "+": KEYS.a, "y": KEYS.a, "Enter": KEYS.a, "x": KEYS.x, "-": KEYS.x, "n": KEYS.x,
+  " ": KEYS[" "], "0": KEYS[" "], "Delete": KEYS[" "], "u": KEYS.u,
+  "ArrowLeft": DEEDS.before, "ArrowUp": DEEDS.before, "ArrowRight": DEEDS.after, "ArrowDown": DEEDS.after,
+  "z": DEEDS.zoom, "i": DEEDS.details, "o": DEEDS.shut,
+};
+const REPEATED = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]);
 
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || $("dialog[open]")) return;
-  const typing = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select");
-  if (typing) {
-    if (event.key === "Escape") focusTile(currentTile() ?? tiles()[0]);
-    if (event.key === "/" && typing.id === "q" && !typing.value) event.preventDefault();
-    return;
-  }
+function onUndoKeys(event) {
+  if (event.altKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return false;
+  event.preventDefault();
+  if (event.shiftKey) marks.redo();
+  else marks.undo();
+  return true;
+}
+
+function onLargeKey(event) {
+  const button = event.target.closest("button");
+  if (!Object.hasOwn(LARGE_KEYS, event.key) || (button && [" ", "Enter"].includes(event.key))) return;
+  event.preventDefault();
+  if (!event.repeat || REPEATED.has(event.key)) LARGE_KEYS[event.key]();
+}
+
+function onTyping(event, field) {
+  if (event.key === "Escape") grid.focusTile(grid.current());
+  if (event.key === "/" && field.id === "q" && !field.value) event.preventDefault();
+}
+
+function onGridKey(event) {
   const inMenu = event.target.closest(".menu");
+  const inGrid = event.target.closest("#grid") || event.target === document.body || event.target.id === "results";
   if (event.key === "Escape" && inMenu) {
     inMenu.open = false;
     inMenu.querySelector("summary").focus();
-  } else if (event.key.startsWith("Arrow") && !event.shiftKey && !inMenu) {
+  } else if (event.key === "Escape") {
+    grid.select([]);
+  } else if (grid.isMove(event.key) && !inMenu) {
     event.preventDefault();
-    move(event.key);
+    grid.move(event.key, event.shiftKey);
   } else if (event.key === "Enter" && event.target.matches(".pick")) {
     event.preventDefault();
-    if (!event.repeat) right();
-  } else if (Object.hasOwn(KEYS, event.key) && !event.repeat) {
+    if (!event.repeat) DEEDS.right();
+  } else if (Object.hasOwn(KEYS, event.key) && (event.key !== " " || inGrid)) {
     event.preventDefault();
-    KEYS[event.key]();
+    if (!event.repeat) KEYS[event.key]();
   }
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.isComposing) return;
+  const field = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select");
+  if (field) return onTyping(event, field);
+  if ($("#keys").open || $("#why").open) return;
+  if (onUndoKeys(event) || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (large.isOpen()) onLargeKey(event);
+  else onGridKey(event);
 });
+
+// A button that has the focus would take the end of a space for a click.
+document.addEventListener("keyup", (event) => {
+  if (event.key === " " && event.target.closest?.("#grid")) event.preventDefault();
+});
+
+// Clicks and drags
+
+let band = null;
+let dragged = false;
 
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-mark]");
-  if (button) {
-    const tile = tileOf(button);
-    const pressed = button.getAttribute("aria-pressed") === "true";
-    mark(tile, pressed ? 0 : button.dataset.mark);
-    if (button.matches(".pick")) focusTile(tile);
+  if (dragged) {
+    dragged = false;
+    event.preventDefault();
+    return;
   }
+  const tile = grid.tileOf(event.target);
+  const button = event.target.closest("[data-mark]:not(.tile, dialog)");
+  if (button && tile) onMarkClick(event, button, tile);
+  if (tile && event.target.closest(".open")) large.open(tile);
+  const deed = event.target.closest("[data-do]");
+  if (deed) DEEDS[deed.dataset.do]();
   if (event.target.closest("[data-dismiss]")) $("#alert")?.replaceChildren();
-  if (event.target.closest("#show-keys")) $("#keys").showModal();
+  if (event.target.closest("#show-keys")) DEEDS.keys();
   for (const menu of document.querySelectorAll(".menu[open]")) {
-    if (!menu.contains(event.target)) menu.open = false;
+    if (!menu.contains(event.target) || deed) menu.open = false;
   }
 });
 
-// A picture that cannot be loaded gives way to the blank tile under it, also one that failed before this script ran.
-for (const image of document.querySelectorAll(".pick img")) {
-  if (image.complete && !image.naturalWidth) image.remove();
+function onMarkClick(event, button, tile) {
+  const item = grid.idOf(tile);
+  const label = marks.labelOf(item);
+  if (button.dataset.mark !== "next") {
+    const value = Number(button.dataset.mark);
+    return marks.mark([item], label === value ? 0 : value, grid.origin());
+  }
+  if (event.shiftKey) return grid.selectTo(tile);
+  if (event.ctrlKey || event.metaKey) return grid.toggle(tile);
+  if (grid.selection().length) grid.select([]);
+  grid.focusTile(tile);
+  marks.mark([item], { 0: 1, 1: -1, "-1": 0 }[label], grid.origin());
 }
+
+document.addEventListener("pointerdown", (event) => {
+  dragged = false;
+  if (event.button !== 0 || event.pointerType === "touch" || !event.target.closest?.("#grid")) return;
+  band = { x: event.pageX, y: event.pageY, kept: event.ctrlKey || event.metaKey ? grid.selection() : [] };
+});
+
+document.addEventListener("pointermove", (event) => {
+  if (!band || (!dragged && Math.hypot(event.pageX - band.x, event.pageY - band.y) < 8)) return;
+  dragged = true;
+  const box = {
+    left: Math.min(band.x, event.pageX), top: Math.min(band.y, event.pageY),
+    right: Math.max(band.x, event.pageX), bottom: Math.max(band.y, event.pageY),
+  };
+  draw(box);
+  const inside = grid.tiles().filter((tile) => {
+    const at = tile.getBoundingClientRect();
+    const [left, top] = [at.left + window.scrollX, at.top + window.scrollY];
+    return left < box.right && left + at.width > box.left && top < box.bottom && top + at.height > box.top;
+  });
+  grid.select([...new Set([...band.kept, ...inside.map(grid.idOf)])]);
+});
+
+function draw(box) {
+  band.element ??= document.body.appendChild(Object.assign(document.createElement("div"), { className: "band" }));
+  Object.assign(band.element.style, {
+    left: `${box.left}px`, top: `${box.top}px`, width: `${box.right - box.left}px`, height: `${box.bottom - box.top}px`,
+  });
+}
+
+for (const end of ["pointerup", "pointercancel"]) {
+  document.addEventListener(end, () => {
+    band?.element?.remove();
+    band = null;
+  });
+}
+
+// A picture that cannot be loaded gives way to the blank tile under it.
 document.addEventListener("error", (event) => {
   if (event.target.matches?.(".pick img")) event.target.remove();
 }, true);
+
+// htmx
+
+document.addEventListener("htmx:configRequest", (event) => {
+  event.detail.headers["X-Session"] = marks.sessionId();
+});
+
+// What is computed from the marks waits until they are stored.
+const held = new WeakSet();
+document.addEventListener("htmx:confirm", (event) => {
+  if (!/^\/(refine|suggest|audit|completeness)/.test(event.detail.path) || !marks.state().waiting) return;
+  event.preventDefault();
+  if (held.has(event.detail.elt)) return;
+  held.add(event.detail.elt);
+  marks.stored().then(() => {
+    held.delete(event.detail.elt);
+    event.detail.issueRequest(true);
+  });
+});
 
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful) $("#alert").replaceChildren();
 });
 
 document.addEventListener("htmx:sendError", () => {
-  const message = document.createElement("p");
-  message.textContent = "The server did not answer. Nothing was changed; is it still running?";
-  const alert = document.createElement("div");
-  alert.className = "alert";
-  alert.append(message);
-  $("#alert").replaceChildren(alert);
+  warn("The server did not answer. Nothing was changed; is it still running?");
 });
 
-// After new results the keys work at once; after "show more" the first new item has the focus.
+// After new results the keys work at once.
 document.addEventListener("htmx:afterSettle", (event) => {
   const target = event.detail.target;
   if (target.id === "why-told") $("#why").showModal();
   const idle = document.activeElement === document.body || document.activeElement === $("#q");
-  if (target.id === "results" && (idle || document.activeElement.closest("#bar"))) focusTile(tiles()[0]);
+  if (grid.setUp() && (idle || document.activeElement.closest("#bar"))) grid.focusTile(grid.tiles()[0]);
 });
 
-document.addEventListener("htmx:beforeSwap", (event) => {
-  const last = event.detail.target.matches?.("li.more") ? tiles().at(-1) : null;
-  if (last && document.activeElement.id === "more") {
-    document.addEventListener("htmx:afterSettle", () => focusTile(last.nextElementSibling), { once: true });
-  }
+let scrolled = false;
+window.addEventListener("scroll", () => {
+  if (scrolled) return;
+  scrolled = true;
+  requestAnimationFrame(() => {
+    scrolled = false;
+    grid.fill();
+  });
+}, { passive: true });
+
+let width = window.innerWidth;
+window.addEventListener("resize", () => {
+  if (window.innerWidth !== width) grid.resize();
+  width = window.innerWidth;
 });
+
+try {
+  if (localStorage.getItem("gpubranches:captions")) document.documentElement.classList.add("captions");
+} catch {
+  // Captions are off.
+}
+$("#captions")?.setAttribute("aria-pressed", document.documentElement.classList.contains("captions"));
+const count = (selector) => Number($(selector).textContent.replaceAll(",", ""));
+marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative: count("#negative") });
+grid.setUp();

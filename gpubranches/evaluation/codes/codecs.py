@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -13,12 +12,14 @@ from gpubranches.errors import UsageError
 from gpubranches.evaluation.codes.ground import Rows
 from gpubranches.evaluation.codes.measures import best_rows
 from gpubranches.head import Head, PCAHead
-from gpubranches.quantize import ScalarQuantizer, SignQuantizer
+from gpubranches.quantize import QUANTIZERS, ScalarQuantizer, SignQuantizer, scalar_quantizer
 
 BYTES = 32
 """Bytes an item that codecs are compared at."""
 
 Ids = NDArray[np.int64]
+
+_WORDS = {"uniform": "uint8", "quantile": "uint8 quantile"}
 
 
 class Codec(Protocol):
@@ -66,18 +67,8 @@ def stored(codec: Codec, rows: Rows) -> NDArray[Any]:
     return codes
 
 
-def usual_range(head: Head) -> ScalarQuantizer:
-    """Return the quantizer that ingest gives a head: of the head's own range, else of the least and largest values."""
-    low, high = head.code_range or (None, None)
-    return ScalarQuantizer(low=low, high=high)
-
-
-RANGES: Mapping[str, Callable[[Head], ScalarQuantizer]] = {"uint8": usual_range}
-"""Quantizers that every head is measured with, by the word that the codec's name ends in."""
-
-
 class HeadMethod:
-    """A head: its vectors, and its codes under every quantizer of RANGES. Searched symmetrically, as the product does.
+    """A head: its vectors, and its codes under every quantizer. Searched symmetrically, as the product does.
 
     head: fitted, or to be fitted where `fitted` is False.
     """
@@ -94,12 +85,15 @@ class HeadMethod:
         vectors = vectors_of(self.head, sample)
         if not np.isfinite(vectors).all():
             raise UsageError(f"head {self.name}: expected finite vectors, got NaN or infinity; train it again")
-        self.quantizers_ = {word: make(self.head).fit(vectors) for word, make in RANGES.items()}
+        self.quantizers_ = {
+            _WORDS[name]: scalar_quantizer(name, self.head.code_range).fit(vectors) for name in QUANTIZERS
+        }
         return self
 
     def codecs(self) -> tuple[Codec, ...]:
         """Return one codec a quantizer, then the vectors without the 8-bit step."""
-        coded = [HeadCodes(f"{self.name} {word}", self.head, quantizer) for word, quantizer in self.quantizers_.items()]
+        named = {f"{self.name} {word}": quantizer for word, quantizer in self.quantizers_.items()}
+        coded = [HeadCodes(name, self.head, quantizer) for name, quantizer in named.items()]
         return (*coded, HeadVectors(f"{self.name} float", self.head))
 
 

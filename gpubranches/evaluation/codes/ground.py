@@ -135,8 +135,8 @@ def lay_ground(
     names = _drawn([name for name in dict.fromkeys(listed) if plain_name(name) not in banned], most_texts)
     if not names:
         raise UsageError(
-            "texts: expected at least one name that no head was trained on, got none; name fewer in --trained-on, "
-            "or use --embedder none for image queries alone"
+            "texts: expected at least one name that no head was trained on, got none; train it --without-texts "
+            "some, or use --embedder none for image queries alone"
         )
 
     def embedded(texts: Sequence[str]) -> Rows:

@@ -16,6 +16,7 @@ from gpubranches.catalog.storage import disk_errors, replace_file
 from gpubranches.evaluation.codes.ground import Ground
 from gpubranches.evaluation.codes.measures import FIRST, mean_and_error
 from gpubranches.evaluation.codes.measuring import UNSEEN, Found, Measured, Spread
+from gpubranches.evaluation.comparison import Comparison
 from gpubranches.evaluation.tables import Section, short, with_error
 
 _QUANTILES = (0.05, 0.5, 0.95)
@@ -26,7 +27,7 @@ class CodesReport:
     """What was found of codes.
 
     ground: what was measured on; results: by codec; spreads: by vectors and codes; left_out: reasons by codec; facts:
-    what else a reader should know, by name.
+    what else a reader should know, by name. answers: what marks find on each head's codes, see `compare_answers`.
     """
 
     ground: Ground
@@ -34,6 +35,7 @@ class CodesReport:
     spreads: Sequence[Spread]
     left_out: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    answers: Comparison | None = None
 
     def sections(self) -> Iterator[Section]:
         """Yield all tables, in the order they are read."""
@@ -42,6 +44,9 @@ class CodesReport:
         if self.ground.class_texts is not None:
             yield self._precision()
         yield self._unseen()
+        if self.answers is not None:
+            for place in self.answers.places:
+                yield _answers(self.answers, place)
         yield self._spread()
         yield self._codecs()
 
@@ -78,6 +83,7 @@ class CodesReport:
             "left_out": dict(self.left_out),
             "facts": dict(self.facts),
             "codecs": [_codec_json(result) for result in self.results],
+            "answers": None if self.answers is None else self.answers.summary(),
             "spread": [_spread_json(spread) for spread in self.spreads],
         }
 
@@ -140,6 +146,23 @@ class CodesReport:
         ]
         header = ("codec", "bytes", "fit, s", "encode all, s", "what")
         return Section("Codecs; wall seconds of one run, noisy", header, rows)
+
+
+def _answers(compared: Comparison, place: int) -> Section:
+    """Return what marks find on each head's codes, and how that differs from what they find on the last one's."""
+    reference = list(compared.values)[-1].split(" ")[0]
+    rows: list[tuple[str, ...]] = []
+    for name in compared.values:
+        head, what = name.rsplit(" ", 1)
+        measure = "recall" if what == "candidates" else "f1"
+        mean = with_error(*compared.mean(name, measure, place))
+        difference = ("", "")
+        if head != reference:
+            gain, error, wins = compared.paired(name, f"{reference} {what}", measure, place)
+            difference = (f"{gain:+.3f} ±{short(error)}", f"{wins:.0%}")
+        rows.append((head, what, {"f1": "F1", "recall": "share found"}[measure], mean, *difference))
+    header = ("codes by", "answer", "measure", "mean", f"less {reference}'s", "wins")
+    return Section(f"What marks find on each head's codes, {place} marked right", header, rows)
 
 
 def _codec_json(result: Measured) -> dict[str, Any]:

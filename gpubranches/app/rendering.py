@@ -1,0 +1,64 @@
+"""Answers of the page: the whole of it, a fragment of it, or the marks that changed."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Response, make_response, render_template, request
+from jinja2_fragments.flask import render_block
+
+from gpubranches.app.asking import desk, htmx
+from gpubranches.completeness import AUDITED
+from gpubranches.desk import View, describe_completeness
+from gpubranches.models import TITLES
+from gpubranches.session import Session
+
+PAGE = 60
+"""Items shown at a time."""
+NAMES = 2000
+"""Names of the embedder offered while typing, at most."""
+
+
+def show(session: Session, view: View) -> Response:
+    """Render the next tiles, the results, or the whole page, whichever was asked for."""
+    around = {"view": view, "page": PAGE, **context(session)}
+    if htmx and not htmx.history_restore_request:
+        return make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **around))
+    at = desk()
+    record = at.book.record(session.labels.session)
+    return make_response(
+        render_template("index.html", desk=at, record=record, names=at.names(NAMES), models=TITLES, **around)
+    )
+
+
+def context(session: Session) -> dict[str, Any]:
+    """Return what the templates tell of a session."""
+    ranking = session.ranking
+    return {
+        "session_id": session.labels.session,
+        "positive": len(session.positives),
+        "negative": len(session.negatives),
+        "ranking": ranking,
+        "completeness": "" if ranking is None else describe_completeness(ranking),
+        "audited": AUDITED,
+    }
+
+
+def changed(session: Session, since: int) -> dict[str, Any]:
+    """Return the marks that changed after version `since` of the log, for the page's scripts.
+
+    version: to ask with next time; marks: item id -> 1, -1 or 0; positive, negative: how many there are in all.
+    """
+    version, marks = session.labels.changes(since)
+    return {
+        "version": version,
+        "marks": {str(item): label for item, label in marks.items()},
+        "positive": len(session.positives),
+        "negative": len(session.negatives),
+    }
+
+
+def address(path: str, **query: str | int) -> str:
+    """Return the address of a list of items; its pages are asked for with `offset` added."""
+    return f"{path}?{urlencode(query)}" if query else path

@@ -1,0 +1,94 @@
+"""The app of one catalog, and the server that runs it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+from flask import Flask
+
+from gpubranches import assets
+from gpubranches.app import exporting, finding, guard, health, looking, marking, pictures, sessions
+from gpubranches.app.asking import htmx
+from gpubranches.desk import Desk
+from gpubranches.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from gpubranches.backends import Backend
+    from gpubranches.catalog import Catalog
+    from gpubranches.embed import Embedder
+
+_log = logging.getLogger(__name__)
+
+LARGEST_BYTES = 32 << 20
+"""Of a request: a session of half a million marks as a file."""
+
+_PARTS = (looking, marking, finding, pictures, exporting, sessions, health)
+
+
+def create_app(catalog: Catalog, backend: Backend, *, embedder: Embedder | None = None, seed: int = 0) -> Flask:
+    """Return the page of a catalog as a WSGI app.
+
+    embedder: reads the texts (None: the page searches by item only); SpaceMismatchError or UsageError if it is not
+    the catalog's. seed: of every session's learners.
+    """
+    web = assets.folder("web")
+    app = Flask("gpubranches", root_path=str(web))
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BYTES
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+    desk = Desk.over(catalog, backend, embedder, seed)
+    app.extensions["gpubranches"] = desk
+    app.wsgi_app = _Followed(app.wsgi_app, desk)  # type: ignore[method-assign]
+    htmx.init_app(app)
+    guard.install(app)
+    for part in _PARTS:
+        app.register_blueprint(part.routes)
+    return app
+
+
+def serve(app: Flask, host: str = "127.0.0.1", port: int = 8765) -> None:
+    """Serve until interrupted: one process, eight threads. Raises UsageError when the port cannot be had."""
+    server = open_server(app, host, port)
+    desk = cast(Desk, app.extensions["gpubranches"])
+    _log.info("serving on http://%s:%d", host, port)
+    threading.Thread(target=desk.warm_up, name="warm-up", daemon=True).start()
+    try:
+        server.run()
+    finally:
+        server.close()
+        desk.close()
+
+
+def open_server(app: Flask, host: str, port: int) -> Any:
+    """Return a waitress server that listens on host:port (0: any free port) and waits for its `run()`.
+
+    On loopback only requests that name the loopback as their host are answered, so that no foreign name can be
+    pointed at it.
+    """
+    import waitress
+
+    if host in ("127.0.0.1", "::1", "localhost"):
+        app.config["TRUSTED_HOSTS"] = ["127.0.0.1", "[::1]", "localhost"]
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"expected a free port, {host}:{port} cannot be had: {error}; try another --port") from error
+    return waitress.create_server(app, sockets=[listener], threads=8, ident="gpubranches")
+
+
+class _Followed:
+    """A WSGI app each of whose requests sees one generation of the desk's catalog, the newest when it began."""
+
+    def __init__(self, app: WSGIApplication, desk: Desk):
+        self._app = app
+        self._desk = desk
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        with self._desk.following.reading():
+            return self._app(environ, start_response)

@@ -1,0 +1,327 @@
+"""Reading a catalog: what one generation of it holds, by id and by position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpubranches.arrays import Bitmap, as_ids, pack_bitmap
+from gpubranches.catalog.constants import Constants
+from gpubranches.catalog.manifest import VERSION, file_of, open_segments, own_files, read_manifest
+from gpubranches.catalog.order import TILE
+from gpubranches.catalog.segment import Segment
+from gpubranches.catalog.storage import Lease, checksum, require_file
+from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
+from gpubranches.space import Space
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class CatalogReader:
+    """A folder with the three tiers of n items, memory-mapped; see docs/format.md.
+
+    d: code dims; D: embedding dims, 0 for codes alone; n: live items; n_positions: row positions including padding;
+    next_id: the id the next item gets; generation: grows by one with every commit; segments: in order of position.
+    The state that was opened is kept until `refresh`, whatever is committed meanwhile: its files are not removed.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._load()
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a catalog. Raises CatalogNotFoundError, or CatalogFormatError naming the file that is wrong."""
+        folder = Path(path)
+        if not (folder / "manifest.json").is_file():
+            raise CatalogNotFoundError(f"{folder}: expected a catalog (manifest.json), found none; ingest one first")
+        return cls(folder)
+
+    def changed(self) -> bool:
+        """Return whether another manifest lies there than the one that was read, without reading it."""
+        return _looks(self.path) != self._looks
+
+    def refresh(self) -> bool:
+        """Read the manifest again; return whether another process or object committed something since."""
+        looks = _looks(self.path)
+        if read_manifest(self.path)["generation"] == self.generation:
+            self._looks = looks
+            return False
+        self._load()
+        return True
+
+    # Reading
+
+    @property
+    def has_bits(self) -> bool:
+        """Whether the sign bits are stored."""
+        return self.D > 0
+
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether the embeddings are stored."""
+        return self.D > 0 and all("embeddings.f16" in segment.files for segment in self.segments if segment.n)
+
+    @property
+    def coding(self) -> tuple[str, str, int]:
+        """What the codes are: the identities of head and quantizer, and d. Boxes are good for one coding only."""
+        return self.space.head, self.space.quantizer, self.d
+
+    @property
+    def head_path(self) -> Path | None:
+        """Path of the head that made the vectors, or None."""
+        name = file_of(self._manifest, "head")
+        return None if name is None else self.path / name
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the metadata columns, `id` first."""
+        from gpubranches.catalog.items import column_names
+
+        return column_names(self.item_paths)
+
+    @property
+    def item_paths(self) -> list[Path]:
+        """Parquet files of the metadata, in order of position."""
+        return [segment.items_path for segment in self.segments if segment.items_path is not None]
+
+    @property
+    def n_bits(self) -> int:
+        """Sign bits an item, D padded to a multiple of 32; 0 without bits."""
+        bits: int = self._manifest["n_bits"]
+        return bits
+
+    def alive(self, ids: ArrayLike) -> NDArray[np.bool_]:
+        """Return which ids are in the catalog and not deleted, (m,) bool."""
+        positions = self._find(as_ids(ids))
+        alive = positions >= 0
+        if self.deleted is not None:
+            gone = (self.deleted[positions[alive] // 8] >> (positions[alive] % 8).astype(np.uint8)) & 1
+            alive[alive] = gone == 0
+        return alive
+
+    def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
+        """Return the row positions of ids, (m,) int64. Unknown or deleted ids raise UsageError."""
+        wanted = as_ids(ids)
+        alive = self.alive(wanted)
+        if not alive.all():
+            missing = wanted[~alive]
+            raise UsageError(
+                f"ids: expected items of the catalog (0..{self.next_id - 1}), {len(missing)} are not there or are "
+                f"deleted, such as {missing[:5].tolist()}; look ids up with search"
+            )
+        return self._find(wanted)
+
+    def take(self, ids: ArrayLike) -> NDArray[np.uint8]:
+        """Return the codes of items, (m, d) uint8."""
+        out = np.zeros((np.size(ids), self.d), np.uint8)
+        for segment, rows, at in self.by_segment(ids):
+            out[at] = segment.take_codes(rows)
+        return out
+
+    def embeddings(self, ids: ArrayLike) -> NDArray[np.float32]:
+        """Return the embeddings of items, (m, D) float32. Raises UsageError if the catalog has none."""
+        if not self.has_embeddings:
+            raise UsageError(f"embeddings: {self.path} has none; ingest the embeddings or the images")
+        out = np.zeros((np.size(ids), self.D), np.float32)
+        for segment, rows, at in self.by_segment(ids):
+            if segment.embeddings is not None:
+                out[at] = segment.embeddings[rows]
+        return out
+
+    def stored_embeddings(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.float16]:
+        """Return the embeddings at row positions as they are stored, (m, D) float16; zeros at padding."""
+        out = np.zeros((len(positions), self.D), np.float16)
+        for segment in self._filled:
+            at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
+            if len(at) and segment.embeddings is not None:
+                out[at] = segment.embeddings[positions[at].astype(np.int64) - segment.start]
+        return out
+
+    def items(self, ids: ArrayLike) -> list[dict[str, Any]]:
+        """Return the metadata of items, in their order, each a dict with at least `id`."""
+        from gpubranches.catalog.items import read_items
+
+        wanted = as_ids(ids)
+        rows: dict[int, dict[str, Any]] = {}
+        for segment, _, at in self.by_segment(wanted):
+            if segment.items_path is not None:
+                rows |= read_items(segment.items_path, wanted[at])
+        return [rows.get(int(i), {"id": int(i)}) for i in wanted]
+
+    def by_segment(self, ids: ArrayLike) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.intp]]]:
+        """Yield each segment that holds some of ids, their rows in it, and their places in ids."""
+        positions = self.positions(ids)
+        for segment in self._filled:
+            at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
+            if len(at):
+                yield segment, positions[at] - segment.start, at
+
+    def where(self, condition: str) -> Bitmap:
+        """Return the positions whose metadata meet an SQL condition, as a bitmap. Bad SQL raises UsageError."""
+        from gpubranches.catalog.items import select_ids
+
+        paths = self.item_paths
+        if not paths:
+            raise UsageError(f"where: {self.path} has no metadata to filter by")
+        positions = self._find(select_ids(paths, condition))
+        flags = np.zeros(self.n_positions, np.bool_)
+        flags[positions[positions >= 0]] = True
+        return pack_bitmap(flags)
+
+    def sample_ids(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw ids of live items uniformly without replacement, (min(count, n),) int64 ascending.
+
+        Ids are drawn, not positions, so the draw is the same however the rows lie.
+        """
+        count = min(count, self.n)
+        if count * 4 < self.n:
+            drawn = np.zeros(0, np.int64)
+            while len(drawn) < count:
+                more = rng.integers(0, self.next_id, 2 * count)
+                more = more[self.alive(more)]
+                _, first = np.unique(np.concatenate([drawn, more]), return_index=True)
+                drawn = np.concatenate([drawn, more])[np.sort(first)]
+            return np.sort(drawn[:count])
+        everything = np.arange(self.next_id)
+        live = everything[self.alive(everything)]
+        return np.sort(rng.choice(live, count, replace=False))
+
+    def errors(self) -> list[dict[str, Any]]:
+        """Return the inputs that could not be read: dicts of id, path, reason."""
+        table = self._errors_table()
+        return [] if table is None else list(table.to_pylist())
+
+    def info(self) -> dict[str, Any]:
+        """Return what the catalog holds, as JSON."""
+        errors = self._errors_table()
+        return {
+            "path": str(self.path),
+            "version": VERSION,
+            "n": self.n,
+            "deleted": self.n_deleted,
+            "broken": 0 if errors is None else len(errors),
+            "d": self.d,
+            "D": self.D,
+            "tiers": ["codes", *(["bits"] if self.has_bits else []), *(["embeddings"] if self.has_embeddings else [])],
+            "columns": self.columns if self.item_paths else [],
+            "embedder": self.embedder,
+            "space": self.space.to_json(),
+            "segments": len(self.segments),
+            "generation": self.generation,
+            "bytes": sum(entry["bytes"] for segment in self.segments for entry in segment.files.values()),
+        }
+
+    def verify(self) -> list[str]:
+        """Check every checksum and the consistency of the files; one line a problem, empty if all is sound."""
+        found = [
+            f"{self.path / name}: its content is not what was written (SHA-256 differs)"
+            for name, entry in own_files(self._manifest).items()
+            if checksum(self.path / name) != entry["sha256"]
+        ]
+        last = -1
+        for segment in self.segments:
+            found += segment.problems()
+            if segment.n and segment.first_id <= last:
+                found.append(f"{segment.folder}: ids overlap those of the segment before")
+            last = max(last, segment.last_id)
+        return found
+
+    # Inside
+
+    def _load(self) -> None:
+        while True:
+            looks = _looks(self.path)
+            manifest = read_manifest(self.path)
+            try:
+                self._take(manifest)
+            except CatalogFormatError:
+                # A writer may have removed the files of a generation before they were held.
+                if read_manifest(self.path)["generation"] == manifest["generation"]:
+                    raise
+            else:
+                self._looks = looks
+                return
+
+    def _take(self, manifest: dict[str, Any]) -> None:
+        """Open what a manifest names; on an error the state stays as it was."""
+        try:
+            segments = tuple(open_segments(self.path, manifest))
+            files = own_files(manifest)
+            leases = [Lease(self.path / name) for name in files]
+            for name, entry in files.items():
+                require_file(self.path / name, entry)
+            for segment in segments:
+                segment.require()
+            n_positions = sum(segment.tiles * TILE for segment in segments)
+            deleted = self._read_deleted(manifest["deleted"], n_positions)
+            n_deleted = 0 if deleted is None else int(np.bitwise_count(deleted).sum())
+            space = Space(**manifest["space"])
+            named = file_of(manifest, "constants")
+            if named is None:
+                raise KeyError("constants.safetensors")
+            constants = Constants.read(self.path / named)
+        except (KeyError, TypeError) as error:
+            raise CatalogFormatError(f"{self.path / 'manifest.json'}: an entry is missing or wrong: {error}") from error
+        self._manifest, self._leases = manifest, leases
+        self.space = space
+        self.d: int = manifest["d"]
+        self.D: int = manifest["D"]
+        self.next_id: int = manifest["next_id"]
+        self.embedder: str = manifest["embedder"]
+        self.source: dict[str, Any] = manifest["source"]
+        self.segments = segments
+        self.signs, self.scalar, self.text_mean = constants.signs, constants.scalar, constants.text_mean
+        self.n_positions, self.deleted, self.n_deleted = n_positions, deleted, n_deleted
+        self.n = sum(segment.n for segment in segments) - n_deleted
+        self._filled = [segment for segment in segments if segment.n]
+        self._first_ids = np.array([segment.first_id for segment in self._filled], np.int64)
+        # Last, so that who sees the new number sees what belongs to it.
+        self.generation: int = manifest["generation"]
+
+    def _read_deleted(self, entry: dict[str, Any] | None, n_positions: int) -> Bitmap | None:
+        """Return the bitmap of deleted rows, grown to the rows there are now, or None."""
+        if not entry:
+            return None
+        bitmap = np.fromfile(self.path / entry["name"], np.uint8)
+        deleted = np.zeros(-(-n_positions // 8), np.uint8)
+        deleted[: len(bitmap)] = bitmap
+        return deleted
+
+    def _find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return positions of ids, -1 where unknown; deleted rows are found."""
+        found = np.full(len(ids), -1, np.int64)
+        owner = np.searchsorted(self._first_ids, ids, "right") - 1
+        for index in np.unique(owner[owner >= 0]):
+            segment = self._filled[index]
+            at = np.flatnonzero((owner == index) & (ids <= segment.last_id))
+            rows = segment.rows[ids[at] - segment.first_id]
+            known = rows != 0xFFFFFFFF
+            found[at[known]] = segment.start + rows[known].astype(np.int64)
+        return found
+
+    def _errors_table(self) -> pa.Table | None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        paths = [segment.errors_path for segment in self.segments if segment.errors_path is not None]
+        return pa.concat_tables([pq.read_table(path) for path in paths]) if paths else None
+
+    def _deleted_flags(self) -> NDArray[np.bool_]:
+        if self.deleted is None:
+            return np.zeros(self.n_positions, np.bool_)
+        return np.unpackbits(self.deleted, count=self.n_positions, bitorder="little").astype(np.bool_)
+
+
+def _looks(folder: Path) -> tuple[int, int, int]:
+    """Return what tells one manifest.json from the next without reading it."""
+    try:
+        stat = (folder / "manifest.json").stat()
+    except OSError:
+        return 0, 0, 0
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size

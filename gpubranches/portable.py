@@ -1,0 +1,93 @@
+"""A session as one JSON file: what it asked, its marks and how it found all, so that it can be replayed elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from gpubranches.errors import UsageError
+from gpubranches.models import MODELS
+from gpubranches.session import Session
+from gpubranches.sessions import Book, Record
+
+FORMAT = "gpubranches-session"
+VERSION = 1
+ORIGINS = ("user", "suggestion", "audit")
+"""How items may come to be marked on the page."""
+
+_ADDRESS = re.compile(r"/(search|like)\?[^\s\\]*")
+
+
+def pack(record: Record, session: Session) -> dict[str, Any]:
+    """Return what a session asked, marked and set, as a dict for JSON; marks are in the order they were made."""
+    settings = record.settings
+    origins = session.labels.origins()
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": record.name,
+        "asked": settings.get("asked", ""),
+        "query": settings.get("query", ""),
+        "seed": session.seed,
+        "model": settings.get("model", MODELS[0]),
+        "second_stage": settings.get("second_stage"),
+        "lean": settings.get("lean", 0.0),
+        "marks": [
+            {"id": item, "label": label, "origin": origins.get(item, "user")}
+            for item, label in session.labels.current().items()
+        ],
+    }
+
+
+def unpack(text: bytes | str) -> dict[str, Any]:
+    """Read what `pack` wrote. Raises UsageError, naming the field, for anything else."""
+    try:
+        packed = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"session: expected a JSON file of a session, got another: {error}") from error
+    if not isinstance(packed, dict) or packed.get("format") != FORMAT or packed.get("version") != VERSION:
+        raise UsageError(f"session: expected format {FORMAT!r}, version {VERSION}; export a session and import that")
+    for name, kinds, fits in _FIELDS:
+        value = packed.get(name)
+        if not isinstance(value, kinds) or isinstance(value, bool) != (kinds is _SWITCH and value is not None):
+            raise UsageError(f"{name}: expected {' or '.join(k.__name__ for k in kinds)}, got {value!r:.80}")
+        if not fits(value):
+            raise UsageError(f"{name}: {value!r:.80} is out of range")
+    for mark in packed["marks"]:
+        if not (
+            isinstance(mark, dict)
+            and type(mark.get("id")) is int
+            and 0 <= mark["id"] < 2**63
+            and mark.get("label") in (-1, 1)
+            and mark.get("origin") in ORIGINS
+        ):
+            raise UsageError(f"marks: expected id, label (1 or -1) and origin ({', '.join(ORIGINS)}), got {mark!r:.80}")
+    return packed
+
+
+def restore(packed: dict[str, Any], session: Session, book: Book) -> None:
+    """Write what `unpack` read into a new session and the book. Raises UsageError for items the catalog lacks."""
+    marks = packed["marks"]
+    session.catalog.positions(np.array([mark["id"] for mark in marks], np.int64))
+    session.seed = packed["seed"]
+    settings = {name: packed[name] for name in ("asked", "query", "seed", "model", "second_stage", "lean")}
+    book.note(session.labels.session, name=packed["name"], **settings)
+    for (label, origin), run in groupby(marks, key=lambda mark: (mark["label"], mark["origin"])):
+        session.mark([mark["id"] for mark in run], label, origin=origin)
+
+
+_SWITCH = (bool, type(None))
+_FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
+    ("name", (str,), lambda value: len(value) <= 200),
+    ("asked", (str,), lambda value: len(value) <= 500),
+    ("query", (str,), lambda value: not value or (_ADDRESS.fullmatch(value) and len(value) <= 4000)),
+    ("seed", (int,), lambda value: 0 <= value < 2**63),
+    ("model", (str,), lambda value: value in MODELS),
+    ("second_stage", _SWITCH, lambda value: True),
+    ("lean", (int, float), lambda value: -1 <= value <= 1),
+    ("marks", (list,), lambda value: len(value) <= 1_000_000),
+)

@@ -1,0 +1,104 @@
+"""A server process, a Chromium, and what the tests of the page do in it over and over."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SERVER = """
+import sys
+from gpubranches import Catalog, open_backend
+from gpubranches.app import create_app, open_server
+from gpubranches.embed import open_embedder
+catalog = Catalog.open(sys.argv[1])
+with open_backend(sys.argv[3], catalog) as backend:
+    app = create_app(catalog, backend, embedder=open_embedder(sys.argv[2]))
+    server = open_server(app, "127.0.0.1", int(sys.argv[4]))
+    print(server.effective_port, flush=True)
+    server.run()
+"""
+
+
+class Server:
+    """The page's server in its own process, run by a script that prints its port."""
+
+    def __init__(self, *arguments, script=SERVER):
+        self.script = script
+        self.arguments = [str(argument) for argument in arguments]
+        self.port = 0
+        self.process = None
+
+    def start(self):
+        command = [sys.executable, "-c", self.script, *self.arguments, str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.port}"
+
+
+needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium")
+
+
+def search(page, text):
+    page.keyboard.press("/")
+    page.keyboard.press("Control+a")
+    page.keyboard.type(text)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"#heading:has-text('“{text}”')")
+    page.wait_for_selector(".pick:focus")
+
+
+def shown(page):
+    return [int(i) for i in page.eval_on_selector_all(".tile", "tiles => tiles.map(tile => tile.dataset.id)")]
+
+
+def focused(page):
+    return page.evaluate("Number(document.activeElement.closest('.tile').dataset.id)")
+
+
+def wait_for_counts(page, positive, negative):
+    page.wait_for_function(
+        "([p, n]) => document.querySelector('#positive').textContent == p"
+        " && document.querySelector('#negative').textContent == n",
+        arg=[str(positive), str(negative)],
+    )
+
+
+def stored(page):
+    """Wait until the server has all marks."""
+    page.wait_for_function("() => !Object.keys(localStorage).some(key => /^gpubranches:[^:]+:/.test(key))")
+
+
+def marks_of(page, items):
+    """Return +1, -1 or 0 as shown on each item's tile."""
+    return [int(page.get_attribute(f"#tile-{item}", "data-mark")) for item in items]
+
+
+def watched(context):
+    """Open a page that keeps what it asked for and what it complained of."""
+    context.set_default_timeout(15_000)
+    opened = context.new_page()
+    opened.asked, opened.complaints = [], []
+    opened.on("request", lambda request: opened.asked.append(request.url))
+    opened.on("console", lambda entry: opened.complaints.append(entry.text) if entry.type == "error" else None)
+    opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    return opened

@@ -1,0 +1,318 @@
+import io
+import json
+import re
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pictures import write_pictures
+
+from gpubranches import Catalog, Session, open_backend
+from gpubranches.app import create_app
+from gpubranches.app.asking import COOKIE, HEADER
+from gpubranches.embed import open_embedder
+from gpubranches.errors import DataError, UsageError
+from gpubranches.ingest import ingest
+from gpubranches.labels import Labels
+from gpubranches.models import MODELS
+from gpubranches.portable import ORIGINS, pack, restore, unpack
+from gpubranches.sessions import Book, OpenSessions
+
+HX = {"HX-Request": "true"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("world")
+    np.save(path / "labels.npy", write_pictures(path))
+    ingest([path / "images"], path / "catalog", embedder=f"vocabulary:{path}/text/emb.npy,{path}/text/names.json")
+    return path
+
+
+@pytest.fixture(scope="module")
+def catalog(folder):
+    return Catalog.open(folder / "catalog")
+
+
+@pytest.fixture(scope="module")
+def backend(catalog):
+    with open_backend("oracle", catalog) as opened:
+        yield opened
+
+
+@pytest.fixture
+def app(catalog, backend, folder):
+    (catalog.path / "labels.sqlite").unlink(missing_ok=True)
+    embedder = open_embedder(f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json")
+    made = create_app(catalog, backend, embedder=embedder)
+    yield made
+    made.extensions["gpubranches"].close()
+
+
+@pytest.fixture
+def client(app):
+    return app.test_client()
+
+
+def post(client, path, headers=HX, **form):
+    return client.post(path, data=form, headers=headers)
+
+
+def own(client):
+    return client.get_cookie(COOKIE).value
+
+
+def counts(client):
+    told = client.get("/marks").json
+    return told["positive"], told["negative"]
+
+
+def titles(response):
+    return re.findall(r'placeholder="([^"]*)" maxlength', response.text)
+
+
+def test_idle_sessions_are_shut_and_come_back_with_their_marks(catalog, backend, tmp_path):
+    def make(name):
+        return Session(catalog, backend, labels=Labels.open(tmp_path / "labels.sqlite", name))
+
+    sessions = OpenSessions(make, limit=2)
+    with sessions.hold("a") as held, sessions.marks("a") as same:
+        assert same is held
+        held.mark([1, 2], +1)
+        for name in "bcd":
+            with sessions.hold(name):
+                pass
+        assert len(sessions) == 2
+        with sessions.hold("e"):
+            assert held.positives.tolist() == [1, 2]
+    for name in "fg":
+        with sessions.hold(name):
+            pass
+    with sessions.hold("a") as back:
+        assert back is not held
+        assert back.positives.tolist() == [1, 2]
+    sessions.close()
+    assert len(sessions) == 0
+
+
+def test_a_session_is_used_by_one_thread_at_a_time():
+    made = []
+    sessions = OpenSessions(lambda name: made.append(name) or Session(None, None))
+    inside, most = 0, 0
+
+    def use():
+        nonlocal inside, most
+        for _ in range(50):
+            with sessions.hold("a"):
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most, made) == (1, ["a"])
+    sessions.close()
+
+
+def test_sessions_are_listed_named_and_opened_again(client):
+    client.get("/search?q=teapot")
+    post(client, "/mark", id=[1, 2], value="1")
+    first = own(client)
+    assert post(client, "/sessions/new").headers["HX-Redirect"] == "/"
+    second = own(client)
+    assert second != first
+    assert counts(client) == (0, 0)
+    listed = client.get("/sessions")
+    assert titles(listed) == ["Untitled", "Nearest to “teapot”"]
+    named = post(client, f"/sessions/{first}/name", title="  My   teapots ")
+    assert 'value="My teapots"' in named.text
+    assert "<html" not in named.text
+    assert post(client, f"/sessions/{first}/open").headers["HX-Redirect"] == "/search?q=teapot"
+    assert own(client) == first
+    assert counts(client) == (2, 0)
+    assert "My teapots" in client.get("/").text
+
+
+def test_a_name_is_text_and_never_markup(client):
+    post(client, "/mark", id=1, value="1")
+    page = post(client, f"/sessions/{own(client)}/name", title="<script>alert(1)</script>")
+    assert "<script>alert" not in page.text + client.get("/").text
+    assert "&lt;script&gt;alert" in page.text
+
+
+def test_a_copy_has_the_marks_and_goes_its_own_way(client):
+    client.get("/search?q=teapot")
+    post(client, "/mark", id=[1, 2], value="1", origin="audit")
+    post(client, "/mark", id=3, value="-1")
+    first = own(client)
+    assert post(client, f"/sessions/{first}/copy").headers["HX-Redirect"] == "/search?q=teapot"
+    assert own(client) != first
+    assert counts(client) == (2, 1)
+    post(client, "/mark", id=4, value="1")
+    post(client, f"/sessions/{first}/open")
+    assert counts(client) == (2, 1)
+    assert titles(client.get("/sessions"))[0:2] == ["Copy of Nearest to “teapot”", "Nearest to “teapot”"]
+
+
+def test_what_is_deleted_is_gone_and_a_page_that_shows_it_is_told(app, client):
+    post(client, "/mark", id=[1, 2], value="1")
+    first = own(client)
+    gone = post(client, f"/sessions/{first}/delete")
+    assert titles(gone) == ["Untitled"]
+    assert own(client) != first
+    late = client.post(
+        "/mark", data={"id": 5, "value": "1"}, headers={**HX, HEADER: first, "Accept": "application/json"}
+    )
+    assert late.status_code == 410
+    assert "deleted" in late.json["error"]
+    client.set_cookie(COOKIE, first)
+    assert counts(client) == (0, 0)
+    assert own(client) != first
+    for deed in ("open", "copy", "delete", "name"):
+        assert post(client, f"/sessions/{first}/{deed}").status_code == 404
+    log = Labels.open(app.extensions["gpubranches"].catalog.path / "labels.sqlite", first)
+    assert log.events() == []
+    log.close()
+
+
+def test_a_tab_stays_with_its_session_when_another_tab_goes_to_a_new_one(client):
+    post(client, "/mark", id=1, value="1")
+    first = own(client)
+    post(client, "/sessions/new")
+    post(client, "/mark", headers={**HX, HEADER: first}, id=2, value="1")
+    assert counts(client) == (0, 0)
+    assert client.get("/marks", headers={HEADER: first}).json["positive"] == 2
+    assert client.get("/marks", query_string={"session": first}).json["positive"] == 2
+    assert client.get("/marks", headers={HEADER: "../x"}).status_code == 422
+
+
+@pytest.mark.parametrize("model", ["ensemble", "branch"])
+def test_a_session_taken_away_and_brought_back_finds_the_same(client, folder, model):
+    labels = np.load(folder / "labels.npy")
+    client.get("/search?q=teapot")
+    right, wrong = np.flatnonzero(labels == 1)[:8].tolist(), np.flatnonzero(labels != 1)[:9].tolist()
+    post(client, "/mark", id=wrong, value="-1")
+    post(client, "/mark", id=right[:5], value="1")
+    post(client, "/mark", id=right[5:], value="1", origin="suggestion")
+    post(client, "/refine", model=model, second_stage="1")
+    found = post(client, "/recut", lean="0.5")
+    file = client.get(f"/sessions/{own(client)}.json")
+    assert file.headers["Content-Disposition"] == "attachment; filename=session.json"
+    packed = json.loads(file.text)
+    assert (packed["query"], packed["model"], packed["lean"], packed["second_stage"]) == (
+        "/search?q=teapot",
+        model,
+        0.5,
+        True,
+    )
+    first = own(client)
+    sent = client.post("/sessions/import", data={"file": (io.BytesIO(file.data), "session.json")}, headers=HX)
+    assert sent.headers["HX-Redirect"] == "/search?q=teapot"
+    assert own(client) != first
+    assert re.search(rf'value="{model}" checked', client.get("/").text)
+    again = post(client, "/refine", model=model, second_stage="1")
+    ids = r'id="tile-(\d+)"'
+    assert re.findall(ids, again.text) == re.findall(ids, found.text) != []
+    assert json.loads(client.get(f"/sessions/{own(client)}.json").text) == packed
+
+
+GOOD = {
+    "format": "gpubranches-session",
+    "version": 1,
+    "name": "a",
+    "asked": "",
+    "query": "/search?q=x",
+    "seed": 3,
+    "model": MODELS[0],
+    "second_stage": None,
+    "lean": 0.5,
+    "marks": [{"id": 1, "label": 1, "origin": "user"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"format": "x"}, "format"),
+        ({"version": 2}, "version"),
+        ({"name": 3}, "name"),
+        ({"name": "a" * 201}, "name"),
+        ({"query": "//evil.example/search?q"}, "query"),
+        ({"query": "javascript:alert(1)"}, "query"),
+        ({"query": "/delete?x"}, "query"),
+        ({"seed": -1}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"model": "oak"}, "model"),
+        ({"second_stage": 1}, "second_stage"),
+        ({"lean": 2}, "lean"),
+        ({"lean": float("nan")}, "lean"),
+        ({"marks": {}}, "marks"),
+        ({"marks": [{"id": 1, "label": 0, "origin": "user"}]}, "label"),
+        ({"marks": [{"id": -1, "label": 1, "origin": "user"}]}, "id"),
+        ({"marks": [{"id": 1, "label": 1, "origin": "dice"}]}, "origin"),
+    ],
+)
+def test_a_file_that_is_no_session_is_told_what_is_wrong(change, part):
+    assert unpack(json.dumps(GOOD)) == GOOD
+    with pytest.raises(UsageError, match=part):
+        unpack(json.dumps({**GOOD, **change}))
+
+
+def test_what_cannot_be_brought_leaves_nothing_behind(client):
+    client.get("/")
+    before = own(client)
+    foreign = json.dumps({**GOOD, "marks": [{"id": 10**9, "label": 1, "origin": "user"}]}).encode()
+    for data in (b"\xff\x00", b"[1]", foreign):
+        sent = client.post("/sessions/import", data={"file": (io.BytesIO(data), "x.json")}, headers=HX)
+        assert sent.status_code == 422
+    assert post(client, "/sessions/import").status_code == 422
+    assert own(client) == before
+    assert titles(client.get("/sessions")) == ["Untitled"]
+
+
+MARKS = st.dictionaries(st.integers(0, 600), st.tuples(st.sampled_from([-1, 1]), st.sampled_from(ORIGINS)), max_size=12)
+
+
+@given(MARKS, st.integers(0, 9), st.sampled_from([True, False, None]), st.text(max_size=20))
+def test_packing_and_restoring_keeps_all(catalog, backend, marks, seed, second_stage, name):
+    book = Book.open(":memory:")
+    one, two = (Session(catalog, backend, labels=Labels.in_memory(), seed=s) for s in (seed, 0))
+    for item, (label, origin) in marks.items():
+        one.mark([item], label, origin=origin)
+    book.note("memory", name=name, second_stage=second_stage)
+    packed = pack(book.record("memory"), one)
+    restore(unpack(json.dumps(packed)), two, book)
+    assert two.labels.current() == one.labels.current()
+    assert two.labels.origins() == one.labels.origins()
+    assert pack(book.record("memory"), two) == packed
+    book.close()
+
+
+def test_the_book_is_kept_on_disk_beside_logs_that_are_older_than_it(tmp_path):
+    path = tmp_path / "labels.sqlite"
+    old = Labels.open(path, "old")
+    old.mark([1, 2], 1)
+    old.mark([2], -1)
+    old.close()
+    book = Book.open(path)
+    book.note("new", name="New", query="/like?id=4")
+    book.note("new", asked="Like item 4")
+    book.note("unnamed and unmarked", query="/")
+    book.close()
+    book = Book.open(path)
+    records = {record.session: record for record in book.records()}
+    assert set(records) == {"old", "new"}
+    assert (records["old"].positive, records["old"].negative, records["old"].title) == (1, 1, "Untitled")
+    assert records["new"].settings == {"query": "/like?id=4", "asked": "Like item 4"}
+    assert (records["new"].title, book.record("none").title) == ("New", "Untitled")
+    book.delete("old")
+    assert [record.session for record in book.records()] == ["new"]
+    assert book.deleted("old")
+    book.close()
+    with pytest.raises(DataError, match="permissions"):
+        Book.open(tmp_path / "no" / "folder.sqlite")

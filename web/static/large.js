@@ -1,0 +1,109 @@
+// One item large: zoom, its neighbours, its marks and what is known of it.
+
+import * as grid from "./grid.js";
+import { labelOf, onChange } from "./marks.js";
+
+const FACTORS = [0, 1, 2, 4]; // 0: as large as fits; else pixels of the screen for one of the picture
+const $ = (id) => document.getElementById(id);
+let item = null;
+let factor = 0;
+let details = false;
+
+export const isOpen = () => Boolean($("large")?.open);
+export const shownItem = () => item;
+
+export function open(tile, withDetails = false) {
+  if (!tile || !$("large")) return;
+  if (withDetails) details = true;
+  show(tile);
+  if (!isOpen()) $("large").showModal();
+  $("stage").focus({ preventScroll: true });
+}
+
+export function shut() {
+  $("large").close();
+}
+
+function show(tile) {
+  item = grid.idOf(tile);
+  grid.focusTile(tile, true);
+  const source = tile.querySelector(".open").dataset.picture;
+  const picture = $("large-picture");
+  const title = tile.querySelector(".caption .text").textContent;
+  picture.hidden = !source;
+  $("large-blank").hidden = Boolean(source);
+  if (source) {
+    picture.src = source;
+    picture.alt = title;
+  } else picture.removeAttribute("src");
+  $("large-title").textContent = `${grid.place(tile).toLocaleString("en")} of ${grid.length().toLocaleString("en")}: ${title}`;
+  setZoom(0);
+  paint();
+  tell();
+  const next = tile.nextElementSibling?.querySelector(".open").dataset.picture;
+  if (next) new Image().src = next;
+}
+
+function paint() {
+  if (item === null) return;
+  const label = labelOf(item);
+  $("large").dataset.mark = label;
+  $("large").querySelector(".mark.right").setAttribute("aria-pressed", label === 1);
+  $("large").querySelector(".mark.wrong").setAttribute("aria-pressed", label === -1);
+  const said = `Item ${item}, ${{ 1: "marked right", "-1": "marked wrong", 0: "not marked" }[label]}`;
+  if (isOpen() && $("large-said").textContent !== said) $("large-said").textContent = said;
+}
+
+function setZoom(to) {
+  factor = to;
+  const picture = $("large-picture");
+  $("stage").classList.toggle("zoomed", factor > 0);
+  picture.style.width = factor ? `${picture.naturalWidth * factor}px` : "";
+  $("zoom-factor").textContent = factor ? `${factor}×` : "fit";
+  if (factor) $("stage").scrollTo(($("stage").scrollWidth - $("stage").clientWidth) / 2, ($("stage").scrollHeight - $("stage").clientHeight) / 2);
+}
+
+export const zoom = () => setZoom(FACTORS[(FACTORS.indexOf(factor) + 1) % FACTORS.length]);
+
+export function toggleDetails() {
+  details = !details;
+  tell();
+}
+
+// Asks for the columns of the item, if they are to be seen.
+async function tell() {
+  const aside = $("details");
+  aside.hidden = !details;
+  $("show-details").setAttribute("aria-pressed", details);
+  if (!details) return;
+  const asked = item;
+  aside.setAttribute("aria-busy", "true");
+  const response = await fetch(`/items/${asked}`, { headers: { "HX-Request": "true" } }).catch(() => null);
+  if (asked !== item) return;
+  aside.innerHTML = response?.ok ? await response.text() : "<p>The server did not answer.</p>";
+  aside.removeAttribute("aria-busy");
+}
+
+export async function go(by) {
+  await grid.move(by > 0 ? "ArrowRight" : "ArrowLeft");
+  const tile = grid.current();
+  if (isOpen() && tile) show(tile);
+  $("stage").focus({ preventScroll: true });
+}
+
+onChange(paint);
+
+// Dragging moves a picture that is larger than the screen.
+let held = null;
+document.addEventListener("pointerdown", (event) => {
+  if (event.target.closest?.("#stage.zoomed") && event.button === 0) held = { x: event.clientX, y: event.clientY };
+});
+document.addEventListener("pointermove", (event) => {
+  if (!held) return;
+  $("stage").scrollBy(held.x - event.clientX, held.y - event.clientY);
+  held = { x: event.clientX, y: event.clientY };
+});
+document.addEventListener("pointerup", () => (held = null));
+document.addEventListener("close", (event) => {
+  if (event.target.id === "large") grid.focusTile(grid.byId(item));
+}, true);
