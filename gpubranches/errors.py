@@ -33,6 +33,22 @@ class SessionGoneError(UsageError):
     http_status = 410
 
 
+class TooManyError(UsageError):
+    """A session asks for costly work too often; retry_after_s: whole seconds after which it may again."""
+
+    http_status = 429
+
+    def __init__(self, message: str, retry_after_s: int):
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ConflictError(UsageError):
+    """A name that makes a call count once was used for another call before."""
+
+    http_status = 409
+
+
 class DataError(GpuBranchesError):
     """The data on disk cannot be used."""
 

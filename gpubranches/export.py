@@ -62,10 +62,15 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 
 def _items_csv(rows: Sequence[Row], file: IO[bytes]) -> None:
-    lines = _Utf8(file)
-    writer = csv.DictWriter(lines, _columns(rows), restval="")
-    writer.writeheader()
-    writer.writerows(rows)
+    columns = _columns(rows)
+    writer = csv.DictWriter(_Utf8(file), columns, restval="")
+    writer.writerow({name: _cell(name) for name in columns})
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """Return a value that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _items_json(rows: Sequence[Row], file: IO[bytes]) -> None:

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gpubranches.errors import DataError
+from gpubranches.errors import DataError, UsageError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+"""What is decoded of what is sent: of the others, Pillow has decoders that few people look at."""
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, in pixels; its header alone is read beyond that."""
+UPLOAD_PIXELS = 50_000_000
+"""Largest picture that is decoded for one who sends it."""
 _ORIENTATION = 0x0112
 """The tag of EXIF that says how a picture is turned; 5 to 8 lie on their side."""
 
@@ -48,6 +52,16 @@ def printable(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def read_image(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Image.Image:
+    """Decode a picture that was sent, as `open_image` does one on disk. Raises UsageError saying what is wrong."""
+    if not data:
+        raise UsageError("image: expected the bytes of a picture, got none")
+    try:
+        return _decode(io.BytesIO(data), "image", max_pixels, _FORMATS)
+    except DataError as error:
+        raise UsageError(f"{error}; send a JPEG, PNG, WebP or GIF") from error
+
+
 def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a picture: the first frame, upright by its EXIF orientation, RGB, transparency on white.
 
@@ -56,20 +70,30 @@ def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image
     try:
         if os.path.getsize(path) == 0:
             raise DataError(f"{path}: the file is empty")
+    except OSError as error:
+        raise DataError(f"{path}: cannot decode: {error}") from error
+    return _decode(path, str(path), max_pixels)
+
+
+def _decode(
+    file: str | Path | io.BytesIO, name: str, max_pixels: int, formats: tuple[str, ...] | None = None
+) -> Image.Image:
+    """Decode a file whose name stands in messages."""
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata that is odd but harmless; size is checked below
-            with Image.open(path) as image:
+            with Image.open(file, formats=formats) as image:
                 if image.width * image.height > max_pixels:
-                    raise DataError(f"{path}: {image.width} x {image.height} is over {max_pixels:,} pixels")
+                    raise DataError(f"{name}: {image.width} x {image.height} is over {max_pixels:,} pixels")
                 image.load()
                 return _rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not a picture of a known format") from error
+        raise DataError(f"{name}: not a picture of a known format") from error
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds for broken files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: cannot decode: {reason}") from error
+        raise DataError(f"{name}: cannot decode: {reason}") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:

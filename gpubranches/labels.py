@@ -120,6 +120,12 @@ class Labels:
         """Return how the marks that hold came to be: item id -> the `origin` they were made with."""
         return {item: origin for item, (_, origin) in self._standing().items()}
 
+    def done(self, event_id: str) -> list[tuple[int, int]]:
+        """Return the items and labels that the call of `mark` with that event id marked, none for an unknown one."""
+        with self._lock:
+            self._read_new()
+            return [(item, label) for item, label, _ in self._actions.get(event_id, [])]
+
     def events(self) -> list[dict[str, object]]:
         """Return all events of the session, oldest first, as dicts of the columns."""
         with self._lock, _sqlite_errors(self._path()):

@@ -119,6 +119,15 @@ class Book:
         with self._used():
             return self._connection.execute(query, (session,)).fetchone() is not None
 
+    def exists(self, session: str) -> bool:
+        """Return whether a session has an entry here or a mark, and was not deleted."""
+        query = (
+            "SELECT coalesce((SELECT deleted_s IS NULL FROM sessions WHERE session = :session), "
+            "EXISTS (SELECT 1 FROM events WHERE session = :session))"
+        )
+        with self._used():
+            return bool(self._connection.execute(query, {"session": session}).fetchone()[0])
+
     def close(self) -> None:
         """Close the book."""
         with self._lock:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import cast
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, make_response, render_template, request
-from werkzeug.exceptions import Forbidden, HTTPException
+from werkzeug.exceptions import Forbidden, HTTPException, MethodNotAllowed, Unauthorized
 
+from gpubranches.app.access import check_host, let_in
 from gpubranches.app.asking import COOKIE, htmx
-from gpubranches.errors import GpuBranchesError
+from gpubranches.app.problems import machine_asks, problem
+from gpubranches.errors import GpuBranchesError, TooManyError
 
 _log = logging.getLogger(__name__)
 
@@ -18,6 +21,8 @@ _POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action '
 
 def install(app: Flask) -> None:
     """Put the guard before and after every route of the app."""
+    app.before_request(check_host)
+    app.before_request(let_in)
     app.before_request(refuse_other_sites)
     app.after_request(add_headers)
     app.register_error_handler(GpuBranchesError, show_error)
@@ -26,16 +31,29 @@ def install(app: Flask) -> None:
 
 
 def refuse_other_sites() -> None:
-    """Let only this page change anything: by a header other sites cannot set, and by what the browser says."""
-    if request.method in ("GET", "HEAD", "OPTIONS"):
+    """Let no other site change anything, or ask what programs ask.
+
+    By what the browser says of where a request comes from, and, for the page, by a header that other sites cannot set;
+    what programs send, a browser of another site asks for leave to send first, and gets none. A call with the token in
+    its header is no browser's doing.
+    """
+    programs = machine_asks()
+    if g.get("bearer") or (request.method in ("GET", "HEAD", "OPTIONS") and not programs):
         return
     origin = request.headers.get("Origin")
     if (
-        not htmx
-        or request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
-        or (origin is not None and urlsplit(origin).netloc != request.host)
+        request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
+        or (origin is not None and not _same(origin))
+        or not (htmx or programs or request.endpoint == "access.enter")
     ):
         raise Forbidden("expected a request from this page, got one from elsewhere; reload the page and try again")
+
+
+def _same(origin: str) -> bool:
+    try:
+        return urlsplit(origin).netloc == request.host
+    except ValueError:
+        return False
 
 
 def add_headers(response: Response) -> Response:
@@ -47,6 +65,7 @@ def add_headers(response: Response) -> Response:
     response.headers.setdefault("Content-Security-Policy", _POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")
+    response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
     response.headers.setdefault("Cache-Control", "no-store")
     response.vary.update(("HX-Request", "Accept"))
     return response
@@ -56,12 +75,22 @@ def show_error(error: GpuBranchesError) -> Response:
     """Answer with the message, under the status of its class."""
     if error.http_status >= 500:
         _log.error("%s %s: %s", request.method, request.path, error)
-    return _alert(str(error), error.http_status)
+    response = _alert(str(error), error.http_status, type(error).__name__)
+    if isinstance(error, TooManyError):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
 
 
 def show_http_error(error: HTTPException) -> Response:
     """Answer with what HTTP says."""
-    return _alert(error.description or error.name, error.code or 500)
+    if error.response is not None:
+        return cast(Response, error.response)
+    response = _alert(error.description or error.name, error.code or 500)
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(error.valid_methods or ())
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 def show_failure(error: Exception) -> Response:
@@ -70,8 +99,10 @@ def show_failure(error: Exception) -> Response:
     return _alert("The server failed at this request; its log says why.", 500)
 
 
-def _alert(message: str, status: int) -> Response:
-    """Answer as asked: with JSON to a script, a fragment to htmx, a page to everybody else."""
+def _alert(message: str, status: int, kind: str = "") -> Response:
+    """Answer as asked: with a problem to a program, JSON to a script, a fragment to htmx, a page to everybody else."""
+    if machine_asks():
+        return problem(message, status, kind)
     if request.accept_mimetypes.best == "application/json":
         return make_response({"error": message, "status": status}, status)
     template = "_alert.html" if htmx else "error.html"

@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
-from flask import Blueprint
+import numpy as np
+from flask import Blueprint, current_app
 
+from gpubranches.app.access import known
 from gpubranches.app.asking import desk
+from gpubranches.errors import DeviceError, GpuBranchesError
+
+_ASKED_EVERY_S = 10.0
+"""How long an answer of the backend counts, so that monitors do not load it."""
 
 routes = Blueprint("health", __name__)
 
 
+class Readiness:
+    """Whether the backend of a desk answers, asked at most every few seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until_s = 0.0
+
+    def require(self) -> None:
+        """Ask the backend for the nearest item of one; raises what it raises."""
+        at = desk()
+        with self._lock:
+            if time.monotonic() < self._until_s:
+                return
+            ids = at.catalog.sample_ids(1, np.random.default_rng(0))
+            if len(ids):
+                at.backend.search(at.catalog.take(ids), 1, tier="codes")
+            self._until_s = time.monotonic() + _ASKED_EVERY_S
+
+
 @routes.get("/healthz")
-def health() -> dict[str, Any]:
-    """Say that the server answers, and over what."""
+def alive() -> dict[str, Any]:
+    """Say that the server answers, and, to who may know, over what."""
     catalog = desk().catalog
-    return {"status": "ok", "items": catalog.n, "generation": catalog.generation}
+    return {"status": "ok", **({"items": catalog.n, "generation": catalog.generation} if known() else {})}
+
+
+@routes.get("/readyz")
+def ready() -> dict[str, Any]:
+    """Say that the catalog is open and the backend answers; 503 where it does not."""
+    try:
+        current_app.extensions["gpubranches.readiness"].require()
+    except DeviceError:
+        raise
+    except GpuBranchesError as error:
+        raise DeviceError(f"the backend does not answer: {error}") from error
+    return {"status": "ready"}

@@ -11,7 +11,21 @@ from typing import TYPE_CHECKING, Any, cast
 from flask import Flask
 
 from gpubranches import assets
-from gpubranches.app import exporting, finding, guard, health, looking, marking, pictures, sessions
+from gpubranches.app import (
+    access,
+    api,
+    exporting,
+    finding,
+    guard,
+    health,
+    knn_service,
+    limits,
+    looking,
+    marking,
+    metrics,
+    pictures,
+    sessions,
+)
 from gpubranches.app.asking import htmx
 from gpubranches.desk import Desk
 from gpubranches.errors import UsageError
@@ -25,17 +39,20 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-LARGEST_BYTES = 32 << 20
-"""Of a request: a session of half a million marks as a file."""
+LARGEST_BYTES = 1 << 20
+"""Of a request, unless its route allows more."""
 
-_PARTS = (looking, marking, finding, pictures, exporting, sessions, health)
+_PARTS = (access, api, looking, marking, finding, pictures, exporting, sessions, health, metrics, knn_service)
 
 
-def create_app(catalog: Catalog, backend: Backend, *, embedder: Embedder | None = None, seed: int = 0) -> Flask:
-    """Return the page of a catalog as a WSGI app.
+def create_app(
+    catalog: Catalog, backend: Backend, *, embedder: Embedder | None = None, seed: int = 0, token: str | None = None
+) -> Flask:
+    """Return the page and the API of a catalog as a WSGI app.
 
     embedder: reads the texts (None: the page searches by item only); SpaceMismatchError or UsageError if it is not
-    the catalog's. seed: of every session's learners.
+    the catalog's. seed: of every session's learners. token: what requests must carry (None: nothing); UsageError for
+    one that is too short.
     """
     web = assets.folder("web")
     app = Flask("gpubranches", root_path=str(web))
@@ -44,17 +61,21 @@ def create_app(catalog: Catalog, backend: Backend, *, embedder: Embedder | None 
     app.jinja_env.lstrip_blocks = True
     desk = Desk.over(catalog, backend, embedder, seed)
     app.extensions["gpubranches"] = desk
+    app.extensions["gpubranches.access"] = access.Access(None if token is None else access.check_token(token, "token"))
+    app.extensions["gpubranches.refines"] = limits.Buckets()
+    app.extensions["gpubranches.readiness"] = health.Readiness()
     app.wsgi_app = _Followed(app.wsgi_app, desk)  # type: ignore[method-assign]
     htmx.init_app(app)
+    metrics.install(app, desk)
     guard.install(app)
     for part in _PARTS:
         app.register_blueprint(part.routes)
     return app
 
 
-def serve(app: Flask, host: str = "127.0.0.1", port: int = 8765) -> None:
-    """Serve until interrupted: one process, eight threads. Raises UsageError when the port cannot be had."""
-    server = open_server(app, host, port)
+def serve(app: Flask, host: str = "127.0.0.1", port: int = 8765, *, allowed_hosts: tuple[str, ...] = ()) -> None:
+    """Serve until interrupted: one process, eight threads. Errors as of `open_server`."""
+    server = open_server(app, host, port, allowed_hosts=allowed_hosts)
     desk = cast(Desk, app.extensions["gpubranches"])
     _log.info("serving on http://%s:%d", host, port)
     threading.Thread(target=desk.warm_up, name="warm-up", daemon=True).start()
@@ -65,16 +86,16 @@ def serve(app: Flask, host: str = "127.0.0.1", port: int = 8765) -> None:
         desk.close()
 
 
-def open_server(app: Flask, host: str, port: int) -> Any:
+def open_server(app: Flask, host: str, port: int, *, allowed_hosts: tuple[str, ...] = ()) -> Any:
     """Return a waitress server that listens on host:port (0: any free port) and waits for its `run()`.
 
-    On loopback only requests that name the loopback as their host are answered, so that no foreign name can be
-    pointed at it.
+    Only requests that name this server as their host are answered, so that no foreign name can be pointed at it: the
+    loopback, the address it listens on, the machine's name, and `allowed_hosts`. Raises UsageError for an address
+    beyond loopback where the app asks for no token, and when the port cannot be had.
     """
     import waitress
 
-    if host in ("127.0.0.1", "::1", "localhost"):
-        app.config["TRUSTED_HOSTS"] = ["127.0.0.1", "[::1]", "localhost"]
+    access.listen_on(app, host, allowed_hosts)
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -23,19 +24,41 @@ from gpubranches.cli.options import (
 
 host_option = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 port_option = click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
+token_option = click.option(
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Ask for the token in this file; needed beyond loopback. Default: GPUBRANCHES_TOKEN of the environment.",
+)
+allowed_host_option = click.option(
+    "--allowed-host", "allowed_hosts", metavar="NAME", multiple=True, help="Another name requests may be sent to."
+)
 
 
 @click.command()
 @catalog_argument
 @host_option
 @port_option
+@token_option
+@allowed_host_option
 @embedder_option
 @backend_option
 @nn_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-def serve(directory: Path, host: str, port: int, embedder: str | None, backend: str, nn: str, seed: int) -> None:
-    """Serve the labelling page of a catalog."""
-    _serve(directory, host, port, embedder, backend, nn, seed)
+def serve(
+    directory: Path,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    allowed_hosts: tuple[str, ...],
+    embedder: str | None,
+    backend: str,
+    nn: str,
+    seed: int,
+) -> None:
+    """Serve the labelling page of a catalog and its API."""
+    address = _Address(host, port, token_file, allowed_hosts)
+    _serve(directory, address, embedder, backend, nn, seed)
 
 
 @click.command()
@@ -45,8 +68,20 @@ def serve(directory: Path, host: str, port: int, embedder: str | None, backend: 
 @click.option("--no-serve", is_flag=True, help="Build only.")
 @host_option
 @port_option
+@token_option
+@allowed_host_option
 @json_option
-def demo(out: Path, scenes: int, check: bool, no_serve: bool, host: str, port: int, as_json: bool) -> None:
+def demo(
+    out: Path,
+    scenes: int,
+    check: bool,
+    no_serve: bool,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    allowed_hosts: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Render scenes, embed them with the small model shipped here, build a catalog and serve it. No network."""
     from gpubranches.demo import build_demo, check_demo
 
@@ -59,7 +94,7 @@ def demo(out: Path, scenes: int, check: bool, no_serve: bool, host: str, port: i
         else:
             click.echo(report.table())
     elif not no_serve:
-        _serve(out, host, port, None, "auto", "auto", 0)
+        _serve(out, _Address(host, port, token_file, allowed_hosts), None, "auto", "auto", 0)
 
 
 @click.command()
@@ -78,16 +113,30 @@ def doctor(as_json: bool) -> None:
     Console().print(table)
 
 
-def _serve(directory: Path, host: str, port: int, embedder: str | None, backend: str, nn: str, seed: int) -> None:
+@dataclass(frozen=True)
+class _Address:
+    """Where to listen and who may come in, as given."""
+
+    host: str
+    port: int
+    token_file: Path | None
+    allowed_hosts: tuple[str, ...]
+
+
+def _serve(directory: Path, address: _Address, embedder: str | None, backend: str, nn: str, seed: int) -> None:
     from gpubranches import Catalog
     from gpubranches.app import create_app
     from gpubranches.app import serve as serve_app
+    from gpubranches.app.access import read_token, require_token
 
+    token = read_token(address.token_file)
+    require_token(address.host, token)
     catalog = Catalog.open(directory)
     with opened_backend(backend, catalog, nn) as opened:
-        app = create_app(catalog, opened, embedder=open_embedder_for(catalog, embedder), seed=seed)
-        click.echo(f"Serving {catalog.n:,} items at http://{host}:{port} with the {opened.name} backend. Ctrl-C stops.")
-        serve_app(app, host, port)
+        app = create_app(catalog, opened, embedder=open_embedder_for(catalog, embedder), seed=seed, token=token)
+        where = f"http://{f'[{address.host}]' if ':' in address.host else address.host}:{address.port}"
+        click.echo(f"Serving {catalog.n:,} items at {where} with the {opened.name} backend. Ctrl-C stops.")
+        serve_app(app, address.host, address.port, allowed_hosts=address.allowed_hosts)
 
 
 COMMANDS = (serve, demo, doctor)

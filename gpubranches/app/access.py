@@ -1,0 +1,180 @@
+"""Who may come in: the hosts a request may name, and the token that is asked for beyond loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Flask, Response, current_app, g, make_response, redirect, render_template, request
+from werkzeug.exceptions import BadRequest, Unauthorized
+
+from gpubranches.app.asking import htmx
+from gpubranches.app.problems import machine_asks
+from gpubranches.errors import UsageError
+
+VARIABLE = "GPUBRANCHES_TOKEN"
+COOKIE = "gpubranches-login"
+SHORTEST = 20
+"""Letters of the shortest token that is accepted."""
+_OPEN = ("access.login", "access.enter", "health.alive", "health.ready", "static")
+_LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
+_HOW = "python -c 'import secrets; print(secrets.token_urlsafe(32))' > token.txt"
+_MONTH_S = 30 * 86400
+
+routes = Blueprint("access", __name__)
+
+
+@dataclass(frozen=True)
+class Access:
+    """token: what a request must carry, None: nothing; hosts: names it may be sent to, None: any.
+
+    addresses: whether it may be sent to any address written as a number, too, to which no foreign name can point.
+    """
+
+    token: str | None = None
+    hosts: frozenset[str] | None = None
+    addresses: bool = False
+
+    def knows(self, host: str) -> bool:
+        """Return whether a Host header names this server."""
+        if self.hosts is None:
+            return True
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name in self.hosts or (self.addresses and _is_address(name))
+
+    def matches(self, token: str) -> bool:
+        """Return whether that is the token; takes as long for any other of its length."""
+        return self.token is not None and hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode())
+
+    @property
+    def cookie(self) -> str:
+        """What the cookie of a browser holds that has named the token: a keyed digest, not the token."""
+        return hmac.new((self.token or "").encode(), b"gpubranches login", hashlib.sha256).hexdigest()
+
+
+def access() -> Access:
+    """Return the rules of the app that is asked."""
+    return cast(Access, current_app.extensions["gpubranches.access"])
+
+
+def read_token(file: Path | None) -> str | None:
+    """Return the token of a file, else of the environment variable GPUBRANCHES_TOKEN, else None. Raises UsageError."""
+    if file is None:
+        token, source = os.environ.get(VARIABLE), VARIABLE
+    else:
+        try:
+            token, source = file.read_text("utf-8"), str(file)
+        except (OSError, UnicodeError) as error:
+            raise UsageError(f"--token-file: cannot read {file}: {error}; make one by {_HOW}") from error
+    return None if not token else check_token(token.strip(), source)
+
+
+def check_token(token: str, source: str) -> str:
+    """Return a token that is long enough and can stand in a header. Raises UsageError naming its source."""
+    if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError(
+            f"{source}: expected a token of {SHORTEST} letters or more, ASCII without spaces; make one by {_HOW}"
+        )
+    return token
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a server that listens on that address."""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def require_token(host: str, token: str | None) -> None:
+    """Raise UsageError for an address beyond loopback without a token."""
+    if token is None and not is_loopback(host):
+        raise UsageError(
+            f"--host {host}: expected a token for an address that others can reach, got none; make one by {_HOW} and "
+            f"pass --token-file token.txt, or set {VARIABLE}"
+        )
+
+
+def listen_on(app: Flask, host: str, allowed: tuple[str, ...] = ()) -> None:
+    """Let an app answer under the names of the address it listens on, and those allowed; see `require_token`."""
+    token = cast(Access, app.extensions["gpubranches.access"]).token
+    require_token(host, token)
+    own = set() if is_loopback(host) else {host.lower(), socket.gethostname().lower()}
+    names = frozenset(_LOOPBACK | own | {name.lower().strip("[]") for name in allowed})
+    wild = _is_address(host) and ipaddress.ip_address(host).is_unspecified
+    app.extensions["gpubranches.access"] = Access(token, names, wild)
+
+
+def check_host() -> None:
+    """Refuse a request that names another host: a foreign name may have been pointed at this server."""
+    if not access().knows(request.headers.get("Host", "")):
+        named = request.headers.get("Host", "")
+        raise BadRequest(f"expected a name of this server, got {named!r:.100}; serve with --allowed-host to accept it")
+
+
+def let_in() -> Response | None:
+    """Let in who carries the token; lead a browser to the login."""
+    rules = access()
+    if rules.token is None:
+        return None
+    g.bearer = _carries(rules)
+    if g.bearer or request.endpoint in _OPEN or by_password(rules) or _by_cookie(rules):
+        return None
+    if request.method == "GET" and not (machine_asks() or htmx or request.accept_mimetypes.best == "application/json"):
+        return make_response(redirect("/login", 303))
+    raise Unauthorized("expected a valid token in the header Authorization: Bearer, got none; a browser opens /login")
+
+
+def known() -> bool:
+    """Return whether who asks may see more than that the server lives."""
+    rules = access()
+    return rules.token is None or _carries(rules) or by_password(rules) or _by_cookie(rules)
+
+
+def _carries(rules: Access) -> bool:
+    kind, _, sent = request.headers.get("Authorization", "").partition(" ")
+    return kind.lower() == "bearer" and rules.matches(sent.strip())
+
+
+def by_password(rules: Access) -> bool:
+    """Return whether the address named the token as a password, http://any:TOKEN@host, as clients of an address do."""
+    sent = request.authorization
+    return sent is not None and sent.type == "basic" and rules.matches(sent.password or "")
+
+
+def _by_cookie(rules: Access) -> bool:
+    return hmac.compare_digest(request.cookies.get(COOKIE, "").encode("utf-8", "replace"), rules.cookie.encode())
+
+
+@routes.get("/login")
+def login() -> Response:
+    """Ask for the token."""
+    return make_response(render_template("login.html", message=""))
+
+
+@routes.post("/login")
+def enter() -> Response:
+    """Let a browser in that names the token in `token`, and remember it in a cookie."""
+    rules = access()
+    if not rules.matches(request.form.get("token", "").strip()):
+        return make_response(render_template("login.html", message="That is not the token of this server."), 401)
+    response = make_response(redirect("/", 303))
+    response.set_cookie(
+        COOKIE, rules.cookie, max_age=_MONTH_S, httponly=True, samesite="Strict", secure=request.is_secure
+    )
+    return response
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,106 @@
+"""Finding all, cutting anew, what to mark next, and how complete the answer is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.app.api.operations import ID, operation
+from gpubranches.app.api.schema import Schema
+from gpubranches.app.api.searching import ITEM, WHERE
+from gpubranches.app.api.sessions import ANSWER, hold, told
+from gpubranches.app.asking import desk
+from gpubranches.app.limits import require_turn
+from gpubranches.completeness import AUDITED
+from gpubranches.models import MODELS
+
+_LEAN: Schema = {
+    "type": "number",
+    "minimum": -1,
+    "maximum": 1,
+    "default": 0,
+    "description": "Where the list is cut: -1 for precision, 0 the model's own cut, 1 for recall.",
+}
+_REFINE: Schema = {
+    "type": "object",
+    "properties": {
+        "model": {"type": "string", "enum": list(MODELS), "default": MODELS[0]},
+        "second_stage": {
+            "type": "boolean",
+            "description": "Rank by a linear model on the embeddings; by default wherever the catalog has them.",
+        },
+        "random_negatives": {"type": "integer", "minimum": 0, "maximum": 1_000_000, "default": 1000},
+        "lean": _LEAN,
+        "where": WHERE,
+    },
+}
+_RECUT: Schema = {"type": "object", "required": ["lean"], "properties": {"lean": _LEAN}}
+COUNT: Schema = {"type": "integer", "minimum": 1, "maximum": 1000, "default": AUDITED}
+_COUNT: Schema = {"type": "object", "properties": {"count": COUNT}}
+_ITEMS: Schema = {
+    "type": "object",
+    "required": ["items"],
+    "properties": {
+        "items": {
+            "type": "array",
+            "items": {"type": "object", "required": ["id", "item"], "properties": {"id": ID, "item": ITEM}},
+        }
+    },
+}
+
+
+@operation("POST", "/sessions/{session}/refine", body=_REFINE, answer=ANSWER)
+def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Train a model on the marks and apply it to the whole catalog.
+
+    A session that trains too often is told to wait, with 429 and Retry-After.
+    """
+    with hold(session) as held:
+        require_turn(session)
+        ranking = held.refine(
+            body["model"],
+            second_stage=body.get("second_stage"),
+            random_negatives=body["random_negatives"],
+            lean=body["lean"],
+            where=body.get("where"),
+        )
+        second_stage = not ranking.source.endswith("/boxes")
+        desk().book.note(session, model=body["model"], second_stage=second_stage, lean=ranking.lean)
+    return told(ranking)
+
+
+@operation("POST", "/sessions/{session}/recut", body=_RECUT, answer=ANSWER)
+def recut(session: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Cut the last refine's list elsewhere, without training."""
+    with hold(session) as held:
+        ranking = held.recut(body["lean"])
+        desk().book.note(session, lean=ranking.lean)
+    return told(ranking)
+
+
+@operation("GET", "/sessions/{session}/suggestions", query={"count": COUNT}, answer=_ITEMS)
+def suggestions(session: str, count: int) -> dict[str, Any]:
+    """Tell the unmarked items whose marks would tell most; mark them with the origin "suggestion"."""
+    with hold(session) as held:
+        return _items(held.suggest(count))
+
+
+@operation("POST", "/sessions/{session}/audit", body=_COUNT, answer=_ITEMS)
+def audit(session: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Draw items whose marks tell how complete the answer is; mark them with the origin "audit"."""
+    with hold(session) as held:
+        return _items(held.audit(body["count"]))
+
+
+@operation("POST", "/sessions/{session}/estimate", body={"type": "object"}, answer=ANSWER)
+def estimate(session: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Estimate precision and recall of the answer anew, by the marks made since."""
+    with hold(session) as held:
+        return told(held.estimate())
+
+
+def _items(ids: NDArray[np.int64]) -> dict[str, Any]:
+    rows = zip(ids.tolist(), desk().catalog.items(ids), strict=True)
+    return {"items": [{"id": item, "item": row} for item, row in rows]}

@@ -1,0 +1,160 @@
+"""Operations that need no session: what is served, and the nearest items of anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from flask import current_app
+from numpy.typing import NDArray
+from werkzeug.exceptions import NotFound
+
+from gpubranches.app.api.operations import ID, operation
+from gpubranches.app.api.schema import Schema
+from gpubranches.app.asking import desk
+from gpubranches.export import BOX_FORMATS, ITEM_FORMATS
+from gpubranches.images import read_image
+from gpubranches.models import MODELS
+from gpubranches.session import Session
+
+if TYPE_CHECKING:
+    from gpubranches.results import Neighbors
+
+MOST = 10_000
+"""Nearest items of one search."""
+UPLOAD_BYTES = 20 << 20
+PICTURES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/octet-stream")
+
+K: Schema = {"type": "integer", "minimum": 1, "maximum": MOST, "default": 100, "description": "How many items."}
+WHERE: Schema = {
+    "type": "string",
+    "maxLength": 10_000,
+    "minLength": 1,
+    "description": "An SQL condition over the columns of the items, such as caption LIKE '%dog%'.",
+}
+ITEM: Schema = {"type": "object", "required": ["id"], "properties": {"id": ID}, "description": "An item's columns."}
+NEAREST: Schema = {
+    "type": "object",
+    "required": ["source", "took_ms", "items"],
+    "properties": {
+        "source": {"type": "string", "description": "What answered."},
+        "took_ms": {"type": "number", "minimum": 0},
+        "items": {
+            "type": "array",
+            "description": "Nearest first.",
+            "items": {
+                "type": "object",
+                "required": ["id", "distance", "item"],
+                "properties": {"id": ID, "distance": {"type": "number"}, "item": ITEM},
+            },
+        },
+    },
+}
+_QUERY: Schema = {
+    "type": "object",
+    "oneOf": [{"required": [name]} for name in ("text", "item", "vector", "code")],
+    "properties": {
+        "text": {"type": "string", "minLength": 1, "maxLength": 10_000},
+        "item": ID,
+        "vector": {
+            "type": "array",
+            "items": {"type": "number", "minimum": -1e6, "maximum": 1e6},
+            "minItems": 1,
+            "maxItems": 4096,
+            "description": "An image embedding of the catalog's D numbers.",
+        },
+        "code": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": 255},
+            "minItems": 1,
+            "maxItems": 1024,
+            "description": "A code of the catalog's d numbers.",
+        },
+        "k": K,
+        "where": WHERE,
+    },
+}
+_HEALTH: Schema = {
+    "type": "object",
+    "required": ["status", "items", "generation", "backend"],
+    "properties": {
+        "status": {"type": "string", "enum": ["ok"]},
+        "items": {"type": "integer", "minimum": 0},
+        "generation": {"type": "integer", "minimum": 0},
+        "backend": {"type": "string"},
+    },
+}
+
+
+@operation("GET", "/health", answer=_HEALTH)
+def health() -> dict[str, Any]:
+    """Tell that the server answers, over what and by what."""
+    catalog = desk().catalog
+    return {"status": "ok", "items": catalog.n, "generation": catalog.generation, "backend": desk().backend.name}
+
+
+@operation("GET", "/catalog", answer={"type": "object", "required": ["n", "d", "D", "models", "item_formats"]})
+def catalog_info() -> dict[str, Any]:
+    """Tell what the catalog holds, and which models and formats can be asked for."""
+    at = desk()
+    told = {name: value for name, value in at.catalog.info().items() if name != "path"}
+    return {
+        **told,
+        "embedder": at.catalog.embedder.partition(":")[0],
+        "backend": at.backend.name,
+        "texts": at.embedder is not None,
+        "models": list(MODELS),
+        "item_formats": list(ITEM_FORMATS),
+        "box_formats": list(BOX_FORMATS),
+    }
+
+
+@operation("GET", "/items/{item}", answer=ITEM)
+def item_info(item: int) -> dict[str, Any]:
+    """Tell the columns of an item."""
+    row = desk().item(item)
+    if row is None:
+        raise NotFound(f"there is no item {item}")
+    return row
+
+
+@operation("POST", "/search", body=_QUERY, answer=NEAREST)
+def search(body: dict[str, Any]) -> dict[str, Any]:
+    """Find the items nearest to a text, an item, an embedding or a code."""
+    session, k, where = asker(), body["k"], body.get("where")
+    if "text" in body:
+        return nearest(lambda: session.ask(body["text"], k, where=where))
+    if "item" in body:
+        return nearest(lambda: session.like(body["item"], k, where=where))
+    name, kind = ("vector", np.float32) if "vector" in body else ("code", np.uint8)
+    vector: NDArray[Any] = np.array(body[name], kind)
+    return nearest(lambda: session.vector(vector, k, where=where))
+
+
+@operation("POST", "/search/image", raw=(PICTURES, UPLOAD_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
+def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any]:
+    """Find the items nearest to a picture, sent as it is: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
+    image = read_image(body)
+    return nearest(lambda: asker().image(image, k, where=where))
+
+
+def asker() -> Session:
+    """Return a session that serves for searches alone, of all requests; nothing is marked in it."""
+    at, held = desk(), current_app.extensions
+    if "gpubranches.asker" not in held:
+        held["gpubranches.asker"] = Session(at.catalog, at.backend, embedder=at.embedder)
+    return cast(Session, held["gpubranches.asker"])
+
+
+def nearest(find: Callable[[], Neighbors]) -> dict[str, Any]:
+    """Return what `find` finds, with the items' columns."""
+    start = time.perf_counter()
+    found = find()
+    took_ms = (time.perf_counter() - start) * 1000
+    there = found.ids[0] >= 0
+    ids, distances = found.ids[0][there].tolist(), found.distances[0][there].tolist()
+    rows = zip(ids, distances, desk().catalog.items(ids), strict=True)
+    items = [{"id": item, "distance": distance, "item": row} for item, distance, row in rows]
+    return {"source": found.source, "took_ms": took_ms, "items": items}

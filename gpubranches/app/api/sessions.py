@@ -1,0 +1,176 @@
+"""Sessions by name: made, told, listed, deleted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.exceptions import NotFound
+
+from gpubranches.app.api.operations import SESSION, operation
+from gpubranches.app.api.schema import Schema
+from gpubranches.app.asking import desk, new_session_id
+from gpubranches.errors import SessionGoneError
+from gpubranches.session import Session
+
+if TYPE_CHECKING:
+    from gpubranches.results import Interval, Ranking
+
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_INTERVAL: Schema = {
+    "type": ["object", "null"],
+    "description": "A 90% interval, null where none is estimated.",
+    "required": ["low", "middle", "high"],
+    "properties": {name: {"type": "number", "minimum": 0, "maximum": 1} for name in ("low", "middle", "high")},
+}
+ANSWER: Schema = {
+    "type": "object",
+    "description": "What the last refine found.",
+    "required": ["total", "candidates", "threshold", "lean", "precision", "recall", "source", "timings_ms"],
+    "properties": {
+        "total": {**_COUNT, "description": "Items of the whole catalog that match."},
+        "candidates": {**_COUNT, "description": "Items that the first stage found."},
+        "threshold": {"type": ["number", "null"], "description": "The score from which items match."},
+        "lean": {"type": "number", "minimum": -1, "maximum": 1},
+        "precision": _INTERVAL,
+        "recall": _INTERVAL,
+        "source": {"type": "string", "description": "The stages that answered."},
+        "timings_ms": {"type": "object", "additionalProperties": {"type": "number"}},
+    },
+}
+TOLD: Schema = {
+    "type": "object",
+    "required": ["session", "name", "seed", "positive", "negative", "answer"],
+    "properties": {
+        "session": SESSION,
+        "name": {"type": "string"},
+        "seed": {"type": "integer"},
+        "positive": {**_COUNT, "description": "Items marked right."},
+        "negative": {**_COUNT, "description": "Items marked wrong."},
+        "answer": {"anyOf": [ANSWER, {"type": "null"}]},
+    },
+}
+_LISTED: Schema = {
+    "type": "object",
+    "required": ["sessions"],
+    "properties": {
+        "sessions": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["session", "name", "positive", "negative", "used_s"],
+                "properties": {
+                    "session": {"type": "string"},
+                    "name": {"type": "string"},
+                    "positive": _COUNT,
+                    "negative": _COUNT,
+                    "used_s": {"type": "number", "description": "When it was used last, seconds since 1970."},
+                },
+            },
+        }
+    },
+}
+_NEW: Schema = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 200, "default": ""},
+        "seed": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    },
+}
+
+
+@operation(
+    "GET",
+    "/sessions",
+    query={"limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 200}},
+    answer=_LISTED,
+)
+def sessions(limit: int) -> dict[str, Any]:
+    """List the sessions that have a name or a mark, the last used first."""
+    return {
+        "sessions": [
+            {
+                "session": record.session,
+                "name": record.name,
+                "positive": record.positive,
+                "negative": record.negative,
+                "used_s": record.used_s,
+            }
+            for record in desk().book.records(limit)
+        ]
+    }
+
+
+@operation("POST", "/sessions", body=_NEW, answer=TOLD, status=201)
+def begin(body: dict[str, Any]) -> dict[str, Any]:
+    """Make a session. The same marks and seed give the same answers."""
+    name = new_session_id()
+    desk().book.note(name, name=body["name"], **({"seed": body["seed"]} if "seed" in body else {}))
+    return session_info(name)
+
+
+@operation("GET", "/sessions/{session}", answer=TOLD)
+def session_info(session: str) -> dict[str, Any]:
+    """Tell a session's marks in numbers, and its last answer."""
+    with marks(session) as held:
+        ranking = held.ranking
+        return {
+            "session": session,
+            "name": desk().book.record(session).name,
+            "seed": held.seed,
+            "positive": len(held.positives),
+            "negative": len(held.negatives),
+            "answer": None if ranking is None else told(ranking),
+        }
+
+
+@operation("DELETE", "/sessions/{session}", media=(), status=204)
+def delete(session: str) -> str:
+    """Delete a session with its marks, for good."""
+    with hold(session):
+        desk().book.delete(session)
+    return ""
+
+
+@contextmanager
+def hold(session: str) -> Iterator[Session]:
+    """Lend a session that exists to this thread alone."""
+    require(session)
+    with desk().sessions.hold(session) as held:
+        yield held
+
+
+@contextmanager
+def marks(session: str) -> Iterator[Session]:
+    """Lend a session that exists for its marks and for what was found, also while it finds all in another thread."""
+    require(session)
+    with desk().sessions.marks(session) as held:
+        yield held
+
+
+def require(session: str) -> None:
+    """Raise SessionGoneError for a session that was deleted, NotFound for one that never was."""
+    if desk().book.deleted(session):
+        raise SessionGoneError("This session was deleted; make another.")
+    if not desk().book.exists(session):
+        raise NotFound("There is no such session; make one first.")
+
+
+def told(ranking: Ranking) -> dict[str, Any]:
+    """Return a ranking's numbers, as ANSWER."""
+    return {
+        "total": ranking.total,
+        "candidates": ranking.candidates,
+        "threshold": ranking.threshold if math.isfinite(ranking.threshold) else None,
+        "lean": ranking.lean,
+        "precision": _interval(ranking.precision),
+        "recall": _interval(ranking.recall),
+        "source": ranking.source,
+        "timings_ms": ranking.timings_ms,
+    }
+
+
+def _interval(estimate: Interval | None) -> dict[str, float] | None:
+    return None if estimate is None else dict(zip(("low", "middle", "high"), estimate, strict=True))

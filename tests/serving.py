@@ -1,0 +1,106 @@
+"""A served world for the tests of the API: a catalog with pictures, and an embedder that reads pictures, too."""
+
+import numpy as np
+import pytest
+from clusters import NAMES
+from pictures import COLOURS, write_pictures
+from PIL import Image, ImageColor
+
+from gpubranches import Catalog, VocabularyEmbedder, open_backend
+from gpubranches.app import create_app
+from gpubranches.ingest import ingest
+
+API = "/api/v1"
+TOKEN = "a-token-of-the-tests-alone"
+
+
+class SeeingEmbedder(VocabularyEmbedder):
+    """Takes a picture for what has its colour in the middle."""
+
+    def images(self, images):
+        found = []
+        for image in images:
+            seen = np.array(image.getpixel((image.width // 2, image.height // 2)))
+            gaps = [np.abs(seen - ImageColor.getrgb(colour)[:3]).sum() for colour in COLOURS[: len(NAMES)]]
+            found.append(self.centres[int(np.argmin(gaps))])
+        return np.array(found, np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("served")
+    np.save(path / "labels.npy", write_pictures(path))
+    ingest([path / "images"], path / "catalog", embedder=f"vocabulary:{path}/text/emb.npy,{path}/text/names.json")
+    return path
+
+
+@pytest.fixture(scope="module")
+def labels(folder):
+    return np.load(folder / "labels.npy")
+
+
+@pytest.fixture(scope="module")
+def catalog(folder):
+    return Catalog.open(folder / "catalog")
+
+
+@pytest.fixture(scope="module")
+def backend(catalog):
+    with open_backend("oracle", catalog) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def embedder(folder, labels):
+    seeing = SeeingEmbedder.load(folder / "text/emb.npy", folder / "text/names.json")
+    images = np.load(folder / "images/img_emb/img_emb_0.npy").astype(np.float32)
+    seeing.centres = [images[labels == label].mean(axis=0) for label in range(len(NAMES))]
+    return seeing
+
+
+@pytest.fixture
+def make(catalog, backend, embedder):
+    """Make apps that are shut at the end of the test."""
+    made = []
+
+    def app(**options):
+        made.append(create_app(catalog, backend, embedder=embedder, **options))
+        return made[-1]
+
+    yield app
+    for each in made:
+        each.extensions["gpubranches"].close()
+
+
+@pytest.fixture
+def app(make):
+    return make()
+
+
+@pytest.fixture
+def client(app):
+    return app.test_client()
+
+
+def picture(colour, size=(40, 30), kind="PNG"):
+    import io
+
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, kind)
+    return file.getvalue()
+
+
+def begun(client, **body):
+    return f"{API}/sessions/{client.post(f'{API}/sessions', json=body).json['session']}"
+
+
+def found_all(client, labels, label=1, **body):
+    """Return the address of a session that has found all of a label."""
+    at = begun(client)
+    ids = [row["id"] for row in client.post(f"{API}/search", json={"text": NAMES[label], "k": 60}).json["items"]]
+    right = labels[ids] == label
+    client.post(f"{at}/marks", json={"ids": np.array(ids)[right][:8].tolist(), "label": 1})
+    client.post(f"{at}/marks", json={"ids": np.array(ids)[~right][:10].tolist(), "label": -1})
+    answered = client.post(f"{at}/refine", json=body)
+    assert answered.status_code == 200, answered.text
+    return at, answered.json
