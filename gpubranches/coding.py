@@ -57,6 +57,10 @@ class Coder:
         """Return codes, (n, d) uint8, of embeddings, (n, D) float32. Raises DataError if the head gives no numbers."""
         return self.scalar.encode(self._vectors(embeddings))
 
+    def text_codes(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return codes, (q, d) uint8, of text embeddings, (q, D) float32. Raises UsageError without a text tower."""
+        return self.scalar.encode(self.head.transform_texts(embeddings))
+
     def _vectors(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         with np.errstate(over="ignore", invalid="ignore"):
             vectors = self.head.transform(embeddings)

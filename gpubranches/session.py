@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
+from gpubranches.coding import Coder
 from gpubranches.completeness import AUDITED, Completeness, votes_for
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.explain import Explanation, explain_in, votes_needed
@@ -72,15 +73,18 @@ class Session:
 
     # Queries
 
-    def ask(self, text: str, k: int = 100, *, where: str | None = None) -> Neighbors:
+    def ask(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
         """Return the k items nearest to a text, Neighbors with q = 1.
 
         The text is centred on the mean of the texts, the items on theirs: the two live in different places of the
-        space. where: an SQL condition over the items' metadata. Raises UsageError without an embedder.
+        space. where: an SQL condition over the items' metadata. by_codes: search the codes alone, with the text tower
+        of the catalog's head. Raises UsageError without an embedder, or without that tower.
         """
         if not text.strip():
             raise UsageError("text: expected a word or more, got nothing; type what to look for")
         embedder = self._embedder("a text")
+        if by_codes:
+            return self._by_codes(self._coder().text_codes(embedder.texts([text])), k, where)
         mean = embedder.text_mean if self.catalog.text_mean is None else self.catalog.text_mean
         return self._search(embedder.texts([text]) - mean, k, where)
 
@@ -88,18 +92,17 @@ class Session:
         """Return the k items nearest to a picture. Raises UsageError without an embedder that reads images."""
         return self.vector(self._embedder("an image").images([image])[0], k, where=where)
 
-    def like(self, item: int, k: int = 100, *, where: str | None = None) -> Neighbors:
-        """Return the k items nearest to an item, itself first: by embeddings, else by codes."""
-        if self.catalog.has_embeddings:
+    def like(self, item: int, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
+        """Return the k items nearest to an item, itself first: by embeddings where there are some, else by codes."""
+        if self.catalog.has_embeddings and not by_codes:
             return self._search(self._centred(self.catalog.embeddings(as_ids([item]))), k, where)
-        codes = self.catalog.take(as_ids([item]))
-        return self.backend.search(codes, self._k(k), tier="codes", where=self._bitmap(where))
+        return self._by_codes(self.catalog.take(as_ids([item])), k, where)
 
     def vector(self, vector: NDArray[Any], k: int = 100, *, where: str | None = None) -> Neighbors:
         """Return the k items nearest to an image embedding, (D,) float32, or to a code, (d,) uint8."""
         if vector.dtype == np.uint8:
             check_array(vector, "vector", dtype=np.uint8, shape=(self.catalog.d,))
-            return self.backend.search(vector[None], self._k(k), tier="codes", where=self._bitmap(where))
+            return self._by_codes(vector[None], k, where)
         if self.catalog.signs is None:
             raise UsageError(f"vector: the catalog has codes only, expected ({self.catalog.d},) uint8")
         check_array(vector, "vector", dtype=np.float32, shape=(self.catalog.D,), finite=True)
@@ -382,6 +385,15 @@ class Session:
     def _search(self, queries: NDArray[np.float32], k: int, where: str | None) -> Neighbors:
         tier: Literal["bits", "embeddings"] = "bits" if self.catalog.has_bits else "embeddings"
         return self.backend.search(queries.astype(np.float32), self._k(k), tier=tier, where=self._bitmap(where))
+
+    def _by_codes(self, codes: NDArray[np.uint8], k: int, where: str | None) -> Neighbors:
+        return self.backend.search(codes, self._k(k), tier="codes", where=self._bitmap(where))
+
+    def _coder(self) -> Coder:
+        coder = Coder.of(self.catalog)
+        if coder is None:
+            raise UsageError("by_codes: the catalog has ready codes and no head to make others by; search by an item")
+        return coder
 
     def _bitmap(self, where: str | None) -> NDArray[np.uint8] | None:
         return None if where is None else self.catalog.where(where)

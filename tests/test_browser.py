@@ -14,6 +14,7 @@ from pictures import write_pictures
 
 from gpubranches.ingest import ingest
 
+SCREENSHOTS = os.environ.get("GPUBRANCHES_SCREENSHOTS")
 EVALUATION = os.environ.get("GPUBRANCHES_EVAL_DATA")
 KANGAROO, TEAPOT = NAMES.index("kangaroo"), NAMES.index("teapot")
 
@@ -551,8 +552,13 @@ def test_sessions_are_named_copied_switched_and_deleted(page, tmp_path):
     assert page.inner_text("#to-sessions") == "Teapots"
 
 
-def violations(page):
-    """Return what axe finds; of the tiles, which are all alike, it looks at some."""
+def violations(page, name):
+    """Return what axe finds; of the tiles, which are all alike, it looks at some.
+
+    With GPUBRANCHES_SCREENSHOTS set, a picture of the page is left in that folder.
+    """
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
     page.evaluate((Path(__file__).parent / "vendor/axe.min.js").read_text())
     found = page.evaluate("""() => axe.run({exclude: [".tile:nth-child(n+9)"]}, {
         resultTypes: ["violations"],
@@ -565,28 +571,29 @@ def violations(page):
 def test_axe_finds_nothing_to_complain_of(page, scheme, width):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 800})
+    look = f"{scheme}-{width}"
     page.goto("/")
-    assert violations(page) == []
+    assert violations(page, f"{look}-home") == []
     page.goto("/search?q=teapot")
     page.keyboard.press("ArrowDown")
     for key in ("a", "ArrowRight", "x", "ArrowRight", "a", "c", "Shift+ArrowRight", "Shift+ArrowRight"):
         page.keyboard.press(key)
     stored(page)
-    assert violations(page) == []
+    assert violations(page, f"{look}-marked") == []
     page.keyboard.press("Escape")
     page.keyboard.press("f")
     page.wait_for_url("**/matches")
     page.wait_for_selector(".pick:focus")
-    assert violations(page) == []
+    assert violations(page, f"{look}-matches") == []
     page.keyboard.press("o")
     page.keyboard.press("i")
     page.wait_for_selector("#details dd")
-    assert violations(page) == []
+    assert violations(page, f"{look}-large") == []
     page.keyboard.press("Escape")
     page.keyboard.press("?")
-    assert violations(page) == []
+    assert violations(page, f"{look}-keys") == []
     page.goto("/sessions")
-    assert violations(page) == []
+    assert violations(page, f"{look}-sessions") == []
 
 
 @pytest.mark.parametrize("width", [360, 1600])

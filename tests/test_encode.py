@@ -19,7 +19,8 @@ from gpubranches.catalog import reader as reader_module
 from gpubranches.catalog import rewrite
 from gpubranches.encode import encode
 from gpubranches.errors import CatalogFormatError, CatalogIndexError, DataError, UsageError
-from gpubranches.head import IdentityHead, PCAHead, load_head
+from gpubranches.head import IdentityHead, PCAHead, TrainedHead, load_head
+from gpubranches.head.towers import Tower
 from gpubranches.ingest import append, ingest
 from gpubranches.labels import Labels
 from gpubranches.quantize import ScalarQuantizer
@@ -426,15 +427,30 @@ def test_a_kill_at_any_moment_leaves_the_old_codes_or_the_new(made):
 # What stands above
 
 
-@pytest.fixture(scope="module", params=["pca", "none"])
+def residual_head(D=48, d=16, seed=0):
+    """Return a trained head as it comes of training: a linear way, two hidden layers, and no texts."""
+    rng = np.random.default_rng(seed)
+    shapes = [(40, D), (30, 40), (d, 30)]
+    layers = [
+        (rng.standard_normal(s).astype(np.float32) / 6, rng.standard_normal(s[0]).astype(np.float32) / 6)
+        for s in shapes
+    ]
+    skip = rng.standard_normal((d, D)).astype(np.float32)
+    return TrainedHead(Tower(skip, tuple(layers)), rng.standard_normal(D).astype(np.float32) / 10)
+
+
+@pytest.fixture(scope="module", params=["pca", "none", "trained"])
 def encoded(request, tmp_path_factory):
     """A world whose codes were made anew, with the plain codes of its live items beside it."""
-    world = World(tmp_path_factory.mktemp("encoded") / "c", [4097, 1, 300], seed=5)
-    encode(world.catalog.path, head=request.param, d=12)
+    folder = tmp_path_factory.mktemp("encoded")
+    world = World(folder / "c", [4097, 1, 300], seed=5)
+    head = {"pca": PCAHead(12), "none": IdentityHead(), "trained": residual_head()}[request.param]
+    (folder / "head.safetensors").write_bytes(residual_head().to_bytes())
+    chosen = str(folder / "head.safetensors") if request.param == "trained" else request.param
+    encode(world.catalog.path, head=chosen, d=12)
     world.catalog.refresh()
-    assert world.catalog.d == {"pca": 12, "none": 48}[request.param]
+    assert world.catalog.d == {"pca": 12, "none": 48, "trained": 16}[request.param]
     codes = world.catalog.take(world.ids)
-    head = PCAHead(12) if request.param == "pca" else IdentityHead()
     exact = world.catalog.embeddings(world.ids)
     assert np.array_equal(exact, world.embeddings)
     vectors = head.fit(exact).transform(exact)

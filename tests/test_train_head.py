@@ -15,10 +15,11 @@ from safetensors.numpy import load_file
 from gpubranches import Catalog
 from gpubranches.cli import cli
 from gpubranches.encode import encode
-from gpubranches.errors import CatalogFormatError, DataError, SpaceMismatchError, UsageError
+from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DataError, SpaceMismatchError, UsageError
 from gpubranches.head import HeadSettings, TrainedHead, load_head
 from gpubranches.head.examples import Examples
 from gpubranches.head.network import build, exported, forward, rounded
+from gpubranches.head.remembering import remember
 from gpubranches.head.towers import Memory, Tower, unit
 from gpubranches.holdout import split
 from gpubranches.ingest import ingest
@@ -61,6 +62,25 @@ def test_a_trained_head_keeps_more_neighbours_than_pca(tmp_path):
     settings = HeadSettings(d=8, hidden=(64, 64), batch=256, epochs=20, learning_rate=3e-3)
     report = train_head(tmp_path / "emb.npy", tmp_path / "head.safetensors", settings=settings)
     assert report.recall > report.recall_pca + 0.1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_a_card_trains_as_well(tmp_path):
+    np.save(tmp_path / "emb.npy", curved())
+    settings = HeadSettings(d=8, hidden=(64, 64), batch=256, epochs=20, learning_rate=3e-3)
+    recalls = [
+        train_head(tmp_path / "emb.npy", tmp_path / "head.safetensors", settings=settings, device=device).recall
+        for device in ("cpu", "cuda")
+    ]
+    assert abs(recalls[1] - recalls[0]) < 0.03
+
+
+def test_a_card_that_is_not_there_is_told(folder, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("torch sees a CUDA device")
+    with pytest.raises(BackendUnavailableError, match="--device cpu"):
+        train_head(folder / "emb.npy", tmp_path / "head.safetensors", settings=SMALL, device="cuda")
 
 
 def test_the_report_tells_what_was_trained(trained):
@@ -161,15 +181,29 @@ def test_rounding_in_the_loop_is_that_of_the_codes():
     assert torch.equal(rounded(vectors, "none", generator), vectors)
 
 
-def test_a_memory_is_a_softmax_over_its_keys():
+def test_a_memory_is_a_softmax_over_its_keys_and_a_linear_map():
     rng = np.random.default_rng(1)
     keys = unit(rng.standard_normal((30, 12)).astype(np.float32)).astype(np.float16)
     values = unit(rng.standard_normal((30, 4)).astype(np.float32))
+    linear = rng.standard_normal((4, 12)).astype(np.float32)
     texts = unit(rng.standard_normal((7, 12)).astype(np.float32))
     weights = np.exp(texts @ keys.astype(np.float32).T / 0.1)
-    expected = (weights / weights.sum(axis=1, keepdims=True)) @ values
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    assert np.allclose(Memory(keys, values, 0.1)(texts), expected, atol=1e-5)
+    remembered = unit((weights / weights.sum(axis=1, keepdims=True)) @ values)
+    expected = unit(0.75 * remembered + 0.25 * unit(texts @ linear.T))
+    assert np.allclose(Memory(keys, values, linear, 0.1, 0.25)(texts), expected, atol=1e-5)
+
+
+def test_the_linear_map_of_a_memory_predicts_the_cosines_best():
+    images, _, _ = world()
+    examples = Examples(images)
+    tower = exported(
+        build(SMALL, np.linalg.qr(np.random.default_rng(0).standard_normal((D, 8)))[0].T.astype(np.float32))
+    )
+    memory = remember(examples, tower)
+    embeddings, vectors = memory.keys.astype(np.float64), memory.values.astype(np.float64)
+    texts = np.random.default_rng(1).standard_normal((D, 20))
+    best, _, _, _ = np.linalg.lstsq(vectors, embeddings @ texts, rcond=None)
+    assert np.allclose(memory.linear @ texts, best, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("rounding", ["noise", "straight-through"])
@@ -241,6 +275,33 @@ def test_a_catalog_is_encoded_with_it_and_appended_to(folder, trained, tmp_path)
     assert np.abs(after.take(np.arange(after.n)).astype(int) - expected).max() <= 1
     ingest([folder / "images"], tmp_path / "other", embedder=vocabulary(folder), head=str(folder / "head.safetensors"))
     assert np.array_equal(Catalog.open(tmp_path / "other").take(np.arange(after.n)), after.take(np.arange(after.n)))
+
+
+def test_a_text_is_searched_by_codes_alone(folder, trained, tmp_path):
+    head = ["--head", str(folder / "head.safetensors")]
+    ingest([folder / "images"], tmp_path / "catalog", embedder=vocabulary(folder), head=head[1])
+    runner, labels = CliRunner(), world()[1]
+    for backend in ("oracle", "cpu"):
+        asked = [
+            "search",
+            str(tmp_path / "catalog"),
+            "teapot",
+            "-k",
+            "20",
+            "--by-codes",
+            "--backend",
+            backend,
+            "--json",
+        ]
+        told = runner.invoke(cli, asked)
+        assert told.exit_code == 0, told.output
+        items = json.loads(told.stdout)["ids"]
+        assert np.mean(labels[items] == NAMES.index("teapot")) > 0.9
+    for arguments, message in (
+        (["search", str(folder / "catalog"), "teapot", "--by-codes"], "no tower for texts"),
+        (["search", str(folder / "catalog"), "--vector", "x.npy", "--by-codes"], "--by-codes"),
+    ):
+        assert message in str(runner.invoke(cli, arguments).exception)
 
 
 def test_a_head_of_another_model_is_refused(folder, tmp_path):

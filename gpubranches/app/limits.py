@@ -13,6 +13,7 @@ from flask import current_app
 
 from gpubranches.errors import TooManyError
 
+_ROUNDING = 1e-9
 _KEPT = 10_000
 """Sessions whose buckets are remembered; the one longest not seen is forgotten and has a full one again."""
 
@@ -33,8 +34,9 @@ class Buckets:
         with self._lock:
             tokens, at = self._held.pop(name, (float(self._burst), now))
             tokens = min(float(self._burst), tokens + (now - at) / self._every_s)
-            wait_s = 0.0 if tokens >= 1 else (1 - tokens) * self._every_s
-            self._held[name] = (tokens - 1 if tokens >= 1 else tokens), now
+            # A wait of exactly what was told may miss the token by the last bit of a float.
+            wait_s = 0.0 if tokens >= 1 - _ROUNDING else (1 - tokens) * self._every_s
+            self._held[name] = (max(0.0, tokens - 1) if not wait_s else tokens), now
             if len(self._held) > _KEPT:
                 self._held.popitem(last=False)
         return wait_s

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+LARGEST_BYTES = 1 << 20
+"""Of a request, unless its route allows more."""
+
 _PARTS = (access, api, looking, marking, finding, pictures, exporting, sessions, health, metrics, knn_service)
 
 
@@ -53,7 +56,7 @@ def create_app(
     """
     web = assets.folder("web")
     app = Flask("gpubranches", root_path=str(web))
-    app.config["MAX_CONTENT_LENGTH"] = 1 << 20
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BYTES
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     desk = Desk.over(catalog, backend, embedder, seed)

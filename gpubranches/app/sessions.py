@@ -16,6 +16,8 @@ from gpubranches.portable import pack, restore, unpack
 from gpubranches.sessions import Record
 
 NAME_LENGTH = 200
+LARGEST_BYTES = 32 << 20
+"""Of a session's file: half a million marks."""
 
 routes = Blueprint("sessions", __name__)
 
@@ -35,6 +37,7 @@ def begin() -> Response:
 @routes.post("/sessions/import")
 def bring() -> Response:
     """Begin a session as a JSON file `file` tells it."""
+    request.max_content_length = LARGEST_BYTES
     sent = request.files.get("file")
     if sent is None or not sent.filename:
         raise UsageError("file: expected a session's JSON file, got none; choose one that was exported here")

@@ -1,4 +1,4 @@
-"""The command that measures how well answers are found on a labelled catalog."""
+"""The commands that measure: how well answers are found on a labelled catalog, and what codes are worth."""
 
 from __future__ import annotations
 
@@ -6,29 +6,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
+from gpubranches.cli.evaluating_codes import codes
 from gpubranches.cli.options import (
     backend_option,
     json_option,
-    open_embedder_for,
     opened_backend,
     print_json,
     progress_bar,
 )
-from gpubranches.errors import BackendUnavailableError, UsageError
+from gpubranches.cli.sections import embedder_or_none, parse_counts, print_sections
+from gpubranches.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
-    from gpubranches import Catalog
-    from gpubranches.embed import Embedder
-    from gpubranches.evaluation.report import Report, Section
-
-_PIPED_WIDTH = 120
+    from gpubranches.evaluation.report import Report
 
 
-@click.command()
+class _ModelsUnlessNamed(click.Group):
+    """A group whose command `models` is meant where none is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if named else ["models", *args])
+
+
+@click.group(cls=_ModelsUnlessNamed, subcommand_metavar="[models|codes] CATALOG ...")
+def evaluate() -> None:
+    """Measure on a catalog how well answers are found, or what its codes are worth.
+
+    `evaluate CATALOG` is `evaluate models CATALOG`; a catalog whose folder is called models or codes is named
+    ./models or ./codes. `evaluate models --help` and `evaluate codes --help` tell their options.
+    """
+
+
+@evaluate.command()
 @click.argument("directory", metavar="CATALOG", type=click.Path(path_type=Path))
 @click.option("--models", "model_names", metavar="NAMES", help="all, or short names such as text,ensemble,refine.")
 @click.option("--positives", default="4,8,15,22", show_default=True, help="Items marked right, at most.")
@@ -49,7 +60,7 @@ _PIPED_WIDTH = 120
 @backend_option
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Tables, JSON and plots.")
 @json_option
-def evaluate(
+def models(
     directory: Path,
     model_names: str | None,
     positives: str,
@@ -77,21 +88,21 @@ def evaluate(
     from gpubranches.evaluation.report import reference_among
     from gpubranches.evaluation.rounds import choose_policies
 
-    models = choose_models(model_names if model_names is not None else ",".join(USUAL))
+    chosen = choose_models(model_names if model_names is not None else ",".join(USUAL))
     chosen_policies = choose_policies(policies)
-    against = reference_among(list(models), against)
-    counts = _counts(positives)
+    against = reference_among(list(chosen), against)
+    counts = parse_counts(positives, "--positives")
     catalog = Catalog.open(directory)
     if out is not None:
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-    opened_embedder = _embedder(catalog, embedder)
+    opened_embedder = embedder_or_none(catalog, embedder)
     with opened_backend(backend, catalog) as opened:
         world = World(catalog, opened, opened_embedder)
         words = tuple(word.strip() for word in columns.split(",") if word.strip())
         found = find_concepts(catalog, asks(opened_embedder), columns=words, name=name, fewest=fewest)
         found = random_subset(found, subset)
-        report = _play(world, found, models, counts, chosen_policies, against=against, **sizes)
+        report = _play(world, found, chosen, counts, chosen_policies, against=against, **sizes)
     _show(report, out, directory, as_json)
 
 
@@ -145,42 +156,10 @@ def _show(report: Report, out: Path | None, directory: Path, as_json: bool) -> N
     if as_json:
         print_json(report.to_json())
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PIPED_WIDTH)
-    console.print(report.introduction(), highlight=False, markup=False)
-    for section in report.sections():
-        console.print(_table(section))
+    print_sections(report.introduction(), report.sections())
     if out is not None:
         click.echo(f"Wrote evaluation.md, evaluation.json and {pictures} plots to {out}.")
 
 
-def _table(section: Section) -> Table:
-    table = Table(title=section.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(section.header):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=not number)
-    for row in section.rows:
-        table.add_row(*row)
-    return table
-
-
-def _embedder(catalog: Catalog, spec: str | None) -> Embedder | None:
-    from gpubranches.session import require_embedder
-
-    opened = None if spec == "none" else open_embedder_for(catalog, spec)
-    if opened is not None:
-        require_embedder(catalog, opened)
-    return opened
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    try:
-        counts = tuple(dict.fromkeys(sorted(int(part) for part in text.split(",") if part.strip())))
-    except ValueError as error:
-        raise UsageError(f"--positives: expected numbers such as 8,22, got {text!r}") from error
-    if not counts or counts[0] < 2:
-        raise UsageError(f"--positives: expected numbers of 2 and more, got {text!r}")
-    return counts
-
-
+evaluate.add_command(codes)
 COMMANDS = (evaluate,)

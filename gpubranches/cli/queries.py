@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     "--vector", "vector_file", metavar="FILE", type=click.Path(path_type=Path), help="Search by a .npy vector."
 )
 @click.option("-k", default=100, show_default=True, type=click.IntRange(1), help="How many to return.")
+@click.option("--by-codes", is_flag=True, help="Search the codes alone; a TEXT needs a head with a text tower.")
 @where_option
 @embedder_option
 @backend_option
@@ -59,6 +60,7 @@ def search(
     item: int | None,
     vector_file: Path | None,
     k: int,
+    by_codes: bool,
     where: str | None,
     embedder: str | None,
     backend: str,
@@ -71,19 +73,21 @@ def search(
 
     if sum(query is not None for query in (text, image_file, item, vector_file)) != 1:
         raise UsageError("expected one query: a TEXT, --image, --like or --vector; give exactly one of them")
+    if by_codes and text is None and item is None:
+        raise UsageError("--by-codes: expected a TEXT or --like; a --vector of uint8 is searched by codes anyway")
     catalog = Catalog.open(directory)
     needs_embedder = text is not None or image_file is not None
     with opened_backend(backend, catalog, nn) as opened:
         session = Session(catalog, opened, embedder=open_embedder_for(catalog, embedder) if needs_embedder else None)
         start = time.perf_counter()
         if text is not None:
-            found = session.ask(text, k, where=where)
+            found = session.ask(text, k, where=where, by_codes=by_codes)
         elif image_file is not None:
             found = session.image(open_image(image_file), k, where=where)
         elif vector_file is not None:
             found = session.vector(_read_vector(vector_file), k, where=where)
         else:
-            found = session.like(int(item or 0), k, where=where)
+            found = session.like(int(item or 0), k, where=where, by_codes=by_codes)
         elapsed_ms = (time.perf_counter() - start) * 1000
     _show_neighbors(catalog, found, elapsed_ms, opened.name, session.seed, as_json)
 

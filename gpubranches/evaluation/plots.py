@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpubranches.catalog.storage import disk_errors
-from gpubranches.errors import BackendUnavailableError
+from gpubranches.evaluation.canvas import PALETTE, Pages, quiet
 from gpubranches.evaluation.comparison import LEVELS, Comparison
 from gpubranches.evaluation.report import Report
 from gpubranches.evaluation.rounds import PAGE
 
-_PALETTE = (
-    "#0b5fa5",
-    "#d1495b",
-    "#2e8b57",
-    "#e08e0b",
-    "#7b4fa3",
-    "#00828a",
-    "#a0522d",
-    "#5b6770",
-    "#c2408f",
-    "#6b8e23",
-)
-_GREY = "#5f6670"
-_DPI = 130
 _GAP = 0.042
 """Distance of two labels at least, as a share of the axis."""
 
@@ -39,31 +23,16 @@ def draw(report: Report, folder: Path) -> list[Path]:
 
     Raises BackendUnavailableError without matplotlib, DataError if the folder refuses.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BackendUnavailableError(f"plots need matplotlib: pip install 'gpubranches[plots]' ({error})") from error
-    written: list[Path] = []
-
-    @contextmanager
-    def page(name: str, width: float, height: float) -> Iterator[Any]:
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure
-        figure.savefig(folder / name, dpi=_DPI)
-        written.append(folder / name)
-
-    with disk_errors(folder):
-        with page("f1-by-marks.png", 8, max(4.5, 0.27 * len(report.models.values))) as figure:
-            _by_marks(figure, report)
-        panels = len(report.models.places)
-        with page("precision-recall.png", 3 * panels + 2.4, max(3.7, 0.25 * len(report.models.curves))) as figure:
-            _precision_recall(figure, report)
-        if report.rounds is not None:
-            with page("f1-by-round.png", 9.5, 4.5) as figure:
-                _by_round(figure, report.rounds)
-    return written
+    page = Pages(folder)
+    with page("f1-by-marks.png", 8, max(4.5, 0.27 * len(report.models.values))) as figure:
+        _by_marks(figure, report)
+    panels = len(report.models.places)
+    with page("precision-recall.png", 3 * panels + 2.4, max(3.7, 0.25 * len(report.models.curves))) as figure:
+        _precision_recall(figure, report)
+    if report.rounds is not None:
+        with page("f1-by-round.png", 9.5, 4.5) as figure:
+            _by_round(figure, report.rounds)
+    return page.written
 
 
 def _by_marks(figure: Any, report: Report) -> None:
@@ -93,7 +62,7 @@ def _by_marks(figure: Any, report: Report) -> None:
     axes.set_title(_title(report.n, models), loc="left", fontsize="medium")
     axes.set_xticks(models.places)
     _label_ends(axes, models.places[-1], ends, colours, _span(models.places))
-    _quiet(axes)
+    quiet(axes)
 
 
 def _precision_recall(figure: Any, report: Report) -> None:
@@ -115,7 +84,7 @@ def _precision_recall(figure: Any, report: Report) -> None:
             )
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall")
         axes.set_title(f"p = {p}", loc="left", fontsize="medium")
-        _quiet(axes)
+        quiet(axes)
     panels[0].set_ylabel("precision, unmarked items")
     if names:
         handles, labels = panels[-1].get_legend_handles_labels()
@@ -145,7 +114,7 @@ def _by_round(figure: Any, rounds: Comparison) -> None:
         axes.set(xlabel=f"round, {PAGE} marks each")
         axes.set_xticks(rounds.places)
         axes.set_title(title, loc="left", fontsize="medium")
-        _quiet(axes)
+        quiet(axes)
     for axes, (measure, _, _) in zip(panels, sides, strict=True):
         last = {name: rounds.mean(name, measure, rounds.places[-1])[0] for name in rounds.values}
         ends = {name: end for name, end in last.items() if not math.isnan(end)}
@@ -212,21 +181,13 @@ def _inside(heights: list[float], gap: float, bottom: float, top: float) -> list
 def _colours(names: Sequence[str], first: str) -> dict[str, str]:
     """Give the first colour to one name, and the others in turn to the rest."""
     others = [name for name in names if name != first]
-    return {first: _PALETTE[0]} | {name: _PALETTE[1 + i % (len(_PALETTE) - 1)] for i, name in enumerate(others)}
+    return {first: PALETTE[0]} | {name: PALETTE[1 + i % (len(PALETTE) - 1)] for i, name in enumerate(others)}
 
 
 def _dashes(names: Sequence[str], first: str) -> dict[str, str]:
     """Give solid lines while the colours last, and dashed ones from their second turn on."""
     others = [name for name in names if name != first]
-    return {first: "-"} | {name: "-" if i < len(_PALETTE) - 1 else "--" for i, name in enumerate(others)}
-
-
-def _quiet(axes: Any) -> None:
-    """Leave the axes only what is read: two spines, a pale grid."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, axis="y", color="#d8dce0", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_GREY, labelsize="small")
+    return {first: "-"} | {name: "-" if i < len(PALETTE) - 1 else "--" for i, name in enumerate(others)}
 
 
 def _span(places: Sequence[int]) -> float:

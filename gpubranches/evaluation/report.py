@@ -15,6 +15,7 @@ from gpubranches.evaluation.comparison import LEVELS, Comparison
 from gpubranches.evaluation.models import MODELS
 from gpubranches.evaluation.protocol import FIRST, NEGATIVES, UNCHECKED, Concept
 from gpubranches.evaluation.rounds import PAGE, POLICIES
+from gpubranches.evaluation.tables import Section, with_error
 
 COLUMNS = {
     "F1": "f1",
@@ -27,20 +28,6 @@ COLUMNS = {
 """Headings of the table of models, and the measure under each."""
 REFERENCE = "refine"
 """The model the others are subtracted from, unless another is named."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table with its heading; rows are texts, the first column a name."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-
-    def markdown(self) -> str:
-        """Return the table as Markdown, under a heading of the second order."""
-        lines = [f"## {self.title}", "", _line(self.header), "|" + "---|" * len(self.header), *map(_line, self.rows)]
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -135,7 +122,7 @@ class Report:
         rows = []
         for model in self.models.values:
             cells = [
-                _with_error(*self.models.mean(model, measure, p)) if self.models.has(model, measure) else ""
+                with_error(*self.models.mean(model, measure, p)) if self.models.has(model, measure) else ""
                 for measure in COLUMNS.values()
             ]
             rows.append((model, *cells, f"{self.models.milliseconds(model):.0f}"))
@@ -182,7 +169,7 @@ def _rounds(rounds: Comparison, title: str, measure: str) -> Section:
         for place in rounds.places:
             counted = rounds.counted(policy, measure, place)
             fewer = f" ({counted})" if counted < rounds.counted(policy, "f1", place) else ""
-            cells.append(_with_error(*rounds.mean(policy, measure, place)) + fewer)
+            cells.append(with_error(*rounds.mean(policy, measure, place)) + fewer)
         rows.append((policy, *cells))
     return Section(f"{title} by round, {PAGE} marks a round", ("policy", *map(str, rounds.places)), rows)
 
@@ -201,25 +188,10 @@ def _rounds_apart(rounds: Comparison) -> Section:
     return Section("By round, paired differences and concepts won", header, rows)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _with_error(mean: float, error: float) -> str:
-    if math.isnan(mean):
-        return "-"
-    return _short(mean) if math.isnan(error) else f"{_short(mean)} ±{_short(error)}"
-
-
 def _signed(found: Mapping[str, float | None]) -> str:
     mean, error = (math.nan if found[name] is None else float(found[name] or 0) for name in ("mean", "error"))
-    return ("+" if mean >= 0 else "") + _with_error(mean, error)
+    return ("+" if mean >= 0 else "") + with_error(mean, error)
 
 
 def _share(wins: float | None) -> str:
     return "-" if wins is None or math.isnan(wins) else f"{wins:.0%}"
-
-
-def _short(value: float) -> str:
-    """Return three decimals without the leading zero."""
-    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"

@@ -31,7 +31,8 @@ class Examples:
     of what made all of it.
     Raises UsageError or DataError for what cannot be trained on.
 
-    fit, judged: rows; judged begins with the held-out queries. mean: (D,) float32, of the rows of `fit`.
+    fit, base, judged: rows: to learn from; a sample of them to search; the held-out queries before that sample.
+    mean: (D,) float32, of the rows of `fit`.
     """
 
     def __init__(
@@ -64,11 +65,12 @@ class Examples:
             _require_rows(pairs, "pairs")
             self.text_mean = self._mean(pairs, self.fit)
         self.texts = None if texts is None else self._centred_texts(texts)
-        base = self.fit[np.argsort(splitmix64(self.fit), kind="stable")[:JUDGED]]
-        self.judged = np.concatenate([parts.validation, np.sort(base)])
+        self.base = np.sort(self.fit[np.argsort(splitmix64(self.fit), kind="stable")[:JUDGED]])
+        self.judged = np.concatenate([parts.validation, self.base])
         self._queries = len(parts.validation)
-        self._neighbors = min(_NEIGHBORS, len(base))
-        self._truth = self._nearest(self.centred(self.judged))
+        self._neighbors = min(_NEIGHBORS, len(self.base))
+        centred = self.centred(self.judged)
+        self._truth = self._nearest(centred[: self._queries], centred[self._queries :])
         self._scalar = ScalarQuantizer(low=-1.0, high=1.0)
 
     @property
@@ -102,17 +104,21 @@ class Examples:
 
         vectors: (m, d) float32, of the rows of `judged`.
         """
-        codes = self._scalar.fit(vectors).encode(vectors)
-        found = self._nearest(self._scalar.decode(codes), squared=True)
-        hits = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(found, self._truth, strict=True)]
+        return self._found(vectors[: self._queries], vectors[self._queries :], self._truth)
+
+    def text_recall(self, texts: NDArray[np.float32], vectors: NDArray[np.float32], base: NDArray[np.float32]) -> float:
+        """Return the same for texts, (q, D) centred, by their vectors, (q, d); base: vectors of the rows of `base`."""
+        return self._found(vectors, base, self._nearest(texts, self.centred(self.base)))
+
+    def _found(self, queries: NDArray[np.float32], base: NDArray[np.float32], truth: NDArray[np.intp]) -> float:
+        scalar = self._scalar.fit(base)
+        near = self._nearest(scalar.decode(scalar.encode(queries)), scalar.decode(scalar.encode(base)))
+        hits = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(near, truth, strict=True)]
         return float(np.mean(hits)) / self._neighbors
 
-    def _nearest(self, vectors: NDArray[np.float32], squared: bool = False) -> NDArray[np.intp]:
-        """Return the rows nearest to the held-out queries, (q, k): by cosine, or by squared distance."""
-        queries, base = vectors[: self._queries], vectors[self._queries :]
-        likeness = queries @ base.T
-        if squared:
-            likeness -= np.einsum("ij,ij->i", base, base) / 2
+    def _nearest(self, queries: NDArray[np.float32], base: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Return the rows of base nearest to the queries, (q, k) in any order, by squared distance."""
+        likeness = queries @ base.T - np.einsum("ij,ij->i", base, base) / 2
         nearest: NDArray[np.intp] = np.argpartition(-likeness, self._neighbors - 1, axis=1)[:, : self._neighbors]
         return nearest
 

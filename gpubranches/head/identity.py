@@ -19,6 +19,7 @@ class IdentityHead:
     code_range = None
     reads_texts = False
     embedder = ""
+    learned_texts = ()
 
     def fit(self, embeddings: NDArray[np.float32]) -> Self:
         """Learn the number of dims from embeddings, (n, D) float32. Returns self."""
@@ -36,7 +37,7 @@ class IdentityHead:
 
     def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raise UsageError: there is no tower here."""
-        raise UsageError("head none: expected image embeddings, got texts; move them to the images' mean and transform")
+        raise UsageError("head none: it has no tower for texts; train-head makes one, encode uses it")
 
     @property
     def D(self) -> int:

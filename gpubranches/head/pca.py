@@ -24,6 +24,7 @@ class PCAHead:
     code_range = (-1.0, 1.0)
     reads_texts = False
     embedder = ""
+    learned_texts = ()
 
     def __init__(self, d: int = 32):
         self._wanted = d
@@ -58,7 +59,7 @@ class PCAHead:
 
     def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raise UsageError: principal dims know images only."""
-        raise UsageError("head pca: expected image embeddings, got texts; move them to the images' mean and transform")
+        raise UsageError("head pca: it has no tower for texts; train-head makes one, encode uses it")
 
     @property
     def D(self) -> int:

@@ -32,6 +32,11 @@ class Head(Protocol):
         ...
 
     @property
+    def learned_texts(self) -> tuple[str, ...]:
+        """Texts it was trained on, which tell nothing of how it does on others."""
+        ...
+
+    @property
     def code_range(self) -> tuple[float, float] | None:
         """Range of its vectors that the codes cover; None: to be learned from a sample."""
         ...

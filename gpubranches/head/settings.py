@@ -27,15 +27,14 @@ class HeadSettings:
     d: int = 32
     variant: Variant = "residual"
     hidden: tuple[int, ...] = (1024, 1024)
-    koleo: float = 0.1
-    text_weight: float = 0.5
+    koleo: float = 0.02
+    text_weight: float = 0.01
     epochs: int = 40
     batch: int = 2048
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
-    temperature: float = 0.06
+    temperature: float = 0.04
     text_temperature: float = 0.03
-    memory_temperature: float = 0.02
     rounding: Rounding = "none"
     patience: int = 5
     seed: int = 0
@@ -54,7 +53,7 @@ class HeadSettings:
         for name in ("koleo", "text_weight", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name}: expected a number of 0 and more, got {getattr(self, name)}")
-        for name in ("learning_rate", "temperature", "text_temperature", "memory_temperature"):
+        for name in ("learning_rate", "temperature", "text_temperature"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise UsageError(f"{name}: expected a number above 0, got {getattr(self, name)}")
 

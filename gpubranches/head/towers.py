@@ -113,43 +113,55 @@ class Tower:
 
 @dataclass(frozen=True)
 class Memory:
-    """Texts by way of the images they lie nearest to: unit(sum_k softmax_k(<t, key_k> / temperature) value_k).
+    """Texts by way of the images they lie nearest to, and a linear map.
+
+    unit((1 - share) unit(sum_k softmax_k(<t, key_k> / temperature) value_k) + share unit(linear t)).
 
     keys: (K, D) float16, centred unit embeddings of images; values: (K, d) float32, the vectors of those images;
-    temperature: of the softmax. Texts and images lie in different places of the embedding space and a tower of 32 dims
-    trained on images knows nothing of where texts lie; a text's weighted mean over the images it is nearest to is
-    where images lie. Source: the support memory of DeCap (Li et al., ICLR 2023, section 3.3), there for images among
-    texts.
+    linear: (d, D) float32, which predicts the cosines of a text with all images best from their vectors; 0 <= share
+    <= 1. Texts and images lie in different places of the embedding space, and a tower of 32 dims trained on images
+    knows nothing of where texts lie; a text's weighted mean over the images it is nearest to is where images lie.
+    Source: the support memory of DeCap (Li et al., ICLR 2023, section 3.3), there for images among texts.
     """
 
     kind = "memory"
 
     keys: NDArray[np.float16]
     values: NDArray[np.float32]
+    linear: NDArray[np.float32]
     temperature: float
+    share: float
 
     def __call__(self, rows: Vectors) -> Vectors:
         """Return unit vectors, (q, d) float32, of centred unit text embeddings, (q, D) float32."""
+        keys = self.keys.astype(np.float32)
         out = np.empty((len(rows), self.values.shape[1]), np.float32)
         for start in range(0, len(rows), _BLOCK_ROWS):
-            near = rows[start : start + _BLOCK_ROWS] @ self.keys.astype(np.float32).T / np.float32(self.temperature)
-            weights = np.exp(near - near.max(axis=1, keepdims=True))
-            out[start : start + _BLOCK_ROWS] = unit(weights @ self.values)
+            block = rows[start : start + _BLOCK_ROWS]
+            near = block @ keys.T / np.float32(self.temperature)
+            remembered = unit(np.exp(near - near.max(axis=1, keepdims=True)) @ self.values)
+            straight = unit(block @ self.linear.T)
+            out[start : start + _BLOCK_ROWS] = unit((1 - self.share) * remembered + self.share * straight)
         return out
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return its arrays by name."""
-        return {"keys": self.keys, "values": self.values, "temperature": np.array([self.temperature], np.float64)}
+        numbers = np.array([self.temperature, self.share], np.float64)
+        return {"keys": self.keys, "values": self.values, "linear": self.linear, "numbers": numbers}
 
     @classmethod
     def from_tensors(cls, named: dict[str, NDArray[Any]], D: int, d: int) -> Self:
         """Return the memory of arrays that `tensors` named. Raises ArrayError if they do not fit together."""
         keys = check_array(named["keys"], "keys", dtype=np.float16, shape=(None, D), finite=True)
         values = check_array(named["values"], "values", dtype=np.float32, shape=(len(keys), d), finite=True)
-        temperature = float(named["temperature"][0])
-        if not len(keys) or not temperature > 0:
-            raise ArrayError(f"memory: expected keys and a temperature above 0, got {len(keys)} and {temperature}")
-        return cls(keys, values, temperature)
+        linear = check_array(named["linear"], "linear", dtype=np.float32, shape=(d, D), finite=True)
+        temperature, share = check_array(named["numbers"], "numbers", dtype=np.float64, shape=(2,)).tolist()
+        if not len(keys) or not temperature > 0 or not 0 <= share <= 1:
+            raise ArrayError(
+                f"memory: expected keys, a temperature above 0 and a share of 0 to 1, got {len(keys)}, {temperature} "
+                f"and {share}"
+            )
+        return cls(keys, values, linear, temperature, share)
 
 
 _TEXT_TOWERS: dict[str, Callable[[dict[str, NDArray[Any]], int, int], TextTower]] = {
@@ -205,6 +217,11 @@ class TrainedHead:
             raise UsageError("head: it has no tower for texts; train one on a catalog whose model is known")
         check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, self.D))
         return self.texts(unit(embeddings - self.text_mean))
+
+    @property
+    def learned_texts(self) -> tuple[str, ...]:
+        """Texts whose ranking of the images it was trained to keep."""
+        return tuple(self.config.get("names", ()))
 
     @property
     def reads_texts(self) -> bool:

@@ -18,16 +18,15 @@ from gpubranches.head import losses
 from gpubranches.head.examples import Examples
 from gpubranches.head.network import build, exported, forward, rounded
 from gpubranches.head.pca import PCAHead
+from gpubranches.head.remembering import TEMPERATURE, remember
 from gpubranches.head.settings import HeadSettings
-from gpubranches.head.towers import Memory, TextTower, TrainedHead, unit
+from gpubranches.head.towers import TextTower, TrainedHead, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 EVALUATIONS = 20
 """Evaluations in a whole run."""
-MEMORY_ROWS = 16_384
-"""Images that the text tower remembers, at most."""
 PCA_ROWS = 100_000
 """Rows the PCA at the start is fitted on, at most."""
 _WARM_UP = 0.05
@@ -198,7 +197,7 @@ class _Run:
 
         texts = self._tensor(self.examples.mixed_texts(_TEXTS_A_STEP, [self.settings.seed, _TEXTS, step]))
         half = len(images) // 2
-        near = torch.softmax(texts @ images[:half].T / self.settings.memory_temperature, dim=1)
+        near = torch.softmax(texts @ images[:half].T / TEMPERATURE, dim=1)
         remembered = torch.nn.functional.normalize(near @ plain[:half], dim=1)
         return losses.distillation(
             remembered,
@@ -244,11 +243,7 @@ class _Run:
         if examples.pairs is not None:
             texts = exported(self.towers["texts"])
         elif examples.text_mean is not None:
-            kept = np.unique(
-                np.linspace(0, len(examples.fit) - 1, min(len(examples.fit), MEMORY_ROWS)).astype(np.int64)
-            )
-            keys = examples.centred(examples.fit[kept])
-            texts = Memory(keys.astype(np.float16), images(keys), self.settings.memory_temperature)
+            texts = remember(examples, images)
         config = {"settings": self.settings.to_json(), "rows": len(examples.fit), "epoch": self.training.best_epoch}
         return TrainedHead(
             images,

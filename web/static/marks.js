@@ -16,11 +16,16 @@ let known = false; // whether `confirmed` holds all there is
 let outbox = [];
 let sending = false;
 let offline = false;
+let gone = false; // the session was deleted
 let idle = [];
 
 export const sessionId = () => session;
 export const onChange = (listener) => listeners.add(listener);
-export const isKnown = () => known;
+
+// What the server wrote into the page holds until it has told all marks.
+export function learn(item, label) {
+  if (!known && label) confirmed.set(item, label);
+}
 
 export function labelOf(item) {
   return overlay().get(item) ?? confirmed.get(item) ?? 0;
@@ -127,13 +132,14 @@ function take(answer, event) {
 }
 
 async function look() {
-  if (!session || document.hidden || outbox.length) return;
+  if (!session || gone || document.hidden || outbox.length) return;
   try {
     const response = await ask("GET", "/marks");
     const answer = await response.json();
     if (outbox.length) return;
+    gone = response.status === 410;
     if (!response.ok) tell([], { why: answer.error });
-    else if (answer.version < version) begin(session);
+    else if (answer.version < version) begin(session, {});
     else if (answer.version !== version || !known) take(answer);
   } catch {
     // The next look, or the next mark, will tell that the server does not answer.
@@ -145,8 +151,9 @@ function tell(items, what = {}) {
 }
 
 // Another process of the browser may have left events behind: they are older and go first.
-export function begin(name) {
+export function begin(name, shown) {
   session = name;
+  Object.assign(counts, shown);
   version = 0;
   known = false;
   confirmed.clear();

@@ -1,4 +1,5 @@
-// Keys, clicks and what the page says; the marks are in marks.js, the grid in grid.js, one item large in large.js.
+// Keys, clicks and what the page says; the marks are in marks.js, the grid in grid.js over window.js, one item large
+// in large.js.
 
 import * as grid from "./grid.js";
 import * as large from "./large.js";
@@ -316,5 +317,6 @@ try {
   // Captions are off.
 }
 $("#captions")?.setAttribute("aria-pressed", document.documentElement.classList.contains("captions"));
+const count = (selector) => Number($(selector).textContent.replaceAll(",", ""));
+marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative: count("#negative") });
 grid.setUp();
-marks.begin($("#grid").dataset.session);

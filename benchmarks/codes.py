@@ -1,0 +1,125 @@
+"""What 32 bytes an image are worth on real embeddings: heads trained here, against the codecs of the field.
+
+    python -m benchmarks.codes --out benchmarks/results/codes
+
+The data is that of `benchmarks.quality`. The names of all classes, and as many others again as make up a quarter of the
+vocabulary, are held out of the training of every head; so are the rows that `gpubranches.holdout` holds out. Heads with
+and without the KoLeo term are trained with the same seeds, and the same command that anyone can run, `gpubranches
+evaluate codes`, measures them all in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality import build_catalog
+from gpubranches import Catalog, cli
+from gpubranches.embed import open_embedder
+from gpubranches.evaluation.protocol import asks, find_concepts
+from gpubranches.head import HeadSettings
+from gpubranches.train_head import train_head
+
+HELD_OUT_SHARE = 4
+GAIN = 0.05
+PRECISION = 0.72
+BEST = "koleo"
+
+
+def held_out_names(catalog: Catalog) -> list[str]:
+    """Return the names of all classes that the vocabulary knows, and others drawn by a fixed seed."""
+    vocabulary = open_embedder(catalog.embedder)
+    names = vocabulary.usual_texts
+    classes = {c.name.lower() for c in find_concepts(catalog, asks(vocabulary), fewest=1) if c.text}
+    own = [name for name in names if name.replace("_", " ").lower() in classes]
+    others = [name for name in names if name not in own]
+    more = len(names) // HELD_OUT_SHARE - len(own)
+    return own + list(np.random.default_rng(0).permutation(others)[:more])
+
+
+def train(catalog: Path, folder: Path, epochs: int) -> dict[str, dict[str, Any]]:
+    """Train the heads into a folder; return how each went."""
+    names = held_out_names(Catalog.open(catalog))
+    usual = replace(HeadSettings(), epochs=epochs)
+    told = {}
+    for name, settings in {BEST: usual, "without-koleo": replace(usual, koleo=0.0)}.items():
+        report = train_head(catalog, folder / f"{name}.safetensors", settings=settings, without_texts=names)
+        told[name] = {"seconds": round(report.seconds), "epochs": report.epochs, "validation": round(report.recall, 4)}
+        print(f"{name}: {told[name]}", file=sys.stderr, flush=True)
+    return told
+
+
+def goals(data: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """Yield what was to be reached: the claim, the numbers, whether it holds."""
+    codecs = {codec["name"]: codec for codec in data["codecs"]}
+
+    def of(name: str, kind: str, first: int | None) -> float:
+        found = codecs[name]["found"][kind]
+        return float((found["share"] if first is None else found["recall"][str(first)])["mean"])
+
+    ours, pca, opq, plain = f"{BEST} uint8", "pca uint8", "OPQ32+PQ32", "without-koleo uint8"
+    for first, what in ((10, "R@10"), (None, "100-R@100")):
+        for kind, other, least in (
+            ("images", pca, GAIN),
+            ("images", opq, 0.0),
+            ("texts", pca, GAIN),
+            ("texts", opq, 0.0),
+            ("images", plain, 0.0),
+        ):
+            a, b = of(ours, kind, first), of(other, kind, first)
+            claim = f"{what}, {kind}: above {other}" + (f" by {least}" if least else "")
+            yield claim, f"{a:.3f}, {b:.3f}", a > b + least
+    precision = float(codecs[ours]["average_precision"]["mean"])
+    yield f"names of classes: AP at least {PRECISION}", f"{precision:.3f}", precision >= PRECISION
+    for place, models in _by_place(data["answers"]):
+        a, b = (models[f"{name} candidates"]["recall"]["mean"] for name in (BEST, "pca"))
+        yield f"p = {place}: share inside the candidates not below pca's", f"{a:.3f}, {b:.3f}", a >= b
+        a, b = (models[f"{name} refine"]["f1"]["mean"] for name in (BEST, "pca"))
+        yield f"p = {place}: F1 of refine not below pca's", f"{a:.3f}, {b:.3f}", a >= b
+
+
+def _by_place(answers: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for place in next(iter(answers.values())):
+        yield place, {name: places[place] for name, places in answers.items()}
+
+
+def main() -> None:
+    """Train, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("GPUBRANCHES_EVAL_DATA"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/codes"))
+    parser.add_argument("--epochs", type=int, default=HeadSettings().epochs)
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("expected --data, or GPUBRANCHES_EVAL_DATA set")
+    with tempfile.TemporaryDirectory(prefix="gpubranches-codes-") as name:
+        folder = Path(name)
+        catalog = build_catalog(Path(arguments.data), folder)
+        told = train(catalog, folder, arguments.epochs)
+        heads = [word for head in told for word in ("--head", f"{head}={folder / head}.safetensors")]
+        command = ["evaluate", "codes", str(catalog), *heads, "--marked", "8,22", "--out", str(arguments.out)]
+        print(" ".join(command), file=sys.stderr, flush=True)
+        with contextlib.redirect_stdout(sys.stderr):
+            cli.cli(command, standalone_mode=False)
+    data = json.loads((arguments.out / "codes.json").read_text())
+    lines = ["", "## Goals", "", "| goal | measured | holds |", "|---|---|---|"]
+    lines += [f"| {claim} | {numbers} | {'yes' if holds else '**no**'} |" for claim, numbers, holds in goals(data)]
+    lines += ["", "## Training", "", "| head | seconds | epochs | 100-R@100 of validation rows |", "|---|---|---|---|"]
+    lines += [f"| {name} | {t['seconds']} | {t['epochs']} | {t['validation']:.3f} |" for name, t in told.items()]
+    with (arguments.out / "codes.md").open("a") as file:
+        file.write("\n".join([*lines, "", "Made by `python -m benchmarks.codes`.", ""]))
+    print((arguments.out / "codes.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
