@@ -4,6 +4,7 @@ import io
 import json
 import math
 import struct
+import threading
 import zlib
 
 import numpy as np
@@ -18,8 +19,9 @@ from serving import API, begun, found_all, picture
 
 from gpubranches import Session
 from gpubranches.app.api.schema import check, parse
-from gpubranches.app.limits import Buckets
-from gpubranches.errors import UsageError
+from gpubranches.app.limits import PLACES, Buckets, Turns
+from gpubranches.app.server import THREADS
+from gpubranches.errors import TooManyError, UsageError
 
 
 def problem(response):
@@ -374,6 +376,55 @@ def test_no_bucket_gives_more_than_it_held_and_was_filled_by(waits, burst, every
             assert buckets.take("a") == 0
             taken += 1
     assert taken <= burst + math.ceil(now / every_s)
+
+
+def test_few_train_at_once_a_few_wait_and_the_rest_is_sent_away():
+    turns, going, most, refused = Turns(at_once=2, places=5), 0, 0, 0
+    lock, full = threading.Lock(), threading.Barrier(6)
+    told = threading.Event()
+
+    def train():
+        nonlocal going, most
+        with turns.turn():
+            with lock:
+                going += 1
+                most = max(most, going)
+            told.wait(10)
+            with lock:
+                going -= 1
+
+    def come():
+        nonlocal refused
+        full.wait(10)
+        try:
+            train()
+        except TooManyError:
+            refused += 1
+            told.set()
+
+    threads = [threading.Thread(target=come) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most, refused, going) == (2, 1, 0)
+    with turns.turn():
+        assert going == 0
+
+
+def test_whoever_trains_leaves_threads_for_those_who_mark(make, labels):
+    assert THREADS >= PLACES + 8
+    app = make()
+    client = app.test_client()
+    at, _ = found_all(client, labels, model="branch")
+    app.extensions["gpubranches.turns"] = busy = Turns(places=1)
+    with busy.turn():
+        refused = client.post(f"{at}/refine", json={})
+        assert (refused.status_code, int(refused.headers["Retry-After"]) > 0) == (429, True)
+        assert client.post(f"{at}/marks", json={"ids": [9], "label": -1}).status_code == 200
+        headers = {"HX-Request": "true", "X-Session": at.rpartition("/")[2]}
+        assert client.post("/refine", data={"model": "branch"}, headers=headers).status_code == 429
+    assert client.post(f"{at}/refine", json={"model": "branch"}).status_code == 200
 
 
 def test_a_stream_and_a_file_survive_a_text_that_is_markup_or_many_lines(client, labels):

@@ -7,8 +7,8 @@ from typing import cast
 import numpy as np
 from flask import Blueprint, Response, make_response, render_template, request
 
-from gpubranches.app.asking import desk, held, whole
-from gpubranches.app.limits import require_turn
+from gpubranches.app.asking import desk, held, session_id, whole
+from gpubranches.app.limits import training
 from gpubranches.app.rendering import PAGE, context, show
 from gpubranches.completeness import AUDITED
 from gpubranches.desk import View, describe
@@ -25,9 +25,8 @@ routes = Blueprint("finding", __name__)
 def refine() -> Response:
     """Find all: train on the marks, apply to the whole catalog, show what matches. The lean stays as it was."""
     model, second_stage = request.form.get("model", MODELS[0]), "second_stage" in request.form
-    with held() as session:
+    with training(session_id()), held() as session:
         book, name = desk().book, session.labels.session
-        require_turn(name)
         lean = float(book.record(name).settings.get("lean", 0.0))
         session.refine(cast(Model, model), second_stage=second_stage, lean=lean)
         book.note(name, model=model, second_stage=second_stage, lean=lean)

@@ -1,18 +1,23 @@
-"""How often a session may train: a bucket of tokens for each, filled at a steady rate."""
+"""How often a session may train, and how many train at once: the rest of the server is for marks and searches."""
 
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 from flask import current_app
 
 from gpubranches.errors import TooManyError
 
+PLACES = 12
+"""Threads of the server that may train or wait to; see `Turns`."""
+_BUSY_S = 5
 _ROUNDING = 1e-9
 _KEPT = 10_000
 """Sessions whose buckets are remembered; the one longest not seen is forgotten and has a full one again."""
@@ -42,11 +47,42 @@ class Buckets:
         return wait_s
 
 
-def require_turn(session: str) -> None:
-    """Raise TooManyError where a session of the app that is asked trains too often."""
-    wait_s = cast(Buckets, current_app.extensions["gpubranches.refines"]).take(session)
+class Turns:
+    """Lets `at_once` threads work while others wait, `places` in all; who comes then is sent away.
+
+    A find all takes all cores for a second. Many side by side take longer for each, and, where every thread of the
+    server has one, nobody can mark. at_once: None for half of the cores.
+    """
+
+    def __init__(self, at_once: int | None = None, places: int = PLACES):
+        at_once = min(places, max(1, (os.cpu_count() or 1) // 2)) if at_once is None else at_once
+        self._free = threading.Semaphore(at_once)
+        self._places = threading.Semaphore(places)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Work when it is one's turn. Raises TooManyError where too many wait."""
+        if not self._places.acquire(blocking=False):
+            raise TooManyError(f"expected fewer find alls at once; try again in {_BUSY_S} s", _BUSY_S)
+        try:
+            with self._free:
+                yield
+        finally:
+            self._places.release()
+
+
+@contextmanager
+def training(session: str) -> Iterator[None]:
+    """Let a session train when it is its turn; to be entered before the session is held.
+
+    Raises TooManyError where the session trains too often, or too many others wait.
+    """
+    held = current_app.extensions
+    wait_s = cast(Buckets, held["gpubranches.refines"]).take(session)
     if wait_s:
         raise TooManyError(
             f"expected fewer find alls of one session, one every few seconds; try again in {math.ceil(wait_s)} s",
             math.ceil(wait_s),
         )
+    with cast(Turns, held["gpubranches.turns"]).turn():
+        yield

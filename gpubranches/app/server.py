@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+THREADS = 2 * limits.PLACES
+"""Of the server: half of them for marks and searches, however many train."""
 LARGEST_BYTES = 1 << 20
 """Of a request, unless its route allows more."""
 
@@ -63,6 +65,7 @@ def create_app(
     app.extensions["gpubranches"] = desk
     app.extensions["gpubranches.access"] = access.Access(None if token is None else access.check_token(token, "token"))
     app.extensions["gpubranches.refines"] = limits.Buckets()
+    app.extensions["gpubranches.turns"] = limits.Turns()
     app.extensions["gpubranches.readiness"] = health.Readiness()
     app.wsgi_app = _Followed(app.wsgi_app, desk)  # type: ignore[method-assign]
     htmx.init_app(app)
@@ -74,7 +77,7 @@ def create_app(
 
 
 def serve(app: Flask, host: str = "127.0.0.1", port: int = 8765, *, allowed_hosts: tuple[str, ...] = ()) -> None:
-    """Serve until interrupted: one process, eight threads. Errors as of `open_server`."""
+    """Serve until interrupted: one process, 24 threads. Errors as of `open_server`."""
     server = open_server(app, host, port, allowed_hosts=allowed_hosts)
     desk = cast(Desk, app.extensions["gpubranches"])
     _log.info("serving on http://%s:%d", host, port)
@@ -100,7 +103,7 @@ def open_server(app: Flask, host: str, port: int, *, allowed_hosts: tuple[str, .
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise UsageError(f"expected a free port, {host}:{port} cannot be had: {error}; try another --port") from error
-    return waitress.create_server(app, sockets=[listener], threads=8, ident="gpubranches")
+    return waitress.create_server(app, sockets=[listener], threads=THREADS, ident="gpubranches")
 
 
 class _Followed:

@@ -12,7 +12,7 @@ from gpubranches.app.api.schema import Schema
 from gpubranches.app.api.searching import ITEM, WHERE
 from gpubranches.app.api.sessions import ANSWER, hold, told
 from gpubranches.app.asking import desk
-from gpubranches.app.limits import require_turn
+from gpubranches.app.limits import training
 from gpubranches.completeness import AUDITED
 from gpubranches.models import MODELS
 
@@ -57,8 +57,7 @@ def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
 
     A session that trains too often is told to wait, with 429 and Retry-After.
     """
-    with hold(session) as held:
-        require_turn(session)
+    with training(session), hold(session) as held:
         ranking = held.refine(
             body["model"],
             second_stage=body.get("second_stage"),
