@@ -156,14 +156,14 @@ def play(catalog: Path, owners: NDArray[np.int16], arguments: argparse.Namespace
 def report(crowd: list[User], arguments: argparse.Namespace, load: float) -> str:
     """Return the result as Markdown."""
     errors, lost = sum(len(user.errors) for user in crowd), sum(user.lost for user in crowd)
-    machine = machine_facts((load, os.getloadavg()[0]), 1, 0)
+    machine = machine_facts((load, os.getloadavg()[0]), repeats=1, threads=0)
     command = f"python -m benchmarks.load --dims {arguments.dims}{' --careless' if arguments.careless else ''}"
     lines = [
         "# Load, with users who mark at random" if arguments.careless else "# Load",
         "",
-        f"{len(crowd)} users for {arguments.seconds:.0f} s on {arguments.n:,} items of {arguments.dims} dims, server and "
-        f"users on the same {machine['cores']} cores ({machine['processor']}); load average {machine['load_before']} "
-        f"before, {machine['load_after']} after; {machine['date']}.",
+        f"{len(crowd)} users for {arguments.seconds:.0f} s on {arguments.n:,} items of {arguments.dims} dims; "
+        f"server and users on {machine['cores']} cores ({machine['processor']}); "
+        f"load average {machine['load_before']} before, {machine['load_after']} after; {machine['date']}.",
         "",
         f"`{command}`, backend {arguments.backend}",
         "",

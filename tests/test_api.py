@@ -412,6 +412,14 @@ def test_few_train_at_once_a_few_wait_and_the_rest_is_sent_away():
         assert going == 0
 
 
+def test_nobody_waits_for_a_turn_for_ever():
+    turns = Turns(at_once=1, places=3, wait_s=0.01)
+    with turns.turn(), pytest.raises(TooManyError, match="try again"), turns.turn():
+        pass
+    with turns.turn():
+        pass
+
+
 def test_whoever_trains_leaves_threads_for_those_who_mark(make, labels):
     assert THREADS >= PLACES + 8
     app = make()

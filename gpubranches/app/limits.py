@@ -48,25 +48,31 @@ class Buckets:
 
 
 class Turns:
-    """Lets `at_once` threads work while others wait, `places` in all; who comes then is sent away.
+    """Lets `at_once` threads work while others wait, `places` in all; who comes then, or waits too long, is sent away.
 
     A find all takes all cores for a second. Many side by side take longer for each, and, where every thread of the
     server has one, nobody can mark. at_once: None for half of the cores.
     """
 
-    def __init__(self, at_once: int | None = None, places: int = PLACES):
+    def __init__(self, at_once: int | None = None, places: int = PLACES, wait_s: float = 20.0):
         at_once = min(places, max(1, (os.cpu_count() or 1) // 2)) if at_once is None else at_once
         self._free = threading.Semaphore(at_once)
         self._places = threading.Semaphore(places)
+        self._wait_s = wait_s
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Work when it is one's turn. Raises TooManyError where too many wait."""
+        """Work when it is one's turn. Raises TooManyError where too many wait, or one waited too long."""
+        busy = TooManyError(f"expected fewer find alls at once; try again in {_BUSY_S} s", _BUSY_S)
         if not self._places.acquire(blocking=False):
-            raise TooManyError(f"expected fewer find alls at once; try again in {_BUSY_S} s", _BUSY_S)
+            raise busy
         try:
-            with self._free:
+            if not self._free.acquire(timeout=self._wait_s):
+                raise busy
+            try:
                 yield
+            finally:
+                self._free.release()
         finally:
             self._places.release()
 
