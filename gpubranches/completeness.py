@@ -24,6 +24,8 @@ AUDITED = 20
 """Items of an audit, unless another number is asked for."""
 CARRIED = 0.5
 """What an audited item weighs for the ranking after the one that it was drawn for."""
+SURE, LIKELY = 0.9, 0.5
+"""Least chances to be right of the first two of TIERS."""
 OUTSIDE_EVERY = 20
 """One audited item in this many is drawn from what is not ranked."""
 _CURVES = 4000
@@ -150,11 +152,11 @@ class Completeness:
         a match, and without an audit where the scores are votes or of fewer than 4 positives: their curve may be any.
         """
         evidence = self.evidence(audited)
-        if not matched.any() or not (self._known or len(evidence.weights)):
+        if not matched.any() or not self._tells(evidence):
             return None, None
         weights = self._weights(evidence, audited)
         rng = np.random.default_rng([self._seed, 2])
-        right = np.array([item for item, label in marks.items() if label > 0], np.int64)
+        right = _labelled(marks, +1)
         good, open_ = np.isin(self._ids, right), ~np.isin(self._ids, _keys(marks))
         hits = self._right(matched & open_, rng) + np.count_nonzero(matched & good)
         below = self._right(~matched & open_, rng) + np.count_nonzero(~matched & good)
@@ -170,9 +172,23 @@ class Completeness:
         mean = self._weights(self.evidence(audited), audited) @ _chances(self._curves, _GRID)
         return np.interp(distances, _GRID, mean)
 
+    def tiers(self, marks: Mapping[int, int], audited: Mapping[int, int]) -> NDArray[np.uint8] | None:
+        """Return each ranked item's place in TIERS, (m,) uint8; None where `estimate` tells nothing of the curve.
+
+        An item is sure with a mean chance to be right of at least .9, likely with .5, else borderline. The chance falls
+        with the score, so unmarked items of a tier lie together. A marked item is what its mark says: sure if right,
+        borderline if wrong.
+        """
+        if not self._tells(self.evidence(audited)):
+            return None
+        chances = self.chances(self._x, audited)
+        chances[np.isin(self._ids, _labelled(marks, +1))] = 1
+        chances[np.isin(self._ids, _labelled(marks, -1))] = 0
+        return (chances < SURE).astype(np.uint8) + (chances < LIKELY).astype(np.uint8)
+
     def matched(self, threshold: float) -> NDArray[np.bool_]:
         """Return which items of the ranking match at another threshold, (m,) bool; marked ones by their mark."""
-        right = np.array([item for item, label in self.marks.items() if label > 0], np.int64)
+        right = _labelled(self.marks, +1)
         above = self.ranking.scores >= np.float32(threshold)
         return (above & ~np.isin(self._ids, _keys(self.marks))) | np.isin(self._ids, right)
 
@@ -206,6 +222,9 @@ class Completeness:
         weights = self._weights(self.evidence(audited), audited)
         slopes = np.exp(weights @ np.log(self._curves[:, 1:]))
         return np.array([[weights @ self._curves[:, 0], *slopes]])
+
+    def _tells(self, evidence: Evidence) -> bool:
+        return self._known or len(evidence.weights) > 0
 
     def _audited(self, marks: Mapping[int, int]) -> NDArray[np.intp]:
         drawn = self._drawn.ids[np.isin(self._drawn.ids, _keys(marks))]
@@ -288,6 +307,10 @@ def _quantiles(values: Floats, weights: Floats) -> Interval:
     places = np.searchsorted(np.cumsum(weights[order]), _LEVELS)
     low, middle, high = (float(values[order[min(int(place), len(values) - 1)]]) for place in places)
     return low, middle, high
+
+
+def _labelled(marks: Mapping[int, int], label: int) -> NDArray[np.int64]:
+    return np.array([item for item, held in marks.items() if held == label], np.int64)
 
 
 def _keys(marks: Mapping[int, int]) -> NDArray[np.int64]:

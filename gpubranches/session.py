@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gpubranches.answer import Answer, Part
 from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
 from gpubranches.coding import Coder
-from gpubranches.completeness import AUDITED, Completeness, votes_for
+from gpubranches.completeness import AUDITED, Completeness
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.explain import Explanation, explain_in, votes_needed
 from gpubranches.export import export_items
 from gpubranches.labels import Labels
-from gpubranches.models import MODELS, Model
+from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
 from gpubranches.refining import Marks, refined
 from gpubranches.results import Neighbors, Ranking
 from gpubranches.space import Space
@@ -65,11 +64,7 @@ class Session:
         self.embedder = embedder
         self.labels = Labels.in_memory() if labels is None else labels
         self.seed = seed
-        self.boxes: Boxes | None = None
-        self.ranking: Ranking | None = None
-        self._completeness: Completeness | None = None
-        self._where: str | None = None
-        self._coding: tuple[str, str, int] | None = None
+        self.answer: Answer | None = None
 
     # Queries
 
@@ -149,7 +144,8 @@ class Session:
         model: Model = "ensemble",
         *,
         second_stage: bool | None = None,
-        random_negatives: int = 1000,
+        random_negatives: int = RANDOM_NEGATIVES,
+        negative_weight: float = NEGATIVE_WEIGHT,
         where: str | None = None,
         lean: float = 0.0,
     ) -> Ranking:
@@ -158,37 +154,50 @@ class Session:
         model: what the boxes are, see docs/models.md; "linear" has none: its second stage ranks the whole catalog.
         second_stage: rank by a linear model on the embeddings; False: by votes, matched above half of the estimators,
         the boxes then grown around `pseudo_labels`, too; None: wherever the catalog has embeddings. random_negatives:
-        items drawn from the catalog that serve as wrong unchecked, at most a tenth of it. lean: where the list is cut,
-        see `recut`. Marked items keep their label in the answer. Raises LabelError if no item is marked right.
+        items drawn from the catalog that serve as wrong unchecked, at most a tenth of it. negative_weight: how much an
+        item marked wrong counts against one of these, .1 to 1,000, in the second stage and for the pseudo-labels; boxes
+        shut out every one of them whatever it weighs, so by votes alone the models without pseudo-labels take no notice
+        of it. lean: where the list is cut, see `recut`. Marked items keep their label in the answer. Raises LabelError
+        if no item is marked right.
         """
-        _check_lean(lean)
-        if model not in MODELS:
-            raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
-        if second_stage is None:
-            second_stage = self.catalog.has_embeddings
-        elif second_stage and not self.catalog.has_embeddings:
-            raise UsageError("second_stage: the catalog has no embeddings; refine without the second stage")
-        if model == "linear" and not second_stage:
-            raise UsageError(
-                "model: linear is a second stage over the whole catalog, which needs embeddings; choose another"
-            )
-        if random_negatives < 0:
-            raise UsageError(f"random_negatives: expected 0 or more, got {random_negatives}")
+        lean = _check_lean(lean)
+        _check_options(model, random_negatives, negative_weight)
+        second_stage = self._has_second_stage(model, second_stage)
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
             raise LabelError("expected at least one item marked right, got none; mark one and refine again")
-        marks = Marks(positives, negatives, self.random_negatives(random_negatives), self._fair(positives))
+        unchecked = self.random_negatives(random_negatives)
+        marks = Marks(positives, negatives, unchecked, self._fair(positives), negative_weight)
         bitmap = self._bitmap(where)
-        self.boxes, self.ranking = refined(
+        boxes, ranking = refined(
             self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap
         )
-        self._coding, self._where = self.catalog.coding, where
-        self._study(self.ranking, bitmap)
-        return self.recut(lean)
+        study, before = self._study(ranking, bitmap), self._matched_before()
+        found = Answer(ranking, study, boxes, self.catalog.coding, where, before)
+        self.answer = found.recut(lean, self._alive_marks(), self._audited())
+        return self.answer.ranking
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """The ranking of the last refine as it is cut now, None before."""
+        return None if self.answer is None else self.answer.ranking
+
+    @property
+    def boxes(self) -> Boxes | None:
+        """The boxes of the last refine, None before and after one by a model without boxes."""
+        return None if self.answer is None else self.answer.boxes
+
+    def part(self, name: str) -> Part:
+        """Return a part of the last answer, one of `answer.PARTS`: what matches, a tier of it, what is new, ...
+
+        Raises UsageError before a refine, for another name, for a tier where nothing is known of how likely items are
+        right (by votes alone or with fewer than 4 marks, before an audit), and for changes in the first round.
+        """
+        return self._last().part(name)
 
     def forget(self) -> None:
         """Forget the last answer, its boxes and how complete it is; marks stay."""
-        self.boxes = self.ranking = self._completeness = None
+        self.answer = None
 
     def recut(self, lean: float) -> Ranking:
         """Cut the last refine's list anew, without training: lean -1 is for precision, 0 the own cut, +1 for recall.
@@ -198,25 +207,9 @@ class Session:
         rounded to hundredths; a larger one never matches fewer items. Raises UsageError before a refine and for
         another lean.
         """
-        start = time.perf_counter()
         lean = _check_lean(lean)
-        study, ranking = self._last_study(), self._last_ranking()
-        threshold = study.ranking.threshold
-        if study.ranking.source.endswith("/boxes") and self.boxes is not None:
-            threshold = float(votes_for(lean, self.boxes.n_estimators))
-        elif lean:
-            threshold -= study.shift(lean, self._audited())
-        matched = study.matched(threshold)
-        self.ranking = self._estimated(
-            replace(
-                ranking, matched=matched, total=int(matched.sum()), threshold=float(np.float32(threshold)), lean=lean
-            )
-        )
-        took_ms = (time.perf_counter() - start) * 1000
-        rest = {name: ms for name, ms in ranking.timings_ms.items() if name not in ("cut", "total")}
-        timings = {**rest, "cut": took_ms}
-        self.ranking = replace(self.ranking, timings_ms={**timings, "total": sum(timings.values())})
-        return self.ranking
+        self.answer = self._last().recut(lean, self._alive_marks(), self._audited())
+        return self.answer.ranking
 
     def audit(self, count: int = AUDITED) -> NDArray[np.int64]:
         """Return ids of unmarked items whose marks tell how complete the last answer is, (at most count,) int64.
@@ -227,7 +220,7 @@ class Session:
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        study, marks = self._last_study(), self.labels.current()
+        study, marks = self._last().study, self.labels.current()
         waiting = study.drawn.ids[~np.isin(study.drawn.ids, np.fromiter(marks, np.int64))]
         waiting = waiting[self.catalog.alive(waiting)][:count]
         if len(waiting) == count:
@@ -236,12 +229,12 @@ class Session:
         return np.concatenate([waiting, drawn.ids])
 
     def estimate(self) -> Ranking:
-        """Estimate the precision and recall of the last answer anew, with the marks made since; return the answer.
+        """Estimate precision, recall and tiers of the last answer anew, with the marks made since; return its ranking.
 
         Recall is of the whole catalog, or of what `where` left of it. Raises UsageError before a refine.
         """
-        self.ranking = self._estimated(self._last_ranking())
-        return self.ranking
+        self.answer = self._last().estimated(self._alive_marks(), self._audited())
+        return self.answer.ranking
 
     def random_negatives(self, count: int) -> NDArray[np.int64]:
         """Return ids that serve as wrong unchecked, drawn by the seed, (at most count,) int64; never marked ones."""
@@ -257,7 +250,7 @@ class Session:
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        ranking = self._last_ranking()
+        ranking = self._last().ranking
         ids, scores = ranking.ids, ranking.scores
         open_ = ~np.isin(ids, np.fromiter(self.labels.current(), np.int64)) & self.catalog.alive(ids)
         ids, scores = ids[open_], scores[open_]
@@ -270,27 +263,29 @@ class Session:
         Raises UsageError before a refine, for an unknown item, after a refine by a model without boxes, and where the
         codes were made anew since.
         """
-        ranking, ids = self._last_ranking(), as_ids([item])
-        if self.boxes is None:
+        answer, ids = self._last(), as_ids([item])
+        if answer.boxes is None:
             raise UsageError(
                 "explain: the last model is linear and has no boxes; refine with another, such as ensemble"
             )
-        if self._coding != self.catalog.coding:
+        if answer.coding != self.catalog.coding:
             raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
         self.catalog.positions(ids)
-        return explain_in(ranking, self.boxes, self.catalog.take(ids)[0], item, self.labels.current().get(item, 0))
+        mark = self.labels.current().get(item, 0)
+        return explain_in(answer.ranking, answer.boxes, self.catalog.take(ids)[0], item, mark)
 
     @property
     def min_votes(self) -> int:
         """Votes at which the boxes of the last refine take an item: to match by votes alone, or to be ranked."""
-        return 1 if self.ranking is None or self.boxes is None else votes_needed(self.ranking, self.boxes)
+        answer = self.answer
+        return 1 if answer is None or answer.boxes is None else votes_needed(answer.ranking, answer.boxes)
 
     def matched(self) -> list[dict[str, Any]]:
         """Return the matched items of the last refine, best first, as dicts of id, score, votes and metadata.
 
         Items deleted since are left out.
         """
-        ranking = self._last_ranking()
+        ranking = self._last().ranking
         rows = np.flatnonzero(ranking.matched & self.catalog.alive(ranking.ids))
         items = self.catalog.items(ranking.ids[rows])
         return [
@@ -319,21 +314,34 @@ class Session:
             "total": None if self.ranking is None else self.ranking.total,
         }
 
-    def _study(self, ranking: Ranking, where: Bitmap | None) -> None:
-        """Begin to know how complete a new ranking is, with what was audited before."""
-        before = self._completeness
+    def _has_second_stage(self, model: Model, wanted: bool | None) -> bool:
+        """Return whether a second stage follows, by default wherever there are embeddings. Raises UsageError."""
+        if wanted and not self.catalog.has_embeddings:
+            raise UsageError("second_stage: the catalog has no embeddings; refine without the second stage")
+        second_stage = self.catalog.has_embeddings if wanted is None else wanted
+        if model == "linear" and not second_stage:
+            raise UsageError(
+                "model: linear is a second stage over the whole catalog, which needs embeddings; choose another"
+            )
+        return second_stage
+
+    def _study(self, ranking: Ranking, where: Bitmap | None) -> Completeness:
+        """Return what is known of how complete a new ranking is, with what was audited before."""
         universe = self.catalog.n
         if where is not None:
             deleted = self.catalog.deleted
             universe = int(np.bitwise_count(where if deleted is None else where & ~deleted).sum())
-        earlier = None if before is None else before.evidence(self._audited())
-        self._completeness = Completeness(
+        earlier = None if self.answer is None else self.answer.study.evidence(self._audited())
+        return Completeness(
             ranking, self._alive_marks(), max(universe, len(ranking.ids)), seed=self.seed, earlier=earlier
         )
 
-    def _estimated(self, ranking: Ranking) -> Ranking:
-        precision, recall = self._last_study().estimate(ranking.matched, self._alive_marks(), self._audited())
-        return replace(ranking, precision=precision, recall=recall)
+    def _matched_before(self) -> Part | None:
+        """Return what matches in the answer that a refine is about to replace, without items deleted since."""
+        if self.answer is None:
+            return None
+        matched = self.answer.parts["all"]
+        return Part(matched.ranking, matched.rows[self.catalog.alive(matched.ids)])
 
     def _audited(self) -> dict[int, int]:
         origins = self.labels.origins()
@@ -344,19 +352,14 @@ class Session:
 
     def _outside(self) -> NDArray[np.int64]:
         """Return random ids of the catalog that `where` lets in, in random order."""
-        study = self._last_study()
-        rng = np.random.default_rng([self.seed, len(study.drawn.ids)])
+        answer = self._last()
+        rng = np.random.default_rng([self.seed, len(answer.study.drawn.ids)])
         ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
-        where = self._bitmap(self._where)  # anew, for rows may have moved since the refine
+        where = self._bitmap(answer.where)  # anew, for rows may have moved since the refine
         if where is not None:
             at = self.catalog.positions(ids)
             ids = ids[(where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]
         return ids
-
-    def _last_study(self) -> Completeness:
-        if self._completeness is None:
-            raise UsageError("expected a refine before this, got none; mark items and refine first")
-        return self._completeness
 
     def _marked(self, label: int) -> NDArray[np.int64]:
         ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)
@@ -367,10 +370,10 @@ class Session:
         origins = self.labels.origins()
         return np.array([origins.get(int(item)) not in NEAR_CUT for item in items], np.bool_)
 
-    def _last_ranking(self) -> Ranking:
-        if self.ranking is None:
+    def _last(self) -> Answer:
+        if self.answer is None:
             raise UsageError("expected a refine before this, got none; mark items and refine first")
-        return self.ranking
+        return self.answer
 
     def _embedder(self, query: str) -> Embedder:
         if self.embedder is None:
@@ -402,6 +405,18 @@ class Session:
         if k < 1:
             raise UsageError(f"k: expected 1 or more, got {k}")
         return min(k, max(1, self.catalog.n))
+
+
+def _check_options(model: Model, random_negatives: int, negative_weight: float) -> None:
+    if model not in MODELS:
+        raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
+    if random_negatives < 0:
+        raise UsageError(f"random_negatives: expected 0 or more, got {random_negatives}")
+    if not LEAST_WEIGHT <= negative_weight <= MOST_WEIGHT:
+        raise UsageError(
+            f"negative_weight: expected {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, got {negative_weight}; "
+            f"{NEGATIVE_WEIGHT:g} is the default"
+        )
 
 
 def _check_lean(lean: float) -> float:

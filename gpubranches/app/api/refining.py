@@ -65,7 +65,7 @@ def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
             lean=body["lean"],
             where=body.get("where"),
         )
-        second_stage = not ranking.source.endswith("/boxes")
+        second_stage = not ranking.by_votes
         desk().book.note(session, model=body["model"], second_stage=second_stage, lean=ranking.lean)
     return told(ranking)
 
