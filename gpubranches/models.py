@@ -1,4 +1,4 @@
-"""The options of a refine: models by name, defaults, ranges; without what computes, so that a door lists them cheaply."""
+"""The options of a refine: models by name, defaults, ranges; without what computes, so that doors list them cheaply."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpubranches.errors import UsageError
-from gpubranches.models import MODELS
+from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES
 from gpubranches.session import Session
 from gpubranches.sessions import Book, Record
 
@@ -35,6 +35,7 @@ def pack(record: Record, session: Session) -> dict[str, Any]:
         "seed": session.seed,
         "model": settings.get("model", MODELS[0]),
         "second_stage": settings.get("second_stage"),
+        **{name: settings.get(name, default) for name, default in _ADDED.items()},
         "lean": settings.get("lean", 0.0),
         "marks": [
             {"id": item, "label": label, "origin": origins.get(item, "user")}
@@ -51,6 +52,7 @@ def unpack(text: bytes | str) -> dict[str, Any]:
         raise UsageError(f"session: expected a JSON file of a session, got another: {error}") from error
     if not isinstance(packed, dict) or packed.get("format") != FORMAT or packed.get("version") != VERSION:
         raise UsageError(f"session: expected format {FORMAT!r}, version {VERSION}; export a session and import that")
+    packed = {**_ADDED, **packed}
     for name, kinds, fits in _FIELDS:
         value = packed.get(name)
         if not isinstance(value, kinds) or isinstance(value, bool) != (kinds is _SWITCH and value is not None):
@@ -74,12 +76,14 @@ def restore(packed: dict[str, Any], session: Session, book: Book) -> None:
     marks = packed["marks"]
     session.catalog.positions(np.array([mark["id"] for mark in marks], np.int64))
     session.seed = packed["seed"]
-    settings = {name: packed[name] for name in ("asked", "query", "seed", "model", "second_stage", "lean")}
+    settings = {name: packed[name] for name in ("asked", "query", "seed", "model", "second_stage", "lean", *_ADDED)}
     book.note(session.labels.session, name=packed["name"], **settings)
     for (label, origin), run in groupby(marks, key=lambda mark: (mark["label"], mark["origin"])):
         session.mark([mark["id"] for mark in run], label, origin=origin)
 
 
+_ADDED = {"random_negatives": RANDOM_NEGATIVES, "negative_weight": NEGATIVE_WEIGHT}
+"""What older files lack, as it was then."""
 _SWITCH = (bool, type(None))
 _FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
     ("name", (str,), lambda value: len(value) <= 200),
@@ -88,6 +92,8 @@ _FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
     ("seed", (int,), lambda value: 0 <= value < 2**63),
     ("model", (str,), lambda value: value in MODELS),
     ("second_stage", _SWITCH, lambda value: True),
+    ("random_negatives", (int,), lambda value: value >= 0),
+    ("negative_weight", (int, float), lambda value: LEAST_WEIGHT <= value <= MOST_WEIGHT),
     ("lean", (int, float), lambda value: -1 <= value <= 1),
     ("marks", (list,), lambda value: len(value) <= 1_000_000),
 )

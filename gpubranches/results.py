@@ -73,3 +73,7 @@ class Ranking:
     def by_votes(self) -> bool:
         """Whether votes alone ranked and cut, without a second stage."""
         return self.source.endswith("/boxes")
+
+    def tier(self, row: int) -> str | None:
+        """Return the tier of an item, one of TIERS; None where it does not match or no chance is estimated."""
+        return None if self.tiers is None or not self.matched[row] else TIERS[self.tiers[row]]

@@ -187,13 +187,19 @@ class Session:
         """The boxes of the last refine, None before and after one by a model without boxes."""
         return None if self.answer is None else self.answer.boxes
 
+    def last(self) -> Answer:
+        """Return the last answer whole. Raises UsageError before a refine."""
+        if self.answer is None:
+            raise UsageError("expected a refine before this, got none; mark items and refine first")
+        return self.answer
+
     def part(self, name: str) -> Part:
         """Return a part of the last answer, one of `answer.PARTS`: what matches, a tier of it, what is new, ...
 
         Raises UsageError before a refine, for another name, for a tier where nothing is known of how likely items are
         right (by votes alone or with fewer than 4 marks, before an audit), and for changes in the first round.
         """
-        return self._last().part(name)
+        return self.last().part(name)
 
     def forget(self) -> None:
         """Forget the last answer, its boxes and how complete it is; marks stay."""
@@ -208,7 +214,7 @@ class Session:
         another lean.
         """
         lean = _check_lean(lean)
-        self.answer = self._last().recut(lean, self._alive_marks(), self._audited())
+        self.answer = self.last().recut(lean, self._alive_marks(), self._audited())
         return self.answer.ranking
 
     def audit(self, count: int = AUDITED) -> NDArray[np.int64]:
@@ -220,7 +226,7 @@ class Session:
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        study, marks = self._last().study, self.labels.current()
+        study, marks = self.last().study, self.labels.current()
         waiting = study.drawn.ids[~np.isin(study.drawn.ids, np.fromiter(marks, np.int64))]
         waiting = waiting[self.catalog.alive(waiting)][:count]
         if len(waiting) == count:
@@ -233,7 +239,7 @@ class Session:
 
         Recall is of the whole catalog, or of what `where` left of it. Raises UsageError before a refine.
         """
-        self.answer = self._last().estimated(self._alive_marks(), self._audited())
+        self.answer = self.last().estimated(self._alive_marks(), self._audited())
         return self.answer.ranking
 
     def random_negatives(self, count: int) -> NDArray[np.int64]:
@@ -250,7 +256,7 @@ class Session:
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        ranking = self._last().ranking
+        ranking = self.last().ranking
         ids, scores = ranking.ids, ranking.scores
         open_ = ~np.isin(ids, np.fromiter(self.labels.current(), np.int64)) & self.catalog.alive(ids)
         ids, scores = ids[open_], scores[open_]
@@ -263,7 +269,7 @@ class Session:
         Raises UsageError before a refine, for an unknown item, after a refine by a model without boxes, and where the
         codes were made anew since.
         """
-        answer, ids = self._last(), as_ids([item])
+        answer, ids = self.last(), as_ids([item])
         if answer.boxes is None:
             raise UsageError(
                 "explain: the last model is linear and has no boxes; refine with another, such as ensemble"
@@ -285,7 +291,7 @@ class Session:
 
         Items deleted since are left out.
         """
-        ranking = self._last().ranking
+        ranking = self.last().ranking
         rows = np.flatnonzero(ranking.matched & self.catalog.alive(ranking.ids))
         items = self.catalog.items(ranking.ids[rows])
         return [
@@ -352,7 +358,7 @@ class Session:
 
     def _outside(self) -> NDArray[np.int64]:
         """Return random ids of the catalog that `where` lets in, in random order."""
-        answer = self._last()
+        answer = self.last()
         rng = np.random.default_rng([self.seed, len(answer.study.drawn.ids)])
         ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
         where = self._bitmap(answer.where)  # anew, for rows may have moved since the refine
@@ -369,11 +375,6 @@ class Session:
         """Return which marked items were not chosen for lying near the cut, (m,) bool."""
         origins = self.labels.origins()
         return np.array([origins.get(int(item)) not in NEAR_CUT for item in items], np.bool_)
-
-    def _last(self) -> Answer:
-        if self.answer is None:
-            raise UsageError("expected a refine before this, got none; mark items and refine first")
-        return self.answer
 
     def _embedder(self, query: str) -> Embedder:
         if self.embedder is None:

@@ -10,31 +10,37 @@ from jinja2_fragments.flask import render_block
 
 from gpubranches.app.asking import desk, htmx
 from gpubranches.completeness import AUDITED
-from gpubranches.desk import View, describe_completeness
-from gpubranches.models import TITLES
+from gpubranches.desk import TABS, View, describe_completeness
+from gpubranches.models import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, TITLES
 from gpubranches.session import Session
 
 PAGE = 60
 """Items shown at a time."""
 NAMES = 2000
 """Names of the embedder offered while typing, at most."""
+OPTIONS = {"model": MODELS[0], "random_negatives": RANDOM_NEGATIVES, "negative_weight": NEGATIVE_WEIGHT}
+"""Of find all, where a session has none yet."""
 
 
 def show(session: Session, view: View) -> Response:
     """Render the next tiles, the results, or the whole page, whichever was asked for."""
-    around = {"view": view, "page": PAGE, **context(session)}
+    around = {"view": view, "page": PAGE, **context(session, view.part)}
     if htmx and not htmx.history_restore_request:
         return make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **around))
     at = desk()
     record = at.book.record(session.labels.session)
+    options = {**OPTIONS, **record.settings}
     return make_response(
-        render_template("index.html", desk=at, record=record, names=at.names(NAMES), models=TITLES, **around)
+        render_template(
+            "index.html", desk=at, record=record, options=options, names=at.names(NAMES), models=TITLES, **around
+        )
     )
 
 
-def context(session: Session) -> dict[str, Any]:
-    """Return what the templates tell of a session."""
-    ranking = session.ranking
+def context(session: Session, part: str = "") -> dict[str, Any]:
+    """Return what the templates tell of a session. part: of the answer that is shown, "" if another list is."""
+    answer, ranking = session.answer, session.ranking
+    counts = {} if answer is None or not part else {name: len(held) for name, held in answer.parts.items()}
     return {
         "session_id": session.labels.session,
         "positive": len(session.positives),
@@ -42,6 +48,8 @@ def context(session: Session) -> dict[str, Any]:
         "ranking": ranking,
         "completeness": "" if ranking is None else describe_completeness(ranking),
         "audited": AUDITED,
+        "part": part,
+        "tabs": [(name, TABS[name].title, count) for name, count in counts.items()],
     }
 
 

@@ -22,6 +22,7 @@ from gpubranches.cli.options import (
     marked_session,
     model_option,
     negative_option,
+    negative_weight_option,
     nn_option,
     open_embedder_for,
     opened_backend,
@@ -32,10 +33,12 @@ from gpubranches.cli.options import (
     where_option,
 )
 from gpubranches.errors import DataError, UsageError
+from gpubranches.results import TIERS
 
 if TYPE_CHECKING:
     from gpubranches import Catalog
-    from gpubranches.results import Neighbors, Ranking
+    from gpubranches.results import Neighbors
+    from gpubranches.session import Session
 
 
 @click.command()
@@ -99,6 +102,7 @@ def search(
 @model_option
 @second_stage_option
 @random_negatives_option
+@negative_weight_option
 @lean_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(0), help="How many to print.")
@@ -116,6 +120,7 @@ def refine(
     model: Any,
     second_stage: bool | None,
     random_negatives: int,
+    negative_weight: float,
     lean: float,
     seed: int,
     limit: int,
@@ -127,15 +132,20 @@ def refine(
 ) -> None:
     """Train boxes on marked items, apply them to the whole catalog, print what matches."""
     with marked_session(directory, backend, positive, negative, seed) as session:
-        ranking = session.refine(
-            model, second_stage=second_stage, random_negatives=random_negatives, where=where, lean=lean
+        session.refine(
+            model,
+            second_stage=second_stage,
+            random_negatives=random_negatives,
+            negative_weight=negative_weight,
+            where=where,
+            lean=lean,
         )
         if out is not None:
             session.export(out)
         if sql and session.boxes is not None:
             click.echo(session.boxes.to_sql("codes", min_votes=session.min_votes) + ";")
             return
-    _show_ranking(session.catalog, ranking, limit, out, session.backend.name, seed, as_json)
+    _show_answer(session, limit, out, as_json)
 
 
 def _show_neighbors(
@@ -164,18 +174,19 @@ def _show_neighbors(
     _print(table, f"{len(ids)} of {catalog.n:,} items, {found.source}, {elapsed_ms:.1f} ms")
 
 
-def _show_ranking(
-    catalog: Catalog, ranking: Ranking, limit: int, out: Path | None, backend: str, seed: int, as_json: bool
-) -> None:
+def _show_answer(session: Session, limit: int, out: Path | None, as_json: bool) -> None:
+    catalog, ranking = session.catalog, session.last().ranking
     shown = slice(0, limit)
     ids = ranking.ids[shown]
     votes = None if ranking.votes is None else ranking.votes[shown].tolist()
+    tiers = [ranking.tier(rank) for rank in range(len(ids))]
     if as_json:
         answer = {
             "ids": ids.tolist(),
             "scores": ranking.scores[shown].tolist(),
             "votes": votes,
             "matched": ranking.matched[shown].tolist(),
+            "tiers": tiers,
             "total": ranking.total,
             "candidates": ranking.candidates,
             "threshold": ranking.threshold,
@@ -183,9 +194,9 @@ def _show_ranking(
             "precision": ranking.precision,
             "recall": ranking.recall,
             "timings_ms": ranking.timings_ms,
-            "backend": backend,
+            "backend": session.backend.name,
             "source": ranking.source,
-            "seed": seed,
+            "seed": session.seed,
         }
         print_json(answer)
         return
@@ -196,22 +207,24 @@ def _show_ranking(
             str(row["id"]),
             f"{ranking.scores[rank]:.3f}",
             "" if votes is None else str(votes[rank]),
-            "yes" if ranking.matched[rank] else "",
+            tiers[rank] or ("yes" if ranking.matched[rank] else ""),
             escape(describe(row)),
         )
     written = f", written to {out}" if out is not None else ""
     _print(
         table,
         f"{ranking.total:,} of {catalog.n:,} items match ({ranking.candidates:,} candidates), "
-        f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{written}{_completeness(ranking)}",
+        f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{written}{_completeness(session)}",
     )
 
 
-def _completeness(ranking: Ranking) -> str:
+def _completeness(session: Session) -> str:
     from gpubranches.desk import describe_completeness
 
-    said = describe_completeness(ranking)
-    return f"\n{said}" if said else ""
+    answer = session.last()
+    tiers = [f"{len(answer.parts[name]):,} {name}" for name in TIERS if name in answer.parts]
+    said = [describe_completeness(answer.ranking), ", ".join(tiers)]
+    return "".join(f"\n{line}" for line in said if line)
 
 
 def _read_vector(path: Path) -> np.ndarray[Any, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from flask import Response, send_file
 from numpy.typing import NDArray
 
+from gpubranches.answer import PARTS, Part
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.api.searching import ITEM
@@ -19,6 +20,7 @@ from gpubranches.app.api.sessions import hold, marks
 from gpubranches.app.asking import desk
 from gpubranches.errors import UsageError
 from gpubranches.export import BOX_FORMATS, ITEM_FORMATS, export_boxes
+from gpubranches.results import TIERS
 
 if TYPE_CHECKING:
     from gpubranches.desk import Desk
@@ -28,11 +30,16 @@ _AT_ONCE = 10_000
 """Items whose columns are in memory while all are sent."""
 _MATCH: Schema = {
     "type": "object",
-    "required": ["id", "score", "votes", "item"],
+    "required": ["id", "score", "votes", "tier", "item"],
     "properties": {
         "id": ID,
         "score": {"type": "number"},
         "votes": {"type": ["integer", "null"], "minimum": 0},
+        "tier": {
+            "type": ["string", "null"],
+            "enum": [*TIERS, None],
+            "description": "By its chance to be right; null where it does not match or no chance is estimated.",
+        },
         "item": ITEM,
     },
 }
@@ -45,7 +52,17 @@ _PAGE: Schema = {
         "results": {"type": "array", "items": _MATCH, "description": "Best first."},
     },
 }
+_TIER: dict[str, Schema] = {
+    "tier": {
+        "type": "string",
+        "enum": list(PARTS),
+        "default": PARTS[0],
+        "description": "Which items: all that match; of these the sure, likely or borderline ones; those just below "
+        "the cut; those that are new since the round before, or gone, which are told as they were then.",
+    }
+}
 _SLICE: dict[str, Schema] = {
+    **_TIER,
     "offset": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "default": 0},
     "limit": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100},
 }
@@ -63,28 +80,26 @@ def _media(formats: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @operation("GET", "/sessions/{session}/results", query=_SLICE, answer=_PAGE)
-def results(session: str, offset: int, limit: int) -> dict[str, Any]:
+def results(session: str, tier: str, offset: int, limit: int) -> dict[str, Any]:
     """Tell one page of the items that match, best first; items deleted since are left out of their page."""
-    ranking = _last(session)
-    rows = np.flatnonzero(ranking.matched)
+    part = _part(session, tier)
     return {
-        "total": len(rows),
+        "total": len(part),
         "offset": offset,
-        "results": list(_matches(desk(), ranking, rows[offset : offset + limit])),
+        "results": list(_matches(desk(), part.ranking, part.rows[offset : offset + limit])),
     }
 
 
-@operation("GET", "/sessions/{session}/results.jsonl", media=("application/jsonl",))
-def results_lines(session: str) -> Response:
+@operation("GET", "/sessions/{session}/results.jsonl", query=_TIER, media=("application/jsonl",))
+def results_lines(session: str, tier: str) -> Response:
     """Send all items that match, best first, one JSON object a line."""
-    at, ranking = desk(), _last(session)
-    rows = np.flatnonzero(ranking.matched)
+    at, listed = desk(), _part(session, tier)
 
     def lines() -> Iterator[str]:
-        for start in range(0, len(rows), _AT_ONCE):
+        for start in range(0, len(listed), _AT_ONCE):
             with at.following.reading():
-                part = list(_matches(at, ranking, rows[start : start + _AT_ONCE]))
-            yield from (json.dumps(match) + "\n" for match in part)
+                some = list(_matches(at, listed.ranking, listed.rows[start : start + _AT_ONCE]))
+            yield from (json.dumps(match) + "\n" for match in some)
 
     return Response(lines(), mimetype="application/jsonl")
 
@@ -123,19 +138,22 @@ def explanation(session: str, item: int) -> dict[str, Any]:
         return held.explain(item).to_json()
 
 
-def _last(session: str) -> Ranking:
+def _part(session: str, name: str) -> Part:
     with marks(session) as held:
-        ranking = held.ranking
-    if ranking is None:
-        raise UsageError("expected a refine before this, got none; mark items and refine first")
-    return ranking
+        return held.part(name)
 
 
 def _matches(at: Desk, ranking: Ranking, rows: NDArray[np.intp]) -> Iterator[dict[str, Any]]:
     alive = rows[at.catalog.alive(ranking.ids[rows])]
     for row, item in zip(alive.tolist(), at.catalog.items(ranking.ids[alive]), strict=True):
         votes = None if ranking.votes is None else int(ranking.votes[row])
-        yield {"id": int(ranking.ids[row]), "score": float(ranking.scores[row]), "votes": votes, "item": item}
+        yield {
+            "id": int(ranking.ids[row]),
+            "score": float(ranking.scores[row]),
+            "votes": votes,
+            "tier": ranking.tier(row),
+            "item": item,
+        }
 
 
 def _file(name: str, write: Callable[[Path], object]) -> Response:
