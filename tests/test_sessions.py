@@ -233,6 +233,7 @@ GOOD = {
     "lean": 0.5,
     "marks": [{"id": 1, "label": 1, "origin": "user"}],
 }
+"""As it was written before there was a choice of negatives."""
 
 
 @pytest.mark.parametrize(
@@ -249,6 +250,10 @@ GOOD = {
         ({"seed": True}, "seed"),
         ({"model": "oak"}, "model"),
         ({"second_stage": 1}, "second_stage"),
+        ({"random_negatives": -1}, "random_negatives"),
+        ({"random_negatives": 1.5}, "random_negatives"),
+        ({"negative_weight": 0}, "negative_weight"),
+        ({"negative_weight": "10"}, "negative_weight"),
         ({"lean": 2}, "lean"),
         ({"lean": float("nan")}, "lean"),
         ({"marks": {}}, "marks"),
@@ -258,7 +263,7 @@ GOOD = {
     ],
 )
 def test_a_file_that_is_no_session_is_told_what_is_wrong(change, part):
-    assert unpack(json.dumps(GOOD)) == GOOD
+    assert unpack(json.dumps(GOOD)) == {**GOOD, "random_negatives": 1000, "negative_weight": 10.0}
     with pytest.raises(UsageError, match=part):
         unpack(json.dumps({**GOOD, **change}))
 
@@ -284,7 +289,7 @@ def test_packing_and_restoring_keeps_all(catalog, backend, marks, seed, second_s
     one, two = (Session(catalog, backend, labels=Labels.in_memory(), seed=s) for s in (seed, 0))
     for item, (label, origin) in marks.items():
         one.mark([item], label, origin=origin)
-    book.note("memory", name=name, second_stage=second_stage)
+    book.note("memory", name=name, second_stage=second_stage, random_negatives=seed, negative_weight=2.5)
     packed = pack(book.record("memory"), one)
     restore(unpack(json.dumps(packed)), two, book)
     assert two.labels.current() == one.labels.current()
