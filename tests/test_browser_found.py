@@ -101,7 +101,7 @@ def test_two_rounds_by_tabs_and_a_restart_amid_them(page, server, folder):
     server.kill()
     server.start()
     page.goto("/matches?tier=new")
-    page.wait_for_selector("#heading:has-text('found again')")
+    page.wait_for_selector("#heading:has-text('forgotten')")
     page.click("#again")
     page.wait_for_url("**/matches")
     page.wait_for_selector("#tab-all[aria-current]")

@@ -118,8 +118,8 @@ def _unfound(session: Session) -> View:
         return View("matches", "Nothing found yet", "Mark at least one item right, then press Find all.")
     if "model" not in desk().book.record(session.labels.session).settings:
         return View("matches", "Nothing found yet", "Your marks were not applied to the catalog yet.", again="Find all")
-    note = "The server began anew, or the catalog did, and forgot what was found. Your marks and options are kept."
-    return View("matches", "To be found again", note, again="Find all again")
+    note = "The server or the catalog's codes began anew. Your marks and options are kept."
+    return View("matches", "The answer is forgotten", note, again="Find all again")
 
 
 def _address(part: str) -> str:
