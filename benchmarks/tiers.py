@@ -3,8 +3,8 @@
     python -m benchmarks.tiers --out benchmarks/results/tiers.md
 
 The data and the simulated user are those of `benchmarks.quality`. Each simulation is a concept, a seed and a number of
-marks: refine, mark an audit of 20, estimate, mark 20 more, estimate; votes alone are refined and audited apart. Items
-count that have no mark: of the others the tier is what the user said. Sure is to be right in nine of ten, likely in
+marks: refine, mark an audit of 20, estimate, mark 20 more, estimate, refine with all of these marks. Items count that
+have no mark: of the others the tier is what the user said. Sure is to be right in nine of ten, likely in
 five to nine of ten, borderline in fewer than five.
 """
 
@@ -13,31 +13,31 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.coverage import audited, opened_world, started
+from benchmarks.coverage import STAGES, audited, opened_world, started
 from gpubranches import Session
 from gpubranches.evaluation import Draw, World
 from gpubranches.results import TIERS
 
 NAMES = (*TIERS, "below")
-Counts = dict[str, list[list[tuple[int, int]]]]
-"""By stage, of every simulation: unmarked items and right ones of each of NAMES."""
+Counts = list[list[tuple[int, int]]]
+"""Of every simulation: unmarked items and right ones of each of NAMES."""
 
 
-def simulate(world: World, draw: Draw, counts: Counts) -> None:
-    """Add what one user finds to the counts."""
-    for stage, second_stage in (("", True), ("votes alone, ", False)):
-        session = started(world, draw)
-        session.refine(second_stage=second_stage)
-        if second_stage:
-            counts["no audit"].append(counted(session, world, draw))
-        for size in (20, 40):
-            audited(session, world, draw.right)
-            counts[f"{stage}audit of {size}"].append(counted(session, world, draw))
+def simulate(world: World, draw: Draw, counts: dict[str, Counts]) -> None:
+    """Add what one user finds to the counts by stage; one with fewer than 4 positives has no tiers and adds nothing."""
+    session = started(world, draw)
+    if session.refine().tiers is None:
+        return
+    counts[STAGES[0]].append(counted(session, world, draw))
+    for stage in STAGES[1:3]:
+        audited(session, world, draw.right)
+        counts[stage].append(counted(session, world, draw))
+    session.refine()
+    counts[STAGES[3]].append(counted(session, world, draw))
 
 
 def counted(session: Session, world: World, draw: Draw) -> list[tuple[int, int]]:
@@ -47,7 +47,7 @@ def counted(session: Session, world: World, draw: Draw) -> list[tuple[int, int]]
     return [(len(part), int(draw.right[part].sum())) for part in rows]
 
 
-def table(counts: Counts) -> list[str]:
+def table(counts: dict[str, Counts]) -> list[str]:
     """Return the counts as a Markdown table."""
     heads = [head for name in NAMES for head in (f"{name}: items", "right")]
     lines = [f"| stage | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
@@ -71,7 +71,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.data is None:
         parser.error("expected --data or GPUBRANCHES_EVAL_DATA, got neither")
-    counts: Counts = defaultdict(list)
+    counts: dict[str, Counts] = {stage: [] for stage in STAGES[:4]}
     with opened_world(options.data.resolve(), options.concepts) as (world, concepts):
         for p in options.positives:
             for _, _, draw in world.draws(list(concepts), p, options.seeds):
@@ -82,7 +82,7 @@ def main() -> None:
         "",
         f"`python -m benchmarks.tiers {' '.join(sys.argv[1:])}`",
         "",
-        f"{world.n:,} items, {len(counts['no audit'])} simulations. Unmarked items of each tier, mean of the",
+        f"{world.n:,} items, {len(counts[STAGES[0]])} simulations. Unmarked items of each tier, mean of the",
         "simulations, and the share of all of them that is right.",
         "",
         *table(counts),

@@ -81,7 +81,7 @@ class Answer:
         """Return one of PARTS. Raises UsageError for another name, and for a part that this answer does not have."""
         if name not in self.parts:
             missing = {
-                **dict.fromkeys(TIERS, "; mark an audit first, to know how likely what matches is right"),
+                **dict.fromkeys(TIERS, "; tiers need a second stage and 4 items marked right, beside suggestions"),
                 **dict.fromkeys(("new", "gone"), "; there is no round before to compare with"),
             }
             raise UsageError(f"tier: expected one of {', '.join(self.parts)}, got {name!r:.40}{missing.get(name, '')}")
@@ -89,7 +89,7 @@ class Answer:
 
     @cached_property
     def parts(self) -> dict[str, Part]:
-        """The parts by name, in the order of PARTS: tiers where chances are known, changes where there was a round.
+        """The parts by name, in the order of PARTS: tiers where there are some, changes where there was a round.
 
         all: what matches; sure, likely, borderline: see `Completeness.tiers`; below: the first 200 that do not match,
         without items marked when it was found; new, gone: what matches now and did not, and the other way round.

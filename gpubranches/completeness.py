@@ -152,7 +152,7 @@ class Completeness:
         a match, and without an audit where the scores are votes or of fewer than 4 positives: their curve may be any.
         """
         evidence = self.evidence(audited)
-        if not matched.any() or not self._tells(evidence):
+        if not matched.any() or not (self._known or len(evidence.weights)):
             return None, None
         weights = self._weights(evidence, audited)
         rng = np.random.default_rng([self._seed, 2])
@@ -173,13 +173,14 @@ class Completeness:
         return np.interp(distances, _GRID, mean)
 
     def tiers(self, marks: Mapping[int, int], audited: Mapping[int, int]) -> NDArray[np.uint8] | None:
-        """Return each ranked item's place in TIERS, (m,) uint8; None where `estimate` tells nothing of the curve.
+        """Return each ranked item's place in TIERS, (m,) uint8; None where the ranking tells no spread.
 
-        An item is sure with a mean chance to be right of at least .9, likely with .5, else borderline. The chance falls
-        with the score, so unmarked items of a tier lie together. A marked item is what its mark says: sure if right,
-        borderline if wrong.
+        Votes, and scores of fewer than 4 positives, have no unit in which curves were known beforehand, and an audit
+        of 20 does not make up for it. An item is sure with a mean chance to be right of at least .9, likely with .5,
+        else borderline. The chance falls with the score, so unmarked items of a tier lie together. A marked item is
+        what its mark says: sure if right, borderline if wrong.
         """
-        if not self._tells(self.evidence(audited)):
+        if not self._known:
             return None
         chances = self.chances(self._x, audited)
         chances[np.isin(self._ids, _labelled(marks, +1))] = 1
@@ -222,9 +223,6 @@ class Completeness:
         weights = self._weights(self.evidence(audited), audited)
         slopes = np.exp(weights @ np.log(self._curves[:, 1:]))
         return np.array([[weights @ self._curves[:, 0], *slopes]])
-
-    def _tells(self, evidence: Evidence) -> bool:
-        return self._known or len(evidence.weights) > 0
 
     def _audited(self, marks: Mapping[int, int]) -> NDArray[np.intp]:
         drawn = self._drawn.ids[np.isin(self._drawn.ids, _keys(marks))]

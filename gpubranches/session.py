@@ -196,8 +196,8 @@ class Session:
     def part(self, name: str) -> Part:
         """Return a part of the last answer, one of `answer.PARTS`: what matches, a tier of it, what is new, ...
 
-        Raises UsageError before a refine, for another name, for a tier where nothing is known of how likely items are
-        right (by votes alone or with fewer than 4 marks, before an audit), and for changes in the first round.
+        Raises UsageError before a refine, for another name, for a tier where there are none (by votes alone, or with
+        fewer than 4 items marked right beside suggestions and audits), and for changes in the first round.
         """
         return self.last().part(name)
 

@@ -67,15 +67,15 @@ def test_tiers_hold_what_they_say():
     assert np.mean(held["borderline"]) <= 0.5
 
 
-def test_votes_have_no_tiers_before_an_audit():
+def test_votes_have_no_tiers():
     ranking, marks, _ = a_ranking(np.random.default_rng(0))
     study = Completeness(Ranking(ranking.ids, ranking.scores, ranking.matched, ranking.total, N, 0.0), marks, N)
-    answer = Answer(study.ranking, study).estimated(marks, {})
-    assert tuple(answer.parts) == ("all", "below")
-    with pytest.raises(UsageError, match="expected one of all, below, got 'sure'; mark an audit first"):
-        answer.part("sure")
     audited = dict.fromkeys(study.audit(AUDITED, marks, np.zeros(0, np.int64)).ids.tolist(), -1)
-    assert set(TIERS) < set(answer.estimated({**marks, **audited}, audited).parts)
+    answer = Answer(study.ranking, study).estimated({**marks, **audited}, audited)
+    assert answer.ranking.precision is not None
+    assert tuple(answer.parts) == ("all", "below")
+    with pytest.raises(UsageError, match="expected one of all, below, got 'sure'; tiers need a second stage and 4"):
+        answer.part("sure")
 
 
 @given(st.integers(0, 50), st.integers(0, 50), LEANS)

@@ -47,7 +47,7 @@ def counts(page):
 
 def open_tab(page, name, *, by):
     """Go to a tab by keys alone and open it."""
-    page.focus("#tab-all")
+    page.focus(".tab[aria-current]")
     while page.evaluate("document.activeElement.id") != f"tab-{name}":
         page.keyboard.press(by)
     page.keyboard.press("Enter")
@@ -81,6 +81,15 @@ def test_two_rounds_by_tabs_and_a_restart_amid_them(page, server, folder):
     before = page.inner_text("#positive"), page.inner_text("#negative")
     for item in shown(page)[:6]:
         page.click(f"#right-{item}")
+    wait_for_counts(page, int(before[0]) + 6, before[1])
+    stored(page)
+
+    open_tab(page, "sure", by="Shift+Tab")
+    page.click(f"#wrong-{shown(page)[-1]}")
+    page.click("#estimate")
+    page.wait_for_selector(f"#heading:has-text('{first['Sure'] - 1} sure')")
+    assert (page.evaluate("document.activeElement.id"), len(shown(page))) == ("estimate", first["Sure"] - 1)
+    page.keyboard.press("Control+z")
     wait_for_counts(page, int(before[0]) + 6, before[1])
     stored(page)
 

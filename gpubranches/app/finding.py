@@ -12,6 +12,7 @@ from gpubranches.app.rendering import PAGE, address, context, show
 from gpubranches.completeness import AUDITED
 from gpubranches.desk import TABS, View, describe
 from gpubranches.models import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
+from gpubranches.results import TIERS
 from gpubranches.session import Session
 
 SUGGESTED = 20
@@ -78,10 +79,17 @@ def audit() -> Response:
 
 @routes.get("/completeness")
 def completeness() -> Response:
-    """Tell how complete the last find all is, by the marks made up to now, above the part `tier` of it."""
+    """Tell how complete the last find all is, by the marks made up to now, above the part `tier` of it.
+
+    Where this part is one of the tiers, whose items are others by now, it is shown anew.
+    """
     with held() as session:
         session.estimate()
         part = request.args.get("tier", "")
+        if part in TIERS:
+            response = _matches(session, part, 0)
+            response.headers.update({"HX-Retarget": "#results", "HX-Reswap": "innerHTML"})
+            return response
         return make_response(render_template("_completeness.html", **context(session, part)))
 
 
