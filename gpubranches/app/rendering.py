@@ -11,6 +11,7 @@ from jinja2_fragments.flask import render_block
 from gpubranches.app.asking import desk, htmx
 from gpubranches.completeness import AUDITED
 from gpubranches.desk import View, describe_completeness
+from gpubranches.export import BOX_FORMATS, FORMATS
 from gpubranches.models import TITLES
 from gpubranches.session import Session
 
@@ -42,6 +43,8 @@ def context(session: Session) -> dict[str, Any]:
         "ranking": ranking,
         "completeness": "" if ranking is None else describe_completeness(ranking),
         "audited": AUDITED,
+        "formats": FORMATS,
+        "box_formats": BOX_FORMATS,
     }
 
 
