@@ -42,22 +42,22 @@ class Format(Generic[Written]):
 _JSON, _PARQUET = "application/json", "application/vnd.apache.parquet"
 FORMATS: dict[str, Format[ItemWriter]] = {
     "csv": Format("CSV", "a table for spreadsheets", "csv", "text/csv", write_csv),
-    "parquet": Format("Parquet", "a table with types, for pandas, DuckDB, Spark", "parquet", _PARQUET, write_parquet),
-    "json": Format("JSON", "one array of objects", "json", _JSON, write_json),
-    "jsonl": Format("JSON lines", "one object a line", "jsonl", "application/jsonl", write_jsonl),
-    "coco": Format("COCO", "a list of images for tools that annotate", "coco.json", _JSON, write_coco),
+    "parquet": Format("Parquet", "a table with types", "parquet", _PARQUET, write_parquet),
+    "json": Format("JSON", "an array of objects", "json", _JSON, write_json),
+    "jsonl": Format("JSON lines", "an object a line", "jsonl", "application/jsonl", write_jsonl),
+    "coco": Format("COCO", "a list of images, for annotation tools", "coco.json", _JSON, write_coco),
     "img2dataset": Format(
-        "img2dataset", "urls and captions to download a training set by", "img2dataset.parquet", _PARQUET,
+        "img2dataset", "urls and captions, to download by", "img2dataset.parquet", _PARQUET,
         write_img2dataset,
     ),
     "links": Format(
-        "Links", "a folder of links to the pictures, best first, as tar", "tar", "application/x-tar", write_links,
+        "Links", "links to the pictures, best first", "tar", "application/x-tar", write_links,
         link_folder,
     ),
 }  # fmt: skip
 BOX_FORMATS: dict[str, Format[BoxWriter]] = {
-    "sql": Format("SQL", "a query over a table of the codes", "sql", "application/sql", boxes_sql),
-    "json": Format("JSON", "their dims and bounds", "json", _JSON, boxes_json),
+    "sql": Format("SQL", "a query over the codes", "sql", "application/sql", boxes_sql),
+    "json": Format("JSON", "dims and bounds", "json", _JSON, boxes_json),
 }
 
 
