@@ -98,24 +98,24 @@ class CatalogReader:
 
     def alive(self, ids: ArrayLike) -> NDArray[np.bool_]:
         """Return which ids are in the catalog and not deleted, (m,) bool."""
-        positions = self._find(as_ids(ids))
-        alive = positions >= 0
-        if self.deleted is not None:
-            gone = (self.deleted[positions[alive] // 8] >> (positions[alive] % 8).astype(np.uint8)) & 1
-            alive[alive] = gone == 0
-        return alive
+        return self._find_live(as_ids(ids)) >= 0
+
+    def live_positions(self, ids: ArrayLike) -> NDArray[np.int64]:
+        """Return the row positions of those ids that are in the catalog and not deleted, in their order."""
+        positions = self._find_live(as_ids(ids))
+        return positions[positions >= 0]
 
     def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Return the row positions of ids, (m,) int64. Unknown or deleted ids raise UsageError."""
         wanted = as_ids(ids)
-        alive = self.alive(wanted)
-        if not alive.all():
-            missing = wanted[~alive]
+        positions = self._find_live(wanted)
+        missing = wanted[positions < 0]
+        if len(missing):
             raise UsageError(
                 f"ids: expected items of the catalog (0..{self.next_id - 1}), {len(missing)} are not there or are "
                 f"deleted, such as {missing[:5].tolist()}; look ids up with search"
             )
-        return self._find(wanted)
+        return positions
 
     def take(self, ids: ArrayLike) -> NDArray[np.uint8]:
         """Return the codes of items, (m, d) uint8."""
@@ -318,13 +318,22 @@ class CatalogReader:
         """Return positions of ids, -1 where unknown; deleted rows are found."""
         found = np.full(len(ids), -1, np.int64)
         owner = np.searchsorted(self._first_ids, ids, "right") - 1
-        for index in np.unique(owner[owner >= 0]):
+        for index in np.flatnonzero(np.bincount(owner + 1, minlength=1)[1:]).tolist():
             segment = self._filled[index]
             at = np.flatnonzero((owner == index) & (ids <= segment.last_id))
             rows = segment.rows[ids[at] - segment.first_id]
             known = rows != 0xFFFFFFFF
             found[at[known]] = segment.start + rows[known].astype(np.int64)
         return found
+
+    def _find_live(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return positions of ids, -1 where unknown or deleted."""
+        positions = self._find(ids)
+        if self.deleted is not None:
+            known = np.flatnonzero(positions >= 0)
+            at = positions[known]
+            positions[known[(self.deleted[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]] = -1
+        return positions
 
     def _errors_table(self) -> pa.Table | None:
         import pyarrow as pa
