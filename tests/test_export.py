@@ -272,7 +272,7 @@ def test_whatever_a_file_is_called_its_link_stays_in_the_folder_and_leads_to_it(
 
 def test_columns_of_unlike_types_become_one_that_holds_them_all(tmp_path):
     tables = [
-        {"id": [0, 1], "x": [1, 2], "y": [1, 2], "kind": pa.array(["a", "b"]).dictionary_encode()},
+        {"id": [0, 1], "x": [2**53 + 1, 2], "y": [1, 2], "kind": pa.array(["a", "b"]).dictionary_encode()},
         {"id": [7, 9], "x": [0.5, None], "y": ["one", "two"], "kind": ["c", "d"], "more": [[1], [2, 3]]},
         {"id": [10], "y": [{"z": 1}]},
     ]
@@ -288,7 +288,7 @@ def test_columns_of_unlike_types_become_one_that_holds_them_all(tmp_path):
         {"id": 9, "x": None, "y": "two", "kind": "d", "more": [2, 3]},
         {"id": 4, "x": None, "y": None, "kind": None, "more": None},
         {"id": 10, "x": None, "y": "{'z': 1}", "kind": None, "more": None},
-        {"id": 0, "x": 1.0, "y": "1", "kind": "a", "more": None},
+        {"id": 0, "x": 2.0**53, "y": "1", "kind": "a", "more": None},
     ]
     assert read_table([], ids, schema)["id"].to_pylist() == ids.tolist()
 

@@ -91,8 +91,9 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
             continue
         column = table[field.name]
         try:
-            columns.append(column.cast(field.type))
-        except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+            # Of a type to one that holds its values; whole numbers beyond 2^53 are rounded among fractions.
+            columns.append(column.cast(field.type, safe=False))
+        except pa.ArrowNotImplementedError:  # what is nested has no text of its own
             texts = [None if value is None else str(_plain(value)) for value in column.to_pylist()]
             columns.append(pa.chunked_array([pa.array(texts, field.type)]))
     return pa.table(columns, schema=schema)
