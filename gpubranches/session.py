@@ -14,7 +14,7 @@ from gpubranches.coding import Coder
 from gpubranches.completeness import AUDITED, Completeness
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.explain import Explanation, explain_in, votes_needed
-from gpubranches.export import export_items
+from gpubranches.export import Matches, export_matches
 from gpubranches.labels import Labels
 from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
 from gpubranches.refining import Marks, refined
@@ -190,7 +190,7 @@ class Session:
     def last(self) -> Answer:
         """Return the last answer whole. Raises UsageError before a refine."""
         if self.answer is None:
-            raise UsageError("expected a refine before this, got none; mark items and refine first")
+            raise UsageError("expected a find all (refine) before this, got none; mark items and refine first")
         return self.answer
 
     def part(self, name: str) -> Part:
@@ -286,29 +286,14 @@ class Session:
         answer = self.answer
         return 1 if answer is None or answer.boxes is None else votes_needed(answer.ranking, answer.boxes)
 
-    def matched(self) -> list[dict[str, Any]]:
-        """Return the matched items of the last refine, best first, as dicts of id, score, votes and metadata.
+    def export(self, path: Path, format: str | None = None, part: str = "all") -> int:
+        """Write the matched items of the last refine with their metadata, best first; return how many were written.
 
-        Items deleted since are left out.
+        format: a name in `export.FORMATS`, None takes it from the ending; part: another part of the answer than what
+        matches. Errors as of `export_matches` and `part`. Items deleted since are left out.
         """
-        ranking = self.last().ranking
-        rows = np.flatnonzero(ranking.matched & self.catalog.alive(ranking.ids))
-        items = self.catalog.items(ranking.ids[rows])
-        return [
-            {
-                "id": int(ranking.ids[row]),
-                "score": float(ranking.scores[row]),
-                "votes": None if ranking.votes is None else int(ranking.votes[row]),
-                **{name: value for name, value in item.items() if name not in ("id", "score", "votes")},
-            }
-            for row, item in zip(rows, items, strict=True)
-        ]
-
-    def export(self, path: Path, format: str | None = None) -> int:
-        """Write the matched items as "csv", "parquet" or "json" (None: by the file's ending); return how many."""
-        rows = self.matched()
-        export_items(rows, path, format)
-        return len(rows)
+        chosen = self.part(part)
+        return export_matches(Matches(self.catalog, chosen.ranking, chosen.rows), path, format)
 
     def to_json(self) -> dict[str, Any]:
         """Return what the session holds: marks, seed, model and the size of the last answer."""

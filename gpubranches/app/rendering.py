@@ -11,6 +11,7 @@ from jinja2_fragments.flask import render_block
 from gpubranches.app.asking import desk, htmx
 from gpubranches.completeness import AUDITED
 from gpubranches.desk import TABS, View, describe_completeness
+from gpubranches.export import BOX_FORMATS, FORMATS
 from gpubranches.models import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, TITLES
 from gpubranches.session import Session
 
@@ -50,6 +51,8 @@ def context(session: Session, part: str = "") -> dict[str, Any]:
         "audited": AUDITED,
         "part": part,
         "tabs": [(name, TABS[name].title, count) for name, count in counts.items()],
+        "formats": FORMATS,
+        "box_formats": BOX_FORMATS,
     }
 
 

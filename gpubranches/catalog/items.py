@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,48 @@ from numpy.typing import NDArray
 
 from gpubranches.errors import UsageError
 
+_GROUPS_AT_ONCE = 32
+"""Row groups of metadata that are in memory while some of their rows are taken."""
+
 
 def read_items(path: Path, ids: NDArray[np.int64]) -> dict[int, dict[str, Any]]:
     """Return {id: row} of the ids found in one metadata file, reading only the row groups that hold them."""
+    return {row["id"]: row for row in plain_rows(_read(path, ids))}
+
+
+def read_table(parts: Iterable[tuple[Path, NDArray[np.int64]]], ids: NDArray[np.int64], schema: pa.Schema) -> pa.Table:
+    """Return the metadata of ids, one row an id in their order, with the columns of a schema; null where there is none.
+
+    parts: metadata files and which of the ids are looked for in each.
+    """
+    found = pa.concat_tables([schema.empty_table(), *(_cast(_read(path, own), schema) for path, own in parts)])
+    known = found["id"].to_numpy()
+    order = np.argsort(known)
+    at = np.searchsorted(known, ids, sorter=order)
+    at[at == len(known)] = 0
+    rows = order[at] if len(known) else np.zeros(len(ids), np.intp)
+    missing = known[rows] != ids if len(known) else np.ones(len(ids), np.bool_)
+    table = found.take(pa.array(rows, mask=missing))
+    return table.set_column(table.column_names.index("id"), "id", pa.array(ids))
+
+
+def unified_schema(paths: Sequence[Path]) -> pa.Schema:
+    """Return the metadata columns over all files, `id` first; each has a type for all its values, text if need be."""
+    kinds: dict[str, pa.DataType] = {"id": pa.int64()}
+    for path in paths:
+        for field in pq.read_schema(path):
+            kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            kinds[field.name] = _wider(kinds.get(field.name, kind), kind)
+    return pa.schema(list(kinds.items()))
+
+
+def plain_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Return a table's rows as dicts of what JSON can hold."""
+    return [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
+
+
+def _read(path: Path, ids: NDArray[np.int64]) -> pa.Table:
+    """Return the rows of ids in one metadata file, in its order, reading only the row groups that hold them."""
     file = pq.ParquetFile(path)
     wanted = np.sort(ids)
     column = file.schema_arrow.get_field_index("id")
@@ -28,9 +67,36 @@ def read_items(path: Path, ids: NDArray[np.int64]) -> dict[int, dict[str, Any]]:
         bounds = file.metadata.row_group(group).column(column).statistics
         if np.searchsorted(wanted, bounds.max, "right") > np.searchsorted(wanted, bounds.min):
             groups.append(group)
-    table = file.read_row_groups(groups)
-    table = table.filter(np.isin(table["id"].to_numpy(), wanted))
-    return {row["id"]: {name: _plain(value) for name, value in row.items()} for row in table.to_pylist()}
+    tables = [file.schema_arrow.empty_table()]
+    for start in range(0, len(groups), _GROUPS_AT_ONCE):
+        table = file.read_row_groups(groups[start : start + _GROUPS_AT_ONCE])
+        tables.append(table.filter(np.isin(table["id"].to_numpy(), wanted)))
+    return pa.concat_tables(tables)
+
+
+def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    fields = [pa.schema([("", one)]), pa.schema([("", other)])]
+    try:
+        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return pa.string()
+
+
+def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns of a schema, null where it has none."""
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.chunked_array([pa.nulls(len(table), field.type)]))
+            continue
+        column = table[field.name]
+        try:
+            # Of a type to one that holds its values; whole numbers beyond 2^53 are rounded among fractions.
+            columns.append(column.cast(field.type, safe=False))
+        except pa.ArrowNotImplementedError:  # what is nested has no text of its own
+            texts = [None if value is None else str(_plain(value)) for value in column.to_pylist()]
+            columns.append(pa.chunked_array([pa.array(texts, field.type)]))
+    return pa.table(columns, schema=schema)
 
 
 def column_names(paths: Sequence[Path]) -> list[str]:

@@ -154,6 +154,27 @@ class CatalogReader:
                 rows |= read_items(segment.items_path, wanted[at])
         return [rows.get(int(i), {"id": int(i)}) for i in wanted]
 
+    def item_schema(self) -> pa.Schema:
+        """Return the metadata columns with their types, `id` first; a column of unlike types is text."""
+        from gpubranches.catalog.items import unified_schema
+
+        return unified_schema(self.item_paths)
+
+    def item_table(self, ids: ArrayLike, schema: pa.Schema) -> pa.Table:
+        """Return the metadata of items, in their order, as a table with the columns of `item_schema`.
+
+        A schema of an older generation serves as well: columns that are gone are null.
+        """
+        from gpubranches.catalog.items import read_table
+
+        wanted = as_ids(ids)
+        parts = [
+            (segment.items_path, wanted[at])
+            for segment, _, at in self.by_segment(wanted)
+            if segment.items_path is not None
+        ]
+        return read_table(parts, wanted, schema)
+
     def by_segment(self, ids: ArrayLike) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.intp]]]:
         """Yield each segment that holds some of ids, their rows in it, and their places in ids."""
         positions = self.positions(ids)

@@ -33,6 +33,7 @@ from gpubranches.cli.options import (
     where_option,
 )
 from gpubranches.errors import DataError, UsageError
+from gpubranches.export import BOX_FORMATS, FORMATS, format_of
 from gpubranches.results import TIERS
 
 if TYPE_CHECKING:
@@ -107,8 +108,9 @@ def search(
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(0), help="How many to print.")
 @click.option(
-    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Write all matches: .csv, .parquet or .json."
+    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Write all matches; the ending names the format."
 )
+@click.option("--format", type=click.Choice(list(FORMATS)), help="Of --out, where the ending does not tell.")
 @click.option("--sql", is_flag=True, help="Print the boxes as SQL instead of the matches.")
 @where_option
 @backend_option
@@ -125,12 +127,17 @@ def refine(
     seed: int,
     limit: int,
     out: Path | None,
+    format: str | None,
     sql: bool,
     where: str | None,
     backend: str,
     as_json: bool,
 ) -> None:
     """Train boxes on marked items, apply them to the whole catalog, print what matches."""
+    if out is not None:
+        format_of(out, format)
+    elif format is not None:
+        raise UsageError("--format: expected --out FILE with it, got none")
     with marked_session(directory, backend, positive, negative, seed) as session:
         session.refine(
             model,
@@ -140,12 +147,15 @@ def refine(
             where=where,
             lean=lean,
         )
-        if out is not None:
-            session.export(out)
+        written = None if out is None else session.export(out, format)
         if sql and session.boxes is not None:
-            click.echo(session.boxes.to_sql("codes", min_votes=session.min_votes) + ";")
+            click.echo(BOX_FORMATS["sql"].write(session.boxes, session.min_votes).decode(), nl=False)
             return
-    _show_answer(session, limit, out, as_json)
+    _show_answer(session, limit, written, as_json)
+    if written is not None and not as_json:
+        total = session.last().ranking.total
+        lacking = f"; {total - written:,} have no picture" if written < total else ""
+        click.echo(f"Wrote {written:,} items to {out}{lacking}.")
 
 
 def _show_neighbors(
@@ -174,7 +184,7 @@ def _show_neighbors(
     _print(table, f"{len(ids)} of {catalog.n:,} items, {found.source}, {elapsed_ms:.1f} ms")
 
 
-def _show_answer(session: Session, limit: int, out: Path | None, as_json: bool) -> None:
+def _show_answer(session: Session, limit: int, written: int | None, as_json: bool) -> None:
     catalog, ranking = session.catalog, session.last().ranking
     shown = slice(0, limit)
     ids = ranking.ids[shown]
@@ -197,6 +207,7 @@ def _show_answer(session: Session, limit: int, out: Path | None, as_json: bool) 
             "backend": session.backend.name,
             "source": ranking.source,
             "seed": session.seed,
+            "written": written,
         }
         print_json(answer)
         return
@@ -210,11 +221,10 @@ def _show_answer(session: Session, limit: int, out: Path | None, as_json: bool) 
             tiers[rank] or ("yes" if ranking.matched[rank] else ""),
             escape(describe(row)),
         )
-    written = f", written to {out}" if out is not None else ""
     _print(
         table,
         f"{ranking.total:,} of {catalog.n:,} items match ({ranking.candidates:,} candidates), "
-        f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{written}{_completeness(session)}",
+        f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{_completeness(session)}",
     )
 
 
