@@ -107,6 +107,7 @@ def test_two_rounds_by_tabs_and_a_restart_amid_them(page, server, folder):
     page.set_viewport_size({"width": 360, "height": 700})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
+    page.goto("about:blank")
     server.kill()
     server.start()
     page.goto("/matches?tier=new")
