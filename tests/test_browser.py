@@ -387,7 +387,7 @@ def test_one_item_large_with_zoom_details_neighbours_and_marks(page):
     assert page.evaluate(
         "document.querySelector('#stage').scrollWidth > document.querySelector('#stage').clientWidth / 2"
     )
-    assert page.evaluate("document.querySelector('#large-picture').clientWidth") == 960
+    page.wait_for_function("() => document.querySelector('#large-picture').clientWidth === 960")
     page.keyboard.press("ArrowLeft")
     assert page.inner_text("#zoom-factor") == "fit"
     page.click("#large [data-do='wrong']")
