@@ -21,7 +21,8 @@ from gpubranches.errors import DataError
 from gpubranches.following import Following
 from gpubranches.images import image_file, upright_size
 from gpubranches.labels import Labels
-from gpubranches.session import Session, require_embedder
+from gpubranches.searching import Searcher
+from gpubranches.session import Session
 from gpubranches.sessions import Book, OpenSessions
 from gpubranches.thumbnails import Thumbnails, version
 
@@ -77,12 +78,14 @@ class View:
 class Desk:
     """One catalog with its backend and embedder, the sessions over it and the pictures of its items.
 
-    following: what a request enters; when the codes were made anew, sessions forget their answers and keep their marks.
+    searcher: answers what needs no session; following: what a request enters; when the codes were made anew, sessions
+    forget their answers and keep their marks.
     """
 
     catalog: Catalog
     backend: Backend
     embedder: Embedder | None
+    searcher: Searcher
     book: Book
     sessions: OpenSessions
     thumbnails: Thumbnails
@@ -92,8 +95,7 @@ class Desk:
     @classmethod
     def over(cls, catalog: Catalog, backend: Backend, embedder: Embedder | None, seed: int) -> Desk:
         """Lay a desk. Raises SpaceMismatchError or UsageError for an embedder that is not the catalog's."""
-        if embedder is not None:
-            require_embedder(catalog, embedder)
+        searcher = Searcher(catalog, backend, embedder)
         log = writable_log(catalog)
         book = Book.open(log)
 
@@ -104,7 +106,7 @@ class Desk:
         sessions = OpenSessions(make)
         thumbnails = Thumbnails(catalog.path / "thumbnails")
         following = Following(catalog, sessions.forget_answers)
-        return cls(catalog, backend, embedder, book, sessions, thumbnails, following, seed)
+        return cls(catalog, backend, embedder, searcher, book, sessions, thumbnails, following, seed)
 
     def close(self) -> None:
         """Close the book and the sessions that no thread holds."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flask import current_app
 from numpy.typing import NDArray
 from werkzeug.exceptions import NotFound
 
@@ -17,7 +16,6 @@ from gpubranches.app.asking import desk
 from gpubranches.export import BOX_FORMATS, ITEM_FORMATS
 from gpubranches.images import read_image
 from gpubranches.models import MODELS
-from gpubranches.session import Session
 
 if TYPE_CHECKING:
     from gpubranches.results import Neighbors
@@ -123,29 +121,21 @@ def item_info(item: int) -> dict[str, Any]:
 @operation("POST", "/search", body=_QUERY, answer=NEAREST)
 def search(body: dict[str, Any]) -> dict[str, Any]:
     """Find the items nearest to a text, an item, an embedding or a code."""
-    session, k, where = asker(), body["k"], body.get("where")
+    searcher, k, where = desk().searcher, body["k"], body.get("where")
     if "text" in body:
-        return nearest(lambda: session.ask(body["text"], k, where=where))
+        return nearest(lambda: searcher.ask(body["text"], k, where=where))
     if "item" in body:
-        return nearest(lambda: session.like(body["item"], k, where=where))
+        return nearest(lambda: searcher.like(body["item"], k, where=where))
     name, kind = ("vector", np.float32) if "vector" in body else ("code", np.uint8)
     vector: NDArray[Any] = np.array(body[name], kind)
-    return nearest(lambda: session.vector(vector, k, where=where))
+    return nearest(lambda: searcher.vector(vector, k, where=where))
 
 
 @operation("POST", "/search/image", raw=(PICTURES, UPLOAD_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
 def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any]:
     """Find the items nearest to a picture, sent as it is: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
     image = read_image(body)
-    return nearest(lambda: asker().image(image, k, where=where))
-
-
-def asker() -> Session:
-    """Return a session that serves for searches alone, of all requests; nothing is marked in it."""
-    at, held = desk(), current_app.extensions
-    if "gpubranches.asker" not in held:
-        held["gpubranches.asker"] = Session(at.catalog, at.backend, embedder=at.embedder)
-    return cast(Session, held["gpubranches.asker"])
+    return nearest(lambda: desk().searcher.image(image, k, where=where))
 
 
 def nearest(find: Callable[[], Neighbors]) -> dict[str, Any]:
