@@ -72,7 +72,7 @@ class Session:
     # Queries
 
     def ask(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
-        """Return the k items nearest to a text; see `Searcher.ask`, as for the other queries."""
+        """Return the k items nearest to what a text asks for, see `Searcher.ask`: words, or `dog + #17 - sketch`."""
         return self.searcher.ask(text, k, where=where, by_codes=by_codes)
 
     def image(self, image: Image, k: int = 100, *, where: str | None = None) -> Neighbors:

@@ -107,7 +107,7 @@ def _asked(fields: dict[str, Schema]) -> dict[str, Any]:
 def _nearest(asked: dict[str, Any], count: int) -> Neighbors:
     searcher = desk().searcher
     if asked.get("text"):
-        return searcher.ask(asked["text"], count)
+        return searcher.text(asked["text"], count)
     if asked.get("image"):
         return searcher.image(read_image(_decoded(asked["image"])), count)
     if "embedding_input" in asked:
