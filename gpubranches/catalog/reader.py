@@ -21,6 +21,8 @@ from gpubranches.space import Space
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from gpubranches.catalog.items import Column, Table
+
 
 class CatalogReader:
     """A folder with the three tiers of n items, memory-mapped; see docs/format.md.
@@ -32,6 +34,7 @@ class CatalogReader:
 
     def __init__(self, path: Path):
         self.path = path
+        self._described: tuple[int, list[Column]] = (-1, [])
         self._load()
 
     @classmethod
@@ -163,16 +166,32 @@ class CatalogReader:
                 yield segment, positions[at] - segment.start, at
 
     def where(self, condition: str) -> Bitmap:
-        """Return the positions whose metadata meet an SQL condition, as a bitmap. Bad SQL raises UsageError."""
-        from gpubranches.catalog.items import select_ids
+        """Return the positions whose metadata meet a condition of `conditions.parse`, as a bitmap.
 
-        paths = self.item_paths
-        if not paths:
-            raise UsageError(f"where: {self.path} has no metadata to filter by")
-        positions = self._find(select_ids(paths, condition))
+        Raises UsageError for another text, an unknown column, a comparison with a value of another kind.
+        """
+        positions = self._find(self._items_table().select(condition))
         flags = np.zeros(self.n_positions, np.bool_)
         flags[positions[positions >= 0]] = True
         return pack_bitmap(flags)
+
+    def count(self, where: Bitmap | None = None) -> int:
+        """Return how many items there are in a bitmap of `where`, or in all."""
+        if where is None:
+            return self.n
+        return int(np.bitwise_count(where if self.deleted is None else where & ~self.deleted).sum())
+
+    def described_columns(self) -> list[Column]:
+        """Return the columns of the metadata, with the most frequent values of those that hold few."""
+        if not self.item_paths:
+            return []
+        generation, columns = self._described
+        if generation != self.generation:
+            flags = self._deleted_flags()
+            gone = [segment.ids[flags[segment.start : segment.start + segment.n]] for segment in self._filled]
+            columns = self._items_table().columns(np.concatenate([np.zeros(0, np.int64), *gone]))
+            self._described = self.generation, columns
+        return columns
 
     def sample_ids(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw ids of live items uniformly without replacement, (min(count, n),) int64 ascending.
@@ -292,6 +311,13 @@ class CatalogReader:
         deleted = np.zeros(-(-n_positions // 8), np.uint8)
         deleted[: len(bitmap)] = bitmap
         return deleted
+
+    def _items_table(self) -> Table:
+        from gpubranches.catalog.items import Table
+
+        if not self.item_paths:
+            raise UsageError(f"where: {self.path} has no metadata to filter by")
+        return Table(self.item_paths)
 
     def _find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return positions of ids, -1 where unknown; deleted rows are found."""

@@ -13,6 +13,8 @@ from werkzeug.exceptions import NotFound
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.asking import desk
+from gpubranches.catalog.items import plain
+from gpubranches.conditions import KINDS, LONGEST, equals, written
 from gpubranches.export import BOX_FORMATS, ITEM_FORMATS
 from gpubranches.images import read_image
 from gpubranches.models import MODELS
@@ -28,9 +30,9 @@ PICTURES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/o
 K: Schema = {"type": "integer", "minimum": 1, "maximum": MOST, "default": 100, "description": "How many items."}
 WHERE: Schema = {
     "type": "string",
-    "maxLength": 10_000,
+    "maxLength": LONGEST,
     "minLength": 1,
-    "description": "An SQL condition over the columns of the items, such as caption LIKE '%dog%'.",
+    "description": "A condition over the columns of the items, such as caption LIKE '%dog%' AND label IN (1, 2).",
 }
 ITEM: Schema = {"type": "object", "required": ["id"], "properties": {"id": ID}, "description": "An item's columns."}
 NEAREST: Schema = {
@@ -54,7 +56,12 @@ _QUERY: Schema = {
     "type": "object",
     "oneOf": [{"required": [name]} for name in ("text", "item", "vector", "code")],
     "properties": {
-        "text": {"type": "string", "minLength": 1, "maxLength": 10_000},
+        "text": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 10_000,
+            "description": "Words, or terms added and subtracted, such as dog + #17 - sketch.",
+        },
         "item": ID,
         "vector": {
             "type": "array",
@@ -72,6 +79,43 @@ _QUERY: Schema = {
         },
         "k": K,
         "where": WHERE,
+    },
+}
+_COLUMNS: Schema = {
+    "type": "object",
+    "required": ["columns"],
+    "properties": {
+        "columns": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "kind", "values"],
+                "properties": {
+                    "name": {"type": "string", "description": "As it is written in a condition."},
+                    "kind": {"type": "string", "enum": list(KINDS)},
+                    "values": {
+                        "type": "array",
+                        "description": "The most frequent ones first; none where the column holds many.",
+                        "items": {
+                            "type": "object",
+                            "required": ["value", "count", "condition"],
+                            "properties": {
+                                "count": {"type": "integer", "minimum": 1},
+                                "condition": {"type": "string", "description": "What lets these items in."},
+                            },
+                        },
+                    },
+                },
+            },
+        }
+    },
+}
+_COUNT: Schema = {
+    "type": "object",
+    "required": ["count", "of"],
+    "properties": {
+        "count": {"type": "integer", "minimum": 0, "description": "Items that the condition lets in."},
+        "of": {"type": "integer", "minimum": 0, "description": "Items of the catalog."},
     },
 }
 _HEALTH: Schema = {
@@ -116,6 +160,31 @@ def item_info(item: int) -> dict[str, Any]:
     if row is None:
         raise NotFound(f"there is no item {item}")
     return row
+
+
+@operation("GET", "/columns", answer=_COLUMNS)
+def columns() -> dict[str, Any]:
+    """Tell the columns that conditions can be about, and the most frequent values of those that hold few."""
+    return {
+        "columns": [
+            {
+                "name": written(column.name),
+                "kind": column.kind,
+                "values": [
+                    {"value": plain(value), "count": count, "condition": equals(column.name, value)}
+                    for value, count in column.values
+                ],
+            }
+            for column in desk().catalog.described_columns()
+        ]
+    }
+
+
+@operation("GET", "/count", query={"where": WHERE}, answer=_COUNT)
+def count(where: str | None = None) -> dict[str, Any]:
+    """Tell how many items a condition lets in."""
+    catalog = desk().catalog
+    return {"count": catalog.count(None if where is None else catalog.where(where)), "of": catalog.n}
 
 
 @operation("POST", "/search", body=_QUERY, answer=NEAREST)
