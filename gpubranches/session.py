@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ class Session:
 
     embedder: turns texts and images into queries; refused (SpaceMismatchError) if it is not the one the catalog was
     made with. labels: a log of marks, by default one in memory. seed: of the learners and the random negatives; the
-    same marks and seed give the same answer.
+    same marks and seed give the same answer. pictures: those that queries may name, see `Searcher`.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Session:
         embedder: Embedder | None = None,
         labels: Labels | None = None,
         seed: int = 0,
+        pictures: Callable[[str], NDArray[np.float32]] | None = None,
     ):
-        self.searcher = Searcher(catalog, backend, embedder)
+        self.searcher = Searcher(catalog, backend, embedder, pictures)
         self.catalog = catalog
         self.backend = backend
         self.embedder = embedder
@@ -257,6 +259,11 @@ class Session:
             raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
         self.catalog.positions(ids)
         return explain_in(ranking, self.boxes, self.catalog.take(ids)[0], item, self.labels.current().get(item, 0))
+
+    @property
+    def where(self) -> str:
+        """The condition that the last refine was filtered by, "" for none."""
+        return "" if self.ranking is None else self._where or ""
 
     @property
     def min_votes(self) -> int:

@@ -17,6 +17,8 @@ TOKEN = "a-token-of-the-tests-alone"
 class SeeingEmbedder(VocabularyEmbedder):
     """Takes a picture for what has its colour in the middle."""
 
+    reads_images = True
+
     def images(self, images):
         found = []
         for image in images:

@@ -372,7 +372,7 @@ def test_one_item_large_with_zoom_details_neighbours_and_marks(page):
     page.keyboard.press("o")
     page.wait_for_selector("#large[open]")
     page.wait_for_function("() => document.querySelector('#large-picture').naturalWidth > 0")
-    assert page.inner_text("#large-title").startswith("1 of 300")
+    assert page.inner_text("#large-title").startswith("1 of 700")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("a")
     wait_for_counts(page, 1, 0)

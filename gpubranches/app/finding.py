@@ -23,13 +23,17 @@ routes = Blueprint("finding", __name__)
 
 @routes.post("/refine")
 def refine() -> Response:
-    """Find all: train on the marks, apply to the whole catalog, show what matches. The lean stays as it was."""
+    """Find all: train on the marks, apply to the whole catalog, show what matches. The lean stays as it was.
+
+    where: the filter within which to look.
+    """
     model, second_stage = request.form.get("model", MODELS[0]), "second_stage" in request.form
+    where = request.form.get("where", "").strip()
     with training(session_id()), held() as session:
         book, name = desk().book, session.labels.session
         lean = float(book.record(name).settings.get("lean", 0.0))
-        session.refine(cast(Model, model), second_stage=second_stage, lean=lean)
-        book.note(name, model=model, second_stage=second_stage, lean=lean)
+        session.refine(cast(Model, model), second_stage=second_stage, lean=lean, where=where or None)
+        book.note(name, model=model, second_stage=second_stage, lean=lean, where=where)
         response = _matches(session, 0)
     response.headers["HX-Push-Url"] = "/matches"
     return response
@@ -64,9 +68,9 @@ def suggest() -> Response:
     with held() as session:
         tiles = desk().tiles(session, session.suggest(SUGGESTED))
         note = "nearest to the cut of the last find all, and unlike each other"
-        return show(
-            session, View("suggest", f"{len(tiles)} to mark next", note, tiles, len(tiles), origin="suggestion")
-        )
+        heading = f"{len(tiles)} to mark next"
+        view = View("suggest", heading, note, tiles, len(tiles), origin="suggestion", where=session.where)
+        return show(session, view)
 
 
 @routes.get("/audit")
@@ -75,7 +79,8 @@ def audit() -> Response:
     with held() as session:
         tiles = desk().tiles(session, session.audit(AUDITED))
         note = "drawn at random, most from around the cut: mark each right or wrong, as many as you like"
-        return show(session, View("audit", f"{len(tiles)} to check", note, tiles, len(tiles), origin="audit"))
+        heading = f"{len(tiles)} to check"
+        return show(session, View("audit", heading, note, tiles, len(tiles), origin="audit", where=session.where))
 
 
 @routes.get("/completeness")
@@ -97,9 +102,11 @@ def _matches(session: Session, offset: int) -> Response:
     ranking = session.ranking
     if ranking is None:
         note = "Mark at least one item right, then press Find all."
-        return show(session, View("matches", "Nothing found yet", note))
+        where = str(desk().book.record(session.labels.session).settings.get("where", ""))
+        return show(session, View("matches", "Nothing found yet", note, where=where))
     rows = np.flatnonzero(ranking.matched)
     shown = rows[offset : offset + PAGE]
     figures = [f"{score:.3g}" for score in ranking.scores[shown]]
     tiles = desk().tiles(session, ranking.ids[shown], figures)
-    return show(session, View("matches", *describe(ranking), tiles, len(rows), "/matches", offset))
+    view = View("matches", *describe(ranking), tiles, len(rows), "/matches", offset, where=session.where)
+    return show(session, view)

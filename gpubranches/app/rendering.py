@@ -24,24 +24,27 @@ def show(session: Session, view: View) -> Response:
     """Render the next tiles, the results, or the whole page, whichever was asked for."""
     around = {"view": view, "page": PAGE, **context(session)}
     if htmx and not htmx.history_restore_request:
-        return make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **around))
+        part = make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **around))
+        if view.kind in ("search", "like", "random"):
+            part.headers["HX-Push-Url"] = view.address
+        return part
     at = desk()
     record = at.book.record(session.labels.session)
-    return make_response(
-        render_template("index.html", desk=at, record=record, names=at.names(NAMES), models=TITLES, **around)
-    )
+    return make_response(render_template("index.html", record=record, names=at.names(NAMES), models=TITLES, **around))
 
 
 def context(session: Session) -> dict[str, Any]:
     """Return what the templates tell of a session."""
     ranking = session.ranking
     return {
+        "desk": desk(),
         "session_id": session.labels.session,
         "positive": len(session.positives),
         "negative": len(session.negatives),
         "ranking": ranking,
         "completeness": "" if ranking is None else describe_completeness(ranking),
         "audited": AUDITED,
+        "found_within": session.where,
     }
 
 
@@ -60,5 +63,6 @@ def changed(session: Session, since: int) -> dict[str, Any]:
 
 
 def address(path: str, **query: str | int) -> str:
-    """Return the address of a list of items; its pages are asked for with `offset` added."""
-    return f"{path}?{urlencode(query)}" if query else path
+    """Return the address of a list of items; its pages are asked for with `offset` added. Empty parts are left out."""
+    given = {name: value for name, value in query.items() if value != ""}
+    return f"{path}?{urlencode(given)}" if given else path

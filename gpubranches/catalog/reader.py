@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import Bitmap, as_ids, pack_bitmap
+from gpubranches.arrays import Bitmap, as_ids, pack_bitmap, sample_bitmap
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.manifest import VERSION, file_of, open_segments, own_files, read_manifest
 from gpubranches.catalog.order import TILE
@@ -193,11 +193,14 @@ class CatalogReader:
             self._described = self.generation, columns
         return columns
 
-    def sample_ids(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    def sample_ids(self, count: int, rng: np.random.Generator, where: Bitmap | None = None) -> NDArray[np.int64]:
         """Draw ids of live items uniformly without replacement, (min(count, n),) int64 ascending.
 
-        Ids are drawn, not positions, so the draw is the same however the rows lie.
+        Ids are drawn, not positions, so the draw is the same however the rows lie; not so from among `where`.
         """
+        if where is not None:
+            positions = sample_bitmap(where if self.deleted is None else where & ~self.deleted, count, rng)
+            return np.sort(self._ids_at(positions))
         count = min(count, self.n)
         if count * 4 < self.n:
             drawn = np.zeros(0, np.int64)
@@ -330,6 +333,14 @@ class CatalogReader:
             known = rows != 0xFFFFFFFF
             found[at[known]] = segment.start + rows[known].astype(np.int64)
         return found
+
+    def _ids_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the ids of the rows at positions, all of them filled, (m,) int64."""
+        ids = np.zeros(len(positions), np.int64)
+        for segment in self._filled:
+            at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
+            ids[at] = segment.ids[positions[at] - segment.start]
+        return ids
 
     def _errors_table(self) -> pa.Table | None:
         import pyarrow as pa

@@ -66,7 +66,8 @@ def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
             where=body.get("where"),
         )
         second_stage = not ranking.source.endswith("/boxes")
-        desk().book.note(session, model=body["model"], second_stage=second_stage, lean=ranking.lean)
+        settings: dict[str, Any] = {"second_stage": second_stage, "lean": ranking.lean, "where": held.where}
+        desk().book.note(session, model=body["model"], **settings)
     return told(ranking)
 
 
