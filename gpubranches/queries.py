@@ -17,12 +17,12 @@ IMAGE_WEIGHT = 0.5
 SUBTRACTED = 0.5
 """Share of the sum along a subtracted term that is taken away."""
 MOST_TERMS = 32
-PICTURE_NAME_LENGTH = 10
-"""Letters and digits of the name that a picture gets when it is sent."""
+PICTURE_NAME = "[a-z0-9]{10}"
+"""Form of the name that a picture gets when it is sent."""
 
 _SIGNS = ("+", "-")
 _ITEM = re.compile(r"#([0-9]{1,18})")
-_PICTURE = re.compile(f"picture:([a-z0-9]{{{PICTURE_NAME_LENGTH}}})")
+_PICTURE = re.compile(f"picture:({PICTURE_NAME})")
 
 
 @dataclass(frozen=True)

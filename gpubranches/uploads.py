@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.errors import DataError, UsageError
-from gpubranches.queries import PICTURE_NAME_LENGTH
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS pictures (
@@ -30,6 +29,9 @@ CREATE TABLE IF NOT EXISTS pictures (
 MOST_A_SESSION = 50
 MOST = 20_000
 """Pictures of all sessions: some 200 MB."""
+
+SENT_SIZE = 160
+"""Pixels a side, at most, of what is kept of a picture."""
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _LATEST = "SELECT rowid FROM pictures {} ORDER BY sent_s DESC, rowid DESC LIMIT -1 OFFSET {}"
@@ -63,11 +65,11 @@ class Uploads:
         return cls(connection)
 
     def keep(self, session: str, embedding: NDArray[np.float32], thumbnail: bytes, name: str = "") -> str:
-        """Keep a picture for a session; return the name it got, a new one unless `name` is given.
+        """Keep a picture for a session; return the name it got, a new `queries.PICTURE_NAME` unless `name` is given.
 
         Beyond the limits the oldest are removed.
         """
-        name = name or "".join(secrets.choice(_ALPHABET) for _ in range(PICTURE_NAME_LENGTH))
+        name = name or "".join(secrets.choice(_ALPHABET) for _ in range(10))
         row = (session, name, embedding.astype("<f4").tobytes(), thumbnail, time.time())
         with self._used():
             self._connection.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?)", row)

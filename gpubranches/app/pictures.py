@@ -14,10 +14,9 @@ from gpubranches.errors import DataError, UsageError
 from gpubranches.images import read_image, small_jpeg
 from gpubranches.queries import unit
 from gpubranches.thumbnails import version
+from gpubranches.uploads import SENT_SIZE
 
 THUMBNAIL_SIZES = {"small": 320, "large": 1280}
-SENT_SIZE = 160
-"""Pixels a side, at most, of what is kept of a picture that was sent."""
 
 routes = Blueprint("pictures", __name__)
 
