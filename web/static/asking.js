@@ -1,6 +1,5 @@
 // What is asked for: items added to the search and subtracted from it, pictures that are sent, and the filter.
 
-import * as grid from "./grid.js";
 import { sessionId } from "./marks.js";
 
 const $ = (id) => document.getElementById(id);
@@ -94,7 +93,6 @@ function sendFirst(files, event) {
   const picture = [...(files ?? [])].find((file) => file.type.startsWith("image/"));
   if (!picture) return;
   event.preventDefault();
-  grid.focusTile(grid.current(), true);
   send(picture);
 }
 

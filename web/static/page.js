@@ -304,12 +304,10 @@ document.addEventListener("htmx:sendError", () => {
 document.addEventListener("htmx:afterSettle", (event) => {
   const target = event.detail.target;
   if (target.id === "why-told") $("#why").showModal();
-  const idle = document.activeElement === document.body || document.activeElement === $("#q");
-  const fresh = asking.begin(warn);
-grid.setUp();
-asking.setUp();
+  const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
+  const fresh = grid.setUp();
   if (fresh) asking.setUp();
-  if (fresh && (idle || document.activeElement.closest("#bar, #filter"))) grid.focusTile(grid.tiles()[0]);
+  if (fresh && idle) grid.focusTile(grid.tiles()[0]);
 });
 
 let scrolled = false;
@@ -336,4 +334,6 @@ try {
 $("#captions")?.setAttribute("aria-pressed", document.documentElement.classList.contains("captions"));
 const count = (selector) => Number($(selector).textContent.replaceAll(",", ""));
 marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative: count("#negative") });
+asking.begin(warn);
 grid.setUp();
+asking.setUp();
