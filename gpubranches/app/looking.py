@@ -74,7 +74,8 @@ def _nearest(session: Session, view: View, find: Callable[[int], Neighbors]) -> 
     found = lists().get(key, offset + PAGE, find, lambda: at.inside(view.where))
     took_ms = (time.perf_counter() - start) * 1000
     ids, distances = found.ids[offset : offset + PAGE], found.distances[offset : offset + PAGE]
-    many = f"the {found.total:,} nearest of {found.inside:,}" if found.total < found.inside else f"all {found.inside:,}"
+    inside = f"{found.inside:,} of {at.catalog.n:,} items" if view.where else f"{found.inside:,} items"
+    many = f"the {found.total:,} nearest of {inside}" if found.total < found.inside else inside
     note = f"{many} · {found.source} · {took_ms:,.0f} ms"
     tiles = at.tiles(session, ids, [f"{distance:.3g}" for distance in distances])
     if "offset" not in request.args:
