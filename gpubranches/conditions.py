@@ -288,7 +288,7 @@ def _test_sql(test: Comparison, kind: Kind, column: str, values: list[Bound]) ->
         return "CAST(NULL AS BOOLEAN)"
     if test.operator in ("like", "ilike"):
         values.append(_regex(str(_bound(test, kind, test.values[0]))))
-        # Of time that is linear in the text, which LIKE is not.
+        # RE2 takes time linear in the text, whatever the pattern; of LIKE no such thing is promised.
         return f"regexp_full_match({column}, ?, '{'is' if test.operator == 'ilike' else 's'}')"
     values.extend(_bound(test, kind, value) for value in test.values)
     if test.operator == "in":

@@ -55,6 +55,8 @@ class Searcher:
         the catalog or the embedder has nothing to compare by.
         """
         query = parse(text)
+        if not self.catalog.D and not isinstance(query.single, Item):
+            raise UsageError("text: the catalog has codes alone, by which one item can be asked; write such as #17")
         match query.single:
             case Words(words):
                 return self.text(words, k, where=where, by_codes=by_codes)
@@ -64,8 +66,6 @@ class Searcher:
                 return self.vector(self.pictures(name), k, where=where)
         if by_codes:
             raise UsageError("by_codes: expected one text or one item, got several terms or a picture; search without")
-        if not self.catalog.has_embeddings:
-            raise UsageError("text: the catalog has no embeddings to add and subtract; ask for one text or one item")
         return self._search(self._direction(query)[None], k, where)
 
     def text(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
@@ -128,7 +128,7 @@ class Searcher:
         """Return embeddings of the items and pictures among terms, centred on the mean of images, unit rows."""
         items = [term.id for term in of_kind(Item, terms)]
         pictures = [self.pictures(term.name) for term in of_kind(Picture, terms)]
-        rows = [*self.catalog.embeddings(as_ids(items)), *pictures]
+        rows = [*(self.catalog.embeddings(as_ids(items)) if items else ()), *pictures]
         return unit(self._centred(np.array(rows, np.float32).reshape(len(rows), self.catalog.D)))
 
     def _embedder(self, query: str) -> Embedder:

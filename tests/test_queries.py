@@ -148,5 +148,6 @@ def test_what_cannot_be_combined_is_refused_with_advice(searcher, folder, tmp_pa
     alone = Catalog.open(tmp_path / "codes")
     with open_backend("oracle", alone) as backend:
         assert Searcher(alone, backend).ask("#3", 5).ids[0, 0] == 3
-        with pytest.raises(UsageError, match="one item"):
-            Searcher(alone, backend).ask("#3 + #4")
+        for text in ("#3 + #4", "dog", "dog + #3"):
+            with pytest.raises(UsageError, match="one item"):
+                Searcher(alone, backend).ask(text)
