@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, DataError, UsageError
+from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
+from gpubranches.files import whole_file, whole_folder
 from gpubranches.space import digest
 
 if TYPE_CHECKING:
@@ -244,15 +245,10 @@ class Rows(Protocol):
 
 def write_u8bin(path: Path, rows: Rows, ids: NDArray[np.int64]) -> None:
     """Write the codes of items as .u8bin: two uint32 (n, d), then n x d uint8."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            np.array([len(ids), rows.d], np.uint32).tofile(file)
-            for start in range(0, len(ids), _WRITE_ROWS):
-                rows.take(ids[start : start + _WRITE_ROWS]).tofile(file)
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot write: {error.strerror or error}; check the folder and the space") from error
+    with whole_file(path) as file:
+        np.array([len(ids), rows.d], np.uint32).tofile(file)
+        for start in range(0, len(ids), _WRITE_ROWS):
+            rows.take(ids[start : start + _WRITE_ROWS]).tofile(file)
 
 
 def write_codes_parquet(path: Path, rows: Rows, ids: NDArray[np.int64]) -> None:
@@ -261,16 +257,11 @@ def write_codes_parquet(path: Path, rows: Rows, ids: NDArray[np.int64]) -> None:
     import pyarrow.parquet as pq
 
     schema = pa.schema([("id", pa.int64()), *((f"c{dim}", pa.uint8()) for dim in range(rows.d))])
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with pq.ParquetWriter(partial, schema) as writer:
-            for start in range(0, len(ids), _GROUP_ROWS):
-                part = ids[start : start + _GROUP_ROWS]
-                columns = [part, *np.ascontiguousarray(rows.take(part).T)]
-                writer.write_table(pa.table([pa.array(column) for column in columns], schema=schema))
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot write: {error.strerror or error}; check the folder and the space") from error
+    with whole_file(path) as file, pq.ParquetWriter(file, schema) as writer:
+        for start in range(0, len(ids), _GROUP_ROWS):
+            part = ids[start : start + _GROUP_ROWS]
+            columns = [part, *np.ascontiguousarray(rows.take(part).T)]
+            writer.write_table(pa.table([pa.array(column) for column in columns], schema=schema))
 
 
 def write_clip_retrieval(folder: Path, rows: Rows, ids: NDArray[np.int64], *, partition: int = 100_000) -> None:
@@ -278,17 +269,13 @@ def write_clip_retrieval(folder: Path, rows: Rows, ids: NDArray[np.int64], *, pa
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder}: expected an empty or new folder; choose another")
-    try:
+    with whole_folder(folder) as made:
         for name in ("img_emb", "metadata"):
-            (folder / name).mkdir(parents=True)
+            (made / name).mkdir()
         for number, start in enumerate(range(0, len(ids), partition)):
             part = ids[start : start + partition]
-            np.save(folder / f"img_emb/img_emb_{number}.npy", rows.embeddings(part).astype(np.float16))
-            pq.write_table(pa.Table.from_pylist(rows.items(part)), folder / f"metadata/metadata_{number}.parquet")
-    except OSError as error:
-        raise DataError(f"{folder}: cannot write: {error.strerror or error}; check the folder and the space") from error
+            np.save(made / f"img_emb/img_emb_{number}.npy", rows.embeddings(part).astype(np.float16))
+            pq.write_table(pa.Table.from_pylist(rows.items(part)), made / f"metadata/metadata_{number}.parquet")
 
 
 def _number(path: Path) -> int:

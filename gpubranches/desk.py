@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.arrays import as_ids
+from gpubranches.columns import caption_of
 from gpubranches.errors import DataError
 from gpubranches.following import Following
 from gpubranches.images import image_file, upright_size
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_CAPTIONS = ("caption", "label", "class", "title", "text", "name")
 _PATHS = ("path", "image_path", "file", "url")
 
 
@@ -205,9 +205,9 @@ def describe_completeness(ranking: Ranking) -> str:
 
 def caption(item: dict[str, Any]) -> str:
     """Return what to write under an item: its caption or label, else its file's name, else its id."""
-    for key in _CAPTIONS:
-        if isinstance(item.get(key), str) and item[key].strip():
-            return str(item[key]).strip()
+    words = caption_of(item)
+    if words is not None:
+        return words
     for key in _PATHS:
         if isinstance(item.get(key), str) and item[key]:
             return str(item[key]).rsplit("/", 1)[-1]

@@ -19,7 +19,8 @@ class Diffusion:
     """Spreads scores over a graph of nearest neighbours.
 
     f <- (1 - share) s + share P f, `steps` times from f = s. P: a random walk between vectors that are among each
-    other's or either's n_neighbors nearest by cosine, with probabilities in proportion to max(cosine, .001)^sharpness.
+    other's or either's n_neighbors nearest by cosine (and those as near as the last of them), with probabilities in
+    proportion to max(cosine, .001)^sharpness.
     A linear model trained on a few marks knows a direction; the graph knows which items belong together, so a group
     that the marks reach is found whole. Sources: Zhou, Weston, Gretton, Bousquet and Schölkopf, Ranking on Data
     Manifolds (NIPS 2003); Iscen, Tolias, Avrithis, Furon and Chum, Efficient Diffusion on Region Manifolds (CVPR 2017);
@@ -51,12 +52,10 @@ class Diffusion:
         with one_thread():
             cosines = (vectors / lengths) @ (vectors / lengths).T
         np.fill_diagonal(cosines, -2)
-        nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-        weights = np.maximum(np.take_along_axis(cosines, nearest, axis=1), np.float32(1e-3)) ** np.float32(
-            self.sharpness
-        )
-        ends = np.arange(0, n * count + 1, count)
-        graph = csr_array((weights.ravel(), nearest.ravel(), ends), shape=(n, n))
+        farthest = np.partition(cosines, n - count, axis=1)[:, n - count, None]
+        rows, nearest = np.nonzero(cosines >= farthest)
+        weights = np.maximum(cosines[rows, nearest], np.float32(1e-3)) ** np.float32(self.sharpness)
+        graph = csr_array((weights, nearest, np.searchsorted(rows, np.arange(n + 1))), shape=(n, n))
         graph = (graph + graph.T).tocsr()
         self.walk_ = csr_array(graph.multiply(1 / graph.sum(axis=1)[:, None]), dtype=np.float32)
         return self

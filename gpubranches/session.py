@@ -15,7 +15,7 @@ from gpubranches.arrays import Bitmap, as_ids, best_first
 from gpubranches.completeness import AUDITED, Completeness, votes_for
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.explain import Explanation, explain_in, votes_needed
-from gpubranches.export import export_items
+from gpubranches.export import Matches, export_matches
 from gpubranches.labels import Labels
 from gpubranches.models import MODELS, Model
 from gpubranches.refining import Marks, refined
@@ -270,29 +270,13 @@ class Session:
         """Votes at which the boxes of the last refine take an item: to match by votes alone, or to be ranked."""
         return 1 if self.ranking is None or self.boxes is None else votes_needed(self.ranking, self.boxes)
 
-    def matched(self) -> list[dict[str, Any]]:
-        """Return the matched items of the last refine, best first, as dicts of id, score, votes and metadata.
+    def export(self, path: Path, format: str | None = None, rows: NDArray[Any] | None = None) -> int:
+        """Write the matched items of the last refine with their metadata, best first; return how many were written.
 
-        Items deleted since are left out.
+        format: a name in `export.FORMATS`, None takes it from the ending; rows: others of the ranking, as (m,) bool or
+        row numbers. Errors as of `export_matches`. Items deleted since are left out.
         """
-        ranking = self._last_ranking()
-        rows = np.flatnonzero(ranking.matched & self.catalog.alive(ranking.ids))
-        items = self.catalog.items(ranking.ids[rows])
-        return [
-            {
-                "id": int(ranking.ids[row]),
-                "score": float(ranking.scores[row]),
-                "votes": None if ranking.votes is None else int(ranking.votes[row]),
-                **{name: value for name, value in item.items() if name not in ("id", "score", "votes")},
-            }
-            for row, item in zip(rows, items, strict=True)
-        ]
-
-    def export(self, path: Path, format: str | None = None) -> int:
-        """Write the matched items as "csv", "parquet" or "json" (None: by the file's ending); return how many."""
-        rows = self.matched()
-        export_items(rows, path, format)
-        return len(rows)
+        return export_matches(Matches(self.catalog, self._last_ranking(), rows), path, format)
 
     def to_json(self) -> dict[str, Any]:
         """Return what the session holds: marks, seed, model and the size of the last answer."""

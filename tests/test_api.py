@@ -1,6 +1,4 @@
 import contextlib
-import csv
-import io
 import json
 import math
 import struct
@@ -8,7 +6,6 @@ import threading
 import zlib
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from clusters import NAMES
 from hypothesis import given
@@ -139,12 +136,11 @@ def test_refine_recut_and_results_are_those_of_a_session(client, catalog, backen
     assert (answer["total"], answer["source"]) == (ranking.total, ranking.source)
     assert answer["threshold"] == pytest.approx(ranking.threshold)
     assert answer["recall"]["middle"] == pytest.approx(ranking.recall[1])
-    lines = [json.loads(line) for line in client.get(f"{at}/results.jsonl").text.splitlines()]
-    assert [line["id"] for line in lines] == ranking.ids[ranking.matched].tolist()
-    assert lines[0]["item"] == catalog.items([lines[0]["id"]])[0]
-    pages = [client.get(f"{at}/results?offset={offset}&limit=7").json for offset in range(0, len(lines) + 7, 7)]
-    assert [match for page in pages for match in page["results"]] == lines
-    assert {page["total"] for page in pages} == {len(lines)}
+    pages = [client.get(f"{at}/results?offset={offset}&limit=7").json for offset in range(0, ranking.total + 7, 7)]
+    found = [match for page in pages for match in page["results"]]
+    assert [match["id"] for match in found] == ranking.ids[ranking.matched].tolist()
+    assert found[0]["item"] == catalog.items([found[0]["id"]])[0]
+    assert {page["total"] for page in pages} == {ranking.total}
     narrow = client.post(f"{at}/recut", json={"lean": -1}).json
     assert (narrow["lean"], narrow["total"] <= answer["total"]) == (-1, True)
     assert client.get(at).json["answer"] == narrow
@@ -181,32 +177,15 @@ def test_an_explanation_tells_the_verdict(client, labels):
     assert "estimators hold it" in told["verdict"]
 
 
-def test_files_hold_what_the_results_hold(client, labels):
-    at, answer = found_all(client, labels)
-    ids = [match["id"] for match in client.get(f"{at}/results?limit=1000").json["results"]]
-    with client.get(f"{at}/matches.csv") as file:
-        assert [int(row["id"]) for row in csv.DictReader(io.StringIO(file.text))] == ids
-        assert file.headers["Content-Disposition"] == "attachment; filename=matches.csv"
-    with client.get(f"{at}/matches.parquet") as file:
-        assert pq.read_table(io.BytesIO(file.data))["id"].to_pylist() == ids
-    with client.get(f"{at}/matches.json") as file:
-        assert [row["id"] for row in file.json] == ids
-    with client.get(f"{at}/boxes.sql") as file:
-        assert "BETWEEN" in file.text
-    with client.get(f"{at}/boxes.json") as file:
-        assert file.json["min_votes"] == 1
-    assert answer["total"] == len(ids)
-
-
 def test_items_deleted_since_are_left_out(make, catalog, labels, monkeypatch):
     client = make().test_client()
     at, answer = found_all(client, labels)
     first = client.get(f"{at}/results?limit=1").json["results"][0]["id"]
     alive = type(catalog).alive
     monkeypatch.setattr(type(catalog), "alive", lambda self, ids: alive(self, ids) & (np.asarray(ids) != first))
-    lines = client.get(f"{at}/results.jsonl").text.splitlines()
-    assert len(lines) == answer["total"] - 1
-    assert str(first) not in {json.loads(line)["id"] for line in lines}
+    found = client.get(f"{at}/results?limit=1000").json["results"]
+    assert len(found) == answer["total"] - 1
+    assert first not in {match["id"] for match in found}
 
 
 WRONG = [
@@ -288,7 +267,7 @@ def test_any_value_is_taken_as_the_schema_says_or_refused(value):
 
 def test_before_a_refine_everybody_is_told_to_refine(client):
     at = begun(client)
-    for path in ("results", "results.jsonl", "suggestions", "items/3/explanation", "matches.csv", "boxes.sql"):
+    for path in ("results", "matches.jsonl", "suggestions", "items/3/explanation", "matches.csv", "boxes.sql"):
         refused = client.get(f"{at}/{path}")
         assert (refused.status_code, "refine" in problem(refused)) == (422, True), path
     refused = client.post(f"{at}/refine", json={})
@@ -434,12 +413,3 @@ def test_whoever_trains_leaves_threads_for_those_who_mark(make, labels):
         headers = {"HX-Request": "true", "X-Session": at.rpartition("/")[2]}
         assert client.post("/refine", data={"model": "branch"}, headers=headers).status_code == 429
     assert client.post(f"{at}/refine", json={"model": "branch"}).status_code == 200
-
-
-def test_a_stream_and_a_file_survive_a_text_that_is_markup_or_many_lines(client, labels):
-    at, _ = found_all(client, labels, where="id = 3", label=1)
-    client.post(f"{at}/marks", json={"ids": [3], "label": 1})
-    client.post(f"{at}/refine", json={})
-    lines = client.get(f"{at}/results.jsonl")
-    assert SPITEFUL in {json.loads(line)["item"].get("caption") for line in lines.text.splitlines()}
-    assert lines.headers["X-Content-Type-Options"] == "nosniff"

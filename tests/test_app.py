@@ -1,12 +1,9 @@
-import csv
 import io
-import json
 import re
 import threading
 from html import unescape
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from clusters import NAMES
 from pictures import SPITEFUL, write_pictures
@@ -340,33 +337,6 @@ def test_the_slider_cuts_anew_without_training(client, labels):
     assert f'id="heading">{totals[2]} match' in again.text
 
 
-def test_exports_hold_the_matched_items_best_first(client, labels):
-    ids = shown(found_all(client, labels))
-    with client.get("/export/matches.csv") as file:
-        rows = list(csv.DictReader(io.StringIO(file.text)))
-        assert file.headers["Content-Disposition"] == "attachment; filename=matches.csv"
-    with client.get("/export/matches.json") as file:
-        records = json.loads(file.text)
-    with client.get("/export/matches.parquet") as file:
-        table = pq.read_table(io.BytesIO(file.data))
-    assert [int(row["id"]) for row in rows] == [r["id"] for r in records] == table["id"].to_pylist()
-    assert [int(row["id"]) for row in rows][:PAGE] == ids
-    assert rows[0]["caption"] == NAMES[1]
-
-
-def test_the_boxes_are_exported_as_sql_and_json(client, labels):
-    found_all(client, labels)
-    with client.get("/export/boxes.sql") as file:
-        assert "BETWEEN" in file.text
-    with client.get("/export/boxes.json") as file:
-        assert json.loads(file.text)["min_votes"] == 1
-    post(client, "/refine", model="ensemble")
-    with client.get("/export/boxes.sql") as file:
-        assert file.text.endswith("votes >= 13;\n")
-    assert client.get("/export/boxes.exe").status_code == 404
-    assert client.get("/export/matches.exe").status_code == 404
-
-
 def test_a_result_says_why_it_is_there(client, labels):
     assert "/why/" not in client.get("/").text
     ids = shown(found_all(client, labels))
@@ -408,7 +378,7 @@ def test_a_result_says_why_it_is_there(client, labels):
         ("post", "/recut", {"lean": "nan"}, "lean"),
         ("post", "/recut", {"lean": "far"}, "'far'"),
         ("post", "/mark", {"id": "1", "value": "1", "origin": "dice"}, "'dice'"),
-        ("get", "/export/matches.csv", {}, "refine"),
+        ("get", "/export/matches.csv", {}, "find all"),
         ("get", "/export/boxes.sql", {}, "find all"),
         ("post", "/refine", {}, "at least one item marked right"),
         ("post", "/refine", {"model": "oak"}, "oak"),

@@ -1,11 +1,13 @@
+"""Decision branches and their ensemble: boxes that hold every positive, grown around groups."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from learning import clusters, marks
 
 from gpubranches.branches import BranchEnsemble, DecisionBranches, feature_subsets
-from gpubranches.errors import ArrayError, LabelError, UsageError
+from gpubranches.errors import UsageError
 
 LEARNERS = [DecisionBranches, BranchEnsemble]
 SUBSETS = ["separating", "pool"]
@@ -21,31 +23,6 @@ GOLDEN = [
     ([0, 2], [24, 84], [42, 132]),
 ]
 """Boxes of two estimators over made-up marks: integers in, integers out."""
-
-
-@st.composite
-def marks(draw, levels=(3, 256)):
-    """Codes with few levels, so that duplicates and contradictions abound, and marks with a positive."""
-    m, d = draw(st.integers(1, 30)), draw(st.integers(1, 9))
-    top = draw(st.sampled_from(levels)) - 1
-    codes = draw(hnp.arrays(np.uint8, (m, d), elements=st.integers(0, top)))
-    y = draw(hnp.arrays(np.bool_, m))
-    y[draw(st.integers(0, m - 1))] = True
-    return codes, y
-
-
-def clusters(n_positive=22, n_negative=1000, d=32, seed=0):
-    """A tight group of positives in a broad background of negatives."""
-    rng = np.random.default_rng(seed)
-    centre = rng.integers(80, 170, d)
-    positives = centre + rng.normal(0, 8, (n_positive, d))
-    negatives = rng.normal(128, 30, (n_negative, d))
-    codes = np.clip(np.concatenate([positives, negatives]), 0, 255).astype(np.uint8)
-    return codes, np.arange(len(codes)) < n_positive
-
-
-def as_lists(model):
-    return model.boxes_.to_json()
 
 
 @pytest.mark.parametrize("subsets", SUBSETS)
@@ -76,33 +53,11 @@ def test_a_box_holds_no_more_than_one_negative_for_eight_positives(data, seed):
         assert 8 * wrong <= box.contains(positives).sum()
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
-@settings(max_examples=25, deadline=None)
-@given(data=marks(), seed=st.integers(0, 100), order=st.randoms(use_true_random=False))
-def test_boxes_depend_on_the_marks_and_the_seed_not_on_their_order(learner, data, seed, order):
-    codes, y = data
-    rows = list(range(len(codes)))
-    order.shuffle(rows)
-    first = learner(random_state=seed).fit(codes, y)
-    second = learner(random_state=seed).fit(codes[rows], np.where(y, 1, -1)[rows])
-    assert as_lists(first) == as_lists(second)
-
-
 def test_boxes_are_the_same_on_every_machine():
     rows = np.arange(60)
     codes = np.stack([rows * 37 % 101 + 40, rows * 53 % 97, rows * rows % 89 + 100], axis=1).astype(np.uint8)
     boxes = BranchEnsemble(n_estimators=2, random_state=7).fit(codes, rows % 12 == 0).boxes_
     assert [(box.features.tolist(), box.low.tolist(), box.high.tolist()) for box in boxes] == GOLDEN
-
-
-def test_a_generator_is_advanced_and_seeds_differ():
-    codes, y = clusters()
-    rng = np.random.default_rng(3)
-    first, second = (as_lists(BranchEnsemble(random_state=rng).fit(codes, y)) for _ in range(2))
-    again = as_lists(BranchEnsemble(random_state=np.random.default_rng(3)).fit(codes, y))
-    assert first == again
-    assert first != second
-    assert as_lists(BranchEnsemble(random_state=1).fit(codes, y)) != as_lists(BranchEnsemble().fit(codes, y))
 
 
 @pytest.mark.parametrize("subsets", SUBSETS)
@@ -128,55 +83,12 @@ def test_positives_alone_give_boxes_around_them(learner, n_positive):
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_codes_marked_both_ways_are_positive(learner):
-    codes, y = clusters(10, 100)
-    twice = np.concatenate([codes, codes[y]])
-    contradicted = learner().fit(twice, np.concatenate([y, np.zeros(10, bool)]))
-    assert as_lists(contradicted) == as_lists(learner().fit(codes, y))
-    lone = learner().fit(np.full((4, 3), 9, np.uint8), [True, False, False, False])
-    assert len(lone.boxes_) >= 1
-    assert (lone.boxes_.votes(np.full((1, 3), 9, np.uint8)) == lone.boxes_.n_estimators).all()
-
-
-@pytest.mark.parametrize("learner", LEARNERS)
-def test_constant_dims_and_the_ends_of_the_range_are_held(learner):
-    codes = np.zeros((40, 6), np.uint8)
-    codes[:20, 0] = 255
-    codes[:, 1] = np.arange(40)
-    boxes = learner().fit(codes, np.arange(40) < 20).boxes_
-    assert boxes.votes(codes).tolist() == [boxes.n_estimators] * 20 + [0] * 20
-
-
-@pytest.mark.parametrize("learner", LEARNERS)
 def test_ten_thousand_marks_at_random_end(learner):
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 256, (10_000, 32), np.uint8)
     y = rng.random(10_000) < 0.02
     boxes = learner().fit(codes, y).boxes_
     assert (boxes.votes(codes[y]) == boxes.n_estimators).all()
-
-
-@pytest.mark.parametrize("learner", LEARNERS)
-def test_wrong_marks_are_refused(learner):
-    codes, y = clusters(3, 5)
-    with pytest.raises(LabelError, match="at least one positive"):
-        learner().fit(codes, np.zeros(8, bool))
-    with pytest.raises(LabelError, match="at least one positive"):
-        learner().fit(codes[:0], y[:0])
-    with pytest.raises(ArrayError, match="one mark a row"):
-        learner().fit(codes, y[:5])
-    with pytest.raises(ArrayError, match=r"\+1 and -1"):
-        learner().fit(codes, np.arange(8))
-    with pytest.raises(ArrayError, match=r"\+1 and -1"):
-        learner().fit(codes, ["yes"] * 8)
-    with pytest.raises(ArrayError, match="uint8"):
-        learner().fit(codes.astype(np.float32), y)
-    with pytest.raises(ArrayError, match="at least one dim"):
-        learner().fit(codes[:, :0], y)
-    with pytest.raises(UsageError, match="subsets"):
-        learner(subsets="all").fit(codes, y)
-    with pytest.raises(UsageError, match="expansion"):
-        learner(expansion=101).fit(codes, y)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +99,8 @@ def test_wrong_marks_are_refused(learner):
         BranchEnsemble(negatives_per_positive=0),
         DecisionBranches(trials=0),
         DecisionBranches(exclusions=0),
+        *(learner(subsets="all") for learner in LEARNERS),
+        *(learner(expansion=101) for learner in LEARNERS),
     ],
 )
 def test_wrong_settings_are_refused(model):

@@ -580,6 +580,9 @@ def test_axe_finds_nothing_to_complain_of(page, scheme, width):
     page.wait_for_url("**/matches")
     page.wait_for_selector(".pick:focus")
     assert violations(page, f"{look}-matches") == []
+    page.keyboard.press("e")
+    assert violations(page, f"{look}-export") == []
+    page.keyboard.press("Escape")
     page.keyboard.press("o")
     page.keyboard.press("i")
     page.wait_for_selector("#details dd")

@@ -201,7 +201,7 @@ def test_export_writes_what_ingest_reads(run, catalog, tmp_path):
         (["refine", "{catalog}", "--positive", ""], 2, "marked right"),
         (["refine", "{catalog}", "--positive", "1,x"], 2, "--positive"),
         (["refine", "{catalog}", "--positive", "@/no/such/file"], 2, "/no/such/file"),
-        (["refine", "{catalog}", "--positive", "1", "--out", "x.xls"], 2, "csv, parquet, json"),
+        (["refine", "{catalog}", "--positive", "1", "--out", "x.xls"], 2, ".csv, .parquet, .json"),
         (["ingest", "{catalog}/nowhere", "--out", "{catalog}-new"], 3, "nowhere"),
         (["serve", "{catalog}/nowhere"], 3, "nowhere"),
         (["search", "{catalog}", "kangaroo", "--embedder", "nonsense"], 2, "nonsense"),

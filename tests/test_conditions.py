@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpubranches import Catalog
-from gpubranches.catalog.items import Table
+from gpubranches.catalog.table import Table
 from gpubranches.conditions import (
     DEEPEST,
     LONGEST,
@@ -26,7 +26,7 @@ from gpubranches.conditions import (
     to_sql,
     written,
 )
-from gpubranches.errors import DataError, UsageError
+from gpubranches.errors import UsageError
 from gpubranches.ingest import ingest
 
 ROWS = [
@@ -264,11 +264,14 @@ def test_any_column_can_be_written(names):
     assert columns_of(parse(f"{written(tuple(names))} IS NULL")) == [tuple(names)]
 
 
-def test_files_that_differ_in_a_columns_kind_are_told_so(tmp_path):
-    for name, value in (("a", 1), ("b", "x")):
-        pq.write_table(pa.table({"id": [0], "v": [value]}), tmp_path / f"{name}.parquet")
-    with pytest.raises(DataError, match="another"):
-        Table([tmp_path / "a.parquet", tmp_path / "b.parquet"])
+def test_a_column_of_numbers_here_and_texts_there_is_one_of_texts(tmp_path):
+    for place, values in enumerate(([1, None], ["x", "1"], [0.5, 2.0])):
+        table = pa.table({"id": [2 * place, 2 * place + 1], "v": values, f"w{place}": [True, False]})
+        pq.write_table(table, tmp_path / f"{place}.parquet")
+    first, second, third = (tmp_path / f"{place}.parquet" for place in range(3))
+    assert sorted(Table([first, second]).select("v = '1'").tolist()) == [0, 3]
+    assert sorted(Table([first, third]).select("v > .7").tolist()) == [0, 5]
+    assert sorted(Table([first, second]).select("w1 IS NULL").tolist()) == [0, 1]
 
 
 def test_a_catalog_counts_what_a_condition_lets_in_without_deleted_items(tmp_path):

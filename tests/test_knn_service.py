@@ -1,10 +1,12 @@
-"""The addresses of clip-retrieval, asked as its client asks, and by its client where that is installed."""
+"""The addresses of clip-retrieval, asked as its client asks, and by its client itself.
+
+The client is one module that needs requests alone, so it stands in tests/vendor: the package around it wants NumPy 1,
+pyarrow 15 and all that its server needs.
+"""
 
 import base64
-import importlib.util
 import json
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from clusters import NAMES
 from pictures import COLOURS
 from serving import *  # noqa: F403
 from serving import picture
+from vendor.clip_client import ClipClient
 
 from gpubranches.app import open_server
 
@@ -116,29 +119,15 @@ def test_bytes_that_are_no_question_are_refused(client, data):
     assert client.post("/knn-service", data=data, content_type="text/plain").status_code == 415
 
 
-def client_of_clip_retrieval():
-    """Return the module of the client alone: the package's own import wants all that its server needs."""
-    found = importlib.util.find_spec("clip_retrieval")
-    if found is None:
-        pytest.skip("clip_retrieval is not installed: pip install --no-deps clip_retrieval requests")
-    pytest.importorskip("requests")
-    path = Path(next(iter(found.submodule_search_locations))) / "clip_client.py"
-    spec = importlib.util.spec_from_file_location("clip_client_alone", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ClipClient
-
-
 @pytest.mark.parametrize("token", [None, "a-token-of-the-tests-alone"])
 def test_the_client_of_clip_retrieval_is_answered(make, catalog, labels, tmp_path, token):
-    asking = client_of_clip_retrieval()
     server = open_server(make(token=token), "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         carried = f"any:{token}@" if token else ""
         url = f"http://{carried}127.0.0.1:{server.effective_port}/knn-service"
-        client = asking(url, "catalog", num_images=9, deduplicate=False)
+        client = ClipClient(url, "catalog", num_images=9, deduplicate=False)
         found = client.query(text="teapot")
         assert (labels[[row["id"] for row in found]] == NAMES.index("teapot")).mean() > 0.8
         assert {"id", "similarity", "url", "caption"} <= set(found[0])

@@ -1,4 +1,3 @@
-import json
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +6,7 @@ import pytest
 from clusters import NAMES, D, write_world
 
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
-from gpubranches.errors import DataError, LabelError, SpaceMismatchError, UsageError
+from gpubranches.errors import LabelError, SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
 from gpubranches.labels import Labels
 from gpubranches.models import MODELS
@@ -191,36 +190,6 @@ def test_auditing_and_leaning_need_a_refine(session):
     session.refine()
     with pytest.raises(UsageError, match="count"):
         session.audit(0)
-
-
-@pytest.mark.parametrize("format", ["csv", "parquet", "json"])
-def test_export_writes_every_match_with_its_metadata(session, labels, tmp_path, format):
-    mark_some(session, labels, 0)
-    ranking = session.refine()
-    path = tmp_path / f"matches.{format}"
-    assert session.export(path) == ranking.total
-    if format == "csv":
-        rows = path.read_text().splitlines()
-        assert rows[0].startswith("id,score,votes,")
-        assert len(rows) == ranking.total + 1
-    elif format == "parquet":
-        table = pq.read_table(path)
-        assert table["id"].to_pylist() == ranking.ids[ranking.matched].tolist()
-        assert set(table["caption"].to_pylist()) <= {*NAMES, "background"}
-    else:
-        assert [row["id"] for row in json.loads(path.read_text())] == ranking.ids[ranking.matched].tolist()
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_an_export_that_cannot_be_written_says_so(session, labels, tmp_path):
-    mark_some(session, labels, 0)
-    session.refine()
-    (tmp_path / "file").write_text("in the way")
-    for path in (tmp_path / "file/out.csv", tmp_path / "nowhere/out.csv"):
-        with pytest.raises(DataError, match="cannot write"):
-            session.export(path)
-    with pytest.raises(UsageError, match="csv, parquet, json"):
-        session.export(tmp_path / "out.foo")
 
 
 def test_a_filter_limits_search_and_refine(session, labels):

@@ -1,45 +1,66 @@
-"""Taking away what was found, as files."""
+"""Taking away what was found, as files that are sent while they are made."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, send_file
+from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
-from gpubranches.app.asking import held
+from gpubranches.app.asking import desk, marks_held
+from gpubranches.app.limits import sending
 from gpubranches.errors import UsageError
-from gpubranches.export import BOX_FORMATS, ITEM_FORMATS, export_boxes
+from gpubranches.export import BOX_FORMATS, FORMATS, Format, Matches
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gpubranches.session import Session
 
 routes = Blueprint("exporting", __name__)
 
 
 @routes.get("/export/matches.<format>")
 def export_matches(format: str) -> Response:
-    """Send the matched items of the last find all as csv, parquet or json."""
-    if format not in ITEM_FORMATS:
-        raise NotFound(f"expected one of {', '.join(ITEM_FORMATS)}, got {format!r}")
-    with held() as session:
-        return _download(f"matches.{format}", session.export)
+    """Send the matched items of the last find all in one of `FORMATS`."""
+    if format not in FORMATS:
+        raise NotFound(f"expected one of {', '.join(FORMATS)}, got {format!r}")
+    with marks_held() as session:
+        return matches_file(session, format)
 
 
 @routes.get("/export/boxes.<format>")
 def export_model(format: str) -> Response:
-    """Send the boxes of the last find all as sql or json."""
+    """Send the boxes of the last find all in one of `BOX_FORMATS`."""
     if format not in BOX_FORMATS:
         raise NotFound(f"expected one of {', '.join(BOX_FORMATS)}, got {format!r}")
-    with held() as session:
-        boxes, min_votes = session.boxes, session.min_votes
-    if boxes is None:
-        raise UsageError("expected a find all by a model of boxes before this, got none; mark items and find all first")
-    return _download(f"boxes.{format}", lambda path: export_boxes(boxes, path, min_votes=min_votes))
+    with marks_held() as session:
+        return boxes_file(session, format)
 
 
-def _download(name: str, write: Callable[[Path], object]) -> Response:
-    """Send what `write` puts into a file of that name; the file is gone when the response is."""
-    with tempfile.TemporaryDirectory(prefix="gpubranches-") as folder:
-        path = Path(folder) / name
-        write(path)
-        return send_file(path.open("rb"), as_attachment=True, download_name=name)
+def matches_file(session: Session, format: str, rows: NDArray[Any] | None = None) -> Response:
+    """Return an answer that sends matched items; what is sent later needs the session no more.
+
+    rows: others of the ranking, see `Matches`. Raises UsageError before a find all, and for a format that these items
+    cannot have; TooManyError while too many files are sent.
+    """
+    if session.ranking is None:
+        raise UsageError("expected a find all (refine) before this, got none; mark items and find all first")
+    at, chosen = desk(), FORMATS[format]
+    matches = Matches(at.catalog, session.ranking, rows, reading=at.following.reading)
+    return _attachment("matches", chosen, sending(chosen.write(matches)))
+
+
+def boxes_file(session: Session, format: str) -> Response:
+    """Return an answer that sends the boxes. Raises UsageError before a find all by a model of boxes."""
+    if session.boxes is None:
+        raise UsageError("expected a find all (refine) by a model of boxes before this, got none; find all first")
+    chosen = BOX_FORMATS[format]
+    return _attachment("boxes", chosen, chosen.write(session.boxes, session.min_votes))
+
+
+def _attachment(name: str, format: Format[Any], content: bytes | Iterator[bytes]) -> Response:
+    response = Response(content, mimetype=format.media_type)
+    response.headers.set("Content-Disposition", "attachment", filename=f"{name}.{format.ending}")
+    return response

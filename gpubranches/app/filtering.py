@@ -11,7 +11,7 @@ from gpubranches.conditions import equals, written
 from gpubranches.errors import UsageError
 
 if TYPE_CHECKING:
-    from gpubranches.catalog.items import Column
+    from gpubranches.catalog.table import Column
 
 routes = Blueprint("filtering", __name__)
 

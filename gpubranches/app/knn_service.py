@@ -19,6 +19,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 from gpubranches.app.api.schema import Schema, check, parse
 from gpubranches.app.api.searching import MOST, UPLOAD_BYTES
 from gpubranches.app.asking import desk
+from gpubranches.columns import url_of
 from gpubranches.desk import caption
 from gpubranches.errors import UsageError
 from gpubranches.images import image_file, read_image
@@ -144,8 +145,9 @@ def _unlike(ids: NDArray[np.int64]) -> NDArray[np.intp]:
 def _told(row: dict[str, Any]) -> dict[str, Any]:
     """Return an item as clients read it: its url column, else the address of its picture here."""
     told = {"id": row["id"], "caption": caption(row)}
-    if isinstance(row.get("url"), str):
-        return {**told, "url": row["url"]}
+    url = url_of(row)
+    if url is not None:
+        return {**told, "url": url}
     if image_file(desk().catalog.source, row) is not None:
         return {**told, "url": url_for("pictures.picture", size="large", item=row["id"], _external=True)}
     return told

@@ -1,4 +1,4 @@
-"""How often a session may train, and how many train at once: the rest of the server is for marks and searches."""
+"""How often a session may train, how many train at once and how many are sent files: the rest is for everybody else."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from gpubranches.errors import TooManyError
 
 PLACES = 12
 """Threads of the server that may train or wait to; see `Turns`."""
+DOWNLOADS = 6
+"""Threads of the server that may send files at once: one is held until its client has taken nearly all."""
 _BUSY_S = 5
 _ROUNDING = 1e-9
 _KEPT = 10_000
@@ -92,3 +94,25 @@ def training(session: str) -> Iterator[None]:
         )
     with cast(Turns, held["gpubranches.turns"]).turn():
         yield
+
+
+def sending(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Return chunks to send, which hold one of the places for downloads until all are sent or the client is gone.
+
+    Raises TooManyError where all places are held.
+    """
+    places = cast(threading.Semaphore, current_app.extensions["gpubranches.downloads"])
+    if not places.acquire(blocking=False):
+        raise TooManyError(f"expected fewer downloads at once; try again in {_BUSY_S} s", _BUSY_S)
+    sent = _until_sent(chunks, places)
+    next(sent)
+    return sent
+
+
+def _until_sent(chunks: Iterator[bytes], places: threading.Semaphore) -> Iterator[bytes]:
+    """Yield nothing first: only a generator that has begun is told when it is closed."""
+    try:
+        yield b""
+        yield from chunks
+    finally:
+        places.release()

@@ -11,6 +11,7 @@ from jinja2_fragments.flask import render_block
 from gpubranches.app.asking import desk, htmx
 from gpubranches.completeness import AUDITED
 from gpubranches.desk import View, describe_completeness
+from gpubranches.export import BOX_FORMATS, FORMATS
 from gpubranches.models import TITLES
 from gpubranches.session import Session
 
@@ -45,6 +46,8 @@ def context(session: Session) -> dict[str, Any]:
         "completeness": "" if ranking is None else describe_completeness(ranking),
         "audited": AUDITED,
         "found_within": session.where,
+        "formats": FORMATS,
+        "box_formats": BOX_FORMATS,
     }
 
 

@@ -82,6 +82,7 @@ def create_app(
     app.extensions["gpubranches.refines"] = limits.Buckets()
     app.extensions["gpubranches.turns"] = limits.Turns()
     app.extensions["gpubranches.lists"] = Lists()
+    app.extensions["gpubranches.downloads"] = threading.Semaphore(limits.DOWNLOADS)
     app.extensions["gpubranches.readiness"] = health.Readiness()
     app.wsgi_app = _Followed(app.wsgi_app, desk)  # type: ignore[method-assign]
     htmx.init_app(app)

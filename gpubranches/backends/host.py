@@ -99,7 +99,7 @@ class HostBackend(ScanBackend[list[Part]]):
         return parts if where is None else [_masked(part, where) for part in parts]
 
     def _only(self, rows: list[Part], ids: NDArray[np.int64]) -> list[Part]:
-        positions = self.catalog.positions(ids[self.catalog.alive(ids)])
+        positions = self.catalog.live_positions(ids)
         bitmap = np.zeros(self.catalog.n_positions // 8, np.uint8)
         np.bitwise_or.at(bitmap, positions >> 3, np.left_shift(1, positions & 7).astype(np.uint8))
         return [_masked(part, bitmap) for part in rows]

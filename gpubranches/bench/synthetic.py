@@ -185,6 +185,11 @@ class SyntheticCatalog:
         """Return ids, which are positions."""
         return as_ids(ids)
 
+    def live_positions(self, ids: ArrayLike) -> NDArray[np.int64]:
+        """Return those ids that are rows; they are positions, too."""
+        rows = as_ids(ids)
+        return rows[rows < self.n]
+
     def take(self, ids: ArrayLike) -> NDArray[np.uint8]:
         """Return codes, (m, d) uint8."""
         return codes_of(as_ids(ids), self.d, self.clusters, self.period)

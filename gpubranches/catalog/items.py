@@ -1,45 +1,60 @@
-"""Metadata of items: rows by id, conditions turned into ids, and what the columns hold."""
+"""Metadata of items: rows by id, and the columns they have."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gpubranches.conditions import Bound, Kind, Name, columns_of, parse, to_sql
-from gpubranches.errors import DataError
-
-MOST_VALUES = 1_000
-"""Different values of a column, beyond which none of them is listed."""
-LISTED_VALUES = 12
-_LISTED: tuple[Kind, ...] = ("number", "text", "boolean", "date")
-"""Kinds of columns whose values are listed."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the metadata, and its most frequent values with their counts, none where it holds many."""
-
-    name: Name
-    kind: Kind
-    values: tuple[tuple[Bound | None, int], ...] = ()
+_GROUPS_AT_ONCE = 32
+"""Row groups of metadata that are in memory while some of their rows are taken."""
 
 
 def read_items(path: Path, ids: NDArray[np.int64]) -> dict[int, dict[str, Any]]:
     """Return {id: row} of the ids found in one metadata file, reading only the row groups that hold them."""
+    return {row["id"]: row for row in plain_rows(_read(path, ids))}
+
+
+def read_table(parts: Iterable[tuple[Path, NDArray[np.int64]]], ids: NDArray[np.int64], schema: pa.Schema) -> pa.Table:
+    """Return the metadata of ids, one row an id in their order, with the columns of a schema; null where there is none.
+
+    parts: metadata files and which of the ids are looked for in each.
+    """
+    found = pa.concat_tables([schema.empty_table(), *(_cast(_read(path, own), schema) for path, own in parts)])
+    known = found["id"].to_numpy()
+    order = np.argsort(known)
+    at = np.searchsorted(known, ids, sorter=order)
+    at[at == len(known)] = 0
+    rows = order[at] if len(known) else np.zeros(len(ids), np.intp)
+    missing = known[rows] != ids if len(known) else np.ones(len(ids), np.bool_)
+    table = found.take(pa.array(rows, mask=missing))
+    return table.set_column(table.column_names.index("id"), "id", pa.array(ids))
+
+
+def unified_schema(paths: Sequence[Path]) -> pa.Schema:
+    """Return the metadata columns over all files, `id` first; each has a type for all its values, text if need be."""
+    kinds: dict[str, pa.DataType] = {"id": pa.int64()}
+    for path in paths:
+        for field in pq.read_schema(path):
+            kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            kinds[field.name] = _wider(kinds.get(field.name, kind), kind)
+    return pa.schema(list(kinds.items()))
+
+
+def plain_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Return a table's rows as dicts of what JSON can hold."""
+    return [{name: plain(value) for name, value in row.items()} for row in table.to_pylist()]
+
+
+def _read(path: Path, ids: NDArray[np.int64]) -> pa.Table:
+    """Return the rows of ids in one metadata file, in its order, reading only the row groups that hold them."""
     file = pq.ParquetFile(path)
     wanted = np.sort(ids)
     column = file.schema_arrow.get_field_index("id")
@@ -48,115 +63,42 @@ def read_items(path: Path, ids: NDArray[np.int64]) -> dict[int, dict[str, Any]]:
         bounds = file.metadata.row_group(group).column(column).statistics
         if np.searchsorted(wanted, bounds.max, "right") > np.searchsorted(wanted, bounds.min):
             groups.append(group)
-    table = file.read_row_groups(groups)
-    table = table.filter(np.isin(table["id"].to_numpy(), wanted))
-    return {row["id"]: {name: plain(value) for name, value in row.items()} for row in table.to_pylist()}
+    tables = [file.schema_arrow.empty_table()]
+    for start in range(0, len(groups), _GROUPS_AT_ONCE):
+        table = file.read_row_groups(groups[start : start + _GROUPS_AT_ONCE])
+        tables.append(table.filter(np.isin(table["id"].to_numpy(), wanted)))
+    return pa.concat_tables(tables)
+
+
+def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    fields = [pa.schema([("", one)]), pa.schema([("", other)])]
+    try:
+        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return pa.string()
+
+
+def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns of a schema, null where it has none."""
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.chunked_array([pa.nulls(len(table), field.type)]))
+            continue
+        column = table[field.name]
+        try:
+            # Of a type to one that holds its values; whole numbers beyond 2^53 are rounded among fractions.
+            columns.append(column.cast(field.type, safe=False))
+        except pa.ArrowNotImplementedError:  # what is nested has no text of its own
+            texts = [None if value is None else str(plain(value)) for value in column.to_pylist()]
+            columns.append(pa.chunked_array([pa.array(texts, field.type)]))
+    return pa.table(columns, schema=schema)
 
 
 def column_names(paths: Sequence[Path]) -> list[str]:
     """Return the metadata columns over all files, `id` first."""
     names = (name for path in paths for name in pq.read_schema(path).names)
     return list(dict.fromkeys(["id", *names]))
-
-
-class Table:
-    """The metadata of a catalog's files as one table, for filters and counts."""
-
-    def __init__(self, paths: Sequence[Path]):
-        schemas = [pq.read_schema(path) for path in paths]
-        try:
-            schema = pa.unify_schemas(schemas, promote_options="permissive")
-        except pa.ArrowException as error:
-            raise DataError(
-                f"{paths[0]}: a column has values of one kind here and of another elsewhere: {error}"
-            ) from error
-        self._files = ds.dataset([str(path) for path in paths], schema=schema, format="parquet")
-        self._types = dict(_columns((), schema))
-        self.kinds = {name: _kind(type_) for name, type_ in self._types.items()}
-
-    def select(self, condition: str) -> NDArray[np.int64]:
-        """Return the ids, (m,) int64, whose metadata meet a condition of `conditions.parse`. Raises UsageError."""
-        parsed = parse(condition)
-        sql, values = to_sql(parsed, self.kinds)
-        with self._opened(columns_of(parsed)) as connection:
-            found = connection.execute(f"SELECT id FROM items WHERE {sql}", values).fetchnumpy()["id"]
-        return np.asarray(found, np.int64)
-
-    def columns(self, gone: NDArray[np.int64]) -> list[Column]:
-        """Return all columns, with what they hold most often where that is one of few values.
-
-        gone: (m,) int64, ids of rows that do not count.
-        """
-        named = [name for name, kind in self.kinds.items() if kind in _LISTED]
-        with self._opened(named, gone) as connection:
-            counts = ", ".join(f"approx_count_distinct(c{place}), count(c{place})" for place in range(len(named)))
-            told = connection.execute(f"SELECT {counts} FROM items").fetchone() if named else ()
-        few = [
-            name
-            for name, distinct, there in zip(named, told[::2], told[1::2], strict=True)
-            if distinct <= MOST_VALUES and 4 * distinct <= 3 * there
-        ]
-        return [
-            Column(name, kind, self._frequent(name, gone) if name in few else ()) for name, kind in self.kinds.items()
-        ]
-
-    def _frequent(self, name: Name, gone: NDArray[np.int64]) -> tuple[tuple[Bound | None, int], ...]:
-        query = f"SELECT c0, count(*) AS n FROM items GROUP BY c0 ORDER BY n DESC, c0 LIMIT {LISTED_VALUES}"
-        with self._opened([name], gone) as connection:
-            found = connection.execute(query).fetchall()
-        numbers = self.kinds[name] == "number"
-        values = [(float(value) if isinstance(value, Decimal) else value, int(count)) for value, count in found]
-        return tuple((value, count) for value, count in values if not numbers or value is None or math.isfinite(value))
-
-    @contextmanager
-    def _opened(self, columns: Sequence[Name], gone: NDArray[np.int64] | None = None) -> Iterator[Any]:
-        """Lend a connection that sees a table `items` of id and the columns, c0 and on, and nothing else.
-
-        It reads no files and no network, and nothing can be set. The table can be read once.
-        """
-        read = {f"c{place}": self._expression(name) for place, name in enumerate(columns)}
-        rows = None if gone is None or not len(gone) else ~ds.field("id").isin(pa.array(gone))
-        scanner = ds.Scanner.from_dataset(self._files, columns={"id": ds.field("id"), **read}, filter=rows)
-        connection = duckdb.connect(":memory:")
-        try:
-            connection.register("items", scanner)
-            connection.execute("SET enable_external_access = false; SET lock_configuration = true")
-            yield connection
-        finally:
-            connection.close()
-
-    def _expression(self, name: Name) -> ds.Expression:
-        """Return what reads a column, with NaN as missing."""
-        field, type_ = ds.field(*name), self._types[name]
-        if not pa.types.is_floating(type_):
-            return field
-        return pc.if_else(pc.is_nan(field), pa.scalar(None, type_), field)
-
-
-def _columns(above: Name, fields: Iterable[pa.Field]) -> Iterator[tuple[Name, pa.DataType]]:
-    for field in fields:
-        name = (*above, field.name)
-        if pa.types.is_struct(field.type):
-            yield from _columns(name, field.type.fields)
-        else:
-            yield name, field.type
-
-
-def _kind(type_: pa.DataType) -> Kind:
-    if pa.types.is_dictionary(type_):
-        return _kind(type_.value_type)
-    if pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_):
-        return "number"
-    if pa.types.is_timestamp(type_):
-        return "time with zone" if type_.tz else "time"
-    named: tuple[tuple[Callable[[pa.DataType], bool], Kind], ...] = (
-        (pa.types.is_string, "text"),
-        (pa.types.is_large_string, "text"),
-        (pa.types.is_boolean, "boolean"),
-        (pa.types.is_date, "date"),
-        (pa.types.is_null, "nothing"),
-    )
-    return next((kind for fits, kind in named if fits(type_)), "other")
 
 
 def plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from gpubranches.space import Space
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from gpubranches.catalog.items import Column, Table
+    from gpubranches.catalog.table import Column, Table
 
 
 class CatalogReader:
@@ -101,24 +101,24 @@ class CatalogReader:
 
     def alive(self, ids: ArrayLike) -> NDArray[np.bool_]:
         """Return which ids are in the catalog and not deleted, (m,) bool."""
-        positions = self._find(as_ids(ids))
-        alive = positions >= 0
-        if self.deleted is not None:
-            gone = (self.deleted[positions[alive] // 8] >> (positions[alive] % 8).astype(np.uint8)) & 1
-            alive[alive] = gone == 0
-        return alive
+        return self._find_live(as_ids(ids)) >= 0
+
+    def live_positions(self, ids: ArrayLike) -> NDArray[np.int64]:
+        """Return the row positions of those ids that are in the catalog and not deleted, in their order."""
+        positions = self._find_live(as_ids(ids))
+        return positions[positions >= 0]
 
     def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Return the row positions of ids, (m,) int64. Unknown or deleted ids raise UsageError."""
         wanted = as_ids(ids)
-        alive = self.alive(wanted)
-        if not alive.all():
-            missing = wanted[~alive]
+        positions = self._find_live(wanted)
+        missing = wanted[positions < 0]
+        if len(missing):
             raise UsageError(
                 f"ids: expected items of the catalog (0..{self.next_id - 1}), {len(missing)} are not there or are "
                 f"deleted, such as {missing[:5].tolist()}; look ids up with search"
             )
-        return self._find(wanted)
+        return positions
 
     def take(self, ids: ArrayLike) -> NDArray[np.uint8]:
         """Return the codes of items, (m, d) uint8."""
@@ -156,6 +156,27 @@ class CatalogReader:
             if segment.items_path is not None:
                 rows |= read_items(segment.items_path, wanted[at])
         return [rows.get(int(i), {"id": int(i)}) for i in wanted]
+
+    def item_schema(self) -> pa.Schema:
+        """Return the metadata columns with their types, `id` first; a column of unlike types is text."""
+        from gpubranches.catalog.items import unified_schema
+
+        return unified_schema(self.item_paths)
+
+    def item_table(self, ids: ArrayLike, schema: pa.Schema) -> pa.Table:
+        """Return the metadata of items, in their order, as a table with the columns of `item_schema`.
+
+        A schema of an older generation serves as well: columns that are gone are null.
+        """
+        from gpubranches.catalog.items import read_table
+
+        wanted = as_ids(ids)
+        parts = [
+            (segment.items_path, wanted[at])
+            for segment, _, at in self.by_segment(wanted)
+            if segment.items_path is not None
+        ]
+        return read_table(parts, wanted, schema)
 
     def by_segment(self, ids: ArrayLike) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.intp]]]:
         """Yield each segment that holds some of ids, their rows in it, and their places in ids."""
@@ -316,7 +337,7 @@ class CatalogReader:
         return deleted
 
     def _items_table(self) -> Table:
-        from gpubranches.catalog.items import Table
+        from gpubranches.catalog.table import Table
 
         if not self.item_paths:
             raise UsageError(f"where: {self.path} has no metadata to filter by")
@@ -326,7 +347,7 @@ class CatalogReader:
         """Return positions of ids, -1 where unknown; deleted rows are found."""
         found = np.full(len(ids), -1, np.int64)
         owner = np.searchsorted(self._first_ids, ids, "right") - 1
-        for index in np.unique(owner[owner >= 0]):
+        for index in np.flatnonzero(np.bincount(owner + 1, minlength=1)[1:]).tolist():
             segment = self._filled[index]
             at = np.flatnonzero((owner == index) & (ids <= segment.last_id))
             rows = segment.rows[ids[at] - segment.first_id]
@@ -341,6 +362,15 @@ class CatalogReader:
             at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
             ids[at] = segment.ids[positions[at] - segment.start]
         return ids
+
+    def _find_live(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return positions of ids, -1 where unknown or deleted."""
+        positions = self._find(ids)
+        if self.deleted is not None:
+            known = np.flatnonzero(positions >= 0)
+            at = positions[known]
+            positions[known[(self.deleted[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]] = -1
+        return positions
 
     def _errors_table(self) -> pa.Table | None:
         import pyarrow as pa

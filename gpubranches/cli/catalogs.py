@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gpubranches.cli.options import catalog_argument, embedder_option, json_option, parse_ids, print_json, progress_bar
 from gpubranches.errors import CatalogFormatError
+from gpubranches.files import whole_file
 from gpubranches.quantize import QUANTIZERS
 
 inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -207,7 +208,8 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
         log = catalog.path / "labels.sqlite"
         names = [session] if session else sessions(log)
         events = [event for name in names for event in Labels.open(log, name).events()]
-        out.write_text(json.dumps(events, indent=1) + "\n", encoding="utf-8")
+        with whole_file(out) as file:
+            file.write((json.dumps(events, indent=1) + "\n").encode())
         click.echo(f"Wrote {len(events):,} events of {len(names)} sessions to {out}.")
         return
     ids = np.sort(np.concatenate([np.asarray(segment.ids) for segment in catalog.segments] or [np.zeros(0, np.int64)]))

@@ -32,6 +32,7 @@ from gpubranches.cli.options import (
     where_option,
 )
 from gpubranches.errors import DataError, UsageError
+from gpubranches.export import BOX_FORMATS, FORMATS, format_of
 
 if TYPE_CHECKING:
     from gpubranches import Catalog
@@ -104,8 +105,9 @@ def search(
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(0), help="How many to print.")
 @click.option(
-    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Write all matches: .csv, .parquet or .json."
+    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Write all matches; the ending names the format."
 )
+@click.option("--format", type=click.Choice(list(FORMATS)), help="Of --out, where the ending does not tell.")
 @click.option("--sql", is_flag=True, help="Print the boxes as SQL instead of the matches.")
 @where_option
 @backend_option
@@ -121,22 +123,29 @@ def refine(
     seed: int,
     limit: int,
     out: Path | None,
+    format: str | None,
     sql: bool,
     where: str | None,
     backend: str,
     as_json: bool,
 ) -> None:
     """Train boxes on marked items, apply them to the whole catalog, print what matches."""
+    if out is not None:
+        format_of(out, format)
+    elif format is not None:
+        raise UsageError("--format: expected --out FILE with it, got none")
     with marked_session(directory, backend, positive, negative, seed) as session:
         ranking = session.refine(
             model, second_stage=second_stage, random_negatives=random_negatives, where=where, lean=lean
         )
-        if out is not None:
-            session.export(out)
+        written = None if out is None else session.export(out, format)
         if sql and session.boxes is not None:
-            click.echo(session.boxes.to_sql("codes", min_votes=session.min_votes) + ";")
+            click.echo(BOX_FORMATS["sql"].write(session.boxes, session.min_votes).decode(), nl=False)
             return
-    _show_ranking(session.catalog, ranking, limit, out, session.backend.name, seed, as_json)
+    _show_ranking(session.catalog, ranking, limit, written, session.backend.name, seed, as_json)
+    if written is not None and not as_json:
+        lacking = f"; {ranking.total - written:,} have no picture" if written < ranking.total else ""
+        click.echo(f"Wrote {written:,} items to {out}{lacking}.")
 
 
 def _show_neighbors(
@@ -166,7 +175,7 @@ def _show_neighbors(
 
 
 def _show_ranking(
-    catalog: Catalog, ranking: Ranking, limit: int, out: Path | None, backend: str, seed: int, as_json: bool
+    catalog: Catalog, ranking: Ranking, limit: int, written: int | None, backend: str, seed: int, as_json: bool
 ) -> None:
     shown = slice(0, limit)
     ids = ranking.ids[shown]
@@ -187,6 +196,7 @@ def _show_ranking(
             "backend": backend,
             "source": ranking.source,
             "seed": seed,
+            "written": written,
         }
         print_json(answer)
         return
@@ -200,11 +210,10 @@ def _show_ranking(
             "yes" if ranking.matched[rank] else "",
             escape(describe(row)),
         )
-    written = f", written to {out}" if out is not None else ""
     _print(
         table,
         f"{ranking.total:,} of {catalog.n:,} items match ({ranking.candidates:,} candidates), "
-        f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{written}{_completeness(ranking)}",
+        f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{_completeness(ranking)}",
     )
 
 

@@ -1,15 +1,12 @@
-"""What the last refine matched: by pages, whole as JSON lines, as files; and why an item is in it."""
+"""What the last refine matched: by pages, as files; and why an item is in it."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flask import Response, send_file
+from flask import Response
 from numpy.typing import NDArray
 
 from gpubranches.app.api.operations import ID, operation
@@ -17,15 +14,14 @@ from gpubranches.app.api.schema import Schema
 from gpubranches.app.api.searching import ITEM
 from gpubranches.app.api.sessions import hold, marks
 from gpubranches.app.asking import desk
+from gpubranches.app.exporting import boxes_file, matches_file
 from gpubranches.errors import UsageError
-from gpubranches.export import BOX_FORMATS, ITEM_FORMATS, export_boxes
+from gpubranches.export import BOX_FORMATS, FORMATS, Format
 
 if TYPE_CHECKING:
     from gpubranches.desk import Desk
     from gpubranches.results import Ranking
 
-_AT_ONCE = 10_000
-"""Items whose columns are in memory while all are sent."""
 _MATCH: Schema = {
     "type": "object",
     "required": ["id", "score", "votes", "item"],
@@ -49,17 +45,10 @@ _SLICE: dict[str, Schema] = {
     "offset": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "default": 0},
     "limit": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100},
 }
-_FILES = {
-    "csv": "text/csv",
-    "json": "application/json",
-    "jsonl": "application/jsonl",
-    "parquet": "application/vnd.apache.parquet",
-    "sql": "application/sql",
-}
 
 
-def _media(formats: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_FILES.get(name, "application/octet-stream") for name in formats)
+def _media(formats: Iterable[Format[Any]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(format.media_type for format in formats))
 
 
 @operation("GET", "/sessions/{session}/results", query=_SLICE, answer=_PAGE)
@@ -74,46 +63,28 @@ def results(session: str, offset: int, limit: int) -> dict[str, Any]:
     }
 
 
-@operation("GET", "/sessions/{session}/results.jsonl", media=("application/jsonl",))
-def results_lines(session: str) -> Response:
-    """Send all items that match, best first, one JSON object a line."""
-    at, ranking = desk(), _last(session)
-    rows = np.flatnonzero(ranking.matched)
-
-    def lines() -> Iterator[str]:
-        for start in range(0, len(rows), _AT_ONCE):
-            with at.following.reading():
-                part = list(_matches(at, ranking, rows[start : start + _AT_ONCE]))
-            yield from (json.dumps(match) + "\n" for match in part)
-
-    return Response(lines(), mimetype="application/jsonl")
-
-
 @operation(
     "GET",
     "/sessions/{session}/matches.{format}",
-    places={"format": {"type": "string", "enum": list(ITEM_FORMATS)}},
-    media=_media(ITEM_FORMATS),
+    places={"format": {"type": "string", "enum": list(FORMATS)}},
+    media=_media(FORMATS.values()),
 )
 def export_matches(session: str, format: str) -> Response:
-    """Send the items that match as a file."""
-    with hold(session) as held:
-        return _file(f"matches.{format}", held.export)
+    """Send all items that match, best first, as a file that is made while it is sent."""
+    with marks(session) as held:
+        return matches_file(held, format)
 
 
 @operation(
     "GET",
     "/sessions/{session}/boxes.{format}",
     places={"format": {"type": "string", "enum": list(BOX_FORMATS)}},
-    media=_media(BOX_FORMATS),
+    media=_media(BOX_FORMATS.values()),
 )
 def export_model(session: str, format: str) -> Response:
     """Send the boxes of the last refine as a file."""
-    with hold(session) as held:
-        boxes, min_votes = held.boxes, held.min_votes
-    if boxes is None:
-        raise UsageError("expected a refine by a model of boxes before this, got none; mark items and refine first")
-    return _file(f"boxes.{format}", lambda path: export_boxes(boxes, path, min_votes=min_votes))
+    with marks(session) as held:
+        return boxes_file(held, format)
 
 
 @operation("GET", "/sessions/{session}/items/{item}/explanation", answer={"type": "object", "required": ["verdict"]})
@@ -136,12 +107,3 @@ def _matches(at: Desk, ranking: Ranking, rows: NDArray[np.intp]) -> Iterator[dic
     for row, item in zip(alive.tolist(), at.catalog.items(ranking.ids[alive]), strict=True):
         votes = None if ranking.votes is None else int(ranking.votes[row])
         yield {"id": int(ranking.ids[row]), "score": float(ranking.scores[row]), "votes": votes, "item": item}
-
-
-def _file(name: str, write: Callable[[Path], object]) -> Response:
-    """Send what `write` puts into a file of that name; the file is gone when the response is."""
-    with tempfile.TemporaryDirectory(prefix="gpubranches-") as folder:
-        path = Path(folder) / name
-        write(path)
-        media = _FILES.get(path.suffix[1:], "application/octet-stream")
-        return send_file(path.open("rb"), media, as_attachment=True, download_name=name)

@@ -15,7 +15,7 @@ from gpubranches.app.api.schema import Schema
 from gpubranches.app.asking import desk
 from gpubranches.catalog.items import plain
 from gpubranches.conditions import KINDS, LONGEST, equals, written
-from gpubranches.export import BOX_FORMATS, ITEM_FORMATS
+from gpubranches.export import BOX_FORMATS, FORMATS
 from gpubranches.images import read_image
 from gpubranches.models import MODELS
 
@@ -148,7 +148,7 @@ def catalog_info() -> dict[str, Any]:
         "backend": at.backend.name,
         "texts": at.embedder is not None,
         "models": list(MODELS),
-        "item_formats": list(ITEM_FORMATS),
+        "item_formats": list(FORMATS),
         "box_formats": list(BOX_FORMATS),
     }
 

@@ -231,7 +231,7 @@ class GpuBackend(ScanBackend[Chosen]):
 
     def _positions(self, ids: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Return the positions of those ids that are in the catalog, ascending."""
-        return np.unique(self.catalog.positions(ids[self.catalog.alive(ids)])).astype(np.uint32)
+        return np.unique(self.catalog.live_positions(ids)).astype(np.uint32)
 
     def _gathered(self, ids: NDArray[np.int64]) -> Gathered:
         generation = self.catalog.generation

@@ -1,0 +1,551 @@
+"""Taking away what was found: each format read back by who reads it, of any size, however it ends."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from clusters import NAMES
+from hypothesis import given
+from hypothesis import strategies as st
+from pictures import SPITEFUL
+from PIL import Image
+from serving import *  # noqa: F403
+from serving import API, begun, found_all
+
+from gpubranches import Catalog, Ranking
+from gpubranches.app import open_server
+from gpubranches.app.limits import DOWNLOADS
+from gpubranches.catalog.items import read_table, unified_schema
+from gpubranches.cli import cli
+from gpubranches.columns import CAPTIONS
+from gpubranches.encode import encode
+from gpubranches.errors import DataError, UsageError
+from gpubranches.export import BOX_FORMATS, FORMATS, Matches, export_matches
+from gpubranches.export import matches as walking
+from gpubranches.export.matches import free_names
+from gpubranches.files import whole_folder
+from gpubranches.ingest import ingest
+
+PICKED = [40, 3, 5, 6, 17, 8, 9]
+"""Best first; item 5 has no picture and 6 a broken one, 3 a caption that is a script, and 9 does not match."""
+
+
+def ranked(ids, matched=None, votes=True):
+    ids = np.array(ids, np.int64)
+    matched = np.ones(len(ids), np.bool_) if matched is None else np.array(matched, np.bool_)
+    return Ranking(
+        ids,
+        np.linspace(3, -1, len(ids)).astype(np.float32),
+        matched,
+        int(matched.sum()),
+        len(ids),
+        0.0,
+        votes=np.arange(len(ids))[::-1].astype(np.uint16) if votes else None,
+    )
+
+
+@pytest.fixture
+def matches(catalog):
+    return Matches(catalog, ranked(PICKED, [item != 9 for item in PICKED]))
+
+
+def made(matches, format):
+    """Return the bytes of a format, and how many items it says are in it."""
+    chunks, parts = FORMATS[format].write(matches), []
+    while True:
+        try:
+            parts.append(next(chunks))
+        except StopIteration as end:
+            return b"".join(parts), end.value
+
+
+def test_the_tables_hold_every_match_with_its_columns_best_first(matches, catalog):
+    columns = ["id", "score", "votes", *catalog.columns[1:]]
+    scores = ranked(PICKED).scores.tolist()
+    expected = [
+        {"id": item, "score": scores[rank], "votes": 6 - rank, **catalog.items([item])[0]}
+        for rank, item in enumerate(PICKED[:-1])
+    ]
+    read = {
+        "json": json.loads,
+        "jsonl": lambda content: [json.loads(line) for line in content.splitlines()],
+        "parquet": lambda content: pq.read_table(io.BytesIO(content)).to_pylist(),
+    }
+    for format, reader in read.items():
+        content, count = made(matches, format)
+        assert (reader(content), count) == (expected, 6), format
+        assert list(reader(content)[0]) == columns
+    table = pq.read_table(io.BytesIO(made(matches, "parquet")[0]))
+    assert [table.schema.field(name).type for name in columns[:3]] == [pa.int64(), pa.float32(), pa.uint16()]
+    rows = list(csv.DictReader(io.StringIO(made(matches, "csv")[0].decode(), newline="")))
+    assert [{name: str(value) for name, value in row.items()} for row in expected] == rows
+
+
+def test_models_without_boxes_have_no_votes_and_nothing_is_an_empty_file(catalog):
+    few = Matches(catalog, ranked([4], votes=False))
+    assert json.loads(made(few, "json")[0])[0]["votes"] is None
+    none = Matches(catalog, ranked([]))
+    assert json.loads(made(none, "json")[0]) == json.loads(made(none, "coco")[0])["images"] == []
+    assert pq.read_table(io.BytesIO(made(none, "parquet")[0])).column_names == none.columns
+    assert made(none, "csv")[0].decode().strip().split(",") == none.columns
+    with tarfile.open(fileobj=io.BytesIO(made(none, "links")[0])) as tar:
+        assert tar.getnames() == ["matches"]
+    for format in FORMATS:
+        assert made(none, format)[1] == 0
+
+
+@pytest.mark.parametrize("rows", [np.array([6, 0]), np.arange(7) % 6 == 0])
+def test_other_rows_of_the_ranking_can_be_taken(catalog, rows):
+    taken = Matches(catalog, ranked(PICKED, [False] * 7), rows)
+    ids = [row["id"] for row in json.loads(made(taken, "json")[0])]
+    assert ids == [PICKED[row] for row in (rows if rows.dtype != bool else np.flatnonzero(rows))]
+
+
+# Parquet for img2dataset
+
+
+def test_img2dataset_gets_urls_captions_and_the_names_of_its_files(matches, folder):
+    content, count = made(matches, "img2dataset")
+    table = pq.read_table(io.BytesIO(content))
+    assert table.column_names == ["url", "caption", "key", "id", "score", "votes", "image_path", "label"]
+    assert table["id"].to_pylist() == [40, 3, 6, 17, 8]
+    assert count == 5
+    assert table["key"].to_pylist() == [f"00000000{row}" for row in range(5)]
+    assert table["caption"].to_pylist()[1] == SPITEFUL
+    for url, path in zip(table["url"].to_pylist(), table["image_path"].to_pylist()):
+        assert url.startswith("file:///")
+        assert Path(unquote(urlsplit(url).path)) == (folder / "images" / path).resolve()
+
+
+class Shelf:
+    """Stands in for a catalog: `columns` of arrays by id; counts the tables that are read."""
+
+    def __init__(self, n=0, source=None, **columns):
+        self.n, self.source, self.read = n, source or {}, 0
+        self._table = pa.table({"id": pa.array(range(n or len(next(iter(columns.values()))))), **columns})
+
+    def alive(self, ids):
+        return np.ones(len(ids), np.bool_)
+
+    def item_schema(self):
+        return self._table.schema
+
+    def item_table(self, ids, schema):
+        self.read += 1
+        return self._table.take(ids)
+
+
+def test_a_url_goes_before_a_file_and_columns_keep_their_values_under_free_names():
+    shelf = Shelf(
+        url=["https://example.org/a b.jpg", None, " "],
+        key=["k0", "k1", "k2"],
+        score=[0.5, 0.25, None],
+        item_score=[7, 8, 9],
+        label=["dog", "cat", "cow"],
+    )
+    table = pq.read_table(io.BytesIO(made(Matches(shelf, ranked([0, 1, 2])), "img2dataset")[0])).to_pylist()
+    assert table == [
+        {
+            **{"url": "https://example.org/a b.jpg", "caption": "dog", "key": "000000000"},
+            **{"id": 0, "score": 3.0, "votes": 2},
+            **{"item_key": "k0", "item_item_score": 0.5, "item_score": 7, "label": "dog"},
+        }
+    ]
+
+
+@given(
+    st.lists(st.sampled_from(["id", "score", "key", "item_key", "item_item_key", "item_score", "b"]), unique=True),
+    st.lists(st.sampled_from(["id", "score", "key"]), unique=True),
+)
+def test_free_names_are_free_and_distinct(names, taken):
+    free = free_names(names, tuple(taken))
+    assert len(set(free) | set(taken)) == len(names) + len(taken)
+    assert all(new == name or name in taken for name, new in zip(names, free))
+
+
+def test_captions_are_those_that_the_page_shows():
+    shelf = Shelf(url=["a:b"] * 3, caption=["", "words", None], label=["dog", "cat", None])
+    table = pq.read_table(io.BytesIO(made(Matches(shelf, ranked([0, 1, 2])), "img2dataset")[0]))
+    assert table["caption"].to_pylist() == ["dog", "words", None]
+    assert CAPTIONS[0] == "caption"
+
+
+# COCO
+
+
+def test_coco_lists_the_pictures_that_can_be_read_with_their_sizes(matches, catalog, folder):
+    content, count = made(matches, "coco")
+    told = json.loads(content)
+    assert set(told) == {"info", "licenses", "images", "annotations", "categories"}
+    assert [image["id"] for image in told["images"]] == [40, 3, 17, 8]
+    assert (count, told["info"]["left_out"]) == (4, 2)
+    for image in told["images"]:
+        assert set(image) == {"id", "file_name", "width", "height"}
+        assert image["file_name"] == catalog.items([image["id"]])[0]["image_path"]
+        with Image.open(folder / "images" / image["file_name"]) as picture:
+            assert picture.size == (image["width"], image["height"])
+
+
+def test_coco_takes_sizes_and_urls_from_the_columns_and_whole_paths_from_several_folders(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (30, 20)).save(tmp_path / name / "a.png")
+    shelf = Shelf(
+        source={"roots": {name: str(tmp_path / name) for name in ("one", "two")}},
+        image_path=["a.png", "a.png", "../two/a.png"],
+        input=["one", "two", "one"],
+        width=[300, None, 1],
+        height=[200, 4, 1],
+        url=["https://example.org/1", None, None],
+    )
+    images = json.loads(made(Matches(shelf, ranked([0, 1, 2])), "coco")[0])["images"]
+    assert images == [
+        {"id": 0, "file_name": f"{tmp_path}/one/a.png", "width": 300, "height": 200, "coco_url": shelf_url(shelf)},
+        {"id": 1, "file_name": f"{tmp_path}/two/a.png", "width": 30, "height": 20},
+    ]
+
+
+def shelf_url(shelf):
+    return shelf._table["url"][0].as_py()
+
+
+@pytest.mark.parametrize("format", ["coco", "links", "img2dataset"])
+def test_a_catalog_without_pictures_says_so_before_anything_is_sent(format):
+    with pytest.raises(UsageError, match="pictures in a folder"):
+        FORMATS[format].write(Matches(Shelf(n=3), ranked([0, 1, 2])))
+
+
+# Links
+
+
+def unpacked(content, folder):
+    (folder / "matches.tar").write_bytes(content)
+    subprocess.run(["tar", "xf", "matches.tar"], cwd=folder, check=True, capture_output=True)
+    return sorted((folder / "matches").iterdir())
+
+
+def test_links_sort_best_first_and_lead_to_the_pictures(matches, tmp_path, folder):
+    content, count = made(matches, "links")
+    found = unpacked(content, tmp_path)
+    assert count == len(found) == 5
+    assert [link.name for link in found] == [
+        f"{rank}_{item}_{item:05}.jpg" for rank, item in enumerate(PICKED, 1) if item not in (5, 9)
+    ]
+    assert all(link.is_symlink() and link.readlink() == (folder / "images/pictures" / link.name[-9:]) for link in found)
+
+
+@given(name=st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=60))
+def test_whatever_a_file_is_called_its_link_stays_in_the_folder_and_leads_to_it(tmp_path_factory, name):
+    root = tmp_path_factory.mktemp("odd")
+    if name in (".", "..") or len(name.encode()) > 255:
+        name = "..." + name[:50]
+    (root / name).write_bytes(b"it")
+    shelf = Shelf(source={"roots": {"": str(root)}}, image_path=[name, f"./{name}", "../" + name, "/etc/passwd"])
+    matches = Matches(shelf, ranked([0, 1, 2, 3]))
+    linked = root / "linked"
+    assert export_matches(matches, linked, "links") == 2
+    assert [link.read_bytes() for link in sorted(linked.iterdir())] == [b"it"] * 2
+    with tarfile.open(fileobj=io.BytesIO(made(matches, "links")[0])) as tar:
+        members = tar.getmembers()[1:]
+    assert [member.name for member in members] == [f"matches/{link.name}" for link in sorted(linked.iterdir())]
+    for rank, member in enumerate(members, 1):
+        assert member.name.startswith(f"matches/{rank}_{rank - 1}_")
+        assert set(member.name.removeprefix("matches/")).isdisjoint("/'\"\n\t $`;|&<>*?\\")
+        assert Path(member.linkname).read_bytes() == b"it"
+
+
+# Tables of unlike files
+
+
+def test_columns_of_unlike_types_become_one_that_holds_them_all(tmp_path):
+    tables = [
+        {"id": [0, 1], "x": [2**53 + 1, 2], "y": [1, 2], "kind": pa.array(["a", "b"]).dictionary_encode()},
+        {"id": [7, 9], "x": [0.5, None], "y": ["one", "two"], "kind": ["c", "d"], "more": [[1], [2, 3]]},
+        {"id": [10], "y": [{"z": 1}]},
+    ]
+    paths = []
+    for number, columns in enumerate(tables):
+        paths.append(tmp_path / f"{number}.parquet")
+        pq.write_table(pa.table(columns), paths[-1])
+    schema = unified_schema(paths)
+    assert [str(field.type) for field in schema] == ["int64", "double", "string", "string", "list<element: int64>"]
+    ids = np.array([9, 4, 10, 0])
+    parts = [(paths[0], np.array([0])), (paths[1], np.array([9])), (paths[2], np.array([10]))]
+    assert read_table(parts, ids, schema).to_pylist() == [
+        {"id": 9, "x": None, "y": "two", "kind": "d", "more": [2, 3]},
+        {"id": 4, "x": None, "y": None, "kind": None, "more": None},
+        {"id": 10, "x": None, "y": "{'z': 1}", "kind": None, "more": None},
+        {"id": 0, "x": 2.0**53, "y": "1", "kind": "a", "more": None},
+    ]
+    assert read_table([], ids, schema)["id"].to_pylist() == ids.tolist()
+
+
+TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12) | st.sampled_from(
+    ["=1+1", "-3", "+x", "@a", "\t=", "\r=", "a,b", 'say "x"', "line\nline", "", "'"]
+)
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=6), st.lists(st.integers(-9, 9), min_size=6, max_size=6))
+def test_cells_are_no_formulas_and_else_as_they_are(texts, numbers):
+    numbers = numbers[: len(texts)]
+    shelf = Shelf(**{"=text": texts, "gap": numbers, "of": [[{"a": text}] for text in texts]})
+    content = made(Matches(shelf, ranked(range(len(texts)))), "csv")[0].decode()
+    header, *rows = csv.reader(io.StringIO(content, newline=""))
+    assert header == ["id", "score", "votes", "'=text", "gap", "of"]
+    for row, text, number in zip(rows, texts, numbers, strict=True):
+        assert row[3] == (f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text)
+        assert (row[4], json.loads(row[5])) == (str(number), [{"a": text}])
+
+
+# Any size
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_nothing_is_read_before_it_is_asked_for(format, monkeypatch, tmp_path):
+    monkeypatch.setattr(walking, "BATCH_ROWS", 3)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    shelf = Shelf(source={"roots": {"": str(tmp_path)}}, image_path=["a.png"] * 30)
+    chunks = FORMATS[format].write(Matches(shelf, ranked(range(30))))
+    seen = [shelf.read for chunk in chunks if chunk]
+    assert shelf.read == 10
+    assert set(np.diff(seen)) <= {0, 1}
+    assert seen[0] <= 1
+
+
+MILLION = """
+import sys
+import numpy as np, psutil, pyarrow as pa, pyarrow.compute as pc
+from gpubranches import Ranking
+from gpubranches.export import FORMATS, Matches
+
+class Endless:
+    source = {}
+    def alive(self, ids): return np.ones(len(ids), np.bool_)
+    def item_schema(self): return pa.schema([("id", pa.int64()), ("caption", pa.string())])
+    def item_table(self, ids, schema):
+        texts = pc.binary_join_element_wise("x" * 80, pa.array(ids).cast(pa.string()), "")
+        return pa.table([ids, texts], schema=schema)
+
+def peak(n, format):
+    ids = np.arange(n)
+    matches = Matches(Endless(), Ranking(ids, ids.astype(np.float32), ids >= 0, n, n, 0.0))
+    return max((process.memory_info().rss for chunk in FORMATS[format].write(matches)), default=0)
+
+process = psutil.Process()
+for format, n in (("parquet", 1_000_000), ("csv", 400_000)):
+    few = peak(100_000, format)
+    print(format, (peak(n, format) - few) >> 20)
+"""
+
+
+def test_a_million_matches_take_no_more_memory_than_some():
+    done = subprocess.run([sys.executable, "-c", MILLION], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    grown = dict(line.split() for line in done.stdout.splitlines())
+    # Of a million the ranking has 13 MB, the columns over 100.
+    assert set(grown) == {"parquet", "csv"}
+    assert all(int(mebibytes) < 60 for mebibytes in grown.values()), grown
+
+
+def test_rows_of_an_older_generation_are_sent_and_what_is_deleted_is_left_out(folder, tmp_path, monkeypatch, embedder):
+    ingest([folder / "images"], tmp_path / "catalog")
+    monkeypatch.setattr(walking, "BATCH_ROWS", 2)
+    catalog = Catalog.open(tmp_path / "catalog")
+    chunks = FORMATS["jsonl"].write(Matches(catalog, ranked([8, 7, 4, 3, 2, 1])))
+    first = next(chunks)
+    encode(tmp_path / "catalog", head="pca", d=8, quantizer="quantile")
+    Catalog.open(tmp_path / "catalog").delete([7, 4, 2])
+    Catalog.open(tmp_path / "catalog").compact()
+    catalog.refresh()
+    found = [json.loads(line) for line in (first + b"".join(chunks)).splitlines()]
+    assert [row["id"] for row in found] == [8, 7, 3, 1]
+    assert [row["score"] for row in found] == ranked(range(6)).scores[[0, 1, 3, 5]].tolist()
+
+
+# Files and folders
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "reader"),
+    [
+        ("a.csv", None, lambda path: path.read_text().startswith("id,score")),
+        ("a.JSON", None, lambda path: len(json.loads(path.read_text())) == 6),
+        ("a.coco.json", None, lambda path: len(json.loads(path.read_text())["images"]) == 4),
+        ("a.img2dataset.parquet", None, lambda path: "key" in pq.read_schema(path).names),
+        ("a.tar", None, tarfile.is_tarfile),
+        ("a.tar", "links", tarfile.is_tarfile),
+        ("a", "links", lambda path: len(list(path.iterdir())) == 5),
+        ("a.csv", "jsonl", lambda path: json.loads(path.read_text().splitlines()[0])["id"] == 40),
+    ],
+)
+def test_the_format_is_named_or_told_by_the_longest_ending(matches, tmp_path, name, format, reader):
+    export_matches(matches, tmp_path / name, format)
+    assert reader(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_what_cannot_be_written_says_so_and_leaves_what_was_there(matches, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "file/out.csv", tmp_path / "nowhere/out.csv"):
+        with pytest.raises(DataError, match="cannot write"):
+            export_matches(matches, path)
+    for path in (tmp_path / "full", tmp_path / "file"):
+        with pytest.raises(UsageError, match="empty or new folder"):
+            export_matches(matches, path, "links")
+    with pytest.raises(UsageError, match=r"\.csv, \.parquet, \.json"):
+        export_matches(matches, tmp_path / "out.foo")
+    with pytest.raises(UsageError, match="csv, parquet, json"):
+        export_matches(matches, tmp_path / "out.csv", "xls")
+    assert export_matches(matches, tmp_path / "empty", "links") == 5
+    monkeypatch.setattr(Matches, "_read", lambda *_: 1 / 0)
+    for path, format in ((tmp_path / "file", "csv"), (tmp_path / "new", "links")):
+        with pytest.raises(ZeroDivisionError):
+            export_matches(matches, path, format)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "full"]
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_folder_can_be_named_by_a_dot(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="cannot write"), whole_folder(Path()):  # a folder in use gets no other
+        pass
+    assert list(tmp_path.parent.glob(".*.partial")) == []
+
+
+def test_the_command_line_says_how_many_it_wrote_and_how_many_have_no_picture(folder, tmp_path):
+    """Items 5 and 6 are asked for: one has no picture, the other one that cannot be read."""
+    marks = ["refine", str(folder / "catalog"), "--positive", "4,5,6", "--model", "branch", "--where", "id < 4"]
+
+    def run(*arguments):
+        return CliRunner().invoke(cli, [*marks, "--no-second-stage", *map(str, arguments)])
+
+    written = {"links": 1, "coco": 2, "img2dataset": 1, "csv": 0}
+    for format, lacking in written.items():
+        done = run("--out", tmp_path / format, "--format", format)
+        total = int(re.search(r"([0-9]+) of 700 items match", done.output)[1])
+        assert f"Wrote {total - lacking} items to {tmp_path / format}" in done.output
+        assert (f"; {lacking} have no picture." in done.output) == (lacking > 0)
+    assert len(list((tmp_path / "links").iterdir())) == total - 1
+    assert json.loads(run("--out", tmp_path / "a.jsonl", "--json").output)["written"] == total
+    assert json.loads(run("--json").output)["written"] is None
+    for wrong, says in ((["--out", "a.xls"], ".coco.json"), (["--format", "csv"], "--out")):
+        refused = run(*wrong)
+        assert isinstance(refused.exception, UsageError)
+        assert says in str(refused.exception)
+
+
+# Over HTTP
+
+
+def test_every_format_is_sent_by_the_page_and_the_api_with_its_type_and_name(client, labels):
+    at, _ = found_all(client, labels)
+    ids = [match["id"] for match in client.get(f"{at}/results?limit=1000").json["results"]]
+    shown = {"session": at.rpartition("/")[2]}
+    for table, name in ((FORMATS, "matches"), (BOX_FORMATS, "boxes")):
+        for format, told in table.items():
+            with client.get(f"{at}/{name}.{format}") as sent:
+                assert sent.mimetype == told.media_type
+                assert sent.headers["Content-Disposition"] == f"attachment; filename={name}.{told.ending}"
+                content = sent.data
+            if format != "links":  # the time is in it
+                assert client.get(f"/export/{name}.{format}", query_string=shown).data == content
+            if (name, format) == ("matches", "jsonl"):
+                assert [json.loads(line)["id"] for line in content.splitlines()] == ids
+    assert NAMES[1].encode() in client.get(f"{at}/matches.csv").data
+    assert client.get("/export/matches.exe", query_string=shown).status_code == 404
+    assert client.get(f"{at}/matches.exe").status_code == 422
+
+
+def test_boxes_are_a_query_and_arrays_with_the_votes_that_match(client, labels):
+    at, _ = found_all(client, labels, second_stage=False)
+    assert client.get(f"{at}/boxes.sql").text.endswith("votes >= 13;\n")
+    assert client.get(f"{at}/boxes.json").json["min_votes"] == 13
+
+
+def test_a_download_ends_where_its_client_does_and_makes_room_for_others(app, labels, monkeypatch):
+    monkeypatch.setattr(walking, "BATCH_ROWS", 2)
+    client = app.test_client()
+    at, answer = found_all(client, labels)
+    following, read = app.extensions["gpubranches"].following, []
+    reading = type(following).reading
+
+    @contextmanager
+    def counted(self):
+        with reading(self):
+            read.append(threading.get_ident())
+            yield
+
+    monkeypatch.setattr(type(following), "reading", counted)
+    open_downloads = [client.get(f"{at}/matches.{format}") for format in list(FORMATS)[:DOWNLOADS]]
+    assert {sent.status_code for sent in open_downloads} == {200}
+    refused = client.get(f"{at}/matches.csv")
+    assert (refused.status_code, int(refused.headers["Retry-After"]) > 0) == (429, True)
+    marking = client.post(f"{at}/marks", json={"ids": [9], "label": -1})
+    assert marking.status_code == 200
+    before = len(read)
+    for sent in open_downloads:
+        next(sent.iter_encoded())
+        sent.close()
+    assert len(read) - before <= len(open_downloads) < answer["total"] // 2
+    assert following._inside == 0
+    for _ in range(2 * DOWNLOADS):
+        with client.get(f"{at}/matches.csv") as sent:
+            assert sent.status_code == 200
+    assert client.head(f"{at}/matches.csv").status_code == 200
+    assert len(client.get(f"{at}/matches.jsonl").text.splitlines()) == answer["total"]
+
+
+def test_a_stream_that_breaks_off_is_no_whole_file_to_its_client(app, labels, monkeypatch, caplog):
+    """Over a socket: a reader that is told of a last chunk took a part for the whole."""
+    import http.client
+
+    monkeypatch.setattr(walking, "BATCH_ROWS", 8)
+    at, _ = found_all(app.test_client(), labels)
+    read = Matches._read
+
+    def broken(self, rows):
+        if rows[0]:
+            raise DataError("the disk is gone")
+        return read(self, rows)
+
+    monkeypatch.setattr(Matches, "_read", broken)
+    server = open_server(app, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", server.effective_port, timeout=20)
+        connection.request("GET", f"{at}/matches.jsonl")
+        answer = connection.getresponse()
+        with pytest.raises(http.client.IncompleteRead):
+            answer.read()
+        connection.close()
+    finally:
+        server.close()
+        thread.join(10)
+    assert app.extensions["gpubranches.downloads"]._value == DOWNLOADS
+    assert "the disk is gone" in caplog.text
+
+
+def test_the_api_is_told_of_the_formats(client):
+    at = begun(client)
+    assert client.get(f"{API}/catalog").json["item_formats"] == list(FORMATS)
+    described = client.get(f"{API}/openapi.json").json["paths"][f"{API}/sessions/{{session}}/matches.{{format}}"]
+    sent = described["get"]["responses"]["200"]["content"]
+    assert set(sent) == {format.media_type for format in FORMATS.values()}
+    assert client.get(f"{at}/matches.csv").status_code == 422
