@@ -24,6 +24,8 @@ AUDITED = 20
 """Items of an audit, unless another number is asked for."""
 CARRIED = 0.5
 """What an audited item weighs for the ranking after the one that it was drawn for."""
+SURE, LIKELY = 0.9, 0.5
+"""Least chances to be right of the first two of TIERS."""
 OUTSIDE_EVERY = 20
 """One audited item in this many is drawn from what is not ranked."""
 _CURVES = 4000
@@ -154,7 +156,7 @@ class Completeness:
             return None, None
         weights = self._weights(evidence, audited)
         rng = np.random.default_rng([self._seed, 2])
-        right = np.array([item for item, label in marks.items() if label > 0], np.int64)
+        right = _labelled(marks, +1)
         good, open_ = np.isin(self._ids, right), ~np.isin(self._ids, _keys(marks))
         hits = self._right(matched & open_, rng) + np.count_nonzero(matched & good)
         below = self._right(~matched & open_, rng) + np.count_nonzero(~matched & good)
@@ -170,9 +172,24 @@ class Completeness:
         mean = self._weights(self.evidence(audited), audited) @ _chances(self._curves, _GRID)
         return np.interp(distances, _GRID, mean)
 
+    def tiers(self, marks: Mapping[int, int], audited: Mapping[int, int]) -> NDArray[np.uint8] | None:
+        """Return each ranked item's place in TIERS, (m,) uint8; None where the ranking tells no spread.
+
+        Votes, and scores of fewer than 4 positives, have no unit in which curves were known beforehand, and an audit
+        of 20 does not make up for it. An item is sure with a mean chance to be right of at least .9, likely with .5,
+        else borderline. The chance falls with the score, so unmarked items of a tier lie together. A marked item is
+        what its mark says: sure if right, borderline if wrong.
+        """
+        if not self._known:
+            return None
+        chances = self.chances(self._x, audited)
+        chances[np.isin(self._ids, _labelled(marks, +1))] = 1
+        chances[np.isin(self._ids, _labelled(marks, -1))] = 0
+        return (chances < SURE).astype(np.uint8) + (chances < LIKELY).astype(np.uint8)
+
     def matched(self, threshold: float) -> NDArray[np.bool_]:
         """Return which items of the ranking match at another threshold, (m,) bool; marked ones by their mark."""
-        right = np.array([item for item, label in self.marks.items() if label > 0], np.int64)
+        right = _labelled(self.marks, +1)
         above = self.ranking.scores >= np.float32(threshold)
         return (above & ~np.isin(self._ids, _keys(self.marks))) | np.isin(self._ids, right)
 
@@ -288,6 +305,10 @@ def _quantiles(values: Floats, weights: Floats) -> Interval:
     places = np.searchsorted(np.cumsum(weights[order]), _LEVELS)
     low, middle, high = (float(values[order[min(int(place), len(values) - 1)]]) for place in places)
     return low, middle, high
+
+
+def _labelled(marks: Mapping[int, int], label: int) -> NDArray[np.int64]:
+    return np.array([item for item, held in marks.items() if held == label], np.int64)
 
 
 def _keys(marks: Mapping[int, int]) -> NDArray[np.int64]:

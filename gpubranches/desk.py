@@ -61,7 +61,8 @@ class View:
 
     kind: the route that made it; total: how many items the list has; address: where its other pages are, by
     `offset`; offset: of this one; query: what the search field holds; origin: of marks made here; where: the filter
-    that holds; pictures: names of the sent ones that the query names.
+    that holds; pictures: names of the sent ones that the query names; part: of the answer, "" for another list; again:
+    what a button says that finds all, "" for no button.
     """
 
     kind: str
@@ -76,6 +77,35 @@ class View:
     origin: str = "user"
     where: str = ""
     pictures: tuple[str, ...] = ()
+    part: str = ""
+    again: str = ""
+
+
+@dataclass(frozen=True)
+class Tab:
+    """How a part of an answer is shown: its title, what follows its count in a heading, and what is said of it.
+
+    near_cut: whether the part is chosen for lying near the cut, so that marks on it count as on suggestions.
+    """
+
+    title: str
+    heading: str
+    note: str
+    near_cut: bool = False
+
+
+TABS = {
+    "all": Tab("All", "match", ""),
+    "sure": Tab("Sure", "sure", "right with a chance of 90% or more each, or marked right"),
+    "likely": Tab("Likely", "likely", "right with a chance of 50% to 90% each"),
+    "borderline": Tab(
+        "Borderline", "borderline", "right with a chance of less than 50% each, or marked wrong since", True
+    ),
+    "below": Tab("Just below", "just below the cut", "the nearest that do not match", True),
+    "new": Tab("New", "new", "they did not match before the last find all"),
+    "gone": Tab("Gone", "gone", "they matched before the last find all; scores of then", True),
+}
+"""By the names of `answer.PARTS`."""
 
 
 @dataclass(frozen=True)
@@ -189,10 +219,15 @@ def writable_log(catalog: Catalog) -> Path:
     return folder / "labels.sqlite"
 
 
-def describe(ranking: Ranking) -> tuple[str, str]:
-    """Return a heading with the number of matches, and a note on how they were found."""
+def describe(ranking: Ranking, changes: tuple[int, int] | None = None) -> tuple[str, str]:
+    """Return a heading with the number of matches, and a note on how they were found.
+
+    changes: how many of them are new since the round before, and how many are gone; None in the first.
+    """
     parts = [f"{ranking.candidates:,} candidates", ranking.source, f"{ranking.timings_ms.get('total', 0):,.0f} ms"]
     heading = "1 matches" if ranking.total == 1 else f"{ranking.total:,} match"
+    if changes is not None:
+        heading += f" ({changes[0]:,} new, {changes[1]:,} gone)"
     return heading, " · ".join(part for part in parts if part)
 
 

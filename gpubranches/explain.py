@@ -133,18 +133,14 @@ def explain_in(ranking: Ranking, boxes: Boxes, code: NDArray[np.uint8], item: in
     told = replace(explain(boxes, code, needed=votes_needed(ranking, boxes)), item=item, mark=mark)
     at = np.flatnonzero(ranking.ids == item)
     told = replace(told, matched=bool(len(at) and ranking.matched[at[0]]))
-    if _by_votes(ranking):
+    if ranking.by_votes:
         return told
     return replace(told, score=float(ranking.scores[at[0]]) if len(at) else None, threshold=ranking.threshold)
 
 
 def votes_needed(ranking: Ranking, boxes: Boxes) -> int:
     """Return the votes at which the boxes take an item: those of the cut where votes alone matched, else 1."""
-    return int(ranking.threshold) if _by_votes(ranking) else 1
-
-
-def _by_votes(ranking: Ranking) -> bool:
-    return ranking.source.endswith("/boxes")
+    return int(ranking.threshold) if ranking.by_votes else 1
 
 
 def _read(boxes: Boxes, number: int, code: NDArray[np.uint8]) -> BoxReading:

@@ -1,4 +1,4 @@
-"""The models of a refine by name, without what computes them, so that a door can list them cheaply."""
+"""The options of a refine: models by name, defaults, ranges; without what computes, so that doors list them cheaply."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ TITLES: dict[Model, str] = {
     "tree": "Decision tree",
     "linear": "Linear, without boxes",
 }
+RANDOM_NEGATIVES = 1000
+"""Items drawn from the catalog that serve as wrong unchecked, by default."""
+NEGATIVE_WEIGHT = 10.0
+"""How much an item that a person marked wrong counts against one drawn at random, by default: of those some match."""
+LEAST_WEIGHT, MOST_WEIGHT = 0.1, 1000.0

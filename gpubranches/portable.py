@@ -13,7 +13,7 @@ import numpy as np
 from gpubranches.conditions import LONGEST, parse
 from gpubranches.errors import UsageError
 from gpubranches.images import read_image, small_jpeg
-from gpubranches.models import MODELS
+from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES
 from gpubranches.queries import PICTURE_NAME, unit
 from gpubranches.session import Session
 from gpubranches.sessions import Book, Record
@@ -44,6 +44,7 @@ def pack(record: Record, session: Session, uploads: Uploads) -> dict[str, Any]:
         "seed": session.seed,
         "model": settings.get("model", MODELS[0]),
         "second_stage": settings.get("second_stage"),
+        **{name: settings.get(name, default) for name, default in _ADDED.items()},
         "lean": settings.get("lean", 0.0),
         "marks": [
             {"id": item, "label": label, "origin": origins.get(item, "user")}
@@ -69,7 +70,7 @@ def unpack(text: bytes | str) -> dict[str, Any]:
         raise UsageError(f"session: expected a JSON file of a session, got another: {error}") from error
     if not isinstance(packed, dict) or packed.get("format") != FORMAT or packed.get("version") != VERSION:
         raise UsageError(f"session: expected format {FORMAT!r}, version {VERSION}; export a session and import that")
-    packed = {"where": "", "pictures": [], **packed}
+    packed = {**_ADDED, "pictures": [], **packed}
     for name, kinds, fits in _FIELDS:
         value = packed.get(name)
         if not isinstance(value, kinds) or isinstance(value, bool) != (kinds is _SWITCH and value is not None):
@@ -101,7 +102,7 @@ def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploa
     marks, pictures = packed["marks"], [_picture(sent, session.catalog.D) for sent in packed["pictures"]]
     session.catalog.positions(np.array([mark["id"] for mark in marks], np.int64))
     session.seed = packed["seed"]
-    settings = {name: packed[name] for name in ("asked", "query", "where", "seed", "model", "second_stage", "lean")}
+    settings = {name: packed[name] for name in ("asked", "query", "seed", "model", "second_stage", "lean", *_ADDED)}
     book.note(session.labels.session, name=packed["name"], **settings)
     for (label, origin), run in groupby(marks, key=lambda mark: (mark["label"], mark["origin"])):
         session.mark([mark["id"] for mark in run], label, origin=origin)
@@ -124,6 +125,8 @@ def _picture(sent: dict[str, str], D: int) -> Upload:
 
 
 _PICTURE = ("name", "embedding", "thumbnail")
+_ADDED = {"where": "", "random_negatives": RANDOM_NEGATIVES, "negative_weight": NEGATIVE_WEIGHT}
+"""What older files lack, as it was then."""
 _SWITCH = (bool, type(None))
 _FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
     ("name", (str,), lambda value: len(value) <= 200),
@@ -133,6 +136,8 @@ _FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
     ("seed", (int,), lambda value: 0 <= value < 2**63),
     ("model", (str,), lambda value: value in MODELS),
     ("second_stage", _SWITCH, lambda value: True),
+    ("random_negatives", (int,), lambda value: value >= 0),
+    ("negative_weight", (int, float), lambda value: LEAST_WEIGHT <= value <= MOST_WEIGHT),
     ("lean", (int, float), lambda value: -1 <= value <= 1),
     ("marks", (list,), lambda value: len(value) <= 1_000_000),
     ("pictures", (list,), lambda value: len(value) <= MOST_A_SESSION),

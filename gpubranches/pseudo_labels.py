@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.models import NEGATIVE_WEIGHT
 from gpubranches.rescore import REACHED, Rescorer
 from gpubranches.whitening import code_spread_of, code_vectors
 
@@ -23,17 +24,22 @@ Ids = NDArray[np.int64]
 
 
 def pseudo_labels(
-    backend: Backend, catalog: Catalog, positives: Ids, negatives: Ids, unchecked: Ids
+    backend: Backend,
+    catalog: Catalog,
+    positives: Ids,
+    negatives: Ids,
+    unchecked: Ids,
+    negative_weight: float = NEGATIVE_WEIGHT,
 ) -> tuple[Ids, Ids]:
     """Return ids of unmarked items that seem right, and of those that seem wrong though a linear model likes them.
 
-    A linear model over the whitened codes of the marks (positives, negatives) and of random items (unchecked) finds
-    the best unmarked items of the whole catalog; their scores are spread among neighbours and cut as those of the
-    second stage are (`Rescorer`), on codes in place of embeddings. 8 to 22 marks and 1,000 random items say little of
-    where a concept ends; the items of the catalog around it say where the density ends (learning from positive and
-    unlabelled examples; Liu, Dai, Li, Lee and Yu, Building Text Classifiers Using Positive and Unlabeled Examples, ICDM
-    2003, name the scheme "two-step"). (m,) int64 each, the same on every backend; none without a negative to learn
-    from, nor where more than a tenth of the catalog would be right.
+    A linear model over the whitened codes of the marks (positives, negatives) and of random items (unchecked, which
+    count 1 / negative_weight of a negative) finds the best unmarked items of the whole catalog; their scores are spread
+    among neighbours and cut as those of the second stage are (`Rescorer`), on codes in place of embeddings. 8 to 22
+    marks and 1,000 random items say little of where a concept ends; the items of the catalog around it say where the
+    density ends (learning from positive and unlabelled examples; Liu, Dai, Li, Lee and Yu, Building Text Classifiers
+    Using Positive and Unlabeled Examples, ICDM 2003, name the scheme "two-step"). (m,) int64 each, the same on every
+    backend; none without a negative to learn from, nor where more than a tenth of the catalog would be right.
     """
     wrong = np.concatenate([negatives, unchecked])
     if len(wrong) == 0:
@@ -43,7 +49,9 @@ def pseudo_labels(
         return code_vectors(catalog, ids)
 
     mean, whitening = code_spread_of(catalog)
-    model = Rescorer(C=STRENGTH).fit(vectors(positives), vectors(wrong), mean, whitening, n_checked=len(negatives))
+    model = Rescorer(C=STRENGTH, negative_weight=negative_weight).fit(
+        vectors(positives), vectors(wrong), mean, whitening, n_checked=len(negatives)
+    )
     marked = np.concatenate([positives, negatives])
     best = backend.score(model.weights_, tier="codes", limit=4 * REACHED + len(marked)).ids
     best = best[~np.isin(best, marked)]

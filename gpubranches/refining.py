@@ -15,7 +15,7 @@ from gpubranches.arrays import Bitmap
 from gpubranches.branches import BranchEnsemble, DecisionBranches
 from gpubranches.branches_classic import ClassicBranches, ClassicEnsemble
 from gpubranches.errors import UsageError
-from gpubranches.models import Model
+from gpubranches.models import NEGATIVE_WEIGHT, Model
 from gpubranches.pseudo_labels import pseudo_labels
 from gpubranches.rescore import Rescorer
 from gpubranches.results import Candidates, Ranking
@@ -46,13 +46,15 @@ class Marks:
     """What a model learns from, ids of items in the catalog.
 
     positives: (p,) marked right, at least one; negatives: (m,) marked wrong; unchecked: random ones that serve as
-    wrong; fair: (p,) bool, which positives are a fair sample of what is wanted.
+    wrong; fair: (p,) bool, which positives are a fair sample of what is wanted; negative_weight: how much a negative
+    counts against an unchecked one, for the linear models: boxes shut out every one of them.
     """
 
     positives: Ids
     negatives: Ids
     unchecked: Ids
     fair: NDArray[np.bool_]
+    negative_weight: float = NEGATIVE_WEIGHT
 
 
 def refined(
@@ -89,7 +91,9 @@ def refined(
 def _trained(backend: Backend, catalog: Catalog, marks: Marks, model: Model, votes_decide: bool, seed: int) -> Boxes:
     right, wrong = marks.positives, np.concatenate([marks.negatives, marks.unchecked])
     if votes_decide and model in TAUGHT:
-        more, near = pseudo_labels(backend, catalog, marks.positives, marks.negatives, marks.unchecked)
+        more, near = pseudo_labels(
+            backend, catalog, marks.positives, marks.negatives, marks.unchecked, marks.negative_weight
+        )
         right = np.concatenate([right, more])
         wrong = np.concatenate([marks.negatives, np.setdiff1d(np.union1d(marks.unchecked, near), more)])
     codes = catalog.take(np.concatenate([right, wrong]))
@@ -103,7 +107,7 @@ def _by_embeddings(
     signs = catalog.signs
     if signs is None:
         raise UsageError("second_stage: the catalog has no mean of its embeddings; ingest it again")
-    rescorer = Rescorer().fit(
+    rescorer = Rescorer(negative_weight=marks.negative_weight).fit(
         catalog.embeddings(marks.positives),
         catalog.embeddings(np.concatenate([marks.negatives, marks.unchecked])),
         signs.mean_,

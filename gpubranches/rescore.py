@@ -14,14 +14,13 @@ from gpubranches.boxes import Boxes
 from gpubranches.diffusion import Diffusion
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.linear import LogisticRegression
+from gpubranches.models import NEGATIVE_WEIGHT
 from gpubranches.results import Candidates, Ranking
 from gpubranches.whitening import Whitening
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend
 
-CHECKED_WEIGHT = 10.0
-"""How much a negative that a person marked counts against one drawn at random, of which some match unseen."""
 REACHED = 1000
 """Best items, at first, whose scores are spread among neighbours; doubled while half of them match, up to 4 times."""
 _MOST_REACHED = 4 * REACHED
@@ -45,8 +44,9 @@ class Rescorer:
     """Logistic regression on the centred, whitened embeddings of the marks; it ranks candidates and finds its own cut.
 
     C: inverse strength of the L2 penalty; n_folds: refits that give each mark a score by a model that did not see it
-    (held-out scores); limit: candidates scored by embeddings at first, the best by bits. After `fit`: weights_ (D,)
-    float32 over (x - mean), intercept_ float, held_out_ (p,) float64: held-out scores of the positives.
+    (held-out scores); limit: candidates scored by embeddings at first, the best by bits; negative_weight: how much a
+    negative that a person marked counts against one drawn at random, of which some match unseen. After `fit`: weights_
+    (D,) float32 over (x - mean), intercept_ float, held_out_ (p,) float64: held-out scores of the positives.
 
     The scores of the best candidates are spread among neighbours (`Diffusion` over the whitened embeddings, the marks
     among them with their labels), which finds a group whole that the marks only reach the edge of. The held-out score
@@ -59,10 +59,13 @@ class Rescorer:
     (`benchmarks/quality.py` compares them).
     """
 
-    def __init__(self, *, C: float = 10.0, n_folds: int = 4, limit: int = 2000):
+    def __init__(
+        self, *, C: float = 10.0, n_folds: int = 4, limit: int = 2000, negative_weight: float = NEGATIVE_WEIGHT
+    ):
         self.C = C
         self.n_folds = n_folds
         self.limit = limit
+        self.negative_weight = negative_weight
 
     def fit(
         self,
@@ -93,7 +96,7 @@ class Rescorer:
         self._mean, self._whitening = mean, whitening
         x = self._evened(np.concatenate([positives, negatives]) - mean)
         trust = np.ones(p + m)
-        trust[p : p + n_checked] = CHECKED_WEIGHT
+        trust[p : p + n_checked] = self.negative_weight
         y = np.arange(p + m) < p
         model = LogisticRegression(C=self.C).fit(x, y, sample_weight=trust, folds=_folds(p, m, self.n_folds))
         self.weights_ = model.coef_.astype(np.float32)

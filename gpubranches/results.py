@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 Interval = tuple[float, float, float]
 """(low, middle, high) of an estimate."""
+TIERS = ("sure", "likely", "borderline")
+"""What matches, by how likely it is right."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Ranking:
     matched: (m,) bool; total: number of matched items over the whole catalog; candidates: how many items
     the first stage found; spread: standard deviation of the scores of right items by a model that did not see them,
     None where it is not known; lean: how the cut was moved, -1 to precision, +1 to recall; precision, recall: estimates
-    as (low, middle, high) or None where none is made;
+    as (low, middle, high) or None where none is made; tiers: (m,) uint8, each item's place in TIERS by its chance to be
+    right, whether it matches or not, None where no chance is estimated;
     source: the stages that answered, e.g. "cpu/boxes+bits+embeddings"; timings_ms: milliseconds by stage.
     """
 
@@ -62,5 +65,15 @@ class Ranking:
     lean: float = 0.0
     precision: Interval | None = None
     recall: Interval | None = None
+    tiers: NDArray[np.uint8] | None = None
     source: str = ""
     timings_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def by_votes(self) -> bool:
+        """Whether votes alone ranked and cut, without a second stage."""
+        return self.source.endswith("/boxes")
+
+    def tier(self, row: int) -> str | None:
+        """Return the tier of an item, one of TIERS; None where it does not match or no chance is estimated."""
+        return None if self.tiers is None or not self.matched[row] else TIERS[self.tiers[row]]

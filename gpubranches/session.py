@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gpubranches.answer import Answer, Part
 from gpubranches.arrays import Bitmap, as_ids, best_first
-from gpubranches.completeness import AUDITED, Completeness, votes_for
+from gpubranches.completeness import AUDITED, Completeness
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.explain import Explanation, explain_in, votes_needed
 from gpubranches.export import Matches, export_matches
 from gpubranches.labels import Labels
-from gpubranches.models import MODELS, Model
+from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
 from gpubranches.refining import Marks, refined
 from gpubranches.results import Neighbors, Ranking
 from gpubranches.searching import Searcher
@@ -65,11 +64,7 @@ class Session:
         self.embedder = embedder
         self.labels = Labels.in_memory() if labels is None else labels
         self.seed = seed
-        self.boxes: Boxes | None = None
-        self.ranking: Ranking | None = None
-        self._completeness: Completeness | None = None
-        self._where: str | None = None
-        self._coding: tuple[str, str, int] | None = None
+        self.answer: Answer | None = None
 
     # Queries
 
@@ -129,7 +124,8 @@ class Session:
         model: Model = "ensemble",
         *,
         second_stage: bool | None = None,
-        random_negatives: int = 1000,
+        random_negatives: int = RANDOM_NEGATIVES,
+        negative_weight: float = NEGATIVE_WEIGHT,
         where: str | None = None,
         lean: float = 0.0,
     ) -> Ranking:
@@ -138,37 +134,56 @@ class Session:
         model: what the boxes are, see docs/models.md; "linear" has none: its second stage ranks the whole catalog.
         second_stage: rank by a linear model on the embeddings; False: by votes, matched above half of the estimators,
         the boxes then grown around `pseudo_labels`, too; None: wherever the catalog has embeddings. random_negatives:
-        items drawn from the catalog that serve as wrong unchecked, at most a tenth of it. lean: where the list is cut,
-        see `recut`. Marked items keep their label in the answer. Raises LabelError if no item is marked right.
+        items drawn from the catalog that serve as wrong unchecked, at most a tenth of it. negative_weight: how much an
+        item marked wrong counts against one of these, .1 to 1,000, in the second stage and for the pseudo-labels; boxes
+        shut out every one of them whatever it weighs, so by votes alone the models without pseudo-labels take no notice
+        of it. lean: where the list is cut, see `recut`. Marked items keep their label in the answer. Raises LabelError
+        if no item is marked right.
         """
-        _check_lean(lean)
-        if model not in MODELS:
-            raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
-        if second_stage is None:
-            second_stage = self.catalog.has_embeddings
-        elif second_stage and not self.catalog.has_embeddings:
-            raise UsageError("second_stage: the catalog has no embeddings; refine without the second stage")
-        if model == "linear" and not second_stage:
-            raise UsageError(
-                "model: linear is a second stage over the whole catalog, which needs embeddings; choose another"
-            )
-        if random_negatives < 0:
-            raise UsageError(f"random_negatives: expected 0 or more, got {random_negatives}")
+        lean = _check_lean(lean)
+        _check_options(model, random_negatives, negative_weight)
+        second_stage = self._has_second_stage(model, second_stage)
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
             raise LabelError("expected at least one item marked right, got none; mark one and refine again")
-        marks = Marks(positives, negatives, self.random_negatives(random_negatives), self._fair(positives))
+        unchecked = self.random_negatives(random_negatives)
+        marks = Marks(positives, negatives, unchecked, self._fair(positives), negative_weight)
         bitmap = self._bitmap(where)
-        self.boxes, self.ranking = refined(
+        boxes, ranking = refined(
             self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap
         )
-        self._coding, self._where = self.catalog.coding, where
-        self._study(self.ranking, bitmap)
-        return self.recut(lean)
+        study, before = self._study(ranking, bitmap), self._matched_before()
+        found = Answer(ranking, study, boxes, self.catalog.coding, where, before)
+        self.answer = found.recut(lean, self._alive_marks(), self._audited())
+        return self.answer.ranking
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """The ranking of the last refine as it is cut now, None before."""
+        return None if self.answer is None else self.answer.ranking
+
+    @property
+    def boxes(self) -> Boxes | None:
+        """The boxes of the last refine, None before and after one by a model without boxes."""
+        return None if self.answer is None else self.answer.boxes
+
+    def last(self) -> Answer:
+        """Return the last answer whole. Raises UsageError before a refine."""
+        if self.answer is None:
+            raise UsageError("expected a find all (refine) before this, got none; mark items and refine first")
+        return self.answer
+
+    def part(self, name: str) -> Part:
+        """Return a part of the last answer, one of `answer.PARTS`: what matches, a tier of it, what is new, ...
+
+        Raises UsageError before a refine, for another name, for a tier where there are none (by votes alone, or with
+        fewer than 4 items marked right beside suggestions and audits), and for changes in the first round.
+        """
+        return self.last().part(name)
 
     def forget(self) -> None:
         """Forget the last answer, its boxes and how complete it is; marks stay."""
-        self.boxes = self.ranking = self._completeness = None
+        self.answer = None
 
     def recut(self, lean: float) -> Ranking:
         """Cut the last refine's list anew, without training: lean -1 is for precision, 0 the own cut, +1 for recall.
@@ -178,25 +193,9 @@ class Session:
         rounded to hundredths; a larger one never matches fewer items. Raises UsageError before a refine and for
         another lean.
         """
-        start = time.perf_counter()
         lean = _check_lean(lean)
-        study, ranking = self._last_study(), self._last_ranking()
-        threshold = study.ranking.threshold
-        if study.ranking.source.endswith("/boxes") and self.boxes is not None:
-            threshold = float(votes_for(lean, self.boxes.n_estimators))
-        elif lean:
-            threshold -= study.shift(lean, self._audited())
-        matched = study.matched(threshold)
-        self.ranking = self._estimated(
-            replace(
-                ranking, matched=matched, total=int(matched.sum()), threshold=float(np.float32(threshold)), lean=lean
-            )
-        )
-        took_ms = (time.perf_counter() - start) * 1000
-        rest = {name: ms for name, ms in ranking.timings_ms.items() if name not in ("cut", "total")}
-        timings = {**rest, "cut": took_ms}
-        self.ranking = replace(self.ranking, timings_ms={**timings, "total": sum(timings.values())})
-        return self.ranking
+        self.answer = self.last().recut(lean, self._alive_marks(), self._audited())
+        return self.answer.ranking
 
     def audit(self, count: int = AUDITED) -> NDArray[np.int64]:
         """Return ids of unmarked items whose marks tell how complete the last answer is, (at most count,) int64.
@@ -207,7 +206,7 @@ class Session:
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        study, marks = self._last_study(), self.labels.current()
+        study, marks = self.last().study, self.labels.current()
         waiting = study.drawn.ids[~np.isin(study.drawn.ids, np.fromiter(marks, np.int64))]
         waiting = waiting[self.catalog.alive(waiting)][:count]
         if len(waiting) == count:
@@ -216,12 +215,12 @@ class Session:
         return np.concatenate([waiting, drawn.ids])
 
     def estimate(self) -> Ranking:
-        """Estimate the precision and recall of the last answer anew, with the marks made since; return the answer.
+        """Estimate precision, recall and tiers of the last answer anew, with the marks made since; return its ranking.
 
         Recall is of the whole catalog, or of what `where` left of it. Raises UsageError before a refine.
         """
-        self.ranking = self._estimated(self._last_ranking())
-        return self.ranking
+        self.answer = self.last().estimated(self._alive_marks(), self._audited())
+        return self.answer.ranking
 
     def random_negatives(self, count: int) -> NDArray[np.int64]:
         """Return ids that serve as wrong unchecked, drawn by the seed, (at most count,) int64; never marked ones."""
@@ -237,7 +236,7 @@ class Session:
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        ranking = self._last_ranking()
+        ranking = self.last().ranking
         ids, scores = ranking.ids, ranking.scores
         open_ = ~np.isin(ids, np.fromiter(self.labels.current(), np.int64)) & self.catalog.alive(ids)
         ids, scores = ids[open_], scores[open_]
@@ -250,33 +249,36 @@ class Session:
         Raises UsageError before a refine, for an unknown item, after a refine by a model without boxes, and where the
         codes were made anew since.
         """
-        ranking, ids = self._last_ranking(), as_ids([item])
-        if self.boxes is None:
+        answer, ids = self.last(), as_ids([item])
+        if answer.boxes is None:
             raise UsageError(
                 "explain: the last model is linear and has no boxes; refine with another, such as ensemble"
             )
-        if self._coding != self.catalog.coding:
+        if answer.coding != self.catalog.coding:
             raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
         self.catalog.positions(ids)
-        return explain_in(ranking, self.boxes, self.catalog.take(ids)[0], item, self.labels.current().get(item, 0))
+        mark = self.labels.current().get(item, 0)
+        return explain_in(answer.ranking, answer.boxes, self.catalog.take(ids)[0], item, mark)
 
     @property
     def where(self) -> str:
         """The condition that the last refine was filtered by, "" for none."""
-        return "" if self.ranking is None else self._where or ""
+        return "" if self.answer is None else self.answer.where or ""
 
     @property
     def min_votes(self) -> int:
         """Votes at which the boxes of the last refine take an item: to match by votes alone, or to be ranked."""
-        return 1 if self.ranking is None or self.boxes is None else votes_needed(self.ranking, self.boxes)
+        answer = self.answer
+        return 1 if answer is None or answer.boxes is None else votes_needed(answer.ranking, answer.boxes)
 
-    def export(self, path: Path, format: str | None = None, rows: NDArray[Any] | None = None) -> int:
+    def export(self, path: Path, format: str | None = None, part: str = "all") -> int:
         """Write the matched items of the last refine with their metadata, best first; return how many were written.
 
-        format: a name in `export.FORMATS`, None takes it from the ending; rows: others of the ranking, as (m,) bool or
-        row numbers. Errors as of `export_matches`. Items deleted since are left out.
+        format: a name in `export.FORMATS`, None takes it from the ending; part: another part of the answer than what
+        matches. Errors as of `export_matches` and `part`. Items deleted since are left out.
         """
-        return export_matches(Matches(self.catalog, self._last_ranking(), rows), path, format)
+        chosen = self.part(part)
+        return export_matches(Matches(self.catalog, chosen.ranking, chosen.rows), path, format)
 
     def to_json(self) -> dict[str, Any]:
         """Return what the session holds: marks, seed, model and the size of the last answer."""
@@ -288,21 +290,31 @@ class Session:
             "total": None if self.ranking is None else self.ranking.total,
         }
 
-    def _study(self, ranking: Ranking, where: Bitmap | None) -> None:
-        """Begin to know how complete a new ranking is, with what was audited before."""
-        before = self._completeness
-        universe = self.catalog.n
-        if where is not None:
-            deleted = self.catalog.deleted
-            universe = int(np.bitwise_count(where if deleted is None else where & ~deleted).sum())
-        earlier = None if before is None else before.evidence(self._audited())
-        self._completeness = Completeness(
+    def _has_second_stage(self, model: Model, wanted: bool | None) -> bool:
+        """Return whether a second stage follows, by default wherever there are embeddings. Raises UsageError."""
+        if wanted and not self.catalog.has_embeddings:
+            raise UsageError("second_stage: the catalog has no embeddings; refine without the second stage")
+        second_stage = self.catalog.has_embeddings if wanted is None else wanted
+        if model == "linear" and not second_stage:
+            raise UsageError(
+                "model: linear is a second stage over the whole catalog, which needs embeddings; choose another"
+            )
+        return second_stage
+
+    def _study(self, ranking: Ranking, where: Bitmap | None) -> Completeness:
+        """Return what is known of how complete a new ranking is, with what was audited before."""
+        universe = self.catalog.count(where)
+        earlier = None if self.answer is None else self.answer.study.evidence(self._audited())
+        return Completeness(
             ranking, self._alive_marks(), max(universe, len(ranking.ids)), seed=self.seed, earlier=earlier
         )
 
-    def _estimated(self, ranking: Ranking) -> Ranking:
-        precision, recall = self._last_study().estimate(ranking.matched, self._alive_marks(), self._audited())
-        return replace(ranking, precision=precision, recall=recall)
+    def _matched_before(self) -> Part | None:
+        """Return what matches in the answer that a refine is about to replace, without items deleted since."""
+        if self.answer is None:
+            return None
+        matched = self.answer.parts["all"]
+        return Part(matched.ranking, matched.rows[self.catalog.alive(matched.ids)])
 
     def _audited(self) -> dict[int, int]:
         origins = self.labels.origins()
@@ -313,19 +325,14 @@ class Session:
 
     def _outside(self) -> NDArray[np.int64]:
         """Return random ids of the catalog that `where` lets in, in random order."""
-        study = self._last_study()
-        rng = np.random.default_rng([self.seed, len(study.drawn.ids)])
+        answer = self.last()
+        rng = np.random.default_rng([self.seed, len(answer.study.drawn.ids)])
         ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
-        where = self._bitmap(self._where)  # anew, for rows may have moved since the refine
+        where = self._bitmap(answer.where)  # anew, for rows may have moved since the refine
         if where is not None:
             at = self.catalog.positions(ids)
             ids = ids[(where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]
         return ids
-
-    def _last_study(self) -> Completeness:
-        if self._completeness is None:
-            raise UsageError("expected a refine before this, got none; mark items and refine first")
-        return self._completeness
 
     def _marked(self, label: int) -> NDArray[np.int64]:
         ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)
@@ -336,13 +343,20 @@ class Session:
         origins = self.labels.origins()
         return np.array([origins.get(int(item)) not in NEAR_CUT for item in items], np.bool_)
 
-    def _last_ranking(self) -> Ranking:
-        if self.ranking is None:
-            raise UsageError("expected a refine before this, got none; mark items and refine first")
-        return self.ranking
-
     def _bitmap(self, where: str | None) -> NDArray[np.uint8] | None:
         return None if where is None else self.catalog.where(where)
+
+
+def _check_options(model: Model, random_negatives: int, negative_weight: float) -> None:
+    if model not in MODELS:
+        raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
+    if random_negatives < 0:
+        raise UsageError(f"random_negatives: expected 0 or more, got {random_negatives}")
+    if not LEAST_WEIGHT <= negative_weight <= MOST_WEIGHT:
+        raise UsageError(
+            f"negative_weight: expected {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, got {negative_weight}; "
+            f"{NEGATIVE_WEIGHT:g} is the default"
+        )
 
 
 def _check_lean(lean: float) -> float:

@@ -47,9 +47,9 @@ class Record:
     """What the book says of a session.
 
     name: the user's, "" for none; settings: `query` (the address that asks again), `asked` (its heading), `where` (the
-    filter that holds, "" for none), `seed`, `model`, `second_stage` and `lean` of the last find all, as far as they are
-    known; used_s: when it was last used, seconds since 1970; positive, negative: how many items it has marked right and
-    wrong.
+    filter that holds, "" for none), `seed`, `model`, `second_stage`, `random_negatives`, `negative_weight` and `lean`
+    of the last find all, as far as they are known; used_s: when it was last used, seconds since 1970; positive,
+    negative: how many items it has marked right and wrong.
     """
 
     session: str

@@ -155,6 +155,37 @@ def test_options_of_refine_are_passed_on(client, labels):
     assert (labels[sorted(set(ids) - right)] == 1).all()
 
 
+def test_results_are_told_by_tier_and_by_what_changed(client, labels):
+    at, answer = found_all(client, labels)
+    refused = client.get(f"{at}/results?tier=new")
+    assert (refused.status_code, "no round before" in problem(refused)) == (422, True)
+
+    def ids(tier):
+        page = client.get(f"{at}/results?tier={tier}&limit=1000").json
+        with client.get(f"{at}/matches.jsonl?tier={tier}") as file:
+            lines = [json.loads(line) for line in file.text.splitlines()]
+        found = [match["id"] for match in page["results"]]
+        assert (found, page["total"]) == ([line["id"] for line in lines], len(lines))
+        told = {match["tier"] for match in page["results"]}
+        assert told <= ({tier} if tier in answer["tiers"] else {None} if tier == "below" else {*answer["tiers"]})
+        return found
+
+    first = ids("all")
+    assert answer["changes"] is None
+    assert {tier: len(ids(tier)) for tier in answer["tiers"]} == answer["tiers"]
+    assert sum(answer["tiers"].values()) == answer["total"]
+    below = ids("below")
+    assert not set(below) & set(first)
+    client.post(f"{at}/marks", json={"ids": below[:5], "label": 1})
+    client.post(f"{at}/marks", json={"ids": first[-2:], "label": -1})
+    second = client.post(f"{at}/refine", json={"negative_weight": 5, "random_negatives": 500}).json
+    new, gone = ids("new"), ids("gone")
+    assert second["changes"] == {"new": len(new), "gone": len(gone)}
+    assert (set(new), set(gone)) == (set(ids("all")) - set(first), set(first) - set(ids("all")))
+    votes = client.post(f"{at}/refine", json={"second_stage": False}).json
+    assert votes["tiers"] is None
+
+
 def test_suggestions_audit_and_estimate(client, labels):
     at, _ = found_all(client, labels)
     before = marked(client, at)

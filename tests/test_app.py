@@ -1,4 +1,5 @@
 import io
+import json
 import re
 import threading
 from html import unescape
@@ -273,6 +274,106 @@ def test_before_find_all_the_matches_page_says_what_to_do(client):
     assert page.status_code == 200
     assert "press Find all" in page.text
     assert "Export" not in page.text
+    assert 'id="again"' not in page.text
+    post(client, "/mark", id=10, value="1")
+    page = client.get("/matches").text
+    assert re.search(r'id="again" form="refine">.*?</svg>\s*Find all</button>', page, re.DOTALL)
+
+
+def tabs(response):
+    """Return the counts of the parts by title, and the title of the open one."""
+    found = re.findall(r'<a class="tab"[^>]*?(aria-current="page")?>([A-Z][a-z ]+) <b>([\d,]+)</b>', response.text)
+    return {title: int(count.replace(",", "")) for _, title, count in found}, [title for now, title, _ in found if now]
+
+
+def listed(client, tier):
+    """Return the ids of a part of the answer, all pages of it."""
+    first = client.get(f"/matches?tier={tier}")
+    total = int(re.search(r'data-total="(\d+)"', first.text)[1])
+    at = unescape(re.search(r'data-address="([^"]+)"', first.text)[1])
+    more = [client.get(f"{at}{'&' if '?' in at else '?'}offset={o}", headers=HX) for o in range(PAGE, total, PAGE)]
+    ids = shown(first) + [item for page in more for item in shown(page)]
+    assert len(ids) == total
+    return ids
+
+
+def test_the_tabs_count_and_list_the_parts_of_the_answer(client, labels):
+    assert list(tabs(found_all(client, labels, 5))[0]) == ["All", "Sure", "Likely", "Borderline", "Just below"]
+    for item in shown(client.get("/audit")):  # against the labels: the answer is so good here that all of it is sure
+        post(client, "/mark", id=item, value="-1" if labels[item] == 5 else "1", origin="audit")
+    client.get("/completeness", headers=HX)
+    sizes, current = tabs(client.get("/matches"))
+    assert current == ["All"]
+    assert min(sizes.values()) > 0
+    parts = {title: listed(client, title.lower().split()[-1]) for title in sizes}
+    assert {title: len(ids) for title, ids in parts.items()} == sizes
+    assert sorted(parts["Sure"] + parts["Likely"] + parts["Borderline"]) == sorted(parts["All"])
+    assert not set(parts["Just below"]) & set(parts["All"])
+    assert set(re.findall(r'class="figure">[\d.-]+ · (\w+)<', client.get("/matches").text)) == {
+        "sure",
+        "likely",
+        "borderline",
+    }
+    for tier, origin in (("sure", "user"), ("likely", "user"), ("borderline", "suggestion"), ("below", "suggestion")):
+        page = client.get(f"/matches?tier={tier}")
+        assert f'data-origin="{origin}"' in page.text
+        assert tabs(page)[1] == [{"below": "Just below"}.get(tier, tier.title())]
+    sheet = unescape(client.get("/matches?tier=likely").text)
+    with client.get(re.search(r'href="(/export/matches.jsonl[^"]*tier=likely)"', sheet)[1]) as file:
+        assert [json.loads(line)["id"] for line in file.text.splitlines()] == parts["Likely"]
+        assert file.headers["Content-Disposition"] == "attachment; filename=matches-likely.jsonl"
+    wide = post(client, "/recut", lean="1", tier="borderline")
+    assert wide.headers["HX-Push-Url"] == "/matches?tier=borderline"
+    assert tabs(wide)[1] == ["Borderline"]
+    assert len(listed(client, "borderline")) == tabs(wide)[0]["Borderline"] > sizes["Borderline"]
+    assert tabs(wide)[0]["Likely"] == sizes["Likely"]
+    assert list(tabs(post(client, "/refine", model="ensemble"))[0]) == ["All", "Just below", "New", "Gone"]
+    refused = client.get("/matches?tier=sure", headers=HX)
+    assert (refused.status_code, "tiers need a second stage" in message(refused)) == (422, True)
+
+
+def test_marks_move_items_between_tabs_when_it_is_estimated_anew(client, labels):
+    found_all(client, labels)
+    sure = listed(client, "sure")
+    post(client, "/mark", id=sure[:2], value="-1")
+    assert listed(client, "sure") == sure
+    told = client.get("/completeness?tier=sure", headers=HX)
+    assert listed(client, "sure") == sure[2:]
+    assert (tabs(told)[0]["Sure"], tabs(told)[1]) == (len(sure) - 2, ["Sure"])
+    assert tabs(client.get("/audit")) == ({}, [])
+
+
+def test_the_second_round_tells_what_is_new_and_what_is_gone(client, labels):
+    first = set(found_all(client, labels) and listed(client, "all"))
+    below = listed(client, "below")[:6]
+    post(client, "/mark", id=below, value="1")
+    post(client, "/mark", id=sorted(first)[-2:], value="-1")
+    second = post(client, "/refine", model="ensemble", second_stage="1")
+    now, new, gone = (set(listed(client, tier)) for tier in ("all", "new", "gone"))
+    assert (new, gone) == (now - first, first - now)
+    assert set(below) <= new
+    heading = f"{len(now)} match ({len(new)} new, {len(gone)} gone)"
+    assert f'id="heading">{heading}</h2>' in second.text
+    assert 'data-origin="suggestion"' in client.get("/matches?tier=gone").text
+
+
+def test_options_of_find_all_are_kept_and_offered_again_after_a_restart(client, labels, catalog, backend, embedder):
+    found_all(client, labels)
+    options = {"model": "branch", "second_stage": "1", "random_negatives": "50", "negative_weight": "2.5"}
+    ids = shown(post(client, "/refine", **options))
+    again = create_app(catalog, backend, embedder=embedder)
+    same = again.test_client()
+    same.set_cookie(COOKIE, client.get_cookie(COOKIE).value)
+    page = same.get("/matches?tier=sure")
+    assert shown(page) == []
+    assert re.search(r'<button type="submit"[^>]*form="refine">.*Find all again', page.text, re.DOTALL)
+    assert shown(same.get("/matches")) == []
+    form = page.text.split('<form id="refine"', 1)[1].split("</form>", 1)[0]
+    inputs = dict(re.findall(r'name="(\w+)" value="([^"]*)"(?: min="[^"]*" max="[^"]*"| checked)', form))
+    assert inputs == options
+    assert shown(post(same, "/refine", **inputs)) == ids
+    assert shown(same.get("/audit"))
+    again.extensions["gpubranches"].close()
 
 
 def test_suggestions_are_new_items(client, labels):
@@ -382,6 +483,10 @@ def test_a_result_says_why_it_is_there(client, labels):
         ("get", "/export/boxes.sql", {}, "find all"),
         ("post", "/refine", {}, "at least one item marked right"),
         ("post", "/refine", {"model": "oak"}, "oak"),
+        ("post", "/refine", {"random_negatives": "-1"}, "random_negatives"),
+        ("post", "/refine", {"random_negatives": ""}, "random_negatives"),
+        ("post", "/refine", {"negative_weight": "heavy"}, "'heavy'"),
+        ("post", "/refine", {"negative_weight": "0"}, "negative_weight"),
         ("post", "/mark", {"value": "1"}, "0 ids"),
         ("post", "/mark", {"id": "1", "value": "7"}, "'7'"),
         ("post", "/mark", {"id": "-4", "value": "1"}, "'-4'"),
@@ -569,6 +674,7 @@ def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
     assert describe_completeness(ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
     assert describe_completeness(Ranking(**found, total=1)) == ""
     assert describe(Ranking(**found, total=1))[0] == "1 matches"
+    assert describe(ranking, (45, 1200))[0] == "1,234 match (45 new, 1,200 gone)"
 
 
 def test_warming_up_leaves_nothing_behind(app, catalog):

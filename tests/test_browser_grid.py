@@ -16,7 +16,9 @@ import sys
 from dataclasses import replace
 import numpy as np
 from gpubranches import Catalog, Ranking, open_backend
+from gpubranches.answer import Answer
 from gpubranches.app import create_app, open_server
+from gpubranches.completeness import Completeness
 from gpubranches.desk import Desk
 plain = Desk._tile
 def wide(self, item, mark, figure):
@@ -31,7 +33,8 @@ with open_backend("oracle", catalog) as backend:
         session = make(name)
         ids = np.arange(catalog.n)
         scores = np.linspace(1, 0, catalog.n, dtype=np.float32)
-        session.ranking = Ranking(ids, scores, np.ones(catalog.n, bool), catalog.n, catalog.n, 0.0, source="planted")
+        ranking = Ranking(ids, scores, np.ones(catalog.n, bool), catalog.n, catalog.n, 0.0, source="planted")
+        session.answer = Answer(ranking, Completeness(ranking, {}, catalog.n))
         return session
     sessions._make = planted
     server = open_server(app, "127.0.0.1", int(sys.argv[2]))

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -69,7 +70,14 @@ def test_search_and_refine_print_one_json_object(run, catalog):
     totals = [json.loads(run("refine", catalog, *marks, "--lean", lean, "--json")[1])["total"] for lean in (-1, 0, 1)]
     assert totals == sorted(totals)
     assert (totals[1], answer["lean"]) == (answer["total"], 0)
-    assert "precision" in run("refine", catalog, *marks)[1]
+    named = ("sure", "likely", "borderline")
+    assert all(
+        tier in named if matched else tier is None
+        for tier, matched in zip(answer["tiers"], answer["matched"], strict=True)
+    )
+    told = run("refine", catalog, *marks, "--negative-weight", 10)[1]
+    assert "precision" in told
+    assert sum(int(count) for count in re.findall(r"(\d+) (?:sure|likely|borderline)", told)) == answer["total"]
 
 
 def test_refine_reads_ids_from_a_file_and_writes_matches_and_sql(run, catalog, tmp_path):
@@ -209,6 +217,7 @@ def test_export_writes_what_ingest_reads(run, catalog, tmp_path):
         (["explain", "{catalog}", "99999", "--positive", "1"], 2, "99999"),
         (["explain", "{catalog}", "1", "--positive", "1", "--model", "linear"], 2, "has no boxes"),
         (["refine", "{catalog}", "--positive", "1", "--lean", "1.5"], 2, "--lean"),
+        (["refine", "{catalog}", "--positive", "1", "--negative-weight", "0"], 2, "--negative-weight"),
         (["refine", "{catalog}", "--positive", "1", "--model", "oak"], 2, "branch-classic"),
     ],
 )

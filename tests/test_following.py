@@ -71,7 +71,7 @@ def test_a_running_page_moves_to_new_codes_and_keeps_the_marks(app, folder, worl
     assert (after["generation"], after["items"]) == (before["generation"] + 1, before["items"])
     page = client.get("/matches")
     assert counts(page) == marked == (8, 8)
-    assert "press Find all" in page.text
+    assert "Find all again" in page.text
     for path in (f"/why/{ids[0]}", "/suggest", "/export/boxes.sql"):
         assert client.get(path, headers=HX).status_code == 422
     assert shown(client.get("/like?id=17"))[0] == 17

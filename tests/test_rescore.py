@@ -171,12 +171,17 @@ def test_spreading_needs_the_positives_of_fit(catalog, backend):
         spread(fitted(catalog), backend, catalog, positives=POSITIVES[:3])
 
 
-def test_a_checked_negative_weighs_more_than_a_random_one(catalog):
+def test_a_checked_negative_weighs_more_than_a_random_one_by_as_much_as_is_wished(catalog):
     right, wrong = catalog.embeddings(POSITIVES), catalog.embeddings(np.concatenate([[90], RANDOM]))
     mean = catalog.signs.mean_
-    one, other = (Rescorer().fit(right, wrong, mean, n_checked=count) for count in (0, 1))
-    scores = [(wrong[0] - mean) @ model.weights_ + model.intercept_ for model in (one, other)]
-    assert scores[1] < scores[0]
+    unchecked, *models = (
+        Rescorer(negative_weight=weight).fit(right, wrong, mean, n_checked=count)
+        for weight, count in ((10, 0), (1, 1), (10, 1), (100, 1))
+    )
+    scores = [(wrong[0] - mean) @ model.weights_ + model.intercept_ for model in models]
+    assert scores[0] > scores[1] > scores[2]
+    assert np.array_equal(models[0].weights_, unchecked.weights_)
+    assert np.array_equal(models[1].weights_, Rescorer().fit(right, wrong, mean, n_checked=1).weights_)
 
 
 def test_the_cut_is_set_by_the_fair_positives(catalog, backend):

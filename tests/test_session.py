@@ -192,6 +192,62 @@ def test_auditing_and_leaning_need_a_refine(session):
         session.audit(0)
 
 
+@pytest.mark.parametrize("options", [{}, {"second_stage": False}])
+def test_a_marked_negative_weighs_ten_random_ones_by_default_and_as_much_as_is_wished(session, labels, options):
+    mark_some(session, labels, 1)
+    own = session.refine(**options)
+    same = session.refine(negative_weight=10, random_negatives=1000, **options)
+    assert np.array_equal(same.scores, own.scores)
+    assert np.array_equal(same.ids, own.ids)
+    assert not np.array_equal(session.refine(negative_weight=1000, **options).ids, own.ids)
+    assert session.refine("tree", second_stage=False).ids.tolist() == (
+        session.refine("tree", second_stage=False, negative_weight=1000).ids.tolist()
+    )
+    for weight in (0, 0.09, 1000.1, float("nan")):
+        with pytest.raises(UsageError, match=r"negative_weight: expected 0.1 to 1000, got .*; 10 is the default"):
+            session.refine(negative_weight=weight)
+    with pytest.raises(UsageError, match="random_negatives"):
+        session.refine(random_negatives=-1)
+
+
+def test_a_refine_tells_what_changed_since_the_round_before_and_a_recut_is_none(session, labels):
+    mark_some(session, labels, 1)
+    first = session.refine()
+    with pytest.raises(UsageError, match="no round before"):
+        session.part("new")
+    session.recut(1)
+    narrow = session.recut(-0.5)
+    before = narrow.ids[narrow.matched]
+    session.mark(session.part("below").ids[:5], +1)
+    session.mark(before[-3:], -1)
+    for lean in (0, 1):
+        second = session.refine() if not lean else session.recut(lean)
+        now = second.ids[second.matched]
+        assert set(session.part("new").ids) == set(now) - set(before)
+        assert set(session.part("gone").ids) == set(before) - set(now) != set()
+    gone = session.part("gone")
+    assert gone.ranking.scores[gone.rows].tolist() == [first.scores[first.ids == item][0] for item in gone.ids]
+    session.refine()
+    assert set(session.part("new").ids) <= set(session.part("all").ids)
+    session.forget()
+    with pytest.raises(UsageError, match="refine first"):
+        session.part("all")
+    session.refine()
+    assert "new" not in session.last().parts
+
+
+def test_items_deleted_between_rounds_are_not_gone(folder, tmp_path, labels):
+    ingest([folder / "images"], tmp_path / "copy")
+    catalog = Catalog.open(tmp_path / "copy")
+    with open_backend("cpu", catalog) as backend:
+        session = Session(catalog, backend)
+        session.mark(np.flatnonzero(labels == 1)[:8], +1)
+        ranking = session.refine()
+        catalog.delete(ranking.ids[ranking.matched][-2:])
+        session.refine()
+        assert not np.isin(ranking.ids[ranking.matched][-2:], session.part("gone").ids).any()
+
+
 def test_a_filter_limits_search_and_refine(session, labels):
     found = session.ask(NAMES[0], 50, where="caption = 'kangaroo'")
     assert (labels[found.ids[0]] == 0).all()

@@ -236,6 +236,7 @@ GOOD = {
     "marks": [{"id": 1, "label": 1, "origin": "user"}],
     "pictures": [],
 }
+"""As it was written before there was a choice of negatives."""
 
 
 @pytest.mark.parametrize(
@@ -255,6 +256,10 @@ GOOD = {
         ({"seed": True}, "seed"),
         ({"model": "oak"}, "model"),
         ({"second_stage": 1}, "second_stage"),
+        ({"random_negatives": -1}, "random_negatives"),
+        ({"random_negatives": 1.5}, "random_negatives"),
+        ({"negative_weight": 0}, "negative_weight"),
+        ({"negative_weight": "10"}, "negative_weight"),
         ({"lean": 2}, "lean"),
         ({"lean": float("nan")}, "lean"),
         ({"marks": {}}, "marks"),
@@ -264,9 +269,10 @@ GOOD = {
     ],
 )
 def test_a_file_that_is_no_session_is_told_what_is_wrong(change, part):
-    assert unpack(json.dumps(GOOD)) == GOOD
+    added = {"random_negatives": 1000, "negative_weight": 10.0}
+    assert unpack(json.dumps(GOOD)) == {**GOOD, **added}
     older = {name: value for name, value in GOOD.items() if name not in ("where", "pictures")}
-    assert unpack(json.dumps(older)) == {**older, "where": "", "pictures": []}
+    assert unpack(json.dumps(older)) == {**older, **added, "where": "", "pictures": []}
     with pytest.raises(UsageError, match=part):
         unpack(json.dumps({**GOOD, **change}))
 
@@ -292,7 +298,7 @@ def test_packing_and_restoring_keeps_all(catalog, backend, marks, seed, second_s
     one, two = (Session(catalog, backend, labels=Labels.in_memory(), seed=s) for s in (seed, 0))
     for item, (label, origin) in marks.items():
         one.mark([item], label, origin=origin)
-    book.note("memory", name=name, second_stage=second_stage)
+    book.note("memory", name=name, second_stage=second_stage, random_negatives=seed, negative_weight=2.5)
     packed = pack(book.record("memory"), one, uploads)
     restore(unpack(json.dumps(packed)), two, book, uploads)
     assert two.labels.current() == one.labels.current()

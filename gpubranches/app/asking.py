@@ -87,6 +87,14 @@ def whole(name: str, default: int | None = None) -> int:
     return default if not text and default is not None else parse_whole(name, text)
 
 
+def parse_number(name: str, text: str) -> float:
+    """Return a number of a form. Raises UsageError for another text."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{name}: expected a number, got {text!r:.80}") from None
+
+
 def parse_whole(name: str, text: str) -> int:
     """Return a whole number of 0 and more. Raises UsageError for another text."""
     if not re.fullmatch(r"[0-9]{1,18}", text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from gpubranches.app.asking import desk, marks_held
@@ -14,8 +14,6 @@ from gpubranches.errors import UsageError
 from gpubranches.export import BOX_FORMATS, FORMATS, Format, Matches
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from gpubranches.session import Session
 
 routes = Blueprint("exporting", __name__)
@@ -23,11 +21,11 @@ routes = Blueprint("exporting", __name__)
 
 @routes.get("/export/matches.<format>")
 def export_matches(format: str) -> Response:
-    """Send the matched items of the last find all in one of `FORMATS`."""
+    """Send the matched items of the last find all, or the part `tier` of its answer, in one of `FORMATS`."""
     if format not in FORMATS:
         raise NotFound(f"expected one of {', '.join(FORMATS)}, got {format!r}")
     with marks_held() as session:
-        return matches_file(session, format)
+        return matches_file(session, format, request.args.get("tier") or "all")
 
 
 @routes.get("/export/boxes.<format>")
@@ -39,17 +37,15 @@ def export_model(format: str) -> Response:
         return boxes_file(session, format)
 
 
-def matches_file(session: Session, format: str, rows: NDArray[Any] | None = None) -> Response:
-    """Return an answer that sends matched items; what is sent later needs the session no more.
+def matches_file(session: Session, format: str, part: str) -> Response:
+    """Return an answer that sends a part of what was found; what is sent later needs the session no more.
 
-    rows: others of the ranking, see `Matches`. Raises UsageError before a find all, and for a format that these items
-    cannot have; TooManyError while too many files are sent.
+    Raises UsageError as `Session.part` does, and for a format that these items cannot have; TooManyError while too
+    many files are sent.
     """
-    if session.ranking is None:
-        raise UsageError("expected a find all (refine) before this, got none; mark items and find all first")
-    at, chosen = desk(), FORMATS[format]
-    matches = Matches(at.catalog, session.ranking, rows, reading=at.following.reading)
-    return _attachment("matches", chosen, sending(chosen.write(matches)))
+    at, chosen, found = desk(), FORMATS[format], session.part(part)
+    matches = Matches(at.catalog, found.ranking, found.rows, reading=at.following.reading)
+    return _attachment("matches" if part == "all" else f"matches-{part}", chosen, sending(chosen.write(matches)))
 
 
 def boxes_file(session: Session, format: str) -> Response:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
-import numpy as np
 from flask import Blueprint, Response, make_response, render_template, request
 
-from gpubranches.app.asking import desk, held, session_id, whole
+from gpubranches.app.asking import desk, held, parse_number, parse_whole, session_id, whole
 from gpubranches.app.limits import training
-from gpubranches.app.rendering import PAGE, context, show
+from gpubranches.app.rendering import PAGE, address, context, show
 from gpubranches.completeness import AUDITED
-from gpubranches.desk import View, describe
-from gpubranches.errors import UsageError
-from gpubranches.models import MODELS, Model
+from gpubranches.desk import TABS, View, describe
+from gpubranches.models import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
+from gpubranches.results import TIERS
 from gpubranches.session import Session
 
 SUGGESTED = 20
@@ -27,39 +27,39 @@ def refine() -> Response:
 
     where: the filter within which to look.
     """
-    model, second_stage = request.form.get("model", MODELS[0]), "second_stage" in request.form
-    where = request.form.get("where", "").strip()
+    form = request.form
+    model, second_stage = form.get("model", MODELS[0]), "second_stage" in form
+    negatives = parse_whole("random_negatives", form.get("random_negatives", str(RANDOM_NEGATIVES)))
+    weight = parse_number("negative_weight", form.get("negative_weight", str(NEGATIVE_WEIGHT)))
+    where = form.get("where", "").strip()
+    options: dict[str, Any] = {"second_stage": second_stage, "random_negatives": negatives, "negative_weight": weight}
     with training(session_id()), held() as session:
         book, name = desk().book, session.labels.session
         lean = float(book.record(name).settings.get("lean", 0.0))
-        session.refine(cast(Model, model), second_stage=second_stage, lean=lean, where=where or None)
-        book.note(name, model=model, second_stage=second_stage, lean=lean, where=where)
-        response = _matches(session, 0)
+        session.refine(cast(Model, model), lean=lean, where=where or None, **options)
+        book.note(name, model=model, lean=lean, where=where, **options)
+        response = _matches(session, "all", 0)
     response.headers["HX-Push-Url"] = "/matches"
     return response
 
 
 @routes.post("/recut")
 def recut() -> Response:
-    """Cut the last find all's list at another `lean`, -1 to 1, without training; show what matches."""
-    text = request.form.get("lean", "")
-    try:
-        lean = float(text)
-    except ValueError:
-        raise UsageError(f"lean: expected a number of -1 to 1, got {text!r}") from None
+    """Cut the last find all's list at another `lean`, -1 to 1, without training; show the part of it that was open."""
+    lean, part = parse_number("lean", request.form.get("lean", "")), request.form.get("tier") or "all"
     with held() as session:
         ranking = session.recut(lean)
         desk().book.note(session.labels.session, lean=ranking.lean)
-        response = _matches(session, 0)
-    response.headers["HX-Push-Url"] = "/matches"
+        response = _matches(session, part, 0)
+    response.headers["HX-Push-Url"] = _address(part)
     return response
 
 
 @routes.get("/matches")
 def matches() -> Response:
-    """Show what the last find all matched."""
+    """Show what the last find all matched, or the part `tier` of its answer."""
     with held() as session:
-        return _matches(session, whole("offset", 0))
+        return _matches(session, request.args.get("tier") or "all", whole("offset", 0))
 
 
 @routes.get("/suggest")
@@ -85,10 +85,18 @@ def audit() -> Response:
 
 @routes.get("/completeness")
 def completeness() -> Response:
-    """Tell how complete the last find all is, by the marks made up to now."""
+    """Tell how complete the last find all is, by the marks made up to now, above the part `tier` of it.
+
+    Where this part is one of the tiers, whose items are others by now, it is shown anew.
+    """
     with held() as session:
         session.estimate()
-        return make_response(render_template("_completeness.html", **context(session)))
+        part = request.args.get("tier", "")
+        if part in TIERS:
+            response = _matches(session, part, 0)
+            response.headers.update({"HX-Retarget": "#results", "HX-Reswap": "innerHTML"})
+            return response
+        return make_response(render_template("_completeness.html", **context(session, part)))
 
 
 @routes.get("/why/<int:item>")
@@ -98,15 +106,34 @@ def why(item: int) -> Response:
         return make_response(render_template("_why.html", told=session.explain(item)))
 
 
-def _matches(session: Session, offset: int) -> Response:
-    ranking = session.ranking
-    if ranking is None:
-        note = "Mark at least one item right, then press Find all."
+def _matches(session: Session, name: str, offset: int) -> Response:
+    """Show a part of the last answer, or how to get one."""
+    if session.answer is None:
         where = str(desk().book.record(session.labels.session).settings.get("where", ""))
-        return show(session, View("matches", "Nothing found yet", note, where=where))
-    rows = np.flatnonzero(ranking.matched)
-    shown = rows[offset : offset + PAGE]
-    figures = [f"{score:.3g}" for score in ranking.scores[shown]]
-    tiles = desk().tiles(session, ranking.ids[shown], figures)
-    view = View("matches", *describe(ranking), tiles, len(rows), "/matches", offset, where=session.where)
-    return show(session, view)
+        return show(session, replace(_unfound(session), where=where))
+    part, parts, tab = session.part(name), session.answer.parts, TABS[name]
+    changes = (len(parts["new"]), len(parts["gone"])) if "new" in parts else None
+    heading, note = describe(session.answer.ranking, changes)
+    if name != "all":
+        heading, note = f"{len(part):,} {tab.heading}", tab.note
+    rows = part.rows[offset : offset + PAGE]
+    scores, tiers = part.ranking.scores[rows], [part.ranking.tier(row) for row in rows]
+    figures = [f"{score:.3g} · {tier}" if tier else f"{score:.3g}" for score, tier in zip(scores, tiers, strict=True)]
+    tiles = desk().tiles(session, part.ranking.ids[rows], figures)
+    origin = "suggestion" if tab.near_cut else "user"
+    view = View("matches", heading, note, tiles, len(part), _address(name), offset, origin=origin, part=name)
+    return show(session, replace(view, where=session.where))
+
+
+def _unfound(session: Session) -> View:
+    """Return what is shown where there is no answer: none was asked for, or the server forgot it."""
+    if not len(session.positives):
+        return View("matches", "Nothing found yet", "Mark at least one item right, then press Find all.")
+    if "model" not in desk().book.record(session.labels.session).settings:
+        return View("matches", "Nothing found yet", "Your marks were not applied to the catalog yet.", again="Find all")
+    note = "The server or the catalog's codes began anew. Your marks and options are kept."
+    return View("matches", "The answer is forgotten", note, again="Find all again")
+
+
+def _address(part: str) -> str:
+    return "/matches" if part == "all" else address("/matches", tier=part)

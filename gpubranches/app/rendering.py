@@ -10,20 +10,22 @@ from jinja2_fragments.flask import render_block
 
 from gpubranches.app.asking import desk, htmx
 from gpubranches.completeness import AUDITED
-from gpubranches.desk import View, describe_completeness
+from gpubranches.desk import TABS, View, describe_completeness
 from gpubranches.export import BOX_FORMATS, FORMATS
-from gpubranches.models import TITLES
+from gpubranches.models import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, TITLES
 from gpubranches.session import Session
 
 PAGE = 60
 """Items shown at a time."""
 NAMES = 2000
 """Names of the embedder offered while typing, at most."""
+OPTIONS = {"model": MODELS[0], "random_negatives": RANDOM_NEGATIVES, "negative_weight": NEGATIVE_WEIGHT}
+"""Of find all, where a session has none yet."""
 
 
 def show(session: Session, view: View) -> Response:
     """Render the next tiles, the results, or the whole page, whichever was asked for."""
-    around = {"view": view, "page": PAGE, **context(session)}
+    around = {"view": view, "page": PAGE, **context(session, view.part)}
     if htmx and not htmx.history_restore_request:
         part = make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **around))
         if view.kind in ("search", "like", "random"):
@@ -31,12 +33,16 @@ def show(session: Session, view: View) -> Response:
         return part
     at = desk()
     record = at.book.record(session.labels.session)
-    return make_response(render_template("index.html", record=record, names=at.names(NAMES), models=TITLES, **around))
+    options = {**OPTIONS, **record.settings}
+    return make_response(
+        render_template("index.html", record=record, options=options, names=at.names(NAMES), models=TITLES, **around)
+    )
 
 
-def context(session: Session) -> dict[str, Any]:
-    """Return what the templates tell of a session."""
-    ranking = session.ranking
+def context(session: Session, part: str = "") -> dict[str, Any]:
+    """Return what the templates tell of a session. part: of the answer that is shown, "" if another list is."""
+    answer, ranking = session.answer, session.ranking
+    counts = {} if answer is None or not part else {name: len(held) for name, held in answer.parts.items()}
     return {
         "desk": desk(),
         "session_id": session.labels.session,
@@ -46,6 +52,8 @@ def context(session: Session) -> dict[str, Any]:
         "completeness": "" if ranking is None else describe_completeness(ranking),
         "audited": AUDITED,
         "found_within": session.where,
+        "part": part,
+        "tabs": [(name, TABS[name].title, count) for name, count in counts.items()],
         "formats": FORMATS,
         "box_formats": BOX_FORMATS,
     }

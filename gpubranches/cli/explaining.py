@@ -17,6 +17,7 @@ from gpubranches.cli.options import (
     marked_session,
     model_option,
     negative_option,
+    negative_weight_option,
     positive_option,
     print_json,
     random_negatives_option,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @model_option
 @second_stage_option
 @random_negatives_option
+@negative_weight_option
 @lean_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @backend_option
@@ -47,6 +49,7 @@ def explain(
     model: Any,
     second_stage: bool | None,
     random_negatives: int,
+    negative_weight: float,
     lean: float,
     seed: int,
     backend: str,
@@ -54,7 +57,13 @@ def explain(
 ) -> None:
     """Tell why an item is in the answer of a refine or is not: its boxes, and the bounds it nearly fails or misses."""
     with marked_session(directory, backend, positive, negative, seed) as session:
-        session.refine(model, second_stage=second_stage, random_negatives=random_negatives, lean=lean)
+        session.refine(
+            model,
+            second_stage=second_stage,
+            random_negatives=random_negatives,
+            negative_weight=negative_weight,
+            lean=lean,
+        )
         told = session.explain(item)
     if as_json:
         print_json(told.to_json())

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from gpubranches.errors import UsageError
-from gpubranches.models import MODELS
+from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend
@@ -56,7 +56,18 @@ second_stage_option = click.option(
     help="Rank by a linear model on the embeddings; by default wherever the catalog has them.",
 )
 random_negatives_option = click.option(
-    "--random-negatives", default=1000, show_default=True, type=click.IntRange(0), help="Random items taken as wrong."
+    "--random-negatives",
+    default=RANDOM_NEGATIVES,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Random items taken as wrong.",
+)
+negative_weight_option = click.option(
+    "--negative-weight",
+    default=NEGATIVE_WEIGHT,
+    show_default=True,
+    type=click.FloatRange(LEAST_WEIGHT, MOST_WEIGHT),
+    help="What an item marked wrong counts in the second stage, in random ones.",
 )
 lean_option = click.option(
     "--lean",

@@ -22,6 +22,7 @@ from gpubranches.cli.options import (
     marked_session,
     model_option,
     negative_option,
+    negative_weight_option,
     nn_option,
     open_embedder_for,
     opened_backend,
@@ -33,10 +34,12 @@ from gpubranches.cli.options import (
 )
 from gpubranches.errors import DataError, UsageError
 from gpubranches.export import BOX_FORMATS, FORMATS, format_of
+from gpubranches.results import TIERS
 
 if TYPE_CHECKING:
     from gpubranches import Catalog
-    from gpubranches.results import Neighbors, Ranking
+    from gpubranches.results import Neighbors
+    from gpubranches.session import Session
 
 
 @click.command()
@@ -101,6 +104,7 @@ def search(
 @model_option
 @second_stage_option
 @random_negatives_option
+@negative_weight_option
 @lean_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(0), help="How many to print.")
@@ -119,6 +123,7 @@ def refine(
     model: Any,
     second_stage: bool | None,
     random_negatives: int,
+    negative_weight: float,
     lean: float,
     seed: int,
     limit: int,
@@ -135,16 +140,22 @@ def refine(
     elif format is not None:
         raise UsageError("--format: expected --out FILE with it, got none")
     with marked_session(directory, backend, positive, negative, seed) as session:
-        ranking = session.refine(
-            model, second_stage=second_stage, random_negatives=random_negatives, where=where, lean=lean
+        session.refine(
+            model,
+            second_stage=second_stage,
+            random_negatives=random_negatives,
+            negative_weight=negative_weight,
+            where=where,
+            lean=lean,
         )
         written = None if out is None else session.export(out, format)
         if sql and session.boxes is not None:
             click.echo(BOX_FORMATS["sql"].write(session.boxes, session.min_votes).decode(), nl=False)
             return
-    _show_ranking(session.catalog, ranking, limit, written, session.backend.name, seed, as_json)
+    _show_answer(session, limit, written, as_json)
     if written is not None and not as_json:
-        lacking = f"; {ranking.total - written:,} have no picture" if written < ranking.total else ""
+        total = session.last().ranking.total
+        lacking = f"; {total - written:,} have no picture" if written < total else ""
         click.echo(f"Wrote {written:,} items to {out}{lacking}.")
 
 
@@ -174,18 +185,19 @@ def _show_neighbors(
     _print(table, f"{len(ids)} of {catalog.n:,} items, {found.source}, {elapsed_ms:.1f} ms")
 
 
-def _show_ranking(
-    catalog: Catalog, ranking: Ranking, limit: int, written: int | None, backend: str, seed: int, as_json: bool
-) -> None:
+def _show_answer(session: Session, limit: int, written: int | None, as_json: bool) -> None:
+    catalog, ranking = session.catalog, session.last().ranking
     shown = slice(0, limit)
     ids = ranking.ids[shown]
     votes = None if ranking.votes is None else ranking.votes[shown].tolist()
+    tiers = [ranking.tier(rank) for rank in range(len(ids))]
     if as_json:
         answer = {
             "ids": ids.tolist(),
             "scores": ranking.scores[shown].tolist(),
             "votes": votes,
             "matched": ranking.matched[shown].tolist(),
+            "tiers": tiers,
             "total": ranking.total,
             "candidates": ranking.candidates,
             "threshold": ranking.threshold,
@@ -193,9 +205,9 @@ def _show_ranking(
             "precision": ranking.precision,
             "recall": ranking.recall,
             "timings_ms": ranking.timings_ms,
-            "backend": backend,
+            "backend": session.backend.name,
             "source": ranking.source,
-            "seed": seed,
+            "seed": session.seed,
             "written": written,
         }
         print_json(answer)
@@ -207,21 +219,23 @@ def _show_ranking(
             str(row["id"]),
             f"{ranking.scores[rank]:.3f}",
             "" if votes is None else str(votes[rank]),
-            "yes" if ranking.matched[rank] else "",
+            tiers[rank] or ("yes" if ranking.matched[rank] else ""),
             escape(describe(row)),
         )
     _print(
         table,
         f"{ranking.total:,} of {catalog.n:,} items match ({ranking.candidates:,} candidates), "
-        f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{_completeness(ranking)}",
+        f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{_completeness(session)}",
     )
 
 
-def _completeness(ranking: Ranking) -> str:
+def _completeness(session: Session) -> str:
     from gpubranches.desk import describe_completeness
 
-    said = describe_completeness(ranking)
-    return f"\n{said}" if said else ""
+    answer = session.last()
+    tiers = [f"{len(answer.parts[name]):,} {name}" for name in TIERS if name in answer.parts]
+    said = [describe_completeness(answer.ranking), ", ".join(tiers)]
+    return "".join(f"\n{line}" for line in said if line)
 
 
 def _read_vector(path: Path) -> np.ndarray[Any, Any]:

@@ -155,18 +155,24 @@ function onLargeKey(event) {
 }
 
 function onTyping(event, field) {
-  if (event.key === "Escape") grid.focusTile(grid.current());
+  if (event.key === "Escape" && !shutMenu(field)) grid.focusTile(grid.current());
   if (event.key === "/" && field.id === "q" && !field.value) event.preventDefault();
+}
+
+// Shuts the menu that something is in, and gives the focus back to what opened it.
+function shutMenu(element) {
+  const menu = element.closest(".menu");
+  if (!menu) return false;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+  return true;
 }
 
 function onGridKey(event) {
   const inMenu = event.target.closest(".menu");
   const inGrid = event.target.closest("#grid") || event.target === document.body || event.target.id === "results";
-  if (event.key === "Escape" && inMenu) {
-    inMenu.open = false;
-    inMenu.querySelector("summary").focus();
-  } else if (event.key === "Escape") {
-    grid.select([]);
+  if (event.key === "Escape") {
+    if (!shutMenu(event.target)) grid.select([]);
   } else if (grid.isMove(event.key) && !inMenu) {
     event.preventDefault();
     grid.move(event.key, event.shiftKey);

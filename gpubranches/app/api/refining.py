@@ -14,7 +14,7 @@ from gpubranches.app.api.sessions import ANSWER, hold, told
 from gpubranches.app.asking import desk
 from gpubranches.app.limits import training
 from gpubranches.completeness import AUDITED
-from gpubranches.models import MODELS
+from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES
 
 _LEAN: Schema = {
     "type": "number",
@@ -31,7 +31,20 @@ _REFINE: Schema = {
             "type": "boolean",
             "description": "Rank by a linear model on the embeddings; by default wherever the catalog has them.",
         },
-        "random_negatives": {"type": "integer", "minimum": 0, "maximum": 1_000_000, "default": 1000},
+        "random_negatives": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 1_000_000,
+            "default": RANDOM_NEGATIVES,
+            "description": "Items drawn from the catalog that serve as wrong unchecked, at most a tenth of it.",
+        },
+        "negative_weight": {
+            "type": "number",
+            "minimum": LEAST_WEIGHT,
+            "maximum": MOST_WEIGHT,
+            "default": NEGATIVE_WEIGHT,
+            "description": "What an item marked wrong counts in the second stage, in random negatives.",
+        },
         "lean": _LEAN,
         "where": WHERE,
     },
@@ -57,18 +70,19 @@ def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
 
     A session that trains too often is told to wait, with 429 and Retry-After.
     """
+    weights = {name: body[name] for name in ("random_negatives", "negative_weight")}
     with training(session), hold(session) as held:
         ranking = held.refine(
             body["model"],
             second_stage=body.get("second_stage"),
-            random_negatives=body["random_negatives"],
             lean=body["lean"],
             where=body.get("where"),
+            **weights,
         )
-        second_stage = not ranking.source.endswith("/boxes")
-        settings: dict[str, Any] = {"second_stage": second_stage, "lean": ranking.lean, "where": held.where}
+        second_stage = not ranking.by_votes
+        settings: dict[str, Any] = {"second_stage": second_stage, "lean": ranking.lean, "where": held.where, **weights}
         desk().book.note(session, model=body["model"], **settings)
-    return told(ranking)
+        return told(held.last())
 
 
 @operation("POST", "/sessions/{session}/recut", body=_RECUT, answer=ANSWER)
@@ -77,7 +91,7 @@ def recut(session: str, body: dict[str, Any]) -> dict[str, Any]:
     with hold(session) as held:
         ranking = held.recut(body["lean"])
         desk().book.note(session, lean=ranking.lean)
-    return told(ranking)
+        return told(held.last())
 
 
 @operation("GET", "/sessions/{session}/suggestions", query={"count": COUNT}, answer=_ITEMS)
@@ -98,7 +112,8 @@ def audit(session: str, body: dict[str, Any]) -> dict[str, Any]:
 def estimate(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Estimate precision and recall of the answer anew, by the marks made since."""
     with hold(session) as held:
-        return told(held.estimate())
+        held.estimate()
+        return told(held.last())
 
 
 def _items(ids: NDArray[np.int64]) -> dict[str, Any]:

@@ -9,14 +9,15 @@ import numpy as np
 from flask import Response
 from numpy.typing import NDArray
 
+from gpubranches.answer import PARTS
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.api.searching import ITEM
 from gpubranches.app.api.sessions import hold, marks
 from gpubranches.app.asking import desk
 from gpubranches.app.exporting import boxes_file, matches_file
-from gpubranches.errors import UsageError
 from gpubranches.export import BOX_FORMATS, FORMATS, Format
+from gpubranches.results import TIERS
 
 if TYPE_CHECKING:
     from gpubranches.desk import Desk
@@ -24,11 +25,16 @@ if TYPE_CHECKING:
 
 _MATCH: Schema = {
     "type": "object",
-    "required": ["id", "score", "votes", "item"],
+    "required": ["id", "score", "votes", "tier", "item"],
     "properties": {
         "id": ID,
         "score": {"type": "number"},
         "votes": {"type": ["integer", "null"], "minimum": 0},
+        "tier": {
+            "type": ["string", "null"],
+            "enum": [*TIERS, None],
+            "description": "By its chance to be right; null where it does not match or no chance is estimated.",
+        },
         "item": ITEM,
     },
 }
@@ -41,7 +47,17 @@ _PAGE: Schema = {
         "results": {"type": "array", "items": _MATCH, "description": "Best first."},
     },
 }
+_TIER: dict[str, Schema] = {
+    "tier": {
+        "type": "string",
+        "enum": list(PARTS),
+        "default": PARTS[0],
+        "description": "Which items: all that match; of these the sure, likely or borderline ones; those just below "
+        "the cut; those that are new since the round before, or gone, which are told as they were then.",
+    }
+}
 _SLICE: dict[str, Schema] = {
+    **_TIER,
     "offset": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "default": 0},
     "limit": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100},
 }
@@ -52,14 +68,14 @@ def _media(formats: Iterable[Format[Any]]) -> tuple[str, ...]:
 
 
 @operation("GET", "/sessions/{session}/results", query=_SLICE, answer=_PAGE)
-def results(session: str, offset: int, limit: int) -> dict[str, Any]:
+def results(session: str, tier: str, offset: int, limit: int) -> dict[str, Any]:
     """Tell one page of the items that match, best first; items deleted since are left out of their page."""
-    ranking = _last(session)
-    rows = np.flatnonzero(ranking.matched)
+    with marks(session) as held:
+        part = held.part(tier)
     return {
-        "total": len(rows),
+        "total": len(part),
         "offset": offset,
-        "results": list(_matches(desk(), ranking, rows[offset : offset + limit])),
+        "results": list(_matches(desk(), part.ranking, part.rows[offset : offset + limit])),
     }
 
 
@@ -67,12 +83,13 @@ def results(session: str, offset: int, limit: int) -> dict[str, Any]:
     "GET",
     "/sessions/{session}/matches.{format}",
     places={"format": {"type": "string", "enum": list(FORMATS)}},
+    query=_TIER,
     media=_media(FORMATS.values()),
 )
-def export_matches(session: str, format: str) -> Response:
+def export_matches(session: str, format: str, tier: str) -> Response:
     """Send all items that match, best first, as a file that is made while it is sent."""
     with marks(session) as held:
-        return matches_file(held, format)
+        return matches_file(held, format, tier)
 
 
 @operation(
@@ -94,16 +111,14 @@ def explanation(session: str, item: int) -> dict[str, Any]:
         return held.explain(item).to_json()
 
 
-def _last(session: str) -> Ranking:
-    with marks(session) as held:
-        ranking = held.ranking
-    if ranking is None:
-        raise UsageError("expected a refine before this, got none; mark items and refine first")
-    return ranking
-
-
 def _matches(at: Desk, ranking: Ranking, rows: NDArray[np.intp]) -> Iterator[dict[str, Any]]:
     alive = rows[at.catalog.alive(ranking.ids[rows])]
     for row, item in zip(alive.tolist(), at.catalog.items(ranking.ids[alive]), strict=True):
         votes = None if ranking.votes is None else int(ranking.votes[row])
-        yield {"id": int(ranking.ids[row]), "score": float(ranking.scores[row]), "votes": votes, "item": item}
+        yield {
+            "id": int(ranking.ids[row]),
+            "score": float(ranking.scores[row]),
+            "votes": votes,
+            "tier": ranking.tier(row),
+            "item": item,
+        }

@@ -13,10 +13,12 @@ from gpubranches.app.api.operations import SESSION, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.asking import desk, new_session_id
 from gpubranches.errors import SessionGoneError
+from gpubranches.results import TIERS
 from gpubranches.session import Session
 
 if TYPE_CHECKING:
-    from gpubranches.results import Interval, Ranking
+    from gpubranches.answer import Answer
+    from gpubranches.results import Interval
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _INTERVAL: Schema = {
@@ -25,12 +27,29 @@ _INTERVAL: Schema = {
     "required": ["low", "middle", "high"],
     "properties": {name: {"type": "number", "minimum": 0, "maximum": 1} for name in ("low", "middle", "high")},
 }
+_CHANGES = ("new", "gone")
+
+
+def _counts(names: tuple[str, ...], description: str) -> Schema:
+    return {
+        "type": ["object", "null"],
+        "description": description,
+        "required": list(names),
+        "properties": dict.fromkeys(names, _COUNT),
+    }
+
+
 ANSWER: Schema = {
     "type": "object",
     "description": "What the last refine found.",
-    "required": ["total", "candidates", "threshold", "lean", "precision", "recall", "source", "timings_ms"],
+    "required": [
+        *("total", "tiers", "changes", "candidates", "threshold", "lean"),
+        *("precision", "recall", "source", "timings_ms"),
+    ],
     "properties": {
         "total": {**_COUNT, "description": "Items of the whole catalog that match."},
+        "tiers": _counts(TIERS, "What matches by its chance to be right, null where no chance is estimated."),
+        "changes": _counts(_CHANGES, "Against what matched in the round before, null in the first."),
         "candidates": {**_COUNT, "description": "Items that the first stage found."},
         "threshold": {"type": ["number", "null"], "description": "The score from which items match."},
         "lean": {"type": "number", "minimum": -1, "maximum": 1},
@@ -115,14 +134,14 @@ def begin(body: dict[str, Any]) -> dict[str, Any]:
 def session_info(session: str) -> dict[str, Any]:
     """Tell a session's marks in numbers, and its last answer."""
     with marks(session) as held:
-        ranking = held.ranking
+        answer = held.answer
         return {
             "session": session,
             "name": desk().book.record(session).name,
             "seed": held.seed,
             "positive": len(held.positives),
             "negative": len(held.negatives),
-            "answer": None if ranking is None else told(ranking),
+            "answer": None if answer is None else told(answer),
         }
 
 
@@ -158,10 +177,13 @@ def require(session: str) -> None:
         raise NotFound("There is no such session; make one first.")
 
 
-def told(ranking: Ranking) -> dict[str, Any]:
-    """Return a ranking's numbers, as ANSWER."""
+def told(answer: Answer) -> dict[str, Any]:
+    """Return an answer's numbers, as ANSWER."""
+    ranking, parts = answer.ranking, answer.parts
     return {
         "total": ranking.total,
+        "tiers": None if ranking.tiers is None else {name: len(parts[name]) for name in TIERS},
+        "changes": None if answer.before is None else {name: len(parts[name]) for name in _CHANGES},
         "candidates": ranking.candidates,
         "threshold": ranking.threshold if math.isfinite(ranking.threshold) else None,
         "lean": ranking.lean,

@@ -1,0 +1,96 @@
+"""What share of each tier is right, on real embeddings.
+
+    python -m benchmarks.tiers --out benchmarks/results/tiers.md
+
+The data and the simulated user are those of `benchmarks.quality`. Each simulation is a concept, a seed and a number of
+marks: refine, mark an audit of 20, estimate, mark 20 more, estimate, refine with all of these marks. Items count that
+have no mark: of the others the tier is what the user said. Sure is to be right in nine of ten, likely in
+five to nine of ten, borderline in fewer than five.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.coverage import STAGES, audited, opened_world, started
+from gpubranches import Session
+from gpubranches.evaluation import Draw, World
+from gpubranches.results import TIERS
+
+NAMES = (*TIERS, "below")
+Counts = list[list[tuple[int, int]]]
+"""Of every simulation: unmarked items and right ones of each of NAMES."""
+
+
+def simulate(world: World, draw: Draw, counts: dict[str, Counts]) -> None:
+    """Add what one user finds to the counts by stage; one with fewer than 4 positives has no tiers and adds nothing."""
+    session = started(world, draw)
+    if session.refine().tiers is None:
+        return
+    counts[STAGES[0]].append(counted(session, world, draw))
+    for stage in STAGES[1:3]:
+        audited(session, world, draw.right)
+        counts[stage].append(counted(session, world, draw))
+    session.refine()
+    counts[STAGES[3]].append(counted(session, world, draw))
+
+
+def counted(session: Session, world: World, draw: Draw) -> list[tuple[int, int]]:
+    """Return unmarked items and right ones by tier."""
+    marked = np.concatenate([session.positives, session.negatives])
+    rows = [world.rows(ids[~np.isin(ids, marked)]) for ids in (session.part(name).ids for name in NAMES)]
+    return [(len(part), int(draw.right[part].sum())) for part in rows]
+
+
+def table(counts: dict[str, Counts]) -> list[str]:
+    """Return the counts as a Markdown table."""
+    heads = [head for name in NAMES for head in (f"{name}: items", "right")]
+    lines = [f"| stage | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    for stage, simulations in counts.items():
+        items, right = np.moveaxis(np.array(simulations), -1, 0)
+        cells = [f"{n:.1f} | {share:.1%}" for n, share in zip(items.mean(0), right.sum(0) / items.sum(0), strict=True)]
+        lines.append(f"| {stage} | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    """Read the options, run, print and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tiers", description=__doc__)
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("GPUBRANCHES_EVAL_DATA") or None, help="folder of the data"
+    )
+    parser.add_argument("--concepts", type=int, help="a random subset of so many (default: all)")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--positives", type=int, nargs="+", default=[8, 22])
+    parser.add_argument("--out", type=Path, help="write this Markdown file")
+    options = parser.parse_args()
+    if options.data is None:
+        parser.error("expected --data or GPUBRANCHES_EVAL_DATA, got neither")
+    counts: dict[str, Counts] = {stage: [] for stage in STAGES[:4]}
+    with opened_world(options.data.resolve(), options.concepts) as (world, concepts):
+        for p in options.positives:
+            for _, _, draw in world.draws(list(concepts), p, options.seeds):
+                if draw is not None:
+                    simulate(world, draw, counts)
+    lines = [
+        "# What share of each tier is right",
+        "",
+        f"`python -m benchmarks.tiers {' '.join(sys.argv[1:])}`",
+        "",
+        f"{world.n:,} items, {len(counts[STAGES[0]])} simulations. Unmarked items of each tier, mean of the",
+        "simulations, and the share of all of them that is right.",
+        "",
+        *table(counts),
+    ]
+    print("\n".join(lines))
+    if options.out is not None:
+        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The answer of a find all: the ranking as it is cut, what made it, how complete it is, and its parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.boxes import Boxes
+from gpubranches.completeness import Completeness, votes_for
+from gpubranches.errors import UsageError
+from gpubranches.results import TIERS, Ranking
+
+PARTS = ("all", *TIERS, "below", "new", "gone")
+"""Lists of an answer: what matches, that by tier, what lies just below the cut, what changed since the last round."""
+JUST_BELOW = 200
+"""Items under the cut that are listed."""
+
+Marks = Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some items of a ranking, best first. rows: (m,) where they are in it."""
+
+    ranking: Ranking
+    rows: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Their ids, (m,) int64."""
+        return self.ranking.ids[self.rows]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one find all found. It never changes: another cut or estimate is another answer of the same round.
+
+    boxes: of the model, None for one without; coding: of the codes they are over; where: the filter; before: what
+    matched in the round before, as it was cut then, None in the first round.
+    """
+
+    ranking: Ranking
+    study: Completeness
+    boxes: Boxes | None = None
+    coding: tuple[str, str, int] | None = None
+    where: str | None = None
+    before: Part | None = None
+
+    def recut(self, lean: float, marks: Marks, audited: Marks) -> Answer:
+        """Return the answer cut elsewhere, see `Session.recut`; marks: item id -> label, audited: those of an audit."""
+        start = time.perf_counter()
+        threshold = self._threshold(lean, audited)
+        matched = self.study.matched(threshold)
+        ranking = replace(
+            self.ranking,
+            matched=matched,
+            total=int(matched.sum()),
+            threshold=float(np.float32(threshold)),
+            lean=lean,
+        )
+        found = replace(self, ranking=ranking).estimated(marks, audited).ranking
+        timings = {name: ms for name, ms in found.timings_ms.items() if name not in ("cut", "total")}
+        timings["cut"] = (time.perf_counter() - start) * 1000
+        return replace(self, ranking=replace(found, timings_ms={**timings, "total": sum(timings.values())}))
+
+    def estimated(self, marks: Marks, audited: Marks) -> Answer:
+        """Return the answer with precision, recall and tiers by the marks there are now."""
+        precision, recall = self.study.estimate(self.ranking.matched, marks, audited)
+        tiers = self.study.tiers(marks, audited)
+        return replace(self, ranking=replace(self.ranking, precision=precision, recall=recall, tiers=tiers))
+
+    def part(self, name: str) -> Part:
+        """Return one of PARTS. Raises UsageError for another name, and for a part that this answer does not have."""
+        if name not in self.parts:
+            missing = {
+                **dict.fromkeys(TIERS, "; tiers need a second stage and 4 items marked right, beside suggestions"),
+                **dict.fromkeys(("new", "gone"), "; there is no round before to compare with"),
+            }
+            raise UsageError(f"tier: expected one of {', '.join(self.parts)}, got {name!r:.40}{missing.get(name, '')}")
+        return self.parts[name]
+
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """The parts by name, in the order of PARTS: tiers where there are some, changes where there was a round.
+
+        all: what matches; sure, likely, borderline: see `Completeness.tiers`; below: the first 200 that do not match,
+        without items marked when it was found; new, gone: what matches now and did not, and the other way round.
+        """
+        ranking, matched = self.ranking, self.ranking.matched
+        parts = {"all": Part(ranking, np.flatnonzero(matched))}
+        if ranking.tiers is not None:
+            for tier, name in enumerate(TIERS):
+                parts[name] = Part(ranking, np.flatnonzero(matched & (ranking.tiers == tier)))
+        marked = np.fromiter(self.study.marks, np.int64, len(self.study.marks))
+        parts["below"] = Part(ranking, np.flatnonzero(~matched & ~np.isin(ranking.ids, marked))[:JUST_BELOW])
+        if self.before is not None:
+            now, before = parts["all"], self.before
+            parts["new"] = Part(ranking, now.rows[~np.isin(now.ids, before.ids)])
+            parts["gone"] = Part(before.ranking, before.rows[~np.isin(before.ids, now.ids)])
+        return parts
+
+    def _threshold(self, lean: float, audited: Marks) -> float:
+        own = self.study.ranking.threshold
+        if self.ranking.by_votes and self.boxes is not None:
+            return float(votes_for(lean, self.boxes.n_estimators))
+        return own - self.study.shift(lean, audited) if lean else own

@@ -1,0 +1,22 @@
+"""Made-up rankings of a catalog, with the marks they were made with and what is right in truth."""
+
+import numpy as np
+
+from gpubranches.results import Ranking
+
+N, RANKED = 6000, 800
+
+
+def a_ranking(rng, *, spread=1.0, wanted=60, gap=2.0, positives=8):
+    """Return a ranking of RANKED of N items, cut at 0, its marks, and the ids that are right."""
+    right = rng.permutation(N)[:wanted]
+    background = np.setdiff1d(np.arange(N), right)
+    scores = np.empty(N, np.float32)
+    scores[right] = rng.normal(gap / 2, 1.0, wanted)
+    scores[background] = rng.exponential(0.6, N - wanted) - gap
+    marked = right[np.argsort(-scores[right])][:positives]
+    ids = np.argsort(-scores)[:RANKED]
+    ids = np.concatenate([ids, np.setdiff1d(marked, ids)]).astype(np.int64)
+    matched = (scores[ids] >= 0) | np.isin(ids, marked)
+    ranking = Ranking(ids, scores[ids] * spread, matched, int(matched.sum()), RANKED, 0.0, spread=spread)
+    return ranking, dict.fromkeys(marked.tolist(), 1), set(right.tolist())

@@ -1,0 +1,120 @@
+"""What find all tells, in a real Chromium: the parts of an answer, what changed, and how it is found again."""
+
+import re
+
+import numpy as np
+import pytest
+from browsing import Server, needs_chromium, search, shown, stored, wait_for_counts, watched
+from clusters import NAMES
+from pictures import write_pictures
+
+from gpubranches.ingest import ingest
+
+TEAPOT = NAMES.index("teapot")
+
+pytestmark = [pytest.mark.browser, needs_chromium]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("found")
+    np.save(path / "labels.npy", write_pictures(path))
+    ingest([path / "images"], path / "catalog", embedder=f"vocabulary:{path}/text/emb.npy,{path}/text/names.json")
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    running = Server(folder / "catalog", f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json", "oracle")
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def page(chromium, server):
+    context = chromium.new_context(viewport={"width": 1200, "height": 800}, base_url=server.address)
+    opened = watched(context)
+    yield opened
+    context.close()
+
+
+def counts(page):
+    """Return the counts of the tabs by their titles."""
+    told = re.findall(r"([A-Z][a-z ]+) ([\d,]+)", " ".join(" ".join(page.locator(".tab").all_inner_texts()).split()))
+    return {title: int(count.replace(",", "")) for title, count in told}
+
+
+def open_tab(page, name, *, by):
+    """Go to a tab by keys alone and open it."""
+    page.focus(".tab[aria-current]")
+    while page.evaluate("document.activeElement.id") != f"tab-{name}":
+        page.keyboard.press(by)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"#tab-{name}[aria-current]")
+
+
+def test_two_rounds_by_tabs_and_a_restart_amid_them(page, server, folder):
+    labels = np.load(folder / "labels.npy")
+    page.goto("/")
+    search(page, "teapot")
+    for item in shown(page)[:10]:
+        page.keyboard.press("a" if labels[item] == TEAPOT else "x")
+        page.keyboard.press("ArrowRight")
+    stored(page)
+    page.click("summary[aria-label='Options of find all']")
+    page.fill("input[name=negative_weight]", "3")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.ariaLabel") == "Options of find all"
+    page.keyboard.press("f")
+    page.wait_for_url("**/matches")
+    page.wait_for_selector(".pick:focus")
+    first = counts(page)
+    assert list(first) == ["All", "Sure", "Likely", "Borderline", "Just below"]
+    assert page.inner_text("#heading") == f"{first['All']} match"
+
+    open_tab(page, "below", by="Tab")
+    assert page.url.endswith("/matches?tier=below")
+    assert page.evaluate("document.activeElement.id") == "tab-below"
+    assert page.inner_text("#said") == f"{first['Just below']} just below the cut."
+    assert page.get_attribute("#grid", "data-total") == str(first["Just below"])
+    before = page.inner_text("#positive"), page.inner_text("#negative")
+    for item in shown(page)[:6]:
+        page.click(f"#right-{item}")
+    wait_for_counts(page, int(before[0]) + 6, before[1])
+    stored(page)
+
+    open_tab(page, "sure", by="Shift+Tab")
+    page.click(f"#wrong-{shown(page)[-1]}")
+    page.click("#estimate")
+    page.wait_for_selector(f"#heading:has-text('{first['Sure'] - 1} sure')")
+    assert (page.evaluate("document.activeElement.id"), len(shown(page))) == ("estimate", first["Sure"] - 1)
+    page.keyboard.press("Control+z")
+    wait_for_counts(page, int(before[0]) + 6, before[1])
+    stored(page)
+
+    page.keyboard.press("f")
+    page.wait_for_selector("#heading:has-text('new')")
+    page.wait_for_url("**/matches")
+    second = counts(page)
+    assert page.inner_text("#heading") == f"{second['All']} match ({second['New']} new, {second['Gone']} gone)"
+    assert second["New"] >= 6
+    page.click("#tab-new")
+    page.wait_for_selector("#tab-new[aria-current]")
+    assert len(shown(page)) == second["New"]
+    page.go_back()
+    page.wait_for_selector("#tab-all[aria-current]")
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+    page.goto("about:blank")
+    server.kill()
+    server.start()
+    page.goto("/matches?tier=new")
+    page.wait_for_selector("#heading:has-text('forgotten')")
+    page.click("#again")
+    page.wait_for_url("**/matches")
+    page.wait_for_selector("#tab-all[aria-current]")
+    assert counts(page)["All"] == second["All"]
+    assert page.input_value("input[name=negative_weight]") == "3"
+    assert [text for text in page.complaints if "404" not in text] == []  # item 6 is no picture
