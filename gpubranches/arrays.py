@@ -87,6 +87,18 @@ def pack_bitmap(flags: NDArray[np.bool_]) -> Bitmap:
     return np.packbits(flags, bitorder="little")
 
 
+def sample_bitmap(bitmap: Bitmap, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw positions of set bits uniformly without replacement, (at most count,) int64 ascending."""
+    inside = np.bitwise_count(bitmap)
+    ends = np.cumsum(inside, dtype=np.int64)
+    total = int(ends[-1]) if len(ends) else 0
+    ranks = np.sort(rng.choice(total, min(count, total), replace=False))
+    at = np.searchsorted(ends, ranks, "right")
+    within = ranks - (ends[at] - inside[at])
+    bits = np.cumsum(np.unpackbits(bitmap[at, None], axis=1, bitorder="little"), axis=1)
+    return np.asarray(8 * at + (bits > within[:, None]).argmax(axis=1), np.int64)
+
+
 def unpack_bitmap(bitmap: Bitmap, n: int) -> NDArray[np.bool_]:
     """Unpack the first n positions of a bitmap into booleans, (n,)."""
     return np.unpackbits(bitmap, count=n, bitorder="little").astype(np.bool_)

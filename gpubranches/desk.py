@@ -22,9 +22,11 @@ from gpubranches.errors import DataError
 from gpubranches.following import Following
 from gpubranches.images import image_file, upright_size
 from gpubranches.labels import Labels
-from gpubranches.session import Session, require_embedder
+from gpubranches.searching import Searcher
+from gpubranches.session import Session
 from gpubranches.sessions import Book, OpenSessions
 from gpubranches.thumbnails import Thumbnails, version
+from gpubranches.uploads import Uploads
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend
@@ -58,8 +60,9 @@ class View:
     """One page of a list of items.
 
     kind: the route that made it; total: how many items the list has; address: where its other pages are, by
-    `offset`; offset: of this one; origin: of marks made here; part: of the answer, "" for another list; again: what a
-    button says that finds all, "" for no button.
+    `offset`; offset: of this one; query: what the search field holds; origin: of marks made here; where: the filter
+    that holds; pictures: names of the sent ones that the query names; part: of the answer, "" for another list; again:
+    what a button says that finds all, "" for no button.
     """
 
     kind: str
@@ -72,6 +75,8 @@ class View:
     query: str = ""
     seed: int = 0
     origin: str = "user"
+    where: str = ""
+    pictures: tuple[str, ...] = ()
     part: str = ""
     again: str = ""
 
@@ -107,13 +112,16 @@ TABS = {
 class Desk:
     """One catalog with its backend and embedder, the sessions over it and the pictures of its items.
 
-    following: what a request enters; when the codes were made anew, sessions forget their answers and keep their marks.
+    searcher: answers what needs no session; following: what a request enters; when the codes were made anew, sessions
+    forget their answers and keep their marks.
     """
 
     catalog: Catalog
     backend: Backend
     embedder: Embedder | None
+    searcher: Searcher
     book: Book
+    uploads: Uploads
     sessions: OpenSessions
     thumbnails: Thumbnails
     following: Following
@@ -122,24 +130,29 @@ class Desk:
     @classmethod
     def over(cls, catalog: Catalog, backend: Backend, embedder: Embedder | None, seed: int) -> Desk:
         """Lay a desk. Raises SpaceMismatchError or UsageError for an embedder that is not the catalog's."""
-        if embedder is not None:
-            require_embedder(catalog, embedder)
+        searcher = Searcher(catalog, backend, embedder)
         log = writable_log(catalog)
-        book = Book.open(log)
+        book, uploads = Book.open(log), Uploads.open(log)
 
         def make(name: str) -> Session:
             own = int(book.record(name).settings.get("seed", seed))
-            return Session(catalog, backend, embedder=embedder, labels=Labels.open(log, name), seed=own)
+
+            def picture(sent: str) -> NDArray[np.float32]:
+                return uploads.get(name, sent).embedding
+
+            labels = Labels.open(log, name)
+            return Session(catalog, backend, embedder=embedder, labels=labels, seed=own, pictures=picture)
 
         sessions = OpenSessions(make)
         thumbnails = Thumbnails(catalog.path / "thumbnails")
         following = Following(catalog, sessions.forget_answers)
-        return cls(catalog, backend, embedder, book, sessions, thumbnails, following, seed)
+        return cls(catalog, backend, embedder, searcher, book, uploads, sessions, thumbnails, following, seed)
 
     def close(self) -> None:
         """Close the book and the sessions that no thread holds."""
         self.sessions.close()
         self.book.close()
+        self.uploads.close()
 
     def names(self, limit: int) -> list[str]:
         """Return texts the embedder is known to understand, none for one that reads any text."""
@@ -159,9 +172,14 @@ class Desk:
             session.refine()
         _log.info("warm after %.1f s", time.perf_counter() - start)
 
-    def draw(self, count: int, seed: int) -> NDArray[np.int64]:
-        """Return the ids of `count` random items, or of all if there are fewer."""
-        return self.catalog.sample_ids(min(count, self.catalog.n), np.random.default_rng(seed))
+    def draw(self, count: int, seed: int, where: str = "") -> NDArray[np.int64]:
+        """Return the ids of `count` random items within a filter, or of all if there are fewer."""
+        bitmap = self.catalog.where(where) if where else None
+        return self.catalog.sample_ids(count, np.random.default_rng(seed), bitmap)
+
+    def inside(self, where: str) -> int:
+        """Return how many items a filter lets in, "" for none."""
+        return self.catalog.count(self.catalog.where(where) if where else None)
 
     def item(self, item: int) -> dict[str, Any] | None:
         """Return the metadata of an item, None if there is no such item."""

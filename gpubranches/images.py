@@ -125,7 +125,12 @@ def upright_size(path: str | Path) -> tuple[int, int]:
 
 def thumbnail(path: str | Path, size: int = 256) -> bytes:
     """Return a JPEG of at most size x size pixels. Raises DataError as `open_image`."""
-    image = open_image(path)
+    return small_jpeg(open_image(path), size)
+
+
+def small_jpeg(image: Image.Image, size: int) -> bytes:
+    """Return an RGB picture as a JPEG of at most size x size pixels."""
+    image = image.copy()
     image.thumbnail((size, size))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)

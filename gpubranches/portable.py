@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode, b64encode
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from gpubranches.conditions import LONGEST, parse
 from gpubranches.errors import UsageError
+from gpubranches.images import read_image, small_jpeg
 from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES
+from gpubranches.queries import PICTURE_NAME, unit
 from gpubranches.session import Session
 from gpubranches.sessions import Book, Record
+from gpubranches.uploads import MOST_A_SESSION, SENT_SIZE, Upload, Uploads
 
 FORMAT = "gpubranches-session"
 VERSION = 1
@@ -22,8 +27,11 @@ ORIGINS = ("user", "suggestion", "audit")
 _ADDRESS = re.compile(r"/(search|like)\?[^\s\\]*")
 
 
-def pack(record: Record, session: Session) -> dict[str, Any]:
-    """Return what a session asked, marked and set, as a dict for JSON; marks are in the order they were made."""
+def pack(record: Record, session: Session, uploads: Uploads) -> dict[str, Any]:
+    """Return what a session asked, marked and set, as a dict for JSON.
+
+    Marks are in the order they were made; of the pictures that were sent, those that the query names come along.
+    """
     settings = record.settings
     origins = session.labels.origins()
     return {
@@ -32,6 +40,7 @@ def pack(record: Record, session: Session) -> dict[str, Any]:
         "name": record.name,
         "asked": settings.get("asked", ""),
         "query": settings.get("query", ""),
+        "where": settings.get("where", ""),
         "seed": session.seed,
         "model": settings.get("model", MODELS[0]),
         "second_stage": settings.get("second_stage"),
@@ -41,18 +50,27 @@ def pack(record: Record, session: Session) -> dict[str, Any]:
             {"id": item, "label": label, "origin": origins.get(item, "user")}
             for item, label in session.labels.current().items()
         ],
+        "pictures": [
+            {
+                "name": sent.name,
+                "embedding": b64encode(sent.embedding.astype("<f4").tobytes()).decode(),
+                "thumbnail": b64encode(sent.thumbnail).decode(),
+            }
+            for sent in uploads.all(record.session)
+            if sent.name in settings.get("query", "")
+        ],
     }
 
 
 def unpack(text: bytes | str) -> dict[str, Any]:
-    """Read what `pack` wrote. Raises UsageError, naming the field, for anything else."""
+    """Read what `pack` wrote, now or before there were filters and pictures. Raises UsageError for anything else."""
     try:
         packed = json.loads(text)
     except ValueError as error:
         raise UsageError(f"session: expected a JSON file of a session, got another: {error}") from error
     if not isinstance(packed, dict) or packed.get("format") != FORMAT or packed.get("version") != VERSION:
         raise UsageError(f"session: expected format {FORMAT!r}, version {VERSION}; export a session and import that")
-    packed = {**_ADDED, **packed}
+    packed = {**_ADDED, "pictures": [], **packed}
     for name, kinds, fits in _FIELDS:
         value = packed.get(name)
         if not isinstance(value, kinds) or isinstance(value, bool) != (kinds is _SWITCH and value is not None):
@@ -68,27 +86,53 @@ def unpack(text: bytes | str) -> dict[str, Any]:
             and mark.get("origin") in ORIGINS
         ):
             raise UsageError(f"marks: expected id, label (1 or -1) and origin ({', '.join(ORIGINS)}), got {mark!r:.80}")
+    if packed["where"]:
+        parse(packed["where"])
+    for sent in packed["pictures"]:
+        if not (isinstance(sent, dict) and all(isinstance(sent.get(name), str) for name in _PICTURE)):
+            raise UsageError(f"pictures: expected {', '.join(_PICTURE)}, got {sent!r:.80}")
     return packed
 
 
-def restore(packed: dict[str, Any], session: Session, book: Book) -> None:
-    """Write what `unpack` read into a new session and the book. Raises UsageError for items the catalog lacks."""
-    marks = packed["marks"]
+def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploads) -> None:
+    """Write what `unpack` read into a new session, the book and the pictures.
+
+    Raises UsageError for items the catalog lacks, and for pictures that are none.
+    """
+    marks, pictures = packed["marks"], [_picture(sent, session.catalog.D) for sent in packed["pictures"]]
     session.catalog.positions(np.array([mark["id"] for mark in marks], np.int64))
     session.seed = packed["seed"]
     settings = {name: packed[name] for name in ("asked", "query", "seed", "model", "second_stage", "lean", *_ADDED)}
     book.note(session.labels.session, name=packed["name"], **settings)
     for (label, origin), run in groupby(marks, key=lambda mark: (mark["label"], mark["origin"])):
         session.mark([mark["id"] for mark in run], label, origin=origin)
+    for sent in pictures:
+        uploads.keep(session.labels.session, sent.embedding, sent.thumbnail, sent.name)
 
 
-_ADDED = {"random_negatives": RANDOM_NEGATIVES, "negative_weight": NEGATIVE_WEIGHT}
+def _picture(sent: dict[str, str], D: int) -> Upload:
+    """Return a picture of a file. The thumbnail is made anew, so that nothing else is ever sent to a browser."""
+    try:
+        embedding = np.frombuffer(b64decode(sent["embedding"], validate=True), "<f4").astype(np.float32)
+        thumbnail = b64decode(sent["thumbnail"], validate=True)
+    except ValueError as error:
+        raise UsageError(f"pictures: expected base64: {error}") from error
+    if not re.fullmatch(PICTURE_NAME, sent["name"]) or embedding.shape != (D,) or not np.isfinite(embedding).all():
+        raise UsageError(
+            f"pictures: expected a name and {D} finite numbers, got {sent['name']!r:.40}, {len(embedding)}"
+        )
+    return Upload(sent["name"], unit(embedding[None])[0], small_jpeg(read_image(thumbnail), SENT_SIZE))
+
+
+_PICTURE = ("name", "embedding", "thumbnail")
+_ADDED = {"where": "", "random_negatives": RANDOM_NEGATIVES, "negative_weight": NEGATIVE_WEIGHT}
 """What older files lack, as it was then."""
 _SWITCH = (bool, type(None))
 _FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
     ("name", (str,), lambda value: len(value) <= 200),
-    ("asked", (str,), lambda value: len(value) <= 500),
-    ("query", (str,), lambda value: not value or (_ADDRESS.fullmatch(value) and len(value) <= 4000)),
+    ("asked", (str,), lambda value: len(value) <= 20_000),
+    ("query", (str,), lambda value: not value or (_ADDRESS.fullmatch(value) and len(value) <= 100_000)),
+    ("where", (str,), lambda value: len(value) <= LONGEST),
     ("seed", (int,), lambda value: 0 <= value < 2**63),
     ("model", (str,), lambda value: value in MODELS),
     ("second_stage", _SWITCH, lambda value: True),
@@ -96,4 +140,5 @@ _FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
     ("negative_weight", (int, float), lambda value: LEAST_WEIGHT <= value <= MOST_WEIGHT),
     ("lean", (int, float), lambda value: -1 <= value <= 1),
     ("marks", (list,), lambda value: len(value) <= 1_000_000),
+    ("pictures", (list,), lambda value: len(value) <= MOST_A_SESSION),
 )

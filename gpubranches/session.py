@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.answer import Answer, Part
-from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
-from gpubranches.coding import Coder
+from gpubranches.arrays import Bitmap, as_ids, best_first
 from gpubranches.completeness import AUDITED, Completeness
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.explain import Explanation, explain_in, votes_needed
@@ -19,7 +19,7 @@ from gpubranches.labels import Labels
 from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
 from gpubranches.refining import Marks, refined
 from gpubranches.results import Neighbors, Ranking
-from gpubranches.space import Space
+from gpubranches.searching import Searcher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ class Session:
 
     embedder: turns texts and images into queries; refused (SpaceMismatchError) if it is not the one the catalog was
     made with. labels: a log of marks, by default one in memory. seed: of the learners and the random negatives; the
-    same marks and seed give the same answer.
+    same marks and seed give the same answer. pictures: those that queries may name, see `Searcher`.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Session:
         embedder: Embedder | None = None,
         labels: Labels | None = None,
         seed: int = 0,
+        pictures: Callable[[str], NDArray[np.float32]] | None = None,
     ):
-        if embedder is not None:
-            require_embedder(catalog, embedder)
+        self.searcher = Searcher(catalog, backend, embedder, pictures)
         self.catalog = catalog
         self.backend = backend
         self.embedder = embedder
@@ -69,40 +69,20 @@ class Session:
     # Queries
 
     def ask(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
-        """Return the k items nearest to a text, Neighbors with q = 1.
-
-        The text is centred on the mean of the texts, the items on theirs: the two live in different places of the
-        space. where: an SQL condition over the items' metadata. by_codes: search the codes alone, with the text tower
-        of the catalog's head. Raises UsageError without an embedder, or without that tower.
-        """
-        if not text.strip():
-            raise UsageError("text: expected a word or more, got nothing; type what to look for")
-        embedder = self._embedder("a text")
-        if by_codes:
-            return self._by_codes(self._coder().text_codes(embedder.texts([text])), k, where)
-        mean = embedder.text_mean if self.catalog.text_mean is None else self.catalog.text_mean
-        return self._search(embedder.texts([text]) - mean, k, where)
+        """Return the k items nearest to what a text asks for, see `Searcher.ask`: words, or `dog + #17 - sketch`."""
+        return self.searcher.ask(text, k, where=where, by_codes=by_codes)
 
     def image(self, image: Image, k: int = 100, *, where: str | None = None) -> Neighbors:
-        """Return the k items nearest to a picture. Raises UsageError without an embedder that reads images."""
-        return self.vector(self._embedder("an image").images([image])[0], k, where=where)
+        """Return the k items nearest to a picture."""
+        return self.searcher.image(image, k, where=where)
 
     def like(self, item: int, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
-        """Return the k items nearest to an item, itself first: by embeddings where there are some, else by codes."""
-        if self.catalog.has_embeddings and not by_codes:
-            return self._search(self._centred(self.catalog.embeddings(as_ids([item]))), k, where)
-        return self._by_codes(self.catalog.take(as_ids([item])), k, where)
+        """Return the k items nearest to an item, itself first."""
+        return self.searcher.like(item, k, where=where, by_codes=by_codes)
 
     def vector(self, vector: NDArray[Any], k: int = 100, *, where: str | None = None) -> Neighbors:
         """Return the k items nearest to an image embedding, (D,) float32, or to a code, (d,) uint8."""
-        if vector.dtype == np.uint8:
-            check_array(vector, "vector", dtype=np.uint8, shape=(self.catalog.d,))
-            return self._by_codes(vector[None], k, where)
-        if self.catalog.signs is None:
-            raise UsageError(f"vector: the catalog has codes only, expected ({self.catalog.d},) uint8")
-        check_array(vector, "vector", dtype=np.float32, shape=(self.catalog.D,), finite=True)
-        unit: NDArray[np.float32] = (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
-        return self._search(self._centred(unit[None]), k, where)
+        return self.searcher.vector(vector, k, where=where)
 
     # Marks
 
@@ -281,6 +261,11 @@ class Session:
         return explain_in(answer.ranking, answer.boxes, self.catalog.take(ids)[0], item, mark)
 
     @property
+    def where(self) -> str:
+        """The condition that the last refine was filtered by, "" for none."""
+        return "" if self.answer is None else self.answer.where or ""
+
+    @property
     def min_votes(self) -> int:
         """Votes at which the boxes of the last refine take an item: to match by votes alone, or to be ranked."""
         answer = self.answer
@@ -318,10 +303,7 @@ class Session:
 
     def _study(self, ranking: Ranking, where: Bitmap | None) -> Completeness:
         """Return what is known of how complete a new ranking is, with what was audited before."""
-        universe = self.catalog.n
-        if where is not None:
-            deleted = self.catalog.deleted
-            universe = int(np.bitwise_count(where if deleted is None else where & ~deleted).sum())
+        universe = self.catalog.count(where)
         earlier = None if self.answer is None else self.answer.study.evidence(self._audited())
         return Completeness(
             ranking, self._alive_marks(), max(universe, len(ranking.ids)), seed=self.seed, earlier=earlier
@@ -361,36 +343,8 @@ class Session:
         origins = self.labels.origins()
         return np.array([origins.get(int(item)) not in NEAR_CUT for item in items], np.bool_)
 
-    def _embedder(self, query: str) -> Embedder:
-        if self.embedder is None:
-            hint = self.catalog.embedder or "vocabulary:TEXT_EMB.npy,NAMES.json"
-            raise UsageError(f"{query} needs an embedder, none is given; pass --embedder {hint}, or search by --like")
-        return self.embedder
-
-    def _centred(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        signs = self.catalog.signs
-        return embeddings if signs is None else (embeddings - signs.mean_).astype(np.float32)
-
-    def _search(self, queries: NDArray[np.float32], k: int, where: str | None) -> Neighbors:
-        tier: Literal["bits", "embeddings"] = "bits" if self.catalog.has_bits else "embeddings"
-        return self.backend.search(queries.astype(np.float32), self._k(k), tier=tier, where=self._bitmap(where))
-
-    def _by_codes(self, codes: NDArray[np.uint8], k: int, where: str | None) -> Neighbors:
-        return self.backend.search(codes, self._k(k), tier="codes", where=self._bitmap(where))
-
-    def _coder(self) -> Coder:
-        coder = Coder.of(self.catalog)
-        if coder is None:
-            raise UsageError("by_codes: the catalog has ready codes and no head to make others by; search by an item")
-        return coder
-
     def _bitmap(self, where: str | None) -> NDArray[np.uint8] | None:
         return None if where is None else self.catalog.where(where)
-
-    def _k(self, k: int) -> int:
-        if k < 1:
-            raise UsageError(f"k: expected 1 or more, got {k}")
-        return min(k, max(1, self.catalog.n))
 
 
 def _check_options(model: Model, random_negatives: int, negative_weight: float) -> None:
@@ -409,15 +363,6 @@ def _check_lean(lean: float) -> float:
     if not -1 <= lean <= 1:
         raise UsageError(f"lean: expected -1 (precision) to 1 (recall), got {lean}")
     return round(float(lean), 2)
-
-
-def require_embedder(catalog: Catalog, embedder: Embedder) -> None:
-    """Raise SpaceMismatchError or UsageError unless the embedder's space is the catalog's."""
-    catalog.space.require(Space(embedder=embedder.identity))
-    if not catalog.D:
-        raise UsageError("embedder: the catalog has codes only, no text or image can be compared with them")
-    if embedder.D != catalog.D:
-        raise UsageError(f"embedder: expected one with {catalog.D} dims as in the catalog, got {embedder.D}")
 
 
 def _spread(ids: NDArray[np.int64], codes: NDArray[np.uint8], count: int) -> NDArray[np.int64]:

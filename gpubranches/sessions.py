@@ -16,6 +16,7 @@ from typing import Any
 from gpubranches.errors import DataError
 from gpubranches.labels import SCHEMA, Labels
 from gpubranches.session import Session
+from gpubranches.uploads import SCHEMA as UPLOADS
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
@@ -45,10 +46,10 @@ _LIST = (
 class Record:
     """What the book says of a session.
 
-    name: the user's, "" for none; settings: `query` (the address that asks again), `asked` (its heading), `seed`,
-    `model`, `second_stage`, `random_negatives`, `negative_weight` and `lean` of the last find all, as far as they are
-    known; used_s: when it was last used, seconds since 1970; positive, negative: how many items it has marked right
-    and wrong.
+    name: the user's, "" for none; settings: `query` (the address that asks again), `asked` (its heading), `where` (the
+    filter that holds, "" for none), `seed`, `model`, `second_stage`, `random_negatives`, `negative_weight` and `lean`
+    of the last find all, as far as they are known; used_s: when it was last used, seconds since 1970; positive,
+    negative: how many items it has marked right and wrong.
     """
 
     session: str
@@ -77,7 +78,7 @@ class Book:
         try:
             connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(SCHEMA + _SCHEMA)
+            connection.executescript(SCHEMA + UPLOADS + _SCHEMA)
         except sqlite3.Error as error:
             raise DataError(f"{path}: cannot keep sessions there: {error}; check space and permissions") from error
         return cls(connection)
@@ -106,13 +107,14 @@ class Book:
         ]
 
     def delete(self, session: str) -> None:
-        """Remove a session with its marks for good; what remains is that it was deleted."""
+        """Remove a session with its marks and pictures for good; what remains is that it was deleted."""
         with self._used():
             self._connection.execute(_NOTE, {"session": session, "name": "", "settings": "{}", "now": time.time()})
             self._connection.execute(
                 "UPDATE sessions SET deleted_s = used_s, settings = '{}' WHERE session = ?", (session,)
             )
-            self._connection.execute("DELETE FROM events WHERE session = ?", (session,))
+            for table in ("events", "pictures"):
+                self._connection.execute(f"DELETE FROM {table} WHERE session = ?", (session,))
 
     def deleted(self, session: str) -> bool:
         """Return whether a session was deleted."""

@@ -1,11 +1,13 @@
 """A server process, a Chromium, and what the tests of the page do in it over and over."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+SCREENSHOTS = os.environ.get("GPUBRANCHES_SCREENSHOTS")
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
     "--headless",
@@ -102,3 +104,18 @@ def watched(context):
     opened.on("console", lambda entry: opened.complaints.append(entry.text) if entry.type == "error" else None)
     opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
     return opened
+
+
+def violations(page, name):
+    """Return what axe finds; of the tiles, which are all alike, it looks at some.
+
+    With GPUBRANCHES_SCREENSHOTS set, a picture of the page is left in that folder.
+    """
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+    page.evaluate((Path(__file__).parent / "vendor/axe.min.js").read_text())
+    found = page.evaluate("""() => axe.run({exclude: [".tile:nth-child(n+9)"]}, {
+        resultTypes: ["violations"],
+        runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    })""")
+    return [(v["id"], [node["html"][:160] for node in v["nodes"]][:3]) for v in found["violations"]]

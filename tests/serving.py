@@ -1,5 +1,7 @@
 """A served world for the tests of the API: a catalog with pictures, and an embedder that reads pictures, too."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from clusters import NAMES
@@ -16,6 +18,8 @@ TOKEN = "a-token-of-the-tests-alone"
 
 class SeeingEmbedder(VocabularyEmbedder):
     """Takes a picture for what has its colour in the middle."""
+
+    reads_images = True
 
     def images(self, images):
         found = []
@@ -50,12 +54,18 @@ def backend(catalog):
         yield opened
 
 
+def seeing(folder):
+    """Return the embedder of a served world."""
+    folder = Path(folder)
+    opened = SeeingEmbedder.load(folder / "text/emb.npy", folder / "text/names.json")
+    images, labels = np.load(folder / "images/img_emb/img_emb_0.npy").astype(np.float32), np.load(folder / "labels.npy")
+    opened.centres = [images[labels == label].mean(axis=0) for label in range(len(NAMES))]
+    return opened
+
+
 @pytest.fixture(scope="module")
-def embedder(folder, labels):
-    seeing = SeeingEmbedder.load(folder / "text/emb.npy", folder / "text/names.json")
-    images = np.load(folder / "images/img_emb/img_emb_0.npy").astype(np.float32)
-    seeing.centres = [images[labels == label].mean(axis=0) for label in range(len(NAMES))]
-    return seeing
+def embedder(folder):
+    return seeing(folder)
 
 
 @pytest.fixture

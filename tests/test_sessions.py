@@ -19,6 +19,7 @@ from gpubranches.labels import Labels
 from gpubranches.models import MODELS
 from gpubranches.portable import ORIGINS, pack, restore, unpack
 from gpubranches.sessions import Book, OpenSessions
+from gpubranches.uploads import Uploads
 
 HX = {"HX-Request": "true"}
 
@@ -231,7 +232,9 @@ GOOD = {
     "model": MODELS[0],
     "second_stage": None,
     "lean": 0.5,
+    "where": "label = 3",
     "marks": [{"id": 1, "label": 1, "origin": "user"}],
+    "pictures": [],
 }
 """As it was written before there was a choice of negatives."""
 
@@ -246,6 +249,9 @@ GOOD = {
         ({"query": "//evil.example/search?q"}, "query"),
         ({"query": "javascript:alert(1)"}, "query"),
         ({"query": "/delete?x"}, "query"),
+        ({"where": 3}, "where"),
+        ({"where": "label = "}, "where"),
+        ({"pictures": [{"name": "x"}]}, "pictures"),
         ({"seed": -1}, "seed"),
         ({"seed": True}, "seed"),
         ({"model": "oak"}, "model"),
@@ -263,7 +269,10 @@ GOOD = {
     ],
 )
 def test_a_file_that_is_no_session_is_told_what_is_wrong(change, part):
-    assert unpack(json.dumps(GOOD)) == {**GOOD, "random_negatives": 1000, "negative_weight": 10.0}
+    added = {"random_negatives": 1000, "negative_weight": 10.0}
+    assert unpack(json.dumps(GOOD)) == {**GOOD, **added}
+    older = {name: value for name, value in GOOD.items() if name not in ("where", "pictures")}
+    assert unpack(json.dumps(older)) == {**older, **added, "where": "", "pictures": []}
     with pytest.raises(UsageError, match=part):
         unpack(json.dumps({**GOOD, **change}))
 
@@ -285,17 +294,18 @@ MARKS = st.dictionaries(st.integers(0, 600), st.tuples(st.sampled_from([-1, 1]),
 
 @given(MARKS, st.integers(0, 9), st.sampled_from([True, False, None]), st.text(max_size=20))
 def test_packing_and_restoring_keeps_all(catalog, backend, marks, seed, second_stage, name):
-    book = Book.open(":memory:")
+    book, uploads = Book.open(":memory:"), Uploads.open(":memory:")
     one, two = (Session(catalog, backend, labels=Labels.in_memory(), seed=s) for s in (seed, 0))
     for item, (label, origin) in marks.items():
         one.mark([item], label, origin=origin)
     book.note("memory", name=name, second_stage=second_stage, random_negatives=seed, negative_weight=2.5)
-    packed = pack(book.record("memory"), one)
-    restore(unpack(json.dumps(packed)), two, book)
+    packed = pack(book.record("memory"), one, uploads)
+    restore(unpack(json.dumps(packed)), two, book, uploads)
     assert two.labels.current() == one.labels.current()
     assert two.labels.origins() == one.labels.origins()
-    assert pack(book.record("memory"), two) == packed
+    assert pack(book.record("memory"), two, uploads) == packed
     book.close()
+    uploads.close()
 
 
 def test_the_book_is_kept_on_disk_beside_logs_that_are_older_than_it(tmp_path):

@@ -11,6 +11,7 @@ from typing import cast
 from flask import current_app, g, request
 from flask_htmx import HTMX
 
+from gpubranches.app.lists import Lists
 from gpubranches.desk import Desk
 from gpubranches.errors import SessionGoneError, UsageError
 from gpubranches.session import Session
@@ -28,6 +29,11 @@ htmx = HTMX()
 def desk() -> Desk:
     """Return the desk of the app that is asked."""
     return cast(Desk, current_app.extensions["gpubranches"])
+
+
+def lists() -> Lists:
+    """Return the lists of nearest items that the app holds."""
+    return cast(Lists, current_app.extensions["gpubranches.lists"])
 
 
 def session_id() -> str:

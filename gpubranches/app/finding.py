@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from flask import Blueprint, Response, make_response, render_template, request
@@ -22,17 +23,21 @@ routes = Blueprint("finding", __name__)
 
 @routes.post("/refine")
 def refine() -> Response:
-    """Find all: train on the marks, apply to the whole catalog, show what matches. The lean stays as it was."""
+    """Find all: train on the marks, apply to the whole catalog, show what matches. The lean stays as it was.
+
+    where: the filter within which to look.
+    """
     form = request.form
     model, second_stage = form.get("model", MODELS[0]), "second_stage" in form
     negatives = parse_whole("random_negatives", form.get("random_negatives", str(RANDOM_NEGATIVES)))
     weight = parse_number("negative_weight", form.get("negative_weight", str(NEGATIVE_WEIGHT)))
+    where = form.get("where", "").strip()
     options: dict[str, Any] = {"second_stage": second_stage, "random_negatives": negatives, "negative_weight": weight}
     with training(session_id()), held() as session:
         book, name = desk().book, session.labels.session
         lean = float(book.record(name).settings.get("lean", 0.0))
-        session.refine(cast(Model, model), lean=lean, **options)
-        book.note(name, model=model, lean=lean, **options)
+        session.refine(cast(Model, model), lean=lean, where=where or None, **options)
+        book.note(name, model=model, lean=lean, where=where, **options)
         response = _matches(session, "all", 0)
     response.headers["HX-Push-Url"] = "/matches"
     return response
@@ -63,9 +68,9 @@ def suggest() -> Response:
     with held() as session:
         tiles = desk().tiles(session, session.suggest(SUGGESTED))
         note = "nearest to the cut of the last find all, and unlike each other"
-        return show(
-            session, View("suggest", f"{len(tiles)} to mark next", note, tiles, len(tiles), origin="suggestion")
-        )
+        heading = f"{len(tiles)} to mark next"
+        view = View("suggest", heading, note, tiles, len(tiles), origin="suggestion", where=session.where)
+        return show(session, view)
 
 
 @routes.get("/audit")
@@ -74,7 +79,8 @@ def audit() -> Response:
     with held() as session:
         tiles = desk().tiles(session, session.audit(AUDITED))
         note = "drawn at random, most from around the cut: mark each right or wrong, as many as you like"
-        return show(session, View("audit", f"{len(tiles)} to check", note, tiles, len(tiles), origin="audit"))
+        heading = f"{len(tiles)} to check"
+        return show(session, View("audit", heading, note, tiles, len(tiles), origin="audit", where=session.where))
 
 
 @routes.get("/completeness")
@@ -103,7 +109,8 @@ def why(item: int) -> Response:
 def _matches(session: Session, name: str, offset: int) -> Response:
     """Show a part of the last answer, or how to get one."""
     if session.answer is None:
-        return show(session, _unfound(session))
+        where = str(desk().book.record(session.labels.session).settings.get("where", ""))
+        return show(session, replace(_unfound(session), where=where))
     part, parts, tab = session.part(name), session.answer.parts, TABS[name]
     changes = (len(parts["new"]), len(parts["gone"])) if "new" in parts else None
     heading, note = describe(session.answer.ranking, changes)
@@ -114,10 +121,8 @@ def _matches(session: Session, name: str, offset: int) -> Response:
     figures = [f"{score:.3g} · {tier}" if tier else f"{score:.3g}" for score, tier in zip(scores, tiers, strict=True)]
     tiles = desk().tiles(session, part.ranking.ids[rows], figures)
     origin = "suggestion" if tab.near_cut else "user"
-    return show(
-        session,
-        View("matches", heading, note, tiles, len(part), _address(name), offset, origin=origin, part=name),
-    )
+    view = View("matches", heading, note, tiles, len(part), _address(name), offset, origin=origin, part=name)
+    return show(session, replace(view, where=session.where))
 
 
 def _unfound(session: Session) -> View:

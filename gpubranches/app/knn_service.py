@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from werkzeug.exceptions import UnsupportedMediaType
 
 from gpubranches.app.api.schema import Schema, check, parse
-from gpubranches.app.api.searching import MOST, UPLOAD_BYTES, asker
+from gpubranches.app.api.searching import MOST, UPLOAD_BYTES
 from gpubranches.app.asking import desk
 from gpubranches.columns import url_of
 from gpubranches.desk import caption
@@ -106,13 +106,13 @@ def _asked(fields: dict[str, Schema]) -> dict[str, Any]:
 
 
 def _nearest(asked: dict[str, Any], count: int) -> Neighbors:
-    session = asker()
+    searcher = desk().searcher
     if asked.get("text"):
-        return session.ask(asked["text"], count)
+        return searcher.text(asked["text"], count)
     if asked.get("image"):
-        return session.image(read_image(_decoded(asked["image"])), count)
+        return searcher.image(read_image(_decoded(asked["image"])), count)
     if "embedding_input" in asked:
-        return session.vector(np.array(asked["embedding_input"], np.float32), count)
+        return searcher.vector(np.array(asked["embedding_input"], np.float32), count)
     if "image_url" in asked:
         raise UsageError("image_url: this server fetches nothing from elsewhere; send the picture itself as image")
     raise UsageError("expected one of text, image and embedding_input, got none")

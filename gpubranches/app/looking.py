@@ -1,75 +1,103 @@
-"""Looking: random items, the nearest of a text or of an item."""
+"""Looking: random items, the nearest of a text or of an item, all of them within a filter."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
 
-from gpubranches.app.asking import desk, held, whole
+from gpubranches.app.asking import desk, held, lists, whole
 from gpubranches.app.rendering import PAGE, address, show
 from gpubranches.desk import View
+from gpubranches.errors import UsageError
+from gpubranches.queries import Item, Picture, of_kind, parse
 from gpubranches.session import Session
 
 if TYPE_CHECKING:
     from gpubranches.results import Neighbors
 
-LISTED = 300
-"""Nearest or random items that can be paged through; what matches is listed whole."""
+RANDOM = 300
+"""Random items that can be paged through."""
 
 routes = Blueprint("looking", __name__)
 
 
 @routes.get("/")
 def home() -> Response:
-    """Show how to begin, over a random page."""
-    return _random("home", desk().seed)
+    """Show how to begin, over a random page within the session's filter."""
+    with held() as session:
+        where = str(desk().book.record(session.labels.session).settings.get("where", ""))
+        try:
+            return _random(session, "home", desk().seed, where)
+        except UsageError:  # the catalog has lost a column since
+            return _random(session, "home", desk().seed, "")
 
 
 @routes.get("/random")
 def random_page() -> Response:
     """Show items drawn at random from `seed`."""
-    return _random("random", whole("seed", 0))
+    with held() as session:
+        return _random(session, "random", whole("seed", 0), _where())
 
 
 @routes.get("/search")
 def search() -> Response:
-    """Show the items nearest to the text `q`."""
-    query = request.args.get("q", "").strip()
+    """Show the items nearest to what the text `q` asks for."""
+    text, where = request.args.get("q", "").strip(), _where()
+    query = parse(text)
+    pictures = tuple(picture.name for picture in of_kind(Picture, query.terms))
+    heading = "Nearest to your picture" if isinstance(query.single, Picture) else f"Nearest to “{text}”"
+    if isinstance(query.single, Item):
+        heading = f"Like item {query.single.id}"
     with held() as session:
-        return _nearest(session, lambda: session.ask(query, LISTED), f"Nearest to “{query}”", q=query)
+        view = View("search", heading, address=_address(q=text), query=text, pictures=pictures, where=where)
+        return _nearest(session, view, lambda k: session.ask(text, k, where=where or None))
 
 
 @routes.get("/like")
 def like() -> Response:
     """Show the items nearest to the item `id`."""
-    item = whole("id")
+    item, where = whole("id"), _where()
     with held() as session:
-        return _nearest(session, lambda: session.like(item, LISTED), f"Like item {item}", id=item)
+        view = View("like", f"Like item {item}", address=_address(id=item), query=f"#{item}", where=where)
+        return _nearest(session, view, lambda k: session.like(item, k, where=where or None))
 
 
-def _nearest(session: Session, find: Callable[[], Neighbors], heading: str, **query: str | int) -> Response:
-    """Show one page of what `find` returns; `query` is what leads to it again."""
+def _nearest(session: Session, view: View, find: Callable[[int], Neighbors]) -> Response:
+    """Show one page of the list whose first k items `find` returns."""
+    at, offset = desk(), whole("offset", 0)
     start = time.perf_counter()
-    found = find()
+    key = session.labels.session, at.catalog.generation, view.address
+    found = lists().get(key, offset + PAGE, find, lambda: at.inside(view.where))
     took_ms = (time.perf_counter() - start) * 1000
-    there = found.ids[0] >= 0
-    ids, distances = found.ids[0][there], found.distances[0][there]
-    offset = whole("offset", 0)
-    tiles = desk().tiles(session, ids[offset : offset + PAGE], [f"{x:.3g}" for x in distances[offset : offset + PAGE]])
-    note = f"the {len(ids):,} nearest of {desk().catalog.n:,} · {found.source} · {took_ms:,.0f} ms"
-    where = address(request.path, **query)
+    ids, distances = found.ids[offset : offset + PAGE], found.distances[offset : offset + PAGE]
+    inside = f"{found.inside:,} of {at.catalog.n:,} items" if view.where else f"{found.inside:,} items"
+    many = f"the {found.total:,} nearest of {inside}" if found.total < found.inside else inside
+    note = f"{many} · {found.source} · {took_ms:,.0f} ms"
+    tiles = at.tiles(session, ids, [f"{distance:.3g}" for distance in distances])
     if "offset" not in request.args:
-        desk().book.note(session.labels.session, query=where, asked=heading)
-    return show(session, View(request.path[1:], heading, note, tiles, len(ids), where, offset, str(query.get("q", ""))))
+        at.book.note(session.labels.session, query=view.address, asked=view.heading, where=view.where)
+    return show(session, replace(view, note=note, tiles=tiles, total=found.total, offset=offset))
 
 
-def _random(kind: str, seed: int) -> Response:
-    offset = whole("offset", 0)
-    with held() as session:
-        ids = desk().draw(LISTED, seed)
-        tiles = desk().tiles(session, ids[offset : offset + PAGE])
-        where = address("/random", seed=seed)
-        return show(session, View(kind, "Random items", "", tiles, len(ids), where, offset, seed=seed))
+def _random(session: Session, kind: str, seed: int, where: str) -> Response:
+    at, offset = desk(), whole("offset", 0)
+    ids = at.draw(RANDOM, seed, where)
+    tiles = at.tiles(session, ids[offset : offset + PAGE])
+    name = session.labels.session
+    if "offset" not in request.args and where != at.book.record(name).settings.get("where", ""):
+        at.book.note(name, where=where)
+    place = address("/random", seed=seed, where=where)
+    return show(session, View(kind, "Random items", "", tiles, len(ids), place, offset, seed=seed, where=where))
+
+
+def _where() -> str:
+    """Return the filter of the address, "" for none."""
+    return request.args.get("where", "").strip()
+
+
+def _address(**query: str | int) -> str:
+    return address(request.path, **query, where=_where())

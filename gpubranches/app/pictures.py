@@ -1,14 +1,20 @@
-"""The pictures of items, as thumbnails, and what is known of an item."""
+"""Pictures: those of items, as thumbnails, with what is known of them, and those that are sent to be searched by."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, make_response, render_template, request
-from werkzeug.exceptions import NotFound
+from typing import Any
 
-from gpubranches.app.asking import desk
+from flask import Blueprint, Response, make_response, render_template, request
+from werkzeug.exceptions import NotFound, UnsupportedMediaType
+
+from gpubranches.app.api.searching import PICTURES, UPLOAD_BYTES
+from gpubranches.app.asking import desk, session_id
 from gpubranches.desk import caption
-from gpubranches.errors import DataError
+from gpubranches.errors import DataError, UsageError
+from gpubranches.images import read_image, small_jpeg
+from gpubranches.queries import unit
 from gpubranches.thumbnails import version
+from gpubranches.uploads import SENT_SIZE
 
 THUMBNAIL_SIZES = {"small": 320, "large": 1280}
 
@@ -47,3 +53,32 @@ def details(item: int) -> Response:
     if row is None:
         raise NotFound(f"there is no item {item}")
     return make_response(render_template("_details.html", item=row, caption=caption(row)))
+
+
+@routes.post("/pictures")
+def send() -> dict[str, Any]:
+    """Take a picture, sent as it is, to be searched by: what is kept is its embedding and a thumbnail.
+
+    Answers with the `name` that queries call it by, as picture:NAME.
+    """
+    at = desk()
+    if request.mimetype not in PICTURES:
+        raise UnsupportedMediaType(f"expected a JPEG, PNG, WebP or GIF, got {request.mimetype!r:.80}")
+    if at.embedder is None or not at.embedder.reads_images:
+        raise UsageError("the model of this catalog reads no pictures; search by a text or an item")
+    request.max_content_length = UPLOAD_BYTES
+    image = read_image(request.get_data(cache=False))
+    session, embedding = session_id(), unit(at.embedder.images([image]))[0]
+    return {"name": at.uploads.keep(session, embedding, small_jpeg(image, SENT_SIZE))}
+
+
+@routes.get("/pictures/<name>.jpg")
+def sent(name: str) -> Response:
+    """Send the thumbnail of a picture that was sent to the session that asks."""
+    try:
+        upload = desk().uploads.get(session_id(), name)
+    except UsageError as error:
+        raise NotFound(str(error)) from error
+    response = Response(upload.thumbnail, mimetype="image/jpeg")
+    response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    return response

@@ -27,14 +27,15 @@ def show(session: Session, view: View) -> Response:
     """Render the next tiles, the results, or the whole page, whichever was asked for."""
     around = {"view": view, "page": PAGE, **context(session, view.part)}
     if htmx and not htmx.history_restore_request:
-        return make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **around))
+        part = make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **around))
+        if view.kind in ("search", "like", "random"):
+            part.headers["HX-Push-Url"] = view.address
+        return part
     at = desk()
     record = at.book.record(session.labels.session)
     options = {**OPTIONS, **record.settings}
     return make_response(
-        render_template(
-            "index.html", desk=at, record=record, options=options, names=at.names(NAMES), models=TITLES, **around
-        )
+        render_template("index.html", record=record, options=options, names=at.names(NAMES), models=TITLES, **around)
     )
 
 
@@ -43,12 +44,14 @@ def context(session: Session, part: str = "") -> dict[str, Any]:
     answer, ranking = session.answer, session.ranking
     counts = {} if answer is None or not part else {name: len(held) for name, held in answer.parts.items()}
     return {
+        "desk": desk(),
         "session_id": session.labels.session,
         "positive": len(session.positives),
         "negative": len(session.negatives),
         "ranking": ranking,
         "completeness": "" if ranking is None else describe_completeness(ranking),
         "audited": AUDITED,
+        "found_within": session.where,
         "part": part,
         "tabs": [(name, TABS[name].title, count) for name, count in counts.items()],
         "formats": FORMATS,
@@ -71,5 +74,6 @@ def changed(session: Session, since: int) -> dict[str, Any]:
 
 
 def address(path: str, **query: str | int) -> str:
-    """Return the address of a list of items; its pages are asked for with `offset` added."""
-    return f"{path}?{urlencode(query)}" if query else path
+    """Return the address of a list of items; its pages are asked for with `offset` added. Empty parts are left out."""
+    given = {name: value for name, value in query.items() if value != ""}
+    return f"{path}?{urlencode(given)}" if given else path

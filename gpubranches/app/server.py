@@ -15,6 +15,7 @@ from gpubranches.app import (
     access,
     api,
     exporting,
+    filtering,
     finding,
     guard,
     health,
@@ -27,6 +28,7 @@ from gpubranches.app import (
     sessions,
 )
 from gpubranches.app.asking import htmx
+from gpubranches.app.lists import Lists
 from gpubranches.desk import Desk
 from gpubranches.errors import UsageError
 
@@ -44,7 +46,20 @@ THREADS = 2 * limits.PLACES
 LARGEST_BYTES = 1 << 20
 """Of a request, unless its route allows more."""
 
-_PARTS = (access, api, looking, marking, finding, pictures, exporting, sessions, health, metrics, knn_service)
+_PARTS = (
+    access,
+    api,
+    looking,
+    marking,
+    finding,
+    filtering,
+    pictures,
+    exporting,
+    sessions,
+    health,
+    metrics,
+    knn_service,
+)
 
 
 def create_app(
@@ -66,6 +81,7 @@ def create_app(
     app.extensions["gpubranches.access"] = access.Access(None if token is None else access.check_token(token, "token"))
     app.extensions["gpubranches.refines"] = limits.Buckets()
     app.extensions["gpubranches.turns"] = limits.Turns()
+    app.extensions["gpubranches.lists"] = Lists()
     app.extensions["gpubranches.downloads"] = threading.Semaphore(limits.DOWNLOADS)
     app.extensions["gpubranches.readiness"] = health.Readiness()
     app.wsgi_app = _Followed(app.wsgi_app, desk)  # type: ignore[method-assign]

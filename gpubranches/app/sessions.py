@@ -96,13 +96,13 @@ def _known(name: str) -> Record:
 def _pack(name: str) -> dict[str, Any]:
     record = _known(name)
     with desk().sessions.marks(record.session) as session:
-        return pack(record, session)
+        return pack(record, session, desk().uploads)
 
 
 def _copy(packed: dict[str, Any]) -> str:
     name = new_session_id()
     with desk().sessions.hold(name) as session:
-        restore(packed, session, desk().book)
+        restore(packed, session, desk().book, desk().uploads)
     return enter(name)
 
 

@@ -1,4 +1,4 @@
-"""Metadata of items: rows by id, and SQL conditions turned into ids."""
+"""Metadata of items: rows by id, and the columns they have."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-
-from gpubranches.errors import UsageError
 
 _GROUPS_AT_ONCE = 32
 """Row groups of metadata that are in memory while some of their rows are taken."""
@@ -54,7 +50,7 @@ def unified_schema(paths: Sequence[Path]) -> pa.Schema:
 
 def plain_rows(table: pa.Table) -> list[dict[str, Any]]:
     """Return a table's rows as dicts of what JSON can hold."""
-    return [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
+    return [{name: plain(value) for name, value in row.items()} for row in table.to_pylist()]
 
 
 def _read(path: Path, ids: NDArray[np.int64]) -> pa.Table:
@@ -94,7 +90,7 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
             # Of a type to one that holds its values; whole numbers beyond 2^53 are rounded among fractions.
             columns.append(column.cast(field.type, safe=False))
         except pa.ArrowNotImplementedError:  # what is nested has no text of its own
-            texts = [None if value is None else str(_plain(value)) for value in column.to_pylist()]
+            texts = [None if value is None else str(plain(value)) for value in column.to_pylist()]
             columns.append(pa.chunked_array([pa.array(texts, field.type)]))
     return pa.table(columns, schema=schema)
 
@@ -105,30 +101,7 @@ def column_names(paths: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys(["id", *names]))
 
 
-def select_ids(paths: Sequence[Path], condition: str) -> NDArray[np.int64]:
-    """Return the ids, (m,) int64, whose metadata meet an SQL condition. Raises UsageError if it is not valid SQL.
-
-    The connection sees the metadata and nothing else: no files, no network, no settings.
-    """
-    schemas = [pq.read_schema(path) for path in paths]
-    schema = pa.unify_schemas(schemas, promote_options="permissive")
-    items = ds.dataset([str(path) for path in paths], schema=schema, format="parquet")
-    connection = duckdb.connect(":memory:")
-    try:
-        connection.register("items", items)
-        connection.execute("SET enable_external_access = false; SET lock_configuration = true")
-        if len(duckdb.extract_statements(f"SELECT id FROM items WHERE ({condition}\n)")) != 1:
-            raise UsageError(f"where: expected one SQL condition, got {condition!r}")
-        found = connection.execute(f"SELECT id FROM items WHERE ({condition}\n)").fetchnumpy()["id"]
-    except duckdb.Error as error:
-        names = ", ".join(column_names(paths))
-        raise UsageError(f"where: expected an SQL condition over {names}; got {condition!r}: {error}") from error
-    finally:
-        connection.close()
-    return np.asarray(found, np.int64)
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value that JSON can hold: NaN becomes None, dates and bytes become text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
@@ -137,7 +110,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, list):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, dict):
-        return {name: _plain(v) for name, v in value.items()}
+        return {name: plain(v) for name, v in value.items()}
     return value if isinstance(value, str | int | float | bool | None) else str(value)

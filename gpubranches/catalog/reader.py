@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import Bitmap, as_ids, pack_bitmap
+from gpubranches.arrays import Bitmap, as_ids, pack_bitmap, sample_bitmap
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.manifest import VERSION, file_of, open_segments, own_files, read_manifest
 from gpubranches.catalog.order import TILE
@@ -20,6 +20,8 @@ from gpubranches.space import Space
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from gpubranches.catalog.table import Column, Table
 
 
 class CatalogReader:
@@ -32,6 +34,7 @@ class CatalogReader:
 
     def __init__(self, path: Path):
         self.path = path
+        self._described: tuple[int, list[Column]] = (-1, [])
         self._load()
 
     @classmethod
@@ -184,22 +187,41 @@ class CatalogReader:
                 yield segment, positions[at] - segment.start, at
 
     def where(self, condition: str) -> Bitmap:
-        """Return the positions whose metadata meet an SQL condition, as a bitmap. Bad SQL raises UsageError."""
-        from gpubranches.catalog.items import select_ids
+        """Return the positions whose metadata meet a condition of `conditions.parse`, as a bitmap.
 
-        paths = self.item_paths
-        if not paths:
-            raise UsageError(f"where: {self.path} has no metadata to filter by")
-        positions = self._find(select_ids(paths, condition))
+        Raises UsageError for another text, an unknown column, a comparison with a value of another kind.
+        """
+        positions = self._find(self._items_table().select(condition))
         flags = np.zeros(self.n_positions, np.bool_)
         flags[positions[positions >= 0]] = True
         return pack_bitmap(flags)
 
-    def sample_ids(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    def count(self, where: Bitmap | None = None) -> int:
+        """Return how many items there are in a bitmap of `where`, or in all."""
+        if where is None:
+            return self.n
+        return int(np.bitwise_count(where if self.deleted is None else where & ~self.deleted).sum())
+
+    def described_columns(self) -> list[Column]:
+        """Return the columns of the metadata, with the most frequent values of those that hold few."""
+        if not self.item_paths:
+            return []
+        generation, columns = self._described
+        if generation != self.generation:
+            flags = self._deleted_flags()
+            gone = [segment.ids[flags[segment.start : segment.start + segment.n]] for segment in self._filled]
+            columns = self._items_table().columns(np.concatenate([np.zeros(0, np.int64), *gone]))
+            self._described = self.generation, columns
+        return columns
+
+    def sample_ids(self, count: int, rng: np.random.Generator, where: Bitmap | None = None) -> NDArray[np.int64]:
         """Draw ids of live items uniformly without replacement, (min(count, n),) int64 ascending.
 
-        Ids are drawn, not positions, so the draw is the same however the rows lie.
+        Ids are drawn, not positions, so the draw is the same however the rows lie; not so from among `where`.
         """
+        if where is not None:
+            positions = sample_bitmap(where if self.deleted is None else where & ~self.deleted, count, rng)
+            return np.sort(self._ids_at(positions))
         count = min(count, self.n)
         if count * 4 < self.n:
             drawn = np.zeros(0, np.int64)
@@ -314,6 +336,13 @@ class CatalogReader:
         deleted[: len(bitmap)] = bitmap
         return deleted
 
+    def _items_table(self) -> Table:
+        from gpubranches.catalog.table import Table
+
+        if not self.item_paths:
+            raise UsageError(f"where: {self.path} has no metadata to filter by")
+        return Table(self.item_paths)
+
     def _find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return positions of ids, -1 where unknown; deleted rows are found."""
         found = np.full(len(ids), -1, np.int64)
@@ -325,6 +354,14 @@ class CatalogReader:
             known = rows != 0xFFFFFFFF
             found[at[known]] = segment.start + rows[known].astype(np.int64)
         return found
+
+    def _ids_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the ids of the rows at positions, all of them filled, (m,) int64."""
+        ids = np.zeros(len(positions), np.int64)
+        for segment in self._filled:
+            at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
+            ids[at] = segment.ids[positions[at] - segment.start]
+        return ids
 
     def _find_live(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return positions of ids, -1 where unknown or deleted."""

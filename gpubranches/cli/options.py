@@ -30,7 +30,7 @@ Report = Callable[[str, int, int], None]
 
 catalog_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-where_option = click.option("--where", metavar="SQL", help="Only items whose metadata meet an SQL condition.")
+where_option = click.option("--where", metavar="CONDITION", help="Only items whose metadata meet a condition.")
 embedder_option = click.option(
     "--embedder",
     metavar="SPEC",

@@ -71,16 +71,17 @@ def search(
     nn: str,
     as_json: bool,
 ) -> None:
-    """Find the first items for a TEXT, a picture, an item or a vector."""
+    """Find the first items for a TEXT such as "dog + #17 - sketch", a picture, an item or a vector."""
     from gpubranches import Catalog, Session
     from gpubranches.images import open_image
+    from gpubranches.queries import Words, of_kind, parse
 
     if sum(query is not None for query in (text, image_file, item, vector_file)) != 1:
         raise UsageError("expected one query: a TEXT, --image, --like or --vector; give exactly one of them")
     if by_codes and text is None and item is None:
         raise UsageError("--by-codes: expected a TEXT or --like; a --vector of uint8 is searched by codes anyway")
     catalog = Catalog.open(directory)
-    needs_embedder = text is not None or image_file is not None
+    needs_embedder = image_file is not None or (text is not None and of_kind(Words, parse(text).terms))
     with opened_backend(backend, catalog, nn) as opened:
         session = Session(catalog, opened, embedder=open_embedder_for(catalog, embedder) if needs_embedder else None)
         start = time.perf_counter()

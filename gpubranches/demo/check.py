@@ -111,7 +111,7 @@ class _User:
 
     def ask(self, text: str) -> NDArray[np.intp]:
         """Return the rows of all items, nearest to the text first."""
-        found = self.session.ask(text, k=len(self.ids)).ids[0]
+        found = self.session.searcher.text(text, k=len(self.ids)).ids[0]
         rows: NDArray[np.intp] = np.searchsorted(self.ids, found[found >= 0])
         return rows
 

@@ -21,7 +21,7 @@ class Embedder(Protocol):
 
     identity: digest of what it is, for Space; D: embedding dims; spec: the text that `open_embedder` opens it by;
     text_mean: (D,) float32, the mean of the unit text embeddings of a vocabulary of names; usual_texts: texts that
-    stand for what may be asked, to train with, or none.
+    stand for what may be asked, to train with, or none; reads_images: whether it embeds pictures.
     """
 
     @property
@@ -34,6 +34,8 @@ class Embedder(Protocol):
     def text_mean(self) -> NDArray[np.float32]: ...  # noqa: D102
     @property
     def usual_texts(self) -> list[str]: ...  # noqa: D102
+    @property
+    def reads_images(self) -> bool: ...  # noqa: D102
 
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
         """Return unit embeddings, (q, D) float32. Raises UsageError for a text it cannot embed."""

@@ -27,6 +27,8 @@ class OpenClipEmbedder:
     the unit embeddings of "a photo of a {noun}" over the nouns shipped in nouns.txt.
     """
 
+    reads_images = True
+
     def __init__(self, model: Any, preprocess: Any, tokenizer: Any, *, identity: str, spec: str, device: str):
         self.identity = identity
         self.spec = spec

@@ -86,6 +86,7 @@ class DemoEmbedder:
 
     spec = "demo"
     usual_texts: ClassVar[list[str]] = []
+    reads_images = True
 
     def __init__(self, device: str = "auto"):
         config, weights = _read()

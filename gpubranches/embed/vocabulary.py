@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class VocabularyEmbedder:
     """Answers the texts it has an embedding for. names: in the file's order; text_mean: of all of them."""
 
+    reads_images = False
+
     def __init__(self, embeddings: NDArray[np.float32], names: list[str], spec: str = ""):
         """embeddings: (m, D), scaled to unit rows; names: m of them, the first of equal names counts."""
         lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)

@@ -34,7 +34,7 @@ def first_pages(world: World, concepts: Sequence[Concept], ks: Sequence[int]) ->
         for concept in asked:
             right = world.flags(concept.items)
             begin = time.perf_counter()
-            found = session.ask(concept.name, k=k).ids[0]
+            found = session.searcher.text(concept.name, k=k).ids[0]
             middle = time.perf_counter()
             exact = _nearest(world, embedder.texts([concept.name])[0] - mean, k)
             end = time.perf_counter()

@@ -112,7 +112,7 @@ class World:
         rng = np.random.default_rng([seed, p, *concept.name.encode()])
         session = self.session(int(rng.integers(2**32)))
         if concept.text:
-            found = session.ask(concept.name, k=self.n)
+            found = session.searcher.text(concept.name, k=self.n)
         else:
             found = session.vector(self._noisy_mean(concept, rng), k=self.n)
         order = self.rows(found.ids[0])

@@ -1,6 +1,7 @@
 // Keys, clicks and what the page says; the marks are in marks.js, the grid in grid.js over window.js, one item large
-// in large.js.
+// in large.js, what is asked for in asking.js.
 
+import * as asking from "./asking.js";
 import * as grid from "./grid.js";
 import * as large from "./large.js";
 import * as marks from "./marks.js";
@@ -94,6 +95,14 @@ function captions() {
   grid.resize();
 }
 
+// Adds the item that the keys act on to the search, or subtracts it.
+const combined = (sign) => () => grid.afterMoves(() => {
+  const item = large.isOpen() ? large.shownItem() : grid.current() && grid.idOf(grid.current());
+  if (item === null) return;
+  if (large.isOpen()) large.shut();
+  asking.combine(sign, item);
+});
+
 const onTile = (action) => () => grid.afterMoves(() => grid.current() && action(grid.current()));
 const DEEDS = {
   "right": marked(1), "wrong": marked(-1), "unmark": marked(0),
@@ -105,6 +114,8 @@ const DEEDS = {
   "shut": () => large.shut(),
   "large": onTile((tile) => large.open(tile)),
   "keys": () => $("#keys").showModal(),
+  "add": combined("+"), "subtract": combined("-"),
+  "picture": asking.choosePicture, "unfilter": asking.unfilter,
 };
 const KEYS = {
   "a": DEEDS.right, "+": DEEDS.right, "y": DEEDS.right, "x": DEEDS.wrong, "-": DEEDS.wrong, "n": DEEDS.wrong,
@@ -115,6 +126,7 @@ const KEYS = {
   "s": () => press("#suggest"),
   "e": () => openMenu(".export"),
   "m": onTile((tile) => press(tile.querySelector(".like"))),
+  "M": DEEDS.add, "l": DEEDS.subtract, "g": asking.openFilter,
   "w": onTile((tile) => press(tile.querySelector(".why"))),
   "/": search,
 };
@@ -122,6 +134,7 @@ const LARGE_KEYS = {
   "a": KEYS.a, "+": KEYS.a, "y": KEYS.a, "Enter": KEYS.a, "x": KEYS.x, "-": KEYS.x, "n": KEYS.x,
   " ": KEYS[" "], "0": KEYS[" "], "Delete": KEYS[" "], "u": KEYS.u,
   "ArrowLeft": DEEDS.before, "ArrowUp": DEEDS.before, "ArrowRight": DEEDS.after, "ArrowDown": DEEDS.after,
+  "M": DEEDS.add, "l": DEEDS.subtract,
   "z": DEEDS.zoom, "i": DEEDS.details, "o": DEEDS.shut,
 };
 const REPEATED = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]);
@@ -297,8 +310,10 @@ document.addEventListener("htmx:sendError", () => {
 document.addEventListener("htmx:afterSettle", (event) => {
   const target = event.detail.target;
   if (target.id === "why-told") $("#why").showModal();
-  const idle = document.activeElement === document.body || document.activeElement === $("#q");
-  if (grid.setUp() && (idle || document.activeElement.closest("#bar"))) grid.focusTile(grid.tiles()[0]);
+  const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
+  const fresh = grid.setUp();
+  if (fresh) asking.setUp();
+  if (fresh && idle) grid.focusTile(grid.tiles()[0]);
 });
 
 let scrolled = false;
@@ -325,4 +340,6 @@ try {
 $("#captions")?.setAttribute("aria-pressed", document.documentElement.classList.contains("captions"));
 const count = (selector) => Number($(selector).textContent.replaceAll(",", ""));
 marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative: count("#negative") });
+asking.begin(warn);
 grid.setUp();
+asking.setUp();

@@ -80,7 +80,8 @@ def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
             **weights,
         )
         second_stage = not ranking.by_votes
-        desk().book.note(session, model=body["model"], second_stage=second_stage, lean=ranking.lean, **weights)
+        settings: dict[str, Any] = {"second_stage": second_stage, "lean": ranking.lean, "where": held.where, **weights}
+        desk().book.note(session, model=body["model"], **settings)
         return told(held.last())
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flask import current_app
 from numpy.typing import NDArray
 from werkzeug.exceptions import NotFound
 
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.asking import desk
+from gpubranches.catalog.items import plain
+from gpubranches.conditions import KINDS, LONGEST, equals, written
 from gpubranches.export import BOX_FORMATS, FORMATS
 from gpubranches.images import read_image
 from gpubranches.models import MODELS
-from gpubranches.session import Session
 
 if TYPE_CHECKING:
     from gpubranches.results import Neighbors
@@ -30,9 +30,9 @@ PICTURES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/o
 K: Schema = {"type": "integer", "minimum": 1, "maximum": MOST, "default": 100, "description": "How many items."}
 WHERE: Schema = {
     "type": "string",
-    "maxLength": 10_000,
+    "maxLength": LONGEST,
     "minLength": 1,
-    "description": "An SQL condition over the columns of the items, such as caption LIKE '%dog%'.",
+    "description": "A condition over the columns of the items, such as caption LIKE '%dog%' AND label IN (1, 2).",
 }
 ITEM: Schema = {"type": "object", "required": ["id"], "properties": {"id": ID}, "description": "An item's columns."}
 NEAREST: Schema = {
@@ -56,7 +56,12 @@ _QUERY: Schema = {
     "type": "object",
     "oneOf": [{"required": [name]} for name in ("text", "item", "vector", "code")],
     "properties": {
-        "text": {"type": "string", "minLength": 1, "maxLength": 10_000},
+        "text": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 10_000,
+            "description": "Words, or terms added and subtracted, such as dog + #17 - sketch.",
+        },
         "item": ID,
         "vector": {
             "type": "array",
@@ -74,6 +79,43 @@ _QUERY: Schema = {
         },
         "k": K,
         "where": WHERE,
+    },
+}
+_COLUMNS: Schema = {
+    "type": "object",
+    "required": ["columns"],
+    "properties": {
+        "columns": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "kind", "values"],
+                "properties": {
+                    "name": {"type": "string", "description": "As it is written in a condition."},
+                    "kind": {"type": "string", "enum": list(KINDS)},
+                    "values": {
+                        "type": "array",
+                        "description": "The most frequent ones first; none where the column holds many.",
+                        "items": {
+                            "type": "object",
+                            "required": ["value", "count", "condition"],
+                            "properties": {
+                                "count": {"type": "integer", "minimum": 1},
+                                "condition": {"type": "string", "description": "What lets these items in."},
+                            },
+                        },
+                    },
+                },
+            },
+        }
+    },
+}
+_COUNT: Schema = {
+    "type": "object",
+    "required": ["count", "of"],
+    "properties": {
+        "count": {"type": "integer", "minimum": 0, "description": "Items that the condition lets in."},
+        "of": {"type": "integer", "minimum": 0, "description": "Items of the catalog."},
     },
 }
 _HEALTH: Schema = {
@@ -120,32 +162,49 @@ def item_info(item: int) -> dict[str, Any]:
     return row
 
 
+@operation("GET", "/columns", answer=_COLUMNS)
+def columns() -> dict[str, Any]:
+    """Tell the columns that conditions can be about, and the most frequent values of those that hold few."""
+    return {
+        "columns": [
+            {
+                "name": written(column.name),
+                "kind": column.kind,
+                "values": [
+                    {"value": plain(value), "count": count, "condition": equals(column.name, value)}
+                    for value, count in column.values
+                ],
+            }
+            for column in desk().catalog.described_columns()
+        ]
+    }
+
+
+@operation("GET", "/count", query={"where": WHERE}, answer=_COUNT)
+def count(where: str | None = None) -> dict[str, Any]:
+    """Tell how many items a condition lets in."""
+    catalog = desk().catalog
+    return {"count": catalog.count(None if where is None else catalog.where(where)), "of": catalog.n}
+
+
 @operation("POST", "/search", body=_QUERY, answer=NEAREST)
 def search(body: dict[str, Any]) -> dict[str, Any]:
     """Find the items nearest to a text, an item, an embedding or a code."""
-    session, k, where = asker(), body["k"], body.get("where")
+    searcher, k, where = desk().searcher, body["k"], body.get("where")
     if "text" in body:
-        return nearest(lambda: session.ask(body["text"], k, where=where))
+        return nearest(lambda: searcher.ask(body["text"], k, where=where))
     if "item" in body:
-        return nearest(lambda: session.like(body["item"], k, where=where))
+        return nearest(lambda: searcher.like(body["item"], k, where=where))
     name, kind = ("vector", np.float32) if "vector" in body else ("code", np.uint8)
     vector: NDArray[Any] = np.array(body[name], kind)
-    return nearest(lambda: session.vector(vector, k, where=where))
+    return nearest(lambda: searcher.vector(vector, k, where=where))
 
 
 @operation("POST", "/search/image", raw=(PICTURES, UPLOAD_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
 def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any]:
     """Find the items nearest to a picture, sent as it is: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
     image = read_image(body)
-    return nearest(lambda: asker().image(image, k, where=where))
-
-
-def asker() -> Session:
-    """Return a session that serves for searches alone, of all requests; nothing is marked in it."""
-    at, held = desk(), current_app.extensions
-    if "gpubranches.asker" not in held:
-        held["gpubranches.asker"] = Session(at.catalog, at.backend, embedder=at.embedder)
-    return cast(Session, held["gpubranches.asker"])
+    return nearest(lambda: desk().searcher.image(image, k, where=where))
 
 
 def nearest(find: Callable[[], Neighbors]) -> dict[str, Any]:

@@ -1,0 +1,130 @@
+"""The metadata of items as one table: conditions turned into ids, and what the columns hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
+
+from gpubranches.catalog.items import unified_schema
+from gpubranches.conditions import Bound, Kind, Name, columns_of, parse, to_sql
+
+MOST_VALUES = 1_000
+"""Different values of a column, beyond which none of them is listed."""
+LISTED_VALUES = 12
+_LISTED: tuple[Kind, ...] = ("number", "text", "boolean", "date")
+"""Kinds of columns whose values are listed."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the metadata, and its most frequent values with their counts, none where it holds many."""
+
+    name: Name
+    kind: Kind
+    values: tuple[tuple[Bound | None, int], ...] = ()
+
+
+class Table:
+    """The metadata of a catalog's files as one table, for filters and counts."""
+
+    def __init__(self, paths: Sequence[Path]):
+        schema = unified_schema(paths)
+        self._files = ds.dataset([str(path) for path in paths], schema=schema, format="parquet")
+        self._types = dict(_columns((), schema))
+        self.kinds = {name: _kind(type_) for name, type_ in self._types.items()}
+
+    def select(self, condition: str) -> NDArray[np.int64]:
+        """Return the ids, (m,) int64, whose metadata meet a condition of `conditions.parse`. Raises UsageError."""
+        parsed = parse(condition)
+        sql, values = to_sql(parsed, self.kinds)
+        with self._opened(columns_of(parsed)) as connection:
+            found = connection.execute(f"SELECT id FROM items WHERE {sql}", values).fetchnumpy()["id"]
+        return np.asarray(found, np.int64)
+
+    def columns(self, gone: NDArray[np.int64]) -> list[Column]:
+        """Return all columns, with what they hold most often where that is one of few values.
+
+        gone: (m,) int64, ids of rows that do not count.
+        """
+        named = [name for name, kind in self.kinds.items() if kind in _LISTED]
+        with self._opened(named, gone) as connection:
+            counts = ", ".join(f"approx_count_distinct(c{place}), count(c{place})" for place in range(len(named)))
+            told = connection.execute(f"SELECT {counts} FROM items").fetchone() if named else ()
+        few = [
+            name
+            for name, distinct, there in zip(named, told[::2], told[1::2], strict=True)
+            if distinct <= MOST_VALUES and 4 * distinct <= 3 * there
+        ]
+        return [
+            Column(name, kind, self._frequent(name, gone) if name in few else ()) for name, kind in self.kinds.items()
+        ]
+
+    def _frequent(self, name: Name, gone: NDArray[np.int64]) -> tuple[tuple[Bound | None, int], ...]:
+        query = f"SELECT c0, count(*) AS n FROM items GROUP BY c0 ORDER BY n DESC, c0 LIMIT {LISTED_VALUES}"
+        with self._opened([name], gone) as connection:
+            found = connection.execute(query).fetchall()
+        numbers = self.kinds[name] == "number"
+        values = [(float(value) if isinstance(value, Decimal) else value, int(count)) for value, count in found]
+        return tuple((value, count) for value, count in values if not numbers or value is None or math.isfinite(value))
+
+    @contextmanager
+    def _opened(self, columns: Sequence[Name], gone: NDArray[np.int64] | None = None) -> Iterator[Any]:
+        """Lend a connection that sees a table `items` of id and the columns, c0 and on, and nothing else.
+
+        It reads no files and no network, and nothing can be set. The table can be read once.
+        """
+        read = {f"c{place}": self._expression(name) for place, name in enumerate(columns)}
+        rows = None if gone is None or not len(gone) else ~ds.field("id").isin(pa.array(gone))
+        scanner = ds.Scanner.from_dataset(self._files, columns={"id": ds.field("id"), **read}, filter=rows)
+        connection = duckdb.connect(":memory:")
+        try:
+            connection.register("items", scanner)
+            connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+            yield connection
+        finally:
+            connection.close()
+
+    def _expression(self, name: Name) -> ds.Expression:
+        """Return what reads a column, with NaN as missing."""
+        field, type_ = ds.field(*name), self._types[name]
+        if not pa.types.is_floating(type_):
+            return field
+        return pc.if_else(pc.is_nan(field), pa.scalar(None, type_), field)
+
+
+def _columns(above: Name, fields: Iterable[pa.Field]) -> Iterator[tuple[Name, pa.DataType]]:
+    for field in fields:
+        name = (*above, field.name)
+        if pa.types.is_struct(field.type):
+            yield from _columns(name, field.type.fields)
+        else:
+            yield name, field.type
+
+
+def _kind(type_: pa.DataType) -> Kind:
+    if pa.types.is_dictionary(type_):
+        return _kind(type_.value_type)
+    if pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_):
+        return "number"
+    if pa.types.is_timestamp(type_):
+        return "time with zone" if type_.tz else "time"
+    named: tuple[tuple[Callable[[pa.DataType], bool], Kind], ...] = (
+        (pa.types.is_string, "text"),
+        (pa.types.is_large_string, "text"),
+        (pa.types.is_boolean, "boolean"),
+        (pa.types.is_date, "date"),
+        (pa.types.is_null, "nothing"),
+    )
+    return next((kind for fits, kind in named if fits(type_)), "other")

@@ -1,0 +1,345 @@
+"""Filters over the metadata of items: a small part of SQL, read and checked here, turned into SQL with bound values.
+
+    condition  = conjunction {OR conjunction}
+    conjunction = part {AND part}
+    part       = NOT part | "(" condition ")" | test
+    test       = column ("=" | "!=" | "<>" | "<" | "<=" | ">" | ">=") value
+               | column [NOT] (LIKE | ILIKE) 'pattern'      % any text, _ one letter; ILIKE: capitals do not count
+               | column [NOT] IN "(" value {"," value} ")"
+               | column [NOT] BETWEEN value AND value
+               | column IS [NOT] NULL
+    column     = name {"." name}       a name of letters, digits and _, or any name in "quotes"; a.b is field b of a
+    value      = number | 'text', with '' for ' | TRUE | FALSE
+
+Keywords may be written in small letters. A test on a missing value is neither true nor false, as in SQL; NaN counts as
+missing. Dates and times are compared with texts such as '2024-05-31' and '2024-05-31 12:00'.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Literal, get_args
+
+from gpubranches.errors import UsageError
+
+Name = tuple[str, ...]
+"""A column: its name, then those of nested fields."""
+Kind = Literal["number", "text", "boolean", "date", "time", "time with zone", "nothing", "other"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Value = str | int | float | bool
+Bound = Value | date
+
+LONGEST = 10_000
+"""Letters of a condition."""
+LONGEST_PATTERN = 1_000
+DEEPEST = 50
+"""Parentheses and NOTs within each other."""
+KEYWORDS = frozenset(("and", "or", "not", "like", "ilike", "in", "between", "is", "null", "true", "false"))
+
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))|(?P<text>'(?:[^']|'')*')"""
+    r"""|(?P<name>"(?:[^"]|"")+")|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|<>|!=|[=<>(),.]))"""
+)
+_PLAIN_NAME = re.compile(r"[^\W\d]\w*")
+_COMPARISONS = {"=": "=", "!=": "<>", "<>": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_HOLDS: dict[Kind, str] = {
+    "number": "numbers",
+    "text": "texts",
+    "boolean": "true and false",
+    "date": "dates",
+    "time": "times",
+    "time with zone": "times",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One test of a column. values: what it is compared with; place: of the column in the text, from 0."""
+
+    column: Name
+    operator: str
+    values: tuple[Value, ...]
+    negated: bool
+    place: int
+
+
+@dataclass(frozen=True)
+class Not:
+    """The opposite of a condition."""
+
+    part: Condition
+
+
+@dataclass(frozen=True)
+class All:
+    """All of two and more conditions."""
+
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class Some:
+    """At least one of two and more conditions."""
+
+    parts: tuple[Condition, ...]
+
+
+Condition = Comparison | Not | All | Some
+
+
+def parse(text: str) -> Condition:
+    """Read a condition. Raises UsageError that says where, what was expected there, and what came."""
+    if len(text) > LONGEST:
+        raise UsageError(f"where: expected at most {LONGEST:,} letters, got {len(text):,}")
+    reader = _Reader(text)
+    condition = reader.condition()
+    if reader.kind != "end":
+        raise reader.wrong("AND, OR or the end")
+    return condition
+
+
+def columns_of(condition: Condition) -> list[Name]:
+    """Return the columns that a condition tests, each once."""
+    if isinstance(condition, Comparison):
+        return [condition.column]
+    parts = (condition.part,) if isinstance(condition, Not) else condition.parts
+    return list(dict.fromkeys(name for part in parts for name in columns_of(part)))
+
+
+def to_sql(condition: Condition, kinds: Mapping[Name, Kind]) -> tuple[str, list[Bound]]:
+    """Return a condition as SQL and the values of its `?`; column i of `columns_of` is called c{i} there.
+
+    kinds: of all columns there are. Raises UsageError for a column that is not there, and for a comparison with a value
+    of another kind.
+    """
+    named = {name: f"c{place}" for place, name in enumerate(columns_of(condition))}
+    values: list[Bound] = []
+    return _sql(condition, kinds, named, values), values
+
+
+def written(column: Name) -> str:
+    """Return a column as it is written in a condition."""
+    plain = (_PLAIN_NAME.fullmatch(name) and name.lower() not in KEYWORDS for name in column)
+    quoted = ('"' + name.replace('"', '""') + '"' for name in column)
+    return ".".join(name if fits else quote for name, fits, quote in zip(column, plain, quoted, strict=True))
+
+
+def equals(column: Name, value: Bound | None) -> str:
+    """Return the condition that a column has a value, or none at all."""
+    if value is None:
+        return f"{written(column)} IS NULL"
+    if isinstance(value, bool | int | float):
+        return f"{written(column)} = {str(value).lower()}"
+    text = value if isinstance(value, str) else value.isoformat()
+    return f"{written(column)} = '{text.replace(chr(39), chr(39) * 2)}'"
+
+
+class _Reader:
+    """Reads a condition from left to right. kind, token, place: of what comes next, and where it begins."""
+
+    def __init__(self, text: str):
+        self._text = text
+        self._end = 0
+        self._depth = 0
+        self._next()
+
+    def condition(self) -> Condition:
+        return self._joined("or", Some, lambda: self._joined("and", All, self._part))
+
+    def wrong(self, expected: str) -> UsageError:
+        """Return the error that says what was expected here."""
+        before = self._text[: self.place].rstrip()
+        after = f", after {before[-40:]!r}" if before else ""
+        got = "the end" if self.kind == "end" else repr(self.token[:40])
+        return UsageError(f"where: expected {expected} at letter {self.place + 1}{after}, got {got}")
+
+    def _joined(self, word: str, kind: type[All] | type[Some], read: Callable[[], Condition]) -> Condition:
+        parts = [read()]
+        while self._taken(word):
+            parts.append(read())
+        return parts[0] if len(parts) == 1 else kind(tuple(parts))
+
+    def _part(self) -> Condition:
+        if self._depth >= DEEPEST:
+            raise self.wrong(f"at most {DEEPEST} parentheses and NOTs within each other")
+        self._depth += 1
+        try:
+            if self._taken("not"):
+                return Not(self._part())
+            if not self._taken("("):
+                return self._test()
+            inside = self.condition()
+            self._require(")", "AND, OR or )")
+            return inside
+        finally:
+            self._depth -= 1
+
+    def _test(self) -> Condition:
+        place, column = self.place, self._column()
+        if self.kind == "sign" and self.token in _COMPARISONS:
+            operator = _COMPARISONS[self.token]
+            self._next()
+            return Comparison(column, operator, (self._value(),), False, place)
+        if self._taken("is"):
+            negated = self._taken("not")
+            self._require("null", "NULL" if negated else "NULL or NOT NULL")
+            return Comparison(column, "null", (), negated, place)
+        negated = self._taken("not")
+        for word in ("like", "ilike"):
+            if self._taken(word):
+                return Comparison(column, word, (self._pattern(),), negated, place)
+        if self._taken("in"):
+            self._require("(", "(")
+            values = [self._value()]
+            while self._taken(","):
+                values.append(self._value())
+            self._require(")", ", or )")
+            return Comparison(column, "in", tuple(values), negated, place)
+        if self._taken("between"):
+            low = self._value()
+            self._require("and", "AND")
+            return Comparison(column, "between", (low, self._value()), negated, place)
+        choice = "LIKE, ILIKE, IN or BETWEEN" if negated else "=, !=, <, <=, >, >=, LIKE, ILIKE, IN, BETWEEN or IS"
+        raise self.wrong(choice)
+
+    def _column(self) -> Name:
+        names = []
+        while True:
+            if self.kind == "name":
+                names.append(self.token[1:-1].replace('""', '"'))
+            elif self.kind == "word" and self.token.lower() not in KEYWORDS:
+                names.append(self.token)
+            else:
+                raise self.wrong("a column" if not names else "a field's name")
+            self._next()
+            if not self._taken("."):
+                return tuple(names)
+
+    def _value(self) -> Value:
+        kind, token = self.kind, self.token
+        value: Value
+        if kind == "text":
+            value = token[1:-1].replace("''", "'")
+        elif kind == "number":
+            value = int(token) if re.fullmatch(r"[+-]?\d{1,18}", token) else float(token)
+            if not math.isfinite(value):
+                raise self.wrong("a number of at most 1e308")
+        elif kind == "word" and token.lower() in ("true", "false"):
+            value = token.lower() == "true"
+        elif kind == "word" and token.lower() == "null":
+            raise self.wrong("a value (write IS NULL for a missing one)")
+        else:
+            raise self.wrong("a number, a 'text', TRUE or FALSE")
+        self._next()
+        return value
+
+    def _pattern(self) -> str:
+        if self.kind != "text":
+            raise self.wrong("a 'pattern'")
+        if len(self.token) > LONGEST_PATTERN:
+            raise self.wrong(f"a pattern of at most {LONGEST_PATTERN:,} letters")
+        return str(self._value())
+
+    def _taken(self, wanted: str) -> bool:
+        """Step over a keyword or sign, if it comes next."""
+        found = self.kind in ("word", "sign") and self.token.lower() == wanted
+        if found:
+            self._next()
+        return found
+
+    def _require(self, wanted: str, expected: str) -> None:
+        if not self._taken(wanted):
+            raise self.wrong(expected)
+
+    def _next(self) -> None:
+        found = _TOKEN.match(self._text, self._end)
+        if found:
+            self.kind, self.token = str(found.lastgroup), str(found[str(found.lastgroup)])
+            self.place, self._end = found.start(str(found.lastgroup)), found.end()
+            return
+        rest = self._text[self._end :].lstrip()
+        self.place = len(self._text) - len(rest)
+        self.kind, self.token = ("unknown", rest) if rest else ("end", "")
+        if rest[:1] in ("'", '"'):
+            self.token = rest
+            raise self.wrong(f"a closing {rest[0]}")
+
+
+def _sql(condition: Condition, kinds: Mapping[Name, Kind], named: Mapping[Name, str], values: list[Bound]) -> str:
+    if isinstance(condition, Not):
+        return f"(NOT {_sql(condition.part, kinds, named, values)})"
+    if isinstance(condition, All | Some):
+        word = " AND " if isinstance(condition, All) else " OR "
+        return f"({word.join(_sql(part, kinds, named, values) for part in condition.parts)})"
+    kind = _kind(condition, kinds)
+    sql = _test_sql(condition, kind, named[condition.column], values)
+    return f"(NOT {sql})" if condition.negated else sql
+
+
+def _test_sql(test: Comparison, kind: Kind, column: str, values: list[Bound]) -> str:
+    if test.operator == "null":
+        return f"({column} IS NULL)"
+    if kind == "nothing":
+        return "CAST(NULL AS BOOLEAN)"
+    if test.operator in ("like", "ilike"):
+        values.append(_regex(str(_bound(test, kind, test.values[0]))))
+        # RE2 takes time linear in the text, whatever the pattern; of LIKE no such thing is promised.
+        return f"regexp_full_match({column}, ?, '{'is' if test.operator == 'ilike' else 's'}')"
+    values.extend(_bound(test, kind, value) for value in test.values)
+    if test.operator == "in":
+        return f"({column} IN ({', '.join('?' * len(test.values))}))"
+    if test.operator == "between":
+        return f"({column} BETWEEN ? AND ?)"
+    return f"({column} {test.operator} ?)"
+
+
+def _kind(test: Comparison, kinds: Mapping[Name, Kind]) -> Kind:
+    """Return the kind of a test's column, if what is asked can be asked of it."""
+    name, at = written(test.column), f"at letter {test.place + 1}"
+    if test.column not in kinds:
+        known = {written(column).lower(): written(column) for column in kinds}
+        near = difflib.get_close_matches(name.lower(), known, 1)
+        hint = f"; perhaps {known[near[0]]}" if near else ""
+        raise UsageError(f"where: expected one of the columns {', '.join(known.values())} {at}, got {name:.80}{hint}")
+    kind = kinds[test.column]
+    if test.operator == "null" or kind == "nothing":
+        return kind
+    if kind == "other":
+        raise UsageError(f"where: {name} {at} can only be asked for IS NULL and IS NOT NULL")
+    if test.operator in ("like", "ilike") and kind != "text":
+        raise UsageError(f"where: LIKE is for texts, {name} {at} holds {_HOLDS[kind]}; compare with = or <")
+    if kind == "boolean" and test.operator not in ("=", "<>", "in"):
+        raise UsageError(f"where: {name} {at} holds true and false; compare with = or !=")
+    return kind
+
+
+def _bound(test: Comparison, kind: Kind, value: Value) -> Bound:
+    """Return a value as it is compared with a column of that kind."""
+    fits = {"number": (int, float), "boolean": (bool,)}.get(kind, (str,))
+    if isinstance(value, fits) and (kind == "boolean" or not isinstance(value, bool)):
+        try:
+            return _moment(str(value), kind) if kind in ("date", "time", "time with zone") else value
+        except ValueError:
+            pass
+    shown = f"'{value}'" if isinstance(value, str) else str(value).lower()
+    wanted = {"number": "a number", "text": "a 'text'", "boolean": "TRUE or FALSE"}.get(kind, "such as '2024-05-31'")
+    name = f"{written(test.column)} at letter {test.place + 1}"
+    raise UsageError(f"where: {name} holds {_HOLDS[kind]}, expected {wanted}, got {shown:.80}")
+
+
+def _moment(text: str, kind: Kind) -> date:
+    if kind == "date":
+        return date.fromisoformat(text)
+    moment = datetime.fromisoformat(text)
+    if kind == "time with zone":
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _regex(pattern: str) -> str:
+    return "".join({"%": ".*", "_": "."}.get(letter) or re.escape(letter) for letter in pattern)

@@ -1,0 +1,112 @@
+"""Pictures that were sent to be searched by: an embedding and a thumbnail each, in the SQLite file of the marks."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.errors import DataError, UsageError
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS pictures (
+    session TEXT NOT NULL,
+    name TEXT NOT NULL,
+    embedding BLOB NOT NULL,
+    thumbnail BLOB NOT NULL,
+    sent_s REAL NOT NULL,
+    PRIMARY KEY (session, name)
+);
+"""
+MOST_A_SESSION = 50
+MOST = 20_000
+"""Pictures of all sessions: some 200 MB."""
+
+SENT_SIZE = 160
+"""Pixels a side, at most, of what is kept of a picture."""
+
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+_LATEST = "SELECT rowid FROM pictures {} ORDER BY sent_s DESC, rowid DESC LIMIT -1 OFFSET {}"
+
+
+@dataclass(frozen=True, eq=False)
+class Upload:
+    """A picture that was sent. embedding: (D,) float32, of unit length; thumbnail: a JPEG."""
+
+    name: str
+    embedding: NDArray[np.float32]
+    thumbnail: bytes
+
+
+class Uploads:
+    """The pictures sent to each session, the last 50 of it and 20,000 of all. Safe to use from several threads."""
+
+    def __init__(self, connection: sqlite3.Connection):
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path) -> Uploads:
+        """Open or create the pictures in the log of marks at `path`. Raises DataError if it cannot be used."""
+        try:
+            connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(SCHEMA)
+        except sqlite3.Error as error:
+            raise DataError(f"{path}: cannot keep pictures there: {error}; check space and permissions") from error
+        return cls(connection)
+
+    def keep(self, session: str, embedding: NDArray[np.float32], thumbnail: bytes, name: str = "") -> str:
+        """Keep a picture for a session; return the name it got, a new `queries.PICTURE_NAME` unless `name` is given.
+
+        Beyond the limits the oldest are removed.
+        """
+        name = name or "".join(secrets.choice(_ALPHABET) for _ in range(10))
+        row = (session, name, embedding.astype("<f4").tobytes(), thumbnail, time.time())
+        with self._used():
+            self._connection.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?)", row)
+            own, rest = _LATEST.format("WHERE session = ?", MOST_A_SESSION), _LATEST.format("", MOST)
+            self._connection.execute(f"DELETE FROM pictures WHERE rowid IN ({own})", (session,))
+            self._connection.execute(f"DELETE FROM pictures WHERE rowid IN ({rest})")
+        return name
+
+    def get(self, session: str, name: str) -> Upload:
+        """Return a picture of a session. Raises UsageError if there is none of that name, or none any more."""
+        query = "SELECT name, embedding, thumbnail FROM pictures WHERE session = ? AND name = ?"
+        with self._used():
+            row = self._connection.execute(query, (session, name)).fetchone()
+        if row is None:
+            raise UsageError(f"picture:{name} is not among the last {MOST_A_SESSION} of this session; send it again")
+        return _upload(row)
+
+    def all(self, session: str) -> list[Upload]:
+        """Return the pictures of a session, the oldest first."""
+        query = "SELECT name, embedding, thumbnail FROM pictures WHERE session = ? ORDER BY sent_s, rowid"
+        with self._used():
+            return [_upload(row) for row in self._connection.execute(query, (session,))]
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        try:
+            with self._lock, self._connection:
+                yield
+        except sqlite3.Error as error:
+            raise DataError(f"pictures: cannot read or write them: {error}; check space and permissions") from error
+
+
+def _upload(row: tuple[str, bytes, bytes]) -> Upload:
+    name, embedding, thumbnail = row
+    return Upload(name, np.frombuffer(embedding, "<f4").astype(np.float32), thumbnail)

@@ -1,0 +1,205 @@
+"""What can be asked for on the page, in a real Chromium: combined queries, a filter, pictures that are sent."""
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from browsing import SERVER, Server, needs_chromium, search, shown, stored, violations, wait_for_counts, watched
+from clusters import NAMES
+from pictures import COLOURS
+from serving import folder, labels, picture  # noqa: F401
+
+TEAPOT, VIOLIN = NAMES.index("teapot"), NAMES.index("violin")
+SEEING = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" + SERVER.replace(
+    "app = create_app",
+    "from serving import seeing; app = create_app",
+).replace("open_embedder(sys.argv[2])", "seeing(sys.argv[2])")
+
+pytestmark = [pytest.mark.browser, needs_chromium]
+
+
+@pytest.fixture(scope="module")
+def server(folder):  # noqa: F811
+    running = Server(folder / "catalog", folder, "oracle", script=SEEING)
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def page(chromium, server):
+    context = chromium.new_context(viewport={"width": 1200, "height": 800}, base_url=server.address)
+    opened = watched(context)
+    yield opened
+    context.close()
+
+
+def asked(page):
+    """Return the query and the filter of the address."""
+    query = parse_qs(urlsplit(page.url).query)
+    return query.get("q", [""])[0], query.get("where", [""])[0]
+
+
+def wait_for_heading(page, text):
+    page.wait_for_function("text => document.querySelector('#heading').textContent.includes(text)", arg=text)
+    page.wait_for_selector(".pick:focus")
+
+
+def paste(page, data):
+    page.evaluate(
+        """bytes => {
+            const held = new DataTransfer();
+            held.items.add(new File([new Uint8Array(bytes)], "seen.png", {type: "image/png"}));
+            document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: held, bubbles: true, cancelable: true}));
+        }""",
+        list(data),
+    )
+
+
+def test_items_are_added_to_the_search_and_subtracted_by_keys(page, labels):  # noqa: F811
+    page.goto("/")
+    search(page, "teapot")
+    first = shown(page)[0]
+    page.keyboard.press("Shift+M")
+    wait_for_heading(page, f"teapot + #{first}")
+    assert page.input_value("#q") == asked(page)[0] == f"teapot + #{first}"
+    page.keyboard.press("ArrowRight")
+    second = shown(page)[1]
+    page.keyboard.press("l")
+    wait_for_heading(page, f"teapot + #{first} - #{second}")
+    page.click(f"#tile-{first} .open", force=True)
+    page.click("#large [data-do=subtract]")
+    wait_for_heading(page, f"teapot - #{second} - #{first}")
+    assert (labels[shown(page)[:20]] == TEAPOT).mean() > 0.5
+    page.goto("/like?id=20")
+    assert page.input_value("#q") == "#20"
+    page.reload()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("l")
+    page.wait_for_selector("#alert .alert:has-text('added')")
+    assert [text for text in page.complaints if "404" not in text and "422" not in text] == []
+
+
+def test_a_filter_counts_as_it_is_typed_holds_everywhere_and_goes(page, labels):  # noqa: F811
+    page.goto("/search?q=teapot")
+    page.keyboard.press("g")
+    page.wait_for_selector("#columns .chip")
+    page.keyboard.type("label = 'x'")
+    page.wait_for_selector("#where-told .wrong:has-text('holds numbers')")
+    page.keyboard.press("Control+a")
+    page.keyboard.type(f"label = {VIOLIN}")
+    many = int((labels == VIOLIN).sum())
+    page.wait_for_selector(f"#where-told:has-text('{many} of 700 items')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".filtered")
+    page.wait_for_selector(".pick:focus")
+    assert asked(page) == ("teapot", f"label = {VIOLIN}")
+    assert page.inner_text(".filtered code") == f"label = {VIOLIN}"
+    assert (labels[shown(page)] == VIOLIN).all()
+    page.keyboard.press("m")
+    wait_for_heading(page, "Like item")
+    assert asked(page)[1] == f"label = {VIOLIN}"
+    assert (labels[shown(page)] == VIOLIN).all()
+    for key in ("a", "ArrowRight", "a", "ArrowRight", "a", "ArrowRight", "x"):
+        page.keyboard.press(key)
+    wait_for_counts(page, 3, 1)
+    stored(page)
+    page.keyboard.press("f")
+    page.wait_for_url("**/matches")
+    wait_for_heading(page, "match")
+    assert (labels[shown(page)] == VIOLIN).all()
+    page.goto("/")
+    assert page.inner_text(".filtered code") == f"label = {VIOLIN}"
+    page.click(".filtered [data-do=unfilter]")
+    page.wait_for_function("() => !document.querySelector('.filtered')")
+    assert set(labels[shown(page)]) > {VIOLIN}
+    assert asked(page)[1] == page.input_value("#where") == ""
+
+
+def test_a_value_is_added_to_the_filter_by_a_button(page, labels):  # noqa: F811
+    page.goto("/random?seed=3")
+    page.click("#filter summary")
+    page.click("#columns [data-condition=\"caption = 'teapot'\"]")
+    page.click('#columns [data-condition="label = 5"]')
+    assert page.input_value("#where") == "caption = 'teapot' AND label = 5"
+    page.wait_for_selector(f"#where-told:has-text('{(labels == TEAPOT).sum()} of 700')")
+    page.click("#filter-form .primary")
+    page.wait_for_selector(".filtered")
+    assert (labels[shown(page)] == TEAPOT).all()
+    page.go_back()
+    page.wait_for_function("() => !document.querySelector('.filtered')")
+    assert page.input_value("#where") == ""
+
+
+def test_a_picture_is_pasted_dropped_or_chosen_and_lasts(page, server, labels):  # noqa: F811
+    page.goto("/")
+    paste(page, picture(COLOURS[TEAPOT]))
+    wait_for_heading(page, "Nearest to your picture")
+    assert (labels[shown(page)[:20]] == TEAPOT).mean() > 0.8
+    page.wait_for_function("() => document.querySelector('.asked').naturalWidth > 0")
+    before, query = shown(page), page.input_value("#q")
+    assert re.fullmatch("picture:[a-z0-9]{10}", query)
+    server.kill()
+    server.start()
+    page.reload()
+    assert shown(page) == before
+    page.wait_for_function("() => document.querySelector('.asked').naturalWidth > 0")
+    page.fill("#q", "violin +")
+    with page.expect_file_chooser() as chooser:
+        page.click("#by-picture")
+    chooser.value.set_files({"name": "a.png", "mimeType": "image/png", "buffer": picture(COLOURS[TEAPOT])})
+    wait_for_heading(page, "violin + picture:")
+    assert {TEAPOT, VIOLIN} <= set(labels[shown(page)[:40]])
+    page.evaluate("""() => {
+        const held = new DataTransfer();
+        held.items.add(new File(["none"], "x.txt", {type: "text/plain"}));
+        for (const kind of ["dragover", "drop"]) {
+            document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: held, bubbles: true, cancelable: true}));
+        }
+    }""")
+    page.wait_for_selector("#alert .alert:has-text('no picture')")
+
+
+def test_where_the_model_reads_no_pictures_a_paste_says_so(chromium, folder):  # noqa: F811
+    running = Server(folder / "catalog", f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json", "oracle")
+    running.start()
+    try:
+        page = chromium.new_page(base_url=running.address)
+        page.goto("/")
+        assert page.locator("#by-picture").count() == 0
+        paste(page, picture("red"))
+        page.wait_for_selector("#alert .alert:has-text('reads no pictures')")
+        page.close()
+    finally:
+        running.kill()
+
+
+def test_a_list_goes_on_to_its_end(page):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("End")
+    page.wait_for_function("() => document.activeElement.closest('.tile')?.ariaPosInSet === '700'")
+    ids = shown(page)
+    assert len(set(ids)) == len(ids) >= 40
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 390)])
+def test_axe_finds_nothing_to_complain_of(page, scheme, width):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto("/")
+    paste(page, picture(COLOURS[TEAPOT]))
+    wait_for_heading(page, "your picture")
+    page.keyboard.press("g")
+    page.wait_for_selector("#columns .chip")
+    page.keyboard.type("label = 'x'")
+    page.wait_for_selector("#where-told .wrong")
+    assert violations(page, f"asking-{scheme}-{width}-filter") == []
+    page.fill(
+        "#where", "label = 5 AND caption LIKE 'tea%' AND image_path LIKE 'pictures/%' AND NOT id BETWEEN 9 AND 12"
+    )
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".filtered")
+    assert violations(page, f"asking-{scheme}-{width}-filtered") == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,0 +1,125 @@
+// What is asked for: items added to the search and subtracted from it, pictures that are sent, and the filter.
+
+import { sessionId } from "./marks.js";
+
+const $ = (id) => document.getElementById(id);
+let warn = () => {};
+
+export function begin(told) {
+  warn = told;
+}
+
+// After new results: what was asked, as the server read it, unless one is typing the next thing.
+export function setUp() {
+  const { query, where } = $("grid").dataset;
+  if (query && document.activeElement !== $("q")) $("q").value = query;
+  if (document.activeElement !== $("where")) {
+    $("where").value = where;
+    $("where-told").replaceChildren();
+  }
+  $("filter").classList.toggle("on", Boolean(where));
+}
+
+const submit = () => $("q").form.requestSubmit();
+
+// Adds an item to the search or subtracts it; one that is in it already changes its sign.
+export function combine(sign, item) {
+  const terms = $("q").value.trim().split(new RegExp(`(?:^|\\s+)[+-]\\s+#${item}(?=\\s|$)|^#${item}(?=\\s|$)`));
+  const rest = terms.join("").trim().replace(/^\+\s+/, "");
+  $("q").value = sign === "+" && !rest ? `#${item}` : `${rest} ${sign} #${item}`.trim();
+  submit();
+}
+
+// The filter
+
+export const openFilter = () => {
+  $("filter").open = true;
+  $("where").focus();
+};
+
+// Asks for the same list anew within the filter; what matches is found anew, for it is of the whole catalog.
+function apply() {
+  $("filter").open = false;
+  const { address, kind } = $("grid").dataset;
+  if (["matches", "suggest", "audit"].includes(kind)) return $("find").click();
+  const to = new URL(address, location.href);
+  to.searchParams.delete("where");
+  if ($("where").value.trim()) to.searchParams.set("where", $("where").value.trim());
+  htmx.ajax("GET", `${to.pathname}${to.search}`, { target: "#results", swap: "innerHTML show:window:top" });
+}
+
+export function unfilter() {
+  $("where").value = "";
+  apply();
+}
+
+$("filter-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  apply();
+});
+
+$("filter").addEventListener("click", (event) => {
+  const condition = event.target.closest("[data-condition]")?.dataset.condition;
+  if (!condition) return;
+  const before = $("where").value.trim();
+  const held = /\bor\b/i.test(before) ? `(${before})` : before;
+  if (!before.includes(condition)) $("where").value = held ? `${held} AND ${condition}` : condition;
+  $("where").dispatchEvent(new Event("input", { bubbles: true }));
+});
+
+// Pictures
+
+export const choosePicture = () => $("picture-file").click();
+
+async function send(file) {
+  if (!$("by-picture")) return warn("The model of this catalog reads no pictures, so none can be searched by.");
+  $("by-picture").setAttribute("aria-busy", true);
+  try {
+    const headers = { Accept: "application/json", "HX-Request": "true", "X-Session": sessionId(), "Content-Type": file.type };
+    const response = await fetch("/pictures", { method: "POST", headers, body: file });
+    const answer = await response.json().catch(() => ({}));
+    if (!response.ok) return warn(answer.error ?? `The server said ${response.status}.`);
+    const before = $("q").value.trim();
+    $("q").value = /(^|\s)[+-]$/.test(before) ? `${before} picture:${answer.name}` : `picture:${answer.name}`;
+    submit();
+  } catch {
+    warn("The server did not answer, the picture was not sent.");
+  } finally {
+    $("by-picture").removeAttribute("aria-busy");
+  }
+}
+
+function sendFirst(files, event) {
+  const picture = [...(files ?? [])].find((file) => file.type.startsWith("image/"));
+  if (!picture) return;
+  event.preventDefault();
+  send(picture);
+}
+
+$("picture-file")?.addEventListener("change", (event) => {
+  sendFirst(event.target.files, event);
+  event.target.value = "";
+});
+
+document.addEventListener("paste", (event) => sendFirst(event.clipboardData?.files, event));
+
+const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
+
+document.addEventListener("dragover", (event) => {
+  if (!holdsFiles(event)) return;
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dropping");
+});
+
+document.addEventListener("drop", (event) => {
+  document.body.classList.remove("dropping");
+  if (!holdsFiles(event)) return;
+  event.preventDefault();
+  const picture = [...event.dataTransfer.files].some((file) => file.type.startsWith("image/"));
+  if (picture) sendFirst(event.dataTransfer.files, event);
+  else warn("What was dropped is no picture; drop a JPEG, PNG, WebP or GIF.");
+});
