@@ -131,7 +131,7 @@ _SWITCH = (bool, type(None))
 _FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
     ("name", (str,), lambda value: len(value) <= 200),
     ("asked", (str,), lambda value: len(value) <= 20_000),
-    ("query", (str,), lambda value: not value or (_ADDRESS.fullmatch(value) and len(value) <= 100_000)),
+    ("query", (str,), lambda value: not value or (_ADDRESS.fullmatch(value) and len(value) <= 300_000)),
     ("where", (str,), lambda value: len(value) <= LONGEST),
     ("seed", (int,), lambda value: 0 <= value < 2**63),
     ("model", (str,), lambda value: value in MODELS),

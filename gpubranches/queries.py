@@ -17,6 +17,8 @@ IMAGE_WEIGHT = 0.5
 SUBTRACTED = 0.5
 """Share of the sum along a subtracted term that is taken away."""
 MOST_TERMS = 32
+LONGEST = 10_000
+"""Letters of a query."""
 PICTURE_NAME = "[a-z0-9]{10}"
 """Form of the name that a picture gets when it is sent."""
 
@@ -80,8 +82,11 @@ def parse(text: str) -> Query:
 
     So "t-shirt" and "black-and-white" are words, and what holds a sign between spaces, or begins with # or picture:,
     needs quotes to be words. Quotes elsewhere are part of the words. Any white space divides words. Raises UsageError
-    for an empty term, for another text after # or picture:, for more than 32 terms, and where nothing is added.
+    for an empty term, for another text after # or picture:, for more than 32 terms or 10,000 letters, and where nothing
+    is added.
     """
+    if len(text) > LONGEST:
+        raise UsageError(f"text: expected at most {LONGEST:,} letters, got {len(text):,}")
     tokens = text.split()
     if not tokens:
         raise UsageError("text: expected a word or more, got nothing; type what to look for")

@@ -10,7 +10,7 @@ from gpubranches import Catalog, Session, open_backend
 from gpubranches.embed import open_embedder
 from gpubranches.errors import UsageError
 from gpubranches.ingest import ingest
-from gpubranches.queries import MOST_TERMS, Item, Picture, Query, Words, combine, parse, unit
+from gpubranches.queries import LONGEST, MOST_TERMS, Item, Picture, Query, Words, combine, parse, unit
 from gpubranches.searching import Searcher
 
 PLAIN = st.text("abc-+\"' é#:", min_size=1, max_size=12).map(lambda text: "x" + " ".join(text.split()))
@@ -69,6 +69,7 @@ def test_a_text_is_read_as_its_grammar_says(text, query):
         ("# 3", "quotes"),
         ("picture:of a dog", "name of a picture"),
         ('"" + dog', "between the quotes"),
+        ("x" * (LONGEST + 1), "at most 10,000 letters"),
         (" + ".join("x" * (MOST_TERMS + 1)), f"at most {MOST_TERMS}"),
     ],
 )
