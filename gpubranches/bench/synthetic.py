@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import as_ids, splitmix64
+from gpubranches.arrays import Bitmap, as_ids, splitmix64
 from gpubranches.backends.gpu import launchers
 from gpubranches.backends.gpu.device import Device, DeviceArray
 from gpubranches.backends.gpu.launchers import Resident
@@ -176,6 +176,10 @@ class SyntheticCatalog:
     def _segment(self, start: int, n: int) -> SyntheticSegment:
         own = self._stand_in[start : start + n] if self.has_own_embeddings and self._stand_in is not None else None
         return SyntheticSegment(start, n, self.d, self.D // 32, self.clusters, self.period, own)
+
+    def count(self, where: Bitmap | None = None) -> int:
+        """Return how many rows a bitmap holds, all by default."""
+        return self.n if where is None else int(np.bitwise_count(where).sum())
 
     def alive(self, ids: ArrayLike) -> NDArray[np.bool_]:
         """Return which ids are rows."""
