@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import numpy as np
 import pytest
 
 try:
@@ -26,6 +27,36 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A world of pictures, see `pictures.write_served`."""
+    from pictures import write_served
+
+    path = tmp_path_factory.mktemp("world")
+    write_served(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def labels(folder):
+    return np.load(folder / "labels.npy")
+
+
+@pytest.fixture(scope="module")
+def catalog(folder):
+    from gpubranches import Catalog
+
+    return Catalog.open(folder / "catalog")
+
+
+@pytest.fixture(scope="module")
+def backend(catalog):
+    from gpubranches import open_backend
+
+    with open_backend("oracle", catalog) as opened:
+        yield opened
 
 
 def pytest_collection_modifyitems(items):

@@ -31,3 +31,13 @@ def write_pictures(folder: Path, n: int = 700) -> np.ndarray:
     table = pa.table({"caption": captions, "image_path": paths, "label": labels})
     pq.write_table(table, folder / "images/metadata/metadata_0.parquet")
     return labels
+
+
+def write_served(folder: Path) -> None:
+    """Write such a world with its labels, `folder/labels.npy`, and a catalog of it with the vocabulary's embedder."""
+    from gpubranches.ingest import ingest
+
+    np.save(folder / "labels.npy", write_pictures(folder))
+    ingest(
+        [folder / "images"], folder / "catalog", embedder=f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json"
+    )

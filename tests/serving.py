@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clusters import NAMES
-from pictures import COLOURS, write_pictures
+from pictures import COLOURS
 from PIL import Image, ImageColor
 
-from gpubranches import Catalog, VocabularyEmbedder, open_backend
+from gpubranches import VocabularyEmbedder
 from gpubranches.app import create_app
-from gpubranches.ingest import ingest
 
 API = "/api/v1"
 TOKEN = "a-token-of-the-tests-alone"
@@ -28,30 +27,6 @@ class SeeingEmbedder(VocabularyEmbedder):
             gaps = [np.abs(seen - ImageColor.getrgb(colour)[:3]).sum() for colour in COLOURS[: len(NAMES)]]
             found.append(self.centres[int(np.argmin(gaps))])
         return np.array(found, np.float32)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("served")
-    np.save(path / "labels.npy", write_pictures(path))
-    ingest([path / "images"], path / "catalog", embedder=f"vocabulary:{path}/text/emb.npy,{path}/text/names.json")
-    return path
-
-
-@pytest.fixture(scope="module")
-def labels(folder):
-    return np.load(folder / "labels.npy")
-
-
-@pytest.fixture(scope="module")
-def catalog(folder):
-    return Catalog.open(folder / "catalog")
-
-
-@pytest.fixture(scope="module")
-def backend(catalog):
-    with open_backend("oracle", catalog) as opened:
-        yield opened
 
 
 def seeing(folder):

@@ -7,7 +7,7 @@ from html import unescape
 import numpy as np
 import pytest
 from clusters import NAMES
-from pictures import SPITEFUL, write_pictures
+from pictures import SPITEFUL, write_served
 from PIL import Image
 
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
@@ -26,26 +26,9 @@ HX = {"HX-Request": "true"}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("world")
-    np.save(path / "labels.npy", write_pictures(path))
-    ingest([path / "images"], path / "catalog", embedder=f"vocabulary:{path}/text/emb.npy,{path}/text/names.json")
+    write_served(path)
     ingest([path / "images"], path / "unnamed")
     return path
-
-
-@pytest.fixture(scope="module")
-def labels(folder):
-    return np.load(folder / "labels.npy")
-
-
-@pytest.fixture(scope="module")
-def catalog(folder):
-    return Catalog.open(folder / "catalog")
-
-
-@pytest.fixture(scope="module")
-def backend(catalog):
-    with open_backend("oracle", catalog) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

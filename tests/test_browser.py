@@ -21,7 +21,6 @@ from browsing import (
     watched,
 )
 from clusters import NAMES
-from pictures import write_pictures
 
 from gpubranches.ingest import ingest
 
@@ -29,19 +28,6 @@ EVALUATION = os.environ.get("GPUBRANCHES_EVAL_DATA")
 KANGAROO, TEAPOT = NAMES.index("kangaroo"), NAMES.index("teapot")
 
 pytestmark = [pytest.mark.browser, needs_chromium]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("world")
-    np.save(path / "labels.npy", write_pictures(path))
-    ingest([path / "images"], path / "catalog", embedder=f"vocabulary:{path}/text/emb.npy,{path}/text/names.json")
-    return path
-
-
-@pytest.fixture(scope="module")
-def labels(folder):
-    return np.load(folder / "labels.npy")
 
 
 @pytest.fixture(scope="module")

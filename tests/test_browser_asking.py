@@ -8,7 +8,7 @@ import pytest
 from browsing import SERVER, Server, needs_chromium, search, shown, stored, violations, wait_for_counts, watched
 from clusters import NAMES
 from pictures import COLOURS
-from serving import folder, labels, picture  # noqa: F401
+from serving import picture
 
 TEAPOT, VIOLIN = NAMES.index("teapot"), NAMES.index("violin")
 SEEING = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" + SERVER.replace(
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, needs_chromium]
 
 
 @pytest.fixture(scope="module")
-def server(folder):  # noqa: F811
+def server(folder):
     running = Server(folder / "catalog", folder, "oracle", script=SEEING)
     running.start()
     yield running
@@ -57,7 +57,7 @@ def paste(page, data):
     )
 
 
-def test_items_are_added_to_the_search_and_subtracted_by_keys(page, labels):  # noqa: F811
+def test_items_are_added_to_the_search_and_subtracted_by_keys(page, labels):
     page.goto("/")
     search(page, "teapot")
     first = shown(page)[0]
@@ -81,7 +81,7 @@ def test_items_are_added_to_the_search_and_subtracted_by_keys(page, labels):  # 
     assert [text for text in page.complaints if "404" not in text and "422" not in text] == []
 
 
-def test_a_filter_counts_as_it_is_typed_holds_everywhere_and_goes(page, labels):  # noqa: F811
+def test_a_filter_counts_as_it_is_typed_holds_everywhere_and_goes(page, labels):
     page.goto("/search?q=teapot")
     page.keyboard.press("g")
     page.wait_for_selector("#columns .chip")
@@ -117,7 +117,7 @@ def test_a_filter_counts_as_it_is_typed_holds_everywhere_and_goes(page, labels):
     assert asked(page)[1] == page.input_value("#where") == ""
 
 
-def test_a_value_is_added_to_the_filter_by_a_button(page, labels):  # noqa: F811
+def test_a_value_is_added_to_the_filter_by_a_button(page, labels):
     page.goto("/random?seed=3")
     page.click("#filter summary")
     page.click("#columns [data-condition=\"caption = 'teapot'\"]")
@@ -132,7 +132,7 @@ def test_a_value_is_added_to_the_filter_by_a_button(page, labels):  # noqa: F811
     assert page.input_value("#where") == ""
 
 
-def test_a_picture_is_pasted_dropped_or_chosen_and_lasts(page, server, labels):  # noqa: F811
+def test_a_picture_is_pasted_dropped_or_chosen_and_lasts(page, server, labels):
     page.goto("/")
     paste(page, picture(COLOURS[TEAPOT]))
     wait_for_heading(page, "Nearest to your picture")
@@ -161,7 +161,7 @@ def test_a_picture_is_pasted_dropped_or_chosen_and_lasts(page, server, labels): 
     page.wait_for_selector("#alert .alert:has-text('no picture')")
 
 
-def test_where_the_model_reads_no_pictures_a_paste_says_so(chromium, folder):  # noqa: F811
+def test_where_the_model_reads_no_pictures_a_paste_says_so(chromium, folder):
     running = Server(folder / "catalog", f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json", "oracle")
     running.start()
     try:

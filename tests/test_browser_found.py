@@ -6,21 +6,10 @@ import numpy as np
 import pytest
 from browsing import Server, needs_chromium, search, shown, stored, wait_for_counts, watched
 from clusters import NAMES
-from pictures import write_pictures
-
-from gpubranches.ingest import ingest
 
 TEAPOT = NAMES.index("teapot")
 
 pytestmark = [pytest.mark.browser, needs_chromium]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("found")
-    np.save(path / "labels.npy", write_pictures(path))
-    ingest([path / "images"], path / "catalog", embedder=f"vocabulary:{path}/text/emb.npy,{path}/text/names.json")
-    return path
 
 
 @pytest.fixture(scope="module")

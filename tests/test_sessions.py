@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import write_pictures
 
-from gpubranches import Catalog, Session, open_backend
+from gpubranches import Session
 from gpubranches.app import create_app
 from gpubranches.app.asking import COOKIE, HEADER
 from gpubranches.embed import open_embedder
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingest import ingest
 from gpubranches.labels import Labels
 from gpubranches.models import MODELS
 from gpubranches.portable import ORIGINS, pack, restore, unpack
@@ -22,25 +20,6 @@ from gpubranches.sessions import Book, OpenSessions
 from gpubranches.uploads import Uploads
 
 HX = {"HX-Request": "true"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("world")
-    np.save(path / "labels.npy", write_pictures(path))
-    ingest([path / "images"], path / "catalog", embedder=f"vocabulary:{path}/text/emb.npy,{path}/text/names.json")
-    return path
-
-
-@pytest.fixture(scope="module")
-def catalog(folder):
-    return Catalog.open(folder / "catalog")
-
-
-@pytest.fixture(scope="module")
-def backend(catalog):
-    with open_backend("oracle", catalog) as opened:
-        yield opened
 
 
 @pytest.fixture
