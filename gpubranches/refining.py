@@ -69,8 +69,9 @@ def refined(
 ) -> tuple[Boxes | None, Ranking]:
     """Return the boxes of a model, None for "linear", and the ranking they give, cut by its own rule.
 
-    second_stage: rank by embeddings, else by votes; "linear" needs it. seed: of the learner. Raises UsageError for a
-    second stage over a catalog without embeddings.
+    second_stage: rank by embeddings, else by votes; "linear" needs it. seed: of the learner. where: only its items are
+    ranked, marked ones as well; all marks are learned from. Raises UsageError for a second stage over a catalog without
+    embeddings.
     """
     timings: dict[str, float] = {}
     with _timed(timings, "train"):
@@ -83,6 +84,8 @@ def refined(
             found = backend.evaluate(boxes, min_votes=1, where=where)
         with _timed(timings, "rank"):
             ranking = _by_votes(found, marks, boxes.n_estimators // 2 + 1)
+    if where is not None:
+        ranking = ranking.take(catalog.inside(ranking.ids, where))
     stages = "bits+embeddings" if boxes is None else "boxes+embeddings" if second_stage else "boxes"
     timings["total"] = sum(timings.values())
     return boxes, replace(ranking, source=f"{backend.name}/{stages}", timings_ms=timings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,19 @@ class Ranking:
     def by_votes(self) -> bool:
         """Whether votes alone ranked and cut, without a second stage."""
         return self.source.endswith("/boxes")
+
+    def take(self, rows: NDArray[np.bool_]) -> Ranking:
+        """Return the ranking of some of its items alone; rows: (m,) bool."""
+        matched = self.matched[rows]
+        return replace(
+            self,
+            ids=self.ids[rows],
+            scores=self.scores[rows],
+            matched=matched,
+            total=int(matched.sum()),
+            votes=None if self.votes is None else self.votes[rows],
+            tiers=None if self.tiers is None else self.tiers[rows],
+        )
 
     def tier(self, row: int) -> str | None:
         """Return the tier of an item, one of TIERS; None where it does not match or no chance is estimated."""

@@ -137,7 +137,8 @@ class Session:
         items drawn from the catalog that serve as wrong unchecked, at most a tenth of it. negative_weight: how much an
         item marked wrong counts against one of these, .1 to 1,000, in the second stage and for the pseudo-labels; boxes
         shut out every one of them whatever it weighs, so by votes alone the models without pseudo-labels take no notice
-        of it. lean: where the list is cut, see `recut`. Marked items keep their label in the answer. Raises LabelError
+        of it. where: only items that meet this condition are in the answer, marked ones as well; all marks are learned
+        from. lean: where the list is cut, see `recut`. Marked items keep their label in the answer. Raises LabelError
         if no item is marked right.
         """
         lean = _check_lean(lean)
@@ -154,7 +155,7 @@ class Session:
         )
         study, before = self._study(ranking, bitmap), self._matched_before()
         found = Answer(ranking, study, boxes, self.catalog.coding, where, before)
-        self.answer = found.recut(lean, self._alive_marks(), self._audited())
+        self.answer = found.recut(lean, self._marks_within(bitmap), self._audited())
         return self.answer.ranking
 
     @property
@@ -194,7 +195,7 @@ class Session:
         another lean.
         """
         lean = _check_lean(lean)
-        self.answer = self.last().recut(lean, self._alive_marks(), self._audited())
+        self.answer = self.last().recut(lean, self._marks_within(self._bitmap(self.last().where)), self._audited())
         return self.answer.ranking
 
     def audit(self, count: int = AUDITED) -> NDArray[np.int64]:
@@ -219,7 +220,7 @@ class Session:
 
         Recall is of the whole catalog, or of what `where` left of it. Raises UsageError before a refine.
         """
-        self.answer = self.last().estimated(self._alive_marks(), self._audited())
+        self.answer = self.last().estimated(self._marks_within(self._bitmap(self.last().where)), self._audited())
         return self.answer.ranking
 
     def random_negatives(self, count: int) -> NDArray[np.int64]:
@@ -305,9 +306,8 @@ class Session:
         """Return what is known of how complete a new ranking is, with what was audited before."""
         universe = self.catalog.count(where)
         earlier = None if self.answer is None else self.answer.study.evidence(self._audited())
-        return Completeness(
-            ranking, self._alive_marks(), max(universe, len(ranking.ids)), seed=self.seed, earlier=earlier
-        )
+        marks = self._marks_within(where)
+        return Completeness(ranking, marks, max(universe, len(ranking.ids)), seed=self.seed, earlier=earlier)
 
     def _matched_before(self) -> Part | None:
         """Return what matches in the answer that a refine is about to replace, without items deleted since."""
@@ -320,8 +320,13 @@ class Session:
         origins = self.labels.origins()
         return {item: label for item, label in self.labels.current().items() if origins.get(item) == "audit"}
 
-    def _alive_marks(self) -> dict[int, int]:
-        return {**dict.fromkeys(self.positives.tolist(), 1), **dict.fromkeys(self.negatives.tolist(), -1)}
+    def _marks_within(self, where: Bitmap | None) -> dict[int, int]:
+        """Return the marks of items that are in the catalog and in a bitmap, item id -> label."""
+        found: dict[int, int] = {}
+        for ids, label in ((self.positives, 1), (self.negatives, -1)):
+            held = ids if where is None else ids[self.catalog.inside(ids, where)]
+            found.update(dict.fromkeys(held.tolist(), label))
+        return found
 
     def _outside(self) -> NDArray[np.int64]:
         """Return random ids of the catalog that `where` lets in, in random order."""
@@ -330,8 +335,7 @@ class Session:
         ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
         where = self._bitmap(answer.where)  # anew, for rows may have moved since the refine
         if where is not None:
-            at = self.catalog.positions(ids)
-            ids = ids[(where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]
+            ids = ids[self.catalog.inside(ids, where)]
         return ids
 
     def _marked(self, label: int) -> NDArray[np.int64]:

@@ -87,6 +87,17 @@ def test_a_filter_counts_as_it_is_typed_holds_everywhere_and_goes(page, labels):
     page.wait_for_selector("#columns .chip")
     page.keyboard.type("label = 'x'")
     page.wait_for_selector("#where-told .wrong:has-text('holds numbers')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#filter[open] #where:focus")
+    page.keyboard.press("Escape")
+    search(page, "kangaroo")
+    assert asked(page) == ("kangaroo", "")
+    assert (
+        page.title()
+        == "Nearest to \N{LEFT DOUBLE QUOTATION MARK}kangaroo\N{RIGHT DOUBLE QUOTATION MARK} \N{MIDDLE DOT} gpubranches"
+    )
+    search(page, "teapot")
+    page.keyboard.press("g")
     page.keyboard.press("Control+a")
     page.keyboard.type(f"label = {VIOLIN}")
     many = int((labels == VIOLIN).sum())

@@ -179,6 +179,21 @@ def test_the_recall_of_a_filtered_answer_is_of_what_the_filter_lets_in(session, 
     assert ranking.recall[2] <= 1
 
 
+def test_marks_that_a_filter_shuts_out_count_nowhere_in_its_answer(session, labels):
+    mark_some(session, labels, 1)
+    inside = session.refine(where=f"id > {session.positives.max()}")
+    assert not np.isin(inside.ids, session.positives).any()
+    mid = np.median(session.positives)
+    held = session.positives[session.positives > mid]
+    half = session.refine(where=f"id > {mid}")
+    assert np.isin(held, half.ids[half.matched]).all()
+    assert (half.ids > mid).all()
+    assert set(session.answer.study.marks) == {i for i in session.labels.current() if i > mid}
+    for again in (session.estimate(), session.recut(1.0), session.recut(0.0)):
+        assert (again.ids > mid).all()
+    assert (session.ranking.precision, session.ranking.recall) == (half.precision, half.recall)
+
+
 def test_auditing_and_leaning_need_a_refine(session):
     for ask in (session.audit, session.estimate, lambda: session.recut(0.5)):
         with pytest.raises(UsageError, match="refine"):
@@ -252,9 +267,10 @@ def test_a_filter_limits_search_and_refine(session, labels):
     found = session.ask(NAMES[0], 50, where="caption = 'kangaroo'")
     assert (labels[found.ids[0]] == 0).all()
     mark_some(session, labels, 0)
-    ranking = session.refine(where="label = 3")
-    unmarked = ~np.isin(ranking.ids, session.positives)
-    assert (labels[ranking.ids[unmarked]] == 3).all()
+    for second_stage in (True, False):
+        ranking = session.refine(where="label = 3", second_stage=second_stage)
+        assert (labels[ranking.ids] == 3).all()
+        assert ranking.total == ranking.matched.sum()
     with pytest.raises(UsageError):
         session.ask(NAMES[0], where="no_such_column = 1")
 

@@ -48,6 +48,8 @@ def recut() -> Response:
     """Cut the last find all's list at another `lean`, -1 to 1, without training; show the part of it that was open."""
     lean, part = parse_number("lean", request.form.get("lean", "")), request.form.get("tier") or "all"
     with held() as session:
+        if session.answer is not None:
+            session.part(part)
         ranking = session.recut(lean)
         desk().book.note(session.labels.session, lean=ranking.lean)
         response = _matches(session, part, 0)

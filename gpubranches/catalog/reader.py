@@ -120,6 +120,12 @@ class CatalogReader:
             )
         return positions
 
+    def inside(self, ids: ArrayLike, where: Bitmap) -> NDArray[np.bool_]:
+        """Return which ids a bitmap of `where` holds, (m,) bool. Unknown or deleted ids raise UsageError."""
+        at = self.positions(ids)
+        held: NDArray[np.bool_] = (where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1
+        return held
+
     def take(self, ids: ArrayLike) -> NDArray[np.uint8]:
         """Return the codes of items, (m, d) uint8."""
         out = np.zeros((np.size(ids), self.d), np.uint8)

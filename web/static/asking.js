@@ -13,6 +13,7 @@ export function begin(told) {
 export function setUp() {
   const { query, where } = $("grid").dataset;
   if (query && document.activeElement !== $("q")) $("q").value = query;
+  $("applied").value = where;
   if (document.activeElement !== $("where")) {
     $("where").value = where;
     $("where-told").replaceChildren();
@@ -37,14 +38,19 @@ export const openFilter = () => {
   $("where").focus();
 };
 
-// Asks for the same list anew within the filter; what matches is found anew, for it is of the whole catalog.
-function apply() {
+// Asks for the same list anew within the filter, once it can be read; until then the one before holds. What matches is
+// found anew, for it is of the whole catalog.
+async function apply() {
+  const where = $("where").value.trim();
+  await htmx.ajax("GET", `/filter/count?where=${encodeURIComponent(where)}`, { target: "#where-told" });
+  if ($("where-told").querySelector(".wrong")) return $("where").focus();
   $("filter").open = false;
+  $("applied").value = where;
   const { address, kind } = $("grid").dataset;
   if (["matches", "suggest", "audit"].includes(kind)) return $("find").click();
   const to = new URL(address, location.href);
   to.searchParams.delete("where");
-  if ($("where").value.trim()) to.searchParams.set("where", $("where").value.trim());
+  if (where) to.searchParams.set("where", where);
   htmx.ajax("GET", `${to.pathname}${to.search}`, { target: "#results", swap: "innerHTML show:window:top" });
 }
 

@@ -220,7 +220,7 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("[data-dismiss]")) $("#alert")?.replaceChildren();
   if (event.target.closest("#show-keys")) DEEDS.keys();
   for (const menu of document.querySelectorAll(".menu[open]")) {
-    if (!menu.contains(event.target) || deed) menu.open = false;
+    if (!menu.contains(event.target) || deed || event.target.closest("a")) menu.open = false;
   }
 });
 
