@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gpubranches.boxes import Boxes
 from gpubranches.completeness import Completeness, votes_for
 from gpubranches.errors import UsageError
+from gpubranches.explain import votes_needed
 from gpubranches.results import TIERS, Ranking
 
 PARTS = ("all", *TIERS, "below", "new", "gone")
@@ -76,6 +77,11 @@ class Answer:
         precision, recall = self.study.estimate(self.ranking.matched, marks, audited)
         tiers = self.study.tiers(marks, audited)
         return replace(self, ranking=replace(self.ranking, precision=precision, recall=recall, tiers=tiers))
+
+    @property
+    def min_votes(self) -> int:
+        """Votes at which the boxes take an item: to match by votes alone, or to be ranked; 1 without boxes."""
+        return 1 if self.boxes is None else votes_needed(self.ranking, self.boxes)
 
     def part(self, name: str) -> Part:
         """Return one of PARTS. Raises UsageError for another name, and for a part that this answer does not have."""

@@ -21,6 +21,8 @@ MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, in pixels; its header alone is read beyond that."""
 UPLOAD_PIXELS = 50_000_000
 """Largest picture that is decoded for one who sends it."""
+_ROWS_AT_ONCE = 256
+"""Of a picture with 16 bits a pixel, while they become 8."""
 _ORIENTATION = 0x0112
 """The tag of EXIF that says how a picture is turned; 5 to 8 lie on their side."""
 
@@ -98,9 +100,13 @@ def _decode(
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        levels = np.asarray(image, np.float64)
+        levels = np.asarray(image)
         top = 65535.0 if levels.max(initial=0) > 255 else 255.0
-        return Image.fromarray(np.clip(levels * (255 / top), 0, 255).astype(np.uint8), "L").convert("RGB")
+        grey = np.empty(levels.shape, np.uint8)
+        for start in range(0, len(levels), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            grey[rows] = np.clip(levels[rows].astype(np.float64) * (255 / top), 0, 255)
+        return Image.fromarray(grey, "L").convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layered = image.convert("RGBA")
         white = Image.new("RGBA", layered.size, "white")

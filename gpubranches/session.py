@@ -13,7 +13,7 @@ from gpubranches.answer import Answer, Part
 from gpubranches.arrays import Bitmap, as_ids, best_first
 from gpubranches.completeness import AUDITED, Completeness
 from gpubranches.errors import LabelError, UsageError
-from gpubranches.explain import Explanation, explain_in, votes_needed
+from gpubranches.explain import Explanation, explain_in
 from gpubranches.export import Matches, export_matches
 from gpubranches.labels import Labels
 from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
@@ -268,9 +268,8 @@ class Session:
 
     @property
     def min_votes(self) -> int:
-        """Votes at which the boxes of the last refine take an item: to match by votes alone, or to be ranked."""
-        answer = self.answer
-        return 1 if answer is None or answer.boxes is None else votes_needed(answer.ranking, answer.boxes)
+        """Votes at which the boxes of the last refine take an item, see `Answer.min_votes`."""
+        return 1 if self.answer is None else self.answer.min_votes
 
     def export(self, path: Path, format: str | None = None, part: str = "all") -> int:
         """Write the matched items of the last refine with their metadata, best first; return how many were written.

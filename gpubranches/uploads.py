@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS pictures (
     sent_s REAL NOT NULL,
     PRIMARY KEY (session, name)
 );
+CREATE INDEX IF NOT EXISTS pictures_by_time ON pictures (sent_s);
+CREATE INDEX IF NOT EXISTS pictures_of_session ON pictures (session, sent_s);
 """
 MOST_A_SESSION = 50
 MOST = 20_000

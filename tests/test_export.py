@@ -430,7 +430,7 @@ def test_a_folder_can_be_named_by_a_dot(tmp_path, monkeypatch):
 
 def test_the_command_line_says_how_many_it_wrote_and_how_many_have_no_picture(folder, tmp_path):
     """Items 5 and 6 are asked for: one has no picture, the other one that cannot be read."""
-    marks = ["refine", str(folder / "catalog"), "--positive", "4,5,6", "--model", "branch", "--where", "id < 4"]
+    marks = ["refine", str(folder / "catalog"), "--positive", "4,5,6", "--model", "branch", "--where", "id < 7"]
 
     def run(*arguments):
         return CliRunner().invoke(cli, [*marks, "--no-second-stage", *map(str, arguments)])

@@ -50,10 +50,10 @@ def matches_file(session: Session, format: str, part: str) -> Response:
 
 def boxes_file(session: Session, format: str) -> Response:
     """Return an answer that sends the boxes. Raises UsageError before a find all by a model of boxes."""
-    if session.boxes is None:
+    answer, chosen = session.last(), BOX_FORMATS[format]
+    if answer.boxes is None:
         raise UsageError("expected a find all (refine) by a model of boxes before this, got none; find all first")
-    chosen = BOX_FORMATS[format]
-    return _attachment("boxes", chosen, chosen.write(session.boxes, session.min_votes))
+    return _attachment("boxes", chosen, chosen.write(answer.boxes, answer.min_votes))
 
 
 def _attachment(name: str, format: Format[Any], content: bytes | Iterator[bytes]) -> Response:

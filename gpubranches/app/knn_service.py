@@ -19,6 +19,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 from gpubranches.app.api.schema import Schema, check, parse
 from gpubranches.app.api.searching import MOST, UPLOAD_BYTES
 from gpubranches.app.asking import desk
+from gpubranches.app.limits import decoding
 from gpubranches.columns import url_of
 from gpubranches.desk import caption
 from gpubranches.errors import UsageError
@@ -110,7 +111,8 @@ def _nearest(asked: dict[str, Any], count: int) -> Neighbors:
     if asked.get("text"):
         return searcher.text(asked["text"], count)
     if asked.get("image"):
-        return searcher.image(read_image(_decoded(asked["image"])), count)
+        with decoding():
+            return searcher.image(read_image(_decoded(asked["image"])), count)
     if "embedding_input" in asked:
         return searcher.vector(np.array(asked["embedding_input"], np.float32), count)
     if "image_url" in asked:

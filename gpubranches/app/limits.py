@@ -19,6 +19,8 @@ PLACES = 12
 """Threads of the server that may train or wait to; see `Turns`."""
 DOWNLOADS = 6
 """Threads of the server that may send files at once: one is held until its client has taken nearly all."""
+PICTURES = 2
+"""Pictures that were sent and are looked at at once."""
 _BUSY_S = 5
 _ROUNDING = 1e-9
 _KEPT = 10_000
@@ -93,6 +95,13 @@ def training(session: str) -> Iterator[None]:
             math.ceil(wait_s),
         )
     with cast(Turns, held["gpubranches.turns"]).turn():
+        yield
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Look at a picture that was sent when it is one's turn: large ones take up to a gigabyte each meanwhile."""
+    with cast(threading.Semaphore, current_app.extensions["gpubranches.pictures"]):
         yield
 
 

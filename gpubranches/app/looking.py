@@ -32,8 +32,8 @@ def home() -> Response:
         where = str(desk().book.record(session.labels.session).settings.get("where", ""))
         try:
             return _random(session, "home", desk().seed, where)
-        except UsageError:  # the catalog has lost a column since
-            return _random(session, "home", desk().seed, "")
+        except UsageError as error:  # the catalog has lost a column since
+            return _random(session, "home", desk().seed, "", f"The filter is taken away. {error}")
 
 
 @routes.get("/random")
@@ -83,7 +83,7 @@ def _nearest(session: Session, view: View, find: Callable[[int], Neighbors]) -> 
     return show(session, replace(view, note=note, tiles=tiles, total=found.total, offset=offset))
 
 
-def _random(session: Session, kind: str, seed: int, where: str) -> Response:
+def _random(session: Session, kind: str, seed: int, where: str, note: str = "") -> Response:
     at, offset = desk(), whole("offset", 0)
     ids = at.draw(RANDOM, seed, where)
     tiles = at.tiles(session, ids[offset : offset + PAGE])
@@ -91,7 +91,7 @@ def _random(session: Session, kind: str, seed: int, where: str) -> Response:
     if "offset" not in request.args and where != at.book.record(name).settings.get("where", ""):
         at.book.note(name, where=where)
     place = address("/random", seed=seed, where=where)
-    return show(session, View(kind, "Random items", "", tiles, len(ids), place, offset, seed=seed, where=where))
+    return show(session, View(kind, "Random items", note, tiles, len(ids), place, offset, seed=seed, where=where))
 
 
 def _where() -> str:

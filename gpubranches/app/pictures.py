@@ -9,6 +9,7 @@ from werkzeug.exceptions import NotFound, UnsupportedMediaType
 
 from gpubranches.app.api.searching import PICTURES, UPLOAD_BYTES
 from gpubranches.app.asking import desk, session_id
+from gpubranches.app.limits import decoding
 from gpubranches.desk import caption
 from gpubranches.errors import DataError, UsageError
 from gpubranches.images import read_image, small_jpeg
@@ -67,9 +68,11 @@ def send() -> dict[str, Any]:
     if at.embedder is None or not at.embedder.reads_images:
         raise UsageError("the model of this catalog reads no pictures; search by a text or an item")
     request.max_content_length = UPLOAD_BYTES
-    image = read_image(request.get_data(cache=False))
-    session, embedding = session_id(), unit(at.embedder.images([image]))[0]
-    return {"name": at.uploads.keep(session, embedding, small_jpeg(image, SENT_SIZE))}
+    session, sent = session_id(), request.get_data(cache=False)
+    with decoding():
+        image = read_image(sent)
+        embedding, small = unit(at.embedder.images([image]))[0], small_jpeg(image, SENT_SIZE)
+    return {"name": at.uploads.keep(session, embedding, small)}
 
 
 @routes.get("/pictures/<name>.jpg")

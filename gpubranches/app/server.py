@@ -83,6 +83,7 @@ def create_app(
     app.extensions["gpubranches.turns"] = limits.Turns()
     app.extensions["gpubranches.lists"] = Lists()
     app.extensions["gpubranches.downloads"] = threading.Semaphore(limits.DOWNLOADS)
+    app.extensions["gpubranches.pictures"] = threading.Semaphore(limits.PICTURES)
     app.extensions["gpubranches.readiness"] = health.Readiness()
     app.wsgi_app = _Followed(app.wsgi_app, desk)  # type: ignore[method-assign]
     htmx.init_app(app)

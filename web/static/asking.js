@@ -69,7 +69,7 @@ $("filter").addEventListener("click", (event) => {
   if (!condition) return;
   const before = $("where").value.trim();
   const held = /\bor\b/i.test(before) ? `(${before})` : before;
-  if (!before.includes(condition)) $("where").value = held ? `${held} AND ${condition}` : condition;
+  if (!before.split(" AND ").includes(condition)) $("where").value = held ? `${held} AND ${condition}` : condition;
   $("where").dispatchEvent(new Event("input", { bubbles: true }));
 });
 

@@ -13,6 +13,7 @@ from werkzeug.exceptions import NotFound
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.asking import desk
+from gpubranches.app.limits import decoding
 from gpubranches.catalog.items import plain
 from gpubranches.conditions import KINDS, LONGEST, equals, written
 from gpubranches.export import BOX_FORMATS, FORMATS
@@ -203,8 +204,9 @@ def search(body: dict[str, Any]) -> dict[str, Any]:
 @operation("POST", "/search/image", raw=(PICTURES, UPLOAD_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
 def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any]:
     """Find the items nearest to a picture, sent as it is: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
-    image = read_image(body)
-    return nearest(lambda: desk().searcher.image(image, k, where=where))
+    with decoding():
+        image = read_image(body)
+        return nearest(lambda: desk().searcher.image(image, k, where=where))
 
 
 def nearest(find: Callable[[], Neighbors]) -> dict[str, Any]:
