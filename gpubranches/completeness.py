@@ -1,11 +1,12 @@
 """How complete an answer is: precision and recall of what matches, with 90% intervals, and the cut moved by a wish.
 
 The chance that an unmarked item is right is taken to be a logistic curve of its distance from the cut, with one slope
-above it and one below. What is not known of the curve is 4,000 curves drawn from a prior; items of the audit, drawn at
-random with known chances and then looked at, weigh the curves by how well each foretold them (importance sampling).
-Precision and recall are then quantiles over the curves of sums of what is known and of binomial draws of what is not.
-The draw decides by scores alone which items are looked at, so the weights need no correction for it (Rubin, Inference
-and missing data, Biometrika 1976).
+above it and one below, times a ceiling: where the embeddings do not tell what is wanted from what looks like it, the
+best scores are no surer than others. What is not known of the curve is 4,000 curves drawn from a prior; items of the
+audit, drawn at random with known chances and then looked at, weigh the curves by how well each foretold them
+(importance sampling). Precision and recall are then quantiles over the curves of sums of what is known and of binomial
+draws of what is not. The draw decides by scores alone which items are looked at, so the weights need no correction for
+it (Rubin, Inference and missing data, Biometrika 1976).
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _PRIOR = np.array([[-0.3, 2.0], [0.35, 0.8], [1.0, 0.8]])
 """Mean and standard deviation of: the log odds at the cut; the log of each slope, a spread of held-out scores."""
 _VAGUE = np.array([[-1.0, 2.5], [0.0, 1.0], [0.0, 1.0]])
 """The same where the unit of the scores tells nothing: votes, or too few marks to know the spread of their scores."""
+_LOOK_ALIKES = 0.1
+"""Chance that the ceiling may lie anywhere; it is 1 otherwise."""
 _MISSED = (-4.0, 1.8)
 """Mean and standard deviation of the log odds that a right item is not ranked at all."""
 _FARTHEST = 30.0
@@ -96,6 +99,8 @@ class Completeness:
         curves[:, 1:] = np.exp(curves[:, 1:])
         self._curves = curves
         self._missed = np.exp(_MISSED[0] + _MISSED[1] * rng.standard_normal(_CURVES))
+        anywhere, ceilings = rng.random((2, _CURVES))
+        self._ceilings = np.where(anywhere < _LOOK_ALIKES, ceilings, 1.0)
 
     @cached_property
     def _x(self) -> Floats:
@@ -169,8 +174,10 @@ class Completeness:
 
     def chances(self, distances: Floats, audited: Mapping[int, int]) -> Floats:
         """Return the mean chance to be right at distances below the cut, (m,), in spreads, as the audit leaves it."""
-        mean = self._weights(self.evidence(audited), audited) @ _chances(self._curves, _GRID)
-        return np.interp(distances, _GRID, mean)
+        weights = self._weights(self.evidence(audited), audited)
+        mean = (weights * self._ceilings) @ _chances(self._curves, _GRID)
+        chances: Floats = np.interp(distances, _GRID, mean)
+        return chances
 
     def tiers(self, marks: Mapping[int, int], audited: Mapping[int, int]) -> NDArray[np.uint8] | None:
         """Return each ranked item's place in TIERS, (m,) uint8; None where the ranking tells no spread.
@@ -218,7 +225,8 @@ class Completeness:
     def _middle_curve(self, audited: Mapping[int, int]) -> Floats:
         """Return the curve of the mean log odds and log slopes, (1, 3).
 
-        The mean of all curves falls slower than any of them, and would have a cut for recall take in far too much.
+        The mean of all curves falls slower than any of them, and would have a cut for recall take in far too much. A
+        ceiling, which lowers all chances alike, hardly moves a cut.
         """
         weights = self._weights(self.evidence(audited), audited)
         slopes = np.exp(weights @ np.log(self._curves[:, 1:]))
@@ -230,8 +238,9 @@ class Completeness:
 
     def _weights(self, evidence: Evidence, audited: Mapping[int, int]) -> Floats:
         """Return the weights of the curves, (_CURVES,), of sum 1."""
-        odds = _odds(self._curves, evidence.distances)
-        logs = (odds * evidence.right - np.logaddexp(0, odds)) @ evidence.weights
+        chances = self._ceilings[:, None] * _chances(self._curves, evidence.distances)
+        told = np.where(evidence.right, chances, 1 - chances)
+        logs = np.log(np.maximum(told, 1e-300)) @ evidence.weights
         beyond = self._drawn.ids[~np.isin(self._drawn.ids, self._ids)]
         looked = [audited[int(i)] > 0 for i in beyond if int(i) in audited]
         if looked:
@@ -251,7 +260,9 @@ class Completeness:
         edges = np.unique(np.geomspace(1, len(x) + 1, _BINS).astype(np.int64) - 1)
         groups = np.split(nearest, edges[1:-1]) if len(edges) > 2 else [nearest]
         centres = np.array([x[group].mean() for group in groups])
-        return _chances(self._curves, centres) @ np.array([len(group) for group in groups], np.float64)
+        sizes = np.array([len(group) for group in groups], np.float64)
+        expected: Floats = self._ceilings * (_chances(self._curves, centres) @ sizes)
+        return expected
 
     def _right(self, rows: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw how many of the rows are right by each curve, (_CURVES,) int64."""

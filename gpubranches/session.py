@@ -215,6 +215,11 @@ class Session:
         drawn = study.audit(count - len(waiting), marks, self._outside())
         return np.concatenate([waiting, drawn.ids])
 
+    @property
+    def checked(self) -> int:
+        """How many items are marked that an audit drew: without any, what is told of completeness is a guess."""
+        return len(self._audited())
+
     def estimate(self) -> Ranking:
         """Estimate precision, recall and tiers of the last answer anew, with the marks made since; return its ranking.
 

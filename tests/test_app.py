@@ -282,8 +282,9 @@ def listed(client, tier):
 
 def test_the_tabs_count_and_list_the_parts_of_the_answer(client, labels):
     assert list(tabs(found_all(client, labels, 5))[0]) == ["All", "Sure", "Likely", "Borderline", "Just below"]
-    for item in shown(client.get("/audit")):  # against the labels: the answer is so good here that all of it is sure
-        post(client, "/mark", id=item, value="-1" if labels[item] == 5 else "1", origin="audit")
+    for place, item in enumerate(shown(client.get("/audit"))):
+        lie = place % 3 == 0  # the answer is so good here that all of it is sure
+        post(client, "/mark", id=item, value="1" if (labels[item] == 5) != lie else "-1", origin="audit")
     client.get("/completeness", headers=HX)
     sizes, current = tabs(client.get("/matches"))
     assert current == ["All"]
@@ -392,7 +393,8 @@ def completeness_line(response):
 def test_an_audit_tells_how_complete_the_answer_is(client, labels):
     found = found_all(client, labels)
     before = completeness_line(found)
-    assert re.fullmatch(r"precision \d+% \(\d+% to \d+%\), recall \d+% \(\d+% to \d+%\) of the whole catalog", before)
+    numbers = r"precision \d+% \(\d+% to \d+%\), recall \d+% \(\d+% to \d+%\) of the whole catalog"
+    assert re.fullmatch(f"A guess, as nothing is checked yet: {numbers}", before)
     page = client.get("/audit", headers=HX)
     ids = shown(page)
     assert len(set(ids)) == 20
@@ -400,7 +402,7 @@ def test_an_audit_tells_how_complete_the_answer_is(client, labels):
     for item in ids[:12]:  # whatever the labels say: the answer is nearly perfect here
         post(client, "/mark", id=item, value="1", origin="audit")
     after = completeness_line(client.get("/completeness", headers=HX))
-    assert after != before
+    assert re.fullmatch(numbers, after)
     assert completeness_line(client.get("/matches")) == after
     assert shown(client.get("/audit"))[:8] == ids[12:]
 

@@ -50,6 +50,7 @@ def context(session: Session, part: str = "") -> dict[str, Any]:
         "negative": len(session.negatives),
         "ranking": ranking,
         "completeness": "" if ranking is None else describe_completeness(ranking),
+        "checked": session.checked,
         "audited": AUDITED,
         "found_within": session.where,
         "part": part,

@@ -234,7 +234,8 @@ def _completeness(session: Session) -> str:
 
     answer = session.last()
     tiers = [f"{len(answer.parts[name]):,} {name}" for name in TIERS if name in answer.parts]
-    said = [describe_completeness(answer.ranking), ", ".join(tiers)]
+    guess = describe_completeness(answer.ranking)
+    said = [f"a guess, as nothing is checked: {guess}" if guess else "", ", ".join(tiers)]
     return "".join(f"\n{line}" for line in said if line)
 
 
