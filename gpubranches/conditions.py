@@ -226,7 +226,7 @@ class _Reader:
         if kind == "text":
             value = token[1:-1].replace("''", "'")
         elif kind == "number":
-            value = int(token) if re.fullmatch(r"[+-]?\d{1,18}", token) else float(token)
+            value = int(token) if re.fullmatch(r"[+-]?\d{1,38}", token) else float(token)
             if not math.isfinite(value):
                 raise self.wrong("a number of at most 1e308")
         elif kind == "word" and token.lower() in ("true", "false"):
@@ -324,7 +324,7 @@ def _bound(test: Comparison, kind: Kind, value: Value) -> Bound:
     if isinstance(value, fits) and (kind == "boolean" or not isinstance(value, bool)):
         try:
             return _moment(str(value), kind) if kind in ("date", "time", "time with zone") else value
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     shown = f"'{value}'" if isinstance(value, str) else str(value).lower()
     wanted = {"number": "a number", "text": "a 'text'", "boolean": "TRUE or FALSE"}.get(kind, "such as '2024-05-31'")

@@ -16,8 +16,8 @@ TITLES: dict[Model, str] = {
     "tree": "Decision tree",
     "linear": "Linear, without boxes",
 }
-RANDOM_NEGATIVES = 1000
-"""Items drawn from the catalog that serve as wrong unchecked, by default."""
+RANDOM_NEGATIVES, MOST_RANDOM_NEGATIVES = 1000, 1_000_000
+"""Items drawn from the catalog that serve as wrong unchecked, by default and at most."""
 NEGATIVE_WEIGHT = 10.0
 """How much an item that a person marked wrong counts against one drawn at random, by default: of those some match."""
 LEAST_WEIGHT, MOST_WEIGHT = 0.1, 1000.0

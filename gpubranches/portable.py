@@ -13,7 +13,14 @@ import numpy as np
 from gpubranches.conditions import LONGEST, parse
 from gpubranches.errors import UsageError
 from gpubranches.images import read_image, small_jpeg
-from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES
+from gpubranches.models import (
+    LEAST_WEIGHT,
+    MODELS,
+    MOST_RANDOM_NEGATIVES,
+    MOST_WEIGHT,
+    NEGATIVE_WEIGHT,
+    RANDOM_NEGATIVES,
+)
 from gpubranches.queries import PICTURE_NAME, unit
 from gpubranches.session import Session
 from gpubranches.sessions import Book, Record
@@ -66,7 +73,7 @@ def unpack(text: bytes | str) -> dict[str, Any]:
     """Read what `pack` wrote, now or before there were filters and pictures. Raises UsageError for anything else."""
     try:
         packed = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"session: expected a JSON file of a session, got another: {error}") from error
     if not isinstance(packed, dict) or packed.get("format") != FORMAT or packed.get("version") != VERSION:
         raise UsageError(f"session: expected format {FORMAT!r}, version {VERSION}; export a session and import that")
@@ -75,7 +82,7 @@ def unpack(text: bytes | str) -> dict[str, Any]:
         value = packed.get(name)
         if not isinstance(value, kinds) or isinstance(value, bool) != (kinds is _SWITCH and value is not None):
             raise UsageError(f"{name}: expected {' or '.join(k.__name__ for k in kinds)}, got {value!r:.80}")
-        if not fits(value):
+        if not fits(value) or (isinstance(value, str) and not _whole(value)):
             raise UsageError(f"{name}: {value!r:.80} is out of range")
     for mark in packed["marks"]:
         if not (
@@ -110,6 +117,15 @@ def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploa
         uploads.keep(session.labels.session, sent.embedding, sent.thumbnail, sent.name)
 
 
+def _whole(text: str) -> bool:
+    """Return whether a text can be written: halves of letters, which JSON can name, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _picture(sent: dict[str, str], D: int) -> Upload:
     """Return a picture of a file. The thumbnail is made anew, so that nothing else is ever sent to a browser."""
     try:
@@ -121,7 +137,9 @@ def _picture(sent: dict[str, str], D: int) -> Upload:
         raise UsageError(
             f"pictures: expected a name and {D} finite numbers, got {sent['name']!r:.40}, {len(embedding)}"
         )
-    return Upload(sent["name"], unit(embedding[None])[0], small_jpeg(read_image(thumbnail), SENT_SIZE))
+    return Upload(
+        sent["name"], unit(embedding[None])[0], small_jpeg(read_image(thumbnail, max_pixels=SENT_SIZE**2), SENT_SIZE)
+    )
 
 
 _PICTURE = ("name", "embedding", "thumbnail")
@@ -136,7 +154,7 @@ _FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
     ("seed", (int,), lambda value: 0 <= value < 2**63),
     ("model", (str,), lambda value: value in MODELS),
     ("second_stage", _SWITCH, lambda value: True),
-    ("random_negatives", (int,), lambda value: value >= 0),
+    ("random_negatives", (int,), lambda value: 0 <= value <= MOST_RANDOM_NEGATIVES),
     ("negative_weight", (int, float), lambda value: LEAST_WEIGHT <= value <= MOST_WEIGHT),
     ("lean", (int, float), lambda value: -1 <= value <= 1),
     ("marks", (list,), lambda value: len(value) <= 1_000_000),

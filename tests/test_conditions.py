@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpubranches import Catalog
+from gpubranches.catalog.items import plain_rows
 from gpubranches.catalog.table import Table
 from gpubranches.conditions import (
     DEEPEST,
@@ -285,3 +286,29 @@ def test_a_catalog_counts_what_a_condition_lets_in_without_deleted_items(tmp_pat
     captions = next(column for column in catalog.described_columns() if column.name == ("caption",))
     assert sum(count for _, count in captions.values) == 197
     assert Comparison(("label",), "=", (1,), False, 0) == parse("label = 1")
+
+
+def test_types_that_do_not_go_together_and_those_that_few_read_are_compared(tmp_path):
+    """As texts where nothing holds both, as the nearest type that can be compared where it is a rare one."""
+    whole, exact = pa.array([1, 2]), pa.array([1234567890123456789, 1234567890123456790])
+    rare = {"half": pa.array([0.5, None], pa.float16()), "late": pa.array([10**9 + 1, 2], pa.timestamp("ns"))}
+    for name, tags, first in (("a", whole, 0), ("b", pa.array([[1], None]), 2)):
+        table = pa.table({"id": [first, first + 1], "tags": tags, "exact": exact, **rare})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    table = Table([tmp_path / "a.parquet", tmp_path / "b.parquet"], np.array([9]))
+    for condition, ids in (
+        ("tags IS NULL", [3, 9]),
+        ("tags = '1'", [0]),
+        ("exact = 1234567890123456789", [0, 2]),
+        ("exact > 1234567890123456789", [1, 3]),
+        ("exact < 12345678901234567890123", [0, 1, 2, 3]),
+        ("half = 0.5", [0, 2]),
+        ("late > '1970-01-01 00:00:01'", []),
+        ("late < '2300-01-01'", [0, 1, 2, 3]),
+        ("NOT exact = 1", [0, 1, 2, 3]),
+    ):
+        assert sorted(table.select(condition).tolist()) == ids, condition
+    assert {column.name: column.kind for column in table.columns(np.zeros(0, np.int64))}[("tags",)] == "text"
+    with pytest.raises(UsageError, match="late at letter 1 holds times"):
+        table.select("late > '0001-01-01T00:00+14:00'")
+    assert plain_rows(pq.read_table(tmp_path / "a.parquet"))[1]["late"] == "1970-01-01T00:00:00"

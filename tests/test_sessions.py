@@ -239,6 +239,10 @@ GOOD = {
         ({"random_negatives": 1.5}, "random_negatives"),
         ({"negative_weight": 0}, "negative_weight"),
         ({"negative_weight": "10"}, "negative_weight"),
+        ({"random_negatives": 10**4000}, "random_negatives"),
+        ({"name": "\ud800"}, "name"),
+        ({"where": "caption = '\ud800'"}, "where"),
+        ({"query": "/search?q=\ud800"}, "query"),
         ({"lean": 2}, "lean"),
         ({"lean": float("nan")}, "lean"),
         ({"marks": {}}, "marks"),
@@ -254,6 +258,8 @@ def test_a_file_that_is_no_session_is_told_what_is_wrong(change, part):
     assert unpack(json.dumps(older)) == {**older, **added, "where": "", "pictures": []}
     with pytest.raises(UsageError, match=part):
         unpack(json.dumps({**GOOD, **change}))
+    with pytest.raises(UsageError, match="session"):
+        unpack("[" * 200_000)
 
 
 def test_what_cannot_be_brought_leaves_nothing_behind(client):

@@ -27,7 +27,7 @@ def read_table(parts: Iterable[tuple[Path, NDArray[np.int64]]], ids: NDArray[np.
 
     parts: metadata files and which of the ids are looked for in each.
     """
-    found = pa.concat_tables([schema.empty_table(), *(_cast(_read(path, own), schema) for path, own in parts)])
+    found = pa.concat_tables([schema.empty_table(), *(cast(_read(path, own), schema) for path, own in parts)])
     known = found["id"].to_numpy()
     order = np.argsort(known)
     at = np.searchsorted(known, ids, sorter=order)
@@ -49,7 +49,11 @@ def unified_schema(paths: Sequence[Path]) -> pa.Schema:
 
 
 def plain_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Return a table's rows as dicts of what JSON can hold."""
+    """Return a table's rows as dicts of what JSON can hold, times to the microsecond."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":  # Python has no finer ones
+            times = table.column(place).cast(pa.timestamp("us", field.type.tz), safe=False)
+            table = table.set_column(place, field.name, times)
     return [{name: plain(value) for name, value in row.items()} for row in table.to_pylist()]
 
 
@@ -78,7 +82,7 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
         return pa.string()
 
 
-def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return a table with the columns of a schema, null where it has none."""
     columns = []
     for field in schema:

@@ -347,7 +347,8 @@ class CatalogReader:
 
         if not self.item_paths:
             raise UsageError(f"where: {self.path} has no metadata to filter by")
-        return Table(self.item_paths)
+        bare = [segment.ids[: segment.n] for segment in self._filled if segment.items_path is None]
+        return Table(self.item_paths, np.concatenate([np.zeros(0, np.int64), *bare]))
 
     def _find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return positions of ids, -1 where unknown; deleted rows are found."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,15 +14,17 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gpubranches.catalog.items import unified_schema
-from gpubranches.conditions import Bound, Kind, Name, columns_of, parse, to_sql
+from gpubranches.catalog.items import cast, unified_schema
+from gpubranches.conditions import Bound, Kind, Name, columns_of, parse, to_sql, written
+from gpubranches.errors import UsageError
 
 MOST_VALUES = 1_000
 """Different values of a column, beyond which none of them is listed."""
 LISTED_VALUES = 12
+_ROWS_AT_ONCE = 1 << 17
 _LISTED: tuple[Kind, ...] = ("number", "text", "boolean", "date")
 """Kinds of columns whose values are listed."""
 
@@ -37,12 +39,15 @@ class Column:
 
 
 class Table:
-    """The metadata of a catalog's files as one table, for filters and counts."""
+    """The metadata of a catalog's files as one table, for filters and counts.
 
-    def __init__(self, paths: Sequence[Path]):
-        schema = unified_schema(paths)
-        self._files = ds.dataset([str(path) for path in paths], schema=schema, format="parquet")
-        self._types = dict(_columns((), schema))
+    bare: ids, (m,) int64, of items that are in no file (None: of none): all their columns are missing.
+    """
+
+    def __init__(self, paths: Sequence[Path], bare: NDArray[np.int64] | None = None):
+        self._paths, self._bare = paths, bare
+        self._schema = unified_schema(paths)
+        self._types = {name: _readable(type_) for name, type_ in _columns((), self._schema)}
         self.kinds = {name: _kind(type_) for name, type_ in self._types.items()}
 
     def select(self, condition: str) -> NDArray[np.int64]:
@@ -85,23 +90,59 @@ class Table:
 
         It reads no files and no network, and nothing can be set. The table can be read once.
         """
-        read = {f"c{place}": self._expression(name) for place, name in enumerate(columns)}
-        rows = None if gone is None or not len(gone) else ~ds.field("id").isin(pa.array(gone))
-        scanner = ds.Scanner.from_dataset(self._files, columns={"id": ds.field("id"), **read}, filter=rows)
+        names = {f"c{place}": name for place, name in enumerate(columns)}
+        schema = pa.schema([pa.field("id", pa.int64()), *((own, self._types[name]) for own, name in names.items())])
+        batches = (
+            batch
+            for table in self._tables({name[0] for name in columns})
+            for batch in _live(table, names, schema, gone).to_batches()
+        )
         connection = duckdb.connect(":memory:")
         try:
-            connection.register("items", scanner)
+            connection.register("items", pa.RecordBatchReader.from_batches(schema, batches))
             connection.execute("SET enable_external_access = false; SET lock_configuration = true")
             yield connection
+        except (duckdb.Error, pa.ArrowException) as error:
+            asked = ", ".join(written(name) for name in columns[:5])
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"where: expected values of {asked} that can be compared, got: {reason}") from error
         finally:
             connection.close()
 
-    def _expression(self, name: Name) -> ds.Expression:
-        """Return what reads a column, with NaN as missing."""
-        field, type_ = ds.field(*name), self._types[name]
-        if not pa.types.is_floating(type_):
-            return field
-        return pc.if_else(pc.is_nan(field), pa.scalar(None, type_), field)
+    def _tables(self, names: set[str]) -> Iterator[pa.Table]:
+        """Yield tables of id and some columns as `unified_schema` has them, some rows at a time."""
+        schema = pa.schema([field for field in self._schema if field.name in {"id", *names}])
+        for path in self._paths:
+            file = pq.ParquetFile(path)
+            here = [name for name in schema.names if name in file.schema_arrow.names]
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=here):
+                yield cast(pa.Table.from_batches([batch]), schema)
+        if self._bare is not None and len(self._bare):
+            yield cast(pa.table({"id": self._bare}), schema)
+
+
+def _live(table: pa.Table, names: Mapping[str, Name], schema: pa.Schema, gone: NDArray[np.int64] | None) -> pa.Table:
+    """Return columns by their names in a query, NaN as missing, without the rows whose ids are gone."""
+    if gone is not None and len(gone):
+        table = table.filter(~np.isin(table["id"].to_numpy(), gone))
+    columns = [table["id"]]
+    for name in names.values():
+        column = table[name[0]]
+        if len(name) > 1:
+            column = pc.struct_field(column, list(name[1:]))
+        if pa.types.is_floating(column.type):
+            column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        columns.append(column.cast(schema.field(len(columns)).type, safe=False))
+    return pa.table(columns, schema=schema)
+
+
+def _readable(type_: pa.DataType) -> pa.DataType:
+    """Return the type, of those that DuckDB reads, that comes nearest to one."""
+    if pa.types.is_float16(type_):
+        return pa.float32()
+    if pa.types.is_decimal256(type_):
+        return pa.float64()
+    return pa.timestamp("us", type_.tz) if pa.types.is_timestamp(type_) else type_
 
 
 def _columns(above: Name, fields: Iterable[pa.Field]) -> Iterator[tuple[Name, pa.DataType]]:

@@ -14,7 +14,14 @@ from gpubranches.app.api.sessions import ANSWER, hold, told
 from gpubranches.app.asking import desk
 from gpubranches.app.limits import training
 from gpubranches.completeness import AUDITED
-from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES
+from gpubranches.models import (
+    LEAST_WEIGHT,
+    MODELS,
+    MOST_RANDOM_NEGATIVES,
+    MOST_WEIGHT,
+    NEGATIVE_WEIGHT,
+    RANDOM_NEGATIVES,
+)
 
 _LEAN: Schema = {
     "type": "number",
@@ -34,7 +41,7 @@ _REFINE: Schema = {
         "random_negatives": {
             "type": "integer",
             "minimum": 0,
-            "maximum": 1_000_000,
+            "maximum": MOST_RANDOM_NEGATIVES,
             "default": RANDOM_NEGATIVES,
             "description": "Items drawn from the catalog that serve as wrong unchecked, at most a tenth of it.",
         },
