@@ -234,7 +234,7 @@ class _Reader:
         elif kind == "word" and token.lower() == "null":
             raise self.wrong("a value (write IS NULL for a missing one)")
         else:
-            raise self.wrong("a number, a 'text', TRUE or FALSE")
+            raise self.wrong("a number, a 'text' in quotes, TRUE or FALSE")
         self._next()
         return value
 
