@@ -99,7 +99,7 @@ def test_a_condition_lets_in_what_it_says(table, condition, ids):
     [
         ("", "a column at letter 1, got the end"),
         ("n", "letter 2, after 'n', got the end"),
-        ("n = ", "a number, a 'text', TRUE or FALSE at letter 5"),
+        ("n = ", "a number, a 'text' in quotes, TRUE or FALSE at letter 5"),
         ("n = 3 n = 4", "AND, OR or the end at letter 7, after 'n = 3', got 'n'"),
         ("(n = 3", "AND, OR or ) at letter 7"),
         ("n = 3; DROP TABLE items", "letter 6, after 'n = 3', got '; DROP"),
