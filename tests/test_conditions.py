@@ -28,7 +28,7 @@ from gpubranches.conditions import (
     written,
 )
 from gpubranches.errors import UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingest import append, ingest
 
 ROWS = [
     {"id": 0, "n": 3, "x": 0.5, "t": "dog", "b": True, "d": dt.date(2024, 1, 1), "In": "up", "a": {"b c": 1}},
@@ -312,3 +312,29 @@ def test_types_that_do_not_go_together_and_those_that_few_read_are_compared(tmp_
     with pytest.raises(UsageError, match="late at letter 1 holds times"):
         table.select("late > '0001-01-01T00:00+14:00'")
     assert plain_rows(pq.read_table(tmp_path / "a.parquet"))[1]["late"] == "1970-01-01T00:00:00"
+
+
+def test_a_catalog_of_unlike_columns_is_filtered_compacted_and_read(tmp_path):
+    for name, tags in (("a", pa.array([1, 2, 3])), ("b", pa.array([[1], [2], None]))):
+        (tmp_path / name / "img_emb").mkdir(parents=True)
+        (tmp_path / name / "metadata").mkdir()
+        np.save(
+            tmp_path / name / "img_emb/img_emb_0.npy", np.random.default_rng(0).standard_normal((3, 32), np.float32)
+        )
+        pq.write_table(pa.table({"tags": tags}), tmp_path / name / "metadata/metadata_0.parquet")
+    ingest([tmp_path / "a"], tmp_path / "c")
+    append(tmp_path / "c", [tmp_path / "b"])
+    for _ in range(2):
+        catalog = Catalog.open(tmp_path / "c")
+        assert catalog.count(catalog.where("tags IS NULL")) == 1
+        assert catalog.count(catalog.where("tags IN ('1', '[1]')")) == 2
+        assert [column.kind for column in catalog.described_columns()] == ["number", "text"]
+        catalog.compact()
+    assert [item["tags"] for item in Catalog.open(tmp_path / "c").items(range(6))] == [
+        "1",
+        "2",
+        "3",
+        "[1]",
+        "[2]",
+        None,
+    ]

@@ -215,7 +215,8 @@ def test_only_the_codes_change(tmp_path_factory, sizes, gone, quantizer, d, seed
     head = load_head(world.catalog.head_path)
     assert (report.d, report.head) == (head.d, head.identity) == (d, world.catalog.space.head)
     exact = world.catalog.scalar.encode(head.transform(world.embeddings))
-    assert np.abs(exact.astype(int) - world.catalog.take(world.ids)).max() <= 1  # rows in other batches
+    if world.catalog.n > d:  # else some dims hold nothing but the rounding of sums
+        assert np.abs(exact.astype(int) - world.catalog.take(world.ids)).max() <= 1  # rows in other batches
     assert [s.n for s in world.catalog.segments] == sizes
 
 

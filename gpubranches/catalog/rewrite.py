@@ -77,8 +77,10 @@ def _items(paths: list[Path], ids: NDArray[np.int64]) -> pa.Table | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = [pq.read_table(path) for path in paths]
-    known = [table.filter(np.isin(table["id"].to_numpy(), ids)) for table in tables]
-    joined = pa.concat_tables(known, promote_options="permissive")
+    from gpubranches.catalog.items import cast, unified_schema
+
+    schema = unified_schema(paths)
+    tables = (pq.read_table(path) for path in paths)
+    joined = pa.concat_tables([cast(table.filter(np.isin(table["id"].to_numpy(), ids)), schema) for table in tables])
     bare = pa.table({"id": np.setdiff1d(ids, joined["id"].to_numpy())})
-    return pa.concat_tables([joined, bare], promote_options="permissive").sort_by("id")
+    return pa.concat_tables([joined, cast(bare, schema)]).sort_by("id")
