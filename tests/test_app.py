@@ -628,6 +628,7 @@ def test_on_loopback_foreign_host_names_and_taken_ports_are_refused(app):
         with pytest.raises(UsageError, match="free port"):
             open_server(app, "127.0.0.1", int(server.effective_port))
     finally:
+        server.task_dispatcher.shutdown()  # a thread that has yet to say that it is done needs the server open
         server.close()
 
 

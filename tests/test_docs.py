@@ -125,6 +125,7 @@ def test_every_printed_call_of_the_api_is_answered(workplace):
                 ["bash", "-euo", "pipefail", "-c", asked], cwd=workplace, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, (block, done.stdout, done.stderr)
+        server.task_dispatcher.shutdown()  # a thread that has yet to say that it is done needs the server open
         server.close()
         thread.join(10)
 

@@ -536,6 +536,7 @@ def test_a_stream_that_breaks_off_is_no_whole_file_to_its_client(app, labels, mo
             answer.read()
         connection.close()
     finally:
+        server.task_dispatcher.shutdown()  # a thread that has yet to say that it is done needs the server open
         server.close()
         thread.join(10)
     assert app.extensions["gpubranches.downloads"]._value == DOWNLOADS

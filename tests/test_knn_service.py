@@ -138,5 +138,6 @@ def test_the_client_of_clip_retrieval_is_answered(make, catalog, labels, tmp_pat
         assert near[0]["id"] == 17
         assert np.isfinite([row["similarity"] for row in near]).all()
     finally:
+        server.task_dispatcher.shutdown()  # a thread that has yet to say that it is done needs the server open
         server.close()
         thread.join(10)

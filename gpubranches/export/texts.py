@@ -10,7 +10,7 @@ from typing import Any
 
 from gpubranches.export.matches import Matches, Row
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write_csv(matches: Matches) -> Generator[bytes, None, int]:
