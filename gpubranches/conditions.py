@@ -23,6 +23,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Literal, get_args
 
 from gpubranches.errors import UsageError
@@ -31,7 +32,7 @@ Name = tuple[str, ...]
 """A column: its name, then those of nested fields."""
 Kind = Literal["number", "text", "boolean", "date", "time", "time with zone", "nothing", "other"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-Value = str | int | float | bool
+Value = str | int | float | Decimal | bool
 Bound = Value | date
 
 LONGEST = 10_000
@@ -133,8 +134,9 @@ def equals(column: Name, value: Bound | None) -> str:
     """Return the condition that a column has a value, or none at all."""
     if value is None:
         return f"{written(column)} IS NULL"
-    if isinstance(value, bool | int | float):
-        return f"{written(column)} = {str(value).lower()}"
+    if isinstance(value, bool | int | float | Decimal):
+        told = f"{value:f}" if isinstance(value, Decimal) else str(value).lower()
+        return f"{written(column)} = {told}"
     text = value if isinstance(value, str) else value.isoformat()
     return f"{written(column)} = '{text.replace(chr(39), chr(39) * 2)}'"
 
@@ -226,7 +228,7 @@ class _Reader:
         if kind == "text":
             value = token[1:-1].replace("''", "'")
         elif kind == "number":
-            value = int(token) if re.fullmatch(r"[+-]?\d{1,38}", token) else float(token)
+            value = _number(token)
             if not math.isfinite(value):
                 raise self.wrong("a number of at most 1e308")
         elif kind == "word" and token.lower() in ("true", "false"):
@@ -320,7 +322,7 @@ def _kind(test: Comparison, kinds: Mapping[Name, Kind]) -> Kind:
 
 def _bound(test: Comparison, kind: Kind, value: Value) -> Bound:
     """Return a value as it is compared with a column of that kind."""
-    fits = {"number": (int, float), "boolean": (bool,)}.get(kind, (str,))
+    fits = {"number": (int, float, Decimal), "boolean": (bool,)}.get(kind, (str,))
     if isinstance(value, fits) and (kind == "boolean" or not isinstance(value, bool)):
         try:
             return _moment(str(value), kind) if kind in ("date", "time", "time with zone") else value
@@ -330,6 +332,13 @@ def _bound(test: Comparison, kind: Kind, value: Value) -> Bound:
     wanted = {"number": "a number", "text": "a 'text'", "boolean": "TRUE or FALSE"}.get(kind, "such as '2024-05-31'")
     name = f"{written(test.column)} at letter {test.place + 1}"
     raise UsageError(f"where: {name} holds {_HOLDS[kind]}, expected {wanted}, got {shown:.80}")
+
+
+def _number(token: str) -> int | float | Decimal:
+    """Return a number exactly, as far as DuckDB's 38 digits go, so that .1 is also that of a column of float32."""
+    if re.fullmatch(r"[+-]?\d{1,38}", token):
+        return int(token)
+    return Decimal(token) if re.fullmatch(r"[+-]?\d{0,20}\.\d{0,18}", token) else float(token)
 
 
 def _moment(text: str, kind: Kind) -> date:

@@ -31,7 +31,7 @@ VERSION = 1
 ORIGINS = ("user", "suggestion", "audit")
 """How items may come to be marked on the page."""
 
-_ADDRESS = re.compile(r"/(search|like)\?[^\s\\]*")
+_ADDRESS = re.compile(r"/(search\?q|like\?id)=[^&\s\\]*(&where=[^&\s\\]*)?")
 
 
 def pack(record: Record, session: Session, uploads: Uploads) -> dict[str, Any]:

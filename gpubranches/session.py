@@ -16,7 +16,15 @@ from gpubranches.errors import LabelError, UsageError
 from gpubranches.explain import Explanation, explain_in
 from gpubranches.export import Matches, export_matches
 from gpubranches.labels import Labels
-from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
+from gpubranches.models import (
+    LEAST_WEIGHT,
+    MODELS,
+    MOST_RANDOM_NEGATIVES,
+    MOST_WEIGHT,
+    NEGATIVE_WEIGHT,
+    RANDOM_NEGATIVES,
+    Model,
+)
 from gpubranches.refining import Marks, refined
 from gpubranches.results import Neighbors, Ranking
 from gpubranches.searching import Searcher
@@ -358,8 +366,8 @@ class Session:
 def _check_options(model: Model, random_negatives: int, negative_weight: float) -> None:
     if model not in MODELS:
         raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
-    if random_negatives < 0:
-        raise UsageError(f"random_negatives: expected 0 or more, got {random_negatives}")
+    if not 0 <= random_negatives <= MOST_RANDOM_NEGATIVES:
+        raise UsageError(f"random_negatives: expected 0 to {MOST_RANDOM_NEGATIVES:,}, got {random_negatives}")
     if not LEAST_WEIGHT <= negative_weight <= MOST_WEIGHT:
         raise UsageError(
             f"negative_weight: expected {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, got {negative_weight}; "

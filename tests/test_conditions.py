@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpubranches import Catalog
-from gpubranches.catalog.items import plain_rows
+from gpubranches.catalog.items import plain_rows, read_table, unified_schema
 from gpubranches.catalog.table import Table
 from gpubranches.conditions import (
     DEEPEST,
@@ -291,7 +292,9 @@ def test_a_catalog_counts_what_a_condition_lets_in_without_deleted_items(tmp_pat
 def test_types_that_do_not_go_together_and_those_that_few_read_are_compared(tmp_path):
     """As texts where nothing holds both, as the nearest type that can be compared where it is a rare one."""
     whole, exact = pa.array([1, 2]), pa.array([1234567890123456789, 1234567890123456790])
-    rare = {"half": pa.array([0.5, None], pa.float16()), "late": pa.array([10**9 + 1, 2], pa.timestamp("ns"))}
+    rare = {"half": pa.array([0.5, None], pa.float16()), "single": pa.array([0.1, 0.2], pa.float32())}
+    rare["money"] = pa.array([Decimal("12345678901234567890.12"), Decimal("12345678901234567890.13")])
+    rare |= {"late": pa.array([10**9 + 1, 2], pa.timestamp("ns"))}
     for name, tags, first in (("a", whole, 0), ("b", pa.array([[1], None]), 2)):
         table = pa.table({"id": [first, first + 1], "tags": tags, "exact": exact, **rare})
         pq.write_table(table, tmp_path / f"{name}.parquet")
@@ -303,12 +306,23 @@ def test_types_that_do_not_go_together_and_those_that_few_read_are_compared(tmp_
         ("exact > 1234567890123456789", [1, 3]),
         ("exact < 12345678901234567890123", [0, 1, 2, 3]),
         ("half = 0.5", [0, 2]),
+        ("half BETWEEN .1 AND 1e3", [0, 2]),
+        ("single = 0.1", [0, 2]),
+        ("single IN (7, 0.1)", [0, 2]),
+        ("exact = 1234567890123456788.5", []),
+        ("exact > 1234567890123456789.5", [1, 3]),
+        ("money = 12345678901234567890.13", [1, 3]),
         ("late > '1970-01-01 00:00:01'", []),
         ("late < '2300-01-01'", [0, 1, 2, 3]),
         ("NOT exact = 1", [0, 1, 2, 3]),
     ):
         assert sorted(table.select(condition).tolist()) == ids, condition
-    assert {column.name: column.kind for column in table.columns(np.zeros(0, np.int64))}[("tags",)] == "text"
+    columns = {column.name[0]: column for column in table.columns(np.zeros(0, np.int64))}
+    assert columns["tags"].kind == "text"
+    for name in ("exact", "single", "money"):
+        assert len(columns[name].values) == 3  # one of them missing
+        for value, count in columns[name].values:
+            assert len(table.select(equals((name,), value))) == count, (name, value)
     with pytest.raises(UsageError, match="late at letter 1 holds times"):
         table.select("late > '0001-01-01T00:00+14:00'")
     assert plain_rows(pq.read_table(tmp_path / "a.parquet"))[1]["late"] == "1970-01-01T00:00:00"
@@ -338,3 +352,27 @@ def test_a_catalog_of_unlike_columns_is_filtered_compacted_and_read(tmp_path):
         "[2]",
         None,
     ]
+
+
+def test_dates_beyond_those_of_python_and_bytes_that_are_no_text_are_told(tmp_path):
+    far = pa.array([-(10**6), 10**8], pa.int32()).cast(pa.date32())
+    rows = plain_rows(pa.table({"far": far, "near": pa.array([0, None], pa.date32())}))
+    assert [row["near"] for row in rows] == ["1970-01-01", None]
+    assert all(isinstance(row["far"], str) for row in rows)
+    kinds = (pa.array([b"\xff", None]), pa.array(["x", "y"]), pa.array(["x", "y"], pa.string_view()), pa.array([1, 2]))
+    paths = [tmp_path / f"{place}.parquet" for place in range(len(kinds))]
+    for path, values in zip(paths, kinds, strict=True):
+        pq.write_table(pa.table({"id": [0, 1], "v": values}), path, store_schema=True)
+    schema = unified_schema(paths)
+    for path in paths:
+        told = read_table([(path, np.array([1, 0]))], np.array([1, 0]), schema)
+        assert all(value is None or isinstance(value, str) for value in told["v"].to_pylist())
+
+
+@pytest.mark.parametrize("other", [pa.decimal128(10, 2), pa.int64(), pa.list_(pa.int8()), pa.date32(), pa.bool_()])
+def test_a_type_for_two_is_one_that_both_can_become(tmp_path, other):
+    for name, kind in (("a", pa.float16()), ("b", other)):
+        pq.write_table(pa.table({"id": [0], "v": pa.nulls(1, kind)}), tmp_path / f"{name}.parquet")
+    table = Table([tmp_path / "a.parquet", tmp_path / "b.parquet"])
+    assert table.select("v IS NULL").tolist() == [0, 0]
+    assert len(table.columns(np.zeros(0, np.int64))) == 2

@@ -10,9 +10,18 @@ from jinja2_fragments.flask import render_block
 
 from gpubranches.app.asking import desk, htmx
 from gpubranches.completeness import AUDITED
+from gpubranches.conditions import LONGEST
 from gpubranches.desk import TABS, View, describe_completeness
 from gpubranches.export import BOX_FORMATS, FORMATS
-from gpubranches.models import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, TITLES
+from gpubranches.models import (
+    LEAST_WEIGHT,
+    MODELS,
+    MOST_RANDOM_NEGATIVES,
+    MOST_WEIGHT,
+    NEGATIVE_WEIGHT,
+    RANDOM_NEGATIVES,
+    TITLES,
+)
 from gpubranches.session import Session
 
 PAGE = 60
@@ -21,6 +30,13 @@ NAMES = 2000
 """Names of the embedder offered while typing, at most."""
 OPTIONS = {"model": MODELS[0], "random_negatives": RANDOM_NEGATIVES, "negative_weight": NEGATIVE_WEIGHT}
 """Of find all, where a session has none yet."""
+LIMITS = {
+    "random_negatives": MOST_RANDOM_NEGATIVES,
+    "least_weight": LEAST_WEIGHT,
+    "most_weight": MOST_WEIGHT,
+    "condition": LONGEST,
+}
+"""Of what can be typed."""
 
 
 def show(session: Session, view: View) -> Response:
@@ -35,7 +51,15 @@ def show(session: Session, view: View) -> Response:
     record = at.book.record(session.labels.session)
     options = {**OPTIONS, **record.settings}
     return make_response(
-        render_template("index.html", record=record, options=options, names=at.names(NAMES), models=TITLES, **around)
+        render_template(
+            "index.html",
+            record=record,
+            options=options,
+            limits=LIMITS,
+            names=at.names(NAMES),
+            models=TITLES,
+            **around,
+        )
     )
 
 

@@ -44,16 +44,20 @@ def unified_schema(paths: Sequence[Path]) -> pa.Schema:
     for path in paths:
         for field in pq.read_schema(path):
             kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            kind = pa.string() if kind == pa.string_view() else kind
             kinds[field.name] = _wider(kinds.get(field.name, kind), kind)
     return pa.schema(list(kinds.items()))
 
 
 def plain_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Return a table's rows as dicts of what JSON can hold, times to the microsecond."""
+    """Return a table's rows as dicts of what JSON can hold, times to the microsecond; far ones as Arrow writes them."""
     for place, field in enumerate(table.schema):
+        column = table.column(place)
         if pa.types.is_timestamp(field.type) and field.type.unit == "ns":  # Python has no finer ones
-            times = table.column(place).cast(pa.timestamp("us", field.type.tz), safe=False)
-            table = table.set_column(place, field.name, times)
+            column = column.cast(pa.timestamp("us", field.type.tz), safe=False)
+        if pa.types.is_temporal(field.type) and not _python_holds(column):
+            column = column.cast(pa.string())
+        table = table.set_column(place, field.name, column)
     return [{name: plain(value) for name, value in row.items()} for row in table.to_pylist()]
 
 
@@ -67,19 +71,28 @@ def _read(path: Path, ids: NDArray[np.int64]) -> pa.Table:
         bounds = file.metadata.row_group(group).column(column).statistics
         if np.searchsorted(wanted, bounds.max, "right") > np.searchsorted(wanted, bounds.min):
             groups.append(group)
-    tables = [file.schema_arrow.empty_table()]
+    tables = [_without_views(file.schema_arrow.empty_table())]
     for start in range(0, len(groups), _GROUPS_AT_ONCE):
-        table = file.read_row_groups(groups[start : start + _GROUPS_AT_ONCE])
+        table = _without_views(file.read_row_groups(groups[start : start + _GROUPS_AT_ONCE]))
         tables.append(table.filter(np.isin(table["id"].to_numpy(), wanted)))
     return pa.concat_tables(tables)
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    """Return a table with plain texts in place of views of texts, of which Arrow takes no rows."""
+    fields = [field.with_type(pa.string()) if field.type == pa.string_view() else field for field in table.schema]
+    return table.cast(pa.schema(fields))
 
 
 def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     fields = [pa.schema([("", one)]), pa.schema([("", other)])]
     try:
-        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
-    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        wider = pa.unify_schemas(fields, promote_options="permissive").field(0).type
+        for kind in (one, other):
+            pa.nulls(0, kind).cast(wider)
+    except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return pa.string()
+    return wider
 
 
 def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -91,12 +104,27 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
             continue
         column = table[field.name]
         try:
+            if pa.types.is_string(field.type) and _is_bytes(column.type):
+                raise pa.ArrowNotImplementedError  # a cast would take any bytes for text
             # Of a type to one that holds its values; whole numbers beyond 2^53 are rounded among fractions.
             columns.append(column.cast(field.type, safe=False))
         except pa.ArrowNotImplementedError:  # what is nested has no text of its own
             texts = [None if value is None else str(plain(value)) for value in column.to_pylist()]
             columns.append(pa.chunked_array([pa.array(texts, field.type)]))
     return pa.table(columns, schema=schema)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _python_holds(column: pa.ChunkedArray) -> bool:
+    """Return whether all dates and times of a column lie in the years 1 to 9999."""
+    try:
+        column.to_pylist()
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def column_names(paths: Sequence[Path]) -> list[str]:

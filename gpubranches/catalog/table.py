@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +80,7 @@ class Table:
         with self._opened([name], gone) as connection:
             found = connection.execute(query).fetchall()
         numbers = self.kinds[name] == "number"
-        values = [(float(value) if isinstance(value, Decimal) else value, int(count)) for value, count in found]
-        return tuple((value, count) for value, count in values if not numbers or value is None or math.isfinite(value))
+        return tuple((value, count) for value, count in found if not numbers or value is None or math.isfinite(value))
 
     @contextmanager
     def _opened(self, columns: Sequence[Name], gone: NDArray[np.int64] | None = None) -> Iterator[Any]:
