@@ -156,19 +156,32 @@ def table(tallies: Tallies, positives: Sequence[int]) -> list[str]:
     return lines
 
 
-def main() -> None:
-    """Read the options, run, print and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
+def read_options(prog: str, doc: str | None, *, seeds: int) -> argparse.Namespace:
+    """Return the options of a benchmark that plays the simulated user; seeds: by default."""
+    parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=doc)
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("GPUBRANCHES_EVAL_DATA") or None, help="folder of the data"
     )
     parser.add_argument("--concepts", type=int, help="a random subset of so many (default: all)")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--positives", type=int, nargs="+", default=[8, 22])
     parser.add_argument("--out", type=Path, help="write this Markdown file")
     options = parser.parse_args()
     if options.data is None:
         parser.error("expected --data or GPUBRANCHES_EVAL_DATA, got neither")
+    return options
+
+
+def publish(lines: Sequence[str], out: Path | None) -> None:
+    """Print lines of Markdown, and write them where a file is named."""
+    print("\n".join(lines))
+    if out is not None:
+        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Read the options, run, print and write the table."""
+    options = read_options("benchmarks.coverage", __doc__, seeds=3)
     began = time.perf_counter()
     with opened_world(options.data.resolve(), options.concepts) as (world, concepts):
         tallies = run(world, concepts, options.positives, options.seeds)
@@ -182,9 +195,7 @@ def main() -> None:
         "",
         *table(tallies, options.positives),
     ]
-    print("\n".join(lines))
-    if options.out is not None:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish(lines, options.out)
 
 
 if __name__ == "__main__":

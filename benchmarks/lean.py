@@ -8,14 +8,11 @@ cut, which a lean is to be better than.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.coverage import opened_world, started, truth
+from benchmarks.coverage import opened_world, publish, read_options, started, truth
 from gpubranches import Ranking
 from gpubranches.evaluation import Draw, World
 
@@ -43,17 +40,8 @@ def measure(world: World, draw: Draw) -> list[list[float]]:
 
 def main() -> None:
     """Read the options, run, print and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lean", description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, default=os.environ.get("GPUBRANCHES_EVAL_DATA") or None, help="folder of the data"
-    )
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--positives", type=int, nargs="+", default=[8, 22])
-    parser.add_argument("--out", type=Path, help="write this Markdown file")
-    options = parser.parse_args()
-    if options.data is None:
-        parser.error("expected --data or GPUBRANCHES_EVAL_DATA, got neither")
-    with opened_world(options.data.resolve(), None) as (world, concepts):
+    options = read_options("benchmarks.lean", __doc__, seeds=1)
+    with opened_world(options.data.resolve(), options.concepts) as (world, concepts):
         draws = [draw for p in options.positives for _, _, draw in world.draws(concepts, p, options.seeds)]
         values = np.array([measure(world, draw) for draw in draws if draw is not None])
     sizes = np.median(values[:, :, 0] / values[:, LEANS.index(0.0), 0][:, None], axis=0)
@@ -71,9 +59,7 @@ def main() -> None:
             for lean, size, row in zip(LEANS, sizes, values.mean(axis=0), strict=True)
         ),
     ]
-    print("\n".join(lines))
-    if options.out is not None:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish(lines, options.out)
 
 
 if __name__ == "__main__":

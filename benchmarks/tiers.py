@@ -10,14 +10,11 @@ five to nine of ten, borderline in fewer than five.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.coverage import STAGES, audited, opened_world, started
+from benchmarks.coverage import STAGES, audited, opened_world, publish, read_options, started
 from gpubranches import Session
 from gpubranches.evaluation import Draw, World
 from gpubranches.results import TIERS
@@ -60,17 +57,7 @@ def table(counts: dict[str, Counts]) -> list[str]:
 
 def main() -> None:
     """Read the options, run, print and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tiers", description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, default=os.environ.get("GPUBRANCHES_EVAL_DATA") or None, help="folder of the data"
-    )
-    parser.add_argument("--concepts", type=int, help="a random subset of so many (default: all)")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--positives", type=int, nargs="+", default=[8, 22])
-    parser.add_argument("--out", type=Path, help="write this Markdown file")
-    options = parser.parse_args()
-    if options.data is None:
-        parser.error("expected --data or GPUBRANCHES_EVAL_DATA, got neither")
+    options = read_options("benchmarks.tiers", __doc__, seeds=1)
     counts: dict[str, Counts] = {stage: [] for stage in STAGES[:4]}
     with opened_world(options.data.resolve(), options.concepts) as (world, concepts):
         for p in options.positives:
@@ -87,9 +74,7 @@ def main() -> None:
         "",
         *table(counts),
     ]
-    print("\n".join(lines))
-    if options.out is not None:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish(lines, options.out)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from gpubranches.errors import DataError
+from gpubranches.database import Database
 from gpubranches.labels import SCHEMA, Labels
 from gpubranches.session import Session
 from gpubranches.uploads import SCHEMA as UPLOADS
@@ -65,23 +63,11 @@ class Record:
         return self.name or str(self.settings.get("asked") or "Untitled")
 
 
-class Book:
-    """Names and settings of all sessions, kept in the SQLite file of their marks. Safe to use from several threads."""
+class Book(Database):
+    """Names and settings of all sessions, kept in the SQLite file of their marks."""
 
-    def __init__(self, connection: sqlite3.Connection):
-        self._connection = connection
-        self._lock = threading.Lock()
-
-    @classmethod
-    def open(cls, path: Path) -> Book:
-        """Open or create the book in the log of marks at `path`. Raises DataError if it cannot be used."""
-        try:
-            connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(SCHEMA + UPLOADS + _SCHEMA)
-        except sqlite3.Error as error:
-            raise DataError(f"{path}: cannot keep sessions there: {error}; check space and permissions") from error
-        return cls(connection)
+    what = "sessions"
+    schema = SCHEMA + UPLOADS + _SCHEMA
 
     def note(self, session: str, *, name: str | None = None, **settings: Any) -> None:
         """Write down a session's name, unless None, and some of its settings; the others stay."""
@@ -130,19 +116,6 @@ class Book:
         )
         with self._used():
             return bool(self._connection.execute(query, {"session": session}).fetchone()[0])
-
-    def close(self) -> None:
-        """Close the book."""
-        with self._lock:
-            self._connection.close()
-
-    @contextmanager
-    def _used(self) -> Iterator[None]:
-        try:
-            with self._lock, self._connection:
-                yield
-        except sqlite3.Error as error:
-            raise DataError(f"sessions: cannot read or write them: {error}; check space and permissions") from error
 
 
 def _record(row: tuple[str, str, str, float]) -> Record:

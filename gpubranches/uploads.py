@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.errors import DataError, UsageError
+from gpubranches.database import Database
+from gpubranches.errors import UsageError
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS pictures (
@@ -48,23 +44,11 @@ class Upload:
     thumbnail: bytes
 
 
-class Uploads:
-    """The pictures sent to each session, the last 50 of it and 20,000 of all. Safe to use from several threads."""
+class Uploads(Database):
+    """The pictures sent to each session, the last 50 of it and 20,000 of all."""
 
-    def __init__(self, connection: sqlite3.Connection):
-        self._connection = connection
-        self._lock = threading.Lock()
-
-    @classmethod
-    def open(cls, path: Path) -> Uploads:
-        """Open or create the pictures in the log of marks at `path`. Raises DataError if it cannot be used."""
-        try:
-            connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(SCHEMA)
-        except sqlite3.Error as error:
-            raise DataError(f"{path}: cannot keep pictures there: {error}; check space and permissions") from error
-        return cls(connection)
+    what = "pictures"
+    schema = SCHEMA
 
     def keep(self, session: str, embedding: NDArray[np.float32], thumbnail: bytes, name: str = "") -> str:
         """Keep a picture for a session; return the name it got, a new `queries.PICTURE_NAME` unless `name` is given.
@@ -94,19 +78,6 @@ class Uploads:
         query = "SELECT name, embedding, thumbnail FROM pictures WHERE session = ? ORDER BY sent_s, rowid"
         with self._used():
             return [_upload(row) for row in self._connection.execute(query, (session,))]
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._connection.close()
-
-    @contextmanager
-    def _used(self) -> Iterator[None]:
-        try:
-            with self._lock, self._connection:
-                yield
-        except sqlite3.Error as error:
-            raise DataError(f"pictures: cannot read or write them: {error}; check space and permissions") from error
 
 
 def _upload(row: tuple[str, bytes, bytes]) -> Upload:
