@@ -52,6 +52,13 @@ class Server:
         self.process.wait()
         self.process.stdout.close()
 
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.kill()
+
     @property
     def address(self):
         return f"http://127.0.0.1:{self.port}"

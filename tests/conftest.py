@@ -59,6 +59,25 @@ def backend(catalog):
         yield opened
 
 
+@pytest.fixture(scope="module")
+def server(folder):
+    """The page of the world of pictures, served by a process of its own."""
+    from browsing import Server
+
+    vocabulary = f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json"
+    with Server(folder / "catalog", vocabulary, "oracle") as running:
+        yield running
+
+
+@pytest.fixture
+def page(chromium, server):
+    from browsing import watched
+
+    context = chromium.new_context(viewport={"width": 1200, "height": 800}, base_url=server.address)
+    yield watched(context)
+    context.close()
+
+
 def pytest_collection_modifyitems(items):
     """Leave out what needs a CUDA device where CuPy sees none."""
     marked = [item for item in items if item.get_closest_marker("gpu")]

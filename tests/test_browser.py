@@ -30,22 +30,6 @@ KANGAROO, TEAPOT = NAMES.index("kangaroo"), NAMES.index("teapot")
 pytestmark = [pytest.mark.browser, needs_chromium]
 
 
-@pytest.fixture(scope="module")
-def server(folder):
-    running = Server(folder / "catalog", f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json", "oracle")
-    running.start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-def page(chromium, server):
-    context = chromium.new_context(viewport={"width": 1200, "height": 800}, base_url=server.address)
-    opened = watched(context)
-    yield opened
-    context.close()
-
-
 def pressed(page, item):
     marks = page.locator(f"#tile-{item} .mark")
     return [marks.nth(i).get_attribute("aria-pressed") for i in range(2)]

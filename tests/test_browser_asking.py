@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from browsing import SERVER, Server, needs_chromium, search, shown, stored, violations, wait_for_counts, watched
+from browsing import SERVER, Server, needs_chromium, search, shown, stored, violations, wait_for_counts
 from clusters import NAMES
 from pictures import COLOURS
 from serving import picture
@@ -21,18 +21,8 @@ pytestmark = [pytest.mark.browser, needs_chromium]
 
 @pytest.fixture(scope="module")
 def server(folder):
-    running = Server(folder / "catalog", folder, "oracle", script=SEEING)
-    running.start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-def page(chromium, server):
-    context = chromium.new_context(viewport={"width": 1200, "height": 800}, base_url=server.address)
-    opened = watched(context)
-    yield opened
-    context.close()
+    with Server(folder / "catalog", folder, "oracle", script=SEEING) as running:
+        yield running
 
 
 def asked(page):

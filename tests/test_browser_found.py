@@ -4,28 +4,12 @@ import re
 
 import numpy as np
 import pytest
-from browsing import Server, needs_chromium, search, shown, stored, wait_for_counts, watched
+from browsing import needs_chromium, search, shown, stored, wait_for_counts
 from clusters import NAMES
 
 TEAPOT = NAMES.index("teapot")
 
 pytestmark = [pytest.mark.browser, needs_chromium]
-
-
-@pytest.fixture(scope="module")
-def server(folder):
-    running = Server(folder / "catalog", f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json", "oracle")
-    running.start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-def page(chromium, server):
-    context = chromium.new_context(viewport={"width": 1200, "height": 800}, base_url=server.address)
-    opened = watched(context)
-    yield opened
-    context.close()
 
 
 def counts(page):

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from browsing import Server, needs_chromium, wait_for_counts, watched
+from browsing import Server, needs_chromium, wait_for_counts
 
 from gpubranches.ingest import ingest
 
@@ -51,21 +51,16 @@ def server(tmp_path_factory):
     path = tmp_path_factory.mktemp("large")
     np.save(path / "codes.npy", np.random.default_rng(0).integers(0, 256, (N, 4)).astype(np.uint8))
     ingest([path / "codes.npy"], path / "catalog")
-    running = Server(path / "catalog", script=SCRIPT)
-    running.start()
-    yield running
-    running.kill()
+    with Server(path / "catalog", script=SCRIPT) as running:
+        yield running
 
 
 @pytest.fixture
-def page(chromium, server):
-    context = chromium.new_context(viewport={"width": 1200, "height": 800}, base_url=server.address)
-    opened = watched(context)
-    opened.goto("/matches")
-    assert opened.inner_text("#heading") == f"{N:,} match"
-    yield opened
-    assert opened.complaints == []
-    context.close()
+def page(page):
+    page.goto("/matches")
+    assert page.inner_text("#heading") == f"{N:,} match"
+    yield page
+    assert page.complaints == []
 
 
 def settle(page):

@@ -25,11 +25,6 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def labels(folder):
-    return np.load(folder / "labels.npy")
-
-
-@pytest.fixture(scope="module")
 def searcher(folder):
     catalog = Catalog.open(folder / "catalog")
     with open_backend("oracle", catalog) as backend:

@@ -214,9 +214,8 @@ class CatalogReader:
             return []
         generation, columns = self._described
         if generation != self.generation:
-            flags = self._deleted_flags()
-            gone = [segment.ids[flags[segment.start : segment.start + segment.n]] for segment in self._filled]
-            columns = self._items_table().columns(np.concatenate([np.zeros(0, np.int64), *gone]))
+            gone = self._ids_at(np.flatnonzero(self._deleted_flags()))
+            columns = self._items_table().columns(gone)
             self._described = self.generation, columns
         return columns
 
