@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.models import NEGATIVE_WEIGHT
-from gpubranches.rescore import REACHED, Rescorer
+from gpubranches.rescore import Rescorer
 from gpubranches.whitening import code_spread_of, code_vectors
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 STRENGTH = 30.0
 """C of the linear model over codes."""
+REACHED = 1000
+"""Best items whose scores are spread among neighbours at first; those of them that fall below the cut seem wrong."""
 LARGEST_SHARE = 10
 """More than one item in this many is no group that stands out: such labels are not believed."""
 
@@ -33,10 +35,10 @@ def pseudo_labels(
 ) -> tuple[Ids, Ids]:
     """Return ids of unmarked items that seem right, and of those that seem wrong though a linear model likes them.
 
-    A linear model over the whitened codes of the marks (positives, negatives) and of random items (unchecked, which
-    count 1 / negative_weight of a negative) finds the best unmarked items of the whole catalog; their scores are spread
-    among neighbours and cut as those of the second stage are (`Rescorer`), on codes in place of embeddings. 8 to 22
-    marks and 1,000 random items say little of where a concept ends; the items of the catalog around it say where the
+    A linear model over the locally whitened codes of the marks (positives, negatives) and of random items (unchecked,
+    which count 1 / negative_weight of a negative) finds the best unmarked items of the whole catalog; their scores are
+    spread among neighbours and cut as those of the second stage are (`Rescorer`), on codes in place of embeddings. 8 to
+    22 marks and 1,000 random items say little of where a concept ends; the items of the catalog around it say where the
     density ends (learning from positive and unlabelled examples; Liu, Dai, Li, Lee and Yu, Building Text Classifiers
     Using Positive and Unlabeled Examples, ICDM 2003, name the scheme "two-step"). (m,) int64 each, the same on every
     backend; none without a negative to learn from, nor where more than a tenth of the catalog would be right.
@@ -49,7 +51,7 @@ def pseudo_labels(
         return code_vectors(catalog, ids)
 
     mean, whitening = code_spread_of(catalog)
-    model = Rescorer(C=STRENGTH, negative_weight=negative_weight).fit(
+    model = Rescorer(C=STRENGTH, negative_weight=negative_weight, reached=REACHED).fit(
         vectors(positives), vectors(wrong), mean, whitening, n_checked=len(negatives)
     )
     marked = np.concatenate([positives, negatives])

@@ -20,7 +20,7 @@ from gpubranches.pseudo_labels import pseudo_labels
 from gpubranches.rescore import Rescorer
 from gpubranches.results import Candidates, Ranking
 from gpubranches.trees import DecisionTree, RandomForest
-from gpubranches.whitening import whitening_of
+from gpubranches.whitening import spread_of
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend
@@ -37,6 +37,8 @@ _LEARNERS = {
 }
 TAUGHT: tuple[Model, ...] = ("ensemble", "branch")
 """Models that learn from `pseudo_labels`, too, where their votes alone decide: their boxes then follow the catalog."""
+_WIDE = {"expansion": 100, "negatives_per_positive": 20}
+"""An ensemble whose votes do not decide: its boxes only have to hold what the second stage is to rank."""
 
 Ids = NDArray[np.int64]
 
@@ -93,14 +95,16 @@ def refined(
 
 def _trained(backend: Backend, catalog: Catalog, marks: Marks, model: Model, votes_decide: bool, seed: int) -> Boxes:
     right, wrong = marks.positives, np.concatenate([marks.negatives, marks.unchecked])
-    if votes_decide and model in TAUGHT:
+    wide = model == "ensemble" and not votes_decide
+    if model in TAUGHT and not wide:
         more, near = pseudo_labels(
             backend, catalog, marks.positives, marks.negatives, marks.unchecked, marks.negative_weight
         )
         right = np.concatenate([right, more])
         wrong = np.concatenate([marks.negatives, np.setdiff1d(np.union1d(marks.unchecked, near), more)])
     codes = catalog.take(np.concatenate([right, wrong]))
-    boxes: Boxes = _LEARNERS[model](random_state=seed % 2**32).fit(codes, np.arange(len(codes)) < len(right)).boxes_
+    learner = _LEARNERS[model](random_state=seed % 2**32, **(_WIDE if wide else {}))
+    boxes: Boxes = learner.fit(codes, np.arange(len(codes)) < len(right)).boxes_
     return boxes
 
 
@@ -114,7 +118,7 @@ def _by_embeddings(
         catalog.embeddings(marks.positives),
         catalog.embeddings(np.concatenate([marks.negatives, marks.unchecked])),
         signs.mean_,
-        whitening_of(catalog),
+        *spread_of(catalog),
         n_checked=len(marks.negatives),
         fair=marks.fair,
     )

@@ -21,9 +21,8 @@ from gpubranches.whitening import Whitening
 if TYPE_CHECKING:
     from gpubranches.backends import Backend
 
-REACHED = 1000
-"""Best items, at first, whose scores are spread among neighbours; doubled while half of them match, up to 4 times."""
-_MOST_REACHED = 4 * REACHED
+_MOST_REACHED = 4000
+"""Best items, at most, whose scores are spread among neighbours."""
 _MOST_MARKS = 500
 """Marks of a kind in the graph of neighbours, the first ones."""
 WINDOW = 200
@@ -34,6 +33,7 @@ REACH = 0.25
 """How far, in spreads, the window reaches at least below the mean score expected of wanted items."""
 FEWEST_HELD_OUT = 4
 """Held-out scores that tell how far scores of right items lie apart."""
+_LEAST_SPREAD = 0.1
 _MEAN_WEIGHT = 8.0
 _SPREAD_WEIGHT = 16.0
 _ROUNDS = 30
@@ -45,12 +45,13 @@ class Rescorer:
 
     C: inverse strength of the L2 penalty; n_folds: refits that give each mark a score by a model that did not see it
     (held-out scores); limit: candidates scored by embeddings at first, the best by bits; negative_weight: how much a
-    negative that a person marked counts against one drawn at random, of which some match unseen. After `fit`: weights_
-    (D,) float32 over (x - mean), intercept_ float, held_out_ (p,) float64: held-out scores of the positives.
+    negative that a person marked counts against one drawn at random, of which some match unseen; reached: best items,
+    at first, whose scores are spread among neighbours, doubled while half of them match, up to 4,000. After `fit`:
+    weights_ (D,) float32 over (x - mean), intercept_ float, held_out_ (p,) float64: held-out scores of the positives.
 
-    The scores of the best candidates are spread among neighbours (`Diffusion` over the whitened embeddings, the marks
-    among them with their labels), which finds a group whole that the marks only reach the edge of. The held-out score
-    of a positive is then what it would have been without its own mark in the graph.
+    The scores of the best candidates are spread among neighbours (`Diffusion` over the locally whitened embeddings,
+    the marks among them with their labels), which finds a group whole that the marks only reach the edge of. The
+    held-out score of a positive is then what it would have been without its own mark in the graph.
 
     The cut is the mean of two estimates. The fifth: a fifth of the way from 0, where the class-balanced model stops
     preferring wrong, to the mean held-out score. The mixture: see `mixture_cut`, which knows how many items of the
@@ -60,12 +61,19 @@ class Rescorer:
     """
 
     def __init__(
-        self, *, C: float = 10.0, n_folds: int = 4, limit: int = 2000, negative_weight: float = NEGATIVE_WEIGHT
+        self,
+        *,
+        C: float = 10.0,
+        n_folds: int = 4,
+        limit: int = 2000,
+        negative_weight: float = NEGATIVE_WEIGHT,
+        reached: int = 500,
     ):
         self.C = C
         self.n_folds = n_folds
         self.limit = limit
         self.negative_weight = negative_weight
+        self.reached = reached
 
     def fit(
         self,
@@ -73,14 +81,16 @@ class Rescorer:
         negatives: NDArray[np.float32],
         mean: NDArray[np.float32],
         whitening: Whitening | None = None,
+        local: Whitening | None = None,
         *,
         n_checked: int = 0,
         fair: NDArray[np.bool_] | None = None,
     ) -> Self:
         """Fit to embeddings of positives (p, D) and negatives (m, D); mean: (D,) of the catalog. All float32.
 
-        whitening: of the catalog; without it the embeddings are taken as they are. n_checked: how many of the
-        negatives, the first ones, a person marked. fair: (p,) which positives are a fair sample of the wanted items,
+        whitening: of the catalog; without it the embeddings are taken as they are. local: of what neighbours differ in,
+        for the graph of neighbours; without it `whitening`. n_checked: how many of the negatives, the first ones, a
+        person marked. fair: (p,) which positives are a fair sample of the wanted items,
         and not of those near the cut; the cut is set by them, or by all where there is none. Returns self. Raises
         LabelError without a positive or a negative.
         """
@@ -93,8 +103,8 @@ class Rescorer:
                 f"expected at least one positive and one negative, got {p} and {m}; mark an item of each kind, or let "
                 "random items serve as negatives"
             )
-        self._mean, self._whitening = mean, whitening
-        x = self._evened(np.concatenate([positives, negatives]) - mean)
+        self._mean, self._local = mean, whitening if local is None else local
+        x = _evened(np.concatenate([positives, negatives]) - mean, whitening)
         trust = np.ones(p + m)
         trust[p : p + n_checked] = self.negative_weight
         y = np.arange(p + m) < p
@@ -155,7 +165,7 @@ class Rescorer:
             total=int(matched.sum()),
             candidates=rough.total,
             threshold=float(np.float32(threshold)),
-            spread=max(float(held_out.std()), 1e-3) if len(held_out) >= FEWEST_HELD_OUT else None,
+            spread=spread_of_scores(held_out) if len(held_out) >= FEWEST_HELD_OUT else None,
         )
 
     def spread(
@@ -173,7 +183,7 @@ class Rescorer:
         """
         right = np.isin(ids, positives)
         open_ = np.flatnonzero(~right & ~np.isin(ids, negatives))
-        size = REACHED
+        size = self.reached
         while size <= _MOST_REACHED:
             window, below = open_[:size], open_[size:]
             spread, held_out = self._spread_window(ids[window], scores[window], positives, negatives, embeddings)
@@ -211,13 +221,10 @@ class Rescorer:
         columns = np.zeros((len(own), 1 + p), np.float32)
         columns[:, 0] = own
         columns[np.arange(p), 1 + np.arange(p)] = 1
-        spread = Diffusion().fit(self._evened(centred)).spread(columns)
+        spread = Diffusion().fit(_evened(centred, self._local)).spread(columns)
         debt = spread[np.arange(p), 1 + np.arange(p)] * (highest - self.held_out_[:p])
         fair = self._fair[:p] if self._fair[:p].any() else np.ones(p, np.bool_)
         return spread[p + m :, 0], (spread[:p, 0] - debt)[fair]
-
-    def _evened(self, centred: NDArray[np.float32]) -> NDArray[np.float32]:
-        return centred if self._whitening is None else self._whitening.transform(centred)
 
     def _fitted(self) -> None:
         if not hasattr(self, "weights_"):
@@ -230,9 +237,18 @@ def cut(scores: NDArray[np.float32], held_out: NDArray[np.float64], n_marked: in
     scores: (m,) float32 of unmarked candidates, any order; held_out: (p,) of the positives by a model that did not see
     them; n_marked: positives that are in the answer already.
     """
-    mean, spread = float(held_out.mean()), max(float(held_out.std()), 1e-3)
+    mean, spread = float(held_out.mean()), spread_of_scores(held_out)
     mixture = mixture_cut(scores, mean - EASIER * spread, spread, n_marked)
     return mean / 5 if mixture is None else (mean / 5 + mixture) / 2
+
+
+def spread_of_scores(held_out: NDArray[np.float64]) -> float:
+    """Return how far scores of right items lie apart: the standard deviation of (p,), at least a tenth of their mean.
+
+    Marks of a group that hangs together have all but the same score once neighbours have evened them out. In a unit so
+    small the background would be as wide as a group of its own.
+    """
+    return max(float(held_out.std()), _LEAST_SPREAD * float(held_out.mean()), 1e-3)
 
 
 def mixture_cut(scores: NDArray[np.float32], mean: float, spread: float, n_marked: int = 0) -> float | None:
@@ -279,6 +295,10 @@ def _chances(scores: NDArray[np.float64], floor: float, prior_mean: float) -> ND
         mean = (_MEAN_WEIGHT * prior_mean + float(chances @ scores)) / (_MEAN_WEIGHT + total)
         spread = math.sqrt((_SPREAD_WEIGHT + float(chances @ (scores - mean) ** 2)) / (_SPREAD_WEIGHT + total))
     return chances
+
+
+def _evened(centred: NDArray[np.float32], whitening: Whitening | None) -> NDArray[np.float32]:
+    return centred if whitening is None else whitening.transform(centred)
 
 
 def _folds(p: int, m: int, n_folds: int) -> NDArray[np.int64]:

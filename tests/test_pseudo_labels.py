@@ -64,6 +64,19 @@ def test_votes_alone_find_more_with_them(world, monkeypatch):
     assert found["ensemble",] > found[()]
 
 
+@pytest.mark.parametrize("model", ["ensemble", "branch"])
+def test_boxes_before_a_second_stage_hold_most_of_what_it_is_to_rank(world, model):
+    catalog, labels = world
+    right, wrong, _ = marks(labels)
+    with open_backend("cpu", catalog) as backend:
+        session = Session(catalog, backend)
+        session.mark(right, +1)
+        session.mark(wrong, -1)
+        ranked = session.refine(model).ids
+    wanted = np.flatnonzero(labels == LABEL)
+    assert np.isin(wanted, ranked).mean() > 0.9
+
+
 def test_without_anything_wrong_there_are_none(world):
     catalog, labels = world
     nothing = np.zeros(0, np.int64)

@@ -7,7 +7,7 @@ from gpubranches.boxes import Box, Boxes
 from gpubranches.catalog import Catalog
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-from gpubranches.rescore import WINDOW, Rescorer, mixture_cut
+from gpubranches.rescore import WINDOW, Rescorer, cut, mixture_cut
 from gpubranches.space import Space
 
 D = 32
@@ -160,9 +160,8 @@ def test_spreading_copes_with_little(catalog, backend):
 
 
 def test_where_most_of_the_window_matches_nothing_is_spread(catalog, backend, monkeypatch):
-    monkeypatch.setattr("gpubranches.rescore.REACHED", 10)
     monkeypatch.setattr("gpubranches.rescore._MOST_REACHED", 40)
-    rescorer = fitted(catalog)
+    rescorer = fitted(catalog, reached=10)
     assert np.array_equal(spread(rescorer, backend, catalog).scores, answer(rescorer, backend).scores)
 
 
@@ -258,3 +257,11 @@ def test_wrong_input_is_refused(catalog, backend):
         Rescorer().fit(x[:, :5], x, mean)
     with pytest.raises(NotFittedError):
         answer(Rescorer(), backend)
+
+
+def test_marks_that_score_alike_do_not_make_a_group_of_the_background():
+    background = -1.2 + 0.6 * np.random.default_rng(0).standard_normal(191)
+    scores = np.concatenate([background, np.linspace(2, 2.3, 9)]).astype(np.float32)
+    for apart in (0.0, 0.02, 0.08):
+        held_out = 2.1 + apart * np.array([-1, 1, -1, 1, -1, 1, -1, 1.0])
+        assert 0 < cut(scores, held_out, 8) < 2

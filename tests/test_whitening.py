@@ -9,7 +9,7 @@ from worlds import World
 from gpubranches.errors import ArrayError, NotFittedError, UsageError
 from gpubranches.linear import LogisticRegression
 from gpubranches.rescore import Rescorer
-from gpubranches.whitening import Whitening, whitening_of
+from gpubranches.whitening import Whitening, local_whitening, spread_of
 
 
 def spread(n=3000, D=24, seed=0):
@@ -50,15 +50,51 @@ def test_weights_of_the_rescorer_are_over_plain_embeddings():
     assert np.allclose(scores, model.decision_function(whitening.transform(x)), atol=1e-3)
 
 
-def test_a_catalog_has_one_whitening_until_it_changes(tmp_path):
+def test_a_catalog_has_one_spread_until_it_changes(tmp_path):
     world = World(tmp_path / "c", [900])
-    first = whitening_of(world.catalog)
-    assert whitening_of(world.catalog) is first
+    first = spread_of(world.catalog)
+    assert spread_of(world.catalog) is first
     world.catalog.delete(world.ids[:100])
-    second = whitening_of(world.catalog)
+    second = spread_of(world.catalog)
     assert second is not first
     again = type(world.catalog).open(tmp_path / "c")
-    assert np.array_equal(whitening_of(again).matrix_, second.matrix_)
+    for one, other in zip(spread_of(again), second, strict=True):
+        assert np.array_equal(one.matrix_, other.matrix_)
+
+
+def test_after_the_local_whitening_more_neighbours_belong_together():
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(60), 25)
+    middles = np.hstack([rng.standard_normal((60, 12)), np.zeros((60, 20))])
+    noise = rng.standard_normal((1500, 32)) * np.repeat([0.5, 3.0], [12, 20])
+    x = (middles[groups] + noise).astype(np.float32)
+    x -= x.mean(axis=0)
+
+    def together(vectors):
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        cosines = unit @ unit.T
+        np.fill_diagonal(cosines, -2)
+        return (groups[cosines.argmax(axis=1)] == groups).mean()
+
+    overall = Whitening().fit(x)
+    plain, even, local = together(x), together(overall.transform(x)), together(local_whitening(x, overall).transform(x))
+    assert plain < even < local
+
+
+def test_the_local_whitening_does_not_depend_on_the_cores(monkeypatch):
+    x = spread(700)
+    start = Whitening().fit(x)
+    matrices = []
+    for cores in (1, 7):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        matrices.append(local_whitening(x, start).matrix_)
+    assert np.array_equal(*matrices)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_or_equal_rows_have_a_local_whitening(n):
+    for x in (spread(n), np.ones((n, 5), np.float32), np.zeros((n, 5), np.float32)):
+        assert np.isfinite(local_whitening(x, Whitening().fit(x)).matrix_).all()
 
 
 def test_wrong_input_is_refused(tmp_path):
@@ -68,5 +104,7 @@ def test_wrong_input_is_refused(tmp_path):
         Whitening(shrinkage=0).fit(spread(5))
     with pytest.raises(ArrayError, match="centred"):
         Whitening().fit(spread(5).astype(float))
+    with pytest.raises(ArrayError, match="differences"):
+        Whitening().fit(spread(5), spread(5, D=3))
     with pytest.raises(NotFittedError):
         Whitening().transform(spread(5))
