@@ -202,12 +202,12 @@ def test_undo_takes_back_one_step_at_a_time_and_says_when_there_is_none(client):
     assert counts(post(client, "/undo")) == (2, 0)
     undone = post(client, "/undo", since=version)
     assert counts(undone) == (0, 0)
-    assert undone.json["items"] == 2
+    assert undone.json["items"] == [10, 11]
     assert undone.json["marks"] == {"10": 0, "11": 0, "12": 0}
-    assert post(client, "/undo").json["items"] == 0
+    assert post(client, "/undo").json["items"] == []
     assert counts(post(client, "/redo")) == (2, 0)
     assert counts(post(client, "/redo")) == (2, 1)
-    assert post(client, "/redo").json["items"] == 0
+    assert post(client, "/redo").json["items"] == []
 
 
 def test_clearing_is_one_step_that_undo_brings_back(client):

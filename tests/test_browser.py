@@ -18,6 +18,7 @@ from browsing import (
     stored,
     violations,
     wait_for_counts,
+    wait_for_focus,
     watched,
 )
 from clusters import NAMES
@@ -41,7 +42,6 @@ def test_the_whole_task_by_keyboard_alone(page, labels, tmp_path):
     first = shown(page)[:14]
     for item in first:
         page.keyboard.press("a" if labels[item] == KANGAROO else "x")
-        page.keyboard.press("ArrowRight")
     right = int((labels[first] == KANGAROO).sum())
     wait_for_counts(page, right, 14 - right)
     page.keyboard.press("f")
@@ -58,7 +58,6 @@ def test_the_whole_task_by_keyboard_alone(page, labels, tmp_path):
     page.wait_for_selector(".pick:focus")
     for item in shown(page)[:6]:
         page.keyboard.press("a" if labels[item] == KANGAROO else "x")
-        page.keyboard.press("ArrowRight")
     page.keyboard.press("f")
     page.wait_for_url("**/matches")
     page.wait_for_selector("#heading:has-text('match')")
@@ -119,12 +118,55 @@ def test_marks_typed_faster_than_the_server_answers_are_all_kept(page):
     ids = shown(page)[:24]
     for row in range(24):
         page.keyboard.press("y" if row % 3 else "n")
-        page.keyboard.press("ArrowRight")
     wait_for_counts(page, 16, 8)
     assert [pressed(page, item)[0] for item in ids] == ["true" if row % 3 else "false" for row in range(24)]
     page.keyboard.press("u")
     wait_for_counts(page, 15, 8)
     assert pressed(page, ids[23]) == ["false", "false"]
+
+
+def test_a_mark_goes_on_to_the_next_and_undo_comes_back(page):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    ids = shown(page)
+    page.click(f"#right-{ids[2]}")
+    for key in ("Home", "a", "x", "Space"):
+        page.keyboard.press(key)
+    wait_for_counts(page, 2, 1)
+    assert page.wait_for_selector(f"#said:has-text('#{ids[1]} marked wrong')", state="attached")
+    assert focused(page) == ids[3]  # the third is marked already, and what takes a mark away stays
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("x")
+    wait_for_focus(page, ids[3])
+    for item in (ids[2], ids[3], ids[1], ids[0]):
+        page.keyboard.press("Control+z")
+        wait_for_focus(page, item)
+    page.click("#redo")
+    wait_for_focus(page, ids[0])
+    page.focus("#undo")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"#said:has-text('Taken back: #{ids[0]}')", state="attached")
+    assert page.evaluate("document.activeElement.id") == "undo"  # or the next Enter would mark
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("a")
+    wait_for_focus(page, ids[3])
+    stored(page)
+    page.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
+    page.wait_for_selector(f"#tile-{ids[0]}", state="detached")
+    page.keyboard.press("Control+z")
+    wait_for_focus(page, ids[0])
+
+
+def test_the_last_item_of_a_list_keeps_the_focus_when_it_is_marked(page):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("End")
+    page.wait_for_function("() => document.activeElement.closest('.tile')?.ariaPosInSet === '700'")
+    last, at = focused(page), page.evaluate("scrollY")
+    page.keyboard.press("x")
+    page.wait_for_selector(f"#said:has-text('#{last} marked wrong')", state="attached")
+    assert (focused(page), page.evaluate("scrollY")) == (last, at)
 
 
 def test_arrows_move_by_rows_and_columns(page):
@@ -184,7 +226,6 @@ def test_suggest_and_export(page, labels, tmp_path):
     page.keyboard.press("ArrowDown")
     for item in shown(page)[:8]:
         page.keyboard.press("+" if labels[item] == TEAPOT else "-")
-        page.keyboard.press("ArrowRight")
     page.click("#find")
     page.wait_for_url("**/matches")
     page.click(".export summary")
@@ -205,7 +246,6 @@ def test_an_audit_is_marked_and_the_slider_moved_by_keys(page, labels):
     page.keyboard.press("ArrowDown")
     for item in shown(page)[:8]:
         page.keyboard.press("+" if labels[item] == TEAPOT else "-")
-        page.keyboard.press("ArrowRight")
     page.click("#find")
     page.wait_for_url("**/matches")
     before = page.inner_text("#completeness .note")
@@ -248,7 +288,6 @@ def test_a_key_tells_why_an_item_is_there_and_gives_the_focus_back(page, labels)
     assert not page.locator("#why").is_visible()
     for item in shown(page)[:6]:
         page.keyboard.press("+" if labels[item] == TEAPOT else "-")
-        page.keyboard.press("ArrowRight")
     page.click("#find")
     page.wait_for_url("**/matches")
     page.wait_for_selector(".pick:focus")
@@ -309,7 +348,6 @@ def test_undo_and_redo_go_back_and_forth(page):
     ids = shown(page)
     for key in ("a", "x", "a"):
         page.keyboard.press(key)
-        page.keyboard.press("ArrowRight")
     for _ in range(3):
         page.keyboard.press("Control+z")
     wait_for_counts(page, 0, 0)
@@ -321,7 +359,6 @@ def test_undo_and_redo_go_back_and_forth(page):
     page.keyboard.press("Control+Shift+Z")
     page.wait_for_function("() => document.querySelector('#said').textContent.includes('Nothing left to redo')")
     page.keyboard.press("Control+z")
-    page.keyboard.press("ArrowRight")
     page.keyboard.press("x")
     page.keyboard.press("Control+Shift+Z")
     page.wait_for_function("() => document.querySelector('#said').textContent.includes('Nothing left to redo')")
@@ -356,8 +393,14 @@ def test_one_item_large_with_zoom_details_neighbours_and_marks(page):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("a")
     wait_for_counts(page, 1, 0)
-    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#large-said") == f"#{ids[1]} marked right. #{ids[2]} is not marked."
     page.keyboard.press("x")
+    page.wait_for_selector(f"#large-said:has-text('#{ids[3]} is not marked')")
+    page.keyboard.press("Control+z")
+    page.wait_for_selector(f"#large-said:has-text('Taken back: #{ids[2]}. #{ids[2]} is not marked.')")
+    page.keyboard.press("x")
+    page.wait_for_selector(f"#large-said:has-text('#{ids[3]} is not marked')")
+    page.keyboard.press("ArrowLeft")
     page.keyboard.press("i")
     page.wait_for_selector(f"#details dd:text-is('{ids[2]}')")
     assert "image_path" in page.inner_text("#details")
@@ -373,7 +416,7 @@ def test_one_item_large_with_zoom_details_neighbours_and_marks(page):
     page.click("#large [data-do='wrong']")
     wait_for_counts(page, 0, 2)
     page.keyboard.press("Escape")
-    assert focused(page) == ids[1]
+    assert focused(page) == ids[3]
     assert marks_of(page, ids[:3]) == [0, -1, -1]
 
 
@@ -418,7 +461,7 @@ def test_marks_made_offline_wait_and_are_sent_in_order(page):
     page.keyboard.press("a")
     stored(page)
     page.context.set_offline(True)
-    for key in ("ArrowRight", "a", "x", "ArrowRight", "a", "ArrowRight", "x", "Control+z"):
+    for key in ("a", "ArrowLeft", "x", "a", "x", "Control+z"):
         page.keyboard.press(key)
     page.wait_for_selector("#waiting:has-text('5 to send')")
     assert marks_of(page, ids[:4]) == [1, -1, 1, 0]
@@ -474,7 +517,6 @@ def test_servers_and_browsers_that_die_amid_marking_lose_no_mark(chromium, page,
     ids = shown(page)[:24]
     for row in range(24):
         page.keyboard.press("x" if row % 3 else "a")
-        page.keyboard.press("ArrowRight")
         if row in (5, 14):
             server.kill()
         if row in (9, 17):
@@ -497,7 +539,6 @@ def test_find_all_waits_for_the_marks_that_wait(page, labels):
     page.context.set_offline(True)
     for item in shown(page)[:8]:
         page.keyboard.press("a" if labels[item] == TEAPOT else "x")
-        page.keyboard.press("ArrowRight")
     page.keyboard.press("f")
     page.wait_for_selector("#waiting:has-text('8 to send')")
     page.context.set_offline(False)
@@ -541,7 +582,7 @@ def test_axe_finds_nothing_to_complain_of(page, scheme, width):
     assert violations(page, f"{look}-home") == []
     page.goto("/search?q=teapot")
     page.keyboard.press("ArrowDown")
-    for key in ("a", "ArrowRight", "x", "ArrowRight", "a", "c", "Shift+ArrowRight", "Shift+ArrowRight"):
+    for key in ("a", "x", "a", "c", "Shift+ArrowRight", "Shift+ArrowRight"):
         page.keyboard.press(key)
     stored(page)
     assert violations(page, f"{look}-marked") == []

@@ -102,7 +102,7 @@ def test_a_filter_counts_as_it_is_typed_holds_everywhere_and_goes(page, labels):
     wait_for_heading(page, "Like item")
     assert asked(page)[1] == f"label = {VIOLIN}"
     assert (labels[shown(page)] == VIOLIN).all()
-    for key in ("a", "ArrowRight", "a", "ArrowRight", "a", "ArrowRight", "x"):
+    for key in ("a", "a", "a", "x"):
         page.keyboard.press(key)
     wait_for_counts(page, 3, 1)
     stored(page)

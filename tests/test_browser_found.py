@@ -33,7 +33,6 @@ def test_two_rounds_by_tabs_and_a_restart_amid_them(page, server, folder):
     search(page, "teapot")
     for item in shown(page)[:10]:
         page.keyboard.press("a" if labels[item] == TEAPOT else "x")
-        page.keyboard.press("ArrowRight")
     stored(page)
     page.click("summary[aria-label='Options of find all']")
     page.fill("input[name=negative_weight]", "3")

@@ -8,17 +8,26 @@ import * as marks from "./marks.js";
 
 const $ = (selector) => document.querySelector(selector);
 const say = (text) => ($("#said").textContent = text);
-const items = (count) => (count === 1 ? "1 item" : `${count} items`);
+const named = (ids) => (ids.length === 1 ? `#${ids[0]}` : `${ids.length.toLocaleString("en")} items`);
 const NAMED = { 1: "right", "-1": "wrong", 0: "no longer" };
 
 // Marking
 
-function markChosen(value) {
+// Marks what is selected, or else the item that the keys act on, and goes on to the next; where a mark is removed it stays.
+async function markChosen(value) {
   const held = large.isOpen() ? [large.shownItem()] : grid.selection();
   const tile = grid.current();
   const ids = held.length ? held : tile ? [grid.idOf(tile)] : [];
   marks.mark(ids, value, grid.origin());
   if (!large.isOpen() && held.length) grid.select([]);
+  if (value) show(await grid.following(ids), deed({ done: { path: "mark", ids, value } }));
+}
+
+// Gives a tile to the keys, large where one is open, after what was done. A button that is pressed by keys keeps the focus.
+function show(tile, done) {
+  if (!tile) return;
+  if (large.isOpen()) large.open(tile, done);
+  else grid.focusTile(tile, document.activeElement.matches("#undo:focus-visible, #redo:focus-visible"));
 }
 
 const marked = (value) => () => grid.afterMoves(() => markChosen(value));
@@ -27,6 +36,14 @@ function markRest(value) {
   const ids = grid.visible().map(grid.idOf).filter((item) => marks.labelOf(item) === 0);
   marks.mark(ids, value, grid.origin());
   if (!ids.length) say("All that is on the screen is marked");
+}
+
+// Whether to go to what an undo or redo changed when the server has told what that is: until the next key or click.
+let goesBack = false;
+
+function takeBack(step) {
+  goesBack = true;
+  step();
 }
 
 // What was done, for the eyes and for a screen reader.
@@ -41,13 +58,14 @@ marks.onChange((changed, what) => {
   if (what.why) warn(what.failed ? `${what.why} What you did was taken back.` : what.why);
   if (what.done) $("#alert").replaceChildren();
   if (what.done) say(`${deed(what)}. ${positive} right, ${negative} wrong.`);
+  if (goesBack && what.items) grid.afterMoves(async () => show(await grid.found(what.items), deed(what)));
 });
 
-function deed({ done, items: count }) {
-  if (done.path === "mark") return `${items(done.ids.length)} marked ${NAMED[done.value]}`;
+function deed({ done, items }) {
+  if (done.path === "mark") return `${named(done.ids)} marked ${NAMED[done.value]}`;
   if (done.path === "clear") return "All marks removed; undo brings them back";
-  if (!count) return `Nothing left to ${done.path}`;
-  return `${done.path === "undo" ? "Taken back" : "Brought back"}: ${items(count)}`;
+  if (!items.length) return `Nothing left to ${done.path}`;
+  return `${done.path === "undo" ? "Taken back" : "Brought back"}: ${named(items)}`;
 }
 
 function warn(text) {
@@ -107,10 +125,10 @@ const onTile = (action) => () => grid.afterMoves(() => grid.current() && action(
 const DEEDS = {
   "right": marked(1), "wrong": marked(-1), "unmark": marked(0),
   "rest-wrong": () => grid.afterMoves(() => markRest(-1)), "rest-right": () => grid.afterMoves(() => markRest(1)),
-  "undo": () => marks.undo(), "redo": () => marks.redo(), "clear": () => marks.clear(),
+  "undo": () => takeBack(marks.undo), "redo": () => takeBack(marks.redo), "clear": () => marks.clear(),
   "captions": captions,
   "before": () => large.go(-1), "after": () => large.go(1), "zoom": () => large.zoom(),
-  "details": () => (large.isOpen() ? large.toggleDetails() : onTile((tile) => large.open(tile, true))()),
+  "details": () => (large.isOpen() ? large.toggleDetails() : onTile(large.openDetails)()),
   "shut": () => large.shut(),
   "large": onTile((tile) => large.open(tile)),
   "keys": () => $("#keys").showModal(),
@@ -142,8 +160,8 @@ const REPEATED = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]);
 function onUndoKeys(event) {
   if (event.altKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return false;
   event.preventDefault();
-  if (event.shiftKey) marks.redo();
-  else marks.undo();
+  if (event.shiftKey) DEEDS.redo();
+  else DEEDS.undo();
   return true;
 }
 
@@ -187,6 +205,7 @@ function onGridKey(event) {
 
 document.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
+  goesBack = false;
   const field = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select");
   if (field) return onTyping(event, field);
   if ($("#keys").open || $("#why").open) return;
@@ -240,6 +259,7 @@ function onMarkClick(event, button, tile) {
 
 document.addEventListener("pointerdown", (event) => {
   dragged = false;
+  goesBack = false;
   if (event.button !== 0 || event.pointerType === "touch" || !event.target.closest?.("#grid")) return;
   band = { x: event.pageX, y: event.pageY, kept: event.ctrlKey || event.metaKey ? grid.selection() : [] };
 });
