@@ -20,8 +20,8 @@ def chosen(condition: str) -> list[str]:
 def toggled(condition: str, choice: str) -> str:
     """Return a condition with a choice put on, or taken off where it is on.
 
-    condition: "" for none; choice: one value of one column, such as `label = 3` or `label IS NULL`. Raises UsageError as
-    `parse` does, and for another choice.
+    condition: "" for none; choice: one value of one column, such as `label = 3` or `label IS NULL`. Raises UsageError
+    as `parse` does, and for another choice.
     """
     wanted = _choices(parse(choice))
     if len(wanted) != 1:

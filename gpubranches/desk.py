@@ -60,9 +60,9 @@ class View:
     """One page of a list of items.
 
     kind: the route that made it; total: how many items the list has; address: where its other pages are, by
-    `offset`; offset: of this one; query: what the search field holds; origin: of marks made here; where: the filter
-    that holds; pictures: names of the sent ones that the query names; part: of the answer, "" for another list; again:
-    what a button says that finds all, "" for no button.
+    `offset`; offset: of this one; query: what the search field holds; asked: the same in words; origin: of marks made
+    here; where: the filter that holds; pictures: names of the sent ones that the query names; part: of the answer, ""
+    for another list; again: what a button says that finds all, "" for no button.
     """
 
     kind: str
@@ -73,6 +73,7 @@ class View:
     address: str = ""
     offset: int = 0
     query: str = ""
+    asked: str = ""
     seed: int = 0
     origin: str = "user"
     where: str = ""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from gpubranches.database import Database
 from gpubranches.labels import SCHEMA, Labels
@@ -44,10 +45,10 @@ _LIST = (
 class Record:
     """What the book says of a session.
 
-    name: the user's, "" for none; settings: `query` (the address that asks again), `asked` (its heading), `where` (the
-    filter that holds, "" for none), `seed`, `model`, `second_stage`, `random_negatives`, `negative_weight` and `lean`
-    of the last find all, as far as they are known; used_s: when it was last used, seconds since 1970; positive,
-    negative: how many items it has marked right and wrong.
+    name: the user's, "" for none; settings: `query` (the address of the last query), `asked` (the first one in words),
+    `where` (the filter that holds, "" for none), `seed`, `model`, `second_stage`, `random_negatives`, `negative_weight`
+    and `lean` of the last find all, as far as they are known; used_s: when it was last used, seconds since 1970;
+    positive, negative: how many items it has marked right and wrong.
     """
 
     session: str
@@ -59,8 +60,14 @@ class Record:
 
     @property
     def title(self) -> str:
-        """The name, else what was asked last, else "Untitled"."""
+        """The name, else what was asked first, else "Untitled"."""
         return self.name or str(self.settings.get("asked") or "Untitled")
+
+    @property
+    def query(self) -> str:
+        """What was asked last, as one types it, "" if nothing was."""
+        asked = dict(parse_qsl(urlsplit(str(self.settings.get("query", ""))).query))
+        return asked.get("q") or (f"#{asked['id']}" if "id" in asked else "")
 
 
 class Book(Database):

@@ -147,6 +147,20 @@ def test_random_pages_follow_from_their_seed(client):
     assert len(set(both)) == 2 * PAGE
 
 
+def test_the_search_field_holds_what_was_asked_last_over_every_list_of_an_answer(client):
+    field = re.compile(r'<input id="q"[^>]* value="([^"]*)"')
+    assert field.search(client.get("/matches").text)[1] == ""
+    client.get("/like?id=20")
+    client.get("/search?q=teapot+%2B+%2317")
+    post(client, "/mark", id=[20, 21], value="1")
+    post(client, "/refine")
+    for address in ("/matches", "/matches?tier=below", "/suggest", "/audit"):
+        assert field.search(client.get(address).text)[1] == "teapot + #17", address
+    assert 'data-query="teapot + #17"' in client.get("/suggest", headers=HX).text
+    client.get("/like?id=20")
+    assert field.search(client.get("/matches").text)[1] == "#20"
+
+
 def test_marks_are_counted_and_shown_after_a_reload(client):
     assert counts(client.get("/")) == (0, 0)
     assert counts(post(client, "/mark", id=[10, 11], value="1")) == (2, 0)

@@ -228,6 +228,8 @@ def test_suggest_and_export(page, labels, tmp_path):
         page.keyboard.press("+" if labels[item] == TEAPOT else "-")
     page.click("#find")
     page.wait_for_url("**/matches")
+    page.reload()
+    assert page.input_value("#q") == "teapot"
     page.click(".export summary")
     with page.expect_download() as download:
         page.click("text=JSON >> nth=0")
@@ -551,7 +553,10 @@ def test_sessions_are_named_copied_switched_and_deleted(page, tmp_path):
     page.keyboard.press("ArrowDown")
     page.keyboard.press("a")
     stored(page)
+    search(page, "violin")
     page.click("#to-sessions")
+    assert page.input_value("li.current input") == "teapot"
+    assert page.inner_text("li.current .now") == "Last searched violin"  # in quotes
     page.fill("li.current input", "Teapots")
     page.keyboard.press("Enter")
     page.wait_for_selector("#said:has-text('Named Teapots')", state="attached")
@@ -568,7 +573,7 @@ def test_sessions_are_named_copied_switched_and_deleted(page, tmp_path):
     assert not page.locator("button[aria-label='Open Teapots']").count()
     page.set_input_files("#file", tmp_path / "teapots.json")
     page.click("button:has-text('Import')")
-    page.wait_for_url("**/search?q=teapot")
+    page.wait_for_url("**/search?q=violin")
     wait_for_counts(page, 1, 0)
     assert page.inner_text("#to-sessions") == "Teapots"
 

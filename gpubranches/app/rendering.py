@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -41,14 +42,15 @@ LIMITS = {
 
 def show(session: Session, view: View) -> Response:
     """Render the next tiles, the results, or the whole page, whichever was asked for."""
+    record = desk().book.record(session.labels.session)
+    if view.kind in ("matches", "suggest", "audit"):  # they answer marks, and marks began with a query
+        view = replace(view, query=record.query)
     around = {"view": view, "page": PAGE, **context(session, view.part)}
     if htmx and not htmx.history_restore_request:
         part = make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **around))
         if view.kind in ("search", "like", "random"):
             part.headers["HX-Push-Url"] = view.address
         return part
-    at = desk()
-    record = at.book.record(session.labels.session)
     options = {**OPTIONS, **record.settings}
     return make_response(
         render_template(
@@ -56,7 +58,7 @@ def show(session: Session, view: View) -> Response:
             record=record,
             options=options,
             limits=LIMITS,
-            names=at.names(NAMES),
+            names=desk().names(NAMES),
             models=TITLES,
             **around,
         )
