@@ -2,6 +2,7 @@ import io
 import json
 import re
 import threading
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -14,7 +15,7 @@ from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.app import create_app, open_server
 from gpubranches.app.asking import COOKIE
 from gpubranches.app.rendering import PAGE
-from gpubranches.desk import caption, describe, describe_completeness, writable_log
+from gpubranches.desk import caption, describe, describe_completeness, describe_run, writable_log
 from gpubranches.errors import SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
 from gpubranches.labels import Labels
@@ -401,14 +402,18 @@ def test_a_mark_remembers_the_page_it_was_made_on(app, client, labels, path, ori
 
 
 def completeness_line(response):
-    return re.search(r'id="completeness">\s*<p[^>]*>([^<]*)</p>', response.text)[1]
+    """Return what is said in words and what in numbers."""
+    words = re.search(r'id="completeness">\s*<p[^>]*>([^<]*)</p>', response.text)[1]
+    return words, re.search(r"<p>(Right among.*?)</p>", response.text)[1]
 
 
 def test_an_audit_tells_how_complete_the_answer_is(client, labels):
     found = found_all(client, labels)
     before = completeness_line(found)
-    numbers = r"precision \d+% \(\d+% to \d+%\), recall \d+% \(\d+% to \d+%\) of the whole catalog"
-    assert re.fullmatch(f"A guess, as nothing is checked yet: {numbers}", before)
+    assert re.fullmatch(r"At a guess, [\w ]+ of the \d+ are right, and [\w ]+ missing\.", before[0])
+    spread = r"\d+% \(\d+% to \d+%\)"
+    numbers = rf"Right .*\(precision\): {spread}\. Found .* the whole catalog \(recall\): {spread}\. The ranges .*"
+    assert re.fullmatch(f"{numbers}nothing is checked yet\\.", before[1])
     page = client.get("/audit", headers=HX)
     ids = shown(page)
     assert len(set(ids)) == 20
@@ -416,7 +421,8 @@ def test_an_audit_tells_how_complete_the_answer_is(client, labels):
     for item in ids[:12]:  # whatever the labels say: the answer is nearly perfect here
         post(client, "/mark", id=item, value="1", origin="audit")
     after = completeness_line(client.get("/completeness", headers=HX))
-    assert re.fullmatch(numbers, after)
+    assert after[0].startswith("By what was checked, ")
+    assert re.fullmatch(f"{numbers}nine times in ten\\.", after[1])
     assert completeness_line(client.get("/matches")) == after
     assert shown(client.get("/audit"))[:8] == ids[12:]
 
@@ -445,9 +451,13 @@ def test_a_result_says_why_it_is_there(client, labels):
     told = client.get(f"/why/{ids[-1]}", headers=HX)
     assert told.status_code == 200
     assert "<html" not in told.text
-    assert f"Item {ids[-1]}" in told.text
+    assert f"Why item {ids[-1]} is in the answer" in told.text
+    assert re.search(r"Found: [1-9]\d* of 25 quick looks found it like .*, and so did a closer look\.", told.text)
+    assert re.search(r"<details[^>]*>\s*<summary>In numbers", told.text)
     assert re.search(r"[1-9]\d* of 25 estimators hold it, 1 needed: a candidate; its score [\d.-]+ reaches", told.text)
     assert "Bounds it passes most narrowly" in told.text
+    post(client, "/mark", id=ids[-1], value="-1")
+    assert "It is marked wrong; that counts from the next find all on." in client.get(f"/why/{ids[-1]}").text
     post(client, "/refine", model="branch")
     stranger = next(i for i in range(700) if client.get(f"/why/{i}").text.count("0 of 1 estimators"))
     assert "Boxes it misses nearest" in client.get(f"/why/{stranger}").text
@@ -670,11 +680,15 @@ def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
     found = {"ids": nothing, "scores": nothing, "matched": nothing, "candidates": 5678, "threshold": 0.0}
     estimates = {"precision": (0.8, 0.9, 0.95), "recall": (0.5, 0.6, 0.7)}
     ranking = Ranking(**found, **estimates, total=1234, source="cpu/boxes", timings_ms={"total": 41.7})
-    assert describe(ranking) == ("1,234 match", "5,678 candidates · cpu/boxes · 42 ms")
-    assert describe_completeness(ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
+    assert (describe(ranking), describe_run(ranking)) == ("1,234 match", "5,678 candidates · cpu/boxes · 42 ms")
+    assert describe_completeness(ranking) == "about 1,100 of the 1,234 are right, and about 740 more are missing"
+    all_but_one = replace(ranking, total=30, precision=(0.9, 0.99, 1), recall=(0.5, 0.98, 1))
+    assert describe_completeness(all_but_one) == "nearly all of the 30 are right, and about 1 more is missing"
+    complete = replace(ranking, total=30, recall=(0.9, 0.99, 1))
+    assert describe_completeness(complete) == "about 27 of the 30 are right, and hardly any are missing"
     assert describe_completeness(Ranking(**found, total=1)) == ""
-    assert describe(Ranking(**found, total=1))[0] == "1 matches"
-    assert describe(ranking, (45, 1200))[0] == "1,234 match (45 new, 1,200 gone)"
+    assert describe(Ranking(**found, total=1)) == "1 matches"
+    assert describe(ranking, (45, 1200)) == "1,234 match (45 new, 1,200 gone)"
 
 
 def test_warming_up_leaves_nothing_behind(app, catalog):

@@ -81,13 +81,13 @@ def _nearest(session: Session, view: View, find: Callable[[int], Neighbors]) -> 
     ids, distances = found.ids[offset : offset + PAGE], found.distances[offset : offset + PAGE]
     inside = f"{found.inside:,} of {at.catalog.n:,} items" if view.where else f"{found.inside:,} items"
     many = f"the {found.total:,} nearest of {inside}" if found.total < found.inside else inside
-    note = f"{many} · {found.source} · {took_ms:,.0f} ms"
     tiles = at.tiles(session, ids, [f"{distance:.3g}" for distance in distances])
     if "offset" not in request.args:
         name = session.labels.session
         first = at.book.record(name).settings.get("asked") or view.asked
         at.book.note(name, query=view.address, asked=first, where=view.where)
-    return show(session, replace(view, note=note, tiles=tiles, total=found.total, offset=offset))
+    told = {"note": f"{many}, most alike first", "how": found.source, "took_ms": took_ms}
+    return show(session, replace(view, tiles=tiles, total=found.total, offset=offset, **told))
 
 
 def _random(session: Session, kind: str, seed: int, where: str, note: str = "") -> Response:
