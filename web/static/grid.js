@@ -93,12 +93,18 @@ async function edge(number, final) {
 }
 
 function rowsOnScreen(tile) {
-  return Math.max(1, Math.floor((window.innerHeight - headHeight()) / (tile.offsetHeight + 8)) - 1);
+  return Math.max(1, Math.floor((footTop() - headHeight()) / (tile.offsetHeight + 8)) - 1);
 }
 
+// What lies over the top and over the bottom of the screen.
 function headHeight() {
   const head = document.querySelector(".top");
   return getComputedStyle(head).position === "sticky" ? head.offsetHeight : 0;
+}
+
+function footTop() {
+  const bar = document.getElementById("bar");
+  return getComputedStyle(bar).position === "fixed" ? bar.getBoundingClientRect().top : window.innerHeight;
 }
 
 const MOVES = {
@@ -164,7 +170,7 @@ export function focusTile(tile, quietly = false) {
   const box = tile.getBoundingClientRect();
   const head = headHeight();
   if (box.top < head + 8) window.scrollBy({ top: box.top - head - 8, behavior: "instant" });
-  else if (box.bottom > window.innerHeight - 8) window.scrollBy({ top: box.bottom - window.innerHeight + 8, behavior: "instant" });
+  else if (box.bottom > footTop() - 8) window.scrollBy({ top: box.bottom - footTop() + 8, behavior: "instant" });
 }
 
 // Selecting
@@ -200,9 +206,9 @@ export function toggle(tile) {
 }
 
 export function visible() {
-  const head = headHeight();
+  const [head, foot] = [headHeight(), footTop()];
   return tiles().filter((tile) => {
     const box = tile.getBoundingClientRect();
-    return box.bottom > head && box.top < window.innerHeight;
+    return box.bottom > head && box.top < foot;
   });
 }

@@ -104,13 +104,18 @@ function openMenu(selector) {
 
 function captions() {
   const on = document.documentElement.classList.toggle("captions");
-  $("#captions")?.setAttribute("aria-pressed", on);
+  pressCaptions();
   try {
     localStorage.setItem("gpubranches:captions", on ? "1" : "");
   } catch {
     // It holds for this page alone.
   }
   grid.resize();
+}
+
+function pressCaptions() {
+  const on = document.documentElement.classList.contains("captions");
+  for (const button of document.querySelectorAll("[data-do=captions]")) button.setAttribute("aria-pressed", on);
 }
 
 // Adds the item that the keys act on to the search, or subtracts it.
@@ -357,7 +362,7 @@ try {
 } catch {
   // Captions are off.
 }
-$("#captions")?.setAttribute("aria-pressed", document.documentElement.classList.contains("captions"));
+pressCaptions();
 const count = (selector) => Number($(selector).textContent.replaceAll(",", ""));
 marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative: count("#negative") });
 asking.begin(warn);
