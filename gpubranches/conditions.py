@@ -299,7 +299,7 @@ def _literal(value: Bound) -> str:
     if isinstance(value, bool | int):
         return str(value).lower()
     if isinstance(value, float | Decimal):
-        if abs(value) < 2**53 and value == int(value):
+        if -(2**53) < value < 2**53 and value == int(value):
             return str(int(value))
         return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
     text = value if isinstance(value, str) else value.isoformat()

@@ -195,6 +195,12 @@ class Desk:
         row = self.item(item)
         return None if row is None else image_file(self.catalog.source, row)
 
+    def pictures(self, ids: NDArray[np.int64]) -> dict[int, str]:
+        """Return the versions of items' pictures by id; items without one, and deleted ones, are left out."""
+        items = self.catalog.items(ids[self.catalog.alive(ids)])
+        found = {int(item["id"]): version(image_file(self.catalog.source, item)) for item in items}
+        return {item: picture for item, picture in found.items() if picture}
+
     def tiles(self, session: Session, ids: NDArray[np.int64], figures: Sequence[str] | None = None) -> list[Tile]:
         """Return the looks of items with the session's marks; items deleted meanwhile are left out."""
         marks = session.labels.current()

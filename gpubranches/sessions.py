@@ -41,6 +41,10 @@ _LIST = (
 )
 
 
+EXAMPLES = 3
+"""Items by which a session is recognised."""
+
+
 @dataclass(frozen=True)
 class Record:
     """What the book says of a session.
@@ -48,7 +52,7 @@ class Record:
     name: the user's, "" for none; settings: `query` (the address of the last query), `asked` (the first one in words),
     `where` (the filter that holds, "" for none), `seed`, `model`, `second_stage`, `random_negatives`, `negative_weight`
     and `lean` of the last find all, as far as they are known; used_s: when it was last used, seconds since 1970;
-    positive, negative: how many items it has marked right and wrong.
+    positive, negative: how many items it has marked right and wrong; examples: ids of the first ones marked right.
     """
 
     session: str
@@ -57,6 +61,7 @@ class Record:
     used_s: float = 0.0
     positive: int = 0
     negative: int = 0
+    examples: tuple[int, ...] = ()
 
     @property
     def title(self) -> str:
@@ -93,10 +98,11 @@ class Book(Database):
         """Return the sessions that have a name or a mark, the last used first, with their counts of marks."""
         with self._used():
             records = [_record(row) for row in self._connection.execute(_LIST, (limit,))]
-            marks = [Labels(self._connection, record.session).current().values() for record in records]
+            marks = [Labels(self._connection, record.session).current() for record in records]
+        right = [[item for item, label in held.items() if label > 0] for held in marks]
         return [
-            replace(record, positive=sum(label > 0 for label in held), negative=sum(label < 0 for label in held))
-            for record, held in zip(records, marks, strict=True)
+            replace(record, positive=len(own), negative=len(held) - len(own), examples=tuple(own[:EXAMPLES]))
+            for record, held, own in zip(records, marks, right, strict=True)
         ]
 
     def delete(self, session: str) -> None:

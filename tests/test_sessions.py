@@ -2,6 +2,7 @@ import io
 import json
 import re
 import threading
+from html import unescape
 
 import numpy as np
 import pytest
@@ -111,6 +112,9 @@ def test_sessions_are_listed_named_and_opened_again(client):
     listed = client.get("/sessions")
     assert titles(listed) == ["Untitled", "teapot"]  # by the first query; the last is told beside it
     assert "Last searched <q>violin</q>, filter <code>label = 5</code>" in listed.text
+    pictures = re.findall(r'<img src="([^"]*)"', listed.text)
+    assert [re.search(r"/small/(\d+)", picture)[1] for picture in pictures] == ["1", "2"]
+    assert client.get(unescape(pictures[0])).mimetype == "image/jpeg"
     named = post(client, f"/sessions/{first}/name", title="  My   teapots ")
     assert 'value="My teapots"' in named.text
     assert "<html" not in named.text

@@ -86,8 +86,8 @@ def _nearest(session: Session, view: View, find: Callable[[int], Neighbors]) -> 
         name = session.labels.session
         first = at.book.record(name).settings.get("asked") or view.asked
         at.book.note(name, query=view.address, asked=first, where=view.where)
-    told = {"note": f"{many}, most alike first", "how": found.source, "took_ms": took_ms}
-    return show(session, replace(view, tiles=tiles, total=found.total, offset=offset, **told))
+    view = replace(view, note=f"{many}, most alike first", how=found.source, took_ms=took_ms)
+    return show(session, replace(view, tiles=tiles, total=found.total, offset=offset))
 
 
 def _random(session: Session, kind: str, seed: int, where: str, note: str = "") -> Response:

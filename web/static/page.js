@@ -323,6 +323,10 @@ document.addEventListener("htmx:confirm", (event) => {
   });
 });
 
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.requestConfig.path === "/refine") say("Finding all that match");
+});
+
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful) $("#alert").replaceChildren();
 });
