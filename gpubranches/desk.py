@@ -245,10 +245,14 @@ def describe_run(ranking: Ranking) -> str:
 
 
 def describe_completeness(ranking: Ranking) -> str:
-    """Return in words how many matches are right and how many are missing, "" where neither is estimated.
+    """Return precision and recall with their 90% intervals, "" where none is estimated."""
+    named = (("precision", ranking.precision), ("recall", ranking.recall))
+    parts = [f"{name} {e[1]:.0%} ({e[0]:.0%} to {e[2]:.0%})" for name, e in named if e is not None]
+    return ", ".join(parts)
 
-    Numbers are those of the middle of the intervals, with two digits.
-    """
+
+def in_words(ranking: Ranking) -> str:
+    """Return the same for anyone: how many matches are right and how many are missing, by the middle, to two digits."""
     if ranking.precision is None or ranking.recall is None:
         return ""
     right = ranking.precision[1] * ranking.total

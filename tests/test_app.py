@@ -15,7 +15,7 @@ from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.app import create_app, open_server
 from gpubranches.app.asking import COOKIE
 from gpubranches.app.rendering import PAGE
-from gpubranches.desk import caption, describe, describe_completeness, describe_run, writable_log
+from gpubranches.desk import caption, describe, describe_completeness, describe_run, in_words, writable_log
 from gpubranches.errors import SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
 from gpubranches.labels import Labels
@@ -404,7 +404,7 @@ def test_a_mark_remembers_the_page_it_was_made_on(app, client, labels, path, ori
 def completeness_line(response):
     """Return what is said in words and what in numbers."""
     words = re.search(r'id="completeness">\s*<p[^>]*>([^<]*)</p>', response.text)[1]
-    return words, re.search(r"<p>(Right among.*?)</p>", response.text)[1]
+    return words, re.search(r"<p>(Precision .*?)</p>", response.text)[1]
 
 
 def test_an_audit_tells_how_complete_the_answer_is(client, labels):
@@ -412,7 +412,7 @@ def test_an_audit_tells_how_complete_the_answer_is(client, labels):
     before = completeness_line(found)
     assert re.fullmatch(r"At a guess, [\w ]+ of the \d+ are right, and [\w ]+ missing\.", before[0])
     spread = r"\d+% \(\d+% to \d+%\)"
-    numbers = rf"Right .*\(precision\): {spread}\. Found .* the whole catalog \(recall\): {spread}\. The ranges .*"
+    numbers = f"Precision {spread}, recall {spread} of the whole catalog\\. .*"
     assert re.fullmatch(f"{numbers}nothing is checked yet\\.", before[1])
     page = client.get("/audit", headers=HX)
     ids = shown(page)
@@ -681,12 +681,13 @@ def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
     estimates = {"precision": (0.8, 0.9, 0.95), "recall": (0.5, 0.6, 0.7)}
     ranking = Ranking(**found, **estimates, total=1234, source="cpu/boxes", timings_ms={"total": 41.7})
     assert (describe(ranking), describe_run(ranking)) == ("1,234 match", "5,678 candidates · cpu/boxes · 42 ms")
-    assert describe_completeness(ranking) == "about 1,100 of the 1,234 are right, and about 740 more are missing"
+    assert describe_completeness(ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
+    assert in_words(ranking) == "about 1,100 of the 1,234 are right, and about 740 more are missing"
     all_but_one = replace(ranking, total=30, precision=(0.9, 0.99, 1), recall=(0.5, 0.98, 1))
-    assert describe_completeness(all_but_one) == "nearly all of the 30 are right, and about 1 more is missing"
+    assert in_words(all_but_one) == "nearly all of the 30 are right, and about 1 more is missing"
     complete = replace(ranking, total=30, recall=(0.9, 0.99, 1))
-    assert describe_completeness(complete) == "about 27 of the 30 are right, and hardly any are missing"
-    assert describe_completeness(Ranking(**found, total=1)) == ""
+    assert in_words(complete) == "about 27 of the 30 are right, and hardly any are missing"
+    assert describe_completeness(Ranking(**found, total=1)) == in_words(Ranking(**found, total=1)) == ""
     assert describe(Ranking(**found, total=1)) == "1 matches"
     assert describe(ranking, (45, 1200)) == "1,234 match (45 new, 1,200 gone)"
 

@@ -64,7 +64,7 @@ def test_find_all_within_a_filter_says_so_and_is_resumed_and_copied_with_it(clie
     found = client.post("/refine", data={"where": where, "second_stage": "1"}, headers=HX)
     assert max(shown(found)) < ids[20]
     assert f"<code>{where.replace('<', '&lt;')}</code>" in found.text
-    assert "of all that is right in what the filter lets in" in found.text
+    assert "of what the filter lets in. Precision is" in found.text
     assert f"<code>{where.replace('<', '&lt;')}</code>" in client.get("/matches").text
     session = client.get_cookie("gpubranches").value
     packed = client.get(f"/sessions/{session}.json").json

@@ -130,10 +130,12 @@ def test_a_mark_goes_on_to_the_next_and_undo_comes_back(page):
     page.keyboard.press("ArrowDown")
     ids = shown(page)
     page.click(f"#right-{ids[2]}")
-    for key in ("Home", "a", "x", "Space"):
+    for key in ("Home", "a", "x"):
         page.keyboard.press(key)
     wait_for_counts(page, 2, 1)
-    assert page.wait_for_selector(f"#said:has-text('#{ids[1]} marked wrong')", state="attached")
+    page.wait_for_selector(f"#said:has-text('#{ids[1]} marked wrong')", state="attached")
+    page.keyboard.press("Space")
+    page.wait_for_selector("#said:has-text('no longer')", state="attached")
     assert focused(page) == ids[3]  # the third is marked already, and what takes a mark away stays
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("x")
@@ -513,6 +515,7 @@ def test_a_mark_whose_answer_was_lost_counts_once(page):
 
     page.route("**/mark", lose)
     page.keyboard.press("a")
+    wait_for_counts(page, 1, 0)
     stored(page)
     assert lost == [200, 200]
     page.keyboard.press("Control+z")

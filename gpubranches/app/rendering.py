@@ -12,7 +12,7 @@ from jinja2_fragments.flask import render_block
 from gpubranches.app.asking import desk, htmx
 from gpubranches.completeness import AUDITED
 from gpubranches.conditions import LONGEST
-from gpubranches.desk import TABS, View, describe_completeness, describe_run
+from gpubranches.desk import TABS, View, describe_completeness, describe_run, in_words
 from gpubranches.export import BOX_FORMATS, FORMATS
 from gpubranches.models import (
     LEAST_WEIGHT,
@@ -75,7 +75,8 @@ def context(session: Session, part: str = "") -> dict[str, Any]:
         "positive": len(session.positives),
         "negative": len(session.negatives),
         "ranking": ranking,
-        "completeness": "" if ranking is None else describe_completeness(ranking),
+        "completeness": "" if ranking is None else in_words(ranking),
+        "intervals": "" if ranking is None else describe_completeness(ranking),
         "run": "" if ranking is None else describe_run(ranking),
         "checked": session.checked,
         "audited": AUDITED,

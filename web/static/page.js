@@ -9,6 +9,7 @@ import * as marks from "./marks.js";
 const $ = (selector) => document.querySelector(selector);
 const say = (text) => ($("#said").textContent = text);
 const named = (ids) => (ids.length === 1 ? `#${ids[0]}` : `${ids.length.toLocaleString("en")} items`);
+const ANSWER_MS = 500; // that the keys wait for what an undo changed
 const NAMED = { 1: "right", "-1": "wrong", 0: "no longer" };
 
 // Marking
@@ -38,13 +39,12 @@ function markRest(value) {
   if (!ids.length) say("All that is on the screen is marked");
 }
 
-// Whether to go to what an undo or redo changed when the server has told what that is: until the next key or click.
-let goesBack = false;
-
-function takeBack(step) {
-  goesBack = true;
-  step();
-}
+// Undoes or redoes and goes to what that changed, before the next key acts; without an answer it does not wait for long.
+const takeBack = (path, step) => () => grid.afterMoves(async () => {
+  const late = new Promise((resolve) => setTimeout(resolve, marks.state().offline ? 0 : ANSWER_MS));
+  const items = (await Promise.race([step(), late]))?.items ?? [];
+  show(await grid.found(items), deed({ done: { path }, items }));
+});
 
 // What was done, for the eyes and for a screen reader.
 marks.onChange((changed, what) => {
@@ -58,7 +58,6 @@ marks.onChange((changed, what) => {
   if (what.why) warn(what.failed ? `${what.why} What you did was taken back.` : what.why);
   if (what.done) $("#alert").replaceChildren();
   if (what.done) say(`${deed(what)}. ${positive} right, ${negative} wrong.`);
-  if (goesBack && what.items) grid.afterMoves(async () => show(await grid.found(what.items), deed(what)));
 });
 
 function deed({ done, items }) {
@@ -130,7 +129,7 @@ const onTile = (action) => () => grid.afterMoves(() => grid.current() && action(
 const DEEDS = {
   "right": marked(1), "wrong": marked(-1), "unmark": marked(0),
   "rest-wrong": () => grid.afterMoves(() => markRest(-1)), "rest-right": () => grid.afterMoves(() => markRest(1)),
-  "undo": () => takeBack(marks.undo), "redo": () => takeBack(marks.redo), "clear": () => marks.clear(),
+  "undo": takeBack("undo", marks.undo), "redo": takeBack("redo", marks.redo), "clear": () => marks.clear(),
   "captions": captions,
   "before": () => large.go(-1), "after": () => large.go(1), "zoom": () => large.zoom(),
   "details": () => (large.isOpen() ? large.toggleDetails() : onTile(large.openDetails)()),
@@ -210,7 +209,6 @@ function onGridKey(event) {
 
 document.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
-  goesBack = false;
   const field = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select");
   if (field) return onTyping(event, field);
   if ($("#keys").open || $("#why").open) return;
@@ -264,7 +262,6 @@ function onMarkClick(event, button, tile) {
 
 document.addEventListener("pointerdown", (event) => {
   dragged = false;
-  goesBack = false;
   if (event.button !== 0 || event.pointerType === "touch" || !event.target.closest?.("#grid")) return;
   band = { x: event.pageX, y: event.pageY, kept: event.ctrlKey || event.metaKey ? grid.selection() : [] };
 });
