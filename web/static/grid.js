@@ -96,7 +96,7 @@ function rowsOnScreen(tile) {
   return Math.max(1, Math.floor((footTop() - headHeight()) / (tile.offsetHeight + 8)) - 1);
 }
 
-// What lies over the top and over the bottom of the screen.
+// Where the grid is seen: below the head, which may lie over its top, and above the bar, which may lie over its bottom.
 function headHeight() {
   const head = document.querySelector(".top");
   return getComputedStyle(head).position === "sticky" ? head.offsetHeight : 0;
