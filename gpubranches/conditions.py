@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from types import UnionType
 from typing import Literal, get_args
 
 from gpubranches.errors import UsageError
@@ -132,13 +133,18 @@ def written(column: Name) -> str:
 
 def equals(column: Name, value: Bound | None) -> str:
     """Return the condition that a column has a value, or none at all."""
-    if value is None:
-        return f"{written(column)} IS NULL"
-    if isinstance(value, bool | int | float | Decimal):
-        told = f"{value:f}" if isinstance(value, Decimal) else str(value).lower()
-        return f"{written(column)} = {told}"
-    text = value if isinstance(value, str) else value.isoformat()
-    return f"{written(column)} = '{text.replace(chr(39), chr(39) * 2)}'"
+    return f"{written(column)} IS NULL" if value is None else f"{written(column)} = {_literal(value)}"
+
+
+def to_text(condition: Condition) -> str:
+    """Return a condition as it is written, with the parentheses it needs; `parse` reads the same from it."""
+    if isinstance(condition, Comparison):
+        return _test_text(condition)
+    if isinstance(condition, Not):
+        return f"NOT {_enclosed(condition.part, All | Some)}"
+    if isinstance(condition, All):
+        return " AND ".join(_enclosed(part, All | Some) for part in condition.parts)
+    return " OR ".join(_enclosed(part, Some) for part in condition.parts)
 
 
 class _Reader:
@@ -270,6 +276,34 @@ class _Reader:
         if rest[:1] in ("'", '"'):
             self.token = rest
             raise self.wrong(f"a closing {rest[0]}")
+
+
+def _enclosed(condition: Condition, kinds: type | UnionType) -> str:
+    return f"({to_text(condition)})" if isinstance(condition, kinds) else to_text(condition)
+
+
+def _test_text(test: Comparison) -> str:
+    name, negation, values = written(test.column), "NOT " if test.negated else "", [_literal(v) for v in test.values]
+    if test.operator == "null":
+        return f"{name} IS {negation}NULL"
+    if test.operator == "in":
+        return f"{name} {negation}IN ({', '.join(values)})"
+    if test.operator == "between":
+        return f"{name} {negation}BETWEEN {' AND '.join(values)}"
+    operator = {"<>": "!="}.get(test.operator, test.operator.upper())
+    return f"{name} {negation}{operator} {values[0]}"
+
+
+def _literal(value: Bound) -> str:
+    """Return a value as it is written: equal numbers alike, such as 5 for 5.0."""
+    if isinstance(value, bool | int):
+        return str(value).lower()
+    if isinstance(value, float | Decimal):
+        if -(2**53) < value < 2**53 and value == int(value):
+            return str(int(value))
+        return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
+    text = value if isinstance(value, str) else value.isoformat()
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _sql(condition: Condition, kinds: Mapping[Name, Kind], named: Mapping[Name, str], values: list[Bound]) -> str:

@@ -60,9 +60,10 @@ class View:
     """One page of a list of items.
 
     kind: the route that made it; total: how many items the list has; address: where its other pages are, by
-    `offset`; offset: of this one; query: what the search field holds; origin: of marks made here; where: the filter
-    that holds; pictures: names of the sent ones that the query names; part: of the answer, "" for another list; again:
-    what a button says that finds all, "" for no button.
+    `offset`; offset: of this one; query: what the search field holds; asked: the same in words; origin: of marks made
+    here; where: the filter that holds; pictures: names of the sent ones that the query names; part: of the answer, ""
+    for another list; again: what a button says that finds all, "" for no button; how: what answered a query, and
+    took_ms how long that took.
     """
 
     kind: str
@@ -73,12 +74,15 @@ class View:
     address: str = ""
     offset: int = 0
     query: str = ""
+    asked: str = ""
     seed: int = 0
     origin: str = "user"
     where: str = ""
     pictures: tuple[str, ...] = ()
     part: str = ""
     again: str = ""
+    how: str = ""
+    took_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,14 @@ class Tab:
 
 TABS = {
     "all": Tab("All", "match", ""),
-    "sure": Tab("Sure", "sure", "right with a chance of 90% or more each, or marked right"),
-    "likely": Tab("Likely", "likely", "right with a chance of 50% to 90% each"),
+    "sure": Tab("Sure", "sure", "Marked right, or right with a chance of 90% or more each."),
+    "likely": Tab("Likely", "likely", "Right with a chance of 50% to 90% each."),
     "borderline": Tab(
-        "Borderline", "borderline", "right with a chance of less than 50% each, or marked wrong since", True
+        "Borderline", "borderline", "Right with a chance of less than 50% each, or marked wrong since.", True
     ),
-    "below": Tab("Just below", "just below the cut", "the nearest that do not match", True),
-    "new": Tab("New", "new", "they did not match before the last find all"),
-    "gone": Tab("Gone", "gone", "they matched before the last find all; scores of then", True),
+    "below": Tab("Just below", "just below", "They do not match, but nearly do. Mark what is right among them.", True),
+    "new": Tab("New", "new", "They match now and did not in the round before."),
+    "gone": Tab("Gone", "gone", "They matched in the round before and do not now.", True),
 }
 """By the names of `answer.PARTS`."""
 
@@ -191,6 +195,12 @@ class Desk:
         row = self.item(item)
         return None if row is None else image_file(self.catalog.source, row)
 
+    def pictures(self, ids: NDArray[np.int64]) -> dict[int, str]:
+        """Return the versions of items' pictures by id; items without one, and deleted ones, are left out."""
+        items = self.catalog.items(ids[self.catalog.alive(ids)])
+        found = {int(item["id"]): version(image_file(self.catalog.source, item)) for item in items}
+        return {item: picture for item, picture in found.items() if picture}
+
     def tiles(self, session: Session, ids: NDArray[np.int64], figures: Sequence[str] | None = None) -> list[Tile]:
         """Return the looks of items with the session's marks; items deleted meanwhile are left out."""
         marks = session.labels.current()
@@ -219,16 +229,19 @@ def writable_log(catalog: Catalog) -> Path:
     return folder / "labels.sqlite"
 
 
-def describe(ranking: Ranking, changes: tuple[int, int] | None = None) -> tuple[str, str]:
-    """Return a heading with the number of matches, and a note on how they were found.
+def describe(ranking: Ranking, changes: tuple[int, int] | None = None) -> str:
+    """Return a heading with the number of matches.
 
     changes: how many of them are new since the round before, and how many are gone; None in the first.
     """
-    parts = [f"{ranking.candidates:,} candidates", ranking.source, f"{ranking.timings_ms.get('total', 0):,.0f} ms"]
     heading = "1 matches" if ranking.total == 1 else f"{ranking.total:,} match"
-    if changes is not None:
-        heading += f" ({changes[0]:,} new, {changes[1]:,} gone)"
-    return heading, " · ".join(part for part in parts if part)
+    return heading if changes is None else f"{heading} ({changes[0]:,} new, {changes[1]:,} gone)"
+
+
+def describe_run(ranking: Ranking) -> str:
+    """Return how an answer was found: candidates, what computed it, and how long that took."""
+    parts = [f"{ranking.candidates:,} candidates", ranking.source, f"{ranking.timings_ms.get('total', 0):,.0f} ms"]
+    return " · ".join(part for part in parts if part)
 
 
 def describe_completeness(ranking: Ranking) -> str:
@@ -236,6 +249,23 @@ def describe_completeness(ranking: Ranking) -> str:
     named = (("precision", ranking.precision), ("recall", ranking.recall))
     parts = [f"{name} {e[1]:.0%} ({e[0]:.0%} to {e[2]:.0%})" for name, e in named if e is not None]
     return ", ".join(parts)
+
+
+def in_words(ranking: Ranking) -> str:
+    """Return the same for anyone: how many matches are right and how many are missing, by the middle, to two digits."""
+    if ranking.precision is None or ranking.recall is None:
+        return ""
+    right = ranking.precision[1] * ranking.total
+    missing = right / max(ranking.recall[1], 1e-6) - right
+    many = "nearly all" if right > ranking.total - 0.5 else f"about {_two_digits(right)}"
+    rest = (
+        "hardly any are" if missing < 0.5 else f"about {_two_digits(missing)} more {'is' if missing < 1.5 else 'are'}"
+    )
+    return f"{many} of the {ranking.total:,} are right, and {rest} missing"
+
+
+def _two_digits(number: float) -> str:
+    return f"{round(float(f'{number:.2g}')):,}"
 
 
 def caption(item: dict[str, Any]) -> str:

@@ -94,6 +94,29 @@ class Explanation:
             said += f". It {'matches' if self.matched else 'does not match'}"
         return said + "."
 
+    def reason(self) -> str:
+        """Return the reason in a sentence for anyone: an estimator is a quick look, the second stage a closer one."""
+        if self.mark and self.matched is not None and self.matched == (self.mark > 0):
+            return f"It is marked {'right, so it is in' if self.mark > 0 else 'wrong, so it is not in'} the answer."
+        if self.mark:
+            return f"It is marked {'right' if self.mark > 0 else 'wrong'}; that counts from the next find all on."
+        looks = (
+            f"{self.votes or 'none'} of {self.n_estimators} quick looks" if self.n_estimators > 1 else "a quick look"
+        )
+        alike = f"{looks} found it like what is marked right"
+        if self.n_estimators == 1 and not self.votes:
+            alike = f"{looks} did not find it like what is marked right"
+        if self.threshold is None:
+            told = f"{alike}; {self.needed} are enough" if self.n_estimators > 1 else alike
+        elif self.votes < self.needed:
+            told = f"{alike}, so no closer look was taken"
+        elif self.score is None:
+            told = f"{alike}, but others are so much more alike that no closer look was taken"
+        else:
+            told = f"{alike}, {'and so did' if self.score >= self.threshold else 'but not'} a closer look"
+        found = self.votes >= self.needed if self.matched is None else self.matched
+        return f"{'Found' if found else 'Not found'}: {told}."
+
     def to_json(self) -> dict[str, Any]:
         """Return a dict of plain values, with the verdict and the narrowest bounds."""
         narrowest = [{"estimator": r.estimator, "box": r.box, **asdict(b)} for r, b in self.narrowest()]

@@ -154,7 +154,7 @@ class Session:
         second_stage = self._has_second_stage(model, second_stage)
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
-            raise LabelError("expected at least one item marked right, got none; mark one and refine again")
+            raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
         unchecked = self.random_negatives(random_negatives)
         marks = Marks(positives, negatives, unchecked, self._fair(positives), negative_weight)
         bitmap = self._bitmap(where)
@@ -179,7 +179,7 @@ class Session:
     def last(self) -> Answer:
         """Return the last answer whole. Raises UsageError before a refine."""
         if self.answer is None:
-            raise UsageError("expected a find all (refine) before this, got none; mark items and refine first")
+            raise UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
         return self.answer
 
     def part(self, name: str) -> Part:

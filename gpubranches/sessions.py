@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from gpubranches.database import Database
 from gpubranches.labels import SCHEMA, Labels
@@ -40,14 +41,18 @@ _LIST = (
 )
 
 
+EXAMPLES = 3
+"""Items by which a session is recognised."""
+
+
 @dataclass(frozen=True)
 class Record:
     """What the book says of a session.
 
-    name: the user's, "" for none; settings: `query` (the address that asks again), `asked` (its heading), `where` (the
-    filter that holds, "" for none), `seed`, `model`, `second_stage`, `random_negatives`, `negative_weight` and `lean`
-    of the last find all, as far as they are known; used_s: when it was last used, seconds since 1970; positive,
-    negative: how many items it has marked right and wrong.
+    name: the user's, "" for none; settings: `query` (the address of the last query), `asked` (the first one in words),
+    `where` (the filter that holds, "" for none), `seed`, `model`, `second_stage`, `random_negatives`, `negative_weight`
+    and `lean` of the last find all, as far as they are known; used_s: when it was last used, seconds since 1970;
+    positive, negative: how many items it has marked right and wrong; examples: ids of the first ones marked right.
     """
 
     session: str
@@ -56,11 +61,18 @@ class Record:
     used_s: float = 0.0
     positive: int = 0
     negative: int = 0
+    examples: tuple[int, ...] = ()
 
     @property
     def title(self) -> str:
-        """The name, else what was asked last, else "Untitled"."""
+        """The name, else what was asked first, else "Untitled"."""
         return self.name or str(self.settings.get("asked") or "Untitled")
+
+    @property
+    def query(self) -> str:
+        """What was asked last, as one types it, "" if nothing was."""
+        asked = dict(parse_qsl(urlsplit(str(self.settings.get("query", ""))).query))
+        return asked.get("q") or (f"#{asked['id']}" if "id" in asked else "")
 
 
 class Book(Database):
@@ -86,10 +98,11 @@ class Book(Database):
         """Return the sessions that have a name or a mark, the last used first, with their counts of marks."""
         with self._used():
             records = [_record(row) for row in self._connection.execute(_LIST, (limit,))]
-            marks = [Labels(self._connection, record.session).current().values() for record in records]
+            marks = [Labels(self._connection, record.session).current() for record in records]
+        right = [[item for item, label in held.items() if label > 0] for held in marks]
         return [
-            replace(record, positive=sum(label > 0 for label in held), negative=sum(label < 0 for label in held))
-            for record, held in zip(records, marks, strict=True)
+            replace(record, positive=len(own), negative=len(held) - len(own), examples=tuple(own[:EXAMPLES]))
+            for record, held, own in zip(records, marks, right, strict=True)
         ]
 
     def delete(self, session: str) -> None:

@@ -84,6 +84,10 @@ def focused(page):
     return page.evaluate("Number(document.activeElement.closest('.tile').dataset.id)")
 
 
+def wait_for_focus(page, item):
+    page.wait_for_function("id => document.activeElement.closest('.tile')?.dataset.id == id", arg=str(item))
+
+
 def wait_for_counts(page, positive, negative):
     page.wait_for_function(
         "([p, n]) => document.querySelector('#positive').textContent == p"

@@ -2,6 +2,7 @@ import io
 import json
 import re
 import threading
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -14,7 +15,7 @@ from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.app import create_app, open_server
 from gpubranches.app.asking import COOKIE
 from gpubranches.app.rendering import PAGE
-from gpubranches.desk import caption, describe, describe_completeness, writable_log
+from gpubranches.desk import caption, describe, describe_completeness, describe_run, in_words, writable_log
 from gpubranches.errors import SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
 from gpubranches.labels import Labels
@@ -147,6 +148,20 @@ def test_random_pages_follow_from_their_seed(client):
     assert len(set(both)) == 2 * PAGE
 
 
+def test_the_search_field_holds_what_was_asked_last_over_every_list_of_an_answer(client):
+    field = re.compile(r'<input id="q"[^>]* value="([^"]*)"')
+    assert field.search(client.get("/matches").text)[1] == ""
+    client.get("/like?id=20")
+    client.get("/search?q=teapot+%2B+%2317")
+    post(client, "/mark", id=[20, 21], value="1")
+    post(client, "/refine")
+    for address in ("/matches", "/matches?tier=below", "/suggest", "/audit"):
+        assert field.search(client.get(address).text)[1] == "teapot + #17", address
+    assert 'data-query="teapot + #17"' in client.get("/suggest", headers=HX).text
+    client.get("/like?id=20")
+    assert field.search(client.get("/matches").text)[1] == "#20"
+
+
 def test_marks_are_counted_and_shown_after_a_reload(client):
     assert counts(client.get("/")) == (0, 0)
     assert counts(post(client, "/mark", id=[10, 11], value="1")) == (2, 0)
@@ -202,12 +217,12 @@ def test_undo_takes_back_one_step_at_a_time_and_says_when_there_is_none(client):
     assert counts(post(client, "/undo")) == (2, 0)
     undone = post(client, "/undo", since=version)
     assert counts(undone) == (0, 0)
-    assert undone.json["items"] == 2
+    assert undone.json["items"] == [10, 11]
     assert undone.json["marks"] == {"10": 0, "11": 0, "12": 0}
-    assert post(client, "/undo").json["items"] == 0
+    assert post(client, "/undo").json["items"] == []
     assert counts(post(client, "/redo")) == (2, 0)
     assert counts(post(client, "/redo")) == (2, 1)
-    assert post(client, "/redo").json["items"] == 0
+    assert post(client, "/redo").json["items"] == []
 
 
 def test_clearing_is_one_step_that_undo_brings_back(client):
@@ -387,14 +402,18 @@ def test_a_mark_remembers_the_page_it_was_made_on(app, client, labels, path, ori
 
 
 def completeness_line(response):
-    return re.search(r'id="completeness">\s*<p[^>]*>([^<]*)</p>', response.text)[1]
+    """Return what is said in words and what in numbers."""
+    words = re.search(r'id="completeness">\s*<p[^>]*>([^<]*)</p>', response.text)[1]
+    return words, re.search(r"<p>(Precision .*?)</p>", response.text)[1]
 
 
 def test_an_audit_tells_how_complete_the_answer_is(client, labels):
     found = found_all(client, labels)
     before = completeness_line(found)
-    numbers = r"precision \d+% \(\d+% to \d+%\), recall \d+% \(\d+% to \d+%\) of the whole catalog"
-    assert re.fullmatch(f"A guess, as nothing is checked yet: {numbers}", before)
+    assert re.fullmatch(r"At a guess, [\w ]+ of the \d+ are right, and [\w ]+ missing\.", before[0])
+    spread = r"\d+% \(\d+% to \d+%\)"
+    numbers = f"Precision {spread}, recall {spread} of the whole catalog\\. .*"
+    assert re.fullmatch(f"{numbers}nothing is checked yet\\.", before[1])
     page = client.get("/audit", headers=HX)
     ids = shown(page)
     assert len(set(ids)) == 20
@@ -402,7 +421,8 @@ def test_an_audit_tells_how_complete_the_answer_is(client, labels):
     for item in ids[:12]:  # whatever the labels say: the answer is nearly perfect here
         post(client, "/mark", id=item, value="1", origin="audit")
     after = completeness_line(client.get("/completeness", headers=HX))
-    assert re.fullmatch(numbers, after)
+    assert after[0].startswith("By what was checked, ")
+    assert re.fullmatch(f"{numbers}nine times in ten\\.", after[1])
     assert completeness_line(client.get("/matches")) == after
     assert shown(client.get("/audit"))[:8] == ids[12:]
 
@@ -431,9 +451,13 @@ def test_a_result_says_why_it_is_there(client, labels):
     told = client.get(f"/why/{ids[-1]}", headers=HX)
     assert told.status_code == 200
     assert "<html" not in told.text
-    assert f"Item {ids[-1]}" in told.text
+    assert f"Why item {ids[-1]} is in the answer" in told.text
+    assert re.search(r"Found: [1-9]\d* of 25 quick looks found it like .*, and so did a closer look\.", told.text)
+    assert re.search(r"<details[^>]*>\s*<summary>In numbers", told.text)
     assert re.search(r"[1-9]\d* of 25 estimators hold it, 1 needed: a candidate; its score [\d.-]+ reaches", told.text)
     assert "Bounds it passes most narrowly" in told.text
+    post(client, "/mark", id=ids[-1], value="-1")
+    assert "It is marked wrong; that counts from the next find all on." in client.get(f"/why/{ids[-1]}").text
     post(client, "/refine", model="branch")
     stranger = next(i for i in range(700) if client.get(f"/why/{i}").text.count("0 of 1 estimators"))
     assert "Boxes it misses nearest" in client.get(f"/why/{stranger}").text
@@ -656,11 +680,16 @@ def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
     found = {"ids": nothing, "scores": nothing, "matched": nothing, "candidates": 5678, "threshold": 0.0}
     estimates = {"precision": (0.8, 0.9, 0.95), "recall": (0.5, 0.6, 0.7)}
     ranking = Ranking(**found, **estimates, total=1234, source="cpu/boxes", timings_ms={"total": 41.7})
-    assert describe(ranking) == ("1,234 match", "5,678 candidates · cpu/boxes · 42 ms")
+    assert (describe(ranking), describe_run(ranking)) == ("1,234 match", "5,678 candidates · cpu/boxes · 42 ms")
     assert describe_completeness(ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
-    assert describe_completeness(Ranking(**found, total=1)) == ""
-    assert describe(Ranking(**found, total=1))[0] == "1 matches"
-    assert describe(ranking, (45, 1200))[0] == "1,234 match (45 new, 1,200 gone)"
+    assert in_words(ranking) == "about 1,100 of the 1,234 are right, and about 740 more are missing"
+    all_but_one = replace(ranking, total=30, precision=(0.9, 0.99, 1), recall=(0.5, 0.98, 1))
+    assert in_words(all_but_one) == "nearly all of the 30 are right, and about 1 more is missing"
+    complete = replace(ranking, total=30, recall=(0.9, 0.99, 1))
+    assert in_words(complete) == "about 27 of the 30 are right, and hardly any are missing"
+    assert describe_completeness(Ranking(**found, total=1)) == in_words(Ranking(**found, total=1)) == ""
+    assert describe(Ranking(**found, total=1)) == "1 matches"
+    assert describe(ranking, (45, 1200)) == "1,234 match (45 new, 1,200 gone)"
 
 
 def test_warming_up_leaves_nothing_behind(app, catalog):

@@ -67,7 +67,7 @@ def settle(page):
     """Wait until all of the screen is tiles and nothing is asked for."""
     page.wait_for_function("""() => {
         const grid = document.querySelector("#grid");
-        const covered = [0.7, 0.95].every(share => {
+        const covered = [0.7, 0.9].every(share => {
             const at = document.elementFromPoint(innerWidth / 2, innerHeight * share);
             return at.closest(".chunk");
         });

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clusters import write_world
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gpubranches import Catalog
 from gpubranches.catalog.items import plain_rows, read_table, unified_schema
 from gpubranches.catalog.table import Table
+from gpubranches.choices import chosen, toggled
 from gpubranches.conditions import (
     DEEPEST,
     LONGEST,
@@ -26,6 +27,7 @@ from gpubranches.conditions import (
     equals,
     parse,
     to_sql,
+    to_text,
     written,
 )
 from gpubranches.errors import UsageError
@@ -246,6 +248,48 @@ def test_a_condition_means_what_plain_python_says(tmp_path_factory, rows, condit
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path)
     expected = [row["id"] for row in rows if told(parse(condition), row) is True]
     assert sorted(Table([path]).select(condition).tolist()) == expected
+
+
+@given(condition=conditions(), row=ROW)
+def test_a_condition_that_is_written_means_the_same(condition, row):
+    assert told(parse(to_text(parse(condition))), row) == told(parse(condition), row)
+
+
+@pytest.mark.parametrize(
+    ("before", "choice", "after", "on"),
+    [
+        ("", "n = 3", "n = 3", ["n = 3"]),
+        ("n = 3", "n = 3", "", []),
+        ("n = 3", "n = 5", "n IN (3, 5)", ["n = 3", "n = 5"]),
+        ("n IN (3, 5.0, 7)", "n = 5", "n IN (3, 7)", ["n = 3", "n = 7"]),
+        ("n = 3 or n = 5", "n = 7", "n IN (3, 5, 7)", ["n = 3", "n = 5", "n = 7"]),
+        ("n = 3", "t = 'it''s'", "n = 3 AND t = 'it''s'", ["n = 3", "t = 'it''s'"]),
+        ("n = 3", "n IS NULL", "n = 3 OR n IS NULL", ["n = 3", "n IS NULL"]),
+        ("b AND n is null", "n = 3", None, None),
+        ("b = true and n is null", "n = 3", "b = true AND (n = 3 OR n IS NULL)", ["b = true", "n = 3", "n IS NULL"]),
+        ("n > 3", "n = 5", "n > 3 AND n = 5", ["n = 5"]),
+        ("n = 3 OR t = 'a'", "n = 5", "(n = 3 OR t = 'a') AND n = 5", ["n = 5"]),
+        ("NOT n IN (3) and n != 4", "n = 5", "NOT n IN (3) AND n != 4 AND n = 5", ["n = 5"]),
+        ("n = 3 AND n = 5", "n = 5", "n = 3", ["n = 3"]),
+        ("n = 3", "n > 5", None, None),
+    ],
+)
+def test_values_of_a_column_widen_and_columns_narrow(before, choice, after, on):
+    if after is None:
+        with pytest.raises(UsageError, match="expected"):
+            toggled(before, choice)
+        return
+    assert toggled(before, choice) == after
+    assert chosen(after) == on
+
+
+@given(condition=conditions(), value=NUMBERS | MISSING, row=ROW)
+def test_a_choice_put_on_and_taken_off_again_changes_nothing(condition, value, row):
+    choice = equals(("x",), value)
+    assume(choice not in chosen(condition))
+    widened = toggled(condition, choice)
+    assert choice in chosen(widened)
+    assert told(parse(toggled(widened, choice)), row) == told(parse(condition), row)
 
 
 def test_columns_tell_what_they_hold_most_and_lead_back_to_it(table):

@@ -122,6 +122,11 @@ def test_an_item_of_the_answer_is_explained(session, model, second_stage):
         assert told.matched == ranking.matched[row]
         assert told.score == (ranking.scores[row] if second_stage else None)
         assert told.threshold == (ranking.threshold if second_stage else None)
+        found, alike = ("Found: ", "Not found: ")[not told.matched], "like what is marked right"
+        marked = told.mark and f"It is marked {'right' if told.mark > 0 else 'wrong'}, so it is "
+        assert told.reason().startswith(marked or found)
+        assert marked or alike in told.reason()
+        assert second_stage == ("closer look" in told.reason()) or marked
     assert session.explain(int(session.positives[0])).verdict().endswith("Marked right, so in the answer in any case.")
     assert session.explain(int(session.negatives[0])).verdict().endswith("so not in the answer in any case.")
 
@@ -133,6 +138,9 @@ def test_an_item_outside_the_answer_is_told_what_it_misses(session):
     assert told.misses
     assert (told.votes, told.held, told.score, told.matched) == (0, (), None, False)
     assert told.verdict() == "0 of 1 estimators hold it, 1 needed: no candidate. It does not match."
+    assert told.reason() == (
+        "Not found: a quick look did not find it like what is marked right, so no closer look was taken."
+    )
 
 
 def test_what_cannot_be_explained_is_refused_with_advice(session):
@@ -142,5 +150,5 @@ def test_what_cannot_be_explained_is_refused_with_advice(session):
     session.refine("branch")
     with pytest.raises(UsageError, match="99999"):
         session.explain(99999)
-    with pytest.raises(UsageError, match="refine first"):
+    with pytest.raises(UsageError, match="then find all"):
         Session(session.catalog, session.backend).explain(3)

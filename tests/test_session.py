@@ -245,7 +245,7 @@ def test_a_refine_tells_what_changed_since_the_round_before_and_a_recut_is_none(
     session.refine()
     assert set(session.part("new").ids) <= set(session.part("all").ids)
     session.forget()
-    with pytest.raises(UsageError, match="refine first"):
+    with pytest.raises(UsageError, match="then find all"):
         session.part("all")
     session.refine()
     assert "new" not in session.last().parts
@@ -278,7 +278,7 @@ def test_a_filter_limits_search_and_refine(session, labels):
 def test_what_cannot_be_answered_is_refused_with_advice(folder, session):
     with pytest.raises(LabelError, match="at least one item marked right"):
         session.refine()
-    with pytest.raises(UsageError, match="refine first"):
+    with pytest.raises(UsageError, match="then find all"):
         session.suggest()
     with pytest.raises(UsageError):
         session.mark([10**9], +1)

@@ -2,6 +2,7 @@ import io
 import json
 import re
 import threading
+from html import unescape
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def counts(client):
 
 
 def titles(response):
-    return re.findall(r'placeholder="([^"]*)" maxlength', response.text)
+    return [title or "Untitled" for title in re.findall(r'value="([^"]*)" placeholder="Untitled"', response.text)]
 
 
 def test_idle_sessions_are_shut_and_come_back_with_their_marks(catalog, backend, tmp_path):
@@ -101,6 +102,7 @@ def test_a_session_is_used_by_one_thread_at_a_time():
 
 def test_sessions_are_listed_named_and_opened_again(client):
     client.get("/search?q=teapot")
+    client.get("/search?q=violin&where=label%20%3D%205")
     post(client, "/mark", id=[1, 2], value="1")
     first = own(client)
     assert post(client, "/sessions/new").headers["HX-Redirect"] == "/"
@@ -108,14 +110,19 @@ def test_sessions_are_listed_named_and_opened_again(client):
     assert second != first
     assert counts(client) == (0, 0)
     listed = client.get("/sessions")
-    assert titles(listed) == ["Untitled", "Nearest to “teapot”"]
+    assert titles(listed) == ["Untitled", "teapot"]  # by the first query; the last is told beside it
+    assert "Last searched <q>violin</q>, filter <code>label = 5</code>" in listed.text
+    pictures = re.findall(r'<img src="([^"]*)"', listed.text)
+    assert [re.search(r"/small/(\d+)", picture)[1] for picture in pictures] == ["1", "2"]
+    assert client.get(unescape(pictures[0])).mimetype == "image/jpeg"
     named = post(client, f"/sessions/{first}/name", title="  My   teapots ")
     assert 'value="My teapots"' in named.text
     assert "<html" not in named.text
-    assert post(client, f"/sessions/{first}/open").headers["HX-Redirect"] == "/search?q=teapot"
+    assert post(client, f"/sessions/{first}/open").headers["HX-Redirect"].startswith("/search?q=violin&where=")
     assert own(client) == first
     assert counts(client) == (2, 0)
     assert "My teapots" in client.get("/").text
+    assert titles(post(client, f"/sessions/{first}/name", title=""))[0] == "teapot"
 
 
 def test_a_name_is_text_and_never_markup(client):
@@ -136,7 +143,7 @@ def test_a_copy_has_the_marks_and_goes_its_own_way(client):
     post(client, "/mark", id=4, value="1")
     post(client, f"/sessions/{first}/open")
     assert counts(client) == (2, 1)
-    assert titles(client.get("/sessions"))[0:2] == ["Copy of Nearest to “teapot”", "Nearest to “teapot”"]
+    assert titles(client.get("/sessions"))[0:2] == ["Copy of teapot", "teapot"]
 
 
 def test_what_is_deleted_is_gone_and_a_page_that_shows_it_is_told(app, client):

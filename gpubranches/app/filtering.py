@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, make_response, render_template, request
 
 from gpubranches.app.asking import desk
+from gpubranches.choices import chosen, toggled
 from gpubranches.conditions import equals, written
 from gpubranches.errors import UsageError
 
@@ -18,13 +19,19 @@ routes = Blueprint("filtering", __name__)
 
 @routes.get("/filter/count")
 def count() -> Response:
-    """Tell how many items the filter `where` lets in, or what is wrong with it."""
-    at, where = desk(), request.args.get("where", "").strip()
+    """Tell how many items the filter `where` lets in and which choices it has on, or what is wrong with it."""
+    return _told(request.args.get("where", "").strip())
+
+
+@routes.get("/filter/toggle")
+def toggle() -> Response:
+    """Put a value of a column, `choice`, on in the filter `where`, or take it off, and tell of the filter so made."""
+    where = request.args.get("where", "").strip()
     try:
-        told, wrong = f"{at.inside(where):,} of {at.catalog.n:,} items", False
+        where = toggled(where, request.args.get("choice", ""))
     except UsageError as error:
-        told, wrong = str(error).removeprefix("where: "), True
-    return make_response(render_template("_count.html", told=told, wrong=wrong))
+        return _wrong(error)
+    return _told(where, edited=True)
 
 
 @routes.get("/filter/columns")
@@ -32,6 +39,20 @@ def columns() -> Response:
     """Show the columns, and the most frequent values of those that hold few."""
     told = [(written(column.name), column.kind, _values(column)) for column in desk().catalog.described_columns()]
     return make_response(render_template("_columns.html", columns=told))
+
+
+def _told(where: str, edited: bool = False) -> Response:
+    at = desk()
+    try:
+        told = f"{at.inside(where):,} of {at.catalog.n:,} items"
+    except UsageError as error:
+        return _wrong(error, where, edited)
+    return make_response(render_template("_count.html", told=told, chosen=chosen(where), where=where, edited=edited))
+
+
+def _wrong(error: UsageError, where: str = "", edited: bool = False) -> Response:
+    told = str(error).removeprefix("where: ")
+    return make_response(render_template("_count.html", told=told, wrong=True, where=where, edited=edited))
 
 
 def _values(column: Column) -> list[tuple[str, int, str]]:

@@ -69,7 +69,7 @@ def suggest() -> Response:
     """Show the items whose marks would tell most."""
     with held() as session:
         tiles = desk().tiles(session, session.suggest(SUGGESTED))
-        note = "nearest to the cut of the last find all, and unlike each other"
+        note = "The model is least sure of these, so your marks on them teach it most."
         heading = f"{len(tiles)} to mark next"
         view = View("suggest", heading, note, tiles, len(tiles), origin="suggestion", where=session.where)
         return show(session, view)
@@ -80,7 +80,7 @@ def audit() -> Response:
     """Show items drawn at random whose marks tell how complete the last find all is."""
     with held() as session:
         tiles = desk().tiles(session, session.audit(AUDITED))
-        note = "drawn at random, most from around the cut: mark each right or wrong, as many as you like"
+        note = "Drawn at random. Mark each right or wrong, as many as you like: that tells how good the answer is."
         heading = f"{len(tiles)} to check"
         return show(session, View("audit", heading, note, tiles, len(tiles), origin="audit", where=session.where))
 
@@ -115,7 +115,7 @@ def _matches(session: Session, name: str, offset: int) -> Response:
         return show(session, replace(_unfound(session), where=where))
     part, parts, tab = session.part(name), session.answer.parts, TABS[name]
     changes = (len(parts["new"]), len(parts["gone"])) if "new" in parts else None
-    heading, note = describe(session.answer.ranking, changes)
+    heading, note = describe(session.answer.ranking, changes), ""
     if name != "all":
         heading, note = f"{len(part):,} {tab.heading}", tab.note
     rows = part.rows[offset : offset + PAGE]
@@ -132,8 +132,10 @@ def _unfound(session: Session) -> View:
     if not len(session.positives):
         return View("matches", "Nothing found yet", "Mark at least one item right, then press Find all.")
     if "model" not in desk().book.record(session.labels.session).settings:
-        return View("matches", "Nothing found yet", "Your marks were not applied to the catalog yet.", again="Find all")
-    note = "The server or the catalog's codes began anew. Your marks and options are kept."
+        return View(
+            "matches", "Nothing found yet", "Find all applies your marks to the whole catalog.", again="Find all"
+        )
+    note = "The server was started anew, or the catalog changed. Your marks and options are kept."
     return View("matches", "The answer is forgotten", note, again="Find all again")
 
 

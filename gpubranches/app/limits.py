@@ -67,7 +67,7 @@ class Turns:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Work when it is one's turn. Raises TooManyError where too many wait, or one waited too long."""
-        busy = TooManyError(f"expected fewer find alls at once; try again in {_BUSY_S} s", _BUSY_S)
+        busy = TooManyError(f"too many others find all just now; try again in {_BUSY_S} s", _BUSY_S)
         if not self._places.acquire(blocking=False):
             raise busy
         try:
@@ -91,7 +91,7 @@ def training(session: str) -> Iterator[None]:
     wait_s = cast(Buckets, held["gpubranches.refines"]).take(session)
     if wait_s:
         raise TooManyError(
-            f"expected fewer find alls of one session, one every few seconds; try again in {math.ceil(wait_s)} s",
+            f"this session finds all too often, once in some seconds is the most; try again in {math.ceil(wait_s)} s",
             math.ceil(wait_s),
         )
     with cast(Turns, held["gpubranches.turns"]).turn():
@@ -112,7 +112,7 @@ def sending(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """
     places = cast(threading.Semaphore, current_app.extensions["gpubranches.downloads"])
     if not places.acquire(blocking=False):
-        raise TooManyError(f"expected fewer downloads at once; try again in {_BUSY_S} s", _BUSY_S)
+        raise TooManyError(f"too many downloads at once; try again in {_BUSY_S} s", _BUSY_S)
     sent = _until_sent(chunks, places)
     next(sent)
     return sent

@@ -49,11 +49,15 @@ def search() -> Response:
     text, where = request.args.get("q", "").strip(), _where()
     query = parse(text)
     pictures = tuple(picture.name for picture in of_kind(Picture, query.terms))
-    heading = "Nearest to your picture" if isinstance(query.single, Picture) else f"Nearest to “{text}”"
+    asked, heading = text, f"Nearest to “{text}”"
+    if isinstance(query.single, Picture):
+        asked, heading = "Your picture", "Nearest to your picture"
     if isinstance(query.single, Item):
-        heading = f"Like item {query.single.id}"
+        asked = heading = f"Like item {query.single.id}"
     with held() as session:
-        view = View("search", heading, address=_address(q=text), query=text, pictures=pictures, where=where)
+        view = View(
+            "search", heading, address=_address(q=text), query=text, asked=asked, pictures=pictures, where=where
+        )
         return _nearest(session, view, lambda k: session.ask(text, k, where=where or None))
 
 
@@ -62,7 +66,8 @@ def like() -> Response:
     """Show the items nearest to the item `id`."""
     item, where = whole("id"), _where()
     with held() as session:
-        view = View("like", f"Like item {item}", address=_address(id=item), query=f"#{item}", where=where)
+        asked = f"Like item {item}"
+        view = View("like", asked, address=_address(id=item), query=f"#{item}", asked=asked, where=where)
         return _nearest(session, view, lambda k: session.like(item, k, where=where or None))
 
 
@@ -76,11 +81,13 @@ def _nearest(session: Session, view: View, find: Callable[[int], Neighbors]) -> 
     ids, distances = found.ids[offset : offset + PAGE], found.distances[offset : offset + PAGE]
     inside = f"{found.inside:,} of {at.catalog.n:,} items" if view.where else f"{found.inside:,} items"
     many = f"the {found.total:,} nearest of {inside}" if found.total < found.inside else inside
-    note = f"{many} · {found.source} · {took_ms:,.0f} ms"
     tiles = at.tiles(session, ids, [f"{distance:.3g}" for distance in distances])
     if "offset" not in request.args:
-        at.book.note(session.labels.session, query=view.address, asked=view.heading, where=view.where)
-    return show(session, replace(view, note=note, tiles=tiles, total=found.total, offset=offset))
+        name = session.labels.session
+        first = at.book.record(name).settings.get("asked") or view.asked
+        at.book.note(name, query=view.address, asked=first, where=view.where)
+    view = replace(view, note=f"{many}, most alike first", how=found.source, took_ms=took_ms)
+    return show(session, replace(view, tiles=tiles, total=found.total, offset=offset))
 
 
 def _random(session: Session, kind: str, seed: int, where: str, note: str = "") -> Response:

@@ -51,20 +51,20 @@ def mark() -> dict[str, Any]:
 
 @routes.post("/undo")
 def undo() -> dict[str, Any]:
-    """Take back the last mark of the session, whoever made it."""
+    """Take back the last mark of the session, whoever made it; `items`: the ids that it had marked."""
     event, since = _event(), _since()
     with marks_held() as session:
         ids = session.labels.undo(event_id=event)
-        return {"items": len(ids), **changed(session, since)}
+        return {"items": ids.tolist(), **changed(session, since)}
 
 
 @routes.post("/redo")
 def redo() -> dict[str, Any]:
-    """Bring back what the last undo took."""
+    """Bring back what the last undo took; `items`: its ids."""
     event, since = _event(), _since()
     with marks_held() as session:
         ids = session.labels.redo(event_id=event)
-        return {"items": len(ids), **changed(session, since)}
+        return {"items": ids.tolist(), **changed(session, since)}
 
 
 @routes.post("/clear")

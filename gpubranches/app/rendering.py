@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,7 +12,7 @@ from jinja2_fragments.flask import render_block
 from gpubranches.app.asking import desk, htmx
 from gpubranches.completeness import AUDITED
 from gpubranches.conditions import LONGEST
-from gpubranches.desk import TABS, View, describe_completeness
+from gpubranches.desk import TABS, View, describe_completeness, describe_run, in_words
 from gpubranches.export import BOX_FORMATS, FORMATS
 from gpubranches.models import (
     LEAST_WEIGHT,
@@ -41,14 +42,15 @@ LIMITS = {
 
 def show(session: Session, view: View) -> Response:
     """Render the next tiles, the results, or the whole page, whichever was asked for."""
+    record = desk().book.record(session.labels.session)
+    if view.kind in ("matches", "suggest", "audit"):  # they answer marks, and marks began with a query
+        view = replace(view, query=record.query)
     around = {"view": view, "page": PAGE, **context(session, view.part)}
     if htmx and not htmx.history_restore_request:
         part = make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **around))
         if view.kind in ("search", "like", "random"):
             part.headers["HX-Push-Url"] = view.address
         return part
-    at = desk()
-    record = at.book.record(session.labels.session)
     options = {**OPTIONS, **record.settings}
     return make_response(
         render_template(
@@ -56,7 +58,7 @@ def show(session: Session, view: View) -> Response:
             record=record,
             options=options,
             limits=LIMITS,
-            names=at.names(NAMES),
+            names=desk().names(NAMES),
             models=TITLES,
             **around,
         )
@@ -73,7 +75,9 @@ def context(session: Session, part: str = "") -> dict[str, Any]:
         "positive": len(session.positives),
         "negative": len(session.negatives),
         "ranking": ranking,
-        "completeness": "" if ranking is None else describe_completeness(ranking),
+        "completeness": "" if ranking is None else in_words(ranking),
+        "intervals": "" if ranking is None else describe_completeness(ranking),
+        "run": "" if ranking is None else describe_run(ranking),
         "checked": session.checked,
         "audited": AUDITED,
         "found_within": session.where,

@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 from flask import Blueprint, Response, make_response, render_template, request
 from jinja2_fragments.flask import render_block
 from werkzeug.exceptions import NotFound
@@ -119,7 +120,8 @@ def _context(said: str = "") -> dict[str, Any]:
     if current not in {record.session for record in records}:
         records.insert(0, desk().book.record(current))
     times = {record.session: f"{datetime.fromtimestamp(record.used_s):%d %b %Y, %H:%M}" for record in records}
-    return {"records": records, "times": times, "session_id": current, "said": said}
+    pictures = desk().pictures(np.unique([item for record in records for item in record.examples]).astype(np.int64))
+    return {"records": records, "times": times, "pictures": pictures, "session_id": current, "said": said}
 
 
 def _list(said: str) -> Response:

@@ -104,7 +104,9 @@ class VocabularyEmbedder:
         near = difflib.get_close_matches(wanted, self._rows, n=5, cutoff=0.5)
         near += [name for name in self._rows if wanted and wanted in name][:5]
         hint = f"perhaps {', '.join(dict.fromkeys(near))}" if near else f"such as {', '.join(self.names[:5])}"
-        raise UsageError(f"text: expected one of {len(self.names):,} names of the vocabulary, got {text!r}; {hint}")
+        raise UsageError(
+            f"text: expected one of the {len(self.names):,} names that are known here, got {text!r}; {hint}"
+        )
 
 
 def plain_name(name: str) -> str:

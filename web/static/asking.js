@@ -64,13 +64,13 @@ $("filter-form").addEventListener("submit", (event) => {
   apply();
 });
 
-$("filter").addEventListener("click", (event) => {
-  const condition = event.target.closest("[data-condition]")?.dataset.condition;
-  if (!condition) return;
-  const before = $("where").value.trim();
-  const held = /\bor\b/i.test(before) ? `(${before})` : before;
-  if (!before.split(" AND ").includes(condition)) $("where").value = held ? `${held} AND ${condition}` : condition;
-  $("where").dispatchEvent(new Event("input", { bubbles: true }));
+// The server reads the filter: a value that is chosen comes back as text in the field, and which are on comes with the count.
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (!["where-told", "columns"].includes(event.detail.target.id)) return;
+  const told = $("where-told").firstElementChild;
+  if (told?.hasAttribute("data-where")) $("where").value = told.dataset.where;
+  const on = new Set(JSON.parse(told?.dataset.chosen ?? "[]"));
+  for (const choice of $("columns").querySelectorAll(".chip")) choice.setAttribute("aria-pressed", on.has(choice.value));
 });
 
 // Pictures

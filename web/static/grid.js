@@ -1,7 +1,7 @@
 // The tiles of the grid: which one the keys act on, how it moves, what is selected, and what a tile shows.
 
 import { isWaiting, labelOf } from "./marks.js";
-import { chunkOf, idOf, last, numberOf, open, tiles } from "./window.js";
+import { bringBack, chunkOf, idOf, last, numberOf, open, tiles } from "./window.js";
 
 export { fill, idOf, length, resize, tiles } from "./window.js";
 
@@ -18,8 +18,10 @@ export const selection = () => [...selected];
 export const byId = (item) => document.getElementById(`tile-${item}`);
 export const place = (tile) => Number(tile.getAttribute("aria-posinset"));
 
+// The cursor may be on a tile that was scrolled away: what is at the top of the screen then takes its place.
 export function current() {
-  return tileOf(document.activeElement) ?? (cursor === null ? null : byId(cursor)) ?? tiles()[0] ?? null;
+  const held = tileOf(document.activeElement) ?? (cursor === null ? null : byId(cursor));
+  return held ?? visible()[0] ?? tiles()[0] ?? null;
 }
 
 // Takes over the grid that is in the document now.
@@ -91,12 +93,18 @@ async function edge(number, final) {
 }
 
 function rowsOnScreen(tile) {
-  return Math.max(1, Math.floor((window.innerHeight - headHeight()) / (tile.offsetHeight + 8)) - 1);
+  return Math.max(1, Math.floor((footTop() - headHeight()) / (tile.offsetHeight + 8)) - 1);
 }
 
+// Where the grid is seen: below the head, which may lie over its top, and above the bar, which may lie over its bottom.
 function headHeight() {
   const head = document.querySelector(".top");
   return getComputedStyle(head).position === "sticky" ? head.offsetHeight : 0;
+}
+
+function footTop() {
+  const bar = document.getElementById("bar");
+  return getComputedStyle(bar).position === "fixed" ? bar.getBoundingClientRect().top : window.innerHeight;
 }
 
 const MOVES = {
@@ -111,12 +119,6 @@ const MOVES = {
 };
 export const isMove = (key) => Object.hasOwn(MOVES, key);
 
-// The cursor may be on a tile that was scrolled away: what is in the middle of the screen then takes its place.
-function nearCursor() {
-  const held = tileOf(document.activeElement) ?? (cursor === null ? null : byId(cursor));
-  return held ?? visible()[0] ?? tiles()[0] ?? null;
-}
-
 // Moves and what is done at their end come one after the other, however fast the keys are pressed.
 let moving = Promise.resolve();
 export function afterMoves(task) {
@@ -126,7 +128,7 @@ export function afterMoves(task) {
 
 export function move(key, extend = false) {
   return afterMoves(async () => {
-    const here = nearCursor();
+    const here = current();
     if (!here) return;
     const begun = tileOf(document.activeElement) || cursor !== null;
     if (begun) focusTile(here); // what is beside a tile that is not seen would be taken out as far away
@@ -139,6 +141,25 @@ export function move(key, extend = false) {
   });
 }
 
+// Where to go on once some items are marked: the next without a mark of those in the document, else the next, else here.
+export async function following(items) {
+  const marked = new Set(items);
+  const all = tiles();
+  const here = all.findLast((tile) => marked.has(idOf(tile)));
+  if (!here) return null;
+  const open = all.slice(all.indexOf(here) + 1).find((tile) => labelOf(idOf(tile)) === 0);
+  return open ?? (await beside(here, 1)) ?? here;
+}
+
+// The first of some items that is in the document, or that was and can be brought back.
+export async function found(items) {
+  const wanted = new Set(items);
+  const here = tiles().find((tile) => wanted.has(idOf(tile)));
+  if (here || !items.length) return here ?? null;
+  await bringBack(items[0]);
+  return byId(items[0]);
+}
+
 export function focusTile(tile, quietly = false) {
   if (!tile) return;
   for (const pick of document.querySelectorAll(".pick[tabindex='0']")) pick.tabIndex = -1;
@@ -149,7 +170,7 @@ export function focusTile(tile, quietly = false) {
   const box = tile.getBoundingClientRect();
   const head = headHeight();
   if (box.top < head + 8) window.scrollBy({ top: box.top - head - 8, behavior: "instant" });
-  else if (box.bottom > window.innerHeight - 8) window.scrollBy({ top: box.bottom - window.innerHeight + 8, behavior: "instant" });
+  else if (box.bottom > footTop() - 8) window.scrollBy({ top: box.bottom - footTop() + 8, behavior: "instant" });
 }
 
 // Selecting
@@ -185,9 +206,9 @@ export function toggle(tile) {
 }
 
 export function visible() {
-  const head = headHeight();
+  const [head, foot] = [headHeight(), footTop()];
   return tiles().filter((tile) => {
     const box = tile.getBoundingClientRect();
-    return box.bottom > head && box.top < window.innerHeight;
+    return box.bottom > head && box.top < foot;
   });
 }

@@ -6,25 +6,33 @@ import { labelOf, onChange } from "./marks.js";
 const FACTORS = [0, 1, 2, 4]; // 0: as large as fits; else pixels of the screen for one of the picture
 const $ = (id) => document.getElementById(id);
 let item = null;
+let before = ""; // what was done to the item that was shown before
 let factor = 0;
 let details = false;
 
 export const isOpen = () => Boolean($("large")?.open);
 export const shownItem = () => item;
 
-export function open(tile, withDetails = false) {
+// Shows a tile's item. done: what was done just before, to be told along with it.
+export function open(tile, done = "") {
   if (!tile || !$("large")) return;
-  if (withDetails) details = true;
-  show(tile);
+  show(tile, done);
   if (!isOpen()) $("large").showModal();
+  tellMark();
   $("stage").focus({ preventScroll: true });
+}
+
+export function openDetails(tile) {
+  details = true;
+  open(tile);
 }
 
 export function shut() {
   $("large").close();
 }
 
-function show(tile) {
+function show(tile, done = "") {
+  before = grid.idOf(tile) === item ? "" : done;
   item = grid.idOf(tile);
   grid.focusTile(tile, true);
   const source = tile.querySelector(".open").dataset.picture;
@@ -50,7 +58,13 @@ function paint() {
   $("large").dataset.mark = label;
   $("large").querySelector(".mark.right").setAttribute("aria-pressed", label === 1);
   $("large").querySelector(".mark.wrong").setAttribute("aria-pressed", label === -1);
-  const said = `Item ${item}, ${{ 1: "marked right", "-1": "marked wrong", 0: "not marked" }[label]}`;
+  tellMark();
+}
+
+// An open dialog has words of its own: a screen reader hears nothing of what is outside.
+function tellMark() {
+  const now = `#${item} is ${{ 1: "marked right", "-1": "marked wrong", 0: "not marked" }[labelOf(item)]}.`;
+  const said = before ? `${before}. ${now}` : now;
   if (isOpen() && $("large-said").textContent !== said) $("large-said").textContent = said;
 }
 

@@ -67,12 +67,14 @@ export const undo = () => put({ path: "undo" });
 export const redo = () => put({ path: "redo" });
 export const clear = () => put({ path: "clear" });
 
+// Resolves with the server's answer, however long that takes.
 function put(event) {
   const name = crypto.getRandomValues(new Uint32Array(4)).reduce((text, part) => text + part.toString(36), "e");
-  outbox.push({ ...event, name: name.padEnd(8, "0"), at: Date.now() });
+  const answered = new Promise((resolve) => outbox.push({ ...event, name: name.padEnd(8, "0"), at: Date.now(), resolve }));
   keep();
   tell(outbox.flatMap((waiting) => waiting.ids ?? []));
   send();
+  return answered;
 }
 
 // Resolves when all events are stored; what needs the marks waits for it.
@@ -102,6 +104,7 @@ async function send() {
     keep();
     if (response.ok) take(answer, event);
     else tell(event.ids ?? [], { failed: event, why: answer.error ?? `The server said ${response.status}.` });
+    event.resolve?.(answer);
   }
   sending = false;
   for (const resolve of idle.splice(0)) resolve();

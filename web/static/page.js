@@ -8,17 +8,27 @@ import * as marks from "./marks.js";
 
 const $ = (selector) => document.querySelector(selector);
 const say = (text) => ($("#said").textContent = text);
-const items = (count) => (count === 1 ? "1 item" : `${count} items`);
+const named = (ids) => (ids.length === 1 ? `#${ids[0]}` : `${ids.length.toLocaleString("en")} items`);
+const ANSWER_MS = 500; // that the keys wait for what an undo changed
 const NAMED = { 1: "right", "-1": "wrong", 0: "no longer" };
 
 // Marking
 
-function markChosen(value) {
+// Marks what is selected, or else the item that the keys act on, and goes on to the next; where a mark is removed it stays.
+async function markChosen(value) {
   const held = large.isOpen() ? [large.shownItem()] : grid.selection();
   const tile = grid.current();
   const ids = held.length ? held : tile ? [grid.idOf(tile)] : [];
   marks.mark(ids, value, grid.origin());
   if (!large.isOpen() && held.length) grid.select([]);
+  if (value) show(await grid.following(ids), deed({ done: { path: "mark", ids, value } }));
+}
+
+// Gives a tile to the keys, large where one is open, after what was done. A button that is pressed by keys keeps the focus.
+function show(tile, done) {
+  if (!tile) return;
+  if (large.isOpen()) large.open(tile, done);
+  else grid.focusTile(tile, document.activeElement.matches("#undo:focus-visible, #redo:focus-visible"));
 }
 
 const marked = (value) => () => grid.afterMoves(() => markChosen(value));
@@ -28,6 +38,13 @@ function markRest(value) {
   marks.mark(ids, value, grid.origin());
   if (!ids.length) say("All that is on the screen is marked");
 }
+
+// Undoes or redoes and goes to what that changed, before the next key acts; without an answer it does not wait for long.
+const takeBack = (path, step) => () => grid.afterMoves(async () => {
+  const late = new Promise((resolve) => setTimeout(resolve, marks.state().offline ? 0 : ANSWER_MS));
+  const items = (await Promise.race([step(), late]))?.items ?? [];
+  show(await grid.found(items), deed({ done: { path }, items }));
+});
 
 // What was done, for the eyes and for a screen reader.
 marks.onChange((changed, what) => {
@@ -43,11 +60,11 @@ marks.onChange((changed, what) => {
   if (what.done) say(`${deed(what)}. ${positive} right, ${negative} wrong.`);
 });
 
-function deed({ done, items: count }) {
-  if (done.path === "mark") return `${items(done.ids.length)} marked ${NAMED[done.value]}`;
+function deed({ done, items }) {
+  if (done.path === "mark") return `${named(done.ids)} marked ${NAMED[done.value]}`;
   if (done.path === "clear") return "All marks removed; undo brings them back";
-  if (!count) return `Nothing left to ${done.path}`;
-  return `${done.path === "undo" ? "Taken back" : "Brought back"}: ${items(count)}`;
+  if (!items.length) return `Nothing left to ${done.path}`;
+  return `${done.path === "undo" ? "Taken back" : "Brought back"}: ${named(items)}`;
 }
 
 function warn(text) {
@@ -86,13 +103,18 @@ function openMenu(selector) {
 
 function captions() {
   const on = document.documentElement.classList.toggle("captions");
-  $("#captions")?.setAttribute("aria-pressed", on);
+  pressCaptions();
   try {
     localStorage.setItem("gpubranches:captions", on ? "1" : "");
   } catch {
     // It holds for this page alone.
   }
   grid.resize();
+}
+
+function pressCaptions() {
+  const on = document.documentElement.classList.contains("captions");
+  for (const button of document.querySelectorAll("[data-do=captions]")) button.setAttribute("aria-pressed", on);
 }
 
 // Adds the item that the keys act on to the search, or subtracts it.
@@ -107,10 +129,10 @@ const onTile = (action) => () => grid.afterMoves(() => grid.current() && action(
 const DEEDS = {
   "right": marked(1), "wrong": marked(-1), "unmark": marked(0),
   "rest-wrong": () => grid.afterMoves(() => markRest(-1)), "rest-right": () => grid.afterMoves(() => markRest(1)),
-  "undo": () => marks.undo(), "redo": () => marks.redo(), "clear": () => marks.clear(),
+  "undo": takeBack("undo", marks.undo), "redo": takeBack("redo", marks.redo), "clear": () => marks.clear(),
   "captions": captions,
   "before": () => large.go(-1), "after": () => large.go(1), "zoom": () => large.zoom(),
-  "details": () => (large.isOpen() ? large.toggleDetails() : onTile((tile) => large.open(tile, true))()),
+  "details": () => (large.isOpen() ? large.toggleDetails() : onTile(large.openDetails)()),
   "shut": () => large.shut(),
   "large": onTile((tile) => large.open(tile)),
   "keys": () => $("#keys").showModal(),
@@ -142,8 +164,8 @@ const REPEATED = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]);
 function onUndoKeys(event) {
   if (event.altKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return false;
   event.preventDefault();
-  if (event.shiftKey) marks.redo();
-  else marks.undo();
+  if (event.shiftKey) DEEDS.redo();
+  else DEEDS.undo();
   return true;
 }
 
@@ -298,6 +320,10 @@ document.addEventListener("htmx:confirm", (event) => {
   });
 });
 
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.requestConfig.path === "/refine") say("Finding all that match");
+});
+
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful) $("#alert").replaceChildren();
 });
@@ -337,7 +363,7 @@ try {
 } catch {
   // Captions are off.
 }
-$("#captions")?.setAttribute("aria-pressed", document.documentElement.classList.contains("captions"));
+pressCaptions();
 const count = (selector) => Number($(selector).textContent.replaceAll(",", ""));
 marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative: count("#negative") });
 asking.begin(warn);

@@ -18,6 +18,7 @@ let unit = 1; // height that a spacer gives to a chunk, px
 let filling = false;
 let generation = 0;
 let paint = () => {};
+const seenIn = new Map(); // item -> number of its chunk, of all that were in the document
 
 export const chunks = () => (root ? [...root.querySelectorAll(".chunk")] : []);
 export const numberOf = (chunk) => Math.round(Number(chunk.dataset.offset) / page);
@@ -35,6 +36,7 @@ export function open(look) {
   paint = look;
   generation += 1;
   filling = false;
+  seenIn.clear();
   address = root.dataset.address;
   total = Number(root.dataset.total);
   page = Number(root.dataset.page);
@@ -72,6 +74,7 @@ function dress(chunk) {
   for (const image of chunk.querySelectorAll(".pick img")) if (image.complete && !image.naturalWidth) image.remove();
   justify(chunk);
   for (const tile of tilesOf(chunk)) {
+    seenIn.set(idOf(tile), numberOf(chunk));
     learn(idOf(tile), Number(tile.dataset.mark));
     paint(tile);
   }
@@ -232,6 +235,9 @@ export async function chunkOf(number) {
   }).catch(() => {});
   return find() ?? null;
 }
+
+// Brings the chunk of an item into the document, if the list was seen there.
+export const bringBack = (item) => (seenIn.has(item) ? chunkOf(seenIn.get(item)) : null);
 
 // Keeps the rows as they should be in a window of another size, and the tile at hand in view.
 export function resize() {
