@@ -140,6 +140,8 @@ class ClipRetrieval:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        from gpubranches.tables import united
+
         tables = []
         for first, part, path in zip(self._starts, self._parts, self._tables, strict=False):
             low, high = max(start - first, 0), min(stop - first, part.n)
@@ -151,7 +153,7 @@ class ClipRetrieval:
                 tables.append(pa.table({"caption": pa.nulls(high - low, pa.string())}))
         if not tables or not any(path.exists() for path in self._tables):
             return None
-        return pa.concat_tables(tables, promote_options="permissive")
+        return united(tables)
 
     def _check(self, part: ArrayFile, table: Path) -> None:
         import pyarrow as pa
@@ -202,6 +204,8 @@ class Joined:
         """Return the metadata of rows start..stop-1 with the column `input`."""
         import pyarrow as pa
 
+        from gpubranches.tables import united
+
         tables = []
         for first, source, name in zip(self._starts, self._sources, self._names, strict=False):
             low, high = max(start - int(first), 0), min(stop - int(first), source.n)
@@ -211,7 +215,7 @@ class Joined:
                 if table is not None:
                     columns |= {column: table[column] for column in table.column_names if column != "input"}
                 tables.append(pa.table(columns))
-        return pa.concat_tables(tables, promote_options="permissive") if tables else None
+        return united(tables) if tables else None
 
 
 def is_image_folder(path: Path) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpubranches import Catalog
-from gpubranches.catalog.items import plain_rows, read_table, unified_schema
+from gpubranches.catalog.items import read_table, unified_schema
 from gpubranches.catalog.table import Table
 from gpubranches.conditions import (
     DEEPEST,
@@ -30,6 +30,7 @@ from gpubranches.conditions import (
 )
 from gpubranches.errors import UsageError
 from gpubranches.ingest import append, ingest
+from gpubranches.tables import plain_rows
 
 ROWS = [
     {"id": 0, "n": 3, "x": 0.5, "t": "dog", "b": True, "d": dt.date(2024, 1, 1), "In": "up", "a": {"b c": 1}},

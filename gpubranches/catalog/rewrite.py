@@ -77,7 +77,8 @@ def _items(paths: list[Path], ids: NDArray[np.int64]) -> pa.Table | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from gpubranches.catalog.items import cast, unified_schema
+    from gpubranches.catalog.items import unified_schema
+    from gpubranches.tables import cast
 
     schema = unified_schema(paths)
     tables = (pq.read_table(path) for path in paths)

@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gpubranches.catalog.items import cast, unified_schema
+from gpubranches.catalog.items import unified_schema
 from gpubranches.conditions import Bound, Kind, Name, columns_of, parse, to_sql, written
 from gpubranches.errors import UsageError
+from gpubranches.tables import cast
 
 MOST_VALUES = 1_000
 """Different values of a column, beyond which none of them is listed."""
@@ -46,8 +47,12 @@ class Table:
     def __init__(self, paths: Sequence[Path], bare: NDArray[np.int64] | None = None):
         self._paths, self._bare = paths, bare
         self._schema = unified_schema(paths)
-        self._types = {name: _readable(type_) for name, type_ in _columns((), self._schema)}
-        self.kinds = {name: _kind(type_) for name, type_ in self._types.items()}
+        types = dict(_columns((), self._schema))
+        self.kinds = {name: _kind(type_) for name, type_ in types.items()}
+        # Of what is neither compared nor listed, all there is to tell is whether it is there.
+        self._types = {
+            name: pa.bool_() if self.kinds[name] == "other" else _readable(type_) for name, type_ in types.items()
+        }
 
     def select(self, condition: str) -> NDArray[np.int64]:
         """Return the ids, (m,) int64, whose metadata meet a condition of `conditions.parse`. Raises UsageError."""
@@ -130,7 +135,10 @@ def _live(table: pa.Table, names: Mapping[str, Name], schema: pa.Schema, gone: N
             column = pc.struct_field(column, list(name[1:]))
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        columns.append(column.cast(schema.field(len(columns)).type, safe=False))
+        type_ = schema.field(len(columns)).type
+        if pa.types.is_boolean(type_) and not pa.types.is_boolean(column.type):
+            column = pc.if_else(pc.is_valid(column), True, pa.scalar(None, pa.bool_()))
+        columns.append(column.cast(type_, safe=False))
     return pa.table(columns, schema=schema)
 
 
