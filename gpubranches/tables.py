@@ -11,9 +11,6 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types
 
-DEEPEST = 100
-"""Lists and objects within each other that are told; what lies deeper is left out."""
-
 
 def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
     """Return the columns of all schemas; each has a type for all its values, text if need be."""
@@ -72,7 +69,7 @@ def plain_values(column: pa.ChunkedArray) -> list[Any]:
             return [plain(value) for value in column.to_pylist()]
         except (ValueError, OverflowError):  # one of them is far, or no UTF-8
             pass
-    return [_told(value, DEEPEST) for value in column]
+    return [_told(value) for value in column]
 
 
 def plain(value: Any) -> Any:
@@ -97,19 +94,19 @@ def _python_has(kind: pa.DataType) -> bool:
     return getattr(kind, "unit", "") != "ns" and not types.is_dictionary(kind)
 
 
-def _told(value: pa.Scalar, deepest: int) -> Any:
+def _told(value: pa.Scalar) -> Any:
     """Return one value as JSON can hold it."""
-    if not value.is_valid or not deepest:
+    if not value.is_valid:
         return None
     kind = value.type
     if types.is_struct(kind):
-        return {field.name: _told(value[at], deepest - 1) for at, field in enumerate(kind)}
+        return {field.name: _told(value[at]) for at, field in enumerate(kind)}
     if types.is_map(kind):
-        return {str(_told(pair[0], 1)): _told(pair[1], deepest - 1) for pair in value.values}
+        return {str(_told(pair[0])): _told(pair[1]) for pair in value.values}
     if types.is_nested(kind):
-        return [_told(inner, deepest - 1) for inner in value.values]
+        return [_told(inner) for inner in value.values]
     if types.is_dictionary(kind):
-        return _told(value.value, deepest)
+        return _told(value.value)
     if getattr(kind, "unit", "") == "ns":
         value = value.cast(_by_microseconds(kind), safe=False)
     try:
@@ -146,20 +143,21 @@ def _settled(kind: pa.DataType) -> pa.DataType:
     if kind == pa.binary_view():
         return pa.binary()
     if types.is_struct(kind):
-        return pa.struct([field.with_type(_inner(field.type)) for field in kind])
+        return pa.struct([_inner(field) for field in kind])
     if types.is_map(kind):
-        return pa.map_(_inner(kind.key_type), _inner(kind.item_type))
+        return pa.map_(_inner(kind.key_field), _inner(kind.item_field))
     if types.is_fixed_size_list(kind):
-        return pa.list_(_inner(kind.value_type), kind.list_size)
+        return pa.list_(_inner(kind.value_field), kind.list_size)
     if types.is_large_list(kind) or types.is_large_list_view(kind):
-        return pa.large_list(_inner(kind.value_type))
+        return pa.large_list(_inner(kind.value_field))
     if types.is_list(kind) or types.is_list_view(kind):
-        return pa.list_(_inner(kind.value_type))
+        return pa.list_(_inner(kind.value_field))
     return kind
 
 
-def _inner(kind: pa.DataType) -> pa.DataType:
-    return _settled(kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind)
+def _inner(field: pa.Field) -> pa.Field:
+    kind = field.type
+    return field.with_type(_settled(kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind))
 
 
 def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:

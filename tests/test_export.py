@@ -292,7 +292,7 @@ def test_columns_of_unlike_types_become_one_that_holds_them_all(tmp_path):
     assert read_table(parts, ids, schema).to_pylist() == [
         {"id": 9, "x": None, "y": "two", "kind": "d", "more": [2, 3]},
         {"id": 4, "x": None, "y": None, "kind": None, "more": None},
-        {"id": 10, "x": None, "y": "{'z': 1}", "kind": None, "more": None},
+        {"id": 10, "x": None, "y": '{"z": 1}', "kind": None, "more": None},
         {"id": 0, "x": 2.0**53, "y": "1", "kind": "a", "more": None},
     ]
     assert read_table([], ids, schema)["id"].to_pylist() == ids.tolist()

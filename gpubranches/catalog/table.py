@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,8 @@ class Table:
         query = f"SELECT c0, count(*) AS n FROM items GROUP BY c0 ORDER BY n DESC, c0 LIMIT {LISTED_VALUES}"
         with self._opened([name], gone) as connection:
             found = connection.execute(query).fetchall()
-        numbers = self.kinds[name] == "number"
-        return tuple((value, count) for value, count in found if not numbers or value is None or math.isfinite(value))
+        kind = self.kinds[name]
+        return tuple((value, count) for value, count in found if _can_be_asked(value, kind))
 
     @contextmanager
     def _opened(self, columns: Sequence[Name], gone: NDArray[np.int64] | None = None) -> Iterator[Any]:
@@ -122,6 +123,13 @@ class Table:
                 yield cast(pa.Table.from_batches([batch]), schema)
         if self._bare is not None and len(self._bare):
             yield cast(pa.table({"id": self._bare}), schema)
+
+
+def _can_be_asked(value: Any, kind: Kind) -> bool:
+    """Return whether a condition can name a value that DuckDB found: no infinity, no date far from Python's."""
+    if value is None or kind not in ("number", "date"):
+        return True
+    return math.isfinite(value) if kind == "number" else isinstance(value, date)
 
 
 def _live(table: pa.Table, names: Mapping[str, Name], schema: pa.Schema, gone: NDArray[np.int64] | None) -> pa.Table:
