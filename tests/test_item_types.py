@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import given, reject
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from gpubranches import Catalog, Ranking
@@ -182,6 +182,7 @@ def test_any_column_is_read_filtered_shown_compacted_and_exported(tmp_path_facto
     assert check_uses(Catalog.open(folder / "c"), table.column_names) == (shown, sent)
 
 
+@settings(max_examples=10)
 @given(UNLIKE, UNLIKE, st.integers(0, 99))
 def test_columns_that_are_of_other_types_in_another_file_are_used_too(tmp_path_factory, columns, others, seed):
     folder = tmp_path_factory.mktemp("types")
