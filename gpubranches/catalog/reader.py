@@ -11,17 +11,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.arrays import Bitmap, as_ids, pack_bitmap, sample_bitmap
 from gpubranches.catalog.constants import Constants
-from gpubranches.catalog.manifest import VERSION, file_of, open_segments, own_files, read_manifest
+from gpubranches.catalog.manifest import VERSION, file_of, looks_of, open_segments, own_files, read_manifest
 from gpubranches.catalog.order import TILE
 from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.storage import Lease, checksum, require_file
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
+from gpubranches.memo import Memo
 from gpubranches.space import Space
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from gpubranches.catalog.table import Column, Table
+
+
+_FILTERS = 16
+"""Bitmaps of filters that are kept: 2 bytes an item, where all else that is read takes some 100."""
 
 
 class CatalogReader:
@@ -34,7 +39,8 @@ class CatalogReader:
 
     def __init__(self, path: Path):
         self.path = path
-        self._described: tuple[int, list[Column]] = (-1, [])
+        self._described: Memo[list[Column]] = Memo(1)
+        self._filtered: Memo[Bitmap] = Memo(_FILTERS)
         self._load()
 
     @classmethod
@@ -47,11 +53,11 @@ class CatalogReader:
 
     def changed(self) -> bool:
         """Return whether another manifest lies there than the one that was read, without reading it."""
-        return _looks(self.path) != self._looks
+        return looks_of(self.path) != self._looks
 
     def refresh(self) -> bool:
         """Read the manifest again; return whether another process or object committed something since."""
-        looks = _looks(self.path)
+        looks = looks_of(self.path)
         if read_manifest(self.path)["generation"] == self.generation:
             self._looks = looks
             return False
@@ -193,14 +199,12 @@ class CatalogReader:
                 yield segment, positions[at] - segment.start, at
 
     def where(self, condition: str) -> Bitmap:
-        """Return the positions whose metadata meet a condition of `conditions.parse`, as a bitmap.
+        """Return the positions whose metadata meet a condition of `conditions.parse`, as a bitmap; not to be changed.
 
-        Raises UsageError for another text, an unknown column, a comparison with a value of another kind.
+        The last bitmaps are kept. Raises UsageError for another text, an unknown column, a comparison with a value of
+        another kind.
         """
-        positions = self._find(self._items_table().select(condition))
-        flags = np.zeros(self.n_positions, np.bool_)
-        flags[positions[positions >= 0]] = True
-        return pack_bitmap(flags)
+        return self._filtered.get((self.generation, condition), lambda: self._where(condition))
 
     def count(self, where: Bitmap | None = None) -> int:
         """Return how many items there are in a bitmap of `where`, or in all."""
@@ -212,12 +216,7 @@ class CatalogReader:
         """Return the columns of the metadata, with the most frequent values of those that hold few."""
         if not self.item_paths:
             return []
-        generation, columns = self._described
-        if generation != self.generation:
-            gone = self._ids_at(np.flatnonzero(self._deleted_flags()))
-            columns = self._items_table().columns(gone)
-            self._described = self.generation, columns
-        return columns
+        return self._described.get(self.generation, self._describe)
 
     def sample_ids(self, count: int, rng: np.random.Generator, where: Bitmap | None = None) -> NDArray[np.int64]:
         """Draw ids of live items uniformly without replacement, (min(count, n),) int64 ascending.
@@ -284,7 +283,7 @@ class CatalogReader:
 
     def _load(self) -> None:
         while True:
-            looks = _looks(self.path)
+            looks = looks_of(self.path)
             manifest = read_manifest(self.path)
             try:
                 self._take(manifest)
@@ -349,6 +348,15 @@ class CatalogReader:
         bare = [segment.ids[: segment.n] for segment in self._filled if segment.items_path is None]
         return Table(self.item_paths, np.concatenate([np.zeros(0, np.int64), *bare]))
 
+    def _where(self, condition: str) -> Bitmap:
+        positions = self._find(self._items_table().select(condition))
+        flags = np.zeros(self.n_positions, np.bool_)
+        flags[positions[positions >= 0]] = True
+        return pack_bitmap(flags)
+
+    def _describe(self) -> list[Column]:
+        return self._items_table().columns(self._ids_at(np.flatnonzero(self._deleted_flags())))
+
     def _find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return positions of ids, -1 where unknown; deleted rows are found."""
         found = np.full(len(ids), -1, np.int64)
@@ -389,12 +397,3 @@ class CatalogReader:
         if self.deleted is None:
             return np.zeros(self.n_positions, np.bool_)
         return np.unpackbits(self.deleted, count=self.n_positions, bitorder="little").astype(np.bool_)
-
-
-def _looks(folder: Path) -> tuple[int, int, int]:
-    """Return what tells one manifest.json from the next without reading it."""
-    try:
-        stat = (folder / "manifest.json").stat()
-    except OSError:
-        return 0, 0, 0
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
