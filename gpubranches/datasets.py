@@ -115,11 +115,12 @@ class ClipRetrieval:
         self._parts = [ArrayFile.open(path) for path in arrays]
         self._tables = [folder / "metadata" / f"metadata_{_number(path)}.parquet" for path in arrays]
         self.dim = self._parts[0].dim
+        self._names_pictures = False
         for part, table in zip(self._parts, self._tables, strict=True):
             self._check(part, table)
         self._starts = np.cumsum([0, *(part.n for part in self._parts)])
         self.n = int(self._starts[-1])
-        self.roots = {"": str(folder.resolve())}
+        self.roots = {"": str(folder.resolve())} if self._names_pictures else {}
 
     @property
     def fingerprint(self) -> str:
@@ -164,11 +165,12 @@ class ClipRetrieval:
         if not table.exists():
             return
         try:
-            rows = pq.read_metadata(table).num_rows
+            told = pq.read_metadata(table)
         except (OSError, pa.ArrowException) as error:
             raise CatalogFormatError(f"{table}: expected a Parquet file: {error}") from error
-        if rows != part.n:
-            raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {rows}")
+        if told.num_rows != part.n:
+            raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {told.num_rows}")
+        self._names_pictures |= "image_path" in told.schema.names
 
 
 class Joined:

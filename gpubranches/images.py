@@ -154,6 +154,8 @@ def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
     root = roots.get(item.get("input") or "") or (next(iter(roots.values())) if len(roots) == 1 else None)
     if not isinstance(relative, str) or root is None:
         return None
+    if "\0" in relative:
+        return None
     inside = Path(os.path.realpath(root))
     path = Path(os.path.realpath(inside / relative))  # of a link to itself, itself, which is no file
-    return path if path.is_relative_to(inside) and path.is_file() else None
+    return path if path.is_relative_to(inside) and os.path.isfile(path) else None

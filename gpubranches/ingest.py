@@ -285,10 +285,11 @@ def _errors(items: pa.Table | None, rows: NDArray[np.intp], first_id: int) -> pa
 
 
 def _finish(catalog: Catalog, strict: bool, began: float) -> IngestReport:
-    errors = catalog.errors()
-    if strict and errors:
+    count = catalog.n_errors
+    if strict and count:
+        first = catalog.errors(1)[0]
         raise DataError(
-            f"{catalog.path}: {len(errors)} inputs could not be read, the others are in the catalog; the first is "
-            f"{errors[0]['path'] or errors[0]['id']}: {errors[0]['reason']}"
+            f"{catalog.path}: {count} inputs could not be read, the others are in the catalog; the first is "
+            f"{first['path'] or first['id']}: {first['reason']}"
         )
-    return IngestReport(catalog.n, len(errors), time.perf_counter() - began)
+    return IngestReport(catalog.n, count, time.perf_counter() - began)

@@ -201,7 +201,9 @@ def test_without_a_model_for_pictures_there_is_no_button_and_none_is_taken(make,
     assert "reads no pictures" in send(client, picture("red")).json["error"]
 
 
-def test_a_session_keeps_its_last_pictures(tmp_path):
+def test_a_session_keeps_its_last_pictures(tmp_path, monkeypatch):
+    """Though the clock goes back."""
+    monkeypatch.setattr("gpubranches.uploads.time.time", iter(range(1000, 0, -1)).__next__)
     uploads = Uploads.open(tmp_path / "labels.sqlite")
     names = [uploads.keep("a", np.full(4, place, np.float32), b"jpeg") for place in range(MOST_A_SESSION + 2)]
     other = uploads.keep("b", np.ones(4, np.float32), b"other")

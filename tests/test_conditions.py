@@ -370,6 +370,12 @@ def test_dates_beyond_those_of_python_and_bytes_that_are_no_text_are_told(tmp_pa
         assert all(value is None or isinstance(value, str) for value in told["v"].to_pylist())
 
 
+def test_a_text_too_long_to_be_asked_for_is_not_offered(tmp_path):
+    pq.write_table(pa.table({"id": [0, 1, 2, 3], "t": ["x" * LONGEST] * 2 + ["y"] * 2}), tmp_path / "a.parquet")
+    (_, told) = Table([tmp_path / "a.parquet"]).columns(np.zeros(0, np.int64))
+    assert told.values == (("y", 2),)
+
+
 @pytest.mark.parametrize("other", [pa.decimal128(10, 2), pa.int64(), pa.list_(pa.int8()), pa.date32(), pa.bool_()])
 def test_a_type_for_two_is_one_that_both_can_become(tmp_path, other):
     for name, kind in (("a", pa.float16()), ("b", other)):

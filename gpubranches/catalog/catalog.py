@@ -135,10 +135,12 @@ class Catalog(CatalogReader):
 
     def compact(self) -> None:
         """Rewrite the catalog without deleted rows and with small segments joined; ids stay."""
+        from gpubranches.catalog.items import read_errors
+
         with self.writing(), disk_errors(self.path):
             live = np.concatenate([np.zeros(0, np.int64), *(np.sort(segment.ids) for segment in self.segments)])
             live = live[self.alive(live)]
-            errors = self._errors_table()
+            errors = read_errors(self.error_paths)
             entries: list[dict[str, Any]] = []
             for start in range(0, max(len(live), 1), SEGMENT_ROWS):
                 rows = gather_rows(self, live[start : start + SEGMENT_ROWS])

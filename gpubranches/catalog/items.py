@@ -49,6 +49,17 @@ def column_names(paths: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys(["id", *names]))
 
 
+def read_errors(paths: Sequence[Path]) -> pa.Table:
+    """Return the inputs that could not be read, from all files: id, path, reason."""
+    schema = pa.schema([("id", pa.int64()), ("path", pa.string()), ("reason", pa.string())])
+    return pa.concat_tables([schema.empty_table(), *(cast(pq.read_table(path), schema) for path in paths)])
+
+
+def count_rows(paths: Sequence[Path]) -> int:
+    """Return how many rows some files have, without reading these."""
+    return sum(pq.read_metadata(path).num_rows for path in paths)
+
+
 def _read(path: Path, ids: NDArray[np.int64]) -> pa.Table:
     """Return the rows of ids in one metadata file, in its order, reading only the row groups that hold them."""
     file = pq.ParquetFile(path)

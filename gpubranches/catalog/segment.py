@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.order import TILE, ZONES, kd_order, to_tiles, zones_of
-from gpubranches.catalog.storage import Lease, checksum, record, require_file, sync_folder
+from gpubranches.catalog.storage import Lease, checksum, record, require_file, sync_folder, unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,7 +131,10 @@ class Segment:
     def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
         if 0 in shape:
             return np.zeros(shape, dtype)
-        return np.memmap(self.folder / name, dtype, "r", shape=shape)
+        try:
+            return np.memmap(self.folder / name, dtype, "r", shape=shape)
+        except OSError as error:
+            raise unreadable(self.folder / name, error) from error
 
 
 Gather = Callable[[NDArray[np.int64]], NDArray[np.float16]]

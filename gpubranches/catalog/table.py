@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gpubranches.catalog.items import unified_schema
-from gpubranches.conditions import Bound, Kind, Name, columns_of, parse, to_sql, written
+from gpubranches.conditions import LONGEST, Bound, Kind, Name, columns_of, equals, parse, to_sql, written
 from gpubranches.errors import UsageError
 from gpubranches.tables import cast
 
@@ -86,7 +86,7 @@ class Table:
         with self._opened([name], gone) as connection:
             found = connection.execute(query).fetchall()
         kind = self.kinds[name]
-        return tuple((value, count) for value, count in found if _can_be_asked(value, kind))
+        return tuple((value, count) for value, count in found if _can_be_asked(name, value, kind))
 
     @contextmanager
     def _opened(self, columns: Sequence[Name], gone: NDArray[np.int64] | None = None) -> Iterator[Any]:
@@ -125,11 +125,13 @@ class Table:
             yield cast(pa.table({"id": self._bare}), schema)
 
 
-def _can_be_asked(value: Any, kind: Kind) -> bool:
-    """Return whether a condition can name a value that DuckDB found: no infinity, no date far from Python's."""
-    if value is None or kind not in ("number", "date"):
+def _can_be_asked(name: Name, value: Any, kind: Kind) -> bool:
+    """Return whether a condition can name a value that DuckDB found: no infinity, no far date, no endless text."""
+    if value is None:
         return True
-    return math.isfinite(value) if kind == "number" else isinstance(value, date)
+    if kind in ("number", "date") and not (isinstance(value, date) if kind == "date" else math.isfinite(value)):
+        return False
+    return len(equals(name, value)) <= LONGEST
 
 
 def _live(table: pa.Table, names: Mapping[str, Name], schema: pa.Schema, gone: NDArray[np.int64] | None) -> pa.Table:
