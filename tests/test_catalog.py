@@ -321,6 +321,10 @@ def test_few_items_of_many_ids_are_sampled_as_soon(tmp_path):
     assert set(catalog.sample_ids(2, np.random.default_rng(0))) < set(ids[1:])
     with pytest.raises(ArrayError, match="below 2"):
         catalog.take([2**63])
+    with pytest.raises(ArrayError, match="in parts"):
+        catalog.append(np.zeros((2, 4), np.uint8), ids=np.array([0, 2**40]))
+    catalog.compact()
+    assert (Catalog.open(tmp_path / "c").take(ids[1:]) == 0).all()
 
 
 def test_too_many_open_files_are_told_and_the_command_line_allows_more(tmp_path):

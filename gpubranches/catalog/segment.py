@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SEGMENT_ROWS = 1 << 20
+MOST_IDS = 1 << 28
+"""From the first id of a segment to its last: `rows.u32` has 4 bytes for each, whether it is there or not."""
 ITEM_GROUP = 4096
 _NO_ROW = np.uint32(0xFFFFFFFF)
 _CHUNK_ROWS = 8192
