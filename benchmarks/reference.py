@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpubranches.backends.gpu.backend import score_keys
+from gpubranches.backends.gpu.keys import score_keys
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE
 from gpubranches.quantize import CodeWeights, WeightPlanes

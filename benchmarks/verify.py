@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -31,19 +30,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from benchmarks import reference
+from benchmarks.at_size import check_at_size
 from benchmarks.processes import run, save
-from gpubranches.backends.gpu import GpuBackend
-from gpubranches.backends.gpu.backend import score_keys
 from gpubranches.backends.gpu.cupy_device import usable
-from gpubranches.bench.questions import ask
 from gpubranches.bench.run import Plan
 from gpubranches.bench.run import run as run_bench
-from gpubranches.bench.synthetic import SyntheticCatalog, SyntheticResidence, codes_of
+from gpubranches.bench.synthetic import codes_of
 from gpubranches.catalog import TILE
 from gpubranches.catalog.segment import Rows, Segment, write_segment
 from gpubranches.doctor import revision
-from gpubranches.quantize import CodeWeights
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -220,66 +215,6 @@ def at_size(options: argparse.Namespace) -> list[dict[str, Any]]:
         found.append(check_at_size(CupyDevice, cupy, cupy.asnumpy, rows, tiers))
         save(options.into, found)
     return found
-
-
-def check_at_size(
-    make_device: Callable[[], Any],
-    xp: Any,
-    to_host: Callable[[Any], Any],
-    rows: int,
-    tiers: tuple[str, ...],
-    k: int = 1000,
-) -> dict[str, Any]:
-    """Compare the answers over a synthetic catalog with those of `reference`, in expressions of the array module xp."""
-    catalog = SyntheticCatalog(rows)
-    asked = ask(catalog, users=1)
-    boxes = asked.ensembles[0]
-    majority = boxes.n_estimators // 2 + 1
-    start = time.perf_counter()
-    with GpuBackend(catalog, make_device, make_residence=partial(SyntheticResidence, tiers=tiers)) as backend:
-        made_s = time.perf_counter() - start
-        plain = reference.Plain(xp, to_host, backend._residence.pages)
-
-        def on_device(work: Callable[..., Any], *args: Any) -> Any:
-            return backend._owner.call(lambda: work(*args))
-
-        checks = {}
-        found = backend.evaluate(boxes, min_votes=majority, limit=k)
-        checks["boxes: total"] = found.total == on_device(plain.votes_total, boxes, majority)
-        checks["boxes: votes of the best"] = bool((boxes.votes(catalog.take(found.ids)) == found.votes).all())
-        near = backend.search(asked.query, k, tier="codes")
-        keys = on_device(plain.nearest_keys, asked.query, k)
-        checks["nearest: keys"] = near.distances[0].astype(np.int64).tolist() == keys
-        away = catalog.take(near.ids[0]).astype(np.int64) - asked.query
-        checks["nearest: ids"] = (away**2).sum(axis=1).tolist() == keys
-        model = CodeWeights.quantise(asked.weights)
-        scored = backend.score(asked.weights, tier="codes", limit=k)
-        checks["linear: keys"] = score_keys(scored.scores).tolist() == on_device(plain.linear_keys, model, k)
-        checks["linear: ids"] = model.scores(catalog.take(scored.ids)).tolist() == scored.scores.tolist()
-        if "bits" in tiers:
-            planes = catalog.signs.planes(asked.direction)
-            scored = backend.score(asked.direction, tier="bits", limit=k)
-            checks["bits: keys"] = score_keys(scored.scores).tolist() == on_device(plain.bits_keys, planes, k)
-        where = np.zeros(catalog.n // 8, np.uint8)
-        where[:: max(1, len(where) // 4096)] = 255
-        where[-64:] = 255
-        inside = np.flatnonzero(np.unpackbits(where, bitorder="little"))
-        filtered = backend.evaluate(boxes, where=where)
-        votes = boxes.votes(catalog.take(inside))
-        checks["boxes: filtered ids"] = sorted(filtered.ids.tolist()) == inside[votes >= 1].tolist()
-        taken = []
-        for _ in range(10):
-            start = time.perf_counter()
-            backend.evaluate(asked.branch, limit=100)
-            taken.append(1e3 * (time.perf_counter() - start))
-    return {
-        "tiers": list(tiers),
-        "rows": catalog.n,
-        "models": asked.models,
-        "made_s": round(made_s, 2),
-        "checks": checks,
-        "single_branch_ms": round(float(np.median(taken)), 3),
-    }
 
 
 def _free_bytes() -> int:

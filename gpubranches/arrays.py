@@ -41,6 +41,8 @@ def as_ids(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:
         raise ArrayError(f"{name}: expected a flat list of whole numbers, got {array.dtype} of shape {array.shape}")
     if array.dtype.kind == "i" and array.min() < 0:
         raise ArrayError(f"{name}: expected ids of 0 and more, got {array.min()}")
+    if array.max() > np.iinfo(np.int64).max:
+        raise ArrayError(f"{name}: expected ids below 2^63, got {array.max()}")
     return array.astype(np.int64)
 
 

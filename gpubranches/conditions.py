@@ -45,7 +45,7 @@ KEYWORDS = frozenset(("and", "or", "not", "like", "ilike", "in", "between", "is"
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))|(?P<text>'(?:[^']|'')*')"""
-    r"""|(?P<name>"(?:[^"]|"")+")|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|<>|!=|[=<>(),.]))"""
+    r"""|(?P<name>"(?:[^"]|"")*")|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|<>|!=|[=<>(),.]))"""
 )
 _PLAIN_NAME = re.compile(r"[^\W\d]\w*")
 _COMPARISONS = {"=": "=", "!=": "<>", "<>": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}

@@ -115,11 +115,12 @@ class ClipRetrieval:
         self._parts = [ArrayFile.open(path) for path in arrays]
         self._tables = [folder / "metadata" / f"metadata_{_number(path)}.parquet" for path in arrays]
         self.dim = self._parts[0].dim
+        self._names_pictures = False
         for part, table in zip(self._parts, self._tables, strict=True):
             self._check(part, table)
         self._starts = np.cumsum([0, *(part.n for part in self._parts)])
         self.n = int(self._starts[-1])
-        self.roots = {"": str(folder.resolve())}
+        self.roots = {"": str(folder.resolve())} if self._names_pictures else {}
 
     @property
     def fingerprint(self) -> str:
@@ -140,6 +141,8 @@ class ClipRetrieval:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        from gpubranches.tables import united
+
         tables = []
         for first, part, path in zip(self._starts, self._parts, self._tables, strict=False):
             low, high = max(start - first, 0), min(stop - first, part.n)
@@ -151,7 +154,7 @@ class ClipRetrieval:
                 tables.append(pa.table({"caption": pa.nulls(high - low, pa.string())}))
         if not tables or not any(path.exists() for path in self._tables):
             return None
-        return pa.concat_tables(tables, promote_options="permissive")
+        return united(tables)
 
     def _check(self, part: ArrayFile, table: Path) -> None:
         import pyarrow as pa
@@ -162,11 +165,12 @@ class ClipRetrieval:
         if not table.exists():
             return
         try:
-            rows = pq.read_metadata(table).num_rows
+            told = pq.read_metadata(table)
         except (OSError, pa.ArrowException) as error:
             raise CatalogFormatError(f"{table}: expected a Parquet file: {error}") from error
-        if rows != part.n:
-            raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {rows}")
+        if told.num_rows != part.n:
+            raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {told.num_rows}")
+        self._names_pictures |= "image_path" in told.schema.names
 
 
 class Joined:
@@ -202,6 +206,8 @@ class Joined:
         """Return the metadata of rows start..stop-1 with the column `input`."""
         import pyarrow as pa
 
+        from gpubranches.tables import united
+
         tables = []
         for first, source, name in zip(self._starts, self._sources, self._names, strict=False):
             low, high = max(start - int(first), 0), min(stop - int(first), source.n)
@@ -211,7 +217,7 @@ class Joined:
                 if table is not None:
                     columns |= {column: table[column] for column in table.column_names if column != "input"}
                 tables.append(pa.table(columns))
-        return pa.concat_tables(tables, promote_options="permissive") if tables else None
+        return united(tables) if tables else None
 
 
 def is_image_folder(path: Path) -> bool:

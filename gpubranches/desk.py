@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_LETTERS = 500
+"""Of a caption in the grid; the details of an item have all of it."""
 _PATHS = ("path", "image_path", "file", "url")
 
 
@@ -213,7 +215,7 @@ class Desk:
     def _tile(self, item: dict[str, Any], mark: int, figure: str) -> Tile:
         path = image_file(self.catalog.source, item)
         picture = version(path)
-        return Tile(int(item["id"]), caption(item), mark, figure, picture, _ratio(path, picture))
+        return Tile(int(item["id"]), shortened(caption(item)), mark, figure, picture, _ratio(path, picture))
 
 
 def writable_log(catalog: Catalog) -> Path:
@@ -277,6 +279,11 @@ def caption(item: dict[str, Any]) -> str:
         if isinstance(item.get(key), str) and item[key]:
             return str(item[key]).rsplit("/", 1)[-1]
     return f"item {item['id']}"
+
+
+def shortened(text: str) -> str:
+    """Return the beginning of a text that is too long to stand under a picture."""
+    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
 
 
 @lru_cache(1 << 17)

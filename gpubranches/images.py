@@ -45,7 +45,7 @@ def _walk(folder: Path, prefix: str) -> Iterator[str]:
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(folder / entry.name, f"{prefix}{entry.name}/")
-        elif entry.name.lower().endswith(ENDINGS) and entry.is_file():
+        elif entry.name.lower().endswith(ENDINGS) and os.path.isfile(entry.path):  # no link to itself
             yield prefix + entry.name
 
 
@@ -154,6 +154,8 @@ def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
     root = roots.get(item.get("input") or "") or (next(iter(roots.values())) if len(roots) == 1 else None)
     if not isinstance(relative, str) or root is None:
         return None
-    inside = Path(root).resolve()
-    path = (inside / relative).resolve()
-    return path if path.is_relative_to(inside) and path.is_file() else None
+    if "\0" in relative:
+        return None
+    inside = Path(os.path.realpath(root))
+    path = Path(os.path.realpath(inside / relative))  # of a link to itself, itself, which is no file
+    return path if path.is_relative_to(inside) and os.path.isfile(path) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +97,8 @@ def append(
     with disk_errors(catalog.path):
         (catalog.path / "staging").mkdir(exist_ok=True)
     with exclusive(catalog.path / "staging"), disk_errors(catalog.path):
-        source = _open_inputs(inputs, catalog.path / "staging", opened, batch_size, report)
+        known: dict[str, str] = catalog.source.get("roots", {})
+        source = _open_inputs(inputs, catalog.path / "staging", opened, batch_size, report, known)
         expected = ("embeddings", catalog.D) if catalog.D else ("codes", catalog.d)
         if (source.kind, source.dim) != expected:
             raise UsageError(f"append: expected {expected[0]} of {expected[1]} dims, got {source.kind} of {source.dim}")
@@ -106,7 +107,7 @@ def append(
         unfinished = last.get("fingerprint") == source.fingerprint and last["base"] + last["n"] > catalog.next_id
         if not unfinished:
             last = {"fingerprint": source.fingerprint, "base": catalog.next_id, "n": source.n}
-            roots = {**catalog.source.get("roots", {}), **source.roots}
+            roots = {**known, **source.roots}
             catalog.describe({**catalog.source, "roots": roots, "appends": [*appends, last]})
         _write_rows(catalog, source, last["base"], report)
     shutil.rmtree(catalog.path / "staging", ignore_errors=True)
@@ -120,8 +121,14 @@ def _require_inputs(inputs: Sequence[str | Path]) -> None:
 
 
 def _open_inputs(
-    inputs: Sequence[str | Path], staging: Path, embedder: Embedder | None, batch_size: int, progress: Progress
+    inputs: Sequence[str | Path],
+    staging: Path,
+    embedder: Embedder | None,
+    batch_size: int,
+    progress: Progress,
+    known: Mapping[str, str] | None = None,
 ) -> Source:
+    """Return all inputs as one. known: the folders of pictures that the catalog has already, by input."""
     sources: list[Source] = []
     for number, path in enumerate(Path(p) for p in inputs):
         if not is_image_folder(path):
@@ -134,18 +141,32 @@ def _open_inputs(
         staged = ClipRetrieval(place)
         staged.roots = {"": str(path.resolve())}
         sources.append(staged)
-    source = sources[0] if len(sources) == 1 else Joined(sources, _names(inputs))
+    source = _joined(sources, inputs, known or {})
     if source.n == 0:
         raise UsageError(f"expected at least one row or picture in {', '.join(map(str, inputs))}, found none")
     return source
 
 
-def _names(inputs: Sequence[str | Path]) -> list[str]:
-    """Name the inputs by their last path parts; equal ones get a number."""
-    names: list[str] = []
-    for path in inputs:
-        name = Path(path).resolve().stem
-        names.append(name if name not in names else f"{name}-{len(names)}")
+def _joined(sources: Sequence[Source], inputs: Sequence[str | Path], known: Mapping[str, str]) -> Source:
+    """Return several sources as one; a single one as it is, unless its pictures are in another folder than those known.
+
+    Only the column `input` tells from which of two folders a picture is.
+    """
+    own = list(sources[0].roots.values())
+    if len(sources) == 1 and (not known or own in ([], [known.get("")])):
+        return sources[0]
+    return Joined(sources, _names(inputs, known))
+
+
+def _names(inputs: Sequence[str | Path], known: Mapping[str, str]) -> list[str]:
+    """Name the inputs as they are known, else by their last path parts; equal ones get a number."""
+    by_path, names = {root: name for name, root in known.items()}, list[str]()
+    for path in (Path(path).resolve() for path in inputs):
+        name, number = by_path.get(str(path), path.stem), len(names)
+        while name in names or known.get(name, str(path)) != str(path):
+            number += 1
+            name = f"{path.stem}-{number}"
+        names.append(name)
     return names
 
 
@@ -264,10 +285,11 @@ def _errors(items: pa.Table | None, rows: NDArray[np.intp], first_id: int) -> pa
 
 
 def _finish(catalog: Catalog, strict: bool, began: float) -> IngestReport:
-    errors = catalog.errors()
-    if strict and errors:
+    count = catalog.n_errors
+    if strict and count:
+        first = catalog.errors(1)[0]
         raise DataError(
-            f"{catalog.path}: {len(errors)} inputs could not be read, the others are in the catalog; the first is "
-            f"{errors[0]['path'] or errors[0]['id']}: {errors[0]['reason']}"
+            f"{catalog.path}: {count} inputs could not be read, the others are in the catalog; the first is "
+            f"{first['path'] or first['id']}: {first['reason']}"
         )
-    return IngestReport(catalog.n, len(errors), time.perf_counter() - began)
+    return IngestReport(catalog.n, count, time.perf_counter() - began)

@@ -21,7 +21,7 @@ from gpubranches.embed.vocabulary import plain_name
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 from gpubranches.head import HeadSettings
 from gpubranches.head.examples import Examples
-from gpubranches.head.training import Progress, train
+from gpubranches.head.training import Progress, Training, train
 from gpubranches.space import Space
 
 TRAIN_ROWS = 1_000_000
@@ -47,6 +47,22 @@ class HeadReport:
     seconds: float
     device: str
     identity: str
+
+    @classmethod
+    def of(cls, examples: Examples, training: Training, identity: str, seconds: float) -> HeadReport:
+        """Tell of a training."""
+        return cls(
+            rows=examples.n,
+            texts=0 if examples.texts is None else len(examples.texts),
+            epochs=training.recalls[-1][0],
+            best_epoch=training.best_epoch,
+            recall=training.best,
+            recall_pca=training.recalls[0][1],
+            recalls=training.recalls,
+            seconds=seconds,
+            device=training.device,
+            identity=identity,
+        )
 
 
 def train_head(
@@ -91,18 +107,7 @@ def train_head(
         )
         replace_file(target, head.to_bytes())
     shutil.rmtree(folder, ignore_errors=True)
-    return HeadReport(
-        rows=examples.n,
-        texts=0 if examples.texts is None else len(examples.texts),
-        epochs=training.recalls[-1][0],
-        best_epoch=training.best_epoch,
-        recall=training.best,
-        recall_pca=training.recalls[0][1],
-        recalls=training.recalls,
-        seconds=time.perf_counter() - began,
-        device=training.device,
-        identity=head.identity,
-    )
+    return HeadReport.of(examples, training, head.identity, time.perf_counter() - began)
 
 
 def _require_torch() -> None:

@@ -21,8 +21,6 @@ CREATE TABLE IF NOT EXISTS pictures (
     sent_s REAL NOT NULL,
     PRIMARY KEY (session, name)
 );
-CREATE INDEX IF NOT EXISTS pictures_by_time ON pictures (sent_s);
-CREATE INDEX IF NOT EXISTS pictures_of_session ON pictures (session, sent_s);
 """
 MOST_A_SESSION = 50
 MOST = 20_000
@@ -32,7 +30,8 @@ SENT_SIZE = 160
 """Pixels a side, at most, of what is kept of a picture."""
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-_LATEST = "SELECT rowid FROM pictures {} ORDER BY sent_s DESC, rowid DESC LIMIT -1 OFFSET {}"
+# The number of a row, unlike the time, never goes back.
+_LATEST = "SELECT rowid FROM pictures {} ORDER BY rowid DESC LIMIT -1 OFFSET {}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +74,7 @@ class Uploads(Database):
 
     def all(self, session: str) -> list[Upload]:
         """Return the pictures of a session, the oldest first."""
-        query = "SELECT name, embedding, thumbnail FROM pictures WHERE session = ? ORDER BY sent_s, rowid"
+        query = "SELECT name, embedding, thumbnail FROM pictures WHERE session = ? ORDER BY rowid"
         with self._used():
             return [_upload(row) for row in self._connection.execute(query, (session,))]
 

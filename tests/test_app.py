@@ -15,7 +15,7 @@ from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.app import create_app, open_server
 from gpubranches.app.asking import COOKIE
 from gpubranches.app.rendering import PAGE
-from gpubranches.desk import caption, describe, describe_completeness, describe_run, in_words, writable_log
+from gpubranches.desk import caption, describe, describe_completeness, describe_run, in_words, shortened, writable_log
 from gpubranches.errors import SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
 from gpubranches.labels import Labels
@@ -598,6 +598,11 @@ def test_captions_are_text_and_never_markup(client):
     page = client.get("/like?id=3").text
     assert SPITEFUL not in page
     assert SPITEFUL in unescape(page)
+
+
+def test_an_endless_caption_is_cut_in_the_grid_and_whole_among_the_details():
+    assert shortened("a dog") == "a dog"
+    assert len(shortened("x" * 10**6)) < 1000
 
 
 def test_a_query_is_text_and_never_markup(client):

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 
 import numpy as np
@@ -16,7 +17,9 @@ from serving import API, found_all, picture
 from gpubranches.app.lists import LONGEST, Lists, Nearest
 from gpubranches.app.rendering import PAGE
 from gpubranches.arrays import pack_bitmap, sample_bitmap
+from gpubranches.catalog.table import Table
 from gpubranches.errors import UsageError
+from gpubranches.memo import Memo
 from gpubranches.results import Neighbors
 from gpubranches.uploads import MOST_A_SESSION, Uploads
 
@@ -55,6 +58,29 @@ def test_a_filter_holds_for_every_list_and_stays_with_the_session(client, labels
     assert f"{len(inside)} of 700 items" in ask(client, "/search", q="violin", where=where).text
     assert ask(client, "/search", q="violin", where="").headers["HX-Push-Url"] == "/search?q=violin"
     assert "<code>" not in client.get("/").text
+
+
+def test_conditions_and_columns_are_read_once_whoever_asks(app, monkeypatch):
+    """Of the metadata of a large catalog each takes seconds."""
+    read = []
+
+    def counted(name, own):
+        return lambda self, *arguments: (read.append(name), own(self, *arguments))[1]
+
+    for name in ("select", "columns"):
+        monkeypatch.setattr(Table, name, counted(name, getattr(Table, name)))
+    client = app.test_client()
+    ask(client, "/search", q="violin", where="label IN (2, 5)")
+    assert read == ["select"]
+    ask(client, "/filter/count", where="label IN (2, 5)")
+    ask(client, "/search", q="teapot", where="label IN (2, 5)", offset=300)
+    assert read == ["select"]
+    catalog = app.extensions["gpubranches"].catalog
+    catalog._described = Memo(1)  # other tests have asked before
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(lambda _: app.test_client().get("/filter/columns").text, range(8)))
+    assert len(set(told)) == 1
+    assert read == ["select", "columns"]
 
 
 def test_find_all_within_a_filter_says_so_and_is_resumed_and_copied_with_it(client, labels):
@@ -175,7 +201,9 @@ def test_without_a_model_for_pictures_there_is_no_button_and_none_is_taken(make,
     assert "reads no pictures" in send(client, picture("red")).json["error"]
 
 
-def test_a_session_keeps_its_last_pictures(tmp_path):
+def test_a_session_keeps_its_last_pictures(tmp_path, monkeypatch):
+    """Though the clock goes back."""
+    monkeypatch.setattr("gpubranches.uploads.time.time", iter(range(1000, 0, -1)).__next__)
     uploads = Uploads.open(tmp_path / "labels.sqlite")
     names = [uploads.keep("a", np.full(4, place, np.float32), b"jpeg") for place in range(MOST_A_SESSION + 2)]
     other = uploads.keep("b", np.ones(4, np.float32), b"other")

@@ -311,6 +311,40 @@ def test_samples_are_live_distinct_uniform_and_repeatable(tmp_path):
     assert abs(many.mean() / 3000 - 1) < 0.03
 
 
+def test_few_items_of_many_ids_are_sampled_as_soon(tmp_path):
+    catalog = Catalog.create(tmp_path / "c", space=Space(), d=4)
+    ids = np.array([5, 2**40, 2**62, 2**63 - 2])
+    for item in ids:
+        catalog.append(np.zeros((1, 4), np.uint8), ids=np.array([item]))
+    assert np.array_equal(catalog.sample_ids(99, np.random.default_rng(0)), ids)
+    catalog.delete([5])
+    assert set(catalog.sample_ids(2, np.random.default_rng(0))) < set(ids[1:])
+    with pytest.raises(ArrayError, match="below 2"):
+        catalog.take([2**63])
+    with pytest.raises(ArrayError, match="in parts"):
+        catalog.append(np.zeros((2, 4), np.uint8), ids=np.array([0, 2**40]))
+    catalog.compact()
+    assert (Catalog.open(tmp_path / "c").take(ids[1:]) == 0).all()
+
+
+def test_too_many_open_files_are_told_and_the_command_line_allows_more(tmp_path):
+    make(tmp_path / "c", [1] * 30, items=False)
+    program = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (120, int(sys.argv[2])))
+from gpubranches.cli import main
+sys.argv[1:] = ["search", sys.argv[1], "--like", "0", "-k", "1", "--backend", "oracle"]
+main()
+"""
+    for hard, status in (("120", 3), ("4096", 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "c"), hard], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status, done.stderr
+        assert ("allow more open files" in done.stderr) == (status == 3)
+        assert "Traceback" not in done.stderr
+
+
 def test_the_golden_catalog_is_read_for_ever():
     catalog = Catalog.open(GOLDEN)
     assert catalog.verify() == []

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gpubranches import Catalog
-from gpubranches.catalog.items import plain_rows, read_table, unified_schema
+from gpubranches.catalog.items import read_table, unified_schema
 from gpubranches.catalog.table import Table
 from gpubranches.choices import chosen, toggled
 from gpubranches.conditions import (
@@ -32,6 +32,7 @@ from gpubranches.conditions import (
 )
 from gpubranches.errors import UsageError
 from gpubranches.ingest import append, ingest
+from gpubranches.tables import plain_rows
 
 ROWS = [
     {"id": 0, "n": 3, "x": 0.5, "t": "dog", "b": True, "d": dt.date(2024, 1, 1), "In": "up", "a": {"b c": 1}},
@@ -411,6 +412,12 @@ def test_dates_beyond_those_of_python_and_bytes_that_are_no_text_are_told(tmp_pa
     for path in paths:
         told = read_table([(path, np.array([1, 0]))], np.array([1, 0]), schema)
         assert all(value is None or isinstance(value, str) for value in told["v"].to_pylist())
+
+
+def test_a_text_too_long_to_be_asked_for_is_not_offered(tmp_path):
+    pq.write_table(pa.table({"id": [0, 1, 2, 3], "t": ["x" * LONGEST] * 2 + ["y"] * 2}), tmp_path / "a.parquet")
+    (_, told) = Table([tmp_path / "a.parquet"]).columns(np.zeros(0, np.int64))
+    assert told.values == (("y", 2),)
 
 
 @pytest.mark.parametrize("other", [pa.decimal128(10, 2), pa.int64(), pa.list_(pa.int8()), pa.date32(), pa.bool_()])

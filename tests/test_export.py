@@ -1,14 +1,19 @@
 """Taking away what was found: each format read back by who reads it, of any size, however it ends."""
 
 import csv
+import dataclasses
+import http.client
 import io
+import itertools
 import json
 import re
+import socket
 import subprocess
 import sys
 import tarfile
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -26,7 +31,7 @@ from serving import *  # noqa: F403
 from serving import API, begun, found_all
 
 from gpubranches import Catalog, Ranking
-from gpubranches.app import open_server
+from gpubranches.app import limits, open_server
 from gpubranches.app.limits import DOWNLOADS
 from gpubranches.catalog.items import read_table, unified_schema
 from gpubranches.cli import cli
@@ -287,7 +292,7 @@ def test_columns_of_unlike_types_become_one_that_holds_them_all(tmp_path):
     assert read_table(parts, ids, schema).to_pylist() == [
         {"id": 9, "x": None, "y": "two", "kind": "d", "more": [2, 3]},
         {"id": 4, "x": None, "y": None, "kind": None, "more": None},
-        {"id": 10, "x": None, "y": "{'z': 1}", "kind": None, "more": None},
+        {"id": 10, "x": None, "y": '{"z": 1}', "kind": None, "more": None},
         {"id": 0, "x": 2.0**53, "y": "1", "kind": "a", "more": None},
     ]
     assert read_table([], ids, schema)["id"].to_pylist() == ids.tolist()
@@ -306,7 +311,7 @@ def test_cells_are_no_formulas_and_else_as_they_are(texts, numbers):
     header, *rows = csv.reader(io.StringIO(content, newline=""))
     assert header == ["id", "score", "votes", "'=text", "gap", "of"]
     for row, text, number in zip(rows, texts, numbers, strict=True):
-        assert row[3] == (f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text)
+        assert row[3] == (f"'{text}" if text[:1] and text[0] in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20" else text)
         assert (row[4], json.loads(row[5])) == (str(number), [{"a": text}])
 
 
@@ -480,6 +485,8 @@ def test_boxes_are_a_query_and_arrays_with_the_votes_that_match(client, labels):
 
 def test_a_download_ends_where_its_client_does_and_makes_room_for_others(app, labels, monkeypatch):
     monkeypatch.setattr(walking, "BATCH_ROWS", 2)
+    monkeypatch.setattr(limits, "DOWNLOADS_A_SESSION", DOWNLOADS)
+    monkeypatch.setattr(limits, "DOWNLOADS_AN_ADDRESS", DOWNLOADS)
     client = app.test_client()
     at, answer = found_all(client, labels)
     following, read = app.extensions["gpubranches"].following, []
@@ -511,10 +518,59 @@ def test_a_download_ends_where_its_client_does_and_makes_room_for_others(app, la
     assert len(client.get(f"{at}/matches.jsonl").text.splitlines()) == answer["total"]
 
 
+def test_no_session_and_no_address_holds_all_places_for_downloads(app, labels):
+    client = app.test_client()
+    sessions = [found_all(client, labels)[0] for _ in range(3)]
+    begun = []
+
+    def ask(session, address="10.0.0.1"):
+        begun.append(client.get(f"{sessions[session]}/matches.csv", environ_base={"REMOTE_ADDR": address}))
+        return begun[-1].status_code
+
+    assert [ask(0), ask(0), ask(0)] == [200, 200, 429]
+    assert ask(0, "10.0.0.2") == 429
+    assert [ask(1), ask(1), ask(2)] == [200, 200, 429]
+    assert [ask(2, "10.0.0.2"), ask(2, "10.0.0.2"), ask(2, "10.0.0.3")] == [200, 200, 429]
+    for sent in begun:
+        sent.close()
+    assert app.extensions["gpubranches.downloads"]._free == DOWNLOADS
+    assert not app.extensions["gpubranches.downloads"]._held
+
+
+@contextmanager
+def served(app):
+    """Serve an app over a socket in this process; lends where."""
+    server = open_server(app, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield "127.0.0.1", server.effective_port
+    finally:
+        server.task_dispatcher.shutdown()  # a thread that has yet to say that it is done needs the server open
+        server.close()
+        thread.join(10)
+
+
+def test_a_client_that_does_not_read_loses_its_place_and_its_thread(app, labels, monkeypatch):
+    monkeypatch.setattr("gpubranches.app.server.STALLED_S", 1)
+    at, _ = found_all(app.test_client(), labels)
+    endless = dataclasses.replace(FORMATS["csv"], write=lambda matches: itertools.repeat(bytes(1 << 20)))
+    monkeypatch.setitem(FORMATS, "csv", endless)
+    places, before = app.extensions["gpubranches.downloads"], threading.active_count()
+    with served(app) as address, socket.create_connection(address) as stalled:
+        stalled.sendall(f"GET {at}/matches.csv HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        assert stalled.recv(1) == b"H"
+        assert places._free == DOWNLOADS - 1
+        for _ in range(600):
+            if places._free == DOWNLOADS:
+                break
+            time.sleep(0.1)
+        assert places._free == DOWNLOADS
+    assert threading.active_count() == before
+
+
 def test_a_stream_that_breaks_off_is_no_whole_file_to_its_client(app, labels, monkeypatch, caplog):
     """Over a socket: a reader that is told of a last chunk took a part for the whole."""
-    import http.client
-
     monkeypatch.setattr(walking, "BATCH_ROWS", 8)
     at, _ = found_all(app.test_client(), labels)
     read = Matches._read
@@ -525,21 +581,12 @@ def test_a_stream_that_breaks_off_is_no_whole_file_to_its_client(app, labels, mo
         return read(self, rows)
 
     monkeypatch.setattr(Matches, "_read", broken)
-    server = open_server(app, "127.0.0.1", 0)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", server.effective_port, timeout=20)
+    with served(app) as (host, port), closing(http.client.HTTPConnection(host, port, timeout=20)) as connection:
         connection.request("GET", f"{at}/matches.jsonl")
         answer = connection.getresponse()
         with pytest.raises(http.client.IncompleteRead):
             answer.read()
-        connection.close()
-    finally:
-        server.task_dispatcher.shutdown()  # a thread that has yet to say that it is done needs the server open
-        server.close()
-        thread.join(10)
-    assert app.extensions["gpubranches.downloads"]._value == DOWNLOADS
+    assert app.extensions["gpubranches.downloads"]._free == DOWNLOADS
     assert "the disk is gone" in caplog.text
 
 

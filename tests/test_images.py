@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from gpubranches.errors import DataError
-from gpubranches.images import list_images, open_image, printable, thumbnail
+from gpubranches.images import image_file, list_images, open_image, printable, thumbnail
 
 
 def picture(width=8, height=4, colour=(200, 30, 40)):
@@ -80,6 +80,19 @@ def test_the_listing_is_sorted_recursive_and_survives_odd_names(tmp_path):
     assert [printable(name) for name in found] == ["a/c.png", "a/new\nline.webp", "b.JPG", "\ufffd.png"]
     with pytest.raises(DataError, match="cannot read the folder"):
         list_images(tmp_path / "nowhere")
+
+
+def test_links_to_themselves_and_names_that_no_file_has_are_no_pictures(tmp_path):
+    for name, target in (("a.png", "b.png"), ("b.png", "a.png"), ("gone.png", "nowhere"), ("real.png", "sub/x.png")):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/up").symlink_to(tmp_path)
+    picture().save(tmp_path / "sub/x.png")
+    assert list_images(tmp_path) == ["real.png", "sub/x.png"]
+    source = {"roots": {"": str(tmp_path)}}
+    for name in ("a.png", "gone.png", "a\0.png", "x" * 5000, "sub/up/../../..", ""):
+        assert image_file(source, {"image_path": name}) is None
+    assert image_file(source, {"image_path": "sub/up/real.png"}) == tmp_path / "sub/x.png"
 
 
 def test_a_thumbnail_is_a_small_jpeg_that_keeps_the_shape(tmp_path):

@@ -179,6 +179,22 @@ def test_append_uses_the_catalogs_own_constants(tmp_path):
         append(tmp_path / "c", [tmp_path / "narrow.npy"])
 
 
+def test_pictures_of_an_appended_folder_are_its_own_and_the_others_stay(tmp_path, monkeypatch):
+    """All have the same names; one folder is appended twice."""
+    monkeypatch.setattr(module, "open_embedder", lambda spec: Pixels())
+    monkeypatch.setattr(Pixels, "spec", "pixels")
+    for number, name in enumerate(("a", "b", "x/b")):
+        write_pictures(tmp_path / name, 3, seed=number)
+    ingest([tmp_path / "a"], tmp_path / "c", embedder=Pixels())
+    for names in (["b"], ["x/b"], ["a"], ["b", "a"]):
+        append(tmp_path / "c", [tmp_path / name for name in names])
+    catalog = Catalog.open(tmp_path / "c")
+    items = catalog.items(range(18))
+    for item, folder in zip(items, np.repeat(["a", "b", "x/b", "a", "b", "a"], 3)):
+        assert image_file(catalog.source, item) == tmp_path / folder / item["image_path"]
+    assert [item.get("input") for item in items[::3]] == [None, "b", "b-1", None, "b", ""]
+
+
 KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[1])

@@ -6,9 +6,9 @@ from cudasim import Module, SimulatedDevice, SimulationError, guarded
 
 from gpubranches.arrays import splitmix64
 from gpubranches.backends.gpu import launchers
-from gpubranches.backends.gpu.backend import key_scores, score_keys
 from gpubranches.backends.gpu.best import NO_BORDER, Span, best, ordered
 from gpubranches.backends.gpu.cupy_device import CupyDevice
+from gpubranches.backends.gpu.keys import key_scores, score_keys
 from gpubranches.backends.gpu.launchers import SINK_WORDS, Resident
 from gpubranches.backends.gpu.program import compile_boxes
 from gpubranches.backends.gpu.sources import KERNELS, source

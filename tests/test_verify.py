@@ -12,6 +12,7 @@ from bare import bare
 from cudasim import SimulatedDevice
 
 from benchmarks import processes, status, verify
+from benchmarks.at_size import check_at_size
 from gpubranches.backends.gpu.residence import Residence
 from gpubranches.backends.gpu.sources import KERNELS
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("tiers", [("codes", "bits"), ("codes",)])
 def test_the_check_at_size_passes_on_sound_kernels(tiers):
-    found = verify.check_at_size(SimulatedDevice, np, np.asarray, 20_000, tiers, k=50)
+    found = check_at_size(SimulatedDevice, np, np.asarray, 20_000, tiers, k=50)
     assert len(found["checks"]) == (8 if "bits" in tiers else 7)
     assert all(found["checks"].values())
 
@@ -38,9 +39,7 @@ def test_the_check_at_size_notices_a_wrong_kernel(kernel, old, new, noticed):
     def change(file, text):
         return text.replace(old, new) if file == kernel else text
 
-    found = verify.check_at_size(
-        lambda: SimulatedDevice(change=change), np, np.asarray, 20_000, ("codes", "bits"), k=50
-    )
+    found = check_at_size(lambda: SimulatedDevice(change=change), np, np.asarray, 20_000, ("codes", "bits"), k=50)
     assert not found["checks"][noticed]
 
 
@@ -72,6 +71,7 @@ from pathlib import Path
 import numpy as np
 from cudasim import SimulatedDevice
 from benchmarks import verify
+from benchmarks.at_size import check_at_size
 from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.residence import Residence
 from gpubranches.bench import own_engines
@@ -80,7 +80,7 @@ from gpubranches.bench.synthetic import SyntheticResidence
 
 folder = Path(sys.argv[1])
 tiers = ("codes", "bits")
-print(verify.check_at_size(SimulatedDevice, np, np.asarray, 20_000, tiers, k=50))
+print(check_at_size(SimulatedDevice, np, np.asarray, 20_000, tiers, k=50))
 print(Residence(SimulatedDevice(), verify.stored_codes(folder / "stored", 5000, 2)).n_live)
 own_engines._open_gpu = lambda catalog: GpuBackend(catalog, SimulatedDevice, make_residence=SyntheticResidence)
 own_engines._copy_speed = lambda name: 1e9

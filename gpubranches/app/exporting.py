@@ -40,12 +40,12 @@ def export_model(format: str) -> Response:
 def matches_file(session: Session, format: str, part: str) -> Response:
     """Return an answer that sends a part of what was found; what is sent later needs the session no more.
 
-    Raises UsageError as `Session.part` does, and for a format that these items cannot have; TooManyError while too
-    many files are sent.
+    Raises UsageError as `Session.part` does, and for a format that these items cannot have; TooManyError as `sending`.
     """
     at, chosen, found = desk(), FORMATS[format], session.part(part)
     matches = Matches(at.catalog, found.ranking, found.rows, reading=at.following.reading)
-    return _attachment("matches" if part == "all" else f"matches-{part}", chosen, sending(chosen.write(matches)))
+    chunks = sending(chosen.write(matches), session.labels.session)
+    return _attachment("matches" if part == "all" else f"matches-{part}", chosen, chunks)
 
 
 def boxes_file(session: Session, format: str) -> Response:

@@ -6,12 +6,12 @@ import math
 import os
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
-from flask import current_app
+from flask import current_app, request
 
 from gpubranches.errors import TooManyError
 
@@ -19,6 +19,8 @@ PLACES = 12
 """Threads of the server that may train or wait to; see `Turns`."""
 DOWNLOADS = 6
 """Threads of the server that may send files at once: one is held until its client has taken nearly all."""
+DOWNLOADS_AN_ADDRESS = 4
+DOWNLOADS_A_SESSION = 2
 PICTURES = 2
 """Pictures that were sent and are looked at at once."""
 _BUSY_S = 5
@@ -49,6 +51,30 @@ class Buckets:
             if len(self._held) > _KEPT:
                 self._held.popitem(last=False)
         return wait_s
+
+
+class Places:
+    """Places to be held for a while, `count` in all. Safe to use from several threads."""
+
+    def __init__(self, count: int):
+        self._free = count
+        self._held: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def take(self, shares: Mapping[str, int]) -> bool:
+        """Take a place, if one is free and each name has fewer than its share yet; return whether it was."""
+        with self._lock:
+            granted = self._free > 0 and all(self._held[name] < share for name, share in shares.items())
+            if granted:
+                self._free -= 1
+                self._held.update(shares.keys())
+            return granted
+
+    def give_back(self, shares: Mapping[str, int]) -> None:
+        """Give back a place that was taken under these names."""
+        with self._lock:
+            self._free += 1
+            self._held -= Counter(shares.keys())
 
 
 class Turns:
@@ -105,23 +131,28 @@ def decoding() -> Iterator[None]:
         yield
 
 
-def sending(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def sending(chunks: Iterator[bytes], session: str) -> Iterator[bytes]:
     """Return chunks to send, which hold one of the places for downloads until all are sent or the client is gone.
 
-    Raises TooManyError where all places are held.
+    Raises TooManyError where all places are held, or as many as the session or the address that asks may hold.
     """
-    places = cast(threading.Semaphore, current_app.extensions["gpubranches.downloads"])
-    if not places.acquire(blocking=False):
-        raise TooManyError(f"too many downloads at once; try again in {_BUSY_S} s", _BUSY_S)
-    sent = _until_sent(chunks, places)
+    places = cast(Places, current_app.extensions["gpubranches.downloads"])
+    shares = {f"address {request.remote_addr}": DOWNLOADS_AN_ADDRESS, f"session {session}": DOWNLOADS_A_SESSION}
+    if not places.take(shares):
+        raise TooManyError(
+            f"expected fewer downloads at once, {DOWNLOADS_A_SESSION} of one session, {DOWNLOADS_AN_ADDRESS} of one "
+            f"address and {DOWNLOADS} in all; try again in {_BUSY_S} s",
+            _BUSY_S,
+        )
+    sent = _until_sent(chunks, lambda: places.give_back(shares))
     next(sent)
     return sent
 
 
-def _until_sent(chunks: Iterator[bytes], places: threading.Semaphore) -> Iterator[bytes]:
+def _until_sent(chunks: Iterator[bytes], done: Callable[[], None]) -> Iterator[bytes]:
     """Yield nothing first: only a generator that has begun is told when it is closed."""
     try:
         yield b""
         yield from chunks
     finally:
-        places.release()
+        done()

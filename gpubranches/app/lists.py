@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.memo import Memo
 from gpubranches.results import Neighbors
 
 LONGEST = 10_000
 """Nearest items that can be paged through; what matches is listed whole."""
 FIRST = 300
 """Items of the first search, which a first page waits for."""
-_HELD = 64
+_HELD = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +51,7 @@ class Lists:
     """The last lists by what was asked. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[Hashable, Nearest] = OrderedDict()
-        self._lock = threading.Lock()
+        self._held: Memo[Nearest] = Memo(_HELD)
 
     def get(self, key: Hashable, stop: int, find: Callable[[int], Neighbors], count: Callable[[], int]) -> Nearest:
         """Return a list of at least `stop` items, or all it has.
@@ -61,16 +59,12 @@ class Lists:
         key: what was asked, of which catalog generation; find: searches k items; count: how many there are to find.
         The same key gives the same list, also when it is searched anew.
         """
-        with self._lock:
-            held = self._held.get(key)
-        if held is None:
+
+        def searched() -> Nearest:
             nothing = Nearest(np.zeros(0, np.int64), np.zeros(0, np.float32), "", count())
-            held = nothing.extended(find(FIRST))
-        if stop > len(held.ids) and len(held.ids) < held.total:
-            held = held.extended(find(LONGEST))
-        with self._lock:
-            self._held[key] = held
-            self._held.move_to_end(key)
-            while len(self._held) > _HELD:
-                self._held.popitem(last=False)
-        return held
+            return nothing.extended(find(FIRST))
+
+        first = self._held.get((key, FIRST), searched)
+        if stop <= len(first.ids) or len(first.ids) >= first.total:
+            return first
+        return self._held.get((key, LONGEST), lambda: first.extended(find(LONGEST)))

@@ -10,7 +10,7 @@ from werkzeug.exceptions import NotFound, UnsupportedMediaType
 from gpubranches.app.api.searching import PICTURES, UPLOAD_BYTES
 from gpubranches.app.asking import desk, session_id
 from gpubranches.app.limits import decoding
-from gpubranches.desk import caption
+from gpubranches.desk import caption, shortened
 from gpubranches.errors import DataError, UsageError
 from gpubranches.images import read_image, small_jpeg
 from gpubranches.queries import unit
@@ -53,7 +53,7 @@ def details(item: int) -> Response:
     row = desk().item(item) if item < 2**63 else None
     if row is None:
         raise NotFound(f"there is no item {item}")
-    return make_response(render_template("_details.html", item=row, caption=caption(row)))
+    return make_response(render_template("_details.html", item=row, caption=shortened(caption(row))))
 
 
 @routes.post("/pictures")

@@ -43,6 +43,10 @@ _log = logging.getLogger(__name__)
 
 THREADS = 2 * limits.PLACES
 """Of the server: half of them for marks and searches, however many train."""
+CONNECTIONS = 1_000
+"""That may be open: a browser keeps six."""
+STALLED_S = 60
+"""How long a client may take nothing of what it is sent, or acknowledge nothing: then it is hung up on."""
 LARGEST_BYTES = 1 << 20
 """Of a request, unless its route allows more."""
 
@@ -82,7 +86,7 @@ def create_app(
     app.extensions["gpubranches.refines"] = limits.Buckets()
     app.extensions["gpubranches.turns"] = limits.Turns()
     app.extensions["gpubranches.lists"] = Lists()
-    app.extensions["gpubranches.downloads"] = threading.Semaphore(limits.DOWNLOADS)
+    app.extensions["gpubranches.downloads"] = limits.Places(limits.DOWNLOADS)
     app.extensions["gpubranches.pictures"] = threading.Semaphore(limits.PICTURES)
     app.extensions["gpubranches.readiness"] = health.Readiness()
     app.wsgi_app = _Followed(app.wsgi_app, desk)  # type: ignore[method-assign]
@@ -121,7 +125,17 @@ def open_server(app: Flask, host: str, port: int, *, allowed_hosts: tuple[str, .
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise UsageError(f"expected a free port, {host}:{port} cannot be had: {error}; try another --port") from error
-    return waitress.create_server(app, sockets=[listener], threads=THREADS, ident="gpubranches")
+    # Waitress drops idle connections alone; on one with a request under way a thread waits for room to write. Linux
+    # ends this one where the peer's window stays shut, too, and connections inherit it.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * STALLED_S)
+    return waitress.create_server(
+        app,
+        sockets=[listener],
+        threads=THREADS,
+        ident="gpubranches",
+        connection_limit=CONNECTIONS,
+        asyncore_use_poll=True,  # select takes no descriptors beyond 1,023, and a large catalog holds as many
+    )
 
 
 class _Followed:

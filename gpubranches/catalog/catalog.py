@@ -15,8 +15,8 @@ from gpubranches.arrays import as_ids, check_array, pack_bitmap
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.manifest import is_numbered, new_manifest, numbered, own_files, write_manifest
 from gpubranches.catalog.reader import CatalogReader
-from gpubranches.catalog.rewrite import Encode, Report, gather_rows, recoded
-from gpubranches.catalog.segment import SEGMENT_ROWS, Gather, Rows, write_segment
+from gpubranches.catalog.rewrite import Encode, Report, gather_rows, parts_of, recoded
+from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Gather, Rows, write_segment
 from gpubranches.catalog.storage import disk_errors, exclusive, record, remove_unheld, replace_file, require_space
 from gpubranches.errors import ArrayError, DataError, UsageError
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
@@ -110,9 +110,9 @@ class Catalog(CatalogReader):
     ) -> None:
         """Append one segment, committed as a whole.
 
-        codes: (n, d) uint8, n <= SEGMENT_ROWS; ids: (n,) int64 ascending, from next_id on; bits: (n, P/8) uint8 and
-        scales: (n,) float16; embeddings: function of rows, (m,) int64, to (m, D) float16; items: metadata, row i
-        of ids[i]; errors: columns id, path, reason; next_id: the catalog's next id afterwards.
+        codes: (n, d) uint8, n <= SEGMENT_ROWS; ids: (n,) int64 ascending, from next_id on, less than MOST_IDS apart;
+        bits: (n, P/8) uint8 and scales: (n,) float16; embeddings: function of rows, (m,) int64, to (m, D) float16;
+        items: metadata, row i of ids[i]; errors: columns id, path, reason; next_id: the catalog's next id afterwards.
         """
         self._check_rows(codes, ids, bits, scales)
         with self.writing(), disk_errors(self.path):
@@ -135,14 +135,16 @@ class Catalog(CatalogReader):
 
     def compact(self) -> None:
         """Rewrite the catalog without deleted rows and with small segments joined; ids stay."""
+        from gpubranches.catalog.items import read_errors
+
         with self.writing(), disk_errors(self.path):
             live = np.concatenate([np.zeros(0, np.int64), *(np.sort(segment.ids) for segment in self.segments)])
             live = live[self.alive(live)]
-            errors = self._errors_table()
+            errors = read_errors(self.error_paths)
             entries: list[dict[str, Any]] = []
-            for start in range(0, max(len(live), 1), SEGMENT_ROWS):
-                rows = gather_rows(self, live[start : start + SEGMENT_ROWS])
-                entries.append(self._write_segment(len(entries), rows, None if start else errors))
+            for part in parts_of(live):
+                rows = gather_rows(self, part)
+                entries.append(self._write_segment(len(entries), rows, None if entries else errors))
             self._commit(np.zeros(0, np.bool_), segments=entries)
             self._remove_orphans()
 
@@ -196,6 +198,8 @@ class Catalog(CatalogReader):
             raise ArrayError(f"codes: expected at most {SEGMENT_ROWS} rows a segment, got {n}; append them in parts")
         if (np.diff(ids) <= 0).any():
             raise ArrayError("ids: expected ascending distinct ids; sort the rows by id first")
+        if n and int(ids[-1]) - int(ids[0]) >= MOST_IDS:
+            raise ArrayError(f"ids: expected them within {MOST_IDS:,} of each other; append them in parts")
         if self.D:
             check_array(bits, "bits", dtype=np.uint8, shape=(n, self.n_bits // 8))
             check_array(scales, "scales", dtype=np.float16, shape=(n,))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpubranches.catalog.order import TILE
 from gpubranches.catalog.segment import Segment
-from gpubranches.catalog.storage import Lease, replace_file
+from gpubranches.catalog.storage import Lease, checksum, replace_file
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError
 from gpubranches.quantize import SignQuantizer
 from gpubranches.space import Space
@@ -119,3 +119,28 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not isinstance(value, kind):
             raise CatalogFormatError(f"{path}: {name}: expected {kind.__name__}, got {value!r}; restore it from a copy")
     return manifest
+
+
+def looks_of(folder: Path) -> tuple[int, int, int]:
+    """Return what tells one manifest from the next without reading it."""
+    try:
+        stat = (folder / "manifest.json").stat()
+    except OSError:
+        return 0, 0, 0
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def problems(folder: Path, manifest: dict[str, Any], segments: Sequence[Segment]) -> list[str]:
+    """Check every file that a manifest names, and its segments against each other; one line a problem."""
+    found = [
+        f"{folder / name}: its content is not what was written (SHA-256 differs)"
+        for name, entry in own_files(manifest).items()
+        if checksum(folder / name) != entry["sha256"]
+    ]
+    last = -1
+    for segment in segments:
+        found += segment.problems()
+        if segment.n and segment.first_id <= last:
+            found.append(f"{segment.folder}: ids overlap those of the segment before")
+        last = max(last, segment.last_id)
+    return found

@@ -11,17 +11,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.arrays import Bitmap, as_ids, pack_bitmap, sample_bitmap
 from gpubranches.catalog.constants import Constants
-from gpubranches.catalog.manifest import VERSION, file_of, open_segments, own_files, read_manifest
+from gpubranches.catalog.manifest import VERSION, file_of, looks_of, open_segments, own_files, problems, read_manifest
 from gpubranches.catalog.order import TILE
 from gpubranches.catalog.segment import Segment
-from gpubranches.catalog.storage import Lease, checksum, require_file
+from gpubranches.catalog.storage import Lease, require_file
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
+from gpubranches.memo import Memo
 from gpubranches.space import Space
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from gpubranches.catalog.table import Column, Table
+
+
+_SPARSE = 16
+"""Ids ever given for each item there is, beyond which few ids drawn would be those of an item."""
+_FILTERS = 16
+"""Bitmaps of filters that are kept: 2 bytes an item, where all else that is read takes some 100."""
 
 
 class CatalogReader:
@@ -34,7 +41,8 @@ class CatalogReader:
 
     def __init__(self, path: Path):
         self.path = path
-        self._described: tuple[int, list[Column]] = (-1, [])
+        self._described: Memo[list[Column]] = Memo(1)
+        self._filtered: Memo[Bitmap] = Memo(_FILTERS)
         self._load()
 
     @classmethod
@@ -47,11 +55,11 @@ class CatalogReader:
 
     def changed(self) -> bool:
         """Return whether another manifest lies there than the one that was read, without reading it."""
-        return _looks(self.path) != self._looks
+        return looks_of(self.path) != self._looks
 
     def refresh(self) -> bool:
         """Read the manifest again; return whether another process or object committed something since."""
-        looks = _looks(self.path)
+        looks = looks_of(self.path)
         if read_manifest(self.path)["generation"] == self.generation:
             self._looks = looks
             return False
@@ -92,6 +100,11 @@ class CatalogReader:
     def item_paths(self) -> list[Path]:
         """Parquet files of the metadata, in order of position."""
         return [segment.items_path for segment in self.segments if segment.items_path is not None]
+
+    @property
+    def error_paths(self) -> list[Path]:
+        """Parquet files of the inputs that could not be read, in order of position."""
+        return [segment.errors_path for segment in self.segments if segment.errors_path is not None]
 
     @property
     def n_bits(self) -> int:
@@ -193,14 +206,12 @@ class CatalogReader:
                 yield segment, positions[at] - segment.start, at
 
     def where(self, condition: str) -> Bitmap:
-        """Return the positions whose metadata meet a condition of `conditions.parse`, as a bitmap.
+        """Return the positions whose metadata meet a condition of `conditions.parse`, as a bitmap; not to be changed.
 
-        Raises UsageError for another text, an unknown column, a comparison with a value of another kind.
+        The last bitmaps are kept. Raises UsageError for another text, an unknown column, a comparison with a value of
+        another kind.
         """
-        positions = self._find(self._items_table().select(condition))
-        flags = np.zeros(self.n_positions, np.bool_)
-        flags[positions[positions >= 0]] = True
-        return pack_bitmap(flags)
+        return self._filtered.get((self.generation, condition), lambda: self._where(condition))
 
     def count(self, where: Bitmap | None = None) -> int:
         """Return how many items there are in a bitmap of `where`, or in all."""
@@ -212,12 +223,7 @@ class CatalogReader:
         """Return the columns of the metadata, with the most frequent values of those that hold few."""
         if not self.item_paths:
             return []
-        generation, columns = self._described
-        if generation != self.generation:
-            gone = self._ids_at(np.flatnonzero(self._deleted_flags()))
-            columns = self._items_table().columns(gone)
-            self._described = self.generation, columns
-        return columns
+        return self._described.get(self.generation, self._describe)
 
     def sample_ids(self, count: int, rng: np.random.Generator, where: Bitmap | None = None) -> NDArray[np.int64]:
         """Draw ids of live items uniformly without replacement, (min(count, n),) int64 ascending.
@@ -228,7 +234,7 @@ class CatalogReader:
             positions = sample_bitmap(where if self.deleted is None else where & ~self.deleted, count, rng)
             return np.sort(self._ids_at(positions))
         count = min(count, self.n)
-        if count * 4 < self.n:
+        if count * 4 < self.n and self.next_id <= _SPARSE * self.n:
             drawn = np.zeros(0, np.int64)
             while len(drawn) < count:
                 more = rng.integers(0, self.next_id, 2 * count)
@@ -236,24 +242,30 @@ class CatalogReader:
                 _, first = np.unique(np.concatenate([drawn, more]), return_index=True)
                 drawn = np.concatenate([drawn, more])[np.sort(first)]
             return np.sort(drawn[:count])
-        everything = np.arange(self.next_id)
-        live = everything[self.alive(everything)]
-        return np.sort(rng.choice(live, count, replace=False))
+        ids = np.sort(np.concatenate([np.zeros(0, np.int64), *(segment.ids for segment in self._filled)]))
+        return np.sort(rng.choice(ids[self.alive(ids)], count, replace=False))
 
-    def errors(self) -> list[dict[str, Any]]:
-        """Return the inputs that could not be read: dicts of id, path, reason."""
-        table = self._errors_table()
-        return [] if table is None else list(table.to_pylist())
+    @property
+    def n_errors(self) -> int:
+        """How many inputs could not be read."""
+        from gpubranches.catalog.items import count_rows
+
+        return count_rows(self.error_paths)
+
+    def errors(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the inputs that could not be read, or the first of them: dicts of id, path, reason."""
+        from gpubranches.catalog.items import read_errors
+
+        return list(read_errors(self.error_paths)[:limit].to_pylist())
 
     def info(self) -> dict[str, Any]:
         """Return what the catalog holds, as JSON."""
-        errors = self._errors_table()
         return {
             "path": str(self.path),
             "version": VERSION,
             "n": self.n,
             "deleted": self.n_deleted,
-            "broken": 0 if errors is None else len(errors),
+            "broken": self.n_errors,
             "d": self.d,
             "D": self.D,
             "tiers": ["codes", *(["bits"] if self.has_bits else []), *(["embeddings"] if self.has_embeddings else [])],
@@ -267,24 +279,13 @@ class CatalogReader:
 
     def verify(self) -> list[str]:
         """Check every checksum and the consistency of the files; one line a problem, empty if all is sound."""
-        found = [
-            f"{self.path / name}: its content is not what was written (SHA-256 differs)"
-            for name, entry in own_files(self._manifest).items()
-            if checksum(self.path / name) != entry["sha256"]
-        ]
-        last = -1
-        for segment in self.segments:
-            found += segment.problems()
-            if segment.n and segment.first_id <= last:
-                found.append(f"{segment.folder}: ids overlap those of the segment before")
-            last = max(last, segment.last_id)
-        return found
+        return problems(self.path, self._manifest, self.segments)
 
     # Inside
 
     def _load(self) -> None:
         while True:
-            looks = _looks(self.path)
+            looks = looks_of(self.path)
             manifest = read_manifest(self.path)
             try:
                 self._take(manifest)
@@ -349,6 +350,15 @@ class CatalogReader:
         bare = [segment.ids[: segment.n] for segment in self._filled if segment.items_path is None]
         return Table(self.item_paths, np.concatenate([np.zeros(0, np.int64), *bare]))
 
+    def _where(self, condition: str) -> Bitmap:
+        positions = self._find(self._items_table().select(condition))
+        flags = np.zeros(self.n_positions, np.bool_)
+        flags[positions[positions >= 0]] = True
+        return pack_bitmap(flags)
+
+    def _describe(self) -> list[Column]:
+        return self._items_table().columns(self._ids_at(np.flatnonzero(self._deleted_flags())))
+
     def _find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return positions of ids, -1 where unknown; deleted rows are found."""
         found = np.full(len(ids), -1, np.int64)
@@ -378,23 +388,7 @@ class CatalogReader:
             positions[known[(self.deleted[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]] = -1
         return positions
 
-    def _errors_table(self) -> pa.Table | None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        paths = [segment.errors_path for segment in self.segments if segment.errors_path is not None]
-        return pa.concat_tables([pq.read_table(path) for path in paths]) if paths else None
-
     def _deleted_flags(self) -> NDArray[np.bool_]:
         if self.deleted is None:
             return np.zeros(self.n_positions, np.bool_)
         return np.unpackbits(self.deleted, count=self.n_positions, bitorder="little").astype(np.bool_)
-
-
-def _looks(folder: Path) -> tuple[int, int, int]:
-    """Return what tells one manifest.json from the next without reading it."""
-    try:
-        stat = (folder / "manifest.json").stat()
-    except OSError:
-        return 0, 0, 0
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.segment import Rows, Segment
+from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Rows, Segment
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,6 +22,16 @@ Encode = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 """Function of embeddings, (m, D) float32, to codes, (m, d) uint8."""
 Report = Callable[[int, int], None]
 """Told how many rows are done, and of how many."""
+
+
+def parts_of(ids: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield ids, (n,) int64 ascending, in parts that a segment can hold; one without ids where there are none."""
+    start = 0
+    while start < max(len(ids), 1):
+        part = ids[start : start + SEGMENT_ROWS]
+        part = part[: np.searchsorted(part - part[:1], MOST_IDS)]
+        yield part
+        start += max(len(part), 1)
 
 
 def gather_rows(catalog: Catalog, ids: NDArray[np.int64]) -> Rows:
@@ -77,7 +87,8 @@ def _items(paths: list[Path], ids: NDArray[np.int64]) -> pa.Table | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from gpubranches.catalog.items import cast, unified_schema
+    from gpubranches.catalog.items import unified_schema
+    from gpubranches.tables import cast
 
     schema = unified_schema(paths)
     tables = (pq.read_table(path) for path in paths)

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.order import TILE, ZONES, kd_order, to_tiles, zones_of
-from gpubranches.catalog.storage import Lease, checksum, record, require_file, sync_folder
+from gpubranches.catalog.storage import Lease, checksum, record, require_file, sync_folder, unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SEGMENT_ROWS = 1 << 20
+MOST_IDS = 1 << 28
+"""From the first id of a segment to its last: `rows.u32` has 4 bytes for each, whether it is there or not."""
 ITEM_GROUP = 4096
 _NO_ROW = np.uint32(0xFFFFFFFF)
 _CHUNK_ROWS = 8192
@@ -131,7 +133,10 @@ class Segment:
     def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
         if 0 in shape:
             return np.zeros(shape, dtype)
-        return np.memmap(self.folder / name, dtype, "r", shape=shape)
+        try:
+            return np.memmap(self.folder / name, dtype, "r", shape=shape)
+        except OSError as error:
+            raise unreadable(self.folder / name, error) from error
 
 
 Gather = Callable[[NDArray[np.int64]], NDArray[np.float16]]

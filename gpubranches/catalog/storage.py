@@ -68,6 +68,14 @@ def replace_file(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def unreadable(path: Path, error: OSError) -> CatalogFormatError:
+    """Return the error that tells why a file of a catalog cannot be opened."""
+    advice = "restore it from a copy, or ingest again"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        advice = "allow more open files (ulimit -n), eight for each segment, or compact the catalog"
+    return CatalogFormatError(f"{path}: cannot be opened ({error.strerror}); {advice}")
+
+
 class Lease:
     """A reader's hold on a file or folder: as long as it lives, `remove_unheld` leaves what it holds alone.
 
@@ -81,9 +89,7 @@ class Lease:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-                raise CatalogFormatError(
-                    f"{path}: cannot be opened ({error.strerror}); restore it from a copy, or ingest again"
-                ) from error
+                raise unreadable(path, error) from error
 
 
 def remove_unheld(path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gpubranches.catalog.items import cast, unified_schema
-from gpubranches.conditions import Bound, Kind, Name, columns_of, parse, to_sql, written
+from gpubranches.catalog.items import unified_schema
+from gpubranches.conditions import LONGEST, Bound, Kind, Name, columns_of, equals, parse, to_sql, written
 from gpubranches.errors import UsageError
+from gpubranches.tables import cast
 
 MOST_VALUES = 1_000
 """Different values of a column, beyond which none of them is listed."""
@@ -46,8 +48,12 @@ class Table:
     def __init__(self, paths: Sequence[Path], bare: NDArray[np.int64] | None = None):
         self._paths, self._bare = paths, bare
         self._schema = unified_schema(paths)
-        self._types = {name: _readable(type_) for name, type_ in _columns((), self._schema)}
-        self.kinds = {name: _kind(type_) for name, type_ in self._types.items()}
+        types = dict(_columns((), self._schema))
+        self.kinds = {name: _kind(type_) for name, type_ in types.items()}
+        # Of what is neither compared nor listed, all there is to tell is whether it is there.
+        self._types = {
+            name: pa.bool_() if self.kinds[name] == "other" else _readable(type_) for name, type_ in types.items()
+        }
 
     def select(self, condition: str) -> NDArray[np.int64]:
         """Return the ids, (m,) int64, whose metadata meet a condition of `conditions.parse`. Raises UsageError."""
@@ -79,8 +85,8 @@ class Table:
         query = f"SELECT c0, count(*) AS n FROM items GROUP BY c0 ORDER BY n DESC, c0 LIMIT {LISTED_VALUES}"
         with self._opened([name], gone) as connection:
             found = connection.execute(query).fetchall()
-        numbers = self.kinds[name] == "number"
-        return tuple((value, count) for value, count in found if not numbers or value is None or math.isfinite(value))
+        kind = self.kinds[name]
+        return tuple((value, count) for value, count in found if _can_be_asked(name, value, kind))
 
     @contextmanager
     def _opened(self, columns: Sequence[Name], gone: NDArray[np.int64] | None = None) -> Iterator[Any]:
@@ -119,6 +125,15 @@ class Table:
             yield cast(pa.table({"id": self._bare}), schema)
 
 
+def _can_be_asked(name: Name, value: Any, kind: Kind) -> bool:
+    """Return whether a condition can name a value that DuckDB found: no infinity, no far date, no endless text."""
+    if value is None:
+        return True
+    if kind in ("number", "date") and not (isinstance(value, date) if kind == "date" else math.isfinite(value)):
+        return False
+    return len(equals(name, value)) <= LONGEST
+
+
 def _live(table: pa.Table, names: Mapping[str, Name], schema: pa.Schema, gone: NDArray[np.int64] | None) -> pa.Table:
     """Return columns by their names in a query, NaN as missing, without the rows whose ids are gone."""
     if gone is not None and len(gone):
@@ -130,7 +145,10 @@ def _live(table: pa.Table, names: Mapping[str, Name], schema: pa.Schema, gone: N
             column = pc.struct_field(column, list(name[1:]))
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        columns.append(column.cast(schema.field(len(columns)).type, safe=False))
+        type_ = schema.field(len(columns)).type
+        if pa.types.is_boolean(type_) and not pa.types.is_boolean(column.type):
+            column = pc.if_else(pc.is_valid(column), True, pa.scalar(None, pa.bool_()))
+        columns.append(column.cast(type_, safe=False))
     return pa.table(columns, schema=schema)
 
 

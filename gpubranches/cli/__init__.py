@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import sys
 
 import click
@@ -17,6 +18,9 @@ from gpubranches.errors import GpuBranchesError
 @click.option("-v", "--verbose", is_flag=True, help="Log what is chosen and why.")
 def cli(verbose: bool) -> None:
     """Find all images of a catalog that match an idea: search, mark a few, apply a model to everything."""
+    # A large catalog holds more files open than the 1,024 that shells allow at first.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 

@@ -83,11 +83,12 @@ def _listed(matches: Matches, kept: list[str], schema: pa.Schema) -> Iterator[pa
     import pyarrow as pa
 
     from gpubranches.images import image_file
+    from gpubranches.tables import plain_rows
 
     looked_at = [name for name in matches.columns if name in (*CAPTIONS, URL, "image_path", "input")]
     n = 0
     for batch in matches.batches():
-        items = batch.select(looked_at).to_pylist()
+        items = plain_rows(batch.select(looked_at))
         urls = [url_of(item) for item in items]
         for row, item in enumerate(items):
             if urls[row] is None and (path := image_file(matches.source, item)) is not None:
@@ -99,7 +100,7 @@ def _listed(matches: Matches, kept: list[str], schema: pa.Schema) -> Iterator[pa
             pa.array([f"{number:0{_KEY_DIGITS}d}" for number in range(n, n + len(rows))], pa.string()),
         ]
         n += len(rows)
-        yield pa.table([*own, *batch.select(kept).take(rows).columns], schema=schema)
+        yield pa.table([*own, *batch.select(kept).take(pa.array(rows, pa.int64())).columns], schema=schema)
 
 
 def _file(schema: pa.Schema, tables: Iterable[pa.Table]) -> Generator[bytes, None, int]:

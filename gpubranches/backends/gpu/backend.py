@@ -17,7 +17,6 @@ from gpubranches.backends.gpu import launchers
 from gpubranches.backends.gpu.best import (
     NO_BORDER,
     SAMPLE_FROM,
-    Best,
     Border,
     Span,
     best,
@@ -26,6 +25,7 @@ from gpubranches.backends.gpu.best import (
     lists_at_once,
 )
 from gpubranches.backends.gpu.device import Device, DeviceArray
+from gpubranches.backends.gpu.keys import NOTHING, floor_key, scored, voted
 from gpubranches.backends.gpu.memory import WORKING_BYTES
 from gpubranches.backends.gpu.owner import Filter, Owner
 from gpubranches.backends.gpu.program import MOST_MODELS, Program, compile_boxes
@@ -252,7 +252,7 @@ class GpuBackend(ScanBackend[Chosen]):
     ) -> list[Candidates]:
         on = self._residence.resident
         if not on.n_tiles:
-            return [_no_votes() for _ in models]
+            return [voted(NOTHING) for _ in models]
         programs: dict[tuple[int, ...], Program] = {}
 
         def scan(span: Span, which: Sequence[int], step: int, sinks: DeviceArray) -> None:
@@ -263,7 +263,7 @@ class GpuBackend(ScanBackend[Chosen]):
 
         n, span = len(models), Span(on, allowed)
         found = collected(span, scan, [limit] * n, [NO_BORDER] * n, [Border()] * n, counts=2, cuts_ties=True)
-        return [_candidates(one) for one in found]
+        return [voted(one) for one in found]
 
     def _nearest(
         self, rows: Chosen, queries: NDArray[np.uint8], k: int
@@ -310,7 +310,7 @@ class GpuBackend(ScanBackend[Chosen]):
         allowed = self._allowed(rows)
         on = self._residence.resident
         if not on.n_tiles:
-            return [_scored(_NOTHING) for _ in asked]
+            return [scored(NOTHING) for _ in asked]
         planes = [model for model, _, _ in asked if isinstance(model, WeightPlanes)]
         weights = [model for model, _, _ in asked if isinstance(model, CodeWeights)]
 
@@ -320,9 +320,9 @@ class GpuBackend(ScanBackend[Chosen]):
             else:
                 launchers.linear(span.on, span.allowed, [weights[i] for i in which], step, sinks)
 
-        floors = [_floor_key(floor) for _, floor, _ in asked]
+        floors = [floor_key(floor) for _, floor, _ in asked]
         limits = [limit for _, _, limit in asked]
-        return [_scored(one) for one in best(Span(on, allowed), scan, limits, floors, self._sample_from)]
+        return [scored(one) for one in best(Span(on, allowed), scan, limits, floors, self._sample_from)]
 
     def _cosines(self, rows: Chosen, query: NDArray[np.float32], k: int) -> Candidates:
         direction = query / np.float32(max(float(np.linalg.norm(query)), 1e-12))
@@ -339,15 +339,15 @@ class GpuBackend(ScanBackend[Chosen]):
             gathered = None
         positions = gathered.positions if gathered else None if rows.ids is None else self._positions(rows.ids)
         if not on.n_tiles or (positions is not None and not len(positions)):
-            return _scored(_NOTHING)
+            return scored(NOTHING)
         mean, direction = device.put(self._signs().mean_), device.put(np.ascontiguousarray(weights, np.float32))
-        floors = [_floor_key(floor)]
+        floors = [floor_key(floor)]
 
         def scan(span: Span, which: Sequence[int], step: int, sinks: DeviceArray) -> None:
             launchers.rescore(span.on, None, None, span.allowed, mean, direction, cosine, step, sinks)
 
         if positions is None:
-            return _scored(best(Span(on, allowed), scan, [limit], floors, self._sample_from)[0])
+            return scored(best(Span(on, allowed), scan, [limit], floors, self._sample_from)[0])
         found = []
         for first in range(0, len(positions), lists.FIRST_ROOM):
             listed = positions[first : first + lists.FIRST_ROOM]
@@ -365,21 +365,7 @@ class GpuBackend(ScanBackend[Chosen]):
             span = Span(on, allowed, len(listed))
             found += best(span, scan_listed, [limit], floors, len(listed) + 1)
         every = joined([(one.ids, one.keys) for one in found], limit)
-        return _scored(replace(every, total=sum(one.total for one in found)))
-
-
-_NOTHING = Best(np.zeros(0, np.int64), np.zeros(0, np.uint32), 0)
-
-
-def score_keys(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Return the keys of scores, smaller for larger scores: the twin of score_key in kernels/common.cuh."""
-    bits = (scores + np.float32(0)).view(np.uint32)
-    return np.where(bits >> 31, bits, ~bits & np.uint32(0x7FFFFFFF))
-
-
-def key_scores(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """Return the scores of keys."""
-    return np.where(keys >> 31, keys, ~keys & np.uint32(0x7FFFFFFF)).view(np.float32)
+        return scored(replace(every, total=sum(one.total for one in found)))
 
 
 def _shares(found: Neighbors, batch: Sequence[NDArray[Any]]) -> list[Neighbors]:
@@ -387,19 +373,3 @@ def _shares(found: Neighbors, batch: Sequence[NDArray[Any]]) -> list[Neighbors]:
     cuts = np.cumsum([len(own) for own in batch])[:-1]
     pairs = zip(np.split(found.distances, cuts), np.split(found.ids, cuts), strict=True)
     return [Neighbors(distances=distances, ids=ids, source=found.source) for distances, ids in pairs]
-
-
-def _floor_key(floor: np.float32) -> int:
-    return int(score_keys(np.array([floor], np.float32))[0])
-
-
-def _scored(one: Best) -> Candidates:
-    return Candidates(ids=one.ids, scores=key_scores(one.keys), total=one.total)
-
-
-def _no_votes() -> Candidates:
-    return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=0)
-
-
-def _candidates(one: Best) -> Candidates:
-    return Candidates(ids=one.ids, votes=(65535 - one.keys).astype(np.uint16), total=one.total)

@@ -188,25 +188,31 @@ def collected(
         found = _borders_of(on, lists, limits, room)
         for at in full:
             now[which[at]] = found[at]
-    fit = [0 if at in full else n for at, n in enumerate(had)]
-    answers = _chosen(on, lists, fit, limits, totals)
+    answers = _chosen(on, lists, [0 if at in full else n for at, n in enumerate(had)], limits, totals)
     del lists
 
     def again(part: Span, models: Sequence[int]) -> list[Best]:
         return collected(part, scan, wanted, floors, now, counts=counts, cuts_ties=cuts_ties, which=models)
 
     left = [which[at] for at in full]
-    if tighter or (len(left) < len(which)):
+    if tighter or len(left) < len(which):
         more = again(span, left)
-    elif len(left) > 1:
-        middle = len(left) // 2
-        more = again(span, left[:middle]) + again(span, left[middle:])
     else:
-        pieces = [again(part, left)[0] for part in span.parts(2 + had[full[0]] // room)]
-        more = [joined([(one.ids, one.keys) for one in pieces], limits[full[0]])]
+        more = _in_turns(span, left, again, 2 + had[full[0]] // room, limits[full[0]])
     for at, one in zip(full, more, strict=True):
         answers[at] = replace(one, total=totals[at])
     return answers
+
+
+def _in_turns(
+    span: Span, models: Sequence[int], ask: Callable[[Span, Sequence[int]], list[Best]], parts: int, limit: int | None
+) -> list[Best]:
+    """Ask half of the models at a time, or a single one over parts of the span, of whose answers `limit` are wanted."""
+    if len(models) > 1:
+        middle = len(models) // 2
+        return ask(span, models[:middle]) + ask(span, models[middle:])
+    found = [ask(part, models)[0] for part in span.parts(parts)]
+    return [joined([(one.ids, one.keys) for one in found], limit)]
 
 
 def _borders_of(on: Resident, lists: _Lists, limits: Sequence[int | None], room: int) -> list[Border]:
