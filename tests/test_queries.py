@@ -131,7 +131,11 @@ def test_adding_draws_both_and_subtracting_sends_away(searcher, labels):
 
 
 def test_what_cannot_be_combined_is_refused_with_advice(searcher, folder, tmp_path):
-    for text, part in (("kangaroo - kangaroo - kangaroo", "cancel"), ("#17 + #99999", "ids"), ("zzz + #1", "names that are known")):
+    for text, part in (
+        ("kangaroo - kangaroo - kangaroo", "cancel"),
+        ("#17 + #99999", "ids"),
+        ("zzz + #1", "names that are known"),
+    ):
         with pytest.raises(UsageError, match=part):
             searcher.ask(text)
     with pytest.raises(UsageError, match="one text or one item"):
