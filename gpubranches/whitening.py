@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gpubranches.arrays import check_array
 from gpubranches.errors import NotFittedError, UsageError
 from gpubranches.linear import one_thread
+from gpubranches.memo import Memo
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
@@ -28,8 +29,7 @@ ROUNDS = 2
 _LOCAL_SHRINKAGE = 0.3
 _BLOCK = 256
 
-_kept: WeakKeyDictionary[Catalog, tuple[int, Spread]] = WeakKeyDictionary()
-_kept_codes: WeakKeyDictionary[Catalog, tuple[int, NDArray[np.float32], Whitening]] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[Catalog, Memo[Any]] = WeakKeyDictionary()
 
 
 class Spread(NamedTuple):
@@ -101,35 +101,42 @@ def local_whitening(centred: NDArray[np.float32], start: Whitening) -> Whitening
 def spread_of(catalog: Catalog) -> Spread:
     """Return the whitenings learnt from up to `SAMPLE` items of a catalog, always the same ones; kept until a commit.
 
-    Raises UsageError for a catalog of codes alone.
+    Who asks while another thread learns them waits for it. Raises UsageError for a catalog of codes alone.
     """
-    kept = _kept.get(catalog)
-    if kept is None or kept[0] != catalog.generation:
-        if catalog.signs is None or not catalog.has_embeddings:
-            raise UsageError("expected a catalog with embeddings, this one has codes only")
-        generation = catalog.generation
-        sample = catalog.embeddings(catalog.sample_ids(SAMPLE, np.random.default_rng(0))) - catalog.signs.mean_
-        overall = Whitening().fit(sample)
-        kept = _kept[catalog] = generation, Spread(overall, local_whitening(sample, overall))
-    return kept[1]
+    spread: Spread = _memo(catalog).get(("embeddings", catalog.generation), lambda: _learnt_spread(catalog))
+    return spread
 
 
 def code_spread_of(catalog: Catalog) -> tuple[NDArray[np.float32], Whitening]:
-    """Return mean, (d,) float32, and local whitening of `code_vectors`, learnt as `spread_of` is."""
-    kept = _kept_codes.get(catalog)
-    if kept is None or kept[0] != catalog.generation:
-        generation = catalog.generation
-        sample = code_vectors(catalog, catalog.sample_ids(SAMPLE, np.random.default_rng(0)))
-        mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-        whitening = local_whitening(sample - mean, Whitening().fit(sample - mean))
-        kept = _kept_codes[catalog] = generation, mean, whitening
-    return kept[1:]
+    """Return mean, (d,) float32, and local whitening of `code_vectors`, learnt and kept as `spread_of` is."""
+    spread: tuple[NDArray[np.float32], Whitening] = _memo(catalog).get(
+        ("codes", catalog.generation), lambda: _learnt_code_spread(catalog)
+    )
+    return spread
 
 
 def code_vectors(catalog: Catalog, ids: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return codes / CODE_UNIT of items, (m, d) float32: what a linear model over codes sees."""
     vectors: NDArray[np.float32] = catalog.take(ids).astype(np.float32) / CODE_UNIT
     return vectors
+
+
+def _memo(catalog: Catalog) -> Memo[Any]:
+    return _kept.setdefault(catalog, Memo(2))
+
+
+def _learnt_spread(catalog: Catalog) -> Spread:
+    if catalog.signs is None or not catalog.has_embeddings:
+        raise UsageError("expected a catalog with embeddings, this one has codes only")
+    sample = catalog.embeddings(catalog.sample_ids(SAMPLE, np.random.default_rng(0))) - catalog.signs.mean_
+    overall = Whitening().fit(sample)
+    return Spread(overall, local_whitening(sample, overall))
+
+
+def _learnt_code_spread(catalog: Catalog) -> tuple[NDArray[np.float32], Whitening]:
+    sample = code_vectors(catalog, catalog.sample_ids(SAMPLE, np.random.default_rng(0)))
+    mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean, local_whitening(sample - mean, Whitening().fit(sample - mean))
 
 
 def _second_moment(rows: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -130,3 +130,11 @@ def violations(page, name):
         runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
     })""")
     return [(v["id"], [node["html"][:160] for node in v["nodes"]][:3]) for v in found["violations"]]
+
+
+def to_the_end(page, query, count):
+    """Ask, and go by keys to the last of `count` items, which is shown and has the focus then."""
+    page.goto(f"/search?q={query}")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("End")
+    page.wait_for_function(f"() => document.activeElement.closest('.tile')?.ariaPosInSet === '{count}'")

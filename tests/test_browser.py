@@ -16,6 +16,7 @@ from browsing import (
     search,
     shown,
     stored,
+    to_the_end,
     violations,
     wait_for_counts,
     wait_for_focus,
@@ -161,10 +162,7 @@ def test_a_mark_goes_on_to_the_next_and_undo_comes_back(page):
 
 
 def test_the_last_item_of_a_list_keeps_the_focus_when_it_is_marked(page):
-    page.goto("/search?q=teapot")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("End")
-    page.wait_for_function("() => document.activeElement.closest('.tile')?.ariaPosInSet === '700'")
+    to_the_end(page, "teapot", 700)
     last = focused(page)
     place = page.locator(f"#tile-{last}").bounding_box()
     page.keyboard.press("x")

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from browsing import SERVER, Server, needs_chromium, search, shown, stored, violations, wait_for_counts
+from browsing import SERVER, Server, needs_chromium, search, shown, stored, to_the_end, violations, wait_for_counts
 from clusters import NAMES
 from pictures import COLOURS
 from serving import picture
@@ -199,10 +199,7 @@ def test_where_the_model_reads_no_pictures_a_paste_says_so(chromium, folder):
 
 
 def test_a_list_goes_on_to_its_end(page):
-    page.goto("/search?q=teapot")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("End")
-    page.wait_for_function("() => document.activeElement.closest('.tile')?.ariaPosInSet === '700'")
+    to_the_end(page, "teapot", 700)
     ids = shown(page)
     assert len(set(ids)) == len(ids) >= 40
 

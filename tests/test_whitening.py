@@ -1,5 +1,7 @@
 """Whitening evens out a catalog's spread, the same way every time, and the ranking follows it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from worlds import World
 from gpubranches.errors import ArrayError, NotFittedError, UsageError
 from gpubranches.linear import LogisticRegression
 from gpubranches.rescore import Rescorer
-from gpubranches.whitening import Whitening, local_whitening, spread_of
+from gpubranches.whitening import ROUNDS, Whitening, local_whitening, spread_of
 
 
 def spread(n=3000, D=24, seed=0):
@@ -60,6 +62,16 @@ def test_a_catalog_has_one_spread_until_it_changes(tmp_path):
     again = type(world.catalog).open(tmp_path / "c")
     for one, other in zip(spread_of(again), second, strict=True):
         assert np.array_equal(one.matrix_, other.matrix_)
+
+
+def test_threads_that_ask_at_once_learn_it_once(tmp_path, monkeypatch):
+    world, learnt = World(tmp_path / "c", [900]), []
+    fit = Whitening.fit
+    monkeypatch.setattr(Whitening, "fit", lambda *given: learnt.append(1) or fit(*given))
+    with ThreadPoolExecutor(4) as pool:
+        spreads = list(pool.map(lambda _: spread_of(world.catalog), range(8)))
+    assert all(spread is spreads[0] for spread in spreads)
+    assert len(learnt) == 1 + ROUNDS
 
 
 def test_after_the_local_whitening_more_neighbours_belong_together():
