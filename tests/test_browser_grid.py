@@ -177,6 +177,8 @@ def test_a_list_that_became_another_is_shown_anew(page, server):
         "**/matches?offset=*",
         lambda route: route.fulfill(body='<ol class="chunk" data-offset="60" data-found="7"></ol>'),
     )
+    # The open page may send a few requests past the route that was just laid.
+    page.wait_for_function("async () => (await (await fetch('/matches?offset=60')).text()).includes('found=\"7\"')")
     with page.expect_response(f"{server.address}/matches"):
         page.evaluate("scrollTo(0, 3000)")
     page.unroute("**/matches?offset=*")
