@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog, require_code_dims
 from gpubranches.errors import DataError
-from gpubranches.head import Head, load_head, open_head, require_head
+from gpubranches.head import LINEAR, Head, load_head, open_head, require_head
 from gpubranches.quantize import ScalarQuantizer, scalar_quantizer
 
 FIT_ROWS = 100_000
@@ -26,18 +26,22 @@ class Coder:
     ready: bool
 
     @classmethod
-    def choose(cls, spec: str, *, D: int, d: int = 32, quantizer: str = "uniform", embedder: str = "") -> Coder:
+    def choose(
+        cls, spec: str | None, *, D: int, d: int = 32, quantizer: str | None = None, embedder: str = ""
+    ) -> Coder:
         """Return what is to be fitted: by a head's spec, see `open_head`, and a quantizer's name.
 
-        D: dims of the embeddings; d: code dims of the pca head; embedder: identity of what made the embeddings. Raises
+        spec: None for the usual head; quantizer: None for the head's usual one. D: dims of the embeddings; d: code dims
+        of a linear head; embedder: identity of what made the embeddings. Raises
         UsageError or CatalogFormatError for a head or a quantizer that cannot be used.
         """
+        spec = spec or LINEAR[0]
         head, ready = open_head(spec, d=d)
         if ready:
             require_head(head, D, embedder)
-        if ready or spec == "pca":
+        if ready or spec in LINEAR:
             require_code_dims(head.d if ready else d)
-        return cls(head, scalar_quantizer(quantizer, head.code_range), ready)
+        return cls(head, scalar_quantizer(quantizer or head.usual_quantizer, head.code_range), ready)
 
     @classmethod
     def of(cls, catalog: Catalog) -> Coder | None:

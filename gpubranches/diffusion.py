@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import check_array
 from gpubranches.errors import ArrayError, NotFittedError, UsageError
-from gpubranches.linear import one_thread
+from gpubranches.threads import one_thread
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

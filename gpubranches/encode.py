@@ -36,18 +36,19 @@ def encode(
     directory: str | Path,
     *,
     head: str | None = None,
-    quantizer: str = "uniform",
+    quantizer: str | None = None,
     d: int = 32,
     progress: Progress | None = None,
 ) -> EncodeReport:
     """Make the codes of a catalog anew; ids, metadata, embeddings, sign bits, deletions and marks stay.
 
-    head: "pca", "none" or a file; None: the head that the catalog has. quantizer: "uniform" or "quantile". d: code dims
-    of the pca head. What is to be fitted is fitted on `FIT_ROWS` evenly spaced live items. Others read the codes of
-    before until the last moment, and after it until they refresh; a stopped run changes nothing. Where head and
-    quantizer turn out to be those the catalog has, nothing is written. Peak anonymous memory: as for `ingest`. Raises
-    UsageError for a catalog without embeddings or items and for a head or quantizer that does not fit, DataError
-    if another process writes the catalog, the disk is too small, or the head gives no finite numbers.
+    head: "rca", "pca", "none" or a file; None: the head that the catalog has. quantizer: "uniform" or "quantile"; None:
+    the head's usual one. d: code dims of rca and pca. What is to be fitted is fitted on `FIT_ROWS` evenly spaced live
+    items. Others read the codes of before until the last moment, and after it until they refresh; a stopped run changes
+    nothing. Where head and quantizer turn out to be those the catalog has, nothing is written. Peak anonymous memory:
+    as for `ingest`. Raises UsageError for a catalog without embeddings or items and for a head or quantizer that does
+    not fit, DataError if another process writes the catalog, the disk is too small, or the head gives no finite
+    numbers.
     """
     began = time.perf_counter()
     catalog = Catalog.open(directory)
@@ -67,7 +68,7 @@ def encode(
     return EncodeReport(catalog.n, catalog.d, space.head, space.quantizer, changed, time.perf_counter() - began)
 
 
-def _chosen(catalog: Catalog, head: str | None, quantizer: str, d: int) -> Coder:
+def _chosen(catalog: Catalog, head: str | None, quantizer: str | None, d: int) -> Coder:
     if not catalog.has_embeddings:
         raise UsageError(
             f"encode: expected a catalog with embeddings, {catalog.path} has none; ingest the embeddings or the images"
@@ -76,7 +77,7 @@ def _chosen(catalog: Catalog, head: str | None, quantizer: str, d: int) -> Coder
         raise UsageError(f"encode: expected a catalog of at least one item, {catalog.path} is empty; append some first")
     if head is None:
         if catalog.head_path is None:
-            raise UsageError(f"head: {catalog.path} has none of its own; choose pca, none or a head's file")
+            raise UsageError(f"head: {catalog.path} has none of its own; choose rca, pca, none or a head's file")
         head = str(catalog.head_path)
     return Coder.choose(head, D=catalog.D, d=d, quantizer=quantizer, embedder=catalog.space.embedder)
 

@@ -43,7 +43,7 @@ def ingest(
     embedder: Embedder | str | None = None,
     head: str | None = None,
     d: int = 32,
-    quantizer: str = "uniform",
+    quantizer: str | None = None,
     strict: bool = False,
     batch_size: int = 64,
     progress: Progress | None = None,
@@ -52,10 +52,10 @@ def ingest(
 
     inputs: folders of pictures, clip-retrieval folders, .npy, .u8bin, .fbin; several become one catalog with a column
     `input`. Ids are positions in the input; a row that cannot be read consumes its id and is recorded. Embeddings
-    are scaled to unit length. head: "pca" (default), "none" or a file. d: code dims of the pca head. quantizer:
-    "uniform" or "quantile", see `scalar_quantizer`. strict: raise DataError at the end if anything could not be read.
-    Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows) plus, for n up to 100,000, 10 x D bytes a
-    row of the sample; it does not grow with n beyond that.
+    are scaled to unit length. head: "rca" (default), "pca", "none" or a file. d: code dims of rca and pca. quantizer:
+    "uniform" or "quantile", see `scalar_quantizer`; None: the head's usual one. strict: raise DataError at the end if
+    anything could not be read. Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows) plus, for n up
+    to 100,000, 14 x D bytes a row of the sample; it does not grow with n beyond that.
     """
     began = time.perf_counter()
     folder = Path(out)
@@ -66,7 +66,7 @@ def ingest(
         (folder / "staging").mkdir(parents=True, exist_ok=True)
     with exclusive(folder / "staging"), disk_errors(folder):
         source = _open_inputs(inputs, folder / "staging", opened, batch_size, report)
-        made_by = ["" if opened is None else opened.identity, *([] if quantizer == "uniform" else [quantizer])]
+        made_by = ["" if opened is None else opened.identity, *([] if quantizer is None else [quantizer])]
         fingerprint = digest(source.fingerprint, str(head), str(d), *made_by)
         if (folder / "manifest.json").exists():
             catalog = Catalog.open(folder)
@@ -176,12 +176,12 @@ def _create(
     embedder: Embedder | None,
     head: str | None,
     d: int,
-    quantizer: str,
+    quantizer: str | None,
     fingerprint: str,
 ) -> Catalog:
     origin = {"fingerprint": fingerprint, "n": source.n, "roots": source.roots}
     if source.kind == "codes":
-        if head is not None or embedder is not None or quantizer != "uniform":
+        if head is not None or embedder is not None or quantizer is not None:
             raise UsageError(
                 "codes have no embeddings: expected neither --head nor --quantizer nor --embedder; leave them out"
             )
@@ -189,7 +189,7 @@ def _create(
     if embedder is not None and source.dim != embedder.D:
         raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
     identity = "" if embedder is None else embedder.identity
-    coder = Coder.choose(head or "pca", D=source.dim, d=d, quantizer=quantizer, embedder=identity)
+    coder = Coder.choose(head, D=source.dim, d=d, quantizer=quantizer, embedder=identity)
     rows = np.linspace(0, source.n - 1, min(source.n, FIT_ROWS)).round().astype(np.int64)
     unit, bad = unit_rows(source.take(np.unique(rows)))
     sample: NDArray[np.float32] = unit[~bad].astype(np.float32)

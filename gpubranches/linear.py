@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -13,10 +9,10 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import check_array
 from gpubranches.errors import ArrayError, NotFittedError
+from gpubranches.threads import one_thread
 
 Floats = NDArray[np.float64]
 
-_one_at_a_time = threading.Lock()
 _MAX_INNER = 60
 _ACCURACY = 1e-3
 """Fall of the residual's energy at which an inner solve ends; Newton steps make up for the rest."""
@@ -254,18 +250,3 @@ def _solved(factor: NDArray[np.float32], right: Floats) -> Floats:
 
     solution: NDArray[np.float32] = lapack.spotrs(factor, right.astype(np.float32), lower=1)[0]
     return solution.astype(np.float64)
-
-
-@cache
-def _controller() -> Any:
-    import scipy.linalg  # noqa: F401
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Hold BLAS at one thread: sums then do not depend on the number of cores. One fit at a time, for it is global."""
-    with _one_at_a_time, _controller().limit(limits=1):
-        yield

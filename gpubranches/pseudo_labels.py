@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gpubranches.models import NEGATIVE_WEIGHT
 from gpubranches.rescore import Rescorer
-from gpubranches.whitening import code_spread_of, code_vectors
+from gpubranches.spread import code_spread_of, code_vectors
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend
@@ -19,6 +19,8 @@ STRENGTH = 30.0
 """C of the linear model over codes."""
 REACHED = 1000
 """Best items whose scores are spread among neighbours at first; those of them that fall below the cut seem wrong."""
+EASIER, SHARE = 0.0, 0.4
+"""Of the cut of those scores: on 32 bytes right items lie less apart from the rest, and a later cut keeps more out."""
 LARGEST_SHARE = 10
 """More than one item in this many is no group that stands out: such labels are not believed."""
 
@@ -51,7 +53,7 @@ def pseudo_labels(
         return code_vectors(catalog, ids)
 
     mean, whitening = code_spread_of(catalog)
-    model = Rescorer(C=STRENGTH, negative_weight=negative_weight, reached=REACHED).fit(
+    model = Rescorer(C=STRENGTH, negative_weight=negative_weight, reached=REACHED, easier=EASIER, share=SHARE).fit(
         vectors(positives), vectors(wrong), mean, whitening, n_checked=len(negatives)
     )
     marked = np.concatenate([positives, negatives])

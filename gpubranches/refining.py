@@ -19,8 +19,8 @@ from gpubranches.models import NEGATIVE_WEIGHT, Model
 from gpubranches.pseudo_labels import pseudo_labels
 from gpubranches.rescore import Rescorer
 from gpubranches.results import Candidates, Ranking
+from gpubranches.spread import spread_of
 from gpubranches.trees import DecisionTree, RandomForest
-from gpubranches.whitening import spread_of
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend

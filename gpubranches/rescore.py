@@ -27,8 +27,6 @@ _MOST_MARKS = 500
 """Marks of a kind in the graph of neighbours, the first ones."""
 WINDOW = 200
 """Best items, at first, that the mixture is fitted to; doubled until at least half of them are background."""
-EASIER = 0.5
-"""How far, in spreads, the mean score of all wanted items is taken to lie below that of the marked ones."""
 REACH = 0.25
 """How far, in spreads, the window reaches at least below the mean score expected of wanted items."""
 FEWEST_HELD_OUT = 4
@@ -46,16 +44,18 @@ class Rescorer:
     C: inverse strength of the L2 penalty; n_folds: refits that give each mark a score by a model that did not see it
     (held-out scores); limit: candidates scored by embeddings at first, the best by bits; negative_weight: how much a
     negative that a person marked counts against one drawn at random, of which some match unseen; reached: best items,
-    at first, whose scores are spread among neighbours, doubled while half of them match, up to 4,000. After `fit`:
-    weights_ (D,) float32 over (x - mean), intercept_ float, held_out_ (p,) float64: held-out scores of the positives.
+    at first, whose scores are spread among neighbours, doubled while half of them match, up to 4,000; easier, share: of
+    the cut. After `fit`: weights_ (D,) float32 over (x - mean), intercept_ float, held_out_ (p,) float64: held-out
+    scores of the positives.
 
     The scores of the best candidates are spread among neighbours (`Diffusion` over the locally whitened embeddings,
     the marks among them with their labels), which finds a group whole that the marks only reach the edge of. The
     held-out score of a positive is then what it would have been without its own mark in the graph.
 
-    The cut is the mean of two estimates. The fifth: a fifth of the way from 0, where the class-balanced model stops
-    preferring wrong, to the mean held-out score. The mixture: see `mixture_cut`, which knows how many items of the
-    catalog score how high and so follows how rare the wanted items are. A quantile of 8 to 22 held-out scores rests on
+    The cut is the mean of two estimates. One lies at `share` of the way from 0, where the class-balanced model stops
+    preferring wrong, to the mean held-out score. The other is `mixture_cut`, which knows how many items of the
+    catalog score how high and so follows how rare the wanted items are; the mean score of all wanted items is taken to
+    lie `easier` spreads below that of the marked ones. A quantile of 8 to 22 held-out scores rests on
     one or two of them, and on marks that come from a first page and are easier than the rest: its F1 is lower
     (`benchmarks/quality.py` compares them).
     """
@@ -68,12 +68,16 @@ class Rescorer:
         limit: int = 2000,
         negative_weight: float = NEGATIVE_WEIGHT,
         reached: int = 500,
+        easier: float = 0.5,
+        share: float = 0.2,
     ):
         self.C = C
         self.n_folds = n_folds
         self.limit = limit
         self.negative_weight = negative_weight
         self.reached = reached
+        self.easier = easier
+        self.share = share
 
     def fit(
         self,
@@ -148,7 +152,7 @@ class Rescorer:
             ids, scores = _pair(backend.score(self.weights_, tier="embeddings", ids=np.union1d(rough.ids, positives)))
             scores = scores + np.float32(self.intercept_)
             right, wrong = np.isin(ids, positives), np.isin(ids, negatives)
-            threshold = cut(scores[~right & ~wrong], self.held_out_[self._fair], int(right.sum()))
+            threshold = self.cut(scores[~right & ~wrong], self.held_out_[self._fair], int(right.sum()))
             if rough.total <= limit or _holds_all(rough, ids, scores, threshold):
                 break
             limit *= 2
@@ -190,12 +194,22 @@ class Rescorer:
             found = scores.copy()
             found[window] = spread
             found[below] = np.minimum(found[below], spread.min(initial=np.inf))
-            threshold = cut(found[open_], held_out, int(right.sum()))
+            threshold = self.cut(found[open_], held_out, int(right.sum()))
             if len(below) == 0 or np.count_nonzero(spread >= threshold) <= size // 2:
                 return found, threshold, held_out
             size *= 2
         held_out = self.held_out_[self._fair]
-        return scores, cut(scores[open_], held_out, int(right.sum())), held_out
+        return scores, self.cut(scores[open_], held_out, int(right.sum())), held_out
+
+    def cut(self, scores: NDArray[np.float32], held_out: NDArray[np.float64], n_marked: int = 0) -> float:
+        """Return the score from which items match.
+
+        scores: (m,) float32 of unmarked candidates, any order; held_out: (p,) of the positives by a model that did not
+        see them; n_marked: positives that are in the answer already.
+        """
+        mean, spread = float(held_out.mean()), spread_of_scores(held_out)
+        mixture = mixture_cut(scores, mean - self.easier * spread, spread, n_marked)
+        return self.share * mean if mixture is None else (self.share * mean + mixture) / 2
 
     def _spread_window(
         self,
@@ -229,17 +243,6 @@ class Rescorer:
     def _fitted(self) -> None:
         if not hasattr(self, "weights_"):
             raise NotFittedError("Rescorer: call fit before rank")
-
-
-def cut(scores: NDArray[np.float32], held_out: NDArray[np.float64], n_marked: int = 0) -> float:
-    """Return the score from which items match.
-
-    scores: (m,) float32 of unmarked candidates, any order; held_out: (p,) of the positives by a model that did not see
-    them; n_marked: positives that are in the answer already.
-    """
-    mean, spread = float(held_out.mean()), spread_of_scores(held_out)
-    mixture = mixture_cut(scores, mean - EASIER * spread, spread, n_marked)
-    return mean / 5 if mixture is None else (mean / 5 + mixture) / 2
 
 
 def spread_of_scores(held_out: NDArray[np.float64]) -> float:

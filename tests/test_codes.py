@@ -44,6 +44,7 @@ from gpubranches.head.towers import Tower
 from gpubranches.ingest import ingest
 
 ROWS = 700
+FORMS = ("float", "uint8", "uint8 quantile")
 
 
 @pytest.fixture(scope="module")
@@ -305,9 +306,9 @@ def test_what_a_codec_lacks_is_told(ground):
     methods, left_out = choose_methods(ground, {}, Catalog, faiss=True)
     assert set(left_out) == {"signs", "RaBitQ"}
     assert "192 embedding dims or more; these have 64" in left_out["RaBitQ"]
-    assert [method.name for method in methods][:2] == ["pca", "PQ32"]
+    assert [method.name for method in methods][:3] == ["rca", "pca", "PQ32"]
     methods, left_out = choose_methods(ground, {}, Catalog, faiss=False)
-    assert [method.name for method in methods] == ["pca", "catalog bits", "embeddings"]
+    assert [method.name for method in methods] == ["rca", "pca", "catalog bits", "embeddings"]
     assert set(left_out) == {"signs", *(recipe.name for recipe in RECIPES)}
     lacks = {recipe.name: recipe.lacks(48, 100) for recipe in RECIPES}
     assert "a multiple of 32" in lacks["PQ32"]
@@ -322,13 +323,19 @@ def report(made, ground):
     methods, left_out = choose_methods(ground, {}, made[0].signs, faiss=False)
     calls = []
     results, spreads = measure(ground, methods, lambda *done: calls.append(done))
-    assert calls == [("codecs", done, 3) for done in (1, 2, 3)]
+    assert calls == [("codecs", done, 4) for done in (1, 2, 3, 4)]
     return CodesReport(ground, results, spreads, left_out)
 
 
 def test_the_embeddings_find_the_truth_and_codes_less(report):
     results = {result.name: result for result in report.results}
-    assert list(results) == ["pca uint8", "pca uint8 quantile", "pca float", "catalog bits", "embeddings"]
+    assert [name for name in results if not name.startswith("rca")] == [
+        "pca uint8",
+        "pca uint8 quantile",
+        "pca float",
+        "catalog bits",
+        "embeddings",
+    ]
     for found in (*results["embeddings"].found.values(), *results["embeddings"].unseen.values()):
         assert found.recall(1)[0] == found.share()[0] == 1
     for kind in ("images", "texts"):
@@ -362,7 +369,7 @@ def test_the_numbers_are_those_of_plain_numpy(report):
 
 def test_spread_is_told_before_and_after_the_head(report):
     spreads = {spread.name: spread for spread in report.spreads}
-    assert list(spreads) == ["embeddings", "centred", "pca float", "pca uint8", "pca uint8 quantile"]
+    assert list(spreads) == ["embeddings", "centred", *(f"{head} {form}" for head in ("rca", "pca") for form in FORMS)]
     assert all(spread.distances.shape == (len(report.ground.test),) for spread in spreads.values())
     assert spreads["centred"].distances.mean() > spreads["embeddings"].distances.mean()
     assert spreads["pca float"].entropy is None
@@ -400,14 +407,14 @@ def test_the_command_writes_tables_json_and_plots(made, command, tmp_path):
         assert heading in out
     assert "Left out: signs" in text
     codecs = {codec["name"]: codec for codec in data["codecs"]}
-    own, pca = ([f"{head} {form}" for form in ("uint8", "uint8 quantile", "float")] for head in ("own", "pca"))
-    names = [*own, *pca, "catalog bits", "embeddings"]
+    forms = (*FORMS[1:], FORMS[0])
+    names = [*(f"{head} {form}" for head in ("own", "rca", "pca") for form in forms), "catalog bits", "embeddings"]
     assert list(codecs) == names
-    assert [codecs[name]["bytes"] for name in names] == [16, 16, 64, 32, 32, 128, 10, 256]
+    assert [codecs[name]["bytes"] for name in names] == [16, 16, 64, *2 * [32, 32, 128], 10, 256]
     assert codecs["embeddings"]["found"]["texts"]["recall"]["10"] == {"mean": 1.0, "error": 0.0}
     assert len(codecs["own uint8"]["found"]["images"]["curve"]) == 100
     assert len(codecs["own uint8"]["average_precision_by_class"]) == len(data["classes"]) == 8
-    assert [len(spread["entropy"] or ()) for spread in data["spread"]] == [0, 0, 0, 16, 16, 0, 32, 32]
+    assert [len(spread["entropy"] or ()) for spread in data["spread"]] == [0, 0, 0, 16, 16, *2 * [0, 32, 32]]
     for name in ("recall", "found", "distances", "entropy"):
         assert (tmp_path / f"a/b/codes-{name}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
@@ -514,7 +521,8 @@ def test_the_same_marks_are_held_on_every_heads_codes(made, command, tmp_path):
     code, out, err = command("codes", catalog.path, *given)
     assert code == 0, err
     answers = json.loads((tmp_path / "out/codes.json").read_text())["answers"]
-    assert list(answers) == [f"{head} {what}" for head in ("half", "pca") for what in ("refine", "votes", "candidates")]
+    heads, told = ("half", "rca", "pca"), ("refine", "votes", "candidates")
+    assert list(answers) == [f"{head} {what}" for head in heads for what in told]
     assert all(0 < answers[name]["4"]["recall"]["mean"] <= 1 for name in answers)
     assert answers["half votes"]["4"]["f1"]["mean"] < answers["pca votes"]["4"]["f1"]["mean"]
     assert "less pca's" in out

@@ -7,7 +7,7 @@ from gpubranches.boxes import Box, Boxes
 from gpubranches.catalog import Catalog
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-from gpubranches.rescore import WINDOW, Rescorer, cut, mixture_cut
+from gpubranches.rescore import WINDOW, Rescorer, mixture_cut
 from gpubranches.space import Space
 
 D = 32
@@ -264,4 +264,4 @@ def test_marks_that_score_alike_do_not_make_a_group_of_the_background():
     scores = np.concatenate([background, np.linspace(2, 2.3, 9)]).astype(np.float32)
     for apart in (0.0, 0.02, 0.08):
         held_out = 2.1 + apart * np.array([-1, 1, -1, 1, -1, 1, -1, 1.0])
-        assert 0 < cut(scores, held_out, 8) < 2
+        assert 0 < Rescorer().cut(scores, held_out, 8) < 2

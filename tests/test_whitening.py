@@ -11,7 +11,8 @@ from worlds import World
 from gpubranches.errors import ArrayError, NotFittedError, UsageError
 from gpubranches.linear import LogisticRegression
 from gpubranches.rescore import Rescorer
-from gpubranches.whitening import ROUNDS, Whitening, local_whitening, spread_of
+from gpubranches.spread import spread_of
+from gpubranches.whitening import ROUNDS, Whitening, local_whitening
 
 
 def spread(n=3000, D=24, seed=0):

@@ -21,14 +21,13 @@ batch_option = click.option(
     "--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Images a batch."
 )
 dims_option = click.option(
-    "--dims", "d", default=32, show_default=True, type=click.IntRange(4, 1024), help="Code dims of the pca head."
+    "--dims", "d", default=32, show_default=True, type=click.IntRange(4, 1024), help="Code dims of rca and pca."
 )
 quantizer_option = click.option(
     "--quantizer",
-    default=QUANTIZERS[0],
-    show_default=True,
+    default=None,
     type=click.Choice(QUANTIZERS),
-    help="What range of each dim the codes cover: the head's, or its quantiles in a sample.",
+    help="What the values of each dim cover: the head's range, or its quantiles in a sample; by default as suits it.",
 )
 
 
@@ -36,7 +35,9 @@ quantizer_option = click.option(
 @inputs_argument
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The catalog to make.")
 @embedder_option
-@click.option("--head", default=None, metavar="HEAD", help="pca (the default for embeddings), none, or a head's FILE.")
+@click.option(
+    "--head", default=None, metavar="HEAD", help="rca (the default for embeddings), pca, none, or a head's FILE."
+)
 @dims_option
 @quantizer_option
 @strict_option
@@ -48,7 +49,7 @@ def ingest(
     embedder: str | None,
     head: str | None,
     d: int,
-    quantizer: str,
+    quantizer: str | None,
     strict: bool,
     batch_size: int,
     as_json: bool,
@@ -91,11 +92,13 @@ def append(directory: Path, inputs: tuple[Path, ...], strict: bool, batch_size: 
 
 @click.command()
 @catalog_argument
-@click.option("--head", default=None, metavar="HEAD", help="pca, none, or a head's FILE; by default the catalog's own.")
+@click.option(
+    "--head", default=None, metavar="HEAD", help="rca, pca, none, or a head's FILE; by default the catalog's own."
+)
 @dims_option
 @quantizer_option
 @json_option
-def encode(directory: Path, head: str | None, d: int, quantizer: str, as_json: bool) -> None:
+def encode(directory: Path, head: str | None, d: int, quantizer: str | None, as_json: bool) -> None:
     """Make a catalog's codes anew from its embeddings, with another head or quantizer; all else stays.
 
     The old codes are served until the new ones are complete; a stopped run changes nothing.

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 @click.command("codes")
 @click.argument("directory", metavar="CATALOG", type=click.Path(path_type=Path))
-@click.option("--head", "heads", metavar="NAME=FILE", multiple=True, help="A head to measure beside pca; repeatable.")
+@click.option(
+    "--head", "heads", metavar="NAME=FILE", multiple=True, help="A head to measure beside rca and pca; repeatable."
+)
 @click.option("--columns", default="dataset,label", show_default=True, help="Columns that tell classes apart, or none.")
 @click.option("--name", default="caption", show_default=True, help="The column with the classes' names.")
 @click.option("--fewest", default=1, show_default=True, type=click.IntRange(1), help="Items of a class, at least.")
@@ -92,8 +94,9 @@ def _answers(
     from gpubranches import open_backend
     from gpubranches.evaluation.codes import compare_answers
     from gpubranches.evaluation.protocol import FEWEST, World
+    from gpubranches.head import LINEAR
 
-    heads = {**dict(spec.split("=", 1) for spec in specs), "pca": "pca"}
+    heads = {**dict(spec.split("=", 1) for spec in specs), **{name: name for name in LINEAR}}
     large = [concept for concept in concepts if len(concept.items) >= FEWEST]
     if not large:
         raise UsageError(f"--marked: expected an embedder and classes of {FEWEST} items or more, got none")
@@ -123,15 +126,17 @@ def _concepts(catalog: Catalog, embedder: Embedder | None, columns: str, name: s
 
 def _heads(specs: tuple[str, ...], catalog: Catalog) -> dict[str, Head]:
     """Open the heads of --head, checked against the catalog's embeddings."""
-    from gpubranches.head import load_head, require_head
+    from gpubranches.head import LINEAR, load_head, require_head
 
     heads: dict[str, Head] = {}
     for spec in specs:
         name, _, file = spec.partition("=")
         if not name or not file:
             raise UsageError(f"--head: expected NAME=FILE, got {spec!r}")
-        if name in heads or name == "pca":
-            raise UsageError(f"--head: expected names used once, and not pca, which is always there; got {name!r}")
+        if name in heads or name in LINEAR:
+            raise UsageError(
+                f"--head: expected names used once, and not {' or '.join(LINEAR)}, which are always there; got {name!r}"
+            )
         heads[name] = load_head(Path(file))
         if catalog.D:
             require_head(heads[name], catalog.D, catalog.space.embedder)

@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 
 from gpubranches.evaluation.answers import Answer, training
 from gpubranches.evaluation.protocol import Draw, World
-from gpubranches.linear import one_thread
+from gpubranches.threads import one_thread
 
 
 def logistic(world: World, draw: Draw) -> Answer:

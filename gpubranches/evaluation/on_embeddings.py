@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 
 from gpubranches.evaluation.answers import Answer, first_page, training
 from gpubranches.evaluation.protocol import Draw, World
-from gpubranches.linear import one_thread
+from gpubranches.threads import one_thread
 
 TREES = 100
 """Trees of the forests on embeddings."""

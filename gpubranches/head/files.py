@@ -10,11 +10,14 @@ from safetensors.numpy import load
 
 from gpubranches.errors import CatalogFormatError, SpaceMismatchError, UsageError
 from gpubranches.head.identity import IdentityHead
-from gpubranches.head.pca import PCAHead
+from gpubranches.head.pca import PCAHead, RCAHead
 from gpubranches.head.protocol import Head
 from gpubranches.head.towers import TrainedHead
 
-_KINDS: dict[str, Any] = {"pca": PCAHead, "none": IdentityHead, "trained": TrainedHead}
+_KINDS: dict[str, Any] = {"rca": RCAHead, "pca": PCAHead, "none": IdentityHead, "trained": TrainedHead}
+
+LINEAR = ("rca", "pca")
+"""Heads fitted where they are used, to any number of code dims. The first is the usual one."""
 
 
 def load_head(path: Path) -> Head:
@@ -31,13 +34,17 @@ def load_head(path: Path) -> Head:
 
 
 def open_head(spec: str, *, d: int = 32) -> tuple[Head, bool]:
-    """Open a head by "pca", "none" or a file; return it and whether it is fitted already."""
-    if spec == "pca":
-        return PCAHead(d), False
+    """Open a head by "rca", "pca", "none" or a file; return it and whether it is fitted already.
+
+    d: code dims of the first two.
+    """
+    if spec in LINEAR:
+        head: Head = _KINDS[spec](d)
+        return head, False
     if spec == "none":
         return IdentityHead(), False
     if not Path(spec).is_file():
-        raise UsageError(f"head: expected pca, none or a head's file, got {spec!r}")
+        raise UsageError(f"head: expected {', '.join(LINEAR)}, none or a head's file, got {spec!r}")
     return load_head(Path(spec)), True
 
 

@@ -17,6 +17,7 @@ class IdentityHead:
 
     kind = "none"
     code_range = None
+    usual_quantizer = "uniform"
     reads_texts = False
     embedder = ""
     learned_texts = ()
@@ -26,7 +27,7 @@ class IdentityHead:
         check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, None))
         if embeddings.shape[1] % 4 or not 4 <= embeddings.shape[1] <= 1024:
             raise UsageError(
-                f"head none: expected dims of a multiple of 4 up to 1,024, got {embeddings.shape[1]}; use the pca head"
+                f"head none: expected dims of a multiple of 4 up to 1,024, got {embeddings.shape[1]}; use another head"
             )
         self.d_ = embeddings.shape[1]
         return self

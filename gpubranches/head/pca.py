@@ -1,4 +1,4 @@
-"""PCA: the simplest head."""
+"""The linear heads: principal dims of the embeddings as they are, and after neighbours were drawn together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from safetensors.numpy import save
 from gpubranches.arrays import check_array
 from gpubranches.errors import NotFittedError, UsageError
 from gpubranches.space import digest
+from gpubranches.whitening import SAMPLE, Whitening, local_whitening
 
 
 class PCAHead:
@@ -22,6 +23,7 @@ class PCAHead:
 
     kind = "pca"
     code_range = (-1.0, 1.0)
+    usual_quantizer = "uniform"
     reads_texts = False
     embedder = ""
     learned_texts = ()
@@ -40,8 +42,9 @@ class PCAHead:
         d = min(self._wanted, dims) // 4 * 4
         mean = embeddings.mean(axis=0, dtype=np.float64)
         centred = embeddings.astype(np.float64) - mean
-        _, vectors = np.linalg.eigh(centred.T @ centred)
-        components = vectors[:, ::-1][:, :d].T
+        moment, turn = centred.T @ centred, self._turn(embeddings - mean.astype(np.float32))
+        _, vectors = np.linalg.eigh(turn.T @ moment @ turn)
+        components = vectors[:, ::-1][:, :d].T @ turn.T
         largest = np.abs(components).argmax(axis=1)
         components = components * np.sign(components[np.arange(d), largest])[:, None]
         self.mean_ = mean.astype(np.float32)
@@ -58,8 +61,8 @@ class PCAHead:
         return vectors
 
     def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raise UsageError: principal dims know images only."""
-        raise UsageError("head pca: it has no tower for texts; train-head makes one, encode uses it")
+        """Raise UsageError: such dims know images only."""
+        raise UsageError(f"head {self.kind}: it has no tower for texts; train-head makes one, encode uses it")
 
     @property
     def D(self) -> int:
@@ -77,7 +80,7 @@ class PCAHead:
     def identity(self) -> str:
         """Digest of mean and components."""
         self._fitted()
-        return f"pca:{digest(self.mean_, self.components_)}"
+        return f"{self.kind}:{digest(self.mean_, self.components_)}"
 
     def to_bytes(self) -> bytes:
         """Return mean and components as safetensors."""
@@ -86,7 +89,7 @@ class PCAHead:
         return content
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Any]) -> PCAHead:
+    def from_tensors(cls, tensors: dict[str, Any]) -> Self:
         """Return the head of the tensors that `to_bytes` wrote. Raises ArrayError if they do not fit together."""
         mean = check_array(tensors["mean"], "mean", dtype=np.float32, shape=(None,), finite=True)
         rows = tensors["components"]
@@ -95,6 +98,30 @@ class PCAHead:
         head.components_ = check_array(rows, "components", dtype=np.float32, shape=(None, len(mean)), finite=True)
         return head
 
+    def _turn(self, centred: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return what centred embeddings are multiplied with first, (D, D)."""
+        return np.eye(centred.shape[1])
+
     def _fitted(self) -> None:
         if not hasattr(self, "components_"):
-            raise NotFittedError("PCAHead: call fit before transform")
+            raise NotFittedError(f"{type(self).__name__}: call fit before transform")
+
+
+class RCAHead(PCAHead):
+    """The d dims in which items differ most against how nearest neighbours differ, scaled to unit length.
+
+    Relevant component analysis with fewer dims (Bar-Hillel, Hertz, Shental and Weinshall, Learning Distance Functions
+    using Equivalence Relations, ICML 2003), nearest neighbours in the place of items that a person said belong
+    together: the principal dims after `local_whitening`. Principal dims alone are spent on what differs most, even
+    between two images of one thing; `benchmarks.codes` has both. After `fit`: mean_ (D,) and components_ (d, D)
+    float32, whose rows are neither orthogonal nor of one length.
+    """
+
+    kind = "rca"
+    usual_quantizer = "quantile"
+
+    def _turn(self, centred: NDArray[np.float32]) -> NDArray[np.float64]:
+        rows = np.linspace(0, len(centred) - 1, min(len(centred), SAMPLE)).round().astype(np.int64)
+        sample = centred[rows]
+        turn: NDArray[np.float64] = local_whitening(sample, Whitening().fit(sample)).matrix_.astype(np.float64)
+        return turn

@@ -42,6 +42,11 @@ class Head(Protocol):
         ...
 
     @property
+    def usual_quantizer(self) -> str:
+        """Name of the quantizer, see `scalar_quantizer`, that serves its vectors best."""
+        ...
+
+    @property
     def reads_texts(self) -> bool:
         """Whether it maps texts by a tower of their own, `transform_texts`."""
         ...

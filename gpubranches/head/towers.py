@@ -180,6 +180,7 @@ class TrainedHead:
 
     kind = "trained"
     code_range = (-1.0, 1.0)
+    usual_quantizer = "uniform"
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ from gpubranches.evaluation.codes.measures import (
     values_used,
 )
 from gpubranches.evaluation.measures import average_precision
-from gpubranches.head import Head, PCAHead
+from gpubranches.head import Head, PCAHead, RCAHead
 from gpubranches.quantize import SignQuantizer
 
 UNSEEN = 10
@@ -113,11 +113,11 @@ def choose_methods(
 ) -> tuple[list[Method], dict[str, str]]:
     """Return the methods to measure, and the reason for each that is left out.
 
-    heads: fitted ones by name, beside pca, which is fitted here; signs: the catalog's; faiss: whether to measure its
-    codecs; raises BackendUnavailableError if it is missing.
+    heads: fitted ones by name, beside rca and pca, which are fitted here; signs: the catalog's; faiss: whether to
+    measure its codecs; raises BackendUnavailableError if it is missing.
     """
     methods: list[Method] = [HeadMethod(name, head) for name, head in heads.items()]
-    methods.append(HeadMethod("pca", PCAHead(BYTES), fitted=False))
+    methods += [HeadMethod(head.kind, head, fitted=False) for head in (RCAHead(BYTES), PCAHead(BYTES))]
     left_out: dict[str, str] = {}
     if ground.dims >= 8 * BYTES:
         methods.append(SignsMethod())
