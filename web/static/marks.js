@@ -87,9 +87,11 @@ async function send() {
   sending = true;
   while (outbox.length) {
     const event = outbox[0];
-    let response;
+    let response, answer;
     try {
       response = await ask("POST", `/${event.path}`, event);
+      // A server that dies may leave half an answer.
+      answer = response.ok ? await response.json() : await response.json().catch(() => ({}));
     } catch {
       response = null;
     }
@@ -99,7 +101,6 @@ async function send() {
       continue;
     }
     offline = false;
-    const answer = await response.json().catch(() => ({}));
     outbox.shift();
     keep();
     if (response.ok) take(answer, event);
@@ -136,10 +137,11 @@ function take(answer, event) {
 
 async function look() {
   if (!session || gone || document.hidden || outbox.length) return;
+  const before = version;
   try {
     const response = await ask("GET", "/marks");
     const answer = await response.json();
-    if (outbox.length) return;
+    if (outbox.length || version !== before) return; // it tells what came after `before`
     gone = response.status === 410;
     if (!response.ok) tell([], { why: answer.error });
     else if (answer.version < version) begin(session, {});
