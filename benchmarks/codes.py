@@ -28,7 +28,7 @@ from gpubranches import Catalog, cli
 from gpubranches.embed import open_embedder
 from gpubranches.evaluation.protocol import asks, find_concepts
 from gpubranches.head import HeadSettings
-from gpubranches.train_head import train_head
+from gpubranches.ingest.train_head import train_head
 
 HELD_OUT_SHARE = 4
 GAIN = 0.05

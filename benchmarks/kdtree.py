@@ -28,7 +28,7 @@ from gpubranches.backends.kdtree import KdtreeBackend
 from gpubranches.backends.kdtree_build import build_index
 from gpubranches.bench.other_engines import column_scan
 from gpubranches.bench.questions import SHARES, widened
-from gpubranches.branches import BranchEnsemble, DecisionBranches
+from gpubranches.learners.branches import BranchEnsemble, DecisionBranches
 
 _BEST, _NEAREST = 10_000, 100
 _QUERIES, _COLD = 50, 3

@@ -31,7 +31,7 @@ from benchmarks.synthetic import Clusters, write_catalog, write_embedded_catalog
 from gpubranches import Boxes, Catalog, Session
 from gpubranches.backends.cpu import CpuBackend
 from gpubranches.bench.other_engines import column_scan
-from gpubranches.branches import BranchEnsemble
+from gpubranches.learners.branches import BranchEnsemble
 
 _SCAN_ROWS = 1 << 16
 _QUERIES = 16

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rankings import N, a_ranking
 
-from gpubranches.answer import JUST_BELOW, PARTS, Answer, Part
-from gpubranches.completeness import AUDITED, Completeness
 from gpubranches.errors import UsageError
+from gpubranches.refine.answer import JUST_BELOW, PARTS, Answer, Part
+from gpubranches.refine.completeness import AUDITED, Completeness
 from gpubranches.results import TIERS, Ranking
 
 LEANS = st.integers(-100, 100).map(lambda lean: lean / 100)

@@ -15,11 +15,19 @@ from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.app import create_app, open_server
 from gpubranches.app.asking import COOKIE
 from gpubranches.app.rendering import PAGE
-from gpubranches.desk import caption, describe, describe_completeness, describe_run, in_words, shortened, writable_log
 from gpubranches.errors import SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
-from gpubranches.labels import Labels
 from gpubranches.results import Ranking
+from gpubranches.session.desk import (
+    caption,
+    describe,
+    describe_completeness,
+    describe_run,
+    in_words,
+    shortened,
+    writable_log,
+)
+from gpubranches.session.labels import Labels
 
 HX = {"HX-Request": "true"}
 

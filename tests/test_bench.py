@@ -16,8 +16,8 @@ from gpubranches.bench.run import Measure, Plan, line, run, table
 from gpubranches.bench.synthetic import SyntheticCatalog, SyntheticResidence, write_stand_in
 from gpubranches.bench.timing import timed, together
 from gpubranches.boxes import Box, Boxes
-from gpubranches.branches import feature_subsets
 from gpubranches.errors import UsageError
+from gpubranches.learners.branches import feature_subsets
 from gpubranches.quantize import SignQuantizer
 
 

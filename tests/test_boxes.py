@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches import Box, Boxes, Catalog, open_backend
-from gpubranches.datasets import write_codes_parquet
 from gpubranches.errors import ArrayError, UsageError
 from gpubranches.ingest import ingest
+from gpubranches.ingest.datasets import write_codes_parquet
 
 
 def box(features, low, high):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning import clusters, marks
 
-from gpubranches.branches import BranchEnsemble, DecisionBranches, feature_subsets
 from gpubranches.errors import UsageError
+from gpubranches.learners.branches import BranchEnsemble, DecisionBranches, feature_subsets
 
 LEARNERS = [DecisionBranches, BranchEnsemble]
 SUBSETS = ["separating", "pool"]

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning import clusters, marks
 
-from gpubranches.branches import estimator_keys, feature_subsets
-from gpubranches.branches_classic import ClassicBranches, ClassicEnsemble, bootstrap
-from gpubranches.branches_classic_kernels import impurity, push
 from gpubranches.errors import UsageError
+from gpubranches.learners.branches import estimator_keys, feature_subsets
+from gpubranches.learners.branches_classic import ClassicBranches, ClassicEnsemble, bootstrap
+from gpubranches.learners.branches_classic_kernels import impurity, push
 
 LEARNERS = [ClassicBranches, ClassicEnsemble]
 GOLDEN = [

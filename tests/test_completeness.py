@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rankings import RANKED, N, a_ranking
 
-from gpubranches.completeness import AUDITED, Completeness, _inclusion, _systematic, votes_for
+from gpubranches.refine.completeness import AUDITED, Completeness, _inclusion, _systematic, votes_for
 from gpubranches.results import Ranking
 
 NONE = np.zeros(0, np.int64)

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from gpubranches import Catalog
 from gpubranches.catalog.items import read_table, unified_schema
 from gpubranches.catalog.table import Table
-from gpubranches.choices import chosen, toggled
-from gpubranches.conditions import (
+from gpubranches.errors import UsageError
+from gpubranches.ingest import append, ingest
+from gpubranches.metadata.choices import chosen, toggled
+from gpubranches.metadata.conditions import (
     DEEPEST,
     LONGEST,
     All,
@@ -30,9 +32,7 @@ from gpubranches.conditions import (
     to_text,
     written,
 )
-from gpubranches.errors import UsageError
-from gpubranches.ingest import append, ingest
-from gpubranches.tables import plain_rows
+from gpubranches.metadata.tables import plain_rows
 
 ROWS = [
     {"id": 0, "n": 3, "x": 0.5, "t": "dog", "b": True, "d": dt.date(2024, 1, 1), "In": "up", "a": {"b c": 1}},

@@ -3,8 +3,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gpubranches.datasets import ClipRetrieval, Joined, open_dataset, write_clip_retrieval, write_u8bin
 from gpubranches.errors import CatalogFormatError, DataError, UsageError
+from gpubranches.ingest.datasets import ClipRetrieval, Joined, open_dataset, write_clip_retrieval, write_u8bin
 
 
 class Rows:

@@ -16,7 +16,7 @@ from gpubranches.demo.scenes import BACKGROUNDS, COLOURS, SHAPES, Group, Scene, 
 from gpubranches.embed import open_embedder
 from gpubranches.embed.demo import CONFIG, WEIGHTS, WordTokenizer
 from gpubranches.errors import UsageError
-from gpubranches.images import image_file
+from gpubranches.pictures.images import image_file
 
 TWO_RED_TRIANGLES = Group(2, "large", "plain", "red", "triangle")
 ONE_GREEN_CIRCLE = Group(1, "small", "striped", "green", "circle")

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gpubranches.diffusion import Diffusion
 from gpubranches.errors import ArrayError, NotFittedError, UsageError
+from gpubranches.refine.diffusion import Diffusion
 
 
 def two_groups(seed=0, each=60, dims=16):

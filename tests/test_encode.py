@@ -17,13 +17,13 @@ from worlds import World, check_bits, check_nearest_codes, check_votes
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.catalog import reader as reader_module
 from gpubranches.catalog import rewrite
-from gpubranches.encode import encode
 from gpubranches.errors import CatalogFormatError, CatalogIndexError, DataError, UsageError
 from gpubranches.head import IdentityHead, PCAHead, TrainedHead, load_head
 from gpubranches.head.towers import Tower
 from gpubranches.ingest import append, ingest
-from gpubranches.labels import Labels
+from gpubranches.ingest.encode import encode
 from gpubranches.quantize import ScalarQuantizer
+from gpubranches.session.labels import Labels
 
 
 def vectors(n, dims=48, seed=0):
@@ -35,8 +35,8 @@ def vectors(n, dims=48, seed=0):
 @pytest.fixture
 def small_segments(monkeypatch):
     """Let an ingest write several segments of few rows, and rows be encoded in several parts."""
-    monkeypatch.setattr("gpubranches.ingest.SEGMENT_ROWS", 700)
-    monkeypatch.setattr("gpubranches.ingest.ENCODED_ROWS", 300)
+    monkeypatch.setattr("gpubranches.ingest.building.SEGMENT_ROWS", 700)
+    monkeypatch.setattr("gpubranches.ingest.building.ENCODED_ROWS", 300)
     monkeypatch.setattr(rewrite, "ENCODED_ROWS", 300)
 
 
@@ -388,7 +388,7 @@ rewrite.ENCODED_ROWS = 300
 def progress(stage, done, total):
     print(done, flush=True)
     time.sleep(0.01)
-from gpubranches.encode import encode
+from gpubranches.ingest.encode import encode
 encode(sys.argv[1], head=sys.argv[2], d=8, progress=progress)
 """
 
@@ -518,7 +518,7 @@ def test_marks_survive_and_give_the_same_second_stage(made):
 
 MEASURED = """
 import sys, threading, time
-import gpubranches.encode
+import gpubranches.ingest.encode
 peak = 0
 def watch():
     global peak
@@ -527,14 +527,14 @@ def watch():
             peak = max(peak, next(int(line.split()[1]) for line in file if "RssAnon" in line))
         time.sleep(0.005)
 threading.Thread(target=watch, daemon=True).start()
-gpubranches.encode.FIT_ROWS = 10_000
-gpubranches.encode.encode(sys.argv[1], head="pca", d=16)
+gpubranches.ingest.encode.FIT_ROWS = 10_000
+gpubranches.ingest.encode.encode(sys.argv[1], head="pca", d=16)
 print(peak)
 """
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr("gpubranches.ingest.SEGMENT_ROWS", 20_000)
+    monkeypatch.setattr("gpubranches.ingest.building.SEGMENT_ROWS", 20_000)
     peaks = []
     for n in (40_000, 160_000):
         path = tmp_path / f"{n}.npy"

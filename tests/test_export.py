@@ -35,14 +35,14 @@ from gpubranches.app import limits, open_server
 from gpubranches.app.limits import DOWNLOADS
 from gpubranches.catalog.items import read_table, unified_schema
 from gpubranches.cli import cli
-from gpubranches.columns import CAPTIONS
-from gpubranches.encode import encode
 from gpubranches.errors import DataError, UsageError
 from gpubranches.export import BOX_FORMATS, FORMATS, Matches, export_matches
 from gpubranches.export import matches as walking
 from gpubranches.export.matches import free_names
 from gpubranches.files import whole_folder
 from gpubranches.ingest import ingest
+from gpubranches.ingest.encode import encode
+from gpubranches.metadata.columns import CAPTIONS
 
 PICKED = [40, 3, 5, 6, 17, 8, 9]
 """Best first; item 5 has no picture and 6 a broken one, 3 a caption that is a script, and 9 does not match."""

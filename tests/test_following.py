@@ -8,12 +8,12 @@ import pytest
 from clusters import write_world
 
 from gpubranches import Catalog, Session, open_backend
-from gpubranches import following as module
 from gpubranches.app import create_app
-from gpubranches.encode import encode
 from gpubranches.errors import UsageError
-from gpubranches.following import Following
 from gpubranches.ingest import append, ingest
+from gpubranches.ingest.encode import encode
+from gpubranches.session import following as module
+from gpubranches.session.following import Following
 
 HX = {"HX-Request": "true"}
 

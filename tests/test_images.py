@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from gpubranches.errors import DataError
-from gpubranches.images import image_file, list_images, open_image, printable, thumbnail
+from gpubranches.pictures.images import image_file, list_images, open_image, printable, thumbnail
 
 
 def picture(width=8, height=4, colour=(200, 30, 40)):

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from gpubranches import Catalog, staging
-from gpubranches import ingest as module
+from gpubranches import Catalog
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, DataError, UsageError
-from gpubranches.images import image_file
-from gpubranches.ingest import append, ingest
+from gpubranches.ingest import append, ingest, staging
+from gpubranches.ingest import building as module
+from gpubranches.pictures.images import image_file
 
 
 class Pixels:
@@ -199,10 +199,10 @@ KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-import gpubranches.ingest, gpubranches.staging
+import gpubranches.ingest, gpubranches.ingest.staging
 from test_ingest import Pixels
-gpubranches.ingest.SEGMENT_ROWS = 5000
-gpubranches.staging.PARTITION = 16
+gpubranches.ingest.building.SEGMENT_ROWS = 5000
+gpubranches.ingest.staging.PARTITION = 16
 class Slow(Pixels):
     def encode(self, prepared):
         time.sleep(0.02)
@@ -322,7 +322,7 @@ def test_a_full_disk_ends_in_an_error_and_the_next_run_goes_on(tmp_path):
 MEASURED = """
 import sys, threading, time
 import gpubranches.ingest
-gpubranches.ingest.SEGMENT_ROWS = 60_000
+gpubranches.ingest.building.SEGMENT_ROWS = 60_000
 peak = 0
 def watch():
     global peak

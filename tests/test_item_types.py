@@ -13,10 +13,10 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from gpubranches import Catalog, Ranking
-from gpubranches.conditions import equals, written
 from gpubranches.errors import UsageError
 from gpubranches.export import FORMATS, Matches
 from gpubranches.ingest import append, ingest
+from gpubranches.metadata.conditions import equals, written
 
 N = 5
 UNITS = ("s", "ms", "us", "ns")

@@ -19,8 +19,8 @@ from gpubranches.arrays import pack_bitmap, splitmix64
 from gpubranches.backends.kdtree import KdtreeBackend
 from gpubranches.backends.kdtree_build import build_index
 from gpubranches.backends.kdtree_files import FOLDER, LEAF, KdIndex, problems
-from gpubranches.branches import BranchEnsemble, feature_subsets
 from gpubranches.errors import CatalogIndexError, DataError, UsageError
+from gpubranches.learners.branches import BranchEnsemble, feature_subsets
 from gpubranches.space import Space
 
 D = 12

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning import clusters, marks
 
-from gpubranches.branches import BranchEnsemble, DecisionBranches
-from gpubranches.branches_classic import ClassicBranches, ClassicEnsemble
 from gpubranches.errors import ArrayError, LabelError
+from gpubranches.learners.branches import BranchEnsemble, DecisionBranches
+from gpubranches.learners.branches_classic import ClassicBranches, ClassicEnsemble
 
 LEARNERS = [DecisionBranches, BranchEnsemble, ClassicBranches, ClassicEnsemble]
 

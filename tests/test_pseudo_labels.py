@@ -5,7 +5,7 @@ from clusters import write_world
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.backends import BACKENDS
 from gpubranches.ingest import ingest
-from gpubranches.pseudo_labels import pseudo_labels
+from gpubranches.refine.pseudo_labels import pseudo_labels
 
 LABEL = 3
 LOCAL = [name for name in BACKENDS if name in ("oracle", "cpu")]
@@ -52,7 +52,7 @@ def test_votes_alone_find_more_with_them(world, monkeypatch):
     catalog, labels = world
     found = {}
     for taught in (("ensemble",), ()):
-        monkeypatch.setattr("gpubranches.refining.TAUGHT", taught)
+        monkeypatch.setattr("gpubranches.refine.refining.TAUGHT", taught)
         with open_backend("cpu", catalog) as backend:
             session = Session(catalog, backend)
             right, wrong, _ = marks(labels)

@@ -10,8 +10,8 @@ from gpubranches import Catalog, Session, open_backend
 from gpubranches.embed import open_embedder
 from gpubranches.errors import UsageError
 from gpubranches.ingest import ingest
-from gpubranches.queries import LONGEST, MOST_TERMS, Item, Picture, Query, Words, combine, parse, unit
-from gpubranches.searching import Searcher
+from gpubranches.search.queries import LONGEST, MOST_TERMS, Item, Picture, Query, Words, combine, parse, unit
+from gpubranches.search.searching import Searcher
 
 PLAIN = st.text("abc-+\"' é#:", min_size=1, max_size=12).map(lambda text: "x" + " ".join(text.split()))
 

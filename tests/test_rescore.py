@@ -7,7 +7,7 @@ from gpubranches.boxes import Box, Boxes
 from gpubranches.catalog import Catalog
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-from gpubranches.rescore import WINDOW, Rescorer, mixture_cut
+from gpubranches.refine.rescore import WINDOW, Rescorer, mixture_cut
 from gpubranches.space import Space
 
 D = 32
@@ -160,7 +160,7 @@ def test_spreading_copes_with_little(catalog, backend):
 
 
 def test_where_most_of_the_window_matches_nothing_is_spread(catalog, backend, monkeypatch):
-    monkeypatch.setattr("gpubranches.rescore._MOST_REACHED", 40)
+    monkeypatch.setattr("gpubranches.refine.rescore._MOST_REACHED", 40)
     rescorer = fitted(catalog, reached=10)
     assert np.array_equal(spread(rescorer, backend, catalog).scores, answer(rescorer, backend).scores)
 

@@ -8,8 +8,8 @@ from clusters import NAMES, D, write_world
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.errors import LabelError, SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
-from gpubranches.labels import Labels
 from gpubranches.models import MODELS
+from gpubranches.session.labels import Labels
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from gpubranches.app import create_app
 from gpubranches.app.asking import COOKIE, HEADER
 from gpubranches.embed import open_embedder
 from gpubranches.errors import DataError, UsageError
-from gpubranches.labels import Labels
 from gpubranches.models import MODELS
-from gpubranches.portable import ORIGINS, pack, restore, unpack
-from gpubranches.sessions import Book, OpenSessions
-from gpubranches.uploads import Uploads
+from gpubranches.pictures.uploads import Uploads
+from gpubranches.session.labels import Labels
+from gpubranches.session.portable import ORIGINS, pack, restore, unpack
+from gpubranches.session.sessions import Book, OpenSessions
 
 HX = {"HX-Request": "true"}
 

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from gpubranches.errors import DataError
-from gpubranches.images import upright_size
-from gpubranches.thumbnails import Thumbnails, version
+from gpubranches.pictures.images import upright_size
+from gpubranches.pictures.thumbnails import Thumbnails, version
 
 
 @pytest.fixture
@@ -17,7 +17,9 @@ def picture(tmp_path):
 
 def test_thumbnails_in_memory_are_bounded(picture, monkeypatch):
     calls = []
-    monkeypatch.setattr("gpubranches.thumbnails.thumbnail", lambda path, size: calls.append(path.name) or bytes(40))
+    monkeypatch.setattr(
+        "gpubranches.pictures.thumbnails.thumbnail", lambda path, size: calls.append(path.name) or bytes(40)
+    )
     held = Thumbnails(limit_bytes=100)
     for key in "abacac":
         held.get(key, picture.with_name(key), 320)

@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 
 from gpubranches import Catalog
 from gpubranches.cli import cli
-from gpubranches.encode import encode
 from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DataError, SpaceMismatchError, UsageError
 from gpubranches.head import HeadSettings, TrainedHead, load_head
 from gpubranches.head.examples import Examples
@@ -23,8 +22,9 @@ from gpubranches.head.remembering import remember
 from gpubranches.head.towers import Memory, Tower, unit
 from gpubranches.holdout import split
 from gpubranches.ingest import ingest
+from gpubranches.ingest.encode import encode
+from gpubranches.ingest.train_head import train_head
 from gpubranches.quantize import ScalarQuantizer
-from gpubranches.train_head import train_head
 
 torch = pytest.importorskip("torch")
 
@@ -118,7 +118,7 @@ def test_the_same_seed_trains_the_same_head_and_another_does_not(folder, trained
 STOPPED = """
 import os, signal, sys
 from gpubranches.head import HeadSettings, training
-from gpubranches.train_head import train_head
+from gpubranches.ingest.train_head import train_head
 evaluate, stop_after = training._Run.evaluate, int(sys.argv[3])
 def stopping(run):
     evaluate(run)

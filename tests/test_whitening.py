@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from worlds import World
 
 from gpubranches.errors import ArrayError, NotFittedError, UsageError
-from gpubranches.linear import LogisticRegression
-from gpubranches.rescore import Rescorer
-from gpubranches.spread import spread_of
+from gpubranches.learners.linear import LogisticRegression
+from gpubranches.refine.rescore import Rescorer
+from gpubranches.refine.spread import spread_of
 from gpubranches.whitening import ROUNDS, Whitening, local_whitening
 
 

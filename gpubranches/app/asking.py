@@ -12,9 +12,9 @@ from flask import current_app, g, request
 from flask_htmx import HTMX
 
 from gpubranches.app.lists import Lists
-from gpubranches.desk import Desk
 from gpubranches.errors import SessionGoneError, UsageError
 from gpubranches.session import Session
+from gpubranches.session.desk import Desk
 
 COOKIE = "gpubranches"
 HEADER = "X-Session"

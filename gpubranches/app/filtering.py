@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, make_response, render_template, request
 
 from gpubranches.app.asking import desk
-from gpubranches.choices import chosen, toggled
-from gpubranches.conditions import equals, written
 from gpubranches.errors import UsageError
+from gpubranches.metadata.choices import chosen, toggled
+from gpubranches.metadata.conditions import equals, written
 
 if TYPE_CHECKING:
     from gpubranches.catalog.table import Column

@@ -10,11 +10,11 @@ from flask import Blueprint, Response, make_response, render_template, request
 from gpubranches.app.asking import desk, held, parse_number, parse_whole, session_id, whole
 from gpubranches.app.limits import training
 from gpubranches.app.rendering import PAGE, address, context, show
-from gpubranches.completeness import AUDITED
-from gpubranches.desk import TABS, View, describe
 from gpubranches.models import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
+from gpubranches.refine.completeness import AUDITED
 from gpubranches.results import TIERS
 from gpubranches.session import Session
+from gpubranches.session.desk import TABS, View, describe
 
 SUGGESTED = 20
 

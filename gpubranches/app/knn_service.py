@@ -20,11 +20,11 @@ from gpubranches.app.api.schema import Schema, check, parse
 from gpubranches.app.api.searching import MOST, UPLOAD_BYTES
 from gpubranches.app.asking import desk
 from gpubranches.app.limits import decoding
-from gpubranches.columns import url_of
-from gpubranches.desk import caption
 from gpubranches.errors import UsageError
-from gpubranches.images import image_file, read_image
+from gpubranches.metadata.columns import url_of
+from gpubranches.pictures.images import image_file, read_image
 from gpubranches.results import Neighbors
+from gpubranches.session.desk import caption
 
 ALIKE = 0.94
 """Cosine from which two results are the same picture to clip-retrieval."""

@@ -11,10 +11,10 @@ from flask import Blueprint, Response, request
 
 from gpubranches.app.asking import desk, held, lists, whole
 from gpubranches.app.rendering import PAGE, address, show
-from gpubranches.desk import View
 from gpubranches.errors import UsageError
-from gpubranches.queries import Item, Picture, of_kind, parse
+from gpubranches.search.queries import Item, Picture, of_kind, parse
 from gpubranches.session import Session
+from gpubranches.session.desk import View
 
 if TYPE_CHECKING:
     from gpubranches.results import Neighbors

@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from gpubranches.desk import Desk
+    from gpubranches.session.desk import Desk
 
 WORK = {
     "looking.search": "search",

@@ -10,12 +10,12 @@ from werkzeug.exceptions import NotFound, UnsupportedMediaType
 from gpubranches.app.api.searching import PICTURES, UPLOAD_BYTES
 from gpubranches.app.asking import desk, session_id
 from gpubranches.app.limits import decoding
-from gpubranches.desk import caption, shortened
 from gpubranches.errors import DataError, UsageError
-from gpubranches.images import read_image, small_jpeg
-from gpubranches.queries import unit
-from gpubranches.thumbnails import version
-from gpubranches.uploads import SENT_SIZE
+from gpubranches.pictures.images import read_image, small_jpeg
+from gpubranches.pictures.thumbnails import version
+from gpubranches.pictures.uploads import SENT_SIZE
+from gpubranches.search.queries import unit
+from gpubranches.session.desk import caption, shortened
 
 THUMBNAIL_SIZES = {"small": 320, "large": 1280}
 

@@ -10,10 +10,8 @@ from flask import Response, make_response, render_template, request
 from jinja2_fragments.flask import render_block
 
 from gpubranches.app.asking import desk, htmx
-from gpubranches.completeness import AUDITED
-from gpubranches.conditions import LONGEST
-from gpubranches.desk import TABS, View, describe_completeness, describe_run, in_words
 from gpubranches.export import BOX_FORMATS, FORMATS
+from gpubranches.metadata.conditions import LONGEST
 from gpubranches.models import (
     LEAST_WEIGHT,
     MODELS,
@@ -23,7 +21,9 @@ from gpubranches.models import (
     RANDOM_NEGATIVES,
     TITLES,
 )
+from gpubranches.refine.completeness import AUDITED
 from gpubranches.session import Session
+from gpubranches.session.desk import TABS, View, describe_completeness, describe_run, in_words
 
 PAGE = 60
 """Items shown at a time."""

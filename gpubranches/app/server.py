@@ -29,8 +29,8 @@ from gpubranches.app import (
 )
 from gpubranches.app.asking import htmx
 from gpubranches.app.lists import Lists
-from gpubranches.desk import Desk
 from gpubranches.errors import UsageError
+from gpubranches.session.desk import Desk
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

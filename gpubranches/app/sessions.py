@@ -13,8 +13,8 @@ from werkzeug.exceptions import NotFound
 
 from gpubranches.app.asking import SESSION_FORM, desk, enter, new_session_id, session_id
 from gpubranches.errors import UsageError
-from gpubranches.portable import pack, restore, unpack
-from gpubranches.sessions import Record
+from gpubranches.session.portable import pack, restore, unpack
+from gpubranches.session.sessions import Record
 
 NAME_LENGTH = 200
 LARGEST_BYTES = 32 << 20

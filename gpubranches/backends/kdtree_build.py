@@ -28,10 +28,10 @@ from gpubranches.backends.kdtree_files import (
     padded_leaves,
     tree_name,
 )
-from gpubranches.branches import feature_subsets
 from gpubranches.catalog import Catalog, disk_errors
 from gpubranches.catalog.storage import record, replace_file, require_space, sync_folder
 from gpubranches.errors import UsageError
+from gpubranches.learners.branches import feature_subsets
 
 Report = Callable[[str, int, int], None]
 _MOST_POSITIONS = 1 << 32

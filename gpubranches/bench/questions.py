@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gpubranches.bench.synthetic import SyntheticCatalog, cluster_of
 from gpubranches.boxes import Box, Boxes
-from gpubranches.branches import BranchEnsemble, DecisionBranches, feature_subsets
+from gpubranches.learners.branches import BranchEnsemble, DecisionBranches, feature_subsets
 
 USERS = 64
 NEAREST = 100

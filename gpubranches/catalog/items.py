@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gpubranches.tables import cast, plain_rows, unified
+from gpubranches.metadata.tables import cast, plain_rows, unified
 
 _GROUPS_AT_ONCE = 32
 """Row groups of metadata that are in memory while some of their rows are taken."""

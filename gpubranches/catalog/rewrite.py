@@ -88,7 +88,7 @@ def _items(paths: list[Path], ids: NDArray[np.int64]) -> pa.Table | None:
     import pyarrow.parquet as pq
 
     from gpubranches.catalog.items import unified_schema
-    from gpubranches.tables import cast
+    from gpubranches.metadata.tables import cast
 
     schema = unified_schema(paths)
     tables = (pq.read_table(path) for path in paths)

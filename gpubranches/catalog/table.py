@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gpubranches.catalog.items import unified_schema
-from gpubranches.conditions import LONGEST, Bound, Kind, Name, columns_of, equals, parse, to_sql, written
 from gpubranches.errors import UsageError
-from gpubranches.tables import cast
+from gpubranches.metadata.conditions import LONGEST, Bound, Kind, Name, columns_of, equals, parse, to_sql, written
+from gpubranches.metadata.tables import cast
 
 MOST_VALUES = 1_000
 """Different values of a column, beyond which none of them is listed."""

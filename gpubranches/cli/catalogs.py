@@ -103,7 +103,7 @@ def encode(directory: Path, head: str | None, d: int, quantizer: str | None, as_
 
     The old codes are served until the new ones are complete; a stopped run changes nothing.
     """
-    from gpubranches.encode import encode as make_codes
+    from gpubranches.ingest.encode import encode as make_codes
 
     with progress_bar() as progress:
         report = make_codes(directory, head=head, quantizer=quantizer, d=d, progress=progress)
@@ -203,8 +203,8 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     written by `refine --out`.
     """
     from gpubranches import Catalog
-    from gpubranches.datasets import write_clip_retrieval, write_codes_parquet, write_u8bin
-    from gpubranches.labels import Labels, sessions
+    from gpubranches.ingest.datasets import write_clip_retrieval, write_codes_parquet, write_u8bin
+    from gpubranches.session.labels import Labels, sessions
 
     catalog = Catalog.open(directory)
     if what == "labels":

@@ -25,7 +25,7 @@ from gpubranches.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from gpubranches.explain import Explanation
+    from gpubranches.refine.explain import Explanation
 
 
 @click.command()

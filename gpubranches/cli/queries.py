@@ -73,8 +73,8 @@ def search(
 ) -> None:
     """Find the first items for a TEXT such as "dog + #17 - sketch", a picture, an item or a vector."""
     from gpubranches import Catalog, Session
-    from gpubranches.images import open_image
-    from gpubranches.queries import Words, of_kind, parse
+    from gpubranches.pictures.images import open_image
+    from gpubranches.search.queries import Words, of_kind, parse
 
     if sum(query is not None for query in (text, image_file, item, vector_file)) != 1:
         raise UsageError("expected one query: a TEXT, --image, --like or --vector; give exactly one of them")
@@ -230,7 +230,7 @@ def _show_answer(session: Session, limit: int, written: int | None, as_json: boo
 
 
 def _completeness(session: Session) -> str:
-    from gpubranches.desk import describe_completeness
+    from gpubranches.session.desk import describe_completeness
 
     answer = session.last()
     tiers = [f"{len(answer.parts[name]):,} {name}" for name in TIERS if name in answer.parts]

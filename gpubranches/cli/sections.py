@@ -25,7 +25,7 @@ def embedder_or_none(catalog: Catalog, spec: str | None) -> Embedder | None:
 
     Raises SpaceMismatchError or UsageError unless its space is the catalog's.
     """
-    from gpubranches.searching import require_embedder
+    from gpubranches.search.searching import require_embedder
 
     opened = None if spec == "none" else open_embedder_for(catalog, spec)
     if opened is not None:

@@ -13,7 +13,7 @@ from gpubranches.demo.scenes import Scene, attributes, draw_scenes, render
 from gpubranches.embed import open_embedder
 from gpubranches.errors import UsageError
 from gpubranches.ingest import ingest
-from gpubranches.staging import embed_folder
+from gpubranches.ingest.staging import embed_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -74,7 +74,7 @@ class Matches:
 
     def parts(self) -> Iterator[list[Row]]:
         """Yield lists of at most `PART_ROWS` items as dicts of what JSON can hold, none empty."""
-        from gpubranches.tables import plain_rows
+        from gpubranches.metadata.tables import plain_rows
 
         for batch in self.batches():
             for start in range(0, batch.num_rows, PART_ROWS):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from gpubranches.columns import CAPTIONS, URL, caption_of, url_of
 from gpubranches.errors import UsageError
 from gpubranches.export.matches import Matches, free_names
 from gpubranches.export.pictures import can_have_pictures
+from gpubranches.metadata.columns import CAPTIONS, URL, caption_of, url_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,8 +82,8 @@ def _img2dataset(matches: Matches) -> Generator[bytes, None, int]:
 def _listed(matches: Matches, kept: list[str], schema: pa.Schema) -> Iterator[pa.Table]:
     import pyarrow as pa
 
-    from gpubranches.images import image_file
-    from gpubranches.tables import plain_rows
+    from gpubranches.metadata.tables import plain_rows
+    from gpubranches.pictures.images import image_file
 
     looked_at = [name for name in matches.columns if name in (*CAPTIONS, URL, "image_path", "input")]
     n = 0

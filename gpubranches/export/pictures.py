@@ -10,10 +10,10 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path, PurePosixPath
 
-from gpubranches.columns import url_of
 from gpubranches.errors import DataError, UsageError
 from gpubranches.export.matches import Matches, Row
 from gpubranches.export.texts import joined
+from gpubranches.metadata.columns import url_of
 
 _FOLDER = "matches"
 _NAME_BYTES = 120
@@ -84,7 +84,7 @@ def _coco(matches: Matches) -> Generator[bytes, None, int]:
 
 
 def _image(matches: Matches, item: Row) -> Row | None:
-    from gpubranches.images import image_file, upright_size
+    from gpubranches.pictures.images import image_file, upright_size
 
     path = image_file(matches.source, item)
     if path is None:
@@ -107,7 +107,7 @@ def _is_size(value: object) -> bool:
 
 def _links(matches: Matches) -> Iterator[list[tuple[str, Path]]]:
     """Yield lists of the names of links and what they lead to."""
-    from gpubranches.images import image_file
+    from gpubranches.pictures.images import image_file
 
     digits = len(str(len(matches)))
     ranks = itertools.count(1)

@@ -2,7 +2,7 @@
 
 from gpubranches.head.files import LINEAR, load_head, open_head, require_head
 from gpubranches.head.identity import IdentityHead
-from gpubranches.head.pca import PCAHead, RCAHead
+from gpubranches.head.linear import PCAHead, RCAHead
 from gpubranches.head.protocol import Head
 from gpubranches.head.settings import HeadSettings
 from gpubranches.head.towers import TrainedHead

@@ -10,7 +10,7 @@ from safetensors.numpy import load
 
 from gpubranches.errors import CatalogFormatError, SpaceMismatchError, UsageError
 from gpubranches.head.identity import IdentityHead
-from gpubranches.head.pca import PCAHead, RCAHead
+from gpubranches.head.linear import PCAHead, RCAHead
 from gpubranches.head.protocol import Head
 from gpubranches.head.towers import TrainedHead
 

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 from gpubranches.head import losses
 from gpubranches.head.examples import Examples
+from gpubranches.head.linear import PCAHead
 from gpubranches.head.network import build, exported, forward, rounded
-from gpubranches.head.pca import PCAHead
 from gpubranches.head.remembering import TEMPERATURE, remember
 from gpubranches.head.settings import HeadSettings
 from gpubranches.head.towers import TextTower, TrainedHead, unit

@@ -13,7 +13,6 @@ from gpubranches.app.api.searching import ITEM, WHERE
 from gpubranches.app.api.sessions import ANSWER, hold, told
 from gpubranches.app.asking import desk
 from gpubranches.app.limits import training
-from gpubranches.completeness import AUDITED
 from gpubranches.models import (
     LEAST_WEIGHT,
     MODELS,
@@ -22,6 +21,7 @@ from gpubranches.models import (
     NEGATIVE_WEIGHT,
     RANDOM_NEGATIVES,
 )
+from gpubranches.refine.completeness import AUDITED
 
 _LEAN: Schema = {
     "type": "number",

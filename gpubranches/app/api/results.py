@@ -9,7 +9,6 @@ import numpy as np
 from flask import Response
 from numpy.typing import NDArray
 
-from gpubranches.answer import PARTS
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.api.searching import ITEM
@@ -17,11 +16,12 @@ from gpubranches.app.api.sessions import hold, marks
 from gpubranches.app.asking import desk
 from gpubranches.app.exporting import boxes_file, matches_file
 from gpubranches.export import BOX_FORMATS, FORMATS, Format
+from gpubranches.refine.answer import PARTS
 from gpubranches.results import TIERS
 
 if TYPE_CHECKING:
-    from gpubranches.desk import Desk
     from gpubranches.results import Ranking
+    from gpubranches.session.desk import Desk
 
 _MATCH: Schema = {
     "type": "object",

@@ -14,11 +14,11 @@ from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.asking import desk
 from gpubranches.app.limits import decoding
-from gpubranches.conditions import KINDS, LONGEST, equals, written
 from gpubranches.export import BOX_FORMATS, FORMATS
-from gpubranches.images import read_image
+from gpubranches.metadata.conditions import KINDS, LONGEST, equals, written
+from gpubranches.metadata.tables import plain
 from gpubranches.models import MODELS
-from gpubranches.tables import plain
+from gpubranches.pictures.images import read_image
 
 if TYPE_CHECKING:
     from gpubranches.results import Neighbors

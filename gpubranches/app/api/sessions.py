@@ -17,7 +17,7 @@ from gpubranches.results import TIERS
 from gpubranches.session import Session
 
 if TYPE_CHECKING:
-    from gpubranches.answer import Answer
+    from gpubranches.refine.answer import Answer
     from gpubranches.results import Interval
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}

@@ -14,11 +14,11 @@ import numpy as np
 
 from gpubranches.backends import open_backend
 from gpubranches.catalog import Catalog
-from gpubranches.encode import encode
 from gpubranches.evaluation.answers import Answer, Model
 from gpubranches.evaluation.comparison import Comparison, Progress, evaluate
 from gpubranches.evaluation.models import MODELS
 from gpubranches.evaluation.protocol import UNCHECKED, Concept, Draw, World
+from gpubranches.ingest.encode import encode
 
 CANDIDATES = 10_000
 """Items that the boxes hand to the second stage, at most, best first by votes."""

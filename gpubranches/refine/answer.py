@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.boxes import Boxes
-from gpubranches.completeness import Completeness, votes_for
 from gpubranches.errors import UsageError
-from gpubranches.explain import votes_needed
+from gpubranches.refine.completeness import Completeness, votes_for
+from gpubranches.refine.explain import votes_needed
 from gpubranches.results import TIERS, Ranking
 
 PARTS = ("all", *TIERS, "below", "new", "gone")

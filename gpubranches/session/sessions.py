@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from gpubranches.database import Database
-from gpubranches.labels import SCHEMA, Labels
+from gpubranches.pictures.uploads import SCHEMA as UPLOADS
 from gpubranches.session import Session
-from gpubranches.uploads import SCHEMA as UPLOADS
+from gpubranches.session.labels import SCHEMA, Labels
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from gpubranches.embed import Embedder
 from gpubranches.errors import DataError
-from gpubranches.images import list_images, open_image, printable
+from gpubranches.pictures.images import list_images, open_image, printable
 from gpubranches.space import digest
 
 PARTITION = 2048

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
 from gpubranches.boxes import Boxes
-from gpubranches.diffusion import Diffusion
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
-from gpubranches.linear import LogisticRegression
+from gpubranches.learners.linear import LogisticRegression
 from gpubranches.models import NEGATIVE_WEIGHT
+from gpubranches.refine.diffusion import Diffusion
 from gpubranches.results import Candidates, Ranking
 from gpubranches.whitening import Whitening
 

@@ -22,9 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.arrays import splitmix64
 from gpubranches.boxes import MAX_ESTIMATORS, Box, Boxes
-from gpubranches.branches import BranchLearner, Subsets, estimator_keys, feature_subsets, pool_table, trimmed
 from gpubranches.errors import BackendUnavailableError, UsageError
-from gpubranches.trees import DecisionTree
+from gpubranches.learners.branches import BranchLearner, Subsets, estimator_keys, feature_subsets, pool_table, trimmed
+from gpubranches.learners.trees import DecisionTree
 
 PATIENCE = 30
 """Boxes after which only one subset is tried for each: the papers' programs stop here and leave positives without."""
@@ -180,7 +180,7 @@ def _around(points: NDArray[np.uint8]) -> Box:
 
 def _kernel() -> Callable[..., Any]:
     try:
-        from gpubranches.branches_classic_kernels import grow_classic
+        from gpubranches.learners.branches_classic_kernels import grow_classic
     except ImportError as error:
         raise BackendUnavailableError(f"branches need numba, got: {error}; pip install gpubranches") from error
     return cast(Callable[..., Any], grow_classic)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.models import NEGATIVE_WEIGHT
-from gpubranches.rescore import Rescorer
-from gpubranches.spread import code_spread_of, code_vectors
+from gpubranches.refine.rescore import Rescorer
+from gpubranches.refine.spread import code_spread_of, code_vectors
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend

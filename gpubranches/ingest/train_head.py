@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from gpubranches.catalog import Catalog, disk_errors, exclusive
 from gpubranches.catalog.storage import replace_file
 from gpubranches.coding import unit_rows
-from gpubranches.datasets import ArrayFile, open_dataset
 from gpubranches.embed import Embedder, open_embedder
 from gpubranches.embed.vocabulary import plain_name
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 from gpubranches.head import HeadSettings
 from gpubranches.head.examples import Examples
 from gpubranches.head.training import Progress, Training, train
+from gpubranches.ingest.datasets import ArrayFile, open_dataset
 from gpubranches.space import Space
 
 TRAIN_ROWS = 1_000_000

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gpubranches.conditions import LONGEST, parse
 from gpubranches.errors import UsageError
-from gpubranches.images import read_image, small_jpeg
+from gpubranches.metadata.conditions import LONGEST, parse
 from gpubranches.models import (
     LEAST_WEIGHT,
     MODELS,
@@ -21,10 +20,11 @@ from gpubranches.models import (
     NEGATIVE_WEIGHT,
     RANDOM_NEGATIVES,
 )
-from gpubranches.queries import PICTURE_NAME, unit
+from gpubranches.pictures.images import read_image, small_jpeg
+from gpubranches.pictures.uploads import MOST_A_SESSION, SENT_SIZE, Upload, Uploads
+from gpubranches.search.queries import PICTURE_NAME, unit
 from gpubranches.session import Session
-from gpubranches.sessions import Book, Record
-from gpubranches.uploads import MOST_A_SESSION, SENT_SIZE, Upload, Uploads
+from gpubranches.session.sessions import Book, Record
 
 FORMAT = "gpubranches-session"
 VERSION = 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gpubranches.branches_kernels import draw, random_below
+from gpubranches.learners.branches_kernels import draw, random_below
 
 
 @njit(cache=True, nogil=True)

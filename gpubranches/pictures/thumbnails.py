@@ -11,7 +11,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
-from gpubranches.images import thumbnail
+from gpubranches.pictures.images import thumbnail
 
 _log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from gpubranches.conditions import All, Comparison, Condition, Name, Some, Value, equals, parse, to_text
 from gpubranches.errors import UsageError
+from gpubranches.metadata.conditions import All, Comparison, Condition, Name, Some, Value, equals, parse, to_text
 
 Choice = tuple[Name, Value | None]
 """A column and one of its values, None for a missing one."""

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.arrays import Bitmap
-from gpubranches.branches import BranchEnsemble, DecisionBranches
-from gpubranches.branches_classic import ClassicBranches, ClassicEnsemble
 from gpubranches.errors import UsageError
+from gpubranches.learners.branches import BranchEnsemble, DecisionBranches
+from gpubranches.learners.branches_classic import ClassicBranches, ClassicEnsemble
+from gpubranches.learners.trees import DecisionTree, RandomForest
 from gpubranches.models import NEGATIVE_WEIGHT, Model
-from gpubranches.pseudo_labels import pseudo_labels
-from gpubranches.rescore import Rescorer
+from gpubranches.refine.pseudo_labels import pseudo_labels
+from gpubranches.refine.rescore import Rescorer
+from gpubranches.refine.spread import spread_of
 from gpubranches.results import Candidates, Ranking
-from gpubranches.spread import spread_of
-from gpubranches.trees import DecisionTree, RandomForest
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend

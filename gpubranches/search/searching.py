@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from gpubranches.arrays import as_ids, check_array
 from gpubranches.coding import Coder
 from gpubranches.errors import UsageError
-from gpubranches.queries import Item, Picture, Query, Term, Words, combine, of_kind, parse, unit
 from gpubranches.results import Neighbors
+from gpubranches.search.queries import Item, Picture, Query, Term, Words, combine, of_kind, parse, unit
 from gpubranches.space import Space
 
 if TYPE_CHECKING:

@@ -17,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.arrays import as_ids
-from gpubranches.columns import caption_of
 from gpubranches.errors import DataError
-from gpubranches.following import Following
-from gpubranches.images import image_file, upright_size
-from gpubranches.labels import Labels
-from gpubranches.searching import Searcher
+from gpubranches.metadata.columns import caption_of
+from gpubranches.pictures.images import image_file, upright_size
+from gpubranches.pictures.thumbnails import Thumbnails, version
+from gpubranches.pictures.uploads import Uploads
+from gpubranches.search.searching import Searcher
 from gpubranches.session import Session
-from gpubranches.sessions import Book, OpenSessions
-from gpubranches.thumbnails import Thumbnails, version
-from gpubranches.uploads import Uploads
+from gpubranches.session.following import Following
+from gpubranches.session.labels import Labels
+from gpubranches.session.sessions import Book, OpenSessions
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend

@@ -192,7 +192,7 @@ def _grow(
     options: tuple[int, int, int, int, int, int],
 ) -> list[Box]:
     try:
-        from gpubranches.branches_kernels import grow_estimator
+        from gpubranches.learners.branches_kernels import grow_estimator
     except ImportError as error:
         raise BackendUnavailableError(f"branches need numba, got: {error}; pip install gpubranches") from error
     table, sizes = pool_table(feature_subsets(positives.shape[1]) if subsets == "pool" else ())

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog import ENCODED_ROWS, SEGMENT_ROWS, Catalog, disk_errors, exclusive
 from gpubranches.coding import FIT_ROWS, Coder, unit_rows
-from gpubranches.datasets import ClipRetrieval, Joined, Source, is_image_folder, open_dataset
 from gpubranches.embed import Embedder, open_embedder
 from gpubranches.errors import CatalogNotFoundError, DataError, UsageError
+from gpubranches.ingest.datasets import ClipRetrieval, Joined, Source, is_image_folder, open_dataset
+from gpubranches.ingest.staging import embed_folder
 from gpubranches.quantize import SignQuantizer
 from gpubranches.space import Space, digest
-from gpubranches.staging import embed_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.answer import Answer, Part
 from gpubranches.arrays import Bitmap, as_ids, best_first
-from gpubranches.completeness import AUDITED, Completeness
 from gpubranches.errors import LabelError, UsageError
-from gpubranches.explain import Explanation, explain_in
 from gpubranches.export import Matches, export_matches
-from gpubranches.labels import Labels
 from gpubranches.models import (
     LEAST_WEIGHT,
     MODELS,
@@ -25,9 +21,13 @@ from gpubranches.models import (
     RANDOM_NEGATIVES,
     Model,
 )
-from gpubranches.refining import Marks, refined
+from gpubranches.refine.answer import Answer, Part
+from gpubranches.refine.completeness import AUDITED, Completeness
+from gpubranches.refine.explain import Explanation, explain_in
+from gpubranches.refine.refining import Marks, refined
 from gpubranches.results import Neighbors, Ranking
-from gpubranches.searching import Searcher
+from gpubranches.search.searching import Searcher
+from gpubranches.session.labels import Labels
 
 if TYPE_CHECKING:
     from pathlib import Path

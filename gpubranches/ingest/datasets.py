@@ -141,7 +141,7 @@ class ClipRetrieval:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from gpubranches.tables import united
+        from gpubranches.metadata.tables import united
 
         tables = []
         for first, part, path in zip(self._starts, self._parts, self._tables, strict=False):
@@ -206,7 +206,7 @@ class Joined:
         """Return the metadata of rows start..stop-1 with the column `input`."""
         import pyarrow as pa
 
-        from gpubranches.tables import united
+        from gpubranches.metadata.tables import united
 
         tables = []
         for first, source, name in zip(self._starts, self._sources, self._names, strict=False):

@@ -1,0 +1,1 @@
+"""The columns beside the embeddings: their types, what they hold, and conditions on them."""

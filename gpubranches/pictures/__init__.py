@@ -1,0 +1,1 @@
+"""Picture files: read, made small, and sent by a person."""
