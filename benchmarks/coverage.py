@@ -28,7 +28,7 @@ from benchmarks.quality import build_catalog
 from gpubranches import Catalog, Ranking, Session, open_backend
 from gpubranches.embed import VocabularyEmbedder
 from gpubranches.evaluation import Concept, Draw, World, find_concepts
-from gpubranches.evaluation.protocol import random_subset
+from gpubranches.evaluation.protocol import FEWEST, random_subset
 
 STAGES = (
     "no audit",
@@ -57,14 +57,15 @@ Tallies = dict[tuple[str, str, int], Tally]
 
 
 @contextmanager
-def opened_world(data: Path, count: int | None) -> Iterator[tuple[World, list[Concept]]]:
-    """Yield the data as a catalog in memory, and its concepts or a random `count` of them."""
+def opened_world(data: Path, count: int | None, *, fewest: int = FEWEST) -> Iterator[tuple[World, list[Concept]]]:
+    """Yield the data as a catalog in memory, and its concepts of `fewest` items, or a random `count` of them."""
     text = data / "text"
     vocabulary = VocabularyEmbedder.load(text / "text_emb_0.npy", text / "names.json")
     with tempfile.TemporaryDirectory(prefix="gpubranches-coverage-") as made:
         catalog = Catalog.open(build_catalog(data, Path(made)))
         with open_backend("cpu", catalog) as backend:
-            yield World(catalog, backend, vocabulary), random_subset(find_concepts(catalog, vocabulary.knows), count)
+            concepts = find_concepts(catalog, vocabulary.knows, fewest=fewest)
+            yield World(catalog, backend, vocabulary), random_subset(concepts, count)
 
 
 def simulate(world: World, draw: Draw) -> Iterator[tuple[str, Ranking]]:

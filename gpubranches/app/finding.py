@@ -35,8 +35,11 @@ def refine() -> Response:
     options: dict[str, Any] = {"second_stage": second_stage, "random_negatives": negatives, "negative_weight": weight}
     with training(session_id()), held() as session:
         book, name = desk().book, session.labels.session
-        lean = float(book.record(name).settings.get("lean", 0.0))
-        session.refine(cast(Model, model), lean=lean, where=where or None, **options)
+        record = book.record(name)
+        lean = float(record.settings.get("lean", 0.0))
+        # A server that reads no texts may go on with a session that was asked elsewhere.
+        query = record.query if session.embedder else None
+        session.refine(cast(Model, model), lean=lean, where=where or None, query=query, **options)
         book.note(name, model=model, lean=lean, where=where, **options)
         response = _matches(session, "all", 0)
     response.headers["HX-Push-Url"] = "/matches"

@@ -12,6 +12,7 @@ from rich.table import Table
 from gpubranches.cli.options import (
     backend_option,
     catalog_argument,
+    embedder_option,
     json_option,
     lean_option,
     marked_session,
@@ -20,6 +21,7 @@ from gpubranches.cli.options import (
     negative_weight_option,
     positive_option,
     print_json,
+    query_option,
     random_negatives_option,
     second_stage_option,
 )
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 @click.argument("item", metavar="ID", type=int)
 @positive_option
 @negative_option
+@query_option
+@embedder_option
 @model_option
 @second_stage_option
 @random_negatives_option
@@ -46,6 +50,8 @@ def explain(
     item: int,
     positive: str,
     negative: str | None,
+    query: str | None,
+    embedder: str | None,
     model: Any,
     second_stage: bool | None,
     random_negatives: int,
@@ -56,13 +62,14 @@ def explain(
     as_json: bool,
 ) -> None:
     """Tell why an item is in the answer of a refine or is not: its boxes, and the bounds it nearly fails or misses."""
-    with marked_session(directory, backend, positive, negative, seed) as session:
+    with marked_session(directory, backend, positive, negative, seed, query, embedder) as session:
         session.refine(
             model,
             second_stage=second_stage,
             random_negatives=random_negatives,
             negative_weight=negative_weight,
             lean=lean,
+            query=query,
         )
         told = session.explain(item)
     if as_json:

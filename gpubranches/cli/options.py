@@ -50,6 +50,9 @@ positive_option = click.option(
     "--positive", metavar="IDS|@FILE", required=True, help="Ids that are right: 3,17,42 or @FILE."
 )
 negative_option = click.option("--negative", metavar="IDS|@FILE", help="Ids that are wrong.")
+query_option = click.option(
+    "--query", metavar="TEXT", help="What was asked for; its words help while fewer than 8 items are right."
+)
 second_stage_option = click.option(
     "--second-stage/--no-second-stage",
     default=None,
@@ -159,13 +162,26 @@ def opened_backend(name: str, catalog: Catalog, nn: str = "auto") -> Iterator[Ba
 
 
 @contextmanager
-def marked_session(directory: Path, backend: str, positive: str, negative: str | None, seed: int) -> Iterator[Session]:
-    """Open a catalog and a backend, and yield a session with the marks that --positive and --negative name."""
+def marked_session(
+    directory: Path,
+    backend: str,
+    positive: str,
+    negative: str | None,
+    seed: int,
+    query: str | None = None,
+    embedder: str | None = None,
+) -> Iterator[Session]:
+    """Open a catalog and a backend, and yield a session with the marks that --positive and --negative name.
+
+    It has an embedder where a query in words needs one.
+    """
     from gpubranches import Catalog, Session
+    from gpubranches.search.queries import Words, of_kind, parse
 
     catalog = Catalog.open(directory)
+    reads = query is not None and bool(of_kind(Words, parse(query).terms))
     with opened_backend(backend, catalog) as opened:
-        session = Session(catalog, opened, seed=seed)
+        session = Session(catalog, opened, embedder=open_embedder_for(catalog, embedder) if reads else None, seed=seed)
         session.mark(parse_ids(positive, "--positive"), +1)
         session.mark(parse_ids(negative, "--negative"), -1)
         yield session

@@ -28,6 +28,7 @@ from gpubranches.cli.options import (
     opened_backend,
     positive_option,
     print_json,
+    query_option,
     random_negatives_option,
     second_stage_option,
     where_option,
@@ -101,6 +102,8 @@ def search(
 @catalog_argument
 @positive_option
 @negative_option
+@query_option
+@embedder_option
 @model_option
 @second_stage_option
 @random_negatives_option
@@ -120,6 +123,8 @@ def refine(
     directory: Path,
     positive: str,
     negative: str | None,
+    query: str | None,
+    embedder: str | None,
     model: Any,
     second_stage: bool | None,
     random_negatives: int,
@@ -139,7 +144,7 @@ def refine(
         format_of(out, format)
     elif format is not None:
         raise UsageError("--format: expected --out FILE with it, got none")
-    with marked_session(directory, backend, positive, negative, seed) as session:
+    with marked_session(directory, backend, positive, negative, seed, query, embedder) as session:
         session.refine(
             model,
             second_stage=second_stage,
@@ -147,6 +152,7 @@ def refine(
             negative_weight=negative_weight,
             where=where,
             lean=lean,
+            query=query,
         )
         written = None if out is None else session.export(out, format)
         if sql and session.boxes is not None:

@@ -31,6 +31,7 @@ MODELS: dict[str, Model] = {
     ),
     "prototype": Model("logistic regression on embeddings, cut by held-out scores", on_embeddings.two_stage_prototype),
     "linear": Model("second stage of refine over the whole catalog", product.linear),
+    "refine-unasked": Model("refine by the marks alone, not told the query", product.refine_unasked),
     "refine": Model("refine as it is by default", product.refine),
 }
 """Models by the name that the command line and the JSON know them by, weakest information first."""

@@ -19,13 +19,18 @@ def text_query(world: World, draw: Draw) -> Answer:
 
 
 def refine(world: World, draw: Draw) -> Answer:
-    """Match by `Session.refine` as it is by default."""
+    """Match by `Session.refine` as it is by default, told what the user asked for."""
+    return _refined(world, draw, query=draw.query)
+
+
+def refine_unasked(world: World, draw: Draw) -> Answer:
+    """Match by `Session.refine` from the marks alone."""
     return _refined(world, draw)
 
 
 def linear(world: World, draw: Draw) -> Answer:
     """Match by the second stage of `Session.refine` over the whole catalog, without boxes."""
-    return _refined(world, draw, model="linear")
+    return _refined(world, draw, model="linear", query=draw.query)
 
 
 def ensemble(world: World, draw: Draw) -> Answer:

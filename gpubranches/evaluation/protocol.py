@@ -52,6 +52,11 @@ class Draw:
     negatives: Ids
     unchecked: Ids
 
+    @property
+    def query(self) -> str | None:
+        """What the user typed, None where the query was a code."""
+        return f'"{self.concept.name}"' if self.concept.text else None
+
 
 @dataclass
 class World:

@@ -94,7 +94,7 @@ def play(world: World, draw: Draw, policy: Policy, rounds: int) -> Iterator[tupl
     session = world.session(draw.seed)
     session.mark(draw.positives, +1, origin="user")
     session.mark(draw.negatives, -1, origin="user")
-    yield session, session.refine(random_negatives=UNCHECKED)
+    yield session, session.refine(random_negatives=UNCHECKED, query=draw.query)
     rng = np.random.default_rng(draw.seed)
     for _ in range(rounds):
         ids = policy.choose(session, rng)
@@ -102,7 +102,7 @@ def play(world: World, draw: Draw, policy: Policy, rounds: int) -> Iterator[tupl
         for label, marked in ((+1, ids[right]), (-1, ids[~right])):
             if len(marked):
                 session.mark(marked, label, origin=policy.origin)
-        yield session, session.refine(random_negatives=UNCHECKED)
+        yield session, session.refine(random_negatives=UNCHECKED, query=draw.query)
 
 
 def play_rounds(

@@ -49,7 +49,8 @@ class Marks:
 
     positives: (p,) marked right, at least one; negatives: (m,) marked wrong; unchecked: random ones that serve as
     wrong; fair: (p,) bool, which positives are a fair sample of what is wanted; negative_weight: how much a negative
-    counts against an unchecked one, for the linear models: boxes shut out every one of them.
+    counts against an unchecked one, for the linear models: boxes shut out every one of them. asked: (D,) float32, the
+    direction of what was asked for in words, for a second stage with few marks; None without words.
     """
 
     positives: Ids
@@ -57,6 +58,7 @@ class Marks:
     unchecked: Ids
     fair: NDArray[np.bool_]
     negative_weight: float = NEGATIVE_WEIGHT
+    asked: NDArray[np.float32] | None = None
 
 
 def refined(
@@ -121,6 +123,7 @@ def _by_embeddings(
         *spread_of(catalog),
         n_checked=len(marks.negatives),
         fair=marks.fair,
+        asked=marks.asked,
     )
     ranking = rescorer.rank(
         backend,

@@ -68,6 +68,14 @@ class Searcher:
             raise UsageError("by_codes: expected one text or one item, got several terms or a picture; search without")
         return self._search(self._direction(query)[None], k, where)
 
+    def words(self, text: str) -> NDArray[np.float32] | None:
+        """Return the direction, (D,) float32, of what a text asks for in words, None where it names none.
+
+        Raises UsageError as `ask` does.
+        """
+        query = parse(text)
+        return self._direction(query) if of_kind(Words, query.added) else None
+
     def text(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
         """Return the k items nearest to a text as it stands, signs and all.
 

@@ -136,6 +136,7 @@ class Session:
         negative_weight: float = NEGATIVE_WEIGHT,
         where: str | None = None,
         lean: float = 0.0,
+        query: str | None = None,
     ) -> Ranking:
         """Train boxes on the marks, apply them to the whole catalog, rank what they find and cut the list.
 
@@ -146,8 +147,9 @@ class Session:
         item marked wrong counts against one of these, .1 to 1,000, in the second stage and for the pseudo-labels; boxes
         shut out every one of them whatever it weighs, so by votes alone the models without pseudo-labels take no notice
         of it. where: only items that meet this condition are in the answer, marked ones as well; all marks are learned
-        from. lean: where the list is cut, see `recut`. Marked items keep their label in the answer. Raises LabelError
-        if no item is marked right.
+        from. lean: where the list is cut, see `recut`. query: what was asked for; its words help the second stage while
+        fewer than 8 items are marked right. Marked items keep their label in the answer. Raises LabelError if no item
+        is marked right, UsageError for a query as `ask` does.
         """
         lean = _check_lean(lean)
         _check_options(model, random_negatives, negative_weight)
@@ -156,7 +158,8 @@ class Session:
         if len(positives) == 0:
             raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
         unchecked = self.random_negatives(random_negatives)
-        marks = Marks(positives, negatives, unchecked, self._fair(positives), negative_weight)
+        asked = self.searcher.words(query) if query and second_stage else None
+        marks = Marks(positives, negatives, unchecked, self._fair(positives), negative_weight, asked)
         bitmap = self._bitmap(where)
         boxes, ranking = refined(
             self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap

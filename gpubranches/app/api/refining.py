@@ -22,6 +22,7 @@ from gpubranches.models import (
     RANDOM_NEGATIVES,
 )
 from gpubranches.refine.completeness import AUDITED
+from gpubranches.search.queries import LONGEST
 
 _LEAN: Schema = {
     "type": "number",
@@ -29,6 +30,12 @@ _LEAN: Schema = {
     "maximum": 1,
     "default": 0,
     "description": "Where the list is cut: -1 for precision, 0 the model's own cut, 1 for recall.",
+}
+_QUERY: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": LONGEST,
+    "description": "What was asked for, as in a search: its words help while fewer than 8 items are marked right.",
 }
 _REFINE: Schema = {
     "type": "object",
@@ -54,6 +61,7 @@ _REFINE: Schema = {
         },
         "lean": _LEAN,
         "where": WHERE,
+        "query": _QUERY,
     },
 }
 _RECUT: Schema = {"type": "object", "required": ["lean"], "properties": {"lean": _LEAN}}
@@ -84,6 +92,7 @@ def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
             second_stage=body.get("second_stage"),
             lean=body["lean"],
             where=body.get("where"),
+            query=body.get("query"),
             **weights,
         )
         second_stage = not ranking.by_votes

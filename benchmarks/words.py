@@ -1,0 +1,53 @@
+"""What the words of the query give while few items are marked, on real embeddings.
+
+    python -m benchmarks.words --positives 2 3 5 8 --out benchmarks/results/words.md
+
+The data and the simulated user are those of `benchmarks.quality`; the concepts are those whose name is a text that can
+be asked for, down to classes of 20 items.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.coverage import opened_world, publish, read_options
+from gpubranches.evaluation import evaluate
+from gpubranches.evaluation.models import choose_models
+
+FEWEST = 20
+MEASURES = ("f1", "average_precision", "oracle")
+
+
+def main() -> None:
+    """Read the options, run, print and write the table."""
+    options = read_options("benchmarks.words", __doc__, seeds=2)
+    with opened_world(options.data.resolve(), options.concepts, fewest=FEWEST) as (world, found):
+        concepts = [concept for concept in found if concept.text]
+        models = choose_models("refine-unasked,refine")
+        compared = evaluate(world, concepts, models=models, positives=options.positives, seeds=options.seeds)
+    lines = [
+        "# What the words of the query give",
+        "",
+        f"`python -m benchmarks.words {' '.join(sys.argv[1:])}`",
+        "",
+        f"{world.n:,} items, {len(concepts)} concepts asked for by their name, {options.seeds} seeds. Up to p marked "
+        "right, 20 wrong, 1,000 random negatives; F1, average precision over unmarked items and F1 by an oracle's cut "
+        "of the default `refine`, not told the query and told it; means over concepts ± standard error.",
+        "",
+        "| p | F1, marks alone | and words | difference | concepts won | AP | and words | oracle F1 | and words |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for p in options.positives:
+        cells = [_figure(*compared.mean(name, measure, p)) for measure in MEASURES for name in models]
+        gain, error, won = compared.paired("refine", "refine-unasked", "f1", p)
+        cells[2:2] = [f"{gain:+.3f} ± {error:.3f}".replace("0.", "."), f"{won:.0%}"]
+        lines.append(f"| {p} | {' | '.join(cells)} |")
+    publish(lines, options.out)
+
+
+def _figure(mean: float, error: float) -> str:
+    return f"{mean:.3f} ± {error:.3f}".replace("0.", ".")
+
+
+if __name__ == "__main__":
+    main()
