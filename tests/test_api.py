@@ -146,6 +146,16 @@ def test_refine_recut_and_results_are_those_of_a_session(client, catalog, backen
     assert client.get(at).json["answer"] == narrow
 
 
+def test_refine_listens_to_what_was_asked(client, catalog, backend, labels):
+    at = begun(client)
+    chosen = np.flatnonzero(labels == 1)[:2].tolist()
+    client.post(f"{at}/marks", json={"ids": chosen, "label": 1})
+    alone, told = (client.post(f"{at}/refine", json=body).json for body in ({}, {"query": NAMES[1]}))
+    assert alone["threshold"] != told["threshold"]
+    refused = client.post(f"{at}/refine", json={"query": "dog +"})
+    assert (refused.status_code, "expected a term after +" in problem(refused)) == (422, True)
+
+
 def test_options_of_refine_are_passed_on(client, labels):
     at, _ = found_all(client, labels, second_stage=False, model="branch", random_negatives=50, where="label = 1")
     told = client.get(at).json["answer"]

@@ -451,6 +451,24 @@ def test_the_slider_cuts_anew_without_training(client, labels):
     assert f'id="heading">{totals[2]} match' in again.text
 
 
+def test_finding_all_listens_to_the_words_that_were_asked(client, labels, catalog, backend, embedder):
+    ids = shown(client.get("/search", query_string={"q": NAMES[1]}))
+    chosen = np.array(ids)[labels[ids] == 1][:2].tolist()
+    post(client, "/mark", id=chosen, value="1")
+
+    def found(query):
+        session = Session(catalog, backend, embedder=embedder)
+        session.mark(chosen, 1)
+        ranking = session.refine(query=query)
+        return ranking.ids[ranking.matched].tolist()[:60]
+
+    asked = shown(post(client, "/refine", second_stage="1"))
+    client.get("/like", query_string={"id": chosen[0]})
+    unasked = shown(post(client, "/refine", second_stage="1"))
+    assert (asked, unasked) == (found(NAMES[1]), found(None))
+    assert asked != unasked
+
+
 def test_a_result_says_why_it_is_there(client, labels):
     assert "/why/" not in client.get("/").text
     ids = shown(found_all(client, labels))

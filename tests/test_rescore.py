@@ -7,8 +7,9 @@ from gpubranches.boxes import Box, Boxes
 from gpubranches.catalog import Catalog
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-from gpubranches.refine.rescore import WINDOW, Rescorer, mixture_cut
+from gpubranches.refine.rescore import FEW, WINDOW, Rescorer, mixture_cut
 from gpubranches.space import Space
+from gpubranches.whitening import Whitening
 
 D = 32
 N = 3000
@@ -109,6 +110,27 @@ def test_no_candidates_leave_the_positives(catalog, backend):
     assert sorted(ranking.ids) == POSITIVES.tolist()
     assert ranking.total == len(POSITIVES)
     assert ranking.candidates == 0
+
+
+@pytest.mark.parametrize("whitened", [False, True])
+def test_words_tell_what_of_a_mark_is_meant(whitened):
+    rng = np.random.default_rng(0)
+    wanted, other = np.eye(24, dtype=np.float32)[:2]
+    background = 0.3 * rng.standard_normal((400, 24)).astype(np.float32)
+    whitening = Whitening().fit(background) if whitened else None
+
+    def prefers_the_wanted(p, asked):
+        marked = (wanted + 1.5 * other + background[:p]).astype(np.float32)
+        fitted = Rescorer().fit(marked, background, np.zeros(24, np.float32), whitening, asked=asked)
+        return fitted.weights_ @ wanted > fitted.weights_ @ other
+
+    assert not prefers_the_wanted(1, None)
+    assert prefers_the_wanted(1, wanted)
+    assert prefers_the_wanted(1, 7 * wanted)
+    assert not prefers_the_wanted(1, np.zeros(24, np.float32))
+    assert not prefers_the_wanted(FEW, wanted)
+    with pytest.raises(ArrayError, match="asked"):
+        prefers_the_wanted(1, wanted[:5])
 
 
 def test_a_small_limit_does_not_cut_the_matches_short(catalog, backend):

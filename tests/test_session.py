@@ -263,6 +263,39 @@ def test_items_deleted_between_rounds_are_not_gone(folder, tmp_path, labels):
         assert not np.isin(ranking.ids[ranking.matched][-2:], session.part("gone").ids).any()
 
 
+@pytest.mark.parametrize("model", ["ensemble", "linear"])
+def test_words_help_while_marks_are_few(session, labels, model):
+    marks_alone, told = [], []
+    for label in range(len(NAMES)):
+        session.labels = Labels.in_memory()
+        mark_some(session, labels, label, 1, 3)
+        for found, query in ((marks_alone, None), (told, NAMES[label])):
+            ranking = session.refine(model, query=query)
+            found.append(f1(ranking.ids[ranking.matched], np.flatnonzero(labels == label)))
+    assert np.mean(told) > np.mean(marks_alone)
+
+
+def test_words_that_tell_nothing_change_nothing(session, labels):
+    mark_some(session, labels, 2, 2)
+    alone = session.refine()
+    assert session.refine(query="red car").scores.tolist() != alone.scores.tolist()
+    for query in (None, "", "#17"):
+        assert session.refine(query=query).scores.tolist() == alone.scores.tolist()
+    by_votes = session.refine(second_stage=False)
+    assert session.refine(second_stage=False, query="red car").ids.tolist() == by_votes.ids.tolist()
+    mark_some(session, labels, 2, 8)
+    assert session.refine(query="red car").scores.tolist() == session.refine().scores.tolist()
+
+
+def test_words_that_cannot_be_read_are_refused(session, labels):
+    mark_some(session, labels, 2, 2)
+    with pytest.raises(UsageError, match="reed car"):
+        session.refine(query="reed car")
+    with pytest.raises(UsageError, match="embedder"):
+        bare = Session(session.catalog, session.backend, labels=session.labels)
+        bare.refine(query="red car")
+
+
 def test_a_filter_limits_search_and_refine(session, labels):
     found = session.ask(NAMES[0], 50, where="caption = 'kangaroo'")
     assert (labels[found.ids[0]] == 0).all()
