@@ -551,7 +551,7 @@ def served(app):
         thread.join(10)
 
 
-def test_a_client_that_does_not_read_loses_its_place_and_its_thread(app, labels, monkeypatch):
+def test_a_client_that_does_not_read_loses_its_place_and_its_thread(app, labels, monkeypatch, caplog):
     monkeypatch.setattr("gpubranches.app.server.STALLED_S", 1)
     at, _ = found_all(app.test_client(), labels)
     endless = dataclasses.replace(FORMATS["csv"], write=lambda matches: itertools.repeat(bytes(1 << 20)))
@@ -567,6 +567,7 @@ def test_a_client_that_does_not_read_loses_its_place_and_its_thread(app, labels,
             time.sleep(0.1)
         assert places._free == DOWNLOADS
     assert threading.active_count() == before
+    assert "Traceback" not in caplog.text
 
 
 def test_a_stream_that_breaks_off_is_no_whole_file_to_its_client(app, labels, monkeypatch, caplog):

@@ -133,6 +133,7 @@ def open_server(app: Flask, host: str, port: int, *, allowed_hosts: tuple[str, .
         sockets=[listener],
         threads=THREADS,
         ident="gpubranches",
+        log_socket_errors=False,  # a client that hangs up is no error of the server
         connection_limit=CONNECTIONS,
         asyncore_use_poll=True,  # select takes no descriptors beyond 1,023, and a large catalog holds as many
     )

@@ -118,9 +118,9 @@ class Explanation:
         return f"{'Found' if found else 'Not found'}: {told}."
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dict of plain values, with the verdict and the narrowest bounds."""
+        """Return a dict of plain values, with the reason, the verdict and the narrowest bounds."""
         narrowest = [{"estimator": r.estimator, "box": r.box, **asdict(b)} for r, b in self.narrowest()]
-        return {**asdict(self), "verdict": self.verdict(), "narrowest": narrowest}
+        return {**asdict(self), "reason": self.reason(), "verdict": self.verdict(), "narrowest": narrowest}
 
 
 def explain(boxes: Boxes, code: NDArray[np.uint8], *, needed: int = 1, nearest: int = NEAREST) -> Explanation:

@@ -104,7 +104,9 @@ def export_model(session: str, format: str) -> Response:
         return boxes_file(held, format)
 
 
-@operation("GET", "/sessions/{session}/items/{item}/explanation", answer={"type": "object", "required": ["verdict"]})
+@operation(
+    "GET", "/sessions/{session}/items/{item}/explanation", answer={"type": "object", "required": ["reason", "verdict"]}
+)
 def explanation(session: str, item: int) -> dict[str, Any]:
     """Tell why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in."""
     with hold(session) as held:
