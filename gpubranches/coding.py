@@ -15,6 +15,7 @@ from gpubranches.quantize import ScalarQuantizer, scalar_quantizer
 
 FIT_ROWS = 100_000
 """Rows, evenly spaced, on which the constants are fitted."""
+FEW_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,13 @@ class Coder:
 
     @classmethod
     def choose(
-        cls, spec: str | None, *, D: int, d: int = 32, quantizer: str | None = None, embedder: str = ""
+        cls, spec: str | None, *, D: int, rows: int, d: int = 32, quantizer: str | None = None, embedder: str = ""
     ) -> Coder:
         """Return what is to be fitted: by a head's spec, see `open_head`, and a quantizer's name.
 
-        spec: None for the usual head; quantizer: None for the head's usual one. D: dims of the embeddings; d: code dims
-        of a linear head; embedder: identity of what made the embeddings. Raises
+        spec: None for the usual head; quantizer: None for the head's usual one, but "uniform" for fewer than `FEW_ROWS`
+        items, whose quantiles say little of those to come. D: dims of the embeddings; rows: how many there are; d: code
+        dims of a linear head; embedder: identity of what made the embeddings. Raises
         UsageError or CatalogFormatError for a head or a quantizer that cannot be used.
         """
         spec = spec or LINEAR[0]
@@ -41,7 +43,8 @@ class Coder:
             require_head(head, D, embedder)
         if ready or spec in LINEAR:
             require_code_dims(head.d if ready else d)
-        return cls(head, scalar_quantizer(quantizer or head.usual_quantizer, head.code_range), ready)
+        name = quantizer or (head.usual_quantizer if rows >= FEW_ROWS else "uniform")
+        return cls(head, scalar_quantizer(name, head.code_range), ready)
 
     @classmethod
     def of(cls, catalog: Catalog) -> Coder | None:

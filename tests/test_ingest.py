@@ -162,6 +162,17 @@ def test_broken_pictures_are_recorded_and_the_rest_is_found(tmp_path):
     assert image_file(catalog.source, {"image_path": "../../etc/passwd"}) is None
 
 
+def test_a_catalog_begun_with_few_rows_has_codes_for_those_to_come(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((1500, 48)).astype(np.float32) + 1
+    np.save(tmp_path / "few.npy", rows[:3])
+    np.save(tmp_path / "more.npy", rows[3:])
+    ingest([tmp_path / "few.npy"], tmp_path / "c")
+    append(tmp_path / "c", [tmp_path / "more.npy"])
+    codes = Catalog.open(tmp_path / "c").take(np.arange(1500))
+    assert np.isin(codes, [0, 255]).mean() < 0.01
+    assert np.median(codes.std(axis=0)) > 10
+
+
 def test_append_uses_the_catalogs_own_constants(tmp_path):
     np.save(tmp_path / "a.npy", vectors(300))
     np.save(tmp_path / "b.npy", vectors(100, seed=1))

@@ -291,9 +291,20 @@ def test_words_that_cannot_be_read_are_refused(session, labels):
     mark_some(session, labels, 2, 2)
     with pytest.raises(UsageError, match="reed car"):
         session.refine(query="reed car")
+    bare = Session(session.catalog, session.backend, labels=session.labels)
     with pytest.raises(UsageError, match="embedder"):
-        bare = Session(session.catalog, session.backend, labels=session.labels)
         bare.refine(query="red car")
+    mark_some(session, labels, 2, 8)
+    assert bare.refine(query="red car").total
+
+
+def test_a_text_at_the_mean_of_texts_tells_nothing(session, labels, folder):
+    one = VocabularyEmbedder(session.embedder.texts(["red car"]), ["red car"])
+    mark_some(session, labels, 2, 2)
+    unnamed = Catalog.open(folder / "unnamed")
+    with open_backend("oracle", unnamed) as backend:
+        alone = Session(unnamed, backend, embedder=one, labels=session.labels)
+        assert alone.refine(query="red car").ids.tolist() == alone.refine().ids.tolist()
 
 
 def test_a_filter_limits_search_and_refine(session, labels):

@@ -259,7 +259,7 @@ GOOD = {
     ],
 )
 def test_a_file_that_is_no_session_is_told_what_is_wrong(change, part):
-    added = {"random_negatives": 1000, "negative_weight": 10.0}
+    added = {"words": "", "random_negatives": 1000, "negative_weight": 10.0}
     assert unpack(json.dumps(GOOD)) == {**GOOD, **added}
     older = {name: value for name, value in GOOD.items() if name not in ("where", "pictures")}
     assert unpack(json.dumps(older)) == {**older, **added, "where": "", "pictures": []}

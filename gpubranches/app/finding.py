@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,11 +11,16 @@ from flask import Blueprint, Response, make_response, render_template, request
 from gpubranches.app.asking import desk, held, parse_number, parse_whole, session_id, whole
 from gpubranches.app.limits import training
 from gpubranches.app.rendering import PAGE, address, context, show
+from gpubranches.errors import UsageError
 from gpubranches.models import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
 from gpubranches.refine.completeness import AUDITED
+from gpubranches.refine.rescore import FEW
 from gpubranches.results import TIERS
 from gpubranches.session import Session
 from gpubranches.session.desk import TABS, View, describe
+from gpubranches.session.sessions import Record
+
+_log = logging.getLogger(__name__)
 
 SUGGESTED = 20
 
@@ -37,13 +43,26 @@ def refine() -> Response:
         book, name = desk().book, session.labels.session
         record = book.record(name)
         lean = float(record.settings.get("lean", 0.0))
-        # A server that reads no texts may go on with a session that was asked elsewhere.
-        query = record.query if session.embedder else None
-        session.refine(cast(Model, model), lean=lean, where=where or None, query=query, **options)
+        session.refine(cast(Model, model), lean=lean, where=where or None, query=_words(session, record), **options)
         book.note(name, model=model, lean=lean, where=where, **options)
         response = _matches(session, "all", 0)
     response.headers["HX-Push-Url"] = "/matches"
     return response
+
+
+def _words(session: Session, record: Record) -> str | None:
+    """Return the words that were asked last, None where they are not needed or cannot be read any more.
+
+    An item they name may be gone, or the session may come from a server that reads other texts.
+    """
+    if len(session.positives) >= FEW:
+        return None
+    try:
+        session.searcher.words(record.words)
+    except UsageError as error:
+        _log.info("find all goes without the words %r: %s", record.words, error)
+        return None
+    return record.words
 
 
 @routes.post("/recut")

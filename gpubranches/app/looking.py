@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 from gpubranches.app.asking import desk, held, lists, whole
 from gpubranches.app.rendering import PAGE, address, show
 from gpubranches.errors import UsageError
-from gpubranches.search.queries import Item, Picture, of_kind, parse
+from gpubranches.search.queries import Item, Picture, Words, of_kind, parse
 from gpubranches.session import Session
 from gpubranches.session.desk import View
 
@@ -58,7 +58,8 @@ def search() -> Response:
         view = View(
             "search", heading, address=_address(q=text), query=text, asked=asked, pictures=pictures, where=where
         )
-        return _nearest(session, view, lambda k: session.ask(text, k, where=where or None))
+        words = text if of_kind(Words, query.added) else None
+        return _nearest(session, view, lambda k: session.ask(text, k, where=where or None), words)
 
 
 @routes.get("/like")
@@ -71,8 +72,8 @@ def like() -> Response:
         return _nearest(session, view, lambda k: session.like(item, k, where=where or None))
 
 
-def _nearest(session: Session, view: View, find: Callable[[int], Neighbors]) -> Response:
-    """Show one page of the list whose first k items `find` returns."""
+def _nearest(session: Session, view: View, find: Callable[[int], Neighbors], words: str | None = None) -> Response:
+    """Show one page of the list whose first k items `find` returns. words: a query that has some."""
     at, offset = desk(), whole("offset", 0)
     start = time.perf_counter()
     key = session.labels.session, at.catalog.generation, view.address
@@ -84,8 +85,9 @@ def _nearest(session: Session, view: View, find: Callable[[int], Neighbors]) -> 
     tiles = at.tiles(session, ids, [f"{distance:.3g}" for distance in distances])
     if "offset" not in request.args:
         name = session.labels.session
-        first = at.book.record(name).settings.get("asked") or view.asked
-        at.book.note(name, query=view.address, asked=first, where=view.where)
+        record = at.book.record(name)
+        first, latest = record.settings.get("asked") or view.asked, record.words if words is None else words
+        at.book.note(name, query=view.address, asked=first, words=latest, where=view.where)
     view = replace(view, note=f"{many}, most alike first", how=found.source, took_ms=took_ms)
     return show(session, replace(view, tiles=tiles, total=found.total, offset=offset))
 

@@ -176,12 +176,14 @@ def marked_session(
     It has an embedder where a query in words needs one.
     """
     from gpubranches import Catalog, Session
+    from gpubranches.refine.rescore import FEW
     from gpubranches.search.queries import Words, of_kind, parse
 
     catalog = Catalog.open(directory)
-    reads = query is not None and bool(of_kind(Words, parse(query).terms))
+    right, wrong = parse_ids(positive, "--positive"), parse_ids(negative, "--negative")
+    reads = query is not None and bool(of_kind(Words, parse(query).added)) and len(np.unique(right)) < FEW
     with opened_backend(backend, catalog) as opened:
         session = Session(catalog, opened, embedder=open_embedder_for(catalog, embedder) if reads else None, seed=seed)
-        session.mark(parse_ids(positive, "--positive"), +1)
-        session.mark(parse_ids(negative, "--negative"), -1)
+        session.mark(right, +1)
+        session.mark(wrong, -1)
         yield session

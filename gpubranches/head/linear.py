@@ -11,6 +11,7 @@ from safetensors.numpy import save
 from gpubranches.arrays import check_array
 from gpubranches.errors import NotFittedError, UsageError
 from gpubranches.space import digest
+from gpubranches.threads import one_thread
 from gpubranches.whitening import SAMPLE, Whitening, local_whitening
 
 
@@ -41,10 +42,12 @@ class PCAHead:
             raise UsageError(f"embeddings: expected at least one row of 4 dims or more, got {embeddings.shape}")
         d = min(self._wanted, dims) // 4 * 4
         mean = embeddings.mean(axis=0, dtype=np.float64)
-        centred = embeddings.astype(np.float64) - mean
-        moment, turn = centred.T @ centred, self._turn(embeddings - mean.astype(np.float32))
-        _, vectors = np.linalg.eigh(turn.T @ moment @ turn)
-        components = vectors[:, ::-1][:, :d].T @ turn.T
+        turn = self._turn(embeddings, mean.astype(np.float32))
+        centred = embeddings.astype(np.float64)
+        centred -= mean
+        with one_thread():
+            _, vectors = np.linalg.eigh(turn.T @ (centred.T @ centred) @ turn)
+            components = vectors[:, ::-1][:, :d].T @ turn.T
         largest = np.abs(components).argmax(axis=1)
         components = components * np.sign(components[np.arange(d), largest])[:, None]
         self.mean_ = mean.astype(np.float32)
@@ -98,9 +101,9 @@ class PCAHead:
         head.components_ = check_array(rows, "components", dtype=np.float32, shape=(None, len(mean)), finite=True)
         return head
 
-    def _turn(self, centred: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _turn(self, embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what centred embeddings are multiplied with first, (D, D)."""
-        return np.eye(centred.shape[1])
+        return np.eye(len(mean))
 
     def _fitted(self) -> None:
         if not hasattr(self, "components_"):
@@ -120,8 +123,8 @@ class RCAHead(PCAHead):
     kind = "rca"
     usual_quantizer = "quantile"
 
-    def _turn(self, centred: NDArray[np.float32]) -> NDArray[np.float64]:
-        rows = np.linspace(0, len(centred) - 1, min(len(centred), SAMPLE)).round().astype(np.int64)
-        sample = centred[rows]
+    def _turn(self, embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float64]:
+        rows = np.linspace(0, len(embeddings) - 1, min(len(embeddings), SAMPLE)).round().astype(np.int64)
+        sample = embeddings[rows] - mean
         turn: NDArray[np.float64] = local_whitening(sample, Whitening().fit(sample)).matrix_.astype(np.float64)
         return turn

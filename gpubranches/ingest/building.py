@@ -189,7 +189,7 @@ def _create(
     if embedder is not None and source.dim != embedder.D:
         raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
     identity = "" if embedder is None else embedder.identity
-    coder = Coder.choose(head, D=source.dim, d=d, quantizer=quantizer, embedder=identity)
+    coder = Coder.choose(head, D=source.dim, rows=source.n, d=d, quantizer=quantizer, embedder=identity)
     rows = np.linspace(0, source.n - 1, min(source.n, FIT_ROWS)).round().astype(np.int64)
     unit, bad = unit_rows(source.take(np.unique(rows)))
     sample: NDArray[np.float32] = unit[~bad].astype(np.float32)

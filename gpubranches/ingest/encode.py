@@ -43,12 +43,12 @@ def encode(
     """Make the codes of a catalog anew; ids, metadata, embeddings, sign bits, deletions and marks stay.
 
     head: "rca", "pca", "none" or a file; None: the head that the catalog has. quantizer: "uniform" or "quantile"; None:
-    the head's usual one. d: code dims of rca and pca. What is to be fitted is fitted on `FIT_ROWS` evenly spaced live
-    items. Others read the codes of before until the last moment, and after it until they refresh; a stopped run changes
-    nothing. Where head and quantizer turn out to be those the catalog has, nothing is written. Peak anonymous memory:
-    as for `ingest`. Raises UsageError for a catalog without embeddings or items and for a head or quantizer that does
-    not fit, DataError if another process writes the catalog, the disk is too small, or the head gives no finite
-    numbers.
+    the usual one, see `Coder.choose`. d: code dims of rca and pca. What is to be fitted is fitted on `FIT_ROWS` evenly
+    spaced live items. Others read the codes of before until the last moment, and after it until they refresh; a stopped
+    run changes nothing. Where head and quantizer turn out to be those the catalog has, nothing is written. Peak
+    anonymous memory: as for `ingest`. Raises UsageError for a catalog without embeddings or items and for a head or
+    quantizer that does not fit, DataError if another process writes the catalog, the disk is too small, or the head
+    gives no finite numbers.
     """
     began = time.perf_counter()
     catalog = Catalog.open(directory)
@@ -79,7 +79,7 @@ def _chosen(catalog: Catalog, head: str | None, quantizer: str | None, d: int) -
         if catalog.head_path is None:
             raise UsageError(f"head: {catalog.path} has none of its own; choose rca, pca, none or a head's file")
         head = str(catalog.head_path)
-    return Coder.choose(head, D=catalog.D, d=d, quantizer=quantizer, embedder=catalog.space.embedder)
+    return Coder.choose(head, D=catalog.D, rows=catalog.n, d=d, quantizer=quantizer, embedder=catalog.space.embedder)
 
 
 def _sample(catalog: Catalog) -> NDArray[np.float32]:

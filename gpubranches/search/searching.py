@@ -69,12 +69,14 @@ class Searcher:
         return self._search(self._direction(query)[None], k, where)
 
     def words(self, text: str) -> NDArray[np.float32] | None:
-        """Return the direction, (D,) float32, of what a text asks for in words, None where it names none.
+        """Return the direction, (D,) float32, of a text that asks for words, among others; None for "" and other texts.
 
         Raises UsageError as `ask` does.
         """
-        query = parse(text)
-        return self._direction(query) if of_kind(Words, query.added) else None
+        query = parse(text) if text else None
+        if query is None or not of_kind(Words, query.added):
+            return None
+        return self._words(query.added)[0] if query.single else self._direction(query)
 
     def text(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
         """Return the k items nearest to a text as it stands, signs and all.

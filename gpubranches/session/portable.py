@@ -64,7 +64,7 @@ def pack(record: Record, session: Session, uploads: Uploads) -> dict[str, Any]:
                 "thumbnail": b64encode(sent.thumbnail).decode(),
             }
             for sent in uploads.all(record.session)
-            if sent.name in settings.get("query", "")
+            if sent.name in settings.get("query", "") + settings.get("words", "")
         ],
     }
 
@@ -143,13 +143,14 @@ def _picture(sent: dict[str, str], D: int) -> Upload:
 
 
 _PICTURE = ("name", "embedding", "thumbnail")
-_ADDED = {"where": "", "random_negatives": RANDOM_NEGATIVES, "negative_weight": NEGATIVE_WEIGHT}
+_ADDED = {"where": "", "words": "", "random_negatives": RANDOM_NEGATIVES, "negative_weight": NEGATIVE_WEIGHT}
 """What older files lack, as it was then."""
 _SWITCH = (bool, type(None))
 _FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
     ("name", (str,), lambda value: len(value) <= 200),
     ("asked", (str,), lambda value: len(value) <= 20_000),
     ("query", (str,), lambda value: not value or (_ADDRESS.fullmatch(value) and len(value) <= 300_000)),
+    ("words", (str,), lambda value: len(value) <= LONGEST),
     ("where", (str,), lambda value: len(value) <= LONGEST),
     ("seed", (int,), lambda value: 0 <= value < 2**63),
     ("model", (str,), lambda value: value in MODELS),

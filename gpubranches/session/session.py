@@ -25,6 +25,7 @@ from gpubranches.refine.answer import Answer, Part
 from gpubranches.refine.completeness import AUDITED, Completeness
 from gpubranches.refine.explain import Explanation, explain_in
 from gpubranches.refine.refining import Marks, refined
+from gpubranches.refine.rescore import FEW
 from gpubranches.results import Neighbors, Ranking
 from gpubranches.search.searching import Searcher
 from gpubranches.session.labels import Labels
@@ -53,7 +54,7 @@ class Session:
 
     embedder: turns texts and images into queries; refused (SpaceMismatchError) if it is not the one the catalog was
     made with. labels: a log of marks, by default one in memory. seed: of the learners and the random negatives; the
-    same marks and seed give the same answer. pictures: those that queries may name, see `Searcher`.
+    same marks, query and seed give the same answer. pictures: those that queries may name, see `Searcher`.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class Session:
         if len(positives) == 0:
             raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
         unchecked = self.random_negatives(random_negatives)
-        asked = self.searcher.words(query) if query and second_stage else None
+        asked = self.searcher.words(query) if query and second_stage and len(positives) < FEW else None
         marks = Marks(positives, negatives, unchecked, self._fair(positives), negative_weight, asked)
         bitmap = self._bitmap(where)
         boxes, ranking = refined(

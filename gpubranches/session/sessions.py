@@ -49,10 +49,11 @@ EXAMPLES = 3
 class Record:
     """What the book says of a session.
 
-    name: the user's, "" for none; settings: `query` (the address of the last query), `asked` (the first one in words),
-    `where` (the filter that holds, "" for none), `seed`, `model`, `second_stage`, `random_negatives`, `negative_weight`
-    and `lean` of the last find all, as far as they are known; used_s: when it was last used, seconds since 1970;
-    positive, negative: how many items it has marked right and wrong; examples: ids of the first ones marked right.
+    name: the user's, "" for none; settings: `query` (the address of the last query), `asked` (the first one, as it is
+    read), `words` (the last one that had some, as it is typed), `where` (the filter that holds, "" for none), `seed`,
+    `model`, `second_stage`, `random_negatives`, `negative_weight` and `lean` of the last find all, as far as they are
+    known; used_s: when it was last used, seconds since 1970; positive, negative: how many items it has marked right and
+    wrong; examples: ids of the first ones marked right.
     """
 
     session: str
@@ -73,6 +74,11 @@ class Record:
         """What was asked last, as one types it, "" if nothing was."""
         asked = dict(parse_qsl(urlsplit(str(self.settings.get("query", ""))).query))
         return asked.get("q") or (f"#{asked['id']}" if "id" in asked else "")
+
+    @property
+    def words(self) -> str:
+        """The last query that had words, as one types it, "" if none had."""
+        return str(self.settings.get("words", ""))
 
 
 class Book(Database):

@@ -137,11 +137,11 @@ function take(answer, event) {
 
 async function look() {
   if (!session || gone || document.hidden || outbox.length) return;
-  const before = version;
+  const [asking, before] = [session, version];
   try {
     const response = await ask("GET", "/marks");
     const answer = await response.json();
-    if (outbox.length || version !== before) return; // it tells what came after `before`
+    if (outbox.length || session !== asking || version !== before) return; // it tells what came after `before`
     gone = response.status === 410;
     if (!response.ok) tell([], { why: answer.error });
     else if (answer.version < version) begin(session, {});
