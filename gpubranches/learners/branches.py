@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.arrays import check_array, splitmix64
 from gpubranches.boxes import MAX_ESTIMATORS, Box, Boxes
 from gpubranches.errors import ArrayError, BackendUnavailableError, LabelError, UsageError
+from gpubranches.learners.splitting import split
 
 Subsets = Literal["separating", "pool"]
 
@@ -59,13 +60,14 @@ class DecisionBranches(BranchLearner):
     subsets: "separating" chooses the dims of a box greedily, those whose intervals around a random part of the
     positives shut out most negatives, until `exclusions` dims shut out each; "pool" draws them from
     `feature_subsets(d)`, as in the papers. trials: boxes tried for each one kept, the one that takes in most
-    positives. expansion: percent of the way to the negatives that a border moves. random_state: a whole number, or a
+    positives. expansion: percent of the way to the negatives that a border moves. top_down: cut a box that holds
+    negatives by a decision tree over all dims, and keep the positive leaves. random_state: a whole number, or a
     Generator, which `fit` advances.
 
     After `fit`, boxes_: Boxes of one estimator. Same marks, in any order, and same seed: the same boxes on every
-    machine, since all arithmetic is in integers. A code marked both ways counts as positive. A box of eight or more
-    positives may hold one negative in eight, because random negatives may be positives nobody marked; its border
-    stops at all others.
+    machine, since the arithmetic of growing is in integers and that of cutting in one thread. A code marked both ways
+    counts as positive. A box of eight or more positives may grow over one negative in eight, because random negatives
+    may be positives nobody marked; its border stops at all others.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class DecisionBranches(BranchLearner):
         exclusions: int = 3,
         trials: int = 16,
         expansion: int = 10,
+        top_down: bool = True,
         random_state: int | np.random.Generator = 0,
     ):
         self.subsets = subsets
         self.exclusions = exclusions
         self.trials = trials
         self.expansion = expansion
+        self.top_down = top_down
         self.random_state = random_state
 
     def fit(self, codes: NDArray[np.uint8], y: ArrayLike) -> Self:
@@ -94,7 +98,11 @@ class DecisionBranches(BranchLearner):
         d = codes.shape[1]
         options = (d, d, self.exclusions, self.trials, _percent(self.expansion), 100)
         key = splitmix64(np.array([self._seed()]))[0]
-        self.boxes_ = Boxes(_grow(positives, negatives, key, self.subsets, options))
+        boxes = _grow(positives, negatives, key, self.subsets, options)
+        if self.top_down:
+            points, flags = np.concatenate([positives, negatives]), np.arange(len(positives) + len(negatives))
+            boxes = [part for box in boxes for part in split(box, points, flags < len(positives))]
+        self.boxes_ = Boxes(boxes)
         return self
 
 

@@ -24,7 +24,7 @@ from gpubranches.arrays import splitmix64
 from gpubranches.boxes import MAX_ESTIMATORS, Box, Boxes
 from gpubranches.errors import BackendUnavailableError, UsageError
 from gpubranches.learners.branches import BranchLearner, Subsets, estimator_keys, feature_subsets, pool_table, trimmed
-from gpubranches.learners.trees import DecisionTree
+from gpubranches.learners.splitting import split
 
 PATIENCE = 30
 """Boxes after which only one subset is tried for each: the papers' programs stop here and leave positives without."""
@@ -57,7 +57,7 @@ class _Classic(BranchLearner):
             columns, flags.astype(np.uint8), weights[drawn], key, table, sizes, options
         )
         grown = [trimmed(features[b, :f], low[b, :f], high[b, :f]) for b, f in enumerate(used)]
-        return [part for box in grown for part in _split(box, codes, flags)] if self.top_down else grown
+        return [part for box in grown for part in split(box, codes, flags)] if self.top_down else grown
 
     def _check(self) -> None:
         if not 0 < self.share <= 1:
@@ -150,24 +150,6 @@ def bootstrap(m: int, p: int, key: np.uint64) -> NDArray[np.int64]:
         if weights[:p].any():
             return weights
         first += np.uint64(m)
-
-
-def _split(box: Box, points: NDArray[np.uint8], positive: NDArray[np.bool_]) -> list[Box]:
-    """Return the parts of a box that hold positives only: positive leaves of a decision tree over what it holds."""
-    held = box.contains(points)
-    if positive[held].all():
-        return [box]
-    return [_both(box, leaf) for leaf in DecisionTree().fit(points[held], positive[held]).boxes_]
-
-
-def _both(one: Box, other: Box) -> Box:
-    """Return what both boxes hold; they must share an item."""
-    features = np.union1d(one.features, other.features).astype(np.int16)
-    low, high = np.zeros(len(features), np.uint8), np.full(len(features), 255, np.uint8)
-    for box in (one, other):
-        at = np.searchsorted(features, box.features)
-        low[at], high[at] = np.maximum(low[at], box.low), np.minimum(high[at], box.high)
-    return Box(features, low, high)
 
 
 def _around(points: NDArray[np.uint8]) -> Box:

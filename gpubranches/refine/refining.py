@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,11 @@ _LEARNERS = {
 }
 TAUGHT: tuple[Model, ...] = ("ensemble", "branch")
 """Models that learn from `pseudo_labels`, too, where their votes alone decide: their boxes then follow the catalog."""
-_WIDE = {"expansion": 100, "negatives_per_positive": 20}
-"""An ensemble whose votes do not decide: its boxes only have to hold what the second stage is to rank."""
+_WIDE: dict[Model, dict[str, Any]] = {
+    "ensemble": {"expansion": 100, "negatives_per_positive": 20},
+    "branch": {"top_down": False},
+}
+"""Settings where votes do not decide: boxes then only have to hold what the second stage is to rank."""
 
 Ids = NDArray[np.int64]
 
@@ -97,15 +100,14 @@ def refined(
 
 def _trained(backend: Backend, catalog: Catalog, marks: Marks, model: Model, votes_decide: bool, seed: int) -> Boxes:
     right, wrong = marks.positives, np.concatenate([marks.negatives, marks.unchecked])
-    wide = model == "ensemble" and not votes_decide
-    if model in TAUGHT and not wide:
+    if model in TAUGHT and (votes_decide or model == "branch"):
         more, near = pseudo_labels(
             backend, catalog, marks.positives, marks.negatives, marks.unchecked, marks.negative_weight
         )
         right = np.concatenate([right, more])
         wrong = np.concatenate([marks.negatives, np.setdiff1d(np.union1d(marks.unchecked, near), more)])
     codes = catalog.take(np.concatenate([right, wrong]))
-    learner = _LEARNERS[model](random_state=seed % 2**32, **(_WIDE if wide else {}))
+    learner = _LEARNERS[model](random_state=seed % 2**32, **({} if votes_decide else _WIDE.get(model, {})))
     boxes: Boxes = learner.fit(codes, np.arange(len(codes)) < len(right)).boxes_
     return boxes
 
