@@ -43,14 +43,16 @@ def test_every_estimator_holds_every_positive_in_sound_boxes(learner, subsets, d
 
 @settings(max_examples=60, deadline=None)
 @given(data=marks(levels=(3,)), seed=st.integers(0, 100))
-def test_a_box_holds_no_more_than_one_negative_for_eight_positives(data, seed):
+def test_a_box_grows_over_no_more_than_one_negative_for_eight_positives_and_is_cut_where_it_did(data, seed):
     codes, y = data
-    boxes = DecisionBranches(random_state=seed).fit(codes, y).boxes_
     positives = np.unique(codes[y], axis=0)
     negatives = np.array([code for code in np.unique(codes[~y], axis=0) if not (code == positives).all(1).any()])
-    for box in boxes:
+    for box in DecisionBranches(top_down=False, random_state=seed).fit(codes, y).boxes_:
         wrong = box.contains(negatives).sum() if len(negatives) else 0
         assert 8 * wrong <= box.contains(positives).sum()
+    cut = DecisionBranches(random_state=seed).fit(codes, y).boxes_
+    assert cut.votes(codes[y]).all()
+    assert not len(negatives) or not cut.votes(negatives).any()
 
 
 def test_boxes_are_the_same_on_every_machine():
