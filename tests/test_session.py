@@ -277,8 +277,9 @@ def test_words_help_while_marks_are_few(session, labels, model):
 
 def test_words_that_tell_nothing_change_nothing(session, labels):
     mark_some(session, labels, 2, 2)
-    alone = session.refine()
-    assert session.refine(query="red car").scores.tolist() != alone.scores.tolist()
+    alone, told = session.refine(), session.refine(query="red car")
+    assert told.scores.tolist() != alone.scores.tolist()
+    assert (alone.source, told.source) == tuple(f"{session.backend.name}/boxes+embeddings{s}" for s in ("", "+words"))
     for query in (None, "", "#17"):
         assert session.refine(query=query).scores.tolist() == alone.scores.tolist()
     by_votes = session.refine(second_stage=False)

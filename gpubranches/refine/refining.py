@@ -94,6 +94,8 @@ def refined(
     if where is not None:
         ranking = ranking.take(catalog.inside(ranking.ids, where))
     stages = "bits+embeddings" if boxes is None else "boxes+embeddings" if second_stage else "boxes"
+    if second_stage and marks.asked is not None:
+        stages += "+words"
     timings["total"] = sum(timings.values())
     return boxes, replace(ranking, source=f"{backend.name}/{stages}", timings_ms=timings)
 
