@@ -16,6 +16,7 @@ from gpubranches.quantize import ScalarQuantizer, scalar_quantizer
 FIT_ROWS = 100_000
 """Rows, evenly spaced, on which the constants are fitted."""
 FEW_ROWS = 1000
+"""Items below which a quantizer by quantiles is none to choose unasked."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Coder:
         dims of a linear head; embedder: identity of what made the embeddings. Raises
         UsageError or CatalogFormatError for a head or a quantizer that cannot be used.
         """
-        spec = spec or LINEAR[0]
+        spec = LINEAR[0] if spec is None else spec
         head, ready = open_head(spec, d=d)
         if ready:
             require_head(head, D, embedder)

@@ -199,6 +199,7 @@ def test_export_writes_what_ingest_reads(run, catalog, tmp_path):
     [
         (["search", "{catalog}"], 2, "one query"),
         (["encode", "{catalog}", "--head", "svd"], 2, "pca, none or a head's file"),
+        (["encode", "{catalog}", "--head", ""], 2, "pca, none or a head's file"),
         (["encode", "{catalog}", "--head", "pca", "--dims", "30"], 2, "multiple of 4"),
         (["encode", "{catalog}", "--quantizer", "cubic"], 2, "uniform"),
         (["encode", "{catalog}/nowhere"], 3, "nowhere"),
