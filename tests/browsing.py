@@ -76,6 +76,12 @@ def search(page, text):
     page.wait_for_selector(".pick:focus")
 
 
+def back(page):
+    """Go back; the address is loaded anew, and before the style sheet is there nothing can be measured."""
+    with page.expect_event("load"):
+        page.go_back()
+
+
 def shown(page):
     return [int(i) for i in page.eval_on_selector_all(".tile", "tiles => tiles.map(tile => tile.dataset.id)")]
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from browsing import (
     Server,
+    back,
     focused,
     marks_of,
     needs_chromium,
@@ -220,7 +221,7 @@ def test_more_like_this_and_back(page):
     page.wait_for_url(f"**/like?id={before[2]}")
     page.wait_for_selector(f"#heading:has-text('Like item {before[2]}')")
     assert shown(page)[0] == before[2]
-    page.go_back()
+    back(page)
     page.wait_for_selector("#heading:has-text('teapot')")
     assert shown(page) == before
 
@@ -644,12 +645,24 @@ def test_a_phone_shows_a_row_of_pictures_and_find_all_at_once(page, labels):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-@pytest.mark.parametrize("width", [360, 1600])
+@pytest.mark.parametrize("width", [320, 360, 600, 1600])
 def test_the_page_fits_its_window(page, width):
     page.set_viewport_size({"width": width, "height": 700})
     for address in ("/", "/search?q=teapot", "/sessions"):
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+        for button in page.locator(".row .button:visible, #bar .button:visible").all():
+            box = button.bounding_box()
+            assert 0 <= box["x"] <= box["x"] + box["width"] <= width, (address, button.inner_text())
+
+
+def test_find_all_is_in_one_row_with_many_marks_on_a_narrow_phone(page):
+    page.set_viewport_size({"width": 360, "height": 700})
+    page.goto("/search?q=teapot")
+    page.evaluate("document.querySelector('#positive').textContent = '1,234'")
+    find, counts = (page.locator(name).bounding_box() for name in ("#find", "#counts"))
+    assert find["x"] + find["width"] <= 360
+    assert find["y"] < counts["y"] + counts["height"]
 
 
 @pytest.mark.skipif(not EVALUATION, reason="needs the evaluation data: set GPUBRANCHES_EVAL_DATA")

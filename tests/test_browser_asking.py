@@ -6,7 +6,18 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from browsing import SERVER, Server, needs_chromium, search, shown, stored, to_the_end, violations, wait_for_counts
+from browsing import (
+    SERVER,
+    Server,
+    back,
+    needs_chromium,
+    search,
+    shown,
+    stored,
+    to_the_end,
+    violations,
+    wait_for_counts,
+)
 from clusters import NAMES
 from pictures import COLOURS
 from serving import picture
@@ -150,7 +161,7 @@ def test_values_are_put_on_and_taken_off_the_filter_by_buttons(page, labels):
     page.click("#filter-form .primary")
     page.wait_for_selector(".filtered")
     assert (labels[shown(page)] == TEAPOT).all()
-    page.go_back()
+    back(page)
     page.wait_for_function("() => !document.querySelector('.filtered')")
     assert page.input_value("#where") == ""
 

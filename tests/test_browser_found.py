@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from browsing import needs_chromium, search, shown, stored, wait_for_counts
+from browsing import back, needs_chromium, search, shown, stored, wait_for_counts
 from clusters import NAMES
 
 TEAPOT = NAMES.index("teapot")
@@ -74,7 +74,7 @@ def test_two_rounds_by_tabs_and_a_restart_amid_them(page, server, folder):
     page.click("#tab-new")
     page.wait_for_selector("#tab-new[aria-current]")
     assert len(shown(page)) == second["New"]
-    page.go_back()
+    back(page)
     page.wait_for_selector("#tab-all[aria-current]")
     page.set_viewport_size({"width": 360, "height": 700})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
