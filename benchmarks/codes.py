@@ -5,7 +5,7 @@
 The data is that of `benchmarks.quality`. The names of all classes, and as many others again as make up a quarter of the
 vocabulary, are held out of the training of every head; so are the rows that `gpubranches.holdout` holds out. Heads with
 and without the KoLeo term are trained with the same seeds, and the same command that anyone can run, `gpubranches
-evaluate codes`, measures them all in one run.
+evaluate codes`, measures them all in one run. The goals are for the codes decoded, as the other codecs are.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def goals(data: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
         found = codecs[name]["found"][kind]
         return float((found["share"] if first is None else found["recall"][str(first)])["mean"])
 
-    ours, pca, opq, plain = f"{BEST} uint8", "pca uint8", "OPQ32+PQ32", "without-koleo uint8"
+    ours, pca, opq, plain = f"{BEST} decoded", "pca uint8", "OPQ32+PQ32", "without-koleo decoded"
     for first, what in ((10, "R@10"), (None, "100-R@100")):
         for kind, other, least in (
             ("images", pca, GAIN),
@@ -79,8 +79,9 @@ def goals(data: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
             a, b = of(ours, kind, first), of(other, kind, first)
             claim = f"{what}, {kind}: above {other}" + (f" by {least}" if least else "")
             yield claim, f"{a:.3f}, {b:.3f}", a > b + least
-    precision = float(codecs[ours]["average_precision"]["mean"])
-    yield f"names of classes: AP at least {PRECISION}", f"{precision:.3f}", precision >= PRECISION
+    for name in (ours, f"{BEST} uint8"):
+        precision = float(codecs[name]["average_precision"]["mean"])
+        yield f"names of classes, {name}: AP at least {PRECISION}", f"{precision:.3f}", precision >= PRECISION
     for place, models in _by_place(data["answers"]):
         a, b = (models[f"{name} candidates"]["recall"]["mean"] for name in (BEST, "pca"))
         yield f"p = {place}: share inside the candidates not below pca's", f"{a:.3f}, {b:.3f}", a >= b

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from clusters import NAMES, D, world, write_world
-from safetensors.numpy import load_file
+from safetensors.numpy import load, load_file
 
 from gpubranches import Catalog
 from gpubranches.cli import cli
@@ -105,6 +105,51 @@ def test_texts_land_where_their_images_are(trained):
     images, labels, texts = world()
     found = (head.transform_texts(texts) @ head.transform(images).T).argsort(axis=1)[:, ::-1][:, :30]
     assert np.mean(labels[found] == np.arange(len(NAMES))[:, None]) > 0.9
+
+
+def test_codes_are_decoded_to_embeddings_nearer_than_a_linear_map_brings_them(tmp_path):
+    rows = curved()
+    np.save(tmp_path / "emb.npy", rows)
+    settings = HeadSettings(d=8, hidden=(64, 64), batch=256, epochs=40, learning_rate=3e-3)
+    train_head(tmp_path / "emb.npy", tmp_path / "head.safetensors", settings=settings)
+    head = load_head(tmp_path / "head.safetensors")
+    embeddings = unit(rows.astype(np.float32))
+    parts = split(np.arange(len(rows)))
+    scalar = ScalarQuantizer(low=-1.0, high=1.0).fit(np.zeros((1, 8), np.float32))
+    vectors = scalar.decode(scalar.encode(head.transform(embeddings)))
+    decoded = head.inverse_transform(vectors)
+    assert (decoded.dtype, decoded.shape, head.decodes) == (np.float32, embeddings.shape, True)
+    assert np.allclose(np.linalg.norm(decoded, axis=1), 1, atol=1e-5)
+    wide = np.hstack([vectors, np.ones((len(vectors), 1), np.float32)])
+    linear = wide @ np.linalg.lstsq(wide[parts.fit], embeddings[parts.fit], rcond=None)[0]
+    near, least = (
+        np.einsum("ij,ij->i", unit(back[parts.test]), embeddings[parts.test]).mean() for back in (decoded, linear)
+    )
+    assert 1 - near < 0.5 * (1 - least)
+
+
+def test_a_direction_from_the_mean_is_followed_to_the_unit_sphere(trained):
+    head = trained[1]
+    vectors = head.transform(world()[0][:50])
+    decoded = head.inverse_transform(vectors)
+    directions = head.decoder(vectors)
+    assert np.allclose(unit(decoded - head.mean), directions, atol=1e-4)
+    assert np.allclose(np.linalg.norm(decoded, axis=1), 1, atol=1e-5)
+
+
+def test_a_head_of_before_there_were_decoders_is_read(trained):
+    head = trained[1]
+    plain = TrainedHead(
+        head.images, head.mean, texts=head.texts, text_mean=head.text_mean, config=head.config, embedder=head.embedder
+    )
+    named = load(plain.to_bytes())
+    about = json.loads(named["config"].tobytes())
+    del about["decodes"]
+    again = TrainedHead.from_tensors({**named, "config": np.frombuffer(json.dumps(about).encode(), np.uint8)})
+    assert not again.decodes
+    assert np.array_equal(again.transform(world()[0]), head.transform(world()[0]))
+    with pytest.raises(UsageError, match="no decoder"):
+        again.inverse_transform(np.zeros((1, 8), np.float32))
 
 
 def test_the_same_seed_trains_the_same_head_and_another_does_not(folder, trained):

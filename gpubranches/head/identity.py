@@ -19,6 +19,7 @@ class IdentityHead:
     code_range = None
     usual_quantizer = "uniform"
     reads_texts = False
+    decodes = False
     embedder = ""
     learned_texts = ()
 
@@ -39,6 +40,10 @@ class IdentityHead:
     def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raise UsageError: there is no tower here."""
         raise UsageError("head none: it has no tower for texts; train-head makes one, encode uses it")
+
+    def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raise UsageError: there is no decoder here."""
+        raise UsageError("head none: it has no decoder; train-head makes one, encode uses it")
 
     @property
     def D(self) -> int:

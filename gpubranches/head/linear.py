@@ -26,6 +26,7 @@ class PCAHead:
     code_range = (-1.0, 1.0)
     usual_quantizer = "uniform"
     reads_texts = False
+    decodes = False
     embedder = ""
     learned_texts = ()
 
@@ -66,6 +67,10 @@ class PCAHead:
     def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raise UsageError: such dims know images only."""
         raise UsageError(f"head {self.kind}: it has no tower for texts; train-head makes one, encode uses it")
+
+    def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raise UsageError: there is no decoder here."""
+        raise UsageError(f"head {self.kind}: it has no decoder; train-head makes one, encode uses it")
 
     @property
     def D(self) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 _CODE_STEP = 1 / 127.5
+_WARM_UP = 0.05
 
 
 def build(settings: HeadSettings, components: NDArray[np.float32]) -> Module:
@@ -93,6 +94,14 @@ def exported(tower: Any) -> Tower:
             weights, bias = layers[-1]
             layers[-1] = (weights * gain[:, None], (bias - array(module.running_mean)) * gain + array(module.bias))
     return Tower(skip, tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in layers))
+
+
+def pace(step: int, steps: int) -> float:
+    """Return the share of the learning rate at a step of some: a linear warm-up, then half a cosine."""
+    warm = max(1, int(_WARM_UP * steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
 def _input_scale(D: int) -> float:

@@ -63,6 +63,15 @@ class Head(Protocol):
         """Return vectors, (q, d) float32, of text embeddings, (q, D) float32. UsageError unless `reads_texts`."""
         ...
 
+    @property
+    def decodes(self) -> bool:
+        """Whether it gives embeddings back from vectors, `inverse_transform`."""
+        ...
+
+    def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return unit embeddings, (n, D) float32, like those of vectors, (n, d). UsageError unless `decodes`."""
+        ...
+
     def to_bytes(self) -> bytes:
         """Return the content of head.safetensors."""
         ...

@@ -29,7 +29,7 @@ def remember(examples: Examples, images: Tower) -> Memory:
     kept = np.unique(np.linspace(0, len(examples.fit) - 1, count).astype(np.int64))
     keys = examples.centred(examples.fit[kept])
     values = images(keys)
-    linear = _regression(values, keys)
+    linear = regression(values, keys)
     if examples.texts is None:
         return Memory(keys.astype(np.float16), values, linear, TEMPERATURE, SHARE)
     asked = examples.texts[np.linspace(0, len(examples.texts) - 1, min(len(examples.texts), _TEXTS)).astype(np.int64)]
@@ -43,7 +43,7 @@ def remember(examples: Examples, images: Tower) -> Memory:
     return chosen
 
 
-def _regression(vectors: NDArray[np.float32], embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+def regression(vectors: NDArray[np.float32], embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return A, (d, D), for which vectors @ (A t) is nearest to embeddings @ t, for every t: least squares."""
     wide = vectors.astype(np.float64)
     gram = wide.T @ wide

@@ -1,4 +1,4 @@
-"""The trained head: a tower for images, one for texts, in plain NumPy, so that it is used without torch."""
+"""The trained head: towers for images, for texts and back to embeddings, in plain NumPy: it is used without torch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TextTower(Protocol):
 
 @dataclass(frozen=True)
 class Tower:
-    """unit(skip x + bias + layers(x)): fully connected layers with ReLU between them, and a linear way past them.
+    """unit(skip x + layers(x)): fully connected layers with ReLU between them, and a linear way past them.
 
     skip: (d, D) float32 or None; layers: pairs of weights (out, in) float32 and bias (out,) float32, the last of d
     outputs. One of the two may be absent: a linear tower has no layers, an MLP no skip. Batch normalisation is
@@ -175,7 +175,8 @@ class TrainedHead:
 
     images: the image tower; mean: (D,) float32, the mean of image embeddings; texts: the text tower, None if it has
     none; text_mean: (D,) float32, the mean of text embeddings, with it; config: how it was trained, JSON;
-    embedder: identity of what made the embeddings, "" if unknown.
+    embedder: identity of what made the embeddings, "" if unknown; decoder: a tower from vectors, (n, d), to centred
+    unit embeddings, (n, D), None if it has none.
     """
 
     kind = "trained"
@@ -189,11 +190,13 @@ class TrainedHead:
         *,
         texts: TextTower | None = None,
         text_mean: NDArray[np.float32] | None = None,
+        decoder: Tower | None = None,
         config: dict[str, Any] | None = None,
         embedder: str = "",
     ):
         self.images = images
         self.texts = texts
+        self.decoder = decoder
         self.mean = check_array(mean, "mean", dtype=np.float32, shape=(images.D,), finite=True)
         self.text_mean = text_mean
         if texts is not None:
@@ -219,6 +222,26 @@ class TrainedHead:
         check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, self.D))
         return self.texts(unit(embeddings - self.text_mean))
 
+    def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return unit embeddings, (n, D) float32, that are like those of vectors, (n, d) float32.
+
+        The decoder gives a direction from the mean; the embedding lies where that meets the unit sphere. UsageError
+        without a decoder.
+        """
+        if self.decoder is None:
+            raise UsageError("head: it has no decoder; train one with this version of train-head")
+        check_array(vectors, "vectors", dtype=np.float32, shape=(None, self.d))
+        directions = self.decoder(vectors)
+        ahead = directions @ self.mean
+        rest = np.maximum(1 - self.mean @ self.mean, np.float32(0))
+        lengths = np.sqrt(ahead * ahead + rest) - ahead
+        return unit(self.mean + lengths[:, None] * directions)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it has a decoder, `inverse_transform`."""
+        return self.decoder is not None
+
     @property
     def learned_texts(self) -> tuple[str, ...]:
         """Texts whose ranking of the images it was trained to keep."""
@@ -241,7 +264,8 @@ class TrainedHead:
 
     def to_bytes(self) -> bytes:
         """Return the towers and the configuration as safetensors."""
-        about = {"d": self.d, "text_tower": self.texts.kind if self.texts else "", "embedder": self.embedder}
+        kind = self.texts.kind if self.texts else ""
+        about = {"d": self.d, "decodes": self.decodes, "text_tower": kind, "embedder": self.embedder}
         # As a tensor: the order of several entries of safetensors' metadata differs from run to run.
         config = np.frombuffer(json.dumps({**about, "training": self.config}).encode(), np.uint8)
         content: bytes = save({**self._tensors(), "config": config}, {"kind": self.kind})
@@ -262,6 +286,7 @@ class TrainedHead:
             mean,
             texts=texts,
             text_mean=named.get("text_mean"),
+            decoder=Tower.from_tensors(_under("decoder.", named), d, D) if about.get("decodes") else None,
             config=about["training"],
             embedder=about["embedder"],
         )
@@ -272,6 +297,8 @@ class TrainedHead:
         if self.texts is not None and self.text_mean is not None:
             named["text_mean"] = self.text_mean
             named |= {f"texts.{name}": array for name, array in self.texts.tensors().items()}
+        if self.decoder is not None:
+            named |= {f"decoder.{name}": array for name, array in self.decoder.tensors().items()}
         return {name: np.ascontiguousarray(array) for name, array in named.items()}
 
 

@@ -15,9 +15,10 @@ from safetensors import SafetensorError
 
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 from gpubranches.head import losses
+from gpubranches.head.decoding import fit_decoder
 from gpubranches.head.examples import Examples
 from gpubranches.head.linear import PCAHead
-from gpubranches.head.network import build, exported, forward, rounded
+from gpubranches.head.network import build, exported, forward, pace, rounded
 from gpubranches.head.remembering import TEMPERATURE, remember
 from gpubranches.head.settings import HeadSettings
 from gpubranches.head.towers import TextTower, TrainedHead, unit
@@ -29,7 +30,6 @@ EVALUATIONS = 20
 """Evaluations in a whole run."""
 PCA_ROWS = 100_000
 """Rows the PCA at the start is fitted on, at most."""
-_WARM_UP = 0.05
 _TEXTS_A_STEP = 256
 _SHUFFLE, _TEXTS, _ROUNDING = 1, 2, 3
 
@@ -70,7 +70,8 @@ def train(
     examples: what to learn from and to judge by. device: "auto", "cpu" or "cuda". keep: called with the state of the
     training after every evaluation; state: such a state, to go on from: the same steps follow as without the stop.
     Without pairs the image tower learns to rank its batch as the embeddings do, and the text tower is a `Memory`
-    of it; with pairs both towers are trained contrastively, as in CLIP-Branches (arXiv 2406.13322, section 3.1).
+    of it; with pairs both towers are trained contrastively, as in CLIP-Branches (arXiv 2406.13322, section 3.1). The
+    decoder is fitted to the image tower that is kept, see `fit_decoder`.
     Raises UsageError, DataError for what cannot be trained on, BackendUnavailableError without torch or the device.
     """
     run = _Run(examples, settings, device)
@@ -85,8 +86,9 @@ def train(
             run.evaluate()
             if keep is not None:
                 keep(run.state())
+    head = run.head(progress)
     run.training.seconds = time.perf_counter() - began
-    return run.head(), run.training
+    return head, run.training
 
 
 class _Run:
@@ -146,8 +148,9 @@ class _Run:
         total = 0.0
         for number in range(self.steps_an_epoch):
             step = self.epochs_done * self.steps_an_epoch + number
+            share = pace(step, settings.epochs * self.steps_an_epoch)
             for group in self.optimiser.param_groups:
-                group["lr"] = settings.learning_rate * self._pace(step)
+                group["lr"] = settings.learning_rate * share
             self.optimiser.zero_grad()
             loss = self._loss(order[number * settings.batch : (number + 1) * settings.batch], step)
             loss.backward()
@@ -157,14 +160,6 @@ class _Run:
         self.training.loss = total / self.steps_an_epoch
         if not math.isfinite(self.training.loss):
             raise DataError(f"training: the loss became {self.training.loss}; lower the learning rate")
-
-    def _pace(self, step: int) -> float:
-        """Return the share of the learning rate at a step: a linear warm-up, then half a cosine."""
-        steps = self.settings.epochs * self.steps_an_epoch
-        warm = max(1, int(_WARM_UP * steps))
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
     def _loss(self, rows: NDArray[np.int64], step: int) -> Tensor:
         import torch
@@ -234,8 +229,8 @@ class _Run:
             self.training.best_epoch = self.epochs_done
             self.best = {name: tensor.detach().clone() for name, tensor in self.towers.state_dict().items()}
 
-    def head(self) -> TrainedHead:
-        """Return the head of the best weights."""
+    def head(self, progress: Progress | None = None) -> TrainedHead:
+        """Return the head of the best weights, with a decoder of its codes."""
         examples = self.examples
         self.towers.load_state_dict(self.best)
         images = exported(self.towers["images"])
@@ -250,6 +245,7 @@ class _Run:
             examples.mean,
             texts=texts,
             text_mean=examples.text_mean,
+            decoder=fit_decoder(examples, images, self.settings, device=self.device, progress=progress),
             config=config | {"recall": round(self.training.best, 4), "names": examples.names},
             embedder=examples.embedder,
         )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.errors import UsageError
-from gpubranches.evaluation.codes.ground import Rows
+from gpubranches.evaluation.codes.ground import Rows, unit
 from gpubranches.evaluation.codes.measures import best_rows
 from gpubranches.head import Head, PCAHead
 from gpubranches.quantize import QUANTIZERS, ScalarQuantizer, SignQuantizer, scalar_quantizer
@@ -85,15 +85,19 @@ class HeadMethod:
         vectors = vectors_of(self.head, sample)
         if not np.isfinite(vectors).all():
             raise UsageError(f"head {self.name}: expected finite vectors, got NaN or infinity; train it again")
+        self.mean_ = sample.raw.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.quantizers_ = {
             _WORDS[name]: scalar_quantizer(name, self.head.code_range).fit(vectors) for name in QUANTIZERS
         }
         return self
 
     def codecs(self) -> tuple[Codec, ...]:
-        """Return one codec a quantizer, then the vectors without the 8-bit step."""
+        """Return one codec a quantizer, the codes decoded if the head can, the vectors without the 8-bit step."""
         named = {f"{self.name} {word}": quantizer for word, quantizer in self.quantizers_.items()}
-        coded = [HeadCodes(name, self.head, quantizer) for name, quantizer in named.items()]
+        coded: list[Codec] = [HeadCodes(name, self.head, quantizer) for name, quantizer in named.items()]
+        if self.head.decodes:
+            usual = self.quantizers_[_WORDS[self.head.usual_quantizer]]
+            coded.append(HeadDecoded(f"{self.name} decoded", self.head, usual, self.mean_))
         return (*coded, HeadVectors(f"{self.name} float", self.head))
 
 
@@ -122,6 +126,38 @@ class HeadCodes:
     def search(self, codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
         """Return the k nearest; exact, for float64 holds the sums."""
         return _nearest(codes.astype(np.float64), self.encode(queries).astype(np.float64), ids, k)
+
+
+@dataclass(frozen=True)
+class HeadDecoded:
+    """uint8 codes of a head's vectors, decoded to embeddings; a query is an embedding as it stands.
+
+    mean: (D,) float32, of the embeddings.
+    """
+
+    name: str
+    head: Head
+    quantizer: ScalarQuantizer
+    mean: NDArray[np.float32]
+
+    @property
+    def bytes(self) -> int:
+        """One a code dim."""
+        return self.head.d
+
+    @property
+    def description(self) -> str:
+        """What is kept and how it is searched."""
+        return f"{self.head.d} x uint8 of the head, decoded to {self.head.D} dims, queries as they are"
+
+    def encode(self, rows: Rows) -> NDArray[np.uint8]:
+        """Return codes, (m, d) uint8."""
+        return self.quantizer.encode(vectors_of(self.head, rows))
+
+    def search(self, codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
+        """Return those of the largest cosines with what is decoded."""
+        base = unit(self.head.inverse_transform(self.quantizer.decode(codes)) - self.mean)
+        return best_rows(lambda part: queries.centred[part] @ base.T, len(queries), ids, k)
 
 
 @dataclass(frozen=True)

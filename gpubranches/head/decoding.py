@@ -1,0 +1,78 @@
+"""The decoder of a trained head: from codes back to embeddings, fitted after the image tower."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpubranches.errors import DataError
+from gpubranches.head.examples import Examples
+from gpubranches.head.network import build, exported, forward, pace
+from gpubranches.head.remembering import regression
+from gpubranches.head.settings import HeadSettings
+from gpubranches.head.towers import Tower
+from gpubranches.quantize import ScalarQuantizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BATCH = 512
+"""Rows a step, at most."""
+LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
+_DRAWN = 4
+
+
+def fit_decoder(
+    examples: Examples,
+    images: Tower,
+    settings: HeadSettings,
+    *,
+    device: str = "cpu",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Tower:
+    """Return a tower from vectors, (n, d), to centred unit embeddings, (n, D), fitted to what `images` was trained on.
+
+    It reads the vectors as uint8 codes give them back, and is fitted to the largest mean cosine with the embeddings:
+    hidden layers and epochs are those of `settings`, the linear way past the layers starts as the least squares
+    solution. A neural decoder of codes, as in Huijben et al. (Residual quantization with implicit neural codebooks,
+    ICML 2024), here of scalar codes and in one step. Deterministic from the seed on one machine.
+    """
+    import torch
+
+    epochs, batch = settings.epochs, min(BATCH, len(examples.fit))
+    scalar = ScalarQuantizer(low=-1.0, high=1.0).fit(np.zeros((1, images.d), np.float32))
+    codes = np.empty((len(examples.fit), images.d), np.float32)
+    for start in range(0, len(codes), BATCH):
+        rows = examples.fit[start : start + BATCH]
+        codes[start : start + BATCH] = scalar.decode(scalar.encode(images(examples.centred(rows))))
+    some = np.unique(np.linspace(0, len(codes) - 1, min(len(codes), 100_000)).astype(np.int64))
+    start_from = np.ascontiguousarray(regression(codes[some], examples.centred(examples.fit[some])).T)
+    own = replace(settings, variant="residual", hidden=settings.hidden or HeadSettings().hidden)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        tower = build(own, start_from).to(device)
+    steps_an_epoch = max(1, len(codes) // batch)
+    steps = epochs * steps_an_epoch
+    optimiser = torch.optim.AdamW(tower.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    tower.train()
+    for epoch in range(epochs):
+        order = np.random.default_rng([settings.seed, _DRAWN, epoch]).permutation(len(codes))
+        for number in range(steps_an_epoch):
+            for group in optimiser.param_groups:
+                group["lr"] = LEARNING_RATE * pace(epoch * steps_an_epoch + number, steps)
+            rows = order[number * batch : (number + 1) * batch]
+            targets = torch.from_numpy(examples.centred(examples.fit[rows])).to(device)
+            with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device != "cpu"):
+                decoded = forward(tower, torch.from_numpy(codes[rows]).to(device))
+            loss = 1 - (decoded * targets).sum(dim=1).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        if not math.isfinite(float(loss.detach())):
+            raise DataError("decoder: the loss became NaN or infinite; the embeddings hold numbers too large")
+        if progress is not None:
+            progress("decoder", epoch + 1, epochs)
+    return exported(tower)
