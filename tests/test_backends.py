@@ -65,9 +65,12 @@ def world(request, tmp_path_factory):
     return World(tmp_path_factory.mktemp("world") / "c", [request.param], seed=request.param)
 
 
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory):
-    return World(tmp_path_factory.mktemp("parts") / "c", [4097, 1, 300, 4096], seed=5)
+@pytest.fixture(scope="module", params=["stored", "decoded"])
+def parts(request, tmp_path_factory):
+    if request.param == "decoded":
+        pytest.importorskip("safetensors", reason="heads are safetensors")
+    decoded = request.param == "decoded"
+    return World(tmp_path_factory.mktemp("parts") / "c", [4097, 1, 300, 4096], seed=5, decoded=decoded)
 
 
 def test_votes_at_every_size(name, world):
@@ -212,8 +215,11 @@ def test_directions_are_found_by_cosine(name, parts):
         filtered = backend.search(query[None], 20, tier="bits", where=where)
     assert exact.ids[0].tolist() == expected.tolist()
     assert np.allclose(exact.distances[0], 1 - np.sort(cosine)[::-1][:20], atol=1e-5)
-    assert (exact.source, quick.source) == (f"{backend.name}/embeddings", f"{backend.name}/bits+embeddings")
-    assert np.isin(quick.ids, expected).mean() > 0.9
+    by = parts.catalog.embeddings_source
+    scanned = "cpu" if by == "decoded" and backend.name == "gpu" else backend.name  # none lie on the card
+    assert (exact.source, quick.source) == (f"{scanned}/{by}", f"{backend.name}/bits+{by}")
+    # What is decoded here lies in few dims that a random query lies across, of which bits tell little.
+    assert np.isin(quick.ids, expected).mean() > (0.5 if by == "decoded" else 0.9)
     with opened(name, parts.catalog) as backend:
         several = backend.search(np.stack([query, -query, query]), 20, tier="bits")
         assert several.ids[0].tolist() == several.ids[2].tolist() == quick.ids[0].tolist()

@@ -64,7 +64,7 @@ def everything(catalog):
     scales = np.zeros(len(ids), np.float16)
     for segment, rows, at in catalog.by_segment(ids):
         bits[at], scales[at] = segment.bits[rows], segment.scales[rows]
-    stored = catalog.stored_embeddings(catalog.positions(ids))
+    stored = catalog.embeddings_at(catalog.positions(ids))
     arrays = [ids, bits, scales, stored, catalog.signs.mean_, catalog.signs.rotation_]
     words = [catalog.n, catalog.n_deleted, catalog.next_id, catalog.source, catalog.embedder, catalog.errors()]
     return [array.tobytes() for array in arrays], [*words, catalog.items(ids)]

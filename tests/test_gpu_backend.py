@@ -343,13 +343,13 @@ def test_embeddings_are_gathered_by_the_threads_that_ask(world, monkeypatch):
     whole = MemoryPlan.of(world.catalog, 1 << 40, 1 << 40)
     room = whole.needed - whole.parts["embeddings"]
     weights, chosen = world.embeddings[3], world.ids[::5]
-    gathered, stored = [], type(world.catalog).stored_embeddings
+    gathered, stored = [], type(world.catalog).embeddings_at
 
     def noting(catalog, positions):
         gathered.append(threading.get_ident())
         return stored(catalog, positions)
 
-    monkeypatch.setattr(type(world.catalog), "stored_embeddings", noting)
+    monkeypatch.setattr(type(world.catalog), "embeddings_at", noting)
     with GpuBackend(world.catalog, partial(SimulatedDevice, memory_bytes=room)) as backend:
         assert backend.info()["tiers"] == ["codes", "bits"]
 
@@ -366,13 +366,13 @@ def test_embeddings_are_gathered_by_the_threads_that_ask(world, monkeypatch):
 
         def commit(positions):
             found = stored(world.catalog, positions)
-            monkeypatch.setattr(type(world.catalog), "stored_embeddings", noting)
+            monkeypatch.setattr(type(world.catalog), "embeddings_at", noting)
             world.catalog.delete(gone)
             world.catalog.compact()
             return found
 
         gathered.clear()
-        monkeypatch.setattr(type(world.catalog), "stored_embeddings", lambda catalog, positions: commit(positions))
+        monkeypatch.setattr(type(world.catalog), "embeddings_at", lambda catalog, positions: commit(positions))
         moved = ask()
         assert gathered == [backend._owner._thread.ident]
     assert (moved.ids.tolist(), moved.scores.tolist()) == (alone.ids.tolist(), alone.scores.tolist())

@@ -12,8 +12,9 @@ import numpy as np
 from gpubranches import Box, Boxes, Catalog
 from gpubranches.arrays import pack_bitmap, splitmix64
 from gpubranches.catalog.constants import Constants
+from gpubranches.catalog.decoder import Decoder
 from gpubranches.catalog.storage import replace_file
-from gpubranches.quantize import SignQuantizer
+from gpubranches.quantize import ScalarQuantizer, SignQuantizer
 from gpubranches.space import Space
 
 
@@ -37,22 +38,46 @@ if importlib.util.find_spec("safetensors") is None:  # nothing else may write th
     Constants.write, Constants.read = write_plain, staticmethod(read_plain)
 
 
-class World:
-    """A catalog of several segments with deleted rows, beside the same rows as plain arrays, in order of ids."""
+def decoding_head(rng, d, D):
+    """Return a head of random towers, with a decoder."""
+    from gpubranches.head import TrainedHead
+    from gpubranches.head.towers import Tower
 
-    def __init__(self, path, sizes, d=8, D=48, levels=256, seed=0, deleted=0.1, duplicates=False):
+    def drawn(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    decoder = Tower(drawn(D, d), ((drawn(20, d), drawn(20)), (drawn(D, 20), drawn(D))))
+    return TrainedHead(Tower(drawn(d, D), ()), 0.05 * drawn(D), decoder=decoder)
+
+
+class World:
+    """A catalog of several segments with deleted rows, beside the same rows as plain arrays, in order of ids.
+
+    decoded: it stores no embeddings, they are decoded from the codes.
+    """
+
+    def __init__(self, path, sizes, d=8, D=48, levels=256, seed=0, deleted=0.1, duplicates=False, decoded=False):
         rng = np.random.default_rng(seed)
         signs = SignQuantizer().fit(rng.standard_normal((50, D)).astype(np.float32))
-        self.catalog = Catalog.create(path, space=Space(), d=d, signs=signs)
+        head = decoding_head(rng, d, D) if decoded else None
+        scalar = ScalarQuantizer(low=-1.0, high=1.0).fit(np.zeros((1, d), np.float32)) if decoded else None
+        if decoded:
+            some = Decoder(head, scalar)(rng.integers(0, levels, (50, d)).astype(np.uint8))
+            signs = SignQuantizer().fit(some.astype(np.float32))
+        made_by = {"head": head.to_bytes(), "scalar": scalar} if decoded else {}
+        self.catalog = Catalog.create(path, space=Space(), d=d, signs=signs, **made_by)
         codes, embeddings, ids, signed = [], [], [], []
         for n in sizes:
             part = rng.integers(0, levels, (n, d)).astype(np.uint8)
             vectors = rng.standard_normal((n, D)).astype(np.float16)
             if duplicates:
                 part[:], vectors[:] = part[:1], vectors[:1]
+            if decoded:
+                vectors = Decoder(head, scalar)(part)
             own = self.catalog.next_id + np.sort(rng.choice(2 * n + 1, n, replace=False)).astype(np.int64)
             bits, scales = signs.encode(vectors.astype(np.float32))
-            self.catalog.append(part, ids=own, bits=bits, scales=scales, embeddings=vectors.__getitem__)
+            stored = None if decoded else vectors.__getitem__
+            self.catalog.append(part, ids=own, bits=bits, scales=scales, embeddings=stored)
             (
                 codes.append(part),
                 embeddings.append(vectors.astype(np.float32)),

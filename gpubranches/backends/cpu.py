@@ -23,6 +23,7 @@ _FEWEST_TILES, _MOST_TILES = 8, 64
 _SEED_ZONES = 32
 _MANY_ESTIMATORS = 1024
 _ZONES_A_TASK = 1024
+_DECODED_ROWS = 8192
 _LEAST_KEY = np.int32(np.iinfo(np.int32).min)
 
 Hits = tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int64]]
@@ -291,12 +292,34 @@ def _embedding_scan(mean: NDArray[np.float32], weights: NDArray[np.float32], cos
     def scan(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
         part, first, stop = task
         segment = part.segment
+        if segment.embeddings is None:
+            return decoded(task, limit, floor, border)
         rows = flat(np.asarray(segment.embeddings)).view(np.uint16)
         stop = min(stop * TILE, segment.n)
         found: Scored = cpu_scores.embedding_scores(
             rows, mean, weights, cosine, part.allowed, first * TILE, stop, limit, floor, border, flat(segment.ids)
         )
         return found
+
+    def decoded(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
+        """Decode the rows that count, some thousand at a time, and scan those."""
+        part, first, stop = task
+        listed = first * TILE + np.flatnonzero(part.flags()[first * TILE : stop * TILE])
+        found: list[Scored] = []
+        for start in range(0, len(listed), _DECODED_ROWS):
+            own = listed[start : start + _DECODED_ROWS]
+            rows, ids = flat(part.segment.take_embeddings(own)).view(np.uint16), flat(part.segment.ids[own])
+            every = np.packbits(np.ones(len(own), np.bool_), bitorder="little")
+            every = np.pad(every, (0, -len(every) % 8)).view(np.uint64)
+            best, keys, total = cpu_scores.embedding_scores(
+                rows, mean, weights, cosine, every, 0, len(own), limit, floor, border, ids
+            )
+            found.append((own[best].astype(np.int32), keys, total))
+        return (
+            _joined([rows for rows, _, _ in found], np.int32),
+            _joined([keys for _, keys, _ in found], np.int32),
+            sum(total for _, _, total in found),
+        )
 
     return scan
 

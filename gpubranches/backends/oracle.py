@@ -75,7 +75,7 @@ class OracleBackend(HostBackend):
         return ids, cosines.astype(np.float32)
 
     def _centred(self, segment: Segment, start: int, stop: int) -> NDArray[np.float32]:
-        rows = np.asarray(segment.embeddings)[start:stop].astype(np.float32)
+        rows = segment.take_embeddings(np.arange(start, stop)).astype(np.float32)
         return np.asarray(rows - self._signs().mean_)
 
 

@@ -194,14 +194,18 @@ class ScanBackend(ABC, Generic[Rows]):
     def _search_directions(self, queries: NDArray[np.float32], k: int, tier: Tier, where: Bitmap | None) -> Neighbors:
         rows = self._rows(where)
         if tier == "embeddings":
-            return _pad([self._by_cosine(rows, query, k) for query in queries], k, f"{self.name}/embeddings")
+            return _pad(
+                [self._by_cosine(rows, query, k) for query in queries],
+                k,
+                f"{self.name}/{self.catalog.embeddings_source}",
+            )
         planes = [self._signs().planes(query) for query in queries]
         exact = self.catalog.has_embeddings
         scored = self._linears(rows, planes, np.float32(-np.inf), max(_SHORTLIST, 10 * k) if exact else k)
         if exact:
             listed = [self._only(rows, found.ids) for found in scored]
             found = [self._by_cosine(own, query, k) for own, query in zip(listed, queries, strict=True)]
-            return _pad(found, k, f"{self.name}/bits+embeddings")
+            return _pad(found, k, f"{self.name}/bits+{self.catalog.embeddings_source}")
         found = [_as_distances(*one) for one in zip(scored, planes, queries, strict=True)]
         return _pad(found, k, f"{self.name}/bits")
 
@@ -232,7 +236,9 @@ class ScanBackend(ABC, Generic[Rows]):
             return self.catalog.d
         self._signs()
         if tier == "embeddings" and not self.catalog.has_embeddings:
-            raise UsageError("embeddings: the catalog has codes and bits only; ingest the embeddings or the images")
+            raise UsageError(
+                "embeddings: the catalog has codes and bits only, and no head that decodes; ingest the embeddings"
+            )
         return self.catalog.D
 
     def _signs(self) -> SignQuantizer:

@@ -169,6 +169,16 @@ class SyntheticCatalog:
         return self._stand_in is not None
 
     @property
+    def stores_embeddings(self) -> bool:
+        """Whether a file stands in for embeddings."""
+        return self.has_embeddings
+
+    @property
+    def embeddings_source(self) -> str:
+        """What an answer by embeddings is by."""
+        return "embeddings"
+
+    @property
     def has_own_embeddings(self) -> bool:
         """Whether each row has a row of the file to itself, which a scan of all embeddings needs."""
         return self._stand_in is not None and len(self._stand_in) >= self.n
@@ -200,9 +210,9 @@ class SyntheticCatalog:
 
     def embeddings(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Return what stands in for the embeddings, (m, D) float32."""
-        return self.stored_embeddings(as_ids(ids)).astype(np.float32)
+        return self.embeddings_at(as_ids(ids)).astype(np.float32)
 
-    def stored_embeddings(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.float16]:
+    def embeddings_at(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.float16]:
         """Return what stands in for the embeddings at positions, (m, D) float16."""
         if self._stand_in is None:
             raise ValueError("expected a file that stands in for the embeddings, got none")

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.arrays import as_ids, check_array, pack_bitmap
 from gpubranches.catalog.constants import Constants
+from gpubranches.catalog.decoder import Decoder
 from gpubranches.catalog.manifest import is_numbered, new_manifest, numbered, own_files, write_manifest
 from gpubranches.catalog.reader import CatalogReader
 from gpubranches.catalog.rewrite import Encode, Report, gather_rows, parts_of, recoded
@@ -133,17 +134,26 @@ class Catalog(CatalogReader):
             self._commit(flags)
             return len(positions)
 
-    def compact(self) -> None:
-        """Rewrite the catalog without deleted rows and with small segments joined; ids stay."""
+    def compact(self, *, keep_embeddings: bool = True) -> None:
+        """Rewrite the catalog without deleted rows and with small segments joined; ids stay.
+
+        keep_embeddings: False to drop the embeddings for good, and to decode them from the codes. Raises UsageError if
+        the catalog's head does not decode.
+        """
         from gpubranches.catalog.items import read_errors
 
         with self.writing(), disk_errors(self.path):
+            if not keep_embeddings and Decoder.of(self.head_path, self.scalar) is None:
+                raise UsageError(
+                    f"embeddings: {self.path} has no head that decodes them from codes; make one by train-head, "
+                    "and codes by encode"
+                )
             live = np.concatenate([np.zeros(0, np.int64), *(np.sort(segment.ids) for segment in self.segments)])
             live = live[self.alive(live)]
             errors = read_errors(self.error_paths)
             entries: list[dict[str, Any]] = []
             for part in parts_of(live):
-                rows = gather_rows(self, part)
+                rows = gather_rows(self, part, keep_embeddings=keep_embeddings)
                 entries.append(self._write_segment(len(entries), rows, None if entries else errors))
             self._commit(np.zeros(0, np.bool_), segments=entries)
             self._remove_orphans()
@@ -167,8 +177,8 @@ class Catalog(CatalogReader):
         """
         require_code_dims(d)
         with self.writing(), disk_errors(self.path):
-            if not self.has_embeddings:
-                raise UsageError(f"codes: {self.path} has no embeddings to make them from; ingest the embeddings")
+            if not self.stores_embeddings:
+                raise UsageError(f"codes: {self.path} keeps no embeddings to make them from; ingest the embeddings")
             held = sum(entry["bytes"] for segment in self.segments for entry in segment.files.values())
             require_space(self.path, held + self.n_positions * max(0, d - self.d), "the new codes")
             entries, flags = self._recoded(encode, d, report)

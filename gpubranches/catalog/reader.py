@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.arrays import Bitmap, as_ids, pack_bitmap, sample_bitmap
 from gpubranches.catalog.constants import Constants
+from gpubranches.catalog.decoder import Decoder
 from gpubranches.catalog.manifest import VERSION, file_of, looks_of, open_segments, own_files, problems, read_manifest
 from gpubranches.catalog.order import TILE
 from gpubranches.catalog.segment import Segment
@@ -75,8 +77,18 @@ class CatalogReader:
 
     @property
     def has_embeddings(self) -> bool:
+        """Whether there are embeddings: stored ones, or such as are decoded from the codes."""
+        return self.stores_embeddings or (self.D > 0 and self._decoder is not None)
+
+    @property
+    def stores_embeddings(self) -> bool:
         """Whether the embeddings are stored."""
         return self.D > 0 and all("embeddings.f16" in segment.files for segment in self.segments if segment.n)
+
+    @property
+    def embeddings_source(self) -> str:
+        """What an answer by embeddings is by: "embeddings" where they are stored, else "decoded"."""
+        return "embeddings" if self.stores_embeddings else "decoded"
 
     @property
     def coding(self) -> tuple[str, str, int]:
@@ -147,22 +159,21 @@ class CatalogReader:
         return out
 
     def embeddings(self, ids: ArrayLike) -> NDArray[np.float32]:
-        """Return the embeddings of items, (m, D) float32. Raises UsageError if the catalog has none."""
+        """Return the embeddings of items, (m, D) float32, stored or decoded. Raises UsageError if there are none."""
         if not self.has_embeddings:
             raise UsageError(f"embeddings: {self.path} has none; ingest the embeddings or the images")
         out = np.zeros((np.size(ids), self.D), np.float32)
         for segment, rows, at in self.by_segment(ids):
-            if segment.embeddings is not None:
-                out[at] = segment.embeddings[rows]
+            out[at] = segment.take_embeddings(rows)
         return out
 
-    def stored_embeddings(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.float16]:
-        """Return the embeddings at row positions as they are stored, (m, D) float16; zeros at padding."""
+    def embeddings_at(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.float16]:
+        """Return the embeddings at row positions, (m, D) float16, stored or decoded; zeros at padding."""
         out = np.zeros((len(positions), self.D), np.float16)
         for segment in self._filled:
             at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
-            if len(at) and segment.embeddings is not None:
-                out[at] = segment.embeddings[positions[at].astype(np.int64) - segment.start]
+            if len(at):
+                out[at] = segment.take_embeddings(positions[at].astype(np.int64) - segment.start)
         return out
 
     def items(self, ids: ArrayLike) -> list[dict[str, Any]]:
@@ -268,7 +279,12 @@ class CatalogReader:
             "broken": self.n_errors,
             "d": self.d,
             "D": self.D,
-            "tiers": ["codes", *(["bits"] if self.has_bits else []), *(["embeddings"] if self.has_embeddings else [])],
+            "tiers": [
+                *["codes"],
+                *(["bits"] if self.has_bits else []),
+                *(["embeddings"] if self.stores_embeddings else []),
+            ],
+            "embeddings": "stored" if self.stores_embeddings else "decoded" if self.has_embeddings else "none",
             "columns": self.columns if self.item_paths else [],
             "embedder": self.embedder,
             "space": self.space.to_json(),
@@ -315,9 +331,14 @@ class CatalogReader:
             if named is None:
                 raise KeyError("constants.safetensors")
             constants = Constants.read(self.path / named)
+            decoder = None
+            if any("embeddings.f16" not in segment.files for segment in segments if segment.n):
+                head = file_of(manifest, "head")
+                decoder = Decoder.of(None if head is None else self.path / head, constants.scalar)
+                segments = tuple(replace(segment, decode=decoder) for segment in segments)
         except (KeyError, TypeError) as error:
             raise CatalogFormatError(f"{self.path / 'manifest.json'}: an entry is missing or wrong: {error}") from error
-        self._manifest, self._leases = manifest, leases
+        self._manifest, self._leases, self._decoder = manifest, leases, decoder
         self.space = space
         self.d: int = manifest["d"]
         self.D: int = manifest["D"]

@@ -34,8 +34,11 @@ def parts_of(ids: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         start += max(len(part), 1)
 
 
-def gather_rows(catalog: Catalog, ids: NDArray[np.int64]) -> Rows:
-    """Return the rows of live items, (n,) int64 ascending, as one new segment would hold them."""
+def gather_rows(catalog: Catalog, ids: NDArray[np.int64], *, keep_embeddings: bool = True) -> Rows:
+    """Return the rows of live items, (n,) int64 ascending, as one new segment would hold them.
+
+    keep_embeddings: whether with their embeddings, if those are stored.
+    """
     bits = scales = None
     if catalog.has_bits:
         bits = np.zeros((len(ids), catalog.n_bits // 8), np.uint8)
@@ -52,7 +55,7 @@ def gather_rows(catalog: Catalog, ids: NDArray[np.int64]) -> Rows:
         ids=ids,
         bits=bits,
         scales=scales,
-        embeddings=embeddings if catalog.has_embeddings else None,
+        embeddings=embeddings if keep_embeddings and catalog.stores_embeddings else None,
         items=_items(catalog.item_paths, ids),
     )
 

@@ -22,6 +22,9 @@ SEGMENT_ROWS = 1 << 20
 MOST_IDS = 1 << 28
 """From the first id of a segment to its last: `rows.u32` has 4 bytes for each, whether it is there or not."""
 ITEM_GROUP = 4096
+Gather = Callable[[NDArray[np.int64]], NDArray[np.float16]]
+Decode = Callable[[NDArray[np.uint8]], NDArray[np.float16]]
+"""Function of codes, (m, d) uint8, to embeddings, (m, D) float16."""
 _NO_ROW = np.uint32(0xFFFFFFFF)
 _CHUNK_ROWS = 8192
 
@@ -33,7 +36,7 @@ class Segment:
     codes: (tiles, d, TILE) uint8; zones: (tiles, 2, d, ZONES) uint8; bits: (n, P/8) uint8 or None;
     scales: (n,) float16 or None; embeddings: (n, D) float16 or None; ids: (n,) int64, the id of each row;
     rows: (last_id - first_id + 1,) uint32, the row of each id, 0xFFFFFFFF where there is none; lease: keeps the files
-    from being removed by the writer of another generation.
+    from being removed by the writer of another generation; decode: gives embeddings where none are stored, or None.
     """
 
     folder: Path
@@ -46,6 +49,7 @@ class Segment:
     last_id: int
     files: dict[str, dict[str, Any]]
     lease: Lease | None = field(default=None, repr=False, compare=False)
+    decode: Decode | None = field(default=None, repr=False, compare=False)
 
     @property
     def tiles(self) -> int:
@@ -74,7 +78,7 @@ class Segment:
 
     @cached_property
     def embeddings(self) -> NDArray[np.float16] | None:
-        """Embeddings, or None."""
+        """Embeddings as they are stored, or None."""
         return self._map("embeddings.f16", np.float16, (self.n, self.D)) if "embeddings.f16" in self.files else None
 
     @cached_property
@@ -102,6 +106,14 @@ class Segment:
         first, last = start // TILE, -(-stop // TILE)
         rows = self.codes[first:last].transpose(0, 2, 1).reshape(-1, self.d)
         return np.ascontiguousarray(rows[start - first * TILE : stop - first * TILE])
+
+    def take_embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return embeddings of rows, (m, D) float16: stored, else decoded, else zeros."""
+        if self.embeddings is not None:
+            return np.asarray(self.embeddings[rows])
+        if self.decode is not None:
+            return self.decode(self.take_codes(rows))
+        return np.zeros((len(rows), self.D), np.float16)
 
     def take_codes(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return codes of rows, (m, d) uint8."""
@@ -137,9 +149,6 @@ class Segment:
             return np.memmap(self.folder / name, dtype, "r", shape=shape)
         except OSError as error:
             raise unreadable(self.folder / name, error) from error
-
-
-Gather = Callable[[NDArray[np.int64]], NDArray[np.float16]]
 
 
 @dataclass(frozen=True)

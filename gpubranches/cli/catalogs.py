@@ -40,6 +40,11 @@ quantizer_option = click.option(
 )
 @dims_option
 @quantizer_option
+@click.option(
+    "--no-embeddings",
+    is_flag=True,
+    help="Store codes and bits alone, and decode embeddings from the codes; needs a head's FILE.",
+)
 @strict_option
 @batch_option
 @json_option
@@ -50,6 +55,7 @@ def ingest(
     head: str | None,
     d: int,
     quantizer: str | None,
+    no_embeddings: bool,
     strict: bool,
     batch_size: int,
     as_json: bool,
@@ -68,6 +74,7 @@ def ingest(
             head=head,
             d=d,
             quantizer=quantizer,
+            keep_embeddings=not no_embeddings,
             strict=strict,
             batch_size=batch_size,
             progress=progress,
@@ -132,12 +139,17 @@ def delete(directory: Path, ids: str, as_json: bool) -> None:
 
 @click.command()
 @catalog_argument
-def compact(directory: Path) -> None:
+@click.option(
+    "--no-embeddings",
+    is_flag=True,
+    help="Drop the embeddings for good, and decode them from the codes; needs codes by a head with a decoder.",
+)
+def compact(directory: Path, no_embeddings: bool) -> None:
     """Rewrite a catalog without its deleted items, small segments joined."""
     from gpubranches import Catalog
 
     catalog = Catalog.open(directory)
-    catalog.compact()
+    catalog.compact(keep_embeddings=not no_embeddings)
     click.echo(f"Compacted to {catalog.n:,} items in {len(catalog.segments)} segments.")
 
 

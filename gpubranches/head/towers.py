@@ -232,7 +232,7 @@ class TrainedHead:
             raise UsageError("head: it has no decoder; train one with this version of train-head")
         check_array(vectors, "vectors", dtype=np.float32, shape=(None, self.d))
         directions = self.decoder(vectors)
-        ahead = directions @ self.mean
+        ahead = np.einsum("ij,j->i", directions, self.mean)
         rest = np.maximum(1 - self.mean @ self.mean, np.float32(0))
         lengths = np.sqrt(ahead * ahead + rest) - ahead
         return unit(self.mean + lengths[:, None] * directions)

@@ -44,6 +44,7 @@ def ingest(
     head: str | None = None,
     d: int = 32,
     quantizer: str | None = None,
+    keep_embeddings: bool = True,
     strict: bool = False,
     batch_size: int = 64,
     progress: Progress | None = None,
@@ -53,9 +54,10 @@ def ingest(
     inputs: folders of pictures, clip-retrieval folders, .npy, .u8bin, .fbin; several become one catalog with a column
     `input`. Ids are positions in the input; a row that cannot be read consumes its id and is recorded. Embeddings
     are scaled to unit length. head: "rca" (default), "pca", "none" or a file. d: code dims of rca and pca. quantizer:
-    "uniform" or "quantile", see `scalar_quantizer`; None: the head's usual one. strict: raise DataError at the end if
-    anything could not be read. Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows) plus, for n up
-    to 100,000, 14 x D bytes a row of the sample; it does not grow with n beyond that.
+    "uniform" or "quantile", see `scalar_quantizer`; None: the head's usual one. keep_embeddings: False to store codes
+    and bits alone, and to decode embeddings from the codes, by a head's file that has a decoder. strict: raise
+    DataError at the end if anything could not be read. Peak anonymous memory: about 150 bytes a row of one segment
+    (2^20 rows) plus, for n up to 100,000, 14 x D bytes a row of the sample; it does not grow with n beyond that.
     """
     began = time.perf_counter()
     folder = Path(out)
@@ -67,14 +69,15 @@ def ingest(
     with exclusive(folder / "staging"), disk_errors(folder):
         source = _open_inputs(inputs, folder / "staging", opened, batch_size, report)
         made_by = ["" if opened is None else opened.identity, *([] if quantizer is None else [quantizer])]
+        made_by += [] if keep_embeddings else ["no embeddings"]
         fingerprint = digest(source.fingerprint, str(head), str(d), *made_by)
         if (folder / "manifest.json").exists():
             catalog = Catalog.open(folder)
             if catalog.source.get("fingerprint") != fingerprint or catalog.source.get("appends"):
                 raise UsageError(f"{folder}: holds a catalog of other input; append to it, or choose another folder")
         else:
-            catalog = _create(folder, source, opened, head, d, quantizer, fingerprint)
-        _write_rows(catalog, source, 0, report)
+            catalog = _create(folder, source, opened, head, d, quantizer, fingerprint, keep_embeddings)
+        _write_rows(catalog, source, 0, report, keep_embeddings)
     shutil.rmtree(folder / "staging", ignore_errors=True)
     return _finish(catalog, strict, began)
 
@@ -109,7 +112,7 @@ def append(
             last = {"fingerprint": source.fingerprint, "base": catalog.next_id, "n": source.n}
             roots = {**known, **source.roots}
             catalog.describe({**catalog.source, "roots": roots, "appends": [*appends, last]})
-        _write_rows(catalog, source, last["base"], report)
+        _write_rows(catalog, source, last["base"], report, catalog.stores_embeddings)
     shutil.rmtree(catalog.path / "staging", ignore_errors=True)
     return _finish(catalog, strict, began)
 
@@ -178,18 +181,24 @@ def _create(
     d: int,
     quantizer: str | None,
     fingerprint: str,
+    keep_embeddings: bool,
 ) -> Catalog:
     origin = {"fingerprint": fingerprint, "n": source.n, "roots": source.roots}
     if source.kind == "codes":
-        if head is not None or embedder is not None or quantizer is not None:
+        if head is not None or embedder is not None or quantizer is not None or not keep_embeddings:
             raise UsageError(
-                "codes have no embeddings: expected neither --head nor --quantizer nor --embedder; leave them out"
+                "codes have no embeddings: expected neither --head nor --quantizer nor --embedder nor --no-embeddings; "
+                "leave them out"
             )
         return Catalog.create(folder, space=Space(), d=source.dim, source=origin)
     if embedder is not None and source.dim != embedder.D:
         raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
     identity = "" if embedder is None else embedder.identity
     coder = Coder.choose(head, D=source.dim, rows=source.n, d=d, quantizer=quantizer, embedder=identity)
+    if not keep_embeddings and not (coder.ready and coder.head.decodes):
+        raise UsageError(
+            f"embeddings: to keep none, expected a head's file with a decoder, got {head}; train-head makes one"
+        )
     rows = np.linspace(0, source.n - 1, min(source.n, FIT_ROWS)).round().astype(np.int64)
     unit, bad = unit_rows(source.take(np.unique(rows)))
     sample: NDArray[np.float32] = unit[~bad].astype(np.float32)
@@ -211,7 +220,7 @@ def _create(
     )
 
 
-def _write_rows(catalog: Catalog, source: Source, base: int, progress: Progress) -> None:
+def _write_rows(catalog: Catalog, source: Source, base: int, progress: Progress, keep_embeddings: bool) -> None:
     """Append the source's rows as segments, from the first row not yet there; row i gets the id base + i."""
     with catalog.writing():
         coder = Coder.of(catalog)
@@ -219,12 +228,19 @@ def _write_rows(catalog: Catalog, source: Source, base: int, progress: Progress)
         progress("encoding", start, source.n)
         while start < source.n:
             stop = min(start + SEGMENT_ROWS, source.n)
-            _write_segment(catalog, source, coder, base, start, stop, progress)
+            _write_segment(catalog, source, coder, base, start, stop, progress, keep_embeddings)
             start = stop
 
 
 def _write_segment(
-    catalog: Catalog, source: Source, coder: Coder | None, base: int, start: int, stop: int, progress: Progress
+    catalog: Catalog,
+    source: Source,
+    coder: Coder | None,
+    base: int,
+    start: int,
+    stop: int,
+    progress: Progress,
+    keep_embeddings: bool,
 ) -> None:
     good = np.ones(stop - start, np.bool_)
     codes = np.zeros((stop - start, catalog.d), np.uint8)
@@ -257,7 +273,7 @@ def _write_segment(
         ids=base + start + kept.astype(np.int64),
         bits=None if signs is None else bits[kept],
         scales=None if signs is None else scales[kept],
-        embeddings=None if signs is None else embeddings,
+        embeddings=embeddings if signs is not None and keep_embeddings else None,
         items=items if items is not None and items.num_columns else None,
         errors=errors,
         next_id=base + stop,

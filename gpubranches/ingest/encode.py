@@ -69,7 +69,7 @@ def encode(
 
 
 def _chosen(catalog: Catalog, head: str | None, quantizer: str | None, d: int) -> Coder:
-    if not catalog.has_embeddings:
+    if not catalog.stores_embeddings:
         raise UsageError(
             f"encode: expected a catalog with embeddings, {catalog.path} has none; ingest the embeddings or the images"
         )

@@ -169,7 +169,7 @@ def _embeddings(source: Path, rows: int) -> tuple[NDArray[np.int64], NDArray[np.
     """Return ids, unit embeddings and the catalog, if it is one."""
     if (source / "manifest.json").is_file():
         catalog = Catalog.open(source)
-        if not catalog.has_embeddings:
+        if not catalog.stores_embeddings:
             raise UsageError(f"train-head: expected a catalog with embeddings, {source} has none")
         everything = np.arange(catalog.next_id)
         ids = _spaced(everything[catalog.alive(everything)], rows)

@@ -93,7 +93,9 @@ def refined(
             ranking = _by_votes(found, marks, boxes.n_estimators // 2 + 1)
     if where is not None:
         ranking = ranking.take(catalog.inside(ranking.ids, where))
-    stages = "bits+embeddings" if boxes is None else "boxes+embeddings" if second_stage else "boxes"
+    stages = "bits" if boxes is None else "boxes"
+    if second_stage or boxes is None:
+        stages += f"+{catalog.embeddings_source}"
     if second_stage and marks.asked is not None:
         stages += "+words"
     timings["total"] = sum(timings.values())

@@ -236,7 +236,7 @@ class GpuBackend(ScanBackend[Chosen]):
     def _gathered(self, ids: NDArray[np.int64]) -> Gathered:
         generation = self.catalog.generation
         positions = self._positions(ids)
-        return Gathered(generation, positions, self.catalog.stored_embeddings(positions))
+        return Gathered(generation, positions, self.catalog.embeddings_at(positions))
 
     # Scans
 
@@ -359,7 +359,7 @@ class GpuBackend(ScanBackend[Chosen]):
                     own = listed[start : start + _STAGED_ROWS]
                     staged = None
                     if not on.width:
-                        staged = device.put(gathered.embeddings if gathered else self.catalog.stored_embeddings(own))
+                        staged = device.put(gathered.embeddings if gathered else self.catalog.embeddings_at(own))
                     launchers.rescore(on, device.put(own), staged, allowed, mean, direction, cosine, 1, sinks)
 
             span = Span(on, allowed, len(listed))

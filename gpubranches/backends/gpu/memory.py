@@ -57,7 +57,7 @@ class MemoryPlan:
         """
         every = [s for s in catalog.segments if s.n]
         segments = every if new is None else list(new)
-        words, width = bits_words(catalog), catalog.D if catalog.has_embeddings else 0
+        words, width = bits_words(catalog), catalog.D if catalog.stores_embeddings else 0
         rows, positions = sum(s.n for s in segments), sum(s.tiles for s in every) * TILE
         if positions > MOST_POSITIONS:
             raise UsageError(

@@ -113,7 +113,7 @@ def lay_ground(
     of fewer than 120 items, and if no name is left.
     """
     signs = catalog.signs
-    if signs is None or not catalog.has_embeddings:
+    if signs is None or not catalog.stores_embeddings:
         raise UsageError(
             "expected a catalog with embeddings to measure codes on, this one has codes only; ingest its embeddings"
         )

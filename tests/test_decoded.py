@@ -1,0 +1,150 @@
+"""Catalogs that store no embeddings: what is decoded from the codes takes their place."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from clusters import NAMES, D, world, write_world
+from worlds import decoding_head
+
+from gpubranches import Catalog, Session, open_backend
+from gpubranches.catalog.decoder import BLOCK_ROWS, Decoder
+from gpubranches.cli import cli
+from gpubranches.errors import UsageError
+from gpubranches.head import PCAHead, TrainedHead
+from gpubranches.head.towers import Tower
+from gpubranches.ingest import append, ingest
+from gpubranches.quantize import ScalarQuantizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("world")
+    write_world(path)
+    images = world()[0].astype(np.float32)
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    np.save(path / "emb.npy", images)
+    plane = PCAHead(16).fit(images).components_
+    head = TrainedHead(Tower(plane, ()), images.mean(axis=0), decoder=Tower(np.ascontiguousarray(plane.T), ()))
+    (path / "head.safetensors").write_bytes(head.to_bytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def lean(folder):
+    ingest(
+        [folder / "images"], folder / "lean", embedder=vocabulary(folder), head=head_of(folder), keep_embeddings=False
+    )
+    return Catalog.open(folder / "lean")
+
+
+@pytest.fixture
+def full(folder, tmp_path):
+    ingest([folder / "images"], tmp_path / "full", embedder=vocabulary(folder), head=head_of(folder))
+    return Catalog.open(tmp_path / "full")
+
+
+def vocabulary(path):
+    return f"vocabulary:{path}/text/emb.npy,{path}/text/names.json"
+
+
+def head_of(path):
+    return str(path / "head.safetensors")
+
+
+def files(catalog):
+    return {path.name for path in (catalog.path / "segments").glob("*/*")}
+
+
+def test_a_row_is_decoded_to_the_same_bits_whatever_is_beside_it():
+    rng = np.random.default_rng(0)
+    scalar = ScalarQuantizer(low=-1.0, high=1.0).fit(np.zeros((1, 32), np.float32))
+    decode = Decoder(decoding_head(rng, 32, 512), scalar)
+    codes = rng.integers(0, 256, (2 * BLOCK_ROWS + 77, 32)).astype(np.uint8)
+    every = decode(codes)
+    assert (every.dtype, every.shape) == (np.float16, (len(codes), 512))
+    assert np.allclose(np.linalg.norm(every.astype(np.float32), axis=1), 1, atol=2e-3)
+    for count in (0, 1, 3, 100, BLOCK_ROWS + 1):
+        chosen = rng.choice(len(codes), count, replace=False)
+        assert np.array_equal(decode(codes[chosen]).view(np.uint16), every[chosen].view(np.uint16))
+
+
+def test_nothing_but_codes_and_bits_is_stored_and_it_is_told(lean, full):
+    assert files(full) - files(lean) == {"embeddings.f16"}
+    assert (lean.has_embeddings, lean.stores_embeddings, lean.verify()) == (True, False, [])
+    assert (lean.info()["tiers"], lean.info()["embeddings"]) == (["codes", "bits"], "decoded")
+    assert (full.info()["tiers"][-1], full.info()["embeddings"]) == ("embeddings", "stored")
+    ids = np.arange(lean.n)
+    assert np.array_equal(lean.take(ids), full.take(ids))
+    near = np.einsum("ij,ij->i", lean.embeddings(ids), full.embeddings(ids))
+    assert near.mean() > 0.8
+    assert np.array_equal(lean.embeddings(ids[::7]), lean.embeddings(ids)[::7])
+    assert np.array_equal(lean.embeddings_at(lean.positions(ids)), lean.embeddings(ids).astype(np.float16))
+
+
+@pytest.mark.parametrize("backend", ["oracle", "cpu", "kdtree"])
+def test_marks_find_all_and_words_find_the_first(lean, backend):
+    pytest.importorskip("numba")
+    if backend == "kdtree":
+        from gpubranches.backends.kdtree_build import build_index
+
+        build_index(lean, threads=1)
+    _, labels, _ = world()
+    of = NAMES.index("teapot")
+    right, wrong = np.flatnonzero(labels == of)[:8], np.flatnonzero(labels != of)[:8]
+    with open_backend(backend, lean) as opened, open_backend("oracle", lean) as oracle:
+        answers = []
+        for engine in (opened, oracle):
+            session = Session(lean, engine, seed=3)
+            session.mark(right, +1)
+            session.mark(wrong, -1)
+            answers.append(session.refine())
+        assert answers[0].source.endswith("/boxes+decoded")
+        matched = answers[0].ids[answers[0].matched]
+        assert np.mean(labels[matched] == of) > 0.9
+        assert len(matched) > 0.8 * (labels == of).sum()
+        assert matched.tolist() == answers[1].ids[answers[1].matched].tolist()
+
+
+def test_dropping_the_embeddings_leaves_what_storing_none_makes(folder, full, lean):
+    before = full.info()["bytes"]
+    full.delete(np.arange(0, 50))
+    full.compact(keep_embeddings=False)
+    again = Catalog.open(full.path)
+    assert (again.stores_embeddings, again.verify(), files(again)) == (False, [], files(lean))
+    assert again.info()["bytes"] < before - again.n * D
+    ids = np.arange(50, lean.n)
+    assert np.array_equal(again.embeddings(ids), lean.embeddings(ids))
+    append(full.path, [folder / "images"])
+    more = Catalog.open(full.path)
+    assert (more.n, more.stores_embeddings, more.verify()) == (again.n + lean.n, False, [])
+    assert np.array_equal(more.embeddings(lean.n + ids), lean.embeddings(ids))
+
+
+def test_what_needs_stored_embeddings_or_a_decoder_is_refused(folder, lean, tmp_path):
+    with pytest.raises(UsageError, match="decoder, got rca"):
+        ingest([folder / "emb.npy"], tmp_path / "c", head="rca", keep_embeddings=False)
+    with pytest.raises(UsageError, match="decoder, got None"):
+        ingest([folder / "emb.npy"], tmp_path / "d", keep_embeddings=False)
+    ingest([folder / "emb.npy"], tmp_path / "e", head="pca")
+    plain = Catalog.open(tmp_path / "e")
+    with pytest.raises(UsageError, match="no head that decodes"):
+        plain.compact(keep_embeddings=False)
+    assert Catalog.open(tmp_path / "e").stores_embeddings
+    for command in (["encode", str(lean.path)], ["evaluate", "codes", str(lean.path), "--without-faiss", "--classes", "label,caption"]):
+        told = CliRunner().invoke(cli, command)
+        assert isinstance(told.exception, UsageError)
+        assert "expected a catalog with embeddings" in str(told.exception)
+
+
+def test_the_commands_store_none_and_drop_them(folder, tmp_path):
+    runner, arguments = CliRunner(), ["--head", head_of(folder), "--no-embeddings"]
+    told = runner.invoke(cli, ["ingest", str(folder / "emb.npy"), "--out", str(tmp_path / "c"), *arguments])
+    assert told.exit_code == 0, told.output
+    assert json.loads(runner.invoke(cli, ["info", str(tmp_path / "c"), "--json"]).stdout)["embeddings"] == "decoded"
+    again = runner.invoke(cli, ["ingest", str(folder / "emb.npy"), "--out", str(tmp_path / "c"), *arguments[:2]])
+    assert "other input" in str(again.exception)
+    runner.invoke(cli, ["ingest", str(folder / "emb.npy"), "--out", str(tmp_path / "d"), *arguments[:2]])
+    assert runner.invoke(cli, ["compact", str(tmp_path / "d"), "--no-embeddings"]).exit_code == 0
+    assert not Catalog.open(tmp_path / "d").stores_embeddings
