@@ -271,7 +271,7 @@ def stored_codes(folder: Path, rows: int, segments: int) -> Any:
         if i:
             shutil.copytree(folder / "0", folder / str(i))
         own.append(Segment(folder / str(i), i * -(-rows // TILE) * TILE, rows, 32, 0, 0, 0, rows - 1, files))
-    about = {"n": rows * segments, "d": 32, "D": 0, "n_bits": 0, "has_embeddings": False, "generation": 1}
+    about = {"n": rows * segments, "d": 32, "D": 0, "n_bits": 0, "stores_embeddings": False, "generation": 1}
     return SimpleNamespace(segments=own, deleted=None, **about)
 
 

@@ -505,7 +505,7 @@ def test_without_faiss_it_says_how_to_go_on(made, ground, command, monkeypatch):
 def test_the_same_marks_are_held_on_every_heads_codes(made, command, tmp_path):
     catalog, _ = made
     head = tmp_path / "half.safetensors"
-    head.write_bytes(PCAHead(4).fit(catalog.embeddings(np.arange(100, 400))).to_bytes())
+    head.write_bytes(decoding(catalog.embeddings(np.arange(100, 400)), 4).to_bytes())
     given = (
         "--columns",
         "label",
@@ -522,12 +522,34 @@ def test_the_same_marks_are_held_on_every_heads_codes(made, command, tmp_path):
     assert code == 0, err
     answers = json.loads((tmp_path / "out/codes.json").read_text())["answers"]
     heads, told = ("half", "rca", "pca"), ("refine", "votes", "candidates")
-    assert list(answers) == [f"{head} {what}" for head in heads for what in told]
+    expected = [f"{head} {what}" for head in heads for what in told]
+    assert list(answers) == [*expected[:3], "half refine-decoded", *expected[3:]]
     assert all(0 < answers[name]["4"]["recall"]["mean"] <= 1 for name in answers)
     assert answers["half votes"]["4"]["f1"]["mean"] < answers["pca votes"]["4"]["f1"]["mean"]
     assert "less pca's" in out
     assert sorted(path.name for path in catalog.path.rglob("*")) == before
     assert not Catalog.open(catalog.path).verify()
+
+
+def decoding(rows, d):
+    """Return a head of principal dims that decodes by the way back."""
+    plane = PCAHead(d).fit(rows)
+    back = Tower(np.ascontiguousarray(plane.components_.T), ())
+    return TrainedHead(Tower(plane.components_, ()), plane.mean_, decoder=back)
+
+
+def test_decoded_codes_are_ranked_by_the_cosine_with_what_they_stand_for():
+    rows = np.random.default_rng(0).standard_normal((400, 24)).astype(np.float32) + 0.5
+    items = image_rows(rows, image_rows(rows, np.zeros(24, np.float32)).raw.mean(axis=0))
+    head = decoding(items.raw, 8)
+    codec = next(codec for codec in HeadMethod("own", head).fit(items).codecs() if codec.name == "own decoded")
+    assert codec.bytes == 8
+    codes = stored(codec, items)
+    found = codec.search(codes, np.arange(400), items.take(np.arange(5)), 10)
+    decoded = head.inverse_transform((codes.astype(np.float32) - 127.5) / 127.5) - items.raw.mean(axis=0)
+    cosines = items.centred[:5] @ (decoded / np.linalg.norm(decoded, axis=1, keepdims=True)).T
+    assert np.allclose(np.take_along_axis(cosines, found, 1), -np.sort(-cosines, axis=1)[:, :10], atol=1e-5)
+    assert np.mean(found[:, 0] == np.arange(5)) > 0.5
 
 
 def test_marks_need_classes(made, command):

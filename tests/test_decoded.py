@@ -132,7 +132,10 @@ def test_what_needs_stored_embeddings_or_a_decoder_is_refused(folder, lean, tmp_
     with pytest.raises(UsageError, match="no head that decodes"):
         plain.compact(keep_embeddings=False)
     assert Catalog.open(tmp_path / "e").stores_embeddings
-    for command in (["encode", str(lean.path)], ["evaluate", "codes", str(lean.path), "--without-faiss", "--classes", "label,caption"]):
+    for command in (
+        ["encode", str(lean.path)],
+        ["evaluate", "codes", str(lean.path), "--without-faiss", "--columns", "label"],
+    ):
         told = CliRunner().invoke(cli, command)
         assert isinstance(told.exception, UsageError)
         assert "expected a catalog with embeddings" in str(told.exception)

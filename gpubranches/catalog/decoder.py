@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.head import Head, load_head
 from gpubranches.quantize import ScalarQuantizer
+
+if TYPE_CHECKING:
+    from gpubranches.head import Head
 
 BLOCK_ROWS = 256
 """Rows that are decoded at a time, always: the last bit of a matrix product may depend on how many there are."""
@@ -27,6 +30,8 @@ class Decoder:
         """Return the decoder of a head's file; None without a file, or if that head does not decode."""
         if path is None or scalar is None:
             return None
+        from gpubranches.head import load_head
+
         head = load_head(path)
         return cls(head, scalar) if head.decodes else None
 

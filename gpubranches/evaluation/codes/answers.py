@@ -14,6 +14,7 @@ import numpy as np
 
 from gpubranches.backends import open_backend
 from gpubranches.catalog import Catalog
+from gpubranches.coding import Coder
 from gpubranches.evaluation.answers import Answer, Model
 from gpubranches.evaluation.comparison import Comparison, Progress, evaluate
 from gpubranches.evaluation.models import MODELS
@@ -43,6 +44,8 @@ ON_EACH: Mapping[str, Model] = {
     "candidates": Model(f"the best {CANDIDATES:,} by votes", candidates),
 }
 """What is compared on each code."""
+DECODED = "refine-decoded"
+"""The default on a catalog that stores no embeddings, of a head that decodes them from the codes."""
 
 
 def compare_answers(
@@ -55,7 +58,7 @@ def compare_answers(
     seeds: int = 1,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Return the measures of `ON_EACH` on codes by several heads, under names such as "pca refine".
+    """Return the measures of `ON_EACH`, and `DECODED`, on codes by several heads, under names such as "pca refine".
 
     world: of the catalog as it is, in which the user marks: the marks are the same on every code. heads: what `encode`
     takes, by name; folder: an empty one, for a copy of the catalog a head (linked where the disk allows it).
@@ -65,12 +68,21 @@ def compare_answers(
         for name, head in heads.items():
             copy = _copied(world.catalog, folder / name)
             encode(copy, head=head)
-            catalog = Catalog.open(copy)
-            backend = opened.enter_context(open_backend(world.backend.name, catalog))
-            other = World(catalog, backend, world.embedder)
+            other = _opened(copy, world, opened)
             for what, model in ON_EACH.items():
                 models[f"{name} {what}"] = replace(model, answer=partial(_in_world, model.answer, other))
+            if (coder := Coder.of(other.catalog)) is not None and coder.head.decodes:
+                lean = _copied(other.catalog, folder / f"{name}-decoded")
+                Catalog.open(lean).compact(keep_embeddings=False)
+                own = partial(_in_world, MODELS["refine"].answer, _opened(lean, world, opened))
+                models[f"{name} {DECODED}"] = replace(MODELS["refine"], answer=own)
         return evaluate(world, concepts, models=models, positives=positives, seeds=seeds, progress=progress)
+
+
+def _opened(path: Path, world: World, opened: ExitStack) -> World:
+    """Return the world of another catalog, with a backend of the same name."""
+    catalog = Catalog.open(path)
+    return World(catalog, opened.enter_context(open_backend(world.backend.name, catalog)), world.embedder)
 
 
 def _in_world(answer: Callable[[World, Draw], Answer], other: World, world: World, draw: Draw) -> Answer:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.storage import disk_errors, replace_file
+from gpubranches.evaluation.codes.answers import DECODED
 from gpubranches.evaluation.codes.ground import Ground
 from gpubranches.evaluation.codes.measures import FIRST, mean_and_error
 from gpubranches.evaluation.codes.measuring import UNSEEN, Found, Measured, Spread
@@ -158,7 +159,8 @@ def _answers(compared: Comparison, place: int) -> Section:
         mean = with_error(*compared.mean(name, measure, place))
         difference = ("", "")
         if head != reference:
-            gain, error, wins = compared.paired(name, f"{reference} {what}", measure, place)
+            beside = "refine" if what == DECODED else what
+            gain, error, wins = compared.paired(name, f"{reference} {beside}", measure, place)
             difference = (f"{gain:+.3f} ±{short(error)}", f"{wins:.0%}")
         rows.append((head, what, {"f1": "F1", "recall": "share found"}[measure], mean, *difference))
     header = ("codes by", "answer", "measure", "mean", f"less {reference}'s", "wins")
