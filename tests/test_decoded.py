@@ -1,15 +1,22 @@
 """Catalogs that store no embeddings: what is decoded from the codes takes their place."""
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from clusters import NAMES, D, world, write_world
-from worlds import decoding_head
+from cudasim import SimulatedDevice
+from worlds import World, decoding_head
 
 from gpubranches import Catalog, Session, open_backend
-from gpubranches.catalog.decoder import BLOCK_ROWS, Decoder
+from gpubranches.backends.gpu import GpuBackend
+from gpubranches.catalog.decoder import Decoder
 from gpubranches.cli import cli
 from gpubranches.errors import UsageError
 from gpubranches.head import PCAHead, TrainedHead
@@ -57,15 +64,36 @@ def files(catalog):
     return {path.name for path in (catalog.path / "segments").glob("*/*")}
 
 
-def test_a_row_is_decoded_to_the_same_bits_whatever_is_beside_it():
-    rng = np.random.default_rng(0)
+def decoded_by(rng, count):
+    """Return a decoder, codes and what they are decoded to."""
     scalar = ScalarQuantizer(low=-1.0, high=1.0).fit(np.zeros((1, 32), np.float32))
     decode = Decoder(decoding_head(rng, 32, 512), scalar)
-    codes = rng.integers(0, 256, (2 * BLOCK_ROWS + 77, 32)).astype(np.uint8)
-    every = decode(codes)
+    codes = rng.integers(0, 256, (count, 32)).astype(np.uint8)
+    return decode, codes, decode(codes)
+
+
+def digest(array):
+    return hashlib.sha256(array.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize(("kernels", "threads"), [("Haswell", "1"), ("Haswell", "3"), ("Sandybridge", "2")])
+def test_a_row_is_decoded_to_the_same_bits_on_every_processor(kernels, threads):
+    """As far as OpenBLAS can be told to compute like another one."""
+    script = "import test_decoded as t, numpy as np; print(t.digest(t.decoded_by(np.random.default_rng(5), 1000)[2]))"
+    chosen = {**os.environ, "OPENBLAS_CORETYPE": kernels, "OPENBLAS_NUM_THREADS": threads}
+    folder = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=chosen, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == digest(decoded_by(np.random.default_rng(5), 1000)[2])
+
+
+def test_a_row_is_decoded_to_the_same_bits_whatever_is_beside_it():
+    rng = np.random.default_rng(0)
+    decode, codes, every = decoded_by(rng, 2500)
     assert (every.dtype, every.shape) == (np.float16, (len(codes), 512))
     assert np.allclose(np.linalg.norm(every.astype(np.float32), axis=1), 1, atol=2e-3)
-    for count in (0, 1, 3, 100, BLOCK_ROWS + 1):
+    for count in (0, 1, 3, 100, 2049):
         chosen = rng.choice(len(codes), count, replace=False)
         assert np.array_equal(decode(codes[chosen]).view(np.uint16), every[chosen].view(np.uint16))
 
@@ -113,13 +141,52 @@ def test_dropping_the_embeddings_leaves_what_storing_none_makes(folder, full, le
     full.compact(keep_embeddings=False)
     again = Catalog.open(full.path)
     assert (again.stores_embeddings, again.verify(), files(again)) == (False, [], files(lean))
-    assert again.info()["bytes"] < before - again.n * D
+    assert again.info()["bytes"] < before - 2 * again.n * D
     ids = np.arange(50, lean.n)
     assert np.array_equal(again.embeddings(ids), lean.embeddings(ids))
     append(full.path, [folder / "images"])
     more = Catalog.open(full.path)
     assert (more.n, more.stores_embeddings, more.verify()) == (again.n + lean.n, False, [])
     assert np.array_equal(more.embeddings(lean.n + ids), lean.embeddings(ids))
+
+
+def test_the_choice_lasts_when_there_are_no_rows_and_when_items_are_added(folder, full):
+    full.delete(np.arange(full.n))
+    full.compact(keep_embeddings=False)
+    assert (full.n, full.stores_embeddings, full.has_embeddings) == (0, False, True)
+    append(full.path, [folder / "images"])
+    again = Catalog.open(full.path)
+    assert (again.n, again.stores_embeddings) == (len(world()[0]), False)
+    assert "embeddings.f16" not in files(again)
+    again.compact()
+    assert not Catalog.open(full.path).stores_embeddings
+
+
+ASKED = {
+    "search": lambda one, query: one.search(query[None], 5, tier="embeddings").ids[0],
+    "score": lambda one, query: one.score(query, tier="embeddings", limit=9).ids,
+    "score some": lambda one, query: one.score(query, tier="embeddings", ids=np.arange(0, 3000, 3)).ids,
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_card_answers_from_the_host_what_a_commit_has_dropped(tmp_path, asked):
+    ask, stored = ASKED[asked], World(tmp_path / "stored", [3000], d=8, D=48, seed=2, deleted=0.0)
+    rng = np.random.default_rng(0)
+    head, scalar = decoding_head(rng, 8, 48), ScalarQuantizer(low=-1.0, high=1.0).fit(np.zeros((1, 8), np.float32))
+    made = Catalog.create(
+        tmp_path / "c", space=stored.catalog.space, d=8, signs=stored.catalog.signs, head=head.to_bytes(), scalar=scalar
+    )
+    rows = stored.embeddings.astype(np.float16)
+    made.append(stored.codes, ids=stored.ids, bits=stored.bits, scales=stored.scales, embeddings=rows.__getitem__)
+    query = rng.standard_normal(48).astype(np.float32)
+    with GpuBackend(made, SimulatedDevice) as backend:
+        before = ask(backend, query).tolist()
+        Catalog.open(made.path).compact(keep_embeddings=False)
+        made.refresh()
+        after = ask(backend, query).tolist()
+    with open_backend("oracle", Catalog.open(made.path)) as oracle:
+        assert after == ask(oracle, query).tolist() != before
 
 
 def test_what_needs_stored_embeddings_or_a_decoder_is_refused(folder, lean, tmp_path):
@@ -132,6 +199,8 @@ def test_what_needs_stored_embeddings_or_a_decoder_is_refused(folder, lean, tmp_
     with pytest.raises(UsageError, match="no head that decodes"):
         plain.compact(keep_embeddings=False)
     assert Catalog.open(tmp_path / "e").stores_embeddings
+    with pytest.raises(UsageError, match="keeps no embeddings"):
+        lean.recode(lambda rows: rows, d=16, space=lean.space, scalar=lean.scalar, head=b"")
     for command in (
         ["encode", str(lean.path)],
         ["evaluate", "codes", str(lean.path), "--without-faiss", "--columns", "label"],

@@ -55,6 +55,7 @@ def workplace(tmp_path_factory):
     (path / "images").rename(path / "photos")
     vocabulary = f"vocabulary:{path}/text/emb.npy,{path}/text/names.json"
     run(["ingest", "photos", "--out", "catalog", "--embedder", vocabulary], path)
+    (path / "clip").symlink_to(path / "photos")
     (path / "ids.txt").write_text("7 8 9\n")
     np.save(path / "vector.npy", np.load(path / "photos/img_emb/img_emb_0.npy")[0])
     return path

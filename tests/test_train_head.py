@@ -128,6 +128,16 @@ def test_codes_are_decoded_to_embeddings_nearer_than_a_linear_map_brings_them(tm
     assert 1 - near < 0.5 * (1 - least)
 
 
+def test_few_rows_are_decoded_by_a_plane(tmp_path):
+    """Layers fitted to a hundred rows do worse on others than least squares."""
+    np.save(tmp_path / "emb.npy", np.random.default_rng(0).standard_normal((120, 64)).astype(np.float32))
+    settings = HeadSettings(d=8, hidden=(256,), batch=32, epochs=30)
+    report = train_head(tmp_path / "emb.npy", tmp_path / "head.safetensors", settings=settings)
+    head = load_head(tmp_path / "head.safetensors")
+    assert (head.decodes, len(head.decoder.layers)) == (True, 0)
+    assert 0 < report.decoded < 1
+
+
 def test_a_direction_from_the_mean_is_followed_to_the_unit_sphere(trained):
     head = trained[1]
     vectors = head.transform(world()[0][:50])

@@ -64,7 +64,7 @@ class World:
         if decoded:
             some = Decoder(head, scalar)(rng.integers(0, levels, (50, d)).astype(np.uint8))
             signs = SignQuantizer().fit(some.astype(np.float32))
-        made_by = {"head": head.to_bytes(), "scalar": scalar} if decoded else {}
+        made_by = {"head": head.to_bytes(), "scalar": scalar, "keep_embeddings": False} if decoded else {}
         self.catalog = Catalog.create(path, space=Space(), d=d, signs=signs, **made_by)
         codes, embeddings, ids, signed = [], [], [], []
         for n in sizes:

@@ -130,9 +130,9 @@ def _decoded(text: str) -> bytes:
 def _unlike(ids: NDArray[np.int64]) -> NDArray[np.intp]:
     """Return the rows of ids that are not alike one before them. The first 2,000 are compared, the rest is kept.
 
-    Items without embeddings are not compared.
+    Items without embeddings are not compared, nor are decoded ones, which have lost what tells neighbours apart.
     """
-    if not desk().catalog.has_embeddings:
+    if not desk().catalog.stores_embeddings:
         return np.arange(len(ids))
     vectors = desk().catalog.embeddings(ids[:_MOST_COMPARED])
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

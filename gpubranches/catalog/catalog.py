@@ -49,12 +49,14 @@ class Catalog(CatalogReader):
         text_mean: NDArray[np.float32] | None = None,
         embedder: str = "",
         source: dict[str, Any] | None = None,
+        keep_embeddings: bool = True,
     ) -> Catalog:
         """Make an empty catalog. Raises UsageError if there is one, DataError if the folder cannot be written.
 
         d: code dims, a multiple of 4 up to 1,024; signs, scalar: the fitted quantizers; head: the bytes of
         head.safetensors; text_mean: (D,) float32, the mean of text embeddings; embedder: the spec that opens the
-        embedder; source: what it was made from, free JSON.
+        embedder; source: what it was made from, free JSON. keep_embeddings: False to store none, for a head that
+        decodes them from the codes.
         """
         folder = Path(path)
         require_code_dims(d)
@@ -64,7 +66,15 @@ class Catalog(CatalogReader):
             folder.mkdir(parents=True, exist_ok=True)
             constants = Constants(signs=signs, scalar=scalar, text_mean=text_mean)
             files = _write_files(folder, 0, constants, head)
-            manifest = new_manifest(space=space, d=d, signs=signs, embedder=embedder, source=source or {}, files=files)
+            manifest = new_manifest(
+                space=space,
+                d=d,
+                signs=signs,
+                embedder=embedder,
+                source=source or {},
+                files=files,
+                keep_embeddings=keep_embeddings,
+            )
             write_manifest(folder, manifest)
         return cls(folder)
 
@@ -112,13 +122,15 @@ class Catalog(CatalogReader):
         """Append one segment, committed as a whole.
 
         codes: (n, d) uint8, n <= SEGMENT_ROWS; ids: (n,) int64 ascending, from next_id on, less than MOST_IDS apart;
-        bits: (n, P/8) uint8 and scales: (n,) float16; embeddings: function of rows, (m,) int64, to (m, D) float16;
+        bits: (n, P/8) uint8 and scales: (n,) float16; embeddings: function of rows, (m,) int64, to (m, D) float16, not
+        asked if the catalog keeps none;
         items: metadata, row i of ids[i]; errors: columns id, path, reason; next_id: the catalog's next id afterwards.
         """
         self._check_rows(codes, ids, bits, scales)
         with self.writing(), disk_errors(self.path):
             if len(ids) and ids[0] < self.next_id:
                 raise UsageError(f"ids: expected {self.next_id} and more, got {ids[0]}; ids are never used again")
+            embeddings = embeddings if self.keeps_embeddings else None
             after = max(self.next_id, int(ids[-1]) + 1 if len(ids) else 0, next_id or 0)
             entry = self._write_segment(len(self.segments), Rows(codes, ids, bits, scales, embeddings, items), errors)
             self._commit(segments=[*self._manifest["segments"], entry], next_id=after)
@@ -153,9 +165,10 @@ class Catalog(CatalogReader):
             errors = read_errors(self.error_paths)
             entries: list[dict[str, Any]] = []
             for part in parts_of(live):
-                rows = gather_rows(self, part, keep_embeddings=keep_embeddings)
+                rows = gather_rows(self, part, keep_embeddings=keep_embeddings and self.keeps_embeddings)
                 entries.append(self._write_segment(len(entries), rows, None if entries else errors))
-            self._commit(np.zeros(0, np.bool_), segments=entries)
+            changed = {} if keep_embeddings else {"keeps_embeddings": False}
+            self._commit(np.zeros(0, np.bool_), segments=entries, **changed)
             self._remove_orphans()
 
     def recode(

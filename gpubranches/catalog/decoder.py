@@ -14,9 +14,6 @@ from gpubranches.quantize import ScalarQuantizer
 if TYPE_CHECKING:
     from gpubranches.head import Head
 
-BLOCK_ROWS = 256
-"""Rows that are decoded at a time, always: the last bit of a matrix product may depend on how many there are."""
-
 
 @dataclass(frozen=True)
 class Decoder:
@@ -37,10 +34,4 @@ class Decoder:
 
     def __call__(self, codes: NDArray[np.uint8]) -> NDArray[np.float16]:
         """Return unit embeddings, (m, D) float16, of codes, (m, d) uint8; of each the same, whatever is beside it."""
-        out = np.empty((len(codes), self.head.D), np.float16)
-        block = np.zeros((BLOCK_ROWS, codes.shape[1]), np.uint8)
-        for start in range(0, len(codes), BLOCK_ROWS):
-            own = codes[start : start + BLOCK_ROWS]
-            block[: len(own)] = own
-            out[start : start + BLOCK_ROWS] = self.head.inverse_transform(self.scalar.decode(block))[: len(own)]
-        return out
+        return self.head.inverse_transform(self.scalar.decode(codes)).astype(np.float16)

@@ -33,6 +33,7 @@ def new_manifest(
     embedder: str,
     source: dict[str, Any],
     files: dict[str, Any],
+    keep_embeddings: bool = True,
 ) -> dict[str, Any]:
     """Return the manifest of an empty catalog; see Catalog.create."""
     return {
@@ -49,6 +50,7 @@ def new_manifest(
         "files": files,
         "segments": [],
         "deleted": None,
+        **({} if keep_embeddings else {"keeps_embeddings": False}),
     }
 
 

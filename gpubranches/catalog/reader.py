@@ -43,6 +43,8 @@ class CatalogReader:
 
     def __init__(self, path: Path):
         self.path = path
+        self._decoder: Decoder | None = None
+        self._decodes: str | None = None
         self._described: Memo[list[Column]] = Memo(1)
         self._filtered: Memo[Bitmap] = Memo(_FILTERS)
         self._load()
@@ -83,7 +85,14 @@ class CatalogReader:
     @property
     def stores_embeddings(self) -> bool:
         """Whether the embeddings are stored."""
-        return self.D > 0 and all("embeddings.f16" in segment.files for segment in self.segments if segment.n)
+        own = self.D > 0 and self.keeps_embeddings
+        return own and all("embeddings.f16" in segment.files for segment in self.segments if segment.n)
+
+    @property
+    def keeps_embeddings(self) -> bool:
+        """Whether embeddings that are appended are stored."""
+        kept: bool = self._manifest.get("keeps_embeddings", True)
+        return kept
 
     @property
     def embeddings_source(self) -> str:
@@ -331,14 +340,16 @@ class CatalogReader:
             if named is None:
                 raise KeyError("constants.safetensors")
             constants = Constants.read(self.path / named)
-            decoder = None
-            if any("embeddings.f16" not in segment.files for segment in segments if segment.n):
-                head = file_of(manifest, "head")
-                decoder = Decoder.of(None if head is None else self.path / head, constants.scalar)
+            head = None if manifest.get("keeps_embeddings", True) else file_of(manifest, "head")
+            decoder = self._decoder if head is not None and head == self._decodes else None
+            if head is not None and decoder is None:
+                decoder = Decoder.of(self.path / head, constants.scalar)
+            if decoder is not None:
                 segments = tuple(replace(segment, decode=decoder) for segment in segments)
         except (KeyError, TypeError) as error:
             raise CatalogFormatError(f"{self.path / 'manifest.json'}: an entry is missing or wrong: {error}") from error
-        self._manifest, self._leases, self._decoder = manifest, leases, decoder
+        self._manifest, self._leases = manifest, leases
+        self._decoder, self._decodes = decoder, head
         self.space = space
         self.d: int = manifest["d"]
         self.D: int = manifest["D"]

@@ -233,6 +233,8 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
         write = write_codes_parquet if out.suffix == ".parquet" else write_u8bin
         write(out, catalog, ids)
     else:
+        if not catalog.stores_embeddings and catalog.has_embeddings:
+            click.echo(f"{directory} stores no embeddings; these are decoded from its codes.", err=True)
         write_clip_retrieval(out, catalog, ids)
     click.echo(f"Wrote {len(ids):,} items to {out}.")
 

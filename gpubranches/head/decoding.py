@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpubranches.errors import DataError
 from gpubranches.head.examples import Examples
@@ -32,22 +34,28 @@ def fit_decoder(
     *,
     device: str = "cpu",
     progress: Callable[[str, int, int], None] | None = None,
-) -> Tower:
-    """Return a tower from vectors, (n, d), to centred unit embeddings, (n, D), fitted to what `images` was trained on.
+) -> tuple[Tower, float]:
+    """Return a tower from vectors, (n, d), to centred unit embeddings, (n, D), and its mean cosine on held-out rows.
 
-    It reads the vectors as uint8 codes give them back, and is fitted to the largest mean cosine with the embeddings:
-    hidden layers and epochs are those of `settings`, the linear way past the layers starts as the least squares
-    solution. A neural decoder of codes, as in Huijben et al. (Residual quantization with implicit neural codebooks,
-    ICML 2024), here of scalar codes and in one step. Deterministic from the seed on one machine.
+    It reads the vectors of `images` as uint8 codes give them back, and is fitted to the largest mean cosine with the
+    embeddings `images` was trained on. Hidden layers and epochs are those of `settings`; the linear way past the
+    layers starts as the least squares solution, and is returned alone if it does better on the held-out rows, as with
+    few rows to learn from. A neural decoder of codes, as in Huijben et al. (Residual quantization with implicit neural
+    codebooks, ICML 2024), here of scalar codes and in one step. Deterministic from the seed on one machine.
     """
     import torch
 
     epochs, batch = settings.epochs, min(BATCH, len(examples.fit))
     scalar = ScalarQuantizer(low=-1.0, high=1.0).fit(np.zeros((1, images.d), np.float32))
-    codes = np.empty((len(examples.fit), images.d), np.float32)
-    for start in range(0, len(codes), BATCH):
-        rows = examples.fit[start : start + BATCH]
-        codes[start : start + BATCH] = scalar.decode(scalar.encode(images(examples.centred(rows))))
+
+    def coded(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        vectors = np.empty((len(rows), images.d), np.float32)
+        for start in range(0, len(rows), BATCH):
+            own = rows[start : start + BATCH]
+            vectors[start : start + BATCH] = scalar.decode(scalar.encode(images(examples.centred(own))))
+        return vectors
+
+    codes, unseen = coded(examples.fit), coded(examples.validation)
     some = np.unique(np.linspace(0, len(codes) - 1, min(len(codes), 100_000)).astype(np.int64))
     start_from = np.ascontiguousarray(regression(codes[some], examples.centred(examples.fit[some])).T)
     own = replace(settings, variant="residual", hidden=settings.hidden or HeadSettings().hidden)
@@ -75,4 +83,8 @@ def fit_decoder(
             raise DataError("decoder: the loss became NaN or infinite; the embeddings hold numbers too large")
         if progress is not None:
             progress("decoder", epoch + 1, epochs)
-    return exported(tower)
+
+    def cosine(fitted: Tower) -> float:
+        return float(np.einsum("ij,ij->i", fitted(unseen), examples.centred(examples.validation)).mean())
+
+    return max(((fitted, cosine(fitted)) for fitted in (exported(tower), Tower(start_from, ()))), key=itemgetter(1))

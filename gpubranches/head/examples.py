@@ -74,6 +74,11 @@ class Examples:
         self._scalar = ScalarQuantizer(low=-1.0, high=1.0)
 
     @property
+    def validation(self) -> Ids:
+        """The held-out rows among `judged`."""
+        return self.judged[: self._queries]
+
+    @property
     def identity(self) -> str:
         """Digest of what is learned from."""
         parts: list[NDArray[Any]] = [self.mean, self.fit, self.embeddings[self.fit[:64]]]

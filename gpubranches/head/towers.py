@@ -15,9 +15,9 @@ from gpubranches.arrays import check_array
 from gpubranches.errors import ArrayError, UsageError
 from gpubranches.space import digest
 
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 2048
 
-Vectors = NDArray[np.float32]
+Vectors = NDArray[Any]
 
 
 def unit(rows: Vectors) -> Vectors:
@@ -55,12 +55,12 @@ class Tower:
 
     kind = "tower"
 
-    skip: NDArray[np.float32] | None
-    layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+    skip: NDArray[Any] | None
+    layers: tuple[tuple[NDArray[Any], NDArray[Any]], ...]
 
     def __call__(self, rows: Vectors) -> Vectors:
-        """Return unit vectors, (n, d) float32, of centred unit embeddings, (n, D) float32."""
-        out = np.empty((len(rows), self.d), np.float32)
+        """Return unit vectors, (n, d), of centred unit embeddings, (n, D), of the dtype of the embeddings."""
+        out = np.empty((len(rows), self.d), rows.dtype)
         for start in range(0, len(rows), _BLOCK_ROWS):
             out[start : start + _BLOCK_ROWS] = self._block(rows[start : start + _BLOCK_ROWS])
         return out
@@ -75,6 +75,11 @@ class Tower:
             return unit(hidden)
         straight: Vectors = rows @ self.skip.T
         return unit(straight + hidden if self.layers else straight)
+
+    def wide(self) -> Tower:
+        """Return the same tower in float64."""
+        skip = None if self.skip is None else self.skip.astype(np.float64)
+        return Tower(skip, tuple((w.astype(np.float64), b.astype(np.float64)) for w, b in self.layers))
 
     @property
     def D(self) -> int:
@@ -197,6 +202,7 @@ class TrainedHead:
         self.images = images
         self.texts = texts
         self.decoder = decoder
+        self._wide_decoder: Tower | None = None
         self.mean = check_array(mean, "mean", dtype=np.float32, shape=(images.D,), finite=True)
         self.text_mean = text_mean
         if texts is not None:
@@ -225,17 +231,24 @@ class TrainedHead:
     def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return unit embeddings, (n, D) float32, that are like those of vectors, (n, d) float32.
 
-        The decoder gives a direction from the mean; the embedding lies where that meets the unit sphere. UsageError
-        without a decoder.
+        The decoder gives a direction from the mean; the embedding lies where that meets the unit sphere. Computed in
+        float64: the last bit of a product of matrices depends on the processor and on how many rows there are, which
+        would show in one of some thousand float16 else. UsageError without a decoder.
         """
         if self.decoder is None:
             raise UsageError("head: it has no decoder; train one with this version of train-head")
         check_array(vectors, "vectors", dtype=np.float32, shape=(None, self.d))
-        directions = self.decoder(vectors)
-        ahead = np.einsum("ij,j->i", directions, self.mean)
-        rest = np.maximum(1 - self.mean @ self.mean, np.float32(0))
-        lengths = np.sqrt(ahead * ahead + rest) - ahead
-        return unit(self.mean + lengths[:, None] * directions)
+        if self._wide_decoder is None:
+            self._wide_decoder = self.decoder.wide()
+        mean = self.mean.astype(np.float64)
+        rest = max(1 - float(mean @ mean), 0.0)
+        out = np.empty((len(vectors), self.D), np.float32)
+        for start in range(0, len(vectors), _BLOCK_ROWS):
+            directions = self._wide_decoder(vectors[start : start + _BLOCK_ROWS].astype(np.float64))
+            ahead = directions @ mean
+            lengths = np.sqrt(ahead * ahead + rest) - ahead
+            out[start : start + _BLOCK_ROWS] = unit(mean + lengths[:, None] * directions)
+        return out
 
     @property
     def decodes(self) -> bool:

@@ -41,12 +41,14 @@ Progress = Callable[[str, int, int], None]
 class Training:
     """How a training went. recalls: (epoch, held-out recall) of every evaluation, the first of the PCA it starts from.
 
-    loss: mean of the last epoch; best_epoch: whose weights were kept; seconds: wall, of this run; device.
+    loss: mean of the last epoch; best_epoch: whose weights were kept; decoded: mean cosine of held-out embeddings with
+    what is decoded from their codes; seconds: wall, of this run; device.
     """
 
     recalls: list[tuple[int, float]] = field(default_factory=list)
     loss: float = math.nan
     best_epoch: int = 0
+    decoded: float = math.nan
     seconds: float = 0.0
     device: str = "cpu"
 
@@ -239,13 +241,16 @@ class _Run:
             texts = exported(self.towers["texts"])
         elif examples.text_mean is not None:
             texts = remember(examples, images)
+        decoder, self.training.decoded = fit_decoder(
+            examples, images, self.settings, device=self.device, progress=progress
+        )
         config = {"settings": self.settings.to_json(), "rows": len(examples.fit), "epoch": self.training.best_epoch}
         return TrainedHead(
             images,
             examples.mean,
             texts=texts,
             text_mean=examples.text_mean,
-            decoder=fit_decoder(examples, images, self.settings, device=self.device, progress=progress),
+            decoder=decoder,
             config=config | {"recall": round(self.training.best, 4), "names": examples.names},
             embedder=examples.embedder,
         )

@@ -16,6 +16,7 @@ from gpubranches.catalog import ENCODED_ROWS, SEGMENT_ROWS, Catalog, disk_errors
 from gpubranches.coding import FIT_ROWS, Coder, unit_rows
 from gpubranches.embed import Embedder, open_embedder
 from gpubranches.errors import CatalogNotFoundError, DataError, UsageError
+from gpubranches.head import open_head
 from gpubranches.ingest.datasets import ClipRetrieval, Joined, Source, is_image_folder, open_dataset
 from gpubranches.ingest.staging import embed_folder
 from gpubranches.quantize import SignQuantizer
@@ -64,6 +65,8 @@ def ingest(
     report = progress or (lambda stage, done, total: None)
     opened = open_embedder(embedder) if isinstance(embedder, str) else embedder
     _require_inputs(inputs)
+    if not keep_embeddings:
+        _require_decoder(head, d)
     with disk_errors(folder):
         (folder / "staging").mkdir(parents=True, exist_ok=True)
     with exclusive(folder / "staging"), disk_errors(folder):
@@ -77,7 +80,7 @@ def ingest(
                 raise UsageError(f"{folder}: holds a catalog of other input; append to it, or choose another folder")
         else:
             catalog = _create(folder, source, opened, head, d, quantizer, fingerprint, keep_embeddings)
-        _write_rows(catalog, source, 0, report, keep_embeddings)
+        _write_rows(catalog, source, 0, report)
     shutil.rmtree(folder / "staging", ignore_errors=True)
     return _finish(catalog, strict, began)
 
@@ -112,7 +115,7 @@ def append(
             last = {"fingerprint": source.fingerprint, "base": catalog.next_id, "n": source.n}
             roots = {**known, **source.roots}
             catalog.describe({**catalog.source, "roots": roots, "appends": [*appends, last]})
-        _write_rows(catalog, source, last["base"], report, catalog.stores_embeddings)
+        _write_rows(catalog, source, last["base"], report)
     shutil.rmtree(catalog.path / "staging", ignore_errors=True)
     return _finish(catalog, strict, began)
 
@@ -121,6 +124,15 @@ def _require_inputs(inputs: Sequence[str | Path]) -> None:
     for path in inputs:
         if not Path(path).exists():
             raise CatalogNotFoundError(f"{path}: expected a file or folder to ingest, found none")
+
+
+def _require_decoder(spec: str | None, d: int) -> None:
+    """Raise UsageError unless a head's spec names a file with a decoder."""
+    head, ready = open_head(spec, d=d) if spec else (None, False)
+    if head is None or not ready or not head.decodes:
+        raise UsageError(
+            f"embeddings: to keep none, expected a head's file with a decoder, got {spec}; train-head makes one"
+        )
 
 
 def _open_inputs(
@@ -195,10 +207,6 @@ def _create(
         raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
     identity = "" if embedder is None else embedder.identity
     coder = Coder.choose(head, D=source.dim, rows=source.n, d=d, quantizer=quantizer, embedder=identity)
-    if not keep_embeddings and not (coder.ready and coder.head.decodes):
-        raise UsageError(
-            f"embeddings: to keep none, expected a head's file with a decoder, got {head}; train-head makes one"
-        )
     rows = np.linspace(0, source.n - 1, min(source.n, FIT_ROWS)).round().astype(np.int64)
     unit, bad = unit_rows(source.take(np.unique(rows)))
     sample: NDArray[np.float32] = unit[~bad].astype(np.float32)
@@ -217,10 +225,11 @@ def _create(
         text_mean=None if embedder is None else embedder.text_mean,
         embedder="" if embedder is None else embedder.spec,
         source=origin,
+        keep_embeddings=keep_embeddings,
     )
 
 
-def _write_rows(catalog: Catalog, source: Source, base: int, progress: Progress, keep_embeddings: bool) -> None:
+def _write_rows(catalog: Catalog, source: Source, base: int, progress: Progress) -> None:
     """Append the source's rows as segments, from the first row not yet there; row i gets the id base + i."""
     with catalog.writing():
         coder = Coder.of(catalog)
@@ -228,19 +237,12 @@ def _write_rows(catalog: Catalog, source: Source, base: int, progress: Progress,
         progress("encoding", start, source.n)
         while start < source.n:
             stop = min(start + SEGMENT_ROWS, source.n)
-            _write_segment(catalog, source, coder, base, start, stop, progress, keep_embeddings)
+            _write_segment(catalog, source, coder, base, start, stop, progress)
             start = stop
 
 
 def _write_segment(
-    catalog: Catalog,
-    source: Source,
-    coder: Coder | None,
-    base: int,
-    start: int,
-    stop: int,
-    progress: Progress,
-    keep_embeddings: bool,
+    catalog: Catalog, source: Source, coder: Coder | None, base: int, start: int, stop: int, progress: Progress
 ) -> None:
     good = np.ones(stop - start, np.bool_)
     codes = np.zeros((stop - start, catalog.d), np.uint8)
@@ -273,7 +275,7 @@ def _write_segment(
         ids=base + start + kept.astype(np.int64),
         bits=None if signs is None else bits[kept],
         scales=None if signs is None else scales[kept],
-        embeddings=embeddings if signs is not None and keep_embeddings else None,
+        embeddings=None if signs is None else embeddings,
         items=items if items is not None and items.num_columns else None,
         errors=errors,
         next_id=base + stop,

@@ -34,7 +34,8 @@ class HeadReport:
     """rows: learned from and held out; texts: whose ranking was kept; epochs: trained, best_epoch: the one kept.
 
     recall, recall_pca: 100-recall@100 (with fewer rows, of as many as there are) of held-out rows by uint8 codes, of
-    the head and of the PCA it started from; recalls: by epoch; seconds: wall; device; identity: the head's.
+    the head and of the PCA it started from; recalls: by epoch; decoded: mean cosine of held-out embeddings with what is
+    decoded from their codes; seconds: wall; device; identity: the head's.
     """
 
     rows: int
@@ -44,6 +45,7 @@ class HeadReport:
     recall: float
     recall_pca: float
     recalls: list[tuple[int, float]]
+    decoded: float
     seconds: float
     device: str
     identity: str
@@ -59,6 +61,7 @@ class HeadReport:
             recall=training.best,
             recall_pca=training.recalls[0][1],
             recalls=training.recalls,
+            decoded=training.decoded,
             seconds=seconds,
             device=training.device,
             identity=identity,

@@ -346,6 +346,10 @@ class GpuBackend(ScanBackend[Chosen]):
         def scan(span: Span, which: Sequence[int], step: int, sinks: DeviceArray) -> None:
             launchers.rescore(span.on, None, None, span.allowed, mean, direction, cosine, step, sinks)
 
+        if positions is None and not on.width:  # a commit has dropped them since the question was asked
+            host = self._host
+            parts = host._selected(Only(rows.where, boxes=rows.boxes))
+            return host._cosines(parts, weights, limit or 1) if cosine else host._linear(parts, weights, floor, limit)
         if positions is None:
             return scored(best(Span(on, allowed), scan, [limit], floors, self._sample_from)[0])
         found = []

@@ -66,13 +66,13 @@ def compare_answers(
     with ExitStack() as opened:
         models: dict[str, Model] = {}
         for name, head in heads.items():
-            copy = _copied(world.catalog, folder / name)
+            copy = _copied(world.catalog, folder / "codes" / name)
             encode(copy, head=head)
             other = _opened(copy, world, opened)
             for what, model in ON_EACH.items():
                 models[f"{name} {what}"] = replace(model, answer=partial(_in_world, model.answer, other))
             if (coder := Coder.of(other.catalog)) is not None and coder.head.decodes:
-                lean = _copied(other.catalog, folder / f"{name}-decoded")
+                lean = _copied(other.catalog, folder / "decoded" / name)
                 Catalog.open(lean).compact(keep_embeddings=False)
                 own = partial(_in_world, MODELS["refine"].answer, _opened(lean, world, opened))
                 models[f"{name} {DECODED}"] = replace(MODELS["refine"], answer=own)
