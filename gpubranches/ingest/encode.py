@@ -71,7 +71,7 @@ def encode(
 def _chosen(catalog: Catalog, head: str | None, quantizer: str | None, d: int) -> Coder:
     if not catalog.stores_embeddings:
         raise UsageError(
-            f"encode: expected a catalog with embeddings, {catalog.path} has none; ingest the embeddings or the images"
+            f"encode: expected a catalog with embeddings, {catalog.path} stores none; ingest embeddings or images"
         )
     if not catalog.n:
         raise UsageError(f"encode: expected a catalog of at least one item, {catalog.path} is empty; append some first")

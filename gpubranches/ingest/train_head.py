@@ -173,7 +173,7 @@ def _embeddings(source: Path, rows: int) -> tuple[NDArray[np.int64], NDArray[np.
     if (source / "manifest.json").is_file():
         catalog = Catalog.open(source)
         if not catalog.stores_embeddings:
-            raise UsageError(f"train-head: expected a catalog with embeddings, {source} has none")
+            raise UsageError(f"train-head: expected a catalog with embeddings, {source} stores none")
         everything = np.arange(catalog.next_id)
         ids = _spaced(everything[catalog.alive(everything)], rows)
         unit = np.empty((len(ids), catalog.D), np.float16)

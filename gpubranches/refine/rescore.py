@@ -158,9 +158,12 @@ class Rescorer:
         if embeddings is not None and len(positives) != len(self.held_out_):
             raise ArrayError(f"positives: expected the {len(self.held_out_)} of fit, got {len(positives)}")
         limit = max(1, self.limit)
+        dots = Candidates(ids=np.zeros(0, np.int64), scores=np.zeros(0, np.float32), total=0)
         while True:
             rough = backend.score(self.weights_, tier="bits", boxes=boxes, where=where, limit=limit)
-            ids, scores = _pair(backend.score(self.weights_, tier="embeddings", ids=np.union1d(rough.ids, positives)))
+            fresh = np.setdiff1d(np.union1d(rough.ids, positives), dots.ids)
+            dots = _joined(dots, backend.score(self.weights_, tier="embeddings", ids=fresh))
+            ids, scores = _pair(dots)
             scores = scores + np.float32(self.intercept_)
             right, wrong = np.isin(ids, positives), np.isin(ids, negatives)
             threshold = self.cut(scores[~right & ~wrong], self.held_out_[self._fair], int(right.sum()))
@@ -342,6 +345,14 @@ def _holds_all(rough: Candidates, ids: NDArray[np.int64], scores: NDArray[np.flo
     slope = float(centred @ exact) / max(float(centred @ centred), 1e-12)
     errors = exact - exact.mean() - slope * centred
     return bool(exact.mean() + slope * centred[-1] + _MARGIN * errors.std() < threshold)
+
+
+def _joined(some: Candidates, more: Candidates) -> Candidates:
+    """Return the items of two scored lists without a common one, best first."""
+    (ids, scores), (other, others) = _pair(some), _pair(more)
+    ids, scores = np.concatenate([ids, other]), np.concatenate([scores, others])
+    order = best_first(scores, ids)
+    return Candidates(ids=ids[order], scores=scores[order], total=len(order))
 
 
 def _pair(found: Candidates) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
