@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,36 @@ def test_the_choice_lasts_when_there_are_no_rows_and_when_items_are_added(folder
     assert "embeddings.f16" not in files(again)
     again.compact()
     assert not Catalog.open(full.path).stores_embeddings
+
+
+KILLED = """
+import os, signal, sys
+from gpubranches import Catalog
+from gpubranches.catalog import catalog as module
+catalog = Catalog.open(sys.argv[1])
+commit = module.Catalog._commit
+def killed(self, *given, **entries):
+    if sys.argv[2] == "after":
+        commit(self, *given, **entries)
+    os.kill(os.getpid(), signal.SIGKILL)
+module.Catalog._commit = killed
+catalog.compact(keep_embeddings=False)
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_dropping_that_is_killed_has_dropped_all_or_nothing(full, when):
+    before, everything = files(full), full.embeddings(np.arange(full.n))
+    done = subprocess.run([sys.executable, "-c", KILLED, str(full.path), when], check=False)
+    assert done.returncode == -signal.SIGKILL
+    again = Catalog.open(full.path)
+    assert (again.stores_embeddings, again.verify()) == (when == "before", [])
+    if when == "before":
+        assert np.array_equal(again.embeddings(np.arange(again.n)), everything)
+    again.compact(keep_embeddings=False)
+    full.refresh()  # holds the old files until then
+    again.compact()  # removes what was left behind
+    assert (Catalog.open(full.path).verify(), files(again)) == ([], before - {"embeddings.f16"})
 
 
 ASKED = {

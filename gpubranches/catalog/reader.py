@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.arrays import Bitmap, as_ids, pack_bitmap, sample_bitmap
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.decoder import Decoder
-from gpubranches.catalog.manifest import VERSION, file_of, looks_of, open_segments, own_files, problems, read_manifest
+from gpubranches.catalog.info import info_of
+from gpubranches.catalog.manifest import file_of, looks_of, open_segments, own_files, problems, read_manifest
 from gpubranches.catalog.order import TILE
 from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.storage import Lease, require_file
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from gpubranches.catalog.table import Column, Table
 
-
 _SPARSE = 16
 """Ids ever given for each item there is, beyond which few ids drawn would be those of an item."""
 _FILTERS = 16
@@ -37,7 +37,8 @@ class CatalogReader:
     """A folder with the three tiers of n items, memory-mapped; see docs/format.md.
 
     d: code dims; D: embedding dims, 0 for codes alone; n: live items; n_positions: row positions including padding;
-    next_id: the id the next item gets; generation: grows by one with every commit; segments: in order of position.
+    next_id: the id the next item gets; generation: grows by one with every commit; segments: in order of position;
+    keeps_embeddings: whether embeddings that are appended are stored.
     The state that was opened is kept until `refresh`, whatever is committed meanwhile: its files are not removed.
     """
 
@@ -85,14 +86,7 @@ class CatalogReader:
     @property
     def stores_embeddings(self) -> bool:
         """Whether the embeddings are stored."""
-        own = self.D > 0 and self.keeps_embeddings
-        return own and all("embeddings.f16" in segment.files for segment in self.segments if segment.n)
-
-    @property
-    def keeps_embeddings(self) -> bool:
-        """Whether embeddings that are appended are stored."""
-        kept: bool = self._manifest.get("keeps_embeddings", True)
-        return kept
+        return self.D > 0 and self.keeps_embeddings and all("embeddings.f16" in s.files for s in self.segments if s.n)
 
     @property
     def embeddings_source(self) -> str:
@@ -280,27 +274,7 @@ class CatalogReader:
 
     def info(self) -> dict[str, Any]:
         """Return what the catalog holds, as JSON."""
-        return {
-            "path": str(self.path),
-            "version": VERSION,
-            "n": self.n,
-            "deleted": self.n_deleted,
-            "broken": self.n_errors,
-            "d": self.d,
-            "D": self.D,
-            "tiers": [
-                *["codes"],
-                *(["bits"] if self.has_bits else []),
-                *(["embeddings"] if self.stores_embeddings else []),
-            ],
-            "embeddings": "stored" if self.stores_embeddings else "decoded" if self.has_embeddings else "none",
-            "columns": self.columns if self.item_paths else [],
-            "embedder": self.embedder,
-            "space": self.space.to_json(),
-            "segments": len(self.segments),
-            "generation": self.generation,
-            "bytes": sum(entry["bytes"] for segment in self.segments for entry in segment.files.values()),
-        }
+        return info_of(self)
 
     def verify(self) -> list[str]:
         """Check every checksum and the consistency of the files; one line a problem, empty if all is sound."""
@@ -340,16 +314,16 @@ class CatalogReader:
             if named is None:
                 raise KeyError("constants.safetensors")
             constants = Constants.read(self.path / named)
-            head = None if manifest.get("keeps_embeddings", True) else file_of(manifest, "head")
-            decoder = self._decoder if head is not None and head == self._decodes else None
+            keeps_embeddings: bool = manifest.get("keeps_embeddings", True)
+            head = None if keeps_embeddings else file_of(manifest, "head")
+            decoder = self._decoder if head == self._decodes else None
             if head is not None and decoder is None:
                 decoder = Decoder.of(self.path / head, constants.scalar)
-            if decoder is not None:
-                segments = tuple(replace(segment, decode=decoder) for segment in segments)
+            segments = tuple(replace(segment, decode=decoder) for segment in segments)
         except (KeyError, TypeError) as error:
             raise CatalogFormatError(f"{self.path / 'manifest.json'}: an entry is missing or wrong: {error}") from error
         self._manifest, self._leases = manifest, leases
-        self._decoder, self._decodes = decoder, head
+        self.keeps_embeddings, self._decoder, self._decodes = keeps_embeddings, decoder, head
         self.space = space
         self.d: int = manifest["d"]
         self.D: int = manifest["D"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,7 @@ from gpubranches.head.settings import HeadSettings
 from gpubranches.head.towers import Tower
 from gpubranches.quantize import ScalarQuantizer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+Progress = Callable[[str, int, int], None]
 
 BATCH = 512
 """Rows a step, at most."""
@@ -33,7 +33,7 @@ def fit_decoder(
     settings: HeadSettings,
     *,
     device: str = "cpu",
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Tower, float]:
     """Return a tower from vectors, (n, d), to centred unit embeddings, (n, D), and its mean cosine on held-out rows.
 
@@ -45,7 +45,6 @@ def fit_decoder(
     """
     import torch
 
-    epochs, batch = settings.epochs, min(BATCH, len(examples.fit))
     scalar = ScalarQuantizer(low=-1.0, high=1.0).fit(np.zeros((1, images.d), np.float32))
 
     def coded(rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -57,20 +56,40 @@ def fit_decoder(
 
     codes, unseen = coded(examples.fit), coded(examples.validation)
     some = np.unique(np.linspace(0, len(codes) - 1, min(len(codes), 100_000)).astype(np.int64))
-    start_from = np.ascontiguousarray(regression(codes[some], examples.centred(examples.fit[some])).T)
+    plane = np.ascontiguousarray(regression(codes[some], examples.centred(examples.fit[some])).T)
     own = replace(settings, variant="residual", hidden=settings.hidden or HeadSettings().hidden)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        tower = build(own, start_from).to(device)
+        tower = build(own, plane).to(device)
+    _train(tower, codes, examples, settings, device, progress)
+
+    def cosine(fitted: Tower) -> float:
+        return float(np.einsum("ij,ij->i", fitted(unseen), examples.centred(examples.validation)).mean())
+
+    return max(((fitted, cosine(fitted)) for fitted in (exported(tower), Tower(plane, ()))), key=itemgetter(1))
+
+
+def _train(
+    tower: Any,
+    codes: NDArray[np.float32],
+    examples: Examples,
+    settings: HeadSettings,
+    device: str,
+    progress: Progress | None,
+) -> None:
+    """Fit a tower to give the embeddings of `examples.fit` from what their codes give back, (n, d) float32."""
+    import torch
+
+    batch = min(BATCH, len(codes))
     steps_an_epoch = max(1, len(codes) // batch)
-    steps = epochs * steps_an_epoch
     optimiser = torch.optim.AdamW(tower.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     tower.train()
-    for epoch in range(epochs):
+    for epoch in range(settings.epochs):
         order = np.random.default_rng([settings.seed, _DRAWN, epoch]).permutation(len(codes))
         for number in range(steps_an_epoch):
+            share = pace(epoch * steps_an_epoch + number, settings.epochs * steps_an_epoch)
             for group in optimiser.param_groups:
-                group["lr"] = LEARNING_RATE * pace(epoch * steps_an_epoch + number, steps)
+                group["lr"] = LEARNING_RATE * share
             rows = order[number * batch : (number + 1) * batch]
             targets = torch.from_numpy(examples.centred(examples.fit[rows])).to(device)
             with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device != "cpu"):
@@ -82,9 +101,4 @@ def fit_decoder(
         if not math.isfinite(float(loss.detach())):
             raise DataError("decoder: the loss became NaN or infinite; the embeddings hold numbers too large")
         if progress is not None:
-            progress("decoder", epoch + 1, epochs)
-
-    def cosine(fitted: Tower) -> float:
-        return float(np.einsum("ij,ij->i", fitted(unseen), examples.centred(examples.validation)).mean())
-
-    return max(((fitted, cosine(fitted)) for fitted in (exported(tower), Tower(start_from, ()))), key=itemgetter(1))
+            progress("decoder", epoch + 1, settings.epochs)

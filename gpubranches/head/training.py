@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 from gpubranches.head import losses
-from gpubranches.head.decoding import fit_decoder
+from gpubranches.head.decoding import Progress, fit_decoder
 from gpubranches.head.examples import Examples
 from gpubranches.head.linear import PCAHead
 from gpubranches.head.network import build, exported, forward, pace, rounded
@@ -34,7 +34,6 @@ _TEXTS_A_STEP = 256
 _SHUFFLE, _TEXTS, _ROUNDING = 1, 2, 3
 
 Keep = Callable[[bytes], None]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass

@@ -19,8 +19,9 @@ from gpubranches.embed import Embedder, open_embedder
 from gpubranches.embed.vocabulary import plain_name
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 from gpubranches.head import HeadSettings
+from gpubranches.head.decoding import Progress
 from gpubranches.head.examples import Examples
-from gpubranches.head.training import Progress, Training, train
+from gpubranches.head.training import Training, train
 from gpubranches.ingest.datasets import ArrayFile, open_dataset
 from gpubranches.space import Space
 

@@ -157,19 +157,8 @@ class Rescorer:
         positives, negatives = as_ids(positives, "positives"), as_ids(negatives, "negatives")
         if embeddings is not None and len(positives) != len(self.held_out_):
             raise ArrayError(f"positives: expected the {len(self.held_out_)} of fit, got {len(positives)}")
-        limit = max(1, self.limit)
-        dots = Candidates(ids=np.zeros(0, np.int64), scores=np.zeros(0, np.float32), total=0)
-        while True:
-            rough = backend.score(self.weights_, tier="bits", boxes=boxes, where=where, limit=limit)
-            fresh = np.setdiff1d(np.union1d(rough.ids, positives), dots.ids)
-            dots = _joined(dots, backend.score(self.weights_, tier="embeddings", ids=fresh))
-            ids, scores = _pair(dots)
-            scores = scores + np.float32(self.intercept_)
-            right, wrong = np.isin(ids, positives), np.isin(ids, negatives)
-            threshold = self.cut(scores[~right & ~wrong], self.held_out_[self._fair], int(right.sum()))
-            if rough.total <= limit or _holds_all(rough, ids, scores, threshold):
-                break
-            limit *= 2
+        ids, scores, threshold, total = self._scored(backend, boxes, where, positives, negatives)
+        right, wrong = np.isin(ids, positives), np.isin(ids, negatives)
         held_out = self.held_out_[self._fair]
         if embeddings is not None:
             scores, threshold, held_out = self.spread(ids, scores, positives, negatives, embeddings)
@@ -181,10 +170,33 @@ class Rescorer:
             scores=scores,
             matched=matched,
             total=int(matched.sum()),
-            candidates=rough.total,
+            candidates=total,
             threshold=float(np.float32(threshold)),
             spread=spread_of_scores(held_out) if len(held_out) >= FEWEST_HELD_OUT else None,
         )
+
+    def _scored(
+        self,
+        backend: Backend,
+        boxes: Boxes | None,
+        where: Bitmap | None,
+        positives: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float, int]:
+        """Return ids and scores of what is scored by embeddings, best first, the cut, the number of candidates."""
+        limit = max(1, self.limit)
+        dots = Candidates(ids=np.zeros(0, np.int64), scores=np.zeros(0, np.float32), total=0)
+        while True:
+            rough = backend.score(self.weights_, tier="bits", boxes=boxes, where=where, limit=limit)
+            fresh = np.setdiff1d(np.union1d(rough.ids, positives), dots.ids)
+            dots = _joined(dots, backend.score(self.weights_, tier="embeddings", ids=fresh))
+            ids, scores = _pair(dots)
+            scores = scores + np.float32(self.intercept_)
+            right, wrong = np.isin(ids, positives), np.isin(ids, negatives)
+            threshold = self.cut(scores[~right & ~wrong], self.held_out_[self._fair], int(right.sum()))
+            if rough.total <= limit or _holds_all(rough, ids, scores, threshold):
+                return ids, scores, threshold, rough.total
+            limit *= 2
 
     def spread(
         self,

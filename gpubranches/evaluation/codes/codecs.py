@@ -129,30 +129,18 @@ class HeadCodes:
 
 
 @dataclass(frozen=True)
-class HeadDecoded:
-    """uint8 codes of a head's vectors, decoded to embeddings; a query is an embedding as it stands.
+class HeadDecoded(HeadCodes):
+    """The same codes, decoded to embeddings; a query is an embedding as it stands.
 
     mean: (D,) float32, of the embeddings.
     """
 
-    name: str
-    head: Head
-    quantizer: ScalarQuantizer
     mean: NDArray[np.float32]
-
-    @property
-    def bytes(self) -> int:
-        """One a code dim."""
-        return self.head.d
 
     @property
     def description(self) -> str:
         """What is kept and how it is searched."""
         return f"{self.head.d} x uint8 of the head, decoded to {self.head.D} dims, queries as they are"
-
-    def encode(self, rows: Rows) -> NDArray[np.uint8]:
-        """Return codes, (m, d) uint8."""
-        return self.quantizer.encode(vectors_of(self.head, rows))
 
     def search(self, codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
         """Return those of the largest cosines with what is decoded."""
