@@ -93,6 +93,10 @@ def models(
     against = reference_among(list(chosen), against)
     counts = parse_counts(positives, "--positives")
     catalog = Catalog.open(directory)
+    if catalog.has_embeddings and not catalog.stores_embeddings:
+        click.echo(
+            f"{directory} stores no embeddings; models on embeddings see those decoded from its codes.", err=True
+        )
     if out is not None:
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
