@@ -24,8 +24,9 @@ compiles them for seven architectures without spills (`tests/test_sass.py`). Tha
 real driver, of memory ordering, or of `gpubranches/backends/gpu/cupy_device.py`, whose calls are only held against
 CuPy's documentation until a run is listed above. `benchmarks/results/roofline.md` has times predicted from the machine
 code; they are no measurements. Nor has faiss on the card run (`--nn faiss`, the engine `faiss-gpu` of the benchmark):
-its calls are held against faiss's documentation and a stand-in. Nor has `train-head --device cuda`, which
-`tests/test_train_head.py` tries where torch sees a card.
+its calls are held against faiss's documentation and a stand-in. Nor have catalogs whose embeddings are
+decoded on the host and rescored on the card, or the way back to the host when a commit drops the embeddings. Nor has
+`train-head --device cuda`, which `tests/test_train_head.py` tries where torch sees a card.
 """
 
 
