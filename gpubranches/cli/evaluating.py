@@ -19,7 +19,11 @@ from gpubranches.cli.sections import embedder_or_none, parse_counts, print_secti
 from gpubranches.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
+    from gpubranches import Catalog
+    from gpubranches.embed import Embedder
+    from gpubranches.evaluation import Concept, World
     from gpubranches.evaluation.report import Report
+    from gpubranches.evaluation.users import User
 
 
 class _ModelsUnlessNamed(click.Group):
@@ -42,19 +46,23 @@ def evaluate() -> None:
 @evaluate.command()
 @click.argument("directory", metavar="CATALOG", type=click.Path(path_type=Path))
 @click.option("--models", "model_names", metavar="NAMES", help="all, or short names such as text,ensemble,refine.")
-@click.option("--positives", default="4,8,15,22", show_default=True, help="Items marked right, at most.")
+@click.option("--positives", metavar="NUMBERS", help="Items marked right, at most: 4,8,15,22; 8 of groups.")
 @click.option("--seeds", default=2, show_default=True, type=click.IntRange(1), help="Draws a concept.")
 @click.option("--concepts", "subset", type=click.IntRange(1), help="A random subset of so many; all by default.")
 @click.option("--columns", default="dataset,label", show_default=True, help="Columns that tell the classes apart.")
 @click.option("--name", default="caption", show_default=True, help="The column with the classes' names.")
 @click.option("--fewest", default=34, show_default=True, type=click.IntRange(2), help="Items of a class, at least.")
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(0), help="Rounds of marking; 0: none.")
 @click.option(
-    "--policies",
-    default="suggested,best,random,uncertain",
-    show_default=True,
-    help="How the rounds choose what to mark.",
+    "--groups",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A JSON file of groups of classes: they are the concepts, not the classes.",
 )
+@click.option("--unions", metavar="N", type=click.IntRange(1), help="N random unions of classes are concepts, too.")
+@click.option("--union-seed", default=0, show_default=True, type=click.IntRange(0), help="Draws the unions.")
+@click.option("--user", "user_name", metavar="NAME", help="random, page or right-only: random, of groups page.")
+@click.option("--rounds", type=click.IntRange(0), help="Rounds of marking, 0 for none: 5, of groups 4.")
+@click.option("--policies", metavar="NAMES", help="How the rounds choose what to mark; models with a cut, too.")
 @click.option("--against", metavar="NAME", help="The model to subtract the others from: refine, else the last.")
 @click.option("--embedder", metavar="SPEC", help="As for ingest; none: every concept is asked for by its mean.")
 @backend_option
@@ -62,36 +70,31 @@ def evaluate() -> None:
 @json_option
 def models(
     directory: Path,
-    model_names: str | None,
-    positives: str,
     subset: int | None,
-    columns: str,
-    name: str,
-    fewest: int,
-    policies: str,
     against: str | None,
     embedder: str | None,
     backend: str,
     out: Path | None,
     as_json: bool,
-    **sizes: int,
+    seeds: int,
+    rounds: int | None,
+    **named: Any,
 ) -> None:
     """Play a simulated user on a labelled catalog and compare models on the same marks.
 
-    A concept is a class of the catalog's metadata. The user asks for it, marks what is right and wrong on the first
-    page, and every model answers over the whole catalog from the same marks; then rounds of marking are played.
+    A concept is a class of the catalog's metadata, or a group of classes. The user asks for it, marks what is right and
+    wrong on the first page, and every model answers over the whole catalog from the same marks; then rounds of marking
+    are played.
     """
     from gpubranches import Catalog
     from gpubranches.catalog.storage import disk_errors
-    from gpubranches.evaluation.models import USUAL, choose_models
-    from gpubranches.evaluation.protocol import World, asks, find_concepts, random_subset
+    from gpubranches.evaluation.protocol import World, random_subset
     from gpubranches.evaluation.report import reference_among
-    from gpubranches.evaluation.rounds import choose_policies
 
-    chosen = choose_models(model_names if model_names is not None else ",".join(USUAL))
-    chosen_policies = choose_policies(policies)
-    against = reference_among(list(chosen), against)
-    counts = parse_counts(positives, "--positives")
+    wide = named["groups"] is not None or named["unions"] is not None
+    played = _players(wide, **{key: named.pop(key) for key in ("model_names", "positives", "policies", "user_name")})
+    against = reference_among(list(played["models"]), against)
+    rounds = (4 if wide else 5) if rounds is None else rounds
     catalog = Catalog.open(directory)
     if catalog.has_embeddings and not catalog.stores_embeddings:
         click.echo(
@@ -103,19 +106,60 @@ def models(
     opened_embedder = embedder_or_none(catalog, embedder)
     with opened_backend(backend, catalog) as opened:
         world = World(catalog, opened, opened_embedder)
-        words = tuple(word.strip() for word in columns.split(",") if word.strip())
-        found = find_concepts(catalog, asks(opened_embedder), columns=words, name=name, fewest=fewest)
-        found = random_subset(found, subset)
-        report = _play(world, found, chosen, counts, chosen_policies, against=against, **sizes)
+        found = random_subset(_concepts(catalog, opened_embedder, **named), subset)
+        report = _play(world, found, against=against, seeds=seeds, rounds=rounds, **played)
     _show(report, out, directory, as_json)
 
 
+def _players(
+    wide: bool, model_names: str | None, positives: str | None, policies: str | None, user_name: str | None
+) -> dict[str, Any]:
+    """Return what was chosen by name, and the rest as is usual for classes or, wide, for groups of them."""
+    from gpubranches.evaluation import models, rounds, users
+
+    usual_models, usual_policies = (models.BROAD, rounds.BROAD) if wide else (models.USUAL, tuple(rounds.POLICIES))
+    return {
+        "models": models.choose_models(",".join(usual_models) if model_names is None else model_names),
+        "policies": rounds.choose_policies(",".join(usual_policies) if policies is None else policies),
+        "counts": parse_counts(("8" if wide else "4,8,15,22") if positives is None else positives, "--positives"),
+        "user": users.choose_user(("page" if wide else "random") if user_name is None else user_name),
+    }
+
+
+def _concepts(
+    catalog: Catalog,
+    embedder: Embedder | None,
+    *,
+    columns: str,
+    name: str,
+    fewest: int,
+    groups: Path | None,
+    unions: int | None,
+    union_seed: int,
+) -> list[Concept]:
+    """Return the groups of a file and the unions drawn; the classes where neither is asked for."""
+    from gpubranches.evaluation.groups import find_groups, random_unions, read_groups
+    from gpubranches.evaluation.protocol import asks, find_concepts
+
+    words = tuple(word.strip() for word in columns.split(",") if word.strip())
+    if groups is None and unions is None:
+        return find_concepts(catalog, asks(embedder), columns=words, name=name, fewest=fewest)
+    found: list[Concept] = []
+    if groups is not None:
+        known = None if embedder is None else asks(embedder)
+        found += find_groups(catalog, read_groups(groups), known, columns=words, name=name)
+    if unions is not None:
+        found += random_unions(catalog, unions, seed=union_seed, columns=words, name=name)
+    return found
+
+
 def _play(
-    world: Any,
-    concepts: Any,
+    world: World,
+    concepts: list[Concept],
     models: Any,
     counts: tuple[int, ...],
     policies: Any,
+    user: User,
     *,
     against: str,
     seeds: int,
@@ -132,6 +176,7 @@ def _play(
             models=models,
             positives=counts,
             seeds=seeds,
+            user=user,
             progress=lambda done, total: bar("models", done, total),
         )
         played = None
@@ -142,9 +187,10 @@ def _play(
                 policies=policies,
                 rounds=rounds,
                 seeds=seeds,
+                user=user,
                 progress=lambda done, total: bar("rounds", done, total),
             )
-    return Report(world.n, concepts, compared, played, against, {"backend": world.backend.name})
+    return Report(world.n, concepts, compared, played, against, {"backend": world.backend.name}, user)
 
 
 def _show(report: Report, out: Path | None, directory: Path, as_json: bool) -> None:

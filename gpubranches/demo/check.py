@@ -17,7 +17,8 @@ from gpubranches.demo.scenes import Group, Scene
 from gpubranches.embed import open_embedder
 from gpubranches.errors import UsageError
 from gpubranches.evaluation import best_f1, f1
-from gpubranches.evaluation.protocol import FEWEST, FIRST, NEGATIVES
+from gpubranches.evaluation.protocol import FEWEST, FIRST
+from gpubranches.evaluation.users import NEGATIVES
 from gpubranches.session import Session
 
 FORMS = (("count", "colour", "shape"), ("colour", "shape"), ("texture", "shape"), ("texture", "colour"))

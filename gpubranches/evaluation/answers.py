@@ -25,10 +25,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Model:
-    """description: a phrase for tables; answer: called with a World and a Draw."""
+    """A way to answer.
+
+    description: a phrase for tables; answer: called with a World and a Draw. cut: the score that its matches lie above;
+    None where it is another for every answer, or where nothing is matched: such a model suggests nothing.
+    """
 
     description: str
     answer: Callable[[World, Draw], Answer]
+    cut: float | None = None
 
 
 def training(world: World, draw: Draw) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
@@ -38,8 +43,8 @@ def training(world: World, draw: Draw) -> tuple[NDArray[np.intp], NDArray[np.boo
 
 
 def first_page(world: World, draw: Draw, scores: NDArray[np.floating[Any]]) -> Answer:
-    """Return the first 100 items of a ranking, marked ones left out; scores: (n,)."""
-    scores = scores.astype(np.float64)
+    """Return the first 100 of what the user may see, by a ranking, marked ones left out; scores: (n,)."""
+    scores = np.where(draw.inside, scores.astype(np.float64), NEVER)
     scores[world.rows(np.concatenate([draw.positives, draw.negatives]))] = NEVER
     matched = np.zeros(world.n, np.bool_)
     matched[np.argsort(-scores, kind="stable")[:FIRST]] = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from gpubranches.errors import UsageError
 from gpubranches.evaluation.answers import Answer, Model
 from gpubranches.evaluation.measures import average_precision, best_f1, f1, precision_at, precision_recall
 from gpubranches.evaluation.models import MODELS
-from gpubranches.evaluation.protocol import Concept, World
+from gpubranches.evaluation.protocol import Concept, Draw, World
+from gpubranches.evaluation.users import DEFAULT_USER, User
 
 MEASURES = ("f1", "unmarked", "precision", "recall", "average_precision", "oracle", "oracle_unmarked")
 """What is measured of an answer; see `measured`."""
@@ -45,6 +46,14 @@ class Comparison:
     def has(self, model: str, measure: str) -> bool:
         """Tell whether a model has a measure at all."""
         return not np.isnan(self.values[model][measure]).all()
+
+    def take(self, rows: Sequence[int]) -> Comparison:
+        """Return what was measured of some of the concepts alone, without curves; rows: places in `concepts`."""
+        values = {
+            model: {measure: array[:, list(rows)] for measure, array in measures.items()}
+            for model, measures in self.values.items()
+        }
+        return replace(self, concepts=tuple(self.concepts[row] for row in rows), values=values, curves={})
 
     def mean(self, model: str, measure: str, place: int) -> tuple[float, float]:
         """Return the mean over concepts, of the mean over seeds, and its standard error (NaN for one concept)."""
@@ -142,6 +151,7 @@ def evaluate(
     models: Mapping[str, Model] = MODELS,
     positives: tuple[int, ...] = (8, 22),
     seeds: int = 2,
+    user: User = DEFAULT_USER,
     progress: Progress | None = None,
 ) -> Comparison:
     """Play the simulated user for every concept and seed, and give every model the same marks.
@@ -152,19 +162,19 @@ def evaluate(
     values = empty_values(models, shape)
     curves: dict[str, NDArray[np.float32]] = {}
     for row, p in enumerate(positives):
-        for number, (at, seed, draw) in enumerate(world.draws(list(concepts), p, seeds)):
+        for number, (at, seed, draw) in enumerate(world.draws(list(concepts), p, seeds, user)):
             if draw is not None:
                 good, bad = world.flags(draw.positives), world.flags(draw.negatives)
                 for name, model in models.items():
                     start = time.perf_counter()
                     answer = model.answer(world, draw)
                     values[name]["seconds"][row, at, seed] = time.perf_counter() - start
-                    for measure, value in measured(answer, draw.right, good, bad).items():
+                    for measure, value in measured_within(draw, answer, good, bad).items():
                         values[name][measure][row, at, seed] = value
                     if answer.scores is not None:
                         if name not in curves:
                             curves[name] = np.full((*shape, len(LEVELS)), np.nan, np.float32)
-                        open_ = ~good & ~bad
+                        open_ = ~good & ~bad & draw.inside
                         if draw.right[open_].any():
                             curves[name][row, at, seed] = precision_at(answer.scores[open_], draw.right[open_], LEVELS)
             if progress is not None:
@@ -201,6 +211,14 @@ def measured(
             order = order[np.argsort(-scores[order], kind="stable")]
             found["average_precision"] = average_precision(order, right & unmarked)
     return found
+
+
+def measured_within(draw: Draw, answer: Answer, good: NDArray[np.bool_], bad: NDArray[np.bool_]) -> dict[str, float]:
+    """Return what `measured` does, of the items alone that the draw's concept lets in; good, bad: (n,) bool."""
+    rows = draw.inside
+    matched = None if answer.matched is None else answer.matched[rows]
+    scores = None if answer.scores is None else answer.scores[rows]
+    return measured(Answer(matched, scores), draw.right[rows], good[rows], bad[rows])
 
 
 def empty_values(names: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, dict[str, NDArray[np.float64]]]:

@@ -25,12 +25,13 @@ def best_f1(scores: NDArray[np.floating], right: Flags) -> float:
 
     scores: (n,), higher first, -inf never returned; a cut does not part equal scores. right: (n,) bool.
     """
-    order = np.argsort(-scores, kind="stable")
-    ordered = scores[order]
-    ends = np.append(ordered[1:] < ordered[:-1], True) & (ordered > -np.inf)
-    hits = np.cumsum(right[order])
-    values = 2 * hits / (np.arange(1, len(order) + 1) + max(1, int(hits[-1])))
-    return float(values[ends].max(initial=0.0))
+    return float(_by_cut(scores, right)[1].max(initial=0.0))
+
+
+def best_cut(scores: NDArray[np.floating], right: Flags) -> float:
+    """Return the score from which on all is returned by the cut of `best_f1`, inf where nothing can be."""
+    cuts, values = _by_cut(scores, right)
+    return float(cuts[values.argmax()]) if len(cuts) else np.inf
 
 
 def average_precision(order: NDArray[np.integer], right: Flags) -> float:
@@ -58,3 +59,13 @@ def precision_at(scores: NDArray[np.floating], right: Flags, levels: NDArray[np.
     reached = np.searchsorted(recall, levels - 1e-9)
     found: NDArray[np.float64] = np.append(best, 0.0)[reached]
     return found
+
+
+def _by_cut(scores: NDArray[np.floating], right: Flags) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+    """Return the scores that can be cut at, descending, and the F1 of what lies there and above."""
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    ends = np.append(ordered[1:] < ordered[:-1], True) & (ordered > -np.inf)
+    hits = np.cumsum(right[order])
+    values: NDArray[np.float64] = 2 * hits / (np.arange(1, len(order) + 1) + max(1, int(hits[-1])))
+    return ordered[ends], values[ends]

@@ -19,6 +19,10 @@ TREES = 100
 """Trees of the forests on embeddings."""
 FEW = 10
 """Random negatives of the forest that sees few."""
+LIGHT = 0.01
+"""What a random negative weighs beside a mark where it weighs little."""
+EVEN = 0.5
+"""The chance above which a forest matches."""
 
 
 def rocchio(world: World, draw: Draw) -> Answer:
@@ -44,6 +48,13 @@ def centroid(world: World, draw: Draw) -> Answer:
 def logistic(world: World, draw: Draw) -> Answer:
     """Match by logistic regression (C = 10, balanced), cut at 0."""
     return _cut_at_zero(_logistic(), world, draw)
+
+
+def logistic_light(world: World, draw: Draw) -> Answer:
+    """Match by logistic regression (C = 10), cut at 0: a mark weighs 1, an unchecked negative a hundredth."""
+    weights = np.ones(len(draw.positives) + len(draw.negatives) + len(draw.unchecked))
+    weights[len(weights) - len(draw.unchecked) :] = LIGHT
+    return _cut_at_zero(LogisticRegression(C=10, max_iter=1000), world, draw, weights)
 
 
 def linear_support_vectors(world: World, draw: Draw) -> Answer:
@@ -114,10 +125,11 @@ def _logistic() -> Any:
     return LogisticRegression(C=10, class_weight="balanced", max_iter=1000)
 
 
-def _cut_at_zero(model: Any, world: World, draw: Draw) -> Answer:
+def _cut_at_zero(model: Any, world: World, draw: Draw, weights: NDArray[np.float64] | None = None) -> Answer:
+    """Fit to what `training` returns, weighed by (m,) float64 or all alike, and cut the scores at 0."""
     rows, y = training(world, draw)
     with one_thread():
-        fitted = model.fit(world.embeddings[rows], y)
+        fitted = model.fit(world.embeddings[rows], y, sample_weight=weights)
     scores = world.embeddings @ fitted.coef_[0].astype(np.float32) + fitted.intercept_[0]
     return Answer(scores > 0, scores)
 
@@ -127,7 +139,7 @@ def _forest(world: World, draw: Draw, unchecked: NDArray[np.int64]) -> Answer:
     y = np.arange(len(ids)) < len(draw.positives)
     model = RandomForestClassifier(TREES, class_weight="balanced", random_state=draw.seed, n_jobs=1)
     chances = model.fit(world.embeddings[world.rows(ids)], y).predict_proba(world.embeddings)[:, 1]
-    return Answer(chances > 0.5, chances)
+    return Answer(chances > EVEN, chances)
 
 
 def _raw(world: World, ids: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -5,17 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpubranches.evaluation.answers import NEVER, Answer
+from gpubranches.evaluation.measures import best_cut
 from gpubranches.evaluation.protocol import FIRST, UNCHECKED, Draw, World
 from gpubranches.results import Ranking
 
 
 def text_query(world: World, draw: Draw) -> Answer:
     """Return the first 100 of the query that the user began with."""
-    scores = np.empty(world.n)
-    scores[draw.order] = np.arange(world.n, 0, -1)
-    return Answer(scores > world.n - FIRST, scores)
+    scores = _places(world, draw)
+    return Answer(scores > len(draw.order) - FIRST, scores)
+
+
+def text_query_oracle(world: World, draw: Draw) -> Answer:
+    """Return what the query that the user began with finds by its best cut, which only an oracle knows.
+
+    The marks count as what they are when the cut is chosen.
+    """
+    scores = _places(world, draw)
+    scores[world.rows(draw.positives)] = np.inf
+    scores[world.rows(draw.negatives)] = NEVER
+    return Answer(scores >= best_cut(scores, draw.right), scores)
 
 
 def refine(world: World, draw: Draw) -> Answer:
@@ -75,4 +87,11 @@ def _refined(world: World, draw: Draw, **options: Any) -> Answer:
     session = world.session(draw.seed)
     session.mark(draw.positives, +1)
     session.mark(draw.negatives, -1)
-    return answer_of(world, session.refine(random_negatives=UNCHECKED, **options))
+    return answer_of(world, session.refine(random_negatives=UNCHECKED, where=draw.concept.where, **options))
+
+
+def _places(world: World, draw: Draw) -> NDArray[np.float64]:
+    """Return scores, (n,), by the places of items in the first query's answer, the last found at 1."""
+    scores = np.full(world.n, NEVER)
+    scores[draw.order] = np.arange(len(draw.order), 0, -1)
+    return scores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,50 +13,67 @@ from gpubranches.backends import Backend
 from gpubranches.catalog import Catalog
 from gpubranches.embed import Embedder
 from gpubranches.errors import UsageError
+from gpubranches.evaluation.users import DEFAULT_USER, User
 from gpubranches.session import Session
 
 FEWEST = 34
 """Items a concept has at least."""
 FIRST = 100
 """Items the user sees."""
-NEGATIVES = 20
-"""Items the user marks wrong at most."""
 UNCHECKED = 1000
 """Random items that serve as wrong without a look."""
 _NOISE = 0.5
+_EMBEDDING_NOISE = 0.3
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Concept:
-    """What a user may look for. name: of the class; text: whether a query can be made of the name; items: its ids."""
+    """What a user may look for.
+
+    name: of the class or of the group; text: whether a query can be made of words; items: its ids. words: what is asked
+    for, None for the name. where: the condition that all of the catalog meets that the user sees and that counts, None
+    for all of it. by_embeddings: whether a query without words is a mean of embeddings, as it always is for users who
+    walk the page in order; else it is one of codes.
+    """
 
     name: str
     text: bool
     items: Ids
+    words: str | None = None
+    where: str | None = None
+    by_embeddings: bool = False
+
+    @property
+    def asked(self) -> str:
+        """The words that ask for it."""
+        return self.name if self.words is None else self.words
 
 
 @dataclass(frozen=True)
 class Draw:
     """What one user has seen and marked; the same for every model. Ids but for `order`.
 
-    order: (n,) rows of the World, the text query's answer over the whole catalog, best first; right: (n,) bool, the
-    truth; positives, negatives: marked; unchecked: random ones.
+    order: (m,) rows of the World, the first query's answer over all that the concept's condition lets in, best first;
+    inside: (n,) bool, which rows those are; right: (n,) bool, the truth; positives, negatives: marked; unchecked:
+    random ones. told: whether a refine is told the words.
     """
 
     concept: Concept
     seed: int
     order: NDArray[np.intp]
+    inside: NDArray[np.bool_]
     right: NDArray[np.bool_]
     positives: Ids
     negatives: Ids
     unchecked: Ids
+    told: bool = True
 
     @property
     def query(self) -> str | None:
-        """What the user typed, None where the query was a code."""
-        return f'"{self.concept.name}"' if self.concept.text else None
+        """What the user typed and the program is told; None where it is not, and where the query was no text."""
+        return f'"{self.concept.asked}"' if self.concept.text and self.told else None
 
 
 @dataclass
@@ -109,21 +127,17 @@ class World:
         """Return a new session."""
         return Session(self.catalog, self.backend, embedder=self.embedder, seed=seed)
 
-    def draw(self, concept: Concept, p: int, seed: int) -> Draw | None:
+    def draw(self, concept: Concept, p: int, seed: int, user: User = DEFAULT_USER) -> Draw | None:
         """Play the user up to the marks; None if the first page holds fewer than 2 right items.
 
-        A concept without a text asks with its mean code and noise of half its length on top.
+        A concept without a text asks with its mean and noise on top: of half its length for a mean of codes, of three
+        tenths for one of embeddings.
         """
         rng = np.random.default_rng([seed, p, *concept.name.encode()])
         session = self.session(int(rng.integers(2**32)))
-        if concept.text:
-            found = session.searcher.text(concept.name, k=self.n)
-        else:
-            found = session.vector(self._noisy_mean(concept, rng), k=self.n)
-        order = self.rows(found.ids[0])
+        order = self._asked(session, concept, user, rng)
         right = self.flags(concept.items)
-        seen = order[:FIRST]
-        good, bad = rng.permutation(seen[right[seen]])[:p], rng.permutation(seen[~right[seen]])[:NEGATIVES]
+        good, bad = user.marks(order[:FIRST], right, p, rng)
         if len(good) < 2:
             return None
         session.mark(self.ids[good], +1)
@@ -132,17 +146,47 @@ class World:
             concept=concept,
             seed=session.seed,
             order=order,
+            inside=self.flags(self.ids[order]),
             right=right,
             positives=self.ids[good],
             negatives=self.ids[bad],
             unchecked=session.random_negatives(UNCHECKED),
+            told=user.told,
         )
 
-    def draws(self, concepts: list[Concept], p: int, seeds: int) -> Iterator[tuple[int, int, Draw | None]]:
+    def draws(
+        self, concepts: list[Concept], p: int, seeds: int, user: User = DEFAULT_USER
+    ) -> Iterator[tuple[int, int, Draw | None]]:
         """Yield (concept's place, seed, draw) of every concept and seed."""
         for at, concept in enumerate(concepts):
             for seed in range(seeds):
-                yield at, seed, self.draw(concept, p, seed)
+                yield at, seed, self.draw(concept, p, seed, user)
+
+    def _asked(self, session: Session, concept: Concept, user: User, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Return the rows that the first query finds, (m,), best first: all that the concept's condition lets in."""
+        if concept.text:
+            found = session.searcher.text(concept.asked, k=self.n, where=concept.where)
+        elif concept.by_embeddings or user.in_order:
+            found = session.vector(self._noisy_embedding(concept, rng), k=self.n, where=concept.where)
+        else:
+            found = session.vector(self._noisy_mean(concept, rng), k=self.n, where=concept.where)
+        ids = found.ids[0]
+        return self.rows(ids[ids >= 0])
+
+    def _noisy_embedding(self, concept: Concept, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return the unit embedding, (D,) float32, that lies from the mean of images in a concept's noisy direction.
+
+        A search takes the mean from what it is given: what it compares by is then the direction itself.
+        """
+        direction = self.embeddings[self.rows(concept.items)].mean(axis=0, dtype=np.float64)
+        D, length = len(direction), np.linalg.norm(direction)
+        direction = direction / max(length, 1e-12) + _EMBEDDING_NOISE * rng.standard_normal(D) / np.sqrt(D)
+        direction /= np.linalg.norm(direction)
+        mean = self.mean.astype(np.float64)
+        along = mean @ direction
+        far = np.sqrt(max(0.0, along**2 + 1 - mean @ mean)) - along
+        towards: NDArray[np.float32] = (mean + far * direction).astype(np.float32)
+        return towards
 
     def _noisy_mean(self, concept: Concept, rng: np.random.Generator) -> NDArray[np.uint8]:
         scalar = self.catalog.scalar
@@ -189,6 +233,32 @@ def find_concepts(
     class); its name is the value of the column `name`, "_" read as space; known: whether a name can be asked for.
     Raises UsageError for columns that the catalog does not have, and if no class is large enough.
     """
+    classes = find_classes(catalog, columns, name)
+    large = [found for found in classes if len(found.items) >= fewest]
+    if not large:
+        largest = max((len(found.items) for found in classes), default=0)
+        raise UsageError(
+            f"classes: expected at least one of {fewest} items or more by {', '.join(columns)}, got {len(classes)} "
+            f"classes, the largest of {largest}; lower the number, or evaluate on a larger catalog"
+        )
+    return [Concept(found.name, known(found.name), found.items) for found in large]
+
+
+@dataclass(frozen=True)
+class Class:
+    """Items of the same values. values: of the columns, as they are there; name: "_" read as space; items: ids."""
+
+    values: tuple[Any, ...]
+    name: str
+    items: Ids
+
+
+def find_classes(catalog: Catalog, columns: tuple[str, ...], name: str) -> list[Class]:
+    """Return the classes by columns of the metadata, in the order of their values as texts.
+
+    An item with no value, or an empty one, in one of the columns is of no class. name: the column with the names.
+    Raises UsageError for columns that the catalog does not have.
+    """
     missing = [column for column in (*columns, name) if column not in catalog.columns]
     if missing or not columns:
         known_columns, got = ", ".join(catalog.columns), ", ".join(missing) or "none"
@@ -198,21 +268,15 @@ def find_concepts(
         )
     everything = np.arange(catalog.next_id)
     ids = everything[catalog.alive(everything)]
-    classes: dict[tuple[str, ...], list[int]] = {}
-    names: dict[tuple[str, ...], str] = {}
+    items: dict[tuple[str, ...], list[int]] = {}
+    told: dict[tuple[str, ...], tuple[tuple[Any, ...], str]] = {}
     for row in catalog.items(ids):
-        key = tuple("" if row.get(column) is None else str(row[column]) for column in columns)
+        values = tuple(row.get(column) for column in columns)
+        key = tuple("" if value is None else str(value) for value in values)
         if all(key):
-            classes.setdefault(key, []).append(row["id"])
-            names[key] = str(row.get(name)).replace("_", " ")
-    large = [key for key in sorted(classes) if len(classes[key]) >= fewest]
-    if not large:
-        largest = max(map(len, classes.values()), default=0)
-        raise UsageError(
-            f"classes: expected at least one of {fewest} items or more by {', '.join(columns)}, got {len(classes)} "
-            f"classes, the largest of {largest}; lower the number, or evaluate on a larger catalog"
-        )
-    return [Concept(names[key], known(names[key]), np.array(sorted(classes[key]), np.int64)) for key in large]
+            items.setdefault(key, []).append(row["id"])
+            told[key] = (values, str(row.get(name)).replace("_", " "))
+    return [Class(*told[key], np.array(sorted(items[key]), np.int64)) for key in sorted(items)]
 
 
 def random_subset(concepts: list[Concept], count: int | None, *, seed: int = 0) -> list[Concept]:

@@ -11,11 +11,14 @@ from typing import Any
 
 from gpubranches.catalog.storage import disk_errors, replace_file
 from gpubranches.errors import UsageError
+from gpubranches.evaluation.answers import Model
 from gpubranches.evaluation.comparison import LEVELS, Comparison
 from gpubranches.evaluation.models import MODELS
-from gpubranches.evaluation.protocol import FIRST, NEGATIVES, UNCHECKED, Concept
-from gpubranches.evaluation.rounds import PAGE, POLICIES
+from gpubranches.evaluation.protocol import FIRST, UNCHECKED, Concept
+from gpubranches.evaluation.rounds import PAGE, POLICIES, Policy
+from gpubranches.evaluation.sizes import by_size
 from gpubranches.evaluation.tables import Section, with_error
+from gpubranches.evaluation.users import DEFAULT_USER, User, described
 
 COLUMNS = {
     "F1": "f1",
@@ -28,6 +31,7 @@ COLUMNS = {
 """Headings of the table of models, and the measure under each."""
 REFERENCE = "refine"
 """The model the others are subtracted from, unless another is named."""
+_PLAYED: dict[str, Model | Policy] = {**MODELS, **POLICIES}
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Report:
     """What an evaluation found.
 
     n: items of the catalog; concepts: those played; models: of evaluate; rounds: of play_rounds, or None; against: the
-    model whose paired differences are told; facts: what else a reader should know, by name.
+    model whose paired differences are told; facts: what else a reader should know, by name; user: who marked.
     """
 
     n: int
@@ -44,17 +48,20 @@ class Report:
     rounds: Comparison | None
     against: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    user: User = DEFAULT_USER
 
     def sections(self) -> Iterator[Section]:
         """Yield all tables, in the order they are read."""
         for p in self.models.places:
             yield self._models(p)
+            yield from by_size(self.models, self._sizes, [p], f"p = {p}, F1 by size of concept")
         if len(self.models.values) > 1:
             for p in self.models.places:
                 yield self._differences(p)
         if self.rounds is not None:
             for title, measure in (("F1", "f1"), ("unmarked F1", "unmarked"), ("oracle F1", "oracle")):
                 yield _rounds(self.rounds, title, measure)
+            yield from by_size(self.rounds, self._sizes, self.rounds.places, "F1 by round and size of concept")
             if len(self.rounds.values) > 1:
                 yield _rounds_apart(self.rounds)
 
@@ -66,13 +73,14 @@ class Report:
         """Return what was played, in two or three lines."""
         skipped = ", ".join(f"{self.models.skipped(p)} at p = {p}" for p in self.models.places)
         texts = sum(concept.text for concept in self.concepts)
+        wrong = f"{self.user.wrong} wrong, " if self.user.wrong else ""
         told = "".join(f" {name}: {value}." for name, value in self.facts.items())
         return (
-            f"{self.n:,} items, {len(self.concepts)} concepts ({texts} asked for by their name, the others by a noisy "
-            f"mean of their items), {self.models.seeds} seeds; skipped draws: {skipped}. First page of {FIRST}; up "
-            f"to p marked right, {NEGATIVES} wrong, {UNCHECKED:,} random negatives. Means over concepts ± standard "
-            f"error; AP: average precision over unmarked items; oracle: the best cut of the ranking, known to nobody."
-            f"{told}"
+            f"{self.n:,} items, {len(self.concepts)} concepts ({texts} asked for by words, the others by a noisy "
+            f"mean of their items), {self.models.seeds} seeds; skipped draws: {skipped}. First page of {FIRST}; the "
+            f"user {self.user.description}; up to p right, {wrong}{UNCHECKED:,} random negatives. Means over concepts "
+            f"± standard error; AP: average precision over unmarked items; oracle: the best cut of the ranking, known "
+            f"to nobody.{told}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -85,7 +93,17 @@ class Report:
                     curves[model][str(p)] = curve.round(4).tolist()
         data: dict[str, Any] = {
             "n": self.n,
-            "concepts": [{"name": c.name, "text": c.text, "items": len(c.items)} for c in self.concepts],
+            "concepts": [
+                {
+                    "name": c.name,
+                    "text": c.text,
+                    "items": len(c.items),
+                    "query": c.asked if c.text else None,
+                    "where": c.where,
+                }
+                for c in self.concepts
+            ],
+            "user": described(self.user),
             "seeds": self.models.seeds,
             "positives": self.models.places,
             "skipped": {str(p): self.models.skipped(p) for p in self.models.places},
@@ -101,7 +119,7 @@ class Report:
         if self.rounds is not None:
             reference = next(iter(self.rounds.values))
             data["rounds"] = {
-                "policies": {name: POLICIES[name].description for name in self.rounds.values if name in POLICIES},
+                "policies": {name: _PLAYED[name].description for name in self.rounds.values if name in _PLAYED},
                 "means": self.rounds.summary(),
                 "against": reference,
                 "differences": self.rounds.differences(reference),
@@ -117,6 +135,10 @@ class Report:
         with disk_errors(folder):
             replace_file(folder / "evaluation.md", f"# {title}\n\n{self.markdown()}\n".encode())
             replace_file(folder / "evaluation.json", (json.dumps(self.to_json(), allow_nan=False) + "\n").encode())
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [len(concept.items) for concept in self.concepts]
 
     def _models(self, p: int) -> Section:
         rows = []
@@ -147,7 +169,8 @@ class Report:
     def _names(self) -> str:
         lines = [f"- `{name}` {MODELS[name].description}" for name in self.models.values if name in MODELS]
         if self.rounds is not None:
-            lines += [f"- `{name}` {POLICIES[name].description}" for name in self.rounds.values if name in POLICIES]
+            others = [name for name in self.rounds.values if name in _PLAYED and name not in self.models.values]
+            lines += [f"- `{name}` {_PLAYED[name].description}" for name in others]
         return "\n".join(["## Names", "", *lines])
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.arrays import best_first
 from gpubranches.errors import UsageError
-from gpubranches.evaluation.comparison import Comparison, Progress, empty_values, measured, require_draws
+from gpubranches.evaluation.answers import Answer, Model
+from gpubranches.evaluation.comparison import Comparison, Progress, empty_values, measured_within, require_draws
+from gpubranches.evaluation.models import MODELS
 from gpubranches.evaluation.product import answer_of
 from gpubranches.evaluation.protocol import UNCHECKED, Concept, Draw, Ids, World
+from gpubranches.evaluation.users import DEFAULT_USER, User
 from gpubranches.results import Ranking
 from gpubranches.session import Session
 
@@ -69,21 +73,26 @@ POLICIES: dict[str, Policy] = {
     "uncertain": Policy("those nearest to the cut", "suggestion", uncertain),
 }
 """Policies by the name that the command line and the JSON know them by."""
+BROAD = ("suggested", "forest-embeddings-10", "logistic-embeddings", "logistic-light")
+"""Policies, and models with a cut, played on groups of classes unless others are named."""
 
 
-def choose_policies(names: str) -> dict[str, Policy]:
-    """Return the policies named in a comma list, in its order; "all" names every one.
+def choose_policies(names: str) -> dict[str, Policy | Model]:
+    """Return the policies named in a comma list, in its order, and models with a cut; "all" names every policy.
 
     Raises UsageError, listing what is known, for an unknown name or an empty list.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if wanted == ["all"]:
         return dict(POLICIES)
-    unknown = [name for name in wanted if name not in POLICIES]
+    known: dict[str, Policy | Model] = dict(POLICIES)
+    known |= {name: model for name, model in MODELS.items() if model.cut is not None}
+    unknown = [name for name in wanted if name not in known]
     if unknown or not wanted:
-        known = ", ".join(POLICIES)
-        raise UsageError(f"policies: expected all, or some of {known}; got {', '.join(unknown) or repr(names)}")
-    return {name: POLICIES[name] for name in wanted}
+        raise UsageError(
+            f"policies: expected all, or some of {', '.join(known)}; got {', '.join(unknown) or repr(names)}"
+        )
+    return {name: known[name] for name in wanted}
 
 
 def play(world: World, draw: Draw, policy: Policy, rounds: int) -> Iterator[tuple[Session, Ranking]]:
@@ -94,7 +103,8 @@ def play(world: World, draw: Draw, policy: Policy, rounds: int) -> Iterator[tupl
     session = world.session(draw.seed)
     session.mark(draw.positives, +1, origin="user")
     session.mark(draw.negatives, -1, origin="user")
-    yield session, session.refine(random_negatives=UNCHECKED, query=draw.query)
+    refine = partial(session.refine, random_negatives=UNCHECKED, query=draw.query, where=draw.concept.where)
+    yield session, refine()
     rng = np.random.default_rng(draw.seed)
     for _ in range(rounds):
         ids = policy.choose(session, rng)
@@ -102,26 +112,41 @@ def play(world: World, draw: Draw, policy: Policy, rounds: int) -> Iterator[tupl
         for label, marked in ((+1, ids[right]), (-1, ids[~right])):
             if len(marked):
                 session.mark(marked, label, origin=policy.origin)
-        yield session, session.refine(random_negatives=UNCHECKED, query=draw.query)
+        yield session, refine()
+
+
+def play_model(world: World, draw: Draw, model: Model, rounds: int) -> Iterator[tuple[Draw, Answer]]:
+    """Yield a draw with the marks so far and what a model with a cut answers, before every round and after the last.
+
+    The model suggests the 20 unmarked items whose scores lie nearest to its cut, of those that the user may see. The
+    same draw gives the same rounds.
+    """
+    for done in range(rounds + 1):
+        answer = model.answer(world, draw)
+        yield draw, answer
+        if done < rounds:
+            draw = _marked(draw, world, _nearest_to_cut(world, draw, model, answer))
 
 
 def play_rounds(
     world: World,
     concepts: Sequence[Concept],
     *,
-    policies: Mapping[str, Policy] = POLICIES,
+    policies: Mapping[str, Policy | Model] = POLICIES,
     rounds: int = 5,
     positives: int = START,
     seeds: int = 2,
+    user: User = DEFAULT_USER,
     progress: Progress | None = None,
 ) -> Comparison:
     """Play every policy from the same draws; the places of the Comparison are the rounds, 0 before the first.
 
+    policies: of the program, and models with a cut, each of which is trained anew on what it suggested itself.
     progress: called with the draws done and their number. Raises UsageError if every draw had to be skipped.
     """
     shape = (rounds + 1, len(concepts), seeds)
     values = empty_values(policies, shape)
-    for number, (at, seed, draw) in enumerate(world.draws(list(concepts), positives, seeds)):
+    for number, (at, seed, draw) in enumerate(world.draws(list(concepts), positives, seeds, user)):
         for name, policy in policies.items():
             if draw is not None:
                 for done, found in enumerate(_measured_rounds(world, draw, policy, rounds)):
@@ -133,14 +158,43 @@ def play_rounds(
     return Comparison(tuple(range(rounds + 1)), seeds, tuple(concept.name for concept in concepts), values)
 
 
-def _measured_rounds(world: World, draw: Draw, policy: Policy, rounds: int) -> Iterator[dict[str, float]]:
+def _measured_rounds(world: World, draw: Draw, policy: Policy | Model, rounds: int) -> Iterator[dict[str, float]]:
     """Yield the measures of every round; "seconds" is of choosing, marking and refining."""
     start = time.perf_counter()
-    for session, ranking in play(world, draw, policy, rounds):
+    for answer, positives, negatives in _answers(world, draw, policy, rounds):
         seconds = time.perf_counter() - start
-        good, bad = world.flags(session.positives), world.flags(session.negatives)
-        yield {**measured(answer_of(world, ranking), draw.right, good, bad), "seconds": seconds}
+        found = measured_within(draw, answer, world.flags(positives), world.flags(negatives))
+        yield {**found, "seconds": seconds}
         start = time.perf_counter()
+
+
+def _answers(world: World, draw: Draw, policy: Policy | Model, rounds: int) -> Iterator[tuple[Answer, Ids, Ids]]:
+    """Yield every answer with the items marked right and wrong before it."""
+    if isinstance(policy, Model):
+        for marked, answer in play_model(world, draw, policy, rounds):
+            yield answer, marked.positives, marked.negatives
+        return
+    for session, ranking in play(world, draw, policy, rounds):
+        yield answer_of(world, ranking), session.positives, session.negatives
+
+
+def _nearest_to_cut(world: World, draw: Draw, model: Model, answer: Answer) -> Ids:
+    if model.cut is None or answer.scores is None:
+        raise UsageError("rounds: expected a model with a cut of its own, got one that suggests nothing")
+    open_ = draw.inside & ~world.flags(np.concatenate([draw.positives, draw.negatives]))
+    distances = np.abs(answer.scores[open_] - model.cut).astype(np.float32)
+    return world.ids[open_][best_first(-distances, world.ids[open_], PAGE)]
+
+
+def _marked(draw: Draw, world: World, ids: Ids) -> Draw:
+    """Return a draw with more items marked by the truth; those of them that served as wrong unchecked do no longer."""
+    right = draw.right[world.rows(ids)]
+    return replace(
+        draw,
+        positives=np.concatenate([draw.positives, ids[right]]),
+        negatives=np.concatenate([draw.negatives, ids[~right]]),
+        unchecked=draw.unchecked[~np.isin(draw.unchecked, ids)],
+    )
 
 
 def _ranking(session: Session) -> Ranking:
