@@ -57,6 +57,7 @@ def workplace(tmp_path_factory):
     run(["ingest", "photos", "--out", "catalog", "--embedder", vocabulary], path)
     (path / "clip").symlink_to(path / "photos")
     (path / "ids.txt").write_text("7 8 9\n")
+    (path / "groups.json").write_text('{"vehicle": {"query": null, "label": ["red car", "bicycle"]}}')
     np.save(path / "vector.npy", np.load(path / "photos/img_emb/img_emb_0.npy")[0])
     return path
 
