@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,13 @@ PAGE_LOSS = 0.01
 Goal = tuple[str, str, bool]
 
 
-def build_catalog(data: Path, folder: Path) -> Path:
-    """Shuffle the rows of all folders into one clip-retrieval folder, and ingest it; return the catalog's path."""
+def build_catalog(data: Path, folder: Path, *, folders: Sequence[str] = FOLDERS, shuffled: bool = True) -> Path:
+    """Put the rows of folders, shuffled or in order, into one clip-retrieval folder, and ingest it.
+
+    Returns the catalog's path.
+    """
     embeddings, tables = [], []
-    for name in FOLDERS:
+    for name in folders:
         rows = np.load(data / name / "img_emb/img_emb_0.npy")
         table = pq.read_table(data / name / "metadata/metadata_0.parquet").to_pydict()
         nothing = [None] * len(rows)
@@ -61,7 +64,8 @@ def build_catalog(data: Path, folder: Path) -> Path:
         )
         embeddings.append(rows.astype(np.float16))
     everything, table = np.concatenate(embeddings), pa.concat_tables(tables)
-    order = np.random.default_rng(SHUFFLE_SEED).permutation(len(everything))
+    n = len(everything)
+    order = np.random.default_rng(SHUFFLE_SEED).permutation(n) if shuffled else np.arange(n)
     source = folder / "input"
     (source / "img_emb").mkdir(parents=True)
     (source / "metadata").mkdir()
