@@ -29,6 +29,7 @@ from gpubranches import Catalog, Ranking, Session, open_backend
 from gpubranches.embed import VocabularyEmbedder
 from gpubranches.evaluation import Concept, Draw, World, find_concepts
 from gpubranches.evaluation.protocol import FEWEST, random_subset
+from gpubranches.evaluation.sizes import band, bands
 
 STAGES = (
     "no audit",
@@ -53,7 +54,8 @@ class Tally:
     missing: int = 0
 
 
-Tallies = dict[tuple[str, str, int], Tally]
+Tallies = dict[tuple[str, str, int, str], Tally]
+"""By stage, measure, number of marks and band of the concept's size."""
 
 
 @contextmanager
@@ -114,7 +116,8 @@ def run(world: World, concepts: Sequence[Concept], positives: Sequence[int], see
                 continue
             for stage, ranking in simulate(world, draw):
                 for measure, true in truth(world, ranking, draw.right).items():
-                    count(tallies[stage, measure, p], getattr(ranking, measure), true)
+                    size = band(len(draw.concept.items))
+                    count(tallies[stage, measure, p, size], getattr(ranking, measure), true)
             if number % 50 == 0:
                 print(f"p = {p}: {number}, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     return tallies
@@ -132,18 +135,23 @@ def count(tally: Tally, interval: tuple[float, float, float] | None, true: float
     tally.errors.append(abs(middle - true))
 
 
-def table(tallies: Tallies, positives: Sequence[int]) -> list[str]:
-    """Return the tallies as a Markdown table, of all simulations together and by number of marks."""
+def table(tallies: Tallies, positives: Sequence[int], sizes: Sequence[int]) -> list[str]:
+    """Return the tallies as a Markdown table, of all simulations together, by number of marks and by size of concept.
+
+    sizes: items of the concepts.
+    """
+    groups = [("all", lambda key: True)]
+    groups += [(f"p = {p}", lambda key, p=p: key[2] == p) for p in positives]
+    groups += [(f"{size} items", lambda key, size=size: key[3] == size) for size in bands(sizes)]
     lines = [
-        "| estimate | of | marks | simulations | held | true above | true below | mean width | error of middle | |",
+        "| estimate | of | which | simulations | held | true above | true below | mean width | error of middle | |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for stage in STAGES:
         for measure in ("precision", "recall"):
-            groups = [("all", list(positives)), *((str(p), [p]) for p in positives)]
             for name, chosen in groups:
-                parts = [tallies[stage, measure, p] for p in chosen]
-                held = np.concatenate([part.held for part in parts])
+                parts = [tally for key, tally in tallies.items() if key[:2] == (stage, measure) and chosen(key)]
+                held = np.concatenate([np.zeros(0), *(part.held for part in parts)])
                 if not len(held):
                     continue
                 above = np.concatenate([part.above for part in parts]).mean()
@@ -194,7 +202,7 @@ def main() -> None:
         f"{world.n:,} items, {len(concepts)} concepts, {options.seeds} seeds, {time.perf_counter() - began:.0f} s.",
         f"A stated 90% is to hold in at least {GOAL:.0%} of all simulations.",
         "",
-        *table(tallies, options.positives),
+        *table(tallies, options.positives, [len(concept.items) for concept in concepts]),
     ]
     publish(lines, options.out)
 

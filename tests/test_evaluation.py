@@ -197,6 +197,20 @@ def test_the_user_marks_what_is_seen(world, concepts):
         assert not np.array_equal(draw.positives, world.draw(concept, 8, 1).positives)
 
 
+def test_the_draws_of_classes_are_those_that_results_were_measured_on(world, concepts):
+    background, piano = (world.draw(concepts[row], 8, 1) for row in (0, 2))
+    assert (background.seed, piano.seed) == (1334688411, 2579374527)
+    assert background.positives.tolist() == [863, 1425, 432, 630, 1318, 382, 874, 379]
+    assert background.negatives.tolist() == []
+    assert background.unchecked[:6].tolist() == [21, 25, 62, 67, 74, 82]
+    assert piano.positives.tolist() == [969, 212, 981, 867, 1171, 265, 644, 275]
+    assert piano.negatives.tolist()[:8] == [1357, 1126, 193, 759, 376, 687, 811, 797]
+    assert piano.negatives.tolist()[8:16] == [1231, 474, 1136, 246, 1237, 758, 262, 497]
+    assert piano.negatives.tolist()[16:] == [633, 548, 205, 1266]
+    assert piano.unchecked[:6].tolist() == [1, 2, 4, 11, 45, 61]
+    assert (len(background.unchecked), len(piano.unchecked)) == (149, 146)
+
+
 def test_a_page_without_right_items_is_skipped_and_counted(world, concepts):
     nothing = type(concepts[0])("kangaroo", True, np.array([1]))
     assert world.draw(nothing, 8, 0) is None
