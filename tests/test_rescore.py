@@ -7,7 +7,7 @@ from gpubranches.boxes import Box, Boxes
 from gpubranches.catalog import Catalog
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-from gpubranches.refine.rescore import FEW, WINDOW, Rescorer, mixture_cut
+from gpubranches.refine.rescore import WINDOW, Rescorer, mixture_cut
 from gpubranches.space import Space
 from gpubranches.whitening import Whitening
 
@@ -128,7 +128,6 @@ def test_words_tell_what_of_a_mark_is_meant(whitened):
     assert prefers_the_wanted(1, wanted)
     assert prefers_the_wanted(1, 7 * wanted)
     assert not prefers_the_wanted(1, np.zeros(24, np.float32))
-    assert not prefers_the_wanted(FEW, wanted)
     with pytest.raises(ArrayError, match="asked"):
         prefers_the_wanted(1, wanted[:5])
 

@@ -14,7 +14,6 @@ from gpubranches.app.rendering import PAGE, address, context, show
 from gpubranches.errors import UsageError
 from gpubranches.models import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
 from gpubranches.refine.completeness import AUDITED
-from gpubranches.refine.rescore import FEW
 from gpubranches.results import TIERS
 from gpubranches.session import Session
 from gpubranches.session.desk import TABS, View, describe
@@ -51,12 +50,10 @@ def refine() -> Response:
 
 
 def _words(session: Session, record: Record) -> str | None:
-    """Return the words that were asked last, None where they are not needed or cannot be read any more.
+    """Return the words that were asked last, None where they cannot be read any more.
 
     An item they name may be gone, or the session may come from a server that reads other texts.
     """
-    if len(session.positives) >= FEW:
-        return None
     try:
         session.searcher.words(record.words)
     except UsageError as error:

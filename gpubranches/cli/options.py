@@ -176,12 +176,11 @@ def marked_session(
     It has an embedder where a query in words needs one.
     """
     from gpubranches import Catalog, Session
-    from gpubranches.refine.rescore import FEW
     from gpubranches.search.queries import Words, of_kind, parse
 
     catalog = Catalog.open(directory)
     right, wrong = parse_ids(positive, "--positive"), parse_ids(negative, "--negative")
-    reads = query is not None and bool(of_kind(Words, parse(query).added)) and len(np.unique(right)) < FEW
+    reads = query is not None and bool(of_kind(Words, parse(query).added))
     with opened_backend(backend, catalog) as opened:
         session = Session(catalog, opened, embedder=open_embedder_for(catalog, embedder) if reads else None, seed=seed)
         session.mark(right, +1)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gpubranches.boxes import Boxes
 from gpubranches.errors import UsageError
+from gpubranches.refine.breadth import Breadth
 from gpubranches.refine.completeness import Completeness, votes_for
 from gpubranches.refine.explain import votes_needed
 from gpubranches.results import TIERS, Ranking
@@ -45,7 +46,8 @@ class Answer:
     """What one find all found. It never changes: another cut or estimate is another answer of the same round.
 
     boxes: of the model, None for one without; coding: of the codes they are over; where: the filter; before: what
-    matched in the round before, as it was cut then, None in the first round.
+    matched in the round before, as it was cut then, None in the first round; breadth: what the marks say of how broad
+    the idea is, None by votes alone.
     """
 
     ranking: Ranking
@@ -54,6 +56,7 @@ class Answer:
     coding: tuple[str, str, int] | None = None
     where: str | None = None
     before: Part | None = None
+    breadth: Breadth | None = None
 
     def recut(self, lean: float, marks: Marks, audited: Marks) -> Answer:
         """Return the answer cut elsewhere, see `Session.recut`; marks: item id -> label, audited: those of an audit."""

@@ -16,9 +16,12 @@ from gpubranches.errors import UsageError
 from gpubranches.learners.branches import BranchEnsemble, DecisionBranches
 from gpubranches.learners.branches_classic import ClassicBranches, ClassicEnsemble
 from gpubranches.learners.trees import DecisionTree, RandomForest
-from gpubranches.models import NEGATIVE_WEIGHT, Model
-from gpubranches.refine.pseudo_labels import pseudo_labels
+from gpubranches.models import Model
+from gpubranches.refine.breadth import Breadth, judge
+from gpubranches.refine.marks import Marks
+from gpubranches.refine.pseudo_labels import labels_around, pseudo_labels
 from gpubranches.refine.rescore import Rescorer
+from gpubranches.refine.scoring import EmbeddingView
 from gpubranches.refine.spread import spread_of
 from gpubranches.results import Candidates, Ranking
 
@@ -47,21 +50,12 @@ Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Marks:
-    """What a model learns from, ids of items in the catalog.
+class Found:
+    """What a refine finds. boxes: None for "linear"; breadth: None where it was not judged, by votes alone."""
 
-    positives: (p,) marked right, at least one; negatives: (m,) marked wrong; unchecked: random ones that serve as
-    wrong; fair: (p,) bool, which positives are a fair sample of what is wanted; negative_weight: how much a negative
-    counts against an unchecked one, for the linear models: boxes shut out every one of them. asked: (D,) float32, the
-    direction of what was asked for in words, for a second stage with few marks; None without words.
-    """
-
-    positives: Ids
-    negatives: Ids
-    unchecked: Ids
-    fair: NDArray[np.bool_]
-    negative_weight: float = NEGATIVE_WEIGHT
-    asked: NDArray[np.float32] | None = None
+    boxes: Boxes | None
+    ranking: Ranking
+    breadth: Breadth | None
 
 
 def refined(
@@ -73,55 +67,120 @@ def refined(
     second_stage: bool,
     seed: int,
     where: Bitmap | None = None,
-) -> tuple[Boxes | None, Ranking]:
-    """Return the boxes of a model, None for "linear", and the ranking they give, cut by its own rule.
+) -> Found:
+    """Train a model and rank what it finds, cut by its own rule.
 
-    second_stage: rank by embeddings, else by votes; "linear" needs it. seed: of the learner. where: only its items are
-    ranked, marked ones as well; all marks are learned from. Raises UsageError for a second stage over a catalog without
-    embeddings.
+    second_stage: rank by embeddings, else by votes; "linear" needs it. Where the marks speak for a broad idea
+    (`breadth.judge`) the second stage ranks the whole catalog, and the boxes of models that learn from pseudo-labels
+    follow it; else it ranks what the boxes hold. seed: of the learner. where: only its items are ranked, marked ones as
+    well; all marks are learned from. Raises UsageError for a second stage over a catalog without embeddings.
     """
     timings: dict[str, float] = {}
-    with _timed(timings, "train"):
-        boxes = None if model == "linear" else _trained(backend, catalog, marks, model, not second_stage, seed)
-    if second_stage or boxes is None:
+    staged = second_stage or model == "linear"
+    breadth: Breadth | None = None
+    if staged and len(marks.negatives) + len(marks.unchecked):
+        with _timed(timings, "breadth"):
+            view = EmbeddingView(backend, catalog, where)
+            breadth = judge(view, marks)
+    if breadth is not None and breadth.is_broad:
         with _timed(timings, "rank"):
-            ranking = _by_embeddings(backend, catalog, marks, boxes, where)
+            ranking = _broadly(view, marks, breadth)
+        with _timed(timings, "train"):
+            boxes = None if model == "linear" else _trained_around(ranking, catalog, marks, model, seed)
+        stages = catalog.embeddings_source if breadth.broad.scores.error == 0 else f"bits+{catalog.embeddings_source}"
     else:
-        with _timed(timings, "boxes"):
-            found = backend.evaluate(boxes, min_votes=1, where=where)
-        with _timed(timings, "rank"):
-            ranking = _by_votes(found, marks, boxes.n_estimators // 2 + 1)
+        with _timed(timings, "train"):
+            boxes = None if model == "linear" else _trained(backend, catalog, marks, model, not second_stage, seed)
+        ranking = _narrowly(backend, catalog, marks, boxes, where, staged, breadth, timings)
+        stages = "bits" if boxes is None else "boxes"
+        if staged:
+            stages += f"+{catalog.embeddings_source}"
     if where is not None:
         ranking = ranking.take(catalog.inside(ranking.ids, where))
-    stages = "bits" if boxes is None else "boxes"
-    if second_stage or boxes is None:
-        stages += f"+{catalog.embeddings_source}"
-    if second_stage and marks.asked is not None:
+    if breadth is not None and breadth.broad.asked:
         stages += "+words"
     timings["total"] = sum(timings.values())
-    return boxes, replace(ranking, source=f"{backend.name}/{stages}", timings_ms=timings)
+    return Found(boxes, replace(ranking, source=f"{backend.name}/{stages}", timings_ms=timings), breadth)
+
+
+def _narrowly(
+    backend: Backend,
+    catalog: Catalog,
+    marks: Marks,
+    boxes: Boxes | None,
+    where: Bitmap | None,
+    staged: bool,
+    breadth: Breadth | None,
+    timings: dict[str, float],
+) -> Ranking:
+    """Rank what the boxes hold, by embeddings or by votes."""
+    if staged or boxes is None:
+        with _timed(timings, "rank"):
+            return _by_embeddings(backend, catalog, marks, boxes, where, breadth)
+    with _timed(timings, "boxes"):
+        found = backend.evaluate(boxes, min_votes=1, where=where)
+    with _timed(timings, "rank"):
+        return _by_votes(found, marks, boxes.n_estimators // 2 + 1)
+
+
+def _broadly(view: EmbeddingView, marks: Marks, breadth: Breadth) -> Ranking:
+    """Rank the whole catalog by the broad model, cut where the expected F1 is largest."""
+    broad = breadth.broad
+    threshold = broad.border.cut(len(marks.positives))
+    marked = np.concatenate([marks.positives, marks.negatives])
+    ids, scores = view.listed(broad.weights, broad.intercept, broad.scores, threshold, marked)
+    matched = scores >= np.float32(threshold)
+    matched[np.isin(ids, marks.positives)] = True
+    matched[np.isin(ids, marks.negatives)] = False
+    return Ranking(
+        ids=ids,
+        scores=scores,
+        matched=matched,
+        total=int(matched.sum()),
+        candidates=view.n,
+        threshold=float(np.float32(threshold)),
+        spread=broad.border.unit_,
+    )
+
+
+def _trained_around(ranking: Ranking, catalog: Catalog, marks: Marks, model: Model, seed: int) -> Boxes:
+    """Train the boxes of a broad idea: around pseudo-labels by its ranking, where the model learns from such labels."""
+    right, wrong = marks.positives, np.concatenate([marks.negatives, marks.unchecked])
+    if model in TAUGHT:
+        more, near = labels_around(ranking.ids, ranking.matched, np.concatenate([right, marks.negatives]), seed)
+        right = np.concatenate([right, more])
+        wrong = np.union1d(marks.negatives, near)
+    return _boxes(catalog, right, wrong, model, seed, {})
 
 
 def _trained(backend: Backend, catalog: Catalog, marks: Marks, model: Model, votes_decide: bool, seed: int) -> Boxes:
     right, wrong = marks.positives, np.concatenate([marks.negatives, marks.unchecked])
     if model in TAUGHT and (votes_decide or model == "branch"):
-        more, near = pseudo_labels(
-            backend, catalog, marks.positives, marks.negatives, marks.unchecked, marks.negative_weight
-        )
+        more, near = pseudo_labels(backend, catalog, marks, seed)
         right = np.concatenate([right, more])
         wrong = np.concatenate([marks.negatives, np.setdiff1d(np.union1d(marks.unchecked, near), more)])
+    return _boxes(catalog, right, wrong, model, seed, {} if votes_decide else _WIDE.get(model, {}))
+
+
+def _boxes(catalog: Catalog, right: Ids, wrong: Ids, model: Model, seed: int, settings: dict[str, Any]) -> Boxes:
     codes = catalog.take(np.concatenate([right, wrong]))
-    learner = _LEARNERS[model](random_state=seed % 2**32, **({} if votes_decide else _WIDE.get(model, {})))
+    learner = _LEARNERS[model](random_state=seed % 2**32, **settings)
     boxes: Boxes = learner.fit(codes, np.arange(len(codes)) < len(right)).boxes_
     return boxes
 
 
 def _by_embeddings(
-    backend: Backend, catalog: Catalog, marks: Marks, boxes: Boxes | None, where: Bitmap | None
+    backend: Backend,
+    catalog: Catalog,
+    marks: Marks,
+    boxes: Boxes | None,
+    where: Bitmap | None,
+    breadth: Breadth | None,
 ) -> Ranking:
     signs = catalog.signs
     if signs is None:
         raise UsageError("second_stage: the catalog has no mean of its embeddings; ingest it again")
+    heard = breadth is not None and breadth.broad.asked
     rescorer = Rescorer(negative_weight=marks.negative_weight).fit(
         catalog.embeddings(marks.positives),
         catalog.embeddings(np.concatenate([marks.negatives, marks.unchecked])),
@@ -129,7 +188,7 @@ def _by_embeddings(
         *spread_of(catalog),
         n_checked=len(marks.negatives),
         fair=marks.fair,
-        asked=marks.asked,
+        asked=marks.asked if heard else None,
     )
     ranking = rescorer.rank(
         backend,

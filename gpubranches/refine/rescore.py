@@ -14,6 +14,7 @@ from gpubranches.boxes import Boxes
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.learners.linear import LogisticRegression
 from gpubranches.models import NEGATIVE_WEIGHT
+from gpubranches.refine.breadth import TRUST, reaching
 from gpubranches.refine.diffusion import Diffusion
 from gpubranches.results import Candidates, Ranking
 from gpubranches.whitening import Whitening
@@ -27,9 +28,6 @@ _MOST_MARKS = 500
 """Marks of a kind in the graph of neighbours, the first ones."""
 WINDOW = 200
 """Best items, at first, that the mixture is fitted to; doubled until at least half of them are background."""
-FEW = 8
-"""From so many positives on, what was asked for in words is not listened to any more."""
-_TRUST = 5.0
 REACH = 0.25
 """How far, in spreads, the window reaches at least below the mean score expected of wanted items."""
 FEWEST_HELD_OUT = 4
@@ -55,10 +53,9 @@ class Rescorer:
     the marks among them with their labels), which finds a group whole that the marks only reach the edge of. The
     held-out score of a positive is then what it would have been without its own mark in the graph.
 
-    One to seven positives say little of what they have in common. Where it is known what was asked for in words, the
-    model is held less tightly along that direction, the less the fewer there are: as if a feature, `_TRUST` (1 - p /
-    `FEW`) times the product with the words, stood beside the others. It is used as far as the marks agree with it;
-    `benchmarks/words.py` measures what it gives.
+    A few positives say little of what they have in common. Where it is known what was asked for in words, the model is
+    held less tightly along that direction: as if a feature, `breadth.TRUST` times the product with the words, stood
+    beside the others. It is used as far as the marks agree with it; `benchmarks/words.py` measures what it gives.
 
     The cut is the mean of two estimates. One lies at `share` of the way from 0, where the class-balanced model stops
     preferring wrong, to the mean held-out score. The other is `mixture_cut`, which knows how many items of the
@@ -119,8 +116,8 @@ class Rescorer:
             )
         self._mean, self._local = mean, whitening if local is None else local
         turn = np.eye(len(mean), dtype=np.float32) if whitening is None else whitening.matrix_
-        if asked is not None and p < FEW:
-            turn = _stretched(turn, check_array(asked, "asked", dtype=np.float32, shape=(len(mean),), finite=True), p)
+        if asked is not None:
+            turn = reaching(turn, check_array(asked, "asked", dtype=np.float32, shape=(len(mean),), finite=True), TRUST)
         x = (np.concatenate([positives, negatives]) - mean) @ turn
         trust = np.ones(p + m)
         trust[p : p + n_checked] = self.negative_weight
@@ -324,16 +321,6 @@ def _chances(scores: NDArray[np.float64], floor: float, prior_mean: float) -> ND
         mean = (_MEAN_WEIGHT * prior_mean + float(chances @ scores)) / (_MEAN_WEIGHT + total)
         spread = math.sqrt((_SPREAD_WEIGHT + float(chances @ (scores - mean) ** 2)) / (_SPREAD_WEIGHT + total))
     return chances
-
-
-def _stretched(turn: NDArray[np.float32], asked: NDArray[np.float32], p: int) -> NDArray[np.float32]:
-    """Return turn, (D, D), so that what comes out reaches farther along `asked`.
-
-    An L2 penalty on weights over x and over a feature g <x, u> is one on weights over x + (sqrt(1 + g^2) - 1) <x, u> u.
-    """
-    u = asked / max(float(np.linalg.norm(asked)), 1e-12)
-    farther = math.hypot(1.0, _TRUST * (1 - p / FEW)) - 1
-    return (turn + farther * np.outer(turn @ u, u)).astype(np.float32)
 
 
 def _evened(centred: NDArray[np.float32], whitening: Whitening | None) -> NDArray[np.float32]:

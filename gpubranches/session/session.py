@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import Bitmap, as_ids, best_first
+from gpubranches.arrays import Bitmap, as_ids
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.export import Matches, export_matches
 from gpubranches.models import (
@@ -24,8 +24,9 @@ from gpubranches.models import (
 from gpubranches.refine.answer import Answer, Part
 from gpubranches.refine.completeness import AUDITED, Completeness
 from gpubranches.refine.explain import Explanation, explain_in
-from gpubranches.refine.refining import Marks, refined
-from gpubranches.refine.rescore import FEW
+from gpubranches.refine.marks import Marks
+from gpubranches.refine.refining import refined
+from gpubranches.refine.suggestions import along_border, exploring, near_cut
 from gpubranches.results import Neighbors, Ranking
 from gpubranches.search.searching import Searcher
 from gpubranches.session.labels import Labels
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from gpubranches.boxes import Boxes
     from gpubranches.catalog import Catalog
     from gpubranches.embed import Embedder
+    from gpubranches.refine.breadth import Breadth
 
 _log = logging.getLogger(__name__)
 
@@ -159,15 +161,17 @@ class Session:
         if len(positives) == 0:
             raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
         unchecked = self.random_negatives(random_negatives)
-        asked = self.searcher.words(query) if query and second_stage and len(positives) < FEW else None
-        marks = Marks(positives, negatives, unchecked, self._fair(positives), negative_weight, asked)
+        asked = self.searcher.words(query) if query and second_stage else None
+        marks = Marks(
+            positives, negatives, unchecked, self._chosen(positives), self._chosen(negatives), negative_weight, asked
+        )
         bitmap = self._bitmap(where)
-        boxes, ranking = refined(
+        found = refined(
             self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap
         )
-        study, before = self._study(ranking, bitmap), self._matched_before()
-        found = Answer(ranking, study, boxes, self.catalog.coding, where, before)
-        self.answer = found.recut(lean, self._marks_within(bitmap), self._audited())
+        study, before = self._study(found.ranking, bitmap), self._matched_before()
+        answer = Answer(found.ranking, study, found.boxes, self.catalog.coding, where, before, found.breadth)
+        self.answer = answer.recut(lean, self._marks_within(bitmap), self._audited())
         return self.answer.ranking
 
     @property
@@ -249,17 +253,26 @@ class Session:
     def suggest(self, count: int = 20) -> NDArray[np.int64]:
         """Return the ids of unmarked items whose mark would tell most, (at most count,) int64.
 
-        They lie nearest to the cut of the last refine, and are spread out: each next one is, among the 1.5 count
-        nearest, the farthest in code space from those chosen. Raises UsageError before a refine.
+        Of a narrow idea they lie nearest to the cut of the last refine, and are spread out: each next one is, among the
+        1.5 count nearest, the farthest in code space from those chosen. Of a broad idea they lie where its border may
+        be, some far below the cut; so does a quarter of them while it is open whether an idea is broad. Raises
+        UsageError before a refine.
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        ranking = self.last().ranking
-        ids, scores = ranking.ids, ranking.scores
-        open_ = ~np.isin(ids, np.fromiter(self.labels.current(), np.int64)) & self.catalog.alive(ids)
-        ids, scores = ids[open_], scores[open_]
-        near = best_first(-np.abs(scores - np.float32(ranking.threshold)), ids, 3 * count // 2)
-        return _spread(ids[near], self.catalog.take(ids[near]), count)
+        answer = self.last()
+        marked = np.fromiter(self.labels.current(), np.int64)
+        breadth = answer.breadth
+        if breadth is not None and breadth.is_broad:
+            return self._alive_along_border(breadth, marked, count)
+        wide = 0 if breadth is None else exploring(breadth.log_odds, count)
+        ranking = answer.ranking
+        open_ = ~np.isin(ranking.ids, marked) & self.catalog.alive(ranking.ids)
+        near = near_cut(ranking, open_, 3 * (count - wide) // 2)
+        chosen = _spread(near, self.catalog.take(near), count - wide)
+        if breadth is None or not wide:
+            return chosen
+        return np.concatenate([chosen, self._alive_along_border(breadth, np.concatenate([marked, chosen]), wide)])
 
     def explain(self, item: int) -> Explanation:
         """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in.
@@ -306,6 +319,16 @@ class Session:
             "boxes": None if self.boxes is None else self.boxes.to_json(),
             "total": None if self.ranking is None else self.ranking.total,
         }
+
+    def _alive_along_border(self, breadth: Breadth, marked: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Return suggestions along the border that were not deleted since the refine."""
+        gone = np.zeros(0, np.int64)
+        while True:
+            found = along_border(breadth, np.concatenate([marked, gone]), count)
+            alive = self.catalog.alive(found)
+            if alive.all():
+                return found
+            gone = np.concatenate([gone, found[~alive]])
 
     def _has_second_stage(self, model: Model, wanted: bool | None) -> bool:
         """Return whether a second stage follows, by default wherever there are embeddings. Raises UsageError."""
@@ -358,8 +381,8 @@ class Session:
         ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)
         return ids[self.catalog.alive(ids)]
 
-    def _fair(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which marked items were not chosen for lying near the cut, (m,) bool."""
+    def _chosen(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which marked items the program did not choose for lying near the cut, (m,) bool."""
         origins = self.labels.origins()
         return np.array([origins.get(int(item)) not in NEAR_CUT for item in items], np.bool_)
 

@@ -1,0 +1,121 @@
+"""How broad an idea is: a narrow and a broad linear model are fitted to the marks, and the marks decide between them.
+
+A narrow idea (one breed) is told from its surroundings by what few items share; an embedding whitened by the whole
+catalog shows it, and nearly every random item is wrong. A broad idea (all dogs) lies along the directions that
+whitening evens out, and many of the random items are right. So the broad model sees the embeddings as they are, and all
+its unchecked negatives together weigh as much as ten marks. Which of the two fits is a matter of evidence: how well
+each foretells the marks that it has not seen, with a border where the catalog has a gap (`Border`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.learners.linear import LogisticRegression
+from gpubranches.refine.border import Border
+from gpubranches.refine.marks import Marks
+from gpubranches.refine.scoring import CatalogScores, View
+
+STRENGTH = 10.0
+"""C of both models."""
+BROAD_UNCHECKED, NARROW_UNCHECKED = 10.0, 100.0
+"""What all unchecked negatives together weigh, in marks."""
+TRUST = 4.0
+"""How much farther the models reach along the direction of the words, where the words are listened to."""
+CHOSEN_WEIGHT = 0.3
+"""What a mark counts that a person chose on a page: those are easy ones, and a person picks them."""
+FEWEST_BROAD = 100.0
+"""A broad idea fills more than a page."""
+_TYPICAL = 0.15
+_AGAINST_BROAD = 0.15
+"""What each item marked wrong on a page says against a broad idea: its first page would be right."""
+_FOR_ASKED = 1.0
+"""What words say for the broad model, which ranks by them everywhere."""
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """A linear model over centred vectors, the scores of the catalog by it, and where its right items end.
+
+    weights: (D,) float32; asked: whether the words have a part in it.
+    """
+
+    weights: NDArray[np.float32]
+    intercept: float
+    scores: CatalogScores
+    border: Border
+    asked: bool
+
+
+@dataclass(frozen=True)
+class Breadth:
+    """The broad model, and the log odds that it is the right one rather than the narrow one."""
+
+    broad: LinearModel
+    log_odds: float
+
+    @property
+    def is_broad(self) -> bool:
+        """Whether the marks speak for the broad model."""
+        return self.log_odds > 0
+
+
+def judge(view: View, marks: Marks) -> Breadth:
+    """Fit a broad and a narrow model to the marks, with and without the words, and weigh their evidence.
+
+    The words are listened to where the marks are foretold better with them. Needs a negative of some kind.
+    """
+    broad = _fitted(view, marks, None, broad=True)
+    if marks.asked is not None:
+        with_words = _fitted(view, marks, marks.asked, broad=True)
+        if _evidence(with_words, marks) + _FOR_ASKED > _evidence(broad, marks):
+            broad = with_words
+    narrow = _fitted(view, marks, marks.asked if broad.asked else None, broad=False)
+    log_odds = _evidence(broad, marks) - _evidence(narrow, marks)
+    log_odds -= _AGAINST_BROAD * int(marks.chosen_negatives.sum())
+    return Breadth(broad, log_odds + (_FOR_ASKED if broad.asked else 0.0))
+
+
+def reaching(matrix: NDArray[np.float32], direction: NDArray[np.float32], trust: float) -> NDArray[np.float32]:
+    """Return matrix, (D, D), so that what comes out reaches farther along a direction, (D,).
+
+    An L2 penalty on weights over x and over a feature g <x, u> is one on weights over x + (sqrt(1 + g^2) - 1) <x, u> u.
+    """
+    u = direction / max(float(np.linalg.norm(direction)), 1e-12)
+    farther = float(np.hypot(1.0, trust)) - 1
+    return (matrix + farther * np.outer(matrix @ u, u)).astype(np.float32)
+
+
+def _fitted(view: View, marks: Marks, asked: NDArray[np.float32] | None, *, broad: bool) -> LinearModel:
+    marked = np.concatenate([marks.positives, marks.negatives])
+    vectors = view.vectors(np.concatenate([marked, marks.unchecked]))
+    turn = np.eye(vectors.shape[1], dtype=np.float32) if broad else view.whitening.matrix_
+    if asked is not None:
+        turn = reaching(turn, asked, TRUST)
+    weights = np.ones(len(vectors))
+    weights[len(marked) :] = (BROAD_UNCHECKED if broad else NARROW_UNCHECKED) / max(1, len(marks.unchecked))
+    model = LogisticRegression(C=STRENGTH, balanced=False).fit(
+        vectors @ turn, np.arange(len(vectors)) < len(marks.positives), sample_weight=weights, left_out=len(marked)
+    )
+    over_vectors = turn @ model.coef_.astype(np.float32)
+    scores = view.scores(over_vectors, model.intercept_)
+    _, open_scores, stands_for = scores.without(marked)
+    p = len(marks.positives)
+    border = Border(few=FEWEST_BROAD if broad else 10.0).fit(
+        open_scores,
+        model.left_out_[:p],
+        model.left_out_[p:],
+        weights=stands_for,
+        right_weights=np.where(marks.fair, CHOSEN_WEIGHT, 1.0),
+        wrong_weights=np.where(marks.chosen_negatives, CHOSEN_WEIGHT, 1.0),
+    )
+    return LinearModel(over_vectors, model.intercept_, scores, border, asked is not None)
+
+
+def _evidence(model: LinearModel, marks: Marks) -> float:
+    return model.border.evidence(_TYPICAL * int(marks.fair.sum()))
