@@ -10,6 +10,7 @@ the 20 items suggested, for four rounds. `--parts` are some of
 - ideas: by a user who walks the page and whose words are told, and by one who marks right ones alone, without words
 - unions: of 2 to 40 classes of one data set, drawn at random
 - easy: classes of 300 items and more, right ones marked alone, without words
+- votes: the ideas by votes alone, from the marks after four rounds
 - coverage: how often the 90% intervals of precision and recall hold in these answers and in those on single classes
 """
 
@@ -26,16 +27,22 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.playing import ALL, AUDIT, BASELINES, EASY, LAST, ORACLE, PRODUCT, Lab, Play
+from benchmarks.playing import ALL, AUDIT, BASELINES, EASY, LAST, ORACLE, PRODUCT, ROUNDS, Lab, Play
 from benchmarks.quality import Goal
 from gpubranches.errors import UsageError
+from gpubranches.evaluation.comparison import measured_within
 from gpubranches.evaluation.models import MODELS, choose_models
+from gpubranches.evaluation.product import answer_of
+from gpubranches.evaluation.rounds import POLICIES, START, play
 from gpubranches.evaluation.sizes import by_size
 from gpubranches.evaluation.tables import Section, short, with_error
+from gpubranches.evaluation.users import USERS
+from gpubranches.session import Session
 
 PAGE_GOALS = (0.75, 0.90, 0.95, 0.97, 0.985)
 RIGHT_ONLY_GOALS = (0.50, 0.78, 0.92, 0.96, 0.98)
 EASY_GOALS = (0.85,)
+VOTES_GOAL = 0.85
 INTERVAL_GOAL = 0.88
 
 Result = tuple[list[Section], list[Goal]]
@@ -93,7 +100,32 @@ def coverage(lab: Lab) -> Result:
     return [Section("How often the 90% intervals hold", header, rows), *sizes], goals
 
 
-PARTS: dict[str, Callable[[Lab], Result]] = {"ideas": ideas, "unions": unions, "easy": easy, "coverage": coverage}
+def votes(lab: Lab) -> Result:
+    """Answer the ideas by votes alone, from the marks of the last round of the user who walks the page."""
+    rows = []
+    for world, concept in lab.ideas():
+        draw = world.draw(concept, START, 0, USERS["page"])
+        if draw is None:
+            continue
+        *_, (played, _) = play(world, draw, POLICIES["suggested"], ROUNDS)
+        alone = Session(world.catalog, world.backend, labels=played.labels, seed=draw.seed)
+        answer = answer_of(world, alone.refine(second_stage=False, where=concept.where))
+        marked = world.flags(played.positives), world.flags(played.negatives)
+        rows.append((concept.name, measured_within(draw, answer, *marked)["f1"]))
+    mean = float(np.mean([f1 for _, f1 in rows]))
+    told = [(name, short(f1)) for name, f1 in [*rows, ("mean", mean)]]
+    title = f"Ideas by votes alone, from the marks after {ROUNDS} rounds"
+    claim = f"ideas by votes alone after round {ROUNDS}: F1 at least {VOTES_GOAL:.2f}"
+    return [Section(title, ("idea", "F1"), told)], [(claim, short(mean), mean >= VOTES_GOAL)]
+
+
+PARTS: dict[str, Callable[[Lab], Result]] = {
+    "ideas": ideas,
+    "unions": unions,
+    "easy": easy,
+    "votes": votes,
+    "coverage": coverage,
+}
 """What can be run, in this order: each returns its tables and goals."""
 
 

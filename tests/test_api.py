@@ -203,9 +203,11 @@ def test_suggestions_audit_and_estimate(client, labels):
     assert len(set(suggested) - set(before)) == 5
     drawn = [row["id"] for row in client.post(f"{at}/audit", json={"count": 8}).json["items"]]
     assert len(set(drawn) - set(before)) == 8
-    was = client.get(at).json["answer"]["precision"]
+    was = client.get(at).json["answer"]["recall"]
     client.post(f"{at}/marks", json={"ids": drawn, "label": -1, "origin": "audit"})
-    assert client.post(f"{at}/estimate", json={}).json["precision"]["middle"] < was["middle"]
+    told = client.post(f"{at}/estimate", json={}).json
+    assert told["recall"]["low"] > was["low"]  # none of those drawn below the cut is right
+    assert told["precision"]["middle"] <= 1
     origins = {mark["id"]: mark["origin"] for mark in client.get(f"{at}/marks").json["marks"]}
     assert {origins[item] for item in drawn} == {"audit"}
 

@@ -128,3 +128,60 @@ def test_rows_may_count_more_within_their_class():
     for wrong in (np.ones(3), np.zeros(len(y)), np.full(len(y), np.nan)):
         with pytest.raises(ArrayError, match="sample_weight"):
             LogisticRegression().fit(x, y, sample_weight=wrong)
+
+
+def without(x, y, own, row, balanced, C=10.0):
+    """Return the score of a row by an exact refit without it, the others weighing what they weighed in the full fit."""
+    weights = own.copy()
+    if balanced:
+        half = len(y) / 2
+        weights *= np.where(y, half / own[y].sum(), half / own[~y].sum())
+    kept = np.arange(len(y)) != row
+    model = Reference(C=C, tol=1e-9, max_iter=20000).fit(x[kept], y[kept], sample_weight=weights[kept])
+    return model.decision_function(x[row : row + 1])[0]
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+@pytest.mark.parametrize(("m", "dims"), [(120, 12), (40, 90)], ids=["more rows", "more dims"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_left_out_scores_are_nearly_those_of_refits_without_the_row(m, dims, balanced, weighted):
+    x, y = marks(m, dims, 8)
+    own = np.where(np.arange(m) % 3 == 0, 2.0, 0.4) if weighted else np.ones(m)
+    model = LogisticRegression(balanced=balanced).fit(x, y, sample_weight=own, left_out=20)
+    exact = np.array([without(x, y, own, row, balanced) for row in range(20)])
+    seen = model.decision_function(x[:20])
+    assert model.left_out_.shape == (20,)
+    assert np.abs(model.left_out_ - exact).max() < 0.2 * max(1.0, np.abs(seen - exact).max())
+    assert np.abs(model.left_out_ - exact).mean() < 0.2 * np.abs(seen - exact).mean()
+
+
+@given(m=st.integers(4, 60), dims=st.integers(1, 80), p=st.integers(1, 10), seed=st.integers(0, 99))
+def test_without_its_own_mark_an_item_scores_no_better_for_it(m, dims, p, seed):
+    x, y = marks(m, dims, min(p, m - 1), seed)
+    model = LogisticRegression(balanced=False).fit(x, y, left_out=m)
+    seen = model.decision_function(x)
+    assert (model.left_out_[y] <= seen[y] + 1e-6).all()
+    assert (model.left_out_[~y] >= seen[~y] - 1e-6).all()
+    assert np.isfinite(model.left_out_).all()
+
+
+def test_what_is_left_out_changes_nothing_of_the_model():
+    x, y = marks()
+    plain, left_out = LogisticRegression().fit(x, y), LogisticRegression().fit(x, y, left_out=7)
+    assert np.array_equal(plain.coef_, left_out.coef_)
+    assert plain.left_out_.shape == (0,)
+    whole = LogisticRegression().fit(x, y, left_out=len(y))
+    assert np.allclose(whole.left_out_[:7], left_out.left_out_, atol=1e-12)
+
+
+@pytest.mark.parametrize("x", [np.zeros((20, 5)), np.ones((20, 5)), np.repeat(np.eye(2, 5), 10, axis=0) * 1e4])
+def test_left_out_scores_of_degenerate_rows_are_finite(x):
+    model = LogisticRegression(balanced=False).fit(x, np.arange(20) % 10 < 5, left_out=20)
+    assert np.isfinite(model.left_out_).all()
+
+
+def test_the_only_row_of_a_class_may_be_left_out():
+    x, y = marks(30, 4, 1)
+    model = LogisticRegression(balanced=False).fit(x, y, left_out=3)
+    assert np.isfinite(model.left_out_).all()
+    assert model.left_out_[0] < model.decision_function(x[:1])[0]

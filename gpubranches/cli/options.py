@@ -51,7 +51,7 @@ positive_option = click.option(
 )
 negative_option = click.option("--negative", metavar="IDS|@FILE", help="Ids that are wrong.")
 query_option = click.option(
-    "--query", metavar="TEXT", help="What was asked for; its words help while fewer than 8 items are right."
+    "--query", metavar="TEXT", help="What was asked for; its words help as far as the marks agree."
 )
 second_stage_option = click.option(
     "--second-stage/--no-second-stage",

@@ -17,6 +17,8 @@ CEILINGS = np.array([0.98, 0.9, 0.75, 0.5])
 """The chance to be right far above the border."""
 FLOOR = 0.005
 """The chance to be right far below it, per item that a mark speaks of: marks may be mistaken."""
+_CEILING_SPANS = np.array([[0.95, 1.0], [0.83, 0.95], [0.63, 0.83], [0.3, 0.63]])
+"""The values that each stands for."""
 _CEILING_PRIOR = np.array([0.6, 0.2, 0.12, 0.08])
 _WIDTHS = np.array([0.04, 0.08, 0.16, 0.32])
 """Of the curve, in standard deviations of all scores."""
@@ -29,17 +31,19 @@ _PSEUDO_COUNT = 3.0
 _DENSEST, _EMPTIEST = 2.0, 0.02
 _LEAST_WEIGHT = 1e-7
 _STEPS = 3000
+_GROUPS = 400
+_LEAST_SHARE = 1e-3
 _PAGE_END = 10.0
 
 
 class Border:
     """A posterior over P(right | score) = floor + (ceiling - floor) sigmoid((score - border) / width).
 
-    Three things speak for a border. The prior is half uniform in the logarithm of how many items lie above it, from
-    `few` items on, and half uniform in the score. Marks weigh each curve by their likelihood at scores of a model that
-    did not see them. And a border is the likelier the fewer items lie at it, for kinds of things are separated by gaps
-    (low-density separation; Chapelle and Zien, AISTATS 2005): D, the density there times the mean excess of the scores
-    above over how many there are, is 1 for an exponential tail and near 0 in a gap, and counts D^-gaps.
+    Three things speak for a border. The prior is half uniform in the logarithm of how many items lie above it, and
+    half uniform in the score, both from `few` items on. Marks weigh each curve by their likelihood at scores of a model
+    that did not see them. And a border is the likelier the fewer items lie at it, for kinds of things are separated by
+    gaps (low-density separation; Chapelle and Zien, AISTATS 2005): D, the density there times the mean excess of the
+    scores above over how many there are, is 1 for an exponential tail and near 0 in a gap, and counts D^-gaps.
 
     gaps, few: as above. After `fit`: borders_ (c,) float64 descending, sizes_ (c,) how many unmarked items lie above,
     density_ (c,) the D, unit_: the standard deviation of the scores, posterior_ (c, widths, ceilings) of sum 1,
@@ -75,9 +79,9 @@ class Border:
         self.unit_ = _deviation(points, stands_for)
         self.widths_ = _WIDTHS * self.unit_
         above = np.cumsum(stands_for)
-        self.borders_ = self._borders(points, above)
-        rows = np.maximum(np.searchsorted(-points, -self.borders_, side="right"), 1)
-        self.sizes_ = above[rows - 1]
+        self.borders_ = self._borders(points, above, max(float(right.max(initial=-np.inf)), float(points[0])))
+        rows = np.searchsorted(-points, -self.borders_, side="right")
+        self.sizes_ = np.append(0.0, above)[rows]
         self.density_ = _density(points, stands_for, above, self.borders_, rows)
         self._points, self._stands_for = points, stands_for
         likelihood = self._likelihood(right, _or_ones(right_weights, right), wrong, _or_ones(wrong_weights, wrong))
@@ -99,18 +103,30 @@ class Border:
         return result
 
     def cut(self, n_marked: int) -> float:
-        """Return the score from which items match: the cut of the largest expected F1.
+        """Return the score from which items match, see `best_cut`."""
+        return self.best_cut(n_marked)[0]
 
-        n_marked: positives that are in the answer whatever the cut. The expectation is the plug-in rule over the mean
-        chances (Ye, Chai, Lee and Chieu, Optimizing F-measures, ICML 2012); the cut lies half way to the next score.
+    def best_cut(self, n_marked: int) -> tuple[float, float]:
+        """Return the cut of the largest F1 expected over the posterior, and that F1.
+
+        n_marked: positives that are in the answer whatever the cut. The F1 of a cut by one curve is that of the
+        expected numbers of right items above it and in all; curves are averaged, not chances, for what is right below
+        one border is wrong below another, all of it at once. The cut lies half way to the next score.
         """
         self._fitted()
-        found = np.cumsum(self.chances(self._points) * self._stands_for)
-        size = np.cumsum(self._stands_for)
-        expected = 2 * (found + n_marked) / (size + found[-1] + 2 * n_marked)
-        last = int(expected.argmax())
+        ends = _ends(len(self._points))
+        stands_for = np.add.reduceat(self._stands_for, np.append(0, ends[:-1] + 1))
+        means = np.add.reduceat(self._points * self._stands_for, np.append(0, ends[:-1] + 1)) / stands_for
+        border, width, ceiling = np.nonzero(self.posterior_ > _LEAST_SHARE * self.posterior_.max())
+        far = (means[None] - self.borders_[border, None]) / self.widths_[width, None]
+        chances = CEILINGS[ceiling, None] * _sigmoid(far)
+        found = np.cumsum(chances * stands_for, axis=1)
+        expected = 2 * (found + n_marked) / (np.cumsum(stands_for) + found[:, -1:] + 2 * n_marked)
+        posterior = self.posterior_[border, width, ceiling]
+        f1 = posterior @ expected / posterior.sum()
+        last = int(ends[int(f1.argmax())])
         after = self._points[min(last + 1, len(self._points) - 1)]
-        return float(self._points[last] + after) / 2
+        return float(self._points[last] + after) / 2, float(f1.max())
 
     def places(self, count: int, *, explore: float) -> Floats:
         """Return `count` scores to look at, (count,): even quantiles of where the border may lie.
@@ -134,20 +150,28 @@ class Border:
         return self._weighed(self.gaps, typical)[1]
 
     def draw(self, count: int, rng: np.random.Generator, *, gaps: float) -> Floats:
-        """Draw curves from the posterior with another weight of gaps: (count, 3), border, width, ceiling."""
+        """Draw curves from the posterior with another weight of gaps: (count, 3), border, width, ceiling.
+
+        The ceilings are drawn from all the values that the one of a curve stands for.
+        """
         self._fitted()
         posterior = self._weighed(gaps)[0]
         at = rng.choice(posterior.size, count, p=posterior.ravel())
         border, width, ceiling = np.unravel_index(at, posterior.shape)
-        return np.column_stack([self.borders_[border], self.widths_[width], CEILINGS[ceiling]])
+        low, high = _CEILING_SPANS[ceiling].T
+        ceilings = high - (high - low) * rng.random(count) ** 2
+        return np.column_stack([self.borders_[border], self.widths_[width], ceilings])
 
-    def _borders(self, points: Floats, above: Floats) -> Floats:
-        """Return the borders tried: at steps of the logarithm of the size, and at steps of the score."""
+    def _borders(self, points: Floats, above: Floats, highest: float) -> Floats:
+        """Return the borders tried, falling: at steps of the logarithm of the size, and at steps of the score.
+
+        highest: the highest score there is; where all right items are marked, the border lies above every unmarked one.
+        """
         most = max(1.0, _LARGEST_SHARE * above[-1])
         rows = np.searchsorted(above, np.geomspace(1, most, _GRID))
         rows = np.unique(np.minimum(rows, len(points) - 1))
         between = (points[rows] + points[np.minimum(rows + 1, len(points) - 1)]) / 2
-        steps = np.linspace(points[rows[-1]], points[0], _GRID)
+        steps = np.linspace(points[rows[-1]], highest, _GRID)
         borders: Floats = np.unique(np.concatenate([between, steps]))[::-1]
         return borders
 
@@ -158,7 +182,8 @@ class Border:
         sizes = np.log(self.sizes_ + self.few)
         by_size = np.abs(np.gradient(sizes)) / math.log(max(float(self.sizes_[-1]), 2.0))
         by_score = np.abs(np.gradient(self.borders_)) / max(float(self.borders_[0] - self.borders_[-1]), 1e-12)
-        prior: Floats = np.log((by_size + by_score) / 2 + 1e-12)
+        fills = (self.sizes_ + 1) / (self.sizes_ + self.few)
+        prior: Floats = np.log((by_size + by_score * fills) / 2 + 1e-12)
         return prior
 
     def _likelihood(self, right: Floats, right_weights: Floats, wrong: Floats, wrong_weights: Floats) -> Floats:
@@ -185,10 +210,16 @@ class Border:
             raise NotFittedError("Border: call fit first")
 
 
+def _ends(n: int) -> NDArray[np.intp]:
+    """Return the last row of each group of n rows, (g,): one row a group at first, then groups that grow with depth."""
+    ends = np.unique(np.geomspace(1, n, _GROUPS).astype(np.intp)) - 1
+    return np.unique(np.append(np.arange(min(n, _GROUPS)), ends))
+
+
 def _density(points: Floats, stands_for: Floats, above: Floats, borders: Floats, rows: NDArray[np.intp]) -> Floats:
     """Return D of each border, (c,), from points in falling order; rows: how many points lie above."""
-    sizes = above[rows - 1]
-    excess = np.cumsum(points * stands_for)[rows - 1] / sizes - borders
+    sizes, sums = np.append(0.0, above)[rows], np.append(0.0, np.cumsum(points * stands_for))[rows]
+    excess = np.where(sizes > 0, sums / np.maximum(sizes, 1e-12) - borders, 0.0)
     half = _WINDOW * np.maximum(excess, 1e-9)
     inside = np.append(0.0, above)
     near = inside[np.searchsorted(-points, half - borders)] - inside[np.searchsorted(-points, -half - borders)]

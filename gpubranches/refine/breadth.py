@@ -24,16 +24,18 @@ STRENGTH = 10.0
 BROAD_UNCHECKED, NARROW_UNCHECKED = 10.0, 100.0
 """What all unchecked negatives together weigh, in marks."""
 TRUST = 4.0
-"""How much farther the models reach along the direction of the words, where the words are listened to."""
+"""How much farther a narrow model reaches along the direction of the words, where the words are listened to."""
+TRUSTS = (2.0, 5.0, 12.0)
+"""How much farther a broad model may reach along it; the marks decide."""
 CHOSEN_WEIGHT = 0.3
 """What a mark counts that a person chose on a page: those are easy ones, and a person picks them."""
-FEWEST_BROAD = 100.0
-"""A broad idea fills more than a page."""
+FEW_BROAD, FEW_NARROW = 30.0, 10.0
+"""Sizes below which an idea of its kind is unlikely."""
 _TYPICAL = 0.15
 _AGAINST_BROAD = 0.15
 """What each item marked wrong on a page says against a broad idea: its first page would be right."""
-_FOR_ASKED = 1.0
-"""What words say for the broad model, which ranks by them everywhere."""
+_FOR_WORDS, _FOR_ASKED = 1.0, 2.0
+"""What is expected before any mark: that words are meant, and that an idea put in words is broad."""
 
 Ids = NDArray[np.int64]
 
@@ -71,10 +73,12 @@ def judge(view: View, marks: Marks) -> Breadth:
     The words are listened to where the marks are foretold better with them. Needs a negative of some kind.
     """
     broad = _fitted(view, marks, None, broad=True)
-    if marks.asked is not None:
-        with_words = _fitted(view, marks, marks.asked, broad=True)
-        if _evidence(with_words, marks) + _FOR_ASKED > _evidence(broad, marks):
-            broad = with_words
+    best = _evidence(broad, marks)
+    for trust in TRUSTS if marks.asked is not None and marks.asked.any() else ():
+        with_words = _fitted(view, marks, marks.asked, broad=True, trust=trust)
+        evidence = _evidence(with_words, marks) + _FOR_WORDS
+        if evidence > best:
+            broad, best = with_words, evidence
     narrow = _fitted(view, marks, marks.asked if broad.asked else None, broad=False)
     log_odds = _evidence(broad, marks) - _evidence(narrow, marks)
     log_odds -= _AGAINST_BROAD * int(marks.chosen_negatives.sum())
@@ -91,12 +95,14 @@ def reaching(matrix: NDArray[np.float32], direction: NDArray[np.float32], trust:
     return (matrix + farther * np.outer(matrix @ u, u)).astype(np.float32)
 
 
-def _fitted(view: View, marks: Marks, asked: NDArray[np.float32] | None, *, broad: bool) -> LinearModel:
+def _fitted(
+    view: View, marks: Marks, asked: NDArray[np.float32] | None, *, broad: bool, trust: float = TRUST
+) -> LinearModel:
     marked = np.concatenate([marks.positives, marks.negatives])
     vectors = view.vectors(np.concatenate([marked, marks.unchecked]))
     turn = np.eye(vectors.shape[1], dtype=np.float32) if broad else view.whitening.matrix_
     if asked is not None:
-        turn = reaching(turn, asked, TRUST)
+        turn = reaching(turn, asked, trust)
     weights = np.ones(len(vectors))
     weights[len(marked) :] = (BROAD_UNCHECKED if broad else NARROW_UNCHECKED) / max(1, len(marks.unchecked))
     model = LogisticRegression(C=STRENGTH, balanced=False).fit(
@@ -106,7 +112,7 @@ def _fitted(view: View, marks: Marks, asked: NDArray[np.float32] | None, *, broa
     scores = view.scores(over_vectors, model.intercept_)
     _, open_scores, stands_for = scores.without(marked)
     p = len(marks.positives)
-    border = Border(few=FEWEST_BROAD if broad else 10.0).fit(
+    border = Border(few=FEW_BROAD if broad else FEW_NARROW).fit(
         open_scores,
         model.left_out_[:p],
         model.left_out_[p:],

@@ -7,6 +7,10 @@ audit, drawn at random with known chances and then looked at, weigh the curves b
 (importance sampling). Precision and recall are then quantiles over the curves of sums of what is known and of binomial
 draws of what is not. The draw decides by scores alone which items are looked at, so the weights need no correction for
 it (Rubin, Inference and missing data, Biometrika 1976).
+
+Where the breadth of the idea was judged (`breadth.judge`), the curves of a broad idea are drawn from the posterior over
+its border, some of them without trust in the gaps of the catalog. Some of the curves of a narrow idea, as many as the
+chance that it is broad, then say that most of what is right is not ranked at all.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.refine.breadth import Breadth
 from gpubranches.results import Interval, Ranking
 
 AUDITED = 20
@@ -31,6 +36,7 @@ OUTSIDE_EVERY = 20
 """One audited item in this many is drawn from what is not ranked."""
 _CURVES = 4000
 _BINS = 48
+_BROAD_BINS = 200
 _LEVELS = (0.05, 0.5, 0.95)
 _PRIOR = np.array([[-0.3, 2.0], [0.35, 0.8], [1.0, 0.8]])
 """Mean and standard deviation of: the log odds at the cut; the log of each slope, a spread of held-out scores."""
@@ -40,6 +46,16 @@ _LOOK_ALIKES = 0.1
 """Chance that the ceiling may lie anywhere; it is 1 otherwise."""
 _MISSED = (-4.0, 1.8)
 """Mean and standard deviation of the log odds that a right item is not ranked at all."""
+_SETTLED = 0.5
+"""The share of a broad idea's curves that trust the gaps of the catalog as its cut does."""
+_STEEPER = (0.5, 0.7)
+"""Mean and standard deviation of the log of how much steeper such a curve is, above the border and below it."""
+_SPOTLESS, _NEARLY = 0.3, 0.95
+"""The chance that all is right far above the border, where nearly all is, and that nothing is missed below it."""
+_WIDER = np.array([[1.5, 1.0], [-1.5, 0.5], [-1.5, 0.5]])
+"""The prior of the curves of a narrow idea that turns out broad: what is ranked is right, well below the cut, too."""
+_LEAST_BROAD = 0.1
+"""The chance at least that an idea is broader than its answer, before an audit tells."""
 _FARTHEST = 30.0
 _GRID = np.concatenate([np.linspace(-_FARTHEST, -8, 12), np.linspace(-7.75, 7.75, 63), np.linspace(8, _FARTHEST, 12)])
 
@@ -68,7 +84,8 @@ class Completeness:
 
     ranking: as it was refined; marks: item id -> +1 or -1, those it was refined with; universe: items that could have
     been ranked; seed: of the draws; earlier: audited items of the rankings before, which weigh half. They are taken to
-    tell of this ranking's curve what they told of that one's: that it falls as steeply around its own cut.
+    tell of this ranking's curve what they told of that one's: that it falls as steeply around its own cut. breadth:
+    what the marks say of how broad the idea is, None where it was not judged.
 
     Recall refers to the whole universe: what matches, what is ranked below the cut, and an estimate of what is not
     ranked: before an audit 2% of the right ones, give or take as the prior does (90%: .1% to a quarter).
@@ -82,6 +99,7 @@ class Completeness:
         *,
         seed: int = 0,
         earlier: Evidence | None = None,
+        breadth: Breadth | None = None,
     ):
         self.ranking = ranking
         self.universe = universe
@@ -101,6 +119,32 @@ class Completeness:
         self._missed = np.exp(_MISSED[0] + _MISSED[1] * rng.standard_normal(_CURVES))
         anywhere, ceilings = rng.random((2, _CURVES))
         self._ceilings = np.where(anywhere < _LOOK_ALIKES, ceilings, 1.0)
+        self._elsewhere: Floats = np.zeros(_CURVES)
+        if breadth is not None and breadth.is_broad:
+            self._follow_border(breadth, rng)
+        elif breadth is not None:
+            self._allow_for_more(breadth, rng)
+
+    def _follow_border(self, breadth: Breadth, rng: np.random.Generator) -> None:
+        """Draw all curves from the posterior over the border of a broad idea."""
+        draws = _border_draws(breadth, rng)
+        steeper = np.exp(_STEEPER[0] + _STEEPER[1] * rng.standard_normal((_CURVES, 2)))
+        at_cut = (self.ranking.threshold - draws[:, 0]) / draws[:, 1]
+        self._curves[:, 0] = at_cut * np.where(at_cut > 0, steeper[:, 1], steeper[:, 0])
+        self._curves[:, 1:] = (self._unit / draws[:, 1])[:, None] * steeper
+        spotless = rng.random((2, _CURVES)) < _SPOTLESS
+        self._ceilings = np.where(spotless[0] & (draws[:, 2] > _NEARLY), 1.0, draws[:, 2])
+        self._missed = np.where(spotless[1], 0.0, self._missed)
+        self._elsewhere = _right_in_all(breadth, draws, self._ids)
+
+    def _allow_for_more(self, breadth: Breadth, rng: np.random.Generator) -> None:
+        """Let some curves of a narrow idea be those of a broad one, of which the ranking holds a part."""
+        chance = max(_LEAST_BROAD, 1 / (1 + math.exp(min(-breadth.log_odds, 700))))
+        some = np.flatnonzero(rng.random(_CURVES) < chance)
+        curves = _WIDER[:, 0] + _WIDER[:, 1] * rng.standard_normal((len(some), 3))
+        curves[:, 1:] = np.exp(curves[:, 1:])
+        self._curves[some] = curves
+        self._elsewhere[some] = _right_in_all(breadth, _border_draws(breadth, rng), self._ids)[some]
 
     @cached_property
     def _x(self) -> Floats:
@@ -166,8 +210,9 @@ class Completeness:
         hits = self._right(matched & open_, rng) + np.count_nonzero(matched & good)
         below = self._right(~matched & open_, rng) + np.count_nonzero(~matched & good)
         found_outside = len(right) - np.count_nonzero(good)
-        open_outside = max(0, self.universe - len(self._ids))
-        outside = np.minimum(rng.poisson(self._missed * (hits + below)), open_outside)
+        open_outside = self.universe - int(np.count_nonzero(matched | ~open_))
+        mean: Floats = self._missed * (hits + below) + self._elsewhere
+        outside = np.minimum(rng.poisson(mean), np.maximum(open_outside - below, 0))
         outside = np.maximum(outside, found_outside)
         precision = _quantiles(hits / np.count_nonzero(matched), weights)
         return precision, _quantiles(hits / np.maximum(hits + below + outside, 1), weights)
@@ -245,7 +290,8 @@ class Completeness:
         looked = [audited[int(i)] > 0 for i in beyond if int(i) in audited]
         if looked:
             ranked = self._expected(np.ones(len(self._ids), np.bool_))
-            rate = np.clip(self._missed * ranked / max(1, self.universe - len(self._ids)), 1e-12, 1 - 1e-12)
+            missed = self._missed * ranked + self._elsewhere
+            rate = np.clip(missed / max(1, self.universe - len(self._ids)), 1e-12, 1 - 1e-12)
             logs = logs + sum(looked) * np.log(rate) + (len(looked) - sum(looked)) * np.log1p(-rate)
         weights = np.exp(logs - logs.max())
         total: Floats = weights / weights.sum()
@@ -268,6 +314,25 @@ class Completeness:
         """Draw how many of the rows are right by each curve, (_CURVES,) int64."""
         n = int(np.count_nonzero(rows))
         return rng.binomial(n, np.clip(self._expected(rows) / max(1, n), 0, 1))
+
+
+def _border_draws(breadth: Breadth, rng: np.random.Generator) -> Floats:
+    """Draw border, width and ceiling of the broad model, (_CURVES, 3), in random order."""
+    border, settled = breadth.broad.border, round(_SETTLED * _CURVES)
+    draws = [border.draw(settled, rng, gaps=border.gaps), border.draw(_CURVES - settled, rng, gaps=0.0)]
+    return rng.permutation(np.concatenate(draws))
+
+
+def _right_in_all(breadth: Breadth, draws: Floats, ranked: NDArray[np.int64]) -> Floats:
+    """Return how many right items are expected by each curve among the unmarked that are not ranked, (_CURVES,)."""
+    _, scores, stands_for = breadth.broad.scores.without(ranked)
+    if len(scores) == 0:
+        return np.zeros(len(draws))
+    edges = np.linspace(float(scores.min()), float(scores.max()) + 1e-9, _BROAD_BINS + 1)
+    counts, _ = np.histogram(scores, edges, weights=stands_for)
+    chances = 1 / (1 + np.exp(-np.clip(((edges[1:] + edges[:-1]) / 2 - draws[:, :1]) / draws[:, 1:2], -60, 60)))
+    expected: Floats = draws[:, 2] * (chances @ counts)
+    return expected
 
 
 def votes_for(lean: float, n_estimators: int) -> int:

@@ -24,6 +24,10 @@ REACHED = 1000
 """Best items whose scores are spread among neighbours at first; those of them that fall below the cut seem wrong."""
 EASIER, SHARE = 0.0, 0.4
 """Of the cut of those scores: on 32 bytes right items lie less apart from the rest, and a later cut keeps more out."""
+BELIEVED = 1.0
+"""Log odds of a broad idea from which its labels, which may be many, are believed."""
+LARGEST_SHARE = 10
+"""More than one item in this many is no narrow group that stands out: such labels are not believed."""
 MOST_LABELS = 2000
 """Labels of a kind for a broad idea, at random from all there are."""
 
@@ -40,7 +44,8 @@ def pseudo_labels(backend: Backend, catalog: Catalog, marks: Marks, seed: int) -
     codes) the labels lie above and below the border of the broad model. For a narrow one a linear model over the
     locally whitened codes of the marks and of random items finds the best unmarked items of the whole catalog; their
     scores are spread among neighbours and cut as those of the second stage are (`Rescorer`), on codes in place of
-    embeddings. (m,) int64 each, the same on every backend; none without a negative to learn from. seed: which labels
+    embeddings. (m,) int64 each, the same on every backend; none without a negative to learn from,
+    nor where nothing stands out. seed: which labels
     are taken where there are many.
     """
     wrong = np.concatenate([marks.negatives, marks.unchecked])
@@ -48,7 +53,7 @@ def pseudo_labels(backend: Backend, catalog: Catalog, marks: Marks, seed: int) -
         return wrong, wrong
     marked = np.concatenate([marks.positives, marks.negatives])
     breadth = judge(CodeView(backend, catalog), replace(marks, asked=None))
-    if breadth.is_broad:
+    if breadth.log_odds > BELIEVED:
         ids, scores, _ = breadth.broad.scores.without(marked)
         return labels_around(ids, scores >= breadth.broad.border.cut(len(marks.positives)), marked, seed)
     return _narrow_labels(backend, catalog, marks)
@@ -80,5 +85,7 @@ def _narrow_labels(backend: Backend, catalog: Catalog, marks: Marks) -> tuple[Id
     scores = (vectors(best) - mean) @ model.weights_ + np.float32(model.intercept_)
     spread, threshold, _ = model.spread(best, scores.astype(np.float32), positives, negatives, vectors)
     right: NDArray[np.bool_] = spread >= np.float32(threshold)
+    if np.count_nonzero(right) > catalog.n // LARGEST_SHARE:
+        return best[:0], best[:0]
     near = np.arange(len(best)) < max(REACHED, 2 * int(np.count_nonzero(right)))
     return best[right], best[near & ~right]

@@ -46,6 +46,9 @@ _WIDE: dict[Model, dict[str, Any]] = {
 }
 """Settings where votes do not decide: boxes then only have to hold what the second stage is to rank."""
 
+_MOST_VOTES = 200_000
+"""Ranked items of a broad idea up to which their votes are counted: the boxes had no part in it."""
+
 Ids = NDArray[np.int64]
 
 
@@ -87,6 +90,8 @@ def refined(
             ranking = _broadly(view, marks, breadth)
         with _timed(timings, "train"):
             boxes = None if model == "linear" else _trained_around(ranking, catalog, marks, model, seed)
+            if boxes is not None and len(ranking.ids) <= _MOST_VOTES:
+                ranking = replace(ranking, votes=boxes.votes(catalog.take(ranking.ids)))
         stages = catalog.embeddings_source if breadth.broad.scores.error == 0 else f"bits+{catalog.embeddings_source}"
     else:
         with _timed(timings, "train"):

@@ -41,7 +41,8 @@ class CatalogScores:
     ids: (m,) int64, the best items, with scores (m,) float32 in falling order; sampled: (s,) int64, random items of the
     rest, with sampled_scores (s,) float32; stands_for: items that one of the sampled stands for. scale, offset, error:
     the line from bits to exact scores, score = scale bits + offset, and the standard deviation around it; 1, 0, 0 where
-    all scores are exact.
+    all scores are exact. depth: the estimated score of the last that was listed by bits: what scores more is listed,
+    but for the error.
     """
 
     ids: Ids
@@ -52,6 +53,7 @@ class CatalogScores:
     scale: float = 1.0
     offset: float = 0.0
     error: float = 0.0
+    depth: float = -np.inf
 
     def without(self, marked: Ids) -> tuple[Ids, Scores, NDArray[np.float64]]:
         """Return ids, scores and how many items each stands for, of the unmarked ones, (u,) each."""
@@ -136,6 +138,7 @@ class EmbeddingView:
         bits, exact = self._by_bits(weights, drawn), self._by_embeddings(weights, intercept, drawn)
         scale, offset, error = _line(bits, exact)
         guessed = (np.float32(scale) * _scores(rough) + np.float32(offset)).astype(np.float32)
+        depth = float(guessed[-1]) if len(guessed) else -np.inf
         guessed[:HEAD] = self._by_embeddings(weights, intercept, rough.ids[:HEAD])
         order = best_first(guessed, rough.ids)
         outside = ~np.isin(drawn, rough.ids)
@@ -149,6 +152,7 @@ class EmbeddingView:
             scale,
             offset,
             error,
+            depth,
         )
 
     def listed(
@@ -161,7 +165,7 @@ class EmbeddingView:
         ids, scores = found.ids, found.scores
         if found.error == 0:
             return ids, scores
-        if len(scores) and scores[-1] > cut - _MARGIN * found.error and len(ids) < self.n:
+        if found.depth > cut - _MARGIN * found.error and len(ids) < self.n:
             floor = (cut - _MARGIN * found.error - found.offset) / max(found.scale, 1e-12)
             rough = self.backend.score(weights, tier="bits", where=self.where, threshold=floor)
             more = ~np.isin(rough.ids, ids)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,10 +13,8 @@ from gpubranches.results import Ranking
 
 EXPLORE = 0.3
 """The share of suggestions of a broad idea that do not trust the gaps of the catalog, see `Border.places`."""
-UNDECIDED = -3.0
-"""Log odds of a broad idea from which a narrow one's suggestions look for its border, too."""
-_EXPLORING = 4
-"""One suggestion in this many then does."""
+MOST_EXPLORING = 0.25
+"""The largest share of a narrow idea's suggestions that look for the border of a broad one."""
 
 Ids = NDArray[np.int64]
 
@@ -46,8 +46,11 @@ def along_border(breadth: Breadth, marked: Ids, count: int) -> Ids:
 
 
 def exploring(log_odds: float, count: int) -> int:
-    """Return how many of `count` suggestions of a narrow idea look for the border of a broad one."""
-    return count // _EXPLORING if log_odds > UNDECIDED else 0
+    """Return how many of `count` suggestions of a narrow idea look for the border of a broad one.
+
+    As large a share as the chance that the idea is broad, by its log odds, and at most `MOST_EXPLORING`.
+    """
+    return round(count * min(MOST_EXPLORING, 1 / (1 + math.exp(min(-log_odds, 700)))))
 
 
 def _nearest_free(rising: NDArray[np.float64], taken: NDArray[np.bool_], value: float) -> int | None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+UNKNOWN = 0.5
+"""Width of the interval of recall from which nothing is said of how many are missing."""
 _LETTERS = 500
 """Of a caption in the grid; the details of an item have all of it."""
 _PATHS = ("path", "image_path", "file", "url")
@@ -254,20 +256,25 @@ def describe_completeness(ranking: Ranking) -> str:
 
 
 def in_words(ranking: Ranking) -> str:
-    """Return the same for anyone: how many matches are right and how many are missing, by the middle, to two digits."""
+    """Return the same for anyone: how many matches are right and how many are missing, by the middle, to two digits.
+
+    Where the interval of recall is wider than `UNKNOWN`, how many are missing is said to be not known.
+    """
     if ranking.precision is None or ranking.recall is None:
         return ""
     right = ranking.precision[1] * ranking.total
     missing = right / max(ranking.recall[1], 1e-6) - right
-    many = "nearly all" if right > ranking.total - 0.5 else f"about {_two_digits(right)}"
-    rest = (
-        "hardly any are" if missing < 0.5 else f"about {_two_digits(missing)} more {'is' if missing < 1.5 else 'are'}"
-    )
-    return f"{many} of the {ranking.total:,} are right, and {rest} missing"
+    many = "nearly all" if right > ranking.total - 0.5 else f"about {min(_two_digits(right), ranking.total):,}"
+    found = f"{many} of the {ranking.total:,} are right"
+    if ranking.recall[2] - ranking.recall[0] > UNKNOWN:
+        return f"{found}; how many are missing is not known yet"
+    if missing < 0.5:
+        return f"{found}, and hardly any are missing"
+    return f"{found}, and about {_two_digits(missing):,} more {'is' if missing < 1.5 else 'are'} missing"
 
 
-def _two_digits(number: float) -> str:
-    return f"{round(float(f'{number:.2g}')):,}"
+def _two_digits(number: float) -> int:
+    return round(float(f"{number:.2g}"))
 
 
 def caption(item: dict[str, Any]) -> str:

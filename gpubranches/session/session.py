@@ -25,7 +25,7 @@ from gpubranches.refine.answer import Answer, Part
 from gpubranches.refine.completeness import AUDITED, Completeness
 from gpubranches.refine.explain import Explanation, explain_in
 from gpubranches.refine.marks import Marks
-from gpubranches.refine.refining import refined
+from gpubranches.refine.refining import Found, refined
 from gpubranches.refine.suggestions import along_border, exploring, near_cut
 from gpubranches.results import Neighbors, Ranking
 from gpubranches.search.searching import Searcher
@@ -150,8 +150,8 @@ class Session:
         item marked wrong counts against one of these, .1 to 1,000, in the second stage and for the pseudo-labels; boxes
         shut out every one of them whatever it weighs, so by votes alone the models without pseudo-labels take no notice
         of it. where: only items that meet this condition are in the answer, marked ones as well; all marks are learned
-        from. lean: where the list is cut, see `recut`. query: what was asked for; its words help the second stage while
-        fewer than 8 items are marked right. Marked items keep their label in the answer. Raises LabelError if no item
+        from. lean: where the list is cut, see `recut`. query: what was asked for; its words help the second stage
+        as far as the marks agree with them. Marked items keep their label in the answer. Raises LabelError if no item
         is marked right, UsageError for a query as `ask` does.
         """
         lean = _check_lean(lean)
@@ -169,7 +169,7 @@ class Session:
         found = refined(
             self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap
         )
-        study, before = self._study(found.ranking, bitmap), self._matched_before()
+        study, before = self._study(found, bitmap), self._matched_before()
         answer = Answer(found.ranking, study, found.boxes, self.catalog.coding, where, before, found.breadth)
         self.answer = answer.recut(lean, self._marks_within(bitmap), self._audited())
         return self.answer.ranking
@@ -341,12 +341,14 @@ class Session:
             )
         return second_stage
 
-    def _study(self, ranking: Ranking, where: Bitmap | None) -> Completeness:
+    def _study(self, found: Found, where: Bitmap | None) -> Completeness:
         """Return what is known of how complete a new ranking is, with what was audited before."""
+        ranking = found.ranking
         universe = self.catalog.count(where)
         earlier = None if self.answer is None else self.answer.study.evidence(self._audited())
         marks = self._marks_within(where)
-        return Completeness(ranking, marks, max(universe, len(ranking.ids)), seed=self.seed, earlier=earlier)
+        universe = max(universe, len(ranking.ids))
+        return Completeness(ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
 
     def _matched_before(self) -> Part | None:
         """Return what matches in the answer that a refine is about to replace, without items deleted since."""

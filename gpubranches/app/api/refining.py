@@ -35,7 +35,7 @@ _QUERY: Schema = {
     "type": "string",
     "minLength": 1,
     "maxLength": LONGEST,
-    "description": "What was asked for, as in a search: its words help while fewer than 8 items are marked right.",
+    "description": "What was asked for, as in a search: its words help as far as the marks agree.",
 }
 _REFINE: Schema = {
     "type": "object",
