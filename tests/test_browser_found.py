@@ -73,7 +73,7 @@ def test_two_rounds_by_tabs_and_a_restart_amid_them(page, server, folder):
     assert second["New"] >= 6
     page.click("#tab-new")
     page.wait_for_selector("#tab-new[aria-current]")
-    assert len(shown(page)) == second["New"]
+    assert len(shown(page)) == min(second["New"], 60)  # a screen; more come while scrolling
     back(page)
     page.wait_for_selector("#tab-all[aria-current]")
     page.set_viewport_size({"width": 360, "height": 700})

@@ -120,6 +120,7 @@ class Completeness:
         anywhere, ceilings = rng.random((2, _CURVES))
         self._ceilings = np.where(anywhere < _LOOK_ALIKES, ceilings, 1.0)
         self._elsewhere: Floats = np.zeros(_CURVES)
+        self._wider = np.zeros(_CURVES, np.bool_)
         if breadth is not None and breadth.is_broad:
             self._follow_border(breadth, rng)
         elif breadth is not None:
@@ -144,6 +145,7 @@ class Completeness:
         curves = _WIDER[:, 0] + _WIDER[:, 1] * rng.standard_normal((len(some), 3))
         curves[:, 1:] = np.exp(curves[:, 1:])
         self._curves[some] = curves
+        self._wider[some] = True
         self._elsewhere[some] = _right_in_all(breadth, _border_draws(breadth, rng), self._ids)[some]
 
     @cached_property
@@ -168,7 +170,7 @@ class Completeness:
         taken = np.concatenate([_keys(marks), self._drawn.ids])
         beyond = outside[~np.isin(outside, taken) & ~np.isin(outside, self._ids)][: count // OUTSIDE_EVERY]
         rows = np.flatnonzero(~np.isin(self._ids, taken))
-        chances = self.chances(self._x[rows], marks)
+        chances = self._chances_within(self._x[rows], marks)
         inclusion = _inclusion(np.sqrt(chances * (1 - chances)), count - len(beyond))
         picked = _systematic(inclusion, rng)
         left = max(1, self.universe - len(self._ids))
@@ -221,6 +223,13 @@ class Completeness:
         """Return the mean chance to be right at distances below the cut, (m,), in spreads, as the audit leaves it."""
         weights = self._weights(self.evidence(audited), audited)
         mean = (weights * self._ceilings) @ _chances(self._curves, _GRID)
+        chances: Floats = np.interp(distances, _GRID, mean)
+        return chances
+
+    def _chances_within(self, distances: Floats, audited: Mapping[int, int]) -> Floats:
+        """Return `chances` by the curves around the cut alone: an audit is to look there first."""
+        weights = np.where(self._wider, 0.0, self._weights(self.evidence(audited), audited))
+        mean = (weights / max(float(weights.sum()), 1e-300) * self._ceilings) @ _chances(self._curves, _GRID)
         chances: Floats = np.interp(distances, _GRID, mean)
         return chances
 

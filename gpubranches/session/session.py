@@ -147,9 +147,10 @@ class Session:
         second_stage: rank by a linear model on the embeddings; False: by votes, matched above half of the estimators,
         the boxes then grown around `pseudo_labels`, too; None: wherever the catalog has embeddings. random_negatives:
         items drawn from the catalog that serve as wrong unchecked, at most a tenth of it. negative_weight: how much an
-        item marked wrong counts against one of these, .1 to 1,000, in the second stage and for the pseudo-labels; boxes
-        shut out every one of them whatever it weighs, so by votes alone the models without pseudo-labels take no notice
-        of it. where: only items that meet this condition are in the answer, marked ones as well; all marks are learned
+        item marked wrong counts against one of these, .1 to 1,000, in the second stage and for the pseudo-labels of a
+        narrow idea; boxes shut out every one of them whatever it weighs, so by votes alone the models without
+        pseudo-labels take no notice of it. where: only items that meet this condition are in the answer, marked ones
+        as well; all marks are learned
         from. lean: where the list is cut, see `recut`. query: what was asked for; its words help the second stage
         as far as the marks agree with them. Marked items keep their label in the answer. Raises LabelError if no item
         is marked right, UsageError for a query as `ask` does.
