@@ -34,8 +34,8 @@ FEW_BROAD, FEW_NARROW = 30.0, 10.0
 _TYPICAL = 0.15
 _AGAINST_BROAD = 0.15
 """What each item marked wrong on a page says against a broad idea: its first page would be right."""
-_FOR_WORDS = 1.0
-"""What is expected before any mark: that words are meant."""
+_FOR_WORDS, _FOR_ASKED = 1.0, 2.0
+"""What is expected before any mark: that words are meant, and that an idea put in words is broad."""
 
 Ids = NDArray[np.int64]
 
@@ -82,7 +82,7 @@ def judge(view: View, marks: Marks) -> Breadth:
     narrow = _fitted(view, marks, marks.asked if broad.asked else None, broad=False)
     log_odds = _evidence(broad, marks) - _evidence(narrow, marks)
     log_odds -= _AGAINST_BROAD * int(marks.chosen_negatives.sum())
-    return Breadth(broad, log_odds)
+    return Breadth(broad, log_odds + (_FOR_ASKED if broad.asked else 0.0))
 
 
 def reaching(matrix: NDArray[np.float32], direction: NDArray[np.float32], trust: float) -> NDArray[np.float32]:
