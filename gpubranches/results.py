@@ -51,6 +51,8 @@ class Ranking:
     None where it is not known; lean: how the cut was moved, -1 to precision, +1 to recall; precision, recall: estimates
     as (low, middle, high) or None where none is made; tiers: (m,) uint8, each item's place in TIERS by its chance to be
     right, whether it matches or not, None where no chance is estimated;
+    complete_from: by votes alone, the votes from which on every item is listed; unlisted: votes of a random sample,
+    (s,) float32, of the items with a vote that are not, None where all are;
     source: the stages that answered, e.g. "cpu/boxes+bits+embeddings"; timings_ms: milliseconds by stage.
     """
 
@@ -66,6 +68,8 @@ class Ranking:
     precision: Interval | None = None
     recall: Interval | None = None
     tiers: NDArray[np.uint8] | None = None
+    complete_from: int = 1
+    unlisted: NDArray[np.float32] | None = None
     source: str = ""
     timings_ms: dict[str, float] = field(default_factory=dict)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numba
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from gpubranches.backends import cpu_boxes, cpu_order, cpu_scores
 from gpubranches.backends.host import HostBackend, Part, flat
 from gpubranches.backends.scan import Linear
-from gpubranches.boxes import Boxes
+from gpubranches.boxes import MAX_ESTIMATORS, Boxes
 from gpubranches.catalog import TILE, ZONE, ZONES, Catalog
 from gpubranches.quantize import CodeWeights, WeightPlanes
 from gpubranches.results import Candidates
@@ -74,15 +76,18 @@ class CpuBackend(HostBackend):
             return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=0)
         owners = np.searchsorted(boxes.estimator, np.arange(boxes.n_estimators + 1))
         shift = 60 if boxes.n_estimators < _MANY_ESTIMATORS else 63
+        best = _Best(boxes.n_estimators, min_votes, limit)
 
         def work(task: Task) -> Hits:
             segment, allowed = task[0].segment, task[0].allowed
             codes, zones, ids = flat(segment.codes), flat(segment.zones), flat(segment.ids)
-            model = owners, boxes.offsets, boxes.features, boxes.low, boxes.high, np.uint16(min_votes)
-            hits: Hits = cpu_boxes.votes(codes, zones, allowed, segment.d, task[1], task[2], *model, ids, shift)
-            return hits
+            model = owners, boxes.offsets, boxes.features, boxes.low, boxes.high, np.uint16(min_votes), best.keep
+            *hits, total = cpu_boxes.votes(codes, zones, allowed, segment.d, task[1], task[2], *model, ids, shift)
+            best.add(hits[2], total)
+            return hits[0], hits[1], hits[2]
 
-        return self._ordered(self._map(work, self._tasks(parts)), 1 << (64 - shift), limit, self._map)
+        found = self._ordered(self._map(work, self._tasks(parts)), 1 << (64 - shift), limit, self._map)
+        return replace(found, total=best.total)
 
     def _ordered(self, found: list[Hits], each: int, limit: int | None, run: Run) -> Candidates:
         """Order what tasks found: into buckets by votes and splitmix64, then each bucket by itself.
@@ -205,6 +210,30 @@ class CpuBackend(HostBackend):
                 self._pool = ThreadPoolExecutor(self.threads, "gpubranches-cpu")
             pool = self._pool
         return list(pool.map(work, tasks))
+
+
+class _Best:
+    """What the tasks of one call know of each other: how many votes the `limit` best have at least.
+
+    Votes below cannot be in the answer, so a task need not keep those rows; it may hold a stale value, which only costs
+    time.
+    """
+
+    def __init__(self, n_estimators: int, min_votes: int, limit: int | None):
+        self.keep = np.uint16(min_votes if limit != 0 else min(n_estimators + 1, MAX_ESTIMATORS))
+        self.total = 0
+        self._limit = limit
+        self._sizes = np.zeros(n_estimators + 1, np.int64)
+        self._lock = threading.Lock()
+
+    def add(self, sizes: NDArray[np.int64], total: int) -> None:
+        """Take up what a task found; sizes: of its buckets, by votes from all down to 0."""
+        with self._lock:
+            self.total += int(total)
+            if self._limit:
+                self._sizes += sizes.reshape(len(self._sizes), -1).sum(axis=1)
+                place = int(np.searchsorted(np.cumsum(self._sizes), self._limit))
+                self.keep = max(self.keep, np.uint16(max(len(self._sizes) - 1 - place, 0)))
 
 
 def in_turn(work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:

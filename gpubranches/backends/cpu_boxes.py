@@ -18,6 +18,7 @@ from gpubranches.backends.cpu_vectors import (
     inside64,
     kernel,
     lowest_bit,
+    popcount,
     reach64,
 )
 from gpubranches.catalog import TILE, ZONE, ZONES
@@ -142,8 +143,10 @@ def live_zones(allowed, tile):
 
 
 @kernel
-def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low, high, least, ids, shift):
-    """Return splitmix64 of the ids with `least` votes or more in tiles first..stop-1, their buckets, and bucket sizes.
+def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low, high, least, keep, ids, shift):
+    """Return splitmix64 of the ids with `keep` votes or more in tiles first..stop-1, their buckets, and bucket sizes.
+
+    Return also how many have `least` votes or more; keep is no smaller.
 
     owners: (e + 1,) int64, estimator i owns boxes owners[i]:owners[i + 1], in the CSR form of Boxes. Buckets are in the
     order of answers: by votes from e down to 0, then by the highest 64 - shift bits of splitmix64(id). While one tile
@@ -158,7 +161,7 @@ def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low,
     each = 1 << (64 - shift)
     sizes = np.zeros(len(owners) * each, np.int64)
     _plan(zones, allowed, first, d, offsets, features, low, high, plans[first % 2], needed)
-    count = 0
+    count, total = 0, np.int64(0)
     for tile in range(first, stop):
         if tile + 1 < stop:
             following = plans[(tile + 1) % 2]
@@ -169,6 +172,9 @@ def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low,
         _tile_votes(codes, tile * d * TILE, own, owners, offsets, features, low, high, needed, scratch, counts)
         for w in range(_WORDS):
             word = reach64(counts, w * 64, least) & allowed[tile * _WORDS + w]
+            total += np.int64(popcount(word))
+            if keep > least and word != np.uint64(0):
+                word &= reach64(counts, w * 64, keep)
             while word != np.uint64(0):
                 at = w * 64 + np.int64(lowest_bit(word))
                 word &= word - np.uint64(1)
@@ -177,4 +183,4 @@ def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low,
                 buckets[count] = bucket
                 sizes[bucket] += 1
                 count += 1
-    return mixed[:count].copy(), buckets[:count].copy(), sizes
+    return mixed[:count].copy(), buckets[:count].copy(), sizes, total

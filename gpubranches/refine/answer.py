@@ -58,8 +58,20 @@ class Answer:
     before: Part | None = None
     breadth: Breadth | None = None
 
+    def reaches(self, lean: float) -> bool:
+        """Whether the list holds what a cut there lists: what matches, and what lies just below."""
+        ranking = self.ranking
+        if ranking.unlisted is None or self.boxes is None:
+            return True
+        votes = votes_for(lean, self.boxes.n_estimators)
+        below = int(np.count_nonzero(ranking.scores < votes)) - len(self.study.marks)
+        return votes >= ranking.complete_from and below >= JUST_BELOW
+
     def recut(self, lean: float, marks: Marks, audited: Marks) -> Answer:
-        """Return the answer cut elsewhere, see `Session.recut`; marks: item id -> label, audited: those of an audit."""
+        """Return the answer cut elsewhere, which its list `reaches`; see `Session.recut`.
+
+        marks: item id -> label, audited: those of an audit.
+        """
         start = time.perf_counter()
         threshold = self._threshold(lean, audited)
         matched = self.study.matched(threshold)

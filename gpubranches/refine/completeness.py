@@ -125,6 +125,15 @@ class Completeness:
             self._follow_border(breadth, rng)
         elif breadth is not None:
             self._allow_for_more(breadth, rng)
+        elif ranking.unlisted is not None:
+            self._elsewhere = (1 + self._missed) * self._right_unlisted(ranking.unlisted)
+
+    def over(self, ranking: Ranking) -> Completeness:
+        """Return the same, with all that was drawn, for the list by votes that reaches further down."""
+        universe = max(self.universe, len(ranking.ids))
+        other = Completeness(ranking, self.marks, universe, seed=self._seed, earlier=self._earlier)
+        other._drawn = self._drawn
+        return other
 
     def _follow_border(self, breadth: Breadth, rng: np.random.Generator) -> None:
         """Draw all curves from the posterior over the border of a broad idea."""
@@ -148,9 +157,21 @@ class Completeness:
         self._wider[some] = True
         self._elsewhere[some] = _right_in_all(breadth, _border_draws(breadth, rng), self._ids)[some]
 
+    def _right_unlisted(self, votes: NDArray[np.float32]) -> Floats:
+        """Return how many of the items with a vote that are not listed are right by each curve, (_CURVES,)."""
+        left = max(0, self.ranking.candidates - int(np.count_nonzero(self.ranking.scores)))
+        each, counts = np.unique(votes, return_counts=True)
+        chances = _chances(self._curves, self._distances(each))
+        expected: Floats = self._ceilings * (chances @ (left * counts / len(votes)))
+        return expected
+
     @cached_property
     def _x(self) -> Floats:
-        gaps = (self.ranking.threshold - self.ranking.scores.astype(np.float64)) / self._unit
+        return self._distances(self.ranking.scores)
+
+    def _distances(self, scores: NDArray[np.float32]) -> Floats:
+        """Return how far below the cut scores are, in units, (m,)."""
+        gaps = (self.ranking.threshold - scores.astype(np.float64)) / self._unit
         return np.clip(gaps, -_FARTHEST, _FARTHEST)
 
     @property

@@ -18,12 +18,14 @@ from gpubranches.learners.branches_classic import ClassicBranches, ClassicEnsemb
 from gpubranches.learners.trees import DecisionTree, RandomForest
 from gpubranches.models import Model
 from gpubranches.refine.breadth import Breadth, judge
+from gpubranches.refine.completeness import votes_for
 from gpubranches.refine.marks import Marks
 from gpubranches.refine.pseudo_labels import labels_around, pseudo_labels
 from gpubranches.refine.rescore import Rescorer
 from gpubranches.refine.scoring import EmbeddingView
 from gpubranches.refine.spread import spread_of
-from gpubranches.results import Candidates, Ranking
+from gpubranches.refine.voting import by_votes
+from gpubranches.results import Ranking
 
 if TYPE_CHECKING:
     from gpubranches.backends import Backend
@@ -70,13 +72,15 @@ def refined(
     second_stage: bool,
     seed: int,
     where: Bitmap | None = None,
+    lean: float = 0.0,
 ) -> Found:
     """Train a model and rank what it finds, cut by its own rule.
 
     second_stage: rank by embeddings, else by votes; "linear" needs it. Where the marks speak for a broad idea
     (`breadth.judge`) the second stage ranks the whole catalog, and the boxes of models that learn from pseudo-labels
     follow it; else it ranks what the boxes hold. seed: of the learner. where: only its items are ranked, marked ones as
-    well; all marks are learned from. Raises UsageError for a second stage over a catalog without embeddings.
+    well; all marks are learned from. lean: by votes alone the list reaches down to what a cut there matches. Raises
+    UsageError for a second stage over a catalog without embeddings.
     """
     timings: dict[str, float] = {}
     staged = second_stage or model == "linear"
@@ -96,7 +100,7 @@ def refined(
     else:
         with _timed(timings, "train"):
             boxes = None if model == "linear" else _trained(backend, catalog, marks, model, not second_stage, seed)
-        ranking = _narrowly(backend, catalog, marks, boxes, where, staged, breadth, timings)
+        ranking = _narrowly(backend, catalog, marks, boxes, where, staged, breadth, lean, timings)
         stages = "bits" if boxes is None else "boxes"
         if staged:
             stages += f"+{catalog.embeddings_source}"
@@ -116,6 +120,7 @@ def _narrowly(
     where: Bitmap | None,
     staged: bool,
     breadth: Breadth | None,
+    lean: float,
     timings: dict[str, float],
 ) -> Ranking:
     """Rank what the boxes hold, by embeddings or by votes."""
@@ -123,9 +128,8 @@ def _narrowly(
         with _timed(timings, "rank"):
             return _by_embeddings(backend, catalog, marks, boxes, where, breadth)
     with _timed(timings, "boxes"):
-        found = backend.evaluate(boxes, min_votes=1, where=where)
-    with _timed(timings, "rank"):
-        return _by_votes(found, marks, boxes.n_estimators // 2 + 1)
+        votes = votes_for(lean, boxes.n_estimators)
+        return by_votes(backend, catalog, boxes, marks.positives, marks.negatives, where, votes)
 
 
 def _broadly(view: EmbeddingView, marks: Marks, breadth: Breadth) -> Ranking:
@@ -204,24 +208,6 @@ def _by_embeddings(
         embeddings=catalog.embeddings,
     )
     return replace(ranking, votes=None if boxes is None else boxes.votes(catalog.take(ranking.ids)))
-
-
-def _by_votes(found: Candidates, marks: Marks, threshold: int) -> Ranking:
-    """Rank by votes; matched from `threshold` votes on, marked items by their mark."""
-    votes = np.zeros(0, np.uint16) if found.votes is None else found.votes
-    missing = marks.positives[~np.isin(marks.positives, found.ids)]
-    ids = np.concatenate([found.ids, missing])
-    votes = np.concatenate([votes, np.zeros(len(missing), np.uint16)])
-    matched = ((votes >= threshold) | np.isin(ids, marks.positives)) & ~np.isin(ids, marks.negatives)
-    return Ranking(
-        ids=ids,
-        scores=votes.astype(np.float32),
-        votes=votes,
-        matched=matched,
-        total=int(matched.sum()),
-        candidates=found.total,
-        threshold=float(threshold),
-    )
 
 
 @contextmanager

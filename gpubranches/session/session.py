@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +24,12 @@ from gpubranches.models import (
     Model,
 )
 from gpubranches.refine.answer import Answer, Part
-from gpubranches.refine.completeness import AUDITED, Completeness
+from gpubranches.refine.completeness import AUDITED, Completeness, votes_for
 from gpubranches.refine.explain import Explanation, explain_in
 from gpubranches.refine.marks import Marks
 from gpubranches.refine.refining import Found, refined
 from gpubranches.refine.suggestions import along_border, exploring, near_cut
+from gpubranches.refine.voting import by_votes
 from gpubranches.results import Neighbors, Ranking
 from gpubranches.search.searching import Searcher
 from gpubranches.session.labels import Labels
@@ -168,7 +171,7 @@ class Session:
         )
         bitmap = self._bitmap(where)
         found = refined(
-            self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap
+            self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap, lean=lean
         )
         study, before = self._study(found, bitmap), self._matched_before()
         answer = Answer(found.ranking, study, found.boxes, self.catalog.coding, where, before, found.breadth)
@@ -208,11 +211,15 @@ class Session:
 
         With a second stage the cut moves by as much as the one of the largest expected F_beta does from beta = 1 to
         4^lean (`Completeness.shift`); by votes alone an item matches with more than (1 - lean) / 2 of them. lean is
-        rounded to hundredths; a larger one never matches fewer items. Raises UsageError before a refine and for
-        another lean.
+        rounded to hundredths; a larger one never matches fewer items. By votes alone a list is as long as its cut asks
+        for, so one for more recall may be listed anew. Raises UsageError before a refine, for another lean, and where
+        the codes were made anew since and the list is too short.
         """
-        lean = _check_lean(lean)
-        self.answer = self.last().recut(lean, self._marks_within(self._bitmap(self.last().where)), self._audited())
+        lean, answer = _check_lean(lean), self.last()
+        bitmap = self._bitmap(answer.where)
+        if not answer.reaches(lean):
+            answer = self._relisted(answer, lean, bitmap)
+        self.answer = answer.recut(lean, self._marks_within(bitmap), self._audited())
         return self.answer.ranking
 
     def audit(self, count: int = AUDITED) -> NDArray[np.int64]:
@@ -350,6 +357,19 @@ class Session:
         marks = self._marks_within(where)
         universe = max(universe, len(ranking.ids))
         return Completeness(ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
+
+    def _relisted(self, answer: Answer, lean: float, where: Bitmap | None) -> Answer:
+        """Return an answer by votes with as long a list as a cut needs, by its boxes over the catalog as it is now."""
+        if answer.boxes is None or answer.coding != self.catalog.coding:
+            raise UsageError("recut: the catalog's codes were made anew since the last refine; refine again")
+        marked = [np.array([i for i, held in answer.study.marks.items() if held == own], np.int64) for own in (1, -1)]
+        right, wrong = (ids[self.catalog.alive(ids)] for ids in marked)
+        votes = votes_for(lean, answer.boxes.n_estimators)
+        start = time.perf_counter()
+        ranking = by_votes(self.backend, self.catalog, answer.boxes, right, wrong, where, votes)
+        timings = {**answer.ranking.timings_ms, "boxes": (time.perf_counter() - start) * 1000}
+        ranking = replace(ranking, source=answer.ranking.source, timings_ms=timings)
+        return replace(answer, ranking=ranking, study=answer.study.over(ranking))
 
     def _matched_before(self) -> Part | None:
         """Return what matches in the answer that a refine is about to replace, without items deleted since."""
