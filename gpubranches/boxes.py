@@ -16,6 +16,8 @@ from gpubranches.arrays import check_array
 from gpubranches.errors import ArrayError, UsageError
 
 MAX_ESTIMATORS = 65535
+_ROWS_AT_ONCE = 16_384
+"""Whose columns stay in a processor's cache while all boxes look at them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,12 +115,26 @@ class Boxes(Sequence[Box]):
         check_array(codes, "codes", dtype=np.uint8, shape=(None, None))
         self.require_dims(codes.shape[1])
         votes = np.zeros(len(codes), np.uint16)
-        for e in np.unique(self.estimator):
-            hit = np.zeros(len(codes), np.bool_)
-            for i in np.flatnonzero(self.estimator == e):
-                hit |= self[int(i)].contains(codes)
-            votes += hit
+        for start in range(0, len(codes), _ROWS_AT_ONCE):
+            own = slice(start, start + _ROWS_AT_ONCE)
+            columns = np.ascontiguousarray(codes[own].T)
+            for e in np.unique(self.estimator):
+                hit = np.zeros(columns.shape[1], np.bool_)
+                for i in np.flatnonzero(self.estimator == e):
+                    hit |= self._held(int(i), columns)
+                votes[own] += hit
         return votes
+
+    def _held(self, i: int, columns: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return what `Box.contains` does of box i; columns: (d, n) uint8, one dim after the other for speed."""
+        inside = np.ones(columns.shape[1], np.bool_)
+        for j in range(self.offsets[i], self.offsets[i + 1]):
+            column = columns[self.features[j]]
+            if self.low[j] > 0:
+                inside &= column >= self.low[j]
+            if self.high[j] < 255:
+                inside &= column <= self.high[j]
+        return inside
 
     def to_sql(self, table: str, *, min_votes: int = 1) -> str:
         """Return a query for (id, votes) of items with at least min_votes; `table` has columns id, c0, c1, ..."""

@@ -89,6 +89,19 @@ class CpuBackend(HostBackend):
         found = self._ordered(self._map(work, self._tasks(parts)), 1 << (64 - shift), limit, self._map)
         return replace(found, total=best.total)
 
+    def _within(self, rows: list[Part], boxes: Boxes) -> list[Part]:
+        owners = np.searchsorted(boxes.estimator, np.arange(boxes.n_estimators + 1))
+        found = {part.segment.start: np.zeros(len(part.allowed), np.uint64) for part in rows}
+
+        def work(task: Task) -> None:
+            segment, allowed = task[0].segment, task[0].allowed
+            codes, zones, own = flat(segment.codes), flat(segment.zones), found[segment.start]
+            model = owners, boxes.offsets, boxes.features, boxes.low, boxes.high
+            cpu_boxes.held(codes, zones, allowed, segment.d, task[1], task[2], *model, own)
+
+        self._map(work, self._tasks(rows))
+        return [Part(part.segment, found[part.segment.start]) for part in rows]
+
     def _ordered(self, found: list[Hits], each: int, limit: int | None, run: Run) -> Candidates:
         """Order what tasks found: into buckets by votes and splitmix64, then each bucket by itself.
 

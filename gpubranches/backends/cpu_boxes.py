@@ -184,3 +184,18 @@ def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low,
                 sizes[bucket] += 1
                 count += 1
     return mixed[:count].copy(), buckets[:count].copy(), sizes, total
+
+
+@kernel
+def held(codes, zones, allowed, d, first, stop, owners, offsets, features, low, high, found):
+    """Write to found, a word for each of allowed, which rows of tiles first..stop-1 have a vote."""
+    counts = np.empty(TILE, np.uint16)
+    scratch = np.empty(ZONES + 1, np.int64), np.empty(_WORDS, np.uint64), np.empty(_WORDS, np.uint64)
+    plan = np.empty((len(offsets) - 1, 2), np.uint64)
+    needed, none = np.empty(d, np.uint64), np.zeros(d, np.uint64)
+    for tile in range(first, stop):
+        _plan(zones, allowed, tile, d, offsets, features, low, high, plan, needed)
+        _tile_votes(codes, tile * d * TILE, plan, owners, offsets, features, low, high, none, scratch, counts)
+        for w in range(_WORDS):
+            at = tile * _WORDS + w
+            found[at] = reach64(counts, w * 64, np.uint16(1)) & allowed[at]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gpubranches.arrays import Bitmap
 from gpubranches.backends import kdtree_query
 from gpubranches.backends.cpu import CpuBackend, Hits, Run, Task, in_turn
-from gpubranches.backends.host import Part, flat
+from gpubranches.backends.host import HostBackend, Part, flat
 from gpubranches.backends.kdtree_files import FOLDER, KdIndex, Tree, fingerprint
 from gpubranches.backends.kdtree_plan import Step, index_cost_ns, plan, scan_cost_ns
 from gpubranches.boxes import Boxes
@@ -132,6 +132,9 @@ class KdtreeBackend(CpuBackend):
         with self._lock:
             self._lanes += lanes
         return found
+
+    def _within(self, rows: list[Part], boxes: Boxes) -> list[Part]:
+        return HostBackend._within(self, rows, boxes)
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         found = super()._search_codes(queries, k, where)

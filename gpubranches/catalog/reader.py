@@ -214,10 +214,8 @@ class CatalogReader:
     def by_segment(self, ids: ArrayLike) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.intp]]]:
         """Yield each segment that holds some of ids, their rows in it, and their places in ids."""
         positions = self.positions(ids)
-        for segment in self._filled:
-            at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
-            if len(at):
-                yield segment, positions[at] - segment.start, at
+        for index, at in _by_owner(self._starts, positions):
+            yield self._filled[index], positions[at] - self._filled[index].start, at
 
     def where(self, condition: str) -> Bitmap:
         """Return the positions whose metadata meet a condition of `conditions.parse`, as a bitmap; not to be changed.
@@ -336,6 +334,7 @@ class CatalogReader:
         self.n = sum(segment.n for segment in segments) - n_deleted
         self._filled = [segment for segment in segments if segment.n]
         self._first_ids = np.array([segment.first_id for segment in self._filled], np.int64)
+        self._starts = np.array([segment.start for segment in self._filled], np.int64)
         # Last, so that who sees the new number sees what belongs to it.
         self.generation: int = manifest["generation"]
 
@@ -368,10 +367,9 @@ class CatalogReader:
     def _find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return positions of ids, -1 where unknown; deleted rows are found."""
         found = np.full(len(ids), -1, np.int64)
-        owner = np.searchsorted(self._first_ids, ids, "right") - 1
-        for index in np.flatnonzero(np.bincount(owner + 1, minlength=1)[1:]).tolist():
+        for index, own in _by_owner(self._first_ids, ids):
             segment = self._filled[index]
-            at = np.flatnonzero((owner == index) & (ids <= segment.last_id))
+            at = own[ids[own] <= segment.last_id]
             rows = segment.rows[ids[at] - segment.first_id]
             known = rows != 0xFFFFFFFF
             found[at[known]] = segment.start + rows[known].astype(np.int64)
@@ -398,3 +396,12 @@ class CatalogReader:
         if self.deleted is None:
             return np.zeros(self.n_positions, np.bool_)
         return np.unpackbits(self.deleted, count=self.n_positions, bitorder="little").astype(np.bool_)
+
+
+def _by_owner(starts: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Yield each span that holds some of the numbers, and their places, ascending; starts: of the spans, ascending."""
+    owner = np.searchsorted(starts, numbers, "right").astype(np.uint16 if len(starts) < 1 << 16 else np.int64)
+    ends = np.cumsum(np.bincount(owner, minlength=len(starts) + 1))
+    order = np.argsort(owner, kind="stable")
+    for index in np.flatnonzero(np.diff(ends)).tolist():
+        yield index, order[ends[index] : ends[index + 1]]

@@ -16,6 +16,7 @@ from gpubranches.learners.linear import LogisticRegression
 from gpubranches.models import NEGATIVE_WEIGHT
 from gpubranches.refine.breadth import TRUST, reaching
 from gpubranches.refine.diffusion import Diffusion
+from gpubranches.refine.scoring import in_order
 from gpubranches.results import Candidates, Ranking
 from gpubranches.whitening import Whitening
 
@@ -36,6 +37,8 @@ _LEAST_SPREAD = 0.1
 _MEAN_WEIGHT = 8.0
 _SPREAD_WEIGHT = 16.0
 _ROUNDS = 30
+_AHEAD = 8
+"""So many times the items wanted are asked of the bits, which would read the whole catalog for the next ones."""
 _MARGIN = 3.0
 
 
@@ -182,17 +185,25 @@ class Rescorer:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], float, int]:
         """Return ids and scores of what is scored by embeddings, best first, the cut, the number of candidates."""
         limit = max(1, self.limit)
-        dots = Candidates(ids=np.zeros(0, np.int64), scores=np.zeros(0, np.float32), total=0)
+        ids, dots = _pair(backend.score(self.weights_, tier="embeddings", ids=positives))
+        n_right, marked = len(ids), np.concatenate([positives, negatives])
+        open_ = np.zeros(n_right, np.bool_)
+        rough, exact = Candidates(ids=ids[:0], scores=dots[:0], total=0), dots[:0]
         while True:
-            rough = backend.score(self.weights_, tier="bits", boxes=boxes, where=where, limit=limit)
-            fresh = np.setdiff1d(np.union1d(rough.ids, positives), dots.ids)
-            dots = _joined(dots, backend.score(self.weights_, tier="embeddings", ids=fresh))
-            ids, scores = _pair(dots)
-            scores = scores + np.float32(self.intercept_)
-            right, wrong = np.isin(ids, positives), np.isin(ids, negatives)
-            threshold = self.cut(scores[~right & ~wrong], self.held_out_[self._fair], int(right.sum()))
-            if rough.total <= limit or _holds_all(rough, ids, scores, threshold):
-                return ids, scores, threshold, rough.total
+            if len(rough.ids) < limit and (len(exact) == 0 or len(rough.ids) < rough.total):
+                rough = backend.score(self.weights_, tier="bits", boxes=boxes, where=where, limit=_AHEAD * limit)
+            fresh = rough.ids[len(exact) : limit]
+            found = in_order(backend.score(self.weights_, tier="embeddings", ids=fresh), fresh)
+            new = ~np.isin(fresh, ids[:n_right])
+            ids, dots = np.concatenate([ids, fresh[new]]), np.concatenate([dots, found[new]])
+            open_ = np.concatenate([open_, ~np.isin(fresh[new], marked)])
+            exact = np.concatenate([exact, found])
+            scores = dots + np.float32(self.intercept_)
+            threshold = self.cut(scores[open_], self.held_out_[self._fair], n_right)
+            estimates = _pair(rough)[1][: len(exact)]
+            if rough.total <= limit or _holds_all(estimates, exact + np.float32(self.intercept_), threshold):
+                order = best_first(dots, ids)
+                return ids[order], scores[order], threshold, rough.total
             limit *= 2
 
     def spread(
@@ -289,15 +300,16 @@ def mixture_cut(scores: NDArray[np.float32], mean: float, spread: float, n_marke
     """
     if len(scores) == 0:
         return None
-    ordered = np.sort(scores.astype(np.float64))[::-1] / spread
+    ordered = np.sort(scores)[::-1].astype(np.float64) / spread
     size = WINDOW
     while True:
         window = ordered[:size]
         floor = float(ordered[min(size, len(ordered) - 1)])
-        chances = _chances(window, floor, mean / spread)
-        deep = floor <= mean / spread - REACH
-        if size >= len(ordered) or (deep and chances.mean() <= 0.5):
-            break
+        whole, deep = size >= len(ordered), floor <= mean / spread - REACH
+        if whole or deep:
+            chances = _chances(window, floor, mean / spread)
+            if whole or chances.mean() <= 0.5:
+                break
         size *= 2
     found = np.cumsum(chances)
     expected = 2 * (found + n_marked) / (np.arange(1, len(window) + 1) + found[-1] + 2 * n_marked)
@@ -335,23 +347,13 @@ def _folds(p: int, m: int, n_folds: int) -> NDArray[np.int64]:
     return np.concatenate([right, wrong]).astype(np.int64)
 
 
-def _holds_all(rough: Candidates, ids: NDArray[np.int64], scores: NDArray[np.float32], threshold: float) -> bool:
-    """Say whether what lies below the last of `rough` is below the threshold, by a line from bits to exact scores."""
-    rough_ids, estimates = _pair(rough)
-    order = np.argsort(ids)
-    exact = scores[order[np.searchsorted(ids, rough_ids, sorter=order)]].astype(np.float64)
+def _holds_all(estimates: NDArray[np.float32], scores: NDArray[np.float32], threshold: float) -> bool:
+    """Say whether what lies below the last estimate is below the threshold, by a line from bits to exact scores."""
+    exact = scores.astype(np.float64)
     centred = estimates.astype(np.float64) - estimates.mean()
     slope = float(centred @ exact) / max(float(centred @ centred), 1e-12)
     errors = exact - exact.mean() - slope * centred
     return bool(exact.mean() + slope * centred[-1] + _MARGIN * errors.std() < threshold)
-
-
-def _joined(some: Candidates, more: Candidates) -> Candidates:
-    """Return the items of two scored lists without a common one, best first."""
-    (ids, scores), (other, others) = _pair(some), _pair(more)
-    ids, scores = np.concatenate([ids, other]), np.concatenate([scores, others])
-    order = best_first(scores, ids)
-    return Candidates(ids=ids[order], scores=scores[order], total=len(order))
 
 
 def _pair(found: Candidates) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -181,12 +181,12 @@ class EmbeddingView:
         return ids[order], scores[order]
 
     def _by_embeddings(self, weights: NDArray[np.float32], intercept: float, ids: Ids) -> Scores:
-        dots = _in_order(self.backend.score(weights, tier="embeddings", ids=ids), ids)
+        dots = in_order(self.backend.score(weights, tier="embeddings", ids=ids), ids)
         scores: Scores = dots + np.float32(intercept)
         return scores
 
     def _by_bits(self, weights: NDArray[np.float32], ids: Ids) -> Scores:
-        return _in_order(self.backend.score(weights, tier="bits", ids=ids), ids)
+        return in_order(self.backend.score(weights, tier="bits", ids=ids), ids)
 
 
 def _rest(catalog: Catalog, listed: Ids, n: int, where: Bitmap | None) -> tuple[Ids, float]:
@@ -209,7 +209,7 @@ def _line(bits: Scores, exact: Scores) -> tuple[float, float, float]:
     return scale, offset, max(float((y - scale * x - offset).std()), 1e-9)
 
 
-def _in_order(found: Candidates, ids: Ids) -> Scores:
+def in_order(found: Candidates, ids: Ids) -> Scores:
     """Return the scores of ids in their order."""
     order = np.argsort(found.ids)
     scores: Scores = _scores(found)[order[np.searchsorted(found.ids, ids, sorter=order)]]
