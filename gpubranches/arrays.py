@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gpubranches.errors import ArrayError
 
+_MANY = 4096
+"""Keys from which an order that looks at few ids is worth its steps."""
 Bitmap = NDArray[np.uint8]
 """Little-endian bitmap over row positions: position p is bit p % 8 of byte p // 8."""
 
@@ -73,6 +75,12 @@ def best_first(keys: NDArray[Any], ids: NDArray[np.int64], limit: int | None = N
         tied = tied[np.argsort(splitmix64(ids[tied]), kind="stable")[: limit - len(above)]]
         chosen = np.concatenate([above, tied])
         return chosen[best_first(keys[chosen], ids[chosen])]
+    if keys.dtype.kind == "f" and m > _MANY:
+        order = np.argsort(-keys)
+        falling = keys[order]
+        alike = falling[1:] == falling[:-1]
+        if np.count_nonzero(alike) * 8 < m:
+            return _ties_broken(order, falling, alike, ids)
     order = np.argsort(splitmix64(ids), kind="stable")
     sorted_keys = keys[order]
     if sorted_keys.dtype.kind == "u":
@@ -82,6 +90,16 @@ def best_first(keys: NDArray[Any], ids: NDArray[np.int64], limit: int | None = N
     else:
         descending = -sorted_keys
     return order[np.argsort(descending, kind="stable")]
+
+
+def _ties_broken(
+    order: NDArray[np.intp], falling: NDArray[Any], alike: NDArray[np.bool_], ids: NDArray[np.int64]
+) -> NDArray[np.intp]:
+    """Return the order with its ties by splitmix64; falling: the keys in it; alike: which equal the next, (m - 1,)."""
+    tied = np.flatnonzero(np.append(alike, False) | np.append(False, alike))
+    rows = order[tied]
+    order[tied] = rows[np.lexsort((splitmix64(ids[rows]), -falling[tied]))]
+    return order
 
 
 def pack_bitmap(flags: NDArray[np.bool_]) -> Bitmap:

@@ -48,3 +48,12 @@ def test_check_array_says_what_was_expected_and_what_came():
         check_array(np.array([np.nan]), "x", dtype=np.float64, shape=(1,), finite=True)
     with pytest.raises(ArrayError, match="got list"):
         check_array([1], "x", dtype=np.uint8, shape=(None,))
+
+
+@pytest.mark.parametrize("levels", [2, 300, 10**7])
+def test_many_floats_are_ordered_as_few_are(levels):
+    rng = np.random.default_rng(levels)
+    ids = rng.permutation(20_000).astype(np.int64)
+    keys = (rng.integers(-levels, levels, len(ids)) / np.float32(8)).astype(np.float32)
+    keys[:50] = np.array([0.0, -0.0] * 25, np.float32)
+    assert best_first(keys, ids).tolist() == np.lexsort((splitmix64(ids), -keys)).tolist()
