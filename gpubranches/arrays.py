@@ -81,7 +81,7 @@ def best_first(keys: NDArray[Any], ids: NDArray[np.int64], limit: int | None = N
         alike = falling[1:] == falling[:-1]
         if np.count_nonzero(alike) * 8 < m:
             return _ties_broken(order, falling, alike, ids)
-    order = np.argsort(splitmix64(ids), kind="stable")
+    order = np.argsort(splitmix64(ids))
     sorted_keys = keys[order]
     if sorted_keys.dtype.kind == "u":
         descending = np.iinfo(sorted_keys.dtype).max - sorted_keys

@@ -171,10 +171,11 @@ class EmbeddingView:
             more = ~np.isin(rough.ids, ids)
             guessed = np.float32(found.scale) * _scores(rough)[more] + np.float32(found.offset)
             ids, scores = np.concatenate([ids, rough.ids[more]]), np.concatenate([scores, guessed])
-        missing = np.setdiff1d(marked, ids)
+        missing = np.unique(marked)
+        missing = missing[~np.isin(missing, ids)]
         ids = np.concatenate([ids, missing])
         scores = np.concatenate([scores, np.zeros(len(missing), np.float32)]).astype(np.float32)
-        rows = np.argsort(np.abs(scores - np.float32(cut)), kind="stable")[:NEAR_CUT]
+        rows = _smallest(np.abs(scores - np.float32(cut)), NEAR_CUT)
         rows = np.union1d(rows, np.flatnonzero(np.isin(ids, marked)))
         scores[rows] = self._by_embeddings(weights, intercept, ids[rows])
         order = best_first(scores, ids)
@@ -196,6 +197,15 @@ def _rest(catalog: Catalog, listed: Ids, n: int, where: Bitmap | None) -> tuple[
     drawn = catalog.sample_ids(SAMPLED, np.random.default_rng(0), where)
     drawn = drawn[~np.isin(drawn, listed)]
     return drawn, (n - len(listed)) / max(1, len(drawn))
+
+
+def _smallest(numbers: Scores, count: int) -> NDArray[np.intp]:
+    """Return the rows of the `count` smallest numbers, of equal ones the first, in any order."""
+    if count >= len(numbers):
+        return np.arange(len(numbers))
+    border = np.partition(numbers, count - 1)[count - 1]
+    below = np.flatnonzero(numbers < border)
+    return np.concatenate([below, np.flatnonzero(numbers == border)[: count - len(below)]])
 
 
 def _line(bits: Scores, exact: Scores) -> tuple[float, float, float]:
