@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches.errors import ArrayError, NotFittedError
-from gpubranches.refine.border import Border
+from gpubranches.refine.border import FLOOR, Border
 
 NOTHING = np.zeros(0)
 TWO = np.concatenate([np.random.default_rng(0).normal(3, 0.4, 300), np.random.default_rng(1).normal(-2, 0.8, 3000)])
@@ -209,3 +209,14 @@ def test_inputs_are_not_changed_and_wrong_ones_are_refused():
 def test_nothing_is_told_before_a_fit(ask):
     with pytest.raises(NotFittedError, match="fit"):
         ask(Border())
+
+
+def test_curves_are_a_fair_sample_of_the_posterior():
+    rng = np.random.default_rng(5)
+    scores = rng.standard_normal(4000)
+    border = Border().fit(scores, np.array([1.5, 2.0, 2.5]), np.array([0.5, 1.2]))
+    places = np.linspace(-1, 4, 30)
+    curves = border.curves(400, places)
+    assert curves.shape == (400, 30)
+    assert np.allclose(curves.mean(axis=0) + FLOOR, border.chances(places), atol=0.03)
+    assert (np.diff(curves, axis=1) >= 0).all()

@@ -1,14 +1,17 @@
 """How broad an idea is: groups of kinds are found whole, kinds are kept apart from their siblings."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from groups import GROUPS, NAMES, f1, search_for, write_groups
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.errors import LabelError
-from gpubranches.refine.breadth import judge, reaching
+from gpubranches.refine.border import Border
+from gpubranches.refine.breadth import Breadth, LinearModel, _narrow_promises_more, judge, reaching
 from gpubranches.refine.marks import Marks
-from gpubranches.refine.scoring import CodeView, EmbeddingView
+from gpubranches.refine.scoring import CatalogScores, CodeView, EmbeddingView
 from gpubranches.session.labels import Labels
 
 NOTHING = np.zeros(0, np.int64)
@@ -225,6 +228,40 @@ def test_wrong_marks_of_a_page_speak_against_a_broad_idea(world):
         view = EmbeddingView(backend, catalog, None)
         by_hand, by_program = (judge(view, marks_of(right, wrong, unchecked, chosen)) for chosen in (True, False))
     assert by_hand.log_odds < by_program.log_odds
+
+
+@pytest.mark.parametrize("told", [-2.0, 2.0])
+def test_of_a_likely_broad_idea_the_answer_that_promises_more_is_given(world, quick, told, monkeypatch):
+    """A reserve of 2 keeps every broad answer, one of -2 none: F1 lies between 0 and 1."""
+    monkeypatch.setattr("gpubranches.refine.breadth._RESERVE", told)
+    search_for(quick, world[1] == 2, page(quick, "group 2", 30), 1)
+    found = quick.answer
+    assert found.breadth.is_broad
+    assert found.breadth.answers == (told > 0)
+    assert ("bits" in found.ranking.source) == (told < 0)  # the linear model that the narrow answer starts from
+    assert found.ranking.recall is not None
+    assert len(quick.suggest(20)) == 20
+
+
+def test_where_either_border_may_be_right_the_wide_answer_is_not_given():
+    """The broad model knows nothing of its border, the narrow one knows its own: 40 items against half the catalog."""
+    rng = np.random.default_rng(0)
+    both = rng.standard_normal((5000, 2)).astype(np.float32)
+    both[:40, 1] += 6
+    ids, nothing = np.arange(5000), np.zeros(0, np.int64)
+
+    def model(axis, border):
+        order = np.argsort(-both[:, axis])
+        listed = CatalogScores(ids[order], both[order, axis], nothing, nothing.astype(np.float32), 1.0)
+        return LinearModel(np.eye(2, dtype=np.float32)[axis], 0.0, listed, border, False)
+
+    vague = model(0, Border(gaps=0.0, few=30.0).fit(both[:, 0], np.zeros(0), np.zeros(0)))
+    sure = model(1, Border().fit(both[:, 1], np.full(8, 6.0), np.full(20, 3.0)))
+    assert 3 < sure.border.cut(8) < 5
+    seen = SimpleNamespace(vectors=lambda rows: both[rows])
+    marks = marks_of(np.arange(5000, 5008), nothing, nothing)
+    for log_odds, expected in ((-0.5, True), (0.1, True), (50.0, False)):
+        assert _narrow_promises_more(seen, marks, Breadth(vague, log_odds, False), sure) == expected
 
 
 def test_a_direction_is_reached_farther_by_as_much_as_a_feature_beside_it():

@@ -239,3 +239,19 @@ def test_a_filter_that_lets_nothing_in_leaves_nothing(stored, small, name, monke
             ids, _ = view.listed(weights, intercept, found, 0.0, NOTHING)
         assert [len(part) for part in found.without(NOTHING)] == [0, 0, 0]
         assert len(ids) == 0
+
+
+@pytest.mark.parametrize("count", [1, 7, 100, 5000])
+def test_thinned_scores_stand_for_all_that_is_unmarked(count):
+    rng = np.random.default_rng(count)
+    scores = np.sort(rng.standard_normal(1000))[::-1].astype(np.float32)
+    sampled = (scores[-1] - rng.random(300)).astype(np.float32)
+    found = CatalogScores(np.arange(1000), scores, 1000 + np.arange(300), sampled, 12.5)
+    marked = np.array([0, 3, 999, 1100])
+    ids, kept, stands_for = found.thinned(marked, count)
+    assert len(ids) <= max(count + 1, 1) or count >= 1296
+    assert not np.isin(ids, marked).any()
+    assert stands_for.sum() == pytest.approx(997 + 299 * 12.5)
+    every, of_all, _ = found.without(marked)
+    assert np.isin(ids, every).all()
+    assert np.isin(kept, of_all).all()

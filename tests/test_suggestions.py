@@ -1,5 +1,7 @@
 """What to mark next: along the border of a broad idea, near the cut of a narrow one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from groups import search_for, write_groups
@@ -34,7 +36,7 @@ def broad_idea(scores, places, sampled=()):
     order = np.argsort(-values, kind="stable")
     some = np.array(sampled, np.float32)
     found = CatalogScores(ids[order], values[order], np.arange(n, n + len(some)), some, 3.0)
-    return Breadth(LinearModel(np.zeros(2, np.float32), 0.0, found, At(places), False), 1.0)
+    return Breadth(LinearModel(np.zeros(2, np.float32), 0.0, found, At(places), False), 1.0, True)
 
 
 scores_of_items = st.lists(st.integers(-20, 20), min_size=0, max_size=30)
@@ -73,12 +75,13 @@ def test_at_one_place_the_items_around_it_are_taken():
 
 
 def test_a_narrow_idea_explores_as_far_as_it_may_be_broad():
-    wide = [exploring(odds, 20) for odds in (-1000.0, -20.0, -3.0, -2.0, -1.0, 0.0)]
+    idea = broad_idea(np.arange(20.0), [7.0] * 5)
+    wide = [exploring(replace(idea, log_odds=odds), 20) for odds in (-1000.0, -20.0, -3.0, -2.0, -1.0, 0.0)]
     assert wide[0] == wide[1] == 0
     assert wide == sorted(wide)
     assert wide[-1] == round(20 * MOST_EXPLORING)
-    assert exploring(0.0, 1) <= 1
-    assert exploring(0.0, 0) == 0
+    assert exploring(replace(idea, log_odds=0.0), 1) <= 1
+    assert exploring(replace(idea, log_odds=0.0), 0) == 0
 
 
 def test_near_the_cut_are_the_open_items_nearest_to_it():
@@ -154,7 +157,7 @@ def test_a_narrow_idea_that_may_be_broad_looks_farther(world):
         found = session.suggest(20)
         assert len(np.unique(found)) == 20
         assert not np.isin(found, [*session.positives, *session.negatives]).any()
-        wide = exploring(breadth.log_odds, 20)
+        wide = exploring(breadth, 20)
         assert np.isin(found[: 20 - wide], session.ranking.ids).all()
         if wide:
             marked = np.concatenate([session.positives, session.negatives, found[: 20 - wide]])

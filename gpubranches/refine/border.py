@@ -149,6 +149,16 @@ class Border:
         self._fitted()
         return self._weighed(self.gaps, typical)[1]
 
+    def curves(self, count: int, scores: NDArray[np.floating]) -> Floats:
+        """Return the chances to be right by `count` curves at even steps of the posterior, (count, m)."""
+        self._fitted()
+        belief = np.cumsum(self.posterior_.ravel())
+        at = np.searchsorted(belief, (np.arange(count) + 0.5) / count * belief[-1])
+        border, width, ceiling = np.unravel_index(at, self.posterior_.shape)
+        far = (np.asarray(scores, np.float64)[None] - self.borders_[border, None]) / self.widths_[width, None]
+        chances: Floats = CEILINGS[ceiling, None] * _sigmoid(far)
+        return chances
+
     def draw(self, count: int, rng: np.random.Generator, *, gaps: float) -> Floats:
         """Draw curves from the posterior with another weight of gaps: (count, 3), border, width, ceiling.
 

@@ -5,11 +5,15 @@ catalog shows it, and nearly every random item is wrong. A broad idea (all dogs)
 whitening evens out, and many of the random items are right. So the broad model sees the embeddings as they are, and all
 its unchecked negatives together weigh as much as ten marks. Which of the two fits is a matter of evidence: how well
 each foretells the marks that it has not seen, with a border where the catalog has a gap (`Border`).
+
+The likelier model is not always the better answer: where a border may lie at 30 items or at 3,000, the broad answer can
+be nearly all wrong. So the two answers are compared by the F1 expected of each over both models.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +40,10 @@ _AGAINST_BROAD = 0.15
 """What each item marked wrong on a page says against a broad idea: its first page would be right."""
 _FOR_WORDS, _FOR_ASKED = 1.0, 2.0
 """What is expected before any mark: that words are meant, and that an idea put in words is broad."""
+_RESERVE = 0.1
+"""How much more F1 must be expected of the narrow answer where the marks speak for a broad idea."""
+_CURVES, _COMPARED = 48, 16_384
+"""Of each model, and about how many items: by which the two answers are compared."""
 
 Ids = NDArray[np.int64]
 
@@ -56,21 +64,31 @@ class LinearModel:
 
 @dataclass(frozen=True)
 class Breadth:
-    """The broad model, and the log odds that it is the right one rather than the narrow one."""
+    """The broad model, and the log odds that it is the right one rather than the narrow one.
+
+    answers: whether the answer is to be the broad model's, see `judge`.
+    """
 
     broad: LinearModel
     log_odds: float
+    answers: bool
 
     @property
     def is_broad(self) -> bool:
         """Whether the marks speak for the broad model."""
         return self.log_odds > 0
 
+    @property
+    def chance(self) -> float:
+        """The chance that the idea is broad."""
+        return 1 / (1 + math.exp(min(-self.log_odds, 700)))
+
 
 def judge(view: View, marks: Marks) -> Breadth:
     """Fit a broad and a narrow model to the marks, with and without the words, and weigh their evidence.
 
-    The words are listened to where the marks are foretold better with them. Needs a negative of some kind.
+    The words are listened to where the marks are foretold better with them. A broad idea is answered by the broad model
+    unless the narrow answer promises more, by `_RESERVE` of F1. Needs a negative of some kind.
     """
     broad = _fitted(view, marks, None, broad=True)
     best = _evidence(broad, marks)
@@ -82,7 +100,8 @@ def judge(view: View, marks: Marks) -> Breadth:
     narrow = _fitted(view, marks, marks.asked if broad.asked else None, broad=False)
     log_odds = _evidence(broad, marks) - _evidence(narrow, marks)
     log_odds -= _AGAINST_BROAD * int(marks.chosen_negatives.sum())
-    return Breadth(broad, log_odds + (_FOR_ASKED if broad.asked else 0.0))
+    found = Breadth(broad, log_odds + (_FOR_ASKED if broad.asked else 0.0), False)
+    return replace(found, answers=found.is_broad and not _narrow_promises_more(view, marks, found, narrow))
 
 
 def reaching(matrix: NDArray[np.float32], direction: NDArray[np.float32], trust: float) -> NDArray[np.float32]:
@@ -121,6 +140,22 @@ def _fitted(
         wrong_weights=np.where(marks.chosen_negatives, CHOSEN_WEIGHT, 1.0),
     )
     return LinearModel(over_vectors, model.intercept_, scores, border, asked is not None)
+
+
+def _narrow_promises_more(view: View, marks: Marks, found: Breadth, narrow: LinearModel) -> bool:
+    """Return whether more F1 is expected of the narrow model's answer than of the broad one's, by `_RESERVE`."""
+    marked = np.concatenate([marks.positives, marks.negatives])
+    ids, by_broad, stands_for = found.broad.scores.thinned(marked, _COMPARED)
+    by_narrow = view.vectors(ids) @ narrow.weights + np.float32(narrow.intercept)
+    p = len(marks.positives)
+    answers = [scores >= model.border.cut(p) for model, scores in ((found.broad, by_broad), (narrow, by_narrow))]
+    promised = np.zeros(2)
+    for model, scores, chance in ((found.broad, by_broad, found.chance), (narrow, by_narrow, 1 - found.chance)):
+        right = model.border.curves(_CURVES, scores) * stands_for
+        for at, answer in enumerate(answers):
+            size = float(stands_for @ answer) + right.sum(axis=1) + 2 * p
+            promised[at] += chance * float(np.mean(2 * (right @ answer + p) / size))
+    return bool(promised[1] > promised[0] + _RESERVE)
 
 
 def _evidence(model: LinearModel, marks: Marks) -> float:

@@ -121,7 +121,7 @@ class Completeness:
         self._ceilings = np.where(anywhere < _LOOK_ALIKES, ceilings, 1.0)
         self._elsewhere: Floats = np.zeros(_CURVES)
         self._wider = np.zeros(_CURVES, np.bool_)
-        if breadth is not None and breadth.is_broad:
+        if breadth is not None and breadth.answers:
             self._follow_border(breadth, rng)
         elif breadth is not None:
             self._allow_for_more(breadth, rng)
@@ -149,7 +149,7 @@ class Completeness:
 
     def _allow_for_more(self, breadth: Breadth, rng: np.random.Generator) -> None:
         """Let some curves of a narrow idea be those of a broad one, of which the ranking holds a part."""
-        chance = max(_LEAST_BROAD, 1 / (1 + math.exp(min(-breadth.log_odds, 700))))
+        chance = max(_LEAST_BROAD, breadth.chance)
         some = np.flatnonzero(rng.random(_CURVES) < chance)
         curves = _WIDER[:, 0] + _WIDER[:, 1] * rng.standard_normal((len(some), 3))
         curves[:, 1:] = np.exp(curves[:, 1:])

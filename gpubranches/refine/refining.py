@@ -76,7 +76,7 @@ def refined(
 ) -> Found:
     """Train a model and rank what it finds, cut by its own rule.
 
-    second_stage: rank by embeddings, else by votes; "linear" needs it. Where the marks speak for a broad idea
+    second_stage: rank by embeddings, else by votes; "linear" needs it. Where a broad model is to answer
     (`breadth.judge`) the second stage ranks the whole catalog, and the boxes of models that learn from pseudo-labels
     follow it; else it ranks what the boxes hold. seed: of the learner. where: only its items are ranked, marked ones as
     well; all marks are learned from. lean: by votes alone the list reaches down to what a cut there matches. Raises
@@ -89,7 +89,7 @@ def refined(
         with _timed(timings, "breadth"):
             view = EmbeddingView(backend, catalog, where)
             breadth = judge(view, marks)
-    if breadth is not None and breadth.is_broad:
+    if breadth is not None and breadth.answers:
         with _timed(timings, "rank"):
             ranking = _broadly(view, marks, breadth)
         with _timed(timings, "train"):

@@ -64,6 +64,19 @@ class CatalogScores:
         open_ = ~np.isin(ids, marked)
         return ids[open_], scores[open_], weights[open_]
 
+    def thinned(self, marked: Ids, count: int) -> tuple[Ids, Scores, NDArray[np.float64]]:
+        """Return about `count` of what `without` returns, at even steps of the score, each for as many more items."""
+        ids, scores, stands_for = self.without(marked)
+        if len(ids) <= count:
+            return ids, scores, stands_for
+        order = best_first(scores, ids)
+        above = np.cumsum(stands_for[order])
+        steps = np.geomspace(1, above[-1] + 1, count + 1)
+        ends = np.unique(np.searchsorted(above, steps[1:] - 1))
+        weights = np.diff(above[ends], prepend=0.0)
+        rows = order[ends]
+        return ids[rows], scores[rows], weights
+
 
 class View(Protocol):
     """What a linear model sees of the items: embeddings or codes."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,12 +43,12 @@ def along_border(breadth: Breadth, marked: Ids, count: int) -> Ids:
     return ids[chosen]
 
 
-def exploring(log_odds: float, count: int) -> int:
+def exploring(breadth: Breadth, count: int) -> int:
     """Return how many of `count` suggestions of a narrow idea look for the border of a broad one.
 
-    As large a share as the chance that the idea is broad, by its log odds, and at most `MOST_EXPLORING`.
+    As large a share as the chance that the idea is broad, and at most `MOST_EXPLORING`.
     """
-    return round(count * min(MOST_EXPLORING, 1 / (1 + math.exp(min(-log_odds, 700)))))
+    return round(count * min(MOST_EXPLORING, breadth.chance))
 
 
 def _nearest_free(rising: NDArray[np.float64], taken: NDArray[np.bool_], value: float) -> int | None:

@@ -273,7 +273,7 @@ class Session:
         breadth = answer.breadth
         if breadth is not None and breadth.is_broad:
             return self._alive_along_border(breadth, marked, count)
-        wide = 0 if breadth is None else exploring(breadth.log_odds, count)
+        wide = 0 if breadth is None else exploring(breadth, count)
         ranking = answer.ranking
         open_ = ~np.isin(ranking.ids, marked) & self.catalog.alive(ranking.ids)
         near = near_cut(ranking, open_, 3 * (count - wide) // 2)
