@@ -11,6 +11,7 @@ the 20 items suggested, for four rounds. `--parts` are some of
 - unions: of 2 to 40 classes of one data set, drawn at random
 - easy: classes of 300 items and more, right ones marked alone, without words
 - votes: the ideas by votes alone, from the marks after four rounds
+- target: marks until 95% are found, as the program asks for them, and whether that is true where it says so
 - coverage: how often the 90% intervals of precision and recall hold in these answers and in those on single classes
 """
 
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.playing import ALL, AUDIT, BASELINES, EASY, LAST, ORACLE, PRODUCT, ROUNDS, Lab, Play
+from benchmarks.playing import ALL, AUDIT, BASELINES, EASY, LAST, ORACLE, PRODUCT, ROUNDS, STEPS, Lab, Play, chase
 from benchmarks.quality import Goal
 from gpubranches.errors import UsageError
 from gpubranches.evaluation.comparison import measured_within
@@ -38,11 +39,13 @@ from gpubranches.evaluation.sizes import by_size
 from gpubranches.evaluation.tables import Section, short, with_error
 from gpubranches.evaluation.users import USERS
 from gpubranches.session import Session
+from gpubranches.session.target import TARGET
 
 PAGE_GOALS = (0.75, 0.90, 0.95, 0.97, 0.985)
 RIGHT_ONLY_GOALS = (0.50, 0.78, 0.92, 0.96, 0.98)
 EASY_GOALS = (0.85,)
 VOTES_GOAL = 0.85
+NARROW_MARKS_GOAL, BROAD_MARKS_GOAL = 90, 70
 INTERVAL_GOAL = 0.88
 
 Result = tuple[list[Section], list[Goal]]
@@ -119,11 +122,48 @@ def votes(lab: Lab) -> Result:
     return [Section(title, ("idea", "F1"), told)], [(claim, short(mean), mean >= VOTES_GOAL)]
 
 
+def target(lab: Lab) -> Result:
+    """Let the program say what to mark until `TARGET` of what is right is known to be found."""
+    rows, goals = [], []
+    for kind, tasks, user, most in (
+        ("single classes", lab.classes(), "random", NARROW_MARKS_GOAL),
+        ("ideas", lab.ideas(), "page", BROAD_MARKS_GOAL),
+    ):
+        chases = [one for at, (world, concept) in enumerate(tasks) if (one := chase(world, concept, user)) is not None]
+        stopped = [one for one in chases if one.stopped]
+        held = float(np.mean([one.recall >= TARGET for one in stopped])) if stopped else math.nan
+        marks = np.array([math.inf if one.marks_to_target is None else one.marks_to_target for one in chases])
+        stops = np.array([one.marks if one.stopped else math.inf for one in chases])
+        share = "-" if math.isnan(held) else f"{held:.0%}"
+        cells = (f"{np.median(marks):.0f}", str(len(stopped)), f"{np.median(stops):.0f}", share)
+        rows.append((kind, str(len(chases)), f"{np.median([one.begun for one in chases]):.0f}", *cells))
+        goals.append(
+            (
+                f"{kind}: median marks to a true recall of {TARGET:.0%}, at most {most}",
+                cells[0],
+                np.median(marks) <= most,
+            )
+        )
+        goals.append((f"{kind}: the target is truly reached in 90% of the stops", share, held >= 0.9))
+    header = (
+        "what",
+        "played",
+        "marks at first",
+        f"to {TARGET:.0%} in truth",
+        "stopped",
+        "marks to the stop",
+        "truly reached",
+    )
+    title = f"Marks until {TARGET:.0%} are found, medians of marks in all; a play ends after {STEPS} steps of 20"
+    return [Section(title, header, rows)], goals
+
+
 PARTS: dict[str, Callable[[Lab], Result]] = {
     "ideas": ideas,
     "unions": unions,
     "easy": easy,
     "votes": votes,
+    "target": target,
     "coverage": coverage,
 }
 """What can be run, in this order: each returns its tables and goals."""

@@ -25,6 +25,7 @@ from gpubranches.evaluation.product import answer_of
 from gpubranches.evaluation.protocol import random_subset
 from gpubranches.evaluation.rounds import POLICIES, START, play, play_model
 from gpubranches.evaluation.users import USERS
+from gpubranches.session.target import TARGET
 
 PRODUCT = "refine"
 ORACLE = "query-oracle"
@@ -33,6 +34,8 @@ ROUNDS = 4
 AUDIT = "after the last round, audit of 20"
 LAST = "after the last round"
 ALL = "after every round"
+STEPS = 10
+"""Of 20 marks, at most, that are made towards a target."""
 EASY = 300
 """Items of an easy class, at least."""
 
@@ -129,6 +132,42 @@ class Lab:
         folder.mkdir()
         catalog = Catalog.open(build_catalog(self._data, folder, folders=folders, shuffled=False))
         return World(catalog, self._opened.enter_context(open_backend("cpu", catalog)), self.embedder)
+
+
+@dataclass(frozen=True)
+class Chase:
+    """One user who marks what `Session.next` asks for.
+
+    begun, marks: how many marks there were at first and at the end; marks_to_target: when the true recall was first at
+    the target, None for never; stopped: whether the program said that it is; recall: the true one at the end.
+    """
+
+    begun: int
+    marks: int
+    marks_to_target: int | None
+    stopped: bool
+    recall: float
+
+
+def chase(world: World, concept: Concept, user: str) -> Chase | None:
+    """Mark towards the target, at most `STEPS` times 20; None where the user has nothing to begin with."""
+    draw = world.draw(concept, START, 0, USERS[user])
+    if draw is None:
+        return None
+    session, _ = next(play(world, draw, POLICIES["suggested"], 0))
+    begun, first = len(draw.positives) + len(draw.negatives), None
+    for left in range(STEPS, -1, -1):
+        step = session.next(TARGET)
+        marks = len(session.positives) + len(session.negatives)
+        recall = truth(world, session.last().ranking, draw.right)["recall"]
+        first = marks if first is None and recall >= TARGET else first
+        if step.done or not left:
+            break
+        right = draw.right[world.rows(step.ids)]
+        for label, ids in ((+1, step.ids[right]), (-1, step.ids[~right])):
+            if len(ids):
+                session.mark(ids, label, origin=step.kind)
+    return Chase(begun, marks, first, step.kind == "reached", recall)
 
 
 def _none(lab: Lab) -> tuple[str, ...]:

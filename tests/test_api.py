@@ -454,3 +454,19 @@ def test_whoever_trains_leaves_threads_for_those_who_mark(make, labels):
         headers = {"HX-Request": "true", "X-Session": at.rpartition("/")[2]}
         assert client.post("/refine", data={"model": "branch"}, headers=headers).status_code == 429
     assert client.post(f"{at}/refine", json={"model": "branch"}).status_code == 200
+
+
+def test_the_next_step_towards_a_target(client, labels):
+    at, _ = found_all(client, labels)
+    for _ in range(30):
+        step = client.post(f"{at}/next", json={"target_recall": 0.8, "count": 10}).json
+        if step["kind"] in ("reached", "exhausted"):
+            break
+        assert 0 < len(step["items"]) <= 10
+        for row in step["items"]:
+            label = 1 if row["item"]["label"] == 5 else -1
+            client.post(f"{at}/marks", json={"ids": [row["id"]], "label": label, "origin": step["kind"]})
+    assert step["kind"] == "reached"
+    assert step["items"] == []
+    assert step["recall"]["low"] >= 0.8
+    assert client.post(f"{at}/next", json={"target_recall": 1}).status_code == 422

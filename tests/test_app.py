@@ -772,3 +772,23 @@ def test_the_page_works_on_the_gpu_backend_and_keeps_marks_when_the_device_is_lo
         assert post(client, "/refine", model="branch", second_stage="1").status_code == 503
         assert counts(client.get("/")) == marked != (0, 0)
         made.extensions["gpubranches"].close()
+
+
+def test_what_to_mark_is_shown_until_the_target_is_reached(app, client, labels):
+    found_all(client, labels)
+    assert 'hx-post="/next"' in client.get("/matches").text
+    for _ in range(15):
+        page = post(client, "/next")
+        kind = re.search(r'data-kind="(\w+)"', page.text)[1]
+        if kind == "matches":
+            break
+        assert page.headers["HX-Push-Url"] == f"/{kind}"
+        assert re.search(r"So far (at least \d+% are found|how many are found is not known yet)\.", page.text)
+        origin = re.search(r'data-origin="(\w+)"', page.text)[1]
+        assert origin == {"suggest": "suggestion", "audit": "audit"}[kind]
+        assert 'hx-post="/next"' in page.text
+        for item in shown(page):
+            post(client, "/mark", id=item, value="1" if labels[item] == 1 else "-1", origin=origin)
+    ends = r"(At least \d+% are found, nine times in ten|Nothing is left to mark: at least \d+% are found)\."
+    assert re.search(ends, page.text)
+    assert page.headers["HX-Push-Url"] == "/matches"

@@ -248,6 +248,26 @@ def test_suggest_and_export(page, labels, tmp_path):
     assert len(shown(page)) == 20
 
 
+def test_marks_are_asked_for_until_most_is_found(page, labels):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    for item in shown(page)[:8]:
+        page.keyboard.press("+" if labels[item] == TEAPOT else "-")
+    page.click("#find")
+    page.wait_for_url("**/matches")
+    page.click("#next button")
+    page.wait_for_selector("#heading:has-text('to mark next')")
+    assert re.search(r"/(suggest|audit)$", page.url)
+    assert re.search(r"So far (at least \d+% are|how many are) found", page.inner_text(".head .note"))
+    origin = page.get_attribute("#grid", "data-origin")
+    first = shown(page)
+    with page.expect_request("**/mark") as request:
+        page.click(f"#right-{first[0]}" if labels[first[0]] == TEAPOT else f"#wrong-{first[0]}")
+    assert f"origin={origin}" in request.value.post_data
+    page.click("#next button")
+    page.wait_for_function(f"!document.querySelector('#tile-{first[0]}')")
+
+
 def test_an_audit_is_marked_and_the_slider_moved_by_keys(page, labels):
     page.goto("/search?q=teapot")
     page.keyboard.press("ArrowDown")

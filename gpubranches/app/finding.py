@@ -18,10 +18,12 @@ from gpubranches.results import TIERS
 from gpubranches.session import Session
 from gpubranches.session.desk import TABS, View, describe
 from gpubranches.session.sessions import Record
+from gpubranches.session.target import TARGET, Step
 
 _log = logging.getLogger(__name__)
 
 SUGGESTED = 20
+_VIEWS = {"suggestion": "suggest", "audit": "audit"}
 
 routes = Blueprint("finding", __name__)
 
@@ -104,6 +106,32 @@ def audit() -> Response:
         return show(session, View("audit", heading, note, tiles, len(tiles), origin="audit", where=session.where))
 
 
+@routes.post("/next")
+def next_step() -> Response:
+    """Show what to mark next until most of what is right is known to be found; at the end, what matches."""
+    with training(session_id()), held() as session:
+        step = session.next(TARGET, SUGGESTED)
+        desk().book.note(session.labels.session, lean=session.last().ranking.lean)
+        response = _step(session, step)
+    response.headers["HX-Push-Url"] = "/matches" if step.done else f"/{_VIEWS[step.kind]}"
+    return response
+
+
+def _step(session: Session, step: Step) -> Response:
+    """Show the items of a step, or the answer where there is nothing left to mark."""
+    known = "how many are found is not known yet" if step.recall is None else f"at least {step.recall[0]:.0%} are found"
+    if step.done:
+        view = _part(session, "all", 0)
+        reached = step.kind == "reached"
+        note = f"{known.capitalize()}, nine times in ten." if reached else f"Nothing is left to mark: {known}."
+        return show(session, replace(view, note=note))
+    tiles = desk().tiles(session, step.ids)
+    note = f"So far {known}. Mark these right or wrong, then press Find {TARGET:.0%} again."
+    heading = f"{len(tiles)} to mark next"
+    view = View(_VIEWS[step.kind], heading, note, tiles, len(tiles), origin=step.kind, where=session.where)
+    return show(session, view)
+
+
 @routes.get("/completeness")
 def completeness() -> Response:
     """Tell how complete the last find all is, by the marks made up to now, above the part `tier` of it.
@@ -132,9 +160,15 @@ def _matches(session: Session, name: str, offset: int) -> Response:
     if session.answer is None:
         where = str(desk().book.record(session.labels.session).settings.get("where", ""))
         return show(session, replace(_unfound(session), where=where))
-    part, parts, tab = session.part(name), session.answer.parts, TABS[name]
+    return show(session, _part(session, name, offset))
+
+
+def _part(session: Session, name: str, offset: int) -> View:
+    """Return the view of a part of the last answer."""
+    answer, part, tab = session.last(), session.part(name), TABS[name]
+    parts = answer.parts
     changes = (len(parts["new"]), len(parts["gone"])) if "new" in parts else None
-    heading, note = describe(session.answer.ranking, changes), ""
+    heading, note = describe(answer.ranking, changes), ""
     if name != "all":
         heading, note = f"{len(part):,} {tab.heading}", tab.note
     rows = part.rows[offset : offset + PAGE]
@@ -143,7 +177,7 @@ def _matches(session: Session, name: str, offset: int) -> Response:
     tiles = desk().tiles(session, part.ranking.ids[rows], figures)
     origin = "suggestion" if tab.near_cut else "user"
     view = View("matches", heading, note, tiles, len(part), _address(name), offset, origin=origin, part=name)
-    return show(session, replace(view, where=session.where))
+    return replace(view, where=session.where)
 
 
 def _unfound(session: Session) -> View:

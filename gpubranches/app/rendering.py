@@ -24,6 +24,7 @@ from gpubranches.models import (
 from gpubranches.refine.completeness import AUDITED
 from gpubranches.session import Session
 from gpubranches.session.desk import TABS, View, describe_completeness, describe_run, in_words
+from gpubranches.session.target import TARGET
 
 PAGE = 60
 """Items shown at a time."""
@@ -80,6 +81,7 @@ def context(session: Session, part: str = "") -> dict[str, Any]:
         "run": "" if ranking is None else describe_run(ranking),
         "checked": session.checked,
         "audited": AUDITED,
+        "target": f"{TARGET:.0%}",
         "found_within": session.where,
         "part": part,
         "tabs": [(name, TABS[name].title, count) for name, count in counts.items()],

@@ -44,8 +44,8 @@ _VAGUE = np.array([[-1.0, 2.5], [0.0, 1.0], [0.0, 1.0]])
 """The same where the unit of the scores tells nothing: votes, or too few marks to know the spread of their scores."""
 _LOOK_ALIKES = 0.1
 """Chance that the ceiling may lie anywhere; it is 1 otherwise."""
-_MISSED = (-4.0, 1.8)
-"""Mean and standard deviation of the log odds that a right item is not ranked at all."""
+_MISSED, _MISSED_BROADLY = (-5.3, 1.3), (-6.5, 1.2)
+"""Mean and standard deviation of the log odds that a right item is not ranked at all; or lies far below all curves."""
 _SETTLED = 0.5
 """The share of a broad idea's curves that trust the gaps of the catalog as its cut does."""
 _STEEPER = (0.5, 0.7)
@@ -88,7 +88,7 @@ class Completeness:
     what the marks say of how broad the idea is, None where it was not judged.
 
     Recall refers to the whole universe: what matches, what is ranked below the cut, and an estimate of what is not
-    ranked: before an audit 2% of the right ones, give or take as the prior does (90%: .1% to a quarter).
+    ranked: before an audit .7% of the right ones, give or take as the prior does (90%: .05% to 9%).
     """
 
     def __init__(
@@ -116,7 +116,8 @@ class Completeness:
         curves = prior[:, 0] + prior[:, 1] * rng.standard_normal((_CURVES, 3))
         curves[:, 1:] = np.exp(curves[:, 1:])
         self._curves = curves
-        self._missed = np.exp(_MISSED[0] + _MISSED[1] * rng.standard_normal(_CURVES))
+        mean, deviation = _MISSED_BROADLY if breadth is not None and breadth.answers else _MISSED
+        self._missed = np.exp(mean + deviation * rng.standard_normal(_CURVES))
         anywhere, ceilings = rng.random((2, _CURVES))
         self._ceilings = np.where(anywhere < _LOOK_ALIKES, ceilings, 1.0)
         self._elsewhere: Floats = np.zeros(_CURVES)

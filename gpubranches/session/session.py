@@ -33,6 +33,7 @@ from gpubranches.refine.voting import by_votes
 from gpubranches.results import Neighbors, Ranking
 from gpubranches.search.searching import Searcher
 from gpubranches.session.labels import Labels
+from gpubranches.session.target import TARGET, Step, next_step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +80,7 @@ class Session:
         self.labels = Labels.in_memory() if labels is None else labels
         self.seed = seed
         self.answer: Answer | None = None
+        self._options: dict[str, Any] = {}
 
     # Queries
 
@@ -160,6 +162,14 @@ class Session:
         """
         lean = _check_lean(lean)
         _check_options(model, random_negatives, negative_weight)
+        options: dict[str, Any] = {
+            "model": model,
+            "second_stage": second_stage,
+            "random_negatives": random_negatives,
+            "negative_weight": negative_weight,
+            "where": where,
+            "query": query,
+        }
         second_stage = self._has_second_stage(model, second_stage)
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
@@ -176,7 +186,15 @@ class Session:
         study, before = self._study(found, bitmap), self._matched_before()
         answer = Answer(found.ranking, study, found.boxes, self.catalog.coding, where, before, found.breadth)
         self.answer = answer.recut(lean, self._marks_within(bitmap), self._audited())
+        self._options = options
         return self.answer.ranking
+
+    def refine_again(self) -> Ranking:
+        """Refine by the marks there are now, with the options and the cut of the last time.
+
+        Raises UsageError before a refine.
+        """
+        return self.refine(**self._options, lean=self.last().ranking.lean)
 
     @property
     def ranking(self) -> Ranking | None:
@@ -281,6 +299,23 @@ class Session:
         if breadth is None or not wide:
             return chosen
         return np.concatenate([chosen, self._alive_along_border(breadth, np.concatenate([marked, chosen]), wide)])
+
+    def next(self, target_recall: float = TARGET, count: int = 20) -> Step:
+        """Return what to mark next, or that the answer holds a share of all that is right.
+
+        Suggestions as long as the answer is likely to fall short, else items of an audit; refines where marks are to be
+        learnt. Mark the items with the step's kind as origin and call again until the step is done: then the lower end
+        of the 90% interval of recall is at the target, for which the cut may have moved down (`recut`). Raises
+        UsageError before a refine and for another target.
+        """
+        return next_step(self, target_recall, count)
+
+    def learnt_all(self, *, but: tuple[str, ...] = ()) -> bool:
+        """Whether the last answer was made with the marks there are now, apart from marks of some origins."""
+        origins, marks = self.labels.origins(), self._marks_within(self._bitmap(self.last().where))
+        learnt = self.last().study.marks
+        changed = {item for item, _ in marks.items() ^ learnt.items()}
+        return all(item in marks and origins.get(item) in but for item in changed)
 
     def explain(self, item: int) -> Explanation:
         """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in.

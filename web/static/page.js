@@ -310,7 +310,7 @@ document.addEventListener("htmx:configRequest", (event) => {
 // What is computed from the marks waits until they are stored.
 const held = new WeakSet();
 document.addEventListener("htmx:confirm", (event) => {
-  if (!/^\/(refine|suggest|audit|completeness)/.test(event.detail.path) || !marks.state().waiting) return;
+  if (!/^\/(refine|next|suggest|audit|completeness)/.test(event.detail.path) || !marks.state().waiting) return;
   event.preventDefault();
   if (held.has(event.detail.elt)) return;
   held.add(event.detail.elt);

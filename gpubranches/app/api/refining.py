@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.api.searching import ITEM, WHERE
-from gpubranches.app.api.sessions import ANSWER, hold, told
+from gpubranches.app.api.sessions import ANSWER, INTERVAL, hold, interval, told
 from gpubranches.app.asking import desk
 from gpubranches.app.limits import training
 from gpubranches.models import (
@@ -23,6 +23,7 @@ from gpubranches.models import (
 )
 from gpubranches.refine.completeness import AUDITED
 from gpubranches.search.queries import LONGEST
+from gpubranches.session.target import KINDS, TARGET
 
 _LEAN: Schema = {
     "type": "number",
@@ -67,6 +68,19 @@ _REFINE: Schema = {
 _RECUT: Schema = {"type": "object", "required": ["lean"], "properties": {"lean": _LEAN}}
 COUNT: Schema = {"type": "integer", "minimum": 1, "maximum": 1000, "default": AUDITED}
 _COUNT: Schema = {"type": "object", "properties": {"count": COUNT}}
+_NEXT: Schema = {
+    "type": "object",
+    "properties": {
+        "target_recall": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "exclusiveMaximum": 1,
+            "default": TARGET,
+            "description": "The share of all that is right that is to be found.",
+        },
+        "count": COUNT,
+    },
+}
 _ITEMS: Schema = {
     "type": "object",
     "required": ["items"],
@@ -75,6 +89,19 @@ _ITEMS: Schema = {
             "type": "array",
             "items": {"type": "object", "required": ["id", "item"], "properties": {"id": ID, "item": ITEM}},
         }
+    },
+}
+_STEP: Schema = {
+    "type": "object",
+    "required": ["kind", "recall", "items"],
+    "properties": {
+        "kind": {
+            "type": "string",
+            "enum": list(KINDS),
+            "description": "suggestion or audit: the origin to mark the items with; reached or exhausted: the end.",
+        },
+        "recall": INTERVAL,
+        **_ITEMS["properties"],
     },
 }
 
@@ -122,6 +149,18 @@ def audit(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Draw items whose marks tell how complete the answer is; mark them with the origin "audit"."""
     with hold(session) as held:
         return _items(held.audit(body["count"]))
+
+
+@operation("POST", "/sessions/{session}/next", body=_NEXT, answer=_STEP)
+def next_step(session: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Tell what to mark until a share of all that is right is known to be found; refines where marks are to be learnt.
+
+    Mark the items with the kind as origin and ask again, until it is "reached". The cut may move towards recall.
+    """
+    with training(session), hold(session) as held:
+        step = held.next(body["target_recall"], body["count"])
+        desk().book.note(session, lean=held.last().ranking.lean)
+        return {"kind": step.kind, "recall": interval(step.recall), **_items(step.ids)}
 
 
 @operation("POST", "/sessions/{session}/estimate", body={"type": "object"}, answer=ANSWER)

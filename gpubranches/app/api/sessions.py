@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gpubranches.results import Interval
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
-_INTERVAL: Schema = {
+INTERVAL: Schema = {
     "type": ["object", "null"],
     "description": "A 90% interval, null where none is estimated.",
     "required": ["low", "middle", "high"],
@@ -53,8 +53,8 @@ ANSWER: Schema = {
         "candidates": {**_COUNT, "description": "Items that the first stage found."},
         "threshold": {"type": ["number", "null"], "description": "The score from which items match."},
         "lean": {"type": "number", "minimum": -1, "maximum": 1},
-        "precision": _INTERVAL,
-        "recall": _INTERVAL,
+        "precision": INTERVAL,
+        "recall": INTERVAL,
         "source": {"type": "string", "description": "The stages that answered."},
         "timings_ms": {"type": "object", "additionalProperties": {"type": "number"}},
     },
@@ -187,12 +187,13 @@ def told(answer: Answer) -> dict[str, Any]:
         "candidates": ranking.candidates,
         "threshold": ranking.threshold if math.isfinite(ranking.threshold) else None,
         "lean": ranking.lean,
-        "precision": _interval(ranking.precision),
-        "recall": _interval(ranking.recall),
+        "precision": interval(ranking.precision),
+        "recall": interval(ranking.recall),
         "source": ranking.source,
         "timings_ms": ranking.timings_ms,
     }
 
 
-def _interval(estimate: Interval | None) -> dict[str, float] | None:
+def interval(estimate: Interval | None) -> dict[str, float] | None:
+    """Return an interval as `INTERVAL` describes it."""
     return None if estimate is None else dict(zip(("low", "middle", "high"), estimate, strict=True))

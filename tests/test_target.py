@@ -1,0 +1,132 @@
+"""Marking towards a target: suggestions while the answer falls short, audits while it is not known, then the end."""
+
+import numpy as np
+import pytest
+from groups import GROUPS, NAMES, write_groups
+
+from gpubranches import Session, open_backend
+from gpubranches.errors import UsageError
+from gpubranches.session.target import KINDS
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return write_groups(tmp_path_factory.mktemp("groups"))
+
+
+@pytest.fixture
+def session(world):
+    with open_backend("cpu", world[0]) as backend:
+        yield Session(world[0], backend, embedder=world[3])
+
+
+def begin(session, right, group, **options):
+    shown = session.ask(NAMES[group], 20).ids[0]
+    answer(session, shown, right, "user")
+    return session.refine(query=NAMES[group], **options)
+
+
+def answer(session, ids, right, origin):
+    told = right[ids]
+    for label, items in ((+1, ids[told]), (-1, ids[~told])):
+        if len(items):
+            session.mark(items, label, origin=origin)
+
+
+def play(session, right, target=0.95, most=25):
+    """Mark what each step asks for by the truth; return the steps."""
+    steps = []
+    while len(steps) < most:
+        steps.append(session.next(target))
+        if steps[-1].done:
+            break
+        answer(session, steps[-1].ids, right, steps[-1].kind)
+    return steps
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_a_target_that_is_told_to_be_reached_is_reached(session, world, group):
+    right = world[1] == group
+    begin(session, right, group)
+    steps = play(session, right, target=0.9)
+    assert {step.kind for step in steps} <= set(KINDS)
+    found = session.ranking.ids[session.ranking.matched]
+    assert steps[-1].kind == "reached"
+    assert len(steps[-1].ids) == 0
+    assert right[found].sum() >= 0.9 * right.sum()
+    assert steps[-1].recall[0] >= 0.9
+    assert steps[-1].recall == session.ranking.recall
+
+
+def test_a_step_asks_for_unmarked_items_once(session, world):
+    right = world[1] == 1
+    begin(session, right, 1)
+    marked = set(session.positives) | set(session.negatives)
+    for _ in range(4):
+        step = session.next(0.99, 7)
+        assert len(step.ids) <= 7
+        assert len(set(step.ids)) == len(step.ids)
+        assert not marked & set(step.ids)
+        marked |= set(step.ids.tolist())
+        if not step.done:
+            answer(session, step.ids, right, step.kind)
+
+
+def test_without_a_mark_between_a_step_stays_as_it_is(session, world):
+    begin(session, world[1] == 1, 1)
+    one, other = session.next(0.99), session.next(0.99)
+    assert (one.kind, one.ids.tolist(), one.recall) == (other.kind, other.ids.tolist(), other.recall)
+
+
+def test_suggestions_are_learnt_and_audits_change_estimates_alone(session, world):
+    right = world[1] == 3
+    begin(session, right, 3)
+    learnt = session.answer.study
+    session.mark(session.audit(5), -1, origin="audit")
+    assert session.learnt_all(but=("audit",))
+    assert not session.learnt_all()
+    session.mark(session.suggest(3), +1, origin="suggestion")
+    assert not session.learnt_all(but=("audit",))
+    session.next()
+    assert session.learnt_all()
+    assert session.answer.study is not learnt
+
+
+def test_the_options_of_the_last_find_all_hold(session, world):
+    groups, kinds = world[1:3]
+    right = groups == 2
+    begin(session, right, 2, model="linear", where="kind < 16", lean=0.3)
+    session.mark(session.suggest(5), -1, origin="suggestion")
+    session.next()
+    assert session.where == "kind < 16"
+    assert (kinds[session.ranking.ids] < 16).all()
+    assert session.boxes is None
+    assert session.ranking.lean >= 0.3
+
+
+def test_where_all_is_marked_there_is_nothing_left_to_mark(session, world):
+    right = world[1] == 0
+    session.mark(np.flatnonzero(right), +1)
+    session.mark(np.flatnonzero(~right), -1)
+    session.refine()
+    step = session.next()
+    assert step.done
+    assert len(step.ids) == 0
+
+
+def test_by_votes_alone_an_audit_comes_first(session, world):
+    begin(session, world[1] == 4, 4)
+    session.refine(second_stage=False)
+    assert session.next().kind == "audit"
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, -1.0, 95.0, float("nan")])
+def test_another_target_is_refused(session, world, target):
+    begin(session, world[1] == 0, 0)
+    with pytest.raises(UsageError, match="target_recall: expected a share between 0 and 1"):
+        session.next(target)
+
+
+def test_there_is_no_step_before_a_find_all(session):
+    with pytest.raises(UsageError, match="find all"):
+        session.next()
