@@ -123,8 +123,13 @@ def test_all_items_above_the_cut_are_listed_and_those_near_it_are_exact(world, s
     right = np.isin(ids, marked)
     assert np.allclose(scores[right], true[right], atol=1e-3)
     assert np.count_nonzero(np.abs(scores - true) < 1e-3) >= 200
-    within = world.ids[guessed > cut - 2.99 * found.error]
+    above = np.count_nonzero(found.scores >= cut) + found.stands_for * np.count_nonzero(found.sampled_scores >= cut)
+    most = 400 + 2 * round(above)
+    best = np.argsort(-guessed)[: most - 1]
+    within = world.ids[best[guessed[best] > cut - 2.99 * found.error]]
     assert np.isin(within, ids).all()
+    assert np.isin(world.ids[guessed > cut], ids).all()
+    assert len(ids) <= max(most, 400) + len(marked)
     found_right = ids[scores >= cut]
     wanted = world.ids[exact >= cut]
     agreed = 2 * len(np.intersect1d(found_right, wanted)) / (len(found_right) + len(wanted))
@@ -137,6 +142,45 @@ def estimates(backend, world, weights, found):
     order = np.argsort(bits.ids)
     assert np.array_equal(bits.ids[order], world.ids)
     return found.scale * bits.scores[order] + found.offset
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_sample_that_tells_of_too_few_above_the_cut_does_not_cut_the_list_short(world, small, name):
+    weights, intercept = model(world, 1)
+    cut = float(np.quantile(exact_scores(world, weights, intercept), 0.2))
+    with open_backend(name, world.catalog) as backend:
+        view = EmbeddingView(backend, world.catalog, None)
+        found = replace(view.scores(weights, intercept), stands_for=0.0)
+        ids, _ = view.listed(weights, intercept, found, cut, NOTHING)
+        guessed = estimates(backend, world, weights, found)
+    above = world.ids[guessed > cut]
+    assert len(above) > 3 * 400
+    assert np.isin(above, ids).all()
+
+
+@pytest.mark.parametrize("sampled", [5, 300])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_best_by_bits_are_found_however_little_the_sample_tells_of_where_they_end(
+    world, small, name, sampled, monkeypatch
+):
+    monkeypatch.setattr(scoring, "SAMPLED", sampled)
+    weights, intercept = model(world, 4)
+    for spare in (4.0, -0.9):  # the second expects too few
+        monkeypatch.setattr(scoring, "_SPARE", spare)
+        with open_backend(name, world.catalog) as backend:
+            found = EmbeddingView(backend, world.catalog, None).scores(weights, intercept)
+            rough = backend.score(weights, tier="bits", limit=400)
+        assert set(found.ids) == set(rough.ids)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_bits_are_read_as_backends_score_them(world, name):
+    weights, _ = model(world)
+    ids = np.random.default_rng(0).permutation(world.ids)[:50]
+    bits, scales = world.catalog.take_bits(ids)
+    with open_backend(name, world.catalog) as backend:
+        scored = scoring.in_order(backend.score(weights, tier="bits", ids=ids), ids)
+    assert np.array_equal(world.catalog.signs.planes(weights).scores(bits, scales), scored)
 
 
 @pytest.mark.parametrize("name", BACKENDS)

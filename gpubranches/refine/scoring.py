@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap, best_first
+from gpubranches.arrays import Bitmap, among, best_first
 from gpubranches.errors import UsageError
 from gpubranches.refine.spread import code_spread_of, code_vectors, spread_of
 from gpubranches.whitening import Whitening
@@ -29,6 +30,8 @@ HEAD = 4000
 NEAR_CUT = 20_000
 """Listed items nearest to the cut that are scored exactly."""
 _MARGIN = 3.0
+_SPARE = 4.0
+"""How many standard deviations more of the sample than expected are taken for the best `LISTED`."""
 
 Ids = NDArray[np.int64]
 Scores = NDArray[np.float32]
@@ -61,7 +64,7 @@ class CatalogScores:
         scores = np.concatenate([self.scores, self.sampled_scores])
         weights = np.ones(len(ids))
         weights[len(self.ids) :] = self.stands_for
-        open_ = ~np.isin(ids, marked)
+        open_ = ~among(ids, marked)
         return ids[open_], scores[open_], weights[open_]
 
 
@@ -133,10 +136,10 @@ class EmbeddingView:
             found = self.backend.score(weights, tier="embeddings", where=self.where)
             scores: Scores = _scores(found) + np.float32(intercept)
             return CatalogScores(found.ids, scores, none, none.astype(np.float32), 1.0)
-        rough = self.backend.score(weights, tier="bits", where=self.where, limit=LISTED)
-        drawn = self.catalog.sample_ids(SAMPLED, np.random.default_rng(0), self.where)
-        bits, exact = self._by_bits(weights, drawn), self._by_embeddings(weights, intercept, drawn)
+        drawn, bits, exact = self._sample.ids, self._sample.by_bits(weights), self._sample.vectors @ weights
+        exact += np.float32(intercept)
         scale, offset, error = _line(bits, exact)
+        rough = self._best_by_bits(weights, bits)
         guessed = (np.float32(scale) * _scores(rough) + np.float32(offset)).astype(np.float32)
         depth = float(guessed[-1]) if len(guessed) else -np.inf
         guessed[:HEAD] = self._by_embeddings(weights, intercept, rough.ids[:HEAD])
@@ -160,34 +163,71 @@ class EmbeddingView:
     ) -> tuple[Ids, Scores]:
         """Return ids and scores, best first, of all items above the cut, of many below it, and of the marked ones.
 
-        The `NEAR_CUT` items nearest to the cut have exact scores, so an estimate decides nothing that is close.
+        Of those below all are listed that the error of the estimates may have put there, at most as many as there are
+        above and `LISTED`. The `NEAR_CUT` items nearest to the cut have exact scores, so an estimate decides nothing
+        that is close.
         """
         ids, scores = found.ids, found.scores
         if found.error == 0:
             return ids, scores
         if found.depth > cut - _MARGIN * found.error and len(ids) < self.n:
-            floor = (cut - _MARGIN * found.error - found.offset) / max(found.scale, 1e-12)
-            rough = self.backend.score(weights, tier="bits", where=self.where, threshold=floor)
-            more = ~np.isin(rough.ids, ids)
-            guessed = np.float32(found.scale) * _scores(rough)[more] + np.float32(found.offset)
-            ids, scores = np.concatenate([ids, rough.ids[more]]), np.concatenate([scores, guessed])
+            ids, scores = self._down_to(weights, found, cut)
         missing = np.unique(marked)
         missing = missing[~np.isin(missing, ids)]
         ids = np.concatenate([ids, missing])
         scores = np.concatenate([scores, np.zeros(len(missing), np.float32)]).astype(np.float32)
-        rows = _smallest(np.abs(scores - np.float32(cut)), NEAR_CUT)
-        rows = np.union1d(rows, np.flatnonzero(np.isin(ids, marked)))
+        rows = np.concatenate([_smallest(np.abs(scores - np.float32(cut)), NEAR_CUT), np.arange(min(HEAD, len(ids)))])
+        rows = np.union1d(rows, np.flatnonzero(among(ids, marked)))
         scores[rows] = self._by_embeddings(weights, intercept, ids[rows])
         order = best_first(scores, ids)
         return ids[order], scores[order]
+
+    def _down_to(self, weights: NDArray[np.float32], found: CatalogScores, cut: float) -> tuple[Ids, Scores]:
+        """Return ids and estimates, best first by bits, of all items above the cut and of those below, see `listed`."""
+        floor = (cut - _MARGIN * found.error - found.offset) / max(found.scale, 1e-12)
+        above = np.count_nonzero(found.scores >= cut) + found.stands_for * np.count_nonzero(found.sampled_scores >= cut)
+        limit = LISTED + 2 * round(above)
+        while True:
+            rough = self.backend.score(weights, tier="bits", where=self.where, threshold=floor, limit=limit)
+            guessed = np.float32(found.scale) * _scores(rough) + np.float32(found.offset)
+            if len(rough.ids) == rough.total or guessed[-1] < cut:
+                return rough.ids, guessed
+            limit *= 2
+
+    @cached_property
+    def _sample(self) -> _Sample:
+        drawn = self.catalog.sample_ids(SAMPLED, np.random.default_rng(0), self.where)
+        return _Sample(self.catalog, drawn, self.vectors(drawn))
+
+    def _best_by_bits(self, weights: NDArray[np.float32], bits: Scores) -> Candidates:
+        """Return the best `LISTED` by bits; bits: of the sample, which tells about where they end."""
+        rank = len(bits) * LISTED / max(1, self.n)
+        rank = max(1, round(rank + _SPARE * (1 + rank**0.5)))
+        if rank < len(bits):
+            floor = float(np.partition(bits, len(bits) - rank)[len(bits) - rank])
+            found = self.backend.score(weights, tier="bits", where=self.where, threshold=floor, limit=LISTED)
+            if found.total >= LISTED:
+                return found
+        return self.backend.score(weights, tier="bits", where=self.where, limit=LISTED)
 
     def _by_embeddings(self, weights: NDArray[np.float32], intercept: float, ids: Ids) -> Scores:
         dots = in_order(self.backend.score(weights, tier="embeddings", ids=ids), ids)
         scores: Scores = dots + np.float32(intercept)
         return scores
 
-    def _by_bits(self, weights: NDArray[np.float32], ids: Ids) -> Scores:
-        return in_order(self.backend.score(weights, tier="bits", ids=ids), ids)
+
+class _Sample:
+    """Random items of a view: ids (s,) int64, and vectors (s, D) float32, their centred embeddings."""
+
+    def __init__(self, catalog: Catalog, ids: Ids, vectors: NDArray[np.float32]):
+        self.ids, self.vectors = ids, vectors
+        self._signs = catalog.signs
+        self._bits, self._scales = catalog.take_bits(ids)
+
+    def by_bits(self, weights: NDArray[np.float32]) -> Scores:
+        """Return their scores by bits, (s,) float32, the same that every backend gives."""
+        assert self._signs is not None
+        return self._signs.planes(weights).scores(self._bits, self._scales)
 
 
 def _rest(catalog: Catalog, listed: Ids, n: int, where: Bitmap | None) -> tuple[Ids, float]:
