@@ -24,11 +24,11 @@ def check_array(
 
     With `finite`, NaN and infinities are refused too. Nothing is converted or copied.
     """
-    wanted = f"{np.dtype(dtype)} of shape ({', '.join('any' if s is None else str(s) for s in shape)})"
-    if not isinstance(array, np.ndarray):
-        raise ArrayError(f"{name}: expected a NumPy array of {wanted}, got {type(array).__name__}")
-    fits = array.ndim == len(shape) and all(s is None or s == t for s, t in zip(shape, array.shape, strict=True))
-    if array.dtype != np.dtype(dtype) or not fits:
+    fits = isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == len(shape)
+    if not fits or not all(s is None or s == t for s, t in zip(shape, array.shape, strict=True)):  # type: ignore[attr-defined]
+        wanted = f"{np.dtype(dtype)} of shape ({', '.join('any' if s is None else str(s) for s in shape)})"
+        if not isinstance(array, np.ndarray):
+            raise ArrayError(f"{name}: expected a NumPy array of {wanted}, got {type(array).__name__}")
         raise ArrayError(f"{name}: expected {wanted}, got {array.dtype} of shape {array.shape}; convert it first")
     if finite and not np.isfinite(array).all():
         raise ArrayError(f"{name}: expected finite numbers, got NaN or infinity; remove or repair those rows")

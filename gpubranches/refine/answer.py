@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.arrays import among
 from gpubranches.boxes import Boxes
 from gpubranches.errors import UsageError
 from gpubranches.refine.breadth import Breadth
@@ -121,7 +122,7 @@ class Answer:
             for tier, name in enumerate(TIERS):
                 parts[name] = Part(ranking, np.flatnonzero(matched & (ranking.tiers == tier)))
         marked = np.fromiter(self.study.marks, np.int64, len(self.study.marks))
-        parts["below"] = Part(ranking, np.flatnonzero(~matched & ~np.isin(ranking.ids, marked))[:JUST_BELOW])
+        parts["below"] = Part(ranking, np.flatnonzero(~matched & ~among(ranking.ids, marked))[:JUST_BELOW])
         if self.before is not None:
             now, before = parts["all"], self.before
             parts["new"] = Part(ranking, now.rows[~np.isin(now.ids, before.ids)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap
+from gpubranches.arrays import Bitmap, among
 from gpubranches.errors import UsageError
 from gpubranches.learners.branches import BranchEnsemble, DecisionBranches
 from gpubranches.learners.branches_classic import ClassicBranches, ClassicEnsemble
@@ -139,8 +139,8 @@ def _broadly(view: EmbeddingView, marks: Marks, breadth: Breadth) -> Ranking:
     marked = np.concatenate([marks.positives, marks.negatives])
     ids, scores = view.listed(broad.weights, broad.intercept, broad.scores, threshold, marked)
     matched = scores >= np.float32(threshold)
-    matched[np.isin(ids, marks.positives)] = True
-    matched[np.isin(ids, marks.negatives)] = False
+    matched[among(ids, marks.positives)] = True
+    matched[among(ids, marks.negatives)] = False
     return Ranking(
         ids=ids,
         scores=scores,

@@ -163,8 +163,8 @@ class EmbeddingView:
     ) -> tuple[Ids, Scores]:
         """Return ids and scores, best first, of all items above the cut, of many below it, and of the marked ones.
 
-        Of those below all are listed that the error of the estimates may have put there, at most as many as there are
-        above and `LISTED`. The `NEAR_CUT` items nearest to the cut have exact scores, so an estimate decides nothing
+        Of those below all are listed that the error of the estimates may have put there, at most `LISTED` and half as
+        many as there are above. The `NEAR_CUT` items nearest to the cut have exact scores, so an estimate decides nothing
         that is close.
         """
         ids, scores = found.ids, found.scores
@@ -172,12 +172,12 @@ class EmbeddingView:
             return ids, scores
         if found.depth > cut - _MARGIN * found.error and len(ids) < self.n:
             ids, scores = self._down_to(weights, found, cut)
-        missing = np.unique(marked)
-        missing = missing[~np.isin(missing, ids)]
+        there = np.flatnonzero(among(ids, marked))
+        missing = np.setdiff1d(marked, ids[there])
+        rows = np.concatenate([_nearest(scores, cut, NEAR_CUT), np.arange(min(HEAD, len(ids))), there])
+        rows = np.concatenate([np.unique(rows), len(ids) + np.arange(len(missing))])
         ids = np.concatenate([ids, missing])
-        scores = np.concatenate([scores, np.zeros(len(missing), np.float32)]).astype(np.float32)
-        rows = np.concatenate([_smallest(np.abs(scores - np.float32(cut)), NEAR_CUT), np.arange(min(HEAD, len(ids)))])
-        rows = np.union1d(rows, np.flatnonzero(among(ids, marked)))
+        scores = np.concatenate([scores, np.zeros(len(missing), np.float32)])
         scores[rows] = self._by_embeddings(weights, intercept, ids[rows])
         order = best_first(scores, ids)
         return ids[order], scores[order]
@@ -186,7 +186,7 @@ class EmbeddingView:
         """Return ids and estimates, best first by bits, of all items above the cut and of those below, see `listed`."""
         floor = (cut - _MARGIN * found.error - found.offset) / max(found.scale, 1e-12)
         above = np.count_nonzero(found.scores >= cut) + found.stands_for * np.count_nonzero(found.sampled_scores >= cut)
-        limit = LISTED + 2 * round(above)
+        limit = LISTED + round(1.5 * above)
         while True:
             rough = self.backend.score(weights, tier="bits", where=self.where, threshold=floor, limit=limit)
             guessed = np.float32(found.scale) * _scores(rough) + np.float32(found.offset)
@@ -239,13 +239,12 @@ def _rest(catalog: Catalog, listed: Ids, n: int, where: Bitmap | None) -> tuple[
     return drawn, (n - len(listed)) / max(1, len(drawn))
 
 
-def _smallest(numbers: Scores, count: int) -> NDArray[np.intp]:
-    """Return the rows of the `count` smallest numbers, of equal ones the first, in any order."""
-    if count >= len(numbers):
-        return np.arange(len(numbers))
-    border = np.partition(numbers, count - 1)[count - 1]
-    below = np.flatnonzero(numbers < border)
-    return np.concatenate([below, np.flatnonzero(numbers == border)[: count - len(below)]])
+def _nearest(falling: Scores, cut: float, count: int) -> NDArray[np.intp]:
+    """Return the rows, ascending, of the `count` numbers nearest to a cut, of equally near ones the first."""
+    middle = int(np.searchsorted(-falling, -cut))
+    first = max(0, middle - count)
+    gaps = np.abs(falling[first : middle + count] - np.float32(cut))
+    return first + np.sort(np.argsort(gaps, kind="stable")[:count])
 
 
 def _line(bits: Scores, exact: Scores) -> tuple[float, float, float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import Bitmap, as_ids
+from gpubranches.arrays import Bitmap, among, as_ids
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.export import Matches, export_matches
 from gpubranches.models import (
@@ -275,7 +275,7 @@ class Session:
             return self._alive_along_border(breadth, marked, count)
         wide = 0 if breadth is None else exploring(breadth.log_odds, count)
         ranking = answer.ranking
-        open_ = ~np.isin(ranking.ids, marked) & self.catalog.alive(ranking.ids)
+        open_ = ~among(ranking.ids, marked) & self.catalog.alive(ranking.ids)
         near = near_cut(ranking, open_, 3 * (count - wide) // 2)
         chosen = _spread(near, self.catalog.take(near), count - wide)
         if breadth is None or not wide:
