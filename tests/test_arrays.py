@@ -94,9 +94,18 @@ def test_rows_that_are_nearly_in_order_are_put_in_order(displaced):
     assert best_first(keys, ids, 77).tolist() == np.lexsort((splitmix64(ids), -keys)).tolist()[:77]
 
 
-@pytest.mark.parametrize("few", [[], [5], [3, 3, 70_000, -1, 2**62], list(range(0, 100_000, 7))])
-def test_among_tells_what_isin_does(few):
-    few = np.array(few, np.int64)
-    ids = np.concatenate([np.random.default_rng(0).permutation(200_000), few, few + 65_536])
-    assert np.array_equal(among(ids, few), np.isin(ids, few))
-    assert among(few[:0], few).tolist() == []
+SETS = {
+    "none": np.zeros(0, np.int64),
+    "one": np.array([5]),
+    "repeated": np.array([3, 3, 70_000, -1, 2**62, 2**62, 3]),
+    "many": np.arange(0, 100_000, 7),
+    "all": np.random.default_rng(0).permutation(200_000),
+    "alike in their lower bits": np.arange(5000) << 33,
+    "far": np.arange(2**62, 2**62 + 3000),
+}
+
+
+@pytest.mark.parametrize("others", SETS)
+@pytest.mark.parametrize("ids", SETS)
+def test_among_tells_what_isin_does(ids, others):
+    assert among(SETS[ids], SETS[others]).tolist() == np.isin(SETS[ids], SETS[others]).tolist()

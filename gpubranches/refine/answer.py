@@ -125,8 +125,8 @@ class Answer:
         parts["below"] = Part(ranking, np.flatnonzero(~matched & ~among(ranking.ids, marked))[:JUST_BELOW])
         if self.before is not None:
             now, before = parts["all"], self.before
-            parts["new"] = Part(ranking, now.rows[~np.isin(now.ids, before.ids)])
-            parts["gone"] = Part(before.ranking, before.rows[~np.isin(before.ids, now.ids)])
+            parts["new"] = Part(ranking, now.rows[~among(now.ids, before.ids)])
+            parts["gone"] = Part(before.ranking, before.rows[~among(before.ids, now.ids)])
         return parts
 
     def _threshold(self, lean: float, audited: Marks) -> float:

@@ -193,7 +193,7 @@ class Completeness:
         """
         rng = np.random.default_rng([self._seed, 1, len(self._drawn.ids)])
         taken = np.concatenate([_keys(marks), self._drawn.ids])
-        beyond = outside[~np.isin(outside, taken) & ~np.isin(outside, self._ids)][: count // OUTSIDE_EVERY]
+        beyond = outside[~among(outside, taken) & ~among(outside, self._ids)][: count // OUTSIDE_EVERY]
         rows = np.delete(np.arange(len(self._ids)), self._rows(taken))
         chances = self._chances_within(self._x[rows], marks)
         inclusion = _inclusion(np.sqrt(chances * (1 - chances)), count - len(beyond))
@@ -318,7 +318,7 @@ class Completeness:
         return np.array([[weights @ self._curves[:, 0], *slopes]])
 
     def _audited(self, marks: Mapping[int, int]) -> NDArray[np.intp]:
-        drawn = self._drawn.ids[np.isin(self._drawn.ids, _keys(marks))]
+        drawn = self._drawn.ids[among(self._drawn.ids, _keys(marks))]
         return np.sort(self._rows(drawn))
 
     def _rows(self, items: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -336,7 +336,7 @@ class Completeness:
         chances = self._ceilings[:, None] * _chances(self._curves, evidence.distances)
         told = np.where(evidence.right, chances, 1 - chances)
         logs = np.log(np.maximum(told, 1e-300)) @ evidence.weights
-        beyond = self._drawn.ids[~np.isin(self._drawn.ids, self._ids)]
+        beyond = self._drawn.ids[~among(self._drawn.ids, self._ids)]
         looked = [audited[int(i)] > 0 for i in beyond if int(i) in audited]
         if looked:
             ranked = self._expected(np.ones(len(self._ids), np.bool_))

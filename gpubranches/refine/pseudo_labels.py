@@ -89,7 +89,7 @@ def _narrow_labels(backend: Backend, catalog: Catalog, marks: Marks) -> tuple[Id
     ).fit(vectors(positives), vectors(wrong), mean, whitening, n_checked=len(negatives))
     marked = np.concatenate([positives, negatives])
     best = backend.score(model.weights_, tier="codes", limit=4 * REACHED + len(marked)).ids
-    best = best[~np.isin(best, marked)]
+    best = best[~among(best, marked)]
     scores = (vectors(best) - mean) @ model.weights_ + np.float32(model.intercept_)
     spread, threshold, _ = model.spread(best, scores.astype(np.float32), positives, negatives, vectors)
     right: NDArray[np.bool_] = spread >= np.float32(threshold)

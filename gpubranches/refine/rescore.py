@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
+from gpubranches.arrays import Bitmap, among, as_ids, best_first, check_array
 from gpubranches.boxes import Boxes
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.learners.linear import LogisticRegression
@@ -159,7 +159,7 @@ class Rescorer:
         if embeddings is not None and len(positives) != len(self.held_out_):
             raise ArrayError(f"positives: expected the {len(self.held_out_)} of fit, got {len(positives)}")
         ids, scores, threshold, total = self._scored(backend, boxes, where, positives, negatives)
-        right, wrong = np.isin(ids, positives), np.isin(ids, negatives)
+        right, wrong = among(ids, positives), among(ids, negatives)
         held_out = self.held_out_[self._fair]
         if embeddings is not None:
             scores, threshold, held_out = self.spread(ids, scores, positives, negatives, embeddings)
@@ -195,9 +195,9 @@ class Rescorer:
                 rough = backend.score(self.weights_, tier="bits", boxes=boxes, where=where, limit=_AHEAD * limit)
             fresh = rough.ids[len(exact) : limit]
             found = self._exact(backend, fresh)
-            new = ~np.isin(fresh, ids[:n_right])
+            new = ~among(fresh, ids[:n_right])
             ids, dots = np.concatenate([ids, fresh[new]]), np.concatenate([dots, found[new]])
-            open_ = np.concatenate([open_, ~np.isin(fresh[new], marked)])
+            open_ = np.concatenate([open_, ~among(fresh[new], marked)])
             exact = np.concatenate([exact, found])
             scores = dots + np.float32(self.intercept_)
             threshold = self.cut(scores[open_], self.held_out_[self._fair], n_right)
@@ -226,8 +226,8 @@ class Rescorer:
         Marked ids keep their scores. Where most of the largest window matches there is no edge for neighbours to tell
         of: nothing is changed then.
         """
-        right = np.isin(ids, positives)
-        open_ = np.flatnonzero(~right & ~np.isin(ids, negatives))
+        right = among(ids, positives)
+        open_ = np.flatnonzero(~right & ~among(ids, negatives))
         size = self.reached
         while size <= _MOST_REACHED:
             window, below = open_[:size], open_[size:]

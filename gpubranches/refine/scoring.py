@@ -144,7 +144,7 @@ class EmbeddingView:
         depth = float(guessed[-1]) if len(guessed) else -np.inf
         guessed[:HEAD] = self._by_embeddings(weights, intercept, rough.ids[:HEAD])
         order = best_first(guessed, rough.ids)
-        outside = ~np.isin(drawn, rough.ids)
+        outside = ~among(drawn, rough.ids)
         left = max(0, self.n - len(rough.ids))
         return CatalogScores(
             rough.ids[order],
@@ -235,7 +235,7 @@ def _rest(catalog: Catalog, listed: Ids, n: int, where: Bitmap | None) -> tuple[
     if len(listed) >= n:
         return np.zeros(0, np.int64), 1.0
     drawn = catalog.sample_ids(SAMPLED, np.random.default_rng(0), where)
-    drawn = drawn[~np.isin(drawn, listed)]
+    drawn = drawn[~among(drawn, listed)]
     return drawn, (n - len(listed)) / max(1, len(drawn))
 
 

@@ -232,7 +232,7 @@ class Session:
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
         study, marks = self.last().study, self.labels.current()
-        waiting = study.drawn.ids[~np.isin(study.drawn.ids, np.fromiter(marks, np.int64))]
+        waiting = study.drawn.ids[~among(study.drawn.ids, np.fromiter(marks, np.int64))]
         waiting = waiting[self.catalog.alive(waiting)][:count]
         if len(waiting) == count:
             return waiting
@@ -256,7 +256,7 @@ class Session:
         """Return ids that serve as wrong unchecked, drawn by the seed, (at most count,) int64; never marked ones."""
         count = min(count, self.catalog.n // RANDOM_SHARE)
         drawn = self.catalog.sample_ids(count, np.random.default_rng(self.seed))
-        return drawn[~np.isin(drawn, np.concatenate([self.positives, self.negatives]))]
+        return drawn[~among(drawn, np.concatenate([self.positives, self.negatives]))]
 
     def suggest(self, count: int = 20) -> NDArray[np.int64]:
         """Return the ids of unmarked items whose mark would tell most, (at most count,) int64.
