@@ -104,6 +104,12 @@ class HostBackend(ScanBackend[list[Part]]):
         np.bitwise_or.at(bitmap, positions >> 3, np.left_shift(1, positions & 7).astype(np.uint8))
         return [_masked(part, bitmap) for part in rows]
 
+    def _bitmap(self, rows: list[Part]) -> Bitmap:
+        bitmap = np.zeros(self.catalog.n_positions // 8, np.uint8)
+        for part in rows:
+            _words(bitmap, part.segment)[:] = part.allowed
+        return bitmap
+
     def _within(self, rows: list[Part], boxes: Boxes) -> list[Part]:
         return self._only(rows, self._model_votes(rows, boxes, 1, None).ids)
 

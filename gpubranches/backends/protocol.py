@@ -64,6 +64,10 @@ class Backend(Protocol):
         """Evaluate the models of several users."""
         ...
 
+    def within(self, boxes: Boxes, *, where: Bitmap | None = None) -> Bitmap:
+        """Return the positions of the items with a vote of this model, as a bitmap like `Catalog.where` does."""
+        ...
+
     def score(
         self,
         weights: NDArray[np.float32],

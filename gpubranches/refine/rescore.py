@@ -14,9 +14,10 @@ from gpubranches.boxes import Boxes
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.learners.linear import LogisticRegression
 from gpubranches.models import NEGATIVE_WEIGHT
+from gpubranches.refine import scoring
 from gpubranches.refine.breadth import TRUST, reaching
 from gpubranches.refine.diffusion import Diffusion
-from gpubranches.refine.scoring import in_order
+from gpubranches.refine.scoring import EmbeddingView, in_order
 from gpubranches.results import Candidates, Ranking
 from gpubranches.whitening import Whitening
 
@@ -40,7 +41,11 @@ _ROUNDS = 30
 _SCORED_AT_ONCE = 65_536
 _AHEAD = 8
 """So many times the items wanted are asked of the bits, which would read the whole catalog for the next ones."""
+MOST_SCORED = 16_384
+"""Candidates of a large catalog, at most, that are all scored by embeddings; where more may match most are estimated."""
 _MARGIN = 3.0
+_SINGLE, _GROUPED = 1000, 1000
+"""Best scores that a mixture over weighted ones sees one by one, and groups, at most, that it sees of the rest."""
 
 
 class Rescorer:
@@ -149,7 +154,9 @@ class Rescorer:
         The candidates, items with a vote that are in `where`, are scored by bits, and the best of them by
         embeddings. The set scored by embeddings doubles until the last of it lies 3 standard errors of the bits scores
         below the cut, so a list of matches is never cut short at `limit`; the errors are measured on the items that
-        have both scores. Candidates left out are not in the Ranking, which has no votes. positives: (p,) int64, those
+        have both scores. Of more than `MOST_EXACT` items the set grows faster, up to `MOST_SCORED`; where that is
+        not enough most matches get estimates, see `_estimated`, and nothing is spread among neighbours. Candidates left
+        out are not in the Ranking, which has no votes. positives: (p,) int64, those
         of `fit` in their order, always matched; negatives: (m,) int64, never. embeddings: returns the embeddings of
         ids, (m, D) float32; with it the scores of the best are spread among neighbours, without it they are the linear
         model's. scores: comparable with Ranking.threshold.
@@ -158,10 +165,13 @@ class Rescorer:
         positives, negatives = as_ids(positives, "positives"), as_ids(negatives, "negatives")
         if embeddings is not None and len(positives) != len(self.held_out_):
             raise ArrayError(f"positives: expected the {len(self.held_out_)} of fit, got {len(positives)}")
-        ids, scores, threshold, total = self._scored(backend, boxes, where, positives, negatives)
+        inside = where if boxes is None else backend.within(boxes, where=where)
+        total = backend.catalog.count(inside)
+        scored = self._scored(backend, inside, total, positives, negatives)
+        ids, scores, threshold = scored or self._estimated(backend, inside, positives, negatives)
         right, wrong = among(ids, positives), among(ids, negatives)
         held_out = self.held_out_[self._fair]
-        if embeddings is not None:
+        if embeddings is not None and scored is not None:
             scores, threshold, held_out = self.spread(ids, scores, positives, negatives, embeddings)
             order = best_first(scores, ids)
             ids, scores, right, wrong = ids[order], scores[order], right[order], wrong[order]
@@ -179,20 +189,23 @@ class Rescorer:
     def _scored(
         self,
         backend: Backend,
-        boxes: Boxes | None,
         where: Bitmap | None,
+        total: int,
         positives: NDArray[np.int64],
         negatives: NDArray[np.int64],
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float, int]:
-        """Return ids and scores of what is scored by embeddings, best first, the cut, the number of candidates."""
-        limit = max(1, self.limit)
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float] | None:
+        """Return ids and scores of what is scored by embeddings, best first, and the cut; None where it is too many.
+
+        where, total: the candidates and their number.
+        """
+        limit, large = max(1, self.limit), backend.catalog.n > scoring.MOST_EXACT
         ids, dots = _pair(backend.score(self.weights_, tier="embeddings", ids=positives))
         n_right, marked = len(ids), np.concatenate([positives, negatives])
         open_ = np.zeros(n_right, np.bool_)
         rough, exact = Candidates(ids=ids[:0], scores=dots[:0], total=0), dots[:0]
         while True:
-            if len(rough.ids) < limit and (len(exact) == 0 or len(rough.ids) < rough.total):
-                rough = backend.score(self.weights_, tier="bits", boxes=boxes, where=where, limit=_AHEAD * limit)
+            if len(rough.ids) < limit and (len(exact) == 0 or len(rough.ids) < total):
+                rough = backend.score(self.weights_, tier="bits", where=where, limit=_AHEAD * limit)
             fresh = rough.ids[len(exact) : limit]
             found = self._exact(backend, fresh)
             new = ~among(fresh, ids[:n_right])
@@ -202,10 +215,27 @@ class Rescorer:
             scores = dots + np.float32(self.intercept_)
             threshold = self.cut(scores[open_], self.held_out_[self._fair], n_right)
             estimates = _pair(rough)[1][: len(exact)]
-            if rough.total <= limit or _holds_all(estimates, exact + np.float32(self.intercept_), threshold):
+            if total <= limit or _holds_all(estimates, exact + np.float32(self.intercept_), threshold):
                 order = best_first(dots, ids)
-                return ids[order], scores[order], threshold, rough.total
-            limit *= 2
+                return ids[order], scores[order], threshold
+            limit *= _AHEAD if large else 2
+            if large and limit > MOST_SCORED:
+                return None
+
+    def _estimated(
+        self,
+        backend: Backend,
+        where: Bitmap | None,
+        positives: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
+        """Return ids and scores, best first, and the cut, of many candidates as `EmbeddingView` scores them."""
+        view = EmbeddingView(backend, backend.catalog, where)
+        found = view.scores(self.weights_, self.intercept_)
+        _, scores, stands_for = found.without(np.concatenate([positives, negatives]))
+        threshold = self.cut(scores, self.held_out_[self._fair], len(positives), stands_for)
+        ids, scores = view.listed(self.weights_, self.intercept_, found, threshold, positives)
+        return ids, scores, threshold
 
     def _exact(self, backend: Backend, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the dots of ids with the embeddings, in their order; some at a time, for short lists sort faster."""
@@ -242,14 +272,21 @@ class Rescorer:
         held_out = self.held_out_[self._fair]
         return scores, self.cut(scores[open_], held_out, int(right.sum())), held_out
 
-    def cut(self, scores: NDArray[np.float32], held_out: NDArray[np.float64], n_marked: int = 0) -> float:
+    def cut(
+        self,
+        scores: NDArray[np.float32],
+        held_out: NDArray[np.float64],
+        n_marked: int = 0,
+        weights: NDArray[np.float64] | None = None,
+    ) -> float:
         """Return the score from which items match.
 
         scores: (m,) float32 of unmarked candidates, any order; held_out: (p,) of the positives by a model that did not
-        see them; n_marked: positives that are in the answer already.
+        see them; n_marked: positives that are in the answer already; weights: how many candidates each score stands
+        for, (m,), None for one each.
         """
         mean, spread = float(held_out.mean()), spread_of_scores(held_out)
-        mixture = mixture_cut(scores, mean - self.easier * spread, spread, n_marked)
+        mixture = mixture_cut(scores, mean - self.easier * spread, spread, n_marked, weights)
         return self.share * mean if mixture is None else (self.share * mean + mixture) / 2
 
     def _spread_window(
@@ -295,7 +332,13 @@ def spread_of_scores(held_out: NDArray[np.float64]) -> float:
     return max(float(held_out.std()), _LEAST_SPREAD * float(held_out.mean()), 1e-3)
 
 
-def mixture_cut(scores: NDArray[np.float32], mean: float, spread: float, n_marked: int = 0) -> float | None:
+def mixture_cut(
+    scores: NDArray[np.float32],
+    mean: float,
+    spread: float,
+    n_marked: int = 0,
+    weights: NDArray[np.float64] | None = None,
+) -> float | None:
     """Return the cut with the largest expected F1 under a two-part mixture of the best scores; None without scores.
 
     scores: (m,) of unmarked items, any order. Wanted items are normal, with `mean` and `spread` as a prior worth 8 and
@@ -303,42 +346,67 @@ def mixture_cut(scores: NDArray[np.float32], mean: float, spread: float, n_marke
     many until it reaches below the mean and at most half of it seems wanted. Fitted by EM; with r_i the chance that
     item i is wanted, the cut after i items has the expected F1 2 (sum_(j<=i) r_j + n_marked) / (i + sum_j r_j +
     2 n_marked) (the plug-in rule; Ye, Chai, Lee and Chieu, Optimizing F-measures, ICML 2012). It lies half way to the
-    next score.
+    next score. weights: how many items each score stands for, (m,), None for one each; with them the best scores are
+    seen one by one and the others in groups, of which there are the more the better the scores.
     """
     if len(scores) == 0:
         return None
-    ordered = np.sort(scores)[::-1].astype(np.float64) / spread
+    if weights is None:
+        ordered, each = np.sort(scores)[::-1].astype(np.float64) / spread, np.ones(len(scores))
+    else:
+        ordered, each = _grouped(scores.astype(np.float64) / spread, weights)
+    above = np.cumsum(each)
     size = WINDOW
     while True:
-        window = ordered[:size]
-        floor = float(ordered[min(size, len(ordered) - 1)])
-        whole, deep = size >= len(ordered), floor <= mean / spread - REACH
+        rows = int(np.searchsorted(above, size)) + 1
+        window, counts = ordered[:rows], each[:rows]
+        floor = float(ordered[min(rows, len(ordered) - 1)])
+        whole, deep = rows >= len(ordered), floor <= mean / spread - REACH
         if whole or deep:
-            chances = _chances(window, floor, mean / spread)
-            if whole or chances.mean() <= 0.5:
+            chances = _chances(window, counts, floor, mean / spread)
+            if whole or (chances * counts).sum() / counts.sum() <= 0.5:
                 break
         size *= 2
-    found = np.cumsum(chances)
-    expected = 2 * (found + n_marked) / (np.arange(1, len(window) + 1) + found[-1] + 2 * n_marked)
+    found = np.cumsum(chances * counts)
+    expected = 2 * (found + n_marked) / (above[:rows] + found[-1] + 2 * n_marked)
     last = int(expected.argmax())
     after = float(ordered[last + 1]) if last + 1 < len(ordered) else float(window[last])
     return (float(window[last]) + after) / 2 * spread
 
 
-def _chances(scores: NDArray[np.float64], floor: float, prior_mean: float) -> NDArray[np.float64]:
-    """Return the chance of each score (in spreads) above `floor` to be of the wanted part, by EM."""
-    above = scores - floor
+def _grouped(
+    scores: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return scores in falling order and their weights: single ones, then the means of groups and their sums."""
+    order = np.argsort(-scores, kind="stable")
+    scores, weights, m = scores[order], weights[order], len(scores)
+    starts = np.arange(min(m, _SINGLE))
+    starts = np.union1d(starts, np.geomspace(_SINGLE, max(m, _SINGLE), _GROUPED).astype(np.intp))
+    starts = starts[starts < m]
+    sums = np.add.reduceat(weights, starts)
+    return np.add.reduceat(scores * weights, starts) / sums, sums
+
+
+def _chances(
+    scores: NDArray[np.float64], each: NDArray[np.float64], floor: float, prior_mean: float
+) -> NDArray[np.float64]:
+    """Return the chance of each score (in spreads) above `floor` to be of the wanted part, by EM.
+
+    each: how many items a score stands for.
+    """
+    above, n = scores - floor, float(each.sum())
     mean, spread, rate, share = prior_mean, 1.0, 2.0, 0.3
     for _ in range(_ROUNDS):
         inside = max(0.5 * math.erfc((floor - mean) / (spread * math.sqrt(2))), 1e-3)
         wanted = np.exp(-0.5 * ((scores - mean) / spread) ** 2) / (spread * math.sqrt(2 * math.pi) * inside)
         other = rate * np.exp(-rate * above)
         chances = share * wanted / (share * wanted + (1 - share) * other + 1e-300)
-        total = float(chances.sum())
-        share = (total + 0.5) / (len(scores) + 1)
-        rate = max((len(scores) - total) / max(float(((1 - chances) * above).sum()), 1e-9), 0.75)
-        mean = (_MEAN_WEIGHT * prior_mean + float(chances @ scores)) / (_MEAN_WEIGHT + total)
-        spread = math.sqrt((_SPREAD_WEIGHT + float(chances @ (scores - mean) ** 2)) / (_SPREAD_WEIGHT + total))
+        weighed = chances * each
+        total = float(weighed.sum())
+        share = (total + 0.5) / (n + 1)
+        rate = max((n - total) / max(float(((1 - chances) * each * above).sum()), 1e-9), 0.75)
+        mean = (_MEAN_WEIGHT * prior_mean + float(weighed @ scores)) / (_MEAN_WEIGHT + total)
+        spread = math.sqrt((_SPREAD_WEIGHT + float(weighed @ (scores - mean) ** 2)) / (_SPREAD_WEIGHT + total))
     return chances
 
 

@@ -168,14 +168,16 @@ class EmbeddingView:
         that is close.
         """
         ids, scores = found.ids, found.scores
-        if found.error == 0:
+        if found.error == 0 and among(marked, ids).all():
             return ids, scores
-        if found.depth > cut - _MARGIN * found.error and len(ids) < self.n:
+        if found.error and found.depth > cut - _MARGIN * found.error and len(ids) < self.n:
             ids, scores = self._down_to(weights, found, cut)
         there = np.flatnonzero(among(ids, marked))
         missing = np.setdiff1d(marked, ids[there])
-        rows = np.concatenate([_nearest(scores, cut, NEAR_CUT), np.arange(min(HEAD, len(ids))), there])
-        rows = np.concatenate([np.unique(rows), len(ids) + np.arange(len(missing))])
+        rows = len(ids) + np.arange(len(missing))
+        if found.error:
+            guessed = np.concatenate([_nearest(scores, cut, NEAR_CUT), np.arange(min(HEAD, len(ids))), there])
+            rows = np.concatenate([np.unique(guessed), rows])
         ids = np.concatenate([ids, missing])
         scores = np.concatenate([scores, np.zeros(len(missing), np.float32)])
         scores[rows] = self._by_embeddings(weights, intercept, ids[rows])
