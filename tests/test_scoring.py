@@ -28,7 +28,7 @@ def stored(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     """Limits that make a catalog of 3,000 items a large one."""
-    for name, value in {"MOST_EXACT": 500, "LISTED": 400, "SAMPLED": 300, "HEAD": 50, "NEAR_CUT": 200}.items():
+    for name, value in {"MOST_EXACT": 500, "LISTED": 400, "SAMPLED": 300, "HEAD": 50, "NEAR_CUT": 200, "MOST_READ": 0}.items():
         monkeypatch.setattr(scoring, name, value)
 
 
@@ -142,6 +142,32 @@ def estimates(backend, world, weights, found):
     order = np.argsort(bits.ids)
     assert np.array_equal(bits.ids[order], world.ids)
     return found.scale * bits.scores[order] + found.offset
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 100, 1000])
+@pytest.mark.parametrize("cut", [-9.0, -0.4, 0.0, 2.5, 9.0])
+def test_the_numbers_nearest_to_a_cut_lie_together(count, cut):
+    falling = np.sort(np.random.default_rng(count).standard_normal(300).astype(np.float32))[::-1]
+    chosen = falling[scoring._nearest(falling, cut, count)]
+    assert len(chosen) == min(count, 300)
+    assert np.array_equal(np.sort(np.abs(chosen - cut)), np.sort(np.abs(falling - cut))[:count])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_all_that_is_listed_is_scored_exactly_where_it_is_read_at_once(stored, small, name, monkeypatch):
+    monkeypatch.setattr(scoring, "MOST_READ", 1 << 20)
+    weights, intercept = model(stored, 1)
+    exact = exact_scores(stored, weights, intercept)
+    cut = float(np.quantile(exact, 0.8))
+    with open_backend(name, stored.catalog) as backend:
+        view = EmbeddingView(backend, stored.catalog, None)
+        found = view.scores(weights, intercept, head=400)
+        ids, scores = view.listed(weights, intercept, found, cut, stored.ids[:3])
+    assert np.allclose(found.scores, of(stored, exact, found.ids), atol=1e-3)
+    assert np.allclose(scores, of(stored, exact, ids), atol=1e-3)
+    assert np.array_equal(best_first(scores, ids), np.arange(len(ids)))
+    assert np.isin(stored.ids[:3], ids).all()
+    assert 400 < len(ids) < len(stored.ids)
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -213,7 +213,8 @@ class Rescorer:
             open_ = np.concatenate([open_, ~among(fresh[new], marked)])
             exact = np.concatenate([exact, found])
             scores = dots + np.float32(self.intercept_)
-            threshold = self.cut(scores[open_], self.held_out_[self._fair], n_right)
+            each = np.ones(np.count_nonzero(open_)) if large else None
+            threshold = self.cut(scores[open_], self.held_out_[self._fair], n_right, each)
             estimates = _pair(rough)[1][: len(exact)]
             if total <= limit or _holds_all(estimates, exact + np.float32(self.intercept_), threshold):
                 order = best_first(dots, ids)
@@ -231,7 +232,7 @@ class Rescorer:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
         """Return ids and scores, best first, and the cut, of many candidates as `EmbeddingView` scores them."""
         view = EmbeddingView(backend, backend.catalog, where)
-        found = view.scores(self.weights_, self.intercept_)
+        found = view.scores(self.weights_, self.intercept_, head=scoring.LISTED)
         _, scores, stands_for = found.without(np.concatenate([positives, negatives]))
         threshold = self.cut(scores, self.held_out_[self._fair], len(positives), stands_for)
         ids, scores = view.listed(self.weights_, self.intercept_, found, threshold, positives)

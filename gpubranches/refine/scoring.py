@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,7 +29,9 @@ SAMPLED = 20_000
 HEAD = 4000
 """Best listed items that are scored exactly."""
 NEAR_CUT = 20_000
-"""Listed items nearest to the cut that are scored exactly."""
+"""Listed items nearest to the cut that are scored exactly, at least."""
+MOST_READ = 1 << 28
+"""Bytes of stored embeddings that are read for more of them."""
 _MARGIN = 3.0
 _SPARE = 4.0
 """How many standard deviations more of the sample than expected are taken for the best `LISTED`."""
@@ -124,11 +127,11 @@ class EmbeddingView:
         centred: NDArray[np.float32] = self.catalog.embeddings(ids) - self.mean
         return centred
 
-    def scores(self, weights: NDArray[np.float32], intercept: float) -> CatalogScores:
+    def scores(self, weights: NDArray[np.float32], intercept: float, head: int = HEAD) -> CatalogScores:
         """Return all scores of up to `MOST_EXACT` items; of more, those of the best and of a sample.
 
         Of a larger catalog, or of one that decodes its embeddings, the best `LISTED` by bits are listed. The best
-        `HEAD` of them and the sample are scored by embeddings; the others get the score that the line from bits to
+        `head` of them and the sample are scored by embeddings; the others get the score that the line from bits to
         exact scores, fitted to the sample, foretells.
         """
         none = np.zeros(0, np.int64)
@@ -142,7 +145,8 @@ class EmbeddingView:
         rough = self._best_by_bits(weights, bits)
         guessed = (np.float32(scale) * _scores(rough) + np.float32(offset)).astype(np.float32)
         depth = float(guessed[-1]) if len(guessed) else -np.inf
-        guessed[:HEAD] = self._by_embeddings(weights, intercept, rough.ids[:HEAD])
+        first = rough.ids[:head]
+        guessed[:head] = in_order(self._by_embeddings(weights, intercept, first), first)
         order = best_first(guessed, rough.ids)
         outside = ~among(drawn, rough.ids)
         left = max(0, self.n - len(rough.ids))
@@ -164,8 +168,8 @@ class EmbeddingView:
         """Return ids and scores, best first, of all items above the cut, of many below it, and of the marked ones.
 
         Of those below all are listed that the error of the estimates may have put there, at most `LISTED` and half as
-        many as there are above. The `NEAR_CUT` items nearest to the cut have exact scores, so an estimate decides nothing
-        that is close.
+        many as there are above. The items nearest to the cut have exact scores, as many as `MOST_READ` bytes hold and at
+        least `NEAR_CUT`, so an estimate decides nothing that is close.
         """
         ids, scores = found.ids, found.scores
         if found.error == 0 and among(marked, ids).all():
@@ -173,14 +177,13 @@ class EmbeddingView:
         if found.error and found.depth > cut - _MARGIN * found.error and len(ids) < self.n:
             ids, scores = self._down_to(weights, found, cut)
         there = np.flatnonzero(among(ids, marked))
-        missing = np.setdiff1d(marked, ids[there])
-        rows = len(ids) + np.arange(len(missing))
+        close = np.zeros(len(ids), np.bool_)
         if found.error:
-            guessed = np.concatenate([_nearest(scores, cut, NEAR_CUT), np.arange(min(HEAD, len(ids))), there])
-            rows = np.concatenate([np.unique(guessed), rows])
-        ids = np.concatenate([ids, missing])
-        scores = np.concatenate([scores, np.zeros(len(missing), np.float32)])
-        scores[rows] = self._by_embeddings(weights, intercept, ids[rows])
+            near = MOST_READ // (2 * self.catalog.D) if self.catalog.stores_embeddings else 0
+            close[_nearest(scores, cut, max(NEAR_CUT, near))] = True
+            close[:HEAD] = close[there] = True
+        exact = self._by_embeddings(weights, intercept, np.concatenate([ids[close], np.setdiff1d(marked, ids[there])]))
+        ids, scores = np.concatenate([ids[~close], exact.ids]), np.concatenate([scores[~close], _scores(exact)])
         order = best_first(scores, ids)
         return ids[order], scores[order]
 
@@ -212,10 +215,9 @@ class EmbeddingView:
                 return found
         return self.backend.score(weights, tier="bits", where=self.where, limit=LISTED)
 
-    def _by_embeddings(self, weights: NDArray[np.float32], intercept: float, ids: Ids) -> Scores:
-        dots = in_order(self.backend.score(weights, tier="embeddings", ids=ids), ids)
-        scores: Scores = dots + np.float32(intercept)
-        return scores
+    def _by_embeddings(self, weights: NDArray[np.float32], intercept: float, ids: Ids) -> Candidates:
+        found = self.backend.score(weights, tier="embeddings", ids=ids)
+        return replace(found, scores=_scores(found) + np.float32(intercept))
 
 
 class _Sample:
@@ -241,12 +243,11 @@ def _rest(catalog: Catalog, listed: Ids, n: int, where: Bitmap | None) -> tuple[
     return drawn, (n - len(listed)) / max(1, len(drawn))
 
 
-def _nearest(falling: Scores, cut: float, count: int) -> NDArray[np.intp]:
-    """Return the rows, ascending, of the `count` numbers nearest to a cut, of equally near ones the first."""
-    middle = int(np.searchsorted(-falling, -cut))
-    first = max(0, middle - count)
-    gaps = np.abs(falling[first : middle + count] - np.float32(cut))
-    return first + np.sort(np.argsort(gaps, kind="stable")[:count])
+def _nearest(falling: Scores, cut: float, count: int) -> slice:
+    """Return the rows of the `count` numbers nearest to a cut, or of all."""
+    last = max(0, len(falling) - count)
+    first = bisect_left(range(last), True, key=lambda i: falling[i] - cut <= cut - falling[i + count])
+    return slice(first, first + count)
 
 
 def _line(bits: Scores, exact: Scores) -> tuple[float, float, float]:
