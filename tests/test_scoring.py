@@ -28,7 +28,7 @@ def stored(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     """Limits that make a catalog of 3,000 items a large one."""
-    for name, value in {"MOST_EXACT": 500, "LISTED": 400, "SAMPLED": 300, "HEAD": 50, "NEAR_CUT": 200, "MOST_READ": 0}.items():
+    for name, value in {"MOST_EXACT": 500, "LISTED": 400, "SAMPLED": 300, "HEAD": 50, "NEAR_CUT": 200, "MOST_READ": 0, "MOST_SCANNED": 0}.items():
         monkeypatch.setattr(scoring, name, value)
 
 
@@ -153,9 +153,10 @@ def test_the_numbers_nearest_to_a_cut_lie_together(count, cut):
     assert np.array_equal(np.sort(np.abs(chosen - cut)), np.sort(np.abs(falling - cut))[:count])
 
 
+@pytest.mark.parametrize("limit", ["MOST_READ", "MOST_SCANNED"])
 @pytest.mark.parametrize("name", BACKENDS)
-def test_all_that_is_listed_is_scored_exactly_where_it_is_read_at_once(stored, small, name, monkeypatch):
-    monkeypatch.setattr(scoring, "MOST_READ", 1 << 20)
+def test_all_that_is_listed_is_scored_exactly_where_it_is_read_at_once(stored, small, name, limit, monkeypatch):
+    monkeypatch.setattr(scoring, limit, 1 << 20)
     weights, intercept = model(stored, 1)
     exact = exact_scores(stored, weights, intercept)
     cut = float(np.quantile(exact, 0.8))
@@ -168,6 +169,9 @@ def test_all_that_is_listed_is_scored_exactly_where_it_is_read_at_once(stored, s
     assert np.array_equal(best_first(scores, ids), np.arange(len(ids)))
     assert np.isin(stored.ids[:3], ids).all()
     assert 400 < len(ids) < len(stored.ids)
+    if limit == "MOST_SCANNED":
+        assert np.isin(stored.ids[exact > cut + 1e-3], ids).all()
+        assert np.array_equal(np.sort(scores[:500]), np.sort(scores)[-500:])
 
 
 @pytest.mark.parametrize("name", BACKENDS)

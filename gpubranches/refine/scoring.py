@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,12 @@ HEAD = 4000
 NEAR_CUT = 20_000
 """Listed items nearest to the cut that are scored exactly, at least."""
 MOST_READ = 1 << 28
-"""Bytes of stored embeddings that are read for more of them."""
+"""Bytes of stored embeddings, here and there, that are read for more of them."""
+MOST_SCANNED = 1 << 31
+"""Bytes of stored embeddings up to which all are read for one list, whose scores are exact then."""
 _MARGIN = 3.0
 _SPARE = 4.0
-"""How many standard deviations more of the sample than expected are taken for the best `LISTED`."""
+"""How many standard deviations more of the sample than expected are taken to hold the best of all."""
 
 Ids = NDArray[np.int64]
 Scores = NDArray[np.float32]
@@ -142,7 +144,7 @@ class EmbeddingView:
         drawn, bits, exact = self._sample.ids, self._sample.by_bits(weights), self._sample.vectors @ weights
         exact += np.float32(intercept)
         scale, offset, error = _line(bits, exact)
-        rough = self._best_by_bits(weights, bits)
+        rough = self._best(weights, "bits", bits, LISTED)
         guessed = (np.float32(scale) * _scores(rough) + np.float32(offset)).astype(np.float32)
         depth = float(guessed[-1]) if len(guessed) else -np.inf
         first = rough.ids[:head]
@@ -167,53 +169,93 @@ class EmbeddingView:
     ) -> tuple[Ids, Scores]:
         """Return ids and scores, best first, of all items above the cut, of many below it, and of the marked ones.
 
-        Of those below all are listed that the error of the estimates may have put there, at most `LISTED` and half as
-        many as there are above. The items nearest to the cut have exact scores, as many as `MOST_READ` bytes hold and at
-        least `NEAR_CUT`, so an estimate decides nothing that is close.
+        Of those below `LISTED` are listed and half as many as there are above, by bits only those that the error of the
+        estimates may have put there. All scores are exact where the embeddings are `MOST_SCANNED` bytes or less; else
+        those of the items nearest to the cut, as many as `MOST_READ` bytes hold and at least `NEAR_CUT`, so an estimate
+        decides nothing that is close.
         """
-        ids, scores = found.ids, found.scores
+        ids, scores, near = found.ids, found.scores, 0
         if found.error == 0 and among(marked, ids).all():
             return ids, scores
-        if found.error and found.depth > cut - _MARGIN * found.error and len(ids) < self.n:
-            ids, scores = self._down_to(weights, found, cut)
-        there = np.flatnonzero(among(ids, marked))
+        if found.error and self._scannable:
+            rough = self._down_to("embeddings", weights, self._sample.vectors @ weights, found, cut, cut - intercept)
+            ids, scores = rough.ids, _scores(rough) + np.float32(intercept)
+        elif found.error:
+            near = max(NEAR_CUT, MOST_READ // (2 * self.catalog.D) if self.catalog.stores_embeddings else 0)
+            if found.depth > cut - _MARGIN * found.error and len(ids) < self.n:
+                bits, least = self._sample.by_bits(weights), (cut - found.offset) / max(found.scale, 1e-12)
+                rough = self._down_to("bits", weights, bits, found, cut, least)
+                ids, scores = rough.ids, np.float32(found.scale) * _scores(rough) + np.float32(found.offset)
+        return self._mended(weights, intercept, ids, scores, cut, marked, near)
+
+    def _mended(
+        self,
+        weights: NDArray[np.float32],
+        intercept: float,
+        ids: Ids,
+        scores: Scores,
+        cut: float,
+        marked: Ids,
+        near: int,
+    ) -> tuple[Ids, Scores]:
+        """Return a list in order with the marked items that it lacks, and exact scores of so many nearest to the cut."""
         close = np.zeros(len(ids), np.bool_)
-        if found.error:
-            near = MOST_READ // (2 * self.catalog.D) if self.catalog.stores_embeddings else 0
-            close[_nearest(scores, cut, max(NEAR_CUT, near))] = True
+        there = np.flatnonzero(among(ids, marked))
+        if near:
+            close[_nearest(scores, cut, near)] = True
             close[:HEAD] = close[there] = True
         exact = self._by_embeddings(weights, intercept, np.concatenate([ids[close], np.setdiff1d(marked, ids[there])]))
         ids, scores = np.concatenate([ids[~close], exact.ids]), np.concatenate([scores[~close], _scores(exact)])
         order = best_first(scores, ids)
         return ids[order], scores[order]
 
-    def _down_to(self, weights: NDArray[np.float32], found: CatalogScores, cut: float) -> tuple[Ids, Scores]:
-        """Return ids and estimates, best first by bits, of all items above the cut and of those below, see `listed`."""
-        floor = (cut - _MARGIN * found.error - found.offset) / max(found.scale, 1e-12)
+    def _down_to(
+        self,
+        tier: Literal["bits", "embeddings"],
+        weights: NDArray[np.float32],
+        of_sample: Scores,
+        found: CatalogScores,
+        cut: float,
+        least: float,
+    ) -> Candidates:
+        """Return all items above the cut by a tier and of those below what `listed` says; least: the cut in its unit."""
         above = np.count_nonzero(found.scores >= cut) + found.stands_for * np.count_nonzero(found.sampled_scores >= cut)
-        limit = LISTED + round(1.5 * above)
+        wanted = LISTED + round(1.5 * above)
+        floor = least - _MARGIN * found.error / max(found.scale, 1e-12) if tier == "bits" else -np.inf
         while True:
-            rough = self.backend.score(weights, tier="bits", where=self.where, threshold=floor, limit=limit)
-            guessed = np.float32(found.scale) * _scores(rough) + np.float32(found.offset)
-            if len(rough.ids) == rough.total or guessed[-1] < cut:
-                return rough.ids, guessed
-            limit *= 2
+            rough = self._best(weights, tier, of_sample, wanted, floor)
+            if len(rough.ids) < wanted or _scores(rough)[-1] < least:
+                return rough
+            wanted *= 2
+
+    def _best(
+        self,
+        weights: NDArray[np.float32],
+        tier: Literal["bits", "embeddings"],
+        of_sample: Scores,
+        wanted: int,
+        floor: float = -np.inf,
+    ) -> Candidates:
+        """Return the best items that reach a floor; of_sample: scores of the sample, which tell about where they end."""
+        rank = len(of_sample) * wanted / max(1, self.n)
+        rank = max(1, round(rank + _SPARE * (1 + rank**0.5)))
+        if rank < len(of_sample):
+            likely = float(np.partition(of_sample, len(of_sample) - rank)[len(of_sample) - rank])
+            if likely > floor:
+                found = self.backend.score(weights, tier=tier, where=self.where, threshold=likely, limit=wanted)
+                if found.total >= wanted:
+                    return found
+        return self.backend.score(weights, tier=tier, where=self.where, threshold=floor, limit=wanted)
+
+    @property
+    def _scannable(self) -> bool:
+        """Whether the embeddings of all items are stored and few enough to be read for one list."""
+        return self.catalog.stores_embeddings and 2 * self.catalog.D * self.n <= MOST_SCANNED
 
     @cached_property
     def _sample(self) -> _Sample:
         drawn = self.catalog.sample_ids(SAMPLED, np.random.default_rng(0), self.where)
         return _Sample(self.catalog, drawn, self.vectors(drawn))
-
-    def _best_by_bits(self, weights: NDArray[np.float32], bits: Scores) -> Candidates:
-        """Return the best `LISTED` by bits; bits: of the sample, which tells about where they end."""
-        rank = len(bits) * LISTED / max(1, self.n)
-        rank = max(1, round(rank + _SPARE * (1 + rank**0.5)))
-        if rank < len(bits):
-            floor = float(np.partition(bits, len(bits) - rank)[len(bits) - rank])
-            found = self.backend.score(weights, tier="bits", where=self.where, threshold=floor, limit=LISTED)
-            if found.total >= LISTED:
-                return found
-        return self.backend.score(weights, tier="bits", where=self.where, limit=LISTED)
 
     def _by_embeddings(self, weights: NDArray[np.float32], intercept: float, ids: Ids) -> Candidates:
         found = self.backend.score(weights, tier="embeddings", ids=ids)
