@@ -83,8 +83,11 @@ class HostBackend(ScanBackend[list[Part]]):
 
     def _linear(self, rows: list[Part], model: Linear, floor: np.float32, limit: int | None) -> Candidates:
         ids, scores, total = self._linear_rows(rows, model, floor, limit)
-        order = best_first(scores, ids, limit)
+        order = self._order(scores, ids, limit)
         return Candidates(ids=ids[order], scores=scores[order], total=total)
+
+    def _order(self, scores: NDArray[np.float32], ids: NDArray[np.int64], limit: int | None) -> NDArray[np.intp]:
+        return best_first(scores, ids, limit)
 
     def _cosines(self, rows: list[Part], query: NDArray[np.float32], k: int) -> Candidates:
         ids, cosines = self._cosine_rows(rows, query, k)

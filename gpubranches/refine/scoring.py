@@ -205,7 +205,10 @@ class EmbeddingView:
             close[_nearest(scores, cut, near)] = True
             close[:HEAD] = close[there] = True
         exact = self._by_embeddings(weights, intercept, np.concatenate([ids[close], np.setdiff1d(marked, ids[there])]))
+        in_order = not near and (not len(exact.ids) or not len(ids) or _scores(exact)[0] < scores[-1])
         ids, scores = np.concatenate([ids[~close], exact.ids]), np.concatenate([scores[~close], _scores(exact)])
+        if in_order:
+            return ids, scores
         order = best_first(scores, ids)
         return ids[order], scores[order]
 
