@@ -95,6 +95,11 @@ class Answer:
         return replace(self, ranking=replace(self.ranking, precision=precision, recall=recall, tiers=tiers))
 
     @property
+    def matched(self) -> Part:
+        """What matches, the part "all"."""
+        return Part(self.ranking, np.flatnonzero(self.ranking.matched))
+
+    @property
     def min_votes(self) -> int:
         """Votes at which the boxes take an item: to match by votes alone, or to be ranked; 1 without boxes."""
         return 1 if self.boxes is None else votes_needed(self.ranking, self.boxes)
@@ -117,7 +122,7 @@ class Answer:
         without items marked when it was found; new, gone: what matches now and did not, and the other way round.
         """
         ranking, matched = self.ranking, self.ranking.matched
-        parts = {"all": Part(ranking, np.flatnonzero(matched))}
+        parts = {"all": self.matched}
         if ranking.tiers is not None:
             for tier, name in enumerate(TIERS):
                 parts[name] = Part(ranking, np.flatnonzero(matched & (ranking.tiers == tier)))

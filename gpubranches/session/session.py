@@ -79,6 +79,7 @@ class Session:
         self.labels = Labels.in_memory() if labels is None else labels
         self.seed = seed
         self.answer: Answer | None = None
+        self._answered_at = -1
 
     # Queries
 
@@ -169,13 +170,14 @@ class Session:
         marks = Marks(
             positives, negatives, unchecked, self._chosen(positives), self._chosen(negatives), negative_weight, asked
         )
-        bitmap = self._bitmap(where)
+        bitmap, generation = self._bitmap(where), self.catalog.generation
         found = refined(
             self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap, lean=lean
         )
         study, before = self._study(found, bitmap), self._matched_before()
         answer = Answer(found.ranking, study, found.boxes, self.catalog.coding, where, before, found.breadth)
         self.answer = answer.recut(lean, self._marks_within(bitmap), self._audited())
+        self._answered_at = generation
         return self.answer.ranking
 
     @property
@@ -375,7 +377,9 @@ class Session:
         """Return what matches in the answer that a refine is about to replace, without items deleted since."""
         if self.answer is None:
             return None
-        matched = self.answer.parts["all"]
+        matched = self.answer.matched
+        if self._answered_at == self.catalog.generation:
+            return matched
         return Part(matched.ranking, matched.rows[self.catalog.alive(matched.ids)])
 
     def _audited(self) -> dict[int, int]:
