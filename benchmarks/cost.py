@@ -119,7 +119,9 @@ def _made(folder: Path, n: int, dims: int) -> NDArray[np.int16]:
     """Write the catalog of n items with so many dims, 0 for codes alone, unless it is there; return its clusters."""
     path, owners = folder / f"{n}-{dims}", folder / f"{n}-{dims}.npy"
     if not owners.exists():
-        np.save(owners, write_embedded_catalog(path, Clusters(d=dims), n) if dims else write_catalog(path, Clusters(), n))
+        np.save(
+            owners, write_embedded_catalog(path, Clusters(d=dims), n) if dims else write_catalog(path, Clusters(), n)
+        )
     return np.asarray(np.load(owners))
 
 

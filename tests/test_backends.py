@@ -17,7 +17,14 @@ from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.cupy_device import CupyDevice
 from gpubranches.backends.gpu.memory import WORKING_BYTES
 from gpubranches.backends.kdtree_files import FOLDER, KdIndex
-from gpubranches.errors import ArrayError, BackendUnavailableError, CatalogIndexError, DeviceError, DeviceMemoryError, UsageError
+from gpubranches.errors import (
+    ArrayError,
+    BackendUnavailableError,
+    CatalogIndexError,
+    DeviceError,
+    DeviceMemoryError,
+    UsageError,
+)
 from gpubranches.space import Space
 
 SIZES = [0, 1, 127, 128, 129, 500, 4095, 4096, 4097, 8200]

@@ -28,7 +28,15 @@ def stored(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     """Limits that make a catalog of 3,000 items a large one."""
-    for name, value in {"MOST_EXACT": 500, "LISTED": 400, "SAMPLED": 300, "HEAD": 50, "NEAR_CUT": 200, "MOST_READ": 0, "MOST_SCANNED": 0}.items():
+    for name, value in {
+        "MOST_EXACT": 500,
+        "LISTED": 400,
+        "SAMPLED": 300,
+        "HEAD": 50,
+        "NEAR_CUT": 200,
+        "MOST_READ": 0,
+        "MOST_SCANNED": 0,
+    }.items():
         monkeypatch.setattr(scoring, name, value)
 
 

@@ -145,7 +145,7 @@ class CpuBackend(HostBackend):
 
     def _order(self, scores: NDArray[np.float32], ids: NDArray[np.int64], limit: int | None) -> NDArray[np.intp]:
         """Return what `best_first` does; many scores are cut into shares, each ordered by a thread."""
-        if len(ids) < _MANY_RANKED or limit is not None and limit < _MANY_RANKED:
+        if len(ids) < _MANY_RANKED or (limit is not None and limit < _MANY_RANKED):
             return best_first(scores, ids, limit)
         sample = np.sort(scores[:: _MANY_RANKED // 1024])
         borders = sample[np.linspace(0, len(sample) - 1, self.threads + 1).astype(np.intp)[1:-1]]

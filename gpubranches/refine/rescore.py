@@ -35,7 +35,7 @@ _SCORED_AT_ONCE = 65_536
 _AHEAD = 8
 """So many times the items wanted are asked of the bits, which would read the whole catalog for the next ones."""
 MOST_SCORED = 16_384
-"""Candidates of a large catalog, at most, that are all scored by embeddings; where more may match most are estimated."""
+"""Candidates of a large catalog up to which all are scored by embeddings; where more may match, see `_estimated`."""
 _MARGIN = 3.0
 
 

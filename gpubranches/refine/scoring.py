@@ -198,7 +198,7 @@ class EmbeddingView:
         marked: Ids,
         near: int,
     ) -> tuple[Ids, Scores]:
-        """Return a list in order with the marked items that it lacks, and exact scores of so many nearest to the cut."""
+        """Return a list in order with the marked items that it lacks, and exact scores of `near` items at the cut."""
         close = np.zeros(len(ids), np.bool_)
         there = np.flatnonzero(among(ids, marked))
         if near:
@@ -221,7 +221,7 @@ class EmbeddingView:
         cut: float,
         least: float,
     ) -> Candidates:
-        """Return all items above the cut by a tier and of those below what `listed` says; least: the cut in its unit."""
+        """Return by a tier all items above the cut, and those below that `listed` tells; least: the cut in its unit."""
         above = np.count_nonzero(found.scores >= cut) + found.stands_for * np.count_nonzero(found.sampled_scores >= cut)
         wanted = LISTED + round(1.5 * above)
         floor = least - _MARGIN * found.error / max(found.scale, 1e-12) if tier == "bits" else -np.inf
@@ -239,7 +239,7 @@ class EmbeddingView:
         wanted: int,
         floor: float = -np.inf,
     ) -> Candidates:
-        """Return the best items that reach a floor; of_sample: scores of the sample, which tell about where they end."""
+        """Return the best items that reach a floor; of_sample: scores of the sample, which tell where they may end."""
         rank = len(of_sample) * wanted / max(1, self.n)
         rank = max(1, round(rank + _SPARE * (1 + rank**0.5)))
         if rank < len(of_sample):
