@@ -25,8 +25,7 @@ def check_array(
 
     With `finite`, NaN and infinities are refused too. Nothing is converted or copied.
     """
-    fits = isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == len(shape)
-    if not fits or not all(s is None or s == t for s, t in zip(shape, array.shape, strict=True)):  # type: ignore[attr-defined]
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or not _fits(array.shape, shape):
         wanted = f"{np.dtype(dtype)} of shape ({', '.join('any' if s is None else str(s) for s in shape)})"
         if not isinstance(array, np.ndarray):
             raise ArrayError(f"{name}: expected a NumPy array of {wanted}, got {type(array).__name__}")
@@ -34,6 +33,10 @@ def check_array(
     if finite and not np.isfinite(array).all():
         raise ArrayError(f"{name}: expected finite numbers, got NaN or infinity; remove or repair those rows")
     return array
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(shape) == len(wanted) and all(s is None or s == t for s, t in zip(wanted, shape, strict=True))
 
 
 def as_ids(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:
@@ -118,7 +121,7 @@ def among(ids: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_
     mask = (1 << max(16, (_PLACES * len(others)).bit_length())) - 1
     low = np.zeros(mask + 1, np.bool_)
     low[others & mask] = True
-    found = low[ids & mask]
+    found: NDArray[np.bool_] = low[ids & mask]
     rows = np.flatnonzero(found)
     ordered, wanted = np.sort(others), ids[rows]
     at = np.searchsorted(ordered, wanted)

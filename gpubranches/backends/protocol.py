@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import Bitmap
 from gpubranches.boxes import Boxes
+from gpubranches.catalog import Catalog
 from gpubranches.results import Candidates, Neighbors
 
 Tier = Literal["codes", "bits", "embeddings"]
@@ -26,6 +27,11 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """Name it was opened by."""
+        ...
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog it answers over."""
         ...
 
     def info(self) -> dict[str, Any]:
