@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gpubranches.arrays import Bitmap, among, best_first
 from gpubranches.errors import UsageError
 from gpubranches.refine.spread import code_spread_of, code_vectors, spread_of
+from gpubranches.threads import one_thread
 from gpubranches.whitening import Whitening
 
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ class EmbeddingView:
             found = self.backend.score(weights, tier="embeddings", where=self.where)
             scores: Scores = _scores(found) + np.float32(intercept)
             return CatalogScores(found.ids, scores, none, none.astype(np.float32), 1.0)
-        drawn, bits, exact = self._sample.ids, self._sample.by_bits(weights), self._sample.vectors @ weights
-        exact += np.float32(intercept)
+        drawn, bits = self._sample.ids, self._sample.by_bits(weights)
+        exact = self._sample.by_embeddings(weights) + np.float32(intercept)
         scale, offset, error = _line(bits, exact)
         rough = self._best(weights, "bits", bits, LISTED)
         guessed = (np.float32(scale) * _scores(rough) + np.float32(offset)).astype(np.float32)
@@ -178,7 +179,8 @@ class EmbeddingView:
         if found.error == 0 and among(marked, ids).all():
             return ids, scores
         if found.error and self._scannable:
-            rough = self._down_to("embeddings", weights, self._sample.vectors @ weights, found, cut, cut - intercept)
+            dots = self._sample.by_embeddings(weights)
+            rough = self._down_to("embeddings", weights, dots, found, cut, cut - intercept)
             ids, scores = rough.ids, _scores(rough) + np.float32(intercept)
         elif found.error:
             near = max(NEAR_CUT, MOST_READ // (2 * self.catalog.D) if self.catalog.stores_embeddings else 0)
@@ -272,6 +274,12 @@ class _Sample:
         self.ids, self.vectors = ids, vectors
         self._signs = catalog.signs
         self._bits, self._scales = catalog.take_bits(ids)
+
+    def by_embeddings(self, weights: NDArray[np.float32]) -> Scores:
+        """Return their dots with the weights, (s,) float32, the same on any number of cores."""
+        with one_thread():
+            dots: Scores = self.vectors @ weights
+        return dots
 
     def by_bits(self, weights: NDArray[np.float32]) -> Scores:
         """Return their scores by bits, (s,) float32, the same that every backend gives."""
