@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gpubranches.errors import ArrayError
 
-_MANY = 4096
-"""Keys from which an order that looks at few ids is worth its steps."""
+_NEARLY = 16
+"""Where fewer than one of so many rows are out of order, sorting them by merging what is in order is fastest."""
+_PLACES = 16
+"""Places in a table for each number that is in it."""
 Bitmap = NDArray[np.uint8]
 """Little-endian bitmap over row positions: position p is bit p % 8 of byte p // 8."""
 
@@ -23,15 +25,18 @@ def check_array(
 
     With `finite`, NaN and infinities are refused too. Nothing is converted or copied.
     """
-    wanted = f"{np.dtype(dtype)} of shape ({', '.join('any' if s is None else str(s) for s in shape)})"
-    if not isinstance(array, np.ndarray):
-        raise ArrayError(f"{name}: expected a NumPy array of {wanted}, got {type(array).__name__}")
-    fits = array.ndim == len(shape) and all(s is None or s == t for s, t in zip(shape, array.shape, strict=True))
-    if array.dtype != np.dtype(dtype) or not fits:
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or not _fits(array.shape, shape):
+        wanted = f"{np.dtype(dtype)} of shape ({', '.join('any' if s is None else str(s) for s in shape)})"
+        if not isinstance(array, np.ndarray):
+            raise ArrayError(f"{name}: expected a NumPy array of {wanted}, got {type(array).__name__}")
         raise ArrayError(f"{name}: expected {wanted}, got {array.dtype} of shape {array.shape}; convert it first")
     if finite and not np.isfinite(array).all():
         raise ArrayError(f"{name}: expected finite numbers, got NaN or infinity; remove or repair those rows")
     return array
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(shape) == len(wanted) and all(s is None or s == t for s, t in zip(wanted, shape, strict=True))
 
 
 def as_ids(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:
@@ -75,31 +80,53 @@ def best_first(keys: NDArray[Any], ids: NDArray[np.int64], limit: int | None = N
         tied = tied[np.argsort(splitmix64(ids[tied]), kind="stable")[: limit - len(above)]]
         chosen = np.concatenate([above, tied])
         return chosen[best_first(keys[chosen], ids[chosen])]
-    if keys.dtype.kind == "f" and m > _MANY:
-        order = np.argsort(-keys)
-        falling = keys[order]
-        alike = falling[1:] == falling[:-1]
-        if np.count_nonzero(alike) * 8 < m:
-            return _ties_broken(order, falling, alike, ids)
-    order = np.argsort(splitmix64(ids))
-    sorted_keys = keys[order]
-    if sorted_keys.dtype.kind == "u":
-        descending = np.iinfo(sorted_keys.dtype).max - sorted_keys
-    elif sorted_keys.dtype.kind == "i":
-        descending = -sorted_keys.astype(np.int64)
-    else:
-        descending = -sorted_keys
-    return order[np.argsort(descending, kind="stable")]
-
-
-def _ties_broken(
-    order: NDArray[np.intp], falling: NDArray[Any], alike: NDArray[np.bool_], ids: NDArray[np.int64]
-) -> NDArray[np.intp]:
-    """Return the order with its ties by splitmix64; falling: the keys in it; alike: which equal the next, (m - 1,)."""
-    tied = np.flatnonzero(np.append(alike, False) | np.append(False, alike))
-    rows = order[tied]
-    order[tied] = rows[np.lexsort((splitmix64(ids[rows]), -falling[tied]))]
+    mixed = splitmix64(ids)
+    if keys.dtype.itemsize > 4:
+        order = np.argsort(mixed)
+        rising = keys[order]
+        return order[np.argsort(-rising if keys.dtype.kind == "f" else ~rising, kind="stable")]
+    # Most of splitmix64 fits beside a key into one word, whose order differs at most among rows of the same word.
+    words = _falling(keys)
+    words <<= np.uint64(32)
+    words |= mixed >> np.uint64(32)
+    in_order = np.count_nonzero(words[1:] >= words[:-1]) * _NEARLY > m * (_NEARLY - 1)
+    order = np.argsort(words, kind="stable" if in_order else None)
+    words = words[order]
+    alike = words[1:] == words[:-1]
+    if alike.any():
+        tied = np.flatnonzero(np.append(alike, False) | np.append(False, alike))
+        rows = order[tied]
+        order[tied] = rows[np.lexsort((mixed[rows], words[tied]))]
     return order
+
+
+def _falling(keys: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return numbers below 2^32, (m,), that fall as keys of at most 4 bytes rise."""
+    if keys.dtype.kind == "f":
+        bits = (keys.astype(np.float32) + np.float32(0)).view(np.int32)
+        keys = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
+    highest = np.iinfo(keys.dtype).max
+    return (highest - keys.astype(np.int64)).astype(np.uint64)
+
+
+def among(ids: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which ids are among others, (m,) bool: what np.isin does, without sorting or hashing the longer ones.
+
+    A table of the lower bits of the shorter ones leaves few to be looked for.
+    """
+    if len(others) > len(ids):
+        others = others[among(others, ids)]
+    if len(others) == 0:
+        return np.zeros(len(ids), np.bool_)
+    mask = (1 << max(16, (_PLACES * len(others)).bit_length())) - 1
+    low = np.zeros(mask + 1, np.bool_)
+    low[others & mask] = True
+    found: NDArray[np.bool_] = low[ids & mask]
+    rows = np.flatnonzero(found)
+    ordered, wanted = np.sort(others), ids[rows]
+    at = np.searchsorted(ordered, wanted)
+    found[rows] = ordered[np.minimum(at, len(ordered) - 1)] == wanted
+    return found
 
 
 def pack_bitmap(flags: NDArray[np.bool_]) -> Bitmap:

@@ -36,7 +36,7 @@ class Box:
         check_array(self.features, "features", dtype=np.int16, shape=(None,))
         check_array(self.low, "low", dtype=np.uint8, shape=(len(self.features),))
         check_array(self.high, "high", dtype=np.uint8, shape=(len(self.features),))
-        if (self.features < 0).any() or len(np.unique(self.features)) != len(self.features):
+        if (self.features < 0).any() or len(set(self.features.tolist())) != len(self.features):
             raise ArrayError(f"features: expected distinct code dims of 0 and more, got {self.features.tolist()}")
         if (self.low > self.high).any():
             raise ArrayError(f"expected low <= high in every dim, got {self.low.tolist()} and {self.high.tolist()}")

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubranches.arrays import as_ids, best_first, check_array, pack_bitmap, splitmix64, unpack_bitmap
+from gpubranches.arrays import among, as_ids, best_first, check_array, pack_bitmap, splitmix64, unpack_bitmap
 from gpubranches.errors import ArrayError
 
 
@@ -57,3 +57,55 @@ def test_many_floats_are_ordered_as_few_are(levels):
     keys = (rng.integers(-levels, levels, len(ids)) / np.float32(8)).astype(np.float32)
     keys[:50] = np.array([0.0, -0.0] * 25, np.float32)
     assert best_first(keys, ids).tolist() == np.lexsort((splitmix64(ids), -keys)).tolist()
+
+
+def unmixed(mixed):
+    """Return the ids, int64, whose splitmix64 is (m,) uint64."""
+    z = mixed ^ (mixed >> np.uint64(31)) ^ (mixed >> np.uint64(62))
+    z = z * np.uint64(0x319642B2D24D8EC3)
+    z = (z ^ (z >> np.uint64(27)) ^ (z >> np.uint64(54))) * np.uint64(0x96DE1B173F119089)
+    z = z ^ (z >> np.uint64(30)) ^ (z >> np.uint64(60))
+    return (z - np.uint64(0x9E3779B97F4A7C15)).view(np.int64)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1", "i4", "i8", "u2", "u4", "u8"])
+def test_ids_that_are_mixed_to_nearly_the_same_number_are_told_apart(dtype):
+    rng = np.random.default_rng(1)
+    mixed = rng.permutation(np.repeat(np.arange(4, dtype=np.uint64) << np.uint64(32), 50) + np.arange(200, dtype="u8"))
+    ids = unmixed(mixed)
+    assert np.array_equal(splitmix64(ids), mixed)
+    keys = rng.integers(0, 3, 200).astype(dtype)
+    lowest = -1 if np.dtype(dtype).kind == "f" else np.iinfo(dtype).min
+    keys[:20], keys[20:40] = lowest, 3 if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max
+    expected = sorted(range(200), key=lambda i: (-keys[i].item(), int(mixed[i])))
+    assert best_first(keys, ids).tolist() == expected
+
+
+@pytest.mark.parametrize("displaced", [0, 1, 40, 9000])
+def test_rows_that_are_nearly_in_order_are_put_in_order(displaced):
+    rng = np.random.default_rng(displaced)
+    ids = rng.permutation(10_000).astype(np.int64)
+    keys = rng.integers(-300, 300, 10_000).astype(np.float32)
+    order = best_first(keys, ids)
+    ids, keys = ids[order], keys[order]
+    rows = rng.choice(10_000, displaced, replace=False)
+    keys[rows] = rng.integers(-300, 300, displaced)
+    assert best_first(keys, ids).tolist() == np.lexsort((splitmix64(ids), -keys)).tolist()
+    assert best_first(keys, ids, 77).tolist() == np.lexsort((splitmix64(ids), -keys)).tolist()[:77]
+
+
+SETS = {
+    "none": np.zeros(0, np.int64),
+    "one": np.array([5]),
+    "repeated": np.array([3, 3, 70_000, -1, 2**62, 2**62, 3]),
+    "many": np.arange(0, 100_000, 7),
+    "all": np.random.default_rng(0).permutation(200_000),
+    "alike in their lower bits": np.arange(5000) << 33,
+    "far": np.arange(2**62, 2**62 + 3000),
+}
+
+
+@pytest.mark.parametrize("others", SETS)
+@pytest.mark.parametrize("ids", SETS)
+def test_among_tells_what_isin_does(ids, others):
+    assert among(SETS[ids], SETS[others]).tolist() == np.isin(SETS[ids], SETS[others]).tolist()

@@ -17,7 +17,14 @@ from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.cupy_device import CupyDevice
 from gpubranches.backends.gpu.memory import WORKING_BYTES
 from gpubranches.backends.kdtree_files import FOLDER, KdIndex
-from gpubranches.errors import BackendUnavailableError, CatalogIndexError, DeviceError, DeviceMemoryError, UsageError
+from gpubranches.errors import (
+    ArrayError,
+    BackendUnavailableError,
+    CatalogIndexError,
+    DeviceError,
+    DeviceMemoryError,
+    UsageError,
+)
 from gpubranches.space import Space
 
 SIZES = [0, 1, 127, 128, 129, 500, 4095, 4096, 4097, 8200]
@@ -192,6 +199,23 @@ def test_scores_of_items_in_boxes_equal_those_of_all(name, parts, tier):
     assert (some.total, some.ids.tolist()) == (len(inside), every.ids[at].tolist())
     at &= np.isin(every.ids, parts.ids[::3]) & np.isin(every.ids, parts.ids[within])
     assert (few.total, few.ids.tolist()) == (at.sum(), every.ids[at][:5].tolist())
+
+
+def test_items_in_boxes_are_told_as_a_bitmap(name, parts):
+    boxes = Boxes([box for box in parts.boxes(9) if len(box.features)])
+    held = boxes.votes(parts.codes) > 0
+    where, within = parts.where(0.5)
+    with opened(name, parts.catalog) as backend:
+        inside, some = backend.within(boxes), backend.within(boxes, where=where)
+        with pytest.raises(ArrayError, match="where"):
+            backend.within(boxes, where=where[:-1])
+        with pytest.raises(ArrayError, match="dim"):
+            backend.within(Boxes([Box(np.array([99], np.int16), *np.zeros((2, 1), np.uint8))]))
+    assert 0 < held.sum() < len(held)
+    for bitmap, right in ((inside, held), (some, held & within)):
+        assert (bitmap.dtype, bitmap.shape) == (np.uint8, (parts.catalog.n_positions // 8,))
+        assert np.array_equal(parts.catalog.inside(parts.ids, bitmap), right)
+        assert np.bitwise_count(bitmap).sum() == right.sum()
 
 
 def test_embedding_scores_are_dots_of_centred_rows(name, parts):

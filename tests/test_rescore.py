@@ -7,7 +7,8 @@ from gpubranches.boxes import Box, Boxes
 from gpubranches.catalog import Catalog
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-from gpubranches.refine.rescore import WINDOW, Rescorer, mixture_cut
+from gpubranches.refine.mixture import WINDOW, mixture_cut
+from gpubranches.refine.rescore import Rescorer
 from gpubranches.space import Space
 from gpubranches.whitening import Whitening
 

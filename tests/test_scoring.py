@@ -28,7 +28,15 @@ def stored(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     """Limits that make a catalog of 3,000 items a large one."""
-    for name, value in {"MOST_EXACT": 500, "LISTED": 400, "SAMPLED": 300, "HEAD": 50, "NEAR_CUT": 200}.items():
+    for name, value in {
+        "MOST_EXACT": 500,
+        "LISTED": 400,
+        "SAMPLED": 300,
+        "HEAD": 50,
+        "NEAR_CUT": 200,
+        "MOST_READ": 0,
+        "MOST_SCANNED": 0,
+    }.items():
         monkeypatch.setattr(scoring, name, value)
 
 
@@ -123,8 +131,13 @@ def test_all_items_above_the_cut_are_listed_and_those_near_it_are_exact(world, s
     right = np.isin(ids, marked)
     assert np.allclose(scores[right], true[right], atol=1e-3)
     assert np.count_nonzero(np.abs(scores - true) < 1e-3) >= 200
-    within = world.ids[guessed > cut - 2.99 * found.error]
+    above = np.count_nonzero(found.scores >= cut) + found.stands_for * np.count_nonzero(found.sampled_scores >= cut)
+    most = 400 + round(1.5 * above)
+    best = np.argsort(-guessed)[: most - 1]
+    within = world.ids[best[guessed[best] > cut - 2.99 * found.error]]
     assert np.isin(within, ids).all()
+    assert np.isin(world.ids[guessed > cut], ids).all()
+    assert len(ids) <= max(most, 400) + len(marked)
     found_right = ids[scores >= cut]
     wanted = world.ids[exact >= cut]
     agreed = 2 * len(np.intersect1d(found_right, wanted)) / (len(found_right) + len(wanted))
@@ -137,6 +150,75 @@ def estimates(backend, world, weights, found):
     order = np.argsort(bits.ids)
     assert np.array_equal(bits.ids[order], world.ids)
     return found.scale * bits.scores[order] + found.offset
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 100, 1000])
+@pytest.mark.parametrize("cut", [-9.0, -0.4, 0.0, 2.5, 9.0])
+def test_the_numbers_nearest_to_a_cut_lie_together(count, cut):
+    falling = np.sort(np.random.default_rng(count).standard_normal(300).astype(np.float32))[::-1]
+    chosen = falling[scoring._nearest(falling, cut, count)]
+    assert len(chosen) == min(count, 300)
+    assert np.array_equal(np.sort(np.abs(chosen - cut)), np.sort(np.abs(falling - cut))[:count])
+
+
+@pytest.mark.parametrize("limit", ["MOST_READ", "MOST_SCANNED"])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_all_that_is_listed_is_scored_exactly_where_it_is_read_at_once(stored, small, name, limit, monkeypatch):
+    monkeypatch.setattr(scoring, limit, 1 << 20)
+    weights, intercept = model(stored, 1)
+    exact = exact_scores(stored, weights, intercept)
+    cut = float(np.quantile(exact, 0.8))
+    with open_backend(name, stored.catalog) as backend:
+        view = EmbeddingView(backend, stored.catalog, None)
+        found = view.scores(weights, intercept, head=400)
+        ids, scores = view.listed(weights, intercept, found, cut, stored.ids[:3])
+    assert np.allclose(found.scores, of(stored, exact, found.ids), atol=1e-3)
+    assert np.allclose(scores, of(stored, exact, ids), atol=1e-3)
+    assert np.array_equal(best_first(scores, ids), np.arange(len(ids)))
+    assert np.isin(stored.ids[:3], ids).all()
+    assert 400 < len(ids) < len(stored.ids)
+    if limit == "MOST_SCANNED":
+        assert np.isin(stored.ids[exact > cut + 1e-3], ids).all()
+        assert np.array_equal(np.sort(scores[:500]), np.sort(scores)[-500:])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_sample_that_tells_of_too_few_above_the_cut_does_not_cut_the_list_short(world, small, name):
+    weights, intercept = model(world, 1)
+    cut = float(np.quantile(exact_scores(world, weights, intercept), 0.2))
+    with open_backend(name, world.catalog) as backend:
+        view = EmbeddingView(backend, world.catalog, None)
+        found = replace(view.scores(weights, intercept), stands_for=0.0)
+        ids, _ = view.listed(weights, intercept, found, cut, NOTHING)
+        guessed = estimates(backend, world, weights, found)
+    above = world.ids[guessed > cut]
+    assert len(above) > 3 * 400
+    assert np.isin(above, ids).all()
+
+
+@pytest.mark.parametrize("sampled", [5, 300])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_best_by_bits_are_found_however_little_the_sample_tells_of_where_they_end(
+    world, small, name, sampled, monkeypatch
+):
+    monkeypatch.setattr(scoring, "SAMPLED", sampled)
+    weights, intercept = model(world, 4)
+    for spare in (4.0, -0.9):  # the second expects too few
+        monkeypatch.setattr(scoring, "_SPARE", spare)
+        with open_backend(name, world.catalog) as backend:
+            found = EmbeddingView(backend, world.catalog, None).scores(weights, intercept)
+            rough = backend.score(weights, tier="bits", limit=400)
+        assert set(found.ids) == set(rough.ids)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_bits_are_read_as_backends_score_them(world, name):
+    weights, _ = model(world)
+    ids = np.random.default_rng(0).permutation(world.ids)[:50]
+    bits, scales = world.catalog.take_bits(ids)
+    with open_backend(name, world.catalog) as backend:
+        scored = scoring.in_order(backend.score(weights, tier="bits", ids=ids), ids)
+    assert np.array_equal(world.catalog.signs.planes(weights).scores(bits, scales), scored)
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.arrays import best_first
 from gpubranches.backends import cpu_boxes, cpu_order, cpu_scores
 from gpubranches.backends.host import HostBackend, Part, flat
 from gpubranches.backends.scan import Linear
@@ -26,6 +27,8 @@ _SEED_ZONES = 32
 _MANY_ESTIMATORS = 1024
 _ZONES_A_TASK = 1024
 _DECODED_ROWS = 8192
+_MANY_RANKED = 1 << 18
+"""Scores from which all threads order them."""
 _LEAST_KEY = np.int32(np.iinfo(np.int32).min)
 
 Hits = tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int64]]
@@ -139,6 +142,20 @@ class CpuBackend(HostBackend):
         if isinstance(model, CodeWeights):
             return self._best(parts, _code_scan(model), floor, limit)
         return self._best(parts, _embedding_scan(self._signs().mean_, model, False), floor, limit)
+
+    def _order(self, scores: NDArray[np.float32], ids: NDArray[np.int64], limit: int | None) -> NDArray[np.intp]:
+        """Return what `best_first` does; many scores are cut into shares, each ordered by a thread."""
+        if len(ids) < _MANY_RANKED or (limit is not None and limit < _MANY_RANKED):
+            return best_first(scores, ids, limit)
+        sample = np.sort(scores[:: _MANY_RANKED // 1024])
+        borders = sample[np.linspace(0, len(sample) - 1, self.threads + 1).astype(np.intp)[1:-1]]
+        bounds = [np.float32(-np.inf), *borders, np.float32(np.inf)]
+
+        def ordered(share: tuple[np.float32, np.float32]) -> NDArray[np.intp]:
+            rows = np.flatnonzero((scores >= share[0]) & (scores < share[1]))
+            return rows[best_first(scores[rows], ids[rows])]
+
+        return _joined(self._map(ordered, list(itertools.pairwise(bounds)))[::-1], np.intp)[:limit]
 
     def _cosine_rows(
         self, parts: list[Part], query: NDArray[np.float32], k: int

@@ -83,8 +83,11 @@ class HostBackend(ScanBackend[list[Part]]):
 
     def _linear(self, rows: list[Part], model: Linear, floor: np.float32, limit: int | None) -> Candidates:
         ids, scores, total = self._linear_rows(rows, model, floor, limit)
-        order = best_first(scores, ids, limit)
+        order = self._order(scores, ids, limit)
         return Candidates(ids=ids[order], scores=scores[order], total=total)
+
+    def _order(self, scores: NDArray[np.float32], ids: NDArray[np.int64], limit: int | None) -> NDArray[np.intp]:
+        return best_first(scores, ids, limit)
 
     def _cosines(self, rows: list[Part], query: NDArray[np.float32], k: int) -> Candidates:
         ids, cosines = self._cosine_rows(rows, query, k)
@@ -103,6 +106,12 @@ class HostBackend(ScanBackend[list[Part]]):
         bitmap = np.zeros(self.catalog.n_positions // 8, np.uint8)
         np.bitwise_or.at(bitmap, positions >> 3, np.left_shift(1, positions & 7).astype(np.uint8))
         return [_masked(part, bitmap) for part in rows]
+
+    def _bitmap(self, rows: list[Part]) -> Bitmap:
+        bitmap = np.zeros(self.catalog.n_positions // 8, np.uint8)
+        for part in rows:
+            _words(bitmap, part.segment)[:] = part.allowed
+        return bitmap
 
     def _within(self, rows: list[Part], boxes: Boxes) -> list[Part]:
         return self._only(rows, self._model_votes(rows, boxes, 1, None).ids)

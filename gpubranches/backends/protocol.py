@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import Bitmap
 from gpubranches.boxes import Boxes
+from gpubranches.catalog import Catalog
 from gpubranches.results import Candidates, Neighbors
 
 Tier = Literal["codes", "bits", "embeddings"]
@@ -26,6 +27,11 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """Name it was opened by."""
+        ...
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog it answers over."""
         ...
 
     def info(self) -> dict[str, Any]:
@@ -62,6 +68,10 @@ class Backend(Protocol):
         self, models: Sequence[Boxes], *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
     ) -> list[Candidates]:
         """Evaluate the models of several users."""
+        ...
+
+    def within(self, boxes: Boxes, *, where: Bitmap | None = None) -> Bitmap:
+        """Return the positions of the items with a vote of this model, as a bitmap like `Catalog.where` does."""
         ...
 
     def score(

@@ -71,6 +71,10 @@ class ScanBackend(ABC, Generic[Rows]):
         """Return those of rows that lie in at least one of the boxes."""
 
     @abstractmethod
+    def _bitmap(self, rows: Rows) -> Bitmap:
+        """Return the positions of rows as a bitmap."""
+
+    @abstractmethod
     def _votes(self, rows: Rows, models: list[Boxes], min_votes: int, limit: int | None) -> list[Candidates]:
         """Return for each model the items with at least min_votes."""
 
@@ -136,6 +140,12 @@ class ScanBackend(ABC, Generic[Rows]):
             boxes.require_dims(self.catalog.d)
         self._check_where(where)
         return self._evaluate(list(models), min_votes, limit, where)
+
+    def within(self, boxes: Boxes, *, where: Bitmap | None = None) -> Bitmap:
+        """Return the positions of the items with a vote of this model; see Backend."""
+        boxes.require_dims(self.catalog.d)
+        self._check_where(where)
+        return self._bitmap(self._selected(Only(where, boxes=boxes)))
 
     def score(
         self,

@@ -161,6 +161,14 @@ class CatalogReader:
             out[at] = segment.take_codes(rows)
         return out
 
+    def take_bits(self, ids: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """Return sign bits, (m, P/8) uint8, and their scales, (m,) float16, of items of a catalog that has them."""
+        bits, scales = np.zeros((np.size(ids), self.n_bits // 8), np.uint8), np.zeros(np.size(ids), np.float16)
+        for segment, rows, at in self.by_segment(ids):
+            if segment.bits is not None and segment.scales is not None:
+                bits[at], scales[at] = segment.bits[rows], segment.scales[rows]
+        return bits, scales
+
     def embeddings(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Return the embeddings of items, (m, D) float32, stored or decoded. Raises UsageError if there are none."""
         if not self.has_embeddings:

@@ -146,7 +146,8 @@ class Segment:
         if 0 in shape:
             return np.zeros(shape, dtype)
         try:
-            return np.memmap(self.folder / name, dtype, "r", shape=shape)
+            # As a plain array, of which a piece costs no more than its rows.
+            return np.memmap(self.folder / name, dtype, "r", shape=shape).view(np.ndarray)
         except OSError as error:
             raise unreadable(self.folder / name, error) from error
 

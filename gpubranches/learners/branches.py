@@ -8,7 +8,10 @@ border is then moved towards the negatives around it.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import chain
 from math import comb
 from typing import Literal, Self
 
@@ -26,6 +29,8 @@ POOL = ((64, 4), (32, 6), (8, 8))
 """How many subsets of how many dims: the pool of the papers."""
 MOST_POSITIVES = 512
 """Positives an estimator of the ensemble learns from at most, drawn anew for each."""
+_MANY = 100
+"""Positives from which the estimators are grown on all cores; fewer take less time than starting threads."""
 
 
 class BranchLearner:
@@ -151,14 +156,19 @@ class BranchEnsemble(BranchLearner):
         options = (considered, min(8, considered), 1, trials, _percent(expansion), 100)
         count = self.negatives_per_positive
         share = len(negatives) if count is None else min(len(negatives), count * len(positives))
-        boxes: list[Box] = []
-        owners: list[int] = []
-        for e, key in enumerate(estimator_keys(self._seed(), self.n_estimators)):
+
+        def grow(key: np.uint64) -> list[Box]:
             some = _sample(positives, MOST_POSITIVES, key)
-            grown = _grow(some, _sample(negatives, share, ~key), key, self.subsets, options)
-            boxes += grown
-            owners += [e] * len(grown)
-        self.boxes_ = Boxes(boxes, owners, self.n_estimators)
+            return _grow(some, _sample(negatives, share, ~key), key, self.subsets, options)
+
+        keys = estimator_keys(self._seed(), self.n_estimators)
+        if len(positives) < _MANY:
+            grown = [grow(key) for key in keys]
+        else:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                grown = list(pool.map(grow, keys))
+        owners = np.repeat(np.arange(self.n_estimators), [len(own) for own in grown])
+        self.boxes_ = Boxes(chain.from_iterable(grown), owners.tolist(), self.n_estimators)
         return self
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.arrays import among
 from gpubranches.boxes import Boxes
 from gpubranches.errors import UsageError
 from gpubranches.refine.breadth import Breadth
@@ -94,6 +95,11 @@ class Answer:
         return replace(self, ranking=replace(self.ranking, precision=precision, recall=recall, tiers=tiers))
 
     @property
+    def matched(self) -> Part:
+        """What matches, the part "all"."""
+        return Part(self.ranking, np.flatnonzero(self.ranking.matched))
+
+    @property
     def min_votes(self) -> int:
         """Votes at which the boxes take an item: to match by votes alone, or to be ranked; 1 without boxes."""
         return 1 if self.boxes is None else votes_needed(self.ranking, self.boxes)
@@ -116,16 +122,16 @@ class Answer:
         without items marked when it was found; new, gone: what matches now and did not, and the other way round.
         """
         ranking, matched = self.ranking, self.ranking.matched
-        parts = {"all": Part(ranking, np.flatnonzero(matched))}
+        parts = {"all": self.matched}
         if ranking.tiers is not None:
             for tier, name in enumerate(TIERS):
                 parts[name] = Part(ranking, np.flatnonzero(matched & (ranking.tiers == tier)))
         marked = np.fromiter(self.study.marks, np.int64, len(self.study.marks))
-        parts["below"] = Part(ranking, np.flatnonzero(~matched & ~np.isin(ranking.ids, marked))[:JUST_BELOW])
+        parts["below"] = Part(ranking, np.flatnonzero(~matched & ~among(ranking.ids, marked))[:JUST_BELOW])
         if self.before is not None:
             now, before = parts["all"], self.before
-            parts["new"] = Part(ranking, now.rows[~np.isin(now.ids, before.ids)])
-            parts["gone"] = Part(before.ranking, before.rows[~np.isin(before.ids, now.ids)])
+            parts["new"] = Part(ranking, now.rows[~among(now.ids, before.ids)])
+            parts["gone"] = Part(before.ranking, before.rows[~among(before.ids, now.ids)])
         return parts
 
     def _threshold(self, lean: float, audited: Marks) -> float:

@@ -16,6 +16,7 @@ chance that it is broad, then say that most of what is right is not ranked at al
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.arrays import among
 from gpubranches.refine.breadth import Breadth
 from gpubranches.results import Interval, Ranking
 
@@ -105,6 +107,7 @@ class Completeness:
         self.universe = universe
         self.marks = dict(marks)
         self._ids = ranking.ids
+        self._places: dict[int, int] = {}
         self._earlier = Evidence() if earlier is None else earlier
         self._seed = seed
         self._known = ranking.spread is not None
@@ -172,8 +175,9 @@ class Completeness:
 
     def _distances(self, scores: NDArray[np.float32]) -> Floats:
         """Return how far below the cut scores are, in units, (m,)."""
-        gaps = (self.ranking.threshold - scores.astype(np.float64)) / self._unit
-        return np.clip(gaps, -_FARTHEST, _FARTHEST)
+        gaps = self.ranking.threshold - scores.astype(np.float64)
+        gaps /= self._unit
+        return np.clip(gaps, -_FARTHEST, _FARTHEST, out=gaps)
 
     @property
     def drawn(self) -> Sample:
@@ -190,8 +194,8 @@ class Completeness:
         """
         rng = np.random.default_rng([self._seed, 1, len(self._drawn.ids)])
         taken = np.concatenate([_keys(marks), self._drawn.ids])
-        beyond = outside[~np.isin(outside, taken) & ~np.isin(outside, self._ids)][: count // OUTSIDE_EVERY]
-        rows = np.flatnonzero(~np.isin(self._ids, taken))
+        beyond = outside[~among(outside, taken) & ~among(outside, self._ids)][: count // OUTSIDE_EVERY]
+        rows = np.delete(np.arange(len(self._ids)), self._rows(taken))
         chances = self._chances_within(self._x[rows], marks)
         inclusion = _inclusion(np.sqrt(chances * (1 - chances)), count - len(beyond))
         picked = _systematic(inclusion, rng)
@@ -230,10 +234,11 @@ class Completeness:
         weights = self._weights(evidence, audited)
         rng = np.random.default_rng([self._seed, 2])
         right = _labelled(marks, +1)
-        good, open_ = np.isin(self._ids, right), ~np.isin(self._ids, _keys(marks))
-        hits = self._right(matched & open_, rng) + np.count_nonzero(matched & good)
-        below = self._right(~matched & open_, rng) + np.count_nonzero(~matched & good)
-        found_outside = len(right) - np.count_nonzero(good)
+        good, open_ = self._rows(right), np.ones(len(self._ids), np.bool_)
+        open_[self._rows(_keys(marks))] = False
+        hits = self._right(matched & open_, rng) + np.count_nonzero(matched[good])
+        below = self._right(~matched & open_, rng) + np.count_nonzero(~matched[good])
+        found_outside = len(right) - len(good)
         open_outside = self.universe - int(np.count_nonzero(matched | ~open_))
         mean: Floats = self._missed * (hits + below) + self._elsewhere
         outside = np.minimum(rng.poisson(mean), np.maximum(open_outside - below, 0))
@@ -265,16 +270,21 @@ class Completeness:
         """
         if not self._known:
             return None
-        chances = self.chances(self._x, audited)
-        chances[np.isin(self._ids, _labelled(marks, +1))] = 1
-        chances[np.isin(self._ids, _labelled(marks, -1))] = 0
-        return (chances < SURE).astype(np.uint8) + (chances < LIKELY).astype(np.uint8)
+        chances = self.chances(_GRID, audited)
+        tiers = np.zeros(len(self._x), np.uint8)
+        for level in (SURE, LIKELY):
+            first = bisect_left(self._x, True, key=lambda x: float(np.interp(x, _GRID, chances)) < level)
+            tiers[first:] += np.uint8(1)
+        tiers[self._rows(_labelled(marks, +1))] = 0
+        tiers[self._rows(_labelled(marks, -1))] = 2
+        return tiers
 
     def matched(self, threshold: float) -> NDArray[np.bool_]:
         """Return which items of the ranking match at another threshold, (m,) bool; marked ones by their mark."""
-        right = _labelled(self.marks, +1)
         above = self.ranking.scores >= np.float32(threshold)
-        return (above & ~np.isin(self._ids, _keys(self.marks))) | np.isin(self._ids, right)
+        above[self._rows(_labelled(self.marks, -1))] = False
+        above[self._rows(_labelled(self.marks, +1))] = True
+        return above
 
     def shift(self, lean: float, audited: Mapping[int, int]) -> float:
         """Return how far below the own cut the one lies that leans to recall (lean > 0) or to precision (lean < 0).
@@ -285,7 +295,7 @@ class Completeness:
         (i + k + b^2 (sum of all chances + k)), k the positives marked. The shift is the distance, by the curve, from
         the chance so needed for b = 1 to the one for b; it never falls as lean grows.
         """
-        open_ = self._x[~np.isin(self._ids, _keys(self.marks))]
+        open_ = np.delete(self._x, self._rows(_keys(self.marks)))
         if lean == 0 or len(open_) == 0:
             return 0.0
         k = sum(label > 0 for label in self.marks.values())
@@ -309,15 +319,25 @@ class Completeness:
         return np.array([[weights @ self._curves[:, 0], *slopes]])
 
     def _audited(self, marks: Mapping[int, int]) -> NDArray[np.intp]:
-        drawn = self._drawn.ids[np.isin(self._drawn.ids, _keys(marks))]
-        return np.flatnonzero(np.isin(self._ids, drawn))
+        drawn = self._drawn.ids[among(self._drawn.ids, _keys(marks))]
+        return np.sort(self._rows(drawn))
+
+    def _rows(self, items: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Return the rows of those of a few items that are ranked, in their order; a row once found is kept."""
+        new = [item for item in items.tolist() if item not in self._places]
+        if new:
+            rows = np.flatnonzero(among(self._ids, np.array(new, np.int64)))
+            found = dict(zip(self._ids[rows].tolist(), rows.tolist(), strict=True))
+            self._places.update({item: found.get(item, -1) for item in new})
+        rows = np.array([self._places[item] for item in items.tolist()], np.intp)
+        return rows[rows >= 0]
 
     def _weights(self, evidence: Evidence, audited: Mapping[int, int]) -> Floats:
         """Return the weights of the curves, (_CURVES,), of sum 1."""
         chances = self._ceilings[:, None] * _chances(self._curves, evidence.distances)
         told = np.where(evidence.right, chances, 1 - chances)
         logs = np.log(np.maximum(told, 1e-300)) @ evidence.weights
-        beyond = self._drawn.ids[~np.isin(self._drawn.ids, self._ids)]
+        beyond = self._drawn.ids[~among(self._drawn.ids, self._ids)]
         looked = [audited[int(i)] > 0 for i in beyond if int(i) in audited]
         if looked:
             ranked = self._expected(np.ones(len(self._ids), np.bool_))
@@ -330,7 +350,7 @@ class Completeness:
 
     def _expected(self, rows: NDArray[np.bool_]) -> Floats:
         """Return how many of the rows are right by each curve, (_CURVES,), the distances grouped."""
-        x = np.sort(self._x[rows])
+        x = np.sort(self._x[rows], kind="stable")  # in order already, but for marks
         if len(x) == 0:
             return np.zeros(_CURVES)
         nearest = np.argsort(np.abs(x), kind="stable")

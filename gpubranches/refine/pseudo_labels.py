@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.arrays import among, splitmix64
 from gpubranches.refine.breadth import judge
 from gpubranches.refine.marks import Marks
 from gpubranches.refine.rescore import Rescorer
@@ -30,6 +31,9 @@ LARGEST_SHARE = 10
 """More than one item in this many is no narrow group that stands out: such labels are not believed."""
 MOST_LABELS = 2000
 """Labels of a kind for a broad idea, at random from all there are."""
+
+_DRAWN_FROM = 200_000
+"""Items that labels are drawn from, at least; of twice as many and more these are a random part."""
 
 Ids = NDArray[np.int64]
 
@@ -62,7 +66,11 @@ def pseudo_labels(backend: Backend, catalog: Catalog, marks: Marks, seed: int) -
 def labels_around(ids: Ids, matched: NDArray[np.bool_], marked: Ids, seed: int) -> tuple[Ids, Ids]:
     """Return up to `MOST_LABELS` unmarked ids that match and as many that do not, drawn at random, ascending."""
     rng = np.random.default_rng([seed % 2**32, len(marked)])
-    open_ = ~np.isin(ids, marked)
+    few = max(1, len(ids) // _DRAWN_FROM)
+    if few > 1:
+        some = splitmix64(ids) % np.uint64(few) == rng.integers(few)
+        ids, matched = ids[some], matched[some]
+    open_ = ~among(ids, marked)
     sides = (ids[open_ & matched], ids[open_ & ~matched])
     right, wrong = (np.sort(rng.permutation(np.sort(side))[:MOST_LABELS]) for side in sides)
     return right, wrong
@@ -81,7 +89,7 @@ def _narrow_labels(backend: Backend, catalog: Catalog, marks: Marks) -> tuple[Id
     ).fit(vectors(positives), vectors(wrong), mean, whitening, n_checked=len(negatives))
     marked = np.concatenate([positives, negatives])
     best = backend.score(model.weights_, tier="codes", limit=4 * REACHED + len(marked)).ids
-    best = best[~np.isin(best, marked)]
+    best = best[~among(best, marked)]
     scores = (vectors(best) - mean) @ model.weights_ + np.float32(model.intercept_)
     spread, threshold, _ = model.spread(best, scores.astype(np.float32), positives, negatives, vectors)
     right: NDArray[np.bool_] = spread >= np.float32(threshold)

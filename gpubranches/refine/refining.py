@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap
+from gpubranches.arrays import Bitmap, among
 from gpubranches.errors import UsageError
 from gpubranches.learners.branches import BranchEnsemble, DecisionBranches
 from gpubranches.learners.branches_classic import ClassicBranches, ClassicEnsemble
@@ -49,7 +49,7 @@ _WIDE: dict[Model, dict[str, Any]] = {
 """Settings where votes do not decide: boxes then only have to hold what the second stage is to rank."""
 
 _MOST_VOTES = 200_000
-"""Ranked items of a broad idea up to which their votes are counted: the boxes had no part in it."""
+"""Items ranked by embeddings up to which their votes are counted, too."""
 
 Ids = NDArray[np.int64]
 
@@ -94,8 +94,7 @@ def refined(
             ranking = _broadly(view, marks, breadth)
         with _timed(timings, "train"):
             boxes = None if model == "linear" else _trained_around(ranking, catalog, marks, model, seed)
-            if boxes is not None and len(ranking.ids) <= _MOST_VOTES:
-                ranking = replace(ranking, votes=boxes.votes(catalog.take(ranking.ids)))
+            ranking = _with_votes(ranking, catalog, boxes)
         stages = catalog.embeddings_source if breadth.broad.scores.error == 0 else f"bits+{catalog.embeddings_source}"
     else:
         with _timed(timings, "train"):
@@ -139,8 +138,8 @@ def _broadly(view: EmbeddingView, marks: Marks, breadth: Breadth) -> Ranking:
     marked = np.concatenate([marks.positives, marks.negatives])
     ids, scores = view.listed(broad.weights, broad.intercept, broad.scores, threshold, marked)
     matched = scores >= np.float32(threshold)
-    matched[np.isin(ids, marks.positives)] = True
-    matched[np.isin(ids, marks.negatives)] = False
+    matched[among(ids, marks.positives)] = True
+    matched[among(ids, marks.negatives)] = False
     return Ranking(
         ids=ids,
         scores=scores,
@@ -207,7 +206,14 @@ def _by_embeddings(
         where=where,
         embeddings=catalog.embeddings,
     )
-    return replace(ranking, votes=None if boxes is None else boxes.votes(catalog.take(ranking.ids)))
+    return _with_votes(ranking, catalog, boxes)
+
+
+def _with_votes(ranking: Ranking, catalog: Catalog, boxes: Boxes | None) -> Ranking:
+    """Return the ranking with the votes of its items, which did not rank them, unless they are too many to count."""
+    if boxes is None or len(ranking.ids) > _MOST_VOTES:
+        return ranking
+    return replace(ranking, votes=boxes.votes(catalog.take(ranking.ids)))
 
 
 @contextmanager

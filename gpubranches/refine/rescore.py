@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap, as_ids, best_first, check_array
+from gpubranches.arrays import Bitmap, among, as_ids, best_first, check_array
 from gpubranches.boxes import Boxes
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.learners.linear import LogisticRegression
 from gpubranches.models import NEGATIVE_WEIGHT
+from gpubranches.refine import scoring
 from gpubranches.refine.breadth import TRUST, reaching
 from gpubranches.refine.diffusion import Diffusion
-from gpubranches.refine.scoring import in_order
+from gpubranches.refine.mixture import mixture_cut
+from gpubranches.refine.scoring import EmbeddingView, in_order
 from gpubranches.results import Candidates, Ranking
 from gpubranches.whitening import Whitening
 
@@ -27,19 +28,14 @@ _MOST_REACHED = 4000
 """Best items, at most, whose scores are spread among neighbours."""
 _MOST_MARKS = 500
 """Marks of a kind in the graph of neighbours, the first ones."""
-WINDOW = 200
-"""Best items, at first, that the mixture is fitted to; doubled until at least half of them are background."""
-REACH = 0.25
-"""How far, in spreads, the window reaches at least below the mean score expected of wanted items."""
 FEWEST_HELD_OUT = 4
 """Held-out scores that tell how far scores of right items lie apart."""
 _LEAST_SPREAD = 0.1
-_MEAN_WEIGHT = 8.0
-_SPREAD_WEIGHT = 16.0
-_ROUNDS = 30
 _SCORED_AT_ONCE = 65_536
 _AHEAD = 8
 """So many times the items wanted are asked of the bits, which would read the whole catalog for the next ones."""
+MOST_SCORED = 16_384
+"""Candidates of a large catalog up to which all are scored by embeddings; where more may match, see `_estimated`."""
 _MARGIN = 3.0
 
 
@@ -149,7 +145,9 @@ class Rescorer:
         The candidates, items with a vote that are in `where`, are scored by bits, and the best of them by
         embeddings. The set scored by embeddings doubles until the last of it lies 3 standard errors of the bits scores
         below the cut, so a list of matches is never cut short at `limit`; the errors are measured on the items that
-        have both scores. Candidates left out are not in the Ranking, which has no votes. positives: (p,) int64, those
+        have both scores. Of more than `MOST_EXACT` items the set grows faster, up to `MOST_SCORED`; where that is
+        not enough most matches get estimates, see `_estimated`, and nothing is spread among neighbours. Candidates left
+        out are not in the Ranking, which has no votes. positives: (p,) int64, those
         of `fit` in their order, always matched; negatives: (m,) int64, never. embeddings: returns the embeddings of
         ids, (m, D) float32; with it the scores of the best are spread among neighbours, without it they are the linear
         model's. scores: comparable with Ranking.threshold.
@@ -158,10 +156,13 @@ class Rescorer:
         positives, negatives = as_ids(positives, "positives"), as_ids(negatives, "negatives")
         if embeddings is not None and len(positives) != len(self.held_out_):
             raise ArrayError(f"positives: expected the {len(self.held_out_)} of fit, got {len(positives)}")
-        ids, scores, threshold, total = self._scored(backend, boxes, where, positives, negatives)
-        right, wrong = np.isin(ids, positives), np.isin(ids, negatives)
+        inside = where if boxes is None else backend.within(boxes, where=where)
+        total = backend.catalog.count(inside)
+        scored = self._scored(backend, inside, total, positives, negatives)
+        ids, scores, threshold = scored or self._estimated(backend, inside, positives, negatives)
+        right, wrong = among(ids, positives), among(ids, negatives)
         held_out = self.held_out_[self._fair]
-        if embeddings is not None:
+        if embeddings is not None and scored is not None:
             scores, threshold, held_out = self.spread(ids, scores, positives, negatives, embeddings)
             order = best_first(scores, ids)
             ids, scores, right, wrong = ids[order], scores[order], right[order], wrong[order]
@@ -179,33 +180,54 @@ class Rescorer:
     def _scored(
         self,
         backend: Backend,
-        boxes: Boxes | None,
         where: Bitmap | None,
+        total: int,
         positives: NDArray[np.int64],
         negatives: NDArray[np.int64],
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float, int]:
-        """Return ids and scores of what is scored by embeddings, best first, the cut, the number of candidates."""
-        limit = max(1, self.limit)
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float] | None:
+        """Return ids and scores of what is scored by embeddings, best first, and the cut; None where it is too many.
+
+        where, total: the candidates and their number.
+        """
+        limit, large = max(1, self.limit), backend.catalog.n > scoring.MOST_EXACT
         ids, dots = _pair(backend.score(self.weights_, tier="embeddings", ids=positives))
         n_right, marked = len(ids), np.concatenate([positives, negatives])
         open_ = np.zeros(n_right, np.bool_)
         rough, exact = Candidates(ids=ids[:0], scores=dots[:0], total=0), dots[:0]
         while True:
-            if len(rough.ids) < limit and (len(exact) == 0 or len(rough.ids) < rough.total):
-                rough = backend.score(self.weights_, tier="bits", boxes=boxes, where=where, limit=_AHEAD * limit)
+            if len(rough.ids) < limit and (len(exact) == 0 or len(rough.ids) < total):
+                rough = backend.score(self.weights_, tier="bits", where=where, limit=_AHEAD * limit)
             fresh = rough.ids[len(exact) : limit]
             found = self._exact(backend, fresh)
-            new = ~np.isin(fresh, ids[:n_right])
+            new = ~among(fresh, ids[:n_right])
             ids, dots = np.concatenate([ids, fresh[new]]), np.concatenate([dots, found[new]])
-            open_ = np.concatenate([open_, ~np.isin(fresh[new], marked)])
+            open_ = np.concatenate([open_, ~among(fresh[new], marked)])
             exact = np.concatenate([exact, found])
             scores = dots + np.float32(self.intercept_)
-            threshold = self.cut(scores[open_], self.held_out_[self._fair], n_right)
+            each = np.ones(np.count_nonzero(open_)) if large else None
+            threshold = self.cut(scores[open_], self.held_out_[self._fair], n_right, each)
             estimates = _pair(rough)[1][: len(exact)]
-            if rough.total <= limit or _holds_all(estimates, exact + np.float32(self.intercept_), threshold):
+            if total <= limit or _holds_all(estimates, exact + np.float32(self.intercept_), threshold):
                 order = best_first(dots, ids)
-                return ids[order], scores[order], threshold, rough.total
-            limit *= 2
+                return ids[order], scores[order], threshold
+            limit *= _AHEAD if large else 2
+            if large and limit > MOST_SCORED:
+                return None
+
+    def _estimated(
+        self,
+        backend: Backend,
+        where: Bitmap | None,
+        positives: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
+        """Return ids and scores, best first, and the cut, of many candidates as `EmbeddingView` scores them."""
+        view = EmbeddingView(backend, backend.catalog, where)
+        found = view.scores(self.weights_, self.intercept_, head=scoring.LISTED)
+        _, scores, stands_for = found.without(np.concatenate([positives, negatives]))
+        threshold = self.cut(scores, self.held_out_[self._fair], len(positives), stands_for)
+        ids, scores = view.listed(self.weights_, self.intercept_, found, threshold, positives)
+        return ids, scores, threshold
 
     def _exact(self, backend: Backend, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the dots of ids with the embeddings, in their order; some at a time, for short lists sort faster."""
@@ -226,8 +248,8 @@ class Rescorer:
         Marked ids keep their scores. Where most of the largest window matches there is no edge for neighbours to tell
         of: nothing is changed then.
         """
-        right = np.isin(ids, positives)
-        open_ = np.flatnonzero(~right & ~np.isin(ids, negatives))
+        right = among(ids, positives)
+        open_ = np.flatnonzero(~right & ~among(ids, negatives))
         size = self.reached
         while size <= _MOST_REACHED:
             window, below = open_[:size], open_[size:]
@@ -242,14 +264,21 @@ class Rescorer:
         held_out = self.held_out_[self._fair]
         return scores, self.cut(scores[open_], held_out, int(right.sum())), held_out
 
-    def cut(self, scores: NDArray[np.float32], held_out: NDArray[np.float64], n_marked: int = 0) -> float:
+    def cut(
+        self,
+        scores: NDArray[np.float32],
+        held_out: NDArray[np.float64],
+        n_marked: int = 0,
+        weights: NDArray[np.float64] | None = None,
+    ) -> float:
         """Return the score from which items match.
 
         scores: (m,) float32 of unmarked candidates, any order; held_out: (p,) of the positives by a model that did not
-        see them; n_marked: positives that are in the answer already.
+        see them; n_marked: positives that are in the answer already; weights: how many candidates each score stands
+        for, (m,), None for one each.
         """
         mean, spread = float(held_out.mean()), spread_of_scores(held_out)
-        mixture = mixture_cut(scores, mean - self.easier * spread, spread, n_marked)
+        mixture = mixture_cut(scores, mean - self.easier * spread, spread, n_marked, weights)
         return self.share * mean if mixture is None else (self.share * mean + mixture) / 2
 
     def _spread_window(
@@ -293,53 +322,6 @@ def spread_of_scores(held_out: NDArray[np.float64]) -> float:
     small the background would be as wide as a group of its own.
     """
     return max(float(held_out.std()), _LEAST_SPREAD * float(held_out.mean()), 1e-3)
-
-
-def mixture_cut(scores: NDArray[np.float32], mean: float, spread: float, n_marked: int = 0) -> float | None:
-    """Return the cut with the largest expected F1 under a two-part mixture of the best scores; None without scores.
-
-    scores: (m,) of unmarked items, any order. Wanted items are normal, with `mean` and `spread` as a prior worth 8 and
-    16 items; the background falls exponentially from the lowest score of the window: the `WINDOW` best items, twice as
-    many until it reaches below the mean and at most half of it seems wanted. Fitted by EM; with r_i the chance that
-    item i is wanted, the cut after i items has the expected F1 2 (sum_(j<=i) r_j + n_marked) / (i + sum_j r_j +
-    2 n_marked) (the plug-in rule; Ye, Chai, Lee and Chieu, Optimizing F-measures, ICML 2012). It lies half way to the
-    next score.
-    """
-    if len(scores) == 0:
-        return None
-    ordered = np.sort(scores)[::-1].astype(np.float64) / spread
-    size = WINDOW
-    while True:
-        window = ordered[:size]
-        floor = float(ordered[min(size, len(ordered) - 1)])
-        whole, deep = size >= len(ordered), floor <= mean / spread - REACH
-        if whole or deep:
-            chances = _chances(window, floor, mean / spread)
-            if whole or chances.mean() <= 0.5:
-                break
-        size *= 2
-    found = np.cumsum(chances)
-    expected = 2 * (found + n_marked) / (np.arange(1, len(window) + 1) + found[-1] + 2 * n_marked)
-    last = int(expected.argmax())
-    after = float(ordered[last + 1]) if last + 1 < len(ordered) else float(window[last])
-    return (float(window[last]) + after) / 2 * spread
-
-
-def _chances(scores: NDArray[np.float64], floor: float, prior_mean: float) -> NDArray[np.float64]:
-    """Return the chance of each score (in spreads) above `floor` to be of the wanted part, by EM."""
-    above = scores - floor
-    mean, spread, rate, share = prior_mean, 1.0, 2.0, 0.3
-    for _ in range(_ROUNDS):
-        inside = max(0.5 * math.erfc((floor - mean) / (spread * math.sqrt(2))), 1e-3)
-        wanted = np.exp(-0.5 * ((scores - mean) / spread) ** 2) / (spread * math.sqrt(2 * math.pi) * inside)
-        other = rate * np.exp(-rate * above)
-        chances = share * wanted / (share * wanted + (1 - share) * other + 1e-300)
-        total = float(chances.sum())
-        share = (total + 0.5) / (len(scores) + 1)
-        rate = max((len(scores) - total) / max(float(((1 - chances) * above).sum()), 1e-9), 0.75)
-        mean = (_MEAN_WEIGHT * prior_mean + float(chances @ scores)) / (_MEAN_WEIGHT + total)
-        spread = math.sqrt((_SPREAD_WEIGHT + float(chances @ (scores - mean) ** 2)) / (_SPREAD_WEIGHT + total))
-    return chances
 
 
 def _evened(centred: NDArray[np.float32], whitening: Whitening | None) -> NDArray[np.float32]:

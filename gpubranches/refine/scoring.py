@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap, best_first
+from gpubranches.arrays import Bitmap, among, best_first
 from gpubranches.errors import UsageError
 from gpubranches.refine.spread import code_spread_of, code_vectors, spread_of
+from gpubranches.threads import one_thread
 from gpubranches.whitening import Whitening
 
 if TYPE_CHECKING:
@@ -27,8 +30,14 @@ SAMPLED = 20_000
 HEAD = 4000
 """Best listed items that are scored exactly."""
 NEAR_CUT = 20_000
-"""Listed items nearest to the cut that are scored exactly."""
+"""Listed items nearest to the cut that are scored exactly, at least."""
+MOST_READ = 1 << 28
+"""Bytes of stored embeddings, here and there, that are read for more of them."""
+MOST_SCANNED = 1 << 31
+"""Bytes of stored embeddings up to which all are read for one list, whose scores are exact then."""
 _MARGIN = 3.0
+_SPARE = 4.0
+"""How many standard deviations more of the sample than expected are taken to hold the best of all."""
 
 Ids = NDArray[np.int64]
 Scores = NDArray[np.float32]
@@ -61,7 +70,7 @@ class CatalogScores:
         scores = np.concatenate([self.scores, self.sampled_scores])
         weights = np.ones(len(ids))
         weights[len(self.ids) :] = self.stands_for
-        open_ = ~np.isin(ids, marked)
+        open_ = ~among(ids, marked)
         return ids[open_], scores[open_], weights[open_]
 
     def thinned(self, marked: Ids, count: int) -> tuple[Ids, Scores, NDArray[np.float64]]:
@@ -134,11 +143,11 @@ class EmbeddingView:
         centred: NDArray[np.float32] = self.catalog.embeddings(ids) - self.mean
         return centred
 
-    def scores(self, weights: NDArray[np.float32], intercept: float) -> CatalogScores:
+    def scores(self, weights: NDArray[np.float32], intercept: float, head: int = HEAD) -> CatalogScores:
         """Return all scores of up to `MOST_EXACT` items; of more, those of the best and of a sample.
 
         Of a larger catalog, or of one that decodes its embeddings, the best `LISTED` by bits are listed. The best
-        `HEAD` of them and the sample are scored by embeddings; the others get the score that the line from bits to
+        `head` of them and the sample are scored by embeddings; the others get the score that the line from bits to
         exact scores, fitted to the sample, foretells.
         """
         none = np.zeros(0, np.int64)
@@ -146,15 +155,16 @@ class EmbeddingView:
             found = self.backend.score(weights, tier="embeddings", where=self.where)
             scores: Scores = _scores(found) + np.float32(intercept)
             return CatalogScores(found.ids, scores, none, none.astype(np.float32), 1.0)
-        rough = self.backend.score(weights, tier="bits", where=self.where, limit=LISTED)
-        drawn = self.catalog.sample_ids(SAMPLED, np.random.default_rng(0), self.where)
-        bits, exact = self._by_bits(weights, drawn), self._by_embeddings(weights, intercept, drawn)
+        drawn, bits = self._sample.ids, self._sample.by_bits(weights)
+        exact = self._sample.by_embeddings(weights) + np.float32(intercept)
         scale, offset, error = _line(bits, exact)
+        rough = self._best(weights, "bits", bits, LISTED)
         guessed = (np.float32(scale) * _scores(rough) + np.float32(offset)).astype(np.float32)
         depth = float(guessed[-1]) if len(guessed) else -np.inf
-        guessed[:HEAD] = self._by_embeddings(weights, intercept, rough.ids[:HEAD])
+        first = rough.ids[:head]
+        guessed[:head] = in_order(self._by_embeddings(weights, intercept, first), first)
         order = best_first(guessed, rough.ids)
-        outside = ~np.isin(drawn, rough.ids)
+        outside = ~among(drawn, rough.ids)
         left = max(0, self.n - len(rough.ids))
         return CatalogScores(
             rough.ids[order],
@@ -173,34 +183,121 @@ class EmbeddingView:
     ) -> tuple[Ids, Scores]:
         """Return ids and scores, best first, of all items above the cut, of many below it, and of the marked ones.
 
-        The `NEAR_CUT` items nearest to the cut have exact scores, so an estimate decides nothing that is close.
+        Of those below `LISTED` are listed and half as many as there are above, by bits only those that the error of the
+        estimates may have put there. All scores are exact where the embeddings are `MOST_SCANNED` bytes or less; else
+        those of the items nearest to the cut, as many as `MOST_READ` bytes hold and at least `NEAR_CUT`, so an estimate
+        decides nothing that is close.
         """
-        ids, scores = found.ids, found.scores
-        if found.error == 0:
+        ids, scores, near = found.ids, found.scores, 0
+        if found.error == 0 and among(marked, ids).all():
             return ids, scores
-        if found.depth > cut - _MARGIN * found.error and len(ids) < self.n:
-            floor = (cut - _MARGIN * found.error - found.offset) / max(found.scale, 1e-12)
-            rough = self.backend.score(weights, tier="bits", where=self.where, threshold=floor)
-            more = ~np.isin(rough.ids, ids)
-            guessed = np.float32(found.scale) * _scores(rough)[more] + np.float32(found.offset)
-            ids, scores = np.concatenate([ids, rough.ids[more]]), np.concatenate([scores, guessed])
-        missing = np.unique(marked)
-        missing = missing[~np.isin(missing, ids)]
-        ids = np.concatenate([ids, missing])
-        scores = np.concatenate([scores, np.zeros(len(missing), np.float32)]).astype(np.float32)
-        rows = _smallest(np.abs(scores - np.float32(cut)), NEAR_CUT)
-        rows = np.union1d(rows, np.flatnonzero(np.isin(ids, marked)))
-        scores[rows] = self._by_embeddings(weights, intercept, ids[rows])
+        if found.error and self._scannable:
+            dots = self._sample.by_embeddings(weights)
+            rough = self._down_to("embeddings", weights, dots, found, cut, cut - intercept)
+            ids, scores = rough.ids, _scores(rough) + np.float32(intercept)
+        elif found.error:
+            near = max(NEAR_CUT, MOST_READ // (2 * self.catalog.D) if self.catalog.stores_embeddings else 0)
+            if found.depth > cut - _MARGIN * found.error and len(ids) < self.n:
+                bits, least = self._sample.by_bits(weights), (cut - found.offset) / max(found.scale, 1e-12)
+                rough = self._down_to("bits", weights, bits, found, cut, least)
+                ids, scores = rough.ids, np.float32(found.scale) * _scores(rough) + np.float32(found.offset)
+        return self._mended(weights, intercept, ids, scores, cut, marked, near)
+
+    def _mended(
+        self,
+        weights: NDArray[np.float32],
+        intercept: float,
+        ids: Ids,
+        scores: Scores,
+        cut: float,
+        marked: Ids,
+        near: int,
+    ) -> tuple[Ids, Scores]:
+        """Return a list in order with the marked items that it lacks, and exact scores of `near` items at the cut."""
+        close = np.zeros(len(ids), np.bool_)
+        there = np.flatnonzero(among(ids, marked))
+        if near:
+            close[_nearest(scores, cut, near)] = True
+            close[:HEAD] = close[there] = True
+        exact = self._by_embeddings(weights, intercept, np.concatenate([ids[close], np.setdiff1d(marked, ids[there])]))
+        in_order = not near and (not len(exact.ids) or not len(ids) or _scores(exact)[0] < scores[-1])
+        ids, scores = np.concatenate([ids[~close], exact.ids]), np.concatenate([scores[~close], _scores(exact)])
+        if in_order:
+            return ids, scores
         order = best_first(scores, ids)
         return ids[order], scores[order]
 
-    def _by_embeddings(self, weights: NDArray[np.float32], intercept: float, ids: Ids) -> Scores:
-        dots = in_order(self.backend.score(weights, tier="embeddings", ids=ids), ids)
-        scores: Scores = dots + np.float32(intercept)
-        return scores
+    def _down_to(
+        self,
+        tier: Literal["bits", "embeddings"],
+        weights: NDArray[np.float32],
+        of_sample: Scores,
+        found: CatalogScores,
+        cut: float,
+        least: float,
+    ) -> Candidates:
+        """Return by a tier all items above the cut, and those below that `listed` tells; least: the cut in its unit."""
+        above = np.count_nonzero(found.scores >= cut) + found.stands_for * np.count_nonzero(found.sampled_scores >= cut)
+        wanted = LISTED + round(1.5 * above)
+        floor = least - _MARGIN * found.error / max(found.scale, 1e-12) if tier == "bits" else -np.inf
+        while True:
+            rough = self._best(weights, tier, of_sample, wanted, floor)
+            if len(rough.ids) < wanted or _scores(rough)[-1] < least:
+                return rough
+            wanted *= 2
 
-    def _by_bits(self, weights: NDArray[np.float32], ids: Ids) -> Scores:
-        return in_order(self.backend.score(weights, tier="bits", ids=ids), ids)
+    def _best(
+        self,
+        weights: NDArray[np.float32],
+        tier: Literal["bits", "embeddings"],
+        of_sample: Scores,
+        wanted: int,
+        floor: float = -np.inf,
+    ) -> Candidates:
+        """Return the best items that reach a floor; of_sample: scores of the sample, which tell where they may end."""
+        rank = len(of_sample) * wanted / max(1, self.n)
+        rank = max(1, round(rank + _SPARE * (1 + rank**0.5)))
+        if rank < len(of_sample):
+            likely = float(np.partition(of_sample, len(of_sample) - rank)[len(of_sample) - rank])
+            if likely > floor:
+                found = self.backend.score(weights, tier=tier, where=self.where, threshold=likely, limit=wanted)
+                if found.total >= wanted:
+                    return found
+        return self.backend.score(weights, tier=tier, where=self.where, threshold=floor, limit=wanted)
+
+    @property
+    def _scannable(self) -> bool:
+        """Whether the embeddings of all items are stored and few enough to be read for one list."""
+        return self.catalog.stores_embeddings and 2 * self.catalog.D * self.n <= MOST_SCANNED
+
+    @cached_property
+    def _sample(self) -> _Sample:
+        drawn = self.catalog.sample_ids(SAMPLED, np.random.default_rng(0), self.where)
+        return _Sample(self.catalog, drawn, self.vectors(drawn))
+
+    def _by_embeddings(self, weights: NDArray[np.float32], intercept: float, ids: Ids) -> Candidates:
+        found = self.backend.score(weights, tier="embeddings", ids=ids)
+        return replace(found, scores=_scores(found) + np.float32(intercept))
+
+
+class _Sample:
+    """Random items of a view: ids (s,) int64, and vectors (s, D) float32, their centred embeddings."""
+
+    def __init__(self, catalog: Catalog, ids: Ids, vectors: NDArray[np.float32]):
+        self.ids, self.vectors = ids, vectors
+        self._signs = catalog.signs
+        self._bits, self._scales = catalog.take_bits(ids)
+
+    def by_embeddings(self, weights: NDArray[np.float32]) -> Scores:
+        """Return their dots with the weights, (s,) float32, the same on any number of cores."""
+        with one_thread():
+            dots: Scores = self.vectors @ weights
+        return dots
+
+    def by_bits(self, weights: NDArray[np.float32]) -> Scores:
+        """Return their scores by bits, (s,) float32, the same that every backend gives."""
+        assert self._signs is not None
+        return self._signs.planes(weights).scores(self._bits, self._scales)
 
 
 def _rest(catalog: Catalog, listed: Ids, n: int, where: Bitmap | None) -> tuple[Ids, float]:
@@ -208,17 +305,15 @@ def _rest(catalog: Catalog, listed: Ids, n: int, where: Bitmap | None) -> tuple[
     if len(listed) >= n:
         return np.zeros(0, np.int64), 1.0
     drawn = catalog.sample_ids(SAMPLED, np.random.default_rng(0), where)
-    drawn = drawn[~np.isin(drawn, listed)]
+    drawn = drawn[~among(drawn, listed)]
     return drawn, (n - len(listed)) / max(1, len(drawn))
 
 
-def _smallest(numbers: Scores, count: int) -> NDArray[np.intp]:
-    """Return the rows of the `count` smallest numbers, of equal ones the first, in any order."""
-    if count >= len(numbers):
-        return np.arange(len(numbers))
-    border = np.partition(numbers, count - 1)[count - 1]
-    below = np.flatnonzero(numbers < border)
-    return np.concatenate([below, np.flatnonzero(numbers == border)[: count - len(below)]])
+def _nearest(falling: Scores, cut: float, count: int) -> slice:
+    """Return the rows of the `count` numbers nearest to a cut, or of all."""
+    last = max(0, len(falling) - count)
+    first = bisect_left(range(last), True, key=lambda i: falling[i] - cut <= cut - falling[i + count])
+    return slice(first, first + count)
 
 
 def _line(bits: Scores, exact: Scores) -> tuple[float, float, float]:

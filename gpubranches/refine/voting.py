@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap, best_first
+from gpubranches.arrays import Bitmap, among, best_first
 from gpubranches.refine.scoring import SAMPLED
 from gpubranches.results import Candidates, Ranking
 
@@ -49,12 +49,12 @@ def by_votes(
         if not len(sampled):
             found, sampled = backend.evaluate(boxes, min_votes=1, where=where), None
     listed = _votes(found)
-    missing = positives[~np.isin(positives, found.ids)]
+    missing = positives[~among(positives, found.ids)]
     own = boxes.votes(catalog.take(missing))
     order = best_first(own, missing)
     order = np.concatenate([order[own[order] > 0], np.flatnonzero(own == 0)])
     ids, counted = np.concatenate([found.ids, missing[order]]), np.concatenate([listed, own[order]])
-    matched = ((counted >= majority) | np.isin(ids, positives)) & ~np.isin(ids, negatives)
+    matched = ((counted >= majority) | among(ids, positives)) & ~among(ids, negatives)
     return Ranking(
         ids=ids,
         scores=counted.astype(np.float32),
@@ -83,7 +83,7 @@ def _listed(backend: Backend, catalog: Catalog, boxes: Boxes, votes: int, where:
 def _unlisted(catalog: Catalog, boxes: Boxes, listed: Ids, where: Bitmap | None) -> NDArray[np.float32]:
     """Return the votes of random items that have some and are not listed, (m,) float32."""
     drawn = catalog.sample_ids(SAMPLED, np.random.default_rng(0), where)
-    votes = boxes.votes(catalog.take(drawn[~np.isin(drawn, listed)]))
+    votes = boxes.votes(catalog.take(drawn[~among(drawn, listed)]))
     return votes[votes > 0].astype(np.float32)
 
 

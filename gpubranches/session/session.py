@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import Bitmap, as_ids
+from gpubranches.arrays import Bitmap, among, as_ids
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.export import Matches, export_matches
 from gpubranches.models import (
@@ -81,6 +81,7 @@ class Session:
         self.seed = seed
         self.answer: Answer | None = None
         self._options: dict[str, Any] = {}
+        self._answered_at = -1
 
     # Queries
 
@@ -179,7 +180,7 @@ class Session:
         marks = Marks(
             positives, negatives, unchecked, self._chosen(positives), self._chosen(negatives), negative_weight, asked
         )
-        bitmap = self._bitmap(where)
+        bitmap, generation = self._bitmap(where), self.catalog.generation
         found = refined(
             self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap, lean=lean
         )
@@ -187,6 +188,7 @@ class Session:
         answer = Answer(found.ranking, study, found.boxes, self.catalog.coding, where, before, found.breadth)
         self.answer = answer.recut(lean, self._marks_within(bitmap), self._audited())
         self._options = options
+        self._answered_at = generation
         return self.answer.ranking
 
     def refine_again(self) -> Ranking:
@@ -250,7 +252,7 @@ class Session:
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
         study, marks = self.last().study, self.labels.current()
-        waiting = study.drawn.ids[~np.isin(study.drawn.ids, np.fromiter(marks, np.int64))]
+        waiting = study.drawn.ids[~among(study.drawn.ids, np.fromiter(marks, np.int64))]
         waiting = waiting[self.catalog.alive(waiting)][:count]
         if len(waiting) == count:
             return waiting
@@ -274,7 +276,7 @@ class Session:
         """Return ids that serve as wrong unchecked, drawn by the seed, (at most count,) int64; never marked ones."""
         count = min(count, self.catalog.n // RANDOM_SHARE)
         drawn = self.catalog.sample_ids(count, np.random.default_rng(self.seed))
-        return drawn[~np.isin(drawn, np.concatenate([self.positives, self.negatives]))]
+        return drawn[~among(drawn, np.concatenate([self.positives, self.negatives]))]
 
     def suggest(self, count: int = 20) -> NDArray[np.int64]:
         """Return the ids of unmarked items whose mark would tell most, (at most count,) int64.
@@ -293,7 +295,7 @@ class Session:
             return self._alive_along_border(breadth, marked, count)
         wide = 0 if breadth is None else exploring(breadth, count)
         ranking = answer.ranking
-        open_ = ~np.isin(ranking.ids, marked) & self.catalog.alive(ranking.ids)
+        open_ = ~among(ranking.ids, marked) & self.catalog.alive(ranking.ids)
         near = near_cut(ranking, open_, 3 * (count - wide) // 2)
         chosen = _spread(near, self.catalog.take(near), count - wide)
         if breadth is None or not wide:
@@ -410,7 +412,9 @@ class Session:
         """Return what matches in the answer that a refine is about to replace, without items deleted since."""
         if self.answer is None:
             return None
-        matched = self.answer.parts["all"]
+        matched = self.answer.matched
+        if self._answered_at == self.catalog.generation:
+            return matched
         return Part(matched.ranking, matched.rows[self.catalog.alive(matched.ids)])
 
     def _audited(self) -> dict[int, int]:

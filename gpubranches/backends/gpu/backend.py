@@ -197,6 +197,9 @@ class GpuBackend(ScanBackend[Chosen]):
     def _within(self, rows: Chosen, boxes: Boxes) -> Chosen:
         return replace(rows, boxes=boxes)
 
+    def _bitmap(self, rows: Chosen) -> Bitmap:
+        return self._owner.call(lambda: self._device.get(self._allowed(rows)).view(np.uint8))
+
     def _allowed(self, rows: Chosen) -> DeviceArray:
         """Return the bitmap of rows on the device, which follows the catalog first."""
         residence, device = self._residence, self._device

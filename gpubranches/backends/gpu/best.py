@@ -18,7 +18,7 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import splitmix64
+from gpubranches.arrays import best_first
 from gpubranches.backends.gpu import launchers
 from gpubranches.backends.gpu.device import DeviceArray
 from gpubranches.backends.gpu.launchers import KEY_STEPS, SINK_WORDS, Resident
@@ -252,5 +252,5 @@ def joined(parts: list[tuple[NDArray[np.int64], NDArray[np.uint32]]], limit: int
         return Best(parts[0][0][:limit], parts[0][1][:limit], len(parts[0][0]))
     ids = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
     keys = np.concatenate([np.zeros(0, np.uint32), *(part[1] for part in parts)])
-    order = np.lexsort((splitmix64(ids), keys))[:limit]
+    order = best_first(~keys, ids, limit)
     return Best(ids[order], keys[order], len(ids))
