@@ -28,7 +28,7 @@ from gpubranches.refine.completeness import AUDITED, Completeness, votes_for
 from gpubranches.refine.explain import Explanation, explain_in
 from gpubranches.refine.marks import Marks
 from gpubranches.refine.refining import Found, refined
-from gpubranches.refine.suggestions import along_border, exploring, near_cut
+from gpubranches.refine.suggestions import suggested
 from gpubranches.refine.voting import by_votes
 from gpubranches.results import Neighbors, Ranking
 from gpubranches.search.searching import Searcher
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from gpubranches.boxes import Boxes
     from gpubranches.catalog import Catalog
     from gpubranches.embed import Embedder
-    from gpubranches.refine.breadth import Breadth
 
 _log = logging.getLogger(__name__)
 
@@ -288,19 +287,8 @@ class Session:
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        answer = self.last()
-        marked = np.fromiter(self.labels.current(), np.int64)
-        breadth = answer.breadth
-        if breadth is not None and breadth.is_broad:
-            return self._alive_along_border(breadth, marked, count)
-        wide = 0 if breadth is None else exploring(breadth, count)
-        ranking = answer.ranking
-        open_ = ~among(ranking.ids, marked) & self.catalog.alive(ranking.ids)
-        near = near_cut(ranking, open_, 3 * (count - wide) // 2)
-        chosen = _spread(near, self.catalog.take(near), count - wide)
-        if breadth is None or not wide:
-            return chosen
-        return np.concatenate([chosen, self._alive_along_border(breadth, np.concatenate([marked, chosen]), wide)])
+        answer, marked = self.last(), np.fromiter(self.labels.current(), np.int64)
+        return suggested(self.catalog, answer.ranking, answer.breadth, marked, count)
 
     def next(self, target_recall: float = TARGET, count: int = 20) -> Step:
         """Return what to mark next, or that the answer holds a share of all that is right.
@@ -364,16 +352,6 @@ class Session:
             "boxes": None if self.boxes is None else self.boxes.to_json(),
             "total": None if self.ranking is None else self.ranking.total,
         }
-
-    def _alive_along_border(self, breadth: Breadth, marked: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """Return suggestions along the border that were not deleted since the refine."""
-        gone = np.zeros(0, np.int64)
-        while True:
-            found = along_border(breadth, np.concatenate([marked, gone]), count)
-            alive = self.catalog.alive(found)
-            if alive.all():
-                return found
-            gone = np.concatenate([gone, found[~alive]])
 
     def _has_second_stage(self, model: Model, wanted: bool | None) -> bool:
         """Return whether a second stage follows, by default wherever there are embeddings. Raises UsageError."""
@@ -468,16 +446,3 @@ def _check_lean(lean: float) -> float:
     if not -1 <= lean <= 1:
         raise UsageError(f"lean: expected -1 (precision) to 1 (recall), got {lean}")
     return round(float(lean), 2)
-
-
-def _spread(ids: NDArray[np.int64], codes: NDArray[np.uint8], count: int) -> NDArray[np.int64]:
-    """Choose ids farthest-first by their codes, starting with the first; (at most count,) int64."""
-    points = codes.astype(np.float32)
-    chosen: list[int] = []
-    nearest = np.full(len(ids), np.inf, np.float32)
-    while len(chosen) < min(count, len(ids)):
-        row = int(nearest.argmax())
-        chosen.append(row)
-        nearest = np.minimum(nearest, ((points - points[row]) ** 2).sum(axis=1))
-        nearest[row] = -1
-    return ids[chosen]
