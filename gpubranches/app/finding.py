@@ -16,7 +16,7 @@ from gpubranches.models import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
 from gpubranches.refine.completeness import AUDITED
 from gpubranches.results import TIERS
 from gpubranches.session import Session
-from gpubranches.session.desk import TABS, View, describe
+from gpubranches.session.desk import TABS, UNKNOWN, View, describe
 from gpubranches.session.sessions import Record
 from gpubranches.session.target import TARGET, Step
 
@@ -119,7 +119,8 @@ def next_step() -> Response:
 
 def _step(session: Session, step: Step) -> Response:
     """Show the items of a step, or the answer where there is nothing left to mark."""
-    known = "how many are found is not known yet" if step.recall is None else f"at least {step.recall[0]:.0%} are found"
+    low, _, high = (0.0, 0.0, 1.0) if step.recall is None else step.recall
+    known = f"at least {low:.0%} are found" if high - low <= UNKNOWN else "how many are found is not known yet"
     if step.done:
         view = _part(session, "all", 0)
         reached = step.kind == "reached"
