@@ -16,8 +16,8 @@ from gpubranches.backends.gpu.owner import Owner
 from gpubranches.backends.gpu.program import MOST_MODELS
 from gpubranches.backends.gpu.residence import Residence
 from gpubranches.boxes import Box, Boxes
-from gpubranches.catalog.storage import checksum
 from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DeviceError, DeviceMemoryError, UsageError
+from gpubranches.files import checksum
 
 EVERYTHING = Boxes([Box(*empty())])
 

@@ -22,6 +22,7 @@ from gpubranches.backends.gpu.memory import MemoryPlan
 from gpubranches.catalog import TILE, ZONES
 from gpubranches.catalog.order import to_tiles, zones_of
 from gpubranches.errors import UsageError
+from gpubranches.files import output
 from gpubranches.quantize import SignQuantizer
 from gpubranches.space import digest
 
@@ -281,9 +282,9 @@ def write_stand_in(
     if path.exists() and path.stat().st_size == rows * 2 * D:
         return
     signs = np.array([-1, 1], np.float16) * np.float16(scale_of(D))
-    with path.open("wb") as file:
+    with output(path) as file:
         for start in range(0, rows, _ROWS_AT_ONCE):
             bits = bits_of(np.arange(start, start + _ROWS_AT_ONCE), D // 32, clusters, rows // _RUN)
-            signs[np.unpackbits(bits, axis=1, bitorder="little")].tofile(file)
+            file.write(signs[np.unpackbits(bits, axis=1, bitorder="little")])
             if report is not None:
                 report("writing embeddings", start + _ROWS_AT_ONCE, rows)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.order import TILE, ZONES, kd_order, to_tiles, zones_of
-from gpubranches.catalog.storage import Lease, checksum, record, require_file, sync_folder, unreadable
+from gpubranches.catalog.storage import RESTORE, Lease, require_content, require_file, unreadable
+from gpubranches.errors import CatalogFormatError
+from gpubranches.files import Output, open_regular, output, sync_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,8 +27,12 @@ ITEM_GROUP = 4096
 Gather = Callable[[NDArray[np.int64]], NDArray[np.float16]]
 Decode = Callable[[NDArray[np.uint8]], NDArray[np.float16]]
 """Function of codes, (m, d) uint8, to embeddings, (m, D) float16."""
+REQUIRED = ("codes.u8", "zones.u8", "ids.i64", "rows.u32")
+SIGNS = ("bits.u8", "scales.f16")
+UNCHECKED = ("embeddings.f16",)
 _NO_ROW = np.uint32(0xFFFFFFFF)
 _CHUNK_ROWS = 8192
+_CHUNK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -119,18 +125,42 @@ class Segment:
         """Return codes of rows, (m, d) uint8."""
         return np.asarray(self.codes[rows // TILE, :, rows % TILE])
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file of numbers, by its name, as n, d, n_bits and D have it."""
+        span = self.last_id - self.first_id + 1 if self.n else 0
+        return {
+            "codes.u8": self.tiles * self.d * TILE,
+            "zones.u8": self.tiles * 2 * self.d * ZONES,
+            "ids.i64": 8 * self.n,
+            "rows.u32": 4 * span,
+            "bits.u8": self.n * self.n_bits // 8,
+            "scales.f16": 2 * self.n,
+            "embeddings.f16": 2 * self.n * self.D,
+        }
+
     def require(self) -> None:
-        """Raise CatalogFormatError naming the file if one is missing or has another size."""
+        """Raise CatalogFormatError naming the file if one is missing, is no file or has another size."""
         for name, entry in self.files.items():
+            wanted = self.sizes.get(name, entry["bytes"])
+            if entry["bytes"] != wanted:
+                raise CatalogFormatError(
+                    f"{self.folder / name}: expected {wanted:,} bytes for {self.n:,} rows, the manifest names "
+                    f"{entry['bytes']:,}; {RESTORE}"
+                )
             require_file(self.folder / name, entry)
+        for name in REQUIRED if not self.n_bits else (*REQUIRED, *SIGNS):
+            if name not in self.files:
+                raise CatalogFormatError(f"{self.folder / name}: expected it, the manifest does not name it; {RESTORE}")
+
+    def require_sound(self) -> None:
+        """Raise CatalogFormatError naming the first file that is not what was written, or not as the others have it."""
+        for problem in self.problems():
+            raise CatalogFormatError(f"{problem}; {RESTORE}")
 
     def problems(self) -> list[str]:
         """Check checksums and consistency; one line a problem, each naming the file."""
-        found = [
-            f"{self.folder / name}: its content is not what was written (SHA-256 differs)"
-            for name, entry in self.files.items()
-            if checksum(self.folder / name) != entry["sha256"]
-        ]
+        found = problems_of(self.folder, self.files)
         if found or not self.n:
             return found
         ids = np.asarray(self.ids)
@@ -143,12 +173,32 @@ class Segment:
         return found
 
     def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Map a file of numbers; all but the embeddings, the largest, are compared with their checksum first."""
         if 0 in shape:
             return np.zeros(shape, dtype)
+        path = self.folder / name
         try:
-            return np.memmap(self.folder / name, dtype, "r", shape=shape)
+            with open(open_regular(path), "rb") as file:
+                mapped = np.memmap(file, dtype, "r", shape=shape)
         except OSError as error:
-            raise unreadable(self.folder / name, error) from error
+            raise unreadable(path, error) from error
+        except ValueError as error:  # it has become shorter
+            raise CatalogFormatError(f"{path}: cannot be mapped: {error}; {RESTORE}") from error
+        if name not in UNCHECKED:
+            content = mapped.reshape(-1).view(np.uint8).data
+            require_content(path, self.files[name], hashlib.sha256(content).hexdigest())
+        return mapped
+
+
+def problems_of(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Return what is wrong with some files by their entries in a manifest, one line a file."""
+    found = []
+    for name, entry in files.items():
+        try:
+            require_content(folder / name, entry)
+        except CatalogFormatError as error:
+            found.append(str(error).removesuffix(f"; {RESTORE}"))
+    return found
 
 
 @dataclass(frozen=True)
@@ -168,48 +218,75 @@ class Rows:
 
 
 def write_segment(
-    folder: Path, new: Rows, errors: pa.Table | None, kept: Sequence[Path] = ()
+    folder: Path, new: Rows, errors: pa.Table | None, kept: Mapping[Path, dict[str, Any]] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Write one segment's files into a new folder; return {file name: {bytes, sha256}}.
+    """Write one segment's files into a new folder, on the disk when this returns; return {file name: {bytes, sha256}}.
 
     Rows are reordered on the way. The embeddings are asked for some thousand rows at a time, so peak memory does not
-    grow with D. kept: files of tables that are copied as they are.
+    grow with D. kept: files of tables that are copied as they are, with what their manifest says of them; one that is
+    something else raises CatalogFormatError. Raises OSError for what cannot be written.
     """
     codes, ids = new.codes, new.ids
     order = kd_order(codes)
     folder.mkdir(parents=True)
     tiles = to_tiles(codes[order])
-    tiles.tofile(folder / "codes.u8")
-    zones_of(tiles, len(codes)).tofile(folder / "zones.u8")
-    ids[order].tofile(folder / "ids.i64")
-    rows = np.full(int(ids[-1] - ids[0]) + 1 if len(ids) else 0, _NO_ROW)
-    rows[ids[order] - (ids[0] if len(ids) else 0)] = np.arange(len(ids), dtype=np.uint32)
-    rows.tofile(folder / "rows.u32")
+    first = int(ids[0]) if len(ids) else 0
+    rows = np.full(int(ids[-1]) - first + 1 if len(ids) else 0, _NO_ROW)
+    rows[ids[order] - first] = np.arange(len(ids), dtype=np.uint32)
+    written = {
+        "codes.u8": _store(folder / "codes.u8", [tiles]),
+        "zones.u8": _store(folder / "zones.u8", [zones_of(tiles, len(codes))]),
+        "ids.i64": _store(folder / "ids.i64", [ids[order]]),
+        "rows.u32": _store(folder / "rows.u32", [rows]),
+    }
     if new.bits is not None and new.scales is not None:
-        new.bits[order].tofile(folder / "bits.u8")
-        new.scales[order].tofile(folder / "scales.f16")
+        written["bits.u8"] = _store(folder / "bits.u8", [new.bits[order]])
+        written["scales.f16"] = _store(folder / "scales.f16", [new.scales[order]])
     if new.embeddings is not None:
-        with (folder / "embeddings.f16").open("wb") as file:
-            for start in range(0, len(order), _CHUNK_ROWS):
-                np.ascontiguousarray(new.embeddings(order[start : start + _CHUNK_ROWS])).tofile(file)
-    _write_tables(folder, new, errors)
-    for path in kept:
-        shutil.copyfile(path, folder / path.name)
-    files = {path.name: record(path) for path in sorted(folder.iterdir())}
+        parts = (order[start : start + _CHUNK_ROWS] for start in range(0, len(order), _CHUNK_ROWS))
+        written["embeddings.f16"] = _store(folder / "embeddings.f16", map(new.embeddings, parts))
+    written |= _write_tables(folder, new, errors)
+    for path, entry in (kept or {}).items():
+        written[path.name] = _copied(path, entry, folder / path.name)
     sync_folder(folder)
-    return files
+    sync_folder(folder.parent)
+    return dict(sorted(written.items()))
 
 
-def _write_tables(folder: Path, new: Rows, errors: pa.Table | None) -> None:
+def _store(path: Path, parts: Iterable[NDArray[Any]]) -> dict[str, Any]:
+    with output(path) as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part))
+    return file.entry
+
+
+def _copied(source: Path, entry: dict[str, Any], target: Path) -> dict[str, Any]:
+    with open(open_regular(source), "rb") as old, output(target) as file:
+        while chunk := old.read(_CHUNK_BYTES):
+            file.write(chunk)
+    require_content(source, entry, file.entry["sha256"])
+    return file.entry
+
+
+def _write_tables(folder: Path, new: Rows, errors: pa.Table | None) -> dict[str, dict[str, Any]]:
     """Write metadata and errors, where there are any; pyarrow is loaded only then."""
+    written = {}
     if new.items is not None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         own = {name: new.items[name] for name in new.items.column_names if name != "id"}
-        table = pa.table({"id": pa.array(new.ids), **own})
-        pq.write_table(table, folder / "items.parquet", row_group_size=ITEM_GROUP)
+        with output(folder / "items.parquet") as file:
+            _write_table(pa.table({"id": pa.array(new.ids), **own}), file, row_group_size=ITEM_GROUP)
+        written["items.parquet"] = file.entry
     if errors is not None and len(errors):
-        import pyarrow.parquet as pq
+        with output(folder / "errors.parquet") as file:
+            _write_table(errors, file)
+        written["errors.parquet"] = file.entry
+    return written
 
-        pq.write_table(errors, folder / "errors.parquet")
+
+def _write_table(table: pa.Table, file: Output, row_group_size: int | None = None) -> None:
+    """Write a table as Parquet, each page with its checksum, so that what is read of it can be checked."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, file, row_group_size=row_group_size, write_page_checksum=True)

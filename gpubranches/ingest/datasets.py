@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
-from gpubranches.files import whole_file, whole_folder
+from gpubranches.files import output, whole_file, whole_folder, write_npy
 from gpubranches.space import digest
 
 if TYPE_CHECKING:
@@ -241,9 +241,10 @@ def open_dataset(path: Path) -> Source:
 class Rows(Protocol):
     """What the writers read from: a catalog."""
 
-    d: int
-    D: int
-
+    @property
+    def d(self) -> int: ...  # noqa: D102
+    @property
+    def D(self) -> int: ...  # noqa: D102
     def take(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]: ...  # noqa: D102
     def embeddings(self, ids: NDArray[np.int64]) -> NDArray[np.float32]: ...  # noqa: D102
     def items(self, ids: NDArray[np.int64]) -> list[dict[str, Any]]: ...  # noqa: D102
@@ -252,9 +253,9 @@ class Rows(Protocol):
 def write_u8bin(path: Path, rows: Rows, ids: NDArray[np.int64]) -> None:
     """Write the codes of items as .u8bin: two uint32 (n, d), then n x d uint8."""
     with whole_file(path) as file:
-        np.array([len(ids), rows.d], np.uint32).tofile(file)
+        file.write(np.array([len(ids), rows.d], np.uint32))
         for start in range(0, len(ids), _WRITE_ROWS):
-            rows.take(ids[start : start + _WRITE_ROWS]).tofile(file)
+            file.write(rows.take(ids[start : start + _WRITE_ROWS]))
 
 
 def write_codes_parquet(path: Path, rows: Rows, ids: NDArray[np.int64]) -> None:
@@ -280,8 +281,10 @@ def write_clip_retrieval(folder: Path, rows: Rows, ids: NDArray[np.int64], *, pa
             (made / name).mkdir()
         for number, start in enumerate(range(0, len(ids), partition)):
             part = ids[start : start + partition]
-            np.save(made / f"img_emb/img_emb_{number}.npy", rows.embeddings(part).astype(np.float16))
-            pq.write_table(pa.Table.from_pylist(rows.items(part)), made / f"metadata/metadata_{number}.parquet")
+            with output(made / f"img_emb/img_emb_{number}.npy") as file:
+                write_npy(file, rows.embeddings(part).astype(np.float16))
+            with output(made / f"metadata/metadata_{number}.parquet") as file:
+                pq.write_table(pa.Table.from_pylist(rows.items(part)), file)
 
 
 def _number(path: Path) -> int:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from gpubranches.embed import Embedder
 from gpubranches.errors import DataError
+from gpubranches.files import output, sync_folder, write_npy
 from gpubranches.pictures.images import list_images, open_image, printable
 from gpubranches.space import digest
 
@@ -55,7 +56,8 @@ def embed_folder(folder: Path, out: Path, embedder: Embedder, *, batch_size: int
             done += len(part)
             progress("embedding", done, len(paths))
     if not paths:
-        np.save(out / "img_emb" / "img_emb_0.npy", np.zeros((0, embedder.D), np.float16))
+        with output(out / "img_emb" / "img_emb_0.npy") as file:
+            write_npy(file, np.zeros((0, embedder.D), np.float16))
 
 
 def _claim(out: Path, fingerprint: str) -> None:
@@ -97,10 +99,11 @@ def _write_partition(
     names = [printable(path) for path in paths]
     table = pa.table({"image_path": names, "error": pa.array(reasons, pa.string())})
     metadata = out / "metadata" / f"metadata_{number}.parquet"
-    pq.write_table(table, metadata)
+    with output(metadata) as file:
+        pq.write_table(table, file)
+    sync_folder(metadata.parent)
     partial = out / "img_emb" / f"partial_{number}.npy"
-    with partial.open("wb") as file:
-        np.save(file, embeddings)
-        file.flush()
-        os.fsync(file.fileno())
+    with output(partial) as file:
+        write_npy(file, embeddings)
     partial.replace(out / "img_emb" / f"img_emb_{number}.npy")
+    sync_folder(partial.parent)

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog, disk_errors, exclusive
-from gpubranches.catalog.storage import replace_file
 from gpubranches.coding import unit_rows
 from gpubranches.embed import Embedder, open_embedder
 from gpubranches.embed.vocabulary import plain_name
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
+from gpubranches.files import replace_file
 from gpubranches.head import HeadSettings
 from gpubranches.head.decoding import Progress
 from gpubranches.head.examples import Examples
