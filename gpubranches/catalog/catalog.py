@@ -302,7 +302,11 @@ class Catalog(CatalogReader):
                 manifest["deleted"] = {"name": name, **replace_file(self.path / name, pack_bitmap(flags).tobytes())}
         with self._loading:
             state = State.open(self.path, manifest, self._state)
-            write_manifest(self.path, manifest)
+            try:
+                write_manifest(self.path, manifest)
+            except BaseException:
+                del state  # holds the new files, which are to be removed
+                raise
             self._newest, self._looks = state, looks_of(self.path)
 
     def _remove_orphans(self) -> None:
