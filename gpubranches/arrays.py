@@ -34,6 +34,11 @@ def check_array(
     return array
 
 
+def check_bitmap(bitmap: object, name: str, n: int) -> None:
+    """Raise ArrayError unless an array is a bitmap over n positions."""
+    check_array(bitmap, name, dtype=np.uint8, shape=(-(-n // 8),))
+
+
 def as_ids(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:
     """Return item ids as a one-dimensional int64 array; floats, negative and nested input raise ArrayError."""
     array = np.asarray(ids)

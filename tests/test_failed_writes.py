@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -157,11 +158,8 @@ def test_an_index_that_cannot_be_written_leaves_the_one_before(world, tmp_path):
     points = [i for i, call in enumerate(faults.calls) if call[0] != "close"]
     for at in points[:: max(1, len(points) // 40)]:
         kind = KINDS[at % len(KINDS)] if faults.calls[at][0] == "write" else KINDS[at % 3]
-        with Faults(tmp_path, at, kind).on():
-            try:
-                build_index(catalog, threads=1)
-            except GpuBranchesError as error:
-                assert "cannot write" in str(error)
+        with Faults(tmp_path, at, kind).on(), suppress(GpuBranchesError):
+            build_index(catalog, threads=1)
         assert problems(tmp_path / "c" / FOLDER) == []
 
 
@@ -209,5 +207,3 @@ def test_an_output_says_which_file_could_not_be_written(tmp_path):
         file.close()
     with pytest.raises(DataError, match="cannot write"), whole_folder(tmp_path / "file" / "below"):
         pass
-
-

@@ -5,7 +5,8 @@ The twin of kernels/synthetic.cu. `SyntheticCatalog` answers what backends and s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -187,6 +188,11 @@ class SyntheticCatalog:
     def _segment(self, start: int, n: int) -> SyntheticSegment:
         own = self._stand_in[start : start + n] if self.has_own_embeddings and self._stand_in is not None else None
         return SyntheticSegment(start, n, self.d, self.D // 32, self.clusters, self.period, own)
+
+    @contextmanager
+    def pinned(self, state: None = None) -> Iterator[None]:
+        """Do nothing: there is one state."""
+        yield
 
     def count(self, where: Bitmap | None = None) -> int:
         """Return how many rows a bitmap holds, all by default."""

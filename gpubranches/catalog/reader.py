@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import Bitmap, as_ids, check_array, pack_bitmap, sample_bitmap
+from gpubranches.arrays import Bitmap, as_ids, check_bitmap, pack_bitmap, sample_bitmap
 from gpubranches.catalog.about import About
 from gpubranches.catalog.info import info_of
 from gpubranches.catalog.manifest import looks_of, read_manifest
@@ -119,14 +119,10 @@ class CatalogReader(About):
     def inside(self, ids: ArrayLike, where: Bitmap) -> NDArray[np.bool_]:
         """Return which ids a bitmap of `where` holds, (m,) bool. Unknown or deleted ids raise UsageError."""
         with self.pinned() as state:
-            self.check_where(where)
+            check_bitmap(where, "where", state.n_positions)
             at = state.positions(ids)
         held: NDArray[np.bool_] = (where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1
         return held
-
-    def check_where(self, where: Bitmap) -> None:
-        """Raise ArrayError unless a bitmap is one of all positions there are."""
-        check_array(where, "where", dtype=np.uint8, shape=(-(-self.n_positions // 8),))
 
     def by_segment(self, ids: ArrayLike) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.intp]]]:
         """Yield each segment that holds some of ids, their rows in it, and their places in ids."""
@@ -219,7 +215,7 @@ class CatalogReader(About):
         with self.pinned() as state:
             if where is None:
                 return state.n
-            self.check_where(where)
+            check_bitmap(where, "where", state.n_positions)
             return int(np.bitwise_count(where if state.deleted is None else where & ~state.deleted).sum())
 
     def described_columns(self) -> list[Column]:
@@ -234,7 +230,7 @@ class CatalogReader(About):
         """
         with self.pinned() as state:
             if where is not None:
-                self.check_where(where)
+                check_bitmap(where, "where", state.n_positions)
                 positions = sample_bitmap(where if state.deleted is None else where & ~state.deleted, count, rng)
                 return np.sort(state.ids_at(positions))
             count = min(count, state.n)

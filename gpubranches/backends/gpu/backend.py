@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from gpubranches.backends.cpu import CpuBackend
 
 _STAGED_ROWS = 1 << 16
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class GpuBackend(ScanBackend[Chosen]):
         def start() -> None:
             self._device = make_device()
             self._opened.callback(self._device.close)
-            self._residence = make_residence(self._device, catalog)
+            with catalog.pinned():
+                self._residence = make_residence(self._device, catalog)
             self._opened.callback(self._residence.close)
 
         self._owner = Owner("gpubranches-gpu", self._opened.close)
@@ -120,6 +123,16 @@ class GpuBackend(ScanBackend[Chosen]):
 
     # Questions, on the owner's thread
 
+    def _ask(self, alike: Hashable | None, item: Item, together: Callable[[list[Item]], list[Found]]) -> Found:
+        """Have a question answered, see `Owner.share`, over the state of the catalog that this thread has pinned."""
+        with self.catalog.pinned() as state:
+
+            def over_state(batch: list[Item]) -> list[Found]:
+                with self.catalog.pinned(state):
+                    return together(batch)
+
+            return self._owner.share(None if alike is None else (state, alike), item, over_state)
+
     def _evaluate(
         self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None
     ) -> list[Candidates]:
@@ -131,7 +144,7 @@ class GpuBackend(ScanBackend[Chosen]):
                 start += len(own)
             return shares
 
-        return self._owner.share(("boxes", min_votes, limit, Filter(where)), models, together)
+        return self._ask(("boxes", min_votes, limit, Filter(where)), models, together)
 
     def _score(self, model: Linear, floor: np.float32, limit: int | None, only: Only) -> Candidates:
         rows = self._selected(only)
@@ -146,13 +159,13 @@ class GpuBackend(ScanBackend[Chosen]):
 
         alone = only.ids is not None or only.boxes is not None
         alike = None if alone else (type(model), limit is None, Filter(only.where))
-        return self._owner.share(alike, (model, floor, limit), together)
+        return self._ask(alike, (model, floor, limit), together)
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         def together(batch: list[NDArray[np.uint8]]) -> list[Neighbors]:
             return _shares(super(GpuBackend, self)._search_codes(np.concatenate(batch), k, where), batch)
 
-        return self._owner.share(("codes", k, Filter(where)), queries, together)
+        return self._ask(("codes", k, Filter(where)), queries, together)
 
     def _search_directions(self, queries: NDArray[np.float32], k: int, tier: Any, where: Bitmap | None) -> Neighbors:
         missing = "bits" if tier == "bits" else "embeddings"
@@ -162,7 +175,7 @@ class GpuBackend(ScanBackend[Chosen]):
         def together(batch: list[NDArray[np.float32]]) -> list[Neighbors]:
             return _shares(super(GpuBackend, self)._search_directions(np.concatenate(batch), k, tier, where), batch)
 
-        return self._owner.share((tier, k, Filter(where)), queries, together)
+        return self._ask((tier, k, Filter(where)), queries, together)
 
     def _build_index(self) -> FaissIndex:
         def exact(queries: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
