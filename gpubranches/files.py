@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,18 +21,22 @@ from gpubranches.errors import DataError, UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+BLOCK_BYTES = 1 << 14
+"""Of a block with a checksum of its own."""
 _CHUNK_BYTES = 1 << 22
 
 
 class Output(io.RawIOBase):
     """A file that `output` writes: all that is given to `write` is written, or OSError names the file.
 
-    It is not buffered and knows the size and the SHA-256 of what it was given.
+    It is not buffered and knows the size and the SHA-256 of what it was given; sums: the CRC-32 of each block of
+    BLOCK_BYTES, the last one shorter.
     """
 
     def __init__(self, path: Path, handle: int):
         self.path = path
         self.size = 0
+        self.sums: list[int] = []
         self._handle = handle
         self._sha = hashlib.sha256()
 
@@ -50,12 +55,24 @@ class Output(io.RawIOBase):
             return 0
         view = view.cast("B")
         self._sha.update(view)
+        self._sum(view)
         left = view
         with _naming(self.path):
             while len(left):
                 left = left[os.write(self._handle, left) :]
         self.size += len(view)
         return len(view)
+
+    def _sum(self, view: memoryview) -> None:
+        start = 0
+        while start < len(view):
+            filled = (self.size + start) % BLOCK_BYTES
+            part = view[start : start + BLOCK_BYTES - filled]
+            if filled:
+                self.sums[-1] = zlib.crc32(part, self.sums[-1])
+            else:
+                self.sums.append(zlib.crc32(part))
+            start += len(part)
 
     def sync(self) -> None:
         """Have what was written on the disk."""

@@ -94,6 +94,9 @@ class SyntheticSegment:
         made = f"{self.start} {self.n} {self.d} {self.clusters} {self.period}"
         return {"codes.u8": {"bytes": self.n * self.d, "sha256": digest(made)}}
 
+    def require_allowed(self, start: int, allowed: NDArray[np.uint64]) -> None:
+        """Do nothing: there are no files."""
+
     @cached_property
     def codes(self) -> NDArray[np.uint8]:
         """Codes as tiles, (tiles, d, TILE)."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import Bitmap
 from gpubranches.catalog.manifest import file_of
-from gpubranches.catalog.segment import Segment
+from gpubranches.catalog.segment import Segment, StoredTable
 from gpubranches.catalog.state import State
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
 from gpubranches.space import Space
@@ -141,14 +141,14 @@ class About(ABC):
         return None if name is None else self.path / name
 
     @property
-    def item_paths(self) -> list[Path]:
-        """Parquet files of the metadata, in order of position."""
-        return [segment.items_path for segment in self.segments if segment.items_path is not None]
+    def item_tables(self) -> list[StoredTable]:
+        """The metadata, in order of position."""
+        return [table for segment in self.segments if (table := segment.table("items.parquet")) is not None]
 
     @property
-    def error_paths(self) -> list[Path]:
-        """Parquet files of the inputs that could not be read, in order of position."""
-        return [segment.errors_path for segment in self.segments if segment.errors_path is not None]
+    def error_tables(self) -> list[StoredTable]:
+        """The inputs that could not be read, in order of position."""
+        return [table for segment in self.segments if (table := segment.table("errors.parquet")) is not None]
 
     @property
     def n_bits(self) -> int:

@@ -182,7 +182,7 @@ class Catalog(CatalogReader):
             self._require_sound()
             live = np.concatenate([np.zeros(0, np.int64), *(np.sort(segment.ids) for segment in self.segments)])
             live = live[self.alive(live)]
-            errors = read_errors(self.error_paths)
+            errors = read_errors(self.error_tables)
             entries: list[dict[str, Any]] = []
             for part in parts_of(live):
                 rows = gather_rows(self, part, keep_embeddings=keep_embeddings and self.keeps_embeddings)
@@ -281,7 +281,7 @@ class Catalog(CatalogReader):
                     report(at + rows, total)
 
             tables = {
-                path: segment.files[path.name] for path in (segment.items_path, segment.errors_path) if path is not None
+                segment.folder / name: entry for name, entry in segment.files.items() if name.endswith(".parquet")
             }
             entries.append(self._write_segment(number, recoded(segment, encode, d, told), None, tables))
             ids = np.fromfile(self.path / entries[-1]["name"] / "ids.i64", np.int64)

@@ -166,8 +166,9 @@ class CatalogReader(About):
         rows: dict[int, dict[str, Any]] = {}
         with self.pinned() as state:
             for segment, _, at in state.by_segment(wanted):
-                if segment.items_path is not None:
-                    rows |= read_items(segment.items_path, wanted[at])
+                table = segment.table("items.parquet")
+                if table is not None:
+                    rows |= read_items(table, wanted[at])
         return [rows.get(int(i), {"id": int(i)}) for i in wanted]
 
     @property
@@ -176,14 +177,14 @@ class CatalogReader(About):
         from gpubranches.catalog.items import column_names
 
         with self.pinned():
-            return column_names(self.item_paths)
+            return column_names(self.item_tables)
 
     def item_schema(self) -> pa.Schema:
         """Return the metadata columns with their types, `id` first; a column of unlike types is text."""
         from gpubranches.catalog.items import unified_schema
 
         with self.pinned():
-            return unified_schema(self.item_paths)
+            return unified_schema(self.item_tables)
 
     def item_table(self, ids: ArrayLike, schema: pa.Schema) -> pa.Table:
         """Return the metadata of items, in their order, as a table with the columns of `item_schema`.
@@ -195,9 +196,9 @@ class CatalogReader(About):
         wanted = as_ids(ids)
         with self.pinned() as state:
             parts = [
-                (segment.items_path, wanted[at])
+                (table, wanted[at])
                 for segment, _, at in state.by_segment(wanted)
-                if segment.items_path is not None
+                if (table := segment.table("items.parquet")) is not None
             ]
             return read_table(parts, wanted, schema)
 
@@ -221,7 +222,7 @@ class CatalogReader(About):
     def described_columns(self) -> list[Column]:
         """Return the columns of the metadata, with the most frequent values of those that hold few."""
         with self.pinned() as state:
-            return self._described.get(state.generation, self._describe) if self.item_paths else []
+            return self._described.get(state.generation, self._describe) if self.item_tables else []
 
     def sample_ids(self, count: int, rng: np.random.Generator, where: Bitmap | None = None) -> NDArray[np.int64]:
         """Draw ids of live items uniformly without replacement, (min(count, n),) int64 ascending.
@@ -251,14 +252,14 @@ class CatalogReader(About):
         from gpubranches.catalog.items import count_rows
 
         with self.pinned():
-            return count_rows(self.error_paths)
+            return count_rows(self.error_tables)
 
     def errors(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the inputs that could not be read, or the first of them: dicts of id, path, reason."""
         from gpubranches.catalog.items import read_errors
 
         with self.pinned():
-            return list(read_errors(self.error_paths)[:limit].to_pylist())
+            return list(read_errors(self.error_tables)[:limit].to_pylist())
 
     def info(self) -> dict[str, Any]:
         """Return what the catalog holds, as JSON."""
@@ -299,10 +300,10 @@ class CatalogReader(About):
     def _items_table(self) -> Table:
         from gpubranches.catalog.table import Table
 
-        if not self.item_paths:
+        if not self.item_tables:
             raise UsageError(f"where: {self.path} has no metadata to filter by")
-        bare = [segment.ids[: segment.n] for segment in self._state.filled if segment.items_path is None]
-        return Table(self.item_paths, np.concatenate([np.zeros(0, np.int64), *bare]))
+        bare = [segment.ids[: segment.n] for segment in self._state.filled if "items.parquet" not in segment.files]
+        return Table(self.item_tables, np.concatenate([np.zeros(0, np.int64), *bare]))
 
     def _where(self, state: State, condition: str) -> Bitmap:
         positions = state.find(self._items_table().select(condition))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.catalog.blocks import SUMS, Blocks, Reader, count_of
 from gpubranches.catalog.order import TILE, ZONES, kd_order, to_tiles, zones_of
-from gpubranches.catalog.storage import RESTORE, Lease, require_content, require_file, unreadable
+from gpubranches.catalog.storage import RESTORE, Lease, read_content, require_content, require_file, unreadable
 from gpubranches.errors import CatalogFormatError
-from gpubranches.files import Output, open_regular, output, sync_folder
+from gpubranches.files import BLOCK_BYTES, Output, open_regular, output, sync_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +31,8 @@ Decode = Callable[[NDArray[np.uint8]], NDArray[np.float16]]
 """Function of codes, (m, d) uint8, to embeddings, (m, D) float16."""
 REQUIRED = ("codes.u8", "zones.u8", "ids.i64", "rows.u32")
 SIGNS = ("bits.u8", "scales.f16")
-UNCHECKED = ("embeddings.f16",)
+LARGE = ("embeddings.f16", "items.parquet")
+"""Files that are read in parts, and checked as far as they are read; the others are checked whole when first used."""
 _NO_ROW = np.uint32(0xFFFFFFFF)
 _CHUNK_ROWS = 8192
 _CHUNK_BYTES = 1 << 22
@@ -56,6 +59,7 @@ class Segment:
     files: dict[str, dict[str, Any]]
     lease: Lease | None = field(default=None, repr=False, compare=False)
     decode: Decode | None = field(default=None, repr=False, compare=False)
+    _opened: dict[str, Blocks] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def tiles(self) -> int:
@@ -84,7 +88,7 @@ class Segment:
 
     @cached_property
     def embeddings(self) -> NDArray[np.float16] | None:
-        """Embeddings as they are stored, or None."""
+        """Embeddings as they are stored, or None; rows read by this array have to pass `require_rows`."""
         return self._map("embeddings.f16", np.float16, (self.n, self.D)) if "embeddings.f16" in self.files else None
 
     @cached_property
@@ -97,15 +101,9 @@ class Segment:
         """Row of each id from first_id on."""
         return self._map("rows.u32", np.uint32, (self.last_id - self.first_id + 1 if self.n else 0,))
 
-    @property
-    def items_path(self) -> Path | None:
-        """Parquet file of the metadata, ascending by id, or None."""
-        return self.folder / "items.parquet" if "items.parquet" in self.files else None
-
-    @property
-    def errors_path(self) -> Path | None:
-        """Parquet file of the inputs that could not be read, or None."""
-        return self.folder / "errors.parquet" if "errors.parquet" in self.files else None
+    def table(self, name: str) -> StoredTable | None:
+        """Return the table of a file, items.parquet (the metadata, ascending by id) or errors.parquet, or None."""
+        return StoredTable(self, name) if name in self.files else None
 
     def row_codes(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return rows start..stop-1 as row-major codes, (stop - start, d) uint8."""
@@ -116,6 +114,7 @@ class Segment:
     def take_embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return embeddings of rows, (m, D) float16: stored, else decoded, else zeros."""
         if self.embeddings is not None:
+            self.require_rows(rows)
             return np.asarray(self.embeddings[rows])
         if self.decode is not None:
             return self.decode(self.take_codes(rows))
@@ -137,6 +136,7 @@ class Segment:
             "bits.u8": self.n * self.n_bits // 8,
             "scales.f16": 2 * self.n,
             "embeddings.f16": 2 * self.n * self.D,
+            SUMS: 4 * sum(count_of(entry["bytes"]) for name, entry in self.files.items() if name != SUMS),
         }
 
     def require(self) -> None:
@@ -172,22 +172,89 @@ class Segment:
             found.append(f"{self.folder / 'zones.u8'}: not the minima and maxima of codes.u8")
         return found
 
+    def require_rows(self, rows: NDArray[np.int64]) -> None:
+        """Raise CatalogFormatError unless the stored embeddings of rows, (m,) int64, are what was written."""
+        blocks = self._blocks("embeddings.f16")
+        if not blocks.all_sound:
+            self.require_blocks("embeddings.f16", blocks.of_rows(rows, 2 * self.D))
+
+    def require_allowed(self, start: int, allowed: NDArray[np.uint64]) -> None:
+        """Do the same for the rows whose bits are set; bit p of word w is row start + 64 w + p."""
+        if not self._blocks("embeddings.f16").all_sound:
+            bits = np.unpackbits(allowed.view(np.uint8), bitorder="little")
+            self.require_rows(start + np.flatnonzero(bits))
+
+    def require_blocks(self, name: str, blocks: Iterable[int] | None = None) -> None:
+        """Raise CatalogFormatError unless some blocks of a file, or all, are what was written.
+
+        A block is compared once. Segments of version 1 have no checksums of blocks: of their `LARGE` files only
+        `verify` tells, the others are compared whole.
+        """
+        for block in self._blocks(name).damaged(blocks):
+            raise CatalogFormatError(
+                f"{self.folder / name}: damaged: bytes {block * BLOCK_BYTES:,} and on are not what was written; "
+                f"{RESTORE}"
+            )
+
     def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Map a file of numbers; all but the embeddings, the largest, are compared with their checksum first."""
+        """Map a file of numbers, compared with its checksums first unless it is one of the `LARGE`."""
         if 0 in shape:
             return np.zeros(shape, dtype)
-        path = self.folder / name
+        if name not in LARGE:
+            self.require_blocks(name)
+        return self._blocks(name).content.view(dtype).reshape(shape)
+
+    def _blocks(self, name: str) -> Blocks:
+        held = self._opened.get(name)
+        if held is None:
+            content = self._content(name)
+            if SUMS in self.files:
+                held = Blocks(content, self._sums[name])
+            else:
+                if name not in LARGE:
+                    require_content(self.folder / name, self.files[name], hashlib.sha256(content.data).hexdigest())
+                held = Blocks(content, np.zeros(0, np.uint32))
+            self._opened[name] = held
+        return held
+
+    def _content(self, name: str) -> NDArray[np.uint8]:
+        """Map the bytes of a file."""
+        path, size = self.folder / name, self.files[name]["bytes"]
+        if not size:
+            return np.zeros(0, np.uint8)
         try:
             with open(open_regular(path), "rb") as file:
-                mapped = np.memmap(file, dtype, "r", shape=shape)
+                return np.memmap(file, np.uint8, "r", shape=(size,))
         except OSError as error:
             raise unreadable(path, error) from error
         except ValueError as error:  # it has become shorter
             raise CatalogFormatError(f"{path}: cannot be mapped: {error}; {RESTORE}") from error
-        if name not in UNCHECKED:
-            content = mapped.reshape(-1).view(np.uint8).data
-            require_content(path, self.files[name], hashlib.sha256(content).hexdigest())
-        return mapped
+
+    @cached_property
+    def _sums(self) -> dict[str, NDArray[np.uint32]]:
+        """The checksums of blocks, by file."""
+        every = np.frombuffer(read_content(self.folder / SUMS, self.files[SUMS]), np.uint32)
+        names = sorted(name for name in self.files if name != SUMS)
+        ends = np.cumsum([count_of(self.files[name]["bytes"]) for name in names])
+        return dict(zip(names, np.split(every, ends[:-1]), strict=True))
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """A Parquet file of a segment."""
+
+    segment: Segment
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.segment.folder / self.name
+
+    def open(self) -> io.RawIOBase:
+        """Return its content as a file, each block of which is compared when it is read."""
+        blocks = self.segment._blocks(self.name)
+        return Reader(blocks.content, lambda asked: self.segment.require_blocks(self.name, asked))
 
 
 def problems_of(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -233,60 +300,58 @@ def write_segment(
     first = int(ids[0]) if len(ids) else 0
     rows = np.full(int(ids[-1]) - first + 1 if len(ids) else 0, _NO_ROW)
     rows[ids[order] - first] = np.arange(len(ids), dtype=np.uint32)
-    written = {
-        "codes.u8": _store(folder / "codes.u8", [tiles]),
-        "zones.u8": _store(folder / "zones.u8", [zones_of(tiles, len(codes))]),
-        "ids.i64": _store(folder / "ids.i64", [ids[order]]),
-        "rows.u32": _store(folder / "rows.u32", [rows]),
+    stored: dict[str, list[NDArray[Any]]] = {
+        "codes.u8": [tiles],
+        "zones.u8": [zones_of(tiles, len(codes))],
+        "ids.i64": [ids[order]],
+        "rows.u32": [rows],
     }
     if new.bits is not None and new.scales is not None:
-        written["bits.u8"] = _store(folder / "bits.u8", [new.bits[order]])
-        written["scales.f16"] = _store(folder / "scales.f16", [new.scales[order]])
+        stored |= {"bits.u8": [new.bits[order]], "scales.f16": [new.scales[order]]}
+    written = {name: _store(folder / name, parts) for name, parts in stored.items()}
     if new.embeddings is not None:
-        parts = (order[start : start + _CHUNK_ROWS] for start in range(0, len(order), _CHUNK_ROWS))
-        written["embeddings.f16"] = _store(folder / "embeddings.f16", map(new.embeddings, parts))
+        each = (order[start : start + _CHUNK_ROWS] for start in range(0, len(order), _CHUNK_ROWS))
+        written["embeddings.f16"] = _store(folder / "embeddings.f16", map(new.embeddings, each))
     written |= _write_tables(folder, new, errors)
     for path, entry in (kept or {}).items():
         written[path.name] = _copied(path, entry, folder / path.name)
+    sums = [np.array(written[name].sums, np.uint32) for name in sorted(written)]
+    written[SUMS] = _store(folder / SUMS, sums)
     sync_folder(folder)
     sync_folder(folder.parent)
-    return dict(sorted(written.items()))
+    return {name: written[name].entry for name in sorted(written)}
 
 
-def _store(path: Path, parts: Iterable[NDArray[Any]]) -> dict[str, Any]:
+def _store(path: Path, parts: Iterable[NDArray[Any]]) -> Output:
     with output(path) as file:
         for part in parts:
             file.write(np.ascontiguousarray(part))
-    return file.entry
+    return file
 
 
-def _copied(source: Path, entry: dict[str, Any], target: Path) -> dict[str, Any]:
+def _copied(source: Path, entry: dict[str, Any], target: Path) -> Output:
     with open(open_regular(source), "rb") as old, output(target) as file:
         while chunk := old.read(_CHUNK_BYTES):
             file.write(chunk)
     require_content(source, entry, file.entry["sha256"])
-    return file.entry
+    return file
 
 
-def _write_tables(folder: Path, new: Rows, errors: pa.Table | None) -> dict[str, dict[str, Any]]:
+def _write_tables(folder: Path, new: Rows, errors: pa.Table | None) -> dict[str, Output]:
     """Write metadata and errors, where there are any; pyarrow is loaded only then."""
     written = {}
     if new.items is not None:
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
         own = {name: new.items[name] for name in new.items.column_names if name != "id"}
         with output(folder / "items.parquet") as file:
-            _write_table(pa.table({"id": pa.array(new.ids), **own}), file, row_group_size=ITEM_GROUP)
-        written["items.parquet"] = file.entry
+            pq.write_table(pa.table({"id": pa.array(new.ids), **own}), file, row_group_size=ITEM_GROUP)
+        written["items.parquet"] = file
     if errors is not None and len(errors):
+        import pyarrow.parquet as pq
+
         with output(folder / "errors.parquet") as file:
-            _write_table(errors, file)
-        written["errors.parquet"] = file.entry
+            pq.write_table(errors, file)
+        written["errors.parquet"] = file
     return written
-
-
-def _write_table(table: pa.Table, file: Output, row_group_size: int | None = None) -> None:
-    """Write a table as Parquet, each page with its checksum, so that what is read of it can be checked."""
-    import pyarrow.parquet as pq
-
-    pq.write_table(table, file, row_group_size=row_group_size, write_page_checksum=True)

@@ -56,9 +56,8 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Embeddings (m, D) float16 of listed rows at positions (m,) uint32, as they lay in a generation of the catalog."""
+    """Embeddings (m, D) float16 of listed rows at positions (m,) uint32."""
 
-    generation: int
     positions: NDArray[np.uint32]
     embeddings: NDArray[np.float16]
 
@@ -247,9 +246,8 @@ class GpuBackend(ScanBackend[Chosen]):
         return np.unique(self.catalog.live_positions(ids)).astype(np.uint32)
 
     def _gathered(self, ids: NDArray[np.int64]) -> Gathered:
-        generation = self.catalog.generation
         positions = self._positions(ids)
-        return Gathered(generation, positions, self.catalog.embeddings_at(positions))
+        return Gathered(positions, self.catalog.embeddings_at(positions))
 
     # Scans
 
@@ -348,8 +346,6 @@ class GpuBackend(ScanBackend[Chosen]):
         allowed = self._allowed(replace(rows, ids=None))
         device, on = self._device, self._residence.resident
         gathered = rows.gathered
-        if gathered is not None and gathered.generation != self._residence.generation:
-            gathered = None
         positions = gathered.positions if gathered else None if rows.ids is None else self._positions(rows.ids)
         if not on.n_tiles or (positions is not None and not len(positions)):
             return scored(NOTHING)
