@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from gpubranches.catalog.manifest import (
 )
 from gpubranches.catalog.reader import CatalogReader
 from gpubranches.catalog.rewrite import Encode, Report, gather_rows, parts_of, recoded
-from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Gather, Rows, write_segment
+from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Gather, Rows, add_segment
 from gpubranches.catalog.state import State
 from gpubranches.catalog.storage import disk_errors, exclusive, remove_unheld, require_space
 from gpubranches.errors import ArrayError, DataError, UsageError
@@ -151,7 +150,9 @@ class Catalog(CatalogReader):
                 raise UsageError(f"ids: expected {self.next_id} and more, got {ids[0]}; ids are never used again")
             embeddings = embeddings if self.keeps_embeddings else None
             after = max(self.next_id, int(ids[-1]) + 1 if len(ids) else 0, next_id or 0)
-            entry = self._write_segment(len(self.segments), Rows(codes, ids, bits, scales, embeddings, items), errors)
+            entry = add_segment(
+                self.path, len(self.segments), Rows(codes, ids, bits, scales, embeddings, items), errors
+            )
             self._commit(segments=[*self._state.manifest["segments"], entry], next_id=after)
 
     def delete(self, ids: ArrayLike) -> int:
@@ -186,7 +187,7 @@ class Catalog(CatalogReader):
             entries: list[dict[str, Any]] = []
             for part in parts_of(live):
                 rows = gather_rows(self, part, keep_embeddings=keep_embeddings and self.keeps_embeddings)
-                entries.append(self._write_segment(len(entries), rows, None if entries else errors))
+                entries.append(add_segment(self.path, len(entries), rows, None if entries else errors))
             changed = {} if keep_embeddings else {"keeps_embeddings": False}
             self._commit(np.zeros(0, np.bool_), segments=entries, **changed)
             self._remove_orphans()
@@ -255,18 +256,6 @@ class Catalog(CatalogReader):
         for segment in self.segments:
             segment.require_sound()
 
-    def _write_segment(
-        self,
-        number: int,
-        rows: Rows,
-        errors: pa.Table | None,
-        kept: Mapping[Path, dict[str, Any]] | None = None,
-    ) -> dict[str, Any]:
-        name = f"segments/{number:06d}-{uuid.uuid4().hex[:8]}"
-        files = write_segment(self.path / name, rows, errors, kept)
-        first, last = (int(rows.ids[0]), int(rows.ids[-1])) if len(rows.ids) else (0, -1)
-        return {"name": name, "n": len(rows.ids), "first_id": first, "last_id": last, "files": files}
-
     def _recoded(self, encode: Encode, d: int, report: Report | None) -> tuple[list[dict[str, Any]], NDArray[np.bool_]]:
         """Write all segments with new codes; return their entries, and which of their positions are deleted."""
         entries, done = [], 0
@@ -283,7 +272,7 @@ class Catalog(CatalogReader):
             tables = {
                 segment.folder / name: entry for name, entry in segment.files.items() if name.endswith(".parquet")
             }
-            entries.append(self._write_segment(number, recoded(segment, encode, d, told), None, tables))
+            entries.append(add_segment(self.path, number, recoded(segment, encode, d, told), None, tables))
             ids = np.fromfile(self.path / entries[-1]["name"] / "ids.i64", np.int64)
             after[own] = np.isin(ids, segment.ids[before[own]])
             done += segment.n

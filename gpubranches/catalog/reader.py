@@ -269,7 +269,7 @@ class CatalogReader(About):
     def verify(self) -> list[str]:
         """Check every checksum and the consistency of the files; one line a problem, empty if all is sound."""
         with self.pinned() as state:
-            return problems(state)
+            return problems(self.path, state.manifest)
 
     # Inside
 

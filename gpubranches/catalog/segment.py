@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -141,17 +142,10 @@ class Segment:
 
     def require(self) -> None:
         """Raise CatalogFormatError naming the file if one is missing, is no file or has another size."""
+        for problem in self.misnamed():
+            raise CatalogFormatError(f"{problem}; {RESTORE}")
         for name, entry in self.files.items():
-            wanted = self.sizes.get(name, entry["bytes"])
-            if entry["bytes"] != wanted:
-                raise CatalogFormatError(
-                    f"{self.folder / name}: expected {wanted:,} bytes for {self.n:,} rows, the manifest names "
-                    f"{entry['bytes']:,}; {RESTORE}"
-                )
             require_file(self.folder / name, entry)
-        for name in REQUIRED if not self.n_bits else (*REQUIRED, *SIGNS):
-            if name not in self.files:
-                raise CatalogFormatError(f"{self.folder / name}: expected it, the manifest does not name it; {RESTORE}")
 
     def require_sound(self) -> None:
         """Raise CatalogFormatError naming the first file that is not what was written, or not as the others have it."""
@@ -160,7 +154,10 @@ class Segment:
 
     def problems(self) -> list[str]:
         """Check checksums and consistency; one line a problem, each naming the file."""
-        found = problems_of(self.folder, self.files)
+        found = [*self.misnamed(), *problems_of(self.folder, self.files)]
+        if SUMS in self.files and not found:
+            wrong = [name for name in self.sums if self._blocks(name).damaged()]
+            found += [f"{self.folder / SUMS}: not the checksums of {name}" for name in wrong]
         if found or not self.n:
             return found
         ids = np.asarray(self.ids)
@@ -170,6 +167,21 @@ class Segment:
             found.append(f"{self.folder / 'rows.u32'}: not the inverse of ids.i64")
         if not np.array_equal(zones_of(self.codes, self.n), self.zones):
             found.append(f"{self.folder / 'zones.u8'}: not the minima and maxima of codes.u8")
+        return found
+
+    def misnamed(self) -> list[str]:
+        """Return what the manifest says of files that cannot be, one line a file."""
+        found = []
+        for name, entry in self.files.items():
+            wanted = self.sizes.get(name, entry["bytes"])
+            if entry["bytes"] != wanted:
+                found.append(
+                    f"{self.folder / name}: expected {wanted:,} bytes for {self.n:,} rows, the manifest names "
+                    f"{entry['bytes']:,}"
+                )
+        for name in REQUIRED if not self.n_bits else (*REQUIRED, *SIGNS):
+            if name not in self.files:
+                found.append(f"{self.folder / name}: expected it, the manifest does not name it")
         return found
 
     def require_rows(self, rows: NDArray[np.int64]) -> None:
@@ -209,7 +221,7 @@ class Segment:
         if held is None:
             content = self._content(name)
             if SUMS in self.files:
-                held = Blocks(content, self._sums[name])
+                held = Blocks(content, self.sums[name])
             else:
                 if name not in LARGE:
                     require_content(self.folder / name, self.files[name], hashlib.sha256(content.data).hexdigest())
@@ -231,8 +243,8 @@ class Segment:
             raise CatalogFormatError(f"{path}: cannot be mapped: {error}; {RESTORE}") from error
 
     @cached_property
-    def _sums(self) -> dict[str, NDArray[np.uint32]]:
-        """The checksums of blocks, by file."""
+    def sums(self) -> dict[str, NDArray[np.uint32]]:
+        """The checksums of blocks, by file. Raises CatalogFormatError where they are not what was written."""
         every = np.frombuffer(read_content(self.folder / SUMS, self.files[SUMS]), np.uint32)
         names = sorted(name for name in self.files if name != SUMS)
         ends = np.cumsum([count_of(self.files[name]["bytes"]) for name in names])
@@ -320,6 +332,20 @@ def write_segment(
     sync_folder(folder)
     sync_folder(folder.parent)
     return {name: written[name].entry for name in sorted(written)}
+
+
+def add_segment(
+    path: Path,
+    number: int,
+    rows: Rows,
+    errors: pa.Table | None,
+    kept: Mapping[Path, dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Write a segment of a catalog, see `write_segment`; return its entry in the manifest."""
+    name = f"segments/{number:06d}-{uuid.uuid4().hex[:8]}"
+    files = write_segment(path / name, rows, errors, kept)
+    first, last = (int(rows.ids[0]), int(rows.ids[-1])) if len(rows.ids) else (0, -1)
+    return {"name": name, "n": len(rows.ids), "first_id": first, "last_id": last, "files": files}
 
 
 def _store(path: Path, parts: Iterable[NDArray[Any]]) -> Output:

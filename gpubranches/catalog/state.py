@@ -55,7 +55,7 @@ class State:
             constants = Constants.from_bytes(path / named, read_content(path / named, manifest["files"][named]), **dims)
         decoder = _decoder(path, manifest, constants, before)
         segments = tuple(_segments(path, manifest, decoder, before))
-        deleted = _deleted(path, manifest["deleted"], sum(segment.tiles for segment in segments) * TILE)
+        deleted = deleted_bitmap(path, manifest["deleted"], sum(segment.tiles for segment in segments) * TILE)
         return cls(path, manifest, segments, constants, decoder, deleted, leases)
 
     @cached_property
@@ -160,9 +160,8 @@ class State:
         return np.unpackbits(self.deleted, count=self.n_positions, bitorder="little").astype(np.bool_)
 
 
-def _segments(path: Path, manifest: dict[str, Any], decoder: Decoder | None, before: State | None) -> Iterator[Segment]:
-    """Yield the segments of a manifest, each held by a lease as long as it is used."""
-    known = {} if before is None else {segment.folder: segment for segment in before.segments}
+def named_segments(path: Path, manifest: dict[str, Any], decoder: Decoder | None = None) -> Iterator[Segment]:
+    """Yield the segments that a manifest names, whether their files are there or not."""
     start = 0
     for entry in manifest["segments"]:
         segment = Segment(
@@ -177,14 +176,21 @@ def _segments(path: Path, manifest: dict[str, Any], decoder: Decoder | None, bef
             files=entry["files"],
             decode=decoder,
         )
-        old = known.get(segment.folder)
-        if old == segment and old.decode is decoder:  # with what is mapped of it
-            segment = old
-        else:
-            segment = replace(segment, lease=Lease(segment.folder))
-            segment.require()
         yield segment
         start += segment.tiles * TILE
+
+
+def _segments(path: Path, manifest: dict[str, Any], decoder: Decoder | None, before: State | None) -> Iterator[Segment]:
+    """Yield the segments of a manifest, each held by a lease as long as it is used."""
+    known = {} if before is None else {segment.folder: segment for segment in before.segments}
+    for segment in named_segments(path, manifest, decoder):
+        old = known.get(segment.folder)
+        if old == segment and old.decode is decoder:  # with what is mapped of it
+            yield old
+        else:
+            held = replace(segment, lease=Lease(segment.folder))
+            held.require()
+            yield held
 
 
 def _decoder(path: Path, manifest: dict[str, Any], constants: Constants, before: State | None) -> Decoder | None:
@@ -200,7 +206,7 @@ def _decoder(path: Path, manifest: dict[str, Any], constants: Constants, before:
     return None if stored else Decoder.of(path / name, constants.scalar)
 
 
-def _deleted(path: Path, entry: dict[str, Any] | None, n_positions: int) -> Bitmap | None:
+def deleted_bitmap(path: Path, entry: dict[str, Any] | None, n_positions: int) -> Bitmap | None:
     """Return the bitmap of deleted rows, grown to the rows there are now, or None."""
     if not entry:
         return None

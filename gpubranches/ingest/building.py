@@ -19,7 +19,7 @@ from gpubranches.errors import CatalogNotFoundError, DataError, UsageError
 from gpubranches.head import open_head
 from gpubranches.ingest.datasets import ClipRetrieval, Joined, Source, is_image_folder, open_dataset
 from gpubranches.ingest.staging import embed_folder
-from gpubranches.quantize import SignQuantizer
+from gpubranches.quantize import SignQuantizer, require_dims
 from gpubranches.space import Space, digest
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def ingest(
     report = progress or (lambda stage, done, total: None)
     opened = open_embedder(embedder) if isinstance(embedder, str) else embedder
     _require_inputs(inputs)
+    if opened is not None:
+        require_dims(opened.D, "the embedder")
     if not keep_embeddings:
         _require_decoder(head, d)
     with disk_errors(folder):
@@ -205,6 +207,7 @@ def _create(
         return Catalog.create(folder, space=Space(), d=source.dim, source=origin)
     if embedder is not None and source.dim != embedder.D:
         raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
+    require_dims(source.dim, "the input")
     identity = "" if embedder is None else embedder.identity
     coder = Coder.choose(head, D=source.dim, rows=source.n, d=d, quantizer=quantizer, embedder=identity)
     rows = np.linspace(0, source.n - 1, min(source.n, FIT_ROWS)).round().astype(np.int64)

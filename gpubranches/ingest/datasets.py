@@ -231,6 +231,8 @@ def open_dataset(path: Path) -> Source:
         return ClipRetrieval(path)
     if not path.exists():
         raise CatalogNotFoundError(f"{path}: expected a file or folder to ingest, found none")
+    if not path.is_file():
+        raise CatalogFormatError(f"{path}: expected a folder or a file, got a pipe, a socket or a device")
     if path.suffix not in (".npy", ".u8bin", ".fbin"):
         raise CatalogFormatError(
             f"{path}: expected a folder, .npy, .u8bin or .fbin, got {path.suffix or 'no ending'!r}"

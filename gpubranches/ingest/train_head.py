@@ -23,6 +23,7 @@ from gpubranches.head.decoding import Progress
 from gpubranches.head.examples import Examples
 from gpubranches.head.training import Training, train
 from gpubranches.ingest.datasets import ArrayFile, open_dataset
+from gpubranches.quantize import require_dims
 from gpubranches.space import Space
 
 TRAIN_ROWS = 1_000_000
@@ -184,6 +185,7 @@ def _embeddings(source: Path, rows: int) -> tuple[NDArray[np.int64], NDArray[np.
     data = open_dataset(source)
     if data.kind != "embeddings":
         raise UsageError(f"train-head: expected embeddings, {source} has codes")
+    require_dims(data.dim, str(source))
     ids = _spaced(np.arange(data.n), rows)
     return ids, _unit(data.take, ids, data.dim, str(source)), None
 
