@@ -79,7 +79,7 @@ def _rewritten(
     signs: SignQuantizer | None,
     given_up: list[str],
 ) -> tuple[list[dict[str, Any]], list[Path]]:
-    """Write what is left of damaged segments; return the entries of all, and the folders that are not among them now."""
+    """Write what is left of damaged segments; return the entries of all, and the folders of the damaged ones."""
     entries: list[dict[str, Any]] = []
     moved = []
     for segment, entry in zip(segments, manifest["segments"], strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -181,22 +182,34 @@ def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool)
 
 @click.command()
 @catalog_argument
+@click.option("--repair", "mend", is_flag=True, help="Keep what is undamaged, and tell what is given up.")
 @json_option
-def verify(directory: Path, as_json: bool) -> None:
-    """Check every checksum and the consistency of a catalog and its index; exit 3 and name the files that are wrong."""
+def verify(directory: Path, mend: bool, as_json: bool) -> None:
+    """Check every checksum and the consistency of a catalog and its index; exit 3 and name the files that are wrong.
+
+    With --repair, rows in undamaged blocks are written anew, and damaged segments are moved to the folder `damaged`; a
+    damaged manifest or damaged constants can only be restored from a copy. A damaged index is removed.
+    """
     from gpubranches.backends.kdtree_files import FOLDER
     from gpubranches.backends.kdtree_files import problems as index_problems
-    from gpubranches.catalog import problems_at
+    from gpubranches.catalog import problems_at, repair
 
+    given_up: list[str] = []
+    if mend:
+        given_up = repair(directory)
+        if index_problems(directory / FOLDER):
+            shutil.rmtree(directory / FOLDER)
+            given_up.append(f"{FOLDER}: build it again with `gpubranches index`")
     problems = problems_at(directory) + index_problems(directory / FOLDER)
     if as_json:
-        print_json({"sound": not problems, "problems": problems})
+        print_json({"sound": not problems, "problems": problems, **({"given_up": given_up} if mend else {})})
     else:
-        for problem in problems:
-            click.echo(problem)
+        for line in [*(f"given up: {loss}" for loss in given_up), *problems]:
+            click.echo(line)
     if problems:
         raise CatalogFormatError(
-            f"{directory}: {len(problems)} problems found; restore the named files from a copy, or ingest again"
+            f"{directory}: {len(problems)} problems found; restore the named files from a copy, ingest again, or keep "
+            "what is undamaged by verify --repair"
         )
     if not as_json:
         click.echo("The catalog is sound.")
