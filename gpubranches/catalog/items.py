@@ -31,6 +31,8 @@ def opened(source: Source) -> Iterator[pq.ParquetFile]:
     path = source if isinstance(source, Path) else source.path
     try:
         with pq.ParquetFile(source if isinstance(source, Path) else source.open()) as file:
+            if file.schema_arrow.field("id").type != pa.int64():
+                raise ValueError(f"id: expected int64, got {file.schema_arrow.field('id').type}")
             yield file
     except GpuBranchesError:
         raise

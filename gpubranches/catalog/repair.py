@@ -17,7 +17,7 @@ from gpubranches.catalog.blocks import SUMS, Blocks
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.manifest import file_of, read_manifest, write_manifest
 from gpubranches.catalog.order import TILE
-from gpubranches.catalog.segment import ITEM_GROUP, Rows, Segment, add_segment, problems_of
+from gpubranches.catalog.segment import ITEM_GROUP, Rows, Segment, StoredTable, add_segment, problems_of
 from gpubranches.catalog.state import State, deleted_bitmap, named_segments
 from gpubranches.catalog.storage import RESTORE, disk_errors, exclusive, read_content, require_content
 from gpubranches.catalog.verify import problems
@@ -273,9 +273,19 @@ def _ids(segment: Segment) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 # Tables
 
 
+def _table(segment: Segment, name: str) -> Path | StoredTable | None:
+    """Return what a table is to be read by: its path if it is sound, else what checks the blocks that are read."""
+    if name not in segment.files:
+        return None
+    with suppress(CatalogFormatError):
+        if not _blocks(segment, name):
+            return segment.folder / name
+    return segment.table(name)
+
+
 def _items(segment: Segment, ids: NDArray[np.int64], given_up: list[str]) -> pa.Table | None:
     """Return the metadata of items, a row each, null where it is damaged; whole row groups are given up."""
-    table = segment.table("items.parquet")
+    table = _table(segment, "items.parquet")
     if table is None:
         return None
     import pyarrow as pa
@@ -310,7 +320,7 @@ def _items(segment: Segment, ids: NDArray[np.int64], given_up: list[str]) -> pa.
 def _errors(segment: Segment, given_up: list[str]) -> pa.Table | None:
     from gpubranches.catalog.items import read_errors
 
-    table = segment.table("errors.parquet")
+    table = _table(segment, "errors.parquet")
     if table is None:
         return None
     try:
