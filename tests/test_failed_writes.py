@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import subprocess
 from contextlib import suppress
 
 import numpy as np
@@ -207,3 +208,49 @@ def test_an_output_says_which_file_could_not_be_written(tmp_path):
         file.close()
     with pytest.raises(DataError, match="cannot write"), whole_folder(tmp_path / "file" / "below"):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EIO, errno.ENOTSUP])
+def test_a_folder_that_cannot_be_locked_is_told_and_left_as_it_is(world, tmp_path, number, monkeypatch):
+    shutil.copytree(world / "made", tmp_path / "c")
+
+    def flock(handle, operation):
+        raise OSError(number, os.strerror(number))
+
+    catalog, before = Catalog.open(tmp_path / "c"), content(tmp_path / "c")
+    monkeypatch.setattr("fcntl.flock", flock)
+    for change in (catalog.compact, lambda: catalog.delete([7]), lambda: append(tmp_path / "c", [world / "more"])):
+        with pytest.raises(DataError):
+            change()
+    monkeypatch.undo()
+    assert content(tmp_path / "c") == before
+    assert catalog.delete([7]) == 1
+
+
+def test_a_reader_without_locks_reads(world, monkeypatch):
+    def flock(handle, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    assert content(world / "made") is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+@pytest.mark.parametrize("kib", range(40, 400, 24))
+def test_a_small_disk_that_runs_full_keeps_the_last_commit(world, tmp_path, kib):
+    """No fault layer here: a file system of a few blocks more than the catalog has."""
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4M", "tmpfs", str(tmp_path)], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        shutil.copytree(world / "made", tmp_path / "c")
+        before = content(tmp_path / "c")
+        (tmp_path / "noise").write_bytes(bytes(shutil.disk_usage(tmp_path).free - kib * 1024))
+        try:
+            append(tmp_path / "c", [world / "more"])
+        except DataError as error:
+            assert "cannot write" in str(error)  # noqa: PT017
+            assert content(tmp_path / "c") == before
+        else:
+            assert content(tmp_path / "c")[0] == 500
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)

@@ -12,6 +12,7 @@ from gpubranches.catalog import Catalog, disk_errors
 from gpubranches.demo.scenes import Scene, attributes, draw_scenes, render
 from gpubranches.embed import open_embedder
 from gpubranches.errors import UsageError
+from gpubranches.files import replace_file
 from gpubranches.ingest import ingest
 from gpubranches.ingest.staging import embed_folder
 
@@ -56,7 +57,7 @@ def build_demo(out: str | Path, *, n: int = 4000, seed: int = 0, progress: Progr
         staging = folder / "embedding"
         embed_folder(pictures, staging, embedder, batch_size=_BATCH, progress=report)
         _join(staging, folder / SCENES, dict(zip(names, scenes, strict=True)))
-        note.write_text(json.dumps(wanted), encoding="utf-8")
+        replace_file(note, json.dumps(wanted).encode())
     ingest([folder / SCENES], folder, embedder=embedder, progress=report)
     shutil.rmtree(staging, ignore_errors=True)
     return folder
