@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from test_catalog import GOLDEN
 from test_failed_writes import content, write_input
 
-from gpubranches import Box, Boxes, Catalog, Session, open_backend
+from gpubranches import Box, Boxes, Catalog, Session, database, open_backend
 from gpubranches.backends.kdtree_build import build_index
 from gpubranches.catalog import manifest as manifests
 from gpubranches.catalog import problems_at, repair
@@ -27,6 +28,7 @@ from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, GpuBran
 from gpubranches.files import BLOCK_BYTES
 from gpubranches.ingest import append, ingest
 from gpubranches.ingest.encode import encode
+from gpubranches.session.labels import Labels
 
 MODEL = Boxes([Box(np.array([1, 5], np.int16), np.array([60, 60], np.uint8), np.array([200, 200], np.uint8))])
 ROWS = 700
@@ -354,6 +356,28 @@ def test_the_command_tells_what_it_gave_up(damaged):
     assert "items, such as" in told["given_up"][0]
     assert "kdtree" in told["given_up"][1]
     assert run(cli, ["verify", str(damaged)]).exit_code == 0
+
+
+def test_a_broken_file_of_marks_is_named(damaged, tmp_path):
+    file = damaged / "labels.sqlite"
+    with closing(Labels.open(file, "one")) as labels:
+        labels.mark(np.arange(3000), +1)
+    assert database.problems(file) == []
+    whole = file.read_bytes()
+    broken = {
+        "not a database": b"x" * 200 + whole[200:],
+        "malformed": whole[:5000],
+        "no tables": b"",
+        "damaged": whole[:4096] + bytes(8192) + whole[12288:],
+    }
+    for says, bytes_ in broken.items():
+        file.write_bytes(bytes_)
+        told = database.problems(file)
+        assert any("labels.sqlite" in line and says in line for line in told), (says, told)
+        assert CliRunner().invoke(cli, ["verify", str(damaged)]).exit_code != 0
+    file.unlink()
+    os.mkfifo(file)
+    assert "pipe" in database.problems(file)[0]
 
 
 # Hostile manifests and inputs

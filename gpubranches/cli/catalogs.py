@@ -185,7 +185,7 @@ def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool)
 @click.option("--repair", "mend", is_flag=True, help="Keep what is undamaged, and tell what is given up.")
 @json_option
 def verify(directory: Path, mend: bool, as_json: bool) -> None:
-    """Check every checksum and the consistency of a catalog and its index; exit 3 and name the files that are wrong.
+    """Check every checksum and the consistency of a catalog, its index and its marks; exit 3 and name what is wrong.
 
     With --repair, rows in undamaged blocks are written anew, and damaged segments are moved to the folder `damaged`; a
     damaged manifest or damaged constants can only be restored from a copy. A damaged index is removed.
@@ -193,6 +193,7 @@ def verify(directory: Path, mend: bool, as_json: bool) -> None:
     from gpubranches.backends.kdtree_files import FOLDER
     from gpubranches.backends.kdtree_files import problems as index_problems
     from gpubranches.catalog import problems_at, repair
+    from gpubranches.database import problems as marks_problems
 
     given_up: list[str] = []
     if mend:
@@ -201,6 +202,7 @@ def verify(directory: Path, mend: bool, as_json: bool) -> None:
             shutil.rmtree(directory / FOLDER)
             given_up.append(f"{FOLDER}: build it again with `gpubranches index`")
     problems = problems_at(directory) + index_problems(directory / FOLDER)
+    problems += marks_problems(directory / "labels.sqlite")
     if as_json:
         print_json({"sound": not problems, "problems": problems, **({"given_up": given_up} if mend else {})})
     else:
