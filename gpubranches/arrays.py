@@ -34,9 +34,30 @@ def check_array(
     return array
 
 
-def check_bitmap(bitmap: object, name: str, n: int) -> None:
-    """Raise ArrayError unless an array is a bitmap over n positions."""
+class PlacedBitmap(np.ndarray[tuple[Any, ...], np.dtype[np.uint8]]):
+    """A bitmap that knows of which rows its positions are; places: what tells these from others, None if unknown."""
+
+    places: tuple[str, ...] | None = None
+
+    def __array_finalize__(self, obj: object) -> None:
+        self.places = getattr(obj, "places", None)
+
+    @classmethod
+    def of(cls, bitmap: Bitmap, places: tuple[str, ...]) -> PlacedBitmap:
+        """Return a view of a bitmap that knows its places."""
+        placed = bitmap.view(cls)
+        placed.places = places
+        return placed
+
+
+def check_bitmap(bitmap: object, name: str, n: int, places: tuple[str, ...] | None = None) -> None:
+    """Raise ArrayError unless an array is a bitmap over n positions, and of these places if both are known."""
     check_array(bitmap, name, dtype=np.uint8, shape=(-(-n // 8),))
+    if places is not None and getattr(bitmap, "places", None) not in (None, places):
+        raise ArrayError(
+            f"{name}: expected a bitmap of the rows as they lie now, got one from before a commit that moved them; "
+            "make it again, or ask for all within Catalog.pinned"
+        )
 
 
 def as_ids(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cudasim import SimulatedDevice
 from test_catalog import make, make_append
+from worlds import empty
 
 from gpubranches import Box, Boxes, Catalog, open_backend
 from gpubranches.backends.gpu import GpuBackend
@@ -200,10 +201,31 @@ def test_what_is_mapped_is_kept_by_a_commit_that_leaves_it_alone(tmp_path):
     assert catalog.segments[0].codes is codes
 
 
-def test_a_bitmap_of_other_positions_is_refused(tmp_path):
-    catalog, _ = make(tmp_path / "c", [300])
-    where = catalog.where("id < 100")
-    make_append(catalog, 5000, catalog.next_id)
-    for ask in (catalog.count, lambda w: catalog.inside([2], w), lambda w: catalog.sample_ids(1, None, w)):
+@pytest.mark.parametrize("name", ["oracle", "cpu"])
+@pytest.mark.parametrize("moves", ["compact", "append"])
+def test_a_bitmap_of_rows_that_lie_elsewhere_now_is_refused(tmp_path, name, moves):
+    catalog, _ = make(tmp_path / "c", [300, 300])
+    catalog.delete([0])
+    backend = open_backend(name, catalog)
+    where, everything = catalog.where("id < 100"), Boxes([Box(*empty())])
+    asks = [
+        catalog.count,
+        lambda w: catalog.inside([2], w),
+        lambda w: catalog.sample_ids(1, np.random.default_rng(0), w),
+        lambda w: backend.evaluate(everything, where=w),
+        lambda w: backend.search(np.zeros((1, 8), np.uint8), 3, tier="codes", where=w & ~np.zeros_like(w)),
+    ]
+    catalog.delete([2])  # moves nothing
+    assert catalog.count(where) == 48
+    with catalog.pinned():
+        other = Catalog.open(tmp_path / "c")
+        if moves == "compact":
+            other.compact()
+        else:
+            make_append(other, 5000, other.next_id)
+        catalog.refresh()
+        assert len(backend.evaluate(everything, where=where).ids) == 48
+    asks[1] = lambda w: catalog.inside([4], w)
+    for ask in asks:
         with pytest.raises(ArrayError, match="where"):
             ask(where)

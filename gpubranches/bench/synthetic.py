@@ -144,6 +144,7 @@ class SyntheticCatalog:
     """
 
     deleted = None
+    places = None
     text_mean = None
     generation = 1
     coding = "", "", 0

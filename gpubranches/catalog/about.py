@@ -58,6 +58,11 @@ class About(ABC):
         return self._state.n_deleted
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """What tells the rows at these positions from those of a state whose rows lie elsewhere."""
+        return self._state.places
+
+    @property
     def next_id(self) -> int:
         """The id that the next item gets."""
         return int(self._state.manifest["next_id"])

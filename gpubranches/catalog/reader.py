@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import Bitmap, as_ids, check_bitmap, pack_bitmap, sample_bitmap
+from gpubranches.arrays import Bitmap, PlacedBitmap, as_ids, check_bitmap, pack_bitmap, sample_bitmap
 from gpubranches.catalog.about import About
 from gpubranches.catalog.info import info_of
 from gpubranches.catalog.manifest import looks_of, read_manifest
@@ -43,7 +43,7 @@ class CatalogReader(About):
 
     Every call sees one state of the catalog from its beginning to its end, whatever other threads commit and refresh;
     the state that was opened is kept until `refresh`, and its files are not removed. Calls that belong together go into
-    `pinned`. Bitmaps by position are good for the state they were made from.
+    `pinned`. Bitmaps of `where` are good until a commit that moves rows, and are refused after it.
     """
 
     def __init__(self, path: Path):
@@ -119,7 +119,7 @@ class CatalogReader(About):
     def inside(self, ids: ArrayLike, where: Bitmap) -> NDArray[np.bool_]:
         """Return which ids a bitmap of `where` holds, (m,) bool. Unknown or deleted ids raise UsageError."""
         with self.pinned() as state:
-            check_bitmap(where, "where", state.n_positions)
+            check_bitmap(where, "where", state.n_positions, state.places)
             at = state.positions(ids)
         held: NDArray[np.bool_] = (where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1
         return held
@@ -216,7 +216,7 @@ class CatalogReader(About):
         with self.pinned() as state:
             if where is None:
                 return state.n
-            check_bitmap(where, "where", state.n_positions)
+            check_bitmap(where, "where", state.n_positions, state.places)
             return int(np.bitwise_count(where if state.deleted is None else where & ~state.deleted).sum())
 
     def described_columns(self) -> list[Column]:
@@ -231,7 +231,7 @@ class CatalogReader(About):
         """
         with self.pinned() as state:
             if where is not None:
-                check_bitmap(where, "where", state.n_positions)
+                check_bitmap(where, "where", state.n_positions, state.places)
                 positions = sample_bitmap(where if state.deleted is None else where & ~state.deleted, count, rng)
                 return np.sort(state.ids_at(positions))
             count = min(count, state.n)
@@ -309,7 +309,7 @@ class CatalogReader(About):
         positions = state.find(self._items_table().select(condition))
         flags = np.zeros(state.n_positions, np.bool_)
         flags[positions[positions >= 0]] = True
-        return pack_bitmap(flags)
+        return PlacedBitmap.of(pack_bitmap(flags), state.places)
 
     def _describe(self) -> list[Column]:
         state = self._state

@@ -100,6 +100,11 @@ class State:
         return tuple(segment for segment in self.segments if segment.n)
 
     @cached_property
+    def places(self) -> tuple[str, ...]:
+        """What tells the rows at these positions from those of a state whose rows lie elsewhere."""
+        return tuple(segment.folder.name for segment in self.filled)
+
+    @cached_property
     def _first_ids(self) -> NDArray[np.int64]:
         return np.array([segment.first_id for segment in self.filled], np.int64)
 
