@@ -159,8 +159,8 @@ def main() -> None:
         "",
         f"`python -m benchmarks.corruption {' '.join(sys.argv[1:])}`",
         "",
-        f"Of each damage: whether `verify` names the file, what {len(QUESTIONS)} questions come to (refused by an error "
-        "that names the file, or answered as without the damage), whether repair makes the catalog sound, and how many "
+        f"Of each damage: whether `verify` names the file, what {len(QUESTIONS)} questions come to (refused by error "
+        "naming the file, or answered as without the damage), whether repair makes the catalog sound, how many "
         f"items it gives up of {2 * _ROWS - 4:,} each time. Manifest and constants are not repaired.",
         "",
         f"| file | {' | '.join(columns)} |",
