@@ -272,7 +272,7 @@ def row_of(catalog, item):
 
 
 KEPT = {"zones.u8": 0, "rows.u32": 0, "ids.i64": 0, "bits.u8": 0, "scales.f16": 0, SUMS: 0, "errors.parquet": 0,
-        "items.parquet": 0, "codes.u8": ROWS, "embeddings.f16": BLOCK_BYTES // 96 + 2}  # fmt: skip
+        "items.parquet": 0, "codes.u8": 0, "embeddings.f16": BLOCK_BYTES // 96 + 2}  # fmt: skip
 """Items that may be given up for one damaged byte of a file."""
 
 
@@ -292,7 +292,8 @@ def test_repair_keeps_what_is_undamaged_and_tells_what_it_gave_up(damaged, made,
     lost = len(ids) - len(left)
     assert lost <= (KEPT[name] if how.startswith("flip") or not KEPT[name] else ROWS)
     assert (lost > 0) == any(" items" in line and "metadata" not in line for line in told)
-    assert np.array_equal(catalog.take(left), whole.take(left))
+    # Codes made anew may differ by one: the last bit of a vector depends on what is encoded together.
+    assert np.abs(catalog.take(left).astype(int) - whole.take(left)).max() <= (name == "codes.u8")
     assert np.array_equal(catalog.embeddings(left), whole.embeddings(left))
     bare = [item["id"] for item in catalog.items(left) if "caption" not in item or item["caption"] is None]
     if name == "items.parquet":
@@ -317,6 +318,21 @@ def test_repair_keeps_the_damaged_segments_and_leaves_the_others(damaged):
     assert first not in names
     assert second in names
     assert [path.name for path in (damaged / "damaged").iterdir()] == [first]
+
+
+def test_repair_without_embeddings_gives_up_the_items_of_a_damaged_block(tmp_path):
+    np.save(tmp_path / "codes.npy", np.random.default_rng(0).integers(0, 256, (9000, 8)).astype(np.uint8))
+    ingest([tmp_path / "codes.npy"], tmp_path / "c")
+    whole = Catalog.open(tmp_path / "c")
+    codes = whole.take(np.arange(9000))
+    flip(whole.segments[0].folder / "codes.u8", 4096 * 8 + 5)
+    (told,) = repair(tmp_path / "c")
+    assert "4,096 of 9,000 items" in told
+    catalog = Catalog.open(tmp_path / "c")
+    left = np.flatnonzero(catalog.alive(np.arange(9000)))
+    assert len(left) == 9000 - 4096
+    assert np.array_equal(catalog.take(left), codes[left])
+    assert problems_at(tmp_path / "c") == []
 
 
 def test_repair_without_deletions_head_or_a_whole_segment(damaged, made):

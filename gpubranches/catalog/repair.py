@@ -17,6 +17,7 @@ from gpubranches.catalog.blocks import SUMS, Blocks
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.manifest import file_of, read_manifest, write_manifest
 from gpubranches.catalog.order import TILE
+from gpubranches.catalog.rewrite import Encode
 from gpubranches.catalog.segment import ITEM_GROUP, Rows, Segment, StoredTable, add_segment, problems_of
 from gpubranches.catalog.state import State, deleted_bitmap, named_segments
 from gpubranches.catalog.storage import RESTORE, disk_errors, exclusive, read_content, require_content
@@ -55,9 +56,10 @@ def repair(path: Path) -> list[str]:
         files = _without_damaged_head(path, manifest, given_up)
         segments = list(named_segments(path, manifest))
         gone = _deleted_ids(path, manifest, segments, given_up)
-        entries, moved = _rewritten(path, manifest, segments, constants.signs, given_up)
         generation = manifest["generation"] + 1
-        after = {**manifest, "files": files, "segments": entries, "deleted": None, "generation": generation}
+        after = {**manifest, "files": files, "deleted": None, "generation": generation}
+        encode = _encoder(path, after, constants)
+        after["segments"], moved = _rewritten(path, manifest, segments, constants.signs, encode, given_up)
         flags = _flags(list(named_segments(path, after)), gone)
         if flags.any():
             name = f"deleted-{generation}.bitmap"
@@ -77,6 +79,7 @@ def _rewritten(
     manifest: dict[str, Any],
     segments: list[Segment],
     signs: SignQuantizer | None,
+    encode: Encode | None,
     given_up: list[str],
 ) -> tuple[list[dict[str, Any]], list[Path]]:
     """Write what is left of damaged segments; return the entries of all, and the folders of the damaged ones."""
@@ -88,7 +91,7 @@ def _rewritten(
             continue
         for problem in segment.misnamed():
             raise CatalogFormatError(f"{problem}; {RESTORE}")
-        left = salvaged(segment, signs)
+        left = salvaged(segment, signs, encode)
         given_up += left.given_up
         moved.append(segment.folder)
         if len(left.rows.ids) or left.errors is not None:
@@ -114,6 +117,17 @@ def _without_damaged_head(path: Path, manifest: dict[str, Any], given_up: list[s
         f"{name}: nothing can be appended, nor codes of queries made, until `encode --head` makes new codes"
     )
     return {other: entry for other, entry in files.items() if other != name}
+
+
+def _encoder(path: Path, manifest: dict[str, Any], constants: Constants) -> Encode | None:
+    """Return what made the codes of embeddings, or None where that is not known."""
+    name, scalar = file_of(manifest, "head"), constants.scalar
+    if name is None or scalar is None:
+        return None
+    from gpubranches.head import load_head
+
+    head = load_head(path / name)
+    return lambda embeddings: scalar.encode(head.transform(embeddings))
 
 
 def _deleted_ids(
@@ -143,20 +157,25 @@ def _flags(segments: list[Segment], gone: NDArray[np.int64]) -> NDArray[np.bool_
     return flags
 
 
-def salvaged(segment: Segment, signs: SignQuantizer | None) -> Salvage:
+def salvaged(segment: Segment, signs: SignQuantizer | None, encode: Encode | None) -> Salvage:
     """Return what is left of a segment whose files may be damaged, cut short or gone.
 
-    Bounds by zone and the place of each id follow from codes and ids; ids from their places. Sign bits are made anew
-    from the embeddings where those are sound. An item stays if its id, code, sign bits and stored embedding do, with or
-    without its metadata.
+    Bounds by zone and the place of each id follow from codes and ids; ids from their places. Codes, by `encode`, and
+    sign bits are made anew from the embeddings where those are sound. An item stays if its id, code, sign bits and
+    stored embedding do, with or without its metadata.
     """
     n, given_up = segment.n, list[str]()
     ids, known = _ids(segment)
-    good = known & ~_damaged(segment, "codes.u8", _rows_of_codes)
-    embeddings = None
+    good, codes = known, _codes(segment)
+    wrong, embeddings = _damaged(segment, "codes.u8", _rows_of_codes), None
     if "embeddings.f16" in segment.files:
-        good &= ~_damaged(segment, "embeddings.f16", _rows_of(2 * segment.D))
+        good = known & ~_damaged(segment, "embeddings.f16", _rows_of(2 * segment.D))
         embeddings = _bytes(segment, "embeddings.f16").view(np.float16).reshape(n, segment.D)
+    again = np.flatnonzero(wrong & good)
+    if embeddings is None or encode is None:
+        good = good & ~wrong
+    elif len(again):
+        codes[again] = encode(embeddings[again].astype(np.float32))
     bits = scales = None
     if signs is not None:
         wrong = _damaged(segment, "bits.u8", _rows_of(segment.n_bits // 8))
@@ -180,7 +199,7 @@ def salvaged(segment: Segment, signs: SignQuantizer | None) -> Salvage:
         return embeddings[at[rows]]
 
     rows = Rows(
-        codes=_codes(segment)[at],
+        codes=codes[at],
         ids=ids[at],
         bits=None if bits is None else bits[at],
         scales=None if scales is None else scales[at],
