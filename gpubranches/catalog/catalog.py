@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.arrays import as_ids, check_array, pack_bitmap
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.decoder import Decoder
-from gpubranches.catalog.manifest import is_numbered, new_manifest, numbered, own_files, write_manifest
+from gpubranches.catalog.manifest import is_numbered, listings, new_manifest, numbered, own_files, write_manifest
 from gpubranches.catalog.reader import CatalogReader
 from gpubranches.catalog.rewrite import Encode, Report, gather_rows, parts_of, recoded
 from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Gather, Rows, write_segment
@@ -49,14 +49,15 @@ class Catalog(CatalogReader):
         text_mean: NDArray[np.float32] | None = None,
         embedder: str = "",
         source: dict[str, Any] | None = None,
+        listing: tuple[str, bytes] | None = None,
         keep_embeddings: bool = True,
     ) -> Catalog:
         """Make an empty catalog. Raises UsageError if there is one, DataError if the folder cannot be written.
 
         d: code dims, a multiple of 4 up to 1,024; signs, scalar: the fitted quantizers; head: the bytes of
         head.safetensors; text_mean: (D,) float32, the mean of text embeddings; embedder: the spec that opens the
-        embedder; source: what it was made from, free JSON. keep_embeddings: False to store none, for a head that
-        decodes them from the codes.
+        embedder; source: what it was made from, free JSON; listing: see `describe`. keep_embeddings: False to store
+        none, for a head that decodes them from the codes.
         """
         folder = Path(path)
         require_code_dims(d)
@@ -65,7 +66,7 @@ class Catalog(CatalogReader):
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             constants = Constants(signs=signs, scalar=scalar, text_mean=text_mean)
-            files = _write_files(folder, 0, constants, head)
+            files = {**_write_files(folder, 0, constants, head), **_write_listing(folder, listing)}
             manifest = new_manifest(
                 space=space,
                 d=d,
@@ -196,14 +197,18 @@ class Catalog(CatalogReader):
             require_space(self.path, held + self.n_positions * max(0, d - self.d), "the new codes")
             entries, flags = self._recoded(encode, d, report)
             constants = Constants(signs=self.signs, scalar=scalar, text_mean=self.text_mean)
-            files = _write_files(self.path, self.generation + 1, constants, head)
+            files = {**listings(self._manifest), **_write_files(self.path, self.generation + 1, constants, head)}
             self._commit(flags, segments=entries, files=files, d=d, space=space.to_json())
             self._remove_orphans()
 
-    def describe(self, source: dict[str, Any]) -> None:
-        """Replace the JSON that tells what the catalog was made from."""
+    def describe(self, source: dict[str, Any], listing: tuple[str, bytes] | None = None) -> None:
+        """Replace the JSON that tells what the catalog was made from.
+
+        listing: the name, `inputs-G.parquet`, and the content of a file that belongs to it and is kept from now on.
+        """
         with self.writing(), disk_errors(self.path):
-            self._commit(source=source)
+            files = {**self._manifest["files"], **_write_listing(self.path, listing)}
+            self._commit(source=source, files=files)
 
     # Inside
 
@@ -295,3 +300,12 @@ def _write_files(folder: Path, generation: int, constants: Constants, head: byte
         replace_file(folder / name, head)
         files[name] = record(folder / name)
     return files
+
+
+def _write_listing(folder: Path, listing: tuple[str, bytes] | None) -> dict[str, Any]:
+    """Write a file that lists inputs; return its entry in the manifest."""
+    if listing is None:
+        return {}
+    name, content = listing
+    replace_file(folder / name, content)
+    return {name: record(folder / name)}

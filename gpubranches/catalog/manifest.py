@@ -86,6 +86,11 @@ def file_of(manifest: dict[str, Any], stem: str) -> str | None:
     return names[0] if names else None
 
 
+def listings(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the entries, by name, of the files that list what was taken in: those of every generation are kept."""
+    return {name: entry for name, entry in manifest["files"].items() if re.fullmatch(r"inputs-\d+\.parquet", name)}
+
+
 def numbered(stem: str, generation: int) -> str:
     """Return the name of a file of a stem that is first named by a generation."""
     return f"{stem}-{generation}.safetensors" if generation else f"{stem}.safetensors"
@@ -93,7 +98,8 @@ def numbered(stem: str, generation: int) -> str:
 
 def is_numbered(name: str) -> bool:
     """Return whether a file in a catalog's folder is, or would have become, one that only its manifest makes valid."""
-    return re.fullmatch(r"((head|constants)(-\d+)?\.safetensors|deleted-\d+\.bitmap)(\.partial)?", name) is not None
+    named = r"((head|constants)(-\d+)?\.safetensors|deleted-\d+\.bitmap|inputs-\d+\.parquet)(\.partial)?"
+    return re.fullmatch(named, name) is not None
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

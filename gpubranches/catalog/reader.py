@@ -259,16 +259,22 @@ class CatalogReader:
 
     @property
     def n_errors(self) -> int:
-        """How many inputs could not be read."""
+        """How many inputs could not be read, but for those that were taken in later."""
         from gpubranches.catalog.items import count_rows
 
-        return count_rows(self.error_paths)
+        return count_rows(self.error_paths) - len(self._mended())
 
     def errors(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return the inputs that could not be read, or the first of them: dicts of id, path, reason."""
+        """Return the inputs that could not be read, or the first of them: dicts of id, path, reason.
+
+        Those that were repaired and taken in later, under other ids, are left out.
+        """
         from gpubranches.catalog.items import read_errors
 
-        return list(read_errors(self.error_paths)[:limit].to_pylist())
+        errors, mended = read_errors(self.error_paths), self._mended()
+        if mended:
+            errors = errors.filter(~np.isin(errors["id"].to_numpy(), mended))
+        return list(errors[:limit].to_pylist())
 
     def info(self) -> dict[str, Any]:
         """Return what the catalog holds, as JSON."""
@@ -346,6 +352,10 @@ class CatalogReader:
         deleted = np.zeros(-(-n_positions // 8), np.uint8)
         deleted[: len(bitmap)] = bitmap
         return deleted
+
+    def _mended(self) -> list[int]:
+        """Return the ids of inputs that could not be read and were taken in later under others."""
+        return [item for record in self.source.get("inputs", ()) for item in record.get("mended", ())]
 
     def _items_table(self) -> Table:
         from gpubranches.catalog.table import Table
