@@ -22,6 +22,7 @@ class ArrayFile:
     """One array of rows: .npy (uint8 codes, float16 or float32 embeddings), .u8bin (codes) or .fbin (embeddings)."""
 
     notes: tuple[str, ...] = ()
+    moves: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, path: Path, array: NDArray[Any]):
         if array.ndim != 2:

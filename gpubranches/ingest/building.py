@@ -91,7 +91,8 @@ def ingest(
         else:
             before = 0
             source, takings = work.open([(each, [(piece, 0) for piece in each.pieces]) for each in found], {})
-            origin = {"made_with": made_with, "roots": source.roots, "inputs": [_entry(found, 0, 0, source.n, [])]}
+            entry = _entry(found, 0, 0, source.n, [])
+            origin = {"made_with": made_with, **_places(found, source, {}), "inputs": [entry]}
             (folder / "manifest.json").unlink(missing_ok=True)
             catalog = _create(folder, source, opened, head, d, quantizer, keep_embeddings, origin, listing(takings))
             _write_rows(catalog, source, 0, work.progress)
@@ -149,9 +150,9 @@ def _take(
         name = catalog.generation + 1
         mended = known.mended_ids(piece for piece, _ in takings)
         entry = _entry([each for each, _ in plan], name, base, source.n, mended)
-        roots = {**catalog.source.get("roots", {}), **source.roots}
+        places = _places([each for each, _ in plan], source, catalog.source)
         entries = [*catalog.source.get("inputs", []), entry]
-        catalog.describe({**catalog.source, "roots": roots, "inputs": entries}, (entry["listing"], listing(takings)))
+        catalog.describe({**catalog.source, **places, "inputs": entries}, (entry["listing"], listing(takings)))
     else:
         base = known.records[record].base
     _write_rows(catalog, source, base, work.progress)
@@ -160,6 +161,13 @@ def _take(
 def _entry(found: Sequence[Input], generation: int, base: int, n: int, mended: list[int]) -> dict[str, Any]:
     paths = [spelled(each.path) for each in found]
     return {"paths": paths, "listing": f"inputs-{generation}.parquet", "base": base, "n": n, "mended": mended}
+
+
+def _places(found: Sequence[Input], source: Source, before: dict[str, Any]) -> dict[str, Any]:
+    """Return where pictures are looked for, those of before among them: `roots`, and `moved` if any were."""
+    moves = [*before.get("moved", []), *(list(move) for each in found for move in each.moves)]
+    roots = {"roots": {**before.get("roots", {}), **source.roots}}
+    return {**roots, "moved": moves} if moves else roots
 
 
 def _made_with(

@@ -15,7 +15,7 @@ from gpubranches.errors import CatalogFormatError, UsageError
 from gpubranches.files import spelled, unspelled
 from gpubranches.ingest.array_file import ArrayFile, Kind
 from gpubranches.metadata.columns import kept_names, repeated
-from gpubranches.pictures.images import COLUMN
+from gpubranches.pictures.images import COLUMN, image_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +29,8 @@ class ClipRetrieval:
 
     Partitions are in numeric order. Pictures are found by the column `image_path`, in the folder `pictures` or, by
     default, where most of them are: relative to the folder itself or to the working directory, or at their absolute
-    paths. notes: what its user should know, one sentence each.
+    paths. moves: where a folder of absolute names is now, if elsewhere; notes: what its user should know, one sentence
+    each.
     """
 
     kind: Kind = "embeddings"
@@ -53,9 +54,10 @@ class ClipRetrieval:
         ]
         notes += self._unpaired()
         self.roots: dict[str, str] = {}
+        self.moves: tuple[tuple[str, str], ...] = ()
         if any(COLUMN in names for names in columns):
-            root, told = self._root(pictures)
-            self.roots, notes = {"": root}, notes + told
+            root, moves, told = self._root(pictures)
+            self.roots, self.moves, notes = {"": root}, tuple(moves), notes + told
         self.notes = tuple(notes)
 
     def partitions(self) -> Iterator[tuple[ArrayFile, Path | None]]:
@@ -134,29 +136,34 @@ class ClipRetrieval:
             told.append(f"{self.folder}: {len(left):,} files of metadata belong to no embeddings: {_some(left)}")
         return told
 
-    def _root(self, pictures: Path | None) -> tuple[str, list[str]]:
-        """Return the folder of the pictures, and what is to be said of it."""
-        names = self._sample()
-        own = os.path.realpath(self.folder)
+    def _root(self, pictures: Path | None) -> tuple[str, list[tuple[str, str]], list[str]]:
+        """Return the folder of the pictures as their names have it, where that is now if elsewhere, and what to say."""
+        names, own = self._sample(), os.path.realpath(self.folder)
+        parent = self._parent(names)
+        places: list[tuple[str, list[tuple[str, str]]]]
         if pictures is not None:
             if not pictures.is_dir():
                 raise UsageError(f"{spelled(str(pictures))}: expected the folder of the pictures, found none")
-            places = [os.path.realpath(pictures)]
+            there = os.path.realpath(pictures)
+            gone = parent is not None and not any(os.path.isfile(name) for name in names)
+            places = [(there, []), *([(parent, [(parent, there)])] if gone and parent else [])]
         else:
-            relative = [os.path.realpath(os.curdir)] if any(not os.path.isabs(name) for name in names) else []
-            places = [own, *relative, *self._parents(names)]
-        counts = [sum(_is_inside(place, name) for name in names) for place in places]
-        root = places[int(np.argmax(counts))]
+            relative = any(not os.path.isabs(name) for name in names)
+            elsewhere = [*([os.path.realpath(os.curdir)] if relative else []), *([parent] if parent else [])]
+            places = [(place, []) for place in (own, *elsewhere)]
+        counts = [sum(_is_there(*place, name) for name in names) for place in places]
+        root, moves = places[int(np.argmax(counts)) if any(counts) else -1 if parent else 0]
+        shown = moves[0][1] if moves else root
         told = []
-        if root != own:
-            told.append(f"{self.folder}: its pictures are shown from {spelled(root)}, where `{COLUMN}` leads")
-        lost = [name for name in names if not _is_inside(root, name)]
+        if shown != own and any(counts):
+            told.append(f"{self.folder}: its pictures are shown from {spelled(shown)}, where `{COLUMN}` leads")
+        lost = [name for name in names if not _is_there(root, moves, name)]
         if lost:
             told.append(
-                f"{self.folder}: of {len(names):,} pictures looked for in {spelled(root)}, {len(lost):,} are not "
-                f"there, such as {spelled(lost[0])}; name their folder by --pictures"
+                f"{self.folder}: of {len(names):,} pictures looked for in {spelled(shown)}, {len(lost):,} are not "
+                f"there, such as {spelled(lost[0])}; name their folder by --pictures, or later by relocate"
             )
-        return root, told
+        return root, moves, told
 
     def _sample(self) -> list[str]:
         """Return names of pictures from the beginnings of partitions, evenly."""
@@ -165,13 +172,14 @@ class ClipRetrieval:
         share = -(-_LOOKED_AT // len(tables))
         return [name for table in tables for name in _paths(table)[:share]]
 
-    def _parents(self, names: Sequence[str]) -> list[str]:
-        """Return the folder that all absolute names have in common, unless that is everything."""
-        if not any(os.path.isabs(name) and os.path.isfile(name) for name in names):
-            return []
+    def _parent(self, names: Sequence[str]) -> str | None:
+        """Return the folder that all absolute names have in common, None if there are none or that is everything."""
+        if not any(os.path.isabs(name) for name in names):
+            return None
         whole = [name for table in self._tables if table is not None for name in _ends(_paths(table))]
-        root = os.path.realpath(os.path.commonpath([os.path.dirname(name) for name in whole]))
-        return [] if root == "/" else [root]
+        root = os.path.commonpath([os.path.dirname(os.path.normpath(name)) for name in whole])
+        root = os.path.realpath(root) if os.path.isdir(root) else root
+        return None if root == "/" else root
 
 
 def _ends(names: Sequence[str]) -> list[str]:
@@ -180,9 +188,8 @@ def _ends(names: Sequence[str]) -> list[str]:
     return [min(whole), max(whole)] if whole else []
 
 
-def _is_inside(folder: str, name: str) -> bool:
-    place = os.path.realpath(os.path.join(folder, name))
-    return place.startswith(f"{folder.rstrip('/')}/") and os.path.isfile(place)
+def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
+    return image_file({"roots": {"": root}, "moved": moves}, {COLUMN: spelled(name)}) is not None
 
 
 def _paths(table: Path) -> list[str]:

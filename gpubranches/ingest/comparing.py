@@ -136,8 +136,8 @@ def _changed(known: Known, each: Compared) -> str:
     changed = _count(each.changed, each.input.what, "has", "have")
     names = _some(piece.name for piece in each.changed)
     return (
-        f"{changed} changed since and stayed as they were ({names}; ids {_some(ids)}): to take them in as they are "
-        "now, delete these items and append with --new"
+        f"{changed} changed since ({names}; ids {_some(ids)}), whose items stay as they were: to take in what is there "
+        "now, delete them and append with --new"
     )
 
 

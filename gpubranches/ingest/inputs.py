@@ -97,13 +97,15 @@ class Piece:
 class Input:
     """One input. path: absolute, links resolved; source: its rows, None for pictures, which are still to be embedded.
 
-    notes: what was not taken as it lies there, and what its user should know; one sentence each.
+    notes: what was not taken as it lies there, and what its user should know; one sentence each. moves: (old, new) for
+    folders that its metadata name and that are elsewhere now.
     """
 
     path: str
     pieces: tuple[Piece, ...]
     source: Source | None
     notes: tuple[str, ...] = ()
+    moves: tuple[tuple[str, str], ...] = ()
 
     @property
     def what(self) -> str:
@@ -142,7 +144,7 @@ def _look_at(path: Path, pictures: Path | None) -> Input:
         return _folder(path, place)
     source = open_dataset(path, pictures)
     pieces = _array(source) if isinstance(source, ArrayFile) else _partitions(source)
-    return Input(place, tuple(pieces), source, source.notes)
+    return Input(place, tuple(pieces), source, source.notes, source.moves)
 
 
 def _folder(path: Path, place: str) -> Input:

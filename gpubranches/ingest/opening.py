@@ -15,7 +15,7 @@ from gpubranches.files import spelled
 from gpubranches.ingest.array_file import Kind
 from gpubranches.ingest.datasets import Joined, Ranges, Source
 from gpubranches.ingest.inputs import Input, Taking, with_digests
-from gpubranches.ingest.staging import embed_pictures, forget, place_of
+from gpubranches.ingest.staging import embed_pictures, forget, place_of, removed_of
 from gpubranches.pictures.images import moved
 
 Progress = Callable[[str, int, int], None]
@@ -28,11 +28,11 @@ def working(folder: Path) -> Iterator[bool]:
     Raises DataError if another process holds it, or the folder cannot be written.
     """
     staging = folder / "staging"
-    stopped = staging.exists()
+    stopped = staging.exists() or removed_of(staging).exists()
     with disk_errors(folder):
-        shutil.rmtree(folder / "staging.removed", ignore_errors=True)
         staging.mkdir(parents=True, exist_ok=True)
     with exclusive(staging), disk_errors(folder):
+        shutil.rmtree(removed_of(staging), ignore_errors=True)
         try:
             yield stopped
         finally:

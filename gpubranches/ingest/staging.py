@@ -143,12 +143,17 @@ def embed_pictures(
     return Staged(folder, pieces, [found[piece.place, piece.files[0].state] for piece in pieces], parts, embedder.D)
 
 
+def removed_of(staging: Path) -> Path:
+    """Return what a folder of embedded pictures is called while it is removed."""
+    return staging.with_name(f"{staging.name}.removed")
+
+
 def forget(staging: Path, places: Sequence[Path]) -> None:
     """Remove embedded pictures that are in the catalog, and the folder if nothing else is in it.
 
     A folder is renamed before it is removed, so that what a kill leaves is never taken for the whole.
     """
-    gone = staging.with_name(f"{staging.name}.removed")
+    gone = removed_of(staging)
     shutil.rmtree(gone, ignore_errors=True)
     rest = {entry.name for entry in staging.iterdir()} - {"lock", *(place.name for place in places)}
     with suppress(OSError):
