@@ -71,6 +71,14 @@ def unspelled(text: str) -> str:
     return re.sub(r"\\x([0-9a-f]{2})", byte, text)
 
 
+def require_text(path: Path) -> None:
+    """Raise UsageError unless a path is UTF-8: Arrow takes no other."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{spelled(str(path))}: expected a path in UTF-8; rename the folder") from error
+
+
 def _beside(path: Path) -> Path:
     path = Path(os.path.abspath(path))  # a dot has no name of its own
     return path.with_name(f".{path.name}.{os.getpid()}.partial")

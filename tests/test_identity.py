@@ -310,6 +310,42 @@ def test_a_moved_folder_is_told_from_another_and_the_catalog_can_be_told(tmp_pat
     assert append(tmp_path / "c", [folder], embedder=Pixels(), new=True).added == 0
 
 
+def test_a_folder_that_moved_into_itself_is_known(tmp_path):
+    folder = draw_all(tmp_path / "photos", [f"{i}.png" for i in range(4)])
+    ingest([folder], tmp_path / "c", embedder=Pixels())
+    folder.rename(tmp_path / "aside")
+    folder.mkdir()
+    inner = (tmp_path / "aside").rename(folder / "2023")
+    relocate(tmp_path / "c", folder, inner)
+    for name, added in (("new.png", 1), ("newer.png", 1)):
+        draw(inner / name, len(name))
+        assert append(tmp_path / "c", [inner], embedder=Pixels(), new=True).added == added
+    assert shown(Catalog.open(tmp_path / "c")) == sorted(map(str, inner.iterdir()))
+
+
+def test_a_picture_that_was_unreadable_when_a_run_was_stopped_is_read_when_it_goes_on(tmp_path, monkeypatch):
+    folder = draw_all(tmp_path / "in", ["0.png", "1.png"])
+    monkeypatch.setattr(building, "SEGMENT_ROWS", 1)
+    real = open
+
+    def failing(path, *args, **keywords):
+        if str(path).endswith("1.png"):
+            raise OSError(5, "Input/output error")
+        return real(path, *args, **keywords)
+
+    def stop(stage, done, total):
+        if (stage, done) == ("encoding", 2):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("builtins.open", failing)
+        ingest([folder], tmp_path / "c", embedder=Pixels(), progress=stop)
+    assert ingest([folder], tmp_path / "c", embedder=Pixels()).errors == 0
+    assert ingest([folder], tmp_path / "c", embedder=Pixels()).added == 0
+    assert shown(Catalog.open(tmp_path / "c")) == sorted(map(str, folder.iterdir()))
+    assert Catalog.open(tmp_path / "c").verify() == []
+
+
 def test_other_options_are_not_taken_for_the_same_catalog(tmp_path):
     np.save(tmp_path / "x.npy", vectors(50))
     ingest([tmp_path / "x.npy"], tmp_path / "c")

@@ -183,6 +183,7 @@ def test_pictures_that_are_links_are_shown_as_they_were_taken_in(tmp_path):
     assert shown(catalog) == sorted([*map(str, store.iterdir()), str(store / "0.png"), str(linked / "own.png")])
     written, total = export(catalog, tmp_path / "m.coco.json", "coco")
     assert written == total > 0
+    assert export(catalog, tmp_path / "m.img2dataset.parquet", "img2dataset")[0] == total
     (tmp_path / "secret.png").write_bytes((store / "1.png").read_bytes())
     (linked / "1.png").unlink()
     (linked / "1.png").symlink_to(tmp_path / "secret.png")

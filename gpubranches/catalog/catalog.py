@@ -204,11 +204,14 @@ class Catalog(CatalogReader):
     def describe(self, source: dict[str, Any], listing: tuple[str, bytes] | None = None) -> None:
         """Replace the JSON that tells what the catalog was made from.
 
-        listing: the name, `inputs-G.parquet`, and the content of a file that belongs to it and is kept from now on.
+        listing: the name, `inputs-G.parquet`, and the content of a file that its `inputs` name; those that they do not
+        name are removed by the next writer.
         """
         with self.writing(), disk_errors(self.path):
             files = {**self._manifest["files"], **_write_listing(self.path, listing)}
-            self._commit(source=source, files=files)
+            named = {record["listing"] for record in source.get("inputs", ())}
+            dropped = listings({"files": files}).keys() - named
+            self._commit(source=source, files={name: files[name] for name in files if name not in dropped})
 
     # Inside
 

@@ -19,6 +19,7 @@ from gpubranches.catalog.order import TILE
 from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.storage import Lease, require_file
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
+from gpubranches.files import require_text
 from gpubranches.memo import Memo
 from gpubranches.space import Space
 
@@ -54,6 +55,7 @@ class CatalogReader:
     def open(cls, path: str | Path) -> Self:
         """Open a catalog. Raises CatalogNotFoundError, or CatalogFormatError naming the file that is wrong."""
         folder = Path(path)
+        require_text(folder)
         if not (folder / "manifest.json").is_file():
             raise CatalogNotFoundError(f"{folder}: expected a catalog (manifest.json), found none; ingest one first")
         return cls(folder)

@@ -18,7 +18,7 @@ from gpubranches.catalog import ENCODED_ROWS, SEGMENT_ROWS, Catalog
 from gpubranches.coding import FIT_ROWS, Coder, unit_rows
 from gpubranches.embed import Embedder, open_embedder
 from gpubranches.errors import DataError, UsageError
-from gpubranches.files import spelled
+from gpubranches.files import require_text, spelled
 from gpubranches.head import open_head
 from gpubranches.ingest.comparing import again, is_begun, only_new
 from gpubranches.ingest.datasets import Source
@@ -77,6 +77,7 @@ def ingest(
     """
     began = time.perf_counter()
     folder = Path(out)
+    require_text(folder)
     opened = open_embedder(embedder) if isinstance(embedder, str) else embedder
     made_with = _made_with(opened, head, d, quantizer, keep_embeddings)
     found = scan(inputs, None if pictures is None else Path(pictures))
@@ -145,16 +146,14 @@ def _take(
         if (kind, dim) != expected:
             raise UsageError(f"append: expected {expected[0]} of {expected[1]} dims, got {kind} of {dim}")
     source, takings = work.open(plan, catalog.source)
-    if record is None:
-        base = catalog.next_id
-        name = catalog.generation + 1
-        mended = known.mended_ids(piece for piece, _ in takings)
-        entry = _entry([each for each, _ in plan], name, base, source.n, mended)
-        places = _places([each for each, _ in plan], source, catalog.source)
-        entries = [*catalog.source.get("inputs", []), entry]
-        catalog.describe({**catalog.source, **places, "inputs": entries}, (entry["listing"], listing(takings)))
-    else:
-        base = known.records[record].base
+    entries = list(catalog.source.get("inputs", []))
+    base, mended = catalog.next_id, known.mended_ids(piece for piece, _ in takings)
+    if record is not None:  # what it could not read then, it may have read now
+        entry = entries.pop(record)
+        base, mended = entry["base"], entry["mended"]
+    entry = _entry([each for each, _ in plan], catalog.generation + 1, base, source.n, mended)
+    places = _places([each for each, _ in plan], source, catalog.source)
+    catalog.describe({**catalog.source, **places, "inputs": [*entries, entry]}, (entry["listing"], listing(takings)))
     _write_rows(catalog, source, base, work.progress)
 
 
@@ -165,7 +164,8 @@ def _entry(found: Sequence[Input], generation: int, base: int, n: int, mended: l
 
 def _places(found: Sequence[Input], source: Source, before: dict[str, Any]) -> dict[str, Any]:
     """Return where pictures are looked for, those of before among them: `roots`, and `moved` if any were."""
-    moves = [*before.get("moved", []), *(list(move) for each in found for move in each.moves)]
+    moves = list(before.get("moved", []))
+    moves += [list(move) for each in found for move in each.moves if list(move) not in moves]
     roots = {"roots": {**before.get("roots", {}), **source.roots}}
     return {**roots, "moved": moves} if moves else roots
 

@@ -114,7 +114,9 @@ class ClipRetrieval:
         if table is None:
             return []
         try:
-            told, schema = pq.read_metadata(table), pq.read_schema(table)
+            with table.open("rb") as file:
+                told = pq.read_metadata(file)
+            schema = told.schema.to_arrow_schema()
         except (OSError, pa.ArrowException) as error:
             raise CatalogFormatError(f"{table}: expected a Parquet file: {_reason(error)}") from error
         if told.num_rows != part.n:
@@ -194,19 +196,18 @@ def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
 
 def _paths(table: Path) -> list[str]:
     """Return all texts of the column of pictures in one file of metadata."""
-    import pyarrow.parquet as pq
-
-    names = _read(table, [COLUMN]) if COLUMN in pq.read_schema(table).names else None
-    values = [] if names is None else names[COLUMN].to_pylist()
+    names = _read(table, [COLUMN])
+    values = names[COLUMN].to_pylist() if names.num_columns else []
     return [unspelled(value) for value in values if isinstance(value, str) and value and "\0" not in value]
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from gpubranches.metadata.tables import read_parquet
 
     try:
-        return pq.read_table(path, columns=columns)
+        return read_parquet(path, columns)
     except (OSError, pa.ArrowException) as error:
         raise CatalogFormatError(
             f"{path}: the file is damaged ({_reason(error)}); restore it from a copy or make it again"

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from gpubranches.catalog import Catalog
 from gpubranches.errors import CatalogFormatError
 from gpubranches.files import spelled, unspelled
-from gpubranches.ingest.inputs import DIGEST_BYTES, File, Input, Piece, Taking
+from gpubranches.ingest.inputs import DIGEST_BYTES, UNREAD, File, Input, Piece, Taking
+from gpubranches.metadata.tables import read_parquet
 from gpubranches.pictures.images import moved
 
 _SCHEMA = pa.schema(
@@ -65,6 +66,11 @@ class Past:
     def upto(self) -> int:
         """The first row of the piece that is not in."""
         return self.start + self.taken
+
+    @property
+    def unread(self) -> bool:
+        """Whether it could not be opened then."""
+        return self.files[0].size == UNREAD
 
     def holds_what(self, piece: Piece) -> bool:
         """Return whether a piece as it is now has the content of then."""
@@ -147,7 +153,10 @@ class Known:
         if not self.records:
             return False
         pieces, past = [piece for each in inputs for piece in each.pieces], self.records[-1].pieces
-        return len(pieces) == len(past) and all(then.holds_what(now) for now, then in zip(pieces, past, strict=True))
+        return len(pieces) == len(past) and all(
+            then.holds_what(now) or (then.unread and now.place == then.files[0].place)
+            for now, then in zip(pieces, past, strict=True)
+        )
 
     def gone(self, inputs: Sequence[Input]) -> list[str]:
         """Return the places of what the first ingest took in, has items of, and is not in the inputs."""
@@ -206,22 +215,18 @@ def _records(catalog: Catalog) -> Iterator[Record]:
 def _pieces(catalog: Catalog, name: str, base: int, taken: int) -> Iterator[Past]:
     path = catalog.path / name
     try:
-        rows = pq.read_table(path).cast(_SCHEMA).to_pylist()
+        columns = read_parquet(path).cast(_SCHEMA).to_pydict()
     except (OSError, pa.ArrowException, ValueError) as error:
         raise CatalogFormatError(
             f"{path}: the record of what was taken in is damaged; restore it from a copy, or ingest into another folder"
         ) from error
-    starts = [at for at, row in enumerate(rows) if not row["beside"]]
-    for at, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+    mains = np.flatnonzero(~np.array(columns["beside"], np.bool_)).tolist()
+    for at, stop in zip(mains, [*mains[1:], len(columns["beside"])], strict=True):
         files = tuple(
-            File(
-                moved(catalog.source, unspelled(row["place"])),
-                row["size"],
-                row["mtime_ns"],
-                row["ctime_ns"],
-                row["digest"] or b"",
+            File(moved(catalog.source, unspelled(place)), size, mtime_ns, ctime_ns, digest or b"")
+            for place, size, mtime_ns, ctime_ns, digest in zip(
+                *(columns[name][at:stop] for name in ("place", "size", "mtime_ns", "ctime_ns", "digest")), strict=True
             )
-            for row in rows[at:stop]
         )
-        first, start, many = (rows[at][key] for key in ("first", "start", "rows"))
-        yield Past(files, base + first, start, min(many, max(0, taken - first)))
+        first, start, rows = (columns[name][at] for name in ("first", "start", "rows"))
+        yield Past(files, base + first, start, min(rows, max(0, taken - first)))

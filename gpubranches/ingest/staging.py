@@ -24,6 +24,7 @@ from gpubranches.errors import CatalogFormatError, DataError
 from gpubranches.files import spelled, unspelled, whole_file
 from gpubranches.ingest.array_file import Kind
 from gpubranches.ingest.inputs import DIGEST_BYTES, UNREAD, File, Piece, content_digest
+from gpubranches.metadata.tables import read_parquet
 from gpubranches.pictures.images import COLUMN, TARGET, decode_image
 from gpubranches.space import digest
 
@@ -173,8 +174,8 @@ def _held(out: Path, dim: int) -> list[Path]:
     for path in sorted(out.iterdir()):
         table = path.with_suffix(".parquet")
         try:
-            whole = path.suffix == ".npy" and open_npy(path).shape == (len(pq.read_table(table, schema=_SCHEMA)), dim)
-        except (CatalogFormatError, OSError, pa.ArrowException):
+            whole = path.suffix == ".npy" and open_npy(path).shape == (len(read_parquet(table).cast(_SCHEMA)), dim)
+        except (CatalogFormatError, OSError, pa.ArrowException, ValueError):
             whole = False
         if whole:
             parts.append(path)
@@ -184,7 +185,7 @@ def _held(out: Path, dim: int) -> list[Path]:
 
 
 def _rows(path: Path, part: int) -> Iterator[_Row]:
-    table = pq.read_table(path.with_suffix(".parquet"), schema=_SCHEMA)
+    table = read_parquet(path.with_suffix(".parquet")).cast(_SCHEMA)
     for number, row in enumerate(table.to_pylist()):
         place, error = unspelled(row.pop("place")), row.pop("error")
         yield _Row(File(place, **{**row, "digest": row["digest"] or b""}), part, number, error)

@@ -207,12 +207,19 @@ def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
 
 
 def moved(source: dict[str, Any], place: str) -> str:
-    """Return where a file or folder is now that lay at an absolute path when it was taken in, by `source["moved"]`."""
+    """Return where a file or folder is now that lay at an absolute path when it was taken in, by `source["moved"]`.
+
+    What lies in the new folder of a move already is left there, so that a folder can move into itself.
+    """
     steps: Sequence[Sequence[str]] = source.get("moved") or ()
     for before, after in steps:
-        if place == before or place.startswith(f"{before}/"):
+        if _is_below(place, before) and not _is_below(place, after):
             place = after + place[len(before) :]
     return place
+
+
+def _is_below(place: str, folder: str) -> bool:
+    return place == folder or place.startswith(f"{folder}/")
 
 
 def missing_roots(source: dict[str, Any]) -> list[str]:
