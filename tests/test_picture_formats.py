@@ -103,6 +103,13 @@ def test_the_formats_are_decoded_under_each_ending(tmp_path, format, ending):
     assert open_image(path).size == upright_size(path) == (32, 32)
 
 
+def test_a_pipe_or_folder_is_no_picture_and_nothing_hangs(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path, tmp_path / "pipe.png", tmp_path / "nowhere"):
+        with pytest.raises(DataError, match="cannot decode"):
+            open_image(path)
+
+
 def test_a_side_and_the_pixels_are_limited(tmp_path):
     Image.new("1", (MAX_SIDE + 1, 1)).save(tmp_path / "long.png")
     with pytest.raises(DataError, match=r"65536 x 1 has a side over 65,535 pixels"):

@@ -131,10 +131,10 @@ def _present(known: Known, compared: Sequence[Compared]) -> str:
 
 
 def _changed(known: Known, each: Compared) -> str:
-    pasts = [known.pieces[piece.place] for piece in each.changed]
+    pasts = [known.pieces[piece.place] for piece, _ in each.changed]
     ids = [_span(past.first_id, past.first_id + past.taken - 1) for past in pasts]
     changed = _count(each.changed, each.input.what, "has", "have")
-    names = _some(piece.name for piece in each.changed)
+    names = _some(name for _, name in each.changed)
     return (
         f"{changed} changed since ({names}; ids {_some(ids)}), whose items stay as they were: to take in what is there "
         "now, delete them and append with --new"

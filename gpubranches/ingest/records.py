@@ -72,11 +72,14 @@ class Past:
         """Whether it could not be opened then."""
         return self.files[0].size == UNREAD
 
-    def holds_what(self, piece: Piece) -> bool:
-        """Return whether a piece as it is now has the content of then."""
-        return len(self.files) == len(piece.files) and all(
-            now.place == then.place and now.holds_what(then) for now, then in zip(piece.files, self.files, strict=True)
-        )
+    def change(self, piece: Piece) -> str:
+        """Return which file of a piece has not the content of then, came or went; "" if the piece is the same."""
+        for now, then in itertools.zip_longest(piece.files, self.files):
+            if now is None or then is None or now.place != then.place:
+                return os.path.basename((now or then).place)
+            if not now.holds_what(then):
+                return piece.name if now is piece.files[0] else os.path.basename(now.place)
+        return ""
 
 
 @dataclass
@@ -84,8 +87,8 @@ class Compared:
     """The pieces of one input by what a catalog knows of them.
 
     same: in, and unchanged; new: not in; left: in up to a row, after a run that was stopped; mended: changed, and no
-    item of theirs is there, for they could not be read or were deleted; changed: of the others that changed.
-    copied: an input whose files hold what this one's do, under other names.
+    item of theirs is there, for they could not be read or were deleted; changed: the others that changed, with the name
+    of the file that did; copied: an input whose files hold what this one's do, under other names.
     """
 
     input: Input
@@ -93,7 +96,7 @@ class Compared:
     new: list[Piece] = field(default_factory=list)
     left: list[Taking] = field(default_factory=list)
     mended: list[Piece] = field(default_factory=list)
-    changed: list[Piece] = field(default_factory=list)
+    changed: list[tuple[Piece, str]] = field(default_factory=list)
     copied: str = ""
 
     def fresh(self) -> list[Taking]:
@@ -138,8 +141,11 @@ class Known:
             past = self.pieces.get(piece.place)
             if past is None:
                 told.new.append(piece)
-            elif not past.holds_what(piece):
-                (told.changed if self._is_live(past) else told.mended).append(piece)
+            elif name := past.change(piece):
+                if self._is_live(past):
+                    told.changed.append((piece, name))
+                else:
+                    told.mended.append(piece)
             elif past.upto < piece.rows:
                 told.left.append((piece, past.upto))
             else:
@@ -154,7 +160,7 @@ class Known:
             return False
         pieces, past = [piece for each in inputs for piece in each.pieces], self.records[-1].pieces
         return len(pieces) == len(past) and all(
-            then.holds_what(now) or (then.unread and now.place == then.files[0].place)
+            not then.change(now) or (then.unread and now.place == then.files[0].place)
             for now, then in zip(pieces, past, strict=True)
         )
 

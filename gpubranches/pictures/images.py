@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -65,6 +66,8 @@ def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | No
     truncated or over-large file, and for one of no format of `FORMATS`.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise DataError(f"{path}: cannot decode: not a file")
         with open(path, "rb") as file:
             return decode_image(file, str(path), max_pixels=max_pixels, side=side)
     except OSError as error:
