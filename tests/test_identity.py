@@ -146,6 +146,25 @@ def test_the_rest_of_embeddings_whose_append_was_stopped_is_taken_when_asked(tmp
     assert append(tmp_path / "c", [source], new=True).added == 0
 
 
+def test_the_rest_of_a_stopped_append_leaves_its_errors(tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "SEGMENT_ROWS", 20)
+    rows = vectors(30)
+    rows[3] = 0
+    for name, array in (("x", vectors(30, seed=1)), ("y", vectors(5, seed=2)), ("z", rows)):
+        np.save(tmp_path / f"{name}.npy", array)
+    ingest([tmp_path / "x.npy"], tmp_path / "c")
+
+    def stop(stage, done, total):
+        if (stage, done) == ("encoding", 30):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        append(tmp_path / "c", [tmp_path / "z.npy"], progress=stop)
+    append(tmp_path / "c", [tmp_path / "y.npy"])
+    report = append(tmp_path / "c", [tmp_path / "z.npy"], new=True)
+    assert (report.n, report.added, [error["id"] for error in Catalog.open(tmp_path / "c").errors()]) == (64, 10, [33])
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("which", [0, 1, 2, 3])
 def test_a_disk_that_fails_ends_in_a_sentence_and_the_next_run_goes_on(tmp_path, monkeypatch, call, which):

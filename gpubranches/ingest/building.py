@@ -147,7 +147,7 @@ def _take(
             raise UsageError(f"append: expected {expected[0]} of {expected[1]} dims, got {kind} of {dim}")
     source, takings = work.open(plan, catalog.source)
     entries = list(catalog.source.get("inputs", []))
-    base, mended = catalog.next_id, known.mended_ids(piece for piece, _ in takings)
+    base, mended = catalog.next_id, known.mended_ids(piece for piece, start in takings if start == 0)
     if record is not None:  # what it could not read then, it may have read now
         entry = entries.pop(record)
         base, mended = entry["base"], entry["mended"]
