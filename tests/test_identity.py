@@ -316,6 +316,22 @@ def test_deleted_items_are_not_taken_in_again(tmp_path):
         ingest([folder], tmp_path / "c", embedder=Pixels())
 
 
+def test_what_was_deleted_to_the_last_item_can_be_appended_again(tmp_path):
+    folder = draw_all(tmp_path / "in", [f"{i}.png" for i in range(4)])
+    (folder / "3.png").write_bytes(b"broken")
+    ingest([folder], tmp_path / "c", embedder=Pixels())
+    Catalog.open(tmp_path / "c").delete([0, 1, 2])
+    with pytest.raises(UsageError, match="in the catalog already"):
+        append(tmp_path / "c", [folder], embedder=Pixels())
+    draw(folder / "3.png", 3)
+    assert append(tmp_path / "c", [folder], embedder=Pixels(), new=True).added == 1
+    Catalog.open(tmp_path / "c").delete([4])
+    assert append(tmp_path / "c", [folder], embedder=Pixels(), new=True).added == 0
+    report = append(tmp_path / "c", [folder], embedder=Pixels())
+    assert (report.added, report.errors) == (4, 0)
+    assert len(shown(Catalog.open(tmp_path / "c"))) == 4
+
+
 def test_new_partitions_are_taken_when_asked(tmp_path):
     for number in range(2):
         write_partition(tmp_path / "in", number, 20, number)

@@ -29,8 +29,8 @@ class ClipRetrieval:
 
     Partitions are in numeric order. Pictures are found by the column `image_path`, in the folder `pictures` or, by
     default, where most of them are: relative to the folder itself or to the working directory, or at their absolute
-    paths. moves: where a folder of absolute names is now, if elsewhere; notes: what its user should know, one sentence
-    each.
+    paths; the last two only if all names are of that kind, so that no few of them open a folder. moves: where a folder
+    of absolute names is now, if elsewhere; notes: what its user should know, one sentence each.
     """
 
     kind: Kind = "embeddings"
@@ -142,17 +142,17 @@ class ClipRetrieval:
         """Return the folder of the pictures as their names have it, where that is now if elsewhere, and what to say."""
         names, own = self._sample(), os.path.realpath(self.folder)
         parent = self._parent(names)
-        places: list[tuple[str, list[tuple[str, str]]]]
+        places: list[tuple[str, list[tuple[str, str]]]] = [(own, [])]
         if pictures is not None:
             if not pictures.is_dir():
                 raise UsageError(f"{spelled(str(pictures))}: expected the folder of the pictures, found none")
             there = os.path.realpath(pictures)
-            gone = parent is not None and not any(os.path.isfile(name) for name in names)
+            gone = not any(os.path.isfile(name) for name in names)
             places = [(there, []), *([(parent, [(parent, there)])] if gone and parent else [])]
-        else:
-            relative = any(not os.path.isabs(name) for name in names)
-            elsewhere = [*([os.path.realpath(os.curdir)] if relative else []), *([parent] if parent else [])]
-            places = [(place, []) for place in (own, *elsewhere)]
+        elif parent:
+            places.append((parent, []))
+        elif all(_is_plain(name) and not os.path.isabs(name) for name in names):
+            places.append((os.path.realpath(os.curdir), []))
         counts = [sum(_is_there(*place, name) for name in names) for place in places]
         root, moves = places[int(np.argmax(counts)) if any(counts) else -1 if parent else 0]
         shown = moves[0][1] if moves else root
@@ -175,8 +175,8 @@ class ClipRetrieval:
         return [name for table in tables for name in _paths(table)[:share]]
 
     def _parent(self, names: Sequence[str]) -> str | None:
-        """Return the folder that all absolute names have in common, None if there are none or that is everything."""
-        if not any(os.path.isabs(name) for name in names):
+        """Return the folder that all names have in common; None if not all are absolute, or if that is everything."""
+        if not all(os.path.isabs(name) and _is_plain(name) for name in names):
             return None
         whole = [name for table in self._tables if table is not None for name in _ends(_paths(table))]
         root = os.path.commonpath([os.path.dirname(os.path.normpath(name)) for name in whole])
@@ -188,6 +188,11 @@ def _ends(names: Sequence[str]) -> list[str]:
     """Return the first and the last of the absolute names: what these have in common, all have."""
     whole = [name for name in names if os.path.isabs(name)]
     return [min(whole), max(whole)] if whole else []
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a path leads downwards only, as those do that a program writes which looked through a folder."""
+    return ".." not in name.split("/")
 
 
 def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:

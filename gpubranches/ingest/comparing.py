@@ -52,8 +52,8 @@ def again(known: Known, found: Sequence[Input], made_with: dict[str, Any], stopp
     other = [_OPTIONS[name] for name, value in catalog.source["made_with"].items() if made_with.get(name) != value]
     if other:
         raise UsageError(
-            f"{catalog.path}: holds a catalog of this input made with another {' and '.join(other)}; choose another "
-            "folder, or make its codes anew by encode"
+            f"{catalog.path}: holds a catalog of other input or options: this input, made with another "
+            f"{' and '.join(other)}; choose another folder, or make its codes anew by encode"
         )
     if going_on:
         return _rest(known, found), 0
@@ -63,16 +63,19 @@ def again(known: Known, found: Sequence[Input], made_with: dict[str, Any], stopp
 def only_new(known: Known, found: Sequence[Input], new: bool, stopped: bool) -> tuple[Plan, int | None, list[str]]:
     """Return what an append is to take in, which stopped run goes on, if one does, and what is to be said.
 
-    new: whether only what is new is asked for. Raises UsageError if it is not and something is in the catalog.
+    new: whether only what is new is asked for, of which deleted items are none. Raises UsageError if it is not and
+    something is in the catalog; what was deleted to the last item is not.
     """
     _require_unmoved(known, found)
     if (known.unfinished or stopped) and known.is_last(found):
         return _rest(known, found), len(known.records) - 1, []
     compared = [known.compare(each) for each in found]
-    if not new and any(len(each.new) < len(each.input.pieces) or each.copied for each in compared):
-        raise UsageError(f"{known.catalog.path}: {_present(known, compared)}")
+    if not new:
+        if any(each.copied or known.is_there(each.input) for each in compared):
+            raise UsageError(f"{known.catalog.path}: {_present(known, compared)}")
+        return [(each, [(piece, 0) for piece in each.pieces]) for each in found], None, []
     told = []
-    for each in compared if new else []:
+    for each in compared:
         path, fresh = spelled(each.input.path), [piece.name for piece, _ in each.fresh()]
         told.append(f"{path}: {_count(fresh, each.input.what, 'is', 'are')} new{': ' + _some(fresh) if fresh else ''}")
         if each.copied:

@@ -154,6 +154,15 @@ class Known:
             told.copied = self._original(input)
         return told
 
+    def is_there(self, input: Input) -> bool:
+        """Return whether any of an input is in: an item of it, or the record that a part of it could not be read."""
+        pasts = [past for piece in input.pieces if (past := self.pieces.get(piece.place)) is not None]
+        broken = np.array([error["id"] for error in self.catalog.errors()] if pasts else [], np.int64)
+        return any(
+            self._is_live(past) or bool(((broken >= past.first_id) & (broken < past.first_id + past.taken)).any())
+            for past in pasts
+        )
+
     def is_last(self, inputs: Sequence[Input]) -> bool:
         """Return whether inputs are, piece by piece, those of the last ingest or append, as they were then."""
         if not self.records:
@@ -207,7 +216,8 @@ class Known:
         ]
         if any(now is None or then is None or now.size != then.size for now, then in pairs):
             return False
-        return all(now.read().digest == then.digest for now, then in pairs)
+        live = any(self._is_live(then) for then in thens if then is not None)
+        return live and all(now.read().digest == then.digest for now, then in pairs)
 
 
 def _records(catalog: Catalog) -> Iterator[Record]:
