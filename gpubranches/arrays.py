@@ -1,15 +1,18 @@
-"""Array checks and the three small conventions everything shares: tie order, best-first order, bitmaps."""
+"""Array checks, .npy files and three small conventions everything shares: tie order, best-first order, bitmaps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from gpubranches.errors import ArrayError
+from gpubranches.errors import ArrayError, CatalogFormatError
 
+_NPY = b"\x93NUMPY"
+"""What a .npy file begins with; an archive of arrays, or one that runs code when it is read, begins otherwise."""
 _MANY = 4096
 """Keys from which an order that looks at few ids is worth its steps."""
 Bitmap = NDArray[np.uint8]
@@ -58,6 +61,25 @@ def check_bitmap(bitmap: object, name: str, n: int, places: tuple[str, ...] | No
             f"{name}: expected a bitmap of the rows as they lie now, got one from before a commit that moved them; "
             "make it again, or ask for all within Catalog.pinned"
         )
+
+
+def open_npy(path: Path) -> NDArray[Any]:
+    """Map a .npy file. Raises CatalogFormatError unless it is one whole array."""
+    try:
+        if not path.is_file():
+            raise CatalogFormatError(f"{path}: expected a .npy file with one array, found no file")
+        with path.open("rb") as file:
+            begins = file.read(len(_NPY))
+        if begins != _NPY:
+            what = "an empty file" if not begins else "an archive" if begins.startswith(b"PK") else "something else"
+            raise CatalogFormatError(f"{path}: expected a .npy file with one array, got {what}; write it by numpy.save")
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except CatalogFormatError:
+        raise
+    except Exception as error:  # NumPy reads the header as Python, which fails in many ways for a broken one
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CatalogFormatError(f"{path}: expected a .npy file with one array, got a problem: {reason}") from error
+    return array
 
 
 def as_ids(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, written by calls whose every result is looked at."""
+"""Files and folders that appear whole or not at all, written by calls whose every result is looked at; their names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import shutil
 import stat
 import zlib
@@ -211,6 +212,33 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise _unwritable(path, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def spelled(path: str) -> str:
+    r"""Return a path as text that can be stored and shown: each byte that is not UTF-8 is written \xNN.
+
+    A backslash that stands before such letters in the name itself is \x5c, so that no two paths are spelled alike.
+    """
+    named = re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", path)
+    return re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", named)
+
+
+def unspelled(text: str) -> str:
+    """Return the path that `spelled` wrote so, as the system's calls take it."""
+
+    def byte(found: re.Match[str]) -> str:
+        value = int(found[1], 16)
+        return chr(value if value < 0x80 else 0xDC00 + value)
+
+    return re.sub(r"\\x([0-9a-f]{2})", byte, text)
+
+
+def require_text(path: Path) -> None:
+    """Raise UsageError unless a path is UTF-8: Arrow takes no other."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{spelled(str(path))}: expected a path in UTF-8; rename the folder") from error
 
 
 def _beside(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """Every file of a catalog damaged: `verify` names it, all else refuses or answers rightly, repair keeps the rest."""
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from drawn import EVERY, some
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_catalog import GOLDEN
@@ -28,6 +30,8 @@ from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, GpuBran
 from gpubranches.files import BLOCK_BYTES
 from gpubranches.ingest import append, ingest
 from gpubranches.ingest.encode import encode
+from gpubranches.ingest.records import Known
+from gpubranches.pictures.images import image_file
 from gpubranches.session.labels import Labels
 
 MODEL = Boxes([Box(np.array([1, 5], np.int16), np.array([60, 60], np.uint8), np.array([200, 200], np.uint8))])
@@ -60,7 +64,13 @@ def damaged(made, tmp_path):
 def files(path):
     """Return the files of a catalog by their names in messages, one segment's alone."""
     first = sorted((path / "segments").iterdir())[0]
-    every = [*path.glob("*.safetensors"), *path.glob("*.bitmap"), path / "manifest.json", *first.iterdir()]
+    every = [
+        *path.glob("*.safetensors"),
+        *path.glob("*.bitmap"),
+        *path.glob("inputs-*"),
+        path / "manifest.json",
+        *first.iterdir(),
+    ]
     return sorted(file.relative_to(path) for file in every)
 
 
@@ -129,7 +139,8 @@ def names(error, name):
 
 
 NAMES = ["codes.u8", "zones.u8", "ids.i64", "rows.u32", "bits.u8", "scales.f16", "embeddings.f16", "items.parquet",
-         "errors.parquet", SUMS, "constants.safetensors", "head.safetensors", "deleted", "manifest.json"]  # fmt: skip
+         "errors.parquet", SUMS, "constants.safetensors", "head.safetensors", "deleted", "inputs",
+         "manifest.json"]  # fmt: skip
 
 
 def named(path, name):
@@ -140,8 +151,7 @@ def test_every_file_is_among_those_damaged(made):
     assert {file.name.split("-")[0] for file in files(made / "c")} == set(NAMES)
 
 
-@pytest.mark.parametrize("how", DAMAGES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "how"), some(itertools.product(NAMES, DAMAGES), 60))
 def test_damage_is_named_by_verify_and_refused_or_passed_over_by_all_else(damaged, right, name, how):
     file = named(damaged, name)
     DAMAGES[how](file)
@@ -179,9 +189,13 @@ def test_damage_is_never_copied_under_new_checksums(damaged, made, name):
         assert problems_at(damaged) == before
     assert {path.name for path in damaged.rglob("*")} - set(held) <= {"lock"}
     if name in ("constants.safetensors", "head.safetensors", "deleted", "manifest.json"):
-        for change in (lambda: Catalog.open(damaged).delete([7]), lambda: append(damaged, [made / "more"])):
+        with pytest.raises(CatalogFormatError, match=file.name):
+            Catalog.open(damaged).delete([7])
+    if name in ("constants.safetensors", "head.safetensors", "deleted", "inputs", "manifest.json"):
+        for change in (lambda: append(damaged, [made / "more"]), lambda: ingest([made / "in"], damaged, d=8)):
             with pytest.raises(CatalogFormatError, match=file.name):
                 change()
+            assert problems_at(damaged) == before
 
 
 def test_damage_that_comes_while_a_catalog_is_open_is_not_copied_either(damaged):
@@ -194,7 +208,7 @@ def test_damage_that_comes_while_a_catalog_is_open_is_not_copied_either(damaged)
 
 @pytest.mark.parametrize("backend", ["oracle", "cpu"])
 @given(st.sampled_from([name for name in NAMES if name != "manifest.json"]), st.data())
-@settings(max_examples=20)
+@settings(max_examples=20 if EVERY else 8)
 def test_a_flipped_byte_anywhere_is_refused_or_has_no_part_in_an_answer(
     made, right, tmp_path_factory, backend, name, data
 ):
@@ -272,12 +286,13 @@ def row_of(catalog, item):
 
 
 KEPT = {"zones.u8": 0, "rows.u32": 0, "ids.i64": 0, "bits.u8": 0, "scales.f16": 0, SUMS: 0, "errors.parquet": 0,
-        "items.parquet": 0, "codes.u8": 0, "embeddings.f16": BLOCK_BYTES // 96 + 2}  # fmt: skip
+        "inputs": 0, "items.parquet": 0, "codes.u8": 0, "embeddings.f16": BLOCK_BYTES // 96 + 2}  # fmt: skip
 """Items that may be given up for one damaged byte of a file."""
 
 
-@pytest.mark.parametrize("how", ["flip the middle", "truncate", "remove", "zeros", "a pipe"])
-@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize(
+    ("name", "how"), some(itertools.product(KEPT, ["flip the middle", "truncate", "remove", "zeros", "a pipe"]), 24)
+)
 def test_repair_keeps_what_is_undamaged_and_tells_what_it_gave_up(damaged, made, name, how):
     whole = Catalog.open(made / "c")
     DAMAGES[how](named(damaged, name))
@@ -308,6 +323,26 @@ def test_repair_keeps_what_is_undamaged_and_tells_what_it_gave_up(damaged, made,
     catalog.refresh()
     catalog.compact()
     assert problems_at(damaged) == []
+
+
+def test_a_listing_that_was_lost_leaves_the_others_and_appends_what_it_named_when_told(damaged, made):
+    append(damaged, [made / "more"])
+    os.truncate(damaged / "inputs-0.parquet", 0)
+    (told,) = repair(damaged)
+    assert told.startswith("inputs-0.parquet: from which files the ids from 0 on came")
+    catalog = Catalog.open(damaged)
+    assert catalog.source["inputs"][0]["listing"] == ""
+    assert len(catalog.errors()) == catalog.n_errors == 2
+    with pytest.raises(UsageError, match="in the catalog already"):
+        append(damaged, [made / "more"])
+    with pytest.raises(UsageError, match="other input"):
+        ingest([made / "in"], damaged, d=8)
+    assert append(damaged, [made / "in"], new=True).added == 2 * ROWS - 1
+    assert append(damaged, [made / "in"], new=True).added == 0
+    encode(damaged, head="none")
+    Catalog.open(damaged).compact()
+    assert problems_at(damaged) == []
+    assert not (damaged / "inputs-0.parquet").exists()
 
 
 def test_repair_keeps_the_damaged_segments_and_leaves_the_others(damaged):
@@ -432,6 +467,7 @@ def refuses(path):
     """Return whether opening or reading raises an error of ours; any other error passes."""
     try:
         catalog = Catalog.open(path)
+        Known(catalog), image_file(catalog.source, {"image_path": "/a/b.png", "image_target": "/a/b.png"})
         catalog.info(), catalog.items([7]), catalog.take([7]), catalog.where("caption = 'row 7'")
     except GpuBranchesError as error:
         return "\n" not in str(error)
@@ -441,24 +477,27 @@ def refuses(path):
 def test_a_manifest_with_anything_in_it_is_refused_or_read(damaged):
     """Sealed with its checksum, so that nothing but its values tells."""
     whole = manifests.read_manifest(damaged)
+    source = whole["source"]
+    whole["source"] = {**source, "roots": {"": "/a", "other": "/b"}, "moved": [["/a", "/b"]]}
+    (first,) = source["inputs"]
+    whole["source"]["inputs"] = [first, {**first, "base": whole["next_id"], "mended": [3]}]
     right = content(damaged)
     spots, refused, tried = list(places(whole)), 0, 0
-    for spot in spots:
-        for value in [*VALUES, "absent"]:
-            manifest = json.loads(json.dumps(whole))
-            inner = manifest
-            for key in spot[:-1]:
-                inner = inner[key]
-            if value == "absent":
-                del inner[spot[-1]]
-            else:
-                inner[spot[-1]] = value
-            manifests.write_manifest(damaged, manifest)
-            tried += 1
-            refused += refuses(damaged)
+    for spot, value in some(itertools.product(spots, [*VALUES, "absent"]), 1001):
+        manifest = json.loads(json.dumps(whole))
+        inner = manifest
+        for key in spot[:-1]:
+            inner = inner[key]
+        if value == "absent":
+            del inner[spot[-1]]
+        else:
+            inner[spot[-1]] = value
+        manifests.write_manifest(damaged, manifest)
+        tried += 1
+        refused += refuses(damaged)
     assert tried > 1000
     assert refused > tried * 0.8
-    manifests.write_manifest(damaged, whole)
+    manifests.write_manifest(damaged, {**whole, "source": source})
     assert content(damaged) == right
 
 

@@ -95,7 +95,7 @@ def test_the_tables_hold_every_match_with_its_columns_best_first(matches, catalo
         assert list(reader(content)[0]) == columns
     table = pq.read_table(io.BytesIO(made(matches, "parquet")[0]))
     assert [table.schema.field(name).type for name in columns[:3]] == [pa.int64(), pa.float32(), pa.uint16()]
-    rows = list(csv.DictReader(io.StringIO(made(matches, "csv")[0].decode(), newline="")))
+    rows = list(csv.DictReader(io.StringIO(made(matches, "csv")[0].decode("utf-8-sig"), newline="")))
     assert [{name: str(value) for name, value in row.items()} for row in expected] == rows
 
 
@@ -105,7 +105,7 @@ def test_models_without_boxes_have_no_votes_and_nothing_is_an_empty_file(catalog
     none = Matches(catalog, ranked([]))
     assert json.loads(made(none, "json")[0]) == json.loads(made(none, "coco")[0])["images"] == []
     assert pq.read_table(io.BytesIO(made(none, "parquet")[0])).column_names == none.columns
-    assert made(none, "csv")[0].decode().strip().split(",") == none.columns
+    assert made(none, "csv")[0].decode("utf-8-sig").strip().split(",") == none.columns
     with tarfile.open(fileobj=io.BytesIO(made(none, "links")[0])) as tar:
         assert tar.getnames() == ["matches"]
     for format in FORMATS:
@@ -311,7 +311,7 @@ PASSED_OVER = " \t\r\n\"'\ufeff\u200b\u3000"
 def test_cells_are_no_formulas_and_else_as_they_are(texts, numbers):
     numbers = numbers[: len(texts)]
     shelf = Shelf(**{"=text": texts, "gap": numbers, "of": [[{"a": text}] for text in texts]})
-    content = made(Matches(shelf, ranked(range(len(texts)))), "csv")[0].decode()
+    content = made(Matches(shelf, ranked(range(len(texts)))), "csv")[0].decode("utf-8-sig")
     header, *rows = csv.reader(io.StringIO(content, newline=""))
     assert header == ["id", "score", "votes", "'=text", "gap", "of"]
     for row, text, number in zip(rows, texts, numbers, strict=True):
@@ -407,7 +407,7 @@ def test_rows_of_an_older_generation_are_sent_and_what_is_deleted_is_left_out(fo
 @pytest.mark.parametrize(
     ("name", "format", "reader"),
     [
-        ("a.csv", None, lambda path: path.read_text().startswith("id,score")),
+        ("a.csv", None, lambda path: path.read_text("utf-8-sig").startswith("id,score")),
         ("a.JSON", None, lambda path: len(json.loads(path.read_text())) == 6),
         ("a.coco.json", None, lambda path: len(json.loads(path.read_text())["images"]) == 4),
         ("a.img2dataset.parquet", None, lambda path: "key" in pq.read_schema(path).names),

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from drawn import some
 from faults import KINDS, Faults
 from test_ingest import Pixels, vectors, write_pictures
 
@@ -95,16 +96,20 @@ def test_a_write_that_fails_is_told_and_the_last_commit_stays_whole(world, tmp_p
     points = len(faults.calls)
     assert points > (20 if command != "delete" else 9)
     failed = 0
-    for at in range(points):
-        kind = KINDS[at % len(KINDS)] if faults.calls[at][0] == "write" else KINDS[at % 3]
+    tried = some(range(points), 24)
+    for number, at in enumerate(tried):
+        kind = KINDS[number % len(KINDS)] if faults.calls[at][0] == "write" else KINDS[number % 3]
         stopped, error = run_at(world, path, command, at, kind)
         where = command, at, kind, *stopped.calls[at]
         assert stopped.calls[at][0] == faults.calls[at][0], where
         left = content(path)
         if error is None:  # a folder that is there, the lock, or what was to be cleared away
             assert left == after, where
-            assert stopped.calls[at][0] in ("mkdir", "close", "unlink", "rmdir"), where
-            assert not stopped.calls[at][1].endswith((".u8", ".f16", ".parquet", ".npy", ".json.partial")), where
+            call, file = stopped.calls[at]
+            assert call in ("mkdir", "close", "unlink", "rmdir") or (call == "rename" and file.endswith("/staging")), (
+                where
+            )
+            assert not file.endswith((".u8", ".f16", ".parquet", ".npy", ".json.partial")), where
         else:
             failed += 1
             assert isinstance(error, DataError), where
@@ -118,7 +123,7 @@ def test_a_write_that_fails_is_told_and_the_last_commit_stays_whole(world, tmp_p
         if left != after:
             COMMANDS[command](world, path)
             assert content(path) == after, where
-    assert failed > points // 2
+    assert failed > len(tried) // 2
 
 
 @pytest.mark.parametrize("at", ["first", "middle", "last"])
@@ -157,7 +162,7 @@ def test_an_index_that_cannot_be_written_leaves_the_one_before(world, tmp_path):
     with Faults(tmp_path).on() as faults:
         build_index(catalog, threads=1)
     points = [i for i, call in enumerate(faults.calls) if call[0] != "close"]
-    for at in points[:: max(1, len(points) // 40)]:
+    for at in some(points, 20):
         kind = KINDS[at % len(KINDS)] if faults.calls[at][0] == "write" else KINDS[at % 3]
         with Faults(tmp_path, at, kind).on(), suppress(GpuBranchesError):
             build_index(catalog, threads=1)
@@ -236,7 +241,7 @@ def test_a_reader_without_locks_reads(world, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
-@pytest.mark.parametrize("kib", range(40, 400, 24))
+@pytest.mark.parametrize("kib", some(range(40, 400, 24), 5))
 def test_a_small_disk_that_runs_full_keeps_the_last_commit(world, tmp_path, kib):
     """No fault layer here: a file system of a few blocks more than the catalog has."""
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4M", "tmpfs", str(tmp_path)], check=False).returncode:

@@ -13,6 +13,7 @@ from gpubranches.arrays import Bitmap
 from gpubranches.catalog.manifest import file_of
 from gpubranches.catalog.segment import Segment, StoredTable
 from gpubranches.catalog.state import State
+from gpubranches.catalog.storage import read_content
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
 from gpubranches.space import Space
 
@@ -144,6 +145,13 @@ class About(ABC):
         """Path of the head that made the vectors, or None."""
         name = file_of(self._state.manifest, "head")
         return None if name is None else self.path / name
+
+    def listing(self, name: str) -> bytes:
+        """Return the content of a file that lists inputs, one of `source["inputs"]`.
+
+        Raises CatalogFormatError unless it is what was written.
+        """
+        return read_content(self.path / name, self._state.manifest["files"][name])
 
     @property
     def item_tables(self) -> list[StoredTable]:

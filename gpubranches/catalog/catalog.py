@@ -17,6 +17,7 @@ from gpubranches.catalog.decoder import Decoder
 from gpubranches.catalog.manifest import (
     MOST_DIMS,
     is_numbered,
+    listings,
     looks_of,
     new_manifest,
     numbered,
@@ -27,7 +28,7 @@ from gpubranches.catalog.reader import CatalogReader
 from gpubranches.catalog.rewrite import Encode, Report, gather_rows, parts_of, recoded
 from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Gather, Rows, add_segment
 from gpubranches.catalog.state import State
-from gpubranches.catalog.storage import disk_errors, exclusive, remove_unheld, require_space
+from gpubranches.catalog.storage import disk_errors, exclusive, remove_unheld, require_content, require_space
 from gpubranches.errors import ArrayError, DataError, UsageError
 from gpubranches.files import replace_file, sync_folder
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
@@ -60,14 +61,15 @@ class Catalog(CatalogReader):
         text_mean: NDArray[np.float32] | None = None,
         embedder: str = "",
         source: dict[str, Any] | None = None,
+        listing: tuple[str, bytes] | None = None,
         keep_embeddings: bool = True,
     ) -> Catalog:
         """Make an empty catalog. Raises UsageError if there is one, DataError if the folder cannot be written.
 
         d: code dims, a multiple of 4 up to 1,024; signs, scalar: the fitted quantizers; head: the bytes of
         head.safetensors; text_mean: (D,) float32, the mean of text embeddings; embedder: the spec that opens the
-        embedder; source: what it was made from, free JSON. keep_embeddings: False to store none, for a head that
-        decodes them from the codes.
+        embedder; source: what it was made from, free JSON; listing: see `describe`. keep_embeddings: False to store
+        none, for a head that decodes them from the codes.
         """
         folder = Path(path)
         require_code_dims(d)
@@ -77,7 +79,7 @@ class Catalog(CatalogReader):
             folder.mkdir(parents=True, exist_ok=True)
             sync_folder(folder.absolute().parent)
             constants = Constants(signs=signs, scalar=scalar, text_mean=text_mean)
-            files = _write_files(folder, 0, constants, head)
+            files = {**_write_files(folder, 0, constants, head), **_write_listing(folder, listing)}
             manifest = new_manifest(
                 space=space,
                 d=d,
@@ -219,14 +221,21 @@ class Catalog(CatalogReader):
             self._require_sound()
             entries, flags = self._recoded(encode, d, report)
             constants = Constants(signs=self.signs, scalar=scalar, text_mean=self.text_mean)
-            files = _write_files(self.path, self.generation + 1, constants, head)
+            files = {**listings(self._state.manifest), **_write_files(self.path, self.generation + 1, constants, head)}
             self._commit(flags, segments=entries, files=files, d=d, space=space.to_json())
             self._remove_orphans()
 
-    def describe(self, source: dict[str, Any]) -> None:
-        """Replace the JSON that tells what the catalog was made from."""
+    def describe(self, source: dict[str, Any], listing: tuple[str, bytes] | None = None) -> None:
+        """Replace the JSON that tells what the catalog was made from.
+
+        listing: the name, `inputs-G.parquet`, and the content of a file that its `inputs` name; those that they do not
+        name are removed by the next writer.
+        """
         with self.writing(), disk_errors(self.path):
-            self._commit(source=source)
+            files = {**self._state.manifest["files"], **_write_listing(self.path, listing)}
+            named = {record["listing"] for record in source.get("inputs", ())}
+            dropped = listings({"files": files}).keys() - named
+            self._commit(source=source, files={name: files[name] for name in files if name not in dropped})
 
     # Inside
 
@@ -255,6 +264,8 @@ class Catalog(CatalogReader):
     def _require_sound(self) -> None:
         for segment in self.segments:
             segment.require_sound()
+        for name, entry in listings(self._state.manifest).items():
+            require_content(self.path / name, entry)
 
     def _recoded(self, encode: Encode, d: int, report: Report | None) -> tuple[list[dict[str, Any]], NDArray[np.bool_]]:
         """Write all segments with new codes; return their entries, and which of their positions are deleted."""
@@ -326,3 +337,11 @@ def _write_files(folder: Path, generation: int, constants: Constants, head: byte
         name = numbered("head", generation)
         files[name] = replace_file(folder / name, head)
     return files
+
+
+def _write_listing(folder: Path, listing: tuple[str, bytes] | None) -> dict[str, Any]:
+    """Write a file that lists inputs; return its entry in the manifest."""
+    if listing is None:
+        return {}
+    name, content = listing
+    return {name: replace_file(folder / name, content)}

@@ -67,6 +67,11 @@ def file_of(manifest: dict[str, Any], stem: str) -> str | None:
     return names[0] if names else None
 
 
+def listings(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the entries, by name, of the files that list what was taken in: those of every generation are kept."""
+    return {name: entry for name, entry in manifest["files"].items() if re.fullmatch(r"inputs-\d+\.parquet", name)}
+
+
 def numbered(stem: str, generation: int) -> str:
     """Return the name of a file of a stem that is first named by a generation."""
     return f"{stem}-{generation}.safetensors" if generation else f"{stem}.safetensors"
@@ -74,7 +79,8 @@ def numbered(stem: str, generation: int) -> str:
 
 def is_numbered(name: str) -> bool:
     """Return whether a file in a catalog's folder is, or would have become, one that only its manifest makes valid."""
-    return re.fullmatch(r"((head|constants)(-\d+)?\.safetensors|deleted-\d+\.bitmap)(\.partial)?", name) is not None
+    named = r"((head|constants)(-\d+)?\.safetensors|deleted-\d+\.bitmap|inputs-\d+\.parquet)(\.partial)?"
+    return re.fullmatch(named, name) is not None
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
@@ -145,6 +151,20 @@ _SEGMENT: dict[str, Check] = {
     "files": lambda value: _is_files(value, r"\w+\.\w+"),
 }
 _SPACE = {field.name for field in fields(Space)}
+_RECORD: dict[str, Check] = {
+    "paths": lambda value: _is_list(value, _is_path),
+    "listing": _text(r"(inputs-\d+\.parquet)?"),
+    "base": _whole(0, _MOST_ID),
+    "n": _whole(0, _MOST_ID),
+    "mended": lambda value: _is_list(value, _whole(0, _MOST_ID)),
+}
+_SOURCE: dict[str, Check] = {
+    "roots": lambda value: isinstance(value, dict) and all(map(_is_path, value.values())),
+    "appends": lambda value: _is_list(value, lambda one: isinstance(one, dict)),
+    "inputs": lambda value: _is_list(value, lambda one: _has(one, _RECORD)),
+    "moved": lambda value: _is_list(value, lambda one: _is_list(one, _is_path) and len(one) == 2),
+    "made_with": lambda value: isinstance(value, dict),
+}
 _MANIFEST: dict[str, Check] = {
     "generation": _whole(0, _MOST_ID),
     "space": lambda value: isinstance(value, dict) and all(name in _SPACE and _text()(value[name]) for name in value),
@@ -153,8 +173,10 @@ _MANIFEST: dict[str, Check] = {
     "n_bits": _whole(0, MAX_BITS),
     "next_id": _whole(0, _MOST_ID),
     "embedder": _text(),
-    "source": lambda value: isinstance(value, dict) and _is_source(value),
-    "files": lambda value: _is_files(value, r"(constants|head)(-\d+)?\.safetensors"),
+    "source": lambda value: (
+        isinstance(value, dict) and all(_SOURCE[name](value[name]) for name in _SOURCE.keys() & value)
+    ),
+    "files": lambda value: _is_files(value, r"(constants|head)(-\d+)?\.safetensors|inputs-\d+\.parquet"),
     "segments": lambda value: isinstance(value, list) and all(_has(one, _SEGMENT) for one in value),
     "deleted": lambda value: value is None or _has(value, {**_ENTRY, "name": _text(r"deleted-\d+\.bitmap")}),
     "keeps_embeddings": lambda value: isinstance(value, bool),
@@ -171,8 +193,27 @@ def _problem(manifest: dict[str, Any]) -> str:
             return f"{name}: expected another kind or range of value, got {_short(manifest[name])}"
     if manifest["n_bits"] != -(-manifest["D"] // 32) * 32:
         return f"n_bits: expected D = {manifest['D']} rounded up to a multiple of 32, got {manifest['n_bits']}"
-    if file_of(manifest, "constants") is None or len(manifest["files"]) > 2:
+    others = manifest["files"].keys() - listings(manifest).keys()
+    if file_of(manifest, "constants") is None or len(others) > 2:
         return f"files: expected constants and at most one head, got {_short(list(manifest['files']))}"
+    return _problem_of_inputs(manifest) or _problem_of_segments(manifest)
+
+
+def _problem_of_inputs(manifest: dict[str, Any]) -> str:
+    records = manifest["source"].get("inputs", [])
+    if "made_with" in manifest["source"] and not records:
+        return "source: expected the inputs that were ingested, got none"
+    last = 0
+    for record in records:
+        if record["listing"] and record["listing"] not in manifest["files"]:
+            return f"source: expected {record['listing']} among the files, got none"
+        if not last <= record["base"] <= manifest["next_id"]:
+            return f"source: expected inputs whose ids ascend to {manifest['next_id']}, got {record['base']} and on"
+        last = record["base"]
+    return ""
+
+
+def _problem_of_segments(manifest: dict[str, Any]) -> str:
     last, names = -1, set()
     for segment in manifest["segments"]:
         name, n, first = segment["name"], segment["n"], segment["first_id"]
@@ -197,15 +238,12 @@ def _is_files(value: Any, pattern: str) -> bool:
     return isinstance(value, dict) and all(fits(name) and _has(entry, _ENTRY) for name, entry in value.items())
 
 
-def _is_source(value: Any) -> bool:
-    """Return whether what a catalog was made from can be used: `roots` are folders by input, `appends` are objects."""
-    roots, appends = value.get("roots", {}), value.get("appends", [])
-    return (
-        isinstance(roots, dict)
-        and all(isinstance(root, str) and "\0" not in root for root in roots.values())
-        and isinstance(appends, list)
-        and all(isinstance(one, dict) for one in appends)
-    )
+def _is_list(value: Any, fits: Check) -> bool:
+    return isinstance(value, list) and all(map(fits, value))
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
 
 
 def _short(value: object) -> str:

@@ -19,6 +19,7 @@ from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.state import State
 from gpubranches.catalog.verify import problems
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
+from gpubranches.files import require_text
 from gpubranches.memo import Memo
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class CatalogReader(About):
     def open(cls, path: str | Path) -> Self:
         """Open a catalog. Raises CatalogNotFoundError, or CatalogFormatError naming the file that is wrong."""
         folder = Path(path)
+        require_text(folder)
         if not (folder / "manifest.json").is_file():
             raise CatalogNotFoundError(f"{folder}: expected a catalog (manifest.json), found none; ingest one first")
         return cls(folder)
@@ -248,18 +250,24 @@ class CatalogReader(About):
 
     @property
     def n_errors(self) -> int:
-        """How many inputs could not be read."""
+        """How many inputs could not be read, but for those that were taken in later."""
         from gpubranches.catalog.items import count_rows
 
         with self.pinned():
-            return count_rows(self.error_tables)
+            return count_rows(self.error_tables) - len(self._mended())
 
     def errors(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return the inputs that could not be read, or the first of them: dicts of id, path, reason."""
+        """Return the inputs that could not be read, or the first of them: dicts of id, path, reason.
+
+        Those that were repaired and taken in later, under other ids, are left out.
+        """
         from gpubranches.catalog.items import read_errors
 
         with self.pinned():
-            return list(read_errors(self.error_tables)[:limit].to_pylist())
+            errors, mended = read_errors(self.error_tables), self._mended()
+        if mended:
+            errors = errors.filter(~np.isin(errors["id"].to_numpy(), mended))
+        return list(errors[:limit].to_pylist())
 
     def info(self) -> dict[str, Any]:
         """Return what the catalog holds, as JSON."""
@@ -296,6 +304,10 @@ class CatalogReader(About):
                 else:
                     self._looks = looks
                     return
+
+    def _mended(self) -> list[int]:
+        """Return the ids of inputs that could not be read and were taken in later under others."""
+        return [item for record in self.source.get("inputs", ()) for item in record.get("mended", ())]
 
     def _items_table(self) -> Table:
         from gpubranches.catalog.table import Table

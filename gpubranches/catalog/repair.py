@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpubranches.arrays import pack_bitmap, unpack_bitmap
 from gpubranches.catalog.blocks import SUMS, Blocks
 from gpubranches.catalog.constants import Constants
-from gpubranches.catalog.manifest import file_of, read_manifest, write_manifest
+from gpubranches.catalog.manifest import file_of, listings, read_manifest, write_manifest
 from gpubranches.catalog.order import TILE
 from gpubranches.catalog.rewrite import Encode
 from gpubranches.catalog.segment import ITEM_GROUP, Rows, Segment, StoredTable, add_segment, problems_of
@@ -53,11 +53,11 @@ def repair(path: Path) -> list[str]:
         if not problems(path, manifest):
             return []
         constants, given_up = _constants(path, manifest), list[str]()
-        files = _without_damaged_head(path, manifest, given_up)
+        kept = _without_damaged_listings(path, _without_damaged_head(path, manifest, given_up), given_up)
         segments = list(named_segments(path, manifest))
         gone = _deleted_ids(path, manifest, segments, given_up)
         generation = manifest["generation"] + 1
-        after = {**manifest, "files": files, "deleted": None, "generation": generation}
+        after = {**kept, "deleted": None, "generation": generation}
         encode = _encoder(path, after, constants)
         after["segments"], moved = _rewritten(path, manifest, segments, constants.signs, encode, given_up)
         flags = _flags(list(named_segments(path, after)), gone)
@@ -106,17 +106,34 @@ def _constants(path: Path, manifest: dict[str, Any]) -> Constants:
 
 
 def _without_damaged_head(path: Path, manifest: dict[str, Any], given_up: list[str]) -> dict[str, Any]:
-    """Return the entries of the files outside segments, without a head that is damaged."""
+    """Return the manifest without a head that is damaged."""
     files: dict[str, Any] = manifest["files"]
     name = file_of(manifest, "head")
     if name is None or not problems_of(path, {name: files[name]}):
-        return files
+        return manifest
     if not manifest.get("keeps_embeddings", True):
         require_content(path / name, files[name])
     given_up.append(
         f"{name}: nothing can be appended, nor codes of queries made, until `encode --head` makes new codes"
     )
-    return {other: entry for other, entry in files.items() if other != name}
+    return {**manifest, "files": {other: entry for other, entry in files.items() if other != name}}
+
+
+def _without_damaged_listings(path: Path, manifest: dict[str, Any], given_up: list[str]) -> dict[str, Any]:
+    """Return the manifest without listings of inputs that are damaged; the records that name them stay."""
+    lost = {name for name, entry in listings(manifest).items() if problems_of(path, {name: entry})}
+    if not lost:
+        return manifest
+    records = manifest["source"].get("inputs", [])
+    given_up += [
+        f"{record['listing']}: from which files the ids from {record['base']} on came; appended again, "
+        f"{', '.join(record['paths'])} would be in twice"
+        for record in records
+        if record["listing"] in lost
+    ]
+    records = [{**record, "listing": ""} if record["listing"] in lost else record for record in records]
+    files = {name: entry for name, entry in manifest["files"].items() if name not in lost}
+    return {**manifest, "files": files, "source": {**manifest["source"], "inputs": records}}
 
 
 def _encoder(path: Path, manifest: dict[str, Any], constants: Constants) -> Encode | None:

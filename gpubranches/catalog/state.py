@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.arrays import Bitmap, as_ids
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.decoder import Decoder
-from gpubranches.catalog.manifest import file_of, own_files
+from gpubranches.catalog.manifest import file_of, listings, own_files
 from gpubranches.catalog.order import TILE
 from gpubranches.catalog.segment import Segment
-from gpubranches.catalog.storage import RESTORE, Lease, read_content, require_content
+from gpubranches.catalog.storage import RESTORE, Lease, read_content, require_content, require_file
 from gpubranches.errors import CatalogFormatError, UsageError
 from gpubranches.space import Space
 
@@ -42,10 +42,12 @@ class State:
     def open(cls, path: Path, manifest: dict[str, Any], before: State | None = None) -> State:
         """Open what a manifest names. before: a state whose files are taken over as far as they are the same ones.
 
-        The sizes of all files are checked, and the content of those outside segments. Raises CatalogFormatError naming
-        the file that is wrong.
+        The sizes of all files are checked, and the content of those outside segments, but for the listings of inputs,
+        which only an ingest or append reads. Raises CatalogFormatError naming the file that is wrong.
         """
         leases = tuple(Lease(path / name) for name in own_files(manifest))
+        for name, entry in listings(manifest).items():
+            require_file(path / name, entry)
         named = file_of(manifest, "constants")
         assert named is not None  # a manifest without them is not read
         if before is not None and before.manifest["files"].get(named) == manifest["files"][named]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -20,9 +21,12 @@ _FORMULA = re.compile(
 
 
 def write_csv(matches: Matches) -> Generator[bytes, None, int]:
-    """Yield a line of column names and one an item; return how many items. Lists and objects are JSON in their cell."""
+    """Yield a line of column names and one an item; return how many items. Lists and objects are JSON in their cell.
+
+    It begins with the byte order mark by which spreadsheets know UTF-8.
+    """
     written = 0
-    yield _lines([matches.columns])
+    yield codecs.BOM_UTF8 + _lines([matches.columns])
     for rows in matches.parts():
         yield _lines(row.values() for row in rows)
         written += len(rows)

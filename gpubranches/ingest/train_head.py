@@ -22,7 +22,8 @@ from gpubranches.head import HeadSettings
 from gpubranches.head.decoding import Progress
 from gpubranches.head.examples import Examples
 from gpubranches.head.training import Training, train
-from gpubranches.ingest.datasets import ArrayFile, open_dataset
+from gpubranches.ingest.array_file import ArrayFile
+from gpubranches.ingest.datasets import open_dataset
 from gpubranches.quantize import require_dims
 from gpubranches.space import Space
 
