@@ -378,6 +378,8 @@ def test_repair_without_deletions_head_or_a_whole_segment(damaged, made):
     flip(named(damaged, "head"), 50)
     assert any("head" in line for line in repair(damaged))
     assert Catalog.open(damaged).head_path is None
+    with pytest.raises(UsageError, match="no head"):
+        append(damaged, [made / "more"])
     assert problems_at(damaged) == []
     shutil.rmtree(sorted((damaged / "segments").iterdir())[0])
     assert any(f"{ROWS - 1:,} of {ROWS - 1:,} items" in line for line in repair(damaged))

@@ -14,7 +14,6 @@ from drawn import EVERY, some
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_catalog import GOLDEN
 from test_ingest import Pixels, same, vectors
 
 from gpubranches import Catalog
@@ -335,10 +334,13 @@ def test_what_was_deleted_to_the_last_item_can_be_appended_again(tmp_path):
 
 
 def test_a_catalog_of_which_is_not_recorded_what_was_ingested_is_appended_to(tmp_path):
-    shutil.copytree(GOLDEN, tmp_path / "c")
-    before = Catalog.open(tmp_path / "c")
-    assert "inputs" not in before.source
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((20, before.D)).astype(np.float32))
+    """Such as one of an older version."""
+    np.save(tmp_path / "first.npy", vectors(50))
+    np.save(tmp_path / "x.npy", vectors(20, seed=1))
+    ingest([tmp_path / "first.npy"], tmp_path / "c")
+    Catalog.open(tmp_path / "c").describe({"fingerprint": "x", "appends": [{"fingerprint": "y"}]})
+    Catalog.open(tmp_path / "c").compact()
+    assert not (tmp_path / "c/inputs-0.parquet").exists()
     with pytest.raises(UsageError, match="not recorded what was ingested"):
         ingest([tmp_path / "x.npy"], tmp_path / "c")
     assert append(tmp_path / "c", [tmp_path / "x.npy"]).added == 20

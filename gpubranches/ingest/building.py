@@ -142,6 +142,10 @@ def _take(
     plan = [(each, takings) for each, takings in plan if takings]
     if not plan:
         return
+    if catalog.D and catalog.head_path is None:
+        raise UsageError(
+            f"append: {catalog.path} has no head, which codes of embeddings are made by; make new codes by encode --head"
+        )
     expected = ("embeddings", catalog.D) if catalog.D else ("codes", catalog.d)
     for each, _ in plan:
         kind, dim = work.shape_of(each)
