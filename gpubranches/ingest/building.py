@@ -144,7 +144,7 @@ def _take(
         return
     if catalog.D and catalog.head_path is None:
         raise UsageError(
-            f"append: {catalog.path} has no head, which codes of embeddings are made by; make new codes by encode --head"
+            f"append: {catalog.path} has no head, which makes codes of embeddings; make new codes by encode --head"
         )
     expected = ("embeddings", catalog.D) if catalog.D else ("codes", catalog.d)
     for each, _ in plan:
