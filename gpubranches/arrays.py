@@ -1,19 +1,22 @@
-"""Array checks and the three small conventions everything shares: tie order, best-first order, bitmaps."""
+"""Array checks, .npy files and three small conventions everything shares: tie order, best-first order, bitmaps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from gpubranches.errors import ArrayError
+from gpubranches.errors import ArrayError, CatalogFormatError
 
 _NEARLY = 16
 """Where fewer than one of so many rows are out of order, sorting them by merging what is in order is fastest."""
 _PLACES = 16
 """Places in a table for each number that is in it."""
+_NPY = b"\x93NUMPY"
+"""What a .npy file begins with; an archive of arrays, or one that runs code when it is read, begins otherwise."""
 Bitmap = NDArray[np.uint8]
 """Little-endian bitmap over row positions: position p is bit p % 8 of byte p // 8."""
 
@@ -37,6 +40,51 @@ def check_array(
 
 def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
     return len(shape) == len(wanted) and all(s is None or s == t for s, t in zip(wanted, shape, strict=True))
+
+
+class PlacedBitmap(np.ndarray[tuple[Any, ...], np.dtype[np.uint8]]):
+    """A bitmap that knows of which rows its positions are; places: what tells these from others, None if unknown."""
+
+    places: tuple[str, ...] | None = None
+
+    def __array_finalize__(self, obj: object) -> None:
+        self.places = getattr(obj, "places", None)
+
+    @classmethod
+    def of(cls, bitmap: Bitmap, places: tuple[str, ...]) -> PlacedBitmap:
+        """Return a view of a bitmap that knows its places."""
+        placed = bitmap.view(cls)
+        placed.places = places
+        return placed
+
+
+def check_bitmap(bitmap: object, name: str, n: int, places: tuple[str, ...] | None = None) -> None:
+    """Raise ArrayError unless an array is a bitmap over n positions, and of these places if both are known."""
+    check_array(bitmap, name, dtype=np.uint8, shape=(-(-n // 8),))
+    if places is not None and getattr(bitmap, "places", None) not in (None, places):
+        raise ArrayError(
+            f"{name}: expected a bitmap of the rows as they lie now, got one from before a commit that moved them; "
+            "make it again, or ask for all within Catalog.pinned"
+        )
+
+
+def open_npy(path: Path) -> NDArray[Any]:
+    """Map a .npy file. Raises CatalogFormatError unless it is one whole array."""
+    try:
+        if not path.is_file():
+            raise CatalogFormatError(f"{path}: expected a .npy file with one array, found no file")
+        with path.open("rb") as file:
+            begins = file.read(len(_NPY))
+        if begins != _NPY:
+            what = "an empty file" if not begins else "an archive" if begins.startswith(b"PK") else "something else"
+            raise CatalogFormatError(f"{path}: expected a .npy file with one array, got {what}; write it by numpy.save")
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except CatalogFormatError:
+        raise
+    except Exception as error:  # NumPy reads the header as Python, which fails in many ways for a broken one
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CatalogFormatError(f"{path}: expected a .npy file with one array, got a problem: {reason}") from error
+    return array
 
 
 def as_ids(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:

@@ -8,8 +8,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Self
+from urllib.parse import quote
 
 from gpubranches.errors import DataError
+
+
+def problems(path: Path) -> list[str]:
+    """Check the structure of an SQLite file; one line a problem, empty if it is sound or not there.
+
+    SQLite keeps no checksums: changed text within a sound structure is not found.
+    """
+    if not path.exists():
+        return []
+    if not path.is_file():
+        return [f"{path}: expected a file, got a folder, a pipe or a device"]
+    try:
+        try:
+            found = _checked(path, "mode=ro")
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+                raise
+            found = _checked(path, "immutable=1")  # where nothing can be written, nobody writes meanwhile
+    except sqlite3.Error as error:
+        found = [str(error)]
+    return [f"{path}: damaged: {problem}" for problem in found]
+
+
+def _checked(path: Path, how: str) -> list[str]:
+    connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?{how}", uri=True, timeout=10)
+    try:
+        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            return ["it holds no tables"]
+        told = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
+    finally:
+        connection.close()
+    return [line for text in told if text != "ok" for line in text.splitlines()[:1]]
 
 
 class Database:

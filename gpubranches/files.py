@@ -1,30 +1,191 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, written by calls whose every result is looked at; their names."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import io
 import os
+import re
 import shutil
+import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gpubranches.errors import DataError, UsageError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BLOCK_BYTES = 1 << 14
+"""Of a block with a checksum of its own."""
+_CHUNK_BYTES = 1 << 22
+
+
+class Output(io.RawIOBase):
+    """A file that `output` writes: all that is given to `write` is written, or OSError names the file.
+
+    It is not buffered and knows the size and the SHA-256 of what it was given; sums: the CRC-32 of each block of
+    BLOCK_BYTES, the last one shorter.
+    """
+
+    def __init__(self, path: Path, handle: int):
+        self.path = path
+        self.size = 0
+        self.sums: list[int] = []
+        self._handle = handle
+        self._sha = hashlib.sha256()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return self.size
+
+    def write(self, data: Any) -> int:
+        """Write bytes or an array in C order; return how many bytes that is."""
+        view = memoryview(data)
+        if not view.nbytes:
+            return 0
+        view = view.cast("B")
+        self._sha.update(view)
+        self._sum(view)
+        left = view
+        with _naming(self.path):
+            while len(left):
+                left = left[os.write(self._handle, left) :]
+        self.size += len(view)
+        return len(view)
+
+    def _sum(self, view: memoryview) -> None:
+        start = 0
+        while start < len(view):
+            filled = (self.size + start) % BLOCK_BYTES
+            part = view[start : start + BLOCK_BYTES - filled]
+            if filled:
+                self.sums[-1] = zlib.crc32(part, self.sums[-1])
+            else:
+                self.sums.append(zlib.crc32(part))
+            start += len(part)
+
+    def sync(self) -> None:
+        """Have what was written on the disk."""
+        with _naming(self.path):
+            os.fsync(self._handle)
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            super().close()
+            with _naming(self.path):
+                os.close(self._handle)
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What a manifest says of the file: {bytes, sha256}."""
+        return {"bytes": self.size, "sha256": self._sha.hexdigest()}
+
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def output(path: Path) -> Iterator[Output]:
+    """Write a file. At the end of the block it is on the disk and was read back, else OSError is raised.
+
+    NumPy's `tofile` and `save` do not tell of a last buffer that could not be written; this does.
+    """
+    file = Output(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
+    try:
+        yield file
+        file.sync()
+    except BaseException:
+        with suppress(OSError):
+            file.close()
+        raise
+    file.close()
+    size, sha256 = path.stat().st_size, checksum(path)
+    if {"bytes": size, "sha256": sha256} != file.entry:
+        raise OSError(errno.EIO, f"{file.size:,} bytes were written, {size:,} other ones are there", str(path))
+
+
+def write_npy(file: Output, array: NDArray[Any]) -> None:
+    """Write an array in NumPy's own format, without pickle."""
+    header = np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(array))
+    np.lib.format.write_array_header_1_0(file, header)
+    file.write(np.ascontiguousarray(array))
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            sha.update(chunk)
+    return sha.hexdigest()
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the content of a file. Raises OSError, at once for what is no file, such as a pipe."""
+    handle = open_regular(path)
+    with open(handle, "rb") as file:
+        return file.read()
+
+
+def open_regular(path: Path) -> int:
+    """Open a file for reading and return its descriptor. Raises OSError, at once for a pipe, a socket or a device."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    kind = os.fstat(handle).st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return handle
+
+
+def sync_folder(path: Path) -> None:
+    """Make what was made, renamed and removed in a folder durable. Raises OSError naming it."""
+    with _naming(path):
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def replace_file(path: Path, content: bytes) -> dict[str, Any]:
+    """Write a file atomically, so that a reader sees the old content or the new; return {bytes, sha256}.
+
+    Raises OSError.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with output(partial) as file:
+            file.write(content)
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    return file.entry
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Output]:
     """Write a file that takes the place of an older one when the block ends, and is gone if it fails.
 
     Raises DataError when it cannot be written.
     """
     partial = _beside(path)
     try:
-        with partial.open("wb") as file:
+        with output(partial) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         partial.replace(path)
+        sync_folder(partial.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
@@ -44,11 +205,40 @@ def whole_folder(path: Path) -> Iterator[Path]:
             raise UsageError(f"{path}: expected an empty or new folder; choose another")
         partial.mkdir(parents=True)
         yield partial
+        sync_folder(partial)
         partial.replace(path)
+        sync_folder(partial.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def spelled(path: str) -> str:
+    r"""Return a path as text that can be stored and shown: each byte that is not UTF-8 is written \xNN.
+
+    A backslash that stands before such letters in the name itself is \x5c, so that no two paths are spelled alike.
+    """
+    named = re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", path)
+    return re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", named)
+
+
+def unspelled(text: str) -> str:
+    """Return the path that `spelled` wrote so, as the system's calls take it."""
+
+    def byte(found: re.Match[str]) -> str:
+        value = int(found[1], 16)
+        return chr(value if value < 0x80 else 0xDC00 + value)
+
+    return re.sub(r"\\x([0-9a-f]{2})", byte, text)
+
+
+def require_text(path: Path) -> None:
+    """Raise UsageError unless a path is UTF-8: Arrow takes no other."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{spelled(str(path))}: expected a path in UTF-8; rename the folder") from error
 
 
 def _beside(path: Path) -> Path:
@@ -58,3 +248,12 @@ def _beside(path: Path) -> Path:
 
 def _unwritable(path: Path, error: OSError) -> DataError:
     return DataError(f"{path}: cannot write: {error.strerror or error}; check the folder and the space")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have an OSError of a call by descriptor name the file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error

@@ -85,6 +85,12 @@ class ScalarQuantizer:
         return span
 
 
+def require_dims(dims: int, what: str) -> None:
+    """Raise UsageError for embeddings of more dims than there are sign bits for; to be asked before they are read."""
+    if dims > MAX_BITS:
+        raise UsageError(f"embeddings: expected at most {MAX_BITS:,} dims, {what} has {dims:,}; reduce them first")
+
+
 def scalar_quantizer(name: str, code_range: tuple[float, float] | None = None) -> ScalarQuantizer:
     """Return the quantizer of a name, not fitted yet. Raises UsageError for an unknown name.
 

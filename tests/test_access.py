@@ -306,9 +306,9 @@ def test_names_are_whole_in_the_api_and_tame_in_csv(spiteful):
         assert file.json == lines
     with client.get(f"{at}/matches.csv") as file:
         assert file.mimetype == "text/csv"
-        rows = list(csv.DictReader(io.StringIO(file.text, newline="")))
-    assert [row["caption"].removeprefix("'") for row in rows] == [line["caption"] for line in lines]
-    for row in rows:
+        rows = list(csv.DictReader(io.StringIO(file.text.removeprefix("\ufeff"), newline="")))
+    for row, line in zip(rows, lines, strict=True):  # in CSV a part that would be a formula has an apostrophe
+        assert row["caption"].replace("'", "") == line["caption"].replace("'", "")
         assert not row["caption"].startswith(("=", "+", "-", "@", "\t", "\r"))
         assert float(row["score"]) == pytest.approx(next(x["score"] for x in lines if x["id"] == int(row["id"])))
     found = client.post("/knn-service", json={"embedding_input": [1.0] * 64, "num_images": 60}).json

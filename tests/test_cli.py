@@ -144,7 +144,8 @@ def test_delete_append_compact_verify_and_info(run, catalog, folder, tmp_path):
     copy = tmp_path / "copy"
     assert run("ingest", folder / "images", "--out", copy)[0] == 0
     assert run("delete", copy, "0,5", "--json")[1] == '{"deleted": 2}\n'
-    assert run("append", copy, folder / "images")[0] == 0
+    np.save(tmp_path / "more.npy", np.load(folder / "images/img_emb/img_emb_0.npy")[::-1])
+    assert run("append", copy, tmp_path / "more.npy")[0] == 0
     assert run("compact", copy)[0] == 0
     assert "sound" in run("verify", copy)[1]
     data = json.loads(run("info", copy, "--json")[1])

@@ -64,4 +64,3 @@ def test_joined_sources_run_on(tmp_path):
     joined = Joined([one, two], ["a", "b"])
     assert joined.take(np.array([5, 0]))[:, 0].tolist() == [1, 0]
     assert joined.items(2, 4)["input"].to_pylist() == ["a", "b"]
-    assert joined.fingerprint != Joined([two, one], ["a", "b"]).fingerprint

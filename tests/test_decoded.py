@@ -145,9 +145,11 @@ def test_dropping_the_embeddings_leaves_what_storing_none_makes(folder, full, le
     assert again.info()["bytes"] < before - 2 * again.n * D
     ids = np.arange(50, lean.n)
     assert np.array_equal(again.embeddings(ids), lean.embeddings(ids))
-    append(full.path, [folder / "images"])
+    rows = np.load(folder / "images/img_emb/img_emb_0.npy")
+    np.save(full.path.parent / "more.npy", np.concatenate([rows, rows[:1]]))
+    append(full.path, [full.path.parent / "more.npy"])
     more = Catalog.open(full.path)
-    assert (more.n, more.stores_embeddings, more.verify()) == (again.n + lean.n, False, [])
+    assert (more.n, more.stores_embeddings, more.verify()) == (again.n + lean.n + 1, False, [])
     assert np.array_equal(more.embeddings(lean.n + ids), lean.embeddings(ids))
 
 

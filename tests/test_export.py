@@ -95,7 +95,7 @@ def test_the_tables_hold_every_match_with_its_columns_best_first(matches, catalo
         assert list(reader(content)[0]) == columns
     table = pq.read_table(io.BytesIO(made(matches, "parquet")[0]))
     assert [table.schema.field(name).type for name in columns[:3]] == [pa.int64(), pa.float32(), pa.uint16()]
-    rows = list(csv.DictReader(io.StringIO(made(matches, "csv")[0].decode(), newline="")))
+    rows = list(csv.DictReader(io.StringIO(made(matches, "csv")[0].decode("utf-8-sig"), newline="")))
     assert [{name: str(value) for name, value in row.items()} for row in expected] == rows
 
 
@@ -105,7 +105,7 @@ def test_models_without_boxes_have_no_votes_and_nothing_is_an_empty_file(catalog
     none = Matches(catalog, ranked([]))
     assert json.loads(made(none, "json")[0]) == json.loads(made(none, "coco")[0])["images"] == []
     assert pq.read_table(io.BytesIO(made(none, "parquet")[0])).column_names == none.columns
-    assert made(none, "csv")[0].decode().strip().split(",") == none.columns
+    assert made(none, "csv")[0].decode("utf-8-sig").strip().split(",") == none.columns
     with tarfile.open(fileobj=io.BytesIO(made(none, "links")[0])) as tar:
         assert tar.getnames() == ["matches"]
     for format in FORMATS:
@@ -299,20 +299,41 @@ def test_columns_of_unlike_types_become_one_that_holds_them_all(tmp_path):
 
 
 TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12) | st.sampled_from(
-    ["=1+1", "-3", "+x", "@a", "\t=", "\r=", "a,b", 'say "x"', "line\nline", "", "'"]
-)
+    ["=1+1", "-3", "+x", "@a", "\t=", "\r=", "a,b", 'say "x"', "line\nline", "", "'", "a;=1+1", "\ufeff=1+1", " =1",
+     'a; "=1+1', "a\t@x", "a\n=1", "a;\u200b-1", "x|+1", "a;;=1", '";=1', "a\r\n=1", "\u3000\uff1d1"]
+)  # fmt: skip
+SEPARATORS = ",;|\t"
+FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"
+PASSED_OVER = " \t\r\n\"'\ufeff\u200b\u3000"
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=6), st.lists(st.integers(-9, 9), min_size=6, max_size=6))
 def test_cells_are_no_formulas_and_else_as_they_are(texts, numbers):
     numbers = numbers[: len(texts)]
     shelf = Shelf(**{"=text": texts, "gap": numbers, "of": [[{"a": text}] for text in texts]})
-    content = made(Matches(shelf, ranked(range(len(texts)))), "csv")[0].decode()
+    content = made(Matches(shelf, ranked(range(len(texts)))), "csv")[0].decode("utf-8-sig")
     header, *rows = csv.reader(io.StringIO(content, newline=""))
     assert header == ["id", "score", "votes", "'=text", "gap", "of"]
     for row, text, number in zip(rows, texts, numbers, strict=True):
-        assert row[3] == (f"'{text}" if text[:1] and text[0] in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20" else text)
-        assert (row[4], json.loads(row[5])) == (str(number), [{"a": text}])
+        told = json.loads(row[5])[0]["a"]
+        assert row[4] == str(number)
+        for cell in (row[3], told):
+            assert cell.replace("'", "") == text.replace("'", "")
+        if not set(text) & set(";|\t\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"):
+            plain = not text.lstrip(PASSED_OVER)[:1] or text.lstrip(PASSED_OVER)[0] not in FORMULA
+            assert told == text
+            if plain and text.isprintable():
+                assert row[3] == text
+
+
+@given(TEXTS)
+def test_no_cell_is_a_formula_whatever_separates_cells_where_it_is_read(text):
+    content = made(Matches(Shelf(text=[text], of=[[text]]), ranked([0])), "csv")[0].decode()
+    for separator, quoting in itertools.product(SEPARATORS, (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)):
+        for row in csv.reader(io.StringIO(content, newline=""), delimiter=separator, quoting=quoting):
+            for cell in row if (separator, quoting) != (",", csv.QUOTE_NONE) else []:
+                begin = cell.lstrip(PASSED_OVER.replace("'", ""))[:1]
+                assert begin == "" or begin not in FORMULA, (content, separator, quoting, cell)
 
 
 # Any size
@@ -386,7 +407,7 @@ def test_rows_of_an_older_generation_are_sent_and_what_is_deleted_is_left_out(fo
 @pytest.mark.parametrize(
     ("name", "format", "reader"),
     [
-        ("a.csv", None, lambda path: path.read_text().startswith("id,score")),
+        ("a.csv", None, lambda path: path.read_text("utf-8-sig").startswith("id,score")),
         ("a.JSON", None, lambda path: len(json.loads(path.read_text())) == 6),
         ("a.coco.json", None, lambda path: len(json.loads(path.read_text())["images"]) == 4),
         ("a.img2dataset.parquet", None, lambda path: "key" in pq.read_schema(path).names),

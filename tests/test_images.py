@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from gpubranches.errors import DataError
-from gpubranches.pictures.images import image_file, list_images, open_image, printable, thumbnail
+from gpubranches.files import spelled
+from gpubranches.pictures.folders import find_pictures
+from gpubranches.pictures.images import image_file, open_image, thumbnail
 
 
 def picture(width=8, height=4, colour=(200, 30, 40)):
@@ -76,10 +78,11 @@ def test_the_listing_is_sorted_recursive_and_survives_odd_names(tmp_path):
     with open(odd, "wb") as file:
         file.write(b"x")
     os.symlink(tmp_path, tmp_path / "loop")
-    found = list_images(tmp_path)
-    assert [printable(name) for name in found] == ["a/c.png", "a/new\nline.webp", "b.JPG", "\ufffd.png"]
+    found = find_pictures(tmp_path)
+    assert [spelled(name) for name, _ in found.pictures] == ["a/c.png", "a/new\nline.webp", "b.JPG", "\\xff.png"]
+    assert found.left_out() == ["1 file with other endings: .txt 1"]
     with pytest.raises(DataError, match="cannot read the folder"):
-        list_images(tmp_path / "nowhere")
+        find_pictures(tmp_path / "nowhere")
 
 
 def test_links_to_themselves_and_names_that_no_file_has_are_no_pictures(tmp_path):
@@ -88,7 +91,9 @@ def test_links_to_themselves_and_names_that_no_file_has_are_no_pictures(tmp_path
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/up").symlink_to(tmp_path)
     picture().save(tmp_path / "sub/x.png")
-    assert list_images(tmp_path) == ["real.png", "sub/x.png"]
+    found = find_pictures(tmp_path)
+    assert found.pictures == [("real.png", str(tmp_path / "sub/x.png")), ("sub/x.png", "")]
+    assert sorted(found.lost) == ["a.png", "b.png", "gone.png"]
     source = {"roots": {"": str(tmp_path)}}
     for name in ("a.png", "gone.png", "a\0.png", "x" * 5000, "sub/up/../../..", ""):
         assert image_file(source, {"image_path": name}) is None

@@ -182,28 +182,30 @@ def test_append_uses_the_catalogs_own_constants(tmp_path):
     catalog = Catalog.open(tmp_path / "c")
     assert np.array_equal(before.take(np.arange(300)), catalog.take(np.arange(300)))
     assert np.array_equal(catalog.signs.mean_, before.signs.mean_)
-    assert append(tmp_path / "c", [tmp_path / "a.npy"]).n == 700
+    np.save(tmp_path / "turned.npy", vectors(300)[::-1])
+    assert append(tmp_path / "c", [tmp_path / "turned.npy"]).n == 700
     catalog.refresh()
-    assert np.array_equal(catalog.take(np.arange(400, 700)), catalog.take(np.arange(300)))
+    assert np.array_equal(catalog.take(np.arange(400, 700)), catalog.take(np.arange(300))[::-1])
     np.save(tmp_path / "narrow.npy", vectors(5, 20))
     with pytest.raises(UsageError, match="expected embeddings of 48 dims"):
         append(tmp_path / "c", [tmp_path / "narrow.npy"])
 
 
 def test_pictures_of_an_appended_folder_are_its_own_and_the_others_stay(tmp_path, monkeypatch):
-    """All have the same names; one folder is appended twice."""
+    """All have the same names."""
     monkeypatch.setattr(module, "open_embedder", lambda spec: Pixels())
     monkeypatch.setattr(Pixels, "spec", "pixels")
-    for number, name in enumerate(("a", "b", "x/b")):
+    folders = ["a", "b", "x/b", "y/a", "y/b"]
+    for number, name in enumerate(folders):
         write_pictures(tmp_path / name, 3, seed=number)
     ingest([tmp_path / "a"], tmp_path / "c", embedder=Pixels())
-    for names in (["b"], ["x/b"], ["a"], ["b", "a"]):
+    for names in (["b"], ["x/b"], ["y/a", "y/b"]):
         append(tmp_path / "c", [tmp_path / name for name in names])
     catalog = Catalog.open(tmp_path / "c")
-    items = catalog.items(range(18))
-    for item, folder in zip(items, np.repeat(["a", "b", "x/b", "a", "b", "a"], 3)):
+    items = catalog.items(range(15))
+    for item, folder in zip(items, np.repeat(folders, 3)):
         assert image_file(catalog.source, item) == tmp_path / folder / item["image_path"]
-    assert [item.get("input") for item in items[::3]] == [None, "b", "b-1", None, "b", ""]
+    assert [item.get("input") for item in items[::3]] == [None, "b", "b-1", "a", "b-2"]
 
 
 KILLED = """

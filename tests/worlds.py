@@ -13,20 +13,19 @@ from gpubranches import Box, Boxes, Catalog
 from gpubranches.arrays import pack_bitmap, splitmix64
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.decoder import Decoder
-from gpubranches.catalog.storage import replace_file
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
 from gpubranches.space import Space
 
 
-def write_plain(self, path):
-    """Write constants without safetensors; of the quantizers the signs alone."""
+def write_plain(self):
+    """Return constants as bytes without safetensors; of the quantizers the signs alone."""
     file = io.BytesIO()
     np.savez(file, **({} if self.signs is None else {"mean": self.signs.mean_, "rotation": self.signs.rotation_}))
-    replace_file(path, file.getvalue())
+    return file.getvalue()
 
 
-def read_plain(path):
-    with np.load(path) as arrays:
+def read_plain(path, content, **dims):
+    with np.load(io.BytesIO(content)) as arrays:
         if "mean" not in arrays:
             return Constants(None, None, None)
         signs = SignQuantizer()
@@ -35,7 +34,7 @@ def read_plain(path):
 
 
 if importlib.util.find_spec("safetensors") is None:  # nothing else may write the format of a catalog
-    Constants.write, Constants.read = write_plain, staticmethod(read_plain)
+    Constants.to_bytes, Constants.from_bytes = write_plain, staticmethod(read_plain)
 
 
 def decoding_head(rng, d, D):

@@ -354,6 +354,7 @@ def _embedding_scan(mean: NDArray[np.float32], weights: NDArray[np.float32], cos
         if segment.embeddings is None:
             return decoded(task, limit, floor, border)
         rows = flat(np.asarray(segment.embeddings)).view(np.uint16)
+        segment.require_allowed(first * TILE, part.allowed[first * TILE // 64 : stop * TILE // 64])
         stop = min(stop * TILE, segment.n)
         found: Scored = cpu_scores.embedding_scores(
             rows, mean, weights, cosine, part.allowed, first * TILE, stop, limit, floor, border, flat(segment.ids)

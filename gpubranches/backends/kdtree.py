@@ -23,6 +23,7 @@ from gpubranches.backends.cpu import CpuBackend, Hits, Run, Task, in_turn
 from gpubranches.backends.host import HostBackend, Part, flat
 from gpubranches.backends.kdtree_files import FOLDER, KdIndex, Tree, fingerprint
 from gpubranches.backends.kdtree_plan import Step, index_cost_ns, plan, scan_cost_ns
+from gpubranches.backends.scan import pinned
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Catalog
 from gpubranches.errors import CatalogIndexError, UsageError
@@ -86,8 +87,10 @@ class KdtreeBackend(CpuBackend):
         self.folder = catalog.path / FOLDER if folder is None else folder
         self._lanes: list[_Lane] = []
         self._answered = {"by index": 0, "by scan": 0}
-        self._opened: tuple[int, KdIndex] = (catalog.generation, self._open())
+        with catalog.pinned():
+            self._opened: tuple[int, KdIndex] = (catalog.generation, self._open())
 
+    @pinned
     def info(self) -> dict[str, Any]:
         """Return what the cpu backend does, the trees, their bytes, and how many boxes each way answered so far."""
         index = self._current()
@@ -100,6 +103,7 @@ class KdtreeBackend(CpuBackend):
         with self._lock:
             self._lanes.clear()
 
+    @pinned
     def evict(self) -> None:
         """Drop the trees' pages from memory, so that the next question reads them from the disk; for measurements."""
         with self._lock:
@@ -108,6 +112,7 @@ class KdtreeBackend(CpuBackend):
             with path.open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
+    @pinned
     def plan(self, boxes: Boxes) -> list[Step]:
         """Return how each box would be answered if the model is not scanned as a whole."""
         return plan(self._current(), boxes, self.index_only)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -29,8 +28,9 @@ from gpubranches.backends.kdtree_files import (
     tree_name,
 )
 from gpubranches.catalog import Catalog, disk_errors
-from gpubranches.catalog.storage import record, replace_file, require_space, sync_folder
+from gpubranches.catalog.storage import require_space
 from gpubranches.errors import UsageError
+from gpubranches.files import output, replace_file, sync_folder
 from gpubranches.learners.branches import feature_subsets
 
 Report = Callable[[str, int, int], None]
@@ -87,15 +87,15 @@ def _write(
         work = [
             pool.submit(_write_tree, catalog, n, subset, staging / tree_name(i)) for i, subset in enumerate(subsets)
         ]
-        with (staging / BOUNDS).open("wb") as file:
+        with output(staging / BOUNDS) as file:
             for i, future in enumerate(work):
                 bounds, files[tree_name(i)] = future.result()
-                bounds.tofile(file)
+                file.write(bounds)
                 if report is not None:
                     report("building trees", i + 1, len(subsets))
     finally:
         pool.shutdown(cancel_futures=True)
-    files[BOUNDS] = record(staging / BOUNDS)
+    files[BOUNDS] = file.entry
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -129,12 +129,10 @@ def _write_tree(
 
 
 def _store(path: Path, array: NDArray[Any]) -> dict[str, Any]:
-    """Write an array to the disk and return the entry of its file, as `record` would after reading it again."""
-    with path.open("wb") as file:
-        array.tofile(file)
-        file.flush()
-        os.fsync(file.fileno())
-    return {"bytes": array.nbytes, "sha256": hashlib.sha256(array.data).hexdigest()}
+    """Write an array to the disk and return the entry of its file."""
+    with output(path) as file:
+        file.write(array)
+    return file.entry
 
 
 def _marginals(catalog: Catalog) -> NDArray[np.int64]:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import TILE, Catalog
-from gpubranches.catalog.storage import checksum, require_file
+from gpubranches.catalog.storage import require_file
 from gpubranches.errors import CatalogFormatError, CatalogIndexError
+from gpubranches.files import checksum, read_regular
 from gpubranches.space import digest
 
 FOLDER = "kdtree"
@@ -99,7 +100,7 @@ def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
     """Return the manifest of an index. Raises CatalogIndexError if there is none, or of another format."""
     path = folder / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
+        manifest: dict[str, Any] = json.loads(read_regular(path))
         known = (manifest["format"], manifest["version"], manifest["leaf"]) == (FORMAT, VERSION, LEAF)
         for name in ("codes", "generation", "n", "trees", "files"):
             manifest[name]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap, as_ids, check_array
+from gpubranches.arrays import Bitmap, as_ids, check_array, check_bitmap
 from gpubranches.backends.protocol import Tier
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import Catalog
@@ -27,8 +28,24 @@ Linear = WeightPlanes | CodeWeights | NDArray[np.float32]
 """A linear model of the tier bits, codes, or embeddings: (D,) float32 over x - mean."""
 _SHORTLIST = 1000
 """Items that the bits score picks for the embeddings to rank, at least; 10 k where that is more."""
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+Backend = TypeVar("Backend", bound="ScanBackend[Any]")
 Rows = TypeVar("Rows")
 """How an engine holds which rows count: not deleted, in the caller's `where`, among its ids."""
+
+
+def pinned(
+    method: Callable[Concatenate[Backend, Given], Answer],
+) -> Callable[Concatenate[Backend, Given], Answer]:
+    """Have a method of a backend see one state of the catalog, whatever other threads commit and refresh."""
+
+    @wraps(method)
+    def on_one_state(self: Backend, /, *args: Given.args, **named: Given.kwargs) -> Answer:
+        with self.catalog.pinned():
+            return method(self, *args, **named)
+
+    return on_one_state
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +111,7 @@ class ScanBackend(ABC, Generic[Rows]):
 
     # The protocol
 
+    @pinned
     def info(self) -> dict[str, Any]:
         """Return name, nearest-neighbour method and the catalog's size."""
         return {"backend": self.name, "nn": self.nn, "n": self.catalog.n, "generation": self.catalog.generation}
@@ -110,6 +128,7 @@ class ScanBackend(ABC, Generic[Rows]):
     ) -> None:
         self.close()
 
+    @pinned
     def search(self, queries: NDArray[Any], k: int, *, tier: Tier, where: Bitmap | None = None) -> Neighbors:
         """Return the k nearest items of each query; see Backend."""
         if k < 1:
@@ -129,6 +148,7 @@ class ScanBackend(ABC, Generic[Rows]):
         """Return the items with at least min_votes; see Backend."""
         return self.evaluate_many([boxes], min_votes=min_votes, limit=limit, where=where)[0]
 
+    @pinned
     def evaluate_many(
         self, models: Sequence[Boxes], *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
     ) -> list[Candidates]:
@@ -141,12 +161,14 @@ class ScanBackend(ABC, Generic[Rows]):
         self._check_where(where)
         return self._evaluate(list(models), min_votes, limit, where)
 
+    @pinned
     def within(self, boxes: Boxes, *, where: Bitmap | None = None) -> Bitmap:
         """Return the positions of the items with a vote of this model; see Backend."""
         boxes.require_dims(self.catalog.d)
         self._check_where(where)
         return self._bitmap(self._selected(Only(where, boxes=boxes)))
 
+    @pinned
     def score(
         self,
         weights: NDArray[np.float32],
@@ -236,7 +258,7 @@ class ScanBackend(ABC, Generic[Rows]):
 
     def _check_where(self, where: Bitmap | None) -> None:
         if where is not None:
-            check_array(where, "where", dtype=np.uint8, shape=(-(-self.catalog.n_positions // 8),))
+            check_bitmap(where, "where", self.catalog.n_positions, self.catalog.places)
 
     def _dims(self, tier: Tier) -> int:
         """Return the dims of queries and weights of a tier, d or D. Raises UsageError if the catalog lacks it."""

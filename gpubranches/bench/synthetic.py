@@ -5,7 +5,8 @@ The twin of kernels/synthetic.cu. `SyntheticCatalog` answers what backends and s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from gpubranches.backends.gpu.memory import MemoryPlan
 from gpubranches.catalog import TILE, ZONES
 from gpubranches.catalog.order import to_tiles, zones_of
 from gpubranches.errors import UsageError
+from gpubranches.files import output
 from gpubranches.quantize import SignQuantizer
 from gpubranches.space import digest
 
@@ -92,6 +94,9 @@ class SyntheticSegment:
         made = f"{self.start} {self.n} {self.d} {self.clusters} {self.period}"
         return {"codes.u8": {"bytes": self.n * self.d, "sha256": digest(made)}}
 
+    def require_allowed(self, start: int, allowed: NDArray[np.uint64]) -> None:
+        """Do nothing: there are no files."""
+
     @cached_property
     def codes(self) -> NDArray[np.uint8]:
         """Codes as tiles, (tiles, d, TILE)."""
@@ -139,6 +144,7 @@ class SyntheticCatalog:
     """
 
     deleted = None
+    places = None
     text_mean = None
     generation = 1
     coding = "", "", 0
@@ -186,6 +192,11 @@ class SyntheticCatalog:
     def _segment(self, start: int, n: int) -> SyntheticSegment:
         own = self._stand_in[start : start + n] if self.has_own_embeddings and self._stand_in is not None else None
         return SyntheticSegment(start, n, self.d, self.D // 32, self.clusters, self.period, own)
+
+    @contextmanager
+    def pinned(self, state: None = None) -> Iterator[None]:
+        """Do nothing: there is one state."""
+        yield
 
     def count(self, where: Bitmap | None = None) -> int:
         """Return how many rows a bitmap holds, all by default."""
@@ -281,9 +292,9 @@ def write_stand_in(
     if path.exists() and path.stat().st_size == rows * 2 * D:
         return
     signs = np.array([-1, 1], np.float16) * np.float16(scale_of(D))
-    with path.open("wb") as file:
+    with output(path) as file:
         for start in range(0, rows, _ROWS_AT_ONCE):
             bits = bits_of(np.arange(start, start + _ROWS_AT_ONCE), D // 32, clusters, rows // _RUN)
-            signs[np.unpackbits(bits, axis=1, bitorder="little")].tofile(file)
+            file.write(signs[np.unpackbits(bits, axis=1, bitorder="little")])
             if report is not None:
                 report("writing embeddings", start + _ROWS_AT_ONCE, rows)

@@ -2,9 +2,11 @@
 
 from gpubranches.catalog.catalog import Catalog, require_code_dims
 from gpubranches.catalog.order import TILE, ZONE, ZONES
+from gpubranches.catalog.repair import repair
 from gpubranches.catalog.rewrite import ENCODED_ROWS
 from gpubranches.catalog.segment import SEGMENT_ROWS, Segment
 from gpubranches.catalog.storage import disk_errors, exclusive
+from gpubranches.catalog.verify import problems_at
 
 __all__ = [
     "ENCODED_ROWS",
@@ -16,5 +18,7 @@ __all__ = [
     "Segment",
     "disk_errors",
     "exclusive",
+    "problems_at",
+    "repair",
     "require_code_dims",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,23 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.arrays import as_ids, check_array, pack_bitmap
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.decoder import Decoder
-from gpubranches.catalog.manifest import is_numbered, new_manifest, numbered, own_files, write_manifest
+from gpubranches.catalog.manifest import (
+    MOST_DIMS,
+    is_numbered,
+    listings,
+    looks_of,
+    new_manifest,
+    numbered,
+    own_files,
+    write_manifest,
+)
 from gpubranches.catalog.reader import CatalogReader
 from gpubranches.catalog.rewrite import Encode, Report, gather_rows, parts_of, recoded
-from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Gather, Rows, write_segment
-from gpubranches.catalog.storage import disk_errors, exclusive, record, remove_unheld, replace_file, require_space
+from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Gather, Rows, add_segment
+from gpubranches.catalog.state import State
+from gpubranches.catalog.storage import disk_errors, exclusive, remove_unheld, require_content, require_space
 from gpubranches.errors import ArrayError, DataError, UsageError
+from gpubranches.files import replace_file, sync_folder
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
 from gpubranches.space import Space
 
@@ -32,6 +43,7 @@ class Catalog(CatalogReader):
 
     def __init__(self, path: Path):
         super().__init__(path)
+        self._writer = threading.RLock()
         self._writing = 0
 
     # Making
@@ -49,14 +61,15 @@ class Catalog(CatalogReader):
         text_mean: NDArray[np.float32] | None = None,
         embedder: str = "",
         source: dict[str, Any] | None = None,
+        listing: tuple[str, bytes] | None = None,
         keep_embeddings: bool = True,
     ) -> Catalog:
         """Make an empty catalog. Raises UsageError if there is one, DataError if the folder cannot be written.
 
         d: code dims, a multiple of 4 up to 1,024; signs, scalar: the fitted quantizers; head: the bytes of
         head.safetensors; text_mean: (D,) float32, the mean of text embeddings; embedder: the spec that opens the
-        embedder; source: what it was made from, free JSON. keep_embeddings: False to store none, for a head that
-        decodes them from the codes.
+        embedder; source: what it was made from, free JSON; listing: see `describe`. keep_embeddings: False to store
+        none, for a head that decodes them from the codes.
         """
         folder = Path(path)
         require_code_dims(d)
@@ -64,8 +77,9 @@ class Catalog(CatalogReader):
             raise UsageError(f"{folder}: there is a catalog already; append to it, or choose another folder")
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(folder.absolute().parent)
             constants = Constants(signs=signs, scalar=scalar, text_mean=text_mean)
-            files = _write_files(folder, 0, constants, head)
+            files = {**_write_files(folder, 0, constants, head), **_write_listing(folder, listing)}
             manifest = new_manifest(
                 space=space,
                 d=d,
@@ -82,30 +96,36 @@ class Catalog(CatalogReader):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the write lock over several changes. Raises DataError if another process holds it.
+        """Hold the write lock over several changes. Raises DataError if another process or object holds it.
 
-        What an error kept from being committed is removed at once; what a killed process left, by the next writer.
+        Another thread that writes by this object waits. What an error kept from being committed is removed at once;
+        what a killed process left, by the next writer. The thread sees the newest state, whatever it has pinned.
         """
-        if self._writing:
+        with self._writer, self._unpinned():
+            if not self._writing:
+                with exclusive(self.path):
+                    with disk_errors(self.path):
+                        self.refresh()
+                        self._remove_orphans()
+                    yield from self._held()
+                return
             self._writing += 1
             try:
                 yield
             finally:
                 self._writing -= 1
-            return
-        with exclusive(self.path):
-            self.refresh()
-            self._remove_orphans()
-            self._writing = 1
-            try:
-                yield
-            except BaseException:
-                with suppress(DataError):
-                    self.refresh()
-                    self._remove_orphans()
-                raise
-            finally:
-                self._writing = 0
+
+    def _held(self) -> Iterator[None]:
+        self._writing = 1
+        try:
+            yield
+        except BaseException:
+            with suppress(DataError, OSError):
+                self.refresh()
+                self._remove_orphans()
+            raise
+        finally:
+            self._writing = 0
 
     def append(
         self,
@@ -132,8 +152,10 @@ class Catalog(CatalogReader):
                 raise UsageError(f"ids: expected {self.next_id} and more, got {ids[0]}; ids are never used again")
             embeddings = embeddings if self.keeps_embeddings else None
             after = max(self.next_id, int(ids[-1]) + 1 if len(ids) else 0, next_id or 0)
-            entry = self._write_segment(len(self.segments), Rows(codes, ids, bits, scales, embeddings, items), errors)
-            self._commit(segments=[*self._manifest["segments"], entry], next_id=after)
+            entry = add_segment(
+                self.path, len(self.segments), Rows(codes, ids, bits, scales, embeddings, items), errors
+            )
+            self._commit(segments=[*self._state.manifest["segments"], entry], next_id=after)
 
     def delete(self, ids: ArrayLike) -> int:
         """Delete items; return how many. Unknown or deleted ids raise UsageError and nothing is deleted."""
@@ -141,7 +163,7 @@ class Catalog(CatalogReader):
             positions = np.unique(self.positions(as_ids(ids)))
             if len(positions) == 0:
                 return 0
-            flags = self._deleted_flags()
+            flags = self._state.deleted_flags()
             flags[positions] = True
             self._commit(flags)
             return len(positions)
@@ -150,7 +172,7 @@ class Catalog(CatalogReader):
         """Rewrite the catalog without deleted rows and with small segments joined; ids stay.
 
         keep_embeddings: False to drop the embeddings for good, and to decode them from the codes. Raises UsageError if
-        the catalog's head does not decode.
+        the catalog's head does not decode, CatalogFormatError if a file is not what was written: damage is not copied.
         """
         from gpubranches.catalog.items import read_errors
 
@@ -160,13 +182,14 @@ class Catalog(CatalogReader):
                     f"embeddings: {self.path} has no head that decodes them from codes; make one by train-head, "
                     "and codes by encode"
                 )
+            self._require_sound()
             live = np.concatenate([np.zeros(0, np.int64), *(np.sort(segment.ids) for segment in self.segments)])
             live = live[self.alive(live)]
-            errors = read_errors(self.error_paths)
+            errors = read_errors(self.error_tables)
             entries: list[dict[str, Any]] = []
             for part in parts_of(live):
                 rows = gather_rows(self, part, keep_embeddings=keep_embeddings and self.keeps_embeddings)
-                entries.append(self._write_segment(len(entries), rows, None if entries else errors))
+                entries.append(add_segment(self.path, len(entries), rows, None if entries else errors))
             changed = {} if keep_embeddings else {"keeps_embeddings": False}
             self._commit(np.zeros(0, np.bool_), segments=entries, **changed)
             self._remove_orphans()
@@ -186,7 +209,8 @@ class Catalog(CatalogReader):
         encode: what makes them; d: their dims; space: the catalog's with the new head and quantizer; scalar, head: what
         is stored of them, see `create`; report: told (encoded, total) rows. Segments are written one after the other
         beside the old, each with its rows in a new order; deleted rows stay, and stay deleted. Raises UsageError for a
-        catalog without embeddings, DataError if the disk has no room for a second copy of the segments.
+        catalog without embeddings, DataError if the disk has no room for a second copy of the segments,
+        CatalogFormatError if a file is not what was written.
         """
         require_code_dims(d)
         with self.writing(), disk_errors(self.path):
@@ -194,16 +218,24 @@ class Catalog(CatalogReader):
                 raise UsageError(f"codes: {self.path} keeps no embeddings to make them from; ingest the embeddings")
             held = sum(entry["bytes"] for segment in self.segments for entry in segment.files.values())
             require_space(self.path, held + self.n_positions * max(0, d - self.d), "the new codes")
+            self._require_sound()
             entries, flags = self._recoded(encode, d, report)
             constants = Constants(signs=self.signs, scalar=scalar, text_mean=self.text_mean)
-            files = _write_files(self.path, self.generation + 1, constants, head)
+            files = {**listings(self._state.manifest), **_write_files(self.path, self.generation + 1, constants, head)}
             self._commit(flags, segments=entries, files=files, d=d, space=space.to_json())
             self._remove_orphans()
 
-    def describe(self, source: dict[str, Any]) -> None:
-        """Replace the JSON that tells what the catalog was made from."""
+    def describe(self, source: dict[str, Any], listing: tuple[str, bytes] | None = None) -> None:
+        """Replace the JSON that tells what the catalog was made from.
+
+        listing: the name, `inputs-G.parquet`, and the content of a file that its `inputs` name; those that they do not
+        name are removed by the next writer.
+        """
         with self.writing(), disk_errors(self.path):
-            self._commit(source=source)
+            files = {**self._state.manifest["files"], **_write_listing(self.path, listing)}
+            named = {record["listing"] for record in source.get("inputs", ())}
+            dropped = listings({"files": files}).keys() - named
+            self._commit(source=source, files={name: files[name] for name in files if name not in dropped})
 
     # Inside
 
@@ -229,18 +261,16 @@ class Catalog(CatalogReader):
         elif bits is not None or scales is not None:
             raise UsageError("bits: the catalog was created without sign bits; create it with a SignQuantizer")
 
-    def _write_segment(
-        self, number: int, rows: Rows, errors: pa.Table | None, kept: Sequence[Path] = ()
-    ) -> dict[str, Any]:
-        name = f"segments/{number:06d}-{uuid.uuid4().hex[:8]}"
-        files = write_segment(self.path / name, rows, errors, kept)
-        first, last = (int(rows.ids[0]), int(rows.ids[-1])) if len(rows.ids) else (0, -1)
-        return {"name": name, "n": len(rows.ids), "first_id": first, "last_id": last, "files": files}
+    def _require_sound(self) -> None:
+        for segment in self.segments:
+            segment.require_sound()
+        for name, entry in listings(self._state.manifest).items():
+            require_content(self.path / name, entry)
 
     def _recoded(self, encode: Encode, d: int, report: Report | None) -> tuple[list[dict[str, Any]], NDArray[np.bool_]]:
         """Write all segments with new codes; return their entries, and which of their positions are deleted."""
         entries, done = [], 0
-        before, after = self._deleted_flags(), np.zeros(self.n_positions, np.bool_)
+        before, after = self._state.deleted_flags(), np.zeros(self.n_positions, np.bool_)
         total = sum(segment.n for segment in self.segments)
         for number, segment in enumerate(self.segments):
             own = slice(segment.start, segment.start + segment.n)
@@ -250,29 +280,43 @@ class Catalog(CatalogReader):
                 if report is not None:
                     report(at + rows, total)
 
-            tables = [path for path in (segment.items_path, segment.errors_path) if path is not None]
-            entries.append(self._write_segment(number, recoded(segment, encode, d, told), None, tables))
+            tables = {
+                segment.folder / name: entry for name, entry in segment.files.items() if name.endswith(".parquet")
+            }
+            entries.append(add_segment(self.path, number, recoded(segment, encode, d, told), None, tables))
             ids = np.fromfile(self.path / entries[-1]["name"] / "ids.i64", np.int64)
             after[own] = np.isin(ids, segment.ids[before[own]])
             done += segment.n
         return entries, after
 
     def _commit(self, flags: NDArray[np.bool_] | None = None, **entries: Any) -> None:
-        """Write the manifest of the next generation, with other entries; flags: which positions are deleted now."""
-        manifest = {**self._manifest, **entries, "generation": self.generation + 1}
+        """Write the manifest of the next generation, with other entries; flags: which positions are deleted now.
+
+        What it names is opened before it is committed, so that nothing is that cannot be read.
+        """
+        manifest = {**self._state.manifest, **entries, "generation": self.generation + 1}
         if flags is not None:
             manifest["deleted"] = None
             if flags.any():
                 name = f"deleted-{self.generation + 1}.bitmap"
-                replace_file(self.path / name, pack_bitmap(flags).tobytes())
-                manifest["deleted"] = {"name": name, **record(self.path / name)}
-        write_manifest(self.path, manifest)
-        self._load()
+                manifest["deleted"] = {"name": name, **replace_file(self.path / name, pack_bitmap(flags).tobytes())}
+        with self._loading:
+            state = State.open(self.path, manifest, self._state)
+            try:
+                write_manifest(self.path, manifest)
+            except BaseException:
+                del state  # holds the new files, which are to be removed
+                raise
+            self._newest, self._looks = state, looks_of(self.path)
 
     def _remove_orphans(self) -> None:
-        """Remove what a stopped writer or an older generation left behind and no reader holds; needs the lock."""
-        kept = {Path(entry["name"]).name for entry in self._manifest["segments"]}
-        kept |= set(own_files(self._manifest))
+        """Remove what a stopped writer or an older generation left behind and no reader holds; needs the lock.
+
+        Only once the commit that lets go of it is on the disk for good.
+        """
+        sync_folder(self.path)
+        kept = {Path(entry["name"]).name for entry in self._state.manifest["segments"]}
+        kept |= set(own_files(self._state.manifest))
         named = [path for path in self.path.glob("*") if is_numbered(path.name)]
         for path in [*named, *(self.path / "segments").glob("*")]:
             if path.name not in kept:
@@ -281,17 +325,23 @@ class Catalog(CatalogReader):
 
 def require_code_dims(d: int) -> None:
     """Raise UsageError unless d is a number of code dims that a catalog can have."""
-    if d % 4 or not 4 <= d <= 1024:
+    if d % 4 or not 4 <= d <= MOST_DIMS:
         raise UsageError(f"d: expected a multiple of 4 from 4 to 1,024, got {d}")
 
 
 def _write_files(folder: Path, generation: int, constants: Constants, head: bytes | None) -> dict[str, Any]:
     """Write the constants and the head under names of a generation; return their entries in the manifest."""
     name = numbered("constants", generation)
-    constants.write(folder / name)
-    files = {name: record(folder / name)}
+    files = {name: replace_file(folder / name, constants.to_bytes())}
     if head is not None:
         name = numbered("head", generation)
-        replace_file(folder / name, head)
-        files[name] = record(folder / name)
+        files[name] = replace_file(folder / name, head)
     return files
+
+
+def _write_listing(folder: Path, listing: tuple[str, bytes] | None) -> dict[str, Any]:
+    """Write a file that lists inputs; return its entry in the manifest."""
+    if listing is None:
+        return {}
+    name, content = listing
+    return {name: replace_file(folder / name, content)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.storage import replace_file
+from gpubranches.catalog.storage import RESTORE
 from gpubranches.errors import CatalogFormatError
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
 
@@ -21,8 +21,8 @@ class Constants:
     scalar: ScalarQuantizer | None
     text_mean: NDArray[np.float32] | None
 
-    def write(self, path: Path) -> None:
-        """Write them as safetensors, atomically."""
+    def to_bytes(self) -> bytes:
+        """Return them as safetensors."""
         tensors: dict[str, NDArray[np.float32]] = {}
         if self.signs is not None:
             tensors |= {"mean": self.signs.mean_, "rotation": self.signs.rotation_}
@@ -32,18 +32,27 @@ class Constants:
             tensors["text_mean"] = self.text_mean
         from safetensors.numpy import save
 
-        replace_file(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
+        return bytes(save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
 
     @classmethod
-    def read(cls, path: Path) -> Constants:
-        """Read them. Raises CatalogFormatError if the file is missing or damaged."""
+    def from_bytes(cls, path: Path, content: bytes, *, d: int, D: int, n_bits: int) -> Constants:
+        """Return what a file holds. Raises CatalogFormatError if it is damaged, or of other dims than the catalog."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
+        shapes = {"mean": (D,), "rotation": (n_bits, D), "low": (d,), "high": (d,), "text_mean": (D,)}
         try:
-            tensors = load(path.read_bytes())
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            tensors = load(content)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise CatalogFormatError(f"{path}: expected the catalog's constants as safetensors: {error}") from error
+        for name, array in tensors.items():
+            if array.dtype != np.float32 or array.shape != shapes.get(name):
+                raise CatalogFormatError(
+                    f"{path}: {name}: expected float32 of shape {shapes.get(name)}, got {array.dtype} of "
+                    f"{array.shape}; {RESTORE}"
+                )
+        if ("mean" in tensors, "rotation" in tensors, "low" in tensors) != (D > 0, D > 0, "high" in tensors):
+            raise CatalogFormatError(f"{path}: expected constants of {D} dims, got {sorted(tensors)}; {RESTORE}")
         signs = scalar = None
         if "rotation" in tensors:
             signs = SignQuantizer()

@@ -23,7 +23,7 @@ def info_of(catalog: CatalogReader) -> dict[str, Any]:
         "D": catalog.D,
         "tiers": [tier for tier, there in held.items() if there],
         "embeddings": "stored" if catalog.stores_embeddings else "decoded" if catalog.has_embeddings else "none",
-        "columns": catalog.columns if catalog.item_paths else [],
+        "columns": catalog.columns if catalog.item_tables else [],
         "embedder": catalog.embedder,
         "space": catalog.space.to_json(),
         "segments": len(catalog.segments),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,44 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gpubranches.catalog.segment import StoredTable
+from gpubranches.catalog.storage import RESTORE
+from gpubranches.errors import CatalogFormatError, GpuBranchesError
 from gpubranches.metadata.tables import cast, plain_rows, unified
 
+Source = Path | StoredTable
+"""A Parquet file, or one of a segment, which is checked as far as it is read."""
+_DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
+"""What reading a damaged file raises, of Arrow's own and of what it is asked for then."""
 _GROUPS_AT_ONCE = 32
 """Row groups of metadata that are in memory while some of their rows are taken."""
 
 
-def read_items(path: Path, ids: NDArray[np.int64]) -> dict[int, dict[str, Any]]:
+@contextmanager
+def opened(source: Source) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file. Raises CatalogFormatError naming it for whatever goes wrong in the block."""
+    path = source if isinstance(source, Path) else source.path
+    try:
+        with pq.ParquetFile(source if isinstance(source, Path) else source.open()) as file:
+            if file.schema_arrow.field("id").type != pa.int64():
+                raise ValueError(f"id: expected int64, got {file.schema_arrow.field('id').type}")
+            yield file
+    except GpuBranchesError:
+        raise
+    except _DAMAGED as error:
+        raise CatalogFormatError(
+            f"{path}: damaged: it cannot be read as Parquet: {_first_line(error)}; {RESTORE}"
+        ) from error
+
+
+def read_items(path: Source, ids: NDArray[np.int64]) -> dict[int, dict[str, Any]]:
     """Return {id: row} of the ids found in one metadata file, reading only the row groups that hold them."""
     return {row["id"]: row for row in plain_rows(_read(path, ids))}
 
 
-def read_table(parts: Iterable[tuple[Path, NDArray[np.int64]]], ids: NDArray[np.int64], schema: pa.Schema) -> pa.Table:
+def read_table(
+    parts: Iterable[tuple[Source, NDArray[np.int64]]], ids: NDArray[np.int64], schema: pa.Schema
+) -> pa.Table:
     """Return the metadata of ids, one row an id in their order, with the columns of a schema; null where there is none.
 
     parts: metadata files and which of the ids are looked for in each.
@@ -38,41 +65,65 @@ def read_table(parts: Iterable[tuple[Path, NDArray[np.int64]]], ids: NDArray[np.
     return table.set_column(table.column_names.index("id"), "id", pa.array(ids))
 
 
-def unified_schema(paths: Sequence[Path]) -> pa.Schema:
+def schema_of(source: Source) -> pa.Schema:
+    """Return the columns of a file."""
+    with opened(source) as file:
+        return file.schema_arrow
+
+
+def unified_schema(sources: Sequence[Source]) -> pa.Schema:
     """Return the metadata columns over all files, `id` first; each has a type for all its values, text if need be."""
-    return unified([pa.schema([("id", pa.int64())]), *map(pq.read_schema, paths)])
+    return unified([pa.schema([("id", pa.int64())]), *map(schema_of, sources)])
 
 
-def column_names(paths: Sequence[Path]) -> list[str]:
+def column_names(sources: Sequence[Source]) -> list[str]:
     """Return the metadata columns over all files, `id` first."""
-    names = (name for path in paths for name in pq.read_schema(path).names)
-    return list(dict.fromkeys(["id", *names]))
+    return list(dict.fromkeys(["id", *(name for source in sources for name in schema_of(source).names)]))
 
 
-def read_errors(paths: Sequence[Path]) -> pa.Table:
-    """Return the inputs that could not be read, from all files: id, path, reason."""
-    schema = pa.schema([("id", pa.int64()), ("path", pa.string()), ("reason", pa.string())])
-    return pa.concat_tables([schema.empty_table(), *(cast(pq.read_table(path), schema) for path in paths)])
-
-
-def count_rows(paths: Sequence[Path]) -> int:
-    """Return how many rows some files have, without reading these."""
-    return sum(pq.read_metadata(path).num_rows for path in paths)
-
-
-def _read(path: Path, ids: NDArray[np.int64]) -> pa.Table:
-    """Return the rows of ids in one metadata file, in its order, reading only the row groups that hold them."""
-    file = pq.ParquetFile(path)
-    wanted = np.sort(ids)
-    column = file.schema_arrow.get_field_index("id")
-    groups = []
-    for group in range(file.metadata.num_row_groups):
-        bounds = file.metadata.row_group(group).column(column).statistics
-        if np.searchsorted(wanted, bounds.max, "right") > np.searchsorted(wanted, bounds.min):
-            groups.append(group)
-    schema = unified([file.schema_arrow])
+def read_all(sources: Sequence[Source], schema: pa.Schema, ids: NDArray[np.int64] | None = None) -> pa.Table:
+    """Return the rows of all files with the columns of a schema. ids: (m,) int64, only of these."""
     tables = [schema.empty_table()]
-    for start in range(0, len(groups), _GROUPS_AT_ONCE):
-        table = cast(file.read_row_groups(groups[start : start + _GROUPS_AT_ONCE]), schema)
-        tables.append(table.filter(np.isin(table["id"].to_numpy(), wanted)))
+    for source in sources:
+        with opened(source) as file:
+            table = file.read()
+            if ids is not None:
+                table = table.filter(np.isin(table["id"].to_numpy(), ids))
+            tables.append(cast(table, schema))
     return pa.concat_tables(tables)
+
+
+def read_errors(sources: Sequence[Source]) -> pa.Table:
+    """Return the inputs that could not be read, from all files: id, path, reason."""
+    return read_all(sources, pa.schema([("id", pa.int64()), ("path", pa.string()), ("reason", pa.string())]))
+
+
+def count_rows(sources: Sequence[Source]) -> int:
+    """Return how many rows some files have, without reading these."""
+    total = 0
+    for source in sources:
+        with opened(source) as file:
+            total += file.metadata.num_rows
+    return total
+
+
+def _read(source: Source, ids: NDArray[np.int64]) -> pa.Table:
+    """Return the rows of ids in one metadata file, in its order, reading only the row groups that hold them."""
+    with opened(source) as file:
+        wanted = np.sort(ids)
+        column = file.schema_arrow.get_field_index("id")
+        groups = []
+        for group in range(file.metadata.num_row_groups):
+            bounds = file.metadata.row_group(group).column(column).statistics
+            if np.searchsorted(wanted, bounds.max, "right") > np.searchsorted(wanted, bounds.min):
+                groups.append(group)
+        schema = unified([file.schema_arrow])
+        tables = [schema.empty_table()]
+        for start in range(0, len(groups), _GROUPS_AT_ONCE):
+            table = cast(file.read_row_groups(groups[start : start + _GROUPS_AT_ONCE]), schema)
+            tables.append(table.filter(np.isin(table["id"].to_numpy(), wanted)))
+        return pa.concat_tables(tables)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from gpubranches.catalog.order import TILE
-from gpubranches.catalog.segment import Segment
-from gpubranches.catalog.storage import Lease, checksum, replace_file
+from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS
+from gpubranches.catalog.storage import RESTORE
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError
-from gpubranches.quantize import SignQuantizer
+from gpubranches.files import read_regular, replace_file
+from gpubranches.quantize import MAX_BITS, SignQuantizer
 from gpubranches.space import Space
 
 FORMAT = "gpubranches-catalog"
-VERSION = 1
-_TYPES = {
-    **dict.fromkeys(("generation", "d", "D", "n_bits", "next_id"), int),
-    **dict.fromkeys(("space", "source", "files"), dict),
-    "segments": list,
-    "embedder": str,
-}
+VERSION = 2
+"""Of what is written. A manifest of version 1 has no checksum of its own; it is read, and the next commit adds one."""
+MOST_DIMS = 1024
+"""Code dims."""
+_MOST_ID = (1 << 63) - 1
+_SEAL = b',\n "sha256": "'
 
 
 def new_manifest(
@@ -54,26 +55,6 @@ def new_manifest(
     }
 
 
-def open_segments(folder: Path, manifest: dict[str, Any]) -> Iterator[Segment]:
-    """Yield the segments of a manifest, in order of position, each held by a lease as long as it is used."""
-    start = 0
-    for entry in manifest["segments"]:
-        segment = Segment(
-            folder=folder / entry["name"],
-            start=start,
-            n=entry["n"],
-            d=manifest["d"],
-            n_bits=manifest["n_bits"],
-            D=manifest["D"],
-            first_id=entry["first_id"],
-            last_id=entry["last_id"],
-            files=entry["files"],
-            lease=Lease(folder / entry["name"]),
-        )
-        yield segment
-        start += segment.tiles * TILE
-
-
 def own_files(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the entries, by name, of all files of a generation that lie in no segment."""
     deleted = manifest["deleted"]
@@ -86,6 +67,11 @@ def file_of(manifest: dict[str, Any], stem: str) -> str | None:
     return names[0] if names else None
 
 
+def listings(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the entries, by name, of the files that list what was taken in: those of every generation are kept."""
+    return {name: entry for name, entry in manifest["files"].items() if re.fullmatch(r"inputs-\d+\.parquet", name)}
+
+
 def numbered(stem: str, generation: int) -> str:
     """Return the name of a file of a stem that is first named by a generation."""
     return f"{stem}-{generation}.safetensors" if generation else f"{stem}.safetensors"
@@ -93,33 +79,44 @@ def numbered(stem: str, generation: int) -> str:
 
 def is_numbered(name: str) -> bool:
     """Return whether a file in a catalog's folder is, or would have become, one that only its manifest makes valid."""
-    return re.fullmatch(r"((head|constants)(-\d+)?\.safetensors|deleted-\d+\.bitmap)(\.partial)?", name) is not None
+    named = r"((head|constants)(-\d+)?\.safetensors|deleted-\d+\.bitmap|inputs-\d+\.parquet)(\.partial)?"
+    return re.fullmatch(named, name) is not None
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Commit a manifest: what it names is the catalog from now on."""
-    replace_file(folder / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
+    """Commit a manifest: what it names is the catalog from now on. Raises OSError."""
+    body = json.dumps({**manifest, "version": VERSION}, indent=1).encode().removesuffix(b"\n}")
+    seal = hashlib.sha256(body).hexdigest().encode()
+    replace_file(folder / "manifest.json", body + _SEAL + seal + b'"\n}\n')
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a catalog. Raises CatalogNotFoundError or CatalogFormatError."""
     path = folder / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
-        known = manifest["format"] == FORMAT and manifest["version"] == VERSION
+        content = read_regular(path)
     except OSError as error:
-        raise CatalogNotFoundError(f"{path}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CatalogFormatError(f"{path}: expected the JSON of a catalog's manifest: {error}") from error
-    if not known:
+        raise CatalogNotFoundError(f"{path}: cannot read: {error.strerror}; {RESTORE}") from error
+    try:
+        manifest: dict[str, Any] = json.loads(content)
+        format, version = manifest["format"], manifest["version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CatalogFormatError(
-            f"{path}: expected {FORMAT} version {VERSION}, got {manifest['format']!r} version {manifest['version']!r}; "
+            f"{path}: expected the JSON of a catalog's manifest: {_short(error)}; {RESTORE}"
+        ) from error
+    if format != FORMAT or version not in (1, VERSION):
+        raise CatalogFormatError(
+            f"{path}: expected {FORMAT} version 1 or {VERSION}, got {_short(format)} version {_short(version)}; "
             "open it with the version of gpubranches that wrote it"
         )
-    for name, kind in _TYPES.items():
-        value = manifest.get(name)
-        if not isinstance(value, kind):
-            raise CatalogFormatError(f"{path}: {name}: expected {kind.__name__}, got {value!r}; restore it from a copy")
+    if version != 1:
+        body, seal, rest = content.rpartition(_SEAL)
+        if not seal or rest != hashlib.sha256(body).hexdigest().encode() + b'"\n}\n':
+            raise CatalogFormatError(f"{path}: its content is not what was written (SHA-256 differs); {RESTORE}")
+        del manifest["sha256"]
+    problem = _problem(manifest)
+    if problem:
+        raise CatalogFormatError(f"{path}: {problem}; {RESTORE}")
     return manifest
 
 
@@ -132,17 +129,123 @@ def looks_of(folder: Path) -> tuple[int, int, int]:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
-def problems(folder: Path, manifest: dict[str, Any], segments: Sequence[Segment]) -> list[str]:
-    """Check every file that a manifest names, and its segments against each other; one line a problem."""
-    found = [
-        f"{folder / name}: its content is not what was written (SHA-256 differs)"
-        for name, entry in own_files(manifest).items()
-        if checksum(folder / name) != entry["sha256"]
-    ]
-    last = -1
-    for segment in segments:
-        found += segment.problems()
-        if segment.n and segment.first_id <= last:
-            found.append(f"{segment.folder}: ids overlap those of the segment before")
-        last = max(last, segment.last_id)
-    return found
+# What a manifest has to say: checks by name, each of a value by itself
+
+Check = Callable[[Any], bool]
+
+
+def _whole(least: int, most: int) -> Check:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def _text(pattern: str = r"[\s\S]*") -> Check:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+_ENTRY: dict[str, Check] = {"bytes": _whole(0, _MOST_ID), "sha256": _text(r"[0-9a-f]{64}")}
+_SEGMENT: dict[str, Check] = {
+    "name": _text(r"segments/[\w-]+"),
+    "n": _whole(0, SEGMENT_ROWS),
+    "first_id": _whole(0, _MOST_ID),
+    "last_id": _whole(-1, _MOST_ID),
+    "files": lambda value: _is_files(value, r"\w+\.\w+"),
+}
+_SPACE = {field.name for field in fields(Space)}
+_RECORD: dict[str, Check] = {
+    "paths": lambda value: _is_list(value, _is_path),
+    "listing": _text(r"(inputs-\d+\.parquet)?"),
+    "base": _whole(0, _MOST_ID),
+    "n": _whole(0, _MOST_ID),
+    "mended": lambda value: _is_list(value, _whole(0, _MOST_ID)),
+}
+_SOURCE: dict[str, Check] = {
+    "roots": lambda value: isinstance(value, dict) and all(map(_is_path, value.values())),
+    "appends": lambda value: _is_list(value, lambda one: isinstance(one, dict)),
+    "inputs": lambda value: _is_list(value, lambda one: _has(one, _RECORD)),
+    "moved": lambda value: _is_list(value, lambda one: _is_list(one, _is_path) and len(one) == 2),
+    "made_with": lambda value: isinstance(value, dict),
+}
+_MANIFEST: dict[str, Check] = {
+    "generation": _whole(0, _MOST_ID),
+    "space": lambda value: isinstance(value, dict) and all(name in _SPACE and _text()(value[name]) for name in value),
+    "d": lambda value: _whole(4, MOST_DIMS)(value) and value % 4 == 0,
+    "D": _whole(0, MAX_BITS),
+    "n_bits": _whole(0, MAX_BITS),
+    "next_id": _whole(0, _MOST_ID),
+    "embedder": _text(),
+    "source": lambda value: (
+        isinstance(value, dict) and all(_SOURCE[name](value[name]) for name in _SOURCE.keys() & value)
+    ),
+    "files": lambda value: _is_files(value, r"(constants|head)(-\d+)?\.safetensors|inputs-\d+\.parquet"),
+    "segments": lambda value: isinstance(value, list) and all(_has(one, _SEGMENT) for one in value),
+    "deleted": lambda value: value is None or _has(value, {**_ENTRY, "name": _text(r"deleted-\d+\.bitmap")}),
+    "keeps_embeddings": lambda value: isinstance(value, bool),
+}
+_OPTIONAL = {"keeps_embeddings"}
+
+
+def _problem(manifest: dict[str, Any]) -> str:
+    """Return what is wrong with a manifest, "" for nothing: each entry by itself, then together."""
+    for name, fits in _MANIFEST.items():
+        if name not in manifest and name not in _OPTIONAL:
+            return f"{name}: expected it, got none"
+        if name in manifest and not fits(manifest[name]):
+            return f"{name}: expected another kind or range of value, got {_short(manifest[name])}"
+    if manifest["n_bits"] != -(-manifest["D"] // 32) * 32:
+        return f"n_bits: expected D = {manifest['D']} rounded up to a multiple of 32, got {manifest['n_bits']}"
+    others = manifest["files"].keys() - listings(manifest).keys()
+    if file_of(manifest, "constants") is None or len(others) > 2:
+        return f"files: expected constants and at most one head, got {_short(list(manifest['files']))}"
+    return _problem_of_inputs(manifest) or _problem_of_segments(manifest)
+
+
+def _problem_of_inputs(manifest: dict[str, Any]) -> str:
+    records = manifest["source"].get("inputs", [])
+    if "made_with" in manifest["source"] and not records:
+        return "source: expected the inputs that were ingested, got none"
+    last = 0
+    for record in records:
+        if record["listing"] and record["listing"] not in manifest["files"]:
+            return f"source: expected {record['listing']} among the files, got none"
+        if not last <= record["base"] <= manifest["next_id"]:
+            return f"source: expected inputs whose ids ascend to {manifest['next_id']}, got {record['base']} and on"
+        last = record["base"]
+    return ""
+
+
+def _problem_of_segments(manifest: dict[str, Any]) -> str:
+    last, names = -1, set()
+    for segment in manifest["segments"]:
+        name, n, first = segment["name"], segment["n"], segment["first_id"]
+        if name in names:
+            return f"segments: {name} is named twice"
+        names.add(name)
+        if n:
+            if not last < first <= segment["last_id"] < manifest["next_id"]:
+                return f"segments: {name}: expected ids that ascend to {manifest['next_id'] - 1}, got {first} and on"
+            last = segment["last_id"]
+            if not n <= last - first + 1 <= MOST_IDS:
+                return f"segments: {name}: expected {n:,} ids or more and at most {MOST_IDS:,}, got {first} to {last}"
+    return ""
+
+
+def _has(value: Any, checks: dict[str, Check]) -> bool:
+    return isinstance(value, dict) and all(name in value and fits(value[name]) for name, fits in checks.items())
+
+
+def _is_files(value: Any, pattern: str) -> bool:
+    fits = _text(pattern)
+    return isinstance(value, dict) and all(fits(name) and _has(entry, _ENTRY) for name, entry in value.items())
+
+
+def _is_list(value: Any, fits: Check) -> bool:
+    return isinstance(value, list) and all(map(fits, value))
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _short(value: object) -> str:
+    text = repr(value) if not isinstance(value, Exception) else str(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

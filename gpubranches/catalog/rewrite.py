@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Rows, Segment
+from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Rows, Segment, StoredTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +55,7 @@ def gather_rows(catalog: Catalog, ids: NDArray[np.int64], *, keep_embeddings: bo
         bits=bits,
         scales=scales,
         embeddings=embeddings if keep_embeddings and catalog.stores_embeddings else None,
-        items=_items(catalog.item_paths, ids),
+        items=_items(catalog.item_tables, ids),
     )
 
 
@@ -83,18 +82,16 @@ def recoded(segment: Segment, encode: Encode, d: int, report: Callable[[int], No
     return Rows(codes, ids, bits[rows], scales[rows], embeddings)
 
 
-def _items(paths: list[Path], ids: NDArray[np.int64]) -> pa.Table | None:
+def _items(sources: list[StoredTable], ids: NDArray[np.int64]) -> pa.Table | None:
     """Return the metadata of ids, one row an id, or None if there are no files of metadata."""
-    if not paths:
+    if not sources:
         return None
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    from gpubranches.catalog.items import unified_schema
+    from gpubranches.catalog.items import read_all, unified_schema
     from gpubranches.metadata.tables import cast
 
-    schema = unified_schema(paths)
-    tables = (pq.read_table(path) for path in paths)
-    joined = pa.concat_tables([cast(table.filter(np.isin(table["id"].to_numpy(), ids)), schema) for table in tables])
+    schema = unified_schema(sources)
+    joined = read_all(sources, schema, ids)
     bare = pa.table({"id": np.setdiff1d(ids, joined["id"].to_numpy())})
     return pa.concat_tables([joined, cast(bare, schema)]).sort_by("id")

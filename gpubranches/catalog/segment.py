@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
+import hashlib
+import io
+import uuid
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.catalog.blocks import SUMS, Blocks, Reader, count_of
 from gpubranches.catalog.order import TILE, ZONES, kd_order, to_tiles, zones_of
-from gpubranches.catalog.storage import Lease, checksum, record, require_file, sync_folder, unreadable
+from gpubranches.catalog.storage import RESTORE, Lease, read_content, require_content, require_file, unreadable
+from gpubranches.errors import CatalogFormatError
+from gpubranches.files import BLOCK_BYTES, Output, open_regular, output, sync_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,8 +30,13 @@ ITEM_GROUP = 4096
 Gather = Callable[[NDArray[np.int64]], NDArray[np.float16]]
 Decode = Callable[[NDArray[np.uint8]], NDArray[np.float16]]
 """Function of codes, (m, d) uint8, to embeddings, (m, D) float16."""
+REQUIRED = ("codes.u8", "zones.u8", "ids.i64", "rows.u32")
+SIGNS = ("bits.u8", "scales.f16")
+LARGE = ("embeddings.f16", "items.parquet")
+"""Files that are read in parts, and checked as far as they are read; the others are checked whole when first used."""
 _NO_ROW = np.uint32(0xFFFFFFFF)
 _CHUNK_ROWS = 8192
+_CHUNK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class Segment:
     files: dict[str, dict[str, Any]]
     lease: Lease | None = field(default=None, repr=False, compare=False)
     decode: Decode | None = field(default=None, repr=False, compare=False)
+    _opened: dict[str, Blocks] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def tiles(self) -> int:
@@ -78,7 +89,7 @@ class Segment:
 
     @cached_property
     def embeddings(self) -> NDArray[np.float16] | None:
-        """Embeddings as they are stored, or None."""
+        """Embeddings as they are stored, or None; rows read by this array have to pass `require_rows`."""
         return self._map("embeddings.f16", np.float16, (self.n, self.D)) if "embeddings.f16" in self.files else None
 
     @cached_property
@@ -91,15 +102,9 @@ class Segment:
         """Row of each id from first_id on."""
         return self._map("rows.u32", np.uint32, (self.last_id - self.first_id + 1 if self.n else 0,))
 
-    @property
-    def items_path(self) -> Path | None:
-        """Parquet file of the metadata, ascending by id, or None."""
-        return self.folder / "items.parquet" if "items.parquet" in self.files else None
-
-    @property
-    def errors_path(self) -> Path | None:
-        """Parquet file of the inputs that could not be read, or None."""
-        return self.folder / "errors.parquet" if "errors.parquet" in self.files else None
+    def table(self, name: str) -> StoredTable | None:
+        """Return the table of a file, items.parquet (the metadata, ascending by id) or errors.parquet, or None."""
+        return StoredTable(self, name) if name in self.files else None
 
     def row_codes(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return rows start..stop-1 as row-major codes, (stop - start, d) uint8."""
@@ -110,6 +115,7 @@ class Segment:
     def take_embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return embeddings of rows, (m, D) float16: stored, else decoded, else zeros."""
         if self.embeddings is not None:
+            self.require_rows(rows)
             return np.asarray(self.embeddings[rows])
         if self.decode is not None:
             return self.decode(self.take_codes(rows))
@@ -119,18 +125,39 @@ class Segment:
         """Return codes of rows, (m, d) uint8."""
         return np.asarray(self.codes[rows // TILE, :, rows % TILE])
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file of numbers, by its name, as n, d, n_bits and D have it."""
+        span = self.last_id - self.first_id + 1 if self.n else 0
+        return {
+            "codes.u8": self.tiles * self.d * TILE,
+            "zones.u8": self.tiles * 2 * self.d * ZONES,
+            "ids.i64": 8 * self.n,
+            "rows.u32": 4 * span,
+            "bits.u8": self.n * self.n_bits // 8,
+            "scales.f16": 2 * self.n,
+            "embeddings.f16": 2 * self.n * self.D,
+            SUMS: 4 * sum(count_of(entry["bytes"]) for name, entry in self.files.items() if name != SUMS),
+        }
+
     def require(self) -> None:
-        """Raise CatalogFormatError naming the file if one is missing or has another size."""
+        """Raise CatalogFormatError naming the file if one is missing, is no file or has another size."""
+        for problem in self.misnamed():
+            raise CatalogFormatError(f"{problem}; {RESTORE}")
         for name, entry in self.files.items():
             require_file(self.folder / name, entry)
 
+    def require_sound(self) -> None:
+        """Raise CatalogFormatError naming the first file that is not what was written, or not as the others have it."""
+        for problem in self.problems():
+            raise CatalogFormatError(f"{problem}; {RESTORE}")
+
     def problems(self) -> list[str]:
         """Check checksums and consistency; one line a problem, each naming the file."""
-        found = [
-            f"{self.folder / name}: its content is not what was written (SHA-256 differs)"
-            for name, entry in self.files.items()
-            if checksum(self.folder / name) != entry["sha256"]
-        ]
+        found = [*self.misnamed(), *problems_of(self.folder, self.files)]
+        if SUMS in self.files and not found:
+            wrong = [name for name in self.sums if self._blocks(name).damaged()]
+            found += [f"{self.folder / SUMS}: not the checksums of {name}" for name in wrong]
         if found or not self.n:
             return found
         ids = np.asarray(self.ids)
@@ -142,14 +169,116 @@ class Segment:
             found.append(f"{self.folder / 'zones.u8'}: not the minima and maxima of codes.u8")
         return found
 
+    def misnamed(self) -> list[str]:
+        """Return what the manifest says of files that cannot be, one line a file."""
+        found = []
+        for name, entry in self.files.items():
+            wanted = self.sizes.get(name, entry["bytes"])
+            if entry["bytes"] != wanted:
+                found.append(
+                    f"{self.folder / name}: expected {wanted:,} bytes for {self.n:,} rows, the manifest names "
+                    f"{entry['bytes']:,}"
+                )
+        for name in REQUIRED if not self.n_bits else (*REQUIRED, *SIGNS):
+            if name not in self.files:
+                found.append(f"{self.folder / name}: expected it, the manifest does not name it")
+        return found
+
+    def require_rows(self, rows: NDArray[np.int64]) -> None:
+        """Raise CatalogFormatError unless the stored embeddings of rows, (m,) int64, are what was written."""
+        blocks = self._blocks("embeddings.f16")
+        if not blocks.all_sound:
+            self.require_blocks("embeddings.f16", blocks.of_rows(rows, 2 * self.D))
+
+    def require_allowed(self, start: int, allowed: NDArray[np.uint64]) -> None:
+        """Do the same for the rows whose bits are set; bit p of word w is row start + 64 w + p."""
+        if not self._blocks("embeddings.f16").all_sound:
+            bits = np.unpackbits(allowed.view(np.uint8), bitorder="little")
+            self.require_rows(start + np.flatnonzero(bits))
+
+    def require_blocks(self, name: str, blocks: Iterable[int] | None = None) -> None:
+        """Raise CatalogFormatError unless some blocks of a file, or all, are what was written.
+
+        A block is compared once. Segments of version 1 have no checksums of blocks: of their `LARGE` files only
+        `verify` tells, the others are compared whole.
+        """
+        for block in self._blocks(name).damaged(blocks):
+            raise CatalogFormatError(
+                f"{self.folder / name}: damaged: bytes {block * BLOCK_BYTES:,} and on are not what was written; "
+                f"{RESTORE}"
+            )
+
     def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Map a file of numbers, compared with its checksums first unless it is one of the `LARGE`."""
         if 0 in shape:
             return np.zeros(shape, dtype)
+        if name not in LARGE:
+            self.require_blocks(name)
+        return self._blocks(name).content.view(dtype).reshape(shape)
+
+    def _blocks(self, name: str) -> Blocks:
+        held = self._opened.get(name)
+        if held is None:
+            content = self._content(name)
+            if SUMS in self.files:
+                held = Blocks(content, self.sums[name])
+            else:
+                if name not in LARGE:
+                    require_content(self.folder / name, self.files[name], hashlib.sha256(content.data).hexdigest())
+                held = Blocks(content, np.zeros(0, np.uint32))
+            self._opened[name] = held
+        return held
+
+    def _content(self, name: str) -> NDArray[np.uint8]:
+        """Map the bytes of a file."""
+        path, size = self.folder / name, self.files[name]["bytes"]
+        if not size:
+            return np.zeros(0, np.uint8)
         try:
-            # As a plain array, of which a piece costs no more than its rows.
-            return np.memmap(self.folder / name, dtype, "r", shape=shape).view(np.ndarray)
+            with open(open_regular(path), "rb") as file:
+                # As a plain array, of which a piece costs no more than its rows.
+                return np.memmap(file, np.uint8, "r", shape=(size,)).view(np.ndarray)
         except OSError as error:
-            raise unreadable(self.folder / name, error) from error
+            raise unreadable(path, error) from error
+        except ValueError as error:  # it has become shorter
+            raise CatalogFormatError(f"{path}: cannot be mapped: {error}; {RESTORE}") from error
+
+    @cached_property
+    def sums(self) -> dict[str, NDArray[np.uint32]]:
+        """The checksums of blocks, by file. Raises CatalogFormatError where they are not what was written."""
+        every = np.frombuffer(read_content(self.folder / SUMS, self.files[SUMS]), np.uint32)
+        names = sorted(name for name in self.files if name != SUMS)
+        ends = np.cumsum([count_of(self.files[name]["bytes"]) for name in names])
+        return dict(zip(names, np.split(every, ends[:-1]), strict=True))
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """A Parquet file of a segment."""
+
+    segment: Segment
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.segment.folder / self.name
+
+    def open(self) -> io.RawIOBase:
+        """Return its content as a file, each block of which is compared when it is read."""
+        blocks = self.segment._blocks(self.name)
+        return Reader(blocks.content, lambda asked: self.segment.require_blocks(self.name, asked))
+
+
+def problems_of(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Return what is wrong with some files by their entries in a manifest, one line a file."""
+    found = []
+    for name, entry in files.items():
+        try:
+            require_content(folder / name, entry)
+        except CatalogFormatError as error:
+            found.append(str(error).removesuffix(f"; {RESTORE}"))
+    return found
 
 
 @dataclass(frozen=True)
@@ -169,48 +298,87 @@ class Rows:
 
 
 def write_segment(
-    folder: Path, new: Rows, errors: pa.Table | None, kept: Sequence[Path] = ()
+    folder: Path, new: Rows, errors: pa.Table | None, kept: Mapping[Path, dict[str, Any]] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Write one segment's files into a new folder; return {file name: {bytes, sha256}}.
+    """Write one segment's files into a new folder, on the disk when this returns; return {file name: {bytes, sha256}}.
 
     Rows are reordered on the way. The embeddings are asked for some thousand rows at a time, so peak memory does not
-    grow with D. kept: files of tables that are copied as they are.
+    grow with D. kept: files of tables that are copied as they are, with what their manifest says of them; one that is
+    something else raises CatalogFormatError. Raises OSError for what cannot be written.
     """
     codes, ids = new.codes, new.ids
     order = kd_order(codes)
     folder.mkdir(parents=True)
     tiles = to_tiles(codes[order])
-    tiles.tofile(folder / "codes.u8")
-    zones_of(tiles, len(codes)).tofile(folder / "zones.u8")
-    ids[order].tofile(folder / "ids.i64")
-    rows = np.full(int(ids[-1] - ids[0]) + 1 if len(ids) else 0, _NO_ROW)
-    rows[ids[order] - (ids[0] if len(ids) else 0)] = np.arange(len(ids), dtype=np.uint32)
-    rows.tofile(folder / "rows.u32")
+    first = int(ids[0]) if len(ids) else 0
+    rows = np.full(int(ids[-1]) - first + 1 if len(ids) else 0, _NO_ROW)
+    rows[ids[order] - first] = np.arange(len(ids), dtype=np.uint32)
+    stored: dict[str, list[NDArray[Any]]] = {
+        "codes.u8": [tiles],
+        "zones.u8": [zones_of(tiles, len(codes))],
+        "ids.i64": [ids[order]],
+        "rows.u32": [rows],
+    }
     if new.bits is not None and new.scales is not None:
-        new.bits[order].tofile(folder / "bits.u8")
-        new.scales[order].tofile(folder / "scales.f16")
+        stored |= {"bits.u8": [new.bits[order]], "scales.f16": [new.scales[order]]}
+    written = {name: _store(folder / name, parts) for name, parts in stored.items()}
     if new.embeddings is not None:
-        with (folder / "embeddings.f16").open("wb") as file:
-            for start in range(0, len(order), _CHUNK_ROWS):
-                np.ascontiguousarray(new.embeddings(order[start : start + _CHUNK_ROWS])).tofile(file)
-    _write_tables(folder, new, errors)
-    for path in kept:
-        shutil.copyfile(path, folder / path.name)
-    files = {path.name: record(path) for path in sorted(folder.iterdir())}
+        each = (order[start : start + _CHUNK_ROWS] for start in range(0, len(order), _CHUNK_ROWS))
+        written["embeddings.f16"] = _store(folder / "embeddings.f16", map(new.embeddings, each))
+    written |= _write_tables(folder, new, errors)
+    for path, entry in (kept or {}).items():
+        written[path.name] = _copied(path, entry, folder / path.name)
+    sums = [np.array(written[name].sums, np.uint32) for name in sorted(written)]
+    written[SUMS] = _store(folder / SUMS, sums)
     sync_folder(folder)
-    return files
+    sync_folder(folder.parent)
+    return {name: written[name].entry for name in sorted(written)}
 
 
-def _write_tables(folder: Path, new: Rows, errors: pa.Table | None) -> None:
+def add_segment(
+    path: Path,
+    number: int,
+    rows: Rows,
+    errors: pa.Table | None,
+    kept: Mapping[Path, dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Write a segment of a catalog, see `write_segment`; return its entry in the manifest."""
+    name = f"segments/{number:06d}-{uuid.uuid4().hex[:8]}"
+    files = write_segment(path / name, rows, errors, kept)
+    first, last = (int(rows.ids[0]), int(rows.ids[-1])) if len(rows.ids) else (0, -1)
+    return {"name": name, "n": len(rows.ids), "first_id": first, "last_id": last, "files": files}
+
+
+def _store(path: Path, parts: Iterable[NDArray[Any]]) -> Output:
+    with output(path) as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part))
+    return file
+
+
+def _copied(source: Path, entry: dict[str, Any], target: Path) -> Output:
+    with open(open_regular(source), "rb") as old, output(target) as file:
+        while chunk := old.read(_CHUNK_BYTES):
+            file.write(chunk)
+    require_content(source, entry, file.entry["sha256"])
+    return file
+
+
+def _write_tables(folder: Path, new: Rows, errors: pa.Table | None) -> dict[str, Output]:
     """Write metadata and errors, where there are any; pyarrow is loaded only then."""
+    written = {}
     if new.items is not None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         own = {name: new.items[name] for name in new.items.column_names if name != "id"}
-        table = pa.table({"id": pa.array(new.ids), **own})
-        pq.write_table(table, folder / "items.parquet", row_group_size=ITEM_GROUP)
+        with output(folder / "items.parquet") as file:
+            pq.write_table(pa.table({"id": pa.array(new.ids), **own}), file, row_group_size=ITEM_GROUP)
+        written["items.parquet"] = file
     if errors is not None and len(errors):
         import pyarrow.parquet as pq
 
-        pq.write_table(errors, folder / "errors.parquet")
+        with output(folder / "errors.parquet") as file:
+            pq.write_table(errors, file)
+        written["errors.parquet"] = file
+    return written

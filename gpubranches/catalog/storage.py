@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, their checksums, the lock of the one writer and the leases of readers."""
+"""The files of a catalog: whether they are there as written, the lock of the one writer and the leases of readers."""
 
 from __future__ import annotations
 
@@ -8,69 +8,58 @@ import hashlib
 import logging
 import os
 import shutil
+import stat
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from gpubranches.errors import CatalogFormatError, DataError
+from gpubranches.files import checksum, open_regular, read_regular
 
-_CHUNK_BYTES = 1 << 22
+RESTORE = "restore it from a copy, or ingest again"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _log = logging.getLogger(__name__)
-
-
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            sha.update(chunk)
-    return sha.hexdigest()
-
-
-def record(path: Path) -> dict[str, Any]:
-    """Sync a finished file to disk and return its entry in the manifest: {bytes, sha256}."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return {"bytes": path.stat().st_size, "sha256": checksum(path)}
 
 
 def require_file(path: Path, entry: dict[str, Any]) -> None:
     """Raise CatalogFormatError unless the file is there with the size its entry names."""
     try:
-        size = path.stat().st_size
+        found = path.stat()
     except OSError as error:
-        raise CatalogFormatError(f"{path}: missing; restore it from a copy, or ingest again") from error
-    if size != entry["bytes"]:
-        raise CatalogFormatError(
-            f"{path}: expected {entry['bytes']:,} bytes, got {size:,}; restore it from a copy, or ingest again"
-        )
+        raise CatalogFormatError(f"{path}: missing ({error.strerror}); {RESTORE}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise CatalogFormatError(f"{path}: expected a file, got a folder, a pipe or a device; {RESTORE}")
+    if found.st_size != entry["bytes"]:
+        raise CatalogFormatError(f"{path}: expected {entry['bytes']:,} bytes, got {found.st_size:,}; {RESTORE}")
 
 
-def sync_folder(path: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(path, os.O_RDONLY)
+def require_content(path: Path, entry: dict[str, Any], sha256: str | None = None) -> None:
+    """Raise CatalogFormatError unless a file is what its entry says. sha256: of its content, None to read it."""
+    require_file(path, entry)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sha256 = checksum(path) if sha256 is None else sha256
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if sha256 != entry["sha256"]:
+        raise CatalogFormatError(f"{path}: its content is not what was written (SHA-256 differs); {RESTORE}")
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file atomically: a reader sees the old content or the new, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)
+def read_content(path: Path, entry: dict[str, Any]) -> bytes:
+    """Return the content of a file. Raises CatalogFormatError unless it is what its entry says."""
+    require_file(path, entry)
+    try:
+        content = read_regular(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    require_content(path, entry, hashlib.sha256(content).hexdigest())
+    return content
 
 
 def unreadable(path: Path, error: OSError) -> CatalogFormatError:
     """Return the error that tells why a file of a catalog cannot be opened."""
-    advice = "restore it from a copy, or ingest again"
+    advice = RESTORE
     if error.errno in (errno.EMFILE, errno.ENFILE):
         advice = "allow more open files (ulimit -n), eight for each segment, or compact the catalog"
     return CatalogFormatError(f"{path}: cannot be opened ({error.strerror}); {advice}")
@@ -84,28 +73,30 @@ class Lease:
 
     def __init__(self, path: Path):
         try:
-            handle = os.open(path, os.O_RDONLY)
+            handle = open_regular(path)
             weakref.finalize(self, os.close, handle)
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            if error.errno not in _NO_LOCKS:
                 raise unreadable(path, error) from error
 
 
 def remove_unheld(path: Path) -> None:
-    """Remove a file or folder, if it is there and no `Lease` holds it."""
+    """Remove a file or folder, if it is there and no `Lease` holds it; what cannot be removed is left."""
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
     except BlockingIOError:
         _log.info("%s: left to the next writer, since a reader has it open", path)
+    except OSError as error:
+        _log.info("%s: left to the next writer: %s", path, error)
     finally:
         os.close(handle)
 
@@ -132,18 +123,28 @@ def exclusive(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataError(f"{folder}: another process is writing this catalog; wait for it and try again") from error
+        except OSError as error:
+            raise DataError(
+                f"{folder}: cannot be locked for writing: {error.strerror}; put it on a file system with locks"
+            ) from error
         yield
     finally:
-        os.close(handle)
+        with suppress(OSError):  # nothing was written by it
+            os.close(handle)
 
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a read-only folder into DataError; what was committed stays."""
+    """Turn a full disk or a read-only folder into DataError; what was committed stays.
+
+    An OSError without a number is not the system's but a reader's, such as Arrow's of a damaged file.
+    """
     try:
         yield
     except OSError as error:
         place = error.filename or folder
+        if error.errno is None:
+            raise DataError(f"{place}: cannot be read: {error}; {RESTORE}") from error
         raise DataError(
             f"{place}: cannot write: {error.strerror or error}; check space and permissions, what was committed is kept"
         ) from error

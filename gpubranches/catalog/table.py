@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gpubranches.catalog.items import unified_schema
-from gpubranches.errors import UsageError
+from gpubranches.catalog.items import Source, opened, unified_schema
+from gpubranches.errors import CatalogFormatError, UsageError
 from gpubranches.metadata.conditions import LONGEST, Bound, Kind, Name, columns_of, equals, parse, to_sql, written
 from gpubranches.metadata.tables import cast
 
@@ -45,9 +43,9 @@ class Table:
     bare: ids, (m,) int64, of items that are in no file (None: of none): all their columns are missing.
     """
 
-    def __init__(self, paths: Sequence[Path], bare: NDArray[np.int64] | None = None):
-        self._paths, self._bare = paths, bare
-        self._schema = unified_schema(paths)
+    def __init__(self, sources: Sequence[Source], bare: NDArray[np.int64] | None = None):
+        self._sources, self._bare = sources, bare
+        self._schema = unified_schema(sources)
         types = dict(_columns((), self._schema))
         self.kinds = {name: _kind(type_) for name, type_ in types.items()}
         # Of what is neither compared nor listed, all there is to tell is whether it is there.
@@ -94,11 +92,12 @@ class Table:
 
         It reads no files and no network, and nothing can be set. The table can be read once.
         """
+        damaged: list[CatalogFormatError] = []
         names = {f"c{place}": name for place, name in enumerate(columns)}
         schema = pa.schema([pa.field("id", pa.int64()), *((own, self._types[name]) for own, name in names.items())])
         batches = (
             batch
-            for table in self._tables({name[0] for name in columns})
+            for table in self._tables({name[0] for name in columns}, damaged)
             for batch in _live(table, names, schema, gone).to_batches()
         )
         connection = duckdb.connect(":memory:")
@@ -106,21 +105,33 @@ class Table:
             connection.register("items", pa.RecordBatchReader.from_batches(schema, batches))
             connection.execute("SET enable_external_access = false; SET lock_configuration = true")
             yield connection
-        except (duckdb.Error, pa.ArrowException) as error:
+        except (duckdb.Error, pa.ArrowException, CatalogFormatError) as error:
+            if damaged:
+                raise damaged[0] from error
             asked = ", ".join(written(name) for name in columns[:5])
             reason = str(error).splitlines()[0]
             raise UsageError(f"where: expected values of {asked} that can be compared, got: {reason}") from error
         finally:
             connection.close()
 
-    def _tables(self, names: set[str]) -> Iterator[pa.Table]:
-        """Yield tables of id and some columns as `unified_schema` has them, some rows at a time."""
-        schema = pa.schema([field for field in self._schema if field.name in {"id", *names}])
-        for path in self._paths:
-            file = pq.ParquetFile(path)
-            here = [name for name in schema.names if name in file.schema_arrow.names]
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=here):
-                yield cast(pa.Table.from_batches([batch]), schema)
+    def _tables(self, names: set[str], damaged: list[CatalogFormatError]) -> Iterator[pa.Table]:
+        """Yield tables of id and some columns as `unified_schema` has them, some rows at a time.
+
+        damaged: gets what a file raises, since DuckDB, which asks for the tables, raises an error of its own then.
+        """
+        try:
+            yield from self._read({"id", *names})
+        except CatalogFormatError as error:
+            damaged.append(error)
+            raise
+
+    def _read(self, names: set[str]) -> Iterator[pa.Table]:
+        schema = pa.schema([field for field in self._schema if field.name in names])
+        for source in self._sources:
+            with opened(source) as file:
+                here = [name for name in schema.names if name in file.schema_arrow.names]
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=here):
+                    yield cast(pa.Table.from_batches([batch]), schema)
         if self._bare is not None and len(self._bare):
             yield cast(pa.table({"id": self._bare}), schema)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import resource
 import sys
+from io import TextIOWrapper
 
 import click
 
 import gpubranches
 from gpubranches.cli import benching, catalogs, evaluating, explaining, heads, indexing, queries, serving
+from gpubranches.cli.options import for_terminal
 from gpubranches.errors import GpuBranchesError
 
 
@@ -21,6 +23,9 @@ def cli(verbose: bool) -> None:
     # A large catalog holds more files open than the 1,024 that shells allow at first.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for stream in (sys.stdout, sys.stderr):  # a file's name may be no text
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
@@ -41,5 +46,5 @@ def main() -> None:
         click.echo("Stopped. What was finished is kept; the same command goes on from there.", err=True)
         sys.exit(130)
     except GpuBranchesError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(for_terminal(f"Error: {error}"), err=True)
         sys.exit(error.exit_code)

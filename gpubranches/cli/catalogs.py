@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 from rich.console import Console
 
-from gpubranches.cli.options import catalog_argument, embedder_option, json_option, parse_ids, print_json, progress_bar
-from gpubranches.errors import CatalogFormatError
+from gpubranches.cli.options import (
+    catalog_argument,
+    embedder_option,
+    for_terminal,
+    json_option,
+    parse_ids,
+    print_json,
+    progress_bar,
+    tell_missing_pictures,
+)
+from gpubranches.errors import CatalogFormatError, UsageError
 from gpubranches.files import whole_file
 from gpubranches.quantize import QUANTIZERS
 
+if TYPE_CHECKING:
+    from gpubranches.ingest import IngestReport
+
 inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 strict_option = click.option("--strict", is_flag=True, help="Fail at the end if any item was broken.")
+pictures_option = click.option(
+    "--pictures",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Where the pictures are that clip-retrieval folders name; by default where they are found.",
+)
 batch_option = click.option(
     "--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Images a batch."
 )
@@ -45,6 +65,7 @@ quantizer_option = click.option(
     is_flag=True,
     help="Store codes and bits alone, and decode embeddings from the codes; needs a head's FILE.",
 )
+@pictures_option
 @strict_option
 @batch_option
 @json_option
@@ -56,13 +77,15 @@ def ingest(
     d: int,
     quantizer: str | None,
     no_embeddings: bool,
+    pictures: Path | None,
     strict: bool,
     batch_size: int,
     as_json: bool,
 ) -> None:
     """Make a catalog of image folders, clip-retrieval folders, .npy, .u8bin or .fbin files.
 
-    A stopped run goes on where it was with the same command. Ids are positions in the input.
+    A stopped run goes on where it was with the same command. Ids are positions in the input. Where the catalog is
+    there already, of the same input, pictures that were broken and are repaired are taken in.
     """
     from gpubranches.ingest import ingest as make_catalog
 
@@ -75,26 +98,69 @@ def ingest(
             d=d,
             quantizer=quantizer,
             keep_embeddings=not no_embeddings,
+            pictures=pictures,
             strict=strict,
             batch_size=batch_size,
             progress=progress,
         )
-    _print_report(out, report.n, report.errors, report.seconds, as_json)
+    _print_report(out, report, as_json)
 
 
 @click.command()
 @catalog_argument
 @inputs_argument
+@click.option("--new", is_flag=True, help="Take in only what the catalog has not yet, and say what that is.")
+@embedder_option
+@pictures_option
 @strict_option
 @batch_option
 @json_option
-def append(directory: Path, inputs: tuple[Path, ...], strict: bool, batch_size: int, as_json: bool) -> None:
-    """Add items to a catalog, with its own model and constants."""
+def append(
+    directory: Path,
+    inputs: tuple[Path, ...],
+    new: bool,
+    embedder: str | None,
+    pictures: Path | None,
+    strict: bool,
+    batch_size: int,
+    as_json: bool,
+) -> None:
+    """Add items to a catalog, with its own model and constants; --embedder for a catalog that names no model.
+
+    What is in the catalog already is refused, or with --new left out. A stopped run goes on with the same command.
+    """
     from gpubranches.ingest import append as add_items
 
     with progress_bar() as progress:
-        report = add_items(directory, inputs, strict=strict, batch_size=batch_size, progress=progress)
-    _print_report(directory, report.n, report.errors, report.seconds, as_json)
+        report = add_items(
+            directory,
+            inputs,
+            new=new,
+            embedder=embedder,
+            pictures=pictures,
+            strict=strict,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    _print_report(directory, report, as_json)
+
+
+@click.command()
+@catalog_argument
+@click.argument("before", metavar="OLD", type=click.Path(path_type=Path))
+@click.argument("after", metavar="NEW", type=click.Path(path_type=Path))
+@json_option
+def relocate(directory: Path, before: Path, after: Path, as_json: bool) -> None:
+    """Have a catalog look in the folder NEW for the pictures that lay in OLD."""
+    from gpubranches.ingest import relocate as look_elsewhere
+
+    report = look_elsewhere(directory, before, after)
+    if as_json:
+        print_json({"catalog": str(directory), **asdict(report)})
+    else:
+        click.echo(
+            f"Of {report.looked_at:,} items looked at, {report.there:,} have a picture; {report.before:,} had one."
+        )
 
 
 @click.command()
@@ -181,26 +247,40 @@ def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool)
 
 @click.command()
 @catalog_argument
+@click.option("--repair", "mend", is_flag=True, help="Keep what is undamaged, and tell what is given up.")
 @json_option
-def verify(directory: Path, as_json: bool) -> None:
-    """Check every checksum and the consistency of a catalog and its index; exit 3 and name the files that are wrong."""
-    from gpubranches import Catalog
+def verify(directory: Path, mend: bool, as_json: bool) -> None:
+    """Check every checksum and the consistency of a catalog, its index and its marks; exit 3 and name what is wrong.
+
+    With --repair, rows in undamaged blocks are written anew, and damaged segments are moved to the folder `damaged`; a
+    damaged manifest or damaged constants can only be restored from a copy. A damaged index is removed.
+    """
     from gpubranches.backends.kdtree_files import FOLDER
     from gpubranches.backends.kdtree_files import problems as index_problems
+    from gpubranches.catalog import Catalog, problems_at, repair
+    from gpubranches.database import problems as marks_problems
 
-    catalog = Catalog.open(directory)
-    problems = catalog.verify() + index_problems(catalog.path / FOLDER)
+    given_up: list[str] = []
+    if mend:
+        given_up = repair(directory)
+        if index_problems(directory / FOLDER):
+            shutil.rmtree(directory / FOLDER)
+            given_up.append(f"{FOLDER}: build it again with `gpubranches index`")
+    problems = problems_at(directory) + index_problems(directory / FOLDER)
+    problems += marks_problems(directory / "labels.sqlite")
     if as_json:
-        print_json({"sound": not problems, "problems": problems})
+        print_json({"sound": not problems, "problems": problems, **({"given_up": given_up} if mend else {})})
     else:
-        for problem in problems:
-            click.echo(problem)
+        for line in [*(f"given up: {loss}" for loss in given_up), *problems]:
+            click.echo(line)
     if problems:
         raise CatalogFormatError(
-            f"{directory}: {len(problems)} problems found; restore the named files from a copy, or ingest again"
+            f"{directory}: {len(problems)} problems found; restore the named files from a copy, ingest again, or keep "
+            "what is undamaged by verify --repair"
         )
     if not as_json:
         click.echo("The catalog is sound.")
+    tell_missing_pictures(Catalog.open(directory))
 
 
 @click.command()
@@ -218,6 +298,8 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     from gpubranches.ingest.datasets import write_clip_retrieval, write_codes_parquet, write_u8bin
     from gpubranches.session.labels import Labels, sessions
 
+    if what == "codes" and out.suffix not in (".u8bin", ".parquet"):
+        raise UsageError(f"{out}: expected a name that ends in .u8bin or .parquet, got {out.suffix or 'no ending'!r}")
     catalog = Catalog.open(directory)
     if what == "labels":
         log = catalog.path / "labels.sqlite"
@@ -239,13 +321,16 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     click.echo(f"Wrote {len(ids):,} items to {out}.")
 
 
-def _print_report(out: Path, n: int, errors: int, seconds: float, as_json: bool) -> None:
+def _print_report(out: Path, report: IngestReport, as_json: bool) -> None:
+    for note in report.notes:
+        click.echo(for_terminal(f"Note: {note}."), err=True)
     if as_json:
-        print_json({"catalog": str(out), "n": n, "errors": errors, "seconds": seconds})
+        print_json({"catalog": str(out), **asdict(report)})
         return
-    click.echo(f"{out}: {n:,} items in {seconds:.1f} s.")
-    if errors:
-        click.echo(f"{errors:,} could not be read; `gpubranches info {out} --errors` tells why.")
+    nothing = "" if report.added else "; nothing was new"
+    click.echo(f"{out}: {report.n:,} items in {report.seconds:.1f} s{nothing}.")
+    if report.errors:
+        click.echo(f"{report.errors:,} could not be read; `gpubranches info {out} --errors` tells why.")
 
 
-COMMANDS = (ingest, append, encode, delete, compact, info, verify, export)
+COMMANDS = (ingest, append, relocate, encode, delete, compact, info, verify, export)

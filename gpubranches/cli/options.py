@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -96,15 +98,40 @@ def open_embedder_for(catalog: Catalog, spec: str | None) -> Embedder | None:
     return open_embedder(chosen) if chosen else None
 
 
+def for_terminal(text: str) -> str:
+    """Return a text of someone else's as a terminal may be sent it: letters that would steer it are escaped."""
+    return "".join(
+        letter
+        if letter.isprintable() or letter == "\n"
+        else letter.encode("unicode_escape", "backslashreplace").decode()
+        for letter in text
+    )
+
+
+def tell_missing_pictures(catalog: Catalog) -> None:
+    """Say on standard error which folders of a catalog's pictures are not there, and what to do."""
+    from gpubranches.pictures.images import missing_roots
+
+    for root in missing_roots(catalog.source):
+        told = (
+            f"Note: the catalog's pictures were in {root}, which is not there; if it was moved, name the new folder by"
+        )
+        click.echo(for_terminal(f"{told} `gpubranches relocate {catalog.path} {root} NEW`."), err=True)
+
+
 def parse_ids(text: str | None, name: str) -> NDArray[np.int64]:
-    """Read ids from "1,2,3" or from "@FILE" with ids divided by commas or white space."""
+    """Read ids from "1,2,3" or from "@FILE": ids divided by commas or white space, or the column `id` of a CSV."""
     if not text:
         return np.zeros(0, np.int64)
     if text.startswith("@"):
         try:
-            text = Path(text[1:]).read_text(encoding="utf-8")
+            with open(text[1:], encoding="utf-8-sig", newline="") as file:
+                text = file.read()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{name}: cannot read {text[1:]}: {error}; expected a text file of ids") from error
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        if "id" in (rows.fieldnames or ()):
+            text = ",".join(str(row["id"]) for row in rows)
     words = text.replace(",", " ").split()
     try:
         return np.array([int(word) for word in words], np.int64)
@@ -120,7 +147,7 @@ def print_json(data: dict[str, Any]) -> None:
 def describe(item: dict[str, Any]) -> str:
     """Return the most telling metadata of an item, for a table's cell."""
     shown = ("caption", "label", "image_path", "path", "dataset")
-    return "  ".join(str(item[name]) for name in shown if item.get(name) is not None)
+    return for_terminal("  ".join(str(item[name]) for name in shown if item.get(name) is not None))
 
 
 class _Rate(ProgressColumn):
@@ -180,6 +207,10 @@ def marked_session(
 
     catalog = Catalog.open(directory)
     right, wrong = parse_ids(positive, "--positive"), parse_ids(negative, "--negative")
+    if len(both := np.intersect1d(right, wrong)):
+        raise UsageError(
+            f"--negative: expected other items than --positive, got {both[0]} in both; leave it out of one"
+        )
     reads = query is not None and bool(of_kind(Words, parse(query).added))
     with opened_backend(backend, catalog) as opened:
         session = Session(catalog, opened, embedder=open_embedder_for(catalog, embedder) if reads else None, seed=seed)

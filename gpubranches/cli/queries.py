@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gpubranches.arrays import open_npy
 from gpubranches.cli.options import (
     backend_option,
     catalog_argument,
@@ -31,9 +32,10 @@ from gpubranches.cli.options import (
     query_option,
     random_negatives_option,
     second_stage_option,
+    tell_missing_pictures,
     where_option,
 )
-from gpubranches.errors import DataError, UsageError
+from gpubranches.errors import UsageError
 from gpubranches.export import BOX_FORMATS, FORMATS, format_of
 from gpubranches.results import TIERS
 
@@ -163,6 +165,8 @@ def refine(
         total = session.last().ranking.total
         lacking = f"; {total - written:,} have no picture" if written < total else ""
         click.echo(f"Wrote {written:,} items to {out}{lacking}.")
+        if lacking:
+            tell_missing_pictures(session.catalog)
 
 
 def _show_neighbors(
@@ -246,13 +250,12 @@ def _completeness(session: Session) -> str:
 
 
 def _read_vector(path: Path) -> np.ndarray[Any, Any]:
-    try:
-        vector = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected a .npy file with one vector, got a problem: {error}") from error
-    if not isinstance(vector, np.ndarray) or vector.size != max(vector.shape, default=0):
-        raise UsageError(f"{path}: expected one vector, got shape {getattr(vector, 'shape', None)}")
-    flat = vector.reshape(-1)
+    vector = open_npy(path)
+    if not vector.size or vector.size != max(vector.shape, default=0):
+        raise UsageError(f"{path}: expected one vector, got shape {vector.shape}")
+    if vector.dtype.kind not in "fiu":
+        raise UsageError(f"{path}: expected numbers, got {vector.dtype}; convert them to float32 first")
+    flat = np.array(vector.reshape(-1))
     return flat if flat.dtype == np.uint8 else flat.astype(np.float32)
 
 

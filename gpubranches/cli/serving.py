@@ -20,6 +20,7 @@ from gpubranches.cli.options import (
     opened_backend,
     print_json,
     progress_bar,
+    tell_missing_pictures,
 )
 
 host_option = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -132,6 +133,7 @@ def _serve(directory: Path, address: _Address, embedder: str | None, backend: st
     token = read_token(address.token_file)
     require_token(address.host, token)
     catalog = Catalog.open(directory)
+    tell_missing_pictures(catalog)
     with opened_backend(backend, catalog, nn) as opened:
         app = create_app(catalog, opened, embedder=open_embedder_for(catalog, embedder), seed=seed, token=token)
         where = f"http://{f'[{address.host}]' if ':' in address.host else address.host}:{address.port}"

@@ -6,17 +6,18 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
 
 from gpubranches.catalog import Catalog, disk_errors
 from gpubranches.demo.scenes import Scene, attributes, draw_scenes, render
 from gpubranches.embed import open_embedder
 from gpubranches.errors import UsageError
+from gpubranches.files import output, replace_file, write_npy
 from gpubranches.ingest import ingest
-from gpubranches.ingest.staging import embed_folder
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from gpubranches.ingest.inputs import scan
+from gpubranches.ingest.staging import PARTITION, Staged, embed_pictures
 
 Progress = Callable[[str, int, int], None]
 SCENES = "scenes"
@@ -54,9 +55,10 @@ def build_demo(out: str | Path, *, n: int = 4000, seed: int = 0, progress: Progr
         pictures = folder / SCENES / "images"
         names = _draw_pictures(scenes, pictures, report)
         staging = folder / "embedding"
-        embed_folder(pictures, staging, embedder, batch_size=_BATCH, progress=report)
-        _join(staging, folder / SCENES, dict(zip(names, scenes, strict=True)))
-        note.write_text(json.dumps(wanted), encoding="utf-8")
+        (found,) = scan([pictures])
+        staged = embed_pictures(found.path, found.pieces, staging, embedder, batch_size=_BATCH, progress=report)
+        _write(staged, folder / SCENES, dict(zip(names, scenes, strict=True)))
+        replace_file(note, json.dumps(wanted).encode())
     ingest([folder / SCENES], folder, embedder=embedder, progress=report)
     shutil.rmtree(staging, ignore_errors=True)
     return folder
@@ -83,29 +85,24 @@ def _draw_pictures(scenes: list[Scene], folder: Path, progress: Progress) -> lis
     return names
 
 
-def _join(embedded: Path, folder: Path, scenes: dict[str, Scene]) -> None:
-    """Move the embedded partitions into `folder` and give each picture its caption and truth."""
+def _write(staged: Staged, folder: Path, scenes: dict[str, Scene]) -> None:
+    """Write the embedded pictures into `folder`, each with its caption and truth."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     for name in ("img_emb", "metadata"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
-    for array in sorted((embedded / "img_emb").glob("img_emb_*.npy")):
-        table = array.stem.replace("img_emb", "metadata") + ".parquet"
-        pq.write_table(_described(pq.read_table(embedded / "metadata" / table), scenes), folder / "metadata" / table)
-        shutil.copyfile(array, folder / "img_emb" / array.name)
+    for number, start in enumerate(range(0, staged.n, PARTITION)):
+        stop = min(start + PARTITION, staged.n)
+        table = pa.Table.from_pylist(
+            [_described(piece.name, scenes[piece.name]) for piece in staged.pieces[start:stop]]
+        )
+        with output(folder / "metadata" / f"metadata_{number}.parquet") as file:
+            pq.write_table(table, file)
+        with output(folder / "img_emb" / f"img_emb_{number}.npy") as file:
+            write_npy(file, staged.take(np.arange(start, stop)))
 
 
-def _described(table: pa.Table, scenes: dict[str, Scene]) -> pa.Table:
-    import pyarrow as pa
-
-    names = table["image_path"].to_pylist()
-    rows = [
-        {
-            "image_path": f"images/{name}",
-            **attributes(scenes[name]),
-            TRUTH: json.dumps(scenes[name].to_json()),
-        }
-        for name in names
-    ]
-    return pa.Table.from_pylist(rows).append_column("error", table["error"])
+def _described(name: str, scene: Scene) -> dict[str, Any]:
+    return {"image_path": f"images/{name}", **attributes(scene), TRUTH: json.dumps(scene.to_json())}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.arrays import open_npy
 from gpubranches.errors import CatalogFormatError, UsageError
 from gpubranches.space import digest
 
@@ -40,19 +41,17 @@ class VocabularyEmbedder:
 
         Raises CatalogFormatError naming the file that is not as expected.
         """
-        try:
-            array = np.load(embeddings, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CatalogFormatError(f"{embeddings}: expected a .npy of text embeddings: {error}") from error
+        array = open_npy(Path(embeddings))
         try:
             words = json.loads(Path(names).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CatalogFormatError(f"{names}: expected a JSON list of names: {error}") from error
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise CatalogFormatError(f"{names}: expected a JSON list of strings, got {type(words).__name__}")
-        if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or not len(array):
-            shape = getattr(array, "shape", None)
-            raise CatalogFormatError(f"{embeddings}: expected floats of shape (m, D), got {shape}")
+        if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
+            raise CatalogFormatError(
+                f"{embeddings}: expected floats of shape (m, D), got {array.dtype} of {array.shape}"
+            )
         if len(words) != len(array):
             raise CatalogFormatError(f"{names}: expected {len(array)} names, one an embedding, got {len(words)}")
         if not np.isfinite(array).all():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpubranches.catalog.storage import disk_errors, replace_file
+from gpubranches.catalog.storage import disk_errors
 from gpubranches.errors import UsageError
 from gpubranches.evaluation.answers import Model
 from gpubranches.evaluation.comparison import LEVELS, Comparison
@@ -19,6 +19,7 @@ from gpubranches.evaluation.rounds import PAGE, POLICIES, Policy
 from gpubranches.evaluation.sizes import by_size
 from gpubranches.evaluation.tables import Section, with_error
 from gpubranches.evaluation.users import DEFAULT_USER, User, described
+from gpubranches.files import replace_file
 
 COLUMNS = {
     "F1": "f1",

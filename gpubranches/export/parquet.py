@@ -83,9 +83,9 @@ def _listed(matches: Matches, kept: list[str], schema: pa.Schema) -> Iterator[pa
     import pyarrow as pa
 
     from gpubranches.metadata.tables import plain_rows
-    from gpubranches.pictures.images import image_file
+    from gpubranches.pictures.images import COLUMN, TARGET, image_file
 
-    looked_at = [name for name in matches.columns if name in (*CAPTIONS, URL, "image_path", "input")]
+    looked_at = [name for name in matches.columns if name in (*CAPTIONS, URL, COLUMN, TARGET, "input")]
     n = 0
     for batch in matches.batches():
         items = plain_rows(batch.select(looked_at))

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from gpubranches.errors import DataError, UsageError
 from gpubranches.export.matches import Matches, Row
 from gpubranches.export.texts import joined
+from gpubranches.files import spelled
 from gpubranches.metadata.columns import url_of
 
 _FOLDER = "matches"
@@ -95,7 +96,7 @@ def _image(matches: Matches, item: Row) -> Row | None:
             width, height = upright_size(path)
         except DataError:
             return None
-    name = item["image_path"] if len(matches.source["roots"]) == 1 else str(path)
+    name = item["image_path"] if len(matches.source["roots"]) == 1 else spelled(str(path))
     image = {"id": item["id"], "file_name": name, "width": width, "height": height}
     url = url_of(item)
     return image if url is None else {**image, "coco_url": url}

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Generator, Iterable
 from typing import Any
 
 from gpubranches.export.matches import Matches, Row
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_UNSEEN = r"\s\x00-\x20\x7f-\xa0\xad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\"'"
+"""What a spreadsheet passes over at the beginning of a cell: spaces, controls, marks without width, quotes."""
+_FORMULA = re.compile(
+    rf"(^(?=[\t\r\n])|(?:^|[;|\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029])(?=[{_UNSEEN}]*[=+\-@\uff1d\uff0b\uff0d\uff20]))"
+)
+"""Where a text begins like a formula, or would after a separator of cells or lines other than the comma."""
 
 
 def write_csv(matches: Matches) -> Generator[bytes, None, int]:
-    """Yield a line of column names and one an item; return how many items. Lists and objects are JSON in their cell."""
+    """Yield a line of column names and one an item; return how many items. Lists and objects are JSON in their cell.
+
+    It begins with the byte order mark by which spreadsheets know UTF-8.
+    """
     written = 0
-    yield _lines([matches.columns])
+    yield codecs.BOM_UTF8 + _lines([matches.columns])
     for rows in matches.parts():
         yield _lines(row.values() for row in rows)
         written += len(rows)
@@ -57,7 +67,10 @@ def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
 
 
 def _cell(value: Any) -> Any:
-    """Return a value that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe."""
-    if isinstance(value, list | dict):
-        return json.dumps(value)
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    """Return a value that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe.
+
+    So does what would begin like one where the file is read with another separator than the comma, as spreadsheets do
+    in some countries: quotes do not hold such a cell together.
+    """
+    text = json.dumps(value) if isinstance(value, list | dict) else value
+    return _FORMULA.sub(r"\1'", text) if isinstance(text, str) else text

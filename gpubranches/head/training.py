@@ -33,7 +33,7 @@ PCA_ROWS = 100_000
 _TEXTS_A_STEP = 256
 _SHUFFLE, _TEXTS, _ROUNDING = 1, 2, 3
 
-Keep = Callable[[bytes], None]
+Keep = Callable[[bytes], object]
 
 
 @dataclass

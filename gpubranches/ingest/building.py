@@ -1,10 +1,12 @@
-"""Input to catalog: embed pictures into a staging folder, fit the constants once, write segments. Resumes anywhere."""
+"""Input to catalog: look at what is to be taken in, embed pictures, fit the constants once, write segments.
+
+Every step can be stopped and goes on with the same call; what is in is never taken in again.
+"""
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,29 +14,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog import ENCODED_ROWS, SEGMENT_ROWS, Catalog, disk_errors, exclusive
+from gpubranches.catalog import ENCODED_ROWS, SEGMENT_ROWS, Catalog
 from gpubranches.coding import FIT_ROWS, Coder, unit_rows
 from gpubranches.embed import Embedder, open_embedder
-from gpubranches.errors import CatalogNotFoundError, DataError, UsageError
+from gpubranches.errors import DataError, UsageError
+from gpubranches.files import require_text, spelled
 from gpubranches.head import open_head
-from gpubranches.ingest.datasets import ClipRetrieval, Joined, Source, is_image_folder, open_dataset
-from gpubranches.ingest.staging import embed_folder
-from gpubranches.quantize import SignQuantizer
-from gpubranches.space import Space, digest
+from gpubranches.ingest.comparing import again, is_begun, only_new
+from gpubranches.ingest.datasets import Source
+from gpubranches.ingest.inputs import Input, Taking, scan
+from gpubranches.ingest.opening import Progress, Work, working
+from gpubranches.ingest.records import Known, listing
+from gpubranches.pictures.images import COLUMN
+from gpubranches.quantize import SignQuantizer, require_dims
+from gpubranches.space import Space
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Progress = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True)
 class IngestReport:
-    """n: live items in the catalog; errors: inputs that could not be read, over the catalog's life; seconds: wall."""
+    """n: live items in the catalog; errors: inputs that could not be read, over the catalog's life; seconds: wall.
+
+    added: items that are new; notes: what was left out, renamed or not found, one sentence each.
+    """
 
     n: int
     errors: int
     seconds: float
+    added: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def ingest(
@@ -46,6 +56,7 @@ def ingest(
     d: int = 32,
     quantizer: str | None = None,
     keep_embeddings: bool = True,
+    pictures: str | Path | None = None,
     strict: bool = False,
     batch_size: int = 64,
     progress: Progress | None = None,
@@ -56,133 +67,156 @@ def ingest(
     `input`. Ids are positions in the input; a row that cannot be read consumes its id and is recorded. Embeddings
     are scaled to unit length. head: "rca" (default), "pca", "none" or a file. d: code dims of rca and pca. quantizer:
     "uniform" or "quantile", see `scalar_quantizer`; None: the head's usual one. keep_embeddings: False to store codes
-    and bits alone, and to decode embeddings from the codes, by a head's file that has a decoder. strict: raise
-    DataError at the end if anything could not be read. Peak anonymous memory: about 150 bytes a row of one segment
-    (2^20 rows) plus, for n up to 100,000, 14 x D bytes a row of the sample; it does not grow with n beyond that.
+    and bits alone, and to decode embeddings from the codes, by a head's file that has a decoder. pictures: the folder
+    of the pictures that clip-retrieval folders name; None: where they are. strict: raise DataError at the end if
+    anything could not be read. Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows), plus, for n up
+    to 100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
+
+    A catalog that is there is added to in one case: pictures of the same input that could not be read and were
+    repaired are taken in. UsageError if it is of other input, or of this one as it was before, or made otherwise.
     """
     began = time.perf_counter()
     folder = Path(out)
-    report = progress or (lambda stage, done, total: None)
+    require_text(folder)
     opened = open_embedder(embedder) if isinstance(embedder, str) else embedder
-    _require_inputs(inputs)
-    if not keep_embeddings:
-        _require_decoder(head, d)
-    with disk_errors(folder):
-        (folder / "staging").mkdir(parents=True, exist_ok=True)
-    with exclusive(folder / "staging"), disk_errors(folder):
-        source = _open_inputs(inputs, folder / "staging", opened, batch_size, report)
-        made_by = ["" if opened is None else opened.identity, *([] if quantizer is None else [quantizer])]
-        made_by += [] if keep_embeddings else ["no embeddings"]
-        fingerprint = digest(source.fingerprint, str(head), str(d), *made_by)
-        if (folder / "manifest.json").exists():
-            catalog = Catalog.open(folder)
-            if catalog.source.get("fingerprint") != fingerprint or catalog.source.get("appends"):
-                raise UsageError(f"{folder}: holds a catalog of other input; append to it, or choose another folder")
+    if opened is not None:
+        require_dims(opened.D, "the embedder")
+    made_with = _made_with(opened, head, d, quantizer, keep_embeddings)
+    found = scan(inputs, None if pictures is None else Path(pictures))
+    _require_rows(found, opened)
+    work = Work(folder / "staging", opened, batch_size, progress or (lambda stage, done, total: None))
+    with working(folder) as stopped:
+        known = Known(Catalog.open(folder)) if (folder / "manifest.json").exists() else None
+        if known is not None and is_begun(known):
+            catalog, before = known.catalog, known.catalog.n
+            plan, record = again(known, found, made_with, stopped)
+            _take(catalog, known, plan, record, work)
         else:
-            catalog = _create(folder, source, opened, head, d, quantizer, fingerprint, keep_embeddings)
-        _write_rows(catalog, source, 0, report)
-    shutil.rmtree(folder / "staging", ignore_errors=True)
-    return _finish(catalog, strict, began)
+            before = 0
+            source, takings = work.open([(each, [(piece, 0) for piece in each.pieces]) for each in found], {})
+            entry = _entry(found, 0, 0, source.n, [])
+            origin = {"made_with": made_with, **_places(found, source, {}), "inputs": [entry]}
+            (folder / "manifest.json").unlink(missing_ok=True)
+            catalog = _create(folder, source, opened, head, d, quantizer, keep_embeddings, origin, listing(takings))
+            _write_rows(catalog, source, 0, work.progress)
+        work.forget()
+    return _finish(catalog, strict, began, before, [note for each in found for note in each.notes])
 
 
 def append(
     directory: str | Path,
     inputs: Sequence[str | Path],
     *,
+    new: bool = False,
+    embedder: Embedder | str | None = None,
+    pictures: str | Path | None = None,
     strict: bool = False,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Add items to a catalog with its own head, constants and embedder; resumes like `ingest`."""
+    """Add items to a catalog with its own head, constants and embedder; resumes like `ingest`.
+
+    new: take only what is not in the catalog yet; else UsageError if anything is. embedder: for a catalog that names
+    none; SpaceMismatchError for one that is not the catalog's. pictures, strict: as for `ingest`.
+    """
     began = time.perf_counter()
     catalog = Catalog.open(directory)
-    report = progress or (lambda stage, done, total: None)
-    _require_inputs(inputs)
-    pictures = any(is_image_folder(Path(path)) for path in inputs)
-    opened = open_embedder(catalog.embedder) if pictures and catalog.embedder else None
-    with disk_errors(catalog.path):
-        (catalog.path / "staging").mkdir(exist_ok=True)
-    with exclusive(catalog.path / "staging"), disk_errors(catalog.path):
-        known: dict[str, str] = catalog.source.get("roots", {})
-        source = _open_inputs(inputs, catalog.path / "staging", opened, batch_size, report, known)
-        expected = ("embeddings", catalog.D) if catalog.D else ("codes", catalog.d)
-        if (source.kind, source.dim) != expected:
-            raise UsageError(f"append: expected {expected[0]} of {expected[1]} dims, got {source.kind} of {source.dim}")
-        appends = list(catalog.source.get("appends", []))
-        last = appends[-1] if appends else {}
-        unfinished = last.get("fingerprint") == source.fingerprint and last["base"] + last["n"] > catalog.next_id
-        if not unfinished:
-            last = {"fingerprint": source.fingerprint, "base": catalog.next_id, "n": source.n}
-            roots = {**known, **source.roots}
-            catalog.describe({**catalog.source, "roots": roots, "appends": [*appends, last]})
-        _write_rows(catalog, source, last["base"], report)
-    shutil.rmtree(catalog.path / "staging", ignore_errors=True)
-    return _finish(catalog, strict, began)
+    found = scan(inputs, None if pictures is None else Path(pictures))
+    opened = _embedder_of(catalog, found, embedder)
+    _require_rows(found, opened)
+    notes = [note for each in found for note in each.notes]
+    work = Work(catalog.path / "staging", opened, batch_size, progress or (lambda stage, done, total: None))
+    with working(catalog.path) as stopped:
+        catalog.refresh()
+        before, known = catalog.n, Known(catalog)
+        plan, record, told = only_new(known, found, new, stopped)
+        _take(catalog, known, plan, record, work)
+        work.forget()
+    return _finish(catalog, strict, began, before, [*notes, *told])
 
 
-def _require_inputs(inputs: Sequence[str | Path]) -> None:
-    for path in inputs:
-        if not Path(path).exists():
-            raise CatalogNotFoundError(f"{path}: expected a file or folder to ingest, found none")
-
-
-def _require_decoder(spec: str | None, d: int) -> None:
-    """Raise UsageError unless a head's spec names a file with a decoder."""
-    head, ready = open_head(spec, d=d) if spec else (None, False)
-    if head is None or not ready or not head.decodes:
+def _take(
+    catalog: Catalog, known: Known, plan: Sequence[tuple[Input, list[Taking]]], record: int | None, work: Work
+) -> None:
+    """Take in what is planned; record: the number of the stopped run that goes on, None for a new one."""
+    plan = [(each, takings) for each, takings in plan if takings]
+    if not plan:
+        return
+    if catalog.D and catalog.head_path is None:
         raise UsageError(
-            f"embeddings: to keep none, expected a head's file with a decoder, got {spec}; train-head makes one"
+            f"append: {catalog.path} has no head, which makes codes of embeddings; make new codes by encode --head"
         )
+    expected = ("embeddings", catalog.D) if catalog.D else ("codes", catalog.d)
+    for each, _ in plan:
+        kind, dim = work.shape_of(each)
+        if (kind, dim) != expected:
+            raise UsageError(f"append: expected {expected[0]} of {expected[1]} dims, got {kind} of {dim}")
+    source, takings = work.open(plan, catalog.source)
+    entries = list(catalog.source.get("inputs", []))
+    base, mended = catalog.next_id, known.mended_ids(piece for piece, start in takings if start == 0)
+    if record is not None:  # what it could not read then, it may have read now
+        entry = entries.pop(record)
+        base, mended = entry["base"], entry["mended"]
+    entry = _entry([each for each, _ in plan], catalog.generation + 1, base, source.n, mended)
+    places = _places([each for each, _ in plan], source, catalog.source)
+    catalog.describe({**catalog.source, **places, "inputs": [*entries, entry]}, (entry["listing"], listing(takings)))
+    _write_rows(catalog, source, base, work.progress)
 
 
-def _open_inputs(
-    inputs: Sequence[str | Path],
-    staging: Path,
-    embedder: Embedder | None,
-    batch_size: int,
-    progress: Progress,
-    known: Mapping[str, str] | None = None,
-) -> Source:
-    """Return all inputs as one. known: the folders of pictures that the catalog has already, by input."""
-    sources: list[Source] = []
-    for number, path in enumerate(Path(p) for p in inputs):
-        if not is_image_folder(path):
-            sources.append(open_dataset(path))
-            continue
-        if embedder is None:
-            raise UsageError(f"{path}: a folder of pictures needs a model; pass --embedder open_clip:MODEL/PRETRAINED")
-        place = staging / f"input-{number}"
-        embed_folder(path, place, embedder, batch_size=batch_size, progress=progress)
-        staged = ClipRetrieval(place)
-        staged.roots = {"": str(path.resolve())}
-        sources.append(staged)
-    source = _joined(sources, inputs, known or {})
-    if source.n == 0:
-        raise UsageError(f"expected at least one row or picture in {', '.join(map(str, inputs))}, found none")
-    return source
+def _entry(found: Sequence[Input], generation: int, base: int, n: int, mended: list[int]) -> dict[str, Any]:
+    paths = [spelled(each.path) for each in found]
+    return {"paths": paths, "listing": f"inputs-{generation}.parquet", "base": base, "n": n, "mended": mended}
 
 
-def _joined(sources: Sequence[Source], inputs: Sequence[str | Path], known: Mapping[str, str]) -> Source:
-    """Return several sources as one; a single one as it is, unless its pictures are in another folder than those known.
+def _places(found: Sequence[Input], source: Source, before: dict[str, Any]) -> dict[str, Any]:
+    """Return where pictures are looked for, those of before among them: `roots`, and `moved` if any were."""
+    moves = list(before.get("moved", []))
+    moves += [list(move) for each in found for move in each.moves if list(move) not in moves]
+    roots = {"roots": {**before.get("roots", {}), **source.roots}}
+    return {**roots, "moved": moves} if moves else roots
 
-    Only the column `input` tells from which of two folders a picture is.
+
+def _made_with(
+    embedder: Embedder | None, head: str | None, d: int, quantizer: str | None, keep_embeddings: bool
+) -> dict[str, Any]:
+    """Return the options that make one catalog of an input differ from another; a head's file by what it holds.
+
+    Raises UsageError for options that do not fit together.
     """
-    own = list(sources[0].roots.values())
-    if len(sources) == 1 and (not known or own in ([], [known.get("")])):
-        return sources[0]
-    return Joined(sources, _names(inputs, known))
+    opened, ready = open_head(head, d=d) if head else (None, False)
+    if not keep_embeddings and (opened is None or not ready or not opened.decodes):
+        raise UsageError(
+            f"embeddings: to keep none, expected a head's file with a decoder, got {head}; train-head makes one"
+        )
+    return {
+        "embedder": "" if embedder is None else embedder.identity,
+        "head": opened.identity if opened is not None and ready else head or "",
+        "dims": d,
+        "quantizer": quantizer or "",
+        "embeddings": keep_embeddings,
+    }
 
 
-def _names(inputs: Sequence[str | Path], known: Mapping[str, str]) -> list[str]:
-    """Name the inputs as they are known, else by their last path parts; equal ones get a number."""
-    by_path, names = {root: name for name, root in known.items()}, list[str]()
-    for path in (Path(path).resolve() for path in inputs):
-        name, number = by_path.get(str(path), path.stem), len(names)
-        while name in names or known.get(name, str(path)) != str(path):
-            number += 1
-            name = f"{path.stem}-{number}"
-        names.append(name)
-    return names
+def _embedder_of(catalog: Catalog, found: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
+    """Return what embeds the pictures of inputs, None if there are none to embed."""
+    spec = embedder if embedder is not None else catalog.embedder
+    if not spec or (embedder is None and all(each.source is not None for each in found)):
+        return None
+    opened = open_embedder(spec) if isinstance(spec, str) else spec
+    catalog.space.require(Space(embedder=opened.identity))
+    return opened
+
+
+def _require_rows(found: Sequence[Input], embedder: Embedder | None) -> None:
+    for each in found:
+        if each.source is None and embedder is None:
+            raise UsageError(
+                f"{spelled(each.path)}: a folder of pictures needs a model; pass --embedder open_clip:MODEL/PRETRAINED"
+            )
+    if not any(piece.rows for each in found for piece in each.pieces):
+        told = "".join(f"; {note}" for each in found for note in each.notes)
+        paths = ", ".join(spelled(each.path) for each in found)
+        raise UsageError(f"expected at least one row or picture in {paths}, found none{told}")
 
 
 def _create(
@@ -192,19 +226,21 @@ def _create(
     head: str | None,
     d: int,
     quantizer: str | None,
-    fingerprint: str,
     keep_embeddings: bool,
+    origin: dict[str, Any],
+    listed: bytes,
 ) -> Catalog:
-    origin = {"fingerprint": fingerprint, "n": source.n, "roots": source.roots}
+    kept = (origin["inputs"][0]["listing"], listed)
     if source.kind == "codes":
         if head is not None or embedder is not None or quantizer is not None or not keep_embeddings:
             raise UsageError(
                 "codes have no embeddings: expected neither --head nor --quantizer nor --embedder nor --no-embeddings; "
                 "leave them out"
             )
-        return Catalog.create(folder, space=Space(), d=source.dim, source=origin)
+        return Catalog.create(folder, space=Space(), d=source.dim, source=origin, listing=kept)
     if embedder is not None and source.dim != embedder.D:
         raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
+    require_dims(source.dim, "the input")
     identity = "" if embedder is None else embedder.identity
     coder = Coder.choose(head, D=source.dim, rows=source.n, d=d, quantizer=quantizer, embedder=identity)
     rows = np.linspace(0, source.n - 1, min(source.n, FIT_ROWS)).round().astype(np.int64)
@@ -225,6 +261,7 @@ def _create(
         text_mean=None if embedder is None else embedder.text_mean,
         embedder="" if embedder is None else embedder.spec,
         source=origin,
+        listing=kept,
         keep_embeddings=keep_embeddings,
     )
 
@@ -267,9 +304,9 @@ def _write_segment(
         return unit_rows(source.take(start + kept[rows]))[0]
 
     items = source.items(start, stop)
-    errors = _errors(items, np.flatnonzero(~good), base + start)
+    errors = _errors(items, source.reasons(start, stop), np.flatnonzero(~good), base + start)
     if items is not None:
-        items = items.take(kept).drop_columns([name for name in items.column_names if name in ("id", "error")])
+        items = items.take(kept)
     catalog.append(
         codes[kept],
         ids=base + start + kept.astype(np.int64),
@@ -282,27 +319,24 @@ def _write_segment(
     )
 
 
-def _errors(items: pa.Table | None, rows: NDArray[np.intp], first_id: int) -> pa.Table:
+def _errors(
+    items: pa.Table | None, reasons: Sequence[str | None] | None, rows: NDArray[np.intp], first_id: int
+) -> pa.Table:
     import pyarrow as pa
 
-    def column(name: str) -> list[Any]:
-        if items is None or name not in items.column_names:
-            return [None] * len(rows)
-        values: list[Any] = items[name].take(rows).to_pylist()
-        return values
-
-    reasons = [reason or "the embedding is zero, NaN or infinite" for reason in column("error")]
-    paths = [None if path is None else str(path) for path in column("image_path")]
+    names = items[COLUMN].take(rows).to_pylist() if items is not None and COLUMN in items.column_names else None
+    paths = [None if names is None or name is None else str(name) for name in names or [None] * len(rows)]
+    told = [None if reasons is None else reasons[row] for row in rows.tolist()]
     return pa.table(
         {
             "id": pa.array(first_id + rows, pa.int64()),
             "path": pa.array(paths, pa.string()),
-            "reason": pa.array(reasons, pa.string()),
+            "reason": pa.array([each or "the embedding is zero, NaN or infinite" for each in told], pa.string()),
         }
     )
 
 
-def _finish(catalog: Catalog, strict: bool, began: float) -> IngestReport:
+def _finish(catalog: Catalog, strict: bool, began: float, before: int, notes: Sequence[str]) -> IngestReport:
     count = catalog.n_errors
     if strict and count:
         first = catalog.errors(1)[0]
@@ -310,4 +344,4 @@ def _finish(catalog: Catalog, strict: bool, began: float) -> IngestReport:
             f"{catalog.path}: {count} inputs could not be read, the others are in the catalog; the first is "
             f"{first['path'] or first['id']}: {first['reason']}"
         )
-    return IngestReport(catalog.n, count, time.perf_counter() - began)
+    return IngestReport(catalog.n, count, time.perf_counter() - began, catalog.n - before, tuple(notes))

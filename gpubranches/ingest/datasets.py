@@ -1,23 +1,22 @@
-"""Readers of embeddings and codes in the layouts of the field, memory-mapped; and writers of some of them."""
+"""Inputs as one sequence of rows, whatever they are; and writers of some of the field's layouts."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
-from gpubranches.files import whole_file, whole_folder
-from gpubranches.space import digest
+from gpubranches.files import output, whole_file, whole_folder, write_npy
+from gpubranches.ingest.array_file import ArrayFile, Kind
+from gpubranches.ingest.clip_retrieval import ClipRetrieval
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Kind = Literal["embeddings", "codes"]
 _WRITE_ROWS = 8192
 _GROUP_ROWS = 1 << 17
 
@@ -33,11 +32,6 @@ class Source(Protocol):
     dim: int
     roots: dict[str, str]
 
-    @property
-    def fingerprint(self) -> str:
-        """Digest of what is read: paths and sizes."""
-        ...
-
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Return rows as stored, (m, dim)."""
         ...
@@ -46,131 +40,49 @@ class Source(Protocol):
         """Return the metadata of rows start..stop-1, or None."""
         ...
 
-
-class ArrayFile:
-    """One array of rows: .npy (uint8 codes, float16 or float32 embeddings), .u8bin (codes) or .fbin (embeddings)."""
-
-    def __init__(self, path: Path, array: NDArray[Any]):
-        if array.ndim != 2:
-            raise CatalogFormatError(f"{path}: expected an array of shape (n, dims), got {array.shape}")
-        if array.dtype not in (np.uint8, np.float16, np.float32):
-            raise CatalogFormatError(
-                f"{path}: expected uint8 codes, or float16 or float32 embeddings, got {array.dtype}; convert it first"
-            )
-        self.path = path
-        self.kind: Kind = "codes" if array.dtype == np.uint8 else "embeddings"
-        self.n, self.dim = array.shape
-        self.roots: dict[str, str] = {}
-        self._array = array
-
-    @classmethod
-    def open(cls, path: Path) -> ArrayFile:
-        """Map a file. Raises CatalogFormatError if it is not what its ending says."""
-        if path.suffix == ".npy":
-            try:
-                array = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise CatalogFormatError(f"{path}: expected a .npy array: {error}") from error
-            return cls(path, array)
-        dtype = np.dtype(np.uint8 if path.suffix == ".u8bin" else np.float32)
-        header = np.fromfile(path, np.uint32, 2)
-        size = path.stat().st_size
-        if len(header) < 2 or size != 8 + int(header[0]) * int(header[1]) * dtype.itemsize:
-            raise CatalogFormatError(
-                f"{path}: expected a header of two uint32 (n, dims) and n x dims of {dtype}, got {size:,} bytes"
-                + (f" for a header of {header.tolist()}" if len(header) == 2 else "")
-            )
-        shape = (int(header[0]), int(header[1]))
-        empty = 0 in shape
-        return cls(path, np.zeros(shape, dtype) if empty else np.memmap(path, dtype, "r", 8, shape))
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of path, size and shape."""
-        return digest(f"{self.path.resolve()} {self.path.stat().st_size} {self._array.shape}")
-
-    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return rows, (m, dim)."""
-        return np.asarray(self._array[rows])
-
-    def items(self, start: int, stop: int) -> pa.Table | None:
-        """Return None: an array has no metadata."""
-        return None
+    def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
+        """Return why rows start..stop-1 could not be read, None for those that could; None if all could."""
+        ...
 
 
-class ClipRetrieval:
-    """A clip-retrieval folder: img_emb/img_emb_K.npy beside metadata/metadata_K.parquet, row i beside row i.
+class Ranges:
+    """Some ranges (start, stop) of rows of a source, one after the other."""
 
-    Partitions are in numeric order. Pictures are found by the column `image_path`, relative to the folder.
-    """
-
-    kind: Kind = "embeddings"
-
-    def __init__(self, folder: Path):
-        """Map all partitions. Raises CatalogFormatError naming the files that do not fit together."""
-        arrays = sorted((folder / "img_emb").glob("img_emb_*.npy"), key=_number)
-        if not arrays:
-            raise CatalogFormatError(f"{folder}: expected img_emb/img_emb_0.npy and so on, found none")
-        self.folder = folder
-        self._parts = [ArrayFile.open(path) for path in arrays]
-        self._tables = [folder / "metadata" / f"metadata_{_number(path)}.parquet" for path in arrays]
-        self.dim = self._parts[0].dim
-        self._names_pictures = False
-        for part, table in zip(self._parts, self._tables, strict=True):
-            self._check(part, table)
-        self._starts = np.cumsum([0, *(part.n for part in self._parts)])
+    def __init__(self, source: Source, ranges: Sequence[tuple[int, int]]):
+        self._source, self._ranges = source, ranges
+        self.kind, self.dim, self.roots = source.kind, source.dim, source.roots
+        self._starts = np.cumsum([0, *(stop - start for start, stop in ranges)])
         self.n = int(self._starts[-1])
-        self.roots = {"": str(folder.resolve())} if self._names_pictures else {}
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of all partitions' paths and sizes."""
-        return digest(*(part.fingerprint for part in self._parts))
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Return rows, (m, dim)."""
         owner = np.searchsorted(self._starts, rows, "right") - 1
-        out = np.zeros((len(rows), self.dim), np.float32)
-        for index in np.unique(owner):
-            at = owner == index
-            out[at] = self._parts[index].take(rows[at] - self._starts[index])
-        return out
+        firsts = np.array([start for start, _ in self._ranges], np.int64)
+        return self._source.take(firsts[owner] + rows - self._starts[owner])
 
     def items(self, start: int, stop: int) -> pa.Table | None:
-        """Return the metadata of rows start..stop-1, columns united over the partitions; None if there is none."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
+        """Return the metadata of rows start..stop-1, or None."""
         from gpubranches.metadata.tables import united
 
-        tables = []
-        for first, part, path in zip(self._starts, self._parts, self._tables, strict=False):
-            low, high = max(start - first, 0), min(stop - first, part.n)
-            if low >= high:
-                continue
-            if path.exists():
-                tables.append(pq.read_table(path).slice(low, high - low))
-            else:
-                tables.append(pa.table({"caption": pa.nulls(high - low, pa.string())}))
-        if not tables or not any(path.exists() for path in self._tables):
-            return None
-        return united(tables)
+        tables = [self._source.items(low, high) for low, high in self._parts(start, stop)]
+        there = [table for table in tables if table is not None]
+        return united(there) if there else None
 
-    def _check(self, part: ArrayFile, table: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
+        """Return why rows could not be read, as the source has it."""
+        told: list[str | None] = []
+        for low, high in self._parts(start, stop):
+            told += self._source.reasons(low, high) or [None] * (high - low)
+        return told
 
-        if part.kind != "embeddings" or part.dim != self.dim:
-            raise CatalogFormatError(f"{part.path}: expected float embeddings of {self.dim} dims, got {part.dim}")
-        if not table.exists():
-            return
-        try:
-            told = pq.read_metadata(table)
-        except (OSError, pa.ArrowException) as error:
-            raise CatalogFormatError(f"{table}: expected a Parquet file: {error}") from error
-        if told.num_rows != part.n:
-            raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {told.num_rows}")
-        self._names_pictures |= "image_path" in told.schema.names
+    def _parts(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the source's ranges that rows start..stop-1 are."""
+        parts = []
+        for first, (low, high) in zip(self._starts.tolist(), self._ranges, strict=False):
+            part = max(low, low + start - first), min(high, low + stop - first)
+            if part[0] < part[1]:
+                parts.append(part)
+        return parts
 
 
 class Joined:
@@ -187,11 +99,6 @@ class Joined:
         self._starts = np.cumsum([0, *(source.n for source in sources)])
         self.n = int(self._starts[-1])
         self.roots = {name: root for name, source in zip(names, sources, strict=True) for root in source.roots.values()}
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of all sources' fingerprints."""
-        return digest(*(source.fingerprint for source in self._sources))
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Return rows, (m, dim)."""
@@ -215,9 +122,18 @@ class Joined:
                 columns = {"input": pa.array([name] * (high - low))}
                 table = source.items(low, high)
                 if table is not None:
-                    columns |= {column: table[column] for column in table.column_names if column != "input"}
+                    columns |= {column: table[column] for column in table.column_names}
                 tables.append(pa.table(columns))
         return united(tables) if tables else None
+
+    def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
+        """Return why rows start..stop-1 could not be read."""
+        told: list[str | None] = []
+        for first, source in zip(self._starts.tolist(), self._sources, strict=False):
+            low, high = max(start - first, 0), min(stop - first, source.n)
+            if low < high:
+                told += source.reasons(low, high) or [None] * (high - low)
+        return told
 
 
 def is_image_folder(path: Path) -> bool:
@@ -225,12 +141,17 @@ def is_image_folder(path: Path) -> bool:
     return path.is_dir() and not (path / "img_emb").is_dir()
 
 
-def open_dataset(path: Path) -> Source:
-    """Open a file or a clip-retrieval folder by what it is. Raises CatalogNotFoundError or CatalogFormatError."""
+def open_dataset(path: Path, pictures: Path | None = None) -> ArrayFile | ClipRetrieval:
+    """Open a file or a clip-retrieval folder by what it is. Raises CatalogNotFoundError or CatalogFormatError.
+
+    pictures: the folder of the pictures that the metadata name; by default where they are.
+    """
     if path.is_dir():
-        return ClipRetrieval(path)
+        return ClipRetrieval(path, pictures)
     if not path.exists():
         raise CatalogNotFoundError(f"{path}: expected a file or folder to ingest, found none")
+    if not path.is_file():
+        raise CatalogFormatError(f"{path}: expected a folder or a file, got a pipe, a socket or a device")
     if path.suffix not in (".npy", ".u8bin", ".fbin"):
         raise CatalogFormatError(
             f"{path}: expected a folder, .npy, .u8bin or .fbin, got {path.suffix or 'no ending'!r}"
@@ -241,9 +162,10 @@ def open_dataset(path: Path) -> Source:
 class Rows(Protocol):
     """What the writers read from: a catalog."""
 
-    d: int
-    D: int
-
+    @property
+    def d(self) -> int: ...  # noqa: D102
+    @property
+    def D(self) -> int: ...  # noqa: D102
     def take(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]: ...  # noqa: D102
     def embeddings(self, ids: NDArray[np.int64]) -> NDArray[np.float32]: ...  # noqa: D102
     def items(self, ids: NDArray[np.int64]) -> list[dict[str, Any]]: ...  # noqa: D102
@@ -252,9 +174,9 @@ class Rows(Protocol):
 def write_u8bin(path: Path, rows: Rows, ids: NDArray[np.int64]) -> None:
     """Write the codes of items as .u8bin: two uint32 (n, d), then n x d uint8."""
     with whole_file(path) as file:
-        np.array([len(ids), rows.d], np.uint32).tofile(file)
+        file.write(np.array([len(ids), rows.d], np.uint32))
         for start in range(0, len(ids), _WRITE_ROWS):
-            rows.take(ids[start : start + _WRITE_ROWS]).tofile(file)
+            file.write(rows.take(ids[start : start + _WRITE_ROWS]))
 
 
 def write_codes_parquet(path: Path, rows: Rows, ids: NDArray[np.int64]) -> None:
@@ -280,12 +202,7 @@ def write_clip_retrieval(folder: Path, rows: Rows, ids: NDArray[np.int64], *, pa
             (made / name).mkdir()
         for number, start in enumerate(range(0, len(ids), partition)):
             part = ids[start : start + partition]
-            np.save(made / f"img_emb/img_emb_{number}.npy", rows.embeddings(part).astype(np.float16))
-            pq.write_table(pa.Table.from_pylist(rows.items(part)), made / f"metadata/metadata_{number}.parquet")
-
-
-def _number(path: Path) -> int:
-    found = re.search(r"_(\d+)$", path.stem)
-    if found is None:
-        raise CatalogFormatError(f"{path}: expected a partition number at the end of the name, such as img_emb_0.npy")
-    return int(found.group(1))
+            with output(made / f"img_emb/img_emb_{number}.npy") as file:
+                write_npy(file, rows.embeddings(part).astype(np.float16))
+            with output(made / f"metadata/metadata_{number}.parquet") as file:
+                pq.write_table(pa.Table.from_pylist(rows.items(part)), file)

@@ -1,106 +1,241 @@
-"""Embedding a folder of pictures into a staging folder of the clip-retrieval layout, partition by partition."""
+"""Pictures embedded so far, kept in a folder until they are in the catalog: what a stopped run does not do again."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from gpubranches.arrays import open_npy
 from gpubranches.embed import Embedder
-from gpubranches.errors import DataError
-from gpubranches.pictures.images import list_images, open_image, printable
+from gpubranches.errors import CatalogFormatError, DataError
+from gpubranches.files import spelled, unspelled, whole_file, write_npy
+from gpubranches.ingest.array_file import Kind
+from gpubranches.ingest.inputs import DIGEST_BYTES, UNREAD, File, Piece, content_digest
+from gpubranches.metadata.tables import read_parquet
+from gpubranches.pictures.images import COLUMN, TARGET, decode_image
 from gpubranches.space import digest
 
 PARTITION = 2048
 """Pictures a partition: what a kill can cost."""
 _BATCHES_AHEAD = 3
+_SCHEMA = pa.schema(
+    [
+        ("place", pa.string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("ctime_ns", pa.int64()),
+        ("digest", pa.binary(DIGEST_BYTES)),
+        ("error", pa.string()),
+    ]
+)
 
 Progress = Callable[[str, int, int], None]
-Decoded = tuple[Any, str | None]
-"""What the embedder prepared, or None and the reason."""
 
 
-def embed_folder(folder: Path, out: Path, embedder: Embedder, *, batch_size: int, progress: Progress) -> None:
-    """Embed all pictures under `folder` into `out` (img_emb, metadata); finished partitions are kept and skipped.
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A picture as it was read. prepared: for the embedder; error: the reason if there is none."""
 
-    Metadata: image_path, relative, and error, the reason of a picture that could not be read; its row is zero.
-    Pictures are decoded by one thread a core, `batch_size` at a time and three batches ahead.
+    file: File
+    prepared: Any
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Where the embedding of a picture is, and what was read."""
+
+    file: File
+    part: int
+    row: int
+    error: str | None
+
+
+class Staged:
+    """Embedded pictures as a source, in the order of their pieces.
+
+    pieces: as they were read, with digests. Items have the columns `image_path` and, where a link led out of the
+    folder, `image_target`; a picture that could not be read has a row of zeros and a reason.
     """
-    paths = list_images(folder)
-    _claim(out, digest(embedder.identity, str(folder.resolve()), str(PARTITION), "\0".join(map(printable, paths))))
-    done = 0
+
+    kind: Kind = "embeddings"
+
+    def __init__(self, folder: str, pieces: Sequence[Piece], rows: Sequence[_Row], parts: Sequence[Path], dim: int):
+        self.roots = {"": folder}
+        self.n, self.dim = len(pieces), dim
+        self.pieces = tuple(replace(piece, files=(row.file,)) for piece, row in zip(pieces, rows, strict=True))
+        self._arrays = [open_npy(path) for path in parts]
+        self._part = np.array([row.part for row in rows], np.int64)
+        self._row = np.array([row.row for row in rows], np.int64)
+        self._errors = [row.error for row in rows]
+        self._links = any(self._target(piece) for piece in self.pieces)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return rows, (m, dim) float16."""
+        out = np.zeros((len(rows), self.dim), np.float16)
+        for part in np.unique(self._part[rows]):
+            at = self._part[rows] == part
+            out[at] = self._arrays[part][self._row[rows[at]]]
+        return out
+
+    def items(self, start: int, stop: int) -> pa.Table:
+        """Return the metadata of rows start..stop-1."""
+        pieces = self.pieces[start:stop]
+        columns = {COLUMN: pa.array([spelled(piece.name) for piece in pieces], pa.string())}
+        if self._links:
+            columns[TARGET] = pa.array([self._target(piece) for piece in pieces], pa.string())
+        return pa.table(columns)
+
+    def reasons(self, start: int, stop: int) -> Sequence[str | None]:
+        """Return why rows start..stop-1 could not be read."""
+        return self._errors[start:stop]
+
+    def _target(self, piece: Piece) -> str | None:
+        inside = piece.place.startswith(f"{self.roots[''].rstrip('/')}/")
+        return None if inside else spelled(piece.place)
+
+
+def place_of(staging: Path, folder: str, embedder: Embedder) -> Path:
+    """Return where the embedded pictures of a folder are kept."""
+    return staging / digest(embedder.identity, os.fsencode(folder))
+
+
+def embed_pictures(
+    folder: str, pieces: Sequence[Piece], out: Path, embedder: Embedder, *, batch_size: int, progress: Progress
+) -> Staged:
+    """Embed the pictures under `folder` that are not in `out` already, as they are now; return all of them.
+
+    They are decoded by one thread a core, `batch_size` at a time and three batches ahead, and written `PARTITION` at a
+    time. Raises DataError when that fails.
+    """
+    parts = _held(out, embedder.D)
+    found = {(row.file.place, row.file.state): row for number, path in enumerate(parts) for row in _rows(path, number)}
+    missing = [piece for piece in pieces if (piece.place, piece.files[0].state) not in found]
+    done = len(pieces) - len(missing)
+    progress("embedding", done, len(pieces))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as workers:
-        for number, start in enumerate(range(0, len(paths), PARTITION)):
-            part = paths[start : start + PARTITION]
-            target = out / "img_emb" / f"img_emb_{number}.npy"
-            if not target.exists():
-                embeddings = np.zeros((len(part), embedder.D), np.float16)
-                reasons: list[str | None] = []
-                for prepared in _decoded(folder, part, embedder, batch_size, workers):
-                    at = len(reasons)
-                    good = [i for i, (_, reason) in enumerate(prepared) if reason is None]
-                    embeddings[[at + i for i in good]] = embedder.encode([prepared[i][0] for i in good])
-                    reasons += [reason for _, reason in prepared]
-                    progress("embedding", done + len(reasons), len(paths))
-                _write_partition(out, number, part, embeddings, reasons)
+        for start in range(0, len(missing), PARTITION):
+            part = missing[start : start + PARTITION]
+            embeddings = np.zeros((len(part), embedder.D), np.float16)
+            rows: list[_Row] = []
+            for batch in _decoded(part, embedder, batch_size, workers):
+                at = len(rows)
+                good = [i for i, each in enumerate(batch) if each.error is None]
+                if good:
+                    embeddings[[at + i for i in good]] = embedder.encode([batch[i].prepared for i in good])
+                rows += [_Row(each.file, len(parts), at + i, each.error) for i, each in enumerate(batch)]
+                progress("embedding", done + len(rows), len(pieces))
+            parts.append(_write(out, embeddings, rows))
+            found |= {(piece.place, piece.files[0].state): row for piece, row in zip(part, rows, strict=True)}
             done += len(part)
-            progress("embedding", done, len(paths))
-    if not paths:
-        np.save(out / "img_emb" / "img_emb_0.npy", np.zeros((0, embedder.D), np.float16))
+    return Staged(folder, pieces, [found[piece.place, piece.files[0].state] for piece in pieces], parts, embedder.D)
 
 
-def _claim(out: Path, fingerprint: str) -> None:
-    """Keep what another run with the same pictures and model left; clear anything else."""
-    note = out / "input.json"
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")).get("fingerprint") == fingerprint:
-        return
-    shutil.rmtree(out, ignore_errors=True)
-    for name in ("img_emb", "metadata"):
-        (out / name).mkdir(parents=True)
-    note.write_text(json.dumps({"fingerprint": fingerprint}), encoding="utf-8")
+def removed_of(staging: Path) -> Path:
+    """Return what a folder of embedded pictures is called while it is removed."""
+    return staging.with_name(f"{staging.name}.removed")
+
+
+def forget(staging: Path, places: Sequence[Path]) -> None:
+    """Remove embedded pictures that are in the catalog, and the folder if nothing else is in it.
+
+    A folder is renamed before it is removed, so that what a kill leaves is never taken for the whole.
+    """
+    gone = removed_of(staging)
+    shutil.rmtree(gone, ignore_errors=True)
+    rest = {entry.name for entry in staging.iterdir()} - {"lock", *(place.name for place in places)}
+    with suppress(OSError):
+        if rest:
+            gone.mkdir()
+            for place in places:
+                place.rename(gone / place.name)
+        else:
+            staging.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _held(out: Path, dim: int) -> list[Path]:
+    """Return the whole partitions there are; what is left of others is removed."""
+    out.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for path in sorted(out.iterdir()):
+        table = path.with_suffix(".parquet")
+        try:
+            whole = path.suffix == ".npy" and open_npy(path).shape == (len(read_parquet(table).cast(_SCHEMA)), dim)
+        except (CatalogFormatError, OSError, pa.ArrowException, ValueError):
+            whole = False
+        if whole:
+            parts.append(path)
+        elif path.suffix == ".npy" or not path.with_suffix(".npy").exists():
+            path.unlink()
+    return parts
+
+
+def _rows(path: Path, part: int) -> Iterator[_Row]:
+    table = read_parquet(path.with_suffix(".parquet")).cast(_SCHEMA)
+    for number, row in enumerate(table.to_pylist()):
+        place, error = unspelled(row.pop("place")), row.pop("error")
+        yield _Row(File(place, **{**row, "digest": row["digest"] or b""}), part, number, error)
+
+
+def _write(out: Path, embeddings: NDArray[np.float16], rows: Sequence[_Row]) -> Path:
+    """Write metadata, then embeddings; the renamed .npy is what makes the partition count."""
+    number = 1 + max((int(path.stem) for path in out.glob("*.npy")), default=-1)
+    path = out / f"{number:06d}.npy"
+    columns = {
+        "place": [spelled(row.file.place) for row in rows],
+        "size": [row.file.size for row in rows],
+        "mtime_ns": [row.file.mtime_ns for row in rows],
+        "ctime_ns": [row.file.ctime_ns for row in rows],
+        "digest": [row.file.digest or None for row in rows],
+        "error": [row.error for row in rows],
+    }
+    with whole_file(path.with_suffix(".parquet")) as file:
+        pq.write_table(pa.table(columns, schema=_SCHEMA), file)
+    with whole_file(path) as file:
+        write_npy(file, embeddings)
+    return path
 
 
 def _decoded(
-    folder: Path, paths: Sequence[str], embedder: Embedder, batch_size: int, workers: ThreadPoolExecutor
-) -> Iterator[list[Decoded]]:
+    pieces: Sequence[Piece], embedder: Embedder, batch_size: int, workers: ThreadPoolExecutor
+) -> Iterator[list[_Decoded]]:
     """Yield batches of decoded pictures in order, a few batches ahead."""
-
-    def decode(relative: str) -> Decoded:
-        try:
-            return embedder.preprocess(open_image(folder / relative)), None
-        except DataError as error:
-            return None, printable(str(error).removeprefix(f"{folder / relative}: "))
-
-    waiting: deque[Future[Decoded]] = deque()
-    pending = iter(paths)
+    waiting: deque[Future[_Decoded]] = deque()
+    pending = iter(pieces)
     while True:
-        while len(waiting) < batch_size * _BATCHES_AHEAD and (path := next(pending, None)) is not None:
-            waiting.append(workers.submit(decode, path))
+        while len(waiting) < batch_size * _BATCHES_AHEAD and (piece := next(pending, None)) is not None:
+            waiting.append(workers.submit(_decode, piece.place, embedder))
         if not waiting:
             return
         yield [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
 
 
-def _write_partition(
-    out: Path, number: int, paths: Sequence[str], embeddings: np.ndarray[Any, Any], reasons: list[str | None]
-) -> None:
-    """Write metadata, then embeddings; the renamed .npy is what makes the partition count."""
-    names = [printable(path) for path in paths]
-    table = pa.table({"image_path": names, "error": pa.array(reasons, pa.string())})
-    metadata = out / "metadata" / f"metadata_{number}.parquet"
-    pq.write_table(table, metadata)
-    partial = out / "img_emb" / f"partial_{number}.npy"
-    with partial.open("wb") as file:
-        np.save(file, embeddings)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(out / "img_emb" / f"img_emb_{number}.npy")
+def _decode(place: str, embedder: Embedder) -> _Decoded:
+    """Read a picture once, for its embedding and the digest of what is embedded."""
+    seen = File(place, UNREAD, 0, 0)
+    try:
+        with open(place, "rb") as file:
+            stat = os.fstat(file.fileno())
+            whole = content_digest(file)
+            file.seek(0)
+            image = decode_image(file, place)
+            seen = replace(File.seen(place, stat), digest=whole)
+        return _Decoded(seen, embedder.preprocess(image), None)
+    except OSError as error:
+        return _Decoded(seen, None, f"cannot read: {error.strerror}")
+    except DataError as error:
+        seen = replace(File.seen(place, stat), digest=whole)
+        return _Decoded(seen, None, spelled(str(error).removeprefix(f"{place}: ")))

@@ -13,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog, disk_errors, exclusive
-from gpubranches.catalog.storage import replace_file
 from gpubranches.coding import unit_rows
 from gpubranches.embed import Embedder, open_embedder
 from gpubranches.embed.vocabulary import plain_name
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
+from gpubranches.files import replace_file
 from gpubranches.head import HeadSettings
 from gpubranches.head.decoding import Progress
 from gpubranches.head.examples import Examples
 from gpubranches.head.training import Training, train
-from gpubranches.ingest.datasets import ArrayFile, open_dataset
+from gpubranches.ingest.array_file import ArrayFile
+from gpubranches.ingest.datasets import open_dataset
+from gpubranches.quantize import require_dims
 from gpubranches.space import Space
 
 TRAIN_ROWS = 1_000_000
@@ -184,6 +186,7 @@ def _embeddings(source: Path, rows: int) -> tuple[NDArray[np.int64], NDArray[np.
     data = open_dataset(source)
     if data.kind != "embeddings":
         raise UsageError(f"train-head: expected embeddings, {source} has codes")
+    require_dims(data.dim, str(source))
     ids = _spaced(np.arange(data.n), rows)
     return ids, _unit(data.take, ids, data.dim, str(source)), None
 

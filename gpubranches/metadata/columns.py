@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 CAPTIONS = ("caption", "label", "class", "title", "text", "name")
 """Columns that say in words what is to be seen, the first that does so first."""
 URL = "url"
+OWN = ("id", "error", "input", "image_target")
+"""Columns that the program itself writes or has written; a user's are kept under other names."""
+
+
+def kept_names(columns: Iterable[str]) -> dict[str, str]:
+    """Return the names under which a user's columns are kept that bear the program's own, as `source_id` of `id`."""
+    taken, names = set(columns), {}
+    for name in OWN:
+        if name in taken:
+            free = (f"source_{name}{end}" for end in ("", *(f"_{number}" for number in range(2, len(taken) + 3))))
+            names[name] = next(other for other in free if other not in taken)
+    return names
+
+
+def repeated(columns: Iterable[str]) -> list[str]:
+    """Return the names that more than one column bears."""
+    return [name for name, count in Counter(columns).items() if count > 1]
 
 
 def caption_of(item: Mapping[str, Any]) -> str | None:

@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow import types
 
 
@@ -46,6 +48,15 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
             texts = [value if isinstance(value, str | None) else json.dumps(value) for value in plain_values(column)]
             columns.append(pa.chunked_array([pa.array(texts, field.type)]))
     return pa.table(columns, schema=schema)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Return what one Parquet file holds. Arrow is not told its path, of which it would make columns, or no text.
+
+    Raises OSError or pa.ArrowException if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return pq.read_table(file, columns=columns)
 
 
 def plain_rows(table: pa.Table) -> list[dict[str, Any]]:

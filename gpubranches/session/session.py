@@ -170,22 +170,38 @@ class Session:
             "where": where,
             "query": query,
         }
-        second_stage = self._has_second_stage(model, second_stage)
-        positives, negatives = self.positives, self.negatives
-        if len(positives) == 0:
-            raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
-        unchecked = self.random_negatives(random_negatives)
-        asked = self.searcher.words(query) if query and second_stage else None
-        marks = Marks(
-            positives, negatives, unchecked, self._chosen(positives), self._chosen(negatives), negative_weight, asked
-        )
-        bitmap, generation = self._bitmap(where), self.catalog.generation
-        found = refined(
-            self.backend, self.catalog, marks, model, second_stage=second_stage, seed=self.seed, where=bitmap, lean=lean
-        )
-        study, before = self._study(found, bitmap), self._matched_before()
-        answer = Answer(found.ranking, study, found.boxes, self.catalog.coding, where, before, found.breadth)
-        self.answer = answer.recut(lean, self._marks_within(bitmap), self._audited())
+        with self.catalog.pinned():
+            second_stage = self._has_second_stage(model, second_stage)
+            positives, negatives = self.positives, self.negatives
+            if len(positives) == 0:
+                raise LabelError(
+                    "find all needs at least one item marked right, got none; mark one, then find all again"
+                )
+            unchecked = self.random_negatives(random_negatives)
+            asked = self.searcher.words(query) if query and second_stage else None
+            marks = Marks(
+                positives,
+                negatives,
+                unchecked,
+                self._chosen(positives),
+                self._chosen(negatives),
+                negative_weight,
+                asked,
+            )
+            bitmap, generation = self._bitmap(where), self.catalog.generation
+            found = refined(
+                self.backend,
+                self.catalog,
+                marks,
+                model,
+                second_stage=second_stage,
+                seed=self.seed,
+                where=bitmap,
+                lean=lean,
+            )
+            study, before = self._study(found, bitmap), self._matched_before()
+            answer = Answer(found.ranking, study, found.boxes, self.catalog.coding, where, before, found.breadth)
+            self.answer = answer.recut(lean, self._marks_within(bitmap), self._audited())
         self._options = options
         self._answered_at = generation
         return self.answer.ranking
@@ -288,7 +304,8 @@ class Session:
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
         answer, marked = self.last(), np.fromiter(self.labels.current(), np.int64)
-        return suggested(self.catalog, answer.ranking, answer.breadth, marked, count)
+        with self.catalog.pinned():
+            return suggested(self.catalog, answer.ranking, answer.breadth, marked, count)
 
     def next(self, target_recall: float = TARGET, count: int = 20) -> Step:
         """Return what to mark next, or that the answer holds a share of all that is right.

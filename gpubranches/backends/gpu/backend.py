@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from gpubranches.backends.cpu import CpuBackend
 
 _STAGED_ROWS = 1 << 16
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,8 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Embeddings (m, D) float16 of listed rows at positions (m,) uint32, as they lay in a generation of the catalog."""
+    """Embeddings (m, D) float16 of listed rows at positions (m,) uint32."""
 
-    generation: int
     positions: NDArray[np.uint32]
     embeddings: NDArray[np.float16]
 
@@ -96,7 +97,8 @@ class GpuBackend(ScanBackend[Chosen]):
         def start() -> None:
             self._device = make_device()
             self._opened.callback(self._device.close)
-            self._residence = make_residence(self._device, catalog)
+            with catalog.pinned():
+                self._residence = make_residence(self._device, catalog)
             self._opened.callback(self._residence.close)
 
         self._owner = Owner("gpubranches-gpu", self._opened.close)
@@ -120,6 +122,16 @@ class GpuBackend(ScanBackend[Chosen]):
 
     # Questions, on the owner's thread
 
+    def _ask(self, alike: Hashable | None, item: Item, together: Callable[[list[Item]], list[Found]]) -> Found:
+        """Have a question answered, see `Owner.share`, over the state of the catalog that this thread has pinned."""
+        with self.catalog.pinned() as state:
+
+            def over_state(batch: list[Item]) -> list[Found]:
+                with self.catalog.pinned(state):
+                    return together(batch)
+
+            return self._owner.share(None if alike is None else (state, alike), item, over_state)
+
     def _evaluate(
         self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None
     ) -> list[Candidates]:
@@ -131,7 +143,7 @@ class GpuBackend(ScanBackend[Chosen]):
                 start += len(own)
             return shares
 
-        return self._owner.share(("boxes", min_votes, limit, Filter(where)), models, together)
+        return self._ask(("boxes", min_votes, limit, Filter(where)), models, together)
 
     def _score(self, model: Linear, floor: np.float32, limit: int | None, only: Only) -> Candidates:
         rows = self._selected(only)
@@ -146,13 +158,13 @@ class GpuBackend(ScanBackend[Chosen]):
 
         alone = only.ids is not None or only.boxes is not None
         alike = None if alone else (type(model), limit is None, Filter(only.where))
-        return self._owner.share(alike, (model, floor, limit), together)
+        return self._ask(alike, (model, floor, limit), together)
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         def together(batch: list[NDArray[np.uint8]]) -> list[Neighbors]:
             return _shares(super(GpuBackend, self)._search_codes(np.concatenate(batch), k, where), batch)
 
-        return self._owner.share(("codes", k, Filter(where)), queries, together)
+        return self._ask(("codes", k, Filter(where)), queries, together)
 
     def _search_directions(self, queries: NDArray[np.float32], k: int, tier: Any, where: Bitmap | None) -> Neighbors:
         missing = "bits" if tier == "bits" else "embeddings"
@@ -162,7 +174,7 @@ class GpuBackend(ScanBackend[Chosen]):
         def together(batch: list[NDArray[np.float32]]) -> list[Neighbors]:
             return _shares(super(GpuBackend, self)._search_directions(np.concatenate(batch), k, tier, where), batch)
 
-        return self._owner.share((tier, k, Filter(where)), queries, together)
+        return self._ask((tier, k, Filter(where)), queries, together)
 
     def _build_index(self) -> FaissIndex:
         def exact(queries: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
@@ -237,9 +249,8 @@ class GpuBackend(ScanBackend[Chosen]):
         return np.unique(self.catalog.live_positions(ids)).astype(np.uint32)
 
     def _gathered(self, ids: NDArray[np.int64]) -> Gathered:
-        generation = self.catalog.generation
         positions = self._positions(ids)
-        return Gathered(generation, positions, self.catalog.embeddings_at(positions))
+        return Gathered(positions, self.catalog.embeddings_at(positions))
 
     # Scans
 
@@ -338,8 +349,6 @@ class GpuBackend(ScanBackend[Chosen]):
         allowed = self._allowed(replace(rows, ids=None))
         device, on = self._device, self._residence.resident
         gathered = rows.gathered
-        if gathered is not None and gathered.generation != self._residence.generation:
-            gathered = None
         positions = gathered.positions if gathered else None if rows.ids is None else self._positions(rows.ids)
         if not on.n_tiles or (positions is not None and not len(positions)):
             return scored(NOTHING)

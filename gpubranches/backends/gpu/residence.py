@@ -17,8 +17,8 @@ from gpubranches.backends.gpu.launchers import Resident
 from gpubranches.backends.gpu.memory import MemoryPlan, bits_words
 from gpubranches.backends.host import live_words
 from gpubranches.catalog import TILE, ZONES, Catalog, Segment
-from gpubranches.catalog.storage import checksum
 from gpubranches.errors import CatalogFormatError, UsageError
+from gpubranches.files import checksum
 
 Report = Callable[[str, int, int], None]
 _FILES = {

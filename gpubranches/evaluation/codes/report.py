@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.storage import disk_errors, replace_file
+from gpubranches.catalog.storage import disk_errors
 from gpubranches.evaluation.codes.answers import DECODED
 from gpubranches.evaluation.codes.ground import Ground
 from gpubranches.evaluation.codes.measures import FIRST, mean_and_error
 from gpubranches.evaluation.codes.measuring import UNSEEN, Found, Measured, Spread
 from gpubranches.evaluation.comparison import Comparison
 from gpubranches.evaluation.tables import Section, short, with_error
+from gpubranches.files import replace_file
 
 _QUANTILES = (0.05, 0.5, 0.95)
 

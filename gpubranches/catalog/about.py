@@ -1,0 +1,169 @@
+"""What a catalog says of itself: counts, dims, files and what made it, each read of its present state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.arrays import Bitmap
+from gpubranches.catalog.manifest import file_of
+from gpubranches.catalog.segment import Segment, StoredTable
+from gpubranches.catalog.state import State
+from gpubranches.catalog.storage import read_content
+from gpubranches.quantize import ScalarQuantizer, SignQuantizer
+from gpubranches.space import Space
+
+
+class About(ABC):
+    """Properties of a catalog in a folder."""
+
+    path: Path
+
+    @property
+    @abstractmethod
+    def _state(self) -> State:
+        """The state that is read."""
+
+    @property
+    def generation(self) -> int:
+        """Number of the last commit; grows by one with each."""
+        return self._state.generation
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments, in order of position."""
+        return self._state.segments
+
+    @property
+    def n(self) -> int:
+        """Live items."""
+        return self._state.n
+
+    @property
+    def n_positions(self) -> int:
+        """Row positions, including padding."""
+        return self._state.n_positions
+
+    @property
+    def deleted(self) -> Bitmap | None:
+        """Bitmap of deleted rows, not to be changed, or None."""
+        return self._state.deleted
+
+    @property
+    def n_deleted(self) -> int:
+        """Deleted rows that are still on the disk."""
+        return self._state.n_deleted
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What tells the rows at these positions from those of a state whose rows lie elsewhere."""
+        return self._state.places
+
+    @property
+    def next_id(self) -> int:
+        """The id that the next item gets."""
+        return int(self._state.manifest["next_id"])
+
+    @property
+    def d(self) -> int:
+        """Code dims."""
+        return int(self._state.manifest["d"])
+
+    @property
+    def D(self) -> int:
+        """Embedding dims, 0 for codes alone."""
+        return int(self._state.manifest["D"])
+
+    @property
+    def space(self) -> Space:
+        """Identities of what made the data."""
+        return self._state.space
+
+    @property
+    def embedder(self) -> str:
+        """The spec that opens the embedder, "" for none."""
+        return str(self._state.manifest["embedder"])
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What the catalog was made from, not to be changed."""
+        source: dict[str, Any] = self._state.manifest["source"]
+        return source
+
+    @property
+    def signs(self) -> SignQuantizer | None:
+        """What made the sign bits, or None."""
+        return self._state.constants.signs
+
+    @property
+    def scalar(self) -> ScalarQuantizer | None:
+        """What made codes of vectors, or None."""
+        return self._state.constants.scalar
+
+    @property
+    def text_mean(self) -> NDArray[np.float32] | None:
+        """Mean of text embeddings, (D,) float32, or None."""
+        return self._state.constants.text_mean
+
+    @property
+    def keeps_embeddings(self) -> bool:
+        """Whether embeddings that are appended are stored."""
+        return bool(self._state.manifest.get("keeps_embeddings", True))
+
+    @property
+    def has_bits(self) -> bool:
+        """Whether the sign bits are stored."""
+        return self.D > 0
+
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether there are embeddings: stored ones, or such as are decoded from the codes."""
+        return self._state.has_embeddings
+
+    @property
+    def stores_embeddings(self) -> bool:
+        """Whether the embeddings are stored."""
+        return self._state.stores_embeddings
+
+    @property
+    def embeddings_source(self) -> str:
+        """What an answer by embeddings is by: "embeddings" where they are stored, else "decoded"."""
+        return "embeddings" if self.stores_embeddings else "decoded"
+
+    @property
+    def coding(self) -> tuple[str, str, int]:
+        """What the codes are: the identities of head and quantizer, and d. Boxes are good for one coding only."""
+        state = self._state
+        return state.space.head, state.space.quantizer, int(state.manifest["d"])
+
+    @property
+    def head_path(self) -> Path | None:
+        """Path of the head that made the vectors, or None."""
+        name = file_of(self._state.manifest, "head")
+        return None if name is None else self.path / name
+
+    def listing(self, name: str) -> bytes:
+        """Return the content of a file that lists inputs, one of `source["inputs"]`.
+
+        Raises CatalogFormatError unless it is what was written.
+        """
+        return read_content(self.path / name, self._state.manifest["files"][name])
+
+    @property
+    def item_tables(self) -> list[StoredTable]:
+        """The metadata, in order of position."""
+        return [table for segment in self.segments if (table := segment.table("items.parquet")) is not None]
+
+    @property
+    def error_tables(self) -> list[StoredTable]:
+        """The inputs that could not be read, in order of position."""
+        return [table for segment in self.segments if (table := segment.table("errors.parquet")) is not None]
+
+    @property
+    def n_bits(self) -> int:
+        """Sign bits an item, D padded to a multiple of 32; 0 without bits."""
+        return int(self._state.manifest["n_bits"])

@@ -1,0 +1,39 @@
+"""Whether every file of a catalog is what was written, and what is wrong with those that are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gpubranches.catalog.manifest import own_files, read_manifest
+from gpubranches.catalog.segment import problems_of
+from gpubranches.catalog.state import State, named_segments
+from gpubranches.errors import CatalogFormatError
+
+
+def problems(path: Path, manifest: dict[str, Any]) -> list[str]:
+    """Check every file that a manifest names, and the files of each segment against each other; one line a problem."""
+    found = problems_of(path, own_files(manifest))
+    for segment in named_segments(path, manifest):
+        found += segment.problems()
+    return found
+
+
+def problems_at(path: Path) -> list[str]:
+    """Check a catalog that may not open; one line a problem, each naming the file. Raises CatalogNotFoundError.
+
+    A writer may remove files of the generation that is checked; then the next one is checked in its place.
+    """
+    while True:
+        try:
+            manifest = read_manifest(path)
+        except CatalogFormatError as error:
+            return [str(error)]
+        found = problems(path, manifest)
+        if not found:
+            try:
+                State.open(path, manifest)
+            except CatalogFormatError as error:
+                found = [str(error)]
+        if not found or read_manifest(path)["generation"] == manifest["generation"]:
+            return found

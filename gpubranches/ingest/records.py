@@ -1,0 +1,259 @@
+"""What a catalog has taken in: recorded with every ingest and append, compared before anything is read again."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gpubranches.catalog import Catalog
+from gpubranches.errors import CatalogFormatError
+from gpubranches.files import spelled, unspelled
+from gpubranches.ingest.inputs import DIGEST_BYTES, UNREAD, File, Input, Piece, Taking
+from gpubranches.pictures.images import moved
+
+_SCHEMA = pa.schema(
+    [
+        ("place", pa.string()),
+        ("beside", pa.bool_()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("ctime_ns", pa.int64()),
+        ("digest", pa.binary(DIGEST_BYTES)),
+        ("first", pa.int64()),
+        ("start", pa.int64()),
+        ("rows", pa.int64()),
+    ]
+)
+
+
+def listing(takings: Iterable[Taking]) -> bytes:
+    """Return as Parquet what is taken in, one file a row: the catalog's `inputs-G.parquet`, see docs/format.md."""
+    columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
+    first = 0
+    for piece, start in takings:
+        for number, file in enumerate(piece.files):
+            values = (spelled(file.place), number > 0, *file.state, file.digest or None, first, start)
+            for name, value in zip(_SCHEMA.names, (*values, piece.rows - start), strict=True):
+                columns[name].append(value)
+        first += piece.rows - start
+    out = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema=_SCHEMA), out, compression="zstd")
+    return bytes(out.getvalue())
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A piece that was to be taken in.
+
+    files: as they were then; first_id: of its first row; start: the first row that was to be taken; taken: how many of
+    the rows from there on are in.
+    """
+
+    files: tuple[File, ...]
+    first_id: int
+    start: int
+    taken: int
+
+    @property
+    def upto(self) -> int:
+        """The first row of the piece that is not in."""
+        return self.start + self.taken
+
+    @property
+    def unread(self) -> bool:
+        """Whether it could not be opened then."""
+        return self.files[0].size == UNREAD
+
+    def change(self, piece: Piece) -> str:
+        """Return which file of a piece has not the content of then, came or went; "" if the piece is the same."""
+        for now, then in itertools.zip_longest(piece.files, self.files):
+            if now is None or then is None or now.place != then.place:
+                return os.path.basename((now or then).place)
+            if not now.holds_what(then):
+                return piece.name if now is piece.files[0] else os.path.basename(now.place)
+        return ""
+
+
+@dataclass
+class Compared:
+    """The pieces of one input by what a catalog knows of them.
+
+    same: in, and unchanged; new: not in; left: in up to a row, after a run that was stopped; mended: changed, and no
+    item of theirs is there, for they could not be read or were deleted; changed: the others that changed, with the name
+    of the file that did; copied: an input whose files hold what this one's do, under other names.
+    """
+
+    input: Input
+    same: list[Piece] = field(default_factory=list)
+    new: list[Piece] = field(default_factory=list)
+    left: list[Taking] = field(default_factory=list)
+    mended: list[Piece] = field(default_factory=list)
+    changed: list[tuple[Piece, str]] = field(default_factory=list)
+    copied: str = ""
+
+    def fresh(self) -> list[Taking]:
+        """Return what is to be taken in where only that is asked for, in the input's order."""
+        if self.copied:
+            return []
+        whole = [(piece, 0) for piece in (*self.new, *self.mended)]
+        return sorted([*whole, *self.left], key=lambda taking: taking[0].first)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One ingest or append. base: its first id; n: rows it was to bring; pieces: in order, taken or not."""
+
+    base: int
+    n: int
+    pieces: tuple[Past, ...]
+
+
+class Known:
+    """What a catalog has taken in, by where it lies."""
+
+    def __init__(self, catalog: Catalog):
+        """Read the records of a catalog. Raises CatalogFormatError for one that is damaged."""
+        self.catalog = catalog
+        self.records = list(_records(catalog))
+        self.pieces: dict[str, Past] = {}
+        for past in (past for record in self.records for past in record.pieces):
+            if past.taken:
+                self.pieces[past.files[0].place] = past
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the last ingest or append was stopped."""
+        last = self.records[-1] if self.records else None
+        return last is not None and last.base + last.n > self.catalog.next_id
+
+    def compare(self, input: Input) -> Compared:
+        """Return what of an input is in; contents are read only where names and sizes leave it open."""
+        told = Compared(input)
+        for piece in input.pieces:
+            past = self.pieces.get(piece.place)
+            if past is None:
+                told.new.append(piece)
+            elif name := past.change(piece):
+                if self._is_live(past):
+                    told.changed.append((piece, name))
+                else:
+                    told.mended.append(piece)
+            elif past.upto < piece.rows:
+                told.left.append((piece, past.upto))
+            else:
+                told.same.append(piece)
+        if input.pieces and len(told.new) == len(input.pieces):
+            told.copied = self._original(input)
+        return told
+
+    def is_there(self, input: Input) -> bool:
+        """Return whether any of an input is in: an item of it, or the record that a part of it could not be read."""
+        pasts = [past for piece in input.pieces if (past := self.pieces.get(piece.place)) is not None]
+        broken = np.array([error["id"] for error in self.catalog.errors()] if pasts else [], np.int64)
+        return any(
+            self._is_live(past) or bool(((broken >= past.first_id) & (broken < past.first_id + past.taken)).any())
+            for past in pasts
+        )
+
+    def is_last(self, inputs: Sequence[Input]) -> bool:
+        """Return whether inputs are, piece by piece, those of the last ingest or append, as they were then."""
+        if not self.records:
+            return False
+        pieces, past = [piece for each in inputs for piece in each.pieces], self.records[-1].pieces
+        return len(pieces) == len(past) and all(
+            not then.change(now) or (then.unread and now.place == then.files[0].place)
+            for now, then in zip(pieces, past, strict=True)
+        )
+
+    def gone(self, inputs: Sequence[Input]) -> list[str]:
+        """Return the places of what the first ingest took in, has items of, and is not in the inputs."""
+        here = {piece.place for each in inputs for piece in each.pieces}
+        return [
+            place
+            for past in (self.records[0].pieces if self.records else ())
+            if (place := past.files[0].place) not in here and past.taken and self._is_live(past)
+        ]
+
+    def mended_ids(self, pieces: Iterable[Piece]) -> list[int]:
+        """Return the ids under which the catalog has recorded that pieces could not be read."""
+        spans = [
+            (past.first_id, past.first_id + past.taken) for piece in pieces if (past := self.pieces.get(piece.place))
+        ]
+        if not spans:
+            return []
+        broken = [int(error["id"]) for error in self.catalog.errors()]
+        return [error for error in broken if any(first <= error < stop for first, stop in spans)]
+
+    def _is_live(self, past: Past) -> bool:
+        return bool(self.catalog.alive(np.arange(past.first_id, past.first_id + past.taken)).any())
+
+    def _original(self, input: Input) -> str:
+        """Return where an input was whose files are in under other names, with the same content; else ""."""
+        first = input.pieces[0]
+        name = os.path.relpath(first.place, input.path)
+        end = "" if name == "." else f"/{name}"
+        roots = [
+            place.removesuffix(end)
+            for place, past in self.pieces.items()
+            if past.files[0].size == first.files[0].size and place.endswith(end)
+        ]
+        return next((root for root in roots if self._is_copy(input, root)), "")
+
+    def _is_copy(self, input: Input, root: str) -> bool:
+        thens = [self.pieces.get(root + piece.place.removeprefix(input.path)) for piece in input.pieces]
+        pairs = [
+            pair
+            for piece, then in zip(input.pieces, thens, strict=True)
+            for pair in itertools.zip_longest(piece.files, then.files if then is not None else ())
+        ]
+        if any(now is None or then is None or now.size != then.size for now, then in pairs):
+            return False
+        live = any(self._is_live(then) for then in thens if then is not None)
+        return live and all(now.read().digest == then.digest for now, then in pairs)
+
+
+def _records(catalog: Catalog) -> Iterator[Record]:
+    entries: list[dict[str, Any]] = catalog.source.get("inputs", [])
+    bases = [*(int(entry["base"]) for entry in entries), catalog.next_id]
+    for entry, (base, end) in zip(entries, itertools.pairwise(bases), strict=True):
+        n = int(entry["n"])
+        yield Record(base, n, tuple(_pieces(catalog, str(entry["listing"]), base, min(n, end - base))))
+
+
+def _columns(catalog: Catalog, name: str) -> dict[str, list[Any]]:
+    """Return the columns of a listing; of one that was lost, which has no name, no rows."""
+    table = _SCHEMA.empty_table()
+    try:
+        if name:
+            table = pq.read_table(pa.BufferReader(catalog.listing(name))).cast(_SCHEMA)
+        sound = all(table[column].null_count == 0 for column in _SCHEMA.names if column != "digest")
+        if not sound or (len(table) and table["beside"][0].as_py()):
+            raise ValueError("a row is not one of a file")
+    except (CatalogFormatError, OSError, pa.ArrowException, ValueError) as error:
+        raise CatalogFormatError(
+            f"{catalog.path / name}: the record of what was taken in is damaged; restore it from a copy, or go on "
+            f"without it by `gpubranches verify {spelled(str(catalog.path))} --repair`"
+        ) from error
+    columns: dict[str, list[Any]] = table.to_pydict()
+    return columns
+
+
+def _pieces(catalog: Catalog, name: str, base: int, taken: int) -> Iterator[Past]:
+    columns = _columns(catalog, name)
+    mains = np.flatnonzero(~np.array(columns["beside"], np.bool_)).tolist()
+    for at, stop in itertools.pairwise([*mains, len(columns["beside"])]):
+        files = tuple(
+            File(moved(catalog.source, unspelled(place)), size, mtime_ns, ctime_ns, digest or b"")
+            for place, size, mtime_ns, ctime_ns, digest in zip(
+                *(columns[name][at:stop] for name in ("place", "size", "mtime_ns", "ctime_ns", "digest")), strict=True
+            )
+        )
+        first, start, rows = (columns[name][at] for name in ("first", "start", "rows"))
+        yield Past(files, base + first, start, min(rows, max(0, taken - first)))
