@@ -99,7 +99,7 @@ def ingest(
             (folder / "manifest.json").unlink(missing_ok=True)
             catalog = _create(folder, source, opened, head, d, quantizer, keep_embeddings, origin, listing(takings))
             _write_rows(catalog, source, 0, work.progress)
-        work.forget()
+        work.forget(found)
     return _finish(catalog, strict, began, before, [note for each in found for note in each.notes])
 
 
@@ -131,7 +131,7 @@ def append(
         before, known = catalog.n, Known(catalog)
         plan, record, told = only_new(known, found, new, stopped)
         _take(catalog, known, plan, record, work)
-        work.forget()
+        work.forget(found)
     return _finish(catalog, strict, began, before, [*notes, *told])
 
 

@@ -46,7 +46,6 @@ class Work:
     def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int, progress: Progress):
         self.progress = progress
         self._staging, self._embedder, self._batch_size = staging, embedder, batch_size
-        self._kept: list[Path] = []
 
     def shape_of(self, input: Input) -> tuple[Kind, int]:
         """Return kind and dims of the rows that an input gives."""
@@ -70,9 +69,11 @@ class Work:
         known = {name: moved(dict(origin), root) for name, root in origin.get("roots", {}).items()}
         return _joined(sources, [each.path for each, _ in plan], known), takings
 
-    def forget(self) -> None:
-        """Remove what was kept of pictures that are in the catalog now."""
-        forget(self._staging, [place for place in self._kept if place.exists()])
+    def forget(self, inputs: Sequence[Input]) -> None:
+        """Remove what was kept, by this run or by one that was stopped, of pictures that are in the catalog now."""
+        pictures = [each.path for each in inputs if each.source is None]
+        places = [] if self._embedder is None else [place_of(self._staging, path, self._embedder) for path in pictures]
+        forget(self._staging, [place for place in places if place.exists()])
 
     def _open(self, input: Input, takings: list[Taking]) -> tuple[Source, list[Taking]]:
         if input.source is not None:
@@ -83,7 +84,6 @@ class Work:
         if self._embedder is None:
             raise UsageError(f"{spelled(input.path)}: a folder of pictures needs a model; pass --embedder")
         place = place_of(self._staging, input.path, self._embedder)
-        self._kept.append(place)
         pieces = [piece for piece, _ in takings]
         staged = embed_pictures(
             input.path, pieces, place, self._embedder, batch_size=self._batch_size, progress=self.progress
