@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.playing import ALL, AUDIT, BASELINES, EASY, LAST, ORACLE, PRODUCT, ROUNDS, STEPS, Lab, Play, chase
 from benchmarks.quality import Goal
@@ -135,7 +136,7 @@ def target(lab: Lab) -> Result:
         marks = np.array([math.inf if one.marks_to_target is None else one.marks_to_target for one in chases])
         stops = np.array([one.marks if one.stopped else math.inf for one in chases])
         share = "-" if math.isnan(held) else f"{held:.0%}"
-        cells = (f"{np.median(marks):.0f}", str(len(stopped)), f"{np.median(stops):.0f}", share)
+        cells = (_median(marks), str(len(stopped)), _median(stops), share)
         rows.append((kind, str(len(chases)), f"{np.median([one.begun for one in chases]):.0f}", *cells))
         goals.append(
             (
@@ -240,6 +241,11 @@ def _round_goals(what: str, played: Play, goals: Sequence[float]) -> Iterator[Go
     for place, goal in zip(played.found.places, goals, strict=False):
         mean = played.found.mean(PRODUCT, "f1", place)[0]
         yield f"{what}, round {place}: F1 at least {short(goal)}", short(mean), mean >= goal
+
+
+def _median(marks: NDArray[np.float64]) -> str:
+    middle = float(np.median(marks))
+    return f"{middle:.0f}" if math.isfinite(middle) else "not reached"
 
 
 def _options() -> argparse.Namespace:
