@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from gpubranches.errors import DataError
+from gpubranches.errors import DataError, WaitError
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
@@ -36,11 +36,14 @@ class Following:
         self._retry_at_s = 0.0
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Hold the catalog at its newest generation; not to be entered twice by one thread."""
+    def reading(self, wait_s: float | None = None) -> Iterator[None]:
+        """Hold the catalog at its newest generation; not to be entered twice by one thread.
+
+        Raises WaitError where that takes longer than `wait_s`, which is not looked at by who opens a new generation.
+        """
         with self._moved:
-            while self._turning:
-                self._moved.wait()
+            if not self._moved.wait_for(lambda: not self._turning, wait_s):
+                raise WaitError("a new generation of the catalog waits for requests under way; try again")
             if self._catalog.changed() and time.monotonic() >= self._retry_at_s:
                 self._turn()
             self._inside += 1
