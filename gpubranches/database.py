@@ -77,8 +77,11 @@ class Database:
 
     def require_writable(self) -> None:
         """Raise UnavailableError if the file cannot be written."""
-        with self.writing():
-            pass
+        with self.writing() as connection:
+            # Of a file that may only be read SQLite begins a transaction all the same; the first change fails.
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            connection.execute(f"PRAGMA user_version={version}")
+            connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the file; a connection that is lent is closed when it comes back."""

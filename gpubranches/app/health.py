@@ -53,8 +53,10 @@ class Readiness:
 @routes.get("/healthz")
 def alive() -> dict[str, Any]:
     """Say that the server answers, and, to who may know, over what."""
-    catalog = desk().catalog
-    return {"status": "ok", **({"items": catalog.n, "generation": catalog.generation} if known() else {})}
+    if not known():
+        return {"status": "ok"}
+    desk().following.glance()
+    return {"status": "ok", "items": desk().catalog.n, "generation": desk().catalog.generation}
 
 
 @routes.get("/readyz")

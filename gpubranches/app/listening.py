@@ -123,19 +123,23 @@ def _heard(server: Any, stopped: threading.Event) -> Iterator[None]:
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
     """Reads a request; the body of one that is not admitted is not read, so that the app refuses what is left."""
 
-    refused = False
+    chunked: bool
+    content_length: int
 
-    def __init__(self, adj: Any, admits: Admits):
+    def __init__(self, adj: Any, admits: Admits, refused: Callable[[], None]):
         super().__init__(adj)
         self._admits = admits
+        self._refused = refused
 
     def received(self, data: bytes) -> int:
         """Take some bytes; return how many of them belong to this request."""
         in_head = not self.headers_finished
-        consumed: int = super().received(data)
-        if not (in_head and self.headers_finished) or self.completed or self._admitted():
+        consumed = int(super().received(data))
+        has_body = self.chunked or self.content_length > 0
+        if not (in_head and self.headers_finished and has_body) or self._admitted():
             return consumed
-        self.refused = self.completed = True
+        self._refused()
+        self.completed = True
         self.body_rcv, self.chunked, self.expect_continue = None, False, False
         self.headers.update({"CONTENT_LENGTH": "0", "CONNECTION": "close"})
         return len(data)
@@ -149,7 +153,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     """A connection. Beyond `CONNECTIONS` the idlest is hung up on, first those that never sent a whole request."""
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None):
-        self.parser_class = lambda adj: _Parser(adj, server.admits)
+        self.parser_class = lambda adj: _Parser(adj, server.admits, self._refuse)
         self._served = self._refused = False
         self._linger_until_s = 0.0
         if len(server.active_channels) >= CONNECTIONS:
@@ -172,8 +176,10 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         """Take some bytes."""
         taken: bool = super().received(data)
         self._served = self._served or bool(self.requests)
-        self._refused = any(request.refused for request in list(self.requests))
         return taken
+
+    def _refuse(self) -> None:
+        self._refused = True
 
     def readable(self) -> bool:
         """Whether bytes are waited for."""

@@ -105,7 +105,7 @@ def serve(
     allowed_hosts: tuple[str, ...] = (),
     proxies: Proxies | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was begun. One process, 24 threads. Errors as of `open_server`."""
+    """Serve in 24 threads until SIGTERM or SIGINT, then finish what was begun. Errors as of `open_server`."""
     server = open_server(app, host, port, allowed_hosts=allowed_hosts, proxies=proxies)
     desk = cast(Desk, app.extensions["gpubranches"])
     _log.info("serving on http://%s:%d", host, port)

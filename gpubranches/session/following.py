@@ -44,8 +44,7 @@ class Following:
         with self._moved:
             if not self._moved.wait_for(lambda: not self._turning, wait_s):
                 raise WaitError("a new generation of the catalog waits for requests under way; try again")
-            if self._catalog.changed() and time.monotonic() >= self._retry_at_s:
-                self._turn()
+            self._turn_if_changed()
             self._inside += 1
         try:
             yield
@@ -53,6 +52,19 @@ class Following:
             with self._moved:
                 self._inside -= 1
                 self._moved.notify_all()
+
+    def glance(self) -> None:
+        """Open the newest generation if no request is under way; else leave that to the next one, without waiting."""
+        if self._moved.acquire(blocking=False):
+            try:
+                if not self._inside and not self._turning:
+                    self._turn_if_changed()
+            finally:
+                self._moved.release()
+
+    def _turn_if_changed(self) -> None:
+        if self._catalog.changed() and time.monotonic() >= self._retry_at_s:
+            self._turn()
 
     def _turn(self) -> None:
         self._turning = True

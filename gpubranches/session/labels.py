@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -36,6 +36,7 @@ CREATE INDEX IF NOT EXISTS events_by_session ON events (session, seq);
 
 WHAT = "the labels"
 _Event = tuple[int, str, str, str, int, int, str]
+_EVENT_BYTES = 600
 _INSERT = (
     "INSERT INTO events (event_id, session, action, kind, item, label, origin, at_s) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
@@ -94,17 +95,16 @@ class Labels:
         marks: item, label (+1 or -1) and origin each, in the order they were made; neighbours of one label and origin
         are one action.
         """
-        now = time.time()
+        now, rows = time.time(), []
+        for (label, origin), run in groupby(marks, key=lambda mark: mark[1:]):
+            items = [item for item, _, _ in run]
+            rows += self._rows(uuid.uuid4().hex, items, label, origin, now)
         with self._writing() as connection:
-            for (label, origin), run in groupby(marks, key=lambda mark: mark[1:]):
-                items = [item for item, _, _ in run]
-                connection.executemany(_INSERT, self._rows(uuid.uuid4().hex, items, label, origin, now))
+            connection.executemany(_INSERT, rows)
 
-    def _rows(
-        self, action: str, items: list[int], label: int, origin: str, now_s: float
-    ) -> Iterable[tuple[object, ...]]:
-        for i in items:
-            yield f"{self.session}/{action}:{i}", self.session, action, "mark", i, label, origin, now_s
+    def _rows(self, action: str, items: list[int], label: int, origin: str, now_s: float) -> list[tuple[object, ...]]:
+        name = f"{self.session}/{action}"
+        return [(f"{name}:{i}", self.session, action, "mark", i, label, origin, now_s) for i in items]
 
     def undo(self, *, event_id: str | None = None) -> NDArray[np.int64]:
         """Take back the last action that stands; return the items it had marked, (m,) int64, empty if there is none."""
@@ -145,6 +145,11 @@ class Labels:
             cursor = connection.execute("SELECT * FROM events WHERE session = ? ORDER BY seq", (self.session,))
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    @property
+    def size_bytes(self) -> int:
+        """About how many bytes the events take in memory."""
+        return _EVENT_BYTES * len(self._touched)
 
     def close(self) -> None:
         """Close the log."""

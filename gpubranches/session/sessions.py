@@ -14,6 +14,8 @@ from sqlite3 import Connection
 from typing import Any, TypedDict
 from urllib.parse import parse_qsl, urlsplit
 
+import numpy as np
+
 from gpubranches.database import WAIT_S, Database, Tables
 from gpubranches.errors import DataError
 from gpubranches.pictures.uploads import SCHEMA as UPLOADS
@@ -69,6 +71,10 @@ _FIRST = _COUNT + "SELECT item FROM held WHERE label = 1 ORDER BY seq LIMIT :exa
 
 EXAMPLES = 3
 """Items by which a session is recognised."""
+LIMIT_BYTES = 256 << 20
+"""Of all sessions in memory."""
+_DICT_BYTES = 100
+"""Of an item in a dict of small numbers."""
 _NOTE_WAIT_S = 0.2
 """How long an answer waits for a note of it."""
 
@@ -203,17 +209,19 @@ class _Entry:
     making: threading.Lock = field(default_factory=threading.Lock)
     users: int = 0
     session: Session | None = None
+    bytes: int = 0
 
 
 class OpenSessions:
-    """Sessions in memory by name; beyond `limit` the oldest idle ones are shut.
+    """Sessions in memory by name; the oldest idle ones are shut beyond `limit`, or `limit_bytes` of answers and marks.
 
-    make: builds the session of a name anew, from its labels.
+    The one used last stays. make: builds the session of a name anew, from its labels.
     """
 
-    def __init__(self, make: Callable[[str], Session], limit: int = 256):
+    def __init__(self, make: Callable[[str], Session], limit: int = 256, limit_bytes: int = LIMIT_BYTES):
         self._make = make
         self._limit = limit
+        self._limit_bytes = limit_bytes
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -242,7 +250,7 @@ class OpenSessions:
     def close(self) -> None:
         """Shut all sessions that no thread holds."""
         with self._lock:
-            self._shut_idle(0)
+            self._shut_idle(0, 0)
 
     @contextmanager
     def _lent(self, name: str) -> Iterator[_Entry]:
@@ -253,9 +261,11 @@ class OpenSessions:
         try:
             yield entry
         finally:
+            size_bytes = 0 if entry.session is None else _size(entry.session)
             with self._lock:
                 entry.users -= 1
-                self._shut_idle(self._limit)
+                entry.bytes = size_bytes
+                self._shut_idle(self._limit, self._limit_bytes)
 
     def _made(self, name: str, entry: _Entry) -> Session:
         with entry.making:
@@ -263,8 +273,32 @@ class OpenSessions:
                 entry.session = self._make(name)
             return entry.session
 
-    def _shut_idle(self, limit: int) -> None:
-        surplus = len(self._entries) - limit
+    def _shut_idle(self, limit: int, limit_bytes: int) -> None:
+        size_bytes = sum(entry.bytes for entry in self._entries.values())
         idle = [name for name, entry in self._entries.items() if not entry.users]
-        for name in idle[: max(0, surplus)]:
-            del self._entries[name]
+        if limit:
+            idle = [name for name in idle if name != next(reversed(self._entries))]
+        for name in idle:
+            if len(self._entries) <= limit and size_bytes <= limit_bytes:
+                return
+            size_bytes -= self._entries.pop(name).bytes
+
+
+def _size(session: Session) -> int:
+    """Return about how many bytes the answer and the marks of a session take."""
+    answer = session.answer
+    return session.labels.size_bytes + (0 if answer is None else _array_bytes(answer, set()))
+
+
+def _array_bytes(value: object, seen: set[int]) -> int:
+    """Return the bytes of all arrays that an object holds, each once; what is mapped from a file takes none."""
+    if id(value) in seen or isinstance(value, np.memmap):
+        return 0
+    seen.add(id(value))
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes) if value.base is None else _array_bytes(value.base, seen)
+    if isinstance(value, dict):
+        return _DICT_BYTES * len(value)
+    if isinstance(value, list | tuple):
+        return sum(_array_bytes(part, seen) for part in value)
+    return sum(_array_bytes(part, seen) for part in getattr(value, "__dict__", {}).values())
