@@ -312,7 +312,9 @@ def test_sessions_share_their_file_handles(app):
     import os
 
     def handles():
-        return sum("labels.sqlite" in os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if live(fd))
+        return sum(
+            "labels.sqlite" in os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if live(fd)
+        )
 
     def live(fd):
         return os.path.islink(f"/proc/self/fd/{fd}")

@@ -59,10 +59,12 @@ def refuse_other_sites() -> None:
 
 def _mismatch(origin: str) -> str:
     """Return why a change is refused that a browser sends from a page of another name than this server's."""
-    told = f"expected a request from a page of {request.host}, which is the Host that came, got {origin!r:.100}; "
-    return told + (
-        advice()
-        or "a reverse proxy before this server must pass on the Host and the port that it was asked for (nginx: "
+    told = f"expected a request from a page of {request.host}, which is the Host that came, got {origin!r:.100}"
+    because = advice()
+    if because:
+        return f"{because}; {told}"
+    return (
+        f"{told}; a reverse proxy before this server must pass on the Host and the port that it was asked for (nginx: "
         "proxy_set_header Host $http_host), or send X-Forwarded-Host and be named by serve --behind-proxy; "
         "without a proxy this is another site, which may change nothing here"
     )

@@ -57,6 +57,7 @@ def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, a
         connection_limit=CONNECTIONS + 100,
         asyncore_use_poll=True,  # select takes no descriptors beyond 1,023, and a large catalog holds as many
         max_request_body_size=LARGEST_BYTES,
+        clear_untrusted_proxy_headers=False,  # `proxies` says whose are believed
     )
     server.channel_class = _Channel
     server.admits = admits
@@ -68,14 +69,10 @@ def run(server: Any) -> None:
 
     A second signal ends it at once. Signals are heard in the main thread alone.
     """
-    stopped = threading.Event()
-    with _heard(server, stopped):
-        try:
-            while not stopped.is_set():
-                _turn(server, 1.0)
-            _finish(server)
-        except KeyboardInterrupt:
-            _log.warning("stopped at once; requests under way are cut off")
+    with _heard(server) as signals:
+        while not signals:
+            _turn(server, 1.0)
+        _finish(server, signals)
         server.task_dispatcher.shutdown(timeout=0.5)
         server.close()
 
@@ -84,12 +81,12 @@ def _turn(server: Any, timeout_s: float) -> None:
     wasyncore.loop(timeout_s, use_poll=True, map=server._map, count=1)
 
 
-def _finish(server: Any) -> None:
+def _finish(server: Any, signals: list[int]) -> None:
     """Take no new connection, and let those end on which a request is under way."""
     _log.info("stopping: requests under way are finished")
     wasyncore.dispatcher.close(server)
     until = time.monotonic() + END_S
-    while time.monotonic() < until:
+    while len(signals) == 1 and time.monotonic() < until:
         channels = list(server.active_channels.values())
         busy = [channel for channel in channels if channel.busy]
         for channel in channels:
@@ -98,23 +95,24 @@ def _finish(server: Any) -> None:
         if not busy:
             return
         _turn(server, 0.1)
-    _log.warning("%d requests did not end within %g s and are cut off", len(server.active_channels), END_S)
+    _log.warning("%d connections with a request under way are cut off", len(server.active_channels))
 
 
 @contextmanager
-def _heard(server: Any, stopped: threading.Event) -> Iterator[None]:
-    def stop(number: int, frame: object) -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
+def _heard(server: Any) -> Iterator[list[int]]:
+    """Give a list that the numbers of the signals are added to as they come."""
+    signals: list[int] = []
+
+    def hear(number: int, frame: object) -> None:
+        signals.append(number)
         server.pull_trigger()
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield signals
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
