@@ -133,7 +133,7 @@ def test_half_open_connections_lock_nobody_out(make, monkeypatch):
 
 def test_health_is_answered_while_every_thread_is_held(make):
     app, held = make(), threading.Event()
-    app.add_url_rule("/held", "held", lambda: held.wait(60) and "" or "")
+    app.add_url_rule("/held", "held", lambda: str(held.wait(60)))
     with running(app) as (address, server):
         clients = [socket.create_connection(address, timeout=30) for _ in range(30)]
         for client in clients:

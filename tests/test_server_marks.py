@@ -1,10 +1,13 @@
 """Marks behind a busy server: one transaction for an import, answers that wait for nobody, counts without a replay."""
 
 import json
+import os
 import shutil
 import sqlite3
 import threading
 from contextlib import closing
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +17,12 @@ from hypothesis import strategies as st
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app import create_app
-from gpubranches.database import Database
+from gpubranches.database import WAIT_S, Database
 from gpubranches.errors import UnavailableError, WaitError
 from gpubranches.ingest import ingest
 from gpubranches.session.labels import Labels
 from gpubranches.session.portable import FORMAT, VERSION
-from gpubranches.session.sessions import EXAMPLES, Book, OpenSessions
+from gpubranches.session.sessions import EXAMPLES, Book, OpenSessions, _size
 
 HX = {"HX-Request": "true"}
 API = "/api/v1"
@@ -68,8 +71,6 @@ def packed(marks, **others):
 
 
 def bring(client, file):
-    from io import BytesIO
-
     sent = {"file": (BytesIO(file), "session.json")}
     return client.post("/sessions/import", data=sent, headers=HX, content_type="multipart/form-data")
 
@@ -226,8 +227,6 @@ def test_the_api_tells_a_locked_file_as_a_problem(client, folder):
 
 def test_many_marks_behind_a_locked_file_do_not_wait_one_for_another(app, client, folder):
     """Each waits for one bound of its own, however many there are: the second bound is a hundred of the first."""
-    from gpubranches.database import WAIT_S
-
     waits = []
     clock = threading.Barrier(13)
 
@@ -298,8 +297,6 @@ def test_sessions_are_shut_beyond_their_bytes_and_the_one_in_use_stays(tmp_path)
 
 
 def test_answers_in_memory_are_counted_in_bytes(desk):
-    from gpubranches.session.sessions import _size
-
     with desk.sessions.hold("one") as session:
         session.mark(np.arange(12), 1)
         before = _size(session)
@@ -309,15 +306,9 @@ def test_answers_in_memory_are_counted_in_bytes(desk):
 
 
 def test_sessions_share_their_file_handles(app):
-    import os
-
     def handles():
-        return sum(
-            "labels.sqlite" in os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if live(fd)
-        )
-
-    def live(fd):
-        return os.path.islink(f"/proc/self/fd/{fd}")
+        links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+        return sum("labels.sqlite" in os.readlink(link) for link in links if link.is_symlink())
 
     for number in range(40):
         client = app.test_client()

@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from clusters import write_world
@@ -47,13 +48,13 @@ def serve():
 
 @pytest.fixture
 def only_readable(monkeypatch):
-    """Let nobody write a file of marks in a folder, as on a disk that is mounted to be read; root may write all else."""
+    """Let nobody write a file of marks in a folder, as on a disk that is mounted to be read, whoever runs the tests."""
 
     def forbid(folder):
         connect = sqlite3.connect
 
         def connected(path, *others, **options):
-            if folder in __import__("pathlib").Path(str(path)).parents:
+            if folder in Path(str(path)).parents:
                 return connect(f"file:{path}?mode=ro", *others, uri=True, **options)
             return connect(path, *others, **options)
 
