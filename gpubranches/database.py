@@ -1,4 +1,4 @@
-"""What is kept in the SQLite file of the marks beside them: opened, shared by threads, and its errors told."""
+"""The SQLite file of the marks and what is kept beside them: connections lent to threads, and its errors told."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import ClassVar, Self
 from urllib.parse import quote
 
-from gpubranches.errors import DataError
+from gpubranches.errors import CatalogFormatError, DataError, UnavailableError, WaitError
+
+WAIT_S = 1.0
+"""How long a write waits for one before it, of this process or another; twice that at most."""
+_KEPT = 4
+"""Idle connections that stay open: each holds up to three file handles."""
+_OTHERS = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
 
 def problems(path: Path) -> list[str]:
@@ -46,39 +53,139 @@ def _checked(path: Path, how: str) -> list[str]:
 
 
 class Database:
-    """Some tables of an SQLite file. Safe to use from several threads.
+    """An SQLite file. Safe to use from several threads: each transaction has a connection of its own.
 
-    what: they hold, as messages name it; schema: makes them where they are missing.
+    Reads wait for nobody; writes of this process come one after another. what: the file holds, as messages name it.
     """
+
+    def __init__(self, path: Path | None, connection: sqlite3.Connection, what: str):
+        self.what = what
+        self._path = path
+        self._idle = [connection]
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._alone = threading.RLock()
+        self._closed = False
+
+    @classmethod
+    def open(cls, path: str | Path, schema: str, what: str) -> Self:
+        """Open or create the file at `path` with the tables of a schema.
+
+        Raises DataError if it cannot be used, CatalogFormatError for a file of another kind.
+        """
+        with sqlite_errors(path, what):
+            connection = _connected(path)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(schema)
+        return cls(None if str(path) == ":memory:" else Path(path), connection, what)
+
+    @classmethod
+    def in_memory(cls, schema: str, what: str) -> Self:
+        """Return a file that lives as long as this object; its transactions come one after another."""
+        return cls.open(":memory:", schema, what)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection to read by. Raises DataError if the file cannot be read."""
+        with sqlite_errors(self._path or "memory", self.what), self._lent() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, wait_s: float = WAIT_S) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for one transaction, which is committed when the block ends and else leaves nothing.
+
+        Raises WaitError where another writes longer than `wait_s`, UnavailableError where the disk is full or the file
+        may only be read.
+        """
+        if not self._writing.acquire(timeout=wait_s):
+            raise _waited(self._path or "memory", self.what)
+        try:
+            with sqlite_errors(self._path or "memory", self.what), self._lent() as connection:
+                connection.execute(f"PRAGMA busy_timeout={round(1000 * wait_s)}")
+                with connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    yield connection
+        finally:
+            self._writing.release()
+
+    def require_writable(self) -> None:
+        """Raise UnavailableError if the file cannot be written."""
+        with self.writing() as connection:
+            # Of a file that may only be read SQLite begins a transaction all the same; the first change fails.
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            connection.execute(f"PRAGMA user_version={version}")
+            connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the file; a connection that is lent is closed when it comes back."""
+        with self._lock:
+            self._closed = True
+            for connection in self._idle:
+                connection.close()
+            self._idle.clear()
+
+    @contextmanager
+    def _lent(self) -> Iterator[sqlite3.Connection]:
+        if self._path is None:  # other connections would see a memory of their own
+            with self._alone:
+                yield self._idle[0]
+            return
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        connection = _connected(self._path) if connection is None else connection
+        try:
+            yield connection
+        finally:
+            with self._lock:
+                if self._closed or len(self._idle) >= _KEPT:
+                    connection.close()
+                else:
+                    self._idle.append(connection)
+
+
+class Tables:
+    """Some tables of a `Database`. what: they hold, as messages name it; schema: makes them where they are missing."""
 
     what: ClassVar[str]
     schema: ClassVar[str]
 
-    def __init__(self, connection: sqlite3.Connection):
-        self._connection = connection
-        self._lock = threading.Lock()
+    def __init__(self, database: Database):
+        self.database = database
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """Open or create the tables in the file at `path`. Raises DataError if it cannot be used."""
-        try:
-            connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(cls.schema)
-        except sqlite3.Error as error:
-            raise DataError(f"{path}: cannot keep {cls.what} there: {error}; check space and permissions") from error
-        return cls(connection)
+        return cls(Database.open(path, cls.schema, cls.what))
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._connection.close()
+        self.database.close()
 
-    @contextmanager
-    def _used(self) -> Iterator[None]:
-        """Hold the connection for one transaction. Raises DataError if the file cannot be read or written."""
-        try:
-            with self._lock, self._connection:
-                yield
-        except sqlite3.Error as error:
-            raise DataError(f"{self.what}: cannot read or write them: {error}; check space and permissions") from error
+
+@contextmanager
+def sqlite_errors(where: object, what: str) -> Iterator[None]:
+    """Turn errors of SQLite into UnavailableError, DataError or, for a file of another kind, CatalogFormatError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _OTHERS:
+            raise _waited(where, what) from error
+        told = f"{where}: cannot read or write {what}: {error}; check space and permissions"
+        if code in _REFUSED:
+            raise UnavailableError(told) from error
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            raise CatalogFormatError(
+                f"{where}: expected an SQLite file of {what}: {error}; restore or remove it"
+            ) from error
+        raise DataError(told) from error
+
+
+def _waited(where: object, what: str) -> WaitError:
+    return WaitError(f"{where}: cannot read or write {what} now: another process or request is writing; try again")
+
+
+def _connected(path: str | Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=WAIT_S, isolation_level=None)
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection

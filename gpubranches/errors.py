@@ -6,6 +6,8 @@ class GpuBranchesError(Exception):
 
     exit_code = 1
     http_status = 500
+    retry_after_s: int | None = None
+    """Whole seconds after which the same call may succeed, None where that is not known."""
 
 
 class UsageError(GpuBranchesError, ValueError):
@@ -37,6 +39,7 @@ class TooManyError(UsageError):
     """A session asks for costly work too often; retry_after_s: whole seconds after which it may again."""
 
     http_status = 429
+    retry_after_s: int
 
     def __init__(self, message: str, retry_after_s: int):
         super().__init__(message)
@@ -54,6 +57,19 @@ class DataError(GpuBranchesError):
 
     exit_code = 3
     http_status = 500
+
+
+class UnavailableError(DataError):
+    """Something cannot be read or written now, such as on a full disk; the same call may succeed later."""
+
+    http_status = 503
+    retry_after_s = 5
+
+
+class WaitError(UnavailableError):
+    """Another process or request holds what is needed; the same call succeeds when that is done."""
+
+    retry_after_s = 2
 
 
 class CatalogNotFoundError(DataError):

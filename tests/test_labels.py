@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpubranches.database import Database
 from gpubranches.errors import CatalogFormatError, DataError, LabelError
 from gpubranches.session.labels import SCHEMA, Labels, sessions
 
@@ -23,9 +24,8 @@ ACTIONS = st.lists(
 @given(ACTIONS, st.sets(st.integers(0, 20)))
 def test_labels_follow_from_the_actions_that_stand(actions, asked):
     """Also when others, in other processes, wrote them; what changed since an earlier look is told."""
-    connection = sqlite3.connect(":memory:", check_same_thread=False)
-    connection.executescript(SCHEMA)
-    labels, other = Labels(connection, "one"), Labels(connection, "one")
+    database = Database.in_memory(SCHEMA, "labels")
+    labels, other = Labels(database, "one"), Labels(database, "one")
     stack, taken = [], []
     seen, known = 0, {}
     for number, action in enumerate(actions):
@@ -59,7 +59,7 @@ def test_labels_follow_from_the_actions_that_stand(actions, asked):
             seen, changed = labels.changes(seen)
             known.update(changed)
             assert {item: label for item, label in known.items() if label} == expected
-    assert Labels(connection, "one").changes() == labels.changes()
+    assert Labels(database, "one").changes() == labels.changes()
 
 
 def test_the_later_mark_wins_and_the_log_keeps_both(tmp_path):
@@ -119,7 +119,9 @@ def test_nothing_can_be_written_to_a_full_or_locked_log(tmp_path):
     path = tmp_path / "labels.sqlite"
     labels = Labels.open(path, "one")
     labels.mark([1], 1)
-    labels._connection.execute(f"PRAGMA max_page_count={labels._connection.execute('PRAGMA page_count').fetchone()[0]}")
+    with labels.database.reading() as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(DataError, match="space"):
         for i in range(100_000):
             labels.mark([i], 1)

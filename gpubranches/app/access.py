@@ -13,10 +13,13 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, current_app, g, make_response, redirect, render_template, request
+from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import BadRequest, Unauthorized
+from werkzeug.http import parse_cookie
 
 from gpubranches.app.asking import htmx
 from gpubranches.app.problems import machine_asks
+from gpubranches.app.proxies import advice
 from gpubranches.errors import UsageError
 
 VARIABLE = "GPUBRANCHES_TOKEN"
@@ -52,6 +55,23 @@ class Access:
             return False
         return name in self.hosts or (self.addresses and _is_address(name))
 
+    def admits(self, authorization: str, cookies: str) -> bool:
+        """Return whether the headers Authorization and Cookie carry the token, in any of its three ways."""
+        if self.token is None or self.bears(authorization) or self.names(authorization):
+            return True
+        sent = parse_cookie(cookies).get(COOKIE, "")
+        return hmac.compare_digest(sent.encode("utf-8", "replace"), self.cookie.encode())
+
+    def bears(self, authorization: str) -> bool:
+        """Return whether the header Authorization holds the token, as programs send it."""
+        kind, _, sent = authorization.partition(" ")
+        return kind.lower() == "bearer" and self.matches(sent.strip())
+
+    def names(self, authorization: str) -> bool:
+        """Return whether it holds it as a password, http://any:TOKEN@host, as clients of an address do."""
+        sent = Authorization.from_header(authorization)
+        return sent is not None and sent.type == "basic" and self.matches(sent.password or "")
+
     def matches(self, token: str) -> bool:
         """Return whether that is the token; takes as long for any other of its length."""
         return self.token is not None and hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode())
@@ -64,7 +84,12 @@ class Access:
 
 def access() -> Access:
     """Return the rules of the app that is asked."""
-    return cast(Access, current_app.extensions["gpubranches.access"])
+    return rules_of(current_app)
+
+
+def rules_of(app: Flask) -> Access:
+    """Return the rules of an app."""
+    return cast(Access, app.extensions["gpubranches.access"])
 
 
 def read_token(file: Path | None) -> str | None:
@@ -104,7 +129,7 @@ def require_token(host: str, token: str | None) -> None:
 
 def listen_on(app: Flask, host: str, allowed: tuple[str, ...] = ()) -> None:
     """Let an app answer under the names of the address it listens on, and those allowed; see `require_token`."""
-    token = cast(Access, app.extensions["gpubranches.access"]).token
+    token = rules_of(app).token
     require_token(host, token)
     own = set() if is_loopback(host) else {host.lower(), socket.gethostname().lower()}
     names = frozenset(_LOOPBACK | own | {name.lower().strip("[]") for name in allowed})
@@ -116,7 +141,11 @@ def check_host() -> None:
     """Refuse a request that names another host: a foreign name may have been pointed at this server."""
     if not access().knows(request.headers.get("Host", "")):
         named = request.headers.get("Host", "")
-        raise BadRequest(f"expected a name of this server, got {named!r:.100}; serve with --allowed-host to accept it")
+        because = advice()
+        raise BadRequest(
+            f"expected a name of this server, got {named!r:.100}; serve with --allowed-host to accept it"
+            + (f", or {because}" if because else "")
+        )
 
 
 def let_in() -> Response | None:
@@ -124,33 +153,17 @@ def let_in() -> Response | None:
     rules = access()
     if rules.token is None:
         return None
-    g.bearer = _carries(rules)
-    if g.bearer or request.endpoint in _OPEN or by_password(rules) or _by_cookie(rules):
+    g.bearer = rules.bears(request.headers.get("Authorization", ""))
+    if request.endpoint in _OPEN or known():
         return None
     if request.method == "GET" and not (machine_asks() or htmx or request.accept_mimetypes.best == "application/json"):
-        return make_response(redirect("/login", 303))
+        return make_response(redirect(f"{request.script_root}/login", 303))
     raise Unauthorized("expected a valid token in the header Authorization: Bearer, got none; a browser opens /login")
 
 
 def known() -> bool:
     """Return whether who asks may see more than that the server lives."""
-    rules = access()
-    return rules.token is None or _carries(rules) or by_password(rules) or _by_cookie(rules)
-
-
-def _carries(rules: Access) -> bool:
-    kind, _, sent = request.headers.get("Authorization", "").partition(" ")
-    return kind.lower() == "bearer" and rules.matches(sent.strip())
-
-
-def by_password(rules: Access) -> bool:
-    """Return whether the address named the token as a password, http://any:TOKEN@host, as clients of an address do."""
-    sent = request.authorization
-    return sent is not None and sent.type == "basic" and rules.matches(sent.password or "")
-
-
-def _by_cookie(rules: Access) -> bool:
-    return hmac.compare_digest(request.cookies.get(COOKIE, "").encode("utf-8", "replace"), rules.cookie.encode())
+    return access().admits(request.headers.get("Authorization", ""), request.headers.get("Cookie", ""))
 
 
 @routes.get("/login")
@@ -165,9 +178,15 @@ def enter() -> Response:
     rules = access()
     if not rules.matches(request.form.get("token", "").strip()):
         return make_response(render_template("login.html", message="That is not the token of this server."), 401)
-    response = make_response(redirect("/", 303))
+    response = make_response(redirect(f"{request.script_root}/", 303))
     response.set_cookie(
-        COOKIE, rules.cookie, max_age=_MONTH_S, httponly=True, samesite="Strict", secure=request.is_secure
+        COOKIE,
+        rules.cookie,
+        max_age=_MONTH_S,
+        path=f"{request.script_root}/",
+        httponly=True,
+        samesite="Strict",
+        secure=request.is_secure,
     )
     return response
 

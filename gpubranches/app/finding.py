@@ -45,9 +45,9 @@ def refine() -> Response:
         record = book.record(name)
         lean = float(record.settings.get("lean", 0.0))
         session.refine(cast(Model, model), lean=lean, where=where or None, query=_words(session, record), **options)
-        book.note(name, model=model, lean=lean, where=where, **options)
+        book.remember(name, model=model, lean=lean, where=where, **options)
         response = _matches(session, "all", 0)
-    response.headers["HX-Push-Url"] = "/matches"
+    response.headers["HX-Push-Url"] = f"{request.script_root}/matches"
     return response
 
 
@@ -72,9 +72,9 @@ def recut() -> Response:
         if session.answer is not None:
             session.part(part)
         ranking = session.recut(lean)
-        desk().book.note(session.labels.session, lean=ranking.lean)
+        desk().book.remember(session.labels.session, lean=ranking.lean)
         response = _matches(session, part, 0)
-    response.headers["HX-Push-Url"] = _address(part)
+    response.headers["HX-Push-Url"] = request.script_root + _address(part)
     return response
 
 
@@ -111,9 +111,10 @@ def next_step() -> Response:
     """Show what to mark next until most of what is right is known to be found; at the end, what matches."""
     with training(session_id()), held() as session:
         step = session.next(TARGET, SUGGESTED)
-        desk().book.note(session.labels.session, lean=session.last().ranking.lean)
+        desk().book.remember(session.labels.session, lean=session.last().ranking.lean)
         response = _step(session, step)
-    response.headers["HX-Push-Url"] = "/matches" if step.done else f"/{_VIEWS[step.kind]}"
+    shown = "matches" if step.done else _VIEWS[step.kind]
+    response.headers["HX-Push-Url"] = f"{request.script_root}/{shown}"
     return response
 
 

@@ -7,12 +7,13 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, make_response, render_template, request
-from werkzeug.exceptions import Forbidden, HTTPException, MethodNotAllowed, Unauthorized
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed, Unauthorized
 
 from gpubranches.app.access import check_host, let_in
 from gpubranches.app.asking import COOKIE, htmx
 from gpubranches.app.problems import machine_asks, problem
-from gpubranches.errors import GpuBranchesError, TooManyError
+from gpubranches.app.proxies import advice, unbelieved_prefix
+from gpubranches.errors import GpuBranchesError
 
 _log = logging.getLogger(__name__)
 
@@ -22,12 +23,20 @@ _POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action '
 def install(app: Flask) -> None:
     """Put the guard before and after every route of the app."""
     app.before_request(check_host)
+    app.before_request(refuse_broken_links)
     app.before_request(let_in)
     app.before_request(refuse_other_sites)
     app.after_request(add_headers)
     app.register_error_handler(GpuBranchesError, show_error)
     app.register_error_handler(HTTPException, show_http_error)
     app.register_error_handler(Exception, show_failure)
+
+
+def refuse_broken_links() -> None:
+    """Tell a browser why no link of the page would work: a proxy serves it under a prefix and is not believed."""
+    prefix = unbelieved_prefix()
+    if prefix and not machine_asks() and request.endpoint not in ("health.alive", "health.ready"):
+        raise BadRequest(f"expected a page without a prefix, got one under {prefix!r:.100}: {advice()}")
 
 
 def refuse_other_sites() -> None:
@@ -41,12 +50,24 @@ def refuse_other_sites() -> None:
     if g.get("bearer") or (request.method in ("GET", "HEAD", "OPTIONS") and not programs):
         return
     origin = request.headers.get("Origin")
-    if (
-        request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
-        or (origin is not None and not _same(origin))
-        or not (htmx or programs or request.endpoint == "access.enter")
-    ):
+    own = request.headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
+    if own and origin is not None and not _same(origin):
+        raise Forbidden(_mismatch(origin))
+    if not own or not (htmx or programs or request.endpoint == "access.enter"):
         raise Forbidden("expected a request from this page, got one from elsewhere; reload the page and try again")
+
+
+def _mismatch(origin: str) -> str:
+    """Return why a change is refused that a browser sends from a page of another name than this server's."""
+    told = f"expected a request from a page of {request.host}, which is the Host that came, got {origin!r:.100}"
+    because = advice()
+    if because:
+        return f"{because}; {told}"
+    return (
+        f"{told}; a reverse proxy before this server must pass on the Host and the port that it was asked for (nginx: "
+        "proxy_set_header Host $http_host), or send X-Forwarded-Host and be named by serve --behind-proxy; "
+        "without a proxy this is another site, which may change nothing here"
+    )
 
 
 def _same(origin: str) -> bool:
@@ -60,7 +81,13 @@ def add_headers(response: Response) -> Response:
     """Set the cookie of a new session, and say what a browser may load and keep."""
     if "new_session" in g:
         response.set_cookie(
-            COOKIE, g.session_id, max_age=365 * 86400, httponly=True, samesite="Lax", secure=request.is_secure
+            COOKIE,
+            g.session_id,
+            max_age=365 * 86400,
+            path=f"{request.script_root}/",
+            httponly=True,
+            samesite="Lax",
+            secure=request.is_secure,
         )
     response.headers.setdefault("Content-Security-Policy", _POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -76,7 +103,7 @@ def show_error(error: GpuBranchesError) -> Response:
     if error.http_status >= 500:
         _log.error("%s %s: %s", request.method, request.path, error)
     response = _alert(str(error), error.http_status, type(error).__name__)
-    if isinstance(error, TooManyError):
+    if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 

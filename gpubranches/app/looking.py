@@ -87,7 +87,7 @@ def _nearest(session: Session, view: View, find: Callable[[int], Neighbors], wor
         name = session.labels.session
         record = at.book.record(name)
         first, latest = record.settings.get("asked") or view.asked, record.words if words is None else words
-        at.book.note(name, query=view.address, asked=first, words=latest, where=view.where)
+        at.book.remember(name, query=view.address, asked=first, words=latest, where=view.where)
     view = replace(view, note=f"{many}, most alike first", how=found.source, took_ms=took_ms)
     return show(session, replace(view, tiles=tiles, total=found.total, offset=offset))
 
@@ -98,7 +98,7 @@ def _random(session: Session, kind: str, seed: int, where: str, note: str = "") 
     tiles = at.tiles(session, ids[offset : offset + PAGE])
     name = session.labels.session
     if "offset" not in request.args and where != at.book.record(name).settings.get("where", ""):
-        at.book.note(name, where=where)
+        at.book.remember(name, where=where)
     place = address("/random", seed=seed, where=where)
     return show(session, View(kind, "Random items", note, tiles, len(ids), place, offset, seed=seed, where=where))
 

@@ -50,7 +50,7 @@ def show(session: Session, view: View) -> Response:
     if htmx and not htmx.history_restore_request:
         part = make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **around))
         if view.kind in ("search", "like", "random"):
-            part.headers["HX-Push-Url"] = view.address
+            part.headers["HX-Push-Url"] = request.script_root + view.address
         return part
     options = {**OPTIONS, **record.settings}
     return make_response(

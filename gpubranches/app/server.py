@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import Flask
+from flask import Flask, request
 
 from gpubranches import assets
 from gpubranches.app import (
@@ -21,6 +21,7 @@ from gpubranches.app import (
     health,
     knn_service,
     limits,
+    listening,
     looking,
     marking,
     metrics,
@@ -29,6 +30,7 @@ from gpubranches.app import (
 )
 from gpubranches.app.asking import htmx
 from gpubranches.app.lists import Lists
+from gpubranches.app.proxies import Proxies, install
 from gpubranches.errors import UsageError
 from gpubranches.session.desk import Desk
 
@@ -43,10 +45,6 @@ _log = logging.getLogger(__name__)
 
 THREADS = 2 * limits.PLACES
 """Of the server: half of them for marks and searches, however many train."""
-CONNECTIONS = 1_000
-"""That may be open: a browser keeps six."""
-STALLED_S = 60
-"""How long a client may take nothing of what it is sent, or acknowledge nothing: then it is hung up on."""
 LARGEST_BYTES = 1 << 20
 """Of a request, unless its route allows more."""
 
@@ -81,6 +79,7 @@ def create_app(
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     desk = Desk.over(catalog, backend, embedder, seed)
+    app.context_processor(lambda: {"desk": desk, "root": request.script_root})
     app.extensions["gpubranches"] = desk
     app.extensions["gpubranches.access"] = access.Access(None if token is None else access.check_token(token, "token"))
     app.extensions["gpubranches.refines"] = limits.Buckets()
@@ -98,54 +97,57 @@ def create_app(
     return app
 
 
-def serve(app: Flask, host: str = "127.0.0.1", port: int = 8765, *, allowed_hosts: tuple[str, ...] = ()) -> None:
-    """Serve until interrupted: one process, 24 threads. Errors as of `open_server`."""
-    server = open_server(app, host, port, allowed_hosts=allowed_hosts)
+def serve(
+    app: Flask,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    *,
+    allowed_hosts: tuple[str, ...] = (),
+    proxies: Proxies | None = None,
+) -> None:
+    """Serve in 24 threads until SIGTERM or SIGINT, then finish what was begun. Errors as of `open_server`."""
+    server = open_server(app, host, port, allowed_hosts=allowed_hosts, proxies=proxies)
     desk = cast(Desk, app.extensions["gpubranches"])
     _log.info("serving on http://%s:%d", host, port)
     threading.Thread(target=desk.warm_up, name="warm-up", daemon=True).start()
     try:
-        server.run()
+        listening.run(server)
     finally:
-        server.close()
         desk.close()
 
 
-def open_server(app: Flask, host: str, port: int, *, allowed_hosts: tuple[str, ...] = ()) -> Any:
+def open_server(
+    app: Flask, host: str, port: int, *, allowed_hosts: tuple[str, ...] = (), proxies: Proxies | None = None
+) -> Any:
     """Return a waitress server that listens on host:port (0: any free port) and waits for its `run()`.
 
     Only requests that name this server as their host are answered, so that no foreign name can be pointed at it: the
-    loopback, the address it listens on, the machine's name, and `allowed_hosts`. Raises UsageError for an address
-    beyond loopback where the app asks for no token, and when the port cannot be had.
+    loopback, the address it listens on, the machine's name, and `allowed_hosts`. proxies: before it. Raises UsageError
+    for an address beyond loopback where the app asks for no token, and when the port cannot be had.
     """
-    import waitress
-
     access.listen_on(app, host, allowed_hosts)
+    if proxies is not None:
+        install(app, proxies)
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise UsageError(f"expected a free port, {host}:{port} cannot be had: {error}; try another --port") from error
-    # Waitress drops idle connections alone; on one with a request under way a thread waits for room to write. Linux
-    # ends this one where the peer's window stays shut, too, and connections inherit it.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * STALLED_S)
-    return waitress.create_server(
-        app,
-        sockets=[listener],
-        threads=THREADS,
-        ident="gpubranches",
-        log_socket_errors=False,  # a client that hangs up is no error of the server
-        connection_limit=CONNECTIONS,
-        asyncore_use_poll=True,  # select takes no descriptors beyond 1,023, and a large catalog holds as many
-    )
+    return listening.open_waitress(app, listener, THREADS, access.rules_of(app).admits)
 
 
 class _Followed:
-    """A WSGI app each of whose requests sees one generation of the desk's catalog, the newest when it began."""
+    """A WSGI app each of whose requests sees one generation of the desk's catalog, the newest when it began.
+
+    What monitors ask and what holds no item does not wait for one.
+    """
 
     def __init__(self, app: WSGIApplication, desk: Desk):
         self._app = app
         self._desk = desk
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path in health.PATHS or path.startswith("/static/"):
+            return self._app(environ, start_response)
         with self._desk.following.reading():
             return self._app(environ, start_response)

@@ -110,7 +110,7 @@ def _copy(packed: dict[str, Any]) -> str:
 def _go(session: str) -> Response:
     """Lead the browser to where a session was."""
     response = make_response("", 204)
-    response.headers["HX-Redirect"] = desk().book.record(session).settings.get("query") or "/"
+    response.headers["HX-Redirect"] = request.script_root + (desk().book.record(session).settings.get("query") or "/")
     return response
 
 

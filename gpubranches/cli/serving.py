@@ -34,6 +34,18 @@ token_option = click.option(
 allowed_host_option = click.option(
     "--allowed-host", "allowed_hosts", metavar="NAME", multiple=True, help="Another name requests may be sent to."
 )
+behind_proxy_option = click.option(
+    "--behind-proxy",
+    metavar="ADDRESS",
+    multiple=True,
+    help="Believe the X-Forwarded-For, -Proto, -Host, -Port and -Prefix of a reverse proxy at this address or network.",
+)
+prefix_option = click.option(
+    "--prefix",
+    metavar="PATH",
+    default="",
+    help="What addresses begin with that a browser asks a reverse proxy for, such as /photos.",
+)
 
 
 @click.command()
@@ -42,6 +54,8 @@ allowed_host_option = click.option(
 @port_option
 @token_option
 @allowed_host_option
+@behind_proxy_option
+@prefix_option
 @embedder_option
 @backend_option
 @nn_option
@@ -52,13 +66,15 @@ def serve(
     port: int,
     token_file: Path | None,
     allowed_hosts: tuple[str, ...],
+    behind_proxy: tuple[str, ...],
+    prefix: str,
     embedder: str | None,
     backend: str,
     nn: str,
     seed: int,
 ) -> None:
     """Serve the labelling page of a catalog and its API."""
-    address = _Address(host, port, token_file, allowed_hosts)
+    address = _Address(host, port, token_file, allowed_hosts, behind_proxy, prefix)
     _serve(directory, address, embedder, backend, nn, seed)
 
 
@@ -122,6 +138,8 @@ class _Address:
     port: int
     token_file: Path | None
     allowed_hosts: tuple[str, ...]
+    behind_proxy: tuple[str, ...] = ()
+    prefix: str = ""
 
 
 def _serve(directory: Path, address: _Address, embedder: str | None, backend: str, nn: str, seed: int) -> None:
@@ -129,16 +147,18 @@ def _serve(directory: Path, address: _Address, embedder: str | None, backend: st
     from gpubranches.app import create_app
     from gpubranches.app import serve as serve_app
     from gpubranches.app.access import read_token, require_token
+    from gpubranches.app.proxies import Proxies
 
     token = read_token(address.token_file)
     require_token(address.host, token)
+    proxies = Proxies.parse(address.behind_proxy, address.prefix)
     catalog = Catalog.open(directory)
     tell_missing_pictures(catalog)
     with opened_backend(backend, catalog, nn) as opened:
         app = create_app(catalog, opened, embedder=open_embedder_for(catalog, embedder), seed=seed, token=token)
         where = f"http://{f'[{address.host}]' if ':' in address.host else address.host}:{address.port}"
         click.echo(f"Serving {catalog.n:,} items at {where} with the {opened.name} backend. Ctrl-C stops.")
-        serve_app(app, address.host, address.port, allowed_hosts=address.allowed_hosts)
+        serve_app(app, address.host, address.port, allowed_hosts=address.allowed_hosts, proxies=proxies)
 
 
 COMMANDS = (serve, demo, doctor)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.database import Database
+from gpubranches.database import Tables
 from gpubranches.errors import UsageError
 
 SCHEMA = """
@@ -43,7 +43,7 @@ class Upload:
     thumbnail: bytes
 
 
-class Uploads(Database):
+class Uploads(Tables):
     """The pictures sent to each session, the last 50 of it and 20,000 of all."""
 
     what = "pictures"
@@ -56,18 +56,18 @@ class Uploads(Database):
         """
         name = name or "".join(secrets.choice(_ALPHABET) for _ in range(10))
         row = (session, name, embedding.astype("<f4").tobytes(), thumbnail, time.time())
-        with self._used():
-            self._connection.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?)", row)
+        with self.database.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?)", row)
             own, rest = _LATEST.format("WHERE session = ?", MOST_A_SESSION), _LATEST.format("", MOST)
-            self._connection.execute(f"DELETE FROM pictures WHERE rowid IN ({own})", (session,))
-            self._connection.execute(f"DELETE FROM pictures WHERE rowid IN ({rest})")
+            connection.execute(f"DELETE FROM pictures WHERE rowid IN ({own})", (session,))
+            connection.execute(f"DELETE FROM pictures WHERE rowid IN ({rest})")
         return name
 
     def get(self, session: str, name: str) -> Upload:
         """Return a picture of a session. Raises UsageError if there is none of that name, or none any more."""
         query = "SELECT name, embedding, thumbnail FROM pictures WHERE session = ? AND name = ?"
-        with self._used():
-            row = self._connection.execute(query, (session, name)).fetchone()
+        with self.database.reading() as connection:
+            row = connection.execute(query, (session, name)).fetchone()
         if row is None:
             raise UsageError(f"picture:{name} is not among the last {MOST_A_SESSION} of this session; send it again")
         return _upload(row)
@@ -75,8 +75,8 @@ class Uploads(Database):
     def all(self, session: str) -> list[Upload]:
         """Return the pictures of a session, the oldest first."""
         query = "SELECT name, embedding, thumbnail FROM pictures WHERE session = ? ORDER BY rowid"
-        with self._used():
-            return [_upload(row) for row in self._connection.execute(query, (session,))]
+        with self.database.reading() as connection:
+            return [_upload(row) for row in connection.execute(query, (session,))]
 
 
 def _upload(row: tuple[str, bytes, bytes]) -> Upload:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.arrays import as_ids
-from gpubranches.errors import DataError
+from gpubranches.errors import DataError, WaitError
 from gpubranches.metadata.columns import caption_of
 from gpubranches.pictures.images import image_file, upright_size
 from gpubranches.pictures.thumbnails import Thumbnails, version
@@ -121,7 +121,8 @@ class Desk:
     """One catalog with its backend and embedder, the sessions over it and the pictures of its items.
 
     searcher: answers what needs no session; following: what a request enters; when the codes were made anew, sessions
-    forget their answers and keep their marks.
+    forget their answers and keep their marks. keeps_marks: False where the catalog cannot be written, so that marks
+    last as long as this process.
     """
 
     catalog: Catalog
@@ -134,13 +135,15 @@ class Desk:
     thumbnails: Thumbnails
     following: Following
     seed: int = 0
+    keeps_marks: bool = True
 
     @classmethod
     def over(cls, catalog: Catalog, backend: Backend, embedder: Embedder | None, seed: int) -> Desk:
         """Lay a desk. Raises SpaceMismatchError or UsageError for an embedder that is not the catalog's."""
         searcher = Searcher(catalog, backend, embedder)
         log = writable_log(catalog)
-        book, uploads = Book.open(log), Uploads.open(log)
+        book = Book.open(log)
+        uploads = Uploads(book.database)
 
         def make(name: str) -> Session:
             own = int(book.record(name).settings.get("seed", seed))
@@ -148,19 +151,19 @@ class Desk:
             def picture(sent: str) -> NDArray[np.float32]:
                 return uploads.get(name, sent).embedding
 
-            labels = Labels.open(log, name)
+            labels = Labels(book.database, name)
             return Session(catalog, backend, embedder=embedder, labels=labels, seed=own, pictures=picture)
 
         sessions = OpenSessions(make)
         thumbnails = Thumbnails(catalog.path / "thumbnails")
         following = Following(catalog, sessions.forget_answers)
-        return cls(catalog, backend, embedder, searcher, book, uploads, sessions, thumbnails, following, seed)
+        desk = cls(catalog, backend, embedder, searcher, book, uploads, sessions, thumbnails, following, seed)
+        return replace(desk, keeps_marks=log.parent == catalog.path)
 
     def close(self) -> None:
-        """Close the book and the sessions that no thread holds."""
+        """Close the sessions that no thread holds, and the file of the marks."""
         self.sessions.close()
         self.book.close()
-        self.uploads.close()
 
     def names(self, limit: int) -> list[str]:
         """Return texts the embedder is known to understand, none for one that reads any text."""
@@ -221,16 +224,41 @@ class Desk:
 
 
 def writable_log(catalog: Catalog) -> Path:
-    """Return where to keep marks and sessions: beside the catalog, or where that fails for as long as this process."""
+    """Return where to keep marks and sessions: beside the catalog, or where that fails for as long as this process.
+
+    What was marked up to now is copied there.
+    """
     path = catalog.path / "labels.sqlite"
     try:
-        Book.open(path).close()
+        book = Book.open(path)
+        try:
+            book.database.require_writable()
+        finally:
+            book.close()
+    except WaitError:
         return path
     except DataError as error:
         _log.warning("marks last only as long as this server: %s", error)
+        return _copied(path)
+    return path
+
+
+def _copied(path: Path) -> Path:
+    """Return a copy of a log in a folder that this process removes at its end; a new one where none can be read."""
     folder = Path(tempfile.mkdtemp(prefix="gpubranches-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder / "labels.sqlite"
+    copy = folder / path.name
+    try:
+        for ending in ("", "-wal"):
+            source = path.with_name(path.name + ending)
+            if source.exists():
+                shutil.copyfile(source, copy.with_name(copy.name + ending))
+        Book.open(copy).close()
+    except (OSError, DataError) as error:
+        _log.warning("no earlier marks are shown: %s", error)
+        for file in folder.iterdir():
+            file.unlink()
+    return copy
 
 
 def describe(ranking: Ranking, changes: tuple[int, int] | None = None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from gpubranches.errors import DataError
+from gpubranches.errors import DataError, WaitError
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
@@ -36,13 +36,15 @@ class Following:
         self._retry_at_s = 0.0
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Hold the catalog at its newest generation; not to be entered twice by one thread."""
+    def reading(self, wait_s: float | None = None) -> Iterator[None]:
+        """Hold the catalog at its newest generation; not to be entered twice by one thread.
+
+        Raises WaitError where that takes longer than `wait_s`, which is not looked at by who opens a new generation.
+        """
         with self._moved:
-            while self._turning:
-                self._moved.wait()
-            if self._catalog.changed() and time.monotonic() >= self._retry_at_s:
-                self._turn()
+            if not self._moved.wait_for(lambda: not self._turning, wait_s):
+                raise WaitError("a new generation of the catalog waits for requests under way; try again")
+            self._turn_if_changed()
             self._inside += 1
         try:
             yield
@@ -50,6 +52,19 @@ class Following:
             with self._moved:
                 self._inside -= 1
                 self._moved.notify_all()
+
+    def glance(self) -> None:
+        """Open the newest generation if no request is under way; else leave that to the next one, without waiting."""
+        if self._moved.acquire(blocking=False):
+            try:
+                if not self._inside and not self._turning:
+                    self._turn_if_changed()
+            finally:
+                self._moved.release()
+
+    def _turn_if_changed(self) -> None:
+        if self._catalog.changed() and time.monotonic() >= self._retry_at_s:
+            self._turn()
 
     def _turn(self) -> None:
         self._turning = True

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import groupby
 from pathlib import Path
+from sqlite3 import Connection, connect
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.arrays import as_ids
-from gpubranches.errors import CatalogFormatError, DataError, LabelError
+from gpubranches.database import Database, sqlite_errors
+from gpubranches.errors import LabelError
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -32,6 +34,9 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE INDEX IF NOT EXISTS events_by_session ON events (session, seq);
 """
 
+WHAT = "the labels"
+_Event = tuple[int, str, str, str, int, int, str]
+_EVENT_BYTES = 600
 _INSERT = (
     "INSERT INTO events (event_id, session, action, kind, item, label, origin, at_s) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
@@ -47,10 +52,10 @@ class Labels:
     Safe to use from several threads; another process's events are seen on the next call.
     """
 
-    def __init__(self, connection: sqlite3.Connection, session: str):
-        self._connection = connection
+    def __init__(self, database: Database, session: str):
+        self.database = database
         self.session = session
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._seen = 0
         self._actions: dict[str, list[tuple[int, int, str]]] = {}
         self._undone: set[str] = set()
@@ -62,19 +67,12 @@ class Labels:
     @classmethod
     def open(cls, path: Path, session: str) -> Labels:
         """Open or create the log at `path` for the named session. Raises DataError if it cannot be used."""
-        with _sqlite_errors(path):
-            connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript(SCHEMA)
-        return cls(connection, session)
+        return cls(Database.open(path, SCHEMA, WHAT), session)
 
     @classmethod
     def in_memory(cls) -> Labels:
         """Return a log that lives as long as this object."""
-        connection = sqlite3.connect(":memory:", check_same_thread=False)
-        connection.executescript(SCHEMA)
-        return cls(connection, "memory")
+        return cls(Database.in_memory(SCHEMA, WHAT), "memory")
 
     def mark(self, ids: ArrayLike, label: int, *, origin: str = "user", event_id: str | None = None) -> None:
         """Mark items right (+1), wrong (-1) or not at all (0), as one action.
@@ -87,12 +85,26 @@ class Labels:
         items = as_ids(ids)
         action = event_id or uuid.uuid4().hex
         now = time.time()
-        with self._writing():
+        with self._writing() as connection:
             if action not in self._actions:
-                self._append(
-                    (f"{self.session}/{action}:{i}", self.session, action, "mark", int(i), int(label), origin, now)
-                    for i in items
-                )
+                connection.executemany(_INSERT, self._rows(action, items.tolist(), int(label), origin, now))
+
+    def bring(self, marks: Sequence[tuple[int, int, str]]) -> None:
+        """Mark items as they were marked elsewhere, all in one transaction.
+
+        marks: item, label (+1 or -1) and origin each, in the order they were made; neighbours of one label and origin
+        are one action.
+        """
+        now, rows = time.time(), []
+        for (label, origin), run in groupby(marks, key=lambda mark: mark[1:]):
+            items = [item for item, _, _ in run]
+            rows += self._rows(uuid.uuid4().hex, items, label, origin, now)
+        with self._writing() as connection:
+            connection.executemany(_INSERT, rows)
+
+    def _rows(self, action: str, items: list[int], label: int, origin: str, now_s: float) -> list[tuple[object, ...]]:
+        name = f"{self.session}/{action}"
+        return [(f"{name}:{i}", self.session, action, "mark", i, label, origin, now_s) for i in items]
 
     def undo(self, *, event_id: str | None = None) -> NDArray[np.int64]:
         """Take back the last action that stands; return the items it had marked, (m,) int64, empty if there is none."""
@@ -107,84 +119,91 @@ class Labels:
 
         The version grows with every event of the session and is 0 before the first.
         """
-        with self._lock:
+        with self._reading():
             marks = self._standing()
             touched = self._touched[bisect_right(self._touched, since, key=lambda event: event[0]) :]
             return self._seen, {item: marks.get(item, (0, ""))[0] for _, item in touched}
 
     def current(self) -> dict[int, int]:
         """Return the marks that hold: item id -> +1 or -1, in the order they were made."""
-        return {item: label for item, (label, _) in self._standing().items()}
+        with self._reading():
+            return {item: label for item, (label, _) in self._standing().items()}
 
     def origins(self) -> dict[int, str]:
         """Return how the marks that hold came to be: item id -> the `origin` they were made with."""
-        return {item: origin for item, (_, origin) in self._standing().items()}
+        with self._reading():
+            return {item: origin for item, (_, origin) in self._standing().items()}
 
     def done(self, event_id: str) -> list[tuple[int, int]]:
         """Return the items and labels that the call of `mark` with that event id marked, none for an unknown one."""
-        with self._lock:
-            self._read_new()
+        with self._reading():
             return [(item, label) for item, label, _ in self._actions.get(event_id, [])]
 
     def events(self) -> list[dict[str, object]]:
         """Return all events of the session, oldest first, as dicts of the columns."""
-        with self._lock, _sqlite_errors(self._path()):
-            cursor = self._connection.execute("SELECT * FROM events WHERE session = ? ORDER BY seq", (self.session,))
+        with self.database.reading() as connection:
+            cursor = connection.execute("SELECT * FROM events WHERE session = ? ORDER BY seq", (self.session,))
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
 
+    @property
+    def size_bytes(self) -> int:
+        """About how many bytes the events take in memory."""
+        return _EVENT_BYTES * len(self._touched)
+
     def close(self) -> None:
         """Close the log."""
-        with self._lock:
-            self._connection.close()
+        self.database.close()
 
     def _stands(self, action: str) -> bool:
         return action not in self._undone
 
     def _take_back(self, event_id: str | None, choose: Callable[[], str | None]) -> NDArray[np.int64]:
         event = f"{self.session}/{event_id or uuid.uuid4().hex}"
-        with self._lock:
-            with self._writing():
-                chosen = None if event in self._named else choose()
-                if chosen is not None:
-                    self._append([(event, self.session, chosen, "undo", None, None, "user", time.time())])
-            self._read_new()
+        with self._writing() as connection:
+            chosen = None if event in self._named else choose()
+            if chosen is not None:
+                row = (event, self.session, chosen, "undo", None, None, "user", time.time())
+                connection.execute(_INSERT, row)
+        with self._reading():
             events = self._actions.get(self._named.get(event, ""), [])
             return np.array([item for item, _, _ in events], np.int64)
 
     def _standing(self) -> dict[int, tuple[int, str]]:
         """Return label and origin of each marked item, in the order the marks were made; not to be changed."""
-        with self._lock:
-            self._read_new()
-            if self._marks is None:
-                marks: dict[int, tuple[int, str]] = {}
-                for action, events in self._actions.items():
-                    if self._stands(action):
-                        for item, label, origin in events:
-                            marks.pop(item, None)
-                            if label:
-                                marks[item] = label, origin
-                self._marks = marks
-            return self._marks
+        if self._marks is None:
+            marks: dict[int, tuple[int, str]] = {}
+            for action, events in self._actions.items():
+                if self._stands(action):
+                    for item, label, origin in events:
+                        marks.pop(item, None)
+                        if label:
+                            marks[item] = label, origin
+            self._marks = marks
+        return self._marks
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the log for one action, after all events before it are read; what fails leaves nothing behind."""
-        with self._lock, _sqlite_errors(self._path()), self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._read_new()
+    def _writing(self) -> Iterator[Connection]:
+        """Hold the log for one transaction, after all events before it are read; what fails leaves nothing behind."""
+        with self.database.writing() as connection, self._lock:
+            self._take_over(self._events_after(connection))
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Hold what follows from all events there are; it waits for no write of another session or process."""
+        with self.database.reading() as connection, self._lock:
+            self._take_over(self._events_after(connection))
             yield
 
-    def _append(self, rows: Iterable[tuple[object, ...]]) -> None:
-        self._connection.executemany(_INSERT, rows)
-
-    def _read_new(self) -> None:
+    def _events_after(self, connection: Connection) -> list[_Event]:
         query = (
             "SELECT seq, event_id, action, kind, item, label, origin FROM events "
             "WHERE session = ? AND seq > ? ORDER BY seq"
         )
-        with _sqlite_errors(self._path()):
-            rows = self._connection.execute(query, (self.session, self._seen)).fetchall()
+        return connection.execute(query, (self.session, self._seen)).fetchall()
+
+    def _take_over(self, rows: list[_Event]) -> None:
         for seq, event, action, kind, item, label, origin in rows:
             self._seen, self._marks = seq, None
             if kind == "mark":
@@ -202,24 +221,11 @@ class Labels:
                 self._undos.remove(action)
             self._touched.extend((seq, item) for item, _, _ in self._actions.get(marked, []))
 
-    def _path(self) -> str:
-        return f"label log of session {self.session!r}"
-
 
 def sessions(path: Path) -> list[str]:
     """Return the names of the sessions in the log at `path`, in the order they began; empty if there is no log."""
     if not path.exists():
         return []
-    with _sqlite_errors(path), closing(sqlite3.connect(path)) as connection:
+    with sqlite_errors(path, WHAT), closing(connect(path)) as connection:
         rows = connection.execute("SELECT session FROM events GROUP BY session ORDER BY min(seq)").fetchall()
     return [name for (name,) in rows]
-
-
-@contextmanager
-def _sqlite_errors(where: object) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise DataError(f"{where}: cannot read or write the labels: {error}; check space and permissions") from error
-    except sqlite3.DatabaseError as error:
-        raise CatalogFormatError(f"{where}: expected an SQLite log of labels: {error}; restore or remove it") from error

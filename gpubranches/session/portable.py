@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode, b64encode
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -104,17 +103,22 @@ def unpack(text: bytes | str) -> dict[str, Any]:
 def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploads) -> None:
     """Write what `unpack` read into a new session, the book and the pictures.
 
-    Raises UsageError for items the catalog lacks, and for pictures that are none.
+    Marks on items that were deleted since are kept. Raises UsageError for items the catalog never had, and for pictures
+    that are none.
     """
     marks, pictures = packed["marks"], [_picture(sent, session.catalog.D) for sent in packed["pictures"]]
-    session.catalog.positions(np.array([mark["id"] for mark in marks], np.int64))
+    unknown = next((mark["id"] for mark in marks if mark["id"] >= session.catalog.next_id), None)
+    if unknown is not None:
+        raise UsageError(
+            f"marks: expected ids below {session.catalog.next_id:,}, those this catalog has given, got {unknown}; "
+            "import the session where it was exported"
+        )
     session.seed = packed["seed"]
     settings = {name: packed[name] for name in ("asked", "query", "seed", "model", "second_stage", "lean", *_ADDED)}
-    book.note(session.labels.session, name=packed["name"], **settings)
-    for (label, origin), run in groupby(marks, key=lambda mark: (mark["label"], mark["origin"])):
-        session.mark([mark["id"] for mark in run], label, origin=origin)
+    session.labels.bring([(mark["id"], mark["label"], mark["origin"]) for mark in marks])
     for sent in pictures:
         uploads.keep(session.labels.session, sent.embedding, sent.thumbnail, sent.name)
+    book.note(session.labels.session, name=packed["name"], **settings)
 
 
 def _whole(text: str) -> bool:

@@ -1,6 +1,6 @@
 // What is asked for: items added to the search and subtracted from it, pictures that are sent, and the filter.
 
-import { sessionId } from "./marks.js";
+import { ROOT, sessionId } from "./marks.js";
 
 const $ = (id) => document.getElementById(id);
 let warn = () => {};
@@ -42,7 +42,7 @@ export const openFilter = () => {
 // found anew, for it is of the whole catalog.
 async function apply() {
   const where = $("where").value.trim();
-  await htmx.ajax("GET", `/filter/count?where=${encodeURIComponent(where)}`, { target: "#where-told" });
+  await htmx.ajax("GET", `${ROOT}/filter/count?where=${encodeURIComponent(where)}`, { target: "#where-told" });
   if ($("where-told").querySelector(".wrong")) return $("where").focus();
   $("filter").open = false;
   $("applied").value = where;
@@ -82,7 +82,7 @@ async function send(file) {
   $("by-picture").setAttribute("aria-busy", true);
   try {
     const headers = { Accept: "application/json", "HX-Request": "true", "X-Session": sessionId(), "Content-Type": file.type };
-    const response = await fetch("/pictures", { method: "POST", headers, body: file });
+    const response = await fetch(`${ROOT}/pictures`, { method: "POST", headers, body: file });
     const answer = await response.json().catch(() => ({}));
     if (!response.ok) return warn(answer.error ?? `The server said ${response.status}.`);
     const before = $("q").value.trim();

@@ -1,7 +1,7 @@
 // One item large: zoom, its neighbours, its marks and what is known of it.
 
 import * as grid from "./grid.js";
-import { labelOf, onChange } from "./marks.js";
+import { ROOT, labelOf, onChange } from "./marks.js";
 
 const FACTORS = [0, 1, 2, 4]; // 0: as large as fits; else pixels of the screen for one of the picture
 const $ = (id) => document.getElementById(id);
@@ -92,7 +92,7 @@ async function tell() {
   if (!details) return;
   const asked = item;
   aside.setAttribute("aria-busy", "true");
-  const response = await fetch(`/items/${asked}`, { headers: { "HX-Request": "true" } }).catch(() => null);
+  const response = await fetch(`${ROOT}/items/${asked}`, { headers: { "HX-Request": "true" } }).catch(() => null);
   if (asked !== item) return;
   aside.innerHTML = response?.ok ? await response.text() : "<p>The server did not answer.</p>";
   aside.removeAttribute("aria-busy");

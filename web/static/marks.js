@@ -5,6 +5,8 @@ const PAUSE_MS = 1000; // between two tries while the server does not answer
 const POLL_MS = 4000; // between two looks at what others marked
 const UNREACHED = new Set([429, 502, 503, 504]); // said by what stands between: the event may be tried again
 
+export const ROOT = document.documentElement.dataset.root; // the prefix that a reverse proxy serves the page under, or ""
+
 const listeners = new Set();
 const confirmed = new Map(); // item -> label, as the server has them
 const counts = { positive: 0, negative: 0 };
@@ -89,7 +91,7 @@ async function send() {
     const event = outbox[0];
     let response, answer;
     try {
-      response = await ask("POST", `/${event.path}`, event);
+      response = await ask("POST", `${ROOT}/${event.path}`, event);
       // A server that dies may leave half an answer.
       answer = response.ok ? await response.json() : await response.json().catch(() => ({}));
     } catch {
@@ -139,7 +141,7 @@ async function look() {
   if (!session || gone || document.hidden || outbox.length) return;
   const [asking, before] = [session, version];
   try {
-    const response = await ask("GET", "/marks");
+    const response = await ask("GET", `${ROOT}/marks`);
     const answer = await response.json();
     if (outbox.length || session !== asking || version !== before) return; // it tells what came after `before`
     gone = response.status === 410;

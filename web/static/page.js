@@ -310,7 +310,7 @@ document.addEventListener("htmx:configRequest", (event) => {
 // What is computed from the marks waits until they are stored.
 const held = new WeakSet();
 document.addEventListener("htmx:confirm", (event) => {
-  if (!/^\/(refine|next|suggest|audit|completeness)/.test(event.detail.path) || !marks.state().waiting) return;
+  if (!/^\/(refine|next|suggest|audit|completeness)/.test(event.detail.path.slice(marks.ROOT.length)) || !marks.state().waiting) return;
   event.preventDefault();
   if (held.has(event.detail.elt)) return;
   held.add(event.detail.elt);
@@ -321,7 +321,7 @@ document.addEventListener("htmx:confirm", (event) => {
 });
 
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (event.detail.requestConfig.path === "/refine") say("Finding all that match");
+  if (event.detail.requestConfig.path === `${marks.ROOT}/refine`) say("Finding all that match");
 });
 
 document.addEventListener("htmx:afterRequest", (event) => {

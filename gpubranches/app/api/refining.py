@@ -124,7 +124,7 @@ def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
         )
         second_stage = not ranking.by_votes
         settings: dict[str, Any] = {"second_stage": second_stage, "lean": ranking.lean, "where": held.where, **weights}
-        desk().book.note(session, model=body["model"], **settings)
+        desk().book.remember(session, model=body["model"], **settings)
         return told(held.last())
 
 
@@ -133,7 +133,7 @@ def recut(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Cut the last refine's list elsewhere, without training."""
     with hold(session) as held:
         ranking = held.recut(body["lean"])
-        desk().book.note(session, lean=ranking.lean)
+        desk().book.remember(session, lean=ranking.lean)
         return told(held.last())
 
 
@@ -159,7 +159,7 @@ def next_step(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """
     with training(session), hold(session) as held:
         step = held.next(body["target_recall"], body["count"])
-        desk().book.note(session, lean=held.last().ranking.lean)
+        desk().book.remember(session, lean=held.last().ranking.lean)
         return {"kind": step.kind, "recall": interval(step.recall), **_items(step.ids)}
 
 

@@ -1,0 +1,106 @@
+"""Reverse proxies before the server: whose headers are believed, and the prefix that the page lies under."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from flask import Flask, current_app, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from gpubranches.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_log = logging.getLogger(__name__)
+_PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class Proxies:
+    """networks: of the proxies whose X-Forwarded-For, -Proto, -Host, -Port and -Prefix are believed.
+
+    prefix: what addresses begin with that a browser asks for, such as "/photos"; "": what a believed proxy says.
+    """
+
+    networks: tuple[Network, ...] = ()
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, behind: Iterable[str] = (), prefix: str = "") -> Proxies:
+        """Read addresses or networks of proxies, and a prefix. Raises UsageError for what is none."""
+        if not _PREFIX.fullmatch(prefix.rstrip("/")):
+            raise UsageError(f"--prefix: expected a path such as /photos, got {prefix!r:.100}")
+        try:
+            networks = tuple(ipaddress.ip_network(text) for text in behind)
+        except ValueError as error:
+            raise UsageError(
+                f"--behind-proxy: expected the address of a proxy, such as 127.0.0.1 or 172.17.0.0/16: {error}"
+            ) from None
+        return cls(networks, prefix.rstrip("/"))
+
+    def believes(self, peer: str) -> bool:
+        """Return whether the headers of who connects from an address are believed."""
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self.networks)
+
+
+def install(app: Flask, proxies: Proxies) -> None:
+    """Let an app answer as a browser sees it from before the proxies."""
+    app.extensions["gpubranches.proxies"] = proxies
+    app.wsgi_app = _Proxied(app.wsgi_app, proxies)  # type: ignore[method-assign]
+
+
+def advice() -> str:
+    """Return what to do about a proxy that tells who was asked and is not believed, "" where there is none."""
+    proxies = cast(Proxies, current_app.extensions.get("gpubranches.proxies", Proxies()))
+    told = [name for name in ("X-Forwarded-Host", "X-Forwarded-Prefix") if request.headers.get(name)]
+    peer = request.remote_addr or ""
+    if not told or proxies.believes(peer):
+        return ""
+    return (
+        f"a reverse proxy at {peer} sends {' and '.join(told)}, which are not believed: "
+        f"serve with --behind-proxy {peer} to believe it"
+    )
+
+
+def unbelieved_prefix() -> str:
+    """Return the prefix that a proxy tells of and under which no link of the page would work, "" for none."""
+    told = request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
+    return "" if not told or request.script_root else told
+
+
+class _Proxied:
+    """A WSGI app that is asked as the proxies were asked."""
+
+    def __init__(self, app: WSGIApplication, proxies: Proxies):
+        self._app = app
+        self._proxies = proxies
+        self._believed = ProxyFix(self._prefixed, x_for=1, x_proto=1, x_host=1, x_port=1, x_prefix=1)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if not self._proxies.believes(environ.get("REMOTE_ADDR", "")):
+            return self._prefixed(environ, start_response)
+        told = environ.get("HTTP_X_FORWARDED_PREFIX", "")
+        if not _PREFIX.fullmatch(told.rstrip("/")):
+            _log.warning("the proxy's X-Forwarded-Prefix is passed over: expected a path, got %.100r", told)
+            del environ["HTTP_X_FORWARDED_PREFIX"]
+        return self._believed(environ, start_response)
+
+    def _prefixed(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        prefix = self._proxies.prefix or environ.get("SCRIPT_NAME", "").rstrip("/")
+        path = environ["PATH_INFO"]
+        environ["SCRIPT_NAME"] = prefix
+        if prefix and (path == prefix or path.startswith(f"{prefix}/")):  # one that leaves the prefix where it is
+            environ["PATH_INFO"] = path.removeprefix(prefix) or "/"
+        return self._app(environ, start_response)
