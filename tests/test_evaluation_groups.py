@@ -454,7 +454,7 @@ def run(*arguments, **variables):
 def test_breadth_refuses_what_it_cannot_play(tmp_path):
     for arguments, says in (
         ((), "GPUBRANCHES_EVAL_DATA"),
-        (("--data", tmp_path, "--parts", "nonsense"), "ideas, unions, easy, votes, coverage"),
+        (("--data", tmp_path, "--parts", "nonsense"), "ideas, unions, easy, votes, target, coverage"),
         (("--data", tmp_path, "--models", "prototype"), "fixed cut"),
     ):
         done = run(*arguments, GPUBRANCHES_EVAL_DATA="")
