@@ -57,7 +57,7 @@ def test_a_filter_holds_for_every_list_and_stays_with_the_session(client, labels
     assert set(shown(client.get("/"))) <= set(inside)
     assert f"{len(inside)} of 700 items" in ask(client, "/search", q="violin", where=where).text
     assert ask(client, "/search", q="violin", where="").headers["HX-Push-Url"] == "/search?q=violin"
-    assert "<code>" not in client.get("/").text
+    assert 'class="filtered"' not in client.get("/").text
 
 
 def test_conditions_and_columns_are_read_once_whoever_asks(app, monkeypatch):
