@@ -78,12 +78,25 @@ def open_npy(path: Path) -> NDArray[Any]:
         if begins != _NPY:
             what = "an empty file" if not begins else "an archive" if begins.startswith(b"PK") else "something else"
             raise CatalogFormatError(f"{path}: expected a .npy file with one array, got {what}; write it by numpy.save")
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = _mapped(path)
     except CatalogFormatError:
         raise
     except Exception as error:  # NumPy reads the header as Python, which fails in many ways for a broken one
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CatalogFormatError(f"{path}: expected a .npy file with one array, got a problem: {reason}") from error
+    return array
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """Map a .npy file; again where Python fails to parse a header that is sound.
+
+    Before 3.11.8 and 3.12.2 it raises SystemError if garbage is collected, or another thread parses, meanwhile
+    (github.com/python/cpython/issues/106905).
+    """
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except SystemError:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
 
 

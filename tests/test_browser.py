@@ -38,6 +38,15 @@ def pressed(page, item):
     return [marks.nth(i).get_attribute("aria-pressed") for i in range(2)]
 
 
+def find_teapots(page, labels):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    for item in shown(page)[:8]:
+        page.keyboard.press("+" if labels[item] == TEAPOT else "-")
+    page.click("#find")
+    page.wait_for_url("**/matches")
+
+
 def test_the_whole_task_by_keyboard_alone(page, labels, tmp_path):
     page.goto("/")
     search(page, "kangaroo")
@@ -227,12 +236,7 @@ def test_more_like_this_and_back(page):
 
 
 def test_suggest_and_export(page, labels, tmp_path):
-    page.goto("/search?q=teapot")
-    page.keyboard.press("ArrowDown")
-    for item in shown(page)[:8]:
-        page.keyboard.press("+" if labels[item] == TEAPOT else "-")
-    page.click("#find")
-    page.wait_for_url("**/matches")
+    find_teapots(page, labels)
     page.reload()
     assert page.input_value("#q") == "teapot"
     page.click(".export summary")
@@ -249,12 +253,7 @@ def test_suggest_and_export(page, labels, tmp_path):
 
 
 def test_marks_are_asked_for_until_most_is_found(page, labels):
-    page.goto("/search?q=teapot")
-    page.keyboard.press("ArrowDown")
-    for item in shown(page)[:8]:
-        page.keyboard.press("+" if labels[item] == TEAPOT else "-")
-    page.click("#find")
-    page.wait_for_url("**/matches")
+    find_teapots(page, labels)
     page.click("#next")
     page.wait_for_selector("#heading:has-text('to mark next')")
     assert re.search(r"/(suggest|audit)$", page.url)
@@ -271,12 +270,7 @@ def test_marks_are_asked_for_until_most_is_found(page, labels):
 
 
 def test_an_audit_is_marked_and_the_slider_moved_by_keys(page, labels):
-    page.goto("/search?q=teapot")
-    page.keyboard.press("ArrowDown")
-    for item in shown(page)[:8]:
-        page.keyboard.press("+" if labels[item] == TEAPOT else "-")
-    page.click("#find")
-    page.wait_for_url("**/matches")
+    find_teapots(page, labels)
     before = page.inner_text("#completeness .note")
     page.click("#audit")
     page.wait_for_url("**/audit")

@@ -4,7 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rankings import RANKED, N, a_ranking
 
-from gpubranches.refine.completeness import AUDITED, Completeness, _inclusion, _systematic, votes_for
+from gpubranches.refine.completeness import AUDITED, Completeness
+from gpubranches.refine.sampling import inclusion, systematic
+from gpubranches.refine.voting import votes_for
 from gpubranches.results import Ranking
 
 NONE = np.zeros(0, np.int64)
@@ -105,10 +107,10 @@ def test_an_audit_draws_unmarked_items_once_with_chances_of_the_right_sum(count,
 
 def test_items_are_drawn_as_often_as_their_chances_say():
     rng = np.random.default_rng(0)
-    chances = _inclusion(np.concatenate([rng.exponential(1.0, 60), [40.0]]), 12)
+    chances = inclusion(np.concatenate([rng.exponential(1.0, 60), [40.0]]), 12)
     assert chances.sum() == pytest.approx(12)
     assert chances[-1] == 1
-    draws = np.array([np.bincount(_systematic(chances, rng), minlength=61) for _ in range(3000)])
+    draws = np.array([np.bincount(systematic(chances, rng), minlength=61) for _ in range(3000)])
     assert (draws.sum(axis=1) == 12).all()
     assert (np.abs(draws.mean(axis=0) - chances) < 5 * np.sqrt(chances * (1 - chances) / 3000) + 1e-9).all()
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
@@ -157,6 +158,24 @@ def check_uses(catalog, names):
     return shown, [
         {"id": row["id"], **{name: row[name] for name in names}} for row in strict(exported(catalog, "json"))
     ]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_texts_that_are_no_utf8_are_listed_and_found_at_any_depth(tmp_path, kind, depth):
+    column = pa.array([b"\xff0", b"dog", b"\xff0", b"dog", b"\xff0"], pa.binary()).view(pa.string()).cast(kind)
+    for _ in range(depth):
+        column = pa.StructArray.from_arrays([column], names=["a"])
+    for name in ("img_emb", "metadata"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+    np.save(tmp_path / "in/img_emb/img_emb_0.npy", np.random.default_rng(0).standard_normal((N, 8), np.float32))
+    pq.write_table(pa.table({"a": column}), tmp_path / "in/metadata/metadata_0.parquet")
+    ingest([tmp_path / "in"], tmp_path / "c", d=4)
+    catalog = Catalog.open(tmp_path / "c")
+    check_uses(catalog, ["a"])
+    (listed,) = (one.values for one in catalog.described_columns() if one.name == ("a",) * (depth + 1))
+    assert listed == (("\ufffd0", 3), ("dog", 2))
+    assert catalog.count(catalog.where(f"{written(('a',) * (depth + 1))} = 'dog'")) == 2
 
 
 COLUMNS = st.lists(st.tuples(NAMES, KINDS), min_size=1, max_size=3, unique_by=lambda column: column[0])

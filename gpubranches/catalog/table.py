@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gpubranches.catalog.items import Source, opened, unified_schema
 from gpubranches.errors import CatalogFormatError, UsageError
 from gpubranches.metadata.conditions import LONGEST, Bound, Kind, Name, columns_of, equals, parse, to_sql, written
-from gpubranches.metadata.tables import cast
+from gpubranches.metadata.tables import as_utf8, cast
 
 MOST_VALUES = 1_000
 """Different values of a column, beyond which none of them is listed."""
@@ -153,7 +153,7 @@ def _live(table: pa.Table, names: Mapping[str, Name], schema: pa.Schema, gone: N
     for name in names.values():
         column = table[name[0]]
         if len(name) > 1:
-            column = pc.struct_field(column, list(name[1:]))
+            column = as_utf8(pc.struct_field(column, list(name[1:])))
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         type_ = schema.field(len(columns)).type

@@ -43,7 +43,7 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
                 raise pa.ArrowNotImplementedError  # a cast would take any bytes for text
             # Of a type to one that holds its values; whole numbers beyond 2^53 are rounded among fractions.
             same = column if column.type == field.type else column.cast(field.type, safe=False)
-            columns.append(_utf8(same))
+            columns.append(as_utf8(same))
         except pa.ArrowNotImplementedError:
             texts = [value if isinstance(value, str | None) else json.dumps(value) for value in plain_values(column)]
             columns.append(pa.chunked_array([pa.array(texts, field.type)]))
@@ -184,7 +184,7 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     return wider
 
 
-def _utf8(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def as_utf8(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column whose texts are UTF-8, as far as they are: files may hold others, which nothing reads."""
     if not (types.is_string(column.type) or types.is_large_string(column.type)):
         return column

@@ -14,8 +14,9 @@ from gpubranches.arrays import among
 from gpubranches.boxes import Boxes
 from gpubranches.errors import UsageError
 from gpubranches.refine.breadth import Breadth
-from gpubranches.refine.completeness import Completeness, votes_for
+from gpubranches.refine.completeness import Completeness
 from gpubranches.refine.explain import votes_needed
+from gpubranches.refine.voting import votes_for
 from gpubranches.results import TIERS, Ranking
 
 PARTS = ("all", *TIERS, "below", "new", "gone")

@@ -15,7 +15,6 @@ chance that it is broad, then say that most of what is right is not ranked at al
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import among
 from gpubranches.refine.breadth import Breadth
+from gpubranches.refine.sampling import inclusion, systematic
 from gpubranches.results import Interval, Ranking
 
 AUDITED = 20
@@ -197,11 +197,11 @@ class Completeness:
         beyond = outside[~among(outside, taken) & ~among(outside, self._ids)][: count // OUTSIDE_EVERY]
         rows = np.delete(np.arange(len(self._ids)), self._rows(taken))
         chances = self._chances_within(self._x[rows], marks)
-        inclusion = _inclusion(np.sqrt(chances * (1 - chances)), count - len(beyond))
-        picked = _systematic(inclusion, rng)
+        inclusions = inclusion(np.sqrt(chances * (1 - chances)), count - len(beyond))
+        picked = systematic(inclusions, rng)
         left = max(1, self.universe - len(self._ids))
         ids = np.concatenate([self._ids[rows[picked]], beyond])
-        odds = np.concatenate([inclusion[picked], np.full(len(beyond), len(beyond) / left)])
+        odds = np.concatenate([inclusions[picked], np.full(len(beyond), len(beyond) / left)])
         order = rng.permutation(len(ids))
         sample = Sample(ids[order], odds[order])
         self._drawn = Sample(*(np.concatenate(pair) for pair in zip(_parts(self._drawn), _parts(sample), strict=True)))
@@ -386,45 +386,12 @@ def _right_in_all(breadth: Breadth, draws: Floats, ranked: NDArray[np.int64]) ->
     return expected
 
 
-def votes_for(lean: float, n_estimators: int) -> int:
-    """Return the votes that match: more than (1 - lean) / 2 of the estimators, at least 1 and at most all of them."""
-    return min(n_estimators, math.floor(n_estimators * (1 - lean) / 2) + 1)
-
-
-def _odds(curves: Floats, distances: Floats) -> Floats:
-    """Return the log odds to be right by each curve, (curves, distances)."""
-    above, below = np.minimum(distances, 0), np.maximum(distances, 0)
-    odds: Floats = curves[:, :1] - curves[:, 1:2] * above - curves[:, 2:] * below
-    return odds
-
-
 def _chances(curves: Floats, distances: Floats) -> Floats:
-    chances: Floats = 1 / (1 + np.exp(-np.clip(_odds(curves, distances), -700, 700)))
+    """Return the chances to be right by each curve, (curves, distances)."""
+    above, below = np.minimum(distances, 0), np.maximum(distances, 0)
+    odds = curves[:, :1] - curves[:, 1:2] * above - curves[:, 2:] * below
+    chances: Floats = 1 / (1 + np.exp(-np.clip(odds, -700, 700)))
     return chances
-
-
-def _inclusion(sizes: Floats, count: int) -> Floats:
-    """Return chances of inclusion of sum min(count, len(sizes)), in proportion to sizes and at most 1."""
-    if count >= len(sizes):
-        return np.ones(len(sizes))
-    chances = np.zeros(len(sizes))
-    sure = np.zeros(len(sizes), np.bool_)
-    sizes = np.maximum(sizes, 1e-12)
-    while True:
-        chances[~sure] = (count - np.count_nonzero(sure)) * sizes[~sure] / sizes[~sure].sum()
-        over = ~sure & (chances > 1)
-        if not over.any():
-            return chances
-        sure |= over
-        chances[over] = 1
-
-
-def _systematic(chances: Floats, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw rows with these chances, at equal steps of their sum from a random start; the sum is a whole number."""
-    count = round(float(chances.sum()))
-    steps = rng.random() + np.arange(count)
-    found: NDArray[np.intp] = np.searchsorted(np.cumsum(chances), steps, side="right")
-    return np.unique(np.minimum(found, len(chances) - 1))
 
 
 def _quantiles(values: Floats, weights: Floats) -> Interval:

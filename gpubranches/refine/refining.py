@@ -18,13 +18,12 @@ from gpubranches.learners.branches_classic import ClassicBranches, ClassicEnsemb
 from gpubranches.learners.trees import DecisionTree, RandomForest
 from gpubranches.models import Model
 from gpubranches.refine.breadth import Breadth, judge
-from gpubranches.refine.completeness import votes_for
 from gpubranches.refine.marks import Marks
 from gpubranches.refine.pseudo_labels import labels_around, pseudo_labels
 from gpubranches.refine.rescore import Rescorer
 from gpubranches.refine.scoring import EmbeddingView
 from gpubranches.refine.spread import spread_of
-from gpubranches.refine.voting import by_votes
+from gpubranches.refine.voting import by_votes, votes_for
 from gpubranches.results import Ranking
 
 if TYPE_CHECKING:

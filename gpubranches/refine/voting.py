@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,11 @@ _FORESEEN = 200
 """At first one item in so many of the catalog is asked for beside LISTED: answers that match fewer need one scan."""
 
 Ids = NDArray[np.int64]
+
+
+def votes_for(lean: float, n_estimators: int) -> int:
+    """Return the votes that match: more than (1 - lean) / 2 of the estimators, at least 1 and at most all of them."""
+    return min(n_estimators, math.floor(n_estimators * (1 - lean) / 2) + 1)
 
 
 def by_votes(

@@ -14,22 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.arrays import Bitmap, among, as_ids
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.export import Matches, export_matches
-from gpubranches.models import (
-    LEAST_WEIGHT,
-    MODELS,
-    MOST_RANDOM_NEGATIVES,
-    MOST_WEIGHT,
-    NEGATIVE_WEIGHT,
-    RANDOM_NEGATIVES,
-    Model,
-)
+from gpubranches.models import NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model, check_lean, check_options
 from gpubranches.refine.answer import Answer, Part
-from gpubranches.refine.completeness import AUDITED, Completeness, votes_for
+from gpubranches.refine.completeness import AUDITED, Completeness
 from gpubranches.refine.explain import Explanation, explain_in
 from gpubranches.refine.marks import Marks
 from gpubranches.refine.refining import Found, refined
 from gpubranches.refine.suggestions import suggested
-from gpubranches.refine.voting import by_votes
+from gpubranches.refine.voting import by_votes, votes_for
 from gpubranches.results import Neighbors, Ranking
 from gpubranches.search.searching import Searcher
 from gpubranches.session.labels import Labels
@@ -154,14 +146,13 @@ class Session:
         items drawn from the catalog that serve as wrong unchecked, at most a tenth of it. negative_weight: how much an
         item marked wrong counts against one of these, .1 to 1,000, in the second stage and for the pseudo-labels of a
         narrow idea; boxes shut out every one of them whatever it weighs, so by votes alone the models without
-        pseudo-labels take no notice of it. where: only items that meet this condition are in the answer, marked ones
-        as well; all marks are learned
-        from. lean: where the list is cut, see `recut`. query: what was asked for; its words help the second stage
-        as far as the marks agree with them. Marked items keep their label in the answer. Raises LabelError if no item
-        is marked right, UsageError for a query as `ask` does.
+        pseudo-labels take no notice of it. where: only items that meet this condition are in the answer, marked ones as
+        well; all marks are learned from. lean: where the list is cut, see `recut`. query: what was asked for; its words
+        help the second stage as far as the marks agree with them. Marked items keep their label in the answer. Raises
+        LabelError if no item is marked right, UsageError for a query as `ask` does.
         """
-        lean = _check_lean(lean)
-        _check_options(model, random_negatives, negative_weight)
+        lean = check_lean(lean)
+        check_options(model, random_negatives, negative_weight)
         options: dict[str, Any] = {
             "model": model,
             "second_stage": second_stage,
@@ -172,22 +163,7 @@ class Session:
         }
         with self.catalog.pinned():
             second_stage = self._has_second_stage(model, second_stage)
-            positives, negatives = self.positives, self.negatives
-            if len(positives) == 0:
-                raise LabelError(
-                    "find all needs at least one item marked right, got none; mark one, then find all again"
-                )
-            unchecked = self.random_negatives(random_negatives)
-            asked = self.searcher.words(query) if query and second_stage else None
-            marks = Marks(
-                positives,
-                negatives,
-                unchecked,
-                self._chosen(positives),
-                self._chosen(negatives),
-                negative_weight,
-                asked,
-            )
+            marks = self._to_learn(random_negatives, negative_weight, query if second_stage else None)
             bitmap, generation = self._bitmap(where), self.catalog.generation
             found = refined(
                 self.backend,
@@ -250,7 +226,7 @@ class Session:
         for, so one for more recall may be listed anew. Raises UsageError before a refine, for another lean, and where
         the codes were made anew since and the list is too short.
         """
-        lean, answer = _check_lean(lean), self.last()
+        lean, answer = check_lean(lean), self.last()
         bitmap = self._bitmap(answer.where)
         if not answer.reaches(lean):
             answer = self._relisted(answer, lean, bitmap)
@@ -370,6 +346,16 @@ class Session:
             "total": None if self.ranking is None else self.ranking.total,
         }
 
+    def _to_learn(self, random_negatives: int, negative_weight: float, query: str | None) -> Marks:
+        """Return what a model learns from: all marks, random negatives, the words of a query. Errors as of `refine`."""
+        positives, negatives = self.positives, self.negatives
+        if len(positives) == 0:
+            raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
+        unchecked = self.random_negatives(random_negatives)
+        asked = self.searcher.words(query) if query else None
+        fair, chosen = self._chosen(positives), self._chosen(negatives)
+        return Marks(positives, negatives, unchecked, fair, chosen, negative_weight, asked)
+
     def _has_second_stage(self, model: Model, wanted: bool | None) -> bool:
         """Return whether a second stage follows, by default wherever there are embeddings. Raises UsageError."""
         if wanted and not self.catalog.has_embeddings:
@@ -445,21 +431,3 @@ class Session:
 
     def _bitmap(self, where: str | None) -> NDArray[np.uint8] | None:
         return None if where is None else self.catalog.where(where)
-
-
-def _check_options(model: Model, random_negatives: int, negative_weight: float) -> None:
-    if model not in MODELS:
-        raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
-    if not 0 <= random_negatives <= MOST_RANDOM_NEGATIVES:
-        raise UsageError(f"random_negatives: expected 0 to {MOST_RANDOM_NEGATIVES:,}, got {random_negatives}")
-    if not LEAST_WEIGHT <= negative_weight <= MOST_WEIGHT:
-        raise UsageError(
-            f"negative_weight: expected {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, got {negative_weight}; "
-            f"{NEGATIVE_WEIGHT:g} is the default"
-        )
-
-
-def _check_lean(lean: float) -> float:
-    if not -1 <= lean <= 1:
-        raise UsageError(f"lean: expected -1 (precision) to 1 (recall), got {lean}")
-    return round(float(lean), 2)
