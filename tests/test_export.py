@@ -573,7 +573,7 @@ def served(app):
 
 
 def test_a_client_that_does_not_read_loses_its_place_and_its_thread(app, labels, monkeypatch, caplog):
-    monkeypatch.setattr("gpubranches.app.server.STALLED_S", 1)
+    monkeypatch.setattr("gpubranches.app.listening.STALLED_S", 1)
     at, _ = found_all(app.test_client(), labels)
     endless = dataclasses.replace(FORMATS["csv"], write=lambda matches: itertools.repeat(bytes(1 << 20)))
     monkeypatch.setitem(FORMATS, "csv", endless)
