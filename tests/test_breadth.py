@@ -35,7 +35,15 @@ def quick(world):
 
 
 def marks_of(right, wrong, unchecked, chosen=True, **more):
-    return Marks(right, wrong, unchecked, np.full(len(right), chosen), np.full(len(wrong), chosen), **more)
+    return Marks(
+        right,
+        wrong,
+        unchecked,
+        np.full(len(right), chosen),
+        np.full(len(wrong), chosen),
+        np.zeros(len(right) + len(wrong), np.bool_),
+        **more,
+    )
 
 
 def page(session, name, k):
@@ -253,7 +261,7 @@ def test_where_either_border_may_be_right_the_wide_answer_is_not_given():
     def model(axis, border):
         order = np.argsort(-both[:, axis])
         listed = CatalogScores(ids[order], both[order, axis], nothing, nothing.astype(np.float32), 1.0)
-        return LinearModel(np.eye(2, dtype=np.float32)[axis], 0.0, listed, border, False)
+        return LinearModel(np.eye(2, dtype=np.float32)[axis], 0.0, listed, border, False, 0.0)
 
     vague = model(0, Border(gaps=0.0, few=30.0).fit(both[:, 0], np.zeros(0), np.zeros(0)))
     sure = model(1, Border().fit(both[:, 1], np.full(8, 6.0), np.full(20, 3.0)))

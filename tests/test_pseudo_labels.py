@@ -24,7 +24,8 @@ def world(tmp_path_factory):
 
 
 def the_marks(right, wrong, unchecked):
-    return Marks(right, wrong, unchecked, np.ones(len(right), np.bool_), np.ones(len(wrong), np.bool_))
+    chosen = np.ones(len(right), np.bool_), np.ones(len(wrong), np.bool_)
+    return Marks(right, wrong, unchecked, *chosen, np.zeros(len(right) + len(wrong), np.bool_))
 
 
 def marks(labels, p=6):

@@ -36,7 +36,7 @@ def broad_idea(scores, places, sampled=()):
     order = np.argsort(-values, kind="stable")
     some = np.array(sampled, np.float32)
     found = CatalogScores(ids[order], values[order], np.arange(n, n + len(some)), some, 3.0)
-    return Breadth(LinearModel(np.zeros(2, np.float32), 0.0, found, At(places), False), 1.0, True)
+    return Breadth(LinearModel(np.zeros(2, np.float32), 0.0, found, At(places), False, 0.0), 1.0, True)
 
 
 scores_of_items = st.lists(st.integers(-20, 20), min_size=0, max_size=30)

@@ -20,7 +20,7 @@ FLOOR = 0.005
 _CEILING_SPANS = np.array([[0.95, 1.0], [0.83, 0.95], [0.63, 0.83], [0.3, 0.63]])
 """The values that each stands for."""
 _CEILING_PRIOR = np.array([0.6, 0.2, 0.12, 0.08])
-_WIDTHS = np.array([0.04, 0.08, 0.16, 0.32])
+_WIDTHS = np.array([0.04, 0.08, 0.16, 0.32, 0.64])
 """Of the curve, in standard deviations of all scores."""
 _LARGEST_SHARE = 0.6
 _GRID = 120

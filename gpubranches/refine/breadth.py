@@ -32,7 +32,8 @@ TRUST = 4.0
 TRUSTS = (2.0, 5.0, 12.0)
 """How much farther a broad model may reach along it; the marks decide."""
 CHOSEN_WEIGHT = 0.3
-"""What a mark counts that a person chose on a page: those are easy ones, and a person picks them."""
+"""What a mark counts that a person chose on a page, for those are easy ones; and what one of a suggestion near the cut
+of a narrow answer says of a broad border, for it was chosen by another score than that border's."""
 FEW_BROAD, FEW_NARROW = 30.0, 10.0
 """Sizes below which an idea of its kind is unlikely."""
 _TYPICAL = 0.15
@@ -52,7 +53,8 @@ Ids = NDArray[np.int64]
 class LinearModel:
     """A linear model over centred vectors, the scores of the catalog by it, and where its right items end.
 
-    weights: (D,) float32; asked: whether the words have a part in it.
+    weights: (D,) float32; asked: whether the words have a part in it; evidence: how well the model foretells the marks,
+    the log of their likelihood, comparable between models of the same marks.
     """
 
     weights: NDArray[np.float32]
@@ -60,6 +62,7 @@ class LinearModel:
     scores: CatalogScores
     border: Border
     asked: bool
+    evidence: float
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,13 @@ def judge(view: View, marks: Marks) -> Breadth:
     unless the narrow answer promises more, by `_RESERVE` of F1. Needs a negative of some kind.
     """
     broad = _fitted(view, marks, None, broad=True)
-    best = _evidence(broad, marks)
+    best = broad.evidence
     for trust in TRUSTS if marks.asked is not None and marks.asked.any() else ():
         with_words = _fitted(view, marks, marks.asked, broad=True, trust=trust)
-        evidence = _evidence(with_words, marks) + _FOR_WORDS
-        if evidence > best:
-            broad, best = with_words, evidence
+        if with_words.evidence + _FOR_WORDS > best:
+            broad, best = with_words, with_words.evidence + _FOR_WORDS
     narrow = _fitted(view, marks, marks.asked if broad.asked else None, broad=False)
-    log_odds = _evidence(broad, marks) - _evidence(narrow, marks)
+    log_odds = broad.evidence - narrow.evidence
     log_odds -= _AGAINST_BROAD * int(marks.chosen_negatives.sum())
     found = Breadth(broad, log_odds + (_FOR_ASKED if broad.asked else 0.0), False)
     return replace(found, answers=found.is_broad and not _narrow_promises_more(view, marks, found, narrow))
@@ -129,17 +131,28 @@ def _fitted(
     )
     over_vectors = turn @ model.coef_.astype(np.float32)
     scores = view.scores(over_vectors, model.intercept_)
-    _, open_scores, stands_for = scores.without(marked)
-    p = len(marks.positives)
-    border = Border(few=FEW_BROAD if broad else FEW_NARROW).fit(
+    chosen = np.concatenate([marks.fair, marks.chosen_negatives])
+    border = _border(scores, marks, model.left_out_, chosen, broad)
+    evidence = border.evidence(_TYPICAL * int(marks.fair.sum()))
+    if broad and marks.near_cut.any():
+        border = _border(scores, marks, model.left_out_, chosen | marks.near_cut, broad)
+    return LinearModel(over_vectors, model.intercept_, scores, border, asked is not None, evidence)
+
+
+def _border(
+    scores: CatalogScores, marks: Marks, left_out: NDArray[np.float64], unfair: NDArray[np.bool_], broad: bool
+) -> Border:
+    """Return where the right items end, by scores of the marks, (p + m,); unfair: which marks count less."""
+    _, open_scores, stands_for = scores.without(np.concatenate([marks.positives, marks.negatives]))
+    weights, p = np.where(unfair, CHOSEN_WEIGHT, 1.0), len(marks.positives)
+    return Border(few=FEW_BROAD if broad else FEW_NARROW).fit(
         open_scores,
-        model.left_out_[:p],
-        model.left_out_[p:],
+        left_out[:p],
+        left_out[p:],
         weights=stands_for,
-        right_weights=np.where(marks.fair, CHOSEN_WEIGHT, 1.0),
-        wrong_weights=np.where(marks.chosen_negatives, CHOSEN_WEIGHT, 1.0),
+        right_weights=weights[:p],
+        wrong_weights=weights[p:],
     )
-    return LinearModel(over_vectors, model.intercept_, scores, border, asked is not None)
 
 
 def _narrow_promises_more(view: View, marks: Marks, found: Breadth, narrow: LinearModel) -> bool:
@@ -156,7 +169,3 @@ def _narrow_promises_more(view: View, marks: Marks, found: Breadth, narrow: Line
             size = float(stands_for @ answer) + right.sum(axis=1) + 2 * p
             promised[at] += chance * float(np.mean(2 * (right @ answer + p) / size))
     return bool(promised[1] > promised[0] + _RESERVE)
-
-
-def _evidence(model: LinearModel, marks: Marks) -> float:
-    return model.border.evidence(_TYPICAL * int(marks.fair.sum()))

@@ -27,7 +27,7 @@ from gpubranches.session.sessions import Book, Record
 
 FORMAT = "gpubranches-session"
 VERSION = 1
-ORIGINS = ("user", "suggestion", "audit")
+ORIGINS = ("user", "suggestion", "border", "audit")
 """How items may come to be marked on the page."""
 
 _ADDRESS = re.compile(r"/(search\?q|like\?id)=[^&\s\\]*(&where=[^&\s\\]*)?")

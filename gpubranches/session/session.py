@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _OUTSIDE_DRAWN = 1000
-NEAR_CUT = ("suggestion", "audit")
-"""Origins of marks on items chosen for lying near the cut: they are no fair sample of what is wanted."""
+NOT_CHOSEN = ("suggestion", "border", "audit")
+"""Origins of marks on items that the program chose: they are no fair sample of what is wanted."""
 RANDOM_SHARE = 10
 """Random negatives are at most one item in this many: those that would match are wrongly pushed out of the answer."""
 
@@ -97,10 +97,15 @@ class Session:
     def mark(self, ids: ArrayLike, label: int, *, origin: str = "user", event_id: str | None = None) -> None:
         """Mark items right (+1) or wrong (-1); a later mark of the same item wins. Unknown ids raise UsageError.
 
-        event_id: makes a repeated call count once.
+        origin: how the items came to be seen, "user" for what a person chose, "suggestion" and "audit" for what
+        `suggest` and `audit` returned; a suggestion of a broad idea is logged as "border". event_id: makes a repeated
+        call count once.
         """
         items = as_ids(ids)
         self.catalog.positions(items)
+        breadth = None if self.answer is None else self.answer.breadth
+        if origin == "suggestion" and breadth is not None and breadth.is_broad:
+            origin = "border"
         self.labels.mark(items, label, origin=origin, event_id=event_id)
 
     def unmark(self, ids: ArrayLike, *, event_id: str | None = None) -> None:
@@ -353,8 +358,9 @@ class Session:
             raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
         unchecked = self.random_negatives(random_negatives)
         asked = self.searcher.words(query) if query else None
-        fair, chosen = self._chosen(positives), self._chosen(negatives)
-        return Marks(positives, negatives, unchecked, fair, chosen, negative_weight, asked)
+        fair, chosen = ~self._came_by(positives, NOT_CHOSEN), ~self._came_by(negatives, NOT_CHOSEN)
+        near_cut = self._came_by(np.concatenate([positives, negatives]), ("suggestion",))
+        return Marks(positives, negatives, unchecked, fair, chosen, near_cut, negative_weight, asked)
 
     def _has_second_stage(self, model: Model, wanted: bool | None) -> bool:
         """Return whether a second stage follows, by default wherever there are embeddings. Raises UsageError."""
@@ -424,10 +430,10 @@ class Session:
         ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)
         return ids[self.catalog.alive(ids)]
 
-    def _chosen(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which marked items the program did not choose for lying near the cut, (m,) bool."""
+    def _came_by(self, items: NDArray[np.int64], kinds: tuple[str, ...]) -> NDArray[np.bool_]:
+        """Return which marked items were marked with one of some origins, (m,) bool."""
         origins = self.labels.origins()
-        return np.array([origins.get(int(item)) not in NEAR_CUT for item in items], np.bool_)
+        return np.array([origins.get(int(item)) in kinds for item in items], np.bool_)
 
     def _bitmap(self, where: str | None) -> NDArray[np.uint8] | None:
         return None if where is None else self.catalog.where(where)

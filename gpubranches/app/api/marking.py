@@ -78,8 +78,9 @@ def mark(session: str, body: dict[str, Any]) -> dict[str, Any]:
     event, ids, label = _event(body), list(dict.fromkeys(body["ids"])), body["label"]
     with marks(session) as held:
         if label:
-            held.catalog.positions(ids)
-        held.labels.mark(ids, label, origin=body["origin"], event_id=event)
+            held.mark(ids, label, origin=body["origin"], event_id=event)
+        else:
+            held.unmark(ids, event_id=event)
         if held.labels.done(event) != [(item, label) for item in ids]:
             raise ConflictError(f"event: expected a new name for another call, {event!r} was used before; make another")
     return {"event": event, "ids": ids, "label": label}
