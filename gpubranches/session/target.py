@@ -82,19 +82,20 @@ def next_step(session: Steered, target: float, count: int) -> Step:
     """Return the next step of a session towards a recall; see `Session.next`.
 
     Marks by an audit are heard where the answer stands; only when they say that it falls short of the target does the
-    model learn from them. Where it likely reaches the target the cut may move down to make sure of it.
+    model learn from them. The cut moves down to where the answer is likely to reach the target.
     """
     if not 0 < target < 1:
         raise UsageError(f"target_recall: expected a share between 0 and 1, such as {TARGET}, got {target}")
     recall = (session.estimate() if session.learnt_all(but=("audit",)) else session.refine_again()).recall
     if _short_of(recall, target) and not session.learnt_all():
         recall = session.refine_again().recall
-    if not _reached(recall, target) and not _short_of(recall, target):
+    short = _short_of(recall, target)
+    if not _reached(recall, target):
         recall = _leaned(session, target) or recall
     if _reached(recall, target):
         return Step("reached", np.zeros(0, np.int64), recall)
     order: tuple[Literal["suggestion", "audit"], ...] = ("suggestion", "audit")
-    for kind in order if _short_of(recall, target) else order[::-1]:
+    for kind in order if short else order[::-1]:
         ids = session.suggest(count) if kind == "suggestion" else session.audit(count)
         if len(ids):
             return Step(kind, ids, recall)
@@ -102,11 +103,12 @@ def next_step(session: Steered, target: float, count: int) -> Step:
 
 
 def _leaned(session: Steered, target: float) -> Interval | None:
-    """Cut the answer as far below its own cut as brings recall to the target; return recall, None where none does.
+    """Cut the answer as far below its own cut as brings recall to the target; return its recall.
 
-    The cut stays where it is then, and where most of what matches would be wrong.
+    Where no cut makes sure of the target, it is cut where recall is as likely above as below; where none is, as far
+    below as leaves most of what matches right.
     """
-    own = session.last()
+    own = best = session.last()
     for lean in LEANS:
         if lean > own.ranking.lean and own.reaches(lean):
             found = session.recut(lean)
@@ -114,8 +116,9 @@ def _leaned(session: Steered, target: float) -> Interval | None:
                 break
             if _reached(found.recall, target):
                 return found.recall
-    session.answer = own
-    return None
+            best = session.last() if _short_of(best.ranking.recall, target) else best
+    session.answer = best
+    return best.ranking.recall
 
 
 def _reached(recall: Interval | None, target: float) -> bool:
