@@ -108,6 +108,21 @@ def test_one_more_right_mark_below_the_border_lowers_what_is_believed_of_it(scor
     assert told >= -1e-9
 
 
+@pytest.mark.parametrize("width", [0.05, 0.3, 0.6])
+def test_a_border_of_any_width_is_measured_by_marks_around_it(width):
+    """How many are right in all, by 60 marks at even steps of the ranks' logarithm: within a fifth, by the median."""
+    scores = np.sort(np.random.default_rng(0).normal(0, 1, 20_000))[::-1]
+    chances = 1 / (1 + np.exp(-(scores - 2) / width))
+    marked = np.unique(np.geomspace(1, 10_000, 60).astype(int))
+    rest = np.delete(np.arange(len(scores)), marked)
+    told = []
+    for seed in range(20):
+        right = np.random.default_rng(seed).random(len(marked)) < chances[marked]
+        border = fitted(scores[rest], scores[marked[right]], scores[marked[~right]])
+        told.append(border.chances(scores[rest]).sum() / chances[rest].sum())
+    assert np.median(told) == pytest.approx(1, abs=0.2)
+
+
 @pytest.mark.parametrize("right", [(), (2.9, 3.3)])
 def test_an_item_that_stands_for_two_is_two_items(right):
     twice = np.concatenate([TWO, TWO])

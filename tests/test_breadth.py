@@ -1,5 +1,6 @@
 """How broad an idea is: groups of kinds are found whole, kinds are kept apart from their siblings."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -249,6 +250,35 @@ def test_of_a_likely_broad_idea_the_answer_that_promises_more_is_given(world, qu
     assert ("bits" in found.ranking.source) == (told < 0)  # the linear model that the narrow answer starts from
     assert found.ranking.recall is not None
     assert len(quick.suggest(20)) == 20
+
+
+def test_suggestions_of_a_narrow_idea_say_less_of_a_broad_border_and_as_much_of_the_breadth(world):
+    """The same marks, chosen along the broad border and near the cut of a narrow answer: right ones far out."""
+    right = np.flatnonzero(world[1] == 2)
+    wrong, unchecked = np.flatnonzero(world[1] == 3)[:6], np.flatnonzero(world[1] < 0)[:200]
+    along = marks_of(right[:12], wrong, unchecked)
+    along = replace(along, fair=np.arange(12) < 4)
+    near = replace(along, near_cut=np.arange(18) >= 4)
+    with open_backend("cpu", world[0]) as backend:
+        one, other = (judge(EmbeddingView(backend, world[0], None), marks) for marks in (along, near))
+    assert one.log_odds == other.log_odds
+    surer, less = (np.sum(judged.broad.border.posterior_.sum(axis=(1, 2)) ** 2) for judged in (one, other))
+    assert surer > less
+
+
+def test_suggestions_are_logged_as_what_they_were_chosen_for(quick, world):
+    right = world[1] == 2
+    search_for(quick, right, page(quick, "group 2", 30), 1, query="group 2")
+    assert quick.answer.breadth.is_broad
+    origins = quick.labels.origins()
+    quick.mark([quick.suggest(1)[0]], +1, origin="suggestion")
+    assert set(quick.labels.origins().values()) - set(origins.values()) <= {"border"}
+    assert "border" in quick.labels.origins().values()
+    quick.labels = Labels.in_memory()
+    right = world[2] == 7
+    search_for(quick, right, page(quick, "kind 7", 60), 1, query="kind 7", model="ensemble")
+    assert not quick.answer.breadth.is_broad
+    assert set(quick.labels.origins().values()) == {"user", "suggestion"}
 
 
 def test_where_either_border_may_be_right_the_wide_answer_is_not_given():

@@ -120,6 +120,21 @@ def test_by_votes_alone_an_audit_comes_first(session, world):
     assert session.next().kind == "audit"
 
 
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_while_marks_are_asked_for_the_answer_is_cut_where_the_target_is_expected(session, world, group):
+    """At its own cut, at one that likely reaches the target, or as far down as half of it is right."""
+    begin(session, world[1] == group, group)
+    own = session.ranking
+    step = session.next(0.99)
+    ranking = session.ranking
+    assert step.recall == ranking.recall
+    assert ranking.precision[1] >= 0.5 or ranking.lean == own.lean
+    if own.recall[1] < 0.99:
+        assert ranking.total >= own.total
+        assert ranking.recall[1] >= own.recall[1]
+    assert step.kind in ("reached", "suggestion" if own.recall[1] < 0.99 else "audit")
+
+
 @pytest.mark.parametrize("target", [0.0, 1.0, -1.0, 95.0, float("nan")])
 def test_another_target_is_refused(session, world, target):
     begin(session, world[1] == 0, 0)
