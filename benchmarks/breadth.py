@@ -101,7 +101,7 @@ def coverage(lab: Lab) -> Result:
     header = ("interval", "when", "stated", "not stated", "held", "mean width")
     narrow = lab.play("narrow")
     sizes = by_size(narrow.found, narrow.sizes, narrow.found.places, "Single classes, F1 by round and size")
-    return [Section("How often the 90% intervals hold", header, rows), *sizes], goals
+    return [Section("How often the 90% intervals hold", header, rows), _unranked(lab), *sizes], goals
 
 
 def votes(lab: Lab) -> Result:
@@ -224,6 +224,17 @@ def _by_round(title: str, played: Play) -> Section:
     means = (with_error(*found.mean(PRODUCT, "f1", place)) for place in found.places)
     rows.append(("mean", "", "", *means, with_error(*found.mean(ORACLE, "f1", 0))))
     return Section(title, ("concept", "items", "share", *map(str, found.places), ORACLE), rows)
+
+
+def _unranked(lab: Lab) -> Section:
+    """Return what share of the right items the answers leave out of their ranking: `refine.completeness` expects it."""
+    rows = []
+    for kind, played in lab.played.items():
+        shares = np.array(played.unranked)
+        levels = [f"{share:.1%}" for share in (shares.mean(), *np.quantile(shares, (0.5, 0.95)))]
+        rows.append((kind, str(len(shares)), *levels))
+    title = "Right items that an answer does not rank, share of all"
+    return Section(title, ("played", "answers", "mean", "median", "95% quantile"), rows)
 
 
 def _by_model(title: str, played: Play) -> Section:

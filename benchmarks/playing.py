@@ -47,13 +47,15 @@ class Play:
     """What one user found of some concepts.
 
     found: the measures of every model by round; sizes, shares: items of each concept, and their share of what the user
-    sees; tallies: of the product's intervals, by when and measure; seconds: of the play.
+    sees; tallies: of the product's intervals, by when and measure; unranked: share of the right items that the product
+    did not rank, of each of its answers; seconds: of the play.
     """
 
     found: Comparison
     sizes: list[int]
     shares: list[float]
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    unranked: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -189,7 +191,7 @@ def _played(tasks: list[Task], user: str, seeds: int, models: Sequence[str], kin
     shape = (ROUNDS + 1, len(tasks), seeds)
     values = empty_values([PRODUCT, ORACLE, *models], shape)
     tallies = {(when, measure): Tally() for when in (ALL, LAST, AUDIT) for measure in ("precision", "recall")}
-    shares = []
+    shares, unranked = [], list[float]()
     for at, (world, concept) in enumerate(tasks):
         seen = world.n if concept.where is None else world.catalog.count(world.catalog.where(concept.where))
         shares.append(len(concept.items) / seen)
@@ -198,31 +200,36 @@ def _played(tasks: list[Task], user: str, seeds: int, models: Sequence[str], kin
             if draw is None:
                 continue
             for model in values:
-                for place, found in enumerate(_rounds(world, draw, model, tallies)):
+                for place, found in enumerate(_rounds(world, draw, model, tallies, unranked)):
                     for measure in MEASURES:
                         values[model][measure][place, at, seed] = found.get(measure, np.nan)
         print(f"{kind}: {at + 1} of {len(tasks)}, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     names = tuple(concept.name for _, concept in tasks)
     found = Comparison(tuple(range(ROUNDS + 1)), seeds, names, values)
     sizes = [len(concept.items) for _, concept in tasks]
-    return Play(found, sizes, shares, tallies, time.perf_counter() - began)
+    return Play(found, sizes, shares, tallies, unranked, time.perf_counter() - began)
 
 
-def _rounds(world: World, draw: Draw, model: str, tallies: dict[tuple[str, str], Tally]) -> Iterator[dict[str, float]]:
+def _rounds(
+    world: World, draw: Draw, model: str, tallies: dict[tuple[str, str], Tally], unranked: list[float]
+) -> Iterator[dict[str, float]]:
     """Yield what a model finds after every round; the query's best cut, which learns nothing, once."""
     if model == PRODUCT:
-        yield from _product(world, draw, tallies)
+        yield from _product(world, draw, tallies, unranked)
         return
     for marked, answer in play_model(world, draw, MODELS[model], 0 if model == ORACLE else ROUNDS):
         yield measured_within(draw, answer, world.flags(marked.positives), world.flags(marked.negatives))
 
 
-def _product(world: World, draw: Draw, tallies: dict[tuple[str, str], Tally]) -> Iterator[dict[str, float]]:
-    """Yield what the product finds, and tally its intervals, at last after an audit of 20."""
+def _product(
+    world: World, draw: Draw, tallies: dict[tuple[str, str], Tally], unranked: list[float]
+) -> Iterator[dict[str, float]]:
+    """Yield what the product finds; tally its intervals, at last after an audit of 20, and what it does not rank."""
     done: tuple[Session, Ranking] | None = None
     for session, ranking in play(world, draw, POLICIES["suggested"], ROUNDS):
         done = session, ranking
         _tally(tallies, ALL, world, ranking, draw)
+        unranked.append(1 - float(np.isin(world.ids[draw.right], ranking.ids).mean()))
         marked = (world.flags(session.positives), world.flags(session.negatives))
         yield measured_within(draw, answer_of(world, ranking), *marked)
     if done is not None:
