@@ -142,7 +142,7 @@ def target(lab: Lab) -> Result:
             (
                 f"{kind}: median marks to a true recall of {TARGET:.0%}, at most {most}",
                 cells[0],
-                np.median(marks) <= most,
+                bool(np.median(marks) <= most),
             )
         )
         goals.append((f"{kind}: the target is truly reached in 90% of the stops", share, held >= 0.9))
