@@ -19,7 +19,7 @@ from gpubranches.models import (
     NEGATIVE_WEIGHT,
     RANDOM_NEGATIVES,
 )
-from gpubranches.pictures.images import read_image, small_jpeg
+from gpubranches.pictures.images import received, small_jpeg
 from gpubranches.pictures.uploads import MOST_A_SESSION, SENT_SIZE, Upload, Uploads
 from gpubranches.search.queries import PICTURE_NAME, unit
 from gpubranches.session import Session
@@ -141,9 +141,8 @@ def _picture(sent: dict[str, str], D: int) -> Upload:
         raise UsageError(
             f"pictures: expected a name and {D} finite numbers, got {sent['name']!r:.40}, {len(embedding)}"
         )
-    return Upload(
-        sent["name"], unit(embedding[None])[0], small_jpeg(read_image(thumbnail, max_pixels=SENT_SIZE**2), SENT_SIZE)
-    )
+    with received(thumbnail, max_pixels=SENT_SIZE**2) as image:
+        return Upload(sent["name"], unit(embedding[None])[0], small_jpeg(image, SENT_SIZE))
 
 
 _PICTURE = ("name", "embedding", "thumbnail")
