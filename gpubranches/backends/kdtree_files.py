@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from gpubranches.catalog import TILE, Catalog
 from gpubranches.catalog.storage import require_file
 from gpubranches.errors import CatalogFormatError, CatalogIndexError
-from gpubranches.files import checksum, read_regular
+from gpubranches.files import checksum, parse_json, read_regular
 from gpubranches.space import digest
 
 FOLDER = "kdtree"
@@ -100,7 +99,7 @@ def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
     """Return the manifest of an index. Raises CatalogIndexError if there is none, or of another format."""
     path = folder / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(read_regular(path))
+        manifest: dict[str, Any] = parse_json(read_regular(path))
         known = (manifest["format"], manifest["version"], manifest["leaf"]) == (FORMAT, VERSION, LEAF)
         for name in ("codes", "generation", "n", "trees", "files"):
             manifest[name]

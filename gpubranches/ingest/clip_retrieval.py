@@ -179,6 +179,8 @@ class ClipRetrieval:
         if not all(os.path.isabs(name) and _is_plain(name) for name in names):
             return None
         whole = [name for table in self._tables if table is not None for name in _ends(_paths(table))]
+        if not whole:
+            return None
         root = os.path.commonpath([os.path.dirname(os.path.normpath(name)) for name in whole])
         root = os.path.realpath(root) if os.path.isdir(root) else root
         return None if root == "/" else root

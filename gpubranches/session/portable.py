@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import b64decode, b64encode
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpubranches.errors import UsageError
+from gpubranches.files import is_text, parse_json
 from gpubranches.metadata.conditions import LONGEST, parse
 from gpubranches.models import (
     LEAST_WEIGHT,
@@ -71,17 +71,19 @@ def pack(record: Record, session: Session, uploads: Uploads) -> dict[str, Any]:
 def unpack(text: bytes | str) -> dict[str, Any]:
     """Read what `pack` wrote, now or before there were filters and pictures. Raises UsageError for anything else."""
     try:
-        packed = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        packed = parse_json(text)
+    except ValueError as error:
         raise UsageError(f"session: expected a JSON file of a session, got another: {error}") from error
     if not isinstance(packed, dict) or packed.get("format") != FORMAT or packed.get("version") != VERSION:
         raise UsageError(f"session: expected format {FORMAT!r}, version {VERSION}; export a session and import that")
     packed = {**_ADDED, "pictures": [], **packed}
     for name, kinds, fits in _FIELDS:
-        value = packed.get(name)
+        if name not in packed:
+            raise UsageError(f"{name}: expected it, got none; export a session and import that")
+        value = packed[name]
         if not isinstance(value, kinds) or isinstance(value, bool) != (kinds is _SWITCH and value is not None):
             raise UsageError(f"{name}: expected {' or '.join(k.__name__ for k in kinds)}, got {value!r:.80}")
-        if not fits(value) or (isinstance(value, str) and not _whole(value)):
+        if not fits(value) or (isinstance(value, str) and not is_text(value)):
             raise UsageError(f"{name}: {value!r:.80} is out of range")
     for mark in packed["marks"]:
         if not (
@@ -119,15 +121,6 @@ def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploa
     for sent in pictures:
         uploads.keep(session.labels.session, sent.embedding, sent.thumbnail, sent.name)
     book.note(session.labels.session, name=packed["name"], **settings)
-
-
-def _whole(text: str) -> bool:
-    """Return whether a text can be written: halves of letters, which JSON can name, cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _picture(sent: dict[str, str], D: int) -> Upload:

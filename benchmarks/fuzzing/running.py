@@ -1,0 +1,225 @@
+"""Inputs tried one after the other within limits, in a process of its own, so that what kills it is told, too."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import hashlib
+import json
+import logging
+import multiprocessing
+import random
+import resource
+import shutil
+import signal
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fuzzing import asking, catalogs, files  # noqa: F401  # they enter their readers
+from benchmarks.fuzzing.reader import READERS, Reader, Unfit
+from benchmarks.fuzzing.world import World, make
+from gpubranches.errors import GpuBranchesError
+
+CORPUS = Path(__file__).resolve().parent.parent.parent / "tests/corpus"
+"""Inputs that once failed, a folder a reader."""
+MEMORY_BYTES = 1 << 30
+"""That reading an input may take, beyond what the process takes after all sound ones."""
+CPU_S = 10.0
+"""Of all threads, for one input."""
+HANG_S = 60.0
+"""After which an input counts as one that never ends."""
+_LONGEST = 1 << 20
+
+
+class HangError(BaseException):
+    """An input took too long; no reader's `except Exception` catches it."""
+
+
+@dataclass
+class Tried:
+    """What came of one reader: inputs tried, those that were refused, faults by their place, the seconds it took."""
+
+    reader: str
+    inputs: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    faults: dict[str, str] = field(default_factory=dict)
+
+
+def judge(reader: Reader, world: World, data: bytes) -> tuple[str, bool]:
+    """Read one input; return what is wrong with how that ended, "" for nothing, and whether it was refused."""
+    shutil.rmtree(world.scratch, ignore_errors=True)
+    world.scratch.mkdir()
+    signal.setitimer(signal.ITIMER_REAL, HANG_S)
+    faulthandler.dump_traceback_later(2 * HANG_S, exit=True)
+    began = time.process_time()
+    refused = False
+    try:
+        reader.read(world, data)
+    except GpuBranchesError as error:
+        refused = True
+        if not str(error).strip() or "\n" in str(error).strip():
+            return f"{type(error).__name__} that is no sentence: {str(error)[:200]!r}", refused
+    except Unfit as error:
+        return f"unfit: {str(error)[:300]}", refused
+    except (Exception, HangError) as error:
+        return _place(error), refused
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
+    took = time.process_time() - began
+    return (f"took {CPU_S:.0f} s of processor time and more", refused) if took > CPU_S else ("", refused)
+
+
+def _place(error: BaseException) -> str:
+    """Return the class of an error, and the last place of our own that it came through."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/gpubranches/" in frame.filename]
+    if not frames:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    name = frames[-1].filename.rpartition("/gpubranches/")[2]
+    return f"{type(error).__name__} at {name}:{frames[-1].name}: {str(error)[:120]}"
+
+
+def _hang(number: int, frame: Any) -> None:
+    raise HangError(f"no end after {HANG_S:.0f} s")
+
+
+@contextlib.contextmanager
+def limited(memory: bool = True) -> Iterator[None]:
+    """Have this process tell of inputs without an end, and, where asked for, fail beyond `MEMORY_BYTES` more memory."""
+    before = signal.signal(signal.SIGALRM, _hang)
+    logging.disable(logging.CRITICAL)
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    if memory:
+        resource.setrlimit(resource.RLIMIT_DATA, (_held_bytes() + MEMORY_BYTES, limits[1]))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, limits)
+        signal.signal(signal.SIGALRM, before)
+        logging.disable(logging.NOTSET)
+
+
+def _held_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData"))
+
+
+def kept(name: str) -> list[bytes]:
+    """Return the inputs of the corpus of a reader."""
+    return [path.read_bytes() for path in sorted((CORPUS / name).glob("*"))]
+
+
+def drawn(reader: Reader, sound: list[bytes], rng: random.Random) -> bytes:
+    """Return the next input: a sound or a kept one, changed by its kind, now and then twice."""
+    data = rng.choice(sound)
+    for _ in range(rng.choice((1, 1, 1, 1, 1, 1, 2))):
+        data = reader.mutate(data, rng)
+    return data[:_LONGEST]
+
+
+def sound_inputs(reader: Reader, world: World) -> list[bytes]:
+    """Return the seeds of a reader. Raises Unfit for one that it does not read."""
+    seeds = reader.seeds(world)
+    for seed in seeds:
+        wrong, _ = judge(reader, world, seed)
+        if wrong:
+            raise Unfit(f"{reader.name}: a sound input failed: {wrong}")
+    return seeds
+
+
+def work(name: str, folder: str, seed: int, seconds: float, inputs: int) -> None:
+    """Try inputs of a reader until time or their number is over; what came of it is kept in a folder."""
+    reader, tried = READERS[name], Tried(name)
+    rng = random.Random(f"{name} {seed}")
+    with tempfile.TemporaryDirectory(prefix="gpubranches-fuzz-") as place:
+        world = make(Path(place))
+        with limited(memory=False):
+            sound = sound_inputs(reader, world)
+        with limited():
+            start = time.monotonic()
+            while tried.inputs < inputs and time.monotonic() - start < seconds:
+                data = drawn(reader, sound + kept(name), rng)
+                (Path(folder) / "current").write_bytes(data)
+                wrong, refused = judge(reader, world, data)
+                tried.inputs += 1
+                tried.refused += refused
+                tried.seconds = time.monotonic() - start
+                if wrong and wrong.split(": ")[0] not in tried.faults:
+                    tried.faults[wrong.split(": ")[0]] = f"{wrong} ({_leave(Path(folder), name, data)})"
+                if wrong or tried.inputs % 20 == 0 or tried.inputs == inputs:
+                    _note(folder, tried)
+            _note(folder, tried)
+
+
+def try_few(out: Path, seed: int = 0) -> dict[str, dict[str, str]]:
+    """Try what is kept, and a few new inputs of each reader, in this process; return the faults of both by their input.
+
+    Failing inputs are left in `out`.
+    """
+    faults: dict[str, dict[str, str]] = {"kept": {}, "drawn": {}}
+    with tempfile.TemporaryDirectory(prefix="gpubranches-fuzz-") as place:
+        world = make(Path(place))
+        with limited(memory=False):
+            sound = {name: sound_inputs(reader, world) for name, reader in READERS.items()}
+        with limited():
+            for name, reader in READERS.items():
+                rng = random.Random(f"{name} {seed}")
+                fresh = (drawn(reader, sound[name], rng) for _ in range(reader.few))
+                for kind, inputs in (("kept", kept(name)), ("drawn", fresh)):
+                    for data in inputs:
+                        wrong, _ = judge(reader, world, data)
+                        if wrong:
+                            faults[kind][_leave(out, name, data)] = wrong
+    return faults
+
+
+def _leave(out: Path, name: str, data: bytes) -> str:
+    """Leave an input in a folder; return its name."""
+    path = out / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}"
+    path.write_bytes(data)
+    return path.name
+
+
+def _note(folder: str, tried: Tried) -> None:
+    part = Path(folder) / "tried.partial"
+    part.write_text(json.dumps(asdict(tried)))
+    part.replace(Path(folder) / "tried.json")
+
+
+def fuzz(name: str, out: Path, seed: int, seconds: float, inputs: int) -> Tried:
+    """Try inputs of a reader in processes of their own; an input that ends one is a fault, and a new one goes on.
+
+    Failing inputs are left in `out`.
+    """
+    total = Tried(name)
+    context = multiprocessing.get_context("spawn")
+    while total.seconds < seconds and total.inputs < inputs:
+        (out / "tried.json").unlink(missing_ok=True)
+        process = context.Process(
+            target=work, args=(name, str(out), seed + total.inputs, seconds - total.seconds, inputs - total.inputs)
+        )
+        process.start()
+        process.join()
+        if not (out / "tried.json").exists():
+            total.faults["start"] = f"the process of {name} ended with {process.exitcode} before the first input"
+            return total
+        part = Tried(**json.loads((out / "tried.json").read_text()))
+        total.inputs += part.inputs
+        total.refused += part.refused
+        total.seconds += part.seconds
+        total.faults = {**part.faults, **total.faults}
+        if process.exitcode:
+            shutil.copy(out / "current", out / f"{name}-killed-{total.inputs}")
+            what = f"the process ended with {process.exitcode}"
+            total.faults.setdefault(what, f"{what} ({name}-killed-{total.inputs})")
+            total.inputs += 1
+    return total
