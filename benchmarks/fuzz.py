@@ -1,11 +1,13 @@
 """Fuzzing of all that reads what others wrote: what was tried, and what failed.
 
-    python -m benchmarks.fuzz [--reader npy] [--seconds 600] [--inputs N] [--seed 0] [--keep FOLDER] [--out FILE]
+    python -m benchmarks.fuzz [--reader npy] [--seconds 600] [--inputs N] [--seed 0] [--engine plain] [--keep FOLDER]
+        [--out FILE]
 
 Each reader is given sound inputs with bits, lengths, types and parts changed. An input may be read or refused by an
 error of the package in one sentence. Any other exception, a status of 500, the end of the process, more than 10 s of
 processor time, 60 s without an end, or more than 1 GB of memory is a fault. Readers take their seconds one after the
-other. Failing inputs are left in `--keep`; once mended they belong in `tests/corpus`, which the suite tries again.
+other. `--engine atheris` (`pip install gpubranches[fuzz]`) also changes inputs that reached lines of Python which none
+reached before. Failing inputs are left in `--keep`; once mended they belong in `tests/corpus`, which the suite tries again.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--reader", choices=tuple(READERS), action="append", help="all unless named; may be repeated")
     parser.add_argument("--seconds", type=float, default=600.0, help="of each reader")
     parser.add_argument("--inputs", type=int, default=10**9, help="of each reader, at most")
+    parser.add_argument("--engine", choices=("plain", "atheris"), default="plain")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder of the inputs that failed")
     parser.add_argument("--out", type=Path)
@@ -53,7 +56,7 @@ def main() -> None:
         keep.mkdir(parents=True, exist_ok=True)
         tried = []
         for name in arguments.reader or READERS:
-            tried.append(fuzz(name, keep, arguments.seed, arguments.seconds, arguments.inputs))
+            tried.append(fuzz(name, keep, arguments.engine, arguments.seed, arguments.seconds, arguments.inputs))
             print(report(tried[-1:], arguments.seed), file=sys.stderr)
     publish(report(tried, arguments.seed).splitlines(), arguments.out)
     sys.exit(any(one.faults for one in tried))

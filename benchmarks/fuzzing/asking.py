@@ -22,8 +22,9 @@ from gpubranches.metadata.conditions import to_text
 from gpubranches.search.queries import parse as parse_query
 
 _CONDITIONS = (
-    "label = 1", "caption LIKE 'red%' AND NOT good", "score BETWEEN 1 AND 3.5 OR label IN (1, 2)", "camera.iso > 3",
-    "taken >= '2024-06-01 12:00' AND day < '2024-07-01'", "caption IS NOT NULL AND (good = TRUE OR raw IS NULL)",
+    "label = 1", "caption LIKE 'red%' AND NOT good = TRUE", "score BETWEEN 1 AND 3.5 OR label IN (1, 2)",
+    "camera.iso > 3", "taken >= '2024-06-01 12:00' AND day < '2024-07-01'",
+    "caption IS NOT NULL AND (good = TRUE OR raw IS NULL)",
     '"caption" ILIKE \'%DOG%\'', "label <> -1e3",
 )  # fmt: skip
 _WORDS = (
@@ -34,7 +35,60 @@ _WORDS = (
 )  # fmt: skip
 
 
-@reader("conditions", lambda world: [text.encode() for text in _CONDITIONS], mutating.mutated_text(_WORDS), few=20)
+_COLUMNS = (
+    "label",
+    "caption",
+    "score",
+    "good",
+    "taken",
+    "day",
+    "camera.iso",
+    "camera.maker",
+    "tags",
+    "raw",
+    '"label"',
+    "id",
+)
+_VALUES = (
+    "1",
+    "-2.5",
+    "1e30",
+    "'red car 4'",
+    "'2024-06-01'",
+    "'2024-06-01 12:00'",
+    "TRUE",
+    "'%'",
+    "''",
+    "99999999999999999999",
+)
+_TESTS = (
+    "{} = {}",
+    "{} <> {}",
+    "{} < {}",
+    "{} >= {}",
+    "{} IN ({}, {})",
+    "{} BETWEEN {} AND {}",
+    "{} IS NULL",
+    "{} LIKE {}",
+)
+_odd_condition = mutating.mutated_text(_WORDS)
+
+
+def _drawn_condition(rng: mutating.Random, deep: int = 3) -> str:
+    if deep and rng.random() < 0.5:
+        parts = [_drawn_condition(rng, deep - 1) for _ in range(rng.choice((1, 2, 3)))]
+        return rng.choice(("NOT ", "")) + "(" + rng.choice((" AND ", " OR ")).join(parts) + ")"
+    test = rng.choice((*_TESTS, "{} LIKE {}"))
+    values = (rng.choice(_COLUMNS), *(rng.choice(_VALUES) for _ in range(2)))
+    return test.format(*values)
+
+
+def _mutated_condition(data: bytes, rng: mutating.Random) -> bytes:
+    drawn = _drawn_condition(rng).encode()
+    return drawn if rng.random() < 0.5 else _odd_condition(rng.choice((data, drawn)), rng)
+
+
+@reader("conditions", lambda world: [text.encode() for text in _CONDITIONS], _mutated_condition, few=20)
 def read_condition(world: World, data: bytes) -> None:
     """Filter by a condition; written again it means the same."""
     text = data.decode("utf-8", "surrogatepass")
@@ -68,7 +122,17 @@ _TERMS = (
 )
 
 
-@reader("queries", lambda world: [text.encode() for text in _QUERIES], mutating.mutated_text(_TERMS), few=100)
+_odd_query = mutating.mutated_text(_TERMS)
+
+
+def _mutated_query(data: bytes, rng: mutating.Random) -> bytes:
+    if rng.random() < 0.5:
+        return _odd_query(data, rng)
+    terms = [rng.choice(("dog", "teapot", '"red car"', "#3", "#159", "kan")) for _ in range(rng.choice((1, 2, 5, 40)))]
+    return "".join(rng.choice((" + ", " - ")) + term for term in terms).strip().encode()
+
+
+@reader("queries", lambda world: [text.encode() for text in _QUERIES], _mutated_query, few=100)
 def read_query(world: World, data: bytes) -> None:
     """Read a query, and search by it."""
     text = data.decode("utf-8", "surrogatepass")

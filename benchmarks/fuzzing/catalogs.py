@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from benchmarks.fuzzing import mutating
 from benchmarks.fuzzing.files import use_metadata
 from benchmarks.fuzzing.reader import Unfit, reader
+from benchmarks.fuzzing.tables import mutated_table
 from benchmarks.fuzzing.world import DIMS, World
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.catalog import problems_at, repair
@@ -144,7 +146,7 @@ def read_constants(world: World, data: bytes) -> None:
         _use_all(path, data)
 
 
-@reader("listing", lambda world: [_listing(world).read_bytes()], mutating.mutated_parquet, few=8)
+@reader("listing", lambda world: [_listing(world).read_bytes()], mutated_table, few=8)
 def read_listing(world: World, data: bytes) -> None:
     """Use, check and repair a catalog of another listing of inputs, and append to it."""
     with world.changed(_listing(world).name, data) as path:
@@ -158,21 +160,26 @@ def _listing(world: World) -> Path:
     return sorted(world.catalog.glob("inputs-*.parquet"))[0]
 
 
-def _stored(world: World) -> list[bytes]:
-    return [(world.catalog / _items(world)).read_bytes()]
+def _stored(world: World, name: str) -> Path:
+    return sorted(world.catalog.glob(f"segments/*/{name}"))[0].relative_to(world.catalog)
 
 
-def _items(world: World) -> str:
-    return sorted(
-        file.relative_to(world.catalog).as_posix() for file in world.catalog.glob("segments/*/items.parquet")
-    )[0]
+def _content(name: str) -> Callable[[World], list[bytes]]:
+    return lambda world: [(world.catalog / _stored(world, name)).read_bytes()]
 
 
-@reader("items", _stored, mutating.mutated_parquet, few=5)
+@reader("items", _content("items.parquet"), mutated_table, few=5)
 def read_items(world: World, data: bytes) -> None:
     """Use, check and repair a catalog of other stored metadata."""
-    with world.changed(_items(world), data) as path:
+    with world.changed(_stored(world, "items.parquet").as_posix(), data) as path:
         try:
             use_metadata(Catalog.open(path), world.scratch)
         finally:
             _use_all(path, data)
+
+
+@reader("errors", _content("errors.parquet"), mutated_table, few=8)
+def read_errors(world: World, data: bytes) -> None:
+    """Use, check and repair a catalog of another list of what could not be read."""
+    with world.changed(_stored(world, "errors.parquet").as_posix(), data) as path:
+        _use_all(path, data)

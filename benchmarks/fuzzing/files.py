@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.fuzzing import mutating
 from benchmarks.fuzzing.reader import reader
+from benchmarks.fuzzing.tables import mutated_table, parquet
 from benchmarks.fuzzing.world import World, table
 from gpubranches import Catalog, VocabularyEmbedder
 from gpubranches.cli.options import parse_ids
@@ -31,7 +31,7 @@ def ingested(world: World, path: Path, **options: Any) -> Catalog:
     out = world.scratch / "out"
     ingest([path], out, d=8, **options)
     catalog = Catalog.open(out)
-    catalog.items(np.arange(catalog.next_id).tolist())
+    catalog.items(catalog.sample_ids(catalog.n, np.random.default_rng(0)))
     catalog.errors()
     return catalog
 
@@ -86,13 +86,6 @@ def read_fbin(world: World, data: bytes) -> None:
     ingested(world, path)
 
 
-def parquet(columns: pa.Table, **options: Any) -> bytes:
-    """Return a table as a Parquet file."""
-    out = pa.BufferOutputStream()
-    pq.write_table(columns, out, **options)
-    return bytes(out.getvalue())
-
-
 def _odd_tables() -> list[pa.Table]:
     """Return tables that are sound, and not what one expects of metadata."""
     n = 12
@@ -122,7 +115,7 @@ def _parquet(world: World) -> list[bytes]:
     return [parquet(table(12), **each) for each in options] + [parquet(odd) for odd in _odd_tables()]
 
 
-@reader("parquet", _parquet, mutating.mutated_parquet, few=8)
+@reader("parquet", _parquet, mutated_table, few=8)
 def read_parquet(world: World, data: bytes) -> None:
     """Ingest embeddings with metadata; filter by each column, and export."""
     folder = world.scratch / "in"

@@ -12,6 +12,7 @@ import random
 import resource
 import shutil
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -19,6 +20,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from benchmarks.fuzzing import asking, catalogs, files  # noqa: F401  # they enter their readers
@@ -136,28 +138,94 @@ def sound_inputs(reader: Reader, world: World) -> list[bytes]:
     return seeds
 
 
-def work(name: str, folder: str, seed: int, seconds: float, inputs: int) -> None:
-    """Try inputs of a reader until time or their number is over; what came of it is kept in a folder."""
-    reader, tried = READERS[name], Tried(name)
-    rng = random.Random(f"{name} {seed}")
+class Attempt:
+    """Inputs of one reader that are tried one after the other; what comes of them is kept in a folder as it comes."""
+
+    def __init__(self, reader: Reader, world: World, folder: Path):
+        self.tried = Tried(reader.name)
+        self._reader, self._world, self._folder = reader, world, folder
+        self._start = self._noted = time.monotonic()
+
+    def one(self, data: bytes) -> None:
+        """Try an input."""
+        (self._folder / "current").write_bytes(data)
+        wrong, refused = judge(self._reader, self._world, data)
+        tried, now = self.tried, time.monotonic()
+        tried.inputs += 1
+        tried.refused += refused
+        tried.seconds = now - self._start
+        if wrong and wrong.split(": ")[0] not in tried.faults:
+            tried.faults[wrong.split(": ")[0]] = f"{wrong} ({_leave(self._folder, tried.reader, data)})"
+        if wrong or tried.inputs == 1 or now - self._noted > 1:
+            self.note()
+
+    def note(self) -> None:
+        """Write down what came of it so far."""
+        self._noted = time.monotonic()
+        part = self._folder / "tried.partial"
+        part.write_text(json.dumps(asdict(self.tried)))
+        part.replace(self._folder / "tried.json")
+
+
+def work(name: str, folder: str, engine: str, seed: int, seconds: float, inputs: int) -> None:
+    """Try inputs of a reader until time or their number is over.
+
+    engine: "plain" changes sound inputs; "atheris" also those that reached lines of Python which none reached before,
+    and ends the process.
+    """
+    reader = READERS[name]
     with tempfile.TemporaryDirectory(prefix="gpubranches-fuzz-") as place:
         world = make(Path(place))
         with limited(memory=False):
-            sound = sound_inputs(reader, world)
+            sound = sound_inputs(reader, world) + kept(name)
         with limited():
-            start = time.monotonic()
-            while tried.inputs < inputs and time.monotonic() - start < seconds:
-                data = drawn(reader, sound + kept(name), rng)
-                (Path(folder) / "current").write_bytes(data)
-                wrong, refused = judge(reader, world, data)
-                tried.inputs += 1
-                tried.refused += refused
-                tried.seconds = time.monotonic() - start
-                if wrong and wrong.split(": ")[0] not in tried.faults:
-                    tried.faults[wrong.split(": ")[0]] = f"{wrong} ({_leave(Path(folder), name, data)})"
-                if wrong or tried.inputs % 20 == 0 or tried.inputs == inputs:
-                    _note(folder, tried)
-            _note(folder, tried)
+            attempt = Attempt(reader, world, Path(folder))
+            if engine == "atheris":
+                _guided(reader, attempt, sound, Path(place), seed, seconds, inputs)
+            rng = random.Random(f"{name} {seed}")
+            until = time.monotonic() + seconds
+            while attempt.tried.inputs < inputs and time.monotonic() < until:
+                attempt.one(drawn(reader, sound, rng))
+            attempt.note()
+
+
+def _guided(
+    reader: Reader, attempt: Attempt, sound: list[bytes], folder: Path, seed: int, seconds: float, inputs: int
+) -> None:
+    """Try inputs as libFuzzer chooses them; does not return."""
+    import atheris
+
+    corpus = folder / "found"
+    corpus.mkdir()
+    for number, data in enumerate(sound):
+        (corpus / str(number)).write_bytes(data)
+
+    def change(data: bytes, most: int, draw: int) -> bytes:
+        return reader.mutate(data, random.Random(draw))[:most]
+
+    for function in _own_functions():
+        atheris.instrument_func(function)
+    # The limits are those of `judge`; libFuzzer's own are off.
+    options = ["-timeout=0", "-rss_limit_mb=0", "-len_control=0", "-verbosity=0", f"-max_len={_LONGEST}"]
+    options += [f"-max_total_time={max(1, round(seconds))}", f"-runs={min(inputs, 2**31 - 1)}", f"-seed={seed + 1}"]
+    atheris.Setup([reader.name, *options, str(corpus)], attempt.one, custom_mutator=change)
+    atheris.Fuzz()
+
+
+def _own_functions() -> Iterator[Any]:
+    """Yield the functions and methods of the package that are loaded."""
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith("gpubranches"):
+            for value in list(vars(module).values()):
+                yield from (each for each in (value, *_methods(value)) if _is_own(each, name))
+
+
+def _methods(value: Any) -> list[Any]:
+    return [getattr(each, "__func__", each) for each in vars(value).values()] if isinstance(value, type) else []
+
+
+def _is_own(value: Any, module: str) -> bool:
+    return isinstance(value, FunctionType) and value.__module__ == module
 
 
 def try_few(out: Path, seed: int = 0) -> dict[str, dict[str, str]]:
@@ -189,23 +257,18 @@ def _leave(out: Path, name: str, data: bytes) -> str:
     return path.name
 
 
-def _note(folder: str, tried: Tried) -> None:
-    part = Path(folder) / "tried.partial"
-    part.write_text(json.dumps(asdict(tried)))
-    part.replace(Path(folder) / "tried.json")
-
-
-def fuzz(name: str, out: Path, seed: int, seconds: float, inputs: int) -> Tried:
+def fuzz(name: str, out: Path, engine: str, seed: int, seconds: float, inputs: int) -> Tried:
     """Try inputs of a reader in processes of their own; an input that ends one is a fault, and a new one goes on.
 
-    Failing inputs are left in `out`.
+    engine: of `work`. Failing inputs are left in `out`.
     """
     total = Tried(name)
     context = multiprocessing.get_context("spawn")
     while total.seconds < seconds and total.inputs < inputs:
         (out / "tried.json").unlink(missing_ok=True)
         process = context.Process(
-            target=work, args=(name, str(out), seed + total.inputs, seconds - total.seconds, inputs - total.inputs)
+            target=work,
+            args=(name, str(out), engine, seed + total.inputs, seconds - total.seconds, inputs - total.inputs),
         )
         process.start()
         process.join()

@@ -115,6 +115,7 @@ def make(folder: Path) -> World:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((len(NAMES), DIMS)).astype(np.float32)
     rows = centres[np.arange(ROWS) % 4] + 0.4 * rng.standard_normal((ROWS, DIMS)).astype(np.float32)
+    rows[7] = np.nan
     for name, part in (("in", slice(0, 120)), ("more", slice(120, ROWS))):
         (folder / name / "img_emb").mkdir(parents=True)
         (folder / name / "metadata").mkdir()

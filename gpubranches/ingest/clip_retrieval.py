@@ -203,8 +203,10 @@ def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
 
 def _paths(table: Path) -> list[str]:
     """Return all texts of the column of pictures in one file of metadata."""
+    from gpubranches.metadata.tables import plain_values
+
     names = _read(table, [COLUMN])
-    values = names[COLUMN].to_pylist() if names.num_columns else []
+    values = plain_values(names[COLUMN]) if names.num_columns else []
     return [unspelled(value) for value in values if isinstance(value, str) and value and "\0" not in value]
 
 
