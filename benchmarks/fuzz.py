@@ -7,7 +7,8 @@ Each reader is given sound inputs with bits, lengths, types and parts changed. A
 error of the package in one sentence. Any other exception, a status of 500, the end of the process, more than 10 s of
 processor time, 60 s without an end, or more than 1 GB of memory is a fault. Readers take their seconds one after the
 other. `--engine atheris` (`pip install gpubranches[fuzz]`) also changes inputs that reached lines of Python which none
-reached before. Failing inputs are left in `--keep`; once mended they belong in `tests/corpus`, which the suite tries again.
+reached before. Failing inputs are left in `--keep`; once mended they belong in `tests/corpus`, which the suite tries
+again.
 """
 
 from __future__ import annotations
