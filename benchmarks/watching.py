@@ -38,7 +38,7 @@ def slope(times: ArrayLike, values: ArrayLike) -> float:
 
 
 def growth(times: ArrayLike, values: ArrayLike, *, least: float, share: float) -> Growth:
-    """Return how values went on after `SETTLED` of the time; the bound is `least` or, if more, a share of the median."""
+    """Return how values went on after `SETTLED` of the time; the bound is `least`, or a share of the median."""
     x, y = np.asarray(times, np.float64), np.asarray(values, np.float64)
     late = x >= x[0] + SETTLED * (x[-1] - x[0])
     x, y = x[late], y[late]

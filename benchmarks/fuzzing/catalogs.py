@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from benchmarks.fuzzing.reader import Unfit, reader
 from benchmarks.fuzzing.tables import mutated_table
 from benchmarks.fuzzing.world import DIMS, World
 from gpubranches import Catalog, Session, open_backend
+from gpubranches.backends.kdtree_build import build_index
+from gpubranches.backends.kdtree_files import KdIndex
 from gpubranches.catalog import problems_at, repair
 from gpubranches.errors import GpuBranchesError
 from gpubranches.head import IdentityHead, PCAHead, RCAHead, TrainedHead, load_head
@@ -183,3 +186,22 @@ def read_errors(world: World, data: bytes) -> None:
     """Use, check and repair a catalog of another list of what could not be read."""
     with world.changed(_stored(world, "errors.parquet").as_posix(), data) as path:
         _use_all(path, data)
+
+
+def _index(world: World) -> list[bytes]:
+    indexed = world.folder / "indexed"
+    if not indexed.exists():
+        shutil.copytree(world.catalog, indexed)
+        build_index(Catalog.open(indexed))
+    return [(indexed / "kdtree/manifest.json").read_bytes()]
+
+
+@reader("index", _index, mutating.mutated_json, few=30)
+def read_index(world: World, data: bytes) -> None:
+    """Open and check an index of another manifest."""
+    path = Path(shutil.copytree(world.folder / "indexed", world.scratch / "catalog"))
+    (path / "kdtree/manifest.json").write_bytes(data)
+    _check(path)
+    index = KdIndex.open(path / "kdtree", Catalog.open(path), "build it again")
+    if len(index.trees) != len(index.sizes) or index.subsets.max(initial=0) >= len(index.members):
+        raise Unfit("the tables of an index do not fit its trees")

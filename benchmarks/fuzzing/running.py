@@ -182,7 +182,7 @@ def work(name: str, folder: str, engine: str, seed: int, seconds: float, inputs:
             attempt = Attempt(reader, world, Path(folder))
             if engine == "atheris":
                 _guided(reader, attempt, sound, Path(place), seed, seconds, inputs)
-            rng = random.Random(f"{name} {seed}")
+            rng = random.Random(f"{name} {seed}")  # nosec B311  # to be repeated
             until = time.monotonic() + seconds
             while attempt.tried.inputs < inputs and time.monotonic() < until:
                 attempt.one(drawn(reader, sound, rng))
@@ -201,7 +201,7 @@ def _guided(
         (corpus / str(number)).write_bytes(data)
 
     def change(data: bytes, most: int, draw: int) -> bytes:
-        return reader.mutate(data, random.Random(draw))[:most]
+        return reader.mutate(data, random.Random(draw))[:most]  # nosec B311  # to be repeated
 
     for function in _own_functions():
         atheris.instrument_func(function)
@@ -240,7 +240,7 @@ def try_few(out: Path, seed: int = 0) -> dict[str, dict[str, str]]:
             sound = {name: sound_inputs(reader, world) for name, reader in READERS.items()}
         with limited():
             for name, reader in READERS.items():
-                rng = random.Random(f"{name} {seed}")
+                rng = random.Random(f"{name} {seed}")  # nosec B311  # to be repeated
                 fresh = (drawn(reader, sound[name], rng) for _ in range(reader.few))
                 for kind, inputs in (("kept", kept(name)), ("drawn", fresh)):
                     for data in inputs:
