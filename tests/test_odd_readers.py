@@ -59,7 +59,7 @@ def test_names_of_a_vocabulary_stay_within_the_line_of_a_message(tmp_path, world
 
 def test_names_that_cannot_be_written_are_refused(tmp_path, world):
     (tmp_path / "names.json").write_text(json.dumps(["\ud800", "teapot", "kangaroo", "dog"]))
-    with pytest.raises(CatalogFormatError, match="expected a JSON list of texts"):
+    with pytest.raises(CatalogFormatError, match="expected a JSON list of strings"):
         VocabularyEmbedder.load(world.folder / "text.npy", tmp_path / "names.json")
 
 

@@ -47,7 +47,7 @@ class VocabularyEmbedder:
         except (OSError, ValueError) as error:
             raise CatalogFormatError(f"{names}: expected a JSON list of names: {error}") from error
         if not isinstance(words, list) or not all(isinstance(word, str) and is_text(word) for word in words):
-            raise CatalogFormatError(f"{names}: expected a JSON list of texts, got {type(words).__name__}")
+            raise CatalogFormatError(f"{names}: expected a JSON list of strings, got {type(words).__name__}")
         if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
             raise CatalogFormatError(
                 f"{embeddings}: expected floats of shape (m, D), got {array.dtype} of {array.shape}"

@@ -238,4 +238,4 @@ def _decode(place: str, embedder: Embedder) -> _Decoded:
         return _Decoded(seen, None, f"cannot read: {error.strerror}")
     except DataError as error:
         seen = replace(File.seen(place, stat), digest=whole)
-        return _Decoded(seen, None, spelled(str(error).removeprefix(f"{place}: ")))
+        return _Decoded(seen, None, spelled(str(error.args[0]).removeprefix(f"{place}: ")))
