@@ -196,7 +196,7 @@ def _index(world: World) -> list[bytes]:
     return [(indexed / "kdtree/manifest.json").read_bytes()]
 
 
-@reader("index", _index, mutating.mutated_json, few=30)
+@reader("index", _index, mutating.mutated_json, few=12)
 def read_index(world: World, data: bytes) -> None:
     """Open and check an index of another manifest."""
     path = Path(shutil.copytree(world.folder / "indexed", world.scratch / "catalog"))
