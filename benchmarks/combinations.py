@@ -32,7 +32,7 @@ class World:
 
     def __init__(self, catalog: Catalog):
         embedder = open_embedder(catalog.embedder)
-        assert isinstance(embedder, VocabularyEmbedder)
+        assert isinstance(embedder, VocabularyEmbedder)  # nosec B101  # what this benchmark is about
         ids = np.arange(catalog.next_id)
         self.labels = np.array([str(row.get("caption") or "") for row in catalog.items(ids)])
         self.items = unit(catalog.embeddings(ids) - catalog.signs.mean_)

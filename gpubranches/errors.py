@@ -1,13 +1,32 @@
 """The errors a user can meet. Every message says what was expected, what came, and what to do."""
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Return a text of someone else's with the letters escaped that would break a line or steer what shows it.
+
+    keep: letters that stay as they are.
+    """
+    return "".join(
+        letter
+        if letter.isprintable() or letter in keep
+        else letter.encode("unicode_escape", "backslashreplace").decode()
+        for letter in text
+    )
+
+
 class GpuBranchesError(Exception):
-    """Base of all errors raised on purpose; doors turn it into an exit code or an HTTP status."""
+    """Base of all errors raised on purpose; doors turn it into an exit code or an HTTP status.
+
+    A message is one line, whatever names and values of others stand in it.
+    """
 
     exit_code = 1
     http_status = 500
     retry_after_s: int | None = None
     """Whole seconds after which the same call may succeed, None where that is not known."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(GpuBranchesError, ValueError):
@@ -102,7 +121,10 @@ class BackendUnavailableError(DeviceError):
 
 
 class KernelCompileError(DeviceError):
-    """A kernel did not compile; the message carries the compiler's log."""
+    """A kernel did not compile; the message carries the compiler's log, in lines."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
 
 
 class DeviceMemoryError(DeviceError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -134,6 +135,23 @@ def read_regular(path: Path) -> bytes:
     handle = open_regular(path)
     with open(handle, "rb") as file:
         return file.read()
+
+
+def parse_json(content: bytes | str) -> Any:
+    """Return the value of a JSON text. Raises ValueError for one that is none, is not UTF-8 or nested too deeply."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def is_text(text: str) -> bool:
+    """Return whether a text can be written: halves of letters, which JSON can name, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def open_regular(path: Path) -> int:

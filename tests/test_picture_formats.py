@@ -22,7 +22,7 @@ from gpubranches.pictures.images import (
     ENDINGS,
     FORMATS,
     MAX_SIDE,
-    decode_image,
+    decoded,
     open_image,
     read_image,
     thumbnail,
@@ -144,7 +144,7 @@ def test_a_large_picture_is_the_small_one_of_itself(tmp_path, monkeypatch, forma
     image.save(path, format, exif=exif)
     whole = open_image(path)
     monkeypatch.setattr(images, "WHOLE_PIXELS", 2_000)
-    monkeypatch.setattr(images, "_ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 450)
     small = open_image(path)
     assert small.width * small.height <= 2_000 * 1.2
     assert abs(small.width / small.height - whole.width / whole.height) < 0.1
@@ -220,9 +220,8 @@ def test_no_bytes_of_a_picture_end_in_anything_but_a_picture_or_a_sentence(conte
         broken[at % len(broken)] = value
     broken = broken[: cut % len(broken)] if cut % 3 == 0 else broken
     try:
-        image = decode_image(io.BytesIO(broken), "x", max_pixels=1_000_000)
+        with decoded(io.BytesIO(broken), "x", max_pixels=1_000_000) as image:
+            assert image.mode == "RGB"
     except DataError as error:
         assert str(error).startswith("x: ") and "\n" not in str(error)  # noqa: PT017, PT018
-    else:
-        assert image.mode == "RGB"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4 << 20

@@ -19,10 +19,9 @@ from werkzeug.exceptions import UnsupportedMediaType
 from gpubranches.app.api.schema import Schema, check, parse
 from gpubranches.app.api.searching import MOST, UPLOAD_BYTES
 from gpubranches.app.asking import desk
-from gpubranches.app.limits import decoding
 from gpubranches.errors import UsageError
 from gpubranches.metadata.columns import url_of
-from gpubranches.pictures.images import image_file, read_image
+from gpubranches.pictures.images import image_file, received
 from gpubranches.results import Neighbors
 from gpubranches.session.desk import caption
 
@@ -111,8 +110,8 @@ def _nearest(asked: dict[str, Any], count: int) -> Neighbors:
     if asked.get("text"):
         return searcher.text(asked["text"], count)
     if asked.get("image"):
-        with decoding():
-            return searcher.image(read_image(_decoded(asked["image"])), count)
+        with received(_decoded(asked["image"])) as image:
+            return searcher.image(image, count)
     if "embedding_input" in asked:
         return searcher.vector(np.array(asked["embedding_input"], np.float32), count)
     if "image_url" in asked:

@@ -21,8 +21,6 @@ DOWNLOADS = 6
 """Threads of the server that may send files at once: one is held until its client has taken nearly all."""
 DOWNLOADS_AN_ADDRESS = 4
 DOWNLOADS_A_SESSION = 2
-PICTURES = 2
-"""Pictures that were sent and are looked at at once."""
 _BUSY_S = 5
 _ROUNDING = 1e-9
 _KEPT = 10_000
@@ -121,13 +119,6 @@ def training(session: str) -> Iterator[None]:
             math.ceil(wait_s),
         )
     with cast(Turns, held["gpubranches.turns"]).turn():
-        yield
-
-
-@contextmanager
-def decoding() -> Iterator[None]:
-    """Look at a picture that was sent when it is one's turn: large ones take up to a gigabyte each meanwhile."""
-    with cast(threading.Semaphore, current_app.extensions["gpubranches.pictures"]):
         yield
 
 

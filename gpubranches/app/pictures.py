@@ -9,9 +9,8 @@ from werkzeug.exceptions import NotFound, UnsupportedMediaType
 
 from gpubranches.app.api.searching import PICTURES, UPLOAD_BYTES
 from gpubranches.app.asking import desk, session_id
-from gpubranches.app.limits import decoding
 from gpubranches.errors import DataError, UsageError
-from gpubranches.pictures.images import read_image, small_jpeg
+from gpubranches.pictures.images import received, small_jpeg
 from gpubranches.pictures.thumbnails import version
 from gpubranches.pictures.uploads import SENT_SIZE
 from gpubranches.search.queries import unit
@@ -69,8 +68,7 @@ def send() -> dict[str, Any]:
         raise UsageError("the model of this catalog reads no pictures; search by a text or an item")
     request.max_content_length = UPLOAD_BYTES
     session, sent = session_id(), request.get_data(cache=False)
-    with decoding():
-        image = read_image(sent)
+    with received(sent) as image:
         embedding, small = unit(at.embedder.images([image]))[0], small_jpeg(image, SENT_SIZE)
     return {"name": at.uploads.keep(session, embedding, small)}
 

@@ -86,7 +86,6 @@ def create_app(
     app.extensions["gpubranches.turns"] = limits.Turns()
     app.extensions["gpubranches.lists"] = Lists()
     app.extensions["gpubranches.downloads"] = limits.Places(limits.DOWNLOADS)
-    app.extensions["gpubranches.pictures"] = threading.Semaphore(limits.PICTURES)
     app.extensions["gpubranches.readiness"] = health.Readiness()
     app.wsgi_app = _Followed(app.wsgi_app, desk)  # type: ignore[method-assign]
     htmx.init_app(app)

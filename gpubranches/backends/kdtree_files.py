@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gpubranches.catalog import TILE, Catalog
 from gpubranches.catalog.storage import require_file
 from gpubranches.errors import CatalogFormatError, CatalogIndexError
-from gpubranches.files import checksum, read_regular
+from gpubranches.files import checksum, parse_json, read_regular
 from gpubranches.space import digest
 
 FOLDER = "kdtree"
@@ -77,6 +77,15 @@ class KdIndex:
                 f"{folder}: stale: built from generation {manifest['generation']}, and the codes of generation "
                 f"{catalog.generation} are others; {remedy}"
             )
+        rows, dims = sum(segment.n for segment in catalog.segments), [dim for tree in manifest["trees"] for dim in tree]
+        if manifest["n"] != rows or max(dims, default=-1) >= catalog.d:
+            raise CatalogIndexError(
+                f"{folder / 'manifest.json'}: expected {rows:,} rows and dims below {catalog.d}, got {manifest['n']} "
+                f"and {max(dims, default=-1)}; {remedy}"
+            )
+        named = {BOUNDS, MARGINALS, *map(tree_name, range(len(manifest["trees"])))}
+        if manifest["files"].keys() != named:
+            raise CatalogIndexError(f"{folder / 'manifest.json'}: expected {len(named)} files, got others; {remedy}")
         try:
             for name, entry in manifest["files"].items():
                 require_file(folder / name, entry)
@@ -89,21 +98,49 @@ class KdIndex:
             size_bytes = sum(entry["bytes"] for entry in manifest["files"].values())
         except CatalogFormatError as error:
             raise CatalogIndexError(f"{folder}: damaged: {error}; {remedy}") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CatalogIndexError(
                 f"{folder / 'manifest.json'}: an entry is missing or wrong: {error}; {remedy}"
             ) from error
         return cls(folder, codes, n, trees, size_bytes, *tables)
 
 
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _is_tree(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_whole, value)) and len(set(value)) == len(value)
+
+
+def _is_entry(name: str, value: Any) -> bool:
+    return (
+        re.fullmatch(r"[\w-]+\.\w+", name) is not None
+        and isinstance(value, dict)
+        and _is_whole(value.get("bytes"))
+        and isinstance(value.get("sha256"), str)
+    )
+
+
+_ENTRIES: dict[str, Callable[[Any], bool]] = {
+    "codes": lambda value: isinstance(value, str),
+    "generation": _is_whole,
+    "n": _is_whole,
+    "trees": lambda value: isinstance(value, list) and bool(value) and all(map(_is_tree, value)),
+    "files": lambda value: isinstance(value, dict) and all(_is_entry(*each) for each in value.items()),
+}
+"""What the manifest of an index has to say."""
+
+
 def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
     """Return the manifest of an index. Raises CatalogIndexError if there is none, or of another format."""
     path = folder / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(read_regular(path))
+        manifest: dict[str, Any] = parse_json(read_regular(path))
         known = (manifest["format"], manifest["version"], manifest["leaf"]) == (FORMAT, VERSION, LEAF)
-        for name in ("codes", "generation", "n", "trees", "files"):
-            manifest[name]
+        for name, fits in _ENTRIES.items():
+            if known and not fits(manifest[name]):
+                raise ValueError(f"{name} is {str(manifest[name])[:80]}")
     except OSError as error:
         raise CatalogIndexError(f"{folder}: expected an index, found none ({error.strerror}); {remedy}") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -13,7 +13,7 @@ from typing import Any
 from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS
 from gpubranches.catalog.storage import RESTORE
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError
-from gpubranches.files import read_regular, replace_file
+from gpubranches.files import parse_json, read_regular, replace_file
 from gpubranches.quantize import MAX_BITS, SignQuantizer
 from gpubranches.space import Space
 
@@ -98,9 +98,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise CatalogNotFoundError(f"{path}: cannot read: {error.strerror}; {RESTORE}") from error
     try:
-        manifest: dict[str, Any] = json.loads(content)
+        manifest: dict[str, Any] = parse_json(content)
         format, version = manifest["format"], manifest["version"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CatalogFormatError(
             f"{path}: expected the JSON of a catalog's manifest: {_short(error)}; {RESTORE}"
         ) from error

@@ -295,7 +295,7 @@ class CatalogReader(About):
         pinned = self._pinned.state
         if pinned is not None:
             return pinned
-        assert self._newest is not None  # `__init__` loads it, or raises
+        assert self._newest is not None  # nosec B101  # `__init__` loads it, or raises
         return self._newest
 
     def _load(self) -> None:

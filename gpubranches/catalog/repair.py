@@ -212,7 +212,7 @@ def salvaged(segment: Segment, signs: SignQuantizer | None, encode: Encode | Non
         given_up.append(f"{segment.folder.name}: {n - len(at):,} of {n:,} items{some}")
 
     def gathered(rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        assert embeddings is not None
+        assert embeddings is not None  # nosec B101  # asked of those that have them
         return embeddings[at[rows]]
 
     rows = Rows(

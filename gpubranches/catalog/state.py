@@ -49,7 +49,7 @@ class State:
         for name, entry in listings(manifest).items():
             require_file(path / name, entry)
         named = file_of(manifest, "constants")
-        assert named is not None  # a manifest without them is not read
+        assert named is not None  # nosec B101  # a manifest without them is not read
         if before is not None and before.manifest["files"].get(named) == manifest["files"][named]:
             constants = before.constants
         else:

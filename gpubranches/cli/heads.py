@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from gpubranches.cli.options import embedder_option, json_option, print_json, progress_bar
 from gpubranches.errors import UsageError
+from gpubranches.files import parse_json
 from gpubranches.head.settings import ROUNDINGS, VARIANTS, HeadSettings
 
 _DEFAULT = HeadSettings()
@@ -100,7 +100,7 @@ def _widths(text: str) -> tuple[int, ...]:
 
 def _names(path: Path) -> list[str]:
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
+        names = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"--without-texts: expected a JSON list of names in {path}, got a problem: {error}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

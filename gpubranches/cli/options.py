@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from gpubranches.errors import UsageError
+from gpubranches.errors import UsageError, printable
 from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES
 
 if TYPE_CHECKING:
@@ -100,12 +100,7 @@ def open_embedder_for(catalog: Catalog, spec: str | None) -> Embedder | None:
 
 def for_terminal(text: str) -> str:
     """Return a text of someone else's as a terminal may be sent it: letters that would steer it are escaped."""
-    return "".join(
-        letter
-        if letter.isprintable() or letter == "\n"
-        else letter.encode("unicode_escape", "backslashreplace").decode()
-        for letter in text
-    )
+    return printable(text, keep="\n")
 
 
 def tell_missing_pictures(catalog: Catalog) -> None:

@@ -76,7 +76,7 @@ def search(
 ) -> None:
     """Find the first items for a TEXT such as "dog + #17 - sketch", a picture, an item or a vector."""
     from gpubranches import Catalog, Session
-    from gpubranches.pictures.images import open_image
+    from gpubranches.pictures.images import opened as opened_picture
     from gpubranches.search.queries import Words, of_kind, parse
 
     if sum(query is not None for query in (text, image_file, item, vector_file)) != 1:
@@ -91,7 +91,8 @@ def search(
         if text is not None:
             found = session.ask(text, k, where=where, by_codes=by_codes)
         elif image_file is not None:
-            found = session.image(open_image(image_file), k, where=where)
+            with opened_picture(image_file) as image:
+                found = session.image(image, k, where=where)
         elif vector_file is not None:
             found = session.vector(_read_vector(vector_file), k, where=where)
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import open_npy
 from gpubranches.errors import CatalogFormatError, UsageError
+from gpubranches.files import is_text, parse_json
 from gpubranches.space import digest
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ class VocabularyEmbedder:
         """
         array = open_npy(Path(embeddings))
         try:
-            words = json.loads(Path(names).read_text(encoding="utf-8"))
+            words = parse_json(Path(names).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CatalogFormatError(f"{names}: expected a JSON list of names: {error}") from error
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        if not isinstance(words, list) or not all(isinstance(word, str) and is_text(word) for word in words):
             raise CatalogFormatError(f"{names}: expected a JSON list of strings, got {type(words).__name__}")
         if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
             raise CatalogFormatError(

@@ -24,6 +24,7 @@ from gpubranches.catalog import Catalog
 from gpubranches.embed.vocabulary import plain_name
 from gpubranches.errors import UsageError
 from gpubranches.evaluation.protocol import Class, Concept, find_classes
+from gpubranches.files import parse_json
 from gpubranches.metadata.conditions import All, Comparison, Condition, Not, Some, to_text
 
 RESERVED = ("query", "ignore", "distractors")
@@ -42,7 +43,7 @@ def read_groups(path: Path) -> dict[str, Group]:
     kind of query, list or flag.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"groups: expected a JSON file of groups, got {path}: {error}") from error
     if not isinstance(data, dict) or not data:

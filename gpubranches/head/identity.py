@@ -26,11 +26,12 @@ class IdentityHead:
     def fit(self, embeddings: NDArray[np.float32]) -> Self:
         """Learn the number of dims from embeddings, (n, D) float32. Returns self."""
         check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, None))
-        if embeddings.shape[1] % 4 or not 4 <= embeddings.shape[1] <= 1024:
-            raise UsageError(
-                f"head none: expected dims of a multiple of 4 up to 1,024, got {embeddings.shape[1]}; use another head"
-            )
-        self.d_ = embeddings.shape[1]
+        return self._take(embeddings.shape[1])
+
+    def _take(self, d: int) -> Self:
+        if d % 4 or not 4 <= d <= 1024:
+            raise UsageError(f"head none: expected dims of a multiple of 4 up to 1,024, got {d}; use another head")
+        self.d_ = d
         return self
 
     def transform(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -69,7 +70,5 @@ class IdentityHead:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Any]) -> IdentityHead:
-        """Return the head of the tensors that `to_bytes` wrote."""
-        head = cls()
-        head.d_ = int(check_array(tensors["d"], "d", dtype=np.int64, shape=(1,))[0])
-        return head
+        """Return the head of the tensors that `to_bytes` wrote. Raises UsageError if they are not of one."""
+        return cls()._take(int(check_array(tensors["d"], "d", dtype=np.int64, shape=(1,))[0]))

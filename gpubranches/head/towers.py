@@ -13,6 +13,7 @@ from safetensors.numpy import save
 
 from gpubranches.arrays import check_array
 from gpubranches.errors import ArrayError, UsageError
+from gpubranches.files import is_text, parse_json
 from gpubranches.space import digest
 
 _BLOCK_ROWS = 2048
@@ -175,6 +176,19 @@ _TEXT_TOWERS: dict[str, Callable[[dict[str, NDArray[Any]], int, int], TextTower]
 }
 
 
+_ABOUT: dict[str, Callable[[Any], bool]] = {
+    "d": lambda value: type(value) is int and value > 0,
+    "text_tower": lambda value: value == "" or (isinstance(value, str) and value in _TEXT_TOWERS),
+    "training": lambda value: isinstance(value, dict) and _is_texts(value.get("names", [])),
+    "embedder": lambda value: isinstance(value, str),
+}
+"""What the configuration of a trained head has to say."""
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) and is_text(text) for text in value)
+
+
 class TrainedHead:
     """Two trained towers over centred unit embeddings. It is fitted from the start; `fit` changes nothing.
 
@@ -287,9 +301,11 @@ class TrainedHead:
     @classmethod
     def from_tensors(cls, named: dict[str, NDArray[Any]]) -> TrainedHead:
         """Return the head of what `to_bytes` wrote. Raises ArrayError, KeyError or ValueError if it is damaged."""
-        about = json.loads(named["config"].tobytes())
+        about = parse_json(named["config"].tobytes())
+        if not (isinstance(about, dict) and all(name in about and fits(about[name]) for name, fits in _ABOUT.items())):
+            raise ArrayError(f"config: expected an object with {', '.join(_ABOUT)}, got {about!s:.80}")
         mean = check_array(named["mean"], "mean", dtype=np.float32, shape=(None,), finite=True)
-        D, d = len(mean), int(about["d"])
+        D, d = len(mean), about["d"]
         images = Tower.from_tensors(_under("images.", named), D, d)
         texts = None
         if about["text_tower"]:

@@ -324,7 +324,9 @@ def _errors(
 ) -> pa.Table:
     import pyarrow as pa
 
-    names = items[COLUMN].take(rows).to_pylist() if items is not None and COLUMN in items.column_names else None
+    from gpubranches.metadata.tables import plain_values
+
+    names = plain_values(items[COLUMN].take(rows)) if items is not None and COLUMN in items.column_names else None
     paths = [None if names is None or name is None else str(name) for name in names or [None] * len(rows)]
     told = [None if reasons is None else reasons[row] for row in rows.tolist()]
     return pa.table(

@@ -179,6 +179,8 @@ class ClipRetrieval:
         if not all(os.path.isabs(name) and _is_plain(name) for name in names):
             return None
         whole = [name for table in self._tables if table is not None for name in _ends(_paths(table))]
+        if not whole:
+            return None
         root = os.path.commonpath([os.path.dirname(os.path.normpath(name)) for name in whole])
         root = os.path.realpath(root) if os.path.isdir(root) else root
         return None if root == "/" else root
@@ -201,8 +203,10 @@ def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
 
 def _paths(table: Path) -> list[str]:
     """Return all texts of the column of pictures in one file of metadata."""
+    from gpubranches.metadata.tables import plain_values
+
     names = _read(table, [COLUMN])
-    values = names[COLUMN].to_pylist() if names.num_columns else []
+    values = plain_values(names[COLUMN]) if names.num_columns else []
     return [unspelled(value) for value in values if isinstance(value, str) and value and "\0" not in value]
 
 

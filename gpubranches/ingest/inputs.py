@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpubranches.errors import CatalogNotFoundError, DataError, UsageError
-from gpubranches.files import spelled
+from gpubranches.files import parse_json, spelled
 from gpubranches.ingest.array_file import ArrayFile
 from gpubranches.ingest.clip_retrieval import ClipRetrieval
 from gpubranches.ingest.datasets import Source, is_image_folder, open_dataset
@@ -161,7 +160,7 @@ def is_catalog(folder: Path) -> bool:
     """Return whether a folder is a catalog: its thumbnails are no pictures to take in."""
     manifest = folder / "manifest.json"
     try:
-        told = json.loads(manifest.read_bytes()) if manifest.is_file() else None
+        told = parse_json(manifest.read_bytes()) if manifest.is_file() else None
     except (OSError, ValueError):
         return False
     return isinstance(told, dict) and str(told.get("format", "")).startswith("gpubranches-")

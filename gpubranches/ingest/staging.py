@@ -24,7 +24,7 @@ from gpubranches.files import spelled, unspelled, whole_file, write_npy
 from gpubranches.ingest.array_file import Kind
 from gpubranches.ingest.inputs import DIGEST_BYTES, UNREAD, File, Piece, content_digest
 from gpubranches.metadata.tables import read_parquet
-from gpubranches.pictures.images import COLUMN, TARGET, decode_image
+from gpubranches.pictures.images import COLUMN, TARGET, decoded
 from gpubranches.space import digest
 
 PARTITION = 2048
@@ -231,11 +231,11 @@ def _decode(place: str, embedder: Embedder) -> _Decoded:
             stat = os.fstat(file.fileno())
             whole = content_digest(file)
             file.seek(0)
-            image = decode_image(file, place)
-            seen = replace(File.seen(place, stat), digest=whole)
-        return _Decoded(seen, embedder.preprocess(image), None)
+            with decoded(file, place) as image:
+                seen = replace(File.seen(place, stat), digest=whole)
+                return _Decoded(seen, embedder.preprocess(image), None)
     except OSError as error:
         return _Decoded(seen, None, f"cannot read: {error.strerror}")
     except DataError as error:
         seen = replace(File.seen(place, stat), digest=whole)
-        return _Decoded(seen, None, spelled(str(error).removeprefix(f"{place}: ")))
+        return _Decoded(seen, None, spelled(str(error.args[0]).removeprefix(f"{place}: ")))

@@ -8,14 +8,17 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from gpubranches.errors import DataError, UsageError
 from gpubranches.files import unspelled
+from gpubranches.pictures.memory import Budget
 
 FORMATS = {"JPEG": (".jpg", ".jpeg", ".jfif"), "PNG": (".png",), "WEBP": (".webp",), "GIF": (".gif",)}
 """The formats that are decoded, whatever a file is called, and the endings that tell pictures from other files.
@@ -31,8 +34,21 @@ UPLOAD_PIXELS = 50_000_000
 """Largest picture that is decoded for one who sends it."""
 WHOLE_PIXELS = 25_000_000
 """Largest picture that is kept as it is; a larger one is decoded at a fraction of its sides that comes below this."""
-_ROWS_AT_ONCE = 256
-"""Of a picture that is made smaller or loses its 16 bits a pixel."""
+PIXELS = Budget(1_000_000_000)
+"""What all threads together may take to decode: the dearest JPEG of 100 million pixels takes nine tenths of it."""
+FILES = Budget(400_000_000)
+"""What all threads together may read of files to know what is in them."""
+_STRIP_PIXELS = 1 << 20
+"""Of a picture that is made smaller, opaque or RGB, at a time."""
+_STRIP_PIXEL_BYTES = 32
+"""What a pixel of such a strip takes in all its forms together, at most."""
+_PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+"""What Pillow takes for a pixel, by mode; 4 in all others, RGB among them."""
+_WEBP_PIXEL_BYTES = 16
+"""Of a WebP: two canvases of its decoder, the bytes of the frame and the picture."""
+_COEFFICIENT_BYTES = 2
+_WEBP = b"RIFF"
+"""What a WebP begins with."""
 _ORIENTATION = 0x0112
 """The tag of EXIF that says how a picture is turned; 5 to 8 lie on their side."""
 _TURNS = {
@@ -49,53 +65,88 @@ COLUMN, TARGET = "image_path", "image_target"
 
 
 def read_image(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Image.Image:
-    """Decode a picture that was sent, as `open_image` does one on disk. Raises UsageError saying what is wrong."""
+    """Decode a picture that was sent, as `received` does; its memory is the caller's."""
+    with received(data, max_pixels=max_pixels) as image:
+        return image
+
+
+@contextmanager
+def received(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Iterator[Image.Image]:
+    """Decode a picture that was sent, as `decoded` does. Raises UsageError saying what is wrong."""
     if not data:
         raise UsageError("image: expected the bytes of a picture, got none")
-    try:
-        return decode_image(io.BytesIO(data), "image", max_pixels=max_pixels)
-    except DataError as error:
-        raise UsageError(f"{error}; send a JPEG, PNG, WebP or GIF") from error
+    with ExitStack() as held:
+        try:
+            image = held.enter_context(decoded(io.BytesIO(data), "image", max_pixels=max_pixels))
+        except DataError as error:
+            raise UsageError(f"{error}; send a JPEG, PNG, WebP or GIF") from error
+        yield image
 
 
 def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Image.Image:
-    """Decode a picture: the first frame, upright by its EXIF orientation, RGB, transparency on white.
+    """Decode a picture on disk, as `opened` does; its memory is the caller's."""
+    with opened(path, max_pixels=max_pixels, side=side) as image:
+        return image
+
+
+@contextmanager
+def opened(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Iterator[Image.Image]:
+    """Decode a picture on disk, as `decoded` does. Raises DataError for a missing file, too."""
+    with ExitStack() as held:
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise DataError(f"{path}: cannot decode: not a file")
+            with open(path, "rb") as file:
+                image = held.enter_context(decoded(file, str(path), max_pixels=max_pixels, side=side))
+        except OSError as error:
+            raise DataError(f"{path}: cannot decode: {error}") from error
+        yield image
+
+
+@contextmanager
+def decoded(
+    file: IO[bytes], name: str, *, max_pixels: int = MAX_PIXELS, side: int | None = None
+) -> Iterator[Image.Image]:
+    """Decode an open file: the first frame, upright by its EXIF orientation, RGB, transparency on white.
 
     Of more than `WHOLE_PIXELS` it is a half, a third and so on in size; side: pixels of its longer side that are
-    enough, which a large JPEG is decoded faster to. Raises DataError with a short reason for a missing, empty, broken,
-    truncated or over-large file, and for one of no format of `FORMATS`.
+    enough, which a large JPEG is decoded faster to. Until the block ends, the picture and one copy of it are among the
+    bytes that all threads share: a thread waits for its turn. Raises DataError with a short reason, named by `name`,
+    for an empty, broken, truncated or over-large file, and for one of no format of `FORMATS`.
     """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise DataError(f"{path}: cannot decode: not a file")
-        with open(path, "rb") as file:
-            return decode_image(file, str(path), max_pixels=max_pixels, side=side)
-    except OSError as error:
-        raise DataError(f"{path}: cannot decode: {error}") from error
+    with ExitStack() as held:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of metadata that is odd but harmless; size is checked below
+                with _header(file, name, held) as image:
+                    _require_size(image, name, max_pixels)
+                    whole = image.size
+                    _draft(image, side)
+                    held.enter_context(PIXELS.share(_bytes_to_decode(image, whole), name, "decoding the picture"))
+                    image.load()
+                    flat, turn = _reduced(image), _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+            upright = flat if turn is None else flat.transpose(turn)
+        except UnidentifiedImageError as error:
+            raise DataError(f"{name}: not a picture of a known format ({', '.join(FORMATS)})") from error
+        except DataError:
+            raise
+        except Exception as error:  # Pillow's decoders raise many kinds for broken files
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataError(f"{name}: cannot decode: {reason}") from error
+        del flat
+        yield upright
 
 
-def decode_image(file: IO[bytes], name: str, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Image.Image:
-    """Decode an open file as `open_image` does; its name stands in messages."""
-    if not file.seek(0, os.SEEK_END):
+def _header(file: IO[bytes], name: str, held: ExitStack) -> Image.Image:
+    """Open a picture; what that reads, of a WebP the whole file twice, is a share that `held` gives back."""
+    size = file.seek(0, os.SEEK_END)
+    if not size:
         raise DataError(f"{name}: the file is empty")
     file.seek(0)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata that is odd but harmless; size is checked below
-            with Image.open(file, formats=tuple(FORMATS)) as image:
-                _require_size(image, name, max_pixels)
-                turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-                _draft(image, side)
-                image.load()
-                flat = _reduced(image)
-        return flat if turn is None else flat.transpose(turn)
-    except UnidentifiedImageError as error:
-        raise DataError(f"{name}: not a picture of a known format ({', '.join(FORMATS)})") from error
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many kinds for broken files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{name}: cannot decode: {reason}") from error
+    read_bytes = 2 * size if file.read(len(_WEBP)) == _WEBP else size
+    file.seek(0)
+    held.enter_context(FILES.share(read_bytes, name, "reading the file"))
+    return Image.open(file, formats=tuple(FORMATS))
 
 
 def _require_size(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -119,12 +170,12 @@ def _parts(image: Image.Image) -> int:
 
 
 def _reduced(image: Image.Image) -> Image.Image:
-    """Return a decoded picture as RGB, a large one by strips and smaller, so that it is in memory as it was alone."""
+    """Return a decoded picture as RGB, a large one smaller, by strips, so that nothing else is as large as it is."""
     parts, top = _parts(image), _top(image)
-    if parts == 1:
-        return _rgb(image, top)
+    if parts == 1 and image.mode == "RGB" and "transparency" not in image.info:
+        return image.convert("RGB")
     size = (math.ceil(image.width / parts), math.ceil(image.height / parts))
-    small, rows = Image.new("RGB", size), _ROWS_AT_ONCE * parts
+    small, rows = Image.new("RGB", size), max(1, _STRIP_PIXELS // (image.width * parts)) * parts
     for start in range(0, image.height, rows):
         strip = image.crop((0, start, image.width, min(start + rows, image.height)))
         small.paste(_rgb(strip, top).reduce(parts), (0, start // parts))
@@ -135,26 +186,67 @@ def _top(image: Image.Image) -> float:
     """Return the value that is white in a picture of whole or broken numbers."""
     if not (image.mode.startswith("I") or image.mode == "F"):
         return 255.0
-    largest = max(float(rows.max(initial=0)) for _, rows in _levels(image))
+    rows = max(1, _STRIP_PIXELS // image.width)
+    starts = range(0, image.height, rows)
+    strips = (image.crop((0, start, image.width, min(start + rows, image.height))) for start in starts)
+    largest = max(float(np.asarray(strip).max(initial=0)) for strip in strips)
     return 65535.0 if largest > 255 else 255.0
-
-
-def _levels(image: Image.Image) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
-    for start in range(0, image.height, _ROWS_AT_ONCE):
-        yield start, np.asarray(image.crop((0, start, image.width, min(start + _ROWS_AT_ONCE, image.height))))
 
 
 def _rgb(image: Image.Image, top: float) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        grey = np.empty((image.height, image.width), np.uint8)
-        for start, levels in _levels(image):
-            grey[start : start + len(levels)] = np.clip(levels.astype(np.float64) * (255 / top), 0, 255)
-        return Image.fromarray(grey, "L").convert("RGB")
+        grey = np.clip(np.asarray(image).astype(np.float64) * (255 / top), 0, 255)
+        return Image.fromarray(grey.astype(np.uint8), "L").convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layered = image.convert("RGBA")
         white = Image.new("RGBA", layered.size, "white")
         return Image.alpha_composite(white, layered).convert("RGB")
     return image.convert("RGB")
+
+
+def _bytes_to_decode(image: Image.Image, whole: tuple[int, int]) -> int:
+    """Return what decoding takes at most: the picture, what its decoder holds beside it, strips, the result twice.
+
+    image: opened, and to be decoded at its size; whole: the size that its file holds.
+    """
+    pixels, parts = image.width * image.height, _parts(image)
+    taken = pixels * _PIXEL_BYTES.get(image.mode, 4)
+    if image.format == "WEBP":
+        taken = pixels * _WEBP_PIXEL_BYTES
+    elif image.format == "GIF":
+        taken *= 2
+    elif isinstance(image, JpegImageFile) and _in_scans(image):
+        taken += _COEFFICIENT_BYTES * _samples(image, whole)
+    results = 2 * 4 * math.ceil(image.width / parts) * math.ceil(image.height / parts)
+    return taken + results + _STRIP_PIXEL_BYTES * max(min(pixels, _STRIP_PIXELS), image.width * parts)
+
+
+def _in_scans(image: JpegImageFile) -> bool:
+    """Return whether a JPEG comes in several scans: its decoder then holds all coefficients, at whatever size.
+
+    The file stands behind the header of the first scan, which says how many of the components are in it.
+    """
+    file = image.fp
+    if image.info.get("progressive") or file is None:
+        return True
+    end = file.tell()
+    file.seek(max(0, end - 16))
+    header = file.read(min(end, 16))
+    file.seek(end)
+    counts = [count for count in range(1, 5) if header[-8 - 2 * count :].startswith(_scan(count))]
+    return not counts or counts[0] < image.layers
+
+
+def _scan(components: int) -> bytes:
+    """Return what the header of a scan of so many components begins with."""
+    return bytes((0xFF, 0xDA, 0, 6 + 2 * components, components))
+
+
+def _samples(image: JpegImageFile, whole: tuple[int, int]) -> int:
+    """Return how many numbers of all components a JPEG holds, blocks at the edges filled up."""
+    across, down = (max((layer[at] for layer in image.layer), default=1) for at in (1, 2))
+    width, height = (math.ceil(side / (8 * most)) * 8 * most for side, most in zip(whole, (across, down), strict=True))
+    return sum(width * height * layer[1] * layer[2] // (across * down) for layer in image.layer)
 
 
 def upright_size(path: str | Path) -> tuple[int, int]:
@@ -163,18 +255,34 @@ def upright_size(path: str | Path) -> tuple[int, int]:
     Raises DataError if the header cannot be read, or is of no format of `FORMATS`.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open(path, "rb") as file, ExitStack() as held:
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=tuple(FORMATS)) as image:
+            with _header(file, str(path), held) as image:
+                if image.format == "PNG" and "exif" not in image.info:
+                    image.info["exif"] = _late_exif(file)
                 turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
                 return (image.height, image.width) if turned else image.size
+    except DataError:
+        raise
     except Exception as error:  # Pillow's readers raise many kinds for broken files
         raise DataError(f"{path}: cannot read the header: {type(error).__name__}") from error
 
 
+def _late_exif(file: IO[bytes]) -> bytes:
+    """Return the EXIF of a PNG that may stand behind the pixels, where Pillow looks for it by decoding them; or b""."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[:4])
+        if head[4:] == b"eXIf":
+            return b"Exif\0\0" + file.read(length)
+        file.seek(length + 4, os.SEEK_CUR)
+    return b""
+
+
 def thumbnail(path: str | Path, size: int = 256) -> bytes:
     """Return a JPEG of at most size x size pixels. Raises DataError as `open_image`."""
-    return small_jpeg(open_image(path, side=2 * size), size)
+    with opened(path, side=2 * size) as image:
+        return small_jpeg(image, size)
 
 
 def small_jpeg(image: Image.Image, size: int) -> bytes:

@@ -296,7 +296,7 @@ class _Sample:
 
     def by_bits(self, weights: NDArray[np.float32]) -> Scores:
         """Return their scores by bits, (s,) float32, the same that every backend gives."""
-        assert self._signs is not None
+        assert self._signs is not None  # nosec B101  # asked where there are bits
         return self._signs.planes(weights).scores(self._bits, self._scales)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import b64decode, b64encode
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpubranches.errors import UsageError
+from gpubranches.files import is_text, parse_json
 from gpubranches.metadata.conditions import LONGEST, parse
 from gpubranches.models import (
     LEAST_WEIGHT,
@@ -19,7 +19,7 @@ from gpubranches.models import (
     NEGATIVE_WEIGHT,
     RANDOM_NEGATIVES,
 )
-from gpubranches.pictures.images import read_image, small_jpeg
+from gpubranches.pictures.images import received, small_jpeg
 from gpubranches.pictures.uploads import MOST_A_SESSION, SENT_SIZE, Upload, Uploads
 from gpubranches.search.queries import PICTURE_NAME, unit
 from gpubranches.session import Session
@@ -71,17 +71,19 @@ def pack(record: Record, session: Session, uploads: Uploads) -> dict[str, Any]:
 def unpack(text: bytes | str) -> dict[str, Any]:
     """Read what `pack` wrote, now or before there were filters and pictures. Raises UsageError for anything else."""
     try:
-        packed = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        packed = parse_json(text)
+    except ValueError as error:
         raise UsageError(f"session: expected a JSON file of a session, got another: {error}") from error
     if not isinstance(packed, dict) or packed.get("format") != FORMAT or packed.get("version") != VERSION:
         raise UsageError(f"session: expected format {FORMAT!r}, version {VERSION}; export a session and import that")
     packed = {**_ADDED, "pictures": [], **packed}
     for name, kinds, fits in _FIELDS:
-        value = packed.get(name)
+        if name not in packed:
+            raise UsageError(f"{name}: expected it, got none; export a session and import that")
+        value = packed[name]
         if not isinstance(value, kinds) or isinstance(value, bool) != (kinds is _SWITCH and value is not None):
             raise UsageError(f"{name}: expected {' or '.join(k.__name__ for k in kinds)}, got {value!r:.80}")
-        if not fits(value) or (isinstance(value, str) and not _whole(value)):
+        if not fits(value) or (isinstance(value, str) and not is_text(value)):
             raise UsageError(f"{name}: {value!r:.80} is out of range")
     for mark in packed["marks"]:
         if not (
@@ -121,15 +123,6 @@ def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploa
     book.note(session.labels.session, name=packed["name"], **settings)
 
 
-def _whole(text: str) -> bool:
-    """Return whether a text can be written: halves of letters, which JSON can name, cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _picture(sent: dict[str, str], D: int) -> Upload:
     """Return a picture of a file. The thumbnail is made anew, so that nothing else is ever sent to a browser."""
     try:
@@ -141,9 +134,8 @@ def _picture(sent: dict[str, str], D: int) -> Upload:
         raise UsageError(
             f"pictures: expected a name and {D} finite numbers, got {sent['name']!r:.40}, {len(embedding)}"
         )
-    return Upload(
-        sent["name"], unit(embedding[None])[0], small_jpeg(read_image(thumbnail, max_pixels=SENT_SIZE**2), SENT_SIZE)
-    )
+    with received(thumbnail, max_pixels=SENT_SIZE**2) as image:
+        return Upload(sent["name"], unit(embedding[None])[0], small_jpeg(image, SENT_SIZE))
 
 
 _PICTURE = ("name", "embedding", "thumbnail")

@@ -65,8 +65,9 @@ held AS (
     AND action NOT IN (SELECT action FROM turned WHERE undone) GROUP BY item
 )
 """
-_COUNTED = _COUNT + "SELECT coalesce(sum(label = 1), 0), coalesce(sum(label = -1), 0) FROM held"
-_FIRST = _COUNT + "SELECT item FROM held WHERE label = 1 ORDER BY seq LIMIT :examples"
+# Constants alone; values are bound.
+_COUNTED = _COUNT + "SELECT coalesce(sum(label = 1), 0), coalesce(sum(label = -1), 0) FROM held"  # nosec B608
+_FIRST = _COUNT + "SELECT item FROM held WHERE label = 1 ORDER BY seq LIMIT :examples"  # nosec B608
 
 
 EXAMPLES = 3
@@ -180,7 +181,7 @@ class Book(Tables):
             connection.execute(_NOTE, {"session": session, "name": "", "settings": "{}", "now": time.time()})
             connection.execute("UPDATE sessions SET deleted_s = used_s, settings = '{}' WHERE session = ?", (session,))
             for table in ("events", "pictures"):
-                connection.execute(f"DELETE FROM {table} WHERE session = ?", (session,))
+                connection.execute(f"DELETE FROM {table} WHERE session = ?", (session,))  # nosec B608  # two constants
 
     def deleted(self, session: str) -> bool:
         """Return whether a session was deleted."""

@@ -13,12 +13,11 @@ from werkzeug.exceptions import NotFound
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.asking import desk
-from gpubranches.app.limits import decoding
 from gpubranches.export import BOX_FORMATS, FORMATS
 from gpubranches.metadata.conditions import KINDS, LONGEST, equals, written
 from gpubranches.metadata.tables import plain
 from gpubranches.models import MODELS
-from gpubranches.pictures.images import read_image
+from gpubranches.pictures.images import received
 
 if TYPE_CHECKING:
     from gpubranches.results import Neighbors
@@ -204,8 +203,7 @@ def search(body: dict[str, Any]) -> dict[str, Any]:
 @operation("POST", "/search/image", raw=(PICTURES, UPLOAD_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
 def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any]:
     """Find the items nearest to a picture, sent as it is: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
-    with decoding():
-        image = read_image(body)
+    with received(body) as image:
         return nearest(lambda: desk().searcher.image(image, k, where=where))
 
 

@@ -1,0 +1,67 @@
+"""Fuzzing of all that reads what others wrote: what was tried, and what failed.
+
+    python -m benchmarks.fuzz [--reader npy] [--seconds 600] [--inputs N] [--seed 0] [--engine plain] [--keep FOLDER]
+        [--out FILE]
+
+Each reader is given sound inputs with bits, lengths, types and parts changed. An input may be read or refused by an
+error of the package in one sentence. Any other exception, a status of 500, the end of the process, more than 10 s of
+processor time, 60 s without an end, or more than 1 GB of memory is a fault. Readers take their seconds one after the
+other. `--engine atheris` (`pip install gpubranches[fuzz]`) also changes inputs that reached lines of Python which none
+reached before. Failing inputs are left in `--keep`; once mended they belong in `tests/corpus`, which the suite tries
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.coverage import publish
+from benchmarks.fuzzing.reader import READERS
+from benchmarks.fuzzing.running import Tried, fuzz, kept
+
+
+def report(tried: list[Tried], seed: int) -> str:
+    """Return what came of it as Markdown."""
+    lines = ["| reader | seconds | inputs | of them refused | faults | kept inputs |", "|---|---|---|---|---|---|"]
+    for one in tried:
+        row = (
+            one.reader,
+            f"{one.seconds:.0f}",
+            f"{one.inputs:,}",
+            f"{one.refused:,}",
+            len(one.faults),
+            len(kept(one.reader)),
+        )
+        lines.append(f"| {' | '.join(map(str, row))} |")
+    lines += ["", f"Seed {seed}; {sum(one.inputs for one in tried):,} inputs in all."]
+    lines += [f"- {one.reader}: {fault}" for one in tried for fault in one.faults.values()]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the options, try, report; exit 1 where anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reader", choices=tuple(READERS), action="append", help="all unless named; may be repeated")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of each reader")
+    parser.add_argument("--inputs", type=int, default=10**9, help="of each reader, at most")
+    parser.add_argument("--engine", choices=("plain", "atheris"), default="plain")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder of the inputs that failed")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gpubranches-fuzz-") as folder:
+        keep = arguments.keep or Path(folder)
+        keep.mkdir(parents=True, exist_ok=True)
+        tried = []
+        for name in arguments.reader or READERS:
+            tried.append(fuzz(name, keep, arguments.engine, arguments.seed, arguments.seconds, arguments.inputs))
+            print(report(tried[-1:], arguments.seed), file=sys.stderr)
+    publish(report(tried, arguments.seed).splitlines(), arguments.out)
+    sys.exit(any(one.faults for one in tried))
+
+
+if __name__ == "__main__":
+    main()
