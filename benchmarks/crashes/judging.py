@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.crashes.world import run
 from gpubranches import Catalog
+from gpubranches.backends.kdtree_files import fingerprint
 from gpubranches.backends.kdtree_files import problems as index_problems
 from gpubranches.backends.kdtree_files import read_manifest as read_index
 from gpubranches.catalog import problems_at
@@ -46,10 +47,14 @@ def content(work: Path) -> dict[str, Any]:
     others = [entry for entry in work.iterdir() if entry.name not in ("c", "new") and not _is_partial(entry)]
     return {
         "catalog": _catalog(path) if (path / "manifest.json").exists() else None,
-        "index": read_index(path / "kdtree", "")["codes"] if (path / "kdtree").exists() else None,
+        "index": (path / "kdtree").exists() and read_index(path / "kdtree", "")["codes"] == _codes(path),
         "marks": _marks(path / LOG) if (path / LOG).exists() else [],
         "files": {entry.name: _file(entry) for entry in sorted(others)},
     }
+
+
+def _codes(path: Path) -> str:
+    return fingerprint(Catalog.open(path))
 
 
 def _is_partial(entry: Path) -> bool:
@@ -137,7 +142,9 @@ def goes_on(work: Path, final: dict[str, Any]) -> str:
             return f"the next command ends with status {status}"
         with Catalog.open(path).writing():  # removes the bitmap before
             pass
-        if damage(work) or content(work)["catalog"]["ids"] != final["catalog"]["ids"][:-1]:
+        ids = np.array(final["catalog"]["ids"])
+        alive = Catalog.open(path).alive(ids)
+        if problems_at(path) or alive.sum() != len(ids) - 1 or alive[-1]:
             return "the next command does not do what it is to do"
     left = leftovers(work, final["files"])
     return f"nothing removes {', '.join(left[:3])}" if left else ""

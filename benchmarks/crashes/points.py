@@ -69,7 +69,8 @@ class Run:
         yield self.arena.contents()
         for call in self.calls:
             model.apply(call)
-            if call.what == "n" or (call.what == "r" and call.other.endswith("/manifest.json")):
+            commit = call.other if call.what == "r" else call.path if call.what == "u" else ""
+            if call.what == "n" or commit.endswith("/manifest.json"):
                 self.arena.begin(model.now())
                 yield self.arena.contents()
         self.arena.begin(model.now())

@@ -179,6 +179,9 @@ SCENARIOS: tuple[Command | Requests, ...] = (
     Command(
         "ingest two inputs", "nothing", _made("ingest", "@other", "@more.npy", "--out", "=c", "--dims", "4"),
     ),
+    Command(
+        "ingest other input over what was stopped", "stopped", _made("ingest", "@rows.npy", "--out", "=c", "--dims", "4"),
+    ),
     Command("append a clip-retrieval folder", "catalog", _made("append", "=c", "@other")),
     Command("append an array", "catalog", _made("append", "=c", "@more.npy")),
     Command("append --new partitions", "part", _made("append", "=c", "@grown", "--new")),

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from PIL import Image
 
 from gpubranches import Catalog
 from gpubranches.cli import main
+from gpubranches.errors import DataError
 from gpubranches.ingest import building, staging
 from gpubranches.session.labels import Labels
 from gpubranches.session.sessions import Book
@@ -117,6 +119,7 @@ class World:
             content[7] ^= 1
             (segment / name).write_bytes(content)
         self._mark(self.starts / "marked/c/labels.sqlite")
+        self._write_stopped()
 
     def _write_grown(self, start: str, name: str, whole: str, *later: str) -> None:
         """Have a start whose catalog took in a folder before some files came to it."""
@@ -133,6 +136,12 @@ class World:
         catalog = self._begun("pictures")
         self._must("ingest", self.inputs / "pictures", "--out", catalog, "--embedder", "fields", "--dims", "4")
         Image.new("RGB", (8, 8), "teal").save(self.inputs / "mended.png")
+
+    def _write_stopped(self) -> None:
+        """Have a catalog whose ingest was stopped before its first rows."""
+        catalog = self._begun("stopped")
+        with patch.object(building, "_write_rows", side_effect=DataError("stopped")):
+            run("ingest", str(self.inputs / "other"), "--out", str(catalog), "--dims", "4")
 
     def _mark(self, log: Path) -> None:
         Book.open(log).note(SESSION, name="first", seed=3)
