@@ -200,7 +200,7 @@ def new_file(path: Path, content: bytes) -> None:
     while not os.path.lexists(path):
         partial = _beside(path)
         try:
-            with _held(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)), output(partial) as file:
+            with _held(os.open(partial, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o666)), output(partial) as file:
                 file.write(content)
             with suppress(FileExistsError, FileNotFoundError):  # another made it, or took this for what is left over
                 _link(partial, path)
@@ -219,7 +219,7 @@ def whole_file(path: Path) -> Iterator[Output]:
     partial = _beside(path)
     try:
         _clear_beside(path)
-        with _held(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)):
+        with _held(os.open(partial, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o666)):
             with output(partial) as file:
                 yield file
             partial.replace(path)
@@ -295,14 +295,14 @@ def _link(old: Path, new: Path) -> None:
 
 def _beside(path: Path) -> Path:
     path = Path(os.path.abspath(path))  # a dot has no name of its own
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
 
 
 def _clear_beside(path: Path) -> None:
     """Remove what killed processes left of a file or folder: nobody holds it."""
     path = Path(os.path.abspath(path))
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}.partial"):
-        with suppress(OSError), _held(os.open(left, os.O_RDONLY), fails=True):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 12}.partial"):
+        with suppress(OSError), _held(os.open(left, os.O_RDONLY | os.O_NONBLOCK), fails=True):
             if left.is_dir():
                 shutil.rmtree(left)
             else:
@@ -320,7 +320,8 @@ def _held(handle: int, *, fails: bool = False) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
-        os.close(handle)
+        with suppress(OSError):  # nothing was written by it
+            os.close(handle)
 
 
 def _unwritable(path: Path, error: OSError) -> DataError:

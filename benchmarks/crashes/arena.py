@@ -45,9 +45,18 @@ class Arena:
         self.work, self.log = folder / "work", folder / "log"
         self._said, self._done, self._answer = folder / "said", folder / "done", folder / "answer"
         self._judged: dict[object, str] = {}
+        self.world = World(folder)
+
+    def prepared(self, scenario: Scenario) -> Path:
+        """Return what a scenario begins with, with all loaded that it needs."""
         with self._unsaid():
-            self.world = World(folder)
+            start = self.world.start(scenario.start)
+            if scenario.needs == "torch":
+                self.world.train_head(self.world.inputs / "other-head.safetensors")  # loads what else each would load
+            elif scenario.needs == "head":
+                assert self.world.head.exists()
         gc.freeze()
+        return start
 
     @contextmanager
     def _unsaid(self) -> Iterator[None]:
@@ -134,7 +143,13 @@ class Arena:
             return {"broken": goes_on(self.work, final)}
 
         # What is the same to the last byte is judged once.
-        same = scenario.name, disk.fingerprint(disk.read(self.work)), len(allowed), done, outcome and outcome.status == 0
+        same = (
+            scenario.name,
+            disk.fingerprint(disk.read(self.work)),
+            len(allowed),
+            done,
+            outcome and outcome.status == 0,
+        )
         if same not in self._judged:
             self._judged[same] = str(self._asked(judged)["broken"])
         return self._judged[same] or (_misbehaved(scenario, outcome) if outcome is not None else "")

@@ -96,9 +96,7 @@ def arm(folder: Path, log: int, kind: str = "none", at: int = -1, error: str = "
     next, below 0 as long as none is to be a point.
     """
     number = getattr(errno, error) if error else 0
-    ctypes.CDLL(None).layer_arm(
-        os.fsencode(folder), log, ctypes.c_long(first), ctypes.c_long(at), KINDS[kind], number
-    )
+    ctypes.CDLL(None).layer_arm(os.fsencode(folder), log, ctypes.c_long(first), ctypes.c_long(at), KINDS[kind], number)
 
 
 def fired() -> bool:

@@ -6,14 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from benchmarks.crashes import disk
 from benchmarks.crashes.arena import Arena, Scenario
-from benchmarks.crashes.layer import Call, read_calls
+from benchmarks.crashes.layer import read_calls
 
 KINDS = ("killed", "killed within a write", "a call fails", "short write", "disk full", "power cut")
 _ENDED = -1
@@ -40,9 +39,7 @@ class Run:
 
     def __init__(self, arena: Arena, scenario: Scenario):
         self.arena, self.scenario = arena, scenario
-        self.start = arena.world.starts / scenario.start
-        if scenario.needs:
-            import_module(scenario.needs)
+        self.start = arena.prepared(scenario)
         arena.begin(self.start)
         outcome = arena.play(scenario)
         if outcome.status:
@@ -58,7 +55,9 @@ class Run:
         for call in self.calls:
             model.apply(call)
         seen, real = model.now(), disk.read(self.arena.work)
-        other = [path for path in {**seen, **real} if seen.get(path, b"") != real.get(path, b"") and path[-4:] != "-shm"]
+        other = [
+            path for path in {**seen, **real} if seen.get(path, b"") != real.get(path, b"") and path[-4:] != "-shm"
+        ]
         if other or seen.keys() != real.keys():
             raise RuntimeError(f"{self.scenario.name}: {other[:3]} changed by calls that the layer does not see")
 

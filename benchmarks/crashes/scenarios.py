@@ -41,7 +41,7 @@ class Command:
     notes: int = 0
     """Requests that are answered one by one; a command is done when it ends."""
     needs: str = ""
-    """A module that is loaded before, so that not every process has to."""
+    """What is loaded or made before, so that not every process has to: "torch" or "head"."""
 
     def play(self, world: World, work: Path, done: int, hooks: Hooks) -> int:
         """Run it; return the exit status."""
@@ -157,7 +157,7 @@ def _exported(what: str, out: str) -> Callable[[Path, Path], Sequence[object]]:
     return lambda given, work: ("export", work / "c", what, work / out)
 
 
-def _made(*arguments: str, out: str = "c") -> Callable[[Path, Path], Sequence[object]]:
+def _made(*arguments: str) -> Callable[[Path, Path], Sequence[object]]:
     """Return the arguments of a command: what begins with @ lies among the inputs, what begins with = in the work."""
 
     def filled(given: Path, work: Path) -> Sequence[object]:
@@ -180,7 +180,8 @@ SCENARIOS: tuple[Command | Requests, ...] = (
         "ingest two inputs", "nothing", _made("ingest", "@other", "@more.npy", "--out", "=c", "--dims", "4"),
     ),
     Command(
-        "ingest other input over what was stopped", "stopped", _made("ingest", "@rows.npy", "--out", "=c", "--dims", "4"),
+        "ingest other input over what was stopped", "stopped",
+        _made("ingest", "@rows.npy", "--out", "=c", "--dims", "4"),
     ),
     Command("append a clip-retrieval folder", "catalog", _made("append", "=c", "@other")),
     Command("append an array", "catalog", _made("append", "=c", "@more.npy")),
@@ -191,7 +192,7 @@ SCENARIOS: tuple[Command | Requests, ...] = (
     Command("compact", "catalog", _made("compact", "=c")),
     Command("compact --no-embeddings", "head", _made("compact", "=c", "--no-embeddings")),
     Command("encode", "catalog", _made("encode", "=c", "--head", "pca", "--dims", "4", "--quantizer", "uniform")),
-    Command("encode with an index", "indexed", _made("encode", "=c", "--head", "@head.safetensors")),
+    Command("encode with an index", "indexed", _made("encode", "=c", "--head", "@head.safetensors"), needs="head"),
     Command("index", "catalog", _made("index", "=c", "--threads", "1")),
     Command("index in place of an older one", "old index", _made("index", "=c", "--threads", "1")),
     Command("relocate", "pictures", _made("relocate", "=c", "@pictures", "@more-pictures")),
@@ -199,9 +200,9 @@ SCENARIOS: tuple[Command | Requests, ...] = (
     Requests("begin to serve", "catalog", (("POST", "/api/v1/sessions", {"name": "second"}),), from_start=True),
     Requests("mark", "marked", _MARKS),
     Requests("sessions", "marked", _SESSIONS),
-    Command("export csv", "with outputs", _refined("out.csv")),
-    Command("export parquet", "with outputs", _refined("out.parquet")),
-    Command("export json", "with outputs", _refined("out.json")),
+    Command("export csv", "outputs", _refined("out.csv")),
+    Command("export parquet", "outputs", _refined("out.parquet")),
+    Command("export json", "outputs", _refined("out.json")),
     Command("export jsonl", "catalog", _refined("out.jsonl")),
     Command("export coco", "pictures", _refined("out.coco.json", "--positive", "0,1", "--negative", "3")),
     Command(
@@ -213,5 +214,8 @@ SCENARIOS: tuple[Command | Requests, ...] = (
     Command("export codes (.parquet)", "catalog", _exported("codes", "out.parquet")),
     Command("export embeddings", "catalog", _exported("embeddings", "out")),
     Command("export labels", "marked", _exported("labels", "out.json")),
-    Command("train-head", "nothing", _made("train-head", "@rows.npy", "--out", "=out.safetensors", *TRAINING), needs="torch"),
+    Command(
+        "train-head", "nothing", _made("train-head", "@rows.npy", "--out", "=out.safetensors", *TRAINING),
+        needs="torch",
+    ),
 )  # fmt: skip

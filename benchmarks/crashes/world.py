@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -61,15 +63,31 @@ class World:
     """Inputs that no scenario changes, in `folder/in`, and what the scenarios begin with, in `folder/starts`."""
 
     def __init__(self, folder: Path):
-        """Write the inputs and make the starts."""
-        self.inputs, self.starts = folder / "in", folder / "starts"
-        for path in (self.inputs, self.starts):
+        """Write the inputs."""
+        self.inputs, self._starts = folder / "in", folder / "starts"
+        for path in (self.inputs, self._starts):
             path.mkdir()
         # Small, so that an input makes two segments and pictures two partitions.
         building.SEGMENT_ROWS, staging.PARTITION = 24, 4
         building.open_embedder = lambda spec: Fields()  # type: ignore[assignment,return-value]
         self._write_inputs()
-        self._make_starts()
+
+    @property
+    def head(self) -> Path:
+        """A trained head."""
+        path = self.inputs / "head.safetensors"
+        if not path.exists():
+            self._train_head(path)
+        return path
+
+    def start(self, name: str) -> Path:
+        """Return what becomes the work's folder, made when it is asked for first: with a catalog `c`, or nothing."""
+        path = self._starts / name
+        if not path.exists():
+            maker: Callable[[Path], None] = getattr(self, f"_make_{name.replace(' ', '_')}")
+            path.mkdir()
+            maker(path)
+        return path
 
     def _write_inputs(self) -> None:
         rows = vectors(_ROWS, 0)
@@ -95,77 +113,86 @@ class World:
             np.save(self.inputs / f"{name}/img_emb/img_emb_{number}.npy", part)
             pq.write_table(table, self.inputs / f"{name}/metadata/metadata_{number}.parquet")
 
-    def _make_starts(self) -> None:
-        """Each is a folder that becomes the work's: with a catalog `c`, or with nothing."""
-        given = self.inputs
-        (self.starts / "nothing").mkdir()
-        catalog = self._begun("catalog")
-        self._must("ingest", given / "clip", "--out", catalog, "--dims", "4")
-        self._must("delete", catalog, "1,5")
-        self._write_grown("catalog", "part", "grown", "img_emb_1.npy", "metadata_1.parquet")
-        self._write_pictures_start()
-        for name in ("indexed", "with outputs", "head", "damaged", "marked", "old index"):
-            shutil.copytree(self.starts / "catalog", self.starts / name)
-        self._must("index", self.starts / "indexed/c", "--threads", "1")
-        self._must("index", self.starts / "old index/c", "--threads", "1")
-        self._must("encode", self.starts / "old index/c", "--head", "pca", "--dims", "4", "--quantizer", "uniform")
+    def _make_nothing(self, path: Path) -> None:
+        pass
+
+    def _make_catalog(self, path: Path) -> None:
+        _must("ingest", self.inputs / "clip", "--out", path / "c", "--dims", "4")
+        _must("delete", path / "c", "1,5")
+
+    def _make_part(self, path: Path) -> None:
+        """Ingest a folder before the second partition came to it."""
+        later = [next((self.inputs / "grown").rglob(name)) for name in ("img_emb_1.npy", "metadata_1.parquet")]
+        held = [(each, each.read_bytes()) for each in later]
+        for each in later:
+            each.unlink()
+        _must("ingest", self.inputs / "grown", "--out", path / "c", "--dims", "4")
+        for each, content in held:
+            each.write_bytes(content)
+
+    def _make_pictures(self, path: Path) -> None:
+        _must("ingest", self.inputs / "pictures", "--out", path / "c", "--embedder", "fields", "--dims", "4")
+
+    def _make_stopped(self, path: Path) -> None:
+        """Stop an ingest before its first rows."""
+        with patch.object(building, "_write_rows", side_effect=DataError("stopped")):
+            run("ingest", str(self.inputs / "other"), "--out", str(path / "c"), "--dims", "4")
+
+    def _make_outputs(self, path: Path) -> None:
+        """Files that exports take the place of."""
+        self._copy(path)
         for name in ("out.csv", "out.parquet", "out.json"):
-            (self.starts / "with outputs" / name).write_bytes(b"what was there before")
-        self._train_head()
-        self._must("encode", self.starts / "head/c", "--head", given / "head.safetensors")
-        segment = Catalog.open(self.starts / "damaged/c").segments[0].folder
+            (path / name).write_bytes(b"what was there before")
+
+    def _make_head(self, path: Path) -> None:
+        self._copy(path)
+        _must("encode", path / "c", "--head", self.head)
+
+    def _make_indexed(self, path: Path) -> None:
+        self._copy(path)
+        _must("index", path / "c", "--threads", "1")
+
+    def _make_old_index(self, path: Path) -> None:
+        self._make_indexed(path)
+        _must("encode", path / "c", "--head", "pca", "--dims", "4", "--quantizer", "uniform")
+
+    def _make_damaged(self, path: Path) -> None:
+        self._copy(path)
+        segment = Catalog.open(path / "c").segments[0].folder
         for name in ("codes.u8", "embeddings.f16"):
             content = bytearray((segment / name).read_bytes())
             content[7] ^= 1
             (segment / name).write_bytes(content)
-        self._mark(self.starts / "marked/c/labels.sqlite")
-        self._write_stopped()
 
-    def _write_grown(self, start: str, name: str, whole: str, *later: str) -> None:
-        """Have a start whose catalog took in a folder before some files came to it."""
-        catalog = self._begun(name)
-        paths = [next((self.inputs / whole).rglob(file)) for file in later]
-        held = [(path, path.read_bytes()) for path in paths]
-        for path in paths:
-            path.unlink()
-        self._must("ingest", self.inputs / whole, "--out", catalog, "--dims", "4")
-        for path, content in held:
-            path.write_bytes(content)
+    def _make_marked(self, path: Path) -> None:
+        self._copy(path)
+        log = path / "c/labels.sqlite"
+        with closing(Book.open(log)) as book:
+            book.note(SESSION, name="first", seed=3)
+        with closing(Labels.open(log, SESSION)) as labels:
+            labels.mark([2, 4], +1)
 
-    def _write_pictures_start(self) -> None:
-        catalog = self._begun("pictures")
-        self._must("ingest", self.inputs / "pictures", "--out", catalog, "--embedder", "fields", "--dims", "4")
-        Image.new("RGB", (8, 8), "teal").save(self.inputs / "mended.png")
+    def _copy(self, path: Path) -> None:
+        shutil.copytree(self.start("catalog"), path, dirs_exist_ok=True)
 
-    def _write_stopped(self) -> None:
-        """Have a catalog whose ingest was stopped before its first rows."""
-        catalog = self._begun("stopped")
-        with patch.object(building, "_write_rows", side_effect=DataError("stopped")):
-            run("ingest", str(self.inputs / "other"), "--out", str(catalog), "--dims", "4")
+    def train_head(self, path: Path) -> None:
+        """Train a head in this process."""
+        _must("train-head", self.inputs / "rows.npy", "--out", path, *TRAINING)
 
-    def _mark(self, log: Path) -> None:
-        Book.open(log).note(SESSION, name="first", seed=3)
-        labels = Labels.open(log, SESSION)
-        labels.mark([2, 4], +1)
-        labels.close()
-
-    def _begun(self, name: str) -> Path:
-        (self.starts / name).mkdir()
-        return self.starts / name / "c"
-
-    def _train_head(self) -> None:
+    def _train_head(self, path: Path) -> None:
         """Train in a process of its own: torch, loaded, makes each fork slower."""
         child = os.fork()
         if not child:
-            self._must("train-head", self.inputs / "rows.npy", "--out", self.inputs / "head.safetensors", *TRAINING)
+            self.train_head(path)
             os._exit(0)
         if os.waitpid(child, 0)[1]:
             raise RuntimeError("no head could be trained")
 
-    def _must(self, *arguments: object) -> None:
-        status = run(*map(os.fspath, arguments))  # type: ignore[arg-type]
-        if status:
-            raise RuntimeError(f"exit {status}: {arguments}")
+
+def _must(*arguments: object) -> None:
+    status = run(*(os.fspath(each) for each in arguments))  # type: ignore[call-overload]
+    if status:
+        raise RuntimeError(f"exit {status}: {arguments}")
 
 
 def vectors(n: int, seed: int) -> NDArray[np.float32]:

@@ -267,8 +267,7 @@ def _create(
 
 
 def _forget_begun(folder: Path) -> None:
-    """Remove, for good, the manifest of a catalog that was stopped before its first rows: its files get other content.
-    """
+    """Remove, for good, the manifest of a catalog that was stopped before its first rows: its files change."""
     (folder / "manifest.json").unlink(missing_ok=True)
     sync_folder(folder)
 
