@@ -1,6 +1,6 @@
 """Disturb what writes at every point, by kills, failing calls and power cuts, and look at what is left.
 
-    python -m benchmarks.crashes [--points N] [--seed 0] [--scenario NAME] [--out FILE]
+    python -m benchmarks.crashes [--points N] [--minutes M] [--seed 0] [--scenario NAME] [--out FILE]
 
 Each scenario, a command or requests to a served catalog, runs once undisturbed over a layer that sees the calls by
 which it changes files. Then it runs again and again, in processes of their own: killed before each such call and
@@ -14,6 +14,7 @@ command work; is all else removed; was the error one sentence, under the documen
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -44,6 +45,7 @@ def main() -> None:
         default=0,
         help="draw about so many points, of some scenarios where they are few; 0 for all",
     )
+    parser.add_argument("--minutes", type=float, default=0, help="try what this time suffices for; 0 for no limit")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     parser.add_argument("--scenario", default="", help="only those whose name has this text")
     parser.add_argument("--out", type=Path, help="write this Markdown file")
@@ -67,19 +69,27 @@ def disturb(folder: Path, options: argparse.Namespace) -> tuple[Tally, list[str]
     tally: Tally = {}
     broken = []
     for number, scenario in enumerate(scenarios):
+        left_s = 60 * options.minutes - (time.perf_counter() - began)
+        until = time.perf_counter() + left_s / (len(scenarios) - number) if options.minutes else math.inf
         run, found = Run(arena, scenario), tally.setdefault(scenario.name, Counter())
         points = list(run.points())
+        count = len(points)
         if options.points:
-            share = options.points * (number + 1) // len(scenarios) - options.points * number // len(scenarios)
-            points = [points[at] for at in sorted(rng.permutation(len(points))[:share].tolist())]
+            count = options.points * (number + 1) // len(scenarios) - options.points * number // len(scenarios)
+        if options.points or options.minutes:
+            points = [points[at] for at in rng.permutation(len(points))[:count].tolist()]
         for point in points:
+            if time.perf_counter() > until:
+                break
             problem = run.judge(point)
             found[point.what] += 1
             found[f"{point.what}, held"] += not problem
             if problem:
                 broken.append(f"{scenario.name}: {point.what}: {point.told}: {problem}")
                 print(broken[-1], file=sys.stderr, flush=True)
-        print(f"{time.perf_counter() - began:.0f} s: {scenario.name}: {len(points)}", file=sys.stderr, flush=True)
+        tried = sum(found[kind] for kind in KINDS)
+        said = f"{time.perf_counter() - began:.0f} s: {scenario.name}: {tried}"
+        print(said, file=sys.stderr, flush=True)
     return tally, broken, time.perf_counter() - began
 
 
