@@ -41,7 +41,7 @@ PLANTS = {
     "folders are not synced": (
         "from gpubranches import files; from gpubranches.catalog import segment\n"
         "files.sync_folder = segment.sync_folder = lambda path: None",
-        "ingest codes (.npy)", "power cut",
+        "delete", "power cut",
     ),
     "a file is written where the old one is": (
         "from gpubranches import files\n"
@@ -66,10 +66,10 @@ PLANTS = {
 @pytest.mark.parametrize("plant", PLANTS)
 def test_a_fault_that_is_planted_is_found(tmp_path, plant):
     code, scenario, kind = PLANTS[plant]
-    done = disturb("--scenario", scenario, plant=code)(tmp_path)
+    done = disturb("--scenario", scenario, "--kind", kind, plant=code)(tmp_path)
     assert done.returncode == 1, (done.stdout, done.stderr[-3000:])
-    assert f"{kind}: " in done.stderr
-    assert ", 0 broken" not in done.stdout
+    assert f"{scenario}: {kind}: " in done.stderr
+    assert ", 0 broken;" not in done.stdout
 
 
 def test_writes_that_the_layer_does_not_see_end_it(tmp_path):
@@ -81,7 +81,7 @@ def test_writes_that_the_layer_does_not_see_end_it(tmp_path):
         "    return {'bytes': len(content), 'sha256': files.checksum(path)}\n"
         "from gpubranches.catalog import catalog; catalog.replace_file = replace_file"
     )
-    done = disturb("--scenario", "delete", plant=plant)(tmp_path)
+    done = disturb("--scenario", "delete", "--points", "1", plant=plant)(tmp_path)
     assert done.returncode == 1
     assert "changed by calls that the layer does not see" in done.stderr
 

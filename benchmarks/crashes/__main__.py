@@ -1,6 +1,6 @@
 """Disturb what writes at every point, by kills, failing calls and power cuts, and look at what is left.
 
-    python -m benchmarks.crashes [--points N] [--minutes M] [--seed 0] [--scenario NAME] [--out FILE]
+    python -m benchmarks.crashes [--points N] [--minutes M] [--seed 0] [--scenario NAME] [--kind KIND] [--out FILE]
 
 Each scenario, a command or requests to a served catalog, runs once undisturbed over a layer that sees the calls by
 which it changes files. Then it runs again and again, in processes of their own: killed before each such call and
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0, help="try what this time suffices for; 0 for no limit")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     parser.add_argument("--scenario", default="", help="only those whose name has this text")
+    parser.add_argument("--kind", choices=KINDS, help="only faults of this kind")
     parser.add_argument("--out", type=Path, help="write this Markdown file")
     options = parser.parse_args()
     # On a disk in memory a sync takes no time, and what it means is the model's affair.
@@ -72,7 +73,7 @@ def disturb(folder: Path, options: argparse.Namespace) -> tuple[Tally, list[str]
         left_s = 60 * options.minutes - (time.perf_counter() - began)
         until = time.perf_counter() + left_s / (len(scenarios) - number) if options.minutes else math.inf
         run, found = Run(arena, scenario), tally.setdefault(scenario.name, Counter())
-        points = list(run.points())
+        points = [point for point in run.points() if options.kind in (None, point.what)]
         count = len(points)
         if options.points:
             count = options.points * (number + 1) // len(scenarios) - options.points * number // len(scenarios)
