@@ -31,7 +31,7 @@ from benchmarks.crashes.scenarios import SCENARIOS
 
 Tally = dict[str, Counter[str]]
 _MEMORY = Path("/dev/shm")
-_LEAST = 12
+_LEAST = 20
 """Points drawn of a scenario, since it has to run undisturbed first."""
 
 
