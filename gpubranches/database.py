@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import ClassVar, Self
 from urllib.parse import quote
 
 from gpubranches.errors import CatalogFormatError, DataError, UnavailableError, WaitError
+from gpubranches.files import new_file
 
 WAIT_S = 1.0
 """How long a write waits for one before it, of this process or another; twice that at most."""
@@ -65,6 +66,7 @@ class Database:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._alone = threading.RLock()
+        self._own = threading.local()
         self._closed = False
 
     @classmethod
@@ -74,6 +76,8 @@ class Database:
         Raises DataError if it cannot be used, CatalogFormatError for a file of another kind.
         """
         with sqlite_errors(path, what):
+            if str(path) != ":memory:":
+                _make(Path(path), schema, what)
             connection = _connected(path)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(schema)
@@ -94,9 +98,14 @@ class Database:
     def writing(self, wait_s: float = WAIT_S) -> Iterator[sqlite3.Connection]:
         """Lend a connection for one transaction, which is committed when the block ends and else leaves nothing.
 
+        Within the block the same thread gets the same transaction.
         Raises WaitError where another writes longer than `wait_s`, UnavailableError where the disk is full or the file
         may only be read.
         """
+        within: sqlite3.Connection | None = getattr(self._own, "connection", None)
+        if within is not None:
+            yield within
+            return
         if not self._writing.acquire(timeout=wait_s):
             raise _waited(self._path or "memory", self.what)
         try:
@@ -104,8 +113,10 @@ class Database:
                 connection.execute(f"PRAGMA busy_timeout={round(1000 * wait_s)}")
                 with connection:
                     connection.execute("BEGIN IMMEDIATE")
+                    self._own.connection = connection
                     yield connection
         finally:
+            self._own.connection = None
             self._writing.release()
 
     def require_writable(self) -> None:
@@ -179,6 +190,22 @@ def sqlite_errors(where: object, what: str) -> Iterator[None]:
                 f"{where}: expected an SQLite file of {what}: {error}; restore or remove it"
             ) from error
         raise DataError(told) from error
+
+
+def _make(path: Path, schema: str, what: str) -> None:
+    """Make a file with the tables of a schema, whole or not at all; one that is there stays, whoever made it.
+
+    Raises UnavailableError if it cannot be written.
+    """
+    with closing(sqlite3.connect(":memory:")) as memory:
+        memory.executescript(schema)
+        content = memory.serialize()
+    try:
+        new_file(path, content)
+    except OSError as error:
+        raise UnavailableError(
+            f"{path}: cannot write {what}: {error.strerror or error}; check space and permissions"
+        ) from error
 
 
 def _waited(where: object, what: str) -> WaitError:

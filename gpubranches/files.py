@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import hashlib
 import io
 import json
@@ -10,9 +12,10 @@ import os
 import re
 import shutil
 import stat
+import uuid
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +177,20 @@ def sync_folder(path: Path) -> None:
             os.close(handle)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, with their names on the disk; one that is there stays.
+
+    Raises OSError.
+    """
+    missing, above = [Path(os.path.abspath(path))], Path(os.path.abspath(path)).parent
+    while not above.exists():
+        missing.append(above)
+        above = above.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def replace_file(path: Path, content: bytes) -> dict[str, Any]:
     """Write a file atomically, so that a reader sees the old content or the new; return {bytes, sha256}.
 
@@ -192,6 +209,25 @@ def replace_file(path: Path, content: bytes) -> dict[str, Any]:
     return file.entry
 
 
+def new_file(path: Path, content: bytes) -> None:
+    """Write a file unless it is there, so that it appears whole; what another process makes meanwhile stays.
+
+    Raises OSError.
+    """
+    _clear_beside(path)
+    while not os.path.lexists(path):
+        partial = _beside(path)
+        try:
+            with _held(os.open(partial, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o666)), output(partial) as file:
+                file.write(content)
+            with suppress(FileExistsError, FileNotFoundError):  # another made it, or took this for what is left over
+                _link(partial, path)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+        sync_folder(partial.parent)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Output]:
     """Write a file that takes the place of an older one when the block ends, and is gone if it fails.
@@ -200,9 +236,11 @@ def whole_file(path: Path) -> Iterator[Output]:
     """
     partial = _beside(path)
     try:
-        with output(partial) as file:
-            yield file
-        partial.replace(path)
+        _clear_beside(path)
+        with _held(os.open(partial, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o666)):
+            with output(partial) as file:
+                yield file
+            partial.replace(path)
         sync_folder(partial.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -221,10 +259,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
             raise UsageError(f"{path}: expected an empty or new folder; choose another")
-        partial.mkdir(parents=True)
-        yield partial
-        sync_folder(partial)
-        partial.replace(path)
+        make_folder(partial.parent)
+        _clear_beside(path)
+        partial.mkdir()
+        with _held(os.open(partial, os.O_RDONLY | os.O_DIRECTORY)):
+            yield partial
+            for folder, _, _ in os.walk(partial):
+                sync_folder(Path(folder))
+            partial.replace(path)
         sync_folder(partial.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -259,9 +301,45 @@ def require_text(path: Path) -> None:
         raise UsageError(f"{spelled(str(path))}: expected a path in UTF-8; rename the folder") from error
 
 
+def _link(old: Path, new: Path) -> None:
+    """Give a file a second name that nothing has yet; on file systems without links another name."""
+    try:
+        os.link(old, new)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.ENOTSUP):
+            raise
+        old.rename(new)
+
+
 def _beside(path: Path) -> Path:
     path = Path(os.path.abspath(path))  # a dot has no name of its own
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+
+
+def _clear_beside(path: Path) -> None:
+    """Remove what killed processes left of a file or folder: nobody holds it."""
+    path = Path(os.path.abspath(path))
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 12}.partial"):
+        with suppress(OSError), _held(os.open(left, os.O_RDONLY | os.O_NONBLOCK), fails=True):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+
+
+@contextmanager
+def _held(handle: int, *, fails: bool = False) -> Iterator[None]:
+    """Hold a file or folder by a lock of its open handle, which is closed at the end.
+
+    fails: raise OSError where another holds it, or the file system has no locks; else it is not held then.
+    """
+    try:
+        with nullcontext() if fails else suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        with suppress(OSError):  # nothing was written by it
+            os.close(handle)
 
 
 def _unwritable(path: Path, error: OSError) -> DataError:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.arrays import Bitmap
+from gpubranches.catalog.listings import read_listing
 from gpubranches.catalog.manifest import file_of
 from gpubranches.catalog.segment import Segment, StoredTable
 from gpubranches.catalog.state import State
-from gpubranches.catalog.storage import read_content
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
 from gpubranches.space import Space
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class About(ABC):
@@ -146,12 +149,9 @@ class About(ABC):
         name = file_of(self._state.manifest, "head")
         return None if name is None else self.path / name
 
-    def listing(self, name: str) -> bytes:
-        """Return the content of a file that lists inputs, one of `source["inputs"]`.
-
-        Raises CatalogFormatError unless it is what was written.
-        """
-        return read_content(self.path / name, self._state.manifest["files"][name])
+    def listing(self, name: str) -> pa.Table:
+        """Return a list of inputs that one of `source["inputs"]` names; see `read_listing`."""
+        return read_listing(self.path / name, self._state.manifest["files"][name])
 
     @property
     def item_tables(self) -> list[StoredTable]:

@@ -30,7 +30,7 @@ from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Gather, Rows, ad
 from gpubranches.catalog.state import State
 from gpubranches.catalog.storage import disk_errors, exclusive, remove_unheld, require_content, require_space
 from gpubranches.errors import ArrayError, DataError, UsageError
-from gpubranches.files import replace_file, sync_folder
+from gpubranches.files import make_folder, replace_file, sync_folder
 from gpubranches.quantize import ScalarQuantizer, SignQuantizer
 from gpubranches.space import Space
 
@@ -76,8 +76,7 @@ class Catalog(CatalogReader):
         if (folder / "manifest.json").exists():
             raise UsageError(f"{folder}: there is a catalog already; append to it, or choose another folder")
         with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            sync_folder(folder.absolute().parent)
+            make_folder(folder)
             constants = Constants(signs=signs, scalar=scalar, text_mean=text_mean)
             files = {**_write_files(folder, 0, constants, head), **_write_listing(folder, listing)}
             manifest = new_manifest(

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from gpubranches.arrays import pack_bitmap, unpack_bitmap
 from gpubranches.catalog.blocks import SUMS, Blocks
 from gpubranches.catalog.constants import Constants
-from gpubranches.catalog.manifest import file_of, listings, read_manifest, write_manifest
+from gpubranches.catalog.listings import listing_problems
+from gpubranches.catalog.manifest import file_of, read_manifest, write_manifest
 from gpubranches.catalog.order import TILE
 from gpubranches.catalog.rewrite import Encode
 from gpubranches.catalog.segment import ITEM_GROUP, Rows, Segment, StoredTable, add_segment, problems_of
@@ -121,7 +122,7 @@ def _without_damaged_head(path: Path, manifest: dict[str, Any], given_up: list[s
 
 def _without_damaged_listings(path: Path, manifest: dict[str, Any], given_up: list[str]) -> dict[str, Any]:
     """Return the manifest without listings of inputs that are damaged; the records that name them stay."""
-    lost = {name for name, entry in listings(manifest).items() if problems_of(path, {name: entry})}
+    lost = listing_problems(path, manifest)
     if not lost:
         return manifest
     records = manifest["source"].get("inputs", [])

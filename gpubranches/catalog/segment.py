@@ -18,7 +18,7 @@ from gpubranches.catalog.blocks import SUMS, Blocks, Reader, count_of
 from gpubranches.catalog.order import TILE, ZONES, kd_order, to_tiles, zones_of
 from gpubranches.catalog.storage import RESTORE, Lease, read_content, require_content, require_file, unreadable
 from gpubranches.errors import CatalogFormatError
-from gpubranches.files import BLOCK_BYTES, Output, open_regular, output, sync_folder
+from gpubranches.files import BLOCK_BYTES, Output, make_folder, open_regular, output, sync_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -308,7 +308,8 @@ def write_segment(
     """
     codes, ids = new.codes, new.ids
     order = kd_order(codes)
-    folder.mkdir(parents=True)
+    make_folder(folder.parent)
+    folder.mkdir()
     tiles = to_tiles(codes[order])
     first = int(ids[0]) if len(ids) else 0
     rows = np.full(int(ids[-1]) - first + 1 if len(ids) else 0, _NO_ROW)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gpubranches.catalog.manifest import own_files, read_manifest
+from gpubranches.catalog.listings import listing_problems
+from gpubranches.catalog.manifest import listings, own_files, read_manifest
 from gpubranches.catalog.segment import problems_of
 from gpubranches.catalog.state import State, named_segments
 from gpubranches.errors import CatalogFormatError
@@ -13,7 +14,9 @@ from gpubranches.errors import CatalogFormatError
 
 def problems(path: Path, manifest: dict[str, Any]) -> list[str]:
     """Check every file that a manifest names, and the files of each segment against each other; one line a problem."""
-    found = problems_of(path, own_files(manifest))
+    listed = listings(manifest)
+    others = {name: entry for name, entry in own_files(manifest).items() if name not in listed}
+    found = problems_of(path, others) + list(listing_problems(path, manifest).values())
     for segment in named_segments(path, manifest):
         found += segment.problems()
     return found

@@ -18,7 +18,7 @@ from gpubranches.catalog import ENCODED_ROWS, SEGMENT_ROWS, Catalog
 from gpubranches.coding import FIT_ROWS, Coder, unit_rows
 from gpubranches.embed import Embedder, open_embedder
 from gpubranches.errors import DataError, UsageError
-from gpubranches.files import require_text, spelled
+from gpubranches.files import require_text, spelled, sync_folder
 from gpubranches.head import open_head
 from gpubranches.ingest.comparing import again, is_begun, only_new
 from gpubranches.ingest.datasets import Source
@@ -96,7 +96,7 @@ def ingest(
             source, takings = work.open([(each, [(piece, 0) for piece in each.pieces]) for each in found], {})
             entry = _entry(found, 0, 0, source.n, [])
             origin = {"made_with": made_with, **_places(found, source, {}), "inputs": [entry]}
-            (folder / "manifest.json").unlink(missing_ok=True)
+            _forget_begun(folder)
             catalog = _create(folder, source, opened, head, d, quantizer, keep_embeddings, origin, listing(takings))
             _write_rows(catalog, source, 0, work.progress)
         work.forget(found)
@@ -264,6 +264,12 @@ def _create(
         listing=kept,
         keep_embeddings=keep_embeddings,
     )
+
+
+def _forget_begun(folder: Path) -> None:
+    """Remove, for good, the manifest of a catalog that was stopped before its first rows: its files change."""
+    (folder / "manifest.json").unlink(missing_ok=True)
+    sync_folder(folder)
 
 
 def _write_rows(catalog: Catalog, source: Source, base: int, progress: Progress) -> None:

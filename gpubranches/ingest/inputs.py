@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gpubranches.catalog.listings import DIGEST_BYTES
 from gpubranches.errors import CatalogNotFoundError, DataError, UsageError
 from gpubranches.files import parse_json, spelled
 from gpubranches.ingest.array_file import ArrayFile
@@ -16,8 +17,6 @@ from gpubranches.ingest.datasets import Source, is_image_folder, open_dataset
 from gpubranches.pictures.folders import find_pictures
 from gpubranches.pictures.images import ENDINGS
 
-DIGEST_BYTES = 16
-"""Of the SHA-256 of a file's content, the first."""
 UNREAD = -1
 """The size of a file that could not be read, which no file has: it is looked at anew whenever it is met."""
 

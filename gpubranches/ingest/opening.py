@@ -11,7 +11,7 @@ from typing import Any
 from gpubranches.catalog import disk_errors, exclusive
 from gpubranches.embed import Embedder
 from gpubranches.errors import UsageError
-from gpubranches.files import spelled
+from gpubranches.files import make_folder, spelled
 from gpubranches.ingest.array_file import Kind
 from gpubranches.ingest.datasets import Joined, Ranges, Source
 from gpubranches.ingest.inputs import Input, Taking, with_digests
@@ -30,7 +30,7 @@ def working(folder: Path) -> Iterator[bool]:
     staging = folder / "staging"
     stopped = staging.exists() or removed_of(staging).exists()
     with disk_errors(folder):
-        staging.mkdir(parents=True, exist_ok=True)
+        make_folder(staging)
     with exclusive(staging), disk_errors(folder):
         shutil.rmtree(removed_of(staging), ignore_errors=True)
         try:

@@ -13,38 +13,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gpubranches.catalog import Catalog
+from gpubranches.catalog.listings import listing_schema
 from gpubranches.errors import CatalogFormatError
 from gpubranches.files import spelled, unspelled
-from gpubranches.ingest.inputs import DIGEST_BYTES, UNREAD, File, Input, Piece, Taking
+from gpubranches.ingest.inputs import UNREAD, File, Input, Piece, Taking
 from gpubranches.pictures.images import moved
-
-_SCHEMA = pa.schema(
-    [
-        ("place", pa.string()),
-        ("beside", pa.bool_()),
-        ("size", pa.int64()),
-        ("mtime_ns", pa.int64()),
-        ("ctime_ns", pa.int64()),
-        ("digest", pa.binary(DIGEST_BYTES)),
-        ("first", pa.int64()),
-        ("start", pa.int64()),
-        ("rows", pa.int64()),
-    ]
-)
 
 
 def listing(takings: Iterable[Taking]) -> bytes:
     """Return as Parquet what is taken in, one file a row: the catalog's `inputs-G.parquet`, see docs/format.md."""
-    columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
+    schema = listing_schema()
+    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     first = 0
     for piece, start in takings:
         for number, file in enumerate(piece.files):
             values = (spelled(file.place), number > 0, *file.state, file.digest or None, first, start)
-            for name, value in zip(_SCHEMA.names, (*values, piece.rows - start), strict=True):
+            for name, value in zip(schema.names, (*values, piece.rows - start), strict=True):
                 columns[name].append(value)
         first += piece.rows - start
     out = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, schema=_SCHEMA), out, compression="zstd")
+    pq.write_table(pa.table(columns, schema=schema), out, compression="zstd")
     return bytes(out.getvalue())
 
 
@@ -229,14 +217,9 @@ def _records(catalog: Catalog) -> Iterator[Record]:
 
 def _columns(catalog: Catalog, name: str) -> dict[str, list[Any]]:
     """Return the columns of a listing; of one that was lost, which has no name, no rows."""
-    table = _SCHEMA.empty_table()
     try:
-        if name:
-            table = pq.read_table(pa.BufferReader(catalog.listing(name))).cast(_SCHEMA)
-        sound = all(table[column].null_count == 0 for column in _SCHEMA.names if column != "digest")
-        if not sound or (len(table) and table["beside"][0].as_py()):
-            raise ValueError("a row is not one of a file")
-    except (CatalogFormatError, OSError, pa.ArrowException, ValueError) as error:
+        table = catalog.listing(name) if name else listing_schema().empty_table()
+    except CatalogFormatError as error:
         raise CatalogFormatError(
             f"{catalog.path / name}: the record of what was taken in is damaged; restore it from a copy, or go on "
             f"without it by `gpubranches verify {spelled(str(catalog.path))} --repair`"

@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gpubranches.arrays import open_npy
+from gpubranches.catalog.listings import DIGEST_BYTES
 from gpubranches.embed import Embedder
 from gpubranches.errors import CatalogFormatError, DataError
 from gpubranches.files import spelled, unspelled, whole_file, write_npy
 from gpubranches.ingest.array_file import Kind
-from gpubranches.ingest.inputs import DIGEST_BYTES, UNREAD, File, Piece, content_digest
+from gpubranches.ingest.inputs import UNREAD, File, Piece, content_digest
 from gpubranches.metadata.tables import read_parquet
 from gpubranches.pictures.images import COLUMN, TARGET, decoded
 from gpubranches.space import digest

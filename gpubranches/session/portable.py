@@ -103,7 +103,7 @@ def unpack(text: bytes | str) -> dict[str, Any]:
 
 
 def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploads) -> None:
-    """Write what `unpack` read into a new session, the book and the pictures.
+    """Write what `unpack` read into a new session, the book and the pictures, in one transaction.
 
     Marks on items that were deleted since are kept. Raises UsageError for items the catalog never had, and for pictures
     that are none.
@@ -117,10 +117,11 @@ def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploa
         )
     session.seed = packed["seed"]
     settings = {name: packed[name] for name in ("asked", "query", "seed", "model", "second_stage", "lean", *_ADDED)}
-    session.labels.bring([(mark["id"], mark["label"], mark["origin"]) for mark in marks])
-    for sent in pictures:
-        uploads.keep(session.labels.session, sent.embedding, sent.thumbnail, sent.name)
-    book.note(session.labels.session, name=packed["name"], **settings)
+    with book.database.writing():
+        session.labels.bring([(mark["id"], mark["label"], mark["origin"]) for mark in marks])
+        for sent in pictures:
+            uploads.keep(session.labels.session, sent.embedding, sent.thumbnail, sent.name)
+        book.note(session.labels.session, name=packed["name"], **settings)
 
 
 def _picture(sent: dict[str, str], D: int) -> Upload:

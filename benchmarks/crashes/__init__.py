@@ -1,0 +1,1 @@
+"""Crash safety by number: see `python -m benchmarks.crashes --help`."""

@@ -1,0 +1,124 @@
+"""Disturb what writes at every point, by kills, failing calls and power cuts, and look at what is left.
+
+    python -m benchmarks.crashes [--points N] [--minutes M] [--seed 0] [--scenario NAME] [--kind KIND] [--out FILE]
+
+Each scenario, a command or requests to a served catalog, runs once undisturbed over a layer that sees the calls by
+which it changes files. Then it runs again and again, in processes of their own: killed before each such call and
+within each write; with each call failing by each error that it can fail by; with a write cut short; with the disk full
+from a call on. And by a model of a disk, in which what was not synced may be lost in part and in any order, the power
+is cut after each call. Of what is left is asked, each time: is it a state that was committed, the last one if it was
+acknowledged; does `verify` call it sound; does the same command go on and end as if nothing had been; does a next
+command work; is all else removed; was the error one sentence, under the documented status? Needs gcc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.coverage import publish
+from benchmarks.crashes import layer
+from benchmarks.crashes.arena import Arena
+from benchmarks.crashes.points import KINDS, Run
+from benchmarks.crashes.scenarios import SCENARIOS
+
+Tally = dict[str, Counter[str]]
+_MEMORY = Path("/dev/shm")
+_LEAST = 20
+"""Points drawn of a scenario, since it has to run undisturbed first."""
+
+
+def main() -> None:
+    """Read the options; run over the layer."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.crashes", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument(
+        "--points",
+        type=int,
+        default=0,
+        help="draw about so many points, of some scenarios where they are few; 0 for all",
+    )
+    parser.add_argument("--minutes", type=float, default=0, help="try what this time suffices for; 0 for no limit")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    parser.add_argument("--scenario", default="", help="only those whose name has this text")
+    parser.add_argument("--kind", choices=KINDS, help="only faults of this kind")
+    parser.add_argument("--out", type=Path, help="write this Markdown file")
+    options = parser.parse_args()
+    # On a disk in memory a sync takes no time, and what it means is the model's affair.
+    with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as name:
+        if not layer.is_loaded():
+            sys.exit(layer.run_over(Path(name), ["-m", "benchmarks.crashes", *sys.argv[1:]]))
+        tally, broken, seconds = disturb(Path(name), options)
+    publish(report(" ".join(sys.argv[1:]), tally, broken, seconds), options.out)
+    sys.exit(bool(broken))
+
+
+def disturb(folder: Path, options: argparse.Namespace) -> tuple[Tally, list[str], float]:
+    """Try the points; return how many of each scenario and kind there were and held, and what broke."""
+    arena, began, rng = Arena(folder), time.perf_counter(), np.random.default_rng(options.seed)
+    scenarios = [each for each in SCENARIOS if options.scenario in each.name]
+    if options.points:
+        some = min(len(scenarios), max(1, options.points // _LEAST))
+        scenarios = [scenarios[at] for at in sorted(rng.permutation(len(scenarios))[:some].tolist())]
+    tally: Tally = {}
+    broken = []
+    for number, scenario in enumerate(scenarios):
+        left_s = 60 * options.minutes - (time.perf_counter() - began)
+        until = time.perf_counter() + left_s / (len(scenarios) - number) if options.minutes else math.inf
+        run, found = Run(arena, scenario), tally.setdefault(scenario.name, Counter())
+        points = [point for point in run.points() if options.kind in (None, point.what)]
+        count = len(points)
+        if options.points:
+            count = options.points * (number + 1) // len(scenarios) - options.points * number // len(scenarios)
+        if options.points or options.minutes:
+            points = [points[at] for at in rng.permutation(len(points))[:count].tolist()]
+        for point in points:
+            if time.perf_counter() > until:
+                break
+            problem = run.judge(point)
+            found[point.what] += 1
+            found[f"{point.what}, held"] += not problem
+            if problem:
+                broken.append(f"{scenario.name}: {point.what}: {point.told}: {problem}")
+                print(broken[-1], file=sys.stderr, flush=True)
+        tried = sum(found[kind] for kind in KINDS)
+        said = f"{time.perf_counter() - began:.0f} s: {scenario.name}: {tried}"
+        print(said, file=sys.stderr, flush=True)
+    return tally, broken, time.perf_counter() - began
+
+
+def report(asked: str, tally: Tally, broken: list[str], seconds: float) -> list[str]:
+    """Return the table as lines of Markdown. asked: the options."""
+    total = sum(tally.values(), Counter[str]())
+    count = sum(total[kind] for kind in KINDS)
+    rows = {**tally, "all": total}
+    return [
+        "# Kills, failing calls and power cuts",
+        "",
+        f"`python -m benchmarks.crashes {asked}`",
+        "",
+        f"{count:,} points, {count - len(broken):,} held, {len(broken):,} broken; {seconds / 60:.0f} minutes. Each "
+        "cell: points that held, of those tried. What held means is in `benchmarks/crashes/__main__.py`.",
+        "",
+        f"| what was done | {' | '.join(KINDS)} | broken |",
+        "|---" * (len(KINDS) + 2) + "|",
+        *(_row(name, row) for name, row in rows.items()),
+        *(["", "Broken:", "", *(f"- {line}" for line in broken)] if broken else []),
+    ]
+
+
+def _row(name: str, row: Counter[str]) -> str:
+    cells = [f"{row[f'{kind}, held']:,} of {row[kind]:,}" if row[kind] else "" for kind in KINDS]
+    lost = sum(row[kind] - row[f"{kind}, held"] for kind in KINDS)
+    return f"| {name} | {' | '.join(cells)} | {lost} |"
+
+
+if __name__ == "__main__":
+    main()

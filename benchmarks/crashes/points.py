@@ -1,0 +1,135 @@
+"""The points of a scenario: where it is disturbed and how, found by a run that is not."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.crashes import disk
+from benchmarks.crashes.arena import Arena, Scenario
+from benchmarks.crashes.layer import read_calls
+
+KINDS = ("killed", "killed within a write", "a call fails", "short write", "disk full", "power cut")
+_ENDED = -1
+
+
+@dataclass(frozen=True)
+class Point:
+    """One fault. what: of `KINDS`; kind, at, error: for the layer; tree: what a power cut left, or None.
+
+    done: requests that were answered before, or _ENDED for a command that had ended.
+    """
+
+    what: str
+    told: str
+    kind: str = "none"
+    at: int = -1
+    error: str = ""
+    tree: disk.Tree | None = None
+    done: int = 0
+
+
+class Run:
+    """A scenario that ran undisturbed: its calls, and the contents at each of its commits, the last one the final."""
+
+    def __init__(self, arena: Arena, scenario: Scenario):
+        self.arena, self.scenario = arena, scenario
+        self.start = arena.prepared(scenario)
+        arena.begin(self.start)
+        outcome = arena.play(scenario)
+        if outcome.status:
+            raise RuntimeError(f"{scenario.name}: ended with status {outcome.status}, undisturbed: {outcome.said}")
+        self.calls = read_calls(arena.log)
+        self._check_model()
+        self.contents = list(self._contents())
+        self.final = self.contents[-1]
+
+    def _check_model(self) -> None:
+        """Raise RuntimeError unless what was written down explains all that came to the folder."""
+        model = disk.Disk(self.start, self.arena.work)
+        for call in self.calls:
+            model.apply(call)
+        seen, real = model.now(), disk.read(self.arena.work)
+        other = [
+            path for path in {**seen, **real} if seen.get(path, b"") != real.get(path, b"") and path[-4:] != "-shm"
+        ]
+        if other or seen.keys() != real.keys():
+            raise RuntimeError(f"{self.scenario.name}: {other[:3]} changed by calls that the layer does not see")
+
+    def _contents(self) -> Iterator[dict[str, Any]]:
+        """Yield the content at the start, at each commit and at the end."""
+        model = disk.Disk(self.start, self.arena.work)
+        self.arena.begin(self.start)
+        yield self.arena.contents()
+        for call in self.calls:
+            model.apply(call)
+            commit = call.other if call.what == "r" else call.path if call.what == "u" else ""
+            if call.what == "n" or commit.endswith("/manifest.json"):
+                self.arena.begin(model.now())
+                yield self.arena.contents()
+        self.arena.begin(model.now())
+        yield self.arena.contents()
+
+    def points(self) -> Iterator[Point]:
+        """Yield all points.
+
+        A call fails by each of its errors where it is the first of its kind for a file of that name; by one, a
+        different one each time, where it is another.
+        """
+        met: Counter[tuple[str, str]] = Counter()
+        for call in self.calls:
+            if call.number < 0:
+                continue
+            name = f"{call.what} {os.path.basename(call.path)} (call {call.number})"
+            if call.changes:
+                yield Point("killed", f"before {name}", "kill", call.number)
+            turn = met[call.what, call.name]
+            met[call.what, call.name] += 1
+            for error in [call.errors[turn % len(call.errors)]] if turn else call.errors:
+                yield Point("a call fails", f"{error} at {name}", "fail", call.number, error)
+            if call.takes_space:
+                yield Point("disk full", f"from {name} on", "full", call.number)
+            if call.what == "w" and len(call.data) > 1:
+                yield Point("killed within a write", f"within {name}", "torn", call.number)
+                yield Point("short write", f"at {name}", "short", call.number)
+        yield from self._cuts()
+
+    def _cuts(self) -> Iterator[Point]:
+        model, rng, done = disk.Disk(self.start, self.arena.work), np.random.default_rng(0), 0
+        known: set[tuple[str, int]] = set()
+        for number, call in enumerate(self.calls):
+            model.apply(call)
+            done += call.what == "n"
+            ended = number + 1 == len(self.calls)
+            if not (call.changes or ended):
+                continue
+            after = _ENDED if ended and not self.scenario.notes else done
+            for mode, tree in model.after_cut(rng):
+                key = disk.fingerprint(tree), after
+                if key not in known:
+                    known.add(key)
+                    told = f"{mode}, after {call.what} {os.path.basename(call.path)} ({number})"
+                    yield Point("power cut", f"{told}{', the end' if ended else ''}", tree=tree, done=after)
+
+    def judge(self, point: Point) -> str:
+        """Bring a point about; return what is wrong then, "" for nothing."""
+        arena, scenario = self.arena, self.scenario
+        if point.tree is not None:
+            arena.begin(point.tree)
+            outcome, done = None, point.done
+        else:
+            arena.begin(self.start)
+            outcome = arena.play(scenario, point.kind, point.at, point.error)
+            done = outcome.done
+        return arena.verdict(scenario, self._allowed(done), self.final, outcome, max(done, 0))
+
+    def _allowed(self, done: int) -> list[Any]:
+        """Return the contents that may be there. done: requests that were answered, or _ENDED."""
+        if done == _ENDED:
+            return [self.final]
+        return self.contents[done : done + 2] if self.scenario.notes else self.contents

@@ -1,0 +1,67 @@
+"""The files that list what was taken in, `inputs-G.parquet`: their columns, and what is wrong with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpubranches.catalog.manifest import listings
+from gpubranches.catalog.storage import RESTORE, read_content
+from gpubranches.errors import CatalogFormatError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DIGEST_BYTES = 16
+"""Of the SHA-256 of a file's content, the first."""
+
+
+def listing_schema() -> pa.Schema:
+    """Return the columns, as docs/format.md has them."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("place", pa.string()),
+            ("beside", pa.bool_()),
+            ("size", pa.int64()),
+            ("mtime_ns", pa.int64()),
+            ("ctime_ns", pa.int64()),
+            ("digest", pa.binary(DIGEST_BYTES)),
+            ("first", pa.int64()),
+            ("start", pa.int64()),
+            ("rows", pa.int64()),
+        ]
+    )
+
+
+def read_listing(path: Path, entry: dict[str, Any]) -> pa.Table:
+    """Return a listing, a file a row. entry: what the manifest says of it.
+
+    Raises CatalogFormatError unless it is what was written, and a listing.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = read_content(path, entry)
+    try:
+        table = pq.read_table(pa.BufferReader(content)).cast(listing_schema())
+        if any(table[name].null_count for name in table.column_names if name != "digest"):
+            raise ValueError("a value is missing")
+        if len(table) and table["beside"][0].as_py():
+            raise ValueError("the first row is not one of a file")
+    except (OSError, pa.ArrowException, ValueError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CatalogFormatError(f"{path}: expected a list of inputs: {said}; {RESTORE}") from error
+    return table
+
+
+def listing_problems(path: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    """Return what is wrong with each listing that a manifest names, by name, one line each."""
+    found = {}
+    for name, entry in listings(manifest).items():
+        try:
+            read_listing(path / name, entry)
+        except CatalogFormatError as error:
+            found[name] = str(error).removesuffix(f"; {RESTORE}")
+    return found
