@@ -30,7 +30,7 @@ from benchmarks.crashes.points import KINDS, Run
 from benchmarks.crashes.scenarios import SCENARIOS
 
 Tally = dict[str, Counter[str]]
-_MEMORY = Path("/dev/shm")
+_MEMORY = Path("/dev/shm")  # nosec B108  # folders made there have random names
 _LEAST = 20
 """Points drawn of a scenario, since it has to run undisturbed first."""
 
