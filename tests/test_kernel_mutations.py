@@ -10,8 +10,8 @@ from test_kernels import SCHEDULES, Table, best_of, random_boxes, run_boxes
 
 from gpubranches.assets import folder
 from gpubranches.backends.gpu import launchers
-from gpubranches.backends.gpu.best import NO_BORDER
 from gpubranches.backends.gpu.launchers import Resident
+from gpubranches.backends.gpu.selection import NO_BORDER
 from gpubranches.backends.gpu.sources import KERNELS
 from gpubranches.boxes import Box, Boxes
 from gpubranches.catalog import TILE
@@ -31,12 +31,12 @@ def barriers():
 
 
 def run_probe(kernel, change, order):
-    """Return what a kernel answers to questions that need all of its barriers, or how the simulation failed."""
+    """Return what a kernel answers to questions that need all of its barriers, or how the simulation or a check failed."""
     table = Table(3000, d=8, D=768 if kernel == "bits" else 48, seed=5, order=order, change=change, spread=20)
     try:
         return PROBES[kernel](table)
-    except SimulationError as error:
-        return str(error)[:40]
+    except (SimulationError, AssertionError) as error:
+        return f"{type(error).__name__} {error}"[:40]
 
 
 def probe_boxes(table):
@@ -81,11 +81,16 @@ def probe_bits(table):
 
 def probe_select(table):
     models = [CodeWeights(np.full(8, i, np.int8), 1.0) for i in range(2)]
-    return probe_best(table, lambda step, sinks: launchers.linear(table.on, table.allowed, models, step, sinks), 2)
+
+    def scan(step, sinks):
+        launchers.linear(table.on, table.allowed, models, step, sinks)
+
+    sampled = [probe_best(table, scan, 2, wanted) for wanted in (77, 500)]
+    return [*sampled, *(probe_best(table, scan, 2, wanted, sample_from=9000) for wanted in (500, 1100))]
 
 
-def probe_best(table, scan, models):
-    found = best_of(table, scan, [77] * models, [NO_BORDER] * models, 1000)
+def probe_best(table, scan, models, wanted=77, sample_from=1000):
+    found = best_of(table, scan, [wanted] * models, [NO_BORDER] * models, sample_from)
     return [(one.ids.tolist(), one.keys.tolist(), one.total) for one in found]
 
 
@@ -118,9 +123,14 @@ def test_every_barrier_is_needed(kernel, i):
         ("boxes", "if (key < border) continue;", ""),
         ("boxes", "if (key > border ||", "if ("),
         ("boxes", "splitmix64((u64)id_at(tiles, strip", "((u64)id_at(tiles, strip"),
-        ("select", "key >> below & (step == 2u ? 1023u : 2047u)", "key >> below & 1023u"),
-        ("select", "key < search.key ||", "key <= search.key ||"),
-        ("select", "search.wanted -= before;", ""),
+        ("select", "before.left <= ahead + sum", "before.left < ahead + sum"),
+        ("select", "before.better + ahead", "before.better"),
+        ("select", "digit >> out << high", "digit << high"),
+        ("select", "return key <= search.key;", "return key < search.key;"),
+        ("select", "<= search.mixed", ">= search.mixed"),
+        ("select", "near_mixed[j] < mixed", "near_mixed[j] > mixed"),
+        ("select", "if (at < room) taken", "if (at < room / 2u) taken"),
+        ("select", "if (i - threadIdx.x >= n) return;", "if (i >= n) return;"),
         ("bits", "own < BITS_WORDS / 4u) b[h]", "own <= BITS_WORDS / 4u) b[h]"),
         ("bits", "s < LANES", "s < LANES / 2"),
         ("bits", "if (own) counts = 0;", ""),

@@ -6,11 +6,12 @@ from cudasim import Module, SimulatedDevice, SimulationError, guarded
 
 from gpubranches.arrays import splitmix64
 from gpubranches.backends.gpu import launchers
-from gpubranches.backends.gpu.best import NO_BORDER, Span, best, ordered
+from gpubranches.backends.gpu.best import Asked, Span, best
 from gpubranches.backends.gpu.cupy_device import CupyDevice
 from gpubranches.backends.gpu.keys import key_scores, score_keys
 from gpubranches.backends.gpu.launchers import SINK_WORDS, Resident
 from gpubranches.backends.gpu.program import compile_boxes
+from gpubranches.backends.gpu.selection import NO_BORDER, sorted_entries
 from gpubranches.backends.gpu.sources import KERNELS, source
 from gpubranches.bench.synthetic import bits_of, codes_of
 from gpubranches.boxes import Box, Boxes
@@ -78,7 +79,7 @@ def best_of(table, scan, wanted, floors, sample_from, listed=None):
         assert list(which) == list(range(len(wanted)))
         scan(step, sinks)
 
-    return best(Span(table.on, table.allowed, listed), all_of, wanted, floors, sample_from)
+    return best(Span(table.on, table.allowed, listed), all_of, Asked(wanted, floors), sample_from)
 
 
 def random_boxes(rng, d, count, estimators, width=180):
@@ -366,10 +367,14 @@ def guarded_view(table, address, room):
 def test_entries_are_ordered_by_key_and_mixed_id():
     table = Table(5000, d=4)
     entries = (np.arange(5000, dtype=np.uint64) % np.uint64(7)) << np.uint64(32) | np.arange(5000, dtype=np.uint64)
-    one = ordered(table.on, table.device.put(table.rng.permutation(entries)))
-    rows = np.lexsort((splitmix64(table.ids), np.arange(5000) % 7))
-    assert one.ids.tolist() == table.ids[rows].tolist()
-    assert one.keys.tolist() == (np.arange(5000) % 7)[rows].tolist()
+    sizes = [1250, 0, 5000, 1]
+    lists = np.zeros((4, 5000), np.uint64)
+    for own, size in zip(lists, sizes):
+        own[:size] = table.rng.permutation(entries[:size])
+    for own, size in zip(sorted_entries(table.on, table.device.put(lists), sizes), sizes):
+        rows = np.lexsort((splitmix64(table.ids[:size]), np.arange(size) % 7))
+        assert own.ids.tolist() == table.ids[rows].tolist()
+        assert own.keys.tolist() == (np.arange(size) % 7)[rows].tolist()
 
 
 @pytest.mark.parametrize("order", ORDERS)

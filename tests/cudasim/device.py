@@ -1,6 +1,7 @@
 """A device for the gpu backend whose kernels run on the processor."""
 
-from functools import cache
+from functools import cache, partial
+from itertools import count
 
 import numpy as np
 
@@ -15,9 +16,11 @@ def _module(text):
 
 
 class SimulatedDevice:
-    """Runs kernels under one schedule; memory is guarded, filled with a pattern, and counted.
+    """Runs kernels under one schedule; memory is guarded, filled with a pattern, and counted until it is freed.
 
-    memory_bytes: what it pretends to have; change(file, text) may return another text to run instead.
+    memory_bytes: what it pretends to have; change(file, text) may return another text to run instead. `launches` names
+    what a card would run, kernels, fills and sorts; `waits` counts how often the host waits for it; `used` is how many
+    bytes are in use, `peak` the most that were.
     """
 
     name = "simulated"
@@ -29,28 +32,47 @@ class SimulatedDevice:
         self.change = change or (lambda file, text: text)
         self.closed = False
         self.launches = []
+        self.waits = self.trimmed = self.peak = 0
+        self._held, self._numbers = {}, count()
+
+    @property
+    def used(self):
+        return sum(list(self._held.values()))
 
     def memory(self):
-        return self.memory_bytes, self.memory_bytes
+        return max(0, self.memory_bytes - self.used), self.memory_bytes
+
+    def trim(self):
+        self.trimmed += 1
 
     def empty(self, shape, dtype):
-        count = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        if count > self.memory_bytes:
-            raise DeviceMemoryError(f"expected {count} bytes of free device memory, got {self.memory_bytes}")
-        return guarded(shape, dtype)
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        free, _ = self.memory()
+        if size > free:
+            raise DeviceMemoryError(f"expected {size:,} bytes of free device memory, got {free:,}")
+        number = next(self._numbers)
+        self._held[number] = size
+        self.peak = max(self.peak, self.used)
+        return guarded(shape, dtype, freed=partial(self._held.pop, number))
 
     def put(self, array):
         out = self.empty(array.shape, array.dtype)
         out[...] = array
         return out
 
+    def put_all(self, arrays):
+        return [self.put(array) for array in arrays]
+
     def upload(self, array, out):
         out[...] = array
 
     def get(self, array):
+        self.waits += 1
         return np.array(array)
 
     def zero(self, array):
+        if array.nbytes:
+            self.launches.append("zero")
         array[...] = np.zeros((), array.dtype)
 
     def address(self, array):
@@ -61,13 +83,11 @@ class SimulatedDevice:
         _module(self.change(file, source(file, constants))).launch(entry, grid, threads, args, self.order_of_threads)
 
     def order(self, keys, ties):
-        return np.lexsort((ties, keys))
-
-    def take(self, array, indices):
-        return array[indices]
+        self.launches.append("order")
+        return self.put(np.lexsort((ties, keys)))
 
     def synchronize(self):
-        pass
+        self.waits += 1
 
     def close(self):
         self.closed = True

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +48,16 @@ class _Guarded:
             _libc.munmap(self.base, self.total)
 
 
-def guarded(shape, dtype, fill=0xA5):
-    """Return an array in guarded memory, each byte `fill`: what is not written shows, what is out of bounds faults."""
+def guarded(shape, dtype, fill=0xA5, freed=None):
+    """Return an array in guarded memory, each byte `fill`: what is not written shows, what is out of bounds faults.
+
+    freed: called when neither the array nor a view of it is left.
+    """
     dtype = np.dtype(dtype)
     count = int(np.prod(shape))
     memory = _Guarded(count * dtype.itemsize)
+    if freed is not None:
+        weakref.finalize(memory, freed).atexit = False
     buffer = (ctypes.c_char * max(count * dtype.itemsize, 1)).from_address(memory.address)
     buffer._memory = memory
     array = np.frombuffer(buffer, dtype=dtype, count=count).reshape(shape)

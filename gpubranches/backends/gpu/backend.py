@@ -14,22 +14,14 @@ from gpubranches.arrays import Bitmap
 from gpubranches.backends.faiss_index import FaissIndex, GpuFaissIndex
 from gpubranches.backends.gpu import best as lists
 from gpubranches.backends.gpu import launchers
-from gpubranches.backends.gpu.best import (
-    NO_BORDER,
-    SAMPLE_FROM,
-    Border,
-    Span,
-    best,
-    collected,
-    joined,
-    lists_at_once,
-)
+from gpubranches.backends.gpu.best import SAMPLE_FROM, Asked, Span, best, collected, lists_at_once
 from gpubranches.backends.gpu.device import Device, DeviceArray
-from gpubranches.backends.gpu.keys import NOTHING, floor_key, scored, voted
+from gpubranches.backends.gpu.keys import NOTHING, VOTE_BITS, floor_key, scored, squared_bits, voted
 from gpubranches.backends.gpu.memory import WORKING_BYTES
 from gpubranches.backends.gpu.owner import Filter, Owner
 from gpubranches.backends.gpu.program import MOST_MODELS, Program, compile_boxes
 from gpubranches.backends.gpu.residence import Residence
+from gpubranches.backends.gpu.selection import NO_BORDER, Border, joined
 from gpubranches.backends.scan import Linear, Only, ScanBackend
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Catalog
@@ -94,6 +86,10 @@ class GpuBackend(ScanBackend[Chosen]):
         self._device: Device
         self._residence: Residence
 
+        def trim() -> None:
+            if hasattr(self, "_device"):  # the making of the device itself may lack memory
+                self._device.trim()
+
         def start() -> None:
             self._device = make_device()
             self._opened.callback(self._device.close)
@@ -101,7 +97,7 @@ class GpuBackend(ScanBackend[Chosen]):
                 self._residence = make_residence(self._device, catalog)
             self._opened.callback(self._residence.close)
 
-        self._owner = Owner("gpubranches-gpu", self._opened.close)
+        self._owner = Owner("gpubranches-gpu", self._opened.close, trim)
         try:
             self._owner.call(start)
         except BaseException:
@@ -187,6 +183,7 @@ class GpuBackend(ScanBackend[Chosen]):
         """The cpu backend, for scans of what is not resident; numba is loaded only then."""
         from gpubranches.backends.cpu import CpuBackend
 
+        self._owner.require()
         with self._lock:
             if self._cpu is None:
                 self._cpu = CpuBackend(self.catalog)
@@ -276,8 +273,8 @@ class GpuBackend(ScanBackend[Chosen]):
             launchers.boxes(span.on, span.allowed, programs[own], sinks)
 
         n, span = len(models), Span(on, allowed)
-        found = collected(span, scan, [limit] * n, [NO_BORDER] * n, [Border()] * n, counts=2, cuts_ties=True)
-        return [voted(one) for one in found]
+        asked = Asked([limit] * n, [NO_BORDER] * n, VOTE_BITS, "appended", cuts_ties=True)
+        return [voted(one) for one in collected(span, scan, asked, [Border()] * n)]
 
     def _nearest(
         self, rows: Chosen, queries: NDArray[np.uint8], k: int
@@ -296,8 +293,8 @@ class GpuBackend(ScanBackend[Chosen]):
             ) -> None:
                 launchers.nearest(span.on, span.allowed, own[list(which)], step, sinks)
 
-            wanted = [k] * len(own), [NO_BORDER] * len(own)
-            found += best(Span(on, allowed), scan, *wanted, self._sample_from)
+            asked = Asked([k] * len(own), [NO_BORDER] * len(own), squared_bits(on.d))
+            found += best(Span(on, allowed), scan, asked, self._sample_from)
         return [(one.ids, one.keys.astype(np.int32)) for one in found]
 
     def _linear(self, rows: Chosen, model: Linear, floor: np.float32, limit: int | None) -> Candidates:
@@ -334,9 +331,8 @@ class GpuBackend(ScanBackend[Chosen]):
             else:
                 launchers.linear(span.on, span.allowed, [weights[i] for i in which], step, sinks)
 
-        floors = [floor_key(floor) for _, floor, _ in asked]
-        limits = [limit for _, _, limit in asked]
-        return [scored(one) for one in best(Span(on, allowed), scan, limits, floors, self._sample_from)]
+        wanted = Asked([limit for _, _, limit in asked], [floor_key(floor) for _, floor, _ in asked])
+        return [scored(one) for one in best(Span(on, allowed), scan, wanted, self._sample_from)]
 
     def _cosines(self, rows: Chosen, query: NDArray[np.float32], k: int) -> Candidates:
         direction = query / np.float32(max(float(np.linalg.norm(query)), 1e-12))
@@ -352,8 +348,8 @@ class GpuBackend(ScanBackend[Chosen]):
         positions = gathered.positions if gathered else None if rows.ids is None else self._positions(rows.ids)
         if not on.n_tiles or (positions is not None and not len(positions)):
             return scored(NOTHING)
-        mean, direction = device.put(self._signs().mean_), device.put(np.ascontiguousarray(weights, np.float32))
-        floors = [floor_key(floor)]
+        mean, direction = device.put_all([self._signs().mean_, np.ascontiguousarray(weights, np.float32)])
+        asked = Asked([limit], [floor_key(floor)])
 
         def scan(span: Span, which: Sequence[int], step: int, sinks: DeviceArray) -> None:
             launchers.rescore(span.on, None, None, span.allowed, mean, direction, cosine, step, sinks)
@@ -363,7 +359,7 @@ class GpuBackend(ScanBackend[Chosen]):
             parts = host._selected(Only(rows.where, boxes=rows.boxes))
             return host._cosines(parts, weights, limit or 1) if cosine else host._linear(parts, weights, floor, limit)
         if positions is None:
-            return scored(best(Span(on, allowed), scan, [limit], floors, self._sample_from)[0])
+            return scored(best(Span(on, allowed), scan, asked, self._sample_from)[0])
         found = []
         for first in range(0, len(positions), lists.FIRST_ROOM):
             listed = positions[first : first + lists.FIRST_ROOM]
@@ -379,7 +375,7 @@ class GpuBackend(ScanBackend[Chosen]):
                     launchers.rescore(on, device.put(own), staged, allowed, mean, direction, cosine, 1, sinks)
 
             span = Span(on, allowed, len(listed))
-            found += best(span, scan_listed, [limit], floors, len(listed) + 1)
+            found += best(span, scan_listed, asked, len(listed) + 1)
         every = joined([(one.ids, one.keys) for one in found], limit)
         return scored(replace(every, total=sum(one.total for one in found)))
 

@@ -28,12 +28,20 @@ class Device(Protocol):
         """Return free and total bytes."""
         ...
 
+    def trim(self) -> None:
+        """Give back to the card what is kept for reuse."""
+        ...
+
     def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> DeviceArray:
         """Allocate, not initialised. Raises DeviceMemoryError."""
         ...
 
     def put(self, array: NDArray[Any]) -> DeviceArray:
         """Copy a small array to the device."""
+        ...
+
+    def put_all(self, arrays: Sequence[NDArray[Any]]) -> list[DeviceArray]:
+        """Copy some small arrays to the device in one transfer."""
         ...
 
     def upload(self, array: NDArray[Any], out: DeviceArray) -> None:
@@ -65,11 +73,7 @@ class Device(Protocol):
         ...
 
     def order(self, keys: DeviceArray, ties: DeviceArray) -> DeviceArray:
-        """Return the indices that sort by keys, then by ties, ascending."""
-        ...
-
-    def take(self, array: DeviceArray, indices: DeviceArray) -> DeviceArray:
-        """Return array[indices]."""
+        """Return the indices, int64, that sort by keys, then by ties, ascending."""
         ...
 
     def synchronize(self) -> None:

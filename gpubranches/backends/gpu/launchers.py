@@ -24,11 +24,13 @@ HISTOGRAM_BLOCKS = 2
 """The same where every block adds its own histogram to the others'."""
 MODELS_A_PASS = 4
 """Queries of nearest and models of linear that share a pass; each costs 16 registers a thread."""
+SELECT_BLOCKS = 8
+"""The same for all lists together."""
 SINK_WORDS = 6
 SEARCH_WORDS = 4
-DIGITS = 2048
-STEPS = 9
-KEY_STEPS = 3
+FOUND_WORDS = 6
+DIGIT = 11
+DIGITS = 1 << DIGIT
 _THREADS = 256
 
 
@@ -62,9 +64,10 @@ def _boxes(
     on: Resident, allowed: DeviceArray, program: Program, sinks: DeviceArray, found: DeviceArray, bitmap: bool
 ) -> None:
     device = on.device
-    arrays = [device.put(a) for a in (program.models, program.chunks, program.runs, program.ranges, program.masks)]
-    args = [on.tiles, np.uint32(on.n_tiles), allowed, arrays[0], np.uint32(len(program.models)), *arrays[1:]]
-    args += [device.put(program.ends), sinks, found]
+    models, *arrays = device.put_all(
+        [program.models, program.chunks, program.runs, program.ranges, program.masks, program.ends]
+    )
+    args = [on.tiles, np.uint32(on.n_tiles), allowed, models, np.uint32(len(program.models)), *arrays, sinks, found]
     args += [np.uint32(0x0F0F0F0F), np.uint32(0x33333333), np.uint32(0x55555555)]
     constants = {"D": on.d, "VOTE_PLANES": program.vote_planes, "WARPS": WARPS, "MOST_BOXES": MOST_BOXES}
     constants["BITMAP"] = int(bitmap)
@@ -99,7 +102,7 @@ def _over_codes(
     groups = -(-on.n_tiles * (TILE // 16) // step)
     for start in range(0, len(packed), MODELS_A_PASS):
         own = slice(start, start + MODELS_A_PASS)
-        models = [device.put(packed[own]), device.put(constants[own]), sinks[own]]
+        models = [*device.put_all([packed[own], constants[own]]), sinks[own]]
         args = [on.tiles, np.uint32(on.n_tiles), np.uint32(step), allowed, *models]
         defined = {"D": on.d, counted: len(packed[own]), "WARPS": WARPS}
         device.launch(kernel, kernel, defined, _grid(device, groups, WARPS * 32), WARPS * 32, args)
@@ -116,7 +119,7 @@ def bits(on: Resident, allowed: DeviceArray, models: Sequence[WeightPlanes], ste
     lanes = min(4, 1 << (pieces - 1).bit_length())
     chunks = -(-pieces // lanes)
     held = max(1, 4 // chunks)
-    args = [on.tiles, np.uint32(on.n_tiles), np.uint32(step), allowed, device.put(planes), device.put(peaks)]
+    args = [on.tiles, np.uint32(on.n_tiles), np.uint32(step), allowed, *device.put_all([planes, peaks])]
     args += [np.uint32(len(models)), sinks]
     constants = {"BITS_WORDS": on.words, "LANES": lanes, "CHUNKS": chunks, "HELD": held}
     constants |= {"MOST_MODELS": MOST_MODELS, "WARPS": WARPS}
@@ -148,46 +151,92 @@ def rescore(
     on.device.launch("rescore", "rescore", constants, _grid(on.device, n, WARPS), WARPS * 32, args)
 
 
-def select_search(on: Resident, sinks: DeviceArray, wanted: DeviceArray, rows: int, steps: int = STEPS) -> DeviceArray:
-    """Return searches, (lists, SEARCH_WORDS), for the `wanted`, (lists,) uint64, best entries of each sink's list.
+@dataclass(frozen=True)
+class Search:
+    """What every launch of a selection reads, see kernels/select.cu: sinks, (lists, SINK_WORDS) uint64; wanted, (lists,)
+    uint64; searches, (steps + 1, lists, SEARCH_WORDS) uint64; histograms, (steps, lists, DIGITS) uint32, zero.
 
-    rows: a bound of the entries of a list, for the grid; steps: STEPS, or KEY_STEPS to find the last one's key alone.
+    key_bits: keys are below 2^key_bits; room: how many entries may be taken of a list; rows: a bound of a list's entries,
+    for the grid.
     """
-    device, lists = on.device, len(sinks)
-    searches = device.empty((lists, SEARCH_WORDS), np.uint64)
-    histograms = device.empty((lists, DIGITS), np.uint32)
-    device.zero(histograms)
-    device.launch("select", "select_start", {}, (1, lists), 32, [sinks, searches, wanted])
-    wide = _grid(device, rows, 4 * _THREADS, HISTOGRAM_BLOCKS)[0], lists
-    for step in range(steps):
-        args = [on.tiles, sinks, searches, np.uint32(step), histograms]
-        device.launch("select", "select_histogram", {}, wide, _THREADS, args)
-        device.launch("select", "select_pick", {}, (1, lists), _THREADS, [searches, np.uint32(step), histograms])
-    return searches
+
+    on: Resident
+    sinks: DeviceArray
+    wanted: DeviceArray
+    searches: DeviceArray
+    histograms: DeviceArray
+    key_bits: int
+    room: int
+    rows: int
+
+    def blocks(self, rows_a_block: int) -> tuple[int, int]:
+        """Return the grid over all lists: for few lists, as many blocks each as fill the card."""
+        lists = len(self.sinks)
+        most = max(1, min(HISTOGRAM_BLOCKS, SELECT_BLOCKS // lists))
+        return _grid(self.on.device, self.rows, rows_a_block, most)[0], lists
 
 
-def select_border(on: Resident, sinks: DeviceArray, searches: DeviceArray) -> None:
-    """Make the last wanted key of each list its sink's border, and empty the list."""
-    on.device.launch("select", "select_border", {}, (1, len(sinks)), 32, [sinks, searches])
+def select_count(search: Search, step: int) -> None:
+    """Count digit `step` of the entries that agree with the digits before."""
+    args = [search.on.tiles, search.sinks, search.wanted, search.searches, search.histograms]
+    args += [np.uint32(step), np.uint32(search.key_bits), np.uint64(search.room)]
+    search.on.device.launch("select", "select_count", {}, search.blocks(4 * _THREADS), _THREADS, args)
 
 
-def select_take(on: Resident, sinks: DeviceArray, searches: DeviceArray, rows: int, room: int) -> DeviceArray:
-    """Return the chosen entries, (lists, room) uint64, those of each list first in its row, in any order."""
-    device, lists = on.device, len(sinks)
-    taken, counts = device.empty((lists, room), np.uint64), device.empty(lists, np.uint64)
-    device.zero(counts)
-    args = [on.tiles, sinks, searches, taken, np.uint64(room), counts]
-    device.launch("select", "select_take", {}, (_grid(device, rows, _THREADS)[0], lists), _THREADS, args)
-    return taken
+def select_border(search: Search, steps: int) -> None:
+    """Make the key in which the last wanted entry of each list lies its sink's border, and empty the list."""
+    args = [search.sinks, search.wanted, search.searches, search.histograms]
+    args += [np.uint32(steps), np.uint32(search.key_bits)]
+    search.on.device.launch("select", "select_border", {}, (1, len(search.sinks)), _THREADS, args)
 
 
-def select_split(on: Resident, entries: DeviceArray) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
-    """Return keys uint32, splitmix64 of the ids uint64, and ids int64, of entries, (m,) uint64."""
-    device, m = on.device, len(entries)
-    keys, mixed, ids = device.empty(m, np.uint32), device.empty(m, np.uint64), device.empty(m, np.int64)
-    args = [on.tiles, entries, np.uint64(m), keys, mixed, ids]
-    device.launch("select", "select_split", {}, _grid(device, m, _THREADS), _THREADS, args)
+def select_take(search: Search, steps: int, taken: DeviceArray, counts: DeviceArray) -> None:
+    """Copy the entries up to the border to taken, (lists, room) uint64, in any order; counts: (lists,) uint64, zero."""
+    args = [search.on.tiles, search.sinks, search.wanted, search.searches, search.histograms]
+    args += [np.uint32(steps), np.uint32(search.key_bits), np.uint64(search.room), taken, counts]
+    search.on.device.launch("select", "select_take", {}, search.blocks(_THREADS), _THREADS, args)
+
+
+def select_rank(
+    search: Search,
+    steps: int,
+    taken: DeviceArray,
+    counts: DeviceArray,
+    found: DeviceArray,
+    ids: DeviceArray,
+    keys: DeviceArray,
+) -> None:
+    """Write the wanted best of what was taken in order: found, (lists, FOUND_WORDS) uint64, struct Found; ids,
+    (lists, most) int64, and keys uint32.
+    """
+    args = [search.on.tiles, search.sinks, search.wanted, search.searches[steps], taken, counts, np.uint64(search.room)]
+    args += [np.uint64(ids.shape[1]), found, ids, keys]
+    grid = -(-search.room // _THREADS), len(search.sinks)
+    search.on.device.launch("select", "select_rank", {}, grid, _THREADS, args)
+
+
+def select_split(
+    on: Resident, entries: DeviceArray, starts: DeviceArray, first: int, n: int
+) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
+    """Return what orders n entries from `first` on of all lists in a row: list << 32 | key, splitmix64(id), and the ids.
+
+    entries: (lists, stride) uint64; starts: (lists + 1,) uint64, where each list begins in the row.
+    """
+    device = on.device
+    keys, mixed, ids = device.empty(n, np.uint64), device.empty(n, np.uint64), device.empty(n, np.int64)
+    args = [on.tiles, entries, np.uint64(entries.shape[1]), starts, np.uint32(len(entries)), np.uint64(first)]
+    args += [np.uint64(n), keys, mixed, ids]
+    device.launch("select", "select_split", {}, _grid(device, n, _THREADS), _THREADS, args)
     return keys, mixed, ids
+
+
+def select_gather(
+    device: Device, order: DeviceArray, keys: DeviceArray, ids: DeviceArray, out_ids: DeviceArray, out_keys: DeviceArray
+) -> None:
+    """Write ids, (n,) int64, and the keys of select_split, (n,) uint32, in an order, (n,) int64."""
+    n = len(ids)
+    args = [order, keys, ids, np.uint64(n), out_ids, out_keys]
+    device.launch("select", "select_gather", {}, _grid(device, n, _THREADS), _THREADS, args)
 
 
 def quantize(

@@ -1,0 +1,247 @@
+"""The lists that a scan fills on the device, and the best of them, in order, in one copy to the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.arrays import best_first
+from gpubranches.backends.gpu import launchers
+from gpubranches.backends.gpu.device import DeviceArray
+from gpubranches.backends.gpu.launchers import DIGIT, DIGITS, FOUND_WORDS, SEARCH_WORDS, SINK_WORDS, Resident, Search
+
+NO_BORDER = 0xFFFFFFFF
+RANKED_MOST = 1 << 14
+"""Entries of a list that are put in order by counting the better ones of each; longer ones are sorted."""
+SORTED_AT_ONCE = 1 << 20
+"""Entries that are sorted on the device at a time, at some 80 bytes each; longer answers are joined on the host."""
+_BORDER_STEPS = 2
+"""Digits of the key that a border has: 22 of its bits."""
+_FIRST_STEPS = 3
+"""Digits after which a search is all but always over: 33 bits of the key and the mixed id."""
+_SPARE = 512
+_ALL_MIXED = 0xFFFFFFFFFFFFFFFF
+_HIGH, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+
+
+@dataclass(frozen=True)
+class Border:
+    """What a row's key and mixed id must reach to be kept; only boxes cuts equal keys by the mixed id."""
+
+    key: int = NO_BORDER
+    mixed: int = _ALL_MIXED
+
+
+@dataclass(frozen=True)
+class Best:
+    """The answer of one model: ids (m,) int64 best first, their keys (m,) uint32, and how many rows there were."""
+
+    ids: NDArray[np.int64]
+    keys: NDArray[np.uint32]
+    total: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a scan counted, (lists,) each: entries it had for the list, written or not, rows that reach the floor, and
+    the key its sink keeps to.
+    """
+
+    appended: NDArray[np.int64]
+    reached: NDArray[np.int64]
+    keys: NDArray[np.uint32]
+
+
+class Ranked(list[Best]):
+    """The best of each list, in order; borders: of their searches, within which at least the wanted entries lie."""
+
+    def __init__(self, found: Sequence[Best], counts: Counts, borders: list[Border]):
+        super().__init__(found)
+        self.counts = counts
+        self.borders = borders
+
+
+@dataclass
+class Lists:
+    """Sinks on the device, (lists, SINK_WORDS), as struct Sink of common.cuh, and their entries, (lists, room).
+
+    wanted: how many of each list's best are asked for; key_bits: keys are below 2^key_bits.
+    """
+
+    on: Resident
+    room: int
+    key_bits: int
+    wanted: list[int]
+    sinks: DeviceArray
+    entries: DeviceArray
+    _histograms: DeviceArray = field(init=False, default=None)
+
+    @classmethod
+    def of(
+        cls,
+        on: Resident,
+        room: int,
+        floors: Sequence[int],
+        borders: Sequence[Border],
+        wanted: Sequence[int],
+        key_bits: int,
+    ) -> Lists:
+        """Make empty lists that keep to a floor and a border."""
+        entries = on.device.empty((len(floors), room), np.uint64)
+        sinks = np.zeros((len(floors), SINK_WORDS), np.uint64)
+        sinks[:, 0] = on.device.address(entries) + np.arange(len(floors), dtype=np.uint64) * np.uint64(8 * room)
+        sinks[:, 1] = room
+        keys = np.array([border.key for border in borders], np.uint64)
+        sinks[:, 4] = keys | np.array(floors, np.uint64) << _HIGH
+        sinks[:, 5] = np.array([border.mixed for border in borders], np.uint64)
+        return cls(on, room, key_bits, list(wanted), on.device.put(sinks), entries)
+
+    def counts(self) -> Counts:
+        """Copy what the scan counted to the host."""
+        return _counts(self.on.device.get(self.sinks)[:, 2:5])
+
+    def keep_to_border(self, rows: int) -> None:
+        """Make the wanted-th best key of each list, of at most `rows` entries, its border, and empty the list."""
+        self._histograms = self._blank(_BORDER_STEPS + _FIRST_STEPS)
+        wanted = self.on.device.put(np.array(self.wanted, np.uint64))
+        search = self._search(_BORDER_STEPS, wanted, self._histograms[:_BORDER_STEPS], 0, rows)
+        for step in range(_BORDER_STEPS):
+            launchers.select_count(search, step)
+        launchers.select_border(search, _BORDER_STEPS)
+
+    def ranked(self) -> Ranked:
+        """Choose the wanted best of each list, at most RANKED_MOST, and put them in order: one copy to the host."""
+        most = max(self.wanted, default=0)
+        slots = most + most // 8 + _SPARE
+        steps = 0 if self.room <= slots else _FIRST_STEPS
+        found = self._ranked(steps, slots, most)
+        if found is None:  # more entries are tied, or almost, than a search of so few digits tells apart
+            self._histograms = None
+            found = self._ranked(self._all_steps, slots, most)
+        assert found is not None
+        return found
+
+    def borders(self) -> list[Border]:
+        """Return where the wanted best of each list end."""
+        steps = self._all_steps
+        wanted, counts = self.on.device.put_all([np.array(self.wanted, np.uint64), np.zeros(len(self.wanted), np.uint64)])
+        search = self._search(steps, wanted, self._blank(steps), 1, self.room)
+        self._take(search, steps, counts)
+        return _borders(self.on.device.get(search.searches[steps])[:, 2:])
+
+    def chosen(self, counts: Counts, without: Sequence[int]) -> list[Best]:
+        """Choose the wanted best of each list, however many, none of some lists. The entries are used up."""
+        had = [0 if i in without else min(n, self.room) for i, n in enumerate(counts.appended.tolist())]
+        self.wanted = [min(n, k) for n, k in zip(had, self.wanted, strict=True)]
+        if self.ranks:
+            return self.ranked()
+        if any(size < n for size, n in zip(self.wanted, had, strict=True)):
+            steps, slots = self._all_steps, max(self.wanted)
+            wanted, taken = self.on.device.put_all([np.array(self.wanted, np.uint64), np.zeros(len(had), np.uint64)])
+            search = self._search(steps, wanted, self._blank(steps), slots, max(had))
+            self.entries = self._take(search, steps, taken)
+        return sorted_entries(self.on, self.entries, self.wanted)
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the answers are short enough for `ranked`."""
+        return max(self.wanted, default=0) <= RANKED_MOST
+
+    @property
+    def _all_steps(self) -> int:
+        """How many digits the key and the mixed id have."""
+        return -(-(self.key_bits + 64) // DIGIT)
+
+    def _blank(self, steps: int) -> DeviceArray:
+        histograms = self.on.device.empty((steps, len(self.wanted), DIGITS), np.uint32)
+        self.on.device.zero(histograms)
+        return histograms
+
+    def _search(self, steps: int, wanted: DeviceArray, histograms: DeviceArray, room: int, rows: int) -> Search:
+        searches = self.on.device.empty((steps + 1, len(self.wanted), SEARCH_WORDS), np.uint64)
+        return Search(self.on, self.sinks, wanted, searches, histograms, self.key_bits, room, rows)
+
+    def _take(self, search: Search, steps: int, counts: DeviceArray) -> DeviceArray:
+        """Count the digits of a search and return what it takes."""
+        taken = self.on.device.empty((len(self.wanted), search.room), np.uint64)
+        for step in range(steps):
+            launchers.select_count(search, step)
+        launchers.select_take(search, steps, taken, counts)
+        return taken
+
+    def _ranked(self, steps: int, slots: int, most: int) -> Ranked | None:
+        """Return the answer of a search of so many steps, None if a list that holds all its entries needs more."""
+        device, lists = self.on.device, len(self.wanted)
+        if steps and self._histograms is None:
+            self._histograms = self._blank(steps)
+        histograms = self._histograms[-steps:] if steps else self.sinks  # any array: a search without steps reads none
+        wanted, counts = device.put_all([np.array(self.wanted, np.uint64), np.zeros(lists, np.uint64)])
+        search = self._search(steps, wanted, histograms, slots, self.room)
+        taken = self._take(search, steps, counts)
+        n, head = lists * most, lists * FOUND_WORDS
+        out = device.empty(head + n + -(-n // 2), np.uint64)
+        ids, keys = _parts(out, head, n)
+        found = out[:head].reshape(lists, FOUND_WORDS)
+        launchers.select_rank(
+            search, steps, taken, counts, found, ids.reshape(lists, most), keys.reshape(lists, most)
+        )
+        host = device.get(out)
+        found = host[:head].reshape(lists, FOUND_WORDS)
+        told = _counts(found[:, :3])
+        if not ((found[:, 3] <= slots) | (told.appended > self.room)).all():
+            return None
+        sizes = [min(k, have) for k, have in zip(self.wanted, found[:, 3].tolist(), strict=True)]
+        ids, keys = (part.reshape(lists, most) for part in _parts(host, head, n))
+        best = [Best(ids[i, :size].copy(), keys[i, :size].copy(), size) for i, size in enumerate(sizes)]
+        return Ranked(best, told, _borders(found[:, 4:]))
+
+
+def _parts(words: DeviceArray, head: int, n: int) -> tuple[DeviceArray, DeviceArray]:
+    """Return the ids, (n,) int64, and the keys, (n,) uint32, that lie in words after the first `head` of them."""
+    return words[head : head + n].view(np.int64), words[head + n :].view(np.uint32)[:n]
+
+
+def _counts(words: NDArray[np.uint64]) -> Counts:
+    """Return the counts in words 2 to 4 of sinks."""
+    return Counts(words[:, 0].astype(np.int64), words[:, 1].astype(np.int64), (words[:, 2] & _LOW).astype(np.uint32))
+
+
+def _borders(words: NDArray[np.uint64]) -> list[Border]:
+    """Return the borders in the last two words of searches."""
+    return [Border(key, mixed) for mixed, key in zip(words[:, 0].tolist(), (words[:, 1] & _LOW).tolist(), strict=True)]
+
+
+def sorted_entries(on: Resident, entries: DeviceArray, sizes: Sequence[int]) -> list[Best]:
+    """Return the first entries of each list, `sizes` of (lists, stride) uint64, in order of key and splitmix64(id).
+
+    One sort and one copy to the host for every SORTED_AT_ONCE entries of all lists together.
+    """
+    device = on.device
+    starts = np.concatenate([[0], np.cumsum(np.array(sizes, np.int64))])
+    on_device = device.put(starts.astype(np.uint64))
+    parts: list[list[tuple[NDArray[np.int64], NDArray[np.uint32]]]] = [[] for _ in sizes]
+    for first in range(0, int(starts[-1]), SORTED_AT_ONCE):
+        n = min(SORTED_AT_ONCE, int(starts[-1]) - first)
+        keys, mixed, ids = launchers.select_split(on, entries, on_device, first, n)
+        order = device.order(keys, mixed)
+        out = device.empty(n + -(-n // 2), np.uint64)
+        launchers.select_gather(device, order, keys, ids, *_parts(out, 0, n))
+        own_ids, own_keys = _parts(device.get(out), 0, n)
+        for i, part in enumerate(parts):
+            own = slice(*np.clip(starts[i : i + 2] - first, 0, n).tolist())
+            if own.start < own.stop:
+                part.append((own_ids[own], own_keys[own]))
+    return [joined(part, None) for part in parts]
+
+
+def joined(parts: list[tuple[NDArray[np.int64], NDArray[np.uint32]]], limit: int | None) -> Best:
+    """Return the best of several answers, each ids and keys in order."""
+    if len(parts) == 1:
+        return Best(parts[0][0][:limit], parts[0][1][:limit], len(parts[0][0]))
+    ids = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
+    keys = np.concatenate([np.zeros(0, np.uint32), *(part[1] for part in parts)])
+    order = best_first(~keys, ids, limit)
+    return Best(ids[order], keys[order], len(ids))
