@@ -193,24 +193,28 @@ select_take(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
     }
 }
 
-// searches (lists), those of select_take; found (lists); ids and keys (lists, most), the wanted best of each list in order.
+// From what select_take took, with its searches (lists); or, where whole is set, from all entries of a list, of which at
+// most `room` are ranked. found (lists); ids and keys (lists, most), the wanted best of each list in order.
 extern "C" __global__ void __launch_bounds__(256)
 select_rank(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, const u64* __restrict__ wanted,
             const Search* __restrict__ searches, const u64* __restrict__ taken, const u64* __restrict__ counts, u64 room,
-            u64 most, Found* __restrict__ found, i64* __restrict__ ids, u32* __restrict__ keys)
+            u32 whole, u64 most, Found* __restrict__ found, i64* __restrict__ ids, u32* __restrict__ keys)
 {
     __shared__ u64 near_mixed[SELECT_THREADS];
     __shared__ u32 near_keys[SELECT_THREADS];
     const u32 list = blockIdx.y;
-    const u64 n = counts[list] < room ? counts[list] : room;
+    const Sink* sink = sinks + list;
+    const u64 count = whole ? listed(sink) : counts[list], n = count < room ? count : room;
+    const u64* entries = whole ? sink->entries : taken + list * room;
     const u64 i = (u64)blockIdx.x * SELECT_THREADS + threadIdx.x;
     if (i == 0) {
-        const Sink* sink = sinks + list;
-        found[list] = {sink->appended, sink->reached, (u64)sink->floor << 32 | sink->border, counts[list],
-                       searches[list].mixed, searches[list].key, searches[list].done};
+        const Search none = {0, 0, ~0ull, 0xffffffffu, 1u};
+        const Search search = whole ? none : searches[list];
+        found[list] = {sink->appended, sink->reached, (u64)sink->floor << 32 | sink->border, count,
+                       search.mixed, search.key, search.done};
     }
     if (i - threadIdx.x >= n) return;
-    const u64 own = i < n ? taken[list * room + i] : 0;
+    const u64 own = i < n ? entries[i] : 0;
     const i64 id = i < n ? id_at(tiles, (u32)own) : 0;
     const u64 mixed = splitmix64((u64)id);
     const u32 key = (u32)(own >> 32);
@@ -218,7 +222,7 @@ select_rank(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
     for (u64 first = 0; first < n; first += SELECT_THREADS) {
         const u32 here = (u32)(n - first < SELECT_THREADS ? n - first : SELECT_THREADS);
         if (threadIdx.x < here) {
-            const u64 entry = taken[list * room + first + threadIdx.x];
+            const u64 entry = entries[first + threadIdx.x];
             near_keys[threadIdx.x] = (u32)(entry >> 32);
             near_mixed[threadIdx.x] = splitmix64((u64)id_at(tiles, (u32)entry));
         }

@@ -138,7 +138,7 @@ def collected(
     which = range(len(asked.wanted)) if which is None else which
     room = first_room(span.rows, len(which))
     limits = [asked.wanted[i] for i in which]
-    most = [room if k is None else k for k in limits]
+    most = [room if k is None else min(k, room) for k in limits]
     floors = [asked.floors[i] for i in which]
     lists = Lists.of(span.on, room, floors, [borders[i] for i in which], most, asked.key_bits)
     scan(span, which, 1, lists.sinks)
@@ -147,7 +147,7 @@ def collected(
     had = counts.appended.tolist()
     full = [at for at, n in enumerate(had) if n > room and limits[at] != 0]
     now = list(borders)
-    tighter = bool(full) and asked.cuts_ties and all(2 * most[at] <= room for at in full)
+    tighter = bool(full) and asked.cuts_ties and all((k := limits[at]) is not None and 2 * k <= room for at in full)
     if tighter:
         found = ranked.borders if ranked else lists.borders()
         for at in full:

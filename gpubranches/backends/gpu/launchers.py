@@ -199,18 +199,19 @@ def select_take(search: Search, steps: int, taken: DeviceArray, counts: DeviceAr
 
 def select_rank(
     search: Search,
-    steps: int,
-    taken: DeviceArray,
-    counts: DeviceArray,
+    taken: tuple[DeviceArray, DeviceArray, DeviceArray] | None,
     found: DeviceArray,
     ids: DeviceArray,
     keys: DeviceArray,
 ) -> None:
     """Write the wanted best of what was taken in order: found, (lists, FOUND_WORDS) uint64, struct Found; ids,
     (lists, most) int64, and keys uint32.
+
+    taken: the state of each search after its last step, the entries and the counts of select_take; None: all entries.
     """
-    args = [search.on.tiles, search.sinks, search.wanted, search.searches[steps], taken, counts, np.uint64(search.room)]
-    args += [np.uint64(ids.shape[1]), found, ids, keys]
+    states, entries, counts = taken or (search.searches, search.searches, search.searches)
+    args = [search.on.tiles, search.sinks, search.wanted, states, entries, counts, np.uint64(search.room)]
+    args += [np.uint32(taken is None), np.uint64(ids.shape[1]), found, ids, keys]
     grid = -(-search.room // _THREADS), len(search.sinks)
     search.on.device.launch("select", "select_rank", {}, grid, _THREADS, args)
 

@@ -20,9 +20,11 @@ SORTED_AT_ONCE = 1 << 20
 """Entries that are sorted on the device at a time, at some 80 bytes each; longer answers are joined on the host."""
 _BORDER_STEPS = 2
 """Digits of the key that a border has: 22 of its bits."""
-_FIRST_STEPS = 3
-"""Digits after which a search is all but always over: 33 bits of the key and the mixed id."""
+_FEW_BITS = 16
+"""Keys of so few bits are those of votes: so many rows have the same one that their mixed ids decide."""
 _SPARE = 512
+_RANKED_WHOLE = 1 << 11
+"""Lists with so little room are put in order as they are."""
 _ALL_MIXED = 0xFFFFFFFFFFFFFFFF
 _HIGH, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
@@ -105,7 +107,7 @@ class Lists:
 
     def keep_to_border(self, rows: int) -> None:
         """Make the wanted-th best key of each list, of at most `rows` entries, its border, and empty the list."""
-        self._histograms = self._blank(_BORDER_STEPS + _FIRST_STEPS)
+        self._histograms = self._blank(_BORDER_STEPS + self._first_steps)
         wanted = self.on.device.put(np.array(self.wanted, np.uint64))
         search = self._search(_BORDER_STEPS, wanted, self._histograms[:_BORDER_STEPS], 0, rows)
         for step in range(_BORDER_STEPS):
@@ -114,13 +116,11 @@ class Lists:
 
     def ranked(self) -> Ranked:
         """Choose the wanted best of each list, at most RANKED_MOST, and put them in order: one copy to the host."""
-        most = max(self.wanted, default=0)
-        slots = most + most // 8 + _SPARE
-        steps = 0 if self.room <= slots else _FIRST_STEPS
-        found = self._ranked(steps, slots, most)
+        whole = self.room <= _RANKED_WHOLE
+        found = self._ranked(0 if whole else self._first_steps)
         if found is None:  # more entries are tied, or almost, than a search of so few digits tells apart
             self._histograms = None
-            found = self._ranked(self._all_steps, slots, most)
+            found = self._ranked(self._all_steps)
         assert found is not None
         return found
 
@@ -151,6 +151,11 @@ class Lists:
         return max(self.wanted, default=0) <= RANKED_MOST
 
     @property
+    def _first_steps(self) -> int:
+        """Digits after which a search is all but always over: 22 bits of a score, 33 of votes and the mixed id."""
+        return 3 if self.key_bits <= _FEW_BITS else 2
+
+    @property
     def _all_steps(self) -> int:
         """How many digits the key and the mixed id have."""
         return -(-(self.key_bits + 64) // DIGIT)
@@ -172,26 +177,27 @@ class Lists:
         launchers.select_take(search, steps, taken, counts)
         return taken
 
-    def _ranked(self, steps: int, slots: int, most: int) -> Ranked | None:
-        """Return the answer of a search of so many steps, None if a list that holds all its entries needs more."""
-        device, lists = self.on.device, len(self.wanted)
+    def _ranked(self, steps: int) -> Ranked | None:
+        """Return the answer of a search of so many steps, None if a list that holds all its entries needs more.
+
+        steps: 0 to rank all entries.
+        """
+        device, lists, most = self.on.device, len(self.wanted), max(self.wanted, default=0)
+        room = most + most // 8 + _SPARE if steps else self.room
         if steps and self._histograms is None:
             self._histograms = self._blank(steps)
-        histograms = self._histograms[-steps:] if steps else self.sinks  # any array: a search without steps reads none
         wanted, counts = device.put_all([np.array(self.wanted, np.uint64), np.zeros(lists, np.uint64)])
-        search = self._search(steps, wanted, histograms, slots, self.room)
-        taken = self._take(search, steps, counts)
+        search = self._search(steps, wanted, self._histograms[-steps:] if steps else wanted, room, self.room)
+        taken = (search.searches[steps], self._take(search, steps, counts), counts) if steps else None
         n, head = lists * most, lists * FOUND_WORDS
         out = device.empty(head + n + -(-n // 2), np.uint64)
         ids, keys = _parts(out, head, n)
         found = out[:head].reshape(lists, FOUND_WORDS)
-        launchers.select_rank(
-            search, steps, taken, counts, found, ids.reshape(lists, most), keys.reshape(lists, most)
-        )
+        launchers.select_rank(search, taken, found, ids.reshape(lists, most), keys.reshape(lists, most))
         host = device.get(out)
         found = host[:head].reshape(lists, FOUND_WORDS)
         told = _counts(found[:, :3])
-        if not ((found[:, 3] <= slots) | (told.appended > self.room)).all():
+        if not ((found[:, 3] <= room) | (told.appended > self.room)).all():
             return None
         sizes = [min(k, have) for k, have in zip(self.wanted, found[:, 3].tolist(), strict=True)]
         ids, keys = (part.reshape(lists, most) for part in _parts(host, head, n))
