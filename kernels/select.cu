@@ -31,15 +31,13 @@ struct Scratch {
     u32 warps[SELECT_THREADS / 32u];
 };
 
-// What the host reads of a list: those of its sink, how many entries select_take found, and the border of the search.
+// What the host reads of a list: those of its sink, and how many entries were to be ranked.
 struct Found {
     u64 appended;
     u64 reached;
-    u64 limits;
+    u32 border;
+    u32 floor;
     u64 taken;
-    u64 mixed;
-    u32 key;
-    u32 done;
 };
 
 __device__ __forceinline__ u64 listed(const Sink* sink) { return sink->appended < sink->capacity ? sink->appended : sink->capacity; }
@@ -193,12 +191,11 @@ select_take(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
     }
 }
 
-// From what select_take took, with its searches (lists); or, where whole is set, from all entries of a list, of which at
-// most `room` are ranked. found (lists); ids and keys (lists, most), the wanted best of each list in order.
+// From what select_take took or, where whole is set, from all entries of a list; of more than `room` nothing is right. found (lists); ids and keys (lists, most), the wanted best of each list in order.
 extern "C" __global__ void __launch_bounds__(256)
 select_rank(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, const u64* __restrict__ wanted,
-            const Search* __restrict__ searches, const u64* __restrict__ taken, const u64* __restrict__ counts, u64 room,
-            u32 whole, u64 most, Found* __restrict__ found, i64* __restrict__ ids, u32* __restrict__ keys)
+            const u64* __restrict__ taken, const u64* __restrict__ counts, u64 room, u32 whole, u64 most,
+            Found* __restrict__ found, i64* __restrict__ ids, u32* __restrict__ keys)
 {
     __shared__ u64 near_mixed[SELECT_THREADS];
     __shared__ u32 near_keys[SELECT_THREADS];
@@ -207,12 +204,7 @@ select_rank(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
     const u64 count = whole ? listed(sink) : counts[list], n = count < room ? count : room;
     const u64* entries = whole ? sink->entries : taken + list * room;
     const u64 i = (u64)blockIdx.x * SELECT_THREADS + threadIdx.x;
-    if (i == 0) {
-        const Search none = {0, 0, ~0ull, 0xffffffffu, 1u};
-        const Search search = whole ? none : searches[list];
-        found[list] = {sink->appended, sink->reached, (u64)sink->floor << 32 | sink->border, count,
-                       search.mixed, search.key, search.done};
-    }
+    if (i == 0) found[list] = {sink->appended, sink->reached, sink->border, sink->floor, count};
     if (i - threadIdx.x >= n) return;
     const u64 own = i < n ? entries[i] : 0;
     const i64 id = i < n ? id_at(tiles, (u32)own) : 0;

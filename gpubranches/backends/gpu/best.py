@@ -95,7 +95,7 @@ def best(span: Span, scan: Scan, asked: Asked, sample_from: int) -> list[Best]:
     step, room = _sample(max(limits, default=0), rows, sample_from)
     if len(limits) < n or room > first_room(rows, n):
         return collected(span, scan, asked, [Border()] * n)
-    lists = Lists.of(on, room, asked.floors, [Border()] * n, limits, asked.key_bits)
+    lists = Lists.of(on, room, asked.floors, [Border()] * n, [min(k, room) for k in limits], asked.key_bits)
     if step > 1:
         scan(span, range(n), step, lists.sinks)
         lists.keep_to_border(rows // step + 512)
@@ -149,7 +149,7 @@ def collected(
     now = list(borders)
     tighter = bool(full) and asked.cuts_ties and all((k := limits[at]) is not None and 2 * k <= room for at in full)
     if tighter:
-        found = ranked.borders if ranked else lists.borders()
+        found = (ranked or lists).borders()
         for at in full:
             now[which[at]] = found[at]
     answers = _told(ranked or lists.chosen(counts, full), asked, counts)

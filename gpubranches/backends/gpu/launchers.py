@@ -28,7 +28,7 @@ SELECT_BLOCKS = 8
 """The same for all lists together."""
 SINK_WORDS = 6
 SEARCH_WORDS = 4
-FOUND_WORDS = 6
+FOUND_WORDS = 4
 DIGIT = 11
 DIGITS = 1 << DIGIT
 _THREADS = 256
@@ -199,7 +199,7 @@ def select_take(search: Search, steps: int, taken: DeviceArray, counts: DeviceAr
 
 def select_rank(
     search: Search,
-    taken: tuple[DeviceArray, DeviceArray, DeviceArray] | None,
+    taken: tuple[DeviceArray, DeviceArray] | None,
     found: DeviceArray,
     ids: DeviceArray,
     keys: DeviceArray,
@@ -207,10 +207,10 @@ def select_rank(
     """Write the wanted best of what was taken in order: found, (lists, FOUND_WORDS) uint64, struct Found; ids,
     (lists, most) int64, and keys uint32.
 
-    taken: the state of each search after its last step, the entries and the counts of select_take; None: all entries.
+    taken: the entries and the counts of select_take; None: all entries.
     """
-    states, entries, counts = taken or (search.searches, search.searches, search.searches)
-    args = [search.on.tiles, search.sinks, search.wanted, states, entries, counts, np.uint64(search.room)]
+    entries, counts = taken or (search.searches, search.searches)
+    args = [search.on.tiles, search.sinks, search.wanted, entries, counts, np.uint64(search.room)]
     args += [np.uint32(taken is None), np.uint64(ids.shape[1]), found, ids, keys]
     grid = -(-search.room // _THREADS), len(search.sinks)
     search.on.device.launch("select", "select_rank", {}, grid, _THREADS, args)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import best_first
+from gpubranches.arrays import best_first, splitmix64
 from gpubranches.backends.gpu import launchers
 from gpubranches.backends.gpu.device import DeviceArray
 from gpubranches.backends.gpu.launchers import DIGIT, DIGITS, FOUND_WORDS, SEARCH_WORDS, SINK_WORDS, Resident, Search
@@ -58,12 +58,16 @@ class Counts:
 
 
 class Ranked(list[Best]):
-    """The best of each list, in order; borders: of their searches, within which at least the wanted entries lie."""
+    """The best of each list, in order, and what the scan counted."""
 
-    def __init__(self, found: Sequence[Best], counts: Counts, borders: list[Border]):
+    def __init__(self, found: Sequence[Best], counts: Counts):
         super().__init__(found)
         self.counts = counts
-        self.borders = borders
+
+    def borders(self) -> list[Border]:
+        """Return where the best of each list end."""
+        ends = [(int(one.keys[-1]), one.ids[-1:]) if len(one.ids) else None for one in self]
+        return [Border() if end is None else Border(end[0], int(splitmix64(end[1])[0])) for end in ends]
 
 
 @dataclass
@@ -130,7 +134,8 @@ class Lists:
         wanted, counts = self.on.device.put_all([np.array(self.wanted, np.uint64), np.zeros(len(self.wanted), np.uint64)])
         search = self._search(steps, wanted, self._blank(steps), 1, self.room)
         self._take(search, steps, counts)
-        return _borders(self.on.device.get(search.searches[steps])[:, 2:])
+        found = self.on.device.get(search.searches[steps])
+        return [Border(key, mixed) for mixed, key in zip(found[:, 2].tolist(), (found[:, 3] & _LOW).tolist(), strict=True)]
 
     def chosen(self, counts: Counts, without: Sequence[int]) -> list[Best]:
         """Choose the wanted best of each list, however many, none of some lists. The entries are used up."""
@@ -178,7 +183,7 @@ class Lists:
         return taken
 
     def _ranked(self, steps: int) -> Ranked | None:
-        """Return the answer of a search of so many steps, None if a list that holds all its entries needs more.
+        """Return the answer of a search of so many steps, None if one of the lists needs more.
 
         steps: 0 to rank all entries.
         """
@@ -188,7 +193,7 @@ class Lists:
             self._histograms = self._blank(steps)
         wanted, counts = device.put_all([np.array(self.wanted, np.uint64), np.zeros(lists, np.uint64)])
         search = self._search(steps, wanted, self._histograms[-steps:] if steps else wanted, room, self.room)
-        taken = (search.searches[steps], self._take(search, steps, counts), counts) if steps else None
+        taken = (self._take(search, steps, counts), counts) if steps else None
         n, head = lists * most, lists * FOUND_WORDS
         out = device.empty(head + n + -(-n // 2), np.uint64)
         ids, keys = _parts(out, head, n)
@@ -196,13 +201,12 @@ class Lists:
         launchers.select_rank(search, taken, found, ids.reshape(lists, most), keys.reshape(lists, most))
         host = device.get(out)
         found = host[:head].reshape(lists, FOUND_WORDS)
-        told = _counts(found[:, :3])
-        if not ((found[:, 3] <= room) | (told.appended > self.room)).all():
+        if int(found[:, 3].max(initial=0)) > room:
             return None
         sizes = [min(k, have) for k, have in zip(self.wanted, found[:, 3].tolist(), strict=True)]
         ids, keys = (part.reshape(lists, most) for part in _parts(host, head, n))
         best = [Best(ids[i, :size].copy(), keys[i, :size].copy(), size) for i, size in enumerate(sizes)]
-        return Ranked(best, told, _borders(found[:, 4:]))
+        return Ranked(best, _counts(found[:, :3]))
 
 
 def _parts(words: DeviceArray, head: int, n: int) -> tuple[DeviceArray, DeviceArray]:
@@ -213,11 +217,6 @@ def _parts(words: DeviceArray, head: int, n: int) -> tuple[DeviceArray, DeviceAr
 def _counts(words: NDArray[np.uint64]) -> Counts:
     """Return the counts in words 2 to 4 of sinks."""
     return Counts(words[:, 0].astype(np.int64), words[:, 1].astype(np.int64), (words[:, 2] & _LOW).astype(np.uint32))
-
-
-def _borders(words: NDArray[np.uint64]) -> list[Border]:
-    """Return the borders in the last two words of searches."""
-    return [Border(key, mixed) for mixed, key in zip(words[:, 0].tolist(), (words[:, 1] & _LOW).tolist(), strict=True)]
 
 
 def sorted_entries(on: Resident, entries: DeviceArray, sizes: Sequence[int]) -> list[Best]:
