@@ -26,6 +26,8 @@ _STAGE_BYTES = 32 << 20
 _COPIERS = 8
 _ALIGNED = 256
 """Bytes that arrays of one transfer begin at a multiple of; kernels load 16 at a time."""
+_NORM_ROWS = 1 << 15
+"""Rows whose norms are taken at a time, at 8 bytes a dim beside the working memory."""
 _OPTIONS = ("--std=c++17",)
 _OUT_OF_MEMORY = 2
 """cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY: what loads modules and pins memory says so, not a pool."""
@@ -112,6 +114,7 @@ class CupyDevice:
             self._stream = cuda.Stream(non_blocking=True)
             self._stream.use()
             self._pool = cuda.MemoryPool()
+        self._index = index
         self.name: str = properties["name"].decode()
         self.multiprocessors: int = properties["multiProcessorCount"]
 
@@ -132,6 +135,11 @@ class CupyDevice:
                 f"{what} on {self.name}: expected {right.tolist()}, got {found.tolist()}; update driver and CuPy, or "
                 "take the cpu backend"
             )
+
+    @property
+    def stream(self) -> tuple[int, int]:
+        """Number of the card, and address of the stream that its work is done in."""
+        return self._index, self._stream.ptr
 
     def memory(self) -> tuple[int, int]:
         """Return free and total bytes, after giving back what the pool keeps for reuse."""
@@ -246,6 +254,15 @@ class CupyDevice:
         with self._errors(16 * len(keys)), self._cupy.cuda.using_allocator(self._pool.malloc):
             by_ties = self._cupy.argsort(ties)
             return by_ties[self._cupy.argsort(keys[by_ties])]
+
+    def row_norms(self, rows: Any, mean: Any) -> tuple[Any, float, float]:
+        """Return |x - mean| of rows, (n, D) float16, as (n,) float32, and the least and the most of them; n >= 1."""
+        out = self.empty(len(rows), np.float32)
+        with self._errors(8 * _NORM_ROWS * len(mean)), self._cupy.cuda.using_allocator(self._pool.malloc):
+            for start in range(0, len(rows), _NORM_ROWS):
+                away = rows[start : start + _NORM_ROWS].astype(np.float32) - mean
+                out[start : start + _NORM_ROWS] = self._cupy.sqrt((away * away).sum(axis=1))
+            return out, float(out.min()), float(out.max())
 
     def synchronize(self) -> None:
         """Wait until all work is done."""

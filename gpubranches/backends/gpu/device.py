@@ -24,6 +24,11 @@ class Device(Protocol):
         """How many multiprocessors it has."""
         ...
 
+    @property
+    def stream(self) -> tuple[int, int]:
+        """Number of the card, and address of the CUDA stream that its work is done in."""
+        ...
+
     def memory(self) -> tuple[int, int]:
         """Return free and total bytes."""
         ...
@@ -74,6 +79,10 @@ class Device(Protocol):
 
     def order(self, keys: DeviceArray, ties: DeviceArray) -> DeviceArray:
         """Return the indices, int64, that sort by keys, then by ties, ascending."""
+        ...
+
+    def row_norms(self, rows: DeviceArray, mean: DeviceArray) -> tuple[DeviceArray, float, float]:
+        """Return |x - mean| of rows, (n, D) float16, as (n,) float32, and the least and the most of them; n >= 1."""
         ...
 
     def synchronize(self) -> None:
