@@ -4,7 +4,7 @@
 // (keys are below 2^key_bits). select_count counts a digit among the entries that agree with the digits found so far.
 // Each kernel that follows finds the digit in which the last wanted entry lies by itself, in every block, so a step is
 // one launch. A search is over as soon as the entries up to its border fit into `room`; later steps then do nothing.
-// select_take copies the entries up to the border, at most `room` of them, select_rank puts the wanted best of them in
+// select_take copies the entries up to the border, select_rank puts the wanted best of them in
 // order: an entry's place is the number of better ones. select_border makes a list's border that of its sink, and empties
 // it. select_split and select_gather are what is before and after a sort of longer lists.
 //
@@ -171,10 +171,10 @@ select_border(Sink* sinks, const u64* __restrict__ wanted, const Search* __restr
     sinks[blockIdx.y].reached = 0;
 }
 
-// taken (lists, room); counts (lists), zero.
+// taken (lists, stride); counts (lists), zero.
 extern "C" __global__ void __launch_bounds__(256)
 select_take(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, const u64* __restrict__ wanted,
-            Search* searches, const u32* __restrict__ histograms, u32 step, u32 key_bits, u64 room,
+            Search* searches, const u32* __restrict__ histograms, u32 step, u32 key_bits, u64 room, u64 stride,
             u64* __restrict__ taken, u64* __restrict__ counts)
 {
     __shared__ Scratch scratch;
@@ -187,7 +187,7 @@ select_take(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
         const u64 entry = entries[i];
         if (!within(tiles, entry, search)) continue;
         const u64 at = atomicAdd(counts + list, 1ull);
-        if (at < room) taken[list * room + at] = entry;
+        if (at < stride) taken[list * stride + at] = entry;
     }
 }
 

@@ -109,8 +109,9 @@ def test_memory_is_counted_until_it_is_freed(cupy):
 
 def test_a_batch_that_lacks_memory_is_answered_after_a_split(cupy):
     """What the failed attempt holds, in frames down the chain of causes, is free before the next one."""
-    owner = Owner("test", lambda: None, lambda: device.trim())
-    device = owner.call(CupyDevice)
+    devices = []
+    owner = Owner("test", lambda: None, lambda: [device.trim() for device in devices])
+    devices.append(device := owner.call(CupyDevice))
     cupy.card.limit = 1_000_000
 
     def together(items):

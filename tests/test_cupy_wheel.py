@@ -4,14 +4,13 @@ import types
 
 import fake_cupy
 import pytest
-
-cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
-
 from test_sass import VARIANTS
 
 from gpubranches.backends.gpu import cupy_device
 from gpubranches.backends.gpu.cupy_device import usable
 from gpubranches.backends.gpu.sources import source
+
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 
 OF_THE_STAND_IN = {"log", "failing", "broken", "card", "kernels"}
 

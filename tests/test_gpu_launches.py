@@ -100,6 +100,26 @@ def test_answers_without_a_limit_are_sorted_together(world, backend, users, monk
     assert waits == 2
 
 
+@pytest.mark.parametrize("limits", [(3000, 100, 7), (5000, 4999), (1, 13_000)])
+@pytest.mark.parametrize("tier", ["codes", "bits"])
+def test_long_and_short_answers_of_one_pass_are_each_the_best(world, backend, monkeypatch, limits, tier):
+    monkeypatch.setattr("gpubranches.backends.gpu.selection.RANKED_MOST", 1000)
+    rng = np.random.default_rng(5)
+    models = [rng.standard_normal(8 if tier == "codes" else 48).astype(np.float32) for _ in limits]
+
+    def ask(i, limit):
+        return backend.score(models[i], tier=tier, limit=limit)
+
+    whole = [ask(i, None) for i in range(len(limits))]
+    works = [lambda i=i, limit=limit: ask(i, limit) for i, limit in enumerate(limits)]
+    backend._device.launches.clear()
+    for limit, every, found in zip(limits, whole, asked_together(backend._owner, works)):
+        assert found.ids.tolist() == every.ids[:limit].tolist()
+        assert found.scores.tolist() == every.scores[:limit].tolist()
+        assert found.total == every.total == len(world.ids)
+    assert backend._device.launches.count("order") == 1
+
+
 def test_very_many_ties_take_one_more_round(tmp_path):
     """So many rows are alike that the first digits leave too many of them: all digits are looked at, then."""
     world = World(tmp_path / "c", [9000], levels=1, seed=5)

@@ -10,11 +10,12 @@ import pytest
 from cudasim import SimulatedDevice
 from worlds import World
 
+from benchmarks.nearest import measure
 from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.choice import Line, Measured, choose, place
 from gpubranches.backends.gpu.memory import MemoryPlan
 from gpubranches.backends.gpu.nearest import MOST_NEAREST
-from gpubranches.errors import BackendUnavailableError, DataError, DeviceError, DeviceMemoryError
+from gpubranches.errors import BackendUnavailableError, DataError, DeviceError, DeviceMemoryError, UsageError
 from gpubranches.search.searching import Searcher
 
 
@@ -126,7 +127,7 @@ def test_commits_are_followed(tmp_path, faiss):
     world = World(tmp_path / "c", [500], seed=5, deleted=0)
     with opened(world) as backend:
         compared(world, backend, world.embeddings[:1], 3)
-        used = len(backend._faiss._norms)
+        used = len(backend._first._faiss._norms)
         ones = np.linspace(-1, 1, 3 * 48).reshape(3, 48).astype(np.float16)
         bits, scales = world.catalog.signs.encode(ones.astype(np.float32))
         ids = world.catalog.next_id + np.arange(3)
@@ -134,11 +135,11 @@ def test_commits_are_followed(tmp_path, faiss):
         world.catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=ones.__getitem__)
         assert compared(world, backend, ones[1:2].astype(np.float32), 3) == "faiss-gpu/embeddings"
         assert backend.search(ones[1:2].astype(np.float32), 1, tier="embeddings").ids[0, 0] == ids[1]
-        assert len(backend._faiss._norms) == used + 1
+        assert len(backend._first._faiss._norms) == used + 1
         world.catalog.compact()
         compared(world, backend, world.embeddings[:1], 3)
         names = {segment.folder.name for segment in world.catalog.segments if segment.n}
-        assert set(backend._faiss._norms) == names
+        assert set(backend._first._faiss._norms) == names
 
 
 def test_embeddings_that_are_not_resident_are_not_asked_of_faiss(world, faiss):
@@ -155,9 +156,28 @@ def test_embeddings_that_are_not_resident_are_not_asked_of_faiss(world, faiss):
 def test_a_build_that_takes_its_own_norms_is_found_out(world, faiss):
     """All rests on the numbers that are given in place of |x|^2; a trial shows whether they are taken."""
     faiss.ignores_norms = True
+    with opened(world) as backend, pytest.raises(DeviceError, match=r"trial.*--nn kernel"):
+        backend.search(world.embeddings[:1], 3, tier="embeddings")
+
+
+@pytest.mark.parametrize("k", [3, 900])
+def test_rows_that_faiss_leaves_out_are_looked_for_by_the_kernels(world, faiss, k):
+    faiss.loses = True
     with opened(world) as backend:
-        with pytest.raises(DeviceError, match="trial.*--nn kernel"):
+        assert compared(world, backend, world.embeddings[:2], k) == "gpu/embeddings"
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [("alloc fail (cudaMalloc error out of memory [2])", DeviceMemoryError), ("CUDA error 700", DeviceError)],
+)
+def test_what_faiss_raises_is_an_error_of_the_device(world, faiss, message, error):
+    with opened(world) as backend:
+        backend.search(world.embeddings[:1], 3, tier="embeddings")
+        faiss.failing = message
+        with pytest.raises(error, match="--nn kernel") as raised:
             backend.search(world.embeddings[:1], 3, tier="embeddings")
+        assert type(raised.value) is error
 
 
 def test_faiss_for_cpus_is_refused_and_nothing_is_lost(world, monkeypatch):
@@ -176,7 +196,7 @@ def test_a_lack_of_memory_names_the_cure(world, faiss, part):
             backend._device.memory_bytes = backend._device.used + (512 << 20) + (256 << 20) + 100
         else:
             backend._device.memory_bytes = backend._device.used + (512 << 20)
-        with pytest.raises(DeviceMemoryError, match="faiss.*--nn kernel"):
+        with pytest.raises(DeviceMemoryError, match=r"faiss.*--nn kernel"):
             backend.search(world.embeddings[:1], 3, tier="embeddings")
         backend._device.memory_bytes = 1 << 40
         assert backend.search(world.embeddings[:1], 3, tier="embeddings").source == "faiss-gpu/embeddings"
@@ -234,6 +254,28 @@ def test_the_closest_measured_point_decides():
     assert "faiss 2.0 ms, kernels 1.0 ms" in choose(measured, "a card", *asked[0])[1]
     assert choose(Measured("a card", "", "", lines[3:]), "a card", 1, 1, 1)[0] == "kernel"
     assert choose(None, "a card", 1, 1, 1)[0] == "kernel"
+
+
+def test_what_is_measured_is_what_auto_decides_by(world, faiss, table):
+    with opened(world) as backend:
+        lines = measure(backend, ks=(5, MOST_NEAREST), batches=(1, 3), repeats=2)
+        assert backend.search(world.embeddings[:1], 3, tier="embeddings").ids[0, 0] == world.ids[0]
+    assert [(line.k, line.batch, line.filter) for line in lines] == [
+        (k, batch, filtered) for k in (5, MOST_NEAREST) for batch in (1, 3) for filtered in (False, True)
+    ]
+    assert all(line.kernel_ms > 0 and (line.faiss_ms is None) == line.filter for line in lines)
+    Measured("simulated", "abc", "2026-01-01", tuple(lines)).write()
+    measured = Measured.read()
+    assert measured.lines == tuple(lines)
+    engine, why = choose(measured, "simulated", len(world.ids), 5, 1)
+    assert engine == ("faiss" if lines[0].faiss_ms < lines[0].kernel_ms else "kernel")
+    assert "2026-01-01" in why
+
+
+def test_what_faiss_does_not_answer_is_not_measured(tmp_path, faiss):
+    world = World(tmp_path / "c", [300], seed=4, duplicates=True, deleted=0)
+    with opened(world) as backend, pytest.raises(UsageError, match="gpu/embeddings"):
+        measure(backend, ks=(5,), batches=(1,), repeats=1)
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,9 @@ def test_those_who_wait_at_the_end_are_told():
         while not owner._closed:
             time.sleep(0.001)
 
-    found = asked_together(owner, [lambda: owner.call(first), lambda: owner.call(lambda: 1), lambda: owner.call(lambda: 1)])
+    found = asked_together(
+        owner, [lambda: owner.call(first), lambda: owner.call(lambda: 1), lambda: owner.call(lambda: 1)]
+    )
     closing.join(20)
     assert found[0] is None
     for one in [*found[1:], *(_raised(owner) for _ in range(2))]:

@@ -31,7 +31,7 @@ def barriers():
 
 
 def run_probe(kernel, change, order):
-    """Return what a kernel answers to questions that need all of its barriers, or how the simulation or a check failed."""
+    """Return what a kernel answers to questions that need all of its barriers, or what failed."""
     table = Table(3000, d=8, D=768 if kernel == "bits" else 48, seed=5, order=order, change=change, spread=20)
     try:
         return PROBES[kernel](table)
@@ -129,7 +129,7 @@ def test_every_barrier_is_needed(kernel, i):
         ("select", "return key <= search.key;", "return key < search.key;"),
         ("select", "<= search.mixed", ">= search.mixed"),
         ("select", "near_mixed[j] < mixed", "near_mixed[j] > mixed"),
-        ("select", "if (at < room) taken", "if (at < room / 2u) taken"),
+        ("select", "if (at < stride) taken", "if (at < stride / 2u) taken"),
         ("select", "if (i - threadIdx.x >= n) return;", "if (i >= n) return;"),
         ("bits", "own < BITS_WORDS / 4u) b[h]", "own <= BITS_WORDS / 4u) b[h]"),
         ("bits", "s < LANES", "s < LANES / 2"),

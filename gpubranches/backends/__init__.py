@@ -25,7 +25,8 @@ def open_backend(
 ) -> Backend:
     """Open a backend by name: "oracle", "cpu", "kdtree", "gpu", or "auto", which takes the fastest usable and logs why.
 
-    nn: what answers nearest neighbours over codes: "kernel", the backend's own exact scan, "faiss", or "auto" (kernel).
+    nn: what answers nearest neighbours over codes: "kernel", the backend's own exact scan, "faiss", or "auto" (kernel);
+    on a card over embeddings, too, where "auto" is what was measured to be quicker.
     report: told (stage, done, total) while the gpu backend uploads. Raises UsageError for another name,
     BackendUnavailableError when what it needs is missing, CatalogIndexError when kdtree has no index of the catalog's
     codes, and for "gpu" DeviceError when the card cannot be used, DeviceMemoryError when the codes do not fit.

@@ -300,6 +300,7 @@ def _scores(found: Candidates) -> NDArray[np.float32]:
 
 
 def pad(found: list[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int, source: str) -> Neighbors:
+    """Return the answer of some queries, distances and ids each, with what is missing of k as inf and -1."""
     distances = np.full((len(found), k), np.inf, np.float32)
     ids = np.full((len(found), k), -1, np.int64)
     for row, (near, items) in enumerate(found):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,11 +15,10 @@ from gpubranches.backends.faiss_index import FaissIndex, GpuFaissIndex
 from gpubranches.backends.gpu import best as lists
 from gpubranches.backends.gpu import launchers
 from gpubranches.backends.gpu.best import SAMPLE_FROM, Asked, Span, best, collected, lists_at_once
-from gpubranches.backends.gpu.choice import Engine, Measured, choose
 from gpubranches.backends.gpu.device import Device, DeviceArray
+from gpubranches.backends.gpu.first import FirstNeighbors
 from gpubranches.backends.gpu.keys import NOTHING, VOTE_BITS, floor_key, scored, squared_bits, voted
 from gpubranches.backends.gpu.memory import WORKING_BYTES
-from gpubranches.backends.gpu.nearest import MOST_NEAREST, FaissNearest
 from gpubranches.backends.gpu.owner import Filter, Owner
 from gpubranches.backends.gpu.program import MOST_MODELS, Program, compile_boxes
 from gpubranches.backends.gpu.residence import Residence
@@ -28,18 +26,16 @@ from gpubranches.backends.gpu.selection import NO_BORDER, Border, joined
 from gpubranches.backends.scan import Linear, Only, ScanBackend, as_cosine_distances, pad
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Catalog
-from gpubranches.errors import DeviceError
 from gpubranches.quantize import CodeWeights, WeightPlanes
 from gpubranches.results import Candidates, Neighbors
 
 if TYPE_CHECKING:
     from gpubranches.backends.cpu import CpuBackend
 
-_log = logging.getLogger(__name__)
-
 _STAGED_ROWS = 1 << 16
 _PAGE = 100
 """The k that is told of: a page of neighbours."""
+_ON_CARD = np.zeros((0, 0), np.float16)
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
@@ -56,7 +52,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Embeddings (m, D) float16 of listed rows at positions (m,) uint32."""
+    """Embeddings (m, D) float16 of listed rows at positions (m,) uint32; of rows that are resident none are needed."""
 
     positions: NDArray[np.uint32]
     embeddings: NDArray[np.float16]
@@ -88,15 +84,12 @@ class GpuBackend(ScanBackend[Chosen]):
         a sample is taken first where the best are wanted.
         """
         super().__init__(catalog, nn=nn)
-        self._asked_nn = nn
-        self._measured = Measured.read() if nn == "auto" else None
-        self._faiss: FaissNearest | None = None
-        self._faiss_fails = ""
         self._cpu: CpuBackend | None = None
         self._sample_from = sample_from
         self._opened = ExitStack()
         self._device: Device
         self._residence: Residence
+        self._first: FirstNeighbors
 
         def trim() -> None:
             if hasattr(self, "_device"):  # the making of the device itself may lack memory
@@ -108,6 +101,7 @@ class GpuBackend(ScanBackend[Chosen]):
             with catalog.pinned():
                 self._residence = make_residence(self._device, catalog)
             self._opened.callback(self._residence.close)
+            self._first = FirstNeighbors(nn, self._residence)
 
         self._owner = Owner("gpubranches-gpu", self._opened.close, trim)
         try:
@@ -119,7 +113,7 @@ class GpuBackend(ScanBackend[Chosen]):
     def info(self) -> dict[str, Any]:
         """Return name, card, nearest-neighbour method, the catalog's size, and the memory plan."""
         plan = self._residence.plan
-        engine, why = self.engine(_PAGE, 1)
+        engine, why = self._first.engine(_PAGE, 1)
         told = {"embeddings": engine, "why": why, "first": self.first_tier}
         own = {"device": self._device.name, "memory": plan.to_json(), "tiers": list(plan.tiers), "nearest": told}
         return {**super().info(), **own}
@@ -184,7 +178,7 @@ class GpuBackend(ScanBackend[Chosen]):
 
         def together(batch: list[NDArray[np.float32]]) -> list[Neighbors]:
             every = np.concatenate(batch)
-            if tier == "embeddings" and self._takes_faiss(k, len(every), where):
+            if tier == "embeddings" and self._first.takes(k, len(every), where):
                 return _shares(self._near_by_faiss(every, k), batch)
             return _shares(super(GpuBackend, self)._search_directions(every, k, tier, where), batch)
 
@@ -196,49 +190,13 @@ class GpuBackend(ScanBackend[Chosen]):
 
         return GpuFaissIndex(self.catalog, self._device.memory()[0] - WORKING_BYTES, exact)
 
-    def engine(self, k: int, batch: int) -> tuple[Engine, str]:
-        """Return which answers the k nearest of some queries by embeddings without a filter, and why."""
-        if self._asked_nn != "auto":
-            return ("faiss" if self._asked_nn == "faiss" else "kernel"), f"--nn {self._asked_nn}"
-        if "embeddings" not in self._residence.plan.tiers:
-            return "kernel", "the embeddings are not on the card"
-        engine, why = choose(self._measured, self._device.name, self.catalog.n, k, batch)
-        if engine == "faiss" and self._faiss_fails:
-            return "kernel", self._faiss_fails
-        return engine, why
-
-    def _takes_faiss(self, k: int, batch: int, where: Bitmap | None) -> bool:
-        """Tell whether faiss is asked: of all rows, none deleted, and not too many of them."""
-        self._residence.refresh()
-        rows = sum(page.rows for page in self._residence.pages.values())
-        if where is not None or k > MOST_NEAREST or rows != self._residence.n_live or not self._residence.resident.width:
-            return False
-        if self.engine(k, batch)[0] == "kernel":
-            return False
-        if self._faiss is None:
-            try:
-                self._faiss = FaissNearest(self._device, self._signs().mean_)
-            except DeviceError as error:
-                if self._asked_nn == "faiss":
-                    raise
-                self._faiss_fails = str(error)
-                _log.warning("the nearest by embeddings: took the own kernels, since %s", error)
-                return False
-        return True
-
     def _near_by_faiss(self, queries: NDArray[np.float32], k: int) -> Neighbors:
         """Return the nearest as faiss finds them, those that it cannot prove as the kernels do; `source` tells."""
-        assert self._faiss is not None
-        pages = {}
-        for segment in self.catalog.segments:
-            if segment.n:
-                pages[segment.folder.name] = self._residence.pages[segment.folder.name], segment.start
 
         def rescore(positions: NDArray[np.uint32], query: NDArray[np.float32], most: int) -> Candidates:
-            listed = Gathered(positions, np.zeros((0, 0), np.float16))
-            return self._cosines(Chosen(None, gathered=listed), query, most)
+            return self._cosines(Chosen(None, gathered=Gathered(positions, _ON_CARD)), query, most)
 
-        found = self._faiss.search(pages, queries, k, rescore)
+        found = self._first.search(queries, k, rescore)
         near = [
             self._by_cosine(Chosen(None), query, k) if one is None else as_cosine_distances(one)
             for one, query in zip(found, queries, strict=True)
@@ -250,8 +208,7 @@ class GpuBackend(ScanBackend[Chosen]):
     @property
     def first_tier(self) -> Literal["bits", "embeddings"]:
         """The tier that the first neighbours of a text or an image are taken from: embeddings where faiss has them."""
-        exact = "embeddings" in self._residence.plan.tiers and self.engine(_PAGE, 1)[0] == "faiss"
-        return "embeddings" if exact else super().first_tier
+        return "embeddings" if self._first.engine(_PAGE, 1)[0] == "faiss" else super().first_tier
 
     @property
     def _host(self) -> CpuBackend:

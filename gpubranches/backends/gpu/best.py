@@ -1,4 +1,4 @@
-"""The best rows of a scan: a border from a sample, one pass that keeps what lies within it, an exact selection in order.
+"""The best rows of a scan: a border from a sample, one pass that keeps what lies within it, an exact selection.
 
 The k-th best key of a sample is no better than the k-th best of all rows, so a pass that keeps every row within this
 border loses nothing, and keeps about k times the inverse of the sampled share. What is kept is a few million rows at
@@ -66,8 +66,8 @@ Scan = Callable[[Span, Sequence[int], int, DeviceArray], None]
 class Asked:
     """What is asked of a scan, for each model: how many of its best rows, all if None, with keys <= its floor, uint32.
 
-    key_bits: keys are below 2^key_bits. totals: which of `Counts` tells how many rows there were, "reached" the floor or
-    "appended". cuts_ties: the scan heeds both parts of a border, key and mixed id.
+    key_bits: keys are below 2^key_bits. totals: which of `Counts` tells how many rows there were, "reached" the floor
+    or "appended". cuts_ties: the scan heeds both parts of a border, key and mixed id.
     """
 
     wanted: Sequence[int | None]
@@ -80,8 +80,6 @@ class Asked:
         """Return the totals."""
         found: list[int] = getattr(counts, self.totals).tolist()
         return found
-
-
 
 
 def best(span: Span, scan: Scan, asked: Asked, sample_from: int) -> list[Best]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import log
 from pathlib import Path
@@ -48,7 +48,9 @@ class Measured:
             return None
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(content["card"], content["commit"], content["date"], tuple(_line(one) for one in content["lines"]))
+            return cls(
+                content["card"], content["commit"], content["date"], tuple(_line(one) for one in content["lines"])
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path}: expected a table of measured times, got another content ({type(error).__name__}: {error}); "
@@ -92,9 +94,9 @@ def place() -> Path:
 
 
 def _line(content: Mapping[str, Any]) -> Line:
+    rows, k, batch = (int(content[name]) for name in ("rows", "k", "batch"))
+    if min(rows, k, batch) < 1:
+        raise ValueError(f"expected rows, k and batch of 1 or more, got {rows}, {k} and {batch}")
     faiss_ms = content["faiss_ms"]
-    numbers: Sequence[int] = [int(content[name]) for name in ("rows", "k", "batch")]
-    if min(numbers) < 1:
-        raise ValueError(f"expected rows, k and batch of 1 or more, got {numbers}")
-    kernel_ms = float(content["kernel_ms"])
-    return Line(*numbers, bool(content["filter"]), kernel_ms, None if faiss_ms is None else float(faiss_ms))
+    taken = float(content["kernel_ms"]), None if faiss_ms is None else float(faiss_ms)
+    return Line(rows, k, batch, bool(content["filter"]), *taken)

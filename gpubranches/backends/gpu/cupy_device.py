@@ -73,8 +73,9 @@ class CupyDevice:
         self._functions: dict[tuple[str, str, tuple[tuple[str, int], ...]], Any] = {}
         self._stages: list[tuple[NDArray[np.uint8], Any, Any]] = []
         self._copiers: ThreadPoolExecutor | None = None
-        works = {"CuPy": self._import, "card": partial(self._take, index), "kernel": self._try_kernel}
-        for name, work in {**works, "sort": self._try_sort}.items():
+        works: dict[str, Callable[[], None]] = {"CuPy": self._import, "card": partial(self._take, index)}
+        works |= {"kernel": self._try_kernel, "sort": self._try_sort}
+        for name, work in works.items():
             start = time.perf_counter()
             try:
                 work()
@@ -243,9 +244,7 @@ class CupyDevice:
                 raise KernelCompileError(
                     f"kernels/{file}.cu with {dict(constants)} does not compile: {error}"
                 ) from error
-            raise KernelCompileError(
-                f"kernels/{file}.cu lacks CUDA's headers ({_line(error)}): {_INSTALL}"
-            ) from error
+            raise KernelCompileError(f"kernels/{file}.cu lacks CUDA's headers ({_line(error)}): {_INSTALL}") from error
         except Exception as error:  # what CuPy raises without NVRTC depends on where it looked for it
             raise KernelCompileError(f"CuPy cannot compile kernels ({_line(error)}): {_INSTALL}") from error
 

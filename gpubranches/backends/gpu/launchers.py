@@ -153,11 +153,11 @@ def rescore(
 
 @dataclass(frozen=True)
 class Search:
-    """What every launch of a selection reads, see kernels/select.cu: sinks, (lists, SINK_WORDS) uint64; wanted, (lists,)
-    uint64; searches, (steps + 1, lists, SEARCH_WORDS) uint64; histograms, (steps, lists, DIGITS) uint32, zero.
+    """What every launch of a selection reads, see kernels/select.cu.
 
-    key_bits: keys are below 2^key_bits; room: how many entries may be taken of a list; rows: a bound of a list's entries,
-    for the grid.
+    sinks: (lists, SINK_WORDS) uint64; wanted: (lists,) uint64; searches: (steps + 1, lists, SEARCH_WORDS) uint64;
+    histograms: (steps, lists, DIGITS) uint32, zero; key_bits: keys are below 2^key_bits; room: so many entries up to the
+    border of a list are few enough, if more than are wanted; rows: a bound of a list's entries, for the grid.
     """
 
     on: Resident
@@ -191,9 +191,10 @@ def select_border(search: Search, steps: int) -> None:
 
 
 def select_take(search: Search, steps: int, taken: DeviceArray, counts: DeviceArray) -> None:
-    """Copy the entries up to the border to taken, (lists, room) uint64, in any order; counts: (lists,) uint64, zero."""
+    """Copy entries up to the border to taken, (lists, stride) uint64, in any order; counts: (lists,) uint64, zero."""
     args = [search.on.tiles, search.sinks, search.wanted, search.searches, search.histograms]
-    args += [np.uint32(steps), np.uint32(search.key_bits), np.uint64(search.room), taken, counts]
+    args += [np.uint32(steps), np.uint32(search.key_bits), np.uint64(search.room), np.uint64(taken.shape[1])]
+    args += [taken, counts]
     search.on.device.launch("select", "select_take", {}, search.blocks(_THREADS), _THREADS, args)
 
 
@@ -204,10 +205,10 @@ def select_rank(
     ids: DeviceArray,
     keys: DeviceArray,
 ) -> None:
-    """Write the wanted best of what was taken in order: found, (lists, FOUND_WORDS) uint64, struct Found; ids,
-    (lists, most) int64, and keys uint32.
+    """Write the wanted best of what was taken, in order.
 
-    taken: the entries and the counts of select_take; None: all entries.
+    found: (lists, FOUND_WORDS) uint64, struct Found; ids: (lists, most) int64, keys: uint32; taken: the entries and the
+    counts of select_take; None: all entries.
     """
     entries, counts = taken or (search.searches, search.searches)
     args = [search.on.tiles, search.sinks, search.wanted, entries, counts, np.uint64(search.room)]
@@ -219,7 +220,7 @@ def select_rank(
 def select_split(
     on: Resident, entries: DeviceArray, starts: DeviceArray, first: int, n: int
 ) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
-    """Return what orders n entries from `first` on of all lists in a row: list << 32 | key, splitmix64(id), and the ids.
+    """Return what orders n entries, from `first` on of all in a row: list << 32 | key, splitmix64(id), and the ids.
 
     entries: (lists, stride) uint64; starts: (lists + 1,) uint64, where each list begins in the row.
     """

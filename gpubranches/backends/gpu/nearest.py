@@ -10,7 +10,7 @@ score: a first attempt takes the c of earlier questions, a second the score that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.backends.faiss_index import TEMPORARY_BYTES, faiss_errors, gpu_faiss
-from gpubranches.backends.gpu.device import Device, DeviceArray
+from gpubranches.backends.gpu.device import DeviceArray
 from gpubranches.backends.gpu.memory import WORKING_BYTES
-from gpubranches.backends.gpu.residence import Page
+from gpubranches.backends.gpu.residence import Page, Residence
 from gpubranches.errors import DeviceError, DeviceMemoryError
 from gpubranches.results import Candidates
 
@@ -73,15 +73,17 @@ class _Attempt:
 
 
 class FaissNearest:
-    """Answers over pages whose embeddings are resident and whose rows all count. To be used in the device's thread."""
+    """Answers over resident embeddings of rows that all count. To be used in the device's thread."""
 
-    def __init__(self, device: Device, mean: NDArray[np.float32]):
+    def __init__(self, residence: Residence):
         """Try a search of a few rows first.
 
         Raises BackendUnavailableError without a build of faiss for GPUs, DeviceError where it answers wrongly.
         """
-        self._device = device
-        self._mean = mean.astype(np.float32)
+        assert residence.catalog.signs is not None
+        device = self._device = residence.device
+        self._residence = residence
+        self._mean = residence.catalog.signs.mean_.astype(np.float32)
         self._mean_on_device = device.put(self._mean)
         self._norms: dict[str, _Norms] = {}
         self._slope = _FIRST_SLOPE
@@ -96,8 +98,9 @@ class FaissNearest:
             self._resources.setDefaultStream(index, self._faiss.cast_integer_to_cudastream_t(stream))
         self._try()
 
-    def follow(self, pages: Mapping[str, Page]) -> None:
+    def _follow(self) -> None:
         """Compute the norms of new pages and drop those of gone ones. Raises DeviceMemoryError."""
+        pages = self._residence.pages
         self._norms = {name: one for name, one in self._norms.items() if pages.get(name) is one.page}
         new = {name: page for name, page in pages.items() if name not in self._norms}
         needed = 4 * sum(page.rows for page in new.values()) + TEMPORARY_BYTES + WORKING_BYTES
@@ -106,22 +109,16 @@ class FaissNearest:
         for name, page in new.items():
             self._norms[name] = _Norms(page, *self._device.row_norms(page.arrays["embeddings"], self._mean_on_device))
 
-    def search(
-        self, pages: Mapping[str, tuple[Page, int]], queries: NDArray[np.float32], k: int, rescore: Rescore
-    ) -> list[Candidates | None]:
-        """Return the k nearest of queries, (q, D) float32, by the cosine with x - mean, None where it is not proven.
-
-        pages: by name, each with the position of its first row.
-        """
-        self.follow({name: page for name, (page, _) in pages.items()})
+    def search(self, queries: NDArray[np.float32], k: int, rescore: Rescore) -> list[Candidates | None]:
+        """Return the k nearest of queries, (q, D) float32, by the cosine with x - mean, None where it is not proven."""
+        self._follow()
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
         units = queries / np.maximum(lengths, 1e-12)[:, None]
         found: list[Candidates | None] = [None] * len(queries)
         slopes = np.full(len(queries), self._slope)
         left = np.flatnonzero(lengths > 0)
         for _ in range(2):
-            ends = []
-            for i, attempt in zip(left.tolist(), self._attempts(pages, units[left], slopes[left], k), strict=True):
+            for i, attempt in zip(left.tolist(), self._attempts(units[left], slopes[left], k), strict=True):
                 scored = rescore(attempt.positions, queries[i], k)
                 scores = np.zeros(0, np.float32) if scored.scores is None else scored.scores
                 ceiling = attempt.ceiling(float(self._mean @ units[i]), *self._range())
@@ -135,19 +132,17 @@ class FaissNearest:
         self._slope = float(np.median(useful)) if len(useful) else self._slope
         return found
 
-    def _attempts(
-        self, pages: Mapping[str, tuple[Page, int]], units: NDArray[Any], slopes: NDArray[Any], k: int
-    ) -> list[_Attempt]:
+    def _attempts(self, units: NDArray[Any], slopes: NDArray[Any], k: int) -> list[_Attempt]:
         """Ask faiss page by page for a few more than k rows; keep the best of all pages of each query."""
         exact = units / (2 * slopes)[:, None]
         given = exact.astype(np.float16)
         squares = (given.astype(np.float64) ** 2).sum(axis=1)
         width = 2 * k + 128
         keys, places, beyond = [], [], np.full(len(units), np.inf)
-        for name, (page, first) in pages.items():
+        for name, page, first in self._residence.in_order():
             own = min(width, page.rows)
             distances, rows = self._page_nearest(page.arrays["embeddings"], self._norms[name].values, given, own)
-            # Distances are cut at zero, so what is there may be better than it seems; numbers that are none have no row.
+            # Distances are cut at zero, so what is there may be better than it seems; a row of -1 is none.
             real = (rows >= 0) & (rows < page.rows)
             key = np.where((distances > 0) & real, distances - squares[:, None], -np.inf)
             rows = np.where(real, rows, 0)
@@ -155,6 +150,7 @@ class FaissNearest:
             places.append(rows + first)
             if own < page.rows:
                 beyond = np.minimum(beyond, key[:, -1])
+            beyond = np.where(real.all(axis=1), beyond, -np.inf)
         all_keys, all_places = np.concatenate(keys, axis=1), np.concatenate(places, axis=1)
         order = np.argsort(all_keys, axis=1, kind="stable")
         found = []
@@ -192,11 +188,15 @@ class FaissNearest:
         distances, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         args = faiss.GpuDistanceParams()
         args.metric, args.k, args.dims, args.device = faiss.METRIC_L2, k, width, -1
-        args.vectors, args.vectorType = faiss.cast_integer_to_void_ptr(device.address(embeddings)), faiss.DistanceDataType_F16
-        args.vectorsRowMajor, args.numVectors = True, n
+        args.use_cuvs = False  # it takes norms of its own
+        args.vectors, args.vectorType = (
+            faiss.cast_integer_to_void_ptr(device.address(embeddings)),
+            faiss.DistanceDataType_F16,
+        )
+        args.vectorType, args.vectorsRowMajor, args.numVectors = faiss.DistanceDataType_F16, True, n
         args.vectorNorms = faiss.cast_integer_to_float_ptr(device.address(norms))
-        args.queries, args.queryType = faiss.cast_integer_to_void_ptr(queries.ctypes.data), faiss.DistanceDataType_F16
-        args.queriesRowMajor, args.numQueries = True, len(queries)
+        args.queries = faiss.cast_integer_to_void_ptr(queries.ctypes.data)
+        args.queryType, args.queriesRowMajor, args.numQueries = faiss.DistanceDataType_F16, True, len(queries)
         args.outDistances = faiss.cast_integer_to_float_ptr(distances.ctypes.data)
         args.outIndices = faiss.cast_integer_to_void_ptr(rows.ctypes.data)
         args.outIndicesType = faiss.IndicesDataType_I64

@@ -48,8 +48,9 @@ class Best:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a scan counted, (lists,) each: entries it had for the list, written or not, rows that reach the floor, and
-    the key its sink keeps to.
+    """What a scan counted, (lists,) each.
+
+    appended: entries it had for the list, written or not; reached: rows that reach the floor; keys: of its border.
     """
 
     appended: NDArray[np.int64]
@@ -131,11 +132,15 @@ class Lists:
     def borders(self) -> list[Border]:
         """Return where the wanted best of each list end."""
         steps = self._all_steps
-        wanted, counts = self.on.device.put_all([np.array(self.wanted, np.uint64), np.zeros(len(self.wanted), np.uint64)])
-        search = self._search(steps, wanted, self._blank(steps), 1, self.room)
-        self._take(search, steps, counts)
+        wanted, counts = self.on.device.put_all(
+            [np.array(self.wanted, np.uint64), np.zeros(len(self.wanted), np.uint64)]
+        )
+        search = self._search(steps, wanted, self._blank(steps), 0, self.room)
+        self._take(search, steps, 1, counts)
         found = self.on.device.get(search.searches[steps])
-        return [Border(key, mixed) for mixed, key in zip(found[:, 2].tolist(), (found[:, 3] & _LOW).tolist(), strict=True)]
+        return [
+            Border(key, mixed) for mixed, key in zip(found[:, 2].tolist(), (found[:, 3] & _LOW).tolist(), strict=True)
+        ]
 
     def chosen(self, counts: Counts, without: Sequence[int]) -> list[Best]:
         """Choose the wanted best of each list, however many, none of some lists. The entries are used up."""
@@ -146,8 +151,8 @@ class Lists:
         if any(size < n for size, n in zip(self.wanted, had, strict=True)):
             steps, slots = self._all_steps, max(self.wanted)
             wanted, taken = self.on.device.put_all([np.array(self.wanted, np.uint64), np.zeros(len(had), np.uint64)])
-            search = self._search(steps, wanted, self._blank(steps), slots, max(had))
-            self.entries = self._take(search, steps, taken)
+            search = self._search(steps, wanted, self._blank(steps), 0, max(had))
+            self.entries = self._take(search, steps, slots, taken)
         return sorted_entries(self.on, self.entries, self.wanted)
 
     @property
@@ -174,9 +179,9 @@ class Lists:
         searches = self.on.device.empty((steps + 1, len(self.wanted), SEARCH_WORDS), np.uint64)
         return Search(self.on, self.sinks, wanted, searches, histograms, self.key_bits, room, rows)
 
-    def _take(self, search: Search, steps: int, counts: DeviceArray) -> DeviceArray:
-        """Count the digits of a search and return what it takes."""
-        taken = self.on.device.empty((len(self.wanted), search.room), np.uint64)
+    def _take(self, search: Search, steps: int, stride: int, counts: DeviceArray) -> DeviceArray:
+        """Count the digits of a search and return what it takes, (lists, stride) uint64."""
+        taken = self.on.device.empty((len(self.wanted), stride), np.uint64)
         for step in range(steps):
             launchers.select_count(search, step)
         launchers.select_take(search, steps, taken, counts)
@@ -193,7 +198,7 @@ class Lists:
             self._histograms = self._blank(steps)
         wanted, counts = device.put_all([np.array(self.wanted, np.uint64), np.zeros(lists, np.uint64)])
         search = self._search(steps, wanted, self._histograms[-steps:] if steps else wanted, room, self.room)
-        taken = (self._take(search, steps, counts), counts) if steps else None
+        taken = (self._take(search, steps, room, counts), counts) if steps else None
         n, head = lists * most, lists * FOUND_WORDS
         out = device.empty(head + n + -(-n // 2), np.uint64)
         ids, keys = _parts(out, head, n)
