@@ -23,11 +23,11 @@ way (`tests/test_backends.py`), each barrier is shown to be needed (`tests/test_
 compiles them for seven architectures without spills (`tests/test_sass.py`). That says nothing of speed, of CuPy on a
 real driver, of memory ordering, or of `gpubranches/backends/gpu/cupy_device.py`, whose calls are only held against
 CuPy's documentation until a run is listed above. `benchmarks/results/roofline.md` has times predicted from the machine
-code; they are no measurements. Nor has faiss on the card run (`--nn faiss`, over codes and over resident embeddings, and
-the engine `faiss-gpu` of the benchmark): its calls are held against faiss's documentation and a stand-in, and until
-`python -m benchmarks.nearest` has run on a card `--nn auto` takes the kernels. CuPy's wheel has compiled the kernels for
-three architectures without a card (`tests/test_cupy_wheel.py`), and no more. Nor have catalogs whose embeddings are
-decoded on the host and rescored on the card, or the way back to the host when a commit drops the embeddings. Nor has
+code; they are no measurements. Nor has faiss on the card run (`--nn faiss`, over codes and over resident embeddings,
+and the engine `faiss-gpu` of the benchmark): its calls are held against faiss's documentation and a stand-in, and
+until `python -m benchmarks.nearest` has run on a card `--nn auto` takes the kernels. CuPy's wheel has compiled the
+kernels for three architectures without a card (`tests/test_cupy_wheel.py`), and no more. Nor have catalogs whose
+embeddings are decoded on the host and rescored on the card run, or the way back to the host when a commit drops the embeddings. Nor has
 `train-head --device cuda`, which `tests/test_train_head.py` tries where torch sees a card.
 """
 

@@ -156,8 +156,8 @@ class Search:
     """What every launch of a selection reads, see kernels/select.cu.
 
     sinks: (lists, SINK_WORDS) uint64; wanted: (lists,) uint64; searches: (steps + 1, lists, SEARCH_WORDS) uint64;
-    histograms: (steps, lists, DIGITS) uint32, zero; key_bits: keys are below 2^key_bits; room: so many entries up to the
-    border of a list are few enough, if more than are wanted; rows: a bound of a list's entries, for the grid.
+    histograms: (steps, lists, DIGITS) uint32, zero; key_bits: keys are below 2^key_bits; room: so many entries up to
+    the border of a list are few enough, if more than are wanted; rows: a bound of a list's entries, for the grid.
     """
 
     on: Resident
