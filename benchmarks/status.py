@@ -27,8 +27,8 @@ code; they are no measurements. Nor has faiss on the card run (`--nn faiss`, ove
 and the engine `faiss-gpu` of the benchmark): its calls are held against faiss's documentation and a stand-in, and
 until `python -m benchmarks.nearest` has run on a card `--nn auto` takes the kernels. CuPy's wheel has compiled the
 kernels for three architectures without a card (`tests/test_cupy_wheel.py`), and no more. Nor have catalogs whose
-embeddings are decoded on the host and rescored on the card run, or the way back to the host when a commit drops the embeddings. Nor has
-`train-head --device cuda`, which `tests/test_train_head.py` tries where torch sees a card.
+embeddings are decoded on the host and rescored on the card run, or the way back to the host when a commit drops the
+embeddings. Nor has `train-head --device cuda`, which `tests/test_train_head.py` tries where torch sees a card.
 """
 
 
