@@ -1,5 +1,6 @@
 """CupyDevice over a stand-in for CuPy: its staging, errors and caching. CuPy itself is for a card to test."""
 
+import json
 import logging
 import re
 import sys
@@ -8,6 +9,7 @@ from functools import partial
 import fake_cupy
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from test_gpu_owner import asked_together
 from worlds import World
 
@@ -15,6 +17,7 @@ from gpubranches import doctor, open_backend
 from gpubranches.backends.gpu import cupy_device
 from gpubranches.backends.gpu.cupy_device import CupyDevice, check, usable
 from gpubranches.backends.gpu.owner import Owner
+from gpubranches.cli import cli
 from gpubranches.errors import CatalogFormatError, DeviceError, DeviceMemoryError, KernelCompileError
 
 
@@ -265,3 +268,12 @@ def test_auto_takes_the_card_that_can_be_used(tmp_path, cupy):
     world = World(tmp_path / "c", [100])
     with open_backend("auto", world.catalog) as backend:
         assert (backend.name, backend.info()["device"]) == ("gpu", "A Card")
+
+
+def test_info_tells_the_plan_and_who_answers_the_nearest(tmp_path, cupy):
+    world = World(tmp_path / "c", [100])
+    done = CliRunner().invoke(cli, ["info", str(world.catalog.path), "--backend", "gpu", "--json"])
+    told = json.loads(done.output)["gpu"]
+    assert (told["device"], told["verdict"]) == ("A Card", "fits")
+    assert told["nearest"]["embeddings"] == "kernel"
+    assert "not been measured on A Card" in told["nearest"]["why"]

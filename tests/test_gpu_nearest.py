@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from functools import partial
 
 import fake_faiss
@@ -17,6 +18,8 @@ from gpubranches.backends.gpu.memory import MemoryPlan
 from gpubranches.backends.gpu.nearest import MOST_NEAREST
 from gpubranches.errors import BackendUnavailableError, DataError, DeviceError, DeviceMemoryError, UsageError
 from gpubranches.search.searching import Searcher
+
+RESIDENT = ("codes", "bits", "embeddings")
 
 
 @pytest.fixture(params=["numpy", "faiss-cpu"])
@@ -241,6 +244,19 @@ def test_auto_takes_the_kernels_where_faiss_fails_and_says_why(world, table, mon
     assert "took the own kernels, since" in caplog.text
 
 
+def test_auto_takes_the_kernels_where_memory_lacks_for_faiss(world, faiss, table, caplog):
+    table(1.0)
+    with opened(world, "auto") as backend:
+        backend._device.memory_bytes = backend._device.used + (512 << 20) + (256 << 20) + 10_000
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                assert compared(world, backend, world.embeddings[:2], 3) == "gpu/embeddings"
+        assert re.search("took the own kernels, since expected .* bytes of free device memory for faiss", caplog.text)
+        assert len(caplog.records) == 1
+        assert backend.info()["nearest"]["embeddings"] == "kernel"
+        assert "faiss cannot be used" in backend.info()["nearest"]["why"]
+
+
 def test_the_closest_measured_point_decides():
     lines = (
         Line(1_000_000, 10, 1, False, 1.0, 2.0),
@@ -250,10 +266,17 @@ def test_the_closest_measured_point_decides():
     )
     measured = Measured("a card", "abc", "2026-01-01", lines)
     asked = [(900_000, 12, 1), (900_000, 12, 50), (90_000_000, 1, 1), (1 << 40, 1, 1), (1, 1, 1)]
-    assert [choose(measured, "a card", *one)[0] for one in asked] == ["kernel", "faiss", "faiss", "faiss", "kernel"]
-    assert "faiss 2.0 ms, kernels 1.0 ms" in choose(measured, "a card", *asked[0])[1]
-    assert choose(Measured("a card", "", "", lines[3:]), "a card", 1, 1, 1)[0] == "kernel"
-    assert choose(None, "a card", 1, 1, 1)[0] == "kernel"
+    assert [choose(measured, "a card", RESIDENT, *one)[0] for one in asked] == [
+        "kernel",
+        "faiss",
+        "faiss",
+        "faiss",
+        "kernel",
+    ]
+    assert "faiss 2.0 ms, kernels 1.0 ms" in choose(measured, "a card", RESIDENT, *asked[0])[1]
+    assert choose(Measured("a card", "", "", lines[3:]), "a card", RESIDENT, 1, 1, 1)[0] == "kernel"
+    assert choose(None, "a card", RESIDENT, 1, 1, 1)[0] == "kernel"
+    assert choose(measured, "a card", ("codes", "bits"), *asked[1])[0] == "kernel"
 
 
 def test_what_is_measured_is_what_auto_decides_by(world, faiss, table):
@@ -267,7 +290,7 @@ def test_what_is_measured_is_what_auto_decides_by(world, faiss, table):
     Measured("simulated", "abc", "2026-01-01", tuple(lines)).write()
     measured = Measured.read()
     assert measured.lines == tuple(lines)
-    engine, why = choose(measured, "simulated", len(world.ids), 5, 1)
+    engine, why = choose(measured, "simulated", RESIDENT, len(world.ids), 5, 1)
     assert engine == ("faiss" if lines[0].faiss_ms < lines[0].kernel_ms else "kernel")
     assert "2026-01-01" in why
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from math import log
 from pathlib import Path
@@ -76,8 +76,12 @@ class Measured:
         return ("faiss" if faster else "kernel"), closest
 
 
-def choose(measured: Measured | None, card: str, rows: int, k: int, batch: int) -> tuple[Engine, str]:
-    """Return the engine for a question without a filter, and why, in a few words."""
+def choose(
+    measured: Measured | None, card: str, resident: Collection[str], rows: int, k: int, batch: int
+) -> tuple[Engine, str]:
+    """Return the engine for a question without a filter, and why, in a few words; resident: tiers on the card."""
+    if "embeddings" not in resident:
+        return "kernel", "the embeddings are not on the card"
     if measured is None or measured.card != card:
         return "kernel", f"faiss has not been measured on {card}: {MEASURE}"
     found = measured.quickest(rows, k, batch)

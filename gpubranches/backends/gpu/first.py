@@ -11,7 +11,7 @@ from gpubranches.arrays import Bitmap
 from gpubranches.backends.gpu.choice import Engine, Measured, choose
 from gpubranches.backends.gpu.nearest import MOST_NEAREST, FaissNearest, Rescore
 from gpubranches.backends.gpu.residence import Residence
-from gpubranches.errors import DeviceError
+from gpubranches.errors import DeviceError, DeviceMemoryError
 from gpubranches.results import Candidates
 
 _log = logging.getLogger(__name__)
@@ -33,13 +33,13 @@ class FirstNeighbors:
 
     def engine(self, k: int, batch: int) -> tuple[Engine, str]:
         """Return who answers the k nearest of some queries over all rows, and why."""
-        if "embeddings" not in self._residence.plan.tiers:
-            return "kernel", "the embeddings are not on the card"
-        if self.asked != "auto":
+        resident = self._residence.plan.tiers
+        if self.asked == "kernel" or (self.asked == "faiss" and "embeddings" in resident):
             return ("faiss" if self.asked == "faiss" else "kernel"), f"--nn {self.asked}"
         if self._fails:
             return "kernel", self._fails
-        return choose(self._measured, self._residence.device.name, self._residence.catalog.n, k, batch)
+        rows = self._residence.catalog.n if "embeddings" in resident else 0
+        return choose(self._measured, self._residence.device.name, resident, rows, k, batch)
 
     def takes(self, k: int, batch: int, where: Bitmap | None) -> bool:
         """Tell whether faiss is asked: of all rows, none deleted, and not for too many."""
@@ -50,14 +50,23 @@ class FirstNeighbors:
         try:
             self._faiss = self._faiss or FaissNearest(self._residence)
         except DeviceError as error:
-            if self.asked == "faiss":
-                raise
-            self._fails = f"faiss cannot be used: {error}"
-            _log.warning("the nearest by embeddings: took the own kernels, since %s", error)
+            self._fall_back(error)
             return False
         return True
 
     def search(self, queries: NDArray[np.float32], k: int, rescore: Rescore) -> list[Candidates | None]:
         """Return what faiss finds, after `takes`, None for queries whose answer is not proven."""
         assert self._faiss is not None
-        return self._faiss.search(queries, k, rescore)
+        try:
+            return self._faiss.search(queries, k, rescore)
+        except DeviceMemoryError as error:
+            self._fall_back(error)
+            self._faiss = None
+        return [None] * len(queries)
+
+    def _fall_back(self, error: DeviceError) -> None:
+        """Stay with the kernels from now on and say why, or raise what came where faiss was asked for."""
+        if self.asked == "faiss":
+            raise error
+        self._fails = f"faiss cannot be used: {error}"
+        _log.warning("the nearest by embeddings: took the own kernels, since %s", error)
