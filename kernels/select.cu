@@ -1,6 +1,6 @@
 // select: the `wanted` best entries of each list by (key, splitmix64(id)), a total order, so the answer is always the same.
 //
-// A radix selection over key and mixed id as one number of key_bits + 64 bits, KEY_DIGIT bits at a time from the highest
+// A radix selection over key and mixed id as one number of key_bits + 64 bits, digit_bits bits at a time from the highest
 // (keys are below 2^key_bits). select_count counts a digit among the entries that agree with the digits found so far.
 // Each kernel that follows finds the digit in which the last wanted entry lies by itself, in every block, so a step is
 // one launch. A search is over as soon as the entries up to its border fit into `room`; later steps then do nothing.
@@ -9,11 +9,9 @@
 // it. select_split and select_gather are what is before and after a sort of longer lists.
 //
 // One list for each blockIdx.y. sinks (lists); wanted (lists); searches (steps + 1, lists), written by block 0;
-// histograms (steps, lists, KEY_DIGITS), zero before the first step. step: how many were counted before this launch.
+// histograms (steps, lists, digit_values), zero before the first step. step: how many were counted before this launch.
 
-#define KEY_DIGIT 11u
-#define KEY_DIGITS 2048u
-#define SELECT_THREADS 256u
+constexpr u32 digit_bits = 11, digit_values = 1u << digit_bits, block_threads = 256;
 
 // better: entries before the digits found; left: how many more are wanted of those that agree with them. key and mixed
 // are the border: the digits found, then ones.
@@ -28,7 +26,7 @@ struct Search {
 // Shared memory of search_after.
 struct Scratch {
     Search found;
-    u32 warps[SELECT_THREADS / 32u];
+    u32 warps[block_threads / 32u];
 };
 
 // What the host reads of a list: those of its sink, and how many entries were to be ranked.
@@ -45,14 +43,14 @@ __device__ __forceinline__ u64 listed(const Sink* sink) { return sink->appended 
 // Bits below the digit of a step, and above it.
 __device__ __forceinline__ u32 bits_below(u32 step, u32 key_bits)
 {
-    const u32 above = key_bits + 64u - KEY_DIGIT * step;
-    return above > KEY_DIGIT ? above - KEY_DIGIT : 0u;
+    const u32 above = key_bits + 64u - digit_bits * step;
+    return above > digit_bits ? above - digit_bits : 0u;
 }
 
 __device__ __forceinline__ u32 digit_mask(u32 step, u32 key_bits)
 {
-    const u32 above = key_bits + 64u - KEY_DIGIT * step;
-    return (1u << (above < KEY_DIGIT ? above : KEY_DIGIT)) - 1u;
+    const u32 above = key_bits + 64u - digit_bits * step;
+    return (1u << (above < digit_bits ? above : digit_bits)) - 1u;
 }
 
 // Bits of key:mixed from bit `below` on, the lowest 32 of them.
@@ -66,7 +64,7 @@ __device__ __forceinline__ u32 bits_from(u32 key, u64 mixed, u32 below)
 // Whether an entry has the digits found before `step`. Its mixed id is only asked for where they reach into it.
 __device__ __forceinline__ bool agrees(const Tile* __restrict__ tiles, u64 entry, const Search& search, u32 step, u32 key_bits)
 {
-    const u32 key = (u32)(entry >> 32), above = key_bits + 64u - KEY_DIGIT * step;
+    const u32 key = (u32)(entry >> 32), above = key_bits + 64u - digit_bits * step;
     if (step == 0u) return true;
     if (above >= 64u) return (key ^ search.key) >> (above - 64u) == 0u;
     return key == search.key && (splitmix64((u64)id_at(tiles, (u32)entry)) ^ search.mixed) >> above == 0ull;
@@ -84,7 +82,7 @@ __device__ __forceinline__ Search search_after(const Sink* __restrict__ sinks, c
                                                const Search* __restrict__ searches, const u32* __restrict__ histograms,
                                                u32 step, u32 key_bits, u64 room, Scratch* scratch)
 {
-    const u32 list = blockIdx.y, lists = gridDim.y, each = KEY_DIGITS / SELECT_THREADS;
+    const u32 list = blockIdx.y, lists = gridDim.y, each = digit_values / block_threads;
     if (step == 0u) {
         const u64 n = listed(sinks + list);
         const bool all = n <= wanted[list] || n <= room;
@@ -93,8 +91,8 @@ __device__ __forceinline__ Search search_after(const Sink* __restrict__ sinks, c
     }
     const Search before = searches[(step - 1u) * lists + list];
     if (before.done) return before;
-    const u32* histogram = histograms + ((u64)(step - 1u) * lists + list) * KEY_DIGITS + threadIdx.x * each;
-    u32 own[KEY_DIGITS / SELECT_THREADS], sum = 0;
+    const u32* histogram = histograms + ((u64)(step - 1u) * lists + list) * digit_values + threadIdx.x * each;
+    u32 own[digit_values / block_threads], sum = 0;
     #pragma unroll
     for (u32 i = 0; i < each; ++i) { own[i] = histogram[i]; sum += own[i]; }
     u32 through = sum;
@@ -119,7 +117,7 @@ __device__ __forceinline__ Search search_after(const Sink* __restrict__ sinks, c
             next.mixed &= ~((u64)mask << below);
             next.mixed |= (u64)digit << below;
         }
-        if (below + KEY_DIGIT > 64u) {
+        if (below + digit_bits > 64u) {
             const u32 high = below >= 64u ? below - 64u : 0u, out = below >= 64u ? 0u : 64u - below;
             next.key &= ~(mask >> out << high);
             next.key |= digit >> out << high;
@@ -135,13 +133,13 @@ extern "C" __global__ void __launch_bounds__(256)
 select_count(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, const u64* __restrict__ wanted,
              Search* searches, u32* histograms, u32 step, u32 key_bits, u64 room)
 {
-    __shared__ u32 counts[KEY_DIGITS];
+    __shared__ u32 counts[digit_values];
     __shared__ Scratch scratch;
     const u32 list = blockIdx.y;
     const Search search = search_after(sinks, wanted, searches, histograms, step, key_bits, room, &scratch);
     if (blockIdx.x == 0u && threadIdx.x == 0u) searches[step * gridDim.y + list] = search;
     if (search.done) return;
-    for (u32 i = threadIdx.x; i < KEY_DIGITS; i += blockDim.x) counts[i] = 0;
+    for (u32 i = threadIdx.x; i < digit_values; i += blockDim.x) counts[i] = 0;
     __syncthreads();
     const u32 below = bits_below(step, key_bits), mask = digit_mask(step, key_bits);
     const u64* entries = sinks[list].entries;
@@ -153,8 +151,8 @@ select_count(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, con
         atomicAdd(counts + (bits_from((u32)(entry >> 32), mixed, below) & mask), 1u);
     }
     __syncthreads();
-    u32* histogram = histograms + ((u64)step * gridDim.y + list) * KEY_DIGITS;
-    for (u32 i = threadIdx.x; i < KEY_DIGITS; i += blockDim.x)
+    u32* histogram = histograms + ((u64)step * gridDim.y + list) * digit_values;
+    for (u32 i = threadIdx.x; i < digit_values; i += blockDim.x)
         if (counts[i]) atomicAdd(histogram + i, counts[i]);
 }
 
@@ -197,13 +195,13 @@ select_rank(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
             const u64* __restrict__ taken, const u64* __restrict__ counts, u64 room, u32 whole, u64 most,
             Found* __restrict__ found, i64* __restrict__ ids, u32* __restrict__ keys)
 {
-    __shared__ u64 near_mixed[SELECT_THREADS];
-    __shared__ u32 near_keys[SELECT_THREADS];
+    __shared__ u64 near_mixed[block_threads];
+    __shared__ u32 near_keys[block_threads];
     const u32 list = blockIdx.y;
     const Sink* sink = sinks + list;
     const u64 count = whole ? listed(sink) : counts[list], n = count < room ? count : room;
     const u64* entries = whole ? sink->entries : taken + list * room;
-    const u64 i = (u64)blockIdx.x * SELECT_THREADS + threadIdx.x;
+    const u64 i = (u64)blockIdx.x * block_threads + threadIdx.x;
     if (i == 0) found[list] = {sink->appended, sink->reached, sink->border, sink->floor, count};
     if (i - threadIdx.x >= n) return;
     const u64 own = i < n ? entries[i] : 0;
@@ -211,8 +209,8 @@ select_rank(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
     const u64 mixed = splitmix64((u64)id);
     const u32 key = (u32)(own >> 32);
     u32 place = 0;
-    for (u64 first = 0; first < n; first += SELECT_THREADS) {
-        const u32 here = (u32)(n - first < SELECT_THREADS ? n - first : SELECT_THREADS);
+    for (u64 first = 0; first < n; first += block_threads) {
+        const u32 here = (u32)(n - first < block_threads ? n - first : block_threads);
         if (threadIdx.x < here) {
             const u64 entry = entries[first + threadIdx.x];
             near_keys[threadIdx.x] = (u32)(entry >> 32);

@@ -158,10 +158,10 @@ def test_widened_boxes_hold_the_share_asked_for():
 
 
 def test_a_missing_engine_is_named(tmp_path, monkeypatch):
-    def missing():
+    def missing(self):
         raise BackendUnavailableError("there is none")
 
-    monkeypatch.setattr("gpubranches.backends.gpu.cupy_device.CupyDevice", missing)
+    monkeypatch.setattr("gpubranches.backends.gpu.cupy_device.CupyDevice._import", missing)
     shown = []
     assert run(Plan(["gpu"], [4096], D=64, clusters=4, users=1), tmp_path, show=shown.append) == []
     assert "left out" in shown[0]
