@@ -1,7 +1,7 @@
 """What the compiler makes of the kernels: NVRTC to a cubin, its machine code (SASS), and the loops in it.
 
-Needs no GPU, driver or toolkit: pip install cuda-bindings, nvidia-cuda-nvrtc, nvidia-cuda-cuobjdump and
-nvidia-cuda-nvdisasm, as the extra [test] does.
+Needs no GPU, driver or toolkit: pip install cuda-bindings, nvidia-cuda-nvrtc, nvidia-cuda-runtime,
+nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm, as the extra [test] does.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 _OPTIONS = (b"--std=c++17", b"-ftz=true", b"--device-as-default-execution-space")
 """What CupyDevice asks for, and what CuPy adds."""
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+_WHEELS = Path(sysconfig.get_path("purelib")) / "nvidia/cu13"
 _LINE = re.compile(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)\s*(.*?);")
 _TARGET = re.compile(r"0x([0-9a-f]+)\s*$|`\(\.L_x_(\d+)\)")
 
@@ -33,12 +34,13 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Function:
-    """The code of one entry point; registers and spilled bytes as the assembler reports them."""
+    """The code of one entry point; registers, spilled bytes and static shared memory as the assembler reports them."""
 
     name: str
     code: tuple[Instruction, ...]
     registers: int
     spilled_bytes: int
+    shared_bytes: int
 
     def count(self, prefix: str, *, within: tuple[int, int] | None = None, also: str = "") -> int:
         """Count instructions whose opcode starts with prefix and contains `also`, of all or of a loop's addresses."""
@@ -66,6 +68,13 @@ class Function:
         )
 
 
+def headers() -> Path | None:
+    """Return the folder of CUDA's headers, of the wheel or of an installed toolkit, or None without either."""
+    toolkits = [Path(os.environ.get("CUDA_PATH", "/usr/local/cuda")), *sorted(Path("/usr/local").glob("cuda-13*"))]
+    folders = [folder / "include" for folder in (_WHEELS, *toolkits)]
+    return next((folder for folder in folders if (folder / "cuda_fp16.h").exists()), None)
+
+
 def compile_text(text: str, architecture: int) -> dict[str, Function]:
     """Compile a kernel's source for sm_<architecture>; return its entry points. Raises RuntimeError with the log."""
     from cuda.bindings import nvrtc
@@ -76,7 +85,10 @@ def compile_text(text: str, architecture: int) -> dict[str, Function]:
         return result[1] if len(result) == 2 else None
 
     program = check(nvrtc.nvrtcCreateProgram(text.encode(), b"kernel.cu", 0, [], []))
-    options = [*_OPTIONS, f"-arch=sm_{architecture}".encode(), b"--ptxas-options=-v"]
+    include = headers()
+    if include is None:
+        raise RuntimeError("expected CUDA's headers, found none: pip install nvidia-cuda-runtime")
+    options = [*_OPTIONS, f"-I{include}".encode(), f"-arch=sm_{architecture}".encode(), b"--ptxas-options=-v"]
     done = nvrtc.nvrtcCompileProgram(program, len(options), options)
     log = b" " * check(nvrtc.nvrtcGetProgramLogSize(program))
     nvrtc.nvrtcGetProgramLog(program, log)
@@ -88,7 +100,7 @@ def compile_text(text: str, architecture: int) -> dict[str, Function]:
 
 
 def _disassembled(cubin: bytes) -> str:
-    tools = Path(sysconfig.get_path("purelib")) / "nvidia/cu13/bin"
+    tools = _WHEELS / "bin"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
@@ -98,14 +110,16 @@ def _disassembled(cubin: bytes) -> str:
 
 
 def _functions(listing: str, log: str) -> dict[str, Function]:
-    registers, spilled = {}, {}
+    registers, spilled, shared = {}, {}, {}
     for part in log.split("Compiling entry function '")[1:]:
         name = part.split("'")[0]
         registers[name] = int(re.search(r"Used (\d+) registers", part)[1])  # type: ignore[index]
         spilled[name] = int(re.search(r"(\d+) bytes spill stores", part)[1])  # type: ignore[index]
+        held = re.search(r"(\d+) bytes smem", part)
+        shared[name] = int(held[1]) if held else 0
     functions = {}
     for part in listing.split("Function : ")[1:]:
         name, body = part.split("\n", 1)
         code = [Instruction(int(m[1], 16), m[2], m[3]) for m in map(_LINE.match, body.splitlines()) if m]
-        functions[name] = Function(name, tuple(code), registers[name], spilled[name])
+        functions[name] = Function(name, tuple(code), registers[name], spilled[name], shared[name])
     return functions

@@ -19,8 +19,8 @@ counts as verified by a run in which all of its tests passed on the card.
 TAIL = """
 Without a GPU the suite proves the kernels as far as that goes: their text runs on the processor under six schedules
 of threads and equals NumPy (`tests/test_kernels.py`), the whole gpu backend passes the contract of all backends that
-way (`tests/test_backends.py`), each barrier is shown to be needed (`tests/test_kernel_mutations.py`), and NVRTC
-compiles them for seven architectures without spills (`tests/test_sass.py`). That says nothing of speed, of CuPy on a
+way (`tests/test_backends.py`), each barrier is shown to be needed and no two accesses to shared memory lack one
+(`tests/test_kernel_mutations.py`), and NVRTC compiles them for seven architectures without spills (`tests/test_sass.py`). That says nothing of speed, of CuPy on a
 real driver, of memory ordering, or of `gpubranches/backends/gpu/cupy_device.py`, whose calls are only held against
 CuPy's documentation until a run is listed above. `benchmarks/results/roofline.md` has times predicted from the machine
 code; they are no measurements. Nor has faiss on the card run (`--nn faiss`, the engine `faiss-gpu` of the benchmark):

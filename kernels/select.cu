@@ -6,9 +6,9 @@
 // select_take then copies the chosen, select_split parts a list into what a sort by (key, mixed id) needs, and
 // select_border makes a list's border that of its sink, and empties it.
 //
-// One list for each blockIdx.y. sinks (lists); searches (lists); histograms (lists, DIGITS), zero before the first step.
+// One list for each blockIdx.y. sinks (lists); searches (lists); histograms (lists, n_digits), zero before the first step.
 
-#define DIGITS 2048u
+constexpr u32 n_digits = 2048;
 
 struct Search {
     u64 wanted;
@@ -18,7 +18,10 @@ struct Search {
     u64 unused;
 };
 
-__device__ __forceinline__ u64 listed(const Sink* sink) { return sink->appended < sink->capacity ? sink->appended : sink->capacity; }
+__device__ __forceinline__ u64 listed(const Sink* sink)
+{
+    return sink->appended < sink->capacity ? sink->appended : sink->capacity;
+}
 
 // How many bits of the key, or of the mixed id, lie below a step's digit.
 __device__ __forceinline__ u32 bits_below(u32 step)
@@ -32,7 +35,7 @@ select_start(const Sink* __restrict__ sinks, Search* searches, const u64* __rest
     const u32 list = blockIdx.y;
     if (blockIdx.x || threadIdx.x) return;
     Search search = {wanted[list], 0, 0, 0, 0};
-    if (listed(sinks + list) <= search.wanted) { search.key = ALL; search.mixed = ~0ull; search.done = 1; }
+    if (listed(sinks + list) <= search.wanted) { search.key = warp_mask; search.mixed = ~0ull; search.done = 1; }
     searches[list] = search;
 }
 
@@ -40,12 +43,12 @@ extern "C" __global__ void __launch_bounds__(256)
 select_histogram(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, const Search* __restrict__ searches,
                  u32 step, u32* __restrict__ histograms)
 {
-    __shared__ u32 counts[DIGITS];
+    __shared__ u32 counts[n_digits];
     const Search search = searches[blockIdx.y];
     if (search.done) return;
     const Sink* sink = sinks + blockIdx.y;
     const u64 n = listed(sink);
-    for (u32 i = threadIdx.x; i < DIGITS; i += blockDim.x) counts[i] = 0;
+    for (u32 i = threadIdx.x; i < n_digits; i += blockDim.x) counts[i] = 0;
     __syncthreads();
     const u32 below = bits_below(step);
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (u64)gridDim.x * blockDim.x) {
@@ -61,8 +64,8 @@ select_histogram(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks,
         }
     }
     __syncthreads();
-    for (u32 i = threadIdx.x; i < DIGITS; i += blockDim.x)
-        if (counts[i]) atomicAdd(histograms + blockIdx.y * DIGITS + i, counts[i]);
+    for (u32 i = threadIdx.x; i < n_digits; i += blockDim.x)
+        if (counts[i]) atomicAdd(histograms + blockIdx.y * n_digits + i, counts[i]);
 }
 
 // One block of 256 threads a list.
@@ -70,11 +73,11 @@ extern "C" __global__ void __launch_bounds__(256)
 select_pick(Search* searches, u32 step, u32* __restrict__ histograms)
 {
     __shared__ u32 sums[256];
-    const u32 list = blockIdx.y, each = DIGITS / 256u;
+    const u32 list = blockIdx.y, each = n_digits / 256u;
     Search search = searches[list];
     if (search.done) return;
-    u32* histogram = histograms + list * DIGITS + threadIdx.x * each;
-    u32 own[DIGITS / 256u], sum = 0;
+    u32* histogram = histograms + list * n_digits + threadIdx.x * each;
+    u32 own[n_digits / 256u], sum = 0;
     #pragma unroll
     for (u32 i = 0; i < each; ++i) { own[i] = histogram[i]; histogram[i] = 0; sum += own[i]; }
     sums[threadIdx.x] = sum;

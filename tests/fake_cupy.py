@@ -90,7 +90,7 @@ def make(limit=1 << 30):  # noqa: C901
                 raise cupy.failing
             if entry == "broken":
                 raise CompileException("kernel.cu(7): error: identifier is undefined")
-            return lambda grid, block, args: cupy.log.append((entry, grid, block, len(args)))
+            return lambda grid, block, args, shared_mem: cupy.log.append((entry, grid, block, len(args)))
 
     def memcpy_async(target, source, size, kind, stream):
         assert (kind, stream) == (1, 7)

@@ -10,23 +10,25 @@ from gpubranches.errors import DeviceMemoryError
 
 
 @cache
-def _module(text):
-    return Module(text)
+def _module(text, races):
+    return Module(text, races=races)
 
 
 class SimulatedDevice:
     """Runs kernels under one schedule; memory is guarded, filled with a pattern, and counted.
 
-    memory_bytes: what it pretends to have; change(file, text) may return another text to run instead.
+    memory_bytes: what it pretends to have; change(file, text) may return another text to run instead; races: look for
+    races in shared memory, too.
     """
 
     name = "simulated"
     multiprocessors = 1
 
-    def __init__(self, order=0, memory_bytes=1 << 40, change=None):
+    def __init__(self, order=0, memory_bytes=1 << 40, change=None, races=False):
         self.order_of_threads = order
         self.memory_bytes = memory_bytes
         self.change = change or (lambda file, text: text)
+        self.races = races
         self.closed = False
         self.launches = []
 
@@ -56,9 +58,10 @@ class SimulatedDevice:
     def address(self, array):
         return array.ctypes.data
 
-    def launch(self, file, entry, constants, grid, threads, args):
+    def launch(self, file, entry, constants, grid, threads, args, shared_bytes=0):
         self.launches.append(entry)
-        _module(self.change(file, source(file, constants))).launch(entry, grid, threads, args, self.order_of_threads)
+        module = _module(self.change(file, source(file, constants)), self.races)
+        module.launch(entry, grid, threads, args, self.order_of_threads, shared_bytes)
 
     def order(self, keys, ties):
         return np.lexsort((ties, keys))
