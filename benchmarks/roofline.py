@@ -11,12 +11,12 @@ occupancy and caches: a bound from below that says which design is worth buildin
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.sass import Function, compile_text
+from benchmarks.verify_record import path_of, read
 from gpubranches.assets import folder
 from gpubranches.backends.gpu.program import MOST_BOXES
 from gpubranches.backends.gpu.sources import source
@@ -200,11 +200,20 @@ def _times(count: int, architecture: int) -> Work:
 
 
 def measured() -> dict[str, float]:
-    """Return times in ms of the last verified run, by the labels of `predictions`; empty if there is none."""
-    times: dict[str, float] = {}
-    for path in sorted(RESULTS.glob("*-gpu.json")):
-        times.update(json.loads(path.read_text()).get("roofline", {}))
-    return times
+    """Return times in ms of the last measured run at 262.6 M rows, by the labels of `predictions`; or nothing."""
+    goals = [line for line in read(path_of(RESULTS, "speed")) if "goal" in line and line["rows"] > 262_000_000]
+    return {_LABELS[line["goal"]]: line["p50_ms"] for line in goals if line["goal"] in _LABELS}
+
+
+_LABELS = {
+    "single branch": "single branch, 2 boxes",
+    "ensemble": "ensemble, zones prune half",
+    "ensembles of 64 users at once": "64 ensembles, zones prune half",
+    "top 100 over codes": "nearest, one query",
+    "linear over codes": "linear over codes",
+    "linear over bits": "linear over 64-byte bits",
+}
+"""The questions of the goals by the lines of the table."""
 
 
 def table(card: Card) -> str:

@@ -18,6 +18,26 @@ from pathlib import Path
 _OPTIONS = (b"--std=c++17", b"-ftz=true", b"--device-as-default-execution-space")
 """What CupyDevice asks for, and what CuPy adds."""
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+_WARPS = {"warps_per_block": 4}
+VARIANTS: list[tuple[str, dict[str, int]]] = [
+    ("boxes", {"dim": 32, "vote_planes": 5, "as_bitmap": 0, **_WARPS}),
+    ("boxes", {"dim": 1024, "vote_planes": 16, "as_bitmap": 1, **_WARPS}),
+    ("nearest", {"dim": 32, "n_queries": 1, **_WARPS}),
+    ("nearest", {"dim": 1024, "n_queries": 4, **_WARPS}),
+    ("linear", {"dim": 32, "n_models": 1, **_WARPS}),
+    ("linear", {"dim": 32, "n_models": 4, **_WARPS}),
+    ("bits", {"words_per_row": 16, "lanes_per_row": 4, "loads_per_lane": 1, "rows_per_thread": 4, **_WARPS}),
+    ("bits", {"words_per_row": 64, "lanes_per_row": 4, "loads_per_lane": 4, "rows_per_thread": 1, **_WARPS}),
+    ("rescore", {"embedding_dim": 512, "use_cosine": 1, "use_list": 0, "use_staged": 0, **_WARPS}),
+    ("rescore", {"embedding_dim": 512, "use_cosine": 0, "use_list": 1, "use_staged": 1, **_WARPS}),
+    ("rescore", {"embedding_dim": 768, "use_cosine": 0, "use_list": 1, "use_staged": 1, **_WARPS}),
+    ("rescore", {"embedding_dim": 50, "use_cosine": 0, "use_list": 1, "use_staged": 1, **_WARPS}),
+    ("select", {}),
+    ("quantize", {"dim": 32}),
+    ("allow", {}),
+    ("synthetic", {"dim": 32, "sign_words": 16, "words_per_row": 16}),
+]
+"""Every kernel with the constants it is mostly used with, and with odd ones."""
 _WHEELS = Path(sysconfig.get_path("purelib")) / "nvidia/cu13"
 _LINE = re.compile(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)\s*(.*?);")
 _TARGET = re.compile(r"0x([0-9a-f]+)\s*$|`\(\.L_x_(\d+)\)")

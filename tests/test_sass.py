@@ -6,30 +6,10 @@ import pytest
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="the NVRTC wheels are not installed")
 
-from benchmarks.sass import ARCHITECTURES, compile_text, headers
+from benchmarks.sass import ARCHITECTURES, VARIANTS, compile_text, headers
 from gpubranches.backends.gpu.sources import KERNELS, source
 
 pytestmark = pytest.mark.skipif(headers() is None, reason="CUDA's headers are not installed: nvidia-cuda-runtime")
-
-WARPS = {"warps_per_block": 4}
-VARIANTS = [
-    ("boxes", {"dim": 32, "vote_planes": 5, "as_bitmap": 0, **WARPS}),
-    ("boxes", {"dim": 1024, "vote_planes": 16, "as_bitmap": 1, **WARPS}),
-    ("nearest", {"dim": 32, "n_queries": 1, **WARPS}),
-    ("nearest", {"dim": 1024, "n_queries": 4, **WARPS}),
-    ("linear", {"dim": 32, "n_models": 1, **WARPS}),
-    ("linear", {"dim": 32, "n_models": 4, **WARPS}),
-    ("bits", {"words_per_row": 16, "lanes_per_row": 4, "loads_per_lane": 1, "rows_per_thread": 4, **WARPS}),
-    ("bits", {"words_per_row": 64, "lanes_per_row": 4, "loads_per_lane": 4, "rows_per_thread": 1, **WARPS}),
-    ("rescore", {"embedding_dim": 512, "use_cosine": 1, "use_list": 0, "use_staged": 0, **WARPS}),
-    ("rescore", {"embedding_dim": 512, "use_cosine": 0, "use_list": 1, "use_staged": 1, **WARPS}),
-    ("rescore", {"embedding_dim": 768, "use_cosine": 0, "use_list": 1, "use_staged": 1, **WARPS}),
-    ("rescore", {"embedding_dim": 50, "use_cosine": 0, "use_list": 1, "use_staged": 1, **WARPS}),
-    ("select", {}),
-    ("quantize", {"dim": 32}),
-    ("allow", {}),
-    ("synthetic", {"dim": 32, "sign_words": 16, "words_per_row": 16}),
-]
 
 
 @cache

@@ -1,0 +1,376 @@
+"""The second call of gpu_verify: how fast is it? Each step yields its findings: goals met or not, engines compared."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.verify_correctness import Clusters
+from benchmarks.verify_correctness import card as facts_of_the_card
+from benchmarks.verify_record import path_of, read
+from gpubranches.bench import own_engines
+from gpubranches.bench.questions import ask
+from gpubranches.bench.synthetic import SyntheticCatalog, codes_of, write_stand_in
+from gpubranches.bench.timing import timed
+from gpubranches.catalog import TILE
+from gpubranches.catalog.segment import Rows, Segment, write_segment
+from gpubranches.errors import GpuBranchesError
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ROOT / "gpubranches" / "backends" / "gpu" / "measured.json"
+"""Where the gpu backend looks for which of faiss and its own kernels is faster."""
+Finding = dict[str, Any]
+
+ROWS = 262_600_000
+MOST_ROWS = 3_800_000_000
+GOALS_MS = {
+    "top 100 over codes": 3.0,
+    "single branch": 2.2,
+    "ensemble": 5.0,
+    "linear over codes": 3.0,
+    "linear over bits": 6.0,
+    "ensembles of 64 users at once": 250.0,
+}
+"""Of ROWS rows, warm, medians; linear: the 10,000 best."""
+REFINE, REFINE_MS = "refine: marks to ranked page", 150.0
+BUS_FACTOR = 1.5
+CAPACITY_MS = 35.0
+_BYTES_A_ROW = 104.6
+"""Codes, zones, ids, bits and scales."""
+_BYTES_A_CODE = 37.0
+_RESERVED = 6 << 30
+
+
+def card(options: argparse.Namespace) -> Iterator[Finding]:
+    """Tell what the card is, and how fast it copies within its memory and over the bus."""
+    yield from facts_of_the_card(options)
+    if options.quick:
+        own_engines._COPIED = 1 << 20
+    yield {"copy_gb_s": own_engines._copy_speed("gpu") / 1e9}
+    yield {"bus_gb_s": _bus_bytes_s(1 << 20 if options.quick else 1 << 28) / 1e9}
+
+
+def goals(options: argparse.Namespace) -> Iterator[Finding]:
+    """Time the questions of GOALS_MS over a synthetic catalog on the card."""
+    rows = 1 << 14 if options.quick else min(ROWS, int(_free_bytes() / _BYTES_A_ROW))
+    catalog = SyntheticCatalog(rows, clusters=8 if options.quick else 4096, **_small(options))
+    yield from _timed(options, catalog, GOALS_MS, users=2 if options.quick else 64)
+
+
+def refine(options: argparse.Namespace) -> Iterator[Finding]:
+    """Time a whole refine, its embeddings read from a file that stands in for those of the catalog."""
+    with tempfile.TemporaryDirectory() as folder:
+        stand_in = Path(folder) / "stand-in.f16"
+        clusters, D = (8, 128) if options.quick else (4096, 512)
+        start = time.perf_counter()
+        write_stand_in(stand_in, 1 << 20 if options.quick else 10**10, D, clusters)
+        yield {"wrote": "stand-in", "bytes": stand_in.stat().st_size, "seconds": round(time.perf_counter() - start, 1)}
+        rows = 1 << 14 if options.quick else min(ROWS, int(_free_bytes() / _BYTES_A_ROW))
+        catalog = SyntheticCatalog(rows, D=D, clusters=clusters, stand_in=stand_in)
+        wanted = {REFINE: REFINE_MS, "scans of refine: boxes, bits, embeddings": REFINE_MS}
+        found = list(_timed(options, catalog, wanted, users=1))
+        yield from found
+        if not any(one.get("goal") == REFINE for one in found):
+            yield {"skipped": "a whole refine needs numba, scipy and threadpoolctl"}
+
+
+def capacity(options: argparse.Namespace) -> Iterator[Finding]:
+    """Time a single branch over as many codes as the card holds."""
+    from gpubranches.backends.gpu import GpuBackend
+    from gpubranches.backends.gpu.cupy_device import CupyDevice
+    from gpubranches.bench.synthetic import SyntheticResidence
+
+    rows = 1 << 14 if options.quick else min(MOST_ROWS, int(_free_bytes() / _BYTES_A_CODE))
+    catalog = SyntheticCatalog(rows, clusters=8 if options.quick else 4096, **_small(options))
+    asked = ask(catalog, users=1)
+
+    def codes_alone(device: Any, of: Any) -> Any:
+        return SyntheticResidence(device, of, tiers=("codes",))
+
+    with GpuBackend(catalog, CupyDevice, make_residence=codes_alone) as backend:  # type: ignore[arg-type]
+        times = timed(lambda: backend.evaluate(asked.branch, limit=10_000), budget_s=1.0)
+    dims = len(np.unique(asked.branch.features))
+    yield _goal(options, "single branch, codes alone", catalog.n, times, catalog.n * dims, CAPACITY_MS)
+
+
+def _timed(
+    options: argparse.Namespace, catalog: SyntheticCatalog, wanted: dict[str, float], users: int
+) -> Iterator[Finding]:
+    if options.quick:
+        own_engines._COPIED = 1 << 20
+    asked = ask(catalog, users=users)
+    yield {"models": asked.models, "boxes": len(asked.ensembles[0]), "rows": catalog.n}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        own_engines.backend_engine("gpu", catalog, asked, Path(folder)) as engine,
+    ):
+        for question in engine.questions:
+            if question.what in wanted:
+                times = timed(question.work, budget_s=0.0 if options.quick else 1.5)
+                goal_ms = wanted[question.what]
+                yield _goal(options, question.what, catalog.n, times, question.bytes_read, goal_ms)
+
+
+def _goal(options: argparse.Namespace, what: str, rows: int, times: Any, size: int, goal_ms: float) -> Finding:
+    """Return a goal beside what was measured; of_copy: the bytes that must be read, over the copy of this same run."""
+    lines = read(path_of(options.out, options.call))
+    copy = next((line["copy_gb_s"] for line in lines if "copy_gb_s" in line), None)
+    speed = size / times.p50_ms / 1e6 if size else None
+    return {
+        "goal": what,
+        "rows": rows,
+        "goal_ms": goal_ms,
+        "met": times.p50_ms <= goal_ms,
+        **{name: getattr(times, name) for name in ("p50_ms", "p95_ms", "cold_ms", "repeats")},
+        "bytes_read": size,
+        "gb_s": speed,
+        "of_copy": speed / copy if copy and speed is not None else None,
+    }
+
+
+def upload(options: argparse.Namespace) -> Iterator[Finding]:
+    """Upload the files of a catalog from the page cache; the goal is BUS_FACTOR times what the bus takes for them."""
+    from gpubranches.backends.gpu.cupy_device import CupyDevice
+    from gpubranches.backends.gpu.residence import Residence
+
+    with tempfile.TemporaryDirectory() as folder:
+        catalog = stored_codes(Path(folder), 5000 if options.quick else 1 << 20, 1 if options.quick else 250)
+        size = sum(segment.codes.nbytes + segment.zones.nbytes for segment in catalog.segments)
+        lines = read(path_of(options.out, options.call))
+        bus = next((line["bus_gb_s"] for line in lines if "bus_gb_s" in line), None) or _bus_bytes_s(1 << 20) / 1e9
+
+        def once(verify: bool) -> None:
+            device = CupyDevice()
+            residence = Residence(device, catalog, verify=verify)
+            device.synchronize()
+            residence.close()
+            device.close()
+
+        for verify in (False, True):
+            taken = [_ms(lambda verify=verify: once(verify)) for _ in range(2)]
+            times = SimpleNamespace(p50_ms=min(taken), p95_ms=max(taken), cold_ms=taken[0], repeats=len(taken))
+            what = "upload, checksums compared" if verify else "upload"
+            goal = _goal(options, what, catalog.n, times, size, BUS_FACTOR * size / bus / 1e6)
+            yield {**goal, "of_copy": size / times.p50_ms / 1e6 / bus, "share_of": "bus"}
+
+
+def stored_codes(folder: Path, rows: int, segments: int) -> Any:
+    """Write segments of codes, all alike, and return what a Residence asks of their catalog."""
+    ids = np.arange(rows)
+    files = write_segment(folder / "0", Rows(codes_of(ids, 32, 4096, 1 << 24), ids), None)
+    own = []
+    for i in range(segments):
+        if i:
+            shutil.copytree(folder / "0", folder / str(i))
+        own.append(Segment(folder / str(i), i * -(-rows // TILE) * TILE, rows, 32, 0, 0, 0, rows - 1, files))
+    about = {"n": rows * segments, "d": 32, "D": 0, "n_bits": 0, "stores_embeddings": False, "generation": 1}
+    return SimpleNamespace(segments=own, deleted=None, **about)
+
+
+# faiss, the own kernels and CAGRA on the same vectors
+
+
+def nearest(options: argparse.Namespace) -> Iterator[Finding]:
+    """Time exact nearest neighbours over resident float16 embeddings by each engine; record which is faster."""
+    from gpubranches import open_backend
+
+    sizes = (1000,) if options.quick else (100_000, 1_000_000)
+    found: list[Finding] = []
+    for rows in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            world = Clusters(max(2, rows // 50))
+            catalog = world.create(Path(folder) / "catalog")
+            for seed in range(-(-rows // 500_000)):
+                world.append(catalog, min(rows, 500_000), seed)
+            with open_backend("gpu", catalog, nn="kernel") as backend:
+                for one in _compared(backend, catalog, options):
+                    found += [one] if "engine" in one else []
+                    yield one
+    choices = chosen(found)
+    if choices:
+        home = options.out / MEASURED.name
+        home.write_text(json.dumps({"choices": choices}, indent=1) + "\n")
+        yield {"wrote": str(home.name), "home": str(MEASURED.relative_to(ROOT)), "choices": len(choices)}
+    else:
+        yield {"skipped": f"{MEASURED.name}: there is nothing to choose from without faiss"}
+
+
+def _compared(backend: Any, catalog: Any, options: argparse.Namespace) -> Iterator[Finding]:
+    rng = np.random.default_rng(0)
+    pages = backend._residence.pages.values()
+    vectors = [page.arrays["embeddings"] for page in pages if "embeddings" in page.arrays]
+    where = np.zeros(sum(segment.tiles for segment in catalog.segments) * TILE // 8, np.uint8)
+    where[::10] = 255
+    engines = {"faiss flat float16": faiss_flat, "CAGRA": cagra}
+    budget_s = 0.0 if options.quick else 0.3
+    missing: set[str] = set()
+    for batch in (1, 2) if options.quick else (1, 16, 64):
+        queries = rng.standard_normal((batch, catalog.D)).astype(np.float32)
+        for k in (10,) if options.quick else (10, 100, 1000):
+            about = {"rows": catalog.n, "D": catalog.D, "k": k, "batch": batch}
+            for name, filtered in (("none", None), ("a tenth", where)):
+                work = lambda filtered=filtered: backend.search(queries, k, tier="embeddings", where=filtered)  # noqa: E731, B023
+                yield _engine("kernels", {**about, "filter": name}, work, budget_s, 1.0)
+            exact = backend.search(queries, k, tier="embeddings").ids
+            for name, make in engines.items():
+                if name in missing:
+                    continue
+                try:
+                    search = make(vectors, queries, k)
+                    recall = float(np.mean([len(set(a) & set(b)) / k for a, b in zip(search(), exact, strict=True)]))
+                    yield _engine(name, {**about, "filter": "none"}, search, budget_s, recall)
+                except (ImportError, GpuBranchesError, RuntimeError, AttributeError) as error:
+                    missing.add(name)
+                    yield {"skipped": f"{name}: {type(error).__name__}: {error}"}
+
+
+def _engine(name: str, about: Finding, work: Callable[[], Any], budget_s: float, recall: float) -> Finding:
+    times = timed(work, budget_s=budget_s)
+    return {"engine": name, **about, "p50_ms": times.p50_ms, "p95_ms": times.p95_ms, "recall": recall}
+
+
+def chosen(found: list[Finding]) -> list[Finding]:
+    """Return for each rows, D, k, batch and filter that both have answered whether faiss or the kernels are faster."""
+    keys = ("rows", "D", "k", "batch", "filter")
+    times: dict[tuple[Any, ...], dict[str, float]] = {}
+    for one in found:
+        times.setdefault(tuple(one[key] for key in keys), {})[one["engine"]] = one["p50_ms"]
+    choices = []
+    for about, own in times.items():
+        kernels, faiss = own.get("kernels"), own.get("faiss flat float16")
+        if kernels is not None and faiss is not None:
+            choice = "faiss" if faiss < kernels else "kernels"
+            choices.append(
+                {**dict(zip(keys, about, strict=True)), "kernels_ms": kernels, "faiss_ms": faiss, "choice": choice}
+            )
+    return choices
+
+
+def faiss_flat(vectors: list[Any], queries: Any, k: int) -> Callable[[], Any]:
+    """Return a search of faiss over vectors on the card, page by page, where they lie: ids (q, k) by inner product."""
+    import cupy
+    import faiss
+
+    if not hasattr(faiss, "StandardGpuResources"):
+        raise ImportError("faiss is built for the cpu alone")
+    resources = faiss.StandardGpuResources()
+    asked = cupy.asarray(queries.astype(np.float16))
+
+    def search() -> Any:
+        scores, ids, first = [], [], 0
+        for page in vectors:
+            params = faiss.GpuDistanceParams()
+            params.metric, params.k, params.dims, params.device = faiss.METRIC_INNER_PRODUCT, k, page.shape[1], 0
+            best, places = cupy.empty((len(queries), k), np.float32), cupy.empty((len(queries), k), np.int64)
+            params.vectors, params.vectorType = (
+                faiss.cast_integer_to_void_ptr(page.data.ptr),
+                faiss.DistanceDataType_F16,
+            )
+            params.queries, params.queryType = (
+                faiss.cast_integer_to_void_ptr(asked.data.ptr),
+                faiss.DistanceDataType_F16,
+            )
+            params.numVectors, params.numQueries = len(page), len(queries)
+            params.outDistances = faiss.cast_integer_to_float_ptr(best.data.ptr)
+            params.outIndices, params.outIndicesType = (
+                faiss.cast_integer_to_void_ptr(places.data.ptr),
+                faiss.IndicesDataType_I64,
+            )
+            faiss.bfKnn(resources, params)
+            scores.append(cupy.asnumpy(best))
+            ids.append(cupy.asnumpy(places) + first)
+            first += len(page)
+        order = np.argsort(-np.concatenate(scores, axis=1), axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(np.concatenate(ids, axis=1), order, axis=1)
+
+    return search
+
+
+def cagra(vectors: list[Any], queries: Any, k: int) -> Callable[[], Any]:
+    """Return a search of CAGRA's graph over the same vectors, ids (q, k)."""
+    import cupy
+    from cuvs.neighbors import cagra as graph
+
+    index = graph.build(graph.IndexParams(metric="inner_product"), cupy.concatenate(vectors))
+    asked = cupy.asarray(queries.astype(np.float16))
+
+    def search() -> Any:
+        _, ids = graph.search(graph.SearchParams(itopk_size=max(64, 2 * k)), index, asked, k)
+        return cupy.asnumpy(cupy.asarray(ids))
+
+    return search
+
+
+def plot(options: argparse.Namespace) -> Iterator[Finding]:
+    """Draw what was measured beside what was wanted, and the engines, in one picture."""
+    if importlib.util.find_spec("matplotlib") is None:
+        yield {"skipped": "plots need matplotlib"}
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines = read(path_of(options.out, options.call))
+    reached = [line for line in lines if "goal" in line]
+    engines = [line for line in lines if "engine" in line and line["filter"] == "none"]
+    figure = Figure(figsize=(11, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, bottom = figure.subplots(2, 1)
+    places = np.arange(len(reached))
+    top.barh(places - 0.2, [line["goal_ms"] for line in reached], 0.4, label="wanted")
+    top.barh(places + 0.2, [line["p50_ms"] for line in reached], 0.4, label="measured, median")
+    top.set(xscale="log", xlabel="ms", yticks=places, yticklabels=[line["goal"] for line in reached])
+    top.legend()
+    for key in dict.fromkeys((line["engine"], line["k"], line["rows"]) for line in engines):
+        own = sorted(
+            (line["batch"], line["p50_ms"]) for line in engines if (line["engine"], line["k"], line["rows"]) == key
+        )
+        bottom.plot(*zip(*own, strict=True), marker="o", label=f"{key[0]}, k {key[1]}, {key[2]:,} rows")
+    bottom.set(xscale="log", yscale="log", xlabel="queries at once", ylabel="ms, median")
+    if engines:
+        bottom.legend(fontsize="small")
+    figure.savefig(options.out / "gpu-speed.png", dpi=120)
+    yield {"wrote": "gpu-speed.png"}
+
+
+def _small(options: argparse.Namespace) -> dict[str, int]:
+    return {"D": 128} if options.quick else {}
+
+
+def _free_bytes() -> int:
+    """Return what is free on the card but for working memory."""
+    from gpubranches.backends.gpu.cupy_device import CupyDevice
+
+    device = CupyDevice()
+    free = device.memory()[0] - _RESERVED
+    device.close()
+    return free
+
+
+def _bus_bytes_s(size: int) -> float:
+    """Return bytes a second of a copy from pinned memory to the card."""
+    import cupy
+
+    pinned = cupy.cuda.alloc_pinned_memory(size)
+    target = cupy.empty(size, cupy.uint8)
+
+    def copy() -> None:
+        target.data.copy_from_host(pinned.ptr, size)
+        cupy.cuda.Device(0).synchronize()
+
+    return 1e3 * size / float(np.median([_ms(copy) for _ in range(10)]))
+
+
+def _ms(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - start)
