@@ -151,7 +151,8 @@ def check_rescore(
     sure = likely = 0
     scores = np.zeros(rows, np.float32)
     for start in range(0, rows, _AT_ONCE):
-        own = (embeddings[start : start + _AT_ONCE].astype(xp.float32) - xp.asarray(mean)) @ xp.asarray(weights)
+        own = embeddings[start : start + _AT_ONCE].astype(xp.float32) - xp.asarray(mean)
+        own = (own * xp.asarray(weights)).sum(axis=1)
         scores[start : start + len(own)] = to_host(own)
         sure += int((own > border + 1e-4).sum())
         likely += int((own > border - 1e-4).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.at_size import check_allow, check_at_size, check_quantize, check_rescore
 from benchmarks.sass import VARIANTS
-from benchmarks.verify_record import add, path_of
+from benchmarks.verify_record import add, path_of, read
 from gpubranches.backends.gpu.sources import source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +41,8 @@ CONTRACT = ("test_backends", "test_backends_drawn")
 SANITIZED = ("129", "one_estimator", "50-True", "halves", "bitmaps")
 _ENTRY = re.compile(r'extern "C" __global__ void[^(]*\([^)]*\)\s*(\w+)\(')
 _QUARTER = 4
+_SHARES = 8
+"""Processes that run tests side by side, at most."""
 
 
 def card(options: argparse.Namespace) -> Iterator[Finding]:
@@ -102,10 +105,32 @@ def contract_tests(options: argparse.Namespace) -> Iterator[Finding]:
 
 
 def _pytest(options: argparse.Namespace, step: str, modules: list[str], picked: list[str]) -> Iterator[Finding]:
+    """Run tests in several processes, or, with --share, in this one its share of them.
+
+    Most of the time goes into compiling, which is done by a processor's core each.
+    """
+    if options.share:
+        _pytest_share(options, step, [*modules, *picked])
+        return
+    shares = min(_SHARES, os.cpu_count() or 1)
+    own = [sys.executable, "-m", "benchmarks.verify", options.call, "--step", step, "--out", str(options.out)]
+    own += ["--quick"] if options.quick else []
+    started = [subprocess.Popen([*own, "--share", f"{i}/{shares}"], cwd=ROOT) for i in range(shares)]
+    statuses = [process.wait() for process in started]
+    ran = sum(line["step"] == step and "test" in line for line in read(path_of(options.out, options.call)))
+    yield {"tests": step, "ok": ran > 0 and not any(statuses), "ran": ran, "statuses": statuses}
+
+
+def _pytest_share(options: argparse.Namespace, step: str, chosen: list[str]) -> None:
+    """Run every so many-th test in this process and add each when it has run. Exits with 1 if one failed."""
     import pytest
 
+    index, shares = map(int, options.share.split("/"))
+
     class Lines:
-        """Adds each test when it has run."""
+        @pytest.hookimpl(trylast=True)
+        def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+            items[:] = items[index::shares]
 
         def pytest_runtest_logreport(self, report: Any) -> None:
             if report.when == "call" or report.failed:
@@ -115,9 +140,10 @@ def _pytest(options: argparse.Namespace, step: str, modules: list[str], picked: 
                 found = {"kernels": own if step == "kernels" else [], "seconds": round(report.duration, 2)}
                 add(path_of(options.out, options.call), step=step, test=name, ok=report.passed, **found, **told)
 
-    command = ["-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", *modules, *picked]
-    status = pytest.main(command, plugins=[Lines()])
-    yield {"tests": step, "ok": int(status) == 0, "status": int(status)}
+    command = ["-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", *chosen]
+    status = int(pytest.main(command, plugins=[Lines()]))
+    if status not in (0, int(pytest.ExitCode.NO_TESTS_COLLECTED)):
+        sys.exit(1)
 
 
 def memcheck(options: argparse.Namespace) -> Iterator[Finding]:
@@ -152,7 +178,7 @@ def public(options: argparse.Namespace) -> Iterator[Finding]:
     """Ask a small catalog on the card and on the host: searches, refines; after an append, a delete, a new opening."""
     from gpubranches import Catalog, open_backend
 
-    n = 3000 if options.quick else 60_000
+    n = 3000 if options.quick else 20_000
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "catalog"
         world = Clusters(n // 50)
@@ -162,7 +188,6 @@ def public(options: argparse.Namespace) -> Iterator[Finding]:
         host = open_backend("oracle", catalog)
         with open_backend("gpu", catalog) as backend:
             yield from searched(catalog, backend, host, "as made")
-            yield from refined(catalog, backend, host)
             world.append(catalog, n // 10, 2)
             yield from searched(catalog, backend, host, "after an append")
             catalog.delete(np.arange(0, n, 7))
@@ -171,19 +196,19 @@ def public(options: argparse.Namespace) -> Iterator[Finding]:
         with open_backend("gpu", reopened) as backend:
             yield {"state": backend.info()["tiers"]}
             yield from searched(reopened, backend, host, "opened again")
+            yield from refined(reopened, backend, host)
 
 
 class Clusters:
-    """Embeddings of 64 dims around some centres, codes of their first 16 dims."""
+    """Embeddings of D dims around some centres, codes of their first 16 dims."""
 
-    def __init__(self, count: int):
-        self.rng = np.random.default_rng(0)
-        self.centres = self.rng.standard_normal((count, 64)).astype(np.float32)
+    def __init__(self, count: int, D: int = 64):
+        self.centres = np.random.default_rng(0).standard_normal((count, D), np.float32)
 
     def rows(self, n: int, seed: int) -> NDArray[np.float16]:
-        """Draw embeddings, (n, 64), each 50 of one centre in turn."""
-        noise = 0.3 * np.random.default_rng(seed).standard_normal((n, 64))
-        return (self.centres[np.arange(n) // 50 % len(self.centres)] + noise).astype(np.float16)
+        """Draw embeddings, (n, D), each 50 of one centre in turn."""
+        noise = np.random.default_rng(seed).standard_normal((n, self.centres.shape[1]), np.float32)
+        return (self.centres[np.arange(n) // 50 % len(self.centres)] + np.float32(0.3) * noise).astype(np.float16)
 
     def create(self, path: Path) -> Any:
         """Make an empty catalog."""
@@ -243,14 +268,16 @@ def refined(catalog: Any, backend: Any, host: Any) -> Iterator[Finding]:
         return
     from gpubranches import Session
 
-    for model in MODELS:
+    live = np.flatnonzero(catalog.alive(np.arange(600)))
+    positive, negative = live[(live >= 100) & (live < 114)], live[live >= 400][:10]
+    for model in sorted(MODELS, key=lambda name: "classic" in name):  # numba compiles them for long
         answers = []
         start = time.perf_counter()
         try:
             for own in (backend, host):
                 session = Session(catalog, own, seed=0)
-                session.mark(np.arange(100, 112), +1)
-                session.mark(np.arange(400, 410), -1)
+                session.mark(positive, +1)
+                session.mark(negative, -1)
                 ranking = session.refine(model)
                 answers.append(set(ranking.ids[ranking.matched].tolist()))
         except ImportError as error:

@@ -28,7 +28,11 @@ from gpubranches.errors import GpuBranchesError
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "gpubranches" / "backends" / "gpu" / "measured.json"
-"""Where the gpu backend looks for which of faiss and its own kernels is faster."""
+"""Which of faiss and its own kernels is faster on this card, for the gpu backend: {date, commit, card, cupy, choices}.
+
+choices: for each rows, D, k, batch and filter ("none" or "a tenth", the share that is let through) kernels_ms and
+faiss_ms, medians, and choice, "kernels" or "faiss".
+"""
 Finding = dict[str, Any]
 
 ROWS = 262_600_000
@@ -117,8 +121,9 @@ def _timed(
         for question in engine.questions:
             if question.what in wanted:
                 times = timed(question.work, budget_s=0.0 if options.quick else 1.5)
-                goal_ms = wanted[question.what]
-                yield _goal(options, question.what, catalog.n, times, question.bytes_read, goal_ms)
+                # What a refine reads depends on what it finds; the codes it always does.
+                size = question.bytes_read or catalog.n * catalog.d
+                yield _goal(options, question.what, catalog.n, times, size, wanted[question.what])
 
 
 def _goal(options: argparse.Namespace, what: str, rows: int, times: Any, size: int, goal_ms: float) -> Finding:
@@ -188,7 +193,7 @@ def nearest(options: argparse.Namespace) -> Iterator[Finding]:
     found: list[Finding] = []
     for rows in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            world = Clusters(max(2, rows // 50))
+            world = Clusters(max(2, rows // 50), 64 if options.quick else 512)
             catalog = world.create(Path(folder) / "catalog")
             for seed in range(-(-rows // 500_000)):
                 world.append(catalog, min(rows, 500_000), seed)
@@ -196,13 +201,18 @@ def nearest(options: argparse.Namespace) -> Iterator[Finding]:
                 for one in _compared(backend, catalog, options):
                     found += [one] if "engine" in one else []
                     yield one
+    yield record_choices(options, found)
+
+
+def record_choices(options: argparse.Namespace, found: list[Finding]) -> Finding:
+    """Write which of faiss and the kernels is faster to options.measured, if both were measured; tell what was done."""
     choices = chosen(found)
-    if choices:
-        home = options.out / MEASURED.name
-        home.write_text(json.dumps({"choices": choices}, indent=1) + "\n")
-        yield {"wrote": str(home.name), "home": str(MEASURED.relative_to(ROOT)), "choices": len(choices)}
-    else:
-        yield {"skipped": f"{MEASURED.name}: there is nothing to choose from without faiss"}
+    if not choices:
+        return {"skipped": f"{MEASURED.name}: there is nothing to choose from without faiss"}
+    lines = [line for line in read(path_of(options.out, options.call)) if line["step"] in ("run", "card")]
+    facts = {name: line[name] for line in lines for name in ("date", "commit", "card", "cupy") if name in line}
+    options.measured.write_text(json.dumps({**facts, "choices": choices}, indent=1) + "\n", encoding="utf-8")
+    return {"wrote": options.measured.name, "choices": len(choices)}
 
 
 def _compared(backend: Any, catalog: Any, options: argparse.Namespace) -> Iterator[Finding]:

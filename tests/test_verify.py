@@ -192,8 +192,10 @@ def test_what_was_found_outlives_a_line_that_was_cut_short(tmp_path):
     assert "| goals | | | | cut short |" in verify_record.page("speed", verify_record.read(path))
 
 
-def options(folder, **own):
-    return Namespace(**{"call": "correctness", "out": folder, "quick": True, "commit": "abc", "step": None, **own})
+def options(folder, call="correctness", step=None):
+    return Namespace(
+        call=call, out=folder, measured=folder / "measured.json", quick=True, commit="abc", step=step, share=None
+    )
 
 
 def test_a_step_that_fails_or_hangs_takes_nothing_with_it(tmp_path):
@@ -249,3 +251,21 @@ def test_the_faster_of_two_is_chosen_where_both_were_measured():
     assert [one["choice"] for one in verify_speed.chosen(found)] == ["faiss"]
     found[1]["p50_ms"] = 3.0
     assert verify_speed.chosen(found) == [{**about, "kernels_ms": 2.0, "faiss_ms": 3.0, "choice": "kernels"}]
+
+
+def test_choices_are_written_where_there_are_any(tmp_path):
+    given = options(tmp_path, call="speed")
+    about = {"rows": 5, "D": 64, "k": 10, "batch": 1, "filter": "none"}
+    kernels, faiss = ({"engine": name, **about, "p50_ms": 1.0} for name in ("kernels", "faiss flat float16"))
+    assert "without faiss" in verify_speed.record_choices(given, [kernels])["skipped"]
+    assert not given.measured.exists()
+    verify_record.add(tmp_path / "gpu-speed.jsonl", **RUN)
+    verify_record.add(tmp_path / "gpu-speed.jsonl", **CARD)
+    assert verify_speed.record_choices(given, [kernels, faiss]) == {"wrote": "measured.json", "choices": 1}
+    written = json.loads(given.measured.read_text())
+    assert {name: written[name] for name in ("date", "commit", "card")} == {
+        "date": "2026-01-02",
+        "commit": "abc",
+        "card": "A Card",
+    }
+    assert written["choices"][0]["choice"] == "kernels"

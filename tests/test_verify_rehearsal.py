@@ -45,6 +45,7 @@ def rehearse(clean, out, call):
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join(map(str, paths))}
     environment["PATH"] = f"{clean / 'bin'}{os.pathsep}{os.environ['PATH']}"
     command = ["scripts/gpu_verify", call, "--quick", "--out", str(out), "--commit", "abc", "--budget-s", "900"]
+    command += ["--measured", str(out / "measured.json")]
     done = subprocess.run(command, cwd=clean, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = {}
