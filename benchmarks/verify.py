@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import verify_correctness, verify_speed
+from benchmarks import verify_correctness, verify_nearest, verify_speed
 from benchmarks.processes import run
 from benchmarks.verify_record import CALLS, add, page, path_of, read
 from gpubranches.doctor import revision
@@ -59,7 +59,7 @@ STEPS = {
         Step("refine", verify_speed.refine, 75),
         Step("upload", verify_speed.upload, 45),
         Step("capacity", verify_speed.capacity, 40),
-        Step("nearest", verify_speed.nearest, 60),
+        Step("nearest", verify_nearest.nearest, 60),
         Step("plot", verify_speed.plot, 20),
     ],
 }
@@ -128,7 +128,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the files that are written")
     parser.add_argument("--commit", help="what is verified, where there is no git")
     parser.add_argument(
-        "--measured", type=Path, default=verify_speed.MEASURED, help="file of which of faiss and the kernels is faster"
+        "--measured",
+        type=Path,
+        default=verify_nearest.MEASURED,
+        help="file of which of faiss and the kernels is faster",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--budget-s", type=float, default=BUDGET_S, help="seconds for all steps")

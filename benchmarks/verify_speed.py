@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import shutil
 import tempfile
 import time
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.verify_correctness import Clusters
 from benchmarks.verify_correctness import card as facts_of_the_card
 from benchmarks.verify_record import path_of, read
 from gpubranches.bench import own_engines
@@ -24,15 +22,7 @@ from gpubranches.bench.synthetic import SyntheticCatalog, codes_of, write_stand_
 from gpubranches.bench.timing import timed
 from gpubranches.catalog import TILE
 from gpubranches.catalog.segment import Rows, Segment, write_segment
-from gpubranches.errors import GpuBranchesError
 
-ROOT = Path(__file__).resolve().parents[1]
-MEASURED = ROOT / "gpubranches" / "backends" / "gpu" / "measured.json"
-"""Which of faiss and its own kernels is faster on this card, for the gpu backend: {date, commit, card, cupy, choices}.
-
-choices: for each rows, D, k, batch and filter ("none" or "a tenth", the share that is let through) kernels_ms and
-faiss_ms, medians, and choice, "kernels" or "faiss".
-"""
 Finding = dict[str, Any]
 
 ROWS = 262_600_000
@@ -180,145 +170,6 @@ def stored_codes(folder: Path, rows: int, segments: int) -> Any:
         own.append(Segment(folder / str(i), i * -(-rows // TILE) * TILE, rows, 32, 0, 0, 0, rows - 1, files))
     about = {"n": rows * segments, "d": 32, "D": 0, "n_bits": 0, "stores_embeddings": False, "generation": 1}
     return SimpleNamespace(segments=own, deleted=None, **about)
-
-
-# faiss, the own kernels and CAGRA on the same vectors
-
-
-def nearest(options: argparse.Namespace) -> Iterator[Finding]:
-    """Time exact nearest neighbours over resident float16 embeddings by each engine; record which is faster."""
-    from gpubranches import open_backend
-
-    sizes = (1000,) if options.quick else (100_000, 1_000_000)
-    found: list[Finding] = []
-    for rows in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            world = Clusters(max(2, rows // 50), 64 if options.quick else 512)
-            catalog = world.create(Path(folder) / "catalog")
-            for seed in range(-(-rows // 500_000)):
-                world.append(catalog, min(rows, 500_000), seed)
-            with open_backend("gpu", catalog, nn="kernel") as backend:
-                for one in _compared(backend, catalog, options):
-                    found += [one] if "engine" in one else []
-                    yield one
-    yield record_choices(options, found)
-
-
-def record_choices(options: argparse.Namespace, found: list[Finding]) -> Finding:
-    """Write which of faiss and the kernels is faster to options.measured, if both were measured; tell what was done."""
-    choices = chosen(found)
-    if not choices:
-        return {"skipped": f"{MEASURED.name}: there is nothing to choose from without faiss"}
-    lines = [line for line in read(path_of(options.out, options.call)) if line["step"] in ("run", "card")]
-    facts = {name: line[name] for line in lines for name in ("date", "commit", "card", "cupy") if name in line}
-    options.measured.write_text(json.dumps({**facts, "choices": choices}, indent=1) + "\n", encoding="utf-8")
-    return {"wrote": options.measured.name, "choices": len(choices)}
-
-
-def _compared(backend: Any, catalog: Any, options: argparse.Namespace) -> Iterator[Finding]:
-    rng = np.random.default_rng(0)
-    pages = backend._residence.pages.values()
-    vectors = [page.arrays["embeddings"] for page in pages if "embeddings" in page.arrays]
-    where = np.zeros(sum(segment.tiles for segment in catalog.segments) * TILE // 8, np.uint8)
-    where[::10] = 255
-    engines = {"faiss flat float16": faiss_flat, "CAGRA": cagra}
-    budget_s = 0.0 if options.quick else 0.3
-    missing: set[str] = set()
-    for batch in (1, 2) if options.quick else (1, 16, 64):
-        queries = rng.standard_normal((batch, catalog.D)).astype(np.float32)
-        for k in (10,) if options.quick else (10, 100, 1000):
-            about = {"rows": catalog.n, "D": catalog.D, "k": k, "batch": batch}
-            for name, filtered in (("none", None), ("a tenth", where)):
-                work = lambda filtered=filtered: backend.search(queries, k, tier="embeddings", where=filtered)  # noqa: E731, B023
-                yield _engine("kernels", {**about, "filter": name}, work, budget_s, 1.0)
-            exact = backend.search(queries, k, tier="embeddings").ids
-            for name, make in engines.items():
-                if name in missing:
-                    continue
-                try:
-                    search = make(vectors, queries, k)
-                    recall = float(np.mean([len(set(a) & set(b)) / k for a, b in zip(search(), exact, strict=True)]))
-                    yield _engine(name, {**about, "filter": "none"}, search, budget_s, recall)
-                except (ImportError, GpuBranchesError, RuntimeError, AttributeError) as error:
-                    missing.add(name)
-                    yield {"skipped": f"{name}: {type(error).__name__}: {error}"}
-
-
-def _engine(name: str, about: Finding, work: Callable[[], Any], budget_s: float, recall: float) -> Finding:
-    times = timed(work, budget_s=budget_s)
-    return {"engine": name, **about, "p50_ms": times.p50_ms, "p95_ms": times.p95_ms, "recall": recall}
-
-
-def chosen(found: list[Finding]) -> list[Finding]:
-    """Return for each rows, D, k, batch and filter that both have answered whether faiss or the kernels are faster."""
-    keys = ("rows", "D", "k", "batch", "filter")
-    times: dict[tuple[Any, ...], dict[str, float]] = {}
-    for one in found:
-        times.setdefault(tuple(one[key] for key in keys), {})[one["engine"]] = one["p50_ms"]
-    choices = []
-    for about, own in times.items():
-        kernels, faiss = own.get("kernels"), own.get("faiss flat float16")
-        if kernels is not None and faiss is not None:
-            choice = "faiss" if faiss < kernels else "kernels"
-            choices.append(
-                {**dict(zip(keys, about, strict=True)), "kernels_ms": kernels, "faiss_ms": faiss, "choice": choice}
-            )
-    return choices
-
-
-def faiss_flat(vectors: list[Any], queries: Any, k: int) -> Callable[[], Any]:
-    """Return a search of faiss over vectors on the card, page by page, where they lie: ids (q, k) by inner product."""
-    import cupy
-    import faiss
-
-    if not hasattr(faiss, "StandardGpuResources"):
-        raise ImportError("faiss is built for the cpu alone")
-    resources = faiss.StandardGpuResources()
-    asked = cupy.asarray(queries.astype(np.float16))
-
-    def search() -> Any:
-        scores, ids, first = [], [], 0
-        for page in vectors:
-            params = faiss.GpuDistanceParams()
-            params.metric, params.k, params.dims, params.device = faiss.METRIC_INNER_PRODUCT, k, page.shape[1], 0
-            best, places = cupy.empty((len(queries), k), np.float32), cupy.empty((len(queries), k), np.int64)
-            params.vectors, params.vectorType = (
-                faiss.cast_integer_to_void_ptr(page.data.ptr),
-                faiss.DistanceDataType_F16,
-            )
-            params.queries, params.queryType = (
-                faiss.cast_integer_to_void_ptr(asked.data.ptr),
-                faiss.DistanceDataType_F16,
-            )
-            params.numVectors, params.numQueries = len(page), len(queries)
-            params.outDistances = faiss.cast_integer_to_float_ptr(best.data.ptr)
-            params.outIndices, params.outIndicesType = (
-                faiss.cast_integer_to_void_ptr(places.data.ptr),
-                faiss.IndicesDataType_I64,
-            )
-            faiss.bfKnn(resources, params)
-            scores.append(cupy.asnumpy(best))
-            ids.append(cupy.asnumpy(places) + first)
-            first += len(page)
-        order = np.argsort(-np.concatenate(scores, axis=1), axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(np.concatenate(ids, axis=1), order, axis=1)
-
-    return search
-
-
-def cagra(vectors: list[Any], queries: Any, k: int) -> Callable[[], Any]:
-    """Return a search of CAGRA's graph over the same vectors, ids (q, k)."""
-    import cupy
-    from cuvs.neighbors import cagra as graph
-
-    index = graph.build(graph.IndexParams(metric="inner_product"), cupy.concatenate(vectors))
-    asked = cupy.asarray(queries.astype(np.float16))
-
-    def search() -> Any:
-        _, ids = graph.search(graph.SearchParams(itopk_size=max(64, 2 * k)), index, asked, k)
-        return cupy.asnumpy(cupy.asarray(ids))
-
-    return search
 
 
 def plot(options: argparse.Namespace) -> Iterator[Finding]:

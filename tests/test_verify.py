@@ -11,7 +11,16 @@ import pytest
 from bare import bare
 from cudasim import SimulatedDevice
 
-from benchmarks import processes, roofline, status, verify, verify_correctness, verify_record, verify_speed
+from benchmarks import (
+    processes,
+    roofline,
+    status,
+    verify,
+    verify_correctness,
+    verify_nearest,
+    verify_record,
+    verify_speed,
+)
 from benchmarks.at_size import check_allow, check_at_size, check_quantize, check_rescore
 from benchmarks.sass import VARIANTS
 from gpubranches.backends.gpu.residence import Residence
@@ -244,28 +253,21 @@ def test_segments_for_the_upload_are_those_of_a_catalog(tmp_path):
     assert set(residence.pages) == {"0", "1"}
 
 
-def test_the_faster_of_two_is_chosen_where_both_were_measured():
-    about = {"rows": 5, "D": 64, "k": 10, "batch": 1, "filter": "none"}
-    found = [{"engine": "kernels", **about, "p50_ms": 2.0}, {"engine": "faiss flat float16", **about, "p50_ms": 1.0}]
-    assert verify_speed.chosen(found[:1]) == []
-    assert [one["choice"] for one in verify_speed.chosen(found)] == ["faiss"]
-    found[1]["p50_ms"] = 3.0
-    assert verify_speed.chosen(found) == [{**about, "kernels_ms": 2.0, "faiss_ms": 3.0, "choice": "kernels"}]
-
-
-def test_choices_are_written_where_there_are_any(tmp_path):
+def test_times_of_both_are_written_where_faiss_was_measured(tmp_path):
     given = options(tmp_path, call="speed")
-    about = {"rows": 5, "D": 64, "k": 10, "batch": 1, "filter": "none"}
-    kernels, faiss = ({"engine": name, **about, "p50_ms": 1.0} for name in ("kernels", "faiss flat float16"))
-    assert "without faiss" in verify_speed.record_choices(given, [kernels])["skipped"]
+    about = {"rows": 5, "D": 64, "k": 10, "batch": 1}
+    kernels = [{"engine": "kernels", **about, "filter": name, "p50_ms": 2.0} for name in ("none", "a tenth")]
+    other = {"engine": "CAGRA", **about, "filter": "none", "p50_ms": 0.5}
+    faiss = {"engine": "faiss, proven", **about, "filter": "none", "p50_ms": 1.0}
+    assert "faiss was not measured" in verify_nearest.record_times(given, [*kernels, other])["skipped"]
     assert not given.measured.exists()
-    verify_record.add(tmp_path / "gpu-speed.jsonl", **RUN)
-    verify_record.add(tmp_path / "gpu-speed.jsonl", **CARD)
-    assert verify_speed.record_choices(given, [kernels, faiss]) == {"wrote": "measured.json", "choices": 1}
-    written = json.loads(given.measured.read_text())
-    assert {name: written[name] for name in ("date", "commit", "card")} == {
-        "date": "2026-01-02",
-        "commit": "abc",
+    for line in (RUN, CARD):
+        verify_record.add(tmp_path / "gpu-speed.jsonl", **line)
+    assert verify_nearest.record_times(given, [*kernels, other, faiss]) == {"wrote": "measured.json", "lines": 2}
+    line = {"rows": 5, "k": 10, "batch": 1, "kernel_ms": 2.0}
+    assert json.loads(given.measured.read_text()) == {
         "card": "A Card",
+        "commit": "abc",
+        "date": "2026-01-02",
+        "lines": [{**line, "filter": False, "faiss_ms": 1.0}, {**line, "filter": True, "faiss_ms": None}],
     }
-    assert written["choices"][0]["choice"] == "kernels"
