@@ -34,7 +34,7 @@ def check_at_size(
 ) -> dict[str, Any]:
     """Compare the answers over a synthetic catalog with those of `reference`, in expressions of the array module xp."""
     catalog = SyntheticCatalog(rows)
-    asked = ask(catalog, users=1)
+    asked = ask(catalog, users=1, drawn=True)
     start = time.perf_counter()
     with GpuBackend(catalog, make_device, make_residence=partial(SyntheticResidence, tiers=tiers)) as backend:
         made_s = time.perf_counter() - start

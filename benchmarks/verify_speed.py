@@ -86,7 +86,7 @@ def capacity(options: argparse.Namespace) -> Iterator[Finding]:
 
     rows = 1 << 14 if options.quick else min(MOST_ROWS, int(_free_bytes() / _BYTES_A_CODE))
     catalog = SyntheticCatalog(rows, clusters=8 if options.quick else 4096, **_small(options))
-    asked = ask(catalog, users=1)
+    asked = ask(catalog, users=1, drawn=True)
 
     def codes_alone(device: Any, of: Any) -> Any:
         return SyntheticResidence(device, of, tiers=("codes",))
@@ -102,7 +102,7 @@ def _timed(
 ) -> Iterator[Finding]:
     if options.quick:
         own_engines._COPIED = 1 << 20
-    asked = ask(catalog, users=users)
+    asked = ask(catalog, users=users, drawn=True)
     yield {"models": asked.models, "boxes": len(asked.ensembles[0]), "rows": catalog.n}
     with (
         tempfile.TemporaryDirectory() as folder,
