@@ -141,15 +141,17 @@ template <class... Values> [[noreturn]] inline void fail(const char* format, Val
 constexpr size_t most_dynamic = 48 << 10;
 inline unsigned block_epoch, warp_epochs[most_threads / 32];
 
-struct Access {
+struct Write {
     int thread;
     unsigned warp_epoch;
-    bool writes, atomic;
+    bool atomic;
 };
 
+// read_at: of each thread one more than its warp's epoch at its last read, 0 without one.
 struct Word {
     unsigned block_epoch;
-    std::vector<Access> accesses;
+    std::vector<Write> writes;
+    std::vector<unsigned> read_at;
 };
 
 #ifdef CUDASIM_RACES
@@ -164,29 +166,42 @@ __attribute__((no_sanitize("thread"))) inline Word* word_of(char* at)
     return nullptr;
 }
 
+__attribute__((no_sanitize("thread"))) inline void report_race(int with, void* instruction)
+{
+    snprintf(message, sizeof message, "race with thread %d over shared memory, pc %p [block (%u,%u) thread %u]", with,
+             (char*)instruction - 1, block.x, block.y, current->index.x);
+    failed = true;
+}
+
 __attribute__((no_sanitize("thread"))) inline void touch(void* at, bool writes, void* instruction)
 {
     Word* word = word_of((char*)at);
     if (!word || failed) return;
-    if (word->block_epoch != block_epoch) word->accesses.clear();
-    word->block_epoch = block_epoch;
-    const Fiber& me = *current;
-    const int thread = (int)me.index.x;
-    const Access now{thread, warp_epochs[me.warp], writes, in_atomic};
-    Access* same = nullptr;
-    for (Access& before : word->accesses) {
+    if (word->block_epoch != block_epoch || (int)word->read_at.size() != n_threads) {
+        word->block_epoch = block_epoch;
+        word->writes.clear();
+        word->read_at.assign(n_threads, 0);
+    }
+    const int thread = (int)current->index.x, warp = current->warp;
+    const unsigned now = warp_epochs[warp];
+    Write* own = nullptr;
+    for (Write& before : word->writes) {
         if (before.thread == thread) {
-            if (before.writes == writes && before.atomic == in_atomic) same = &before;
-        } else if ((before.writes || writes) && !(before.atomic && in_atomic) &&
-                   (before.thread / 32 != me.warp || before.warp_epoch == now.warp_epoch)) {
-            snprintf(message, sizeof message, "race with thread %d over shared memory, pc %p [block (%u,%u) thread %d]",
-                     before.thread, (char*)instruction - 1, block.x, block.y, thread);
-            failed = true;
-            return;
+            if (before.atomic == in_atomic) own = &before;
+        } else if (!(before.atomic && in_atomic) && (before.thread / 32 != warp || before.warp_epoch == now)) {
+            return report_race(before.thread, instruction);
         }
     }
-    if (same) *same = now;
-    else word->accesses.push_back(now);
+    if (!writes) {
+        word->read_at[thread] = now + 1;
+        return;
+    }
+    for (int i = 0; i < n_threads; ++i) {
+        const unsigned read_at = word->read_at[i];
+        if (read_at && i != thread && (i / 32 != warp || read_at == now + 1)) return report_race(i, instruction);
+    }
+    if (own) own->warp_epoch = now;
+    else word->writes.push_back({thread, now, in_atomic});
 }
 
 // Takes what the compiler calls at each access; atomics say so themselves.
