@@ -38,7 +38,10 @@ struct Found {
     u64 taken;
 };
 
-__device__ __forceinline__ u64 listed(const Sink* sink) { return sink->appended < sink->capacity ? sink->appended : sink->capacity; }
+__device__ __forceinline__ u64 listed(const Sink* sink)
+{
+    return sink->appended < sink->capacity ? sink->appended : sink->capacity;
+}
 
 // Bits below the digit of a step, and above it.
 __device__ __forceinline__ u32 bits_below(u32 step, u32 key_bits)
@@ -98,7 +101,7 @@ __device__ __forceinline__ Search search_after(const Sink* __restrict__ sinks, c
     u32 through = sum;
     #pragma unroll
     for (int s = 1; s < 32; s <<= 1) {
-        const u32 lower = __shfl_up_sync(0xffffffffu, through, s);
+        const u32 lower = __shfl_up_sync(warp_mask, through, s);
         if (lane_id() >= (u32)s) through += lower;
     }
     if (lane_id() == 31u) scratch->warps[threadIdx.x / 32u] = through;
@@ -189,7 +192,8 @@ select_take(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
     }
 }
 
-// From what select_take took or, where whole is set, from all entries of a list; of more than `room` nothing is right. found (lists); ids and keys (lists, most), the wanted best of each list in order.
+// From what select_take took or, where whole is set, from all entries of a list; of more than `room` nothing is right.
+// found (lists); ids and keys (lists, most), the wanted best of each list in order.
 extern "C" __global__ void __launch_bounds__(256)
 select_rank(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, const u64* __restrict__ wanted,
             const u64* __restrict__ taken, const u64* __restrict__ counts, u64 room, u32 whole, u64 most,

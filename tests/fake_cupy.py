@@ -124,7 +124,7 @@ def make(limit=1 << 30):  # noqa: C901
                 raise cupy.failing
             if entry == "broken":
                 raise CompileException("kernel.cu(7): error: identifier is undefined")
-            return lambda grid, block, args: launch(entry, grid, block, args)
+            return lambda grid, block, args, shared_mem: launch(entry, grid, block, args)
 
     def launch(entry, grid, block, args):
         cupy.log.append((entry, grid, block, len(args)))

@@ -11,26 +11,27 @@ from gpubranches.errors import DeviceMemoryError
 
 
 @cache
-def _module(text):
-    return Module(text)
+def _module(text, races):
+    return Module(text, races=races)
 
 
 class SimulatedDevice:
     """Runs kernels under one schedule; memory is guarded, filled with a pattern, and counted until it is freed.
 
-    memory_bytes: what it pretends to have; change(file, text) may return another text to run instead. `launches` names
-    what a card would run, kernels, fills and sorts; `waits` counts how often the host waits for it; `used` is how many
-    bytes are in use, `peak` the most that were.
+    memory_bytes: what it pretends to have; change(file, text) may return another text to run instead; races: look for
+    races in shared memory, too. `launches` names what a card would run, kernels, fills and sorts; `waits` counts how
+    often the host waits for it; `used` is how many bytes are in use, `peak` the most that were.
     """
 
     name = "simulated"
     multiprocessors = 1
     stream = (0, 0)
 
-    def __init__(self, order=0, memory_bytes=1 << 40, change=None):
+    def __init__(self, order=0, memory_bytes=1 << 40, change=None, races=False):
         self.order_of_threads = order
         self.memory_bytes = memory_bytes
         self.change = change or (lambda file, text: text)
+        self.races = races
         self.closed = False
         self.launches = []
         self.waits = self.trimmed = self.peak = 0
@@ -79,9 +80,10 @@ class SimulatedDevice:
     def address(self, array):
         return array.ctypes.data
 
-    def launch(self, file, entry, constants, grid, threads, args):
+    def launch(self, file, entry, constants, grid, threads, args, shared_bytes=0):
         self.launches.append(entry)
-        _module(self.change(file, source(file, constants))).launch(entry, grid, threads, args, self.order_of_threads)
+        module = _module(self.change(file, source(file, constants)), self.races)
+        module.launch(entry, grid, threads, args, self.order_of_threads, shared_bytes)
 
     def order(self, keys, ties):
         self.launches.append("order")

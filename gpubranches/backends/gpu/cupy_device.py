@@ -221,13 +221,14 @@ class CupyDevice:
         grid: tuple[int, int],
         threads: int,
         args: Sequence[Any],
+        shared_bytes: int = 0,
     ) -> None:
         """Run an entry point of a kernel file."""
         key = file, entry, tuple(sorted(constants.items()))
         with self._errors():
             if key not in self._functions:
                 self._functions[key] = self._compiled(file, entry, constants)
-            self._functions[key](grid, (threads,), tuple(args))
+            self._functions[key](grid, (threads,), tuple(args), shared_mem=shared_bytes)
 
     def _compiled(self, file: str, entry: str, constants: Mapping[str, int]) -> Any:
         """Return an entry point of a kernel file, compiled with its constants."""

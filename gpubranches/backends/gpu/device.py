@@ -73,8 +73,12 @@ class Device(Protocol):
         grid: tuple[int, int],
         threads: int,
         args: Sequence[Any],
+        shared_bytes: int = 0,
     ) -> None:
-        """Run an entry point of a kernel file; args are device arrays and NumPy scalars. Raises KernelCompileError."""
+        """Run an entry point of a kernel file; args are device arrays and NumPy scalars. Raises KernelCompileError.
+
+        shared_bytes: dynamic shared memory of a block, at most 48 KiB.
+        """
         ...
 
     def order(self, keys: DeviceArray, ties: DeviceArray) -> DeviceArray:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.backends.gpu.device import Device, DeviceArray
-from gpubranches.backends.gpu.program import MOST_BOXES, MOST_MODELS, Program
+from gpubranches.backends.gpu.program import BOX_BYTES, Program
 from gpubranches.catalog import TILE, ZONES
 from gpubranches.quantize import CodeWeights, WeightPlanes
 
@@ -26,6 +26,8 @@ MODELS_A_PASS = 4
 """Queries of nearest and models of linear that share a pass; each costs 16 registers a thread."""
 SELECT_BLOCKS = 8
 """The same for all lists together."""
+COUNTER_BYTES = 128
+"""Shared memory of bits for each warp and model."""
 SINK_WORDS = 6
 SEARCH_WORDS = 4
 FOUND_WORDS = 4
@@ -68,24 +70,25 @@ def _boxes(
         [program.models, program.chunks, program.runs, program.ranges, program.masks, program.ends]
     )
     args = [on.tiles, np.uint32(on.n_tiles), allowed, models, np.uint32(len(program.models)), *arrays, sinks, found]
+    args += [np.uint32(program.room)]
     args += [np.uint32(0x0F0F0F0F), np.uint32(0x33333333), np.uint32(0x55555555)]
-    constants = {"D": on.d, "VOTE_PLANES": program.vote_planes, "WARPS": WARPS, "MOST_BOXES": MOST_BOXES}
-    constants["BITMAP"] = int(bitmap)
-    device.launch("boxes", "boxes", constants, _grid(device, on.n_tiles * 4, WARPS), WARPS * 32, args)
+    constants = {"dim": on.d, "vote_planes": program.vote_planes, "warps_per_block": WARPS, "as_bitmap": int(bitmap)}
+    grid, shared_bytes = _grid(device, on.n_tiles * 4, WARPS), WARPS * BOX_BYTES * program.room
+    device.launch("boxes", "boxes", constants, grid, WARPS * 32, args, shared_bytes)
 
 
 def nearest(on: Resident, allowed: DeviceArray, queries: NDArray[np.uint8], step: int, sinks: DeviceArray) -> None:
     """Append to sinks, (q, SINK_WORDS), the rows nearest to queries, (q, d) uint8, MODELS_A_PASS queries a pass."""
     lengths = np.asarray(np.sum(queries.astype(np.uint32) ** 2, axis=1, dtype=np.uint32))
     packed = np.ascontiguousarray(queries).view(np.uint32)
-    _over_codes(on, "nearest", "QUERIES", allowed, packed, lengths, step, sinks)
+    _over_codes(on, "nearest", "n_queries", allowed, packed, lengths, step, sinks)
 
 
 def linear(on: Resident, allowed: DeviceArray, models: Sequence[CodeWeights], step: int, sinks: DeviceArray) -> None:
     """Append to sinks, (models, SINK_WORDS), the rows best by linear models over the codes."""
     weights = np.stack([model.weights for model in models])
     offsets = 128 * weights.sum(axis=1, dtype=np.int32)
-    _over_codes(on, "linear", "MODELS", allowed, weights.view(np.int32), offsets, step, sinks)
+    _over_codes(on, "linear", "n_models", allowed, weights.view(np.int32), offsets, step, sinks)
 
 
 def _over_codes(
@@ -104,7 +107,7 @@ def _over_codes(
         own = slice(start, start + MODELS_A_PASS)
         models = [*device.put_all([packed[own], constants[own]]), sinks[own]]
         args = [on.tiles, np.uint32(on.n_tiles), np.uint32(step), allowed, *models]
-        defined = {"D": on.d, counted: len(packed[own]), "WARPS": WARPS}
+        defined = {"dim": on.d, counted: len(packed[own]), "warps_per_block": WARPS}
         device.launch(kernel, kernel, defined, _grid(device, groups, WARPS * 32), WARPS * 32, args)
 
 
@@ -117,14 +120,14 @@ def bits(on: Resident, allowed: DeviceArray, models: Sequence[WeightPlanes], ste
     peaks = np.array([15 * model.n_bits for model in models], np.int32)
     pieces = on.words // 4
     lanes = min(4, 1 << (pieces - 1).bit_length())
-    chunks = -(-pieces // lanes)
-    held = max(1, 4 // chunks)
+    loads = -(-pieces // lanes)
+    each = max(1, 4 // loads)
     args = [on.tiles, np.uint32(on.n_tiles), np.uint32(step), allowed, *device.put_all([planes, peaks])]
     args += [np.uint32(len(models)), sinks]
-    constants = {"BITS_WORDS": on.words, "LANES": lanes, "CHUNKS": chunks, "HELD": held}
-    constants |= {"MOST_MODELS": MOST_MODELS, "WARPS": WARPS}
-    rows = -(-on.n_tiles * TILE // step)
-    device.launch("bits", "bits", constants, _grid(device, rows, WARPS * (32 // lanes) * held), WARPS * 32, args)
+    constants = {"words_per_row": on.words, "lanes_per_row": lanes, "loads_per_lane": loads, "rows_per_thread": each}
+    constants["warps_per_block"] = WARPS
+    grid = _grid(device, -(-on.n_tiles * TILE // step), WARPS * (32 // lanes) * each)
+    device.launch("bits", "bits", constants, grid, WARPS * 32, args, WARPS * COUNTER_BYTES * len(models))
 
 
 def rescore(
@@ -146,8 +149,8 @@ def rescore(
     unused = mean
     args = [on.tiles, allowed, unused if listed is None else listed, unused if staged is None else staged]
     args += [np.uint64(n), np.uint32(step), mean, weights, sink]
-    constants = {"WIDTH": len(mean), "COSINE": int(cosine), "LISTED": int(listed is not None), "WARPS": WARPS}
-    constants["STAGED"] = int(staged is not None)
+    constants = {"embedding_dim": len(mean), "use_cosine": int(cosine), "use_list": int(listed is not None)}
+    constants |= {"use_staged": int(staged is not None), "warps_per_block": WARPS}
     on.device.launch("rescore", "rescore", constants, _grid(on.device, n, WARPS), WARPS * 32, args)
 
 
@@ -252,7 +255,7 @@ def quantize(
     """Write codes, (tiles, d, TILE), and zones, (tiles, 2, d, ZONES), of vectors, (n, d) float32; see the kernel."""
     n, d = vectors.shape
     args = [vectors, np.uint64(n), low, factors, codes]
-    device.launch("quantize", "quantize", {"D": d}, _grid(device, n, _THREADS), _THREADS, args)
+    device.launch("quantize", "quantize", {"dim": d}, _grid(device, n, _THREADS), _THREADS, args)
     quantize_zones(device, codes, n, d, zones)
 
 
@@ -260,7 +263,7 @@ def quantize_zones(device: Device, codes: DeviceArray, n: int, d: int, zones: De
     """Write zones, (tiles, 2, d, ZONES), of codes, (tiles, d, TILE), with n real rows."""
     args = [codes, np.uint64(n), zones]
     warps = -(-n // TILE) * d * 32
-    device.launch("quantize", "quantize_zones", {"D": d}, _grid(device, warps, _THREADS // 32), _THREADS, args)
+    device.launch("quantize", "quantize_zones", {"dim": d}, _grid(device, warps, _THREADS // 32), _THREADS, args)
 
 
 def synthesize(
@@ -274,7 +277,7 @@ def synthesize(
     codes, zones = device.empty((tiles, d, TILE), np.uint8), device.empty((tiles, 2, d, ZONES), np.uint8)
     bits, scales = device.empty((n, padded), np.uint32), device.empty(n if words else 0, np.uint16)
     ids = device.empty(n, np.uint32)
-    constants = {"D": d, "WORDS": words, "BITS_WORDS": padded}
+    constants = {"dim": d, "sign_words": words, "words_per_row": padded}
     rows = [np.uint64(first), np.uint64(n), np.uint32(clusters), np.uint32(period)]
     device.launch("synthetic", "synthetic_codes", constants, _grid(device, n * d, _THREADS), _THREADS, [*rows, codes])
     args = [*rows, np.uint32(np.float16(scale).view(np.uint16)), bits, scales, ids]
