@@ -4,8 +4,8 @@ import types
 
 import fake_cupy
 import pytest
-from test_sass import VARIANTS
 
+from benchmarks.sass import VARIANTS, headers
 from gpubranches.backends.gpu import cupy_device
 from gpubranches.backends.gpu.cupy_device import usable
 from gpubranches.backends.gpu.sources import source
@@ -38,20 +38,15 @@ def test_a_lack_of_memory_has_the_status_that_is_asked_for():
     assert "cudaErrorMemoryAllocation" in str(error)
 
 
+@pytest.mark.skipif(headers() is None, reason="CUDA's headers are not installed: nvidia-cuda-runtime")
 @pytest.mark.parametrize("architecture", [75, 90, 120])
 @pytest.mark.parametrize(("kernel", "constants"), VARIANTS, ids=str)
 def test_cupy_compiles_every_kernel(kernel, constants, architecture, monkeypatch):
-    """With the options it adds itself; what it asks a card, its architecture, is given."""
+    """With the options it adds itself; what it asks a card, its architecture, and the headers' folder are given."""
     compiler = cupy.cuda.compiler
     monkeypatch.setattr(compiler, "_get_arch_for_options_for_nvrtc", lambda arch=None: (f"-arch=sm_{arch}", "cubin"))
-    root = cupy.cuda.get_cuda_path()
-    options = (*cupy_device._OPTIONS, "-ftz=true", *([f"-I{root}/include"] if root else []))
-    try:
-        made, _ = compiler.compile_using_nvrtc(source(kernel, constants), options, arch=str(architecture))
-    except compiler.CompileException as error:
-        if "source file" in str(error):
-            pytest.skip("CUDA's headers are not installed")
-        raise
+    options = (*cupy_device._OPTIONS, "-ftz=true", f"-I{headers()}")
+    made, _ = compiler.compile_using_nvrtc(source(kernel, constants), options, arch=str(architecture))
     assert made.startswith(b"\x7fELF")
 
 
