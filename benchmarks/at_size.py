@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.reference import Plain
-from gpubranches.backends.gpu import GpuBackend
-from gpubranches.backends.gpu.keys import score_keys
+from gpubranches.backends.gpu import GpuBackend, launchers
+from gpubranches.backends.gpu.keys import key_scores, score_keys
+from gpubranches.backends.gpu.launchers import SINK_WORDS, Resident
 from gpubranches.bench.questions import Questions, ask
 from gpubranches.bench.synthetic import SyntheticCatalog, SyntheticResidence
+from gpubranches.catalog import TILE, ZONES
 from gpubranches.quantize import CodeWeights
 
 _TIMED = 10
+_AT_ONCE = 1 << 20
+"""Rows that the expressions hold at a time."""
 
 
 def check_at_size(
@@ -30,7 +34,7 @@ def check_at_size(
 ) -> dict[str, Any]:
     """Compare the answers over a synthetic catalog with those of `reference`, in expressions of the array module xp."""
     catalog = SyntheticCatalog(rows)
-    asked = ask(catalog, users=1)
+    asked = ask(catalog, users=1, drawn=True)
     start = time.perf_counter()
     with GpuBackend(catalog, make_device, make_residence=partial(SyntheticResidence, tiers=tiers)) as backend:
         made_s = time.perf_counter() - start
@@ -105,3 +109,121 @@ class _Checked:
 
     def _on_device(self, work: Callable[..., Any], *args: Any) -> Any:
         return self.backend._owner.call(lambda: work(*args))
+
+
+def check_rescore(
+    make_device: Callable[[], Any], xp: Any, to_host: Callable[[Any], Any], rows: int, D: int = 512
+) -> dict[str, Any]:
+    """Hold scores of resident embeddings, (rows, D), against a product in expressions of xp: the best of them.
+
+    Scores within 1e-4 of the border may be on either side of it.
+    """
+    device = make_device()
+    tiles = max(1, rows // TILE)
+    rows = tiles * TILE
+    embeddings = device.empty((rows, D), np.float16)
+    for start in range(0, rows, _AT_ONCE):
+        drawn = _drawn(xp, start, min(start + _AT_ONCE, rows), D)
+        embeddings[start : start + len(drawn)] = ((drawn >> np.uint32(20)).astype(xp.float32) / 2048 - 1).astype(
+            xp.float16
+        )
+    ids = device.put(np.arange(TILE, dtype=np.uint32))
+    entries = np.zeros((tiles, 8), np.uint64)
+    entries[:, 4] = device.address(ids)
+    entries[:, 5] = device.address(embeddings) + 2 * D * TILE * np.arange(tiles, dtype=np.uint64)
+    entries[:, 6] = TILE * np.arange(tiles)
+    on = Resident(device, device.put(entries), tiles, 4, 0, D)
+    rng = np.random.default_rng(0)
+    mean, weights = rng.standard_normal((2, D)).astype(np.float32) / 8
+    sample = to_host(embeddings[: 1 << 16]).astype(np.float32)
+    border = np.float32(np.quantile((sample - mean) @ weights, 0.99))
+    room = max(1024, rows // 16)
+    found = device.empty(room, np.uint64)
+    header = np.zeros((1, SINK_WORDS), np.uint64)
+    key = int(score_keys(np.array([border]))[0])
+    header[0, [0, 1, 4]] = device.address(found), room, key | 0xFFFFFFFF << 32
+    sink = device.put(header)
+    allowed = device.put(np.full(rows // 64, ~np.uint64(0)))
+    vectors = device.put(mean), device.put(weights)
+    launchers.rescore(on, None, None, allowed, *vectors, False, 1, sink)
+    count = int(device.get(sink)[0, 2])
+    listed = device.get(found[: min(count, room)])
+    sure = likely = 0
+    scores = np.zeros(rows, np.float32)
+    for start in range(0, rows, _AT_ONCE):
+        own = embeddings[start : start + _AT_ONCE].astype(xp.float32) - xp.asarray(mean)
+        own = (own * xp.asarray(weights)).sum(axis=1)
+        scores[start : start + len(own)] = to_host(own)
+        sure += int((own > border + 1e-4).sum())
+        likely += int((own > border - 1e-4).sum())
+    own_keys, positions = (listed >> np.uint64(32)).astype(np.uint32), (listed & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    device.close()
+    return {
+        "rows": rows,
+        "found": count,
+        "checks": {
+            "rescore: total": 0 < count <= room and sure <= count <= likely,
+            "rescore: each once": len(np.unique(positions)) == len(positions),
+            "rescore: scores": bool(np.abs(key_scores(own_keys) - scores[positions]).max(initial=0) < 1e-4),
+        },
+    }
+
+
+def check_quantize(
+    make_device: Callable[[], Any], xp: Any, to_host: Callable[[Any], Any], rows: int, d: int = 32
+) -> dict[str, Any]:
+    """Hold codes and zones of vectors, (rows, d), against expressions of xp."""
+    device = make_device()
+    tiles = max(1, rows // TILE)
+    rows = tiles * TILE - 100
+    vectors, codes = device.empty((rows, d), np.float32), device.empty((tiles, d, TILE), np.uint8)
+    zones = device.empty((tiles, 2, d, ZONES), np.uint8)
+    for start in range(0, rows, _AT_ONCE):
+        drawn = _drawn(xp, start, min(start + _AT_ONCE, rows), d)
+        vectors[start : start + len(drawn)] = (drawn >> np.uint32(8)).astype(xp.float32) / 2**23 - 1
+    low, factors = np.full(d, -0.9, np.float32), np.linspace(120, 160, d).astype(np.float32)
+    launchers.quantize(device, vectors, device.put(low), device.put(factors), codes, zones)
+    same_codes = same_zones = True
+    for first in range(0, tiles, _AT_ONCE // TILE):
+        own = vectors[first * TILE : (first + _AT_ONCE // TILE) * TILE]
+        levels = xp.floor((own - xp.asarray(low)) * xp.asarray(factors) + xp.float32(0.5))
+        expected = xp.clip(levels, 0, 255).astype(xp.uint8)
+        made = codes[first : first + _AT_ONCE // TILE]
+        flat = made.transpose(0, 2, 1).reshape(-1, d)[: len(own)]
+        same_codes &= bool((flat == expected).all())
+        whole = made if first + len(made) < tiles else made[:-1]
+        parts = whole.reshape(len(whole), d, ZONES, TILE // ZONES)
+        own_zones = zones[first : first + len(whole)]
+        same_zones &= bool(
+            (own_zones[:, 0] == parts.min(axis=3)).all() and (own_zones[:, 1] == parts.max(axis=3)).all()
+        )
+    device.close()
+    return {"rows": rows, "checks": {"quantize: codes": same_codes, "quantize: zones": same_zones}}
+
+
+def check_allow(make_device: Callable[[], Any], xp: Any, to_host: Callable[[Any], Any], words: int) -> dict[str, Any]:
+    """Hold both kernels over bitmaps of so many 64-bit words against expressions of xp."""
+    device = make_device()
+    a, b, both = (device.empty(words, np.uint64) for _ in range(3))
+    numbers = xp.arange(words, dtype=xp.uint64)
+    a[...] = numbers * np.uint64(0x9E3779B97F4A7C15)
+    b[...] = numbers * np.uint64(0xBF58476D1CE4E5B9) + np.uint64(5)
+    launchers.allow_both(device, a, b, both)
+    checks = {"allow: both": bool((both == a & b).all())}
+    positions = np.unique(np.random.default_rng(0).integers(0, 64 * words, min(words, 1 << 20))).astype(np.uint32)
+    device.zero(both)
+    launchers.allow_rows(device, device.put(positions), a, both)
+    flags = np.zeros(words, np.uint64)
+    np.bitwise_or.at(flags, positions // 64, np.uint64(1) << (positions % 64).astype(np.uint64))
+    checks["allow: listed"] = bool((both == (xp.asarray(flags) & a)).all())
+    device.close()
+    return {"rows": 64 * words, "checks": checks}
+
+
+def _drawn(xp: Any, start: int, stop: int, width: int) -> Any:
+    """Return rows start..stop-1 of made-up words, (stop - start, width) uint32, each a hash of its place."""
+    rows = xp.arange(start, stop, dtype=xp.uint32)[:, None]
+    words = rows * np.uint32(width) + xp.arange(width, dtype=xp.uint32)
+    for factor in (0x7FEB352D, 0x846CA68B):
+        words = (words ^ (words >> np.uint32(16))) * np.uint32(factor)
+    return words ^ (words >> np.uint32(16))

@@ -11,12 +11,12 @@ occupancy and caches: a bound from below that says which design is worth buildin
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.sass import Function, compile_text
+from benchmarks.verify_record import path_of, read
 from gpubranches.assets import folder
 from gpubranches.backends.gpu.program import MOST_BOXES
 from gpubranches.backends.gpu.sources import source
@@ -104,7 +104,7 @@ def boxes_work(architecture: int, *, ranges: float, boxes: float, dims: float, a
 
     alive: share of (box, strip) pairs that the zones leave; read: share of the bytes of those dims that is read.
     """
-    constants = {"D": 32, "VOTE_PLANES": 5, "BITMAP": 0, "WARPS": 4, "MOST_BOXES": MOST_BOXES}
+    constants = {"dim": 32, "vote_planes": 5, "as_bitmap": 0, "warps_per_block": 4}
     function = compile_text(source("boxes", constants), architecture)["boxes"]
     wide = _nested(function, "LDG.E.128")
     each_range, each_run = wide[0], wide[1]
@@ -122,7 +122,8 @@ def boxes_work(architecture: int, *, ranges: float, boxes: float, dims: float, a
 
 def design_work(name: str, architecture: int, *, ranges: float, boxes: float, alive: float) -> Work:
     """Work an item of a design that was not chosen, from benchmarks/designs."""
-    text = "#define D 32\n" + (folder("kernels") / "common.cuh").read_text() + (DESIGNS / f"{name}.cu").read_text()
+    shared = (folder("kernels") / "common.cuh").read_text()
+    text = "constexpr unsigned dim = 32;\n" + shared + (DESIGNS / f"{name}.cu").read_text()
     function = compile_text(text, architecture)["design"]
     loops = sorted(function.loops(), key=lambda loop: loop[1] - loop[0])
     if name == "swar":
@@ -140,13 +141,14 @@ def design_work(name: str, architecture: int, *, ranges: float, boxes: float, al
 def scan_work(kernel: str, architecture: int) -> Work:
     """Work an item of a scan for one query or model."""
     if kernel == "bits":
-        constants = {"BITS_WORDS": 16, "LANES": 4, "CHUNKS": 1, "HELD": 4, "MOST_MODELS": 64, "WARPS": 4}
+        constants = {"words_per_row": 16, "lanes_per_row": 4, "loads_per_lane": 1, "rows_per_thread": 4}
+        constants["warps_per_block"] = 4
         function = compile_text(source("bits", constants), architecture)["bits"]
         loop = _nested(function, "POPC")[0]
         slow = _appending(function, loop)
         return Work(added((clocks(function.opcodes(loop) - slow), 1 / 32)), 66.125)
-    counted = {"nearest": "QUERIES", "linear": "MODELS"}[kernel]
-    function = compile_text(source(kernel, {"D": 32, counted: 1, "WARPS": 4}), architecture)[kernel]
+    counted = {"nearest": "n_queries", "linear": "n_models"}[kernel]
+    function = compile_text(source(kernel, {"dim": 32, counted: 1, "warps_per_block": 4}), architecture)[kernel]
     inner, outer = _nested(function, "IDP")[:2]
     groups = function.count("PRMT", within=inner) / 32
     slow = _appending(function, outer)
@@ -198,11 +200,20 @@ def _times(count: int, architecture: int) -> Work:
 
 
 def measured() -> dict[str, float]:
-    """Return times in ms of the last verified run, by the labels of `predictions`; empty if there is none."""
-    times: dict[str, float] = {}
-    for path in sorted(RESULTS.glob("*-gpu.json")):
-        times.update(json.loads(path.read_text()).get("roofline", {}))
-    return times
+    """Return times in ms of the last measured run at 262.6 M rows, by the labels of `predictions`; or nothing."""
+    goals = [line for line in read(path_of(RESULTS, "speed")) if "goal" in line and line["rows"] > 262_000_000]
+    return {_LABELS[line["goal"]]: line["p50_ms"] for line in goals if line["goal"] in _LABELS}
+
+
+_LABELS = {
+    "single branch": "single branch, 2 boxes",
+    "ensemble": "ensemble, zones prune half",
+    "ensembles of 64 users at once": "64 ensembles, zones prune half",
+    "top 100 over codes": "nearest, one query",
+    "linear over codes": "linear over codes",
+    "linear over bits": "linear over 64-byte bits",
+}
+"""The questions of the goals by the lines of the table."""
 
 
 def table(card: Card) -> str:

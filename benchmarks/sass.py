@@ -1,7 +1,7 @@
 """What the compiler makes of the kernels: NVRTC to a cubin, its machine code (SASS), and the loops in it.
 
-Needs no GPU, driver or toolkit: pip install cuda-bindings, nvidia-cuda-nvrtc, nvidia-cuda-cuobjdump and
-nvidia-cuda-nvdisasm, as the extra [test] does.
+Needs no GPU, driver or toolkit: pip install cuda-bindings, nvidia-cuda-nvrtc, nvidia-cuda-runtime,
+nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm, as the extra [test] does.
 """
 
 from __future__ import annotations
@@ -18,6 +18,27 @@ from pathlib import Path
 _OPTIONS = (b"--std=c++17", b"-ftz=true", b"--device-as-default-execution-space")
 """What CupyDevice asks for, and what CuPy adds."""
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+_WARPS = {"warps_per_block": 4}
+VARIANTS: list[tuple[str, dict[str, int]]] = [
+    ("boxes", {"dim": 32, "vote_planes": 5, "as_bitmap": 0, **_WARPS}),
+    ("boxes", {"dim": 1024, "vote_planes": 16, "as_bitmap": 1, **_WARPS}),
+    ("nearest", {"dim": 32, "n_queries": 1, **_WARPS}),
+    ("nearest", {"dim": 1024, "n_queries": 4, **_WARPS}),
+    ("linear", {"dim": 32, "n_models": 1, **_WARPS}),
+    ("linear", {"dim": 32, "n_models": 4, **_WARPS}),
+    ("bits", {"words_per_row": 16, "lanes_per_row": 4, "loads_per_lane": 1, "rows_per_thread": 4, **_WARPS}),
+    ("bits", {"words_per_row": 64, "lanes_per_row": 4, "loads_per_lane": 4, "rows_per_thread": 1, **_WARPS}),
+    ("rescore", {"embedding_dim": 512, "use_cosine": 1, "use_list": 0, "use_staged": 0, **_WARPS}),
+    ("rescore", {"embedding_dim": 512, "use_cosine": 0, "use_list": 1, "use_staged": 1, **_WARPS}),
+    ("rescore", {"embedding_dim": 768, "use_cosine": 0, "use_list": 1, "use_staged": 1, **_WARPS}),
+    ("rescore", {"embedding_dim": 50, "use_cosine": 0, "use_list": 1, "use_staged": 1, **_WARPS}),
+    ("select", {}),
+    ("quantize", {"dim": 32}),
+    ("allow", {}),
+    ("synthetic", {"dim": 32, "sign_words": 16, "words_per_row": 16}),
+]
+"""Every kernel with the constants it is mostly used with, and with odd ones."""
+_WHEELS = Path(sysconfig.get_path("purelib")) / "nvidia/cu13"
 _LINE = re.compile(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)\s*(.*?);")
 _TARGET = re.compile(r"0x([0-9a-f]+)\s*$|`\(\.L_x_(\d+)\)")
 
@@ -33,12 +54,13 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Function:
-    """The code of one entry point; registers and spilled bytes as the assembler reports them."""
+    """The code of one entry point; registers, spilled bytes and static shared memory as the assembler reports them."""
 
     name: str
     code: tuple[Instruction, ...]
     registers: int
     spilled_bytes: int
+    shared_bytes: int
 
     def count(self, prefix: str, *, within: tuple[int, int] | None = None, also: str = "") -> int:
         """Count instructions whose opcode starts with prefix and contains `also`, of all or of a loop's addresses."""
@@ -66,6 +88,13 @@ class Function:
         )
 
 
+def headers() -> Path | None:
+    """Return the folder of CUDA's headers, of the wheel or of an installed toolkit, or None without either."""
+    toolkits = [Path(os.environ.get("CUDA_PATH", "/usr/local/cuda")), *sorted(Path("/usr/local").glob("cuda-13*"))]
+    folders = [folder / "include" for folder in (_WHEELS, *toolkits)]
+    return next((folder for folder in folders if (folder / "cuda_fp16.h").exists()), None)
+
+
 def compile_text(text: str, architecture: int) -> dict[str, Function]:
     """Compile a kernel's source for sm_<architecture>; return its entry points. Raises RuntimeError with the log."""
     from cuda.bindings import nvrtc
@@ -76,7 +105,10 @@ def compile_text(text: str, architecture: int) -> dict[str, Function]:
         return result[1] if len(result) == 2 else None
 
     program = check(nvrtc.nvrtcCreateProgram(text.encode(), b"kernel.cu", 0, [], []))
-    options = [*_OPTIONS, f"-arch=sm_{architecture}".encode(), b"--ptxas-options=-v"]
+    include = headers()
+    if include is None:
+        raise RuntimeError("expected CUDA's headers, found none: pip install nvidia-cuda-runtime")
+    options = [*_OPTIONS, f"-I{include}".encode(), f"-arch=sm_{architecture}".encode(), b"--ptxas-options=-v"]
     done = nvrtc.nvrtcCompileProgram(program, len(options), options)
     log = b" " * check(nvrtc.nvrtcGetProgramLogSize(program))
     nvrtc.nvrtcGetProgramLog(program, log)
@@ -88,7 +120,7 @@ def compile_text(text: str, architecture: int) -> dict[str, Function]:
 
 
 def _disassembled(cubin: bytes) -> str:
-    tools = Path(sysconfig.get_path("purelib")) / "nvidia/cu13/bin"
+    tools = _WHEELS / "bin"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
@@ -98,14 +130,16 @@ def _disassembled(cubin: bytes) -> str:
 
 
 def _functions(listing: str, log: str) -> dict[str, Function]:
-    registers, spilled = {}, {}
+    registers, spilled, shared = {}, {}, {}
     for part in log.split("Compiling entry function '")[1:]:
         name = part.split("'")[0]
         registers[name] = int(re.search(r"Used (\d+) registers", part)[1])  # type: ignore[index]
         spilled[name] = int(re.search(r"(\d+) bytes spill stores", part)[1])  # type: ignore[index]
+        held = re.search(r"(\d+) bytes smem", part)
+        shared[name] = int(held[1]) if held else 0
     functions = {}
     for part in listing.split("Function : ")[1:]:
         name, body = part.split("\n", 1)
         code = [Instruction(int(m[1], 16), m[2], m[3]) for m in map(_LINE.match, body.splitlines()) if m]
-        functions[name] = Function(name, tuple(code), registers[name], spilled[name])
+        functions[name] = Function(name, tuple(code), registers[name], spilled[name], shared[name])
     return functions

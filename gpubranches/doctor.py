@@ -98,20 +98,17 @@ def _driver() -> Finding:
 
 
 def _gpu() -> Finding:
-    """Ask CuPy, which the gpu backend needs, then torch, which embeds."""
-    from gpubranches.backends.gpu.cupy_device import usable
+    """Take the card as the gpu backend does, stage by stage; then ask torch, which embeds."""
+    from gpubranches.backends.gpu.cupy_device import check
 
-    seen = []
-    reason = usable()
-    if reason is None:
-        seen.append("cupy: the gpu backend is usable")
+    stages = check()
+    problem = stages[-1].problem
+    seen = [", ".join(f"{one.name} {'failed' if one.problem else 'ok'} {one.seconds:.2f} s" for one in stages)]
     if importlib.util.find_spec("torch") is not None:
         torch = importlib.import_module("torch")
         if torch.cuda.is_available():
             seen.append(f"torch: {torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}")
-    if reason is None:
-        return Finding("GPU", "; ".join(seen))
-    return Finding("GPU", "; ".join(seen) or "none usable", reason, usable=False)
+    return Finding("GPU", "; ".join(seen), " ".join(problem.split()), usable=not problem)
 
 
 def _majors() -> Finding:

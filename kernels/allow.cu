@@ -1,6 +1,7 @@
 // allow: which rows count, as bitmaps over positions.
 //
-// allow_both: out = a & b, 64 rows a word; out may be a or b. allow_rows: sets in `out` the bits of listed positions that `live` has.
+// allow_both: out = a & b, 64 rows a word; out may be a or b. allow_rows: sets in `out` the bits of listed positions
+// that `live` has.
 // Grid: any number of blocks of any number of threads.
 
 extern "C" __global__ void __launch_bounds__(256)

@@ -2,16 +2,16 @@
 //
 // The twin of Boxes.votes for each model m: votes = number of its estimators with at least one box that holds the row.
 // Rows with votes >= min_votes are appended to sinks[m], key = 65535 - votes, in any order; `appended` counts them whether
-// or not they fit. A sink with a border takes only those that reach it by (key, splitmix64(id)). With BITMAP (one model) they get a bit in `found` instead, a bitmap over positions that starts at zero.
+// or not they fit. A sink with a border takes only those that reach it by (key, splitmix64(id)). With as_bitmap (one
+// model) they get a bit in `found` instead, a bitmap over positions that starts at zero.
 //
-// A warp takes a strip of 1,024 rows, 32 a lane, one model after the other, a chunk of at most MOST_BOXES boxes at a
-// time. First each range of the chunk is held against the 8 zones of the strip: a box whose zones are all ruled out costs
+// A warp takes a strip of 1,024 rows, 32 a lane, one model after the other, a chunk of at most `room` boxes at a time.
+// First each range of the chunk is held against the 8 zones of the strip: a box whose zones are all ruled out costs
 // nothing more. Then, dim after dim, the lane's 32 codes are turned into 8 planes of bits, so that one comparison with a
 // bound is 8 three-input logic operations for 32 rows (majority(x, carry, mask) from the lowest bit up), and what is left
 // inside each box is kept in shared memory. Votes are counted in planes too.
 //
-// Constants: D dims; VOTE_PLANES: 2^VOTE_PLANES > estimators of any model; WARPS a block; MOST_BOXES;
-// BITMAP 0 or 1.
+// Constants: dim; vote_planes, 2^vote_planes > estimators of any model; warps_per_block; as_bitmap 0 or 1.
 // models  (n_models) {first chunk, last chunk + 1, min_votes, 0}
 // chunks  (c, 2)     {first run, last run + 1, first range, last range + 1} {first box, boxes, 0, 0}
 // runs    (r)        {dim, first range, last range + 1, 0}: ranges of one dim in a chunk
@@ -20,9 +20,11 @@
 // ends    (boxes)    1 where a box is the last of its estimator
 // fours, twos, ones  0x0f0f0f0f, 0x33333333, 0x55555555: as constants in the text the assembler would make two
 //                    instructions of each selection by them
-// Grid: any number of blocks of WARPS * 32 threads.
+// Shared memory: warps_per_block * room * 132 bytes: 32 words a box of the rows inside it, and the zones it may have
+//                rows in.
+// Grid: any number of blocks of warps_per_block * 32 threads.
 
-#define STRIP 1024u
+constexpr u32 strip_rows = 1024;
 
 struct __align__(16) Chunk { uint4 parts; uint4 boxes; };
 
@@ -50,13 +52,13 @@ __device__ __forceinline__ void to_planes(u32 (&w)[8], u32 fours, u32 twos, u32 
     for (int i = 0; i < 8; i += 2) exchange(w[i], w[i + 1], 1, ones);
 }
 
-// Exchange the bits whose index has bit A set and bit B clear with those where it is the other way round.
-template <int A, int B> __device__ __forceinline__ u32 swap_index_bits(u32 x)
+// Exchange the bits whose index has bit `a` set and bit `b` clear with those where it is the other way round.
+template <int a, int b> __device__ __forceinline__ u32 swap_index_bits(u32 x)
 {
     u32 low = 0;
     #pragma unroll
-    for (int i = 0; i < 32; ++i) if (!(i >> A & 1) && (i >> B & 1)) low |= 1u << i;
-    const int shift = (1 << A) - (1 << B);
+    for (int i = 0; i < 32; ++i) if (!(i >> a & 1) && (i >> b & 1)) low |= 1u << i;
+    const int shift = (1 << a) - (1 << b);
     const u32 moved = ((x >> shift) ^ x) & low;
     return x ^ moved ^ (moved << shift);
 }
@@ -73,7 +75,10 @@ __device__ __forceinline__ u32 to_row_order(u32 planes)
     return swap_index_bits<4, 1>(swap_index_bits<3, 0>(swap_index_bits<2, 1>(swap_index_bits<1, 0>(planes))));
 }
 
-__device__ __forceinline__ u32 row_of_bit(u32 bit) { return (bit >> 2 & 1u) * 512u + 16u * lane_id() + (bit & 3u) * 4u + (bit >> 3); }
+__device__ __forceinline__ u32 row_of_bit(u32 bit)
+{
+    return (bit >> 2 & 1u) * 512u + 16u * lane_id() + (bit & 3u) * 4u + (bit >> 3);
+}
 
 // One bit for each of 4 packed bytes: low <= most and least <= high.
 __device__ __forceinline__ u32 overlap4(u32 least, u32 most, u32 low, u32 high)
@@ -82,17 +87,18 @@ __device__ __forceinline__ u32 overlap4(u32 least, u32 most, u32 low, u32 high)
     return ((both & 0x01010101u) * 0x10204080u) >> 28;
 }
 
-// Which of the strip's 8 zones each box may have rows in: alive[box]. Returns, in every lane, the union. No barrier is
-// needed before: a lane that still reads of the last chunk reads what is written here, since its box had no ranges.
+// Which of the strip's 8 zones each box may have rows in: alive[box]. Returns, in every lane, the union. The first barrier
+// keeps lanes that still read the last chunk's, the last one has every lane see what the others have cleared.
 __device__ __forceinline__ u32 test_zones(const Tile& tile, u32 quarter, u32 allowed_zones, const Chunk& chunk,
                                           const uint2* __restrict__ ranges, u32* alive)
 {
+    __syncwarp();
     for (u32 box = lane_id(); box < chunk.boxes.y; box += 32u) alive[box] = allowed_zones;
     __syncwarp();
     for (u32 r = chunk.parts.z + lane_id(); r < chunk.parts.w; r += 32u) {
         const uint2 range = __ldg(ranges + r);
-        const u8* zone = tile.zones + (range.x >> 16) * ZONES + quarter * 8u;
-        const uint2 least = __ldg((const uint2*)zone), most = __ldg((const uint2*)(zone + D * ZONES));
+        const u8* zone = tile.zones + (range.x >> 16) * zones_per_tile + quarter * 8u;
+        const uint2 least = __ldg((const uint2*)zone), most = __ldg((const uint2*)(zone + dim * zones_per_tile));
         const u32 low = range.y & 255u, high = range.y >> 8;
         const u32 left = overlap4(least.x, most.x, low, high) | overlap4(least.y, most.y, low, high) << 4;
         if (left != 255u) atomicAnd(alive + (range.x & 65535u), left);
@@ -101,7 +107,7 @@ __device__ __forceinline__ u32 test_zones(const Tile& tile, u32 quarter, u32 all
     u32 any = 0;
     for (u32 box = lane_id(); box < chunk.boxes.y; box += 32u) any |= alive[box];
     #pragma unroll
-    for (int s = 16; s; s >>= 1) any |= __shfl_xor_sync(ALL, any, s);
+    for (int s = 16; s; s >>= 1) any |= __shfl_xor_sync(warp_mask, any, s);
     return any;
 }
 
@@ -121,43 +127,43 @@ __device__ __forceinline__ u32 within(const u32 (&x)[8], const uint4* __restrict
 }
 
 // The votes of the lane's row at a bit of the planes.
-__device__ __forceinline__ u32 votes_at(const u32 (&votes)[VOTE_PLANES], u32 bit)
+__device__ __forceinline__ u32 votes_at(const u32 (&votes)[vote_planes], u32 bit)
 {
     u32 count = 0;
     #pragma unroll
-    for (int b = 0; b < VOTE_PLANES; ++b) count |= (votes[b] >> bit & 1u) << b;
+    for (u32 b = 0; b < vote_planes; ++b) count |= (votes[b] >> bit & 1u) << b;
     return count;
 }
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32)
+// At least 6 blocks a multiprocessor: left to itself the assembler spills registers in order to fit more.
+extern "C" __global__ void __launch_bounds__(warps_per_block * 32, 6)
 boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allowed, const uint4* __restrict__ models,
       u32 n_models, const Chunk* __restrict__ chunks, const uint4* __restrict__ runs, const uint2* __restrict__ ranges,
       const uint4* __restrict__ masks, const u8* __restrict__ ends, Sink* __restrict__ sinks, u16* __restrict__ found,
-      u32 fours, u32 twos, u32 ones)
+      u32 room, u32 fours, u32 twos, u32 ones)
 {
-    __shared__ u32 every_inside[WARPS][MOST_BOXES][32];
-    __shared__ u32 every_alive[WARPS][MOST_BOXES];
+    extern __shared__ u32 by_warp[];
     const u32 lane = lane_id(), warp = threadIdx.x >> 5;
-    u32* inside = every_inside[warp][0] + lane;
-    u32* alive = every_alive[warp];
-    const u32 n_strips = n_tiles * (TILE / STRIP);
-    for (u32 strip = blockIdx.x * WARPS + warp; strip < n_strips; strip += gridDim.x * WARPS) {
+    u32* inside = by_warp + warp * room * 32u + lane;
+    u32* alive = by_warp + warps_per_block * room * 32u + warp * room;
+    const u32 n_strips = n_tiles * (tile_rows / strip_rows);
+    for (u32 strip = blockIdx.x * warps_per_block + warp; strip < n_strips; strip += gridDim.x * warps_per_block) {
         const u16* own = allowed + (u64)strip * 64u;
         const u32 rows = (u32)own[lane] | (u32)own[32u + lane] << 16;
-        const u32 first = __ballot_sync(ALL, rows & 65535u), second = __ballot_sync(ALL, rows >> 16);
+        const u32 first = __ballot_sync(warp_mask, rows & 65535u), second = __ballot_sync(warp_mask, rows >> 16);
         if (!(first | second)) continue;
         u32 allowed_zones = 0;
         #pragma unroll
         for (int z = 0; z < 4; ++z)
             allowed_zones |= (u32)((first >> 8 * z & 255u) != 0) << z | (u32)((second >> 8 * z & 255u) != 0) << (z + 4);
-        const u32 counted = to_plane_order(rows), quarter = strip % (TILE / STRIP);
-        const Tile tile = tiles[strip / (TILE / STRIP)];
-        const u8* codes = tile.codes + quarter * STRIP + 16u * lane;
+        const u32 counted = to_plane_order(rows), quarter = strip % (tile_rows / strip_rows);
+        const Tile tile = tiles[strip / (tile_rows / strip_rows)];
+        const u8* codes = tile.codes + quarter * strip_rows + 16u * lane;
         for (u32 m = 0; m < n_models; ++m) {
             const uint4 model = __ldg(models + m);
-            u32 votes[VOTE_PLANES], hit = 0;
+            u32 votes[vote_planes], hit = 0;
             #pragma unroll
-            for (int b = 0; b < VOTE_PLANES; ++b) votes[b] = 0;
+            for (u32 b = 0; b < vote_planes; ++b) votes[b] = 0;
             for (u32 c = model.x; c < model.y; ++c) {
                 const Chunk chunk = chunks[c];
                 const u32 zones = test_zones(tile, quarter, allowed_zones, chunk, ranges, alive);
@@ -173,10 +179,10 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
                     bool loaded = false;
                     for (u32 base = part.y; base < part.z; base += 32u) {
                         const u32 box = base + lane < part.z ? __ldg(&ranges[base + lane].x) & 65535u : 0u;
-                        u32 pending = __ballot_sync(ALL, base + lane < part.z && alive[box]);
+                        u32 pending = __ballot_sync(warp_mask, base + lane < part.z && alive[box]);
                         const u32 place = box * 32u;
                         if (pending && !loaded) {
-                            const u8* column = codes + part.x * TILE;
+                            const u8* column = codes + part.x * tile_rows;
                             const uint4 none = make_uint4(0, 0, 0, 0);
                             const uint4 a = near ? __ldg((const uint4*)column) : none;
                             const uint4 b = far ? __ldg((const uint4*)(column + 512)) : none;
@@ -188,7 +194,7 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
                         while (pending) {
                             const u32 i = (u32)__ffs((int)pending) - 1u;
                             pending &= pending - 1u;
-                            inside[__shfl_sync(ALL, place, i)] &= within(x, masks + 4ull * (base + i));
+                            inside[__shfl_sync(warp_mask, place, i)] &= within(x, masks + 4ull * (base + i));
                         }
                     }
                 }
@@ -196,7 +202,7 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
                     hit |= inside[box * 32u];
                     if (__ldg(ends + chunk.boxes.x + box)) {
                         #pragma unroll
-                        for (int b = 0; b < VOTE_PLANES; ++b) {
+                        for (u32 b = 0; b < vote_planes; ++b) {
                             const u32 carry = votes[b] & hit;
                             votes[b] ^= hit;
                             hit = carry;
@@ -205,26 +211,27 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
                     }
                 }
             }
-            u32 enough = ALL;
+            u32 enough = warp_mask;
             #pragma unroll
-            for (int b = 0; b < VOTE_PLANES; ++b) enough = majority(votes[b], enough, model.z >> b & 1u ? 0u : ALL);
-            enough = (model.z >> VOTE_PLANES) ? 0u : enough & counted;
-            if (!__any_sync(ALL, enough)) continue;
-            if (BITMAP) {
+            for (u32 b = 0; b < vote_planes; ++b) enough = majority(votes[b], enough, model.z >> b & 1u ? 0u : warp_mask);
+            enough = (model.z >> vote_planes) ? 0u : enough & counted;
+            if (!__any_sync(warp_mask, enough)) continue;
+            if constexpr (as_bitmap != 0) {
                 const u32 rows_found = to_row_order(enough);
                 found[(u64)strip * 64u + lane] = (u16)rows_found;
                 found[(u64)strip * 64u + 32u + lane] = (u16)(rows_found >> 16);
                 continue;
             }
             const u32 border = sinks[m].border;
-            if (border != ALL) {
+            if (border != warp_mask) {
                 for (u32 left = enough; left; left &= left - 1u) {
                     const u32 bit = (u32)__ffs((int)left) - 1u, key = 65535u - votes_at(votes, bit);
                     if (key < border) continue;
-                    if (key > border || splitmix64((u64)id_at(tiles, strip * STRIP + row_of_bit(bit))) > sinks[m].mixed)
+                    if (key > border ||
+                        splitmix64((u64)id_at(tiles, strip * strip_rows + row_of_bit(bit))) > sinks[m].mixed)
                         enough &= ~(1u << bit);
                 }
-                if (!__any_sync(ALL, enough)) continue;
+                if (!__any_sync(warp_mask, enough)) continue;
             }
             u64 at = claim(&sinks[m].appended, (u32)__popc(enough));
             u64* entries = sinks[m].entries;
@@ -232,7 +239,7 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
             for (; enough; enough &= enough - 1u, ++at) {
                 const u32 bit = (u32)__ffs((int)enough) - 1u;
                 if (at < capacity)
-                    entries[at] = (u64)(65535u - votes_at(votes, bit)) << 32 | (u64)(strip * STRIP + row_of_bit(bit));
+                    entries[at] = (u64)(65535u - votes_at(votes, bit)) << 32 | (u64)(strip * strip_rows + row_of_bit(bit));
             }
         }
     }

@@ -1,12 +1,19 @@
 // What all kernels share. The loader puts this text, after the constants, in front of each kernel's own.
 //
-// Rows and their order. A row is addressed by its position: tile = position / TILE. Codes of a tile are D x TILE bytes,
-// dim-major; zones are 2 x D x ZONES bytes, minima then maxima of each dim over the 128 rows of each zone; bits are
-// BITS_WORDS 32-bit words a row, padded to whole 16 bytes; scales are float16; ids are first_id + ids[row in tile].
-// `allowed` is a bitmap over positions, little-endian: rows that are deleted, padding or filtered out have no bit, and
-// no kernel reads more of a row than its bit.
+// Constants are what the loader defines of a kernel, as `constexpr unsigned`; there are no macros, whose names CUDA's own
+// headers may use.
+//
+// Rows and their order. A row is addressed by its position: tile = position / tile_rows. Codes of a tile are dim x
+// tile_rows bytes, dim-major; zones are 2 x dim x zones_per_tile bytes, minima then maxima of each dim over the 128 rows
+// of each zone; bits are words_per_row 32-bit words a row, padded to whole 16 bytes; scales and embeddings are float16;
+// ids are first_id + ids[row in tile]. `allowed` is a bitmap over positions, little-endian: rows that are deleted, padding
+// or filtered out have no bit, and no kernel reads more of a row than its bit.
+//
+// Alignment. Codes, zones, bits and embeddings of a tile begin at multiples of 16 bytes, as whole arrays do.
 //
 // Answers. An entry is (key << 32) | position; a smaller key is better, ties go to the smaller splitmix64(id).
+
+#include <cuda_fp16.h>
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -14,17 +21,15 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
 
-#define TILE 4096u
-#define ZONES 32u
-#define ALL 0xffffffffu
+constexpr u32 tile_rows = 4096, zones_per_tile = 32, warp_mask = 0xffffffff;
 
 struct Tile {
     const u8* codes;
     const u8* zones;
     const u32* bits;
-    const u16* scales;
+    const __half* scales;
     const u32* ids;
-    const u16* embeddings;
+    const __half* embeddings;
     i64 first_id;
     i64 rows;
 };
@@ -54,18 +59,8 @@ __device__ __forceinline__ u64 splitmix64(u64 z)
 
 __device__ __forceinline__ i64 id_at(const Tile* __restrict__ tiles, u32 position)
 {
-    const Tile* tile = tiles + position / TILE;
-    return tile->first_id + (i64)tile->ids[position % TILE];
-}
-
-// float16 to float32, exactly, for finite numbers. CuPy compiles with -ftz=true, so no step may be a subnormal float32:
-// halves below 2^-14 are whole numbers of 2^-24.
-__device__ __forceinline__ float half_to_float(u32 half)
-{
-    const u32 magnitude = half & 0x7fffu;
-    const float small = (float)(int)magnitude * 5.9604644775390625e-8f;
-    const u32 bits = magnitude < 0x400u ? __float_as_uint(small) : (magnitude << 13) + 0x38000000u;
-    return __uint_as_float(bits | (half & 0x8000u) << 16);
+    const Tile* tile = tiles + position / tile_rows;
+    return tile->first_id + (i64)tile->ids[position % tile_rows];
 }
 
 // A key that is smaller the larger the score; -0 equals 0. Its inverse is in launchers.py.
@@ -81,31 +76,32 @@ __device__ __forceinline__ u64 claim(u64* counter, u32 own)
     u32 sum = own;
     #pragma unroll
     for (int s = 1; s < 32; s <<= 1) {
-        const u32 before = __shfl_up_sync(ALL, sum, s);
+        const u32 before = __shfl_up_sync(warp_mask, sum, s);
         if (lane_id() >= (u32)s) sum += before;
     }
     u64 at = 0;
     if (lane_id() == 31u) at = atomicAdd(counter, (u64)sum);
-    return __shfl_sync(ALL, at, 31) + (u64)(sum - own);
+    return __shfl_sync(warp_mask, at, 31) + (u64)(sum - own);
 }
 
-// Appends to a sink those of the lane's N rows, at first, first + apart, .., that count (a bit each) and reach it. All lanes
-// of the warp call it. Returns how many of the lane's rows have key <= floor.
-template <int N> __device__ __forceinline__ u32 put(Sink* sink, u32 border, u32 floor, u32 counts, const u32 (&keys)[N],
-                                                    u64 first, u32 apart)
+// Appends to a sink those of the lane's `rows` rows, at first, first + apart, .., that count (a bit each) and reach it.
+// All lanes of the warp call it. Returns how many of the lane's rows have key <= floor.
+template <u32 rows>
+__device__ __forceinline__ u32 put(Sink* sink, u32 border, u32 floor, u32 counts, const u32 (&keys)[rows], u64 first,
+                                   u32 apart)
 {
     u32 reached = 0, best = 0;
     #pragma unroll
-    for (int r = 0; r < N; ++r) {
+    for (u32 r = 0; r < rows; ++r) {
         reached |= (u32)(keys[r] <= floor) << r;
         best |= (u32)(keys[r] <= border) << r;
     }
     reached &= counts;
     best &= reached;
-    if (__any_sync(ALL, best)) {
+    if (__any_sync(warp_mask, best)) {
         u64 at = claim(&sink->appended, (u32)__popc(best));
         #pragma unroll
-        for (int r = 0; r < N; ++r) {
+        for (u32 r = 0; r < rows; ++r) {
             if (!(best >> r & 1u)) continue;
             if (at < sink->capacity) sink->entries[at] = (u64)keys[r] << 32 | (u32)(first + (u64)(r * apart));
             ++at;
@@ -118,7 +114,7 @@ template <int N> __device__ __forceinline__ u32 put(Sink* sink, u32 border, u32 
 __device__ __forceinline__ void add_up(u64* counter, u64 own)
 {
     #pragma unroll
-    for (int s = 16; s; s >>= 1) own += __shfl_xor_sync(ALL, own, s);
+    for (int s = 16; s; s >>= 1) own += __shfl_xor_sync(warp_mask, own, s);
     if (lane_id() == 0 && own) atomicAdd(counter, own);
 }
 
@@ -126,20 +122,20 @@ __device__ __forceinline__ void add_up(u64* counter, u64 own)
 __device__ __forceinline__ void dims_to_rows(u32 a, u32 b, u32 c, u32 d, u32 (&row)[4])
 {
     const u32 ab = __byte_perm(a, b, 0x5140), cd = __byte_perm(c, d, 0x5140);
-    const u32 AB = __byte_perm(a, b, 0x7362), CD = __byte_perm(c, d, 0x7362);
+    const u32 ab_high = __byte_perm(a, b, 0x7362), cd_high = __byte_perm(c, d, 0x7362);
     row[0] = __byte_perm(ab, cd, 0x5410);
     row[1] = __byte_perm(ab, cd, 0x7632);
-    row[2] = __byte_perm(AB, CD, 0x5410);
-    row[3] = __byte_perm(AB, CD, 0x7632);
+    row[2] = __byte_perm(ab_high, cd_high, 0x5410);
+    row[3] = __byte_perm(ab_high, cd_high, 0x7632);
 }
 
 // Sixteen rows of four dims, from dim `first` on, of a tile's codes: word r holds row r.
 __device__ __forceinline__ void load_rows(const u8* codes, u32 first, u32 (&rows)[16])
 {
-    const uint4 a = __ldg((const uint4*)(codes + first * TILE));
-    const uint4 b = __ldg((const uint4*)(codes + (first + 1) * TILE));
-    const uint4 c = __ldg((const uint4*)(codes + (first + 2) * TILE));
-    const uint4 d = __ldg((const uint4*)(codes + (first + 3) * TILE));
+    const uint4 a = __ldg((const uint4*)(codes + first * tile_rows));
+    const uint4 b = __ldg((const uint4*)(codes + (first + 1) * tile_rows));
+    const uint4 c = __ldg((const uint4*)(codes + (first + 2) * tile_rows));
+    const uint4 d = __ldg((const uint4*)(codes + (first + 3) * tile_rows));
     dims_to_rows(a.x, b.x, c.x, d.x, *(u32(*)[4])(rows));
     dims_to_rows(a.y, b.y, c.y, d.y, *(u32(*)[4])(rows + 4));
     dims_to_rows(a.z, b.z, c.z, d.z, *(u32(*)[4])(rows + 8));

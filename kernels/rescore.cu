@@ -1,37 +1,59 @@
 // rescore: scores of the float16 embeddings of listed rows, in float32.
 //
-// LISTED: row i is the one at positions[i], its embedding row i of `staged` with STAGED (embeddings that do not live on
-// the device), else the resident one. Not LISTED: rows 0, step, 2 step, ... Either way only rows of `allowed`. The score
-// is <x - mean, weights>, divided by |x - mean| with COSINE. A warp takes a row. Rows that reach border and floor are appended to the sink, key = score_key(score).
-// The twin is NumPy's (x - mean) @ weights, within 1e-5: sums are taken in another order.
+// With use_list row i is the one at positions[i], its embedding row i of `staged` with use_staged (embeddings that do not
+// live on the device), else the resident one; without, rows 0, step, 2 step, ... Either way only rows of `allowed`. The
+// score is <x - mean, weights>, divided by |x - mean| with use_cosine. A warp takes a row. Rows that reach border and floor
+// are appended to the sink, key = score_key(score). The twin is NumPy's (x - mean) @ weights, within 1e-5: sums are taken
+// in another order.
 //
-// Constants: WIDTH D of the embeddings; COSINE, LISTED, STAGED 0 or 1; WARPS a block. Pointers that are not used are null.
-// Grid: any number of blocks of WARPS * 32 threads.
+// A lane loads `together` neighbouring halves at once, 16 bytes where embedding_dim is a multiple of 8.
+//
+// Constants: embedding_dim; use_cosine, use_list, use_staged 0 or 1; warps_per_block. Pointers that are not used are null.
+// mean, weights (embedding_dim), staged (n, embedding_dim): each begins at a multiple of 16 bytes.
+// Grid: any number of blocks of warps_per_block * 32 threads.
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32)
+// Every row begins at a multiple of so many halves.
+constexpr u32 together = embedding_dim % 8 == 0 ? 8 : embedding_dim % 4 == 0 ? 4 : embedding_dim % 2 == 0 ? 2 : 1;
+
+template <class T> struct alignas(sizeof(T) * together < 16 ? sizeof(T) * together : 16) Pack { T at[together]; };
+
+template <u32 halves> struct Word { typedef u16 type; };
+template <> struct Word<2> { typedef u32 type; };
+template <> struct Word<4> { typedef uint2 type; };
+template <> struct Word<8> { typedef uint4 type; };
+typedef Word<together>::type Loaded;
+
+extern "C" __global__ void __launch_bounds__(warps_per_block * 32)
 rescore(const Tile* __restrict__ tiles, const u8* __restrict__ allowed, const u32* __restrict__ positions,
-        const u16* __restrict__ staged, u64 n, u32 step, const float* __restrict__ mean,
+        const __half* __restrict__ staged, u64 n, u32 step, const float* __restrict__ mean,
         const float* __restrict__ weights, Sink* sink)
 {
     const u32 border = sink->border, floor = sink->floor;
     u64 reached = 0;
-    for (u64 i = (u64)blockIdx.x * WARPS + (threadIdx.x >> 5); i < n; i += (u64)gridDim.x * WARPS) {
-        const u32 position = LISTED ? positions[i] : (u32)(i * step);
+    for (u64 i = (u64)blockIdx.x * warps_per_block + (threadIdx.x >> 5); i < n; i += (u64)gridDim.x * warps_per_block) {
+        const u32 position = use_list ? positions[i] : (u32)(i * step);
         if (!(allowed[position / 8u] >> (position % 8u) & 1u)) continue;
-        const u16* row = STAGED ? staged + i * WIDTH
-                                : tiles[position / TILE].embeddings + (u64)(position % TILE) * WIDTH;
+        const __half* resident = tiles[position / tile_rows].embeddings + (u64)(position % tile_rows) * embedding_dim;
+        const __half* row = use_staged ? staged + i * embedding_dim : resident;
         float dot = 0.0f, squared = 0.0f;
-        for (u32 j = lane_id(); j < WIDTH; j += 32u) {
-            const float x = half_to_float(__ldg(row + j)) - __ldg(mean + j);
-            dot += x * __ldg(weights + j);
-            squared += x * x;
+        #pragma unroll
+        for (u32 j = lane_id() * together; j < embedding_dim; j += 32u * together) {
+            const Loaded loaded = __ldg((const Loaded*)(row + j));
+            const Pack<__half>& own = (const Pack<__half>&)loaded;
+            const Pack<float> centre = *(const Pack<float>*)(mean + j), weight = *(const Pack<float>*)(weights + j);
+            #pragma unroll
+            for (u32 k = 0; k < together; ++k) {
+                const float x = __half2float(own.at[k]) - centre.at[k];
+                dot += x * weight.at[k];
+                squared += x * x;
+            }
         }
         #pragma unroll
-        for (int s = 16; s; s >>= 1) {
-            dot += __shfl_xor_sync(ALL, dot, s);
-            squared += __shfl_xor_sync(ALL, squared, s);
+        for (u32 s = 16; s; s >>= 1) {
+            dot += __shfl_xor_sync(warp_mask, dot, s);
+            squared += __shfl_xor_sync(warp_mask, squared, s);
         }
-        const float score = COSINE ? dot / fmaxf(sqrtf(squared), 1e-12f) : dot;
+        const float score = use_cosine ? dot / fmaxf(sqrtf(squared), 1e-12f) : dot;
         const u32 keys[1] = {score_key(score)};
         reached += put(sink, border, floor, lane_id() == 0, keys, position, 0u);
     }

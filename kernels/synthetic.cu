@@ -3,9 +3,10 @@
 // The twin is gpubranches.bench.synthetic: every number is a hash of its row, so any row can be made anywhere. Runs of 512
 // rows share one of `clusters` centres, to which noise of four added bytes comes, and signs, of which a quarter is turned;
 // the run of a row is taken modulo `period`. clusters = 0 makes uniform codes and signs. Every scale is `scale`.
-// Rows first .. first + n - 1, n a multiple of TILE. codes (tiles, D, TILE); bits (n, BITS_WORDS), zero from WORDS on; scales, ids (n).
+// Rows first .. first + n - 1, n a multiple of tile_rows. codes (tiles, dim, tile_rows); bits (n, words_per_row), zero
+// from sign_words on; scales, ids (n).
 //
-// Constants: D dims; WORDS of signs a row, BITS_WORDS with what pads them to whole 16 bytes.
+// Constants: dim; sign_words, 32-bit words of signs a row; words_per_row with what pads them to whole 16 bytes.
 // Grid: any number of blocks of any number of threads.
 
 __device__ __forceinline__ u64 drawn(u64 stream, u64 x) { return splitmix64(stream << 48 ^ x); }
@@ -13,16 +14,16 @@ __device__ __forceinline__ u64 drawn(u64 stream, u64 x) { return splitmix64(stre
 extern "C" __global__ void __launch_bounds__(256)
 synthetic_codes(u64 first, u64 n, u32 clusters, u32 period, u8* __restrict__ codes)
 {
-    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n * D; i += (u64)gridDim.x * blockDim.x) {
-        const u64 tile = i / (TILE * D);
-        const u32 dim = (u32)(i / TILE % D);
-        const u64 row = first + tile * TILE + i % TILE;
-        const u64 hash = drawn(3, row * D + dim);
+    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n * dim; i += (u64)gridDim.x * blockDim.x) {
+        const u64 tile = i / (tile_rows * dim);
+        const u32 j = (u32)(i / tile_rows % dim);
+        const u64 row = first + tile * tile_rows + i % tile_rows;
+        const u64 hash = drawn(3, row * dim + j);
         int code = (int)(hash & 255u);
         if (clusters) {
             const u64 cluster = drawn(1, row / 512u % period) % clusters;
             const int noise = (int)(((hash & 255u) + (hash >> 8 & 255u) + (hash >> 16 & 255u) + (hash >> 24 & 255u)) >> 3);
-            code = 40 + (int)(drawn(2, cluster * 1024u + dim) % 176u) + noise - 63;
+            code = 40 + (int)(drawn(2, cluster * 1024u + j) % 176u) + noise - 63;
         }
         codes[i] = (u8)min(max(code, 0), 255);
     }
@@ -34,13 +35,13 @@ synthetic_bits(u64 first, u64 n, u32 clusters, u32 period, u32 scale, u32* __res
 {
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (u64)gridDim.x * blockDim.x) {
         const u64 row = first + i, cluster = clusters ? drawn(1, row / 512u % period) % clusters : 0u;
-        for (u32 w = 0; w < BITS_WORDS; ++w) {
-            const u64 hash = drawn(5, row * WORDS + w);
+        for (u32 w = 0; w < words_per_row; ++w) {
+            const u64 hash = drawn(5, row * sign_words + w);
             const u32 turned = (u32)hash & (u32)(hash >> 32);
-            const u32 signs = clusters ? (u32)drawn(4, cluster * WORDS + w) ^ turned : (u32)hash;
-            bits[i * BITS_WORDS + w] = w < WORDS ? signs : 0u;
+            const u32 signs = clusters ? (u32)drawn(4, cluster * sign_words + w) ^ turned : (u32)hash;
+            bits[i * words_per_row + w] = w < sign_words ? signs : 0u;
         }
-        if (BITS_WORDS) scales[i] = (u16)scale;
+        if (words_per_row) scales[i] = (u16)scale;
         ids[i] = (u32)i;
     }
 }

@@ -16,7 +16,7 @@ from gpubranches.bench.run import Measure, Plan, line, run, table
 from gpubranches.bench.synthetic import SyntheticCatalog, SyntheticResidence, write_stand_in
 from gpubranches.bench.timing import timed, together
 from gpubranches.boxes import Box, Boxes
-from gpubranches.errors import UsageError
+from gpubranches.errors import BackendUnavailableError, UsageError
 from gpubranches.learners.branches import feature_subsets
 from gpubranches.quantize import SignQuantizer
 
@@ -158,7 +158,10 @@ def test_widened_boxes_hold_the_share_asked_for():
 
 
 def test_a_missing_engine_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("gpubranches.backends.gpu.cupy_device.usable", lambda: "there is none")
+    def missing(self):
+        raise BackendUnavailableError("there is none")
+
+    monkeypatch.setattr("gpubranches.backends.gpu.cupy_device.CupyDevice._import", missing)
     shown = []
     assert run(Plan(["gpu"], [4096], D=64, clusters=4, users=1), tmp_path, show=shown.append) == []
     assert "left out" in shown[0]

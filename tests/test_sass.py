@@ -6,27 +6,10 @@ import pytest
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="the NVRTC wheels are not installed")
 
-from benchmarks.sass import ARCHITECTURES, compile_text
-from gpubranches.backends.gpu.program import MOST_BOXES
+from benchmarks.sass import ARCHITECTURES, VARIANTS, compile_text, headers
 from gpubranches.backends.gpu.sources import KERNELS, source
 
-CODES = {"WARPS": 4}
-VARIANTS = [
-    ("boxes", {"D": 32, "VOTE_PLANES": 5, "BITMAP": 0, "MOST_BOXES": MOST_BOXES, **CODES}),
-    ("boxes", {"D": 1024, "VOTE_PLANES": 16, "BITMAP": 1, "MOST_BOXES": MOST_BOXES, **CODES}),
-    ("nearest", {"D": 32, "QUERIES": 1, **CODES}),
-    ("nearest", {"D": 1024, "QUERIES": 4, **CODES}),
-    ("linear", {"D": 32, "MODELS": 1, **CODES}),
-    ("linear", {"D": 32, "MODELS": 4, **CODES}),
-    ("bits", {"BITS_WORDS": 16, "LANES": 4, "CHUNKS": 1, "HELD": 4, "MOST_MODELS": 64, **CODES}),
-    ("bits", {"BITS_WORDS": 64, "LANES": 4, "CHUNKS": 4, "HELD": 1, "MOST_MODELS": 64, **CODES}),
-    ("rescore", {"WIDTH": 512, "COSINE": 1, "LISTED": 0, "STAGED": 0, **CODES}),
-    ("rescore", {"WIDTH": 512, "COSINE": 0, "LISTED": 1, "STAGED": 1, **CODES}),
-    ("select", {}),
-    ("quantize", {"D": 32}),
-    ("allow", {}),
-    ("synthetic", {"D": 32, "WORDS": 16, "BITS_WORDS": 16}),
-]
+pytestmark = pytest.mark.skipif(headers() is None, reason="CUDA's headers are not installed: nvidia-cuda-runtime")
 
 
 @cache
@@ -47,7 +30,7 @@ def test_machine_code(kernel, constants, architecture):
         assert wide["boxes"] >= 2 + 4
         assert functions["boxes"].count("LDS") > 0
     if kernel in ("nearest", "linear"):
-        each = constants["QUERIES"] + 1 if kernel == "nearest" else constants["MODELS"]
+        each = constants["n_queries"] + 1 if kernel == "nearest" else constants["n_models"]
         kind = "IDP.4A.U8.U8" if kernel == "nearest" else "IDP.4A.S8.S8"
         assert wide[kernel] % 4 == 0
         assert wide[kernel] >= 4
@@ -56,6 +39,13 @@ def test_machine_code(kernel, constants, architecture):
     if kernel == "bits":
         assert wide["bits"] >= 4 + 4
         assert functions["bits"].count("POPC") >= 4 * 3 * 4
+        assert functions["bits"].shared_bytes == 0
+    if kernel == "boxes":
+        assert functions["boxes"].shared_bytes == 0
+    if kernel == "rescore" and constants["embedding_dim"] % 8 == 0:
+        # Of each 8 halves one load, and two each of what is taken off and of the weights.
+        assert wide["rescore"] == 5 * -(-constants["embedding_dim"] // 256)
+        assert functions["rescore"].count("LDG", also=".U16") == 0
 
 
 def test_every_kernel_is_compiled():

@@ -6,15 +6,28 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import fake_faiss
 import numpy as np
 import pytest
 from bare import bare
 from cudasim import SimulatedDevice
 
-from benchmarks import processes, status, verify
-from benchmarks.at_size import check_at_size
+from benchmarks import (
+    processes,
+    roofline,
+    status,
+    verify,
+    verify_correctness,
+    verify_nearest,
+    verify_record,
+    verify_speed,
+)
+from benchmarks.at_size import check_allow, check_at_size, check_quantize, check_rescore
+from benchmarks.sass import VARIANTS
+from gpubranches.backends.gpu.choice import Measured, choose
 from gpubranches.backends.gpu.residence import Residence
 from gpubranches.backends.gpu.sources import KERNELS
+from gpubranches.errors import BackendUnavailableError
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +42,8 @@ def test_the_check_at_size_passes_on_sound_kernels(tiers):
 @pytest.mark.parametrize(
     ("kernel", "old", "new", "noticed"),
     [
-        ("boxes", "majority(x[3], least, a.w)", "majority(x[3], least, a.z)", "boxes: total"),
+        ("boxes", "majority(x[7], least, b.w)", "majority(x[7], least, b.z)", "boxes: total"),
+        ("boxes", "majority(x[3], least, a.w)", "majority(x[3], least, a.z)", "boxes: filtered ids"),
         ("nearest", "2u * dots[q][r]", "dots[q][r]", "nearest: keys"),
         ("linear", "+ offset)", ")", "linear: keys"),
         ("bits", "peak - 2", "peak - 3", "bits: keys"),
@@ -43,15 +57,47 @@ def test_the_check_at_size_notices_a_wrong_kernel(kernel, old, new, noticed):
     assert not found["checks"][noticed]
 
 
+@pytest.mark.parametrize("check", [check_rescore, check_quantize, check_allow])
+def test_the_other_checks_at_size_pass_on_sound_kernels(check):
+    found = check(SimulatedDevice, np, np.asarray, 20_000)
+    assert len(found["checks"]) >= 2
+    assert all(found["checks"].values())
+
+
+@pytest.mark.parametrize(
+    ("check", "kernel", "old", "new", "noticed"),
+    [
+        (check_rescore, "rescore", "* weight.at[k]", "* weight.at[0]", "rescore: scores"),
+        (check_rescore, "rescore", "- centre.at[k]", "", "rescore: total"),
+        (check_quantize, "quantize", "0.5f", "0.4f", "quantize: codes"),
+        (check_quantize, "quantize", "least = min(least, __shfl", "least = max(least, __shfl", "quantize: zones"),
+        (check_allow, "allow", "a[i] & b[i]", "a[i] | b[i]", "allow: both"),
+        (check_allow, "allow", "live[position / 32u] &", "", "allow: listed"),
+    ],
+)
+def test_the_other_checks_at_size_notice_a_wrong_kernel(check, kernel, old, new, noticed):
+    def change(file, text):
+        assert file != kernel or old in text
+        return text.replace(old, new) if file == kernel else text
+
+    found = check(lambda: SimulatedDevice(change=change), np, np.asarray, 20_000)
+    assert not found["checks"][noticed]
+
+
 def test_every_kernel_has_its_tests():
-    assert set(verify.KERNEL_TESTS) == set(KERNELS)
+    assert set(verify_correctness.KERNEL_TESTS) == set(KERNELS) == {kernel for kernel, _ in VARIANTS}
     marked = [path for path in (ROOT / "tests").glob("test_*.py") if "marks=" + "pytest.mark.gpu" in path.read_text()]
-    assert {path.stem for path in marked} == {"test_kernels", "test_backends"} < set(verify.TEST_MODULES)
-    written = "".join(path.read_text() for path in marked)
-    for names in verify.KERNEL_TESTS.values():
-        assert all(f"def {name}" in written for name in names)
+    assert (
+        {path.stem for path in marked}
+        == {"test_kernels", "test_backends"}
+        < {
+            "test_kernels",
+            *verify_correctness.CONTRACT,
+        }
+    )
     kernel_tests = (ROOT / "tests" / "test_kernels.py").read_text()
-    assert all(re.search(rf"def test_\w*{one}|^SIZES = .*\b{one}\b", kernel_tests, re.M) for one in verify.SANITIZED)
+    for names in verify_correctness.KERNEL_TESTS.values():
+        assert all(f"def {name}" in kernel_tests for name in names)
 
 
 PYTEST = "import pytest; sys.exit(pytest.main(sys.argv[1:]))"
@@ -66,38 +112,28 @@ def test_the_contract_runs_with_little_installed():
     assert int(re.search(r"(\d+) skipped", printed)[1]) >= 30
 
 
-STEPS = """
+BENCH = """
 from pathlib import Path
-import numpy as np
 from cudasim import SimulatedDevice
-from benchmarks import verify
-from benchmarks.at_size import check_at_size
 from gpubranches.backends.gpu import GpuBackend
-from gpubranches.backends.gpu.residence import Residence
 from gpubranches.bench import own_engines
-from gpubranches.bench.run import Plan
+from gpubranches.bench.run import Plan, run
 from gpubranches.bench.synthetic import SyntheticResidence
 
-folder = Path(sys.argv[1])
-tiers = ("codes", "bits")
-print(check_at_size(SimulatedDevice, np, np.asarray, 20_000, tiers, k=50))
-print(Residence(SimulatedDevice(), verify.stored_codes(folder / "stored", 5000, 2)).n_live)
 own_engines._open_gpu = lambda catalog: GpuBackend(catalog, SimulatedDevice, make_residence=SyntheticResidence)
 own_engines._copy_speed = lambda name: 1e9
 own_engines._UPLOADED = 1 << 20
 names = ["gpu", "cpu", "kdtree", "numpy"]
-verify.run_bench(Plan(names, [8192], D=128, clusters=8, embeddings_bytes=1 << 20, budget_s=0, users=2), folder)
+run(Plan(names, [8192], D=128, clusters=8, embeddings_bytes=1 << 20, budget_s=0, users=2), Path(sys.argv[1]))
 """
 
 
-def test_the_steps_run_with_little_installed(tmp_path):
-    """Every step that needs no CUDA itself, on the simulated device; what is left out or made otherwise is said."""
-    status, printed = bare(STEPS, tmp_path)
+def test_the_benchmark_runs_with_little_installed(tmp_path):
+    """On the simulated device; what is left out or made otherwise is said."""
+    status, printed = bare(BENCH, tmp_path)
     assert status == 0, printed
     for name in ("cpu", "kdtree"):
         assert f"{name} at 8,192 rows: left out: {name} needs numba" in printed
-    assert "'models': 'drawn around the marks'" in printed
-    assert "False" not in printed
     lines = [json.loads(text) for text in (tmp_path / "bench.jsonl").read_text().splitlines()]
     assert {one["models"] for one in lines} == {"drawn around the marks"}
     assert {"ensemble", "scans of refine: boxes, bits, embeddings"} <= {one["what"] for one in lines}
@@ -107,51 +143,106 @@ def test_the_steps_run_with_little_installed(tmp_path):
 
 
 def test_every_marked_case_is_collected_with_little_installed():
-    modules = [f"tests/{name}.py" for name in verify.TEST_MODULES]
+    modules = [f"tests/{name}.py" for name in ("test_kernels", *verify_correctness.CONTRACT)]
     status, printed = bare(PYTEST, "-q", "-p", "no:cacheprovider", "--collect-only", "-m", "gpu", *modules)
     assert status == 0, printed
     marked = [name for name in printed.splitlines() if "::" in name]
     assert sum("test_backends.py" in name for name in marked) >= 50
     assert sum("test_kernels.py" in name for name in marked) >= 50
+    for part in verify_correctness.SANITIZED:
+        assert any("test_kernels.py" in name and part in name for name in marked)
 
 
 def test_the_status_page_is_that_of_the_results():
     assert (ROOT / "docs/gpu-status.md").read_text() == status.text()
 
 
+def written(folder, *lines):
+    """Write the findings of a correctness call where the page of the status looks for them."""
+    results = folder / "benchmarks" / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    for line in lines:
+        verify_record.add(verify_record.path_of(results, "correctness"), **line)
+
+
+RUN = {"step": "run", "date": "2026-01-02", "commit": "abc"}
+CARD = {"step": "card", "card": "A Card"}
+END = {"step": "kernels", "end": True, "seconds": 1.0, "problem": ""}
+
+
+def passed(kernels, ok=True, step="kernels"):
+    return {"step": step, "kernels": kernels, "ok": ok}
+
+
 def test_a_verified_run_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(status, "ROOT", tmp_path)
-    results = tmp_path / "benchmarks" / "results"
-    results.mkdir(parents=True)
-    kernels = {"boxes": {"passed": 9, "failed": 0}, "bits": {"passed": 3, "failed": 1}}
-    run = {"date": "2026-01-02", "commit": "abc", "card": "A Card", "tests": {"kernels": kernels}}
-    (results / "2026-01-02-a-card-gpu.json").write_text(json.dumps(run))
+    assert "No run has been made" in status.text()
+    written(tmp_path, RUN, CARD, passed(["boxes", "bits", "rescore"]), passed(["bits"], ok=False))
+    assert "| `boxes` | not verified by the last run |" in status.text()
+    written(tmp_path, END, passed(["rescore"], ok=False, step="at_size"))
     page = status.text()
     assert "| `boxes` | 2026-01-02, commit abc, A Card |" in page
-    assert "| `bits` | never run on a GPU |" in page
+    for kernel in ("bits", "rescore", "allow"):
+        assert f"| `{kernel}` | not verified by the last run |" in page
     assert "No run has been made" not in page
 
 
-def test_the_summary_names_every_step():
-    results = {"card": "A", "commit": "b", "cuda_runtime": 1, "cupy": "2", "tests": {"passed": 1, "failures": ["x"]}}
-    problems = {"at_size": "exit status 1: out of memory", "bench": "stopped after 9 s: it hung"}
-    text = verify.summary({**results, "at_size": None, "bench": None, "problems": problems})
-    assert "out of memory" in text
-    assert "it hung" in text
-    assert verify.roofline([]) == verify.roofline(None) == {}
+def test_measured_times_stand_beside_the_predicted(tmp_path, monkeypatch):
+    monkeypatch.setattr(roofline, "RESULTS", tmp_path)
+    assert roofline.measured() == {}
+    path = verify_record.path_of(tmp_path, "speed")
+    for what, rows in [("ensemble", 262_602_752), ("single branch", 8192), ("upload", 262_602_752)]:
+        verify_record.add(path, step="goals", goal=what, rows=rows, p50_ms=7.0)
+    assert roofline.measured() == {"ensemble, zones prune half": 7.0}
+    assert set(roofline._LABELS) == set(verify_speed.GOALS_MS)
 
 
-def test_a_step_that_fails_or_hangs_takes_nothing_with_it(tmp_path, monkeypatch):
-    options = Namespace(quick=True, into=tmp_path / "found.json")
-    found, problem = verify.attempted("upload", options, 0.5)
-    assert (found, problem) == (None, "not run: the time was spent")
-    monkeypatch.setattr(verify, "ISOLATED", {"unheard of": None})
-    found, problem = verify.attempted("unheard of", options, 60)
-    assert found is None
-    assert problem.startswith("exit status 2")
-    assert "invalid choice" in problem
-    monkeypatch.setattr(verify, "tests", lambda *args: 1 / 0)
-    assert "ZeroDivisionError" in verify.attempted("tests", options, 60)[1]
+def test_what_was_found_outlives_a_line_that_was_cut_short(tmp_path):
+    path = tmp_path / "found.jsonl"
+    verify_record.add(path, step="card", ok=np.bool_(True))
+    verify_record.add(path, step="goals", rows=5)
+    with path.open("a") as file:
+        file.write('{"step": "goals", "ro')
+    assert [line["step"] for line in verify_record.read(path)] == ["card", "goals"]
+    assert "| goals | | | | cut short |" in verify_record.page("speed", verify_record.read(path))
+
+
+def options(folder, call="correctness", step=None):
+    return Namespace(
+        call=call, out=folder, measured=folder / "measured.json", quick=True, commit="abc", step=step, share=None
+    )
+
+
+def test_a_step_that_fails_or_hangs_takes_nothing_with_it(tmp_path):
+    """What it found until then stays, and the page says what became of it."""
+    late = verify.Step("card", verify_correctness.card, 60)
+    assert verify.attempt(late, options(tmp_path), 0.5) == "not run: the time was spent"
+    unheard = verify.Step("unheard of", verify_correctness.card, 60)
+    assert "StopIteration" in verify.attempt(unheard, options(tmp_path), 60)
+    page = (tmp_path / "gpu-correctness.md").read_text()
+    assert "the time was spent" in page
+    assert "| unheard of |" in page
+
+
+def test_each_finding_is_written_before_the_next_is_looked_for(tmp_path, monkeypatch):
+    seen = []
+
+    def work(given):
+        for i in range(3):
+            seen.append(len(verify_record.read(tmp_path / "gpu-correctness.jsonl")))
+            yield {"number": i}
+
+    monkeypatch.setitem(verify.STEPS, "correctness", [verify.Step("own", work, 1)])
+    verify.run_step(options(tmp_path, step="own"))
+    assert seen == [0, 1, 2]
+
+
+def test_the_limits_let_the_steps_that_teach_most_run_within_four_minutes():
+    for steps in verify.STEPS.values():
+        assert steps[0].name == "card"
+        assert sum(step.limit_s for step in steps[:4]) <= verify.BUDGET_S + 15
+    assert verify.BUDGET_S < 240
+    assert [step.name for step in verify.STEPS["correctness"]][-2:] == ["memcheck", "racecheck"]
 
 
 def test_at_its_limit_a_command_is_ended_with_all_it_started(tmp_path):
@@ -161,18 +252,51 @@ def test_at_its_limit_a_command_is_ended_with_all_it_started(tmp_path):
     assert (tmp_path / "begun").exists()
 
 
-def test_what_a_step_finds_is_kept_as_it_goes(tmp_path):
-    into = tmp_path / "found.json"
-    for found in ([], [np.bool_(True), {"rows": 5}]):
-        processes.save(into, found)
-        assert len(json.loads(into.read_text())) == len(found)
-    (tmp_path / "bench.jsonl").write_text('{"rows": 7}\n')
-    verify._keep(Namespace(into=into), [{"rows": 6}], tmp_path / "bench.jsonl", "a line")
-    assert json.loads(into.read_text()) == [{"rows": 6}, {"rows": 7}]
-
-
 def test_segments_for_the_upload_are_those_of_a_catalog(tmp_path):
-    catalog = verify.stored_codes(tmp_path, 5000, 2)
+    catalog = verify_speed.stored_codes(tmp_path, 5000, 2)
     residence = Residence(SimulatedDevice(), catalog)
     assert (residence.n_live, residence.resident.n_tiles) == (10_000, 4)
     assert set(residence.pages) == {"0", "1"}
+
+
+@pytest.fixture
+def simulated_card(monkeypatch):
+    monkeypatch.setattr("gpubranches.backends.gpu.cupy_device.CupyDevice", SimulatedDevice)
+
+
+def nearest_of(folder):
+    """Run the step that compares the engines; return its findings."""
+    for line in (RUN, {"step": "card", "card": SimulatedDevice.name}):
+        verify_record.add(verify_record.path_of(folder, "speed"), **line)
+    return list(verify_nearest.nearest(options(folder, call="speed")))
+
+
+def test_the_step_writes_the_table_that_auto_reads(tmp_path, simulated_card, monkeypatch):
+    monkeypatch.setattr("gpubranches.backends.faiss_index._faiss", lambda: fake_faiss.BruteForce(None))
+    found = nearest_of(tmp_path)
+    assert found[-1] == {"wrote": "measured.json", "lines": 2}
+    table = Measured.read(tmp_path / "measured.json")
+    assert (table.card, table.commit, table.date) == (SimulatedDevice.name, "abc", "2026-01-02")
+    assert [(line.rows, line.k, line.batch, line.filter) for line in table.lines] == [
+        (1000, 10, 1, False),
+        (1000, 10, 1, True),
+    ]
+    engine, why = choose(table, SimulatedDevice.name, ("embeddings",), 1000, 10, 1)
+    assert engine == ("faiss" if table.lines[0].faiss_ms < table.lines[0].kernel_ms else "kernel")
+    assert "2026-01-02" in why
+    told = [{"step": "nearest", **line} for line in found]
+    page = verify_record.page("speed", told)
+    for name in ("kernels", "faiss, proven"):
+        assert f"| {name} | 1,000 | 64 | 10 | 1 | none |" in page
+
+
+def test_without_faiss_the_step_compares_what_is_there_and_writes_no_table(tmp_path, simulated_card, monkeypatch):
+    def missing():
+        raise BackendUnavailableError("--nn faiss needs faiss")
+
+    monkeypatch.setattr("gpubranches.backends.faiss_index._faiss", missing)
+    found = nearest_of(tmp_path)
+    assert "faiss, proven: --nn faiss needs faiss" in [line.get("skipped") for line in found]
+    assert {line["engine"] for line in found if "engine" in line} == {"kernels"}
+    assert "faiss was not measured" in found[-1]["skipped"]
+    assert not (tmp_path / "measured.json").exists()

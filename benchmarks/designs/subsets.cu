@@ -16,14 +16,14 @@ design(const Tile* __restrict__ tiles, u32 n_tiles, const uint4* __restrict__ es
             u32 even[5][4], odd[5][4], hit[4] = {0, 0, 0, 0};
             #pragma unroll
             for (int f = 0; f < 5; ++f) {
-                const uint4 x = __ldg((const uint4*)(codes + __ldg(dims + estimator.z + f) * TILE));
+                const uint4 x = __ldg((const uint4*)(codes + __ldg(dims + estimator.z + f) * tile_rows));
                 const u32 words[4] = {x.x, x.y, x.z, x.w};
                 #pragma unroll
                 for (int w = 0; w < 4; ++w) { even[f][w] = words[w] & 0x00ff00ffu; odd[f][w] = words[w] >> 8 & 0x00ff00ffu; }
             }
             #pragma unroll 1
             for (u32 b = estimator.x; b < estimator.y; ++b) {
-                u32 inside[4] = {ALL, ALL, ALL, ALL}, other[4] = {ALL, ALL, ALL, ALL};
+                u32 inside[4] = {warp_mask, warp_mask, warp_mask, warp_mask}, other[4] = {warp_mask, warp_mask, warp_mask, warp_mask};
                 #pragma unroll
                 for (int f = 0; f < 5; ++f) {
                     const uint2 range = __ldg(boxes + b * 5u + f);

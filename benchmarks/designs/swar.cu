@@ -12,13 +12,13 @@ design(const Tile* __restrict__ tiles, u32 n_tiles, const uint2* __restrict__ bo
     const u32 lane = lane_id(), warp = threadIdx.x >> 5;
     for (u32 strip = blockIdx.x; strip < n_tiles * 4u; strip += gridDim.x) {
         const uint4* from = (const uint4*)(tiles[strip / 4u].codes + strip % 4u * 1024u);
-        for (u32 i = threadIdx.x; i < D * 64u; i += 128u) ((uint4*)codes)[i] = __ldg(from + i / 64u * 256u + i % 64u);
+        for (u32 i = threadIdx.x; i < dim * 64u; i += 128u) ((uint4*)codes)[i] = __ldg(from + i / 64u * 256u + i % 64u);
         __syncthreads();
         for (u32 zone = warp; zone < 8u; zone += 4u) {
             u32 hit = 0;
             for (u32 b = 0; b < n_boxes; ++b) {
                 const uint2 box = __ldg(boxes + b);
-                u32 even = ALL, odd = ALL;
+                u32 even = warp_mask, odd = warp_mask;
                 #pragma unroll 1
                 for (u32 r = box.x; r < box.y; ++r) {
                     const uint4 range = __ldg(ranges + r);

@@ -20,7 +20,7 @@ _ROWS_AT_ONCE = 1 << 18
 _PROBED = 64
 _TRAINED_A_LIST = 64
 _SAMPLED, _SAMPLED_K = 20, 10
-_TEMPORARY_BYTES = 256 << 20
+TEMPORARY_BYTES = 256 << 20
 
 
 class FaissIndex:
@@ -56,12 +56,7 @@ class GpuFaissIndex(FaissIndex):
 
     def __init__(self, catalog: Catalog, free_bytes: int, exact: Exact):
         """Build the index in free_bytes. Raises BackendUnavailableError without a GPU build, DeviceMemoryError."""
-        faiss = _faiss()
-        if not hasattr(faiss, "StandardGpuResources"):
-            raise BackendUnavailableError(
-                "--nn faiss on the gpu backend needs a GPU build of faiss, this one is for CPUs: pip uninstall "
-                "faiss-cpu, then pip install 'gpubranches[gpu-cu13]' or [gpu-cu12]; or use --nn kernel"
-            )
+        faiss = gpu_faiss()
         flat, lists = faiss_bytes(catalog)
         if lists > free_bytes:
             raise DeviceMemoryError(
@@ -69,14 +64,14 @@ class GpuFaissIndex(FaissIndex):
                 "--nn kernel"
             )
         self.generation = catalog.generation
-        with _faiss_errors():
+        with faiss_errors():
             self._resources = faiss.StandardGpuResources()
-            self._resources.setTempMemory(_TEMPORARY_BYTES)
+            self._resources.setTempMemory(TEMPORARY_BYTES)
             self._build(faiss, catalog, flat <= free_bytes, exact)
 
     def search(self, queries: NDArray[np.uint8], k: int) -> Neighbors:
         """Return the k nearest of queries, (q, d) uint8. Raises DeviceMemoryError, DeviceError."""
-        with _faiss_errors():
+        with faiss_errors():
             return super().search(queries, k)
 
     def _build(self, faiss: Any, catalog: Catalog, flat: bool, exact: Exact) -> None:
@@ -108,11 +103,11 @@ class GpuFaissIndex(FaissIndex):
 
 def faiss_bytes(catalog: Catalog) -> tuple[int, int]:
     """Return the device bytes of a flat float16 index of the codes, and of an IVF index of 8 bits a dim."""
-    return 2 * catalog.d * catalog.n + _TEMPORARY_BYTES, (catalog.d + 8) * catalog.n + _TEMPORARY_BYTES
+    return 2 * catalog.d * catalog.n + TEMPORARY_BYTES, (catalog.d + 8) * catalog.n + TEMPORARY_BYTES
 
 
 @contextmanager
-def _faiss_errors() -> Iterator[None]:
+def faiss_errors() -> Iterator[None]:
     """Turn what faiss raises on the card, always a RuntimeError, into the errors of this package."""
     try:
         yield
@@ -120,6 +115,17 @@ def _faiss_errors() -> Iterator[None]:
         if "out of memory" in str(error).lower() or "cudaMalloc" in str(error):
             raise DeviceMemoryError(f"faiss got too little device memory: {error}; use --nn kernel") from error
         raise DeviceError(f"faiss failed on the device: {error}; open the catalog again, or use --nn kernel") from error
+
+
+def gpu_faiss() -> Any:
+    """Return the module of a build of faiss for GPUs. Raises BackendUnavailableError."""
+    faiss = _faiss()
+    if not hasattr(faiss, "StandardGpuResources"):
+        raise BackendUnavailableError(
+            "--nn faiss on the gpu backend needs a GPU build of faiss, this one is for CPUs: pip uninstall "
+            "faiss-cpu, then pip install 'gpubranches[gpu-cu13]' or [gpu-cu12]; or use --nn kernel"
+        )
+    return faiss
 
 
 def _faiss() -> Any:

@@ -34,6 +34,11 @@ class Backend(Protocol):
         """The catalog it answers over."""
         ...
 
+    @property
+    def first_tier(self) -> Literal["bits", "embeddings"]:
+        """The tier that the first neighbours of a text or an image are taken from."""
+        ...
+
     def info(self) -> dict[str, Any]:
         """Return what it is and holds, as JSON."""
         ...

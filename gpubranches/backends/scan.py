@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +116,11 @@ class ScanBackend(ABC, Generic[Rows]):
         """Return name, nearest-neighbour method and the catalog's size."""
         return {"backend": self.name, "nn": self.nn, "n": self.catalog.n, "generation": self.catalog.generation}
 
+    @property
+    def first_tier(self) -> Literal["bits", "embeddings"]:
+        """The tier that the first neighbours of a text or an image are taken from."""
+        return "bits" if self.catalog.has_bits else "embeddings"
+
     def close(self) -> None:
         """Release the index, if one was built."""
         self._index = None
@@ -221,12 +226,12 @@ class ScanBackend(ABC, Generic[Rows]):
             if k <= index.most:
                 return index.search(queries, k)
         found = self._nearest(self._rows(where), queries, k)
-        return _pad([(squared.astype(np.float32), ids) for ids, squared in found], k, f"{self.name}/codes")
+        return pad([(squared.astype(np.float32), ids) for ids, squared in found], k, f"{self.name}/codes")
 
     def _search_directions(self, queries: NDArray[np.float32], k: int, tier: Tier, where: Bitmap | None) -> Neighbors:
         rows = self._rows(where)
         if tier == "embeddings":
-            return _pad(
+            return pad(
                 [self._by_cosine(rows, query, k) for query in queries],
                 k,
                 f"{self.name}/{self.catalog.embeddings_source}",
@@ -237,9 +242,9 @@ class ScanBackend(ABC, Generic[Rows]):
         if exact:
             listed = [self._only(rows, found.ids) for found in scored]
             found = [self._by_cosine(own, query, k) for own, query in zip(listed, queries, strict=True)]
-            return _pad(found, k, f"{self.name}/bits+{self.catalog.embeddings_source}")
+            return pad(found, k, f"{self.name}/bits+{self.catalog.embeddings_source}")
         found = [_as_distances(*one) for one in zip(scored, planes, queries, strict=True)]
-        return _pad(found, k, f"{self.name}/bits")
+        return pad(found, k, f"{self.name}/bits")
 
     def _build_index(self) -> FaissIndex:
         from gpubranches.backends.faiss_index import FaissIndex
@@ -249,8 +254,7 @@ class ScanBackend(ABC, Generic[Rows]):
     def _by_cosine(
         self, rows: Rows, query: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        found = self._cosines(rows, query, k)
-        return 1 - _scores(found), found.ids
+        return as_cosine_distances(self._cosines(rows, query, k))
 
     def _linears(self, rows: Rows, models: Sequence[Linear], floor: np.float32, limit: int | None) -> list[Candidates]:
         """Return what _linear returns for each of some models of one tier; an engine may answer them in one pass."""
@@ -286,11 +290,17 @@ def _as_distances(
     return 1 - _scores(found) * np.float32(planes.step) / length, found.ids
 
 
+def as_cosine_distances(found: Candidates) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the distances of items whose scores are cosines, and their ids."""
+    return 1 - _scores(found), found.ids
+
+
 def _scores(found: Candidates) -> NDArray[np.float32]:
     return np.zeros(0, np.float32) if found.scores is None else found.scores
 
 
-def _pad(found: list[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int, source: str) -> Neighbors:
+def pad(found: list[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int, source: str) -> Neighbors:
+    """Return the answer of some queries, distances and ids each, with what is missing of k as inf and -1."""
     distances = np.full((len(found), k), np.inf, np.float32)
     ids = np.full((len(found), k), -1, np.int64)
     for row, (near, items) in enumerate(found):

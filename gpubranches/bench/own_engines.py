@@ -23,6 +23,7 @@ USERS = (1, 8, 64)
 STOPS = (100, 1000, 3000)
 RESCORED = 2000
 _UPLOADED = 1 << 30
+_COPIED = 1 << 30
 
 
 @contextmanager
@@ -163,7 +164,7 @@ def _copy_speed(name: str) -> float:
     if name == "gpu":
         import cupy
 
-        size = 1 << 30
+        size = _COPIED
         a, b = cupy.zeros(size, cupy.uint8), cupy.empty(size, cupy.uint8)
         start, stop = cupy.cuda.Event(), cupy.cuda.Event()
         taken = []

@@ -59,11 +59,14 @@ class Questions:
     models: str
 
 
-def ask(catalog: SyntheticCatalog, *, seed: int = 0, users: int = USERS) -> Questions:
-    """Make the questions: each user seeks one cluster, with 22 right and 20 wrong marks and 1,000 random negatives."""
+def ask(catalog: SyntheticCatalog, *, seed: int = 0, users: int = USERS, drawn: bool = False) -> Questions:
+    """Make the questions: each user seeks one cluster, with 22 right and 20 wrong marks and 1,000 random negatives.
+
+    drawn: have the boxes drawn even where they could be learnt.
+    """
     rng = np.random.default_rng(seed)
     marks = [_marks(catalog, rng) for _ in range(users)]
-    learns = importlib.util.find_spec("numba") is not None
+    learns = not drawn and importlib.util.find_spec("numba") is not None
     branch, ensembles = (_learnt if learns else _drawn)(catalog, marks, seed)
     return Questions(
         query=catalog.take(marks[0].positives[:1]),

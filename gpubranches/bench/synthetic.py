@@ -5,7 +5,9 @@ The twin of kernels/synthetic.cu. `SyntheticCatalog` answers what backends and s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -292,9 +294,17 @@ def write_stand_in(
     if path.exists() and path.stat().st_size == rows * 2 * D:
         return
     signs = np.array([-1, 1], np.float16) * np.float16(scale_of(D))
-    with output(path) as file:
-        for start in range(0, rows, _ROWS_AT_ONCE):
-            bits = bits_of(np.arange(start, start + _ROWS_AT_ONCE), D // 32, clusters, rows // _RUN)
-            file.write(signs[np.unpackbits(bits, axis=1, bitorder="little")])
+
+    def made(start: int) -> NDArray[np.float16]:
+        bits = bits_of(np.arange(start, start + _ROWS_AT_ONCE), D // 32, clusters, rows // _RUN)
+        part: NDArray[np.float16] = signs[np.unpackbits(bits, axis=1, bitorder="little")]
+        return part
+
+    makers = min(16, os.cpu_count() or 1)
+    with output(path) as file, ThreadPoolExecutor(makers, "gpubranches-stand-in") as pool:
+        for first in range(0, rows, makers * _ROWS_AT_ONCE):
+            last = min(first + makers * _ROWS_AT_ONCE, rows)
+            for part in pool.map(made, range(first, last, _ROWS_AT_ONCE)):
+                file.write(part)
             if report is not None:
-                report("writing embeddings", start + _ROWS_AT_ONCE, rows)
+                report("writing embeddings", last, rows)

@@ -233,11 +233,14 @@ def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool)
     if list_errors:
         data["errors"] = catalog.errors()
     if backend == "gpu":
+        from gpubranches.backends.gpu.choice import Measured, choose
         from gpubranches.backends.gpu.cupy_device import CupyDevice
         from gpubranches.backends.gpu.memory import MemoryPlan
 
         device = CupyDevice()
-        data["gpu"] = {"device": device.name, **MemoryPlan.of(catalog, *device.memory()).to_json()}
+        plan = MemoryPlan.of(catalog, *device.memory())
+        engine, why = choose(Measured.read(), device.name, plan.tiers, catalog.n, 100, 1)
+        data["gpu"] = {"device": device.name, **plan.to_json(), "nearest": {"embeddings": engine, "why": why}}
         device.close()
     if as_json:
         print_json(data)

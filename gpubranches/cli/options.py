@@ -86,7 +86,7 @@ nn_option = click.option(
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "kernel", "faiss"]),
-    help="What answers nearest neighbours over codes.",
+    help="What answers nearest neighbours over codes, on a card over embeddings too.",
 )
 
 

@@ -152,8 +152,7 @@ class Searcher:
         return embeddings if signs is None else (embeddings - signs.mean_).astype(np.float32)
 
     def _search(self, queries: NDArray[np.float32], k: int, where: str | None) -> Neighbors:
-        tier: Literal["bits", "embeddings"] = "bits" if self.catalog.has_bits else "embeddings"
-        return self._nearest(queries.astype(np.float32), k, tier, where)
+        return self._nearest(queries.astype(np.float32), k, self.backend.first_tier, where)
 
     def _by_codes(self, codes: NDArray[np.uint8], k: int, where: str | None) -> Neighbors:
         return self._nearest(codes, k, "codes", where)

@@ -5,9 +5,15 @@
 // mask. What is reported instead of computed: barriers that some threads never reach, lanes that are missing from a
 // mask, accesses outside a buffer (buffers end at pages without access), misaligned vector loads and shifts or indices
 // out of range (g++'s sanitizers). Shared memory is filled with a pattern before each block. Subnormal float32 count as
-// zero while a kernel runs, as CuPy's option -ftz=true has it.
+// zero while a kernel runs, as CuPy's option -ftz=true has it. The loader makes `extern __shared__ T name[]` a pointer to
+// dynamic shared memory.
 //
-// Limits: no memory model and no preemption between two rendezvous; one-dimensional blocks, two-dimensional grids.
+// With CUDASIM_RACES two accesses to a word of shared memory are reported, too, if they are of different threads, one of
+// them writes, not both are atomic, and no barrier lies between them: __syncthreads, or __syncwarp within a warp. Shuffles
+// and votes order no memory. g++ calls the functions of its thread sanitizer at each access; they are defined here.
+//
+// Limits: no memory model and no preemption between two rendezvous; one-dimensional blocks, two-dimensional grids. Races in
+// global memory are not looked for.
 #pragma once
 #include <csetjmp>
 #include <csignal>
@@ -19,6 +25,7 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 #include <sys/mman.h>
 #include <ucontext.h>
 #if defined(__x86_64__)
@@ -63,6 +70,8 @@ constexpr int most_threads = 1024;
 inline Fiber fibers[most_threads];
 inline Fiber* current;
 inline char* stacks;
+inline char* dynamic_shared;
+inline size_t dynamic_bytes;
 inline dim3 block, block_size, grid_size;
 inline int n_threads;
 inline void (*body)(void*);
@@ -127,6 +136,82 @@ template <class... Values> [[noreturn]] inline void fail(const char* format, Val
     abort();
 }
 
+// Barriers passed, and what has touched each word of shared memory since
+
+constexpr size_t most_dynamic = 48 << 10;
+inline unsigned block_epoch, warp_epochs[most_threads / 32];
+
+struct Write {
+    int thread;
+    unsigned warp_epoch;
+    bool atomic;
+};
+
+// read_at: of each thread one more than its warp's epoch at its last read, 0 without one.
+struct Word {
+    unsigned block_epoch;
+    std::vector<Write> writes;
+    std::vector<unsigned> read_at;
+};
+
+#ifdef CUDASIM_RACES
+inline std::vector<Word> static_words, dynamic_words;
+inline bool in_atomic;
+
+__attribute__((no_sanitize("thread"))) inline Word* word_of(char* at)
+{
+    if (at >= __start_cudasim_shared && at < __stop_cudasim_shared)
+        return &static_words[(at - __start_cudasim_shared) / 4];
+    if (at >= dynamic_shared && at < dynamic_shared + dynamic_bytes) return &dynamic_words[(at - dynamic_shared) / 4];
+    return nullptr;
+}
+
+__attribute__((no_sanitize("thread"))) inline void report_race(int with, void* instruction)
+{
+    snprintf(message, sizeof message, "race with thread %d over shared memory, pc %p [block (%u,%u) thread %u]", with,
+             (char*)instruction - 1, block.x, block.y, current->index.x);
+    failed = true;
+}
+
+__attribute__((no_sanitize("thread"))) inline void touch(void* at, bool writes, void* instruction)
+{
+    Word* word = word_of((char*)at);
+    if (!word || failed) return;
+    if (word->block_epoch != block_epoch || (int)word->read_at.size() != n_threads) {
+        word->block_epoch = block_epoch;
+        word->writes.clear();
+        word->read_at.assign(n_threads, 0);
+    }
+    const int thread = (int)current->index.x, warp = current->warp;
+    const unsigned now = warp_epochs[warp];
+    Write* own = nullptr;
+    for (Write& before : word->writes) {
+        if (before.thread == thread) {
+            if (before.atomic == in_atomic) own = &before;
+        } else if (!(before.atomic && in_atomic) && (before.thread / 32 != warp || before.warp_epoch == now)) {
+            return report_race(before.thread, instruction);
+        }
+    }
+    if (!writes) {
+        word->read_at[thread] = now + 1;
+        return;
+    }
+    for (int i = 0; i < n_threads; ++i) {
+        const unsigned read_at = word->read_at[i];
+        if (read_at && i != thread && (i / 32 != warp || read_at == now + 1)) return report_race(i, instruction);
+    }
+    if (own) own->warp_epoch = now;
+    else word->writes.push_back({thread, now, in_atomic});
+}
+
+// Takes what the compiler calls at each access; atomics say so themselves.
+__attribute__((no_sanitize("thread"))) inline void touch_all(void* at, long bytes, bool writes, void* instruction)
+{
+    if (in_atomic) return;
+    for (long i = 0; i < bytes; i += 4) touch((char*)at + i, writes, instruction);
+}
+#endif
+
 // Rendezvous
 
 inline void barrier(int line)
@@ -163,6 +248,7 @@ inline uint64_t meet(Op op, uint32_t mask, uint64_t value, int source, int line)
             return me.result;
         }
     }
+    if (op == Op::sync) ++warp_epochs[me.warp];
     uint64_t votes = 0;
     for (int l = 0; l < lanes; ++l) if (mask >> l & 1 && warp[l].value) votes |= 1u << l;
     for (int l = 0; l < lanes; ++l) {
@@ -218,6 +304,8 @@ inline bool run_ready_warps(unsigned order, int warps)
 inline int run_block(unsigned order)
 {
     memset(__start_cudasim_shared, 0xA5, __stop_cudasim_shared - __start_cudasim_shared);
+    memset(dynamic_shared, 0xA5, dynamic_bytes);
+    ++block_epoch;
     for (int i = 0; i < n_threads; ++i) prepare(fibers[i], i);
     for (;;) {
         const bool moved = run_ready_warps(order, (n_threads + 31) / 32);
@@ -238,6 +326,7 @@ inline int run_block(unsigned order)
             if (done) why = "some threads wait at __syncthreads (line %d) after others have exited (%d)";
             else if (other_line >= 0) why = "threads of one block wait at different __syncthreads (lines %d and %d)";
             else for (int i = 0; i < n_threads; ++i) fibers[i].state = State::ready;
+            ++block_epoch;
         } else if (!moved) {
             why = "deadlock: a warp intrinsic at line %d waits for lanes that do not come (barrier line %d)";
             other_line = line;
@@ -288,16 +377,36 @@ inline void describe_fault()
              block.x, block.y, current->index.x);
 }
 
-inline int launch(void (*kernel)(void*), void* arguments, const unsigned* grid, unsigned threads, unsigned order)
+// Dynamic shared memory ends, but for rounding to 16 bytes, at a page without access.
+inline void set_dynamic(size_t bytes)
+{
+    static char* room;
+    if (!room) {
+        room = (char*)mmap(nullptr, most_dynamic + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        mprotect(room + most_dynamic, 4096, PROT_NONE);
+    }
+#ifdef CUDASIM_RACES
+    static_words.resize((__stop_cudasim_shared - __start_cudasim_shared + 3) / 4);
+    dynamic_words.resize(most_dynamic / 4);
+#endif
+    dynamic_bytes = bytes;
+    dynamic_shared = room + most_dynamic - (bytes + 15) / 16 * 16;
+}
+
+inline int launch(void (*kernel)(void*), void* arguments, const unsigned* grid, unsigned threads, unsigned order,
+                  unsigned shared_bytes)
 {
     if (!stacks)
         stacks = (char*)mmap(nullptr, stack_bytes * most_threads, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     const unsigned long long n_blocks = 1ull * grid[0] * grid[1];
-    if (threads == 0 || threads > most_threads || n_blocks == 0) {
-        snprintf(message, sizeof message, "bad launch: %u threads, %llu blocks", threads, n_blocks);
+    const size_t shared = shared_bytes + (__stop_cudasim_shared - __start_cudasim_shared);
+    if (threads == 0 || threads > most_threads || n_blocks == 0 || shared > most_dynamic) {
+        snprintf(message, sizeof message, "bad launch: %u threads, %llu blocks, %zu bytes of shared memory", threads,
+                 n_blocks, shared);
         return 2;
     }
+    set_dynamic(shared_bytes);
     body = kernel;
     body_argument = arguments;
     failed = false;
@@ -344,14 +453,15 @@ template <class... Args, void (*F)(Args...)> struct Kernel<F> {
     using Values = std::tuple<std::remove_cv_t<Args>...>;
     static void call(void* values) { std::apply(F, *(Values*)values); }
     template <size_t... I>
-    static int run(void** args, const unsigned* grid, unsigned threads, unsigned order, std::index_sequence<I...>)
+    static int run(void** args, const unsigned* grid, unsigned threads, unsigned order, unsigned shared_bytes,
+                   std::index_sequence<I...>)
     {
         Values values{*(std::remove_cv_t<Args>*)args[I]...};
-        return launch(call, &values, grid, threads, order);
+        return launch(call, &values, grid, threads, order, shared_bytes);
     }
-    static int run(void** args, const unsigned* grid, unsigned threads, unsigned order)
+    static int run(void** args, const unsigned* grid, unsigned threads, unsigned order, unsigned shared_bytes)
     {
-        return run(args, grid, threads, order, std::index_sequence_for<Args...>{});
+        return run(args, grid, threads, order, shared_bytes, std::index_sequence_for<Args...>{});
     }
     // Sizes of the arguments in bytes, negative for pointers.
     static int sizes(int* out)
@@ -412,6 +522,40 @@ static inline unsigned __float_as_uint(float f) { unsigned u; memcpy(&u, &f, 4);
 template <class T> static inline T __ldg(const T* p) { return *p; }
 template <class T> static inline T min(T a, std::common_type_t<T> b) { return b < a ? b : a; }
 template <class T> static inline T max(T a, std::common_type_t<T> b) { return b > a ? b : a; }
-template <class T> static inline T atomicAdd(T* p, std::common_type_t<T> v) { T old = *p; *p = old + v; return old; }
-template <class T> static inline T atomicAnd(T* p, std::common_type_t<T> v) { T old = *p; *p = old & v; return old; }
-template <class T> static inline T atomicOr(T* p, std::common_type_t<T> v) { T old = *p; *p = old | v; return old; }
+
+#ifdef CUDASIM_RACES
+#define CUDASIM_ATOMIC(p) cudasim::Atomic atomic(p)
+namespace cudasim {
+struct Atomic {
+    __attribute__((no_sanitize("thread"))) explicit Atomic(void* at) { in_atomic = true; touch(at, true, nullptr); }
+    __attribute__((no_sanitize("thread"))) ~Atomic() { in_atomic = false; }
+};
+}  // namespace cudasim
+extern "C" {
+#define CUDASIM_HOOK(name, bytes, writes) \
+    __attribute__((no_sanitize("thread"), noinline)) void __tsan_##name(void* at) \
+    { \
+        cudasim::touch_all(at, bytes, writes, __builtin_return_address(0)); \
+    }
+#define CUDASIM_HOOKS(bytes) CUDASIM_HOOK(read##bytes, bytes, false) CUDASIM_HOOK(write##bytes, bytes, true)
+CUDASIM_HOOKS(1) CUDASIM_HOOKS(2) CUDASIM_HOOKS(4) CUDASIM_HOOKS(8) CUDASIM_HOOKS(16)
+#undef CUDASIM_HOOKS
+#undef CUDASIM_HOOK
+#define CUDASIM_HOOK(name, writes) \
+    __attribute__((no_sanitize("thread"), noinline)) void __tsan_##name##_range(void* at, long bytes) \
+    { \
+        cudasim::touch_all(at, bytes, writes, __builtin_return_address(0)); \
+    }
+CUDASIM_HOOK(read, false) CUDASIM_HOOK(write, true)
+#undef CUDASIM_HOOK
+__attribute__((no_sanitize("thread"))) void __tsan_init() {}
+__attribute__((no_sanitize("thread"))) void __tsan_func_entry(void*) {}
+__attribute__((no_sanitize("thread"))) void __tsan_func_exit(void*) {}
+}
+#else
+#define CUDASIM_ATOMIC(p)
+#endif
+
+template <class T> static inline T atomicAdd(T* p, std::common_type_t<T> v) { CUDASIM_ATOMIC(p); T old = *p; *p = old + v; return old; }
+template <class T> static inline T atomicAnd(T* p, std::common_type_t<T> v) { CUDASIM_ATOMIC(p); T old = *p; *p = old & v; return old; }
+template <class T> static inline T atomicOr(T* p, std::common_type_t<T> v) { CUDASIM_ATOMIC(p); T old = *p; *p = old | v; return old; }

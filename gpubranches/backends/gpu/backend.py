@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +14,16 @@ from gpubranches.arrays import Bitmap
 from gpubranches.backends.faiss_index import FaissIndex, GpuFaissIndex
 from gpubranches.backends.gpu import best as lists
 from gpubranches.backends.gpu import launchers
-from gpubranches.backends.gpu.best import (
-    NO_BORDER,
-    SAMPLE_FROM,
-    Border,
-    Span,
-    best,
-    collected,
-    joined,
-    lists_at_once,
-)
+from gpubranches.backends.gpu.best import SAMPLE_FROM, Asked, Span, best, collected, lists_at_once
 from gpubranches.backends.gpu.device import Device, DeviceArray
-from gpubranches.backends.gpu.keys import NOTHING, floor_key, scored, voted
+from gpubranches.backends.gpu.first import FirstNeighbors
+from gpubranches.backends.gpu.keys import NOTHING, VOTE_BITS, floor_key, scored, squared_bits, voted
 from gpubranches.backends.gpu.memory import WORKING_BYTES
 from gpubranches.backends.gpu.owner import Filter, Owner
 from gpubranches.backends.gpu.program import MOST_MODELS, Program, compile_boxes
 from gpubranches.backends.gpu.residence import Residence
-from gpubranches.backends.scan import Linear, Only, ScanBackend
+from gpubranches.backends.gpu.selection import NO_BORDER, Border, joined
+from gpubranches.backends.scan import Linear, Only, ScanBackend, as_cosine_distances, pad
 from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE, Catalog
 from gpubranches.quantize import CodeWeights, WeightPlanes
@@ -40,6 +33,9 @@ if TYPE_CHECKING:
     from gpubranches.backends.cpu import CpuBackend
 
 _STAGED_ROWS = 1 << 16
+_PAGE = 100
+"""The k that is told of: a page of neighbours."""
+_ON_CARD = np.zeros((0, 0), np.float16)
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
@@ -56,7 +52,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Embeddings (m, D) float16 of listed rows at positions (m,) uint32."""
+    """Embeddings (m, D) float16 of listed rows at positions (m,) uint32; of rows that are resident none are needed."""
 
     positions: NDArray[np.uint32]
     embeddings: NDArray[np.float16]
@@ -93,6 +89,11 @@ class GpuBackend(ScanBackend[Chosen]):
         self._opened = ExitStack()
         self._device: Device
         self._residence: Residence
+        self._first: FirstNeighbors
+
+        def trim() -> None:
+            if hasattr(self, "_device"):  # the making of the device itself may lack memory
+                self._device.trim()
 
         def start() -> None:
             self._device = make_device()
@@ -100,8 +101,9 @@ class GpuBackend(ScanBackend[Chosen]):
             with catalog.pinned():
                 self._residence = make_residence(self._device, catalog)
             self._opened.callback(self._residence.close)
+            self._first = FirstNeighbors(nn, self._residence)
 
-        self._owner = Owner("gpubranches-gpu", self._opened.close)
+        self._owner = Owner("gpubranches-gpu", self._opened.close, trim)
         try:
             self._owner.call(start)
         except BaseException:
@@ -111,7 +113,10 @@ class GpuBackend(ScanBackend[Chosen]):
     def info(self) -> dict[str, Any]:
         """Return name, card, nearest-neighbour method, the catalog's size, and the memory plan."""
         plan = self._residence.plan
-        return {**super().info(), "device": self._device.name, "memory": plan.to_json(), "tiers": list(plan.tiers)}
+        engine, why = self._first.engine(_PAGE, 1)
+        told = {"embeddings": engine, "why": why, "first": self.first_tier}
+        own = {"device": self._device.name, "memory": plan.to_json(), "tiers": list(plan.tiers), "nearest": told}
+        return {**super().info(), **own}
 
     def close(self) -> None:
         """Free the device memory and end the thread."""
@@ -172,7 +177,10 @@ class GpuBackend(ScanBackend[Chosen]):
             return self._host._search_directions(queries, k, tier, where)
 
         def together(batch: list[NDArray[np.float32]]) -> list[Neighbors]:
-            return _shares(super(GpuBackend, self)._search_directions(np.concatenate(batch), k, tier, where), batch)
+            every = np.concatenate(batch)
+            if tier == "embeddings" and self._first.takes(k, len(every), where):
+                return _shares(self._near_by_faiss(every, k), batch)
+            return _shares(super(GpuBackend, self)._search_directions(every, k, tier, where), batch)
 
         return self._ask((tier, k, Filter(where)), queries, together)
 
@@ -182,11 +190,32 @@ class GpuBackend(ScanBackend[Chosen]):
 
         return GpuFaissIndex(self.catalog, self._device.memory()[0] - WORKING_BYTES, exact)
 
+    def _near_by_faiss(self, queries: NDArray[np.float32], k: int) -> Neighbors:
+        """Return the nearest as faiss finds them, those that it cannot prove as the kernels do; `source` tells."""
+
+        def rescore(positions: NDArray[np.uint32], query: NDArray[np.float32], most: int) -> Candidates:
+            return self._cosines(Chosen(None, gathered=Gathered(positions, _ON_CARD)), query, most)
+
+        found = self._first.search(queries, k, rescore)
+        near = [
+            self._by_cosine(Chosen(None), query, k) if one is None else as_cosine_distances(one)
+            for one, query in zip(found, queries, strict=True)
+        ]
+        proven = sum(one is not None for one in found)
+        by = "faiss-gpu" if proven == len(found) else "faiss-gpu+gpu" if proven else "gpu"
+        return pad(near, k, f"{by}/embeddings")
+
+    @property
+    def first_tier(self) -> Literal["bits", "embeddings"]:
+        """The tier that the first neighbours of a text or an image are taken from: embeddings where faiss has them."""
+        return "embeddings" if self._first.engine(_PAGE, 1)[0] == "faiss" else super().first_tier
+
     @property
     def _host(self) -> CpuBackend:
         """The cpu backend, for scans of what is not resident; numba is loaded only then."""
         from gpubranches.backends.cpu import CpuBackend
 
+        self._owner.require()
         with self._lock:
             if self._cpu is None:
                 self._cpu = CpuBackend(self.catalog)
@@ -276,8 +305,8 @@ class GpuBackend(ScanBackend[Chosen]):
             launchers.boxes(span.on, span.allowed, programs[own], sinks)
 
         n, span = len(models), Span(on, allowed)
-        found = collected(span, scan, [limit] * n, [NO_BORDER] * n, [Border()] * n, counts=2, cuts_ties=True)
-        return [voted(one) for one in found]
+        asked = Asked([limit] * n, [NO_BORDER] * n, VOTE_BITS, "appended", cuts_ties=True)
+        return [voted(one) for one in collected(span, scan, asked, [Border()] * n)]
 
     def _nearest(
         self, rows: Chosen, queries: NDArray[np.uint8], k: int
@@ -296,8 +325,8 @@ class GpuBackend(ScanBackend[Chosen]):
             ) -> None:
                 launchers.nearest(span.on, span.allowed, own[list(which)], step, sinks)
 
-            wanted = [k] * len(own), [NO_BORDER] * len(own)
-            found += best(Span(on, allowed), scan, *wanted, self._sample_from)
+            asked = Asked([k] * len(own), [NO_BORDER] * len(own), squared_bits(on.d))
+            found += best(Span(on, allowed), scan, asked, self._sample_from)
         return [(one.ids, one.keys.astype(np.int32)) for one in found]
 
     def _linear(self, rows: Chosen, model: Linear, floor: np.float32, limit: int | None) -> Candidates:
@@ -334,9 +363,8 @@ class GpuBackend(ScanBackend[Chosen]):
             else:
                 launchers.linear(span.on, span.allowed, [weights[i] for i in which], step, sinks)
 
-        floors = [floor_key(floor) for _, floor, _ in asked]
-        limits = [limit for _, _, limit in asked]
-        return [scored(one) for one in best(Span(on, allowed), scan, limits, floors, self._sample_from)]
+        wanted = Asked([limit for _, _, limit in asked], [floor_key(floor) for _, floor, _ in asked])
+        return [scored(one) for one in best(Span(on, allowed), scan, wanted, self._sample_from)]
 
     def _cosines(self, rows: Chosen, query: NDArray[np.float32], k: int) -> Candidates:
         direction = query / np.float32(max(float(np.linalg.norm(query)), 1e-12))
@@ -352,8 +380,8 @@ class GpuBackend(ScanBackend[Chosen]):
         positions = gathered.positions if gathered else None if rows.ids is None else self._positions(rows.ids)
         if not on.n_tiles or (positions is not None and not len(positions)):
             return scored(NOTHING)
-        mean, direction = device.put(self._signs().mean_), device.put(np.ascontiguousarray(weights, np.float32))
-        floors = [floor_key(floor)]
+        mean, direction = device.put_all([self._signs().mean_, np.ascontiguousarray(weights, np.float32)])
+        asked = Asked([limit], [floor_key(floor)])
 
         def scan(span: Span, which: Sequence[int], step: int, sinks: DeviceArray) -> None:
             launchers.rescore(span.on, None, None, span.allowed, mean, direction, cosine, step, sinks)
@@ -363,7 +391,7 @@ class GpuBackend(ScanBackend[Chosen]):
             parts = host._selected(Only(rows.where, boxes=rows.boxes))
             return host._cosines(parts, weights, limit or 1) if cosine else host._linear(parts, weights, floor, limit)
         if positions is None:
-            return scored(best(Span(on, allowed), scan, [limit], floors, self._sample_from)[0])
+            return scored(best(Span(on, allowed), scan, asked, self._sample_from)[0])
         found = []
         for first in range(0, len(positions), lists.FIRST_ROOM):
             listed = positions[first : first + lists.FIRST_ROOM]
@@ -379,7 +407,7 @@ class GpuBackend(ScanBackend[Chosen]):
                     launchers.rescore(on, device.put(own), staged, allowed, mean, direction, cosine, 1, sinks)
 
             span = Span(on, allowed, len(listed))
-            found += best(span, scan_listed, [limit], floors, len(listed) + 1)
+            found += best(span, scan_listed, asked, len(listed) + 1)
         every = joined([(one.ids, one.keys) for one in found], limit)
         return scored(replace(every, total=sum(one.total for one in found)))
 

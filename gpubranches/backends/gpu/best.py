@@ -1,8 +1,8 @@
-"""The best rows of a scan: a border from a sample, one pass that keeps what lies within it, an exact selection, a sort.
+"""The best rows of a scan: a border from a sample, one pass that keeps what lies within it, an exact selection.
 
 The k-th best key of a sample is no better than the k-th best of all rows, so a pass that keeps every row within this
 border loses nothing, and keeps about k times the inverse of the sampled share. What is kept is a few million rows at
-most and never leaves the device; of the selection only ids and keys do, in order.
+most and never leaves the device; of the selection only ids and keys do, in order, in one copy with what was counted.
 
 All lists of a pass share FIRST_ROOM entries. Where one overflows, the pass counted its rows but kept some only; its
 model is asked again, see `collected`, so that no answer needs more of the device, however many rows it has.
@@ -15,25 +15,16 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isqrt
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gpubranches.arrays import best_first
-from gpubranches.backends.gpu import launchers
 from gpubranches.backends.gpu.device import DeviceArray
-from gpubranches.backends.gpu.launchers import KEY_STEPS, SINK_WORDS, Resident
+from gpubranches.backends.gpu.launchers import Resident
+from gpubranches.backends.gpu.selection import Best, Border, Counts, Lists, joined
 from gpubranches.catalog import TILE
 
-NO_BORDER = 0xFFFFFFFF
 SAMPLE_FROM = 1 << 20
 """Below so many rows a scan keeps them all."""
 FIRST_ROOM = 1 << 25
 """Entries of all lists of a pass together: half of WORKING_BYTES."""
-SORTED_AT_ONCE = 1 << 20
-"""Entries that are ordered on the device at a time, at some 80 bytes each; longer answers are joined on the host."""
 _LEAST_ROOM = 1 << 16
-_ALL_MIXED = 0xFFFFFFFFFFFFFFFF
-_HIGH, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 @dataclass(frozen=True)
@@ -72,67 +63,47 @@ Scan = Callable[[Span, Sequence[int], int, DeviceArray], None]
 
 
 @dataclass(frozen=True)
-class Border:
-    """What a row's key and mixed id must reach to be kept; only boxes cuts equal keys by the mixed id."""
+class Asked:
+    """What is asked of a scan, for each model: how many of its best rows, all if None, with keys <= its floor, uint32.
 
-    key: int = NO_BORDER
-    mixed: int = _ALL_MIXED
+    key_bits: keys are below 2^key_bits. totals: which of `Counts` tells how many rows there were, "reached" the floor
+    or "appended". cuts_ties: the scan heeds both parts of a border, key and mixed id.
+    """
 
+    wanted: Sequence[int | None]
+    floors: Sequence[int]
+    key_bits: int = 32
+    totals: str = "reached"
+    cuts_ties: bool = False
 
-@dataclass(frozen=True)
-class Best:
-    """The answer of one model: ids (m,) int64 best first, their keys (m,) uint32, and how many rows there were."""
-
-    ids: NDArray[np.int64]
-    keys: NDArray[np.uint32]
-    total: int
-
-
-@dataclass
-class _Lists:
-    """Sinks on the device, (lists, SINK_WORDS), as struct Sink of common.cuh, and their entries, (lists, room)."""
-
-    sinks: DeviceArray
-    entries: DeviceArray
-
-    @classmethod
-    def of(cls, on: Resident, room: int, floors: Sequence[int], borders: Sequence[Border]) -> _Lists:
-        entries = on.device.empty((len(floors), room), np.uint64)
-        sinks = np.zeros((len(floors), SINK_WORDS), np.uint64)
-        sinks[:, 0] = on.device.address(entries) + np.arange(len(floors), dtype=np.uint64) * np.uint64(8 * room)
-        sinks[:, 1] = room
-        keys = np.array([border.key for border in borders], np.uint64)
-        sinks[:, 4] = keys | np.array(floors, np.uint64) << _HIGH
-        sinks[:, 5] = np.array([border.mixed for border in borders], np.uint64)
-        return cls(on.device.put(sinks), entries)
+    def of(self, counts: Counts) -> list[int]:
+        """Return the totals."""
+        found: list[int] = getattr(counts, self.totals).tolist()
+        return found
 
 
-def best(span: Span, scan: Scan, wanted: Sequence[int | None], floors: Sequence[int], sample_from: int) -> list[Best]:
-    """Return the `wanted` best rows of each model, all if None, with keys <= its floor (uint32).
+def best(span: Span, scan: Scan, asked: Asked, sample_from: int) -> list[Best]:
+    """Return the wanted best rows of each model.
 
     sample_from: from how many rows on a border is looked for first, unless one of the models wants all of its rows,
-    which only its floor bounds, or more than there is room for. total: how many rows reach the floor.
+    which only its floor bounds, or more than there is room for.
     """
-    on, rows = span.on, span.rows
-    borders = [Border()] * len(floors)
-    limits = [k for k in wanted if k is not None]
+    on, rows, n = span.on, span.rows, len(asked.floors)
+    limits = [k for k in asked.wanted if k is not None]
     step, room = _sample(max(limits, default=0), rows, sample_from)
-    if len(limits) < len(wanted) or room > first_room(rows, len(floors)):
-        return collected(span, scan, wanted, floors, borders)
-    lists = _Lists.of(on, room, floors, borders)
-    every = range(len(floors))
+    if len(limits) < n or room > first_room(rows, n):
+        return collected(span, scan, asked, [Border()] * n)
+    lists = Lists.of(on, room, asked.floors, [Border()] * n, [min(k, room) for k in limits], asked.key_bits)
     if step > 1:
-        scan(span, every, step, lists.sinks)
-        counts = on.device.put(np.array(limits, np.uint64))
-        searches = launchers.select_search(on, lists.sinks, counts, rows // step + 512, KEY_STEPS)
-        launchers.select_border(on, lists.sinks, searches)
-    scan(span, every, 1, lists.sinks)
-    header = on.device.get(lists.sinks)
-    if int(header[:, 2].max(initial=0)) <= room:
-        return _chosen(on, lists, header[:, 2].tolist(), wanted, header[:, 3].tolist())
-    del lists
-    borders = [Border(int(key)) for key in (header[:, 4] & _LOW).tolist()]
-    return collected(span, scan, wanted, floors, borders)
+        scan(span, range(n), step, lists.sinks)
+        lists.keep_to_border(rows // step + 512)
+    scan(span, range(n), 1, lists.sinks)
+    ranked = lists.ranked() if lists.ranks else None
+    counts = ranked.counts if ranked else lists.counts()
+    if int(counts.appended.max(initial=0)) <= room:
+        return _told(ranked or lists.chosen(counts, ()), asked, counts)
+    del lists, ranked
+    return collected(span, scan, asked, [Border(key) for key in counts.keys.tolist()])
 
 
 def first_room(rows: int, lists: int) -> int:
@@ -153,46 +124,39 @@ def _sample(most: int, rows: int, sample_from: int) -> tuple[int, int]:
 
 
 def collected(
-    span: Span,
-    scan: Scan,
-    wanted: Sequence[int | None],
-    floors: Sequence[int],
-    borders: Sequence[Border],
-    *,
-    counts: int = 3,
-    cuts_ties: bool = False,
-    which: Sequence[int] | None = None,
+    span: Span, scan: Scan, asked: Asked, borders: Sequence[Border], which: Sequence[int] | None = None
 ) -> list[Best]:
     """Run a scan into lists that share FIRST_ROOM, choose the best of those that fit, and ask again for the others.
 
-    Models whose lists overflow are asked again by themselves. With cuts_ties (a scan that heeds both parts of a border)
-    and room for twice what is wanted, the best of a list, which holds some of the rows, are a border for all of them: a
-    smaller one each time, after one pass or two small enough. Else half of the models are asked at a time, and at last
-    one model over some of the tiles at a time, its answers joined on the host.
-
-    counts: which word of a sink has the total; which: the numbers of the models asked now.
+    Models whose lists overflow are asked again by themselves. Where the scan cuts ties and there is room for twice what
+    is wanted, the best of a list, which holds some of the rows, are a border for all of them: a smaller one each time,
+    after one pass or two small enough. Else half of the models are asked at a time, and at last one model over some of
+    the tiles at a time, its answers joined on the host. which: the numbers of the models asked now.
     """
-    which = range(len(wanted)) if which is None else which
-    on, room = span.on, first_room(span.rows, len(which))
-    limits = [wanted[i] for i in which]
-    lists = _Lists.of(on, room, [floors[i] for i in which], [borders[i] for i in which])
+    which = range(len(asked.wanted)) if which is None else which
+    room = first_room(span.rows, len(which))
+    limits = [asked.wanted[i] for i in which]
+    most = [room if k is None else min(k, room) for k in limits]
+    floors = [asked.floors[i] for i in which]
+    lists = Lists.of(span.on, room, floors, [borders[i] for i in which], most, asked.key_bits)
     scan(span, which, 1, lists.sinks)
-    header = on.device.get(lists.sinks)
-    had, totals = header[:, 2].tolist(), header[:, counts].tolist()
+    ranked = lists.ranked() if lists.ranks else None
+    counts = ranked.counts if ranked else lists.counts()
+    had = counts.appended.tolist()
     full = [at for at, n in enumerate(had) if n > room and limits[at] != 0]
-    if not full:
-        return _chosen(on, lists, had, limits, totals)
     now = list(borders)
-    tighter = cuts_ties and all((k := limits[at]) is not None and 2 * k <= room for at in full)
+    tighter = bool(full) and asked.cuts_ties and all((k := limits[at]) is not None and 2 * k <= room for at in full)
     if tighter:
-        found = _borders_of(on, lists, limits, room)
+        found = (ranked or lists).borders()
         for at in full:
             now[which[at]] = found[at]
-    answers = _chosen(on, lists, [0 if at in full else n for at, n in enumerate(had)], limits, totals)
-    del lists
+    answers = _told(ranked or lists.chosen(counts, full), asked, counts)
+    if not full:
+        return answers
+    del lists, ranked
 
     def again(part: Span, models: Sequence[int]) -> list[Best]:
-        return collected(part, scan, wanted, floors, now, counts=counts, cuts_ties=cuts_ties, which=models)
+        return collected(part, scan, asked, now, models)
 
     left = [which[at] for at in full]
     if tighter or len(left) < len(which):
@@ -200,8 +164,13 @@ def collected(
     else:
         more = _in_turns(span, left, again, 2 + had[full[0]] // room, limits[full[0]])
     for at, one in zip(full, more, strict=True):
-        answers[at] = replace(one, total=totals[at])
+        answers[at] = replace(one, total=answers[at].total)
     return answers
+
+
+def _told(found: Sequence[Best], asked: Asked, counts: Counts) -> list[Best]:
+    """Return answers with the totals that the scan has counted."""
+    return [replace(one, total=total) for one, total in zip(found, asked.of(counts), strict=True)]
 
 
 def _in_turns(
@@ -213,44 +182,3 @@ def _in_turns(
         return ask(span, models[:middle]) + ask(span, models[middle:])
     found = [ask(part, models)[0] for part in span.parts(parts)]
     return [joined([(one.ids, one.keys) for one in found], limit)]
-
-
-def _borders_of(on: Resident, lists: _Lists, limits: Sequence[int | None], room: int) -> list[Border]:
-    """Return the last of the wanted best that each list holds."""
-    counts = np.array([room if k is None else k for k in limits], np.uint64)
-    searches = on.device.get(launchers.select_search(on, lists.sinks, on.device.put(counts), room))
-    return [Border(int(key), int(mixed)) for mixed, key in zip(searches[:, 1], searches[:, 2] & _LOW, strict=True)]
-
-
-def _chosen(
-    on: Resident, lists: _Lists, had: Sequence[int], wanted: Sequence[int | None], totals: Sequence[int]
-) -> list[Best]:
-    """Choose the wanted of each list where it has more than they, and order them. The lists are used up."""
-    sizes = [n if k is None else min(n, k) for n, k in zip(had, wanted, strict=True)]
-    if any(size < n for size, n in zip(sizes, had, strict=True)):
-        searches = launchers.select_search(on, lists.sinks, on.device.put(np.array(sizes, np.uint64)), max(had))
-        lists.entries = launchers.select_take(on, lists.sinks, searches, max(had), max(sizes))
-    return [
-        replace(ordered(on, lists.entries[i, :size]), total=total)
-        for i, (size, total) in enumerate(zip(sizes, totals, strict=True))
-    ]
-
-
-def ordered(on: Resident, entries: DeviceArray) -> Best:
-    """Return entries, (m,) uint64, in order of key and splitmix64(id), both ascending."""
-    device, parts = on.device, []
-    for start in range(0, len(entries), SORTED_AT_ONCE):
-        keys, mixed, ids = launchers.select_split(on, entries[start : start + SORTED_AT_ONCE])
-        order = device.order(keys, mixed)
-        parts.append((device.get(device.take(ids, order)), device.get(device.take(keys, order))))
-    return joined(parts, None)
-
-
-def joined(parts: list[tuple[NDArray[np.int64], NDArray[np.uint32]]], limit: int | None) -> Best:
-    """Return the best of several answers, each ids and keys in order."""
-    if len(parts) == 1:
-        return Best(parts[0][0][:limit], parts[0][1][:limit], len(parts[0][0]))
-    ids = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
-    keys = np.concatenate([np.zeros(0, np.uint32), *(part[1] for part in parts)])
-    order = best_first(~keys, ids, limit)
-    return Best(ids[order], keys[order], len(ids))

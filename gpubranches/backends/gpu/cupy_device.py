@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,56 +24,135 @@ from gpubranches.errors import (
 
 _STAGE_BYTES = 32 << 20
 _COPIERS = 8
+_ALIGNED = 256
+"""Bytes that arrays of one transfer begin at a multiple of; kernels load 16 at a time."""
+_NORM_ROWS = 1 << 15
+"""Rows whose norms are taken at a time, at 8 bytes a dim beside the working memory."""
 _OPTIONS = ("--std=c++17",)
 _OUT_OF_MEMORY = 2
 """cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY: what loads modules and pins memory says so, not a pool."""
 _INSTALL = "pip install 'gpubranches[gpu-cu13]' (or [gpu-cu12]), or take the cpu backend"
+_SHOWN = 300
+"""Characters of a message of CuPy or the compiler that are repeated in one line."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of taking a card: its name, how long it took, and what is wrong and what to do, empty if nothing is."""
+
+    name: str
+    seconds: float
+    problem: str = ""
+
+
+def check() -> list[Stage]:
+    """Take a card, compile and run a kernel and a sort on it, and give it back; the first problem is the last stage."""
+    stages: list[Stage] = []
+    with suppress(DeviceError):
+        CupyDevice(passed=stages.append).close()
+    return stages
 
 
 def usable() -> str | None:
-    """Return why CuPy cannot use a CUDA device here, or None if it can."""
-    try:
-        import cupy
-    except ImportError as error:
-        return f"CuPy is not installed ({error}): {_INSTALL}"
-    if not cupy.cuda.is_available():
-        return "CuPy sees no CUDA device: check the driver with nvidia-smi, or take the cpu backend"
-    return None
+    """Return why the gpu backend cannot be used here, in one line, or None if it can; see `check`."""
+    return check()[-1].problem or None
 
 
 class CupyDevice:
     """One card. To be made and used in one thread; see Device for the methods.
 
-    index: which of the cards CUDA shows. Raises BackendUnavailableError without CuPy or without a card.
+    index: which of the cards CUDA shows. passed: told each stage of taking it. A kernel and a sort are tried, so that
+    what is missing shows here and not at the first question: BackendUnavailableError without CuPy or a card,
+    KernelCompileError without NVRTC or CUDA's headers, DeviceMemoryError on a full card, or DeviceError.
     """
 
-    def __init__(self, index: int = 0):
-        reason = usable()
-        if reason is not None:
-            raise BackendUnavailableError(f"the gpu backend needs a CUDA device: {reason}")
-        import cupy
-
-        self._cupy = cupy
-        with self._errors():
-            self._device = cupy.cuda.Device(index)
-            self._device.use()
-            properties = cupy.cuda.runtime.getDeviceProperties(index)
-            self._stream = cupy.cuda.Stream(non_blocking=True)
-            self._stream.use()
-        self.name: str = properties["name"].decode()
-        self.multiprocessors: int = properties["multiProcessorCount"]
-        self._pool = cupy.cuda.MemoryPool()
+    def __init__(self, index: int = 0, *, passed: Callable[[Stage], None] = lambda stage: None):
+        self._cupy: Any = None
+        self._pool: Any = None
         self._modules: dict[tuple[str, tuple[tuple[str, int], ...]], Any] = {}
         self._functions: dict[tuple[str, str, tuple[tuple[str, int], ...]], Any] = {}
         self._stages: list[tuple[NDArray[np.uint8], Any, Any]] = []
         self._copiers: ThreadPoolExecutor | None = None
+        works: dict[str, Callable[[], None]] = {"CuPy": self._import, "card": partial(self._take, index)}
+        works |= {"kernel": self._try_kernel, "sort": self._try_sort}
+        for name, work in works.items():
+            start = time.perf_counter()
+            try:
+                work()
+            except Exception as error:
+                found = error if isinstance(error, DeviceError) else _failed(name, error)
+                passed(Stage(name, time.perf_counter() - start, " ".join(str(found).split())))
+                self.close()
+                raise found from error
+            passed(Stage(name, time.perf_counter() - start))
+
+    def _import(self) -> None:
+        try:
+            import cupy
+        except Exception as error:  # a wheel without its libraries raises more than ImportError
+            raise BackendUnavailableError(
+                f"the gpu backend needs CuPy, which cannot be imported ({_line(error)}): {_INSTALL}"
+            ) from error
+        self._cupy = cupy
+
+    def _take(self, index: int) -> None:
+        cuda = self._cupy.cuda
+        try:
+            count = cuda.runtime.getDeviceCount()
+        except Exception as error:
+            count, told = 0, f" ({_line(error)})"
+        else:
+            told = ""
+        if count <= index:
+            raise BackendUnavailableError(
+                f"the gpu backend needs a CUDA device, CuPy sees {count or 'none'}{told}: check the driver with "
+                "nvidia-smi, or take the cpu backend"
+            )
+        with self._errors():
+            self._device = cuda.Device(index)
+            self._device.use()
+            properties = cuda.runtime.getDeviceProperties(index)
+            self._stream = cuda.Stream(non_blocking=True)
+            self._stream.use()
+            self._pool = cuda.MemoryPool()
+        self._index = index
+        self.name: str = properties["name"].decode()
+        self.multiprocessors: int = properties["multiProcessorCount"]
+
+    def _try_kernel(self) -> None:
+        a, b = np.array([0b1100, 1 << 63], np.uint64), np.array([0b1010, 3 << 62], np.uint64)
+        on_card = self.put_all([a, b])
+        out = self.empty(2, np.uint64)
+        self.launch("allow", "allow_both", {}, (1, 1), 32, [*on_card, np.uint64(2), out])
+        self._expect("kernels/allow.cu", self.get(out), a & b)
+
+    def _try_sort(self) -> None:
+        keys, ties = np.array([2, 1, 2, 0], np.uint64), np.array([9, 1, 7, 1 << 63], np.uint64)
+        self._expect("a sort", self.get(self.order(*self.put_all([keys, ties]))), np.lexsort((ties, keys)))
+
+    def _expect(self, what: str, found: NDArray[Any], right: NDArray[Any]) -> None:
+        if not np.array_equal(found, right):
+            raise DeviceError(
+                f"{what} on {self.name}: expected {right.tolist()}, got {found.tolist()}; update driver and CuPy, or "
+                "take the cpu backend"
+            )
+
+    @property
+    def stream(self) -> tuple[int, int]:
+        """Number of the card, and address of the stream that its work is done in."""
+        return self._index, self._stream.ptr
 
     def memory(self) -> tuple[int, int]:
         """Return free and total bytes, after giving back what the pool keeps for reuse."""
+        self.trim()
         with self._errors():
-            self._pool.free_all_blocks()
             free, total = self._device.mem_info
         return free, total
+
+    def trim(self) -> None:
+        """Give back to the card what the pool keeps for reuse."""
+        with self._errors():
+            self._pool.free_all_blocks()
 
     def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> Any:
         """Allocate, not initialised."""
@@ -83,6 +165,18 @@ class CupyDevice:
         """Copy a small array to the device."""
         with self._errors(array.nbytes), self._cupy.cuda.using_allocator(self._pool.malloc):
             return self._cupy.asarray(np.ascontiguousarray(array))
+
+    def put_all(self, arrays: Sequence[NDArray[Any]]) -> list[Any]:
+        """Copy some small arrays to the device in one transfer."""
+        starts = np.cumsum([0, *(-(-array.nbytes // _ALIGNED) * _ALIGNED for array in arrays)])
+        packed = np.zeros(int(starts[-1]), np.uint8)
+        for array, start in zip(arrays, starts.tolist(), strict=False):
+            packed[start : start + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        whole = self.put(packed)
+        return [
+            whole[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+            for array, start in zip(arrays, starts.tolist(), strict=False)
+        ]
 
     def upload(self, array: NDArray[Any], out: Any) -> None:
         """Copy through two pinned buffers: while one is sent, threads fill the other."""
@@ -127,23 +221,33 @@ class CupyDevice:
         grid: tuple[int, int],
         threads: int,
         args: Sequence[Any],
+        shared_bytes: int = 0,
     ) -> None:
         """Run an entry point of a kernel file."""
         key = file, entry, tuple(sorted(constants.items()))
         with self._errors():
             if key not in self._functions:
                 self._functions[key] = self._compiled(file, entry, constants)
-            self._functions[key](grid, (threads,), tuple(args))
+            self._functions[key](grid, (threads,), tuple(args), shared_mem=shared_bytes)
 
     def _compiled(self, file: str, entry: str, constants: Mapping[str, int]) -> Any:
         """Return an entry point of a kernel file, compiled with its constants."""
         key = file, tuple(sorted(constants.items()))
-        if key not in self._modules:
-            self._modules[key] = self._cupy.RawModule(code=source(file, constants), options=_OPTIONS)
+        cuda = self._cupy.cuda
         try:
+            if key not in self._modules:
+                self._modules[key] = self._cupy.RawModule(code=source(file, constants), options=_OPTIONS)
             return self._modules[key].get_function(entry)
-        except self._cupy.cuda.compiler.CompileException as error:
-            raise KernelCompileError(f"kernels/{file}.cu with {dict(constants)} does not compile: {error}") from error
+        except (cuda.memory.OutOfMemoryError, cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError):
+            raise
+        except cuda.compiler.CompileException as error:
+            if "source file" not in str(error):
+                raise KernelCompileError(
+                    f"kernels/{file}.cu with {dict(constants)} does not compile: {error}"
+                ) from error
+            raise KernelCompileError(f"kernels/{file}.cu lacks CUDA's headers ({_line(error)}): {_INSTALL}") from error
+        except Exception as error:  # what CuPy raises without NVRTC depends on where it looked for it
+            raise KernelCompileError(f"CuPy cannot compile kernels ({_line(error)}): {_INSTALL}") from error
 
     def order(self, keys: Any, ties: Any) -> Any:
         """Return the indices that sort by keys, then by ties: two stable sorts."""
@@ -151,10 +255,14 @@ class CupyDevice:
             by_ties = self._cupy.argsort(ties)
             return by_ties[self._cupy.argsort(keys[by_ties])]
 
-    def take(self, array: Any, indices: Any) -> Any:
-        """Return array[indices]."""
-        with self._errors(array.itemsize * len(indices)), self._cupy.cuda.using_allocator(self._pool.malloc):
-            return array[indices]
+    def row_norms(self, rows: Any, mean: Any) -> tuple[Any, float, float]:
+        """Return |x - mean| of rows, (n, D) float16, as (n,) float32, and the least and the most of them; n >= 1."""
+        out = self.empty(len(rows), np.float32)
+        with self._errors(8 * _NORM_ROWS * len(mean)), self._cupy.cuda.using_allocator(self._pool.malloc):
+            for start in range(0, len(rows), _NORM_ROWS):
+                away = rows[start : start + _NORM_ROWS].astype(np.float32) - mean
+                out[start : start + _NORM_ROWS] = self._cupy.sqrt((away * away).sum(axis=1))
+            return out, float(out.min()), float(out.max())
 
     def synchronize(self) -> None:
         """Wait until all work is done."""
@@ -163,6 +271,8 @@ class CupyDevice:
 
     def close(self) -> None:
         """Free all memory."""
+        if self._pool is None:
+            return
         with suppress(DeviceError):
             self.synchronize()
         self._functions.clear()
@@ -199,7 +309,9 @@ class CupyDevice:
         except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
             if getattr(error, "status", None) == _OUT_OF_MEMORY:
                 raise self._lack(asked, error) from error
-            raise DeviceError(f"the CUDA device failed: {error}; open the catalog again") from error
+            raise DeviceError(
+                f"the CUDA device failed: {error}; open the catalog again, or take the cpu backend"
+            ) from error
 
     def _lack(self, asked: int, error: Exception) -> DeviceMemoryError:
         free, total = self.memory()
@@ -214,3 +326,13 @@ def _copy(copiers: ThreadPoolExecutor, part: NDArray[np.uint8], stage: NDArray[n
     share = -(-len(part) // _COPIERS)
     work: Callable[[int], None] = lambda at: np.copyto(stage[at : min(at + share, len(part))], part[at : at + share])  # noqa: E731
     list(copiers.map(work, range(0, len(part), share)))
+
+
+def _failed(stage: str, error: Exception) -> DeviceError:
+    return DeviceError(f"the card cannot be used, CuPy fails in the stage {stage} ({_line(error)}): {_INSTALL}")
+
+
+def _line(error: Exception) -> str:
+    """Return the message of an error in one short line."""
+    told = " ".join(str(error).split()) or type(error).__name__
+    return told if len(told) <= _SHOWN else f"{told[:_SHOWN]} .."

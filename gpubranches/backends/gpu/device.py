@@ -24,8 +24,17 @@ class Device(Protocol):
         """How many multiprocessors it has."""
         ...
 
+    @property
+    def stream(self) -> tuple[int, int]:
+        """Number of the card, and address of the CUDA stream that its work is done in."""
+        ...
+
     def memory(self) -> tuple[int, int]:
         """Return free and total bytes."""
+        ...
+
+    def trim(self) -> None:
+        """Give back to the card what is kept for reuse."""
         ...
 
     def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> DeviceArray:
@@ -34,6 +43,10 @@ class Device(Protocol):
 
     def put(self, array: NDArray[Any]) -> DeviceArray:
         """Copy a small array to the device."""
+        ...
+
+    def put_all(self, arrays: Sequence[NDArray[Any]]) -> list[DeviceArray]:
+        """Copy some small arrays to the device in one transfer."""
         ...
 
     def upload(self, array: NDArray[Any], out: DeviceArray) -> None:
@@ -60,16 +73,20 @@ class Device(Protocol):
         grid: tuple[int, int],
         threads: int,
         args: Sequence[Any],
+        shared_bytes: int = 0,
     ) -> None:
-        """Run an entry point of a kernel file; args are device arrays and NumPy scalars. Raises KernelCompileError."""
+        """Run an entry point of a kernel file; args are device arrays and NumPy scalars. Raises KernelCompileError.
+
+        shared_bytes: dynamic shared memory of a block, at most 48 KiB.
+        """
         ...
 
     def order(self, keys: DeviceArray, ties: DeviceArray) -> DeviceArray:
-        """Return the indices that sort by keys, then by ties, ascending."""
+        """Return the indices, int64, that sort by keys, then by ties, ascending."""
         ...
 
-    def take(self, array: DeviceArray, indices: DeviceArray) -> DeviceArray:
-        """Return array[indices]."""
+    def row_norms(self, rows: DeviceArray, mean: DeviceArray) -> tuple[DeviceArray, float, float]:
+        """Return |x - mean| of rows, (n, D) float16, as (n,) float32, and the least and the most of them; n >= 1."""
         ...
 
     def synchronize(self) -> None:

@@ -5,10 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.backends.gpu.best import Best
+from gpubranches.backends.gpu.selection import Best
 from gpubranches.results import Candidates
 
 NOTHING = Best(np.zeros(0, np.int64), np.zeros(0, np.uint32), 0)
+
+VOTE_BITS = 16
+"""Bits of the keys of votes."""
+
+
+def squared_bits(d: int) -> int:
+    """Return the bits of the keys of nearest: of the largest squared distance between codes of d dims."""
+    return (d * 255**2).bit_length()
 
 
 def score_keys(scores: NDArray[np.float32]) -> NDArray[np.uint32]:

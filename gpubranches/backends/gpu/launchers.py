@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.backends.gpu.device import Device, DeviceArray
-from gpubranches.backends.gpu.program import MOST_BOXES, MOST_MODELS, Program
+from gpubranches.backends.gpu.program import BOX_BYTES, Program
 from gpubranches.catalog import TILE, ZONES
 from gpubranches.quantize import CodeWeights, WeightPlanes
 
@@ -24,11 +24,15 @@ HISTOGRAM_BLOCKS = 2
 """The same where every block adds its own histogram to the others'."""
 MODELS_A_PASS = 4
 """Queries of nearest and models of linear that share a pass; each costs 16 registers a thread."""
+SELECT_BLOCKS = 8
+"""The same for all lists together."""
+COUNTER_BYTES = 128
+"""Shared memory of bits for each warp and model."""
 SINK_WORDS = 6
 SEARCH_WORDS = 4
-DIGITS = 2048
-STEPS = 9
-KEY_STEPS = 3
+FOUND_WORDS = 4
+DIGIT = 11
+DIGITS = 1 << DIGIT
 _THREADS = 256
 
 
@@ -62,27 +66,29 @@ def _boxes(
     on: Resident, allowed: DeviceArray, program: Program, sinks: DeviceArray, found: DeviceArray, bitmap: bool
 ) -> None:
     device = on.device
-    arrays = [device.put(a) for a in (program.models, program.chunks, program.runs, program.ranges, program.masks)]
-    args = [on.tiles, np.uint32(on.n_tiles), allowed, arrays[0], np.uint32(len(program.models)), *arrays[1:]]
-    args += [device.put(program.ends), sinks, found]
+    models, *arrays = device.put_all(
+        [program.models, program.chunks, program.runs, program.ranges, program.masks, program.ends]
+    )
+    args = [on.tiles, np.uint32(on.n_tiles), allowed, models, np.uint32(len(program.models)), *arrays, sinks, found]
+    args += [np.uint32(program.room)]
     args += [np.uint32(0x0F0F0F0F), np.uint32(0x33333333), np.uint32(0x55555555)]
-    constants = {"D": on.d, "VOTE_PLANES": program.vote_planes, "WARPS": WARPS, "MOST_BOXES": MOST_BOXES}
-    constants["BITMAP"] = int(bitmap)
-    device.launch("boxes", "boxes", constants, _grid(device, on.n_tiles * 4, WARPS), WARPS * 32, args)
+    constants = {"dim": on.d, "vote_planes": program.vote_planes, "warps_per_block": WARPS, "as_bitmap": int(bitmap)}
+    grid, shared_bytes = _grid(device, on.n_tiles * 4, WARPS), WARPS * BOX_BYTES * program.room
+    device.launch("boxes", "boxes", constants, grid, WARPS * 32, args, shared_bytes)
 
 
 def nearest(on: Resident, allowed: DeviceArray, queries: NDArray[np.uint8], step: int, sinks: DeviceArray) -> None:
     """Append to sinks, (q, SINK_WORDS), the rows nearest to queries, (q, d) uint8, MODELS_A_PASS queries a pass."""
     lengths = np.asarray(np.sum(queries.astype(np.uint32) ** 2, axis=1, dtype=np.uint32))
     packed = np.ascontiguousarray(queries).view(np.uint32)
-    _over_codes(on, "nearest", "QUERIES", allowed, packed, lengths, step, sinks)
+    _over_codes(on, "nearest", "n_queries", allowed, packed, lengths, step, sinks)
 
 
 def linear(on: Resident, allowed: DeviceArray, models: Sequence[CodeWeights], step: int, sinks: DeviceArray) -> None:
     """Append to sinks, (models, SINK_WORDS), the rows best by linear models over the codes."""
     weights = np.stack([model.weights for model in models])
     offsets = 128 * weights.sum(axis=1, dtype=np.int32)
-    _over_codes(on, "linear", "MODELS", allowed, weights.view(np.int32), offsets, step, sinks)
+    _over_codes(on, "linear", "n_models", allowed, weights.view(np.int32), offsets, step, sinks)
 
 
 def _over_codes(
@@ -99,9 +105,9 @@ def _over_codes(
     groups = -(-on.n_tiles * (TILE // 16) // step)
     for start in range(0, len(packed), MODELS_A_PASS):
         own = slice(start, start + MODELS_A_PASS)
-        models = [device.put(packed[own]), device.put(constants[own]), sinks[own]]
+        models = [*device.put_all([packed[own], constants[own]]), sinks[own]]
         args = [on.tiles, np.uint32(on.n_tiles), np.uint32(step), allowed, *models]
-        defined = {"D": on.d, counted: len(packed[own]), "WARPS": WARPS}
+        defined = {"dim": on.d, counted: len(packed[own]), "warps_per_block": WARPS}
         device.launch(kernel, kernel, defined, _grid(device, groups, WARPS * 32), WARPS * 32, args)
 
 
@@ -114,14 +120,14 @@ def bits(on: Resident, allowed: DeviceArray, models: Sequence[WeightPlanes], ste
     peaks = np.array([15 * model.n_bits for model in models], np.int32)
     pieces = on.words // 4
     lanes = min(4, 1 << (pieces - 1).bit_length())
-    chunks = -(-pieces // lanes)
-    held = max(1, 4 // chunks)
-    args = [on.tiles, np.uint32(on.n_tiles), np.uint32(step), allowed, device.put(planes), device.put(peaks)]
+    loads = -(-pieces // lanes)
+    each = max(1, 4 // loads)
+    args = [on.tiles, np.uint32(on.n_tiles), np.uint32(step), allowed, *device.put_all([planes, peaks])]
     args += [np.uint32(len(models)), sinks]
-    constants = {"BITS_WORDS": on.words, "LANES": lanes, "CHUNKS": chunks, "HELD": held}
-    constants |= {"MOST_MODELS": MOST_MODELS, "WARPS": WARPS}
-    rows = -(-on.n_tiles * TILE // step)
-    device.launch("bits", "bits", constants, _grid(device, rows, WARPS * (32 // lanes) * held), WARPS * 32, args)
+    constants = {"words_per_row": on.words, "lanes_per_row": lanes, "loads_per_lane": loads, "rows_per_thread": each}
+    constants["warps_per_block"] = WARPS
+    grid = _grid(device, -(-on.n_tiles * TILE // step), WARPS * (32 // lanes) * each)
+    device.launch("bits", "bits", constants, grid, WARPS * 32, args, WARPS * COUNTER_BYTES * len(models))
 
 
 def rescore(
@@ -143,51 +149,99 @@ def rescore(
     unused = mean
     args = [on.tiles, allowed, unused if listed is None else listed, unused if staged is None else staged]
     args += [np.uint64(n), np.uint32(step), mean, weights, sink]
-    constants = {"WIDTH": len(mean), "COSINE": int(cosine), "LISTED": int(listed is not None), "WARPS": WARPS}
-    constants["STAGED"] = int(staged is not None)
+    constants = {"embedding_dim": len(mean), "use_cosine": int(cosine), "use_list": int(listed is not None)}
+    constants |= {"use_staged": int(staged is not None), "warps_per_block": WARPS}
     on.device.launch("rescore", "rescore", constants, _grid(on.device, n, WARPS), WARPS * 32, args)
 
 
-def select_search(on: Resident, sinks: DeviceArray, wanted: DeviceArray, rows: int, steps: int = STEPS) -> DeviceArray:
-    """Return searches, (lists, SEARCH_WORDS), for the `wanted`, (lists,) uint64, best entries of each sink's list.
+@dataclass(frozen=True)
+class Search:
+    """What every launch of a selection reads, see kernels/select.cu.
 
-    rows: a bound of the entries of a list, for the grid; steps: STEPS, or KEY_STEPS to find the last one's key alone.
+    sinks: (lists, SINK_WORDS) uint64; wanted: (lists,) uint64; searches: (steps + 1, lists, SEARCH_WORDS) uint64;
+    histograms: (steps, lists, DIGITS) uint32, zero; key_bits: keys are below 2^key_bits; room: so many entries up to
+    the border of a list are few enough, if more than are wanted; rows: a bound of a list's entries, for the grid.
     """
-    device, lists = on.device, len(sinks)
-    searches = device.empty((lists, SEARCH_WORDS), np.uint64)
-    histograms = device.empty((lists, DIGITS), np.uint32)
-    device.zero(histograms)
-    device.launch("select", "select_start", {}, (1, lists), 32, [sinks, searches, wanted])
-    wide = _grid(device, rows, 4 * _THREADS, HISTOGRAM_BLOCKS)[0], lists
-    for step in range(steps):
-        args = [on.tiles, sinks, searches, np.uint32(step), histograms]
-        device.launch("select", "select_histogram", {}, wide, _THREADS, args)
-        device.launch("select", "select_pick", {}, (1, lists), _THREADS, [searches, np.uint32(step), histograms])
-    return searches
+
+    on: Resident
+    sinks: DeviceArray
+    wanted: DeviceArray
+    searches: DeviceArray
+    histograms: DeviceArray
+    key_bits: int
+    room: int
+    rows: int
+
+    def blocks(self, rows_a_block: int) -> tuple[int, int]:
+        """Return the grid over all lists: for few lists, as many blocks each as fill the card."""
+        lists = len(self.sinks)
+        most = max(1, min(HISTOGRAM_BLOCKS, SELECT_BLOCKS // lists))
+        return _grid(self.on.device, self.rows, rows_a_block, most)[0], lists
 
 
-def select_border(on: Resident, sinks: DeviceArray, searches: DeviceArray) -> None:
-    """Make the last wanted key of each list its sink's border, and empty the list."""
-    on.device.launch("select", "select_border", {}, (1, len(sinks)), 32, [sinks, searches])
+def select_count(search: Search, step: int) -> None:
+    """Count digit `step` of the entries that agree with the digits before."""
+    args = [search.on.tiles, search.sinks, search.wanted, search.searches, search.histograms]
+    args += [np.uint32(step), np.uint32(search.key_bits), np.uint64(search.room)]
+    search.on.device.launch("select", "select_count", {}, search.blocks(4 * _THREADS), _THREADS, args)
 
 
-def select_take(on: Resident, sinks: DeviceArray, searches: DeviceArray, rows: int, room: int) -> DeviceArray:
-    """Return the chosen entries, (lists, room) uint64, those of each list first in its row, in any order."""
-    device, lists = on.device, len(sinks)
-    taken, counts = device.empty((lists, room), np.uint64), device.empty(lists, np.uint64)
-    device.zero(counts)
-    args = [on.tiles, sinks, searches, taken, np.uint64(room), counts]
-    device.launch("select", "select_take", {}, (_grid(device, rows, _THREADS)[0], lists), _THREADS, args)
-    return taken
+def select_border(search: Search, steps: int) -> None:
+    """Make the key in which the last wanted entry of each list lies its sink's border, and empty the list."""
+    args = [search.sinks, search.wanted, search.searches, search.histograms]
+    args += [np.uint32(steps), np.uint32(search.key_bits)]
+    search.on.device.launch("select", "select_border", {}, (1, len(search.sinks)), _THREADS, args)
 
 
-def select_split(on: Resident, entries: DeviceArray) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
-    """Return keys uint32, splitmix64 of the ids uint64, and ids int64, of entries, (m,) uint64."""
-    device, m = on.device, len(entries)
-    keys, mixed, ids = device.empty(m, np.uint32), device.empty(m, np.uint64), device.empty(m, np.int64)
-    args = [on.tiles, entries, np.uint64(m), keys, mixed, ids]
-    device.launch("select", "select_split", {}, _grid(device, m, _THREADS), _THREADS, args)
+def select_take(search: Search, steps: int, taken: DeviceArray, counts: DeviceArray) -> None:
+    """Copy entries up to the border to taken, (lists, stride) uint64, in any order; counts: (lists,) uint64, zero."""
+    args = [search.on.tiles, search.sinks, search.wanted, search.searches, search.histograms]
+    args += [np.uint32(steps), np.uint32(search.key_bits), np.uint64(search.room), np.uint64(taken.shape[1])]
+    args += [taken, counts]
+    search.on.device.launch("select", "select_take", {}, search.blocks(_THREADS), _THREADS, args)
+
+
+def select_rank(
+    search: Search,
+    taken: tuple[DeviceArray, DeviceArray] | None,
+    found: DeviceArray,
+    ids: DeviceArray,
+    keys: DeviceArray,
+) -> None:
+    """Write the wanted best of what was taken, in order.
+
+    found: (lists, FOUND_WORDS) uint64, struct Found; ids: (lists, most) int64, keys: uint32; taken: the entries and the
+    counts of select_take; None: all entries.
+    """
+    entries, counts = taken or (search.searches, search.searches)
+    args = [search.on.tiles, search.sinks, search.wanted, entries, counts, np.uint64(search.room)]
+    args += [np.uint32(taken is None), np.uint64(ids.shape[1]), found, ids, keys]
+    grid = -(-search.room // _THREADS), len(search.sinks)
+    search.on.device.launch("select", "select_rank", {}, grid, _THREADS, args)
+
+
+def select_split(
+    on: Resident, entries: DeviceArray, starts: DeviceArray, first: int, n: int
+) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
+    """Return what orders n entries, from `first` on of all in a row: list << 32 | key, splitmix64(id), and the ids.
+
+    entries: (lists, stride) uint64; starts: (lists + 1,) uint64, where each list begins in the row.
+    """
+    device = on.device
+    keys, mixed, ids = device.empty(n, np.uint64), device.empty(n, np.uint64), device.empty(n, np.int64)
+    args = [on.tiles, entries, np.uint64(entries.shape[1]), starts, np.uint32(len(entries)), np.uint64(first)]
+    args += [np.uint64(n), keys, mixed, ids]
+    device.launch("select", "select_split", {}, _grid(device, n, _THREADS), _THREADS, args)
     return keys, mixed, ids
+
+
+def select_gather(
+    device: Device, order: DeviceArray, keys: DeviceArray, ids: DeviceArray, out_ids: DeviceArray, out_keys: DeviceArray
+) -> None:
+    """Write ids, (n,) int64, and the keys of select_split, (n,) uint32, in an order, (n,) int64."""
+    n = len(ids)
+    args = [order, keys, ids, np.uint64(n), out_ids, out_keys]
+    device.launch("select", "select_gather", {}, _grid(device, n, _THREADS), _THREADS, args)
 
 
 def quantize(
@@ -201,7 +255,7 @@ def quantize(
     """Write codes, (tiles, d, TILE), and zones, (tiles, 2, d, ZONES), of vectors, (n, d) float32; see the kernel."""
     n, d = vectors.shape
     args = [vectors, np.uint64(n), low, factors, codes]
-    device.launch("quantize", "quantize", {"D": d}, _grid(device, n, _THREADS), _THREADS, args)
+    device.launch("quantize", "quantize", {"dim": d}, _grid(device, n, _THREADS), _THREADS, args)
     quantize_zones(device, codes, n, d, zones)
 
 
@@ -209,7 +263,7 @@ def quantize_zones(device: Device, codes: DeviceArray, n: int, d: int, zones: De
     """Write zones, (tiles, 2, d, ZONES), of codes, (tiles, d, TILE), with n real rows."""
     args = [codes, np.uint64(n), zones]
     warps = -(-n // TILE) * d * 32
-    device.launch("quantize", "quantize_zones", {"D": d}, _grid(device, warps, _THREADS // 32), _THREADS, args)
+    device.launch("quantize", "quantize_zones", {"dim": d}, _grid(device, warps, _THREADS // 32), _THREADS, args)
 
 
 def synthesize(
@@ -223,7 +277,7 @@ def synthesize(
     codes, zones = device.empty((tiles, d, TILE), np.uint8), device.empty((tiles, 2, d, ZONES), np.uint8)
     bits, scales = device.empty((n, padded), np.uint32), device.empty(n if words else 0, np.uint16)
     ids = device.empty(n, np.uint32)
-    constants = {"D": d, "WORDS": words, "BITS_WORDS": padded}
+    constants = {"dim": d, "sign_words": words, "words_per_row": padded}
     rows = [np.uint64(first), np.uint64(n), np.uint32(clusters), np.uint32(period)]
     device.launch("synthetic", "synthetic_codes", constants, _grid(device, n * d, _THREADS), _THREADS, [*rows, codes])
     args = [*rows, np.uint32(np.float16(scale).view(np.uint16)), bits, scales, ids]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from traceback import clear_frames
 from typing import Any, TypeVar
 
 import numpy as np
 
 from gpubranches.arrays import Bitmap
-from gpubranches.errors import DeviceError, DeviceMemoryError, KernelCompileError
+from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError, KernelCompileError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MOST_TOGETHER = 64
 _COMPARED_BYTES = 1 << 20
+_SURVIVED = (DeviceMemoryError, KernelCompileError, BackendUnavailableError)
+"""Errors of a device that goes on working."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +61,15 @@ class _Request:
 class Owner:
     """Runs all work for a device in one thread, in the order it comes; requests alike that wait are run together.
 
-    free: called in the thread when it ends. An error of the device other than a lack of memory or a kernel that does
-    not compile leaves the device unusable: every later call raises DeviceError.
+    trim: called in the thread after a lack of memory, when nothing of the attempt is held any more; it gives back what
+    the device keeps for reuse. free: called in the thread when it ends. An error of the device other than a lack of
+    memory or a kernel that does not compile leaves the device unusable: every later call raises DeviceError. Whatever
+    is raised in the thread reaches everybody who waits, and no call waits for a thread that has ended.
     """
 
-    def __init__(self, name: str, free: Callable[[], None]):
+    def __init__(self, name: str, free: Callable[[], None], trim: Callable[[], None] = lambda: None):
         self._free = free
+        self._trim = trim
         self._waiting: deque[_Request] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -88,6 +97,11 @@ class Owner:
         result: Result = request.result
         return result
 
+    def require(self) -> None:
+        """Raise DeviceError if no more calls are answered: the device was lost or the owner closed."""
+        with self._changed:
+            self._require()
+
     def close(self) -> None:
         """End the thread after the work at hand; what still waits gets DeviceError. Closing twice does nothing."""
         with self._changed:
@@ -97,60 +111,116 @@ class Owner:
 
     def _require(self) -> None:
         if self._lost is not None:
-            raise DeviceError(f"the device was lost: {self._lost}; open the catalog again, or take the cpu backend")
-        if self._closed:
+            raise DeviceError(f"the device was lost: {self._lost}")
+        if self._closed or not self._thread.is_alive():  # a process that was forked has no such thread
             raise DeviceError("the backend is closed; open the catalog again")
 
     def _run(self) -> None:
-        while True:
+        try:
+            while self._wait():
+                self._step()
+        finally:
+            self._give_up()
+
+    def _wait(self) -> bool:
+        """Wait for a request; return False if there is none because the owner was closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            return not self._closed
+
+    def _step(self) -> None:
+        """Answer the first request and those alike, or everybody who waits if these cannot be told apart."""
+        try:
+            batch = self._next()
+        except BaseException as error:
             with self._changed:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                if self._closed:
-                    break
-            self._answer(self._next())
-        self._give_up()
+                batch = list(self._waiting)
+                self._waiting.clear()
+            _finish(batch, error)
+            return
+        try:
+            self._answer(batch)
+        except BaseException as error:
+            _finish([request for request in batch if not request.done.is_set()], error)
 
     def _next(self) -> list[_Request]:
         """Take the first request and those alike."""
         with self._changed:
-            first, others = self._waiting.popleft(), list(self._waiting)
-        if first.alike is None:
-            return [first]
-        # Filters may be large to compare; nobody else takes requests away meanwhile.
-        batch = [first, *(other for other in others if other.alike == first.alike)][:MOST_TOGETHER]
+            first, others = self._waiting[0], list(self._waiting)[1:]
+        batch = [first]
+        if first.alike is not None:
+            # Filters may be large to compare; nobody else takes requests away meanwhile.
+            batch += [other for other in others if other.alike == first.alike][: MOST_TOGETHER - 1]
         with self._changed:
-            for request in batch[1:]:
+            for request in batch:
                 self._waiting.remove(request)
         return batch
 
     def _answer(self, batch: list[_Request]) -> None:
+        """Answer requests alike together; in halves where there is too little memory for all of them."""
+        error = self._attempt(batch)
+        if error is not None:
+            _release(error)
+        if isinstance(error, DeviceMemoryError):
+            error = self._trimmed() or error
+        if isinstance(error, DeviceMemoryError) and len(batch) > 1:
+            middle = len(batch) // 2
+            self._answer(batch[:middle])
+            self._answer(batch[middle:])
+            return
+        if self._lost is None and isinstance(error, DeviceError) and not isinstance(error, _SURVIVED):
+            self._lost = error
+        _finish(batch, error)
+
+    def _attempt(self, batch: list[_Request]) -> BaseException | None:
+        """Run a batch; return what it raised."""
         try:
             if self._lost is not None:
                 self._require()
             results = batch[0].together([request.item for request in batch])
             for request, result in zip(batch, results, strict=True):
                 request.result = result
-        except DeviceMemoryError as error:
-            if len(batch) > 1:
-                for request in batch:
-                    self._answer([request])
-                return
-            batch[0].error = error
         except BaseException as error:
-            if isinstance(error, DeviceError) and not isinstance(error, KernelCompileError):
-                self._lost = error
-            for request in batch:
-                request.error = error
-        for request in batch:
-            request.done.set()
+            return error
+        return None
+
+    def _trimmed(self) -> BaseException | None:
+        """Have the device give back what it keeps for reuse; return what that raised."""
+        try:
+            self._trim()
+        except BaseException as error:
+            return error
+        return None
 
     def _give_up(self) -> None:
         """Free the device and refuse what still waits."""
         try:
             self._free()
+        except Exception as error:
+            _log.warning("the device was closed, but not all of it was freed: %s", error)
         finally:
-            for request in self._waiting:
-                request.error = DeviceError("the backend was closed before it came to this request")
-                request.done.set()
-            self._waiting.clear()
+            with self._changed:
+                self._closed = True
+                batch = list(self._waiting)
+                self._waiting.clear()
+            _finish(batch, DeviceError("the backend was closed before it came to this request; open the catalog again"))
+
+
+def _finish(batch: list[_Request], error: BaseException | None) -> None:
+    """Let those who wait for these requests go on, with their results or an error."""
+    for request in batch:
+        request.error = error
+        request.done.set()
+
+
+def _release(error: BaseException) -> None:
+    """Drop what the frames of an error hold, down the chain of its causes: the buffers of the failed attempt."""
+    seen: set[int] = set()
+    chain: list[BaseException | None] = [error]
+    while chain:
+        one = chain.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        clear_frames(one.__traceback__)
+        chain += [one.__cause__, one.__context__]

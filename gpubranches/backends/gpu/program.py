@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 from gpubranches.boxes import Boxes
 
 MOST_BOXES = 80
-"""Boxes a chunk: what each warp keeps in shared memory, 128 bytes a box."""
+"""Boxes a chunk: what each warp keeps in shared memory, BOX_BYTES a box."""
+BOX_BYTES = 132
 MOST_MODELS = 64
 _PLANES = (5, 9, 16)
 
 
 @dataclass(frozen=True)
 class Program:
-    """Arrays of the boxes kernel, see kernels/boxes.cu; vote_planes: bits that count the estimators of any model."""
+    """Arrays of the boxes kernel, see kernels/boxes.cu.
+
+    vote_planes: bits that count the estimators of any model; room: boxes of the largest chunk.
+    """
 
     models: NDArray[np.uint32]
     chunks: NDArray[np.uint32]
@@ -28,6 +32,7 @@ class Program:
     masks: NDArray[np.uint32]
     ends: NDArray[np.uint8]
     vote_planes: int
+    room: int
 
 
 def compile_boxes(models: Sequence[Boxes], min_votes: int) -> Program:
@@ -53,6 +58,7 @@ def compile_boxes(models: Sequence[Boxes], min_votes: int) -> Program:
         masks=np.concatenate([np.zeros((0, 16), np.uint32), *(part.masks for part in parts)]),
         ends=ends,
         vote_planes=next(planes for planes in _PLANES if most < 1 << planes),
+        room=max((int(part.head[5]) for part in parts), default=0),
     )
 
 

@@ -92,6 +92,16 @@ class Residence:
         self.n_live = int(sum(np.bitwise_count(words).sum() for words in live))
         self.generation = generation
 
+    @property
+    def all_live(self) -> bool:
+        """Whether none of the resident rows is deleted."""
+        return self.n_live == sum(page.rows for page in self.pages.values())
+
+    def in_order(self) -> list[tuple[str, Page, int]]:
+        """Return name, page, and the position of its first row, of every segment with rows."""
+        segments = [segment for segment in self.catalog.segments if segment.n]
+        return [(one.folder.name, self.pages[one.folder.name], one.start) for one in segments]
+
     def close(self) -> None:
         """Free the pages."""
         self.pages.clear()

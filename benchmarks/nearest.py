@@ -1,0 +1,88 @@
+"""Measure on this machine's card what answers the nearest by embeddings sooner, faiss or the own kernels.
+
+    python -m benchmarks.nearest CATALOG [--quick]
+
+CATALOG stores embeddings that fit on the card, and none of its rows is deleted. Writes kernels/nearest.json, by which
+`--nn auto` decides from then on, and prints it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpubranches.arrays import pack_bitmap
+from gpubranches.backends.gpu import GpuBackend
+from gpubranches.backends.gpu.choice import Line, Measured, place
+from gpubranches.backends.gpu.nearest import MOST_NEAREST
+from gpubranches.catalog import Catalog
+from gpubranches.doctor import revision
+from gpubranches.errors import UsageError
+from gpubranches.results import Neighbors
+
+KS = (10, 100, MOST_NEAREST)
+BATCHES = (1, 8, 64)
+
+
+def measure(
+    backend: GpuBackend, ks: Sequence[int] = KS, batches: Sequence[int] = BATCHES, repeats: int = 9
+) -> list[Line]:
+    """Time the nearest of some of the catalog's own embeddings, both ways in turns; a filter keeps half of the rows.
+
+    backend: one opened with nn="faiss". Raises UsageError where faiss does not answer, or not the same.
+    """
+    catalog, rng = backend.catalog, np.random.default_rng(0)
+    where = pack_bitmap(rng.random(catalog.n_positions) < 0.5)
+    lines = []
+    for k, batch in product([min(k, catalog.n) for k in ks], batches):
+        queries = catalog.embeddings(catalog.sample_ids(batch, rng)).astype(np.float32)
+        faiss_ms, kernel_ms = [], []
+        for i in range(repeats + 1):  # the first compiles and allocates
+            found, seconds = _timed(backend, "faiss", queries, k)
+            right, own_seconds = _timed(backend, "kernel", queries, k)
+            if found.source != "faiss-gpu/embeddings" or found.ids.tolist() != right.ids.tolist():
+                raise UsageError(
+                    f"expected of faiss the {k} nearest that the kernels find, got an answer of {found.source}; leave "
+                    "--nn at kernel for this catalog"
+                )
+            if i:
+                faiss_ms.append(1e3 * seconds)
+                kernel_ms.append(1e3 * own_seconds)
+        medians = [round(float(np.median(taken)), 4) for taken in (kernel_ms, faiss_ms)]
+        lines.append(Line(catalog.n, k, batch, False, *medians))
+        filtered = [_timed(backend, "kernel", queries, k, where)[1] for _ in range(repeats)]
+        lines.append(Line(catalog.n, k, batch, True, round(1e3 * float(np.median(filtered)), 4), None))
+    return lines
+
+
+def _timed(backend: GpuBackend, nn: str, queries: Any, k: int, where: Any = None) -> tuple[Neighbors, float]:
+    backend._first.asked = nn
+    start = time.perf_counter()
+    found = backend.search(queries, k, tier="embeddings", where=where)
+    return found, time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure, write the table and print it."""
+    from gpubranches.backends.gpu.cupy_device import CupyDevice
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("catalog", type=Path)
+    parser.add_argument("--quick", action="store_true", help="one k and one batch")
+    options = parser.parse_args()
+    catalog = Catalog.open(options.catalog)
+    with GpuBackend(catalog, CupyDevice, nn="faiss") as backend:
+        lines = measure(backend, KS[1:2], BATCHES[:1]) if options.quick else measure(backend)
+        measured = Measured(backend.info()["device"], revision(), time.strftime("%Y-%m-%d"), tuple(lines))
+    measured.write()
+    print(place().read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Which answers the nearest by embeddings, faiss or the own kernels: what was measured on the card decides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from math import log
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from gpubranches.assets import folder
+from gpubranches.errors import DataError
+
+Engine = Literal["faiss", "kernel"]
+MEASURE = "python -m benchmarks.nearest CATALOG measures it"
+
+
+@dataclass(frozen=True)
+class Line:
+    """Medians of one question in milliseconds: k nearest of `batch` queries among rows, some of them filtered out.
+
+    faiss_ms: None where faiss does not answer such a question.
+    """
+
+    rows: int
+    k: int
+    batch: int
+    filter: bool
+    kernel_ms: float
+    faiss_ms: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured, on which card, at which commit and on which day."""
+
+    card: str
+    commit: str
+    date: str
+    lines: tuple[Line, ...]
+
+    @classmethod
+    def read(cls, path: Path | None = None) -> Self | None:
+        """Read the table beside the kernels, None if no card has written one. Raises DataError for another file."""
+        path = path or place()
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(
+                content["card"], content["commit"], content["date"], tuple(_line(one) for one in content["lines"])
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}: expected a table of measured times, got another content ({type(error).__name__}: {error}); "
+                f"remove it, {MEASURE}"
+            ) from error
+
+    def write(self, path: Path | None = None) -> None:
+        """Write the table beside the kernels."""
+        (path or place()).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    def quickest(self, rows: int, k: int, batch: int) -> tuple[Engine, Line] | None:
+        """Return what was quicker at the measured point closest in ratio, None if nothing without a filter was."""
+        lines = [line for line in self.lines if not line.filter]
+        if not lines:
+            return None
+
+        def away(line: Line) -> float:
+            pairs = (line.rows, rows), (line.k, k), (line.batch, batch)
+            return sum(abs(log(max(own, 1) / max(asked, 1))) for own, asked in pairs)
+
+        closest = min(lines, key=away)
+        faster = closest.faiss_ms is not None and closest.faiss_ms < closest.kernel_ms
+        return ("faiss" if faster else "kernel"), closest
+
+
+def choose(
+    measured: Measured | None, card: str, resident: Collection[str], rows: int, k: int, batch: int
+) -> tuple[Engine, str]:
+    """Return the engine for a question without a filter, and why, in a few words; resident: tiers on the card."""
+    if "embeddings" not in resident:
+        return "kernel", "the embeddings are not on the card"
+    if measured is None or measured.card != card:
+        return "kernel", f"faiss has not been measured on {card}: {MEASURE}"
+    found = measured.quickest(rows, k, batch)
+    if found is None:
+        return "kernel", f"faiss has not been measured without a filter on {card}: {MEASURE}"
+    engine, line = found
+    at = f"{line.rows:,} rows, k {line.k}, {line.batch} queries"
+    return engine, f"measured {measured.date} on {card} at {at}: faiss {line.faiss_ms} ms, kernels {line.kernel_ms} ms"
+
+
+def place() -> Path:
+    """Return where the table lies."""
+    return folder("kernels") / "nearest.json"
+
+
+def _line(content: Mapping[str, Any]) -> Line:
+    rows, k, batch = (int(content[name]) for name in ("rows", "k", "batch"))
+    if min(rows, k, batch) < 1:
+        raise ValueError(f"expected rows, k and batch of 1 or more, got {rows}, {k} and {batch}")
+    faiss_ms = content["faiss_ms"]
+    taken = float(content["kernel_ms"]), None if faiss_ms is None else float(faiss_ms)
+    return Line(rows, k, batch, bool(content["filter"]), *taken)

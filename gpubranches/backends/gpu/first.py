@@ -1,0 +1,72 @@
+"""Who answers the nearest by embeddings: faiss, where it can and is wanted or quicker, else the own kernels."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.arrays import Bitmap
+from gpubranches.backends.gpu.choice import Engine, Measured, choose
+from gpubranches.backends.gpu.nearest import MOST_NEAREST, FaissNearest, Rescore
+from gpubranches.backends.gpu.residence import Residence
+from gpubranches.errors import DeviceError, DeviceMemoryError
+from gpubranches.results import Candidates
+
+_log = logging.getLogger(__name__)
+
+
+class FirstNeighbors:
+    """The choice, and faiss once it is taken. Used in the device's thread, but for `engine`.
+
+    asked: "faiss", "kernel", or "auto", which the table of measured times decides. Where faiss fails, "auto" says so
+    once and stays with the kernels, "faiss" raises.
+    """
+
+    def __init__(self, asked: str, residence: Residence):
+        self.asked = asked
+        self._residence = residence
+        self._measured = Measured.read() if asked == "auto" else None
+        self._faiss: FaissNearest | None = None
+        self._fails = ""
+
+    def engine(self, k: int, batch: int) -> tuple[Engine, str]:
+        """Return who answers the k nearest of some queries over all rows, and why."""
+        resident = self._residence.plan.tiers
+        if self.asked == "kernel" or (self.asked == "faiss" and "embeddings" in resident):
+            return ("faiss" if self.asked == "faiss" else "kernel"), f"--nn {self.asked}"
+        if self._fails:
+            return "kernel", self._fails
+        rows = self._residence.catalog.n if "embeddings" in resident else 0
+        return choose(self._measured, self._residence.device.name, resident, rows, k, batch)
+
+    def takes(self, k: int, batch: int, where: Bitmap | None) -> bool:
+        """Tell whether faiss is asked: of all rows, none deleted, and not for too many."""
+        self._residence.refresh()
+        whole = where is None and self._residence.all_live and self._residence.resident.width > 0
+        if not whole or k > MOST_NEAREST or self.engine(k, batch)[0] == "kernel":
+            return False
+        try:
+            self._faiss = self._faiss or FaissNearest(self._residence)
+        except DeviceError as error:
+            self._fall_back(error)
+            return False
+        return True
+
+    def search(self, queries: NDArray[np.float32], k: int, rescore: Rescore) -> list[Candidates | None]:
+        """Return what faiss finds, after `takes`, None for queries whose answer is not proven."""
+        assert self._faiss is not None  # nosec B101  # of `takes`
+        try:
+            return self._faiss.search(queries, k, rescore)
+        except DeviceMemoryError as error:
+            self._fall_back(error)
+            self._faiss = None
+        return [None] * len(queries)
+
+    def _fall_back(self, error: DeviceError) -> None:
+        """Stay with the kernels from now on and say why, or raise what came where faiss was asked for."""
+        if self.asked == "faiss":
+            raise error
+        self._fails = f"faiss cannot be used: {error}"
+        _log.warning("the nearest by embeddings: took the own kernels, since %s", error)
