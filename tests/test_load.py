@@ -1,9 +1,7 @@
 """Of `benchmarks.load`: whether a number grows, who writes beside the server, and a run of a few seconds."""
 
-import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -42,19 +40,29 @@ def test_what_grows_beyond_its_bound_is_not_flat(values, flat):
     assert growth(times, values(times), least=64, share=0.1).flat == flat
 
 
+GROWS = """
+import sys, time
+folder, held = sys.argv[1], []
+print("begun", flush=True)
+for number in range(30):
+    held.append(b"x" * (4 << 20))
+    held.append(open(f"{folder}/{number}", "w"))
+    held.append(open(f"{folder}/segments/{number}", "w"))  # not counted
+    time.sleep(0.03)
+print("grown", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_memory_and_handles_of_a_process_are_seen_to_grow(tmp_path):
     (tmp_path / "segments").mkdir()
-    watch = Watch(os.getpid(), tmp_path / "segments", every_s=0.01)
-    held, files = [], []
-    moment = threading.Event()
-    for number in range(30):
-        held.append(np.ones(4 << 20, np.uint8))
-        files.append((tmp_path / str(number)).open("w"))
-        files.append((tmp_path / "segments" / str(number)).open("w"))  # not counted
-        moment.wait(0.03)
-    watch.stop()
-    for file in files:
-        file.close()
+    command = [sys.executable, "-c", GROWS, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        watch = Watch(process.pid, tmp_path / "segments", every_s=0.01)
+        assert process.stdout.readline() == "grown\n"
+        watch.stop()
+        process.stdin.close()
     assert not watch.memory_growth().flat
     assert not watch.handle_growth().flat
     assert max(watch.handles) - min(watch.handles) <= 31
