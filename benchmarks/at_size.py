@@ -111,6 +111,25 @@ class _Checked:
         return self.backend._owner.call(lambda: work(*args))
 
 
+def _resident_embeddings(device: Any, xp: Any, tiles: int, D: int) -> tuple[Any, Any, Resident]:
+    """Return drawn embeddings on the device, (tiles x TILE, D) float16, their ids, and the tiles that point at both.
+
+    The caller keeps the two arrays as long as kernels read the tiles.
+    """
+    rows = tiles * TILE
+    embeddings = device.empty((rows, D), np.float16)
+    for start in range(0, rows, _AT_ONCE):
+        drawn = _drawn(xp, start, min(start + _AT_ONCE, rows), D)
+        steps = (drawn >> np.uint32(20)).astype(xp.float32)
+        embeddings[start : start + len(drawn)] = (steps / 2048 - 1).astype(xp.float16)
+    ids = device.put(np.arange(TILE, dtype=np.uint32))
+    entries = np.zeros((tiles, 8), np.uint64)
+    entries[:, 4] = device.address(ids)
+    entries[:, 5] = device.address(embeddings) + 2 * D * TILE * np.arange(tiles, dtype=np.uint64)
+    entries[:, 6] = TILE * np.arange(tiles)
+    return embeddings, ids, Resident(device, device.put(entries), tiles, 4, 0, D)
+
+
 def check_rescore(
     make_device: Callable[[], Any], xp: Any, to_host: Callable[[Any], Any], rows: int, D: int = 512
 ) -> dict[str, Any]:
@@ -121,18 +140,8 @@ def check_rescore(
     device = make_device()
     tiles = max(1, rows // TILE)
     rows = tiles * TILE
-    embeddings = device.empty((rows, D), np.float16)
-    for start in range(0, rows, _AT_ONCE):
-        drawn = _drawn(xp, start, min(start + _AT_ONCE, rows), D)
-        embeddings[start : start + len(drawn)] = ((drawn >> np.uint32(20)).astype(xp.float32) / 2048 - 1).astype(
-            xp.float16
-        )
-    ids = device.put(np.arange(TILE, dtype=np.uint32))
-    entries = np.zeros((tiles, 8), np.uint64)
-    entries[:, 4] = device.address(ids)
-    entries[:, 5] = device.address(embeddings) + 2 * D * TILE * np.arange(tiles, dtype=np.uint64)
-    entries[:, 6] = TILE * np.arange(tiles)
-    on = Resident(device, device.put(entries), tiles, 4, 0, D)
+    *held, on = _resident_embeddings(device, xp, tiles, D)
+    embeddings = held[0]
     rng = np.random.default_rng(0)
     mean, weights = rng.standard_normal((2, D)).astype(np.float32) / 8
     sample = to_host(embeddings[: 1 << 16]).astype(np.float32)

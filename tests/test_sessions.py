@@ -16,8 +16,8 @@ from gpubranches.embed import open_embedder
 from gpubranches.errors import DataError, UsageError
 from gpubranches.models import MODELS
 from gpubranches.pictures.uploads import Uploads
-from gpubranches.session.labels import Labels
-from gpubranches.session.portable import ORIGINS, pack, restore, unpack
+from gpubranches.session.labels import ORIGINS, Labels
+from gpubranches.session.portable import pack, restore, unpack
 from gpubranches.session.sessions import Book, OpenSessions
 
 HX = {"HX-Request": "true"}

@@ -78,9 +78,7 @@ def ingest(
     began = time.perf_counter()
     folder = Path(out)
     require_text(folder)
-    opened = open_embedder(embedder) if isinstance(embedder, str) else embedder
-    if opened is not None:
-        require_dims(opened.D, "the embedder")
+    opened = _opened(embedder)
     made_with = _made_with(opened, head, d, quantizer, keep_embeddings)
     found = scan(inputs, None if pictures is None else Path(pictures))
     _require_rows(found, opened)
@@ -89,12 +87,10 @@ def ingest(
         known = Known(Catalog.open(folder)) if (folder / "manifest.json").exists() else None
         if known is not None and is_begun(known):
             catalog, before = known.catalog, known.catalog.n
-            plan, record = again(known, found, made_with, stopped)
-            _take(catalog, known, plan, record, work)
+            _take(catalog, known, *again(known, found, made_with, stopped), work)
         else:
-            before = 0
             source, takings = work.open([(each, [(piece, 0) for piece in each.pieces]) for each in found], {})
-            entry = _entry(found, 0, 0, source.n, [])
+            before, entry = 0, _entry(found, 0, 0, source.n, [])
             origin = {"made_with": made_with, **_places(found, source, {}), "inputs": [entry]}
             _forget_begun(folder)
             catalog = _create(folder, source, opened, head, d, quantizer, keep_embeddings, origin, listing(takings))
@@ -195,6 +191,14 @@ def _made_with(
         "quantizer": quantizer or "",
         "embeddings": keep_embeddings,
     }
+
+
+def _opened(embedder: Embedder | str | None) -> Embedder | None:
+    """Return an embedder or the one of a name. Raises UsageError for one of more dims than a catalog has."""
+    opened = open_embedder(embedder) if isinstance(embedder, str) else embedder
+    if opened is not None:
+        require_dims(opened.D, "the embedder")
+    return opened
 
 
 def _embedder_of(catalog: Catalog, found: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:

@@ -6,18 +6,23 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import among
+from gpubranches.arrays import Bitmap, among
 from gpubranches.boxes import Boxes
 from gpubranches.errors import UsageError
 from gpubranches.refine.breadth import Breadth
 from gpubranches.refine.completeness import Completeness
 from gpubranches.refine.explain import votes_needed
-from gpubranches.refine.voting import votes_for
+from gpubranches.refine.voting import by_votes, votes_for
 from gpubranches.results import TIERS, Ranking
+
+if TYPE_CHECKING:
+    from gpubranches.backends import Backend
+    from gpubranches.catalog import Catalog
 
 PARTS = ("all", *TIERS, "below", "new", "gone")
 """Lists of an answer: what matches, that by tier, what lies just below the cut, what changed since the last round."""
@@ -95,10 +100,32 @@ class Answer:
         tiers = self.study.tiers(marks, audited)
         return replace(self, ranking=replace(self.ranking, precision=precision, recall=recall, tiers=tiers))
 
+    def relisted(self, backend: Backend, catalog: Catalog, lean: float, where: Bitmap | None) -> Answer:
+        """Return an answer by votes with as long a list as a cut needs, by its boxes over the catalog as it is now.
+
+        where: bitmap of its filter, None for all items. Raises UsageError where the codes are others by now.
+        """
+        if self.boxes is None or self.coding != catalog.coding:
+            raise UsageError("recut: the catalog's codes were made anew since the last refine; refine again")
+        marked = [np.array([i for i, held in self.study.marks.items() if held == own], np.int64) for own in (1, -1)]
+        right, wrong = (ids[catalog.alive(ids)] for ids in marked)
+        start = time.perf_counter()
+        votes = votes_for(lean, self.boxes.n_estimators)
+        ranking = by_votes(backend, catalog, self.boxes, right, wrong, where, votes)
+        timings = {**self.ranking.timings_ms, "boxes": (time.perf_counter() - start) * 1000}
+        ranking = replace(ranking, source=self.ranking.source, timings_ms=timings)
+        return replace(self, ranking=ranking, study=self.study.over(ranking))
+
     @property
     def matched(self) -> Part:
         """What matches, the part "all"."""
         return Part(self.ranking, np.flatnonzero(self.ranking.matched))
+
+    def matched_still(self, catalog: Catalog, generation: int) -> Part:
+        """Return what matches without items deleted since; generation: of the catalog when it was answered."""
+        if generation == catalog.generation:
+            return self.matched
+        return Part(self.ranking, self.matched.rows[catalog.alive(self.matched.ids)])
 
     @property
     def min_votes(self) -> int:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from gpubranches.arrays import among
 from gpubranches.refine.breadth import Breadth
+from gpubranches.refine.curves import CURVES, border_draws, chances_by, right_unranked
 from gpubranches.refine.sampling import inclusion, systematic
 from gpubranches.results import Interval, Ranking
 
@@ -36,9 +37,7 @@ SURE, LIKELY = 0.9, 0.5
 """Least chances to be right of the first two of TIERS."""
 OUTSIDE_EVERY = 20
 """One audited item in this many is drawn from what is not ranked."""
-_CURVES = 4000
 _BINS = 48
-_BROAD_BINS = 200
 _LEVELS = (0.05, 0.5, 0.95)
 _PRIOR = np.array([[-0.3, 2.0], [0.35, 0.8], [1.0, 0.8]])
 """Mean and standard deviation of: the log odds at the cut; the log of each slope, a spread of held-out scores."""
@@ -48,8 +47,6 @@ _LOOK_ALIKES = 0.1
 """Chance that the ceiling may lie anywhere; it is 1 otherwise."""
 _MISSED, _MISSED_BROADLY = (-5.3, 1.3), (-6.5, 1.2)
 """Mean and standard deviation of the log odds that a right item is not ranked at all; or lies far below all curves."""
-_SETTLED = 0.5
-"""The share of a broad idea's curves that trust the gaps of the catalog as its cut does."""
 _STEEPER = (0.5, 0.7)
 """Mean and standard deviation of the log of how much steeper such a curve is, above the border and below it."""
 _SPOTLESS, _NEARLY = 0.3, 0.95
@@ -116,15 +113,15 @@ class Completeness:
         self._drawn = Sample(np.zeros(0, np.int64), np.zeros(0))
         prior = _PRIOR if self._known else _VAGUE
         rng = np.random.default_rng([seed, 0])
-        curves = prior[:, 0] + prior[:, 1] * rng.standard_normal((_CURVES, 3))
+        curves = prior[:, 0] + prior[:, 1] * rng.standard_normal((CURVES, 3))
         curves[:, 1:] = np.exp(curves[:, 1:])
         self._curves = curves
         mean, deviation = _MISSED_BROADLY if breadth is not None and breadth.answers else _MISSED
-        self._missed = np.exp(mean + deviation * rng.standard_normal(_CURVES))
-        anywhere, ceilings = rng.random((2, _CURVES))
+        self._missed = np.exp(mean + deviation * rng.standard_normal(CURVES))
+        anywhere, ceilings = rng.random((2, CURVES))
         self._ceilings = np.where(anywhere < _LOOK_ALIKES, ceilings, 1.0)
-        self._elsewhere: Floats = np.zeros(_CURVES)
-        self._wider = np.zeros(_CURVES, np.bool_)
+        self._elsewhere: Floats = np.zeros(CURVES)
+        self._wider = np.zeros(CURVES, np.bool_)
         if breadth is not None and breadth.answers:
             self._follow_border(breadth, rng)
         elif breadth is not None:
@@ -141,31 +138,31 @@ class Completeness:
 
     def _follow_border(self, breadth: Breadth, rng: np.random.Generator) -> None:
         """Draw all curves from the posterior over the border of a broad idea."""
-        draws = _border_draws(breadth, rng)
-        steeper = np.exp(_STEEPER[0] + _STEEPER[1] * rng.standard_normal((_CURVES, 2)))
+        draws = border_draws(breadth, rng)
+        steeper = np.exp(_STEEPER[0] + _STEEPER[1] * rng.standard_normal((CURVES, 2)))
         at_cut = (self.ranking.threshold - draws[:, 0]) / draws[:, 1]
         self._curves[:, 0] = at_cut * np.where(at_cut > 0, steeper[:, 1], steeper[:, 0])
         self._curves[:, 1:] = (self._unit / draws[:, 1])[:, None] * steeper
-        spotless = rng.random((2, _CURVES)) < _SPOTLESS
+        spotless = rng.random((2, CURVES)) < _SPOTLESS
         self._ceilings = np.where(spotless[0] & (draws[:, 2] > _NEARLY), 1.0, draws[:, 2])
         self._missed = np.where(spotless[1], 0.0, self._missed)
-        self._elsewhere = _right_in_all(breadth, draws, self._ids)
+        self._elsewhere = right_unranked(breadth, draws, self._ids)
 
     def _allow_for_more(self, breadth: Breadth, rng: np.random.Generator) -> None:
         """Let some curves of a narrow idea be those of a broad one, of which the ranking holds a part."""
         chance = max(_LEAST_BROAD, breadth.chance)
-        some = np.flatnonzero(rng.random(_CURVES) < chance)
+        some = np.flatnonzero(rng.random(CURVES) < chance)
         curves = _WIDER[:, 0] + _WIDER[:, 1] * rng.standard_normal((len(some), 3))
         curves[:, 1:] = np.exp(curves[:, 1:])
         self._curves[some] = curves
         self._wider[some] = True
-        self._elsewhere[some] = _right_in_all(breadth, _border_draws(breadth, rng), self._ids)[some]
+        self._elsewhere[some] = right_unranked(breadth, border_draws(breadth, rng), self._ids)[some]
 
     def _right_unlisted(self, votes: NDArray[np.float32]) -> Floats:
-        """Return how many of the items with a vote that are not listed are right by each curve, (_CURVES,)."""
+        """Return how many of the items with a vote that are not listed are right by each curve, (CURVES,)."""
         left = max(0, self.ranking.candidates - int(np.count_nonzero(self.ranking.scores)))
         each, counts = np.unique(votes, return_counts=True)
-        chances = _chances(self._curves, self._distances(each))
+        chances = chances_by(self._curves, self._distances(each))
         expected: Floats = self._ceilings * (chances @ (left * counts / len(votes)))
         return expected
 
@@ -249,14 +246,14 @@ class Completeness:
     def chances(self, distances: Floats, audited: Mapping[int, int]) -> Floats:
         """Return the mean chance to be right at distances below the cut, (m,), in spreads, as the audit leaves it."""
         weights = self._weights(self.evidence(audited), audited)
-        mean = (weights * self._ceilings) @ _chances(self._curves, _GRID)
+        mean = (weights * self._ceilings) @ chances_by(self._curves, _GRID)
         chances: Floats = np.interp(distances, _GRID, mean)
         return chances
 
     def _chances_within(self, distances: Floats, audited: Mapping[int, int]) -> Floats:
         """Return `chances` by the curves around the cut alone: an audit is to look there first."""
         weights = np.where(self._wider, 0.0, self._weights(self.evidence(audited), audited))
-        mean = (weights / max(float(weights.sum()), 1e-300) * self._ceilings) @ _chances(self._curves, _GRID)
+        mean = (weights / max(float(weights.sum()), 1e-300) * self._ceilings) @ chances_by(self._curves, _GRID)
         chances: Floats = np.interp(distances, _GRID, mean)
         return chances
 
@@ -300,7 +297,7 @@ class Completeness:
             return 0.0
         k = sum(label > 0 for label in self.marks.values())
         curve = self._middle_curve(audited)
-        found = np.append(0.0, np.cumsum(_chances(curve, np.sort(open_))[0])) + k
+        found = np.append(0.0, np.cumsum(chances_by(curve, np.sort(open_))[0])) + k
         sizes = np.arange(len(found)) + k
         needed = np.array([(found / (sizes + b * b * found[-1])).max() for b in (1.0, 4.0**lean)])
         at_cut, above, below = curve[0]
@@ -333,8 +330,8 @@ class Completeness:
         return rows[rows >= 0]
 
     def _weights(self, evidence: Evidence, audited: Mapping[int, int]) -> Floats:
-        """Return the weights of the curves, (_CURVES,), of sum 1."""
-        chances = self._ceilings[:, None] * _chances(self._curves, evidence.distances)
+        """Return the weights of the curves, (CURVES,), of sum 1."""
+        chances = self._ceilings[:, None] * chances_by(self._curves, evidence.distances)
         told = np.where(evidence.right, chances, 1 - chances)
         logs = np.log(np.maximum(told, 1e-300)) @ evidence.weights
         beyond = self._drawn.ids[~among(self._drawn.ids, self._ids)]
@@ -349,49 +346,22 @@ class Completeness:
         return total
 
     def _expected(self, rows: NDArray[np.bool_]) -> Floats:
-        """Return how many of the rows are right by each curve, (_CURVES,), the distances grouped."""
+        """Return how many of the rows are right by each curve, (CURVES,), the distances grouped."""
         x = np.sort(self._x[rows], kind="stable")  # in order already, but for marks
         if len(x) == 0:
-            return np.zeros(_CURVES)
+            return np.zeros(CURVES)
         nearest = np.argsort(np.abs(x), kind="stable")
         edges = np.unique(np.geomspace(1, len(x) + 1, _BINS).astype(np.int64) - 1)
         groups = np.split(nearest, edges[1:-1]) if len(edges) > 2 else [nearest]
         centres = np.array([x[group].mean() for group in groups])
         sizes = np.array([len(group) for group in groups], np.float64)
-        expected: Floats = self._ceilings * (_chances(self._curves, centres) @ sizes)
+        expected: Floats = self._ceilings * (chances_by(self._curves, centres) @ sizes)
         return expected
 
     def _right(self, rows: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw how many of the rows are right by each curve, (_CURVES,) int64."""
+        """Draw how many of the rows are right by each curve, (CURVES,) int64."""
         n = int(np.count_nonzero(rows))
         return rng.binomial(n, np.clip(self._expected(rows) / max(1, n), 0, 1))
-
-
-def _border_draws(breadth: Breadth, rng: np.random.Generator) -> Floats:
-    """Draw border, width and ceiling of the broad model, (_CURVES, 3), in random order."""
-    border, settled = breadth.broad.border, round(_SETTLED * _CURVES)
-    draws = [border.draw(settled, rng, gaps=border.gaps), border.draw(_CURVES - settled, rng, gaps=0.0)]
-    return rng.permutation(np.concatenate(draws))
-
-
-def _right_in_all(breadth: Breadth, draws: Floats, ranked: NDArray[np.int64]) -> Floats:
-    """Return how many right items are expected by each curve among the unmarked that are not ranked, (_CURVES,)."""
-    _, scores, stands_for = breadth.broad.scores.without(ranked)
-    if len(scores) == 0:
-        return np.zeros(len(draws))
-    edges = np.linspace(float(scores.min()), float(scores.max()) + 1e-9, _BROAD_BINS + 1)
-    counts, _ = np.histogram(scores, edges, weights=stands_for)
-    chances = 1 / (1 + np.exp(-np.clip(((edges[1:] + edges[:-1]) / 2 - draws[:, :1]) / draws[:, 1:2], -60, 60)))
-    expected: Floats = draws[:, 2] * (chances @ counts)
-    return expected
-
-
-def _chances(curves: Floats, distances: Floats) -> Floats:
-    """Return the chances to be right by each curve, (curves, distances)."""
-    above, below = np.minimum(distances, 0), np.maximum(distances, 0)
-    odds = curves[:, :1] - curves[:, 1:2] * above - curves[:, 2:] * below
-    chances: Floats = 1 / (1 + np.exp(-np.clip(odds, -700, 700)))
-    return chances
 
 
 def _quantiles(values: Floats, weights: Floats) -> Interval:

@@ -62,6 +62,21 @@ class Found:
     breadth: Breadth | None
 
 
+def has_second_stage(catalog: Catalog, model: Model, wanted: bool | None) -> bool:
+    """Return whether a refine ranks by embeddings; wanted: None for wherever the catalog has some.
+
+    Raises UsageError where it is wanted and there are none, and for "linear" without it.
+    """
+    if wanted and not catalog.has_embeddings:
+        raise UsageError("second_stage: the catalog has no embeddings; refine without the second stage")
+    second_stage = catalog.has_embeddings if wanted is None else wanted
+    if model == "linear" and not second_stage:
+        raise UsageError(
+            "model: linear is a second stage over the whole catalog, which needs embeddings; choose another"
+        )
+    return second_stage
+
+
 def refined(
     backend: Backend,
     catalog: Catalog,

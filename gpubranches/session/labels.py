@@ -35,6 +35,10 @@ CREATE INDEX IF NOT EXISTS events_by_session ON events (session, seq);
 """
 
 WHAT = "the labels"
+ORIGINS = ("user", "suggestion", "border", "audit")
+"""How marked items came to be seen: by a person, as a suggestion near the cut or along a broad border, in an audit."""
+NOT_CHOSEN = ORIGINS[1:]
+"""Origins of marks on items that the program chose: they are no fair sample of what is wanted."""
 _Event = tuple[int, str, str, str, int, int, str]
 _EVENT_BYTES = 600
 _INSERT = (
@@ -133,6 +137,16 @@ class Labels:
         """Return how the marks that hold came to be: item id -> the `origin` they were made with."""
         with self._reading():
             return {item: origin for item, (_, origin) in self._standing().items()}
+
+    def came_by(self, items: NDArray[np.int64], kinds: tuple[str, ...]) -> NDArray[np.bool_]:
+        """Return which items, (m,) ids, hold a mark of one of some origins, (m,) bool."""
+        origins = self.origins()
+        return np.array([origins.get(int(item)) in kinds for item in items], np.bool_)
+
+    def audited(self) -> dict[int, int]:
+        """Return the marks that hold and were made in an audit: item id -> +1 or -1."""
+        with self._reading():
+            return {item: label for item, (label, origin) in self._standing().items() if origin == "audit"}
 
     def done(self, event_id: str) -> list[tuple[int, int]]:
         """Return the items and labels that the call of `mark` with that event id marked, none for an unknown one."""

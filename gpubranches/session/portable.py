@@ -23,12 +23,11 @@ from gpubranches.pictures.images import received, small_jpeg
 from gpubranches.pictures.uploads import MOST_A_SESSION, SENT_SIZE, Upload, Uploads
 from gpubranches.search.queries import PICTURE_NAME, unit
 from gpubranches.session import Session
+from gpubranches.session.labels import ORIGINS
 from gpubranches.session.sessions import Book, Record
 
 FORMAT = "gpubranches-session"
 VERSION = 1
-ORIGINS = ("user", "suggestion", "border", "audit")
-"""How items may come to be marked on the page."""
 
 _ADDRESS = re.compile(r"/(search\?q|like\?id)=[^&\s\\]*(&where=[^&\s\\]*)?")
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +17,11 @@ from gpubranches.refine.answer import Answer, Part
 from gpubranches.refine.completeness import AUDITED, Completeness
 from gpubranches.refine.explain import Explanation, explain_in
 from gpubranches.refine.marks import Marks
-from gpubranches.refine.refining import Found, refined
+from gpubranches.refine.refining import Found, has_second_stage, refined
 from gpubranches.refine.suggestions import suggested
-from gpubranches.refine.voting import by_votes, votes_for
 from gpubranches.results import Neighbors, Ranking
 from gpubranches.search.searching import Searcher
-from gpubranches.session.labels import Labels
+from gpubranches.session.labels import NOT_CHOSEN, Labels
 from gpubranches.session.target import TARGET, Step, next_step
 
 if TYPE_CHECKING:
@@ -40,8 +37,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _OUTSIDE_DRAWN = 1000
-NOT_CHOSEN = ("suggestion", "border", "audit")
-"""Origins of marks on items that the program chose: they are no fair sample of what is wanted."""
 RANDOM_SHARE = 10
 """Random negatives are at most one item in this many: those that would match are wrongly pushed out of the answer."""
 
@@ -103,7 +98,8 @@ class Session:
         """
         items = as_ids(ids)
         self.catalog.positions(items)
-        breadth = None if self.answer is None else self.answer.breadth
+        answer = self.answer
+        breadth = None if answer is None else answer.breadth
         if origin == "suggestion" and breadth is not None and breadth.is_broad:
             origin = "border"
         self.labels.mark(items, label, origin=origin, event_id=event_id)
@@ -167,22 +163,16 @@ class Session:
             "query": query,
         }
         with self.catalog.pinned():
-            second_stage = self._has_second_stage(model, second_stage)
-            marks = self._to_learn(random_negatives, negative_weight, query if second_stage else None)
+            staged = has_second_stage(self.catalog, model, second_stage)
+            marks = self._to_learn(random_negatives, negative_weight, query if staged else None)
             bitmap, generation = self._bitmap(where), self.catalog.generation
             found = refined(
-                self.backend,
-                self.catalog,
-                marks,
-                model,
-                second_stage=second_stage,
-                seed=self.seed,
-                where=bitmap,
-                lean=lean,
+                self.backend, self.catalog, marks, model, second_stage=staged, seed=self.seed, where=bitmap, lean=lean
             )
-            study, before = self._study(found, bitmap), self._matched_before()
+            study = self._study(found, bitmap)
+            before = None if self.answer is None else self.answer.matched_still(self.catalog, self._answered_at)
             answer = Answer(found.ranking, study, found.boxes, self.catalog.coding, where, before, found.breadth)
-            self.answer = answer.recut(lean, self._marks_within(bitmap), self._audited())
+            self.answer = answer.recut(lean, self._marks_within(bitmap), self.labels.audited())
         self._options = options
         self._answered_at = generation
         return self.answer.ranking
@@ -234,8 +224,8 @@ class Session:
         lean, answer = check_lean(lean), self.last()
         bitmap = self._bitmap(answer.where)
         if not answer.reaches(lean):
-            answer = self._relisted(answer, lean, bitmap)
-        self.answer = answer.recut(lean, self._marks_within(bitmap), self._audited())
+            answer = answer.relisted(self.backend, self.catalog, lean, bitmap)
+        self.answer = answer.recut(lean, self._marks_within(bitmap), self.labels.audited())
         return self.answer.ranking
 
     def audit(self, count: int = AUDITED) -> NDArray[np.int64]:
@@ -258,14 +248,14 @@ class Session:
     @property
     def checked(self) -> int:
         """How many items are marked that an audit drew: without any, what is told of completeness is a guess."""
-        return len(self._audited())
+        return len(self.labels.audited())
 
     def estimate(self) -> Ranking:
         """Estimate precision, recall and tiers of the last answer anew, with the marks made since; return its ranking.
 
         Recall is of the whole catalog, or of what `where` left of it. Raises UsageError before a refine.
         """
-        self.answer = self.last().estimated(self._marks_within(self._bitmap(self.last().where)), self._audited())
+        self.answer = self.last().estimated(self._marks_within(self._bitmap(self.last().where)), self.labels.audited())
         return self.answer.ranking
 
     def random_negatives(self, count: int) -> NDArray[np.int64]:
@@ -358,55 +348,19 @@ class Session:
             raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
         unchecked = self.random_negatives(random_negatives)
         asked = self.searcher.words(query) if query else None
-        fair, chosen = ~self._came_by(positives, NOT_CHOSEN), ~self._came_by(negatives, NOT_CHOSEN)
-        near_cut = self._came_by(np.concatenate([positives, negatives]), ("suggestion",))
+        fair = ~self.labels.came_by(positives, NOT_CHOSEN)
+        chosen = ~self.labels.came_by(negatives, NOT_CHOSEN)
+        near_cut = self.labels.came_by(np.concatenate([positives, negatives]), ("suggestion",))
         return Marks(positives, negatives, unchecked, fair, chosen, near_cut, negative_weight, asked)
-
-    def _has_second_stage(self, model: Model, wanted: bool | None) -> bool:
-        """Return whether a second stage follows, by default wherever there are embeddings. Raises UsageError."""
-        if wanted and not self.catalog.has_embeddings:
-            raise UsageError("second_stage: the catalog has no embeddings; refine without the second stage")
-        second_stage = self.catalog.has_embeddings if wanted is None else wanted
-        if model == "linear" and not second_stage:
-            raise UsageError(
-                "model: linear is a second stage over the whole catalog, which needs embeddings; choose another"
-            )
-        return second_stage
 
     def _study(self, found: Found, where: Bitmap | None) -> Completeness:
         """Return what is known of how complete a new ranking is, with what was audited before."""
         ranking = found.ranking
         universe = self.catalog.count(where)
-        earlier = None if self.answer is None else self.answer.study.evidence(self._audited())
+        earlier = None if self.answer is None else self.answer.study.evidence(self.labels.audited())
         marks = self._marks_within(where)
         universe = max(universe, len(ranking.ids))
         return Completeness(ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
-
-    def _relisted(self, answer: Answer, lean: float, where: Bitmap | None) -> Answer:
-        """Return an answer by votes with as long a list as a cut needs, by its boxes over the catalog as it is now."""
-        if answer.boxes is None or answer.coding != self.catalog.coding:
-            raise UsageError("recut: the catalog's codes were made anew since the last refine; refine again")
-        marked = [np.array([i for i, held in answer.study.marks.items() if held == own], np.int64) for own in (1, -1)]
-        right, wrong = (ids[self.catalog.alive(ids)] for ids in marked)
-        votes = votes_for(lean, answer.boxes.n_estimators)
-        start = time.perf_counter()
-        ranking = by_votes(self.backend, self.catalog, answer.boxes, right, wrong, where, votes)
-        timings = {**answer.ranking.timings_ms, "boxes": (time.perf_counter() - start) * 1000}
-        ranking = replace(ranking, source=answer.ranking.source, timings_ms=timings)
-        return replace(answer, ranking=ranking, study=answer.study.over(ranking))
-
-    def _matched_before(self) -> Part | None:
-        """Return what matches in the answer that a refine is about to replace, without items deleted since."""
-        if self.answer is None:
-            return None
-        matched = self.answer.matched
-        if self._answered_at == self.catalog.generation:
-            return matched
-        return Part(matched.ranking, matched.rows[self.catalog.alive(matched.ids)])
-
-    def _audited(self) -> dict[int, int]:
-        origins = self.labels.origins()
-        return {item: label for item, label in self.labels.current().items() if origins.get(item) == "audit"}
 
     def _marks_within(self, where: Bitmap | None) -> dict[int, int]:
         """Return the marks of items that are in the catalog and in a bitmap, item id -> label."""
@@ -429,11 +383,6 @@ class Session:
     def _marked(self, label: int) -> NDArray[np.int64]:
         ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)
         return ids[self.catalog.alive(ids)]
-
-    def _came_by(self, items: NDArray[np.int64], kinds: tuple[str, ...]) -> NDArray[np.bool_]:
-        """Return which marked items were marked with one of some origins, (m,) bool."""
-        origins = self.labels.origins()
-        return np.array([origins.get(int(item)) in kinds for item in items], np.bool_)
 
     def _bitmap(self, where: str | None) -> NDArray[np.uint8] | None:
         return None if where is None else self.catalog.where(where)

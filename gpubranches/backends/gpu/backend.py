@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from gpubranches.backends.gpu.memory import WORKING_BYTES
 from gpubranches.backends.gpu.owner import Filter, Owner
 from gpubranches.backends.gpu.program import MOST_MODELS, Program, compile_boxes
 from gpubranches.backends.gpu.residence import Residence
+from gpubranches.backends.gpu.rows import Chosen, Gathered, allowed_rows, positions_of
 from gpubranches.backends.gpu.selection import NO_BORDER, Border, joined
 from gpubranches.backends.scan import Linear, Only, ScanBackend, as_cosine_distances, pad
 from gpubranches.boxes import Boxes
@@ -38,24 +39,6 @@ _PAGE = 100
 _ON_CARD = np.zeros((0, 0), np.float16)
 Item = TypeVar("Item")
 Found = TypeVar("Found")
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Which rows count, told on the host: in `where` (None: all) and, if given, of these ids, (m,), in these boxes."""
-
-    where: Bitmap | None
-    ids: NDArray[np.int64] | None = None
-    boxes: Boxes | None = None
-    gathered: Gathered | None = None
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """Embeddings (m, D) float16 of listed rows at positions (m,) uint32; of rows that are resident none are needed."""
-
-    positions: NDArray[np.uint32]
-    embeddings: NDArray[np.float16]
 
 
 class GpuBackend(ScanBackend[Chosen]):
@@ -239,52 +222,16 @@ class GpuBackend(ScanBackend[Chosen]):
         return replace(rows, boxes=boxes)
 
     def _bitmap(self, rows: Chosen) -> Bitmap:
-        return self._owner.call(lambda: self._device.get(self._allowed(rows)).view(np.uint8))
-
-    def _allowed(self, rows: Chosen) -> DeviceArray:
-        """Return the bitmap of rows on the device, which follows the catalog first."""
-        residence, device = self._residence, self._device
-        residence.refresh()
-        on, allowed = residence.resident, residence.live
-        if not on.n_tiles:
-            return allowed
-        if rows.where is not None:
-            # The filter was made for the rows of its time; those appended since are not in it.
-            words = np.zeros(len(allowed), np.uint64)
-            own = rows.where.view(np.uint64)[: len(words)]
-            words[: len(own)] = own
-            chosen = device.put(words)
-            launchers.allow_both(device, chosen, allowed, chosen)
-            allowed = chosen
-        if rows.ids is not None:
-            positions, listed = self._positions(rows.ids), self._no_rows()
-            if len(positions):
-                launchers.allow_rows(device, device.put(positions), allowed, listed)
-            allowed = listed
-        if rows.boxes is not None:
-            inside = self._no_rows()
-            launchers.boxes_bitmap(on, allowed, compile_boxes([rows.boxes], 1), inside)
-            allowed = inside
-        return allowed
-
-    def _no_rows(self) -> DeviceArray:
-        """Return an empty bitmap."""
-        bitmap = self._device.empty(len(self._residence.live), np.uint64)
-        self._device.zero(bitmap)
-        return bitmap
-
-    def _positions(self, ids: NDArray[np.int64]) -> NDArray[np.uint32]:
-        """Return the positions of those ids that are in the catalog, ascending."""
-        return np.unique(self.catalog.live_positions(ids)).astype(np.uint32)
+        return self._owner.call(lambda: self._device.get(allowed_rows(self._residence, rows)).view(np.uint8))
 
     def _gathered(self, ids: NDArray[np.int64]) -> Gathered:
-        positions = self._positions(ids)
+        positions = positions_of(self.catalog, ids)
         return Gathered(positions, self.catalog.embeddings_at(positions))
 
     # Scans
 
     def _votes(self, rows: Chosen, models: list[Boxes], min_votes: int, limit: int | None) -> list[Candidates]:
-        allowed = self._allowed(rows)
+        allowed = allowed_rows(self._residence, rows)
         found = []
         for start in range(0, len(models), MOST_MODELS):
             found += self._votes_pass(allowed, models[start : start + MOST_MODELS], min_votes, limit)
@@ -311,7 +258,7 @@ class GpuBackend(ScanBackend[Chosen]):
     def _nearest(
         self, rows: Chosen, queries: NDArray[np.uint8], k: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
-        allowed = self._allowed(rows)
+        allowed = allowed_rows(self._residence, rows)
         on = self._residence.resident
         if not on.n_tiles:
             return [(np.zeros(0, np.int64), np.zeros(0, np.int32)) for _ in queries]
@@ -350,7 +297,7 @@ class GpuBackend(ScanBackend[Chosen]):
     def _linear_pass(self, rows: Chosen, asked: Sequence[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
         if isinstance(asked[0][0], np.ndarray):
             return [self._by_embeddings(rows, model, floor, limit, cosine=False) for model, floor, limit in asked]
-        allowed = self._allowed(rows)
+        allowed = allowed_rows(self._residence, rows)
         on = self._residence.resident
         if not on.n_tiles:
             return [scored(NOTHING) for _ in asked]
@@ -374,10 +321,13 @@ class GpuBackend(ScanBackend[Chosen]):
         self, rows: Chosen, weights: Any, floor: np.float32, limit: int | None, *, cosine: bool
     ) -> Candidates:
         """Score the embeddings of all rows where they are resident, of listed rows wherever they are."""
-        allowed = self._allowed(replace(rows, ids=None))
+        allowed = allowed_rows(self._residence, replace(rows, ids=None))
         device, on = self._device, self._residence.resident
-        gathered = rows.gathered
-        positions = gathered.positions if gathered else None if rows.ids is None else self._positions(rows.ids)
+        gathered, positions = rows.gathered, None
+        if gathered is not None:
+            positions = gathered.positions
+        elif rows.ids is not None:
+            positions = positions_of(self.catalog, rows.ids)
         if not on.n_tiles or (positions is not None and not len(positions)):
             return scored(NOTHING)
         mean, direction = device.put_all([self._signs().mean_, np.ascontiguousarray(weights, np.float32)])
