@@ -134,27 +134,18 @@ static int opened(int folder, const char *path, int flags, mode_t mode) {
     return handle;
 }
 
-#define OPEN(name)                                                                  \
-    int name(const char *path, int flags, ...) {                                    \
-        va_list more;                                                               \
-        va_start(more, flags);                                                      \
-        mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;     \
-        va_end(more);                                                               \
-        return opened(AT_FDCWD, path, flags, mode);                          \
+#define OPENS(name, folder, ...)                                                \
+    int name(__VA_ARGS__, ...) {                                                \
+        va_list more;                                                           \
+        va_start(more, flags);                                                  \
+        mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0; \
+        va_end(more);                                                           \
+        return opened(folder, path, flags, mode);                               \
     }
-OPEN(open)
-OPEN(open64)
-
-#define OPENAT(name)                                                                \
-    int name(int folder, const char *path, int flags, ...) {                        \
-        va_list more;                                                               \
-        va_start(more, flags);                                                      \
-        mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;     \
-        va_end(more);                                                               \
-        return opened(folder, path, flags, mode);                            \
-    }
-OPENAT(openat)
-OPENAT(openat64)
+OPENS(open, AT_FDCWD, const char *path, int flags)
+OPENS(open64, AT_FDCWD, const char *path, int flags)
+OPENS(openat, folder, int folder, const char *path, int flags)
+OPENS(openat64, folder, int folder, const char *path, int flags)
 
 static ssize_t written(int handle, const void *data, size_t size, off_t offset, int placed) {
     __typeof__(&write) put = REAL(write);
