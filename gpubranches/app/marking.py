@@ -15,7 +15,7 @@ from flask import Blueprint, request
 from gpubranches.app.asking import EVENT_FORM, marks_held, parse_whole, whole
 from gpubranches.app.rendering import changed
 from gpubranches.errors import UsageError
-from gpubranches.session.portable import ORIGINS
+from gpubranches.session.labels import ORIGINS
 
 routes = Blueprint("marking", __name__)
 

@@ -23,12 +23,11 @@ from gpubranches.pictures.images import received, small_jpeg
 from gpubranches.pictures.uploads import MOST_A_SESSION, SENT_SIZE, Upload, Uploads
 from gpubranches.search.queries import PICTURE_NAME, unit
 from gpubranches.session import Session
+from gpubranches.session.labels import ORIGINS
 from gpubranches.session.sessions import Book, Record
 
 FORMAT = "gpubranches-session"
 VERSION = 1
-ORIGINS = ("user", "suggestion", "border", "audit")
-"""How items may come to be marked on the page."""
 
 _ADDRESS = re.compile(r"/(search\?q|like\?id)=[^&\s\\]*(&where=[^&\s\\]*)?")
 
@@ -53,7 +52,7 @@ def pack(record: Record, session: Session, uploads: Uploads) -> dict[str, Any]:
         **{name: settings.get(name, default) for name, default in _ADDED.items()},
         "lean": settings.get("lean", 0.0),
         "marks": [
-            {"id": item, "label": label, "origin": origins.get(item, "user")}
+            {"id": item, "label": label, "origin": origins[item] if origins.get(item) in ORIGINS else "user"}
             for item, label in session.labels.current().items()
         ],
         "pictures": [
