@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.given import in_one_sentence, out_prefix, whole
 from benchmarks.playing import ALL, AUDIT, BASELINES, EASY, LAST, ORACLE, PRODUCT, ROUNDS, STEPS, Lab, Play, chase
 from benchmarks.quality import Goal
 from gpubranches.errors import UsageError
@@ -272,12 +273,12 @@ def _options() -> argparse.Namespace:
         "--data", type=Path, default=os.environ.get("GPUBRANCHES_EVAL_DATA") or None, help="folder of the data"
     )
     parser.add_argument("--parts", default=",".join(PARTS), help="a comma list, all by default")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--unions", type=int, default=24, help="unions drawn")
-    parser.add_argument("--union-seed", type=int, default=0)
-    parser.add_argument("--concepts", type=int, help="single classes, a random subset of so many (default: all)")
+    parser.add_argument("--seeds", type=whole(1), default=1)
+    parser.add_argument("--unions", type=whole(0), default=24, help="unions drawn")
+    parser.add_argument("--union-seed", type=whole(0), default=0)
+    parser.add_argument("--concepts", type=whole(1), help="single classes, a random subset of so many (default: all)")
     parser.add_argument("--models", default=",".join(BASELINES), help="models with a cut that play, too; none for none")
-    parser.add_argument("--out", type=Path, help="write PREFIX.md and PREFIX.json")
+    parser.add_argument("--out", type=out_prefix, help="write PREFIX.md and PREFIX.json")
     options = parser.parse_args()
     if options.data is None:
         parser.error("expected --data or GPUBRANCHES_EVAL_DATA, got neither")
@@ -309,7 +310,7 @@ def main() -> None:
     options = _options()
     began = time.perf_counter()
     draws = {"seeds": options.seeds, "unions": options.unions, "union_seed": options.union_seed}
-    with Lab(options.data.resolve(), **draws, narrow=options.concepts, models=options.models) as lab:
+    with in_one_sentence(), Lab(options.data.resolve(), **draws, narrow=options.concepts, models=options.models) as lab:
         sections, goals = run(lab, options.parts)
         text, data = document(lab, sections, goals), to_json(lab, goals)
     print(text)

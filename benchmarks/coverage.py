@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.given import out_file, whole
 from benchmarks.quality import build_catalog
 from gpubranches import Catalog, Ranking, Session, open_backend
 from gpubranches.embed import VocabularyEmbedder
@@ -171,10 +172,10 @@ def read_options(prog: str, doc: str | None, *, seeds: int) -> argparse.Namespac
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("GPUBRANCHES_EVAL_DATA") or None, help="folder of the data"
     )
-    parser.add_argument("--concepts", type=int, help="a random subset of so many (default: all)")
-    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--concepts", type=whole(1), help="a random subset of so many (default: all)")
+    parser.add_argument("--seeds", type=whole(1), default=seeds)
     parser.add_argument("--positives", type=int, nargs="+", default=[8, 22])
-    parser.add_argument("--out", type=Path, help="write this Markdown file")
+    parser.add_argument("--out", type=out_file, help="write this Markdown file")
     options = parser.parse_args()
     if options.data is None:
         parser.error("expected --data or GPUBRANCHES_EVAL_DATA, got neither")

@@ -14,6 +14,7 @@ again.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 from benchmarks.coverage import publish
 from benchmarks.fuzzing.reader import READERS
 from benchmarks.fuzzing.running import Tried, fuzz, kept
+from benchmarks.given import finite, out_file, out_folder, whole
 
 
 def report(tried: list[Tried], seed: int) -> str:
@@ -45,16 +47,17 @@ def main() -> None:
     """Read the options, try, report; exit 1 where anything failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reader", choices=tuple(READERS), action="append", help="all unless named; may be repeated")
-    parser.add_argument("--seconds", type=float, default=600.0, help="of each reader")
-    parser.add_argument("--inputs", type=int, default=10**9, help="of each reader, at most")
+    parser.add_argument("--seconds", type=finite(0, above=True), default=600.0, help="of each reader")
+    parser.add_argument("--inputs", type=whole(1), default=10**9, help="of each reader, at most")
     parser.add_argument("--engine", choices=("plain", "atheris"), default="plain")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="folder of the inputs that failed")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--keep", type=out_folder, help="folder of the inputs that failed")
+    parser.add_argument("--out", type=out_file)
     arguments = parser.parse_args()
+    if arguments.engine == "atheris" and importlib.util.find_spec("atheris") is None:
+        parser.error("--engine atheris needs atheris: pip install 'gpubranches[fuzz]'")
     with tempfile.TemporaryDirectory(prefix="gpubranches-fuzz-") as folder:
         keep = arguments.keep or Path(folder)
-        keep.mkdir(parents=True, exist_ok=True)
         tried = []
         for name in arguments.reader or READERS:
             tried.append(fuzz(name, keep, arguments.engine, arguments.seed, arguments.seconds, arguments.inputs))

@@ -43,10 +43,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.given import finite, out_file, whole
 from benchmarks.speed import machine_facts
 from benchmarks.synthetic import Clusters, write_embedded_catalog
 from benchmarks.watching import Watch
 from benchmarks.writing import copied_from
+from gpubranches.backends import BACKENDS
 
 MARK_S, SEARCH_S, REFINE_S, EXPORT_S = 1.0, 10.0, 120.0, 120.0
 _WHAT = ("mark", "search", "refine", "export")
@@ -305,14 +307,14 @@ def _took(crowd: list[User], what: str) -> list[float]:
 def main() -> None:
     """Make the catalog, play, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=1_000_000)
-    parser.add_argument("--users", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=120.0)
-    parser.add_argument("--backend", default="cpu")
-    parser.add_argument("--dims", type=int, default=512, help="of the embeddings")
+    parser.add_argument("--n", type=whole(1), default=1_000_000)
+    parser.add_argument("--users", type=whole(1), default=50)
+    parser.add_argument("--seconds", type=finite(0, above=True), default=120.0)
+    parser.add_argument("--backend", default="cpu", choices=("auto", *BACKENDS))
+    parser.add_argument("--dims", type=whole(1), default=512, help="of the embeddings")
     parser.add_argument("--careless", action="store_true", help="mark at random")
     parser.add_argument("--mixed", action="store_true", help="export, too, beside one who appends and deletes")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=out_file)
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="gpubranches-load-") as folder:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.given import in_one_sentence
 from gpubranches.arrays import pack_bitmap
 from gpubranches.backends.gpu import GpuBackend
 from gpubranches.backends.gpu.choice import Line, Measured, place
@@ -76,8 +77,7 @@ def main() -> None:
     parser.add_argument("catalog", type=Path)
     parser.add_argument("--quick", action="store_true", help="one k and one batch")
     options = parser.parse_args()
-    catalog = Catalog.open(options.catalog)
-    with GpuBackend(catalog, CupyDevice, nn="faiss") as backend:
+    with in_one_sentence(), GpuBackend(Catalog.open(options.catalog), CupyDevice, nn="faiss") as backend:
         lines = measure(backend, KS[1:2], BATCHES[:1]) if options.quick else measure(backend)
         measured = Measured(backend.info()["device"], revision(), time.strftime("%Y-%m-%d"), tuple(lines))
     measured.write()

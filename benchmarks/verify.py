@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import verify_correctness, verify_nearest, verify_speed
+from benchmarks.given import finite, out_folder
 from benchmarks.processes import run
 from benchmarks.verify_record import CALLS, add, page, path_of, read
 from gpubranches.backends.gpu import choice
@@ -76,7 +77,6 @@ def main() -> None:
     if options.step:
         run_step(options)
         return
-    options.out.mkdir(parents=True, exist_ok=True)
     path = path_of(options.out, options.call)
     path.unlink(missing_ok=True)
     add(path, step="run", call=options.call, date=time.strftime("%Y-%m-%d"), commit=options.commit or revision())
@@ -126,7 +126,7 @@ def write_page(folder: Path, call: str) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("call", choices=[*CALLS, "page"])
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the files that are written")
+    parser.add_argument("--out", type=out_folder, default=RESULTS, help="folder of the files that are written")
     parser.add_argument("--commit", help="what is verified, where there is no git")
     parser.add_argument(
         "--measured",
@@ -135,7 +135,7 @@ def _options() -> argparse.Namespace:
         help="file of which of faiss and the kernels is faster",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--budget-s", type=float, default=BUDGET_S, help="seconds for all steps")
+    parser.add_argument("--budget-s", type=finite(0, above=True), default=BUDGET_S, help="seconds for all steps")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--share", help=argparse.SUPPRESS)
     return parser.parse_args()

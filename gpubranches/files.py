@@ -301,6 +301,14 @@ def require_text(path: Path) -> None:
         raise UsageError(f"{spelled(str(path))}: expected a path in UTF-8; rename the folder") from error
 
 
+def require_outside_catalogs(path: Path) -> None:
+    """Raise UsageError for a place in a folder that is a catalog: what is exported there could replace a part of it."""
+    above = Path(os.path.realpath(os.path.dirname(os.path.abspath(path))))
+    for folder in (above, *above.parents):
+        if (folder / "manifest.json").is_file() and (folder / "segments").is_dir():
+            raise UsageError(f"{path}: expected a place outside of the catalog {folder}, whose files it could replace")
+
+
 def _link(old: Path, new: Path) -> None:
     """Give a file a second name that nothing has yet; on file systems without links another name."""
     try:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import math
+import os
 import re
 from functools import partial
 
@@ -307,6 +309,33 @@ def test_what_faiss_does_not_answer_is_not_measured(tmp_path, faiss):
 )
 def test_another_file_in_place_of_the_table_is_refused(table, content):
     table.path.write_text(content)
+    with pytest.raises(DataError, match=r"nearest\.json.*remove it"):
+        Measured.read()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rows": math.inf},
+        {"rows": 10**400},
+        {"k": "10"},
+        {"batch": True},
+        {"filter": "no"},
+        {"kernel_ms": 10**400},
+        {"kernel_ms": -1},
+        {"faiss_ms": math.nan},
+    ],
+)
+def test_a_time_or_size_that_is_none_is_refused(table, changed):
+    line = {"rows": 10, "k": 1, "batch": 1, "filter": False, "kernel_ms": 1.0, "faiss_ms": 1.0} | changed
+    table.path.write_text(json.dumps({"card": "a", "commit": "", "date": "", "lines": [line]}))
+    with pytest.raises(DataError, match=r"nearest\.json.*remove it"):
+        Measured.read()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.write_text("[" * 100_000)])
+def test_a_table_that_is_no_file_or_nested_too_deeply_is_refused_at_once(table, make):
+    make(table.path)
     with pytest.raises(DataError, match=r"nearest\.json.*remove it"):
         Measured.read()
 

@@ -28,6 +28,7 @@ from benchmarks.crashes import layer
 from benchmarks.crashes.arena import Arena
 from benchmarks.crashes.points import KINDS, Run
 from benchmarks.crashes.scenarios import SCENARIOS
+from benchmarks.given import finite, out_file, whole
 
 Tally = dict[str, Counter[str]]
 _MEMORY = Path("/dev/shm")  # nosec B108  # folders made there have random names
@@ -41,16 +42,18 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument(
         "--points",
-        type=int,
+        type=whole(0),
         default=0,
         help="draw about so many points, of some scenarios where they are few; 0 for all",
     )
-    parser.add_argument("--minutes", type=float, default=0, help="try what this time suffices for; 0 for no limit")
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    parser.add_argument("--minutes", type=finite(0), default=0, help="try what this time suffices for; 0 for no limit")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of what is drawn")
     parser.add_argument("--scenario", default="", help="only those whose name has this text")
     parser.add_argument("--kind", choices=KINDS, help="only faults of this kind")
-    parser.add_argument("--out", type=Path, help="write this Markdown file")
+    parser.add_argument("--out", type=out_file, help="write this Markdown file")
     options = parser.parse_args()
+    if not any(options.scenario in each.name for each in SCENARIOS):
+        parser.error(f"--scenario: expected a part of {', '.join(each.name for each in SCENARIOS)}")
     # On a disk in memory a sync takes no time, and what it means is the model's affair.
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as name:
         if not layer.is_loaded():

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ SHORTEST = 20
 _OPEN = ("access.login", "access.enter", "health.alive", "health.ready", "static")
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 _HOW = "python -c 'import secrets; print(secrets.token_urlsafe(32))' > token.txt"
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 _MONTH_S = 30 * 86400
 
 routes = Blueprint("access", __name__)
@@ -132,7 +134,7 @@ def listen_on(app: Flask, host: str, allowed: tuple[str, ...] = ()) -> None:
     token = rules_of(app).token
     require_token(host, token)
     own = set() if is_loopback(host) else {host.lower(), socket.gethostname().lower()}
-    names = frozenset(_LOOPBACK | own | {name.lower().strip("[]") for name in allowed})
+    names = frozenset(_LOOPBACK | own | {_host(name) for name in allowed})
     wild = _is_address(host) and ipaddress.ip_address(host).is_unspecified
     app.extensions["gpubranches.access"] = Access(token, names, wild)
 
@@ -189,6 +191,16 @@ def enter() -> Response:
         secure=request.is_secure,
     )
     return response
+
+
+def _host(name: str) -> str:
+    """Return a name as the Host of a request has it. Raises UsageError for what none can have, such as an address."""
+    bare = name.lower().strip("[]")
+    if not (_NAME.fullmatch(bare) or _is_address(bare)):
+        raise UsageError(
+            f"--allowed-host: expected a name such as photos.example.org, without scheme and port, got {name!r:.100}"
+        )
+    return bare
 
 
 def _is_address(name: str) -> bool:

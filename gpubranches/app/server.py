@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, request
@@ -103,11 +103,17 @@ def serve(
     *,
     allowed_hosts: tuple[str, ...] = (),
     proxies: Proxies | None = None,
+    ready: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve in 24 threads until SIGTERM or SIGINT, then finish what was begun. Errors as of `open_server`."""
+    """Serve in 24 threads until SIGTERM or SIGINT, then finish what was begun. Errors as of `open_server`.
+
+    ready: called with the port once the server listens.
+    """
     server = open_server(app, host, port, allowed_hosts=allowed_hosts, proxies=proxies)
     desk = cast(Desk, app.extensions["gpubranches"])
-    _log.info("serving on http://%s:%d", host, port)
+    _log.info("serving on http://%s:%d", host, server.effective_port)
+    if ready is not None:
+        ready(server.effective_port)
     threading.Thread(target=desk.warm_up, name="warm-up", daemon=True).start()
     try:
         listening.run(server)

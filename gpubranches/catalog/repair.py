@@ -23,7 +23,7 @@ from gpubranches.catalog.segment import ITEM_GROUP, Rows, Segment, StoredTable, 
 from gpubranches.catalog.state import State, deleted_bitmap, named_segments
 from gpubranches.catalog.storage import RESTORE, disk_errors, exclusive, read_content, require_content
 from gpubranches.catalog.verify import problems
-from gpubranches.errors import CatalogFormatError
+from gpubranches.errors import CatalogFormatError, DataError
 from gpubranches.files import BLOCK_BYTES, open_regular, replace_file
 from gpubranches.quantize import SignQuantizer
 
@@ -66,6 +66,8 @@ def repair(path: Path) -> list[str]:
             name = f"deleted-{generation}.bitmap"
             after["deleted"] = {"name": name, **replace_file(path / name, pack_bitmap(flags).tobytes())}
         State.open(path, after)
+        if moved and os.path.lexists(path / DAMAGED) and not (path / DAMAGED).is_dir():
+            raise DataError(f"{path / DAMAGED}: expected a folder for damaged segments, got a file; move it away")
         write_manifest(path, after)
         if moved:
             (path / DAMAGED).mkdir(exist_ok=True)

@@ -23,7 +23,7 @@ from gpubranches.cli.options import (
     tell_missing_pictures,
 )
 from gpubranches.errors import CatalogFormatError, UsageError
-from gpubranches.files import whole_file
+from gpubranches.files import require_outside_catalogs, whole_file
 from gpubranches.quantize import QUANTIZERS
 
 if TYPE_CHECKING:
@@ -303,6 +303,7 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
 
     if what == "codes" and out.suffix not in (".u8bin", ".parquet"):
         raise UsageError(f"{out}: expected a name that ends in .u8bin or .parquet, got {out.suffix or 'no ending'!r}")
+    require_outside_catalogs(out)
     catalog = Catalog.open(directory)
     if what == "labels":
         log = catalog.path / "labels.sqlite"

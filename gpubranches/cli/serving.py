@@ -156,9 +156,16 @@ def _serve(directory: Path, address: _Address, embedder: str | None, backend: st
     tell_missing_pictures(catalog)
     with opened_backend(backend, catalog, nn) as opened:
         app = create_app(catalog, opened, embedder=open_embedder_for(catalog, embedder), seed=seed, token=token)
-        where = f"http://{f'[{address.host}]' if ':' in address.host else address.host}:{address.port}"
-        click.echo(f"Serving {catalog.n:,} items at {where} with the {opened.name} backend. Ctrl-C stops.")
-        serve_app(app, address.host, address.port, allowed_hosts=address.allowed_hosts, proxies=proxies)
+        name = f"[{address.host}]" if ":" in address.host else address.host
+        told = f"with the {opened.name} backend. Ctrl-C stops."
+        serve_app(
+            app,
+            address.host,
+            address.port,
+            allowed_hosts=address.allowed_hosts,
+            proxies=proxies,
+            ready=lambda port: click.echo(f"Serving {catalog.n:,} items at http://{name}:{port} {told}"),
+        )
 
 
 COMMANDS = (serve, demo, doctor)

@@ -14,7 +14,7 @@ from gpubranches.export.matches import Matches
 from gpubranches.export.parquet import write_img2dataset, write_parquet
 from gpubranches.export.pictures import link_folder, write_coco, write_links
 from gpubranches.export.texts import write_csv, write_json, write_jsonl
-from gpubranches.files import whole_file, whole_folder
+from gpubranches.files import require_outside_catalogs, whole_file, whole_folder
 
 Written = TypeVar("Written")
 ItemWriter = Callable[[Matches], Generator[bytes, None, int]]
@@ -65,10 +65,11 @@ def export_matches(matches: Matches, path: Path, format: str | None = None) -> i
     """Write a file, or with "links" a folder unless its name ends in .tar; return how many items are in it.
 
     format: a key of `FORMATS`; None takes it from the ending. Files and folders appear whole or not at all. Raises
-    UsageError for another format, for one that these items cannot have, and where a folder would not be a new one;
-    DataError when it cannot be written; then an older file is left as it was.
+    UsageError for another format, for one that these items cannot have, for a place in a catalog, and where a folder
+    would not be a new one; DataError when it cannot be written; then an older file is left as it was.
     """
     chosen = format_of(path, format)
+    require_outside_catalogs(path)
     if chosen.folder is not None and not _ends(path, chosen):
         with whole_folder(path) as folder:
             return chosen.folder(matches, folder)

@@ -17,7 +17,7 @@ from gpubranches.coding import unit_rows
 from gpubranches.embed import Embedder, open_embedder
 from gpubranches.embed.vocabulary import plain_name
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
-from gpubranches.files import replace_file
+from gpubranches.files import replace_file, require_outside_catalogs
 from gpubranches.head import HeadSettings
 from gpubranches.head.decoding import Progress
 from gpubranches.head.examples import Examples
@@ -130,6 +130,7 @@ def _require_target(target: Path) -> None:
         raise UsageError(f"out: expected a file that ends in .safetensors, got {target.name!r}")
     if target.is_dir() or not target.parent.is_dir():
         raise UsageError(f"out: expected a file in a folder that exists, got {target}")
+    require_outside_catalogs(target)
 
 
 def _examples(

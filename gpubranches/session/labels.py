@@ -81,9 +81,11 @@ class Labels:
     def mark(self, ids: ArrayLike, label: int, *, origin: str = "user", event_id: str | None = None) -> None:
         """Mark items right (+1), wrong (-1) or not at all (0), as one action.
 
-        ids: (m,) whole numbers; origin: how the items came to be marked; event_id: makes a repeated call count
-        once. Raises LabelError for another label.
+        ids: (m,) whole numbers; origin: how the items came to be marked, one of `ORIGINS`; event_id: makes a
+        repeated call count once. Raises LabelError for another label or origin.
         """
+        if origin not in ORIGINS:
+            raise LabelError(f"origin: expected one of {', '.join(ORIGINS)}, got {origin!r:.80}")
         if label not in (-1, 0, 1):
             raise LabelError(f"label: expected +1 (right), -1 (wrong) or 0 (remove the mark), got {label!r}")
         items = as_ids(ids)

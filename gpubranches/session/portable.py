@@ -52,7 +52,7 @@ def pack(record: Record, session: Session, uploads: Uploads) -> dict[str, Any]:
         **{name: settings.get(name, default) for name, default in _ADDED.items()},
         "lean": settings.get("lean", 0.0),
         "marks": [
-            {"id": item, "label": label, "origin": origins.get(item, "user")}
+            {"id": item, "label": label, "origin": origins[item] if origins.get(item) in ORIGINS else "user"}
             for item, label in session.labels.current().items()
         ],
         "pictures": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from math import log
@@ -11,6 +12,7 @@ from typing import Any, Literal, Self
 
 from gpubranches.assets import folder
 from gpubranches.errors import DataError
+from gpubranches.files import parse_json, read_regular
 
 Engine = Literal["faiss", "kernel"]
 MEASURE = "python -m benchmarks.nearest CATALOG measures it"
@@ -44,14 +46,14 @@ class Measured:
     def read(cls, path: Path | None = None) -> Self | None:
         """Read the table beside the kernels, None if no card has written one. Raises DataError for another file."""
         path = path or place()
-        if not path.exists():
-            return None
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(read_regular(path))
             return cls(
                 content["card"], content["commit"], content["date"], tuple(_line(one) for one in content["lines"])
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path}: expected a table of measured times, got another content ({type(error).__name__}: {error}); "
                 f"remove it, {MEASURE}"
@@ -98,9 +100,20 @@ def place() -> Path:
 
 
 def _line(content: Mapping[str, Any]) -> Line:
-    rows, k, batch = (int(content[name]) for name in ("rows", "k", "batch"))
-    if min(rows, k, batch) < 1:
-        raise ValueError(f"expected rows, k and batch of 1 or more, got {rows}, {k} and {batch}")
+    whole = rows, k, batch = content["rows"], content["k"], content["batch"]
+    if any(type(one) is not int or not 1 <= one < 2**63 for one in whole):
+        raise ValueError(f"expected rows, k and batch of 1 or more, got {rows!r:.40}, {k!r:.40} and {batch!r:.40}")
+    if type(content["filter"]) is not bool:
+        raise ValueError(f"expected a filter that is true or false, got {content['filter']!r:.40}")
     faiss_ms = content["faiss_ms"]
-    taken = float(content["kernel_ms"]), None if faiss_ms is None else float(faiss_ms)
-    return Line(rows, k, batch, bool(content["filter"]), *taken)
+    kernel_ms = _milliseconds(content["kernel_ms"])
+    return Line(rows, k, batch, content["filter"], kernel_ms, None if faiss_ms is None else _milliseconds(faiss_ms))
+
+
+def _milliseconds(value: object) -> float:
+    if type(value) not in (int, float) or not 0 <= value < math.inf:  # type: ignore[operator]
+        raise ValueError(f"expected milliseconds, got {value!r:.40}")
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError as error:
+        raise ValueError(f"expected milliseconds, got {value!r:.40}") from error
