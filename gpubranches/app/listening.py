@@ -57,7 +57,7 @@ def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, a
         connection_limit=CONNECTIONS + 100,
         asyncore_use_poll=True,  # select takes no descriptors beyond 1,023, and a large catalog holds as many
         max_request_body_size=LARGEST_BYTES,
-        clear_untrusted_proxy_headers=False,  # `proxies` says whose are believed
+        clear_untrusted_proxy_headers=False,  # `proxies` decides which senders are trusted
     )
     server.channel_class = _Channel
     server.admits = admits
@@ -95,12 +95,12 @@ def _finish(server: Any, signals: list[int]) -> None:
         if not busy:
             return
         _turn(server, 0.1)
-    _log.warning("%d connections with a request under way are cut off", len(server.active_channels))
+    _log.warning("%d connections with a request under way are closed", len(server.active_channels))
 
 
 @contextmanager
 def _heard(server: Any) -> Iterator[list[int]]:
-    """Give a list that the numbers of the signals are added to as they come."""
+    """Yield a list to which each received signal adds its number."""
     signals: list[int] = []
 
     def hear(number: int, frame: object) -> None:

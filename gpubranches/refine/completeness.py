@@ -387,7 +387,7 @@ def _right_in_all(breadth: Breadth, draws: Floats, ranked: NDArray[np.int64]) ->
 
 
 def _chances(curves: Floats, distances: Floats) -> Floats:
-    """Return the chances to be right by each curve, (curves, distances)."""
+    """Return the chances to be right by each curve, (curves, distances) float64."""
     above, below = np.minimum(distances, 0), np.maximum(distances, 0)
     odds = curves[:, :1] - curves[:, 1:2] * above - curves[:, 2:] * below
     chances: Floats = 1 / (1 + np.exp(-np.clip(odds, -700, 700)))
