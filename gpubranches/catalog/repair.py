@@ -128,7 +128,7 @@ def _without_damaged_listings(path: Path, manifest: dict[str, Any], given_up: li
     records = manifest["source"].get("inputs", [])
     given_up += [
         f"{record['listing']}: the record of which files the ids from {record['base']} on came from; appending "
-        f"{', '.join(record['paths'])} again would add the items twice"
+        f"{', '.join(record['paths'])} again would add them twice"
         for record in records
         if record["listing"] in lost
     ]
