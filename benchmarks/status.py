@@ -10,8 +10,8 @@ from gpubranches.backends.gpu.sources import KERNELS
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# What has run on a GPU
 
-Written by `python -m benchmarks.status` from the results of `scripts/gpu_verify correctness` in `benchmarks/results/`. A
-run verifies a kernel if its tests of the kernels finished and none of the checks of this kernel failed.
+Written by `python -m benchmarks.status` from the results of `scripts/gpu_verify correctness` in
+`benchmarks/results/`. A run verifies a kernel if its tests of the kernels finished and no check of this kernel failed.
 
 | kernel | last verified run |
 |---|---|

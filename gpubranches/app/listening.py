@@ -26,15 +26,15 @@ _log = logging.getLogger(__name__)
 CONNECTIONS = 1_000
 """That may be open: a browser keeps six."""
 STALLED_S = 60
-"""How long a client may take nothing of what it is sent, or acknowledge nothing: then it is hung up on."""
+"""Seconds in which a client may read or acknowledge nothing; then the server closes its connection."""
 END_S = 8.0
-"""How long requests under way may take to end when the server is told to: who stops containers waits 10 s."""
+"""Seconds in which requests under way may finish after a signal to stop; container runtimes wait 10 s."""
 LARGEST_BYTES = 34 << 20
 """Of a body that is read at all; routes allow less."""
 LOGIN_BYTES = 4096
 """Of a body that carries the token itself."""
 _LINGER_S = 2.0
-"""How long what follows a refusal is thrown away: who is hung up on while it sends may not see the answer."""
+"""Seconds in which data after a refusal are read and dropped; on an earlier close the client may miss the answer."""
 
 Admits = Callable[[str, str], bool]
 """Whether a request may be read, by its headers Authorization and Cookie."""
@@ -67,7 +67,7 @@ def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, a
 def run(server: Any) -> None:
     """Serve until SIGTERM or SIGINT; then finish the requests under way, within `END_S`, and close.
 
-    A second signal ends it at once. Signals are heard in the main thread alone.
+    A second signal ends it at once. Signals are handled in the main thread only.
     """
     with _heard(server) as signals:
         while not signals:
@@ -148,7 +148,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection. Beyond `CONNECTIONS` the idlest is hung up on, first those that never sent a whole request."""
+    """A connection. Beyond `CONNECTIONS` the idlest is closed, first those that never sent a complete request."""
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None):
         self.parser_class = lambda adj: _Parser(adj, server.admits, self._refuse)

@@ -125,7 +125,7 @@ def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploa
 
 
 def _picture(sent: dict[str, str], D: int) -> Upload:
-    """Return a picture of a file. The thumbnail is made anew, so that nothing else is ever sent to a browser."""
+    """Return a picture of a file. The thumbnail is encoded again, so that browsers never get any other content."""
     try:
         embedding = np.frombuffer(b64decode(sent["embedding"], validate=True), "<f4").astype(np.float32)
         thumbnail = b64decode(sent["thumbnail"], validate=True)
