@@ -133,7 +133,7 @@ def _resident_embeddings(device: Any, xp: Any, tiles: int, D: int) -> tuple[Any,
 def check_rescore(
     make_device: Callable[[], Any], xp: Any, to_host: Callable[[Any], Any], rows: int, D: int = 512
 ) -> dict[str, Any]:
-    """Hold scores of resident embeddings, (rows, D), against a product in expressions of xp: the best of them.
+    """Compare the best scores of resident embeddings, (rows, D), with a product in expressions of xp.
 
     Scores within 1e-4 of the border may be on either side of it.
     """
@@ -181,7 +181,7 @@ def check_rescore(
 def check_quantize(
     make_device: Callable[[], Any], xp: Any, to_host: Callable[[Any], Any], rows: int, d: int = 32
 ) -> dict[str, Any]:
-    """Hold codes and zones of vectors, (rows, d), against expressions of xp."""
+    """Compare codes and zones of vectors, (rows, d), with expressions of xp."""
     device = make_device()
     tiles = max(1, rows // TILE)
     rows = tiles * TILE - 100
@@ -211,7 +211,7 @@ def check_quantize(
 
 
 def check_allow(make_device: Callable[[], Any], xp: Any, to_host: Callable[[Any], Any], words: int) -> dict[str, Any]:
-    """Hold both kernels over bitmaps of so many 64-bit words against expressions of xp."""
+    """Compare both kernels over bitmaps of `words` 64-bit words with expressions of xp."""
     device = make_device()
     a, b, both = (device.empty(words, np.uint64) for _ in range(3))
     numbers = xp.arange(words, dtype=xp.uint64)
@@ -230,7 +230,7 @@ def check_allow(make_device: Callable[[], Any], xp: Any, to_host: Callable[[Any]
 
 
 def _drawn(xp: Any, start: int, stop: int, width: int) -> Any:
-    """Return rows start..stop-1 of made-up words, (stop - start, width) uint32, each a hash of its place."""
+    """Return rows start..stop-1 of synthetic words, (stop - start, width) uint32, each a hash of its position."""
     rows = xp.arange(start, stop, dtype=xp.uint32)[:, None]
     words = rows * np.uint32(width) + xp.arange(width, dtype=xp.uint32)
     for factor in (0x7FEB352D, 0x846CA68B):

@@ -125,9 +125,9 @@ def votes(lab: Lab) -> Result:
 
 
 def target(lab: Lab) -> Result:
-    """Let the program say what to mark until `TARGET` of what is right is known to be found.
+    """Let the program choose what to mark until `TARGET` of the right items are known to be found.
 
-    Unions of classes that have little in common have no goal: their classes without a mark look like nothing marked.
+    Unions of unlike classes have no goal: their classes without a mark look like nothing that is marked.
     """
     rows: list[tuple[str, ...]] = []
     goals: list[Goal] = []
@@ -235,7 +235,7 @@ def _by_round(title: str, played: Play) -> Section:
 
 
 def _unranked(lab: Lab) -> Section:
-    """Return what share of the right items the answers leave out of their ranking: `refine.completeness` expects it."""
+    """Return the share of right items that answers do not rank; `refine.completeness` has an expectation of it."""
     rows = []
     for kind, played in lab.played.items():
         shares = np.array(played.unranked)

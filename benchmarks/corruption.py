@@ -1,12 +1,12 @@
-"""Damage to each file of a catalog in turn: what `verify` says, what else is answered, and what repair keeps.
+"""Damage each file of a catalog in turn: measure what `verify` finds, which queries are refused, what repair keeps.
 
     python -m benchmarks.corruption [--flips 12] [--seed 0] [--out FILE]
 
-A catalog of 1,400 items with metadata, deleted items and unreadable inputs in two segments is copied, and one file
-of the copy is damaged: a bit is flipped at drawn places, the file is cut short at drawn places, removed, emptied, or
-swapped with the other segment's. Then everything is asked that can be asked, each by a catalog opened anew, by the
-cpu backend. An answer is right if it equals that of the undamaged catalog; a refusal is an error of this package that
-names the file, or the manifest. At last the catalog is repaired. A crash would end the run.
+A catalog of 1,400 items with metadata, deleted items and unreadable inputs in two segments is copied, and one file of
+the copy is damaged: a bit is flipped at drawn places, the file is cut short at drawn places, removed, emptied, or
+swapped with the other segment's. Then every kind of query runs with the cpu backend, each on a newly opened catalog. An
+answer is right if it equals that of the undamaged catalog. A refusal is an error of this package that names the file or
+the manifest. At last the catalog is repaired. A crash ends the run.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def write_catalog(folder: Path) -> Path:
 
 
 def answers(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield each question with its answer, or with the error that it raised."""
+    """Yield each query with its answer, or with the error that it raised."""
     for what, ask in QUESTIONS.items():
         try:
             catalog = Catalog.open(path)
@@ -79,7 +79,7 @@ def answers(path: Path) -> Iterator[tuple[str, Any]]:
 def damages(
     file: Path, other: Path | None, flips: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield kinds of damage to a file with what does it; other: the same file of the other segment."""
+    """Yield kinds of damage with the function that does it; other: the same file of the other segment."""
     size = file.stat().st_size
 
     def flip(at: int) -> None:
@@ -99,7 +99,7 @@ def damages(
 
 
 def judged(path: Path, file: Path, right: dict[str, Any]) -> Counter[str]:
-    """Return what came of damage to a file: of `verify`, of all questions, and of repair."""
+    """Return the results after damage to a file: of `verify`, of all queries, and of repair."""
     found: Counter[str] = Counter({"damages": 1})
     try:
         told = problems_at(path)
@@ -127,7 +127,7 @@ def judged(path: Path, file: Path, right: dict[str, Any]) -> Counter[str]:
 
 
 def main() -> None:
-    """Read the options, damage, and print the table."""
+    """Read the options, damage the files, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.corruption", description=__doc__)
     parser.add_argument("--flips", type=int, default=12, help="bytes flipped in each file")
     parser.add_argument("--seed", type=int, default=0)
@@ -159,9 +159,10 @@ def main() -> None:
         "",
         f"`python -m benchmarks.corruption {' '.join(sys.argv[1:])}`",
         "",
-        f"Of each damage: whether `verify` names the file, what {len(QUESTIONS)} questions come to (refused by error "
-        "naming the file, or answered as without the damage), whether repair makes the catalog sound, how many "
-        f"items it gives up of {2 * _ROWS - 4:,} each time. Manifest and constants are not repaired.",
+        "For each damage the table counts whether `verify` names the file, the results of "
+        f"{len(QUESTIONS)} queries (refused: by an error that names the file; right: equal to the answer without the "
+        "damage), whether repair succeeds, and how many items it drops of "
+        f"{2 * _ROWS - 4:,} each time. Manifest and constants are not repaired.",
         "",
         f"| file | {' | '.join(columns)} |",
         "|---" * (len(columns) + 1) + "|",

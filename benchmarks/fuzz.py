@@ -1,14 +1,13 @@
-"""Fuzzing of all that reads what others wrote: what was tried, and what failed.
+"""Fuzz every reader of untrusted data, and report the faults.
 
     python -m benchmarks.fuzz [--reader npy] [--seconds 600] [--inputs N] [--seed 0] [--engine plain] [--keep FOLDER]
         [--out FILE]
 
-Each reader is given sound inputs with bits, lengths, types and parts changed. An input may be read or refused by an
-error of the package in one sentence. Any other exception, a status of 500, the end of the process, more than 10 s of
-processor time, 60 s without an end, or more than 1 GB of memory is a fault. Readers take their seconds one after the
-other. `--engine atheris` (`pip install gpubranches[fuzz]`) also changes inputs that reached lines of Python which none
-reached before. Failing inputs are left in `--keep`; once mended they belong in `tests/corpus`, which the suite tries
-again.
+Each reader gets valid inputs with changed bits, lengths, types and parts. A reader may accept an input, or refuse it by
+an error of the package in one sentence. A fault is any other exception, a status of 500, the end of the process, more
+than 10 s of processor time, 60 s without an end, or more than 1 GB of memory. Readers run one after the other, each for
+its seconds. `--engine atheris` (`pip install gpubranches[fuzz]`) also changes inputs that reached new lines of Python.
+Failing inputs are saved in `--keep`; after a fix they belong in `tests/corpus`, which the suite tries again.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from benchmarks.given import finite, out_file, out_folder, whole
 
 
 def report(tried: list[Tried], seed: int) -> str:
-    """Return what came of it as Markdown."""
+    """Return the results as Markdown."""
     lines = ["| reader | seconds | inputs | of them refused | faults | kept inputs |", "|---|---|---|---|---|---|"]
     for one in tried:
         row = (
@@ -44,14 +43,16 @@ def report(tried: list[Tried], seed: int) -> str:
 
 
 def main() -> None:
-    """Read the options, try, report; exit 1 where anything failed."""
+    """Read the options, try the inputs, print the report; exit 1 if any input failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reader", choices=tuple(READERS), action="append", help="all unless named; may be repeated")
-    parser.add_argument("--seconds", type=finite(0, above=True), default=600.0, help="of each reader")
-    parser.add_argument("--inputs", type=whole(1), default=10**9, help="of each reader, at most")
+    parser.add_argument(
+        "--reader", choices=tuple(READERS), action="append", help="a reader to fuzz; may be repeated; all by default"
+    )
+    parser.add_argument("--seconds", type=finite(0, above=True), default=600.0, help="seconds for each reader")
+    parser.add_argument("--inputs", type=whole(1), default=10**9, help="most inputs of each reader")
     parser.add_argument("--engine", choices=("plain", "atheris"), default="plain")
     parser.add_argument("--seed", type=whole(0), default=0)
-    parser.add_argument("--keep", type=out_folder, help="folder of the inputs that failed")
+    parser.add_argument("--keep", type=out_folder, help="folder for the failing inputs")
     parser.add_argument("--out", type=out_file)
     arguments = parser.parse_args()
     if arguments.engine == "atheris" and importlib.util.find_spec("atheris") is None:

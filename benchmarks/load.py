@@ -1,4 +1,4 @@
-"""Many users at once on one server: marks, searches, find alls and exports over loopback, and what of it was lost.
+"""Many users at once on one server: marks, searches, find alls and exports over loopback, and whether any is lost.
 
     python -m benchmarks.load --out benchmarks/results/load.md
     python -m benchmarks.load --mixed --seconds 600 --out benchmarks/results/load-mixed.md
@@ -6,17 +6,17 @@
 A synthetic catalog of a million items with embeddings and bits is served by a process of its own. Each of 50 users has
 a session of the API and looks for the items of one cluster of the catalog: from its own thread it marks one item a
 second of those it was shown, right or wrong as they are, searches by an item of the cluster every ten seconds and finds
-all every two minutes. They come in over the first ten seconds. Times are told as users see them, connection kept open;
-a user that is late does not catch up, so the numbers of what was asked are told, too.
+all every two minutes. They come in over the first ten seconds. Times are measured at the users, over open connections.
+A user that is late does not catch up, so the numbers of requests are reported too.
 
 `--mixed` users also export what matches every two minutes, while another process appends 200 rows every five seconds
-and deletes 100 of those before (`benchmarks.writing`). The server's anonymous memory and its file handles are looked at
-every second; they are flat if they grow over the last three quarters of the run, by the median of all slopes, by no
-more than 64 MB or a tenth, and 8 handles or a tenth. Handles on the catalog's segments are not among them: each append
-brings some.
+and deletes 100 earlier ones (`benchmarks.writing`). The server's anonymous memory and file handles are read every
+second. They are flat if their growth over the last three quarters of the run, by the median of all slopes, is at most
+64 MB or a tenth, and 8 handles or a tenth. Handles on the catalog's segments are not counted, since each append adds
+some.
 
-At the end the server is sent SIGTERM while all users go on. It has to finish what was begun and end with status 0. It
-is started again, and every mark that was acknowledged is looked up in its session.
+At the end the server gets SIGTERM while all users go on. It must finish the requests under way and exit with status 0.
+It is started again, and every acknowledged mark is looked up in its session.
 
 `--careless` users mark at random: their models hold half of the catalog, and ask for more than two cores can compute.
 The server then has to refuse find alls (they are counted, not errors: the user is told to try again) and must lose
@@ -95,7 +95,7 @@ class User:
         self._session = ""
 
     def run(self) -> None:
-        """Act until the server is gone that was told to end."""
+        """Act until the server has ended after its signal."""
         try:
             self._session = self._call("POST", "/sessions", {})["session"]
             self._act()
@@ -106,7 +106,7 @@ class User:
             self._line.close()
 
     def look_up(self, port: int) -> None:
-        """Count the acknowledged marks that another server over the catalog does not know."""
+        """Count the acknowledged marks that a new server over the catalog does not have."""
         self._line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         told = self._call("GET", f"/sessions/{self._session}/marks")["marks"] if self.marks else []
         self._line.close()
@@ -175,7 +175,7 @@ class User:
 
 @dataclass
 class Served:
-    """What came of a run. status: of the server that was sent SIGTERM; ended_s: how long it took to end."""
+    """The results of a run. status: of the server after SIGTERM; ended_s: how long it took to end."""
 
     crowd: list[User]
     watch: Watch
@@ -186,7 +186,7 @@ class Served:
 
 @contextmanager
 def served(catalog: Path, backend: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Serve a catalog by a process of its own; lend it and its port, and end it."""
+    """Serve a catalog by a process of its own; yield the process and its port, and end it."""
     server = subprocess.Popen([sys.executable, "-c", _SERVER, str(catalog), backend], stdout=subprocess.PIPE, text=True)
     try:
         yield server, int(server.stdout.readline()) if server.stdout else 0
@@ -197,7 +197,7 @@ def served(catalog: Path, backend: str) -> Iterator[tuple[subprocess.Popen[str],
 
 @contextmanager
 def writing(catalog: Path) -> Iterator[dict[str, int]]:
-    """Append and delete by a process of its own; lend what will be its counts, there at the end of the block."""
+    """Append and delete by a process of its own; yield its counts, which are filled at the end of the block."""
     command = [sys.executable, "-m", "benchmarks.writing", str(catalog)]
     writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     counts: dict[str, int] = {}
@@ -212,7 +212,7 @@ def writing(catalog: Path) -> Iterator[dict[str, int]]:
 
 
 def play(catalog: Path, owners: NDArray[np.int16], arguments: argparse.Namespace) -> Served:
-    """Serve a catalog, let the users act, end the server in the middle of it, look the marks up by another one.
+    """Serve a catalog, let the users act, end the server under load, and look the marks up by a new server.
 
     owners: (n,) the cluster of each id.
     """
@@ -277,7 +277,7 @@ def report(found: Served, arguments: argparse.Namespace, load: float) -> str:
 
 
 def _held(found: Served) -> list[str]:
-    """Return what is told of the server's process and its end."""
+    """Return the lines of the report on the server's process and its end."""
     lines = ["| the server's | median | grew by | bound | flat |", "|---|---|---|---|---|"]
     for name, grown in (
         ("anonymous memory, MB", found.watch.memory_growth()),
@@ -294,7 +294,7 @@ def _held(found: Served) -> list[str]:
 
 
 def holds(found: Served) -> bool:
-    """Return whether nothing was lost or failed, goals were met, the server ended in order, and was flat."""
+    """Return whether nothing was lost or failed, goals were met, and the server was flat and ended with status 0."""
     sound = not any(user.lost or user.errors for user in found.crowd) and found.status == 0
     quick = all(np.quantile(_took(found.crowd, what) or [0.0], 0.95) < goal for what, goal in GOALS_MS.items())
     return bool(sound and quick and found.watch.memory_growth().flat and found.watch.handle_growth().flat)
@@ -313,7 +313,7 @@ def main() -> None:
     parser.add_argument("--backend", default="cpu", choices=("auto", *BACKENDS))
     parser.add_argument("--dims", type=whole(1), default=512, help="of the embeddings")
     parser.add_argument("--careless", action="store_true", help="mark at random")
-    parser.add_argument("--mixed", action="store_true", help="export, too, beside one who appends and deletes")
+    parser.add_argument("--mixed", action="store_true", help="export too, beside a process that appends and deletes")
     parser.add_argument("--out", type=out_file)
     arguments = parser.parse_args()
     load = os.getloadavg()[0]

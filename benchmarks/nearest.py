@@ -1,9 +1,9 @@
-"""Measure on this machine's card what answers the nearest by embeddings sooner, faiss or the own kernels.
+"""Measure on this machine's card which finds the nearest by embeddings faster, faiss or the kernels.
 
     python -m benchmarks.nearest CATALOG [--quick]
 
-CATALOG stores embeddings that fit on the card, and none of its rows is deleted. Writes kernels/nearest.json, by which
-`--nn auto` decides from then on, and prints it.
+CATALOG stores embeddings that fit on the card, and has no deleted rows. Prints the table and writes it to
+kernels/nearest.json, from which `--nn auto` decides.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ BATCHES = (1, 8, 64)
 def measure(
     backend: GpuBackend, ks: Sequence[int] = KS, batches: Sequence[int] = BATCHES, repeats: int = 9
 ) -> list[Line]:
-    """Time the nearest of some of the catalog's own embeddings, both ways in turns; a filter keeps half of the rows.
+    """Time the nearest of some embeddings of the catalog, by both engines in turn; a filter keeps half of the rows.
 
-    backend: one opened with nn="faiss". Raises UsageError where faiss does not answer, or not the same.
+    backend: opened with nn="faiss". Raises UsageError if faiss does not answer, or answers differently.
     """
     catalog, rng = backend.catalog, np.random.default_rng(0)
     where = pack_bitmap(rng.random(catalog.n_positions) < 0.5)

@@ -44,7 +44,7 @@ Task = tuple[World, Concept]
 
 @dataclass
 class Play:
-    """What one user found of some concepts.
+    """The results of one user on some concepts.
 
     found: the measures of every model by round; sizes, shares: items of each concept, and their share of what the user
     sees; tallies: of the product's intervals, by when and measure; unranked: share of the right items that the product
@@ -224,7 +224,7 @@ def _rounds(
 def _product(
     world: World, draw: Draw, tallies: dict[tuple[str, str], Tally], unranked: list[float]
 ) -> Iterator[dict[str, float]]:
-    """Yield what the product finds; tally its intervals, at last after an audit of 20, and what it does not rank."""
+    """Yield the product's results; tally its intervals, at last after an audit of 20, and its unranked right items."""
     done: tuple[Session, Ranking] | None = None
     for session, ranking in play(world, draw, POLICIES["suggested"], ROUNDS):
         done = session, ranking

@@ -213,7 +213,7 @@ _LABELS = {
     "linear over codes": "linear over codes",
     "linear over bits": "linear over 64-byte bits",
 }
-"""The questions of the goals by the lines of the table."""
+"""The names of the goals by the lines of the table."""
 
 
 def table(card: Card) -> str:

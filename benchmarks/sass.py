@@ -1,4 +1,4 @@
-"""What the compiler makes of the kernels: NVRTC to a cubin, its machine code (SASS), and the loops in it.
+"""The compiled kernels: cubins by NVRTC, their machine code (SASS), and the loops in it.
 
 Needs no GPU, driver or toolkit: pip install cuda-bindings, nvidia-cuda-nvrtc, nvidia-cuda-runtime,
 nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm, as the extra [test] does.
@@ -37,7 +37,7 @@ VARIANTS: list[tuple[str, dict[str, int]]] = [
     ("allow", {}),
     ("synthetic", {"dim": 32, "sign_words": 16, "words_per_row": 16}),
 ]
-"""Every kernel with the constants it is mostly used with, and with odd ones."""
+"""Every kernel with its usual constants, and with unusual ones."""
 _WHEELS = Path(sysconfig.get_path("purelib")) / "nvidia/cu13"
 _LINE = re.compile(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)\s*(.*?);")
 _TARGET = re.compile(r"0x([0-9a-f]+)\s*$|`\(\.L_x_(\d+)\)")

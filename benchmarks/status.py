@@ -10,28 +10,37 @@ from gpubranches.backends.gpu.sources import KERNELS
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# What has run on a GPU
 
-Made by `python -m benchmarks.status` from what `scripts/gpu_verify correctness` writes to `benchmarks/results/`. A
-kernel counts as verified by a run whose tests of the kernels came to their end, in which none of its own checks failed.
+Written by `python -m benchmarks.status` from the results of `scripts/gpu_verify correctness` in
+`benchmarks/results/`. A run verifies a kernel if its tests of the kernels finished and no check of this kernel failed.
 
 | kernel | last verified run |
 |---|---|
 """
 TAIL = """
-Without a GPU the suite proves the kernels as far as that goes: their text runs on the processor under six schedules
-of threads and equals NumPy (`tests/test_kernels.py`), the whole gpu backend passes the contract of all backends that
-way (`tests/test_backends.py`), each barrier is shown to be needed and no two accesses to shared memory lack one
-(`tests/test_kernel_mutations.py`), and NVRTC compiles them for seven architectures without spills
-(`tests/test_sass.py`). CuPy's wheel compiles them for three without a card (`tests/test_cupy_wheel.py`), and no more.
-Both calls of `scripts/gpu_verify` are rehearsed with a stand-in for CuPy (`tests/test_verify_rehearsal.py`). That says
-nothing of speed, of CuPy on a real driver, of the memory ordering of a card, or of
-`gpubranches/backends/gpu/cupy_device.py`, whose calls are only held against CuPy's documentation until a run is listed
-above. `benchmarks/results/roofline.md` has times predicted from the machine code; they are no measurements. Nor has
-faiss on the card run (`--nn faiss`, over codes and over resident embeddings, and the engine `faiss-gpu` of the
-benchmark): its calls are held against faiss's documentation and a stand-in, those of `benchmarks/verify_nearest.py` to
-faiss and CAGRA against their documentation alone, and until times of both are measured on a card `--nn auto` takes the
-kernels. Nor have catalogs whose embeddings are decoded on the host and rescored on the card run, or the way back to the
-host when a commit drops the embeddings. Nor has `train-head --device cuda`, which `tests/test_train_head.py` tries
-where torch sees a card.
+Without a GPU the suite checks the kernels in these ways:
+
+- The source of the kernels runs on the processor under six schedules of threads and equals NumPy
+  (`tests/test_kernels.py`).
+- The whole gpu backend passes the contract of all backends in the same way (`tests/test_backends.py`).
+- Each barrier is shown to be needed, and no two accesses to shared memory lack one (`tests/test_kernel_mutations.py`).
+- NVRTC compiles the kernels for seven architectures without spills (`tests/test_sass.py`).
+- CuPy's wheel compiles them for three architectures without a card (`tests/test_cupy_wheel.py`), and does not run them.
+- Both calls of `scripts/gpu_verify` are rehearsed with a stand-in for CuPy (`tests/test_verify_rehearsal.py`).
+
+These tests do not cover speed, CuPy on a real driver, the memory ordering of a card, or
+`gpubranches/backends/gpu/cupy_device.py`. The calls in that file are only compared with CuPy's documentation until a
+run is listed above. `benchmarks/results/roofline.md` has times predicted from the machine code; they are no
+measurements.
+
+These parts have not run on a card either:
+
+- faiss (`--nn faiss`, over codes and over resident embeddings, and the engine `faiss-gpu` of the benchmark). Its calls
+  are checked against faiss's documentation and a stand-in. The calls of `benchmarks/verify_nearest.py` to faiss and
+  CAGRA are checked against their documentation only. Until the times of both are measured on a card, `--nn auto` uses
+  the kernels.
+- Catalogs whose embeddings are decoded on the host and rescored on the card, and the way back to the host when a commit
+  drops the embeddings.
+- `train-head --device cuda`, which `tests/test_train_head.py` tries where torch sees a card.
 """
 
 

@@ -3,13 +3,13 @@
     scripts/gpu_verify correctness [--out DIR] [--commit HASH] [--quick]
     scripts/gpu_verify speed       [--out DIR] [--commit HASH] [--quick] [--measured FILE]
 
-Needs CuPy, NumPy and pytest; nothing is installed. What else is missing (numba, scikit-learn, faiss, compute-sanitizer,
-matplotlib, ..) leaves out what needs it, and the page says so.
+Needs CuPy, NumPy and pytest; installs nothing. Steps that need another package (numba, scikit-learn, faiss,
+compute-sanitizer, matplotlib, ..) are skipped where it is missing, and the page says so.
 
-Steps come in the order of what teaches most. Each has a process of its own, which ends at its limit, so that a kernel
-that fails or hangs takes nothing with it, and each finding is written at once: DIR/gpu-CALL.jsonl has all findings of a
-call that is cut short, and `python -m benchmarks.verify page` makes DIR/gpu-CALL.md of it, as a call does after each
-step.
+The most informative steps come first. Each step has a process of its own, which ends at its time limit, so that a
+kernel that fails or hangs does not stop the other steps. Each finding is written at once to DIR/gpu-CALL.jsonl, so an
+interrupted call keeps its findings. `python -m benchmarks.verify page` writes DIR/gpu-CALL.md from this file, as a call
+does after each step.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BUDGET_S = 225
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a call: what yields its findings, each JSON, and after how many seconds it is ended."""
+    """One step of a call: the function that yields its findings, as JSON, and its time limit in seconds."""
 
     name: str
     work: Callable[[argparse.Namespace], Iterator[dict[str, Any]]]
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def run_step(options: argparse.Namespace) -> None:
-    """Run one step in this process and add each of its findings when it is found."""
+    """Run one step in this process and record each of its findings at once."""
     path = path_of(options.out, options.call)
     step = next(step for step in STEPS[options.call] if step.name == options.step)
     for finding in step.work(options):
@@ -98,7 +98,7 @@ def run_step(options: argparse.Namespace) -> None:
 
 
 def attempt(step: Step, options: argparse.Namespace, limit_s: float) -> str:
-    """Run a step in a process of its own, add how it ended, write the page; return what went wrong, or nothing."""
+    """Run a step in a separate process, record its end, write the page; return the problem, "" for none."""
     path = path_of(options.out, options.call)
     start, problem = time.monotonic(), "not run: the time was spent"
     if limit_s >= 1:
@@ -126,15 +126,15 @@ def write_page(folder: Path, call: str) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("call", choices=[*CALLS, "page"])
-    parser.add_argument("--out", type=out_folder, default=RESULTS, help="folder of the files that are written")
+    parser.add_argument("--out", type=out_folder, default=RESULTS, help="folder for the output files")
     parser.add_argument("--commit", help="what is verified, where there is no git")
     parser.add_argument(
         "--measured",
         type=Path,
         default=choice.place(),
-        help="file of which of faiss and the kernels is faster",
+        help="file for the measured times of faiss and the kernels",
     )
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to check that it runs")
     parser.add_argument("--budget-s", type=finite(0, above=True), default=BUDGET_S, help="seconds for all steps")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--share", help=argparse.SUPPRESS)

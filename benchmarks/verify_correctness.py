@@ -1,4 +1,4 @@
-"""The first call of gpu_verify: is every answer right? Each step yields findings, `ok` where one is right or wrong."""
+"""The first call of gpu_verify checks answers. Each step yields findings; `ok` says whether a check passed."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ SANITIZED = ("129", "one_estimator", "50-True", "halves", "bitmaps")
 _ENTRY = re.compile(r'extern "C" __global__ void[^(]*\([^)]*\)\s*(\w+)\(')
 _QUARTER = 4
 _SHARES = 8
-"""Processes that run tests side by side, at most."""
+"""Most processes that run tests at the same time."""
 
 
 def card(options: argparse.Namespace) -> Iterator[Finding]:
-    """Tell what the card is, after a kernel and a copy on it."""
+    """Yield the properties of the card, after a kernel and a copy on it."""
     import cupy
 
     from gpubranches.backends.gpu.cupy_device import CupyDevice
@@ -74,7 +74,7 @@ OPTIONAL = ("numba", "scipy", "sklearn", "hypothesis", "safetensors", "pyarrow",
 
 
 def compiled(options: argparse.Namespace) -> Iterator[Finding]:
-    """Compile and load every kernel with the constants it is mostly used with."""
+    """Compile and load every kernel with its usual constants."""
     import cupy
 
     from gpubranches.backends.gpu import cupy_device
@@ -99,15 +99,15 @@ def kernel_tests(options: argparse.Namespace) -> Iterator[Finding]:
 
 
 def contract_tests(options: argparse.Namespace) -> Iterator[Finding]:
-    """Run the contract of all backends over the gpu one."""
+    """Run the contract tests of all backends on the gpu backend."""
     modules = [f"tests/{name}.py" for name in CONTRACT]
     return _pytest(options, "contract", modules, ["-k", "ties"] if options.quick else [])
 
 
 def _pytest(options: argparse.Namespace, step: str, modules: list[str], picked: list[str]) -> Iterator[Finding]:
-    """Run tests in several processes, or, with --share, in this one its share of them.
+    """Run tests in several processes, or, with --share, one share of them in this process.
 
-    Most of the time goes into compiling, which is done by a processor's core each.
+    Compiling takes most of the time, and each process compiles on a core of its own.
     """
     if options.share:
         _pytest_share(options, step, [*modules, *picked])
@@ -122,7 +122,7 @@ def _pytest(options: argparse.Namespace, step: str, modules: list[str], picked: 
 
 
 def _pytest_share(options: argparse.Namespace, step: str, chosen: list[str]) -> None:
-    """Run every so many-th test in this process and add each when it has run. Exits with 1 if one failed."""
+    """Run every n-th test in this process and record each result at once. Exits with 1 if one failed."""
     import pytest
 
     index, shares = map(int, options.share.split("/"))
@@ -152,14 +152,14 @@ def memcheck(options: argparse.Namespace) -> Iterator[Finding]:
 
 
 def racecheck(options: argparse.Namespace) -> Iterator[Finding]:
-    """Run its racecheck, for shared memory."""
+    """Run compute-sanitizer's racecheck, for shared memory."""
     return _sanitized("racecheck")
 
 
 def _sanitized(check: str) -> Iterator[Finding]:
     tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     if tool is None:
-        yield {"skipped": "compute-sanitizer is not here"}
+        yield {"skipped": "compute-sanitizer is not installed"}
         return
     chosen = f"cuda and ({' or '.join(SANITIZED)}) and not 1024"
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider"]
@@ -175,7 +175,7 @@ def _sanitized(check: str) -> Iterator[Finding]:
 
 
 def public(options: argparse.Namespace) -> Iterator[Finding]:
-    """Ask a small catalog on the card and on the host: searches, refines; after an append, a delete, a new opening."""
+    """Compare the card with the host on a small catalog: searches and refines, after an append, a delete, reopening."""
     from gpubranches import Catalog, open_backend
 
     n = 3000 if options.quick else 20_000
@@ -206,14 +206,14 @@ class Clusters:
         self.centres = np.random.default_rng(0).standard_normal((count, D), np.float32)
 
     def rows(self, n: int, seed: int) -> NDArray[np.float16]:
-        """Draw embeddings, (n, D), each 50 of one centre in turn."""
+        """Return random embeddings, (n, D) float16, 50 around each centre in turn."""
         noise = np.random.default_rng(seed).standard_normal((n, self.centres.shape[1]), np.float32)
         return (self.centres[np.arange(n) // 50 % len(self.centres)] + np.float32(0.3) * noise).astype(np.float16)
 
     def create(self, path: Path) -> Any:
-        """Make an empty catalog."""
+        """Create an empty catalog; return it."""
         sys.path.insert(0, str(ROOT / "tests"))
-        import worlds  # noqa: F401 - has constants kept where safetensors is missing
+        import worlds  # noqa: F401 - stores constants where safetensors is missing
 
         from gpubranches import Catalog
         from gpubranches.quantize import ScalarQuantizer, SignQuantizer
@@ -259,7 +259,7 @@ def _bitmap_bytes(catalog: Any) -> int:
 
 
 def refined(catalog: Any, backend: Any, host: Any) -> Iterator[Finding]:
-    """Compare a refine of each model; sums of floats are taken in another order, so that few items may differ."""
+    """Compare a refine of each model; the order of float sums differs, so a few items may differ."""
     from gpubranches.models import MODELS
 
     missing = [name for name in ("numba", "scipy", "threadpoolctl") if importlib.util.find_spec(name) is None]
@@ -270,7 +270,7 @@ def refined(catalog: Any, backend: Any, host: Any) -> Iterator[Finding]:
 
     live = np.flatnonzero(catalog.alive(np.arange(600)))
     positive, negative = live[(live >= 100) & (live < 114)], live[live >= 400][:10]
-    for model in sorted(MODELS, key=lambda name: "classic" in name):  # numba compiles them for long
+    for model in sorted(MODELS, key=lambda name: "classic" in name):  # numba takes long to compile them
         answers = []
         start = time.perf_counter()
         try:
@@ -292,7 +292,7 @@ def refined(catalog: Any, backend: Any, host: Any) -> Iterator[Finding]:
 
 
 def at_size(options: argparse.Namespace) -> Iterator[Finding]:
-    """Hold every kernel against plain CuPy expressions over a quarter of the card."""
+    """Compare every kernel with plain CuPy expressions over a quarter of the card."""
     import cupy
 
     from gpubranches.backends.gpu.cupy_device import CupyDevice

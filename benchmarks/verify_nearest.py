@@ -1,4 +1,4 @@
-"""The own kernels, faiss and CAGRA over the same embeddings on the card, and the table that the backend decides by."""
+"""The kernels, faiss and CAGRA over the same embeddings on the card, and the table by which the backend chooses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gpubranches.errors import GpuBranchesError
 
 Finding = dict[str, Any]
 Search = Callable[[Any, int], Any]
-"""Returns ids, (q, k), of queries, (q, D) float32."""
+"""Function from queries, (q, D) float32, to ids, (q, k) int64."""
 
 
 def nearest(options: argparse.Namespace) -> Iterator[Finding]:
@@ -55,7 +55,7 @@ def nearest(options: argparse.Namespace) -> Iterator[Finding]:
 def both_ways(catalog: Any, options: argparse.Namespace) -> list[Line]:
     """Return the times of the kernels and of the backend's faiss, with the same answers, over a catalog on the card.
 
-    Raises BackendUnavailableError without faiss, UsageError where it does not answer.
+    Raises BackendUnavailableError without faiss, UsageError if it does not answer.
     """
     from gpubranches.backends.gpu import GpuBackend
     from gpubranches.backends.gpu.cupy_device import CupyDevice
@@ -65,9 +65,9 @@ def both_ways(catalog: Any, options: argparse.Namespace) -> list[Line]:
 
 
 def record_times(options: argparse.Namespace, lines: Sequence[Line]) -> Finding:
-    """Write the times of faiss and of the kernels to options.measured, if there are any; tell what was done."""
+    """Write the times of faiss and of the kernels to options.measured, if there are any; return a finding on it."""
     if not lines:
-        return {"skipped": f"{options.measured.name}: faiss was not measured, so there is nothing to choose from"}
+        return {"skipped": f"{options.measured.name}: faiss was not measured, so no table is written"}
     told = [line for line in read(path_of(options.out, options.call)) if line["step"] in ("run", "card")]
     facts = {name: line[name] for line in told for name in ("card", "commit", "date") if name in line}
     Measured(**facts, lines=tuple(lines)).write(options.measured)
@@ -109,7 +109,7 @@ def _engine(name: str, about: Finding, work: Callable[[], Any], budget_s: float,
 
 
 def faiss_flat(catalog: Any, vectors: list[Any], stack: ExitStack) -> Search:
-    """Return a search of faiss over vectors on the card, page by page, where they lie: by inner product."""
+    """Return a search of faiss over the vectors on the card, page by page and in place, by inner product."""
     import cupy
     import faiss
 
@@ -133,7 +133,7 @@ def faiss_flat(catalog: Any, vectors: list[Any], stack: ExitStack) -> Search:
 
 
 def _flat(faiss: Any, resources: Any, page: Any, asked: Any, best: Any, places: Any) -> None:
-    """Have faiss write scores (q, k) float32 and rows (q, k) int64 of the nearest of a page, (n, D) float16."""
+    """Make faiss write scores (q, k) float32 and rows (q, k) int64 of the nearest of a page, (n, D) float16."""
     pointer = faiss.cast_integer_to_void_ptr
     params = faiss.GpuDistanceParams()
     params.metric, params.k, params.dims, params.device = faiss.METRIC_INNER_PRODUCT, best.shape[1], page.shape[1], 0
@@ -164,4 +164,4 @@ def cagra(catalog: Any, vectors: list[Any], stack: ExitStack) -> Search:
 
 
 ENGINES = {"faiss flat float16": faiss_flat, "CAGRA": cagra}
-"""What is compared with the kernels; each may be missing."""
+"""The engines that are compared with the kernels; each may be missing."""

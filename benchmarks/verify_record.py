@@ -1,4 +1,4 @@
-"""What a verification has found so far: a line of JSON for each finding, written at once, and the page made of them."""
+"""The record of a verification: one line of JSON for each finding, written at once, and the page made from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add(path: Path, **line: Any) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the findings; a last line that was cut short is left out."""
+    """Return the findings; an incomplete last line is left out."""
     if not path.exists():
         return []
     texts = path.read_text(encoding="utf-8").split("\n")[:-1]
@@ -33,7 +33,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def kernels(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """Return for each kernel how many of its checks, tests and comparisons at size, passed and failed."""
+    """Return for each kernel how many of its checks (tests and comparisons at size) passed and failed."""
     found: dict[str, dict[str, int]] = {}
     for line in lines:
         for kernel in line.get("kernels", ()):
@@ -43,12 +43,12 @@ def kernels(lines: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def finished(lines: Sequence[dict[str, Any]], step: str) -> bool:
-    """Return whether a step came to its end without a problem."""
+    """Return whether a step finished without a problem."""
     return any(line["step"] == step and line.get("end") and not line["problem"] for line in lines)
 
 
 def page(call: str, lines: Sequence[dict[str, Any]]) -> str:
-    """Return the findings as Markdown: first how each step ended, then what went wrong, then all else."""
+    """Return the findings as Markdown: first the end of each step, then the failures, then all others."""
     ends = [line for line in lines if line.get("end")]
     wrong = [line for line in lines if line.get("ok") is False]
     parts = [f"# gpu_verify {call}", "", *_facts(lines), "| step | seconds | findings | wrong | problem |"]

@@ -1,4 +1,4 @@
-"""The second call of gpu_verify: how fast is it? Each step yields its findings: goals met or not, engines compared."""
+"""The second call of gpu_verify measures speed. Each step yields findings: goals met or not, engines compared."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ GOALS_MS = {
     "linear over bits": 6.0,
     "ensembles of 64 users at once": 250.0,
 }
-"""Of ROWS rows, warm, medians; linear: the 10,000 best."""
+"""Goals in ms over ROWS rows, medians of warm runs; linear: the 10,000 best."""
 REFINE, REFINE_MS = "refine: marks to ranked page", 150.0
 BUS_FACTOR = 1.5
 CAPACITY_MS = 35.0
 _BYTES_A_ROW = 104.6
-"""Codes, zones, ids, bits and scales."""
+"""Bytes a row of codes, zones, ids, bits and scales."""
 _BYTES_A_CODE = 37.0
 _RESERVED = 6 << 30
 
 
 def card(options: argparse.Namespace) -> Iterator[Finding]:
-    """Tell what the card is, and how fast it copies within its memory and over the bus."""
+    """Yield the properties of the card, and its copy speeds within its memory and over the bus."""
     yield from facts_of_the_card(options)
     if options.quick:
         own_engines._COPIED = 1 << 20
@@ -55,7 +55,7 @@ def card(options: argparse.Namespace) -> Iterator[Finding]:
 
 
 def goals(options: argparse.Namespace) -> Iterator[Finding]:
-    """Time the questions of GOALS_MS over a synthetic catalog on the card."""
+    """Time the queries of GOALS_MS over a synthetic catalog on the card."""
     rows = 1 << 14 if options.quick else min(ROWS, int(_free_bytes() / _BYTES_A_ROW))
     catalog = SyntheticCatalog(rows, clusters=8 if options.quick else 4096, **_small(options))
     yield from _timed(options, catalog, GOALS_MS, users=2 if options.quick else 64)
@@ -111,13 +111,13 @@ def _timed(
         for question in engine.questions:
             if question.what in wanted:
                 times = timed(question.work, budget_s=0.0 if options.quick else 1.5)
-                # What a refine reads depends on what it finds; the codes it always does.
+                # The data that a refine reads depend on its results; it always reads the codes.
                 size = question.bytes_read or catalog.n * catalog.d
                 yield _goal(options, question.what, catalog.n, times, size, wanted[question.what])
 
 
 def _goal(options: argparse.Namespace, what: str, rows: int, times: Any, size: int, goal_ms: float) -> Finding:
-    """Return a goal beside what was measured; of_copy: the bytes that must be read, over the copy of this same run."""
+    """Return a goal with the measured times; of_copy: the rate of the needed bytes over the copy rate of this run."""
     lines = read(path_of(options.out, options.call))
     copy = next((line["copy_gb_s"] for line in lines if "copy_gb_s" in line), None)
     speed = size / times.p50_ms / 1e6 if size else None
@@ -134,7 +134,7 @@ def _goal(options: argparse.Namespace, what: str, rows: int, times: Any, size: i
 
 
 def upload(options: argparse.Namespace) -> Iterator[Finding]:
-    """Upload the files of a catalog from the page cache; the goal is BUS_FACTOR times what the bus takes for them."""
+    """Upload the files of a catalog from the page cache; the goal is BUS_FACTOR times the time of the bus alone."""
     from gpubranches.backends.gpu.cupy_device import CupyDevice
     from gpubranches.backends.gpu.residence import Residence
 
@@ -160,7 +160,7 @@ def upload(options: argparse.Namespace) -> Iterator[Finding]:
 
 
 def stored_codes(folder: Path, rows: int, segments: int) -> Any:
-    """Write segments of codes, all alike, and return what a Residence asks of their catalog."""
+    """Write equal segments of codes, and return a stand-in for their catalog that a Residence can read."""
     ids = np.arange(rows)
     files = write_segment(folder / "0", Rows(codes_of(ids, 32, 4096, 1 << 24), ids), None)
     own = []
@@ -173,7 +173,7 @@ def stored_codes(folder: Path, rows: int, segments: int) -> Any:
 
 
 def plot(options: argparse.Namespace) -> Iterator[Finding]:
-    """Draw what was measured beside what was wanted, and the engines, in one picture."""
+    """Plot the measured times beside the goals, and the engines, in one picture."""
     if importlib.util.find_spec("matplotlib") is None:
         yield {"skipped": "plots need matplotlib"}
         return
@@ -208,7 +208,7 @@ def _small(options: argparse.Namespace) -> dict[str, int]:
 
 
 def _free_bytes() -> int:
-    """Return what is free on the card but for working memory."""
+    """Return the free bytes on the card without the working memory."""
     from gpubranches.backends.gpu.cupy_device import CupyDevice
 
     device = CupyDevice()

@@ -1,4 +1,4 @@
-"""What a process holds while it works: its memory and file handles, second by second, and whether they grow."""
+"""The memory and file handles of a running process, second by second, and whether they grow."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 SETTLED = 0.25
-"""Share of a run after which what a process holds should stay as it is."""
+"""Share of a run after which memory and handles of a process should stay flat."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """How a number went on: its median, and by how much it grew over the part that counts, by its robust slope."""
+    """The course of a number: its median, and its growth over the counted part, by its robust slope."""
 
     median: float
     grew: float
@@ -38,7 +38,7 @@ def slope(times: ArrayLike, values: ArrayLike) -> float:
 
 
 def growth(times: ArrayLike, values: ArrayLike, *, least: float, share: float) -> Growth:
-    """Return how values went on after `SETTLED` of the time; the bound is `least`, or a share of the median."""
+    """Return the growth of values after `SETTLED` of the time; the bound is `least`, or a share of the median."""
     x, y = np.asarray(times, np.float64), np.asarray(values, np.float64)
     late = x >= x[0] + SETTLED * (x[-1] - x[0])
     x, y = x[late], y[late]
@@ -48,10 +48,10 @@ def growth(times: ArrayLike, values: ArrayLike, *, least: float, share: float) -
 
 @dataclass
 class Watch:
-    """Looks at a process every `every_s` seconds until it is stopped, or the process is gone.
+    """Samples a process every `every_s` seconds until it is stopped or the process has ended.
 
-    elsewhere: of its file handles those are counted that lie in no such folder, for each segment that is appended to an
-    open catalog brings some.
+    elsewhere: folders whose file handles are not counted, since each segment that is appended to an open catalog adds
+    some.
     """
 
     pid: int
@@ -67,23 +67,23 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop sampling."""
         self._ended.set()
         self._thread.join()
 
     def memory_growth(self) -> Growth:
-        """Return how anonymous memory went on, in MB; 64 MB or a tenth are taken for flat."""
+        """Return the growth of anonymous memory in MB; up to 64 MB or a tenth counts as flat."""
         return growth(self.times_s, self.memory_mb, least=64.0, share=0.1)
 
     def handle_growth(self) -> Growth:
-        """Return how the file handles went on; 8 or a tenth are taken for flat."""
+        """Return the growth of the number of file handles; up to 8 or a tenth counts as flat."""
         return growth(self.times_s, self.handles, least=8.0, share=0.1)
 
     def _run(self) -> None:
         while not self._ended.wait(self.every_s):
             try:
                 memory, handles = self._memory_mb(), self._handles()
-            except OSError:  # it is gone
+            except OSError:  # the process has ended
                 return
             self.times_s.append(time.monotonic())
             self.memory_mb.append(memory)

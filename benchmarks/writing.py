@@ -1,10 +1,10 @@
-"""One who appends and deletes beside a server: what `benchmarks.load` runs in a process of its own.
+"""Append and delete beside a server; `benchmarks.load` runs this in a separate process.
 
     python -m benchmarks.writing CATALOG [--rows 200] [--every 5]
 
-Every so many seconds rows are appended, copies of the catalog's first items in order, and every second row of those
-appended before is deleted, each a commit. SIGTERM ends it after the commit under way; it then prints how many rows it
-appended, deleted and committed as one line of JSON.
+At each interval one commit appends rows, copies of the catalog's first items in order, and another deletes every second
+row of the previous append. SIGTERM ends the process after the present commit. It then prints its counts (rows appended,
+rows deleted, commits) as one line of JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gpubranches import Catalog
 
 
 def copied_from(item: int, n: int) -> int:
-    """Return the item of the first n whose copy an item is; itself for one of these."""
+    """Return the item among the first n of which an item is a copy; the item itself if it is one of these."""
     return item if item < n else (item - n) % n
 
 
@@ -44,7 +44,7 @@ def write(path: Path, rows: int, every_s: float, ended: threading.Event) -> dict
 
 
 def main() -> None:
-    """Read the options, write until told to end, tell."""
+    """Read the options, write until SIGTERM, print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("catalog", type=Path)
     parser.add_argument("--rows", type=int, default=200)

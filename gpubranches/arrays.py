@@ -1,4 +1,4 @@
-"""Array checks, .npy files and three small conventions everything shares: tie order, best-first order, bitmaps."""
+"""Array checks, .npy files and three shared conventions: tie order, best-first order, bitmaps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEARLY = 16
 _PLACES = 16
 """Places in a table for each number that is in it."""
 _NPY = b"\x93NUMPY"
-"""What a .npy file begins with; an archive of arrays, or one that runs code when it is read, begins otherwise."""
+"""The first bytes of a .npy file; archives of arrays, and files that run code when read, have others."""
 Bitmap = NDArray[np.uint8]
 """Little-endian bitmap over row positions: position p is bit p % 8 of byte p // 8."""
 
@@ -43,7 +43,7 @@ def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
 
 
 class PlacedBitmap(np.ndarray[tuple[Any, ...], np.dtype[np.uint8]]):
-    """A bitmap that knows of which rows its positions are; places: what tells these from others, None if unknown."""
+    """A bitmap with the layout of its rows; places: names that identify the layout, None if unknown."""
 
     places: tuple[str, ...] | None = None
 
@@ -52,24 +52,24 @@ class PlacedBitmap(np.ndarray[tuple[Any, ...], np.dtype[np.uint8]]):
 
     @classmethod
     def of(cls, bitmap: Bitmap, places: tuple[str, ...]) -> PlacedBitmap:
-        """Return a view of a bitmap that knows its places."""
+        """Return a view of a bitmap with its places."""
         placed = bitmap.view(cls)
         placed.places = places
         return placed
 
 
 def check_bitmap(bitmap: object, name: str, n: int, places: tuple[str, ...] | None = None) -> None:
-    """Raise ArrayError unless an array is a bitmap over n positions, and of these places if both are known."""
+    """Raise ArrayError unless an array is a bitmap over n positions, and has these places if both are known."""
     check_array(bitmap, name, dtype=np.uint8, shape=(-(-n // 8),))
     if places is not None and getattr(bitmap, "places", None) not in (None, places):
         raise ArrayError(
-            f"{name}: expected a bitmap of the rows as they lie now, got one from before a commit that moved them; "
-            "make it again, or ask for all within Catalog.pinned"
+            f"{name}: expected a bitmap of the present rows, got one from before a commit that moved them; "
+            "make it again, or make all calls within Catalog.pinned"
         )
 
 
 def open_npy(path: Path) -> NDArray[Any]:
-    """Map a .npy file. Raises CatalogFormatError unless it is one whole array."""
+    """Map a .npy file. Raises CatalogFormatError unless it is one complete array."""
     try:
         if not path.is_file():
             raise CatalogFormatError(f"{path}: expected a .npy file with one array, found no file")
@@ -81,16 +81,16 @@ def open_npy(path: Path) -> NDArray[Any]:
         array = _mapped(path)
     except CatalogFormatError:
         raise
-    except Exception as error:  # NumPy reads the header as Python, which fails in many ways for a broken one
+    except Exception as error:  # NumPy parses the header as Python; a broken one raises many types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CatalogFormatError(f"{path}: expected a .npy file with one array, got a problem: {reason}") from error
     return array
 
 
 def _mapped(path: Path) -> NDArray[Any]:
-    """Map a .npy file; again where Python fails to parse a header that is sound.
+    """Map a .npy file; try again where Python fails to parse a valid header.
 
-    Before 3.11.8 and 3.12.2 it raises SystemError if garbage is collected, or another thread parses, meanwhile
+    Before 3.11.8 and 3.12.2 parsing raises SystemError if garbage is collected, or another thread parses, meanwhile
     (github.com/python/cpython/issues/106905).
     """
     try:

@@ -54,7 +54,7 @@ class Box:
 
     def to_sql(self, table: str) -> str:
         """Return a query for the ids of the items in the box; `table` has columns id, c0, c1, ..."""
-        # Numbers alone, and a table that the caller names.
+        # Only numbers, and the table name of the caller.
         return f"SELECT id FROM {table} WHERE {self.condition()}"  # nosec B608
 
 

@@ -22,9 +22,9 @@ _REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, 
 
 
 def problems(path: Path) -> list[str]:
-    """Check the structure of an SQLite file; one line a problem, empty if it is sound or not there.
+    """Check the structure of an SQLite file; return one line per problem, none if it is intact or missing.
 
-    SQLite keeps no checksums: changed text within a sound structure is not found.
+    SQLite keeps no checksums: a changed text within an intact structure is not found.
     """
     if not path.exists():
         return []
@@ -36,7 +36,7 @@ def problems(path: Path) -> list[str]:
         except sqlite3.OperationalError as error:
             if not error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
                 raise
-            found = _checked(path, "immutable=1")  # where nothing can be written, nobody writes meanwhile
+            found = _checked(path, "immutable=1")  # in a read-only folder no process writes meanwhile
     except sqlite3.Error as error:
         found = [str(error)]
     return [f"{path}: damaged: {problem}" for problem in found]
@@ -96,11 +96,10 @@ class Database:
 
     @contextmanager
     def writing(self, wait_s: float = WAIT_S) -> Iterator[sqlite3.Connection]:
-        """Lend a connection for one transaction, which is committed when the block ends and else leaves nothing.
+        """Yield a connection for one transaction; it is committed at the end of the block, or rolled back on an error.
 
-        Within the block the same thread gets the same transaction.
-        Raises WaitError where another writes longer than `wait_s`, UnavailableError where the disk is full or the file
-        may only be read.
+        Within the block the same thread gets the same transaction. Raises WaitError if another process writes for more
+        than `wait_s` seconds, UnavailableError if the disk is full or the file is read-only.
         """
         within: sqlite3.Connection | None = getattr(self._own, "connection", None)
         if within is not None:
@@ -193,7 +192,7 @@ def sqlite_errors(where: object, what: str) -> Iterator[None]:
 
 
 def _make(path: Path, schema: str, what: str) -> None:
-    """Make a file with the tables of a schema, whole or not at all; one that is there stays, whoever made it.
+    """Make a file with the tables of a schema, complete or not at all; an existing file stays.
 
     Raises UnavailableError if it cannot be written.
     """

@@ -98,7 +98,7 @@ def _driver() -> Finding:
 
 
 def _gpu() -> Finding:
-    """Take the card as the gpu backend does, stage by stage; then ask torch, which embeds."""
+    """Check the card as the gpu backend does, stage by stage; then check torch, which embeds."""
     from gpubranches.backends.gpu.cupy_device import check
 
     stages = check()

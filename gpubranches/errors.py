@@ -2,9 +2,9 @@
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Return a text of someone else's with the letters escaped that would break a line or steer what shows it.
+    """Return an untrusted text with all characters escaped that would break a line or control the terminal.
 
-    keep: letters that stay as they are.
+    keep: characters that are not escaped.
     """
     return "".join(
         letter
@@ -17,7 +17,7 @@ def printable(text: str, keep: str = "") -> str:
 class GpuBranchesError(Exception):
     """Base of all errors raised on purpose; doors turn it into an exit code or an HTTP status.
 
-    A message is one line, whatever names and values of others stand in it.
+    A message is one line, whatever external names and values it contains.
     """
 
     exit_code = 1
@@ -121,7 +121,7 @@ class BackendUnavailableError(DeviceError):
 
 
 class KernelCompileError(DeviceError):
-    """A kernel did not compile; the message carries the compiler's log, in lines."""
+    """A kernel did not compile; the message contains the compiler's log, over several lines."""
 
     def __str__(self) -> str:
         return Exception.__str__(self)

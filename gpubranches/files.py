@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, written by calls whose every result is looked at; their names."""
+"""Files and folders that appear complete or not at all, written by checked calls; names of files."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_BYTES = 1 << 14
-"""Of a block with a checksum of its own."""
+"""Bytes of a block with a checksum of its own."""
 _CHUNK_BYTES = 1 << 22
 
 
 class Output(io.RawIOBase):
-    """A file that `output` writes: all that is given to `write` is written, or OSError names the file.
+    """A file that `output` writes: `write` writes all of its data, or raises OSError with the name of the file.
 
-    It is not buffered and knows the size and the SHA-256 of what it was given; sums: the CRC-32 of each block of
-    BLOCK_BYTES, the last one shorter.
+    It is unbuffered and records size and SHA-256 of its data; sums: the CRC-32 of each block of BLOCK_BYTES, the last
+    one shorter.
     """
 
     def __init__(self, path: Path, handle: int):
@@ -50,11 +50,11 @@ class Output(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Return how many bytes were written."""
+        """Return the number of bytes written."""
         return self.size
 
     def write(self, data: Any) -> int:
-        """Write bytes or an array in C order; return how many bytes that is."""
+        """Write bytes or an array in C order; return the number of bytes."""
         view = memoryview(data)
         if not view.nbytes:
             return 0
@@ -80,7 +80,7 @@ class Output(io.RawIOBase):
             start += len(part)
 
     def sync(self) -> None:
-        """Have what was written on the disk."""
+        """Sync the file to the disk. Raises OSError."""
         with _naming(self.path):
             os.fsync(self._handle)
 
@@ -93,15 +93,15 @@ class Output(io.RawIOBase):
 
     @property
     def entry(self) -> dict[str, Any]:
-        """What a manifest says of the file: {bytes, sha256}."""
+        """The entry of the file in a manifest: {bytes, sha256}."""
         return {"bytes": self.size, "sha256": self._sha.hexdigest()}
 
 
 @contextmanager
 def output(path: Path) -> Iterator[Output]:
-    """Write a file. At the end of the block it is on the disk and was read back, else OSError is raised.
+    """Write a file. At the end of the block it is synced and read back; OSError is raised if either fails.
 
-    NumPy's `tofile` and `save` do not tell of a last buffer that could not be written; this does.
+    NumPy's `tofile` and `save` do not report an error of writing the last buffer; this function does.
     """
     file = Output(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
     try:
@@ -114,7 +114,7 @@ def output(path: Path) -> Iterator[Output]:
     file.close()
     size, sha256 = path.stat().st_size, checksum(path)
     if {"bytes": size, "sha256": sha256} != file.entry:
-        raise OSError(errno.EIO, f"{file.size:,} bytes were written, {size:,} other ones are there", str(path))
+        raise OSError(errno.EIO, f"{file.size:,} bytes were written, {size:,} different ones were read back", str(path))
 
 
 def write_npy(file: Output, array: NDArray[Any]) -> None:
@@ -134,14 +134,14 @@ def checksum(path: Path) -> str:
 
 
 def read_regular(path: Path) -> bytes:
-    """Return the content of a file. Raises OSError, at once for what is no file, such as a pipe."""
+    """Return the content of a file. Raises OSError, at once for anything but a regular file, such as a pipe."""
     handle = open_regular(path)
     with open(handle, "rb") as file:
         return file.read()
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Return the value of a JSON text. Raises ValueError for one that is none, is not UTF-8 or nested too deeply."""
+    """Return the value of a JSON text. Raises ValueError if it is not JSON, not UTF-8 or nested too deeply."""
     try:
         return json.loads(content)
     except RecursionError as error:
@@ -149,7 +149,7 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def is_text(text: str) -> bool:
-    """Return whether a text can be written: halves of letters, which JSON can name, cannot."""
+    """Return whether a text can be encoded as UTF-8; lone surrogates, which JSON can contain, cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -163,12 +163,12 @@ def open_regular(path: Path) -> int:
     kind = os.fstat(handle).st_mode
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         os.close(handle)
-        raise OSError(errno.EINVAL, "it is no file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return handle
 
 
 def sync_folder(path: Path) -> None:
-    """Make what was made, renamed and removed in a folder durable. Raises OSError naming it."""
+    """Sync a folder, so that created, renamed and removed names are durable. Raises OSError with its name."""
     with _naming(path):
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -178,7 +178,7 @@ def sync_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing, with their names on the disk; one that is there stays.
+    """Make a folder and its missing parents, with their names synced to the disk; an existing one stays.
 
     Raises OSError.
     """
@@ -192,7 +192,7 @@ def make_folder(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> dict[str, Any]:
-    """Write a file atomically, so that a reader sees the old content or the new; return {bytes, sha256}.
+    """Write a file atomically, so that a reader sees the old or the new content; return {bytes, sha256}.
 
     Raises OSError.
     """
@@ -210,7 +210,7 @@ def replace_file(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def new_file(path: Path, content: bytes) -> None:
-    """Write a file unless it is there, so that it appears whole; what another process makes meanwhile stays.
+    """Write a file unless it exists, so that it appears complete; a file that another process made meanwhile stays.
 
     Raises OSError.
     """
@@ -220,7 +220,9 @@ def new_file(path: Path, content: bytes) -> None:
         try:
             with _held(os.open(partial, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o666)), output(partial) as file:
                 file.write(content)
-            with suppress(FileExistsError, FileNotFoundError):  # another made it, or took this for what is left over
+            with suppress(
+                FileExistsError, FileNotFoundError
+            ):  # another process made the file, or removed this one as a leftover
                 _link(partial, path)
         finally:
             with suppress(OSError):
@@ -277,14 +279,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def spelled(path: str) -> str:
     r"""Return a path as text that can be stored and shown: each byte that is not UTF-8 is written \xNN.
 
-    A backslash that stands before such letters in the name itself is \x5c, so that no two paths are spelled alike.
+    A backslash before such letters in the name itself is written \x5c, so that no two paths have the same text.
     """
     named = re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", path)
     return re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", named)
 
 
 def unspelled(text: str) -> str:
-    """Return the path that `spelled` wrote so, as the system's calls take it."""
+    """Return the path whose text `spelled` returned, for calls of the operating system."""
 
     def byte(found: re.Match[str]) -> str:
         value = int(found[1], 16)
@@ -294,7 +296,7 @@ def unspelled(text: str) -> str:
 
 
 def require_text(path: Path) -> None:
-    """Raise UsageError unless a path is UTF-8: Arrow takes no other."""
+    """Raise UsageError unless a path is UTF-8; Arrow accepts no other."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -310,7 +312,7 @@ def require_outside_catalogs(path: Path) -> None:
 
 
 def _link(old: Path, new: Path) -> None:
-    """Give a file a second name that nothing has yet; on file systems without links another name."""
+    """Link a file to an unused second name; on file systems without links rename it."""
     try:
         os.link(old, new)
     except OSError as error:
@@ -325,7 +327,7 @@ def _beside(path: Path) -> Path:
 
 
 def _clear_beside(path: Path) -> None:
-    """Remove what killed processes left of a file or folder: nobody holds it."""
+    """Remove the partial files of a file or folder that killed processes left: those without a lock."""
     path = Path(os.path.abspath(path))
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 12}.partial"):
         with suppress(OSError), _held(os.open(left, os.O_RDONLY | os.O_NONBLOCK), fails=True):
@@ -337,16 +339,16 @@ def _clear_beside(path: Path) -> None:
 
 @contextmanager
 def _held(handle: int, *, fails: bool = False) -> Iterator[None]:
-    """Hold a file or folder by a lock of its open handle, which is closed at the end.
+    """Lock a file or folder by its open handle, and close the handle at the end.
 
-    fails: raise OSError where another holds it, or the file system has no locks; else it is not held then.
+    fails: raise OSError if another process holds the lock, or the file system has no locks; else go on without a lock.
     """
     try:
         with nullcontext() if fails else suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
-        with suppress(OSError):  # nothing was written by it
+        with suppress(OSError):  # nothing was written through this handle
             os.close(handle)
 
 
@@ -356,7 +358,7 @@ def _unwritable(path: Path, error: OSError) -> DataError:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Have an OSError of a call by descriptor name the file."""
+    """Add the name of the file to an OSError of a call by descriptor."""
     try:
         yield
     except OSError as error:

@@ -26,7 +26,7 @@ LEAST_WEIGHT, MOST_WEIGHT = 0.1, 1000.0
 
 
 def check_options(model: Model, random_negatives: int, negative_weight: float) -> None:
-    """Raise UsageError for a model that is none of `MODELS`, and for a number out of its range."""
+    """Raise UsageError for a model that is not in `MODELS`, and for a number out of its range."""
     if model not in MODELS:
         raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
     if not 0 <= random_negatives <= MOST_RANDOM_NEGATIVES:
@@ -39,7 +39,7 @@ def check_options(model: Model, random_negatives: int, negative_weight: float) -
 
 
 def check_lean(lean: float) -> float:
-    """Return where a list is cut, rounded to hundredths. Raises UsageError unless it is from -1 to 1."""
+    """Return the lean of a cut, rounded to hundredths. Raises UsageError unless it is from -1 to 1."""
     if not -1 <= lean <= 1:
         raise UsageError(f"lean: expected -1 (precision) to 1 (recall), got {lean}")
     return round(float(lean), 2)

@@ -86,7 +86,7 @@ class ScalarQuantizer:
 
 
 def require_dims(dims: int, what: str) -> None:
-    """Raise UsageError for embeddings of more dims than there are sign bits for; to be asked before they are read."""
+    """Raise UsageError for embeddings of more dims than the sign bits allow; call it before they are read."""
     if dims > MAX_BITS:
         raise UsageError(f"embeddings: expected at most {MAX_BITS:,} dims, {what} has {dims:,}; reduce them first")
 

@@ -213,7 +213,7 @@ class TestWhatIsMissing:
         with caplog.at_level(logging.INFO), open_backend("auto", world.catalog) as backend:
             assert backend.name == "cpu"
         (line,) = [one for one in caplog.records if "backend auto" in one.getMessage()]
-        assert re.search(f"took cpu, since .*{told}", line.getMessage())
+        assert re.search(f"uses cpu, since .*{told}", line.getMessage())
         assert "\n" not in line.getMessage()
         assert line.levelno == (logging.INFO if stage == "card" else logging.WARNING)
 
@@ -251,7 +251,7 @@ def test_auto_takes_the_cpu_backend_where_the_codes_do_not_fit(tmp_path, cupy, c
     cupy.card.limit = 1 << 20  # the working memory alone is more
     with caplog.at_level(logging.WARNING), open_backend("auto", world.catalog) as backend:
         assert backend.name == "cpu"
-    assert re.search("took cpu, since expected .* bytes of free device memory", caplog.text)
+    assert re.search("uses cpu, since expected .* bytes of free device memory", caplog.text)
     with pytest.raises(DeviceMemoryError, match="bytes of free device memory"):
         open_backend("gpu", world.catalog)
 

@@ -257,7 +257,7 @@ def test_only_what_is_read_is_checked(damaged, right):
     catalog = Catalog.open(damaged)
     segment = catalog.segments[0]
     assert len(catalog.embeddings(segment.ids[rows + 1 :][catalog.alive(segment.ids[rows + 1 :])])) > 300
-    with pytest.raises(CatalogFormatError, match=r"embeddings\.f16: damaged: bytes 0 and on"):
+    with pytest.raises(CatalogFormatError, match=r"embeddings\.f16: damaged: the bytes from 0 on"):
         catalog.embeddings(segment.ids[:1])
     with pytest.raises(CatalogFormatError, match=r"embeddings\.f16"):
         catalog.embeddings(segment.ids[1:2])
@@ -329,7 +329,7 @@ def test_a_listing_that_was_lost_leaves_the_others_and_appends_what_it_named_whe
     append(damaged, [made / "more"])
     os.truncate(damaged / "inputs-0.parquet", 0)
     (told,) = repair(damaged)
-    assert told.startswith("inputs-0.parquet: from which files the ids from 0 on came")
+    assert told.startswith("inputs-0.parquet: the record of which files the ids from 0 on came from")
     catalog = Catalog.open(damaged)
     assert catalog.source["inputs"][0]["listing"] == ""
     assert len(catalog.errors()) == catalog.n_errors == 2
@@ -373,7 +373,7 @@ def test_repair_without_embeddings_gives_up_the_items_of_a_damaged_block(tmp_pat
 def test_repair_without_deletions_head_or_a_whole_segment(damaged, made):
     whole = Catalog.open(made / "c")
     flip(named(damaged, "deleted"), 0)
-    assert any("deleted items are there again" in line for line in repair(damaged))
+    assert any("those that were not compacted are live again" in line for line in repair(damaged))
     assert Catalog.open(damaged).n == whole.n + 3
     flip(named(damaged, "head"), 50)
     assert any("head" in line for line in repair(damaged))

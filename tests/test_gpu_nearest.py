@@ -243,7 +243,7 @@ def test_auto_takes_the_kernels_where_faiss_fails_and_says_why(world, table, mon
             assert backend.search(world.embeddings[:1], 3, tier="embeddings").source == "gpu/embeddings"
         assert backend.first_tier == "bits"
     assert len(caplog.records) == 1
-    assert "took the own kernels, since" in caplog.text
+    assert "uses the kernels, since" in caplog.text
 
 
 def test_auto_takes_the_kernels_where_memory_lacks_for_faiss(world, faiss, table, caplog):
@@ -253,7 +253,7 @@ def test_auto_takes_the_kernels_where_memory_lacks_for_faiss(world, faiss, table
         with caplog.at_level(logging.WARNING):
             for _ in range(2):
                 assert compared(world, backend, world.embeddings[:2], 3) == "gpu/embeddings"
-        assert re.search("took the own kernels, since expected .* bytes of free device memory for faiss", caplog.text)
+        assert re.search("uses the kernels, since expected .* bytes of free device memory for faiss", caplog.text)
         assert len(caplog.records) == 1
         assert backend.info()["nearest"]["embeddings"] == "kernel"
         assert "faiss cannot be used" in backend.info()["nearest"]["why"]

@@ -309,7 +309,7 @@ def test_deleted_items_are_not_taken_in_again(tmp_path):
     assert append(tmp_path / "c", [folder], embedder=Pixels(), new=True).added == 1
     (folder / "2.png").unlink()
     (folder / "9.png").unlink()
-    with pytest.raises(UsageError, match="nothing was taken in"):
+    with pytest.raises(UsageError, match="nothing was added"):
         append(tmp_path / "c", [folder], embedder=Pixels())
     assert ingest([folder], tmp_path / "c", embedder=Pixels()).added == 0
     (folder / "1.png").unlink()
@@ -359,7 +359,7 @@ def test_new_partitions_are_taken_when_asked(tmp_path):
     assert append(tmp_path / "c", [tmp_path / "in"], new=True).added == 15
     catalog = Catalog.open(tmp_path / "c")
     assert [item["caption"] for item in catalog.items([39, 40, 54])] == ["row 1 19", "row 2 0", "row 2 14"]
-    with pytest.raises(UsageError, match="nothing was taken in"):
+    with pytest.raises(UsageError, match="nothing was added"):
         append(tmp_path / "c", [tmp_path / "in/img_emb/img_emb_0.npy"])
 
 
@@ -389,7 +389,7 @@ def test_a_moved_folder_is_told_from_another_and_the_catalog_can_be_told(tmp_pat
     folder.rename(tmp_path / "to")
     catalog = Catalog.open(tmp_path / "c")
     assert image_file(catalog.source, catalog.items([0])[0]) is None
-    with pytest.raises(UsageError, match=r"if it was moved, say so by `gpubranches relocate"):
+    with pytest.raises(UsageError, match=r"if it was moved, run `gpubranches relocate"):
         ingest([tmp_path / "to"], tmp_path / "c", embedder=Pixels())
     with pytest.raises(UsageError, match="found none"):
         relocate(tmp_path / "c", folder, tmp_path / "c")
@@ -470,7 +470,7 @@ def test_the_record_of_what_is_in_survives_new_codes_and_compaction_and_its_dama
     record = tmp_path / "c/inputs-0.parquet"
     record.write_bytes(bytes(record.stat().st_size))
     assert any("inputs-0.parquet" in problem for problem in Catalog.open(tmp_path / "c").verify())
-    with pytest.raises(CatalogFormatError, match=r"inputs-0\.parquet: the record of what was taken in is damaged"):
+    with pytest.raises(CatalogFormatError, match=r"inputs-0\.parquet: the record of ingested files is damaged"):
         append(tmp_path / "c", [folder], embedder=Pixels(), new=True)
 
 

@@ -70,7 +70,7 @@ def test_missing_and_left_over_metadata_are_told(tmp_path):
     (folder / "img_emb/img_emb_03.npy").unlink()
     notes = ingest([folder], tmp_path / "c").notes
     assert any("1 of 3 partitions have no metadata: img_emb_02.npy" in note for note in notes)
-    assert any("1 files of metadata belong to no embeddings: metadata_03.parquet" in note for note in notes)
+    assert any("1 files of metadata have no embeddings: metadata_03.parquet" in note for note in notes)
     for path in (folder / "metadata").iterdir():
         path.unlink()
     assert ingest([folder], tmp_path / "bare").notes == ()
@@ -237,7 +237,7 @@ def test_pictures_that_metadata_name_are_found_or_told(tmp_path, monkeypatch, ho
     catalog = Catalog.open(tmp_path / "c")
     found = [image_file(catalog.source, item) for item in catalog.items(range(6))]
     if how in ("moved away", "everywhere"):
-        assert any("are not there, such as" in note and "--pictures" in note for note in notes)
+        assert any("are missing, such as" in note and "--pictures" in note for note in notes)
         assert found == [None] * 6
     else:
         assert found == [shots / f"{i}.png" for i in range(6)]

@@ -68,7 +68,7 @@ def test_a_forged_listing_is_told_refused_and_given_up(catalog, tmp_path, how):
             change()
     before = Catalog.open(catalog)
     (told,) = repair(catalog)
-    assert told.startswith(f"{NAME}: from which files the ids from 0 on came")
+    assert told.startswith(f"{NAME}: the record of which files the ids from 0 on came from")
     assert problems_at(catalog) == []
     after = Catalog.open(catalog)
     assert np.array_equal(after.embeddings(np.arange(30)), before.embeddings(np.arange(30)))

@@ -1,14 +1,16 @@
-"""Disturb what writes at every point, by kills, failing calls and power cuts, and look at what is left.
+"""Disturb writing commands at every point, by kills, failing calls and power cuts, and check the resulting files.
 
     python -m benchmarks.crashes [--points N] [--minutes M] [--seed 0] [--scenario NAME] [--kind KIND] [--out FILE]
 
-Each scenario, a command or requests to a served catalog, runs once undisturbed over a layer that sees the calls by
-which it changes files. Then it runs again and again, in processes of their own: killed before each such call and
-within each write; with each call failing by each error that it can fail by; with a write cut short; with the disk full
-from a call on. And by a model of a disk, in which what was not synced may be lost in part and in any order, the power
-is cut after each call. Of what is left is asked, each time: is it a state that was committed, the last one if it was
-acknowledged; does `verify` call it sound; does the same command go on and end as if nothing had been; does a next
-command work; is all else removed; was the error one sentence, under the documented status? Needs gcc.
+Each scenario is a command, or requests to a served catalog. It runs once undisturbed over a layer that records the
+calls by which it changes files. Then it runs many times, each time in a process of its own. The process is killed
+before each such call and within each write; each call fails with each of its possible errors; a write is cut short; the
+disk is full from a call on. By a model of a disk, the power is cut after each call; data that were not synced may be
+lost in part and in any order.
+
+A point holds if all of these are true. The files are a committed state, the last one if it was acknowledged. `verify`
+finds no problem. The same command then ends as if it had not been disturbed. The next command works. All other files
+are removed. The error was one sentence, with the documented status. Needs gcc.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from benchmarks.given import finite, out_file, whole
 Tally = dict[str, Counter[str]]
 _MEMORY = Path("/dev/shm")  # nosec B108  # folders made there have random names
 _LEAST = 20
-"""Points drawn of a scenario, since it has to run undisturbed first."""
+"""Fewest points that are drawn for a scenario, since it has to run undisturbed first."""
 
 
 def main() -> None:
@@ -44,17 +46,19 @@ def main() -> None:
         "--points",
         type=whole(0),
         default=0,
-        help="draw about so many points, of some scenarios where they are few; 0 for all",
+        help="try about this number of random points; a small number covers only some scenarios; 0 for all",
     )
-    parser.add_argument("--minutes", type=finite(0), default=0, help="try what this time suffices for; 0 for no limit")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of what is drawn")
+    parser.add_argument(
+        "--minutes", type=finite(0), default=0, help="try as many points as fit into this time; 0 for no limit"
+    )
+    parser.add_argument("--seed", type=whole(0), default=0, help="seed of the random points")
     parser.add_argument("--scenario", default="", help="only those whose name has this text")
     parser.add_argument("--kind", choices=KINDS, help="only faults of this kind")
     parser.add_argument("--out", type=out_file, help="write this Markdown file")
     options = parser.parse_args()
     if not any(options.scenario in each.name for each in SCENARIOS):
         parser.error(f"--scenario: expected a part of {', '.join(each.name for each in SCENARIOS)}")
-    # On a disk in memory a sync takes no time, and what it means is the model's affair.
+    # On a disk in memory a sync takes no time; the model decides what a sync guarantees.
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as name:
         if not layer.is_loaded():
             sys.exit(layer.run_over(Path(name), ["-m", "benchmarks.crashes", *sys.argv[1:]]))
@@ -64,7 +68,7 @@ def main() -> None:
 
 
 def disturb(folder: Path, options: argparse.Namespace) -> tuple[Tally, list[str], float]:
-    """Try the points; return how many of each scenario and kind there were and held, and what broke."""
+    """Try the points; return counts of tried and held ones by scenario and kind, the broken ones, and the seconds."""
     arena, began, rng = Arena(folder), time.perf_counter(), np.random.default_rng(options.seed)
     scenarios = [each for each in SCENARIOS if options.scenario in each.name]
     if options.points:
@@ -108,7 +112,8 @@ def report(asked: str, tally: Tally, broken: list[str], seconds: float) -> list[
         f"`python -m benchmarks.crashes {asked}`",
         "",
         f"{count:,} points, {count - len(broken):,} held, {len(broken):,} broken; {seconds / 60:.0f} minutes. Each "
-        "cell: points that held, of those tried. What held means is in `benchmarks/crashes/__main__.py`.",
+        "cell has the points that held and the points that were tried. `benchmarks/crashes/__main__.py` defines "
+        '"held".',
         "",
         f"| what was done | {' | '.join(KINDS)} | broken |",
         "|---" * (len(KINDS) + 2) + "|",

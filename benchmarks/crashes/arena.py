@@ -1,4 +1,4 @@
-"""Where scenarios are disturbed: in processes forked from this one, which has all of the program loaded."""
+"""The arena runs scenarios in processes forked from this one, which has the whole program loaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Scenario = Command | Requests
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a process ended: status, negative for a signal; what it said; how many requests it was answered."""
+    """The end of a process: status, negative for a signal; its output; how many of its requests were answered."""
 
     status: int
     said: str
@@ -39,7 +39,7 @@ class Outcome:
 
 
 class Arena:
-    """A folder in which one scenario at a time is played, anew each time."""
+    """A folder in which one scenario at a time runs, each time from its start."""
 
     def __init__(self, folder: Path):
         self.work, self.log = folder / "work", folder / "log"
@@ -49,7 +49,7 @@ class Arena:
         self.world = World(folder)
 
     def prepared(self, scenario: Scenario) -> Path:
-        """Return what a scenario begins with, with all loaded that it needs."""
+        """Return the start of a scenario, with all modules loaded that it needs."""
         with self._unsaid():
             start = self.world.start(scenario.start)
             if scenario.needs == "torch":
@@ -61,7 +61,7 @@ class Arena:
 
     @contextmanager
     def _unsaid(self) -> Iterator[None]:
-        """Have what is printed in a file."""
+        """Redirect the output to a file."""
         sys.stdout.flush()
         held = [(handle, os.dup(handle)) for handle in (1, 2)]
         said = os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -79,7 +79,7 @@ class Arena:
             os.close(said)
 
     def begin(self, tree: Path | disk.Tree) -> None:
-        """Fill the work's folder with a start or a tree."""
+        """Fill the working folder with a start or a tree."""
         shutil.rmtree(self.work, ignore_errors=True)
         if isinstance(tree, Path):
             shutil.copytree(tree, self.work, symlinks=True)
@@ -88,7 +88,7 @@ class Arena:
             disk.write(tree, self.work)
 
     def play(self, scenario: Scenario, kind: str = "none", at: int = -1, error: str = "", done: int = 0) -> Outcome:
-        """Play a scenario in a process of its own, over the layer; write its calls down."""
+        """Run a scenario in a process of its own, over the layer; record its calls."""
         for file in (self.log, self._done):
             file.write_bytes(b"")
 
@@ -117,16 +117,17 @@ class Arena:
         return Outcome(status, said, done + len(self._done.read_bytes()))
 
     def contents(self) -> dict[str, Any]:
-        """Return what the work's folder holds. Raises RuntimeError if that cannot be told."""
+        """Return the content of the working folder. Raises RuntimeError if it cannot be determined."""
         answer = self._asked(lambda: content(self.work))
         if "broken" in answer:
             raise RuntimeError(answer["broken"])
         return answer
 
     def verdict(self, scenario: Scenario, allowed: list[Any], final: Any, outcome: Outcome | None, done: int) -> str:
-        """Return what is wrong with the work's folder after a fault, and with going on from there; "" for nothing.
+        """Return the problem of the working folder after a fault, or of resuming from it; "" for none.
 
-        allowed: the contents it may have; final: that of an undisturbed run, which the same command is to lead to.
+        allowed: the contents that it may have; final: the content after an undisturbed run, which the same command must
+        reach.
         """
 
         def judged() -> dict[str, Any]:
@@ -148,7 +149,7 @@ class Arena:
                     return {"broken": broken}
             return {"broken": "", "tree": tree[1]}
 
-        # What is the same to the last byte is judged once, and so is what the same command makes of it.
+        # Folders with equal bytes are judged once, and so is the result of the same command on them.
         same = (
             scenario.name,
             disk.fingerprint(disk.read(self.work)),
@@ -164,7 +165,7 @@ class Arena:
         return self._judged[same] or (_misbehaved(scenario, outcome) if outcome is not None else "")
 
     def _asked(self, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return what a function answers in a process of its own, {"broken": ...} where it fails."""
+        """Return the result of a function in a process of its own, {"broken": ...} where it fails."""
 
         def answering() -> int:
             self._answer.write_text(json.dumps(function()))
@@ -196,10 +197,10 @@ class Arena:
 
 
 class _Names:
-    """Random names that are the same in every process, so that what is left can be told to be the same."""
+    """Random names that are the same in every process, so that folders can be compared."""
 
     def __init__(self, seed: int) -> None:
-        self._rng = random.Random(seed)  # nosec B311  # to be repeated
+        self._rng = random.Random(seed)  # nosec B311  # reproducible
 
     def __call__(self) -> uuid.UUID:
         return uuid.UUID(int=self._rng.getrandbits(128), version=4)
@@ -210,12 +211,12 @@ def _nothing(*arguments: object) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON brings it back."""
+    """Return a value after a round trip through JSON."""
     return json.loads(json.dumps(value))
 
 
 def _difference(one: Any, others: list[Any]) -> str:
-    """Return in which parts a content differs from the last of some."""
+    """Return the parts in which a content differs from the last of some others."""
     if "damage" in one:
         return str(one["damage"][0])
     other = others[-1]
@@ -229,7 +230,7 @@ def _difference(one: Any, others: list[Any]) -> str:
 
 
 def _misbehaved(scenario: Scenario, outcome: Outcome) -> str:
-    """Return what is wrong with how a disturbed process ended; "" for nothing."""
+    """Return the problem with the end of a disturbed process; "" for none."""
     said, status = outcome.said.rstrip(), outcome.status
     if status == _NOT_REACHED:
         return "the call did not come"

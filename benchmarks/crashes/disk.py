@@ -1,8 +1,8 @@
-"""What a disk may hold after the power is cut, by the calls that were made before.
+"""A model of a disk: the possible contents after a power cut, by the calls that were made before.
 
-Promised by a disk is what was synced: the content of a file by fsync of it, and the names in a folder by fsync of the
-folder. All else may have come to it or not, in any order: each write, each block of it, each name. A rename is done
-or not. A name that is on the disk may lead to a file of which nothing is.
+A disk guarantees what was synced: the content of a file by fsync of the file, and the names in a folder by fsync of the
+folder. Everything else may be on the disk or not, in any order: each write, each block of it, each name. A rename is
+atomic. A name on the disk may lead to a file without any content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MODES = ("nothing more", "names alone", "content alone", "the last name alone")
 
 @dataclass(eq=False)
 class _File:
-    """now: its content; kept: what is on the disk of it; pending: (offset, bytes), or (size, None) for another size."""
+    """now: its content; kept: its content on the disk; pending: (offset, bytes), or (size, None) for another size."""
 
     now: bytearray
     kept: bytes = b""
@@ -47,14 +47,14 @@ class _Folder:
 
 _Node = _File | _Folder | str
 _Change = list[tuple[_Folder, str, "_Node | None"]]
-"""Names that lead elsewhere from then on, or nowhere: all of them or none."""
+"""Names with a new target or none, changed together: all of them or none."""
 
 
 class Disk:
-    """A folder as calls change it."""
+    """A folder that calls change."""
 
     def __init__(self, start: Path, root: Path):
-        """Begin with what a folder holds, all of it on the disk. root: where the calls find it."""
+        """Start with the content of a folder, all of it on the disk. root: its path in the calls."""
         self._root = str(root)
         self._top = self._read(start)
         self._pending: list[_Change] = []
@@ -75,7 +75,7 @@ class Disk:
         return folder
 
     def apply(self, call: Call) -> None:
-        """Do what a call did."""
+        """Apply a call."""
         if call.what == "o":
             self._open(call)
         elif call.what == "c":
@@ -101,11 +101,11 @@ class Disk:
             self._change(moved if call.what == "l" else [(*self._place(call.path), None), *moved])
 
     def now(self) -> Tree:
-        """Return what a program sees."""
+        """Return the content that a program sees."""
         return dict(_tree(self._top, lambda folder: folder.now, lambda file: bytes(file.now)))
 
     def after_cut(self, rng: np.random.Generator, drawn: int = 1) -> Iterator[tuple[str, Tree]]:
-        """Yield what the disk may hold if the power is cut now: each of `MODES`, and some that are drawn."""
+        """Yield contents that the disk may have if the power is cut now: one for each of `MODES`, and random ones."""
         some = [bool(self._pending)] * len(self._pending)
         yield MODES[0], self._cut([], lambda file: file.kept)
         yield MODES[1], self._cut(self._pending, lambda file: file.kept)
@@ -185,7 +185,7 @@ def _apply(content: bytearray, offset: int, data: bytes | None) -> None:
 
 
 def _drawn(file: _File, rng: np.random.Generator) -> bytes:
-    """Return a file of which some writes came to the disk, and of some writes some blocks."""
+    """Return a file with a random part of its writes on the disk, and of some writes a part of the blocks."""
     content = bytearray(file.kept)
     for offset, data in file.pending:
         fate = rng.random()
@@ -231,5 +231,5 @@ def write(tree: Tree, root: Path) -> None:
 
 
 def read(root: Path) -> Tree:
-    """Return what a folder holds."""
+    """Return the content of a folder."""
     return Disk(root, root).now()

@@ -1,4 +1,4 @@
-"""What is left after a fault, and whether that is what was promised: see `verdict`."""
+"""The content of a folder after a fault, and the checks whether it keeps the guarantees."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ LOG = "labels.sqlite"
 
 
 def catalog_of(work: Path) -> Path:
-    """Return where the catalog of a scenario is."""
+    """Return the path of the catalog of a scenario."""
     return work / "new/c" if (work / "new").exists() else work / "c"
 
 
 def damage(work: Path) -> list[str]:
-    """Return what `verify` says."""
+    """Return the problems that `verify` finds."""
     path = catalog_of(work)
     found = problems_at(path) if (path / "manifest.json").exists() else []
     return found + index_problems(path / "kdtree") + marks_problems(path / LOG)
 
 
 def content(work: Path) -> dict[str, Any]:
-    """Return all that a user can get out of a folder: the catalog, its index, its marks, and other files.
+    """Return all content that a user can read from a folder: the catalog, its index, its marks, and other files.
 
-    Of a damaged one, what `verify` says.
+    For a damaged catalog, the problems that `verify` finds.
     """
     if told := damage(work):
         return {"damage": told}
@@ -83,7 +83,7 @@ def _catalog(path: Path) -> dict[str, Any]:
 
 
 def _inputs(records: list[dict[str, Any]], next_id: int) -> list[Any]:
-    """Return from which inputs the ids up to which one came; where a stopped run went on, as one."""
+    """Return the inputs with the last id of each; a stopped and a resumed run count as one."""
     told: list[Any] = []
     for record, end in zip(records, [*(each["base"] for each in records[1:]), next_id], strict=True):
         if told and told[-1][0] == record["paths"]:
@@ -94,7 +94,7 @@ def _inputs(records: list[dict[str, Any]], next_id: int) -> list[Any]:
 
 
 def _marks(log: Path) -> list[Any]:
-    """Return the sessions by name, with seed and marks: another try at making one has another id."""
+    """Return the sessions by name, with seed and marks; their ids differ between runs."""
     book, told = Book.open(log), set()
     for record in book.records(1000):
         marks = Labels(book.database, record.session).current()
@@ -115,7 +115,7 @@ def _file(path: Path) -> Any:
 
 
 def leftovers(work: Path, files: dict[str, Any]) -> list[str]:
-    """Return the files that nothing names. files: by the names of those beside the catalog."""
+    """Return the files that nothing refers to. files: those beside the catalog, by name."""
     path = catalog_of(work)
     named = {path / "manifest.json", path / "lock", *(path / f"{LOG}{end}" for end in ("", "-wal", "-shm"))}
     if (path / "manifest.json").exists():
@@ -133,14 +133,14 @@ def leftovers(work: Path, files: dict[str, Any]) -> list[str]:
 
 
 def goes_on(work: Path, final: dict[str, Any]) -> str:
-    """Delete an item, as a command that comes next may; return what is wrong then, "" for nothing."""
+    """Delete an item, as a next command may; return the problem, "" for none."""
     path = catalog_of(work)
-    gc.collect()  # an app that was served holds the files of its catalog
+    gc.collect()  # a served app holds leases on the files of its catalog
     if (path / "manifest.json").exists():
         item = final["catalog"]["ids"][-1]
         if status := run("delete", str(path), str(item)):
             return f"the next command ends with status {status}"
-        with Catalog.open(path).writing():  # removes the bitmap before
+        with Catalog.open(path).writing():  # removes the earlier bitmap
             pass
         ids = np.array(final["catalog"]["ids"])
         alive = Catalog.open(path).alive(ids)

@@ -1,4 +1,4 @@
-"""The calls of a process that change files under a folder, seen by `calls.c`: written down, and one made to fail."""
+"""The calls of a process that change files under a folder: `calls.c` records them and makes one of them fail."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KINDS = {"none": 0, "kill": 1, "torn": 2, "fail": 3, "short": 4, "full": 5}
-"""What happens at a call: nothing; the process is killed before it, or when half of it is written; it fails by an
-error; half of it is written, then the disk is full; the disk is full from there on."""
+"""Faults at a call: none; the process is killed before it, or after half of a write; it fails with an error; half of it
+is written, then the disk is full; the disk is full from this call on."""
 MADE, EMPTIED, WRITABLE = 1, 2, 4
 _ERRORS = {
     "o": ("ENOSPC", "EIO", "EACCES"),
@@ -30,7 +30,7 @@ _ERRORS = {
     "u": ("EIO", "EACCES"),
     "k": ("ENOLCK", "EIO", "EACCES"),
 }
-"""By which errors a call can fail."""
+"""The errors with which a call can fail."""
 _BY_HANDLE = "wfctk"
 
 
@@ -39,8 +39,8 @@ class Call:
     """A call that was made.
 
     what: o open, w write, f fsync, c close, t truncate by handle, T by path, r rename, m mkdir, s symlink, l link, u
-    unlink or rmdir, k lock, n a note; number: among the calls that can fail, -1 for another; result: of the call;
-    flags: of an open, MADE, EMPTIED and WRITABLE; path: of what it is about; other: the new path or the target.
+    unlink or rmdir, k lock, n a note; number: among the calls that can fail, -1 for others; result: of the call; flags:
+    of an open, MADE, EMPTIED and WRITABLE; path: its first path; other: the new path or the target.
     """
 
     what: str
@@ -55,22 +55,22 @@ class Call:
 
     @property
     def changes(self) -> bool:
-        """Whether a disk is another one after it, or may be after a power cut."""
+        """Whether it changes the disk, or the content that the disk may have after a power cut."""
         return self.what in "wftTrmslu" or (self.what == "o" and bool(self.flags & (MADE | EMPTIED)))
 
     @property
     def takes_space(self) -> bool:
-        """Whether it fails where a disk is full."""
+        """Whether it fails on a full disk."""
         return self.what in "wmsl" or (self.what == "o" and bool(self.flags & MADE))
 
     @property
     def name(self) -> str:
-        """The file's or folder's, with n for numbers and what stands for one."""
+        """The name of the file or folder, with n in place of numbers and random parts."""
         return re.sub(r"[0-9a-f]*\d[0-9a-f]*", "n", os.path.basename(self.path))
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """Names of the errors by which it can fail."""
+        """Names of the errors with which it can fail."""
         return _ERRORS[self.what]
 
 
@@ -84,7 +84,7 @@ def run_over(folder: Path, arguments: list[str]) -> int:
     library = folder / "calls.so"
     source = Path(__file__).with_name("calls.c")
     command = ["gcc", "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl", "-lpthread"]
-    subprocess.run(command, check=True)  # nosec B607  # the compiler of whoever runs it
+    subprocess.run(command, check=True)  # nosec B607  # the user's compiler
     threads = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(threads, "1"), "LD_PRELOAD": str(library)}
     return subprocess.run([sys.executable, *arguments], env=environment, check=False).returncode
@@ -93,25 +93,25 @@ def run_over(folder: Path, arguments: list[str]) -> int:
 def arm(folder: Path, log: int, kind: str = "none", at: int = -1, error: str = "", *, first: int = 0) -> None:
     """Watch a folder from now on.
 
-    log: a file's handle; at: the number of the call at which `kind` happens; first: the number of the call that comes
-    next, below 0 as long as none is to be a point.
+    log: the handle of a file; at: the number of the call at which `kind` happens; first: the number of the next call,
+    below 0 while calls are not counted as points.
     """
     number = getattr(errno, error) if error else 0
     ctypes.CDLL(None).layer_arm(os.fsencode(folder), log, ctypes.c_long(first), ctypes.c_long(at), KINDS[kind], number)
 
 
 def fired() -> bool:
-    """Return whether the call came at which something happens."""
+    """Return whether the call of the fault was reached."""
     return bool(ctypes.CDLL(None).layer_fired())
 
 
 def note(text: str) -> None:
-    """Write a text down among the calls."""
+    """Record a text among the calls."""
     ctypes.CDLL(None).layer_note(text.encode())
 
 
 def read_calls(log: Path) -> list[Call]:
-    """Return what was written down."""
+    """Return the recorded calls."""
     return list(_calls(log.read_bytes()))
 
 

@@ -1,4 +1,4 @@
-"""The points of a scenario: where it is disturbed and how, found by a run that is not."""
+"""The points of a scenario, the places and kinds of faults, found by an undisturbed run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _ENDED = -1
 
 @dataclass(frozen=True)
 class Point:
-    """One fault. what: of `KINDS`; kind, at, error: for the layer; tree: what a power cut left, or None.
+    """One fault. what: of `KINDS`; kind, at, error: for the layer; tree: the content after a power cut, or None.
 
-    done: requests that were answered before, or _ENDED for a command that had ended.
+    done: number of requests that were answered before, or _ENDED for a command that had ended.
     """
 
     what: str
@@ -35,7 +35,7 @@ class Point:
 
 
 class Run:
-    """A scenario that ran undisturbed: its calls, and the contents at each of its commits, the last one the final."""
+    """An undisturbed run of a scenario: its calls, and the content at each of its commits; the last one is final."""
 
     def __init__(self, arena: Arena, scenario: Scenario):
         self.arena, self.scenario = arena, scenario
@@ -50,7 +50,7 @@ class Run:
         self.final = self.contents[-1]
 
     def _check_model(self) -> None:
-        """Raise RuntimeError unless what was written down explains all that came to the folder."""
+        """Raise RuntimeError unless the recorded calls explain the whole content of the folder."""
         model = disk.Disk(self.start, self.arena.work)
         for call in self.calls:
             model.apply(call)
@@ -78,8 +78,8 @@ class Run:
     def points(self) -> Iterator[Point]:
         """Yield all points.
 
-        A call fails by each of its errors where it is the first of its kind for a file of that name; by one, a
-        different one each time, where it is another.
+        The first call of a kind for a file of a name fails with each of its errors; every later one fails with one of
+        them, a different one each time.
         """
         met: Counter[tuple[str, str]] = Counter()
         for call in self.calls:
@@ -117,7 +117,7 @@ class Run:
                     yield Point("power cut", f"{told}{', the end' if ended else ''}", tree=tree, done=after)
 
     def judge(self, point: Point) -> str:
-        """Bring a point about; return what is wrong then, "" for nothing."""
+        """Run the scenario with the fault of a point; return the problem, "" for none."""
         arena, scenario = self.arena, self.scenario
         if point.tree is not None:
             arena.begin(point.tree)
@@ -129,7 +129,7 @@ class Run:
         return arena.verdict(scenario, self._allowed(done), self.final, outcome, max(done, 0))
 
     def _allowed(self, done: int) -> list[Any]:
-        """Return the contents that may be there. done: requests that were answered, or _ENDED."""
+        """Return the allowed contents. done: number of answered requests, or _ENDED."""
         if done == _ENDED:
             return [self.final]
         return self.contents[done : done + 2] if self.scenario.notes else self.contents

@@ -1,4 +1,4 @@
-"""What is done while it is disturbed: commands of the command line, and requests to a served catalog."""
+"""The scenarios that are disturbed: commands of the command line, and requests to a served catalog."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Hooks:
-    """Called by what is disturbed: ready, from here on; told, of the request that was answered; freed, the disk is."""
+    """Callbacks of a scenario: ready, faults begin; told, a request was answered; freed, the disk has space again."""
 
     ready: Callable[[], None]
     told: Callable[[int], None]
@@ -33,15 +33,15 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Command:
-    """A command. start: what the work's folder holds before; arguments: made of the world and the work's folder."""
+    """A command. start: the content of the working folder before; arguments: built from the inputs and that folder."""
 
     name: str
     start: str
     arguments: Callable[[Path, Path], Sequence[object]]
     notes: int = 0
-    """Requests that are answered one by one; a command is done when it ends."""
+    """Number of requests that are answered one by one; a command has none."""
     needs: str = ""
-    """What is loaded or made before, so that not every process has to: "torch" or "head"."""
+    """A part that is loaded or made once before all processes: "torch" or "head"."""
 
     def play(self, world: World, work: Path, done: int, hooks: Hooks) -> int:
         """Run it; return the exit status."""
@@ -51,7 +51,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Requests:
-    """Requests to a catalog that is served. from_start: whether the serving begins under the layer, too."""
+    """Requests to a served catalog. from_start: whether the start of the server is under the layer too."""
 
     name: str
     start: str
@@ -61,13 +61,13 @@ class Requests:
 
     @property
     def notes(self) -> int:
-        """How many requests there are."""
+        """Number of requests."""
         return len(self.requests)
 
     def play(self, world: World, work: Path, done: int, hooks: Hooks) -> int:
-        """Ask all requests but the first `done`, each that fails again, and at last with space on the disk.
+        """Send all requests but the first `done`; repeat a failed one, at last with space on the disk.
 
-        Returns 0 if all were answered, and 1 if one was not, or was refused in another way than is documented.
+        Returns 0 if all were answered, 1 if one was not, or was refused in an undocumented way.
         """
         if self.from_start:
             hooks.ready()
@@ -78,7 +78,7 @@ class Requests:
                     return self._ask(app, done, hooks)
                 finally:
                     app.extensions["gpubranches"].close()
-        except GpuBranchesError as error:  # as `serve` tells it
+        except GpuBranchesError as error:  # as `serve` prints it
             print(f"Error: {error}")
             return error.exit_code
 
@@ -95,7 +95,7 @@ class Requests:
 
 
 def _asked(client: Any, request: tuple[str, str, dict[str, Any]], hooks: Hooks) -> bool:
-    """Ask until it is answered; return whether it was, and each time before in a way that callers can act on."""
+    """Send a request until it is answered; return whether it was, with only documented refusals before."""
     method, path, body = request
     for left in reversed(range(_TRIES)):
         answer = client.open(path, method=method, headers=_HEADERS, **_body(body))
@@ -158,7 +158,7 @@ def _exported(what: str, out: str) -> Callable[[Path, Path], Sequence[object]]:
 
 
 def _made(*arguments: str) -> Callable[[Path, Path], Sequence[object]]:
-    """Return the arguments of a command: what begins with @ lies among the inputs, what begins with = in the work."""
+    """Return the arguments of a command: @ stands for the folder of inputs, = for the working folder."""
 
     def filled(given: Path, work: Path) -> Sequence[object]:
         return [given / a[1:] if a[0] == "@" else work / a[1:] if a[0] == "=" else a for a in arguments]

@@ -1,4 +1,4 @@
-"""Readers of what people and programs ask: conditions, queries, files of sessions, requests of the API and the page."""
+"""Readers of requests: conditions, queries, session files, calls of the API and the page."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _mutated_condition(data: bytes, rng: mutating.Random) -> bytes:
 
 @reader("conditions", lambda world: [text.encode() for text in _CONDITIONS], _mutated_condition, few=20)
 def read_condition(world: World, data: bytes) -> None:
-    """Filter by a condition; written again it means the same."""
+    """Filter by a condition; its text, written from the parsed form, must mean the same."""
     text = data.decode("utf-8", "surrogatepass")
     found = world.opened.where(text)
     again = world.opened.where(to_text(parse_condition(text)))
@@ -141,7 +141,7 @@ def read_query(world: World, data: bytes) -> None:
 
 
 def _answered(response: Any) -> None:
-    """Take an answer whole; raise Unfit for one that tells of the server's failure, or of more than a message."""
+    """Read a response; raise Unfit for a status of 500 or more, or a traceback."""
     content = response.get_data()
     if response.status_code >= 500:
         raise Unfit(f"{response.request.method} {response.request.path}: {response.status_code} {content[:300]!r}")
@@ -181,7 +181,7 @@ def _session(world: World) -> list[bytes]:
 
 @reader("session", _session, mutating.mutated_json, few=30)
 def read_session(world: World, data: bytes) -> None:
-    """Bring a file of a session in by the page, look at it, take it away, and copy it."""
+    """Import a session file by the page, open the session, export it, and copy it."""
     client, _ = client_of(world)
     headers = {"HX-Request": "true"}
     form = {"file": (io.BytesIO(data), "session.json")}
@@ -242,7 +242,7 @@ _PAGES = (
     ("GET", "/thumbnails/small/3.jpg", {"v": "x"}, None),
     ("GET", "/items/3", {}, None),
     ("GET", "/pictures/abcdefghij.jpg", {}, None),
-    ("POST", "/login", {}, {"token": "x"}),  # nosec B105  # none of a server
+    ("POST", "/login", {}, {"token": "x"}),  # nosec B105  # no server has it
     ("POST", "/sessions/{session}/name", {}, {"title": "cars"}),
     ("GET", "/export/matches.csv", {}, None),
     ("GET", "/export/boxes.sql", {}, None),
@@ -271,7 +271,7 @@ def _requests(world: World) -> list[bytes]:
 
 @reader("api", _requests, mutating.mutated_json, few=60)
 def read_request(world: World, data: bytes) -> None:
-    """Send a request to the API or the page; what begins as JSON is sent as JSON, else as it stands."""
+    """Send a request to the API or the page; a body that begins as JSON is sent as JSON, else unchanged."""
     client, name = client_of(world)
     try:
         asked = json.loads(data)

@@ -1,4 +1,4 @@
-"""Readers of what a catalog is made of: manifest, constants, heads, listings, stored metadata. Checksums fit always."""
+"""Readers of the files of a catalog: manifest, constants, heads, listings, metadata. Checksums always match."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SEAL = b',\n "sha256": "'
 
 
 def use(path: Path) -> None:
-    """Open a catalog and ask it for everything."""
+    """Open a catalog and read everything from it."""
     catalog = Catalog.open(path)
     catalog.errors()
     ids = catalog.sample_ids(20, np.random.default_rng(0))
@@ -49,11 +49,11 @@ def use(path: Path) -> None:
 def _check(path: Path) -> None:
     for problem in problems_at(path):
         if not problem or "\n" in problem:
-            raise Unfit(f"verify tells a problem in more lines than one: {problem!r}")
+            raise Unfit(f"verify reports a problem in several lines: {problem!r}")
 
 
 def _use_all(path: Path, data: bytes) -> None:
-    """Use a catalog, check it, and, for some of the inputs, for it takes long, repair it; raise the first error."""
+    """Use a catalog, check it, and for some of the inputs, since it is slow, repair it; raise the first error."""
     errors = []
     for ask in (use, _check, *([repair] if zlib.crc32(data) % 4 == 0 else [])):
         try:
@@ -65,7 +65,7 @@ def _use_all(path: Path, data: bytes) -> None:
 
 
 def _sealed(data: bytes) -> bytes:
-    """Return the text of a manifest with the checksum that it should have."""
+    """Return the text of a manifest with the right checksum."""
     body = data.rpartition(_SEAL)[0] or data.rstrip().removesuffix(b"}").rstrip()
     return body + _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
@@ -85,7 +85,7 @@ def _mutated_manifest(data: bytes, rng: mutating.Random) -> bytes:
 
 @reader("manifest", lambda world: [(world.catalog / "manifest.json").read_bytes()], _mutated_manifest, few=15)
 def read_manifest(world: World, data: bytes) -> None:
-    """Use, check and repair a catalog of another manifest, which may say where pictures lie."""
+    """Use, check and repair a catalog with another manifest, which may name folders of pictures."""
     path = world.copied()
     (path / "manifest.json").write_bytes(data)
     _use_all(path, data)
@@ -120,7 +120,7 @@ def read_head(world: World, data: bytes) -> None:
     path.write_bytes(data)
     head = load_head(path)
     if head.D > 10_000:
-        raise Unfit("a head of dims was read that no embedding has")
+        raise Unfit("a head with impossible dims was read")
     rows = np.ones((3, head.D), np.float32)
     vectors = head.transform(rows)
     if vectors.shape != (3, head.d):
@@ -144,14 +144,14 @@ def _written(path: Path, content: bytes) -> Path:
     few=15,
 )
 def read_constants(world: World, data: bytes) -> None:
-    """Use, check and repair a catalog of other constants."""
+    """Use, check and repair a catalog with other constants."""
     with world.changed(_CONSTANTS, data) as path:
         _use_all(path, data)
 
 
 @reader("listing", lambda world: [_listing(world).read_bytes()], mutated_table, few=8)
 def read_listing(world: World, data: bytes) -> None:
-    """Use, check and repair a catalog of another listing of inputs, and append to it."""
+    """Use, check and repair a catalog with another listing of inputs, and append to it."""
     with world.changed(_listing(world).name, data) as path:
         try:
             append(path, [world.folder / "in"], new=True)
@@ -173,7 +173,7 @@ def _content(name: str) -> Callable[[World], list[bytes]]:
 
 @reader("items", _content("items.parquet"), mutated_table, few=5)
 def read_items(world: World, data: bytes) -> None:
-    """Use, check and repair a catalog of other stored metadata."""
+    """Use, check and repair a catalog with other stored metadata."""
     with world.changed(_stored(world, "items.parquet").as_posix(), data) as path:
         try:
             use_metadata(Catalog.open(path), world.scratch)
@@ -183,7 +183,7 @@ def read_items(world: World, data: bytes) -> None:
 
 @reader("errors", _content("errors.parquet"), mutated_table, few=8)
 def read_errors(world: World, data: bytes) -> None:
-    """Use, check and repair a catalog of another list of what could not be read."""
+    """Use, check and repair a catalog with another list of unreadable inputs."""
     with world.changed(_stored(world, "errors.parquet").as_posix(), data) as path:
         _use_all(path, data)
 
@@ -198,7 +198,7 @@ def _index(world: World) -> list[bytes]:
 
 @reader("index", _index, mutating.mutated_json, few=12)
 def read_index(world: World, data: bytes) -> None:
-    """Open and check an index of another manifest."""
+    """Open and check an index with another manifest."""
     path = Path(shutil.copytree(world.folder / "indexed", world.scratch / "catalog"))
     (path / "kdtree/manifest.json").write_bytes(data)
     _check(path)

@@ -1,4 +1,4 @@
-"""Readers of files to ingest: arrays, metadata, pictures; and of the small files that commands are given."""
+"""Readers of files to ingest (arrays, metadata, pictures) and of the small files that commands read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gpubranches.results import Ranking
 
 
 def ingested(world: World, path: Path, **options: Any) -> Catalog:
-    """Ingest what lies at a path; return the catalog, after all its items were read."""
+    """Ingest a path; return the catalog after reading all its items."""
     out = world.scratch / "out"
     ingest([path], out, d=8, **options)
     catalog = Catalog.open(out)
@@ -56,7 +56,7 @@ def _npy(world: World) -> list[bytes]:
 
 @reader("npy", _npy, mutating.mutated_npy, few=20)
 def read_npy(world: World, data: bytes) -> None:
-    """Ingest an array of NumPy's."""
+    """Ingest a NumPy array."""
     path = world.scratch / "x.npy"
     path.write_bytes(data)
     ingested(world, path)
@@ -80,14 +80,14 @@ def _fbin(world: World) -> list[bytes]:
 
 @reader("fbin", _fbin, mutating.mutated_sizes, few=30)
 def read_fbin(world: World, data: bytes) -> None:
-    """Ingest embeddings of the form of big-ann-benchmarks."""
+    """Ingest embeddings in the format of big-ann-benchmarks."""
     path = world.scratch / "x.fbin"
     path.write_bytes(data)
     ingested(world, path)
 
 
 def _odd_tables() -> list[pa.Table]:
-    """Return tables that are sound, and not what one expects of metadata."""
+    """Return valid tables that are unusual as metadata."""
     n = 12
     texts = pa.array(["a"] * n)
     return [
@@ -127,7 +127,7 @@ def read_parquet(world: World, data: bytes) -> None:
 
 
 def use_metadata(catalog: Catalog, scratch: Path) -> None:
-    """Ask for each column, filter by each value that is offered, and export all items."""
+    """Read each column, filter by each value that is offered, and export all items."""
     from gpubranches.metadata.conditions import equals
 
     for column in catalog.described_columns():
@@ -169,7 +169,7 @@ def pictures() -> list[bytes]:
 
 @reader("images", lambda world: pictures(), mutating.mutated_image, few=150)
 def read_images(world: World, data: bytes) -> None:
-    """Decode a picture in all ways, from the disk and as one that was sent."""
+    """Decode a picture in all ways, from the disk and as an upload."""
     path = world.scratch / "x.jpg"
     path.write_bytes(data)
     for read in (upright_size, open_image, thumbnail):
@@ -182,7 +182,7 @@ def read_images(world: World, data: bytes) -> None:
 
 @reader("names", lambda world: [(world.folder / "names.json").read_bytes()], mutating.mutated_json, few=300)
 def read_names(world: World, data: bytes) -> None:
-    """Open a vocabulary and ask it."""
+    """Open a vocabulary and query it."""
     path = world.scratch / "names.json"
     path.write_bytes(data)
     VocabularyEmbedder.load(world.folder / "text.npy", path).texts(["teapot"])

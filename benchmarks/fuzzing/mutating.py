@@ -1,4 +1,4 @@
-"""Inputs that are nearly right: sound ones with bits, lengths, types and parts changed, by what they are made of."""
+"""Inputs that are nearly valid: valid ones with changed bits, lengths, types and parts, by their format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NUMBERS = (
     2**63,
     2**64 - 1,
 )
-"""Sizes and ids at and beyond the ends of what is stored in."""
+"""Sizes and ids at and beyond the limits of the types that store them."""
 ODD_TEXTS = (
     "",
     " ",
@@ -69,7 +69,7 @@ DEEP = 2_000
 
 
 def _changes(rng: Random) -> int:
-    """Return how many changes to make: one mostly, for what is changed much is refused at once."""
+    """Return how many changes to make: mostly one, since a much changed input is refused at once."""
     return rng.choice((1, 1, 1, 2, 4))
 
 
@@ -102,7 +102,7 @@ def mutated_bytes(data: bytes, rng: Random) -> bytes:
 
 
 def mutated_text(tokens: Sequence[str]) -> Mutator:
-    """Return what changes a text: tokens put in, parts cut, doubled and swapped, numbers and letters made odd."""
+    """Return a function that changes a text: tokens inserted, parts cut, doubled and swapped, characters changed."""
 
     def mutate(data: bytes, rng: Random) -> bytes:
         text = data.decode("utf-8", "surrogateescape")
@@ -228,7 +228,7 @@ _npy_text = mutated_text(_NPY)
 
 
 def mutated_npy(data: bytes, rng: Random) -> bytes:
-    """Return a .npy file whose header says something else, or whose bytes are changed."""
+    """Return a .npy file with another header, or with changed bytes."""
     if rng.random() < 0.4 or data[:6] != b"\x93NUMPY" or len(data) < 12:
         return mutated_bytes(data, rng)
     (size,) = struct.unpack_from("<H", data, 8)
@@ -241,7 +241,7 @@ def mutated_npy(data: bytes, rng: Random) -> bytes:
 
 
 def mutated_sizes(data: bytes, rng: Random) -> bytes:
-    """Return a file that begins with two numbers of 4 bytes, these or its bytes changed."""
+    """Return a file that begins with two numbers of 4 bytes, with these or other bytes changed."""
     if rng.random() < 0.4:
         return mutated_bytes(data, rng)
     sizes = [rng.choice((value, value, *NUMBERS)) % 2**32 for value in struct.unpack_from("<II", data.ljust(8, b"\0"))]
@@ -249,7 +249,7 @@ def mutated_sizes(data: bytes, rng: Random) -> bytes:
 
 
 def mutated_parquet(data: bytes, rng: Random) -> bytes:
-    """Return a Parquet file changed anywhere, or in the footer, which says what all the rest is."""
+    """Return a Parquet file changed anywhere, or in the footer, which describes the rest."""
     if rng.random() < 0.4 or len(data) < 16:
         return mutated_bytes(data, rng)
     start = max(4, len(data) - 8 - int.from_bytes(data[-8:-4], "little"))
@@ -259,7 +259,7 @@ def mutated_parquet(data: bytes, rng: Random) -> bytes:
 
 
 def mutated_safetensors(data: bytes, rng: Random) -> bytes:
-    """Return a safetensors file whose header or JSON tensor says something else, or whose bytes are changed."""
+    """Return a safetensors file with another header or JSON tensor, or with changed bytes."""
     size = int.from_bytes(data[:8], "little")
     if rng.random() < 0.3 or size > len(data) - 8:
         return mutated_bytes(data, rng)
@@ -334,7 +334,7 @@ _CHUNKS = (
 
 
 def mutated_image(data: bytes, rng: Random) -> bytes:
-    """Return a picture with bytes changed; of a PNG chunks, too, with checksums that fit."""
+    """Return a picture with changed bytes; for a PNG also with changed chunks and matching checksums."""
     if rng.random() < 0.4 or not data.startswith(b"\x89PNG"):
         return mutated_bytes(data, rng)
     chunks, at = [], 8

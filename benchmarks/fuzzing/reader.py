@@ -1,4 +1,4 @@
-"""What a harness is: sound inputs of one reader, how they are changed, and how one is read."""
+"""The harness of one reader: its valid inputs, the function that changes them, and the function that reads one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from benchmarks.fuzzing.world import World
 
 
 class Unfit(Exception):
-    """An answer that breaks what is promised, such as a status of 500."""
+    """An answer that breaks a guarantee, such as a status of 500."""
 
 
 @dataclass(frozen=True)
 class Reader:
     """One harness.
 
-    seeds: of a world, sound inputs; read: reads one, and uses what it read; may raise GpuBranchesError alone. few: how
-    many inputs the suite tries, so that each reader takes about a second.
+    seeds: function from a world to valid inputs; read: reads one and uses the result, and may raise only
+    GpuBranchesError. few: how many inputs the suite tries, so that each reader takes about a second.
     """
 
     name: str
@@ -34,7 +34,7 @@ READERS: dict[str, Reader] = {}
 def reader(
     name: str, seeds: Callable[[World], list[bytes]], mutate: Mutator, *, few: int
 ) -> Callable[..., Callable[..., None]]:
-    """Enter a function as what reads an input of that name."""
+    """Decorate a function to register it as the reader of that name."""
 
     def enter(read: Callable[[World, bytes], None]) -> Callable[[World, bytes], None]:
         READERS[name] = Reader(name, seeds, mutate, read, few)

@@ -1,4 +1,4 @@
-"""Inputs tried one after the other within limits, in a process of its own, so that what kills it is told, too."""
+"""Runs inputs one after the other within limits, in a separate process, so that a crash is reported too."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from benchmarks.fuzzing import asking, catalogs, files  # noqa: F401  # they enter their readers
+from benchmarks.fuzzing import asking, catalogs, files  # noqa: F401  # they register their readers
 from benchmarks.fuzzing.reader import READERS, Reader, Unfit
 from benchmarks.fuzzing.world import World, make
 from gpubranches.errors import GpuBranchesError
 
 CORPUS = Path(__file__).resolve().parent.parent.parent / "tests/corpus"
-"""Inputs that once failed, a folder a reader."""
+"""Folder of inputs that once failed, one folder per reader."""
 MEMORY_BYTES = 1 << 30
-"""That reading an input may take, beyond what the process takes after all sound ones."""
+"""Memory limit for reading an input, on top of what the process uses after all valid ones."""
 CPU_S = 10.0
-"""Of all threads, for one input."""
+"""Limit of processor time of all threads for one input, in seconds."""
 HANG_S = 60.0
-"""After which an input counts as one that never ends."""
+"""Seconds after which an input counts as endless."""
 _LONGEST = 1 << 20
 
 
@@ -45,7 +45,7 @@ class HangError(BaseException):
 
 @dataclass
 class Tried:
-    """What came of one reader: inputs tried, those that were refused, faults by their place, the seconds it took."""
+    """The results of one reader: tried inputs, refused ones, faults by their place, and the seconds."""
 
     reader: str
     inputs: int = 0
@@ -55,7 +55,7 @@ class Tried:
 
 
 def judge(reader: Reader, world: World, data: bytes) -> tuple[str, bool]:
-    """Read one input; return what is wrong with how that ended, "" for nothing, and whether it was refused."""
+    """Read one input; return the fault, "" for none, and whether the input was refused."""
     shutil.rmtree(world.scratch, ignore_errors=True)
     world.scratch.mkdir()
     signal.setitimer(signal.ITIMER_REAL, HANG_S)
@@ -80,7 +80,7 @@ def judge(reader: Reader, world: World, data: bytes) -> tuple[str, bool]:
 
 
 def _place(error: BaseException) -> str:
-    """Return the class of an error, and the last place of our own that it came through."""
+    """Return the class of an error, and the last place in this package that it passed."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/gpubranches/" in frame.filename]
     if not frames:
         return f"{type(error).__name__}: {str(error)[:200]}"
@@ -94,7 +94,7 @@ def _hang(number: int, frame: Any) -> None:
 
 @contextlib.contextmanager
 def limited(memory: bool = True) -> Iterator[None]:
-    """Have this process tell of inputs without an end, and, where asked for, fail beyond `MEMORY_BYTES` more memory."""
+    """Limit the time of inputs in this process and, if `memory`, its memory to `MEMORY_BYTES` more."""
     before = signal.signal(signal.SIGALRM, _hang)
     logging.disable(logging.CRITICAL)
     limits = resource.getrlimit(resource.RLIMIT_DATA)
@@ -116,12 +116,12 @@ def _held_bytes() -> int:
 
 
 def kept(name: str) -> list[bytes]:
-    """Return the inputs of the corpus of a reader."""
+    """Return the inputs of a reader in the corpus."""
     return [path.read_bytes() for path in sorted((CORPUS / name).glob("*"))]
 
 
 def drawn(reader: Reader, sound: list[bytes], rng: random.Random) -> bytes:
-    """Return the next input: a sound or a kept one, changed by its kind, now and then twice."""
+    """Return the next input: a valid or a kept one, changed by the function of its reader, sometimes twice."""
     data = rng.choice(sound)
     for _ in range(rng.choice((1, 1, 1, 1, 1, 1, 2))):
         data = reader.mutate(data, rng)
@@ -129,7 +129,7 @@ def drawn(reader: Reader, sound: list[bytes], rng: random.Random) -> bytes:
 
 
 def sound_inputs(reader: Reader, world: World) -> list[bytes]:
-    """Return the seeds of a reader. Raises Unfit for one that it does not read."""
+    """Return the seeds of a reader. Raises Unfit if it refuses one."""
     seeds = reader.seeds(world)
     for seed in seeds:
         wrong, _ = judge(reader, world, seed)
@@ -139,7 +139,7 @@ def sound_inputs(reader: Reader, world: World) -> list[bytes]:
 
 
 class Attempt:
-    """Inputs of one reader that are tried one after the other; what comes of them is kept in a folder as it comes."""
+    """Inputs of one reader that are tried one after the other; results are written to a folder at once."""
 
     def __init__(self, reader: Reader, world: World, folder: Path):
         self.tried = Tried(reader.name)
@@ -160,7 +160,7 @@ class Attempt:
             self.note()
 
     def note(self) -> None:
-        """Write down what came of it so far."""
+        """Write the results so far."""
         self._noted = time.monotonic()
         part = self._folder / "tried.partial"
         part.write_text(json.dumps(asdict(self.tried)))
@@ -168,10 +168,10 @@ class Attempt:
 
 
 def work(name: str, folder: str, engine: str, seed: int, seconds: float, inputs: int) -> None:
-    """Try inputs of a reader until time or their number is over.
+    """Try inputs of a reader until the time or the number of inputs is used up.
 
-    engine: "plain" changes sound inputs; "atheris" also those that reached lines of Python which none reached before,
-    and ends the process.
+    engine: "plain" changes valid inputs; "atheris" also changes inputs that reached new lines of Python, and ends the
+    process.
     """
     reader = READERS[name]
     with tempfile.TemporaryDirectory(prefix="gpubranches-fuzz-") as place:
@@ -229,9 +229,9 @@ def _is_own(value: Any, module: str) -> bool:
 
 
 def try_few(out: Path, seed: int = 0) -> dict[str, dict[str, str]]:
-    """Try what is kept, and a few new inputs of each reader, in this process; return the faults of both by their input.
+    """Try the kept inputs and a few new ones of each reader in this process; return their faults by input.
 
-    Failing inputs are left in `out`.
+    Failing inputs are saved in `out`.
     """
     faults: dict[str, dict[str, str]] = {"kept": {}, "drawn": {}}
     with tempfile.TemporaryDirectory(prefix="gpubranches-fuzz-") as place:
@@ -251,16 +251,16 @@ def try_few(out: Path, seed: int = 0) -> dict[str, dict[str, str]]:
 
 
 def _leave(out: Path, name: str, data: bytes) -> str:
-    """Leave an input in a folder; return its name."""
+    """Save an input in a folder; return its name."""
     path = out / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}"
     path.write_bytes(data)
     return path.name
 
 
 def fuzz(name: str, out: Path, engine: str, seed: int, seconds: float, inputs: int) -> Tried:
-    """Try inputs of a reader in processes of their own; an input that ends one is a fault, and a new one goes on.
+    """Try inputs of a reader in separate processes; an input that ends one is a fault, and a new process goes on.
 
-    engine: of `work`. Failing inputs are left in `out`.
+    engine: as in `work`. Failing inputs are saved in `out`.
     """
     total = Tried(name)
     context = multiprocessing.get_context("spawn")

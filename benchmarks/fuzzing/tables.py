@@ -1,4 +1,4 @@
-"""Parquet files that are sound as files, with columns, types, values and rows that their readers may not expect."""
+"""Valid Parquet files with columns, types, values and rows that their readers may not expect."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
 
 
 def mutated_table(data: bytes, rng: Random) -> bytes:
-    """Return a Parquet file whose table is changed, else as `mutated_parquet` does it."""
+    """Return a Parquet file with a changed table, or one changed by `mutated_parquet`."""
     if rng.random() < 0.4:
         return mutated_parquet(data, rng)
     try:
@@ -51,7 +51,7 @@ def mutated_table(data: bytes, rng: Random) -> bytes:
         for _ in range(rng.choice((1, 1, 2, 4))):
             table = _changed(table, rng)
         return parquet(table, compression=rng.choice(("snappy", "zstd", "none")), row_group_size=rng.choice((3, 10**6)))
-    except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError):  # no Parquet holds that
+    except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError):  # Parquet cannot store it
         return mutated_parquet(data, rng)
 
 
@@ -94,7 +94,7 @@ def _column(n: int, rng: Random) -> pa.Array:
 
 
 def _value(kind: pa.DataType, rng: Random) -> Any:
-    """Return an odd value of a type, None where there is none of it."""
+    """Return an unusual value of a type, None where there is none."""
     types = pa.types
     if types.is_integer(kind):
         return rng.choice(

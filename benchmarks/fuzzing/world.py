@@ -1,4 +1,4 @@
-"""A small catalog with all that is read: columns of every kind, deleted items, two segments, heads, a served page."""
+"""A small catalog for all readers: columns of every kind, deleted items, two segments, heads, a served page."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ ROWS, DIMS = 160, 16
 
 @dataclass
 class World:
-    """A catalog and what was made beside it, in a folder; `scratch` is empty before each input."""
+    """A catalog and its other files in a folder; `scratch` is empty before each input."""
 
     folder: Path
 
     @property
     def scratch(self) -> Path:
-        """Where an input is written."""
+        """The folder to which an input is written."""
         return self.folder / "scratch"
 
     @property
     def catalog(self) -> Path:
-        """A sound catalog."""
+        """The path of an undamaged catalog."""
         return self.folder / "catalog"
 
     @cached_property
     def opened(self) -> Catalog:
-        """The sound catalog, open."""
+        """The undamaged catalog, open."""
         return Catalog.open(self.catalog)
 
     @cached_property
     def embedder(self) -> VocabularyEmbedder:
-        """What reads the texts of its queries."""
+        """The embedder of its queries."""
         return VocabularyEmbedder.load(self.folder / "text.npy", self.folder / "names.json")
 
     @cached_property
@@ -68,7 +68,7 @@ class World:
 
     @contextmanager
     def changed(self, name: str, content: bytes) -> Iterator[Path]:
-        """Lend a copy of the catalog in which one file holds something else, and all checksums say that it should."""
+        """Yield a copy of the catalog in which one file has other content, with matching checksums."""
         path = self.copied()
         (path / name).write_bytes(content)
         manifest = read_manifest(path)

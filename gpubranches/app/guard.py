@@ -58,13 +58,13 @@ def refuse_other_sites() -> None:
 
 
 def _mismatch(origin: str) -> str:
-    """Return why a change is refused that a browser sends from a page of another name than this server's."""
+    """Return why a change is refused that a browser sends from a page whose host is not this server."""
     told = f"expected a request from a page of {request.host}, which is the Host that came, got {origin!r:.100}"
     because = advice()
     if because:
         return f"{because}; {told}"
     return (
-        f"{told}; a reverse proxy before this server must pass on the Host and the port that it was asked for (nginx: "
+        f"{told}; a reverse proxy in front of this server must forward the requested Host and port (nginx: "
         "proxy_set_header Host $http_host), or send X-Forwarded-Host and be named by serve --behind-proxy; "
         "without a proxy this is another site, which may change nothing here"
     )

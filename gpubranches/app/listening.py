@@ -26,15 +26,15 @@ _log = logging.getLogger(__name__)
 CONNECTIONS = 1_000
 """That may be open: a browser keeps six."""
 STALLED_S = 60
-"""How long a client may take nothing of what it is sent, or acknowledge nothing: then it is hung up on."""
+"""Seconds in which a client may read or acknowledge nothing; then the server closes its connection."""
 END_S = 8.0
-"""How long requests under way may take to end when the server is told to: who stops containers waits 10 s."""
+"""Seconds in which requests under way may finish after a signal to stop; container runtimes wait 10 s."""
 LARGEST_BYTES = 34 << 20
 """Of a body that is read at all; routes allow less."""
 LOGIN_BYTES = 4096
 """Of a body that carries the token itself."""
 _LINGER_S = 2.0
-"""How long what follows a refusal is thrown away: who is hung up on while it sends may not see the answer."""
+"""Seconds in which data after a refusal are read and dropped; on an earlier close the client may miss the answer."""
 
 Admits = Callable[[str, str], bool]
 """Whether a request may be read, by its headers Authorization and Cookie."""
@@ -57,7 +57,7 @@ def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, a
         connection_limit=CONNECTIONS + 100,
         asyncore_use_poll=True,  # select takes no descriptors beyond 1,023, and a large catalog holds as many
         max_request_body_size=LARGEST_BYTES,
-        clear_untrusted_proxy_headers=False,  # `proxies` says whose are believed
+        clear_untrusted_proxy_headers=False,  # `proxies` decides which senders are trusted
     )
     server.channel_class = _Channel
     server.admits = admits
@@ -67,7 +67,7 @@ def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, a
 def run(server: Any) -> None:
     """Serve until SIGTERM or SIGINT; then finish the requests under way, within `END_S`, and close.
 
-    A second signal ends it at once. Signals are heard in the main thread alone.
+    A second signal ends it at once. Signals are handled in the main thread only.
     """
     with _heard(server) as signals:
         while not signals:
@@ -95,12 +95,12 @@ def _finish(server: Any, signals: list[int]) -> None:
         if not busy:
             return
         _turn(server, 0.1)
-    _log.warning("%d connections with a request under way are cut off", len(server.active_channels))
+    _log.warning("%d connections with a request under way are closed", len(server.active_channels))
 
 
 @contextmanager
 def _heard(server: Any) -> Iterator[list[int]]:
-    """Give a list that the numbers of the signals are added to as they come."""
+    """Yield a list to which each received signal adds its number."""
     signals: list[int] = []
 
     def hear(number: int, frame: object) -> None:
@@ -148,7 +148,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection. Beyond `CONNECTIONS` the idlest is hung up on, first those that never sent a whole request."""
+    """A connection. Beyond `CONNECTIONS` the idlest is closed, first those that never sent a complete request."""
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None):
         self.parser_class = lambda adj: _Parser(adj, server.admits, self._refuse)

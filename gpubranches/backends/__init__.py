@@ -23,13 +23,14 @@ _log = logging.getLogger(__name__)
 def open_backend(
     name: str, catalog: Catalog, *, nn: str = "auto", report: Callable[[str, int, int], None] | None = None
 ) -> Backend:
-    """Open a backend by name: "oracle", "cpu", "kdtree", "gpu", or "auto", which takes the fastest usable and logs why.
+    """Open a backend by name: "oracle", "cpu", "kdtree", "gpu", or "auto", the fastest usable one, with a log line.
 
-    nn: what answers nearest neighbours over codes: "kernel", the backend's own exact scan, "faiss", or "auto" (kernel);
-    on a card over embeddings, too, where "auto" is what was measured to be quicker.
-    report: told (stage, done, total) while the gpu backend uploads. Raises UsageError for another name,
-    BackendUnavailableError when what it needs is missing, CatalogIndexError when kdtree has no index of the catalog's
-    codes, and for "gpu" DeviceError when the card cannot be used, DeviceMemoryError when the codes do not fit.
+    nn: the engine for nearest neighbours over codes: "kernel", the backend's own exact scan, "faiss", or "auto"
+    (kernel). On a card it also applies to embeddings, where "auto" chooses the engine that was measured to be faster.
+    report: called with (stage, done, total) while the gpu backend uploads. Raises UsageError for another name,
+    BackendUnavailableError when a package or device is missing, CatalogIndexError when kdtree has no index of the
+    catalog's codes, and for "gpu" DeviceError when the card cannot be used, DeviceMemoryError when the codes do not
+    fit.
     """
     if nn not in ("auto", "kernel", "faiss"):
         raise UsageError(f"nn: expected one of auto, kernel, faiss, got {nn!r}")
@@ -37,12 +38,12 @@ def open_backend(
         try:
             backend = _gpu(catalog, nn, report)
         except DeviceError as error:
-            # Where there is no card, or no CuPy, nothing is wrong that a user has to be told unasked.
+            # A missing card or CuPy is no fault, so it is no warning.
             level = logging.INFO if isinstance(error, BackendUnavailableError) else logging.WARNING
-            _log.log(level, "backend auto: took cpu, since %s", " ".join(str(error).split()))
+            _log.log(level, "backend auto: uses cpu, since %s", " ".join(str(error).split()))
             name = "cpu"
         else:
-            _log.info("backend auto: took gpu")
+            _log.info("backend auto: uses gpu")
             return backend
     if name == "oracle":
         from gpubranches.backends.oracle import OracleBackend

@@ -118,7 +118,7 @@ def faiss_errors() -> Iterator[None]:
 
 
 def gpu_faiss() -> Any:
-    """Return the module of a build of faiss for GPUs. Raises BackendUnavailableError."""
+    """Return the module of a GPU build of faiss. Raises BackendUnavailableError if there is none."""
     faiss = _faiss()
     if not hasattr(faiss, "StandardGpuResources"):
         raise BackendUnavailableError(

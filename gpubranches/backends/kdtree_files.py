@@ -129,7 +129,7 @@ _ENTRIES: dict[str, Callable[[Any], bool]] = {
     "trees": lambda value: isinstance(value, list) and bool(value) and all(map(_is_tree, value)),
     "files": lambda value: isinstance(value, dict) and all(_is_entry(*each) for each in value.items()),
 }
-"""What the manifest of an index has to say."""
+"""Required entries of the manifest of an index, with the check of each."""
 
 
 def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ Rows = TypeVar("Rows")
 def pinned(
     method: Callable[Concatenate[Backend, Given], Answer],
 ) -> Callable[Concatenate[Backend, Given], Answer]:
-    """Have a method of a backend see one state of the catalog, whatever other threads commit and refresh."""
+    """Decorate a method of a backend so that it sees one state of the catalog, whatever other threads commit."""
 
     @wraps(method)
     def on_one_state(self: Backend, /, *args: Given.args, **named: Given.kwargs) -> Answer:
@@ -291,7 +291,7 @@ def _as_distances(
 
 
 def as_cosine_distances(found: Candidates) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the distances of items whose scores are cosines, and their ids."""
+    """Return the distances, (m,) float32, of items whose scores are cosines, and their ids, (m,) int64."""
     return 1 - _scores(found), found.ids
 
 
@@ -300,7 +300,7 @@ def _scores(found: Candidates) -> NDArray[np.float32]:
 
 
 def pad(found: list[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int, source: str) -> Neighbors:
-    """Return the answer of some queries, distances and ids each, with what is missing of k as inf and -1."""
+    """Return the answer of some queries, (q, k) distances and ids; missing neighbours are inf and -1."""
     distances = np.full((len(found), k), np.inf, np.float32)
     ids = np.full((len(found), k), -1, np.int64)
     for row, (near, items) in enumerate(found):

@@ -60,9 +60,9 @@ class Questions:
 
 
 def ask(catalog: SyntheticCatalog, *, seed: int = 0, users: int = USERS, drawn: bool = False) -> Questions:
-    """Make the questions: each user seeks one cluster, with 22 right and 20 wrong marks and 1,000 random negatives.
+    """Return the queries: each user seeks one cluster, with 22 right and 20 wrong marks and 1,000 random negatives.
 
-    drawn: have the boxes drawn even where they could be learnt.
+    drawn: draw the boxes at random even where they could be learnt.
     """
     rng = np.random.default_rng(seed)
     marks = [_marks(catalog, rng) for _ in range(users)]

@@ -1,4 +1,4 @@
-"""What a catalog says of itself: counts, dims, files and what made it, each read of its present state."""
+"""Properties of a catalog: counts, dims, files and origins, each read from its present state."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class About(ABC):
     @property
     @abstractmethod
     def _state(self) -> State:
-        """The state that is read."""
+        """The state that the properties are read from."""
 
     @property
     def generation(self) -> int:
@@ -63,7 +63,7 @@ class About(ABC):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """What tells the rows at these positions from those of a state whose rows lie elsewhere."""
+        """Names that identify the layout of rows; states with rows at other positions have other names."""
         return self._state.places
 
     @property
@@ -83,7 +83,7 @@ class About(ABC):
 
     @property
     def space(self) -> Space:
-        """Identities of what made the data."""
+        """Identities of the models and constants that made the data."""
         return self._state.space
 
     @property
@@ -93,18 +93,18 @@ class About(ABC):
 
     @property
     def source(self) -> dict[str, Any]:
-        """What the catalog was made from, not to be changed."""
+        """JSON on the inputs of the catalog, not to be changed."""
         source: dict[str, Any] = self._state.manifest["source"]
         return source
 
     @property
     def signs(self) -> SignQuantizer | None:
-        """What made the sign bits, or None."""
+        """The quantizer of the sign bits, or None."""
         return self._state.constants.signs
 
     @property
     def scalar(self) -> ScalarQuantizer | None:
-        """What made codes of vectors, or None."""
+        """The quantizer from vectors to codes, or None."""
         return self._state.constants.scalar
 
     @property
@@ -124,7 +124,7 @@ class About(ABC):
 
     @property
     def has_embeddings(self) -> bool:
-        """Whether there are embeddings: stored ones, or such as are decoded from the codes."""
+        """Whether there are embeddings, stored or decoded from the codes."""
         return self._state.has_embeddings
 
     @property
@@ -134,12 +134,12 @@ class About(ABC):
 
     @property
     def embeddings_source(self) -> str:
-        """What an answer by embeddings is by: "embeddings" where they are stored, else "decoded"."""
+        """The `source` of an answer by embeddings: "embeddings" where they are stored, else "decoded"."""
         return "embeddings" if self.stores_embeddings else "decoded"
 
     @property
     def coding(self) -> tuple[str, str, int]:
-        """What the codes are: the identities of head and quantizer, and d. Boxes are good for one coding only."""
+        """The identities of head and quantizer, and d. Boxes are valid for one coding only."""
         state = self._state
         return state.space.head, state.space.quantizer, int(state.manifest["d"])
 

@@ -1,4 +1,4 @@
-"""Checksums of the blocks of a segment's files, so that what is read of a large file can be checked, and no more."""
+"""Checksums of the blocks of a segment's files, so that only the parts of a large file that are read are checked."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from gpubranches.files import BLOCK_BYTES
 
 SUMS = "sums.u32"
-"""The file of a segment that holds them: of each other file in the order of names, a CRC-32 a block."""
+"""The file of checksums of a segment: a CRC-32 for each block of every other file, in the order of their names."""
 
 
 def count_of(size: int) -> int:
-    """Return how many blocks a file of so many bytes has."""
+    """Return how many blocks a file of `size` bytes has."""
     return -(-size // BLOCK_BYTES)
 
 
 class Blocks:
     """The content of a file, (bytes,) uint8, with the checksum of each of its blocks, (blocks,) uint32.
 
-    A block is compared when it is first asked for, and not again; threads may ask at the same time. Without checksums
-    nothing is compared. all_sound: whether every block was.
+    A block is compared with its checksum when it is first requested, and not again. Threads may call at the same time.
+    Without checksums nothing is compared. all_sound: whether every block was found undamaged.
     """
 
     def __init__(self, content: NDArray[np.uint8], sums: NDArray[np.uint32]):
@@ -35,7 +35,7 @@ class Blocks:
         self.all_sound = not len(sums)
 
     def damaged(self, blocks: Iterable[int] | None = None) -> list[int]:
-        """Return those of some blocks, or of all, whose content is not what was written."""
+        """Return the damaged blocks among some blocks, or among all for None."""
         if self.all_sound:
             return []
         wanted = np.arange(len(self._sums)) if blocks is None else np.fromiter(blocks, np.int64)
@@ -49,14 +49,14 @@ class Blocks:
         return wrong
 
     def of_rows(self, rows: NDArray[np.int64], row_bytes: int) -> NDArray[np.int64]:
-        """Return the blocks in which some rows lie, each once."""
+        """Return the blocks that hold some rows, (m,) int64, each once; row_bytes: bytes of a row."""
         first, last = rows * row_bytes // BLOCK_BYTES, ((rows + 1) * row_bytes - 1) // BLOCK_BYTES
         most = int((last - first).max(initial=0))
         return np.unique(np.concatenate([np.minimum(first + i, last) for i in range(most + 1)]))
 
 
 class Reader(io.RawIOBase):
-    """A file over checked content; check: called with the blocks that are about to be read, raises for damaged ones."""
+    """A file over checked content; check: called with the blocks before they are read, raises for damaged ones."""
 
     def __init__(self, content: NDArray[np.uint8], check: Callable[[Iterable[int]], None]):
         self._content, self._check = content, check
@@ -71,17 +71,17 @@ class Reader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to an offset from the begin, from here or from the end."""
+        """Move to an offset in bytes from the beginning, the present position or the end; return the position."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._content)}[whence]
         self._at = max(0, base + offset)
         return self._at
 
     def tell(self) -> int:
-        """Return where the next byte is read."""
+        """Return the position of the next byte."""
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Read into a buffer; return how many bytes."""
+        """Read into a buffer; return the number of bytes read."""
         view = memoryview(buffer).cast("B")
         size = max(0, min(len(view), len(self._content) - self._at))
         if size:

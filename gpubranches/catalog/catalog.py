@@ -68,8 +68,8 @@ class Catalog(CatalogReader):
 
         d: code dims, a multiple of 4 up to 1,024; signs, scalar: the fitted quantizers; head: the bytes of
         head.safetensors; text_mean: (D,) float32, the mean of text embeddings; embedder: the spec that opens the
-        embedder; source: what it was made from, free JSON; listing: see `describe`. keep_embeddings: False to store
-        none, for a head that decodes them from the codes.
+        embedder; source: JSON on the inputs; listing: see `describe`. keep_embeddings: False to store none, for a head
+        that decodes them from the codes.
         """
         folder = Path(path)
         require_code_dims(d)
@@ -97,8 +97,9 @@ class Catalog(CatalogReader):
     def writing(self) -> Iterator[None]:
         """Hold the write lock over several changes. Raises DataError if another process or object holds it.
 
-        Another thread that writes by this object waits. What an error kept from being committed is removed at once;
-        what a killed process left, by the next writer. The thread sees the newest state, whatever it has pinned.
+        Another thread that writes through this object waits. After an error the uncommitted files are removed at once;
+        the files of a killed process are removed by the next writer. The thread sees the newest state, even if it has
+        pinned another.
         """
         with self._writer, self._unpinned():
             if not self._writing:
@@ -171,7 +172,7 @@ class Catalog(CatalogReader):
         """Rewrite the catalog without deleted rows and with small segments joined; ids stay.
 
         keep_embeddings: False to drop the embeddings for good, and to decode them from the codes. Raises UsageError if
-        the catalog's head does not decode, CatalogFormatError if a file is not what was written: damage is not copied.
+        the catalog's head does not decode, CatalogFormatError if a file is damaged, since damage is not copied.
         """
         from gpubranches.catalog.items import read_errors
 
@@ -203,13 +204,13 @@ class Catalog(CatalogReader):
         head: bytes,
         report: Report | None = None,
     ) -> None:
-        """Make the codes of all items anew from their embeddings; everything else stays. Committed as a whole.
+        """Rebuild the codes of all items from their embeddings, in one commit; everything else stays.
 
-        encode: what makes them; d: their dims; space: the catalog's with the new head and quantizer; scalar, head: what
-        is stored of them, see `create`; report: told (encoded, total) rows. Segments are written one after the other
-        beside the old, each with its rows in a new order; deleted rows stay, and stay deleted. Raises UsageError for a
-        catalog without embeddings, DataError if the disk has no room for a second copy of the segments,
-        CatalogFormatError if a file is not what was written.
+        encode: function from embeddings to codes; d: dims of the codes; space: the catalog's with the new head and
+        quantizer; scalar, head: as in `create`; report: called with (encoded, total) rows. Segments are written one
+        after the other beside the old ones, each with its rows in a new order; deleted rows stay deleted. Raises
+        UsageError for a catalog without embeddings, DataError if the disk has no space for a second copy of the
+        segments, CatalogFormatError if a file is damaged.
         """
         require_code_dims(d)
         with self.writing(), disk_errors(self.path):
@@ -225,10 +226,10 @@ class Catalog(CatalogReader):
             self._remove_orphans()
 
     def describe(self, source: dict[str, Any], listing: tuple[str, bytes] | None = None) -> None:
-        """Replace the JSON that tells what the catalog was made from.
+        """Replace the JSON on the inputs of the catalog.
 
-        listing: the name, `inputs-G.parquet`, and the content of a file that its `inputs` name; those that they do not
-        name are removed by the next writer.
+        listing: name (`inputs-G.parquet`) and content of a file that its `inputs` name; the next writer removes
+        listings that they do not name.
         """
         with self.writing(), disk_errors(self.path):
             files = {**self._state.manifest["files"], **_write_listing(self.path, listing)}
@@ -291,7 +292,7 @@ class Catalog(CatalogReader):
     def _commit(self, flags: NDArray[np.bool_] | None = None, **entries: Any) -> None:
         """Write the manifest of the next generation, with other entries; flags: which positions are deleted now.
 
-        What it names is opened before it is committed, so that nothing is that cannot be read.
+        The new state is opened before the commit, so that no unreadable manifest is committed.
         """
         manifest = {**self._state.manifest, **entries, "generation": self.generation + 1}
         if flags is not None:
@@ -304,14 +305,14 @@ class Catalog(CatalogReader):
             try:
                 write_manifest(self.path, manifest)
             except BaseException:
-                del state  # holds the new files, which are to be removed
+                del state  # it holds leases on the new files, which must be removed
                 raise
             self._newest, self._looks = state, looks_of(self.path)
 
     def _remove_orphans(self) -> None:
-        """Remove what a stopped writer or an older generation left behind and no reader holds; needs the lock.
+        """Remove files of stopped writers and older generations that no reader holds; needs the lock.
 
-        Only once the commit that lets go of it is on the disk for good.
+        Call it only after the commit that no longer names these files is on the disk.
         """
         sync_folder(self.path)
         kept = {Path(entry["name"]).name for entry in self._state.manifest["segments"]}
@@ -339,7 +340,7 @@ def _write_files(folder: Path, generation: int, constants: Constants, head: byte
 
 
 def _write_listing(folder: Path, listing: tuple[str, bytes] | None) -> dict[str, Any]:
-    """Write a file that lists inputs; return its entry in the manifest."""
+    """Write a listing of inputs; return its entry in the manifest by name, {} for None."""
     if listing is None:
         return {}
     name, content = listing

@@ -36,7 +36,7 @@ class Constants:
 
     @classmethod
     def from_bytes(cls, path: Path, content: bytes, *, d: int, D: int, n_bits: int) -> Constants:
-        """Return what a file holds. Raises CatalogFormatError if it is damaged, or of other dims than the catalog."""
+        """Return the constants of a file. Raises CatalogFormatError if it is damaged or of other dims."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
 

@@ -18,16 +18,16 @@ from gpubranches.errors import CatalogFormatError, GpuBranchesError
 from gpubranches.metadata.tables import cast, plain_rows, unified
 
 Source = Path | StoredTable
-"""A Parquet file, or one of a segment, which is checked as far as it is read."""
+"""A Parquet file, or one of a segment, which is checked while it is read."""
 _DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
-"""What reading a damaged file raises, of Arrow's own and of what it is asked for then."""
+"""Exceptions that reading a damaged file raises, those of Arrow included."""
 _GROUPS_AT_ONCE = 32
 """Row groups of metadata that are in memory while some of their rows are taken."""
 
 
 @contextmanager
 def opened(source: Source) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file. Raises CatalogFormatError naming it for whatever goes wrong in the block."""
+    """Open a Parquet file. Raises CatalogFormatError with its name for any error of reading in the block."""
     path = source if isinstance(source, Path) else source.path
     try:
         with pq.ParquetFile(source if isinstance(source, Path) else source.open()) as file:
@@ -82,7 +82,7 @@ def column_names(sources: Sequence[Source]) -> list[str]:
 
 
 def read_all(sources: Sequence[Source], schema: pa.Schema, ids: NDArray[np.int64] | None = None) -> pa.Table:
-    """Return the rows of all files with the columns of a schema. ids: (m,) int64, only of these."""
+    """Return the rows of all files with the columns of a schema. ids: (m,) int64, only these rows."""
     tables = [schema.empty_table()]
     for source in sources:
         with opened(source) as file:

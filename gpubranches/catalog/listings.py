@@ -1,4 +1,4 @@
-"""The files that list what was taken in, `inputs-G.parquet`: their columns, and what is wrong with one."""
+"""The listings of ingested files, `inputs-G.parquet`: their columns and the checks of a listing."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DIGEST_BYTES = 16
-"""Of the SHA-256 of a file's content, the first."""
+"""Bytes of a digest: the first of the SHA-256 of a file's content."""
 
 
 def listing_schema() -> pa.Schema:
-    """Return the columns, as docs/format.md has them."""
+    """Return the columns that docs/format.md describes."""
     import pyarrow as pa
 
     return pa.schema(
@@ -36,9 +36,9 @@ def listing_schema() -> pa.Schema:
 
 
 def read_listing(path: Path, entry: dict[str, Any]) -> pa.Table:
-    """Return a listing, a file a row. entry: what the manifest says of it.
+    """Return a listing, one row per file. entry: its entry in the manifest.
 
-    Raises CatalogFormatError unless it is what was written, and a listing.
+    Raises CatalogFormatError if the file is damaged or no valid listing.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -57,7 +57,7 @@ def read_listing(path: Path, entry: dict[str, Any]) -> pa.Table:
 
 
 def listing_problems(path: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    """Return what is wrong with each listing that a manifest names, by name, one line each."""
+    """Return the problem of each damaged listing that a manifest names, by name, one line each."""
     found = {}
     for name, entry in listings(manifest).items():
         try:

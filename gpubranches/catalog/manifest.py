@@ -19,7 +19,7 @@ from gpubranches.space import Space
 
 FORMAT = "gpubranches-catalog"
 VERSION = 2
-"""Of what is written. A manifest of version 1 has no checksum of its own; it is read, and the next commit adds one."""
+"""The version that is written. A manifest of version 1 has no checksum of its own; the next commit adds one."""
 MOST_DIMS = 1024
 """Code dims."""
 _MOST_ID = (1 << 63) - 1
@@ -68,7 +68,7 @@ def file_of(manifest: dict[str, Any], stem: str) -> str | None:
 
 
 def listings(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the entries, by name, of the files that list what was taken in: those of every generation are kept."""
+    """Return the entries of all listings of inputs by name; those of every generation are kept."""
     return {name: entry for name, entry in manifest["files"].items() if re.fullmatch(r"inputs-\d+\.parquet", name)}
 
 
@@ -84,7 +84,7 @@ def is_numbered(name: str) -> bool:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Commit a manifest: what it names is the catalog from now on. Raises OSError."""
+    """Commit a manifest: the files that it names are the catalog from now on. Raises OSError."""
     body = json.dumps({**manifest, "version": VERSION}, indent=1).encode().removesuffix(b"\n}")
     seal = hashlib.sha256(body).hexdigest().encode()
     replace_file(folder / "manifest.json", body + _SEAL + seal + b'"\n}\n')
@@ -112,7 +112,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if version != 1:
         body, seal, rest = content.rpartition(_SEAL)
         if not seal or rest != hashlib.sha256(body).hexdigest().encode() + b'"\n}\n':
-            raise CatalogFormatError(f"{path}: its content is not what was written (SHA-256 differs); {RESTORE}")
+            raise CatalogFormatError(f"{path}: its content is damaged (SHA-256 differs); {RESTORE}")
         del manifest["sha256"]
     problem = _problem(manifest)
     if problem:
@@ -129,7 +129,7 @@ def looks_of(folder: Path) -> tuple[int, int, int]:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
-# What a manifest has to say: checks by name, each of a value by itself
+# Required entries of a manifest: by name, the check of a single value
 
 Check = Callable[[Any], bool]
 
@@ -185,12 +185,12 @@ _OPTIONAL = {"keeps_embeddings"}
 
 
 def _problem(manifest: dict[str, Any]) -> str:
-    """Return what is wrong with a manifest, "" for nothing: each entry by itself, then together."""
+    """Return the first problem of a manifest, "" for none: first each entry by itself, then all together."""
     for name, fits in _MANIFEST.items():
         if name not in manifest and name not in _OPTIONAL:
-            return f"{name}: expected it, got none"
+            return f"{name}: expected a value, got none"
         if name in manifest and not fits(manifest[name]):
-            return f"{name}: expected another kind or range of value, got {_short(manifest[name])}"
+            return f"{name}: expected a value of another type or range, got {_short(manifest[name])}"
     if manifest["n_bits"] != -(-manifest["D"] // 32) * 32:
         return f"n_bits: expected D = {manifest['D']} rounded up to a multiple of 32, got {manifest['n_bits']}"
     others = manifest["files"].keys() - listings(manifest).keys()
@@ -208,7 +208,7 @@ def _problem_of_inputs(manifest: dict[str, Any]) -> str:
         if record["listing"] and record["listing"] not in manifest["files"]:
             return f"source: expected {record['listing']} among the files, got none"
         if not last <= record["base"] <= manifest["next_id"]:
-            return f"source: expected inputs whose ids ascend to {manifest['next_id']}, got {record['base']} and on"
+            return f"source: expected inputs of ids that ascend to {manifest['next_id']}, got ids from {record['base']}"
         last = record["base"]
     return ""
 
@@ -222,7 +222,7 @@ def _problem_of_segments(manifest: dict[str, Any]) -> str:
         names.add(name)
         if n:
             if not last < first <= segment["last_id"] < manifest["next_id"]:
-                return f"segments: {name}: expected ids that ascend to {manifest['next_id'] - 1}, got {first} and on"
+                return f"segments: {name}: expected ids that ascend to {manifest['next_id'] - 1}, got ids from {first}"
             last = segment["last_id"]
             if not n <= last - first + 1 <= MOST_IDS:
                 return f"segments: {name}: expected {n:,} ids or more and at most {MOST_IDS:,}, got {first} to {last}"

@@ -43,8 +43,8 @@ class CatalogReader(About):
     """A folder with the three tiers of n items, memory-mapped; see docs/format.md.
 
     Every call sees one state of the catalog from its beginning to its end, whatever other threads commit and refresh;
-    the state that was opened is kept until `refresh`, and its files are not removed. Calls that belong together go into
-    `pinned`. Bitmaps of `where` are good until a commit that moves rows, and are refused after it.
+    the opened state is kept until `refresh`, and its files are not removed. Put calls that must see the same state into
+    one block of `pinned`. Bitmaps of `where` are valid until a commit moves rows, and are refused after it.
     """
 
     def __init__(self, path: Path):
@@ -70,9 +70,9 @@ class CatalogReader(About):
         return looks_of(self.path) != self._looks
 
     def refresh(self) -> bool:
-        """Read the manifest again; return whether another process or object committed something since.
+        """Read the manifest again; return whether another process or object has committed since.
 
-        A thread that has pinned a state stays with it.
+        A thread that has pinned a state keeps it.
         """
         with self._loading:
             looks = looks_of(self.path)
@@ -86,7 +86,8 @@ class CatalogReader(About):
     def pinned(self, state: State | None = None) -> Iterator[State]:
         """Let this thread see one state in all calls of the block, also those of backends over this catalog.
 
-        state: one that another thread has pinned; by default the present one, or the one that is pinned already.
+        state: a state that another thread has pinned; by default the one that this thread has pinned, else the present
+        one.
         """
         before = self._pinned.state
         self._pinned.state = state or self._state
@@ -259,7 +260,7 @@ class CatalogReader(About):
 
     @property
     def n_errors(self) -> int:
-        """How many inputs could not be read, but for those that were taken in later."""
+        """Number of inputs that could not be read, without those that were ingested later."""
         from gpubranches.catalog.items import count_rows
 
         with self.pinned():
@@ -268,7 +269,7 @@ class CatalogReader(About):
     def errors(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the inputs that could not be read, or the first of them: dicts of id, path, reason.
 
-        Those that were repaired and taken in later, under other ids, are left out.
+        Inputs that were repaired and ingested later, under other ids, are left out.
         """
         from gpubranches.catalog.items import read_errors
 
@@ -299,7 +300,7 @@ class CatalogReader(About):
         return self._newest
 
     def _load(self) -> None:
-        """Open what the manifest names and swap it in at once; on an error the state stays as it was."""
+        """Open the files of the manifest and swap the state by one assignment; on an error the old state stays."""
         with self._loading:
             while True:
                 looks = looks_of(self.path)
@@ -307,7 +308,7 @@ class CatalogReader(About):
                 try:
                     self._newest = State.open(self.path, manifest, self._newest)
                 except CatalogFormatError:
-                    # A writer may have removed the files of a generation before they were held.
+                    # A writer may have removed the files of a generation before this reader locked them.
                     if read_manifest(self.path)["generation"] == manifest["generation"]:
                         raise
                 else:
@@ -315,7 +316,7 @@ class CatalogReader(About):
                     return
 
     def _mended(self) -> list[int]:
-        """Return the ids of inputs that could not be read and were taken in later under others."""
+        """Return the ids of inputs that could not be read and were ingested later under other ids."""
         return [item for record in self.source.get("inputs", ()) for item in record.get("mended", ())]
 
     def _items_table(self) -> Table:

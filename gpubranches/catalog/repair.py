@@ -1,4 +1,4 @@
-"""What is undamaged of a catalog, written anew: rows in sound blocks stay, and all that is given up is told."""
+"""Repair of a damaged catalog: rows in undamaged blocks are rewritten, and every loss is reported."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NO_ROW = 0xFFFFFFFF
 
 @dataclass
 class Salvage:
-    """What is left of a segment: its sound rows, ascending by id, and its errors; given_up: a line for each loss."""
+    """The undamaged rows of a segment, ascending by id, and its errors; given_up: one line for each loss."""
 
     rows: Rows
     errors: pa.Table | None = None
@@ -44,10 +44,10 @@ class Salvage:
 
 
 def repair(path: Path) -> list[str]:
-    """Make a damaged catalog sound again, as one commit; return a line for all that was given up, none if it was sound.
+    """Repair a damaged catalog in one commit; return one line for each loss, none if nothing was damaged.
 
-    Damaged segments are moved to the folder `damaged`. Raises CatalogFormatError where manifest or constants are
-    damaged, or the head of a catalog that stores no embeddings: without these nothing can be read.
+    Damaged segments are moved to the folder `damaged`. Raises CatalogFormatError if the manifest, the constants, or the
+    head of a catalog that stores no embeddings is damaged: without these nothing can be read.
     """
     with exclusive(path), disk_errors(path):
         manifest = read_manifest(path)
@@ -74,7 +74,7 @@ def repair(path: Path) -> list[str]:
         for folder in moved:
             with suppress(FileNotFoundError):
                 folder.replace(path / DAMAGED / folder.name)
-        return given_up or ["nothing: what was damaged follows from what is not"]
+        return given_up or ["nothing: the damaged files were rebuilt from undamaged ones"]
 
 
 def _rewritten(
@@ -85,7 +85,7 @@ def _rewritten(
     encode: Encode | None,
     given_up: list[str],
 ) -> tuple[list[dict[str, Any]], list[Path]]:
-    """Write what is left of damaged segments; return the entries of all, and the folders of the damaged ones."""
+    """Rewrite damaged segments from their undamaged rows; return the entries of all, and the damaged folders."""
     entries: list[dict[str, Any]] = []
     moved = []
     for segment, entry in zip(segments, manifest["segments"], strict=True):
@@ -109,7 +109,7 @@ def _constants(path: Path, manifest: dict[str, Any]) -> Constants:
 
 
 def _without_damaged_head(path: Path, manifest: dict[str, Any], given_up: list[str]) -> dict[str, Any]:
-    """Return the manifest without a head that is damaged."""
+    """Return the manifest without a damaged head."""
     files: dict[str, Any] = manifest["files"]
     name = file_of(manifest, "head")
     if name is None or not problems_of(path, {name: files[name]}):
@@ -117,20 +117,20 @@ def _without_damaged_head(path: Path, manifest: dict[str, Any], given_up: list[s
     if not manifest.get("keeps_embeddings", True):
         require_content(path / name, files[name])
     given_up.append(
-        f"{name}: nothing can be appended, nor codes of queries made, until `encode --head` makes new codes"
+        f"{name}: no items can be appended and no query can be encoded until `encode --head` makes new codes"
     )
     return {**manifest, "files": {other: entry for other, entry in files.items() if other != name}}
 
 
 def _without_damaged_listings(path: Path, manifest: dict[str, Any], given_up: list[str]) -> dict[str, Any]:
-    """Return the manifest without listings of inputs that are damaged; the records that name them stay."""
+    """Return the manifest without damaged listings of inputs; the records that name them stay."""
     lost = listing_problems(path, manifest)
     if not lost:
         return manifest
     records = manifest["source"].get("inputs", [])
     given_up += [
-        f"{record['listing']}: from which files the ids from {record['base']} on came; appended again, "
-        f"{', '.join(record['paths'])} would be in twice"
+        f"{record['listing']}: the record of which files the ids from {record['base']} on came from; appending "
+        f"{', '.join(record['paths'])} again would add them twice"
         for record in records
         if record["listing"] in lost
     ]
@@ -140,7 +140,7 @@ def _without_damaged_listings(path: Path, manifest: dict[str, Any], given_up: li
 
 
 def _encoder(path: Path, manifest: dict[str, Any], constants: Constants) -> Encode | None:
-    """Return what made the codes of embeddings, or None where that is not known."""
+    """Return the function from embeddings to codes, or None where it is not known."""
     name, scalar = file_of(manifest, "head"), constants.scalar
     if name is None or scalar is None:
         return None
@@ -158,7 +158,9 @@ def _deleted_ids(
     try:
         bitmap = deleted_bitmap(path, manifest["deleted"], n_positions)
     except CatalogFormatError:
-        given_up.append(f"{manifest['deleted']['name']}: deleted items are there again unless they were compacted away")
+        given_up.append(
+            f"{manifest['deleted']['name']}: the record of deleted items; those that were not compacted are live again"
+        )
         bitmap = None
     if bitmap is None:
         return np.zeros(0, np.int64)
@@ -170,7 +172,7 @@ def _deleted_ids(
 
 
 def _flags(segments: list[Segment], gone: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which positions are those of some ids."""
+    """Return which positions hold some ids, (n_positions,) bool."""
     flags = np.zeros(sum(segment.tiles for segment in segments) * TILE, np.bool_)
     for segment in segments:
         flags[segment.start : segment.start + segment.n] = np.isin(segment.ids, gone)
@@ -178,11 +180,11 @@ def _flags(segments: list[Segment], gone: NDArray[np.int64]) -> NDArray[np.bool_
 
 
 def salvaged(segment: Segment, signs: SignQuantizer | None, encode: Encode | None) -> Salvage:
-    """Return what is left of a segment whose files may be damaged, cut short or gone.
+    """Return the undamaged rows of a segment whose files may be damaged, shortened or missing.
 
-    Bounds by zone and the place of each id follow from codes and ids; ids from their places. Codes, by `encode`, and
-    sign bits are made anew from the embeddings where those are sound. An item stays if its id, code, sign bits and
-    stored embedding do, with or without its metadata.
+    Bounds by zone and the positions of ids are rebuilt from codes and ids, and ids from their positions. Codes (by
+    `encode`) and sign bits are rebuilt from undamaged embeddings. An item stays if its id, code, sign bits and stored
+    embedding are known, with or without its metadata.
     """
     n, given_up = segment.n, list[str]()
     ids, known = _ids(segment)
@@ -215,7 +217,7 @@ def salvaged(segment: Segment, signs: SignQuantizer | None, encode: Encode | Non
         given_up.append(f"{segment.folder.name}: {n - len(at):,} of {n:,} items{some}")
 
     def gathered(rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        assert embeddings is not None  # nosec B101  # asked of those that have them
+        assert embeddings is not None  # nosec B101  # called only where there are embeddings
         return embeddings[at[rows]]
 
     rows = Rows(
@@ -232,7 +234,7 @@ def salvaged(segment: Segment, signs: SignQuantizer | None, encode: Encode | Non
 # Files of numbers
 
 RowsOf = Callable[[int, int, Segment], NDArray[np.int64]]
-"""Function of the first byte of a block and the first behind it to the rows that lie in it."""
+"""Function from the first byte of a block, and the first byte after it, to the rows in the block."""
 
 
 def _rows_of(row_bytes: int) -> RowsOf:
@@ -246,7 +248,7 @@ def _rows_of_codes(start: int, stop: int, segment: Segment) -> NDArray[np.int64]
 
 
 def _damaged(segment: Segment, name: str, rows_of: RowsOf) -> NDArray[np.bool_]:
-    """Return which rows of a segment a file is damaged for, (n,) bool: all where its blocks cannot be told apart."""
+    """Return for which rows of a segment a file is damaged, (n,) bool: all where single blocks cannot be checked."""
     wrong = np.zeros(segment.n, np.bool_)
     if not segment.n:
         return wrong
@@ -261,7 +263,7 @@ def _damaged(segment: Segment, name: str, rows_of: RowsOf) -> NDArray[np.bool_]:
 
 
 def _blocks(segment: Segment, name: str) -> list[int]:
-    """Return the damaged blocks of a file. Raises CatalogFormatError where they cannot be told from the others."""
+    """Return the damaged blocks of a file. Raises CatalogFormatError where single blocks cannot be checked."""
     try:
         sums = segment.sums[name] if SUMS in segment.files else None
     except CatalogFormatError:
@@ -273,7 +275,7 @@ def _blocks(segment: Segment, name: str) -> list[int]:
 
 
 def _bytes(segment: Segment, name: str) -> NDArray[np.uint8]:
-    """Map the bytes of a file, sound or not, zeros in place of what is not there."""
+    """Map the bytes of a file, damaged or not, with zeros for missing bytes."""
     size = segment.files[name]["bytes"]
     there: NDArray[np.uint8] = np.zeros(0, np.uint8)
     with suppress(OSError), open(open_regular(segment.folder / name), "rb") as file:
@@ -290,7 +292,7 @@ def _codes(segment: Segment) -> NDArray[np.uint8]:
 
 
 def _ids(segment: Segment) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the id of each row, and which of them are known: by ids.i64, else by rows.u32."""
+    """Return the id of each row, (n,) int64, and which are known, (n,) bool: by ids.i64, else by rows.u32."""
     known = ~_damaged(segment, "ids.i64", _rows_of(8))
     ids = _bytes(segment, "ids.i64").view(np.int64).copy()
     if known.all():
@@ -313,7 +315,7 @@ def _ids(segment: Segment) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def _table(segment: Segment, name: str) -> Path | StoredTable | None:
-    """Return what a table is to be read by: its path if it is sound, else what checks the blocks that are read."""
+    """Return the source to read a table from: its path if it is undamaged, else a reader that checks its blocks."""
     if name not in segment.files:
         return None
     with suppress(CatalogFormatError):
@@ -323,7 +325,7 @@ def _table(segment: Segment, name: str) -> Path | StoredTable | None:
 
 
 def _items(segment: Segment, ids: NDArray[np.int64], given_up: list[str]) -> pa.Table | None:
-    """Return the metadata of items, a row each, null where it is damaged; whole row groups are given up."""
+    """Return the metadata of items, one row each, null where damaged; damage drops a whole row group."""
     table = _table(segment, "items.parquet")
     if table is None:
         return None

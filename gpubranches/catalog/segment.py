@@ -33,7 +33,7 @@ Decode = Callable[[NDArray[np.uint8]], NDArray[np.float16]]
 REQUIRED = ("codes.u8", "zones.u8", "ids.i64", "rows.u32")
 SIGNS = ("bits.u8", "scales.f16")
 LARGE = ("embeddings.f16", "items.parquet")
-"""Files that are read in parts, and checked as far as they are read; the others are checked whole when first used."""
+"""Files that are checked block by block while they are read; the others are checked whole when first used."""
 _NO_ROW = np.uint32(0xFFFFFFFF)
 _CHUNK_ROWS = 8192
 _CHUNK_BYTES = 1 << 22
@@ -89,7 +89,7 @@ class Segment:
 
     @cached_property
     def embeddings(self) -> NDArray[np.float16] | None:
-        """Embeddings as they are stored, or None; rows read by this array have to pass `require_rows`."""
+        """The stored embeddings, (n, D) float16, or None; call `require_rows` before reading rows of this array."""
         return self._map("embeddings.f16", np.float16, (self.n, self.D)) if "embeddings.f16" in self.files else None
 
     @cached_property
@@ -127,7 +127,7 @@ class Segment:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes of each file of numbers, by its name, as n, d, n_bits and D have it."""
+        """Bytes of each file of numbers by its name, as n, d, n_bits and D determine them."""
         span = self.last_id - self.first_id + 1 if self.n else 0
         return {
             "codes.u8": self.tiles * self.d * TILE,
@@ -141,14 +141,14 @@ class Segment:
         }
 
     def require(self) -> None:
-        """Raise CatalogFormatError naming the file if one is missing, is no file or has another size."""
+        """Raise CatalogFormatError with the name of a file that is missing, not a regular file or of another size."""
         for problem in self.misnamed():
             raise CatalogFormatError(f"{problem}; {RESTORE}")
         for name, entry in self.files.items():
             require_file(self.folder / name, entry)
 
     def require_sound(self) -> None:
-        """Raise CatalogFormatError naming the first file that is not what was written, or not as the others have it."""
+        """Raise CatalogFormatError with the name of the first file that is damaged or contradicts the others."""
         for problem in self.problems():
             raise CatalogFormatError(f"{problem}; {RESTORE}")
 
@@ -157,7 +157,7 @@ class Segment:
         found = [*self.misnamed(), *problems_of(self.folder, self.files)]
         if SUMS in self.files and not found:
             wrong = [name for name in self.sums if self._blocks(name).damaged()]
-            found += [f"{self.folder / SUMS}: not the checksums of {name}" for name in wrong]
+            found += [f"{self.folder / SUMS}: the checksums of {name} do not match the file" for name in wrong]
         if found or not self.n:
             return found
         ids = np.asarray(self.ids)
@@ -170,7 +170,7 @@ class Segment:
         return found
 
     def misnamed(self) -> list[str]:
-        """Return what the manifest says of files that cannot be, one line a file."""
+        """Return the impossible entries of files in the manifest, one line per file."""
         found = []
         for name, entry in self.files.items():
             wanted = self.sizes.get(name, entry["bytes"])
@@ -181,30 +181,30 @@ class Segment:
                 )
         for name in REQUIRED if not self.n_bits else (*REQUIRED, *SIGNS):
             if name not in self.files:
-                found.append(f"{self.folder / name}: expected it, the manifest does not name it")
+                found.append(f"{self.folder / name}: expected an entry in the manifest, got none")
         return found
 
     def require_rows(self, rows: NDArray[np.int64]) -> None:
-        """Raise CatalogFormatError unless the stored embeddings of rows, (m,) int64, are what was written."""
+        """Raise CatalogFormatError if the stored embeddings of rows, (m,) int64, are damaged."""
         blocks = self._blocks("embeddings.f16")
         if not blocks.all_sound:
             self.require_blocks("embeddings.f16", blocks.of_rows(rows, 2 * self.D))
 
     def require_allowed(self, start: int, allowed: NDArray[np.uint64]) -> None:
-        """Do the same for the rows whose bits are set; bit p of word w is row start + 64 w + p."""
+        """Do the same for the rows of the set bits, (words,) uint64; bit p of word w is row start + 64 w + p."""
         if not self._blocks("embeddings.f16").all_sound:
             bits = np.unpackbits(allowed.view(np.uint8), bitorder="little")
             self.require_rows(start + np.flatnonzero(bits))
 
     def require_blocks(self, name: str, blocks: Iterable[int] | None = None) -> None:
-        """Raise CatalogFormatError unless some blocks of a file, or all, are what was written.
+        """Raise CatalogFormatError if some blocks of a file, or any block for None, are damaged.
 
-        A block is compared once. Segments of version 1 have no checksums of blocks: of their `LARGE` files only
-        `verify` tells, the others are compared whole.
+        A block is compared once. Segments of version 1 have no checksums of blocks: only `verify` checks their `LARGE`
+        files; the others are compared whole.
         """
         for block in self._blocks(name).damaged(blocks):
             raise CatalogFormatError(
-                f"{self.folder / name}: damaged: bytes {block * BLOCK_BYTES:,} and on are not what was written; "
+                f"{self.folder / name}: damaged: the bytes from {block * BLOCK_BYTES:,} on are not what was written; "
                 f"{RESTORE}"
             )
 
@@ -236,16 +236,16 @@ class Segment:
             return np.zeros(0, np.uint8)
         try:
             with open(open_regular(path), "rb") as file:
-                # As a plain array, of which a piece costs no more than its rows.
+                # As a plain array: a slice of it costs no more than its rows.
                 return np.memmap(file, np.uint8, "r", shape=(size,)).view(np.ndarray)
         except OSError as error:
             raise unreadable(path, error) from error
-        except ValueError as error:  # it has become shorter
+        except ValueError as error:  # the file has become shorter
             raise CatalogFormatError(f"{path}: cannot be mapped: {error}; {RESTORE}") from error
 
     @cached_property
     def sums(self) -> dict[str, NDArray[np.uint32]]:
-        """The checksums of blocks, by file. Raises CatalogFormatError where they are not what was written."""
+        """The checksums of blocks by file, (blocks,) uint32 each. Raises CatalogFormatError if they are damaged."""
         every = np.frombuffer(read_content(self.folder / SUMS, self.files[SUMS]), np.uint32)
         names = sorted(name for name in self.files if name != SUMS)
         ends = np.cumsum([count_of(self.files[name]["bytes"]) for name in names])
@@ -261,17 +261,17 @@ class StoredTable:
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """The path of the file."""
         return self.segment.folder / self.name
 
     def open(self) -> io.RawIOBase:
-        """Return its content as a file, each block of which is compared when it is read."""
+        """Return the content as a file; each block is compared with its checksum when it is read."""
         blocks = self.segment._blocks(self.name)
         return Reader(blocks.content, lambda asked: self.segment.require_blocks(self.name, asked))
 
 
 def problems_of(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Return what is wrong with some files by their entries in a manifest, one line a file."""
+    """Return the problems of some files by their entries in a manifest, one line per file."""
     found = []
     for name, entry in files.items():
         try:
@@ -302,9 +302,9 @@ def write_segment(
 ) -> dict[str, dict[str, Any]]:
     """Write one segment's files into a new folder, on the disk when this returns; return {file name: {bytes, sha256}}.
 
-    Rows are reordered on the way. The embeddings are asked for some thousand rows at a time, so peak memory does not
-    grow with D. kept: files of tables that are copied as they are, with what their manifest says of them; one that is
-    something else raises CatalogFormatError. Raises OSError for what cannot be written.
+    Rows are reordered. The embeddings are requested some thousand rows at a time, so peak memory does not grow with D.
+    kept: files of tables that are copied unchanged, with their entries in the manifest; a damaged one raises
+    CatalogFormatError. Raises OSError if a file cannot be written.
     """
     codes, ids = new.codes, new.ids
     order = kd_order(codes)

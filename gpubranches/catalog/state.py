@@ -1,4 +1,4 @@
-"""What one manifest names, opened and never changed: the state of a catalog that a reader sees as a whole."""
+"""The immutable state of a catalog: the opened files of one manifest, which a reader sees as a whole."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from gpubranches.space import Space
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A generation of a catalog, with its files held as long as it lives.
+    """A generation of a catalog; it holds leases on its files as long as it exists.
 
-    segments: in order of position; deleted: bitmap of deleted rows grown to all positions, or None; leases: of the
+    segments: in order of position; deleted: bitmap of deleted rows, extended to all positions, or None; leases: on the
     files outside segments.
     """
 
@@ -40,16 +40,16 @@ class State:
 
     @classmethod
     def open(cls, path: Path, manifest: dict[str, Any], before: State | None = None) -> State:
-        """Open what a manifest names. before: a state whose files are taken over as far as they are the same ones.
+        """Open the files of a manifest. before: a state whose segments are reused where they are the same.
 
-        The sizes of all files are checked, and the content of those outside segments, but for the listings of inputs,
-        which only an ingest or append reads. Raises CatalogFormatError naming the file that is wrong.
+        The sizes of all files are checked, and the content of those outside segments, except the listings of inputs,
+        which only an ingest or append reads. Raises CatalogFormatError with the name of a damaged file.
         """
         leases = tuple(Lease(path / name) for name in own_files(manifest))
         for name, entry in listings(manifest).items():
             require_file(path / name, entry)
         named = file_of(manifest, "constants")
-        assert named is not None  # nosec B101  # a manifest without them is not read
+        assert named is not None  # nosec B101  # a manifest without constants is refused
         if before is not None and before.manifest["files"].get(named) == manifest["files"][named]:
             constants = before.constants
         else:
@@ -67,7 +67,7 @@ class State:
 
     @cached_property
     def space(self) -> Space:
-        """Identities of what made the data."""
+        """Identities of the models and constants that made the data."""
         return Space(**self.manifest["space"])
 
     @cached_property
@@ -103,7 +103,7 @@ class State:
 
     @cached_property
     def places(self) -> tuple[str, ...]:
-        """What tells the rows at these positions from those of a state whose rows lie elsewhere."""
+        """Names that identify the layout of rows; states with rows at other positions have other names."""
         return tuple(segment.folder.name for segment in self.filled)
 
     @cached_property
@@ -115,7 +115,7 @@ class State:
         return np.array([segment.start for segment in self.filled], np.int64)
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return positions of ids, -1 where unknown; deleted rows are found."""
+        """Return positions of ids, (m,) int64, -1 where unknown; deleted rows are found."""
         found = np.full(len(ids), -1, np.int64)
         for index, own in _by_owner(self._first_ids, ids):
             segment = self.filled[index]
@@ -126,7 +126,7 @@ class State:
         return found
 
     def find_live(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return positions of ids, -1 where unknown or deleted."""
+        """Return positions of ids, (m,) int64, -1 where unknown or deleted."""
         positions = self.find(ids)
         if self.deleted is not None:
             known = np.flatnonzero(positions >= 0)
@@ -141,7 +141,7 @@ class State:
         missing = wanted[positions < 0]
         if len(missing):
             raise UsageError(
-                f"ids: expected items of the catalog (0..{self.manifest['next_id'] - 1}), {len(missing)} are not there "
+                f"ids: expected items of the catalog (0..{self.manifest['next_id'] - 1}), {len(missing)} do not exist "
                 f"or are deleted, such as {missing[:5].tolist()}; look ids up with search"
             )
         return positions
@@ -168,7 +168,7 @@ class State:
 
 
 def named_segments(path: Path, manifest: dict[str, Any], decoder: Decoder | None = None) -> Iterator[Segment]:
-    """Yield the segments that a manifest names, whether their files are there or not."""
+    """Yield the segments that a manifest names, whether their files exist or not."""
     start = 0
     for entry in manifest["segments"]:
         segment = Segment(
@@ -188,11 +188,11 @@ def named_segments(path: Path, manifest: dict[str, Any], decoder: Decoder | None
 
 
 def _segments(path: Path, manifest: dict[str, Any], decoder: Decoder | None, before: State | None) -> Iterator[Segment]:
-    """Yield the segments of a manifest, each held by a lease as long as it is used."""
+    """Yield the segments of a manifest, each with a lease as long as it is used."""
     known = {} if before is None else {segment.folder: segment for segment in before.segments}
     for segment in named_segments(path, manifest, decoder):
         old = known.get(segment.folder)
-        if old == segment and old.decode is decoder:  # with what is mapped of it
+        if old == segment and old.decode is decoder:  # with its memory maps
             yield old
         else:
             held = replace(segment, lease=Lease(segment.folder))
@@ -201,7 +201,7 @@ def _segments(path: Path, manifest: dict[str, Any], decoder: Decoder | None, bef
 
 
 def _decoder(path: Path, manifest: dict[str, Any], constants: Constants, before: State | None) -> Decoder | None:
-    """Return what decodes embeddings, where none are stored; the content of a head is checked in any case."""
+    """Return the decoder of embeddings where none are stored; the content of a head is always checked."""
     name = file_of(manifest, "head")
     if name is None:
         return None
@@ -214,7 +214,7 @@ def _decoder(path: Path, manifest: dict[str, Any], constants: Constants, before:
 
 
 def deleted_bitmap(path: Path, entry: dict[str, Any] | None, n_positions: int) -> Bitmap | None:
-    """Return the bitmap of deleted rows, grown to the rows there are now, or None."""
+    """Return the bitmap of deleted rows, extended to n_positions, or None."""
     if not entry:
         return None
     bitmap = np.frombuffer(read_content(path / entry["name"], entry), np.uint8)
@@ -228,7 +228,7 @@ def deleted_bitmap(path: Path, entry: dict[str, Any] | None, n_positions: int) -
 
 
 def _by_owner(starts: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Yield each span that holds some of the numbers, and their places, ascending; starts: of the spans, ascending."""
+    """Yield each span that holds some of the numbers, and their indices, ascending; starts of spans ascend."""
     owner = np.searchsorted(starts, numbers, "right").astype(np.uint16 if len(starts) < 1 << 16 else np.int64)
     ends = np.cumsum(np.bincount(owner, minlength=len(starts) + 1))
     order = np.argsort(owner, kind="stable")

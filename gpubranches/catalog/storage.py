@@ -1,4 +1,4 @@
-"""The files of a catalog: whether they are there as written, the lock of the one writer and the leases of readers."""
+"""The files of a catalog: checks of their content, the lock of the one writer and the leases of readers."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def require_file(path: Path, entry: dict[str, Any]) -> None:
 
 
 def require_content(path: Path, entry: dict[str, Any], sha256: str | None = None) -> None:
-    """Raise CatalogFormatError unless a file is what its entry says. sha256: of its content, None to read it."""
+    """Raise CatalogFormatError unless a file matches its entry. sha256: of its content, None to compute it."""
     require_file(path, entry)
     try:
         sha256 = checksum(path) if sha256 is None else sha256
     except OSError as error:
         raise unreadable(path, error) from error
     if sha256 != entry["sha256"]:
-        raise CatalogFormatError(f"{path}: its content is not what was written (SHA-256 differs); {RESTORE}")
+        raise CatalogFormatError(f"{path}: its content is damaged (SHA-256 differs); {RESTORE}")
 
 
 def read_content(path: Path, entry: dict[str, Any]) -> bytes:
-    """Return the content of a file. Raises CatalogFormatError unless it is what its entry says."""
+    """Return the content of a file. Raises CatalogFormatError unless it matches its entry."""
     require_file(path, entry)
     try:
         content = read_regular(path)
@@ -82,7 +82,7 @@ class Lease:
 
 
 def remove_unheld(path: Path) -> None:
-    """Remove a file or folder, if it is there and no `Lease` holds it; what cannot be removed is left."""
+    """Remove a file or folder if it exists and no `Lease` holds it; on an error it stays."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -129,15 +129,15 @@ def exclusive(folder: Path) -> Iterator[None]:
             ) from error
         yield
     finally:
-        with suppress(OSError):  # nothing was written by it
+        with suppress(OSError):  # nothing was written through this handle
             os.close(handle)
 
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a read-only folder into DataError; what was committed stays.
+    """Turn errors of a full disk or a read-only folder into DataError; committed files stay.
 
-    An OSError without a number is not the system's but a reader's, such as Arrow's of a damaged file.
+    An OSError without errno comes from a reader, such as Arrow for a damaged file, and not from the system.
     """
     try:
         yield

@@ -58,7 +58,7 @@ class Table:
         parsed = parse(condition)
         sql, values = to_sql(parsed, self.kinds)
         with self._opened(columns_of(parsed)) as connection:
-            # The text is made of tokens that were parsed, columns by their number; values are bound.
+            # The text consists of parsed tokens and column numbers; values are bound.
             found = connection.execute(f"SELECT id FROM items WHERE {sql}", values).fetchnumpy()["id"]  # nosec B608
         return np.asarray(found, np.int64)
 
@@ -116,9 +116,9 @@ class Table:
             connection.close()
 
     def _tables(self, names: set[str], damaged: list[CatalogFormatError]) -> Iterator[pa.Table]:
-        """Yield tables of id and some columns as `unified_schema` has them, some rows at a time.
+        """Yield tables of id and some columns with the types of `unified_schema`, some rows at a time.
 
-        damaged: gets what a file raises, since DuckDB, which asks for the tables, raises an error of its own then.
+        damaged: gets the exception of a damaged file, since DuckDB, which requests the tables, then raises its own.
         """
         try:
             yield from self._read({"id", *names})

@@ -1,4 +1,4 @@
-"""Whether every file of a catalog is what was written, and what is wrong with those that are not."""
+"""Checks of every file of a catalog, and the problems that they find."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpubranches.errors import CatalogFormatError
 
 
 def problems(path: Path, manifest: dict[str, Any]) -> list[str]:
-    """Check every file that a manifest names, and the files of each segment against each other; one line a problem."""
+    """Check every file of a manifest, and the files of a segment against each other; return one line per problem."""
     listed = listings(manifest)
     others = {name: entry for name, entry in own_files(manifest).items() if name not in listed}
     found = problems_of(path, others) + list(listing_problems(path, manifest).values())
@@ -23,9 +23,9 @@ def problems(path: Path, manifest: dict[str, Any]) -> list[str]:
 
 
 def problems_at(path: Path) -> list[str]:
-    """Check a catalog that may not open; one line a problem, each naming the file. Raises CatalogNotFoundError.
+    """Check a catalog that may not open; return one line per problem with the file. Raises CatalogNotFoundError.
 
-    A writer may remove files of the generation that is checked; then the next one is checked in its place.
+    If a writer removes files of the checked generation meanwhile, the next generation is checked instead.
     """
     while True:
         try:

@@ -23,7 +23,7 @@ def cli(verbose: bool) -> None:
     # A large catalog holds more files open than the 1,024 that shells allow at first.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    for stream in (sys.stdout, sys.stderr):  # a file's name may be no text
+    for stream in (sys.stdout, sys.stderr):  # a file name may not be valid text
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     level = logging.INFO if verbose else logging.WARNING

@@ -35,7 +35,7 @@ pictures_option = click.option(
     "--pictures",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Where the pictures are that clip-retrieval folders name; by default where they are found.",
+    help="The folder of the pictures that clip-retrieval folders name; by default it is searched.",
 )
 batch_option = click.option(
     "--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Images a batch."
@@ -84,8 +84,8 @@ def ingest(
 ) -> None:
     """Make a catalog of image folders, clip-retrieval folders, .npy, .u8bin or .fbin files.
 
-    A stopped run goes on where it was with the same command. Ids are positions in the input. Where the catalog is
-    there already, of the same input, pictures that were broken and are repaired are taken in.
+    The same command resumes a stopped run. Ids are positions in the input. If the catalog of this input exists, only
+    pictures that were broken and are repaired now are added.
     """
     from gpubranches.ingest import ingest as make_catalog
 
@@ -109,7 +109,7 @@ def ingest(
 @click.command()
 @catalog_argument
 @inputs_argument
-@click.option("--new", is_flag=True, help="Take in only what the catalog has not yet, and say what that is.")
+@click.option("--new", is_flag=True, help="Add only what the catalog does not have yet, and print what that is.")
 @embedder_option
 @pictures_option
 @strict_option
@@ -127,7 +127,7 @@ def append(
 ) -> None:
     """Add items to a catalog, with its own model and constants; --embedder for a catalog that names no model.
 
-    What is in the catalog already is refused, or with --new left out. A stopped run goes on with the same command.
+    Input that the catalog already has is refused, or skipped with --new. The same command resumes a stopped run.
     """
     from gpubranches.ingest import append as add_items
 
@@ -151,7 +151,7 @@ def append(
 @click.argument("after", metavar="NEW", type=click.Path(path_type=Path))
 @json_option
 def relocate(directory: Path, before: Path, after: Path, as_json: bool) -> None:
-    """Have a catalog look in the folder NEW for the pictures that lay in OLD."""
+    """Make a catalog look in the folder NEW for the pictures that were in OLD."""
     from gpubranches.ingest import relocate as look_elsewhere
 
     report = look_elsewhere(directory, before, after)
@@ -159,7 +159,7 @@ def relocate(directory: Path, before: Path, after: Path, as_json: bool) -> None:
         print_json({"catalog": str(directory), **asdict(report)})
     else:
         click.echo(
-            f"Of {report.looked_at:,} items looked at, {report.there:,} have a picture; {report.before:,} had one."
+            f"Of {report.looked_at:,} checked items, {report.there:,} have a picture; {report.before:,} had one."
         )
 
 
@@ -250,12 +250,12 @@ def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool)
 
 @click.command()
 @catalog_argument
-@click.option("--repair", "mend", is_flag=True, help="Keep what is undamaged, and tell what is given up.")
+@click.option("--repair", "mend", is_flag=True, help="Keep what is undamaged, and print what is dropped.")
 @json_option
 def verify(directory: Path, mend: bool, as_json: bool) -> None:
-    """Check every checksum and the consistency of a catalog, its index and its marks; exit 3 and name what is wrong.
+    """Check all checksums and the consistency of a catalog, its index and marks; name problems and exit with code 3.
 
-    With --repair, rows in undamaged blocks are written anew, and damaged segments are moved to the folder `damaged`; a
+    With --repair, rows in undamaged blocks are rewritten, and damaged segments are moved to the folder `damaged`. A
     damaged manifest or damaged constants can only be restored from a copy. A damaged index is removed.
     """
     from gpubranches.backends.kdtree_files import FOLDER
@@ -274,12 +274,12 @@ def verify(directory: Path, mend: bool, as_json: bool) -> None:
     if as_json:
         print_json({"sound": not problems, "problems": problems, **({"given_up": given_up} if mend else {})})
     else:
-        for line in [*(f"given up: {loss}" for loss in given_up), *problems]:
+        for line in [*(f"dropped: {loss}" for loss in given_up), *problems]:
             click.echo(line)
     if problems:
         raise CatalogFormatError(
             f"{directory}: {len(problems)} problems found; restore the named files from a copy, ingest again, or keep "
-            "what is undamaged by verify --repair"
+            "the undamaged part by verify --repair"
         )
     if not as_json:
         click.echo("The catalog is sound.")
@@ -334,7 +334,7 @@ def _print_report(out: Path, report: IngestReport, as_json: bool) -> None:
     nothing = "" if report.added else "; nothing was new"
     click.echo(f"{out}: {report.n:,} items in {report.seconds:.1f} s{nothing}.")
     if report.errors:
-        click.echo(f"{report.errors:,} could not be read; `gpubranches info {out} --errors` tells why.")
+        click.echo(f"{report.errors:,} could not be read; `gpubranches info {out} --errors` shows why.")
 
 
 COMMANDS = (ingest, append, relocate, encode, delete, compact, info, verify, export)

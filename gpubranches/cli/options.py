@@ -86,7 +86,7 @@ nn_option = click.option(
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "kernel", "faiss"]),
-    help="What answers nearest neighbours over codes, on a card over embeddings too.",
+    help="The engine for nearest neighbours over codes, on a card over embeddings too.",
 )
 
 
@@ -99,23 +99,21 @@ def open_embedder_for(catalog: Catalog, spec: str | None) -> Embedder | None:
 
 
 def for_terminal(text: str) -> str:
-    """Return a text of someone else's as a terminal may be sent it: letters that would steer it are escaped."""
+    """Return an untrusted text with the characters escaped that would control a terminal."""
     return printable(text, keep="\n")
 
 
 def tell_missing_pictures(catalog: Catalog) -> None:
-    """Say on standard error which folders of a catalog's pictures are not there, and what to do."""
+    """Print on standard error which folders of a catalog's pictures are missing, and what to do."""
     from gpubranches.pictures.images import missing_roots
 
     for root in missing_roots(catalog.source):
-        told = (
-            f"Note: the catalog's pictures were in {root}, which is not there; if it was moved, name the new folder by"
-        )
+        told = f"Note: the catalog's pictures were in {root}, which is missing; if it was moved, name the new folder by"
         click.echo(for_terminal(f"{told} `gpubranches relocate {catalog.path} {root} NEW`."), err=True)
 
 
 def parse_ids(text: str | None, name: str) -> NDArray[np.int64]:
-    """Read ids from "1,2,3" or from "@FILE": ids divided by commas or white space, or the column `id` of a CSV."""
+    """Return ids from "1,2,3" or "@FILE": ids separated by commas or white space, or the column `id` of a CSV."""
     if not text:
         return np.zeros(0, np.int64)
     if text.startswith("@"):

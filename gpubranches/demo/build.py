@@ -86,7 +86,7 @@ def _draw_pictures(scenes: list[Scene], folder: Path, progress: Progress) -> lis
 
 
 def _write(staged: Staged, folder: Path, scenes: dict[str, Scene]) -> None:
-    """Write the embedded pictures into `folder`, each with its caption and truth."""
+    """Write the embedded pictures into `folder`, each with its caption and true content."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -13,17 +13,17 @@ from typing import Any
 from gpubranches.export.matches import Matches, Row
 
 _UNSEEN = r"\s\x00-\x20\x7f-\xa0\xad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\"'"
-"""What a spreadsheet passes over at the beginning of a cell: spaces, controls, marks without width, quotes."""
+"""Characters that a spreadsheet ignores at the beginning of a cell: spaces, controls, zero-width ones, quotes."""
 _FORMULA = re.compile(
     rf"(^(?=[\t\r\n])|(?:^|[;|\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029])(?=[{_UNSEEN}]*[=+\-@\uff1d\uff0b\uff0d\uff20]))"
 )
-"""Where a text begins like a formula, or would after a separator of cells or lines other than the comma."""
+"""Matches a text that begins like a formula, or has such a part after a separator other than the comma."""
 
 
 def write_csv(matches: Matches) -> Generator[bytes, None, int]:
-    """Yield a line of column names and one an item; return how many items. Lists and objects are JSON in their cell.
+    """Yield a line of column names and one per item; return the number of items. Lists and objects are JSON.
 
-    It begins with the byte order mark by which spreadsheets know UTF-8.
+    The text begins with a byte order mark, by which spreadsheets recognise UTF-8.
     """
     written = 0
     yield codecs.BOM_UTF8 + _lines([matches.columns])
@@ -67,10 +67,10 @@ def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
 
 
 def _cell(value: Any) -> Any:
-    """Return a value that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe.
+    """Return a value that no spreadsheet reads as a formula: a text that begins like one gets an apostrophe.
 
-    So does what would begin like one where the file is read with another separator than the comma, as spreadsheets do
-    in some countries: quotes do not hold such a cell together.
+    So does each part that would begin like one if the file is read with another separator than the comma, as
+    spreadsheets do in some countries; quotes do not keep such a cell together.
     """
     text = json.dumps(value) if isinstance(value, list | dict) else value
     return _FORMULA.sub(r"\1'", text) if isinstance(text, str) else text

@@ -70,5 +70,5 @@ class IdentityHead:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Any]) -> IdentityHead:
-        """Return the head of the tensors that `to_bytes` wrote. Raises UsageError if they are not of one."""
+        """Return the head from the tensors that `to_bytes` wrote. Raises UsageError for other tensors."""
         return cls()._take(int(check_array(tensors["d"], "d", dtype=np.int64, shape=(1,))[0]))

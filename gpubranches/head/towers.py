@@ -182,7 +182,7 @@ _ABOUT: dict[str, Callable[[Any], bool]] = {
     "training": lambda value: isinstance(value, dict) and _is_texts(value.get("names", [])),
     "embedder": lambda value: isinstance(value, str),
 }
-"""What the configuration of a trained head has to say."""
+"""Required entries of the configuration of a trained head, with the check of each."""
 
 
 def _is_texts(value: Any) -> bool:

@@ -39,7 +39,7 @@ class ArrayFile:
 
     @classmethod
     def open(cls, path: Path) -> ArrayFile:
-        """Map a file. Raises CatalogFormatError if it is not what its ending says."""
+        """Map a file. Raises CatalogFormatError if its content does not match its ending."""
         if not path.is_file():
             raise CatalogFormatError(f"{path}: expected a file, got something else")
         if path.suffix == ".npy":
@@ -68,5 +68,5 @@ class ArrayFile:
         return None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
-        """Return None: what is wrong with a row is seen by the row."""
+        """Return None: an array records no reasons; invalid rows are found by their values."""
         return None

@@ -1,6 +1,6 @@
-"""Input to catalog: look at what is to be taken in, embed pictures, fit the constants once, write segments.
+"""From input to catalog: scan the input, embed pictures, fit the constants once, write segments.
 
-Every step can be stopped and goes on with the same call; what is in is never taken in again.
+Every step can be stopped and resumed by the same call; ingested files are never ingested again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class IngestReport:
     """n: live items in the catalog; errors: inputs that could not be read, over the catalog's life; seconds: wall.
 
-    added: items that are new; notes: what was left out, renamed or not found, one sentence each.
+    added: number of new items; notes: what was skipped, renamed or not found, one sentence each.
     """
 
     n: int
@@ -61,19 +61,19 @@ def ingest(
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Make a catalog of folders and files; the same call after a stop goes on where it was.
+    """Make a catalog of folders and files; the same call resumes a stopped run.
 
     inputs: folders of pictures, clip-retrieval folders, .npy, .u8bin, .fbin; several become one catalog with a column
-    `input`. Ids are positions in the input; a row that cannot be read consumes its id and is recorded. Embeddings
-    are scaled to unit length. head: "rca" (default), "pca", "none" or a file. d: code dims of rca and pca. quantizer:
+    `input`. Ids are positions in the input; a row that cannot be read consumes its id and is recorded. Embeddings are
+    scaled to unit length. head: "rca" (default), "pca", "none" or a file. d: code dims of rca and pca. quantizer:
     "uniform" or "quantile", see `scalar_quantizer`; None: the head's usual one. keep_embeddings: False to store codes
     and bits alone, and to decode embeddings from the codes, by a head's file that has a decoder. pictures: the folder
-    of the pictures that clip-retrieval folders name; None: where they are. strict: raise DataError at the end if
-    anything could not be read. Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows), plus, for n up
-    to 100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
+    of the pictures that clip-retrieval folders name; None: it is searched. strict: raise DataError at the end if any
+    input could not be read. Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows), plus, for n up to
+    100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
 
-    A catalog that is there is added to in one case: pictures of the same input that could not be read and were
-    repaired are taken in. UsageError if it is of other input, or of this one as it was before, or made otherwise.
+    If the catalog exists, only pictures of the same input that could not be read and were repaired since are added.
+    Raises UsageError if its input was another one or has changed, or its options were others.
     """
     began = time.perf_counter()
     folder = Path(out)
@@ -112,8 +112,9 @@ def append(
 ) -> IngestReport:
     """Add items to a catalog with its own head, constants and embedder; resumes like `ingest`.
 
-    new: take only what is not in the catalog yet; else UsageError if anything is. embedder: for a catalog that names
-    none; SpaceMismatchError for one that is not the catalog's. pictures, strict: as for `ingest`.
+    new: add only what is not in the catalog yet; if False, raises UsageError if any part of the input is in it.
+    embedder: for a catalog that names none; raises SpaceMismatchError if it is not the catalog's. pictures, strict: as
+    for `ingest`.
     """
     began = time.perf_counter()
     catalog = Catalog.open(directory)
@@ -134,7 +135,7 @@ def append(
 def _take(
     catalog: Catalog, known: Known, plan: Sequence[tuple[Input, list[Taking]]], record: int | None, work: Work
 ) -> None:
-    """Take in what is planned; record: the number of the stopped run that goes on, None for a new one."""
+    """Ingest the plan; record: the number of the stopped run that is resumed, None for a new run."""
     plan = [(each, takings) for each, takings in plan if takings]
     if not plan:
         return
@@ -150,7 +151,7 @@ def _take(
     source, takings = work.open(plan, catalog.source)
     entries = list(catalog.source.get("inputs", []))
     base, mended = catalog.next_id, known.mended_ids(piece for piece, start in takings if start == 0)
-    if record is not None:  # what it could not read then, it may have read now
+    if record is not None:  # the stopped run may have read files that could not be read before
         entry = entries.pop(record)
         base, mended = entry["base"], entry["mended"]
     entry = _entry([each for each, _ in plan], catalog.generation + 1, base, source.n, mended)
@@ -165,7 +166,7 @@ def _entry(found: Sequence[Input], generation: int, base: int, n: int, mended: l
 
 
 def _places(found: Sequence[Input], source: Source, before: dict[str, Any]) -> dict[str, Any]:
-    """Return where pictures are looked for, those of before among them: `roots`, and `moved` if any were."""
+    """Return the folders of pictures, the earlier ones included: `roots`, and `moved` if any were moved."""
     moves = list(before.get("moved", []))
     moves += [list(move) for each in found for move in each.moves if list(move) not in moves]
     roots = {"roots": {**before.get("roots", {}), **source.roots}}
@@ -175,14 +176,14 @@ def _places(found: Sequence[Input], source: Source, before: dict[str, Any]) -> d
 def _made_with(
     embedder: Embedder | None, head: str | None, d: int, quantizer: str | None, keep_embeddings: bool
 ) -> dict[str, Any]:
-    """Return the options that make one catalog of an input differ from another; a head's file by what it holds.
+    """Return the options that distinguish catalogs of the same input; the file of a head by its content.
 
     Raises UsageError for options that do not fit together.
     """
     opened, ready = open_head(head, d=d) if head else (None, False)
     if not keep_embeddings and (opened is None or not ready or not opened.decodes):
         raise UsageError(
-            f"embeddings: to keep none, expected a head's file with a decoder, got {head}; train-head makes one"
+            f"embeddings: without them, expected the file of a head with a decoder, got {head}; train-head makes one"
         )
     return {
         "embedder": "" if embedder is None else embedder.identity,
@@ -202,7 +203,7 @@ def _opened(embedder: Embedder | str | None) -> Embedder | None:
 
 
 def _embedder_of(catalog: Catalog, found: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
-    """Return what embeds the pictures of inputs, None if there are none to embed."""
+    """Return the embedder for the pictures of inputs, None if there are none to embed."""
     spec = embedder if embedder is not None else catalog.embedder
     if not spec or (embedder is None and all(each.source is not None for each in found)):
         return None
@@ -271,7 +272,7 @@ def _create(
 
 
 def _forget_begun(folder: Path) -> None:
-    """Remove, for good, the manifest of a catalog that was stopped before its first rows: its files change."""
+    """Remove the manifest of a catalog that was stopped before its first rows, and sync: its files will change."""
     (folder / "manifest.json").unlink(missing_ok=True)
     sync_folder(folder)
 

@@ -1,4 +1,4 @@
-"""The clip-retrieval folder: partitions of embeddings, each beside one of metadata, that may name pictures."""
+"""The clip-retrieval folder: partitions of embeddings, each with a partition of metadata that may name pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LOOKED_AT = 1000
-"""Rows whose pictures are looked for."""
+"""Number of rows whose pictures are searched."""
 
 
 class ClipRetrieval:
@@ -29,14 +29,14 @@ class ClipRetrieval:
 
     Partitions are in numeric order. Pictures are found by the column `image_path`, in the folder `pictures` or, by
     default, where most of them are: relative to the folder itself or to the working directory, or at their absolute
-    paths; the last two only if all names are of that kind, so that no few of them open a folder. moves: where a folder
-    of absolute names is now, if elsewhere; notes: what its user should know, one sentence each.
+    paths; the last two only if all names are of that kind, so that a few names cannot open a folder. moves: the new
+    place of the folder of absolute names, if it moved; notes: messages for the user, one sentence each.
     """
 
     kind: Kind = "embeddings"
 
     def __init__(self, folder: Path, pictures: Path | None = None):
-        """Map all partitions. Raises CatalogFormatError naming the files that do not fit together."""
+        """Map all partitions. Raises CatalogFormatError with the names of files that do not match."""
         arrays = sorted((folder / "img_emb").glob("img_emb_*.npy"), key=lambda path: (_number(path), path.name))
         if not arrays:
             raise CatalogFormatError(f"{folder}: expected img_emb/img_emb_0.npy and so on, found none")
@@ -49,7 +49,7 @@ class ClipRetrieval:
         self._starts = np.cumsum([0, *(part.n for part in self._parts)])
         self.n = int(self._starts[-1])
         notes = [
-            f"{folder}: the column `{name}` is kept as `{kept}`, for the program has its own of that name"
+            f"{folder}: the column `{name}` is kept as `{kept}`, because the program has its own column of that name"
             for name, kept in self._kept.items()
         ]
         notes += self._unpaired()
@@ -96,7 +96,7 @@ class ClipRetrieval:
         return united(tables) if tables else None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
-        """Return None: what is wrong with a row is seen by the row."""
+        """Return None: an array records no reasons; invalid rows are found by their values."""
         return None
 
     def _renamed(self, table: pa.Table) -> pa.Table:
@@ -125,7 +125,7 @@ class ClipRetrieval:
         return list(schema.names)
 
     def _unpaired(self) -> list[str]:
-        """Return a sentence on partitions that lack metadata where others have some, and one the other way round."""
+        """Return messages on partitions without metadata where others have some, and on unused metadata."""
         lacking = [part.path.name for part, table in self.partitions() if table is None]
         left = sorted(path.name for path in set((self.folder / "metadata").glob("*.parquet")) - set(self._tables))
         told = []
@@ -135,11 +135,11 @@ class ClipRetrieval:
                 f"{_some(lacking)}; expected metadata_K.parquet of the same ending"
             )
         if left:
-            told.append(f"{self.folder}: {len(left):,} files of metadata belong to no embeddings: {_some(left)}")
+            told.append(f"{self.folder}: {len(left):,} files of metadata have no embeddings: {_some(left)}")
         return told
 
     def _root(self, pictures: Path | None) -> tuple[str, list[tuple[str, str]], list[str]]:
-        """Return the folder of the pictures as their names have it, where that is now if elsewhere, and what to say."""
+        """Return the folder of the pictures by their names, its new place if it moved, and messages for the user."""
         names, own = self._sample(), os.path.realpath(self.folder)
         parent = self._parent(names)
         places: list[tuple[str, list[tuple[str, str]]]] = [(own, [])]
@@ -158,24 +158,26 @@ class ClipRetrieval:
         shown = moves[0][1] if moves else root
         told = []
         if shown != own and any(counts):
-            told.append(f"{self.folder}: its pictures are shown from {spelled(shown)}, where `{COLUMN}` leads")
+            told.append(
+                f"{self.folder}: its pictures are shown from {spelled(shown)}, the folder that `{COLUMN}` names"
+            )
         lost = [name for name in names if not _is_there(root, moves, name)]
         if lost:
             told.append(
-                f"{self.folder}: of {len(names):,} pictures looked for in {spelled(shown)}, {len(lost):,} are not "
-                f"there, such as {spelled(lost[0])}; name their folder by --pictures, or later by relocate"
+                f"{self.folder}: of {len(names):,} pictures searched in {spelled(shown)}, {len(lost):,} are missing, "
+                f"such as {spelled(lost[0])}; name their folder by --pictures, or later by relocate"
             )
         return root, moves, told
 
     def _sample(self) -> list[str]:
-        """Return names of pictures from the beginnings of partitions, evenly."""
+        """Return names of pictures, the same number from the beginning of each partition."""
         named = [table for table in self._tables if table is not None]
         tables = [named[at] for at in np.unique(np.linspace(0, len(named) - 1, 20).round().astype(int))]
         share = -(-_LOOKED_AT // len(tables))
         return [name for table in tables for name in _paths(table)[:share]]
 
     def _parent(self, names: Sequence[str]) -> str | None:
-        """Return the folder that all names have in common; None if not all are absolute, or if that is everything."""
+        """Return the folder that all names have in common; None if not all are absolute, or if it is the root."""
         if not all(os.path.isabs(name) and _is_plain(name) for name in names):
             return None
         whole = [name for table in self._tables if table is not None for name in _ends(_paths(table))]
@@ -187,13 +189,13 @@ class ClipRetrieval:
 
 
 def _ends(names: Sequence[str]) -> list[str]:
-    """Return the first and the last of the absolute names: what these have in common, all have."""
+    """Return the first and the last of the absolute names: all names share the common folder of these two."""
     whole = [name for name in names if os.path.isabs(name)]
     return [min(whole), max(whole)] if whole else []
 
 
 def _is_plain(name: str) -> bool:
-    """Return whether a path leads downwards only, as those do that a program writes which looked through a folder."""
+    """Return whether a path leads downwards only, without "..", as paths from a search of a folder do."""
     return ".." not in name.split("/")
 
 
@@ -228,7 +230,7 @@ def _reason(error: Exception) -> str:
 
 
 def _require_distinct(path: Path, schema: pa.Schema) -> None:
-    """Raise CatalogFormatError if two columns, or two fields of one, bear the same name."""
+    """Raise CatalogFormatError if two columns, or two fields of one column, have the same name."""
     levels = [("", list(schema))]
     while levels:
         above, fields = levels.pop()
@@ -240,7 +242,7 @@ def _require_distinct(path: Path, schema: pa.Schema) -> None:
 
 
 def _beside(arrays: Sequence[Path], folder: Path) -> list[Path | None]:
-    """Return for each partition the file of its metadata: of the same ending, else the only one of the same number."""
+    """Return the metadata file of each partition: that of the same ending, else the only one of the same number."""
     present = {path.stem.removeprefix("metadata_"): path for path in sorted(folder.glob("metadata_*.parquet"))}
     endings = [path.stem.removeprefix("img_emb_") for path in arrays]
     tables = [present.pop(ending, None) for ending in endings]

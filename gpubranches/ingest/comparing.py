@@ -1,4 +1,4 @@
-"""What an ingest or append is to take in, of what there is and what the catalog has already; or why it is refused."""
+"""The plan of an ingest or append: what is new against the catalog, or why the input is refused."""
 
 from __future__ import annotations
 
@@ -25,21 +25,20 @@ _OPTIONS = {
 
 
 def is_begun(known: Known) -> bool:
-    """Return whether a catalog holds anything: what was stopped before its first rows were in, can be begun anew."""
+    """Return whether a catalog holds any rows; an ingest that was stopped before its first rows can start again."""
     return known.catalog.next_id > 0 or "made_with" not in known.catalog.source
 
 
 def again(known: Known, found: Sequence[Input], made_with: dict[str, Any], stopped: bool) -> tuple[Plan, int | None]:
-    """Return what is left to take in for a catalog that is there, and which stopped run of it goes on, if one does.
+    """Return the plan of an ingest into an existing catalog, and the stopped run that it resumes, or None.
 
-    made_with: the options of now. Raises UsageError unless the catalog is of these inputs as they are, and made with
-    these options. Pictures that could not be read, and were repaired, are taken in.
+    made_with: the present options. Raises UsageError unless the catalog was made of these inputs in their present state
+    and with these options. Pictures that could not be read, and were repaired, are in the plan.
     """
     catalog = known.catalog
     if "made_with" not in catalog.source:
         raise UsageError(
-            f"{catalog.path}: holds a catalog of which is not recorded what was ingested; append to it, or choose "
-            "another folder"
+            f"{catalog.path}: holds a catalog without a record of its inputs; append to it, or choose another folder"
         )
     going_on = (known.unfinished or stopped) and len(known.records) == 1 and known.is_last(found)
     compared = [] if going_on else [known.compare(each) for each in found]
@@ -54,7 +53,7 @@ def again(known: Known, found: Sequence[Input], made_with: dict[str, Any], stopp
     if other:
         raise UsageError(
             f"{catalog.path}: holds a catalog of other input or options: this input, made with another "
-            f"{' and '.join(other)}; choose another folder, or make its codes anew by encode"
+            f"{' and '.join(other)}; choose another folder, or rebuild its codes by encode"
         )
     if going_on:
         return _rest(known, found), 0
@@ -62,10 +61,10 @@ def again(known: Known, found: Sequence[Input], made_with: dict[str, Any], stopp
 
 
 def only_new(known: Known, found: Sequence[Input], new: bool, stopped: bool) -> tuple[Plan, int | None, list[str]]:
-    """Return what an append is to take in, which stopped run goes on, if one does, and what is to be said.
+    """Return the plan of an append, the stopped run that it resumes, or None, and messages for the user.
 
-    new: whether only what is new is asked for, of which deleted items are none. Raises UsageError if it is not and
-    something is in the catalog; what was deleted to the last item is not.
+    new: whether only new files are wanted; files of deleted items are not new. If False, raises UsageError if any part
+    of the input is in the catalog; an input whose items were all deleted is not.
     """
     _require_unmoved(known, found)
     if (known.unfinished or stopped) and known.is_last(found):
@@ -87,7 +86,7 @@ def only_new(known: Known, found: Sequence[Input], new: bool, stopped: bool) -> 
 
 
 def _rest(known: Known, found: Sequence[Input]) -> Plan:
-    """Return what the last run was to take in; nothing if all of it is in."""
+    """Return what is left of the plan of the last run; nothing if it is complete."""
     if not known.unfinished:
         return []
     starts = iter(past.start for past in known.records[-1].pieces)
@@ -95,7 +94,7 @@ def _rest(known: Known, found: Sequence[Input]) -> Plan:
 
 
 def _difference(known: Known, compared: Sequence[Compared], gone: Sequence[str]) -> str:
-    """Tell how the input of now differs from the one that a catalog was made of, and the way on."""
+    """Return how the present input differs from the one of a catalog, and what to do."""
     told, advice = [], []
     for each in compared:
         fresh = [piece.name for piece, _ in each.fresh()]
@@ -107,7 +106,7 @@ def _difference(known: Known, compared: Sequence[Compared], gone: Sequence[str])
             told.append(f"{_count(fresh, each.input.what, 'is', 'are')} not in it ({_some(fresh)})")
             words = ["gpubranches", "append", spelled(str(known.catalog.path)), spelled(each.input.path)]
             words += [] if len(fresh) == len(each.input.pieces) else ["--new"]
-            advice.append(f"take in what is new by `{shlex.join(words)}`")
+            advice.append(f"add what is new by `{shlex.join(words)}`")
     if gone:
         told.append(
             f"{_count(gone, '', 'is', 'are')} in it and not in the input ({_some(map(os.path.basename, gone))})"
@@ -116,7 +115,7 @@ def _difference(known: Known, compared: Sequence[Compared], gone: Sequence[str])
 
 
 def _present(known: Known, compared: Sequence[Compared]) -> str:
-    """Tell what of an input is in a catalog already, and the way on."""
+    """Return which parts of an input are in a catalog already, and what to do."""
     told, some_new = [], False
     for each in compared:
         path, what = spelled(each.input.path), each.input.what
@@ -130,7 +129,7 @@ def _present(known: Known, compared: Sequence[Compared]) -> str:
             told.append(f"{said}, {_count(fresh, what, 'is', 'are')} new" + (f" ({_some(fresh)})" if fresh else ""))
         if each.changed:
             told.append(_changed(known, each))
-    way = "pass --new to take in only those that are new" if some_new else "nothing was taken in"
+    way = "pass --new to add only those that are new" if some_new else "nothing was added"
     return f"{'; '.join(told)}; {way}"
 
 
@@ -140,8 +139,8 @@ def _changed(known: Known, each: Compared) -> str:
     changed = _count(each.changed, each.input.what, "has", "have")
     names = _some(name for _, name in each.changed)
     return (
-        f"{changed} changed since ({names}; ids {_some(ids)}), whose items stay as they were: to take in what is there "
-        "now, delete them and append with --new"
+        f"{changed} changed since ({names}; ids {_some(ids)}), whose items stay as they were: to ingest the present "
+        "content, delete them and append with --new"
     )
 
 
@@ -154,11 +153,11 @@ def _copy(known: Known, each: Compared) -> str:
     if os.path.exists(each.copied):
         return f"{path} holds the same as {old}, which is in the catalog already"
     words = ("gpubranches", "relocate", spelled(str(known.catalog.path)), old, path)
-    return f"{path} holds what {old} held, which is in the catalog; if it was moved, say so by `{shlex.join(words)}`"
+    return f"{path} holds what {old} held, which is in the catalog; if it was moved, run `{shlex.join(words)}`"
 
 
 def _require_unmoved(known: Known, found: Sequence[Input]) -> None:
-    """Raise UsageError for an input where pictures of the catalog were before they moved: the two would be mixed up."""
+    """Raise UsageError for an input at the old place of moved pictures: their paths could not be distinguished."""
     for each in found:
         now = moved(known.catalog.source, each.path)
         if now != each.path:

@@ -1,4 +1,4 @@
-"""Inputs as one sequence of rows, whatever they are; and writers of some of the field's layouts."""
+"""Inputs of any kind as one sequence of rows; and writers of some common layouts."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ class Ranges:
         return united(there) if there else None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
-        """Return why rows could not be read, as the source has it."""
+        """Return the source's reasons why rows could not be read."""
         told: list[str | None] = []
         for low, high in self._parts(start, stop):
             told += self._source.reasons(low, high) or [None] * (high - low)
         return told
 
     def _parts(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Return the source's ranges that rows start..stop-1 are."""
+        """Return the ranges of the source that rows start..stop-1 come from."""
         parts = []
         for first, (low, high) in zip(self._starts.tolist(), self._ranges, strict=False):
             part = max(low, low + start - first), min(high, low + stop - first)
@@ -142,9 +142,9 @@ def is_image_folder(path: Path) -> bool:
 
 
 def open_dataset(path: Path, pictures: Path | None = None) -> ArrayFile | ClipRetrieval:
-    """Open a file or a clip-retrieval folder by what it is. Raises CatalogNotFoundError or CatalogFormatError.
+    """Open a file or a clip-retrieval folder. Raises CatalogNotFoundError or CatalogFormatError.
 
-    pictures: the folder of the pictures that the metadata name; by default where they are.
+    pictures: the folder of the pictures that the metadata name; by default it is searched.
     """
     if path.is_dir():
         return ClipRetrieval(path, pictures)

@@ -1,4 +1,4 @@
-"""What an input is made of, down to the least that can be taken in alone, and when two of those are the same."""
+"""The pieces of an input, the smallest units that can be ingested alone, and the comparison of two pieces."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gpubranches.pictures.folders import find_pictures
 from gpubranches.pictures.images import ENDINGS
 
 UNREAD = -1
-"""The size of a file that could not be read, which no file has: it is looked at anew whenever it is met."""
+"""Recorded size of a file that could not be read; no file has it, so the file is checked again each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file as it was seen. place: absolute, links resolved; digest: of its content, b"" until that was read."""
+    """A file with its recorded state. place: absolute, links resolved; digest: of its content, b"" until read."""
 
     place: str
     size: int
@@ -33,7 +33,7 @@ class File:
 
     @classmethod
     def at(cls, place: str) -> File:
-        """Look at a file. Raises DataError if it is not there."""
+        """Return the state of a file, without its digest. Raises DataError if it is missing."""
         try:
             return cls.seen(place, os.stat(place))
         except OSError as error:
@@ -41,12 +41,12 @@ class File:
 
     @classmethod
     def seen(cls, place: str, stat: os.stat_result) -> File:
-        """Return a file by what the system says of it."""
+        """Return a file from its path and the result of `os.stat`."""
         return cls(place, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
     @property
     def state(self) -> tuple[int, int, int]:
-        """What changes when the content does, and sometimes when it does not."""
+        """Size and times: they change with the content, and sometimes without it."""
         return self.size, self.mtime_ns, self.ctime_ns
 
     def read(self) -> File:
@@ -61,23 +61,23 @@ class File:
             raise DataError(f"{self.place}: cannot read: {error.strerror}") from error
 
     def holds_what(self, before: File) -> bool:
-        """Return whether the content is that of a file seen before; it is read only where the looks differ."""
+        """Return whether the content equals that of an earlier record; it is read only where `state` differs."""
         if self.state == before.state:
             return True
         return self.size == before.size and self.read().digest == before.digest
 
 
 def content_digest(file: object) -> bytes:
-    """Return the digest of an open file's content from where it stands."""
+    """Return the digest of an open file's content from its present position on."""
     return hashlib.file_digest(file, "sha256").digest()[:DIGEST_BYTES]  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The least that is taken in alone: a picture, a partition with its metadata, an array.
+    """The smallest unit that is ingested alone: a picture, a partition with its metadata, an array.
 
-    name: within its input; files: the first has the rows, what is told of them lies in the others; first: its first
-    row in the input; rows: how many it has.
+    name: within its input; files: the first has the rows, the others their metadata; first: its first row in the input;
+    rows: number of rows.
     """
 
     name: str
@@ -87,16 +87,16 @@ class Piece:
 
     @property
     def place(self) -> str:
-        """Where its rows are."""
+        """The path of the file with its rows."""
         return self.files[0].place
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input. path: absolute, links resolved; source: its rows, None for pictures, which are still to be embedded.
+    """One input. path: absolute, links resolved; source: its rows, None for pictures, which are not embedded yet.
 
-    notes: what was not taken as it lies there, and what its user should know; one sentence each. moves: (old, new) for
-    folders that its metadata name and that are elsewhere now.
+    notes: messages on skipped or changed parts, one sentence each. moves: (old, new) for folders that its metadata name
+    and that were moved.
     """
 
     path: str
@@ -107,16 +107,16 @@ class Input:
 
     @property
     def what(self) -> str:
-        """What its pieces are called."""
+        """The word for its pieces in messages."""
         return "pictures" if self.source is None else "files"
 
 
 Taking = tuple[Piece, int]
-"""A piece, and its first row that is to be taken."""
+"""A piece, and its first row to ingest."""
 
 
 def scan(paths: Sequence[str | Path], pictures: Path | None = None) -> list[Input]:
-    """Look at inputs, without reading what they hold.
+    """Return the inputs of some paths, without reading their content.
 
     pictures: the folder of the pictures that clip-retrieval folders name. Raises CatalogNotFoundError,
     CatalogFormatError or DataError for one that cannot be used, UsageError for the same one twice.
@@ -156,7 +156,7 @@ def _folder(path: Path, place: str) -> Input:
 
 
 def is_catalog(folder: Path) -> bool:
-    """Return whether a folder is a catalog: its thumbnails are no pictures to take in."""
+    """Return whether a folder is a catalog; its thumbnails are not ingested."""
     manifest = folder / "manifest.json"
     try:
         told = parse_json(manifest.read_bytes()) if manifest.is_file() else None
@@ -178,7 +178,7 @@ def _partitions(source: ClipRetrieval) -> Iterable[Piece]:
 
 
 def with_digests(takings: Sequence[Taking], progress: Callable[[str, int, int], None]) -> list[Taking]:
-    """Return what is to be taken with the digests of its content, read where they are not known."""
+    """Return the plan with the digests of all files; files without a digest are read."""
     done: list[Taking] = []
     for piece, start in takings:
         done.append((replace(piece, files=tuple(file.read() for file in piece.files)), start))

@@ -1,4 +1,4 @@
-"""The rows of inputs as one source, pictures embedded on the way, and the folder in which that work is kept."""
+"""The rows of inputs as one source, with pictures embedded, and the staging folder of this work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 
 @contextmanager
 def working(folder: Path) -> Iterator[bool]:
-    """Hold the lock of the one ingest or append of a catalog; tells whether one before it was stopped.
+    """Hold the lock of the one ingest or append of a catalog; yields whether an earlier one was stopped.
 
     Raises DataError if another process holds it, or the folder cannot be written.
     """
@@ -41,14 +41,14 @@ def working(folder: Path) -> Iterator[bool]:
 
 
 class Work:
-    """One ingest or append: what embeds, where embedded pictures are kept, who is told how far it is."""
+    """One ingest or append: its embedder, the folder of embedded pictures, the callback of progress."""
 
     def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int, progress: Progress):
         self.progress = progress
         self._staging, self._embedder, self._batch_size = staging, embedder, batch_size
 
     def shape_of(self, input: Input) -> tuple[Kind, int]:
-        """Return kind and dims of the rows that an input gives."""
+        """Return kind and dims of the rows of an input."""
         if input.source is not None:
             return input.source.kind, input.source.dim
         return "embeddings", 0 if self._embedder is None else self._embedder.D
@@ -56,9 +56,9 @@ class Work:
     def open(
         self, plan: Sequence[tuple[Input, list[Taking]]], origin: Mapping[str, Any]
     ) -> tuple[Source, list[Taking]]:
-        """Return what is planned as one source, and again with the digests of all that it is read from.
+        """Return the plan as one source, and the plan with the digests of all its files.
 
-        origin: what the catalog says of its inputs before. Raises UsageError for inputs that do not go together.
+        origin: the JSON of the catalog on its earlier inputs. Raises UsageError for inputs that cannot be combined.
         """
         shapes = {self.shape_of(each) for each, _ in plan}
         if len(shapes) > 1:
@@ -70,7 +70,7 @@ class Work:
         return _joined(sources, [each.path for each, _ in plan], known), takings
 
     def forget(self, inputs: Sequence[Input]) -> None:
-        """Remove what was kept, by this run or by one that was stopped, of pictures that are in the catalog now."""
+        """Remove the staged embeddings, of this or of a stopped run, of pictures that are in the catalog now."""
         pictures = [each.path for each in inputs if each.source is None]
         places = [] if self._embedder is None else [place_of(self._staging, path, self._embedder) for path in pictures]
         forget(self._staging, [place for place in places if place.exists()])
@@ -92,9 +92,9 @@ class Work:
 
 
 def _joined(sources: Sequence[Source], paths: Sequence[str], known: Mapping[str, str]) -> Source:
-    """Return several sources as one; a single one as it is, unless its pictures are in another folder than those known.
+    """Return several sources as one; a single one unchanged, unless it adds another folder of pictures.
 
-    known: the folders of pictures that the catalog has already, by input. Only the column `input` tells from which of
+    known: the folders of pictures that the catalog has already, by input. Only the column `input` says from which of
     two folders a picture is.
     """
     own = list(sources[0].roots.values())
@@ -105,7 +105,7 @@ def _joined(sources: Sequence[Source], paths: Sequence[str], known: Mapping[str,
 
 
 def _names(paths: Sequence[str], folders: Sequence[str], known: Mapping[str, str]) -> list[str]:
-    """Name inputs as their folders are known, else by the last part of their paths; equal ones get a number."""
+    """Return names of inputs: those of known folders, else the last part of the path; equal ones get a number."""
     by_folder, names = {root: name for name, root in known.items()}, list[str]()
     for path, folder in zip(paths, folders, strict=True):
         stem = spelled(Path(path).stem)

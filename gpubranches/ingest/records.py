@@ -1,4 +1,4 @@
-"""What a catalog has taken in: recorded with every ingest and append, compared before anything is read again."""
+"""The record of ingested files: written by every ingest and append, compared before any file is read again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gpubranches.pictures.images import moved
 
 
 def listing(takings: Iterable[Taking]) -> bytes:
-    """Return as Parquet what is taken in, one file a row: the catalog's `inputs-G.parquet`, see docs/format.md."""
+    """Return the ingested files as Parquet, one row per file: `inputs-G.parquet`, see docs/format.md."""
     schema = listing_schema()
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     first = 0
@@ -38,10 +38,10 @@ def listing(takings: Iterable[Taking]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A piece that was to be taken in.
+    """A piece in the plan of an earlier run.
 
-    files: as they were then; first_id: of its first row; start: the first row that was to be taken; taken: how many of
-    the rows from there on are in.
+    files: their state at that time; first_id: of its first row; start: the first planned row; taken: number of rows
+    from there on that are in the catalog.
     """
 
     files: tuple[File, ...]
@@ -51,16 +51,16 @@ class Past:
 
     @property
     def upto(self) -> int:
-        """The first row of the piece that is not in."""
+        """The first row of the piece that is not in the catalog."""
         return self.start + self.taken
 
     @property
     def unread(self) -> bool:
-        """Whether it could not be opened then."""
+        """Whether it could not be opened at that time."""
         return self.files[0].size == UNREAD
 
     def change(self, piece: Piece) -> str:
-        """Return which file of a piece has not the content of then, came or went; "" if the piece is the same."""
+        """Return the file of a piece that changed, was added or was removed since; "" if the piece is the same."""
         for now, then in itertools.zip_longest(piece.files, self.files):
             if now is None or then is None or now.place != then.place:
                 return os.path.basename((now or then).place)
@@ -71,11 +71,11 @@ class Past:
 
 @dataclass
 class Compared:
-    """The pieces of one input by what a catalog knows of them.
+    """The pieces of one input, compared with the record of a catalog.
 
-    same: in, and unchanged; new: not in; left: in up to a row, after a run that was stopped; mended: changed, and no
-    item of theirs is there, for they could not be read or were deleted; changed: the others that changed, with the name
-    of the file that did; copied: an input whose files hold what this one's do, under other names.
+    same: ingested and unchanged; new: not ingested; left: ingested up to a row by a stopped run; mended: changed,
+    without items in the catalog, since they could not be read or were deleted; changed: all others that changed, with
+    the name of the changed file; copied: an input with the same content under other names.
     """
 
     input: Input
@@ -87,7 +87,7 @@ class Compared:
     copied: str = ""
 
     def fresh(self) -> list[Taking]:
-        """Return what is to be taken in where only that is asked for, in the input's order."""
+        """Return the plan that holds only new pieces, in the order of the input."""
         if self.copied:
             return []
         whole = [(piece, 0) for piece in (*self.new, *self.mended)]
@@ -96,7 +96,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Record:
-    """One ingest or append. base: its first id; n: rows it was to bring; pieces: in order, taken or not."""
+    """One ingest or append. base: its first id; n: number of planned rows; pieces: in order, ingested or not."""
 
     base: int
     n: int
@@ -104,7 +104,7 @@ class Record:
 
 
 class Known:
-    """What a catalog has taken in, by where it lies."""
+    """The ingested files of a catalog, by their paths."""
 
     def __init__(self, catalog: Catalog):
         """Read the records of a catalog. Raises CatalogFormatError for one that is damaged."""
@@ -122,7 +122,7 @@ class Known:
         return last is not None and last.base + last.n > self.catalog.next_id
 
     def compare(self, input: Input) -> Compared:
-        """Return what of an input is in; contents are read only where names and sizes leave it open."""
+        """Return the comparison of an input; contents are read only where names, sizes and times do not decide."""
         told = Compared(input)
         for piece in input.pieces:
             past = self.pieces.get(piece.place)
@@ -142,7 +142,7 @@ class Known:
         return told
 
     def is_there(self, input: Input) -> bool:
-        """Return whether any of an input is in: an item of it, or the record that a part of it could not be read."""
+        """Return whether any part of an input is in the catalog: an item, or a record of a file that was unreadable."""
         pasts = [past for piece in input.pieces if (past := self.pieces.get(piece.place)) is not None]
         broken = np.array([error["id"] for error in self.catalog.errors()] if pasts else [], np.int64)
         return any(
@@ -151,7 +151,7 @@ class Known:
         )
 
     def is_last(self, inputs: Sequence[Input]) -> bool:
-        """Return whether inputs are, piece by piece, those of the last ingest or append, as they were then."""
+        """Return whether inputs equal those of the last ingest or append, piece by piece and unchanged."""
         if not self.records:
             return False
         pieces, past = [piece for each in inputs for piece in each.pieces], self.records[-1].pieces
@@ -161,7 +161,7 @@ class Known:
         )
 
     def gone(self, inputs: Sequence[Input]) -> list[str]:
-        """Return the places of what the first ingest took in, has items of, and is not in the inputs."""
+        """Return the paths of files of the first ingest that have items and are missing from the inputs."""
         here = {piece.place for each in inputs for piece in each.pieces}
         return [
             place
@@ -170,7 +170,7 @@ class Known:
         ]
 
     def mended_ids(self, pieces: Iterable[Piece]) -> list[int]:
-        """Return the ids under which the catalog has recorded that pieces could not be read."""
+        """Return the ids of the catalog's records that pieces could not be read."""
         spans = [
             (past.first_id, past.first_id + past.taken) for piece in pieces if (past := self.pieces.get(piece.place))
         ]
@@ -183,7 +183,7 @@ class Known:
         return bool(self.catalog.alive(np.arange(past.first_id, past.first_id + past.taken)).any())
 
     def _original(self, input: Input) -> str:
-        """Return where an input was whose files are in under other names, with the same content; else ""."""
+        """Return the path of an ingested input with the same content under other names, else ""."""
         first = input.pieces[0]
         name = os.path.relpath(first.place, input.path)
         end = "" if name == "." else f"/{name}"
@@ -216,13 +216,13 @@ def _records(catalog: Catalog) -> Iterator[Record]:
 
 
 def _columns(catalog: Catalog, name: str) -> dict[str, list[Any]]:
-    """Return the columns of a listing; of one that was lost, which has no name, no rows."""
+    """Return the columns of a listing; one that `--repair` dropped has no name and gives no rows."""
     try:
         table = catalog.listing(name) if name else listing_schema().empty_table()
     except CatalogFormatError as error:
         raise CatalogFormatError(
-            f"{catalog.path / name}: the record of what was taken in is damaged; restore it from a copy, or go on "
-            f"without it by `gpubranches verify {spelled(str(catalog.path))} --repair`"
+            f"{catalog.path / name}: the record of ingested files is damaged; restore it from a copy, or drop "
+            f"it by `gpubranches verify {spelled(str(catalog.path))} --repair`"
         ) from error
     columns: dict[str, list[Any]] = table.to_pydict()
     return columns

@@ -1,4 +1,4 @@
-"""Telling a catalog that its pictures lie somewhere else now."""
+"""Recording in a catalog that its pictures have moved."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOOKED_AT = 1000
 
 @dataclass(frozen=True)
 class RelocateReport:
-    """Of `looked_at` items, evenly spaced, how many have a picture: `before`, and `there` from now on."""
+    """Result of a check of `looked_at` evenly spaced items: `before` had a picture, `there` have one now."""
 
     looked_at: int
     before: int
@@ -26,10 +26,10 @@ class RelocateReport:
 
 
 def relocate(directory: str | Path, before: str | Path, after: str | Path) -> RelocateReport:
-    """Have a catalog look in the folder `after` for the pictures that lay under `before`; one commit.
+    """Make a catalog look in the folder `after` for the pictures that were under `before`, by one commit.
 
-    The folders are those of inputs, those that links lead to, or any that are above them. Raises UsageError if `after`
-    is no folder, or no picture is found there.
+    The folders are those of inputs, those that links lead to, or parents of these. Raises UsageError if `after` is no
+    folder, or no picture is found there.
     """
     catalog = Catalog.open(directory)
     old, new = os.path.abspath(before), os.path.realpath(after)
@@ -45,7 +45,7 @@ def relocate(directory: str | Path, before: str | Path, after: str | Path) -> Re
     ):
         places = ", ".join(spelled(root) for root in source.get("roots", {}).values()) or "none"
         raise UsageError(
-            f"{spelled(new)}: expected pictures of the catalog that lay in {spelled(old)}, found none; its folders of "
+            f"{spelled(new)}: expected pictures of the catalog that were in {spelled(old)}, found none; its folders of "
             f"pictures are: {places}"
         )
     catalog.describe(changed)

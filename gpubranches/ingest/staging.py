@@ -1,4 +1,4 @@
-"""Pictures embedded so far, kept in a folder until they are in the catalog: what a stopped run does not do again."""
+"""The staging folder: embedded pictures that are not in the catalog yet, so that a stopped run can resume."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """A picture as it was read. prepared: for the embedder; error: the reason if there is none."""
+    """A picture that was read. prepared: input of the embedder; error: the reason if it could not be read."""
 
     file: File
     prepared: Any
@@ -56,7 +56,7 @@ class _Decoded:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """Where the embedding of a picture is, and what was read."""
+    """The place of the embedding of a picture, and the state of the file that was read."""
 
     file: File
     part: int
@@ -67,8 +67,8 @@ class _Row:
 class Staged:
     """Embedded pictures as a source, in the order of their pieces.
 
-    pieces: as they were read, with digests. Items have the columns `image_path` and, where a link led out of the
-    folder, `image_target`; a picture that could not be read has a row of zeros and a reason.
+    pieces: in the state in which they were read, with digests. Items have the columns `image_path` and, where a link
+    led out of the folder, `image_target`. A picture that could not be read has a row of zeros and a reason.
     """
 
     kind: Kind = "embeddings"
@@ -109,17 +109,17 @@ class Staged:
 
 
 def place_of(staging: Path, folder: str, embedder: Embedder) -> Path:
-    """Return where the embedded pictures of a folder are kept."""
+    """Return the folder in `staging` for the embedded pictures of a folder."""
     return staging / digest(embedder.identity, os.fsencode(folder))
 
 
 def embed_pictures(
     folder: str, pieces: Sequence[Piece], out: Path, embedder: Embedder, *, batch_size: int, progress: Progress
 ) -> Staged:
-    """Embed the pictures under `folder` that are not in `out` already, as they are now; return all of them.
+    """Embed the pictures under `folder` that are not in `out` in their present state; return all of them.
 
-    They are decoded by one thread a core, `batch_size` at a time and three batches ahead, and written `PARTITION` at a
-    time. Raises DataError when that fails.
+    One thread a core decodes them, `batch_size` at a time and three batches ahead. They are written `PARTITION` at a
+    time. Raises DataError if writing fails.
     """
     parts = _held(out, embedder.D)
     found = {(row.file.place, row.file.state): row for number, path in enumerate(parts) for row in _rows(path, number)}
@@ -145,14 +145,14 @@ def embed_pictures(
 
 
 def removed_of(staging: Path) -> Path:
-    """Return what a folder of embedded pictures is called while it is removed."""
+    """Return the name of a folder of embedded pictures while it is being removed."""
     return staging.with_name(f"{staging.name}.removed")
 
 
 def forget(staging: Path, places: Sequence[Path]) -> None:
     """Remove embedded pictures that are in the catalog, and the folder if nothing else is in it.
 
-    A folder is renamed before it is removed, so that what a kill leaves is never taken for the whole.
+    A folder is renamed before it is removed, so that the rest after a kill is never used as a complete folder.
     """
     gone = removed_of(staging)
     shutil.rmtree(gone, ignore_errors=True)
@@ -168,7 +168,7 @@ def forget(staging: Path, places: Sequence[Path]) -> None:
 
 
 def _held(out: Path, dim: int) -> list[Path]:
-    """Return the whole partitions there are; what is left of others is removed."""
+    """Return the complete partitions; remove the files of incomplete ones."""
     out.mkdir(parents=True, exist_ok=True)
     parts = []
     for path in sorted(out.iterdir()):
@@ -192,7 +192,7 @@ def _rows(path: Path, part: int) -> Iterator[_Row]:
 
 
 def _write(out: Path, embeddings: NDArray[np.float16], rows: Sequence[_Row]) -> Path:
-    """Write metadata, then embeddings; the renamed .npy is what makes the partition count."""
+    """Write metadata, then embeddings; the partition is complete when the .npy has its final name."""
     number = 1 + max((int(path.stem) for path in out.glob("*.npy")), default=-1)
     path = out / f"{number:06d}.npy"
     columns = {
@@ -225,7 +225,7 @@ def _decoded(
 
 
 def _decode(place: str, embedder: Embedder) -> _Decoded:
-    """Read a picture once, for its embedding and the digest of what is embedded."""
+    """Read a picture once, for its embedding and the digest of the same bytes."""
     seen = File(place, UNREAD, 0, 0)
     try:
         with open(place, "rb") as file:

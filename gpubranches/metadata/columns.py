@@ -10,11 +10,11 @@ CAPTIONS = ("caption", "label", "class", "title", "text", "name")
 """Columns that say in words what is to be seen, the first that does so first."""
 URL = "url"
 OWN = ("id", "error", "input", "image_target")
-"""Columns that the program itself writes or has written; a user's are kept under other names."""
+"""Columns that the program writes or has written; a user's columns of these names are renamed."""
 
 
 def kept_names(columns: Iterable[str]) -> dict[str, str]:
-    """Return the names under which a user's columns are kept that bear the program's own, as `source_id` of `id`."""
+    """Return the new names of a user's columns that have the program's names, such as `source_id` for `id`."""
     taken, names = set(columns), {}
     for name in OWN:
         if name in taken:
@@ -24,7 +24,7 @@ def kept_names(columns: Iterable[str]) -> dict[str, str]:
 
 
 def repeated(columns: Iterable[str]) -> list[str]:
-    """Return the names that more than one column bears."""
+    """Return the names that more than one column has."""
     return [name for name, count in Counter(columns).items() if count > 1]
 
 

@@ -51,7 +51,7 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Return what one Parquet file holds. Arrow is not told its path, of which it would make columns, or no text.
+    """Return the table of one Parquet file. Arrow gets no path: it would make columns of it, or reject it.
 
     Raises OSError or pa.ArrowException if it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Folders of pictures: which files in them are pictures, and where each one lies."""
+"""Folders of pictures: which of their files are pictures, and the path of each."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from gpubranches.errors import DataError
 from gpubranches.pictures.images import ENDINGS
 
 _NAMED = 5
-"""Endings that are counted one by one where files are passed over."""
+"""How many endings of skipped files are counted one by one."""
 
 
 @dataclass
 class Found:
     """The pictures under a folder.
 
-    pictures: names, relative POSIX paths, ascending, and for each the path of the file itself if a link leads to it,
-    else ""; passed_over: files that are no pictures by their ending, by ending; lost: links that lead to no file;
-    inner: folders that were left out because `without` said so.
+    pictures: pairs (name, target), ascending; name is a relative POSIX path, target the path of the file itself if a
+    link leads to it, else "". passed_over: number of files without the ending of a picture, by ending. lost: links that
+    lead to no file. inner: folders that `without` excluded.
     """
 
     pictures: list[tuple[str, str]] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Found:
     inner: list[str] = field(default_factory=list)
 
     def left_out(self) -> list[str]:
-        """Return one sentence for each kind of what was not taken."""
+        """Return one phrase for each kind of skipped file."""
         told = []
         if self.passed_over:
             common = self.passed_over.most_common(_NAMED)
@@ -47,10 +47,10 @@ class Found:
 
 
 def find_pictures(folder: Path, without: Callable[[Path], bool] = lambda path: False) -> Found:
-    """Return the pictures under a folder by their endings, recursive. Raises DataError for one that cannot be read.
+    """Return the pictures under a folder at any depth, by their endings. Raises DataError for an unreadable folder.
 
-    Hidden files and folders are left out, and folders of which `without` is true. Links to folders are followed, each
-    folder is looked through once, and those above `folder` never.
+    Hidden files and folders are skipped, and folders for which `without` returns True. Links to folders are followed;
+    each folder is searched once, and parents of `folder` never.
     """
     found = Found()
     root = os.path.realpath(folder)
@@ -69,9 +69,9 @@ def find_pictures(folder: Path, without: Callable[[Path], bool] = lambda path: F
 def _walk(
     place: str, prefix: str, by_link: bool, found: Found, seen: set[str], without: Callable[[Path], bool]
 ) -> Iterator[tuple[str, str]]:
-    """Add what lies in a folder; yield its links to folders as (name, where they lead).
+    """Add the files of a folder; yield its links to folders as (name, target).
 
-    place: the folder; prefix: what names in it begin with; by_link: whether a link led here.
+    place: the folder; prefix: the start of all names in it; by_link: whether a link led here.
     """
     try:
         entries = list(os.scandir(place))
@@ -90,7 +90,7 @@ def _walk(
             elif target not in seen:
                 seen.add(target)
                 yield from _walk(entry.path, f"{name}/", by_link, found, seen, without)
-        elif not os.path.isfile(entry.path):  # a link to itself or to nowhere, a pipe
+        elif not os.path.isfile(entry.path):  # a link to itself or to nothing, a pipe
             found.lost.append(name)
         elif not entry.name.lower().endswith(ENDINGS):
             found.passed_over[Path(entry.name).suffix.lower() or "without ending"] += 1

@@ -1,4 +1,4 @@
-"""Pictures on disk: decoding safely, thumbnails, and where an item's picture is."""
+"""Pictures on disk: safe decoding, thumbnails, and the file of an item's picture."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from gpubranches.files import unspelled
 from gpubranches.pictures.memory import Budget
 
 FORMATS = {"JPEG": (".jpg", ".jpeg", ".jfif"), "PNG": (".png",), "WEBP": (".webp",), "GIF": (".gif",)}
-"""The formats that are decoded, whatever a file is called, and the endings that tell pictures from other files.
+"""The formats that are decoded, whatever the name of a file, and the endings by which files count as pictures.
 
-Pillow knows many more: decoders that few people look at, and one, of EPS, that starts another program.
+Pillow knows many more formats. Few people review their decoders, and the one of EPS starts another program.
 """
 ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 MAX_SIDE = 65_535
-"""Longest side of a picture that is decoded, in pixels: a JPEG has no longer one."""
+"""Longest side of a picture that is decoded, in pixels; the JPEG format allows no longer one."""
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, in pixels; its header alone is read beyond that."""
 UPLOAD_PIXELS = 50_000_000
 """Largest picture that is decoded for one who sends it."""
 WHOLE_PIXELS = 25_000_000
-"""Largest picture that is kept as it is; a larger one is decoded at a fraction of its sides that comes below this."""
+"""Largest picture that is kept at full size, in pixels; a larger one is decoded at a fraction of its sides."""
 PIXELS = Budget(1_000_000_000)
-"""What all threads together may take to decode: the dearest JPEG of 100 million pixels takes nine tenths of it."""
+"""Memory for decoding, shared by all threads; the costliest JPEG of 100 million pixels needs nine tenths of it."""
 FILES = Budget(400_000_000)
-"""What all threads together may read of files to know what is in them."""
+"""Memory for the bytes that are read from files to identify pictures, shared by all threads."""
 _STRIP_PIXELS = 1 << 20
-"""Of a picture that is made smaller, opaque or RGB, at a time."""
+"""Pixels of a strip, the part of a picture that is reduced or converted to opaque RGB at a time."""
 _STRIP_PIXEL_BYTES = 32
-"""What a pixel of such a strip takes in all its forms together, at most."""
+"""Most bytes that a pixel of a strip needs in all its forms together."""
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
-"""What Pillow takes for a pixel, by mode; 4 in all others, RGB among them."""
+"""Bytes of a pixel in Pillow's memory, by mode; 4 in all other modes, RGB included."""
 _WEBP_PIXEL_BYTES = 16
-"""Of a WebP: two canvases of its decoder, the bytes of the frame and the picture."""
+"""Bytes of a pixel of a WebP: two canvases of its decoder, the bytes of the frame and the picture."""
 _COEFFICIENT_BYTES = 2
 _WEBP = b"RIFF"
-"""What a WebP begins with."""
+"""The first bytes of a WebP file."""
 _ORIENTATION = 0x0112
 """The tag of EXIF that says how a picture is turned; 5 to 8 lie on their side."""
 _TURNS = {
@@ -61,18 +61,18 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 COLUMN, TARGET = "image_path", "image_target"
-"""Columns: an item's picture, relative to its folder or whole; the file that a link led to when it was taken in."""
+"""Columns: the path of an item's picture, relative to its folder or absolute; the target of a link at ingest."""
 
 
 def read_image(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Image.Image:
-    """Decode a picture that was sent, as `received` does; its memory is the caller's."""
+    """Decode a picture that was sent, as `received` does, and end its share of the budget."""
     with received(data, max_pixels=max_pixels) as image:
         return image
 
 
 @contextmanager
 def received(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Iterator[Image.Image]:
-    """Decode a picture that was sent, as `decoded` does. Raises UsageError saying what is wrong."""
+    """Decode a picture that was sent, as `decoded` does. Raises UsageError for an invalid one."""
     if not data:
         raise UsageError("image: expected the bytes of a picture, got none")
     with ExitStack() as held:
@@ -84,14 +84,14 @@ def received(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Iterator[Image.
 
 
 def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Image.Image:
-    """Decode a picture on disk, as `opened` does; its memory is the caller's."""
+    """Decode a picture on disk, as `opened` does, and end its share of the budget."""
     with opened(path, max_pixels=max_pixels, side=side) as image:
         return image
 
 
 @contextmanager
 def opened(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Iterator[Image.Image]:
-    """Decode a picture on disk, as `decoded` does. Raises DataError for a missing file, too."""
+    """Decode a picture on disk, as `decoded` does. Raises DataError also for a missing file."""
     with ExitStack() as held:
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
@@ -109,15 +109,16 @@ def decoded(
 ) -> Iterator[Image.Image]:
     """Decode an open file: the first frame, upright by its EXIF orientation, RGB, transparency on white.
 
-    Of more than `WHOLE_PIXELS` it is a half, a third and so on in size; side: pixels of its longer side that are
-    enough, which a large JPEG is decoded faster to. Until the block ends, the picture and one copy of it are among the
-    bytes that all threads share: a thread waits for its turn. Raises DataError with a short reason, named by `name`,
-    for an empty, broken, truncated or over-large file, and for one of no format of `FORMATS`.
+    A picture of more than `WHOLE_PIXELS` pixels is reduced to a half, a third and so on of its sides. side: a
+    sufficient length of the longer side in pixels; a large JPEG is then decoded faster at a smaller size. Until the
+    block ends, the picture and one copy of it count in the memory budget that all threads share; a thread waits until
+    enough of it is free. Raises DataError with a short reason and `name` for an empty, broken, truncated or too large
+    file, and for a format that is not in `FORMATS`.
     """
     with ExitStack() as held:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of metadata that is odd but harmless; size is checked below
+                warnings.simplefilter("ignore")  # unusual but harmless metadata; the size is checked below
                 with _header(file, name, held) as image:
                     _require_size(image, name, max_pixels)
                     whole = image.size
@@ -130,7 +131,7 @@ def decoded(
             raise DataError(f"{name}: not a picture of a known format ({', '.join(FORMATS)})") from error
         except DataError:
             raise
-        except Exception as error:  # Pillow's decoders raise many kinds for broken files
+        except Exception as error:  # Pillow's decoders raise many exception types for broken files
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(f"{name}: cannot decode: {reason}") from error
         del flat
@@ -138,7 +139,7 @@ def decoded(
 
 
 def _header(file: IO[bytes], name: str, held: ExitStack) -> Image.Image:
-    """Open a picture; what that reads, of a WebP the whole file twice, is a share that `held` gives back."""
+    """Open a picture; `held` holds the memory for the bytes that are read (of a WebP the whole file, twice)."""
     size = file.seek(0, os.SEEK_END)
     if not size:
         raise DataError(f"{name}: the file is empty")
@@ -157,7 +158,7 @@ def _require_size(image: Image.Image, name: str, max_pixels: int) -> None:
 
 
 def _draft(image: Image.Image, side: int | None) -> None:
-    """Have a large JPEG decoded at 1/2, 1/4 or 1/8 of its sides; nothing else can be."""
+    """Set a large JPEG to be decoded at 1/2, 1/4 or 1/8 of its sides; no other format supports this."""
     if side is not None and side < max(image.size):
         image.draft(None, (side, side))
     elif (parts := _parts(image)) > 1:
@@ -165,12 +166,12 @@ def _draft(image: Image.Image, side: int | None) -> None:
 
 
 def _parts(image: Image.Image) -> int:
-    """Return by what the sides of a picture are to be divided so that it has at most `WHOLE_PIXELS`."""
+    """Return the divisor of a picture's sides that leaves at most `WHOLE_PIXELS` pixels."""
     return math.ceil(math.sqrt(image.width * image.height / WHOLE_PIXELS))
 
 
 def _reduced(image: Image.Image) -> Image.Image:
-    """Return a decoded picture as RGB, a large one smaller, by strips, so that nothing else is as large as it is."""
+    """Return a decoded picture as RGB, a large one reduced; works by strips, so that no full copy is made."""
     parts, top = _parts(image), _top(image)
     if parts == 1 and image.mode == "RGB" and "transparency" not in image.info:
         return image.convert("RGB")
@@ -183,7 +184,7 @@ def _reduced(image: Image.Image) -> Image.Image:
 
 
 def _top(image: Image.Image) -> float:
-    """Return the value that is white in a picture of whole or broken numbers."""
+    """Return the value of white in a picture of integers or floats."""
     if not (image.mode.startswith("I") or image.mode == "F"):
         return 255.0
     rows = max(1, _STRIP_PIXELS // image.width)
@@ -205,9 +206,9 @@ def _rgb(image: Image.Image, top: float) -> Image.Image:
 
 
 def _bytes_to_decode(image: Image.Image, whole: tuple[int, int]) -> int:
-    """Return what decoding takes at most: the picture, what its decoder holds beside it, strips, the result twice.
+    """Return the most bytes that decoding needs: the picture, the memory of its decoder, strips, the result twice.
 
-    image: opened, and to be decoded at its size; whole: the size that its file holds.
+    image: opened, with the size at which it is decoded; whole: the size in the file, (width, height).
     """
     pixels, parts = image.width * image.height, _parts(image)
     taken = pixels * _PIXEL_BYTES.get(image.mode, 4)
@@ -222,9 +223,9 @@ def _bytes_to_decode(image: Image.Image, whole: tuple[int, int]) -> int:
 
 
 def _in_scans(image: JpegImageFile) -> bool:
-    """Return whether a JPEG comes in several scans: its decoder then holds all coefficients, at whatever size.
+    """Return whether a JPEG has several scans; its decoder then holds all coefficients, whatever the size.
 
-    The file stands behind the header of the first scan, which says how many of the components are in it.
+    The file position is behind the header of the first scan, which says how many components are in it.
     """
     file = image.fp
     if image.info.get("progressive") or file is None:
@@ -238,21 +239,21 @@ def _in_scans(image: JpegImageFile) -> bool:
 
 
 def _scan(components: int) -> bytes:
-    """Return what the header of a scan of so many components begins with."""
+    """Return the first bytes of the header of a scan with this number of components."""
     return bytes((0xFF, 0xDA, 0, 6 + 2 * components, components))
 
 
 def _samples(image: JpegImageFile, whole: tuple[int, int]) -> int:
-    """Return how many numbers of all components a JPEG holds, blocks at the edges filled up."""
+    """Return the number of samples of all components of a JPEG, with padded blocks at the edges."""
     across, down = (max((layer[at] for layer in image.layer), default=1) for at in (1, 2))
     width, height = (math.ceil(side / (8 * most)) * 8 * most for side, most in zip(whole, (across, down), strict=True))
     return sum(width * height * layer[1] * layer[2] // (across * down) for layer in image.layer)
 
 
 def upright_size(path: str | Path) -> tuple[int, int]:
-    """Return width and height of a picture in pixels, as it is upright, from its header alone.
+    """Return width and height of the upright picture in pixels, from its header alone.
 
-    Raises DataError if the header cannot be read, or is of no format of `FORMATS`.
+    Raises DataError if the header cannot be read or its format is not in `FORMATS`.
     """
     try:
         with warnings.catch_warnings(), open(path, "rb") as file, ExitStack() as held:
@@ -269,7 +270,7 @@ def upright_size(path: str | Path) -> tuple[int, int]:
 
 
 def _late_exif(file: IO[bytes]) -> bytes:
-    """Return the EXIF of a PNG that may stand behind the pixels, where Pillow looks for it by decoding them; or b""."""
+    """Return the EXIF that a PNG may have behind its pixels, or b""; Pillow would decode the pixels to find it."""
     file.seek(8)
     while len(head := file.read(8)) == 8:
         length = int.from_bytes(head[:4])
@@ -297,9 +298,9 @@ def small_jpeg(image: Image.Image, size: int) -> bytes:
 def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
     """Return the file of an item's picture, or None.
 
-    source: the catalog's, whose `roots` name folders by input, and `moved` where folders are now; item: metadata with
-    `image_path`, `input` where there is more than one root, and `image_target` where a link leads out of the root.
-    The path is followed only inside its root; a target is that of the time when the picture was taken in.
+    source: of the catalog; its `roots` name the folder of each input, and its `moved` the new places of folders. item:
+    metadata with `image_path`, with `input` where there is more than one root, and with `image_target` where a link
+    leads out of the root. The path is followed only inside its root; a target is the one recorded at ingest.
     """
     target, named = item.get(TARGET), item.get(COLUMN)
     if isinstance(target, str):
@@ -310,17 +311,17 @@ def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
     if not isinstance(named, str) or root is None or "\0" in named:
         return None
     inside = Path(os.path.realpath(moved(source, root)))
-    for name in dict.fromkeys((unspelled(named), named)):  # another program's names are not spelled as ours
-        path = Path(os.path.realpath(inside / moved(source, name)))  # of a link to itself, itself, which is no file
+    for name in dict.fromkeys((unspelled(named), named)):  # other programs do not escape names as this one does
+        path = Path(os.path.realpath(inside / moved(source, name)))  # a link to itself stays itself: no file
         if path.is_relative_to(inside) and os.path.isfile(path):
             return path
     return None
 
 
 def moved(source: dict[str, Any], place: str) -> str:
-    """Return where a file or folder is now that lay at an absolute path when it was taken in, by `source["moved"]`.
+    """Return the present place of a file or folder, by its absolute path at ingest and `source["moved"]`.
 
-    What lies in the new folder of a move already is left there, so that a folder can move into itself.
+    A path that is already in the new folder of a move stays as it is, so that a folder can move into itself.
     """
     steps: Sequence[Sequence[str]] = source.get("moved") or ()
     for before, after in steps:
@@ -334,6 +335,6 @@ def _is_below(place: str, folder: str) -> bool:
 
 
 def missing_roots(source: dict[str, Any]) -> list[str]:
-    """Return the folders of a catalog's pictures that are not there."""
+    """Return the folders of a catalog's pictures that are missing."""
     places = [moved(source, root) for root in (source.get("roots") or {}).values()]
     return [place for place in places if not os.path.isdir(place)]

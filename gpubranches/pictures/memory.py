@@ -1,4 +1,4 @@
-"""Bytes that the threads of a process share: who needs some waits for its turn, and nobody is passed by."""
+"""A memory budget that the threads of a process share; requests are granted in the order in which they come."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpubranches.errors import DataError
 
 
 class Budget:
-    """At most `total_bytes` in the hands of all threads together, given out first come, first served."""
+    """A budget of `total_bytes` for all threads together, granted first come, first served."""
 
     def __init__(self, total_bytes: int):
         self.total_bytes = total_bytes
@@ -21,15 +21,15 @@ class Budget:
 
     @property
     def free_bytes(self) -> int:
-        """Bytes that nobody holds."""
+        """Bytes that no thread holds."""
         return self._free
 
     @contextmanager
     def share(self, count: int, name: str, what: str) -> Iterator[None]:
-        """Hold `count` bytes until the block ends, after those who asked before; `what` they are for is told of `name`.
+        """Hold `count` bytes until the block ends; waits for earlier requests. Errors say what `name` needs them for.
 
-        Raises DataError for more than there are in all. A block that asks for a second share of the same budget may
-        wait for itself.
+        Raises DataError for more bytes than the whole budget. A block must not request a second share of the same
+        budget: it may deadlock.
         """
         if count > self.total_bytes:
             raise DataError(

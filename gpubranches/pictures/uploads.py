@@ -59,7 +59,7 @@ class Uploads(Tables):
         with self.database.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?)", row)
             own, rest = _LATEST.format("WHERE session = ?", MOST_A_SESSION), _LATEST.format("", MOST)
-            # Constants alone; values are bound.
+            # Only constants; values are bound.
             connection.execute(f"DELETE FROM pictures WHERE rowid IN ({own})", (session,))  # nosec B608
             connection.execute(f"DELETE FROM pictures WHERE rowid IN ({rest})")  # nosec B608
         return name

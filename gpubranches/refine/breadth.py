@@ -32,8 +32,8 @@ TRUST = 4.0
 TRUSTS = (2.0, 5.0, 12.0)
 """How much farther a broad model may reach along it; the marks decide."""
 CHOSEN_WEIGHT = 0.3
-"""What a mark counts that a person chose on a page, for those are easy ones; and what one of a suggestion near the cut
-of a narrow answer says of a broad border, for it was chosen by another score than that border's."""
+"""Weight of a mark that a person chose on a page, since such items are easy ones. It is also the weight, for a broad
+border, of a suggestion near the cut of a narrow answer, since another score than the border's chose it."""
 FEW_BROAD, FEW_NARROW = 30.0, 10.0
 """Sizes below which an idea of its kind is unlikely."""
 _TYPICAL = 0.15
@@ -53,8 +53,8 @@ Ids = NDArray[np.int64]
 class LinearModel:
     """A linear model over centred vectors, the scores of the catalog by it, and where its right items end.
 
-    weights: (D,) float32; asked: whether the words have a part in it; evidence: how well the model foretells the marks,
-    the log of their likelihood, comparable between models of the same marks.
+    weights: (D,) float32; asked: whether the words of the query contribute; evidence: how well the model predicts the
+    marks, the log of their likelihood, comparable between models of the same marks.
     """
 
     weights: NDArray[np.float32]
@@ -142,7 +142,10 @@ def _fitted(
 def _border(
     scores: CatalogScores, marks: Marks, left_out: NDArray[np.float64], unfair: NDArray[np.bool_], broad: bool
 ) -> Border:
-    """Return where the right items end, by scores of the marks, (p + m,); unfair: which marks count less."""
+    """Return where the right items end.
+
+    left_out: (p + m,) float64, held-out scores of the marks; unfair: (p + m,) bool, marks of less weight.
+    """
     _, open_scores, stands_for = scores.without(np.concatenate([marks.positives, marks.negatives]))
     weights, p = np.where(unfair, CHOSEN_WEIGHT, 1.0), len(marks.positives)
     return Border(few=FEW_BROAD if broad else FEW_NARROW).fit(

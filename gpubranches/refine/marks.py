@@ -16,13 +16,13 @@ Ids = NDArray[np.int64]
 class Marks:
     """What a model learns from, ids of items in the catalog.
 
-    positives: (p,) marked right, at least one; negatives: (m,) marked wrong; unchecked: random ones that serve as
-    wrong; fair: (p,) bool, which positives a person chose, and not the program for lying near the cut; those are a fair
-    sample of what is wanted; chosen_negatives: (m,) bool, the same of the negatives. near_cut: (p + m,) bool, the
-    positives first, which the program chose for lying near the cut of a narrow answer: of their score by another model
-    they are no fair sample. negative_weight: how much a
-    negative counts against an unchecked one, for the narrow linear models: boxes shut out every one of them. asked:
-    (D,) float32, the direction of what was asked for in words, for a second stage; None without words.
+    positives: (p,) int64, ids marked right, at least one. negatives: (m,) int64, ids marked wrong. unchecked: ids of
+    random items that serve as wrong. fair: (p,) bool, True for positives that a person chose; these are a fair sample
+    of what is wanted, and items that the program chose are not. chosen_negatives: (m,) bool, True for negatives that a
+    person chose. near_cut: (p + m,) bool, positives first, True for items that the program chose because they lie near
+    the cut of a narrow answer; they are no fair sample of the scores by another model. negative_weight: weight of a
+    negative relative to an unchecked item, for the narrow linear models; boxes exclude every negative. asked: (D,)
+    float32, the direction of the words of the query, for a second stage; None without words.
     """
 
     positives: Ids

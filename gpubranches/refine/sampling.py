@@ -9,7 +9,10 @@ Floats = NDArray[np.float64]
 
 
 def inclusion(sizes: Floats, count: int) -> Floats:
-    """Return chances of inclusion, (m,), of sum min(count, m), in proportion to sizes, (m,), and at most 1."""
+    """Return chances of inclusion, (m,) float64, in proportion to sizes, (m,) float64.
+
+    Each is at most 1; their sum is min(count, m).
+    """
     if count >= len(sizes):
         return np.ones(len(sizes))
     chances = np.zeros(len(sizes))
@@ -25,7 +28,7 @@ def inclusion(sizes: Floats, count: int) -> Floats:
 
 
 def systematic(chances: Floats, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw rows, ascending, with these chances, (m,), at equal steps of their sum from a random start.
+    """Return drawn rows, ascending, int64: at equal steps of the sum of chances, (m,) float64, from a random start.
 
     The sum is a whole number. Source: Madow, On the theory of systematic sampling II, 1949.
     """

@@ -23,9 +23,9 @@ Ids = NDArray[np.int64]
 
 
 def suggested(catalog: Catalog, ranking: Ranking, breadth: Breadth | None, marked: Ids, count: int) -> Ids:
-    """Return the ids of unmarked items whose mark would tell most, (at most count,) int64; see `Session.suggest`.
+    """Return the ids of the unmarked items that are most informative, (at most count,) int64; see `Session.suggest`.
 
-    marked: ids that are left out; breadth: of the idea, None where it was not judged.
+    marked: (m,) int64, ids that are left out; breadth: the judged breadth of the idea, None where it was not judged.
     """
     if breadth is not None and breadth.is_broad:
         return _alive_along_border(catalog, breadth, marked, count)

@@ -28,7 +28,7 @@ Ids = NDArray[np.int64]
 
 
 def votes_for(lean: float, n_estimators: int) -> int:
-    """Return the votes that match: more than (1 - lean) / 2 of the estimators, at least 1 and at most all of them."""
+    """Return the votes that an item needs to match: more than (1 - lean) / 2 of the estimators, from 1 to all."""
     return min(n_estimators, math.floor(n_estimators * (1 - lean) / 2) + 1)
 
 

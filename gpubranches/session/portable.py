@@ -78,7 +78,7 @@ def unpack(text: bytes | str) -> dict[str, Any]:
     packed = {**_ADDED, "pictures": [], **packed}
     for name, kinds, fits in _FIELDS:
         if name not in packed:
-            raise UsageError(f"{name}: expected it, got none; export a session and import that")
+            raise UsageError(f"{name}: expected a value, got none; export a session and import that file")
         value = packed[name]
         if not isinstance(value, kinds) or isinstance(value, bool) != (kinds is _SWITCH and value is not None):
             raise UsageError(f"{name}: expected {' or '.join(k.__name__ for k in kinds)}, got {value!r:.80}")
@@ -104,8 +104,8 @@ def unpack(text: bytes | str) -> dict[str, Any]:
 def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploads) -> None:
     """Write what `unpack` read into a new session, the book and the pictures, in one transaction.
 
-    Marks on items that were deleted since are kept. Raises UsageError for items the catalog never had, and for pictures
-    that are none.
+    Marks on items that were deleted since are kept. Raises UsageError for items that the catalog never had, and for
+    invalid pictures.
     """
     marks, pictures = packed["marks"], [_picture(sent, session.catalog.D) for sent in packed["pictures"]]
     unknown = next((mark["id"] for mark in marks if mark["id"] >= session.catalog.next_id), None)
@@ -124,7 +124,7 @@ def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploa
 
 
 def _picture(sent: dict[str, str], D: int) -> Upload:
-    """Return a picture of a file. The thumbnail is made anew, so that nothing else is ever sent to a browser."""
+    """Return a picture of a file. The thumbnail is encoded again, so that browsers never get any other content."""
     try:
         embedding = np.frombuffer(b64decode(sent["embedding"], validate=True), "<f4").astype(np.float32)
         thumbnail = b64decode(sent["thumbnail"], validate=True)

@@ -92,9 +92,9 @@ class Session:
     def mark(self, ids: ArrayLike, label: int, *, origin: str = "user", event_id: str | None = None) -> None:
         """Mark items right (+1) or wrong (-1); a later mark of the same item wins. Unknown ids raise UsageError.
 
-        origin: how the items came to be seen, "user" for what a person chose, "suggestion" and "audit" for what
-        `suggest` and `audit` returned; a suggestion of a broad idea is logged as "border". event_id: makes a repeated
-        call count once.
+        ids: (m,) integers; origin: who chose the items, "user" for a person, "suggestion" and "audit" for items that
+        `suggest` and `audit` returned. A suggestion for a broad idea is logged as "border". event_id: a repeated call
+        with the same value counts once.
         """
         items = as_ids(ids)
         self.catalog.positions(items)
@@ -144,13 +144,13 @@ class Session:
         model: what the boxes are, see docs/models.md; "linear" has none: its second stage ranks the whole catalog.
         second_stage: rank by a linear model on the embeddings; False: by votes, matched above half of the estimators,
         the boxes then grown around `pseudo_labels`, too; None: wherever the catalog has embeddings. random_negatives:
-        items drawn from the catalog that serve as wrong unchecked, at most a tenth of it. negative_weight: how much an
-        item marked wrong counts against one of these, .1 to 1,000, in the second stage and for the pseudo-labels of a
-        narrow idea; boxes shut out every one of them whatever it weighs, so by votes alone the models without
-        pseudo-labels take no notice of it. where: only items that meet this condition are in the answer, marked ones as
-        well; all marks are learned from. lean: where the list is cut, see `recut`. query: what was asked for; its words
-        help the second stage as far as the marks agree with them. Marked items keep their label in the answer. Raises
-        LabelError if no item is marked right, UsageError for a query as `ask` does.
+        items drawn from the catalog that serve as wrong unchecked, at most a tenth of it. negative_weight: weight of an
+        item marked wrong relative to one of these, .1 to 1,000, in the second stage and for the pseudo-labels of a
+        narrow idea. Boxes exclude every item marked wrong, so by votes alone models without pseudo-labels ignore this
+        weight. where: a condition that every item of the answer meets, marked ones too; the model learns from all
+        marks. lean: where the list is cut, see `recut`. query: the query of the session; its words help the second
+        stage as far as the marks agree with them. Marked items keep their label in the answer. Raises LabelError if no
+        item is marked right, UsageError for a query as `ask` does.
         """
         lean = check_lean(lean)
         check_options(model, random_negatives, negative_weight)
@@ -342,7 +342,7 @@ class Session:
         }
 
     def _to_learn(self, random_negatives: int, negative_weight: float, query: str | None) -> Marks:
-        """Return what a model learns from: all marks, random negatives, the words of a query. Errors as of `refine`."""
+        """Return the input of a model: all marks, random negatives, the words of a query. Errors as in `refine`."""
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
             raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")

@@ -65,7 +65,7 @@ held AS (
     AND action NOT IN (SELECT action FROM turned WHERE undone) GROUP BY item
 )
 """
-# Constants alone; values are bound.
+# Only constants; values are bound.
 _COUNTED = _COUNT + "SELECT coalesce(sum(label = 1), 0), coalesce(sum(label = -1), 0) FROM held"  # nosec B608
 _FIRST = _COUNT + "SELECT item FROM held WHERE label = 1 ORDER BY seq LIMIT :examples"  # nosec B608
 

@@ -81,8 +81,8 @@ class Step:
 def next_step(session: Steered, target: float, count: int) -> Step:
     """Return the next step of a session towards a recall; see `Session.next`.
 
-    Marks by an audit are heard where the answer stands; only when they say that it falls short of the target does the
-    model learn from them. The cut moves down to where the answer is likely to reach the target.
+    Marks of an audit update the estimate of the present answer. The model learns from them only when they show that the
+    answer falls short of the target. The cut moves down to where the answer is likely to reach the target.
     """
     if not 0 < target < 1:
         raise UsageError(f"target_recall: expected a share between 0 and 1, such as {TARGET}, got {target}")
@@ -105,8 +105,8 @@ def next_step(session: Steered, target: float, count: int) -> Step:
 def _leaned(session: Steered, target: float) -> Interval | None:
     """Cut the answer as far below its own cut as brings recall to the target; return its recall.
 
-    Where no cut makes sure of the target, it is cut where recall is as likely above as below; where none is, as far
-    below as leaves most of what matches right.
+    If no cut makes the target sure, the cut is where recall is as likely above the target as below. If there is none,
+    the cut is the lowest that leaves most of what matches right.
     """
     own = best = session.last()
     for lean in LEANS:

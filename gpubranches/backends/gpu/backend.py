@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _STAGED_ROWS = 1 << 16
 _PAGE = 100
-"""The k that is told of: a page of neighbours."""
+"""The k for which `describe` names the engine: a page of neighbours."""
 _ON_CARD = np.zeros((0, 0), np.float16)
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -75,7 +75,7 @@ class GpuBackend(ScanBackend[Chosen]):
         self._first: FirstNeighbors
 
         def trim() -> None:
-            if hasattr(self, "_device"):  # the making of the device itself may lack memory
+            if hasattr(self, "_device"):  # creating the device itself may run out of memory
                 self._device.trim()
 
         def start() -> None:
@@ -111,7 +111,7 @@ class GpuBackend(ScanBackend[Chosen]):
     # Questions, on the owner's thread
 
     def _ask(self, alike: Hashable | None, item: Item, together: Callable[[list[Item]], list[Found]]) -> Found:
-        """Have a question answered, see `Owner.share`, over the state of the catalog that this thread has pinned."""
+        """Return the answer to a query by `Owner.share`, over the state that this thread has pinned."""
         with self.catalog.pinned() as state:
 
             def over_state(batch: list[Item]) -> list[Found]:
@@ -174,7 +174,7 @@ class GpuBackend(ScanBackend[Chosen]):
         return GpuFaissIndex(self.catalog, self._device.memory()[0] - WORKING_BYTES, exact)
 
     def _near_by_faiss(self, queries: NDArray[np.float32], k: int) -> Neighbors:
-        """Return the nearest as faiss finds them, those that it cannot prove as the kernels do; `source` tells."""
+        """Return the nearest by faiss, or by the kernels where there is no proof; `source` names the engine."""
 
         def rescore(positions: NDArray[np.uint32], query: NDArray[np.float32], most: int) -> Candidates:
             return self._cosines(Chosen(None, gathered=Gathered(positions, _ON_CARD)), query, most)
@@ -190,7 +190,7 @@ class GpuBackend(ScanBackend[Chosen]):
 
     @property
     def first_tier(self) -> Literal["bits", "embeddings"]:
-        """The tier that the first neighbours of a text or an image are taken from: embeddings where faiss has them."""
+        """The tier that the first neighbours of a text or an image are taken from: embeddings if faiss answers."""
         return "embeddings" if self._first.engine(_PAGE, 1)[0] == "faiss" else super().first_tier
 
     @property

@@ -1,11 +1,11 @@
 """The best rows of a scan: a border from a sample, one pass that keeps what lies within it, an exact selection.
 
 The k-th best key of a sample is no better than the k-th best of all rows, so a pass that keeps every row within this
-border loses nothing, and keeps about k times the inverse of the sampled share. What is kept is a few million rows at
-most and never leaves the device; of the selection only ids and keys do, in order, in one copy with what was counted.
+border loses nothing, and keeps about k divided by the sampled share. The kept rows are a few million at most and never
+leave the device; only the ids and keys of the selection do, in order, in one copy with the counts.
 
-All lists of a pass share FIRST_ROOM entries. Where one overflows, the pass counted its rows but kept some only; its
-model is asked again, see `collected`, so that no answer needs more of the device, however many rows it has.
+All lists of a pass share FIRST_ROOM entries. Where one overflows, the pass counted all of its rows but kept only some.
+Its model is scanned again, see `collected`, so that no answer needs more device memory, however many rows it has.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ Scan = Callable[[Span, Sequence[int], int, DeviceArray], None]
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a scan, for each model: how many of its best rows, all if None, with keys <= its floor, uint32.
+    """The request to a scan, for each model: how many of its best rows, all if None, with keys <= its floor, uint32.
 
-    key_bits: keys are below 2^key_bits. totals: which of `Counts` tells how many rows there were, "reached" the floor
-    or "appended". cuts_ties: the scan heeds both parts of a border, key and mixed id.
+    key_bits: keys are below 2^key_bits. totals: the entry of `Counts` that is the number of rows, "reached" (the floor)
+    or "appended". cuts_ties: whether the scan applies both parts of a border, key and mixed id.
     """
 
     wanted: Sequence[int | None]
@@ -85,8 +85,8 @@ class Asked:
 def best(span: Span, scan: Scan, asked: Asked, sample_from: int) -> list[Best]:
     """Return the wanted best rows of each model.
 
-    sample_from: from how many rows on a border is looked for first, unless one of the models wants all of its rows,
-    which only its floor bounds, or more than there is room for.
+    sample_from: the least number of rows for which a border is estimated first. No border is estimated if a model wants
+    all of its rows, which only its floor limits, or more rows than there is room for.
     """
     on, rows, n = span.on, span.rows, len(asked.floors)
     limits = [k for k in asked.wanted if k is not None]
@@ -126,12 +126,13 @@ def _sample(most: int, rows: int, sample_from: int) -> tuple[int, int]:
 def collected(
     span: Span, scan: Scan, asked: Asked, borders: Sequence[Border], which: Sequence[int] | None = None
 ) -> list[Best]:
-    """Run a scan into lists that share FIRST_ROOM, choose the best of those that fit, and ask again for the others.
+    """Run a scan into lists that share FIRST_ROOM, choose the best of those that fit, and repeat it for the others.
 
-    Models whose lists overflow are asked again by themselves. Where the scan cuts ties and there is room for twice what
-    is wanted, the best of a list, which holds some of the rows, are a border for all of them: a smaller one each time,
-    after one pass or two small enough. Else half of the models are asked at a time, and at last one model over some of
-    the tiles at a time, its answers joined on the host. which: the numbers of the models asked now.
+    Models whose lists overflow are scanned again separately. If the scan cuts ties and there is room for twice the
+    wanted rows, the best rows of an overflowing list give a border for all of its rows. The border shrinks with each
+    pass; one or two passes are enough. Otherwise half of the models are scanned at a time. At last one model is scanned
+    over some of the tiles at a time, and the answers are joined on the host. which: the numbers of the models of this
+    call.
     """
     which = range(len(asked.wanted)) if which is None else which
     room = first_room(span.rows, len(which))
@@ -169,7 +170,7 @@ def collected(
 
 
 def _told(found: Sequence[Best], asked: Asked, counts: Counts) -> list[Best]:
-    """Return answers with the totals that the scan has counted."""
+    """Return the answers with the totals that the scan counted."""
     return [replace(one, total=total) for one, total in zip(found, asked.of(counts), strict=True)]
 
 

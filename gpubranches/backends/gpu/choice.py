@@ -1,4 +1,4 @@
-"""Which answers the nearest by embeddings, faiss or the own kernels: what was measured on the card decides."""
+"""The choice between faiss and the kernels for the nearest by embeddings, from times measured on the card."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MEASURE = "python -m benchmarks.nearest CATALOG measures it"
 
 @dataclass(frozen=True)
 class Line:
-    """Medians of one question in milliseconds: k nearest of `batch` queries among rows, some of them filtered out.
+    """Median times of one search in milliseconds: the k nearest of `batch` queries among rows, some filtered out.
 
-    faiss_ms: None where faiss does not answer such a question.
+    faiss_ms: None where faiss does not support the search.
     """
 
     rows: int
@@ -35,7 +35,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured, on which card, at which commit and on which day."""
+    """The measured times, with the card, the commit and the date."""
 
     card: str
     commit: str
@@ -44,7 +44,7 @@ class Measured:
 
     @classmethod
     def read(cls, path: Path | None = None) -> Self | None:
-        """Read the table beside the kernels, None if no card has written one. Raises DataError for another file."""
+        """Read the table beside the kernels, None if there is none. Raises DataError for an invalid file."""
         path = path or place()
         try:
             content = parse_json(read_regular(path))
@@ -55,7 +55,7 @@ class Measured:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path}: expected a table of measured times, got another content ({type(error).__name__}: {error}); "
+                f"{path}: expected a table of measured times, got other content ({type(error).__name__}: {error}); "
                 f"remove it, {MEASURE}"
             ) from error
 
@@ -64,7 +64,7 @@ class Measured:
         (path or place()).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     def quickest(self, rows: int, k: int, batch: int) -> tuple[Engine, Line] | None:
-        """Return what was quicker at the measured point closest in ratio, None if nothing without a filter was."""
+        """Return the faster engine at the measured point with the closest ratios, None if all points have a filter."""
         lines = [line for line in self.lines if not line.filter]
         if not lines:
             return None
@@ -81,7 +81,7 @@ class Measured:
 def choose(
     measured: Measured | None, card: str, resident: Collection[str], rows: int, k: int, batch: int
 ) -> tuple[Engine, str]:
-    """Return the engine for a question without a filter, and why, in a few words; resident: tiers on the card."""
+    """Return the engine for a query without a filter, and the reason in a few words; resident: tiers on the card."""
     if "embeddings" not in resident:
         return "kernel", "the embeddings are not on the card"
     if measured is None or measured.card != card:
@@ -95,7 +95,7 @@ def choose(
 
 
 def place() -> Path:
-    """Return where the table lies."""
+    """Return the path of the table."""
     return folder("kernels") / "nearest.json"
 
 

@@ -25,20 +25,20 @@ from gpubranches.errors import (
 _STAGE_BYTES = 32 << 20
 _COPIERS = 8
 _ALIGNED = 256
-"""Bytes that arrays of one transfer begin at a multiple of; kernels load 16 at a time."""
+"""Alignment in bytes of the arrays of one transfer; kernels load 16 bytes at a time."""
 _NORM_ROWS = 1 << 15
-"""Rows whose norms are taken at a time, at 8 bytes a dim beside the working memory."""
+"""Rows whose norms are computed at a time, with 8 bytes a dim on top of the working memory."""
 _OPTIONS = ("--std=c++17",)
 _OUT_OF_MEMORY = 2
 """cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY: what loads modules and pins memory says so, not a pool."""
 _INSTALL = "pip install 'gpubranches[gpu-cu13]' (or [gpu-cu12]), or take the cpu backend"
 _SHOWN = 300
-"""Characters of a message of CuPy or the compiler that are repeated in one line."""
+"""Most characters of a message of CuPy or the compiler that are quoted in one line."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of taking a card: its name, how long it took, and what is wrong and what to do, empty if nothing is."""
+    """One stage of opening a card: its name, its seconds, and the problem with its remedy, empty if there is none."""
 
     name: str
     seconds: float
@@ -46,7 +46,7 @@ class Stage:
 
 
 def check() -> list[Stage]:
-    """Take a card, compile and run a kernel and a sort on it, and give it back; the first problem is the last stage."""
+    """Open a card, run a kernel and a sort on it, and release it; return the stages up to the first problem."""
     stages: list[Stage] = []
     with suppress(DeviceError):
         CupyDevice(passed=stages.append).close()
@@ -61,9 +61,9 @@ def usable() -> str | None:
 class CupyDevice:
     """One card. To be made and used in one thread; see Device for the methods.
 
-    index: which of the cards CUDA shows. passed: told each stage of taking it. A kernel and a sort are tried, so that
-    what is missing shows here and not at the first question: BackendUnavailableError without CuPy or a card,
-    KernelCompileError without NVRTC or CUDA's headers, DeviceMemoryError on a full card, or DeviceError.
+    index: the number of the card in CUDA's order. passed: called with each stage of opening it. A kernel and a sort are
+    run, so that a missing part raises here and not at the first query: BackendUnavailableError without CuPy or a card,
+    KernelCompileError without NVRTC or CUDA's headers, DeviceMemoryError on a full card, else DeviceError.
     """
 
     def __init__(self, index: int = 0, *, passed: Callable[[Stage], None] = lambda stage: None):
@@ -89,7 +89,7 @@ class CupyDevice:
     def _import(self) -> None:
         try:
             import cupy
-        except Exception as error:  # a wheel without its libraries raises more than ImportError
+        except Exception as error:  # a wheel without its libraries raises other errors than ImportError
             raise BackendUnavailableError(
                 f"the gpu backend needs CuPy, which cannot be imported ({_line(error)}): {_INSTALL}"
             ) from error
@@ -106,7 +106,7 @@ class CupyDevice:
         if count <= index:
             raise BackendUnavailableError(
                 f"the gpu backend needs a CUDA device, CuPy sees {count or 'none'}{told}: check the driver with "
-                "nvidia-smi, or take the cpu backend"
+                "nvidia-smi, or use the cpu backend"
             )
         with self._errors():
             self._device = cuda.Device(index)
@@ -134,12 +134,12 @@ class CupyDevice:
         if not np.array_equal(found, right):
             raise DeviceError(
                 f"{what} on {self.name}: expected {right.tolist()}, got {found.tolist()}; update driver and CuPy, or "
-                "take the cpu backend"
+                "use the cpu backend"
             )
 
     @property
     def stream(self) -> tuple[int, int]:
-        """Number of the card, and address of the stream that its work is done in."""
+        """Number of the card, and address of the CUDA stream of all its work."""
         return self._index, self._stream.ptr
 
     def memory(self) -> tuple[int, int]:
@@ -150,7 +150,7 @@ class CupyDevice:
         return free, total
 
     def trim(self) -> None:
-        """Give back to the card what the pool keeps for reuse."""
+        """Free the memory that the pool keeps for reuse."""
         with self._errors():
             self._pool.free_all_blocks()
 
@@ -246,7 +246,7 @@ class CupyDevice:
                     f"kernels/{file}.cu with {dict(constants)} does not compile: {error}"
                 ) from error
             raise KernelCompileError(f"kernels/{file}.cu lacks CUDA's headers ({_line(error)}): {_INSTALL}") from error
-        except Exception as error:  # what CuPy raises without NVRTC depends on where it looked for it
+        except Exception as error:  # without NVRTC CuPy raises different errors, depending on where it searched
             raise KernelCompileError(f"CuPy cannot compile kernels ({_line(error)}): {_INSTALL}") from error
 
     def order(self, keys: Any, ties: Any) -> Any:
@@ -256,7 +256,7 @@ class CupyDevice:
             return by_ties[self._cupy.argsort(keys[by_ties])]
 
     def row_norms(self, rows: Any, mean: Any) -> tuple[Any, float, float]:
-        """Return |x - mean| of rows, (n, D) float16, as (n,) float32, and the least and the most of them; n >= 1."""
+        """Return |x - mean| of rows, (n, D) float16, as (n,) float32, and their minimum and maximum; n >= 1."""
         out = self.empty(len(rows), np.float32)
         with self._errors(8 * _NORM_ROWS * len(mean)), self._cupy.cuda.using_allocator(self._pool.malloc):
             for start in range(0, len(rows), _NORM_ROWS):
@@ -310,7 +310,7 @@ class CupyDevice:
             if getattr(error, "status", None) == _OUT_OF_MEMORY:
                 raise self._lack(asked, error) from error
             raise DeviceError(
-                f"the CUDA device failed: {error}; open the catalog again, or take the cpu backend"
+                f"the CUDA device failed: {error}; open the catalog again, or use the cpu backend"
             ) from error
 
     def _lack(self, asked: int, error: Exception) -> DeviceMemoryError:
@@ -333,6 +333,6 @@ def _failed(stage: str, error: Exception) -> DeviceError:
 
 
 def _line(error: Exception) -> str:
-    """Return the message of an error in one short line."""
+    """Return the message of an error as one short line."""
     told = " ".join(str(error).split()) or type(error).__name__
     return told if len(told) <= _SHOWN else f"{told[:_SHOWN]} .."

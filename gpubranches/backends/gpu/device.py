@@ -26,7 +26,7 @@ class Device(Protocol):
 
     @property
     def stream(self) -> tuple[int, int]:
-        """Number of the card, and address of the CUDA stream that its work is done in."""
+        """Number of the card, and address of the CUDA stream of all its work."""
         ...
 
     def memory(self) -> tuple[int, int]:
@@ -34,7 +34,7 @@ class Device(Protocol):
         ...
 
     def trim(self) -> None:
-        """Give back to the card what is kept for reuse."""
+        """Free the memory that is kept for reuse."""
         ...
 
     def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> DeviceArray:
@@ -86,7 +86,7 @@ class Device(Protocol):
         ...
 
     def row_norms(self, rows: DeviceArray, mean: DeviceArray) -> tuple[DeviceArray, float, float]:
-        """Return |x - mean| of rows, (n, D) float16, as (n,) float32, and the least and the most of them; n >= 1."""
+        """Return |x - mean| of rows, (n, D) float16, as (n,) float32, and their minimum and maximum; n >= 1."""
         ...
 
     def synchronize(self) -> None:

@@ -1,4 +1,4 @@
-"""Who answers the nearest by embeddings: faiss, where it can and is wanted or quicker, else the own kernels."""
+"""The engine of the nearest by embeddings: faiss where it is usable and requested or faster, else the kernels."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _log = logging.getLogger(__name__)
 
 
 class FirstNeighbors:
-    """The choice, and faiss once it is taken. Used in the device's thread, but for `engine`.
+    """The choice of the engine, and the faiss object once it is used. For the device's thread, except `engine`.
 
-    asked: "faiss", "kernel", or "auto", which the table of measured times decides. Where faiss fails, "auto" says so
-    once and stays with the kernels, "faiss" raises.
+    asked: "faiss", "kernel", or "auto", for which the table of measured times decides. If faiss fails, "auto" logs it
+    once and keeps to the kernels, "faiss" raises.
     """
 
     def __init__(self, asked: str, residence: Residence):
@@ -32,7 +32,7 @@ class FirstNeighbors:
         self._fails = ""
 
     def engine(self, k: int, batch: int) -> tuple[Engine, str]:
-        """Return who answers the k nearest of some queries over all rows, and why."""
+        """Return the engine for the k nearest of `batch` queries over all rows, and the reason."""
         resident = self._residence.plan.tiers
         if self.asked == "kernel" or (self.asked == "faiss" and "embeddings" in resident):
             return ("faiss" if self.asked == "faiss" else "kernel"), f"--nn {self.asked}"
@@ -42,7 +42,7 @@ class FirstNeighbors:
         return choose(self._measured, self._residence.device.name, resident, rows, k, batch)
 
     def takes(self, k: int, batch: int, where: Bitmap | None) -> bool:
-        """Tell whether faiss is asked: of all rows, none deleted, and not for too many."""
+        """Return whether faiss answers: for all rows, none of them deleted, and k within its limit."""
         self._residence.refresh()
         whole = where is None and self._residence.all_live and self._residence.resident.width > 0
         if not whole or k > MOST_NEAREST or self.engine(k, batch)[0] == "kernel":
@@ -55,8 +55,8 @@ class FirstNeighbors:
         return True
 
     def search(self, queries: NDArray[np.float32], k: int, rescore: Rescore) -> list[Candidates | None]:
-        """Return what faiss finds, after `takes`, None for queries whose answer is not proven."""
-        assert self._faiss is not None  # nosec B101  # of `takes`
+        """Return the answers of faiss, None where one is not proven; call `takes` first."""
+        assert self._faiss is not None  # nosec B101  # set by `takes`
         try:
             return self._faiss.search(queries, k, rescore)
         except DeviceMemoryError as error:
@@ -65,8 +65,8 @@ class FirstNeighbors:
         return [None] * len(queries)
 
     def _fall_back(self, error: DeviceError) -> None:
-        """Stay with the kernels from now on and say why, or raise what came where faiss was asked for."""
+        """Use the kernels from now on and log why, or raise the error where faiss was requested."""
         if self.asked == "faiss":
             raise error
         self._fails = f"faiss cannot be used: {error}"
-        _log.warning("the nearest by embeddings: took the own kernels, since %s", error)
+        _log.warning("the nearest by embeddings: uses the kernels, since %s", error)

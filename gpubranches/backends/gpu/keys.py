@@ -15,7 +15,7 @@ VOTE_BITS = 16
 
 
 def squared_bits(d: int) -> int:
-    """Return the bits of the keys of nearest: of the largest squared distance between codes of d dims."""
+    """Return the number of key bits of nearest neighbours: those of the largest squared distance of codes of d dims."""
     return (d * 255**2).bit_length()
 
 

@@ -156,11 +156,12 @@ def rescore(
 
 @dataclass(frozen=True)
 class Search:
-    """What every launch of a selection reads, see kernels/select.cu.
+    """The arguments of every launch of a selection, see kernels/select.cu.
 
     sinks: (lists, SINK_WORDS) uint64; wanted: (lists,) uint64; searches: (steps + 1, lists, SEARCH_WORDS) uint64;
-    histograms: (steps, lists, DIGITS) uint32, zero; key_bits: keys are below 2^key_bits; room: so many entries up to
-    the border of a list are few enough, if more than are wanted; rows: a bound of a list's entries, for the grid.
+    histograms: (steps, lists, DIGITS) uint32, zero; key_bits: keys are below 2^key_bits; room: the most entries up to
+    the border of a list that end the search, if more than the wanted ones are there; rows: a bound on the entries of a
+    list, for the grid.
     """
 
     on: Resident
@@ -173,21 +174,21 @@ class Search:
     rows: int
 
     def blocks(self, rows_a_block: int) -> tuple[int, int]:
-        """Return the grid over all lists: for few lists, as many blocks each as fill the card."""
+        """Return the grid over all lists; few lists get enough blocks each to fill the card."""
         lists = len(self.sinks)
         most = max(1, min(HISTOGRAM_BLOCKS, SELECT_BLOCKS // lists))
         return _grid(self.on.device, self.rows, rows_a_block, most)[0], lists
 
 
 def select_count(search: Search, step: int) -> None:
-    """Count digit `step` of the entries that agree with the digits before."""
+    """Count digit `step` of the entries whose earlier digits match."""
     args = [search.on.tiles, search.sinks, search.wanted, search.searches, search.histograms]
     args += [np.uint32(step), np.uint32(search.key_bits), np.uint64(search.room)]
     search.on.device.launch("select", "select_count", {}, search.blocks(4 * _THREADS), _THREADS, args)
 
 
 def select_border(search: Search, steps: int) -> None:
-    """Make the key in which the last wanted entry of each list lies its sink's border, and empty the list."""
+    """Set the border of each sink to the key of the last wanted entry of its list, and empty the list."""
     args = [search.sinks, search.wanted, search.searches, search.histograms]
     args += [np.uint32(steps), np.uint32(search.key_bits)]
     search.on.device.launch("select", "select_border", {}, (1, len(search.sinks)), _THREADS, args)
@@ -208,7 +209,7 @@ def select_rank(
     ids: DeviceArray,
     keys: DeviceArray,
 ) -> None:
-    """Write the wanted best of what was taken, in order.
+    """Write the wanted best of the taken entries, in order.
 
     found: (lists, FOUND_WORDS) uint64, struct Found; ids: (lists, most) int64, keys: uint32; taken: the entries and the
     counts of select_take; None: all entries.
@@ -223,9 +224,10 @@ def select_rank(
 def select_split(
     on: Resident, entries: DeviceArray, starts: DeviceArray, first: int, n: int
 ) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
-    """Return what orders n entries, from `first` on of all in a row: list << 32 | key, splitmix64(id), and the ids.
+    """Return the sort keys of n entries from `first` on: list << 32 | key, splitmix64(id), and the ids.
 
-    entries: (lists, stride) uint64; starts: (lists + 1,) uint64, where each list begins in the row.
+    entries: (lists, stride) uint64, numbered as if all lists were joined; starts: (lists + 1,) uint64, the number of
+    the first entry of each list.
     """
     device = on.device
     keys, mixed, ids = device.empty(n, np.uint64), device.empty(n, np.uint64), device.empty(n, np.int64)

@@ -1,11 +1,11 @@
 """The nearest by cosine through faiss: brute force over the resident embeddings, proven exact or not used.
 
-faiss ranks by |x|^2 - 2 <x, y>, and lets the caller give the numbers in place of |x|^2. Given u = |x - mean| and
-y = q / (2 c) for a direction q of length 1, it ranks by u - <x, q> / c: the order of <x, q> - c u, which is above
-<mean, q> for exactly the rows whose cosine exceeds c. What it returns, a few more than k rows, is scored by the own
-kernel, so that scores and ties are those of every scan. A row that was not returned has a cosine of at most c + t / u,
-see `_Attempt.ceiling`; where that is below the k-th score, the answer is proven. It nearly always is with c near this
-score: a first attempt takes the c of earlier questions, a second the score that the first has found.
+faiss ranks by |x|^2 - 2 <x, y>, and lets the caller replace the numbers |x|^2. Given u = |x - mean| and y = q / (2 c)
+for a direction q of length 1, it ranks by u - <x, q> / c: the order of <x, q> - c u, which is above <mean, q> for
+exactly the rows whose cosine exceeds c. It returns a few more than k rows, and the project's kernel scores them, so
+that scores and ties equal those of every scan. A row that was not returned has a cosine of at most c + t / u, see
+`_Attempt.ceiling`; where that is below the k-th score, the answer is proven. With c near this score the proof nearly
+always succeeds. A first attempt uses the c of earlier queries, a second the score that the first one found.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from gpubranches.errors import DeviceError, DeviceMemoryError
 from gpubranches.results import Candidates
 
 MOST_NEAREST = 960
-"""The largest k: twice as many rows and some are asked for, and faiss returns at most 2,048."""
+"""The largest k: 2 k + 128 rows are requested, and faiss returns at most 2,048."""
 _FIRST_SLOPE, _LEAST_SLOPE = 0.3, 0.03
 _MARGIN = 1e-3
-"""How far below the k-th score the second slope is: more than keys are wrong by."""
+"""How far the second slope is below the k-th score; larger than the errors of keys."""
 _SCORE_ERROR = 1e-5
-"""What the float32 scores of the kernel may lack of the true cosine, at most."""
+"""Largest error of the kernel's float32 scores against the true cosine."""
 
 Rescore = Callable[[NDArray[np.uint32], NDArray[np.float32], int], Candidates]
 """Return the k best of rows at positions, (m,) uint32, by their cosine with a direction, (D,) float32."""
@@ -38,7 +38,7 @@ Rescore = Callable[[NDArray[np.uint32], NDArray[np.float32], int], Candidates]
 
 @dataclass(frozen=True)
 class _Norms:
-    """|x - mean| of a page's rows on the device, (n,) float32, the least and the most of them."""
+    """|x - mean| of a page's rows on the device, (n,) float32, with their minimum and maximum."""
 
     page: Page
     values: DeviceArray
@@ -48,10 +48,10 @@ class _Norms:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """What faiss returned for one direction of length 1 and slope c.
+    """The answer of faiss for one direction of length 1 and slope c.
 
-    positions: (m,) uint32; beyond: no row outside them had a smaller key u - 2 <x, y>, inf if there are none outside. A
-    key may be wrong by at most relative * u + absolute.
+    positions: (m,) uint32; beyond: a lower bound on the keys u - 2 <x, y> of all other rows, inf if there are none. The
+    error of a key is at most relative * u + absolute.
     """
 
     positions: NDArray[np.uint32]
@@ -61,10 +61,10 @@ class _Attempt:
     absolute: float
 
     def ceiling(self, mean_part: float, least: float, most: float) -> float:
-        """Return what the cosine of no other row exceeds; mean_part: <mean, q>; least, most: of |x - mean|.
+        """Return an upper bound on the cosine of all other rows; mean_part: <mean, q>; least, most: of |x - mean|.
 
-        u - 2 <x, y> >= beyond - relative u - absolute gives <x - mean, q> <= c (1 + relative) u + t with
-        t = c (absolute - beyond) - <mean, q>.
+        u - 2 <x, y> >= beyond - relative u - absolute gives <x - mean, q> <= c (1 + relative) u + t with t = c
+        (absolute - beyond) - <mean, q>.
         """
         if self.beyond == np.inf:
             return -np.inf
@@ -73,14 +73,14 @@ class _Attempt:
 
 
 class FaissNearest:
-    """Answers over resident embeddings of rows that all count. To be used in the device's thread."""
+    """Answers over resident embeddings without deleted or filtered rows. For use in the device's thread."""
 
     def __init__(self, residence: Residence):
-        """Try a search of a few rows first.
+        """Open faiss and check a search of a few rows.
 
-        Raises BackendUnavailableError without a build of faiss for GPUs, DeviceError where it answers wrongly.
+        Raises BackendUnavailableError without a GPU build of faiss, DeviceError if its answer is wrong.
         """
-        assert residence.catalog.signs is not None  # nosec B101  # without a mean nothing is taken
+        assert residence.catalog.signs is not None  # nosec B101  # `takes` requires a mean
         device = self._device = residence.device
         self._residence = residence
         self._mean = residence.catalog.signs.mean_.astype(np.float32)
@@ -99,7 +99,7 @@ class FaissNearest:
         self._try()
 
     def _follow(self) -> None:
-        """Compute the norms of new pages and drop those of gone ones. Raises DeviceMemoryError."""
+        """Compute the norms of new pages and drop those of removed ones. Raises DeviceMemoryError."""
         pages = self._residence.pages
         self._norms = {name: one for name, one in self._norms.items() if pages.get(name) is one.page}
         new = {name: page for name, page in pages.items() if name not in self._norms}
@@ -110,7 +110,7 @@ class FaissNearest:
             self._norms[name] = _Norms(page, *self._device.row_norms(page.arrays["embeddings"], self._mean_on_device))
 
     def search(self, queries: NDArray[np.float32], k: int, rescore: Rescore) -> list[Candidates | None]:
-        """Return the k nearest of queries, (q, D) float32, by the cosine with x - mean, None where it is not proven."""
+        """Return the k nearest of queries, (q, D) float32, by the cosine with x - mean, None where not proven."""
         self._follow()
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
         units = queries / np.maximum(lengths, 1e-12)[:, None]
@@ -133,7 +133,7 @@ class FaissNearest:
         return found
 
     def _attempts(self, units: NDArray[Any], slopes: NDArray[Any], k: int) -> list[_Attempt]:
-        """Ask faiss page by page for a few more than k rows; keep the best of all pages of each query."""
+        """Search by faiss page by page for a few more than k rows; keep the best of all pages for each query."""
         exact = units / (2 * slopes)[:, None]
         given = exact.astype(np.float16)
         squares = (given.astype(np.float64) ** 2).sum(axis=1)
@@ -142,7 +142,7 @@ class FaissNearest:
         for name, page, first in self._residence.in_order():
             own = min(width, page.rows)
             distances, rows = self._page_nearest(page.arrays["embeddings"], self._norms[name].values, given, own)
-            # Distances are cut at zero, so what is there may be better than it seems; a row of -1 is none.
+            # faiss cuts distances at zero, so a row may be better than its distance shows; row -1 means none.
             real = (rows >= 0) & (rows < page.rows)
             key = np.where((distances > 0) & real, distances - squares[:, None], -np.inf)
             rows = np.where(real, rows, 0)
@@ -164,12 +164,12 @@ class FaissNearest:
         return found
 
     def _range(self) -> tuple[float, float]:
-        """Return the least and the most of |x - mean|, the least above zero."""
+        """Return the minimum and the maximum of |x - mean|, the minimum above zero."""
         least = min((one.least for one in self._norms.values()), default=1.0)
         return max(least, 1e-6), max((one.most for one in self._norms.values()), default=1.0)
 
     def _errors(self, exact: NDArray[Any], given: NDArray[np.float16], square: float) -> tuple[float, float]:
-        """Return what a key may lack for each |x - mean|, and besides: y is float16, and sums are float32.
+        """Return the relative (per |x - mean|) and absolute error of a key: y is float16, and sums are float32.
 
         |x| is at most |x - mean| + |mean|.
         """
@@ -188,7 +188,7 @@ class FaissNearest:
         distances, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         args = faiss.GpuDistanceParams()
         args.metric, args.k, args.dims, args.device = faiss.METRIC_L2, k, width, -1
-        args.use_cuvs = False  # it takes norms of its own
+        args.use_cuvs = False  # cuVS computes its own norms
         args.vectors, args.vectorType = (
             faiss.cast_integer_to_void_ptr(device.address(embeddings)),
             faiss.DistanceDataType_F16,
@@ -205,7 +205,7 @@ class FaissNearest:
         return distances, rows
 
     def _try(self) -> None:
-        """Hold an answer of faiss against NumPy: numbers of our own in place of |x|^2 are what all rests on."""
+        """Compare an answer of faiss with NumPy; the proof needs faiss to accept other numbers in place of |x|^2."""
         rows = (np.arange(64 * 8).reshape(64, 8) * 37 % 29 / 16).astype(np.float16)
         norms = (np.arange(64) * 11 % 23 + 5).astype(np.float32)
         queries = (np.arange(16).reshape(2, 8) % 5 / 4).astype(np.float16)
@@ -216,7 +216,7 @@ class FaissNearest:
         taken = np.maximum(np.take_along_axis(right, np.clip(found, 0, 63), axis=1), 0)
         if not (np.allclose(distances, least, atol=1e-3) and np.allclose(taken, least, atol=1e-3)):
             raise DeviceError(
-                f"faiss on {self._device.name}: expected the distances {least[0].tolist()} of a trial, got "
+                f"faiss on {self._device.name}: expected the distances {least[0].tolist()} in a test, got "
                 f"{distances[0].tolist()}; use --nn kernel"
             )
 

@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 MOST_TOGETHER = 64
 _COMPARED_BYTES = 1 << 20
 _SURVIVED = (DeviceMemoryError, KernelCompileError, BackendUnavailableError)
-"""Errors of a device that goes on working."""
+"""Errors after which the device still works."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,12 +59,12 @@ class _Request:
 
 
 class Owner:
-    """Runs all work for a device in one thread, in the order it comes; requests alike that wait are run together.
+    """Runs all work for a device in one thread, in order of arrival; waiting requests of one kind are run together.
 
-    trim: called in the thread after a lack of memory, when nothing of the attempt is held any more; it gives back what
-    the device keeps for reuse. free: called in the thread when it ends. An error of the device other than a lack of
-    memory or a kernel that does not compile leaves the device unusable: every later call raises DeviceError. Whatever
-    is raised in the thread reaches everybody who waits, and no call waits for a thread that has ended.
+    trim: called in the thread after memory ran out and the memory of the attempt was released; it frees the memory that
+    the device keeps for reuse. free: called in the thread when it ends. After any device error other than a lack of
+    memory or a kernel that does not compile the device is unusable, and every later call raises DeviceError. An
+    exception in the thread is raised in every waiting caller, and no call waits for a thread that has ended.
     """
 
     def __init__(self, name: str, free: Callable[[], None], trim: Callable[[], None] = lambda: None):
@@ -98,7 +98,7 @@ class Owner:
         return result
 
     def require(self) -> None:
-        """Raise DeviceError if no more calls are answered: the device was lost or the owner closed."""
+        """Raise DeviceError if the device was lost or the owner was closed."""
         with self._changed:
             self._require()
 
@@ -112,7 +112,7 @@ class Owner:
     def _require(self) -> None:
         if self._lost is not None:
             raise DeviceError(f"the device was lost: {self._lost}")
-        if self._closed or not self._thread.is_alive():  # a process that was forked has no such thread
+        if self._closed or not self._thread.is_alive():  # a forked process does not have this thread
             raise DeviceError("the backend is closed; open the catalog again")
 
     def _run(self) -> None:
@@ -129,7 +129,7 @@ class Owner:
             return not self._closed
 
     def _step(self) -> None:
-        """Answer the first request and those alike, or everybody who waits if these cannot be told apart."""
+        """Answer the first request and those of its kind; if comparing kinds fails, give the error to all who wait."""
         try:
             batch = self._next()
         except BaseException as error:
@@ -149,7 +149,7 @@ class Owner:
             first, others = self._waiting[0], list(self._waiting)[1:]
         batch = [first]
         if first.alike is not None:
-            # Filters may be large to compare; nobody else takes requests away meanwhile.
+            # Comparing filters may take long; only this thread removes requests, so no lock is needed.
             batch += [other for other in others if other.alike == first.alike][: MOST_TOGETHER - 1]
         with self._changed:
             for request in batch:
@@ -157,7 +157,7 @@ class Owner:
         return batch
 
     def _answer(self, batch: list[_Request]) -> None:
-        """Answer requests alike together; in halves where there is too little memory for all of them."""
+        """Answer requests of one kind together, or in halves where memory is too small for all of them."""
         error = self._attempt(batch)
         if error is not None:
             _release(error)
@@ -173,7 +173,7 @@ class Owner:
         _finish(batch, error)
 
     def _attempt(self, batch: list[_Request]) -> BaseException | None:
-        """Run a batch; return what it raised."""
+        """Run a batch; return the exception that it raised, or None."""
         try:
             if self._lost is not None:
                 self._require()
@@ -185,7 +185,7 @@ class Owner:
         return None
 
     def _trimmed(self) -> BaseException | None:
-        """Have the device give back what it keeps for reuse; return what that raised."""
+        """Free the memory that the device keeps for reuse; return the exception that this raised, or None."""
         try:
             self._trim()
         except BaseException as error:
@@ -197,24 +197,24 @@ class Owner:
         try:
             self._free()
         except Exception as error:
-            _log.warning("the device was closed, but not all of it was freed: %s", error)
+            _log.warning("the device was closed, but some of its memory was not freed: %s", error)
         finally:
             with self._changed:
                 self._closed = True
                 batch = list(self._waiting)
                 self._waiting.clear()
-            _finish(batch, DeviceError("the backend was closed before it came to this request; open the catalog again"))
+            _finish(batch, DeviceError("the backend was closed before it ran this request; open the catalog again"))
 
 
 def _finish(batch: list[_Request], error: BaseException | None) -> None:
-    """Let those who wait for these requests go on, with their results or an error."""
+    """Wake the callers of these requests, with their results or an error."""
     for request in batch:
         request.error = error
         request.done.set()
 
 
 def _release(error: BaseException) -> None:
-    """Drop what the frames of an error hold, down the chain of its causes: the buffers of the failed attempt."""
+    """Clear the frames of an error and its causes, which hold the buffers of the failed attempt."""
     seen: set[int] = set()
     chain: list[BaseException | None] = [error]
     while chain:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpubranches.boxes import Boxes
 
 MOST_BOXES = 80
-"""Boxes a chunk: what each warp keeps in shared memory, BOX_BYTES a box."""
+"""Boxes in a chunk, which each warp keeps in shared memory, BOX_BYTES a box."""
 BOX_BYTES = 132
 MOST_MODELS = 64
 _PLANES = (5, 9, 16)
@@ -22,7 +22,7 @@ _PLANES = (5, 9, 16)
 class Program:
     """Arrays of the boxes kernel, see kernels/boxes.cu.
 
-    vote_planes: bits that count the estimators of any model; room: boxes of the largest chunk.
+    vote_planes: bits that count the estimators of any model; room: number of boxes of the largest chunk.
     """
 
     models: NDArray[np.uint32]

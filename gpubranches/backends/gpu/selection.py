@@ -15,23 +15,23 @@ from gpubranches.backends.gpu.launchers import DIGIT, DIGITS, FOUND_WORDS, SEARC
 
 NO_BORDER = 0xFFFFFFFF
 RANKED_MOST = 1 << 14
-"""Entries of a list that are put in order by counting the better ones of each; longer ones are sorted."""
+"""Most entries of a list that are ordered by counting the better ones of each; longer lists are sorted."""
 SORTED_AT_ONCE = 1 << 20
-"""Entries that are sorted on the device at a time, at some 80 bytes each; longer answers are joined on the host."""
+"""Entries sorted on the device at a time, about 80 bytes each; parts of longer answers are joined on the host."""
 _BORDER_STEPS = 2
-"""Digits of the key that a border has: 22 of its bits."""
+"""Number of digits of a border: 22 bits of the key."""
 _FEW_BITS = 16
-"""Keys of so few bits are those of votes: so many rows have the same one that their mixed ids decide."""
+"""Most bits of the keys of votes; many rows have the same key there, and their mixed ids decide."""
 _SPARE = 512
 _RANKED_WHOLE = 1 << 11
-"""Lists with so little room are put in order as they are."""
+"""Largest room of lists that are ordered without a search first."""
 _ALL_MIXED = 0xFFFFFFFFFFFFFFFF
 _HIGH, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 @dataclass(frozen=True)
 class Border:
-    """What a row's key and mixed id must reach to be kept; only boxes cuts equal keys by the mixed id."""
+    """Key and mixed id that a row must reach to be kept; only the kernel `boxes` cuts equal keys by the mixed id."""
 
     key: int = NO_BORDER
     mixed: int = _ALL_MIXED
@@ -48,9 +48,9 @@ class Best:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a scan counted, (lists,) each.
+    """The counts of a scan, (lists,) each.
 
-    appended: entries it had for the list, written or not; reached: rows that reach the floor; keys: of its border.
+    appended: entries for the list, written or not; reached: rows that reach the floor; keys: of its border.
     """
 
     appended: NDArray[np.int64]
@@ -59,14 +59,14 @@ class Counts:
 
 
 class Ranked(list[Best]):
-    """The best of each list, in order, and what the scan counted."""
+    """The best of each list, in order, and the counts of the scan."""
 
     def __init__(self, found: Sequence[Best], counts: Counts):
         super().__init__(found)
         self.counts = counts
 
     def borders(self) -> list[Border]:
-        """Return where the best of each list end."""
+        """Return the border of each list: its last entry."""
         ends = [(int(one.keys[-1]), one.ids[-1:]) if len(one.ids) else None for one in self]
         return [Border() if end is None else Border(end[0], int(splitmix64(end[1])[0])) for end in ends]
 
@@ -75,7 +75,7 @@ class Ranked(list[Best]):
 class Lists:
     """Sinks on the device, (lists, SINK_WORDS), as struct Sink of common.cuh, and their entries, (lists, room).
 
-    wanted: how many of each list's best are asked for; key_bits: keys are below 2^key_bits.
+    wanted: how many of the best of each list are requested; key_bits: keys are below 2^key_bits.
     """
 
     on: Resident
@@ -96,7 +96,7 @@ class Lists:
         wanted: Sequence[int],
         key_bits: int,
     ) -> Lists:
-        """Make empty lists that keep to a floor and a border."""
+        """Return empty lists with a floor and a border each."""
         entries = on.device.empty((len(floors), room), np.uint64)
         sinks = np.zeros((len(floors), SINK_WORDS), np.uint64)
         sinks[:, 0] = on.device.address(entries) + np.arange(len(floors), dtype=np.uint64) * np.uint64(8 * room)
@@ -107,11 +107,11 @@ class Lists:
         return cls(on, room, key_bits, list(wanted), on.device.put(sinks), entries)
 
     def counts(self) -> Counts:
-        """Copy what the scan counted to the host."""
+        """Copy the counts of the scan to the host."""
         return _counts(self.on.device.get(self.sinks)[:, 2:5])
 
     def keep_to_border(self, rows: int) -> None:
-        """Make the wanted-th best key of each list, of at most `rows` entries, its border, and empty the list."""
+        """Set the border of each list, of at most `rows` entries, to its last wanted key, and empty the list."""
         self._histograms = self._blank(_BORDER_STEPS + self._first_steps)
         wanted = self.on.device.put(np.array(self.wanted, np.uint64))
         search = self._search(_BORDER_STEPS, wanted, self._histograms[:_BORDER_STEPS], 0, rows)
@@ -120,17 +120,17 @@ class Lists:
         launchers.select_border(search, _BORDER_STEPS)
 
     def ranked(self) -> Ranked:
-        """Choose the wanted best of each list, at most RANKED_MOST, and put them in order: one copy to the host."""
+        """Return the wanted best of each list, at most RANKED_MOST, in order, by one copy to the host."""
         whole = self.room <= _RANKED_WHOLE
         found = self._ranked(0 if whole else self._first_steps)
-        if found is None:  # more entries are tied, or almost, than a search of so few digits tells apart
+        if found is None:  # the few digits do not separate enough entries
             self._histograms = None
             found = self._ranked(self._all_steps)
-        assert found is not None  # nosec B101  # all steps leave no tie open
+        assert found is not None  # nosec B101  # all digits together leave no ties
         return found
 
     def borders(self) -> list[Border]:
-        """Return where the wanted best of each list end."""
+        """Return the border of each list: its last wanted entry."""
         steps = self._all_steps
         wanted, counts = self.on.device.put_all(
             [np.array(self.wanted, np.uint64), np.zeros(len(self.wanted), np.uint64)]
@@ -143,7 +143,7 @@ class Lists:
         ]
 
     def chosen(self, counts: Counts, without: Sequence[int]) -> list[Best]:
-        """Choose the wanted best of each list, however many, none of some lists. The entries are used up."""
+        """Return the wanted best of each list, of any number, none for lists `without`; overwrites the entries."""
         had = [0 if i in without else min(n, self.room) for i, n in enumerate(counts.appended.tolist())]
         self.wanted = [min(n, k) for n, k in zip(had, self.wanted, strict=True)]
         if self.ranks:
@@ -162,12 +162,12 @@ class Lists:
 
     @property
     def _first_steps(self) -> int:
-        """Digits after which a search is all but always over: 22 bits of a score, 33 of votes and the mixed id."""
+        """Digits that nearly always end a search: 22 bits of a score, 33 bits of votes and the mixed id."""
         return 3 if self.key_bits <= _FEW_BITS else 2
 
     @property
     def _all_steps(self) -> int:
-        """How many digits the key and the mixed id have."""
+        """Number of digits of the key and the mixed id."""
         return -(-(self.key_bits + 64) // DIGIT)
 
     def _blank(self, steps: int) -> DeviceArray:
@@ -180,7 +180,7 @@ class Lists:
         return Search(self.on, self.sinks, wanted, searches, histograms, self.key_bits, room, rows)
 
     def _take(self, search: Search, steps: int, stride: int, counts: DeviceArray) -> DeviceArray:
-        """Count the digits of a search and return what it takes, (lists, stride) uint64."""
+        """Count the digits of a search and return the entries that it takes, (lists, stride) uint64."""
         taken = self.on.device.empty((len(self.wanted), stride), np.uint64)
         for step in range(steps):
             launchers.select_count(search, step)
@@ -188,9 +188,9 @@ class Lists:
         return taken
 
     def _ranked(self, steps: int) -> Ranked | None:
-        """Return the answer of a search of so many steps, None if one of the lists needs more.
+        """Return the answer of a search of `steps` digits, None if one of the lists needs more.
 
-        steps: 0 to rank all entries.
+        steps: 0 ranks all entries.
         """
         device, lists, most = self.on.device, len(self.wanted), max(self.wanted, default=0)
         room = most + most // 8 + _SPARE if steps else self.room
@@ -215,7 +215,7 @@ class Lists:
 
 
 def _parts(words: DeviceArray, head: int, n: int) -> tuple[DeviceArray, DeviceArray]:
-    """Return the ids, (n,) int64, and the keys, (n,) uint32, that lie in words after the first `head` of them."""
+    """Return the ids, (n,) int64, and the keys, (n,) uint32, in the words after the first `head` ones."""
     return words[head : head + n].view(np.int64), words[head + n :].view(np.uint32)[:n]
 
 

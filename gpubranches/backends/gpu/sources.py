@@ -16,10 +16,10 @@ def _text(name: str) -> str:
 
 
 def source(kernel: str, constants: Mapping[str, int]) -> str:
-    """Return the source of a kernel file, e.g. "boxes", after a line for each of its constants.
+    """Return the source of a kernel file, e.g. "boxes", with one line for each of its constants in front.
 
-    common.cuh is spliced in, not included: CuPy's cache on disk knows a kernel by its text, and CUDA's own headers by
-    the version of NVRTC.
+    common.cuh is inserted, not included: CuPy's cache on disk identifies a kernel by its text, and CUDA's own headers
+    by the version of NVRTC.
     """
     lines = [f"constexpr unsigned {name} = {value};" for name, value in sorted(constants.items())]
     return "\n".join([*lines, _text("common.cuh"), _text(f"{kernel}.cu")])
