@@ -18,12 +18,27 @@ from gpubranches.app import create_app, open_server
 from gpubranches.backends.gpu.cupy_device import usable
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*DOCS, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
+DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+TUTORIAL = ROOT / "docs/tutorial.md"
+"""Its blocks run in their own order, in tests/test_tutorial.py."""
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def blocks(language):
     pattern = re.compile(rf"```{language}\n(.*?)```", re.DOTALL)
-    return [(path, block) for path in DOCS for block in pattern.findall(path.read_text())]
+    return [(path, block) for path in DOCS if path != TUTORIAL for block in pattern.findall(path.read_text())]
+
+
+def without_blocks(text):
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
+def anchors(path):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", without_blocks(path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 def commands():
@@ -149,7 +164,58 @@ def test_every_python_block_runs(workplace):
         assert done.returncode == 0, (path.name, done.stderr)
 
 
-def test_links_between_documents_lead_somewhere():
-    for path in [*DOCS, ROOT / "CONTRIBUTING.md"]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
-            assert (path.parent / target).exists(), (path.name, target)
+@pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
+def test_links_between_documents_lead_somewhere(path):
+    for link in LINK.findall(without_blocks(path.read_text())):
+        if "://" in link:
+            continue
+        target, _, anchor = link.partition("#")
+        page = (path.parent / target).resolve() if target else path
+        assert page.exists(), link
+        assert page.is_relative_to(ROOT), link
+        if anchor:
+            assert anchor in anchors(page), link
+
+
+def test_a_link_to_no_heading_would_be_seen():
+    assert "a-catalog-without-embeddings" in anchors(ROOT / "docs/codes.md")
+    assert "no-such-heading" not in anchors(ROOT / "docs/codes.md")
+
+
+@pytest.mark.parametrize("path", DOCS, ids=[str(path.relative_to(ROOT)) for path in DOCS])
+def test_paths_that_a_page_names_exist(path):
+    named = re.findall(r"`((?:gpubranches|benchmarks|docs|kernels|scripts|tests|web)/[\w./-]*)", path.read_text())
+    missing = [name for name in named if not (ROOT / name.rstrip(".")).exists()]
+    assert not missing
+
+
+def test_every_benchmark_that_a_page_names_exists():
+    for path in PAGES:
+        for module in re.findall(r"python -m (benchmarks[\w.]*)", path.read_text().replace("\n", " ")):
+            file = ROOT / module.rstrip(".").replace(".", "/")
+            assert file.with_suffix(".py").exists() or (file / "__main__.py").exists(), (path.name, module)
+
+
+def test_the_index_names_every_page():
+    index = (ROOT / "docs/README.md").read_text()
+    named = {link.partition("#")[0] for link in LINK.findall(index)}
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages <= named
+    assert "decisions/README.md" in named
+
+
+def test_every_decision_is_numbered_and_in_the_index():
+    assert [int(path.name[:3]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+    index = LINK.findall((ROOT / "docs/decisions/README.md").read_text())
+    assert index == [path.name for path in DECISIONS]
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=[path.stem for path in DECISIONS])
+def test_a_decision_has_its_context_evidence_and_status(path):
+    text = path.read_text()
+    assert text.startswith(f"# {path.name[:3]}. ")
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == ["Context", "Decision", "Evidence", "Status"]
+    for part in text.split("\n## ")[1:]:
+        assert part.split("\n", 1)[1].strip(), part
+    evidence = text.split("\n## Evidence\n", 1)[1].split("\n## ", 1)[0]
+    assert re.search(r"`(tests/|python -m benchmarks|gpubranches evaluate|lint-imports)", evidence)
