@@ -148,7 +148,7 @@ def test_every_printed_call_of_the_api_is_answered(workplace):
 
 
 def test_scripts_that_are_named_exist_and_can_run():
-    for path, block in blocks("sh"):
+    for path, block in [*blocks("sh"), (TUTORIAL, TUTORIAL.read_text())]:
         for word in re.findall(r"(?:scripts|benchmarks)[/.][\w.]+", block):
             file = ROOT / (word if word.startswith("scripts") else word.replace(".", "/") + ".py")
             assert file.exists(), (path.name, word)
