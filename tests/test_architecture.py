@@ -19,9 +19,8 @@ def rows(text):
     """Return the cells of each row of the tables of a section, without headings and rules."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [
-        row for i, row in enumerate(cells) if not is_rule(row) and not (i + 1 < len(cells) and is_rule(cells[i + 1]))
-    ]
+    headings = [i - 1 for i, row in enumerate(cells) if is_rule(row)]
+    return [row for i, row in enumerate(cells) if not is_rule(row) and i not in headings]
 
 
 def is_rule(row):

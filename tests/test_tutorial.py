@@ -71,24 +71,21 @@ def test_the_tutorial_runs_from_an_empty_folder_to_exported_matches(place):
             (place / "block.py").write_text(block)
             assert "match, best:" in run("python block.py", place)
             continue
-        for line in block.splitlines():
-            if line.startswith(("scripts/", "source ")):  # installs what this test runs in
-                continue
-            if line.startswith("gpubranches ingest photos"):
-                pictures = sorted((place / "demo-catalog/scenes/images").rglob("*.jpg"))
-                (place / "photos").mkdir()
-                for picture in pictures[:40]:
-                    shutil.copy(picture, place / "photos")
-                line = line.replace(OWN_MODEL, "demo")
-            if line.startswith("gpubranches append"):
-                shutil.copy(pictures[40], place / "photos")
-                assert pictures[40].name in run(line, place)
+        for printed in block.splitlines():
+            line = printed.replace(OWN_MODEL, "demo").replace("a red bicycle", "a red circle")
+            if line.startswith(("scripts/", "source ")):  # they install what this test runs in
                 continue
             if line.startswith("gpubranches serve"):
                 serve(line, place)
                 served += 1
-                continue
-            run(line.replace("a red bicycle", "a red circle"), place)
+            elif line.startswith("gpubranches ingest photos"):
+                pictures(place, 0, 40)
+                run(line, place)
+            elif line.startswith("gpubranches append"):
+                (name,) = pictures(place, 40, 41)
+                assert name in run(line, place)
+            else:
+                run(line, place)
     assert served == 2
     with (place / "matches.csv").open(encoding="utf-8-sig", newline="") as file:
         captions = [row["caption"] for row in csv.DictReader(file)]
@@ -96,3 +93,12 @@ def test_the_tutorial_runs_from_an_empty_folder_to_exported_matches(place):
     assert right > 8
     assert right / len(captions) > 0.6
     assert pq.read_table(place / "matches.parquet").num_rows > 8
+
+
+def pictures(place, start, stop):
+    """Copy pictures of the demo into the folder of one's own; return their names."""
+    chosen = sorted((place / "demo-catalog/scenes/images").rglob("*.jpg"))[start:stop]
+    (place / "photos").mkdir(exist_ok=True)
+    for picture in chosen:
+        shutil.copy(picture, place / "photos")
+    return [picture.name for picture in chosen]
