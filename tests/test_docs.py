@@ -219,3 +219,41 @@ def test_a_decision_has_its_context_evidence_and_status(path):
         assert part.split("\n", 1)[1].strip(), part
     evidence = text.split("\n## Evidence\n", 1)[1].split("\n## ", 1)[0]
     assert re.search(r"`(tests/|python -m benchmarks|gpubranches evaluate|lint-imports)", evidence)
+
+
+RESULTS = ROOT / "benchmarks/results"
+TABLES = [
+    ("docs/models.md", "| estimate | of |", "coverage.md"),
+    ("docs/models.md", "| | sure: items |", "tiers.md"),
+    ("docs/models.md", "| lean | size", "lean.md"),
+    ("docs/results.md", "| what | ours |", "cpu-speed.md"),
+]
+README_NUMBERS = {
+    "quality": "quality.md",
+    "breadth": "breadth.md",
+    "coverage": "coverage.md",
+    "speed": "cpu-speed.md",
+    "codes": "codes/codes.md",
+}
+
+
+def cells(line):
+    return {cell.strip(" *") for cell in line.strip("|").split("|")} - {""}
+
+
+@pytest.mark.parametrize(("page", "heading", "results"), TABLES, ids=[results for _, _, results in TABLES])
+def test_a_table_has_the_numbers_of_the_results(page, heading, results):
+    table = (ROOT / page).read_text().split(f"\n{heading}", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    measured = [cells(line) for line in (RESULTS / results).read_text().splitlines() if line.startswith("|")]
+    assert table
+    for line in table:
+        assert any(cells(line) <= row for row in measured), line
+
+
+def test_the_numbers_of_the_readme_are_in_the_results():
+    rows = re.findall(r"^\| .* \| (.*) \| `python -m benchmarks\.(\w+)` \|$", (ROOT / "README.md").read_text(), re.M)
+    assert [name for _, name in rows] == list(README_NUMBERS)
+    for number, name in rows:
+        text = (RESULTS / README_NUMBERS[name]).read_text()
+        for value in re.split(", | and ", number):
+            assert re.search(rf"(?<![\d.]){re.escape(value)}(?!\d)", text), (name, value)
