@@ -13,8 +13,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-pytest.importorskip("open_clip")
-
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", (ROOT / "docs/tutorial.md").read_text(), re.DOTALL)
 OWN_MODEL = "open_clip:ViT-B-32/laion2b_s34b_b79k"
@@ -82,8 +80,8 @@ def test_the_tutorial_runs_from_an_empty_folder_to_exported_matches(place):
                 pictures(place, 0, 40)
                 run(line, place)
             elif line.startswith("gpubranches append"):
-                (name,) = pictures(place, 40, 41)
-                assert name in run(line, place)
+                pictures(place, 40, 41)
+                assert "41 items" in run(line, place)
             else:
                 run(line, place)
     assert served == 2
@@ -96,9 +94,8 @@ def test_the_tutorial_runs_from_an_empty_folder_to_exported_matches(place):
 
 
 def pictures(place, start, stop):
-    """Copy pictures of the demo into the folder of one's own; return their names."""
+    """Copy pictures of the demo into the folder `photos`."""
     chosen = sorted((place / "demo-catalog/scenes/images").rglob("*.jpg"))[start:stop]
     (place / "photos").mkdir(exist_ok=True)
     for picture in chosen:
         shutil.copy(picture, place / "photos")
-    return [picture.name for picture in chosen]
