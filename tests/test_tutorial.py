@@ -11,7 +11,9 @@ import urllib.request
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
+from click.testing import CliRunner
+
+from gpubranches import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", (ROOT / "docs/tutorial.md").read_text(), re.DOTALL)
@@ -19,83 +21,79 @@ OWN_MODEL = "open_clip:ViT-B-32/laion2b_s34b_b79k"
 """Its weights come from the network; the demo's model, which reads any picture, stands in for it."""
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """An empty folder, with the commands of an active environment on the path."""
-    path = tmp_path_factory.mktemp("tutorial")
-    commands = path / "bin"
-    commands.mkdir()
-    python = shlex.quote(sys.executable)
-    for name, line in {
-        "gpubranches": f"exec {python} -c 'from gpubranches.cli import main; main()' \"$@\"",
-        "python": f'exec {python} "$@"',
-    }.items():
-        (commands / name).write_text(f"#!/bin/sh\n{line}\n")
-        (commands / name).chmod(0o755)
-    return path
+def run(line):
+    """Run a command of the program, in this process, so that torch is imported once; return what it prints."""
+    words = shlex.split(line)
+    assert words.pop(0) == "gpubranches"
+    out = Path(words[words.index(">") + 1]) if ">" in words else None
+    done = CliRunner().invoke(cli.cli, words[: words.index(">")] if out else words)
+    assert done.exit_code == 0, (line, done.output, done.exception)
+    if out:
+        out.write_text(done.stdout)
+    return done.stdout
 
 
-def run(line, place):
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", f'PATH="$PWD/bin:$PATH"\n{line}'],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run_other(line):
+    """Run a command of the system, with this Python as `python`."""
+    shell = f'python() {{ {shlex.quote(sys.executable)} "$@"; }}\n{line}'
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", shell], capture_output=True, text=True, check=False)
     assert done.returncode == 0, (line, done.stdout, done.stderr)
     return done.stdout
 
 
-def serve(line, place):
-    """Start a server on a free port, ask it whether it answers, and end it as Ctrl-C does."""
-    command = ["bash", "-c", f'PATH="$PWD/bin:$PATH"; exec {line} --port 0']
-    with subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, text=True) as server:
+def serve(line):
+    """Start a server on a free port, ask whether it is ready, and end it as Ctrl-C does."""
+    program = [sys.executable, "-c", "from gpubranches.cli import main; main()"]
+    command = [*program, *shlex.split(line)[1:], "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             told = server.stdout.readline()
-            address = re.search(r"http://127\.0\.0\.1:\d+", told)
+            address = re.search(r"http://127\.0\.0\.1:[1-9]\d*", told)
             assert address, told
-            with urllib.request.urlopen(f"{address[0]}/readyz", timeout=30) as answer:
+            with urllib.request.urlopen(f"{address[0]}/readyz", timeout=60) as answer:
                 assert answer.status == 200
         finally:
             server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
+        assert server.wait(60) == 0
 
 
-def test_the_tutorial_runs_from_an_empty_folder_to_exported_matches(place):
-    served = 0
+def copy_pictures(start, stop):
+    """Copy pictures of the demo into the folder `photos`."""
+    Path("photos").mkdir(exist_ok=True)
+    for picture in sorted(Path("demo-catalog/scenes/images").rglob("*.jpg"))[start:stop]:
+        shutil.copy(picture, "photos")
+
+
+def test_the_tutorial_runs_from_an_empty_folder_to_exported_matches(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = set()
     for language, block in BLOCKS:
         if language == "python":
-            (place / "block.py").write_text(block)
-            assert "match, best:" in run("python block.py", place)
+            Path("block.py").write_text(block)
+            assert "match, best:" in run_other("python block.py")
             continue
         for printed in block.splitlines():
             line = printed.replace(OWN_MODEL, "demo").replace("a red bicycle", "a red circle")
+            name = line.split()[1]
             if line.startswith(("scripts/", "source ")):  # they install what this test runs in
                 continue
-            if line.startswith("gpubranches serve"):
-                serve(line, place)
-                served += 1
-            elif line.startswith("gpubranches ingest photos"):
-                pictures(place, 0, 40)
-                run(line, place)
-            elif line.startswith("gpubranches append"):
-                pictures(place, 40, 41)
-                assert "41 items" in run(line, place)
+            if not line.startswith("gpubranches "):
+                run_other(line)
+            elif name == "serve":
+                serve(line)
+            elif name == "ingest":
+                copy_pictures(0, 40)
+                assert "40 items" in run(line)
+            elif name == "append":
+                copy_pictures(40, 41)
+                assert "41 items" in run(line)
             else:
-                run(line, place)
-    assert served == 2
-    with (place / "matches.csv").open(encoding="utf-8-sig", newline="") as file:
+                run(line)
+            ran.add(name)
+    assert {"demo", "search", "serve", "refine", "ingest", "append"} <= ran
+    with Path("matches.csv").open(encoding="utf-8-sig", newline="") as file:
         captions = [row["caption"] for row in csv.DictReader(file)]
     right = sum("red triangle" in caption for caption in captions)
     assert right > 8
     assert right / len(captions) > 0.6
-    assert pq.read_table(place / "matches.parquet").num_rows > 8
-
-
-def pictures(place, start, stop):
-    """Copy pictures of the demo into the folder `photos`."""
-    chosen = sorted((place / "demo-catalog/scenes/images").rglob("*.jpg"))[start:stop]
-    (place / "photos").mkdir(exist_ok=True)
-    for picture in chosen:
-        shutil.copy(picture, place / "photos")
+    assert pq.read_table("matches.parquet").num_rows > 8
