@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpubranches import VocabularyEmbedder
-from gpubranches.embed import open_embedder
+from gpubranches.encoders import open_embedder
 from gpubranches.errors import CatalogFormatError, DataError, UsageError
 
 NAMES = ["grand_piano", "Kangaroo", "car", "car wheel", "kangaroo rat"]

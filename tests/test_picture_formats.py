@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from gpubranches import Catalog
-from gpubranches.errors import DataError, UsageError
-from gpubranches.ingest import ingest
-from gpubranches.pictures import images
-from gpubranches.pictures.images import (
+from gpubranches.catalog.pictures import images
+from gpubranches.catalog.pictures.images import (
     ENDINGS,
     FORMATS,
     MAX_SIDE,
@@ -28,6 +26,8 @@ from gpubranches.pictures.images import (
     thumbnail,
     upright_size,
 )
+from gpubranches.errors import DataError, UsageError
+from gpubranches.ingest import ingest
 
 
 def pattern(width=32, height=32, mode="RGB"):
