@@ -12,11 +12,12 @@ from PIL import Image
 
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.pictures.images import image_file
-from gpubranches.demo import build_demo, check_demo
+from gpubranches.demo import build_demo
 from gpubranches.demo.scenes import BACKGROUNDS, COLOURS, SHAPES, Group, Scene, attributes, draw_scenes, render
 from gpubranches.encoders import open_embedder
 from gpubranches.encoders.demo import CONFIG, WEIGHTS, WordTokenizer
 from gpubranches.errors import UsageError
+from gpubranches.research.quality.demo_check import check_demo
 
 TWO_RED_TRIANGLES = Group(2, "large", "plain", "red", "triangle")
 ONE_GREEN_CIRCLE = Group(1, "small", "striped", "green", "circle")
