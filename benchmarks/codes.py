@@ -5,7 +5,8 @@
 The data is that of `benchmarks.quality`. The names of all classes, and as many others again as make up a quarter of the
 vocabulary, are held out of the training of every head; so are the rows that `gpubranches.encoders.holdout` holds out.
 Heads with and without the KoLeo term are trained with the same seeds, and the same command that anyone can run,
-`gpubranches evaluate codes`, measures them all in one run. The goals are for the codes decoded, as the other codecs are.
+`gpubranches evaluate codes`, measures them all in one run. The goals are for the codes decoded, as the other codecs
+are.
 """
 
 from __future__ import annotations

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.core.arrays import Bitmap, among, as_ids
-from gpubranches.core.options import NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model, check_lean, check_options
+from gpubranches.core.options import MODELS, Model, RefineOptions, check_lean
 from gpubranches.core.results import Neighbors, Ranking
 from gpubranches.errors import LabelError, UsageError
 from gpubranches.retrieval.answer import Answer, Part
@@ -66,7 +67,7 @@ class Session:
         self.labels = Labels.in_memory() if labels is None else labels
         self.seed = seed
         self.answer: Answer | None = None
-        self._options: dict[str, Any] = {}
+        self._options = RefineOptions()
         self._answered_at = -1
 
     # Queries
@@ -128,61 +129,48 @@ class Session:
 
     # The model
 
-    def refine(
-        self,
-        model: Model = "ensemble",
-        *,
-        second_stage: bool | None = None,
-        random_negatives: int = RANDOM_NEGATIVES,
-        negative_weight: float = NEGATIVE_WEIGHT,
-        where: str | None = None,
-        lean: float = 0.0,
-        query: str | None = None,
-    ) -> Ranking:
+    def find_all(self, options: RefineOptions | None = None) -> Answer:
         """Train boxes on the marks, apply them to the whole catalog, rank what they find and cut the list.
 
-        model: what the boxes are, see docs/models.md; "linear" has none: its second stage ranks the whole catalog.
-        second_stage: rank by a linear model on the embeddings; False: by votes, matched above half of the estimators,
-        the boxes then grown around `pseudo_labels`, too; None: wherever the catalog has embeddings. random_negatives:
-        items drawn from the catalog that serve as wrong unchecked, at most a tenth of it. negative_weight: weight of an
-        item marked wrong relative to one of these, .1 to 1,000, in the second stage and for the pseudo-labels of a
-        narrow idea. Boxes exclude every item marked wrong, so by votes alone models without pseudo-labels ignore this
-        weight. where: a condition that every item of the answer meets, marked ones too; the model learns from all
-        marks. lean: where the list is cut, see `recut`. query: the query of the session; its words help the second
-        stage as far as the marks agree with them. Marked items keep their label in the answer. Raises LabelError if no
-        item is marked right, UsageError for a query as `ask` does.
+        Boxes exclude every item marked wrong, so by votes alone models without pseudo-labels ignore `negative_weight`.
+        Marked items keep their label in the answer. Raises LabelError if no item is marked right, UsageError for
+        options out of their range and for a query as `ask` does.
         """
-        lean = check_lean(lean)
-        check_options(model, random_negatives, negative_weight)
-        options: dict[str, Any] = {
-            "model": model,
-            "second_stage": second_stage,
-            "random_negatives": random_negatives,
-            "negative_weight": negative_weight,
-            "where": where,
-            "query": query,
-        }
+        options = (options or RefineOptions()).validate()
         with self.catalog.pinned():
-            staged = has_second_stage(self.catalog, model, second_stage)
-            marks = self._to_learn(random_negatives, negative_weight, query if staged else None)
-            bitmap, generation = self._bitmap(where), self.catalog.generation
+            staged = has_second_stage(self.catalog, options.model, options.second_stage)
+            marks = self._to_learn(options, options.query if staged else None)
+            bitmap, generation = self._bitmap(options.where), self.catalog.generation
             found = refined(
-                self.backend, self.catalog, marks, model, second_stage=staged, seed=self.seed, where=bitmap, lean=lean
+                self.backend,
+                self.catalog,
+                marks,
+                options.model,
+                second_stage=staged,
+                seed=self.seed,
+                where=bitmap,
+                lean=options.lean,
             )
             study = self._study(found, bitmap)
             before = None if self.answer is None else self.answer.matched_still(self.catalog, self._answered_at)
-            answer = Answer(found.ranking, study, found.boxes, self.catalog.coding, where, before, found.breadth)
-            self.answer = answer.recut(lean, self._marks_within(bitmap), self.labels.audited())
+            answer = Answer(
+                found.ranking, study, found.boxes, self.catalog.coding, options.where, before, found.breadth
+            )
+            self.answer = answer.recut(options.lean, self._marks_within(bitmap), self.labels.audited())
         self._options = options
         self._answered_at = generation
-        return self.answer.ranking
+        return self.answer
+
+    def refine(self, model: Model = MODELS[0], **options: Any) -> Ranking:
+        """Find all with the options named, see `RefineOptions`; return the ranking of the answer."""
+        return self.find_all(RefineOptions(model, **options)).ranking
 
     def refine_again(self) -> Ranking:
         """Refine by the marks there are now, with the options and the cut of the last time.
 
         Raises UsageError before a refine.
         """
-        return self.refine(**self._options, lean=self.last().ranking.lean)
+        return self.find_all(replace(self._options, lean=self.last().ranking.lean)).ranking
 
     @property
     def ranking(self) -> Ranking | None:
@@ -341,17 +329,17 @@ class Session:
             "total": None if self.ranking is None else self.ranking.total,
         }
 
-    def _to_learn(self, random_negatives: int, negative_weight: float, query: str | None) -> Marks:
-        """Return the input of a model: all marks, random negatives, the words of a query. Errors as in `refine`."""
+    def _to_learn(self, options: RefineOptions, query: str | None) -> Marks:
+        """Return the input of a model: all marks, random negatives, the words of a query. Errors as in `find_all`."""
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
             raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
-        unchecked = self.random_negatives(random_negatives)
+        unchecked = self.random_negatives(options.random_negatives)
         asked = self.searcher.words(query) if query else None
         fair = ~self.labels.came_by(positives, NOT_CHOSEN)
         chosen = ~self.labels.came_by(negatives, NOT_CHOSEN)
         near_cut = self.labels.came_by(np.concatenate([positives, negatives]), ("suggestion",))
-        return Marks(positives, negatives, unchecked, fair, chosen, near_cut, negative_weight, asked)
+        return Marks(positives, negatives, unchecked, fair, chosen, near_cut, options.negative_weight, asked)
 
     def _study(self, found: Found, where: Bitmap | None) -> Completeness:
         """Return what is known of how complete a new ranking is, with what was audited before."""
