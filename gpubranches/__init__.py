@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from gpubranches.service import Session as Session
 
 _HOMES = {
-    "Box": "boxes",
-    "Boxes": "boxes",
-    "Candidates": "results",
+    "Box": "core.boxes",
+    "Boxes": "core.boxes",
+    "Candidates": "core.results",
     "Catalog": "catalog",
     "GpuBranchesError": "errors",
-    "Neighbors": "results",
-    "Ranking": "results",
-    "Session": "session",
-    "VocabularyEmbedder": "embed",
-    "open_backend": "backends",
+    "Neighbors": "core.results",
+    "Ranking": "core.results",
+    "Session": "service",
+    "VocabularyEmbedder": "encoders",
+    "open_backend": "engines",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the lazy names below are the public ones

@@ -355,7 +355,7 @@ MILLION = """
 import sys
 import numpy as np, psutil, pyarrow as pa, pyarrow.compute as pc
 from gpubranches import Ranking
-from gpubranches.export import FORMATS, Matches
+from gpubranches.service.export import FORMATS, Matches
 
 class Endless:
     source = {}

@@ -169,7 +169,7 @@ def png(width, height, depth=1, colour=0):
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from gpubranches.pictures.images import open_image, read_image, thumbnail
+from gpubranches.catalog.pictures.images import open_image, read_image, thumbnail
 path = Path(sys.argv[2])
 data = path.read_bytes()
 Path("/proc/self/clear_refs").write_text("5")

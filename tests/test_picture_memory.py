@@ -28,7 +28,7 @@ from gpubranches.errors import DataError, UsageError
 MEASURED = """
 import json, sys, threading
 from pathlib import Path
-from gpubranches.pictures import images
+from gpubranches.catalog.pictures import images
 from PIL import Image
 Image.init()
 told = []

@@ -172,7 +172,7 @@ def test_the_same_seed_trains_the_same_head_and_another_does_not(folder, trained
 
 STOPPED = """
 import os, signal, sys
-from gpubranches.head import HeadSettings, training
+from gpubranches.encoders.heads import HeadSettings, training
 from gpubranches.ingest.train_head import train_head
 evaluate, stop_after = training._Run.evaluate, int(sys.argv[3])
 def stopping(run):

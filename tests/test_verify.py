@@ -115,10 +115,10 @@ def test_the_contract_runs_with_little_installed():
 BENCH = """
 from pathlib import Path
 from cudasim import SimulatedDevice
-from gpubranches.backends.gpu import GpuBackend
-from gpubranches.bench import own_engines
-from gpubranches.bench.run import Plan, run
-from gpubranches.bench.synthetic import SyntheticResidence
+from gpubranches.engines.gpu import GpuBackend
+from gpubranches.research.speed import own_engines
+from gpubranches.research.speed.run import Plan, run
+from gpubranches.research.speed.synthetic import SyntheticResidence
 
 own_engines._open_gpu = lambda catalog: GpuBackend(catalog, SimulatedDevice, make_residence=SyntheticResidence)
 own_engines._copy_speed = lambda name: 1e9

@@ -28,7 +28,7 @@ from gpubranches.service.session_store import Book
 
 WAITING = """
 import sys, pathlib
-from gpubranches.files import {what}
+from gpubranches.core.files import {what}
 with {what}(pathlib.Path(sys.argv[1])) as made:
     {fill}
     print("writes", flush=True)
