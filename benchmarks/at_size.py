@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.reference import Plain
-from gpubranches.backends.gpu import GpuBackend, launchers
-from gpubranches.backends.gpu.keys import key_scores, score_keys
-from gpubranches.backends.gpu.launchers import SINK_WORDS, Resident
-from gpubranches.bench.questions import Questions, ask
-from gpubranches.bench.synthetic import SyntheticCatalog, SyntheticResidence
 from gpubranches.catalog import TILE, ZONES
-from gpubranches.quantize import CodeWeights
+from gpubranches.encoders.quantizers import CodeWeights
+from gpubranches.engines.gpu import GpuBackend, launchers
+from gpubranches.engines.gpu.keys import key_scores, score_keys
+from gpubranches.engines.gpu.launchers import SINK_WORDS, Resident
+from gpubranches.research.speed.questions import Questions, ask
+from gpubranches.research.speed.synthetic import SyntheticCatalog, SyntheticResidence
 
 _TIMED = 10
 _AT_ONCE = 1 << 20

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from benchmarks.speed import HEAD, Bench, Row, machine_facts, made_catalog, work_folder, write_results
 from benchmarks.synthetic import Clusters, write_catalog
 from gpubranches import Boxes, Catalog
-from gpubranches.backends.cpu import CpuBackend
-from gpubranches.backends.kdtree import KdtreeBackend
-from gpubranches.backends.kdtree_build import build_index
-from gpubranches.bench.other_engines import column_scan
-from gpubranches.bench.questions import SHARES, widened
-from gpubranches.learners.branches import BranchEnsemble, DecisionBranches
+from gpubranches.engines.cpu.backend import CpuBackend
+from gpubranches.engines.kdtree.backend import KdtreeBackend
+from gpubranches.engines.kdtree.build import build_index
+from gpubranches.learning.branches import BranchEnsemble, DecisionBranches
+from gpubranches.research.speed.other_engines import column_scan
+from gpubranches.research.speed.questions import SHARES, widened
 
 _BEST, _NEAREST = 10_000, 100
 _QUERIES, _COLD = 50, 3

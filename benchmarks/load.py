@@ -48,7 +48,7 @@ from benchmarks.speed import machine_facts
 from benchmarks.synthetic import Clusters, write_embedded_catalog
 from benchmarks.watching import Watch
 from benchmarks.writing import copied_from
-from gpubranches.backends import BACKENDS
+from gpubranches.engines import BACKENDS
 
 MARK_S, SEARCH_S, REFINE_S, EXPORT_S = 1.0, 10.0, 120.0, 120.0
 _WHAT = ("mark", "search", "refine", "export")

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from benchmarks.synthetic import Clusters, write_catalog, write_embedded_catalog
 from gpubranches import Boxes, Catalog, Session
-from gpubranches.backends.cpu import CpuBackend
-from gpubranches.bench.other_engines import column_scan
-from gpubranches.learners.branches import BranchEnsemble
+from gpubranches.engines.cpu.backend import CpuBackend
+from gpubranches.learning.branches import BranchEnsemble
+from gpubranches.research.speed.other_engines import column_scan
 
 _SCAN_ROWS = 1 << 16
 _QUERIES = 16

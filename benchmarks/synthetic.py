@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import SEGMENT_ROWS, Catalog
-from gpubranches.head import PCAHead
-from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-from gpubranches.space import Space
+from gpubranches.core.embedding_space import Space
+from gpubranches.encoders.heads import PCAHead
+from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
 GROUPS = 100
 CLUSTERS = 10

@@ -6,16 +6,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gpubranches.backends import open_backend as open_backend
-    from gpubranches.boxes import Box as Box
-    from gpubranches.boxes import Boxes as Boxes
     from gpubranches.catalog import Catalog as Catalog
-    from gpubranches.embed import VocabularyEmbedder as VocabularyEmbedder
+    from gpubranches.core.boxes import Box as Box
+    from gpubranches.core.boxes import Boxes as Boxes
+    from gpubranches.core.results import Candidates as Candidates
+    from gpubranches.core.results import Neighbors as Neighbors
+    from gpubranches.core.results import Ranking as Ranking
+    from gpubranches.encoders import VocabularyEmbedder as VocabularyEmbedder
+    from gpubranches.engines import open_backend as open_backend
     from gpubranches.errors import GpuBranchesError as GpuBranchesError
-    from gpubranches.results import Candidates as Candidates
-    from gpubranches.results import Neighbors as Neighbors
-    from gpubranches.results import Ranking as Ranking
-    from gpubranches.session import Session as Session
+    from gpubranches.service import Session as Session
 
 _HOMES = {
     "Box": "boxes",

@@ -41,7 +41,7 @@ def test_every_kind_of_answer_carries_the_headers(make, monkeypatch, labels):
     app, locked = make(), make(token=TOKEN)
     client = app.test_client()
     at, _ = found_all(client, labels)
-    monkeypatch.setattr("gpubranches.session.desk.Desk.draw", lambda *a: 1 / 0)
+    monkeypatch.setattr("gpubranches.service.app_context.Desk.draw", lambda *a: 1 / 0)
     answers = {
         "page": client.get("/search?q=teapot"),
         "fragment": client.get("/search?q=teapot", headers=HX),

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rankings import N, a_ranking
 
+from gpubranches.core.results import TIERS, Ranking
 from gpubranches.errors import UsageError
-from gpubranches.refine.answer import JUST_BELOW, PARTS, Answer, Part
-from gpubranches.refine.completeness import AUDITED, Completeness
-from gpubranches.results import TIERS, Ranking
+from gpubranches.retrieval.answer import JUST_BELOW, PARTS, Answer, Part
+from gpubranches.retrieval.completeness import AUDITED, Completeness
 
 LEANS = st.integers(-100, 100).map(lambda lean: lean / 100)
 

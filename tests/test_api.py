@@ -19,7 +19,7 @@ from gpubranches.app.api.schema import check, parse
 from gpubranches.app.limits import PLACES, Buckets, Turns
 from gpubranches.app.server import THREADS
 from gpubranches.errors import TooManyError, UsageError
-from gpubranches.search.searching import Searcher
+from gpubranches.retrieval.search import Searcher
 
 
 def problem(response):

@@ -13,12 +13,12 @@ from PIL import Image
 
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.app import create_app, open_server
-from gpubranches.app.asking import COOKIE
 from gpubranches.app.rendering import PAGE
+from gpubranches.app.request_values import COOKIE
+from gpubranches.core.results import Ranking
 from gpubranches.errors import SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
-from gpubranches.results import Ranking
-from gpubranches.session.desk import (
+from gpubranches.service.app_context import (
     caption,
     describe,
     describe_completeness,
@@ -27,7 +27,7 @@ from gpubranches.session.desk import (
     shortened,
     writable_log,
 )
-from gpubranches.session.labels import Labels
+from gpubranches.service.labels import Labels
 
 HX = {"HX-Request": "true"}
 
@@ -751,7 +751,7 @@ def test_warming_up_leaves_nothing_behind(app, catalog):
 def test_the_page_works_on_the_gpu_backend_and_keeps_marks_when_the_device_is_lost(folder, embedder, labels):
     from cudasim import SimulatedDevice
 
-    from gpubranches.backends.gpu import GpuBackend
+    from gpubranches.engines.gpu import GpuBackend
     from gpubranches.errors import DeviceError
 
     catalog = Catalog.open(folder / "catalog")

@@ -3,7 +3,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubranches.arrays import among, as_ids, best_first, check_array, open_npy, pack_bitmap, splitmix64, unpack_bitmap
+from gpubranches.core.arrays import (
+    among,
+    as_ids,
+    best_first,
+    check_array,
+    open_npy,
+    pack_bitmap,
+    splitmix64,
+    unpack_bitmap,
+)
 from gpubranches.errors import ArrayError, CatalogFormatError
 
 

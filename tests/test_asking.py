@@ -14,14 +14,14 @@ from PIL import Image
 from serving import *  # noqa: F403
 from serving import API, found_all, picture
 
-from gpubranches.app.lists import LONGEST, Lists, Nearest
 from gpubranches.app.rendering import PAGE
-from gpubranches.arrays import pack_bitmap, sample_bitmap
+from gpubranches.app.result_lists import LONGEST, Lists, Nearest
 from gpubranches.catalog.table import Table
+from gpubranches.core.arrays import pack_bitmap, sample_bitmap
+from gpubranches.core.results import Neighbors
+from gpubranches.core.single_flight import Memo
 from gpubranches.errors import UsageError
-from gpubranches.memo import Memo
-from gpubranches.pictures.uploads import MOST_A_SESSION, Uploads
-from gpubranches.results import Neighbors
+from gpubranches.service.uploads import MOST_A_SESSION, Uploads
 
 HX = {"HX-Request": "true"}
 TEAPOT = NAMES.index("teapot")
@@ -203,7 +203,7 @@ def test_without_a_model_for_pictures_there_is_no_button_and_none_is_taken(make,
 
 def test_a_session_keeps_its_last_pictures(tmp_path, monkeypatch):
     """Though the clock goes back."""
-    monkeypatch.setattr("gpubranches.pictures.uploads.time.time", iter(range(1000, 0, -1)).__next__)
+    monkeypatch.setattr("gpubranches.service.uploads.time.time", iter(range(1000, 0, -1)).__next__)
     uploads = Uploads.open(tmp_path / "labels.sqlite")
     names = [uploads.keep("a", np.full(4, place, np.float32), b"jpeg") for place in range(MOST_A_SESSION + 2)]
     other = uploads.keep("b", np.ones(4, np.float32), b"other")

@@ -11,12 +11,13 @@ from cudasim import SimulatedDevice
 from worlds import World, check_bits, check_nearest_codes, check_votes, empty, ordered
 
 from gpubranches import Box, Boxes, Catalog, open_backend
-from gpubranches.backends import BACKENDS
-from gpubranches.backends.faiss_index import faiss_bytes
-from gpubranches.backends.gpu import GpuBackend
-from gpubranches.backends.gpu.cupy_device import CupyDevice
-from gpubranches.backends.gpu.memory import WORKING_BYTES
-from gpubranches.backends.kdtree_files import FOLDER, KdIndex
+from gpubranches.core.embedding_space import Space
+from gpubranches.engines import BACKENDS
+from gpubranches.engines.faiss_index import faiss_bytes
+from gpubranches.engines.gpu import GpuBackend
+from gpubranches.engines.gpu.cupy_device import CupyDevice
+from gpubranches.engines.gpu.memory import WORKING_BYTES
+from gpubranches.engines.kdtree.files import FOLDER, KdIndex
 from gpubranches.errors import (
     ArrayError,
     BackendUnavailableError,
@@ -25,7 +26,6 @@ from gpubranches.errors import (
     DeviceMemoryError,
     UsageError,
 )
-from gpubranches.space import Space
 
 SIZES = [0, 1, 127, 128, 129, 500, 4095, 4096, 4097, 8200]
 
@@ -42,7 +42,7 @@ def opened(name, catalog, **options):
     if name == "cuda":
         return GpuBackend(catalog, CupyDevice, sample_from=3000)
     if name == "kdtree":
-        from gpubranches.backends.kdtree import KdtreeBackend
+        from gpubranches.engines.kdtree.backend import KdtreeBackend
 
         index(catalog)
         return KdtreeBackend(catalog, index_only=True)
@@ -51,7 +51,7 @@ def opened(name, catalog, **options):
 
 def index(catalog):
     """Build the index of a catalog unless it has one of its present codes."""
-    from gpubranches.backends.kdtree_build import build_index
+    from gpubranches.engines.kdtree.build import build_index
 
     try:
         KdIndex.open(catalog.path / FOLDER, catalog, "")
@@ -160,7 +160,7 @@ def test_bit_scores_at_every_width(name, tmp_path, D):
 
 
 def test_code_scores_are_exact(name, parts):
-    from gpubranches.quantize import CodeWeights
+    from gpubranches.encoders.quantizers import CodeWeights
 
     weights = parts.rng.standard_normal(8).astype(np.float32)
     scores = CodeWeights.quantise(weights).scores(parts.codes)
@@ -315,7 +315,7 @@ class FakeGpuFaiss:
 def gpu_faiss(monkeypatch):
     faiss = pytest.importorskip("faiss", reason="faiss is not installed")
     fake = FakeGpuFaiss(faiss)
-    monkeypatch.setattr("gpubranches.backends.faiss_index._faiss", lambda: fake)
+    monkeypatch.setattr("gpubranches.engines.faiss_index._faiss", lambda: fake)
     return fake
 
 

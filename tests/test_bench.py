@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from cudasim import SimulatedDevice
 
-from gpubranches.backends.cpu import CpuBackend
-from gpubranches.backends.gpu import GpuBackend
-from gpubranches.bench.own_engines import refine
-from gpubranches.bench.plots import draw
-from gpubranches.bench.questions import ask, widened
-from gpubranches.bench.run import Measure, Plan, line, run, table
-from gpubranches.bench.synthetic import SyntheticCatalog, SyntheticResidence, write_stand_in
-from gpubranches.bench.timing import timed, together
-from gpubranches.boxes import Box, Boxes
+from gpubranches.core.boxes import Box, Boxes
+from gpubranches.encoders.quantizers import SignQuantizer
+from gpubranches.engines.cpu.backend import CpuBackend
+from gpubranches.engines.gpu import GpuBackend
 from gpubranches.errors import BackendUnavailableError, UsageError
-from gpubranches.learners.branches import feature_subsets
-from gpubranches.quantize import SignQuantizer
+from gpubranches.learning.branches import feature_subsets
+from gpubranches.research.speed.own_engines import refine
+from gpubranches.research.speed.plots import draw
+from gpubranches.research.speed.questions import ask, widened
+from gpubranches.research.speed.run import Measure, Plan, line, run, table
+from gpubranches.research.speed.synthetic import SyntheticCatalog, SyntheticResidence, write_stand_in
+from gpubranches.research.speed.timing import timed, together
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_a_missing_engine_is_named(tmp_path, monkeypatch):
     def missing(self):
         raise BackendUnavailableError("there is none")
 
-    monkeypatch.setattr("gpubranches.backends.gpu.cupy_device.CupyDevice._import", missing)
+    monkeypatch.setattr("gpubranches.engines.gpu.cupy_device.CupyDevice._import", missing)
     shown = []
     assert run(Plan(["gpu"], [4096], D=64, clusters=4, users=1), tmp_path, show=shown.append) == []
     assert "left out" in shown[0]
@@ -184,7 +184,7 @@ def test_a_measure_is_one_line():
 def test_the_command_refuses_what_it_does_not_know(tmp_path):
     from click.testing import CliRunner
 
-    from gpubranches.cli.benching import bench
+    from gpubranches.research.commands.bench import bench
 
     runner = partial(CliRunner().invoke, bench)
     for options in (["--backends", "abacus"], ["--rows", "many"], ["--rows", "0"], ["--dims", "7"]):

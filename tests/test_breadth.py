@@ -9,11 +9,11 @@ from groups import GROUPS, NAMES, f1, search_for, write_groups
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.errors import LabelError
-from gpubranches.refine.border import Border
-from gpubranches.refine.breadth import Breadth, LinearModel, _narrow_promises_more, judge, reaching
-from gpubranches.refine.marks import Marks
-from gpubranches.refine.scoring import CatalogScores, CodeView, EmbeddingView
-from gpubranches.session.labels import Labels
+from gpubranches.retrieval.border import Border
+from gpubranches.retrieval.breadth import Breadth, LinearModel, _narrow_promises_more, judge, reaching
+from gpubranches.retrieval.marks import Marks
+from gpubranches.retrieval.scoring import CatalogScores, CodeView, EmbeddingView
+from gpubranches.service.labels import Labels
 
 NOTHING = np.zeros(0, np.int64)
 
@@ -242,7 +242,7 @@ def test_wrong_marks_of_a_page_speak_against_a_broad_idea(world):
 @pytest.mark.parametrize("told", [-2.0, 2.0])
 def test_of_a_likely_broad_idea_the_answer_that_promises_more_is_given(world, quick, told, monkeypatch):
     """A reserve of 2 keeps every broad answer, one of -2 none: F1 lies between 0 and 1."""
-    monkeypatch.setattr("gpubranches.refine.breadth._RESERVE", told)
+    monkeypatch.setattr("gpubranches.retrieval.breadth._RESERVE", told)
     search_for(quick, world[1] == 2, page(quick, "group 2", 30), 1)
     found = quick.answer
     assert found.breadth.is_broad

@@ -16,10 +16,10 @@ import sys
 from dataclasses import replace
 import numpy as np
 from gpubranches import Catalog, Ranking, open_backend
-from gpubranches.refine.answer import Answer
+from gpubranches.retrieval.answer import Answer
 from gpubranches.app import create_app, open_server
-from gpubranches.refine.completeness import Completeness
-from gpubranches.session.desk import Desk
+from gpubranches.retrieval.completeness import Completeness
+from gpubranches.service.app_context import Desk
 plain = Desk._tile
 def wide(self, item, mark, figure):
     return replace(plain(self, item, mark, figure), ratio=0.7 + item["id"] // 60 % 5 * 0.35 + item["id"] % 3 * 0.1)

@@ -16,11 +16,11 @@ from benchmarks.given import finite, whole
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app.access import Access, listen_on
 from gpubranches.catalog import problems_at, repair
+from gpubranches.core.files import require_outside_catalogs
 from gpubranches.errors import DataError, LabelError, UsageError
-from gpubranches.files import require_outside_catalogs
-from gpubranches.session.labels import Labels
-from gpubranches.session.portable import pack, unpack
-from gpubranches.session.sessions import Book
+from gpubranches.service.labels import Labels
+from gpubranches.service.session_files import pack, unpack
+from gpubranches.service.session_store import Book
 
 ROOT = Path(__file__).resolve().parents[1]
 

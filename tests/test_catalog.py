@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from gpubranches import Catalog
 from gpubranches.catalog import TILE, ZONE, order
+from gpubranches.core.embedding_space import Space
+from gpubranches.encoders.quantizers import SignQuantizer
 from gpubranches.errors import ArrayError, CatalogFormatError, CatalogNotFoundError, DataError, UsageError
-from gpubranches.quantize import SignQuantizer
-from gpubranches.space import Space
 
 SIZES = [0, 1, 127, 128, 129, 4095, 4096, 4097]
 GOLDEN = Path(__file__).with_name("golden") / "catalog-1"

@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches import Catalog, cli
-from gpubranches.arrays import splitmix64
-from gpubranches.embed import VocabularyEmbedder
+from gpubranches.core.arrays import splitmix64
+from gpubranches.encoders import VocabularyEmbedder
+from gpubranches.encoders.heads import IdentityHead, PCAHead, TrainedHead
+from gpubranches.encoders.heads.towers import Tower
 from gpubranches.errors import BackendUnavailableError, UsageError
-from gpubranches.evaluation import average_precision, find_concepts
-from gpubranches.evaluation.codes import CodesReport, choose_methods, faiss_codecs, lay_ground, measure
-from gpubranches.evaluation.codes.codecs import (
+from gpubranches.ingest import ingest
+from gpubranches.research.codes import CodesReport, choose_methods, faiss_codecs, lay_ground, measure
+from gpubranches.research.codes.codecs import (
     CatalogBits,
     FullEmbeddings,
     HeadCodes,
@@ -27,9 +29,9 @@ from gpubranches.evaluation.codes.codecs import (
     stored,
     vectors_of,
 )
-from gpubranches.evaluation.codes.faiss_codecs import RECIPES, FaissMethod
-from gpubranches.evaluation.codes.ground import image_rows, text_rows
-from gpubranches.evaluation.codes.measures import (
+from gpubranches.research.codes.faiss_codecs import RECIPES, FaissMethod
+from gpubranches.research.codes.ground import image_rows, text_rows
+from gpubranches.research.codes.measures import (
     best_rows,
     code_entropy,
     mean_and_error,
@@ -38,10 +40,8 @@ from gpubranches.evaluation.codes.measures import (
     share_found,
     values_used,
 )
-from gpubranches.evaluation.codes.measuring import Found
-from gpubranches.head import IdentityHead, PCAHead, TrainedHead
-from gpubranches.head.towers import Tower
-from gpubranches.ingest import ingest
+from gpubranches.research.codes.measuring import Found
+from gpubranches.research.quality import average_precision, find_concepts
 
 ROWS = 700
 FORMS = ("float", "uint8", "uint8 quantile")

@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rankings import RANKED, N, a_ranking
 
-from gpubranches.refine.completeness import AUDITED, Completeness
-from gpubranches.refine.sampling import inclusion, systematic
-from gpubranches.refine.voting import votes_for
-from gpubranches.results import Ranking
+from gpubranches.core.results import Ranking
+from gpubranches.retrieval.completeness import AUDITED, Completeness
+from gpubranches.retrieval.sampling import inclusion, systematic
+from gpubranches.retrieval.voting import votes_for
 
 NONE = np.zeros(0, np.int64)
 

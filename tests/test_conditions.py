@@ -14,11 +14,8 @@ from hypothesis import strategies as st
 
 from gpubranches import Catalog
 from gpubranches.catalog.items import read_table, unified_schema
-from gpubranches.catalog.table import Table
-from gpubranches.errors import UsageError
-from gpubranches.ingest import append, ingest
-from gpubranches.metadata.choices import chosen, toggled
-from gpubranches.metadata.conditions import (
+from gpubranches.catalog.metadata.choices import chosen, toggled
+from gpubranches.catalog.metadata.conditions import (
     DEEPEST,
     LONGEST,
     All,
@@ -32,7 +29,10 @@ from gpubranches.metadata.conditions import (
     to_text,
     written,
 )
-from gpubranches.metadata.tables import plain_rows
+from gpubranches.catalog.metadata.tables import plain_rows
+from gpubranches.catalog.table import Table
+from gpubranches.errors import UsageError
+from gpubranches.ingest import append, ingest
 
 ROWS = [
     {"id": 0, "n": 3, "x": 0.5, "t": "dog", "b": True, "d": dt.date(2024, 1, 1), "In": "up", "a": {"b c": 1}},

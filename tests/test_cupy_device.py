@@ -13,12 +13,13 @@ from click.testing import CliRunner
 from test_gpu_owner import asked_together
 from worlds import World
 
-from gpubranches import doctor, open_backend
-from gpubranches.backends.gpu import cupy_device
-from gpubranches.backends.gpu.cupy_device import CupyDevice, check, usable
-from gpubranches.backends.gpu.owner import Owner
+from gpubranches import open_backend
 from gpubranches.cli import cli
+from gpubranches.engines.gpu import cupy_device
+from gpubranches.engines.gpu.cupy_device import CupyDevice, check, usable
+from gpubranches.engines.gpu.device_worker import Owner
 from gpubranches.errors import CatalogFormatError, DeviceError, DeviceMemoryError, KernelCompileError
+from gpubranches.service import doctor
 
 
 @pytest.fixture

@@ -20,19 +20,20 @@ from hypothesis import strategies as st
 from test_catalog import GOLDEN
 from test_failed_writes import content, write_input
 
-from gpubranches import Box, Boxes, Catalog, Session, database, open_backend
-from gpubranches.backends.kdtree_build import build_index
+from gpubranches import Box, Boxes, Catalog, Session, open_backend
 from gpubranches.catalog import manifest as manifests
 from gpubranches.catalog import problems_at, repair
 from gpubranches.catalog.blocks import SUMS
+from gpubranches.catalog.pictures.images import image_file
 from gpubranches.cli import cli
+from gpubranches.core.files import BLOCK_BYTES
+from gpubranches.engines.kdtree.build import build_index
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, GpuBranchesError, UsageError
-from gpubranches.files import BLOCK_BYTES
 from gpubranches.ingest import append, ingest
 from gpubranches.ingest.encode import encode
 from gpubranches.ingest.records import Known
-from gpubranches.pictures.images import image_file
-from gpubranches.session.labels import Labels
+from gpubranches.service import database
+from gpubranches.service.labels import Labels
 
 MODEL = Boxes([Box(np.array([1, 5], np.int16), np.array([60, 60], np.uint8), np.array([200, 200], np.uint8))])
 ROWS = 700

@@ -16,14 +16,14 @@ from cudasim import SimulatedDevice
 from worlds import World, decoding_head
 
 from gpubranches import Catalog, Session, open_backend
-from gpubranches.backends.gpu import GpuBackend
 from gpubranches.catalog.decoder import Decoder
 from gpubranches.cli import cli
+from gpubranches.encoders.heads import PCAHead, TrainedHead
+from gpubranches.encoders.heads.towers import Tower
+from gpubranches.encoders.quantizers import ScalarQuantizer
+from gpubranches.engines.gpu import GpuBackend
 from gpubranches.errors import UsageError
-from gpubranches.head import PCAHead, TrainedHead
-from gpubranches.head.towers import Tower
 from gpubranches.ingest import append, ingest
-from gpubranches.quantize import ScalarQuantizer
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_nothing_but_codes_and_bits_is_stored_and_it_is_told(lean, full):
 def test_marks_find_all_and_words_find_the_first(lean, backend):
     pytest.importorskip("numba")
     if backend == "kdtree":
-        from gpubranches.backends.kdtree_build import build_index
+        from gpubranches.engines.kdtree.build import build_index
 
         build_index(lean, threads=1)
     _, labels, _ = world()

@@ -15,7 +15,7 @@ from clusters import write_world
 
 from gpubranches import Catalog, VocabularyEmbedder, cli, open_backend
 from gpubranches.app import create_app, open_server
-from gpubranches.backends.gpu.cupy_device import usable
+from gpubranches.engines.gpu.cupy_device import usable
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -17,13 +17,13 @@ from worlds import World, check_bits, check_nearest_codes, check_votes
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.catalog import reader as reader_module
 from gpubranches.catalog import rewrite
+from gpubranches.encoders.heads import IdentityHead, PCAHead, TrainedHead, load_head
+from gpubranches.encoders.heads.towers import Tower
+from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.errors import CatalogFormatError, CatalogIndexError, DataError, UsageError
-from gpubranches.head import IdentityHead, PCAHead, TrainedHead, load_head
-from gpubranches.head.towers import Tower
 from gpubranches.ingest import append, ingest
 from gpubranches.ingest.encode import encode
-from gpubranches.quantize import ScalarQuantizer
-from gpubranches.session.labels import Labels
+from gpubranches.service.labels import Labels
 
 
 def vectors(n, dims=48, seed=0):

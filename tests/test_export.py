@@ -34,15 +34,15 @@ from gpubranches import Catalog, Ranking
 from gpubranches.app import limits, open_server
 from gpubranches.app.limits import DOWNLOADS
 from gpubranches.catalog.items import read_table, unified_schema
+from gpubranches.catalog.metadata.columns import CAPTIONS
 from gpubranches.cli import cli
+from gpubranches.core.files import whole_folder
 from gpubranches.errors import DataError, UsageError
-from gpubranches.export import BOX_FORMATS, FORMATS, Matches, export_matches
-from gpubranches.export import matches as walking
-from gpubranches.export.matches import free_names
-from gpubranches.files import whole_folder
 from gpubranches.ingest import ingest
 from gpubranches.ingest.encode import encode
-from gpubranches.metadata.columns import CAPTIONS
+from gpubranches.service.export import BOX_FORMATS, FORMATS, Matches, export_matches
+from gpubranches.service.export import matches as walking
+from gpubranches.service.export.matches import free_names
 
 PICKED = [40, 3, 5, 6, 17, 8, 9]
 """Best first; item 5 has no picture and 6 a broken one, 3 a caption that is a script, and 9 does not match."""
@@ -355,7 +355,7 @@ MILLION = """
 import sys
 import numpy as np, psutil, pyarrow as pa, pyarrow.compute as pc
 from gpubranches import Ranking
-from gpubranches.export import FORMATS, Matches
+from gpubranches.service.export import FORMATS, Matches
 
 class Endless:
     source = {}
@@ -573,7 +573,7 @@ def served(app):
 
 
 def test_a_client_that_does_not_read_loses_its_place_and_its_thread(app, labels, monkeypatch, caplog):
-    monkeypatch.setattr("gpubranches.app.listening.STALLED_S", 1)
+    monkeypatch.setattr("gpubranches.app.waitress_server.STALLED_S", 1)
     at, _ = found_all(app.test_client(), labels)
     endless = dataclasses.replace(FORMATS["csv"], write=lambda matches: itertools.repeat(bytes(1 << 20)))
     monkeypatch.setitem(FORMATS, "csv", endless)

@@ -16,13 +16,13 @@ from faults import KINDS, Faults
 from test_ingest import Pixels, vectors, write_pictures
 
 from gpubranches import Catalog
-from gpubranches.backends.kdtree_build import build_index
-from gpubranches.backends.kdtree_files import FOLDER, problems
+from gpubranches.core.embedding_space import digest
+from gpubranches.core.files import Output, output, whole_file, whole_folder, write_npy
+from gpubranches.engines.kdtree.build import build_index
+from gpubranches.engines.kdtree.files import FOLDER, problems
 from gpubranches.errors import DataError, GpuBranchesError
-from gpubranches.files import Output, output, whole_file, whole_folder, write_npy
 from gpubranches.ingest import append, ingest
 from gpubranches.ingest.encode import encode
-from gpubranches.space import digest
 
 
 def write_input(folder, n, seed=0):

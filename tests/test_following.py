@@ -12,8 +12,8 @@ from gpubranches.app import create_app
 from gpubranches.errors import UsageError
 from gpubranches.ingest import append, ingest
 from gpubranches.ingest.encode import encode
-from gpubranches.session import following as module
-from gpubranches.session.following import Following
+from gpubranches.service import snapshot_follower as module
+from gpubranches.service.snapshot_follower import Following
 
 HX = {"HX-Request": "true"}
 

@@ -9,17 +9,17 @@ import pytest
 from cudasim import SimulatedDevice
 from worlds import World, check_bits, check_nearest_codes, check_votes, empty, ordered
 
-from gpubranches.backends.gpu import GpuBackend
-from gpubranches.backends.gpu.best import SAMPLE_FROM, _sample, first_room, lists_at_once
-from gpubranches.backends.gpu.launchers import DIGITS
-from gpubranches.backends.gpu.memory import WORKING_BYTES, MemoryPlan
-from gpubranches.backends.gpu.owner import Owner
-from gpubranches.backends.gpu.program import MOST_MODELS
-from gpubranches.backends.gpu.residence import Residence
-from gpubranches.backends.gpu.selection import SORTED_AT_ONCE
-from gpubranches.boxes import Box, Boxes
+from gpubranches.core.boxes import Box, Boxes
+from gpubranches.core.files import checksum
+from gpubranches.engines.gpu import GpuBackend
+from gpubranches.engines.gpu.best import SAMPLE_FROM, _sample, first_room, lists_at_once
+from gpubranches.engines.gpu.device_worker import Owner
+from gpubranches.engines.gpu.launchers import DIGITS
+from gpubranches.engines.gpu.memory import WORKING_BYTES, MemoryPlan
+from gpubranches.engines.gpu.program import MOST_MODELS
+from gpubranches.engines.gpu.resident_copy import Residence
+from gpubranches.engines.gpu.selection import SORTED_AT_ONCE
 from gpubranches.errors import CatalogFormatError, DeviceError, DeviceMemoryError, UsageError
-from gpubranches.files import checksum
 
 EVERYTHING = Boxes([Box(*empty())])
 
@@ -71,9 +71,9 @@ def test_the_lists_of_a_pass_fit_into_the_working_memory():
 
 
 def test_more_rows_than_positions_are_refused(world, monkeypatch):
-    monkeypatch.setattr("gpubranches.backends.gpu.memory.MOST_POSITIONS", 3 * 4096)
+    monkeypatch.setattr("gpubranches.engines.gpu.memory.MOST_POSITIONS", 3 * 4096)
     assert MemoryPlan.of(world.catalog, 1 << 40, 1 << 40).parts
-    monkeypatch.setattr("gpubranches.backends.gpu.memory.MOST_POSITIONS", 2 * 4096)
+    monkeypatch.setattr("gpubranches.engines.gpu.memory.MOST_POSITIONS", 2 * 4096)
     with pytest.raises(UsageError, match=r"at most 8,192 rows on one card, got 12,288"):
         GpuBackend(world.catalog, SimulatedDevice)
 
@@ -199,7 +199,7 @@ def noted(tmp_path, monkeypatch):
         notes.append((path.parent.name, path.name))
         return found
 
-    monkeypatch.setattr("gpubranches.backends.gpu.residence.checksum", noting)
+    monkeypatch.setattr("gpubranches.engines.gpu.resident_copy.checksum", noting)
     return world, notes, lambda: Noting(notes, started)
 
 
@@ -481,8 +481,8 @@ class Measured(SimulatedDevice):
 @pytest.fixture
 def crowded(tmp_path, monkeypatch):
     """Three tiles and a bit of rows, and lists that hold one tile of them; what fits is ordered in pieces, too."""
-    monkeypatch.setattr("gpubranches.backends.gpu.best.FIRST_ROOM", 4096)
-    monkeypatch.setattr("gpubranches.backends.gpu.selection.SORTED_AT_ONCE", 1500)
+    monkeypatch.setattr("gpubranches.engines.gpu.best.FIRST_ROOM", 4096)
+    monkeypatch.setattr("gpubranches.engines.gpu.selection.SORTED_AT_ONCE", 1500)
     world = World(tmp_path / "c", [9000, 5000], seed=4, levels=32)
     with GpuBackend(world.catalog, Measured, sample_from=1000) as backend:
         backend.evaluate(Boxes([]))
@@ -540,7 +540,7 @@ def test_no_answer_of_the_other_scans_does_either(crowded, limit):
 
 
 def test_many_candidates_get_the_room_they_need(world, monkeypatch):
-    monkeypatch.setattr("gpubranches.backends.gpu.best.FIRST_ROOM", 64)
+    monkeypatch.setattr("gpubranches.engines.gpu.best.FIRST_ROOM", 64)
     with GpuBackend(world.catalog, SimulatedDevice, sample_from=1000) as backend:
         check_bits(world, backend, world.embeddings[3], None, 0.5, None)
         found = backend.search(world.codes[:5], 30, tier="codes")

@@ -10,10 +10,10 @@ import pytest
 from cudasim import SimulatedDevice
 from worlds import World, empty
 
-from gpubranches.backends.gpu import GpuBackend
-from gpubranches.backends.gpu.memory import MemoryPlan
-from gpubranches.backends.gpu.owner import Filter, Owner
-from gpubranches.boxes import Box, Boxes
+from gpubranches.core.boxes import Box, Boxes
+from gpubranches.engines.gpu import GpuBackend
+from gpubranches.engines.gpu.device_worker import Filter, Owner
+from gpubranches.engines.gpu.memory import MemoryPlan
 from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError
 
 EVERYTHING = Boxes([Box(*empty())])

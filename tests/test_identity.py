@@ -17,10 +17,10 @@ from PIL import Image
 from test_ingest import Pixels, same, vectors
 
 from gpubranches import Catalog
+from gpubranches.catalog.pictures.images import image_file
+from gpubranches.core.files import spelled
 from gpubranches.errors import CatalogFormatError, DataError, SpaceMismatchError, UsageError
-from gpubranches.files import spelled
 from gpubranches.ingest import append, building, ingest, relocate, staging
-from gpubranches.pictures.images import image_file
 
 
 class Counting(Pixels):

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from gpubranches import Catalog
+from gpubranches.catalog.pictures.images import image_file
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, DataError, UsageError
 from gpubranches.ingest import append, ingest, staging
 from gpubranches.ingest import building as module
-from gpubranches.pictures.images import image_file
 
 
 class Pixels:

@@ -20,12 +20,12 @@ from test_identity import draw, draw_all, shown
 from test_ingest import Pixels, vectors
 
 from gpubranches import Catalog, Session, open_backend
+from gpubranches.catalog.metadata.columns import OWN
+from gpubranches.catalog.pictures.images import image_file
+from gpubranches.core.files import spelled, unspelled
 from gpubranches.errors import CatalogFormatError, DataError, UsageError
-from gpubranches.files import spelled, unspelled
 from gpubranches.ingest import append, ingest, relocate
 from gpubranches.ingest.clip_retrieval import ClipRetrieval
-from gpubranches.metadata.columns import OWN
-from gpubranches.pictures.images import image_file
 
 
 def write_clip(folder, tables, endings=None, dims=48):
@@ -379,7 +379,7 @@ ODD = {
 
 @pytest.mark.parametrize("what", ODD)
 def test_odd_npy_files_are_refused_in_one_sentence(tmp_path, what):
-    from gpubranches.cli.queries import _read_vector
+    from gpubranches.cli.search import _read_vector
 
     path = tmp_path / "x.npy"
     path.write_bytes(ODD[what])
@@ -395,7 +395,7 @@ def test_odd_npy_files_are_refused_in_one_sentence(tmp_path, what):
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_no_bytes_of_a_npy_file_end_in_a_traceback(tmp_path_factory, content, magic):
-    from gpubranches.cli.queries import _read_vector
+    from gpubranches.cli.search import _read_vector
 
     path = tmp_path_factory.getbasetemp() / "fuzzed.npy"
     path.write_bytes(b"\x93NUMPY" * magic + content)

@@ -14,10 +14,10 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from gpubranches import Catalog, Ranking
+from gpubranches.catalog.metadata.conditions import equals, written
 from gpubranches.errors import UsageError
-from gpubranches.export import FORMATS, Matches
 from gpubranches.ingest import append, ingest
-from gpubranches.metadata.conditions import equals, written
+from gpubranches.service.export import FORMATS, Matches
 
 N = 5
 UNITS = ("s", "ms", "us", "ns")

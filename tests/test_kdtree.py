@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches import Box, Boxes, Catalog
-from gpubranches.arrays import pack_bitmap, splitmix64
-from gpubranches.backends.kdtree import KdtreeBackend
-from gpubranches.backends.kdtree_build import build_index
-from gpubranches.backends.kdtree_files import FOLDER, LEAF, KdIndex, problems
+from gpubranches.core.arrays import pack_bitmap, splitmix64
+from gpubranches.core.embedding_space import Space
+from gpubranches.engines.kdtree.backend import KdtreeBackend
+from gpubranches.engines.kdtree.build import build_index
+from gpubranches.engines.kdtree.files import FOLDER, LEAF, KdIndex, problems
 from gpubranches.errors import CatalogIndexError, DataError, UsageError
-from gpubranches.learners.branches import BranchEnsemble, feature_subsets
-from gpubranches.space import Space
+from gpubranches.learning.branches import BranchEnsemble, feature_subsets
 
 D = 12
 
@@ -97,8 +97,8 @@ def test_every_way_of_answering_gives_the_same(world, seed, mixed):
     rng = np.random.default_rng(seed)
     boxes = random_boxes(rng, 6, 3, False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gpubranches.backends.kdtree.scan_cost_ns", lambda n, count: np.inf)
-        patch.setattr("gpubranches.backends.kdtree._WORTH_THREADS_NS", 0)
+        patch.setattr("gpubranches.engines.kdtree.backend.scan_cost_ns", lambda n, count: np.inf)
+        patch.setattr("gpubranches.engines.kdtree.backend._WORTH_THREADS_NS", 0)
         patch.setattr(world.backend, "index_only", not mixed)
         if not mixed:
             steps = world.backend.plan(boxes)
@@ -287,7 +287,7 @@ def test_a_killed_build_leaves_the_index_that_was_there(tmp_path):
     catalog, _ = made(tmp_path / "c", [3000])
     before = contents(catalog.path / FOLDER)
     script = (
-        "import sys, time; from gpubranches import Catalog; from gpubranches.backends import kdtree_build as k\n"
+        "import sys, time; from gpubranches import Catalog; from gpubranches.engines import kdtree_build as k\n"
         "slow = lambda stage, done, total: (print(done, flush=True), time.sleep(60))\n"
         "k.build_index(Catalog.open(sys.argv[1]), threads=1, report=slow)\n"
     )
@@ -344,7 +344,7 @@ def test_stop_leaves_is_approximate_and_says_so(world):
 
 
 def test_an_ensemble_of_the_pool_votes_as_on_the_cpu(world):
-    from gpubranches.backends.cpu import CpuBackend
+    from gpubranches.engines.cpu.backend import CpuBackend
 
     y = np.arange(400) < 20
     boxes = BranchEnsemble(subsets="pool").fit(world.codes[:400], y).boxes_

@@ -12,14 +12,14 @@ from test_rescore import GROUP, NEGATIVES, POSITIVES, D, f1, fitted, make_catalo
 from worlds import World
 
 from gpubranches import Session, open_backend
-from gpubranches.arrays import best_first
-from gpubranches.boxes import Box, Boxes
-from gpubranches.learners import branches
-from gpubranches.learners.branches import BranchEnsemble
-from gpubranches.refine import pseudo_labels, refining, rescore, scoring
-from gpubranches.refine.completeness import LIKELY, SURE, Completeness
-from gpubranches.refine.mixture import mixture_cut
-from gpubranches.refine.pseudo_labels import labels_around
+from gpubranches.core.arrays import best_first
+from gpubranches.core.boxes import Box, Boxes
+from gpubranches.learning import branches
+from gpubranches.learning.branches import BranchEnsemble
+from gpubranches.learning.mixture import mixture_cut
+from gpubranches.retrieval import pseudo_labels, refine, rescore, scoring
+from gpubranches.retrieval.completeness import LIKELY, SURE, Completeness
+from gpubranches.retrieval.pseudo_labels import labels_around
 
 HALF = Boxes([Box(np.array([1], np.int16), np.array([0], np.uint8), np.array([140], np.uint8))])
 
@@ -100,7 +100,7 @@ def test_a_score_that_stands_for_some_counts_as_so_many():
 @pytest.mark.parametrize("levels", [2, 50, 10**7])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_many_scores_are_ordered_by_all_threads_as_by_one(tmp_path, threads, levels, monkeypatch):
-    cpu = pytest.importorskip("gpubranches.backends.cpu")
+    cpu = pytest.importorskip("gpubranches.engines.cpu.backend")
     monkeypatch.setattr(cpu, "_MANY_RANKED", 1024)
     rng = np.random.default_rng(levels)
     ids = rng.permutation(5000).astype(np.int64)
@@ -155,7 +155,7 @@ def test_tiers_are_those_of_each_items_chance(seed):
 
 @pytest.mark.parametrize("idea", ["kind 3", "group 2"])
 def test_an_answer_too_long_for_votes_has_none_and_is_explained_and_exported(tmp_path, idea, monkeypatch):
-    monkeypatch.setattr(refining, "_MOST_VOTES", 50)
+    monkeypatch.setattr(refine, "_MOST_VOTES", 50)
     catalog, groups, kinds, embedder = write_groups(tmp_path)
     right = kinds == 3 if idea == "kind 3" else groups == 2
     with open_backend("cpu", catalog) as backend:

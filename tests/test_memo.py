@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gpubranches.memo import Memo
+from gpubranches.core.single_flight import Memo
 
 
 def test_a_value_is_made_once_for_all_who_ask_meanwhile():

@@ -12,16 +12,16 @@ from safetensors.numpy import load, save
 from benchmarks.fuzzing.catalogs import heads
 from benchmarks.fuzzing.world import make
 from gpubranches import Catalog, VocabularyEmbedder
-from gpubranches.backends.kdtree_build import build_index
-from gpubranches.backends.kdtree_files import KdIndex, problems
-from gpubranches.cli.heads import _names
+from gpubranches.cli.train_head import _names
+from gpubranches.core.files import parse_json
+from gpubranches.encoders.heads import IdentityHead, load_head
+from gpubranches.engines.kdtree.build import build_index
+from gpubranches.engines.kdtree.files import KdIndex, problems
 from gpubranches.errors import CatalogFormatError, CatalogIndexError, UsageError
-from gpubranches.evaluation.groups import read_groups
-from gpubranches.files import parse_json
-from gpubranches.head import IdentityHead, load_head
 from gpubranches.ingest import ingest
 from gpubranches.ingest.inputs import is_catalog
-from gpubranches.session.portable import FORMAT, VERSION, unpack
+from gpubranches.research.quality.groups import read_groups
+from gpubranches.service.session_files import FORMAT, VERSION, unpack
 
 DEEP = "[" * 100_000
 

@@ -12,7 +12,7 @@ from test_catalog import make, make_append
 from worlds import empty
 
 from gpubranches import Box, Boxes, Catalog, open_backend
-from gpubranches.backends.gpu import GpuBackend
+from gpubranches.engines.gpu import GpuBackend
 from gpubranches.errors import ArrayError
 from gpubranches.ingest import append, ingest
 from gpubranches.ingest.encode import encode

@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from gpubranches import Catalog
-from gpubranches.errors import DataError, UsageError
-from gpubranches.ingest import ingest
-from gpubranches.pictures import images
-from gpubranches.pictures.images import (
+from gpubranches.catalog.pictures import images
+from gpubranches.catalog.pictures.images import (
     ENDINGS,
     FORMATS,
     MAX_SIDE,
@@ -28,6 +26,8 @@ from gpubranches.pictures.images import (
     thumbnail,
     upright_size,
 )
+from gpubranches.errors import DataError, UsageError
+from gpubranches.ingest import ingest
 
 
 def pattern(width=32, height=32, mode="RGB"):
@@ -169,7 +169,7 @@ def png(width, height, depth=1, colour=0):
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from gpubranches.pictures.images import open_image, read_image, thumbnail
+from gpubranches.catalog.pictures.images import open_image, read_image, thumbnail
 path = Path(sys.argv[2])
 data = path.read_bytes()
 Path("/proc/self/clear_refs").write_text("5")

@@ -23,7 +23,7 @@ def test_the_public_names_are_these_and_all_of_them_import():
 
 def test_importing_loads_numpy_and_nothing_heavier():
     script = (
-        "import sys, gpubranches, gpubranches.boxes, gpubranches.quantize, gpubranches.results\n"
+        "import sys, gpubranches, gpubranches.core.boxes, gpubranches.encoders.quantizers, gpubranches.core.results\n"
         "heavy = 'numba pyarrow duckdb torch open_clip sklearn scipy flask click PIL faiss'.split()\n"
         "print([name for name in heavy if name in sys.modules])"
     )

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches import Catalog, Session, open_backend
-from gpubranches.embed import open_embedder
+from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
 from gpubranches.ingest import ingest
-from gpubranches.search.queries import LONGEST, MOST_TERMS, Item, Picture, Query, Words, combine, parse, unit
-from gpubranches.search.searching import Searcher
+from gpubranches.retrieval.queries import LONGEST, MOST_TERMS, Item, Picture, Query, Words, combine, parse, unit
+from gpubranches.retrieval.search import Searcher
 
 PLAIN = st.text("abc-+\"' é#:", min_size=1, max_size=12).map(lambda text: "x" + " ".join(text.split()))
 

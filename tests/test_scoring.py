@@ -7,9 +7,9 @@ import pytest
 from worlds import World
 
 from gpubranches import open_backend
-from gpubranches.arrays import best_first
-from gpubranches.refine import scoring
-from gpubranches.refine.scoring import CatalogScores, CodeView, EmbeddingView
+from gpubranches.core.arrays import best_first
+from gpubranches.retrieval import scoring
+from gpubranches.retrieval.scoring import CatalogScores, CodeView, EmbeddingView
 
 BACKENDS = ("oracle", "cpu")
 NOTHING = np.zeros(0, np.int64)

@@ -14,7 +14,7 @@ import pytest
 from serving import *  # noqa: F403
 from serving import TOKEN
 
-from gpubranches.app import listening, open_server
+from gpubranches.app import open_server, waitress_server
 from gpubranches.app.access import COOKIE, Access
 from gpubranches.app.proxies import Proxies
 
@@ -118,7 +118,7 @@ def test_the_login_reads_a_token_and_no_more(make):
 
 
 def test_half_open_connections_lock_nobody_out(make, monkeypatch):
-    monkeypatch.setattr(listening, "CONNECTIONS", 20)
+    monkeypatch.setattr(waitress_server, "CONNECTIONS", 20)
     with running(make()) as (address, _):
         halves = []
         for number in range(60):

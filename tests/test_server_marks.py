@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app import create_app
-from gpubranches.database import WAIT_S, Database
 from gpubranches.errors import UnavailableError, WaitError
 from gpubranches.ingest import ingest
-from gpubranches.session.labels import Labels
-from gpubranches.session.portable import FORMAT, VERSION
-from gpubranches.session.sessions import EXAMPLES, Book, OpenSessions, _size
+from gpubranches.service.database import WAIT_S, Database
+from gpubranches.service.labels import Labels
+from gpubranches.service.session_files import FORMAT, VERSION
+from gpubranches.service.session_store import EXAMPLES, Book, OpenSessions, _size
 
 HX = {"HX-Request": "true"}
 API = "/api/v1"

@@ -6,10 +6,10 @@ import pytest
 from clusters import NAMES, D, write_world
 
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
+from gpubranches.core.options import MODELS
 from gpubranches.errors import LabelError, SpaceMismatchError, UsageError
 from gpubranches.ingest import ingest
-from gpubranches.models import MODELS
-from gpubranches.session.labels import Labels
+from gpubranches.service.labels import Labels
 
 
 @pytest.fixture(scope="module")

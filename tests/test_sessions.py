@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from gpubranches import Session
 from gpubranches.app import create_app
-from gpubranches.app.asking import COOKIE, HEADER
-from gpubranches.embed import open_embedder
+from gpubranches.app.request_values import COOKIE, HEADER
+from gpubranches.core.options import MODELS
+from gpubranches.encoders import open_embedder
 from gpubranches.errors import DataError, UsageError
-from gpubranches.models import MODELS
-from gpubranches.pictures.uploads import Uploads
-from gpubranches.session.labels import ORIGINS, Labels
-from gpubranches.session.portable import pack, restore, unpack
-from gpubranches.session.sessions import Book, OpenSessions
+from gpubranches.service.labels import ORIGINS, Labels
+from gpubranches.service.session_files import pack, restore, unpack
+from gpubranches.service.session_store import Book, OpenSessions
+from gpubranches.service.uploads import Uploads
 
 HX = {"HX-Request": "true"}
 

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches import Session, open_backend
+from gpubranches.core.results import Ranking
 from gpubranches.errors import UsageError
-from gpubranches.refine.border import Border
-from gpubranches.refine.breadth import Breadth, LinearModel
-from gpubranches.refine.scoring import CatalogScores
-from gpubranches.refine.suggestions import MOST_EXPLORING, along_border, exploring, near_cut
-from gpubranches.results import Ranking
+from gpubranches.retrieval.border import Border
+from gpubranches.retrieval.breadth import Breadth, LinearModel
+from gpubranches.retrieval.scoring import CatalogScores
+from gpubranches.retrieval.suggestions import MOST_EXPLORING, along_border, exploring, near_cut
 
 
 class At(Border):

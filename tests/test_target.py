@@ -6,7 +6,7 @@ from groups import GROUPS, NAMES, write_groups
 
 from gpubranches import Session, open_backend
 from gpubranches.errors import UsageError
-from gpubranches.session.target import KINDS
+from gpubranches.service.target import KINDS
 
 
 @pytest.fixture(scope="module")

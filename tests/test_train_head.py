@@ -14,17 +14,17 @@ from safetensors.numpy import load, load_file
 
 from gpubranches import Catalog
 from gpubranches.cli import cli
+from gpubranches.encoders.heads import HeadSettings, TrainedHead, load_head
+from gpubranches.encoders.heads.examples import Examples
+from gpubranches.encoders.heads.network import build, exported, forward, rounded
+from gpubranches.encoders.heads.remembering import remember
+from gpubranches.encoders.heads.towers import Memory, Tower, unit
+from gpubranches.encoders.holdout import split
+from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DataError, SpaceMismatchError, UsageError
-from gpubranches.head import HeadSettings, TrainedHead, load_head
-from gpubranches.head.examples import Examples
-from gpubranches.head.network import build, exported, forward, rounded
-from gpubranches.head.remembering import remember
-from gpubranches.head.towers import Memory, Tower, unit
-from gpubranches.holdout import split
 from gpubranches.ingest import ingest
 from gpubranches.ingest.encode import encode
 from gpubranches.ingest.train_head import train_head
-from gpubranches.quantize import ScalarQuantizer
 
 torch = pytest.importorskip("torch")
 
@@ -172,7 +172,7 @@ def test_the_same_seed_trains_the_same_head_and_another_does_not(folder, trained
 
 STOPPED = """
 import os, signal, sys
-from gpubranches.head import HeadSettings, training
+from gpubranches.encoders.heads import HeadSettings, training
 from gpubranches.ingest.train_head import train_head
 evaluate, stop_after = training._Run.evaluate, int(sys.argv[3])
 def stopping(run):

@@ -9,7 +9,7 @@ from test_backends import NAMES, opened
 from gpubranches import Catalog, Session
 from gpubranches.errors import UsageError
 from gpubranches.ingest import ingest
-from gpubranches.refine import voting
+from gpubranches.retrieval import voting
 
 LEANS = (0.0, 0.6, -1.0, -0.3, 1.0, 0.3, 0.92)
 LISTED, BELOW, N = 700, 260, 6000

@@ -15,19 +15,20 @@ import pyarrow.parquet as pq
 import pytest
 from faults import Faults
 
-from gpubranches import Catalog, database, open_backend
+from gpubranches import Catalog, open_backend
 from gpubranches.app import create_app
-from gpubranches.database import Database
+from gpubranches.core.files import make_folder, new_file, whole_file, whole_folder
 from gpubranches.errors import DataError, UnavailableError
-from gpubranches.files import make_folder, new_file, whole_file, whole_folder
 from gpubranches.ingest import ingest
 from gpubranches.ingest.datasets import write_clip_retrieval
-from gpubranches.session.labels import Labels
-from gpubranches.session.sessions import Book
+from gpubranches.service import database
+from gpubranches.service.database import Database
+from gpubranches.service.labels import Labels
+from gpubranches.service.session_store import Book
 
 WAITING = """
 import sys, pathlib
-from gpubranches.files import {what}
+from gpubranches.core.files import {what}
 with {what}(pathlib.Path(sys.argv[1])) as made:
     {fill}
     print("writes", flush=True)

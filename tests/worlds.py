@@ -10,11 +10,11 @@ import io
 import numpy as np
 
 from gpubranches import Box, Boxes, Catalog
-from gpubranches.arrays import pack_bitmap, splitmix64
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.decoder import Decoder
-from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-from gpubranches.space import Space
+from gpubranches.core.arrays import pack_bitmap, splitmix64
+from gpubranches.core.embedding_space import Space
+from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
 
 def write_plain(self):
@@ -39,8 +39,8 @@ if importlib.util.find_spec("safetensors") is None:  # nothing else may write th
 
 def decoding_head(rng, d, D):
     """Return a head of random towers, with a decoder."""
-    from gpubranches.head import TrainedHead
-    from gpubranches.head.towers import Tower
+    from gpubranches.encoders.heads import TrainedHead
+    from gpubranches.encoders.heads.towers import Tower
 
     def drawn(*shape):
         return rng.standard_normal(shape).astype(np.float32)

@@ -11,15 +11,15 @@ import numpy as np
 
 from benchmarks.crashes.world import run
 from gpubranches import Catalog
-from gpubranches.backends.kdtree_files import fingerprint
-from gpubranches.backends.kdtree_files import problems as index_problems
-from gpubranches.backends.kdtree_files import read_manifest as read_index
 from gpubranches.catalog import problems_at
 from gpubranches.catalog.manifest import own_files, read_manifest
-from gpubranches.database import problems as marks_problems
-from gpubranches.session.labels import Labels
-from gpubranches.session.sessions import Book
-from gpubranches.space import digest
+from gpubranches.core.embedding_space import digest
+from gpubranches.engines.kdtree.files import fingerprint
+from gpubranches.engines.kdtree.files import problems as index_problems
+from gpubranches.engines.kdtree.files import read_manifest as read_index
+from gpubranches.service.database import problems as marks_problems
+from gpubranches.service.labels import Labels
+from gpubranches.service.session_store import Book
 
 LOG = "labels.sqlite"
 

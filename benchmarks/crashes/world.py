@@ -21,8 +21,8 @@ from gpubranches import Catalog
 from gpubranches.cli import main
 from gpubranches.errors import DataError
 from gpubranches.ingest import building, staging
-from gpubranches.session.labels import Labels
-from gpubranches.session.sessions import Book
+from gpubranches.service.labels import Labels
+from gpubranches.service.session_store import Book
 
 SESSION = "the-first-session-of-1"
 TRAINING = ("--dim", "4", "--hidden", "8", "--epochs", "2", "--batch", "16", "--device", "cpu", "--seed", "1")

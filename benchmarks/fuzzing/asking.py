@@ -16,10 +16,10 @@ from benchmarks.fuzzing.files import pictures
 from benchmarks.fuzzing.reader import Unfit, reader
 from benchmarks.fuzzing.world import World
 from gpubranches.app.api import OPERATIONS, PREFIX
+from gpubranches.catalog.metadata.conditions import parse as parse_condition
+from gpubranches.catalog.metadata.conditions import to_text
 from gpubranches.errors import UsageError
-from gpubranches.metadata.conditions import parse as parse_condition
-from gpubranches.metadata.conditions import to_text
-from gpubranches.search.queries import parse as parse_query
+from gpubranches.retrieval.queries import parse as parse_query
 
 _CONDITIONS = (
     "label = 1", "caption LIKE 'red%' AND NOT good = TRUE", "score BETWEEN 1 AND 3.5 OR label IN (1, 2)",

@@ -18,12 +18,12 @@ from benchmarks.fuzzing.reader import Unfit, reader
 from benchmarks.fuzzing.tables import mutated_table
 from benchmarks.fuzzing.world import DIMS, World
 from gpubranches import Catalog, Session, open_backend
-from gpubranches.backends.kdtree_build import build_index
-from gpubranches.backends.kdtree_files import KdIndex
 from gpubranches.catalog import problems_at, repair
+from gpubranches.encoders.heads import IdentityHead, PCAHead, RCAHead, TrainedHead, load_head
+from gpubranches.encoders.heads.towers import Memory, Tower
+from gpubranches.engines.kdtree.build import build_index
+from gpubranches.engines.kdtree.files import KdIndex
 from gpubranches.errors import GpuBranchesError
-from gpubranches.head import IdentityHead, PCAHead, RCAHead, TrainedHead, load_head
-from gpubranches.head.towers import Memory, Tower
 from gpubranches.ingest import append
 from gpubranches.ingest.records import Known
 

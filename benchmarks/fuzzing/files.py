@@ -17,13 +17,13 @@ from benchmarks.fuzzing.reader import reader
 from benchmarks.fuzzing.tables import mutated_table, parquet
 from benchmarks.fuzzing.world import World, table
 from gpubranches import Catalog, VocabularyEmbedder
+from gpubranches.catalog.pictures.images import open_image, read_image, thumbnail, upright_size
 from gpubranches.cli.options import parse_ids
+from gpubranches.core.results import Ranking
 from gpubranches.errors import DataError, UsageError
-from gpubranches.evaluation.groups import read_groups
-from gpubranches.export import Matches, export_matches
 from gpubranches.ingest import ingest
-from gpubranches.pictures.images import open_image, read_image, thumbnail, upright_size
-from gpubranches.results import Ranking
+from gpubranches.research.quality.groups import read_groups
+from gpubranches.service.export import Matches, export_matches
 
 
 def ingested(world: World, path: Path, **options: Any) -> Catalog:
@@ -128,7 +128,7 @@ def read_parquet(world: World, data: bytes) -> None:
 
 def use_metadata(catalog: Catalog, scratch: Path) -> None:
     """Read each column, filter by each value that is offered, and export all items."""
-    from gpubranches.metadata.conditions import equals
+    from gpubranches.catalog.metadata.conditions import equals
 
     for column in catalog.described_columns():
         for value, _ in column.values[:3]:

@@ -22,7 +22,7 @@ from gpubranches.app import create_app
 from gpubranches.app.limits import Buckets
 from gpubranches.catalog.blocks import SUMS
 from gpubranches.catalog.manifest import read_manifest, write_manifest
-from gpubranches.files import BLOCK_BYTES, checksum
+from gpubranches.core.files import BLOCK_BYTES, checksum
 from gpubranches.ingest import append, ingest
 
 NAMES = ("red car", "teapot", "kangaroo", "dog")

@@ -18,12 +18,12 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from gpubranches.app.api.schema import Schema, check, parse
 from gpubranches.app.api.searching import MOST, UPLOAD_BYTES
-from gpubranches.app.asking import desk
+from gpubranches.app.request_values import desk
+from gpubranches.catalog.metadata.columns import url_of
+from gpubranches.catalog.pictures.images import image_file, received
+from gpubranches.core.results import Neighbors
 from gpubranches.errors import UsageError
-from gpubranches.metadata.columns import url_of
-from gpubranches.pictures.images import image_file, received
-from gpubranches.results import Neighbors
-from gpubranches.session.desk import caption
+from gpubranches.service.app_context import caption
 
 ALIKE = 0.94
 """Cosine from which two results are the same picture to clip-retrieval."""

@@ -9,10 +9,9 @@ from urllib.parse import urlencode
 from flask import Response, make_response, render_template, request
 from jinja2_fragments.flask import render_block
 
-from gpubranches.app.asking import desk, htmx
-from gpubranches.export import BOX_FORMATS, FORMATS
-from gpubranches.metadata.conditions import LONGEST
-from gpubranches.models import (
+from gpubranches.app.request_values import desk, htmx
+from gpubranches.catalog.metadata.conditions import LONGEST
+from gpubranches.core.options import (
     LEAST_WEIGHT,
     MODELS,
     MOST_RANDOM_NEGATIVES,
@@ -21,10 +20,11 @@ from gpubranches.models import (
     RANDOM_NEGATIVES,
     TITLES,
 )
-from gpubranches.refine.completeness import AUDITED
-from gpubranches.session import Session
-from gpubranches.session.desk import TABS, View, describe_completeness, describe_run, in_words
-from gpubranches.session.target import TARGET
+from gpubranches.retrieval.completeness import AUDITED
+from gpubranches.service import Session
+from gpubranches.service.app_context import TABS, View, describe_completeness, describe_run, in_words
+from gpubranches.service.export import BOX_FORMATS, FORMATS
+from gpubranches.service.target import TARGET
 
 PAGE = 60
 """Items shown at a time."""

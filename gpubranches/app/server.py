@@ -10,36 +10,36 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, request
 
-from gpubranches import assets
 from gpubranches.app import (
     access,
     api,
-    exporting,
-    filtering,
-    finding,
-    guard,
-    health,
+    export_routes,
+    filter_routes,
+    health_routes,
     knn_service,
     limits,
-    listening,
-    looking,
-    marking,
-    metrics,
-    pictures,
-    sessions,
+    mark_routes,
+    metrics_routes,
+    picture_routes,
+    refine_routes,
+    request_checks,
+    search_routes,
+    session_routes,
+    waitress_server,
 )
-from gpubranches.app.asking import htmx
-from gpubranches.app.lists import Lists
 from gpubranches.app.proxies import Proxies, install
+from gpubranches.app.request_values import htmx
+from gpubranches.app.result_lists import Lists
+from gpubranches.core import assets
 from gpubranches.errors import UsageError
-from gpubranches.session.desk import Desk
+from gpubranches.service.app_context import Desk
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from gpubranches.backends import Backend
     from gpubranches.catalog import Catalog
-    from gpubranches.embed import Embedder
+    from gpubranches.encoders import Embedder
+    from gpubranches.engines import Backend
 
 _log = logging.getLogger(__name__)
 
@@ -51,15 +51,15 @@ LARGEST_BYTES = 1 << 20
 _PARTS = (
     access,
     api,
-    looking,
-    marking,
-    finding,
-    filtering,
-    pictures,
-    exporting,
-    sessions,
-    health,
-    metrics,
+    search_routes,
+    mark_routes,
+    refine_routes,
+    filter_routes,
+    picture_routes,
+    export_routes,
+    session_routes,
+    health_routes,
+    metrics_routes,
     knn_service,
 )
 
@@ -86,11 +86,11 @@ def create_app(
     app.extensions["gpubranches.turns"] = limits.Turns()
     app.extensions["gpubranches.lists"] = Lists()
     app.extensions["gpubranches.downloads"] = limits.Places(limits.DOWNLOADS)
-    app.extensions["gpubranches.readiness"] = health.Readiness()
+    app.extensions["gpubranches.readiness"] = health_routes.Readiness()
     app.wsgi_app = _Followed(app.wsgi_app, desk)  # type: ignore[method-assign]
     htmx.init_app(app)
-    metrics.install(app, desk)
-    guard.install(app)
+    metrics_routes.install(app, desk)
+    request_checks.install(app)
     for part in _PARTS:
         app.register_blueprint(part.routes)
     return app
@@ -116,7 +116,7 @@ def serve(
         ready(server.effective_port)
     threading.Thread(target=desk.warm_up, name="warm-up", daemon=True).start()
     try:
-        listening.run(server)
+        waitress_server.run(server)
     finally:
         desk.close()
 
@@ -137,7 +137,7 @@ def open_server(
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise UsageError(f"expected a free port, {host}:{port} cannot be had: {error}; try another --port") from error
-    return listening.open_waitress(app, listener, THREADS, access.rules_of(app).admits)
+    return waitress_server.open_waitress(app, listener, THREADS, access.rules_of(app).admits)
 
 
 class _Followed:
@@ -152,7 +152,7 @@ class _Followed:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        if path in health.PATHS or path.startswith("/static/"):
+        if path in health_routes.PATHS or path.startswith("/static/"):
             return self._app(environ, start_response)
         with self._desk.following.reading():
             return self._app(environ, start_response)

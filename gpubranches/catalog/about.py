@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import Bitmap
 from gpubranches.catalog.listings import read_listing
 from gpubranches.catalog.manifest import file_of
 from gpubranches.catalog.segment import Segment, StoredTable
 from gpubranches.catalog.state import State
-from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-from gpubranches.space import Space
+from gpubranches.core.arrays import Bitmap
+from gpubranches.core.embedding_space import Space
+from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import as_ids, check_array, pack_bitmap
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.decoder import Decoder
 from gpubranches.catalog.manifest import (
@@ -29,10 +28,11 @@ from gpubranches.catalog.rewrite import Encode, Report, gather_rows, parts_of, r
 from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Gather, Rows, add_segment
 from gpubranches.catalog.state import State
 from gpubranches.catalog.storage import disk_errors, exclusive, remove_unheld, require_content, require_space
+from gpubranches.core.arrays import as_ids, check_array, pack_bitmap
+from gpubranches.core.embedding_space import Space
+from gpubranches.core.files import make_folder, replace_file, sync_folder
+from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 from gpubranches.errors import ArrayError, DataError, UsageError
-from gpubranches.files import make_folder, replace_file, sync_folder
-from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-from gpubranches.space import Space
 
 if TYPE_CHECKING:
     import pyarrow as pa

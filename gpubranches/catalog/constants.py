@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.storage import RESTORE
+from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 from gpubranches.errors import CatalogFormatError
-from gpubranches.quantize import ScalarQuantizer, SignQuantizer
 
 
 @dataclass(frozen=True)

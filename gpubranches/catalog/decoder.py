@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.quantize import ScalarQuantizer
+from gpubranches.encoders.quantizers import ScalarQuantizer
 
 if TYPE_CHECKING:
-    from gpubranches.head import Head
+    from gpubranches.encoders.heads import Head
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Decoder:
         """Return the decoder of a head's file; None without a file, or if that head does not decode."""
         if path is None or scalar is None:
             return None
-        from gpubranches.head import load_head
+        from gpubranches.encoders.heads import load_head
 
         head = load_head(path)
         return cls(head, scalar) if head.decodes else None

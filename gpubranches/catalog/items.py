@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gpubranches.catalog.metadata.tables import cast, plain_rows, unified
 from gpubranches.catalog.segment import StoredTable
 from gpubranches.catalog.storage import RESTORE
 from gpubranches.errors import CatalogFormatError, GpuBranchesError
-from gpubranches.metadata.tables import cast, plain_rows, unified
 
 Source = Path | StoredTable
 """A Parquet file, or one of a segment, which is checked while it is read."""

@@ -12,10 +12,10 @@ from typing import Any
 
 from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS
 from gpubranches.catalog.storage import RESTORE
+from gpubranches.core.embedding_space import Space
+from gpubranches.core.files import parse_json, read_regular, replace_file
+from gpubranches.encoders.quantizers import MAX_BITS, SignQuantizer
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError
-from gpubranches.files import parse_json, read_regular, replace_file
-from gpubranches.quantize import MAX_BITS, SignQuantizer
-from gpubranches.space import Space
 
 FORMAT = "gpubranches-catalog"
 VERSION = 2

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import Bitmap, PlacedBitmap, as_ids, check_bitmap, pack_bitmap, sample_bitmap
 from gpubranches.catalog.about import About
 from gpubranches.catalog.info import info_of
 from gpubranches.catalog.manifest import looks_of, read_manifest
 from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.state import State
 from gpubranches.catalog.verify import problems
+from gpubranches.core.arrays import Bitmap, PlacedBitmap, as_ids, check_bitmap, pack_bitmap, sample_bitmap
+from gpubranches.core.files import require_text
+from gpubranches.core.single_flight import Memo
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
-from gpubranches.files import require_text
-from gpubranches.memo import Memo
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import pack_bitmap, unpack_bitmap
 from gpubranches.catalog.blocks import SUMS, Blocks
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.listings import listing_problems
@@ -23,9 +22,10 @@ from gpubranches.catalog.segment import ITEM_GROUP, Rows, Segment, StoredTable, 
 from gpubranches.catalog.state import State, deleted_bitmap, named_segments
 from gpubranches.catalog.storage import RESTORE, disk_errors, exclusive, read_content, require_content
 from gpubranches.catalog.verify import problems
+from gpubranches.core.arrays import pack_bitmap, unpack_bitmap
+from gpubranches.core.files import BLOCK_BYTES, open_regular, replace_file
+from gpubranches.encoders.quantizers import SignQuantizer
 from gpubranches.errors import CatalogFormatError, DataError
-from gpubranches.files import BLOCK_BYTES, open_regular, replace_file
-from gpubranches.quantize import SignQuantizer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -144,7 +144,7 @@ def _encoder(path: Path, manifest: dict[str, Any], constants: Constants) -> Enco
     name, scalar = file_of(manifest, "head"), constants.scalar
     if name is None or scalar is None:
         return None
-    from gpubranches.head import load_head
+    from gpubranches.encoders.heads import load_head
 
     head = load_head(path / name)
     return lambda embeddings: scalar.encode(head.transform(embeddings))
@@ -332,7 +332,7 @@ def _items(segment: Segment, ids: NDArray[np.int64], given_up: list[str]) -> pa.
     import pyarrow as pa
 
     from gpubranches.catalog.items import opened, schema_of
-    from gpubranches.metadata.tables import cast, unified
+    from gpubranches.catalog.metadata.tables import cast, unified
 
     try:
         schema = unified([pa.schema([("id", pa.int64())]), schema_of(table)])

@@ -89,7 +89,7 @@ def _items(sources: list[StoredTable], ids: NDArray[np.int64]) -> pa.Table | Non
     import pyarrow as pa
 
     from gpubranches.catalog.items import read_all, unified_schema
-    from gpubranches.metadata.tables import cast
+    from gpubranches.catalog.metadata.tables import cast
 
     schema = unified_schema(sources)
     joined = read_all(sources, schema, ids)

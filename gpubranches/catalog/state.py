@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.arrays import Bitmap, as_ids
 from gpubranches.catalog.constants import Constants
 from gpubranches.catalog.decoder import Decoder
 from gpubranches.catalog.manifest import file_of, listings, own_files
 from gpubranches.catalog.order import TILE
 from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.storage import RESTORE, Lease, read_content, require_content, require_file
+from gpubranches.core.arrays import Bitmap, as_ids
+from gpubranches.core.embedding_space import Space
 from gpubranches.errors import CatalogFormatError, UsageError
-from gpubranches.space import Space
 
 
 @dataclass(frozen=True, eq=False)

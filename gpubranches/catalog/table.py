@@ -16,9 +16,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gpubranches.catalog.items import Source, opened, unified_schema
+from gpubranches.catalog.metadata.conditions import (
+    LONGEST,
+    Bound,
+    Kind,
+    Name,
+    columns_of,
+    equals,
+    parse,
+    to_sql,
+    written,
+)
+from gpubranches.catalog.metadata.tables import as_utf8, cast
 from gpubranches.errors import CatalogFormatError, UsageError
-from gpubranches.metadata.conditions import LONGEST, Bound, Kind, Name, columns_of, equals, parse, to_sql, written
-from gpubranches.metadata.tables import as_utf8, cast
 
 MOST_VALUES = 1_000
 """Different values of a column, beyond which none of them is listed."""

@@ -10,9 +10,10 @@ from io import TextIOWrapper
 import click
 
 import gpubranches
-from gpubranches.cli import benching, catalogs, evaluating, explaining, heads, indexing, queries, serving
+from gpubranches.cli import catalogs, explain, index, search, serve, train_head
 from gpubranches.cli.options import for_terminal
 from gpubranches.errors import GpuBranchesError
+from gpubranches.research.commands import bench, evaluate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,7 +31,7 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
 
-_PARTS = (catalogs, heads, indexing, queries, explaining, serving, evaluating, benching)
+_PARTS = (catalogs, train_head, index, search, explain, serve, evaluate, bench)
 for _command in (command for part in _PARTS for command in part.COMMANDS):
     cli.add_command(_command)
 

@@ -22,9 +22,9 @@ from gpubranches.cli.options import (
     progress_bar,
     tell_missing_pictures,
 )
+from gpubranches.core.files import require_outside_catalogs, whole_file
+from gpubranches.encoders.quantizers import QUANTIZERS
 from gpubranches.errors import CatalogFormatError, UsageError
-from gpubranches.files import require_outside_catalogs, whole_file
-from gpubranches.quantize import QUANTIZERS
 
 if TYPE_CHECKING:
     from gpubranches.ingest import IngestReport
@@ -233,9 +233,9 @@ def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool)
     if list_errors:
         data["errors"] = catalog.errors()
     if backend == "gpu":
-        from gpubranches.backends.gpu.choice import Measured, choose
-        from gpubranches.backends.gpu.cupy_device import CupyDevice
-        from gpubranches.backends.gpu.memory import MemoryPlan
+        from gpubranches.engines.gpu.cupy_device import CupyDevice
+        from gpubranches.engines.gpu.measured_times import Measured, choose
+        from gpubranches.engines.gpu.memory import MemoryPlan
 
         device = CupyDevice()
         plan = MemoryPlan.of(catalog, *device.memory())
@@ -258,10 +258,10 @@ def verify(directory: Path, mend: bool, as_json: bool) -> None:
     With --repair, rows in undamaged blocks are rewritten, and damaged segments are moved to the folder `damaged`. A
     damaged manifest or damaged constants can only be restored from a copy. A damaged index is removed.
     """
-    from gpubranches.backends.kdtree_files import FOLDER
-    from gpubranches.backends.kdtree_files import problems as index_problems
     from gpubranches.catalog import Catalog, problems_at, repair
-    from gpubranches.database import problems as marks_problems
+    from gpubranches.engines.kdtree.files import FOLDER
+    from gpubranches.engines.kdtree.files import problems as index_problems
+    from gpubranches.service.database import problems as marks_problems
 
     given_up: list[str] = []
     if mend:
@@ -299,7 +299,7 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     """
     from gpubranches import Catalog
     from gpubranches.ingest.datasets import write_clip_retrieval, write_codes_parquet, write_u8bin
-    from gpubranches.session.labels import Labels, sessions
+    from gpubranches.service.labels import Labels, sessions
 
     if what == "codes" and out.suffix not in (".u8bin", ".parquet"):
         raise UsageError(f"{out}: expected a name that ends in .u8bin or .parquet, got {out.suffix or 'no ending'!r}")

@@ -18,14 +18,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from gpubranches.core.options import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES
 from gpubranches.errors import UsageError, printable
-from gpubranches.models import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES
 
 if TYPE_CHECKING:
-    from gpubranches.backends import Backend
     from gpubranches.catalog import Catalog
-    from gpubranches.embed import Embedder
-    from gpubranches.session import Session
+    from gpubranches.encoders import Embedder
+    from gpubranches.engines import Backend
+    from gpubranches.service import Session
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Report = Callable[[str, int, int], None]
@@ -92,7 +92,7 @@ nn_option = click.option(
 
 def open_embedder_for(catalog: Catalog, spec: str | None) -> Embedder | None:
     """Open the embedder named, else the one the catalog was made with; None if there is neither."""
-    from gpubranches.embed import open_embedder
+    from gpubranches.encoders import open_embedder
 
     chosen = spec or catalog.embedder
     return open_embedder(chosen) if chosen else None
@@ -105,7 +105,7 @@ def for_terminal(text: str) -> str:
 
 def tell_missing_pictures(catalog: Catalog) -> None:
     """Print on standard error which folders of a catalog's pictures are missing, and what to do."""
-    from gpubranches.pictures.images import missing_roots
+    from gpubranches.catalog.pictures.images import missing_roots
 
     for root in missing_roots(catalog.source):
         told = f"Note: the catalog's pictures were in {root}, which is missing; if it was moved, name the new folder by"
@@ -196,7 +196,7 @@ def marked_session(
     It has an embedder where a query in words needs one.
     """
     from gpubranches import Catalog, Session
-    from gpubranches.search.queries import Words, of_kind, parse
+    from gpubranches.retrieval.queries import Words, of_kind, parse
 
     catalog = Catalog.open(directory)
     right, wrong = parse_ids(positive, "--positive"), parse_ids(negative, "--negative")

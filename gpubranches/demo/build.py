@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from gpubranches.catalog import Catalog, disk_errors
+from gpubranches.core.files import output, replace_file, write_npy
 from gpubranches.demo.scenes import Scene, attributes, draw_scenes, render
-from gpubranches.embed import open_embedder
+from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
-from gpubranches.files import output, replace_file, write_npy
 from gpubranches.ingest import ingest
 from gpubranches.ingest.inputs import scan
 from gpubranches.ingest.staging import PARTITION, Staged, embed_pictures

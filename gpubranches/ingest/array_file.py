@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.arrays import open_npy
+from gpubranches.core.arrays import open_npy
 from gpubranches.errors import CatalogFormatError
 
 if TYPE_CHECKING:

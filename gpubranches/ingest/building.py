@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import ENCODED_ROWS, SEGMENT_ROWS, Catalog
-from gpubranches.coding import FIT_ROWS, Coder, unit_rows
-from gpubranches.embed import Embedder, open_embedder
+from gpubranches.catalog.codec import FIT_ROWS, Coder, unit_rows
+from gpubranches.catalog.pictures.images import COLUMN
+from gpubranches.core.embedding_space import Space
+from gpubranches.core.files import require_text, spelled, sync_folder
+from gpubranches.encoders import Embedder, open_embedder
+from gpubranches.encoders.heads import open_head
+from gpubranches.encoders.quantizers import SignQuantizer, require_dims
 from gpubranches.errors import DataError, UsageError
-from gpubranches.files import require_text, spelled, sync_folder
-from gpubranches.head import open_head
 from gpubranches.ingest.comparing import again, is_begun, only_new
 from gpubranches.ingest.datasets import Source
 from gpubranches.ingest.inputs import Input, Taking, scan
 from gpubranches.ingest.opening import Progress, Work, working
 from gpubranches.ingest.records import Known, listing
-from gpubranches.pictures.images import COLUMN
-from gpubranches.quantize import SignQuantizer, require_dims
-from gpubranches.space import Space
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -335,7 +335,7 @@ def _errors(
 ) -> pa.Table:
     import pyarrow as pa
 
-    from gpubranches.metadata.tables import plain_values
+    from gpubranches.catalog.metadata.tables import plain_values
 
     names = plain_values(items[COLUMN].take(rows)) if items is not None and COLUMN in items.column_names else None
     paths = [None if names is None or name is None else str(name) for name in names or [None] * len(rows)]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.catalog.metadata.columns import kept_names, repeated
+from gpubranches.catalog.pictures.images import COLUMN, image_file
+from gpubranches.core.files import spelled, unspelled
 from gpubranches.errors import CatalogFormatError, UsageError
-from gpubranches.files import spelled, unspelled
 from gpubranches.ingest.array_file import ArrayFile, Kind
-from gpubranches.metadata.columns import kept_names, repeated
-from gpubranches.pictures.images import COLUMN, image_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,7 +80,7 @@ class ClipRetrieval:
         """
         import pyarrow as pa
 
-        from gpubranches.metadata.tables import united
+        from gpubranches.catalog.metadata.tables import united
 
         if not any(self._tables):
             return None
@@ -205,7 +205,7 @@ def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
 
 def _paths(table: Path) -> list[str]:
     """Return all texts of the column of pictures in one file of metadata."""
-    from gpubranches.metadata.tables import plain_values
+    from gpubranches.catalog.metadata.tables import plain_values
 
     names = _read(table, [COLUMN])
     values = plain_values(names[COLUMN]) if names.num_columns else []
@@ -215,7 +215,7 @@ def _paths(table: Path) -> list[str]:
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     import pyarrow as pa
 
-    from gpubranches.metadata.tables import read_parquet
+    from gpubranches.catalog.metadata.tables import read_parquet
 
     try:
         return read_parquet(path, columns)

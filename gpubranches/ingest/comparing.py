@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from gpubranches.catalog.pictures.images import moved
+from gpubranches.core.files import spelled
 from gpubranches.errors import UsageError
-from gpubranches.files import spelled
 from gpubranches.ingest.inputs import Input, Taking
 from gpubranches.ingest.records import Compared, Known
-from gpubranches.pictures.images import moved
 
 Plan = list[tuple[Input, list[Taking]]]
 _NAMED = 4

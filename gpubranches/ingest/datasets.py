@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.files import output, whole_file, whole_folder, write_npy
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
-from gpubranches.files import output, whole_file, whole_folder, write_npy
 from gpubranches.ingest.array_file import ArrayFile, Kind
 from gpubranches.ingest.clip_retrieval import ClipRetrieval
 
@@ -62,7 +62,7 @@ class Ranges:
 
     def items(self, start: int, stop: int) -> pa.Table | None:
         """Return the metadata of rows start..stop-1, or None."""
-        from gpubranches.metadata.tables import united
+        from gpubranches.catalog.metadata.tables import united
 
         tables = [self._source.items(low, high) for low, high in self._parts(start, stop)]
         there = [table for table in tables if table is not None]
@@ -113,7 +113,7 @@ class Joined:
         """Return the metadata of rows start..stop-1 with the column `input`."""
         import pyarrow as pa
 
-        from gpubranches.metadata.tables import united
+        from gpubranches.catalog.metadata.tables import united
 
         tables = []
         for first, source, name in zip(self._starts, self._sources, self._names, strict=False):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
-from gpubranches.coding import FIT_ROWS, Coder
+from gpubranches.catalog.codec import FIT_ROWS, Coder
 from gpubranches.errors import UsageError
 
 Progress = Callable[[str, int, int], None]

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from gpubranches.catalog import disk_errors, exclusive
-from gpubranches.embed import Embedder
+from gpubranches.catalog.pictures.images import moved
+from gpubranches.core.files import make_folder, spelled
+from gpubranches.encoders import Embedder
 from gpubranches.errors import UsageError
-from gpubranches.files import make_folder, spelled
 from gpubranches.ingest.array_file import Kind
 from gpubranches.ingest.datasets import Joined, Ranges, Source
 from gpubranches.ingest.inputs import Input, Taking, with_digests
 from gpubranches.ingest.staging import embed_pictures, forget, place_of, removed_of
-from gpubranches.pictures.images import moved
 
 Progress = Callable[[str, int, int], None]
 

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.listings import listing_schema
+from gpubranches.catalog.pictures.images import moved
+from gpubranches.core.files import spelled, unspelled
 from gpubranches.errors import CatalogFormatError
-from gpubranches.files import spelled, unspelled
 from gpubranches.ingest.inputs import UNREAD, File, Input, Piece, Taking
-from gpubranches.pictures.images import moved
 
 
 def listing(takings: Iterable[Taking]) -> bytes:

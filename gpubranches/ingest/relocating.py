@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from gpubranches.catalog import Catalog
+from gpubranches.catalog.pictures.images import image_file
+from gpubranches.core.files import spelled
 from gpubranches.errors import UsageError
-from gpubranches.files import spelled
-from gpubranches.pictures.images import image_file
 
 _LOOKED_AT = 1000
 

@@ -17,16 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gpubranches.arrays import open_npy
 from gpubranches.catalog.listings import DIGEST_BYTES
-from gpubranches.embed import Embedder
+from gpubranches.catalog.metadata.tables import read_parquet
+from gpubranches.catalog.pictures.images import COLUMN, TARGET, decoded
+from gpubranches.core.arrays import open_npy
+from gpubranches.core.embedding_space import digest
+from gpubranches.core.files import spelled, unspelled, whole_file, write_npy
+from gpubranches.encoders import Embedder
 from gpubranches.errors import CatalogFormatError, DataError
-from gpubranches.files import spelled, unspelled, whole_file, write_npy
 from gpubranches.ingest.array_file import Kind
 from gpubranches.ingest.inputs import UNREAD, File, Piece, content_digest
-from gpubranches.metadata.tables import read_parquet
-from gpubranches.pictures.images import COLUMN, TARGET, decoded
-from gpubranches.space import digest
 
 PARTITION = 2048
 """Pictures a partition: what a kill can cost."""

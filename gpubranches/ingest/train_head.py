@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog, disk_errors, exclusive
-from gpubranches.coding import unit_rows
-from gpubranches.embed import Embedder, open_embedder
-from gpubranches.embed.vocabulary import plain_name
+from gpubranches.catalog.codec import unit_rows
+from gpubranches.core.embedding_space import Space
+from gpubranches.core.files import replace_file, require_outside_catalogs
+from gpubranches.encoders import Embedder, open_embedder
+from gpubranches.encoders.heads import HeadSettings
+from gpubranches.encoders.heads.decoding import Progress
+from gpubranches.encoders.heads.examples import Examples
+from gpubranches.encoders.heads.training import Training, train
+from gpubranches.encoders.quantizers import require_dims
+from gpubranches.encoders.vocabulary import plain_name
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
-from gpubranches.files import replace_file, require_outside_catalogs
-from gpubranches.head import HeadSettings
-from gpubranches.head.decoding import Progress
-from gpubranches.head.examples import Examples
-from gpubranches.head.training import Training, train
 from gpubranches.ingest.array_file import ArrayFile
 from gpubranches.ingest.datasets import open_dataset
-from gpubranches.quantize import require_dims
-from gpubranches.space import Space
 
 TRAIN_ROWS = 1_000_000
 """Rows, evenly spaced, that a head learns from at most; they are held in memory, 2 D bytes each."""

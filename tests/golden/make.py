@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from gpubranches import Catalog
-from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-from gpubranches.space import Space
+from gpubranches.core.embedding_space import Space
+from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
 
 def make(path: Path) -> None:

@@ -11,7 +11,7 @@ from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.api.sessions import marks
 from gpubranches.errors import ConflictError
-from gpubranches.session.labels import ORIGINS
+from gpubranches.service.labels import ORIGINS
 
 MOST_MARKED = 10_000
 """Items of one call."""

@@ -11,9 +11,9 @@ from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.api.searching import ITEM, WHERE
 from gpubranches.app.api.sessions import ANSWER, INTERVAL, hold, interval, told
-from gpubranches.app.asking import desk
 from gpubranches.app.limits import training
-from gpubranches.models import (
+from gpubranches.app.request_values import desk
+from gpubranches.core.options import (
     LEAST_WEIGHT,
     MODELS,
     MOST_RANDOM_NEGATIVES,
@@ -21,9 +21,9 @@ from gpubranches.models import (
     NEGATIVE_WEIGHT,
     RANDOM_NEGATIVES,
 )
-from gpubranches.refine.completeness import AUDITED
-from gpubranches.search.queries import LONGEST
-from gpubranches.session.target import KINDS, TARGET
+from gpubranches.retrieval.completeness import AUDITED
+from gpubranches.retrieval.queries import LONGEST
+from gpubranches.service.target import KINDS, TARGET
 
 _LEAN: Schema = {
     "type": "number",

@@ -13,15 +13,15 @@ from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.api.searching import ITEM
 from gpubranches.app.api.sessions import hold, marks
-from gpubranches.app.asking import desk
-from gpubranches.app.exporting import boxes_file, matches_file
-from gpubranches.export import BOX_FORMATS, FORMATS, Format
-from gpubranches.refine.answer import PARTS
-from gpubranches.results import TIERS
+from gpubranches.app.export_routes import boxes_file, matches_file
+from gpubranches.app.request_values import desk
+from gpubranches.core.results import TIERS
+from gpubranches.retrieval.answer import PARTS
+from gpubranches.service.export import BOX_FORMATS, FORMATS, Format
 
 if TYPE_CHECKING:
-    from gpubranches.results import Ranking
-    from gpubranches.session.desk import Desk
+    from gpubranches.core.results import Ranking
+    from gpubranches.service.app_context import Desk
 
 _MATCH: Schema = {
     "type": "object",

@@ -12,15 +12,15 @@ from werkzeug.exceptions import NotFound
 
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
-from gpubranches.app.asking import desk
-from gpubranches.export import BOX_FORMATS, FORMATS
-from gpubranches.metadata.conditions import KINDS, LONGEST, equals, written
-from gpubranches.metadata.tables import plain
-from gpubranches.models import MODELS
-from gpubranches.pictures.images import received
+from gpubranches.app.request_values import desk
+from gpubranches.catalog.metadata.conditions import KINDS, LONGEST, equals, written
+from gpubranches.catalog.metadata.tables import plain
+from gpubranches.catalog.pictures.images import received
+from gpubranches.core.options import MODELS
+from gpubranches.service.export import BOX_FORMATS, FORMATS
 
 if TYPE_CHECKING:
-    from gpubranches.results import Neighbors
+    from gpubranches.core.results import Neighbors
 
 MOST = 10_000
 """Nearest items of one search."""

@@ -11,14 +11,14 @@ from werkzeug.exceptions import NotFound
 
 from gpubranches.app.api.operations import SESSION, operation
 from gpubranches.app.api.schema import Schema
-from gpubranches.app.asking import desk, new_session_id
+from gpubranches.app.request_values import desk, new_session_id
+from gpubranches.core.results import TIERS
 from gpubranches.errors import SessionGoneError
-from gpubranches.results import TIERS
-from gpubranches.session import Session
+from gpubranches.service import Session
 
 if TYPE_CHECKING:
-    from gpubranches.refine.answer import Answer
-    from gpubranches.results import Interval
+    from gpubranches.core.results import Interval
+    from gpubranches.retrieval.answer import Answer
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 INTERVAL: Schema = {

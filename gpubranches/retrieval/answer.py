@@ -1,0 +1,169 @@
+"""The answer of a find all: the ranking as it is cut, what made it, how complete it is, and its parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.core.arrays import Bitmap, among
+from gpubranches.core.boxes import Boxes
+from gpubranches.core.results import TIERS, Ranking
+from gpubranches.errors import UsageError
+from gpubranches.retrieval.breadth import Breadth
+from gpubranches.retrieval.completeness import Completeness
+from gpubranches.retrieval.explain import votes_needed
+from gpubranches.retrieval.voting import by_votes, votes_for
+
+if TYPE_CHECKING:
+    from gpubranches.catalog import Catalog
+    from gpubranches.engines import Backend
+
+PARTS = ("all", *TIERS, "below", "new", "gone")
+"""Lists of an answer: what matches, that by tier, what lies just below the cut, what changed since the last round."""
+JUST_BELOW = 200
+"""Items under the cut that are listed."""
+
+Marks = Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some items of a ranking, best first. rows: (m,) where they are in it."""
+
+    ranking: Ranking
+    rows: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Their ids, (m,) int64."""
+        return self.ranking.ids[self.rows]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one find all found. It never changes: another cut or estimate is another answer of the same round.
+
+    boxes: of the model, None for one without; coding: of the codes they are over; where: the filter; before: what
+    matched in the round before, as it was cut then, None in the first round; breadth: what the marks say of how broad
+    the idea is, None by votes alone.
+    """
+
+    ranking: Ranking
+    study: Completeness
+    boxes: Boxes | None = None
+    coding: tuple[str, str, int] | None = None
+    where: str | None = None
+    before: Part | None = None
+    breadth: Breadth | None = None
+
+    def reaches(self, lean: float) -> bool:
+        """Whether the list holds what a cut there lists: what matches, and what lies just below."""
+        ranking = self.ranking
+        if ranking.unlisted is None or self.boxes is None:
+            return True
+        votes = votes_for(lean, self.boxes.n_estimators)
+        below = int(np.count_nonzero(ranking.scores < votes)) - len(self.study.marks)
+        return votes >= ranking.complete_from and below >= JUST_BELOW
+
+    def recut(self, lean: float, marks: Marks, audited: Marks) -> Answer:
+        """Return the answer cut elsewhere, which its list `reaches`; see `Session.recut`.
+
+        marks: item id -> label, audited: those of an audit.
+        """
+        start = time.perf_counter()
+        threshold = self._threshold(lean, audited)
+        matched = self.study.matched(threshold)
+        ranking = replace(
+            self.ranking,
+            matched=matched,
+            total=int(matched.sum()),
+            threshold=float(np.float32(threshold)),
+            lean=lean,
+        )
+        found = replace(self, ranking=ranking).estimated(marks, audited).ranking
+        timings = {name: ms for name, ms in found.timings_ms.items() if name not in ("cut", "total")}
+        timings["cut"] = (time.perf_counter() - start) * 1000
+        return replace(self, ranking=replace(found, timings_ms={**timings, "total": sum(timings.values())}))
+
+    def estimated(self, marks: Marks, audited: Marks) -> Answer:
+        """Return the answer with precision, recall and tiers by the marks there are now."""
+        precision, recall = self.study.estimate(self.ranking.matched, marks, audited)
+        tiers = self.study.tiers(marks, audited)
+        return replace(self, ranking=replace(self.ranking, precision=precision, recall=recall, tiers=tiers))
+
+    def relisted(self, backend: Backend, catalog: Catalog, lean: float, where: Bitmap | None) -> Answer:
+        """Return an answer by votes with as long a list as a cut needs, by its boxes over the catalog as it is now.
+
+        where: bitmap of its filter, None for all items. Raises UsageError where the codes are others by now.
+        """
+        if self.boxes is None or self.coding != catalog.coding:
+            raise UsageError("recut: the catalog's codes were made anew since the last refine; refine again")
+        marked = [np.array([i for i, held in self.study.marks.items() if held == own], np.int64) for own in (1, -1)]
+        right, wrong = (ids[catalog.alive(ids)] for ids in marked)
+        start = time.perf_counter()
+        votes = votes_for(lean, self.boxes.n_estimators)
+        ranking = by_votes(backend, catalog, self.boxes, right, wrong, where, votes)
+        timings = {**self.ranking.timings_ms, "boxes": (time.perf_counter() - start) * 1000}
+        ranking = replace(ranking, source=self.ranking.source, timings_ms=timings)
+        return replace(self, ranking=ranking, study=self.study.over(ranking))
+
+    @property
+    def matched(self) -> Part:
+        """What matches, the part "all"."""
+        return Part(self.ranking, np.flatnonzero(self.ranking.matched))
+
+    def matched_still(self, catalog: Catalog, generation: int) -> Part:
+        """Return what matches without items deleted since; generation: of the catalog when it was answered."""
+        if generation == catalog.generation:
+            return self.matched
+        return Part(self.ranking, self.matched.rows[catalog.alive(self.matched.ids)])
+
+    @property
+    def min_votes(self) -> int:
+        """Votes at which the boxes take an item: to match by votes alone, or to be ranked; 1 without boxes."""
+        return 1 if self.boxes is None else votes_needed(self.ranking, self.boxes)
+
+    def part(self, name: str) -> Part:
+        """Return one of PARTS. Raises UsageError for another name, and for a part that this answer does not have."""
+        if name not in self.parts:
+            missing = {
+                **dict.fromkeys(TIERS, "; tiers need a second stage and 4 items marked right, beside suggestions"),
+                **dict.fromkeys(("new", "gone"), "; there is no round before to compare with"),
+            }
+            raise UsageError(f"tier: expected one of {', '.join(self.parts)}, got {name!r:.40}{missing.get(name, '')}")
+        return self.parts[name]
+
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """The parts by name, in the order of PARTS: tiers where there are some, changes where there was a round.
+
+        all: what matches; sure, likely, borderline: see `Completeness.tiers`; below: the first 200 that do not match,
+        without items marked when it was found; new, gone: what matches now and did not, and the other way round.
+        """
+        ranking, matched = self.ranking, self.ranking.matched
+        parts = {"all": self.matched}
+        if ranking.tiers is not None:
+            for tier, name in enumerate(TIERS):
+                parts[name] = Part(ranking, np.flatnonzero(matched & (ranking.tiers == tier)))
+        marked = np.fromiter(self.study.marks, np.int64, len(self.study.marks))
+        parts["below"] = Part(ranking, np.flatnonzero(~matched & ~among(ranking.ids, marked))[:JUST_BELOW])
+        if self.before is not None:
+            now, before = parts["all"], self.before
+            parts["new"] = Part(ranking, now.rows[~among(now.ids, before.ids)])
+            parts["gone"] = Part(before.ranking, before.rows[~among(before.ids, now.ids)])
+        return parts
+
+    def _threshold(self, lean: float, audited: Marks) -> float:
+        own = self.study.ranking.threshold
+        if self.ranking.by_votes and self.boxes is not None:
+            return float(votes_for(lean, self.boxes.n_estimators))
+        return own - self.study.shift(lean, audited) if lean else own

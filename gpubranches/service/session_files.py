@@ -1,0 +1,159 @@
+"""A session as one JSON file: what it asked, its marks and how it found all, so that it can be replayed elsewhere."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from typing import Any
+
+import numpy as np
+
+from gpubranches.catalog.metadata.conditions import LONGEST, parse
+from gpubranches.catalog.pictures.images import received, small_jpeg
+from gpubranches.core.files import is_text, parse_json
+from gpubranches.core.options import (
+    LEAST_WEIGHT,
+    MODELS,
+    MOST_RANDOM_NEGATIVES,
+    MOST_WEIGHT,
+    NEGATIVE_WEIGHT,
+    RANDOM_NEGATIVES,
+)
+from gpubranches.errors import UsageError
+from gpubranches.retrieval.queries import PICTURE_NAME, unit
+from gpubranches.service import Session
+from gpubranches.service.labels import ORIGINS
+from gpubranches.service.session_store import Book, Record
+from gpubranches.service.uploads import MOST_A_SESSION, SENT_SIZE, Upload, Uploads
+
+FORMAT = "gpubranches-session"
+VERSION = 1
+
+_ADDRESS = re.compile(r"/(search\?q|like\?id)=[^&\s\\]*(&where=[^&\s\\]*)?")
+
+
+def pack(record: Record, session: Session, uploads: Uploads) -> dict[str, Any]:
+    """Return what a session asked, marked and set, as a dict for JSON.
+
+    Marks are in the order they were made; of the pictures that were sent, those that the query names come along.
+    """
+    settings = record.settings
+    origins = session.labels.origins()
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": record.name,
+        "asked": settings.get("asked", ""),
+        "query": settings.get("query", ""),
+        "where": settings.get("where", ""),
+        "seed": session.seed,
+        "model": settings.get("model", MODELS[0]),
+        "second_stage": settings.get("second_stage"),
+        **{name: settings.get(name, default) for name, default in _ADDED.items()},
+        "lean": settings.get("lean", 0.0),
+        "marks": [
+            {"id": item, "label": label, "origin": origins[item] if origins.get(item) in ORIGINS else "user"}
+            for item, label in session.labels.current().items()
+        ],
+        "pictures": [
+            {
+                "name": sent.name,
+                "embedding": b64encode(sent.embedding.astype("<f4").tobytes()).decode(),
+                "thumbnail": b64encode(sent.thumbnail).decode(),
+            }
+            for sent in uploads.all(record.session)
+            if sent.name in settings.get("query", "") + settings.get("words", "")
+        ],
+    }
+
+
+def unpack(text: bytes | str) -> dict[str, Any]:
+    """Read what `pack` wrote, now or before there were filters and pictures. Raises UsageError for anything else."""
+    try:
+        packed = parse_json(text)
+    except ValueError as error:
+        raise UsageError(f"session: expected a JSON file of a session, got another: {error}") from error
+    if not isinstance(packed, dict) or packed.get("format") != FORMAT or packed.get("version") != VERSION:
+        raise UsageError(f"session: expected format {FORMAT!r}, version {VERSION}; export a session and import that")
+    packed = {**_ADDED, "pictures": [], **packed}
+    for name, kinds, fits in _FIELDS:
+        if name not in packed:
+            raise UsageError(f"{name}: expected a value, got none; export a session and import that file")
+        value = packed[name]
+        if not isinstance(value, kinds) or isinstance(value, bool) != (kinds is _SWITCH and value is not None):
+            raise UsageError(f"{name}: expected {' or '.join(k.__name__ for k in kinds)}, got {value!r:.80}")
+        if not fits(value) or (isinstance(value, str) and not is_text(value)):
+            raise UsageError(f"{name}: {value!r:.80} is out of range")
+    for mark in packed["marks"]:
+        if not (
+            isinstance(mark, dict)
+            and type(mark.get("id")) is int
+            and 0 <= mark["id"] < 2**63
+            and mark.get("label") in (-1, 1)
+            and mark.get("origin") in ORIGINS
+        ):
+            raise UsageError(f"marks: expected id, label (1 or -1) and origin ({', '.join(ORIGINS)}), got {mark!r:.80}")
+    if packed["where"]:
+        parse(packed["where"])
+    for sent in packed["pictures"]:
+        if not (isinstance(sent, dict) and all(isinstance(sent.get(name), str) for name in _PICTURE)):
+            raise UsageError(f"pictures: expected {', '.join(_PICTURE)}, got {sent!r:.80}")
+    return packed
+
+
+def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploads) -> None:
+    """Write what `unpack` read into a new session, the book and the pictures, in one transaction.
+
+    Marks on items that were deleted since are kept. Raises UsageError for items that the catalog never had, and for
+    invalid pictures.
+    """
+    marks, pictures = packed["marks"], [_picture(sent, session.catalog.D) for sent in packed["pictures"]]
+    unknown = next((mark["id"] for mark in marks if mark["id"] >= session.catalog.next_id), None)
+    if unknown is not None:
+        raise UsageError(
+            f"marks: expected ids below {session.catalog.next_id:,}, those this catalog has given, got {unknown}; "
+            "import the session where it was exported"
+        )
+    session.seed = packed["seed"]
+    settings = {name: packed[name] for name in ("asked", "query", "seed", "model", "second_stage", "lean", *_ADDED)}
+    with book.database.writing():
+        session.labels.bring([(mark["id"], mark["label"], mark["origin"]) for mark in marks])
+        for sent in pictures:
+            uploads.keep(session.labels.session, sent.embedding, sent.thumbnail, sent.name)
+        book.note(session.labels.session, name=packed["name"], **settings)
+
+
+def _picture(sent: dict[str, str], D: int) -> Upload:
+    """Return a picture of a file. The thumbnail is encoded again, so that browsers never get any other content."""
+    try:
+        embedding = np.frombuffer(b64decode(sent["embedding"], validate=True), "<f4").astype(np.float32)
+        thumbnail = b64decode(sent["thumbnail"], validate=True)
+    except ValueError as error:
+        raise UsageError(f"pictures: expected base64: {error}") from error
+    if not re.fullmatch(PICTURE_NAME, sent["name"]) or embedding.shape != (D,) or not np.isfinite(embedding).all():
+        raise UsageError(
+            f"pictures: expected a name and {D} finite numbers, got {sent['name']!r:.40}, {len(embedding)}"
+        )
+    with received(thumbnail, max_pixels=SENT_SIZE**2) as image:
+        return Upload(sent["name"], unit(embedding[None])[0], small_jpeg(image, SENT_SIZE))
+
+
+_PICTURE = ("name", "embedding", "thumbnail")
+_ADDED = {"where": "", "words": "", "random_negatives": RANDOM_NEGATIVES, "negative_weight": NEGATIVE_WEIGHT}
+"""What older files lack, as it was then."""
+_SWITCH = (bool, type(None))
+_FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
+    ("name", (str,), lambda value: len(value) <= 200),
+    ("asked", (str,), lambda value: len(value) <= 20_000),
+    ("query", (str,), lambda value: not value or (_ADDRESS.fullmatch(value) and len(value) <= 300_000)),
+    ("words", (str,), lambda value: len(value) <= LONGEST),
+    ("where", (str,), lambda value: len(value) <= LONGEST),
+    ("seed", (int,), lambda value: 0 <= value < 2**63),
+    ("model", (str,), lambda value: value in MODELS),
+    ("second_stage", _SWITCH, lambda value: True),
+    ("random_negatives", (int,), lambda value: 0 <= value <= MOST_RANDOM_NEGATIVES),
+    ("negative_weight", (int, float), lambda value: LEAST_WEIGHT <= value <= MOST_WEIGHT),
+    ("lean", (int, float), lambda value: -1 <= value <= 1),
+    ("marks", (list,), lambda value: len(value) <= 1_000_000),
+    ("pictures", (list,), lambda value: len(value) <= MOST_A_SESSION),
+)
