@@ -25,7 +25,7 @@ def an_answer(seed=0, before=None, **world):
 @settings(max_examples=40, deadline=None)
 def test_tiers_part_what_matches_and_follow_the_score(seed, lean, gap, marked_since):
     answer = an_answer(seed, gap=gap)
-    ids, made_with = answer.ranking.ids, answer.study.marks
+    ids, made_with = answer.ranking.ids, answer.completeness.marks
     open_ = ids[~np.isin(ids, list(made_with))]
     right, wrong = open_[:marked_since], open_[marked_since : 2 * marked_since]
     marks = {**made_with, **dict.fromkeys(right.tolist(), 1), **dict.fromkeys(wrong.tolist(), -1)}
@@ -56,10 +56,10 @@ def test_tiers_hold_what_they_say():
         ranking, marks, right = a_ranking(
             shape, wanted=int(shape.integers(20, 300)), gap=float(shape.uniform(1.5, 4.5))
         )
-        study = Completeness(ranking, marks, N, seed=seed)
-        drawn = study.audit(AUDITED, marks, np.zeros(0, np.int64)).ids
-        audited = {int(i): 1 if int(i) in right else -1 for i in drawn}
-        answer = Answer(ranking, study).estimated({**marks, **audited}, audited)
+        completeness = Completeness(ranking, marks, N, seed=seed)
+        completeness = completeness.with_audit(completeness.draw_audit(AUDITED, marks, np.zeros(0, np.int64)))
+        audited = {int(i): 1 if int(i) in right else -1 for i in completeness.drawn.ids}
+        answer = Answer(ranking, completeness).estimated({**marks, **audited}, audited)
         for name in TIERS:
             held[name] += [int(i) in right for i in answer.parts[name].ids if int(i) not in {**marks, **audited}]
     assert np.mean(held["sure"]) >= 0.9
@@ -69,9 +69,10 @@ def test_tiers_hold_what_they_say():
 
 def test_votes_have_no_tiers():
     ranking, marks, _ = a_ranking(np.random.default_rng(0))
-    study = Completeness(Ranking(ranking.ids, ranking.scores, ranking.matched, ranking.total, N, 0.0), marks, N)
-    audited = dict.fromkeys(study.audit(AUDITED, marks, np.zeros(0, np.int64)).ids.tolist(), -1)
-    answer = Answer(study.ranking, study).estimated({**marks, **audited}, audited)
+    completeness = Completeness(Ranking(ranking.ids, ranking.scores, ranking.matched, ranking.total, N, 0.0), marks, N)
+    completeness = completeness.with_audit(completeness.draw_audit(AUDITED, marks, np.zeros(0, np.int64)))
+    audited = dict.fromkeys(completeness.drawn.ids.tolist(), -1)
+    answer = Answer(completeness.ranking, completeness).estimated({**marks, **audited}, audited)
     assert answer.ranking.precision is not None
     assert tuple(answer.parts) == ("all", "below")
     with pytest.raises(UsageError, match="expected one of all, below, got 'sure'; tiers need a second stage and 4"):

@@ -181,6 +181,18 @@ def test_the_ranges_after_an_audit_hold_as_often_as_they_say(session, labels):
     assert np.mean(held) >= 0.9
 
 
+def test_an_audit_leaves_the_answer_before_it_as_it_was(session, labels):
+    mark_some(session, labels, 1)
+    session.refine()
+    before = session.last()
+    drawn = session.audit(20)
+    session.mark(drawn, -1, origin="audit")
+    assert len(before.completeness.drawn.ids) == 0
+    assert session.last().completeness.drawn.ids.tolist() == drawn.tolist()
+    unaware = before.estimated(session.labels.current(), session.labels.audited())
+    assert unaware.ranking.precision != session.estimate().precision
+
+
 def test_the_recall_of_a_filtered_answer_is_of_what_the_filter_lets_in(session, labels):
     mark_some(session, labels, 1)
     ranking = session.refine(where="label = 1 OR label = 2")
@@ -198,7 +210,7 @@ def test_marks_that_a_filter_shuts_out_count_nowhere_in_its_answer(session, labe
     half = session.refine(where=f"id > {mid}")
     assert np.isin(held, half.ids[half.matched]).all()
     assert (half.ids > mid).all()
-    assert set(session.answer.study.marks) == {i for i in session.labels.current() if i > mid}
+    assert set(session.answer.completeness.marks) == {i for i in session.labels.current() if i > mid}
     for again in (session.estimate(), session.recut(1.0), session.recut(0.0)):
         assert (again.ids > mid).all()
     assert (session.ranking.precision, session.ranking.recall) == (half.precision, half.recall)

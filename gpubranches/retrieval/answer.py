@@ -16,7 +16,7 @@ from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import TIERS, Ranking
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.breadth import Breadth
-from gpubranches.retrieval.completeness import Completeness
+from gpubranches.retrieval.completeness import Completeness, Sample
 from gpubranches.retrieval.explain import votes_needed
 from gpubranches.retrieval.voting import by_votes, votes_for
 
@@ -58,7 +58,7 @@ class Answer:
     """
 
     ranking: Ranking
-    study: Completeness
+    completeness: Completeness
     boxes: Boxes | None = None
     coding: tuple[str, str, int] | None = None
     where: str | None = None
@@ -71,7 +71,7 @@ class Answer:
         if ranking.unlisted is None or self.boxes is None:
             return True
         votes = votes_for(lean, self.boxes.n_estimators)
-        below = int(np.count_nonzero(ranking.scores < votes)) - len(self.study.marks)
+        below = int(np.count_nonzero(ranking.scores < votes)) - len(self.completeness.marks)
         return votes >= ranking.complete_from and below >= JUST_BELOW
 
     def recut(self, lean: float, marks: Marks, audited: Marks) -> Answer:
@@ -81,7 +81,7 @@ class Answer:
         """
         start = time.perf_counter()
         threshold = self._threshold(lean, audited)
-        matched = self.study.matched(threshold)
+        matched = self.completeness.matched(threshold)
         ranking = replace(
             self.ranking,
             matched=matched,
@@ -96,9 +96,13 @@ class Answer:
 
     def estimated(self, marks: Marks, audited: Marks) -> Answer:
         """Return the answer with precision, recall and tiers by the marks there are now."""
-        precision, recall = self.study.estimate(self.ranking.matched, marks, audited)
-        tiers = self.study.tiers(marks, audited)
+        precision, recall = self.completeness.estimate(self.ranking.matched, marks, audited)
+        tiers = self.completeness.tiers(marks, audited)
         return replace(self, ranking=replace(self.ranking, precision=precision, recall=recall, tiers=tiers))
+
+    def with_audit(self, sample: Sample) -> Answer:
+        """Return the answer with the items of a further audit, see `Completeness.draw_audit`."""
+        return replace(self, completeness=self.completeness.with_audit(sample))
 
     def relisted(self, backend: Backend, catalog: Catalog, lean: float, where: Bitmap | None) -> Answer:
         """Return an answer by votes with as long a list as a cut needs, by its boxes over the catalog as it is now.
@@ -107,14 +111,14 @@ class Answer:
         """
         if self.boxes is None or self.coding != catalog.coding:
             raise UsageError("recut: the catalog's codes were made anew since the last refine; refine again")
-        marked = [np.array([i for i, held in self.study.marks.items() if held == own], np.int64) for own in (1, -1)]
+        marked = [np.array([i for i, held in self.completeness.marks.items() if held == own], np.int64) for own in (1, -1)]
         right, wrong = (ids[catalog.alive(ids)] for ids in marked)
         start = time.perf_counter()
         votes = votes_for(lean, self.boxes.n_estimators)
         ranking = by_votes(backend, catalog, self.boxes, right, wrong, where, votes)
         timings = {**self.ranking.timings_ms, "boxes": (time.perf_counter() - start) * 1000}
         ranking = replace(ranking, source=self.ranking.source, timings_ms=timings)
-        return replace(self, ranking=ranking, study=self.study.over(ranking))
+        return replace(self, ranking=ranking, completeness=self.completeness.over(ranking))
 
     @property
     def matched(self) -> Part:
@@ -154,7 +158,7 @@ class Answer:
         if ranking.tiers is not None:
             for tier, name in enumerate(TIERS):
                 parts[name] = Part(ranking, np.flatnonzero(matched & (ranking.tiers == tier)))
-        marked = np.fromiter(self.study.marks, np.int64, len(self.study.marks))
+        marked = np.fromiter(self.completeness.marks, np.int64, len(self.completeness.marks))
         parts["below"] = Part(ranking, np.flatnonzero(~matched & ~among(ranking.ids, marked))[:JUST_BELOW])
         if self.before is not None:
             now, before = parts["all"], self.before
@@ -163,7 +167,7 @@ class Answer:
         return parts
 
     def _threshold(self, lean: float, audited: Marks) -> float:
-        own = self.study.ranking.threshold
+        own = self.completeness.ranking.threshold
         if self.ranking.by_votes and self.boxes is not None:
             return float(votes_for(lean, self.boxes.n_estimators))
-        return own - self.study.shift(lean, audited) if lean else own
+        return own - self.completeness.shift(lean, audited) if lean else own

@@ -151,10 +151,10 @@ class Session:
                 where=bitmap,
                 lean=options.lean,
             )
-            study = self._study(found, bitmap)
+            completeness = self._completeness(found, bitmap)
             before = None if self.answer is None else self.answer.matched_still(self.catalog, self._answered_at)
             answer = Answer(
-                found.ranking, study, found.boxes, self.catalog.coding, options.where, before, found.breadth
+                found.ranking, completeness, found.boxes, self.catalog.coding, options.where, before, found.breadth
             )
             self.answer = answer.recut(options.lean, self._marks_within(bitmap), self.labels.audited())
         self._options = options
@@ -225,13 +225,15 @@ class Session:
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        study, marks = self.last().study, self.labels.current()
-        waiting = study.drawn.ids[~among(study.drawn.ids, np.fromiter(marks, np.int64))]
+        answer, marks = self.last(), self.labels.current()
+        drawn = answer.completeness.drawn.ids
+        waiting = drawn[~among(drawn, np.fromiter(marks, np.int64))]
         waiting = waiting[self.catalog.alive(waiting)][:count]
         if len(waiting) == count:
             return waiting
-        drawn = study.audit(count - len(waiting), marks, self._outside())
-        return np.concatenate([waiting, drawn.ids])
+        sample = answer.completeness.draw_audit(count - len(waiting), marks, self._outside())
+        self.answer = answer.with_audit(sample)
+        return np.concatenate([waiting, sample.ids])
 
     @property
     def checked(self) -> int:
@@ -279,7 +281,7 @@ class Session:
     def learnt_all(self, *, but: tuple[str, ...] = ()) -> bool:
         """Whether the last answer was made with the marks there are now, apart from marks of some origins."""
         origins, marks = self.labels.origins(), self._marks_within(self._bitmap(self.last().where))
-        learnt = self.last().study.marks
+        learnt = self.last().completeness.marks
         changed = {item for item, _ in marks.items() ^ learnt.items()}
         return all(item in marks and origins.get(item) in but for item in changed)
 
@@ -341,11 +343,11 @@ class Session:
         near_cut = self.labels.came_by(np.concatenate([positives, negatives]), ("suggestion",))
         return Marks(positives, negatives, unchecked, fair, chosen, near_cut, options.negative_weight, asked)
 
-    def _study(self, found: Found, where: Bitmap | None) -> Completeness:
+    def _completeness(self, found: Found, where: Bitmap | None) -> Completeness:
         """Return what is known of how complete a new ranking is, with what was audited before."""
         ranking = found.ranking
         universe = self.catalog.count(where)
-        earlier = None if self.answer is None else self.answer.study.evidence(self.labels.audited())
+        earlier = None if self.answer is None else self.answer.completeness.evidence(self.labels.audited())
         marks = self._marks_within(where)
         universe = max(universe, len(ranking.ids))
         return Completeness(ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
@@ -361,7 +363,7 @@ class Session:
     def _outside(self) -> NDArray[np.int64]:
         """Return random ids of the catalog that `where` lets in, in random order."""
         answer = self.last()
-        rng = np.random.default_rng([self.seed, len(answer.study.drawn.ids)])
+        rng = np.random.default_rng([self.seed, len(answer.completeness.drawn.ids)])
         ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
         where = self._bitmap(answer.where)  # anew, for rows may have moved since the refine
         if where is not None:
