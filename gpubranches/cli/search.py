@@ -41,7 +41,7 @@ from gpubranches.service.export import BOX_FORMATS, FORMATS, format_of
 
 if TYPE_CHECKING:
     from gpubranches import Catalog
-    from gpubranches.core.results import Neighbors
+    from gpubranches.retrieval.hits import Hits
     from gpubranches.service import Session
 
 
@@ -89,14 +89,14 @@ def search(
         session = Session(catalog, opened, embedder=open_embedder_for(catalog, embedder) if needs_embedder else None)
         start = time.perf_counter()
         if text is not None:
-            found = session.ask(text, k, where=where, by_codes=by_codes)
+            found = session.search(text, k, where=where, by_codes=by_codes)
         elif image_file is not None:
             with opened_picture(image_file) as image:
-                found = session.image(image, k, where=where)
+                found = session.search(image, k, where=where)
         elif vector_file is not None:
-            found = session.vector(_read_vector(vector_file), k, where=where)
+            found = session.search(_read_vector(vector_file), k, where=where)
         else:
-            found = session.like(int(item or 0), k, where=where, by_codes=by_codes)
+            found = session.search(int(item or 0), k, where=where, by_codes=by_codes)
         elapsed_ms = (time.perf_counter() - start) * 1000
     _show_neighbors(catalog, found, elapsed_ms, opened.name, session.seed, as_json)
 
@@ -159,22 +159,19 @@ def refine(
         )
         written = None if out is None else session.export(out, format)
         if sql and session.boxes is not None:
-            click.echo(BOX_FORMATS["sql"].write(session.boxes, session.min_votes).decode(), nl=False)
+            click.echo(BOX_FORMATS["sql"].write(session.boxes, session.last_answer().min_votes).decode(), nl=False)
             return
     _show_answer(session, limit, written, as_json)
     if written is not None and not as_json:
-        total = session.last().ranking.total
+        total = session.last_answer().ranking.total
         lacking = f"; {total - written:,} have no picture" if written < total else ""
         click.echo(f"Wrote {written:,} items to {out}{lacking}.")
         if lacking:
             tell_missing_pictures(session.catalog)
 
 
-def _show_neighbors(
-    catalog: Catalog, found: Neighbors, elapsed_ms: float, backend: str, seed: int, as_json: bool
-) -> None:
-    ids = found.ids[0][found.ids[0] >= 0]
-    distances = found.distances[0][: len(ids)]
+def _show_neighbors(catalog: Catalog, found: Hits, elapsed_ms: float, backend: str, seed: int, as_json: bool) -> None:
+    ids, distances = found.ids, found.distances
     if as_json:
         answer = {
             "ids": ids.tolist(),
@@ -197,7 +194,7 @@ def _show_neighbors(
 
 
 def _show_answer(session: Session, limit: int, written: int | None, as_json: bool) -> None:
-    catalog, ranking = session.catalog, session.last().ranking
+    catalog, ranking = session.catalog, session.last_answer().ranking
     shown = slice(0, limit)
     ids = ranking.ids[shown]
     votes = None if ranking.votes is None else ranking.votes[shown].tolist()
@@ -243,7 +240,7 @@ def _show_answer(session: Session, limit: int, written: int | None, as_json: boo
 def _completeness(session: Session) -> str:
     from gpubranches.service.app_context import describe_completeness
 
-    answer = session.last()
+    answer = session.last_answer()
     tiers = [f"{len(answer.parts[name]):,} {name}" for name in TIERS if name in answer.parts]
     guess = describe_completeness(answer.ranking)
     said = [f"a guess, as nothing is checked: {guess}" if guess else "", ", ".join(tiers)]

@@ -52,7 +52,7 @@ class Searcher:
 
     @cached_property
     def embedder(self) -> Embedder | None:
-        """The embedder of queries, None if there is none; the catalog's own is opened here. Errors of `open_embedder`."""
+        """The embedder of queries, None if there is none. "auto" opens the catalog's own here, see `open_embedder`."""
         if self._given != "auto":
             return self._given
         if not self.catalog.embedder:
@@ -62,7 +62,12 @@ class Searcher:
         return embedder
 
     def search(
-        self, query: str | int | Path | Image | NDArray[Any], k: int = 100, *, where: str | None = None, by_codes: bool = False
+        self,
+        query: str | int | Path | Image | NDArray[Any],
+        k: int = 100,
+        *,
+        where: str | None = None,
+        by_codes: bool = False,
     ) -> Hits:
         """Return the k items nearest to a text, an item, a picture or a vector.
 
@@ -80,7 +85,7 @@ class Searcher:
         if isinstance(query, int | np.integer) and not isinstance(query, bool):
             return self.like(int(query), k, where=where, by_codes=by_codes)
         if by_codes and not (isinstance(query, np.ndarray) and query.dtype == np.uint8):
-            raise UsageError("by_codes: expected a text, the id of an item or a code, got another query; search without")
+            raise UsageError("by_codes: expected a text, an item or a code, got another query; search without it")
         if isinstance(query, Path):
             with opened(query) as image:
                 return self.image(image, k, where=where)
@@ -192,7 +197,7 @@ class Searcher:
         if self.embedder is None:
             hint = self.catalog.embedder or "vocabulary:TEXT_EMB.npy,NAMES.json"
             raise UsageError(
-                f"search: {query} needs an embedder, got none; pass embedder={hint!r} (--embedder on the command line), "
+                f"search: {query} needs an embedder, got none; pass embedder={hint!r} (--embedder for a command), "
                 "or search by an item"
             )
         return self.embedder
