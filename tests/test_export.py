@@ -23,7 +23,6 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from clusters import NAMES
-from gpubranches.service.export.matches import free_names
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import SPITEFUL
@@ -43,6 +42,7 @@ from gpubranches.ingest import ingest
 from gpubranches.ingest.encode import encode
 from gpubranches.service.export import BOX_FORMATS, FORMATS, ItemTable, export_items
 from gpubranches.service.export import item_table as walking
+from gpubranches.service.export.item_table import free_names
 
 PICKED = [40, 3, 5, 6, 17, 8, 9]
 """Best first; item 5 has no picture and 6 a broken one, 3 a caption that is a script, and 9 does not match."""

@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 class Searcher:
     """Finds the items of a catalog that are nearest to a query; safe to use from several threads.
 
-    embedder: turns texts and images into queries; "auto" opens the catalog's own when a query first needs it, None
-    allows no such query. Raises SpaceMismatchError for one that the catalog was not made with, for "auto" at that first
-    query. pictures: returns the unit embedding, (D,) float32, of a picture that was sent, by its name, or raises
-    UsageError. Parameters of all searches: k, how many items to find; where, a condition over the items' metadata, see
-    `conditions.parse`.
+    embedder: turns texts and images into queries. A spec, see `open_embedder`, or "auto", the catalog's own, is opened
+    when a query first needs it; None allows no such query. One that the catalog was not made with is refused
+    (SpaceMismatchError), a spec at the first such query. pictures: returns the unit embedding, (D,) float32, of a
+    picture that was sent, by its name, or raises UsageError. Parameters of all searches: k, how many items to find;
+    where, a condition on the items' metadata, see `conditions.parse`.
     """
 
     def __init__(
         self,
         catalog: Catalog,
         backend: Backend,
-        embedder: Embedder | Literal["auto"] | None = None,
+        embedder: Embedder | str | None = None,
         pictures: Callable[[str], NDArray[np.float32]] | None = None,
     ):
-        if embedder is not None and embedder != "auto":
+        if embedder is not None and not isinstance(embedder, str):
             require_embedder(catalog, embedder)
         self.catalog = catalog
         self.backend = backend
@@ -52,12 +52,11 @@ class Searcher:
 
     @cached_property
     def embedder(self) -> Embedder | None:
-        """The embedder of queries, None if there is none. "auto" opens the catalog's own here, see `open_embedder`."""
-        if self._given != "auto":
-            return self._given
-        if not self.catalog.embedder:
-            return None
-        embedder = open_embedder(self.catalog.embedder)
+        """The embedder of queries, None if there is none; it is opened here, see `open_embedder` for the errors."""
+        given = self.catalog.embedder or None if self._given == "auto" else self._given
+        if not isinstance(given, str):
+            return given
+        embedder = open_embedder(given)
         require_embedder(self.catalog, embedder)
         return embedder
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.core.arrays import Bitmap, among, as_ids
 from gpubranches.core.options import MODELS, Model, RefineOptions, check_lean
 from gpubranches.core.results import Ranking
-from gpubranches.encoders import Embedder, open_embedder
+from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend, open_backend
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.completeness import AUDITED, Completeness
@@ -45,14 +45,13 @@ class Session(OldNames):
     """One user's search over a catalog: queries, marks and the last answer. One thread may use it at a time.
 
     backend: a name, see `open_backend`, or an open backend over the same catalog. embedder: what turns texts and
-    pictures into queries: "auto" opens the catalog's own when a query first needs it, so that a session opens without
-    the packages of the embedder; else a spec, see `open_embedder`, an open embedder, or None for no such queries.
-    labels: a log of marks, by default one in memory. seed: of the learners and the random negatives; the same marks,
-    query and seed give the same answer. pictures: those that queries may name, see `Searcher`.
+    pictures into queries: "auto", the catalog's own; a spec, see `open_embedder`; an open embedder; or None for no such
+    queries. "auto" and specs are opened when a query first needs them. labels: a log of marks, by default in memory.
+    seed: of the learners and the random negatives; the same marks, query and seed give the same answer. pictures: those
+    that queries may name, see `Searcher`.
 
     A session is a context manager that closes what it opened itself: the backend of a name, and its log in memory.
-    Raises SpaceMismatchError for an embedder that the catalog was not made with, and as `open_backend` and
-    `open_embedder` do.
+    Raises SpaceMismatchError for an open embedder that the catalog was not made with, and errors of `open_backend`.
     """
 
     def __init__(
@@ -65,13 +64,8 @@ class Session(OldNames):
         seed: int = 0,
         pictures: Callable[[str], NDArray[np.float32]] | None = None,
     ):
-        given: Embedder | Literal["auto"] | None
-        if embedder == "auto":
-            given = "auto"
-        else:
-            given = open_embedder(embedder) if isinstance(embedder, str) else embedder
-            if given is not None:
-                require_embedder(catalog, given)  # before a backend is opened that would have to be closed
+        if embedder is not None and not isinstance(embedder, str):
+            require_embedder(catalog, embedder)  # before a backend is opened that would have to be closed
         self._opened = ExitStack()
         if isinstance(backend, str):
             backend = self._opened.enter_context(open_backend(backend, catalog))
@@ -82,7 +76,7 @@ class Session(OldNames):
         self.backend = backend
         self.labels = labels
         self.seed = seed
-        self.searcher = Searcher(catalog, backend, given, pictures)
+        self.searcher = Searcher(catalog, backend, embedder, pictures)
         self.answer: Answer | None = None
 
     def close(self) -> None:
@@ -99,7 +93,7 @@ class Session(OldNames):
 
     @property
     def embedder(self) -> Embedder | None:
-        """What turns texts and pictures into queries, None if there is nothing; the catalog's own is opened here."""
+        """What turns texts and pictures into queries, None if there is nothing; it is opened here if need be."""
         return self.searcher.embedder
 
     # Queries
