@@ -161,7 +161,7 @@ def test_an_answer_too_long_for_votes_has_none_and_is_explained_and_exported(tmp
     right = kinds == 3 if idea == "kind 3" else groups == 2
     with open_backend("cpu", catalog) as backend:
         session = Session(catalog, backend, embedder=embedder)
-        ranking = search_for(session, right, session.ask(idea, 30).ids[0], 1, model="ensemble")
+        ranking = search_for(session, right, session.search(idea, 30).ids, 1, model="ensemble")
         assert ranking.votes is None
         found = int(ranking.ids[ranking.matched][-1])
         assert session.explain(found).votes == session.boxes.votes(catalog.take([found]))[0]
