@@ -29,7 +29,7 @@ from benchmarks.coverage import publish
 from gpubranches import Box, Boxes, Catalog, Session, open_backend
 from gpubranches.catalog import problems_at, repair
 from gpubranches.errors import GpuBranchesError
-from gpubranches.ingest import building, ingest
+from gpubranches.ingestion import building, ingest
 
 _ROWS, _D = 700, 48
 _MODEL = Boxes([Box(np.array([1, 5], np.int16), np.array([60, 60], np.uint8), np.array([200, 200], np.uint8))])

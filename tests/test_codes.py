@@ -17,7 +17,7 @@ from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.encoders.heads import IdentityHead, PCAHead, TrainedHead
 from gpubranches.encoders.heads.towers import Tower
 from gpubranches.errors import BackendUnavailableError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.research.codes import CodesReport, choose_methods, faiss_codecs, lay_ground, measure
 from gpubranches.research.codes.codecs import (
     CatalogBits,

@@ -32,7 +32,7 @@ from gpubranches.catalog.metadata.conditions import (
 from gpubranches.catalog.metadata.tables import plain_rows
 from gpubranches.catalog.table import Table
 from gpubranches.errors import UsageError
-from gpubranches.ingest import append, ingest
+from gpubranches.ingestion import append, ingest
 
 ROWS = [
     {"id": 0, "n": 3, "x": 0.5, "t": "dog", "b": True, "d": dt.date(2024, 1, 1), "In": "up", "a": {"b c": 1}},

@@ -29,9 +29,9 @@ from gpubranches.cli import cli
 from gpubranches.core.files import BLOCK_BYTES
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, GpuBranchesError, UsageError
-from gpubranches.ingest import append, ingest
-from gpubranches.ingest.encode import encode
-from gpubranches.ingest.records import Known
+from gpubranches.ingestion import append, ingest
+from gpubranches.ingestion.encode import encode
+from gpubranches.ingestion.records import Known
 from gpubranches.service import database
 from gpubranches.service.labels import Labels
 
@@ -49,7 +49,7 @@ def made(tmp_path_factory):
     table = pq.read_table(folder / "in/metadata/metadata_0.parquet").append_column("note", pa.array(notes))
     pq.write_table(table, folder / "in/metadata/metadata_0.parquet")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gpubranches.ingest.building.SEGMENT_ROWS", ROWS)
+        patch.setattr("gpubranches.ingestion.building.SEGMENT_ROWS", ROWS)
         patch.setattr("gpubranches.catalog.segment.ITEM_GROUP", 100)
         ingest([folder / "in"], folder / "c", d=8)
     Catalog.open(folder / "c").delete([0, 5, 170])

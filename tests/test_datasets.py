@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpubranches.errors import CatalogFormatError, DataError, UsageError
-from gpubranches.ingest.datasets import ClipRetrieval, Joined, open_dataset, write_clip_retrieval, write_u8bin
+from gpubranches.ingestion.datasets import ClipRetrieval, Joined, open_dataset, write_clip_retrieval, write_u8bin
 
 
 class Rows:

@@ -23,7 +23,7 @@ from gpubranches.encoders.heads.towers import Tower
 from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.engines.gpu import GpuBackend
 from gpubranches.errors import UsageError
-from gpubranches.ingest import append, ingest
+from gpubranches.ingestion import append, ingest
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from gpubranches.encoders.heads import IdentityHead, PCAHead, TrainedHead, load_
 from gpubranches.encoders.heads.towers import Tower
 from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.errors import CatalogFormatError, CatalogIndexError, DataError, UsageError
-from gpubranches.ingest import append, ingest
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion import append, ingest
+from gpubranches.ingestion.encode import encode
 from gpubranches.service.labels import Labels
 
 
@@ -35,8 +35,8 @@ def vectors(n, dims=48, seed=0):
 @pytest.fixture
 def small_segments(monkeypatch):
     """Let an ingest write several segments of few rows, and rows be encoded in several parts."""
-    monkeypatch.setattr("gpubranches.ingest.building.SEGMENT_ROWS", 700)
-    monkeypatch.setattr("gpubranches.ingest.building.ENCODED_ROWS", 300)
+    monkeypatch.setattr("gpubranches.ingestion.building.SEGMENT_ROWS", 700)
+    monkeypatch.setattr("gpubranches.ingestion.building.ENCODED_ROWS", 300)
     monkeypatch.setattr(rewrite, "ENCODED_ROWS", 300)
 
 
@@ -388,7 +388,7 @@ rewrite.ENCODED_ROWS = 300
 def progress(stage, done, total):
     print(done, flush=True)
     time.sleep(0.01)
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion.encode import encode
 encode(sys.argv[1], head=sys.argv[2], d=8, progress=progress)
 """
 
@@ -518,7 +518,7 @@ def test_marks_survive_and_give_the_same_second_stage(made):
 
 MEASURED = """
 import sys, threading, time
-import gpubranches.ingest.encode
+import gpubranches.ingestion.encode
 peak = 0
 def watch():
     global peak
@@ -527,14 +527,14 @@ def watch():
             peak = max(peak, next(int(line.split()[1]) for line in file if "RssAnon" in line))
         time.sleep(0.005)
 threading.Thread(target=watch, daemon=True).start()
-gpubranches.ingest.encode.FIT_ROWS = 10_000
-gpubranches.ingest.encode.encode(sys.argv[1], head="pca", d=16)
+gpubranches.ingestion.encode.FIT_ROWS = 10_000
+gpubranches.ingestion.encode.encode(sys.argv[1], head="pca", d=16)
 print(peak)
 """
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr("gpubranches.ingest.building.SEGMENT_ROWS", 20_000)
+    monkeypatch.setattr("gpubranches.ingestion.building.SEGMENT_ROWS", 20_000)
     peaks = []
     for n in (40_000, 160_000):
         path = tmp_path / f"{n}.npy"

@@ -10,8 +10,8 @@ from clusters import write_world
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app import create_app
 from gpubranches.errors import UsageError
-from gpubranches.ingest import append, ingest
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion import append, ingest
+from gpubranches.ingestion.encode import encode
 from gpubranches.service import snapshot_follower as module
 from gpubranches.service.snapshot_follower import Following
 

@@ -20,7 +20,7 @@ from gpubranches import Catalog
 from gpubranches.catalog.pictures.images import image_file
 from gpubranches.core.files import spelled
 from gpubranches.errors import CatalogFormatError, DataError, SpaceMismatchError, UsageError
-from gpubranches.ingest import append, building, ingest, relocate, staging
+from gpubranches.ingestion import append, building, ingest, relocate, staging
 
 
 class Counting(Pixels):
@@ -460,7 +460,7 @@ def test_other_options_are_not_taken_for_the_same_catalog(tmp_path):
 def test_the_record_of_what_is_in_survives_new_codes_and_compaction_and_its_damage_is_told(tmp_path):
     folder = draw_all(tmp_path / "in", [f"{i}.png" for i in range(40)])
     ingest([folder], tmp_path / "c", embedder=Pixels())
-    from gpubranches.ingest.encode import encode
+    from gpubranches.ingestion.encode import encode
 
     encode(tmp_path / "c", head="pca", d=8)
     Catalog.open(tmp_path / "c").compact()
@@ -493,7 +493,7 @@ def test_pictures_are_appended_by_a_named_model_where_the_catalog_names_none(tmp
 KILLED = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-import gpubranches.ingest.building as building, gpubranches.ingest.staging as staging
+import gpubranches.ingestion.building as building, gpubranches.ingestion.staging as staging
 from test_ingest import Pixels
 building.SEGMENT_ROWS, staging.PARTITION = 4, 4
 names = ("replace", "rename", "unlink", "rmdir", "mkdir", "fsync")

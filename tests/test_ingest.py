@@ -14,8 +14,8 @@ from PIL import Image
 from gpubranches import Catalog
 from gpubranches.catalog.pictures.images import image_file
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, DataError, UsageError
-from gpubranches.ingest import append, ingest, staging
-from gpubranches.ingest import building as module
+from gpubranches.ingestion import append, ingest, staging
+from gpubranches.ingestion import building as module
 
 
 class Pixels:
@@ -212,10 +212,10 @@ KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-import gpubranches.ingest, gpubranches.ingest.staging
+import gpubranches.ingestion, gpubranches.ingestion.staging
 from test_ingest import Pixels
-gpubranches.ingest.building.SEGMENT_ROWS = 5000
-gpubranches.ingest.staging.PARTITION = 16
+gpubranches.ingestion.building.SEGMENT_ROWS = 5000
+gpubranches.ingestion.staging.PARTITION = 16
 class Slow(Pixels):
     def encode(self, prepared):
         time.sleep(0.02)
@@ -223,7 +223,7 @@ class Slow(Pixels):
 def progress(stage, done, total):
     print(stage, done, flush=True)
     time.sleep(0.01)
-gpubranches.ingest.ingest([sys.argv[2]], sys.argv[3], embedder=Slow() if sys.argv[4] == "pictures" else None,
+gpubranches.ingestion.ingest([sys.argv[2]], sys.argv[3], embedder=Slow() if sys.argv[4] == "pictures" else None,
                           batch_size=8, progress=progress)
 """
 
@@ -311,7 +311,7 @@ def test_what_cannot_be_ingested_is_refused_with_advice(tmp_path):
 
 LIMITED = """
 import resource, sys
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.errors import DataError
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -334,8 +334,8 @@ def test_a_full_disk_ends_in_an_error_and_the_next_run_goes_on(tmp_path):
 
 MEASURED = """
 import sys, threading, time
-import gpubranches.ingest
-gpubranches.ingest.building.SEGMENT_ROWS = 60_000
+import gpubranches.ingestion
+gpubranches.ingestion.building.SEGMENT_ROWS = 60_000
 peak = 0
 def watch():
     global peak
@@ -344,7 +344,7 @@ def watch():
             peak = max(peak, next(int(line.split()[1]) for line in file if "RssAnon" in line))
         time.sleep(0.005)
 threading.Thread(target=watch, daemon=True).start()
-gpubranches.ingest.ingest([sys.argv[1]], sys.argv[2])
+gpubranches.ingestion.ingest([sys.argv[1]], sys.argv[2])
 print(peak)
 """
 

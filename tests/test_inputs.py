@@ -24,8 +24,8 @@ from gpubranches.catalog.metadata.columns import OWN
 from gpubranches.catalog.pictures.images import image_file
 from gpubranches.core.files import spelled, unspelled
 from gpubranches.errors import CatalogFormatError, DataError, UsageError
-from gpubranches.ingest import append, ingest, relocate
-from gpubranches.ingest.clip_retrieval import ClipRetrieval
+from gpubranches.ingestion import append, ingest, relocate
+from gpubranches.ingestion.clip_retrieval import ClipRetrieval
 
 
 def write_clip(folder, tables, endings=None, dims=48):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gpubranches import Catalog, Ranking
 from gpubranches.catalog.metadata.conditions import equals, written
 from gpubranches.errors import UsageError
-from gpubranches.ingest import append, ingest
+from gpubranches.ingestion import append, ingest
 from gpubranches.service.export import FORMATS, Matches
 
 N = 5

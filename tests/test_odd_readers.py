@@ -18,8 +18,8 @@ from gpubranches.encoders.heads import IdentityHead, load_head
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import KdIndex, problems
 from gpubranches.errors import CatalogFormatError, CatalogIndexError, UsageError
-from gpubranches.ingest import ingest
-from gpubranches.ingest.inputs import is_catalog
+from gpubranches.ingestion import ingest
+from gpubranches.ingestion.inputs import is_catalog
 from gpubranches.research.quality.groups import read_groups
 from gpubranches.service.session_files import FORMAT, VERSION, unpack
 

@@ -14,8 +14,8 @@ from worlds import empty
 from gpubranches import Box, Boxes, Catalog, open_backend
 from gpubranches.engines.gpu import GpuBackend
 from gpubranches.errors import ArrayError
-from gpubranches.ingest import append, ingest
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion import append, ingest
+from gpubranches.ingestion.encode import encode
 
 BASE, D = 900, 32
 """Items that no writer deletes, and dims of their embeddings: codes have as many with the head `none`, else 8."""

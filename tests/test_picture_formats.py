@@ -27,7 +27,7 @@ from gpubranches.catalog.pictures.images import (
     upright_size,
 )
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 
 
 def pattern(width=32, height=32, mode="RGB"):

@@ -8,7 +8,7 @@ from clusters import NAMES, D, write_world
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.core.options import MODELS
 from gpubranches.errors import LabelError, SpaceMismatchError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.service.labels import Labels
 
 

@@ -22,9 +22,9 @@ from gpubranches.encoders.heads.towers import Memory, Tower, unit
 from gpubranches.encoders.holdout import split
 from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DataError, SpaceMismatchError, UsageError
-from gpubranches.ingest import ingest
-from gpubranches.ingest.encode import encode
-from gpubranches.ingest.train_head import train_head
+from gpubranches.ingestion import ingest
+from gpubranches.ingestion.encode import encode
+from gpubranches.ingestion.train_head import train_head
 
 torch = pytest.importorskip("torch")
 
@@ -173,7 +173,7 @@ def test_the_same_seed_trains_the_same_head_and_another_does_not(folder, trained
 STOPPED = """
 import os, signal, sys
 from gpubranches.encoders.heads import HeadSettings, training
-from gpubranches.ingest.train_head import train_head
+from gpubranches.ingestion.train_head import train_head
 evaluate, stop_after = training._Run.evaluate, int(sys.argv[3])
 def stopping(run):
     evaluate(run)

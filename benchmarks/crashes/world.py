@@ -20,7 +20,7 @@ from PIL import Image
 from gpubranches import Catalog
 from gpubranches.cli import main
 from gpubranches.errors import DataError
-from gpubranches.ingest import building, staging
+from gpubranches.ingestion import building, staging
 from gpubranches.service.labels import Labels
 from gpubranches.service.session_store import Book
 

@@ -24,8 +24,8 @@ from gpubranches.encoders.heads.towers import Memory, Tower
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import KdIndex
 from gpubranches.errors import GpuBranchesError
-from gpubranches.ingest import append
-from gpubranches.ingest.records import Known
+from gpubranches.ingestion import append
+from gpubranches.ingestion.records import Known
 
 _CONSTANTS = "constants.safetensors"
 _SEAL = b',\n "sha256": "'

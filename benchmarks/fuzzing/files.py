@@ -21,7 +21,7 @@ from gpubranches.catalog.pictures.images import open_image, read_image, thumbnai
 from gpubranches.cli.options import parse_ids
 from gpubranches.core.results import Ranking
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.research.quality.groups import read_groups
 from gpubranches.service.export import Matches, export_matches
 

@@ -15,9 +15,9 @@ from gpubranches.core.files import output, replace_file, write_npy
 from gpubranches.demo.scenes import Scene, attributes, draw_scenes, render
 from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
-from gpubranches.ingest import ingest
-from gpubranches.ingest.inputs import scan
-from gpubranches.ingest.staging import PARTITION, Staged, embed_pictures
+from gpubranches.ingestion import ingest
+from gpubranches.ingestion.inputs import scan
+from gpubranches.ingestion.staging import PARTITION, Staged, embed_pictures
 
 Progress = Callable[[str, int, int], None]
 SCENES = "scenes"

@@ -15,7 +15,7 @@ import numpy as np
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.codec import Coder
 from gpubranches.engines import open_backend
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion.encode import encode
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.comparison import Comparison, Progress, evaluate
 from gpubranches.research.quality.models import MODELS

@@ -25,8 +25,8 @@ from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import spelled, unspelled, whole_file, write_npy
 from gpubranches.encoders import Embedder
 from gpubranches.errors import CatalogFormatError, DataError
-from gpubranches.ingest.array_file import Kind
-from gpubranches.ingest.inputs import UNREAD, File, Piece, content_digest
+from gpubranches.ingestion.array_file import Kind
+from gpubranches.ingestion.inputs import UNREAD, File, Piece, content_digest
 
 PARTITION = 2048
 """Pictures a partition: what a kill can cost."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from gpubranches.core.files import output, whole_file, whole_folder, write_npy
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
-from gpubranches.ingest.array_file import ArrayFile, Kind
-from gpubranches.ingest.clip_retrieval import ClipRetrieval
+from gpubranches.ingestion.array_file import ArrayFile, Kind
+from gpubranches.ingestion.clip_retrieval import ClipRetrieval
 
 if TYPE_CHECKING:
     import pyarrow as pa

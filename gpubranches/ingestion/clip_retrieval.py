@@ -15,7 +15,7 @@ from gpubranches.catalog.metadata.columns import kept_names, repeated
 from gpubranches.catalog.pictures.images import COLUMN, image_file
 from gpubranches.core.files import spelled, unspelled
 from gpubranches.errors import CatalogFormatError, UsageError
-from gpubranches.ingest.array_file import ArrayFile, Kind
+from gpubranches.ingestion.array_file import ArrayFile, Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,8 +10,8 @@ from typing import Any
 from gpubranches.catalog.pictures.images import moved
 from gpubranches.core.files import spelled
 from gpubranches.errors import UsageError
-from gpubranches.ingest.inputs import Input, Taking
-from gpubranches.ingest.records import Compared, Known
+from gpubranches.ingestion.inputs import Input, Taking
+from gpubranches.ingestion.records import Compared, Known
 
 Plan = list[tuple[Input, list[Taking]]]
 _NAMED = 4

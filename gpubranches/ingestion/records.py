@@ -17,7 +17,7 @@ from gpubranches.catalog.listings import listing_schema
 from gpubranches.catalog.pictures.images import moved
 from gpubranches.core.files import spelled, unspelled
 from gpubranches.errors import CatalogFormatError
-from gpubranches.ingest.inputs import UNREAD, File, Input, Piece, Taking
+from gpubranches.ingestion.inputs import UNREAD, File, Input, Piece, Taking
 
 
 def listing(takings: Iterable[Taking]) -> bytes:

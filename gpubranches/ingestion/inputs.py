@@ -13,9 +13,9 @@ from gpubranches.catalog.pictures.folders import find_pictures
 from gpubranches.catalog.pictures.images import ENDINGS
 from gpubranches.core.files import parse_json, spelled
 from gpubranches.errors import CatalogNotFoundError, DataError, UsageError
-from gpubranches.ingest.array_file import ArrayFile
-from gpubranches.ingest.clip_retrieval import ClipRetrieval
-from gpubranches.ingest.datasets import Source, is_image_folder, open_dataset
+from gpubranches.ingestion.array_file import ArrayFile
+from gpubranches.ingestion.clip_retrieval import ClipRetrieval
+from gpubranches.ingestion.datasets import Source, is_image_folder, open_dataset
 
 UNREAD = -1
 """Recorded size of a file that could not be read; no file has it, so the file is checked again each time."""

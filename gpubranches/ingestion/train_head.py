@@ -24,8 +24,8 @@ from gpubranches.encoders.heads.training import Training, train
 from gpubranches.encoders.quantizers import require_dims
 from gpubranches.encoders.vocabulary import plain_name
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
-from gpubranches.ingest.array_file import ArrayFile
-from gpubranches.ingest.datasets import open_dataset
+from gpubranches.ingestion.array_file import ArrayFile
+from gpubranches.ingestion.datasets import open_dataset
 
 TRAIN_ROWS = 1_000_000
 """Rows, evenly spaced, that a head learns from at most; they are held in memory, 2 D bytes each."""

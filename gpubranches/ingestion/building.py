@@ -23,11 +23,11 @@ from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.heads import open_head
 from gpubranches.encoders.quantizers import SignQuantizer, require_dims
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingest.comparing import again, is_begun, only_new
-from gpubranches.ingest.datasets import Source
-from gpubranches.ingest.inputs import Input, Taking, scan
-from gpubranches.ingest.opening import Progress, Work, working
-from gpubranches.ingest.records import Known, listing
+from gpubranches.ingestion.comparing import again, is_begun, only_new
+from gpubranches.ingestion.datasets import Source
+from gpubranches.ingestion.inputs import Input, Taking, scan
+from gpubranches.ingestion.opening import Progress, Work, working
+from gpubranches.ingestion.records import Known, listing
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,10 +13,10 @@ from gpubranches.catalog.pictures.images import moved
 from gpubranches.core.files import make_folder, spelled
 from gpubranches.encoders import Embedder
 from gpubranches.errors import UsageError
-from gpubranches.ingest.array_file import Kind
-from gpubranches.ingest.datasets import Joined, Ranges, Source
-from gpubranches.ingest.inputs import Input, Taking, with_digests
-from gpubranches.ingest.staging import embed_pictures, forget, place_of, removed_of
+from gpubranches.ingestion.array_file import Kind
+from gpubranches.ingestion.datasets import Joined, Ranges, Source
+from gpubranches.ingestion.inputs import Input, Taking, with_digests
+from gpubranches.ingestion.staging import embed_pictures, forget, place_of, removed_of
 
 Progress = Callable[[str, int, int], None]
 
