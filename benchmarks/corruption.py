@@ -27,16 +27,17 @@ import pyarrow.parquet as pq
 
 from benchmarks.coverage import publish
 from gpubranches import Box, Boxes, Catalog, Session, open_backend
+from gpubranches.catalog import catalog as catalog_module
 from gpubranches.catalog import problems_at, repair
 from gpubranches.errors import GpuBranchesError
-from gpubranches.ingestion import building, ingest
+from gpubranches.ingestion import ingest
 
 _ROWS, _D = 700, 48
 _MODEL = Boxes([Box(np.array([1, 5], np.int16), np.array([60, 60], np.uint8), np.array([200, 200], np.uint8))])
 
 Ask = Callable[[Catalog, Any], Any]
 QUESTIONS: dict[str, Ask] = {
-    "take": lambda c, b: c.take(c.sample_ids(c.n, np.random.default_rng(0))).tolist(),
+    "take": lambda c, b: c.codes(c.sample_ids(c.n, np.random.default_rng(0))).tolist(),
     "embeddings": lambda c, b: c.embeddings([1, 600, 900]).tolist(),
     "items": lambda c, b: c.items([1, 2, 600, 1300]),
     "where": lambda c, b: np.flatnonzero(c.where("caption >= 'row 5'")).tolist(),
@@ -59,7 +60,7 @@ def write_catalog(folder: Path) -> Path:
     np.save(folder / "in/img_emb/img_emb_0.npy", rows)
     columns = {"caption": [f"row {i}" for i in range(2 * _ROWS)], "note": [rng.bytes(100).hex() for _ in rows]}
     pq.write_table(pa.table(columns), folder / "in/metadata/metadata_0.parquet")
-    building.SEGMENT_ROWS = _ROWS
+    catalog_module.SEGMENT_ROWS = _ROWS
     ingest([folder / "in"], folder / "whole", d=8)
     Catalog.open(folder / "whole").delete([0, 5, 170])
     return folder / "whole"

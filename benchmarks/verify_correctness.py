@@ -239,7 +239,7 @@ def searched(catalog: Any, backend: Any, host: Any, when: str) -> Iterator[Findi
     rng = np.random.default_rng(5)
     live = np.flatnonzero(catalog.alive(np.arange(catalog.next_id)))
     item = int(live[len(live) // 2])
-    code, direction = catalog.take([item]), rng.standard_normal((1, 64)).astype(np.float32)
+    code, direction = catalog.codes([item]), rng.standard_normal((1, 64)).astype(np.float32)
     where = np.zeros(_bitmap_bytes(catalog), np.uint8)
     where[: len(where) // 2] = 0b01110111
     for tier, query in (("codes", code), ("bits", direction), ("embeddings", direction)):

@@ -16,7 +16,7 @@ from serving import API, found_all, picture
 
 from gpubranches.app.rendering import PAGE
 from gpubranches.app.result_lists import LONGEST, Lists, Nearest
-from gpubranches.catalog.table import Table
+from gpubranches.catalog.metadata_table import MetadataTable
 from gpubranches.core.arrays import pack_bitmap, sample_bitmap
 from gpubranches.core.results import Neighbors
 from gpubranches.core.single_flight import Memo
@@ -68,7 +68,7 @@ def test_conditions_and_columns_are_read_once_whoever_asks(app, monkeypatch):
         return lambda self, *arguments: (read.append(name), own(self, *arguments))[1]
 
     for name in ("select", "columns"):
-        monkeypatch.setattr(Table, name, counted(name, getattr(Table, name)))
+        monkeypatch.setattr(MetadataTable, name, counted(name, getattr(MetadataTable, name)))
     client = app.test_client()
     ask(client, "/search", q="violin", where="label IN (2, 5)")
     assert read == ["select"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gpubranches import Box, Boxes, Catalog, open_backend
 from gpubranches.errors import ArrayError, UsageError
 from gpubranches.ingestion import ingest
-from gpubranches.ingestion.datasets import write_codes_parquet
+from gpubranches.ingestion.writers import write_codes_parquet
 
 
 def box(features, low, high):

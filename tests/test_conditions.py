@@ -30,7 +30,7 @@ from gpubranches.catalog.metadata.conditions import (
     written,
 )
 from gpubranches.catalog.metadata.tables import plain_rows
-from gpubranches.catalog.table import Table
+from gpubranches.catalog.metadata_table import MetadataTable
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import append, ingest
 
@@ -62,7 +62,7 @@ def table(tmp_path_factory):
     rows = rows.append_column("tags", pa.array([["x"]] * 6)).append_column("none", pa.nulls(6))
     rows = rows.append_column("coded", pa.array(["p", "q", None, "p", "p", "q"]).dictionary_encode())
     pq.write_table(rows, path)
-    return Table([path])
+    return MetadataTable([path])
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_condition_means_what_plain_python_says(tmp_path_factory, rows, condit
     rows = [{"id": place, **row} for place, row in enumerate(rows)]
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path)
     expected = [row["id"] for row in rows if told(parse(condition), row) is True]
-    assert sorted(Table([path]).select(condition).tolist()) == expected
+    assert sorted(MetadataTable([path]).select(condition).tolist()) == expected
 
 
 @given(condition=conditions(), row=ROW)
@@ -316,9 +316,9 @@ def test_a_column_of_numbers_here_and_texts_there_is_one_of_texts(tmp_path):
         table = pa.table({"id": [2 * place, 2 * place + 1], "v": values, f"w{place}": [True, False]})
         pq.write_table(table, tmp_path / f"{place}.parquet")
     first, second, third = (tmp_path / f"{place}.parquet" for place in range(3))
-    assert sorted(Table([first, second]).select("v = '1'").tolist()) == [0, 3]
-    assert sorted(Table([first, third]).select("v > .7").tolist()) == [0, 5]
-    assert sorted(Table([first, second]).select("w1 IS NULL").tolist()) == [0, 1]
+    assert sorted(MetadataTable([first, second]).select("v = '1'").tolist()) == [0, 3]
+    assert sorted(MetadataTable([first, third]).select("v > .7").tolist()) == [0, 5]
+    assert sorted(MetadataTable([first, second]).select("w1 IS NULL").tolist()) == [0, 1]
 
 
 def test_a_catalog_counts_what_a_condition_lets_in_without_deleted_items(tmp_path):
@@ -343,7 +343,7 @@ def test_types_that_do_not_go_together_and_those_that_few_read_are_compared(tmp_
     for name, tags, first in (("a", whole, 0), ("b", pa.array([[1], None]), 2)):
         table = pa.table({"id": [first, first + 1], "tags": tags, "exact": exact, **rare})
         pq.write_table(table, tmp_path / f"{name}.parquet")
-    table = Table([tmp_path / "a.parquet", tmp_path / "b.parquet"], np.array([9]))
+    table = MetadataTable([tmp_path / "a.parquet", tmp_path / "b.parquet"], np.array([9]))
     for condition, ids in (
         ("tags IS NULL", [3, 9]),
         ("tags = '1'", [0]),
@@ -416,7 +416,7 @@ def test_dates_beyond_those_of_python_and_bytes_that_are_no_text_are_told(tmp_pa
 
 def test_a_text_too_long_to_be_asked_for_is_not_offered(tmp_path):
     pq.write_table(pa.table({"id": [0, 1, 2, 3], "t": ["x" * LONGEST] * 2 + ["y"] * 2}), tmp_path / "a.parquet")
-    (_, told) = Table([tmp_path / "a.parquet"]).columns(np.zeros(0, np.int64))
+    (_, told) = MetadataTable([tmp_path / "a.parquet"]).columns(np.zeros(0, np.int64))
     assert told.values == (("y", 2),)
 
 
@@ -424,6 +424,6 @@ def test_a_text_too_long_to_be_asked_for_is_not_offered(tmp_path):
 def test_a_type_for_two_is_one_that_both_can_become(tmp_path, other):
     for name, kind in (("a", pa.float16()), ("b", other)):
         pq.write_table(pa.table({"id": [0], "v": pa.nulls(1, kind)}), tmp_path / f"{name}.parquet")
-    table = Table([tmp_path / "a.parquet", tmp_path / "b.parquet"])
+    table = MetadataTable([tmp_path / "a.parquet", tmp_path / "b.parquet"])
     assert table.select("v IS NULL").tolist() == [0, 0]
     assert len(table.columns(np.zeros(0, np.int64))) == 2

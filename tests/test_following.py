@@ -102,7 +102,7 @@ def test_a_running_page_sees_deletes_and_appends_and_keeps_its_answer(app, folde
 def test_a_request_under_way_ends_on_the_generation_it_began_with(folder):
     catalog, calls = Catalog.open(folder), []
     following = Following(catalog, lambda: calls.append(catalog.d))
-    codes = catalog.take(np.arange(600))
+    codes = catalog.codes(np.arange(600))
     entered = threading.Event()
 
     def later():
@@ -115,7 +115,7 @@ def test_a_request_under_way_ends_on_the_generation_it_began_with(folder):
         thread.start()
         while not following._turning:
             time.sleep(0.001)
-        assert np.array_equal(catalog.take(np.arange(600)), codes)
+        assert np.array_equal(catalog.codes(np.arange(600)), codes)
         assert not entered.is_set()
     thread.join()
     assert entered.is_set()

@@ -338,7 +338,7 @@ def test_a_catalog_of_which_is_not_recorded_what_was_ingested_is_appended_to(tmp
     np.save(tmp_path / "first.npy", vectors(50))
     np.save(tmp_path / "x.npy", vectors(20, seed=1))
     ingest([tmp_path / "first.npy"], tmp_path / "c")
-    Catalog.open(tmp_path / "c").describe({"fingerprint": "x", "appends": [{"fingerprint": "y"}]})
+    Catalog.open(tmp_path / "c").set_source({"fingerprint": "x", "appends": [{"fingerprint": "y"}]})
     Catalog.open(tmp_path / "c").compact()
     assert not (tmp_path / "c/inputs-0.parquet").exists()
     with pytest.raises(UsageError, match="not recorded what was ingested"):
@@ -493,9 +493,10 @@ def test_pictures_are_appended_by_a_named_model_where_the_catalog_names_none(tmp
 KILLED = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-import gpubranches.ingestion.building as building, gpubranches.ingestion.staging as staging
+import gpubranches.catalog.catalog as catalog_module
+import gpubranches.ingestion.build as build, gpubranches.ingestion.staging as staging
 from test_ingest import Pixels
-building.SEGMENT_ROWS, staging.PARTITION = 4, 4
+catalog_module.SEGMENT_ROWS, staging.PARTITION = 4, 4
 names = ("replace", "rename", "unlink", "rmdir", "mkdir", "fsync")
 count = 0
 def watched(real):
@@ -508,11 +509,11 @@ def watched(real):
     return call
 for name in names:
     setattr(os, name, watched(getattr(os, name)))
-make = building.append if sys.argv[2] == "append" else building.ingest
+make = build.append if sys.argv[2] == "append" else build.ingest
 first, second = (sys.argv[4], [sys.argv[3]]) if sys.argv[2] == "append" else ([sys.argv[3]], sys.argv[4])
 try:
     make(first, second, embedder=Pixels(), strict=True)
-except building.DataError:
+except build.DataError:
     pass
 print("calls", count)
 """

@@ -322,7 +322,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path, monkeypatch):
 def test_the_catalog_keeps_the_index_when_it_writes(tmp_path):
     catalog, _ = made(tmp_path / "c", [600])
     catalog.delete([1])
-    catalog.describe({"made": "again"})
+    catalog.set_source({"made": "again"})
     KdtreeBackend(catalog).close()
     assert catalog.verify() == []
 

@@ -5,7 +5,7 @@ import pytest
 from cudasim import SimulatedDevice
 
 from gpubranches.catalog import TILE, ZONES
-from gpubranches.catalog.order import kd_order, to_tiles, zones_of
+from gpubranches.catalog.tiles import kd_order, to_tiles, zones_of
 from gpubranches.core.arrays import splitmix64
 from gpubranches.core.boxes import Box, Boxes
 from gpubranches.encoders.quantizers import CodeWeights, ScalarQuantizer, SignQuantizer

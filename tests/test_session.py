@@ -56,7 +56,7 @@ def test_a_text_finds_its_cluster_across_the_modality_gap(session, labels):
 def test_an_item_is_nearest_to_itself(session):
     assert session.like(17, 5).ids[0, 0] == 17
     assert session.vector(session.catalog.embeddings([17])[0], 5).ids[0, 0] == 17
-    assert session.vector(session.catalog.take([17])[0], 5).source.endswith("/codes")
+    assert session.vector(session.catalog.codes([17])[0], 5).source.endswith("/codes")
 
 
 @pytest.mark.parametrize("second_stage", [True, False])
@@ -377,7 +377,7 @@ def test_another_models_queries_are_refused(folder, session, tmp_path):
 
 
 def test_a_catalog_of_codes_alone_is_searched_and_refined(session, tmp_path, labels):
-    np.save(tmp_path / "codes.npy", session.catalog.take(np.arange(session.catalog.n)))
+    np.save(tmp_path / "codes.npy", session.catalog.codes(np.arange(session.catalog.n)))
     ingest([tmp_path / "codes.npy"], tmp_path / "codes")
     catalog = Catalog.open(tmp_path / "codes")
     with open_backend(session.backend.name, catalog) as backend:

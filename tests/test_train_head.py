@@ -327,9 +327,9 @@ def test_a_catalog_is_encoded_with_it_and_appended_to(folder, trained, tmp_path)
     after = Catalog.open(tmp_path / "catalog")
     scalar = ScalarQuantizer(low=-1.0, high=1.0).fit(np.zeros((1, 8), np.float32))
     expected = scalar.encode(trained[1].transform(embeddings))
-    assert np.abs(after.take(np.arange(after.n)).astype(int) - expected).max() <= 1
+    assert np.abs(after.codes(np.arange(after.n)).astype(int) - expected).max() <= 1
     ingest([folder / "images"], tmp_path / "other", embedder=vocabulary(folder), head=str(folder / "head.safetensors"))
-    assert np.array_equal(Catalog.open(tmp_path / "other").take(np.arange(after.n)), after.take(np.arange(after.n)))
+    assert np.array_equal(Catalog.open(tmp_path / "other").codes(np.arange(after.n)), after.codes(np.arange(after.n)))
 
 
 def test_a_text_is_searched_by_codes_alone(folder, trained, tmp_path):

@@ -12,7 +12,7 @@ from gpubranches.catalog.metadata.conditions import equals, written
 from gpubranches.errors import UsageError
 
 if TYPE_CHECKING:
-    from gpubranches.catalog.table import Column
+    from gpubranches.catalog.metadata_table import Column
 
 routes = Blueprint("filtering", __name__)
 

@@ -15,13 +15,13 @@ from gpubranches.catalog.storage import RESTORE
 from gpubranches.core.embedding_space import Space
 from gpubranches.core.files import parse_json, read_regular, replace_file
 from gpubranches.encoders.quantizers import MAX_BITS, SignQuantizer
-from gpubranches.errors import CatalogFormatError, CatalogNotFoundError
+from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
 
 FORMAT = "gpubranches-catalog"
 VERSION = 2
 """The version that is written. A manifest of version 1 has no checksum of its own; the next commit adds one."""
 MOST_DIMS = 1024
-"""Code dims."""
+"""The largest number of code dims."""
 _MOST_ID = (1 << 63) - 1
 _SEAL = b',\n "sha256": "'
 
@@ -53,6 +53,12 @@ def new_manifest(
         "deleted": None,
         **({} if keep_embeddings else {"keeps_embeddings": False}),
     }
+
+
+def require_code_dims(d: int) -> None:
+    """Raise UsageError unless d is a number of code dims that a catalog can have."""
+    if d % 4 or not 4 <= d <= MOST_DIMS:
+        raise UsageError(f"d: expected a multiple of 4 from 4 to 1,024, got {d}")
 
 
 def own_files(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -120,8 +126,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def looks_of(folder: Path) -> tuple[int, int, int]:
-    """Return what tells one manifest from the next without reading it."""
+def manifest_stamp(folder: Path) -> tuple[int, int, int]:
+    """Return inode, time and size of the manifest, which differ between two commits; zeros if it is missing."""
     try:
         stat = (folder / "manifest.json").stat()
     except OSError:

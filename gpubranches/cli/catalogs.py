@@ -298,7 +298,7 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     written by `refine --out`.
     """
     from gpubranches import Catalog
-    from gpubranches.ingestion.datasets import write_clip_retrieval, write_codes_parquet, write_u8bin
+    from gpubranches.ingestion.writers import write_clip_retrieval, write_codes_parquet, write_u8bin
     from gpubranches.service.labels import Labels, sessions
 
     if what == "codes" and out.suffix not in (".u8bin", ".parquet"):

@@ -42,26 +42,26 @@ def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
     return len(shape) == len(wanted) and all(s is None or s == t for s, t in zip(wanted, shape, strict=True))
 
 
-class PlacedBitmap(np.ndarray[tuple[Any, ...], np.dtype[np.uint8]]):
-    """A bitmap with the layout of its rows; places: names that identify the layout, None if unknown."""
+class LayoutBitmap(np.ndarray[tuple[Any, ...], np.dtype[np.uint8]]):
+    """A bitmap that knows the layout of its rows; layout: names that identify it, None if unknown."""
 
-    places: tuple[str, ...] | None = None
+    layout: tuple[str, ...] | None = None
 
     def __array_finalize__(self, obj: object) -> None:
-        self.places = getattr(obj, "places", None)
+        self.layout = getattr(obj, "layout", None)
 
     @classmethod
-    def of(cls, bitmap: Bitmap, places: tuple[str, ...]) -> PlacedBitmap:
-        """Return a view of a bitmap with its places."""
-        placed = bitmap.view(cls)
-        placed.places = places
-        return placed
+    def of(cls, bitmap: Bitmap, layout: tuple[str, ...]) -> LayoutBitmap:
+        """Return a view of a bitmap with its layout."""
+        viewed = bitmap.view(cls)
+        viewed.layout = layout
+        return viewed
 
 
-def check_bitmap(bitmap: object, name: str, n: int, places: tuple[str, ...] | None = None) -> None:
-    """Raise ArrayError unless an array is a bitmap over n positions, and has these places if both are known."""
+def check_bitmap(bitmap: object, name: str, n: int, layout: tuple[str, ...] | None = None) -> None:
+    """Raise ArrayError unless an array is a bitmap over n positions, and has this layout if both are known."""
     check_array(bitmap, name, dtype=np.uint8, shape=(-(-n // 8),))
-    if places is not None and getattr(bitmap, "places", None) not in (None, places):
+    if layout is not None and getattr(bitmap, "layout", None) not in (None, layout):
         raise ArrayError(
             f"{name}: expected a bitmap of the present rows, got one from before a commit that moved them; "
             "make it again, or make all calls within Catalog.pinned"

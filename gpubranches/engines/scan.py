@@ -262,7 +262,7 @@ class ScanBackend(ABC, Generic[Rows]):
 
     def _check_where(self, where: Bitmap | None) -> None:
         if where is not None:
-            check_bitmap(where, "where", self.catalog.n_positions, self.catalog.places)
+            check_bitmap(where, "where", self.catalog.n_positions, self.catalog.layout)
 
     def _dims(self, tier: Tier) -> int:
         """Return the dims of queries and weights of a tier, d or D. Raises UsageError if the catalog lacks it."""

@@ -47,7 +47,7 @@ def code_spread_of(catalog: Catalog) -> tuple[NDArray[np.float32], Whitening]:
 
 def code_vectors(catalog: Catalog, ids: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return codes / CODE_UNIT of items, (m, d) float32: what a linear model over codes sees."""
-    vectors: NDArray[np.float32] = catalog.take(ids).astype(np.float32) / CODE_UNIT
+    vectors: NDArray[np.float32] = catalog.codes(ids).astype(np.float32) / CODE_UNIT
     return vectors
 
 

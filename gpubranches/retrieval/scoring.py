@@ -286,7 +286,7 @@ class _Sample:
     def __init__(self, catalog: Catalog, ids: Ids, vectors: NDArray[np.float32]):
         self.ids, self.vectors = ids, vectors
         self._signs = catalog.signs
-        self._bits, self._scales = catalog.take_bits(ids)
+        self._bits, self._scales = catalog.sign_bits(ids)
 
     def by_embeddings(self, weights: NDArray[np.float32]) -> Scores:
         """Return their dots with the weights, (s,) float32, the same on any number of cores."""

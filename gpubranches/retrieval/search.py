@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.codec import Coder
+from gpubranches.catalog.codec import Codec
 from gpubranches.core.arrays import as_ids, check_array
 from gpubranches.core.embedding_space import Space
 from gpubranches.core.results import Neighbors
@@ -89,7 +89,7 @@ class Searcher:
             raise UsageError("text: expected a word or more, got nothing; type what to look for")
         if by_codes:
             embedder = self._embedder("a text")
-            return self._by_codes(self._coder().text_codes(embedder.texts([text])), k, where)
+            return self._by_codes(self._codec().encode_texts(embedder.texts([text])), k, where)
         return self._search(self._texts([text]), k, where)
 
     def image(self, image: Image, k: int = 100, *, where: str | None = None) -> Neighbors:
@@ -100,7 +100,7 @@ class Searcher:
         """Return the k items nearest to an item, itself first: by embeddings where there are some, else by codes."""
         if self.catalog.has_embeddings and not by_codes:
             return self._search(self._centred(self.catalog.embeddings(as_ids([item]))), k, where)
-        return self._by_codes(self.catalog.take(as_ids([item])), k, where)
+        return self._by_codes(self.catalog.codes(as_ids([item])), k, where)
 
     def vector(self, vector: NDArray[Any], k: int = 100, *, where: str | None = None) -> Neighbors:
         """Return the k items nearest to an image embedding, (D,) float32, or to a code, (d,) uint8."""
@@ -165,11 +165,11 @@ class Searcher:
         bitmap = None if where is None else self.catalog.where(where)
         return self.backend.search(queries, min(k, max(1, self.catalog.n)), tier=tier, where=bitmap)
 
-    def _coder(self) -> Coder:
-        coder = Coder.of(self.catalog)
-        if coder is None:
+    def _codec(self) -> Codec:
+        codec = self.catalog.codec
+        if codec is None:
             raise UsageError("by_codes: the catalog has ready codes and no head to make others by; search by an item")
-        return coder
+        return codec
 
 
 def _no_picture(name: str) -> NDArray[np.float32]:

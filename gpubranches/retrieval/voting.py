@@ -56,7 +56,7 @@ def by_votes(
             found, sampled = backend.evaluate(boxes, min_votes=1, where=where), None
     listed = _votes(found)
     missing = positives[~among(positives, found.ids)]
-    own = boxes.votes(catalog.take(missing))
+    own = boxes.votes(catalog.codes(missing))
     order = best_first(own, missing)
     order = np.concatenate([order[own[order] > 0], np.flatnonzero(own == 0)])
     ids, counted = np.concatenate([found.ids, missing[order]]), np.concatenate([listed, own[order]])
@@ -89,7 +89,7 @@ def _listed(backend: Backend, catalog: Catalog, boxes: Boxes, votes: int, where:
 def _unlisted(catalog: Catalog, boxes: Boxes, listed: Ids, where: Bitmap | None) -> NDArray[np.float32]:
     """Return the votes of random items that have some and are not listed, (m,) float32."""
     drawn = catalog.sample_ids(SAMPLED, np.random.default_rng(0), where)
-    votes = boxes.votes(catalog.take(drawn[~among(drawn, listed)]))
+    votes = boxes.votes(catalog.codes(drawn[~among(drawn, listed)]))
     return votes[votes > 0].astype(np.float32)
 
 

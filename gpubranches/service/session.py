@@ -298,7 +298,7 @@ class Session:
             raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
         self.catalog.positions(ids)
         mark = self.labels.current().get(item, 0)
-        return explain_in(answer.ranking, answer.boxes, self.catalog.take(ids)[0], item, mark)
+        return explain_in(answer.ranking, answer.boxes, self.catalog.codes(ids)[0], item, mark)
 
     @property
     def where(self) -> str:

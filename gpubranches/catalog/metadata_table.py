@@ -47,7 +47,7 @@ class Column:
     values: tuple[tuple[Bound | None, int], ...] = ()
 
 
-class Table:
+class MetadataTable:
     """The metadata of a catalog's files as one table, for filters and counts.
 
     bare: ids, (m,) int64, of items that are in no file (None: of none): all their columns are missing.
