@@ -15,6 +15,7 @@ from test_catalog import GOLDEN
 from worlds import World, check_bits, check_nearest_codes, check_votes
 
 from gpubranches import Catalog, Session, open_backend
+from gpubranches.catalog import reader as reader_module
 from gpubranches.encoders.heads import IdentityHead, PCAHead, TrainedHead, load_head
 from gpubranches.encoders.heads.towers import Tower
 from gpubranches.encoders.quantizers import ScalarQuantizer
