@@ -45,7 +45,7 @@ def check_at_size(
         taken = []
         for _ in range(_TIMED):
             start = time.perf_counter()
-            backend.evaluate(asked.branch, limit=100)
+            backend.apply(asked.branch, limit=100)
             taken.append(1e3 * (time.perf_counter() - start))
     return {
         "tiers": list(tiers),
@@ -70,12 +70,12 @@ class _Checked:
     def boxes(self) -> dict[str, bool]:
         boxes = self.asked.ensembles[0]
         majority = boxes.n_estimators // 2 + 1
-        found = self.backend.evaluate(boxes, min_votes=majority, limit=self.k)
+        found = self.backend.apply(boxes, min_votes=majority, limit=self.k)
         where = np.zeros(self.catalog.n // 8, np.uint8)
         where[:: max(1, len(where) // 4096)] = 255
         where[-64:] = 255
         inside = np.flatnonzero(np.unpackbits(where, bitorder="little"))
-        filtered = self.backend.evaluate(boxes, where=where)
+        filtered = self.backend.apply(boxes, where=where)
         votes = boxes.votes(self.catalog.codes(inside))
         return {
             "boxes: total": found.total == self._on_device(self.plain.votes_total, boxes, majority),

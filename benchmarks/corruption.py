@@ -43,7 +43,7 @@ QUESTIONS: dict[str, Ask] = {
     "where": lambda c, b: np.flatnonzero(c.where("caption >= 'row 5'")).tolist(),
     "columns": lambda c, b: [column.values for column in c.described_columns()],
     "errors": lambda c, b: c.errors(),
-    "boxes": lambda c, b: b.evaluate(_MODEL).ids.tolist(),
+    "boxes": lambda c, b: b.apply(_MODEL).ids.tolist(),
     "bits": lambda c, b: b.score(np.ones(_D, np.float32), tier="bits", limit=9).ids.tolist(),
     "cosines": lambda c, b: b.search(np.ones((1, _D), np.float32), 9, tier="embeddings").ids.tolist(),
     "like": lambda c, b: Session(c, b).like(600, 5).ids.tolist(),

@@ -111,7 +111,7 @@ def _measure_model(
 ) -> None:
     index, trees, _ = backends
     least = boxes.n_estimators // 2 + 1
-    works = [partial(own.evaluate, boxes, min_votes=least, limit=_BEST) for own in backends]
+    works = [partial(own.apply, boxes, min_votes=least, limit=_BEST) for own in backends]
     before = index.info()["boxes"]["by index"]
     answers = [work() for work in works]
     by_index = index.info()["boxes"]["by index"] - before

@@ -112,7 +112,7 @@ def measure_boxes(bench: Bench, catalog: Catalog, boxes: Boxes, total: int) -> N
     with CpuBackend(catalog, threads=bench.threads) as backend:
         bench.ratio(
             f"{name}: all of them, against a NumPy column scan",
-            lambda: backend.evaluate(boxes),
+            lambda: backend.apply(boxes),
             lambda: column_scan(columns, boxes),
             8,
         )
@@ -216,7 +216,7 @@ def probe(path: Path) -> None:
     codes = catalog.codes(ids)
     with CpuBackend(catalog) as backend:
         for _ in range(3):
-            backend.evaluate(BranchEnsemble().fit(codes, np.arange(len(codes)) < 30).boxes_)
+            backend.apply(BranchEnsemble().fit(codes, np.arange(len(codes)) < 30).boxes_)
             backend.search(codes[:4], _NEAREST, tier="codes")
             backend.score(np.ones(catalog.d, np.float32), tier="codes", limit=_NEAREST)
     stop.set()
@@ -259,7 +259,7 @@ def run(bench: Bench, rows: int, embedded_rows: int, fast_scan_rows: int) -> Non
     codes, y, _ = marks(large, owners)
     boxes = BranchEnsemble().fit(codes, y).boxes_
     with CpuBackend(large, threads=bench.threads) as backend:
-        total = backend.evaluate(boxes, limit=1).total
+        total = backend.apply(boxes, limit=1).total
     measure_boxes(bench, large, boxes, total)
     gc.collect()
     near = large.codes(large.sample_ids(_QUERIES, rng)).astype(np.int16) + rng.integers(-6, 7, (_QUERIES, large.d))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gpubranches.encoders import VocabularyEmbedder as VocabularyEmbedder
     from gpubranches.engines import open_backend as open_backend
     from gpubranches.errors import GpuBranchesError as GpuBranchesError
+    from gpubranches.ingestion import ingest as ingest
     from gpubranches.service import Session as Session
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "Ranking": "core.results",
     "Session": "service",
     "VocabularyEmbedder": "encoders",
+    "ingest": "ingestion",
     "open_backend": "engines",
 }
 

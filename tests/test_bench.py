@@ -32,7 +32,7 @@ def test_rows_on_the_device_are_those_on_the_host(catalog):
     asked = ask(catalog, users=3)
     with GpuBackend(catalog, SimulatedDevice, make_residence=SyntheticResidence) as gpu, CpuBackend(catalog) as cpu:
         for boxes in (asked.branch, *asked.ensembles):
-            found, expected = gpu.evaluate(boxes, limit=500), cpu.evaluate(boxes, limit=500)
+            found, expected = gpu.apply(boxes, limit=500), cpu.apply(boxes, limit=500)
             assert (found.total, found.ids.tolist()) == (expected.total, expected.ids.tolist())
         for weights, tier in ((asked.direction, "bits"), (asked.weights, "codes")):
             found, expected = (backend.score(weights, tier=tier, limit=100) for backend in (gpu, cpu))

@@ -107,7 +107,7 @@ def answers(path, backend="oracle"):
         "columns": lambda c, b: (c.columns, [column.values for column in c.described_columns()]),
         "errors": lambda c, b: (c.n_errors, c.errors()),
         "info": lambda c, b: {**c.info(), "path": ""},
-        "evaluate": lambda c, b: b.evaluate(MODEL).ids.tolist(),
+        "evaluate": lambda c, b: b.apply(MODEL).ids.tolist(),
         "bits": lambda c, b: b.score(np.ones(c.D, np.float32), tier="bits", limit=9).ids.tolist(),
         "all cosines": lambda c, b: b.search(np.ones((1, c.D), np.float32), 9, tier="embeddings").ids.tolist(),
         "like": lambda c, b: Session(c, b).like(600, 5).ids.tolist(),

@@ -487,7 +487,7 @@ def test_an_open_backend_answers_over_the_new_codes_after_a_refresh(name, d, tmp
         assert world.codes.shape[1] == d
         if name == "kdtree":
             with pytest.raises(CatalogIndexError, match="stale"):
-                backend.evaluate(world.boxes())
+                backend.apply(world.boxes())
             index(world.catalog)
         check_votes(world, backend, world.boxes(), 1, None, None)
         check_votes(world, backend, world.boxes(), 2, 7, 0.5)

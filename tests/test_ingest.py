@@ -14,7 +14,7 @@ from PIL import Image
 from gpubranches import Catalog
 from gpubranches.catalog.pictures.images import image_file
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, DataError, UsageError
-from gpubranches.ingestion import append, ingest, staging
+from gpubranches.ingestion import append, build_catalog, ingest, staging
 from gpubranches.ingestion import build as module
 
 
@@ -60,7 +60,7 @@ def same(one, other):
 def test_npy_embeddings_become_three_tiers(tmp_path, dtype):
     x = vectors(500).astype(dtype)
     np.save(tmp_path / "x.npy", x)
-    report = ingest([tmp_path / "x.npy"], tmp_path / "c")
+    report = build_catalog([tmp_path / "x.npy"], tmp_path / "c")
     catalog = Catalog.open(tmp_path / "c")
     assert (report.n, report.errors, catalog.d, catalog.D) == (500, 0, 32, 48)
     assert catalog.info()["tiers"] == ["codes", "bits", "embeddings"]
@@ -134,7 +134,7 @@ def test_rows_that_are_no_embeddings_consume_their_id(tmp_path):
     x = vectors(50)
     x[3], x[7, 0], x[9, 1] = 0, np.nan, np.inf
     np.save(tmp_path / "x.npy", x)
-    report = ingest([tmp_path / "x.npy"], tmp_path / "c")
+    report = build_catalog([tmp_path / "x.npy"], tmp_path / "c")
     catalog = Catalog.open(tmp_path / "c")
     assert (report.n, report.errors) == (47, 3)
     assert [error["id"] for error in catalog.errors()] == [3, 7, 9]
@@ -150,7 +150,7 @@ def test_broken_pictures_are_recorded_and_the_rest_is_found(tmp_path):
     (tmp_path / "in/1/00001.png").write_bytes(b"no picture at all")
     whole = (tmp_path / "in/2/00002.png").read_bytes()
     (tmp_path / "in/2/00002.png").write_bytes(whole[:60])
-    report = ingest([tmp_path / "in"], tmp_path / "c", embedder=Pixels())
+    report = build_catalog([tmp_path / "in"], tmp_path / "c", embedder=Pixels())
     catalog = Catalog.open(tmp_path / "c")
     assert (report.n, report.errors) == (17, 3)
     reasons = {error["path"]: error["reason"] for error in catalog.errors()}

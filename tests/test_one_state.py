@@ -52,7 +52,7 @@ class Reader(threading.Thread):
 
     def ask(self, some, rng):
         catalog, backend, one = self.catalog, self.backend, int(some[0])
-        self.told.append((some, catalog.codes(some), backend.evaluate(MODEL).ids))
+        self.told.append((some, catalog.codes(some), backend.apply(MODEL).ids))
         assert np.array_equal(catalog.embeddings(some), self.embeddings[some])
         centred = self.embeddings[[one]] - catalog.signs.mean_
         assert backend.search(centred, 1, tier="embeddings").ids[0, 0] == one
@@ -62,7 +62,7 @@ class Reader(threading.Thread):
             codes, where = catalog.codes(some), np.zeros(catalog.n_positions // 8, np.uint8)
             positions = catalog.positions(some)
             np.bitwise_or.at(where, positions // 8, np.left_shift(1, positions % 8).astype(np.uint8))
-            found = backend.evaluate(MODEL, where=where)
+            found = backend.apply(MODEL, where=where)
             assert sorted(found.ids.tolist()) == some[MODEL.votes(codes) > 0].tolist()
             assert catalog.count(where) == len(some)
             assert catalog.inside(some, where).all()
@@ -212,7 +212,7 @@ def test_a_bitmap_of_rows_that_lie_elsewhere_now_is_refused(tmp_path, name, move
         catalog.count,
         lambda w: catalog.inside([2], w),
         lambda w: catalog.sample_ids(1, np.random.default_rng(0), w),
-        lambda w: backend.evaluate(everything, where=w),
+        lambda w: backend.apply(everything, where=w),
         lambda w: backend.search(np.zeros((1, 8), np.uint8), 3, tier="codes", where=w & ~np.zeros_like(w)),
     ]
     catalog.delete([2])  # moves nothing
@@ -224,7 +224,7 @@ def test_a_bitmap_of_rows_that_lie_elsewhere_now_is_refused(tmp_path, name, move
         else:
             make_append(other, 5000, other.next_id)
         catalog.refresh()
-        assert len(backend.evaluate(everything, where=where).ids) == 48
+        assert len(backend.apply(everything, where=where).ids) == 48
     asks[1] = lambda w: catalog.inside([4], w)
     for ask in asks:
         with pytest.raises(ArrayError, match="where"):

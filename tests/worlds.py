@@ -128,7 +128,7 @@ def check_votes(world, backend, boxes, min_votes, limit, share):
     votes = boxes.votes(world.codes)
     rows = np.flatnonzero((votes >= min_votes) & inside)
     expected = rows[ordered(votes[rows].astype(int), world.ids[rows], limit)]
-    found = backend.evaluate(boxes, min_votes=min_votes, limit=limit, where=where)
+    found = backend.apply(boxes, min_votes=min_votes, limit=limit, where=where)
     assert found.total == len(rows)
     assert found.ids.tolist() == world.ids[expected].tolist()
     assert found.votes.tolist() == votes[expected].tolist()

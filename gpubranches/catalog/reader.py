@@ -18,6 +18,7 @@ from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.snapshot import Snapshot
 from gpubranches.catalog.verify import problems
 from gpubranches.core.arrays import Bitmap, LayoutBitmap, as_ids, check_bitmap, pack_bitmap
+from gpubranches.core.deprecation import warn_renamed
 from gpubranches.core.files import require_text
 from gpubranches.core.single_flight import Memo
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
@@ -171,6 +172,11 @@ class CatalogReader(CatalogProperties):
     def codes(self, ids: ArrayLike) -> NDArray[np.uint8]:
         """Return the codes of items, (m, d) uint8. Unknown or deleted ids raise UsageError."""
         return self.snapshot.codes(ids)
+
+    def take(self, ids: ArrayLike) -> NDArray[np.uint8]:
+        """Call `codes` by its old name. Deprecated."""
+        warn_renamed("Catalog.take", "codes")
+        return self.codes(ids)
 
     def sign_bits(self, ids: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         """Return sign bits, (m, P/8) uint8, and their scales, (m,) float16, of items of a catalog that has them."""

@@ -27,6 +27,7 @@ from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Gather, Rows, ad
 from gpubranches.catalog.snapshot import Snapshot
 from gpubranches.catalog.storage import disk_errors, exclusive, remove_unheld
 from gpubranches.core.arrays import as_ids, check_array, pack_bitmap
+from gpubranches.core.deprecation import warn_renamed
 from gpubranches.core.embedding_space import Space
 from gpubranches.core.files import make_folder, replace_file, sync_folder
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
@@ -194,6 +195,11 @@ class CatalogWriter(CatalogReader):
             named = {record["listing"] for record in source.get("inputs", ())}
             dropped = listings({"files": files}).keys() - named
             self._commit(source=source, files={name: files[name] for name in files if name not in dropped})
+
+    def describe(self, source: dict[str, Any], listing: tuple[str, bytes] | None = None) -> None:
+        """Call `set_source` by its old name. Deprecated."""
+        warn_renamed("Catalog.describe", "set_source")
+        self.set_source(source, listing)
 
     def _commit(self, flags: NDArray[np.bool_] | None = None, **entries: Any) -> None:
         """Write the manifest of the next generation, with other entries; flags: which positions are deleted now.

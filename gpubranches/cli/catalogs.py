@@ -87,10 +87,10 @@ def ingest(
     The same command resumes a stopped run. Ids are positions in the input. If the catalog of this input exists, only
     pictures that were broken and are repaired now are added.
     """
-    from gpubranches.ingestion import ingest as make_catalog
+    from gpubranches.ingestion import build_catalog
 
     with progress_bar() as progress:
-        report = make_catalog(
+        report = build_catalog(
             inputs,
             out,
             embedder=embedder,

@@ -5,11 +5,12 @@ Every step can be stopped and resumed by the same call; ingested files are never
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.codec import require_decoder
@@ -25,8 +26,7 @@ from gpubranches.ingestion.plan import is_begun, plan_append, plan_ingest
 from gpubranches.ingestion.records import IngestHistory, listing
 from gpubranches.ingestion.run import IngestRun, Progress, exclusive_run
 
-if TYPE_CHECKING:
-    pass
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,43 @@ class IngestReport:
 
 
 def ingest(
+    inputs: str | Path | Sequence[str | Path],
+    path: str | Path,
+    *,
+    embedder: Embedder | str | None = None,
+    head: str | None = None,
+    d: int = 32,
+    quantizer: str | None = None,
+    keep_embeddings: bool = True,
+    pictures: str | Path | None = None,
+    strict: bool = False,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Catalog:
+    """Make a catalog of folders and files, and open it; the same call resumes a stopped run.
+
+    inputs: one path or several. All arguments and errors are those of `build_catalog`; its notes are logged as
+    warnings.
+    """
+    report = build_catalog(
+        [inputs] if isinstance(inputs, str | Path) else inputs,
+        path,
+        embedder=embedder,
+        head=head,
+        d=d,
+        quantizer=quantizer,
+        keep_embeddings=keep_embeddings,
+        pictures=pictures,
+        strict=strict,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    for note in report.notes:
+        _log.warning("%s", note)
+    return Catalog.open(path)
+
+
+def build_catalog(
     inputs: Sequence[str | Path],
     out: str | Path,
     *,
@@ -57,14 +94,15 @@ def ingest(
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Make a catalog of folders and files; the same call resumes a stopped run.
+    """Make a catalog of folders and files, and report on it; the same call resumes a stopped run.
 
     inputs: folders of pictures, clip-retrieval folders, .npy, .u8bin, .fbin; several become one catalog with a column
-    `input`. Ids are positions in the input; a row that cannot be read consumes its id and is recorded. Embeddings are
-    scaled to unit length. head: "rca" (default), "pca", "none" or a file. d: code dims of rca and pca. quantizer:
-    "uniform" or "quantile", see `scalar_quantizer`; None: the head's usual one. keep_embeddings: False to store codes
-    and bits alone, and to decode embeddings from the codes, by a head's file that has a decoder. pictures: the folder
-    of the pictures that clip-retrieval folders name; None: it is searched. strict: raise DataError at the end if any
+    `input`. Ids are positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are
+    scaled to unit length. embedder: one, or its spec, see `open_embedder`; pictures need one. head: "rca" (default),
+    "pca", "none" or a file. d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`;
+    None: the head's default. keep_embeddings: False to store codes and bits alone, and to decode embeddings from the
+    codes, by a head's file that has a decoder. pictures: the folder of the pictures that clip-retrieval folders name;
+    None: it is searched. strict: raise DataError at the end if any
     input could not be read. Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows), plus, for n up to
     100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
 
@@ -116,11 +154,11 @@ def append(
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Add items to a catalog with its own head, constants and embedder; resumes like `ingest`.
+    """Add items to a catalog with its own head, statistics and embedder; resumes like `build_catalog`.
 
     new: add only what is not in the catalog yet; if False, raises UsageError if any part of the input is in it.
     embedder: for a catalog that names none; raises SpaceMismatchError if it is not the catalog's. pictures, strict: as
-    for `ingest`.
+    for `build_catalog`.
     """
     began = time.perf_counter()
     catalog = Catalog.open(directory)

@@ -53,7 +53,7 @@ def by_votes(
     if len(found.ids) < found.total:
         sampled = _unlisted(catalog, boxes, found.ids, where)
         if not len(sampled):
-            found, sampled = backend.evaluate(boxes, min_votes=1, where=where), None
+            found, sampled = backend.apply(boxes, min_votes=1, where=where), None
     listed = _votes(found)
     missing = positives[~among(positives, found.ids)]
     own = boxes.votes(catalog.codes(missing))
@@ -77,12 +77,12 @@ def by_votes(
 def _listed(backend: Backend, catalog: Catalog, boxes: Boxes, votes: int, where: Bitmap | None) -> Candidates:
     """Return the best items with a vote: all with so many votes, and of the others what `by_votes` says."""
     limit = LISTED + catalog.n // _FORESEEN if votes > 1 else None
-    found = backend.evaluate(boxes, min_votes=1, limit=limit, where=where)
+    found = backend.apply(boxes, min_votes=1, limit=limit, where=where)
     wanted = max(LISTED, int(np.count_nonzero(_votes(found) >= votes)) + BELOW)
     if len(found.ids) < min(wanted, found.total):
-        above = backend.evaluate(boxes, min_votes=votes, limit=0, where=where).total
+        above = backend.apply(boxes, min_votes=votes, limit=0, where=where).total
         wanted = max(LISTED, above + BELOW)
-        found = backend.evaluate(boxes, min_votes=1, limit=wanted, where=where)
+        found = backend.apply(boxes, min_votes=1, limit=wanted, where=where)
     return Candidates(found.ids[:wanted].copy(), found.total, _votes(found)[:wanted].copy())
 
 

@@ -120,9 +120,7 @@ class GpuBackend(ScanBackend[Chosen]):
 
             return self._owner.share(None if alike is None else (state, alike), item, over_state)
 
-    def _evaluate(
-        self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None
-    ) -> list[Candidates]:
+    def _apply(self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None) -> list[Candidates]:
         def together(batch: list[list[Boxes]]) -> list[list[Candidates]]:
             found = self._votes(self._rows(where), [boxes for own in batch for boxes in own], min_votes, limit)
             shares, start = [], 0

@@ -32,7 +32,7 @@ def candidates(world: World, draw: Draw) -> Answer:
     session.refine(random_negatives=UNCHECKED)
     matched = np.zeros(world.n, np.bool_)
     if session.boxes is not None:
-        found = world.backend.evaluate(session.boxes, min_votes=1, limit=CANDIDATES)
+        found = world.backend.apply(session.boxes, min_votes=1, limit=CANDIDATES)
         matched[world.rows(found.ids)] = True
     return Answer(matched)
 

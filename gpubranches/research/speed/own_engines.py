@@ -97,17 +97,17 @@ def _backend_questions(
         yield Question(f"upload of {_UPLOADED >> 20} MiB", _upload(backend))
     yield Question("top 100 over codes", lambda: backend.search(asked.query, NEAREST, tier="codes"), codes)
     yield Question("top 100 over bits", lambda: backend.score(asked.direction, tier="bits", limit=NEAREST), bits)
-    yield Question("single branch", lambda: backend.evaluate(asked.branch, limit=BEST), catalog.n * dims)
+    yield Question("single branch", lambda: backend.apply(asked.branch, limit=BEST), catalog.n * dims)
     ensemble = asked.ensembles[0]
     majority = ensemble.n_estimators // 2 + 1
-    yield Question("ensemble", lambda: backend.evaluate(ensemble, min_votes=majority, limit=BEST), codes)
+    yield Question("ensemble", lambda: backend.apply(ensemble, min_votes=majority, limit=BEST), codes)
     yield Question("linear over codes", lambda: backend.score(asked.weights, tier="codes", limit=BEST), codes)
     yield Question("linear over bits", lambda: backend.score(asked.direction, tier="bits", limit=BEST), bits)
     for label, boxes in asked.pooled.items():
         least = boxes.n_estimators // 2 + 1
         yield Question(
             label,
-            partial(backend.evaluate, boxes, min_votes=least, limit=BEST),
+            partial(backend.apply, boxes, min_votes=least, limit=BEST),
             before=getattr(backend, "evict", None),
         )
     if backend.name == "kdtree":
@@ -115,7 +115,7 @@ def _backend_questions(
         return
     for users in USERS:
         works = [
-            lambda boxes=boxes: backend.evaluate(boxes, min_votes=majority, limit=BEST)
+            lambda boxes=boxes: backend.apply(boxes, min_votes=majority, limit=BEST)
             for boxes in asked.ensembles[:users]
         ]
         if len(works) == users:
