@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.core.results import Neighbors
-from gpubranches.core.single_flight import Memo
+from gpubranches.core.single_flight import SingleFlightCache
 
 LONGEST = 10_000
 """Nearest items that can be paged through; what matches is listed whole."""
@@ -51,7 +51,7 @@ class Lists:
     """The last lists by what was asked. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._held: Memo[Nearest] = Memo(_HELD)
+        self._held: SingleFlightCache[Nearest] = SingleFlightCache(_HELD)
 
     def get(self, key: Hashable, stop: int, find: Callable[[int], Neighbors], count: Callable[[], int]) -> Nearest:
         """Return a list of at least `stop` items, or all it has.

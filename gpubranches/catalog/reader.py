@@ -20,7 +20,7 @@ from gpubranches.catalog.verify import problems
 from gpubranches.core.arrays import Bitmap, LayoutBitmap, as_ids, check_bitmap, pack_bitmap
 from gpubranches.core.deprecation import warn_renamed
 from gpubranches.core.files import require_text
-from gpubranches.core.single_flight import Memo
+from gpubranches.core.single_flight import SingleFlightCache
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class CatalogReader(CatalogProperties):
         self.path = path
         self._loading = threading.RLock()
         self._pinned = _Pinned()
-        self._columns: Memo[list[Column]] = Memo(1)
-        self._filters: Memo[Bitmap] = Memo(_FILTERS)
+        self._columns: SingleFlightCache[list[Column]] = SingleFlightCache(1)
+        self._filters: SingleFlightCache[Bitmap] = SingleFlightCache(_FILTERS)
         self._current = self._opened(None)
 
     @classmethod
