@@ -216,13 +216,13 @@ class Clusters:
         import worlds  # noqa: F401 - stores constants where safetensors is missing
 
         from gpubranches import Catalog
-        from gpubranches.core.embedding_space import Space
+        from gpubranches.core.embedding_space import EmbeddingSpace
         from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
         some = self.rows(2000, 9).astype(np.float32)
         self.signs = SignQuantizer().fit(some)
         self.scalar = ScalarQuantizer(low=-3.0, high=3.0).fit(some[:, :16])
-        return Catalog.create(path, space=Space(), d=16, signs=self.signs)
+        return Catalog.create(path, space=EmbeddingSpace(), d=16, signs=self.signs)
 
     def append(self, catalog: Any, n: int, seed: int) -> None:
         """Append a segment of n rows."""

@@ -11,7 +11,7 @@ from cudasim import SimulatedDevice
 from worlds import World, check_bits, check_nearest_codes, check_votes, empty, ordered
 
 from gpubranches import Box, Boxes, Catalog, open_backend
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.engines import BACKENDS
 from gpubranches.engines.faiss_index import faiss_bytes
 from gpubranches.engines.gpu import GpuBackend
@@ -384,7 +384,7 @@ def test_wrong_requests_are_refused(name, parts):
 
 
 def test_a_missing_tier_is_refused(name, tmp_path):
-    bare = Catalog.create(tmp_path / "c", space=Space(), d=8)
+    bare = Catalog.create(tmp_path / "c", space=EmbeddingSpace(), d=8)
     bare.append(np.zeros((5, 8), np.uint8), ids=np.arange(5))
     with opened(name, bare) as backend:
         assert backend.search(np.zeros((1, 8), np.uint8), 3, tier="codes").ids.shape == (1, 3)

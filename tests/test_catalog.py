@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gpubranches import Catalog
 from gpubranches.catalog import TILE, ZONE, tiles
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.encoders.quantizers import SignQuantizer
 from gpubranches.errors import ArrayError, CatalogFormatError, CatalogNotFoundError, DataError, UsageError
 
@@ -27,7 +27,7 @@ def make(path, sizes, d=8, D=40, seed=0, items=True):
     """Return a catalog and its rows as plain arrays by id: codes, embeddings (float16)."""
     rng = np.random.default_rng(seed)
     signs = SignQuantizer().fit(rng.standard_normal((20, D)).astype(np.float32))
-    catalog = Catalog.create(path, space=Space(embedder="e"), d=d, signs=signs)
+    catalog = Catalog.create(path, space=EmbeddingSpace(embedder="e"), d=d, signs=signs)
     rows = {}
     for n in sizes:
         codes = rng.integers(0, 256, (n, d)).astype(np.uint8)
@@ -218,9 +218,9 @@ def test_wrong_rows_are_refused_before_anything_is_written(tmp_path):
             catalog.append(arguments.pop("codes"), **arguments)
     assert sorted(p.name for p in (tmp_path / "c").rglob("*")) == before
     with pytest.raises(UsageError, match="multiple of 4"):
-        Catalog.create(tmp_path / "odd", space=Space(), d=30)
+        Catalog.create(tmp_path / "odd", space=EmbeddingSpace(), d=30)
     with pytest.raises(UsageError, match="there is a catalog already"):
-        Catalog.create(tmp_path / "c", space=Space(), d=8)
+        Catalog.create(tmp_path / "c", space=EmbeddingSpace(), d=8)
 
 
 def test_two_writers_are_one_too_many(tmp_path):
@@ -312,7 +312,7 @@ def test_samples_are_live_distinct_uniform_and_repeatable(tmp_path):
 
 
 def test_few_items_of_many_ids_are_sampled_as_soon(tmp_path):
-    catalog = Catalog.create(tmp_path / "c", space=Space(), d=4)
+    catalog = Catalog.create(tmp_path / "c", space=EmbeddingSpace(), d=4)
     ids = np.array([5, 2**40, 2**62, 2**63 - 2])
     for item in ids:
         catalog.append(np.zeros((1, 4), np.uint8), ids=np.array([item]))
@@ -355,7 +355,7 @@ def test_the_golden_catalog_is_read_for_ever():
     ]
     assert catalog.items([140]) == [{"id": 140, "name": "item 140", "price": 14.0}]
     assert catalog.errors() == [{"id": 150, "path": "broken.jpg", "reason": "the file is empty"}]
-    assert catalog.space == Space(embedder="golden", head="h", quantizer="q", means="m")
+    assert catalog.space == EmbeddingSpace(embedder="golden", head="h", quantizer="q", means="m")
     segment = catalog.segments[0]
     scores = catalog.signs.planes(np.ones(40, np.float32)).scores(segment.bits[:3], segment.scales[:3])
     assert scores.tolist() == [-34.8271484375, -82.4765625, -33.33984375]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gpubranches import Box, Boxes, Catalog
 from gpubranches.core.arrays import pack_bitmap, splitmix64
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.engines.kdtree.backend import KdtreeBackend
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import FOLDER, LEAF, KdIndex, problems
@@ -29,7 +29,7 @@ D = 12
 def made(path, sizes, d=D, levels=256, seed=0):
     """Write a catalog of skewed codes with an index; return it and its codes by id."""
     rng = np.random.default_rng(seed)
-    catalog = Catalog.create(path, space=Space(), d=d)
+    catalog = Catalog.create(path, space=EmbeddingSpace(), d=d)
     parts = []
     for n in sizes:
         centres = rng.integers(0, levels, (7, d))
@@ -207,7 +207,7 @@ def test_bytes_a_row_are_kept(tmp_path):
 
 
 def test_a_missing_index_names_the_command(tmp_path):
-    catalog = Catalog.create(tmp_path / "c", space=Space(), d=4)
+    catalog = Catalog.create(tmp_path / "c", space=EmbeddingSpace(), d=4)
     with pytest.raises(CatalogIndexError, match=r"found none.*gpubranches index .*c`"):
         KdtreeBackend(catalog)
 

@@ -13,7 +13,7 @@ from gpubranches import Box, Boxes, Catalog
 from gpubranches.catalog.codec import Codec
 from gpubranches.catalog.fitted_statistics import FittedStatistics
 from gpubranches.core.arrays import pack_bitmap, splitmix64
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
 
@@ -64,7 +64,7 @@ class World:
             some = Codec(head, scalar, fitted=True).decode(rng.integers(0, levels, (50, d)).astype(np.uint8))
             signs = SignQuantizer().fit(some.astype(np.float32))
         made_by = {"head": head.to_bytes(), "scalar": scalar, "keep_embeddings": False} if decoded else {}
-        self.catalog = Catalog.create(path, space=Space(), d=d, signs=signs, **made_by)
+        self.catalog = Catalog.create(path, space=EmbeddingSpace(), d=d, signs=signs, **made_by)
         codes, embeddings, ids, signed = [], [], [], []
         for n in sizes:
             part = rng.integers(0, levels, (n, d)).astype(np.uint8)

@@ -17,7 +17,7 @@ from gpubranches.catalog.segment import SEGMENT_ROWS, add_segment
 from gpubranches.catalog.segment_rows import Encode, encoded_rows, gathered_rows, recoded_rows, segment_parts
 from gpubranches.catalog.storage import disk_errors, require_content, require_space
 from gpubranches.catalog.writer import CatalogWriter, write_statistics
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import require_text, whole_folder
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer, require_dims
@@ -100,7 +100,7 @@ class Catalog(CatalogWriter):
                     "codes have no embeddings: expected neither --head nor --quantizer nor --embedder nor "
                     "--no-embeddings; leave them out"
                 )
-            return cls.create(path, space=Space(), d=source.dim, source=origin, listing=listing)
+            return cls.create(path, space=EmbeddingSpace(), d=source.dim, source=origin, listing=listing)
         if embedder is not None and source.dim != embedder.D:
             raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
         require_dims(source.dim, "the input")
@@ -113,7 +113,7 @@ class Catalog(CatalogWriter):
         signs = SignQuantizer().fit(sample)
         return cls.create(
             path,
-            space=Space(identity, codec.head.identity, codec.scalar.identity, signs.identity),
+            space=EmbeddingSpace(identity, codec.head.identity, codec.scalar.identity, signs.identity),
             d=codec.head.d,
             signs=signs,
             scalar=codec.scalar,
@@ -189,7 +189,7 @@ class Catalog(CatalogWriter):
         encode: Encode,
         *,
         d: int,
-        space: Space,
+        space: EmbeddingSpace,
         scalar: ScalarQuantizer,
         head: bytes,
         report: Report | None = None,

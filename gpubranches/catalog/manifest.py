@@ -12,7 +12,7 @@ from typing import Any
 
 from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS
 from gpubranches.catalog.storage import RESTORE
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import parse_json, read_regular, replace_file
 from gpubranches.encoders.quantizers import MAX_BITS, SignQuantizer
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
@@ -28,7 +28,7 @@ _SEAL = b',\n "sha256": "'
 
 def new_manifest(
     *,
-    space: Space,
+    space: EmbeddingSpace,
     d: int,
     signs: SignQuantizer | None,
     embedder: str,
@@ -156,7 +156,7 @@ _SEGMENT: dict[str, Check] = {
     "last_id": _whole(-1, _MOST_ID),
     "files": lambda value: _is_files(value, r"\w+\.\w+"),
 }
-_SPACE = {field.name for field in fields(Space)}
+_SPACE = {field.name for field in fields(EmbeddingSpace)}
 _RECORD: dict[str, Check] = {
     "paths": lambda value: _is_list(value, _is_path),
     "listing": _text(r"(inputs-\d+\.parquet)?"),

@@ -15,7 +15,7 @@ from gpubranches.catalog.manifest import file_of
 from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.snapshot import Snapshot
 from gpubranches.core.arrays import Bitmap
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class CatalogProperties(ABC):
         return int(self.snapshot.manifest["D"])
 
     @property
-    def space(self) -> Space:
+    def space(self) -> EmbeddingSpace:
         """Identities of the models and statistics that made the data."""
         return self.snapshot.space
 

@@ -18,7 +18,7 @@ from gpubranches.catalog.segment import Decode, Segment, StoredTable
 from gpubranches.catalog.storage import RESTORE, Lease, read_content, require_content, require_file
 from gpubranches.catalog.tiles import TILE
 from gpubranches.core.arrays import Bitmap, as_ids, sample_bitmap
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.errors import CatalogFormatError, UsageError
 
 _SPARSE = 16
@@ -66,9 +66,9 @@ class Snapshot:
         return int(self.manifest["generation"])
 
     @cached_property
-    def space(self) -> Space:
+    def space(self) -> EmbeddingSpace:
         """Identities of the models and statistics that made the data."""
-        return Space(**self.manifest["space"])
+        return EmbeddingSpace(**self.manifest["space"])
 
     @cached_property
     def n_positions(self) -> int:

@@ -28,7 +28,7 @@ from gpubranches.catalog.snapshot import Snapshot
 from gpubranches.catalog.storage import disk_errors, exclusive, remove_unheld
 from gpubranches.core.arrays import as_ids, check_array, pack_bitmap
 from gpubranches.core.deprecation import warn_renamed
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import make_folder, replace_file, sync_folder
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 from gpubranches.errors import ArrayError, DataError, UsageError
@@ -50,7 +50,7 @@ class CatalogWriter(CatalogReader):
         cls,
         path: str | Path,
         *,
-        space: Space,
+        space: EmbeddingSpace,
         d: int,
         signs: SignQuantizer | None = None,
         scalar: ScalarQuantizer | None = None,

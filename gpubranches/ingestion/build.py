@@ -15,7 +15,7 @@ from typing import Any
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.codec import require_decoder
 from gpubranches.catalog.row_source import RowSource
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import require_text, spelled, sync_folder
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.heads import open_head
@@ -254,7 +254,7 @@ def _embedder_of(catalog: Catalog, found: Sequence[Input], embedder: Embedder | 
     if not spec or (embedder is None and all(each.source is not None for each in found)):
         return None
     opened = open_embedder(spec) if isinstance(spec, str) else spec
-    catalog.space.require(Space(embedder=opened.identity))
+    catalog.space.require(EmbeddingSpace(embedder=opened.identity))
     return opened
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog, disk_errors, exclusive
 from gpubranches.catalog.codec import unit_rows
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import replace_file, require_outside_catalogs
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.heads import HeadSettings
@@ -144,7 +144,7 @@ def _examples(
     if opened is not None:
         if embeddings.shape[1] != opened.D:
             raise UsageError(f"embedder: expected one of {embeddings.shape[1]} dims as the images', got {opened.D}")
-        Space(embedder=made_by).require(Space(embedder=opened.identity))
+        EmbeddingSpace(embedder=made_by).require(EmbeddingSpace(embedder=opened.identity))
         made_by = opened.identity
     if pairs is not None:
         return Examples(embeddings, ids=ids, pairs=_pairs(Path(pairs), source, ids), embedder=made_by)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog.codec import Codec
 from gpubranches.core.arrays import as_ids, check_array
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.results import Neighbors
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.queries import Item, Picture, Query, Term, Words, combine, of_kind, parse, unit
@@ -178,7 +178,7 @@ def _no_picture(name: str) -> NDArray[np.float32]:
 
 def require_embedder(catalog: Catalog, embedder: Embedder) -> None:
     """Raise SpaceMismatchError or UsageError unless the embedder's space is the catalog's."""
-    catalog.space.require(Space(embedder=embedder.identity))
+    catalog.space.require(EmbeddingSpace(embedder=embedder.identity))
     if not catalog.D:
         raise UsageError("embedder: the catalog has codes only, no text or image can be compared with them")
     if embedder.D != catalog.D:
