@@ -17,7 +17,7 @@ from serving import API, found_all, picture
 from gpubranches.app.rendering import PAGE
 from gpubranches.app.result_lists import LONGEST, Lists, Nearest
 from gpubranches.catalog.metadata_table import MetadataTable
-from gpubranches.core.arrays import pack_bitmap, sample_bitmap
+from gpubranches.core.bitmaps import pack_bitmap, sample_bitmap
 from gpubranches.core.results import Neighbors
 from gpubranches.core.single_flight import SingleFlightCache
 from gpubranches.errors import UsageError

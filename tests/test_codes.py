@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches import Catalog, cli
-from gpubranches.core.arrays import splitmix64
+from gpubranches.core.tie_order import splitmix64
 from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.encoders.heads import IdentityHead, PCAHead, TrainedHead
 from gpubranches.encoders.heads.towers import Tower

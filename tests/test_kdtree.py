@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches import Box, Boxes, Catalog
-from gpubranches.core.arrays import pack_bitmap, splitmix64
+from gpubranches.core.bitmaps import pack_bitmap
 from gpubranches.core.embedding_space import EmbeddingSpace
+from gpubranches.core.tie_order import splitmix64
 from gpubranches.engines.kdtree.backend import KdtreeBackend
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import FOLDER, LEAF, KdIndex, problems

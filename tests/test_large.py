@@ -12,8 +12,8 @@ from test_rescore import GROUP, NEGATIVES, POSITIVES, D, f1, fitted, make_catalo
 from worlds import World
 
 from gpubranches import Session, open_backend
-from gpubranches.core.arrays import best_first
 from gpubranches.core.boxes import Box, Boxes
+from gpubranches.core.tie_order import best_first
 from gpubranches.learning import branches
 from gpubranches.learning.branches import BranchEnsemble
 from gpubranches.learning.mixture import mixture_cut

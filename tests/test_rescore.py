@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from gpubranches.catalog import Catalog
-from gpubranches.core.arrays import best_first, pack_bitmap
+from gpubranches.core.bitmaps import pack_bitmap
 from gpubranches.core.boxes import Box, Boxes
 from gpubranches.core.embedding_space import EmbeddingSpace
+from gpubranches.core.tie_order import best_first
 from gpubranches.core.whitening import Whitening
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 from gpubranches.engines import open_backend

@@ -7,7 +7,7 @@ import pytest
 from worlds import World
 
 from gpubranches import open_backend
-from gpubranches.core.arrays import best_first
+from gpubranches.core.tie_order import best_first
 from gpubranches.retrieval import scoring
 from gpubranches.retrieval.scoring import CatalogScores, CodeView, EmbeddingView
 

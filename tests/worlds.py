@@ -12,8 +12,9 @@ import numpy as np
 from gpubranches import Box, Boxes, Catalog
 from gpubranches.catalog.codec import Codec
 from gpubranches.catalog.fitted_statistics import FittedStatistics
-from gpubranches.core.arrays import pack_bitmap, splitmix64
+from gpubranches.core.bitmaps import pack_bitmap
 from gpubranches.core.embedding_space import EmbeddingSpace
+from gpubranches.core.tie_order import splitmix64
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
 

@@ -14,7 +14,7 @@ from gpubranches.catalog.listings import read_listing
 from gpubranches.catalog.manifest import file_of
 from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.snapshot import Snapshot
-from gpubranches.core.arrays import Bitmap
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 

@@ -17,7 +17,8 @@ from gpubranches.catalog.properties import CatalogProperties
 from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.snapshot import Snapshot
 from gpubranches.catalog.verify import problems
-from gpubranches.core.arrays import Bitmap, LayoutBitmap, as_ids, check_bitmap, pack_bitmap
+from gpubranches.core.arrays import as_ids
+from gpubranches.core.bitmaps import Bitmap, LayoutBitmap, check_bitmap, pack_bitmap
 from gpubranches.core.deprecation import warn_renamed
 from gpubranches.core.files import require_text
 from gpubranches.core.single_flight import SingleFlightCache

@@ -23,7 +23,7 @@ from gpubranches.catalog.snapshot import Snapshot, deleted_bitmap, manifest_segm
 from gpubranches.catalog.storage import RESTORE, disk_errors, exclusive, require_content
 from gpubranches.catalog.tiles import TILE
 from gpubranches.catalog.verify import problems
-from gpubranches.core.arrays import pack_bitmap, unpack_bitmap
+from gpubranches.core.bitmaps import pack_bitmap, unpack_bitmap
 from gpubranches.core.files import BLOCK_BYTES, open_regular, replace_file
 from gpubranches.encoders.quantizers import SignQuantizer
 from gpubranches.errors import CatalogFormatError, DataError

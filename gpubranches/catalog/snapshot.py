@@ -17,7 +17,8 @@ from gpubranches.catalog.manifest import file_of, listings, own_files
 from gpubranches.catalog.segment import Decode, Segment, StoredTable
 from gpubranches.catalog.storage import RESTORE, Lease, read_content, require_content, require_file
 from gpubranches.catalog.tiles import TILE
-from gpubranches.core.arrays import Bitmap, as_ids, sample_bitmap
+from gpubranches.core.arrays import as_ids
+from gpubranches.core.bitmaps import Bitmap, sample_bitmap
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.errors import CatalogFormatError, UsageError
 

@@ -26,7 +26,8 @@ from gpubranches.catalog.reader import CatalogReader, Current
 from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Gather, Rows, add_segment
 from gpubranches.catalog.snapshot import Snapshot
 from gpubranches.catalog.storage import disk_errors, exclusive, remove_unheld
-from gpubranches.core.arrays import as_ids, check_array, pack_bitmap
+from gpubranches.core.arrays import as_ids, check_array
+from gpubranches.core.bitmaps import pack_bitmap
 from gpubranches.core.deprecation import warn_renamed
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import make_folder, replace_file, sync_folder

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog import TILE, Catalog
 from gpubranches.core.results import Neighbors
-from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError
+from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError, missing_package
 
 Exact = Callable[[NDArray[np.uint8], int], NDArray[np.int64]]
 """Return ids, (q, k), of the true nearest of queries, (q, d) uint8."""
@@ -132,7 +132,7 @@ def _faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise BackendUnavailableError(f"--nn faiss needs faiss: pip install 'gpubranches[cpu]' ({error})") from error
+        raise missing_package("--nn faiss", "faiss", "cpu", error=error, instead="use --nn kernel") from error
     return faiss
 
 

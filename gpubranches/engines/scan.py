@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
-from gpubranches.core.arrays import Bitmap, as_ids, check_array, check_bitmap
+from gpubranches.core.arrays import as_ids, check_array
+from gpubranches.core.bitmaps import Bitmap, check_bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.deprecation import warn_renamed
 from gpubranches.core.results import Candidates, Neighbors

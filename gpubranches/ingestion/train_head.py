@@ -23,7 +23,7 @@ from gpubranches.encoders.heads.examples import Examples
 from gpubranches.encoders.heads.training import Training, train
 from gpubranches.encoders.quantizers import require_dims
 from gpubranches.encoders.vocabulary import plain_name
-from gpubranches.errors import BackendUnavailableError, DataError, UsageError
+from gpubranches.errors import DataError, UsageError, missing_package
 from gpubranches.ingestion.array_file import ArrayFile
 from gpubranches.ingestion.datasets import open_dataset
 
@@ -120,9 +120,7 @@ def _require_torch() -> None:
     try:
         import torch  # noqa: F401
     except ImportError as error:
-        raise BackendUnavailableError(
-            f"train-head needs torch ({error}); pip install -c constraints.txt 'gpubranches[clip]'"
-        ) from error
+        raise missing_package("train-head", "torch", "clip", error=error) from error
 
 
 def _require_target(target: Path) -> None:

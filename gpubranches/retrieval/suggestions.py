@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import among, best_first
+from gpubranches.core.arrays import among
 from gpubranches.core.results import Ranking
+from gpubranches.core.tie_order import best_first
 from gpubranches.retrieval.breadth import Breadth
 
 if TYPE_CHECKING:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import Bitmap, among, best_first
+from gpubranches.core.arrays import among
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.results import Candidates, Ranking
+from gpubranches.core.tie_order import best_first
 from gpubranches.retrieval.scoring import SAMPLED
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.core.arrays import Bitmap, among, as_ids
+from gpubranches.core.arrays import among, as_ids
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.options import MODELS, Model, RefineOptions, check_lean
 from gpubranches.core.results import Neighbors, Ranking
 from gpubranches.errors import LabelError, UsageError

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.core.boxes import Boxes
-from gpubranches.errors import BackendUnavailableError
+from gpubranches.errors import BackendUnavailableError, missing_package
 from gpubranches.research.speed.engine import Engine, Question
 from gpubranches.research.speed.questions import NEAREST, POSITIVES, Questions
 from gpubranches.research.speed.synthetic import SyntheticCatalog
@@ -64,7 +64,7 @@ def column_scan(columns: NDArray[np.uint8], boxes: Boxes) -> NDArray[np.uint16]:
 def faiss_engine(name: str, catalog: SyntheticCatalog, asked: Questions) -> Engine:
     """Build the indexes of faiss, exact ones and others whose recall is measured."""
     if importlib.util.find_spec("faiss") is None:
-        raise BackendUnavailableError(f"{name} needs faiss: pip install 'gpubranches[cpu]' or [gpu-cu13] or [gpu-cu12]")
+        raise missing_package(name, "faiss", "cpu", "gpu-cu13", "gpu-cu12")
     import faiss
 
     on_gpu = name == "faiss-gpu"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpubranches.engines.protocol import Backend
-from gpubranches.errors import BackendUnavailableError
+from gpubranches.errors import missing_package
 from gpubranches.research.speed.engine import Engine, Question
 from gpubranches.research.speed.questions import BEST, NEAREST, Questions
 from gpubranches.research.speed.synthetic import SyntheticCatalog
@@ -30,7 +30,7 @@ _COPIED = 1 << 30
 def backend_engine(name: str, catalog: SyntheticCatalog, asked: Questions, folder: Path) -> Iterator[Engine]:
     """Open a backend of this package by its name; see open_engine."""
     if name != "gpu" and importlib.util.find_spec("numba") is None:
-        raise BackendUnavailableError(f"{name} needs numba: pip install gpubranches")
+        raise missing_package(name, "numba")
     opened: list[Any] = []
 
     def open_it() -> None:

@@ -19,9 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.catalog import TILE, ZONES
 from gpubranches.catalog.tiles import to_tiles, zones_of
-from gpubranches.core.arrays import Bitmap, as_ids, splitmix64
+from gpubranches.core.arrays import as_ids
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import output
+from gpubranches.core.tie_order import splitmix64
 from gpubranches.encoders.quantizers import SignQuantizer
 from gpubranches.engines.gpu import launchers
 from gpubranches.engines.gpu.device import Device, DeviceArray
