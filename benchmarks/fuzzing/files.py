@@ -128,11 +128,11 @@ def read_parquet(world: World, data: bytes) -> None:
 
 def use_metadata(catalog: Catalog, scratch: Path) -> None:
     """Read each column, filter by each value that is offered, and export all items."""
-    from gpubranches.catalog.metadata.conditions import equals
+    from gpubranches.catalog.metadata.conditions import value_condition
 
     for column in catalog.described_columns():
         for value, _ in column.values[:3]:
-            catalog.where(equals(column.name, value))
+            catalog.where(value_condition(column.name, value))
     ids = catalog.sample_ids(catalog.n, np.random.default_rng(0))
     ranking = Ranking(ids, np.ones(len(ids), np.float32), np.ones(len(ids), np.bool_), len(ids), len(ids), 0.0)
     for ending in ("csv", "parquet", "jsonl"):

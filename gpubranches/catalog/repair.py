@@ -323,10 +323,10 @@ def _items(segment: Segment, ids: NDArray[np.int64], given_up: list[str]) -> pa.
     import pyarrow as pa
 
     from gpubranches.catalog.items import opened, schema_of
-    from gpubranches.catalog.metadata.tables import cast, unified
+    from gpubranches.catalog.metadata.tables import cast, unify_schemas
 
     try:
-        schema = unified([pa.schema([("id", pa.int64())]), schema_of(table)])
+        schema = unify_schemas([pa.schema([("id", pa.int64())]), schema_of(table)])
         with opened(table) as file:
             groups = file.num_row_groups
     except CatalogFormatError:

@@ -81,7 +81,7 @@ class ClipRetrieval:
         """
         import pyarrow as pa
 
-        from gpubranches.catalog.metadata.tables import united
+        from gpubranches.catalog.metadata.tables import unify_tables
 
         if not any(self._tables):
             return None
@@ -94,7 +94,7 @@ class ClipRetrieval:
                 tables.append(pa.table({"caption": pa.nulls(high - low, pa.string())}))
             else:
                 tables.append(self._renamed(_read(path)).slice(low, high - low))
-        return united(tables) if tables else None
+        return unify_tables(tables) if tables else None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
         """Return None: an array records no reasons; invalid rows are found by their values."""
@@ -207,10 +207,10 @@ def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
 
 def _paths(table: Path) -> list[str]:
     """Return all texts of the column of pictures in one file of metadata."""
-    from gpubranches.catalog.metadata.tables import plain_values
+    from gpubranches.catalog.metadata.tables import json_values
 
     names = _read(table, [COLUMN])
-    values = plain_values(names[COLUMN]) if names.num_columns else []
+    values = json_values(names[COLUMN]) if names.num_columns else []
     return [unspelled(value) for value in values if isinstance(value, str) and value and "\0" not in value]
 
 

@@ -32,11 +32,11 @@ class SourceRanges:
 
     def items(self, start: int, stop: int) -> pa.Table | None:
         """Return the metadata of rows start..stop-1, or None."""
-        from gpubranches.catalog.metadata.tables import united
+        from gpubranches.catalog.metadata.tables import unify_tables
 
         tables = [self._source.items(low, high) for low, high in self._parts(start, stop)]
         there = [table for table in tables if table is not None]
-        return united(there) if there else None
+        return unify_tables(there) if there else None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
         """Return the source's reasons why rows could not be read."""
@@ -83,7 +83,7 @@ class JoinedSources:
         """Return the metadata of rows start..stop-1 with the column `input`."""
         import pyarrow as pa
 
-        from gpubranches.catalog.metadata.tables import united
+        from gpubranches.catalog.metadata.tables import unify_tables
 
         tables = []
         for first, source, name in zip(self._starts, self._sources, self._names, strict=False):
@@ -94,7 +94,7 @@ class JoinedSources:
                 if table is not None:
                     columns |= {column: table[column] for column in table.column_names}
                 tables.append(pa.table(columns))
-        return united(tables) if tables else None
+        return unify_tables(tables) if tables else None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
         """Return why rows start..stop-1 could not be read."""
