@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gpubranches.encoders import open_embedder as open_embedder
     from gpubranches.engines import open_backend as open_backend
     from gpubranches.errors import GpuBranchesError as GpuBranchesError
+    from gpubranches.ingestion import ingest as ingest
     from gpubranches.retrieval.hits import Hits as Hits
     from gpubranches.service import Session as Session
     from gpubranches.service.answer import Answer as Answer
@@ -36,6 +37,7 @@ _HOMES = {
     "RefineOptions": "core.options",
     "Session": "service",
     "VocabularyEmbedder": "encoders",
+    "ingest": "ingestion",
     "open_backend": "engines",
     "open_embedder": "encoders",
 }

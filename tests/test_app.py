@@ -17,7 +17,7 @@ from gpubranches.app.rendering import PAGE
 from gpubranches.app.request_values import COOKIE
 from gpubranches.core.results import Ranking
 from gpubranches.errors import SpaceMismatchError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.service.app_context import (
     caption,
     describe,

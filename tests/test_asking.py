@@ -16,10 +16,10 @@ from serving import API, found_all, picture
 
 from gpubranches.app.rendering import PAGE
 from gpubranches.app.result_lists import LONGEST, Lists, Nearest
-from gpubranches.catalog.table import Table
-from gpubranches.core.arrays import pack_bitmap, sample_bitmap
+from gpubranches.catalog.metadata_table import MetadataTable
+from gpubranches.core.bitmaps import pack_bitmap, sample_bitmap
 from gpubranches.core.results import Neighbors
-from gpubranches.core.single_flight import Memo
+from gpubranches.core.single_flight import SingleFlightCache
 from gpubranches.errors import UsageError
 from gpubranches.service.uploads import MOST_A_SESSION, Uploads
 
@@ -68,7 +68,7 @@ def test_conditions_and_columns_are_read_once_whoever_asks(app, monkeypatch):
         return lambda self, *arguments: (read.append(name), own(self, *arguments))[1]
 
     for name in ("select", "columns"):
-        monkeypatch.setattr(Table, name, counted(name, getattr(Table, name)))
+        monkeypatch.setattr(MetadataTable, name, counted(name, getattr(MetadataTable, name)))
     client = app.test_client()
     ask(client, "/search", q="violin", where="label IN (2, 5)")
     assert read == ["select"]
@@ -76,7 +76,7 @@ def test_conditions_and_columns_are_read_once_whoever_asks(app, monkeypatch):
     ask(client, "/search", q="teapot", where="label IN (2, 5)", offset=300)
     assert read == ["select"]
     catalog = app.extensions["gpubranches"].catalog
-    catalog._described = Memo(1)  # other tests have asked before
+    catalog._described = SingleFlightCache(1)  # other tests have asked before
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(lambda _: app.test_client().get("/filter/columns").text, range(8)))
     assert len(set(told)) == 1

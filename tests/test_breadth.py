@@ -69,7 +69,7 @@ def test_any_model_finds_a_group(session, world, model):
     assert "boxes" not in ranking.source
     assert (session.boxes is None) == (ranking.votes is None) == (model == "linear")
     if session.boxes is not None:
-        votes = session.boxes.votes(session.catalog.take(ranking.ids))
+        votes = session.boxes.votes(session.catalog.codes(ranking.ids))
         assert votes[right[ranking.ids]].mean() > 3 * votes[~right[ranking.ids]].mean()
     assert np.isin(session.positives, ranking.ids[ranking.matched]).all()
     assert not np.isin(session.negatives, ranking.ids[ranking.matched]).any()

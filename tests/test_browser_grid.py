@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from browsing import Server, needs_chromium, wait_for_counts
 
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 
 N = 100_000
 # Every session finds all items, best first by id, whatever is marked: here the grid is tried, not the models. Items are

@@ -11,7 +11,7 @@ from test_boxes import box, boxes
 
 from gpubranches import Boxes, Catalog, Session, open_backend
 from gpubranches.errors import ArrayError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.retrieval.explain import explain, votes_needed
 
 code_of = hnp.arrays(np.uint8, 4)

@@ -38,8 +38,8 @@ from gpubranches.catalog.metadata.columns import CAPTIONS
 from gpubranches.cli import cli
 from gpubranches.core.files import whole_folder
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingest import ingest
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion import ingest
+from gpubranches.ingestion.encode import encode
 from gpubranches.service.export import BOX_FORMATS, FORMATS, ItemTable, export_items
 from gpubranches.service.export import item_table as walking
 from gpubranches.service.export.item_table import free_names

@@ -10,8 +10,8 @@ from clusters import write_world
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app import create_app
 from gpubranches.errors import UsageError
-from gpubranches.ingest import append, ingest
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion import append, ingest
+from gpubranches.ingestion.encode import encode
 from gpubranches.service import snapshot_follower as module
 from gpubranches.service.snapshot_follower import Following
 
@@ -102,7 +102,7 @@ def test_a_running_page_sees_deletes_and_appends_and_keeps_its_answer(app, folde
 def test_a_request_under_way_ends_on_the_generation_it_began_with(folder):
     catalog, calls = Catalog.open(folder), []
     following = Following(catalog, lambda: calls.append(catalog.d))
-    codes = catalog.take(np.arange(600))
+    codes = catalog.codes(np.arange(600))
     entered = threading.Event()
 
     def later():
@@ -115,7 +115,7 @@ def test_a_request_under_way_ends_on_the_generation_it_began_with(folder):
         thread.start()
         while not following._turning:
             time.sleep(0.001)
-        assert np.array_equal(catalog.take(np.arange(600)), codes)
+        assert np.array_equal(catalog.codes(np.arange(600)), codes)
         assert not entered.is_set()
     thread.join()
     assert entered.is_set()

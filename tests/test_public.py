@@ -1,6 +1,9 @@
 import subprocess
 import sys
 
+import numpy as np
+import pytest
+
 import gpubranches
 
 
@@ -19,6 +22,7 @@ def test_the_public_names_are_these_and_all_of_them_import():
         "RefineOptions",
         "Session",
         "VocabularyEmbedder",
+        "ingest",
         "open_backend",
         "open_embedder",
     ]
@@ -43,3 +47,29 @@ def test_the_module_runs_the_command_line():
     refused = subprocess.run([*command, "info", "no-such-catalog"], capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (3, "")
     assert refused.stderr.startswith("Error: no-such-catalog: expected a catalog")
+
+
+def test_old_names_warn_and_do_what_the_new_ones_do(tmp_path):
+    codes = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
+    catalog = gpubranches.Catalog.from_embeddings(tmp_path / "c", codes, head="pca", d=8)
+    backend = gpubranches.open_backend("oracle", catalog)
+    boxes = gpubranches.Boxes(
+        [gpubranches.Box(np.array([1], np.int16), np.array([9], np.uint8), np.array([99], np.uint8))]
+    )
+    with pytest.warns(DeprecationWarning, match=r"Catalog.take is now codes"):
+        assert np.array_equal(catalog.take([3, 1]), catalog.codes([3, 1]))
+    with pytest.warns(DeprecationWarning, match=r"Catalog.describe is now set_source") as noted:
+        catalog.describe({"made": "again"})
+    assert noted[0].filename == __file__
+    assert catalog.source == {"made": "again"}
+    with pytest.warns(DeprecationWarning, match=r"Backend.evaluate is now apply"):
+        one = backend.evaluate(boxes)
+    with pytest.warns(DeprecationWarning, match=r"Backend.evaluate_many is now apply_many"):
+        (other,) = backend.evaluate_many([boxes])
+    assert one.ids.tolist() == other.ids.tolist() == backend.apply(boxes).ids.tolist()
+
+
+def test_ingest_is_a_function_whatever_was_imported_before():
+    script = "import gpubranches, gpubranches.ingestion.build; print(gpubranches.ingest.__name__)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "ingest"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.retrieval.queries import LONGEST, MOST_TERMS, Item, Picture, Query, Words, combine, parse, unit
 from gpubranches.retrieval.search import Searcher
 

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 from clusters import NAMES, D, write_world
+from gpubranches.ingest import ingest
 from PIL import Image
 
 from gpubranches import Catalog, RefineOptions, Session, open_backend
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
-from gpubranches.ingest import ingest
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_query_is_a_text_an_item_a_picture_or_a_vector(session, folder, tmp_pa
     embedding = catalog.embeddings([17])[0]
     assert session.search(embedding, 9).ids[0] == 17
     assert np.array_equal(session.search(embedding.astype(np.float64), 9).ids, session.search(embedding, 9).ids)
-    code = session.search(catalog.take([17])[0], 9)
+    code = session.search(catalog.codes([17])[0], 9)
     assert code.source == session.search(17, 9, by_codes=True).source == "oracle/codes"
     assert np.array_equal(code.ids, session.search(17, 9, by_codes=True).ids)
     picture = Image.new("RGB", (8, 8), (200, 40, 90))

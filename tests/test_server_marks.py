@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app import create_app
 from gpubranches.errors import UnavailableError, WaitError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.service.database import WAIT_S, Database
 from gpubranches.service.labels import Labels
 from gpubranches.service.session_files import FORMAT, VERSION

@@ -8,7 +8,7 @@ from clusters import NAMES, D, write_world
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.core.options import MODELS
 from gpubranches.errors import LabelError, SpaceMismatchError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.service.labels import Labels
 
 
@@ -56,7 +56,7 @@ def test_a_text_finds_its_cluster_across_the_modality_gap(session, labels):
 def test_an_item_is_nearest_to_itself(session):
     assert session.search(17, 5).ids[0] == 17
     assert session.search(session.catalog.embeddings([17])[0], 5).ids[0] == 17
-    assert session.search(session.catalog.take([17])[0], 5).source.endswith("/codes")
+    assert session.search(session.catalog.codes([17])[0], 5).source.endswith("/codes")
 
 
 @pytest.mark.parametrize("second_stage", [True, False])
@@ -389,7 +389,7 @@ def test_another_models_queries_are_refused(folder, session, tmp_path):
 
 
 def test_a_catalog_of_codes_alone_is_searched_and_refined(session, tmp_path, labels):
-    np.save(tmp_path / "codes.npy", session.catalog.take(np.arange(session.catalog.n)))
+    np.save(tmp_path / "codes.npy", session.catalog.codes(np.arange(session.catalog.n)))
     ingest([tmp_path / "codes.npy"], tmp_path / "codes")
     catalog = Catalog.open(tmp_path / "codes")
     with open_backend(session.backend.name, catalog) as backend:

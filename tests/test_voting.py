@@ -8,7 +8,7 @@ from test_backends import NAMES, opened
 
 from gpubranches import Catalog, Session
 from gpubranches.errors import UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.retrieval import voting
 
 LEANS = (0.0, 0.6, -1.0, -0.3, 1.0, 0.3, 0.92)

@@ -89,7 +89,7 @@ def rows(catalog: gb.Catalog) -> Value:
     ids = ids[catalog.alive(ids)]
     return {
         "ids": ids,
-        "codes": catalog.take(ids),
+        "codes": catalog.codes(ids),
         "embeddings": catalog.embeddings(ids) if catalog.has_embeddings else None,
         "coding": catalog.coding,
     }
@@ -114,7 +114,7 @@ def boxes_of(members: Sequence[tuple[int, list[int], list[int], list[int]]], n_e
 def apply(backend: Any, boxes: gb.Boxes, condition: str | None = None, **options: Any) -> Value:
     """Return the items that boxes select."""
     where = None if condition is None else backend.catalog.where(condition)
-    return _candidates(backend.evaluate(boxes, where=where, **options))
+    return _candidates(backend.apply(boxes, where=where, **options))
 
 
 def held(backend: Any, boxes: gb.Boxes) -> Value:

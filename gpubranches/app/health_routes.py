@@ -46,7 +46,7 @@ class Readiness:
         with at.following.reading(_WAIT_S):
             ids = at.catalog.sample_ids(1, np.random.default_rng(0))
             if len(ids):
-                at.backend.search(at.catalog.take(ids), 1, tier="codes")
+                at.backend.search(at.catalog.codes(ids), 1, tier="codes")
         self._until_s = time.monotonic() + _ASKED_EVERY_S
 
 

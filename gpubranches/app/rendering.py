@@ -10,7 +10,7 @@ from flask import Response, make_response, render_template, request
 from jinja2_fragments.flask import render_block
 
 from gpubranches.app.request_values import desk, htmx
-from gpubranches.catalog.metadata.conditions import LONGEST
+from gpubranches.catalog.metadata.conditions import MAX_LENGTH
 from gpubranches.core.options import (
     LEAST_WEIGHT,
     MODELS,
@@ -36,7 +36,7 @@ LIMITS = {
     "random_negatives": MOST_RANDOM_NEGATIVES,
     "least_weight": LEAST_WEIGHT,
     "most_weight": MOST_WEIGHT,
-    "condition": LONGEST,
+    "condition": MAX_LENGTH,
 }
 """Of what can be typed."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.single_flight import Memo
+from gpubranches.core.single_flight import SingleFlightCache
 from gpubranches.retrieval.hits import Hits
 
 LONGEST = 10_000
@@ -50,7 +50,7 @@ class Lists:
     """The last lists by what was asked. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._held: Memo[Nearest] = Memo(_HELD)
+        self._held: SingleFlightCache[Nearest] = SingleFlightCache(_HELD)
 
     def get(self, key: Hashable, stop: int, find: Callable[[int], Hits], count: Callable[[], int]) -> Nearest:
         """Return a list of at least `stop` items, or all it has.

@@ -84,7 +84,7 @@ def train_head(
     contrastively on images and their texts. A stopped run goes on where it was with the same command; `encode` makes
     a catalog's codes with the head.
     """
-    from gpubranches.ingest.train_head import train_head as train
+    from gpubranches.ingestion.train_head import train_head as train
 
     with progress_bar() as progress:
         report = train(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.codec import Coder
+from gpubranches.catalog.codec import Codec
 from gpubranches.core.arrays import as_ids, check_array
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.hits import Hits
@@ -140,7 +140,7 @@ class Searcher:
             raise UsageError("text: expected a word or more, got nothing; type what to look for")
         if by_codes:
             embedder = self._embedder("a text")
-            return self._by_codes(self._coder().text_codes(embedder.texts([text])), k, where)
+            return self._by_codes(self._codec().encode_texts(embedder.texts([text])), k, where)
         return self._search(self._texts([text]), k, where)
 
     def image(self, image: Image, k: int = 100, *, where: str | None = None) -> Hits:
@@ -151,7 +151,7 @@ class Searcher:
         """Return the k items nearest to an item, itself first: by embeddings where there are some, else by codes."""
         if self.catalog.has_embeddings and not by_codes:
             return self._search(self._centred(self.catalog.embeddings(as_ids([item]))), k, where)
-        return self._by_codes(self.catalog.take(as_ids([item])), k, where)
+        return self._by_codes(self.catalog.codes(as_ids([item])), k, where)
 
     def vector(self, vector: NDArray[Any], k: int = 100, *, where: str | None = None) -> Hits:
         """Return the k items nearest to an image embedding, (D,) float32, or to a code, (d,) uint8."""
@@ -220,11 +220,11 @@ class Searcher:
         found = self.backend.search(queries, min(k, max(1, self.catalog.n)), tier=tier, where=bitmap)
         return Hits.of(found, self.catalog)
 
-    def _coder(self) -> Coder:
-        coder = Coder.of(self.catalog)
-        if coder is None:
+    def _codec(self) -> Codec:
+        codec = self.catalog.codec
+        if codec is None:
             raise UsageError("by_codes: the catalog has ready codes and no head to make others by; search by an item")
-        return coder
+        return codec
 
 
 def _no_picture(name: str) -> NDArray[np.float32]:
@@ -233,7 +233,7 @@ def _no_picture(name: str) -> NDArray[np.float32]:
 
 def require_embedder(catalog: Catalog, embedder: Embedder) -> None:
     """Raise SpaceMismatchError or UsageError unless the embedder's space is the catalog's."""
-    catalog.space.require(Space(embedder=embedder.identity))
+    catalog.space.require(EmbeddingSpace(embedder=embedder.identity))
     if not catalog.D:
         raise UsageError("embedder: the catalog has codes only, no text or image can be compared with them")
     if embedder.D != catalog.D:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import Bitmap, among
+from gpubranches.core.arrays import among
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.options import RefineOptions
 from gpubranches.core.results import TIERS, Ranking

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import Bitmap, among
+from gpubranches.core.arrays import among
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.errors import LabelError
 from gpubranches.retrieval.marks import Marks
 from gpubranches.service.labels import NOT_CHOSEN, Labels

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.core.arrays import Bitmap, among, as_ids
+from gpubranches.core.arrays import among, as_ids
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.options import MODELS, Model, RefineOptions, check_lean
 from gpubranches.core.results import Ranking
 from gpubranches.encoders import Embedder
@@ -351,7 +352,7 @@ class Session(OldNames):
             raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
         self.catalog.positions(ids)
         mark = self.labels.current().get(item, 0)
-        return explain_in(answer.ranking, answer.boxes, self.catalog.take(ids)[0], item, mark)
+        return explain_in(answer.ranking, answer.boxes, self.catalog.codes(ids)[0], item, mark)
 
     # Inside
 

@@ -13,8 +13,8 @@ from werkzeug.exceptions import NotFound
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.request_values import desk
-from gpubranches.catalog.metadata.conditions import KINDS, LONGEST, equals, written
-from gpubranches.catalog.metadata.tables import plain
+from gpubranches.catalog.metadata.conditions import KINDS, MAX_LENGTH, column_text, value_condition
+from gpubranches.catalog.metadata.tables import json_value
 from gpubranches.catalog.pictures.images import received
 from gpubranches.core.options import MODELS
 from gpubranches.service.export import BOX_FORMATS, FORMATS
@@ -30,7 +30,7 @@ PICTURES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/o
 K: Schema = {"type": "integer", "minimum": 1, "maximum": MOST, "default": 100, "description": "How many items."}
 WHERE: Schema = {
     "type": "string",
-    "maxLength": LONGEST,
+    "maxLength": MAX_LENGTH,
     "minLength": 1,
     "description": "A condition over the columns of the items, such as caption LIKE '%dog%' AND label IN (1, 2).",
 }
@@ -168,10 +168,10 @@ def columns() -> dict[str, Any]:
     return {
         "columns": [
             {
-                "name": written(column.name),
+                "name": column_text(column.name),
                 "kind": column.kind,
                 "values": [
-                    {"value": plain(value), "count": count, "condition": equals(column.name, value)}
+                    {"value": json_value(value), "count": count, "condition": value_condition(column.name, value)}
                     for value, count in column.values
                 ],
             }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import TILE, Catalog
-from gpubranches.core.arrays import Bitmap
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import Candidates, Neighbors
 from gpubranches.encoders.quantizers import CodeWeights, WeightPlanes
@@ -20,7 +20,7 @@ from gpubranches.engines.gpu import best as lists
 from gpubranches.engines.gpu import launchers
 from gpubranches.engines.gpu.best import SAMPLE_FROM, Asked, Span, best, collected, lists_at_once
 from gpubranches.engines.gpu.device import Device, DeviceArray
-from gpubranches.engines.gpu.device_worker import FilterKey, DeviceWorker
+from gpubranches.engines.gpu.device_worker import DeviceWorker, FilterKey
 from gpubranches.engines.gpu.keys import NOTHING, VOTE_BITS, floor_key, scored, squared_bits, voted
 from gpubranches.engines.gpu.memory import WORKING_BYTES
 from gpubranches.engines.gpu.nearest_engine import FirstNeighbors
@@ -110,9 +110,7 @@ class GpuBackend(ScanBackend[Chosen]):
 
     # Queries, run in the worker's thread
 
-    def _submit(
-        self, batch_key: Hashable | None, item: Item, run_batch: Callable[[list[Item]], list[Found]]
-    ) -> Found:
+    def _submit(self, batch_key: Hashable | None, item: Item, run_batch: Callable[[list[Item]], list[Found]]) -> Found:
         """Run a query by `DeviceWorker.submit` over the state of the catalog that this thread has pinned."""
         with self.catalog.pinned() as state:
 
@@ -122,9 +120,7 @@ class GpuBackend(ScanBackend[Chosen]):
 
             return self._worker.submit(None if batch_key is None else (state, batch_key), item, run_pinned)
 
-    def _evaluate(
-        self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None
-    ) -> list[Candidates]:
+    def _apply(self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None) -> list[Candidates]:
         def run_batch(batch: list[list[Boxes]]) -> list[list[Candidates]]:
             found = self._votes(self._rows(where), [boxes for own in batch for boxes in own], min_votes, limit)
             shares, start = [], 0

@@ -102,7 +102,7 @@ class World:
             )
         everything = np.arange(self.catalog.next_id)
         self.ids = everything[self.catalog.alive(everything)]
-        self.codes = self.catalog.take(self.ids)
+        self.codes = self.catalog.codes(self.ids)
         self.mean = signs.mean_
         self.embeddings = self.catalog.embeddings(self.ids) - self.mean
         self.lengths = np.maximum(np.linalg.norm(self.embeddings, axis=1), np.float32(1e-12))

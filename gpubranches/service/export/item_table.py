@@ -74,11 +74,11 @@ class ItemTable:
 
     def parts(self) -> Iterator[list[Row]]:
         """Yield lists of at most `PART_ROWS` items as dicts of what JSON can hold, none empty."""
-        from gpubranches.catalog.metadata.tables import plain_rows
+        from gpubranches.catalog.metadata.tables import json_rows
 
         for batch in self.batches():
             for start in range(0, batch.num_rows, PART_ROWS):
-                yield plain_rows(batch.slice(start, PART_ROWS))
+                yield json_rows(batch.slice(start, PART_ROWS))
 
     def _read(self, rows: NDArray[Any]) -> pa.Table:
         import pyarrow as pa

@@ -82,13 +82,13 @@ def _img2dataset(table: ItemTable) -> Generator[bytes, None, int]:
 def _listed(table: ItemTable, kept: list[str], schema: pa.Schema) -> Iterator[pa.Table]:
     import pyarrow as pa
 
-    from gpubranches.catalog.metadata.tables import plain_rows
+    from gpubranches.catalog.metadata.tables import json_rows
     from gpubranches.catalog.pictures.images import COLUMN, TARGET, image_file
 
     looked_at = [name for name in table.columns if name in (*CAPTIONS, URL, COLUMN, TARGET, "input")]
     n = 0
     for batch in table.batches():
-        items = plain_rows(batch.select(looked_at))
+        items = json_rows(batch.select(looked_at))
         urls = [url_of(item) for item in items]
         for row, item in enumerate(items):
             if urls[row] is None and (path := image_file(table.source, item)) is not None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.catalog.row_source import Kind
 from gpubranches.core.arrays import open_npy
 from gpubranches.errors import CatalogFormatError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Kind = Literal["embeddings", "codes"]
 
 
 class ArrayFile:

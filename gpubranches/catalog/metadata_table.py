@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog.items import Source, opened, unified_schema
 from gpubranches.catalog.metadata.conditions import (
-    LONGEST,
-    Bound,
+    MAX_LENGTH,
+    ColumnName,
     Kind,
-    Name,
+    SqlValue,
+    column_text,
     columns_of,
-    equals,
     parse,
     to_sql,
-    written,
+    value_condition,
 )
-from gpubranches.catalog.metadata.tables import as_utf8, cast
+from gpubranches.catalog.metadata.tables import cast, valid_utf8
 from gpubranches.errors import CatalogFormatError, UsageError
 
 MOST_VALUES = 1_000
@@ -42,12 +42,12 @@ _LISTED: tuple[Kind, ...] = ("number", "text", "boolean", "date")
 class Column:
     """A column of the metadata, and its most frequent values with their counts, none where it holds many."""
 
-    name: Name
+    name: ColumnName
     kind: Kind
-    values: tuple[tuple[Bound | None, int], ...] = ()
+    values: tuple[tuple[SqlValue | None, int], ...] = ()
 
 
-class Table:
+class MetadataTable:
     """The metadata of a catalog's files as one table, for filters and counts.
 
     bare: ids, (m,) int64, of items that are in no file (None: of none): all their columns are missing.
@@ -90,7 +90,7 @@ class Table:
             Column(name, kind, self._frequent(name, gone) if name in few else ()) for name, kind in self.kinds.items()
         ]
 
-    def _frequent(self, name: Name, gone: NDArray[np.int64]) -> tuple[tuple[Bound | None, int], ...]:
+    def _frequent(self, name: ColumnName, gone: NDArray[np.int64]) -> tuple[tuple[SqlValue | None, int], ...]:
         query = "SELECT c0, count(*) AS n FROM items GROUP BY c0 ORDER BY n DESC, c0 LIMIT ?"
         with self._opened([name], gone) as connection:
             found = connection.execute(query, [LISTED_VALUES]).fetchall()
@@ -98,7 +98,7 @@ class Table:
         return tuple((value, count) for value, count in found if _can_be_asked(name, value, kind))
 
     @contextmanager
-    def _opened(self, columns: Sequence[Name], gone: NDArray[np.int64] | None = None) -> Iterator[Any]:
+    def _opened(self, columns: Sequence[ColumnName], gone: NDArray[np.int64] | None = None) -> Iterator[Any]:
         """Lend a connection that sees a table `items` of id and the columns, c0 and on, and nothing else.
 
         It reads no files and no network, and nothing can be set. The table can be read once.
@@ -119,7 +119,7 @@ class Table:
         except (duckdb.Error, pa.ArrowException, CatalogFormatError) as error:
             if damaged:
                 raise damaged[0] from error
-            asked = ", ".join(written(name) for name in columns[:5])
+            asked = ", ".join(column_text(name) for name in columns[:5])
             reason = str(error).splitlines()[0]
             raise UsageError(f"where: expected values of {asked} that can be compared, got: {reason}") from error
         finally:
@@ -147,16 +147,18 @@ class Table:
             yield cast(pa.table({"id": self._bare}), schema)
 
 
-def _can_be_asked(name: Name, value: Any, kind: Kind) -> bool:
+def _can_be_asked(name: ColumnName, value: Any, kind: Kind) -> bool:
     """Return whether a condition can name a value that DuckDB found: no infinity, no far date, no endless text."""
     if value is None:
         return True
     if kind in ("number", "date") and not (isinstance(value, date) if kind == "date" else math.isfinite(value)):
         return False
-    return len(equals(name, value)) <= LONGEST
+    return len(value_condition(name, value)) <= MAX_LENGTH
 
 
-def _live(table: pa.Table, names: Mapping[str, Name], schema: pa.Schema, gone: NDArray[np.int64] | None) -> pa.Table:
+def _live(
+    table: pa.Table, names: Mapping[str, ColumnName], schema: pa.Schema, gone: NDArray[np.int64] | None
+) -> pa.Table:
     """Return columns by their names in a query, NaN as missing, without the rows whose ids are gone."""
     if gone is not None and len(gone):
         table = table.filter(~np.isin(table["id"].to_numpy(), gone))
@@ -164,7 +166,7 @@ def _live(table: pa.Table, names: Mapping[str, Name], schema: pa.Schema, gone: N
     for name in names.values():
         column = table[name[0]]
         if len(name) > 1:
-            column = as_utf8(pc.struct_field(column, list(name[1:])))
+            column = valid_utf8(pc.struct_field(column, list(name[1:])))
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         type_ = schema.field(len(columns)).type
@@ -183,7 +185,7 @@ def _readable(type_: pa.DataType) -> pa.DataType:
     return pa.timestamp("us", type_.tz) if pa.types.is_timestamp(type_) else type_
 
 
-def _columns(above: Name, fields: Iterable[pa.Field]) -> Iterator[tuple[Name, pa.DataType]]:
+def _columns(above: ColumnName, fields: Iterable[pa.Field]) -> Iterator[tuple[ColumnName, pa.DataType]]:
     for field in fields:
         name = (*above, field.name)
         if pa.types.is_struct(field.type):

@@ -10,19 +10,19 @@ from typing import Any
 
 from gpubranches.catalog import disk_errors, exclusive
 from gpubranches.catalog.pictures.images import moved
+from gpubranches.catalog.row_source import Kind, RowSource
 from gpubranches.core.files import make_folder, spelled
 from gpubranches.encoders import Embedder
 from gpubranches.errors import UsageError
-from gpubranches.ingest.array_file import Kind
-from gpubranches.ingest.datasets import Joined, Ranges, Source
-from gpubranches.ingest.inputs import Input, Taking, with_digests
-from gpubranches.ingest.staging import embed_pictures, forget, place_of, removed_of
+from gpubranches.ingestion.combined_sources import JoinedSources, SourceRanges
+from gpubranches.ingestion.inputs import Input, PlannedPiece, with_digests
+from gpubranches.ingestion.staging import embed_pictures, forget, place_of, removed_of
 
 Progress = Callable[[str, int, int], None]
 
 
 @contextmanager
-def working(folder: Path) -> Iterator[bool]:
+def exclusive_run(folder: Path) -> Iterator[bool]:
     """Hold the lock of the one ingest or append of a catalog; yields whether an earlier one was stopped.
 
     Raises DataError if another process holds it, or the folder cannot be written.
@@ -40,7 +40,7 @@ def working(folder: Path) -> Iterator[bool]:
                 forget(staging, [])
 
 
-class Work:
+class IngestRun:
     """One ingest or append: its embedder, the folder of embedded pictures, the callback of progress."""
 
     def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int, progress: Progress):
@@ -54,8 +54,8 @@ class Work:
         return "embeddings", 0 if self._embedder is None else self._embedder.D
 
     def open(
-        self, plan: Sequence[tuple[Input, list[Taking]]], origin: Mapping[str, Any]
-    ) -> tuple[Source, list[Taking]]:
+        self, plan: Sequence[tuple[Input, list[PlannedPiece]]], origin: Mapping[str, Any]
+    ) -> tuple[RowSource, list[PlannedPiece]]:
         """Return the plan as one source, and the plan with the digests of all its files.
 
         origin: the JSON of the catalog on its earlier inputs. Raises UsageError for inputs that cannot be combined.
@@ -75,12 +75,12 @@ class Work:
         places = [] if self._embedder is None else [place_of(self._staging, path, self._embedder) for path in pictures]
         forget(self._staging, [place for place in places if place.exists()])
 
-    def _open(self, input: Input, takings: list[Taking]) -> tuple[Source, list[Taking]]:
+    def _open(self, input: Input, takings: list[PlannedPiece]) -> tuple[RowSource, list[PlannedPiece]]:
         if input.source is not None:
             takings = with_digests(takings, self.progress)
             ranges = [(piece.first + start, piece.first + piece.rows) for piece, start in takings]
             whole = sum(stop - start for start, stop in ranges) == input.source.n
-            return (input.source if whole else Ranges(input.source, ranges)), takings
+            return (input.source if whole else SourceRanges(input.source, ranges)), takings
         if self._embedder is None:
             raise UsageError(f"{spelled(input.path)}: a folder of pictures needs a model; pass --embedder")
         place = place_of(self._staging, input.path, self._embedder)
@@ -91,7 +91,7 @@ class Work:
         return staged, [(piece, 0) for piece in staged.pieces]
 
 
-def _joined(sources: Sequence[Source], paths: Sequence[str], known: Mapping[str, str]) -> Source:
+def _joined(sources: Sequence[RowSource], paths: Sequence[str], known: Mapping[str, str]) -> RowSource:
     """Return several sources as one; a single one unchanged, unless it adds another folder of pictures.
 
     known: the folders of pictures that the catalog has already, by input. Only the column `input` says from which of
@@ -101,7 +101,7 @@ def _joined(sources: Sequence[Source], paths: Sequence[str], known: Mapping[str,
     if len(sources) == 1 and (not known or own in ([], [known.get("")])):
         return sources[0]
     folders = [next(iter(source.roots.values()), path) for source, path in zip(sources, paths, strict=True)]
-    return Joined(sources, _names(paths, folders, known))
+    return JoinedSources(sources, _names(paths, folders, known))
 
 
 def _names(paths: Sequence[str], folders: Sequence[str], known: Mapping[str, str]) -> list[str]:

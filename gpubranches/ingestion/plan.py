@@ -10,10 +10,10 @@ from typing import Any
 from gpubranches.catalog.pictures.images import moved
 from gpubranches.core.files import spelled
 from gpubranches.errors import UsageError
-from gpubranches.ingest.inputs import Input, Taking
-from gpubranches.ingest.records import Compared, Known
+from gpubranches.ingestion.inputs import Input, PlannedPiece
+from gpubranches.ingestion.records import IngestHistory, InputComparison
 
-Plan = list[tuple[Input, list[Taking]]]
+Plan = list[tuple[Input, list[PlannedPiece]]]
 _NAMED = 4
 _OPTIONS = {
     "embedder": "--embedder",
@@ -24,12 +24,14 @@ _OPTIONS = {
 }
 
 
-def is_begun(known: Known) -> bool:
+def is_begun(known: IngestHistory) -> bool:
     """Return whether a catalog holds any rows; an ingest that was stopped before its first rows can start again."""
     return known.catalog.next_id > 0 or "made_with" not in known.catalog.source
 
 
-def again(known: Known, found: Sequence[Input], made_with: dict[str, Any], stopped: bool) -> tuple[Plan, int | None]:
+def plan_ingest(
+    known: IngestHistory, found: Sequence[Input], made_with: dict[str, Any], stopped: bool
+) -> tuple[Plan, int | None]:
     """Return the plan of an ingest into an existing catalog, and the stopped run that it resumes, or None.
 
     made_with: the present options. Raises UsageError unless the catalog was made of these inputs in their present state
@@ -60,7 +62,9 @@ def again(known: Known, found: Sequence[Input], made_with: dict[str, Any], stopp
     return [(each.input, each.fresh()) for each in compared], None
 
 
-def only_new(known: Known, found: Sequence[Input], new: bool, stopped: bool) -> tuple[Plan, int | None, list[str]]:
+def plan_append(
+    known: IngestHistory, found: Sequence[Input], new: bool, stopped: bool
+) -> tuple[Plan, int | None, list[str]]:
     """Return the plan of an append, the stopped run that it resumes, or None, and messages for the user.
 
     new: whether only new files are wanted; files of deleted items are not new. If False, raises UsageError if any part
@@ -85,7 +89,7 @@ def only_new(known: Known, found: Sequence[Input], new: bool, stopped: bool) -> 
     return [(each.input, each.fresh()) for each in compared], None, told
 
 
-def _rest(known: Known, found: Sequence[Input]) -> Plan:
+def _rest(known: IngestHistory, found: Sequence[Input]) -> Plan:
     """Return what is left of the plan of the last run; nothing if it is complete."""
     if not known.unfinished:
         return []
@@ -93,7 +97,7 @@ def _rest(known: Known, found: Sequence[Input]) -> Plan:
     return [(each, [(piece, next(starts)) for piece in each.pieces]) for each in found]
 
 
-def _difference(known: Known, compared: Sequence[Compared], gone: Sequence[str]) -> str:
+def _difference(known: IngestHistory, compared: Sequence[InputComparison], gone: Sequence[str]) -> str:
     """Return how the present input differs from the one of a catalog, and what to do."""
     told, advice = [], []
     for each in compared:
@@ -114,7 +118,7 @@ def _difference(known: Known, compared: Sequence[Compared], gone: Sequence[str])
     return f"{'; '.join(told)}; {', '.join([*advice, 'or choose another folder'])}"
 
 
-def _present(known: Known, compared: Sequence[Compared]) -> str:
+def _present(known: IngestHistory, compared: Sequence[InputComparison]) -> str:
     """Return which parts of an input are in a catalog already, and what to do."""
     told, some_new = [], False
     for each in compared:
@@ -133,7 +137,7 @@ def _present(known: Known, compared: Sequence[Compared]) -> str:
     return f"{'; '.join(told)}; {way}"
 
 
-def _changed(known: Known, each: Compared) -> str:
+def _changed(known: IngestHistory, each: InputComparison) -> str:
     pasts = [known.pieces[piece.place] for piece, _ in each.changed]
     ids = [_span(past.first_id, past.first_id + past.taken - 1) for past in pasts]
     changed = _count(each.changed, each.input.what, "has", "have")
@@ -148,7 +152,7 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
-def _copy(known: Known, each: Compared) -> str:
+def _copy(known: IngestHistory, each: InputComparison) -> str:
     path, old = spelled(each.input.path), spelled(each.copied)
     if os.path.exists(each.copied):
         return f"{path} holds the same as {old}, which is in the catalog already"
@@ -156,7 +160,7 @@ def _copy(known: Known, each: Compared) -> str:
     return f"{path} holds what {old} held, which is in the catalog; if it was moved, run `{shlex.join(words)}`"
 
 
-def _require_unmoved(known: Known, found: Sequence[Input]) -> None:
+def _require_unmoved(known: IngestHistory, found: Sequence[Input]) -> None:
     """Raise UsageError for an input at the old place of moved pictures: their paths could not be distinguished."""
     for each in found:
         now = moved(known.catalog.source, each.path)

@@ -17,10 +17,10 @@ from gpubranches.catalog.listings import listing_schema
 from gpubranches.catalog.pictures.images import moved
 from gpubranches.core.files import spelled, unspelled
 from gpubranches.errors import CatalogFormatError
-from gpubranches.ingest.inputs import UNREAD, File, Input, Piece, Taking
+from gpubranches.ingestion.inputs import UNREAD, File, Input, Piece, PlannedPiece
 
 
-def listing(takings: Iterable[Taking]) -> bytes:
+def listing(takings: Iterable[PlannedPiece]) -> bytes:
     """Return the ingested files as Parquet, one row per file: `inputs-G.parquet`, see docs/format.md."""
     schema = listing_schema()
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
@@ -37,7 +37,7 @@ def listing(takings: Iterable[Taking]) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class RecordedPiece:
     """A piece in the plan of an earlier run.
 
     files: their state at that time; first_id: of its first row; start: the first planned row; taken: number of rows
@@ -70,7 +70,7 @@ class Past:
 
 
 @dataclass
-class Compared:
+class InputComparison:
     """The pieces of one input, compared with the record of a catalog.
 
     same: ingested and unchanged; new: not ingested; left: ingested up to a row by a stopped run; mended: changed,
@@ -81,12 +81,12 @@ class Compared:
     input: Input
     same: list[Piece] = field(default_factory=list)
     new: list[Piece] = field(default_factory=list)
-    left: list[Taking] = field(default_factory=list)
+    left: list[PlannedPiece] = field(default_factory=list)
     mended: list[Piece] = field(default_factory=list)
     changed: list[tuple[Piece, str]] = field(default_factory=list)
     copied: str = ""
 
-    def fresh(self) -> list[Taking]:
+    def fresh(self) -> list[PlannedPiece]:
         """Return the plan that holds only new pieces, in the order of the input."""
         if self.copied:
             return []
@@ -95,22 +95,22 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Record:
+class IngestRecord:
     """One ingest or append. base: its first id; n: number of planned rows; pieces: in order, ingested or not."""
 
     base: int
     n: int
-    pieces: tuple[Past, ...]
+    pieces: tuple[RecordedPiece, ...]
 
 
-class Known:
+class IngestHistory:
     """The ingested files of a catalog, by their paths."""
 
     def __init__(self, catalog: Catalog):
         """Read the records of a catalog. Raises CatalogFormatError for one that is damaged."""
         self.catalog = catalog
         self.records = list(_records(catalog))
-        self.pieces: dict[str, Past] = {}
+        self.pieces: dict[str, RecordedPiece] = {}
         for past in (past for record in self.records for past in record.pieces):
             if past.taken:
                 self.pieces[past.files[0].place] = past
@@ -121,9 +121,9 @@ class Known:
         last = self.records[-1] if self.records else None
         return last is not None and last.base + last.n > self.catalog.next_id
 
-    def compare(self, input: Input) -> Compared:
+    def compare(self, input: Input) -> InputComparison:
         """Return the comparison of an input; contents are read only where names, sizes and times do not decide."""
-        told = Compared(input)
+        told = InputComparison(input)
         for piece in input.pieces:
             past = self.pieces.get(piece.place)
             if past is None:
@@ -179,7 +179,7 @@ class Known:
         broken = [int(error["id"]) for error in self.catalog.errors()]
         return [error for error in broken if any(first <= error < stop for first, stop in spans)]
 
-    def _is_live(self, past: Past) -> bool:
+    def _is_live(self, past: RecordedPiece) -> bool:
         return bool(self.catalog.alive(np.arange(past.first_id, past.first_id + past.taken)).any())
 
     def _original(self, input: Input) -> str:
@@ -207,12 +207,12 @@ class Known:
         return live and all(now.read().digest == then.digest for now, then in pairs)
 
 
-def _records(catalog: Catalog) -> Iterator[Record]:
+def _records(catalog: Catalog) -> Iterator[IngestRecord]:
     entries: list[dict[str, Any]] = catalog.source.get("inputs", [])
     bases = [*(int(entry["base"]) for entry in entries), catalog.next_id]
     for entry, (base, end) in zip(entries, itertools.pairwise(bases), strict=True):
         n = int(entry["n"])
-        yield Record(base, n, tuple(_pieces(catalog, str(entry["listing"]), base, min(n, end - base))))
+        yield IngestRecord(base, n, tuple(_pieces(catalog, str(entry["listing"]), base, min(n, end - base))))
 
 
 def _columns(catalog: Catalog, name: str) -> dict[str, list[Any]]:
@@ -228,7 +228,7 @@ def _columns(catalog: Catalog, name: str) -> dict[str, list[Any]]:
     return columns
 
 
-def _pieces(catalog: Catalog, name: str, base: int, taken: int) -> Iterator[Past]:
+def _pieces(catalog: Catalog, name: str, base: int, taken: int) -> Iterator[RecordedPiece]:
     columns = _columns(catalog, name)
     mains = np.flatnonzero(~np.array(columns["beside"], np.bool_)).tolist()
     for at, stop in itertools.pairwise([*mains, len(columns["beside"])]):
@@ -239,4 +239,4 @@ def _pieces(catalog: Catalog, name: str, base: int, taken: int) -> Iterator[Past
             )
         )
         first, start, rows = (columns[name][at] for name in ("first", "start", "rows"))
-        yield Past(files, base + first, start, min(rows, max(0, taken - first)))
+        yield RecordedPiece(files, base + first, start, min(rows, max(0, taken - first)))

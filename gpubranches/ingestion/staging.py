@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from gpubranches.catalog.listings import DIGEST_BYTES
 from gpubranches.catalog.metadata.tables import read_parquet
 from gpubranches.catalog.pictures.images import COLUMN, TARGET, decoded
+from gpubranches.catalog.row_source import Kind
 from gpubranches.core.arrays import open_npy
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import spelled, unspelled, whole_file, write_npy
 from gpubranches.encoders import Embedder
 from gpubranches.errors import CatalogFormatError, DataError
-from gpubranches.ingest.array_file import Kind
-from gpubranches.ingest.inputs import UNREAD, File, Piece, content_digest
+from gpubranches.ingestion.inputs import UNREAD, File, Piece, content_digest
 
 PARTITION = 2048
 """Pictures a partition: what a kill can cost."""
@@ -64,7 +64,7 @@ class _Row:
     error: str | None
 
 
-class Staged:
+class StagedPictures:
     """Embedded pictures as a source, in the order of their pieces.
 
     pieces: in the state in which they were read, with digests. Items have the columns `image_path` and, where a link
@@ -115,7 +115,7 @@ def place_of(staging: Path, folder: str, embedder: Embedder) -> Path:
 
 def embed_pictures(
     folder: str, pieces: Sequence[Piece], out: Path, embedder: Embedder, *, batch_size: int, progress: Progress
-) -> Staged:
+) -> StagedPictures:
     """Embed the pictures under `folder` that are not in `out` in their present state; return all of them.
 
     One thread a core decodes them, `batch_size` at a time and three batches ahead. They are written `PARTITION` at a
@@ -141,7 +141,9 @@ def embed_pictures(
             parts.append(_write(out, embeddings, rows))
             found |= {(piece.place, piece.files[0].state): row for piece, row in zip(part, rows, strict=True)}
             done += len(part)
-    return Staged(folder, pieces, [found[piece.place, piece.files[0].state] for piece in pieces], parts, embedder.D)
+    return StagedPictures(
+        folder, pieces, [found[piece.place, piece.files[0].state] for piece in pieces], parts, embedder.D
+    )
 
 
 def removed_of(staging: Path) -> Path:

@@ -48,5 +48,5 @@ def relocate(directory: str | Path, before: str | Path, after: str | Path) -> Re
             f"{spelled(new)}: expected pictures of the catalog that were in {spelled(old)}, found none; its folders of "
             f"pictures are: {places}"
         )
-    catalog.describe(changed)
+    catalog.set_source(changed)
     return RelocateReport(len(items), sum(then), sum(now))

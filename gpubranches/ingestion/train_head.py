@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog, disk_errors, exclusive
 from gpubranches.catalog.codec import unit_rows
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import replace_file, require_outside_catalogs
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.heads import HeadSettings
@@ -23,9 +23,9 @@ from gpubranches.encoders.heads.examples import Examples
 from gpubranches.encoders.heads.training import Training, train
 from gpubranches.encoders.quantizers import require_dims
 from gpubranches.encoders.vocabulary import plain_name
-from gpubranches.errors import BackendUnavailableError, DataError, UsageError
-from gpubranches.ingest.array_file import ArrayFile
-from gpubranches.ingest.datasets import open_dataset
+from gpubranches.errors import DataError, UsageError, missing_package
+from gpubranches.ingestion.array_file import ArrayFile
+from gpubranches.ingestion.datasets import open_dataset
 
 TRAIN_ROWS = 1_000_000
 """Rows, evenly spaced, that a head learns from at most; they are held in memory, 2 D bytes each."""
@@ -120,9 +120,7 @@ def _require_torch() -> None:
     try:
         import torch  # noqa: F401
     except ImportError as error:
-        raise BackendUnavailableError(
-            f"train-head needs torch ({error}); pip install -c constraints.txt 'gpubranches[clip]'"
-        ) from error
+        raise missing_package("train-head", "torch", "clip", error=error) from error
 
 
 def _require_target(target: Path) -> None:
@@ -144,7 +142,7 @@ def _examples(
     if opened is not None:
         if embeddings.shape[1] != opened.D:
             raise UsageError(f"embedder: expected one of {embeddings.shape[1]} dims as the images', got {opened.D}")
-        Space(embedder=made_by).require(Space(embedder=opened.identity))
+        EmbeddingSpace(embedder=made_by).require(EmbeddingSpace(embedder=opened.identity))
         made_by = opened.identity
     if pairs is not None:
         return Examples(embeddings, ids=ids, pairs=_pairs(Path(pairs), source, ids), embedder=made_by)

@@ -11,11 +11,12 @@ from pathlib import Path
 from gpubranches.catalog.listings import DIGEST_BYTES
 from gpubranches.catalog.pictures.folders import find_pictures
 from gpubranches.catalog.pictures.images import ENDINGS
+from gpubranches.catalog.row_source import RowSource
 from gpubranches.core.files import parse_json, spelled
 from gpubranches.errors import CatalogNotFoundError, DataError, UsageError
-from gpubranches.ingest.array_file import ArrayFile
-from gpubranches.ingest.clip_retrieval import ClipRetrieval
-from gpubranches.ingest.datasets import Source, is_image_folder, open_dataset
+from gpubranches.ingestion.array_file import ArrayFile
+from gpubranches.ingestion.clip_retrieval import ClipRetrieval
+from gpubranches.ingestion.datasets import is_image_folder, open_dataset
 
 UNREAD = -1
 """Recorded size of a file that could not be read; no file has it, so the file is checked again each time."""
@@ -101,7 +102,7 @@ class Input:
 
     path: str
     pieces: tuple[Piece, ...]
-    source: Source | None
+    source: RowSource | None
     notes: tuple[str, ...] = ()
     moves: tuple[tuple[str, str], ...] = ()
 
@@ -111,7 +112,7 @@ class Input:
         return "pictures" if self.source is None else "files"
 
 
-Taking = tuple[Piece, int]
+PlannedPiece = tuple[Piece, int]
 """A piece, and its first row to ingest."""
 
 
@@ -177,9 +178,9 @@ def _partitions(source: ClipRetrieval) -> Iterable[Piece]:
         first += part.n
 
 
-def with_digests(takings: Sequence[Taking], progress: Callable[[str, int, int], None]) -> list[Taking]:
+def with_digests(takings: Sequence[PlannedPiece], progress: Callable[[str, int, int], None]) -> list[PlannedPiece]:
     """Return the plan with the digests of all files; files without a digest are read."""
-    done: list[Taking] = []
+    done: list[PlannedPiece] = []
     for piece, start in takings:
         done.append((replace(piece, files=tuple(file.read() for file in piece.files)), start))
         if len(takings) > 1:

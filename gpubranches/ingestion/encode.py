@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
-from gpubranches.catalog.codec import FIT_ROWS, Coder
+from gpubranches.catalog.codec import FIT_ROWS, Codec
 from gpubranches.errors import UsageError
 
 Progress = Callable[[str, int, int], None]
@@ -43,7 +43,7 @@ def encode(
     """Make the codes of a catalog anew; ids, metadata, embeddings, sign bits, deletions and marks stay.
 
     head: "rca", "pca", "none" or a file; None: the head that the catalog has. quantizer: "uniform" or "quantile"; None:
-    the usual one, see `Coder.choose`. d: code dims of rca and pca. What is to be fitted is fitted on `FIT_ROWS` evenly
+    the usual one, see `Codec.choose`. d: code dims of rca and pca. What is to be fitted is fitted on `FIT_ROWS` evenly
     spaced live items. Others read the codes of before until the last moment, and after it until they refresh; a stopped
     run changes nothing. Where head and quantizer turn out to be those the catalog has, nothing is written. Peak
     anonymous memory: as for `ingest`. Raises UsageError for a catalog without embeddings or items and for a head or
@@ -53,22 +53,22 @@ def encode(
     began = time.perf_counter()
     catalog = Catalog.open(directory)
     with catalog.writing():
-        coder = _chosen(catalog, head, quantizer, d).fit(_sample(catalog))
-        space = replace(catalog.space, head=coder.head.identity, quantizer=coder.scalar.identity)
-        changed = (space.head, space.quantizer, coder.head.d) != catalog.coding
+        codec = _chosen(catalog, head, quantizer, d).fit(_sample(catalog))
+        space = replace(catalog.space, head=codec.head.identity, quantizer=codec.scalar.identity)
+        changed = (space.head, space.quantizer, codec.head.d) != catalog.coding
         if changed:
             catalog.recode(
-                coder.codes,
-                d=coder.head.d,
+                codec.encode,
+                d=codec.head.d,
                 space=space,
-                scalar=coder.scalar,
-                head=coder.head.to_bytes(),
+                scalar=codec.scalar,
+                head=codec.head.to_bytes(),
                 report=None if progress is None else lambda done, total: progress("encoding", done, total),
             )
     return EncodeReport(catalog.n, catalog.d, space.head, space.quantizer, changed, time.perf_counter() - began)
 
 
-def _chosen(catalog: Catalog, head: str | None, quantizer: str | None, d: int) -> Coder:
+def _chosen(catalog: Catalog, head: str | None, quantizer: str | None, d: int) -> Codec:
     if not catalog.stores_embeddings:
         raise UsageError(
             f"encode: expected a catalog with embeddings, {catalog.path} stores none; ingest embeddings or images"
@@ -79,7 +79,7 @@ def _chosen(catalog: Catalog, head: str | None, quantizer: str | None, d: int) -
         if catalog.head_path is None:
             raise UsageError(f"head: {catalog.path} has none of its own; choose rca, pca, none or a head's file")
         head = str(catalog.head_path)
-    return Coder.choose(head, D=catalog.D, rows=catalog.n, d=d, quantizer=quantizer, embedder=catalog.space.embedder)
+    return Codec.choose(head, D=catalog.D, rows=catalog.n, d=d, quantizer=quantizer, embedder=catalog.space.embedder)
 
 
 def _sample(catalog: Catalog) -> NDArray[np.float32]:

@@ -5,32 +5,28 @@ Every step can be stopped and resumed by the same call; ingested files are never
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gpubranches.catalog import ENCODED_ROWS, SEGMENT_ROWS, Catalog
-from gpubranches.catalog.codec import FIT_ROWS, Coder, unit_rows
-from gpubranches.catalog.pictures.images import COLUMN
-from gpubranches.core.embedding_space import Space
+from gpubranches.catalog import Catalog
+from gpubranches.catalog.codec import require_decoder
+from gpubranches.catalog.row_source import RowSource
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import require_text, spelled, sync_folder
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.heads import open_head
-from gpubranches.encoders.quantizers import SignQuantizer, require_dims
+from gpubranches.encoders.quantizers import require_dims
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingest.comparing import again, is_begun, only_new
-from gpubranches.ingest.datasets import Source
-from gpubranches.ingest.inputs import Input, Taking, scan
-from gpubranches.ingest.opening import Progress, Work, working
-from gpubranches.ingest.records import Known, listing
+from gpubranches.ingestion.inputs import Input, PlannedPiece, scan
+from gpubranches.ingestion.plan import is_begun, plan_append, plan_ingest
+from gpubranches.ingestion.records import IngestHistory, listing
+from gpubranches.ingestion.run import IngestRun, Progress, exclusive_run
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,43 @@ class IngestReport:
 
 
 def ingest(
+    inputs: str | Path | Sequence[str | Path],
+    path: str | Path,
+    *,
+    embedder: Embedder | str | None = None,
+    head: str | None = None,
+    d: int = 32,
+    quantizer: str | None = None,
+    keep_embeddings: bool = True,
+    pictures: str | Path | None = None,
+    strict: bool = False,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Catalog:
+    """Make a catalog of folders and files, and open it; the same call resumes a stopped run.
+
+    inputs: one path or several. All arguments and errors are those of `build_catalog`; its notes are logged as
+    warnings.
+    """
+    report = build_catalog(
+        [inputs] if isinstance(inputs, str | Path) else inputs,
+        path,
+        embedder=embedder,
+        head=head,
+        d=d,
+        quantizer=quantizer,
+        keep_embeddings=keep_embeddings,
+        pictures=pictures,
+        strict=strict,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    for note in report.notes:
+        _log.warning("%s", note)
+    return Catalog.open(path)
+
+
+def build_catalog(
     inputs: Sequence[str | Path],
     out: str | Path,
     *,
@@ -61,14 +94,15 @@ def ingest(
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Make a catalog of folders and files; the same call resumes a stopped run.
+    """Make a catalog of folders and files, and report on it; the same call resumes a stopped run.
 
     inputs: folders of pictures, clip-retrieval folders, .npy, .u8bin, .fbin; several become one catalog with a column
-    `input`. Ids are positions in the input; a row that cannot be read consumes its id and is recorded. Embeddings are
-    scaled to unit length. head: "rca" (default), "pca", "none" or a file. d: code dims of rca and pca. quantizer:
-    "uniform" or "quantile", see `scalar_quantizer`; None: the head's usual one. keep_embeddings: False to store codes
-    and bits alone, and to decode embeddings from the codes, by a head's file that has a decoder. pictures: the folder
-    of the pictures that clip-retrieval folders name; None: it is searched. strict: raise DataError at the end if any
+    `input`. Ids are positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are
+    scaled to unit length. embedder: one, or its spec, see `open_embedder`; pictures need one. head: "rca" (default),
+    "pca", "none" or a file. d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`;
+    None: the head's default. keep_embeddings: False to store codes and bits alone, and to decode embeddings from the
+    codes, by a head's file that has a decoder. pictures: the folder of the pictures that clip-retrieval folders name;
+    None: it is searched. strict: raise DataError at the end if any
     input could not be read. Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows), plus, for n up to
     100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
 
@@ -82,19 +116,29 @@ def ingest(
     made_with = _made_with(opened, head, d, quantizer, keep_embeddings)
     found = scan(inputs, None if pictures is None else Path(pictures))
     _require_rows(found, opened)
-    work = Work(folder / "staging", opened, batch_size, progress or (lambda stage, done, total: None))
-    with working(folder) as stopped:
-        known = Known(Catalog.open(folder)) if (folder / "manifest.json").exists() else None
+    work = IngestRun(folder / "staging", opened, batch_size, progress or (lambda stage, done, total: None))
+    with exclusive_run(folder) as stopped:
+        known = IngestHistory(Catalog.open(folder)) if (folder / "manifest.json").exists() else None
         if known is not None and is_begun(known):
             catalog, before = known.catalog, known.catalog.n
-            _take(catalog, known, *again(known, found, made_with, stopped), work)
+            _take(catalog, known, *plan_ingest(known, found, made_with, stopped), work)
         else:
             source, takings = work.open([(each, [(piece, 0) for piece in each.pieces]) for each in found], {})
             before, entry = 0, _entry(found, 0, 0, source.n, [])
             origin = {"made_with": made_with, **_places(found, source, {}), "inputs": [entry]}
             _forget_begun(folder)
-            catalog = _create(folder, source, opened, head, d, quantizer, keep_embeddings, origin, listing(takings))
-            _write_rows(catalog, source, 0, work.progress)
+            catalog = Catalog.create_for(
+                folder,
+                source,
+                embedder=opened,
+                head=head,
+                d=d,
+                quantizer=quantizer,
+                keep_embeddings=keep_embeddings,
+                origin=origin,
+                listing=(entry["listing"], listing(takings)),
+            )
+            _append_rows(catalog, source, 0, work.progress)
         work.forget(found)
     return _finish(catalog, strict, began, before, [note for each in found for note in each.notes])
 
@@ -110,11 +154,11 @@ def append(
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Add items to a catalog with its own head, constants and embedder; resumes like `ingest`.
+    """Add items to a catalog with its own head, statistics and embedder; resumes like `build_catalog`.
 
     new: add only what is not in the catalog yet; if False, raises UsageError if any part of the input is in it.
     embedder: for a catalog that names none; raises SpaceMismatchError if it is not the catalog's. pictures, strict: as
-    for `ingest`.
+    for `build_catalog`.
     """
     began = time.perf_counter()
     catalog = Catalog.open(directory)
@@ -122,18 +166,22 @@ def append(
     opened = _embedder_of(catalog, found, embedder)
     _require_rows(found, opened)
     notes = [note for each in found for note in each.notes]
-    work = Work(catalog.path / "staging", opened, batch_size, progress or (lambda stage, done, total: None))
-    with working(catalog.path) as stopped:
+    work = IngestRun(catalog.path / "staging", opened, batch_size, progress or (lambda stage, done, total: None))
+    with exclusive_run(catalog.path) as stopped:
         catalog.refresh()
-        before, known = catalog.n, Known(catalog)
-        plan, record, told = only_new(known, found, new, stopped)
+        before, known = catalog.n, IngestHistory(catalog)
+        plan, record, told = plan_append(known, found, new, stopped)
         _take(catalog, known, plan, record, work)
         work.forget(found)
     return _finish(catalog, strict, began, before, [*notes, *told])
 
 
 def _take(
-    catalog: Catalog, known: Known, plan: Sequence[tuple[Input, list[Taking]]], record: int | None, work: Work
+    catalog: Catalog,
+    known: IngestHistory,
+    plan: Sequence[tuple[Input, list[PlannedPiece]]],
+    record: int | None,
+    work: IngestRun,
 ) -> None:
     """Ingest the plan; record: the number of the stopped run that is resumed, None for a new run."""
     plan = [(each, takings) for each, takings in plan if takings]
@@ -156,8 +204,8 @@ def _take(
         base, mended = entry["base"], entry["mended"]
     entry = _entry([each for each, _ in plan], catalog.generation + 1, base, source.n, mended)
     places = _places([each for each, _ in plan], source, catalog.source)
-    catalog.describe({**catalog.source, **places, "inputs": [*entries, entry]}, (entry["listing"], listing(takings)))
-    _write_rows(catalog, source, base, work.progress)
+    catalog.set_source({**catalog.source, **places, "inputs": [*entries, entry]}, (entry["listing"], listing(takings)))
+    _append_rows(catalog, source, base, work.progress)
 
 
 def _entry(found: Sequence[Input], generation: int, base: int, n: int, mended: list[int]) -> dict[str, Any]:
@@ -165,7 +213,7 @@ def _entry(found: Sequence[Input], generation: int, base: int, n: int, mended: l
     return {"paths": paths, "listing": f"inputs-{generation}.parquet", "base": base, "n": n, "mended": mended}
 
 
-def _places(found: Sequence[Input], source: Source, before: dict[str, Any]) -> dict[str, Any]:
+def _places(found: Sequence[Input], source: RowSource, before: dict[str, Any]) -> dict[str, Any]:
     """Return the folders of pictures, the earlier ones included: `roots`, and `moved` if any were moved."""
     moves = list(before.get("moved", []))
     moves += [list(move) for each in found for move in each.moves if list(move) not in moves]
@@ -180,14 +228,12 @@ def _made_with(
 
     Raises UsageError for options that do not fit together.
     """
-    opened, ready = open_head(head, d=d) if head else (None, False)
-    if not keep_embeddings and (opened is None or not ready or not opened.decodes):
-        raise UsageError(
-            f"embeddings: without them, expected the file of a head with a decoder, got {head}; train-head makes one"
-        )
+    opened, fitted = open_head(head, d=d) if head else (None, False)
+    if not keep_embeddings:
+        require_decoder(opened if fitted else None, head)
     return {
         "embedder": "" if embedder is None else embedder.identity,
-        "head": opened.identity if opened is not None and ready else head or "",
+        "head": opened.identity if opened is not None and fitted else head or "",
         "dims": d,
         "quantizer": quantizer or "",
         "embeddings": keep_embeddings,
@@ -208,7 +254,7 @@ def _embedder_of(catalog: Catalog, found: Sequence[Input], embedder: Embedder | 
     if not spec or (embedder is None and all(each.source is not None for each in found)):
         return None
     opened = open_embedder(spec) if isinstance(spec, str) else spec
-    catalog.space.require(Space(embedder=opened.identity))
+    catalog.space.require(EmbeddingSpace(embedder=opened.identity))
     return opened
 
 
@@ -224,129 +270,14 @@ def _require_rows(found: Sequence[Input], embedder: Embedder | None) -> None:
         raise UsageError(f"expected at least one row or picture in {paths}, found none{told}")
 
 
-def _create(
-    folder: Path,
-    source: Source,
-    embedder: Embedder | None,
-    head: str | None,
-    d: int,
-    quantizer: str | None,
-    keep_embeddings: bool,
-    origin: dict[str, Any],
-    listed: bytes,
-) -> Catalog:
-    kept = (origin["inputs"][0]["listing"], listed)
-    if source.kind == "codes":
-        if head is not None or embedder is not None or quantizer is not None or not keep_embeddings:
-            raise UsageError(
-                "codes have no embeddings: expected neither --head nor --quantizer nor --embedder nor --no-embeddings; "
-                "leave them out"
-            )
-        return Catalog.create(folder, space=Space(), d=source.dim, source=origin, listing=kept)
-    if embedder is not None and source.dim != embedder.D:
-        raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
-    require_dims(source.dim, "the input")
-    identity = "" if embedder is None else embedder.identity
-    coder = Coder.choose(head, D=source.dim, rows=source.n, d=d, quantizer=quantizer, embedder=identity)
-    rows = np.linspace(0, source.n - 1, min(source.n, FIT_ROWS)).round().astype(np.int64)
-    unit, bad = unit_rows(source.take(np.unique(rows)))
-    sample: NDArray[np.float32] = unit[~bad].astype(np.float32)
-    if not len(sample):
-        raise DataError("expected embeddings of finite numbers, all of the sample are NaN, infinite or zero")
-    coder.fit(sample)
-    signs = SignQuantizer().fit(sample)
-    space = Space(embedder=identity, head=coder.head.identity, quantizer=coder.scalar.identity, means=signs.identity)
-    return Catalog.create(
-        folder,
-        space=space,
-        d=coder.head.d,
-        signs=signs,
-        scalar=coder.scalar,
-        head=coder.head.to_bytes(),
-        text_mean=None if embedder is None else embedder.text_mean,
-        embedder="" if embedder is None else embedder.spec,
-        source=origin,
-        listing=kept,
-        keep_embeddings=keep_embeddings,
-    )
-
-
 def _forget_begun(folder: Path) -> None:
     """Remove the manifest of a catalog that was stopped before its first rows, and sync: its files will change."""
     (folder / "manifest.json").unlink(missing_ok=True)
     sync_folder(folder)
 
 
-def _write_rows(catalog: Catalog, source: Source, base: int, progress: Progress) -> None:
-    """Append the source's rows as segments, from the first row not yet there; row i gets the id base + i."""
-    with catalog.writing():
-        coder = Coder.of(catalog)
-        start = catalog.next_id - base
-        progress("encoding", start, source.n)
-        while start < source.n:
-            stop = min(start + SEGMENT_ROWS, source.n)
-            _write_segment(catalog, source, coder, base, start, stop, progress)
-            start = stop
-
-
-def _write_segment(
-    catalog: Catalog, source: Source, coder: Coder | None, base: int, start: int, stop: int, progress: Progress
-) -> None:
-    good = np.ones(stop - start, np.bool_)
-    codes = np.zeros((stop - start, catalog.d), np.uint8)
-    signs = catalog.signs
-    bits = np.zeros((stop - start, 0 if signs is None else signs.n_bits // 8), np.uint8)
-    scales = np.zeros(stop - start, np.float16)
-    for first in range(start, stop, ENCODED_ROWS):
-        rows = np.arange(first, min(first + ENCODED_ROWS, stop))
-        at = slice(first - start, rows[-1] + 1 - start)
-        if coder is None or signs is None:
-            codes[at] = source.take(rows)
-        else:
-            unit, bad = unit_rows(source.take(rows))
-            good[at] = ~bad
-            wide = unit.astype(np.float32)
-            codes[at] = coder.codes(wide)
-            bits[at], scales[at] = signs.encode(wide)
-        progress("encoding", int(rows[-1]) + 1, source.n)
-    kept = np.flatnonzero(good)
-
-    def embeddings(rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        return unit_rows(source.take(start + kept[rows]))[0]
-
-    items = source.items(start, stop)
-    errors = _errors(items, source.reasons(start, stop), np.flatnonzero(~good), base + start)
-    if items is not None:
-        items = items.take(kept)
-    catalog.append(
-        codes[kept],
-        ids=base + start + kept.astype(np.int64),
-        bits=None if signs is None else bits[kept],
-        scales=None if signs is None else scales[kept],
-        embeddings=None if signs is None else embeddings,
-        items=items if items is not None and items.num_columns else None,
-        errors=errors,
-        next_id=base + stop,
-    )
-
-
-def _errors(
-    items: pa.Table | None, reasons: Sequence[str | None] | None, rows: NDArray[np.intp], first_id: int
-) -> pa.Table:
-    import pyarrow as pa
-
-    from gpubranches.catalog.metadata.tables import plain_values
-
-    names = plain_values(items[COLUMN].take(rows)) if items is not None and COLUMN in items.column_names else None
-    paths = [None if names is None or name is None else str(name) for name in names or [None] * len(rows)]
-    told = [None if reasons is None else reasons[row] for row in rows.tolist()]
-    return pa.table(
-        {
-            "id": pa.array(first_id + rows, pa.int64()),
-            "path": pa.array(paths, pa.string()),
-            "reason": pa.array([each or "the embedding is zero, NaN or infinite" for each in told], pa.string()),
-        }
-    )
+def _append_rows(catalog: Catalog, source: RowSource, first_id: int, progress: Progress) -> None:
+    catalog.append_source(source, first_id=first_id, report=lambda done, total: progress("encoding", done, total))
 
 
 def _finish(catalog: Catalog, strict: bool, began: float, before: int, notes: Sequence[str]) -> IngestReport:

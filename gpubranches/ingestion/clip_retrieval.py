@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.metadata.columns import kept_names, repeated
+from gpubranches.catalog.metadata.columns import renamed_columns, repeated_column
 from gpubranches.catalog.pictures.images import COLUMN, image_file
+from gpubranches.catalog.row_source import Kind
 from gpubranches.core.files import spelled, unspelled
 from gpubranches.errors import CatalogFormatError, UsageError
-from gpubranches.ingest.array_file import ArrayFile, Kind
+from gpubranches.ingestion.array_file import ArrayFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +46,7 @@ class ClipRetrieval:
         self._tables = _beside(arrays, folder / "metadata")
         self.dim = self._parts[0].dim
         columns = [self._checked(part, table) for part, table in zip(self._parts, self._tables, strict=True)]
-        self._kept = kept_names(name for names in columns for name in names)
+        self._kept = renamed_columns(name for names in columns for name in names)
         self._starts = np.cumsum([0, *(part.n for part in self._parts)])
         self.n = int(self._starts[-1])
         notes = [
@@ -80,7 +81,7 @@ class ClipRetrieval:
         """
         import pyarrow as pa
 
-        from gpubranches.catalog.metadata.tables import united
+        from gpubranches.catalog.metadata.tables import unify_tables
 
         if not any(self._tables):
             return None
@@ -93,7 +94,7 @@ class ClipRetrieval:
                 tables.append(pa.table({"caption": pa.nulls(high - low, pa.string())}))
             else:
                 tables.append(self._renamed(_read(path)).slice(low, high - low))
-        return united(tables) if tables else None
+        return unify_tables(tables) if tables else None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
         """Return None: an array records no reasons; invalid rows are found by their values."""
@@ -121,7 +122,8 @@ class ClipRetrieval:
             raise CatalogFormatError(f"{table}: expected a Parquet file: {_reason(error)}") from error
         if told.num_rows != part.n:
             raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {told.num_rows}")
-        _require_distinct(table, schema)
+        if (name := repeated_column(schema)) is not None:
+            raise CatalogFormatError(f"{table}: expected columns of distinct names, got {name} twice; rename one")
         return list(schema.names)
 
     def _unpaired(self) -> list[str]:
@@ -205,10 +207,10 @@ def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
 
 def _paths(table: Path) -> list[str]:
     """Return all texts of the column of pictures in one file of metadata."""
-    from gpubranches.catalog.metadata.tables import plain_values
+    from gpubranches.catalog.metadata.tables import json_values
 
     names = _read(table, [COLUMN])
-    values = plain_values(names[COLUMN]) if names.num_columns else []
+    values = json_values(names[COLUMN]) if names.num_columns else []
     return [unspelled(value) for value in values if isinstance(value, str) and value and "\0" not in value]
 
 
@@ -227,18 +229,6 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _require_distinct(path: Path, schema: pa.Schema) -> None:
-    """Raise CatalogFormatError if two columns, or two fields of one column, have the same name."""
-    levels = [("", list(schema))]
-    while levels:
-        above, fields = levels.pop()
-        for name in repeated(field.name for field in fields):
-            raise CatalogFormatError(f"{path}: expected columns of distinct names, got {above}{name} twice; rename one")
-        for field in fields:
-            inner = [field.type.field(at) for at in range(field.type.num_fields)]
-            levels.append((f"{above}{field.name}.", inner))
 
 
 def _beside(arrays: Sequence[Path], folder: Path) -> list[Path | None]:

@@ -14,7 +14,7 @@ from gpubranches.errors import CatalogFormatError
 
 
 @dataclass(frozen=True)
-class Constants:
+class FittedStatistics:
     """Fitted quantizers and text mean; each may be absent."""
 
     signs: SignQuantizer | None
@@ -35,7 +35,7 @@ class Constants:
         return bytes(save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
 
     @classmethod
-    def from_bytes(cls, path: Path, content: bytes, *, d: int, D: int, n_bits: int) -> Constants:
+    def from_bytes(cls, path: Path, content: bytes, *, d: int, D: int, n_bits: int) -> FittedStatistics:
         """Return the constants of a file. Raises CatalogFormatError if it is damaged or of other dims."""
         from safetensors import SafetensorError
         from safetensors.numpy import load

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gpubranches.core.single_flight import Memo
+from gpubranches.core.single_flight import SingleFlightCache
 
 
 def test_a_value_is_made_once_for_all_who_ask_meanwhile():
-    memo, made, started = Memo(2), [], threading.Barrier(8)
+    memo, made, started = SingleFlightCache(2), [], threading.Barrier(8)
 
     def make():
         made.append(threading.get_ident())
@@ -28,7 +28,7 @@ def test_a_value_is_made_once_for_all_who_ask_meanwhile():
 
 
 def test_the_last_values_are_kept_and_errors_are_not():
-    memo, made = Memo(2), []
+    memo, made = SingleFlightCache(2), []
 
     def make(key):
         made.append(key)
