@@ -33,15 +33,15 @@ from benchmarks.given import in_one_sentence, out_prefix, whole
 from benchmarks.playing import ALL, AUDIT, BASELINES, EASY, LAST, ORACLE, PRODUCT, ROUNDS, STEPS, Lab, Play, chase
 from benchmarks.quality import Goal
 from gpubranches.errors import UsageError
-from gpubranches.evaluation.comparison import measured_within
-from gpubranches.evaluation.models import MODELS, choose_models
-from gpubranches.evaluation.product import answer_of
-from gpubranches.evaluation.rounds import POLICIES, START, play
-from gpubranches.evaluation.sizes import by_size
-from gpubranches.evaluation.tables import Section, short, with_error
-from gpubranches.evaluation.users import USERS
-from gpubranches.session import Session
-from gpubranches.session.target import TARGET
+from gpubranches.research.quality.comparison import measured_within
+from gpubranches.research.quality.models import MODELS, choose_models
+from gpubranches.research.quality.product import answer_of
+from gpubranches.research.quality.rounds import POLICIES, START, play
+from gpubranches.research.quality.sizes import by_size
+from gpubranches.research.quality.tables import Section, short, with_error
+from gpubranches.research.quality.users import USERS
+from gpubranches.service import Session
+from gpubranches.service.target import TARGET
 
 PAGE_GOALS = (0.75, 0.90, 0.95, 0.97, 0.985)
 RIGHT_ONLY_GOALS = (0.50, 0.78, 0.92, 0.96, 0.98)

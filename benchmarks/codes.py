@@ -3,9 +3,10 @@
     python -m benchmarks.codes --out benchmarks/results/codes
 
 The data is that of `benchmarks.quality`. The names of all classes, and as many others again as make up a quarter of the
-vocabulary, are held out of the training of every head; so are the rows that `gpubranches.holdout` holds out. Heads with
-and without the KoLeo term are trained with the same seeds, and the same command that anyone can run, `gpubranches
-evaluate codes`, measures them all in one run. The goals are for the codes decoded, as the other codecs are.
+vocabulary, are held out of the training of every head; so are the rows that `gpubranches.encoders.holdout` holds out.
+Heads with and without the KoLeo term are trained with the same seeds, and the same command that anyone can run,
+`gpubranches evaluate codes`, measures them all in one run. The goals are for the codes decoded, as the other codecs
+are.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ import numpy as np
 
 from benchmarks.quality import build_catalog
 from gpubranches import Catalog, cli
-from gpubranches.embed import open_embedder
-from gpubranches.evaluation.protocol import asks, find_concepts
-from gpubranches.head import HeadSettings
-from gpubranches.ingest.train_head import train_head
+from gpubranches.encoders import open_embedder
+from gpubranches.encoders.heads import HeadSettings
+from gpubranches.ingestion.train_head import train_head
+from gpubranches.research.quality.protocol import asks, find_concepts
 
 HELD_OUT_SHARE = 4
 GAIN = 0.05

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches import Catalog
-from gpubranches.embed import VocabularyEmbedder, open_embedder
-from gpubranches.search import queries as weighed
-from gpubranches.search.queries import combine, unit
+from gpubranches.encoders import VocabularyEmbedder, open_embedder
+from gpubranches.retrieval import queries as weighed
+from gpubranches.retrieval.queries import combine, unit
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
 FIXED = (0.1, 0.25, 0.5)

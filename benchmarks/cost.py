@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from benchmarks.synthetic import Clusters, write_catalog, write_embedded_catalog
 from gpubranches import Catalog, Session, open_backend
-from gpubranches.refine import refining
-from gpubranches.refine.breadth import Breadth, judge
-from gpubranches.refine.marks import Marks
-from gpubranches.refine.scoring import View
+from gpubranches.retrieval import refine
+from gpubranches.retrieval.breadth import Breadth, judge
+from gpubranches.retrieval.marks import Marks
+from gpubranches.retrieval.scoring import View
 
 _ROUNDS = 4
 _MARKS = 20
@@ -116,7 +116,7 @@ def main() -> None:
             if n:
                 dims = 0 if name == "votes" else options.dims
                 wanted = by_share(_made(folder, n, dims), options.share if dims else _RARE)
-                refining.judge = _judge_as(broad=name == "broad")
+                refine.judge = _judge_as(broad=name == "broad")
                 print(name, measure(folder / f"{n}-{dims}", wanted, second_stage=dims > 0), flush=True)
 
 

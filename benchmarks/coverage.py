@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from benchmarks.given import out_file, whole
 from benchmarks.quality import build_catalog
 from gpubranches import Catalog, Ranking, Session, open_backend
-from gpubranches.embed import VocabularyEmbedder
-from gpubranches.evaluation import Concept, Draw, World, find_concepts
-from gpubranches.evaluation.protocol import FEWEST, random_subset
-from gpubranches.evaluation.sizes import band, bands
+from gpubranches.encoders import VocabularyEmbedder
+from gpubranches.research.quality import Concept, Draw, World, find_concepts
+from gpubranches.research.quality.protocol import FEWEST, random_subset
+from gpubranches.research.quality.sizes import band, bands
 
 STAGES = (
     "no audit",

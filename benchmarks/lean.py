@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.coverage import opened_world, publish, read_options, started, truth
 from gpubranches import Ranking
-from gpubranches.evaluation import Draw, World
+from gpubranches.research.quality import Draw, World
 
 LEANS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 

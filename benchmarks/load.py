@@ -48,7 +48,7 @@ from benchmarks.speed import machine_facts
 from benchmarks.synthetic import Clusters, write_embedded_catalog
 from benchmarks.watching import Watch
 from benchmarks.writing import copied_from
-from gpubranches.backends import BACKENDS
+from gpubranches.engines import BACKENDS
 
 MARK_S, SEARCH_S, REFINE_S, EXPORT_S = 1.0, 10.0, 120.0, 120.0
 _WHAT = ("mark", "search", "refine", "export")
@@ -58,15 +58,15 @@ _SERVER = """
 import logging, sys
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 from gpubranches import Catalog, open_backend
-from gpubranches.app import create_app, listening, open_server
+from gpubranches.app import create_app, waitress_server, open_server
 catalog = Catalog.open(sys.argv[1])
 with open_backend(sys.argv[2], catalog) as backend:
     app = create_app(catalog, backend)
-    app.extensions["gpubranches"].warm_up()
+    app.extensions["gpubranches"].service.warm_up()
     server = open_server(app, "127.0.0.1", 0)
     print(server.effective_port, flush=True)
-    listening.run(server)
-    app.extensions["gpubranches"].close()
+    waitress_server.run(server)
+    app.extensions["gpubranches"].service.close()
 """
 
 

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.given import in_one_sentence
-from gpubranches.arrays import pack_bitmap
-from gpubranches.backends.gpu import GpuBackend
-from gpubranches.backends.gpu.choice import Line, Measured, place
-from gpubranches.backends.gpu.nearest import MOST_NEAREST
 from gpubranches.catalog import Catalog
-from gpubranches.doctor import revision
+from gpubranches.core.bitmaps import pack_bitmap
+from gpubranches.core.results import Neighbors
+from gpubranches.engines.gpu import GpuBackend
+from gpubranches.engines.gpu.measured_times import Line, Measured, place
+from gpubranches.engines.gpu.nearest import MOST_NEAREST
 from gpubranches.errors import UsageError
-from gpubranches.results import Neighbors
+from gpubranches.service.doctor import revision
 
 KS = (10, 100, MOST_NEAREST)
 BATCHES = (1, 8, 64)
@@ -71,7 +71,7 @@ def _timed(backend: GpuBackend, nn: str, queries: Any, k: int, where: Any = None
 
 def main() -> None:
     """Measure, write the table and print it."""
-    from gpubranches.backends.gpu.cupy_device import CupyDevice
+    from gpubranches.engines.gpu.cupy_device import CupyDevice
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("catalog", type=Path)

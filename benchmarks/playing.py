@@ -16,16 +16,16 @@ import numpy as np
 from benchmarks.coverage import Tally, audited, count, truth
 from benchmarks.quality import FOLDERS, build_catalog
 from gpubranches import Catalog, Ranking, Session, open_backend
-from gpubranches.embed import VocabularyEmbedder
-from gpubranches.evaluation import Comparison, Concept, Draw, World, find_concepts
-from gpubranches.evaluation.comparison import MEASURES, empty_values, measured_within
-from gpubranches.evaluation.groups import find_groups, random_unions, read_groups
-from gpubranches.evaluation.models import MODELS
-from gpubranches.evaluation.product import answer_of
-from gpubranches.evaluation.protocol import random_subset
-from gpubranches.evaluation.rounds import POLICIES, START, play, play_model
-from gpubranches.evaluation.users import USERS
-from gpubranches.session.target import TARGET
+from gpubranches.encoders import VocabularyEmbedder
+from gpubranches.research.quality import Comparison, Concept, Draw, World, find_concepts
+from gpubranches.research.quality.comparison import MEASURES, empty_values, measured_within
+from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
+from gpubranches.research.quality.models import MODELS
+from gpubranches.research.quality.product import answer_of
+from gpubranches.research.quality.protocol import random_subset
+from gpubranches.research.quality.rounds import POLICIES, START, play, play_model
+from gpubranches.research.quality.users import USERS
+from gpubranches.service.target import TARGET
 
 PRODUCT = "refine"
 ORACLE = "query-oracle"
@@ -161,7 +161,7 @@ def chase(world: World, concept: Concept, user: str) -> Chase | None:
     for left in range(STEPS, -1, -1):
         step = session.next(TARGET)
         marks = len(session.positives) + len(session.negatives)
-        recall = truth(world, session.last().ranking, draw.right)["recall"]
+        recall = truth(world, session.last_answer().ranking, draw.right)["recall"]
         first = marks if first is None and recall >= TARGET else first
         if step.done or not left:
             break

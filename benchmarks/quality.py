@@ -25,12 +25,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gpubranches import Catalog, open_backend
-from gpubranches.embed import VocabularyEmbedder
-from gpubranches.evaluation import Comparison, Report, World, evaluate, find_concepts, first_pages, play_rounds
-from gpubranches.evaluation.models import choose_models
-from gpubranches.evaluation.protocol import random_subset
-from gpubranches.evaluation.report import reference_among
-from gpubranches.ingest import ingest
+from gpubranches.encoders import VocabularyEmbedder
+from gpubranches.ingestion import ingest
+from gpubranches.research.quality import Comparison, Report, World, evaluate, find_concepts, first_pages, play_rounds
+from gpubranches.research.quality.models import choose_models
+from gpubranches.research.quality.protocol import random_subset
+from gpubranches.research.quality.report import reference_among
 
 SHUFFLE_SEED = 0
 FOLDERS = ("caltech101", "pets_dtd", "distractors")

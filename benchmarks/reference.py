@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from gpubranches.backends.gpu.keys import score_keys
-from gpubranches.boxes import Boxes
 from gpubranches.catalog import TILE
-from gpubranches.quantize import CodeWeights, WeightPlanes
+from gpubranches.core.boxes import Boxes
+from gpubranches.encoders.quantizers import CodeWeights, WeightPlanes
+from gpubranches.engines.gpu.keys import score_keys
 
 _ROWS_AT_ONCE = 1 << 18
 

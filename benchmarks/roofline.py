@@ -17,9 +17,9 @@ from pathlib import Path
 
 from benchmarks.sass import Function, compile_text
 from benchmarks.verify_record import path_of, read
-from gpubranches.assets import folder
-from gpubranches.backends.gpu.program import MOST_BOXES
-from gpubranches.backends.gpu.sources import source
+from gpubranches.core.assets import folder
+from gpubranches.engines.gpu.program import MOST_BOXES
+from gpubranches.engines.gpu.sources import source
 
 RESULTS = Path(__file__).parent / "results"
 DESIGNS = Path(__file__).parent / "designs"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.verify_record import finished, kernels, path_of, read
-from gpubranches.backends.gpu.sources import KERNELS
+from gpubranches.engines.gpu.sources import KERNELS
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# What has run on a GPU
@@ -28,7 +28,7 @@ Without a GPU the suite checks the kernels in these ways:
 - Both calls of `scripts/gpu_verify` are rehearsed with a stand-in for CuPy (`tests/test_verify_rehearsal.py`).
 
 These tests do not cover speed, CuPy on a real driver, the memory ordering of a card, or
-`gpubranches/backends/gpu/cupy_device.py`. The calls in that file are only compared with CuPy's documentation until a
+`gpubranches/engines/gpu/cupy_device.py`. The calls in that file are only compared with CuPy's documentation until a
 run is listed above. `benchmarks/results/roofline.md` has times predicted from the machine code; they are no
 measurements.
 

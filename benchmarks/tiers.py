@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks.coverage import STAGES, audited, opened_world, publish, read_options, started
 from gpubranches import Session
-from gpubranches.evaluation import Draw, World
-from gpubranches.results import TIERS
+from gpubranches.core.results import TIERS
+from gpubranches.research.quality import Draw, World
 
 NAMES = (*TIERS, "below")
 Counts = list[list[tuple[int, int]]]

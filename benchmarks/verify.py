@@ -26,8 +26,8 @@ from benchmarks import verify_correctness, verify_nearest, verify_speed
 from benchmarks.given import finite, out_folder
 from benchmarks.processes import run
 from benchmarks.verify_record import CALLS, add, page, path_of, read
-from gpubranches.backends.gpu import choice
-from gpubranches.doctor import revision
+from gpubranches.engines.gpu import measured_times
+from gpubranches.service.doctor import revision
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -131,7 +131,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--measured",
         type=Path,
-        default=choice.place(),
+        default=measured_times.place(),
         help="file for the measured times of faiss and the kernels",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, to check that it runs")

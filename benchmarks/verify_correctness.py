@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.at_size import check_allow, check_at_size, check_quantize, check_rescore
 from benchmarks.sass import VARIANTS
 from benchmarks.verify_record import add, path_of, read
-from gpubranches.backends.gpu.sources import source
+from gpubranches.engines.gpu.sources import source
 
 ROOT = Path(__file__).resolve().parents[1]
 Finding = dict[str, Any]
@@ -49,7 +49,7 @@ def card(options: argparse.Namespace) -> Iterator[Finding]:
     """Yield the properties of the card, after a kernel and a copy on it."""
     import cupy
 
-    from gpubranches.backends.gpu.cupy_device import CupyDevice
+    from gpubranches.engines.gpu.cupy_device import CupyDevice
 
     device = CupyDevice()
     free, total = device.memory()
@@ -77,7 +77,7 @@ def compiled(options: argparse.Namespace) -> Iterator[Finding]:
     """Compile and load every kernel with its usual constants."""
     import cupy
 
-    from gpubranches.backends.gpu import cupy_device
+    from gpubranches.engines.gpu import cupy_device
 
     for kernel, constants in VARIANTS:
         text = source(kernel, constants)
@@ -216,13 +216,13 @@ class Clusters:
         import worlds  # noqa: F401 - stores constants where safetensors is missing
 
         from gpubranches import Catalog
-        from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-        from gpubranches.space import Space
+        from gpubranches.core.embedding_space import EmbeddingSpace
+        from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
         some = self.rows(2000, 9).astype(np.float32)
         self.signs = SignQuantizer().fit(some)
         self.scalar = ScalarQuantizer(low=-3.0, high=3.0).fit(some[:, :16])
-        return Catalog.create(path, space=Space(), d=16, signs=self.signs)
+        return Catalog.create(path, space=EmbeddingSpace(), d=16, signs=self.signs)
 
     def append(self, catalog: Any, n: int, seed: int) -> None:
         """Append a segment of n rows."""
@@ -239,7 +239,7 @@ def searched(catalog: Any, backend: Any, host: Any, when: str) -> Iterator[Findi
     rng = np.random.default_rng(5)
     live = np.flatnonzero(catalog.alive(np.arange(catalog.next_id)))
     item = int(live[len(live) // 2])
-    code, direction = catalog.take([item]), rng.standard_normal((1, 64)).astype(np.float32)
+    code, direction = catalog.codes([item]), rng.standard_normal((1, 64)).astype(np.float32)
     where = np.zeros(_bitmap_bytes(catalog), np.uint8)
     where[: len(where) // 2] = 0b01110111
     for tier, query in (("codes", code), ("bits", direction), ("embeddings", direction)):
@@ -260,7 +260,7 @@ def _bitmap_bytes(catalog: Any) -> int:
 
 def refined(catalog: Any, backend: Any, host: Any) -> Iterator[Finding]:
     """Compare a refine of each model; the order of float sums differs, so a few items may differ."""
-    from gpubranches.models import MODELS
+    from gpubranches.core.options import MODELS
 
     missing = [name for name in ("numba", "scipy", "threadpoolctl") if importlib.util.find_spec(name) is None]
     if missing:
@@ -295,7 +295,7 @@ def at_size(options: argparse.Namespace) -> Iterator[Finding]:
     """Compare every kernel with plain CuPy expressions over a quarter of the card."""
     import cupy
 
-    from gpubranches.backends.gpu.cupy_device import CupyDevice
+    from gpubranches.engines.gpu.cupy_device import CupyDevice
 
     device = CupyDevice()
     quarter = device.memory()[0] // _QUARTER

@@ -15,10 +15,10 @@ import numpy as np
 from benchmarks.nearest import BATCHES, KS, measure
 from benchmarks.verify_correctness import Clusters
 from benchmarks.verify_record import path_of, read
-from gpubranches.backends.gpu.choice import Line, Measured
-from gpubranches.bench.timing import timed
 from gpubranches.catalog import TILE
+from gpubranches.engines.gpu.measured_times import Line, Measured
 from gpubranches.errors import GpuBranchesError
+from gpubranches.research.speed.timing import timed
 
 Finding = dict[str, Any]
 Search = Callable[[Any, int], Any]
@@ -57,8 +57,8 @@ def both_ways(catalog: Any, options: argparse.Namespace) -> list[Line]:
 
     Raises BackendUnavailableError without faiss, UsageError if it does not answer.
     """
-    from gpubranches.backends.gpu import GpuBackend
-    from gpubranches.backends.gpu.cupy_device import CupyDevice
+    from gpubranches.engines.gpu import GpuBackend
+    from gpubranches.engines.gpu.cupy_device import CupyDevice
 
     with GpuBackend(catalog, CupyDevice, nn="faiss") as backend:
         return measure(backend, KS[:1], BATCHES[:1], 2) if options.quick else measure(backend)

@@ -16,12 +16,12 @@ import numpy as np
 
 from benchmarks.verify_correctness import card as facts_of_the_card
 from benchmarks.verify_record import path_of, read
-from gpubranches.bench import own_engines
-from gpubranches.bench.questions import ask
-from gpubranches.bench.synthetic import SyntheticCatalog, codes_of, write_stand_in
-from gpubranches.bench.timing import timed
 from gpubranches.catalog import TILE
 from gpubranches.catalog.segment import Rows, Segment, write_segment
+from gpubranches.research.speed import own_engines
+from gpubranches.research.speed.questions import ask
+from gpubranches.research.speed.synthetic import SyntheticCatalog, codes_of, write_stand_in
+from gpubranches.research.speed.timing import timed
 
 Finding = dict[str, Any]
 
@@ -80,9 +80,9 @@ def refine(options: argparse.Namespace) -> Iterator[Finding]:
 
 def capacity(options: argparse.Namespace) -> Iterator[Finding]:
     """Time a single branch over as many codes as the card holds."""
-    from gpubranches.backends.gpu import GpuBackend
-    from gpubranches.backends.gpu.cupy_device import CupyDevice
-    from gpubranches.bench.synthetic import SyntheticResidence
+    from gpubranches.engines.gpu import GpuBackend
+    from gpubranches.engines.gpu.cupy_device import CupyDevice
+    from gpubranches.research.speed.synthetic import SyntheticResidence
 
     rows = 1 << 14 if options.quick else min(MOST_ROWS, int(_free_bytes() / _BYTES_A_CODE))
     catalog = SyntheticCatalog(rows, clusters=8 if options.quick else 4096, **_small(options))
@@ -92,7 +92,7 @@ def capacity(options: argparse.Namespace) -> Iterator[Finding]:
         return SyntheticResidence(device, of, tiers=("codes",))
 
     with GpuBackend(catalog, CupyDevice, make_residence=codes_alone) as backend:  # type: ignore[arg-type]
-        times = timed(lambda: backend.evaluate(asked.branch, limit=10_000), budget_s=1.0)
+        times = timed(lambda: backend.apply(asked.branch, limit=10_000), budget_s=1.0)
     dims = len(np.unique(asked.branch.features))
     yield _goal(options, "single branch, codes alone", catalog.n, times, catalog.n * dims, CAPACITY_MS)
 
@@ -135,8 +135,8 @@ def _goal(options: argparse.Namespace, what: str, rows: int, times: Any, size: i
 
 def upload(options: argparse.Namespace) -> Iterator[Finding]:
     """Upload the files of a catalog from the page cache; the goal is BUS_FACTOR times the time of the bus alone."""
-    from gpubranches.backends.gpu.cupy_device import CupyDevice
-    from gpubranches.backends.gpu.residence import Residence
+    from gpubranches.engines.gpu.cupy_device import CupyDevice
+    from gpubranches.engines.gpu.resident_copy import Residence
 
     with tempfile.TemporaryDirectory() as folder:
         catalog = stored_codes(Path(folder), 5000 if options.quick else 1 << 20, 1 if options.quick else 250)
@@ -209,7 +209,7 @@ def _small(options: argparse.Namespace) -> dict[str, int]:
 
 def _free_bytes() -> int:
     """Return the free bytes on the card without the working memory."""
-    from gpubranches.backends.gpu.cupy_device import CupyDevice
+    from gpubranches.engines.gpu.cupy_device import CupyDevice
 
     device = CupyDevice()
     free = device.memory()[0] - _RESERVED

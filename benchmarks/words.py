@@ -11,10 +11,10 @@ from __future__ import annotations
 import sys
 
 from benchmarks.coverage import opened_world, publish, read_options, started
-from gpubranches.evaluation import Draw, World, evaluate
-from gpubranches.evaluation.answers import Answer, Model
-from gpubranches.evaluation.models import choose_models
-from gpubranches.evaluation.product import answer_of
+from gpubranches.research.quality import Draw, World, evaluate
+from gpubranches.research.quality.answers import Answer, Model
+from gpubranches.research.quality.models import choose_models
+from gpubranches.research.quality.product import answer_of
 
 FEWEST = 20
 TOLD = ("refine-unasked", "refine", "another")

@@ -23,7 +23,7 @@ SERVER = """
 import sys
 from gpubranches import Catalog, open_backend
 from gpubranches.app import create_app, open_server
-from gpubranches.embed import open_embedder
+from gpubranches.encoders import open_embedder
 catalog = Catalog.open(sys.argv[1])
 with open_backend(sys.argv[3], catalog) as backend:
     app = create_app(catalog, backend, embedder=open_embedder(sys.argv[2]))

@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(items):
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
-    from gpubranches.backends.gpu.cupy_device import usable
+    from gpubranches.engines.gpu.cupy_device import usable
 
     reason = usable()
     if reason is not None:

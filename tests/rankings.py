@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gpubranches.results import Ranking
+from gpubranches.core.results import Ranking
 
 N, RANKED = 6000, 800
 

@@ -90,3 +90,11 @@ def test_what_to_look_for_is_in_the_file_that_is_named(change):
     text = "\n".join(file.read_text() for file in files)
     for name in codes(names):
         assert re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text), (name, where)
+
+
+def test_decisions_are_listed_by_the_rooms_of_the_map():
+    index = (ROOT / "docs/decisions/README.md").read_text()
+    rooms = [codes(row[0])[0] for row in rows(section("Rooms"))]
+    headings = re.findall("^## (.*)$", index, re.MULTILINE)
+    assert headings
+    assert set(headings) <= set(rooms)

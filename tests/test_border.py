@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches.errors import ArrayError, NotFittedError
-from gpubranches.refine.border import FLOOR, Border
+from gpubranches.retrieval.border import FLOOR, Border
 
 NOTHING = np.zeros(0)
 TWO = np.concatenate([np.random.default_rng(0).normal(3, 0.4, 300), np.random.default_rng(1).normal(-2, 0.8, 3000)])

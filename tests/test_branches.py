@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from learning import clusters, marks
 
 from gpubranches.errors import UsageError
-from gpubranches.learners.branches import BranchEnsemble, DecisionBranches, feature_subsets
+from gpubranches.learning.branches import BranchEnsemble, DecisionBranches, feature_subsets
 
 LEARNERS = [DecisionBranches, BranchEnsemble]
 SUBSETS = ["separating", "pool"]

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from learning import clusters, marks
 
 from gpubranches.errors import UsageError
-from gpubranches.learners.branches import estimator_keys, feature_subsets
-from gpubranches.learners.branches_classic import ClassicBranches, ClassicEnsemble, bootstrap
-from gpubranches.learners.branches_classic_kernels import impurity, push
+from gpubranches.learning.branches import estimator_keys, feature_subsets
+from gpubranches.learning.branches_classic import ClassicBranches, ClassicEnsemble, bootstrap
+from gpubranches.learning.branches_classic_kernels import impurity, push
 
 LEARNERS = [ClassicBranches, ClassicEnsemble]
 GOLDEN = [

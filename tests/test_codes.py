@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches import Catalog, cli
-from gpubranches.arrays import splitmix64
-from gpubranches.embed import VocabularyEmbedder
+from gpubranches.core.tie_order import splitmix64
+from gpubranches.encoders import VocabularyEmbedder
+from gpubranches.encoders.heads import IdentityHead, PCAHead, TrainedHead
+from gpubranches.encoders.heads.towers import Tower
 from gpubranches.errors import BackendUnavailableError, UsageError
-from gpubranches.evaluation import average_precision, find_concepts
-from gpubranches.evaluation.codes import CodesReport, choose_methods, faiss_codecs, lay_ground, measure
-from gpubranches.evaluation.codes.codecs import (
+from gpubranches.ingestion import ingest
+from gpubranches.research.codes import CodesReport, choose_methods, faiss_codecs, lay_ground, measure
+from gpubranches.research.codes.codecs import (
     CatalogBits,
     FullEmbeddings,
     HeadCodes,
@@ -27,9 +29,9 @@ from gpubranches.evaluation.codes.codecs import (
     stored,
     vectors_of,
 )
-from gpubranches.evaluation.codes.faiss_codecs import RECIPES, FaissMethod
-from gpubranches.evaluation.codes.ground import image_rows, text_rows
-from gpubranches.evaluation.codes.measures import (
+from gpubranches.research.codes.faiss_codecs import RECIPES, FaissMethod
+from gpubranches.research.codes.ground import image_rows, text_rows
+from gpubranches.research.codes.measures import (
     best_rows,
     code_entropy,
     mean_and_error,
@@ -38,10 +40,8 @@ from gpubranches.evaluation.codes.measures import (
     share_found,
     values_used,
 )
-from gpubranches.evaluation.codes.measuring import Found
-from gpubranches.head import IdentityHead, PCAHead, TrainedHead
-from gpubranches.head.towers import Tower
-from gpubranches.ingest import ingest
+from gpubranches.research.codes.measuring import Found
+from gpubranches.research.quality import average_precision, find_concepts
 
 ROWS = 700
 FORMS = ("float", "uint8", "uint8 quantile")
@@ -424,7 +424,7 @@ def test_without_an_embedder_only_images_are_asked(made, command, tmp_path, monk
     arguments = ("--embedder", "none", "--without-faiss", "--out", tmp_path)
     code, out, err = command("codes", made[0].path, *arguments)
     assert (code, "no texts, for there is no embedder" in " ".join(out.split())) == (0, True)
-    assert "gpubranches[plots]" in err
+    assert "gpubranches[research]" in err
     data = json.loads((tmp_path / "codes.json").read_text())
     assert list(data["queries"]) == ["images"]
     assert data["codecs"][0]["average_precision"] is None

@@ -6,9 +6,9 @@ import fake_cupy
 import pytest
 
 from benchmarks.sass import VARIANTS, headers
-from gpubranches.backends.gpu import cupy_device
-from gpubranches.backends.gpu.cupy_device import usable
-from gpubranches.backends.gpu.sources import source
+from gpubranches.engines.gpu import cupy_device
+from gpubranches.engines.gpu.cupy_device import usable
+from gpubranches.engines.gpu.sources import source
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 

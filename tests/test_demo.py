@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 from gpubranches.catalog import Catalog
-from gpubranches.demo import build_demo, check_demo
+from gpubranches.catalog.pictures.images import image_file
+from gpubranches.demo import build_demo
 from gpubranches.demo.scenes import BACKGROUNDS, COLOURS, SHAPES, Group, Scene, attributes, draw_scenes, render
-from gpubranches.embed import open_embedder
-from gpubranches.embed.demo import CONFIG, WEIGHTS, WordTokenizer
+from gpubranches.encoders import open_embedder
+from gpubranches.encoders.demo import CONFIG, WEIGHTS, WordTokenizer
 from gpubranches.errors import UsageError
-from gpubranches.pictures.images import image_file
+from gpubranches.research.quality.demo_check import check_demo
 
 TWO_RED_TRIANGLES = Group(2, "large", "plain", "red", "triangle")
 ONE_GREEN_CIRCLE = Group(1, "small", "striped", "green", "circle")
@@ -238,7 +239,7 @@ def test_the_training_script_writes_a_model_that_loads(tmp_path, monkeypatch):
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert "precision" in done.stderr
-    monkeypatch.setattr("gpubranches.embed.demo.WEIGHTS", tmp_path / "demo.safetensors")
-    monkeypatch.setattr("gpubranches.embed.demo.CONFIG", tmp_path / "demo.json")
+    monkeypatch.setattr("gpubranches.encoders.demo.WEIGHTS", tmp_path / "demo.safetensors")
+    monkeypatch.setattr("gpubranches.encoders.demo.CONFIG", tmp_path / "demo.json")
     trained = open_embedder("demo")
     assert trained.texts(["two red triangles"]).shape == (1, trained.D)

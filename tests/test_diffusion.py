@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gpubranches.errors import ArrayError, NotFittedError, UsageError
-from gpubranches.refine.diffusion import Diffusion
+from gpubranches.learning.propagation import Diffusion
 
 
 def two_groups(seed=0, each=60, dims=16):

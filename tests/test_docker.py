@@ -53,7 +53,7 @@ def test_the_command_and_the_health_check_exist():
     assert directory == "/catalog"
     assert {option for option in options if option.startswith("--")} <= known
     assert "/healthz" in those("HEALTHCHECK")[0]
-    assert '"/healthz"' in (ROOT / "gpubranches/app/health.py").read_text()
+    assert '"/healthz"' in (ROOT / "gpubranches/app/health_routes.py").read_text()
     port = next(parameter for parameter in parameters if parameter.name == "port")
     assert f":{port.default}/healthz" in those("HEALTHCHECK")[0]
     assert those("EXPOSE") == [str(port.default)]

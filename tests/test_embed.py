@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpubranches import VocabularyEmbedder
-from gpubranches.embed import open_embedder
+from gpubranches.encoders import open_embedder
 from gpubranches.errors import CatalogFormatError, DataError, UsageError
 
 NAMES = ["grand_piano", "Kangaroo", "car", "car wheel", "kangaroo rat"]
@@ -69,12 +69,12 @@ CLIP = """
 import json, sys, warnings
 from pathlib import Path
 import numpy as np
-from gpubranches.embed.torchvision_ops import declare_torchvision_ops
+from gpubranches.encoders.torchvision_ops import declare_torchvision_ops
 declare_torchvision_ops()
 import open_clip, torch
 from safetensors.torch import save_file
 from PIL import Image
-from gpubranches.embed import open_embedder
+from gpubranches.encoders import open_embedder
 from gpubranches.errors import GpuBranchesError
 
 folder = Path(sys.argv[1])

@@ -14,9 +14,10 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve
 
 from gpubranches import Catalog, cli, open_backend
-from gpubranches.embed import VocabularyEmbedder
+from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.errors import UsageError
-from gpubranches.evaluation import (
+from gpubranches.ingestion import ingest
+from gpubranches.research.quality import (
     Report,
     World,
     average_precision,
@@ -28,13 +29,12 @@ from gpubranches.evaluation import (
     play_rounds,
     plots,
 )
-from gpubranches.evaluation.answers import Answer, Model
-from gpubranches.evaluation.comparison import LEVELS, measured
-from gpubranches.evaluation.measures import precision_at
-from gpubranches.evaluation.models import MODELS, choose_models
-from gpubranches.evaluation.protocol import asks, random_subset
-from gpubranches.evaluation.rounds import PAGE, POLICIES, play
-from gpubranches.ingest import ingest
+from gpubranches.research.quality.answers import Answer, Model
+from gpubranches.research.quality.comparison import LEVELS, measured
+from gpubranches.research.quality.measures import precision_at
+from gpubranches.research.quality.models import MODELS, choose_models
+from gpubranches.research.quality.protocol import asks, random_subset
+from gpubranches.research.quality.rounds import PAGE, POLICIES, play
 
 ROOT = Path(__file__).parents[1]
 
@@ -454,7 +454,7 @@ def test_without_matplotlib_the_tables_are_written(world, command, tmp_path, mon
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     code, out, err = command(world.catalog.path, *SHORT, "--models", "text", "--rounds", 0, "--out", tmp_path)
     assert code == 0
-    assert "gpubranches[plots]" in err
+    assert "gpubranches[research]" in err
     assert "0 plots" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.json", "evaluation.md"]
 

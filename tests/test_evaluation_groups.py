@@ -19,19 +19,19 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from gpubranches import Catalog, cli, open_backend
-from gpubranches.embed import VocabularyEmbedder
+from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.errors import UsageError
-from gpubranches.evaluation import Concept, World, best_f1, evaluate, f1, find_concepts, play_rounds
-from gpubranches.evaluation.answers import Answer
-from gpubranches.evaluation.comparison import measured_within
-from gpubranches.evaluation.groups import find_groups, random_unions, read_groups
-from gpubranches.evaluation.measures import best_cut
-from gpubranches.evaluation.models import BROAD, MODELS, choose_models
-from gpubranches.evaluation.rounds import BROAD as BROAD_POLICIES
-from gpubranches.evaluation.rounds import PAGE, POLICIES, choose_policies, play, play_model
-from gpubranches.evaluation.sizes import band, bands, by_size
-from gpubranches.evaluation.users import USERS, choose_user
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
+from gpubranches.research.quality import Concept, World, best_f1, evaluate, f1, find_concepts, play_rounds
+from gpubranches.research.quality.answers import Answer
+from gpubranches.research.quality.comparison import measured_within
+from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
+from gpubranches.research.quality.measures import best_cut
+from gpubranches.research.quality.models import BROAD, MODELS, choose_models
+from gpubranches.research.quality.rounds import BROAD as BROAD_POLICIES
+from gpubranches.research.quality.rounds import PAGE, POLICIES, choose_policies, play, play_model
+from gpubranches.research.quality.sizes import band, bands, by_size
+from gpubranches.research.quality.users import USERS, choose_user
 
 ROOT = Path(__file__).parents[1]
 N = 1500

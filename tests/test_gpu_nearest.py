@@ -14,12 +14,12 @@ from cudasim import SimulatedDevice
 from worlds import World
 
 from benchmarks.nearest import measure
-from gpubranches.backends.gpu import GpuBackend
-from gpubranches.backends.gpu.choice import Line, Measured, choose, place
-from gpubranches.backends.gpu.memory import MemoryPlan
-from gpubranches.backends.gpu.nearest import MOST_NEAREST
+from gpubranches.engines.gpu import GpuBackend
+from gpubranches.engines.gpu.measured_times import Line, Measured, choose, place
+from gpubranches.engines.gpu.memory import MemoryPlan
+from gpubranches.engines.gpu.nearest import MOST_NEAREST
 from gpubranches.errors import BackendUnavailableError, DataError, DeviceError, DeviceMemoryError, UsageError
-from gpubranches.search.searching import Searcher
+from gpubranches.retrieval.search import Searcher
 
 RESIDENT = ("codes", "bits", "embeddings")
 
@@ -28,7 +28,7 @@ RESIDENT = ("codes", "bits", "embeddings")
 def faiss(request, monkeypatch):
     real = pytest.importorskip("faiss", reason="faiss is not installed") if request.param == "faiss-cpu" else None
     made = fake_faiss.BruteForce(real)
-    monkeypatch.setattr("gpubranches.backends.faiss_index._faiss", lambda: made)
+    monkeypatch.setattr("gpubranches.engines.faiss_index._faiss", lambda: made)
     return made
 
 
@@ -37,7 +37,7 @@ def table(tmp_path, monkeypatch):
     """Where the table of measured times lies; a function that writes one for the simulated card."""
     path = tmp_path / "measured" / "nearest.json"
     path.parent.mkdir()
-    monkeypatch.setattr("gpubranches.backends.gpu.choice.place", lambda: path)
+    monkeypatch.setattr("gpubranches.engines.gpu.measured_times.place", lambda: path)
 
     def write(faiss_ms, kernel_ms=2.0, card="simulated"):
         lines = tuple(Line(10_000, k, 1, False, kernel_ms, faiss_ms) for k in (10, 1000))
@@ -186,7 +186,7 @@ def test_what_faiss_raises_is_an_error_of_the_device(world, faiss, message, erro
 
 
 def test_faiss_for_cpus_is_refused_and_nothing_is_lost(world, monkeypatch):
-    monkeypatch.setattr("gpubranches.backends.faiss_index._faiss", object)
+    monkeypatch.setattr("gpubranches.engines.faiss_index._faiss", object)
     with opened(world) as backend:
         for _ in range(2):
             with pytest.raises(BackendUnavailableError, match="GPU build"):
@@ -236,7 +236,7 @@ def test_auto_takes_what_was_quicker(world, faiss, table, faiss_ms, engine):
 
 
 def test_auto_takes_the_kernels_where_faiss_fails_and_says_why(world, table, monkeypatch, caplog):
-    monkeypatch.setattr("gpubranches.backends.faiss_index._faiss", object)
+    monkeypatch.setattr("gpubranches.engines.faiss_index._faiss", object)
     table(1.0)
     with caplog.at_level(logging.WARNING), opened(world, "auto") as backend:
         for _ in range(2):

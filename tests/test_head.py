@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from gpubranches.encoders.heads import IdentityHead, PCAHead, RCAHead, load_head, open_head
 from gpubranches.errors import CatalogFormatError, NotFittedError, UsageError
-from gpubranches.head import IdentityHead, PCAHead, RCAHead, load_head, open_head
 
 
 def sample(n=400, dims=40, seed=0):

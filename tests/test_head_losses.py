@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpubranches.head import losses
+from gpubranches.encoders.heads import losses
 
 torch = pytest.importorskip("torch")
 

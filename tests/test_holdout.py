@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubranches.holdout import HELD_OUT, split
+from gpubranches.encoders.holdout import HELD_OUT, split
 
 
 @given(st.sets(st.integers(0, 2**40), max_size=300))

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gpubranches.catalog.pictures.folders import find_pictures
+from gpubranches.catalog.pictures.images import image_file, open_image, thumbnail
+from gpubranches.core.files import spelled
 from gpubranches.errors import DataError
-from gpubranches.files import spelled
-from gpubranches.pictures.folders import find_pictures
-from gpubranches.pictures.images import image_file, open_image, thumbnail
 
 
 def picture(width=8, height=4, colour=(200, 30, 40)):

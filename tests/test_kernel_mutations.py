@@ -8,14 +8,14 @@ import pytest
 from cudasim import SimulatedDevice, SimulationError
 from test_kernels import SCHEDULES, Table, best_of, random_boxes, run_boxes
 
-from gpubranches.assets import folder
-from gpubranches.backends.gpu import launchers
-from gpubranches.backends.gpu.launchers import Resident
-from gpubranches.backends.gpu.selection import NO_BORDER
-from gpubranches.backends.gpu.sources import KERNELS
-from gpubranches.boxes import Box, Boxes
 from gpubranches.catalog import TILE
-from gpubranches.quantize import CodeWeights
+from gpubranches.core.assets import folder
+from gpubranches.core.boxes import Box, Boxes
+from gpubranches.encoders.quantizers import CodeWeights
+from gpubranches.engines.gpu import launchers
+from gpubranches.engines.gpu.launchers import Resident
+from gpubranches.engines.gpu.selection import NO_BORDER
+from gpubranches.engines.gpu.sources import KERNELS
 
 BARRIER = re.compile(r"__sync(?:threads|warp)\(\);")
 

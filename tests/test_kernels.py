@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 from cudasim import SimulatedDevice
 
-from gpubranches.arrays import splitmix64
-from gpubranches.backends.gpu import launchers
-from gpubranches.backends.gpu.best import Asked, Span, best
-from gpubranches.backends.gpu.cupy_device import CupyDevice
-from gpubranches.backends.gpu.keys import key_scores, score_keys
-from gpubranches.backends.gpu.launchers import SINK_WORDS, Resident
-from gpubranches.backends.gpu.program import compile_boxes
-from gpubranches.backends.gpu.selection import NO_BORDER, sorted_entries
-from gpubranches.bench.synthetic import bits_of, codes_of
-from gpubranches.boxes import Box, Boxes
 from gpubranches.catalog import TILE, ZONES
-from gpubranches.catalog.order import kd_order, to_tiles, zones_of
-from gpubranches.quantize import CodeWeights, ScalarQuantizer, SignQuantizer
+from gpubranches.catalog.tiles import kd_order, to_tiles, zones_of
+from gpubranches.core.boxes import Box, Boxes
+from gpubranches.core.tie_order import splitmix64
+from gpubranches.encoders.quantizers import CodeWeights, ScalarQuantizer, SignQuantizer
+from gpubranches.engines.gpu import launchers
+from gpubranches.engines.gpu.best import Asked, Span, best
+from gpubranches.engines.gpu.cupy_device import CupyDevice
+from gpubranches.engines.gpu.keys import key_scores, score_keys
+from gpubranches.engines.gpu.launchers import SINK_WORDS, Resident
+from gpubranches.engines.gpu.program import compile_boxes
+from gpubranches.engines.gpu.selection import NO_BORDER, sorted_entries
+from gpubranches.research.speed.synthetic import bits_of, codes_of
 
 SCHEDULES = [0, 1, 2, 7, 77, 1234]
 ORDERS = [*SCHEDULES, pytest.param("cuda", marks=pytest.mark.gpu)]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubranches.database import Database
 from gpubranches.errors import CatalogFormatError, DataError, LabelError
-from gpubranches.session.labels import SCHEMA, Labels, sessions
+from gpubranches.service.database import Database
+from gpubranches.service.labels import SCHEMA, Labels, sessions
 
 ACTIONS = st.lists(
     st.one_of(
@@ -90,7 +90,7 @@ def test_a_repeated_event_counts_once_and_others_see_it(tmp_path):
 def test_marks_undone_and_redone_survive_a_kill(tmp_path):
     path = tmp_path / "labels.sqlite"
     script = (
-        "import sys, pathlib; from gpubranches.session.labels import Labels\n"
+        "import sys, pathlib; from gpubranches.service.labels import Labels\n"
         "labels = Labels.open(pathlib.Path(sys.argv[1]), 'one')\n"
         "for i in range(10**6):\n"
         "    labels.mark([i], 1); labels.undo(); labels.redo(); print(i, flush=True)\n"

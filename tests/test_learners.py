@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from learning import clusters, marks
 
 from gpubranches.errors import ArrayError, LabelError
-from gpubranches.learners.branches import BranchEnsemble, DecisionBranches
-from gpubranches.learners.branches_classic import ClassicBranches, ClassicEnsemble
+from gpubranches.learning.branches import BranchEnsemble, DecisionBranches
+from gpubranches.learning.branches_classic import ClassicBranches, ClassicEnsemble
 
 LEARNERS = [DecisionBranches, BranchEnsemble, ClassicBranches, ClassicEnsemble]
 

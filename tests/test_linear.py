@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression as Reference
 
 from gpubranches.errors import ArrayError, NotFittedError
-from gpubranches.learners.linear import LogisticRegression
+from gpubranches.learning.linear import LogisticRegression
 
 
 def marks(m=300, dims=40, p=12, seed=0):

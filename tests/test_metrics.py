@@ -2,8 +2,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import *  # noqa: F403
 from serving import begun, found_all
 
-from gpubranches.app.metrics import WORK
-from gpubranches.backends.oracle import OracleBackend
+from gpubranches.app.metrics_routes import WORK
+from gpubranches.engines.oracle import OracleBackend
 from gpubranches.errors import BackendUnavailableError
 
 

@@ -35,11 +35,11 @@ def test_the_wheel_holds_every_module_and_asset(wheel):
 def test_the_installed_wheel_finds_its_files(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     script = (
-        "import gpubranches.assets as a\n"
+        "import gpubranches.core.assets as a\n"
         "assert a.folder('web').parent.name == 'gpubranches', a.folder('web')\n"
         "assert (a.folder('web') / 'static' / 'htmx.min.js').is_file()\n"
-        "import gpubranches.cli, gpubranches.session, gpubranches.app\n"
-        "from gpubranches.embed.demo import WEIGHTS; assert WEIGHTS.is_file()\n"
+        "import gpubranches.cli, gpubranches.service, gpubranches.app\n"
+        "from gpubranches.encoders.demo import WEIGHTS; assert WEIGHTS.is_file()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path / "site", capture_output=True, text=True, check=False

@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from gpubranches import Catalog
-from gpubranches.errors import DataError, UsageError
-from gpubranches.ingest import ingest
-from gpubranches.pictures import images
-from gpubranches.pictures.images import (
+from gpubranches.catalog.pictures import images
+from gpubranches.catalog.pictures.images import (
     ENDINGS,
     FORMATS,
     MAX_SIDE,
@@ -28,6 +26,8 @@ from gpubranches.pictures.images import (
     thumbnail,
     upright_size,
 )
+from gpubranches.errors import DataError, UsageError
+from gpubranches.ingestion import build_catalog
 
 
 def pattern(width=32, height=32, mode="RGB"):
@@ -71,7 +71,7 @@ def test_an_eps_of_any_name_starts_no_other_program(tmp_path, monkeypatch):
     for ending in ENDINGS:
         (folder / f"evil{ending}").write_bytes(OTHERS["EPS"])
     pattern().save(folder / "good.png")
-    report = ingest([folder], tmp_path / "c", embedder=Pixels())
+    report = build_catalog([folder], tmp_path / "c", embedder=Pixels())
     assert (report.n, report.errors) == (1, len(ENDINGS))
     assert all("not a picture of a known format" in error["reason"] for error in Catalog.open(tmp_path / "c").errors())
     for read in (open_image, upright_size, thumbnail):
@@ -169,7 +169,7 @@ def png(width, height, depth=1, colour=0):
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from gpubranches.pictures.images import open_image, read_image, thumbnail
+from gpubranches.catalog.pictures.images import open_image, read_image, thumbnail
 path = Path(sys.argv[2])
 data = path.read_bytes()
 Path("/proc/self/clear_refs").write_text("5")

@@ -12,15 +12,23 @@ import pytest
 from PIL import Image
 from test_picture_formats import png, written
 
+from gpubranches.catalog.pictures import images
+from gpubranches.catalog.pictures.images import (
+    decoded,
+    open_image,
+    opened,
+    read_image,
+    received,
+    thumbnail,
+    upright_size,
+)
+from gpubranches.catalog.pictures.memory import Budget
 from gpubranches.errors import DataError, UsageError
-from gpubranches.pictures import images
-from gpubranches.pictures.images import decoded, open_image, opened, read_image, received, thumbnail, upright_size
-from gpubranches.pictures.memory import Budget
 
 MEASURED = """
 import json, sys, threading
 from pathlib import Path
-from gpubranches.pictures import images
+from gpubranches.catalog.pictures import images
 from PIL import Image
 Image.init()
 told = []

@@ -5,11 +5,11 @@ import pytest
 from clusters import write_world
 
 from gpubranches import Catalog, Session, open_backend
-from gpubranches.backends import BACKENDS
-from gpubranches.ingest import ingest
-from gpubranches.refine.breadth import judge
-from gpubranches.refine.marks import Marks
-from gpubranches.refine.pseudo_labels import pseudo_labels
+from gpubranches.engines import BACKENDS
+from gpubranches.ingestion import ingest
+from gpubranches.retrieval.breadth import judge
+from gpubranches.retrieval.marks import Marks
+from gpubranches.retrieval.pseudo_labels import pseudo_labels
 
 LABEL = 3
 LOCAL = [name for name in BACKENDS if name in ("oracle", "cpu")]
@@ -40,7 +40,7 @@ def kind(request, monkeypatch):
     def judged(view, marks):
         return replace(judge(view, marks), log_odds=10.0 if request.param == "broad" else -10.0)
 
-    monkeypatch.setattr("gpubranches.refine.pseudo_labels.judge", judged)
+    monkeypatch.setattr("gpubranches.retrieval.pseudo_labels.judge", judged)
     return request.param
 
 
@@ -70,7 +70,7 @@ def test_every_backend_gives_the_same(world, kind):
 def test_of_many_labels_the_seed_draws_some(world, kind, monkeypatch):
     if kind == "narrow":
         pytest.skip("narrow ideas are small")
-    monkeypatch.setattr("gpubranches.refine.pseudo_labels.MOST_LABELS", 20)
+    monkeypatch.setattr("gpubranches.retrieval.pseudo_labels.MOST_LABELS", 20)
     catalog, labels = world
     told = marks(labels)
     with open_backend("cpu", catalog) as backend:
@@ -93,7 +93,7 @@ def test_votes_alone_find_more_with_them(world, monkeypatch):
     catalog, labels = world
     found = {}
     for taught in (("ensemble",), ()):
-        monkeypatch.setattr("gpubranches.refine.refining.TAUGHT", taught)
+        monkeypatch.setattr("gpubranches.retrieval.refine.TAUGHT", taught)
         with open_backend("cpu", catalog) as backend:
             session = Session(catalog, backend)
             session.mark(marks(labels).positives, +1)

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpubranches.encoders.quantizers import QUANTILE, CodeWeights, ScalarQuantizer, SignQuantizer, scalar_quantizer
 from gpubranches.errors import ArrayError, NotFittedError, UsageError
-from gpubranches.quantize import QUANTILE, CodeWeights, ScalarQuantizer, SignQuantizer, scalar_quantizer
 
 
 def vectors(n=300, d=8, seed=0):

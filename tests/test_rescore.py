@@ -1,16 +1,17 @@
 import numpy as np
 import pytest
 
-from gpubranches.arrays import best_first, pack_bitmap
-from gpubranches.backends import open_backend
-from gpubranches.boxes import Box, Boxes
 from gpubranches.catalog import Catalog
+from gpubranches.core.bitmaps import pack_bitmap
+from gpubranches.core.boxes import Box, Boxes
+from gpubranches.core.embedding_space import EmbeddingSpace
+from gpubranches.core.tie_order import best_first
+from gpubranches.core.whitening import Whitening
+from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
+from gpubranches.engines import open_backend
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
-from gpubranches.quantize import ScalarQuantizer, SignQuantizer
-from gpubranches.refine.mixture import WINDOW, mixture_cut
-from gpubranches.refine.rescore import Rescorer
-from gpubranches.space import Space
-from gpubranches.whitening import Whitening
+from gpubranches.learning.mixture import WINDOW, mixture_cut
+from gpubranches.retrieval.rescore import Rescorer
 
 D = 32
 N = 3000
@@ -29,7 +30,7 @@ def rows(seed=0):
 def make_catalog(path):
     x = rows()
     signs, scalar = SignQuantizer().fit(x), ScalarQuantizer().fit(x[:, :8])
-    catalog = Catalog.create(path, space=Space(), d=8, signs=signs, scalar=scalar)
+    catalog = Catalog.create(path, space=EmbeddingSpace(), d=8, signs=signs, scalar=scalar)
     planes, scales = signs.encode(x)
     catalog.append(
         scalar.encode(np.ascontiguousarray(x[:, :8])),
@@ -182,7 +183,7 @@ def test_spreading_copes_with_little(catalog, backend):
 
 
 def test_where_most_of_the_window_matches_nothing_is_spread(catalog, backend, monkeypatch):
-    monkeypatch.setattr("gpubranches.refine.rescore._MOST_REACHED", 40)
+    monkeypatch.setattr("gpubranches.retrieval.rescore._MOST_REACHED", 40)
     rescorer = fitted(catalog, reached=10)
     assert np.array_equal(spread(rescorer, backend, catalog).scores, answer(rescorer, backend).scores)
 

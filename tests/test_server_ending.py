@@ -14,7 +14,7 @@ import pytest
 from serving import *  # noqa: F403
 from serving import TOKEN
 
-from gpubranches.app import listening, open_server
+from gpubranches.app import open_server, waitress_server
 from gpubranches.app.access import COOKIE, Access
 from gpubranches.app.proxies import Proxies
 
@@ -118,7 +118,7 @@ def test_the_login_reads_a_token_and_no_more(make):
 
 
 def test_half_open_connections_lock_nobody_out(make, monkeypatch):
-    monkeypatch.setattr(listening, "CONNECTIONS", 20)
+    monkeypatch.setattr(waitress_server, "CONNECTIONS", 20)
     with running(make()) as (address, _):
         halves = []
         for number in range(60):
@@ -152,9 +152,9 @@ SERVER = """
 import sys, time, threading
 from flask import request
 from gpubranches import Catalog, open_backend
-from gpubranches.app import create_app, listening, serve
+from gpubranches.app import create_app, waitress_server, serve
 from gpubranches.app import server as module
-listening.END_S = float(sys.argv[2])
+waitress_server.END_S = float(sys.argv[2])
 catalog = Catalog.open(sys.argv[1])
 with open_backend("oracle", catalog) as backend:
     app = create_app(catalog, backend)
@@ -169,7 +169,7 @@ with open_backend("oracle", catalog) as backend:
         print(made.effective_port, flush=True)
         return made
     module.open_server = told
-    module.Desk.warm_up = lambda self: None
+    module.CatalogService.warm_up = lambda self: None
     serve(app, port=0)
 print("ended", flush=True)
 """

@@ -7,11 +7,11 @@ import pytest
 from cudasim import SimulatedDevice, SimulationError
 from test_kernels import Table, random_boxes
 
-from gpubranches.backends.gpu import launchers
-from gpubranches.backends.gpu.launchers import SINK_WORDS
-from gpubranches.backends.gpu.program import MOST_BOXES, MOST_MODELS, compile_boxes
-from gpubranches.backends.gpu.sources import KERNELS, source
-from gpubranches.boxes import Boxes
+from gpubranches.core.boxes import Boxes
+from gpubranches.engines.gpu import launchers
+from gpubranches.engines.gpu.launchers import SINK_WORDS
+from gpubranches.engines.gpu.program import MOST_BOXES, MOST_MODELS, compile_boxes
+from gpubranches.engines.gpu.sources import KERNELS, source
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

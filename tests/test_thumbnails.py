@@ -3,9 +3,9 @@ import io
 import pytest
 from PIL import Image
 
+from gpubranches.catalog.pictures.images import upright_size
 from gpubranches.errors import DataError
-from gpubranches.pictures.images import upright_size
-from gpubranches.pictures.thumbnails import Thumbnails, version
+from gpubranches.service.thumbnails import Thumbnails, version
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def picture(tmp_path):
 def test_thumbnails_in_memory_are_bounded(picture, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "gpubranches.pictures.thumbnails.thumbnail", lambda path, size: calls.append(path.name) or bytes(40)
+        "gpubranches.service.thumbnails.thumbnail", lambda path, size: calls.append(path.name) or bytes(40)
     )
     held = Thumbnails(limit_bytes=100)
     for key in "abacac":

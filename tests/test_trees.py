@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from gpubranches.boxes import Boxes
+from gpubranches.core.boxes import Boxes
 from gpubranches.errors import ArrayError, LabelError, UsageError
-from gpubranches.learners.trees import DecisionTree, RandomForest, boxes_of
+from gpubranches.learning.trees import DecisionTree, RandomForest, boxes_of
 
 
 def marks(seed, m=300, d=6, levels=256):

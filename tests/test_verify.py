@@ -24,9 +24,9 @@ from benchmarks import (
 )
 from benchmarks.at_size import check_allow, check_at_size, check_quantize, check_rescore
 from benchmarks.sass import VARIANTS
-from gpubranches.backends.gpu.choice import Measured, choose
-from gpubranches.backends.gpu.residence import Residence
-from gpubranches.backends.gpu.sources import KERNELS
+from gpubranches.engines.gpu.measured_times import Measured, choose
+from gpubranches.engines.gpu.resident_copy import Residence
+from gpubranches.engines.gpu.sources import KERNELS
 from gpubranches.errors import BackendUnavailableError
 
 ROOT = Path(__file__).parents[1]
@@ -115,10 +115,10 @@ def test_the_contract_runs_with_little_installed():
 BENCH = """
 from pathlib import Path
 from cudasim import SimulatedDevice
-from gpubranches.backends.gpu import GpuBackend
-from gpubranches.bench import own_engines
-from gpubranches.bench.run import Plan, run
-from gpubranches.bench.synthetic import SyntheticResidence
+from gpubranches.engines.gpu import GpuBackend
+from gpubranches.research.speed import own_engines
+from gpubranches.research.speed.run import Plan, run
+from gpubranches.research.speed.synthetic import SyntheticResidence
 
 own_engines._open_gpu = lambda catalog: GpuBackend(catalog, SimulatedDevice, make_residence=SyntheticResidence)
 own_engines._copy_speed = lambda name: 1e9
@@ -261,7 +261,7 @@ def test_segments_for_the_upload_are_those_of_a_catalog(tmp_path):
 
 @pytest.fixture
 def simulated_card(monkeypatch):
-    monkeypatch.setattr("gpubranches.backends.gpu.cupy_device.CupyDevice", SimulatedDevice)
+    monkeypatch.setattr("gpubranches.engines.gpu.cupy_device.CupyDevice", SimulatedDevice)
 
 
 def nearest_of(folder):
@@ -272,7 +272,7 @@ def nearest_of(folder):
 
 
 def test_the_step_writes_the_table_that_auto_reads(tmp_path, simulated_card, monkeypatch):
-    monkeypatch.setattr("gpubranches.backends.faiss_index._faiss", lambda: fake_faiss.BruteForce(None))
+    monkeypatch.setattr("gpubranches.engines.faiss_index._faiss", lambda: fake_faiss.BruteForce(None))
     found = nearest_of(tmp_path)
     assert found[-1] == {"wrote": "measured.json", "lines": 2}
     table = Measured.read(tmp_path / "measured.json")
@@ -294,7 +294,7 @@ def test_without_faiss_the_step_compares_what_is_there_and_writes_no_table(tmp_p
     def missing():
         raise BackendUnavailableError("--nn faiss needs faiss")
 
-    monkeypatch.setattr("gpubranches.backends.faiss_index._faiss", missing)
+    monkeypatch.setattr("gpubranches.engines.faiss_index._faiss", missing)
     found = nearest_of(tmp_path)
     assert "faiss, proven: --nn faiss needs faiss" in [line.get("skipped") for line in found]
     assert {line["engine"] for line in found if "engine" in line} == {"kernels"}

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import World
 
+from gpubranches.core.whitening import ROUNDS, Whitening, local_whitening
 from gpubranches.errors import ArrayError, NotFittedError, UsageError
-from gpubranches.learners.linear import LogisticRegression
-from gpubranches.refine.rescore import Rescorer
-from gpubranches.refine.spread import spread_of
-from gpubranches.whitening import ROUNDS, Whitening, local_whitening
+from gpubranches.learning.linear import LogisticRegression
+from gpubranches.retrieval.catalog_statistics import spread_of
+from gpubranches.retrieval.rescore import Rescorer
 
 
 def spread(n=3000, D=24, seed=0):

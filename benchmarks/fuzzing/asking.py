@@ -16,10 +16,10 @@ from benchmarks.fuzzing.files import pictures
 from benchmarks.fuzzing.reader import Unfit, reader
 from benchmarks.fuzzing.world import World
 from gpubranches.app.api import OPERATIONS, PREFIX
+from gpubranches.catalog.metadata.conditions import parse as parse_condition
+from gpubranches.catalog.metadata.conditions import to_text
 from gpubranches.errors import UsageError
-from gpubranches.metadata.conditions import parse as parse_condition
-from gpubranches.metadata.conditions import to_text
-from gpubranches.search.queries import parse as parse_query
+from gpubranches.retrieval.queries import parse as parse_query
 
 _CONDITIONS = (
     "label = 1", "caption LIKE 'red%' AND NOT good = TRUE", "score BETWEEN 1 AND 3.5 OR label IN (1, 2)",
@@ -137,7 +137,7 @@ def read_query(world: World, data: bytes) -> None:
     """Read a query, and search by it."""
     text = data.decode("utf-8", "surrogatepass")
     parse_query(text)
-    world.app.extensions["gpubranches"].searcher.ask(text, 5)
+    world.app.extensions["gpubranches"].service.searcher.ask(text, 5)
 
 
 def _answered(response: Any) -> None:

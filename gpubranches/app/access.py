@@ -18,9 +18,9 @@ from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import BadRequest, Unauthorized
 from werkzeug.http import parse_cookie
 
-from gpubranches.app.asking import htmx
-from gpubranches.app.problems import machine_asks
+from gpubranches.app.problem_details import machine_asks
 from gpubranches.app.proxies import advice
+from gpubranches.app.request_values import htmx
 from gpubranches.errors import UsageError
 
 VARIABLE = "GPUBRANCHES_TOKEN"

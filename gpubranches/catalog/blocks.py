@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.files import BLOCK_BYTES
+from gpubranches.core.files import BLOCK_BYTES
 
 SUMS = "sums.u32"
 """The file of checksums of a segment: a CRC-32 for each block of every other file, in the order of their names."""

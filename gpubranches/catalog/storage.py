@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from gpubranches.core.files import checksum, open_regular, read_regular
 from gpubranches.errors import CatalogFormatError, DataError
-from gpubranches.files import checksum, open_regular, read_regular
 
 RESTORE = "restore it from a copy, or ingest again"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import resource
 import sys
@@ -10,12 +11,42 @@ from io import TextIOWrapper
 import click
 
 import gpubranches
-from gpubranches.cli import benching, catalogs, evaluating, explaining, heads, indexing, queries, serving
 from gpubranches.cli.options import for_terminal
 from gpubranches.errors import GpuBranchesError
 
+_COMMANDS = {
+    **dict.fromkeys(
+        ("ingest", "append", "relocate", "encode", "delete", "compact", "info", "verify", "export"), "cli.catalogs"
+    ),
+    "train-head": "cli.train_head",
+    "index": "cli.index",
+    "search": "cli.search",
+    "refine": "cli.search",
+    "explain": "cli.explain",
+    "serve": "cli.serve",
+    "demo": "cli.serve",
+    "doctor": "cli.serve",
+    "evaluate": "research.commands.evaluate",
+    "bench": "research.commands.bench",
+}
+"""The module of each command, in the order of the help."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    """Imports the module of a command when the command is first used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"gpubranches.{_COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(gpubranches.__version__, prog_name="gpubranches")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is chosen and why.")
 def cli(verbose: bool) -> None:
@@ -28,11 +59,6 @@ def cli(verbose: bool) -> None:
             stream.reconfigure(errors="backslashreplace")
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-
-
-_PARTS = (catalogs, heads, indexing, queries, explaining, serving, evaluating, benching)
-for _command in (command for part in _PARTS for command in part.COMMANDS):
-    cli.add_command(_command)
 
 
 def main() -> None:

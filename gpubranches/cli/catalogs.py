@@ -22,12 +22,12 @@ from gpubranches.cli.options import (
     progress_bar,
     tell_missing_pictures,
 )
+from gpubranches.core.files import require_outside_catalogs, whole_file
+from gpubranches.encoders.quantizers import QUANTIZERS
 from gpubranches.errors import CatalogFormatError, UsageError
-from gpubranches.files import require_outside_catalogs, whole_file
-from gpubranches.quantize import QUANTIZERS
 
 if TYPE_CHECKING:
-    from gpubranches.ingest import IngestReport
+    from gpubranches.ingestion import IngestReport
 
 inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 strict_option = click.option("--strict", is_flag=True, help="Fail at the end if any item was broken.")
@@ -87,10 +87,10 @@ def ingest(
     The same command resumes a stopped run. Ids are positions in the input. If the catalog of this input exists, only
     pictures that were broken and are repaired now are added.
     """
-    from gpubranches.ingest import ingest as make_catalog
+    from gpubranches.ingestion import build_catalog
 
     with progress_bar() as progress:
-        report = make_catalog(
+        report = build_catalog(
             inputs,
             out,
             embedder=embedder,
@@ -129,7 +129,7 @@ def append(
 
     Input that the catalog already has is refused, or skipped with --new. The same command resumes a stopped run.
     """
-    from gpubranches.ingest import append as add_items
+    from gpubranches.ingestion import append as add_items
 
     with progress_bar() as progress:
         report = add_items(
@@ -152,7 +152,7 @@ def append(
 @json_option
 def relocate(directory: Path, before: Path, after: Path, as_json: bool) -> None:
     """Make a catalog look in the folder NEW for the pictures that were in OLD."""
-    from gpubranches.ingest import relocate as look_elsewhere
+    from gpubranches.ingestion import relocate as look_elsewhere
 
     report = look_elsewhere(directory, before, after)
     if as_json:
@@ -176,7 +176,7 @@ def encode(directory: Path, head: str | None, d: int, quantizer: str | None, as_
 
     The old codes are served until the new ones are complete; a stopped run changes nothing.
     """
-    from gpubranches.ingest.encode import encode as make_codes
+    from gpubranches.ingestion.encode import encode as make_codes
 
     with progress_bar() as progress:
         report = make_codes(directory, head=head, quantizer=quantizer, d=d, progress=progress)
@@ -233,9 +233,9 @@ def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool)
     if list_errors:
         data["errors"] = catalog.errors()
     if backend == "gpu":
-        from gpubranches.backends.gpu.choice import Measured, choose
-        from gpubranches.backends.gpu.cupy_device import CupyDevice
-        from gpubranches.backends.gpu.memory import MemoryPlan
+        from gpubranches.engines.gpu.cupy_device import CupyDevice
+        from gpubranches.engines.gpu.measured_times import Measured, choose
+        from gpubranches.engines.gpu.memory import MemoryPlan
 
         device = CupyDevice()
         plan = MemoryPlan.of(catalog, *device.memory())
@@ -258,10 +258,10 @@ def verify(directory: Path, mend: bool, as_json: bool) -> None:
     With --repair, rows in undamaged blocks are rewritten, and damaged segments are moved to the folder `damaged`. A
     damaged manifest or damaged constants can only be restored from a copy. A damaged index is removed.
     """
-    from gpubranches.backends.kdtree_files import FOLDER
-    from gpubranches.backends.kdtree_files import problems as index_problems
     from gpubranches.catalog import Catalog, problems_at, repair
-    from gpubranches.database import problems as marks_problems
+    from gpubranches.engines.kdtree.files import FOLDER
+    from gpubranches.engines.kdtree.files import problems as index_problems
+    from gpubranches.service.database import problems as marks_problems
 
     given_up: list[str] = []
     if mend:
@@ -298,8 +298,8 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     written by `refine --out`.
     """
     from gpubranches import Catalog
-    from gpubranches.ingest.datasets import write_clip_retrieval, write_codes_parquet, write_u8bin
-    from gpubranches.session.labels import Labels, sessions
+    from gpubranches.ingestion.writers import write_clip_retrieval, write_codes_parquet, write_u8bin
+    from gpubranches.service.labels import Labels, sessions
 
     if what == "codes" and out.suffix not in (".u8bin", ".parquet"):
         raise UsageError(f"{out}: expected a name that ends in .u8bin or .parquet, got {out.suffix or 'no ending'!r}")
@@ -335,6 +335,3 @@ def _print_report(out: Path, report: IngestReport, as_json: bool) -> None:
     click.echo(f"{out}: {report.n:,} items in {report.seconds:.1f} s{nothing}.")
     if report.errors:
         click.echo(f"{report.errors:,} could not be read; `gpubranches info {out} --errors` shows why.")
-
-
-COMMANDS = (ingest, append, relocate, encode, delete, compact, info, verify, export)

@@ -1,6 +1,5 @@
-"""The demo, real and offline: scenes are rendered, embedded by a small model shipped here, searched and refined."""
+"""The demo, real and offline: scenes are rendered and embedded by a small model shipped here."""
 
 from gpubranches.demo.build import build_demo
-from gpubranches.demo.check import DemoReport, check_demo
 
-__all__ = ["DemoReport", "build_demo", "check_demo"]
+__all__ = ["build_demo"]

@@ -6,7 +6,7 @@ from itertools import count
 import numpy as np
 
 from cudasim.module import Module, guarded
-from gpubranches.backends.gpu.sources import source
+from gpubranches.engines.gpu.sources import source
 from gpubranches.errors import DeviceMemoryError
 
 

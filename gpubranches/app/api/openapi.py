@@ -10,7 +10,7 @@ from flask import current_app
 from gpubranches import __version__
 from gpubranches.app.api.operations import JSON, OPERATIONS, PREFIX, Operation, operation
 from gpubranches.app.api.schema import Schema
-from gpubranches.app.problems import MEDIA_TYPE, PROBLEM
+from gpubranches.app.problem_details import MEDIA_TYPE, PROBLEM
 
 _REFUSALS = (400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 500, 503)
 

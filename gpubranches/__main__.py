@@ -1,0 +1,5 @@
+"""`python -m gpubranches` runs the command line."""
+
+from gpubranches.cli import main
+
+main()

@@ -1,0 +1,37 @@
+"""Routes for monitors: whether the server lives and whether it can answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint
+
+from gpubranches.app.access import known
+from gpubranches.app.app_context import service
+from gpubranches.errors import DeviceError, GpuBranchesError, WaitError
+
+PATHS = ("/healthz", "/readyz", "/metrics")
+"""Paths for monitors. Their requests wait for no commit and for no other request."""
+
+routes = Blueprint("health", __name__)
+
+
+@routes.get("/healthz")
+def alive() -> dict[str, Any]:
+    """Tell that the server answers, and, with the token, over how many items of which generation."""
+    if not known():
+        return {"status": "ok"}
+    service().follower.follow_if_idle()
+    return {"status": "ok", "items": service().catalog.n, "generation": service().catalog.generation}
+
+
+@routes.get("/readyz")
+def ready() -> dict[str, Any]:
+    """Tell that the backend answers; 503 if it does not."""
+    try:
+        service().readiness.check()
+    except (DeviceError, WaitError):
+        raise
+    except GpuBranchesError as error:
+        raise DeviceError(f"the backend does not answer: {error}") from error
+    return {"status": "ready"}

@@ -1,0 +1,80 @@
+"""Pictures: thumbnails of items, the columns of an item, and pictures that are uploaded to search by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, make_response, render_template, request
+from werkzeug.exceptions import NotFound, UnsupportedMediaType
+
+from gpubranches.app.api.searching import PICTURES, UPLOAD_BYTES
+from gpubranches.app.app_context import service, thumbnails
+from gpubranches.app.request_values import session_id
+from gpubranches.app.views import shortened
+from gpubranches.errors import DataError, UsageError
+from gpubranches.service.thumbnails import version
+from gpubranches.service.wording import caption
+
+THUMBNAIL_SIZES = {"small": 320, "large": 1280}
+
+routes = Blueprint("pictures", __name__)
+
+
+@routes.get("/thumbnails/<size>/<int:item>.jpg")
+def picture(size: str, item: int) -> Response:
+    """Send the picture of an item as JPEG, small or large; 404 for an item without a readable one.
+
+    A browser may cache it for ever if the address has the picture's version in `v`, since another picture under the
+    same id has another version.
+    """
+    if size not in THUMBNAIL_SIZES or item >= 2**63:
+        raise NotFound(f"expected an item and a size of {', '.join(THUMBNAIL_SIZES)}, got {item} and {size!r}")
+    row = service().item(item)
+    path = None if row is None else service().picture_file(row)
+    current = version(path)
+    if path is None or not current:
+        raise NotFound(f"item {item} has no picture")
+    key = f"{current}-{size}"
+    try:
+        jpeg = b"" if key in request.if_none_match else thumbnails().get(key, path, THUMBNAIL_SIZES[size])
+    except (DataError, OSError) as error:
+        raise NotFound(f"item {item} has no readable picture: {error}") from error
+    response = Response(jpeg, status=200 if jpeg else 304, mimetype="image/jpeg")
+    response.set_etag(key)
+    named = request.args.get("v") == current
+    response.headers["Cache-Control"] = "private, max-age=31536000, immutable" if named else "private, no-cache"
+    return response
+
+
+@routes.get("/items/<int:item>")
+def details(item: int) -> Response:
+    """Show the columns of an item."""
+    row = service().item(item) if item < 2**63 else None
+    if row is None:
+        raise NotFound(f"there is no item {item}")
+    return make_response(render_template("_details.html", item=row, caption=shortened(caption(row))))
+
+
+@routes.post("/pictures")
+def send() -> dict[str, Any]:
+    """Take a picture, the body of the request, to search by; its embedding and a thumbnail are kept.
+
+    The response has the `name` by which queries call it, as picture:NAME.
+    """
+    if request.mimetype not in PICTURES:
+        raise UnsupportedMediaType(f"expected a JPEG, PNG, WebP or GIF, got {request.mimetype!r:.80}")
+    service().require_picture_reader()
+    request.max_content_length = UPLOAD_BYTES
+    return {"name": service().upload(session_id(), request.get_data(cache=False))}
+
+
+@routes.get("/pictures/<name>.jpg")
+def sent(name: str) -> Response:
+    """Send the thumbnail of a picture that was uploaded to this session."""
+    try:
+        upload = service().uploaded(session_id(), name)
+    except UsageError as error:
+        raise NotFound(str(error)) from error
+    response = Response(upload.thumbnail, mimetype="image/jpeg")
+    response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    return response

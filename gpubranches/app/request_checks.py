@@ -1,0 +1,139 @@
+"""What every request goes through: who may change anything, headers, cookies and errors."""
+
+from __future__ import annotations
+
+import logging
+from typing import cast
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, g, make_response, render_template, request
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed, Unauthorized
+
+from gpubranches.app.access import check_host, let_in
+from gpubranches.app.problem_details import machine_asks, problem
+from gpubranches.app.proxies import advice, unbelieved_prefix
+from gpubranches.app.request_values import COOKIE, htmx
+from gpubranches.errors import GpuBranchesError
+
+_log = logging.getLogger(__name__)
+
+_POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+
+def install(app: Flask) -> None:
+    """Put the guard before and after every route of the app."""
+    app.before_request(check_host)
+    app.before_request(refuse_broken_links)
+    app.before_request(let_in)
+    app.before_request(refuse_other_sites)
+    app.after_request(add_headers)
+    app.register_error_handler(GpuBranchesError, show_error)
+    app.register_error_handler(HTTPException, show_http_error)
+    app.register_error_handler(Exception, show_failure)
+
+
+def refuse_broken_links() -> None:
+    """Tell a browser why no link of the page would work: a proxy serves it under a prefix and is not believed."""
+    prefix = unbelieved_prefix()
+    if prefix and not machine_asks() and request.endpoint not in ("health.alive", "health.ready"):
+        raise BadRequest(f"expected a page without a prefix, got one under {prefix!r:.100}: {advice()}")
+
+
+def refuse_other_sites() -> None:
+    """Let no other site change anything, or ask what programs ask.
+
+    By what the browser says of where a request comes from, and, for the page, by a header that other sites cannot set;
+    what programs send, a browser of another site asks for leave to send first, and gets none. A call with the token in
+    its header is no browser's doing.
+    """
+    programs = machine_asks()
+    if g.get("bearer") or (request.method in ("GET", "HEAD", "OPTIONS") and not programs):
+        return
+    origin = request.headers.get("Origin")
+    own = request.headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
+    if own and origin is not None and not _same(origin):
+        raise Forbidden(_mismatch(origin))
+    if not own or not (htmx or programs or request.endpoint == "access.enter"):
+        raise Forbidden("expected a request from this page, got one from elsewhere; reload the page and try again")
+
+
+def _mismatch(origin: str) -> str:
+    """Return why a change is refused that a browser sends from a page whose host is not this server."""
+    told = f"expected a request from a page of {request.host}, which is the Host that came, got {origin!r:.100}"
+    because = advice()
+    if because:
+        return f"{because}; {told}"
+    return (
+        f"{told}; a reverse proxy in front of this server must forward the requested Host and port (nginx: "
+        "proxy_set_header Host $http_host), or send X-Forwarded-Host and be named by serve --behind-proxy; "
+        "without a proxy this is another site, which may change nothing here"
+    )
+
+
+def _same(origin: str) -> bool:
+    try:
+        return urlsplit(origin).netloc == request.host
+    except ValueError:
+        return False
+
+
+def add_headers(response: Response) -> Response:
+    """Set the cookie of a new session, and say what a browser may load and keep."""
+    if "new_session" in g:
+        response.set_cookie(
+            COOKIE,
+            g.session_id,
+            max_age=365 * 86400,
+            path=f"{request.script_root}/",
+            httponly=True,
+            samesite="Lax",
+            secure=request.is_secure,
+        )
+    response.headers.setdefault("Content-Security-Policy", _POLICY)
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "same-origin")
+    response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.vary.update(("HX-Request", "Accept"))
+    return response
+
+
+def show_error(error: GpuBranchesError) -> Response:
+    """Answer with the message, under the status of its class."""
+    if error.http_status >= 500:
+        _log.error("%s %s: %s", request.method, request.path, error)
+    response = _alert(str(error), error.http_status, type(error).__name__)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+def show_http_error(error: HTTPException) -> Response:
+    """Answer with what HTTP says."""
+    if error.response is not None:
+        return cast(Response, error.response)
+    response = _alert(error.description or error.name, error.code or 500)
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(error.valid_methods or ())
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def show_failure(error: Exception) -> Response:
+    """Log what nobody foresaw, and say only that it happened."""
+    _log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return _alert("The server failed at this request; its log says why.", 500)
+
+
+def _alert(message: str, status: int, kind: str = "") -> Response:
+    """Answer as asked: with a problem to a program, JSON to a script, a fragment to htmx, a page to everybody else."""
+    if machine_asks():
+        return problem(message, status, kind)
+    if request.accept_mimetypes.best == "application/json":
+        return make_response({"error": message, "status": status}, status)
+    template = "_alert.html" if htmx else "error.html"
+    response = make_response(render_template(template, message=message, status=status), status)
+    if htmx:
+        response.headers.update({"HX-Retarget": "#alert", "HX-Reswap": "innerHTML", "HX-Push-Url": "false"})
+    return response

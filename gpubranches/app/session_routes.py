@@ -1,0 +1,121 @@
+"""The page of sessions: list, create, open, rename, copy, delete, export and import."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from flask import Blueprint, Response, make_response, render_template, request
+from jinja2_fragments.flask import render_block
+from werkzeug.exceptions import NotFound
+
+from gpubranches.app.app_context import service
+from gpubranches.app.request_values import enter, session_id
+from gpubranches.app.views import picture_versions
+from gpubranches.errors import UsageError
+from gpubranches.service.session_directory import SessionDirectory
+from gpubranches.service.session_store import SESSION_NAME, Record, new_session_name
+
+LARGEST_BYTES = 32 << 20
+"""Of an imported file: half a million marks."""
+
+routes = Blueprint("sessions", __name__)
+
+
+@routes.get("/sessions")
+def listed() -> Response:
+    """Show the sessions over this catalog, the last used first."""
+    return make_response(render_template("sessions.html", **_context()))
+
+
+@routes.post("/sessions/new")
+def create() -> Response:
+    """Begin a new session."""
+    return _go(new_session_name())
+
+
+@routes.post("/sessions/import")
+def unpack() -> Response:
+    """Begin a session that is a copy of the one in the JSON file `file`."""
+    request.max_content_length = LARGEST_BYTES
+    sent = request.files.get("file")
+    if sent is None or not sent.filename:
+        raise UsageError("file: expected a session's JSON file, got none; choose one that was exported here")
+    return _go(_sessions().unpack(sent.read()))
+
+
+@routes.post("/sessions/<name>/open")
+def resume(name: str) -> Response:
+    """Go on with a session where it was left."""
+    return _go(_known(name).session)
+
+
+@routes.post("/sessions/<name>/copy")
+def copy(name: str) -> Response:
+    """Begin a session that is as another one is now."""
+    return _go(_sessions().copy(_known(name).session))
+
+
+@routes.post("/sessions/<name>/name")
+def rename(name: str) -> Response:
+    """Give a session the name `title`."""
+    title = _sessions().rename(_known(name).session, request.form.get("title", ""))
+    return _list(f"Named {title}" if title else "Name removed")
+
+
+@routes.post("/sessions/<name>/delete")
+def delete(name: str) -> Response:
+    """Delete a session with its marks; pages that show it get an error from now on."""
+    record, mine = _known(name), session_id()
+    _sessions().delete(record.session)
+    if record.session == mine:
+        enter(new_session_name())
+    return _list(f"Deleted {record.title}")
+
+
+@routes.get("/sessions/<name>.json")
+def pack(name: str) -> Response:
+    """Send a session as a JSON file that can be imported here or elsewhere."""
+    response = make_response(json.dumps(_sessions().pack(_known(name).session), indent=1) + "\n")
+    response.mimetype = "application/json"
+    response.headers["Content-Disposition"] = "attachment; filename=session.json"
+    return response
+
+
+def _sessions() -> SessionDirectory:
+    return service().sessions
+
+
+def _known(name: str) -> Record:
+    if not SESSION_NAME.fullmatch(name) or _sessions().deleted(name):
+        raise NotFound("There is no such session any more; it may have been deleted.")
+    return _sessions().record(name)
+
+
+def _go(session: str) -> Response:
+    """Make a session the browser's, and lead it to the session's last query."""
+    response = make_response("", 204)
+    response.headers["HX-Redirect"] = request.script_root + (_sessions().record(enter(session)).path or "/")
+    return response
+
+
+def _context(said: str = "") -> dict[str, Any]:
+    current = session_id()
+    records = [record for record in _sessions().records() if SESSION_NAME.fullmatch(record.session)]
+    if current not in {record.session for record in records}:
+        records.insert(0, _sessions().record(current))
+    times = {record.session: f"{datetime.fromtimestamp(record.used_s):%d %b %Y, %H:%M}" for record in records}
+    examples = np.unique([item for record in records for item in record.examples]).astype(np.int64)
+    return {
+        "records": records,
+        "times": times,
+        "pictures": picture_versions(examples),
+        "session_id": current,
+        "said": said,
+    }
+
+
+def _list(said: str) -> Response:
+    return make_response(render_block("sessions.html", "list", **_context(said)))

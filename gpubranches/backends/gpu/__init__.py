@@ -1,3 +1,0 @@
-"""The gpu backend."""
-
-from gpubranches.backends.gpu.backend import GpuBackend as GpuBackend

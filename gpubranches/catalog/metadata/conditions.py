@@ -1,0 +1,394 @@
+"""Filters over the metadata of items: a small part of SQL, read and checked here, turned into SQL with bound values.
+
+    condition  = conjunction {OR conjunction}
+    conjunction = part {AND part}
+    part       = NOT part | "(" condition ")" | test
+    test       = column ("=" | "!=" | "<>" | "<" | "<=" | ">" | ">=") value
+               | column [NOT] (LIKE | ILIKE) 'pattern'      % any text, _ one letter; ILIKE: capitals do not count
+               | column [NOT] IN "(" value {"," value} ")"
+               | column [NOT] BETWEEN value AND value
+               | column IS [NOT] NULL
+    column     = name {"." name}       a name of letters, digits and _, or any name in "quotes"; a.b is field b of a
+    value      = number | 'text', with '' for ' | TRUE | FALSE
+
+Keywords may be written in small letters. A test on a missing value is neither true nor false, as in SQL; NaN counts as
+missing. Dates and times are compared with texts such as '2024-05-31' and '2024-05-31 12:00'.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from types import UnionType
+from typing import Literal, get_args
+
+from gpubranches.errors import UsageError
+
+ColumnName = tuple[str, ...]
+"""A column: its name, then those of nested fields."""
+Kind = Literal["number", "text", "boolean", "date", "time", "time with zone", "nothing", "other"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Value = str | int | float | Decimal | bool
+SqlValue = Value | date
+
+MAX_LENGTH = 10_000
+"""Letters of a condition."""
+MAX_PATTERN_LENGTH = 1_000
+MAX_DEPTH = 50
+"""Parentheses and NOTs within each other."""
+KEYWORDS = frozenset(("and", "or", "not", "like", "ilike", "in", "between", "is", "null", "true", "false"))
+
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))|(?P<text>'(?:[^']|'')*')"""
+    r"""|(?P<name>"(?:[^"]|"")*")|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|<>|!=|[=<>(),.]))"""
+)
+_PLAIN_NAME = re.compile(r"[^\W\d]\w*")
+_COMPARISONS = {"=": "=", "!=": "<>", "<>": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_HOLDS: dict[Kind, str] = {
+    "number": "numbers",
+    "text": "texts",
+    "boolean": "true and false",
+    "date": "dates",
+    "time": "times",
+    "time with zone": "times",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One test of a column. values: what it is compared with; position: of the column in the text, from 0."""
+
+    column: ColumnName
+    operator: str
+    values: tuple[Value, ...]
+    negated: bool
+    position: int
+
+
+@dataclass(frozen=True)
+class Not:
+    """The opposite of a condition."""
+
+    part: Condition
+
+
+@dataclass(frozen=True)
+class And:
+    """All of two or more conditions."""
+
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class Or:
+    """At least one of two or more conditions."""
+
+    parts: tuple[Condition, ...]
+
+
+Condition = Comparison | Not | And | Or
+
+
+def parse(text: str) -> Condition:
+    """Read a condition. Raises UsageError that says where, what was expected there, and what came."""
+    if len(text) > MAX_LENGTH:
+        raise UsageError(f"where: expected at most {MAX_LENGTH:,} letters, got {len(text):,}")
+    parser = _Parser(text)
+    condition = parser.condition()
+    if parser.kind != "end":
+        raise parser.error("AND, OR or the end")
+    return condition
+
+
+def columns_of(condition: Condition) -> list[ColumnName]:
+    """Return the columns that a condition tests, each once."""
+    if isinstance(condition, Comparison):
+        return [condition.column]
+    parts = (condition.part,) if isinstance(condition, Not) else condition.parts
+    return list(dict.fromkeys(name for part in parts for name in columns_of(part)))
+
+
+def to_sql(condition: Condition, kinds: Mapping[ColumnName, Kind]) -> tuple[str, list[SqlValue]]:
+    """Return a condition as SQL and the values of its `?`; column i of `columns_of` is called c{i} there.
+
+    kinds: of all columns there are. Raises UsageError for a column that is not there, and for a comparison with a value
+    of another kind.
+    """
+    named = {name: f"c{place}" for place, name in enumerate(columns_of(condition))}
+    values: list[SqlValue] = []
+    return _sql(condition, kinds, named, values), values
+
+
+def column_text(column: ColumnName) -> str:
+    """Return a column as it is written in a condition."""
+    plain = (_PLAIN_NAME.fullmatch(name) and name.lower() not in KEYWORDS for name in column)
+    quoted = ('"' + name.replace('"', '""') + '"' for name in column)
+    return ".".join(name if fits else quote for name, fits, quote in zip(column, plain, quoted, strict=True))
+
+
+def value_condition(column: ColumnName, value: SqlValue | None) -> str:
+    """Return the condition that a column has a value, or none at all."""
+    return f"{column_text(column)} IS NULL" if value is None else f"{column_text(column)} = {_literal(value)}"
+
+
+def to_text(condition: Condition) -> str:
+    """Return a condition as text, with the parentheses it needs; `parse` reads the same from it."""
+    if isinstance(condition, Comparison):
+        return _test_text(condition)
+    if isinstance(condition, Not):
+        return f"NOT {_enclosed(condition.part, And | Or)}"
+    if isinstance(condition, And):
+        return " AND ".join(_enclosed(part, And | Or) for part in condition.parts)
+    return " OR ".join(_enclosed(part, Or) for part in condition.parts)
+
+
+class _Parser:
+    """Parses a condition from left to right. kind, token, position: of the next token; position: where it begins."""
+
+    def __init__(self, text: str):
+        self._text = text
+        self._end = 0
+        self._depth = 0
+        self._next()
+
+    def condition(self) -> Condition:
+        return self._joined("or", Or, lambda: self._joined("and", And, self._part))
+
+    def error(self, expected: str) -> UsageError:
+        """Return the error that says what was expected here."""
+        before = self._text[: self.position].rstrip()
+        after = f", after {before[-40:]!r}" if before else ""
+        got = "the end" if self.kind == "end" else repr(self.token[:40])
+        return UsageError(f"where: expected {expected} at letter {self.position + 1}{after}, got {got}")
+
+    def _joined(self, word: str, kind: type[And] | type[Or], read: Callable[[], Condition]) -> Condition:
+        parts = [read()]
+        while self._accept(word):
+            parts.append(read())
+        return parts[0] if len(parts) == 1 else kind(tuple(parts))
+
+    def _part(self) -> Condition:
+        if self._depth >= MAX_DEPTH:
+            raise self.error(f"at most {MAX_DEPTH} parentheses and NOTs within each other")
+        self._depth += 1
+        try:
+            if self._accept("not"):
+                return Not(self._part())
+            if not self._accept("("):
+                return self._test()
+            inside = self.condition()
+            self._expect(")", "AND, OR or )")
+            return inside
+        finally:
+            self._depth -= 1
+
+    def _test(self) -> Condition:
+        place, column = self.position, self._column()
+        if self.kind == "sign" and self.token in _COMPARISONS:
+            operator = _COMPARISONS[self.token]
+            self._next()
+            return Comparison(column, operator, (self._value(),), False, place)
+        if self._accept("is"):
+            negated = self._accept("not")
+            self._expect("null", "NULL" if negated else "NULL or NOT NULL")
+            return Comparison(column, "null", (), negated, place)
+        negated = self._accept("not")
+        for word in ("like", "ilike"):
+            if self._accept(word):
+                return Comparison(column, word, (self._pattern(),), negated, place)
+        if self._accept("in"):
+            self._expect("(", "(")
+            values = [self._value()]
+            while self._accept(","):
+                values.append(self._value())
+            self._expect(")", ", or )")
+            return Comparison(column, "in", tuple(values), negated, place)
+        if self._accept("between"):
+            low = self._value()
+            self._expect("and", "AND")
+            return Comparison(column, "between", (low, self._value()), negated, place)
+        choice = "LIKE, ILIKE, IN or BETWEEN" if negated else "=, !=, <, <=, >, >=, LIKE, ILIKE, IN, BETWEEN or IS"
+        raise self.error(choice)
+
+    def _column(self) -> ColumnName:
+        names = []
+        while True:
+            if self.kind == "name":
+                names.append(self.token[1:-1].replace('""', '"'))
+            elif self.kind == "word" and self.token.lower() not in KEYWORDS:
+                names.append(self.token)
+            else:
+                raise self.error("a column" if not names else "a field's name")
+            self._next()
+            if not self._accept("."):
+                return tuple(names)
+
+    def _value(self) -> Value:
+        kind, token = self.kind, self.token
+        value: Value
+        if kind == "text":
+            value = token[1:-1].replace("''", "'")
+        elif kind == "number":
+            value = _number(token)
+            if not math.isfinite(value):
+                raise self.error("a number of at most 1e308")
+        elif kind == "word" and token.lower() in ("true", "false"):
+            value = token.lower() == "true"
+        elif kind == "word" and token.lower() == "null":
+            raise self.error("a value (write IS NULL for a missing one)")
+        else:
+            raise self.error("a number, a 'text' in quotes, TRUE or FALSE")
+        self._next()
+        return value
+
+    def _pattern(self) -> str:
+        if self.kind != "text":
+            raise self.error("a 'pattern'")
+        if len(self.token) > MAX_PATTERN_LENGTH:
+            raise self.error(f"a pattern of at most {MAX_PATTERN_LENGTH:,} letters")
+        return str(self._value())
+
+    def _accept(self, wanted: str) -> bool:
+        """Step over a keyword or sign, if it comes next."""
+        found = self.kind in ("word", "sign") and self.token.lower() == wanted
+        if found:
+            self._next()
+        return found
+
+    def _expect(self, wanted: str, expected: str) -> None:
+        if not self._accept(wanted):
+            raise self.error(expected)
+
+    def _next(self) -> None:
+        found = _TOKEN.match(self._text, self._end)
+        if found:
+            self.kind, self.token = str(found.lastgroup), str(found[str(found.lastgroup)])
+            self.position, self._end = found.start(str(found.lastgroup)), found.end()
+            return
+        rest = self._text[self._end :].lstrip()
+        self.position = len(self._text) - len(rest)
+        self.kind, self.token = ("unknown", rest) if rest else ("end", "")
+        if rest[:1] in ("'", '"'):
+            self.token = rest
+            raise self.error(f"a closing {rest[0]}")
+
+
+def _enclosed(condition: Condition, kinds: type | UnionType) -> str:
+    return f"({to_text(condition)})" if isinstance(condition, kinds) else to_text(condition)
+
+
+def _test_text(test: Comparison) -> str:
+    name, negation, values = (
+        column_text(test.column),
+        "NOT " if test.negated else "",
+        [_literal(v) for v in test.values],
+    )
+    if test.operator == "null":
+        return f"{name} IS {negation}NULL"
+    if test.operator == "in":
+        return f"{name} {negation}IN ({', '.join(values)})"
+    if test.operator == "between":
+        return f"{name} {negation}BETWEEN {' AND '.join(values)}"
+    operator = {"<>": "!="}.get(test.operator, test.operator.upper())
+    return f"{name} {negation}{operator} {values[0]}"
+
+
+def _literal(value: SqlValue) -> str:
+    """Return a value as it is written: equal numbers alike, such as 5 for 5.0."""
+    if isinstance(value, bool | int):
+        return str(value).lower()
+    if isinstance(value, float | Decimal):
+        if -(2**53) < value < 2**53 and value == int(value):
+            return str(int(value))
+        return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
+    text = value if isinstance(value, str) else value.isoformat()
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _sql(
+    condition: Condition, kinds: Mapping[ColumnName, Kind], named: Mapping[ColumnName, str], values: list[SqlValue]
+) -> str:
+    if isinstance(condition, Not):
+        return f"(NOT {_sql(condition.part, kinds, named, values)})"
+    if isinstance(condition, And | Or):
+        word = " AND " if isinstance(condition, And) else " OR "
+        return f"({word.join(_sql(part, kinds, named, values) for part in condition.parts)})"
+    kind = _kind(condition, kinds)
+    sql = _test_sql(condition, kind, named[condition.column], values)
+    return f"(NOT {sql})" if condition.negated else sql
+
+
+def _test_sql(test: Comparison, kind: Kind, column: str, values: list[SqlValue]) -> str:
+    if test.operator == "null":
+        return f"({column} IS NULL)"
+    if kind == "nothing":
+        return "CAST(NULL AS BOOLEAN)"
+    if test.operator in ("like", "ilike"):
+        values.append(_regex(str(_bound(test, kind, test.values[0]))))
+        # RE2 takes time linear in the text, whatever the pattern; of LIKE no such thing is promised.
+        return f"regexp_full_match({column}, ?, '{'is' if test.operator == 'ilike' else 's'}')"
+    values.extend(_bound(test, kind, value) for value in test.values)
+    if test.operator == "in":
+        return f"({column} IN ({', '.join('?' * len(test.values))}))"
+    if test.operator == "between":
+        return f"({column} BETWEEN ? AND ?)"
+    return f"({column} {test.operator} ?)"
+
+
+def _kind(test: Comparison, kinds: Mapping[ColumnName, Kind]) -> Kind:
+    """Return the kind of a test's column, if what is asked can be asked of it."""
+    name, at = column_text(test.column), f"at letter {test.position + 1}"
+    if test.column not in kinds:
+        known = {column_text(column).lower(): column_text(column) for column in kinds}
+        near = difflib.get_close_matches(name.lower(), known, 1)
+        hint = f"; perhaps {known[near[0]]}" if near else ""
+        raise UsageError(f"where: expected one of the columns {', '.join(known.values())} {at}, got {name:.80}{hint}")
+    kind = kinds[test.column]
+    if test.operator == "null" or kind == "nothing":
+        return kind
+    if kind == "other":
+        raise UsageError(f"where: {name} {at} can only be asked for IS NULL and IS NOT NULL")
+    if test.operator in ("like", "ilike") and kind != "text":
+        raise UsageError(f"where: LIKE is for texts, {name} {at} holds {_HOLDS[kind]}; compare with = or <")
+    if kind == "boolean" and test.operator not in ("=", "<>", "in"):
+        raise UsageError(f"where: {name} {at} holds true and false; compare with = or !=")
+    return kind
+
+
+def _bound(test: Comparison, kind: Kind, value: Value) -> SqlValue:
+    """Return a value as it is compared with a column of that kind."""
+    fits = {"number": (int, float, Decimal), "boolean": (bool,)}.get(kind, (str,))
+    if isinstance(value, fits) and (kind == "boolean" or not isinstance(value, bool)):
+        try:
+            return _moment(str(value), kind) if kind in ("date", "time", "time with zone") else value
+        except (ValueError, OverflowError):
+            pass
+    shown = f"'{value}'" if isinstance(value, str) else str(value).lower()
+    wanted = {"number": "a number", "text": "a 'text'", "boolean": "TRUE or FALSE"}.get(kind, "such as '2024-05-31'")
+    name = f"{column_text(test.column)} at letter {test.position + 1}"
+    raise UsageError(f"where: {name} holds {_HOLDS[kind]}, expected {wanted}, got {shown:.80}")
+
+
+def _number(token: str) -> int | float | Decimal:
+    """Return a number exactly, as far as DuckDB's 38 digits go, so that .1 is also that of a column of float32."""
+    if re.fullmatch(r"[+-]?\d{1,38}", token):
+        return int(token)
+    return Decimal(token) if re.fullmatch(r"[+-]?\d{0,20}\.\d{0,18}", token) else float(token)
+
+
+def _moment(text: str, kind: Kind) -> date:
+    if kind == "date":
+        return date.fromisoformat(text)
+    moment = datetime.fromisoformat(text)
+    if kind == "time with zone":
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _regex(pattern: str) -> str:
+    return "".join({"%": ".*", "_": "."}.get(letter) or re.escape(letter) for letter in pattern)

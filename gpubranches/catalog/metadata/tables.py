@@ -1,0 +1,202 @@
+"""Arrow tables of whatever types files hold: made alike, and turned into what JSON can hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
+
+
+def unify_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """Return the columns of all schemas; each has a type for all its values, text if need be."""
+    kinds: dict[str, pa.DataType] = {}
+    for schema in schemas:
+        for field in schema:
+            kind = _storage_type(field.type)
+            kinds[field.name] = _common_type(kinds.get(field.name, kind), kind)
+    return pa.schema(list(kinds.items()))
+
+
+def unify_tables(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of one table or several, with the columns of all as `unify_schemas` has them."""
+    schema = unify_schemas(table.schema for table in tables)
+    return pa.concat_tables([cast(table, schema) for table in tables])
+
+
+def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns of a schema, null where it has none."""
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.chunked_array([pa.nulls(len(table), field.type)]))
+            continue
+        column = table[field.name]
+        try:
+            if types.is_string(field.type) and not _has_text(column.type):
+                raise pa.ArrowNotImplementedError  # a cast would take any bytes for text
+            # Of a type to one that holds its values; whole numbers beyond 2^53 are rounded among fractions.
+            same = column if column.type == field.type else column.cast(field.type, safe=False)
+            columns.append(valid_utf8(same))
+        except pa.ArrowNotImplementedError:
+            texts = [value if isinstance(value, str | None) else json.dumps(value) for value in json_values(column)]
+            columns.append(pa.chunked_array([pa.array(texts, field.type)]))
+    return pa.table(columns, schema=schema)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Return the table of one Parquet file. Arrow gets no path: it would make columns of it, or reject it.
+
+    Raises OSError or pa.ArrowException if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return pq.read_table(file, columns=columns)
+
+
+def json_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Return a table's rows as dicts of what JSON can hold, see `json_value` and `json_values`."""
+    columns = [json_values(column) for column in table.columns]
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def json_values(column: pa.ChunkedArray) -> list[Any]:
+    """Return a column's values as JSON can hold them.
+
+    Times are told to the microsecond, far ones, which Python does not hold, as Arrow writes them; maps are objects;
+    bytes, and texts that are no UTF-8, are read as far as they are UTF-8.
+    """
+    kind = column.type
+    if types.is_integer(kind) or types.is_boolean(kind):
+        values: list[Any] = column.to_pylist()
+        return values
+    if _is_python_type(kind):
+        try:
+            return [json_value(value) for value in column.to_pylist()]
+        except (ValueError, OverflowError):  # one of them is far, or no UTF-8
+            pass
+    return [_json_scalar(value) for value in column]
+
+
+def json_value(value: Any) -> Any:
+    """Return a value of Python that JSON can hold: NaN becomes None, dates and bytes become text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, list):
+        return [json_value(v) for v in value]
+    if isinstance(value, dict):
+        return {name: json_value(v) for name, v in value.items()}
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _is_python_type(kind: pa.DataType) -> bool:
+    """Return whether Arrow gives most values of a type as Python's own, with all that there is to tell of them."""
+    if kind.num_fields:
+        return not types.is_map(kind) and all(_is_python_type(kind.field(at).type) for at in range(kind.num_fields))
+    return getattr(kind, "unit", "") != "ns" and not types.is_dictionary(kind)
+
+
+def _json_scalar(value: pa.Scalar) -> Any:
+    """Return one value as JSON can hold it."""
+    if not value.is_valid:
+        return None
+    kind = value.type
+    if types.is_struct(kind):
+        return {field.name: _json_scalar(value[at]) for at, field in enumerate(kind)}
+    if types.is_map(kind):
+        return {str(_json_scalar(pair[0])): _json_scalar(pair[1]) for pair in value.values}
+    if types.is_nested(kind):
+        return [_json_scalar(inner) for inner in value.values]
+    if types.is_dictionary(kind):
+        return _json_scalar(value.value)
+    if getattr(kind, "unit", "") == "ns":
+        value = value.cast(_microsecond_type(kind), safe=False)
+    try:
+        return json_value(value.as_py())
+    except (ValueError, OverflowError):
+        return _as_text(value)
+
+
+def _microsecond_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of times nearest to one of nanoseconds, which Python does not have."""
+    if types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return pa.duration("us") if types.is_duration(kind) else pa.time64("us")
+
+
+def _as_text(value: pa.Scalar) -> str:
+    """Return as text what Python does not hold."""
+    kind = value.type
+    if types.is_duration(kind):
+        return f"{value.value} {kind.unit}"
+    if types.is_timestamp(kind) and kind.tz:  # Arrow's text of it is wrong, or the zone is unknown
+        return f"{value.cast(pa.timestamp(kind.unit)).cast(pa.string())}Z"
+    if types.is_temporal(kind):
+        return str(value.cast(pa.string()))
+    return str(value.as_buffer().to_pybytes().decode("utf-8", "replace"))
+
+
+def _storage_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type in place of one: plain values, no views and, within lists, no extensions, all hard to take."""
+    if types.is_dictionary(kind):
+        return _storage_type(kind.value_type)
+    if kind == pa.string_view():
+        return pa.string()
+    if kind == pa.binary_view():
+        return pa.binary()
+    if types.is_struct(kind):
+        return pa.struct([_inner(field) for field in kind])
+    if types.is_map(kind):
+        return pa.map_(_inner(kind.key_field), _inner(kind.item_field))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_inner(kind.value_field), kind.list_size)
+    if types.is_large_list(kind) or types.is_large_list_view(kind):
+        return pa.large_list(_inner(kind.value_field))
+    if types.is_list(kind) or types.is_list_view(kind):
+        return pa.list_(_inner(kind.value_field))
+    return kind
+
+
+def _inner(field: pa.Field) -> pa.Field:
+    kind = field.type
+    return field.with_type(_storage_type(kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind))
+
+
+def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    if one == other:
+        return one
+    fields = [pa.schema([("", one)]), pa.schema([("", other)])]
+    try:
+        wider = pa.unify_schemas(fields, promote_options="permissive").field(0).type
+        for kind in (one, other):
+            pa.nulls(0, kind).cast(wider)
+    except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.string()
+    return wider
+
+
+def valid_utf8(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column whose texts are UTF-8, as far as they are: files may hold others, which nothing reads."""
+    if not (types.is_string(column.type) or types.is_large_string(column.type)):
+        return column
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.chunked_array([pa.array(json_values(column), column.type)])
+    return column
+
+
+def _has_text(kind: pa.DataType) -> bool:
+    """Return whether Arrow writes values of a type as texts, all of them."""
+    return not (
+        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind) or kind.num_fields
+    )

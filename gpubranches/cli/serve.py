@@ -1,0 +1,144 @@
+"""The commands that serve a catalog, make and serve the demo, and tell what is installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gpubranches.cli.options import (
+    as_object,
+    catalog_argument,
+    json_option,
+    open_embedder_for,
+    opened_backend,
+    print_json,
+    progress_bar,
+    tell_missing_pictures,
+)
+from gpubranches.cli.sessions import Source, serve_source
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens, and who may send requests to it, as given."""
+
+    host: str
+    port: int
+    token_file: Path | None
+    allowed_hosts: tuple[str, ...]
+    behind_proxy: tuple[str, ...] = ()
+    prefix: str = ""
+
+
+listen_options = (
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.option(
+        "--port",
+        default=8765,
+        show_default=True,
+        type=click.IntRange(0, 65535),
+        help="Port to listen on; 0 for a free one.",
+    ),
+    click.option(
+        "--token-file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Ask every user for the token in this file; without it for GPUBRANCHES_TOKEN of the environment. "
+        "A token is needed to listen on another address than loopback.",
+    ),
+    click.option(
+        "--allowed-host",
+        "allowed_hosts",
+        metavar="NAME",
+        multiple=True,
+        help="Another name that requests may be sent to.",
+    ),
+)
+proxy_options = (
+    click.option(
+        "--behind-proxy",
+        metavar="ADDRESS",
+        multiple=True,
+        help="Believe the X-Forwarded-For, -Proto, -Host, -Port and -Prefix of a proxy at this address or network.",
+    ),
+    click.option(
+        "--prefix",
+        metavar="PATH",
+        default="",
+        help="The path below which a reverse proxy serves the page, such as /photos.",
+    ),
+)
+
+
+@click.command()
+@catalog_argument
+@as_object("address", Address, *listen_options, *proxy_options)
+@serve_source
+def serve(source: Source, address: Address) -> None:
+    """Serve the labelling page of a catalog and its API."""
+    _serve(source, address)
+
+
+@click.command()
+@click.option(
+    "--out", default="demo-catalog", show_default=True, type=click.Path(path_type=Path), help="The catalog to make."
+)
+@click.option("--scenes", default=4000, show_default=True, type=click.IntRange(200, 1_000_000), help="How many scenes.")
+@click.option("--no-serve", is_flag=True, help="Make the catalog only.")
+@as_object("address", Address, *listen_options)
+def demo(out: Path, scenes: int, no_serve: bool, address: Address) -> None:
+    """Render scenes, embed them with the small model shipped here, make a catalog and serve it. No network."""
+    from gpubranches.demo import build_demo
+
+    with progress_bar() as progress:
+        build_demo(out, n=scenes, progress=progress)
+    if not no_serve:
+        _serve(Source(out), address)
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Tell what is installed, what is usable, and what to install for the rest."""
+    from gpubranches.service.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print_json({"findings": [finding.to_json() for finding in findings]})
+        return
+    table = Table("part", "state", "what to do")
+    for finding in findings:
+        table.add_row(*(escape(text) for text in (finding.part, finding.state, finding.advice)))
+    Console().print(table)
+
+
+def _serve(source: Source, address: Address) -> None:
+    from gpubranches import Catalog
+    from gpubranches.app import create_app
+    from gpubranches.app import serve as serve_app
+    from gpubranches.app.access import read_token, require_token
+    from gpubranches.app.proxies import Proxies
+
+    token = read_token(address.token_file)
+    require_token(address.host, token)
+    proxies = Proxies.parse(address.behind_proxy, address.prefix)
+    catalog = Catalog.open(source.directory)
+    tell_missing_pictures(catalog)
+    with opened_backend(source.backend, catalog, source.nn) as opened:
+        embedder = open_embedder_for(catalog, source.embedder)
+        app = create_app(catalog, opened, embedder=embedder, seed=source.seed, token=token)
+        name = f"[{address.host}]" if ":" in address.host else address.host
+        told = f"with the {opened.name} backend. Ctrl-C stops."
+        serve_app(
+            app,
+            address.host,
+            address.port,
+            allowed_hosts=address.allowed_hosts,
+            proxies=proxies,
+            ready=lambda port: click.echo(f"Serving {catalog.n:,} items at http://{name}:{port} {told}"),
+        )

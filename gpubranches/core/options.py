@@ -1,0 +1,69 @@
+"""The options of a find all: models by name, defaults and ranges. It imports nothing that computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, Self, get_args
+
+from gpubranches.errors import UsageError
+
+Model = Literal["ensemble", "branch", "ensemble-classic", "branch-classic", "forest", "tree", "linear"]
+MODELS: tuple[Model, ...] = get_args(Model)
+"""The first is the default."""
+TITLES: dict[Model, str] = {
+    "ensemble": "Ensemble of decision branches",
+    "branch": "One decision branch",
+    "ensemble-classic": "Ensemble of decision branches, the papers' own",
+    "branch-classic": "One decision branch, the papers' own",
+    "forest": "Random forest",
+    "tree": "Decision tree",
+    "linear": "Linear, without boxes",
+}
+RANDOM_NEGATIVES, MOST_RANDOM_NEGATIVES = 1000, 1_000_000
+"""Items drawn from the catalog that serve as wrong unchecked, by default and at most."""
+NEGATIVE_WEIGHT = 10.0
+"""How much an item that a person marked wrong counts against one drawn at random, by default: of those some match."""
+LEAST_WEIGHT, MOST_WEIGHT = 0.1, 1000.0
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """What a find all may be told beside the marks.
+
+    model: what the boxes are, see docs/models.md; "linear" has none: its second stage ranks the whole catalog.
+    second_stage: True ranks by a linear model on the embeddings; False ranks by votes, matched above half of the
+    estimators; None is True wherever the catalog has embeddings. random_negatives: items drawn from the catalog that
+    serve as wrong unchecked, at most a tenth of it. negative_weight: weight of an item marked wrong relative to one of
+    these, .1 to 1,000, in the second stage and for the pseudo-labels of a narrow idea. where: a condition that every
+    item of the answer meets, marked ones too; the model learns from all marks. lean: where the list is cut, from -1 for
+    precision to 1 for recall, see `Session.recut`. query: the query of the session; its words help the second stage as
+    far as the marks agree with them.
+    """
+
+    model: Model = MODELS[0]
+    second_stage: bool | None = None
+    random_negatives: int = RANDOM_NEGATIVES
+    negative_weight: float = NEGATIVE_WEIGHT
+    where: str | None = None
+    lean: float = 0.0
+    query: str | None = None
+
+    def validate(self) -> Self:
+        """Return the options with `lean` rounded to hundredths. Raises UsageError for a value out of its range."""
+        if self.model not in MODELS:
+            raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {self.model!r}")
+        if not 0 <= self.random_negatives <= MOST_RANDOM_NEGATIVES:
+            raise UsageError(f"random_negatives: expected 0 to {MOST_RANDOM_NEGATIVES:,}, got {self.random_negatives}")
+        if not LEAST_WEIGHT <= self.negative_weight <= MOST_WEIGHT:
+            raise UsageError(
+                f"negative_weight: expected {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, got {self.negative_weight}; "
+                f"{NEGATIVE_WEIGHT:g} is the default"
+            )
+        return replace(self, lean=check_lean(self.lean))
+
+
+def check_lean(lean: float) -> float:
+    """Return the lean of a cut, rounded to hundredths. Raises UsageError unless it is from -1 to 1."""
+    if not -1 <= lean <= 1:
+        raise UsageError(f"lean: expected -1 (precision) to 1 (recall), got {lean}")
+    return round(float(lean), 2)

@@ -1,0 +1,102 @@
+"""How far vectors spread in different directions, evened out before a few of them are learnt from or compared."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.core.arrays import check_array
+from gpubranches.core.threads import one_thread
+from gpubranches.errors import NotFittedError, UsageError
+
+SAMPLE = 10_000
+"""Items whose nearest neighbours are looked up."""
+
+ROUNDS = 2
+"""How often neighbours are looked up anew, each time after the whitening that the ones before gave."""
+_LOCAL_SHRINKAGE = 0.3
+_BLOCK = 256
+
+
+class Whitening:
+    """Evens out how far embeddings spread in different directions.
+
+    z = x S with S = s (C + shrinkage m I)^(-1/2): C a covariance, m the mean of its eigenvalues, s such that the mean
+    of |z|^2 is that of |x|^2. With C the covariance of all items, what most images of a catalog differ in counts less
+    against what only the marked ones share; a model fitted to z with a plain L2 penalty knows the whole catalog, not
+    the marks alone (Hariharan, Malik and Ramanan, Discriminative Decorrelation for Clustering and Classification, ECCV
+    2012). With C that of differences between items that belong together, cosines of z tell what belongs together
+    (relevant component analysis; Bar-Hillel, Hertz, Shental and Weinshall, Learning Distance Functions using
+    Equivalence Relations, ICML 2003). After `fit`: matrix_ (D, D) float32, symmetric.
+    """
+
+    def __init__(self, *, shrinkage: float = 1.0):
+        self.shrinkage = shrinkage
+
+    def fit(self, centred: NDArray[np.float32], differences: NDArray[np.float32] | None = None) -> Self:
+        """Learn from centred embeddings, (n, D) float32. Returns self.
+
+        differences: (m, D) float32, what C is the second moment of; without them the embeddings themselves.
+        """
+        check_array(centred, "centred", dtype=np.float32, shape=(None, None), finite=True)
+        if not len(centred) or not centred.shape[1] or self.shrinkage <= 0:
+            raise UsageError(f"expected rows to learn from and shrinkage > 0, got {centred.shape} and {self.shrinkage}")
+        if differences is not None:
+            check_array(differences, "differences", dtype=np.float32, shape=(None, centred.shape[1]), finite=True)
+        with one_thread():
+            moment = _second_moment(centred)
+            values, vectors = np.linalg.eigh(moment if differences is None else _second_moment(differences))
+            values = np.maximum(values, 0)
+            scales = 1 / np.sqrt(values + self.shrinkage * max(float(values.mean()), 1e-12))
+            lengths = ((vectors.T @ moment) * vectors.T).sum(axis=1)
+            scales *= np.sqrt(max(float(lengths.sum()), 1e-12) / max(float(scales**2 @ lengths), 1e-12))
+            self.matrix_ = ((vectors * scales) @ vectors.T).astype(np.float32)
+        return self
+
+    def transform(self, centred: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return z, (n, D) float32, of centred embeddings. Weights w over z are weights matrix_ @ w over x."""
+        if not hasattr(self, "matrix_"):
+            raise NotFittedError("Whitening: call fit before transform")
+        check_array(centred, "centred", dtype=np.float32, shape=(None, len(self.matrix_)), finite=True)
+        turned: NDArray[np.float32] = centred @ self.matrix_
+        return turned
+
+
+def local_whitening(centred: NDArray[np.float32], start: Whitening) -> Whitening:
+    """Return the whitening of the differences between centred rows, (n, D) float32, and their nearest neighbours.
+
+    Neighbours by cosine after `start`, then once more after the whitening they gave: what makes neighbours differ
+    counts less then, and more of them belong together. With fewer than two rows it is `start`.
+    """
+    if len(centred) < 2:
+        return start
+    whitening = start
+    for _ in range(ROUNDS):
+        nearest = _nearest(whitening.transform(centred))
+        whitening = Whitening(shrinkage=_LOCAL_SHRINKAGE).fit(centred, centred - centred[nearest])
+    return whitening
+
+
+def _second_moment(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    exact = rows.astype(np.float64)
+    moment: NDArray[np.float64] = exact.T @ exact / len(exact)
+    return moment
+
+
+def _nearest(vectors: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return the row nearest to each by cosine, (n,) intp, itself left out; the same whatever the number of cores."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+
+    def of_block(start: int) -> NDArray[np.intp]:
+        cosines = unit[start : start + _BLOCK] @ unit.T
+        rows = np.arange(len(cosines))
+        cosines[rows, start + rows] = -2
+        nearest: NDArray[np.intp] = cosines.argmax(axis=1)
+        return nearest
+
+    with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.concatenate(list(pool.map(of_block, range(0, len(unit), _BLOCK))))

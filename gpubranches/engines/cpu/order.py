@@ -1,0 +1,182 @@
+"""How the cpu backend's kernels order answers: keys, the best of many rows, and ids by splitmix64.
+
+Kernels that look for the best keep `limit` rows by (key descending, splitmix64(id) ascending), a total order, so what
+they return does not depend on how the rows are cut into tasks. `border`, (1,), is shared by the tasks of a call: no row
+with a smaller key can be in the answer. It only grows; a stale value costs time, never the answer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.engines.cpu.vectors import inner, kernel, lowest_bit
+
+_LOW31 = np.int32(0x7FFFFFFF)
+
+
+@inner
+def key(number):
+    """Return a float32 as int32 in the same order; -0 equals 0. Its twin is `float_keys`."""
+    bits = np.float32(number + np.float32(0)).view(np.int32)
+    return bits ^ ((bits >> np.int32(31)) & _LOW31)
+
+
+def float_keys(numbers: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Return float32 numbers as the int32 keys of the kernels, which have the same order."""
+    bits = (numbers + np.float32(0)).view(np.int32)
+    return bits ^ ((bits >> 31) & _LOW31)
+
+
+def key_floats(keys: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return the numbers of int32 keys."""
+    return (keys ^ ((keys >> 31) & _LOW31)).view(np.float32)
+
+
+@inner
+def splitmix(number):
+    """Return splitmix64 of an id, uint64, as gpubranches.core.tie_order.splitmix64."""
+    z = np.uint64(number) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@inner
+def mixed(number):
+    """Return splitmix64 of an id shifted into int64, in the same order."""
+    return np.int64(splitmix(number) ^ np.uint64(0x8000000000000000))
+
+
+@inner
+def _nth(values, k):
+    """Return the k-th smallest of values, (m,) int64, which are moved about. Source: Hoare, Find (CACM 1961)."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if k <= j:
+            high = j
+        elif k >= i:
+            low = i
+        else:
+            break
+    return values[k]
+
+
+@inner
+def cut(rows, keys, count, limit, ids, border):
+    """Keep in place the `limit` best of `count` > limit rows, and raise the border to the worst of them."""
+    values = np.empty(count, np.int64)
+    for i in range(count):
+        values[i] = keys[i]
+    worst = _nth(values, count - limit)
+    above, tied = 0, 0
+    for i in range(count):
+        above += keys[i] > worst
+        if keys[i] == worst:
+            values[tied] = mixed(ids[rows[i]])
+            tied += 1
+    last = _nth(values[:tied], limit - above - 1)
+    kept = 0
+    for i in range(count):
+        if keys[i] > worst or (keys[i] == worst and mixed(ids[rows[i]]) <= last):
+            rows[kept], keys[kept] = rows[i], keys[i]
+            kept += 1
+    border[0] = max(border[0], worst)
+    return kept
+
+
+@inner
+def take(word, first, values, at, rows, keys, count):
+    """Append the rows of a word, row i of it being first + i with the key values[at + i]; return the new count."""
+    while word != np.uint64(0):
+        i = np.int64(lowest_bit(word))
+        rows[count] = first + i
+        keys[count] = values[at + i]
+        count += 1
+        word &= word - np.uint64(1)
+    return count
+
+
+@kernel
+def scatter(mixed, buckets, places, out):
+    """Write each of mixed, (m,) uint64, to the next place of its bucket in out; places, (buckets,) int64, advance.
+
+    Buckets that would begin behind the end of out are left out.
+    """
+    for i in range(len(mixed)):
+        place = places[buckets[i]]
+        if place < len(out):
+            out[place] = mixed[i]
+            places[buckets[i]] = place + 1
+
+
+@inner
+def _sort_few(values, start, stop):
+    """Sort values[start:stop], meant for a handful. Source: Shell (CACM 1959), gaps of Ciura (2001)."""
+    for gap in (701, 301, 132, 57, 23, 10, 4, 1):
+        for i in range(start + gap, stop):
+            value = values[i]
+            j = i
+            while j >= start + gap and values[j - gap] > value:
+                values[j] = values[j - gap]
+                j -= gap
+            values[j] = value
+
+
+@inner
+def _sort_spread(values, spare, start, stop, used):
+    """Sort values[start:stop], uint64 alike in their `used` highest bits and evenly spread in those below.
+
+    One counting pass leaves a few values to each place, near enough to their own.
+    """
+    bits = 0
+    while bits < 14 and (stop - start) >> (bits + 2):
+        bits += 1
+    if bits > 2:
+        places = np.zeros((1 << bits) + 1, np.int64)
+        for i in range(start, stop):
+            places[((values[i] << np.uint64(used)) >> np.uint64(64 - bits)) + np.uint64(1)] += 1
+        places[0] = start
+        for i in range(1 << bits):
+            places[i + 1] += places[i]
+        for i in range(start, stop):
+            part = (values[i] << np.uint64(used)) >> np.uint64(64 - bits)
+            spare[places[part]] = values[i]
+            places[part] += 1
+        values[start:stop] = spare[start:stop]
+        first = start
+        for i in range(1 << bits):
+            _sort_few(values, first, places[i])
+            first = places[i]
+    else:
+        _sort_few(values, start, stop)
+
+
+@kernel
+def sorted_ids(mixed, bounds, used, out):
+    """Sort mixed[bounds[i]:bounds[i + 1]] for each i, and write to out, (m,) int64, the ids whose splitmix64 they are.
+
+    The values of one span are alike in their `used` highest bits. The ids come from undoing the steps of splitmix64.
+    """
+    spare = np.empty(bounds[-1] - bounds[0], np.uint64)
+    base = bounds[0]
+    values = mixed[base : bounds[-1]]
+    for i in range(len(bounds) - 1):
+        _sort_spread(values, spare, bounds[i] - base, bounds[i + 1] - base, used)
+    for i in range(len(values)):
+        z = values[i]
+        z = (z ^ (z >> np.uint64(31)) ^ (z >> np.uint64(62))) * np.uint64(0x319642B2D24D8EC3)
+        z = (z ^ (z >> np.uint64(27)) ^ (z >> np.uint64(54))) * np.uint64(0x96DE1B173F119089)
+        z = z ^ (z >> np.uint64(30)) ^ (z >> np.uint64(60))
+        out[base + i] = np.int64(z - np.uint64(0x9E3779B97F4A7C15))

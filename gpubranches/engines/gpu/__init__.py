@@ -1,0 +1,3 @@
+"""The gpu backend."""
+
+from gpubranches.engines.gpu.backend import GpuBackend as GpuBackend

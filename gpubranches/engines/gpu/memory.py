@@ -1,0 +1,121 @@
+"""What a catalog needs in device memory, and which of its tiers can stay there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from gpubranches.catalog import TILE, Catalog, Segment
+from gpubranches.engines.faiss_index import faiss_bytes
+from gpubranches.errors import DeviceMemoryError, UsageError
+
+WORKING_BYTES = 512 << 20
+"""Kept free for candidates, searches and sorts."""
+MOST_POSITIONS = 1 << 32
+"""Positions are 32-bit words on the device."""
+DROPPED_FIRST = ("embeddings", "bits")
+"""Order in which tiers leave the device when not all fit; the codes never do."""
+
+
+def bits_words(catalog: Catalog) -> int:
+    """Return 32-bit words a row of bits on the device: whole 16 bytes."""
+    return -(-catalog.n_bits // 128) * 4
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes of each part, what is free, and the tiers that stay on the device.
+
+    parts: bytes by name for what stays; dropped: bytes of the tiers that do not fit and are read from the host instead,
+    a few thousand rows at a time (embeddings) or by the cpu backend (bits); faiss: what its flat or its IVF index takes
+    beside them, if it is asked for.
+    """
+
+    parts: dict[str, int]
+    dropped: dict[str, int]
+    free: int
+    total: int
+    d: int
+    words: int
+    width: int
+    faiss: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def of(
+        cls,
+        catalog: Catalog,
+        free: int,
+        total: int,
+        *,
+        tiers: tuple[str, ...] | None = None,
+        new: Sequence[Segment] | None = None,
+    ) -> Self:
+        """Plan for a catalog on a device with `free` of `total` bytes; tiers, if given, are what must stay.
+
+        new: only these segments are still to be uploaded. Raises UsageError beyond MOST_POSITIONS.
+        """
+        every = [s for s in catalog.segments if s.n]
+        segments = every if new is None else list(new)
+        words, width = bits_words(catalog), catalog.D if catalog.stores_embeddings else 0
+        rows, positions = sum(s.n for s in segments), sum(s.tiles for s in every) * TILE
+        if positions > MOST_POSITIONS:
+            raise UsageError(
+                f"expected at most {MOST_POSITIONS:,} rows on one card, got {positions:,}; take the cpu backend, or "
+                "split the catalog"
+            )
+        parts = {"codes": sum(s.tiles for s in segments) * TILE * catalog.d}
+        parts |= {"zones": parts["codes"] // 64, "ids": 4 * rows, "directory": 64 * positions // TILE}
+        parts |= {"bitmaps": 3 * positions // 8, "working": WORKING_BYTES}
+        optional = {"bits": (4 * words + 2) * rows} if words else {}
+        optional |= {"embeddings": 2 * width * rows} if width else {}
+        dropped = {}
+        if tiers is not None:
+            dropped = {name: optional.pop(name) for name in list(optional) if name not in tiers}
+        else:
+            for name in DROPPED_FIRST:
+                if name in optional and sum(parts.values()) + sum(optional.values()) > free:
+                    dropped[name] = optional.pop(name)
+        return cls(parts | optional, dropped, free, total, catalog.d, words, width, faiss_bytes(catalog))
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """Tiers on the device."""
+        return tuple(tier for tier in ("codes", "bits", "embeddings") if tier in self.parts)
+
+    @property
+    def needed(self) -> int:
+        """Bytes of all that stays."""
+        return sum(self.parts.values())
+
+    def require(self) -> Self:
+        """Return self, or raise DeviceMemoryError if it does not fit."""
+        if self.needed > self.free:
+            raise DeviceMemoryError(
+                f"expected {self.needed:,} bytes of free device memory for {', '.join(self.parts)}, got {self.free:,} "
+                f"of {self.total:,}; close what else uses the card, or take the cpu backend"
+            )
+        return self
+
+    def segment_bytes(self, segment: Segment) -> int:
+        """Return the bytes of a segment that are uploaded."""
+        size = segment.tiles * TILE * self.d * 65 // 64 + 4 * segment.n
+        if "bits" in self.parts:
+            size += (4 * self.words + 2) * segment.n
+        if "embeddings" in self.parts:
+            size += 2 * self.width * segment.n
+        return size
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON, all numbers in bytes."""
+        verdict = "fits" if self.needed <= self.free else "does not fit"
+        return {
+            "parts": self.parts,
+            "needed": self.needed,
+            "free": self.free,
+            "total": self.total,
+            "tiers": list(self.tiers),
+            "dropped": self.dropped,
+            "faiss": dict(zip(("flat", "ivf"), self.faiss, strict=True)),
+            "verdict": verdict,
+        }

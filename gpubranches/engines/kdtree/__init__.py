@@ -1,0 +1,1 @@
+"""The kdtree engine: the cpu engine with an index of k-d trees."""

@@ -1,0 +1,101 @@
+"""The one narrow protocol of all backends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.catalog import Catalog
+from gpubranches.core.bitmaps import Bitmap
+from gpubranches.core.boxes import Boxes
+from gpubranches.core.results import Candidates, Neighbors
+
+Tier = Literal["codes", "bits", "embeddings"]
+
+
+class Backend(Protocol):
+    """Answers over the whole catalog. Deleted rows, and rows outside `where`, never appear and never count.
+
+    `where` is a bitmap over row positions, from `Catalog.where`. A tier the catalog lacks raises UsageError.
+    Commits to the catalog object are seen on the next call. Usable as a context manager; safe from several threads.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name it was opened by."""
+        ...
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog it answers over."""
+        ...
+
+    @property
+    def first_tier(self) -> Literal["bits", "embeddings"]:
+        """The tier that the first neighbours of a text or an image are taken from."""
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """Return what it is and holds, as JSON."""
+        ...
+
+    def close(self) -> None:
+        """Release what it holds."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def search(self, queries: NDArray[Any], k: int, *, tier: Tier, where: Bitmap | None = None) -> Neighbors:
+        """Return the k nearest items of each query.
+
+        tier "codes": queries (q, d) uint8; exact squared L2 over codes, ordered by the integer.
+        tier "embeddings": queries (q, D) float32, directions centred like the items; the distance is
+        1 - <x - mean, q> / (|x - mean| |q|) over all items. tier "bits": the same queries; the max(1000, 10 k)
+        items best by the bits score, rescored by the embeddings; without embeddings the estimate 1 - score / |q|.
+        """
+        ...
+
+    def apply(
+        self, boxes: Boxes, *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
+    ) -> Candidates:
+        """Return the items with at least min_votes (>= 1), by votes (`Boxes.votes` is the definition)."""
+        ...
+
+    def apply_many(
+        self, models: Sequence[Boxes], *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
+    ) -> list[Candidates]:
+        """Apply the models of several users."""
+        ...
+
+    def within(self, boxes: Boxes, *, where: Bitmap | None = None) -> Bitmap:
+        """Return the positions of the items with a vote of this model, as a bitmap like `Catalog.where` does."""
+        ...
+
+    def score(
+        self,
+        weights: NDArray[np.float32],
+        *,
+        tier: Tier,
+        ids: NDArray[np.int64] | None = None,
+        boxes: Boxes | None = None,
+        threshold: float | None = None,
+        limit: int | None = None,
+        where: Bitmap | None = None,
+    ) -> Candidates:
+        """Return items by a linear score.
+
+        tier "bits": weights (D,) over (x - mean), quantised by `SignQuantizer.planes`; scores f32(dot) * f32(scale)
+        in units of the step. tier "codes": weights (d,) quantised by `CodeWeights`; exact integer dots as float32.
+        tier "embeddings": weights (D,); the dot with (x - mean) in float32. ids: only these items (deleted ones
+        are dropped); boxes: only items with a vote of this model; threshold: only scores >= it, in the tier's unit;
+        limit: the best.
+        """
+        ...

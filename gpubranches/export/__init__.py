@@ -1,6 +1,0 @@
-"""Taking away what was found: matched items and boxes, in the formats that others read."""
-
-from gpubranches.export.formats import BOX_FORMATS, FORMATS, Format, export_matches, format_of
-from gpubranches.export.matches import Matches
-
-__all__ = ["BOX_FORMATS", "FORMATS", "Format", "Matches", "export_matches", "format_of"]

@@ -1,0 +1,103 @@
+"""What the same marks find on different codes of one catalog: boxes, candidates, and the second stage."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from gpubranches.catalog import Catalog
+from gpubranches.engines import open_backend
+from gpubranches.ingestion.encode import encode
+from gpubranches.research.quality.answers import Answer, Model
+from gpubranches.research.quality.comparison import Comparison, Progress, evaluate
+from gpubranches.research.quality.models import MODELS
+from gpubranches.research.quality.protocol import UNCHECKED, Concept, Draw, World
+
+CANDIDATES = 10_000
+"""Items that the boxes hand to the second stage, at most, best first by votes."""
+
+
+def candidates(world: World, draw: Draw) -> Answer:
+    """Match the best CANDIDATES by the votes of the ensemble that `Session.refine` trains for its second stage."""
+    session = world.session(draw.seed)
+    session.mark(draw.positives, +1)
+    session.mark(draw.negatives, -1)
+    session.refine(random_negatives=UNCHECKED)
+    matched = np.zeros(world.n, np.bool_)
+    if session.boxes is not None:
+        found = world.backend.apply(session.boxes, min_votes=1, limit=CANDIDATES)
+        matched[world.rows(found.ids)] = True
+    return Answer(matched)
+
+
+ON_EACH: Mapping[str, Model] = {
+    "refine": MODELS["refine"],
+    "votes": MODELS["ensemble"],
+    "candidates": Model(f"the best {CANDIDATES:,} by votes", candidates),
+}
+"""What is compared on each code."""
+DECODED = "refine-decoded"
+"""The default on a catalog that stores no embeddings, of a head that decodes them from the codes."""
+
+
+def compare_answers(
+    world: World,
+    concepts: Sequence[Concept],
+    heads: Mapping[str, str],
+    folder: Path,
+    *,
+    positives: tuple[int, ...] = (8, 22),
+    seeds: int = 1,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Return the measures of `ON_EACH`, and `DECODED`, on codes by several heads, under names such as "pca refine".
+
+    world: of the catalog as it is, in which the user marks: the marks are the same on every code. heads: what `encode`
+    takes, by name; folder: an empty one, for a copy of the catalog a head (linked where the disk allows it).
+    """
+    with ExitStack() as opened:
+        models: dict[str, Model] = {}
+        for name, head in heads.items():
+            copy = _copied(world.catalog, folder / "codes" / name)
+            encode(copy, head=head)
+            other = _opened(copy, world, opened)
+            for what, model in ON_EACH.items():
+                models[f"{name} {what}"] = replace(model, answer=partial(_in_world, model.answer, other))
+            if (codec := other.catalog.codec) is not None and codec.decodes:
+                lean = _copied(other.catalog, folder / "decoded" / name)
+                Catalog.open(lean).compact(keep_embeddings=False)
+                own = partial(_in_world, MODELS["refine"].answer, _opened(lean, world, opened))
+                models[f"{name} {DECODED}"] = replace(MODELS["refine"], answer=own)
+        return evaluate(world, concepts, models=models, positives=positives, seeds=seeds, progress=progress)
+
+
+def _opened(path: Path, world: World, opened: ExitStack) -> World:
+    """Return the world of another catalog, with a backend of the same name."""
+    catalog = Catalog.open(path)
+    return World(catalog, opened.enter_context(open_backend(world.backend.name, catalog)), world.embedder)
+
+
+def _in_world(answer: Callable[[World, Draw], Answer], other: World, world: World, draw: Draw) -> Answer:
+    """Answer in another world of the same items."""
+    return answer(other, draw)
+
+
+def _copied(catalog: Catalog, folder: Path) -> Path:
+    """Copy a catalog's files, which nothing ever changes, as hard links where they can be made; marks stay behind."""
+
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+
+    unwanted = shutil.ignore_patterns("labels.sqlite*", "lock", "staging", "index*")
+    shutil.copytree(catalog.path, folder, ignore=unwanted, copy_function=link)
+    return folder

@@ -1,0 +1,210 @@
+"""The commands that measure: how well answers are found on a labelled catalog, and what codes are worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gpubranches.cli.options import backend_option, json_option, opened_backend, print_json, progress_bar
+from gpubranches.errors import BackendUnavailableError
+from gpubranches.research.commands.evaluate_codes import codes
+from gpubranches.research.commands.evaluate_demo import demo
+from gpubranches.research.commands.sections import embedder_or_none, parse_counts, print_sections
+
+if TYPE_CHECKING:
+    from gpubranches import Catalog
+    from gpubranches.encoders import Embedder
+    from gpubranches.research.quality import Concept, World
+    from gpubranches.research.quality.report import Report
+    from gpubranches.research.quality.users import User
+
+
+class _ModelsUnlessNamed(click.Group):
+    """A group whose command `models` is meant where none is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if named else ["models", *args])
+
+
+@click.group(cls=_ModelsUnlessNamed, subcommand_metavar="[models|codes|demo] CATALOG ...")
+def evaluate() -> None:
+    """Measure on a catalog how well answers are found, or what its codes are worth.
+
+    `evaluate CATALOG` is `evaluate models CATALOG`; a catalog whose folder is called models or codes is named
+    ./models or ./codes. `evaluate models --help` and `evaluate codes --help` tell their options.
+    """
+
+
+@evaluate.command()
+@click.argument("directory", metavar="CATALOG", type=click.Path(path_type=Path))
+@click.option("--models", "model_names", metavar="NAMES", help="all, or short names such as text,ensemble,refine.")
+@click.option("--positives", metavar="NUMBERS", help="Items marked right, at most: 4,8,15,22; 8 of groups.")
+@click.option("--seeds", default=2, show_default=True, type=click.IntRange(1), help="Draws a concept.")
+@click.option("--concepts", "subset", type=click.IntRange(1), help="A random subset of so many; all by default.")
+@click.option("--columns", default="dataset,label", show_default=True, help="Columns that tell the classes apart.")
+@click.option("--name", default="caption", show_default=True, help="The column with the classes' names.")
+@click.option("--fewest", default=34, show_default=True, type=click.IntRange(2), help="Items of a class, at least.")
+@click.option(
+    "--groups",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A JSON file of groups of classes: they are the concepts, not the classes.",
+)
+@click.option("--unions", metavar="N", type=click.IntRange(1), help="N random unions of classes are concepts, too.")
+@click.option("--union-seed", default=0, show_default=True, type=click.IntRange(0), help="Draws the unions.")
+@click.option("--user", "user_name", metavar="NAME", help="random, page or right-only: random, of groups page.")
+@click.option("--rounds", type=click.IntRange(0), help="Rounds of marking, 0 for none: 5, of groups 4.")
+@click.option("--policies", metavar="NAMES", help="How the rounds choose what to mark; models with a cut, too.")
+@click.option("--against", metavar="NAME", help="The model to subtract the others from: refine, else the last.")
+@click.option("--embedder", metavar="SPEC", help="As for ingest; none: every concept is asked for by its mean.")
+@backend_option
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Tables, JSON and plots.")
+@json_option
+def models(
+    directory: Path,
+    subset: int | None,
+    against: str | None,
+    embedder: str | None,
+    backend: str,
+    out: Path | None,
+    as_json: bool,
+    seeds: int,
+    rounds: int | None,
+    **named: Any,
+) -> None:
+    """Play a simulated user on a labelled catalog and compare models on the same marks.
+
+    A concept is a class of the catalog's metadata, or a group of classes. The user asks for it, marks what is right and
+    wrong on the first page, and every model answers over the whole catalog from the same marks; then rounds of marking
+    are played.
+    """
+    from gpubranches import Catalog
+    from gpubranches.catalog.storage import disk_errors
+    from gpubranches.research.quality.protocol import World, random_subset
+    from gpubranches.research.quality.report import reference_among
+
+    wide = named["groups"] is not None or named["unions"] is not None
+    played = _players(wide, **{key: named.pop(key) for key in ("model_names", "positives", "policies", "user_name")})
+    against = reference_among(list(played["models"]), against)
+    rounds = (4 if wide else 5) if rounds is None else rounds
+    catalog = Catalog.open(directory)
+    if catalog.has_embeddings and not catalog.stores_embeddings:
+        click.echo(
+            f"{directory} stores no embeddings; models on embeddings see those decoded from its codes.", err=True
+        )
+    if out is not None:
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+    opened_embedder = embedder_or_none(catalog, embedder)
+    with opened_backend(backend, catalog) as opened:
+        world = World(catalog, opened, opened_embedder)
+        found = random_subset(_concepts(catalog, opened_embedder, **named), subset)
+        report = _play(world, found, against=against, seeds=seeds, rounds=rounds, **played)
+    _show(report, out, directory, as_json)
+
+
+def _players(
+    wide: bool, model_names: str | None, positives: str | None, policies: str | None, user_name: str | None
+) -> dict[str, Any]:
+    """Return what was chosen by name, and the rest as is usual for classes or, wide, for groups of them."""
+    from gpubranches.research.quality import models, rounds, users
+
+    usual_models, usual_policies = (models.BROAD, rounds.BROAD) if wide else (models.USUAL, tuple(rounds.POLICIES))
+    return {
+        "models": models.choose_models(",".join(usual_models) if model_names is None else model_names),
+        "policies": rounds.choose_policies(",".join(usual_policies) if policies is None else policies),
+        "counts": parse_counts(("8" if wide else "4,8,15,22") if positives is None else positives, "--positives"),
+        "user": users.choose_user(("page" if wide else "random") if user_name is None else user_name),
+    }
+
+
+def _concepts(
+    catalog: Catalog,
+    embedder: Embedder | None,
+    *,
+    columns: str,
+    name: str,
+    fewest: int,
+    groups: Path | None,
+    unions: int | None,
+    union_seed: int,
+) -> list[Concept]:
+    """Return the groups of a file and the unions drawn; the classes where neither is asked for."""
+    from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
+    from gpubranches.research.quality.protocol import asks, find_concepts
+
+    words = tuple(word.strip() for word in columns.split(",") if word.strip())
+    if groups is None and unions is None:
+        return find_concepts(catalog, asks(embedder), columns=words, name=name, fewest=fewest)
+    found: list[Concept] = []
+    if groups is not None:
+        known = None if embedder is None else asks(embedder)
+        found += find_groups(catalog, read_groups(groups), known, columns=words, name=name)
+    if unions is not None:
+        found += random_unions(catalog, unions, seed=union_seed, columns=words, name=name)
+    return found
+
+
+def _play(
+    world: World,
+    concepts: list[Concept],
+    models: Any,
+    counts: tuple[int, ...],
+    policies: Any,
+    user: User,
+    *,
+    against: str,
+    seeds: int,
+    rounds: int,
+) -> Report:
+    from gpubranches.research.quality.comparison import evaluate as compare
+    from gpubranches.research.quality.report import Report
+    from gpubranches.research.quality.rounds import play_rounds
+
+    with progress_bar() as bar:
+        compared = compare(
+            world,
+            concepts,
+            models=models,
+            positives=counts,
+            seeds=seeds,
+            user=user,
+            progress=lambda done, total: bar("models", done, total),
+        )
+        played = None
+        if rounds:
+            played = play_rounds(
+                world,
+                concepts,
+                policies=policies,
+                rounds=rounds,
+                seeds=seeds,
+                user=user,
+                progress=lambda done, total: bar("rounds", done, total),
+            )
+    return Report(world.n, concepts, compared, played, against, {"backend": world.backend.name}, user)
+
+
+def _show(report: Report, out: Path | None, directory: Path, as_json: bool) -> None:
+    if out is not None:
+        from gpubranches.research.quality.plots import draw
+
+        report.write(out, f"Evaluation of {directory.resolve().name}")
+        try:
+            pictures = len(draw(report, out))
+        except BackendUnavailableError as error:
+            pictures = 0
+            click.echo(f"No plots: {error}", err=True)
+    if as_json:
+        print_json(report.to_json())
+        return
+    print_sections(report.introduction(), report.sections())
+    if out is not None:
+        click.echo(f"Wrote evaluation.md, evaluation.json and {pictures} plots to {out}.")
+
+
+evaluate.add_command(codes)
+evaluate.add_command(demo)

@@ -1,0 +1,161 @@
+"""The command that measures what the bytes of a code are worth."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gpubranches.cli.options import json_option, print_json, progress_bar
+from gpubranches.errors import BackendUnavailableError, UsageError
+from gpubranches.research.commands.sections import embedder_or_none, parse_counts, print_sections
+
+if TYPE_CHECKING:
+    from gpubranches import Catalog
+    from gpubranches.encoders import Embedder
+    from gpubranches.encoders.heads import Head
+    from gpubranches.research.codes import CodesReport, Ground
+    from gpubranches.research.quality.comparison import Comparison
+    from gpubranches.research.quality.protocol import Concept
+
+
+@click.command("codes")
+@click.argument("directory", metavar="CATALOG", type=click.Path(path_type=Path))
+@click.option(
+    "--head", "heads", metavar="NAME=FILE", multiple=True, help="A head to measure beside rca and pca; repeatable."
+)
+@click.option("--columns", default="dataset,label", show_default=True, help="Columns that tell classes apart, or none.")
+@click.option("--name", default="caption", show_default=True, help="The column with the classes' names.")
+@click.option("--fewest", default=1, show_default=True, type=click.IntRange(1), help="Items of a class, at least.")
+@click.option("--embedder", metavar="SPEC", help="As for ingest; none: queries by images alone.")
+@click.option("--texts", default=2000, show_default=True, type=click.IntRange(1), help="Queries by texts, at most.")
+@click.option("--marked", metavar="COUNTS", help="Also what marks find on each code: items marked right, as 8,22.")
+@click.option("--without-faiss", is_flag=True, help="Leave the codecs of faiss out.")
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Tables, JSON and plots.")
+@json_option
+def codes(
+    directory: Path,
+    heads: tuple[str, ...],
+    columns: str,
+    name: str,
+    fewest: int,
+    embedder: str | None,
+    texts: int,
+    marked: str | None,
+    without_faiss: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure what an item's bytes are worth: codecs of 32 bytes side by side.
+
+    Heads, faiss's codecs and the project's own bits are fitted to the same items, and searched by held-out images, by
+    texts and by the names of classes, none of which a head was trained on; the truth is the cosine over all dims.
+    """
+    from gpubranches import Catalog
+    from gpubranches.catalog.storage import disk_errors
+    from gpubranches.research.codes import lay_ground
+
+    catalog = Catalog.open(directory)
+    opened_heads = _heads(heads, catalog)
+    known = [text for head in opened_heads.values() for text in head.learned_texts]
+    opened = embedder_or_none(catalog, embedder)
+    concepts = _concepts(catalog, opened, columns, name, fewest)
+    ground = lay_ground(catalog, opened, concepts, trained_on=known, most_texts=texts)
+    if out is not None:
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+    report = _measure(catalog, ground, opened_heads, not without_faiss)
+    if marked is not None:
+        report = replace(report, answers=_answers(catalog, opened, concepts, heads, parse_counts(marked, "--marked")))
+    _show(report, out, directory, as_json)
+
+
+def _measure(catalog: Catalog, ground: Ground, heads: dict[str, Head], faiss: bool) -> CodesReport:
+    from gpubranches.research.codes import CodesReport, choose_methods, measure
+
+    if catalog.signs is None:
+        raise UsageError("expected a catalog with embeddings, this one has codes only; ingest its embeddings")
+    methods, left_out = choose_methods(ground, heads, catalog.signs, faiss=faiss)
+    with progress_bar() as bar:
+        results, spreads = measure(ground, methods, bar)
+    return CodesReport(ground, results, spreads, left_out)
+
+
+def _answers(
+    catalog: Catalog,
+    embedder: Embedder | None,
+    concepts: list[Concept],
+    specs: tuple[str, ...],
+    positives: tuple[int, ...],
+) -> Comparison:
+    from gpubranches import open_backend
+    from gpubranches.encoders.heads import LINEAR
+    from gpubranches.research.codes import compare_answers
+    from gpubranches.research.quality.protocol import FEWEST, World
+
+    heads = {**dict(spec.split("=", 1) for spec in specs), **{name: name for name in LINEAR}}
+    large = [concept for concept in concepts if len(concept.items) >= FEWEST]
+    if not large:
+        raise UsageError(f"--marked: expected an embedder and classes of {FEWEST} items or more, got none")
+    with (
+        progress_bar() as bar,
+        tempfile.TemporaryDirectory(prefix="gpubranches-") as folder,
+        open_backend("auto", catalog) as backend,
+    ):
+        return compare_answers(
+            World(catalog, backend, embedder),
+            large,
+            heads,
+            Path(folder),
+            positives=positives,
+            progress=lambda done, total: bar("answers", done, total),
+        )
+
+
+def _concepts(catalog: Catalog, embedder: Embedder | None, columns: str, name: str, fewest: int) -> list[Concept]:
+    from gpubranches.research.quality.protocol import asks, find_concepts
+
+    words = tuple(word.strip() for word in columns.split(",") if word.strip())
+    if embedder is None or words == ("none",):
+        return []
+    return find_concepts(catalog, asks(embedder), columns=words, name=name, fewest=fewest)
+
+
+def _heads(specs: tuple[str, ...], catalog: Catalog) -> dict[str, Head]:
+    """Open the heads of --head, checked against the catalog's embeddings."""
+    from gpubranches.encoders.heads import LINEAR, load_head, require_head
+
+    heads: dict[str, Head] = {}
+    for spec in specs:
+        name, _, file = spec.partition("=")
+        if not name or not file:
+            raise UsageError(f"--head: expected NAME=FILE, got {spec!r}")
+        if name in heads or name in LINEAR:
+            raise UsageError(
+                f"--head: expected names used once, and not {' or '.join(LINEAR)}, which are always there; got {name!r}"
+            )
+        heads[name] = load_head(Path(file))
+        if catalog.D:
+            require_head(heads[name], catalog.D, catalog.space.embedder)
+    return heads
+
+
+def _show(report: CodesReport, out: Path | None, directory: Path, as_json: bool) -> None:
+    pictures = 0
+    if out is not None:
+        from gpubranches.research.codes.plots import draw
+
+        report.write(out, f"Codes of {directory.resolve().name}")
+        try:
+            pictures = len(draw(report, out))
+        except BackendUnavailableError as error:
+            click.echo(f"No plots: {error}", err=True)
+    if as_json:
+        print_json(report.to_json())
+        return
+    print_sections(report.introduction(), report.sections())
+    if out is not None:
+        click.echo(f"Wrote codes.md, codes.json and {pictures} plots to {out}.")

@@ -1,0 +1,51 @@
+"""What a model of the evaluation is: a name, a description, and a function from a draw's marks to an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.research.quality.protocol import FIRST, Draw, World
+
+NEVER = -np.inf
+"""The score of what is never returned."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model returns. matched: (n,) bool, its own cut, or None; scores: (n,), higher is better, or None."""
+
+    matched: NDArray[np.bool_] | None = None
+    scores: NDArray[np.floating[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A way to answer.
+
+    description: a phrase for tables; answer: called with a World and a Draw. cut: the score that its matches lie above;
+    None where it is another for every answer, or where nothing is matched: such a model suggests nothing.
+    """
+
+    description: str
+    answer: Callable[[World, Draw], Answer]
+    cut: float | None = None
+
+
+def training(world: World, draw: Draw) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return the rows to train on, marked and unchecked, and whether each is positive."""
+    ids = np.concatenate([draw.positives, draw.negatives, draw.unchecked])
+    return world.rows(ids), np.arange(len(ids)) < len(draw.positives)
+
+
+def first_page(world: World, draw: Draw, scores: NDArray[np.floating[Any]]) -> Answer:
+    """Return the first 100 of what the user may see, by a ranking, marked ones left out; scores: (n,)."""
+    scores = np.where(draw.inside, scores.astype(np.float64), NEVER)
+    scores[world.rows(np.concatenate([draw.positives, draw.negatives]))] = NEVER
+    matched = np.zeros(world.n, np.bool_)
+    matched[np.argsort(-scores, kind="stable")[:FIRST]] = True
+    return Answer(matched & (scores > NEVER), scores)

@@ -1,0 +1,62 @@
+"""First pages: what a text query answers, against the cosine on the full embeddings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.errors import UsageError
+from gpubranches.research.quality.measures import average_precision
+from gpubranches.research.quality.protocol import Concept, World
+
+
+def first_pages(world: World, concepts: Sequence[Concept], ks: Sequence[int]) -> list[dict[str, float]]:
+    """Compare what a text query answers with the cosine on the full embeddings, each side centred on its mean.
+
+    For each k: mean average precision of the first k over the concepts that have a text, of the product ("found") and
+    of the cosine over all items ("exact"); the largest loss of a concept; median milliseconds of both. Raises
+    UsageError if no concept has a text.
+    """
+    asked = [concept for concept in concepts if concept.text]
+    if world.embedder is None or not asked:
+        raise UsageError(
+            "expected concepts that have a text, got none; open the world with the embedder that knows them"
+        )
+    embedder = world.embedder
+    mean = embedder.text_mean if world.catalog.text_mean is None else world.catalog.text_mean
+    session = world.session(0)
+    report = []
+    for k in ks:
+        rows: list[tuple[float, float, float, float]] = []
+        for concept in asked:
+            right = world.flags(concept.items)
+            begin = time.perf_counter()
+            found = session.searcher.text(concept.name, k=k).ids[0]
+            middle = time.perf_counter()
+            exact = _nearest(world, embedder.texts([concept.name])[0] - mean, k)
+            end = time.perf_counter()
+            found_ap = average_precision(world.rows(found[found >= 0]), right)
+            rows.append((found_ap, average_precision(exact, right), 1e3 * (middle - begin), 1e3 * (end - middle)))
+        values = np.array(rows)
+        report.append(
+            {
+                "k": k,
+                "concepts": len(rows),
+                "found": float(values[:, 0].mean()),
+                "exact": float(values[:, 1].mean()),
+                "largest_loss": float((values[:, 1] - values[:, 0]).max()),
+                "found_ms": float(np.median(values[:, 2])),
+                "exact_ms": float(np.median(values[:, 3])),
+            }
+        )
+    return report
+
+
+def _nearest(world: World, query: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    scores = world.embeddings @ query / world.lengths
+    best = np.argpartition(-scores, k - 1)[:k] if k < world.n else np.arange(world.n)
+    order: NDArray[np.intp] = best[np.argsort(-scores[best], kind="stable")]
+    return order

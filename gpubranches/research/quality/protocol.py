@@ -1,0 +1,286 @@
+"""The simulated user: types a concept's name, sees the first 100, marks some right and some wrong, refines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.catalog import Catalog
+from gpubranches.encoders import Embedder
+from gpubranches.engines import Backend
+from gpubranches.errors import UsageError
+from gpubranches.research.quality.users import DEFAULT_USER, User
+from gpubranches.service import Session
+
+FEWEST = 34
+"""Items a concept has at least."""
+FIRST = 100
+"""Items the user sees."""
+UNCHECKED = 1000
+"""Random items that serve as wrong without a look."""
+_NOISE = 0.5
+_EMBEDDING_NOISE = 0.3
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Concept:
+    """What a user may look for.
+
+    name: of the class or of the group; text: whether a query can be made of words; items: its ids. words: what is asked
+    for, None for the name. where: the condition that all of the catalog meets that the user sees and that counts, None
+    for all of it. by_embeddings: whether a query without words is a mean of embeddings, as it always is for users who
+    walk the page in order; else it is one of codes.
+    """
+
+    name: str
+    text: bool
+    items: Ids
+    words: str | None = None
+    where: str | None = None
+    by_embeddings: bool = False
+
+    @property
+    def asked(self) -> str:
+        """The words that ask for it."""
+        return self.name if self.words is None else self.words
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one user has seen and marked; the same for every model. Ids but for `order`.
+
+    order: (m,) rows of the World, the first query's answer over all that the concept's condition lets in, best first;
+    inside: (n,) bool, which rows those are; right: (n,) bool, the truth; positives, negatives: marked; unchecked:
+    random ones. told: whether a refine is told the words.
+    """
+
+    concept: Concept
+    seed: int
+    order: NDArray[np.intp]
+    inside: NDArray[np.bool_]
+    right: NDArray[np.bool_]
+    positives: Ids
+    negatives: Ids
+    unchecked: Ids
+    told: bool = True
+
+    @property
+    def query(self) -> str | None:
+        """What the user typed and the program is told; None where it is not, and where the query was no text."""
+        return f'"{self.concept.asked}"' if self.concept.text and self.told else None
+
+
+@dataclass
+class World:
+    """A labelled catalog in memory.
+
+    embedder: for the concepts that have a text; None where none has. ids: (n,) ascending; codes: (n, d) uint8;
+    embeddings: (n, D) float32, centred; mean: (D,) float32, what was taken from them; lengths: (n,) float32, theirs.
+    Raises UsageError for a catalog without embeddings.
+    """
+
+    catalog: Catalog
+    backend: Backend
+    embedder: Embedder | None = None
+    ids: Ids = field(init=False)
+    codes: NDArray[np.uint8] = field(init=False)
+    embeddings: NDArray[np.float32] = field(init=False)
+    mean: NDArray[np.float32] = field(init=False)
+    lengths: NDArray[np.float32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        signs = self.catalog.signs
+        if signs is None or not self.catalog.has_embeddings:
+            raise UsageError(
+                "expected a catalog with embeddings to evaluate on, this one has codes only; ingest its embeddings"
+            )
+        everything = np.arange(self.catalog.next_id)
+        self.ids = everything[self.catalog.alive(everything)]
+        self.codes = self.catalog.codes(self.ids)
+        self.mean = signs.mean_
+        self.embeddings = self.catalog.embeddings(self.ids) - self.mean
+        self.lengths = np.maximum(np.linalg.norm(self.embeddings, axis=1), np.float32(1e-12))
+
+    @property
+    def n(self) -> int:
+        """Items."""
+        return len(self.ids)
+
+    def rows(self, ids: Ids) -> NDArray[np.intp]:
+        """Return the rows of ids."""
+        found: NDArray[np.intp] = np.searchsorted(self.ids, ids)
+        return found
+
+    def flags(self, ids: Ids) -> NDArray[np.bool_]:
+        """Return which rows are those of ids, (n,) bool."""
+        marked = np.zeros(self.n, np.bool_)
+        marked[self.rows(ids)] = True
+        return marked
+
+    def session(self, seed: int) -> Session:
+        """Return a new session."""
+        return Session(self.catalog, self.backend, embedder=self.embedder, seed=seed)
+
+    def draw(self, concept: Concept, p: int, seed: int, user: User = DEFAULT_USER) -> Draw | None:
+        """Play the user up to the marks; None if the first page holds fewer than 2 right items.
+
+        A concept without a text asks with its mean and noise on top: of half its length for a mean of codes, of three
+        tenths for one of embeddings.
+        """
+        rng = np.random.default_rng([seed, p, *concept.name.encode()])
+        session = self.session(int(rng.integers(2**32)))
+        order = self._asked(session, concept, user, rng)
+        right = self.flags(concept.items)
+        good, bad = user.marks(order[:FIRST], right, p, rng)
+        if len(good) < 2:
+            return None
+        session.mark(self.ids[good], +1)
+        session.mark(self.ids[bad], -1)
+        return Draw(
+            concept=concept,
+            seed=session.seed,
+            order=order,
+            inside=self.flags(self.ids[order]),
+            right=right,
+            positives=self.ids[good],
+            negatives=self.ids[bad],
+            unchecked=session.random_negatives(UNCHECKED),
+            told=user.told,
+        )
+
+    def draws(
+        self, concepts: list[Concept], p: int, seeds: int, user: User = DEFAULT_USER
+    ) -> Iterator[tuple[int, int, Draw | None]]:
+        """Yield (concept's place, seed, draw) of every concept and seed."""
+        for at, concept in enumerate(concepts):
+            for seed in range(seeds):
+                yield at, seed, self.draw(concept, p, seed, user)
+
+    def _asked(self, session: Session, concept: Concept, user: User, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Return the rows that the first query finds, (m,), best first: all that the concept's condition lets in."""
+        if concept.text:
+            found = session.searcher.text(concept.asked, k=self.n, where=concept.where)
+        elif concept.by_embeddings or user.in_order:
+            found = session.search(self._noisy_embedding(concept, rng), k=self.n, where=concept.where)
+        else:
+            found = session.search(self._noisy_mean(concept, rng), k=self.n, where=concept.where)
+        return self.rows(found.ids)
+
+    def _noisy_embedding(self, concept: Concept, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return the unit embedding, (D,) float32, that lies from the mean of images in a concept's noisy direction.
+
+        A search takes the mean from what it is given: what it compares by is then the direction itself.
+        """
+        direction = self.embeddings[self.rows(concept.items)].mean(axis=0, dtype=np.float64)
+        D, length = len(direction), np.linalg.norm(direction)
+        direction = direction / max(length, 1e-12) + _EMBEDDING_NOISE * rng.standard_normal(D) / np.sqrt(D)
+        direction /= np.linalg.norm(direction)
+        mean = self.mean.astype(np.float64)
+        along = mean @ direction
+        far = np.sqrt(max(0.0, along**2 + 1 - mean @ mean)) - along
+        towards: NDArray[np.float32] = (mean + far * direction).astype(np.float32)
+        return towards
+
+    def _noisy_mean(self, concept: Concept, rng: np.random.Generator) -> NDArray[np.uint8]:
+        scalar = self.catalog.scalar
+        if scalar is None:
+            raise UsageError("the evaluation needs a catalog made from embeddings, this one has ready codes")
+        vectors = scalar.decode(self.codes[self.rows(concept.items)])
+        d = vectors.shape[1]
+        mean = vectors.mean(axis=0)
+        query = mean / np.linalg.norm(mean) + _NOISE * rng.standard_normal(d) / np.sqrt(d)
+        code: NDArray[np.uint8] = scalar.encode((query / np.linalg.norm(query)).astype(np.float32)[None])[0]
+        return code
+
+
+def asks(embedder: Embedder | None) -> Callable[[str], bool]:
+    """Return whether a name can be asked for as a text: a function that a vocabulary answers by its list.
+
+    Another embedder is tried; without one nothing can be asked for.
+    """
+    if embedder is None:
+        return lambda name: False
+    knows: Callable[[str], bool] | None = getattr(embedder, "knows", None)
+
+    def accepts(name: str) -> bool:
+        try:
+            embedder.texts([name])
+        except UsageError:
+            return False
+        return True
+
+    return accepts if knows is None else knows
+
+
+def find_concepts(
+    catalog: Catalog,
+    known: Callable[[str], bool],
+    *,
+    columns: tuple[str, ...] = ("dataset", "label"),
+    name: str = "caption",
+    fewest: int = FEWEST,
+) -> list[Concept]:
+    """Return the classes with at least `fewest` items, in the order of their columns.
+
+    A class is what has the same value in all `columns` of the metadata (items with none in one of them belong to no
+    class); its name is the value of the column `name`, "_" read as space; known: whether a name can be asked for.
+    Raises UsageError for columns that the catalog does not have, and if no class is large enough.
+    """
+    classes = find_classes(catalog, columns, name)
+    large = [found for found in classes if len(found.items) >= fewest]
+    if not large:
+        largest = max((len(found.items) for found in classes), default=0)
+        raise UsageError(
+            f"classes: expected at least one of {fewest} items or more by {', '.join(columns)}, got {len(classes)} "
+            f"classes, the largest of {largest}; lower the number, or evaluate on a larger catalog"
+        )
+    return [Concept(found.name, known(found.name), found.items) for found in large]
+
+
+@dataclass(frozen=True)
+class Class:
+    """Items of the same values. values: of the columns, as they are there; name: "_" read as space; items: ids."""
+
+    values: tuple[Any, ...]
+    name: str
+    items: Ids
+
+
+def find_classes(catalog: Catalog, columns: tuple[str, ...], name: str) -> list[Class]:
+    """Return the classes by columns of the metadata, in the order of their values as texts.
+
+    An item with no value, or an empty one, in one of the columns is of no class. name: the column with the names.
+    Raises UsageError for columns that the catalog does not have.
+    """
+    missing = [column for column in (*columns, name) if column not in catalog.columns]
+    if missing or not columns:
+        known_columns, got = ", ".join(catalog.columns), ", ".join(missing) or "none"
+        raise UsageError(
+            f"classes: expected columns of the catalog ({known_columns}), got {got}; "
+            "name those that tell the classes apart, and the one with their names"
+        )
+    everything = np.arange(catalog.next_id)
+    ids = everything[catalog.alive(everything)]
+    items: dict[tuple[str, ...], list[int]] = {}
+    told: dict[tuple[str, ...], tuple[tuple[Any, ...], str]] = {}
+    for row in catalog.items(ids):
+        values = tuple(row.get(column) for column in columns)
+        key = tuple("" if value is None else str(value) for value in values)
+        if all(key):
+            items.setdefault(key, []).append(row["id"])
+            told[key] = (values, str(row.get(name)).replace("_", " "))
+    return [Class(*told[key], np.array(sorted(items[key]), np.int64)) for key in sorted(items)]
+
+
+def random_subset(concepts: list[Concept], count: int | None, *, seed: int = 0) -> list[Concept]:
+    """Return `count` concepts drawn at random, in their order; all of them for None."""
+    if count is None:
+        return concepts
+    chosen = np.random.default_rng(seed).permutation(len(concepts))[:count]
+    return [concepts[i] for i in sorted(chosen)]

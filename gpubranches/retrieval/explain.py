@@ -1,0 +1,178 @@
+"""Why an item is in an answer or is not: the boxes that hold it, the bounds it passes narrowly, the boxes it misses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.core.arrays import check_array
+from gpubranches.core.boxes import Boxes
+from gpubranches.core.results import Ranking
+from gpubranches.errors import UsageError
+
+NEAREST = 5
+"""Missed boxes told, and narrow bounds."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One dim of a box against the item's code, all in codes of 0..255.
+
+    margin: how far inside the nearer bound the code lies, 0 on the bound itself; below 0 it is how far the bound would
+    have to move for the code to come in. A bound at 0 or 255 shuts nothing out; margin is None where both are.
+    """
+
+    dim: int
+    low: int
+    high: int
+    code: int
+    margin: int | None
+
+
+@dataclass(frozen=True)
+class BoxReading:
+    """One box against the item. box: its number in Boxes; bounds: in the order of its dims."""
+
+    estimator: int
+    box: int
+    bounds: tuple[Bound, ...]
+
+    @property
+    def violated(self) -> tuple[Bound, ...]:
+        """The bounds that shut the item out; none if the box holds it."""
+        return tuple(bound for bound in self.bounds if bound.margin is not None and bound.margin < 0)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the boxes say of one item, and what the answer made of it.
+
+    votes: of n_estimators; needed: votes from which an item matches, or, where a second stage ranks, is a candidate.
+    held: the boxes that hold it, by estimator. misses: of the estimators without a box that does, the box each came
+    nearest with: fewest violated bounds, then the least they would have to move; nearest first.
+    Of the answer, where there is one: item; score and threshold of the second stage, None if it did not rank the item;
+    matched; mark: +1, -1 or 0.
+    """
+
+    votes: int
+    needed: int
+    n_estimators: int
+    held: tuple[BoxReading, ...]
+    misses: tuple[BoxReading, ...]
+    item: int | None = None
+    score: float | None = None
+    threshold: float | None = None
+    matched: bool | None = None
+    mark: int = 0
+
+    def narrowest(self, count: int = NEAREST) -> list[tuple[BoxReading, Bound]]:
+        """Return the bounds that nearly shut the item out of a box that holds it, narrowest first."""
+        pairs = [(reading, bound) for reading in self.held for bound in reading.bounds if bound.margin is not None]
+        return sorted(pairs, key=lambda pair: (pair[1].margin, pair[0].box, pair[1].dim))[:count]
+
+    def missed(self) -> list[tuple[BoxReading, Bound]]:
+        """Return the bounds that shut the item out of the boxes it nearly is in, nearest box first."""
+        return [(reading, bound) for reading in self.misses for bound in reading.violated]
+
+    def verdict(self) -> str:
+        """Return the reason in a sentence or two."""
+        said = f"{self.votes} of {self.n_estimators} estimators hold it, {self.needed} needed"
+        if self.threshold is not None:
+            if self.votes < self.needed:
+                said += ": no candidate"
+            elif self.score is None:
+                said += ": a candidate, too far below the cut to be ranked by its embedding"
+            else:
+                reached = "reaches" if self.score >= self.threshold else "stays below"
+                said += f": a candidate; its score {self.score:.3f} {reached} the cut {self.threshold:.3f}"
+        if self.mark:
+            said += f". Marked {'right, so in' if self.mark > 0 else 'wrong, so not in'} the answer in any case"
+        elif self.matched is not None:
+            said += f". It {'matches' if self.matched else 'does not match'}"
+        return said + "."
+
+    def reason(self) -> str:
+        """Return the reason in a sentence for anyone: an estimator is a quick look, the second stage a closer one."""
+        if self.mark and self.matched is not None and self.matched == (self.mark > 0):
+            return f"It is marked {'right, so it is in' if self.mark > 0 else 'wrong, so it is not in'} the answer."
+        if self.mark:
+            return f"It is marked {'right' if self.mark > 0 else 'wrong'}; that counts from the next find all on."
+        looks = (
+            f"{self.votes or 'none'} of {self.n_estimators} quick looks" if self.n_estimators > 1 else "a quick look"
+        )
+        alike = f"{looks} found it like what is marked right"
+        if self.n_estimators == 1 and not self.votes:
+            alike = f"{looks} did not find it like what is marked right"
+        if self.threshold is None:
+            told = f"{alike}; {self.needed} are enough" if self.n_estimators > 1 else alike
+        elif self.votes < self.needed:
+            told = f"{alike}, so no closer look was taken"
+        elif self.score is None:
+            told = f"{alike}, but others are so much more alike that no closer look was taken"
+        else:
+            told = f"{alike}, {'and so did' if self.score >= self.threshold else 'but not'} a closer look"
+        found = self.votes >= self.needed if self.matched is None else self.matched
+        return f"{'Found' if found else 'Not found'}: {told}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict of plain values, with the reason, the verdict and the narrowest bounds."""
+        narrowest = [{"estimator": r.estimator, "box": r.box, **asdict(b)} for r, b in self.narrowest()]
+        return {**asdict(self), "reason": self.reason(), "verdict": self.verdict(), "narrowest": narrowest}
+
+
+def explain(boxes: Boxes, code: NDArray[np.uint8], *, needed: int = 1, nearest: int = NEAREST) -> Explanation:
+    """Read all boxes against one item's code, (d,) uint8; tell at most `nearest` missed ones.
+
+    Raises ArrayError for another array, or boxes over dims that the code does not have; UsageError for nearest < 0.
+    """
+    check_array(code, "code", dtype=np.uint8, shape=(None,))
+    boxes.require_dims(len(code))
+    if nearest < 0:
+        raise UsageError(f"nearest: expected 0 or more, got {nearest}")
+    owner = np.repeat(np.arange(len(boxes)), np.diff(boxes.offsets))
+    codes = code[boxes.features].astype(np.int64)
+    short = np.maximum(np.maximum(boxes.low - codes, codes - boxes.high), 0)
+    violated = np.bincount(owner, short > 0, minlength=len(boxes))
+    distance = np.bincount(owner, short, minlength=len(boxes))
+    held = np.flatnonzero(violated == 0)
+    voters = np.unique(boxes.estimator[held])
+    others = np.flatnonzero(~np.isin(boxes.estimator, voters))
+    others = others[np.lexsort((distance[others], violated[others]))]
+    first_of_each = np.sort(np.unique(boxes.estimator[others], return_index=True)[1])
+    return Explanation(
+        votes=len(voters),
+        needed=needed,
+        n_estimators=boxes.n_estimators,
+        held=tuple(_read(boxes, int(box), code) for box in held),
+        misses=tuple(_read(boxes, int(box), code) for box in others[first_of_each[:nearest]]),
+    )
+
+
+def explain_in(ranking: Ranking, boxes: Boxes, code: NDArray[np.uint8], item: int, mark: int = 0) -> Explanation:
+    """Explain an item of the answer, or one left out of it. boxes: those that the ranking was made with."""
+    told = replace(explain(boxes, code, needed=votes_needed(ranking, boxes)), item=item, mark=mark)
+    at = np.flatnonzero(ranking.ids == item)
+    told = replace(told, matched=bool(len(at) and ranking.matched[at[0]]))
+    if ranking.by_votes:
+        return told
+    return replace(told, score=float(ranking.scores[at[0]]) if len(at) else None, threshold=ranking.threshold)
+
+
+def votes_needed(ranking: Ranking, boxes: Boxes) -> int:
+    """Return the votes at which the boxes take an item: those of the cut where votes alone matched, else 1."""
+    return int(ranking.threshold) if ranking.by_votes else 1
+
+
+def _read(boxes: Boxes, number: int, code: NDArray[np.uint8]) -> BoxReading:
+    own = slice(boxes.offsets[number], boxes.offsets[number + 1])
+    entries = zip(*(column[own].tolist() for column in (boxes.features, boxes.low, boxes.high)), strict=True)
+    bounds = (Bound(dim, low, high, int(code[dim]), _margin(low, high, int(code[dim]))) for dim, low, high in entries)
+    return BoxReading(int(boxes.estimator[number]), number, tuple(bounds))
+
+
+def _margin(low: int, high: int, code: int) -> int | None:
+    sides = [*([code - low] if low > 0 else []), *([high - code] if high < 255 else [])]
+    return min(sides, default=None)

@@ -1,0 +1,100 @@
+"""Labels for unmarked items, by their codes: what the boxes are to hold where votes alone decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.core.arrays import among
+from gpubranches.core.tie_order import splitmix64
+from gpubranches.retrieval.breadth import judge
+from gpubranches.retrieval.catalog_statistics import code_spread_of, code_vectors
+from gpubranches.retrieval.marks import Marks
+from gpubranches.retrieval.rescore import Rescorer
+from gpubranches.retrieval.scoring import CodeView
+
+if TYPE_CHECKING:
+    from gpubranches.catalog import Catalog
+    from gpubranches.engines import Backend
+
+STRENGTH = 30.0
+"""C of the linear model over codes."""
+REACHED = 1000
+"""Best items whose scores are spread among neighbours at first; those of them that fall below the cut seem wrong."""
+EASIER, SHARE = 0.0, 0.4
+"""Of the cut of those scores: on 32 bytes right items lie less apart from the rest, and a later cut keeps more out."""
+BELIEVED = 1.0
+"""Log odds of a broad idea from which its labels, which may be many, are believed."""
+LARGEST_SHARE = 10
+"""More than one item in this many is no narrow group that stands out: such labels are not believed."""
+MOST_LABELS = 2000
+"""Labels of a kind for a broad idea, at random from all there are."""
+
+_DRAWN_FROM = 200_000
+"""Items that labels are drawn from, at least; of twice as many and more these are a random part."""
+
+Ids = NDArray[np.int64]
+
+
+def pseudo_labels(backend: Backend, catalog: Catalog, marks: Marks, seed: int) -> tuple[Ids, Ids]:
+    """Return ids of unmarked items that seem right, and of those that seem wrong though a linear model likes them.
+
+    8 to 22 marks and 1,000 random items say little of where an idea ends; the items of the catalog around it say where
+    the density ends (learning from positive and unlabelled examples; Liu, Dai, Li, Lee and Yu, Building Text
+    Classifiers Using Positive and Unlabeled Examples, ICDM 2003, name the scheme "two-step"). For a broad idea
+    (`breadth.judge`, on
+    codes) the labels lie above and below the border of the broad model. For a narrow one a linear model over the
+    locally whitened codes of the marks and of random items finds the best unmarked items of the whole catalog; their
+    scores are spread among neighbours and cut as those of the second stage are (`Rescorer`), on codes in place of
+    embeddings. (m,) int64 each, the same on every backend; none without a negative to learn from,
+    nor where nothing stands out. seed: which labels
+    are taken where there are many.
+    """
+    wrong = np.concatenate([marks.negatives, marks.unchecked])
+    if len(wrong) == 0:
+        return wrong, wrong
+    marked = np.concatenate([marks.positives, marks.negatives])
+    breadth = judge(CodeView(backend, catalog), replace(marks, asked=None))
+    if breadth.log_odds > BELIEVED:
+        ids, scores, _ = breadth.broad.scores.without(marked)
+        return labels_around(ids, scores >= breadth.broad.border.cut(len(marks.positives)), marked, seed)
+    return _narrow_labels(backend, catalog, marks)
+
+
+def labels_around(ids: Ids, matched: NDArray[np.bool_], marked: Ids, seed: int) -> tuple[Ids, Ids]:
+    """Return up to `MOST_LABELS` unmarked ids that match and as many that do not, drawn at random, ascending."""
+    rng = np.random.default_rng([seed % 2**32, len(marked)])
+    few = max(1, len(ids) // _DRAWN_FROM)
+    if few > 1:
+        some = splitmix64(ids) % np.uint64(few) == rng.integers(few)
+        ids, matched = ids[some], matched[some]
+    open_ = ~among(ids, marked)
+    sides = (ids[open_ & matched], ids[open_ & ~matched])
+    right, wrong = (np.sort(rng.permutation(np.sort(side))[:MOST_LABELS]) for side in sides)
+    return right, wrong
+
+
+def _narrow_labels(backend: Backend, catalog: Catalog, marks: Marks) -> tuple[Ids, Ids]:
+    positives, negatives = marks.positives, marks.negatives
+    wrong = np.concatenate([negatives, marks.unchecked])
+
+    def vectors(ids: Ids) -> NDArray[np.float32]:
+        return code_vectors(catalog, ids)
+
+    mean, whitening = code_spread_of(catalog)
+    model = Rescorer(
+        C=STRENGTH, negative_weight=marks.negative_weight, reached=REACHED, easier=EASIER, share=SHARE
+    ).fit(vectors(positives), vectors(wrong), mean, whitening, n_checked=len(negatives))
+    marked = np.concatenate([positives, negatives])
+    best = backend.score(model.weights_, tier="codes", limit=4 * REACHED + len(marked)).ids
+    best = best[~among(best, marked)]
+    scores = (vectors(best) - mean) @ model.weights_ + np.float32(model.intercept_)
+    spread, threshold, _ = model.spread(best, scores.astype(np.float32), positives, negatives, vectors)
+    right: NDArray[np.bool_] = spread >= np.float32(threshold)
+    if np.count_nonzero(right) > catalog.n // LARGEST_SHARE:
+        return best[:0], best[:0]
+    near = np.arange(len(best)) < max(REACHED, 2 * int(np.count_nonzero(right)))
+    return best[right], best[near & ~right]

@@ -1,0 +1,351 @@
+"""The second stage: a linear model on the embeddings ranks what the boxes find, neighbours mend it, a cut ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.core.arrays import among, as_ids, check_array
+from gpubranches.core.bitmaps import Bitmap
+from gpubranches.core.boxes import Boxes
+from gpubranches.core.options import NEGATIVE_WEIGHT
+from gpubranches.core.results import Candidates, Ranking
+from gpubranches.core.tie_order import best_first
+from gpubranches.core.whitening import Whitening
+from gpubranches.errors import ArrayError, LabelError, NotFittedError
+from gpubranches.learning.linear import LogisticRegression
+from gpubranches.learning.mixture import mixture_cut
+from gpubranches.learning.propagation import Diffusion
+from gpubranches.retrieval import scoring
+from gpubranches.retrieval.breadth import TRUST, reaching
+from gpubranches.retrieval.scoring import EmbeddingView, in_order
+
+if TYPE_CHECKING:
+    from gpubranches.engines import Backend
+
+_MOST_REACHED = 4000
+"""Best items, at most, whose scores are spread among neighbours."""
+_MOST_MARKS = 500
+"""Marks of a kind in the graph of neighbours, the first ones."""
+FEWEST_HELD_OUT = 4
+"""Held-out scores that tell how far scores of right items lie apart."""
+_LEAST_SPREAD = 0.1
+_SCORED_AT_ONCE = 65_536
+_AHEAD = 8
+"""So many times the items wanted are asked of the bits, which would read the whole catalog for the next ones."""
+MOST_SCORED = 16_384
+"""Candidates of a large catalog up to which all are scored by embeddings; where more may match, see `_estimated`."""
+_MARGIN = 3.0
+
+
+class Rescorer:
+    """Logistic regression on the centred, whitened embeddings of the marks; it ranks candidates and finds its own cut.
+
+    C: inverse strength of the L2 penalty; n_folds: refits that give each mark a score by a model that did not see it
+    (held-out scores); limit: candidates scored by embeddings at first, the best by bits; negative_weight: how much a
+    negative that a person marked counts against one drawn at random, of which some match unseen; reached: best items,
+    at first, whose scores are spread among neighbours, doubled while half of them match, up to 4,000; easier, share: of
+    the cut. After `fit`: weights_ (D,) float32 over (x - mean), intercept_ float, held_out_ (p,) float64: held-out
+    scores of the positives.
+
+    The scores of the best candidates are spread among neighbours (`Diffusion` over the locally whitened embeddings,
+    the marks among them with their labels), which finds a group whole that the marks only reach the edge of. The
+    held-out score of a positive is then what it would have been without its own mark in the graph.
+
+    A few positives say little of what they have in common. Where it is known what was asked for in words, the model is
+    held less tightly along that direction: as if a feature, `breadth.TRUST` times the product with the words, stood
+    beside the others. It is used as far as the marks agree with it; `benchmarks/words.py` measures what it gives.
+
+    The cut is the mean of two estimates. One lies at `share` of the way from 0, where the class-balanced model stops
+    preferring wrong, to the mean held-out score. The other is `mixture_cut`, which knows how many items of the
+    catalog score how high and so follows how rare the wanted items are; the mean score of all wanted items is taken to
+    lie `easier` spreads below that of the marked ones. A quantile of 8 to 22 held-out scores rests on
+    one or two of them, and on marks that come from a first page and are easier than the rest: its F1 is lower
+    (`benchmarks/quality.py` compares them).
+    """
+
+    def __init__(
+        self,
+        *,
+        C: float = 10.0,
+        n_folds: int = 4,
+        limit: int = 2000,
+        negative_weight: float = NEGATIVE_WEIGHT,
+        reached: int = 500,
+        easier: float = 0.5,
+        share: float = 0.2,
+    ):
+        self.C = C
+        self.n_folds = n_folds
+        self.limit = limit
+        self.negative_weight = negative_weight
+        self.reached = reached
+        self.easier = easier
+        self.share = share
+
+    def fit(
+        self,
+        positives: NDArray[np.float32],
+        negatives: NDArray[np.float32],
+        mean: NDArray[np.float32],
+        whitening: Whitening | None = None,
+        local: Whitening | None = None,
+        *,
+        n_checked: int = 0,
+        fair: NDArray[np.bool_] | None = None,
+        asked: NDArray[np.float32] | None = None,
+    ) -> Self:
+        """Fit to embeddings of positives (p, D) and negatives (m, D); mean: (D,) of the catalog. All float32.
+
+        whitening: of the catalog; without it the embeddings are taken as they are. local: of what neighbours differ in,
+        for the graph of neighbours; without it `whitening`. n_checked: how many of the negatives, the first ones, a
+        person marked. fair: (p,) which positives are a fair sample of the wanted items,
+        and not of those near the cut; the cut is set by them, or by all where there is none. asked: (D,) float32, the
+        direction of what was asked for in words, or None. Returns self. Raises LabelError without a positive or a
+        negative.
+        """
+        check_array(mean, "mean", dtype=np.float32, shape=(None,), finite=True)
+        check_array(positives, "positives", dtype=np.float32, shape=(None, len(mean)), finite=True)
+        check_array(negatives, "negatives", dtype=np.float32, shape=(None, len(mean)), finite=True)
+        p, m = len(positives), len(negatives)
+        if p == 0 or m == 0:
+            raise LabelError(
+                f"expected at least one positive and one negative, got {p} and {m}; mark an item of each kind, or let "
+                "random items serve as negatives"
+            )
+        self._mean, self._local = mean, whitening if local is None else local
+        turn = np.eye(len(mean), dtype=np.float32) if whitening is None else whitening.matrix_
+        if asked is not None:
+            turn = reaching(turn, check_array(asked, "asked", dtype=np.float32, shape=(len(mean),), finite=True), TRUST)
+        x = (np.concatenate([positives, negatives]) - mean) @ turn
+        trust = np.ones(p + m)
+        trust[p : p + n_checked] = self.negative_weight
+        y = np.arange(p + m) < p
+        model = LogisticRegression(C=self.C).fit(x, y, sample_weight=trust, folds=_folds(p, m, self.n_folds))
+        self.weights_ = turn @ model.coef_.astype(np.float32)
+        self.intercept_ = model.intercept_
+        held_out = model.held_out_[:p]
+        self.held_out_ = np.where(np.isnan(held_out), model.decision_function(x[:p]), held_out)
+        self._fair = np.ones(p, np.bool_) if fair is None or not fair.any() else fair
+        return self
+
+    def rank(
+        self,
+        backend: Backend,
+        boxes: Boxes | None,
+        *,
+        positives: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+        where: Bitmap | None = None,
+        embeddings: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
+    ) -> Ranking:
+        """Score the items in the boxes (None: all) and the marked positives, cut, and return them best first.
+
+        The candidates, items with a vote that are in `where`, are scored by bits, and the best of them by
+        embeddings. The set scored by embeddings doubles until the last of it lies 3 standard errors of the bits scores
+        below the cut, so a list of matches is never cut short at `limit`; the errors are measured on the items that
+        have both scores. Of more than `MOST_EXACT` items the set grows faster, up to `MOST_SCORED`; where that is
+        not enough most matches get estimates, see `_estimated`, and nothing is spread among neighbours. Candidates left
+        out are not in the Ranking, which has no votes. positives: (p,) int64, those
+        of `fit` in their order, always matched; negatives: (m,) int64, never. embeddings: returns the embeddings of
+        ids, (m, D) float32; with it the scores of the best are spread among neighbours, without it they are the linear
+        model's. scores: comparable with Ranking.threshold.
+        """
+        self._fitted()
+        positives, negatives = as_ids(positives, "positives"), as_ids(negatives, "negatives")
+        if embeddings is not None and len(positives) != len(self.held_out_):
+            raise ArrayError(f"positives: expected the {len(self.held_out_)} of fit, got {len(positives)}")
+        inside = where if boxes is None else backend.within(boxes, where=where)
+        total = backend.catalog.count(inside)
+        scored = self._scored(backend, inside, total, positives, negatives)
+        ids, scores, threshold = scored or self._estimated(backend, inside, positives, negatives)
+        right, wrong = among(ids, positives), among(ids, negatives)
+        held_out = self.held_out_[self._fair]
+        if embeddings is not None and scored is not None:
+            scores, threshold, held_out = self.spread(ids, scores, positives, negatives, embeddings)
+            order = best_first(scores, ids)
+            ids, scores, right, wrong = ids[order], scores[order], right[order], wrong[order]
+        matched = ((scores >= np.float32(threshold)) | right) & ~wrong
+        return Ranking(
+            ids=ids,
+            scores=scores,
+            matched=matched,
+            total=int(matched.sum()),
+            candidates=total,
+            threshold=float(np.float32(threshold)),
+            spread=spread_of_scores(held_out) if len(held_out) >= FEWEST_HELD_OUT else None,
+        )
+
+    def _scored(
+        self,
+        backend: Backend,
+        where: Bitmap | None,
+        total: int,
+        positives: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float] | None:
+        """Return ids and scores of what is scored by embeddings, best first, and the cut; None where it is too many.
+
+        where, total: the candidates and their number.
+        """
+        limit, large = max(1, self.limit), backend.catalog.n > scoring.MOST_EXACT
+        ids, dots = _pair(backend.score(self.weights_, tier="embeddings", ids=positives))
+        n_right, marked = len(ids), np.concatenate([positives, negatives])
+        open_ = np.zeros(n_right, np.bool_)
+        rough, exact = Candidates(ids=ids[:0], scores=dots[:0], total=0), dots[:0]
+        while True:
+            if len(rough.ids) < limit and (len(exact) == 0 or len(rough.ids) < total):
+                rough = backend.score(self.weights_, tier="bits", where=where, limit=_AHEAD * limit)
+            fresh = rough.ids[len(exact) : limit]
+            found = self._exact(backend, fresh)
+            new = ~among(fresh, ids[:n_right])
+            ids, dots = np.concatenate([ids, fresh[new]]), np.concatenate([dots, found[new]])
+            open_ = np.concatenate([open_, ~among(fresh[new], marked)])
+            exact = np.concatenate([exact, found])
+            scores = dots + np.float32(self.intercept_)
+            each = np.ones(np.count_nonzero(open_)) if large else None
+            threshold = self.cut(scores[open_], self.held_out_[self._fair], n_right, each)
+            estimates = _pair(rough)[1][: len(exact)]
+            if total <= limit or _holds_all(estimates, exact + np.float32(self.intercept_), threshold):
+                order = best_first(dots, ids)
+                return ids[order], scores[order], threshold
+            limit *= _AHEAD if large else 2
+            if large and limit > MOST_SCORED:
+                return None
+
+    def _estimated(
+        self,
+        backend: Backend,
+        where: Bitmap | None,
+        positives: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
+        """Return ids and scores, best first, and the cut, of many candidates as `EmbeddingView` scores them."""
+        view = EmbeddingView(backend, backend.catalog, where)
+        found = view.scores(self.weights_, self.intercept_, head=scoring.LISTED)
+        _, scores, stands_for = found.without(np.concatenate([positives, negatives]))
+        threshold = self.cut(scores, self.held_out_[self._fair], len(positives), stands_for)
+        ids, scores = view.listed(self.weights_, self.intercept_, found, threshold, positives)
+        return ids, scores, threshold
+
+    def _exact(self, backend: Backend, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the dots of ids with the embeddings, in their order; some at a time, for short lists sort faster."""
+        parts = [ids[at : at + _SCORED_AT_ONCE] for at in range(0, len(ids), _SCORED_AT_ONCE)]
+        dots = [in_order(backend.score(self.weights_, tier="embeddings", ids=part), part) for part in parts]
+        return np.concatenate([np.zeros(0, np.float32), *dots])
+
+    def spread(
+        self,
+        ids: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        positives: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+        embeddings: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    ) -> tuple[NDArray[np.float32], float, NDArray[np.float64]]:
+        """Return the scores of ids, best first by them, spread among neighbours, the cut, the held-out scores.
+
+        Marked ids keep their scores. Where most of the largest window matches there is no edge for neighbours to tell
+        of: nothing is changed then.
+        """
+        right = among(ids, positives)
+        open_ = np.flatnonzero(~right & ~among(ids, negatives))
+        size = self.reached
+        while size <= _MOST_REACHED:
+            window, below = open_[:size], open_[size:]
+            spread, held_out = self._spread_window(ids[window], scores[window], positives, negatives, embeddings)
+            found = scores.copy()
+            found[window] = spread
+            found[below] = np.minimum(found[below], spread.min(initial=np.inf))
+            threshold = self.cut(found[open_], held_out, int(right.sum()))
+            if len(below) == 0 or np.count_nonzero(spread >= threshold) <= size // 2:
+                return found, threshold, held_out
+            size *= 2
+        held_out = self.held_out_[self._fair]
+        return scores, self.cut(scores[open_], held_out, int(right.sum())), held_out
+
+    def cut(
+        self,
+        scores: NDArray[np.float32],
+        held_out: NDArray[np.float64],
+        n_marked: int = 0,
+        weights: NDArray[np.float64] | None = None,
+    ) -> float:
+        """Return the score from which items match.
+
+        scores: (m,) float32 of unmarked candidates, any order; held_out: (p,) of the positives by a model that did not
+        see them; n_marked: positives that are in the answer already; weights: how many candidates each score stands
+        for, (m,), None for one each.
+        """
+        mean, spread = float(held_out.mean()), spread_of_scores(held_out)
+        mixture = mixture_cut(scores, mean - self.easier * spread, spread, n_marked, weights)
+        return self.share * mean if mixture is None else (self.share * mean + mixture) / 2
+
+    def _spread_window(
+        self,
+        ids: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        positives: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+        embeddings: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return the spread scores of unmarked ids, and held-out scores of the fair positives in the graph.
+
+        In the graph a positive has the highest score of all positives and a negative none above 0. The spread is
+        linear in the scores, so what a positive owes to its own mark is known, and is replaced by its held-out score.
+        """
+        right, wrong = positives[:_MOST_MARKS], negatives[:_MOST_MARKS]
+        centred = embeddings(np.concatenate([right, wrong, ids])) - self._mean
+        p, m = len(right), len(wrong)
+        own = np.concatenate([centred[: p + m] @ self.weights_ + np.float32(self.intercept_), scores])
+        highest = own[:p].max()
+        own = np.minimum(own, highest)
+        own[:p] = highest
+        own[p : p + m] = np.minimum(own[p : p + m], 0)
+        columns = np.zeros((len(own), 1 + p), np.float32)
+        columns[:, 0] = own
+        columns[np.arange(p), 1 + np.arange(p)] = 1
+        spread = Diffusion().fit(_evened(centred, self._local)).spread(columns)
+        debt = spread[np.arange(p), 1 + np.arange(p)] * (highest - self.held_out_[:p])
+        fair = self._fair[:p] if self._fair[:p].any() else np.ones(p, np.bool_)
+        return spread[p + m :, 0], (spread[:p, 0] - debt)[fair]
+
+    def _fitted(self) -> None:
+        if not hasattr(self, "weights_"):
+            raise NotFittedError("Rescorer: call fit before rank")
+
+
+def spread_of_scores(held_out: NDArray[np.float64]) -> float:
+    """Return how far scores of right items lie apart: the standard deviation of (p,), at least a tenth of their mean.
+
+    Marks of a group that hangs together have all but the same score once neighbours have evened them out. In a unit so
+    small the background would be as wide as a group of its own.
+    """
+    return max(float(held_out.std()), _LEAST_SPREAD * float(held_out.mean()), 1e-3)
+
+
+def _evened(centred: NDArray[np.float32], whitening: Whitening | None) -> NDArray[np.float32]:
+    return centred if whitening is None else whitening.transform(centred)
+
+
+def _folds(p: int, m: int, n_folds: int) -> NDArray[np.int64]:
+    """Return folds (p + m,) int64 that share out both classes; -1 for a class too small to be left out of."""
+    count = min(n_folds, max(p, 2))
+    right = np.arange(p) % count if p > 1 else np.full(p, -1)
+    wrong = np.arange(m) % count if m > 1 else np.full(m, -1)
+    return np.concatenate([right, wrong]).astype(np.int64)
+
+
+def _holds_all(estimates: NDArray[np.float32], scores: NDArray[np.float32], threshold: float) -> bool:
+    """Say whether what lies below the last estimate is below the threshold, by a line from bits to exact scores."""
+    exact = scores.astype(np.float64)
+    centred = estimates.astype(np.float64) - estimates.mean()
+    slope = float(centred @ exact) / max(float(centred @ centred), 1e-12)
+    errors = exact - exact.mean() - slope * centred
+    return bool(exact.mean() + slope * centred[-1] + _MARGIN * errors.std() < threshold)
+
+
+def _pair(found: Candidates) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    return found.ids, np.zeros(0, np.float32) if found.scores is None else found.scores

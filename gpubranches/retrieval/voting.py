@@ -1,0 +1,99 @@
+"""Rank by votes alone: what matches listed whole, the best of the rest, and a sample of what is not listed."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.core.arrays import among
+from gpubranches.core.bitmaps import Bitmap
+from gpubranches.core.results import Candidates, Ranking
+from gpubranches.core.tie_order import best_first
+from gpubranches.retrieval.scoring import SAMPLED
+
+if TYPE_CHECKING:
+    from gpubranches.catalog import Catalog
+    from gpubranches.core.boxes import Boxes
+    from gpubranches.engines import Backend
+
+LISTED = 65_536
+"""Items with a vote that are listed, at least, if there are so many."""
+BELOW = 10_000
+"""Items that are listed below what matches, at least, if there are so many."""
+_FORESEEN = 200
+"""At first one item in so many of the catalog is asked for beside LISTED: answers that match fewer need one scan."""
+
+Ids = NDArray[np.int64]
+
+
+def votes_for(lean: float, n_estimators: int) -> int:
+    """Return the votes that an item needs to match: more than (1 - lean) / 2 of the estimators, from 1 to all."""
+    return min(n_estimators, math.floor(n_estimators * (1 - lean) / 2) + 1)
+
+
+def by_votes(
+    backend: Backend,
+    catalog: Catalog,
+    boxes: Boxes,
+    positives: Ids,
+    negatives: Ids,
+    where: Bitmap | None,
+    votes: int | None = None,
+) -> Ranking:
+    """Rank the items with a vote, best first, matched by a majority of the estimators, marked items by their mark.
+
+    votes: the fewest that the list is to reach down to, if less than a majority. The items that have them are listed
+    whole, as many of those below as make `LISTED` in all and at least `BELOW`, and all items marked right. Of a random
+    sample of the catalog, those with votes that are not listed stand for what is not.
+    """
+    majority = boxes.n_estimators // 2 + 1
+    found = _listed(backend, catalog, boxes, majority if votes is None else min(votes, majority), where)
+    sampled = None
+    if len(found.ids) < found.total:
+        sampled = _unlisted(catalog, boxes, found.ids, where)
+        if not len(sampled):
+            found, sampled = backend.apply(boxes, min_votes=1, where=where), None
+    listed = _votes(found)
+    missing = positives[~among(positives, found.ids)]
+    own = boxes.votes(catalog.codes(missing))
+    order = best_first(own, missing)
+    order = np.concatenate([order[own[order] > 0], np.flatnonzero(own == 0)])
+    ids, counted = np.concatenate([found.ids, missing[order]]), np.concatenate([listed, own[order]])
+    matched = ((counted >= majority) | among(ids, positives)) & ~among(ids, negatives)
+    return Ranking(
+        ids=ids,
+        scores=counted.astype(np.float32),
+        votes=counted,
+        matched=matched,
+        total=int(matched.sum()),
+        candidates=found.total,
+        threshold=float(majority),
+        complete_from=1 if sampled is None else int(listed[-1]) + 1,
+        unlisted=sampled,
+    )
+
+
+def _listed(backend: Backend, catalog: Catalog, boxes: Boxes, votes: int, where: Bitmap | None) -> Candidates:
+    """Return the best items with a vote: all with so many votes, and of the others what `by_votes` says."""
+    limit = LISTED + catalog.n // _FORESEEN if votes > 1 else None
+    found = backend.apply(boxes, min_votes=1, limit=limit, where=where)
+    wanted = max(LISTED, int(np.count_nonzero(_votes(found) >= votes)) + BELOW)
+    if len(found.ids) < min(wanted, found.total):
+        above = backend.apply(boxes, min_votes=votes, limit=0, where=where).total
+        wanted = max(LISTED, above + BELOW)
+        found = backend.apply(boxes, min_votes=1, limit=wanted, where=where)
+    return Candidates(found.ids[:wanted].copy(), found.total, _votes(found)[:wanted].copy())
+
+
+def _unlisted(catalog: Catalog, boxes: Boxes, listed: Ids, where: Bitmap | None) -> NDArray[np.float32]:
+    """Return the votes of random items that have some and are not listed, (m,) float32."""
+    drawn = catalog.sample_ids(SAMPLED, np.random.default_rng(0), where)
+    votes = boxes.votes(catalog.codes(drawn[~among(drawn, listed)]))
+    return votes[votes > 0].astype(np.float32)
+
+
+def _votes(found: Candidates) -> NDArray[np.uint16]:
+    return np.zeros(0, np.uint16) if found.votes is None else found.votes

@@ -1,0 +1,101 @@
+"""The formats, one entry each: the page, the API and the command line offer what stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from gpubranches.core.boxes import Boxes
+from gpubranches.core.files import require_outside_catalogs, whole_file, whole_folder
+from gpubranches.errors import UsageError
+from gpubranches.service.export.boxes import boxes_json, boxes_sql
+from gpubranches.service.export.item_table import ItemTable
+from gpubranches.service.export.parquet import write_img2dataset, write_parquet
+from gpubranches.service.export.pictures import link_folder, write_coco, write_links
+from gpubranches.service.export.texts import write_csv, write_json, write_jsonl
+
+Written = TypeVar("Written")
+ItemWriter = Callable[[ItemTable], Generator[bytes, None, int]]
+"""Yields a file's bytes as they are made; returns how many items are in it."""
+BoxWriter = Callable[[Boxes, int], bytes]
+"""Returns a file's bytes, of boxes and of the votes at which they take an item."""
+
+
+@dataclass(frozen=True)
+class Format(Generic[Written]):
+    """One format.
+
+    title: what people call it; what: what it is, or who reads it; ending: of its files, without the first dot;
+    write: makes a file; folder: fills a folder in place of a file, where it can be either.
+    """
+
+    title: str
+    what: str
+    ending: str
+    media_type: str
+    write: Written
+    folder: Callable[[ItemTable, Path], int] | None = None
+
+
+_JSON, _PARQUET = "application/json", "application/vnd.apache.parquet"
+FORMATS: dict[str, Format[ItemWriter]] = {
+    "csv": Format("CSV", "a table for spreadsheets", "csv", "text/csv", write_csv),
+    "parquet": Format("Parquet", "a table with types", "parquet", _PARQUET, write_parquet),
+    "json": Format("JSON", "an array of objects", "json", _JSON, write_json),
+    "jsonl": Format("JSON lines", "an object a line", "jsonl", "application/jsonl", write_jsonl),
+    "coco": Format("COCO", "a list of images, for annotation tools", "coco.json", _JSON, write_coco),
+    "img2dataset": Format(
+        "img2dataset", "urls and captions, to download by", "img2dataset.parquet", _PARQUET,
+        write_img2dataset,
+    ),
+    "links": Format(
+        "Links", "links to the pictures, best first", "tar", "application/x-tar", write_links,
+        link_folder,
+    ),
+}  # fmt: skip
+BOX_FORMATS: dict[str, Format[BoxWriter]] = {
+    "sql": Format("SQL", "a query over the codes", "sql", "application/sql", boxes_sql),
+    "json": Format("JSON", "dims and bounds", "json", _JSON, boxes_json),
+}
+
+
+def export_items(table: ItemTable, path: Path, format: str | None = None) -> int:
+    """Write a file, or with "links" a folder unless its name ends in .tar; return how many items are in it.
+
+    format: a key of `FORMATS`; None takes it from the ending. Files and folders appear whole or not at all. Raises
+    UsageError for another format, for one that these items cannot have, for a place in a catalog, and where a folder
+    would not be a new one; DataError when it cannot be written; then an older file is left as it was.
+    """
+    chosen = format_of(path, format)
+    require_outside_catalogs(path)
+    if chosen.folder is not None and not _ends(path, chosen):
+        with whole_folder(path) as folder:
+            return chosen.folder(table, folder)
+    chunks = chosen.write(table)
+    with whole_file(path) as file:
+        while True:
+            try:
+                file.write(next(chunks))
+            except StopIteration as end:
+                return int(end.value)
+
+
+def format_of(path: Path, name: str | None = None) -> Format[ItemWriter]:
+    """Return the format of a name, or that of the longest ending that fits a path. Raises UsageError."""
+    if name is not None:
+        if name not in FORMATS:
+            raise UsageError(f"export: expected one of {', '.join(FORMATS)}, got {name!r}")
+        return FORMATS[name]
+    fitting = [format for format in FORMATS.values() if _ends(path, format)]
+    if not fitting:
+        endings = ", ".join(f".{format.ending}" for format in FORMATS.values())
+        raise UsageError(
+            f"export: expected a name that ends in one of {endings}, got {path.name!r}; or name the format"
+        )
+    return max(fitting, key=lambda format: len(format.ending))
+
+
+def _ends(path: Path, format: Format[ItemWriter]) -> bool:
+    return path.name.lower().endswith(f".{format.ending}")

@@ -1,0 +1,145 @@
+"""The pictures of matched items: as COCO's list of images, and as symbolic links, best first."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import tarfile
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path, PurePosixPath
+
+from gpubranches.catalog.metadata.columns import url_of
+from gpubranches.core.files import spelled
+from gpubranches.errors import DataError, UsageError
+from gpubranches.service.export.item_table import ItemTable, Row
+from gpubranches.service.export.texts import joined
+
+_FOLDER = "matches"
+_NAME_BYTES = 120
+_BLOCK_BYTES = 512
+
+
+def can_have_pictures(table: ItemTable) -> bool:
+    """Return whether the catalog knows of folders with pictures of its items."""
+    return bool(table.source.get("roots")) and "image_path" in table.columns
+
+
+def write_coco(table: ItemTable) -> Generator[bytes, None, int]:
+    """Return what yields a JSON object as COCO's, without annotations, and then tells how many images are in it.
+
+    images: id, file_name, width, height, and coco_url where the item has a url. file_name is relative to the folder
+    that was ingested, whole where there were several. Sizes are those of the columns `width` and `height`, else of the
+    file, upright. Items without a picture whose size can be told are left out; info tells how many. Raises UsageError
+    where no item can have a picture.
+    """
+    _require_pictures(table, "coco")
+    return _coco(table)
+
+
+def write_links(table: ItemTable) -> Generator[bytes, None, int]:
+    """Return what yields a tar file of a folder as `link_folder` makes, and then tells how many links are in it."""
+    _require_pictures(table, "links")
+    return _tar(table)
+
+
+def link_folder(table: ItemTable, folder: Path) -> int:
+    """Fill a folder with symbolic links to the pictures; return how many.
+
+    Each is called by its rank, id and file name, so that they sort best first and no two are called the same; letters
+    and digits of the file name are kept, all else but `.` and `-` is `_`. Items without a picture are left out. Raises
+    UsageError where no item can have one.
+    """
+    _require_pictures(table, "links")
+    written = 0
+    for part in _links(table):
+        for name, target in part:
+            (folder / name).symlink_to(target)
+        written += len(part)
+    return written
+
+
+def _require_pictures(table: ItemTable, format: str) -> None:
+    if not can_have_pictures(table):
+        raise UsageError(
+            f"{format}: expected a catalog of pictures in a folder, by the column `image_path`, got none; choose csv, "
+            "json or parquet"
+        )
+
+
+def _coco(table: ItemTable) -> Generator[bytes, None, int]:
+    seen = 0
+
+    def images() -> Iterator[list[Row]]:
+        nonlocal seen
+        for rows in table.parts():
+            seen += len(rows)
+            yield [image for row in rows if (image := _image(table, row)) is not None]
+
+    yield b'{"licenses": [], "categories": [], "annotations": [], "images": ['
+    written = yield from joined(images())
+    info = {"description": "items that match, best first", "images": written, "left_out": seen - written}
+    yield f'\n], "info": {json.dumps(info)}}}\n'.encode()
+    return written
+
+
+def _image(table: ItemTable, item: Row) -> Row | None:
+    from gpubranches.catalog.pictures.images import image_file, upright_size
+
+    path = image_file(table.source, item)
+    if path is None:
+        return None
+    width, height = item.get("width"), item.get("height")
+    if not (_is_size(width) and _is_size(height)):
+        try:
+            width, height = upright_size(path)
+        except DataError:
+            return None
+    name = item["image_path"] if len(table.source["roots"]) == 1 else spelled(str(path))
+    image = {"id": item["id"], "file_name": name, "width": width, "height": height}
+    url = url_of(item)
+    return image if url is None else {**image, "coco_url": url}
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _links(table: ItemTable) -> Iterator[list[tuple[str, Path]]]:
+    """Yield lists of the names of links and what they lead to."""
+    from gpubranches.catalog.pictures.images import image_file
+
+    digits = len(str(len(table)))
+    ranks = itertools.count(1)
+    for rows in table.parts():
+        part = []
+        for row, rank in zip(rows, ranks, strict=False):
+            path = image_file(table.source, row)
+            if path is not None:
+                part.append((f"{rank:0{digits}d}_{row['id']}_{_safe(row['image_path'])}", path))
+        yield part
+
+
+def _safe(path: str) -> str:
+    """Return the end of a file's name with nothing in it that a shell, a folder or a terminal could take amiss."""
+    name = re.sub(r"[^\w.-]+", "_", PurePosixPath(path).name)
+    return name.encode()[-_NAME_BYTES:].decode("utf-8", "ignore")
+
+
+def _tar(table: ItemTable) -> Generator[bytes, None, int]:
+    now_s, written = int(time.time()), 0
+    yield _entry(_FOLDER, tarfile.DIRTYPE, 0o755, now_s)
+    for part in _links(table):
+        yield b"".join(_entry(f"{_FOLDER}/{name}", tarfile.SYMTYPE, 0o777, now_s, path) for name, path in part)
+        written += len(part)
+    yield bytes(2 * _BLOCK_BYTES)
+    return written
+
+
+def _entry(name: str, kind: bytes, mode: int, mtime_s: int, target: Path | None = None) -> bytes:
+    """Return the header of an entry without content, of a TarFile that keeps no list of them all."""
+    info = tarfile.TarInfo(name)
+    info.type, info.mode, info.mtime = kind, mode, mtime_s
+    info.linkname = "" if target is None else str(target)
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

@@ -1,0 +1,379 @@
+"""One user's search over a catalog: search, mark, find all, look, mark again, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpubranches.core.arrays import among, as_ids
+from gpubranches.core.bitmaps import Bitmap
+from gpubranches.core.options import MODELS, Model, RefineOptions, check_lean
+from gpubranches.core.results import Ranking
+from gpubranches.encoders import Embedder
+from gpubranches.engines import Backend, open_backend
+from gpubranches.errors import UsageError
+from gpubranches.retrieval.completeness import AUDITED, Completeness
+from gpubranches.retrieval.explain import Explanation, explain_in
+from gpubranches.retrieval.hits import Hits
+from gpubranches.retrieval.refine import Found, has_second_stage, refined
+from gpubranches.retrieval.search import Searcher, require_embedder
+from gpubranches.retrieval.suggestions import suggested
+from gpubranches.service.answer import Answer
+from gpubranches.service.labels import Labels
+from gpubranches.service.marked_items import MarkedItems
+from gpubranches.service.matches import Matches
+from gpubranches.service.old_names import OldNames
+from gpubranches.service.target import TARGET, Step, next_step
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from gpubranches.catalog import Catalog
+    from gpubranches.core.boxes import Boxes
+
+_OUTSIDE_DRAWN = 1000
+"""Random ids of which those that the filter lets in may join an audit."""
+
+
+class Session(OldNames):
+    """One user's search over a catalog: queries, marks and the last answer. One thread may use it at a time.
+
+    backend: a name, see `open_backend`, or an open backend over the same catalog. embedder: what turns texts and
+    pictures into queries: "auto", the catalog's own; a spec, see `open_embedder`; an open embedder; or None for no such
+    queries. "auto" and specs are opened when a query first needs them. labels: a log of marks, by default in memory.
+    seed: of the learners and the random negatives; the same marks, query and seed give the same answer. pictures: those
+    that queries may name, see `Searcher`.
+
+    A session is a context manager that closes what it opened itself: the backend of a name, and its log in memory.
+    Raises SpaceMismatchError for an open embedder that the catalog was not made with, and errors of `open_backend`.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        backend: Backend | str = "auto",
+        *,
+        embedder: Embedder | str | None = "auto",
+        labels: Labels | None = None,
+        seed: int = 0,
+        pictures: Callable[[str], NDArray[np.float32]] | None = None,
+    ):
+        if embedder is not None and not isinstance(embedder, str):
+            require_embedder(catalog, embedder)  # before a backend is opened that would have to be closed
+        self._opened = ExitStack()
+        if isinstance(backend, str):
+            backend = self._opened.enter_context(open_backend(backend, catalog))
+        if labels is None:
+            labels = Labels.in_memory()
+            self._opened.callback(labels.close)
+        self.catalog = catalog
+        self.backend = backend
+        self.labels = labels
+        self.seed = seed
+        self.searcher = Searcher(catalog, backend, embedder, pictures)
+        self.answer: Answer | None = None
+
+    def close(self) -> None:
+        """Close what the session opened itself; the last answer stays."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """What turns texts and pictures into queries, None if there is nothing; it is opened here if need be."""
+        return self.searcher.embedder
+
+    # Queries
+
+    def search(
+        self,
+        query: str | int | Path | Image | NDArray[Any],
+        k: int = 100,
+        *,
+        where: str | None = None,
+        by_codes: bool = False,
+    ) -> Hits:
+        """Return the k items nearest to a text, an item, a picture or a vector, nearest first; fewer if fewer exist.
+
+        query: a str is a text, words or several terms such as `dog + #17 - sketch` (`queries.parse`); an int is the id
+        of an item, which is its own nearest; a Path or a PIL image is a picture; an array is an image embedding, (D,)
+        of floats, or a code, (d,) uint8. where: a condition on the items' metadata, such as `year > 2010`. by_codes:
+        compare codes even where there are embeddings. Raises UsageError for another query and for one that the catalog
+        or the embedder cannot answer, BackendUnavailableError if the embedder's packages are missing; the message says
+        what to install.
+        """
+        return self.searcher.search(query, k, where=where, by_codes=by_codes)
+
+    # Marks
+
+    def mark(self, ids: ArrayLike, label: int, *, origin: str = "user", event_id: str | None = None) -> None:
+        """Mark items right (+1) or wrong (-1); a later mark of the same item wins. Unknown ids raise UsageError.
+
+        ids: (m,) integers; origin: who chose the items, "user" for a person, "suggestion" and "audit" for items that
+        `suggest` and `audit` returned. A suggestion for a broad idea is logged as "border". event_id: a repeated call
+        with the same value counts once.
+        """
+        items = as_ids(ids)
+        self.catalog.positions(items)
+        answer = self.answer
+        breadth = None if answer is None else answer.breadth
+        if origin == "suggestion" and breadth is not None and breadth.is_broad:
+            origin = "border"
+        self.labels.mark(items, label, origin=origin, event_id=event_id)
+
+    def unmark(self, ids: ArrayLike, *, event_id: str | None = None) -> None:
+        """Remove the marks of items."""
+        self.labels.mark(as_ids(ids), 0, event_id=event_id)
+
+    def undo(self) -> NDArray[np.int64]:
+        """Take back the last call of mark or unmark that stands; return its items, (m,) int64."""
+        return self.labels.undo()
+
+    def redo(self) -> NDArray[np.int64]:
+        """Bring back what the last undo took, unless something was marked since; return its items, (m,) int64."""
+        return self.labels.redo()
+
+    @property
+    def positives(self) -> NDArray[np.int64]:
+        """Ids marked right that are still in the catalog, ascending, (p,) int64."""
+        return self._marked.positives
+
+    @property
+    def negatives(self) -> NDArray[np.int64]:
+        """Ids marked wrong that are still in the catalog, ascending, (m,) int64."""
+        return self._marked.negatives
+
+    def random_negatives(self, count: int) -> NDArray[np.int64]:
+        """Return ids that serve as wrong unchecked, drawn by the seed, (at most count,) int64; never marked ones."""
+        return self._marked.random_negatives(count)
+
+    # The answer
+
+    def find_all(self, options: RefineOptions | None = None) -> Answer:
+        """Train boxes on the marks, apply them to the whole catalog, rank what they find and cut the list.
+
+        Marked items keep their label in the answer. Boxes exclude every item marked wrong, so by votes alone models
+        without pseudo-labels ignore `negative_weight`. Raises LabelError if no item is marked right, UsageError for
+        options out of their range and for a query as `search` does.
+        """
+        options = (options or RefineOptions()).validate()
+        with self.catalog.pinned():
+            staged = has_second_stage(self.catalog, options.model, options.second_stage)
+            marks = self._marked.to_learn(options)
+            if staged and options.query:
+                marks = replace(marks, asked=self.searcher.words(options.query))
+            where = self._bitmap(options.where)
+            found = refined(
+                self.backend,
+                self.catalog,
+                marks,
+                options.model,
+                second_stage=staged,
+                seed=self.seed,
+                where=where,
+                lean=options.lean,
+            )
+            answer = Answer(
+                self.catalog,
+                found.ranking,
+                self._completeness(found, where),
+                options,
+                found.boxes,
+                self.catalog.coding,
+                self.catalog.generation,
+                None if self.answer is None else self.answer.still_matching(),
+                found.breadth,
+            )
+            self.answer = answer.recut(options.lean, self._marked.within(where), self.labels.audited())
+        return self.answer
+
+    def refine(self, model: Model = MODELS[0], **options: Any) -> Ranking:
+        """Find all with the options given by name, see `RefineOptions`; return the ranking of the answer."""
+        return self.find_all(RefineOptions(model, **options)).ranking
+
+    def refine_again(self) -> Ranking:
+        """Find all with the marks there are now, and the options and cut of the last answer; return the ranking.
+
+        Raises UsageError before a find all.
+        """
+        answer = self.last_answer()
+        return self.find_all(replace(answer.options, lean=answer.ranking.lean)).ranking
+
+    def last_answer(self) -> Answer:
+        """Return the answer of the last find all. Raises UsageError before one; `answer` is None then."""
+        if self.answer is None:
+            raise UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
+        return self.answer
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """The ranking of the last answer as it is cut now, None before a find all."""
+        return None if self.answer is None else self.answer.ranking
+
+    @property
+    def boxes(self) -> Boxes | None:
+        """The boxes of the last answer, None before a find all and after one by a model without boxes."""
+        return None if self.answer is None else self.answer.boxes
+
+    @property
+    def where(self) -> str:
+        """The condition that every item of the last answer meets, "" for none."""
+        return "" if self.answer is None else self.answer.options.where or ""
+
+    def part(self, name: str) -> Matches:
+        """Return a part of the last answer, one of `answer.PARTS`: what matches, a tier of it, what is new, ...
+
+        Raises UsageError before a find all, for another name, for a tier where there are none (by votes alone, or with
+        fewer than 4 items marked right beside suggestions and audits), and for changes in the first round.
+        """
+        return self.last_answer().part(name)
+
+    def export(self, path: str | Path, format: str | None = None, part: str = "all") -> int:
+        """Write a part of the last answer with its metadata, best first; return how many items were written.
+
+        part: by default all that matches. Items deleted since are left out. Errors as of `Matches.export` and `part`.
+        """
+        return self.part(part).export(path, format)
+
+    def forget(self) -> None:
+        """Forget the last answer; marks stay."""
+        self.answer = None
+
+    def recut(self, lean: float) -> Ranking:
+        """Cut the list of the last answer elsewhere, without training; return its ranking.
+
+        lean: -1 cuts early, for precision, 0 where the model cuts, 1 late, for recall; rounded to hundredths. A larger
+        one never matches fewer items. With a second stage the cut moves by as much as the one of the largest expected
+        F_beta does from beta = 1 to 4^lean (`Completeness.shift`); by votes alone an item matches with more than
+        (1 - lean) / 2 of them, and the items are listed anew if the list is too short. Raises UsageError before a
+        find all, for another lean, and where the list is too short and the codes were made anew since.
+        """
+        lean, answer = check_lean(lean), self.last_answer()
+        where = self._bitmap(answer.options.where)
+        if not answer.reaches(lean):
+            answer = answer.relisted(self.backend, lean, where)
+        self.answer = answer.recut(lean, self._marked.within(where), self.labels.audited())
+        return self.answer.ranking
+
+    # What is known of it, and what to mark next
+
+    def audit(self, count: int = AUDITED) -> NDArray[np.int64]:
+        """Return ids of unmarked items whose marks tell how complete the last answer is, (at most count,) int64.
+
+        They are drawn at random with known chances, most of them near the cut, some far below it. Mark any number of
+        them, in any order, with origin "audit", then call `estimate`. Items that were drawn before and are not marked
+        yet come first. The draw depends on the seed, the ranking and the marks. Raises UsageError before a find all.
+        """
+        if count < 1:
+            raise UsageError(f"count: expected 1 or more, got {count}")
+        answer, marks = self.last_answer(), self.labels.current()
+        drawn = answer.completeness.drawn.ids
+        waiting = drawn[~among(drawn, np.fromiter(marks, np.int64))]
+        waiting = waiting[self.catalog.alive(waiting)][:count]
+        if len(waiting) == count:
+            return waiting
+        sample = answer.completeness.draw_audit(count - len(waiting), marks, self._outside())
+        self.answer = answer.with_audit(sample)
+        return np.concatenate([waiting, sample.ids])
+
+    @property
+    def checked(self) -> int:
+        """How many items of audits are marked; without any, precision and recall are guesses from the scores."""
+        return len(self.labels.audited())
+
+    def estimate(self) -> Ranking:
+        """Estimate precision, recall and tiers of the last answer with the marks made since; return its ranking.
+
+        Recall is that over the items that `where` lets in. Raises UsageError before a find all.
+        """
+        answer = self.last_answer()
+        marks = self._marked.within(self._bitmap(answer.options.where))
+        self.answer = answer.estimated(marks, self.labels.audited())
+        return self.answer.ranking
+
+    def suggest(self, count: int = 20) -> NDArray[np.int64]:
+        """Return ids of the unmarked items whose marks would teach the model most, (at most count,) int64.
+
+        Mark them with origin "suggestion". Of a narrow idea they are the nearest to the cut, spread out in code space:
+        each is, among the 1.5 count nearest, the farthest from those before it. Of a broad idea they lie where its
+        border may be, some far below the cut; while it is open whether an idea is broad, a quarter of them does.
+        Raises UsageError before a find all.
+        """
+        if count < 1:
+            raise UsageError(f"count: expected 1 or more, got {count}")
+        answer, marked = self.last_answer(), np.fromiter(self.labels.current(), np.int64)
+        with self.catalog.pinned():
+            return suggested(self.catalog, answer.ranking, answer.breadth, marked, count)
+
+    def next(self, target_recall: float = TARGET, count: int = 20) -> Step:
+        """Return what to mark next to find a share of all right items, or that the answer holds that share.
+
+        The items are suggestions while the answer probably misses more, else items of an audit; it finds all again
+        where the model has to learn from new marks. Mark them with the step's kind as origin, and call again until the
+        step is done: then the lower end of the 90% interval of recall is at the target, and the cut may have moved down
+        for it (`recut`). Raises UsageError before a find all, and for a target that is not between 0 and 1.
+        """
+        return next_step(self, target_recall, count)
+
+    def is_up_to_date(self, *, ignoring: tuple[str, ...] = ()) -> bool:
+        """Return whether the last answer was made with the present marks, apart from new ones of some origins.
+
+        Raises UsageError before a find all.
+        """
+        answer = self.last_answer()
+        origins, marks = self.labels.origins(), self._marked.within(self._bitmap(answer.options.where))
+        changed = {item for item, _ in marks.items() ^ answer.completeness.marks.items()}
+        return all(item in marks and origins.get(item) in ignoring for item in changed)
+
+    def explain(self, item: int) -> Explanation:
+        """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in.
+
+        Raises UsageError before a find all, for an unknown item, for an answer without boxes, and where the codes were
+        made anew since.
+        """
+        answer, ids = self.last_answer(), as_ids([item])
+        if answer.boxes is None:
+            raise UsageError("explain: the last model is linear and has no boxes; use another, such as ensemble")
+        if answer.coding != self.catalog.coding:
+            raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
+        self.catalog.positions(ids)
+        mark = self.labels.current().get(item, 0)
+        return explain_in(answer.ranking, answer.boxes, self.catalog.codes(ids)[0], item, mark)
+
+    # Inside
+
+    @property
+    def _marked(self) -> MarkedItems:
+        return MarkedItems(self.catalog, self.labels, self.seed)
+
+    def _bitmap(self, where: str | None) -> Bitmap | None:
+        return None if where is None else self.catalog.where(where)
+
+    def _completeness(self, found: Found, where: Bitmap | None) -> Completeness:
+        """Return what is known of how complete a new ranking is, with what was audited before."""
+        universe = max(self.catalog.count(where), len(found.ranking.ids))
+        earlier = None if self.answer is None else self.answer.completeness.evidence(self.labels.audited())
+        marks = self._marked.within(where)
+        return Completeness(found.ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
+
+    def _outside(self) -> NDArray[np.int64]:
+        """Return random ids of the items that the answer's filter lets in, in random order."""
+        answer = self.last_answer()
+        rng = np.random.default_rng([self.seed, len(answer.completeness.drawn.ids)])
+        ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
+        where = self._bitmap(answer.options.where)  # anew, for rows may have moved since the find all
+        return ids if where is None else ids[self.catalog.inside(ids, where)]

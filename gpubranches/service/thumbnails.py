@@ -1,0 +1,108 @@
+"""Thumbnails of pictures, made once and kept: in memory and in a folder, both of bounded size."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import uuid
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+
+from gpubranches.catalog.pictures.images import thumbnail
+
+_log = logging.getLogger(__name__)
+
+_PARTS = 64
+"""Subfolders of the folder; each is held to its share of the limit, so that a look at one of them is quick."""
+
+
+class Thumbnails:
+    """JPEG thumbnails by key, at most `limit_bytes` in memory and about `folder_bytes` in a folder.
+
+    folder: made when the first thumbnail is written; None, or one that cannot be written (a warning says so): memory
+    alone. The least recently used leave memory first, the oldest the folder.
+    """
+
+    def __init__(self, folder: Path | None = None, *, limit_bytes: int = 64 << 20, folder_bytes: int = 2 << 30):
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+        self._part_bytes = folder_bytes // _PARTS
+        self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: str, path: Path, size: int) -> bytes:
+        """Return the thumbnail of an image file, made unless held under `key`; DataError if it cannot be read."""
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+        file = self._file(key)
+        jpeg = _read(file)
+        if not jpeg:
+            jpeg = thumbnail(path, size)
+            self._write(file, jpeg)
+        with self._lock:
+            self._bytes += len(jpeg) - len(self._held.pop(key, b""))
+            self._held[key] = jpeg
+            while self._bytes > self._limit_bytes:
+                self._bytes -= len(self._held.popitem(last=False)[1])
+        return jpeg
+
+    def _file(self, key: str) -> Path | None:
+        if self._folder is None:
+            return None
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        return self._folder / f"{int(digest[:8], 16) % _PARTS:02}" / f"{digest[:32]}.jpg"
+
+    def _write(self, file: Path | None, jpeg: bytes) -> None:
+        """Keep a thumbnail in the folder, whole or not at all; it is a cache, so nothing is synced to the disk."""
+        if file is None:
+            return
+        part = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(jpeg)
+            part.replace(file)
+            self._shrink(file.parent)
+        except OSError as error:
+            _log.warning("thumbnails are kept in memory alone: %s", error)
+            self._folder = None
+            with suppress(OSError):
+                part.unlink()
+
+    def _shrink(self, folder: Path) -> None:
+        with self._lock:
+            files = []
+            for entry in os.scandir(folder):
+                with suppress(FileNotFoundError):  # another process may shrink it, too
+                    files.append((entry.stat(), entry.path))
+            surplus = sum(stat.st_size for stat, _ in files) - self._part_bytes
+            for stat, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
+                if surplus <= 0:
+                    return
+                Path(path).unlink(missing_ok=True)
+                surplus -= stat.st_size
+
+
+def _read(file: Path | None) -> bytes:
+    """Return a kept thumbnail, nothing if there is none or it was cut short by a crash."""
+    try:
+        jpeg = b"" if file is None else file.read_bytes()
+    except OSError:
+        return b""
+    return jpeg if jpeg.startswith(b"\xff\xd8") and jpeg.endswith(b"\xff\xd9") else b""
+
+
+def version(path: Path | None) -> str:
+    """Return a name for what a file holds now, that changes when the file does; "" if there is none to read."""
+    if path is None:
+        return ""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return hashlib.sha256(f"{path.absolute()}\0{stat.st_mtime_ns}\0{stat.st_size}".encode()).hexdigest()[:16]
