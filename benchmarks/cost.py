@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.synthetic import Clusters, write_catalog, write_embedded_catalog
+from benchmarks.harness.catalogs import Clusters, write_catalog, write_embedded_catalog
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.retrieval import refine
 from gpubranches.retrieval.breadth import Breadth, judge

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.given import out_file, whole
+from benchmarks.harness.options import out_file, whole
 from benchmarks.quality import build_catalog
 from gpubranches import Catalog, Ranking, Session, open_backend
 from gpubranches.encoders import VocabularyEmbedder

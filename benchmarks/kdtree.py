@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.harness.catalogs import Clusters, write_catalog
 from benchmarks.speed import HEAD, Bench, Row, machine_facts, made_catalog, work_folder, write_results
-from benchmarks.synthetic import Clusters, write_catalog
 from gpubranches import Boxes, Catalog
 from gpubranches.engines.cpu.backend import CpuBackend
 from gpubranches.engines.kdtree.backend import KdtreeBackend

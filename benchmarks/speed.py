@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.synthetic import Clusters, write_catalog, write_embedded_catalog
+from benchmarks.harness.catalogs import Clusters, write_catalog, write_embedded_catalog
 from gpubranches import Boxes, Catalog, Session
 from gpubranches.engines.cpu.backend import CpuBackend
 from gpubranches.learning.branches import BranchEnsemble

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.synthetic import Clusters, write_embedded_catalog
-from benchmarks.watching import Watch, growth, slope
-from benchmarks.writing import copied_from, write
+from benchmarks.harness.catalogs import Clusters, write_embedded_catalog
+from benchmarks.load.watching import Watch, growth, slope
+from benchmarks.load.writing import copied_from, write
 from gpubranches import Catalog
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -30,7 +30,7 @@ from benchmarks.crashes import layer
 from benchmarks.crashes.arena import Arena
 from benchmarks.crashes.points import KINDS, Run
 from benchmarks.crashes.scenarios import SCENARIOS
-from benchmarks.given import finite, out_file, whole
+from benchmarks.harness.options import finite, out_file, whole
 
 Tally = dict[str, Counter[str]]
 _MEMORY = Path("/dev/shm")  # nosec B108  # folders made there have random names

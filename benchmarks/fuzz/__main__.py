@@ -19,9 +19,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.coverage import publish
-from benchmarks.fuzzing.reader import READERS
-from benchmarks.fuzzing.running import Tried, fuzz, kept
-from benchmarks.given import finite, out_file, out_folder, whole
+from benchmarks.fuzz.reader import READERS
+from benchmarks.fuzz.running import Tried, fuzz, kept
+from benchmarks.harness.options import finite, out_file, out_folder, whole
 
 
 def report(tried: list[Tried], seed: int) -> str:

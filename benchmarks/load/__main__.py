@@ -10,7 +10,7 @@ all every two minutes. They come in over the first ten seconds. Times are measur
 A user that is late does not catch up, so the numbers of requests are reported too.
 
 `--mixed` users also export what matches every two minutes, while another process appends 200 rows every five seconds
-and deletes 100 earlier ones (`benchmarks.writing`). The server's anonymous memory and file handles are read every
+and deletes 100 earlier ones (`benchmarks.load.writing`). The server's anonymous memory and file handles are read every
 second. They are flat if their growth over the last three quarters of the run, by the median of all slopes, is at most
 64 MB or a tenth, and 8 handles or a tenth. Handles on the catalog's segments are not counted, since each append adds
 some.
@@ -43,11 +43,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.given import finite, out_file, whole
+from benchmarks.harness.catalogs import Clusters, write_embedded_catalog
+from benchmarks.harness.options import finite, out_file, whole
+from benchmarks.load.watching import Watch
+from benchmarks.load.writing import copied_from
 from benchmarks.speed import machine_facts
-from benchmarks.synthetic import Clusters, write_embedded_catalog
-from benchmarks.watching import Watch
-from benchmarks.writing import copied_from
 from gpubranches.engines import BACKENDS
 
 MARK_S, SEARCH_S, REFINE_S, EXPORT_S = 1.0, 10.0, 120.0, 120.0
@@ -198,7 +198,7 @@ def served(catalog: Path, backend: str) -> Iterator[tuple[subprocess.Popen[str],
 @contextmanager
 def writing(catalog: Path) -> Iterator[dict[str, int]]:
     """Append and delete by a process of its own; yield its counts, which are filled at the end of the block."""
-    command = [sys.executable, "-m", "benchmarks.writing", str(catalog)]
+    command = [sys.executable, "-m", "benchmarks.load.writing", str(catalog)]
     writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     counts: dict[str, int] = {}
     try:

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.given import in_one_sentence, out_prefix, whole
-from benchmarks.playing import ALL, AUDIT, BASELINES, EASY, LAST, ORACLE, PRODUCT, ROUNDS, STEPS, Lab, Play, chase
+from benchmarks.breadth.lab import ALL, AUDIT, BASELINES, EASY, LAST, ORACLE, PRODUCT, ROUNDS, STEPS, Lab, Play, chase
+from benchmarks.harness.options import in_one_sentence, out_prefix, whole
 from benchmarks.quality import Goal
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.comparison import measured_within
