@@ -152,9 +152,9 @@ SERVER = """
 import sys, time, threading
 from flask import request
 from gpubranches import Catalog, open_backend
-from gpubranches.app import create_app, listening, serve
+from gpubranches.app import create_app, waitress_server, serve
 from gpubranches.app import server as module
-listening.END_S = float(sys.argv[2])
+waitress_server.END_S = float(sys.argv[2])
 catalog = Catalog.open(sys.argv[1])
 with open_backend("oracle", catalog) as backend:
     app = create_app(catalog, backend)

@@ -58,14 +58,14 @@ _SERVER = """
 import logging, sys
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 from gpubranches import Catalog, open_backend
-from gpubranches.app import create_app, listening, open_server
+from gpubranches.app import create_app, waitress_server, open_server
 catalog = Catalog.open(sys.argv[1])
 with open_backend(sys.argv[2], catalog) as backend:
     app = create_app(catalog, backend)
     app.extensions["gpubranches"].warm_up()
     server = open_server(app, "127.0.0.1", 0)
     print(server.effective_port, flush=True)
-    listening.run(server)
+    waitress_server.run(server)
     app.extensions["gpubranches"].close()
 """
 

@@ -46,7 +46,7 @@ def examine() -> list[Finding]:
 
 def revision() -> str:
     """Return the commit of the checkout, with + if it has changes, else the version of the installed package."""
-    checkout = Path(__file__).resolve().parents[1]
+    checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():
         try:
             return importlib.metadata.version("gpubranches")
