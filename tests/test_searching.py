@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
 from clusters import NAMES, D, write_world
-from gpubranches.ingest import ingest
 from PIL import Image
 
 from gpubranches import Catalog, RefineOptions, Session, open_backend
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
+from gpubranches.ingestion import ingest
 
 
 @pytest.fixture(scope="module")

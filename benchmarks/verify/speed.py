@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.verify_correctness import card as facts_of_the_card
-from benchmarks.verify_record import path_of, read
+from benchmarks.verify.correctness import card as facts_of_the_card
+from benchmarks.verify.record import path_of, read
 from gpubranches.catalog import TILE
 from gpubranches.catalog.segment import Rows, Segment, write_segment
 from gpubranches.research.speed import own_engines

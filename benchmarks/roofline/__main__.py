@@ -15,13 +15,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.sass import Function, compile_text
-from benchmarks.verify_record import path_of, read
+from benchmarks.roofline.sass import Function, compile_text
+from benchmarks.verify.record import path_of, read
 from gpubranches.core.assets import folder
 from gpubranches.engines.gpu.program import MOST_BOXES
 from gpubranches.engines.gpu.sources import source
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 DESIGNS = Path(__file__).parent / "designs"
 
 

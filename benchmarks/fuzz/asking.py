@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fuzzing import mutating
-from benchmarks.fuzzing.files import pictures
-from benchmarks.fuzzing.reader import Unfit, reader
-from benchmarks.fuzzing.world import World
+from benchmarks.fuzz import mutating
+from benchmarks.fuzz.files import pictures
+from benchmarks.fuzz.reader import Unfit, reader
+from benchmarks.fuzz.world import World
 from gpubranches.app.api import OPERATIONS, PREFIX
 from gpubranches.catalog.metadata.conditions import parse as parse_condition
 from gpubranches.catalog.metadata.conditions import to_text

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.reference import Plain
+from benchmarks.verify.reference import Plain
 from gpubranches.catalog import TILE, ZONES
 from gpubranches.encoders.quantizers import CodeWeights
 from gpubranches.engines.gpu import GpuBackend, launchers

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.nearest import BATCHES, KS, measure
-from benchmarks.verify_correctness import Clusters
-from benchmarks.verify_record import path_of, read
+from benchmarks.verify.correctness import Clusters
+from benchmarks.verify.record import path_of, read
 from gpubranches.catalog import TILE
 from gpubranches.engines.gpu.measured_times import Line, Measured
 from gpubranches.errors import GpuBranchesError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.fuzzing.mutating import Mutator
-from benchmarks.fuzzing.world import World
+from benchmarks.fuzz.mutating import Mutator
+from benchmarks.fuzz.world import World
 
 
 class Unfit(Exception):

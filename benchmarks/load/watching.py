@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from benchmarks.harness.machine import anonymous_bytes
+
 SETTLED = 0.25
 """Share of a run after which memory and handles of a process should stay flat."""
 
@@ -47,7 +49,7 @@ def growth(times: ArrayLike, values: ArrayLike, *, least: float, share: float) -
 
 
 @dataclass
-class Watch:
+class ProcessWatch:
     """Samples a process every `every_s` seconds until it is stopped or the process has ended.
 
     elsewhere: folders whose file handles are not counted, since each segment that is appended to an open catalog adds
@@ -82,16 +84,12 @@ class Watch:
     def _run(self) -> None:
         while not self._ended.wait(self.every_s):
             try:
-                memory, handles = self._memory_mb(), self._handles()
+                memory, handles = anonymous_bytes(self.pid) / (1 << 20), self._handles()
             except OSError:  # the process has ended
                 return
             self.times_s.append(time.monotonic())
             self.memory_mb.append(memory)
             self.handles.append(handles)
-
-    def _memory_mb(self) -> float:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")) / 1024
 
     def _handles(self) -> int:
         count = 0

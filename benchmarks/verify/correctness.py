@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.at_size import check_allow, check_at_size, check_quantize, check_rescore
-from benchmarks.sass import VARIANTS
-from benchmarks.verify_record import add, path_of, read
+from benchmarks.roofline.sass import VARIANTS
+from benchmarks.verify.at_size import check_allow, check_at_size, check_quantize, check_rescore
+from benchmarks.verify.record import add, path_of, read
 from gpubranches.engines.gpu.sources import source
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 Finding = dict[str, Any]
 
 KERNEL_TESTS = {

@@ -1,24 +1,28 @@
-"""Tables of the evaluation: for the terminal and for Markdown."""
+"""Tables of every report: rows of texts, printed to the terminal or written as Markdown."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table with its heading; rows are texts, the first column a name."""
+    """A table with its heading; rows are texts or numbers, the first column a name."""
 
     title: str
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[Sequence[object]]
 
     def markdown(self) -> str:
         """Return the table as Markdown, under a heading of the second order."""
-        lines = [f"## {self.title}", "", _line(self.header), "|" + "---|" * len(self.header), *map(_line, self.rows)]
-        return "\n".join(lines)
+        return f"## {self.title}\n\n{markdown_table(self.header, self.rows)}"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as Markdown, without a heading."""
+    return "\n".join([_line(header), "|" + "---|" * len(header), *map(_line, rows)])
 
 
 def with_error(mean: float, error: float) -> str:
@@ -33,5 +37,5 @@ def short(value: float) -> str:
     return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _line(cells: Sequence[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"

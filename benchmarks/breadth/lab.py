@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.coverage import Tally, audited, count, truth
-from benchmarks.quality import FOLDERS, build_catalog
+from benchmarks.harness.intervals import Tally, audited, truth
+from benchmarks.harness.real_data import FOLDERS, build_catalog, open_vocabulary
 from gpubranches import Catalog, Ranking, Session, open_backend
-from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.research.quality import Comparison, Concept, Draw, World, find_concepts
 from gpubranches.research.quality.comparison import MEASURES, empty_values, measured_within
 from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
@@ -72,8 +71,7 @@ class Lab:
         self.seeds, self.unions, self.union_seed = seeds, unions, union_seed
         self.narrow, self.models = narrow, tuple(models)
         self._data, self._opened, self._plays = data, ExitStack(), dict[str, Play]()
-        text = data / "text"
-        self.embedder = VocabularyEmbedder.load(text / "text_emb_0.npy", text / "names.json")
+        self.embedder = open_vocabulary(data)
 
     def __enter__(self) -> Lab:
         """Make both catalogs and open them."""
@@ -165,10 +163,7 @@ def chase(world: World, concept: Concept, user: str) -> Chase | None:
         first = marks if first is None and recall >= TARGET else first
         if step.done or not left:
             break
-        right = draw.right[world.rows(step.ids)]
-        for label, ids in ((+1, step.ids[right]), (-1, step.ids[~right])):
-            if len(ids):
-                session.mark(ids, label, origin=step.kind)
+        world.mark_by_truth(session, step.ids, draw.right, step.kind)
     return Chase(begun, marks, first, step.kind == "reached", recall)
 
 
@@ -239,4 +234,4 @@ def _product(
 
 def _tally(tallies: dict[tuple[str, str], Tally], when: str, world: World, ranking: Any, draw: Draw) -> None:
     for measure, true in truth(world, ranking, draw.right).items():
-        count(tallies[when, measure], getattr(ranking, measure), true)
+        tallies[when, measure].count(getattr(ranking, measure), true)

@@ -1,45 +1,22 @@
-"""Broad ideas, unions of classes and easy classes, as people ask for them, against what was to be reached.
-
-    python -m benchmarks.breadth --out benchmarks/results/breadth
-
-The data is that of `benchmarks.quality`, with `broad.json`, a file of groups as `gpubranches evaluate --groups` reads
-it. Its rows are ingested in their order, once with the unlabelled distractors and once without them: an idea that
-leaves them out is played where they are not even random negatives. A user begins with up to 8 marked right, then marks
-the 20 items suggested, for four rounds. `--parts` are some of
-
-- ideas: by a user who walks the page and whose words are told, and by one who marks right ones alone, without words
-- unions: of 2 to 40 classes of one data set, drawn at random
-- easy: classes of 300 items and more, right ones marked alone, without words
-- votes: the ideas by votes alone, from the marks after four rounds
-- target: marks until 95% are found, as the program asks for them, and whether that is true where it says so
-- coverage: how often the 90% intervals of precision and recall hold in these answers and in those on single classes
-"""
+"""The parts of the benchmark of broad ideas: what is played and measured, as tables and goals."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import os
-import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.given import in_one_sentence, out_prefix, whole
-from benchmarks.playing import ALL, AUDIT, BASELINES, EASY, LAST, ORACLE, PRODUCT, ROUNDS, STEPS, Lab, Play, chase
-from benchmarks.quality import Goal
-from gpubranches.errors import UsageError
+from benchmarks.breadth.lab import ALL, AUDIT, EASY, LAST, ORACLE, PRODUCT, ROUNDS, STEPS, Lab, Play, chase
+from benchmarks.harness.publishing import Goal
 from gpubranches.research.quality.comparison import measured_within
-from gpubranches.research.quality.models import MODELS, choose_models
 from gpubranches.research.quality.product import answer_of
 from gpubranches.research.quality.rounds import POLICIES, START, play
 from gpubranches.research.quality.sizes import by_size
-from gpubranches.research.quality.tables import Section, short, with_error
 from gpubranches.research.quality.users import USERS
+from gpubranches.research.tables import Section, short, with_error
 from gpubranches.service import Session
 from gpubranches.service.target import TARGET
 
@@ -189,20 +166,6 @@ def run(lab: Lab, parts: Sequence[str]) -> Result:
     return sections, goals
 
 
-def document(lab: Lab, sections: Sequence[Section], goals: Sequence[Goal]) -> str:
-    """Return the introduction, the tables and the goals as Markdown."""
-    lines = [
-        f"{lab.world.n:,} items, {lab.without.n:,} without the distractors; {lab.seeds} seeds, up to 8 marked right, "
-        f"1,000 random negatives, 20 marks a round. F1 over all that the user may see, marks counted as what they are. "
-        f"{ORACLE}: {MODELS[ORACLE].description}.",
-        *(section.markdown() for section in sections),
-    ]
-    if goals:
-        rows = [(claim, number, "pass" if held else "MISS") for claim, number, held in goals]
-        lines.append(Section("Goals", ("goal", "measured", ""), rows).markdown())
-    return "\n\n".join(lines)
-
-
 def to_json(lab: Lab, goals: Sequence[Goal]) -> dict[str, Any]:
     """Return every play with the value of every draw."""
     return {
@@ -265,63 +228,3 @@ def _round_goals(what: str, played: Play, goals: Sequence[float]) -> Iterator[Go
 def _median(marks: NDArray[np.float64]) -> str:
     middle = float(np.median(marks))
     return f"{middle:.0f}" if math.isfinite(middle) else "not reached"
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.breadth", description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, default=os.environ.get("GPUBRANCHES_EVAL_DATA") or None, help="folder of the data"
-    )
-    parser.add_argument("--parts", default=",".join(PARTS), help="a comma list, all by default")
-    parser.add_argument("--seeds", type=whole(1), default=1)
-    parser.add_argument("--unions", type=whole(0), default=24, help="unions drawn")
-    parser.add_argument("--union-seed", type=whole(0), default=0)
-    parser.add_argument("--concepts", type=whole(1), help="single classes, a random subset of so many (default: all)")
-    parser.add_argument("--models", default=",".join(BASELINES), help="models with a cut that play, too; none for none")
-    parser.add_argument("--out", type=out_prefix, help="write PREFIX.md and PREFIX.json")
-    options = parser.parse_args()
-    if options.data is None:
-        parser.error("expected --data or GPUBRANCHES_EVAL_DATA, got neither")
-    options.parts = [name.strip() for name in options.parts.split(",") if name.strip()]
-    unknown = [name for name in options.parts if name not in PARTS]
-    if unknown or not options.parts:
-        parser.error(f"parts: expected some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}")
-    try:
-        models = {} if options.models == "none" else choose_models(options.models)
-    except UsageError as error:
-        parser.error(str(error))
-    if uncut := [name for name, model in models.items() if model.cut is None]:
-        parser.error(f"models: expected some with a fixed cut, got {', '.join(uncut)}")
-    options.models = list(models)
-    return options
-
-
-def asked(options: argparse.Namespace) -> str:
-    """Return the command that makes these results anew, given the data."""
-    command = (
-        f"python -m benchmarks.breadth --parts {','.join(options.parts)} --seeds {options.seeds} "
-        f"--unions {options.unions} --union-seed {options.union_seed} --models {','.join(options.models) or 'none'}"
-    )
-    return command if options.concepts is None else f"{command} --concepts {options.concepts}"
-
-
-def main() -> None:
-    """Read the options, run, print and write the tables."""
-    options = _options()
-    began = time.perf_counter()
-    draws = {"seeds": options.seeds, "unions": options.unions, "union_seed": options.union_seed}
-    with in_one_sentence(), Lab(options.data.resolve(), **draws, narrow=options.concepts, models=options.models) as lab:
-        sections, goals = run(lab, options.parts)
-        text, data = document(lab, sections, goals), to_json(lab, goals)
-    print(text)
-    if options.out is not None:
-        command, facts = asked(options), f"{time.strftime('%Y-%m-%d')}, {time.perf_counter() - began:.0f} s."
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        body = f"# Broad ideas, unions and easy classes\n\n`{command}`\n\n{facts} {text}\n"
-        options.out.with_suffix(".md").write_text(body, encoding="utf-8")
-        everything = json.dumps({"command": command, **data}, allow_nan=False)
-        options.out.with_suffix(".json").write_text(everything + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from benchmarks.fuzzing import mutating
-from benchmarks.fuzzing.reader import reader
-from benchmarks.fuzzing.tables import mutated_table, parquet
-from benchmarks.fuzzing.world import World, table
+from benchmarks.fuzz import mutating
+from benchmarks.fuzz.reader import reader
+from benchmarks.fuzz.tables import mutated_table, parquet
+from benchmarks.fuzz.world import World, table
 from gpubranches import Catalog, VocabularyEmbedder
 from gpubranches.catalog.pictures.images import open_image, read_image, thumbnail, upright_size
 from gpubranches.cli.options import parse_ids

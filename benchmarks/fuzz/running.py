@@ -23,9 +23,9 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from benchmarks.fuzzing import asking, catalogs, files  # noqa: F401  # they register their readers
-from benchmarks.fuzzing.reader import READERS, Reader, Unfit
-from benchmarks.fuzzing.world import World, make
+from benchmarks.fuzz import asking, catalogs, files  # noqa: F401  # they register their readers
+from benchmarks.fuzz.reader import READERS, Reader, Unfit
+from benchmarks.fuzz.world import World, make
 from gpubranches.errors import GpuBranchesError
 
 CORPUS = Path(__file__).resolve().parent.parent.parent / "tests/corpus"

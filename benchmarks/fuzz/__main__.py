@@ -18,17 +18,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.coverage import publish
-from benchmarks.fuzzing.reader import READERS
-from benchmarks.fuzzing.running import Tried, fuzz, kept
-from benchmarks.given import finite, out_file, out_folder, whole
+from benchmarks.fuzz.reader import READERS
+from benchmarks.fuzz.running import Tried, fuzz, kept
+from benchmarks.harness.options import finite, out_file, out_folder, whole
+from benchmarks.harness.publishing import publish
+from gpubranches.research.tables import markdown_table
 
 
 def report(tried: list[Tried], seed: int) -> str:
     """Return the results as Markdown."""
-    lines = ["| reader | seconds | inputs | of them refused | faults | kept inputs |", "|---|---|---|---|---|---|"]
-    for one in tried:
-        row = (
+    rows = [
+        (
             one.reader,
             f"{one.seconds:.0f}",
             f"{one.inputs:,}",
@@ -36,10 +36,12 @@ def report(tried: list[Tried], seed: int) -> str:
             len(one.faults),
             len(kept(one.reader)),
         )
-        lines.append(f"| {' | '.join(map(str, row))} |")
-    lines += ["", f"Seed {seed}; {sum(one.inputs for one in tried):,} inputs in all."]
-    lines += [f"- {one.reader}: {fault}" for one in tried for fault in one.faults.values()]
-    return "\n".join(lines)
+        for one in tried
+    ]
+    table = markdown_table(("reader", "seconds", "inputs", "of them refused", "faults", "kept inputs"), rows)
+    faults = [f"- {one.reader}: {fault}" for one in tried for fault in one.faults.values()]
+    total = f"Seed {seed}; {sum(one.inputs for one in tried):,} inputs in all."
+    return "\n".join([table, "", total, *faults])
 
 
 def main() -> None:
@@ -63,7 +65,7 @@ def main() -> None:
         for name in arguments.reader or READERS:
             tried.append(fuzz(name, keep, arguments.engine, arguments.seed, arguments.seconds, arguments.inputs))
             print(report(tried[-1:], arguments.seed), file=sys.stderr)
-    publish(report(tried, arguments.seed).splitlines(), arguments.out)
+    publish(report(tried, arguments.seed), arguments.out)
     sys.exit(any(one.faults for one in tried))
 
 

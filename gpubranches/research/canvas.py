@@ -1,4 +1,4 @@
-"""What the plots of the evaluation share: colours, quiet axes, figures that become PNG files. Needs matplotlib."""
+"""Figures that become PNG files, their colours and quiet axes, for all plots. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GREY = "#5f6670"
 _DPI = 130
 
 
-class Pages:
+class Figures:
     """Figures written into a folder; written: the files so far. Raises BackendUnavailableError without matplotlib."""
 
     def __init__(self, folder: Path):

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fuzzing import mutating
-from benchmarks.fuzzing.files import use_metadata
-from benchmarks.fuzzing.reader import Unfit, reader
-from benchmarks.fuzzing.tables import mutated_table
-from benchmarks.fuzzing.world import DIMS, World
+from benchmarks.fuzz import mutating
+from benchmarks.fuzz.files import use_metadata
+from benchmarks.fuzz.reader import Unfit, reader
+from benchmarks.fuzz.tables import mutated_table
+from benchmarks.fuzz.world import DIMS, World
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.catalog import problems_at, repair
 from gpubranches.encoders.heads import IdentityHead, PCAHead, RCAHead, TrainedHead, load_head
