@@ -18,7 +18,7 @@ from test_ingest import Pixels, same, vectors
 
 from gpubranches import Catalog
 from gpubranches.catalog.pictures.images import image_file
-from gpubranches.core.files import spelled
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import CatalogFormatError, DataError, SpaceMismatchError, UsageError
 from gpubranches.ingestion import append, build_catalog, ingest, relocate, staging
 
@@ -654,4 +654,4 @@ def test_whatever_happens_to_a_folder_each_picture_is_in_once_and_shows_what_was
         (now,) = Pixels().encode([Pixels().preprocess(Image.open(path).convert("RGB"))])
         assert now @ catalog.embeddings([item["id"]])[0] > 0.999
     assert append(root / "c", [folder], embedder=Pixels(), new=True).added == 0
-    assert spelled(str(folder)) in catalog.source["inputs"][0]["paths"]
+    assert escaped_path(str(folder)) in catalog.source["inputs"][0]["paths"]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from gpubranches.catalog.pictures.folders import find_pictures
 from gpubranches.catalog.pictures.images import image_file, open_image, thumbnail
-from gpubranches.core.files import spelled
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError
 
 
@@ -79,7 +79,7 @@ def test_the_listing_is_sorted_recursive_and_survives_odd_names(tmp_path):
         file.write(b"x")
     os.symlink(tmp_path, tmp_path / "loop")
     found = find_pictures(tmp_path)
-    assert [spelled(name) for name, _ in found.pictures] == ["a/c.png", "a/new\nline.webp", "b.JPG", "\\xff.png"]
+    assert [escaped_path(name) for name, _ in found.pictures] == ["a/c.png", "a/new\nline.webp", "b.JPG", "\\xff.png"]
     assert found.left_out() == ["1 file with other endings: .txt 1"]
     with pytest.raises(DataError, match="cannot read the folder"):
         find_pictures(tmp_path / "nowhere")

@@ -231,7 +231,7 @@ def new_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Output]:
+def atomic_file(path: Path) -> Iterator[Output]:
     """Write a file that takes the place of an older one when the block ends, and is gone if it fails.
 
     Raises DataError when it cannot be written.
@@ -252,7 +252,7 @@ def whole_file(path: Path) -> Iterator[Output]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Fill a folder that gets its name when the block ends, and is gone if it fails.
 
     Raises UsageError where there is something already that is no empty folder, DataError when it cannot be written.
@@ -276,7 +276,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def spelled(path: str) -> str:
+def escaped_path(path: str) -> str:
     r"""Return a path as text that can be stored and shown: each byte that is not UTF-8 is written \xNN.
 
     A backslash before such letters in the name itself is written \x5c, so that no two paths have the same text.
@@ -285,8 +285,8 @@ def spelled(path: str) -> str:
     return re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", named)
 
 
-def unspelled(text: str) -> str:
-    """Return the path whose text `spelled` returned, for calls of the operating system."""
+def unescaped_path(text: str) -> str:
+    """Return the path whose text `escaped_path` returned, for calls of the operating system."""
 
     def byte(found: re.Match[str]) -> str:
         value = int(found[1], 16)
@@ -300,7 +300,7 @@ def require_text(path: Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{spelled(str(path))}: expected a path in UTF-8; rename the folder") from error
+        raise UsageError(f"{escaped_path(str(path))}: expected a path in UTF-8; rename the folder") from error
 
 
 def require_outside_catalogs(path: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gpubranches.catalog.metadata.columns import renamed_columns, repeated_column
 from gpubranches.catalog.pictures.images import COLUMN, image_file
 from gpubranches.catalog.row_source import Kind
-from gpubranches.core.files import spelled, unspelled
+from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError, UsageError
 from gpubranches.ingestion.array_file import ArrayFile
 
@@ -147,7 +147,7 @@ class ClipRetrieval:
         places: list[tuple[str, list[tuple[str, str]]]] = [(own, [])]
         if pictures is not None:
             if not pictures.is_dir():
-                raise UsageError(f"{spelled(str(pictures))}: expected the folder of the pictures, found none")
+                raise UsageError(f"{escaped_path(str(pictures))}: expected the folder of the pictures, found none")
             there = os.path.realpath(pictures)
             gone = not any(os.path.isfile(name) for name in names)
             places = [(there, []), *([(parent, [(parent, there)])] if gone and parent else [])]
@@ -161,13 +161,13 @@ class ClipRetrieval:
         told = []
         if shown != own and any(counts):
             told.append(
-                f"{self.folder}: its pictures are shown from {spelled(shown)}, the folder that `{COLUMN}` names"
+                f"{self.folder}: its pictures are shown from {escaped_path(shown)}, the folder that `{COLUMN}` names"
             )
         lost = [name for name in names if not _is_there(root, moves, name)]
         if lost:
             told.append(
-                f"{self.folder}: of {len(names):,} pictures searched in {spelled(shown)}, {len(lost):,} are missing, "
-                f"such as {spelled(lost[0])}; name their folder by --pictures, or later by relocate"
+                f"{self.folder}: of {len(names):,} pictures searched in {escaped_path(shown)}, {len(lost):,} are "
+                f"missing, such as {escaped_path(lost[0])}; name their folder by --pictures, or later by relocate"
             )
         return root, moves, told
 
@@ -202,7 +202,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
-    return image_file({"roots": {"": root}, "moved": moves}, {COLUMN: spelled(name)}) is not None
+    return image_file({"roots": {"": root}, "moved": moves}, {COLUMN: escaped_path(name)}) is not None
 
 
 def _paths(table: Path) -> list[str]:
@@ -211,7 +211,7 @@ def _paths(table: Path) -> list[str]:
 
     names = _read(table, [COLUMN])
     values = json_values(names[COLUMN]) if names.num_columns else []
-    return [unspelled(value) for value in values if isinstance(value, str) and value and "\0" not in value]
+    return [unescaped_path(value) for value in values if isinstance(value, str) and value and "\0" not in value]
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:

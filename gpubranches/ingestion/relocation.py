@@ -10,7 +10,7 @@ import numpy as np
 
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.pictures.images import image_file
-from gpubranches.core.files import spelled
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 
 _LOOKED_AT = 1000
@@ -34,7 +34,7 @@ def relocate(directory: str | Path, before: str | Path, after: str | Path) -> Re
     catalog = Catalog.open(directory)
     old, new = os.path.abspath(before), os.path.realpath(after)
     if not os.path.isdir(new):
-        raise UsageError(f"{spelled(new)}: expected the folder of the pictures, found none")
+        raise UsageError(f"{escaped_path(new)}: expected the folder of the pictures, found none")
     source = catalog.source
     changed = {**source, "moved": [*source.get("moved", []), [old, new]]}
     ids = catalog.sample_ids(min(_LOOKED_AT, catalog.n), np.random.default_rng(0))
@@ -43,10 +43,10 @@ def relocate(directory: str | Path, before: str | Path, after: str | Path) -> Re
     if not any(
         image_file(changed, item) != image_file(source, item) for item, there in zip(items, now, strict=True) if there
     ):
-        places = ", ".join(spelled(root) for root in source.get("roots", {}).values()) or "none"
+        places = ", ".join(escaped_path(root) for root in source.get("roots", {}).values()) or "none"
         raise UsageError(
-            f"{spelled(new)}: expected pictures of the catalog that were in {spelled(old)}, found none; its folders of "
-            f"pictures are: {places}"
+            f"{escaped_path(new)}: expected pictures of the catalog that were in {escaped_path(old)}, found none; its "
+            f"folders of pictures are: {places}"
         )
     catalog.set_source(changed)
     return RelocateReport(len(items), sum(then), sum(now))

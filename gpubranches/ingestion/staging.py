@@ -23,7 +23,7 @@ from gpubranches.catalog.pictures.images import COLUMN, TARGET, decoded
 from gpubranches.catalog.row_source import Kind
 from gpubranches.core.arrays import open_npy
 from gpubranches.core.embedding_space import digest
-from gpubranches.core.files import spelled, unspelled, whole_file, write_npy
+from gpubranches.core.files import atomic_file, escaped_path, unescaped_path, write_npy
 from gpubranches.encoders import Embedder
 from gpubranches.errors import CatalogFormatError, DataError
 from gpubranches.ingestion.inputs import UNREAD, File, Piece, content_digest
@@ -94,7 +94,7 @@ class StagedPictures:
     def items(self, start: int, stop: int) -> pa.Table:
         """Return the metadata of rows start..stop-1."""
         pieces = self.pieces[start:stop]
-        columns = {COLUMN: pa.array([spelled(piece.name) for piece in pieces], pa.string())}
+        columns = {COLUMN: pa.array([escaped_path(piece.name) for piece in pieces], pa.string())}
         if self._links:
             columns[TARGET] = pa.array([self._target(piece) for piece in pieces], pa.string())
         return pa.table(columns)
@@ -105,7 +105,7 @@ class StagedPictures:
 
     def _target(self, piece: Piece) -> str | None:
         inside = piece.place.startswith(f"{self.roots[''].rstrip('/')}/")
-        return None if inside else spelled(piece.place)
+        return None if inside else escaped_path(piece.place)
 
 
 def place_of(staging: Path, folder: str, embedder: Embedder) -> Path:
@@ -189,7 +189,7 @@ def _held(out: Path, dim: int) -> list[Path]:
 def _rows(path: Path, part: int) -> Iterator[_Row]:
     table = read_parquet(path.with_suffix(".parquet")).cast(_SCHEMA)
     for number, row in enumerate(table.to_pylist()):
-        place, error = unspelled(row.pop("place")), row.pop("error")
+        place, error = unescaped_path(row.pop("place")), row.pop("error")
         yield _Row(File(place, **{**row, "digest": row["digest"] or b""}), part, number, error)
 
 
@@ -198,16 +198,16 @@ def _write(out: Path, embeddings: NDArray[np.float16], rows: Sequence[_Row]) -> 
     number = 1 + max((int(path.stem) for path in out.glob("*.npy")), default=-1)
     path = out / f"{number:06d}.npy"
     columns = {
-        "place": [spelled(row.file.place) for row in rows],
+        "place": [escaped_path(row.file.place) for row in rows],
         "size": [row.file.size for row in rows],
         "mtime_ns": [row.file.mtime_ns for row in rows],
         "ctime_ns": [row.file.ctime_ns for row in rows],
         "digest": [row.file.digest or None for row in rows],
         "error": [row.error for row in rows],
     }
-    with whole_file(path.with_suffix(".parquet")) as file:
+    with atomic_file(path.with_suffix(".parquet")) as file:
         pq.write_table(pa.table(columns, schema=_SCHEMA), file)
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         write_npy(file, embeddings)
     return path
 
@@ -241,4 +241,4 @@ def _decode(place: str, embedder: Embedder) -> _Decoded:
         return _Decoded(seen, None, f"cannot read: {error.strerror}")
     except DataError as error:
         seen = replace(File.seen(place, stat), digest=whole)
-        return _Decoded(seen, None, spelled(str(error.args[0]).removeprefix(f"{place}: ")))
+        return _Decoded(seen, None, escaped_path(str(error.args[0]).removeprefix(f"{place}: ")))

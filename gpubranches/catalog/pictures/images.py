@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from gpubranches.catalog.pictures.memory import Budget
-from gpubranches.core.files import unspelled
+from gpubranches.core.files import unescaped_path
 from gpubranches.errors import DataError, UsageError
 
 FORMATS = {"JPEG": (".jpg", ".jpeg", ".jfif"), "PNG": (".png",), "WEBP": (".webp",), "GIF": (".gif",)}
@@ -304,14 +304,14 @@ def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
     """
     target, named = item.get(TARGET), item.get(COLUMN)
     if isinstance(target, str):
-        place = moved(source, unspelled(target))
+        place = moved(source, unescaped_path(target))
         return Path(place) if os.path.realpath(place) == place and os.path.isfile(place) else None
     roots = source.get("roots") or {}
     root = roots.get(item.get("input") or "") or (next(iter(roots.values())) if len(roots) == 1 else None)
     if not isinstance(named, str) or root is None or "\0" in named:
         return None
     inside = Path(os.path.realpath(moved(source, root)))
-    for name in dict.fromkeys((unspelled(named), named)):  # other programs do not escape names as this one does
+    for name in dict.fromkeys((unescaped_path(named), named)):  # other programs do not escape names as this one does
         path = Path(os.path.realpath(inside / moved(source, name)))  # a link to itself stays itself: no file
         if path.is_relative_to(inside) and os.path.isfile(path):
             return path

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path, PurePosixPath
 
 from gpubranches.catalog.metadata.columns import url_of
-from gpubranches.core.files import spelled
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError, UsageError
 from gpubranches.service.export.matches import Matches, Row
 from gpubranches.service.export.texts import joined
@@ -96,7 +96,7 @@ def _image(matches: Matches, item: Row) -> Row | None:
             width, height = upright_size(path)
         except DataError:
             return None
-    name = item["image_path"] if len(matches.source["roots"]) == 1 else spelled(str(path))
+    name = item["image_path"] if len(matches.source["roots"]) == 1 else escaped_path(str(path))
     image = {"id": item["id"], "file_name": name, "width": width, "height": height}
     url = url_of(item)
     return image if url is None else {**image, "coco_url": url}
