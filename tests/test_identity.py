@@ -17,7 +17,7 @@ from PIL import Image
 from test_ingest import Pixels, same, vectors
 
 from gpubranches import Catalog
-from gpubranches.catalog.pictures.images import image_file
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import CatalogFormatError, DataError, SpaceMismatchError, UsageError
 from gpubranches.ingestion import append, build_catalog, ingest, relocate, staging

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gpubranches.catalog.pictures.decoding import open_image, thumbnail
 from gpubranches.catalog.pictures.folders import find_pictures
-from gpubranches.catalog.pictures.images import image_file, open_image, thumbnail
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError
 

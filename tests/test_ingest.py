@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gpubranches import Catalog
-from gpubranches.catalog.pictures.images import image_file
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, DataError, UsageError
 from gpubranches.ingestion import append, build, build_catalog, ingest, staging
 

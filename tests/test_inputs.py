@@ -21,7 +21,7 @@ from test_ingest import Pixels, vectors
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.catalog.metadata.columns import OWN
-from gpubranches.catalog.pictures.images import image_file
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError, DataError, UsageError
 from gpubranches.ingestion import append, build_catalog, ingest, relocate

@@ -20,7 +20,8 @@ from gpubranches.app.api.schema import Schema, check, parse
 from gpubranches.app.api.searching import MOST, UPLOAD_BYTES
 from gpubranches.app.request_values import desk
 from gpubranches.catalog.metadata.columns import url_of
-from gpubranches.catalog.pictures.images import image_file, received
+from gpubranches.catalog.pictures.decoding import decoded_upload
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.results import Neighbors
 from gpubranches.errors import UsageError
 from gpubranches.service.app_context import caption
@@ -110,7 +111,7 @@ def _nearest(asked: dict[str, Any], count: int) -> Neighbors:
     if asked.get("text"):
         return searcher.text(asked["text"], count)
     if asked.get("image"):
-        with received(_decoded(asked["image"])) as image:
+        with decoded_upload(_decoded(asked["image"])) as image:
             return searcher.image(image, count)
     if "embedding_input" in asked:
         return searcher.vector(np.array(asked["embedding_input"], np.float32), count)

@@ -9,7 +9,7 @@ from werkzeug.exceptions import NotFound, UnsupportedMediaType
 
 from gpubranches.app.api.searching import PICTURES, UPLOAD_BYTES
 from gpubranches.app.request_values import desk, session_id
-from gpubranches.catalog.pictures.images import received, small_jpeg
+from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
 from gpubranches.errors import DataError, UsageError
 from gpubranches.retrieval.queries import unit
 from gpubranches.service.app_context import caption, shortened
@@ -68,7 +68,7 @@ def send() -> dict[str, Any]:
         raise UsageError("the model of this catalog reads no pictures; search by a text or an item")
     request.max_content_length = UPLOAD_BYTES
     session, sent = session_id(), request.get_data(cache=False)
-    with received(sent) as image:
+    with decoded_upload(sent) as image:
         embedding, small = unit(at.embedder.images([image]))[0], small_jpeg(image, SENT_SIZE)
     return {"name": at.uploads.keep(session, embedding, small)}
 

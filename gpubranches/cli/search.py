@@ -76,7 +76,7 @@ def search(
 ) -> None:
     """Find the first items for a TEXT such as "dog + #17 - sketch", a picture, an item or a vector."""
     from gpubranches import Catalog, Session
-    from gpubranches.catalog.pictures.images import opened as opened_picture
+    from gpubranches.catalog.pictures.decoding import decoded_path as opened_picture
     from gpubranches.retrieval.queries import Words, of_kind, parse
 
     if sum(query is not None for query in (text, image_file, item, vector_file)) != 1:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.metadata.columns import renamed_columns, repeated_column
-from gpubranches.catalog.pictures.images import COLUMN, image_file
+from gpubranches.catalog.metadata.columns import IMAGE_PATH, renamed_columns, repeated_column
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.catalog.row_source import Kind
 from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError, UsageError
@@ -56,7 +56,7 @@ class ClipRetrieval:
         notes += self._unpaired()
         self.roots: dict[str, str] = {}
         self.moves: tuple[tuple[str, str], ...] = ()
-        if any(COLUMN in names for names in columns):
+        if any(IMAGE_PATH in names for names in columns):
             root, moves, told = self._root(pictures)
             self.roots, self.moves, notes = {"": root}, tuple(moves), notes + told
         self.notes = tuple(notes)
@@ -158,18 +158,18 @@ class ClipRetrieval:
         counts = [sum(_is_there(*place, name) for name in names) for place in places]
         root, moves = places[int(np.argmax(counts)) if any(counts) else -1 if parent else 0]
         shown = moves[0][1] if moves else root
-        told = []
+        notes = []
         if shown != own and any(counts):
-            told.append(
-                f"{self.folder}: its pictures are shown from {escaped_path(shown)}, the folder that `{COLUMN}` names"
+            notes.append(
+                f"{self.folder}: its pictures are shown from {escaped_path(shown)}, which `{IMAGE_PATH}` names"
             )
         lost = [name for name in names if not _is_there(root, moves, name)]
         if lost:
-            told.append(
+            notes.append(
                 f"{self.folder}: of {len(names):,} pictures searched in {escaped_path(shown)}, {len(lost):,} are "
                 f"missing, such as {escaped_path(lost[0])}; name their folder by --pictures, or later by relocate"
             )
-        return root, moves, told
+        return root, moves, notes
 
     def _sample(self) -> list[str]:
         """Return names of pictures, the same number from the beginning of each partition."""
@@ -202,15 +202,15 @@ def _is_plain(name: str) -> bool:
 
 
 def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
-    return image_file({"roots": {"": root}, "moved": moves}, {COLUMN: escaped_path(name)}) is not None
+    return image_file({"roots": {"": root}, "moved": moves}, {IMAGE_PATH: escaped_path(name)}) is not None
 
 
 def _paths(table: Path) -> list[str]:
     """Return all texts of the column of pictures in one file of metadata."""
     from gpubranches.catalog.metadata.tables import json_values
 
-    names = _read(table, [COLUMN])
-    values = json_values(names[COLUMN]) if names.num_columns else []
+    names = _read(table, [IMAGE_PATH])
+    values = json_values(names[IMAGE_PATH]) if names.num_columns else []
     return [unescaped_path(value) for value in values if isinstance(value, str) and value and "\0" not in value]
 
 

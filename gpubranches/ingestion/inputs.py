@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpubranches.catalog.listings import DIGEST_BYTES
+from gpubranches.catalog.pictures.decoding import ENDINGS
 from gpubranches.catalog.pictures.folders import find_pictures
-from gpubranches.catalog.pictures.images import ENDINGS
 from gpubranches.catalog.row_source import RowSource
 from gpubranches.core.files import escaped_path, parse_json
 from gpubranches.errors import CatalogNotFoundError, DataError, UsageError

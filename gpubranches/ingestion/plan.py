@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gpubranches.catalog.pictures.images import moved
+from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 from gpubranches.ingestion.inputs import Input, PlannedPiece
@@ -168,7 +168,7 @@ def _copy(history: IngestHistory, each: InputComparison) -> str:
 def _require_unmoved(history: IngestHistory, inputs: Sequence[Input]) -> None:
     """Raise UsageError for an input at the old place of moved pictures: their paths could not be distinguished."""
     for each in inputs:
-        now = moved(history.catalog.source, each.path)
+        now = present_path(history.catalog.source, each.path)
         if now != each.path:
             raise UsageError(
                 f"{escaped_path(each.path)}: pictures of the catalog were there before they moved to "

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.listings import listing_schema
-from gpubranches.catalog.pictures.images import moved
+from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError
 from gpubranches.ingestion.inputs import UNREAD, File, Input, Piece, PlannedPiece
@@ -233,7 +233,7 @@ def _pieces(catalog: Catalog, name: str, base: int, taken: int) -> Iterator[Reco
     mains = np.flatnonzero(~np.array(columns["beside"], np.bool_)).tolist()
     for at, stop in itertools.pairwise([*mains, len(columns["beside"])]):
         files = tuple(
-            File(moved(catalog.source, unescaped_path(place)), size, mtime_ns, ctime_ns, digest or b"")
+            File(present_path(catalog.source, unescaped_path(place)), size, mtime_ns, ctime_ns, digest or b"")
             for place, size, mtime_ns, ctime_ns, digest in zip(
                 *(columns[name][at:stop] for name in ("place", "size", "mtime_ns", "ctime_ns", "digest")), strict=True
             )

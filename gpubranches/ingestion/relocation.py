@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gpubranches.catalog import Catalog
-from gpubranches.catalog.pictures.images import image_file
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gpubranches.catalog import disk_errors, exclusive
-from gpubranches.catalog.pictures.images import moved
+from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.catalog.row_source import Kind, RowSource
 from gpubranches.core.files import escaped_path, make_folder
 from gpubranches.encoders import Embedder
@@ -66,7 +66,7 @@ class IngestRun:
             raise UsageError(f"inputs: expected all embeddings or all codes of equal dims, got {kinds}")
         opened = [self._open(each, planned) for each, planned in plan]
         sources, planned = [source for source, _ in opened], [piece for _, part in opened for piece in part]
-        known = {name: moved(dict(origin), root) for name, root in origin.get("roots", {}).items()}
+        known = {name: present_path(dict(origin), root) for name, root in origin.get("roots", {}).items()}
         return _joined(sources, [each.path for each, _ in plan], known), planned
 
     def forget(self, inputs: Sequence[Input]) -> None:

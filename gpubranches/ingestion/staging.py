@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gpubranches.catalog.listings import DIGEST_BYTES
+from gpubranches.catalog.metadata.columns import IMAGE_PATH, IMAGE_TARGET
 from gpubranches.catalog.metadata.tables import read_parquet
-from gpubranches.catalog.pictures.images import COLUMN, TARGET, decoded
+from gpubranches.catalog.pictures.decoding import decoded_file
 from gpubranches.catalog.row_source import Kind
 from gpubranches.core.arrays import open_npy
 from gpubranches.core.embedding_space import digest
@@ -94,9 +95,9 @@ class StagedPictures:
     def items(self, start: int, stop: int) -> pa.Table:
         """Return the metadata of rows start..stop-1."""
         pieces = self.pieces[start:stop]
-        columns = {COLUMN: pa.array([escaped_path(piece.name) for piece in pieces], pa.string())}
+        columns = {IMAGE_PATH: pa.array([escaped_path(piece.name) for piece in pieces], pa.string())}
         if self._links:
-            columns[TARGET] = pa.array([self._target(piece) for piece in pieces], pa.string())
+            columns[IMAGE_TARGET] = pa.array([self._target(piece) for piece in pieces], pa.string())
         return pa.table(columns)
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None]:
@@ -234,7 +235,7 @@ def _decode(place: str, embedder: Embedder) -> _Decoded:
             stat = os.fstat(file.fileno())
             whole = content_digest(file)
             file.seek(0)
-            with decoded(file, place) as image:
+            with decoded_file(file, place) as image:
                 seen = replace(File.seen(place, stat), digest=whole)
                 return _Decoded(seen, embedder.preprocess(image), None)
     except OSError as error:

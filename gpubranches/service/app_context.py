@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.metadata.columns import caption_of
-from gpubranches.catalog.pictures.images import image_file, upright_size
+from gpubranches.catalog.pictures.decoding import upright_size
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.arrays import as_ids
 from gpubranches.errors import DataError, WaitError
 from gpubranches.retrieval.search import Searcher

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpubranches.catalog.pictures.images import ENDINGS
+from gpubranches.catalog.pictures.decoding import ENDINGS
 from gpubranches.errors import DataError
 
 _NAMED = 5

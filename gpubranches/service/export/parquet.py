@@ -82,10 +82,11 @@ def _img2dataset(matches: Matches) -> Generator[bytes, None, int]:
 def _listed(matches: Matches, kept: list[str], schema: pa.Schema) -> Iterator[pa.Table]:
     import pyarrow as pa
 
+    from gpubranches.catalog.metadata.columns import IMAGE_PATH, IMAGE_TARGET
     from gpubranches.catalog.metadata.tables import json_rows
-    from gpubranches.catalog.pictures.images import COLUMN, TARGET, image_file
+    from gpubranches.catalog.pictures.image_files import image_file
 
-    looked_at = [name for name in matches.columns if name in (*CAPTIONS, URL, COLUMN, TARGET, "input")]
+    looked_at = [name for name in matches.columns if name in (*CAPTIONS, URL, IMAGE_PATH, IMAGE_TARGET, "input")]
     n = 0
     for batch in matches.batches():
         items = json_rows(batch.select(looked_at))

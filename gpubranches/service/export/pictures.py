@@ -85,7 +85,8 @@ def _coco(matches: Matches) -> Generator[bytes, None, int]:
 
 
 def _image(matches: Matches, item: Row) -> Row | None:
-    from gpubranches.catalog.pictures.images import image_file, upright_size
+    from gpubranches.catalog.pictures.decoding import upright_size
+    from gpubranches.catalog.pictures.image_files import image_file
 
     path = image_file(matches.source, item)
     if path is None:
@@ -108,7 +109,7 @@ def _is_size(value: object) -> bool:
 
 def _links(matches: Matches) -> Iterator[list[tuple[str, Path]]]:
     """Yield lists of the names of links and what they lead to."""
-    from gpubranches.catalog.pictures.images import image_file
+    from gpubranches.catalog.pictures.image_files import image_file
 
     digits = len(str(len(matches)))
     ranks = itertools.count(1)
