@@ -57,8 +57,8 @@ class ClipRetrieval:
         self.roots: dict[str, str] = {}
         self.moves: tuple[tuple[str, str], ...] = ()
         if any(IMAGE_PATH in names for names in columns):
-            root, moves, told = self._root(pictures)
-            self.roots, self.moves, notes = {"": root}, tuple(moves), notes + told
+            root, moves, root_notes = self._root(pictures)
+            self.roots, self.moves, notes = {"": root}, tuple(moves), notes + root_notes
         self.notes = tuple(notes)
 
     def partitions(self) -> Iterator[tuple[ArrayFile, Path | None]]:
@@ -116,12 +116,12 @@ class ClipRetrieval:
             return []
         try:
             with table.open("rb") as file:
-                told = pq.read_metadata(file)
-            schema = told.schema.to_arrow_schema()
+                found = pq.read_metadata(file)
+            schema = found.schema.to_arrow_schema()
         except (OSError, pa.ArrowException) as error:
             raise CatalogFormatError(f"{table}: expected a Parquet file: {_reason(error)}") from error
-        if told.num_rows != part.n:
-            raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {told.num_rows}")
+        if found.num_rows != part.n:
+            raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {found.num_rows}")
         if (name := repeated_column(schema)) is not None:
             raise CatalogFormatError(f"{table}: expected columns of distinct names, got {name} twice; rename one")
         return list(schema.names)
@@ -130,15 +130,15 @@ class ClipRetrieval:
         """Return messages on partitions without metadata where others have some, and on unused metadata."""
         lacking = [part.path.name for part, table in self.partitions() if table is None]
         left = sorted(path.name for path in set((self.folder / "metadata").glob("*.parquet")) - set(self._tables))
-        told = []
+        notes = []
         if lacking and (left or any(self._tables)):
-            told.append(
+            notes.append(
                 f"{self.folder}: {len(lacking):,} of {len(self._parts):,} partitions have no metadata: "
                 f"{_some(lacking)}; expected metadata_K.parquet of the same ending"
             )
         if left:
-            told.append(f"{self.folder}: {len(left):,} files of metadata have no embeddings: {_some(left)}")
-        return told
+            notes.append(f"{self.folder}: {len(left):,} files of metadata have no embeddings: {_some(left)}")
+        return notes
 
     def _root(self, pictures: Path | None) -> tuple[str, list[tuple[str, str]], list[str]]:
         """Return the folder of the pictures by their names, its new place if it moved, and messages for the user."""
