@@ -18,9 +18,9 @@ from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import replace_file, require_outside_catalogs
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.heads import HeadSettings
-from gpubranches.encoders.heads.decoding import Progress
-from gpubranches.encoders.heads.examples import Examples
-from gpubranches.encoders.heads.training import Training, train
+from gpubranches.encoders.heads.decoder import Progress
+from gpubranches.encoders.heads.training import TrainingReport, train
+from gpubranches.encoders.heads.training_data import TrainingData
 from gpubranches.encoders.quantizers import require_dims
 from gpubranches.encoders.vocabulary import plain_name
 from gpubranches.errors import DataError, UsageError, missing_package
@@ -54,7 +54,7 @@ class HeadReport:
     identity: str
 
     @classmethod
-    def of(cls, examples: Examples, training: Training, identity: str, seconds: float) -> HeadReport:
+    def of(cls, examples: TrainingData, training: TrainingReport, identity: str, seconds: float) -> HeadReport:
         """Tell of a training."""
         return cls(
             rows=examples.n,
@@ -133,7 +133,7 @@ def _require_target(target: Path) -> None:
 
 def _examples(
     source: Path, embedder: Embedder | str | None, without: Collection[str], pairs: str | Path | None, rows: int
-) -> Examples:
+) -> TrainingData:
     if rows < 1:
         raise UsageError(f"rows: expected 1 or more, got {rows}")
     ids, embeddings, catalog = _embeddings(source, rows)
@@ -145,13 +145,13 @@ def _examples(
         EmbeddingSpace(embedder=made_by).require(EmbeddingSpace(embedder=opened.identity))
         made_by = opened.identity
     if pairs is not None:
-        return Examples(embeddings, ids=ids, pairs=_pairs(Path(pairs), source, ids), embedder=made_by)
+        return TrainingData(embeddings, ids=ids, pairs=_pairs(Path(pairs), source, ids), embedder=made_by)
     if opened is None:
-        return Examples(embeddings, ids=ids, embedder=made_by)
+        return TrainingData(embeddings, ids=ids, embedder=made_by)
     left_out = {plain_name(name) for name in without}
-    names = [name for name in opened.usual_texts if plain_name(name) not in left_out]
+    names = [name for name in opened.training_texts if plain_name(name) not in left_out]
     known = None if catalog is None else catalog.text_mean
-    return Examples(
+    return TrainingData(
         embeddings,
         ids=ids,
         texts=opened.texts(names) if names else None,

@@ -96,7 +96,7 @@ class HeadMethod:
         named = {f"{self.name} {word}": quantizer for word, quantizer in self.quantizers_.items()}
         coded: list[Codec] = [HeadCodes(name, self.head, quantizer) for name, quantizer in named.items()]
         if self.head.decodes:
-            usual = self.quantizers_[_WORDS[self.head.usual_quantizer]]
+            usual = self.quantizers_[_WORDS[self.head.default_quantizer]]
             coded.append(HeadDecoded(f"{self.name} decoded", self.head, usual, self.mean_))
         return (*coded, HeadVectors(f"{self.name} float", self.head))
 
@@ -305,7 +305,7 @@ class FullEmbeddings:
 
 def vectors_of(head: Head, rows: Rows) -> NDArray[np.float32]:
     """Return a head's vectors, (m, d) float32: texts by its tower for them, else moved to where images lie."""
-    if rows.texts and head.reads_texts:
+    if rows.texts and head.has_text_tower:
         return head.transform_texts(rows.raw)
     return head.transform(rows.moved)
 
