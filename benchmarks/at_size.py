@@ -108,7 +108,7 @@ class _Checked:
         return {"bits: keys": score_keys(found.scores).tolist() == keys}
 
     def _on_device(self, work: Callable[..., Any], *args: Any) -> Any:
-        return self.backend._owner.call(lambda: work(*args))
+        return self.backend._worker.call(lambda: work(*args))
 
 
 def _resident_embeddings(device: Any, xp: Any, tiles: int, D: int) -> tuple[Any, Any, Resident]:

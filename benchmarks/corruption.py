@@ -46,7 +46,7 @@ QUESTIONS: dict[str, Ask] = {
     "boxes": lambda c, b: b.apply(_MODEL).ids.tolist(),
     "bits": lambda c, b: b.score(np.ones(_D, np.float32), tier="bits", limit=9).ids.tolist(),
     "cosines": lambda c, b: b.search(np.ones((1, _D), np.float32), 9, tier="embeddings").ids.tolist(),
-    "like": lambda c, b: Session(c, b).like(600, 5).ids.tolist(),
+    "like": lambda c, b: Session(c, b).search(600, 5).ids.tolist(),
 }
 
 

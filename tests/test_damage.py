@@ -110,7 +110,7 @@ def answers(path, backend="oracle"):
         "evaluate": lambda c, b: b.apply(MODEL).ids.tolist(),
         "bits": lambda c, b: b.score(np.ones(c.D, np.float32), tier="bits", limit=9).ids.tolist(),
         "all cosines": lambda c, b: b.search(np.ones((1, c.D), np.float32), 9, tier="embeddings").ids.tolist(),
-        "like": lambda c, b: Session(c, b).like(600, 5).ids.tolist(),
+        "like": lambda c, b: Session(c, b).search(600, 5).ids.tolist(),
         "refine": refined,
     }
     for what, ask in asked.items():

@@ -111,7 +111,7 @@ def session(tmp_path_factory):
 @pytest.mark.parametrize("second_stage", [False, True])
 def test_an_item_of_the_answer_is_explained(session, model, second_stage):
     ranking = session.refine(model, second_stage=second_stage)
-    needed = session.min_votes
+    needed = session.last_answer().min_votes
     assert (
         needed == (1 if second_stage else session.boxes.n_estimators // 2 + 1) == votes_needed(ranking, session.boxes)
     )

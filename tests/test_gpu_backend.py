@@ -13,7 +13,7 @@ from gpubranches.core.boxes import Box, Boxes
 from gpubranches.core.files import checksum
 from gpubranches.engines.gpu import GpuBackend
 from gpubranches.engines.gpu.best import SAMPLE_FROM, _sample, first_room, lists_at_once
-from gpubranches.engines.gpu.device_worker import Owner
+from gpubranches.engines.gpu.device_worker import DeviceWorker
 from gpubranches.engines.gpu.launchers import DIGITS
 from gpubranches.engines.gpu.memory import WORKING_BYTES, MemoryPlan
 from gpubranches.engines.gpu.program import MOST_MODELS
@@ -249,7 +249,7 @@ def test_progress_is_told(world):
     assert [stage for stage, _, _ in told] == ["uploading"] * 2
 
 
-# The owner
+# The worker
 
 
 def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
@@ -262,7 +262,7 @@ def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
         directed = [backend.search(one[None], 7, tier="bits") for one in weights[:2]]
         launches = backend._device.launches
         hold, found = threading.Event(), {}
-        blocker = threading.Thread(target=lambda: backend._owner.call(hold.wait))
+        blocker = threading.Thread(target=lambda: backend._worker.call(hold.wait))
         blocker.start()
 
         def ask(i):
@@ -282,7 +282,7 @@ def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
         threads += [threading.Thread(target=ask_scores, args=(i,)) for i in range(5)]
         for thread in threads:
             thread.start()
-        while len(backend._owner._waiting) < 18:
+        while len(backend._worker._waiting) < 18:
             time.sleep(0.001)
         before = launches.count("boxes"), launches.count("bits"), launches.count("nearest")
         hold.set()
@@ -303,12 +303,12 @@ def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
 def asked_together(backend, works):
     """Return the answers to works, functions of no argument, that all wait before the first is begun."""
     hold, found = threading.Event(), {}
-    blocker = threading.Thread(target=lambda: backend._owner.call(hold.wait))
+    blocker = threading.Thread(target=lambda: backend._worker.call(hold.wait))
     blocker.start()
     threads = [threading.Thread(target=lambda i=i: found.update({i: works[i]()})) for i in range(len(works))]
     for thread in threads:
         thread.start()
-    while len(backend._owner._waiting) < len(works):
+    while len(backend._worker._waiting) < len(works):
         time.sleep(0.001)
     hold.set()
     for thread in [blocker, *threads]:
@@ -363,7 +363,7 @@ def test_embeddings_are_gathered_by_the_threads_that_ask(world, monkeypatch):
         works = [ask, lambda: backend.score(weights, tier="embeddings", ids=chosen[:7])]
         for one, expected in zip(asked_together(backend, works), (alone.ids, alone.ids), strict=True):
             assert one.ids.tolist() == [i for i in expected.tolist() if i in one.ids]
-        assert backend._owner._thread.ident not in gathered
+        assert backend._worker._thread.ident not in gathered
         gone = np.setdiff1d(world.ids, chosen)[::2]
 
         def commit(positions):
@@ -425,12 +425,12 @@ def test_a_lost_device_is_named_and_nothing_else_is_tried(world):
 
 def test_one_request_too_many_does_not_fail_the_others():
     """A batch that lacks memory is answered one by one."""
-    owner = Owner("test", lambda: None)
+    worker = DeviceWorker("test", lambda: None)
     hold = threading.Event()
-    blocker = threading.Thread(target=lambda: owner.call(hold.wait))
+    blocker = threading.Thread(target=lambda: worker.call(hold.wait))
     blocker.start()
 
-    def together(items):
+    def run_batch(items):
         if len(items) > 1 or items == [13]:
             raise DeviceMemoryError(f"expected less, got {items}")
         return [item * 2 for item in items]
@@ -439,28 +439,28 @@ def test_one_request_too_many_does_not_fail_the_others():
 
     def ask(item):
         try:
-            found[item] = owner.share("alike", item, together)
+            found[item] = worker.submit("key", item, run_batch)
         except DeviceMemoryError as error:
             found[item] = str(error)
 
     threads = [threading.Thread(target=ask, args=(item,)) for item in (11, 12, 13)]
     for thread in threads:
         thread.start()
-    while len(owner._waiting) < 3:
+    while len(worker._waiting) < 3:
         time.sleep(0.001)
     hold.set()
     for thread in [blocker, *threads]:
         thread.join()
-    owner.close()
+    worker.close()
     assert found == {11: 22, 12: 24, 13: "expected less, got [13]"}
 
 
 def test_errors_of_the_caller_leave_the_owner_running():
-    owner = Owner("test", lambda: None)
+    worker = DeviceWorker("test", lambda: None)
     with pytest.raises(ZeroDivisionError):
-        owner.call(lambda: 1 / 0)
-    assert owner.call(lambda: 5) == 5
-    owner.close()
+        worker.call(lambda: 1 / 0)
+    assert worker.call(lambda: 5) == 5
+    worker.close()
 
 
 class Measured(SimulatedDevice):

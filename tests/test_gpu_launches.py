@@ -77,7 +77,7 @@ def test_ensembles_of_many_users_take_as_few_as_one(world, backend, users, limit
     models = [world.boxes() for _ in range(users)]
     works = [lambda boxes=boxes: backend.apply(boxes, min_votes=2, limit=limit) for boxes in models]
     found = []
-    launches, waits, _ = cost(backend, lambda: found.extend(asked_together(backend._owner, works)))
+    launches, waits, _ = cost(backend, lambda: found.extend(asked_together(backend._worker, works)))
     assert launches + waits <= 16
     assert waits == 1
     assert backend._device.launches.count("boxes") == 1
@@ -113,7 +113,7 @@ def test_long_and_short_answers_of_one_pass_are_each_the_best(world, backend, mo
     whole = [ask(i, None) for i in range(len(limits))]
     works = [lambda i=i, limit=limit: ask(i, limit) for i, limit in enumerate(limits)]
     backend._device.launches.clear()
-    for limit, every, found in zip(limits, whole, asked_together(backend._owner, works)):
+    for limit, every, found in zip(limits, whole, asked_together(backend._worker, works)):
         assert found.ids.tolist() == every.ids[:limit].tolist()
         assert found.scores.tolist() == every.scores[:limit].tolist()
         assert found.total == every.total == len(world.ids)

@@ -167,7 +167,7 @@ def export(catalog, out, format):
         session.mark(ids[:2], +1)
         session.mark(ids[2:4], -1)
         session.refine(second_stage=False, random_negatives=0)
-        return session.export(out, format), session.last().ranking.total
+        return session.export(out, format), session.last_answer().ranking.total
 
 
 def test_pictures_that_are_links_are_shown_as_they_were_taken_in(tmp_path):

@@ -17,7 +17,7 @@ from gpubranches import Catalog, Ranking
 from gpubranches.catalog.metadata.conditions import column_text, value_condition
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import append, ingest
-from gpubranches.service.export import FORMATS, Matches
+from gpubranches.service.export import FORMATS, ItemTable
 
 N = 5
 UNITS = ("s", "ms", "us", "ns")
@@ -126,7 +126,7 @@ def exported(catalog, format):
         np.arange(n), np.linspace(1, 0, n).astype(np.float32), np.ones(n, np.bool_), n, n, 0.0,
         votes=np.ones(n, np.uint16),
     )  # fmt: skip
-    return b"".join(FORMATS[format].write(Matches(catalog, ranking)))
+    return b"".join(FORMATS[format].write(ItemTable(catalog, ranking)))
 
 
 def strict(text):

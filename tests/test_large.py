@@ -142,10 +142,11 @@ def test_estimators_are_grown_the_same_on_all_cores(monkeypatch):
 @pytest.mark.parametrize("seed", range(6))
 def test_tiers_are_those_of_each_items_chance(seed):
     ranking, marks, _ = a_ranking(np.random.default_rng(seed))
-    study = Completeness(ranking, marks, RANKED, seed=seed)
-    audited = dict.fromkeys(study.audit(20, marks, np.zeros(0, np.int64)).ids.tolist(), 1)
-    tiers = study.tiers({**marks, **audited}, audited)
-    chances = study.chances(study._x, audited)
+    completeness = Completeness(ranking, marks, RANKED, seed=seed)
+    completeness = completeness.with_audit(completeness.draw_audit(20, marks, np.zeros(0, np.int64)))
+    audited = dict.fromkeys(completeness.drawn.ids.tolist(), 1)
+    tiers = completeness.tiers({**marks, **audited}, audited)
+    chances = completeness.chances(completeness._x, audited)
     chances[np.isin(ranking.ids, [i for i, mark in {**marks, **audited}.items() if mark > 0])] = 1
     chances[np.isin(ranking.ids, [i for i, mark in marks.items() if mark < 0])] = 0
     assert tiers.tolist() == [0 if chance >= SURE else 1 if chance >= LIKELY else 2 for chance in chances]
@@ -160,7 +161,7 @@ def test_an_answer_too_long_for_votes_has_none_and_is_explained_and_exported(tmp
     right = kinds == 3 if idea == "kind 3" else groups == 2
     with open_backend("cpu", catalog) as backend:
         session = Session(catalog, backend, embedder=embedder)
-        ranking = search_for(session, right, session.ask(idea, 30).ids[0], 1, model="ensemble")
+        ranking = search_for(session, right, session.search(idea, 30).ids, 1, model="ensemble")
         assert ranking.votes is None
         found = int(ranking.ids[ranking.matched][-1])
         assert session.explain(found).votes == session.boxes.votes(catalog.codes([found]))[0]

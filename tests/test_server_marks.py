@@ -309,7 +309,7 @@ def test_answers_in_memory_are_counted_in_bytes(desk):
         session.mark(np.arange(12), 1)
         before = _size(session)
         session.refine(second_stage=True)
-        ranking = session.last().ranking
+        ranking = session.last_answer().ranking
         assert before + ranking.ids.nbytes + ranking.scores.nbytes < _size(session) < before + (8 << 20)
 
 

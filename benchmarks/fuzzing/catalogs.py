@@ -41,8 +41,8 @@ def use(path: Path) -> None:
     with open_backend("oracle", catalog) as backend:
         session = Session(catalog, backend)
         for item in ids[:1].tolist():
-            session.like(item, 5)
-        session.vector(np.ones(catalog.D or catalog.d, np.float32 if catalog.D else np.uint8), 5)
+            session.search(item, 5)
+        session.search(np.ones(catalog.D or catalog.d, np.float32 if catalog.D else np.uint8), 5)
     IngestHistory(catalog)
 
 

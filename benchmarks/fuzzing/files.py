@@ -23,7 +23,7 @@ from gpubranches.core.results import Ranking
 from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion import ingest
 from gpubranches.research.quality.groups import read_groups
-from gpubranches.service.export import Matches, export_matches
+from gpubranches.service.export import ItemTable, export_items
 
 
 def ingested(world: World, path: Path, **options: Any) -> Catalog:
@@ -136,7 +136,7 @@ def use_metadata(catalog: Catalog, scratch: Path) -> None:
     ids = catalog.sample_ids(catalog.n, np.random.default_rng(0))
     ranking = Ranking(ids, np.ones(len(ids), np.float32), np.ones(len(ids), np.bool_), len(ids), len(ids), 0.0)
     for ending in ("csv", "parquet", "jsonl"):
-        export_matches(Matches(catalog, ranking), scratch / f"x.{ending}")
+        export_items(ItemTable(catalog, ranking), scratch / f"x.{ending}")
 
 
 def pictures() -> list[bytes]:

@@ -11,7 +11,7 @@ from werkzeug.exceptions import NotFound
 from gpubranches.app.limits import sending
 from gpubranches.app.request_values import desk, marks_held
 from gpubranches.errors import UsageError
-from gpubranches.service.export import BOX_FORMATS, FORMATS, Format, Matches
+from gpubranches.service.export import BOX_FORMATS, FORMATS, Format
 
 if TYPE_CHECKING:
     from gpubranches.service import Session
@@ -42,15 +42,14 @@ def matches_file(session: Session, format: str, part: str) -> Response:
 
     Raises UsageError as `Session.part` does, and for a format that these items cannot have; TooManyError as `sending`.
     """
-    at, chosen, found = desk(), FORMATS[format], session.part(part)
-    matches = Matches(at.catalog, found.ranking, found.rows, reading=at.following.reading)
-    chunks = sending(chosen.write(matches), session.labels.session)
+    chosen, table = FORMATS[format], session.part(part).table(reading=desk().following.reading)
+    chunks = sending(chosen.write(table), session.labels.session)
     return _attachment("matches" if part == "all" else f"matches-{part}", chosen, chunks)
 
 
 def boxes_file(session: Session, format: str) -> Response:
     """Return an answer that sends the boxes. Raises UsageError before a find all by a model of boxes."""
-    answer, chosen = session.last(), BOX_FORMATS[format]
+    answer, chosen = session.last_answer(), BOX_FORMATS[format]
     if answer.boxes is None:
         raise UsageError("expected a find all (refine) by a model of boxes before this, got none; find all first")
     return _attachment("boxes", chosen, chosen.write(answer.boxes, answer.min_votes))

@@ -22,8 +22,8 @@ from gpubranches.app.request_values import desk
 from gpubranches.catalog.metadata.columns import url_of
 from gpubranches.catalog.pictures.decoding import decoded_upload
 from gpubranches.catalog.pictures.image_files import image_file
-from gpubranches.core.results import Neighbors
 from gpubranches.errors import UsageError
+from gpubranches.retrieval.hits import Hits
 from gpubranches.service.app_context import caption
 
 ALIKE = 0.94
@@ -70,8 +70,7 @@ def knn() -> Response:
     shown = asked["num_images"]
     count = max(shown, asked.get("num_result_ids", shown))
     found = _nearest(asked, count)
-    there = found.ids[0] >= 0
-    ids, similar = found.ids[0][there], 1 - found.distances[0][there]
+    ids, similar = found.ids, 1 - found.distances
     if asked["deduplicate"]:
         kept = _unlike(ids)
         ids, similar = ids[kept], similar[kept]
@@ -106,7 +105,7 @@ def _asked(fields: dict[str, Schema]) -> dict[str, Any]:
     return asked
 
 
-def _nearest(asked: dict[str, Any], count: int) -> Neighbors:
+def _nearest(asked: dict[str, Any], count: int) -> Hits:
     searcher = desk().searcher
     if asked.get("text"):
         return searcher.text(asked["text"], count)

@@ -111,7 +111,7 @@ def next_step() -> Response:
     """Show what to mark next until most of what is right is known to be found; at the end, what matches."""
     with training(session_id()), held() as session:
         step = session.next(TARGET, SUGGESTED)
-        desk().book.remember(session.labels.session, lean=session.last().ranking.lean)
+        desk().book.remember(session.labels.session, lean=session.last_answer().ranking.lean)
         response = _step(session, step)
     shown = "matches" if step.done else _VIEWS[step.kind]
     response.headers["HX-Push-Url"] = f"{request.script_root}/{shown}"
@@ -167,7 +167,7 @@ def _matches(session: Session, name: str, offset: int) -> Response:
 
 def _part(session: Session, name: str, offset: int) -> View:
     """Return the view of a part of the last answer."""
-    answer, part, tab = session.last(), session.part(name), TABS[name]
+    answer, part, tab = session.last_answer(), session.part(name), TABS[name]
     parts = answer.parts
     changes = (len(parts["new"]), len(parts["gone"])) if "new" in parts else None
     heading, note = describe(answer.ranking, changes), ""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.results import Neighbors
 from gpubranches.core.single_flight import SingleFlightCache
+from gpubranches.retrieval.hits import Hits
 
 LONGEST = 10_000
 """Nearest items that can be paged through; what matches is listed whole."""
@@ -35,15 +35,14 @@ class Nearest:
         """How many items the list has when it is whole."""
         return min(self.inside, LONGEST)
 
-    def extended(self, found: Neighbors) -> Nearest:
+    def extended(self, found: Hits) -> Nearest:
         """Return the list with what a wider search found added at its end.
 
         A wider search looks at more candidates and may find an item that belongs before the end; what has been shown
         stays where it was, so that pages neither repeat nor miss an item.
         """
-        ids, distances = found.ids[0], found.distances[0]
-        new = (ids >= 0) & ~np.isin(ids, self.ids)
-        joined = np.concatenate([self.ids, ids[new]]), np.concatenate([self.distances, distances[new]])
+        new = ~np.isin(found.ids, self.ids)
+        joined = np.concatenate([self.ids, found.ids[new]]), np.concatenate([self.distances, found.distances[new]])
         return Nearest(*joined, found.source, self.inside)
 
 
@@ -53,7 +52,7 @@ class Lists:
     def __init__(self) -> None:
         self._held: SingleFlightCache[Nearest] = SingleFlightCache(_HELD)
 
-    def get(self, key: Hashable, stop: int, find: Callable[[int], Neighbors], count: Callable[[], int]) -> Nearest:
+    def get(self, key: Hashable, stop: int, find: Callable[[int], Hits], count: Callable[[], int]) -> Nearest:
         """Return a list of at least `stop` items, or all it has.
 
         key: what was asked, of which catalog generation; find: searches k items; count: how many there are to find.

@@ -17,7 +17,7 @@ from gpubranches.service import Session
 from gpubranches.service.app_context import View
 
 if TYPE_CHECKING:
-    from gpubranches.core.results import Neighbors
+    from gpubranches.retrieval.hits import Hits
 
 RANDOM = 300
 """Random items that can be paged through."""
@@ -59,7 +59,7 @@ def search() -> Response:
             "search", heading, address=_address(q=text), query=text, asked=asked, pictures=pictures, where=where
         )
         words = text if of_kind(Words, query.added) else None
-        return _nearest(session, view, lambda k: session.ask(text, k, where=where or None), words)
+        return _nearest(session, view, lambda k: session.search(text, k, where=where or None), words)
 
 
 @routes.get("/like")
@@ -69,10 +69,10 @@ def like() -> Response:
     with held() as session:
         asked = f"Like item {item}"
         view = View("like", asked, address=_address(id=item), query=f"#{item}", asked=asked, where=where)
-        return _nearest(session, view, lambda k: session.like(item, k, where=where or None))
+        return _nearest(session, view, lambda k: session.search(item, k, where=where or None))
 
 
-def _nearest(session: Session, view: View, find: Callable[[int], Neighbors], words: str | None = None) -> Response:
+def _nearest(session: Session, view: View, find: Callable[[int], Hits], words: str | None = None) -> Response:
     """Show one page of the list whose first k items `find` returns. words: a query that has some."""
     at, offset = desk(), whole("offset", 0)
     start = time.perf_counter()

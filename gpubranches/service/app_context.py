@@ -180,7 +180,7 @@ class Desk:
             session = Session(self.catalog, self.backend)
             session.mark(ids[:1], +1)
             session.mark(ids[1:], -1)
-            session.like(int(ids[0]), 1)
+            session.search(int(ids[0]), 1)
             session.refine()
         _log.info("warm after %.1f s", time.perf_counter() - start)
 

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 
+from gpubranches.catalog import Catalog
 from gpubranches.errors import DataError
 from gpubranches.service import Session
 from gpubranches.service.database import WAIT_S, Database, Tables
@@ -292,8 +293,8 @@ def _size(session: Session) -> int:
 
 
 def _array_bytes(value: object, seen: set[int]) -> int:
-    """Return the bytes of all arrays that an object holds, each once; what is mapped from a file takes none."""
-    if id(value) in seen or isinstance(value, np.memmap):
+    """Return the bytes of all arrays that an object holds, each once, without the catalog and mapped files."""
+    if id(value) in seen or isinstance(value, np.memmap | Catalog):
         return 0
     seen.add(id(value))
     if isinstance(value, np.ndarray):

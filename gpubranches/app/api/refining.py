@@ -125,7 +125,7 @@ def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
         second_stage = not ranking.by_votes
         settings: dict[str, Any] = {"second_stage": second_stage, "lean": ranking.lean, "where": held.where, **weights}
         desk().book.remember(session, model=body["model"], **settings)
-        return told(held.last())
+        return told(held.last_answer())
 
 
 @operation("POST", "/sessions/{session}/recut", body=_RECUT, answer=ANSWER)
@@ -134,7 +134,7 @@ def recut(session: str, body: dict[str, Any]) -> dict[str, Any]:
     with hold(session) as held:
         ranking = held.recut(body["lean"])
         desk().book.remember(session, lean=ranking.lean)
-        return told(held.last())
+        return told(held.last_answer())
 
 
 @operation("GET", "/sessions/{session}/suggestions", query={"count": COUNT}, answer=_ITEMS)
@@ -159,7 +159,7 @@ def next_step(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """
     with training(session), hold(session) as held:
         step = held.next(body["target_recall"], body["count"])
-        desk().book.remember(session, lean=held.last().ranking.lean)
+        desk().book.remember(session, lean=held.last_answer().ranking.lean)
         return {"kind": step.kind, "recall": interval(step.recall), **_items(step.ids)}
 
 
@@ -168,7 +168,7 @@ def estimate(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Estimate precision and recall of the answer anew, by the marks made since."""
     with hold(session) as held:
         held.estimate()
-        return told(held.last())
+        return told(held.last_answer())
 
 
 def _items(ids: NDArray[np.int64]) -> dict[str, Any]:

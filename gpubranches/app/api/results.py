@@ -16,7 +16,7 @@ from gpubranches.app.api.sessions import hold, marks
 from gpubranches.app.export_routes import boxes_file, matches_file
 from gpubranches.app.request_values import desk
 from gpubranches.core.results import TIERS
-from gpubranches.retrieval.answer import PARTS
+from gpubranches.service.answer import PARTS
 from gpubranches.service.export import BOX_FORMATS, FORMATS, Format
 
 if TYPE_CHECKING:

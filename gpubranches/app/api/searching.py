@@ -20,7 +20,7 @@ from gpubranches.core.options import MODELS
 from gpubranches.service.export import BOX_FORMATS, FORMATS
 
 if TYPE_CHECKING:
-    from gpubranches.core.results import Neighbors
+    from gpubranches.retrieval.hits import Hits
 
 MOST = 10_000
 """Nearest items of one search."""
@@ -192,28 +192,26 @@ def search(body: dict[str, Any]) -> dict[str, Any]:
     """Find the items nearest to a text, an item, an embedding or a code."""
     searcher, k, where = desk().searcher, body["k"], body.get("where")
     if "text" in body:
-        return nearest(lambda: searcher.ask(body["text"], k, where=where))
+        return nearest(lambda: searcher.search(body["text"], k, where=where))
     if "item" in body:
-        return nearest(lambda: searcher.like(body["item"], k, where=where))
+        return nearest(lambda: searcher.search(body["item"], k, where=where))
     name, kind = ("vector", np.float32) if "vector" in body else ("code", np.uint8)
     vector: NDArray[Any] = np.array(body[name], kind)
-    return nearest(lambda: searcher.vector(vector, k, where=where))
+    return nearest(lambda: searcher.search(vector, k, where=where))
 
 
 @operation("POST", "/search/image", raw=(PICTURES, UPLOAD_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
 def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any]:
     """Find the items nearest to a picture, sent as it is: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
     with decoded_upload(body) as image:
-        return nearest(lambda: desk().searcher.image(image, k, where=where))
+        return nearest(lambda: desk().searcher.search(image, k, where=where))
 
 
-def nearest(find: Callable[[], Neighbors]) -> dict[str, Any]:
+def nearest(find: Callable[[], Hits]) -> dict[str, Any]:
     """Return what `find` finds, with the items' columns."""
     start = time.perf_counter()
     found = find()
     took_ms = (time.perf_counter() - start) * 1000
-    there = found.ids[0] >= 0
-    ids, distances = found.ids[0][there].tolist(), found.distances[0][there].tolist()
-    rows = zip(ids, distances, desk().catalog.items(ids), strict=True)
-    items = [{"id": item, "distance": distance, "item": row} for item, distance, row in rows]
+    rows = zip(found, found.items(), strict=True)
+    items = [{"id": hit.id, "distance": hit.distance, "item": row} for hit, row in rows]
     return {"source": found.source, "took_ms": took_ms, "items": items}

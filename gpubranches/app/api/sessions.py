@@ -18,7 +18,7 @@ from gpubranches.service import Session
 
 if TYPE_CHECKING:
     from gpubranches.core.results import Interval
-    from gpubranches.retrieval.answer import Answer
+    from gpubranches.service.answer import Answer
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 INTERVAL: Schema = {

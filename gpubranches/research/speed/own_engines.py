@@ -71,7 +71,7 @@ def _upload(backend: Any) -> Callable[[], Any]:
         device.upload(source, device.empty(_UPLOADED, np.uint8))
         device.synchronize()
 
-    return lambda: backend._owner.call(run)
+    return lambda: backend._worker.call(run)
 
 
 def _open_cpu(catalog: SyntheticCatalog) -> Any:

@@ -1,4 +1,4 @@
-"""What is exported: the matched items of a ranking with their metadata, read in batches."""
+"""What is exported: items of a ranking with their metadata, as a table that is read in batches."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PART_ROWS = 1 << 12
 _OWN = ("id", "score", "votes")
 
 
-class Matches:
-    """Items of a ranking, best first, with the catalog's columns; of any number, a batch in memory at a time.
+class ItemTable:
+    """A table of items of a ranking, best first, with the catalog's columns; one batch is in memory at a time.
 
     rows: which of the ranking, as (m,) bool or as row numbers; None: all that matched. Items deleted since are left
-    out. reading: entered to read a batch, so that a served catalog may move to a newer generation between two of them;
-    a Matches itself is made where the catalog may be read.
+    out. reading: a context that is entered to read a batch, so that a served catalog may move to a newer generation
+    between two batches; the table itself is made where the catalog may be read.
 
     source: the catalog's. schema: of every batch: id int64, score float32, votes uint16 (null where the model has no
     boxes), then the catalog's columns. One of them that is called `score` or `votes` is `item_score`, `item_votes`.
