@@ -94,7 +94,7 @@ def test_links_to_themselves_and_names_that_no_file_has_are_no_pictures(tmp_path
     picture().save(tmp_path / "sub/x.png")
     found = find_pictures(tmp_path)
     assert found.pictures == [("real.png", str(tmp_path / "sub/x.png")), ("sub/x.png", "")]
-    assert sorted(found.lost) == ["a.png", "b.png", "gone.png"]
+    assert sorted(found.broken_links) == ["a.png", "b.png", "gone.png"]
     source = {"roots": {"": str(tmp_path)}}
     for name in ("a.png", "gone.png", "a\0.png", "x" * 5000, "sub/up/../../..", ""):
         assert image_file(source, {"image_path": name}) is None

@@ -22,7 +22,7 @@ from gpubranches.catalog.pictures.decoding import (
     thumbnail,
     upright_size,
 )
-from gpubranches.catalog.pictures.memory import Budget
+from gpubranches.catalog.pictures.memory import MemoryBudget
 from gpubranches.errors import DataError, UsageError
 
 MEASURED = """
@@ -125,7 +125,7 @@ def scans_apart(width, height):
 
 
 def test_who_came_first_goes_first_and_nobody_is_passed_by():
-    budget, order, waiting = Budget(100), [], []
+    budget, order, waiting = MemoryBudget(100), [], []
 
     def ask(count, name):
         with budget.share(count, name, "it"):
@@ -151,7 +151,7 @@ def test_what_never_fits_is_refused_in_one_sentence_and_takes_nothing(tmp_path, 
     Image.new("RGB", (600, 600)).save(path)
     sent = path.read_bytes()
     for budget, says in (("PIXELS", "decoding the picture takes 16 MB"), ("FILES", "reading the file takes 0 MB")):
-        small = Budget(1_000)
+        small = MemoryBudget(1_000)
         with monkeypatch.context() as patch:
             patch.setattr(decoding, budget, small)
             for read in (open_image, thumbnail):

@@ -16,26 +16,26 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from gpubranches.catalog.pictures.memory import Budget
+from gpubranches.catalog.pictures.memory import MemoryBudget
 from gpubranches.errors import DataError, UsageError
 
 FORMATS = {"JPEG": (".jpg", ".jpeg", ".jfif"), "PNG": (".png",), "WEBP": (".webp",), "GIF": (".gif",)}
-"""The formats that are decoded, whatever the name of a file, and the endings by which files count as pictures.
+"""The formats that are decoded, and the endings of picture files. The format is that of the content, not of the name.
 
-Pillow knows many more formats. Few people review their decoders, and the one of EPS starts another program.
+Pillow supports many more formats. Their decoders are reviewed less, and that of EPS starts another program.
 """
 ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 MAX_SIDE = 65_535
-"""Longest side of a picture that is decoded, in pixels; the JPEG format allows no longer one."""
+"""Longest side of a picture that is decoded, in pixels: the limit of the JPEG format."""
 MAX_PIXELS = 100_000_000
-"""Largest picture that is decoded, in pixels; its header alone is read beyond that."""
+"""Largest picture that is decoded, in pixels; of a larger one only the header is read."""
 UPLOAD_PIXELS = 50_000_000
-"""Largest picture that is decoded for one who sends it."""
+"""Largest uploaded picture that is decoded, in pixels."""
 WHOLE_PIXELS = 25_000_000
 """Largest picture that is kept at full size, in pixels; a larger one is decoded at a fraction of its sides."""
-PIXELS = Budget(1_000_000_000)
+PIXELS = MemoryBudget(1_000_000_000)
 """Memory for decoding, shared by all threads; the costliest JPEG of 100 million pixels needs nine tenths of it."""
-FILES = Budget(400_000_000)
+FILES = MemoryBudget(400_000_000)
 """Memory for the bytes that are read from files to identify pictures, shared by all threads."""
 _STRIP_PIXELS = 1 << 20
 """Pixels of a strip, the part of a picture that is reduced or converted to opaque RGB at a time."""
@@ -62,14 +62,14 @@ _TURNS = {
 
 
 def read_image(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Image.Image:
-    """Decode a picture that was sent, as `decoded_upload` does, and end its share of the budget."""
+    """Decode an uploaded picture as `decoded_upload` does, and release its memory budget."""
     with decoded_upload(data, max_pixels=max_pixels) as image:
         return image
 
 
 @contextmanager
 def decoded_upload(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Iterator[Image.Image]:
-    """Decode a picture that was sent, as `decoded_file` does. Raises UsageError for an invalid one."""
+    """Decode an uploaded picture as `decoded_file` does. Raises UsageError for an invalid one."""
     if not data:
         raise UsageError("image: expected the bytes of a picture, got none")
     with ExitStack() as held:
@@ -81,14 +81,14 @@ def decoded_upload(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Iterator[
 
 
 def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Image.Image:
-    """Decode a picture on disk, as `decoded_path` does, and end its share of the budget."""
+    """Decode a picture on disk as `decoded_path` does, and release its memory budget."""
     with decoded_path(path, max_pixels=max_pixels, side=side) as image:
         return image
 
 
 @contextmanager
 def decoded_path(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Iterator[Image.Image]:
-    """Decode a picture on disk, as `decoded_file` does. Raises DataError also for a missing file."""
+    """Decode a picture on disk as `decoded_file` does. Raises DataError for a missing file, too."""
     with ExitStack() as held:
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
