@@ -1,6 +1,6 @@
-"""From input to catalog: scan the input, embed pictures, fit the constants once, write segments.
+"""From input to catalog: scan the input, embed pictures, fit the statistics once, write segments.
 
-Every step can be stopped and resumed by the same call; ingested files are never ingested again.
+Every step can be stopped, and resumed by the same call; ingested files are never ingested again.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IngestReport:
-    """n: live items in the catalog; errors: inputs that could not be read, over the catalog's life; seconds: wall.
+    """The result of an ingest or append.
 
-    added: number of new items; notes: what was skipped, renamed or not scanned, one sentence each.
+    n: live items in the catalog; errors: inputs of the catalog that could not be read, so far; seconds: wall-clock time;
+    added: number of new items; notes: what was skipped, renamed or not found, one sentence each.
     """
 
     n: int
@@ -214,7 +215,7 @@ def _entry(scanned: Sequence[Input], generation: int, base: int, n: int, mended:
 
 
 def _places(scanned: Sequence[Input], source: RowSource, before: dict[str, Any]) -> dict[str, Any]:
-    """Return the folders of pictures, the earlier ones included: `roots`, and `moved` if any were moved."""
+    """Return all folders of pictures, with earlier ones: `roots`, and `moved` if any were moved."""
     moves = list(before.get("moved", []))
     moves += [list(move) for each in scanned for move in each.moves if list(move) not in moves]
     roots = {"roots": {**before.get("roots", {}), **source.roots}}
@@ -241,7 +242,7 @@ def _made_with(
 
 
 def _opened(embedder: Embedder | str | None) -> Embedder | None:
-    """Return an embedder or the one of a name. Raises UsageError for one of more dims than a catalog has."""
+    """Return an embedder, opened by its spec if it is a text. Raises UsageError for one of too many dims."""
     opened = open_embedder(embedder) if isinstance(embedder, str) else embedder
     if opened is not None:
         require_dims(opened.D, "the embedder")
@@ -272,7 +273,7 @@ def _require_rows(scanned: Sequence[Input], embedder: Embedder | None) -> None:
 
 
 def _forget_begun(folder: Path) -> None:
-    """Remove the manifest of a catalog that was stopped before its first rows, and sync: its files will change."""
+    """Remove the manifest of a catalog that was stopped before its first rows; its files will be written anew."""
     (folder / "manifest.json").unlink(missing_ok=True)
     sync_folder(folder)
 

@@ -21,7 +21,7 @@ from gpubranches.ingestion.array_file import ArrayFile
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_LOOKED_AT = 1000
+_SAMPLED = 1000
 """Number of rows whose pictures are searched."""
 
 
@@ -29,8 +29,9 @@ class ClipRetrieval:
     """A clip-retrieval folder: img_emb/img_emb_K.npy beside metadata/metadata_K.parquet, row i beside row i.
 
     Partitions are in numeric order. Pictures are found by the column `image_path`, in the folder `pictures` or, by
-    default, where most of them are: relative to the folder itself or to the working directory, or at their absolute
-    paths; the last two only if all names are of that kind, so that a few names cannot open a folder. moves: the new
+    default, in the place where most of them are: relative to the folder itself, relative to the working directory, or
+    at their absolute paths. The last two are tried only if all names are of that kind, so that a few names cannot make
+    a folder readable. moves: the new
     place of the folder of absolute names, if it moved; notes: messages for the user, one sentence each.
     """
 
@@ -75,7 +76,7 @@ class ClipRetrieval:
         return out
 
     def items(self, start: int, stop: int) -> pa.Table | None:
-        """Return the metadata of rows start..stop-1, columns united over the partitions; None if there is none.
+        """Return the metadata of rows start..stop-1, with the columns of all partitions; None if there is none.
 
         Raises CatalogFormatError for metadata that are damaged.
         """
@@ -127,7 +128,7 @@ class ClipRetrieval:
         return list(schema.names)
 
     def _unpaired(self) -> list[str]:
-        """Return messages on partitions without metadata where others have some, and on unused metadata."""
+        """Return messages on partitions without metadata if others have some, and on unused metadata."""
         lacking = [part.path.name for part, table in self.partitions() if table is None]
         left = sorted(path.name for path in set((self.folder / "metadata").glob("*.parquet")) - set(self._tables))
         notes = []
@@ -175,7 +176,7 @@ class ClipRetrieval:
         """Return names of pictures, the same number from the beginning of each partition."""
         named = [table for table in self._tables if table is not None]
         tables = [named[at] for at in np.unique(np.linspace(0, len(named) - 1, 20).round().astype(int))]
-        share = -(-_LOOKED_AT // len(tables))
+        share = -(-_SAMPLED // len(tables))
         return [name for table in tables for name in _paths(table)[:share]]
 
     def _parent(self, names: Sequence[str]) -> str | None:
@@ -191,13 +192,13 @@ class ClipRetrieval:
 
 
 def _ends(names: Sequence[str]) -> list[str]:
-    """Return the first and the last of the absolute names: all names share the common folder of these two."""
+    """Return the first and the last of the absolute names in order; their common folder is that of all names."""
     whole = [name for name in names if os.path.isabs(name)]
     return [min(whole), max(whole)] if whole else []
 
 
 def _is_plain(name: str) -> bool:
-    """Return whether a path leads downwards only, without "..", as paths from a search of a folder do."""
+    """Return whether a path has no "..", as paths from the search of a folder."""
     return ".." not in name.split("/")
 
 
@@ -206,7 +207,7 @@ def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
 
 
 def _paths(table: Path) -> list[str]:
-    """Return all texts of the column of pictures in one file of metadata."""
+    """Return all paths of pictures in one file of metadata."""
     from gpubranches.catalog.metadata.tables import json_values
 
     names = _read(table, [IMAGE_PATH])
@@ -232,7 +233,7 @@ def _reason(error: Exception) -> str:
 
 
 def _beside(arrays: Sequence[Path], folder: Path) -> list[Path | None]:
-    """Return the metadata file of each partition: that of the same ending, else the only one of the same number."""
+    """Return the metadata file of each partition: that of the same suffix, else the only one of the same number."""
     present = {path.stem.removeprefix("metadata_"): path for path in sorted(folder.glob("metadata_*.parquet"))}
     endings = [path.stem.removeprefix("img_emb_") for path in arrays]
     tables = [present.pop(ending, None) for ending in endings]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SourceRanges:
-    """Some ranges (start, stop) of rows of a source, one after the other."""
+    """Ranges (start, stop) of rows of a source, one after the other, as a source."""
 
     def __init__(self, source: RowSource, ranges: Sequence[tuple[int, int]]):
         self._source, self._ranges = source, ranges
@@ -56,7 +56,7 @@ class SourceRanges:
 
 
 class JoinedSources:
-    """Several sources as one: rows run on, and a column `input` names where each came from."""
+    """Several sources, one after the other, as a source; the column `input` names the one that a row is from."""
 
     def __init__(self, sources: Sequence[RowSource], names: Sequence[str]):
         kinds = {source.kind for source in sources}

@@ -1,4 +1,4 @@
-"""The pieces of an input, the smallest units that can be ingested alone, and the comparison of two pieces."""
+"""Inputs as pieces, the smallest units that can be ingested alone, and the files of a piece with their state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gpubranches.ingestion.clip_retrieval import ClipRetrieval
 from gpubranches.ingestion.datasets import is_image_folder, open_dataset
 
 UNREAD = -1
-"""Recorded size of a file that could not be read; no file has it, so the file is checked again each time."""
+"""Recorded size of a file that could not be read. No file has this size, so the file is checked again each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class File:
 
     @property
     def state(self) -> tuple[int, int, int]:
-        """Size and times: they change with the content, and sometimes without it."""
+        """Size and times. They change whenever the content changes, and sometimes without."""
         return self.size, self.mtime_ns, self.ctime_ns
 
     def read(self) -> File:
@@ -108,7 +108,7 @@ class Input:
 
     @property
     def what(self) -> str:
-        """The word for its pieces in messages."""
+        """The word for its pieces in messages, in the plural."""
         return "pictures" if self.source is None else "files"
 
 

@@ -13,12 +13,13 @@ from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 
-_LOOKED_AT = 1000
+_SAMPLED = 1000
+"""Items whose pictures are checked at most."""
 
 
 @dataclass(frozen=True)
 class RelocateReport:
-    """Result of a check of `looked_at` evenly spaced items: `before` had a picture, `there` have one now."""
+    """The result of `relocate`: of `looked_at` items drawn, `before` had a picture file and `there` have one now."""
 
     looked_at: int
     before: int
@@ -26,7 +27,7 @@ class RelocateReport:
 
 
 def relocate(directory: str | Path, before: str | Path, after: str | Path) -> RelocateReport:
-    """Make a catalog look in the folder `after` for the pictures that were under `before`, by one commit.
+    """Record in a catalog, in one commit, that the pictures under `before` are now under `after`.
 
     The folders are those of inputs, those that links lead to, or parents of these. Raises UsageError if `after` is no
     folder, or no picture is found there.
@@ -37,7 +38,7 @@ def relocate(directory: str | Path, before: str | Path, after: str | Path) -> Re
         raise UsageError(f"{escaped_path(new)}: expected the folder of the pictures, found none")
     source = catalog.source
     changed = {**source, "moved": [*source.get("moved", []), [old, new]]}
-    ids = catalog.sample_ids(min(_LOOKED_AT, catalog.n), np.random.default_rng(0))
+    ids = catalog.sample_ids(min(_SAMPLED, catalog.n), np.random.default_rng(0))
     items = catalog.items(ids)
     then, now = ([image_file(at, item) is not None for item in items] for at in (source, changed))
     if not any(

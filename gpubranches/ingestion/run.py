@@ -1,4 +1,4 @@
-"""The rows of inputs as one source, with pictures embedded, and the staging folder of this work."""
+"""One run of an ingest or append: its lock, its staging folder, and its inputs opened as one source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 
 @contextmanager
 def exclusive_run(folder: Path) -> Iterator[bool]:
-    """Hold the lock of the one ingest or append of a catalog; yields whether an earlier one was stopped.
+    """Hold the lock that allows one ingest or append of a catalog at a time; yields whether an earlier run was stopped.
 
     Raises DataError if another process holds it, or the folder cannot be written.
     """
@@ -41,7 +41,7 @@ def exclusive_run(folder: Path) -> Iterator[bool]:
 
 
 class IngestRun:
-    """One ingest or append: its embedder, the folder of embedded pictures, the callback of progress."""
+    """One run of an ingest or append. progress: callback of (stage, done, total)."""
 
     def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int, progress: Progress):
         self.progress = progress
@@ -92,10 +92,10 @@ class IngestRun:
 
 
 def _joined(sources: Sequence[RowSource], paths: Sequence[str], known: Mapping[str, str]) -> RowSource:
-    """Return several sources as one; a single one unchanged, unless it adds another folder of pictures.
+    """Return several sources as one; a single source is returned as it is, unless it adds a folder of pictures.
 
-    known: the folders of pictures that the catalog has already, by input. Only the column `input` says from which of
-    two folders a picture is.
+    known: the folders of pictures of the catalog, by input. With two folders or more, the column `input` tells which
+    one a picture is in.
     """
     own = list(sources[0].roots.values())
     if len(sources) == 1 and (not known or own in ([], [known.get("")])):

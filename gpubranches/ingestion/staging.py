@@ -1,4 +1,4 @@
-"""The staging folder: embedded pictures that are not in the catalog yet, so that a stopped run can resume."""
+"""The staging folder: embedded pictures that are not in the catalog yet, so that a stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gpubranches.errors import CatalogFormatError, DataError
 from gpubranches.ingestion.inputs import UNREAD, File, Piece, content_digest
 
 PARTITION = 2048
-"""Pictures a partition: what a kill can cost."""
+"""Pictures of a partition, which is written at once; a killed run loses one partition at most."""
 _BATCHES_AHEAD = 3
 _SCHEMA = pa.schema(
     [
@@ -155,7 +155,7 @@ def removed_of(staging: Path) -> Path:
 def forget(staging: Path, places: Sequence[Path]) -> None:
     """Remove embedded pictures that are in the catalog, and the folder if nothing else is in it.
 
-    A folder is renamed before it is removed, so that the rest after a kill is never used as a complete folder.
+    A folder is renamed before it is removed, so that a partly removed folder is never read.
     """
     gone = removed_of(staging)
     shutil.rmtree(gone, ignore_errors=True)
@@ -228,7 +228,7 @@ def _decoded(
 
 
 def _decode(place: str, embedder: Embedder) -> _Decoded:
-    """Read a picture once, for its embedding and the digest of the same bytes."""
+    """Read a picture once, for its embedding and for the digest of the same bytes."""
     seen = File(place, UNREAD, 0, 0)
     try:
         with open(place, "rb") as file:
