@@ -20,7 +20,7 @@ from benchmarks.fuzz.world import DIMS, World
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.catalog import problems_at, repair
 from gpubranches.encoders.heads import IdentityHead, PCAHead, RCAHead, TrainedHead, load_head
-from gpubranches.encoders.heads.towers import Memory, Tower
+from gpubranches.encoders.heads.towers import TextMemory, Tower
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import KdIndex
 from gpubranches.errors import GpuBranchesError
@@ -102,7 +102,7 @@ def heads() -> list[bytes]:
 
     tower = Tower(drawn(8, DIMS), ((drawn(12, DIMS), drawn(12)), (drawn(8, 12), drawn(8))))
     decoder = Tower(None, ((drawn(DIMS, 8), drawn(DIMS)),))
-    memory = Memory(rows[:20].astype(np.float16), drawn(20, 8), drawn(8, DIMS), 0.1, 0.5)
+    memory = TextMemory(rows[:20].astype(np.float16), drawn(20, 8), drawn(8, DIMS), 0.1, 0.5)
     options = {"text_mean": drawn(DIMS), "decoder": decoder, "config": {"names": ["dog"], "seed": 0}, "embedder": "x"}
     return [
         RCAHead(8).fit(rows).to_bytes(),
@@ -125,7 +125,7 @@ def read_head(world: World, data: bytes) -> None:
     vectors = head.transform(rows)
     if vectors.shape != (3, head.d):
         raise Unfit(f"expected vectors of {head.d} dims, got {vectors.shape}")
-    if head.reads_texts:
+    if head.has_text_tower:
         head.transform_texts(rows)
     if head.decodes:
         head.inverse_transform(vectors)

@@ -77,7 +77,7 @@ class Searcher:
         """
         from PIL.Image import Image
 
-        from gpubranches.catalog.pictures.images import opened
+        from gpubranches.catalog.pictures.decoding import decoded_path
 
         if isinstance(query, str):
             return self.ask(query, k, where=where, by_codes=by_codes)
@@ -86,7 +86,7 @@ class Searcher:
         if by_codes and not (isinstance(query, np.ndarray) and query.dtype == np.uint8):
             raise UsageError("by_codes: expected a text, an item or a code, got another query; search without it")
         if isinstance(query, Path):
-            with opened(query) as image:
+            with decoded_path(query) as image:
                 return self.image(image, k, where=where)
         if isinstance(query, Image):
             return self.image(query, k, where=where)

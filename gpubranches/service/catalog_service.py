@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.pictures.images import image_file, received, small_jpeg
+from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
 from gpubranches.errors import ConflictError, UsageError
@@ -203,7 +204,7 @@ class CatalogService:
         Raises UsageError if the embedder reads no pictures, and for what is no picture.
         """
         embedder = self.require_picture_reader()
-        with received(picture) as image:
+        with decoded_upload(picture) as image:
             embedding, small = unit(embedder.images([image]))[0], small_jpeg(image, SENT_SIZE)
         return self.sessions.uploads.keep(session, embedding, small)
 
