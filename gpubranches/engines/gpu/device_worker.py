@@ -82,9 +82,7 @@ class DeviceWorker:
         """Run work in the thread and return what it returns, or raise what it raises."""
         return self.submit(None, None, lambda _: [work()])
 
-    def submit(
-        self, batch_key: Hashable | None, item: Item, run_batch: Callable[[list[Item]], list[Result]]
-    ) -> Result:
+    def submit(self, batch_key: Hashable | None, item: Item, run_batch: Callable[[list[Item]], list[Result]]) -> Result:
         """Run a request in the thread and return its result.
 
         run_batch: gets this item and those of all waiting requests with the same batch_key, and returns one result for
