@@ -12,13 +12,13 @@ from worlds import World, check_bits, check_nearest_codes, check_votes, empty, o
 from gpubranches.core.boxes import Box, Boxes
 from gpubranches.core.files import checksum
 from gpubranches.engines.gpu import GpuBackend
-from gpubranches.engines.gpu.top_k import SAMPLE_FROM, _sample, first_room, lists_at_once
 from gpubranches.engines.gpu.device_worker import DeviceWorker
 from gpubranches.engines.gpu.launchers import DIGITS
 from gpubranches.engines.gpu.memory import WORKING_BYTES, MemoryPlan
 from gpubranches.engines.gpu.program import MOST_MODELS
 from gpubranches.engines.gpu.resident_copy import Residence
 from gpubranches.engines.gpu.selection import SORTED_AT_ONCE
+from gpubranches.engines.gpu.top_k import SAMPLE_FROM, _sample, first_room, lists_at_once
 from gpubranches.errors import CatalogFormatError, DeviceError, DeviceMemoryError, UsageError
 
 EVERYTHING = Boxes([Box(*empty())])

@@ -12,7 +12,7 @@ from worlds import World, empty
 
 from gpubranches.core.boxes import Box, Boxes
 from gpubranches.engines.gpu import GpuBackend
-from gpubranches.engines.gpu.device_worker import FilterKey, DeviceWorker
+from gpubranches.engines.gpu.device_worker import DeviceWorker, FilterKey
 from gpubranches.engines.gpu.memory import MemoryPlan
 from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError
 

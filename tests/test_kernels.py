@@ -10,12 +10,12 @@ from gpubranches.core.arrays import splitmix64
 from gpubranches.core.boxes import Box, Boxes
 from gpubranches.encoders.quantizers import CodeWeights, ScalarQuantizer, SignQuantizer
 from gpubranches.engines.gpu import launchers
-from gpubranches.engines.gpu.top_k import ScanRequest, Span, find_top_rows
 from gpubranches.engines.gpu.cupy_device import CupyDevice
 from gpubranches.engines.gpu.keys import key_scores, score_keys
 from gpubranches.engines.gpu.launchers import SINK_WORDS, Resident
 from gpubranches.engines.gpu.program import compile_boxes
 from gpubranches.engines.gpu.selection import NO_CUTOFF, sort_entries
+from gpubranches.engines.gpu.top_k import ScanRequest, Span, find_top_rows
 from gpubranches.research.speed.synthetic import bits_of, codes_of
 
 SCHEDULES = [0, 1, 2, 7, 77, 1234]

@@ -111,8 +111,7 @@ class Answer:
         """
         if self.boxes is None or self.coding != catalog.coding:
             raise UsageError("recut: the catalog's codes were made anew since the last refine; refine again")
-        marked = [np.array([i for i, held in self.completeness.marks.items() if held == own], np.int64) for own in (1, -1)]
-        right, wrong = (ids[catalog.alive(ids)] for ids in marked)
+        right, wrong = (self._marked(label, catalog) for label in (1, -1))
         start = time.perf_counter()
         votes = votes_for(lean, self.boxes.n_estimators)
         ranking = by_votes(backend, catalog, self.boxes, right, wrong, where, votes)
@@ -165,6 +164,11 @@ class Answer:
             parts["new"] = Part(ranking, now.rows[~among(now.ids, before.ids)])
             parts["gone"] = Part(before.ranking, before.rows[~among(before.ids, now.ids)])
         return parts
+
+    def _marked(self, label: int, catalog: Catalog) -> NDArray[np.int64]:
+        """Return the items that had a label when the answer was found and are not deleted, (m,) int64."""
+        ids = np.array([i for i, own in self.completeness.marks.items() if own == label], np.int64)
+        return ids[catalog.alive(ids)]
 
     def _threshold(self, lean: float, audited: Marks) -> float:
         own = self.completeness.ranking.threshold

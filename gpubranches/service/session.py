@@ -17,10 +17,10 @@ from gpubranches.errors import LabelError, UsageError
 from gpubranches.retrieval.answer import Answer, Part
 from gpubranches.retrieval.completeness import AUDITED, Completeness
 from gpubranches.retrieval.explain import Explanation, explain_in
-from gpubranches.retrieval.marks import Marks
 from gpubranches.retrieval.refine import Found, has_second_stage, refined
 from gpubranches.retrieval.search import Searcher
 from gpubranches.retrieval.suggestions import suggested
+from gpubranches.retrieval.training_data import TrainingData
 from gpubranches.service.export import Matches, export_matches
 from gpubranches.service.labels import NOT_CHOSEN, Labels
 from gpubranches.service.target import TARGET, Step, next_step
@@ -331,17 +331,17 @@ class Session:
             "total": None if self.ranking is None else self.ranking.total,
         }
 
-    def _to_learn(self, options: RefineOptions, query: str | None) -> Marks:
+    def _to_learn(self, options: RefineOptions, query: str | None) -> TrainingData:
         """Return the input of a model: all marks, random negatives, the words of a query. Errors as in `find_all`."""
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
             raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
         unchecked = self.random_negatives(options.random_negatives)
-        asked = self.searcher.words(query) if query else None
+        words = self.searcher.words(query) if query else None
         fair = ~self.labels.came_by(positives, NOT_CHOSEN)
         chosen = ~self.labels.came_by(negatives, NOT_CHOSEN)
         near_cut = self.labels.came_by(np.concatenate([positives, negatives]), ("suggestion",))
-        return Marks(positives, negatives, unchecked, fair, chosen, near_cut, options.negative_weight, asked)
+        return TrainingData(positives, negatives, unchecked, fair, chosen, near_cut, options.negative_weight, words)
 
     def _completeness(self, found: Found, where: Bitmap | None) -> Completeness:
         """Return what is known of how complete a new ranking is, with what was audited before."""

@@ -147,7 +147,7 @@ def live_zones(allowed, tile):
 
 @kernel
 def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low, high, least, keep, ids, shift):
-    """Find the rows with at least `keep` votes in tiles first..stop-1; return their tie keys, buckets, and bucket sizes.
+    """Find the rows with at least `keep` votes in tiles first..stop-1; return tie keys, buckets and bucket sizes.
 
     Return also how many rows have at least `least` votes; keep >= least. A tie key is splitmix64(id). owners: (e + 1,)
     int64, estimator i owns boxes owners[i]:owners[i + 1], in the CSR form of Boxes. Buckets are in the order of
