@@ -124,7 +124,7 @@ def test_a_query_is_a_text_an_item_a_picture_or_a_vector(session, folder, tmp_pa
         with pytest.raises(UsageError, match=rf"a text \(str\), the id of an item \(int\), .* got {name}"):
             session.search(other)
     for other in (picture, tmp_path / "picture.png", embedding):
-        with pytest.raises(UsageError, match="by_codes: expected a text, an item or a code"):
+        with pytest.raises(UsageError, match="by_codes: expected one text, item or code"):
             session.search(other, by_codes=True)
 
 
