@@ -20,8 +20,7 @@ from gpubranches.core.options import RefineOptions
 from gpubranches.errors import ConflictError, UsageError
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
-from gpubranches.retrieval.hits import Hits
-from gpubranches.retrieval.queries import Item, Words, of_kind, parse, unit
+from gpubranches.retrieval.queries import Words, of_kind, parse, unit
 from gpubranches.retrieval.search import Searcher
 from gpubranches.service import Session
 from gpubranches.service.export import BOX_FORMATS, FORMATS
@@ -97,7 +96,7 @@ class CatalogService:
             session = Session(self.catalog, self.backend)
             session.mark(ids[:1], +1)
             session.mark(ids[1:], -1)
-            self.searcher.like(int(ids[0]), 1)
+            session.search(int(ids[0]), 1)
             session.find_all()
         _log.info("warm after %.1f s", time.perf_counter() - start)
 
@@ -138,7 +137,7 @@ class CatalogService:
     def nearest(self, request: SearchRequest) -> Nearest:
         """Return the nearest items of the catalog. Belongs to no session. Errors as of `Searcher`."""
         start = time.perf_counter()
-        found = _find(self.searcher, request)
+        found = self.searcher.search(request.query, request.k, where=request.where)
         took_ms = (time.perf_counter() - start) * 1000
         return Nearest(found.ids, found.distances, found.source, took_ms)
 
@@ -191,7 +190,7 @@ class CatalogService:
         found = self._lists.get(
             (session, self.catalog.generation, request.query, request.where),
             stop,
-            lambda k: _find(searcher, SearchRequest(request.query, k, where)),
+            lambda k: searcher.search(request.query, k, where=where),
             lambda: self.count(request.where),
         )
         took_ms = (time.perf_counter() - start) * 1000
@@ -369,21 +368,6 @@ class CatalogService:
         session = page.state.session
         self.sessions.store.try_update(session, **settings)
         return replace(page, state=replace(page.state, record=self.sessions.record(session)))
-
-
-def _find(searcher: Searcher, request: SearchRequest) -> Hits:
-    query, k, where = request.query, request.k, request.where
-    match query:
-        case str():
-            return searcher.ask(query, k, where=where)
-        case Words(text):
-            return searcher.text(text, k, where=where)
-        case Item(item):
-            return searcher.like(item, k, where=where)
-        case np.ndarray():
-            return searcher.vector(query, k, where=where)
-        case _:
-            return searcher.image(query, k, where=where)
 
 
 def _event(name: str | None) -> str:
