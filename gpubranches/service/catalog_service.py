@@ -183,8 +183,7 @@ class CatalogService:
         if isinstance(request, RandomList):
             bitmap = self.catalog.where(where) if where else None
             ids = self.catalog.sample_ids(RANDOM_ITEMS, np.random.default_rng(request.seed), bitmap)
-            shown, inside = ids[request.offset : stop], self.count(request.where)
-            return ListPage(self.sessions.state(session), shown, request.offset, len(ids), inside)
+            return ListPage(self.sessions.state(session), ids[request.offset : stop], request.offset, len(ids))
         start = time.perf_counter()
         with self.sessions.shared(session) as held:
             searcher, state = held.searcher, self.sessions.state_of(held)
@@ -196,7 +195,7 @@ class CatalogService:
         )
         took_ms = (time.perf_counter() - start) * 1000
         shown, distances = found.ids[request.offset : stop], found.distances[request.offset : stop]
-        return ListPage(state, shown, request.offset, found.total, found.inside, distances, found.source, took_ms)
+        return ListPage(state, shown, request.offset, found.total, distances, found.inside, found.source, took_ms)
 
     def upload(self, session: str, picture: bytes) -> str:
         """Keep the embedding and a thumbnail of a picture; return its name, for queries as picture:NAME.

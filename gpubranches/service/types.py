@@ -150,16 +150,16 @@ class SessionState:
 class ListPage:
     """A page of a list of items.
 
-    ids: (m,) int64; distances: (m,) float32, None for random items; offset: of the first of them; total: how many items
-    the list has; inside: how many the catalog has, or the filter lets in; source, took_ms: as of `Nearest`.
+    ids: (m,) int64; offset: of the first of them; total: how many items the list has. Of nearest items also distances:
+    (m,) float32; inside: how many items the catalog has, or the filter lets in; source, took_ms: as of `Nearest`.
     """
 
     state: SessionState
     ids: NDArray[np.int64]
     offset: int
     total: int
-    inside: int
     distances: NDArray[np.float32] | None = None
+    inside: int = 0
     source: str = ""
     took_ms: float = 0.0
 
