@@ -199,7 +199,7 @@ def enter() -> Response:
 
 def _host(name: str) -> str:
     """Return a name as in a Host header, without brackets. Raises UsageError for what is no name, such as a URL."""
-    bare = name.lower().strip("[]")
+    bare = re.sub(r"^\[(.*)\]$", r"\1", name.lower())
     if not (_NAME.fullmatch(bare) or _is_address(bare)):
         raise UsageError(
             f"--allowed-host: expected a name such as photos.example.org, without scheme and port, got {name!r:.100}"
