@@ -28,7 +28,7 @@ from benchmarks.quality import build_catalog
 from gpubranches import Catalog, cli
 from gpubranches.encoders import open_embedder
 from gpubranches.encoders.heads import HeadSettings
-from gpubranches.ingest.train_head import train_head
+from gpubranches.ingestion.train_head import train_head
 from gpubranches.research.quality.protocol import asks, find_concepts
 
 HELD_OUT_SHARE = 4

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from gpubranches import Catalog, open_backend
 from gpubranches.encoders import VocabularyEmbedder
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.research.quality import Comparison, Report, World, evaluate, find_concepts, first_pages, play_rounds
 from gpubranches.research.quality.models import choose_models
 from gpubranches.research.quality.protocol import random_subset

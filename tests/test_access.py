@@ -21,7 +21,7 @@ from gpubranches import Catalog, cli, open_backend
 from gpubranches.app import create_app, open_server
 from gpubranches.app.access import COOKIE, Access, check_token, is_loopback, read_token
 from gpubranches.errors import UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 HX = {"HX-Request": "true"}

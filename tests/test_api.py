@@ -48,7 +48,7 @@ def test_a_text_an_item_a_vector_a_code_and_a_picture_find_their_like(client, ca
     assert (labels[ids(text="teapot")] == NAMES.index("teapot")).mean() > 0.9
     assert ids(item=17)[0] == 17
     assert ids(vector=catalog.embeddings([17])[0].tolist()) == ids(item=17)
-    assert ids(code=catalog.take([17])[0].tolist())[0] == 17
+    assert ids(code=catalog.codes([17])[0].tolist())[0] == 17
     at = f"{API}/search/image?k=12"
     sent = client.post(at, data=picture(COLOURS[4]), content_type="image/png")
     assert (labels[[row["id"] for row in sent.json["items"]]] == 4).all()

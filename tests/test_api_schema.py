@@ -10,7 +10,7 @@ from gpubranches.app import create_app
 from gpubranches.app.api import OPERATIONS, PREFIX
 from gpubranches.app.api.openapi import document
 from gpubranches.app.limits import TokenBuckets
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 
 schemathesis = pytest.importorskip("schemathesis")
 from schemathesis.checks import not_a_server_error  # noqa: E402

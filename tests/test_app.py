@@ -18,7 +18,7 @@ from gpubranches.app.request_values import COOKIE
 from gpubranches.app.views import shortened
 from gpubranches.core.results import Ranking
 from gpubranches.errors import SpaceMismatchError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.retrieval.search import Searcher
 from gpubranches.service.labels import Labels
 from gpubranches.service.session_store import open_store

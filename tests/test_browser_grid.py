@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from browsing import Server, needs_chromium, wait_for_counts
 
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 
 N = 100_000
 # Every session finds all items, best first by id, whatever is marked: here the grid is tried, not the models. Items are
@@ -16,7 +16,7 @@ import sys
 from dataclasses import replace
 import numpy as np
 from gpubranches import Catalog, Ranking, open_backend
-from gpubranches.retrieval.answer import Answer
+from gpubranches.service.answer import Answer
 from gpubranches.app import create_app, open_server
 from gpubranches.retrieval.completeness import Completeness
 from gpubranches.app import views
@@ -34,7 +34,7 @@ with open_backend("oracle", catalog) as backend:
         ids = np.arange(catalog.n)
         scores = np.linspace(1, 0, catalog.n, dtype=np.float32)
         ranking = Ranking(ids, scores, np.ones(catalog.n, bool), catalog.n, catalog.n, 0.0, source="planted")
-        session.answer = Answer(ranking, Completeness(ranking, {}, catalog.n))
+        session.answer = Answer(catalog, ranking, Completeness(ranking, {}, catalog.n))
         return session
     sessions._make = planted
     server = open_server(app, "127.0.0.1", int(sys.argv[2]))

@@ -9,7 +9,7 @@ from serving import *  # noqa: F403
 from gpubranches.core.options import RefineOptions
 from gpubranches.core.results import TIERS
 from gpubranches.errors import ConflictError, UsageError
-from gpubranches.retrieval.queries import Item, Words
+from gpubranches.retrieval.queries import Words
 from gpubranches.service.catalog_service import CatalogService
 from gpubranches.service.session_store import query_path
 from gpubranches.service.types import MarkRequest, NearestList, RandomList, SearchRequest, StepRequest
@@ -29,7 +29,7 @@ def service(catalog, backend, embedder):
 def found(service, labels):
     """A session that has found all of a label, with the state that it returned."""
     session = service.sessions.create("Fives", seed=3)
-    near = service.nearest(SearchRequest(NAME, 60)).ids
+    near = service.nearest(SearchRequest(NAME, 60)).hits.ids
     right = labels[near] == labels[near[0]]
     service.mark(session, MarkRequest(near[right][:8], +1))
     service.mark(session, MarkRequest(near[~right][:10], -1))
@@ -37,17 +37,17 @@ def found(service, labels):
 
 
 def test_every_kind_of_query_has_its_nearest(service, catalog):
-    item = service.nearest(SearchRequest(Item(3), 5))
+    item = service.nearest(SearchRequest(3, 5)).hits
     assert item.ids[0] == 3
-    assert np.array_equal(service.nearest(SearchRequest("#3", 5)).ids, item.ids)
-    assert np.array_equal(service.nearest(SearchRequest(catalog.embeddings([3])[0], 5)).ids, item.ids)
-    assert service.nearest(SearchRequest(catalog.take([3])[0], 1)).distances[0] == 0
+    assert np.array_equal(service.nearest(SearchRequest("#3", 5)).hits.ids, item.ids)
+    assert np.array_equal(service.nearest(SearchRequest(catalog.embeddings([3])[0], 5)).hits.ids, item.ids)
+    assert service.nearest(SearchRequest(catalog.codes([3])[0], 1)).hits.distances[0] == 0
     assert np.array_equal(
-        service.nearest(SearchRequest(NAME, 5)).ids, service.nearest(SearchRequest(Words(NAME), 5)).ids
+        service.nearest(SearchRequest(NAME, 5)).hits.ids, service.nearest(SearchRequest(Words(NAME), 5)).hits.ids
     )
     with pytest.raises(UsageError):  # taken literally, "#3" is no name that the embedder knows
         service.nearest(SearchRequest(Words("#3"), 5))
-    filtered = service.nearest(SearchRequest(Item(3), 5, where="label = 1"))
+    filtered = service.nearest(SearchRequest(3, 5, where="label = 1")).hits
     assert {row["label"] for row in service.items(filtered.ids)} == {1}
 
 
@@ -58,7 +58,7 @@ def test_a_search_becomes_the_last_query_and_its_later_pages_do_not(service):
     later = service.more(session, NearestList(NAME, "label < 5", offset=10, count=10))
     assert not set(first.ids) & set(later.ids)
     assert later.total == service.count("label < 5") == later.inside
-    other = service.search(session, NearestList(Item(3), count=10))
+    other = service.search(session, NearestList(3, count=10))
     record = other.state.record
     assert (record.query, record.asked, record.words, record.where) == ("#3", NAME, NAME, "")
     service.more(session, NearestList("violin", count=10))

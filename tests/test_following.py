@@ -9,9 +9,10 @@ from clusters import write_world
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app import create_app
+from gpubranches.app.limits import TrainingSlots
 from gpubranches.errors import UsageError
-from gpubranches.ingest import append, ingest
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion import append, ingest
+from gpubranches.ingestion.encode import encode
 from gpubranches.service import snapshot_follower as module
 from gpubranches.service.snapshot_follower import SnapshotFollower
 
@@ -102,7 +103,7 @@ def test_a_running_page_sees_deletes_and_appends_and_keeps_its_answer(app, folde
 def test_a_request_under_way_ends_on_the_generation_it_began_with(folder):
     catalog, calls = Catalog.open(folder), []
     follower = SnapshotFollower(catalog, lambda: calls.append(catalog.d))
-    codes = catalog.take(np.arange(600))
+    codes = catalog.codes(np.arange(600))
     entered = threading.Event()
 
     def later():
@@ -115,7 +116,7 @@ def test_a_request_under_way_ends_on_the_generation_it_began_with(folder):
         thread.start()
         while not follower._opening:
             time.sleep(0.001)
-        assert np.array_equal(catalog.take(np.arange(600)), codes)
+        assert np.array_equal(catalog.codes(np.arange(600)), codes)
         assert not entered.is_set()
     thread.join()
     assert entered.is_set()
@@ -142,6 +143,7 @@ def test_a_generation_that_cannot_be_opened_is_not_served(app, folder, monkeypat
 
 def test_many_requests_at_once_are_answered_while_the_codes_change(app, folder, world):
     done, failures = threading.Event(), []
+    app.extensions["gpubranches"].limits.training = TrainingSlots(running=2, wait_s=600)  # on a busy machine, too
 
     def browse(number):
         client = app.test_client()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app import create_app
 from gpubranches.errors import UnavailableError, WaitError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.service.catalog_service import CatalogService
 from gpubranches.service.database import WAIT_S, Database
 from gpubranches.service.labels import Labels
@@ -311,7 +311,7 @@ def test_answers_in_memory_are_counted_in_bytes(service):
         session.mark(np.arange(12), 1)
         before = session_bytes(session)
         session.refine(second_stage=True)
-        ranking = session.last().ranking
+        ranking = session.last_answer().ranking
         assert before + ranking.ids.nbytes + ranking.scores.nbytes < session_bytes(session) < before + (8 << 20)
 
 

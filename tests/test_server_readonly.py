@@ -11,7 +11,7 @@ from clusters import write_world
 
 from gpubranches import Catalog, open_backend
 from gpubranches.app import create_app
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 
 HX = {"HX-Request": "true"}
 LOST = "will be lost when the server stops"

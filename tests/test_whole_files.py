@@ -19,8 +19,8 @@ from gpubranches import Catalog, open_backend
 from gpubranches.app import create_app
 from gpubranches.core.files import make_folder, new_file, whole_file, whole_folder
 from gpubranches.errors import DataError, UnavailableError
-from gpubranches.ingest import ingest
-from gpubranches.ingest.datasets import write_clip_retrieval
+from gpubranches.ingestion import ingest
+from gpubranches.ingestion.writers import write_clip_retrieval
 from gpubranches.service import database
 from gpubranches.service.database import Database
 from gpubranches.service.labels import Labels
@@ -191,7 +191,7 @@ def test_what_was_stopped_before_its_first_rows_is_removed_for_good_before_it_is
         raise DataError("stopped")
 
     with monkeypatch.context() as patched, pytest.raises(DataError, match="stopped"):
-        patched.setattr("gpubranches.ingest.building._write_rows", stop)
+        patched.setattr("gpubranches.ingestion.build._append_rows", stop)
         ingest([write_input(tmp_path / "in")], tmp_path / "c", d=8)
     np.save(tmp_path / "other.npy", np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32))
     with Faults(tmp_path / "c").on() as faults:

@@ -66,7 +66,7 @@ def _catalog(path: Path) -> dict[str, Any]:
     ids = np.arange(catalog.next_id)
     ids = ids[catalog.alive(ids)]
     source = catalog.source
-    stored = (catalog.take(ids), catalog.embeddings(ids) if catalog.has_embeddings and len(ids) else b"")
+    stored = (catalog.codes(ids), catalog.embeddings(ids) if catalog.has_embeddings and len(ids) else b"")
     return {
         "ids": ids.tolist(),
         "next": catalog.next_id,

@@ -23,7 +23,7 @@ from gpubranches.app.limits import TokenBuckets
 from gpubranches.catalog.blocks import SUMS
 from gpubranches.catalog.manifest import read_manifest, write_manifest
 from gpubranches.core.files import BLOCK_BYTES, checksum
-from gpubranches.ingest import append, ingest
+from gpubranches.ingestion import append, ingest
 
 NAMES = ("red car", "teapot", "kangaroo", "dog")
 ROWS, DIMS = 160, 16

@@ -8,12 +8,12 @@ from flask import Blueprint, Response, make_response, render_template, request
 
 from gpubranches.app.app_context import service
 from gpubranches.app.request_values import where_of_address
-from gpubranches.catalog.metadata.choices import chosen, toggled
-from gpubranches.catalog.metadata.conditions import equals, written
+from gpubranches.catalog.metadata.choices import selected_values, toggle_value
+from gpubranches.catalog.metadata.conditions import column_text, value_condition
 from gpubranches.errors import UsageError
 
 if TYPE_CHECKING:
-    from gpubranches.catalog.table import Column
+    from gpubranches.catalog.metadata_table import Column
 
 routes = Blueprint("filter", __name__)
 
@@ -28,7 +28,7 @@ def count() -> Response:
 def toggle() -> Response:
     """Add a value of a column, `choice`, to the filter `where`, or remove it, and tell of the new filter."""
     try:
-        where = toggled(where_of_address(), request.args.get("choice", ""))
+        where = toggle_value(where_of_address(), request.args.get("choice", ""))
     except UsageError as error:
         return _wrong(error)
     return _told(where, edited=True)
@@ -37,7 +37,7 @@ def toggle() -> Response:
 @routes.get("/filter/columns")
 def columns() -> Response:
     """Show the columns, and the most frequent values of those that hold few."""
-    told = [(written(column.name), column.kind, _values(column)) for column in service().columns()]
+    told = [(column_text(column.name), column.kind, _values(column)) for column in service().columns()]
     return make_response(render_template("_columns.html", columns=told))
 
 
@@ -46,7 +46,9 @@ def _told(where: str, edited: bool = False) -> Response:
         told = f"{service().count(where):,} of {service().catalog.n:,} items"
     except UsageError as error:
         return _wrong(error, where, edited)
-    return make_response(render_template("_count.html", told=told, chosen=chosen(where), where=where, edited=edited))
+    return make_response(
+        render_template("_count.html", told=told, chosen=selected_values(where), where=where, edited=edited)
+    )
 
 
 def _wrong(error: UsageError, where: str = "", edited: bool = False) -> Response:
@@ -56,6 +58,6 @@ def _wrong(error: UsageError, where: str = "", edited: bool = False) -> Response
 
 def _values(column: Column) -> list[tuple[str, int, str]]:
     return [
-        ("missing" if value is None else str(value), count, equals(column.name, value))
+        ("missing" if value is None else str(value), count, value_condition(column.name, value))
         for value, count in column.values
     ]

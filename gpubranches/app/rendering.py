@@ -12,7 +12,7 @@ from jinja2_fragments.flask import render_block
 from gpubranches.app.app_context import service
 from gpubranches.app.request_values import htmx
 from gpubranches.app.views import TABS, View
-from gpubranches.catalog.metadata.conditions import LONGEST
+from gpubranches.catalog.metadata.conditions import MAX_LENGTH
 from gpubranches.core.options import LEAST_WEIGHT, MOST_RANDOM_NEGATIVES, MOST_WEIGHT, TITLES
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.service.export import BOX_FORMATS, FORMATS
@@ -28,7 +28,7 @@ LIMITS = {
     "random_negatives": MOST_RANDOM_NEGATIVES,
     "least_weight": LEAST_WEIGHT,
     "most_weight": MOST_WEIGHT,
-    "condition": LONGEST,
+    "condition": MAX_LENGTH,
 }
 """Of the fields of forms."""
 

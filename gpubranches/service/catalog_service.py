@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from gpubranches.catalog.pictures.images import image_file, received, small_jpeg
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
-from gpubranches.core.results import Neighbors
 from gpubranches.errors import ConflictError, UsageError
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
-from gpubranches.retrieval.queries import Item, Words, of_kind, parse, unit
+from gpubranches.retrieval.hits import Hits
+from gpubranches.retrieval.queries import Words, of_kind, parse, unit
 from gpubranches.retrieval.search import Searcher
 from gpubranches.service import Session
-from gpubranches.service.export import BOX_FORMATS, FORMATS, Matches
+from gpubranches.service.export import BOX_FORMATS, FORMATS
 from gpubranches.service.readiness import Readiness
 from gpubranches.service.result_lists import ResultLists
 from gpubranches.service.session_directory import SessionDirectory
@@ -51,7 +51,7 @@ from gpubranches.service.wording import query_in_words
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
-    from gpubranches.catalog.table import Column
+    from gpubranches.catalog.metadata_table import Column
     from gpubranches.encoders import Embedder
     from gpubranches.engines import Backend
 
@@ -93,11 +93,11 @@ class CatalogService:
             ids = self.catalog.sample_ids(12, np.random.default_rng(0))
             if len(ids) < 2:
                 return
-            session = Session(self.catalog, self.backend)
-            session.mark(ids[:1], +1)
-            session.mark(ids[1:], -1)
-            self.searcher.like(int(ids[0]), 1)
-            session.find_all()
+            with Session(self.catalog, self.backend, embedder=None) as session:
+                session.mark(ids[:1], +1)
+                session.mark(ids[1:], -1)
+                session.search(int(ids[0]), 1)
+                session.find_all()
         _log.info("warm after %.1f s", time.perf_counter() - start)
 
     # The catalog
@@ -137,10 +137,8 @@ class CatalogService:
     def nearest(self, request: SearchRequest) -> Nearest:
         """Return the nearest items of the catalog. Belongs to no session. Errors as of `Searcher`."""
         start = time.perf_counter()
-        found = _find(self.searcher, request)
-        took_ms = (time.perf_counter() - start) * 1000
-        there = found.ids[0] >= 0
-        return Nearest(found.ids[0][there], found.distances[0][there], found.source, took_ms)
+        hits = _find(self.searcher, request)
+        return Nearest(hits, (time.perf_counter() - start) * 1000)
 
     def distinct(self, ids: NDArray[np.int64], cosine: float, most: int) -> NDArray[np.intp]:
         """Return the rows of ids without those whose embedding has that cosine, or more, with one of an earlier row.
@@ -330,7 +328,7 @@ class CatalogService:
         """Return what to mark next until a recall is reached; finds all again where marks are to be learnt."""
         with self.sessions.exclusive(session) as held:
             step = held.next(request.target_recall, request.count)
-            self.sessions.store.try_update(session, lean=held.last().ranking.lean)
+            self.sessions.store.try_update(session, lean=held.last_answer().ranking.lean)
             return NextStep(self.sessions.state_of(held), step)
 
     def explain(self, session: str, item: int) -> Explanation:
@@ -346,10 +344,9 @@ class CatalogService:
         """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation."""
         chosen = FORMATS[format]
         with self.sessions.shared(session) as held:
-            found = held.last().part(part)
-        matches = Matches(self.catalog, found.ranking, found.rows, reading=self.follower.reading)
+            table = held.part(part).table(reading=self.follower.reading)
         name = "matches" if part == "all" else f"matches-{part}"
-        return Download(f"{name}.{chosen.ending}", chosen.media_type, chosen.write(matches))
+        return Download(f"{name}.{chosen.ending}", chosen.media_type, chosen.write(table))
 
     def export_boxes(self, session: str, format: str) -> Download:
         """Return the boxes of the last answer as a file in one of BOX_FORMATS.
@@ -358,7 +355,7 @@ class CatalogService:
         """
         chosen = BOX_FORMATS[format]
         with self.sessions.shared(session) as held:
-            answer = held.last()
+            answer = held.last_answer()
         if answer.boxes is None:
             raise UsageError("expected a find all (refine) by a model of boxes before this, got none; find all first")
         content = chosen.write(answer.boxes, answer.min_votes)
@@ -371,19 +368,10 @@ class CatalogService:
         return replace(page, state=replace(page.state, record=self.sessions.record(session)))
 
 
-def _find(searcher: Searcher, request: SearchRequest) -> Neighbors:
-    query, k, where = request.query, request.k, request.where
-    match query:
-        case str():
-            return searcher.ask(query, k, where=where)
-        case Words(text):
-            return searcher.text(text, k, where=where)
-        case Item(item):
-            return searcher.like(item, k, where=where)
-        case np.ndarray():
-            return searcher.vector(query, k, where=where)
-        case _:
-            return searcher.image(query, k, where=where)
+def _find(searcher: Searcher, request: SearchRequest) -> Hits:
+    if isinstance(request.query, Words):
+        return searcher.text(request.query.text, request.k, where=request.where)
+    return searcher.search(request.query, request.k, where=request.where)
 
 
 def _event(name: str | None) -> str:

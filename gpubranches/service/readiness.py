@@ -40,7 +40,7 @@ class Readiness:
             with self._follower.reading(_WAIT_S):
                 ids = self._catalog.sample_ids(1, np.random.default_rng(0))
                 if len(ids):
-                    self._backend.search(self._catalog.take(ids), 1, tier="codes")
+                    self._backend.search(self._catalog.codes(ids), 1, tier="codes")
             self._valid_until_s = time.monotonic() + _VALID_S
         finally:
             self._lock.release()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.results import Neighbors
-from gpubranches.core.single_flight import Memo
+from gpubranches.core.single_flight import SingleFlightCache
+from gpubranches.retrieval.hits import Hits
 
 LONGEST = 10_000
 """Items of the longest list of nearest items. A list of matches has no such limit."""
@@ -36,15 +36,14 @@ class ResultList:
         """How many items the complete list has."""
         return min(self.inside, LONGEST)
 
-    def extended(self, found: Neighbors) -> ResultList:
+    def extended(self, found: Hits) -> ResultList:
         """Return the list with the new items of a wider search added at its end.
 
         A wider search compares more candidates and may find an item that belongs before the end. Items that were shown
         keep their place, so that pages neither repeat nor miss an item.
         """
-        ids, distances = found.ids[0], found.distances[0]
-        new = (ids >= 0) & ~np.isin(ids, self.ids)
-        joined = np.concatenate([self.ids, ids[new]]), np.concatenate([self.distances, distances[new]])
+        new = ~np.isin(found.ids, self.ids)
+        joined = np.concatenate([self.ids, found.ids[new]]), np.concatenate([self.distances, found.distances[new]])
         return ResultList(*joined, found.source, self.inside)
 
 
@@ -52,9 +51,9 @@ class ResultLists:
     """The last 128 lists. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._kept: Memo[ResultList] = Memo(_KEPT)
+        self._kept: SingleFlightCache[ResultList] = SingleFlightCache(_KEPT)
 
-    def get(self, key: Hashable, stop: int, find: Callable[[int], Neighbors], count: Callable[[], int]) -> ResultList:
+    def get(self, key: Hashable, stop: int, find: Callable[[int], Hits], count: Callable[[], int]) -> ResultList:
         """Return the list of a key with at least `stop` items, or all it has.
 
         key: the query, the filter and the catalog's generation; the same key gives the same list, also after it was

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpubranches.catalog.metadata.conditions import LONGEST, parse
+from gpubranches.catalog.metadata.conditions import MAX_LENGTH, parse
 from gpubranches.catalog.pictures.images import received, small_jpeg
 from gpubranches.core.files import is_text, parse_json
 from gpubranches.core.options import (
@@ -147,8 +147,8 @@ _FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
     ("name", (str,), lambda value: len(value) <= 200),
     ("asked", (str,), lambda value: len(value) <= 20_000),
     ("query", (str,), lambda value: not value or (_ADDRESS.fullmatch(value) and len(value) <= 300_000)),
-    ("words", (str,), lambda value: len(value) <= LONGEST),
-    ("where", (str,), lambda value: len(value) <= LONGEST),
+    ("words", (str,), lambda value: len(value) <= MAX_LENGTH),
+    ("where", (str,), lambda value: len(value) <= MAX_LENGTH),
     ("seed", (int,), lambda value: 0 <= value < 2**63),
     ("model", (str,), lambda value: value in MODELS),
     ("second_stage", _SWITCH, lambda value: True),

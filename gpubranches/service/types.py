@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.errors import UsageError
-from gpubranches.retrieval.answer import Answer
-from gpubranches.retrieval.queries import Item, Words
+from gpubranches.retrieval.hits import Hits
+from gpubranches.retrieval.queries import Words
+from gpubranches.service.answer import Answer
 from gpubranches.service.labels import ORIGINS
 from gpubranches.service.session_store import Record
 from gpubranches.service.target import TARGET, Step
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 class SearchRequest:
     """A search for the k nearest items.
 
-    query: a text in the grammar of `queries.parse`; `Words`, a text taken literally; an `Item` of the catalog; an image
-    embedding, (D,) float32, or a code, (d,) uint8; or a picture. where: a condition that the items meet, None for none.
+    query: as of `Searcher.search`, or `Words`, a text taken literally; where: a condition that the items meet, None for
+    none.
     """
 
-    query: str | Words | Item | NDArray[Any] | Image
+    query: str | int | Words | NDArray[Any] | Image
     k: int = 100
     where: str | None = None
 
@@ -39,10 +40,10 @@ class SearchRequest:
 class NearestList:
     """A page of the list of items nearest to a query: `count` items from `offset` on.
 
-    query: a text in the grammar of `queries.parse`, or an item; where: a condition, "" for none.
+    query: a text in the grammar of `queries.parse`, or the id of an item; where: a condition, "" for none.
     """
 
-    query: str | Item
+    query: str | int
     where: str = ""
     offset: int = 0
     count: int = 60
@@ -81,11 +82,9 @@ class StepRequest:
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """Nearest items. ids: (m,) int64; distances: (m,) float32, ascending; source: what answered; took_ms: its time."""
+    """The nearest items, and how many milliseconds the search took."""
 
-    ids: NDArray[np.int64]
-    distances: NDArray[np.float32]
-    source: str
+    hits: Hits
     took_ms: float
 
 
@@ -111,7 +110,7 @@ class SessionState:
         """The name that the session was given when it was created."""
         return self.record.session
 
-    def last(self) -> Answer:
+    def last_answer(self) -> Answer:
         """Return the last answer. Raises UsageError before a find all."""
         if self.answer is None:
             raise UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
@@ -125,7 +124,7 @@ class SessionState:
     @property
     def found_where(self) -> str:
         """The condition that the last answer was filtered by, "" for none."""
-        return "" if self.answer is None else self.answer.where or ""
+        return "" if self.answer is None else self.answer.options.where or ""
 
     @property
     def changes(self) -> tuple[int, int] | None:
@@ -139,7 +138,7 @@ class SessionState:
 
         Raises UsageError before a find all, and for a part that the answer does not have.
         """
-        part = self.last().part(name)
+        part = self.last_answer().part(name)
         rows, ranking = part.rows[offset : offset + count], part.ranking
         votes = None if ranking.votes is None else ranking.votes[rows]
         tiers = tuple(ranking.tier(row) for row in rows)
@@ -151,7 +150,7 @@ class ListPage:
     """A page of a list of items.
 
     ids: (m,) int64; offset: of the first of them; total: how many items the list has. Of nearest items also distances:
-    (m,) float32; inside: how many items the catalog has, or the filter lets in; source, took_ms: as of `Nearest`.
+    (m,) float32; inside: how many items the catalog has, or the filter lets in; source: what answered; took_ms.
     """
 
     state: SessionState

@@ -14,7 +14,7 @@ from gpubranches.app.api.sessions import known
 from gpubranches.app.app_context import service
 from gpubranches.app.export_routes import send
 from gpubranches.core.results import TIERS
-from gpubranches.retrieval.answer import PARTS
+from gpubranches.service.answer import PARTS
 from gpubranches.service.export import BOX_FORMATS, FORMATS, Format
 from gpubranches.service.types import PartPage
 

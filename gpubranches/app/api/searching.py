@@ -11,11 +11,10 @@ from werkzeug.exceptions import NotFound
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.app_context import service
-from gpubranches.catalog.metadata.conditions import KINDS, LONGEST, equals, written
-from gpubranches.catalog.metadata.tables import plain
+from gpubranches.catalog.metadata.conditions import KINDS, MAX_LENGTH, column_text, value_condition
+from gpubranches.catalog.metadata.tables import json_value
 from gpubranches.catalog.pictures.images import received
 from gpubranches.core.options import MODELS
-from gpubranches.retrieval.queries import Item
 from gpubranches.service.export import BOX_FORMATS, FORMATS
 from gpubranches.service.types import SearchRequest
 
@@ -27,7 +26,7 @@ PICTURES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/o
 K: Schema = {"type": "integer", "minimum": 1, "maximum": MOST, "default": 100, "description": "How many items."}
 WHERE: Schema = {
     "type": "string",
-    "maxLength": LONGEST,
+    "maxLength": MAX_LENGTH,
     "minLength": 1,
     "description": "A condition over the columns of the items, such as caption LIKE '%dog%' AND label IN (1, 2).",
 }
@@ -164,10 +163,10 @@ def columns() -> dict[str, Any]:
     return {
         "columns": [
             {
-                "name": written(column.name),
+                "name": column_text(column.name),
                 "kind": column.kind,
                 "values": [
-                    {"value": plain(value), "count": count, "condition": equals(column.name, value)}
+                    {"value": json_value(value), "count": count, "condition": value_condition(column.name, value)}
                     for value, count in column.values
                 ],
             }
@@ -195,16 +194,16 @@ def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any
         return _nearest(SearchRequest(image, k, where))
 
 
-def _query(body: dict[str, Any]) -> str | Item | NDArray[Any]:
+def _query(body: dict[str, Any]) -> str | int | NDArray[Any]:
     if "text" in body:
         return str(body["text"])
     if "item" in body:
-        return Item(body["item"])
+        return int(body["item"])
     return np.array(body["vector"], np.float32) if "vector" in body else np.array(body["code"], np.uint8)
 
 
 def _nearest(request: SearchRequest) -> dict[str, Any]:
     found = service().nearest(request)
-    rows = zip(found.ids.tolist(), found.distances.tolist(), service().items(found.ids), strict=True)
-    items = [{"id": item, "distance": distance, "item": row} for item, distance, row in rows]
-    return {"source": found.source, "took_ms": found.took_ms, "items": items}
+    rows = zip(found.hits, found.hits.items(), strict=True)
+    items = [{"id": hit.id, "distance": hit.distance, "item": row} for hit, row in rows]
+    return {"source": found.hits.source, "took_ms": found.took_ms, "items": items}

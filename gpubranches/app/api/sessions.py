@@ -161,7 +161,7 @@ def known(session: str) -> CatalogService:
 
 def answered(state: SessionState) -> dict[str, Any]:
     """Return the figures of a session's last answer, as ANSWER. Raises UsageError before a find all."""
-    answer = state.last()
+    answer = state.last_answer()
     ranking, parts = answer.ranking, answer.parts
     return {
         "total": ranking.total,

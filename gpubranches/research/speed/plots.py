@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpubranches.errors import BackendUnavailableError
+from gpubranches.errors import missing_package
 from gpubranches.research.speed.run import Measure
 
 
@@ -20,9 +20,7 @@ def draw(measures: Sequence[Measure], folder: Path) -> list[Path]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise BackendUnavailableError(
-            f"plots need matplotlib: pip install 'gpubranches[research]' ({error})"
-        ) from error
+        raise missing_package("--plots", "matplotlib", "research", error=error) from error
     written = []
     for what in dict.fromkeys(_family(one.what) for one in measures):
         own = [one for one in measures if _family(one.what) == what]
