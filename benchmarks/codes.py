@@ -29,7 +29,7 @@ from benchmarks.harness.real_data import add_data_option, build_catalog, parse_w
 from gpubranches import Catalog, cli
 from gpubranches.encoders import open_embedder
 from gpubranches.encoders.heads import HeadSettings
-from gpubranches.ingest.train_head import train_head
+from gpubranches.ingestion.train_head import train_head
 from gpubranches.research.quality.protocol import asks, find_concepts
 from gpubranches.research.tables import Section
 

@@ -28,9 +28,10 @@ import pyarrow.parquet as pq
 from benchmarks.harness.options import out_file, whole
 from benchmarks.harness.publishing import command_line, document, publish
 from gpubranches import Box, Boxes, Catalog, Session, open_backend
+from gpubranches.catalog import catalog as catalog_module
 from gpubranches.catalog import problems_at, repair
 from gpubranches.errors import GpuBranchesError
-from gpubranches.ingest import building, ingest
+from gpubranches.ingestion import ingest
 from gpubranches.research.tables import markdown_table
 
 _ROWS, _D = 700, 48
@@ -38,16 +39,16 @@ _MODEL = Boxes([Box(np.array([1, 5], np.int16), np.array([60, 60], np.uint8), np
 
 Ask = Callable[[Catalog, Any], Any]
 QUESTIONS: dict[str, Ask] = {
-    "take": lambda c, b: c.take(c.sample_ids(c.n, np.random.default_rng(0))).tolist(),
+    "take": lambda c, b: c.codes(c.sample_ids(c.n, np.random.default_rng(0))).tolist(),
     "embeddings": lambda c, b: c.embeddings([1, 600, 900]).tolist(),
     "items": lambda c, b: c.items([1, 2, 600, 1300]),
     "where": lambda c, b: np.flatnonzero(c.where("caption >= 'row 5'")).tolist(),
     "columns": lambda c, b: [column.values for column in c.described_columns()],
     "errors": lambda c, b: c.errors(),
-    "boxes": lambda c, b: b.evaluate(_MODEL).ids.tolist(),
+    "boxes": lambda c, b: b.apply(_MODEL).ids.tolist(),
     "bits": lambda c, b: b.score(np.ones(_D, np.float32), tier="bits", limit=9).ids.tolist(),
     "cosines": lambda c, b: b.search(np.ones((1, _D), np.float32), 9, tier="embeddings").ids.tolist(),
-    "like": lambda c, b: Session(c, b).like(600, 5).ids.tolist(),
+    "like": lambda c, b: Session(c, b).search(600, 5).ids.tolist(),
 }
 
 
@@ -61,7 +62,7 @@ def write_catalog(folder: Path) -> Path:
     np.save(folder / "in/img_emb/img_emb_0.npy", rows)
     columns = {"caption": [f"row {i}" for i in range(2 * _ROWS)], "note": [rng.bytes(100).hex() for _ in rows]}
     pq.write_table(pa.table(columns), folder / "in/metadata/metadata_0.parquet")
-    building.SEGMENT_ROWS = _ROWS
+    catalog_module.SEGMENT_ROWS = _ROWS
     ingest([folder / "in"], folder / "whole", d=8)
     Catalog.open(folder / "whole").delete([0, 5, 170])
     return folder / "whole"

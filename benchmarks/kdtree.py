@@ -66,8 +66,8 @@ def models(catalog: Catalog, owners: NDArray[np.int16]) -> dict[str, Boxes]:
     positives = rng.choice(np.flatnonzero(owners == cluster), 8, replace=False)
     others = catalog.sample_ids(1000, rng)
     ids = np.concatenate([positives, others[owners[others] != cluster]])
-    codes, y = catalog.take(ids), np.arange(len(ids)) < len(positives)
-    sample = catalog.take(catalog.sample_ids(20_000, rng))
+    codes, y = catalog.codes(ids), np.arange(len(ids)) < len(positives)
+    sample = catalog.codes(catalog.sample_ids(20_000, rng))
     branch = DecisionBranches(subsets="pool").fit(codes, y).boxes_
     ensemble = BranchEnsemble(subsets="pool").fit(codes, y).boxes_
     return {
@@ -98,7 +98,7 @@ def _measure_model(
 ) -> None:
     index, trees, _ = backends
     least = boxes.n_estimators // 2 + 1
-    works = [partial(own.evaluate, boxes, min_votes=least, limit=_BEST) for own in backends]
+    works = [partial(own.apply, boxes, min_votes=least, limit=_BEST) for own in backends]
     before = index.info()["boxes"]["by index"]
     answers = [work() for work in works]
     by_index = index.info()["boxes"]["by index"] - before
@@ -131,7 +131,9 @@ def _measure_model(
 def measure_stops(table: SpeedTable, catalog: Catalog) -> None:
     """Add what a search that stops after some leaves takes and finds, beside the exact one."""
     rng = np.random.default_rng(5)
-    near = catalog.take(catalog.sample_ids(_QUERIES, rng)).astype(np.int16) + rng.integers(-6, 7, (_QUERIES, catalog.d))
+    near = catalog.codes(catalog.sample_ids(_QUERIES, rng)).astype(np.int16) + rng.integers(
+        -6, 7, (_QUERIES, catalog.d)
+    )
     queries = np.clip(near, 0, 255).astype(np.uint8)
     with KdtreeBackend(catalog, threads=table.threads) as exact:
         true = [exact.search(query[None], _NEAREST, tier="codes").ids[0].tolist() for query in queries]

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.harness.options import in_one_sentence
 from gpubranches.catalog import Catalog
-from gpubranches.core.arrays import pack_bitmap
+from gpubranches.core.bitmaps import pack_bitmap
 from gpubranches.core.results import Neighbors
 from gpubranches.engines.gpu import GpuBackend
 from gpubranches.engines.gpu.measured_times import Line, Measured, place

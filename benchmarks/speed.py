@@ -49,7 +49,7 @@ def measure_boxes(table: SpeedTable, catalog: Catalog, boxes: Boxes, total: int)
     with CpuBackend(catalog, threads=table.threads) as backend:
         table.ratio(
             f"{name}: all of them, against a NumPy column scan",
-            lambda: backend.evaluate(boxes),
+            lambda: backend.apply(boxes),
             lambda: column_scan(columns, boxes),
             8,
         )
@@ -143,10 +143,10 @@ def probe(path: Path) -> None:
     with PeakMemory() as memory:
         catalog = Catalog.open(path)
         ids = catalog.sample_ids(1030, np.random.default_rng(0))
-        codes = catalog.take(ids)
+        codes = catalog.codes(ids)
         with CpuBackend(catalog) as backend:
             for _ in range(3):
-                backend.evaluate(BranchEnsemble().fit(codes, np.arange(len(codes)) < 30).boxes_)
+                backend.apply(BranchEnsemble().fit(codes, np.arange(len(codes)) < 30).boxes_)
                 backend.search(codes[:4], _NEAREST, tier="codes")
                 backend.score(np.ones(catalog.d, np.float32), tier="codes", limit=_NEAREST)
     print(json.dumps({"peak_bytes": memory.peak_bytes}))
@@ -161,7 +161,7 @@ def marks(catalog: Catalog, owners: NDArray[np.int16]) -> tuple[NDArray[np.uint8
     others = catalog.sample_ids(2000, rng)
     others = rng.permutation(others[owners[others] != cluster])[:1000]
     ids = np.concatenate([positives, others])
-    return catalog.take(ids), np.arange(len(ids)) < len(positives), positives
+    return catalog.codes(ids), np.arange(len(ids)) < len(positives), positives
 
 
 def run(table: SpeedTable, rows: int, embedded_rows: int, fast_scan_rows: int) -> None:
@@ -175,10 +175,10 @@ def run(table: SpeedTable, rows: int, embedded_rows: int, fast_scan_rows: int) -
     codes, y, _ = marks(large, owners)
     boxes = BranchEnsemble().fit(codes, y).boxes_
     with CpuBackend(large, threads=table.threads) as backend:
-        total = backend.evaluate(boxes, limit=1).total
+        total = backend.apply(boxes, limit=1).total
     measure_boxes(table, large, boxes, total)
     gc.collect()
-    near = large.take(large.sample_ids(_QUERIES, rng)).astype(np.int16) + rng.integers(-6, 7, (_QUERIES, large.d))
+    near = large.codes(large.sample_ids(_QUERIES, rng)).astype(np.int16) + rng.integers(-6, 7, (_QUERIES, large.d))
     measure_nearest(table, large, np.clip(near, 0, 255).astype(np.uint8))
     gc.collect()
     measure_bandwidth(table, large, weights)

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches import Catalog, cli
-from gpubranches.core.arrays import splitmix64
+from gpubranches.core.tie_order import splitmix64
 from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.encoders.heads import IdentityHead, PCAHead, TrainedHead
 from gpubranches.encoders.heads.towers import Tower
 from gpubranches.errors import BackendUnavailableError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.research.codes import CodesReport, choose_methods, faiss_codecs, lay_ground, measure
 from gpubranches.research.codes.codecs import (
     CatalogBits,

@@ -25,12 +25,13 @@ def estimates(seed, audits=0, **world):
     """Return the true precision and recall, and the intervals after so many audits."""
     rng = np.random.default_rng(seed)
     ranking, marks, right = a_ranking(rng, **world)
-    study = Completeness(ranking, marks, N, seed=seed)
+    completeness = Completeness(ranking, marks, N, seed=seed)
     audited = {}
     for _ in range(audits):
-        drawn = study.audit(AUDITED, {**marks, **audited}, rng.permutation(N)[:200])
+        drawn = completeness.draw_audit(AUDITED, {**marks, **audited}, rng.permutation(N)[:200])
+        completeness = completeness.with_audit(drawn)
         audited |= looked_at(drawn.ids, right)
-    return truth(ranking, right), study.estimate(ranking.matched, {**marks, **audited}, audited)
+    return truth(ranking, right), completeness.estimate(ranking.matched, {**marks, **audited}, audited)
 
 
 def test_nine_intervals_of_ten_hold_on_rankings_of_many_shapes():
@@ -53,9 +54,9 @@ def test_an_audit_narrows_the_intervals():
 
 def test_what_is_marked_counts_as_what_it_is():
     ranking, marks, right = a_ranking(np.random.default_rng(0))
-    study = Completeness(ranking, marks, len(ranking.ids))
+    completeness = Completeness(ranking, marks, len(ranking.ids))
     everything = looked_at(ranking.ids, right)
-    precision, recall = study.estimate(ranking.matched, everything, {})
+    precision, recall = completeness.estimate(ranking.matched, everything, {})
     hits = sum(int(i) in right for i in ranking.ids[ranking.matched])
     assert precision == pytest.approx([hits / ranking.total] * 3)
     assert recall == pytest.approx([hits / sum(int(i) in right for i in ranking.ids)] * 3)
@@ -63,10 +64,10 @@ def test_what_is_marked_counts_as_what_it_is():
 
 def test_a_right_item_outside_lowers_recall_and_not_precision():
     ranking, marks, _ = a_ranking(np.random.default_rng(0))
-    study = Completeness(ranking, marks, N)
+    completeness = Completeness(ranking, marks, N)
     outside = np.setdiff1d(np.arange(N), ranking.ids)[:400]
-    before = study.estimate(ranking.matched, marks, {})
-    after = study.estimate(ranking.matched, {**marks, **dict.fromkeys(outside.tolist(), 1)}, {})
+    before = completeness.estimate(ranking.matched, marks, {})
+    after = completeness.estimate(ranking.matched, {**marks, **dict.fromkeys(outside.tolist(), 1)}, {})
     assert after[0] == before[0]
     assert after[1][2] < before[1][0]
 
@@ -76,17 +77,18 @@ def test_an_audited_right_item_outside_weighs_more_than_its_own():
     outside = np.setdiff1d(np.arange(N), ranking.ids)
     middles = []
     for label in (-1, 1):
-        study = Completeness(ranking, marks, N)
-        drawn = study.audit(AUDITED, marks, outside).ids
+        completeness = Completeness(ranking, marks, N)
+        completeness = completeness.with_audit(completeness.draw_audit(AUDITED, marks, outside))
+        drawn = completeness.drawn.ids
         beyond = dict.fromkeys(drawn[~np.isin(drawn, ranking.ids)].tolist(), label)
         assert len(beyond) == 1
-        middles.append(study.estimate(ranking.matched, {**marks, **beyond}, beyond)[1][1])
+        middles.append(completeness.estimate(ranking.matched, {**marks, **beyond}, beyond)[1][1])
     assert middles[1] < middles[0] - 0.05
 
 
 def test_an_audit_depends_on_the_seed_and_the_ranking_alone():
     ranking, marks, _ = a_ranking(np.random.default_rng(0))
-    draws = [Completeness(ranking, marks, N, seed=seed).audit(20, marks, NONE).ids.tolist() for seed in (1, 1, 2)]
+    draws = [Completeness(ranking, marks, N, seed=seed).draw_audit(20, marks, NONE).ids.tolist() for seed in (1, 1, 2)]
     assert draws[0] == draws[1] != draws[2]
 
 
@@ -94,15 +96,19 @@ def test_an_audit_depends_on_the_seed_and_the_ranking_alone():
 @settings(max_examples=30, deadline=None)
 def test_an_audit_draws_unmarked_items_once_with_chances_of_the_right_sum(count, seed, gap):
     ranking, marks, _ = a_ranking(np.random.default_rng(seed), gap=gap)
-    study = Completeness(ranking, marks, N, seed=seed)
+    completeness = Completeness(ranking, marks, N, seed=seed)
     outside = np.setdiff1d(np.arange(N), ranking.ids)
-    first = study.audit(count, marks, outside)
-    second = study.audit(count, marks, outside)
+    first = completeness.draw_audit(count, marks, outside)
+    again = completeness.draw_audit(count, marks, outside)
+    assert first.ids.tolist() == again.ids.tolist()
+    later = completeness.with_audit(first)
+    second = later.draw_audit(count, marks, outside)
+    assert len(completeness.drawn.ids) == 0
     ids = np.concatenate([first.ids, second.ids])
     assert len(set(ids.tolist()) | set(marks)) == len(ids) + len(marks)
     assert len(first.ids) == min(count, len(ranking.ids) - len(marks) + count // 20)
     assert ((first.chances > 0) & (first.chances <= 1)).all()
-    assert study.drawn.ids.tolist() == ids.tolist()
+    assert later.with_audit(second).drawn.ids.tolist() == ids.tolist()
 
 
 def test_items_are_drawn_as_often_as_their_chances_say():
@@ -117,21 +123,23 @@ def test_items_are_drawn_as_often_as_their_chances_say():
 
 def test_marks_may_come_one_by_one():
     ranking, marks, right = a_ranking(np.random.default_rng(3))
-    study = Completeness(ranking, marks, N)
-    drawn, audited, seen = study.audit(20, marks, NONE).ids, {}, []
-    for item in drawn:
+    completeness = Completeness(ranking, marks, N)
+    completeness = completeness.with_audit(completeness.draw_audit(20, marks, NONE))
+    audited, seen = {}, []
+    for item in completeness.drawn.ids:
         audited |= looked_at([item], right)
-        seen.append(study.estimate(ranking.matched, {**marks, **audited}, audited))
+        seen.append(completeness.estimate(ranking.matched, {**marks, **audited}, audited))
     assert len(set(seen)) > 15
     shuffled = dict(reversed(audited.items()))
-    assert study.estimate(ranking.matched, {**marks, **shuffled}, shuffled) == seen[-1]
+    assert completeness.estimate(ranking.matched, {**marks, **shuffled}, shuffled) == seen[-1]
 
 
 def test_an_earlier_audit_still_tells_half():
     ranking, marks, right = a_ranking(np.random.default_rng(4))
-    study = Completeness(ranking, marks, N)
-    audited = looked_at(study.audit(20, marks, NONE).ids, right)
-    carried = study.evidence(audited)
+    completeness = Completeness(ranking, marks, N)
+    completeness = completeness.with_audit(completeness.draw_audit(20, marks, NONE))
+    audited = looked_at(completeness.drawn.ids, right)
+    carried = completeness.evidence(audited)
     later = Completeness(ranking, {**marks, **audited}, N, earlier=carried)
     plain = Completeness(ranking, {**marks, **audited}, N)
     widths = [np.ptp(s.estimate(ranking.matched, {**marks, **audited}, {})[0]) for s in (later, plain)]
@@ -142,34 +150,35 @@ def test_an_earlier_audit_still_tells_half():
 def test_nothing_is_claimed_of_unknown_scores_before_an_audit():
     ranking, marks, right = a_ranking(np.random.default_rng(0))
     votes = Ranking(ranking.ids, ranking.scores, ranking.matched, ranking.total, RANKED, 0.0)
-    study = Completeness(votes, marks, N)
-    assert study.estimate(votes.matched, marks, {}) == (None, None)
-    audited = looked_at(study.audit(20, marks, NONE).ids, right)
-    for low, middle, high in study.estimate(votes.matched, {**marks, **audited}, audited):
+    completeness = Completeness(votes, marks, N)
+    assert completeness.estimate(votes.matched, marks, {}) == (None, None)
+    completeness = completeness.with_audit(completeness.draw_audit(20, marks, NONE))
+    audited = looked_at(completeness.drawn.ids, right)
+    for low, middle, high in completeness.estimate(votes.matched, {**marks, **audited}, audited):
         assert 0 <= low <= middle <= high <= 1
 
 
 def test_nothing_is_claimed_of_an_empty_answer():
     ranking, marks, _ = a_ranking(np.random.default_rng(0))
-    study = Completeness(ranking, marks, N)
-    assert study.estimate(np.zeros(len(ranking.ids), np.bool_), marks, {}) == (None, None)
+    completeness = Completeness(ranking, marks, N)
+    assert completeness.estimate(np.zeros(len(ranking.ids), np.bool_), marks, {}) == (None, None)
 
 
 @given(st.integers(0, 30), st.lists(st.integers(-100, 100), min_size=2, max_size=5), st.floats(0.5, 5))
 @settings(max_examples=25, deadline=None)
 def test_a_larger_lean_never_matches_fewer(seed, leans, gap):
     ranking, marks, _ = a_ranking(np.random.default_rng(seed), gap=gap)
-    study = Completeness(ranking, marks, N)
-    sizes = [study.matched(-study.shift(lean / 100, {})).sum() for lean in sorted(leans)]
+    completeness = Completeness(ranking, marks, N)
+    sizes = [completeness.matched(-completeness.shift(lean / 100, {})).sum() for lean in sorted(leans)]
     assert sizes == sorted(sizes)
-    assert study.shift(0.0, {}) == 0
-    assert study.matched(0.0).tolist() == ranking.matched.tolist()
+    assert completeness.shift(0.0, {}) == 0
+    assert completeness.matched(0.0).tolist() == ranking.matched.tolist()
 
 
 def test_leaning_all_the_way_changes_what_matches():
     ranking, marks, _ = a_ranking(np.random.default_rng(0))
-    study = Completeness(ranking, marks, N)
-    few, own, many = (study.matched(-study.shift(lean, {})).sum() for lean in (-1, 0, 1))
+    completeness = Completeness(ranking, marks, N)
+    few, own, many = (completeness.matched(-completeness.shift(lean, {})).sum() for lean in (-1, 0, 1))
     assert len(marks) < few < own < many <= len(ranking.ids)
 
 

@@ -17,7 +17,7 @@ from gpubranches import open_backend
 from gpubranches.cli import cli
 from gpubranches.engines.gpu import cupy_device
 from gpubranches.engines.gpu.cupy_device import CupyDevice, check, usable
-from gpubranches.engines.gpu.device_worker import Owner
+from gpubranches.engines.gpu.device_worker import DeviceWorker
 from gpubranches.errors import CatalogFormatError, DeviceError, DeviceMemoryError, KernelCompileError
 from gpubranches.service import doctor
 
@@ -114,17 +114,17 @@ def test_memory_is_counted_until_it_is_freed(cupy):
 def test_a_batch_that_lacks_memory_is_answered_after_a_split(cupy):
     """What the failed attempt holds, in frames down the chain of causes, is free before the next one."""
     devices = []
-    owner = Owner("test", lambda: None, lambda: [device.trim() for device in devices])
-    devices.append(device := owner.call(CupyDevice))
+    worker = DeviceWorker("test", lambda: None, lambda: [device.trim() for device in devices])
+    devices.append(device := worker.call(CupyDevice))
     cupy.card.limit = 1_000_000
 
-    def together(items):
+    def run_batch(items):
         held = [device.empty(200_000, np.uint8) for _ in items]
         order = device.order(device.put(np.arange(3)), device.put(np.arange(3)))
         return [int(item + len(one) * 0 + device.get(order)[0]) for item, one in zip(items, held)]
 
-    found = asked_together(owner, [partial(owner.share, "alike", i, together) for i in range(8)])
-    owner.close()
+    found = asked_together(worker, [partial(worker.submit, "key", i, run_batch) for i in range(8)])
+    worker.close()
     assert found == list(range(8))
     assert cupy.card.used == 0
 

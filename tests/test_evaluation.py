@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, f1_score, precision_recall_
 from gpubranches import Catalog, cli, open_backend
 from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.errors import UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.research.quality import (
     Report,
     World,

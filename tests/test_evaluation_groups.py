@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from gpubranches import Catalog, cli, open_backend
 from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.errors import UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.research.quality import Concept, World, best_f1, evaluate, f1, find_concepts, play_rounds
 from gpubranches.research.quality.answers import Answer
 from gpubranches.research.quality.comparison import measured_within

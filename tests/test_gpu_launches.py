@@ -75,9 +75,9 @@ def test_a_search_by_text_is_two_scans(world, backend):
 def test_ensembles_of_many_users_take_as_few_as_one(world, backend, users, limit):
     """Each user asks alone; all are answered in one pass, one selection and one copy."""
     models = [world.boxes() for _ in range(users)]
-    works = [lambda boxes=boxes: backend.evaluate(boxes, min_votes=2, limit=limit) for boxes in models]
+    works = [lambda boxes=boxes: backend.apply(boxes, min_votes=2, limit=limit) for boxes in models]
     found = []
-    launches, waits, _ = cost(backend, lambda: found.extend(asked_together(backend._owner, works)))
+    launches, waits, _ = cost(backend, lambda: found.extend(asked_together(backend._worker, works)))
     assert launches + waits <= 16
     assert waits == 1
     assert backend._device.launches.count("boxes") == 1
@@ -94,7 +94,7 @@ def test_answers_without_a_limit_are_sorted_together(world, backend, users, monk
     """Lists too long to be ranked: what was counted, one sort, one copy for all users."""
     monkeypatch.setattr("gpubranches.engines.gpu.selection.RANKED_MOST", 1000)
     models = [world.boxes() for _ in range(users)]
-    launches, waits, _ = cost(backend, lambda: backend.evaluate_many(models))
+    launches, waits, _ = cost(backend, lambda: backend.apply_many(models))
     assert backend._device.launches.count("order") == 1
     assert launches + waits <= 8
     assert waits == 2
@@ -113,7 +113,7 @@ def test_long_and_short_answers_of_one_pass_are_each_the_best(world, backend, mo
     whole = [ask(i, None) for i in range(len(limits))]
     works = [lambda i=i, limit=limit: ask(i, limit) for i, limit in enumerate(limits)]
     backend._device.launches.clear()
-    for limit, every, found in zip(limits, whole, asked_together(backend._owner, works)):
+    for limit, every, found in zip(limits, whole, asked_together(backend._worker, works)):
         assert found.ids.tolist() == every.ids[:limit].tolist()
         assert found.scores.tolist() == every.scores[:limit].tolist()
         assert found.total == every.total == len(world.ids)

@@ -12,8 +12,8 @@ from test_rescore import GROUP, NEGATIVES, POSITIVES, D, f1, fitted, make_catalo
 from worlds import World
 
 from gpubranches import Session, open_backend
-from gpubranches.core.arrays import best_first
 from gpubranches.core.boxes import Box, Boxes
+from gpubranches.core.tie_order import best_first
 from gpubranches.learning import branches
 from gpubranches.learning.branches import BranchEnsemble
 from gpubranches.learning.mixture import mixture_cut
@@ -49,7 +49,7 @@ def ranked(catalog, name, boxes, where, **options):
 @pytest.mark.parametrize("boxes", [None, HALF], ids=["all", "boxes"])
 @pytest.mark.parametrize("name", ["oracle", "cpu"])
 def test_a_narrow_idea_that_is_estimated_is_found_as_one_that_is_scored(catalog, name, boxes, limits, monkeypatch):
-    held = np.ones(catalog.n, np.bool_) if boxes is None else boxes.votes(catalog.take(np.arange(catalog.n))) > 0
+    held = np.ones(catalog.n, np.bool_) if boxes is None else boxes.votes(catalog.codes(np.arange(catalog.n))) > 0
     truth = held & (np.arange(catalog.n) < GROUP)
     truth[POSITIVES] = True
     whole = ranked(catalog, name, boxes, None)
@@ -142,10 +142,11 @@ def test_estimators_are_grown_the_same_on_all_cores(monkeypatch):
 @pytest.mark.parametrize("seed", range(6))
 def test_tiers_are_those_of_each_items_chance(seed):
     ranking, marks, _ = a_ranking(np.random.default_rng(seed))
-    study = Completeness(ranking, marks, RANKED, seed=seed)
-    audited = dict.fromkeys(study.audit(20, marks, np.zeros(0, np.int64)).ids.tolist(), 1)
-    tiers = study.tiers({**marks, **audited}, audited)
-    chances = study.chances(study._x, audited)
+    completeness = Completeness(ranking, marks, RANKED, seed=seed)
+    completeness = completeness.with_audit(completeness.draw_audit(20, marks, np.zeros(0, np.int64)))
+    audited = dict.fromkeys(completeness.drawn.ids.tolist(), 1)
+    tiers = completeness.tiers({**marks, **audited}, audited)
+    chances = completeness.chances(completeness._x, audited)
     chances[np.isin(ranking.ids, [i for i, mark in {**marks, **audited}.items() if mark > 0])] = 1
     chances[np.isin(ranking.ids, [i for i, mark in marks.items() if mark < 0])] = 0
     assert tiers.tolist() == [0 if chance >= SURE else 1 if chance >= LIKELY else 2 for chance in chances]
@@ -160,10 +161,10 @@ def test_an_answer_too_long_for_votes_has_none_and_is_explained_and_exported(tmp
     right = kinds == 3 if idea == "kind 3" else groups == 2
     with open_backend("cpu", catalog) as backend:
         session = Session(catalog, backend, embedder=embedder)
-        ranking = search_for(session, right, session.ask(idea, 30).ids[0], 1, model="ensemble")
+        ranking = search_for(session, right, session.search(idea, 30).ids, 1, model="ensemble")
         assert ranking.votes is None
         found = int(ranking.ids[ranking.matched][-1])
-        assert session.explain(found).votes == session.boxes.votes(catalog.take([found]))[0]
+        assert session.explain(found).votes == session.boxes.votes(catalog.codes([found]))[0]
         assert session.export(tmp_path / "matches.csv") == ranking.total
     with (tmp_path / "matches.csv").open() as file:
         assert {row["votes"] for row in csv.DictReader(file)} == {""}

@@ -90,7 +90,7 @@ def test_what_is_written_beside_are_copies_of_which_half_go(tmp_path):
     ids = np.array([1_001, 1_601, 2_799])
     sources = [copied_from(int(item), 1_000) for item in ids]
     assert sources == [1, 601, 799]
-    assert np.array_equal(catalog.take(ids), catalog.take(sources))
+    assert np.array_equal(catalog.codes(ids), catalog.codes(sources))
     assert np.array_equal(catalog.embeddings(ids), catalog.embeddings(sources))
     assert len(owners) == 1_000
 

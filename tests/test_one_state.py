@@ -14,8 +14,8 @@ from worlds import empty
 from gpubranches import Box, Boxes, Catalog, open_backend
 from gpubranches.engines.gpu import GpuBackend
 from gpubranches.errors import ArrayError
-from gpubranches.ingest import append, ingest
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion import append, ingest
+from gpubranches.ingestion.encode import encode
 
 BASE, D = 900, 32
 """Items that no writer deletes, and dims of their embeddings: codes have as many with the head `none`, else 8."""
@@ -52,17 +52,17 @@ class Reader(threading.Thread):
 
     def ask(self, some, rng):
         catalog, backend, one = self.catalog, self.backend, int(some[0])
-        self.told.append((some, catalog.take(some), backend.evaluate(MODEL).ids))
+        self.told.append((some, catalog.codes(some), backend.apply(MODEL).ids))
         assert np.array_equal(catalog.embeddings(some), self.embeddings[some])
         centred = self.embeddings[[one]] - catalog.signs.mean_
         assert backend.search(centred, 1, tier="embeddings").ids[0, 0] == one
         assert len(np.unique(catalog.sample_ids(50, rng))) == 50
         assert catalog.info()["segments"] >= 1
         with catalog.pinned():
-            codes, where = catalog.take(some), np.zeros(catalog.n_positions // 8, np.uint8)
+            codes, where = catalog.codes(some), np.zeros(catalog.n_positions // 8, np.uint8)
             positions = catalog.positions(some)
             np.bitwise_or.at(where, positions // 8, np.left_shift(1, positions % 8).astype(np.uint8))
-            found = backend.evaluate(MODEL, where=where)
+            found = backend.apply(MODEL, where=where)
             assert sorted(found.ids.tolist()) == some[MODEL.votes(codes) > 0].tolist()
             assert catalog.count(where) == len(some)
             assert catalog.inside(some, where).all()
@@ -71,7 +71,7 @@ class Reader(threading.Thread):
 def commit(catalog, path, more, turn):
     """Make the codes anew, append, delete and compact, by the object that is read or by another."""
     encode(path, head=("none", "pca")[turn % 2], d=8)
-    truth = Catalog.open(path).take(IDS)
+    truth = Catalog.open(path).codes(IDS)
     catalog.refresh()
     np.save(more, unit(150, seed=turn + 2))
     append(path, [more])
@@ -90,7 +90,7 @@ def race(name, folder, rounds=6):
     ingest([folder / "in.npy"], folder / "c", head="pca", d=8)
     catalog, stop = Catalog.open(folder / "c"), threading.Event()
     backend = GpuBackend(catalog, SimulatedDevice) if name == "gpu" else open_backend(name, catalog)
-    readers, truth = [Reader(catalog, backend, stop, seed) for seed in range(4)], [catalog.take(IDS)]
+    readers, truth = [Reader(catalog, backend, stop, seed) for seed in range(4)], [catalog.codes(IDS)]
     for reader in readers:
         reader.start()
     for turn in range(rounds):
@@ -137,7 +137,7 @@ def test_a_pinned_thread_keeps_its_state_and_others_do_not(tmp_path):
         other.start()
         other.join()
         assert (catalog.n, seen, catalog.generation) == (50, [49], state.generation)
-        assert len(catalog.take([0])) == 1
+        assert len(catalog.codes([0])) == 1
         with catalog.pinned():
             assert catalog.n == 50
         catalog.delete([2])  # a writer starts from what is committed
@@ -212,7 +212,7 @@ def test_a_bitmap_of_rows_that_lie_elsewhere_now_is_refused(tmp_path, name, move
         catalog.count,
         lambda w: catalog.inside([2], w),
         lambda w: catalog.sample_ids(1, np.random.default_rng(0), w),
-        lambda w: backend.evaluate(everything, where=w),
+        lambda w: backend.apply(everything, where=w),
         lambda w: backend.search(np.zeros((1, 8), np.uint8), 3, tier="codes", where=w & ~np.zeros_like(w)),
     ]
     catalog.delete([2])  # moves nothing
@@ -224,7 +224,7 @@ def test_a_bitmap_of_rows_that_lie_elsewhere_now_is_refused(tmp_path, name, move
         else:
             make_append(other, 5000, other.next_id)
         catalog.refresh()
-        assert len(backend.evaluate(everything, where=where).ids) == 48
+        assert len(backend.apply(everything, where=where).ids) == 48
     asks[1] = lambda w: catalog.inside([4], w)
     for ask in asks:
         with pytest.raises(ArrayError, match="where"):

@@ -27,7 +27,7 @@ from gpubranches.catalog.pictures.images import (
     upright_size,
 )
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import build_catalog
 
 
 def pattern(width=32, height=32, mode="RGB"):
@@ -71,7 +71,7 @@ def test_an_eps_of_any_name_starts_no_other_program(tmp_path, monkeypatch):
     for ending in ENDINGS:
         (folder / f"evil{ending}").write_bytes(OTHERS["EPS"])
     pattern().save(folder / "good.png")
-    report = ingest([folder], tmp_path / "c", embedder=Pixels())
+    report = build_catalog([folder], tmp_path / "c", embedder=Pixels())
     assert (report.n, report.errors) == (1, len(ENDINGS))
     assert all("not a picture of a known format" in error["reason"] for error in Catalog.open(tmp_path / "c").errors())
     for read in (open_image, upright_size, thumbnail):

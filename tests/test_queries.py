@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.retrieval.queries import LONGEST, MOST_TERMS, Item, Picture, Query, Words, combine, parse, unit
 from gpubranches.retrieval.search import Searcher
 
@@ -120,7 +120,7 @@ def test_adding_draws_both_and_subtracting_sends_away(searcher, labels):
     kangaroo, teapot = NAMES.index("kangaroo"), NAMES.index("teapot")
 
     def shares(text):
-        found = labels[searcher.ask(text, 100).ids[0]]
+        found = labels[searcher.ask(text, 100).ids]
         return (found == kangaroo).mean(), (found == teapot).mean()
 
     item = int(np.flatnonzero(labels == teapot)[0])
@@ -141,13 +141,13 @@ def test_what_cannot_be_combined_is_refused_with_advice(searcher, folder, tmp_pa
     with pytest.raises(UsageError, match="one text or one item"):
         searcher.ask("#1 + #2", by_codes=True)
     with pytest.raises(UsageError, match="session it was sent to"):
-        Session(searcher.catalog, searcher.backend).ask(f"picture:{'b' * 10} + #1")
+        Session(searcher.catalog, searcher.backend).search(f"picture:{'b' * 10} + #1")
     codes = np.random.default_rng(0).integers(0, 256, (40, 8)).astype(np.uint8)
     np.save(tmp_path / "codes.npy", codes)
     ingest([tmp_path / "codes.npy"], tmp_path / "codes")
     alone = Catalog.open(tmp_path / "codes")
     with open_backend("oracle", alone) as backend:
-        assert Searcher(alone, backend).ask("#3", 5).ids[0, 0] == 3
+        assert Searcher(alone, backend).ask("#3", 5).ids[0] == 3
         for text in ("#3 + #4", "dog", "dog + #3"):
             with pytest.raises(UsageError, match="one item"):
                 Searcher(alone, backend).ask(text)

@@ -22,9 +22,9 @@ from gpubranches.encoders.heads.towers import Memory, Tower, unit
 from gpubranches.encoders.holdout import split
 from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DataError, SpaceMismatchError, UsageError
-from gpubranches.ingest import ingest
-from gpubranches.ingest.encode import encode
-from gpubranches.ingest.train_head import train_head
+from gpubranches.ingestion import ingest
+from gpubranches.ingestion.encode import encode
+from gpubranches.ingestion.train_head import train_head
 
 torch = pytest.importorskip("torch")
 
@@ -173,7 +173,7 @@ def test_the_same_seed_trains_the_same_head_and_another_does_not(folder, trained
 STOPPED = """
 import os, signal, sys
 from gpubranches.encoders.heads import HeadSettings, training
-from gpubranches.ingest.train_head import train_head
+from gpubranches.ingestion.train_head import train_head
 evaluate, stop_after = training._Run.evaluate, int(sys.argv[3])
 def stopping(run):
     evaluate(run)
@@ -327,9 +327,9 @@ def test_a_catalog_is_encoded_with_it_and_appended_to(folder, trained, tmp_path)
     after = Catalog.open(tmp_path / "catalog")
     scalar = ScalarQuantizer(low=-1.0, high=1.0).fit(np.zeros((1, 8), np.float32))
     expected = scalar.encode(trained[1].transform(embeddings))
-    assert np.abs(after.take(np.arange(after.n)).astype(int) - expected).max() <= 1
+    assert np.abs(after.codes(np.arange(after.n)).astype(int) - expected).max() <= 1
     ingest([folder / "images"], tmp_path / "other", embedder=vocabulary(folder), head=str(folder / "head.safetensors"))
-    assert np.array_equal(Catalog.open(tmp_path / "other").take(np.arange(after.n)), after.take(np.arange(after.n)))
+    assert np.array_equal(Catalog.open(tmp_path / "other").codes(np.arange(after.n)), after.codes(np.arange(after.n)))
 
 
 def test_a_text_is_searched_by_codes_alone(folder, trained, tmp_path):

@@ -159,7 +159,7 @@ def chase(world: World, concept: Concept, user: str) -> Chase | None:
     for left in range(STEPS, -1, -1):
         step = session.next(TARGET)
         marks = len(session.positives) + len(session.negatives)
-        recall = truth(world, session.last().ranking, draw.right)["recall"]
+        recall = truth(world, session.last_answer().ranking, draw.right)["recall"]
         first = marks if first is None and recall >= TARGET else first
         if step.done or not left:
             break

@@ -24,8 +24,8 @@ from gpubranches.encoders.heads.towers import Memory, Tower
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import KdIndex
 from gpubranches.errors import GpuBranchesError
-from gpubranches.ingest import append
-from gpubranches.ingest.records import Known
+from gpubranches.ingestion import append
+from gpubranches.ingestion.records import IngestHistory
 
 _CONSTANTS = "constants.safetensors"
 _SEAL = b',\n "sha256": "'
@@ -37,13 +37,13 @@ def use(path: Path) -> None:
     catalog.errors()
     ids = catalog.sample_ids(20, np.random.default_rng(0))
     catalog.items(ids)
-    catalog.take(ids)
+    catalog.codes(ids)
     with open_backend("oracle", catalog) as backend:
         session = Session(catalog, backend)
         for item in ids[:1].tolist():
-            session.like(item, 5)
-        session.vector(np.ones(catalog.D or catalog.d, np.float32 if catalog.D else np.uint8), 5)
-    Known(catalog)
+            session.search(item, 5)
+        session.search(np.ones(catalog.D or catalog.d, np.float32 if catalog.D else np.uint8), 5)
+    IngestHistory(catalog)
 
 
 def _check(path: Path) -> None:

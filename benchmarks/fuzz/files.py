@@ -21,9 +21,9 @@ from gpubranches.catalog.pictures.images import open_image, read_image, thumbnai
 from gpubranches.cli.options import parse_ids
 from gpubranches.core.results import Ranking
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.research.quality.groups import read_groups
-from gpubranches.service.export import Matches, export_matches
+from gpubranches.service.export import ItemTable, export_items
 
 
 def ingested(world: World, path: Path, **options: Any) -> Catalog:
@@ -128,15 +128,15 @@ def read_parquet(world: World, data: bytes) -> None:
 
 def use_metadata(catalog: Catalog, scratch: Path) -> None:
     """Read each column, filter by each value that is offered, and export all items."""
-    from gpubranches.catalog.metadata.conditions import equals
+    from gpubranches.catalog.metadata.conditions import value_condition
 
     for column in catalog.described_columns():
         for value, _ in column.values[:3]:
-            catalog.where(equals(column.name, value))
+            catalog.where(value_condition(column.name, value))
     ids = catalog.sample_ids(catalog.n, np.random.default_rng(0))
     ranking = Ranking(ids, np.ones(len(ids), np.float32), np.ones(len(ids), np.bool_), len(ids), len(ids), 0.0)
     for ending in ("csv", "parquet", "jsonl"):
-        export_matches(Matches(catalog, ranking), scratch / f"x.{ending}")
+        export_items(ItemTable(catalog, ranking), scratch / f"x.{ending}")
 
 
 def pictures() -> list[bytes]:

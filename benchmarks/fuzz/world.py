@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 
 from gpubranches import Catalog, VocabularyEmbedder, open_backend
 from gpubranches.app import create_app
-from gpubranches.app.limits import Buckets
+from gpubranches.app.limits import TokenBuckets
 from gpubranches.catalog.blocks import SUMS
 from gpubranches.catalog.manifest import read_manifest, write_manifest
 from gpubranches.core.files import BLOCK_BYTES, checksum
-from gpubranches.ingest import append, ingest
+from gpubranches.ingestion import append, ingest
 
 NAMES = ("red car", "teapot", "kangaroo", "dog")
 ROWS, DIMS = 160, 16
@@ -59,7 +59,7 @@ class World:
     def app(self) -> Any:
         """The page and the API over it; sessions may train as often as they like."""
         app = create_app(self.opened, open_backend("oracle", self.opened), embedder=self.embedder)
-        app.extensions["gpubranches.refines"] = Buckets(burst=10**9)
+        app.extensions["gpubranches"].limits.training_rate = TokenBuckets(burst=10**9)
         return app
 
     def copied(self) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import SEGMENT_ROWS, Catalog
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.encoders.heads import PCAHead
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
@@ -70,7 +70,7 @@ def write_catalog(path: Path, clusters: Clusters, n: int, *, D: int = 0) -> NDAr
     signs = None
     if D:
         signs = SignQuantizer().fit(np.random.default_rng(clusters.seed).standard_normal((64, D)).astype(np.float32))
-    catalog = Catalog.create(path, space=Space(), d=clusters.d, signs=signs, scalar=clusters.quantizer)
+    catalog = Catalog.create(path, space=EmbeddingSpace(), d=clusters.d, signs=signs, scalar=clusters.quantizer)
     owners = []
     for index, (codes, owner) in enumerate(clusters.codes(n)):
         ids = np.arange(len(codes)) + index * SEGMENT_ROWS
@@ -92,7 +92,7 @@ def write_embedded_catalog(path: Path, clusters: Clusters, n: int) -> NDArray[np
     sample, _ = clusters.vectors(0, 20_000)
     signs, head = SignQuantizer().fit(sample), PCAHead(32).fit(sample)
     scalar = ScalarQuantizer().fit(head.transform(sample))
-    catalog = Catalog.create(path, space=Space(), d=32, signs=signs, scalar=scalar, head=head.to_bytes())
+    catalog = Catalog.create(path, space=EmbeddingSpace(), d=32, signs=signs, scalar=scalar, head=head.to_bytes())
     owners = []
     for start in range(0, n, _BLOCK):
         vectors, owner = clusters.vectors(start // _BLOCK, min(_BLOCK, n - start))

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from benchmarks.harness.options import out_file, whole
 from gpubranches import Catalog, open_backend
 from gpubranches.encoders import VocabularyEmbedder
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.research.quality import Concept, World, find_concepts
 from gpubranches.research.quality.protocol import FEWEST, random_subset
 

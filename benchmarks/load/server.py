@@ -26,11 +26,11 @@ from gpubranches.app import create_app, open_server, waitress_server
 catalog = Catalog.open(sys.argv[1])
 with open_backend(sys.argv[2], catalog) as backend:
     app = create_app(catalog, backend)
-    app.extensions["gpubranches"].warm_up()
+    app.extensions["gpubranches"].service.warm_up()
     server = open_server(app, "127.0.0.1", 0)
     print(server.effective_port, flush=True)
     waitress_server.run(server)
-    app.extensions["gpubranches"].close()
+    app.extensions["gpubranches"].service.close()
 """
 
 

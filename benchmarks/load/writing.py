@@ -33,9 +33,9 @@ def write(path: Path, rows: int, every_s: float, ended: threading.Event) -> dict
     while not ended.wait(every_s):
         sources = (np.arange(rows) + counts["appended"]) % first
         ids = first + counts["appended"] + np.arange(rows)
-        bits, scales = catalog.take_bits(sources)
+        bits, scales = catalog.sign_bits(sources)
         embeddings = catalog.embeddings(sources).astype(np.float16)
-        catalog.append(catalog.take(sources), ids=ids, bits=bits, scales=scales, embeddings=embeddings.__getitem__)
+        catalog.append(catalog.codes(sources), ids=ids, bits=bits, scales=scales, embeddings=embeddings.__getitem__)
         counts["appended"] += rows
         counts["deleted"] += catalog.delete(last[::2]) if len(last) else 0
         counts["commits"] += 2 if len(last) else 1

@@ -45,7 +45,7 @@ def check_at_size(
         taken = []
         for _ in range(_TIMED):
             start = time.perf_counter()
-            backend.evaluate(asked.branch, limit=100)
+            backend.apply(asked.branch, limit=100)
             taken.append(1e3 * (time.perf_counter() - start))
     return {
         "tiers": list(tiers),
@@ -70,23 +70,23 @@ class _Checked:
     def boxes(self) -> dict[str, bool]:
         boxes = self.asked.ensembles[0]
         majority = boxes.n_estimators // 2 + 1
-        found = self.backend.evaluate(boxes, min_votes=majority, limit=self.k)
+        found = self.backend.apply(boxes, min_votes=majority, limit=self.k)
         where = np.zeros(self.catalog.n // 8, np.uint8)
         where[:: max(1, len(where) // 4096)] = 255
         where[-64:] = 255
         inside = np.flatnonzero(np.unpackbits(where, bitorder="little"))
-        filtered = self.backend.evaluate(boxes, where=where)
-        votes = boxes.votes(self.catalog.take(inside))
+        filtered = self.backend.apply(boxes, where=where)
+        votes = boxes.votes(self.catalog.codes(inside))
         return {
             "boxes: total": found.total == self._on_device(self.plain.votes_total, boxes, majority),
-            "boxes: votes of the best": bool((boxes.votes(self.catalog.take(found.ids)) == found.votes).all()),
+            "boxes: votes of the best": bool((boxes.votes(self.catalog.codes(found.ids)) == found.votes).all()),
             "boxes: filtered ids": sorted(filtered.ids.tolist()) == inside[votes >= 1].tolist(),
         }
 
     def nearest(self) -> dict[str, bool]:
         found = self.backend.search(self.asked.query, self.k, tier="codes")
         keys = self._on_device(self.plain.nearest_keys, self.asked.query, self.k)
-        away = self.catalog.take(found.ids[0]).astype(np.int64) - self.asked.query
+        away = self.catalog.codes(found.ids[0]).astype(np.int64) - self.asked.query
         return {
             "nearest: keys": found.distances[0].astype(np.int64).tolist() == keys,
             "nearest: ids": (away**2).sum(axis=1).tolist() == keys,
@@ -98,7 +98,7 @@ class _Checked:
         keys = self._on_device(self.plain.linear_keys, model, self.k)
         return {
             "linear: keys": score_keys(found.scores).tolist() == keys,
-            "linear: ids": model.scores(self.catalog.take(found.ids)).tolist() == found.scores.tolist(),
+            "linear: ids": model.scores(self.catalog.codes(found.ids)).tolist() == found.scores.tolist(),
         }
 
     def bits(self) -> dict[str, bool]:
@@ -108,7 +108,7 @@ class _Checked:
         return {"bits: keys": score_keys(found.scores).tolist() == keys}
 
     def _on_device(self, work: Callable[..., Any], *args: Any) -> Any:
-        return self.backend._owner.call(lambda: work(*args))
+        return self.backend._worker.call(lambda: work(*args))
 
 
 def _resident_embeddings(device: Any, xp: Any, tiles: int, D: int) -> tuple[Any, Any, Resident]:

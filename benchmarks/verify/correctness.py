@@ -216,13 +216,13 @@ class Clusters:
         import worlds  # noqa: F401 - stores constants where safetensors is missing
 
         from gpubranches import Catalog
-        from gpubranches.core.embedding_space import Space
+        from gpubranches.core.embedding_space import EmbeddingSpace
         from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
         some = self.rows(2000, 9).astype(np.float32)
         self.signs = SignQuantizer().fit(some)
         self.scalar = ScalarQuantizer(low=-3.0, high=3.0).fit(some[:, :16])
-        return Catalog.create(path, space=Space(), d=16, signs=self.signs)
+        return Catalog.create(path, space=EmbeddingSpace(), d=16, signs=self.signs)
 
     def append(self, catalog: Any, n: int, seed: int) -> None:
         """Append a segment of n rows."""
@@ -239,7 +239,7 @@ def searched(catalog: Any, backend: Any, host: Any, when: str) -> Iterator[Findi
     rng = np.random.default_rng(5)
     live = np.flatnonzero(catalog.alive(np.arange(catalog.next_id)))
     item = int(live[len(live) // 2])
-    code, direction = catalog.take([item]), rng.standard_normal((1, 64)).astype(np.float32)
+    code, direction = catalog.codes([item]), rng.standard_normal((1, 64)).astype(np.float32)
     where = np.zeros(_bitmap_bytes(catalog), np.uint8)
     where[: len(where) // 2] = 0b01110111
     for tier, query in (("codes", code), ("bits", direction), ("embeddings", direction)):

@@ -92,7 +92,7 @@ def capacity(options: argparse.Namespace) -> Iterator[Finding]:
         return SyntheticResidence(device, of, tiers=("codes",))
 
     with GpuBackend(catalog, CupyDevice, make_residence=codes_alone) as backend:  # type: ignore[arg-type]
-        times = timed(lambda: backend.evaluate(asked.branch, limit=10_000), budget_s=1.0)
+        times = timed(lambda: backend.apply(asked.branch, limit=10_000), budget_s=1.0)
     dims = len(np.unique(asked.branch.features))
     yield _goal(options, "single branch, codes alone", catalog.n, times, catalog.n * dims, CAPACITY_MS)
 

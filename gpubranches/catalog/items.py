@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gpubranches.catalog.metadata.tables import cast, plain_rows, unified
+from gpubranches.catalog.metadata.tables import cast, json_rows, unify_schemas
 from gpubranches.catalog.segment import StoredTable
 from gpubranches.catalog.storage import RESTORE
 from gpubranches.errors import CatalogFormatError, GpuBranchesError
@@ -44,7 +44,7 @@ def opened(source: Source) -> Iterator[pq.ParquetFile]:
 
 def read_items(path: Source, ids: NDArray[np.int64]) -> dict[int, dict[str, Any]]:
     """Return {id: row} of the ids found in one metadata file, reading only the row groups that hold them."""
-    return {row["id"]: row for row in plain_rows(_read(path, ids))}
+    return {row["id"]: row for row in json_rows(_read(path, ids))}
 
 
 def read_table(
@@ -73,7 +73,7 @@ def schema_of(source: Source) -> pa.Schema:
 
 def unified_schema(sources: Sequence[Source]) -> pa.Schema:
     """Return the metadata columns over all files, `id` first; each has a type for all its values, text if need be."""
-    return unified([pa.schema([("id", pa.int64())]), *map(schema_of, sources)])
+    return unify_schemas([pa.schema([("id", pa.int64())]), *map(schema_of, sources)])
 
 
 def column_names(sources: Sequence[Source]) -> list[str]:
@@ -117,7 +117,7 @@ def _read(source: Source, ids: NDArray[np.int64]) -> pa.Table:
             bounds = file.metadata.row_group(group).column(column).statistics
             if np.searchsorted(wanted, bounds.max, "right") > np.searchsorted(wanted, bounds.min):
                 groups.append(group)
-        schema = unified([file.schema_arrow])
+        schema = unify_schemas([file.schema_arrow])
         tables = [schema.empty_table()]
         for start in range(0, len(groups), _GROUPS_AT_ONCE):
             table = cast(file.read_row_groups(groups[start : start + _GROUPS_AT_ONCE]), schema)

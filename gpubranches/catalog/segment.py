@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.blocks import SUMS, Blocks, Reader, count_of
-from gpubranches.catalog.order import TILE, ZONES, kd_order, to_tiles, zones_of
 from gpubranches.catalog.storage import RESTORE, Lease, read_content, require_content, require_file, unreadable
+from gpubranches.catalog.tiles import TILE, ZONES, kd_order, to_tiles, zones_of
 from gpubranches.core.files import BLOCK_BYTES, Output, make_folder, open_regular, output, sync_folder
 from gpubranches.errors import CatalogFormatError
 

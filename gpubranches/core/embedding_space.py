@@ -24,7 +24,7 @@ def digest(*parts: NDArray[np.generic] | bytes | str) -> str:
 
 
 @dataclass(frozen=True)
-class Space:
+class EmbeddingSpace:
     """Identities of what made the data; an empty string means unknown or absent.
 
     embedder: the tower (model, weights); head: embeddings to vectors; quantizer: vectors to codes;
@@ -36,7 +36,7 @@ class Space:
     quantizer: str = ""
     means: str = ""
 
-    def require(self, other: Space) -> None:
+    def require(self, other: EmbeddingSpace) -> None:
         """Raise SpaceMismatchError unless every part known on both sides is the same."""
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)

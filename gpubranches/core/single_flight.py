@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Memo(Generic[Value]):
+class SingleFlightCache(Generic[Value]):
     """The last `most` values by key. Who asks for one that another thread is making waits for it."""
 
     def __init__(self, most: int):

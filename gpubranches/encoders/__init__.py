@@ -19,8 +19,8 @@ __all__ = ["Embedder", "VocabularyEmbedder", "open_embedder"]
 class Embedder(Protocol):
     """Turns texts and images into embeddings.
 
-    identity: digest of what it is, for Space; D: embedding dims; spec: the text that `open_embedder` opens it by;
-    text_mean: (D,) float32, the mean of the unit text embeddings of a vocabulary of names; usual_texts: texts that
+    identity: digest of the model, for EmbeddingSpace; D: embedding dims; spec: the text that `open_embedder` opens it
+    by; text_mean: (D,) float32, the mean of the unit text embeddings of a vocabulary of names; usual_texts: texts that
     stand for what may be asked, to train with, or none; reads_images: whether it embeds pictures.
     """
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.encoders.torchvision_ops import declare_torchvision_ops
-from gpubranches.errors import BackendUnavailableError, DataError, UsageError
+from gpubranches.errors import DataError, UsageError, missing_package
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -137,8 +137,5 @@ def _import() -> tuple[Any, Any]:
         declare_torchvision_ops()
         import open_clip
     except ImportError as error:
-        raise BackendUnavailableError(
-            f"open_clip needs torch, torchvision and open_clip_torch ({error}); "
-            "pip install -c constraints.txt 'gpubranches[clip]'"
-        ) from error
+        raise missing_package("open_clip", "torch, torchvision and open_clip_torch", "clip", error=error) from error
     return open_clip, torch

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpubranches.catalog.storage import disk_errors
-from gpubranches.errors import BackendUnavailableError
+from gpubranches.errors import missing_package
 
 PALETTE = (
     "#0b5fa5",
@@ -34,9 +34,7 @@ class Figures:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise BackendUnavailableError(
-                f"plots need matplotlib: pip install 'gpubranches[research]' ({error})"
-            ) from error
+            raise missing_package("--plots", "matplotlib", "research", error=error) from error
         self._folder = folder
         self._canvas, self._figure = FigureCanvasAgg, Figure
         self.written: list[Path] = []

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.single_flight import Memo
+from gpubranches.core.single_flight import SingleFlightCache
 from gpubranches.core.whitening import SAMPLE, Whitening, local_whitening
 from gpubranches.errors import UsageError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CODE_UNIT = np.float32(127.5)
 """Codes a unit of what a linear model over codes sees."""
 
-_kept: WeakKeyDictionary[Catalog, Memo[Any]] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[Catalog, SingleFlightCache[Any]] = WeakKeyDictionary()
 
 
 class Spread(NamedTuple):
@@ -47,12 +47,12 @@ def code_spread_of(catalog: Catalog) -> tuple[NDArray[np.float32], Whitening]:
 
 def code_vectors(catalog: Catalog, ids: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return codes / CODE_UNIT of items, (m, d) float32: what a linear model over codes sees."""
-    vectors: NDArray[np.float32] = catalog.take(ids).astype(np.float32) / CODE_UNIT
+    vectors: NDArray[np.float32] = catalog.codes(ids).astype(np.float32) / CODE_UNIT
     return vectors
 
 
-def _memo(catalog: Catalog) -> Memo[Any]:
-    return _kept.setdefault(catalog, Memo(2))
+def _memo(catalog: Catalog) -> SingleFlightCache[Any]:
+    return _kept.setdefault(catalog, SingleFlightCache(2))
 
 
 def _learnt_spread(catalog: Catalog) -> Spread:

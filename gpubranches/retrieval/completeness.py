@@ -15,6 +15,7 @@ chance that it is broad, then say that most of what is right is not ranked at al
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -74,17 +75,18 @@ class Evidence:
 class Sample:
     """Items drawn for an audit. ids: (m,) int64, in the order to show; chances: (m,), each item's to be drawn."""
 
-    ids: NDArray[np.int64]
-    chances: Floats
+    ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    chances: Floats = field(default_factory=lambda: np.zeros(0))
 
 
 class Completeness:
-    """What can be known of how complete the answer of one ranking is.
+    """What can be known of how complete the answer of one ranking is. It never changes.
 
     ranking: as it was refined; marks: item id -> +1 or -1, those it was refined with; universe: items that could have
     been ranked; seed: of the draws; earlier: audited items of the rankings before, which weigh half. They are taken to
     tell of this ranking's curve what they told of that one's: that it falls as steeply around its own cut. breadth:
-    what the marks say of how broad the idea is, None where it was not judged.
+    what the marks say of how broad the idea is, None where it was not judged. drawn: all items drawn so far for audits
+    of this ranking.
 
     Recall refers to the whole universe: what matches, what is ranked below the cut, and an estimate of what is not
     ranked: before an audit .7% of the right ones, give or take as the prior does (90%: .05% to 9%).
@@ -99,6 +101,7 @@ class Completeness:
         seed: int = 0,
         earlier: Evidence | None = None,
         breadth: Breadth | None = None,
+        drawn: Sample | None = None,
     ):
         self.ranking = ranking
         self.universe = universe
@@ -110,7 +113,7 @@ class Completeness:
         self._known = ranking.spread is not None
         unit = ranking.spread if ranking.spread is not None else max(abs(ranking.threshold) / 4, 1e-3)
         self._unit = unit
-        self._drawn = Sample(np.zeros(0, np.int64), np.zeros(0))
+        self.drawn = Sample() if drawn is None else drawn
         prior = _PRIOR if self._known else _VAGUE
         rng = np.random.default_rng([seed, 0])
         curves = prior[:, 0] + prior[:, 1] * rng.standard_normal((CURVES, 3))
@@ -132,8 +135,14 @@ class Completeness:
     def over(self, ranking: Ranking) -> Completeness:
         """Return the same, with all that was drawn, for the list by votes that reaches further down."""
         universe = max(self.universe, len(ranking.ids))
-        other = Completeness(ranking, self.marks, universe, seed=self._seed, earlier=self._earlier)
-        other._drawn = self._drawn
+        return Completeness(ranking, self.marks, universe, seed=self._seed, earlier=self._earlier, drawn=self.drawn)
+
+    def with_audit(self, sample: Sample) -> Completeness:
+        """Return the same with the items of a further audit, see `draw_audit`."""
+        other = copy.copy(self)
+        other.drawn = Sample(
+            np.concatenate([self.drawn.ids, sample.ids]), np.concatenate([self.drawn.chances, sample.chances])
+        )
         return other
 
     def _follow_border(self, breadth: Breadth, rng: np.random.Generator) -> None:
@@ -176,21 +185,16 @@ class Completeness:
         gaps /= self._unit
         return np.clip(gaps, -_FARTHEST, _FARTHEST, out=gaps)
 
-    @property
-    def drawn(self) -> Sample:
-        """All items drawn for audits of this ranking so far."""
-        return self._drawn
-
-    def audit(self, count: int, marks: Mapping[int, int], outside: NDArray[np.int64]) -> Sample:
-        """Draw unmarked items to look at, at most `count`.
+    def draw_audit(self, count: int, marks: Mapping[int, int], outside: NDArray[np.int64]) -> Sample:
+        """Return unmarked items to look at, at most `count`; `with_audit` adds them to those drawn before.
 
         marks: those that stand; outside: (m,) ids drawn uniformly from what is not ranked, of which one is taken for 20
         items. Ranked items are drawn by systematic sampling in the order of the ranking with chances in proportion to
         the deviation of a right-or-wrong draw, sqrt(p (1 - p)), under the curve as it is known: most where mistakes
         are likely, and spread evenly over the scores (Madow, On the theory of systematic sampling II, 1949).
         """
-        rng = np.random.default_rng([self._seed, 1, len(self._drawn.ids)])
-        taken = np.concatenate([_keys(marks), self._drawn.ids])
+        rng = np.random.default_rng([self._seed, 1, len(self.drawn.ids)])
+        taken = np.concatenate([_keys(marks), self.drawn.ids])
         beyond = outside[~among(outside, taken) & ~among(outside, self._ids)][: count // OUTSIDE_EVERY]
         rows = np.delete(np.arange(len(self._ids)), self._rows(taken))
         chances = self._chances_within(self._x[rows], marks)
@@ -200,9 +204,7 @@ class Completeness:
         ids = np.concatenate([self._ids[rows[picked]], beyond])
         odds = np.concatenate([inclusions[picked], np.full(len(beyond), len(beyond) / left)])
         order = rng.permutation(len(ids))
-        sample = Sample(ids[order], odds[order])
-        self._drawn = Sample(*(np.concatenate(pair) for pair in zip(_parts(self._drawn), _parts(sample), strict=True)))
-        return sample
+        return Sample(ids[order], odds[order])
 
     def evidence(self, marks: Mapping[int, int]) -> Evidence:
         """Return the audited items that are ranked and marked by now, with those of the rankings before.
@@ -316,7 +318,7 @@ class Completeness:
         return np.array([[weights @ self._curves[:, 0], *slopes]])
 
     def _audited(self, marks: Mapping[int, int]) -> NDArray[np.intp]:
-        drawn = self._drawn.ids[among(self._drawn.ids, _keys(marks))]
+        drawn = self.drawn.ids[among(self.drawn.ids, _keys(marks))]
         return np.sort(self._rows(drawn))
 
     def _rows(self, items: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -334,7 +336,7 @@ class Completeness:
         chances = self._ceilings[:, None] * chances_by(self._curves, evidence.distances)
         told = np.where(evidence.right, chances, 1 - chances)
         logs = np.log(np.maximum(told, 1e-300)) @ evidence.weights
-        beyond = self._drawn.ids[~among(self._drawn.ids, self._ids)]
+        beyond = self.drawn.ids[~among(self.drawn.ids, self._ids)]
         looked = [audited[int(i)] > 0 for i in beyond if int(i) in audited]
         if looked:
             ranked = self._expected(np.ones(len(self._ids), np.bool_))
@@ -377,7 +379,3 @@ def _labelled(marks: Mapping[int, int], label: int) -> NDArray[np.int64]:
 
 def _keys(marks: Mapping[int, int]) -> NDArray[np.int64]:
     return np.fromiter(marks, np.int64, len(marks))
-
-
-def _parts(sample: Sample) -> tuple[NDArray[np.int64], Floats]:
-    return sample.ids, sample.chances

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import Bitmap, among, best_first
+from gpubranches.core.arrays import among
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.threads import one_thread
+from gpubranches.core.tie_order import best_first
 from gpubranches.core.whitening import Whitening
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.catalog_statistics import code_spread_of, code_vectors, spread_of
@@ -286,7 +288,7 @@ class _Sample:
     def __init__(self, catalog: Catalog, ids: Ids, vectors: NDArray[np.float32]):
         self.ids, self.vectors = ids, vectors
         self._signs = catalog.signs
-        self._bits, self._scales = catalog.take_bits(ids)
+        self._bits, self._scales = catalog.sign_bits(ids)
 
     def by_embeddings(self, weights: NDArray[np.float32]) -> Scores:
         """Return their dots with the weights, (s,) float32, the same on any number of cores."""

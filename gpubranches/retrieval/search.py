@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.codec import Coder
+from gpubranches.catalog.codec import Codec
 from gpubranches.core.arrays import as_ids, check_array
-from gpubranches.core.embedding_space import Space
-from gpubranches.core.results import Neighbors
+from gpubranches.core.embedding_space import EmbeddingSpace
+from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
+from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.queries import Item, Picture, Query, Term, Words, combine, of_kind, parse, unit
 
 if TYPE_CHECKING:
@@ -24,29 +27,77 @@ if TYPE_CHECKING:
 
 
 class Searcher:
-    """Nearest items over a catalog; it holds nothing of its own and serves any number of threads.
+    """Finds the items of a catalog that are nearest to a query; safe to use from several threads.
 
-    embedder: turns texts and images into queries; refused (SpaceMismatchError) if it is not the one the catalog was
-    made with. pictures: returns the unit embedding, (D,) float32, of a picture that was sent, by its name, or raises
-    UsageError. All answers are Neighbors with q = 1. k: how many items; where: a condition over the items' metadata,
-    see `conditions.parse`.
+    embedder: turns texts and images into queries. A spec, see `open_embedder`, or "auto", the catalog's own, is opened
+    when a query first needs it; None allows no such query. One that the catalog was not made with is refused
+    (SpaceMismatchError), a spec at the first such query. pictures: returns the unit embedding, (D,) float32, of a
+    picture that was sent, by its name, or raises UsageError. Parameters of all searches: k, how many items to find;
+    where, a condition on the items' metadata, see `conditions.parse`.
     """
 
     def __init__(
         self,
         catalog: Catalog,
         backend: Backend,
-        embedder: Embedder | None = None,
+        embedder: Embedder | str | None = None,
         pictures: Callable[[str], NDArray[np.float32]] | None = None,
     ):
-        if embedder is not None:
+        if embedder is not None and not isinstance(embedder, str):
             require_embedder(catalog, embedder)
         self.catalog = catalog
         self.backend = backend
-        self.embedder = embedder
         self.pictures = _no_picture if pictures is None else pictures
+        self._given = embedder
 
-    def ask(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
+    @cached_property
+    def embedder(self) -> Embedder | None:
+        """The embedder of queries, None if there is none; it is opened here, see `open_embedder` for the errors."""
+        given = self.catalog.embedder or None if self._given == "auto" else self._given
+        if not isinstance(given, str):
+            return given
+        embedder = open_embedder(given)
+        require_embedder(self.catalog, embedder)
+        return embedder
+
+    def search(
+        self,
+        query: str | int | Path | Image | NDArray[Any],
+        k: int = 100,
+        *,
+        where: str | None = None,
+        by_codes: bool = False,
+    ) -> Hits:
+        """Return the k items nearest to a text, an item, a picture or a vector.
+
+        query: a str is a text, see `ask`; an int the id of an item; a Path or a PIL image a picture; an array an image
+        embedding, (D,) of floats, or a code, (d,) uint8. by_codes: compare codes even where there are embeddings, for a
+        text or an item. Raises UsageError for another query, for by_codes with a picture or an embedding, and as `ask`;
+        DataError for a file that is no picture.
+        """
+        from PIL.Image import Image
+
+        from gpubranches.catalog.pictures.images import opened
+
+        if isinstance(query, str):
+            return self.ask(query, k, where=where, by_codes=by_codes)
+        if isinstance(query, int | np.integer) and not isinstance(query, bool):
+            return self.like(int(query), k, where=where, by_codes=by_codes)
+        if by_codes and not (isinstance(query, np.ndarray) and query.dtype == np.uint8):
+            raise UsageError("by_codes: expected a text, an item or a code, got another query; search without it")
+        if isinstance(query, Path):
+            with opened(query) as image:
+                return self.image(image, k, where=where)
+        if isinstance(query, Image):
+            return self.image(query, k, where=where)
+        if isinstance(query, np.ndarray):
+            return self.vector(query.astype(np.float32) if query.dtype.kind == "f" else query, k, where=where)
+        raise UsageError(
+            "query: expected a text (str), the id of an item (int), a picture (Path or PIL image) or a vector "
+            f"(NumPy array), got {type(query).__name__}"
+        )
+
+    def ask(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Hits:
         """Return the k items nearest to what a text asks for: words, or terms such as `dog + #17 - sketch`.
 
         The grammar is that of `queries.parse`, the meaning of several terms that of `queries.combine`: each is centred
@@ -78,7 +129,7 @@ class Searcher:
             return None
         return self._words(query.added)[0] if query.single else self._direction(query)
 
-    def text(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
+    def text(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Hits:
         """Return the k items nearest to a text as it stands, signs and all.
 
         The text is centred on the mean of the texts, the items on theirs: the two live in different places of the
@@ -89,20 +140,20 @@ class Searcher:
             raise UsageError("text: expected a word or more, got nothing; type what to look for")
         if by_codes:
             embedder = self._embedder("a text")
-            return self._by_codes(self._coder().text_codes(embedder.texts([text])), k, where)
+            return self._by_codes(self._codec().encode_texts(embedder.texts([text])), k, where)
         return self._search(self._texts([text]), k, where)
 
-    def image(self, image: Image, k: int = 100, *, where: str | None = None) -> Neighbors:
+    def image(self, image: Image, k: int = 100, *, where: str | None = None) -> Hits:
         """Return the k items nearest to a picture. Raises UsageError without an embedder that reads images."""
         return self.vector(self._embedder("an image").images([image])[0], k, where=where)
 
-    def like(self, item: int, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
+    def like(self, item: int, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Hits:
         """Return the k items nearest to an item, itself first: by embeddings where there are some, else by codes."""
         if self.catalog.has_embeddings and not by_codes:
             return self._search(self._centred(self.catalog.embeddings(as_ids([item]))), k, where)
-        return self._by_codes(self.catalog.take(as_ids([item])), k, where)
+        return self._by_codes(self.catalog.codes(as_ids([item])), k, where)
 
-    def vector(self, vector: NDArray[Any], k: int = 100, *, where: str | None = None) -> Neighbors:
+    def vector(self, vector: NDArray[Any], k: int = 100, *, where: str | None = None) -> Hits:
         """Return the k items nearest to an image embedding, (D,) float32, or to a code, (d,) uint8."""
         if vector.dtype == np.uint8:
             check_array(vector, "vector", dtype=np.uint8, shape=(self.catalog.d,))
@@ -144,32 +195,36 @@ class Searcher:
     def _embedder(self, query: str) -> Embedder:
         if self.embedder is None:
             hint = self.catalog.embedder or "vocabulary:TEXT_EMB.npy,NAMES.json"
-            raise UsageError(f"{query} needs an embedder, none is given; pass --embedder {hint}, or search by --like")
+            raise UsageError(
+                f"search: {query} needs an embedder, got none; pass embedder={hint!r} (--embedder for a command), "
+                "or search by an item"
+            )
         return self.embedder
 
     def _centred(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         signs = self.catalog.signs
         return embeddings if signs is None else (embeddings - signs.mean_).astype(np.float32)
 
-    def _search(self, queries: NDArray[np.float32], k: int, where: str | None) -> Neighbors:
+    def _search(self, queries: NDArray[np.float32], k: int, where: str | None) -> Hits:
         return self._nearest(queries.astype(np.float32), k, self.backend.first_tier, where)
 
-    def _by_codes(self, codes: NDArray[np.uint8], k: int, where: str | None) -> Neighbors:
+    def _by_codes(self, codes: NDArray[np.uint8], k: int, where: str | None) -> Hits:
         return self._nearest(codes, k, "codes", where)
 
     def _nearest(
         self, queries: NDArray[Any], k: int, tier: Literal["codes", "bits", "embeddings"], where: str | None
-    ) -> Neighbors:
+    ) -> Hits:
         if k < 1:
             raise UsageError(f"k: expected 1 or more, got {k}")
         bitmap = None if where is None else self.catalog.where(where)
-        return self.backend.search(queries, min(k, max(1, self.catalog.n)), tier=tier, where=bitmap)
+        found = self.backend.search(queries, min(k, max(1, self.catalog.n)), tier=tier, where=bitmap)
+        return Hits.of(found, self.catalog)
 
-    def _coder(self) -> Coder:
-        coder = Coder.of(self.catalog)
-        if coder is None:
+    def _codec(self) -> Codec:
+        codec = self.catalog.codec
+        if codec is None:
             raise UsageError("by_codes: the catalog has ready codes and no head to make others by; search by an item")
-        return coder
+        return codec
 
 
 def _no_picture(name: str) -> NDArray[np.float32]:
@@ -178,7 +233,7 @@ def _no_picture(name: str) -> NDArray[np.float32]:
 
 def require_embedder(catalog: Catalog, embedder: Embedder) -> None:
     """Raise SpaceMismatchError or UsageError unless the embedder's space is the catalog's."""
-    catalog.space.require(Space(embedder=embedder.identity))
+    catalog.space.require(EmbeddingSpace(embedder=embedder.identity))
     if not catalog.D:
         raise UsageError("embedder: the catalog has codes only, no text or image can be compared with them")
     if embedder.D != catalog.D:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import among, best_first
+from gpubranches.core.arrays import among
 from gpubranches.core.results import Ranking
+from gpubranches.core.tie_order import best_first
 from gpubranches.retrieval.breadth import Breadth
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def suggested(catalog: Catalog, ranking: Ranking, breadth: Breadth | None, marke
     wide = 0 if breadth is None else exploring(breadth, count)
     open_ = ~among(ranking.ids, marked) & catalog.alive(ranking.ids)
     near = near_cut(ranking, open_, 3 * (count - wide) // 2)
-    chosen = _spread(near, catalog.take(near), count - wide)
+    chosen = _spread(near, catalog.codes(near), count - wide)
     if breadth is None or not wide:
         return chosen
     return np.concatenate([chosen, _alive_along_border(catalog, breadth, np.concatenate([marked, chosen]), wide)])

@@ -140,7 +140,7 @@ class Labels:
         with self._reading():
             return {item: origin for item, (_, origin) in self._standing().items()}
 
-    def came_by(self, items: NDArray[np.int64], kinds: tuple[str, ...]) -> NDArray[np.bool_]:
+    def has_origin(self, items: NDArray[np.int64], kinds: tuple[str, ...]) -> NDArray[np.bool_]:
         """Return which items, (m,) ids, hold a mark of one of some origins, (m,) bool."""
         origins = self.origins()
         return np.array([origins.get(int(item)) in kinds for item in items], np.bool_)

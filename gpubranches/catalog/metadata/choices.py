@@ -6,28 +6,28 @@
 from __future__ import annotations
 
 from gpubranches.catalog.metadata.conditions import (
-    All,
+    And,
+    ColumnName,
     Comparison,
     Condition,
-    Name,
-    Some,
+    Or,
     Value,
-    equals,
     parse,
     to_text,
+    value_condition,
 )
 from gpubranches.errors import UsageError
 
-Choice = tuple[Name, Value | None]
+Choice = tuple[ColumnName, Value | None]
 """A column and one of its values, None for a missing one."""
 
 
-def chosen(condition: str) -> list[str]:
+def selected_values(condition: str) -> list[str]:
     """Return the choices that are on, each as `conditions.equals` writes it. Raises UsageError as `parse` does."""
-    return [equals(*choice) for part in _parts(condition) for choice in _choices(part)]
+    return [value_condition(*choice) for part in _parts(condition) for choice in _choices(part)]
 
 
-def toggled(condition: str, choice: str) -> str:
+def toggle_value(condition: str, choice: str) -> str:
     """Return a condition with a choice put on, or taken off where it is on.
 
     condition: "" for none; choice: one value of one column, such as `label = 3` or `label IS NULL`. Raises UsageError
@@ -43,7 +43,7 @@ def toggled(condition: str, choice: str) -> str:
     before = held[place] if places else []
     after = [other for other in before if other != wanted[0]] if wanted[0] in before else before + wanted
     parts[place : place + 1] = [_one_of(after)] if after else []
-    return to_text(parts[0] if len(parts) == 1 else All(tuple(parts))) if parts else ""
+    return to_text(parts[0] if len(parts) == 1 else And(tuple(parts))) if parts else ""
 
 
 def _parts(condition: str) -> list[Condition]:
@@ -51,12 +51,12 @@ def _parts(condition: str) -> list[Condition]:
     if not condition.strip():
         return []
     read = parse(condition)
-    return list(read.parts) if isinstance(read, All) else [read]
+    return list(read.parts) if isinstance(read, And) else [read]
 
 
 def _choices(part: Condition) -> list[Choice]:
     """Return the values that a part lets in, if it is nothing but values of one column."""
-    if isinstance(part, Some):
+    if isinstance(part, Or):
         each = [_choices(inner) for inner in part.parts]
         found = [choice for choices in each for choice in choices]
         return found if all(each) and len({column for column, _ in found}) == 1 else []
@@ -72,4 +72,4 @@ def _one_of(choices: list[Choice]) -> Condition:
         tests.append(Comparison(column, "in" if len(values) > 1 else "=", values, False, 0))
     if len(values) < len(choices):
         tests.append(Comparison(column, "null", (), False, 0))
-    return tests[0] if len(tests) == 1 else Some(tuple(tests))
+    return tests[0] if len(tests) == 1 else Or(tuple(tests))

@@ -14,19 +14,19 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 
-def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
+def unify_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:
     """Return the columns of all schemas; each has a type for all its values, text if need be."""
     kinds: dict[str, pa.DataType] = {}
     for schema in schemas:
         for field in schema:
-            kind = _settled(field.type)
-            kinds[field.name] = _wider(kinds.get(field.name, kind), kind)
+            kind = _storage_type(field.type)
+            kinds[field.name] = _common_type(kinds.get(field.name, kind), kind)
     return pa.schema(list(kinds.items()))
 
 
-def united(tables: Sequence[pa.Table]) -> pa.Table:
-    """Return the rows of one table or several, with the columns of all as `unified` has them."""
-    schema = unified(table.schema for table in tables)
+def unify_tables(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of one table or several, with the columns of all as `unify_schemas` has them."""
+    schema = unify_schemas(table.schema for table in tables)
     return pa.concat_tables([cast(table, schema) for table in tables])
 
 
@@ -43,9 +43,9 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
                 raise pa.ArrowNotImplementedError  # a cast would take any bytes for text
             # Of a type to one that holds its values; whole numbers beyond 2^53 are rounded among fractions.
             same = column if column.type == field.type else column.cast(field.type, safe=False)
-            columns.append(as_utf8(same))
+            columns.append(valid_utf8(same))
         except pa.ArrowNotImplementedError:
-            texts = [value if isinstance(value, str | None) else json.dumps(value) for value in plain_values(column)]
+            texts = [value if isinstance(value, str | None) else json.dumps(value) for value in json_values(column)]
             columns.append(pa.chunked_array([pa.array(texts, field.type)]))
     return pa.table(columns, schema=schema)
 
@@ -59,13 +59,13 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         return pq.read_table(file, columns=columns)
 
 
-def plain_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Return a table's rows as dicts of what JSON can hold, see `plain` and `plain_values`."""
-    columns = [plain_values(column) for column in table.columns]
+def json_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Return a table's rows as dicts of what JSON can hold, see `json_value` and `json_values`."""
+    columns = [json_values(column) for column in table.columns]
     return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def plain_values(column: pa.ChunkedArray) -> list[Any]:
+def json_values(column: pa.ChunkedArray) -> list[Any]:
     """Return a column's values as JSON can hold them.
 
     Times are told to the microsecond, far ones, which Python does not hold, as Arrow writes them; maps are objects;
@@ -75,15 +75,15 @@ def plain_values(column: pa.ChunkedArray) -> list[Any]:
     if types.is_integer(kind) or types.is_boolean(kind):
         values: list[Any] = column.to_pylist()
         return values
-    if _python_has(kind):
+    if _is_python_type(kind):
         try:
-            return [plain(value) for value in column.to_pylist()]
+            return [json_value(value) for value in column.to_pylist()]
         except (ValueError, OverflowError):  # one of them is far, or no UTF-8
             pass
-    return [_told(value) for value in column]
+    return [_json_scalar(value) for value in column]
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """Return a value of Python that JSON can hold: NaN becomes None, dates and bytes become text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
@@ -92,48 +92,48 @@ def plain(value: Any) -> Any:
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, list):
-        return [plain(v) for v in value]
+        return [json_value(v) for v in value]
     if isinstance(value, dict):
-        return {name: plain(v) for name, v in value.items()}
+        return {name: json_value(v) for name, v in value.items()}
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def _python_has(kind: pa.DataType) -> bool:
+def _is_python_type(kind: pa.DataType) -> bool:
     """Return whether Arrow gives most values of a type as Python's own, with all that there is to tell of them."""
     if kind.num_fields:
-        return not types.is_map(kind) and all(_python_has(kind.field(at).type) for at in range(kind.num_fields))
+        return not types.is_map(kind) and all(_is_python_type(kind.field(at).type) for at in range(kind.num_fields))
     return getattr(kind, "unit", "") != "ns" and not types.is_dictionary(kind)
 
 
-def _told(value: pa.Scalar) -> Any:
+def _json_scalar(value: pa.Scalar) -> Any:
     """Return one value as JSON can hold it."""
     if not value.is_valid:
         return None
     kind = value.type
     if types.is_struct(kind):
-        return {field.name: _told(value[at]) for at, field in enumerate(kind)}
+        return {field.name: _json_scalar(value[at]) for at, field in enumerate(kind)}
     if types.is_map(kind):
-        return {str(_told(pair[0])): _told(pair[1]) for pair in value.values}
+        return {str(_json_scalar(pair[0])): _json_scalar(pair[1]) for pair in value.values}
     if types.is_nested(kind):
-        return [_told(inner) for inner in value.values]
+        return [_json_scalar(inner) for inner in value.values]
     if types.is_dictionary(kind):
-        return _told(value.value)
+        return _json_scalar(value.value)
     if getattr(kind, "unit", "") == "ns":
-        value = value.cast(_by_microseconds(kind), safe=False)
+        value = value.cast(_microsecond_type(kind), safe=False)
     try:
-        return plain(value.as_py())
+        return json_value(value.as_py())
     except (ValueError, OverflowError):
-        return _far(value)
+        return _as_text(value)
 
 
-def _by_microseconds(kind: pa.DataType) -> pa.DataType:
+def _microsecond_type(kind: pa.DataType) -> pa.DataType:
     """Return the type of times nearest to one of nanoseconds, which Python does not have."""
     if types.is_timestamp(kind):
         return pa.timestamp("us", kind.tz)
     return pa.duration("us") if types.is_duration(kind) else pa.time64("us")
 
 
-def _far(value: pa.Scalar) -> str:
+def _as_text(value: pa.Scalar) -> str:
     """Return as text what Python does not hold."""
     kind = value.type
     if types.is_duration(kind):
@@ -145,10 +145,10 @@ def _far(value: pa.Scalar) -> str:
     return str(value.as_buffer().to_pybytes().decode("utf-8", "replace"))
 
 
-def _settled(kind: pa.DataType) -> pa.DataType:
+def _storage_type(kind: pa.DataType) -> pa.DataType:
     """Return the type in place of one: plain values, no views and, within lists, no extensions, all hard to take."""
     if types.is_dictionary(kind):
-        return _settled(kind.value_type)
+        return _storage_type(kind.value_type)
     if kind == pa.string_view():
         return pa.string()
     if kind == pa.binary_view():
@@ -168,10 +168,10 @@ def _settled(kind: pa.DataType) -> pa.DataType:
 
 def _inner(field: pa.Field) -> pa.Field:
     kind = field.type
-    return field.with_type(_settled(kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind))
+    return field.with_type(_storage_type(kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind))
 
 
-def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     if one == other:
         return one
     fields = [pa.schema([("", one)]), pa.schema([("", other)])]
@@ -184,14 +184,14 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     return wider
 
 
-def as_utf8(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def valid_utf8(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column whose texts are UTF-8, as far as they are: files may hold others, which nothing reads."""
     if not (types.is_string(column.type) or types.is_large_string(column.type)):
         return column
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:
-        return pa.chunked_array([pa.array(plain_values(column), column.type)])
+        return pa.chunked_array([pa.array(json_values(column), column.type)])
     return column
 
 

@@ -13,7 +13,7 @@ class Head(Protocol):
 
     @property
     def identity(self) -> str:
-        """Digest of what it is, for Space."""
+        """Digest of what it is, for EmbeddingSpace."""
         ...
 
     @property

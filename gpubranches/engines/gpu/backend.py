@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import TILE, Catalog
-from gpubranches.core.arrays import Bitmap
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import Candidates, Neighbors
 from gpubranches.encoders.quantizers import CodeWeights, WeightPlanes
@@ -20,7 +20,7 @@ from gpubranches.engines.gpu import best as lists
 from gpubranches.engines.gpu import launchers
 from gpubranches.engines.gpu.best import SAMPLE_FROM, Asked, Span, best, collected, lists_at_once
 from gpubranches.engines.gpu.device import Device, DeviceArray
-from gpubranches.engines.gpu.device_worker import Filter, Owner
+from gpubranches.engines.gpu.device_worker import DeviceWorker, FilterKey
 from gpubranches.engines.gpu.keys import NOTHING, VOTE_BITS, floor_key, scored, squared_bits, voted
 from gpubranches.engines.gpu.memory import WORKING_BYTES
 from gpubranches.engines.gpu.nearest_engine import FirstNeighbors
@@ -86,11 +86,11 @@ class GpuBackend(ScanBackend[Chosen]):
             self._opened.callback(self._residence.close)
             self._first = FirstNeighbors(nn, self._residence)
 
-        self._owner = Owner("gpubranches-gpu", self._opened.close, trim)
+        self._worker = DeviceWorker("gpubranches-gpu", self._opened.close, trim)
         try:
-            self._owner.call(start)
+            self._worker.call(start)
         except BaseException:
-            self._owner.close()
+            self._worker.close()
             raise
 
     def info(self) -> dict[str, Any]:
@@ -106,24 +106,22 @@ class GpuBackend(ScanBackend[Chosen]):
         super().close()
         if self._cpu is not None:
             self._cpu.close()
-        self._owner.close()
+        self._worker.close()
 
-    # Questions, on the owner's thread
+    # Queries, run in the worker's thread
 
-    def _ask(self, alike: Hashable | None, item: Item, together: Callable[[list[Item]], list[Found]]) -> Found:
-        """Return the answer to a query by `Owner.share`, over the state that this thread has pinned."""
+    def _submit(self, batch_key: Hashable | None, item: Item, run_batch: Callable[[list[Item]], list[Found]]) -> Found:
+        """Run a query by `DeviceWorker.submit` over the state of the catalog that this thread has pinned."""
         with self.catalog.pinned() as state:
 
-            def over_state(batch: list[Item]) -> list[Found]:
+            def run_pinned(batch: list[Item]) -> list[Found]:
                 with self.catalog.pinned(state):
-                    return together(batch)
+                    return run_batch(batch)
 
-            return self._owner.share(None if alike is None else (state, alike), item, over_state)
+            return self._worker.submit(None if batch_key is None else (state, batch_key), item, run_pinned)
 
-    def _evaluate(
-        self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None
-    ) -> list[Candidates]:
-        def together(batch: list[list[Boxes]]) -> list[list[Candidates]]:
+    def _apply(self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None) -> list[Candidates]:
+        def run_batch(batch: list[list[Boxes]]) -> list[list[Candidates]]:
             found = self._votes(self._rows(where), [boxes for own in batch for boxes in own], min_votes, limit)
             shares, start = [], 0
             for own in batch:
@@ -131,41 +129,41 @@ class GpuBackend(ScanBackend[Chosen]):
                 start += len(own)
             return shares
 
-        return self._ask(("boxes", min_votes, limit, Filter(where)), models, together)
+        return self._submit(("boxes", min_votes, limit, FilterKey(where)), models, run_batch)
 
     def _score(self, model: Linear, floor: np.float32, limit: int | None, only: Only) -> Candidates:
         rows = self._selected(only)
         if not self._resident(model) and rows.ids is None:
             return self._host._score(model, floor, limit, only)
         if not self._resident(model) and rows.ids is not None and len(rows.ids) <= _STAGED_ROWS:
-            # In the thread that asks: the reading of one user's rows does not hold up the others'.
+            # Read in the caller's thread, so that reading one user's rows does not delay the others.
             rows = replace(rows, gathered=self._gathered(rows.ids))
 
-        def together(batch: list[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
+        def run_batch(batch: list[tuple[Linear, np.float32, int | None]]) -> list[Candidates]:
             return self._linear_models(rows, batch)
 
         alone = only.ids is not None or only.boxes is not None
-        alike = None if alone else (type(model), limit is None, Filter(only.where))
-        return self._ask(alike, (model, floor, limit), together)
+        batch_key = None if alone else (type(model), limit is None, FilterKey(only.where))
+        return self._submit(batch_key, (model, floor, limit), run_batch)
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
-        def together(batch: list[NDArray[np.uint8]]) -> list[Neighbors]:
+        def run_batch(batch: list[NDArray[np.uint8]]) -> list[Neighbors]:
             return _shares(super(GpuBackend, self)._search_codes(np.concatenate(batch), k, where), batch)
 
-        return self._ask(("codes", k, Filter(where)), queries, together)
+        return self._submit(("codes", k, FilterKey(where)), queries, run_batch)
 
     def _search_directions(self, queries: NDArray[np.float32], k: int, tier: Any, where: Bitmap | None) -> Neighbors:
         missing = "bits" if tier == "bits" else "embeddings"
         if missing not in self._residence.plan.tiers:
             return self._host._search_directions(queries, k, tier, where)
 
-        def together(batch: list[NDArray[np.float32]]) -> list[Neighbors]:
+        def run_batch(batch: list[NDArray[np.float32]]) -> list[Neighbors]:
             every = np.concatenate(batch)
             if tier == "embeddings" and self._first.takes(k, len(every), where):
                 return _shares(self._near_by_faiss(every, k), batch)
             return _shares(super(GpuBackend, self)._search_directions(every, k, tier, where), batch)
 
-        return self._ask((tier, k, Filter(where)), queries, together)
+        return self._submit((tier, k, FilterKey(where)), queries, run_batch)
 
     def _build_index(self) -> FaissIndex:
         def exact(queries: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
@@ -198,7 +196,7 @@ class GpuBackend(ScanBackend[Chosen]):
         """The cpu backend, for scans of what is not resident; numba is loaded only then."""
         from gpubranches.engines.cpu.backend import CpuBackend
 
-        self._owner.require()
+        self._worker.require()
         with self._lock:
             if self._cpu is None:
                 self._cpu = CpuBackend(self.catalog)
@@ -222,7 +220,7 @@ class GpuBackend(ScanBackend[Chosen]):
         return replace(rows, boxes=boxes)
 
     def _bitmap(self, rows: Chosen) -> Bitmap:
-        return self._owner.call(lambda: self._device.get(allowed_rows(self._residence, rows)).view(np.uint8))
+        return self._worker.call(lambda: self._device.get(allowed_rows(self._residence, rows)).view(np.uint8))
 
     def _gathered(self, ids: NDArray[np.int64]) -> Gathered:
         positions = positions_of(self.catalog, ids)
@@ -263,9 +261,9 @@ class GpuBackend(ScanBackend[Chosen]):
         if not on.n_tiles:
             return [(np.zeros(0, np.int64), np.zeros(0, np.int32)) for _ in queries]
         found = []
-        together = min(MOST_MODELS, lists_at_once(k, on.n_tiles * TILE, self._sample_from))
-        for start in range(0, len(queries), together):
-            own = queries[start : start + together]
+        at_once = min(MOST_MODELS, lists_at_once(k, on.n_tiles * TILE, self._sample_from))
+        for start in range(0, len(queries), at_once):
+            own = queries[start : start + at_once]
 
             def scan(
                 span: Span, which: Sequence[int], step: int, sinks: DeviceArray, own: NDArray[np.uint8] = own
@@ -283,10 +281,10 @@ class GpuBackend(ScanBackend[Chosen]):
         """Answer linear models of one tier, in passes of at most MOST_MODELS, fewer where lists are long."""
         most = max((limit for _, _, limit in asked if limit is not None), default=0)
         rows_read = self._residence.resident.n_tiles * TILE
-        together = min(MOST_MODELS, lists_at_once(most, rows_read, self._sample_from))
+        at_once = min(MOST_MODELS, lists_at_once(most, rows_read, self._sample_from))
         found = []
-        for start in range(0, len(asked), together):
-            found += self._linear_pass(rows, asked[start : start + together])
+        for start in range(0, len(asked), at_once):
+            found += self._linear_pass(rows, asked[start : start + at_once])
         return found
 
     def _linears(

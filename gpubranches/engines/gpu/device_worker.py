@@ -1,4 +1,4 @@
-"""The one thread that owns a device, and the queue in front of it."""
+"""The thread that runs all work of one device, and its request queue."""
 
 from __future__ import annotations
 
@@ -12,37 +12,38 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gpubranches.core.arrays import Bitmap
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError, KernelCompileError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-MOST_TOGETHER = 64
+MAX_BATCH = 64
 _COMPARED_BYTES = 1 << 20
-_SURVIVED = (DeviceMemoryError, KernelCompileError, BackendUnavailableError)
+_RECOVERABLE = (DeviceMemoryError, KernelCompileError, BackendUnavailableError)
 """Errors after which the device still works."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Filter:
-    """A `where` bitmap, or None, in what requests have alike: equal to another with the same bits.
+class FilterKey:
+    """A `where` bitmap, or None, as a part of a batch key. Two keys are equal if their bitmaps have the same bits.
 
-    Users who filter by the same condition have a bitmap each; to compare two costs less than to send one to the card.
+    Each user who filters by the same condition has a bitmap of their own. Comparing two bitmaps costs less than sending
+    one to the card.
     """
 
     where: Bitmap | None
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Filter):
+        if not isinstance(other, FilterKey):
             return NotImplemented
         a, b = self.where, other.where
         if a is b or a is None or b is None:
             return a is b
-        pieces = range(0, len(a), _COMPARED_BYTES)
-        alike = (np.array_equal(a[i : i + _COMPARED_BYTES], b[i : i + _COMPARED_BYTES]) for i in pieces)
-        return len(a) == len(b) and all(alike)
+        starts = range(0, len(a), _COMPARED_BYTES)
+        equal = (np.array_equal(a[i : i + _COMPARED_BYTES], b[i : i + _COMPARED_BYTES]) for i in starts)
+        return len(a) == len(b) and all(equal)
 
     def __hash__(self) -> int:
         return 0 if self.where is None else len(self.where)
@@ -50,21 +51,21 @@ class Filter:
 
 @dataclass(eq=False)
 class _Request:
-    alike: Hashable | None
+    batch_key: Hashable | None
     item: Any
-    together: Callable[[list[Any]], list[Any]]
+    run_batch: Callable[[list[Any]], list[Any]]
     done: threading.Event = field(default_factory=threading.Event)
     result: Any = None
     error: BaseException | None = None
 
 
-class Owner:
-    """Runs all work for a device in one thread, in order of arrival; waiting requests of one kind are run together.
+class DeviceWorker:
+    """Runs all work of a device in one thread, in order of arrival, and runs waiting requests of one kind as a batch.
 
     trim: called in the thread after memory ran out and the memory of the attempt was released; it frees the memory that
     the device keeps for reuse. free: called in the thread when it ends. After any device error other than a lack of
-    memory or a kernel that does not compile the device is unusable, and every later call raises DeviceError. An
-    exception in the thread is raised in every waiting caller, and no call waits for a thread that has ended.
+    memory or a kernel that does not compile, the device is unusable, and every later call raises DeviceError. An
+    exception in the thread is raised in every waiting caller. No call waits for a thread that has ended.
     """
 
     def __init__(self, name: str, free: Callable[[], None], trim: Callable[[], None] = lambda: None):
@@ -79,14 +80,15 @@ class Owner:
 
     def call(self, work: Callable[[], Result]) -> Result:
         """Run work in the thread and return what it returns, or raise what it raises."""
-        return self.share(None, None, lambda _: [work()])
+        return self.submit(None, None, lambda _: [work()])
 
-    def share(self, alike: Hashable | None, item: Item, together: Callable[[list[Item]], list[Result]]) -> Result:
-        """Return the result of item; `together` gets it with the items of waiting requests that have the same `alike`.
+    def submit(self, batch_key: Hashable | None, item: Item, run_batch: Callable[[list[Item]], list[Result]]) -> Result:
+        """Run a request in the thread and return its result.
 
-        alike: None for a request that is always run by itself.
+        run_batch: gets this item and those of all waiting requests with the same batch_key, and returns one result for
+        each. batch_key: None for a request that is always run alone.
         """
-        request = _Request(alike, item, together)
+        request = _Request(batch_key, item, run_batch)
         with self._changed:
             self._require()
             self._waiting.append(request)
@@ -98,12 +100,12 @@ class Owner:
         return result
 
     def require(self) -> None:
-        """Raise DeviceError if the device was lost or the owner was closed."""
+        """Raise DeviceError if the device was lost or the worker was closed."""
         with self._changed:
             self._require()
 
     def close(self) -> None:
-        """End the thread after the work at hand; what still waits gets DeviceError. Closing twice does nothing."""
+        """End the thread after the current batch. Waiting requests get DeviceError. Closing twice does nothing."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -123,13 +125,13 @@ class Owner:
             self._give_up()
 
     def _wait(self) -> bool:
-        """Wait for a request; return False if there is none because the owner was closed."""
+        """Wait for a request; return False if the worker was closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             return not self._closed
 
     def _step(self) -> None:
-        """Answer the first request and those of its kind; if comparing kinds fails, give the error to all who wait."""
+        """Run the next batch. If comparing batch keys fails, raise the error in all waiting callers."""
         try:
             batch = self._next()
         except BaseException as error:
@@ -144,20 +146,20 @@ class Owner:
             _finish([request for request in batch if not request.done.is_set()], error)
 
     def _next(self) -> list[_Request]:
-        """Take the first request and those alike."""
+        """Remove the first request and those with its batch key from the queue, and return them."""
         with self._changed:
             first, others = self._waiting[0], list(self._waiting)[1:]
         batch = [first]
-        if first.alike is not None:
-            # Comparing filters may take long; only this thread removes requests, so no lock is needed.
-            batch += [other for other in others if other.alike == first.alike][: MOST_TOGETHER - 1]
+        if first.batch_key is not None:
+            # Comparing filters may take long. Only this thread removes requests, so no lock is needed.
+            batch += [other for other in others if other.batch_key == first.batch_key][: MAX_BATCH - 1]
         with self._changed:
             for request in batch:
                 self._waiting.remove(request)
         return batch
 
     def _answer(self, batch: list[_Request]) -> None:
-        """Answer requests of one kind together, or in halves where memory is too small for all of them."""
+        """Run a batch. If memory is too small for all of it, run each half."""
         error = self._attempt(batch)
         if error is not None:
             _release(error)
@@ -168,7 +170,7 @@ class Owner:
             self._answer(batch[:middle])
             self._answer(batch[middle:])
             return
-        if self._lost is None and isinstance(error, DeviceError) and not isinstance(error, _SURVIVED):
+        if self._lost is None and isinstance(error, DeviceError) and not isinstance(error, _RECOVERABLE):
             self._lost = error
         _finish(batch, error)
 
@@ -177,7 +179,7 @@ class Owner:
         try:
             if self._lost is not None:
                 self._require()
-            results = batch[0].together([request.item for request in batch])
+            results = batch[0].run_batch([request.item for request in batch])
             for request, result in zip(batch, results, strict=True):
                 request.result = result
         except BaseException as error:
@@ -193,7 +195,7 @@ class Owner:
         return None
 
     def _give_up(self) -> None:
-        """Free the device and refuse what still waits."""
+        """Free the device and raise DeviceError in all waiting callers."""
         try:
             self._free()
         except Exception as error:
@@ -214,7 +216,7 @@ def _finish(batch: list[_Request], error: BaseException | None) -> None:
 
 
 def _release(error: BaseException) -> None:
-    """Clear the frames of an error and its causes, which hold the buffers of the failed attempt."""
+    """Clear the frames of an error and of its causes: they hold the buffers of the failed attempt."""
     seen: set[int] = set()
     chain: list[BaseException | None] = [error]
     while chain:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
-from gpubranches.core.arrays import Bitmap
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.engines.gpu import launchers
 from gpubranches.engines.gpu.device import DeviceArray

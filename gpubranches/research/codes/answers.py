@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from gpubranches.catalog import Catalog
-from gpubranches.catalog.codec import Coder
 from gpubranches.engines import open_backend
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion.encode import encode
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.comparison import Comparison, Progress, evaluate
 from gpubranches.research.quality.models import MODELS
@@ -31,7 +30,7 @@ def candidates(world: World, draw: Draw) -> Answer:
     session.refine(random_negatives=UNCHECKED)
     matched = np.zeros(world.n, np.bool_)
     if session.boxes is not None:
-        found = world.backend.evaluate(session.boxes, min_votes=1, limit=CANDIDATES)
+        found = world.backend.apply(session.boxes, min_votes=1, limit=CANDIDATES)
         matched[world.rows(found.ids)] = True
     return Answer(matched)
 
@@ -69,7 +68,7 @@ def compare_answers(
             other = _opened(copy, world, opened)
             for what, model in ON_EACH.items():
                 models[f"{name} {what}"] = replace(model, answer=partial(_in_world, model.answer, other))
-            if (coder := Coder.of(other.catalog)) is not None and coder.head.decodes:
+            if (codec := other.catalog.codec) is not None and codec.decodes:
                 lean = _copied(other.catalog, folder / "decoded" / name)
                 Catalog.open(lean).compact(keep_embeddings=False)
                 own = partial(_in_world, MODELS["refine"].answer, _opened(lean, world, opened))

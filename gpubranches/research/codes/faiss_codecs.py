@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.errors import BackendUnavailableError
+from gpubranches.errors import missing_package
 from gpubranches.research.codes.codecs import BYTES, Codec, Ids
 from gpubranches.research.codes.ground import Rows
 
@@ -222,8 +222,7 @@ def require_faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise BackendUnavailableError(
-            f"the codecs of faiss need faiss: pip install 'gpubranches[cpu]', or leave them out by --without-faiss "
-            f"({error})"
+        raise missing_package(
+            "a codec of faiss", "faiss", "cpu", error=error, instead="pass --without-faiss"
         ) from error
     return faiss

@@ -112,9 +112,7 @@ class _User:
 
     def ask(self, text: str) -> NDArray[np.intp]:
         """Return the rows of all items, nearest to the text first."""
-        found = self.session.searcher.text(text, k=len(self.ids)).ids[0]
-        rows: NDArray[np.intp] = np.searchsorted(self.ids, found[found >= 0])
-        return rows
+        return np.searchsorted(self.ids, self.session.searcher.text(text, k=len(self.ids)).ids)
 
     def refine(self, concept: _Concept, order: NDArray[np.intp], p: int, seed: int) -> tuple[float, ...]:
         """Return F1 of the first 100, of the best k, after refining, and after refining over unmarked items."""

@@ -34,11 +34,11 @@ def first_pages(world: World, concepts: Sequence[Concept], ks: Sequence[int]) ->
         for concept in asked:
             right = world.flags(concept.items)
             begin = time.perf_counter()
-            found = session.searcher.text(concept.name, k=k).ids[0]
+            found = session.searcher.text(concept.name, k=k).ids
             middle = time.perf_counter()
             exact = _nearest(world, embedder.texts([concept.name])[0] - mean, k)
             end = time.perf_counter()
-            found_ap = average_precision(world.rows(found[found >= 0]), right)
+            found_ap = average_precision(world.rows(found), right)
             rows.append((found_ap, average_precision(exact, right), 1e3 * (middle - begin), 1e3 * (end - middle)))
         values = np.array(rows)
         report.append(

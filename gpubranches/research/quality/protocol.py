@@ -102,7 +102,7 @@ class World:
             )
         everything = np.arange(self.catalog.next_id)
         self.ids = everything[self.catalog.alive(everything)]
-        self.codes = self.catalog.take(self.ids)
+        self.codes = self.catalog.codes(self.ids)
         self.mean = signs.mean_
         self.embeddings = self.catalog.embeddings(self.ids) - self.mean
         self.lengths = np.maximum(np.linalg.norm(self.embeddings, axis=1), np.float32(1e-12))
@@ -181,11 +181,10 @@ class World:
         if concept.text:
             found = session.searcher.text(concept.asked, k=self.n, where=concept.where)
         elif concept.by_embeddings or user.in_order:
-            found = session.vector(self._noisy_embedding(concept, rng), k=self.n, where=concept.where)
+            found = session.search(self._noisy_embedding(concept, rng), k=self.n, where=concept.where)
         else:
-            found = session.vector(self._noisy_mean(concept, rng), k=self.n, where=concept.where)
-        ids = found.ids[0]
-        return self.rows(ids[ids >= 0])
+            found = session.search(self._noisy_mean(concept, rng), k=self.n, where=concept.where)
+        return self.rows(found.ids)
 
     def _noisy_embedding(self, concept: Concept, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return the unit embedding, (D,) float32, that lies from the mean of images in a concept's noisy direction.

@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import best_first
 from gpubranches.core.results import Ranking
+from gpubranches.core.tie_order import best_first
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.comparison import Comparison, Progress, empty_values, measured_within, require_draws

@@ -11,13 +11,13 @@ from gpubranches.core.boxes import Boxes
 from gpubranches.core.files import require_outside_catalogs, whole_file, whole_folder
 from gpubranches.errors import UsageError
 from gpubranches.service.export.boxes import boxes_json, boxes_sql
-from gpubranches.service.export.matches import Matches
+from gpubranches.service.export.item_table import ItemTable
 from gpubranches.service.export.parquet import write_img2dataset, write_parquet
 from gpubranches.service.export.pictures import link_folder, write_coco, write_links
 from gpubranches.service.export.texts import write_csv, write_json, write_jsonl
 
 Written = TypeVar("Written")
-ItemWriter = Callable[[Matches], Generator[bytes, None, int]]
+ItemWriter = Callable[[ItemTable], Generator[bytes, None, int]]
 """Yields a file's bytes as they are made; returns how many items are in it."""
 BoxWriter = Callable[[Boxes, int], bytes]
 """Returns a file's bytes, of boxes and of the votes at which they take an item."""
@@ -36,7 +36,7 @@ class Format(Generic[Written]):
     ending: str
     media_type: str
     write: Written
-    folder: Callable[[Matches, Path], int] | None = None
+    folder: Callable[[ItemTable, Path], int] | None = None
 
 
 _JSON, _PARQUET = "application/json", "application/vnd.apache.parquet"
@@ -61,7 +61,7 @@ BOX_FORMATS: dict[str, Format[BoxWriter]] = {
 }
 
 
-def export_matches(matches: Matches, path: Path, format: str | None = None) -> int:
+def export_items(table: ItemTable, path: Path, format: str | None = None) -> int:
     """Write a file, or with "links" a folder unless its name ends in .tar; return how many items are in it.
 
     format: a key of `FORMATS`; None takes it from the ending. Files and folders appear whole or not at all. Raises
@@ -72,8 +72,8 @@ def export_matches(matches: Matches, path: Path, format: str | None = None) -> i
     require_outside_catalogs(path)
     if chosen.folder is not None and not _ends(path, chosen):
         with whole_folder(path) as folder:
-            return chosen.folder(matches, folder)
-    chunks = chosen.write(matches)
+            return chosen.folder(table, folder)
+    chunks = chosen.write(table)
     with whole_file(path) as file:
         while True:
             try:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Generator, Iterable
 from typing import Any
 
-from gpubranches.service.export.matches import Matches, Row
+from gpubranches.service.export.item_table import ItemTable, Row
 
 _UNSEEN = r"\s\x00-\x20\x7f-\xa0\xad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\"'"
 """Characters that a spreadsheet ignores at the beginning of a cell: spaces, controls, zero-width ones, quotes."""
@@ -20,31 +20,31 @@ _FORMULA = re.compile(
 """Matches a text that begins like a formula, or has such a part after a separator other than the comma."""
 
 
-def write_csv(matches: Matches) -> Generator[bytes, None, int]:
+def write_csv(table: ItemTable) -> Generator[bytes, None, int]:
     """Yield a line of column names and one per item; return the number of items. Lists and objects are JSON.
 
     The text begins with a byte order mark, by which spreadsheets recognise UTF-8.
     """
     written = 0
-    yield codecs.BOM_UTF8 + _lines([matches.columns])
-    for rows in matches.parts():
+    yield codecs.BOM_UTF8 + _lines([table.columns])
+    for rows in table.parts():
         yield _lines(row.values() for row in rows)
         written += len(rows)
     return written
 
 
-def write_json(matches: Matches) -> Generator[bytes, None, int]:
+def write_json(table: ItemTable) -> Generator[bytes, None, int]:
     """Yield an array of objects, one a line; return how many."""
     yield b"["
-    written = yield from joined(matches.parts())
+    written = yield from joined(table.parts())
     yield b"\n]\n"
     return written
 
 
-def write_jsonl(matches: Matches) -> Generator[bytes, None, int]:
+def write_jsonl(table: ItemTable) -> Generator[bytes, None, int]:
     """Yield one object a line; return how many."""
     written = 0
-    for rows in matches.parts():
+    for rows in table.parts():
         yield "".join(f"{json.dumps(row)}\n" for row in rows).encode()
         written += len(rows)
     return written
