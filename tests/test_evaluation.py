@@ -18,8 +18,8 @@ from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import ingest
 from gpubranches.research.quality import (
+    LabelledCatalog,
     Report,
-    World,
     average_precision,
     best_f1,
     evaluate,
@@ -48,7 +48,7 @@ def world(tmp_path_factory):
     catalog = Catalog.open(folder / "catalog")
     catalog.delete([3, 700])
     with open_backend("cpu", catalog) as backend:
-        yield World(catalog, backend, vocabulary)
+        yield LabelledCatalog(catalog, backend, vocabulary)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_classes_that_cannot_be_made_are_named(world, options, says):
 
 
 def test_without_an_embedder_every_concept_asks_with_its_mean(world):
-    blind = World(world.catalog, world.backend)
+    blind = LabelledCatalog(world.catalog, world.backend)
     concepts = find_concepts(world.catalog, asks(None), columns=("label",))
     assert not any(concept.text for concept in concepts)
     draw = blind.draw(concepts[1], 8, 0)

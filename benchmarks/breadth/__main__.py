@@ -38,7 +38,7 @@ def main() -> None:
         sections, goals = run(lab, options.parts)
         numbers = to_json(lab, goals)
         introduction = (
-            f"{time.strftime('%Y-%m-%d')}, {time.perf_counter() - began:.0f} s. {lab.world.n:,} items, "
+            f"{time.strftime('%Y-%m-%d')}, {time.perf_counter() - began:.0f} s. {lab.labelled.n:,} items, "
             f"{lab.without.n:,} without the distractors; {lab.seeds} seeds, up to 8 marked right, 1,000 random "
             "negatives, 20 marks a round. F1 over all that the user may see, marks counted as what they are. "
             f"{ORACLE}: {MODELS[ORACLE].description}."

@@ -85,14 +85,14 @@ def coverage(lab: Lab) -> Result:
 def votes(lab: Lab) -> Result:
     """Answer the ideas by votes alone, from the marks of the last round of the user who walks the page."""
     rows = []
-    for world, concept in lab.ideas():
-        draw = world.draw(concept, START, 0, USERS["page"])
+    for labelled, concept in lab.ideas():
+        draw = labelled.draw(concept, START, 0, USERS["page"])
         if draw is None:
             continue
-        *_, (played, _) = play(world, draw, POLICIES["suggested"], ROUNDS)
-        alone = Session(world.catalog, world.backend, labels=played.labels, seed=draw.seed)
-        answer = answer_of(world, alone.refine(second_stage=False, where=concept.where))
-        marked = world.flags(played.positives), world.flags(played.negatives)
+        *_, (played, _) = play(labelled, draw, POLICIES["suggested"], ROUNDS)
+        alone = Session(labelled.catalog, labelled.backend, labels=played.labels, seed=draw.seed)
+        answer = answer_of(labelled, alone.refine(second_stage=False, where=concept.where))
+        marked = labelled.flags(played.positives), labelled.flags(played.negatives)
         rows.append((concept.name, measured_within(draw, answer, *marked)["f1"]))
     mean = float(np.mean([f1 for _, f1 in rows]))
     told = [(name, short(f1)) for name, f1 in [*rows, ("mean", mean)]]
@@ -113,7 +113,9 @@ def target(lab: Lab) -> Result:
         ("ideas", lab.ideas(), "page", BROAD_MARKS_GOAL),
         ("unions drawn at random", lab.unions_drawn(), "page", None),
     ):
-        chases = [one for at, (world, concept) in enumerate(tasks) if (one := chase(world, concept, user)) is not None]
+        chases = [
+            one for at, (labelled, concept) in enumerate(tasks) if (one := chase(labelled, concept, user)) is not None
+        ]
         stopped = [one for one in chases if one.stopped]
         held = float(np.mean([one.recall >= TARGET for one in stopped])) if stopped else math.nan
         marks = np.array([math.inf if one.marks_to_target is None else one.marks_to_target for one in chases])

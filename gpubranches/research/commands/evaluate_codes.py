@@ -94,7 +94,7 @@ def _answers(
     from gpubranches import open_backend
     from gpubranches.encoders.heads import LINEAR
     from gpubranches.research.codes import compare_answers
-    from gpubranches.research.quality.protocol import FEWEST, World
+    from gpubranches.research.quality.protocol import FEWEST, LabelledCatalog
 
     heads = {**dict(spec.split("=", 1) for spec in specs), **{name: name for name in LINEAR}}
     large = [concept for concept in concepts if len(concept.items) >= FEWEST]
@@ -106,7 +106,7 @@ def _answers(
         open_backend("auto", catalog) as backend,
     ):
         return compare_answers(
-            World(catalog, backend, embedder),
+            LabelledCatalog(catalog, backend, embedder),
             large,
             heads,
             Path(folder),

@@ -17,7 +17,7 @@ from gpubranches.engines import open_backend
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.comparison import Comparison, evaluate
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.protocol import FEWEST, FIRST, Concept, Ids, World
+from gpubranches.research.quality.protocol import FEWEST, FIRST, Concept, Ids, LabelledCatalog
 from gpubranches.research.quality.users import NEGATIVES
 
 FORMS = (("count", "colour", "shape"), ("colour", "shape"), ("texture", "shape"), ("texture", "colour"))
@@ -77,12 +77,12 @@ def check_demo(catalog: str | Path, *, concepts: int = 30, seeds: int = 2) -> De
         raise UsageError(f"expected {FEWEST} scenes of some concept, got fewer in {opened.n}; make a larger demo")
     models = {name: MODELS[name] for name in ("text", "refine")}
     with open_backend("auto", opened) as backend:
-        world = World(opened, backend, open_embedder("demo"))
-        found = evaluate(world, chosen, models=models, positives=POSITIVES, seeds=seeds)
-        precisions = [_first_precision(world, concept) for concept in chosen]
+        labelled = LabelledCatalog(opened, backend, open_embedder("demo"))
+        found = evaluate(labelled, chosen, models=models, positives=POSITIVES, seeds=seeds)
+        precisions = [_first_precision(labelled, concept) for concept in chosen]
     played = found.counted("refine", "f1", POSITIVES[0])
     return DemoReport(
-        n=world.n,
+        n=labelled.n,
         concepts=len(chosen),
         skipped=len(chosen) - played,
         seeds=seeds,
@@ -91,10 +91,10 @@ def check_demo(catalog: str | Path, *, concepts: int = 30, seeds: int = 2) -> De
     )
 
 
-def _first_precision(world: World, concept: Concept) -> float:
+def _first_precision(labelled: LabelledCatalog, concept: Concept) -> float:
     """Return the share of right items among the first 20 of a concept's text, or fewer where it has fewer items."""
     k = min(20, len(concept.items))
-    ids = world.session(0).searcher.text(concept.name, k=k).ids
+    ids = labelled.session(0).searcher.text(concept.name, k=k).ids
     return float(np.isin(ids, concept.items).mean())
 
 
