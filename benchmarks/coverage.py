@@ -22,7 +22,7 @@ from benchmarks.harness.publishing import command_line, document, publish
 from benchmarks.harness.real_data import opened_world, simulation_options
 from gpubranches import Ranking
 from gpubranches.research.quality import Concept, Draw, LabelledCatalog
-from gpubranches.research.quality.sizes import band, bands
+from gpubranches.research.quality.size_bands import band, bands
 from gpubranches.research.tables import markdown_table
 
 STAGES = (

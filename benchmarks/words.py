@@ -13,7 +13,7 @@ from benchmarks.harness.real_data import opened_world, simulation_options
 from gpubranches.research.quality import Comparison, Draw, LabelledCatalog, evaluate
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.models import choose_models
-from gpubranches.research.quality.product import answer_of
+from gpubranches.research.quality.product_models import answer_of
 from gpubranches.research.tables import markdown_table
 
 FEWEST = 20

@@ -30,7 +30,7 @@ from gpubranches.research.quality.measures import best_cut
 from gpubranches.research.quality.models import BROAD, MODELS, choose_models
 from gpubranches.research.quality.rounds import BROAD as BROAD_POLICIES
 from gpubranches.research.quality.rounds import PAGE, POLICIES, choose_policies, play, play_model
-from gpubranches.research.quality.sizes import band, bands, by_size
+from gpubranches.research.quality.size_bands import band, bands, by_size
 from gpubranches.research.quality.users import USERS, choose_user
 
 ROOT = Path(__file__).parents[1]

@@ -20,7 +20,7 @@ from gpubranches.research.quality import Comparison, Concept, Draw, LabelledCata
 from gpubranches.research.quality.comparison import MEASURES, empty_values, measured_within
 from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.product import answer_of
+from gpubranches.research.quality.product_models import answer_of
 from gpubranches.research.quality.protocol import random_subset
 from gpubranches.research.quality.rounds import POLICIES, START, play, play_model
 from gpubranches.research.quality.users import USERS

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from benchmarks.breadth.lab import ALL, AUDIT, EASY, LAST, ORACLE, PRODUCT, ROUNDS, STEPS, Lab, Play, chase
 from benchmarks.harness.publishing import Goal
 from gpubranches.research.quality.comparison import measured_within
-from gpubranches.research.quality.product import answer_of
+from gpubranches.research.quality.product_models import answer_of
 from gpubranches.research.quality.rounds import POLICIES, START, play
-from gpubranches.research.quality.sizes import by_size
+from gpubranches.research.quality.size_bands import by_size
 from gpubranches.research.quality.users import USERS
 from gpubranches.research.tables import Section, short, with_error
 from gpubranches.service import Session

@@ -134,14 +134,14 @@ def _concepts(
 ) -> list[Concept]:
     """Return the groups of a file and the unions drawn; the classes where neither is asked for."""
     from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
-    from gpubranches.research.quality.protocol import asks, find_concepts
+    from gpubranches.research.quality.protocol import askable_by, find_concepts
 
     words = tuple(word.strip() for word in columns.split(",") if word.strip())
     if groups is None and unions is None:
-        return find_concepts(catalog, asks(embedder), columns=words, name=name, fewest=fewest)
+        return find_concepts(catalog, askable_by(embedder), columns=words, name=name, fewest=fewest)
     found: list[Concept] = []
     if groups is not None:
-        known = None if embedder is None else asks(embedder)
+        known = None if embedder is None else askable_by(embedder)
         found += find_groups(catalog, read_groups(groups), known, columns=words, name=name)
     if unions is not None:
         found += random_unions(catalog, unions, seed=union_seed, columns=words, name=name)

@@ -213,7 +213,7 @@ class LabelledCatalog:
         return code
 
 
-def asks(embedder: Embedder | None) -> Callable[[str], bool]:
+def askable_by(embedder: Embedder | None) -> Callable[[str], bool]:
     """Return whether a name can be asked for as a text: a function that a vocabulary answers by its list.
 
     Another embedder is tried; without one nothing can be asked for.
