@@ -58,7 +58,7 @@ class Play:
     seconds: float = 0.0
 
 
-class Lab:
+class Plays:
     """The data as two catalogs, with the distractors and without, and the plays made so far.
 
     narrow: a random subset of so many single classes, None for all; models: baselines that play the rounds, too.
@@ -73,7 +73,7 @@ class Lab:
         self._data, self._opened, self._plays = data, ExitStack(), dict[str, Play]()
         self.embedder = open_vocabulary(data)
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Plays:
         """Make both catalogs and open them."""
         folder = Path(self._opened.enter_context(tempfile.TemporaryDirectory(prefix="gpubranches-breadth-")))
         self.labelled, self.without = (
@@ -135,7 +135,7 @@ class Lab:
 
 
 @dataclass(frozen=True)
-class Chase:
+class TargetRun:
     """One user who marks what `Session.next` asks for.
 
     begun, marks: how many marks there were at first and at the end; marks_to_target: when the true recall was first at
@@ -149,7 +149,7 @@ class Chase:
     recall: float
 
 
-def chase(labelled: LabelledCatalog, concept: Concept, user: str) -> Chase | None:
+def mark_to_target(labelled: LabelledCatalog, concept: Concept, user: str) -> TargetRun | None:
     """Mark towards the target, at most `STEPS` times 20; None where the user has nothing to begin with."""
     draw = labelled.draw(concept, START, 0, USERS[user])
     if draw is None:
@@ -164,19 +164,19 @@ def chase(labelled: LabelledCatalog, concept: Concept, user: str) -> Chase | Non
         if step.done or not left:
             break
         labelled.mark_by_truth(session, step.ids, draw.right, step.kind)
-    return Chase(begun, marks, first, step.kind == "reached", recall)
+    return TargetRun(begun, marks, first, step.kind == "reached", recall)
 
 
-def _none(lab: Lab) -> tuple[str, ...]:
+def _none(plays: Plays) -> tuple[str, ...]:
     return ()
 
 
-KINDS: dict[str, tuple[Callable[[Lab], list[Task]], str, Callable[[Lab], tuple[str, ...]]]] = {
-    "narrow": (Lab.classes, "random", _none),
-    "broad, page": (Lab.ideas, "page", Lab.baselines),
-    "broad, right-only": (Lab.ideas, "right-only", _none),
-    "unions": (Lab.unions_drawn, "page", Lab.baselines),
-    "easy": (Lab.easy, "right-only", _none),
+KINDS: dict[str, tuple[Callable[[Plays], list[Task]], str, Callable[[Plays], tuple[str, ...]]]] = {
+    "narrow": (Plays.classes, "random", _none),
+    "broad, page": (Plays.ideas, "page", Plays.baselines),
+    "broad, right-only": (Plays.ideas, "right-only", _none),
+    "unions": (Plays.unions_drawn, "page", Plays.baselines),
+    "easy": (Plays.easy, "right-only", _none),
 }
 """What can be played: the concepts, the user, the models beside the product and the query's best cut."""
 
