@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.harness.intervals import Tally, audited, truth
 from benchmarks.harness.publishing import command_line, document, publish
-from benchmarks.harness.real_data import opened_world, simulation_options
+from benchmarks.harness.real_data import opened_data, simulation_options
 from gpubranches import Ranking
 from gpubranches.research.quality import Concept, Draw, LabelledCatalog
 from gpubranches.research.quality.size_bands import band, bands
@@ -100,7 +100,7 @@ def main() -> None:
     """Read the options, run, print and write the table."""
     options = simulation_options("coverage", __doc__, seeds=3)
     began = time.perf_counter()
-    with opened_world(options.data, options.concepts) as (labelled, concepts):
+    with opened_data(options.data, options.concepts) as (labelled, concepts):
         tallies = run(labelled, concepts, options.positives, options.seeds)
     introduction = (
         f"{labelled.n:,} items, {len(concepts)} concepts, {options.seeds} seeds, {time.perf_counter() - began:.0f} s. "

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.harness.intervals import truth
 from benchmarks.harness.publishing import command_line, document, publish
-from benchmarks.harness.real_data import opened_world, simulation_options
+from benchmarks.harness.real_data import opened_data, simulation_options
 from gpubranches import Ranking
 from gpubranches.research.quality import Draw, LabelledCatalog
 from gpubranches.research.tables import markdown_table
@@ -43,7 +43,7 @@ def measure(labelled: LabelledCatalog, draw: Draw) -> list[list[float]]:
 def main() -> None:
     """Read the options, run, print and write the table."""
     options = simulation_options("lean", __doc__, seeds=1)
-    with opened_world(options.data, options.concepts) as (labelled, concepts):
+    with opened_data(options.data, options.concepts) as (labelled, concepts):
         draws = [draw for p in options.positives for _, _, draw in labelled.draws(concepts, p, options.seeds)]
         values = np.array([measure(labelled, draw) for draw in draws if draw is not None])
     sizes = np.median(values[:, :, 0] / values[:, LEANS.index(0.0), 0][:, None], axis=0)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.harness.options import out_prefix, whole
 from benchmarks.harness.publishing import Goal, command_line, document, goals_section, write_pair
-from benchmarks.harness.real_data import add_data_options, opened_world, parse_with_data
+from benchmarks.harness.real_data import add_data_options, opened_data, parse_with_data
 from gpubranches.research.quality import (
     Comparison,
     Concept,
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=whole(0), default=5, help="rounds of marking, 0 for none")
     parser.add_argument("--out", type=out_prefix, help="write PREFIX.md and PREFIX.json")
     options = parse_with_data(parser)
-    with opened_world(options.data, options.concepts) as (labelled, concepts):
+    with opened_data(options.data, options.concepts) as (labelled, concepts):
         report, pages = run(labelled, concepts, options)
     command = command_line("quality")
     text = document(

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.coverage import STAGES
 from benchmarks.harness.intervals import audited
 from benchmarks.harness.publishing import command_line, document, publish
-from benchmarks.harness.real_data import opened_world, simulation_options
+from benchmarks.harness.real_data import opened_data, simulation_options
 from gpubranches import Session
 from gpubranches.core.results import TIERS
 from gpubranches.research.quality import Draw, LabelledCatalog
@@ -60,7 +60,7 @@ def main() -> None:
     """Read the options, run, print and write the table."""
     options = simulation_options("tiers", __doc__, seeds=1)
     counts: dict[str, Counts] = {stage: [] for stage in STAGES[:4]}
-    with opened_world(options.data, options.concepts) as (labelled, concepts):
+    with opened_data(options.data, options.concepts) as (labelled, concepts):
         for p in options.positives:
             for _, _, draw in labelled.draws(list(concepts), p, options.seeds):
                 if draw is not None:

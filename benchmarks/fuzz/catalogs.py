@@ -97,14 +97,14 @@ def heads() -> list[bytes]:
     rows = rng.standard_normal((200, DIMS)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
 
-    def next_input(*shape: int) -> np.ndarray[Any, Any]:
+    def normal(*shape: int) -> np.ndarray[Any, Any]:
         return rng.standard_normal(shape).astype(np.float32)
 
-    tower = Tower(next_input(8, DIMS), ((next_input(12, DIMS), next_input(12)), (next_input(8, 12), next_input(8))))
-    decoder = Tower(None, ((next_input(DIMS, 8), next_input(DIMS)),))
-    memory = Memory(rows[:20].astype(np.float16), next_input(20, 8), next_input(8, DIMS), 0.1, 0.5)
+    tower = Tower(normal(8, DIMS), ((normal(12, DIMS), normal(12)), (normal(8, 12), normal(8))))
+    decoder = Tower(None, ((normal(DIMS, 8), normal(DIMS)),))
+    memory = Memory(rows[:20].astype(np.float16), normal(20, 8), normal(8, DIMS), 0.1, 0.5)
     options = {
-        "text_mean": next_input(DIMS),
+        "text_mean": normal(DIMS),
         "decoder": decoder,
         "config": {"names": ["dog"], "seed": 0},
         "embedder": "x",
@@ -113,8 +113,8 @@ def heads() -> list[bytes]:
         RCAHead(8).fit(rows).to_bytes(),
         PCAHead(8).fit(rows).to_bytes(),
         IdentityHead().fit(rows).to_bytes(),
-        TrainedHead(tower, next_input(DIMS), texts=memory, **options).to_bytes(),
-        TrainedHead(tower, next_input(DIMS), texts=tower, text_mean=next_input(DIMS)).to_bytes(),
+        TrainedHead(tower, normal(DIMS), texts=memory, **options).to_bytes(),
+        TrainedHead(tower, normal(DIMS), texts=tower, text_mean=normal(DIMS)).to_bytes(),
     ]
 
 

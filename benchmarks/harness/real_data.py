@@ -1,4 +1,4 @@
-"""The labelled data of the benchmarks of quality: real CLIP embeddings, as catalogs and as the labelled of a user.
+"""The labelled data of the benchmarks of quality: real CLIP embeddings, as catalogs on disk and in memory.
 
 The data is a folder of clip-retrieval folders and `text/` (text_emb_0.npy, names.json), given by --data or the
 environment variable GPUBRANCHES_EVAL_DATA, with the columns dataset, label and caption.
@@ -67,7 +67,7 @@ def open_vocabulary(data: Path) -> VocabularyEmbedder:
 
 
 @contextmanager
-def opened_world(
+def opened_data(
     data: Path, count: int | None, *, fewest: int = FEWEST
 ) -> Iterator[tuple[LabelledCatalog, list[Concept]]]:
     """Yield the data as a catalog in memory, and its concepts of `fewest` items, or a random `count` of them."""

@@ -57,8 +57,8 @@ def compare_answers(
 ) -> Comparison:
     """Return the measures of `ON_EACH`, and `DECODED`, on codes by several heads, under names such as "pca refine".
 
-    labelled: of the catalog as it is, in which the user marks: the marks are the same on every code. heads: what `encode`
-    takes, by name; folder: an empty one, for a copy of the catalog a head (linked where the disk allows it).
+    labelled: the catalog as it is, in which the user marks, so that the marks are the same on every code; heads: what
+    `encode` takes, by name; folder: an empty one, for a copy of the catalog per head, linked where the disk allows it.
     """
     with ExitStack() as opened:
         models: dict[str, Model] = {}
@@ -77,7 +77,7 @@ def compare_answers(
 
 
 def _opened(path: Path, labelled: LabelledCatalog, opened: ExitStack) -> LabelledCatalog:
-    """Return the labelled of another catalog, with a backend of the same name."""
+    """Return another catalog of the same items, with a backend of the same name."""
     catalog = Catalog.open(path)
     return LabelledCatalog(
         catalog, opened.enter_context(open_backend(labelled.backend.name, catalog)), labelled.embedder
@@ -87,7 +87,7 @@ def _opened(path: Path, labelled: LabelledCatalog, opened: ExitStack) -> Labelle
 def _in_world(
     answer: Callable[[LabelledCatalog, Draw], Answer], other: LabelledCatalog, labelled: LabelledCatalog, draw: Draw
 ) -> Answer:
-    """Answer in another labelled of the same items."""
+    """Answer in another catalog of the same items."""
     return answer(other, draw)
 
 

@@ -55,7 +55,7 @@ class Concept:
 class Draw:
     """What one user has seen and marked; the same for every model. Ids but for `order`.
 
-    order: (m,) rows of the LabelledCatalog, the first query's answer over all that the concept's condition lets in, best first;
+    order: (m,) rows of the catalog, the first query's answer over all that the concept's condition lets in, best first;
     inside: (n,) bool, which rows those are; right: (n,) bool, the truth; positives, negatives: marked; unchecked:
     random ones. told: whether a refine is told the words.
     """
