@@ -2,16 +2,12 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 # Two OpenMP threads that fight for two busy cores make single faiss queries several times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-# Every commit syncs its files and folders, a few milliseconds each on a disk, and nothing in memory.
-MEMORY, LEAST_BYTES = Path("/dev/shm"), 4 << 30
-if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= LEAST_BYTES:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 import numpy as np
 import pytest
@@ -23,6 +19,33 @@ except ImportError:  # a machine with a GPU and little else: modules that need h
 else:
     settings.register_profile("suite", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("suite")
+
+
+MEMORY, LEAST_BYTES = Path("/dev/shm"), 4 << 30
+
+
+def pytest_configure():
+    """Put temporary folders in memory if it has room: every commit syncs its files, which takes time on a disk only."""
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= LEAST_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+@pytest.fixture
+def program(capsys, monkeypatch, tmp_path):
+    """Run a `main` in this process, where its imports are loaded; return exit code, standard output and error."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def run(main, *arguments):
+        monkeypatch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")
