@@ -34,20 +34,20 @@ COPIED = ("benchmarks", "gpubranches", "kernels", "tests", "web")
 PRELOADED = ("numba", "sklearn.linear_model", "sklearn.ensemble", "pyarrow.parquet", "duckdb", "hypothesis", "pytest")
 """Imported once; every run of the tests is a fork of this process."""
 TARGETS = {
-    "gpubranches.arrays": ("test_arrays", "test_boxes"),
-    "gpubranches.boxes": ("test_boxes",),
-    "gpubranches.quantize": ("test_quantize",),
-    "gpubranches.whitening": ("test_whitening",),
-    "gpubranches.learners.branches": ("test_branches", "test_learners"),
-    "gpubranches.learners.linear": ("test_linear",),
-    "gpubranches.learners.trees": ("test_trees", "test_learners"),
-    "gpubranches.refine.border": ("test_border",),
-    "gpubranches.refine.curves": ("test_completeness", "test_border"),
-    "gpubranches.refine.explain": ("test_explain",),
-    "gpubranches.refine.voting": ("test_voting",),
-    "gpubranches.session.labels": ("test_labels",),
-    "gpubranches.session.session": ("test_session",),
-    "gpubranches.session.target": ("test_target",),
+    "gpubranches.core.arrays": ("test_arrays", "test_boxes"),
+    "gpubranches.core.boxes": ("test_boxes",),
+    "gpubranches.encoders.quantizers": ("test_quantize",),
+    "gpubranches.core.whitening": ("test_whitening",),
+    "gpubranches.learning.branches": ("test_branches", "test_learners"),
+    "gpubranches.learning.linear": ("test_linear",),
+    "gpubranches.learning.trees": ("test_trees", "test_learners"),
+    "gpubranches.retrieval.border": ("test_border",),
+    "gpubranches.retrieval.curves": ("test_completeness", "test_border"),
+    "gpubranches.retrieval.explain": ("test_explain",),
+    "gpubranches.retrieval.voting": ("test_voting",),
+    "gpubranches.service.labels": ("test_labels",),
+    "gpubranches.service.session": ("test_session",),
+    "gpubranches.service.target": ("test_target",),
 }
 """Modules and the files of tests that are to notice any change of them."""
 JUDGED: dict[tuple[str, str], str] = {}
