@@ -59,6 +59,16 @@ def chromium():
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def real(tmp_path_factory):
+    """A part of the real embeddings of GPUBRANCHES_EVAL_DATA, see `real.write_part`."""
+    from real import write_part
+
+    if not os.environ.get("GPUBRANCHES_EVAL_DATA"):
+        pytest.skip("GPUBRANCHES_EVAL_DATA is not set")
+    return write_part(Path(os.environ["GPUBRANCHES_EVAL_DATA"]), tmp_path_factory.mktemp("real"))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A world of pictures, see `pictures.write_served`."""

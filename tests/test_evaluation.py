@@ -1,5 +1,4 @@
 import json
-import os
 import sys
 from functools import partial
 from itertools import pairwise
@@ -502,9 +501,8 @@ def test_quality_needs_its_data(program, monkeypatch):
     assert "GPUBRANCHES_EVAL_DATA" in err
 
 
-@pytest.mark.skipif(not os.environ.get("GPUBRANCHES_EVAL_DATA"), reason="GPUBRANCHES_EVAL_DATA is not set")
-def test_quality_on_real_embeddings(program, tmp_path):
-    cheap = ("--models", "text,ensemble,prototype,refine", "--positives", 8, "--rounds", 3)
+def test_quality_on_real_embeddings(program, tmp_path, real):
+    cheap = ("--data", real, "--models", "text,ensemble,prototype,refine", "--positives", 8, "--rounds", 3)
     code, _, err = program(quality.main, "--concepts", 6, "--seeds", 1, *cheap, "--out", tmp_path / "quality")
     assert code == 0, err
     values = json.loads((tmp_path / "quality.json").read_text())["evaluation"]["values"]

@@ -1,7 +1,6 @@
 """Groups and unions of classes as concepts, users who walk a page, baselines that play rounds, F1 by size."""
 
 import json
-import os
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -438,9 +437,9 @@ def test_breadth_refuses_what_it_cannot_play(program, tmp_path, monkeypatch):
         assert says in err
 
 
-@pytest.mark.skipif(not os.environ.get("GPUBRANCHES_EVAL_DATA"), reason="GPUBRANCHES_EVAL_DATA is not set")
-def test_breadth_on_real_embeddings(program, tmp_path):
-    code, _, err = program(breadth.main, "--parts", "ideas", "--models", "none", "--out", tmp_path / "breadth")
+def test_breadth_on_real_embeddings(program, tmp_path, real):
+    asked = ("--data", real, "--parts", "ideas", "--models", "none", "--out", tmp_path / "breadth")
+    code, _, err = program(breadth.main, *asked)
     assert code == 0, err
     plays = json.loads((tmp_path / "breadth.json").read_text())["plays"]
     assert list(plays) == ["broad, page", "broad, right-only"]
