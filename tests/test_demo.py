@@ -161,7 +161,7 @@ def test_texts_find_their_scenes(gallery, embedder):
     def mean(groups):
         return np.mean([precision(gallery, embedder, g.phrase(), Scene((g,))) for g in groups])
 
-    assert mean(pairs) > 0.8
+    assert mean(pairs) > 0.75
     assert mean(counts) > 0.3  # most of these have five scenes or fewer; counting is what the small model is worst at
     assert mean(textures) > 0.9
     assert precision(gallery, embedder, "stripes", Scene((Group(texture="striped"),))) > 0.9

@@ -15,7 +15,7 @@ import numpy as np
 HEADER = Path(__file__).parent / "cudasim.h"
 INCLUDE = Path(__file__).parent / "include"
 FLAGS = [
-    *("-std=gnu++17", "-O1", "-g", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"),
+    *("-std=gnu++17", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"),
     *("-ffp-contract=off", "-fno-strict-aliasing", "-Wno-unknown-pragmas", "-Wno-unused-function"),
     *("-fsanitize=alignment,bounds,shift,integer-divide-by-zero", "-fno-sanitize-recover=all"),
     "-fsanitize-undefined-trap-on-error",
