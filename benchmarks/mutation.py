@@ -26,8 +26,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmarks.coverage import publish
-from benchmarks.given import out_file, whole
+from benchmarks.harness.options import out_file, whole
+from benchmarks.harness.publishing import command_line, document, publish
+from gpubranches.research.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("benchmarks", "gpubranches", "kernels", "tests", "web")
@@ -204,30 +205,28 @@ def study(module: str, count: int, seed: int, folder: Path) -> Found:
     return found
 
 
-def report(asked: str, results: list[Found]) -> list[str]:
-    """Return the results as lines of Markdown. asked: the options."""
-    lines = [
-        "# Changes of core modules that the tests notice",
-        "",
-        f"`python -m benchmarks.mutation {asked}`",
-        "",
+def report(command: str, results: list[Found]) -> str:
+    """Return the results as a page of Markdown. command: what made them."""
+    introduction = (
         "A mutant has one change; it is killed if a test fails. `equivalent` counts the survivors that behave like the "
-        "original. The score is the share of killed mutants among those that are not equivalent.",
-        "",
-        "| module | mutants | killed | equivalent | not noticed | score |",
-        "|---|---|---|---|---|---|",
+        "original. The score is the share of killed mutants among those that are not equivalent."
+    )
+    counts = [(one.module, one.killed, *_split(one)) for one in results]
+    counts.append(("all", *(sum(row[at] for row in counts) for at in (1, 2, 3))))
+    rows = [
+        (name, str(killed + same + left), str(killed), str(same), str(left), f"{killed / max(1, killed + left):.0%}")
+        for name, killed, same, left in counts
     ]
-    rows = [(one.module, one.killed, *_split(one)) for one in results]
-    rows.append(("all", *(sum(int(row[i]) for row in rows) for i in (1, 2, 3))))
-    for name, killed, equivalent, left in rows:
-        score = f"{killed / (killed + left):.0%}" if killed + left else ""
-        lines.append(f"| {name} | {killed + equivalent + left} | {killed} | {equivalent} | {left} | {score} |")
-    lines += ["", "| survivor in | original | changed | why it survives |", "|---|---|---|---|"]
-    for one in results:
-        for _, old, new in one.survivors:
-            why = JUDGED.get((one.module, new), "no test notices it")
-            lines.append(f"| {one.module} | {_code(old)} | {_code(new)} | {why} |")
-    return lines
+    header = ("module", "mutants", "killed", "equivalent", "not noticed", "score")
+    survivors = [
+        (one.module, _code(old), _code(new), JUDGED.get((one.module, new), "no test notices it"))
+        for one in results
+        for _, old, new in one.survivors
+    ]
+    parts = [introduction, markdown_table(header, rows)]
+    if survivors:
+        parts.append(markdown_table(("survivor in", "original", "changed", "why it survives"), survivors))
+    return document("Changes of core modules that the tests notice", command, *parts)
 
 
 def _split(found: Found) -> tuple[int, int]:
@@ -259,7 +258,7 @@ def main() -> None:
         shutil.copy(ROOT / "pyproject.toml", folder)
         modules = options.module or TARGETS
         results = [study(module, options.mutants, options.seed, folder) for module in modules]
-    publish(report(" ".join(sys.argv[1:]), results), options.out)
+    publish(report(command_line("mutation"), results), options.out)
 
 
 if __name__ == "__main__":

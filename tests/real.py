@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.quality import FOLDERS
+from benchmarks.harness.real_data import FOLDERS
 
 EVERY = 3
 

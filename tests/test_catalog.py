@@ -70,6 +70,7 @@ def test_rows_come_back_through_append_delete_compact_and_reopen(tmp_path_factor
 
 def test_every_bit_and_scale_lies_in_the_row_of_its_id(tmp_path):
     catalog, rows = make(tmp_path / "c", [5000, 300])
+    assert [segment.n for segment in catalog.segments] == [5000, 300]
     for segment in catalog.segments:
         vectors = np.array([rows[i][1] for i in segment.ids.tolist()], np.float32)
         bits, scales = catalog.signs.encode(vectors)

@@ -120,7 +120,7 @@ def test_a_mean_comes_with_its_standard_error(values):
 def test_entropy_and_used_values_are_those_of_the_counts(seed, n):
     rng = np.random.default_rng(seed)
     codes = np.stack([rng.integers(0, top, n) for top in (1, 2, 256)], axis=1).astype(np.uint8)
-    for column, entropy, used in zip(codes.T.tolist(), code_entropy(codes), values_used(codes)):
+    for column, entropy, used in zip(codes.T.tolist(), code_entropy(codes), values_used(codes), strict=True):
         shares = [column.count(value) / n for value in set(column)]
         assert entropy == pytest.approx(-sum(p * np.log2(p) for p in shares), abs=1e-9)
         assert 0 <= entropy <= min(8, np.log2(n) + 1e-9)
@@ -294,7 +294,7 @@ def test_a_search_over_decoded_vectors_is_what_faiss_itself_finds(inner_product)
     reference, _ = index.search(queries.centred, 10)
     found = codec.search(codes, np.arange(300), queries, 10)
     decoded = index.sa_decode(codes)
-    for values, row, query in zip(reference, found, queries.centred):
+    for values, row, query in zip(reference, found, queries.centred, strict=True):
         own = decoded[row] @ query if inner_product else ((decoded[row] - query) ** 2).sum(axis=1)
         assert np.allclose(np.sort(own), np.sort(values), atol=1e-4)
 

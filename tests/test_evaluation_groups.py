@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks import breadth
+from benchmarks.breadth import __main__ as breadth
 from gpubranches import Catalog, cli, open_backend
 from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.errors import UsageError

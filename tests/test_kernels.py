@@ -204,7 +204,7 @@ def test_nearest_rows(n, d, k, order):
         launchers.nearest(table.on, table.allowed, queries, step, sinks)
 
     found = best_of(table, scan, [k] * 6, [NO_CUTOFF] * 6, 2000)
-    for query, one in zip(queries, found):
+    for query, one in zip(queries, found, strict=True):
         squared = ((table.codes.astype(np.int64) - query) ** 2).sum(axis=1).astype(np.uint32)
         ids, keys, _ = table.expect(squared, k)
         assert (one.ids.tolist(), one.keys.tolist()) == (ids, keys)
@@ -214,7 +214,7 @@ def check_scores(table, scan, twins, limit, quantile, sample_from):
     min_scores = [np.float32(np.quantile(twin, quantile)) if quantile else np.float32(-np.inf) for twin in twins]
     keys = [int(score_keys(np.array([max_key]))[0]) for max_key in min_scores]
     found = best_of(table, scan, [limit] * len(twins), keys, sample_from)
-    for twin, one, max_key in zip(twins, found, keys):
+    for twin, one, max_key in zip(twins, found, keys, strict=True):
         ids, expected, reached = table.expect(score_keys(twin), limit, max_key)
         assert one.ids.tolist() == ids
         assert one.keys.tolist() == expected
@@ -271,7 +271,7 @@ def test_scans_at_every_size(n, order):
 
         for k in (1, 60):
             found = best_of(table, scan, [k] * 2, [NO_CUTOFF] * 2, 1000)
-            for one, keys in zip(found, twins):
+            for one, keys in zip(found, twins, strict=True):
                 assert (one.ids.tolist(), one.keys.tolist()) == table.expect(keys, k)[:2]
 
 
@@ -395,7 +395,7 @@ def test_entries_are_ordered_by_key_and_mixed_id():
     lists = np.zeros((4, 5000), np.uint64)
     for own, size in zip(lists, sizes):
         own[:size] = table.rng.permutation(entries[:size])
-    for own, size in zip(sort_entries(table.on, table.device.put(lists), sizes), sizes):
+    for own, size in zip(sort_entries(table.on, table.device.put(lists), sizes), sizes, strict=True):
         rows = np.lexsort((splitmix64(table.ids[:size]), np.arange(size) % 7))
         assert own.ids.tolist() == table.ids[rows].tolist()
         assert own.keys.tolist() == (np.arange(size) % 7)[rows].tolist()
@@ -443,7 +443,7 @@ def test_synthetic_rows_equal_those_made_on_the_host(clusters, words, order):
     bits = np.pad(bits_of(rows, words, clusters, 7).view(np.uint32), ((0, 0), (0, -words % 4)))
     scales = np.full(len(rows), 0.25, np.float16).view(np.uint16)
     twins = [expected, zones_of(expected, len(rows)), bits, scales, rows - first]
-    for made, twin in zip(page, twins):
+    for made, twin in zip(page, twins, strict=True):
         assert np.array_equal(device.get(made), twin)
 
 
