@@ -36,7 +36,7 @@ def make(path, sizes, d=8, D=40, seed=0, items=True):
         ids = catalog.next_id + np.arange(n, dtype=np.int64) * 2
         table = pa.table({"name": [f"item {i}" for i in ids]}) if items else None
         catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=vectors.__getitem__, items=table)
-        rows |= {int(i): (c, v) for i, c, v in zip(ids, codes, vectors)}
+        rows |= {int(i): (c, v) for i, c, v in zip(ids, codes, vectors, strict=True)}
     return catalog, rows
 
 

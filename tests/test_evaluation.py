@@ -319,7 +319,7 @@ def test_policies_choose_what_they_say(world, concepts):
         assert not np.isin(ids, marked).any()
     assert chosen["best"].tolist() == ranking.ids[open_][:PAGE].tolist()
     assert np.isin(chosen["random"], ranking.ids[ranking.matched]).all()
-    distance = dict(zip(ranking.ids.tolist(), np.abs(ranking.scores - ranking.threshold)))
+    distance = dict(zip(ranking.ids.tolist(), np.abs(ranking.scores - ranking.threshold), strict=True))
     farthest = max(distance[i] for i in chosen["uncertain"].tolist())
     others = set(ranking.ids[open_].tolist()) - set(chosen["uncertain"].tolist())
     assert all(distance[i] >= farthest - 1e-5 for i in others)
@@ -373,7 +373,7 @@ def test_labels_are_apart_ordered_and_inside(wanted):
     assert (np.diff(heights) >= gap - 1e-9).all()
     assert min(heights) >= -1e-9
     assert max(heights) <= 1 + 1e-9
-    alone = [height for height, value in zip(heights, sorted(wanted)) if height == value]
+    alone = [height for height, value in zip(heights, sorted(wanted), strict=True) if height == value]
     if len(wanted) == 1:
         assert alone == wanted
 

@@ -60,7 +60,7 @@ def world(tmp_path_factory, rows):
     for name in ("images/img_emb", "images/metadata"):
         (folder / name).mkdir(parents=True)
     np.save(folder / "images/img_emb/img_emb_0.npy", images.astype(np.float16))
-    columns = dict(zip(("dataset", "label", "caption"), map(list, zip(*rows))))
+    columns = dict(zip(("dataset", "label", "caption"), map(list, zip(*rows, strict=True)), strict=False))
     pq.write_table(pa.table(columns), folder / "images/metadata/metadata_0.parquet")
     np.save(folder / "emb.npy", texts.astype(np.float32))
     (folder / "names.json").write_text(json.dumps(NAMES))

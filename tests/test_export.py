@@ -130,7 +130,7 @@ def test_img2dataset_gets_urls_captions_and_the_names_of_its_files(matches, fold
     assert count == 5
     assert table["key"].to_pylist() == [f"00000000{row}" for row in range(5)]
     assert table["caption"].to_pylist()[1] == SPITEFUL
-    for url, path in zip(table["url"].to_pylist(), table["image_path"].to_pylist()):
+    for url, path in zip(table["url"].to_pylist(), table["image_path"].to_pylist(), strict=True):
         assert url.startswith("file:///")
         assert Path(unquote(urlsplit(url).path)) == (folder / "images" / path).resolve()
 
@@ -178,7 +178,7 @@ def test_a_url_goes_before_a_file_and_columns_keep_their_values_under_free_names
 def test_free_names_are_free_and_distinct(names, taken):
     free = free_names(names, tuple(taken))
     assert len(set(free) | set(taken)) == len(names) + len(taken)
-    assert all(new == name or name in taken for name, new in zip(names, free))
+    assert all(new == name or name in taken for name, new in zip(names, free, strict=True))
 
 
 def test_captions_are_those_that_the_page_shows():

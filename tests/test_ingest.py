@@ -202,7 +202,7 @@ def test_pictures_of_an_appended_folder_are_its_own_and_the_others_stay(tmp_path
         append(tmp_path / "c", [tmp_path / name for name in names])
     catalog = Catalog.open(tmp_path / "c")
     items = catalog.items(range(15))
-    for item, folder in zip(items, np.repeat(folders, 3)):
+    for item, folder in zip(items, np.repeat(folders, 3), strict=True):
         assert image_file(catalog.source, item) == tmp_path / folder / item["image_path"]
     assert [item.get("input") for item in items[::3]] == [None, "b", "b-1", "a", "b-2"]
 

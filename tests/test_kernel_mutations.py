@@ -79,7 +79,7 @@ def probe_zones(table):
 
 
 def boxed(ranges):
-    low, high = zip(*ranges.values())
+    low, high = zip(*ranges.values(), strict=True)
     return Box(np.array(list(ranges), np.int16), np.array(low, np.uint8), np.array(high, np.uint8))
 
 

@@ -125,7 +125,7 @@ def run_boxes(table, models, min_votes, room=None, cutoff=None):
     sinks = device.put(header)
     launchers.boxes(table.on, table.allowed, compile_boxes(models, min_votes), sinks)
     counts = device.get(sinks)[:, 2].astype(int).tolist()
-    return [sorted(own[:count].tolist()) for own, count in zip(device.get(entries), counts)], counts
+    return [sorted(own[:count].tolist()) for own, count in zip(device.get(entries), counts, strict=True)], counts
 
 
 def expected_entries(table, models, min_votes):
@@ -334,7 +334,7 @@ def test_rescored_embeddings(D, cosine, order):
 
         one = best_of(table, scan, [None], [NO_CUTOFF], table.rows + 1)[0]
         kept = rows[table.flags[rows]]
-        scores = dict(zip(table.ids[kept].tolist(), exact[kept]))
+        scores = dict(zip(table.ids[kept].tolist(), exact[kept], strict=True))
         assert sorted(one.ids.tolist()) == sorted(scores)
         assert np.allclose(key_scores(one.keys), [scores[i] for i in one.ids.tolist()], atol=1e-4)
         assert one.total == len(kept)
@@ -358,7 +358,7 @@ def test_halves_below_the_normal_ones_keep_their_value(order):
         launchers.rescore(table.on, None, None, table.allowed, mean, direction, False, step, sinks)
 
     found = best_of(table, rescan, [None], [NO_CUTOFF], table.rows + 1)[0]
-    exact = dict(zip(table.ids.tolist(), table.embeddings.astype(np.float64) @ weights))
+    exact = dict(zip(table.ids.tolist(), table.embeddings.astype(np.float64) @ weights, strict=True))
     assert np.allclose(key_scores(found.keys), [exact[i] for i in found.ids.tolist()], atol=1e-3)
 
 
@@ -393,7 +393,7 @@ def test_entries_are_ordered_by_key_and_mixed_id():
     entries = (np.arange(5000, dtype=np.uint64) % np.uint64(7)) << np.uint64(32) | np.arange(5000, dtype=np.uint64)
     sizes = [1250, 0, 5000, 1]
     lists = np.zeros((4, 5000), np.uint64)
-    for own, size in zip(lists, sizes):
+    for own, size in zip(lists, sizes, strict=True):
         own[:size] = table.rng.permutation(entries[:size])
     for own, size in zip(sort_entries(table.on, table.device.put(lists), sizes), sizes, strict=True):
         rows = np.lexsort((splitmix64(table.ids[:size]), np.arange(size) % 7))
