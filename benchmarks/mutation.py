@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import copy
 import os
 import random
 import shutil
@@ -24,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from benchmarks.harness.options import out_file, whole
@@ -135,19 +135,21 @@ def _is_call(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
 
 
-def mutants(source: str) -> list[tuple[int, str, str, str]]:
-    """Return all mutants of a module: number, original and changed line in unparsed text, and the whole text."""
+def mutants(source: str, rng: random.Random) -> Iterator[tuple[int, str, str, str]]:
+    """Yield the mutants of a module in random order: number, original and changed line, and the whole text."""
     tree = ast.parse(source)
-    plain, found = ast.unparse(tree), {}
-    for make, undo in changes(tree):
+    plain, seen = ast.unparse(tree), set()
+    every = list(changes(tree))
+    rng.shuffle(every)
+    for make, undo in every:
         make()
-        text = ast.unparse(ast.fix_missing_locations(copy.deepcopy(tree)))
+        text = ast.unparse(tree)
         undo()
         pairs = enumerate(zip(plain.splitlines(), text.splitlines(), strict=False), 1)
         line = next(((at, old.strip(), new.strip()) for at, (old, new) in pairs if old != new), None)
-        if line is not None:
-            found[text] = (*line, text)
-    return list(found.values())
+        if line is not None and text not in seen:
+            seen.add(text)
+            yield (*line, text)
 
 
 def run_tests(folder: Path, files: tuple[str, ...], limit_s: float) -> tuple[bool, float]:
@@ -192,9 +194,8 @@ def study(module: str, count: int, seed: int, folder: Path) -> Found:
     passed, seconds = run_tests(folder, files, 600) if passed else (False, 0.0)
     if not passed:
         sys.exit(f"{module}: its tests fail without a change:\n{(folder / 'output').read_text()[-2000:]}")
-    every = mutants(source)
-    drawn = random.Random(f"{module} {seed}").sample(every, min(count, len(every)))  # nosec B311  # to be repeated
-    for at, old, new, text in sorted(drawn):
+    rng = random.Random(f"{module} {seed}")  # nosec B311  # to be repeated
+    for at, old, new, text in sorted(islice(mutants(source, rng), count)):
         path.write_text(text)
         survived, _ = run_tests(folder, files, _SLOWEST * seconds + 10)
         if survived:
