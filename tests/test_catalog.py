@@ -1,5 +1,4 @@
 import json
-import os
 import random
 import shutil
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from forking import started
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -262,33 +262,28 @@ def test_what_cannot_be_written_leaves_the_last_commit(tmp_path, place):
     check(Catalog.open(tmp_path / "c"), rows)
 
 
-KILLED = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from gpubranches import Catalog
-from test_catalog import make_append
-catalog = Catalog.open(sys.argv[2])
-print("ready", flush=True)
-while True:
-    make_append(catalog, 500, catalog.next_id)
-    catalog.delete([catalog.next_id - 1])
-    if len(catalog.segments) > 4:
-        catalog.compact()
-"""
+def write_on(tell, path):
+    """Append, delete and compact without an end."""
+    catalog = Catalog.open(path)
+    tell("ready")
+    while True:
+        make_append(catalog, 500, catalog.next_id)
+        catalog.delete([catalog.next_id - 1])
+        if len(catalog.segments) > 4:
+            catalog.compact()
 
 
 def test_a_kill_at_any_moment_leaves_a_sound_catalog(tmp_path):
     begun = make(tmp_path / "c", [200], items=False)[0].next_id
     chance = random.Random(0)
-    folder = os.path.dirname(__file__)
     for _ in range(5):
-        command = [sys.executable, "-c", KILLED, folder, str(tmp_path / "c")]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-            child.stdout.readline()
-            try:
-                child.wait(chance.uniform(0.02, 0.4))
-            except subprocess.TimeoutExpired:
-                child.send_signal(signal.SIGKILL)
+        child, lines = started(write_on, tmp_path / "c")
+        with lines:
+            assert lines.readline() == "ready\n"
+            child.join(chance.uniform(0.02, 0.4))
+            child.kill()
+            child.join()
+        assert child.exitcode == -signal.SIGKILL
         catalog = Catalog.open(tmp_path / "c")
         assert catalog.verify() == []
         appends, rest = divmod(catalog.next_id - begun, 500)
