@@ -37,8 +37,8 @@ def faults(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-def test_some_thousand_inputs_end_in_an_answer_or_a_sentence(faults):
-    assert sum(reader.few for reader in READERS.values()) > 1_000
+def test_some_hundred_inputs_end_in_an_answer_or_a_sentence(faults):
+    assert sum(reader.few for reader in READERS.values()) > 500
     assert faults["drawn"] == {}
 
 
