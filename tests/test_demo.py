@@ -36,11 +36,12 @@ def catalog(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def gallery(catalog):
-    """Scenes that the model was not trained on, and their embeddings, centred and scaled as a search does."""
-    rows = Catalog.open(catalog).embeddings(np.arange(900))
+def gallery(embedder):
+    """Unseen scenes and their embeddings, centred and scaled as a search does."""
+    scenes = draw_scenes(1500, 987)
+    rows = np.concatenate([embedder.images([render(s) for s in scenes[at : at + 100]]) for at in range(0, 1500, 100)])
     centred = rows - rows.mean(axis=0)
-    return draw_scenes(900, 5), centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    return scenes, centred / np.linalg.norm(centred, axis=1, keepdims=True)
 
 
 # Scenes
@@ -161,7 +162,7 @@ def test_texts_find_their_scenes(gallery, embedder):
     def mean(groups):
         return np.mean([precision(gallery, embedder, g.phrase(), Scene((g,))) for g in groups])
 
-    assert mean(pairs) > 0.75
+    assert mean(pairs) > 0.8
     assert mean(counts) > 0.3  # most of these have five scenes or fewer; counting is what the small model is worst at
     assert mean(textures) > 0.9
     assert precision(gallery, embedder, "stripes", Scene((Group(texture="striped"),))) > 0.9

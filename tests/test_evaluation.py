@@ -290,7 +290,7 @@ def test_models_are_chosen_by_name():
 
 def test_a_round_marks_twenty_more_and_says_where_they_come_from(world, concepts):
     draw = world.draw(concepts[2], 8, 0)
-    origins = {"suggested": "suggestion", "uncertain": "suggestion", "best": "best", "random": "random"}
+    origins = {"suggested": "suggestion", "uncertain": "suggestion", "best": "user", "random": "user"}
     for name, policy in POLICIES.items():
         seen = []
         for session, ranking in play(world, draw, policy, 2):
@@ -503,7 +503,7 @@ def test_quality_needs_its_data(program, monkeypatch):
 
 def test_quality_on_real_embeddings(program, tmp_path, real):
     cheap = ("--data", real, "--models", "text,ensemble,prototype,refine", "--positives", 8, "--rounds", 3)
-    code, _, err = program(quality.main, "--concepts", 6, "--seeds", 1, *cheap, "--out", tmp_path / "quality")
+    code, _, err = program(quality.main, "--concepts", 2, "--seeds", 1, *cheap, "--out", tmp_path / "quality")
     assert code == 0, err
     values = json.loads((tmp_path / "quality.json").read_text())["evaluation"]["values"]
     refined, first = (np.mean(values[name]["f1"]) for name in ("refine", "text"))
