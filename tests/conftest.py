@@ -1,6 +1,9 @@
 """Settings every test shares."""
 
 import os
+import shutil
+import sys
+from pathlib import Path
 
 # Two OpenMP threads that fight for two busy cores make single faiss queries several times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +21,33 @@ else:
     settings.load_profile("suite")
 
 
+MEMORY, LEAST_BYTES = Path("/dev/shm"), 4 << 30
+
+
+def pytest_configure():
+    """Put temporary folders in memory if it has room: every commit syncs its files, which takes time on a disk only."""
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= LEAST_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+@pytest.fixture
+def program(capsys, monkeypatch, tmp_path):
+    """Run a `main` in this process, where its imports are loaded; return exit code, standard output and error."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def run(main, *arguments):
+        monkeypatch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def chromium():
     from browsing import ARGUMENTS, CHROMIUM
@@ -27,6 +57,16 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory):
+    """A part of the real embeddings of GPUBRANCHES_EVAL_DATA, see `real.write_part`."""
+    from real import write_part
+
+    if not os.environ.get("GPUBRANCHES_EVAL_DATA"):
+        pytest.skip("GPUBRANCHES_EVAL_DATA is not set")
+    return write_part(Path(os.environ["GPUBRANCHES_EVAL_DATA"]), tmp_path_factory.mktemp("real"))
 
 
 @pytest.fixture(scope="module")

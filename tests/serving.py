@@ -1,5 +1,7 @@
 """A served world for the tests of the API: a catalog with pictures, and an embedder that reads pictures, too."""
 
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from pictures import COLOURS
 from PIL import Image, ImageColor
 
 from gpubranches import VocabularyEmbedder
-from gpubranches.app import create_app
+from gpubranches.app import create_app, open_server
 
 API = "/api/v1"
 TOKEN = "a-token-of-the-tests-alone"
@@ -55,6 +57,21 @@ def make(catalog, backend, embedder):
     yield app
     for each in made:
         each.extensions["gpubranches"].service.close()
+
+
+@contextmanager
+def running(app, **options):
+    """Serve an app over a socket in a thread of this process; lends its host and port, and the server."""
+    server = open_server(app, "127.0.0.1", 0, **options)
+    server.adj.asyncore_loop_timeout = 0.02  # so soon it notices that it is closed
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield ("127.0.0.1", int(server.effective_port)), server
+    finally:
+        server.task_dispatcher.shutdown()  # a thread that has yet to say that it is done needs the server open
+        server.close()
+        thread.join(20)
 
 
 @pytest.fixture

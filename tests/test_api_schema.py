@@ -72,7 +72,7 @@ def test_every_operation_keeps_what_its_description_promises(description, found,
         pytest.skip("nothing can be asked wrongly")
 
     @given(case=description[PREFIX + row.path][row.method].as_strategy(generation_mode=mode))
-    @settings(max_examples=12, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     def ask(case):
         if "session" in row.places and row.name != "delete":
             case.path_parameters["session"] = found

@@ -91,7 +91,9 @@ def test_the_home_page_shows_items_and_loads_nothing_from_elsewhere(client):
 
 
 def test_all_files_the_page_names_are_served(client):
-    for path in set(re.findall(r'(?:src|href)="(/static/[^"#]+)', client.get("/").text)):
+    named = set(re.findall(r'(?:src|href)="(/static/[^"#]+)', client.get("/").text))
+    assert {path.rsplit(".", 1)[-1] for path in named} >= {"css", "js"}
+    for path in named:
         with client.get(path) as file:
             assert file.status_code == 200, path
 

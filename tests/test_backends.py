@@ -222,7 +222,9 @@ def test_embedding_scores_are_dots_of_centred_rows(name, parts):
     weights = parts.rng.standard_normal(48).astype(np.float32)
     with opened(name, parts.catalog) as backend:
         found = backend.score(weights, tier="embeddings")
-    exact = dict(zip(parts.ids.tolist(), (parts.embeddings - parts.catalog.signs.mean_).astype(float) @ weights))
+    exact = dict(
+        zip(parts.ids.tolist(), (parts.embeddings - parts.catalog.signs.mean_).astype(float) @ weights, strict=True)
+    )
     assert np.allclose(found.scores, [exact[i] for i in found.ids.tolist()], atol=1e-4)
     assert found.total == len(parts.ids)
 

@@ -41,7 +41,8 @@ def test_votes_count_estimators_not_boxes(some):
     for e in range(some.n_estimators):
         own = [b for b, owner in zip(some, some.estimator, strict=True) if owner == e]
         expected += [
-            any(all(lo <= row[f] <= hi for f, lo, hi in zip(b.features, b.low, b.high)) for b in own) for row in rows
+            any(all(lo <= row[f] <= hi for f, lo, hi in zip(b.features, b.low, b.high, strict=True)) for b in own)
+            for row in rows
         ]
     assert some.votes(rows).tolist() == expected.tolist()
 
@@ -79,7 +80,7 @@ def test_sql_over_a_catalogs_codes_gives_the_ids_and_votes_of_every_backend(cata
     selected = dict(con.execute(some.to_sql("codes", min_votes=min_votes)).fetchall())
     for backend in backends:
         found = backend.apply(some, min_votes=min_votes)
-        assert selected == dict(zip(found.ids.tolist(), found.votes.tolist())), backend.name
+        assert selected == dict(zip(found.ids.tolist(), found.votes.tolist(), strict=True)), backend.name
 
 
 @pytest.mark.parametrize("min_votes", [1, 2])
@@ -112,7 +113,7 @@ def test_a_long_query_of_many_estimators_runs(catalog):
     some = Boxes([box([0, 1, 2, 3], *pair) for pair in ends], np.arange(100) // 4, 25)
     selected = dict(con.execute(some.to_sql("codes")).fetchall())
     found = cpu.apply(some)
-    assert selected == dict(zip(found.ids.tolist(), found.votes.tolist()))
+    assert selected == dict(zip(found.ids.tolist(), found.votes.tolist(), strict=True))
     assert len(selected) > 20
 
 

@@ -126,5 +126,7 @@ def test_the_pool_shrinks_with_the_dims(d, count):
 def test_pool_boxes_use_subsets_of_the_pool():
     codes, y = clusters()
     subsets = [set(subset) for subset in feature_subsets(32)]
-    for box in BranchEnsemble(subsets="pool").fit(codes, y).boxes_:
+    boxes = BranchEnsemble(subsets="pool").fit(codes, y).boxes_
+    assert len(boxes) >= 25
+    for box in boxes:
         assert any(set(box.features.tolist()) <= subset for subset in subsets)

@@ -64,7 +64,7 @@ def test_an_estimator_holds_every_positive_of_its_sample(data, options):
         drawn = bootstrap(m, p, key)
         assert drawn.sum() == m
         sample = positives[drawn[:p] > 0]
-        own = [box for box, owner in zip(model.boxes_, model.boxes_.estimator) if owner == e]
+        own = [box for box, owner in zip(model.boxes_, model.boxes_.estimator, strict=True) if owner == e]
         assert len(sample)
         assert np.any([box.contains(sample) for box in own], axis=0).all()
 

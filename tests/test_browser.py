@@ -664,12 +664,15 @@ def test_a_phone_shows_a_row_of_pictures_and_find_all_at_once(page, labels):
 @pytest.mark.parametrize("width", [320, 360, 600, 1600])
 def test_the_page_fits_its_window(page, width):
     page.set_viewport_size({"width": width, "height": 700})
+    seen = 0
     for address in ("/", "/search?q=teapot", "/sessions"):
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
         for button in page.locator(".row .button:visible, #bar .button:visible").all():
             box = button.bounding_box()
             assert 0 <= box["x"] <= box["x"] + box["width"] <= width, (address, button.inner_text())
+            seen += 1
+    assert seen > 3
 
 
 def test_find_all_is_in_one_row_with_many_marks_on_a_narrow_phone(page):

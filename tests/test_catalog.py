@@ -1,5 +1,4 @@
 import json
-import os
 import random
 import shutil
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from forking import started
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +36,7 @@ def make(path, sizes, d=8, D=40, seed=0, items=True):
         ids = catalog.next_id + np.arange(n, dtype=np.int64) * 2
         table = pa.table({"name": [f"item {i}" for i in ids]}) if items else None
         catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=vectors.__getitem__, items=table)
-        rows |= {int(i): (c, v) for i, c, v in zip(ids, codes, vectors)}
+        rows |= {int(i): (c, v) for i, c, v in zip(ids, codes, vectors, strict=True)}
     return catalog, rows
 
 
@@ -70,6 +70,7 @@ def test_rows_come_back_through_append_delete_compact_and_reopen(tmp_path_factor
 
 def test_every_bit_and_scale_lies_in_the_row_of_its_id(tmp_path):
     catalog, rows = make(tmp_path / "c", [5000, 300])
+    assert [segment.n for segment in catalog.segments] == [5000, 300]
     for segment in catalog.segments:
         vectors = np.array([rows[i][1] for i in segment.ids.tolist()], np.float32)
         bits, scales = catalog.signs.encode(vectors)
@@ -261,33 +262,28 @@ def test_what_cannot_be_written_leaves_the_last_commit(tmp_path, place):
     check(Catalog.open(tmp_path / "c"), rows)
 
 
-KILLED = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from gpubranches import Catalog
-from test_catalog import make_append
-catalog = Catalog.open(sys.argv[2])
-print("ready", flush=True)
-while True:
-    make_append(catalog, 500, catalog.next_id)
-    catalog.delete([catalog.next_id - 1])
-    if len(catalog.segments) > 4:
-        catalog.compact()
-"""
+def write_on(tell, path):
+    """Append, delete and compact without an end."""
+    catalog = Catalog.open(path)
+    tell("ready")
+    while True:
+        make_append(catalog, 500, catalog.next_id)
+        catalog.delete([catalog.next_id - 1])
+        if len(catalog.segments) > 4:
+            catalog.compact()
 
 
 def test_a_kill_at_any_moment_leaves_a_sound_catalog(tmp_path):
     begun = make(tmp_path / "c", [200], items=False)[0].next_id
     chance = random.Random(0)
-    folder = os.path.dirname(__file__)
     for _ in range(5):
-        command = [sys.executable, "-c", KILLED, folder, str(tmp_path / "c")]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-            child.stdout.readline()
-            try:
-                child.wait(chance.uniform(0.02, 0.4))
-            except subprocess.TimeoutExpired:
-                child.send_signal(signal.SIGKILL)
+        child, lines = started(write_on, tmp_path / "c")
+        with lines:
+            assert lines.readline() == "ready\n"
+            child.join(chance.uniform(0.02, 0.4))
+            child.kill()
+            child.join()
+        assert child.exitcode == -signal.SIGKILL
         catalog = Catalog.open(tmp_path / "c")
         assert catalog.verify() == []
         appends, rest = divmod(catalog.next_id - begun, 500)

@@ -111,7 +111,7 @@ def test_the_printed_sql_over_the_exported_codes_gives_the_answer(run, catalog, 
             assert len(selected) == answer["candidates"]
             assert set(answer["ids"]) <= selected | set(found)
         else:
-            matched = {item for item, match in zip(answer["ids"], answer["matched"]) if match}
+            matched = {item for item, match in zip(answer["ids"], answer["matched"], strict=True) if match}
             assert (selected | set(found)) - {1, 2, 3} == matched
 
 
@@ -121,7 +121,11 @@ def test_explain_tells_the_boxes_of_an_item(run, catalog):
     assert code == 0
     told = json.loads(out)
     answer = json.loads(run("refine", catalog, *marks, "--json", "--limit", 800)[1])
-    assert told["votes"] == dict(zip(answer["ids"], answer["votes"]))[1] == len({b["estimator"] for b in told["held"]})
+    assert (
+        told["votes"]
+        == dict(zip(answer["ids"], answer["votes"], strict=True))[1]
+        == len({b["estimator"] for b in told["held"]})
+    )
     assert (told["needed"], told["n_estimators"], told["mark"], told["item"]) == (13, 25, 1, 1)
     code, out, _ = run("explain", catalog, 1, *marks)
     assert code == 0

@@ -165,7 +165,7 @@ def test_paths_that_are_no_text_are_said_and_served(tmp_path):
         ("ingest", rows, "--out", tmp_path / os.fsdecode(b"c\xe8")),
         ("info", tmp_path / os.fsdecode(b"c\xe8")),
     )
-    for call, code in zip(calls, (0, 2, 0, 0, 0, 3, 0, 2, 2)):
+    for call, code in zip(calls, (0, 2, 0, 0, 0, 3, 0, 2, 2), strict=True):
         done = subprocess.run([*command, *call], capture_output=True, check=False, env=environment)
         assert done.returncode == code, done.stderr
         assert b"Traceback" not in done.stderr

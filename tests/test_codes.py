@@ -95,13 +95,13 @@ def test_the_best_rows_are_those_of_a_full_sort_with_fair_ties(seed, n, k):
 def test_places_shares_and_recall_are_counted(seed, k):
     rng = np.random.default_rng(seed)
     found, true = (np.stack([rng.permutation(20)[:k] for _ in range(9)]) for _ in range(2))
-    places = [list(a).index(b[0]) if b[0] in a else k for a, b in zip(found, true)]
+    places = [list(a).index(b[0]) if b[0] in a else k for a, b in zip(found, true, strict=True)]
     assert place_of_nearest(found, true).tolist() == places
-    shares = [len(set(a) & set(b)) / k for a, b in zip(found.tolist(), true.tolist())]
+    shares = [len(set(a) & set(b)) / k for a, b in zip(found.tolist(), true.tolist(), strict=True)]
     assert share_found(found, true).tolist() == pytest.approx(shares)
     result = Found(place_of_nearest(found, true), share_found(found, true), k)
     for first in range(1, k + 1):
-        recall = np.mean([b[0] in a[:first] for a, b in zip(found, true)])
+        recall = np.mean([b[0] in a[:first] for a, b in zip(found, true, strict=True)])
         assert result.recall(first)[0] == pytest.approx(recall)
         assert result.curve()[first - 1] == pytest.approx(recall)
     assert result.share() == pytest.approx((np.mean(shares), np.std(shares, ddof=1) / 3))
@@ -120,7 +120,7 @@ def test_a_mean_comes_with_its_standard_error(values):
 def test_entropy_and_used_values_are_those_of_the_counts(seed, n):
     rng = np.random.default_rng(seed)
     codes = np.stack([rng.integers(0, top, n) for top in (1, 2, 256)], axis=1).astype(np.uint8)
-    for column, entropy, used in zip(codes.T.tolist(), code_entropy(codes), values_used(codes)):
+    for column, entropy, used in zip(codes.T.tolist(), code_entropy(codes), values_used(codes), strict=True):
         shares = [column.count(value) / n for value in set(column)]
         assert entropy == pytest.approx(-sum(p * np.log2(p) for p in shares), abs=1e-9)
         assert 0 <= entropy <= min(8, np.log2(n) + 1e-9)
@@ -204,7 +204,7 @@ def test_a_head_is_searched_by_its_codes_and_by_its_vectors(head, texts):
     a, b = stored(coded, items).astype(int), method.quantizers_["uint8"].encode(asked).astype(int)
     mixed = splitmix64(ids)
     found = coded.search(stored(coded, items), ids, queries, 20)
-    for row, query in zip(found.tolist(), b):
+    for row, query in zip(found.tolist(), b, strict=True):
         squared = ((a - query) ** 2).sum(axis=1)
         assert row == sorted(range(300), key=lambda i: (squared[i], int(mixed[i])))[:20]
     distances = ((head.transform(items.raw)[:, None] - asked) ** 2).sum(axis=2)
@@ -236,7 +236,7 @@ def test_signs_are_256_bits_ranked_by_the_exact_dots():
     turned = (items.centred @ method.components_.T - method.signs_.mean_) @ method.signs_.rotation_.T
     assert (np.sign(turned) == signs).mean() > 0.999
     ids = np.arange(400)
-    for row, query in zip(codec.search(bits, ids, queries, 400), queries.centred):
+    for row, query in zip(codec.search(bits, ids, queries, 400), queries.centred, strict=True):
         planes = method.signs_.planes(method.components_ @ query)
         u = np.unpackbits(planes.planes, axis=1, bitorder="little").astype(int)
         dots = signs @ (2 * (u * [[1], [2], [4], [8]]).sum(axis=0) - 15)
@@ -251,7 +251,7 @@ def test_the_catalogs_own_bits_are_those_on_disk(made, task):
     bits, scales = catalog.signs.encode(catalog.embeddings(task.ids))
     assert (codes[:, :-2] == bits).mean() > 0.999
     found = codec.search(codes, task.ids, task.texts, 50)
-    for row, query in zip(found, task.texts.centred):
+    for row, query in zip(found, task.texts.centred, strict=True):
         scores = catalog.signs.planes(query).scores(bits, scales)
         assert len(set(row) & set(np.argsort(-scores)[:50])) >= 49
 
@@ -294,7 +294,7 @@ def test_a_search_over_decoded_vectors_is_what_faiss_itself_finds(inner_product)
     reference, _ = index.search(queries.centred, 10)
     found = codec.search(codes, np.arange(300), queries, 10)
     decoded = index.sa_decode(codes)
-    for values, row, query in zip(reference, found, queries.centred):
+    for values, row, query in zip(reference, found, queries.centred, strict=True):
         own = decoded[row] @ query if inner_product else ((decoded[row] - query) ** 2).sum(axis=1)
         assert np.allclose(np.sort(own), np.sort(values), atol=1e-4)
 

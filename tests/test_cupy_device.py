@@ -60,7 +60,7 @@ def test_small_arrays_travel_together(cupy):
     sent = []
     put = device.put
     device.put = lambda array: sent.append(array.nbytes) or put(array)
-    for array, found in zip(arrays, device.put_all(arrays)):
+    for array, found in zip(arrays, device.put_all(arrays), strict=True):
         assert (found.dtype, found.shape) == (array.dtype, array.shape)
         assert np.array_equal(device.get(found), array)
         assert array.nbytes == 0 or (device.address(found) - device.address(device.put_all(arrays)[0])) % 16 == 0
@@ -121,7 +121,7 @@ def test_a_batch_that_lacks_memory_is_answered_after_a_split(cupy):
     def run_batch(items):
         held = [device.empty(200_000, np.uint8) for _ in items]
         order = device.order(device.put(np.arange(3)), device.put(np.arange(3)))
-        return [int(item + len(one) * 0 + device.get(order)[0]) for item, one in zip(items, held)]
+        return [int(item + len(one) * 0 + device.get(order)[0]) for item, one in zip(items, held, strict=True)]
 
     found = asked_together(worker, [partial(worker.submit, "key", i, run_batch) for i in range(8)])
     worker.close()

@@ -486,7 +486,7 @@ def test_a_manifest_with_anything_in_it_is_refused_or_read(damaged):
     whole["source"]["inputs"] = [first, {**first, "base": whole["next_id"], "mended": [3]}]
     right = content(damaged)
     spots, refused, tried = list(places(whole)), 0, 0
-    for spot, value in some(itertools.product(spots, [*VALUES, "absent"]), 1001):
+    for spot, value in some(itertools.product(spots, [*VALUES, "absent"]), 400):
         manifest = json.loads(json.dumps(whole))
         inner = manifest
         for key in spot[:-1]:
@@ -498,7 +498,7 @@ def test_a_manifest_with_anything_in_it_is_refused_or_read(damaged):
         manifests.write_manifest(damaged, manifest)
         tried += 1
         refused += refuses(damaged)
-    assert tried > 1000
+    assert tried >= 400
     assert refused > tried * 0.8
     manifests.write_manifest(damaged, {**whole, "source": source})
     assert content(damaged) == right

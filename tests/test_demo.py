@@ -1,13 +1,14 @@
 import io
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from gpubranches.catalog import Catalog
@@ -30,17 +31,17 @@ def embedder():
 
 
 @pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    return build_demo(tmp_path_factory.mktemp("demo") / "catalog", n=900, seed=5)
+
+
+@pytest.fixture(scope="module")
 def gallery(embedder):
     """Unseen scenes and their embeddings, centred and scaled as a search does."""
     scenes = draw_scenes(1500, 987)
     rows = np.concatenate([embedder.images([render(s) for s in scenes[at : at + 100]]) for at in range(0, 1500, 100)])
     centred = rows - rows.mean(axis=0)
     return scenes, centred / np.linalg.norm(centred, axis=1, keepdims=True)
-
-
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory):
-    return build_demo(tmp_path_factory.mktemp("demo") / "catalog", n=900, seed=5)
 
 
 # Scenes
@@ -231,14 +232,25 @@ def test_check_refuses_what_is_not_a_demo(tmp_path):
         check_demo(tmp_path / "few")
 
 
-def test_the_training_script_writes_a_model_that_loads(tmp_path, monkeypatch):
-    script = Path(__file__).parent.parent / "scripts" / "train_demo_model"
+@pytest.fixture
+def training_script(monkeypatch):
+    """The script as a module of this process, where torch is loaded; its settings of torch are taken back."""
+    loader = SourceFileLoader("train_demo_model", str(Path(__file__).parents[1] / "scripts" / "train_demo_model"))
+    module = module_from_spec(spec_from_loader(loader.name, loader))
+    monkeypatch.setitem(sys.modules, loader.name, module)
+    threads = torch.get_num_threads()
+    loader.exec_module(module)
+    yield module
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_training_script_writes_a_model_that_loads(program, training_script, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
     sizes = ["--scenes", "60", "--held-out", "40", "--steps", "2", "--batch", "30", "--texts", "10", "--threads", "1"]
-    command = [sys.executable, "-W", "ignore", str(script), "--out", str(tmp_path), *sizes]
-    environment = {**os.environ, "PYTHONPATH": str(script.parent.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "precision" in done.stderr
+    assert program(training_script.main, "--out", tmp_path, *sizes)[0] == 0
+    assert "precision" in caplog.text
     monkeypatch.setattr("gpubranches.encoders.demo.WEIGHTS", tmp_path / "demo.safetensors")
     monkeypatch.setattr("gpubranches.encoders.demo.CONFIG", tmp_path / "demo.json")
     trained = open_embedder("demo")

@@ -1,14 +1,15 @@
 import random
 import shutil
-import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from forking import started
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_catalog import GOLDEN
@@ -378,16 +379,14 @@ def test_a_second_writer_is_refused(made):
         encode(made, head="none")
 
 
-KILLED = """
-import sys, time
-from gpubranches.catalog import segment_rows
-segment_rows.ENCODED_ROWS = 300
-def progress(stage, done, total):
-    print(done, flush=True)
-    time.sleep(0.01)
-from gpubranches.ingestion.encode import encode
-encode(sys.argv[1], head=sys.argv[2], d=8, progress=progress)
-"""
+def encode_slowly(tell, path):
+    """Make the codes anew, and tell of every step."""
+
+    def progress(stage, done, total):
+        tell(done)
+        time.sleep(0.01)
+
+    encode(path, head="none", d=8, progress=progress)
 
 
 def test_a_kill_at_any_moment_leaves_the_old_codes_or_the_new(made):
@@ -397,14 +396,13 @@ def test_a_kill_at_any_moment_leaves_the_old_codes_or_the_new(made):
     chance = random.Random(0)
     outcomes, left = set(), 0
     for attempt in range(6):
-        command = [sys.executable, "-c", KILLED, str(made), "none"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        child, lines = started(encode_slowly, made)
+        with lines:
             for _ in range(attempt + 1):
-                child.stdout.readline()
-            try:
-                child.wait(chance.uniform(0.0, 0.03) if attempt else 0)
-            except subprocess.TimeoutExpired:
-                child.send_signal(signal.SIGKILL)
+                lines.readline()
+            child.join(chance.uniform(0.0, 0.03) if attempt else 0)
+            child.kill()
+            child.join()
         catalog = Catalog.open(made)
         assert catalog.verify() == []
         assert everything(catalog) == kept

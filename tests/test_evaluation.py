@@ -1,9 +1,7 @@
 import json
-import os
-import subprocess
 import sys
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve
 
+from benchmarks import quality, speed
 from gpubranches import Catalog, cli, open_backend
 from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.errors import UsageError
@@ -35,8 +34,6 @@ from gpubranches.research.quality.measures import precision_at
 from gpubranches.research.quality.models import MODELS, choose_models
 from gpubranches.research.quality.protocol import askable_by, random_subset
 from gpubranches.research.quality.rounds import PAGE, POLICIES, play
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +290,7 @@ def test_models_are_chosen_by_name():
 
 def test_a_round_marks_twenty_more_and_says_where_they_come_from(world, concepts):
     draw = world.draw(concepts[2], 8, 0)
-    origins = {"suggested": "suggestion", "uncertain": "suggestion", "best": "best", "random": "random"}
+    origins = {"suggested": "suggestion", "uncertain": "suggestion", "best": "user", "random": "user"}
     for name, policy in POLICIES.items():
         seen = []
         for session, ranking in play(world, draw, policy, 2):
@@ -322,7 +319,7 @@ def test_policies_choose_what_they_say(world, concepts):
         assert not np.isin(ids, marked).any()
     assert chosen["best"].tolist() == ranking.ids[open_][:PAGE].tolist()
     assert np.isin(chosen["random"], ranking.ids[ranking.matched]).all()
-    distance = dict(zip(ranking.ids.tolist(), np.abs(ranking.scores - ranking.threshold)))
+    distance = dict(zip(ranking.ids.tolist(), np.abs(ranking.scores - ranking.threshold), strict=True))
     farthest = max(distance[i] for i in chosen["uncertain"].tolist())
     others = set(ranking.ids[open_].tolist()) - set(chosen["uncertain"].tolist())
     assert all(distance[i] >= farthest - 1e-5 for i in others)
@@ -376,7 +373,7 @@ def test_labels_are_apart_ordered_and_inside(wanted):
     assert (np.diff(heights) >= gap - 1e-9).all()
     assert min(heights) >= -1e-9
     assert max(heights) <= 1 + 1e-9
-    alone = [height for height, value in zip(heights, sorted(wanted)) if height == value]
+    alone = [height for height, value in zip(heights, sorted(wanted), strict=True) if height == value]
     if len(wanted) == 1:
         assert alone == wanted
 
@@ -394,20 +391,9 @@ def test_one_concept_has_no_standard_error(world, concepts):
 
 
 @pytest.fixture
-def command(capsys, monkeypatch):
+def command(program):
     """Run `gpubranches evaluate` in this process; return exit code, standard output and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gpubranches", "evaluate", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return partial(program, cli.main, "evaluate")
 
 
 SHORT = ("--columns", "label", "--concepts", 3, "--seeds", 1, "--positives", "4,8", "--rounds", 1)
@@ -499,39 +485,26 @@ def test_a_mistake_ends_in_a_message(world, unlabelled, command, arguments, code
 # The scripts
 
 
-def run(*arguments, **variables):
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def test_the_speed_table_is_printed_and_written(tmp_path):
+def test_the_speed_table_is_printed_and_written(program, tmp_path):
     sizes = ["--rows", "30000", "--embedded-rows", "4000", "--fast-scan-rows", "3000", "--repeats", "1"]
-    done = run("benchmarks.speed", *sizes, "--out", tmp_path / "speed")
-    assert done.returncode == 0, done.stderr
+    code, _, err = program(speed.main, *sizes, "--out", tmp_path / "speed")
+    assert code == 0, err
     rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
     assert len(rows) >= 9
     assert all(f"| {row['name']} |" in (tmp_path / "speed.md").read_text() for row in rows)
 
 
-def test_quality_needs_its_data(tmp_path):
-    done = run("benchmarks.quality", GPUBRANCHES_EVAL_DATA="")
-    assert done.returncode == 2
-    assert "GPUBRANCHES_EVAL_DATA" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_quality_needs_its_data(program, monkeypatch):
+    monkeypatch.delenv("GPUBRANCHES_EVAL_DATA", raising=False)
+    code, _, err = program(quality.main)
+    assert code == 2
+    assert "GPUBRANCHES_EVAL_DATA" in err
 
 
-@pytest.mark.skipif(not os.environ.get("GPUBRANCHES_EVAL_DATA"), reason="GPUBRANCHES_EVAL_DATA is not set")
-def test_quality_on_real_embeddings(tmp_path):
-    cheap = ("--models", "text,ensemble,prototype,refine", "--positives", 8, "--rounds", 3)
-    done = run("benchmarks.quality", "--concepts", 6, "--seeds", 1, *cheap, "--out", tmp_path / "quality")
-    assert done.returncode == 0, done.stderr
+def test_quality_on_real_embeddings(program, tmp_path, real):
+    cheap = ("--data", real, "--models", "text,ensemble,prototype,refine", "--positives", 8, "--rounds", 3)
+    code, _, err = program(quality.main, "--concepts", 2, "--seeds", 1, *cheap, "--out", tmp_path / "quality")
+    assert code == 0, err
     values = json.loads((tmp_path / "quality.json").read_text())["evaluation"]["values"]
     refined, first = (np.mean(values[name]["f1"]) for name in ("refine", "text"))
     assert refined > first + 0.1

@@ -1,12 +1,9 @@
 """Groups and unions of classes as concepts, users who walk a page, baselines that play rounds, F1 by size."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.breadth import __main__ as breadth
 from gpubranches import Catalog, cli, open_backend
 from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.errors import UsageError
@@ -33,7 +31,6 @@ from gpubranches.research.quality.rounds import PAGE, POLICIES, choose_policies,
 from gpubranches.research.quality.size_bands import band, bands, by_size
 from gpubranches.research.quality.users import USERS, choose_user
 
-ROOT = Path(__file__).parents[1]
 N = 1500
 
 
@@ -63,7 +60,7 @@ def world(tmp_path_factory, rows):
     for name in ("images/img_emb", "images/metadata"):
         (folder / name).mkdir(parents=True)
     np.save(folder / "images/img_emb/img_emb_0.npy", images.astype(np.float16))
-    columns = dict(zip(("dataset", "label", "caption"), map(list, zip(*rows))))
+    columns = dict(zip(("dataset", "label", "caption"), map(list, zip(*rows, strict=True)), strict=False))
     pq.write_table(pa.table(columns), folder / "images/metadata/metadata_0.parquet")
     np.save(folder / "emb.npy", texts.astype(np.float32))
     (folder / "names.json").write_text(json.dumps(NAMES))
@@ -396,20 +393,9 @@ def test_f1_is_told_by_size_of_concept(world):
 
 
 @pytest.fixture
-def command(capsys, monkeypatch):
+def command(program):
     """Run `gpubranches evaluate` in this process; return exit code, standard output and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gpubranches", "evaluate", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return partial(program, cli.main, "evaluate")
 
 
 def test_the_command_plays_groups_and_unions(world, command, tmp_path):
@@ -439,38 +425,26 @@ def test_another_user_is_refused(world, command):
     assert "right-only" in err
 
 
-def run(*arguments, **variables):
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.breadth", *map(str, arguments)],
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def test_breadth_refuses_what_it_cannot_play(tmp_path):
+def test_breadth_refuses_what_it_cannot_play(program, tmp_path, monkeypatch):
+    monkeypatch.delenv("GPUBRANCHES_EVAL_DATA", raising=False)
     for arguments, says in (
         ((), "GPUBRANCHES_EVAL_DATA"),
         (("--data", tmp_path, "--parts", "nonsense"), "ideas, unions, easy, votes, target, coverage"),
         (("--data", tmp_path, "--models", "prototype"), "fixed cut"),
     ):
-        done = run(*arguments, GPUBRANCHES_EVAL_DATA="")
-        assert done.returncode == 2
-        assert says in done.stderr
-        assert "Traceback" not in done.stderr
+        code, _, err = program(breadth.main, *arguments)
+        assert code == 2
+        assert says in err
 
 
-@pytest.mark.skipif(not os.environ.get("GPUBRANCHES_EVAL_DATA"), reason="GPUBRANCHES_EVAL_DATA is not set")
-def test_breadth_on_real_embeddings(tmp_path):
-    done = run("--parts", "ideas", "--models", "none", "--out", tmp_path / "breadth")
-    assert done.returncode == 0, done.stderr
+def test_breadth_on_real_embeddings(program, tmp_path, real):
+    asked = ("--data", real, "--parts", "ideas", "--models", "none", "--out", tmp_path / "breadth")
+    code, _, err = program(breadth.main, *asked)
+    assert code == 0, err
     plays = json.loads((tmp_path / "breadth.json").read_text())["plays"]
     assert list(plays) == ["broad, page", "broad, right-only"]
-    assert len(plays["broad, page"]["concepts"]) == 9
+    assert plays["broad, page"]["concepts"] == ["dog", "animal", "musical instrument"]
     first = [play["means"]["query-oracle"]["0"]["f1"]["mean"] for play in plays.values()]
-    assert first == pytest.approx([0.88, 0.87], abs=0.02)
+    assert first == pytest.approx([0.949, 0.922], abs=0.02)
     text = (tmp_path / "breadth.md").read_text()
     assert "round 4: F1 at least .985" in text

@@ -28,7 +28,7 @@ def test_votes_and_boxes_are_those_of_the_definition(some, code):
     for reading in (*told.held, *told.misses):
         own = some[reading.box]
         assert [(b.dim, b.low, b.high) for b in reading.bounds] == list(
-            zip(own.features.tolist(), own.low.tolist(), own.high.tolist())
+            zip(own.features.tolist(), own.low.tolist(), own.high.tolist(), strict=True)
         )
         assert all(bound.code == code[bound.dim] for bound in reading.bounds)
 

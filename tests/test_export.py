@@ -28,10 +28,10 @@ from hypothesis import strategies as st
 from pictures import SPITEFUL
 from PIL import Image
 from serving import *  # noqa: F403
-from serving import API, begun, found_all
+from serving import API, begun, found_all, running
 
 from gpubranches import Catalog, Ranking
-from gpubranches.app import limits, open_server
+from gpubranches.app import limits
 from gpubranches.app.limits import DOWNLOADS
 from gpubranches.catalog.items import read_table, unified_schema
 from gpubranches.catalog.metadata.columns import CAPTIONS
@@ -130,7 +130,7 @@ def test_img2dataset_gets_urls_captions_and_the_names_of_its_files(matches, fold
     assert count == 5
     assert table["key"].to_pylist() == [f"00000000{row}" for row in range(5)]
     assert table["caption"].to_pylist()[1] == SPITEFUL
-    for url, path in zip(table["url"].to_pylist(), table["image_path"].to_pylist()):
+    for url, path in zip(table["url"].to_pylist(), table["image_path"].to_pylist(), strict=True):
         assert url.startswith("file:///")
         assert Path(unquote(urlsplit(url).path)) == (folder / "images" / path).resolve()
 
@@ -178,7 +178,7 @@ def test_a_url_goes_before_a_file_and_columns_keep_their_values_under_free_names
 def test_free_names_are_free_and_distinct(names, taken):
     free = free_names(names, tuple(taken))
     assert len(set(free) | set(taken)) == len(names) + len(taken)
-    assert all(new == name or name in taken for name, new in zip(names, free))
+    assert all(new == name or name in taken for name, new in zip(names, free, strict=True))
 
 
 def test_captions_are_those_that_the_page_shows():
@@ -558,27 +558,13 @@ def test_no_session_and_no_address_holds_all_places_for_downloads(app, labels):
     assert not app.extensions["gpubranches"].limits.downloads._held
 
 
-@contextmanager
-def served(app):
-    """Serve an app over a socket in this process; lends where."""
-    server = open_server(app, "127.0.0.1", 0)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        yield "127.0.0.1", server.effective_port
-    finally:
-        server.task_dispatcher.shutdown()  # a thread that has yet to say that it is done needs the server open
-        server.close()
-        thread.join(10)
-
-
 def test_a_client_that_does_not_read_loses_its_place_and_its_thread(app, labels, monkeypatch, caplog):
     monkeypatch.setattr("gpubranches.app.waitress_server.STALLED_S", 1)
     at, _ = found_all(app.test_client(), labels)
     endless = dataclasses.replace(FORMATS["csv"], write=lambda matches: itertools.repeat(bytes(1 << 20)))
     monkeypatch.setitem(FORMATS, "csv", endless)
     places, before = app.extensions["gpubranches"].limits.downloads, threading.active_count()
-    with served(app) as address, socket.create_connection(address) as stalled:
+    with running(app) as (address, _), socket.create_connection(address) as stalled:
         stalled.sendall(f"GET {at}/matches.csv HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         assert stalled.recv(1) == b"H"
         assert places._free == DOWNLOADS - 1
@@ -603,7 +589,7 @@ def test_a_stream_that_breaks_off_is_no_whole_file_to_its_client(app, labels, mo
         return read(self, rows)
 
     monkeypatch.setattr(ItemTable, "_read", broken)
-    with served(app) as (host, port), closing(http.client.HTTPConnection(host, port, timeout=20)) as connection:
+    with running(app) as ((host, port), _), closing(http.client.HTTPConnection(host, port, timeout=20)) as connection:
         connection.request("GET", f"{at}/matches.jsonl")
         answer = connection.getresponse()
         with pytest.raises(http.client.IncompleteRead):

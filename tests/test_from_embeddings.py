@@ -39,7 +39,7 @@ def test_it_holds_what_an_ingest_of_the_same_rows_holds(tmp_path):
     assert one.space == other.space
     assert np.array_equal(one.codes(ids), other.codes(ids))
     assert np.array_equal(one.embeddings(ids), other.embeddings(ids))
-    assert all(np.array_equal(a, b) for a, b in zip(one.sign_bits(ids), other.sign_bits(ids)))
+    assert all(np.array_equal(a, b) for a, b in zip(one.sign_bits(ids), other.sign_bits(ids), strict=True))
     assert (one.n, one.verify(), one.source) == (N, [], {})
 
 

@@ -1,6 +1,7 @@
 """A little of the fuzzing of every reader; `python -m benchmarks.fuzz` does more of it, as long as one likes."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.fuzz import __main__ as fuzz
 from benchmarks.fuzz import runner
 from benchmarks.fuzz.reader import READERS, BrokenGuaranteeError, Reader
 from benchmarks.fuzz.runner import CORPUS, corpus_inputs, judge, limited, next_input
@@ -28,13 +30,15 @@ print(json.dumps(try_few(Path(sys.argv[1]))))
 def faults(tmp_path_factory):
     """What failed of the inputs that are kept, and a few new ones, in a process whose memory is limited."""
     out = tmp_path_factory.mktemp("failing")
-    done = subprocess.run([sys.executable, "-c", FEW, out], cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "TMPDIR": str(out)}
+    command = [sys.executable, "-c", FEW, out]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_some_thousand_inputs_end_in_an_answer_or_a_sentence(faults):
-    assert sum(reader.few for reader in READERS.values()) > 1_000
+def test_some_hundred_inputs_end_in_an_answer_or_a_sentence(faults):
+    assert sum(reader.few for reader in READERS.values()) > 500
     assert faults["drawn"] == {}
 
 
@@ -108,23 +112,12 @@ def test_an_input_that_takes_too_long_is_a_fault_though_it_ends(tmp_path, monkey
         assert "processor time" in judge(reader, World(tmp_path), b"")[0]
 
 
-def test_the_command_tells_what_was_tried(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.fuzz",
-        "--reader",
-        "groups",
-        "--inputs",
-        "40",
-        "--out",
-        tmp_path / "x.md",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "| groups |" in done.stdout
-    assert "40 inputs in all." in (tmp_path / "x.md").read_text()
-    assert Path(tmp_path / "x.md").read_text() == done.stdout
+def test_the_command_tells_what_was_tried(program, tmp_path):
+    code, out, err = program(fuzz.main, "--reader", "groups", "--inputs", 40, "--out", tmp_path / "x.md")
+    assert code == 0, err
+    assert "| groups |" in out
+    assert "40 inputs in all." in out
+    assert (tmp_path / "x.md").read_text() == out
 
 
 def test_a_message_is_one_line_whatever_stands_in_it():

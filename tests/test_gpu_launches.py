@@ -81,7 +81,7 @@ def test_ensembles_of_many_users_take_as_few_as_one(world, backend, users, limit
     assert launches + waits <= 16
     assert waits == 1
     assert backend._device.launches.count("boxes") == 1
-    for boxes, one in zip(models, found):
+    for boxes, one in zip(models, found, strict=True):
         votes = boxes.votes(world.codes)
         rows = np.flatnonzero(votes >= 2)
         expected = rows[ordered(votes[rows].astype(int), world.ids[rows], limit)]
@@ -113,7 +113,7 @@ def test_long_and_short_answers_of_one_pass_are_each_the_best(world, backend, mo
     whole = [ask(i, None) for i in range(len(limits))]
     works = [lambda i=i, limit=limit: ask(i, limit) for i, limit in enumerate(limits)]
     backend._device.launches.clear()
-    for limit, every, found in zip(limits, whole, asked_together(backend._worker, works)):
+    for limit, every, found in zip(limits, whole, asked_together(backend._worker, works), strict=True):
         assert found.ids.tolist() == every.ids[:limit].tolist()
         assert found.scores.tolist() == every.scores[:limit].tolist()
         assert found.total == every.total == len(world.ids)

@@ -3,20 +3,21 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from drawn import EVERY, some
+from forking import forked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_ingest import Pixels, same, vectors
 
 from gpubranches import Catalog
+from gpubranches.catalog import catalog as catalog_module
 from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import CatalogFormatError, DataError, SpaceMismatchError, UsageError
@@ -490,33 +491,29 @@ def test_pictures_are_appended_by_a_named_model_where_the_catalog_names_none(tmp
         append(tmp_path / "other", [tmp_path / "x.npy"], embedder=Other())
 
 
-KILLED = """
-import os, sys
-sys.path.insert(0, sys.argv[1])
-import gpubranches.catalog.catalog as catalog_module
-import gpubranches.ingestion.build as build, gpubranches.ingestion.staging as staging
-from test_ingest import Pixels
-catalog_module.SEGMENT_ROWS, staging.PARTITION = 4, 4
-names = ("replace", "rename", "unlink", "rmdir", "mkdir", "fsync")
-count = 0
-def watched(real):
-    def call(*args, **keywords):
-        global count
-        if count == int(sys.argv[5]):
-            os.kill(os.getpid(), 9)
-        count += 1
-        return real(*args, **keywords)
-    return call
-for name in names:
-    setattr(os, name, watched(getattr(os, name)))
-make = build.append if sys.argv[2] == "append" else build.build_catalog
-first, second = (sys.argv[4], [sys.argv[3]]) if sys.argv[2] == "append" else ([sys.argv[3]], sys.argv[4])
-try:
-    make(first, second, embedder=Pixels(), strict=True)
-except build.DataError:
-    pass
-print("calls", count)
-"""
+def take_in(command, folder, place, point, count):
+    """Take pictures in, and be killed at a call of the system; write how many calls there were to `count`."""
+    calls = 0
+
+    def watched(real):
+        def call(*args, **keywords):
+            nonlocal calls
+            if calls == point:
+                os.kill(os.getpid(), signal.SIGKILL)
+            calls += 1
+            return real(*args, **keywords)
+
+        return call
+
+    catalog_module.SEGMENT_ROWS, staging.PARTITION = 4, 4
+    for name in ("replace", "rename", "unlink", "rmdir", "mkdir", "fsync"):
+        setattr(os, name, watched(getattr(os, name)))
+    with suppress(DataError):
+        if command == "append":
+            append(place, [folder], embedder=Pixels(), strict=True)
+        else:
+            ingest([folder], place, embedder=Pixels(), strict=True)
+    count.write_text(str(calls))
 
 
 @pytest.mark.parametrize("command", ["ingest", "append"])
@@ -533,14 +530,13 @@ def test_killed_at_any_call_the_same_command_takes_in_each_picture_once(tmp_path
         place = tmp_path / f"c{point}"
         if command == "append":
             shutil.copytree(tmp_path / "start", place)
-        call = [sys.executable, "-c", KILLED, os.path.dirname(__file__), command, folder, place, str(point)]
-        return place, subprocess.run(call, capture_output=True, text=True, check=False)
+        return place, forked(take_in, command, folder, place, point, tmp_path / "count")
 
-    _, whole = run(10**6)
-    total = int(whole.stdout.split()[-1])
+    assert run(10**6)[1] == 0
+    total = int((tmp_path / "count").read_text())
     for point in sorted({*some(range(total), 5), *range(total - 12, total, 2), total - 11}):
-        place, killed = run(point)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        place, ended = run(point)
+        assert ended == -signal.SIGKILL
         if command == "append":
             append(place, [folder], embedder=Pixels())
         else:

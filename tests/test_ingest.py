@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from forking import started
 from PIL import Image
 
 from gpubranches import Catalog
@@ -202,29 +202,25 @@ def test_pictures_of_an_appended_folder_are_its_own_and_the_others_stay(tmp_path
         append(tmp_path / "c", [tmp_path / name for name in names])
     catalog = Catalog.open(tmp_path / "c")
     items = catalog.items(range(15))
-    for item, folder in zip(items, np.repeat(folders, 3)):
+    for item, folder in zip(items, np.repeat(folders, 3), strict=True):
         assert image_file(catalog.source, item) == tmp_path / folder / item["image_path"]
     assert [item.get("input") for item in items[::3]] == [None, "b", "b-1", "a", "b-2"]
 
 
-KILLED = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-import numpy as np
-import gpubranches.ingestion, gpubranches.ingestion.staging
-from test_ingest import Pixels
-gpubranches.catalog.catalog.SEGMENT_ROWS = 5000
-gpubranches.ingestion.staging.PARTITION = 16
 class Slow(Pixels):
     def encode(self, prepared):
         time.sleep(0.02)
         return super().encode(prepared)
-def progress(stage, done, total):
-    print(stage, done, flush=True)
-    time.sleep(0.01)
-gpubranches.ingestion.ingest([sys.argv[2]], sys.argv[3], embedder=Slow() if sys.argv[4] == "pictures" else None,
-                          batch_size=8, progress=progress)
-"""
+
+
+def ingest_slowly(tell, source, out, embedder):
+    """Ingest, and tell of every step."""
+
+    def progress(stage, done, total):
+        tell(stage, done)
+        time.sleep(0.01)
+
+    ingest([source], out, embedder=embedder, batch_size=8, progress=progress)
 
 
 @pytest.mark.parametrize("kind", ["pictures", "array"])
@@ -239,37 +235,31 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, kind, monkeypatch):
         np.save(tmp_path / "in.npy", vectors(23_000))
         source, embedder = tmp_path / "in.npy", None
     ingest([source], tmp_path / "whole", embedder=embedder)
-    command = [sys.executable, "-c", KILLED, os.path.dirname(__file__), str(source), str(tmp_path / "killed"), kind]
     seen = []
-    for lines in (4, 9):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-            for _ in range(lines):
-                seen.append(child.stdout.readline().split())
-            child.send_signal(signal.SIGKILL)
-            child.stdout.read()
+    for steps in (4, 9):
+        child, lines = started(ingest_slowly, source, tmp_path / "killed", Slow() if kind == "pictures" else None)
+        with lines:
+            for _ in range(steps):
+                seen.append(lines.readline().split())
+            child.kill()
+            child.join()
+        assert child.exitcode == -signal.SIGKILL
     assert int(seen[4][1]) >= (16 if kind == "pictures" else 5000) or seen[4][0] == "embedding"
     ingest([source], tmp_path / "killed", embedder=embedder)
     same(Catalog.open(tmp_path / "whole"), Catalog.open(tmp_path / "killed"))
     assert Catalog.open(tmp_path / "killed").verify() == []
 
 
-def test_a_second_process_is_refused(tmp_path):
+def test_a_second_process_is_refused(tmp_path, monkeypatch):
     np.save(tmp_path / "in.npy", vectors(40_000))
-    command = [
-        sys.executable,
-        "-c",
-        KILLED,
-        os.path.dirname(__file__),
-        str(tmp_path / "in.npy"),
-        str(tmp_path / "c"),
-        "",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        child.stdout.readline()
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 5000)
+    child, lines = started(ingest_slowly, tmp_path / "in.npy", tmp_path / "c", None)
+    with lines:
+        lines.readline()
         with pytest.raises(DataError, match="another process is writing"):
             ingest([tmp_path / "in.npy"], tmp_path / "c")
         child.kill()
-        child.stdout.read()
+        child.join()
 
 
 def test_what_cannot_be_ingested_is_refused_with_advice(tmp_path):

@@ -32,7 +32,7 @@ def write_clip(folder, tables, endings=None, dims=48):
     """Write a clip-retrieval folder of one partition a table; tables: dicts of columns or Arrow tables."""
     for name in ("img_emb", "metadata"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for number, (table, ending) in enumerate(zip(tables, endings or map(str, range(len(tables))))):
+    for number, (table, ending) in enumerate(zip(tables, endings or map(str, range(len(tables))), strict=True)):
         rows = table if isinstance(table, pa.Table) else pa.table(table)
         np.save(folder / f"img_emb/img_emb_{ending}.npy", vectors(len(rows), dims, number))
         pq.write_table(rows, folder / f"metadata/metadata_{ending}.parquet")

@@ -192,7 +192,7 @@ def test_any_column_is_read_filtered_shown_compacted_and_exported(tmp_path_facto
     assert shown == sent
     for name in table.column_names:
         missing = table[name].is_null().to_pylist()
-        assert all(row[name] is None for row, gone in zip(shown, missing) if gone)
+        assert all(row[name] is None for row, gone in zip(shown, missing, strict=True) if gone)
         if not pa.types.is_struct(table[name].type):
             there = catalog.where(f"{column_text((name,))} IS NOT NULL")
             nan = pa.types.is_floating(table[name].type) and sum(map(math.isnan, table[name].drop_null().to_pylist()))

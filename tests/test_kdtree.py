@@ -103,7 +103,7 @@ def test_every_way_of_answering_gives_the_same(world, seed, mixed):
         patch.setattr(world.backend, "index_only", not mixed)
         if not mixed:
             steps = world.backend.plan(boxes)
-            assert all(step.tree is not None for step, box in zip(steps, boxes) if len(box.features))
+            assert all(step.tree is not None for step, box in zip(steps, boxes, strict=True) if len(box.features))
         check(world, boxes, 1, None, None, rng)
         check(world, Boxes(boxes[:4]), 1, 50, 0.5, rng)
 
@@ -157,9 +157,10 @@ def test_trees_hold_every_row_once_in_full_leaves_within_their_bounds(world):
     index = KdIndex.open(world.catalog.path / FOLDER, world.catalog, "")
     every = np.concatenate([segment.start + np.arange(segment.n) for segment in world.catalog.segments])
     by_position = {
-        int(p): code for p, code in zip(world.catalog.positions(np.flatnonzero(world.alive)), world.codes[world.alive])
+        int(p): code
+        for p, code in zip(world.catalog.positions(np.flatnonzero(world.alive)), world.codes[world.alive], strict=True)
     }
-    for tree, start in list(zip(index.trees, index.starts))[::17]:
+    for tree, start in list(zip(index.trees, index.starts, strict=True))[::17]:
         f, n = len(tree.features), tree.n
         leaves = -(-n // LEAF)
         blocks = tree.blocks.reshape(leaves, (f + 4) * LEAF)

@@ -6,17 +6,14 @@ pyarrow 15 and all that its server needs.
 
 import base64
 import json
-import threading
 
 import numpy as np
 import pytest
 from clusters import NAMES
 from pictures import COLOURS
 from serving import *  # noqa: F403
-from serving import picture
+from serving import picture, running
 from vendor.clip_client import ClipClient
-
-from gpubranches.app import open_server
 
 AS_CLIENT = {
     "text": None,
@@ -121,12 +118,9 @@ def test_bytes_that_are_no_question_are_refused(client, data):
 
 @pytest.mark.parametrize("token", [None, "a-token-of-the-tests-alone"])
 def test_the_client_of_clip_retrieval_is_answered(make, catalog, labels, tmp_path, token):
-    server = open_server(make(token=token), "127.0.0.1", 0)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
+    with running(make(token=token)) as ((host, port), _):
         carried = f"any:{token}@" if token else ""
-        url = f"http://{carried}127.0.0.1:{server.effective_port}/knn-service"
+        url = f"http://{carried}{host}:{port}/knn-service"
         client = ClipClient(url, "catalog", num_images=9, deduplicate=False)
         found = client.query(text="teapot")
         assert (labels[[row["id"] for row in found]] == NAMES.index("teapot")).mean() > 0.8
@@ -137,7 +131,3 @@ def test_the_client_of_clip_retrieval_is_answered(make, catalog, labels, tmp_pat
         near = client.query(embedding_input=catalog.embeddings([17])[0].tolist())
         assert near[0]["id"] == 17
         assert np.isfinite([row["similarity"] for row in near]).all()
-    finally:
-        server.task_dispatcher.shutdown()  # a thread that has yet to say that it is done needs the server open
-        server.close()
-        thread.join(10)

@@ -103,7 +103,7 @@ def test_no_kind_takes_more_than_was_estimated(tmp_path, measured):
     (tmp_path / "apart").write_bytes(scans_apart(3_000, 3_000))
     assert open_image(tmp_path / "apart").size == (3_000, 3_000)
     asked.append([("thumbnail", str(tmp_path / "apart"))])
-    for what, (taken, told) in zip(asked, measured(*asked)):
+    for what, (taken, told) in zip(asked, measured(*asked), strict=True):
         assert taken < told + 2, (what, taken, told)  # what Python itself takes meanwhile
     assert taken > 40  # of the last one nearly all are coefficients
 

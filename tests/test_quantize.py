@@ -134,7 +134,7 @@ def test_code_weights_are_exact_integers():
     codes = np.random.default_rng(0).integers(0, 256, (30, 8)).astype(np.uint8)
     weights = CodeWeights.quantise(vectors(1, 8)[0])
     assert weights.scores(codes).tolist() == [
-        float(sum(int(c) * int(w) for c, w in zip(row, weights.weights))) for row in codes
+        float(sum(int(c) * int(w) for c, w in zip(row, weights.weights, strict=True))) for row in codes
     ]
     assert np.abs(weights.weights.astype(int)).max() == 127
     assert (CodeWeights.quantise(np.zeros(8, np.float32)).weights == 0).all()

@@ -12,28 +12,15 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from serving import *  # noqa: F403
-from serving import TOKEN
+from serving import TOKEN, running
 
-from gpubranches.app import open_server, waitress_server
+from gpubranches.app import waitress_server
 from gpubranches.app.access import COOKIE, Access
 from gpubranches.app.proxies import Proxies
 
 COOKIE_OF_TOKEN = f"{COOKIE}={Access(TOKEN).cookie}"
 BASIC = "Basic YW55OmEtdG9rZW4tb2YtdGhlLXRlc3RzLWFsb25l"
 ROUTES = ("/mark", "/pictures", "/sessions/import", "/api/v1/search", "/api/v1/search/image", "/knn-service", "/none")
-
-
-@contextmanager
-def running(app, **options):
-    server = open_server(app, "127.0.0.1", 0, **options)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        yield ("127.0.0.1", int(server.effective_port)), server
-    finally:
-        server.task_dispatcher.shutdown()
-        server.close()
-        thread.join(20)
 
 
 def asked(address, head, body=b""):

@@ -35,6 +35,10 @@ def session(request, folder):
         yield Session(catalog, backend, embedder=embedder)
 
 
+on_one_backend = pytest.mark.parametrize("session", ["cpu"], indirect=True)
+"""For tests of how good the answers are: `test_both_backends_and_two_runs_give_the_same_answer`."""
+
+
 def mark_some(session, labels, label, p=8, m=20):
     shown = session.search(NAMES[label], 100).ids
     right = labels[shown] == label
@@ -59,6 +63,7 @@ def test_an_item_is_nearest_to_itself(session):
     assert session.search(session.catalog.codes([17])[0], 5).source.endswith("/codes")
 
 
+@on_one_backend
 @pytest.mark.parametrize("second_stage", [True, False])
 def test_refining_finds_more_than_the_first_page(session, labels, second_stage):
     gained = []
@@ -109,10 +114,6 @@ def test_suggestions_are_unmarked_and_distinct(session, labels):
     suggested = session.suggest(20)
     assert len(np.unique(suggested)) == 20
     assert not np.isin(suggested, np.concatenate([session.positives, session.negatives])).any()
-    borderline = np.abs(session.ranking.scores - session.ranking.threshold)
-    unmarked = ~np.isin(session.ranking.ids, np.concatenate([session.positives, session.negatives]))
-    border = np.sort(borderline[unmarked])[199:200]
-    assert (borderline[np.isin(session.ranking.ids, suggested)] <= border.max(initial=np.inf)).all()
 
 
 @pytest.mark.parametrize("options", [{}, {"second_stage": False}, {"model": "linear"}])
@@ -166,6 +167,7 @@ def test_an_audit_sharpens_what_is_known_of_the_answer(session, labels):
         assert np.ptp(interval) <= np.ptp(before)
 
 
+@on_one_backend
 def test_the_ranges_after_an_audit_hold_as_often_as_they_say(session, labels):
     held = []
     for label in np.unique(labels[labels >= 0]):
@@ -305,6 +307,7 @@ def other(label):
     return NAMES[(label + 3) % len(NAMES)]
 
 
+@on_one_backend
 @pytest.mark.parametrize("model", ["ensemble", "linear"])
 @pytest.mark.parametrize(("marks", "gained"), [((8, 0), 0.001), ((2, 3), -0.005)])
 def test_words_help_where_marks_leave_something_open(session, labels, model, marks, gained):
@@ -312,6 +315,7 @@ def test_words_help_where_marks_leave_something_open(session, labels, model, mar
     assert told.mean() > alone.mean() + gained
 
 
+@on_one_backend
 @pytest.mark.parametrize("marks", [(8, 20), (8, 8), (2, 3)])
 def test_words_of_something_else_do_no_harm(session, labels, marks):
     alone, misled = answers_with(session, labels, marks, (nothing, other)).T

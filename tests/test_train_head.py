@@ -3,18 +3,17 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from clusters import NAMES, D, world, write_world
+from forking import forked
 from safetensors.numpy import load, load_file
 
 from gpubranches import Catalog
 from gpubranches.cli import cli
-from gpubranches.encoders.heads import HeadSettings, TrainedHead, load_head
+from gpubranches.encoders.heads import HeadSettings, TrainedHead, load_head, training
 from gpubranches.encoders.heads.network import build_tower, forward, rounded_to_codes, to_numpy
 from gpubranches.encoders.heads.text_memory import fit_text_memory
 from gpubranches.encoders.heads.towers import TextMemory, Tower, unit
@@ -170,25 +169,23 @@ def test_the_same_seed_trains_the_same_head_and_another_does_not(folder, trained
     assert train_head(folder / "catalog", folder / "again.safetensors", settings=other).identity != again.identity
 
 
-STOPPED = """
-import os, signal, sys
-from gpubranches.encoders.heads import HeadSettings, training
-from gpubranches.ingestion.train_head import train_head
-evaluate, stop_after = training._TrainingRun.evaluate, int(sys.argv[3])
-def stopping(run):
-    evaluate(run)
-    if run.epochs_done == stop_after:
-        os.kill(os.getpid(), signal.SIGKILL)
-training._TrainingRun.evaluate = stopping
-train_head(sys.argv[1], sys.argv[2], settings=HeadSettings(d=8, hidden=(32,), batch=128, epochs=8, learning_rate=3e-3))
-"""
+def stopped(folder, out, epoch):
+    """Train, and be killed after an epoch."""
+    evaluate = training._TrainingRun.evaluate
+
+    def stopping(run):
+        evaluate(run)
+        if run.epochs_done == epoch:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    training._TrainingRun.evaluate = stopping
+    train_head(folder / "catalog", out, settings=SMALL)
 
 
 def test_a_killed_training_goes_on_to_the_same_head(folder, trained, tmp_path):
     out = tmp_path / "head.safetensors"
     for epoch in (3, 6):
-        arguments = [sys.executable, "-c", STOPPED, str(folder / "catalog"), str(out), str(epoch)]
-        assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
+        assert forked(stopped, folder, out, epoch) == -signal.SIGKILL
         assert not out.exists()
         assert (tmp_path / "head.safetensors.training" / "state.safetensors").exists()
     assert train_head(folder / "catalog", out, settings=SMALL).recalls == trained[0].recalls
@@ -198,8 +195,7 @@ def test_a_killed_training_goes_on_to_the_same_head(folder, trained, tmp_path):
 
 def test_the_state_of_another_training_is_refused(folder, tmp_path):
     out = tmp_path / "head.safetensors"
-    arguments = [sys.executable, "-c", STOPPED, str(folder / "catalog"), str(out), "2"]
-    subprocess.run(arguments, check=False)
+    assert forked(stopped, folder, out, 2) == -signal.SIGKILL
     with pytest.raises(UsageError, match="other settings or rows"):
         train_head(folder / "catalog", out, settings=HeadSettings(d=8, hidden=(16,), batch=128))
     (tmp_path / "head.safetensors.training" / "state.safetensors").write_bytes(b"cut off")

@@ -83,7 +83,7 @@ def _mutated_manifest(data: bytes, rng: mutations.Random) -> bytes:
     return _sealed(mutations.dumped(value, rng))
 
 
-@reader("manifest", lambda world: [(world.catalog / "manifest.json").read_bytes()], _mutated_manifest, few=15)
+@reader("manifest", lambda world: [(world.catalog / "manifest.json").read_bytes()], _mutated_manifest, few=7)
 def read_manifest(world: World, data: bytes) -> None:
     """Use, check and repair a catalog with another manifest, which may name folders of pictures."""
     path = world.copied()
@@ -118,7 +118,7 @@ def heads() -> list[bytes]:
     ]
 
 
-@reader("head", lambda world: heads(), mutations.mutated_safetensors, few=100)
+@reader("head", lambda world: heads(), mutations.mutated_safetensors, few=50)
 def read_head(world: World, data: bytes) -> None:
     """Load a head; map embeddings, texts and back."""
     path = world.scratch / "head.safetensors"
@@ -146,7 +146,7 @@ def _written(path: Path, content: bytes) -> Path:
     "constants",
     lambda world: [(world.catalog / "constants.safetensors").read_bytes()],
     mutations.mutated_safetensors,
-    few=15,
+    few=7,
 )
 def read_constants(world: World, data: bytes) -> None:
     """Use, check and repair a catalog with other constants."""
@@ -154,7 +154,7 @@ def read_constants(world: World, data: bytes) -> None:
         _use_all(path, data)
 
 
-@reader("listing", lambda world: [_listing(world).read_bytes()], mutated_table, few=8)
+@reader("listing", lambda world: [_listing(world).read_bytes()], mutated_table, few=4)
 def read_listing(world: World, data: bytes) -> None:
     """Use, check and repair a catalog with another listing of inputs, and append to it."""
     with world.changed(_listing(world).name, data) as path:
@@ -176,7 +176,7 @@ def _content(name: str) -> Callable[[World], list[bytes]]:
     return lambda world: [(world.catalog / _stored(world, name)).read_bytes()]
 
 
-@reader("items", _content("items.parquet"), mutated_table, few=5)
+@reader("items", _content("items.parquet"), mutated_table, few=4)
 def read_items(world: World, data: bytes) -> None:
     """Use, check and repair a catalog with other stored metadata."""
     with world.changed(_stored(world, "items.parquet").as_posix(), data) as path:
@@ -186,7 +186,7 @@ def read_items(world: World, data: bytes) -> None:
             _use_all(path, data)
 
 
-@reader("errors", _content("errors.parquet"), mutated_table, few=8)
+@reader("errors", _content("errors.parquet"), mutated_table, few=4)
 def read_errors(world: World, data: bytes) -> None:
     """Use, check and repair a catalog with another list of unreadable inputs."""
     with world.changed(_stored(world, "errors.parquet").as_posix(), data) as path:
@@ -201,7 +201,7 @@ def _index(world: World) -> list[bytes]:
     return [(indexed / "kdtree/manifest.json").read_bytes()]
 
 
-@reader("index", _index, mutations.mutated_json, few=12)
+@reader("index", _index, mutations.mutated_json, few=6)
 def read_index(world: World, data: bytes) -> None:
     """Open and check an index with another manifest."""
     path = Path(shutil.copytree(world.folder / "indexed", world.scratch / "catalog"))

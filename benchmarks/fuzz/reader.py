@@ -18,7 +18,7 @@ class Reader:
     """One harness.
 
     seeds: function from a world to valid inputs; read: reads one and uses the result, and may raise only
-    GpuBranchesError. few: how many inputs the suite tries, so that each reader takes about a second.
+    GpuBranchesError. few: how many inputs the suite tries, so that each reader takes about half a second.
     """
 
     name: str

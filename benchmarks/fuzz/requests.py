@@ -88,7 +88,7 @@ def _mutated_condition(data: bytes, rng: mutations.Random) -> bytes:
     return drawn if rng.random() < 0.5 else _odd_condition(rng.choice((data, drawn)), rng)
 
 
-@reader("conditions", lambda world: [text.encode() for text in _CONDITIONS], _mutated_condition, few=20)
+@reader("conditions", lambda world: [text.encode() for text in _CONDITIONS], _mutated_condition, few=10)
 def read_condition(world: World, data: bytes) -> None:
     """Filter by a condition; its text, written from the parsed form, must mean the same."""
     text = data.decode("utf-8", "surrogatepass")
@@ -132,7 +132,7 @@ def _mutated_query(data: bytes, rng: mutations.Random) -> bytes:
     return "".join(rng.choice((" + ", " - ")) + term for term in terms).strip().encode()
 
 
-@reader("queries", lambda world: [text.encode() for text in _QUERIES], _mutated_query, few=100)
+@reader("queries", lambda world: [text.encode() for text in _QUERIES], _mutated_query, few=50)
 def read_query(world: World, data: bytes) -> None:
     """Read a query, and search by it."""
     text = data.decode("utf-8", "surrogatepass")
@@ -181,7 +181,7 @@ def _session(world: World) -> list[bytes]:
     return [json.dumps(each).encode() for each in (packed, {**packed, **query, "pictures": [picture]})]
 
 
-@reader("session", _session, mutations.mutated_json, few=30)
+@reader("session", _session, mutations.mutated_json, few=15)
 def read_session(world: World, data: bytes) -> None:
     """Import a session file by the page, open the session, export it, and copy it."""
     client, _ = client_of(world)
@@ -271,7 +271,7 @@ def _requests(world: World) -> list[bytes]:
     return made + [_request(method, path, query, body) for method, path, query, body in _PAGES]
 
 
-@reader("api", _requests, mutations.mutated_json, few=60)
+@reader("api", _requests, mutations.mutated_json, few=30)
 def read_request(world: World, data: bytes) -> None:
     """Send a request to the API or the page; a body that begins as JSON is sent as JSON, else unchanged."""
     client, name = client_of(world)

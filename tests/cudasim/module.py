@@ -15,7 +15,7 @@ import numpy as np
 HEADER = Path(__file__).parent / "cudasim.h"
 INCLUDE = Path(__file__).parent / "include"
 FLAGS = [
-    *("-std=gnu++17", "-O1", "-g", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"),
+    *("-std=gnu++17", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"),
     *("-ffp-contract=off", "-fno-strict-aliasing", "-Wno-unknown-pragmas", "-Wno-unused-function"),
     *("-fsanitize=alignment,bounds,shift,integer-divide-by-zero", "-fno-sanitize-recover=all"),
     "-fsanitize-undefined-trap-on-error",
@@ -90,7 +90,7 @@ class Module:
         count = getattr(self._lib, f"cudasim_sizes_{name}")(sizes)
         if len(args) != count:
             raise TypeError(f"{name} takes {count} arguments, got {len(args)}")
-        kept = [_argument(name, i, value, size) for i, (value, size) in enumerate(zip(args, sizes))]
+        kept = [_argument(name, i, value, size) for i, (value, size) in enumerate(zip(args, sizes, strict=False))]
         pointers = (ctypes.c_void_p * count)(*[ctypes.addressof(value) for value in kept])
         blocks = (ctypes.c_uint * 2)(*grid)
         run = getattr(self._lib, f"cudasim_run_{name}")
