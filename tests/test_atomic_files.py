@@ -24,7 +24,7 @@ from gpubranches.ingestion.writers import write_clip_retrieval
 from gpubranches.service import database
 from gpubranches.service.database import Database
 from gpubranches.service.labels import Labels
-from gpubranches.service.session_store import Book
+from gpubranches.service.session_store import SessionStore
 
 WAITING = """
 import sys, pathlib
@@ -211,7 +211,7 @@ def test_the_file_of_the_marks_is_made_whole(tmp_path):
     """Killed or refused at any call, there is none, or one with its tables."""
     path = tmp_path / "labels.sqlite"
     with Faults(tmp_path).on() as faults:
-        Book.open(path).close()
+        SessionStore.open(path).close()
     points = [i for i, (name, file) in enumerate(faults.calls) if "partial" in file or file == str(tmp_path)]
     assert len(points) > 4
     for at in points:
@@ -219,7 +219,7 @@ def test_the_file_of_the_marks_is_made_whole(tmp_path):
         with Faults(tmp_path, at, "ENOSPC").on():
             told = ""
             try:
-                Book.open(path).close()
+                SessionStore.open(path).close()
             except UnavailableError as error:
                 told = str(error)
         assert "labels.sqlite" in told or not told
@@ -258,7 +258,7 @@ def test_a_transaction_within_another_is_part_of_it(tmp_path):
 def test_an_import_that_fails_half_way_leaves_nothing(catalog, monkeypatch):
     with open_backend("oracle", catalog) as backend:
         app = create_app(catalog, backend)
-        client, book = app.test_client(), app.extensions["gpubranches"].book
+        client, store = app.test_client(), app.extensions["gpubranches"].service.sessions.store
         marks = [{"id": item, "label": 1, "origin": "user"} for item in range(5)]
         file = {"format": "gpubranches-session", "version": 1, "name": "brought", "asked": "", "query": "", "seed": 5,
                 "model": "ensemble", "second_stage": None, "lean": 0.0, "marks": marks, "pictures": []}  # fmt: skip
@@ -271,9 +271,9 @@ def test_an_import_that_fails_half_way_leaves_nothing(catalog, monkeypatch):
             raise sqlite3.OperationalError("database or disk is full")
 
         with monkeypatch.context() as patched:
-            patched.setattr(Book, "note", fail)
+            patched.setattr(SessionStore, "update", fail)
             assert bring() == 500
-        assert book.records() == []
+        assert store.records() == []
         assert bring() == 204
-        assert [(record.name, record.positive) for record in book.records()] == [("brought", 5)]
-        app.extensions["gpubranches"].close()
+        assert [(record.name, record.positive) for record in store.records()] == [("brought", 5)]
+        app.extensions["gpubranches"].service.close()

@@ -19,15 +19,15 @@ from gpubranches import Catalog, Ranking, open_backend
 from gpubranches.service.answer import Answer
 from gpubranches.app import create_app, open_server
 from gpubranches.retrieval.completeness import Completeness
-from gpubranches.service.app_context import Desk
-plain = Desk._tile
-def wide(self, item, mark, figure):
-    return replace(plain(self, item, mark, figure), ratio=0.7 + item["id"] // 60 % 5 * 0.35 + item["id"] % 3 * 0.1)
-Desk._tile = wide
+from gpubranches.app import views
+plain = views.tile
+def wide(item, mark, figure):
+    return replace(plain(item, mark, figure), ratio=0.7 + item["id"] // 60 % 5 * 0.35 + item["id"] % 3 * 0.1)
+views.tile = wide
 catalog = Catalog.open(sys.argv[1])
 with open_backend("oracle", catalog) as backend:
     app = create_app(catalog, backend)
-    sessions = app.extensions["gpubranches"].sessions
+    sessions = app.extensions["gpubranches"].service.sessions.opened
     make = sessions._make
     def planted(name):
         session = make(name)

@@ -12,7 +12,7 @@ from flask import Flask
 from test_cli import run  # noqa: F401
 from test_cli_inputs import catalog, refused  # noqa: F401
 
-from benchmarks.given import finite, whole
+from benchmarks.harness.options import finite, whole
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app.access import Access, listen_on
 from gpubranches.catalog import problems_at, repair
@@ -20,7 +20,7 @@ from gpubranches.core.files import require_outside_catalogs
 from gpubranches.errors import DataError, LabelError, UsageError
 from gpubranches.service.labels import Labels
 from gpubranches.service.session_files import pack, unpack
-from gpubranches.service.session_store import Book
+from gpubranches.service.session_store import SessionStore
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,8 +93,8 @@ def test_an_origin_that_means_nothing_is_refused(catalog, origin):  # noqa: F811
 
 def test_a_session_with_an_origin_of_before_can_be_exported_and_imported(catalog):  # noqa: F811
     opened = Catalog.open(catalog)
-    book = Book.open(catalog / "labels.sqlite")
-    labels = Labels(book.database, "old")
+    store = SessionStore.open(catalog / "labels.sqlite")
+    labels = Labels(store.database, "old")
     labels.bring([(1, 1, "robot"), (2, -1, "border")])
 
     class NoUploads:
@@ -102,10 +102,10 @@ def test_a_session_with_an_origin_of_before_can_be_exported_and_imported(catalog
             return []
 
     with open_backend("cpu", opened) as backend:
-        packed = pack(book.record("old"), Session(opened, backend, labels=labels), NoUploads())
+        packed = pack(store.record("old"), Session(opened, backend, labels=labels), NoUploads())
     marks = unpack(json.dumps(packed))["marks"]
     assert [mark["origin"] for mark in marks] == ["user", "border"]
-    book.close()
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -506,12 +506,12 @@ def test_boxes_are_a_query_and_arrays_with_the_votes_that_match(client, labels):
 
 def test_a_download_ends_where_its_client_does_and_makes_room_for_others(app, labels, monkeypatch):
     monkeypatch.setattr(walking, "BATCH_ROWS", 2)
-    monkeypatch.setattr(limits, "DOWNLOADS_A_SESSION", DOWNLOADS)
-    monkeypatch.setattr(limits, "DOWNLOADS_AN_ADDRESS", DOWNLOADS)
+    monkeypatch.setattr(limits, "DOWNLOADS_PER_SESSION", DOWNLOADS)
+    monkeypatch.setattr(limits, "DOWNLOADS_PER_ADDRESS", DOWNLOADS)
     client = app.test_client()
     at, answer = found_all(client, labels)
-    following, read = app.extensions["gpubranches"].following, []
-    reading = type(following).reading
+    follower, read = app.extensions["gpubranches"].service.follower, []
+    reading = type(follower).reading
 
     @contextmanager
     def counted(self):
@@ -519,7 +519,7 @@ def test_a_download_ends_where_its_client_does_and_makes_room_for_others(app, la
             read.append(threading.get_ident())
             yield
 
-    monkeypatch.setattr(type(following), "reading", counted)
+    monkeypatch.setattr(type(follower), "reading", counted)
     open_downloads = [client.get(f"{at}/matches.{format}") for format in list(FORMATS)[:DOWNLOADS]]
     assert {sent.status_code for sent in open_downloads} == {200}
     refused = client.get(f"{at}/matches.csv")
@@ -531,7 +531,7 @@ def test_a_download_ends_where_its_client_does_and_makes_room_for_others(app, la
         next(sent.iter_encoded())
         sent.close()
     assert len(read) - before <= len(open_downloads) < answer["total"] // 2
-    assert following._inside == 0
+    assert follower._readers == 0
     for _ in range(2 * DOWNLOADS):
         with client.get(f"{at}/matches.csv") as sent:
             assert sent.status_code == 200
@@ -554,8 +554,8 @@ def test_no_session_and_no_address_holds_all_places_for_downloads(app, labels):
     assert [ask(2, "10.0.0.2"), ask(2, "10.0.0.2"), ask(2, "10.0.0.3")] == [200, 200, 429]
     for sent in begun:
         sent.close()
-    assert app.extensions["gpubranches.downloads"]._free == DOWNLOADS
-    assert not app.extensions["gpubranches.downloads"]._held
+    assert app.extensions["gpubranches"].limits.downloads._free == DOWNLOADS
+    assert not app.extensions["gpubranches"].limits.downloads._held
 
 
 @contextmanager
@@ -577,7 +577,7 @@ def test_a_client_that_does_not_read_loses_its_place_and_its_thread(app, labels,
     at, _ = found_all(app.test_client(), labels)
     endless = dataclasses.replace(FORMATS["csv"], write=lambda matches: itertools.repeat(bytes(1 << 20)))
     monkeypatch.setitem(FORMATS, "csv", endless)
-    places, before = app.extensions["gpubranches.downloads"], threading.active_count()
+    places, before = app.extensions["gpubranches"].limits.downloads, threading.active_count()
     with served(app) as address, socket.create_connection(address) as stalled:
         stalled.sendall(f"GET {at}/matches.csv HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         assert stalled.recv(1) == b"H"
@@ -608,7 +608,7 @@ def test_a_stream_that_breaks_off_is_no_whole_file_to_its_client(app, labels, mo
         answer = connection.getresponse()
         with pytest.raises(http.client.IncompleteRead):
             answer.read()
-    assert app.extensions["gpubranches.downloads"]._free == DOWNLOADS
+    assert app.extensions["gpubranches"].limits.downloads._free == DOWNLOADS
     assert "the disk is gone" in caplog.text
 
 

@@ -19,7 +19,7 @@ from gpubranches.engines.kdtree.files import problems as index_problems
 from gpubranches.engines.kdtree.files import read_manifest as read_index
 from gpubranches.service.database import problems as marks_problems
 from gpubranches.service.labels import Labels
-from gpubranches.service.session_store import Book
+from gpubranches.service.session_store import SessionStore
 
 LOG = "labels.sqlite"
 
@@ -95,11 +95,11 @@ def _inputs(records: list[dict[str, Any]], next_id: int) -> list[Any]:
 
 def _marks(log: Path) -> list[Any]:
     """Return the sessions by name, with seed and marks; their ids differ between runs."""
-    book, told = Book.open(log), set()
-    for record in book.records(1000):
-        marks = Labels(book.database, record.session).current()
+    store, told = SessionStore.open(log), set()
+    for record in store.records(1000):
+        marks = Labels(store.database, record.session).current()
         told.add((record.name, record.settings.get("seed"), tuple(marks.items())))
-    book.close()
+    store.close()
     return sorted(told, key=repr)
 
 

@@ -23,7 +23,7 @@ from gpubranches.cli import main
 from gpubranches.errors import DataError
 from gpubranches.ingestion import build, staging
 from gpubranches.service.labels import Labels
-from gpubranches.service.session_store import Book
+from gpubranches.service.session_store import SessionStore
 
 SESSION = "the-first-session-of-1"
 TRAINING = ("--dim", "4", "--hidden", "8", "--epochs", "2", "--batch", "16", "--device", "cpu", "--seed", "1")
@@ -168,8 +168,8 @@ class World:
     def _make_marked(self, path: Path) -> None:
         self._copy(path)
         log = path / "c/labels.sqlite"
-        with closing(Book.open(log)) as book:
-            book.note(SESSION, name="first", seed=3)
+        with closing(SessionStore.open(log)) as store:
+            store.update(SESSION, name="first", seed=3)
         with closing(Labels.open(log, SESSION)) as labels:
             labels.mark([2, 4], +1)
 

@@ -1,4 +1,4 @@
-"""The filter: how many items it lets in, and what the columns hold that it may be about."""
+"""The filter: how many items it lets in, and the columns that it can name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from gpubranches.app.request_values import desk
+from gpubranches.app.app_context import service
+from gpubranches.app.request_values import where_of_address
 from gpubranches.catalog.metadata.choices import selected_values, toggle_value
 from gpubranches.catalog.metadata.conditions import column_text, value_condition
 from gpubranches.errors import UsageError
@@ -14,21 +15,20 @@ from gpubranches.errors import UsageError
 if TYPE_CHECKING:
     from gpubranches.catalog.metadata_table import Column
 
-routes = Blueprint("filtering", __name__)
+routes = Blueprint("filter", __name__)
 
 
 @routes.get("/filter/count")
 def count() -> Response:
     """Tell how many items the filter `where` lets in and which choices it has on, or what is wrong with it."""
-    return _told(request.args.get("where", "").strip())
+    return _told(where_of_address())
 
 
 @routes.get("/filter/toggle")
 def toggle() -> Response:
-    """Put a value of a column, `choice`, on in the filter `where`, or take it off, and tell of the filter so made."""
-    where = request.args.get("where", "").strip()
+    """Add a value of a column, `choice`, to the filter `where`, or remove it, and tell of the new filter."""
     try:
-        where = toggle_value(where, request.args.get("choice", ""))
+        where = toggle_value(where_of_address(), request.args.get("choice", ""))
     except UsageError as error:
         return _wrong(error)
     return _told(where, edited=True)
@@ -37,14 +37,13 @@ def toggle() -> Response:
 @routes.get("/filter/columns")
 def columns() -> Response:
     """Show the columns, and the most frequent values of those that hold few."""
-    told = [(column_text(column.name), column.kind, _values(column)) for column in desk().catalog.described_columns()]
+    told = [(column_text(column.name), column.kind, _values(column)) for column in service().columns()]
     return make_response(render_template("_columns.html", columns=told))
 
 
 def _told(where: str, edited: bool = False) -> Response:
-    at = desk()
     try:
-        told = f"{at.inside(where):,} of {at.catalog.n:,} items"
+        told = f"{service().count(where):,} of {service().catalog.n:,} items"
     except UsageError as error:
         return _wrong(error, where, edited)
     return make_response(

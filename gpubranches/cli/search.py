@@ -202,11 +202,11 @@ def _show_answer(session: Session, limit: int, written: int | None, as_json: boo
 
 
 def _completeness(session: Session) -> str:
-    from gpubranches.service.app_context import describe_completeness
+    from gpubranches.service.wording import intervals
 
     answer = session.last_answer()
     tiers = [f"{len(answer.parts[name]):,} {name}" for name in TIERS if name in answer.parts]
-    guess = describe_completeness(answer.ranking)
+    guess = intervals(answer.ranking)
     said = [f"a guess, as nothing is checked: {guess}" if guess else "", ", ".join(tiers)]
     return "".join(f"\n{line}" for line in said if line)
 

@@ -127,6 +127,20 @@ class World:
         """Return a new session."""
         return Session(self.catalog, self.backend, embedder=self.embedder, seed=seed)
 
+    def marked(self, draw: Draw) -> Session:
+        """Return a new session with the marks of a draw."""
+        session = self.session(draw.seed)
+        session.mark(draw.positives, +1)
+        session.mark(draw.negatives, -1)
+        return session
+
+    def mark_by_truth(self, session: Session, ids: Ids, right: NDArray[np.bool_], origin: str) -> None:
+        """Mark ids in a session as what they are; right: (n,) bool, the truth; origin: as of `Session.mark`."""
+        good = right[self.rows(ids)]
+        for label, marked in ((+1, ids[good]), (-1, ids[~good])):
+            if len(marked):
+                session.mark(marked, label, origin=origin)
+
     def draw(self, concept: Concept, p: int, seed: int, user: User = DEFAULT_USER) -> Draw | None:
         """Play the user up to the marks; None if the first page holds fewer than 2 right items.
 
