@@ -1,4 +1,4 @@
-"""The catalog: made of embeddings, extended, compacted and encoded anew. Single commits are in `writer`."""
+"""The catalog: building, appending, compacting and encoding it. The single commits are in `writer`."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class Catalog(CatalogWriter):
         head: bytes,
         report: Report | None = None,
     ) -> None:
-        """Make the codes of all items anew from their embeddings, in one commit; everything else stays.
+        """Replace the codes of all items by new ones of their embeddings, in one commit; everything else stays.
 
         encode: function from embeddings to codes; d: dims of the codes; space: the catalog's with the new head and
         quantizer; scalar, head: as in `create`; report: called with (encoded, total) rows. New segments are written one

@@ -27,7 +27,7 @@ _FOLDER = Path(__file__).resolve().parent
 WEIGHTS = _FOLDER / "demo.safetensors"
 CONFIG = _FOLDER / "demo.json"
 TEXT_MEAN = "text_mean"
-"""Name of the tensor beside the model's weights that holds the mean of the text embeddings."""
+"""Name of the tensor in the file of the weights that holds the mean of the text embeddings."""
 
 
 class WordTokenizer:

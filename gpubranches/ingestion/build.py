@@ -273,7 +273,7 @@ def _require_rows(scanned: Sequence[Input], embedder: Embedder | None) -> None:
 
 
 def _forget_begun(folder: Path) -> None:
-    """Remove the manifest of a catalog that was stopped before its first rows; its files will be written anew."""
+    """Remove the manifest of a catalog that was stopped before its first rows; its files will be written again."""
     (folder / "manifest.json").unlink(missing_ok=True)
     sync_folder(folder)
 

@@ -13,7 +13,7 @@ _LEAST = 1e-8
 def contrastive(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     """Return the symmetric contrastive loss of pairs of images and texts.
 
-    images, texts: (m, d) unit vectors, row i beside row i; scale: inverse temperature. Source: Radford et al. 2021
+    images, texts: (m, d) unit vectors, whose rows correspond; scale: inverse temperature. Source: Radford et al. 2021
     (CLIP), figure 3.
     """
     import torch

@@ -32,12 +32,12 @@ def fit_text_memory(examples: TrainingData, images: Tower) -> TextMemory:
     linear = regression(values, keys)
     if examples.texts is None:
         return TextMemory(keys.astype(np.float16), values, linear, TEMPERATURE, SHARE)
-    asked = examples.texts[np.linspace(0, len(examples.texts) - 1, min(len(examples.texts), _TEXTS)).astype(np.int64)]
+    texts = examples.texts[np.linspace(0, len(examples.texts) - 1, min(len(examples.texts), _TEXTS)).astype(np.int64)]
     base = images(examples.centred(examples.base))
     best, chosen = -1.0, TextMemory(keys.astype(np.float16), values, linear, TEMPERATURE, SHARE)
     for temperature, share in itertools.product(_TEMPERATURES, _SHARES):
         memory = TextMemory(chosen.keys, values, linear, temperature, share)
-        recall = examples.text_recall(asked, memory(asked), base)
+        recall = examples.text_recall(texts, memory(texts), base)
         if recall > best:
             best, chosen = recall, memory
     return chosen
