@@ -121,9 +121,9 @@ class MetadataTable:
         except (duckdb.Error, pa.ArrowException, CatalogFormatError) as error:
             if damaged:
                 raise damaged[0] from error
-            names = ", ".join(column_text(name) for name in columns[:5])
+            listed = ", ".join(column_text(name) for name in columns[:5])
             reason = str(error).splitlines()[0]
-            raise UsageError(f"where: expected values of {names} that can be compared, got: {reason}") from error
+            raise UsageError(f"where: expected values of {listed} that can be compared, got: {reason}") from error
         finally:
             connection.close()
 
