@@ -33,8 +33,8 @@ _log = logging.getLogger(__name__)
 class IngestReport:
     """The result of an ingest or append.
 
-    n: live items in the catalog; errors: inputs of the catalog that could not be read; seconds: wall-clock time; added:
-    number of new items; notes: what was skipped, renamed or not found, one sentence each.
+    n: live items in the catalog; errors: inputs of the catalog that could not be read, so far; seconds: wall-clock
+    time; added: number of new items; notes: what was skipped, renamed or not found, one sentence each.
     """
 
     n: int

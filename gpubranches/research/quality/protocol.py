@@ -14,6 +14,7 @@ from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.users import DEFAULT_USER, User
+from gpubranches.retrieval.queries import Words
 from gpubranches.service import Session
 
 FEWEST = 34
@@ -55,7 +56,7 @@ class Concept:
 class Draw:
     """What one user has seen and marked; the same for every model. Ids but for `order`.
 
-    order: (m,) rows of the World, the first query's answer over all that the concept's condition lets in, best first;
+    order: (m,) rows of the catalog, the first query's answer over all that the concept's condition lets in, best first;
     inside: (n,) bool, which rows those are; right: (n,) bool, the truth; positives, negatives: marked; unchecked:
     random ones. told: whether a refine is told the words.
     """
@@ -77,7 +78,7 @@ class Draw:
 
 
 @dataclass
-class World:
+class LabelledCatalog:
     """A labelled catalog in memory.
 
     embedder: for the concepts that have a text; None where none has. ids: (n,) ascending; codes: (n, d) uint8;
@@ -179,7 +180,7 @@ class World:
     def _asked(self, session: Session, concept: Concept, user: User, rng: np.random.Generator) -> NDArray[np.intp]:
         """Return the rows that the first query finds, (m,), best first: all that the concept's condition lets in."""
         if concept.text:
-            found = session.searcher.text(concept.asked, k=self.n, where=concept.where)
+            found = session.search(Words(concept.asked), k=self.n, where=concept.where)
         elif concept.by_embeddings or user.in_order:
             found = session.search(self._noisy_embedding(concept, rng), k=self.n, where=concept.where)
         else:
@@ -213,7 +214,7 @@ class World:
         return code
 
 
-def asks(embedder: Embedder | None) -> Callable[[str], bool]:
+def askable_by(embedder: Embedder | None) -> Callable[[str], bool]:
     """Return whether a name can be asked for as a text: a function that a vocabulary answers by its list.
 
     Another embedder is tried; without one nothing can be asked for.
