@@ -10,13 +10,21 @@ RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, 4096, dtype=np.uint8)
 
 
+def compiled(instruction):
+    @njit
+    def run(*args):
+        return instruction(*args)
+
+    return run
+
+
 def bits_of(word, count):
     return [(int(word) >> i) & 1 == 1 for i in range(count)]
 
 
 @pytest.mark.parametrize(("low", "span"), [(0, 255), (0, 0), (200, 55), (17, 100), (255, 0)])
 def test_inside64_marks_bytes_within_an_interval(low, span):
-    run = njit(lambda array, offset, low, span: vectors.inside64(array, offset, low, span))
+    run = compiled(vectors.inside64)
     for offset in (0, 1, 63, 4096 - 64):
         rows = BYTES[offset : offset + 64].astype(int)
         word = run(BYTES, offset, np.uint8(low), np.uint8(span))
@@ -24,8 +32,8 @@ def test_inside64_marks_bytes_within_an_interval(low, span):
 
 
 def test_at_least32_and_at_most32_compare_bytes():
-    least = njit(lambda array, offset, bound: vectors.at_least32(array, offset, bound))
-    most = njit(lambda array, offset, bound: vectors.at_most32(array, offset, bound))
+    least = compiled(vectors.at_least32)
+    most = compiled(vectors.at_most32)
     for bound in (0, 1, 127, 128, 255):
         rows = BYTES[5:37]
         assert bits_of(least(BYTES, 5, np.uint8(bound)), 64) == [*(rows >= bound).tolist(), *[False] * 32]
@@ -34,7 +42,7 @@ def test_at_least32_and_at_most32_compare_bytes():
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_reach64_compares_numbers(dtype):
-    run = njit(lambda array, offset, bound: vectors.reach64(array, offset, bound))
+    run = compiled(vectors.reach64)
     numbers = RNG.integers(-40_000, 40_000, 100).astype(dtype)
     if dtype == np.float32:
         numbers[::7] = np.nan
@@ -43,7 +51,7 @@ def test_reach64_compares_numbers(dtype):
 
 
 def test_count64_adds_the_bits_of_a_word():
-    run = njit(lambda counts, offset, word: vectors.count64(counts, offset, word))
+    run = compiled(vectors.count64)
     counts = RNG.integers(0, 60_000, 200).astype(np.uint16)
     word = int(RNG.integers(0, 1 << 63)) | 1 << 63
     expected = counts.copy()
@@ -53,7 +61,7 @@ def test_count64_adds_the_bits_of_a_word():
 
 
 def test_fetch_changes_nothing():
-    run = njit(lambda array, offset: vectors.fetch(array, offset))
+    run = compiled(vectors.fetch)
     before = BYTES.copy()
     assert run(BYTES, 70) is None
     assert np.array_equal(BYTES, before)
@@ -68,7 +76,7 @@ def test_lowest_bit_and_popcount_read_a_word():
 
 @pytest.mark.parametrize(("dtype", "width"), [(np.uint64, 1), (np.uint64, 6), (np.uint64, 12), (np.uint32, 3)])
 def test_differences4_weighs_the_bits_that_differ_from_four_planes(dtype, width):
-    run = njit(lambda bits, offset, planes: vectors.differences4(bits, offset, planes))
+    run = compiled(vectors.differences4)
     bits = RNG.integers(0, np.iinfo(dtype).max, 9 * width, dtype=dtype, endpoint=True)
     planes = RNG.integers(0, np.iinfo(dtype).max, (4, width), dtype=dtype, endpoint=True)
     for first in (0, 5):
@@ -83,8 +91,8 @@ def test_zone_squares_and_zone_dots_are_exact(d):
     stride = 300
     codes = RNG.integers(0, 256, d * stride, dtype=np.uint8)
     codes[:128], codes[stride : stride + 128] = 255, 0
-    squares = njit(lambda *args: vectors.zone_squares(*args))
-    dots = njit(lambda *args: vectors.zone_dots(*args))
+    squares = compiled(vectors.zone_squares)
+    dots = compiled(vectors.zone_dots)
     rows = codes.reshape(d, stride)[:, 3 : 3 + 128].astype(np.int64)
     query, weights = RNG.integers(0, 256, d).astype(np.int16), RNG.integers(-127, 128, d).astype(np.int16)
     query[0], weights[0] = 0, -127
