@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import TIERS, Ranking
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.breadth import Breadth
-from gpubranches.retrieval.completeness import Completeness, Sample
+from gpubranches.retrieval.completeness import Completeness, Marks, Sample
 from gpubranches.retrieval.explain import votes_needed
 from gpubranches.retrieval.voting import by_votes, votes_for
 
@@ -28,8 +27,6 @@ PARTS = ("all", *TIERS, "below", "new", "gone")
 """Lists of an answer: what matches, that by tier, what lies just below the cut, what changed since the last round."""
 JUST_BELOW = 200
 """Items under the cut that are listed."""
-
-Marks = Mapping[int, int]
 
 
 @dataclass(frozen=True)
