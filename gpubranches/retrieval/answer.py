@@ -1,4 +1,4 @@
-"""The answer of a find all: the ranking as it is cut, what made it, how complete it is, and its parts."""
+"""The answer of a find all: the ranking with its cut, the model, the estimates of completeness, and its parts."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from gpubranches.engines import Backend
 
 PARTS = ("all", *TIERS, "below", "new", "gone")
-"""Lists of an answer: what matches, that by tier, what lies just below the cut, what changed since the last round."""
+"""Lists of an answer: all matches, the matches by tier, the items just below the cut, and the changes since the last
+round."""
 JUST_BELOW = 200
-"""Items under the cut that are listed."""
+"""Number of items in the list below the cut."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some items of a ranking, best first. rows: (m,) where they are in it."""
+    """Some items of a ranking, best first. rows: (m,), their rows in the ranking."""
 
     ranking: Ranking
     rows: NDArray[np.intp]
@@ -47,11 +48,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one find all found. It never changes: another cut or estimate is another answer of the same round.
+    """What one find all found. It never changes: another cut, estimate or audit gives another answer of the same round.
 
-    boxes: of the model, None for one without; coding: of the codes they are over; where: the filter; before: what
-    matched in the round before, as it was cut then, None in the first round; breadth: what the marks say of how broad
-    the idea is, None by votes alone.
+    boxes: of the model, None for one without boxes; coding: of the codes that the boxes apply to; where: the filter;
+    before: the matches of the round before, with its cut, None in the first round; breadth: how broad the marks say the
+    idea is, None by votes alone.
     """
 
     ranking: Ranking
@@ -63,7 +64,7 @@ class Answer:
     breadth: Breadth | None = None
 
     def reaches(self, lean: float) -> bool:
-        """Whether the list holds what a cut there lists: what matches, and what lies just below."""
+        """Whether the list is long enough for a cut with this lean: it has all matches and the items just below."""
         ranking = self.ranking
         if ranking.unlisted is None or self.boxes is None:
             return True
@@ -72,9 +73,9 @@ class Answer:
         return votes >= ranking.complete_from and below >= JUST_BELOW
 
     def recut(self, lean: float, marks: Marks, audited: Marks) -> Answer:
-        """Return the answer cut elsewhere, which its list `reaches`; see `Session.recut`.
+        """Return the answer with another cut, for which its list is long enough (`reaches`); see `Session.recut`.
 
-        marks: item id -> label, audited: those of an audit.
+        marks: the present marks; audited: those made in an audit.
         """
         start = time.perf_counter()
         threshold = self._threshold(lean, audited)
@@ -92,7 +93,7 @@ class Answer:
         return replace(self, ranking=replace(found, timings_ms={**timings, "total": sum(timings.values())}))
 
     def estimated(self, marks: Marks, audited: Marks) -> Answer:
-        """Return the answer with precision, recall and tiers by the marks there are now."""
+        """Return the answer with precision, recall and tiers estimated from the present marks."""
         precision, recall = self.completeness.estimate(self.ranking.matched, marks, audited)
         tiers = self.completeness.tiers(marks, audited)
         return replace(self, ranking=replace(self.ranking, precision=precision, recall=recall, tiers=tiers))
@@ -102,9 +103,9 @@ class Answer:
         return replace(self, completeness=self.completeness.with_audit(sample))
 
     def relisted(self, backend: Backend, catalog: Catalog, lean: float, where: Bitmap | None) -> Answer:
-        """Return an answer by votes with as long a list as a cut needs, by its boxes over the catalog as it is now.
+        """Return an answer by votes with a list that is long enough for a cut, by its boxes over the present catalog.
 
-        where: bitmap of its filter, None for all items. Raises UsageError where the codes are others by now.
+        where: bitmap of its filter, None for all items. Raises UsageError if the codes were encoded anew since.
         """
         if self.boxes is None or self.coding != catalog.coding:
             raise UsageError("recut: the catalog's codes were made anew since the last refine; refine again")
@@ -118,18 +119,18 @@ class Answer:
 
     @property
     def matched(self) -> Part:
-        """What matches, the part "all"."""
+        """All matches, the part "all"."""
         return Part(self.ranking, np.flatnonzero(self.ranking.matched))
 
     def matched_still(self, catalog: Catalog, generation: int) -> Part:
-        """Return what matches without items deleted since; generation: of the catalog when it was answered."""
+        """Return the matches that are not deleted; generation: of the catalog when the answer was found."""
         if generation == catalog.generation:
             return self.matched
         return Part(self.ranking, self.matched.rows[catalog.alive(self.matched.ids)])
 
     @property
     def min_votes(self) -> int:
-        """Votes at which the boxes take an item: to match by votes alone, or to be ranked; 1 without boxes."""
+        """Votes that an item needs to match by votes alone, or to be ranked by a second stage; 1 without boxes."""
         return 1 if self.boxes is None else votes_needed(self.ranking, self.boxes)
 
     def part(self, name: str) -> Part:
@@ -144,10 +145,11 @@ class Answer:
 
     @cached_property
     def parts(self) -> dict[str, Part]:
-        """The parts by name, in the order of PARTS: tiers where there are some, changes where there was a round.
+        """The parts by name, in the order of PARTS: tiers if they are estimated, changes if there was a round before.
 
-        all: what matches; sure, likely, borderline: see `Completeness.tiers`; below: the first 200 that do not match,
-        without items marked when it was found; new, gone: what matches now and did not, and the other way round.
+        all: the matches; sure, likely, borderline: see `Completeness.tiers`; below: the first 200 items that do not
+        match, without items marked when the answer was found; new: matches that did not match before; gone: the
+        reverse.
         """
         ranking, matched = self.ranking, self.ranking.matched
         parts = {"all": self.matched}
@@ -168,7 +170,7 @@ class Answer:
         return ids[catalog.alive(ids)]
 
     def _threshold(self, lean: float, audited: Marks) -> float:
-        own = self.completeness.ranking.threshold
         if self.ranking.by_votes and self.boxes is not None:
             return float(votes_for(lean, self.boxes.n_estimators))
-        return own - self.completeness.shift(lean, audited) if lean else own
+        threshold = self.completeness.ranking.threshold
+        return threshold - self.completeness.shift(lean, audited) if lean else threshold

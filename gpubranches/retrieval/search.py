@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class Searcher:
-    """Nearest items over a catalog; it holds nothing of its own and serves any number of threads.
+    """Searches a catalog for nearest items. It has no state of its own, so any number of threads may use it.
 
-    embedder: turns texts and images into queries; refused (SpaceMismatchError) if it is not the one the catalog was
-    made with. pictures: returns the unit embedding, (D,) float32, of a picture that was sent, by its name, or raises
-    UsageError. All answers are Neighbors with q = 1. k: how many items; where: a condition over the items' metadata,
-    see `conditions.parse`.
+    embedder: turns texts and images into queries; SpaceMismatchError if it is not the one the catalog was made with.
+    pictures: returns the unit embedding, (D,) float32, of an uploaded picture by its name, or raises UsageError. All
+    answers are Neighbors with q = 1. k: number of items; where: a condition over the items' metadata, see
+    `conditions.parse`.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Searcher:
         self.pictures = _no_picture if pictures is None else pictures
 
     def ask(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
-        """Return the k items nearest to what a text asks for: words, or terms such as `dog + #17 - sketch`.
+        """Return the k items nearest to a query: words, or terms such as `dog + #17 - sketch`.
 
-        The grammar is that of `queries.parse`, the meaning of several terms that of `queries.combine`: each is centred
-        on the mean of its kind and made as long as the others. One term alone is `text`, `like` or a picture.
-        by_codes: search the codes alone, by one term. Raises UsageError for a text that cannot be read, and for terms
-        the catalog or the embedder has nothing to compare by.
+        `queries.parse` defines the grammar, and `queries.combine` how terms are combined; each term is centred on the
+        mean of its kind and scaled to unit length. A single term is searched as `text`, `like` or `vector`. by_codes:
+        search the codes alone, by one term. Raises UsageError for a query that cannot be parsed, and for terms that the
+        catalog or the embedder cannot compare.
         """
         query = parse(text)
         if not self.catalog.D and not isinstance(query.single, Item):
@@ -69,7 +69,7 @@ class Searcher:
         return self._search(self._direction(query)[None], k, where)
 
     def words(self, text: str) -> NDArray[np.float32] | None:
-        """Return the direction, (D,) float32, of a text that asks for words, among others; None for "" and other texts.
+        """Return the direction, (D,) float32, of a query with added words; None for "" and queries without words.
 
         Raises UsageError as `ask` does.
         """
@@ -79,11 +79,11 @@ class Searcher:
         return self._words(query.added)[0] if query.single else self._direction(query)
 
     def text(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
-        """Return the k items nearest to a text as it stands, signs and all.
+        """Return the k items nearest to a text; signs in it have no meaning.
 
-        The text is centred on the mean of the texts, the items on theirs: the two live in different places of the
-        space. by_codes: search the codes alone, with the text tower of the catalog's head. Raises UsageError without
-        an embedder, or without that tower.
+        The text is centred on the mean of texts and the items on the mean of images, because the two lie in different
+        regions of the embedding space. by_codes: search the codes alone, with the text tower of the catalog's head.
+        Raises UsageError without an embedder, or without that tower.
         """
         if not text.strip():
             raise UsageError("text: expected a word or more, got nothing; type what to look for")
@@ -97,7 +97,7 @@ class Searcher:
         return self.vector(self._embedder("an image").images([image])[0], k, where=where)
 
     def like(self, item: int, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
-        """Return the k items nearest to an item, itself first: by embeddings where there are some, else by codes."""
+        """Return the k items nearest to an item, itself first: by embeddings if the catalog has them, else by codes."""
         if self.catalog.has_embeddings and not by_codes:
             return self._search(self._centred(self.catalog.embeddings(as_ids([item]))), k, where)
         return self._by_codes(self.catalog.take(as_ids([item])), k, where)
@@ -135,7 +135,7 @@ class Searcher:
         return embedder.texts(texts) - mean
 
     def _images(self, terms: Sequence[Term]) -> NDArray[np.float32]:
-        """Return embeddings of the items and pictures among terms, centred on the mean of images, unit rows."""
+        """Return embeddings of the items and pictures among the terms, centred on the mean of images, as unit rows."""
         items = [term.id for term in of_kind(Item, terms)]
         pictures = [self.pictures(term.name) for term in of_kind(Picture, terms)]
         rows = [*(self.catalog.embeddings(as_ids(items)) if items else ()), *pictures]

@@ -17,9 +17,9 @@ from gpubranches.errors import LabelError, UsageError
 from gpubranches.retrieval.answer import Answer, Part
 from gpubranches.retrieval.completeness import AUDITED, Completeness
 from gpubranches.retrieval.explain import Explanation, explain_in
-from gpubranches.retrieval.refine import Found, has_second_stage, refined
+from gpubranches.retrieval.refine import Found, find_all, has_second_stage
 from gpubranches.retrieval.search import Searcher
-from gpubranches.retrieval.suggestions import suggested
+from gpubranches.retrieval.suggestions import suggest
 from gpubranches.retrieval.training_data import TrainingData
 from gpubranches.service.export import Matches, export_matches
 from gpubranches.service.labels import NOT_CHOSEN, Labels
@@ -141,7 +141,7 @@ class Session:
             staged = has_second_stage(self.catalog, options.model, options.second_stage)
             marks = self._to_learn(options, options.query if staged else None)
             bitmap, generation = self._bitmap(options.where), self.catalog.generation
-            found = refined(
+            found = find_all(
                 self.backend,
                 self.catalog,
                 marks,
@@ -266,7 +266,7 @@ class Session:
             raise UsageError(f"count: expected 1 or more, got {count}")
         answer, marked = self.last(), np.fromiter(self.labels.current(), np.int64)
         with self.catalog.pinned():
-            return suggested(self.catalog, answer.ranking, answer.breadth, marked, count)
+            return suggest(self.catalog, answer.ranking, answer.breadth, marked, count)
 
     def next(self, target_recall: float = TARGET, count: int = 20) -> Step:
         """Return what to mark next, or that the answer holds a share of all that is right.
