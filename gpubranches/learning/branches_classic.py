@@ -143,7 +143,7 @@ class ClassicEnsemble(_Classic):
 
 
 def bootstrap(m: int, p: int, key: np.uint64) -> NDArray[np.int64]:
-    """Return how often each of m points is drawn in m draws with replacement, (m,) int64, at least one of the first p."""
+    """Return how often each of m points is drawn in m draws with replacement, (m,) int64, some of the first p."""
     first = np.uint64(0)
     while True:
         draws = splitmix64(splitmix64(np.arange(m, dtype=np.uint64) + first) ^ key)
