@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.given import in_one_sentence
+from benchmarks.harness.options import in_one_sentence
 from gpubranches.catalog import Catalog
-from gpubranches.core.arrays import pack_bitmap
+from gpubranches.core.bitmaps import pack_bitmap
 from gpubranches.core.results import Neighbors
 from gpubranches.engines.gpu import GpuBackend
 from gpubranches.engines.gpu.measured_times import Line, Measured, place

@@ -120,6 +120,20 @@ class BackendUnavailableError(DeviceError):
     """A backend or an optional package is missing; the message names the extra to install."""
 
 
+def missing_package(
+    what: str, package: str, *extras: str, error: object = None, instead: str = ""
+) -> BackendUnavailableError:
+    """Return the error of a package that `what` needs and that cannot be imported.
+
+    extras: of gpubranches that bring it, the first is recommended; none if gpubranches itself requires it. error: what
+    the import raised, or its text; instead: what else the user can do.
+    """
+    install = f"pip install 'gpubranches[{extras[0]}]'" if extras else "pip install gpubranches"
+    install += "".join(f" or [{extra}]" for extra in extras[1:])
+    reason = "" if error is None else f" ({error})"
+    return BackendUnavailableError(f"{what} needs {package}{reason}; {install}{f', or {instead}' if instead else ''}")
+
+
 class KernelCompileError(DeviceError):
     """A kernel did not compile; the message contains the compiler's log, over several lines."""
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gpubranches import Catalog, Session, VocabularyEmbedder
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 
 GROUPS, KINDS, EACH, BACKGROUND, D = 5, 6, 40, 600, 48
 NAMES = [f"group {g}" for g in range(GROUPS)] + [f"kind {k}" for k in range(GROUPS * KINDS)]

@@ -35,7 +35,7 @@ def write_pictures(folder: Path, n: int = 700) -> np.ndarray:
 
 def write_served(folder: Path) -> None:
     """Write such a world with its labels, `folder/labels.npy`, and a catalog of it with the vocabulary's embedder."""
-    from gpubranches.ingest import ingest
+    from gpubranches.ingestion import ingest
 
     np.save(folder / "labels.npy", write_pictures(folder))
     ingest(

@@ -54,7 +54,7 @@ def make(catalog, backend, embedder):
 
     yield app
     for each in made:
-        each.extensions["gpubranches"].close()
+        each.extensions["gpubranches"].service.close()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from gpubranches import Catalog, cli, open_backend
 from gpubranches.app import create_app, open_server
 from gpubranches.app.access import COOKIE, Access, check_token, is_loopback, read_token
 from gpubranches.errors import UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 HX = {"HX-Request": "true"}
@@ -41,7 +41,7 @@ def test_every_kind_of_answer_carries_the_headers(make, monkeypatch, labels):
     app, locked = make(), make(token=TOKEN)
     client = app.test_client()
     at, _ = found_all(client, labels)
-    monkeypatch.setattr("gpubranches.service.app_context.Desk.draw", lambda *a: 1 / 0)
+    monkeypatch.setattr("gpubranches.service.catalog_service.CatalogService.random", lambda *a: 1 / 0)
     answers = {
         "page": client.get("/search?q=teapot"),
         "fragment": client.get("/search?q=teapot", headers=HX),
@@ -281,7 +281,7 @@ def spiteful(tmp_path_factory):
     with open_backend("oracle", catalog) as backend:
         app = create_app(catalog, backend)
         yield app
-        app.extensions["gpubranches"].close()
+        app.extensions["gpubranches"].service.close()
 
 
 def test_names_are_text_on_every_page(spiteful):
@@ -339,4 +339,4 @@ def test_a_picture_outside_its_folder_is_not_shown(tmp_path):
         assert {client.get(f"/thumbnails/small/{item}.jpg").status_code for item in range(3)} == {404}
         found = client.post("/knn-service", json={"embedding_input": [1.0] * 64, "num_images": 9}).json
         assert all("url" not in row for row in found)
-        app.extensions["gpubranches"].close()
+        app.extensions["gpubranches"].service.close()

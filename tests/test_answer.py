@@ -10,15 +10,17 @@ from rankings import N, a_ranking
 
 from gpubranches.core.results import TIERS, Ranking
 from gpubranches.errors import UsageError
-from gpubranches.retrieval.answer import JUST_BELOW, PARTS, Answer, Part
 from gpubranches.retrieval.completeness import AUDITED, Completeness
+from gpubranches.service.answer import JUST_BELOW, PARTS, Answer
+from gpubranches.service.matches import Matches
 
 LEANS = st.integers(-100, 100).map(lambda lean: lean / 100)
 
 
+# These answers are over no catalog: their parts are known by the ranking alone.
 def an_answer(seed=0, before=None, **world):
     ranking, marks, _ = a_ranking(np.random.default_rng(seed), **world)
-    return Answer(ranking, Completeness(ranking, marks, N, seed=seed), before=before).recut(0.0, marks, {})
+    return Answer(None, ranking, Completeness(ranking, marks, N, seed=seed), before=before).recut(0.0, marks, {})
 
 
 @given(st.integers(0, 50), LEANS, st.floats(0.5, 5), st.integers(0, 5))
@@ -59,7 +61,7 @@ def test_tiers_hold_what_they_say():
         completeness = Completeness(ranking, marks, N, seed=seed)
         completeness = completeness.with_audit(completeness.draw_audit(AUDITED, marks, np.zeros(0, np.int64)))
         audited = {int(i): 1 if int(i) in right else -1 for i in completeness.drawn.ids}
-        answer = Answer(ranking, completeness).estimated({**marks, **audited}, audited)
+        answer = Answer(None, ranking, completeness).estimated({**marks, **audited}, audited)
         for name in TIERS:
             held[name] += [int(i) in right for i in answer.parts[name].ids if int(i) not in {**marks, **audited}]
     assert np.mean(held["sure"]) >= 0.9
@@ -72,7 +74,7 @@ def test_votes_have_no_tiers():
     completeness = Completeness(Ranking(ranking.ids, ranking.scores, ranking.matched, ranking.total, N, 0.0), marks, N)
     completeness = completeness.with_audit(completeness.draw_audit(AUDITED, marks, np.zeros(0, np.int64)))
     audited = dict.fromkeys(completeness.drawn.ids.tolist(), -1)
-    answer = Answer(completeness.ranking, completeness).estimated({**marks, **audited}, audited)
+    answer = Answer(None, completeness.ranking, completeness).estimated({**marks, **audited}, audited)
     assert answer.ranking.precision is not None
     assert tuple(answer.parts) == ("all", "below")
     with pytest.raises(UsageError, match="expected one of all, below, got 'sure'; tiers need a second stage and 4"):
@@ -100,5 +102,6 @@ def test_a_part_that_there_is_not_is_refused_with_what_there_is():
 
 
 def test_a_part_knows_its_items():
-    part = Part(an_answer().ranking, np.array([2, 5]))
+    part = Matches(None, an_answer().ranking, np.array([2, 5]))
     assert (len(part), part.ids.tolist()) == (2, part.ranking.ids[[2, 5]].tolist())
+    assert part.scores.tolist() == part.ranking.scores[[2, 5]].tolist()

@@ -16,7 +16,7 @@ from serving import API, begun, found_all, picture
 
 from gpubranches import Session
 from gpubranches.app.api.schema import check, parse
-from gpubranches.app.limits import PLACES, Buckets, Turns
+from gpubranches.app.limits import TRAINING_THREADS, TokenBuckets, TrainingSlots
 from gpubranches.app.server import THREADS
 from gpubranches.errors import TooManyError, UsageError
 from gpubranches.retrieval.search import Searcher
@@ -48,7 +48,7 @@ def test_a_text_an_item_a_vector_a_code_and_a_picture_find_their_like(client, ca
     assert (labels[ids(text="teapot")] == NAMES.index("teapot")).mean() > 0.9
     assert ids(item=17)[0] == 17
     assert ids(vector=catalog.embeddings([17])[0].tolist()) == ids(item=17)
-    assert ids(code=catalog.take([17])[0].tolist())[0] == 17
+    assert ids(code=catalog.codes([17])[0].tolist())[0] == 17
     at = f"{API}/search/image?k=12"
     sent = client.post(at, data=picture(COLOURS[4]), content_type="image/png")
     assert (labels[[row["id"] for row in sent.json["items"]]] == 4).all()
@@ -369,7 +369,7 @@ def test_pictures_that_are_none_too_many_bytes_or_too_many_pixels_are_refused(cl
 
 def test_a_session_that_trains_too_often_is_told_when_to_try_again(make, labels):
     app = make()
-    app.extensions["gpubranches.refines"] = Buckets(burst=2, every_s=7, clock=lambda: 0.0)
+    app.extensions["gpubranches"].limits.training_rate = TokenBuckets(burst=2, every_s=7, clock=lambda: 0.0)
     client = app.test_client()
     at, _ = found_all(client, labels, model="branch")
     assert client.post(f"{at}/refine", json={"model": "branch"}).status_code == 200
@@ -384,7 +384,7 @@ def test_a_session_that_trains_too_often_is_told_when_to_try_again(make, labels)
 @given(st.lists(st.floats(0, 20), max_size=30), st.integers(1, 4), st.floats(0.5, 5))
 def test_no_bucket_gives_more_than_it_held_and_was_filled_by(waits, burst, every_s):
     now = 0.0
-    buckets = Buckets(burst, every_s, clock=lambda: now)
+    buckets = TokenBuckets(burst, every_s, clock=lambda: now)
     taken = 0
     for wait in waits:
         now += wait
@@ -400,13 +400,13 @@ def test_no_bucket_gives_more_than_it_held_and_was_filled_by(waits, burst, every
 
 
 def test_few_train_at_once_a_few_wait_and_the_rest_is_sent_away():
-    turns, going, most, refused = Turns(at_once=2, places=5), 0, 0, 0
+    slots, going, most, refused = TrainingSlots(running=2, admitted=5), 0, 0, 0
     lock, full = threading.Lock(), threading.Barrier(6)
     told = threading.Event()
 
     def train():
         nonlocal going, most
-        with turns.turn():
+        with slots.slot():
             with lock:
                 going += 1
                 most = max(most, going)
@@ -429,25 +429,25 @@ def test_few_train_at_once_a_few_wait_and_the_rest_is_sent_away():
     for thread in threads:
         thread.join()
     assert (most, refused, going) == (2, 1, 0)
-    with turns.turn():
+    with slots.slot():
         assert going == 0
 
 
 def test_nobody_waits_for_a_turn_for_ever():
-    turns = Turns(at_once=1, places=3, wait_s=0.01)
-    with turns.turn(), pytest.raises(TooManyError, match="try again"), turns.turn():
+    slots = TrainingSlots(running=1, admitted=3, wait_s=0.01)
+    with slots.slot(), pytest.raises(TooManyError, match="try again"), slots.slot():
         pass
-    with turns.turn():
+    with slots.slot():
         pass
 
 
 def test_whoever_trains_leaves_threads_for_those_who_mark(make, labels):
-    assert THREADS >= PLACES + 8
+    assert THREADS >= TRAINING_THREADS + 8
     app = make()
     client = app.test_client()
     at, _ = found_all(client, labels, model="branch")
-    app.extensions["gpubranches.turns"] = busy = Turns(places=1)
-    with busy.turn():
+    app.extensions["gpubranches"].limits.training = busy = TrainingSlots(admitted=1)
+    with busy.slot():
         refused = client.post(f"{at}/refine", json={})
         assert (refused.status_code, int(refused.headers["Retry-After"]) > 0) == (429, True)
         assert client.post(f"{at}/marks", json={"ids": [9], "label": -1}).status_code == 200

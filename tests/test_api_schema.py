@@ -9,8 +9,8 @@ from gpubranches import Catalog, VocabularyEmbedder, open_backend
 from gpubranches.app import create_app
 from gpubranches.app.api import OPERATIONS, PREFIX
 from gpubranches.app.api.openapi import document
-from gpubranches.app.limits import Buckets
-from gpubranches.ingest import ingest
+from gpubranches.app.limits import TokenBuckets
+from gpubranches.ingestion import ingest
 
 schemathesis = pytest.importorskip("schemathesis")
 from schemathesis.checks import not_a_server_error  # noqa: E402
@@ -44,9 +44,9 @@ def app(tmp_path_factory):
     embedder = VocabularyEmbedder.load(folder / "text/emb.npy", folder / "text/names.json")
     with open_backend("oracle", catalog) as backend:
         made = create_app(catalog, backend, embedder=embedder)
-        made.extensions["gpubranches.refines"] = Buckets(burst=10**6)
+        made.extensions["gpubranches"].limits.training_rate = TokenBuckets(burst=10**6)
         yield made
-        made.extensions["gpubranches"].close()
+        made.extensions["gpubranches"].service.close()
 
 
 @pytest.fixture(scope="module")

@@ -15,19 +15,14 @@ from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.app import create_app, open_server
 from gpubranches.app.rendering import PAGE
 from gpubranches.app.request_values import COOKIE
+from gpubranches.app.views import shortened
 from gpubranches.core.results import Ranking
 from gpubranches.errors import SpaceMismatchError, UsageError
-from gpubranches.ingest import ingest
-from gpubranches.service.app_context import (
-    caption,
-    describe,
-    describe_completeness,
-    describe_run,
-    in_words,
-    shortened,
-    writable_log,
-)
+from gpubranches.ingestion import ingest
+from gpubranches.retrieval.search import Searcher
 from gpubranches.service.labels import Labels
+from gpubranches.service.session_store import open_store
+from gpubranches.service.wording import caption, completeness_in_words, intervals, matches_heading, run_summary
 
 HX = {"HX-Request": "true"}
 
@@ -49,7 +44,7 @@ def embedder(folder):
 def app(catalog, backend, embedder):
     made = create_app(catalog, backend, embedder=embedder)
     yield made
-    made.extensions["gpubranches"].close()
+    made.extensions["gpubranches"].service.close()
 
 
 @pytest.fixture
@@ -206,7 +201,7 @@ def test_an_event_that_is_sent_again_changes_nothing(client):
 
 def test_marks_are_stored_while_the_same_session_finds_all_in_another_thread(app, client):
     post(client, "/mark", id=10, value="1")
-    with app.extensions["gpubranches"].sessions.hold(client.get_cookie(COOKIE).value):
+    with app.extensions["gpubranches"].service.sessions.exclusive(client.get_cookie(COOKIE).value):
         answers = []
         marker = threading.Thread(target=lambda: answers.append(post(client, "/mark", id=11, value="1")))
         marker.start()
@@ -247,7 +242,7 @@ def test_marks_outlive_the_server_and_are_each_browsers_own(client, catalog, bac
     same.set_cookie(COOKIE, client.get_cookie(COOKIE).value)
     assert counts(same.get("/")) == (2, 0)
     assert counts(other.get("/")) == (0, 0)
-    again.extensions["gpubranches"].close()
+    again.extensions["gpubranches"].service.close()
 
 
 def test_a_cookie_that_is_not_ours_is_replaced(client):
@@ -380,7 +375,7 @@ def test_options_of_find_all_are_kept_and_offered_again_after_a_restart(client, 
     assert inputs == options
     assert shown(post(same, "/refine", **inputs)) == ids
     assert shown(same.get("/audit"))
-    again.extensions["gpubranches"].close()
+    again.extensions["gpubranches"].service.close()
 
 
 def test_suggestions_are_new_items(client, labels):
@@ -393,7 +388,7 @@ def test_suggestions_are_new_items(client, labels):
 
 
 def origins(app, client):
-    with app.extensions["gpubranches"].sessions.hold(client.get_cookie(COOKIE).value) as session:
+    with app.extensions["gpubranches"].service.sessions.exclusive(client.get_cookie(COOKIE).value) as session:
         return session.labels.origins()
 
 
@@ -474,9 +469,9 @@ def test_finding_all_listens_to_the_words_that_were_asked(app, client, labels, c
     assert shown_by_the_page() == found(NAMES[1])
     client.get("/search", query_string={"q": f"{NAMES[2]} + #{chosen[0]}"})
     assert shown_by_the_page() == found(f"{NAMES[2]} + #{chosen[0]}")
-    book = app.extensions["gpubranches"].book
+    store = app.extensions["gpubranches"].service.sessions.store
     for gone in ("zebra", "zebra + #999999", "dog +", ""):
-        book.note(book.records()[0].session, words=gone)
+        store.update(store.records()[0].session, words=gone)
         assert shown_by_the_page() == found(None)
 
 
@@ -563,7 +558,7 @@ def test_a_wrong_address_typed_in_gets_a_whole_page(client):
 
 
 def test_what_nobody_foresaw_is_logged_and_not_shown(client, monkeypatch, caplog):
-    monkeypatch.setattr(Session, "like", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(Searcher, "like", lambda *a, **k: 1 / 0)
     response = client.get("/like?id=3", headers=HX)
     assert response.status_code == 500
     assert "division" not in response.text
@@ -704,9 +699,9 @@ def test_where_the_log_cannot_be_written_marks_are_kept_elsewhere_and_a_warning_
     class Elsewhere:
         path = tmp_path / "gone"
 
-    log = writable_log(Elsewhere)
-    assert log.parent.exists()
-    labels = Labels.open(log, "a")
+    store, lasting = open_store(Elsewhere)
+    assert not lasting
+    labels = Labels(store.database, "a")
     labels.mark([1], 1)
     assert labels.current() == {1: 1}
     assert "only as long as this server" in caplog.text
@@ -724,27 +719,27 @@ def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
     found = {"ids": nothing, "scores": nothing, "matched": nothing, "candidates": 5678, "threshold": 0.0}
     estimates = {"precision": (0.8, 0.9, 0.95), "recall": (0.5, 0.6, 0.7)}
     ranking = Ranking(**found, **estimates, total=1234, source="cpu/boxes", timings_ms={"total": 41.7})
-    assert (describe(ranking), describe_run(ranking)) == ("1,234 match", "5,678 candidates · cpu/boxes · 42 ms")
-    assert describe_completeness(ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
-    assert in_words(ranking) == "about 1,100 of the 1,234 are right, and about 740 more are missing"
+    assert (matches_heading(1234), run_summary(ranking)) == ("1,234 match", "5,678 candidates · cpu/boxes · 42 ms")
+    assert intervals(ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
+    assert completeness_in_words(ranking) == "about 1,100 of the 1,234 are right, and about 740 more are missing"
     all_but_one = replace(ranking, total=30, precision=(0.9, 0.99, 1), recall=(0.7, 0.98, 1))
-    assert in_words(all_but_one) == "nearly all of the 30 are right, and about 1 more is missing"
+    assert completeness_in_words(all_but_one) == "nearly all of the 30 are right, and about 1 more is missing"
     complete = replace(ranking, total=30, recall=(0.9, 0.99, 1))
-    assert in_words(complete) == "about 27 of the 30 are right, and hardly any are missing"
+    assert completeness_in_words(complete) == "about 27 of the 30 are right, and hardly any are missing"
     rounded_up = replace(ranking, total=118, precision=(0.9, 0.99, 1), recall=(0.9, 0.99, 1))
-    assert in_words(rounded_up) == "about 118 of the 118 are right, and about 1 more is missing"
+    assert completeness_in_words(rounded_up) == "about 118 of the 118 are right, and about 1 more is missing"
     wide = replace(ranking, recall=(0.1, 0.9, 1))
-    assert in_words(wide) == "about 1,100 of the 1,234 are right; how many are missing is not known yet"
-    assert describe_completeness(Ranking(**found, total=1)) == in_words(Ranking(**found, total=1)) == ""
-    assert describe(Ranking(**found, total=1)) == "1 matches"
-    assert describe(ranking, (45, 1200)) == "1,234 match (45 new, 1,200 gone)"
+    assert completeness_in_words(wide) == "about 1,100 of the 1,234 are right; how many are missing is not known yet"
+    assert intervals(Ranking(**found, total=1)) == completeness_in_words(Ranking(**found, total=1)) == ""
+    assert matches_heading(1) == "1 matches"
+    assert matches_heading(1234, (45, 1200)) == "1,234 match (45 new, 1,200 gone)"
 
 
 def test_warming_up_leaves_nothing_behind(app, catalog):
-    desk = app.extensions["gpubranches"]
+    service = app.extensions["gpubranches"].service
     before = sorted(catalog.path.iterdir())
-    desk.warm_up()
-    assert len(desk.sessions) == 0
+    service.warm_up()
+    assert len(service.sessions) == 0
     assert sorted(catalog.path.iterdir()) == before
 
 
@@ -772,7 +767,7 @@ def test_the_page_works_on_the_gpu_backend_and_keeps_marks_when_the_device_is_lo
         assert "illegal memory access" in message(lost)
         assert post(client, "/refine", model="branch", second_stage="1").status_code == 503
         assert counts(client.get("/")) == marked != (0, 0)
-        made.extensions["gpubranches"].close()
+        made.extensions["gpubranches"].service.close()
 
 
 def test_what_to_mark_is_shown_until_the_target_is_reached(app, client, labels):

@@ -3,16 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubranches.core.arrays import (
-    among,
-    as_ids,
-    best_first,
-    check_array,
-    open_npy,
-    pack_bitmap,
-    splitmix64,
-    unpack_bitmap,
-)
+from gpubranches.core.arrays import among, as_ids, check_array, open_npy
+from gpubranches.core.bitmaps import pack_bitmap, unpack_bitmap
+from gpubranches.core.tie_order import best_first, splitmix64
 from gpubranches.errors import ArrayError, CatalogFormatError
 
 

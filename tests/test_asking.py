@@ -15,12 +15,12 @@ from serving import *  # noqa: F403
 from serving import API, found_all, picture
 
 from gpubranches.app.rendering import PAGE
-from gpubranches.app.result_lists import LONGEST, Lists, Nearest
-from gpubranches.catalog.table import Table
-from gpubranches.core.arrays import pack_bitmap, sample_bitmap
-from gpubranches.core.results import Neighbors
-from gpubranches.core.single_flight import Memo
+from gpubranches.catalog.metadata_table import MetadataTable
+from gpubranches.core.bitmaps import pack_bitmap, sample_bitmap
+from gpubranches.core.single_flight import SingleFlightCache
 from gpubranches.errors import UsageError
+from gpubranches.retrieval.hits import Hits
+from gpubranches.service.result_lists import LONGEST, ResultLists
 from gpubranches.service.uploads import MOST_A_SESSION, Uploads
 
 HX = {"HX-Request": "true"}
@@ -68,15 +68,15 @@ def test_conditions_and_columns_are_read_once_whoever_asks(app, monkeypatch):
         return lambda self, *arguments: (read.append(name), own(self, *arguments))[1]
 
     for name in ("select", "columns"):
-        monkeypatch.setattr(Table, name, counted(name, getattr(Table, name)))
+        monkeypatch.setattr(MetadataTable, name, counted(name, getattr(MetadataTable, name)))
     client = app.test_client()
     ask(client, "/search", q="violin", where="label IN (2, 5)")
     assert read == ["select"]
     ask(client, "/filter/count", where="label IN (2, 5)")
     ask(client, "/search", q="teapot", where="label IN (2, 5)", offset=300)
     assert read == ["select"]
-    catalog = app.extensions["gpubranches"].catalog
-    catalog._described = Memo(1)  # other tests have asked before
+    catalog = app.extensions["gpubranches"].service.catalog
+    catalog._described = SingleFlightCache(1)  # other tests have asked before
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(lambda _: app.test_client().get("/filter/columns").text, range(8)))
     assert len(set(told)) == 1
@@ -165,7 +165,7 @@ def test_a_picture_comes_along_in_a_file_and_goes_with_its_session(client, app, 
     assert [sent["name"] for sent in packed["pictures"]] == [name]
     client.post("/sessions/new", headers=HX)
     assert client.post(f"/sessions/{session}/delete", headers=HX).status_code == 200
-    uploads = app.extensions["gpubranches"].uploads
+    uploads = app.extensions["gpubranches"].service.sessions.uploads
     assert uploads.all(session) == []
     brought = client.post(
         "/sessions/import", data={"file": (io.BytesIO(json.dumps(packed).encode()), "s.json")}, headers=HX
@@ -225,9 +225,9 @@ def test_a_list_is_searched_wider_when_its_end_is_near_and_repeats_nothing():
     def find(k):
         asked.append(k)
         order = np.roll(np.arange(k), k // 500)  # a wider search finds other items, too, and in another order
-        return Neighbors(np.zeros((1, k), np.float32), order[None], "x")
+        return Hits(order, np.zeros(k, np.float32), "x", None)
 
-    lists = Lists()
+    lists = ResultLists()
     get = lambda stop: lists.get("key", stop, find, lambda: 20_000)  # noqa: E731
     first = get(PAGE)
     assert (len(first.ids), first.total, asked) == (300, LONGEST, [300])
@@ -237,7 +237,7 @@ def test_a_list_is_searched_wider_when_its_end_is_near_and_repeats_nothing():
     assert np.array_equal(whole.ids[:300], first.ids)
     assert sorted(whole.ids) == list(range(LONGEST))
     get(LONGEST)
-    assert np.array_equal(Lists().get("key", LONGEST, find, lambda: 20_000).ids, whole.ids)
+    assert np.array_equal(ResultLists().get("key", LONGEST, find, lambda: 20_000).ids, whole.ids)
     assert asked == [300, LONGEST] * 2
 
 
@@ -250,8 +250,3 @@ def test_of_a_bitmap_every_bit_may_be_drawn_and_no_other():
     drawn = [sample_bitmap(bitmap, 7, rng) for _ in range(200)]
     assert all(len(set(one)) == 7 for one in drawn)
     assert set(np.concatenate(drawn)) == set(inside)
-
-
-def test_nearest_leaves_padding_out():
-    found = Neighbors(np.array([[0.5, np.inf]], np.float32), np.array([[4, -1]]), "x")
-    assert Nearest(np.zeros(0, np.int64), np.zeros(0, np.float32), "", 1).extended(found).ids.tolist() == [4]

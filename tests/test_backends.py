@@ -11,7 +11,7 @@ from cudasim import SimulatedDevice
 from worlds import World, check_bits, check_nearest_codes, check_votes, empty, ordered
 
 from gpubranches import Box, Boxes, Catalog, open_backend
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.engines import BACKENDS
 from gpubranches.engines.faiss_index import faiss_bytes
 from gpubranches.engines.gpu import GpuBackend
@@ -90,15 +90,15 @@ def test_votes_at_every_size(name, world):
 def test_many_models_are_each_answered(name, parts):
     models = [parts.boxes(), Boxes([], n_estimators=1), parts.boxes(30, 9)]
     with opened(name, parts.catalog) as backend:
-        for boxes, found in zip(models, backend.evaluate_many(models, min_votes=2), strict=True):
-            one = backend.evaluate(boxes, min_votes=2)
+        for boxes, found in zip(models, backend.apply_many(models, min_votes=2), strict=True):
+            one = backend.apply(boxes, min_votes=2)
             assert (found.ids.tolist(), found.total) == (one.ids.tolist(), one.total)
 
 
 def test_more_estimators_than_a_byte_counts(name, parts):
     boxes = Boxes([Box(*empty())] * 300, range(300))
     with opened(name, parts.catalog) as backend:
-        found = backend.evaluate(boxes, min_votes=300)
+        found = backend.apply(boxes, min_votes=300)
         assert found.total == len(parts.ids)
         assert set(found.votes.tolist()) == {300}
 
@@ -255,9 +255,9 @@ def test_commits_are_seen_on_the_next_call(name, tmp_path):
     world = World(tmp_path / "c", [300], deleted=0)
     everything = Boxes([Box(*empty())])
     with opened(name, world.catalog) as backend:
-        assert backend.evaluate(everything).total == 300
+        assert backend.apply(everything).total == 300
         world.catalog.delete(world.ids[:10])
-        assert backend.evaluate(everything).total == 290
+        assert backend.apply(everything).total == 290
         codes = np.full((2, 8), 9, np.uint8)
         bits, scales = world.catalog.signs.encode(np.ones((2, 48), np.float32))
         ids = world.catalog.next_id + np.arange(2)
@@ -265,9 +265,9 @@ def test_commits_are_seen_on_the_next_call(name, tmp_path):
         world.catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=ones.__getitem__)
         if name == "kdtree":
             with pytest.raises(CatalogIndexError, match="stale"):
-                backend.evaluate(everything)
+                backend.apply(everything)
             index(world.catalog)
-        assert backend.evaluate(everything).total == 292
+        assert backend.apply(everything).total == 292
         assert set(backend.search(codes[:1], 2, tier="codes").ids[0]) == set(ids.tolist())
 
 
@@ -372,19 +372,19 @@ def test_wrong_requests_are_refused(name, parts):
         with pytest.raises(UsageError, match="k:"):
             backend.search(np.zeros((1, 8), np.uint8), 0, tier="codes")
         with pytest.raises(UsageError, match="where"):
-            backend.evaluate(Boxes([]), where=np.zeros(3, np.uint8))
+            backend.apply(Boxes([]), where=np.zeros(3, np.uint8))
         with pytest.raises(UsageError, match="min_votes"):
-            backend.evaluate(Boxes([]), min_votes=0)
+            backend.apply(Boxes([]), min_votes=0)
         with pytest.raises(UsageError, match="NaN"):
             backend.score(np.full(48, np.nan, np.float32), tier="bits")
         with pytest.raises(UsageError, match="dims 0"):
-            backend.evaluate(Boxes([Box(np.array([8], np.int16), *[np.zeros(1, np.uint8)] * 2)]))
+            backend.apply(Boxes([Box(np.array([8], np.int16), *[np.zeros(1, np.uint8)] * 2)]))
     with pytest.raises(UsageError, match="oracle"):
         open_backend("quantum", parts.catalog)
 
 
 def test_a_missing_tier_is_refused(name, tmp_path):
-    bare = Catalog.create(tmp_path / "c", space=Space(), d=8)
+    bare = Catalog.create(tmp_path / "c", space=EmbeddingSpace(), d=8)
     bare.append(np.zeros((5, 8), np.uint8), ids=np.arange(5))
     with opened(name, bare) as backend:
         assert backend.search(np.zeros((1, 8), np.uint8), 3, tier="codes").ids.shape == (1, 3)

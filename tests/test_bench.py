@@ -32,7 +32,7 @@ def test_rows_on_the_device_are_those_on_the_host(catalog):
     asked = ask(catalog, users=3)
     with GpuBackend(catalog, SimulatedDevice, make_residence=SyntheticResidence) as gpu, CpuBackend(catalog) as cpu:
         for boxes in (asked.branch, *asked.ensembles):
-            found, expected = gpu.evaluate(boxes, limit=500), cpu.evaluate(boxes, limit=500)
+            found, expected = gpu.apply(boxes, limit=500), cpu.apply(boxes, limit=500)
             assert (found.total, found.ids.tolist()) == (expected.total, expected.ids.tolist())
         for weights, tier in ((asked.direction, "bits"), (asked.weights, "codes")):
             found, expected = (backend.score(weights, tier=tier, limit=100) for backend in (gpu, cpu))
@@ -56,11 +56,11 @@ def test_boxes_without_a_learner_have_the_shape_of_learnt_ones(catalog, monkeypa
     sizes = [np.diff(boxes.offsets) for boxes in drawn.ensembles]
     assert all(45 <= len(own) <= 75 for own in sizes)
     assert 4.5 < np.concatenate(sizes).mean() < 4.9
-    codes = catalog.take(np.arange(20_000))
+    codes = catalog.codes(np.arange(20_000))
     for own, boxes, same in zip(drawn.marks, drawn.ensembles, again.ensembles, strict=True):
         assert boxes.to_json() == same.to_json()
         assert set(boxes.estimator.tolist()) == set(range(25))
-        majority = boxes.votes(catalog.take(own.positives)) > 12
+        majority = boxes.votes(catalog.codes(own.positives)) > 12
         assert majority.mean() > 0.8
         assert (boxes.votes(codes) > 12).mean() < 0.2
     assert len(drawn.branch) == 2
@@ -72,7 +72,7 @@ def test_boxes_of_the_pool_can_be_indexed_without_a_learner_too(catalog, monkeyp
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     drawn, again = ask(catalog, users=1), ask(catalog, users=1)
     assert list(drawn.pooled) == list(learnt.pooled) == list(again.pooled)
-    codes, pool = catalog.take(np.arange(0, 60_000, 3)), feature_subsets(catalog.d)
+    codes, pool = catalog.codes(np.arange(0, 60_000, 3)), feature_subsets(catalog.d)
     for what, boxes in drawn.pooled.items():
         assert boxes.to_json() == again.pooled[what].to_json()
         assert boxes.n_estimators == learnt.pooled[what].n_estimators
@@ -110,7 +110,7 @@ def test_dims_that_no_catalog_has_are_refused(d, D):
 
 
 def test_uniform_codes_are_uniform():
-    codes = SyntheticCatalog(8192, d=8, clusters=0).take(np.arange(8192))
+    codes = SyntheticCatalog(8192, d=8, clusters=0).codes(np.arange(8192))
     assert np.bincount(codes.reshape(-1), minlength=256).min() > 150
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from gpubranches import Box, Boxes, Catalog, open_backend
 from gpubranches.errors import ArrayError, UsageError
-from gpubranches.ingest import ingest
-from gpubranches.ingest.datasets import write_codes_parquet
+from gpubranches.ingestion import ingest
+from gpubranches.ingestion.writers import write_codes_parquet
 
 
 def box(features, low, high):
@@ -78,7 +78,7 @@ def test_sql_over_a_catalogs_codes_gives_the_ids_and_votes_of_every_backend(cata
     con, *backends = catalog
     selected = dict(con.execute(some.to_sql("codes", min_votes=min_votes)).fetchall())
     for backend in backends:
-        found = backend.evaluate(some, min_votes=min_votes)
+        found = backend.apply(some, min_votes=min_votes)
         assert selected == dict(zip(found.ids.tolist(), found.votes.tolist())), backend.name
 
 
@@ -92,7 +92,7 @@ def test_sql_of_no_boxes_and_of_a_box_without_bounds(catalog, min_votes):
         Boxes([box([], [], [])] * 3, [0, 0, 2]),
     ):
         selected = con.execute(some.to_sql("codes", min_votes=min_votes)).fetchall()
-        assert len(selected) == cpu.evaluate(some, min_votes=min_votes).total
+        assert len(selected) == cpu.apply(some, min_votes=min_votes).total
         assert len(selected) == (294 if len(np.unique(some.estimator)) >= min_votes else 0)
 
 
@@ -101,7 +101,7 @@ def test_sql_of_the_majority_selects_what_more_than_half_of_the_estimators_hold(
     con, _, oracle = catalog
     majority = some.n_estimators // 2 + 1
     selected = {item for item, _ in con.execute(some.to_sql("codes", min_votes=majority)).fetchall()}
-    found = oracle.evaluate(some)
+    found = oracle.apply(some)
     assert selected == set(found.ids[2 * found.votes > some.n_estimators].tolist())
 
 
@@ -111,7 +111,7 @@ def test_a_long_query_of_many_estimators_runs(catalog):
     ends = np.sort(rng.integers(0, 256, (100, 2, 4)), axis=1)
     some = Boxes([box([0, 1, 2, 3], *pair) for pair in ends], np.arange(100) // 4, 25)
     selected = dict(con.execute(some.to_sql("codes")).fetchall())
-    found = cpu.evaluate(some)
+    found = cpu.apply(some)
     assert selected == dict(zip(found.ids.tolist(), found.votes.tolist()))
     assert len(selected) > 20
 

@@ -48,7 +48,7 @@ def marks_of(right, wrong, unchecked, chosen=True, **more):
 
 
 def page(session, name, k):
-    return session.ask(name, k).ids[0]
+    return session.search(name, k).ids
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
@@ -69,7 +69,7 @@ def test_any_model_finds_a_group(session, world, model):
     assert "boxes" not in ranking.source
     assert (session.boxes is None) == (ranking.votes is None) == (model == "linear")
     if session.boxes is not None:
-        votes = session.boxes.votes(session.catalog.take(ranking.ids))
+        votes = session.boxes.votes(session.catalog.codes(ranking.ids))
         assert votes[right[ranking.ids]].mean() > 3 * votes[~right[ranking.ids]].mean()
     assert np.isin(session.positives, ranking.ids[ranking.matched]).all()
     assert not np.isin(session.negatives, ranking.ids[ranking.matched]).any()
@@ -163,7 +163,7 @@ def test_a_single_right_item_is_answered(session, world, model, query):
 def test_an_idea_that_is_one_item_is_not_made_broad_by_what_is_wrong_around_it(quick, world):
     item = int(np.flatnonzero(world[2] == 6)[0])
     right = np.arange(quick.catalog.n) == item
-    ranking = search_for(quick, right, quick.like(item, 40).ids[0], 2, model="ensemble")
+    ranking = search_for(quick, right, quick.search(item, 40).ids, 2, model="ensemble")
     assert ranking.total < 20
     assert item in ranking.ids[ranking.matched]
 

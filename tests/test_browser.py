@@ -25,7 +25,7 @@ from browsing import (
 )
 from clusters import NAMES
 
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 
 EVALUATION = os.environ.get("GPUBRANCHES_EVAL_DATA")
 KANGAROO, TEAPOT = NAMES.index("kangaroo"), NAMES.index("teapot")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from browsing import Server, needs_chromium, wait_for_counts
 
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 
 N = 100_000
 # Every session finds all items, best first by id, whatever is marked: here the grid is tried, not the models. Items are
@@ -16,25 +16,25 @@ import sys
 from dataclasses import replace
 import numpy as np
 from gpubranches import Catalog, Ranking, open_backend
-from gpubranches.retrieval.answer import Answer
+from gpubranches.service.answer import Answer
 from gpubranches.app import create_app, open_server
 from gpubranches.retrieval.completeness import Completeness
-from gpubranches.service.app_context import Desk
-plain = Desk._tile
-def wide(self, item, mark, figure):
-    return replace(plain(self, item, mark, figure), ratio=0.7 + item["id"] // 60 % 5 * 0.35 + item["id"] % 3 * 0.1)
-Desk._tile = wide
+from gpubranches.app import views
+plain = views.tile
+def wide(item, mark, figure):
+    return replace(plain(item, mark, figure), ratio=0.7 + item["id"] // 60 % 5 * 0.35 + item["id"] % 3 * 0.1)
+views.tile = wide
 catalog = Catalog.open(sys.argv[1])
 with open_backend("oracle", catalog) as backend:
     app = create_app(catalog, backend)
-    sessions = app.extensions["gpubranches"].sessions
+    sessions = app.extensions["gpubranches"].service.sessions.opened
     make = sessions._make
     def planted(name):
         session = make(name)
         ids = np.arange(catalog.n)
         scores = np.linspace(1, 0, catalog.n, dtype=np.float32)
         ranking = Ranking(ids, scores, np.ones(catalog.n, bool), catalog.n, catalog.n, 0.0, source="planted")
-        session.answer = Answer(ranking, Completeness(ranking, {}, catalog.n))
+        session.answer = Answer(catalog, ranking, Completeness(ranking, {}, catalog.n))
         return session
     sessions._make = planted
     server = open_server(app, "127.0.0.1", int(sys.argv[2]))

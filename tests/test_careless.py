@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from argparse import ArgumentTypeError
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from flask import Flask
 from test_cli import run  # noqa: F401
 from test_cli_inputs import catalog, refused  # noqa: F401
 
-from benchmarks.given import finite, whole
+from benchmarks.harness.options import finite, whole
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app.access import Access, listen_on
 from gpubranches.catalog import problems_at, repair
@@ -20,7 +21,7 @@ from gpubranches.core.files import require_outside_catalogs
 from gpubranches.errors import DataError, LabelError, UsageError
 from gpubranches.service.labels import Labels
 from gpubranches.service.session_files import pack, unpack
-from gpubranches.service.session_store import Book
+from gpubranches.service.session_store import SessionStore
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,7 +41,8 @@ def contents(folder):
     ],
 )
 def test_an_export_takes_no_place_in_a_catalog(run, catalog, what):  # noqa: F811
-    Labels.open(catalog / "labels.sqlite", "own").mark([1], 1)
+    with closing(Labels.open(catalog / "labels.sqlite", "own")) as labels:
+        labels.mark([1], 1)
     before = contents(catalog)
     refused(run("export", catalog, what[0], catalog / what[1]), 2, "outside of the catalog")
     assert contents(catalog) == before
@@ -93,8 +95,8 @@ def test_an_origin_that_means_nothing_is_refused(catalog, origin):  # noqa: F811
 
 def test_a_session_with_an_origin_of_before_can_be_exported_and_imported(catalog):  # noqa: F811
     opened = Catalog.open(catalog)
-    book = Book.open(catalog / "labels.sqlite")
-    labels = Labels(book.database, "old")
+    store = SessionStore.open(catalog / "labels.sqlite")
+    labels = Labels(store.database, "old")
     labels.bring([(1, 1, "robot"), (2, -1, "border")])
 
     class NoUploads:
@@ -102,10 +104,10 @@ def test_a_session_with_an_origin_of_before_can_be_exported_and_imported(catalog
             return []
 
     with open_backend("cpu", opened) as backend:
-        packed = pack(book.record("old"), Session(opened, backend, labels=labels), NoUploads())
+        packed = pack(store.record("old"), Session(opened, backend, labels=labels), NoUploads())
     marks = unpack(json.dumps(packed))["marks"]
     assert [mark["origin"] for mark in marks] == ["user", "border"]
-    book.close()
+    store.close()
 
 
 @pytest.mark.parametrize(

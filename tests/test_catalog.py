@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpubranches import Catalog
-from gpubranches.catalog import TILE, ZONE, order
-from gpubranches.core.embedding_space import Space
+from gpubranches.catalog import TILE, ZONE, tiles
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.encoders.quantizers import SignQuantizer
 from gpubranches.errors import ArrayError, CatalogFormatError, CatalogNotFoundError, DataError, UsageError
 
@@ -27,7 +27,7 @@ def make(path, sizes, d=8, D=40, seed=0, items=True):
     """Return a catalog and its rows as plain arrays by id: codes, embeddings (float16)."""
     rng = np.random.default_rng(seed)
     signs = SignQuantizer().fit(rng.standard_normal((20, D)).astype(np.float32))
-    catalog = Catalog.create(path, space=Space(embedder="e"), d=d, signs=signs)
+    catalog = Catalog.create(path, space=EmbeddingSpace(embedder="e"), d=d, signs=signs)
     rows = {}
     for n in sizes:
         codes = rng.integers(0, 256, (n, d)).astype(np.uint8)
@@ -44,7 +44,7 @@ def check(catalog, rows):
     ids = np.array(sorted(rows), np.int64)
     assert catalog.n == len(ids)
     assert catalog.verify() == []
-    assert np.array_equal(catalog.take(ids), np.array([rows[i][0] for i in ids.tolist()]).reshape(-1, catalog.d))
+    assert np.array_equal(catalog.codes(ids), np.array([rows[i][0] for i in ids.tolist()]).reshape(-1, catalog.d))
     wanted = np.array([rows[i][1] for i in ids.tolist()], np.float32).reshape(-1, catalog.D)
     assert np.array_equal(catalog.embeddings(ids), wanted)
     assert catalog.items(ids[:5]) == [{"id": i, "name": f"item {i}"} for i in ids[:5].tolist()]
@@ -82,16 +82,16 @@ def test_every_bit_and_scale_lies_in_the_row_of_its_id(tmp_path):
 @settings(max_examples=10)
 def test_zones_are_the_minima_and_maxima_of_their_rows(n, seed):
     codes = np.random.default_rng(seed).integers(0, 256, (n, 4)).astype(np.uint8)
-    rows = order.kd_order(codes)
+    rows = tiles.kd_order(codes)
     assert np.array_equal(np.sort(rows), np.arange(n))
-    tiles = order.to_tiles(codes[rows])
-    zones = order.zones_of(tiles, n)
+    laid = tiles.to_tiles(codes[rows])
+    zones = tiles.zones_of(laid, n)
     for zone in range(-(-n // ZONE)):
         part = codes[rows[zone * ZONE : (zone + 1) * ZONE]]
-        tile, at = divmod(zone, order.ZONES)
+        tile, at = divmod(zone, tiles.ZONES)
         assert np.array_equal(zones[tile, 0, :, at], part.min(axis=0))
         assert np.array_equal(zones[tile, 1, :, at], part.max(axis=0))
-    beyond = -(-n // ZONE) % order.ZONES
+    beyond = -(-n // ZONE) % tiles.ZONES
     if beyond:
         assert (zones[-1, 0, :, beyond:] == 255).all()
         assert (zones[-1, 1, :, beyond:] == 0).all()
@@ -101,10 +101,10 @@ def test_the_order_makes_zones_tighter_than_chance():
     codes = np.random.default_rng(0).integers(0, 256, (16384, 4)).astype(np.uint8)
 
     def width(rows):
-        zones = order.zones_of(order.to_tiles(codes[rows]), len(codes)).astype(int)
+        zones = tiles.zones_of(tiles.to_tiles(codes[rows]), len(codes)).astype(int)
         return (zones[:, 1] - zones[:, 0]).mean()
 
-    assert width(order.kd_order(codes)) < 0.5 * width(np.arange(len(codes)))
+    assert width(tiles.kd_order(codes)) < 0.5 * width(np.arange(len(codes)))
 
 
 def test_ids_are_stable_and_never_used_again(tmp_path):
@@ -129,7 +129,7 @@ def test_unknown_and_deleted_ids_are_refused_by_name(tmp_path):
     catalog, _ = make(tmp_path / "c", [10])
     catalog.delete([4])
     for ids in ([1], [4], [10**12]):
-        for read in (catalog.take, catalog.embeddings, catalog.items, catalog.positions, catalog.delete):
+        for read in (catalog.codes, catalog.embeddings, catalog.items, catalog.positions, catalog.delete):
             with pytest.raises(UsageError, match=str(ids[0])):
                 read(ids)
     assert catalog.n == 9
@@ -218,9 +218,9 @@ def test_wrong_rows_are_refused_before_anything_is_written(tmp_path):
             catalog.append(arguments.pop("codes"), **arguments)
     assert sorted(p.name for p in (tmp_path / "c").rglob("*")) == before
     with pytest.raises(UsageError, match="multiple of 4"):
-        Catalog.create(tmp_path / "odd", space=Space(), d=30)
+        Catalog.create(tmp_path / "odd", space=EmbeddingSpace(), d=30)
     with pytest.raises(UsageError, match="there is a catalog already"):
-        Catalog.create(tmp_path / "c", space=Space(), d=8)
+        Catalog.create(tmp_path / "c", space=EmbeddingSpace(), d=8)
 
 
 def test_two_writers_are_one_too_many(tmp_path):
@@ -312,7 +312,7 @@ def test_samples_are_live_distinct_uniform_and_repeatable(tmp_path):
 
 
 def test_few_items_of_many_ids_are_sampled_as_soon(tmp_path):
-    catalog = Catalog.create(tmp_path / "c", space=Space(), d=4)
+    catalog = Catalog.create(tmp_path / "c", space=EmbeddingSpace(), d=4)
     ids = np.array([5, 2**40, 2**62, 2**63 - 2])
     for item in ids:
         catalog.append(np.zeros((1, 4), np.uint8), ids=np.array([item]))
@@ -320,11 +320,11 @@ def test_few_items_of_many_ids_are_sampled_as_soon(tmp_path):
     catalog.delete([5])
     assert set(catalog.sample_ids(2, np.random.default_rng(0))) < set(ids[1:])
     with pytest.raises(ArrayError, match="below 2"):
-        catalog.take([2**63])
+        catalog.codes([2**63])
     with pytest.raises(ArrayError, match="in parts"):
         catalog.append(np.zeros((2, 4), np.uint8), ids=np.array([0, 2**40]))
     catalog.compact()
-    assert (Catalog.open(tmp_path / "c").take(ids[1:]) == 0).all()
+    assert (Catalog.open(tmp_path / "c").codes(ids[1:]) == 0).all()
 
 
 def test_too_many_open_files_are_told_and_the_command_line_allows_more(tmp_path):
@@ -349,13 +349,13 @@ def test_the_golden_catalog_is_read_for_ever():
     catalog = Catalog.open(GOLDEN)
     assert catalog.verify() == []
     assert (catalog.n, catalog.n_deleted, catalog.next_id, catalog.d, catalog.D) == (149, 1, 153, 8, 40)
-    assert catalog.take([0, 149]).tolist() == [
+    assert catalog.codes([0, 149]).tolist() == [
         [6, 80, 177, 27, 170, 229, 183, 106],
         [23, 50, 56, 141, 128, 175, 40, 29],
     ]
     assert catalog.items([140]) == [{"id": 140, "name": "item 140", "price": 14.0}]
     assert catalog.errors() == [{"id": 150, "path": "broken.jpg", "reason": "the file is empty"}]
-    assert catalog.space == Space(embedder="golden", head="h", quantizer="q", means="m")
+    assert catalog.space == EmbeddingSpace(embedder="golden", head="h", quantizer="q", means="m")
     segment = catalog.segments[0]
     scores = catalog.signs.planes(np.ones(40, np.float32)).scores(segment.bits[:3], segment.scales[:3])
     assert scores.tolist() == [-34.8271484375, -82.4765625, -33.33984375]

@@ -18,7 +18,7 @@ from gpubranches import Catalog
 
 @pytest.fixture
 def catalog(tmp_path):
-    from gpubranches.ingest import ingest
+    from gpubranches.ingestion import ingest
 
     np.save(tmp_path / "x.npy", vectors(50))
     ingest([tmp_path / "x.npy"], tmp_path / "catalog")
@@ -77,7 +77,7 @@ def test_a_command_that_ended_in_strict_is_refused_the_second_time(run, tmp_path
 
 def test_append_takes_the_model_that_its_error_names(run, tmp_path):  # noqa: F811
     from gpubranches.encoders import open_embedder
-    from gpubranches.ingest import ingest
+    from gpubranches.ingestion import ingest
 
     np.save(tmp_path / "x.npy", vectors(50, open_embedder("demo").D))
     ingest([tmp_path / "x.npy"], tmp_path / "c")

@@ -14,25 +14,25 @@ from hypothesis import strategies as st
 
 from gpubranches import Catalog
 from gpubranches.catalog.items import read_table, unified_schema
-from gpubranches.catalog.metadata.choices import chosen, toggled
+from gpubranches.catalog.metadata.choices import selected_values, toggle_value
 from gpubranches.catalog.metadata.conditions import (
-    DEEPEST,
-    LONGEST,
-    All,
+    MAX_DEPTH,
+    MAX_LENGTH,
+    And,
     Comparison,
     Not,
-    Some,
+    Or,
+    column_text,
     columns_of,
-    equals,
     parse,
     to_sql,
     to_text,
-    written,
+    value_condition,
 )
-from gpubranches.catalog.metadata.tables import plain_rows
-from gpubranches.catalog.table import Table
+from gpubranches.catalog.metadata.tables import json_rows
+from gpubranches.catalog.metadata_table import MetadataTable
 from gpubranches.errors import UsageError
-from gpubranches.ingest import append, ingest
+from gpubranches.ingestion import append, ingest
 
 ROWS = [
     {"id": 0, "n": 3, "x": 0.5, "t": "dog", "b": True, "d": dt.date(2024, 1, 1), "In": "up", "a": {"b c": 1}},
@@ -62,7 +62,7 @@ def table(tmp_path_factory):
     rows = rows.append_column("tags", pa.array([["x"]] * 6)).append_column("none", pa.nulls(6))
     rows = rows.append_column("coded", pa.array(["p", "q", None, "p", "p", "q"]).dictionary_encode())
     pq.write_table(rows, path)
-    return Table([path])
+    return MetadataTable([path])
 
 
 @pytest.mark.parametrize(
@@ -129,10 +129,10 @@ def test_a_condition_lets_in_what_it_says(table, condition, ids):
         ("b < TRUE", "compare with = or !="),
         ("n LIKE '3%'", "LIKE is for texts"),
         ("d = '2024-13-01'", "such as '2024-05-31'"),
-        ("tags = 'x'", "can only be asked for IS NULL"),
+        ("tags = 'x'", "can only be tested by IS NULL"),
         ("x = 1e999", "at most 1e308"),
-        ("NOT " * (DEEPEST + 1) + "n = 3", f"at most {DEEPEST} parentheses"),
-        ("t = '" + "x" * LONGEST + "'", "at most 10,000 letters"),
+        ("NOT " * (MAX_DEPTH + 1) + "n = 3", f"at most {MAX_DEPTH} parentheses"),
+        ("t = '" + "x" * MAX_LENGTH + "'", "at most 10,000 letters"),
         ("t LIKE '" + "%x" * 600 + "'", "at most 1,000 letters"),
     ],
 )
@@ -163,10 +163,10 @@ def told(condition, row):
         case Not(part):
             value = told(part, row)
             return None if value is None else not value
-        case All(parts):
+        case And(parts):
             values = [told(part, row) for part in parts]
             return False if False in values else None if None in values else True
-        case Some(parts):
+        case Or(parts):
             values = [told(part, row) for part in parts]
             return True if True in values else None if None in values else False
     value = row[condition.column[0]]
@@ -248,7 +248,7 @@ def test_a_condition_means_what_plain_python_says(tmp_path_factory, rows, condit
     rows = [{"id": place, **row} for place, row in enumerate(rows)]
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path)
     expected = [row["id"] for row in rows if told(parse(condition), row) is True]
-    assert sorted(Table([path]).select(condition).tolist()) == expected
+    assert sorted(MetadataTable([path]).select(condition).tolist()) == expected
 
 
 @given(condition=conditions(), row=ROW)
@@ -278,23 +278,23 @@ def test_a_condition_that_is_written_means_the_same(condition, row):
 def test_values_of_a_column_widen_and_columns_narrow(before, choice, after, on):
     if after is None:
         with pytest.raises(UsageError, match="expected"):
-            toggled(before, choice)
+            toggle_value(before, choice)
         return
-    assert toggled(before, choice) == after
-    assert chosen(after) == on
+    assert toggle_value(before, choice) == after
+    assert selected_values(after) == on
 
 
 @given(condition=conditions(), value=NUMBERS | MISSING, row=ROW)
 def test_a_choice_put_on_and_taken_off_again_changes_nothing(condition, value, row):
-    choice = equals(("x",), value)
-    assume(choice not in chosen(condition))
-    widened = toggled(condition, choice)
-    assert choice in chosen(widened)
-    assert told(parse(toggled(widened, choice)), row) == told(parse(condition), row)
+    choice = value_condition(("x",), value)
+    assume(choice not in selected_values(condition))
+    widened = toggle_value(condition, choice)
+    assert choice in selected_values(widened)
+    assert told(parse(toggle_value(widened, choice)), row) == told(parse(condition), row)
 
 
 def test_columns_tell_what_they_hold_most_and_lead_back_to_it(table):
-    told = {written(column.name): column for column in table.columns(np.array([3]))}
+    told = {column_text(column.name): column for column in table.columns(np.array([3]))}
     assert list(told) == ["id", "n", "x", "t", "b", "d", '"In"', 'a."b c"', "at", "zoned", "tags", "none", "coded"]
     assert told["id"].values == told["at"].values == told["tags"].values == ()
     assert told['"In"'].values == (("up", 2), ("Up", 1), ("down", 1), (None, 1))
@@ -302,13 +302,13 @@ def test_columns_tell_what_they_hold_most_and_lead_back_to_it(table):
     assert told["b"].values == ((False, 2), (None, 2), (True, 1))
     for column in told.values():
         for value, count in column.values:
-            found = [i for i in table.select(equals(column.name, value)).tolist() if i != 3]
-            assert len(found) == count, equals(column.name, value)
+            found = [i for i in table.select(value_condition(column.name, value)).tolist() if i != 3]
+            assert len(found) == count, value_condition(column.name, value)
 
 
 @given(names=st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=3))
 def test_any_column_can_be_written(names):
-    assert columns_of(parse(f"{written(tuple(names))} IS NULL")) == [tuple(names)]
+    assert columns_of(parse(f"{column_text(tuple(names))} IS NULL")) == [tuple(names)]
 
 
 def test_a_column_of_numbers_here_and_texts_there_is_one_of_texts(tmp_path):
@@ -316,9 +316,9 @@ def test_a_column_of_numbers_here_and_texts_there_is_one_of_texts(tmp_path):
         table = pa.table({"id": [2 * place, 2 * place + 1], "v": values, f"w{place}": [True, False]})
         pq.write_table(table, tmp_path / f"{place}.parquet")
     first, second, third = (tmp_path / f"{place}.parquet" for place in range(3))
-    assert sorted(Table([first, second]).select("v = '1'").tolist()) == [0, 3]
-    assert sorted(Table([first, third]).select("v > .7").tolist()) == [0, 5]
-    assert sorted(Table([first, second]).select("w1 IS NULL").tolist()) == [0, 1]
+    assert sorted(MetadataTable([first, second]).select("v = '1'").tolist()) == [0, 3]
+    assert sorted(MetadataTable([first, third]).select("v > .7").tolist()) == [0, 5]
+    assert sorted(MetadataTable([first, second]).select("w1 IS NULL").tolist()) == [0, 1]
 
 
 def test_a_catalog_counts_what_a_condition_lets_in_without_deleted_items(tmp_path):
@@ -343,7 +343,7 @@ def test_types_that_do_not_go_together_and_those_that_few_read_are_compared(tmp_
     for name, tags, first in (("a", whole, 0), ("b", pa.array([[1], None]), 2)):
         table = pa.table({"id": [first, first + 1], "tags": tags, "exact": exact, **rare})
         pq.write_table(table, tmp_path / f"{name}.parquet")
-    table = Table([tmp_path / "a.parquet", tmp_path / "b.parquet"], np.array([9]))
+    table = MetadataTable([tmp_path / "a.parquet", tmp_path / "b.parquet"], np.array([9]))
     for condition, ids in (
         ("tags IS NULL", [3, 9]),
         ("tags = '1'", [0]),
@@ -367,10 +367,10 @@ def test_types_that_do_not_go_together_and_those_that_few_read_are_compared(tmp_
     for name in ("exact", "single", "money"):
         assert len(columns[name].values) == 3  # one of them missing
         for value, count in columns[name].values:
-            assert len(table.select(equals((name,), value))) == count, (name, value)
+            assert len(table.select(value_condition((name,), value))) == count, (name, value)
     with pytest.raises(UsageError, match="late at letter 1 holds times"):
         table.select("late > '0001-01-01T00:00+14:00'")
-    assert plain_rows(pq.read_table(tmp_path / "a.parquet"))[1]["late"] == "1970-01-01T00:00:00"
+    assert json_rows(pq.read_table(tmp_path / "a.parquet"))[1]["late"] == "1970-01-01T00:00:00"
 
 
 def test_a_catalog_of_unlike_columns_is_filtered_compacted_and_read(tmp_path):
@@ -401,7 +401,7 @@ def test_a_catalog_of_unlike_columns_is_filtered_compacted_and_read(tmp_path):
 
 def test_dates_beyond_those_of_python_and_bytes_that_are_no_text_are_told(tmp_path):
     far = pa.array([-(10**6), 10**8], pa.int32()).cast(pa.date32())
-    rows = plain_rows(pa.table({"far": far, "near": pa.array([0, None], pa.date32())}))
+    rows = json_rows(pa.table({"far": far, "near": pa.array([0, None], pa.date32())}))
     assert [row["near"] for row in rows] == ["1970-01-01", None]
     assert all(isinstance(row["far"], str) for row in rows)
     kinds = (pa.array([b"\xff", None]), pa.array(["x", "y"]), pa.array(["x", "y"], pa.string_view()), pa.array([1, 2]))
@@ -415,8 +415,8 @@ def test_dates_beyond_those_of_python_and_bytes_that_are_no_text_are_told(tmp_pa
 
 
 def test_a_text_too_long_to_be_asked_for_is_not_offered(tmp_path):
-    pq.write_table(pa.table({"id": [0, 1, 2, 3], "t": ["x" * LONGEST] * 2 + ["y"] * 2}), tmp_path / "a.parquet")
-    (_, told) = Table([tmp_path / "a.parquet"]).columns(np.zeros(0, np.int64))
+    pq.write_table(pa.table({"id": [0, 1, 2, 3], "t": ["x" * MAX_LENGTH] * 2 + ["y"] * 2}), tmp_path / "a.parquet")
+    (_, told) = MetadataTable([tmp_path / "a.parquet"]).columns(np.zeros(0, np.int64))
     assert told.values == (("y", 2),)
 
 
@@ -424,6 +424,6 @@ def test_a_text_too_long_to_be_asked_for_is_not_offered(tmp_path):
 def test_a_type_for_two_is_one_that_both_can_become(tmp_path, other):
     for name, kind in (("a", pa.float16()), ("b", other)):
         pq.write_table(pa.table({"id": [0], "v": pa.nulls(1, kind)}), tmp_path / f"{name}.parquet")
-    table = Table([tmp_path / "a.parquet", tmp_path / "b.parquet"])
+    table = MetadataTable([tmp_path / "a.parquet", tmp_path / "b.parquet"])
     assert table.select("v IS NULL").tolist() == [0, 0]
     assert len(table.columns(np.zeros(0, np.int64))) == 2

@@ -24,14 +24,14 @@ from gpubranches import Box, Boxes, Catalog, Session, open_backend
 from gpubranches.catalog import manifest as manifests
 from gpubranches.catalog import problems_at, repair
 from gpubranches.catalog.blocks import SUMS
-from gpubranches.catalog.pictures.images import image_file
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.cli import cli
 from gpubranches.core.files import BLOCK_BYTES
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, GpuBranchesError, UsageError
-from gpubranches.ingest import append, ingest
-from gpubranches.ingest.encode import encode
-from gpubranches.ingest.records import Known
+from gpubranches.ingestion import append, ingest
+from gpubranches.ingestion.encode import encode
+from gpubranches.ingestion.records import IngestHistory
 from gpubranches.service import database
 from gpubranches.service.labels import Labels
 
@@ -49,7 +49,7 @@ def made(tmp_path_factory):
     table = pq.read_table(folder / "in/metadata/metadata_0.parquet").append_column("note", pa.array(notes))
     pq.write_table(table, folder / "in/metadata/metadata_0.parquet")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gpubranches.ingest.building.SEGMENT_ROWS", ROWS)
+        patch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", ROWS)
         patch.setattr("gpubranches.catalog.segment.ITEM_GROUP", 100)
         ingest([folder / "in"], folder / "c", d=8)
     Catalog.open(folder / "c").delete([0, 5, 170])
@@ -100,17 +100,17 @@ DAMAGES = {
 def answers(path, backend="oracle"):
     """Ask all that can be asked; yield (what, answer) or (what, the error that refused it)."""
     asked = {
-        "take": lambda c, b: c.take(c.sample_ids(c.n, np.random.default_rng(0))).tolist(),
+        "take": lambda c, b: c.codes(c.sample_ids(c.n, np.random.default_rng(0))).tolist(),
         "embeddings": lambda c, b: c.embeddings([1, 600, 900]).tolist(),
         "items": lambda c, b: c.items([1, 2, 600, 1300]),
         "where": lambda c, b: np.flatnonzero(c.where("caption >= 'row 5'")).tolist(),
         "columns": lambda c, b: (c.columns, [column.values for column in c.described_columns()]),
         "errors": lambda c, b: (c.n_errors, c.errors()),
         "info": lambda c, b: {**c.info(), "path": ""},
-        "evaluate": lambda c, b: b.evaluate(MODEL).ids.tolist(),
+        "evaluate": lambda c, b: b.apply(MODEL).ids.tolist(),
         "bits": lambda c, b: b.score(np.ones(c.D, np.float32), tier="bits", limit=9).ids.tolist(),
         "all cosines": lambda c, b: b.search(np.ones((1, c.D), np.float32), 9, tier="embeddings").ids.tolist(),
-        "like": lambda c, b: Session(c, b).like(600, 5).ids.tolist(),
+        "like": lambda c, b: Session(c, b).search(600, 5).ids.tolist(),
         "refine": refined,
     }
     for what, ask in asked.items():
@@ -283,7 +283,7 @@ def test_a_catalog_of_version_1_is_read_and_its_next_commit_is_of_version_2(tmp_
 
 
 def row_of(catalog, item):
-    return catalog.take([item]).tolist(), catalog.embeddings([item]).tolist()
+    return catalog.codes([item]).tolist(), catalog.embeddings([item]).tolist()
 
 
 KEPT = {"zones.u8": 0, "rows.u32": 0, "ids.i64": 0, "bits.u8": 0, "scales.f16": 0, SUMS: 0, "errors.parquet": 0,
@@ -309,7 +309,7 @@ def test_repair_keeps_what_is_undamaged_and_tells_what_it_gave_up(damaged, made,
     assert lost <= (KEPT[name] if how.startswith("flip") or not KEPT[name] else ROWS)
     assert (lost > 0) == any(" items" in line and "metadata" not in line for line in told)
     # Codes made anew may differ by one: the last bit of a vector depends on what is encoded together.
-    assert np.abs(catalog.take(left).astype(int) - whole.take(left)).max() <= (name == "codes.u8")
+    assert np.abs(catalog.codes(left).astype(int) - whole.codes(left)).max() <= (name == "codes.u8")
     assert np.array_equal(catalog.embeddings(left), whole.embeddings(left))
     bare = [item["id"] for item in catalog.items(left) if "caption" not in item or item["caption"] is None]
     if name == "items.parquet":
@@ -360,14 +360,14 @@ def test_repair_without_embeddings_gives_up_the_items_of_a_damaged_block(tmp_pat
     np.save(tmp_path / "codes.npy", np.random.default_rng(0).integers(0, 256, (9000, 8)).astype(np.uint8))
     ingest([tmp_path / "codes.npy"], tmp_path / "c")
     whole = Catalog.open(tmp_path / "c")
-    codes = whole.take(np.arange(9000))
+    codes = whole.codes(np.arange(9000))
     flip(whole.segments[0].folder / "codes.u8", 4096 * 8 + 5)
     (told,) = repair(tmp_path / "c")
     assert "4,096 of 9,000 items" in told
     catalog = Catalog.open(tmp_path / "c")
     left = np.flatnonzero(catalog.alive(np.arange(9000)))
     assert len(left) == 9000 - 4096
-    assert np.array_equal(catalog.take(left), codes[left])
+    assert np.array_equal(catalog.codes(left), codes[left])
     assert problems_at(tmp_path / "c") == []
 
 
@@ -470,8 +470,8 @@ def refuses(path):
     """Return whether opening or reading raises an error of ours; any other error passes."""
     try:
         catalog = Catalog.open(path)
-        Known(catalog), image_file(catalog.source, {"image_path": "/a/b.png", "image_target": "/a/b.png"})
-        catalog.info(), catalog.items([7]), catalog.take([7]), catalog.where("caption = 'row 7'")
+        IngestHistory(catalog), image_file(catalog.source, {"image_path": "/a/b.png", "image_target": "/a/b.png"})
+        catalog.info(), catalog.items([7]), catalog.codes([7]), catalog.where("caption = 'row 7'")
     except GpuBranchesError as error:
         return "\n" not in str(error)
     return False

@@ -4,7 +4,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpubranches.errors import CatalogFormatError, DataError, UsageError
-from gpubranches.ingest.datasets import ClipRetrieval, Joined, open_dataset, write_clip_retrieval, write_u8bin
+from gpubranches.ingestion.clip_retrieval import ClipRetrieval
+from gpubranches.ingestion.combined_sources import JoinedSources
+from gpubranches.ingestion.datasets import open_dataset
+from gpubranches.ingestion.writers import write_clip_retrieval, write_u8bin
 
 
 class Rows:
@@ -12,11 +15,11 @@ class Rows:
 
     def __init__(self, n=10):
         rng = np.random.default_rng(0)
-        self.codes = rng.integers(0, 256, (n, 4)).astype(np.uint8)
+        self.stored = rng.integers(0, 256, (n, 4)).astype(np.uint8)
         self.vectors = rng.standard_normal((n, 8)).astype(np.float16)
 
-    def take(self, ids):
-        return self.codes[ids]
+    def codes(self, ids):
+        return self.stored[ids]
 
     def embeddings(self, ids):
         return self.vectors[ids].astype(np.float32)
@@ -30,7 +33,7 @@ def test_what_is_written_is_read_back(tmp_path):
     write_u8bin(tmp_path / "x.u8bin", rows, ids)
     codes = open_dataset(tmp_path / "x.u8bin")
     assert (codes.kind, codes.n, codes.dim) == ("codes", 10, 4)
-    assert np.array_equal(codes.take(ids), rows.codes)
+    assert np.array_equal(codes.take(ids), rows.stored)
     write_clip_retrieval(tmp_path / "c", rows, ids, partition=4)
     again = open_dataset(tmp_path / "c")
     assert (again.kind, again.n, again.dim) == ("embeddings", 10, 8)
@@ -61,6 +64,6 @@ def test_joined_sources_run_on(tmp_path):
     for number in (0, 1):
         np.save(tmp_path / f"{number}.npy", np.full((3, 4), number, np.float16))
     one, two = (open_dataset(tmp_path / f"{number}.npy") for number in (0, 1))
-    joined = Joined([one, two], ["a", "b"])
+    joined = JoinedSources([one, two], ["a", "b"])
     assert joined.take(np.array([5, 0]))[:, 0].tolist() == [1, 0]
     assert joined.items(2, 4)["input"].to_pylist() == ["a", "b"]

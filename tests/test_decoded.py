@@ -16,14 +16,14 @@ from cudasim import SimulatedDevice
 from worlds import World, decoding_head
 
 from gpubranches import Catalog, Session, open_backend
-from gpubranches.catalog.decoder import Decoder
+from gpubranches.catalog.codec import Codec
 from gpubranches.cli import cli
 from gpubranches.encoders.heads import PCAHead, TrainedHead
 from gpubranches.encoders.heads.towers import Tower
 from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.engines.gpu import GpuBackend
 from gpubranches.errors import UsageError
-from gpubranches.ingest import append, ingest
+from gpubranches.ingestion import append, ingest
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def files(catalog):
 def decoded_by(rng, count):
     """Return a decoder, codes and what they are decoded to."""
     scalar = ScalarQuantizer(low=-1.0, high=1.0).fit(np.zeros((1, 32), np.float32))
-    decode = Decoder(decoding_head(rng, 32, 512), scalar)
+    decode = Codec(decoding_head(rng, 32, 512), scalar, fitted=True).decode
     codes = rng.integers(0, 256, (count, 32)).astype(np.uint8)
     return decode, codes, decode(codes)
 
@@ -105,7 +105,7 @@ def test_nothing_but_codes_and_bits_is_stored_and_it_is_told(lean, full):
     assert (lean.info()["tiers"], lean.info()["embeddings"]) == (["codes", "bits"], "decoded")
     assert (full.info()["tiers"][-1], full.info()["embeddings"]) == ("embeddings", "stored")
     ids = np.arange(lean.n)
-    assert np.array_equal(lean.take(ids), full.take(ids))
+    assert np.array_equal(lean.codes(ids), full.codes(ids))
     near = np.einsum("ij,ij->i", lean.embeddings(ids), full.embeddings(ids))
     assert near.mean() > 0.8
     assert np.array_equal(lean.embeddings(ids[::7]), lean.embeddings(ids)[::7])

@@ -16,13 +16,12 @@ from worlds import World, check_bits, check_nearest_codes, check_votes
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.catalog import reader as reader_module
-from gpubranches.catalog import rewrite
 from gpubranches.encoders.heads import IdentityHead, PCAHead, TrainedHead, load_head
 from gpubranches.encoders.heads.towers import Tower
 from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.errors import CatalogFormatError, CatalogIndexError, DataError, UsageError
-from gpubranches.ingest import append, ingest
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion import append, ingest
+from gpubranches.ingestion.encode import encode
 from gpubranches.service.labels import Labels
 
 
@@ -35,9 +34,8 @@ def vectors(n, dims=48, seed=0):
 @pytest.fixture
 def small_segments(monkeypatch):
     """Let an ingest write several segments of few rows, and rows be encoded in several parts."""
-    monkeypatch.setattr("gpubranches.ingest.building.SEGMENT_ROWS", 700)
-    monkeypatch.setattr("gpubranches.ingest.building.ENCODED_ROWS", 300)
-    monkeypatch.setattr(rewrite, "ENCODED_ROWS", 300)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 700)
+    monkeypatch.setattr("gpubranches.catalog.segment_rows.ENCODED_ROWS", 300)
 
 
 def write_input(folder, n=1500, broken=(3, 900)):
@@ -71,7 +69,7 @@ def everything(catalog):
 
 
 def codes_of(catalog):
-    return catalog.take(catalog.sample_ids(catalog.n, np.random.default_rng(0)))
+    return catalog.codes(catalog.sample_ids(catalog.n, np.random.default_rng(0)))
 
 
 @pytest.fixture
@@ -153,7 +151,7 @@ def test_append_and_compact_after_it_go_on_with_the_new_codes(made, tmp_path):
     append(made, [tmp_path / "more.npy"])
     catalog = Catalog.open(made)
     ids = np.arange(1500, 1540)
-    assert np.array_equal(catalog.take(ids), catalog.scalar.encode(head.transform(catalog.embeddings(ids))))
+    assert np.array_equal(catalog.codes(ids), catalog.scalar.encode(head.transform(catalog.embeddings(ids))))
     codes = codes_of(catalog)
     catalog.compact()
     assert np.array_equal(codes_of(catalog), codes)
@@ -216,7 +214,7 @@ def test_only_the_codes_change(tmp_path_factory, sizes, gone, quantizer, d, seed
     assert (report.d, report.head) == (head.d, head.identity) == (d, world.catalog.space.head)
     exact = world.catalog.scalar.encode(head.transform(world.embeddings))
     if world.catalog.n > d:  # else some dims hold nothing but the rounding of sums
-        assert np.abs(exact.astype(int) - world.catalog.take(world.ids)).max() <= 1  # rows in other batches
+        assert np.abs(exact.astype(int) - world.catalog.codes(world.ids)).max() <= 1  # rows in other batches
     assert [s.n for s in world.catalog.segments] == sizes
 
 
@@ -382,13 +380,12 @@ def test_a_second_writer_is_refused(made):
 
 KILLED = """
 import sys, time
-from gpubranches.catalog import reader as reader_module
-from gpubranches.catalog import rewrite
-rewrite.ENCODED_ROWS = 300
+from gpubranches.catalog import segment_rows
+segment_rows.ENCODED_ROWS = 300
 def progress(stage, done, total):
     print(done, flush=True)
     time.sleep(0.01)
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion.encode import encode
 encode(sys.argv[1], head=sys.argv[2], d=8, progress=progress)
 """
 
@@ -420,7 +417,7 @@ def test_a_kill_at_any_moment_leaves_the_old_codes_or_the_new(made):
     assert left > 3
     encode(made, head="none")
     catalog = Catalog.open(made)
-    catalog.describe(catalog.source)
+    catalog.set_source(catalog.source)
     assert {path.name for path in (made / "segments").iterdir()} == {s.folder.name for s in catalog.segments}
     assert len(list(made.glob("*.safetensors*"))) == 2
 
@@ -451,7 +448,7 @@ def encoded(request, tmp_path_factory):
     encode(world.catalog.path, head=chosen, d=12)
     world.catalog.refresh()
     assert world.catalog.d == {"pca": 12, "none": 48, "trained": 16}[request.param]
-    codes = world.catalog.take(world.ids)
+    codes = world.catalog.codes(world.ids)
     exact = world.catalog.embeddings(world.ids)
     assert np.array_equal(exact, world.embeddings)
     vectors = head.fit(exact).transform(exact)
@@ -486,11 +483,11 @@ def test_an_open_backend_answers_over_the_new_codes_after_a_refresh(name, d, tmp
         check_votes(world, backend, world.boxes(), 1, None, 0.5)  # not refreshed yet: the old codes answer
         check_nearest_codes(world, backend, world.codes[3], 10, None, nobody)
         world.catalog.refresh()
-        world.codes = world.catalog.take(world.ids)
+        world.codes = world.catalog.codes(world.ids)
         assert world.codes.shape[1] == d
         if name == "kdtree":
             with pytest.raises(CatalogIndexError, match="stale"):
-                backend.evaluate(world.boxes())
+                backend.apply(world.boxes())
             index(world.catalog)
         check_votes(world, backend, world.boxes(), 1, None, None)
         check_votes(world, backend, world.boxes(), 2, 7, 0.5)
@@ -518,7 +515,7 @@ def test_marks_survive_and_give_the_same_second_stage(made):
 
 MEASURED = """
 import sys, threading, time
-import gpubranches.ingest.encode
+import gpubranches.ingestion.encode
 peak = 0
 def watch():
     global peak
@@ -527,14 +524,14 @@ def watch():
             peak = max(peak, next(int(line.split()[1]) for line in file if "RssAnon" in line))
         time.sleep(0.005)
 threading.Thread(target=watch, daemon=True).start()
-gpubranches.ingest.encode.FIT_ROWS = 10_000
-gpubranches.ingest.encode.encode(sys.argv[1], head="pca", d=16)
+gpubranches.ingestion.encode.FIT_ROWS = 10_000
+gpubranches.ingestion.encode.encode(sys.argv[1], head="pca", d=16)
 print(peak)
 """
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr("gpubranches.ingest.building.SEGMENT_ROWS", 20_000)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 20_000)
     peaks = []
     for n in (40_000, 160_000):
         path = tmp_path / f"{n}.npy"

@@ -11,7 +11,7 @@ from test_boxes import box, boxes
 
 from gpubranches import Boxes, Catalog, Session, open_backend
 from gpubranches.errors import ArrayError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.retrieval.explain import explain, votes_needed
 
 code_of = hnp.arrays(np.uint8, 4)
@@ -111,7 +111,7 @@ def session(tmp_path_factory):
 @pytest.mark.parametrize("second_stage", [False, True])
 def test_an_item_of_the_answer_is_explained(session, model, second_stage):
     ranking = session.refine(model, second_stage=second_stage)
-    needed = session.min_votes
+    needed = session.last_answer().min_votes
     assert (
         needed == (1 if second_stage else session.boxes.n_estimators // 2 + 1) == votes_needed(ranking, session.boxes)
     )

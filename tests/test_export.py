@@ -36,13 +36,13 @@ from gpubranches.app.limits import DOWNLOADS
 from gpubranches.catalog.items import read_table, unified_schema
 from gpubranches.catalog.metadata.columns import CAPTIONS
 from gpubranches.cli import cli
-from gpubranches.core.files import whole_folder
+from gpubranches.core.files import atomic_folder
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingest import ingest
-from gpubranches.ingest.encode import encode
-from gpubranches.service.export import BOX_FORMATS, FORMATS, Matches, export_matches
-from gpubranches.service.export import matches as walking
-from gpubranches.service.export.matches import free_names
+from gpubranches.ingestion import ingest
+from gpubranches.ingestion.encode import encode
+from gpubranches.service.export import BOX_FORMATS, FORMATS, ItemTable, export_items
+from gpubranches.service.export import item_table as walking
+from gpubranches.service.export.item_table import free_names
 
 PICKED = [40, 3, 5, 6, 17, 8, 9]
 """Best first; item 5 has no picture and 6 a broken one, 3 a caption that is a script, and 9 does not match."""
@@ -64,7 +64,7 @@ def ranked(ids, matched=None, votes=True):
 
 @pytest.fixture
 def matches(catalog):
-    return Matches(catalog, ranked(PICKED, [item != 9 for item in PICKED]))
+    return ItemTable(catalog, ranked(PICKED, [item != 9 for item in PICKED]))
 
 
 def made(matches, format):
@@ -100,9 +100,9 @@ def test_the_tables_hold_every_match_with_its_columns_best_first(matches, catalo
 
 
 def test_models_without_boxes_have_no_votes_and_nothing_is_an_empty_file(catalog):
-    few = Matches(catalog, ranked([4], votes=False))
+    few = ItemTable(catalog, ranked([4], votes=False))
     assert json.loads(made(few, "json")[0])[0]["votes"] is None
-    none = Matches(catalog, ranked([]))
+    none = ItemTable(catalog, ranked([]))
     assert json.loads(made(none, "json")[0]) == json.loads(made(none, "coco")[0])["images"] == []
     assert pq.read_table(io.BytesIO(made(none, "parquet")[0])).column_names == none.columns
     assert made(none, "csv")[0].decode("utf-8-sig").strip().split(",") == none.columns
@@ -114,7 +114,7 @@ def test_models_without_boxes_have_no_votes_and_nothing_is_an_empty_file(catalog
 
 @pytest.mark.parametrize("rows", [np.array([6, 0]), np.arange(7) % 6 == 0])
 def test_other_rows_of_the_ranking_can_be_taken(catalog, rows):
-    taken = Matches(catalog, ranked(PICKED, [False] * 7), rows)
+    taken = ItemTable(catalog, ranked(PICKED, [False] * 7), rows)
     ids = [row["id"] for row in json.loads(made(taken, "json")[0])]
     assert ids == [PICKED[row] for row in (rows if rows.dtype != bool else np.flatnonzero(rows))]
 
@@ -161,7 +161,7 @@ def test_a_url_goes_before_a_file_and_columns_keep_their_values_under_free_names
         item_score=[7, 8, 9],
         label=["dog", "cat", "cow"],
     )
-    table = pq.read_table(io.BytesIO(made(Matches(shelf, ranked([0, 1, 2])), "img2dataset")[0])).to_pylist()
+    table = pq.read_table(io.BytesIO(made(ItemTable(shelf, ranked([0, 1, 2])), "img2dataset")[0])).to_pylist()
     assert table == [
         {
             **{"url": "https://example.org/a b.jpg", "caption": "dog", "key": "000000000"},
@@ -183,7 +183,7 @@ def test_free_names_are_free_and_distinct(names, taken):
 
 def test_captions_are_those_that_the_page_shows():
     shelf = Shelf(url=["a:b"] * 3, caption=["", "words", None], label=["dog", "cat", None])
-    table = pq.read_table(io.BytesIO(made(Matches(shelf, ranked([0, 1, 2])), "img2dataset")[0]))
+    table = pq.read_table(io.BytesIO(made(ItemTable(shelf, ranked([0, 1, 2])), "img2dataset")[0]))
     assert table["caption"].to_pylist() == ["dog", "words", None]
     assert CAPTIONS[0] == "caption"
 
@@ -216,7 +216,7 @@ def test_coco_takes_sizes_and_urls_from_the_columns_and_whole_paths_from_several
         height=[200, 4, 1],
         url=["https://example.org/1", None, None],
     )
-    images = json.loads(made(Matches(shelf, ranked([0, 1, 2])), "coco")[0])["images"]
+    images = json.loads(made(ItemTable(shelf, ranked([0, 1, 2])), "coco")[0])["images"]
     assert images == [
         {"id": 0, "file_name": f"{tmp_path}/one/a.png", "width": 300, "height": 200, "coco_url": shelf_url(shelf)},
         {"id": 1, "file_name": f"{tmp_path}/two/a.png", "width": 30, "height": 20},
@@ -230,7 +230,7 @@ def shelf_url(shelf):
 @pytest.mark.parametrize("format", ["coco", "links", "img2dataset"])
 def test_a_catalog_without_pictures_says_so_before_anything_is_sent(format):
     with pytest.raises(UsageError, match="pictures in a folder"):
-        FORMATS[format].write(Matches(Shelf(n=3), ranked([0, 1, 2])))
+        FORMATS[format].write(ItemTable(Shelf(n=3), ranked([0, 1, 2])))
 
 
 # Links
@@ -259,9 +259,9 @@ def test_whatever_a_file_is_called_its_link_stays_in_the_folder_and_leads_to_it(
         name = "..." + name[:50]
     (root / name).write_bytes(b"it")
     shelf = Shelf(source={"roots": {"": str(root)}}, image_path=[name, f"./{name}", "../" + name, "/etc/passwd"])
-    matches = Matches(shelf, ranked([0, 1, 2, 3]))
+    matches = ItemTable(shelf, ranked([0, 1, 2, 3]))
     linked = root / "linked"
-    assert export_matches(matches, linked, "links") == 2
+    assert export_items(matches, linked, "links") == 2
     assert [link.read_bytes() for link in sorted(linked.iterdir())] == [b"it"] * 2
     with tarfile.open(fileobj=io.BytesIO(made(matches, "links")[0])) as tar:
         members = tar.getmembers()[1:]
@@ -311,7 +311,7 @@ PASSED_OVER = " \t\r\n\"'\ufeff\u200b\u3000"
 def test_cells_are_no_formulas_and_else_as_they_are(texts, numbers):
     numbers = numbers[: len(texts)]
     shelf = Shelf(**{"=text": texts, "gap": numbers, "of": [[{"a": text}] for text in texts]})
-    content = made(Matches(shelf, ranked(range(len(texts)))), "csv")[0].decode("utf-8-sig")
+    content = made(ItemTable(shelf, ranked(range(len(texts)))), "csv")[0].decode("utf-8-sig")
     header, *rows = csv.reader(io.StringIO(content, newline=""))
     assert header == ["id", "score", "votes", "'=text", "gap", "of"]
     for row, text, number in zip(rows, texts, numbers, strict=True):
@@ -328,7 +328,7 @@ def test_cells_are_no_formulas_and_else_as_they_are(texts, numbers):
 
 @given(TEXTS)
 def test_no_cell_is_a_formula_whatever_separates_cells_where_it_is_read(text):
-    content = made(Matches(Shelf(text=[text], of=[[text]]), ranked([0])), "csv")[0].decode()
+    content = made(ItemTable(Shelf(text=[text], of=[[text]]), ranked([0])), "csv")[0].decode()
     for separator, quoting in itertools.product(SEPARATORS, (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)):
         for row in csv.reader(io.StringIO(content, newline=""), delimiter=separator, quoting=quoting):
             for cell in row if (separator, quoting) != (",", csv.QUOTE_NONE) else []:
@@ -344,7 +344,7 @@ def test_nothing_is_read_before_it_is_asked_for(format, monkeypatch, tmp_path):
     monkeypatch.setattr(walking, "BATCH_ROWS", 3)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     shelf = Shelf(source={"roots": {"": str(tmp_path)}}, image_path=["a.png"] * 30)
-    chunks = FORMATS[format].write(Matches(shelf, ranked(range(30))))
+    chunks = FORMATS[format].write(ItemTable(shelf, ranked(range(30))))
     seen = [shelf.read for chunk in chunks if chunk]
     assert shelf.read == 10
     assert set(np.diff(seen)) <= {0, 1}
@@ -355,7 +355,7 @@ MILLION = """
 import sys
 import numpy as np, psutil, pyarrow as pa, pyarrow.compute as pc
 from gpubranches import Ranking
-from gpubranches.service.export import FORMATS, Matches
+from gpubranches.service.export import FORMATS, ItemTable
 
 class Endless:
     source = {}
@@ -367,7 +367,7 @@ class Endless:
 
 def peak(n, format):
     ids = np.arange(n)
-    matches = Matches(Endless(), Ranking(ids, ids.astype(np.float32), ids >= 0, n, n, 0.0))
+    matches = ItemTable(Endless(), Ranking(ids, ids.astype(np.float32), ids >= 0, n, n, 0.0))
     return max((process.memory_info().rss for chunk in FORMATS[format].write(matches)), default=0)
 
 process = psutil.Process()
@@ -390,7 +390,7 @@ def test_rows_of_an_older_generation_are_sent_and_what_is_deleted_is_left_out(fo
     ingest([folder / "images"], tmp_path / "catalog")
     monkeypatch.setattr(walking, "BATCH_ROWS", 2)
     catalog = Catalog.open(tmp_path / "catalog")
-    chunks = FORMATS["jsonl"].write(Matches(catalog, ranked([8, 7, 4, 3, 2, 1])))
+    chunks = FORMATS["jsonl"].write(ItemTable(catalog, ranked([8, 7, 4, 3, 2, 1])))
     first = next(chunks)
     encode(tmp_path / "catalog", head="pca", d=8, quantizer="quantile")
     Catalog.open(tmp_path / "catalog").delete([7, 4, 2])
@@ -418,7 +418,7 @@ def test_rows_of_an_older_generation_are_sent_and_what_is_deleted_is_left_out(fo
     ],
 )
 def test_the_format_is_named_or_told_by_the_longest_ending(matches, tmp_path, name, format, reader):
-    export_matches(matches, tmp_path / name, format)
+    export_items(matches, tmp_path / name, format)
     assert reader(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -430,26 +430,26 @@ def test_what_cannot_be_written_says_so_and_leaves_what_was_there(matches, tmp_p
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "file/out.csv", tmp_path / "nowhere/out.csv"):
         with pytest.raises(DataError, match="cannot write"):
-            export_matches(matches, path)
+            export_items(matches, path)
     for path in (tmp_path / "full", tmp_path / "file"):
         with pytest.raises(UsageError, match="empty or new folder"):
-            export_matches(matches, path, "links")
+            export_items(matches, path, "links")
     with pytest.raises(UsageError, match=r"\.csv, \.parquet, \.json"):
-        export_matches(matches, tmp_path / "out.foo")
+        export_items(matches, tmp_path / "out.foo")
     with pytest.raises(UsageError, match="csv, parquet, json"):
-        export_matches(matches, tmp_path / "out.csv", "xls")
-    assert export_matches(matches, tmp_path / "empty", "links") == 5
-    monkeypatch.setattr(Matches, "_read", lambda *_: 1 / 0)
+        export_items(matches, tmp_path / "out.csv", "xls")
+    assert export_items(matches, tmp_path / "empty", "links") == 5
+    monkeypatch.setattr(ItemTable, "_read", lambda *_: 1 / 0)
     for path, format in ((tmp_path / "file", "csv"), (tmp_path / "new", "links")):
         with pytest.raises(ZeroDivisionError):
-            export_matches(matches, path, format)
+            export_items(matches, path, format)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "full"]
     assert (tmp_path / "file").read_text() == "in the way"
 
 
 def test_a_folder_can_be_named_by_a_dot(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="cannot write"), whole_folder(Path()):  # a folder in use gets no other
+    with pytest.raises(DataError, match="cannot write"), atomic_folder(Path()):  # a folder in use gets no other
         pass
     assert list(tmp_path.parent.glob(".*.partial")) == []
 
@@ -506,12 +506,12 @@ def test_boxes_are_a_query_and_arrays_with_the_votes_that_match(client, labels):
 
 def test_a_download_ends_where_its_client_does_and_makes_room_for_others(app, labels, monkeypatch):
     monkeypatch.setattr(walking, "BATCH_ROWS", 2)
-    monkeypatch.setattr(limits, "DOWNLOADS_A_SESSION", DOWNLOADS)
-    monkeypatch.setattr(limits, "DOWNLOADS_AN_ADDRESS", DOWNLOADS)
+    monkeypatch.setattr(limits, "DOWNLOADS_PER_SESSION", DOWNLOADS)
+    monkeypatch.setattr(limits, "DOWNLOADS_PER_ADDRESS", DOWNLOADS)
     client = app.test_client()
     at, answer = found_all(client, labels)
-    following, read = app.extensions["gpubranches"].following, []
-    reading = type(following).reading
+    follower, read = app.extensions["gpubranches"].service.follower, []
+    reading = type(follower).reading
 
     @contextmanager
     def counted(self):
@@ -519,7 +519,7 @@ def test_a_download_ends_where_its_client_does_and_makes_room_for_others(app, la
             read.append(threading.get_ident())
             yield
 
-    monkeypatch.setattr(type(following), "reading", counted)
+    monkeypatch.setattr(type(follower), "reading", counted)
     open_downloads = [client.get(f"{at}/matches.{format}") for format in list(FORMATS)[:DOWNLOADS]]
     assert {sent.status_code for sent in open_downloads} == {200}
     refused = client.get(f"{at}/matches.csv")
@@ -531,7 +531,7 @@ def test_a_download_ends_where_its_client_does_and_makes_room_for_others(app, la
         next(sent.iter_encoded())
         sent.close()
     assert len(read) - before <= len(open_downloads) < answer["total"] // 2
-    assert following._inside == 0
+    assert follower._readers == 0
     for _ in range(2 * DOWNLOADS):
         with client.get(f"{at}/matches.csv") as sent:
             assert sent.status_code == 200
@@ -554,8 +554,8 @@ def test_no_session_and_no_address_holds_all_places_for_downloads(app, labels):
     assert [ask(2, "10.0.0.2"), ask(2, "10.0.0.2"), ask(2, "10.0.0.3")] == [200, 200, 429]
     for sent in begun:
         sent.close()
-    assert app.extensions["gpubranches.downloads"]._free == DOWNLOADS
-    assert not app.extensions["gpubranches.downloads"]._held
+    assert app.extensions["gpubranches"].limits.downloads._free == DOWNLOADS
+    assert not app.extensions["gpubranches"].limits.downloads._held
 
 
 @contextmanager
@@ -577,7 +577,7 @@ def test_a_client_that_does_not_read_loses_its_place_and_its_thread(app, labels,
     at, _ = found_all(app.test_client(), labels)
     endless = dataclasses.replace(FORMATS["csv"], write=lambda matches: itertools.repeat(bytes(1 << 20)))
     monkeypatch.setitem(FORMATS, "csv", endless)
-    places, before = app.extensions["gpubranches.downloads"], threading.active_count()
+    places, before = app.extensions["gpubranches"].limits.downloads, threading.active_count()
     with served(app) as address, socket.create_connection(address) as stalled:
         stalled.sendall(f"GET {at}/matches.csv HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         assert stalled.recv(1) == b"H"
@@ -595,20 +595,20 @@ def test_a_stream_that_breaks_off_is_no_whole_file_to_its_client(app, labels, mo
     """Over a socket: a reader that is told of a last chunk took a part for the whole."""
     monkeypatch.setattr(walking, "BATCH_ROWS", 8)
     at, _ = found_all(app.test_client(), labels)
-    read = Matches._read
+    read = ItemTable._read
 
     def broken(self, rows):
         if rows[0]:
             raise DataError("the disk is gone")
         return read(self, rows)
 
-    monkeypatch.setattr(Matches, "_read", broken)
+    monkeypatch.setattr(ItemTable, "_read", broken)
     with served(app) as (host, port), closing(http.client.HTTPConnection(host, port, timeout=20)) as connection:
         connection.request("GET", f"{at}/matches.jsonl")
         answer = connection.getresponse()
         with pytest.raises(http.client.IncompleteRead):
             answer.read()
-    assert app.extensions["gpubranches.downloads"]._free == DOWNLOADS
+    assert app.extensions["gpubranches"].limits.downloads._free == DOWNLOADS
     assert "the disk is gone" in caplog.text
 
 

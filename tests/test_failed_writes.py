@@ -17,12 +17,12 @@ from test_ingest import Pixels, vectors, write_pictures
 
 from gpubranches import Catalog
 from gpubranches.core.embedding_space import digest
-from gpubranches.core.files import Output, output, whole_file, whole_folder, write_npy
+from gpubranches.core.files import Output, atomic_file, atomic_folder, output, write_npy
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import FOLDER, problems
 from gpubranches.errors import DataError, GpuBranchesError
-from gpubranches.ingest import append, ingest
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion import append, ingest
+from gpubranches.ingestion.encode import encode
 
 
 def write_input(folder, n, seed=0):
@@ -43,7 +43,7 @@ def world(tmp_path_factory):
     write_input(folder / "more", 200, seed=1)
     write_pictures(folder / "pictures", 12)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gpubranches.ingest.building.SEGMENT_ROWS", 160)
+        patch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 160)
         ingest([folder / "in"], folder / "made", d=8)
     Catalog.open(folder / "made").delete([0, 5, 170])
     return folder
@@ -67,7 +67,7 @@ def content(path):
     assert catalog.verify() == []
     ids = catalog.sample_ids(catalog.n, np.random.default_rng(0))
     embeddings = catalog.embeddings(ids).tobytes() if len(ids) else b""
-    parts = ids, catalog.take(ids), embeddings, repr(catalog.items(ids)), repr(catalog.errors())
+    parts = ids, catalog.codes(ids), embeddings, repr(catalog.items(ids)), repr(catalog.errors())
     return catalog.next_id, catalog.n, catalog.n_deleted, catalog.d, digest(*parts)
 
 
@@ -87,7 +87,7 @@ def run_at(world, path, command, at=-1, kind="EIO"):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_write_that_fails_is_told_and_the_last_commit_stays_whole(world, tmp_path, command, monkeypatch):
-    monkeypatch.setattr("gpubranches.ingest.building.SEGMENT_ROWS", 160)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 160)
     path = tmp_path / "c"
     before = None if command.startswith("ingest") else content(world / "made")
     faults, error = run_at(world, path, command)
@@ -175,7 +175,7 @@ def test_an_export_that_cannot_be_written_leaves_the_file_before(tmp_path, kind)
     target.write_bytes(b"old")
 
     def write():
-        with whole_file(target) as file:
+        with atomic_file(target) as file:
             for _ in range(3):
                 file.write(np.arange(1000))
 
@@ -211,7 +211,7 @@ def test_an_output_says_which_file_could_not_be_written(tmp_path):
     assert caught.value.errno == errno.EBADF
     with pytest.raises(OSError, match="file"):
         file.close()
-    with pytest.raises(DataError, match="cannot write"), whole_folder(tmp_path / "file" / "below"):
+    with pytest.raises(DataError, match="cannot write"), atomic_folder(tmp_path / "file" / "below"):
         pass
 
 

@@ -9,11 +9,12 @@ from clusters import write_world
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app import create_app
+from gpubranches.app.limits import TrainingSlots
 from gpubranches.errors import UsageError
-from gpubranches.ingest import append, ingest
-from gpubranches.ingest.encode import encode
+from gpubranches.ingestion import append, ingest
+from gpubranches.ingestion.encode import encode
 from gpubranches.service import snapshot_follower as module
-from gpubranches.service.snapshot_follower import Following
+from gpubranches.service.snapshot_follower import SnapshotFollower
 
 HX = {"HX-Request": "true"}
 
@@ -37,7 +38,7 @@ def app(folder):
     with open_backend("cpu", catalog) as backend:
         made = create_app(catalog, backend)
         yield made
-        made.extensions["gpubranches"].sessions.close()
+        made.extensions["gpubranches"].service.close()
 
 
 def shown(response):
@@ -79,7 +80,7 @@ def test_a_running_page_moves_to_new_codes_and_keeps_the_marks(app, folder, worl
     assert again.status_code == 200
     assert (labels[shown(again)] == 1).mean() > 0.7
     assert client.get(f"/why/{shown(again)[0]}", headers=HX).status_code == 200
-    assert app.extensions["gpubranches"].catalog.d == 8
+    assert app.extensions["gpubranches"].service.catalog.d == 8
 
 
 def test_a_running_page_sees_deletes_and_appends_and_keeps_its_answer(app, folder, world, tmp_path):
@@ -101,26 +102,26 @@ def test_a_running_page_sees_deletes_and_appends_and_keeps_its_answer(app, folde
 
 def test_a_request_under_way_ends_on_the_generation_it_began_with(folder):
     catalog, calls = Catalog.open(folder), []
-    following = Following(catalog, lambda: calls.append(catalog.d))
-    codes = catalog.take(np.arange(600))
+    follower = SnapshotFollower(catalog, lambda: calls.append(catalog.d))
+    codes = catalog.codes(np.arange(600))
     entered = threading.Event()
 
     def later():
-        with following.reading():
+        with follower.reading():
             entered.set()
 
-    with following.reading():
+    with follower.reading():
         encode(folder, head="pca", d=8)
         thread = threading.Thread(target=later)
         thread.start()
-        while not following._turning:
+        while not follower._opening:
             time.sleep(0.001)
-        assert np.array_equal(catalog.take(np.arange(600)), codes)
+        assert np.array_equal(catalog.codes(np.arange(600)), codes)
         assert not entered.is_set()
     thread.join()
     assert entered.is_set()
     assert calls == [catalog.d] == [8]
-    with following.reading():
+    with follower.reading():
         assert calls == [8]
 
 
@@ -136,12 +137,13 @@ def test_a_generation_that_cannot_be_opened_is_not_served(app, folder, monkeypat
     (folder / "manifest.json").write_bytes(whole)
     encode(folder, head="pca", d=8)
     monkeypatch.setattr(module, "_RETRY_S", 0)
-    app.extensions["gpubranches"].following._retry_at_s = 0
+    app.extensions["gpubranches"].service.follower._retry_at_s = 0
     assert client.get("/healthz").json["generation"] == generation + 1
 
 
 def test_many_requests_at_once_are_answered_while_the_codes_change(app, folder, world):
     done, failures = threading.Event(), []
+    app.extensions["gpubranches"].limits.training = TrainingSlots(running=2, wait_s=600)  # on a busy machine, too
 
     def browse(number):
         client = app.test_client()

@@ -115,9 +115,9 @@ def test_a_lack_of_memory_in_a_question_leaves_the_backend_usable(world):
     with GpuBackend(world.catalog, SimulatedDevice) as backend:
         backend._device.memory_bytes = 1000
         with pytest.raises(DeviceMemoryError, match="free device memory"):
-            backend.evaluate(EVERYTHING)
+            backend.apply(EVERYTHING)
         backend._device.memory_bytes = 1 << 40
-        assert backend.evaluate(EVERYTHING).total == len(world.ids)
+        assert backend.apply(EVERYTHING).total == len(world.ids)
 
 
 # Residence
@@ -134,19 +134,19 @@ def test_commits_reach_the_resident_copy_without_a_reload(world):
     with GpuBackend(world.catalog, Counting) as backend:
         first = len(uploads)
         world.catalog.delete(world.ids[:10])
-        assert backend.evaluate(EVERYTHING).total == len(world.ids) - 10
+        assert backend.apply(EVERYTHING).total == len(world.ids) - 10
         assert len(uploads) == first
         bits, scales = world.catalog.signs.encode(np.ones((3, 48), np.float32))
         ids = world.catalog.next_id + np.arange(3)
         ones = np.ones((3, 48), np.float16)
         codes = np.zeros((3, 8), np.uint8)
         world.catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=ones.__getitem__)
-        assert backend.evaluate(EVERYTHING).total == len(world.ids) - 7
+        assert backend.apply(EVERYTHING).total == len(world.ids) - 7
         assert len(uploads) == first + 6
         whole = MemoryPlan.of(world.catalog, 1 << 40, 1 << 40)
         assert backend.info()["memory"]["parts"] == whole.parts
         world.catalog.compact()
-        assert backend.evaluate(EVERYTHING).total == len(world.ids) - 7
+        assert backend.apply(EVERYTHING).total == len(world.ids) - 7
         assert len(backend._residence.pages) == len([segment for segment in world.catalog.segments if segment.n])
 
 
@@ -206,7 +206,7 @@ def noted(tmp_path, monkeypatch):
 def test_a_segment_is_verified_while_others_are_uploaded(noted):
     world, notes, make = noted
     with GpuBackend(world.catalog, make) as backend:
-        assert backend.evaluate(EVERYTHING).total == len(world.ids)
+        assert backend.apply(EVERYTHING).total == len(world.ids)
     assert notes.count("every file was read before the first was sent") == 0
     names = {"codes.u8", "zones.u8", "ids.i64", "bits.u8", "scales.f16", "embeddings.f16"}
     uploads = [i for i, note in enumerate(notes) if note[0] == "upload"]
@@ -237,9 +237,9 @@ def test_a_damaged_segment_that_is_appended_is_never_served(world):
         path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
         for _ in range(2):
             with pytest.raises(CatalogFormatError, match=r"codes\.u8"):
-                backend.evaluate(EVERYTHING)
+                backend.apply(EVERYTHING)
         path.write_bytes(content)
-        assert backend.evaluate(EVERYTHING).total == len(world.ids) + 3
+        assert backend.apply(EVERYTHING).total == len(world.ids) + 3
 
 
 def test_progress_is_told(world):
@@ -255,7 +255,7 @@ def test_progress_is_told(world):
 def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
     models = [world.boxes() for _ in range(9)]
     with GpuBackend(world.catalog, SimulatedDevice) as backend:
-        alone = [backend.evaluate(boxes, limit=20) for boxes in models]
+        alone = [backend.apply(boxes, limit=20) for boxes in models]
         weights = [world.rng.standard_normal(48).astype(np.float32) for _ in range(5)]
         as_scores = [backend.score(one, tier="bits", limit=9) for one in weights]
         near = [backend.search(world.codes[i : i + 1 + i % 2], 7, tier="codes") for i in range(2)]
@@ -266,7 +266,7 @@ def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
         blocker.start()
 
         def ask(i):
-            found[i] = backend.evaluate(models[i], limit=20)
+            found[i] = backend.apply(models[i], limit=20)
 
         def ask_scores(i):
             found["score", i] = backend.score(weights[i], tier="bits", limit=9)
@@ -326,7 +326,7 @@ def test_requests_with_the_same_filter_are_answered_together(world):
     models = [world.boxes() for _ in filters]
     with GpuBackend(world.catalog, SimulatedDevice) as backend:
         for kernel, ask in {
-            "boxes": lambda i: backend.evaluate(models[i], limit=20, where=filters[i]),
+            "boxes": lambda i: backend.apply(models[i], limit=20, where=filters[i]),
             "bits": lambda i: backend.score(weights[i], tier="bits", limit=20, where=filters[i]),
             "nearest": lambda i: backend.search(world.codes[i : i + 1], 7, tier="codes", where=filters[i]),
             "rescore": lambda i: backend.search(weights[i][None], 7, tier="bits", where=filters[i]),
@@ -391,7 +391,7 @@ def test_one_thread_makes_and_uses_the_device(world):
             super().launch(*args)
 
     with GpuBackend(world.catalog, Watched) as backend:
-        threads = [threading.Thread(target=lambda: backend.evaluate(EVERYTHING, limit=1)) for _ in range(5)]
+        threads = [threading.Thread(target=lambda: backend.apply(EVERYTHING, limit=1)) for _ in range(5)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -407,7 +407,7 @@ def test_closing_frees_and_a_later_call_says_so(world):
     backend.close()
     assert device.closed
     with pytest.raises(DeviceError, match="closed"):
-        backend.evaluate(EVERYTHING)
+        backend.apply(EVERYTHING)
 
 
 def test_a_lost_device_is_named_and_nothing_else_is_tried(world):
@@ -419,7 +419,7 @@ def test_a_lost_device_is_named_and_nothing_else_is_tried(world):
     backend._device.launch = fail
     for _ in range(2):
         with pytest.raises(DeviceError, match="illegal address"):
-            backend.evaluate(EVERYTHING)
+            backend.apply(EVERYTHING)
     backend.close()
 
 
@@ -485,7 +485,7 @@ def crowded(tmp_path, monkeypatch):
     monkeypatch.setattr("gpubranches.engines.gpu.selection.SORTED_AT_ONCE", 1500)
     world = World(tmp_path / "c", [9000, 5000], seed=4, levels=32)
     with GpuBackend(world.catalog, Measured, sample_from=1000) as backend:
-        backend.evaluate(Boxes([]))
+        backend.apply(Boxes([]))
         backend._device.largest = 0
         yield world, backend
         assert backend._device.largest <= 2 * 8 * 4096
@@ -516,7 +516,7 @@ def test_models_that_do_not_fit_together_are_answered_apart(crowded, limit):
     world, backend = crowded
     single = Boxes([Box(np.array([0], np.int16), np.array([3], np.uint8), np.array([3], np.uint8))])
     models = [EVERYTHING, single, world.boxes(60, 9, 250), Boxes([]), EVERYTHING]
-    together = backend.evaluate_many(models, limit=limit)
+    together = backend.apply_many(models, limit=limit)
     for boxes, found in zip(models, together, strict=True):
         votes = boxes.votes(world.codes)
         rows = np.flatnonzero(votes)

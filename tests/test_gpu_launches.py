@@ -75,7 +75,7 @@ def test_a_search_by_text_is_two_scans(world, backend):
 def test_ensembles_of_many_users_take_as_few_as_one(world, backend, users, limit):
     """Each user asks alone; all are answered in one pass, one selection and one copy."""
     models = [world.boxes() for _ in range(users)]
-    works = [lambda boxes=boxes: backend.evaluate(boxes, min_votes=2, limit=limit) for boxes in models]
+    works = [lambda boxes=boxes: backend.apply(boxes, min_votes=2, limit=limit) for boxes in models]
     found = []
     launches, waits, _ = cost(backend, lambda: found.extend(asked_together(backend._worker, works)))
     assert launches + waits <= 16
@@ -94,7 +94,7 @@ def test_answers_without_a_limit_are_sorted_together(world, backend, users, monk
     """Lists too long to be ranked: what was counted, one sort, one copy for all users."""
     monkeypatch.setattr("gpubranches.engines.gpu.selection.RANKED_MOST", 1000)
     models = [world.boxes() for _ in range(users)]
-    launches, waits, _ = cost(backend, lambda: backend.evaluate_many(models))
+    launches, waits, _ = cost(backend, lambda: backend.apply_many(models))
     assert backend._device.launches.count("order") == 1
     assert launches + waits <= 8
     assert waits == 2

@@ -61,14 +61,14 @@ def test_a_batch_that_does_not_fit_whole_is_answered_after_a_split(tmp_path, use
     world = World(tmp_path / "c", [9000], seed=2)
     models = [world.boxes() for _ in range(users)]
     with GpuBackend(world.catalog, SimulatedDevice) as backend:
-        alone = [backend.evaluate(boxes, limit=20) for boxes in models]
+        alone = [backend.apply(boxes, limit=20) for boxes in models]
         device, peaks = backend._device, []
         for count in ((users + 1) // 2, users):
             device.peak = 0
-            backend.evaluate_many(models[:count], limit=20)
+            backend.apply_many(models[:count], limit=20)
             peaks.append(device.peak)
         device.memory_bytes = (peaks[0] + peaks[1]) // 2
-        works = [partial(backend.evaluate, boxes, limit=20) for boxes in models]
+        works = [partial(backend.apply, boxes, limit=20) for boxes in models]
         held, passes = device.used, device.launches.count("boxes")
         found = asked_together(backend._worker, works)
         assert [one.ids.tolist() for one in found] == [one.ids.tolist() for one in alone]
@@ -127,14 +127,14 @@ def test_a_request_alone_that_does_not_fit_is_refused_and_holds_nothing(tmp_path
     world = World(tmp_path / "c", [9000], seed=2)
     with GpuBackend(world.catalog, SimulatedDevice) as backend:
         device = backend._device
-        backend.evaluate(EVERYTHING)
+        backend.apply(EVERYTHING)
         held, device.memory_bytes = device.used, device.used + 100_000
         with pytest.raises(DeviceMemoryError, match="free device memory") as raised:
-            backend.evaluate(EVERYTHING)
+            backend.apply(EVERYTHING)
         assert device.used == held
         assert raised.value.__traceback__ is not None
         device.memory_bytes = 1 << 40
-        assert backend.evaluate(EVERYTHING).total == len(world.ids)
+        assert backend.apply(EVERYTHING).total == len(world.ids)
 
 
 # What is raised in the thread
@@ -172,10 +172,10 @@ def test_filters_that_cannot_be_compared_fail_their_questions_alone(tmp_path, mo
     with GpuBackend(world.catalog, SimulatedDevice) as backend:
         with monkeypatch.context() as patch:
             patch.setattr(FilterKey, "__eq__", fail)
-            works = [partial(backend.evaluate, EVERYTHING, where=where.copy()) for _ in range(3)]
+            works = [partial(backend.apply, EVERYTHING, where=where.copy()) for _ in range(3)]
             found = asked_together(backend._worker, works)
             assert [type(one) for one in found] == [MemoryError] * 3
-        assert backend.evaluate(EVERYTHING).total == len(world.ids)
+        assert backend.apply(EVERYTHING).total == len(world.ids)
 
 
 @pytest.mark.parametrize("results", [lambda items: items[1:], lambda items: None, lambda items: 1 / 0])
@@ -278,7 +278,7 @@ def test_a_closed_backend_answers_nothing_whatever_is_resident(tmp_path):
     room = whole.needed - sum(whole.parts[name] for name in ("embeddings", "bits"))
     query = np.ones((1, 48), np.float32)
     questions = [
-        lambda b: b.evaluate(EVERYTHING),
+        lambda b: b.apply(EVERYTHING),
         lambda b: b.within(EVERYTHING),
         lambda b: b.search(world.codes[:1], 3, tier="codes"),
         lambda b: b.search(query, 3, tier="bits"),

@@ -17,10 +17,10 @@ from PIL import Image
 from test_ingest import Pixels, same, vectors
 
 from gpubranches import Catalog
-from gpubranches.catalog.pictures.images import image_file
-from gpubranches.core.files import spelled
+from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import CatalogFormatError, DataError, SpaceMismatchError, UsageError
-from gpubranches.ingest import append, building, ingest, relocate, staging
+from gpubranches.ingestion import append, build_catalog, ingest, relocate, staging
 
 
 class Counting(Pixels):
@@ -97,7 +97,7 @@ def test_after_a_stopped_ingest_another_folder_gets_none_of_its_embeddings(tmp_p
 
 
 def test_after_a_stopped_append_another_folder_can_be_appended_and_then_the_rest(tmp_path, monkeypatch):
-    monkeypatch.setattr(building, "SEGMENT_ROWS", 4)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 4)
     folders = [draw_all(tmp_path / name, [f"{i}.png" for i in range(10)], seed) for seed, name in enumerate("abc")]
     ingest([folders[0]], tmp_path / "c", embedder=Pixels())
 
@@ -118,7 +118,7 @@ def test_after_a_stopped_append_another_folder_can_be_appended_and_then_the_rest
 
 @pytest.mark.parametrize("kind", ["array", "partitions"])
 def test_the_rest_of_embeddings_whose_append_was_stopped_is_taken_when_asked(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(building, "SEGMENT_ROWS", 20)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 20)
     np.save(tmp_path / "x.npy", vectors(30))
     np.save(tmp_path / "y.npy", vectors(25, seed=1))
     source, expected = tmp_path / "z.npy", np.concatenate([vectors(30, seed=seed) for seed in (2, 3)])
@@ -148,7 +148,7 @@ def test_the_rest_of_embeddings_whose_append_was_stopped_is_taken_when_asked(tmp
 
 
 def test_the_rest_of_a_stopped_append_leaves_its_errors(tmp_path, monkeypatch):
-    monkeypatch.setattr(building, "SEGMENT_ROWS", 20)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 20)
     rows = vectors(30)
     rows[3] = 0
     for name, array in (("x", vectors(30, seed=1)), ("y", vectors(5, seed=2)), ("z", rows)):
@@ -224,7 +224,7 @@ def test_metadata_made_anew_are_other_input_and_so_are_those_that_come_or_go(tmp
     with pytest.raises(UsageError, match="1 file has changed since"):
         ingest([tmp_path / "in"], tmp_path / "c")
     table.write_bytes(before)
-    assert ingest([tmp_path / "in"], tmp_path / "c").added == 0
+    assert build_catalog([tmp_path / "in"], tmp_path / "c").added == 0
 
 
 def test_files_that_were_touched_or_copied_back_are_the_same(tmp_path):
@@ -236,7 +236,7 @@ def test_files_that_were_touched_or_copied_back_are_the_same(tmp_path):
         path.unlink()
         path.write_bytes(content)
     counting = Counting()
-    assert ingest([folder, tmp_path / "rows"], tmp_path / "c", embedder=counting).added == 0
+    assert build_catalog([folder, tmp_path / "rows"], tmp_path / "c", embedder=counting).added == 0
     assert counting.embedded == 0
 
 
@@ -247,9 +247,9 @@ def test_a_repaired_picture_is_taken_in_by_the_same_command(tmp_path):
     (folder / "4.png").write_bytes(b"")
     with pytest.raises(DataError, match="2 inputs could not be read"):
         ingest([folder], tmp_path / "c", embedder=Pixels(), strict=True)
-    assert ingest([folder], tmp_path / "c", embedder=Pixels()).added == 0
+    assert build_catalog([folder], tmp_path / "c", embedder=Pixels()).added == 0
     draw(folder / "3.png", 3)
-    report = ingest([folder], tmp_path / "c", embedder=Pixels())
+    report = build_catalog([folder], tmp_path / "c", embedder=Pixels())
     assert (report.n, report.added, report.errors) == (5, 1, 1)
     draw(folder / "4.png", 4)
     assert append(tmp_path / "c", [folder], embedder=Pixels(), new=True, strict=True).n == 6
@@ -258,7 +258,7 @@ def test_a_repaired_picture_is_taken_in_by_the_same_command(tmp_path):
     assert catalog.errors() == []
     catalog.compact()
     assert (catalog.errors(), catalog.n_errors, catalog.verify()) == ([], 0, [])
-    assert ingest([folder], tmp_path / "c", embedder=Pixels()).added == 0
+    assert build_catalog([folder], tmp_path / "c", embedder=Pixels()).added == 0
 
 
 def test_a_picture_that_could_not_be_opened_is_looked_at_again(tmp_path, monkeypatch):
@@ -272,10 +272,10 @@ def test_a_picture_that_could_not_be_opened_is_looked_at_again(tmp_path, monkeyp
 
     with monkeypatch.context() as patched:
         patched.setattr("builtins.open", failing)
-        report = ingest([folder], tmp_path / "c", embedder=Pixels())
+        report = build_catalog([folder], tmp_path / "c", embedder=Pixels())
     assert report.errors == 1
     assert "Input/output error" in Catalog.open(tmp_path / "c").errors()[0]["reason"]
-    report = ingest([folder], tmp_path / "c", embedder=Pixels())
+    report = build_catalog([folder], tmp_path / "c", embedder=Pixels())
     assert (report.n, report.errors) == (2, 0)
 
 
@@ -311,7 +311,7 @@ def test_deleted_items_are_not_taken_in_again(tmp_path):
     (folder / "9.png").unlink()
     with pytest.raises(UsageError, match="nothing was added"):
         append(tmp_path / "c", [folder], embedder=Pixels())
-    assert ingest([folder], tmp_path / "c", embedder=Pixels()).added == 0
+    assert build_catalog([folder], tmp_path / "c", embedder=Pixels()).added == 0
     (folder / "1.png").unlink()
     with pytest.raises(UsageError, match=r"1 is in it and not in the input \(1.png\)"):
         ingest([folder], tmp_path / "c", embedder=Pixels())
@@ -338,10 +338,10 @@ def test_a_catalog_of_which_is_not_recorded_what_was_ingested_is_appended_to(tmp
     np.save(tmp_path / "first.npy", vectors(50))
     np.save(tmp_path / "x.npy", vectors(20, seed=1))
     ingest([tmp_path / "first.npy"], tmp_path / "c")
-    Catalog.open(tmp_path / "c").describe({"fingerprint": "x", "appends": [{"fingerprint": "y"}]})
+    Catalog.open(tmp_path / "c").set_source({"fingerprint": "x", "appends": [{"fingerprint": "y"}]})
     Catalog.open(tmp_path / "c").compact()
     assert not (tmp_path / "c/inputs-0.parquet").exists()
-    with pytest.raises(UsageError, match="not recorded what was ingested"):
+    with pytest.raises(UsageError, match="without a record of its inputs"):
         ingest([tmp_path / "x.npy"], tmp_path / "c")
     assert append(tmp_path / "c", [tmp_path / "x.npy"]).added == 20
     with pytest.raises(UsageError, match="in the catalog already"):
@@ -399,7 +399,7 @@ def test_a_moved_folder_is_told_from_another_and_the_catalog_can_be_told(tmp_pat
     assert (report.looked_at, report.before, report.there) == (4, 0, 4)
     catalog.refresh()
     assert shown(catalog) == sorted(map(str, (tmp_path / "to").iterdir()))
-    assert ingest([tmp_path / "to"], tmp_path / "c", embedder=Pixels()).added == 0
+    assert build_catalog([tmp_path / "to"], tmp_path / "c", embedder=Pixels()).added == 0
     draw(tmp_path / "to/new.png", 9)
     assert append(tmp_path / "c", [tmp_path / "to"], embedder=Pixels(), new=True).added == 1
     draw_all(folder, ["0.png"], 5)
@@ -428,7 +428,7 @@ def test_a_folder_that_moved_into_itself_is_known(tmp_path):
 
 def test_a_picture_that_was_unreadable_when_a_run_was_stopped_is_read_when_it_goes_on(tmp_path, monkeypatch):
     folder = draw_all(tmp_path / "in", ["0.png", "1.png"])
-    monkeypatch.setattr(building, "SEGMENT_ROWS", 1)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 1)
     real = open
 
     def failing(path, *args, **keywords):
@@ -443,8 +443,8 @@ def test_a_picture_that_was_unreadable_when_a_run_was_stopped_is_read_when_it_go
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("builtins.open", failing)
         ingest([folder], tmp_path / "c", embedder=Pixels(), progress=stop)
-    assert ingest([folder], tmp_path / "c", embedder=Pixels()).errors == 0
-    assert ingest([folder], tmp_path / "c", embedder=Pixels()).added == 0
+    assert build_catalog([folder], tmp_path / "c", embedder=Pixels()).errors == 0
+    assert build_catalog([folder], tmp_path / "c", embedder=Pixels()).added == 0
     assert shown(Catalog.open(tmp_path / "c")) == sorted(map(str, folder.iterdir()))
     assert Catalog.open(tmp_path / "c").verify() == []
 
@@ -460,7 +460,7 @@ def test_other_options_are_not_taken_for_the_same_catalog(tmp_path):
 def test_the_record_of_what_is_in_survives_new_codes_and_compaction_and_its_damage_is_told(tmp_path):
     folder = draw_all(tmp_path / "in", [f"{i}.png" for i in range(40)])
     ingest([folder], tmp_path / "c", embedder=Pixels())
-    from gpubranches.ingest.encode import encode
+    from gpubranches.ingestion.encode import encode
 
     encode(tmp_path / "c", head="pca", d=8)
     Catalog.open(tmp_path / "c").compact()
@@ -493,9 +493,10 @@ def test_pictures_are_appended_by_a_named_model_where_the_catalog_names_none(tmp
 KILLED = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-import gpubranches.ingest.building as building, gpubranches.ingest.staging as staging
+import gpubranches.catalog.catalog as catalog_module
+import gpubranches.ingestion.build as build, gpubranches.ingestion.staging as staging
 from test_ingest import Pixels
-building.SEGMENT_ROWS, staging.PARTITION = 4, 4
+catalog_module.SEGMENT_ROWS, staging.PARTITION = 4, 4
 names = ("replace", "rename", "unlink", "rmdir", "mkdir", "fsync")
 count = 0
 def watched(real):
@@ -508,11 +509,11 @@ def watched(real):
     return call
 for name in names:
     setattr(os, name, watched(getattr(os, name)))
-make = building.append if sys.argv[2] == "append" else building.ingest
+make = build.append if sys.argv[2] == "append" else build.build_catalog
 first, second = (sys.argv[4], [sys.argv[3]]) if sys.argv[2] == "append" else ([sys.argv[3]], sys.argv[4])
 try:
     make(first, second, embedder=Pixels(), strict=True)
-except building.DataError:
+except build.DataError:
     pass
 print("calls", count)
 """
@@ -653,4 +654,4 @@ def test_whatever_happens_to_a_folder_each_picture_is_in_once_and_shows_what_was
         (now,) = Pixels().encode([Pixels().preprocess(Image.open(path).convert("RGB"))])
         assert now @ catalog.embeddings([item["id"]])[0] > 0.999
     assert append(root / "c", [folder], embedder=Pixels(), new=True).added == 0
-    assert spelled(str(folder)) in catalog.source["inputs"][0]["paths"]
+    assert escaped_path(str(folder)) in catalog.source["inputs"][0]["paths"]

@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 
 from gpubranches import Catalog
-from gpubranches.catalog.pictures.images import image_file
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, DataError, UsageError
-from gpubranches.ingest import append, ingest, staging
-from gpubranches.ingest import building as module
+from gpubranches.ingestion import append, build, build_catalog, ingest, staging
 
 
 class Pixels:
@@ -50,7 +49,7 @@ def same(one, other):
     """Assert that two catalogs answer alike: ids, codes, bits, embeddings, metadata, errors."""
     assert (one.n, one.next_id, one.errors()) == (other.n, other.next_id, other.errors())
     ids = one.sample_ids(one.n, np.random.default_rng(0))
-    assert np.array_equal(one.take(ids), other.take(ids))
+    assert np.array_equal(one.codes(ids), other.codes(ids))
     if one.has_embeddings:
         assert np.array_equal(one.embeddings(ids), other.embeddings(ids))
     assert one.items(ids) == other.items(ids)
@@ -60,7 +59,7 @@ def same(one, other):
 def test_npy_embeddings_become_three_tiers(tmp_path, dtype):
     x = vectors(500).astype(dtype)
     np.save(tmp_path / "x.npy", x)
-    report = ingest([tmp_path / "x.npy"], tmp_path / "c")
+    report = build_catalog([tmp_path / "x.npy"], tmp_path / "c")
     catalog = Catalog.open(tmp_path / "c")
     assert (report.n, report.errors, catalog.d, catalog.D) == (500, 0, 32, 48)
     assert catalog.info()["tiers"] == ["codes", "bits", "embeddings"]
@@ -80,7 +79,7 @@ def test_codes_alone_make_a_catalog_without_the_other_tiers(tmp_path):
         ingest([tmp_path / name], tmp_path / f"{name}.catalog")
         catalog = Catalog.open(tmp_path / f"{name}.catalog")
         assert catalog.info()["tiers"] == ["codes"]
-        assert np.array_equal(catalog.take(np.arange(300)), codes)
+        assert np.array_equal(catalog.codes(np.arange(300)), codes)
     with pytest.raises(UsageError, match="neither --head nor"):
         ingest([tmp_path / "codes.npy"], tmp_path / "other", head="pca")
 
@@ -93,7 +92,7 @@ def test_fbin_and_head_none_keep_few_dims_as_they_are(tmp_path):
     ingest([tmp_path / "x.fbin"], tmp_path / "c", head="none")
     catalog = Catalog.open(tmp_path / "c")
     assert (catalog.d, catalog.D) == (8, 8)
-    span = np.ptp(catalog.take(np.arange(200)), axis=0)
+    span = np.ptp(catalog.codes(np.arange(200)), axis=0)
     assert (span == 255).all()
 
 
@@ -134,7 +133,7 @@ def test_rows_that_are_no_embeddings_consume_their_id(tmp_path):
     x = vectors(50)
     x[3], x[7, 0], x[9, 1] = 0, np.nan, np.inf
     np.save(tmp_path / "x.npy", x)
-    report = ingest([tmp_path / "x.npy"], tmp_path / "c")
+    report = build_catalog([tmp_path / "x.npy"], tmp_path / "c")
     catalog = Catalog.open(tmp_path / "c")
     assert (report.n, report.errors) == (47, 3)
     assert [error["id"] for error in catalog.errors()] == [3, 7, 9]
@@ -150,7 +149,7 @@ def test_broken_pictures_are_recorded_and_the_rest_is_found(tmp_path):
     (tmp_path / "in/1/00001.png").write_bytes(b"no picture at all")
     whole = (tmp_path / "in/2/00002.png").read_bytes()
     (tmp_path / "in/2/00002.png").write_bytes(whole[:60])
-    report = ingest([tmp_path / "in"], tmp_path / "c", embedder=Pixels())
+    report = build_catalog([tmp_path / "in"], tmp_path / "c", embedder=Pixels())
     catalog = Catalog.open(tmp_path / "c")
     assert (report.n, report.errors) == (17, 3)
     reasons = {error["path"]: error["reason"] for error in catalog.errors()}
@@ -168,7 +167,7 @@ def test_a_catalog_begun_with_few_rows_has_codes_for_those_to_come(tmp_path):
     np.save(tmp_path / "more.npy", rows[3:])
     ingest([tmp_path / "few.npy"], tmp_path / "c")
     append(tmp_path / "c", [tmp_path / "more.npy"])
-    codes = Catalog.open(tmp_path / "c").take(np.arange(1500))
+    codes = Catalog.open(tmp_path / "c").codes(np.arange(1500))
     assert np.isin(codes, [0, 255]).mean() < 0.01
     assert np.median(codes.std(axis=0)) > 10
 
@@ -180,12 +179,12 @@ def test_append_uses_the_catalogs_own_constants(tmp_path):
     before = Catalog.open(tmp_path / "c")
     assert append(tmp_path / "c", [tmp_path / "b.npy"]).n == 400
     catalog = Catalog.open(tmp_path / "c")
-    assert np.array_equal(before.take(np.arange(300)), catalog.take(np.arange(300)))
+    assert np.array_equal(before.codes(np.arange(300)), catalog.codes(np.arange(300)))
     assert np.array_equal(catalog.signs.mean_, before.signs.mean_)
     np.save(tmp_path / "turned.npy", vectors(300)[::-1])
     assert append(tmp_path / "c", [tmp_path / "turned.npy"]).n == 700
     catalog.refresh()
-    assert np.array_equal(catalog.take(np.arange(400, 700)), catalog.take(np.arange(300))[::-1])
+    assert np.array_equal(catalog.codes(np.arange(400, 700)), catalog.codes(np.arange(300))[::-1])
     np.save(tmp_path / "narrow.npy", vectors(5, 20))
     with pytest.raises(UsageError, match="expected embeddings of 48 dims"):
         append(tmp_path / "c", [tmp_path / "narrow.npy"])
@@ -193,7 +192,7 @@ def test_append_uses_the_catalogs_own_constants(tmp_path):
 
 def test_pictures_of_an_appended_folder_are_its_own_and_the_others_stay(tmp_path, monkeypatch):
     """All have the same names."""
-    monkeypatch.setattr(module, "open_embedder", lambda spec: Pixels())
+    monkeypatch.setattr(build, "open_embedder", lambda spec: Pixels())
     monkeypatch.setattr(Pixels, "spec", "pixels")
     folders = ["a", "b", "x/b", "y/a", "y/b"]
     for number, name in enumerate(folders):
@@ -212,10 +211,10 @@ KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-import gpubranches.ingest, gpubranches.ingest.staging
+import gpubranches.ingestion, gpubranches.ingestion.staging
 from test_ingest import Pixels
-gpubranches.ingest.building.SEGMENT_ROWS = 5000
-gpubranches.ingest.staging.PARTITION = 16
+gpubranches.catalog.catalog.SEGMENT_ROWS = 5000
+gpubranches.ingestion.staging.PARTITION = 16
 class Slow(Pixels):
     def encode(self, prepared):
         time.sleep(0.02)
@@ -223,14 +222,14 @@ class Slow(Pixels):
 def progress(stage, done, total):
     print(stage, done, flush=True)
     time.sleep(0.01)
-gpubranches.ingest.ingest([sys.argv[2]], sys.argv[3], embedder=Slow() if sys.argv[4] == "pictures" else None,
+gpubranches.ingestion.ingest([sys.argv[2]], sys.argv[3], embedder=Slow() if sys.argv[4] == "pictures" else None,
                           batch_size=8, progress=progress)
 """
 
 
 @pytest.mark.parametrize("kind", ["pictures", "array"])
 def test_a_killed_run_goes_on_where_it_was(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(module, "SEGMENT_ROWS", 5000)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 5000)
     monkeypatch.setattr(staging, "PARTITION", 16)
     if kind == "pictures":
         write_pictures(tmp_path / "in", 150)
@@ -311,7 +310,7 @@ def test_what_cannot_be_ingested_is_refused_with_advice(tmp_path):
 
 LIMITED = """
 import resource, sys
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.errors import DataError
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -334,8 +333,8 @@ def test_a_full_disk_ends_in_an_error_and_the_next_run_goes_on(tmp_path):
 
 MEASURED = """
 import sys, threading, time
-import gpubranches.ingest
-gpubranches.ingest.building.SEGMENT_ROWS = 60_000
+import gpubranches.ingestion
+gpubranches.catalog.catalog.SEGMENT_ROWS = 60_000
 peak = 0
 def watch():
     global peak
@@ -344,7 +343,7 @@ def watch():
             peak = max(peak, next(int(line.split()[1]) for line in file if "RssAnon" in line))
         time.sleep(0.005)
 threading.Thread(target=watch, daemon=True).start()
-gpubranches.ingest.ingest([sys.argv[1]], sys.argv[2])
+gpubranches.ingestion.ingest([sys.argv[1]], sys.argv[2])
 print(peak)
 """
 

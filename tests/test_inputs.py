@@ -21,11 +21,11 @@ from test_ingest import Pixels, vectors
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.catalog.metadata.columns import OWN
-from gpubranches.catalog.pictures.images import image_file
-from gpubranches.core.files import spelled, unspelled
+from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError, DataError, UsageError
-from gpubranches.ingest import append, ingest, relocate
-from gpubranches.ingest.clip_retrieval import ClipRetrieval
+from gpubranches.ingestion import append, build_catalog, ingest, relocate
+from gpubranches.ingestion.clip_retrieval import ClipRetrieval
 
 
 def write_clip(folder, tables, endings=None, dims=48):
@@ -46,7 +46,7 @@ def write_clip(folder, tables, endings=None, dims=48):
 def test_partitions_are_paired_by_their_endings(tmp_path, ending):
     tables = [{"caption": [f"{number} {row}" for row in range(3)]} for number in range(12)]
     folder = write_clip(tmp_path / "in", tables, [ending.format(number) for number in range(12)])
-    report = ingest([folder], tmp_path / "c")
+    report = build_catalog([folder], tmp_path / "c")
     catalog = Catalog.open(tmp_path / "c")
     assert [item["caption"] for item in catalog.items([0, 5, 35])] == ["0 0", "1 2", "11 2"]
     assert report.notes == ()
@@ -68,12 +68,12 @@ def test_missing_and_left_over_metadata_are_told(tmp_path):
     folder = write_clip(tmp_path / "in", [{"caption": ["a"] * 4}] * 4, ["00", "01", "02", "03"])
     (folder / "metadata/metadata_02.parquet").unlink()
     (folder / "img_emb/img_emb_03.npy").unlink()
-    notes = ingest([folder], tmp_path / "c").notes
+    notes = build_catalog([folder], tmp_path / "c").notes
     assert any("1 of 3 partitions have no metadata: img_emb_02.npy" in note for note in notes)
     assert any("1 files of metadata have no embeddings: metadata_03.parquet" in note for note in notes)
     for path in (folder / "metadata").iterdir():
         path.unlink()
-    assert ingest([folder], tmp_path / "bare").notes == ()
+    assert build_catalog([folder], tmp_path / "bare").notes == ()
 
 
 # Columns
@@ -97,7 +97,7 @@ def test_every_column_of_the_user_is_kept_under_one_name(tmp_path_factory, parti
     inputs = [write_clip(root / "in", tables)]
     if joined:
         inputs.append(write_clip(root / "more", [{"caption": ["x"] * 4}]))
-    report = ingest(inputs, root / "c")
+    report = build_catalog(inputs, root / "c")
     catalog = Catalog.open(root / "c")
     kept: dict[str, str] = {}
     for part, names in enumerate(partitions):
@@ -167,7 +167,7 @@ def export(catalog, out, format):
         session.mark(ids[:2], +1)
         session.mark(ids[2:4], -1)
         session.refine(second_stage=False, random_negatives=0)
-        return session.export(out, format), session.last().ranking.total
+        return session.export(out, format), session.last_answer().ranking.total
 
 
 def test_pictures_that_are_links_are_shown_as_they_were_taken_in(tmp_path):
@@ -233,7 +233,7 @@ def test_pictures_that_metadata_name_are_found_or_told(tmp_path, monkeypatch, ho
     folder = write_clip((shots if how == "beside" else tmp_path / "in"), [{"image_path": paths}])
     if how == "moved away":
         shots.rename(tmp_path / "data/other")
-    notes = ingest([folder], tmp_path / "c", pictures=shots if how == "named" else None).notes
+    notes = build_catalog([folder], tmp_path / "c", pictures=shots if how == "named" else None).notes
     catalog = Catalog.open(tmp_path / "c")
     found = [image_file(catalog.source, item) for item in catalog.items(range(6))]
     if how in ("moved away", "everywhere"):
@@ -300,8 +300,8 @@ def test_pictures_of_any_name_are_shown_each_its_own(tmp_path_factory, names):
 
 @given(st.binary(max_size=20).filter(lambda name: b"\0" not in name))
 def test_a_path_is_spelled_and_read_back(name):
-    text = spelled(os.fsdecode(name))
-    assert os.fsencode(unspelled(text)) == name
+    text = escaped_path(os.fsdecode(name))
+    assert os.fsencode(unescaped_path(text)) == name
     text.encode()
 
 
@@ -315,7 +315,7 @@ def test_what_is_no_picture_by_its_ending_is_counted(tmp_path):
     os.mkfifo(folder / "pipe.png")
     (folder / "gone.png").symlink_to("nowhere")
     Image.new("RGB", (4, 4)).save(folder / "f.jfif", "JPEG")
-    report = ingest([folder], tmp_path / "c", embedder=Pixels())
+    report = build_catalog([folder], tmp_path / "c", embedder=Pixels())
     assert report.n == 2
     assert any("5 files with other endings: .bmp 2, " in note and "without ending 1" in note for note in report.notes)
     assert any("2 links that lead to no file" in note for note in report.notes)

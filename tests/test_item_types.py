@@ -14,10 +14,10 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from gpubranches import Catalog, Ranking
-from gpubranches.catalog.metadata.conditions import equals, written
+from gpubranches.catalog.metadata.conditions import column_text, value_condition
 from gpubranches.errors import UsageError
-from gpubranches.ingest import append, ingest
-from gpubranches.service.export import FORMATS, Matches
+from gpubranches.ingestion import append, ingest
+from gpubranches.service.export import FORMATS, ItemTable
 
 N = 5
 UNITS = ("s", "ms", "us", "ns")
@@ -126,7 +126,7 @@ def exported(catalog, format):
         np.arange(n), np.linspace(1, 0, n).astype(np.float32), np.ones(n, np.bool_), n, n, 0.0,
         votes=np.ones(n, np.uint16),
     )  # fmt: skip
-    return b"".join(FORMATS[format].write(Matches(catalog, ranking)))
+    return b"".join(FORMATS[format].write(ItemTable(catalog, ranking)))
 
 
 def strict(text):
@@ -145,11 +145,11 @@ def check_uses(catalog, names):
     for column in catalog.described_columns():
         for value, count in column.values:
             if not isinstance(value, float):  # a number of 32 bits is written as one of 64
-                assert catalog.count(catalog.where(equals(column.name, value))) == count
+                assert catalog.count(catalog.where(value_condition(column.name, value))) == count
     for name in names:
         for condition in ("IS NOT NULL", "= 1", "> '2020-01-01'", "LIKE '%o%'"):
             with suppress(UsageError):  # for a type that cannot be compared so
-                catalog.where(f"{written((name,))} {condition}")
+                catalog.where(f"{column_text((name,))} {condition}")
     assert len(exported(catalog, "jsonl").splitlines()) == catalog.n
     assert len(list(csv.reader(io.StringIO(exported(catalog, "csv").decode(), newline="")))) == catalog.n + 1
     assert len(pq.read_table(io.BytesIO(exported(catalog, "parquet")))) == catalog.n
@@ -175,7 +175,7 @@ def test_texts_that_are_no_utf8_are_listed_and_found_at_any_depth(tmp_path, kind
     check_uses(catalog, ["a"])
     (listed,) = (one.values for one in catalog.described_columns() if one.name == ("a",) * (depth + 1))
     assert listed == (("\ufffd0", 3), ("dog", 2))
-    assert catalog.count(catalog.where(f"{written(('a',) * (depth + 1))} = 'dog'")) == 2
+    assert catalog.count(catalog.where(f"{column_text(('a',) * (depth + 1))} = 'dog'")) == 2
 
 
 COLUMNS = st.lists(st.tuples(NAMES, KINDS), min_size=1, max_size=3, unique_by=lambda column: column[0])
@@ -194,7 +194,7 @@ def test_any_column_is_read_filtered_shown_compacted_and_exported(tmp_path_facto
         missing = table[name].is_null().to_pylist()
         assert all(row[name] is None for row, gone in zip(shown, missing) if gone)
         if not pa.types.is_struct(table[name].type):
-            there = catalog.where(f"{written((name,))} IS NOT NULL")
+            there = catalog.where(f"{column_text((name,))} IS NOT NULL")
             nan = pa.types.is_floating(table[name].type) and sum(map(math.isnan, table[name].drop_null().to_pylist()))
             assert catalog.count(there) == N - sum(missing) - nan
     catalog.compact()

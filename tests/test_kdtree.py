@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches import Box, Boxes, Catalog
-from gpubranches.core.arrays import pack_bitmap, splitmix64
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.bitmaps import pack_bitmap
+from gpubranches.core.embedding_space import EmbeddingSpace
+from gpubranches.core.tie_order import splitmix64
 from gpubranches.engines.kdtree.backend import KdtreeBackend
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import FOLDER, LEAF, KdIndex, problems
@@ -29,7 +30,7 @@ D = 12
 def made(path, sizes, d=D, levels=256, seed=0):
     """Write a catalog of skewed codes with an index; return it and its codes by id."""
     rng = np.random.default_rng(seed)
-    catalog = Catalog.create(path, space=Space(), d=d)
+    catalog = Catalog.create(path, space=EmbeddingSpace(), d=d)
     parts = []
     for n in sizes:
         centres = rng.integers(0, levels, (7, d))
@@ -72,7 +73,7 @@ def check(world, boxes, min_votes, limit, share, rng):
     votes = boxes.votes(world.codes)
     ids = np.flatnonzero((votes >= min_votes) & inside)
     best = ids[np.lexsort((splitmix64(ids), -votes[ids].astype(int)))][:limit]
-    found = world.backend.evaluate(boxes, min_votes=min_votes, limit=limit, where=where)
+    found = world.backend.apply(boxes, min_votes=min_votes, limit=limit, where=where)
     assert (found.total, found.ids.tolist()) == (len(ids), best.tolist())
     assert found.votes.tolist() == votes[best].tolist()
 
@@ -126,28 +127,28 @@ def test_a_count_alone_names_no_rows(tmp_path, monkeypatch):
     low, high = codes[:, dims].min(axis=0), np.quantile(codes[:, dims], 0.8, axis=0).astype(np.uint8)
     box = Boxes([Box(dims, low, high)])
     with KdtreeBackend(catalog, index_only=True) as backend:
-        expected = backend.evaluate(box).total
+        expected = backend.apply(box).total
         assert expected == box.votes(codes).sum() > 0
         filtered = pack_bitmap(np.arange(catalog.n_positions) % 3 == 0)
-        some = backend.evaluate(box, where=filtered).total
-        assert backend.evaluate(box, limit=0, where=filtered).total == some < expected
+        some = backend.apply(box, where=filtered).total
+        assert backend.apply(box, limit=0, where=filtered).total == some < expected
         monkeypatch.setattr(backend, "_borrow", None)
-        assert backend.evaluate(box, limit=0).total == expected
-        assert backend.evaluate(box, limit=0).ids.tolist() == []
+        assert backend.apply(box, limit=0).total == expected
+        assert backend.apply(box, limit=0).ids.tolist() == []
 
 
 def test_info_tells_how_boxes_were_answered(world):
     with KdtreeBackend(world.catalog, index_only=True) as backend:
         nothing = Boxes([Box(np.zeros(0, np.int16), np.zeros(0, np.uint8), np.zeros(0, np.uint8))])
-        backend.evaluate(nothing)
+        backend.apply(nothing)
         assert backend.info()["boxes"] == {"by index": 0, "by scan": 1}
         dims = np.array(feature_subsets(D)[0], np.int16)
         codes = world.codes[5, dims]
-        backend.evaluate(Boxes([Box(dims, codes, codes)]))
+        backend.apply(Boxes([Box(dims, codes, codes)]))
         told = backend.info()
         assert told["boxes"] == {"by index": 1, "by scan": 1}
         backend.index_only = False
-        backend.evaluate(Boxes([Box(dims, codes, codes)]))  # so few rows are scanned sooner than a tree is asked
+        backend.apply(Boxes([Box(dims, codes, codes)]))  # so few rows are scanned sooner than a tree is asked
         assert backend.info()["boxes"] == {"by index": 1, "by scan": 2}
         assert told["trees"] == len(feature_subsets(D))
 
@@ -182,7 +183,7 @@ def test_catalogs_of_every_size(tmp_path, sizes):
     catalog, codes = made(tmp_path / "c", sizes or [0], d=4)
     everything = Boxes([Box(np.array([1], np.int16), np.array([0], np.uint8), np.array([200], np.uint8))])
     with KdtreeBackend(catalog, index_only=True) as backend:
-        assert backend.evaluate(everything).total == (codes[:, 1] <= 200).sum()
+        assert backend.apply(everything).total == (codes[:, 1] <= 200).sum()
 
 
 def test_identical_rows_are_split_by_rank(tmp_path):
@@ -190,7 +191,7 @@ def test_identical_rows_are_split_by_rank(tmp_path):
     with KdtreeBackend(catalog, index_only=True) as backend:
         dims = np.array(feature_subsets(D)[0], np.int16)
         point = np.zeros(len(dims), np.uint8)
-        assert backend.evaluate(Boxes([Box(dims, point, point)]), limit=5).total == 3000
+        assert backend.apply(Boxes([Box(dims, point, point)]), limit=5).total == 3000
 
 
 def test_bytes_a_row_are_kept(tmp_path):
@@ -207,7 +208,7 @@ def test_bytes_a_row_are_kept(tmp_path):
 
 
 def test_a_missing_index_names_the_command(tmp_path):
-    catalog = Catalog.create(tmp_path / "c", space=Space(), d=4)
+    catalog = Catalog.create(tmp_path / "c", space=EmbeddingSpace(), d=4)
     with pytest.raises(CatalogIndexError, match=r"found none.*gpubranches index .*c`"):
         KdtreeBackend(catalog)
 
@@ -218,12 +219,12 @@ def test_an_index_is_stale_after_append_and_compact_but_not_after_delete(tmp_pat
         catalog.delete([3])
         dims = np.array(feature_subsets(D)[0], np.int16)
         everything = Boxes([Box(dims, np.zeros(4, np.uint8), np.full(4, 255, np.uint8))])
-        assert backend.evaluate(everything).total == 599
+        assert backend.apply(everything).total == 599
         catalog.compact()
         with pytest.raises(CatalogIndexError, match=r"stale: .*gpubranches index"):
-            backend.evaluate(everything)
+            backend.apply(everything)
         build_index(catalog)
-        assert backend.evaluate(everything).total == 599
+        assert backend.apply(everything).total == 599
         catalog.append(codes[:5], ids=catalog.next_id + np.arange(5))
         with pytest.raises(CatalogIndexError, match="stale"):
             KdtreeBackend(catalog)
@@ -265,7 +266,7 @@ def test_a_damaged_position_is_refused_and_verify_names_the_file(tmp_path):
     content.tofile(tree)
     box = Box(np.arange(4, dtype=np.int16), np.zeros(4, np.uint8), np.full(4, 254, np.uint8))
     with KdtreeBackend(catalog, index_only=True) as backend, pytest.raises(CatalogIndexError, match="not there"):
-        backend.evaluate(Boxes([box]))
+        backend.apply(Boxes([box]))
     assert "tree-000.u8" in problems(catalog.path / FOLDER)[0]
 
 
@@ -287,7 +288,7 @@ def test_a_killed_build_leaves_the_index_that_was_there(tmp_path):
     catalog, _ = made(tmp_path / "c", [3000])
     before = contents(catalog.path / FOLDER)
     script = (
-        "import sys, time; from gpubranches import Catalog; from gpubranches.engines import kdtree_build as k\n"
+        "import sys, time; from gpubranches import Catalog; from gpubranches.engines.kdtree import build as k\n"
         "slow = lambda stage, done, total: (print(done, flush=True), time.sleep(60))\n"
         "k.build_index(Catalog.open(sys.argv[1]), threads=1, report=slow)\n"
     )
@@ -322,7 +323,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path, monkeypatch):
 def test_the_catalog_keeps_the_index_when_it_writes(tmp_path):
     catalog, _ = made(tmp_path / "c", [600])
     catalog.delete([1])
-    catalog.describe({"made": "again"})
+    catalog.set_source({"made": "again"})
     KdtreeBackend(catalog).close()
     assert catalog.verify() == []
 
@@ -350,7 +351,7 @@ def test_an_ensemble_of_the_pool_votes_as_on_the_cpu(world):
     boxes = BranchEnsemble(subsets="pool").fit(world.codes[:400], y).boxes_
     with CpuBackend(world.catalog) as cpu:
         for min_votes in (1, 13):
-            found, expected = (own.evaluate(boxes, min_votes=min_votes) for own in (world.backend, cpu))
+            found, expected = (own.apply(boxes, min_votes=min_votes) for own in (world.backend, cpu))
             assert (found.total, found.ids.tolist()) == (expected.total, expected.ids.tolist())
 
 

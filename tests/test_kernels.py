@@ -5,9 +5,9 @@ import pytest
 from cudasim import SimulatedDevice
 
 from gpubranches.catalog import TILE, ZONES
-from gpubranches.catalog.order import kd_order, to_tiles, zones_of
-from gpubranches.core.arrays import splitmix64
+from gpubranches.catalog.tiles import kd_order, to_tiles, zones_of
 from gpubranches.core.boxes import Box, Boxes
+from gpubranches.core.tie_order import splitmix64
 from gpubranches.encoders.quantizers import CodeWeights, ScalarQuantizer, SignQuantizer
 from gpubranches.engines.gpu import launchers
 from gpubranches.engines.gpu.cupy_device import CupyDevice

@@ -12,8 +12,8 @@ from test_rescore import GROUP, NEGATIVES, POSITIVES, D, f1, fitted, make_catalo
 from worlds import World
 
 from gpubranches import Session, open_backend
-from gpubranches.core.arrays import best_first
 from gpubranches.core.boxes import Box, Boxes
+from gpubranches.core.tie_order import best_first
 from gpubranches.learning import branches
 from gpubranches.learning.branches import BranchEnsemble
 from gpubranches.learning.mixture import mixture_cut
@@ -49,7 +49,7 @@ def ranked(catalog, name, boxes, where, **options):
 @pytest.mark.parametrize("boxes", [None, HALF], ids=["all", "boxes"])
 @pytest.mark.parametrize("name", ["oracle", "cpu"])
 def test_a_narrow_idea_that_is_estimated_is_found_as_one_that_is_scored(catalog, name, boxes, limits, monkeypatch):
-    held = np.ones(catalog.n, np.bool_) if boxes is None else boxes.votes(catalog.take(np.arange(catalog.n))) > 0
+    held = np.ones(catalog.n, np.bool_) if boxes is None else boxes.votes(catalog.codes(np.arange(catalog.n))) > 0
     truth = held & (np.arange(catalog.n) < GROUP)
     truth[POSITIVES] = True
     whole = ranked(catalog, name, boxes, None)
@@ -161,10 +161,10 @@ def test_an_answer_too_long_for_votes_has_none_and_is_explained_and_exported(tmp
     right = kinds == 3 if idea == "kind 3" else groups == 2
     with open_backend("cpu", catalog) as backend:
         session = Session(catalog, backend, embedder=embedder)
-        ranking = search_for(session, right, session.ask(idea, 30).ids[0], 1, model="ensemble")
+        ranking = search_for(session, right, session.search(idea, 30).ids, 1, model="ensemble")
         assert ranking.votes is None
         found = int(ranking.ids[ranking.matched][-1])
-        assert session.explain(found).votes == session.boxes.votes(catalog.take([found]))[0]
+        assert session.explain(found).votes == session.boxes.votes(catalog.codes([found]))[0]
         assert session.export(tmp_path / "matches.csv") == ranking.total
     with (tmp_path / "matches.csv").open() as file:
         assert {row["votes"] for row in csv.DictReader(file)} == {""}

@@ -13,7 +13,7 @@ from gpubranches.catalog import manifest as manifests
 from gpubranches.catalog import problems_at, repair
 from gpubranches.catalog.listings import listing_schema
 from gpubranches.errors import CatalogFormatError
-from gpubranches.ingest import append, ingest
+from gpubranches.ingestion import append, ingest
 
 NAME = "inputs-0.parquet"
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load, save
 
-from benchmarks.fuzzing.catalogs import heads
-from benchmarks.fuzzing.world import make
+from benchmarks.fuzz.catalogs import heads
+from benchmarks.fuzz.world import make
 from gpubranches import Catalog, VocabularyEmbedder
 from gpubranches.cli.train_head import _names
 from gpubranches.core.files import parse_json
@@ -18,8 +18,8 @@ from gpubranches.encoders.heads import IdentityHead, load_head
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import KdIndex, problems
 from gpubranches.errors import CatalogFormatError, CatalogIndexError, UsageError
-from gpubranches.ingest import ingest
-from gpubranches.ingest.inputs import is_catalog
+from gpubranches.ingestion import build_catalog
+from gpubranches.ingestion.inputs import is_catalog
 from gpubranches.research.quality.groups import read_groups
 from gpubranches.service.session_files import FORMAT, VERSION, unpack
 
@@ -130,7 +130,7 @@ def test_a_column_of_pictures_may_be_of_any_type(tmp_path, kind):
     rows[2] = np.nan
     np.save(tmp_path / "in/img_emb/img_emb_0.npy", rows)
     pq.write_table(pa.table({"image_path": COLUMNS[kind]}), tmp_path / "in/metadata/metadata_0.parquet")
-    report = ingest([tmp_path / "in"], tmp_path / "c", d=4)
+    report = build_catalog([tmp_path / "in"], tmp_path / "c", d=4)
     assert (report.n, report.errors) == (5, 1)
     catalog = Catalog.open(tmp_path / "c")
     assert [error["id"] for error in catalog.errors()] == [2]

@@ -6,7 +6,7 @@ from clusters import write_world
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.engines import BACKENDS
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.retrieval.breadth import judge
 from gpubranches.retrieval.pseudo_labels import pseudo_labels
 from gpubranches.retrieval.training_data import TrainingData

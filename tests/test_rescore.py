@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from gpubranches.catalog import Catalog
-from gpubranches.core.arrays import best_first, pack_bitmap
+from gpubranches.core.bitmaps import pack_bitmap
 from gpubranches.core.boxes import Box, Boxes
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
+from gpubranches.core.tie_order import best_first
 from gpubranches.core.whitening import Whitening
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 from gpubranches.engines import open_backend
@@ -29,7 +30,7 @@ def rows(seed=0):
 def make_catalog(path):
     x = rows()
     signs, scalar = SignQuantizer().fit(x), ScalarQuantizer().fit(x[:, :8])
-    catalog = Catalog.create(path, space=Space(), d=8, signs=signs, scalar=scalar)
+    catalog = Catalog.create(path, space=EmbeddingSpace(), d=8, signs=signs, scalar=scalar)
     planes, scales = signs.encode(x)
     catalog.append(
         scalar.encode(np.ascontiguousarray(x[:, :8])),

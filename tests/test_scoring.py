@@ -7,7 +7,7 @@ import pytest
 from worlds import World
 
 from gpubranches import open_backend
-from gpubranches.core.arrays import best_first
+from gpubranches.core.tie_order import best_first
 from gpubranches.retrieval import scoring
 from gpubranches.retrieval.scoring import CatalogScores, CodeView, EmbeddingView
 
@@ -215,7 +215,7 @@ def test_the_best_by_bits_are_found_however_little_the_sample_tells_of_where_the
 def test_bits_are_read_as_backends_score_them(world, name):
     weights, _ = model(world)
     ids = np.random.default_rng(0).permutation(world.ids)[:50]
-    bits, scales = world.catalog.take_bits(ids)
+    bits, scales = world.catalog.sign_bits(ids)
     with open_backend(name, world.catalog) as backend:
         scored = scoring.in_order(backend.score(weights, tier="bits", ids=ids), ids)
     assert np.array_equal(world.catalog.signs.planes(weights).scores(bits, scales), scored)

@@ -169,7 +169,7 @@ with open_backend("oracle", catalog) as backend:
         print(made.effective_port, flush=True)
         return made
     module.open_server = told
-    module.Desk.warm_up = lambda self: None
+    module.CatalogService.warm_up = lambda self: None
     serve(app, port=0)
 print("ended", flush=True)
 """

@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app import create_app
 from gpubranches.errors import UnavailableError, WaitError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
+from gpubranches.service.catalog_service import CatalogService
 from gpubranches.service.database import WAIT_S, Database
 from gpubranches.service.labels import Labels
+from gpubranches.service.open_sessions import OpenSessions, session_bytes
 from gpubranches.service.session_files import FORMAT, VERSION
-from gpubranches.service.session_store import EXAMPLES, Book, OpenSessions, _size
+from gpubranches.service.session_store import EXAMPLES, SessionStore
 
 HX = {"HX-Request": "true"}
 API = "/api/v1"
@@ -43,10 +45,10 @@ def folder(world, tmp_path):
 
 
 @pytest.fixture
-def desk(folder):
+def service(folder):
     catalog = Catalog.open(folder)
     with open_backend("oracle", catalog) as backend:
-        made = create_app(catalog, backend).extensions["gpubranches"]
+        made = CatalogService(catalog, backend)
         yield made
         made.close()
 
@@ -57,7 +59,7 @@ def app(folder):
     with open_backend("oracle", catalog) as backend:
         made = create_app(catalog, backend)
         yield made
-        made.extensions["gpubranches"].close()
+        made.extensions["gpubranches"].service.close()
 
 
 @pytest.fixture
@@ -129,17 +131,17 @@ ACTIONS = st.lists(
 
 @given(ACTIONS, st.integers(0, 30))
 def test_counts_are_those_of_the_log_replayed(actions, looked):
-    book = Book.open(":memory:")
-    labels = {name: Labels(book.database, name) for name in "ab"}
+    store = SessionStore.open(":memory:")
+    labels = {name: Labels(store.database, name) for name in "ab"}
     for number, (what, name, ids, label) in enumerate(actions):
         if what == "mark":
             labels[name].mark(ids, label)
         else:
             getattr(labels[name], what)()
         if number == looked:
-            book.records()
+            store.records()
     begun = {name for name, held in labels.items() if held.events()}
-    records = {record.session: record for record in book.records()}
+    records = {record.session: record for record in store.records()}
     assert set(records) == begun
     for name in begun:
         right = [item for item, label in labels[name].current().items() if label > 0]
@@ -147,22 +149,22 @@ def test_counts_are_those_of_the_log_replayed(actions, looked):
         record = records[name]
         assert (record.positive, record.negative) == (len(right), len(wrong))
         assert record.examples == tuple(right[:EXAMPLES])
-    book.close()
+    store.close()
 
 
 def test_sessions_are_listed_without_reading_their_events_again(tmp_path):
-    book = Book.open(tmp_path / "labels.sqlite")
-    labels = {name: Labels(book.database, name) for name in "abc"}
+    store = SessionStore.open(tmp_path / "labels.sqlite")
+    labels = {name: Labels(store.database, name) for name in "abc"}
     for held in labels.values():
         held.bring([(item, 1 if item % 3 else -1, "user") for item in range(2000)])
 
     def steps(limit=200):
         """Return a measure of the work of SQLite: how many thousands of its steps a listing takes."""
         taken = []
-        with book.database.reading() as connection:
+        with store.database.reading() as connection:
             connection.set_progress_handler(lambda: taken.append(1), 1000)
-        book.records(limit)
-        with book.database.reading() as connection:
+        store.records(limit)
+        with store.database.reading() as connection:
             connection.set_progress_handler(None, 0)
         return len(taken)
 
@@ -171,12 +173,12 @@ def test_sessions_are_listed_without_reading_their_events_again(tmp_path):
     assert steps() <= 1
     labels["a"].mark([1], 0)
     assert steps() <= first // 2
-    assert {record.session: record.positive for record in book.records()} == {"a": 1332, "b": 1333, "c": 1333}
-    book.close()
+    assert {record.session: record.positive for record in store.records()} == {"a": 1332, "b": 1333, "c": 1333}
+    store.close()
 
 
 def test_health_answers_while_a_new_generation_waits_for_a_request_under_way(app, folder):
-    client, following = app.test_client(), app.extensions["gpubranches"].following
+    client, follower = app.test_client(), app.extensions["gpubranches"].service.follower
     client.get("/")
     told, waiting = {}, threading.Event()
 
@@ -184,12 +186,12 @@ def test_health_answers_while_a_new_generation_waits_for_a_request_under_way(app
         with app.test_client().get(path) as answer:
             return answer.status_code
 
-    with following.reading():
+    with follower.reading():
         Catalog.open(folder).delete([0])
         another = threading.Thread(target=lambda: waiting.set() or app.test_client().get("/"))
         another.start()
         waiting.wait()
-        while not following._turning:
+        while not follower._opening:
             pass
         for path in ("/healthz", "/metrics", "/static/page.css"):
             answered = threading.Thread(target=lambda path=path: told.update({path: status(path)}))
@@ -255,7 +257,7 @@ def test_a_search_is_answered_though_no_note_of_it_can_be_written(client, folder
         assert answer.status_code == 200
         assert 'id="tile-3"' in answer.text or "id < 9" in answer.text or "id &lt; 9" in answer.text
         assert client.get("/sessions").status_code == 200
-    assert "without a note" in caplog.text
+    assert "not stored" in caplog.text
 
 
 def test_find_all_is_answered_though_no_note_of_it_can_be_written(client, folder):
@@ -282,35 +284,35 @@ def test_a_write_ends_with_an_error_while_another_writes(tmp_path):
 
 
 def test_sessions_are_shut_beyond_their_bytes_and_the_one_in_use_stays(tmp_path):
-    book = Book.open(tmp_path / "labels.sqlite")
+    store = SessionStore.open(tmp_path / "labels.sqlite")
 
     def make(name):
         session = Session.__new__(Session)
-        session.labels, session.answer = Labels(book.database, name), None
+        session.labels, session.answer = Labels(store.database, name), None
         return session
 
     sessions = OpenSessions(make, limit_bytes=200_000)
     for number in range(12):
-        with sessions.hold(f"s{number}") as session:
+        with sessions.exclusive(f"s{number}") as session:
             session.labels.bring([(item, 1, "user") for item in range(100)])
             session.labels.current()
     assert 2 <= len(sessions) <= 4
-    with sessions.hold("large") as session:
+    with sessions.exclusive("large") as session:
         session.labels.bring([(item, 1, "user") for item in range(2000)])
         session.labels.current()
     assert len(sessions) == 1
-    with sessions.hold("s0") as back:
+    with sessions.exclusive("s0") as back:
         assert len(back.labels.current()) == 100
-    book.close()
+    store.close()
 
 
-def test_answers_in_memory_are_counted_in_bytes(desk):
-    with desk.sessions.hold("one") as session:
+def test_answers_in_memory_are_counted_in_bytes(service):
+    with service.sessions.exclusive("one") as session:
         session.mark(np.arange(12), 1)
-        before = _size(session)
+        before = session_bytes(session)
         session.refine(second_stage=True)
-        ranking = session.last().ranking
-        assert before + ranking.ids.nbytes + ranking.scores.nbytes < _size(session) < before + (8 << 20)
+        ranking = session.last_answer().ranking
+        assert before + ranking.ids.nbytes + ranking.scores.nbytes < session_bytes(session) < before + (8 << 20)
 
 
 def test_sessions_share_their_file_handles(app):
@@ -321,5 +323,5 @@ def test_sessions_share_their_file_handles(app):
     for number in range(40):
         client = app.test_client()
         client.post("/mark", data={"id": number, "value": 1}, headers=HX)
-    assert len(app.extensions["gpubranches"].sessions) == 40
+    assert len(app.extensions["gpubranches"].service.sessions) == 40
     assert handles() <= 4 * 3

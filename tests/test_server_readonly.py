@@ -11,7 +11,7 @@ from clusters import write_world
 
 from gpubranches import Catalog, open_backend
 from gpubranches.app import create_app
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 
 HX = {"HX-Request": "true"}
 LOST = "will be lost when the server stops"
@@ -42,7 +42,7 @@ def serve():
 
     yield served
     for backend, app in opened:
-        app.extensions["gpubranches"].close()
+        app.extensions["gpubranches"].service.close()
         backend.__exit__(None, None, None)
 
 
@@ -83,7 +83,7 @@ def test_a_catalog_that_was_served_and_can_only_be_read_now_is_served_and_warned
     assert mark(client, 4).json["positive"] == 4
     assert client.post("/refine", data={"second_stage": "1"}, headers=HX).status_code == 200
     assert client.get("/marks").json["positive"] == 4
-    assert app.extensions["gpubranches"].keeps_marks is False
+    assert app.extensions["gpubranches"].service.sessions.keeps_marks is False
     assert before.get("/marks").json["positive"] == 3
 
 
@@ -92,7 +92,7 @@ def test_a_catalog_that_becomes_only_readable_while_it_is_served_answers_searche
 ):
     client = serve(folder).test_client()
     client.get("/")
-    database = client.application.extensions["gpubranches"].book.database
+    database = client.application.extensions["gpubranches"].service.sessions.store.database
     with database.reading() as connection:
         connection.execute("PRAGMA query_only=1")
     assert client.get("/like?id=3", headers=HX).status_code == 200

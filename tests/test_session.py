@@ -8,7 +8,7 @@ from clusters import NAMES, D, write_world
 from gpubranches import Catalog, Session, VocabularyEmbedder, open_backend
 from gpubranches.core.options import MODELS
 from gpubranches.errors import LabelError, SpaceMismatchError, UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.service.labels import Labels
 
 
@@ -36,7 +36,7 @@ def session(request, folder):
 
 
 def mark_some(session, labels, label, p=8, m=20):
-    shown = session.ask(NAMES[label], 100).ids[0]
+    shown = session.search(NAMES[label], 100).ids
     right = labels[shown] == label
     session.mark(shown[right][:p], +1)
     session.mark(shown[~right][:m], -1)
@@ -48,15 +48,15 @@ def f1(found, wanted):
 
 def test_a_text_finds_its_cluster_across_the_modality_gap(session, labels):
     for label, name in enumerate(NAMES):
-        found = session.ask(name, 20)
+        found = session.search(name, 20)
         assert found.source == f"{session.backend.name}/bits+embeddings"
-        assert (labels[found.ids[0]] == label).mean() > 0.9
+        assert (labels[found.ids] == label).mean() > 0.9
 
 
 def test_an_item_is_nearest_to_itself(session):
-    assert session.like(17, 5).ids[0, 0] == 17
-    assert session.vector(session.catalog.embeddings([17])[0], 5).ids[0, 0] == 17
-    assert session.vector(session.catalog.take([17])[0], 5).source.endswith("/codes")
+    assert session.search(17, 5).ids[0] == 17
+    assert session.search(session.catalog.embeddings([17])[0], 5).ids[0] == 17
+    assert session.search(session.catalog.codes([17])[0], 5).source.endswith("/codes")
 
 
 @pytest.mark.parametrize("second_stage", [True, False])
@@ -71,7 +71,7 @@ def test_refining_finds_more_than_the_first_page(session, labels, second_stage):
         assert ranking.total == len(found) == len(np.unique(found))
         assert np.isin(session.positives, found).all()
         assert not np.isin(session.negatives, found).any()
-        first_page = session.ask(NAMES[label], 100).ids[0]
+        first_page = session.search(NAMES[label], 100).ids
         gained.append(f1(found, wanted) - f1(first_page, wanted))
     assert np.mean(gained) > (0.15 if second_stage else 0)
 
@@ -132,7 +132,7 @@ def test_a_lean_moves_the_cut_and_zero_is_the_own(session, labels, options):
     assert leaning.matched.tolist() == answers[3].matched.tolist()
     assert leaning.lean == 0.4
     if options:
-        assert session.min_votes == (1 if own.votes is None else leaning.threshold)
+        assert session.last_answer().min_votes == (1 if own.votes is None else leaning.threshold)
     for answer in answers:
         assert answer.matched[np.isin(own.ids, session.positives)].all()
         assert not answer.matched[np.isin(own.ids, session.negatives)].any()
@@ -184,11 +184,11 @@ def test_the_ranges_after_an_audit_hold_as_often_as_they_say(session, labels):
 def test_an_audit_leaves_the_answer_before_it_as_it_was(session, labels):
     mark_some(session, labels, 1)
     session.refine()
-    before = session.last()
+    before = session.last_answer()
     drawn = session.audit(20)
     session.mark(drawn, -1, origin="audit")
     assert len(before.completeness.drawn.ids) == 0
-    assert session.last().completeness.drawn.ids.tolist() == drawn.tolist()
+    assert session.last_answer().completeness.drawn.ids.tolist() == drawn.tolist()
     unaware = before.estimated(session.labels.current(), session.labels.audited())
     assert unaware.ranking.precision != session.estimate().precision
 
@@ -270,7 +270,7 @@ def test_a_refine_tells_what_changed_since_the_round_before_and_a_recut_is_none(
     with pytest.raises(UsageError, match="then find all"):
         session.part("all")
     session.refine()
-    assert "new" not in session.last().parts
+    assert "new" not in session.last_answer().parts
 
 
 def test_items_deleted_between_rounds_are_not_gone(folder, tmp_path, labels):
@@ -330,7 +330,7 @@ def test_words_that_tell_nothing_change_nothing(session, labels):
 
 
 def test_words_that_cannot_be_read_are_refused_however_many_marks_there_are(session, labels):
-    bare = Session(session.catalog, session.backend, labels=session.labels)
+    bare = Session(session.catalog, session.backend, embedder=None, labels=session.labels)
     for p in (2, 8):
         mark_some(session, labels, 2, p)
         with pytest.raises(UsageError, match="reed car"):
@@ -349,15 +349,15 @@ def test_a_text_at_the_mean_of_texts_tells_nothing(session, labels, folder):
 
 
 def test_a_filter_limits_search_and_refine(session, labels):
-    found = session.ask(NAMES[0], 50, where="caption = 'kangaroo'")
-    assert (labels[found.ids[0]] == 0).all()
+    found = session.search(NAMES[0], 50, where="caption = 'kangaroo'")
+    assert (labels[found.ids] == 0).all()
     mark_some(session, labels, 0)
     for second_stage in (True, False):
         ranking = session.refine(where="label = 3", second_stage=second_stage)
         assert (labels[ranking.ids] == 3).all()
         assert ranking.total == ranking.matched.sum()
     with pytest.raises(UsageError):
-        session.ask(NAMES[0], where="no_such_column = 1")
+        session.search(NAMES[0], where="no_such_column = 1")
 
 
 def test_what_cannot_be_answered_is_refused_with_advice(folder, session):
@@ -370,14 +370,14 @@ def test_what_cannot_be_answered_is_refused_with_advice(folder, session):
     with pytest.raises(UsageError, match="ensemble, branch"):
         session.refine("oak")
     with pytest.raises(UsageError, match="type what"):
-        session.ask("  ")
+        session.search("  ")
     with pytest.raises(UsageError, match="k:"):
-        session.ask("kangaroo", 0)
+        session.search("kangaroo", 0)
     unnamed = Catalog.open(folder / "unnamed")
     with open_backend("cpu", unnamed) as backend:
         with pytest.raises(UsageError, match="--embedder"):
-            Session(unnamed, backend).ask("kangaroo")
-        assert Session(unnamed, backend, embedder=session.embedder).ask("kangaroo", 5).ids.shape == (1, 5)
+            Session(unnamed, backend).search("kangaroo")
+        assert Session(unnamed, backend, embedder=session.embedder).search("kangaroo", 5).ids.shape == (5,)
 
 
 def test_another_models_queries_are_refused(folder, session, tmp_path):
@@ -389,12 +389,12 @@ def test_another_models_queries_are_refused(folder, session, tmp_path):
 
 
 def test_a_catalog_of_codes_alone_is_searched_and_refined(session, tmp_path, labels):
-    np.save(tmp_path / "codes.npy", session.catalog.take(np.arange(session.catalog.n)))
+    np.save(tmp_path / "codes.npy", session.catalog.codes(np.arange(session.catalog.n)))
     ingest([tmp_path / "codes.npy"], tmp_path / "codes")
     catalog = Catalog.open(tmp_path / "codes")
     with open_backend(session.backend.name, catalog) as backend:
         bare = Session(catalog, backend)
-        assert bare.like(5, 3).ids[0, 0] == 5
+        assert bare.search(5, 3).ids[0] == 5
         bare.mark(np.flatnonzero(labels == 1)[:10], +1)
         ranking = bare.refine()
         assert ranking.source.endswith("/boxes")

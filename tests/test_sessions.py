@@ -16,8 +16,9 @@ from gpubranches.core.options import MODELS
 from gpubranches.encoders import open_embedder
 from gpubranches.errors import DataError, UsageError
 from gpubranches.service.labels import ORIGINS, Labels
+from gpubranches.service.open_sessions import OpenSessions
 from gpubranches.service.session_files import pack, restore, unpack
-from gpubranches.service.session_store import Book, OpenSessions
+from gpubranches.service.session_store import SessionStore
 from gpubranches.service.uploads import Uploads
 
 HX = {"HX-Request": "true"}
@@ -29,7 +30,7 @@ def app(catalog, backend, folder):
     embedder = open_embedder(f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json")
     made = create_app(catalog, backend, embedder=embedder)
     yield made
-    made.extensions["gpubranches"].close()
+    made.extensions["gpubranches"].service.close()
 
 
 @pytest.fixture
@@ -59,19 +60,19 @@ def test_idle_sessions_are_shut_and_come_back_with_their_marks(catalog, backend,
         return Session(catalog, backend, labels=Labels.open(tmp_path / "labels.sqlite", name))
 
     sessions = OpenSessions(make, limit=2)
-    with sessions.hold("a") as held, sessions.marks("a") as same:
+    with sessions.exclusive("a") as held, sessions.shared("a") as same:
         assert same is held
         held.mark([1, 2], +1)
         for name in "bcd":
-            with sessions.hold(name):
+            with sessions.exclusive(name):
                 pass
         assert len(sessions) == 2
-        with sessions.hold("e"):
+        with sessions.exclusive("e"):
             assert held.positives.tolist() == [1, 2]
     for name in "fg":
-        with sessions.hold(name):
+        with sessions.exclusive(name):
             pass
-    with sessions.hold("a") as back:
+    with sessions.exclusive("a") as back:
         assert back is not held
         assert back.positives.tolist() == [1, 2]
     sessions.close()
@@ -86,7 +87,7 @@ def test_a_session_is_used_by_one_thread_at_a_time():
     def use():
         nonlocal inside, most
         for _ in range(50):
-            with sessions.hold("a"):
+            with sessions.exclusive("a"):
                 inside += 1
                 most = max(most, inside)
                 inside -= 1
@@ -162,7 +163,7 @@ def test_what_is_deleted_is_gone_and_a_page_that_shows_it_is_told(app, client):
     assert own(client) != first
     for deed in ("open", "copy", "delete", "name"):
         assert post(client, f"/sessions/{first}/{deed}").status_code == 404
-    log = Labels.open(app.extensions["gpubranches"].catalog.path / "labels.sqlite", first)
+    log = Labels.open(app.extensions["gpubranches"].service.catalog.path / "labels.sqlite", first)
     assert log.events() == []
     log.close()
 
@@ -286,40 +287,40 @@ MARKS = st.dictionaries(st.integers(0, 600), st.tuples(st.sampled_from([-1, 1]),
 
 @given(MARKS, st.integers(0, 9), st.sampled_from([True, False, None]), st.text(max_size=20))
 def test_packing_and_restoring_keeps_all(catalog, backend, marks, seed, second_stage, name):
-    book, uploads = Book.open(":memory:"), Uploads.open(":memory:")
+    store, uploads = SessionStore.open(":memory:"), Uploads.open(":memory:")
     one, two = (Session(catalog, backend, labels=Labels.in_memory(), seed=s) for s in (seed, 0))
     for item, (label, origin) in marks.items():
         one.mark([item], label, origin=origin)
-    book.note("memory", name=name, second_stage=second_stage, random_negatives=seed, negative_weight=2.5)
-    packed = pack(book.record("memory"), one, uploads)
-    restore(unpack(json.dumps(packed)), two, book, uploads)
+    store.update("memory", name=name, second_stage=second_stage, random_negatives=seed, negative_weight=2.5)
+    packed = pack(store.record("memory"), one, uploads)
+    restore(unpack(json.dumps(packed)), two, store, uploads)
     assert two.labels.current() == one.labels.current()
     assert two.labels.origins() == one.labels.origins()
-    assert pack(book.record("memory"), two, uploads) == packed
-    book.close()
+    assert pack(store.record("memory"), two, uploads) == packed
+    store.close()
     uploads.close()
 
 
-def test_the_book_is_kept_on_disk_beside_logs_that_are_older_than_it(tmp_path):
+def test_the_store_is_kept_on_disk_beside_logs_that_are_older_than_it(tmp_path):
     path = tmp_path / "labels.sqlite"
     old = Labels.open(path, "old")
     old.mark([1, 2], 1)
     old.mark([2], -1)
     old.close()
-    book = Book.open(path)
-    book.note("new", name="New", query="/like?id=4")
-    book.note("new", asked="Like item 4")
-    book.note("unnamed and unmarked", query="/")
-    book.close()
-    book = Book.open(path)
-    records = {record.session: record for record in book.records()}
+    store = SessionStore.open(path)
+    store.update("new", name="New", query="/like?id=4")
+    store.update("new", asked="Like item 4")
+    store.update("unnamed and unmarked", query="/")
+    store.close()
+    store = SessionStore.open(path)
+    records = {record.session: record for record in store.records()}
     assert set(records) == {"old", "new"}
     assert (records["old"].positive, records["old"].negative, records["old"].title) == (1, 1, "Untitled")
     assert records["new"].settings == {"query": "/like?id=4", "asked": "Like item 4"}
-    assert (records["new"].title, book.record("none").title) == ("New", "Untitled")
-    book.delete("old")
-    assert [record.session for record in book.records()] == ["new"]
-    assert book.deleted("old")
-    book.close()
+    assert (records["new"].title, store.record("none").title) == ("New", "Untitled")
+    store.delete("old")
+    assert [record.session for record in store.records()] == ["new"]
+    assert store.deleted("old")
+    store.close()
     with pytest.raises(DataError, match="permissions"):
-        Book.open(tmp_path / "no" / "folder.sqlite")
+        SessionStore.open(tmp_path / "no" / "folder.sqlite")

@@ -106,7 +106,7 @@ def broad(request, world):
     catalog, groups, _, embedder = world
     with open_backend(request.param, catalog) as backend:
         session = Session(catalog, backend, embedder=embedder)
-        search_for(session, groups == 2, session.ask("group 2", 30).ids[0], 1, query="group 2")
+        search_for(session, groups == 2, session.search("group 2", 30).ids, 1, query="group 2")
         yield session
 
 
@@ -151,7 +151,7 @@ def test_a_narrow_idea_that_may_be_broad_looks_farther(world):
     catalog, _, kinds, embedder = world
     with open_backend("cpu", catalog) as backend:
         session = Session(catalog, backend, embedder=embedder)
-        search_for(session, kinds == 3, session.ask("kind 3", 60).ids[0], 0, model="ensemble")
+        search_for(session, kinds == 3, session.search("kind 3", 60).ids, 0, model="ensemble")
         breadth = session.answer.breadth
         assert not breadth.is_broad
         found = session.suggest(20)

@@ -21,7 +21,7 @@ def session(world):
 
 
 def begin(session, right, group, **options):
-    shown = session.ask(NAMES[group], 20).ids[0]
+    shown = session.search(NAMES[group], 20).ids
     answer(session, shown, right, "user")
     return session.refine(query=NAMES[group], **options)
 
@@ -83,12 +83,12 @@ def test_suggestions_are_learnt_and_audits_change_estimates_alone(session, world
     begin(session, right, 3)
     learnt = session.answer.completeness
     session.mark(session.audit(5), -1, origin="audit")
-    assert session.learnt_all(but=("audit",))
-    assert not session.learnt_all()
+    assert session.is_up_to_date(ignoring=("audit",))
+    assert not session.is_up_to_date()
     session.mark(session.suggest(3), +1, origin="suggestion")
-    assert not session.learnt_all(but=("audit",))
+    assert not session.is_up_to_date(ignoring=("audit",))
     session.next()
-    assert session.learnt_all()
+    assert session.is_up_to_date()
     assert session.answer.completeness.marks != learnt.marks
 
 

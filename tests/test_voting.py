@@ -8,7 +8,7 @@ from test_backends import NAMES, opened
 
 from gpubranches import Catalog, Session
 from gpubranches.errors import UsageError
-from gpubranches.ingest import ingest
+from gpubranches.ingestion import ingest
 from gpubranches.retrieval import voting
 
 LEANS = (0.0, 0.6, -1.0, -0.3, 1.0, 0.3, 0.92)
@@ -94,9 +94,9 @@ def test_a_list_is_as_long_as_its_cut_asks_for(backend, world, short):
     missing = len(session.positives)
     assert max(LISTED, above + BELOW) <= len(ranking.ids) <= max(LISTED, above + BELOW) + missing
     session.recut(0.1)
-    answer = session.last()
+    answer = session.last_answer()
     assert session.recut(0.0).total == ranking.total
-    assert session.last().completeness.ranking is answer.completeness.ranking
+    assert session.last_answer().completeness.ranking is answer.completeness.ranking
     assert np.isin(session.positives, ranking.ids).all()
 
 
@@ -111,7 +111,7 @@ def test_a_recut_keeps_what_an_audit_drew(backend, world, short):
     told = session.estimate()
     wide = session.recut(1.0)
     assert len(wide.ids) > len(told.ids)
-    assert session.last().completeness.drawn.ids.tolist() == drawn.tolist()
+    assert session.last_answer().completeness.drawn.ids.tolist() == drawn.tolist()
     assert told.recall is not None
     assert wide.recall is not None
     assert wide.recall[1] >= told.recall[1]
@@ -127,7 +127,7 @@ def test_recall_counts_what_is_not_listed_as_the_whole_list_does(backend, world,
     audited = {}
     for item in whole.audit(60):
         audited[int(item)] = 1 if world[1][item] in (2, 3, 4) else -1
-    session.answer = session.last().with_audit(whole.last().completeness.drawn)
+    session.answer = session.last_answer().with_audit(whole.last_answer().completeness.drawn)
     intervals = []
     for one in (whole, session):
         for item, label in audited.items():

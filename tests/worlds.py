@@ -10,10 +10,11 @@ import io
 import numpy as np
 
 from gpubranches import Box, Boxes, Catalog
-from gpubranches.catalog.constants import Constants
-from gpubranches.catalog.decoder import Decoder
-from gpubranches.core.arrays import pack_bitmap, splitmix64
-from gpubranches.core.embedding_space import Space
+from gpubranches.catalog.codec import Codec
+from gpubranches.catalog.fitted_statistics import FittedStatistics
+from gpubranches.core.bitmaps import pack_bitmap
+from gpubranches.core.embedding_space import EmbeddingSpace
+from gpubranches.core.tie_order import splitmix64
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
 
@@ -27,14 +28,14 @@ def write_plain(self):
 def read_plain(path, content, **dims):
     with np.load(io.BytesIO(content)) as arrays:
         if "mean" not in arrays:
-            return Constants(None, None, None)
+            return FittedStatistics(None, None, None)
         signs = SignQuantizer()
         signs.mean_, signs.rotation_ = arrays["mean"], arrays["rotation"]
-    return Constants(signs, None, None)
+    return FittedStatistics(signs, None, None)
 
 
 if importlib.util.find_spec("safetensors") is None:  # nothing else may write the format of a catalog
-    Constants.to_bytes, Constants.from_bytes = write_plain, staticmethod(read_plain)
+    FittedStatistics.to_bytes, FittedStatistics.from_bytes = write_plain, staticmethod(read_plain)
 
 
 def decoding_head(rng, d, D):
@@ -61,10 +62,10 @@ class World:
         head = decoding_head(rng, d, D) if decoded else None
         scalar = ScalarQuantizer(low=-1.0, high=1.0).fit(np.zeros((1, d), np.float32)) if decoded else None
         if decoded:
-            some = Decoder(head, scalar)(rng.integers(0, levels, (50, d)).astype(np.uint8))
+            some = Codec(head, scalar, fitted=True).decode(rng.integers(0, levels, (50, d)).astype(np.uint8))
             signs = SignQuantizer().fit(some.astype(np.float32))
         made_by = {"head": head.to_bytes(), "scalar": scalar, "keep_embeddings": False} if decoded else {}
-        self.catalog = Catalog.create(path, space=Space(), d=d, signs=signs, **made_by)
+        self.catalog = Catalog.create(path, space=EmbeddingSpace(), d=d, signs=signs, **made_by)
         codes, embeddings, ids, signed = [], [], [], []
         for n in sizes:
             part = rng.integers(0, levels, (n, d)).astype(np.uint8)
@@ -72,7 +73,7 @@ class World:
             if duplicates:
                 part[:], vectors[:] = part[:1], vectors[:1]
             if decoded:
-                vectors = Decoder(head, scalar)(part)
+                vectors = Codec(head, scalar, fitted=True).decode(part)
             own = self.catalog.next_id + np.sort(rng.choice(2 * n + 1, n, replace=False)).astype(np.int64)
             bits, scales = signs.encode(vectors.astype(np.float32))
             stored = None if decoded else vectors.__getitem__
@@ -128,7 +129,7 @@ def check_votes(world, backend, boxes, min_votes, limit, share):
     votes = boxes.votes(world.codes)
     rows = np.flatnonzero((votes >= min_votes) & inside)
     expected = rows[ordered(votes[rows].astype(int), world.ids[rows], limit)]
-    found = backend.evaluate(boxes, min_votes=min_votes, limit=limit, where=where)
+    found = backend.apply(boxes, min_votes=min_votes, limit=limit, where=where)
     assert found.total == len(rows)
     assert found.ids.tolist() == world.ids[expected].tolist()
     assert found.votes.tolist() == votes[expected].tolist()

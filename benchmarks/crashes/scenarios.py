@@ -77,7 +77,7 @@ class Requests:
                 try:
                     return self._ask(app, done, hooks)
                 finally:
-                    app.extensions["gpubranches"].close()
+                    app.extensions["gpubranches"].service.close()
         except GpuBranchesError as error:  # as `serve` prints it
             print(f"Error: {error}")
             return error.exit_code
@@ -85,11 +85,11 @@ class Requests:
     def _ask(self, app: Flask, done: int, hooks: Hooks) -> int:
         if not self.from_start:
             hooks.ready()
-        client, desk = app.test_client(), app.extensions["gpubranches"]
+        client, service = app.test_client(), app.extensions["gpubranches"].service
         for number, request in list(enumerate(self.requests))[done:]:
             if not _asked(client, request, hooks):
                 return 1
-            if desk.keeps_marks:
+            if service.sessions.keeps_marks:
                 hooks.told(number)
         return 0
 

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gpubranches import Catalog
+from gpubranches.catalog import catalog as catalog_module
 from gpubranches.cli import main
 from gpubranches.errors import DataError
-from gpubranches.ingest import building, staging
+from gpubranches.ingestion import build, staging
 from gpubranches.service.labels import Labels
-from gpubranches.service.session_store import Book
+from gpubranches.service.session_store import SessionStore
 
 SESSION = "the-first-session-of-1"
 TRAINING = ("--dim", "4", "--hidden", "8", "--epochs", "2", "--batch", "16", "--device", "cpu", "--seed", "1")
@@ -68,8 +69,8 @@ class World:
         for path in (self.inputs, self._starts):
             path.mkdir()
         # Small, so that an input makes two segments and pictures two partitions.
-        building.SEGMENT_ROWS, staging.PARTITION = 24, 4
-        building.open_embedder = lambda spec: Fields()  # type: ignore[assignment,return-value]
+        catalog_module.SEGMENT_ROWS, staging.PARTITION = 24, 4
+        build.open_embedder = lambda spec: Fields()  # type: ignore[assignment,return-value]
         self._write_inputs()
 
     @property
@@ -135,7 +136,7 @@ class World:
 
     def _make_stopped(self, path: Path) -> None:
         """Stop an ingest before its first rows."""
-        with patch.object(building, "_write_rows", side_effect=DataError("stopped")):
+        with patch.object(build, "_append_rows", side_effect=DataError("stopped")):
             run("ingest", str(self.inputs / "other"), "--out", str(path / "c"), "--dims", "4")
 
     def _make_outputs(self, path: Path) -> None:
@@ -167,8 +168,8 @@ class World:
     def _make_marked(self, path: Path) -> None:
         self._copy(path)
         log = path / "c/labels.sqlite"
-        with closing(Book.open(log)) as book:
-            book.note(SESSION, name="first", seed=3)
+        with closing(SessionStore.open(log)) as store:
+            store.update(SESSION, name="first", seed=3)
         with closing(Labels.open(log, SESSION)) as labels:
             labels.mark([2, 4], +1)
 

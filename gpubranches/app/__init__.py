@@ -1,6 +1,6 @@
-"""The page: a Flask app over one catalog. Every route parses, calls one method of the session and renders.
+"""The page and the API of one catalog, as a Flask app. Every route parses, calls the catalog service and renders.
 
-A browser is a session: a random id in a cookie names its marks in the catalog's `labels.sqlite`, so a reload, a
+A browser has a session: a random name in a cookie names its marks in the catalog's `labels.sqlite`, so that a reload, a
 second tab or a new server process finds them again.
 """
 

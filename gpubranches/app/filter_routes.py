@@ -1,4 +1,4 @@
-"""The filter: how many items it lets in, and what the columns hold that it may be about."""
+"""The filter: how many items it lets in, and the columns that it can name."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from gpubranches.app.request_values import desk
-from gpubranches.catalog.metadata.choices import chosen, toggled
-from gpubranches.catalog.metadata.conditions import equals, written
+from gpubranches.app.app_context import service
+from gpubranches.app.request_values import where_of_address
+from gpubranches.catalog.metadata.choices import selected_values, toggle_value
+from gpubranches.catalog.metadata.conditions import column_text, value_condition
 from gpubranches.errors import UsageError
 
 if TYPE_CHECKING:
-    from gpubranches.catalog.table import Column
+    from gpubranches.catalog.metadata_table import Column
 
-routes = Blueprint("filtering", __name__)
+routes = Blueprint("filter", __name__)
 
 
 @routes.get("/filter/count")
 def count() -> Response:
     """Tell how many items the filter `where` lets in and which choices it has on, or what is wrong with it."""
-    return _told(request.args.get("where", "").strip())
+    return _told(where_of_address())
 
 
 @routes.get("/filter/toggle")
 def toggle() -> Response:
-    """Put a value of a column, `choice`, on in the filter `where`, or take it off, and tell of the filter so made."""
-    where = request.args.get("where", "").strip()
+    """Add a value of a column, `choice`, to the filter `where`, or remove it, and tell of the new filter."""
     try:
-        where = toggled(where, request.args.get("choice", ""))
+        where = toggle_value(where_of_address(), request.args.get("choice", ""))
     except UsageError as error:
         return _wrong(error)
     return _told(where, edited=True)
@@ -37,17 +37,18 @@ def toggle() -> Response:
 @routes.get("/filter/columns")
 def columns() -> Response:
     """Show the columns, and the most frequent values of those that hold few."""
-    told = [(written(column.name), column.kind, _values(column)) for column in desk().catalog.described_columns()]
+    told = [(column_text(column.name), column.kind, _values(column)) for column in service().columns()]
     return make_response(render_template("_columns.html", columns=told))
 
 
 def _told(where: str, edited: bool = False) -> Response:
-    at = desk()
     try:
-        told = f"{at.inside(where):,} of {at.catalog.n:,} items"
+        told = f"{service().count(where):,} of {service().catalog.n:,} items"
     except UsageError as error:
         return _wrong(error, where, edited)
-    return make_response(render_template("_count.html", told=told, chosen=chosen(where), where=where, edited=edited))
+    return make_response(
+        render_template("_count.html", told=told, chosen=selected_values(where), where=where, edited=edited)
+    )
 
 
 def _wrong(error: UsageError, where: str = "", edited: bool = False) -> Response:
@@ -57,6 +58,6 @@ def _wrong(error: UsageError, where: str = "", edited: bool = False) -> Response
 
 def _values(column: Column) -> list[tuple[str, int, str]]:
     return [
-        ("missing" if value is None else str(value), count, equals(column.name, value))
+        ("missing" if value is None else str(value), count, value_condition(column.name, value))
         for value, count in column.values
     ]

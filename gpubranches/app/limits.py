@@ -1,4 +1,4 @@
-"""How often a session may train, how many train at once and how many are sent files: the rest is for everybody else."""
+"""Limits of costly requests: how often a session trains, how many train at once, how many downloads run."""
 
 from __future__ import annotations
 
@@ -9,139 +9,142 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import cast
-
-from flask import current_app, request
+from dataclasses import dataclass, field
 
 from gpubranches.errors import TooManyError
 
-PLACES = 12
-"""Threads of the server that may train or wait to; see `Turns`."""
+TRAINING_THREADS = 12
+"""Threads of the server that may train or wait to train."""
 DOWNLOADS = 6
-"""Threads of the server that may send files at once: one is held until its client has taken nearly all."""
-DOWNLOADS_AN_ADDRESS = 4
-DOWNLOADS_A_SESSION = 2
-_BUSY_S = 5
+"""Threads of the server that may send files: each is taken until its client has received nearly all."""
+DOWNLOADS_PER_ADDRESS = 4
+DOWNLOADS_PER_SESSION = 2
+_RETRY_S = 5
 _ROUNDING = 1e-9
 _KEPT = 10_000
-"""Sessions whose buckets are remembered; the one longest not seen is forgotten and has a full one again."""
+"""Buckets that are kept; the least recently used one is dropped, and is full when its name comes again."""
 
 
-class Buckets:
-    """Buckets of `burst` tokens by name, filled by one every `every_s` seconds. Safe to use from several threads."""
+class TokenBuckets:
+    """A rate limit: one bucket of `burst` tokens per name, refilled by a token every `every_s` seconds. Thread-safe."""
 
     def __init__(self, burst: int = 20, every_s: float = 2.0, clock: Callable[[], float] = time.monotonic):
         self._burst = burst
         self._every_s = every_s
         self._clock = clock
-        self._held: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def take(self, name: str) -> float:
-        """Take a token of `name`; return 0, or, where there is none, the seconds until there is one."""
+        """Take a token of `name` and return 0; if there is none, return the seconds until there is one."""
         now = self._clock()
         with self._lock:
-            tokens, at = self._held.pop(name, (float(self._burst), now))
+            tokens, at = self._buckets.pop(name, (float(self._burst), now))
             tokens = min(float(self._burst), tokens + (now - at) / self._every_s)
-            # A wait of exactly what was told may miss the token by the last bit of a float.
+            # After a wait of exactly the returned time, rounding may leave slightly less than one token.
             wait_s = 0.0 if tokens >= 1 - _ROUNDING else (1 - tokens) * self._every_s
-            self._held[name] = (max(0.0, tokens - 1) if not wait_s else tokens), now
-            if len(self._held) > _KEPT:
-                self._held.popitem(last=False)
+            self._buckets[name] = (max(0.0, tokens - 1) if not wait_s else tokens), now
+            if len(self._buckets) > _KEPT:
+                self._buckets.popitem(last=False)
         return wait_s
 
 
-class Places:
-    """Places to be held for a while, `count` in all. Safe to use from several threads."""
+class DownloadSlots:
+    """A semaphore of `count` slots that also limits how many each name holds. Thread-safe."""
 
-    def __init__(self, count: int):
+    def __init__(self, count: int = DOWNLOADS):
         self._free = count
         self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def take(self, shares: Mapping[str, int]) -> bool:
-        """Take a place, if one is free and each name has fewer than its share yet; return whether it was."""
+    def acquire(self, limits: Mapping[str, int]) -> bool:
+        """Take a slot if one is free and each name holds fewer than its limit; return whether it was taken."""
         with self._lock:
-            granted = self._free > 0 and all(self._held[name] < share for name, share in shares.items())
+            granted = self._free > 0 and all(self._held[name] < limit for name, limit in limits.items())
             if granted:
                 self._free -= 1
-                self._held.update(shares.keys())
+                self._held.update(limits.keys())
             return granted
 
-    def give_back(self, shares: Mapping[str, int]) -> None:
-        """Give back a place that was taken under these names."""
+    def release(self, limits: Mapping[str, int]) -> None:
+        """Return a slot that was taken under these names."""
         with self._lock:
             self._free += 1
-            self._held -= Counter(shares.keys())
+            self._held -= Counter(limits.keys())
 
 
-class Turns:
-    """Lets `at_once` threads work while others wait, `places` in all; who comes then, or waits too long, is sent away.
+class TrainingSlots:
+    """A semaphore with a bounded queue: `running` threads train, and with those that wait there are `admitted`.
 
-    A find all takes all cores for a second. Many side by side take longer for each, and, where every thread of the
-    server has one, nobody can mark. at_once: None for half of the cores.
+    A find all uses all cores for about a second. Many at once would each take longer, and if every thread of the server
+    ran one, nobody could mark. running: None for half of the cores.
     """
 
-    def __init__(self, at_once: int | None = None, places: int = PLACES, wait_s: float = 20.0):
-        at_once = min(places, max(1, (os.cpu_count() or 1) // 2)) if at_once is None else at_once
-        self._free = threading.Semaphore(at_once)
-        self._places = threading.Semaphore(places)
+    def __init__(self, running: int | None = None, admitted: int = TRAINING_THREADS, wait_s: float = 20.0):
+        running = min(admitted, max(1, (os.cpu_count() or 1) // 2)) if running is None else running
+        self._running = threading.Semaphore(running)
+        self._admitted = threading.Semaphore(admitted)
         self._wait_s = wait_s
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Work when it is one's turn. Raises TooManyError where too many wait, or one waited too long."""
-        busy = TooManyError(f"too many others find all just now; try again in {_BUSY_S} s", _BUSY_S)
-        if not self._places.acquire(blocking=False):
+    def slot(self) -> Iterator[None]:
+        """Hold a slot. Raises TooManyError if the queue is full, or after a wait of `wait_s` seconds."""
+        busy = TooManyError(f"too many others find all just now; try again in {_RETRY_S} s", _RETRY_S)
+        if not self._admitted.acquire(blocking=False):
             raise busy
         try:
-            if not self._free.acquire(timeout=self._wait_s):
+            if not self._running.acquire(timeout=self._wait_s):
                 raise busy
             try:
                 yield
             finally:
-                self._free.release()
+                self._running.release()
         finally:
-            self._places.release()
+            self._admitted.release()
 
 
-@contextmanager
-def training(session: str) -> Iterator[None]:
-    """Let a session train when it is its turn; to be entered before the session is held.
+@dataclass
+class Limits:
+    """The limits of one app."""
 
-    Raises TooManyError where the session trains too often, or too many others wait.
-    """
-    held = current_app.extensions
-    wait_s = cast(Buckets, held["gpubranches.refines"]).take(session)
-    if wait_s:
-        raise TooManyError(
-            f"this session finds all too often, once in some seconds is the most; try again in {math.ceil(wait_s)} s",
-            math.ceil(wait_s),
-        )
-    with cast(Turns, held["gpubranches.turns"]).turn():
-        yield
+    training_rate: TokenBuckets = field(default_factory=TokenBuckets)
+    training: TrainingSlots = field(default_factory=TrainingSlots)
+    downloads: DownloadSlots = field(default_factory=DownloadSlots)
+
+    @contextmanager
+    def train(self, session: str) -> Iterator[None]:
+        """Let a session train; enter this before the session is lent.
+
+        Raises TooManyError if the session trains too often, or if too many others wait.
+        """
+        wait_s = self.training_rate.take(session)
+        if wait_s:
+            retry_s = math.ceil(wait_s)
+            raise TooManyError(
+                f"this session finds all too often, once in some seconds is the most; try again in {retry_s} s", retry_s
+            )
+        with self.training.slot():
+            yield
+
+    def download(self, chunks: Iterator[bytes], session: str, address: str) -> Iterator[bytes]:
+        """Return chunks that hold a slot until all are sent, or until the client has closed its connection.
+
+        Raises TooManyError if no slot is free, or if the session or the address holds as many as it may.
+        """
+        names = {f"address {address}": DOWNLOADS_PER_ADDRESS, f"session {session}": DOWNLOADS_PER_SESSION}
+        if not self.downloads.acquire(names):
+            raise TooManyError(
+                f"expected fewer downloads at once, {DOWNLOADS_PER_SESSION} of one session, {DOWNLOADS_PER_ADDRESS} of "
+                f"one address and {DOWNLOADS} in all; try again in {_RETRY_S} s",
+                _RETRY_S,
+            )
+        sent = _then(chunks, lambda: self.downloads.release(names))
+        next(sent)
+        return sent
 
 
-def sending(chunks: Iterator[bytes], session: str) -> Iterator[bytes]:
-    """Return chunks to send, which hold one of the places for downloads until all are sent or the client is gone.
-
-    Raises TooManyError where all places are held, or as many as the session or the address that asks may hold.
-    """
-    places = cast(Places, current_app.extensions["gpubranches.downloads"])
-    shares = {f"address {request.remote_addr}": DOWNLOADS_AN_ADDRESS, f"session {session}": DOWNLOADS_A_SESSION}
-    if not places.take(shares):
-        raise TooManyError(
-            f"expected fewer downloads at once, {DOWNLOADS_A_SESSION} of one session, {DOWNLOADS_AN_ADDRESS} of one "
-            f"address and {DOWNLOADS} in all; try again in {_BUSY_S} s",
-            _BUSY_S,
-        )
-    sent = _until_sent(chunks, lambda: places.give_back(shares))
-    next(sent)
-    return sent
-
-
-def _until_sent(chunks: Iterator[bytes], done: Callable[[], None]) -> Iterator[bytes]:
-    """Yield nothing first: only a generator that has begun is told when it is closed."""
+def _then(chunks: Iterator[bytes], done: Callable[[], None]) -> Iterator[bytes]:
+    """Yield an empty chunk first, since Python closes only generators that have started; call `done` at the end."""
     try:
         yield b""
         yield from chunks

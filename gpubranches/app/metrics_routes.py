@@ -1,4 +1,4 @@
-"""What Prometheus collects at /metrics: requests, work done and its times, what is served, the process."""
+"""Metrics for Prometheus at /metrics: requests, times of the work users wait for, the catalog, the process."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from gpubranches.service.app_context import Desk
+    from gpubranches.service.catalog_service import CatalogService
 
 WORK = {
-    "looking.search": "search",
-    "looking.like": "search",
+    "search.search": "search",
+    "search.like": "search",
     "api.search": "search",
     "api.search_image": "search",
     "knn_service.knn": "search",
-    "marking.mark": "mark",
-    "marking.clear": "mark",
-    "marking.undo": "mark",
-    "marking.redo": "mark",
+    "marks.mark": "mark",
+    "marks.clear": "mark",
+    "marks.undo": "mark",
+    "marks.redo": "mark",
     "api.mark": "mark",
     "api.clear": "mark",
     "api.undo": "mark",
     "api.redo": "mark",
-    "finding.refine": "refine",
+    "refine.refine": "refine",
     "api.refine": "refine",
 }
-"""What the addresses are counted as that do the work users wait for."""
+"""The kind of work of each endpoint that users wait for."""
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 routes = Blueprint("metrics", __name__)
 
 
 class Metrics:
-    """The numbers of one app. desk: whose catalog and sessions are told."""
+    """The metrics of one app."""
 
-    def __init__(self, desk: Desk):
+    def __init__(self, service: CatalogService):
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(_Served(desk))
+        self.registry.register(_Served(service))
         self.requests = Counter(
             "gpubranches_requests", "Requests answered.", ("route", "method", "status"), registry=self.registry
         )
@@ -63,7 +63,7 @@ class Metrics:
             self.work.labels(work)
 
     def count(self, response: Response) -> Response:
-        """Count the request that was answered. Addresses that do not exist are one route."""
+        """Count a request by its response. All addresses that do not exist count as one route."""
         seconds = time.perf_counter() - g.get("began_s", time.perf_counter())
         route = "none" if request.url_rule is None else request.url_rule.rule
         self.requests.labels(route, _METHODS.get(request.method, "other"), response.status_code).inc()
@@ -78,22 +78,22 @@ _METHODS = {method: method for method in ("GET", "HEAD", "POST", "PUT", "PATCH",
 
 
 class _Served:
-    """What is served at the moment it is asked."""
+    """Collects the state of the catalog and the sessions when the metrics are read."""
 
-    def __init__(self, desk: Desk):
-        self._desk = desk
+    def __init__(self, service: CatalogService):
+        self._service = service
 
     def collect(self) -> Iterable[Metric]:
-        catalog = self._desk.catalog
+        catalog = self._service.catalog
         yield GaugeMetricFamily("gpubranches_catalog_items", "Items of the catalog.", catalog.n)
         yield GaugeMetricFamily("gpubranches_catalog_deleted_items", "Deleted items still on disk.", catalog.n_deleted)
         yield GaugeMetricFamily("gpubranches_catalog_generation", "Commits of the catalog.", catalog.generation)
-        yield GaugeMetricFamily("gpubranches_sessions_open", "Sessions in memory.", len(self._desk.sessions))
+        yield GaugeMetricFamily("gpubranches_sessions_open", "Sessions in memory.", len(self._service.sessions))
 
 
-def install(app: Flask, desk: Desk) -> None:
-    """Count all requests of an app from now on."""
-    counted = Metrics(desk)
+def install(app: Flask, service: CatalogService) -> None:
+    """Count all requests of an app."""
+    counted = Metrics(service)
     app.extensions["gpubranches.metrics"] = counted
     app.before_request(_begin)
     app.after_request(counted.count)
@@ -105,6 +105,6 @@ def _begin() -> None:
 
 @routes.get("/metrics")
 def metrics() -> Response:
-    """Tell all numbers in the text format of Prometheus."""
+    """Return all metrics in the text format of Prometheus."""
     counted = cast(Metrics, current_app.extensions["gpubranches.metrics"])
     return Response(generate_latest(counted.registry), content_type=CONTENT_TYPE_LATEST)

@@ -1,197 +1,160 @@
-"""Finding all: train, cut, show what matches, and ask how complete it is."""
+"""Finding all: train on the marks, cut the list, show what matches, and tell how complete it is."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from gpubranches.app.limits import training
-from gpubranches.app.rendering import PAGE, address, context, show
-from gpubranches.app.request_values import desk, held, parse_number, parse_whole, session_id, whole
-from gpubranches.core.options import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model
+from gpubranches.app.app_context import limits, service
+from gpubranches.app.rendering import PAGE, address, frame, show
+from gpubranches.app.request_values import parse_number, parse_whole, session_id, whole
+from gpubranches.app.views import TABS, View, tiles
+from gpubranches.core.options import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model, RefineOptions
 from gpubranches.core.results import TIERS
-from gpubranches.errors import UsageError
-from gpubranches.retrieval.completeness import AUDITED
-from gpubranches.service import Session
-from gpubranches.service.app_context import TABS, UNKNOWN, View, describe
-from gpubranches.service.session_store import Record
-from gpubranches.service.target import TARGET, Step
+from gpubranches.service.target import TARGET
+from gpubranches.service.types import NextStep, Proposal, SessionState, StepRequest
+from gpubranches.service.wording import matches_heading, share_found
 
-_log = logging.getLogger(__name__)
+_KINDS = {"suggestion": "suggest", "audit": "audit"}
+"""The view of each origin of proposed items."""
 
-SUGGESTED = 20
-_VIEWS = {"suggestion": "suggest", "audit": "audit"}
-
-routes = Blueprint("finding", __name__)
+routes = Blueprint("refine", __name__)
 
 
 @routes.post("/refine")
 def refine() -> Response:
-    """Find all: train on the marks, apply to the whole catalog, show what matches. The lean stays as it was.
-
-    where: the filter within which to look.
-    """
-    form = request.form
-    model, second_stage = form.get("model", MODELS[0]), "second_stage" in form
-    negatives = parse_whole("random_negatives", form.get("random_negatives", str(RANDOM_NEGATIVES)))
-    weight = parse_number("negative_weight", form.get("negative_weight", str(NEGATIVE_WEIGHT)))
-    where = form.get("where", "").strip()
-    options: dict[str, Any] = {"second_stage": second_stage, "random_negatives": negatives, "negative_weight": weight}
-    with training(session_id()), held() as session:
-        book, name = desk().book, session.labels.session
-        record = book.record(name)
-        lean = float(record.settings.get("lean", 0.0))
-        session.refine(cast(Model, model), lean=lean, where=where or None, query=_words(session, record), **options)
-        book.remember(name, model=model, lean=lean, where=where, **options)
-        response = _matches(session, "all", 0)
-    response.headers["HX-Push-Url"] = f"{request.script_root}/matches"
-    return response
-
-
-def _words(session: Session, record: Record) -> str | None:
-    """Return the words that were asked last, None where they cannot be read any more.
-
-    An item they name may be gone, or the session may come from a server that reads other texts.
-    """
-    try:
-        session.searcher.words(record.words)
-    except UsageError as error:
-        _log.info("find all goes without the words %r: %s", record.words, error)
-        return None
-    return record.words
+    """Find all by the options of the form, within the filter `where`; the cut stays as it was."""
+    form, session = request.form, session_id()
+    options = RefineOptions(
+        model=cast(Model, form.get("model", MODELS[0])),
+        second_stage="second_stage" in form,
+        random_negatives=parse_whole("random_negatives", form.get("random_negatives", str(RANDOM_NEGATIVES))),
+        negative_weight=parse_number("negative_weight", form.get("negative_weight", str(NEGATIVE_WEIGHT))),
+        where=form.get("where", "").strip() or None,
+    )
+    with limits().train(session):
+        state = service().find_all(session, service().continued(session, options))
+    return _pushed(_show_part(state, "all"), "/matches")
 
 
 @routes.post("/recut")
 def recut() -> Response:
-    """Cut the last find all's list at another `lean`, -1 to 1, without training; show the part of it that was open."""
+    """Cut the last answer's list at another `lean`, -1 to 1, without training; show the part `tier` of it."""
     lean, part = parse_number("lean", request.form.get("lean", "")), request.form.get("tier") or "all"
-    with held() as session:
-        if session.answer is not None:
-            session.part(part)
-        ranking = session.recut(lean)
-        desk().book.remember(session.labels.session, lean=ranking.lean)
-        response = _matches(session, part, 0)
-    response.headers["HX-Push-Url"] = request.script_root + _address(part)
-    return response
+    return _pushed(_show_part(service().recut(session_id(), lean, part), part), _address(part))
 
 
 @routes.get("/matches")
 def matches() -> Response:
     """Show what the last find all matched, or the part `tier` of its answer."""
-    with held() as session:
-        return _matches(session, request.args.get("tier") or "all", whole("offset", 0))
+    part, offset = request.args.get("tier") or "all", whole("offset", 0)
+    state = service().sessions.state(session_id())
+    return show(state, _unfound(state)) if state.answer is None else _show_part(state, part, offset)
 
 
 @routes.get("/suggest")
 def suggest() -> Response:
-    """Show the items whose marks would tell most."""
-    with held() as session:
-        tiles = desk().tiles(session, session.suggest(SUGGESTED))
-        note = "The model is least sure of these, so your marks on them teach it most."
-        heading = f"{len(tiles)} to mark next"
-        view = View("suggest", heading, note, tiles, len(tiles), origin="suggestion", where=session.where)
-        return show(session, view)
+    """Show the items whose marks would teach most."""
+    note = "The model is least sure of these, so your marks on them teach it most."
+    return _show_proposal(service().suggest(session_id()), "to mark next", note)
 
 
 @routes.get("/audit")
 def audit() -> Response:
-    """Show items drawn at random whose marks tell how complete the last find all is."""
-    with held() as session:
-        tiles = desk().tiles(session, session.audit(AUDITED))
-        note = "Drawn at random. Mark each right or wrong, as many as you like: that tells how good the answer is."
-        heading = f"{len(tiles)} to check"
-        return show(session, View("audit", heading, note, tiles, len(tiles), origin="audit", where=session.where))
+    """Show items drawn at random whose marks tell how complete the last answer is."""
+    note = "Drawn at random. Mark each right or wrong, as many as you like: that tells how good the answer is."
+    return _show_proposal(service().audit(session_id()), "to check", note)
 
 
 @routes.post("/next")
 def next_step() -> Response:
     """Show what to mark next until most of what is right is known to be found; at the end, what matches."""
-    with training(session_id()), held() as session:
-        step = session.next(TARGET, SUGGESTED)
-        desk().book.remember(session.labels.session, lean=session.last().ranking.lean)
-        response = _step(session, step)
-    shown = "matches" if step.done else _VIEWS[step.kind]
-    response.headers["HX-Push-Url"] = f"{request.script_root}/{shown}"
-    return response
-
-
-def _step(session: Session, step: Step) -> Response:
-    """Show the items of a step, or the answer where there is nothing left to mark."""
-    low, _, high = (0.0, 0.0, 1.0) if step.recall is None else step.recall
-    known = f"at least {low:.0%} are found" if high - low <= UNKNOWN else "how many are found is not known yet"
-    if step.done:
-        view = _part(session, "all", 0)
-        reached = step.kind == "reached"
-        note = f"{known.capitalize()}, nine times in ten." if reached else f"Nothing is left to mark: {known}."
-        return show(session, replace(view, note=note))
-    tiles = desk().tiles(session, step.ids)
-    note = f"So far {known}. Mark these right or wrong, then press Find {TARGET:.0%} again."
-    heading = f"{len(tiles)} to mark next"
-    view = View(_VIEWS[step.kind], heading, note, tiles, len(tiles), origin=step.kind, where=session.where)
-    return show(session, view)
+    session = session_id()
+    with limits().train(session):
+        found = service().next_step(session, StepRequest())
+    return _pushed(_show_step(found), "/matches" if found.step.done else f"/{_KINDS[found.step.kind]}")
 
 
 @routes.get("/completeness")
 def completeness() -> Response:
-    """Tell how complete the last find all is, by the marks made up to now, above the part `tier` of it.
+    """Tell how complete the last answer is, by the marks made up to now, above the part `tier` of it.
 
-    Where this part is one of the tiers, whose items are others by now, it is shown anew.
+    If that part is one of the tiers, it holds other items now, and is shown again.
     """
-    with held() as session:
-        session.estimate()
-        part = request.args.get("tier", "")
-        if part in TIERS:
-            response = _matches(session, part, 0)
-            response.headers.update({"HX-Retarget": "#results", "HX-Reswap": "innerHTML"})
-            return response
-        return make_response(render_template("_completeness.html", **context(session, part)))
+    state, part = service().estimate(session_id()), request.args.get("tier", "")
+    if part in TIERS:
+        response = _show_part(state, part)
+        response.headers.update({"HX-Retarget": "#results", "HX-Reswap": "innerHTML"})
+        return response
+    return make_response(render_template("_completeness.html", **frame(state, part)))
 
 
 @routes.get("/why/<int:item>")
 def why(item: int) -> Response:
-    """Tell why an item is in the last find all or is not."""
-    with held() as session:
-        return make_response(render_template("_why.html", told=session.explain(item)))
+    """Tell why an item is in the last answer or is not."""
+    return make_response(render_template("_why.html", told=service().explain(session_id(), item)))
 
 
-def _matches(session: Session, name: str, offset: int) -> Response:
-    """Show a part of the last answer, or how to get one."""
-    if session.answer is None:
-        where = str(desk().book.record(session.labels.session).settings.get("where", ""))
-        return show(session, replace(_unfound(session), where=where))
-    return show(session, _part(session, name, offset))
+def _show_part(state: SessionState, name: str, offset: int = 0) -> Response:
+    return show(state, _part(state, name, offset))
 
 
-def _part(session: Session, name: str, offset: int) -> View:
-    """Return the view of a part of the last answer."""
-    answer, part, tab = session.last(), session.part(name), TABS[name]
-    parts = answer.parts
-    changes = (len(parts["new"]), len(parts["gone"])) if "new" in parts else None
-    heading, note = describe(answer.ranking, changes), ""
-    if name != "all":
-        heading, note = f"{len(part):,} {tab.heading}", tab.note
-    rows = part.rows[offset : offset + PAGE]
-    scores, tiers = part.ranking.scores[rows], [part.ranking.tier(row) for row in rows]
-    figures = [f"{score:.3g} · {tier}" if tier else f"{score:.3g}" for score, tier in zip(scores, tiers, strict=True)]
-    tiles = desk().tiles(session, part.ranking.ids[rows], figures)
-    origin = "suggestion" if tab.near_cut else "user"
-    view = View("matches", heading, note, tiles, len(part), _address(name), offset, origin=origin, part=name)
-    return replace(view, where=session.where)
+def _part(state: SessionState, name: str, offset: int = 0) -> View:
+    page, tab = state.part(name, offset, PAGE), TABS[name]
+    heading, note = f"{page.total:,} {tab.heading}", tab.note
+    if name == "all":
+        heading = matches_heading(page.total, state.changes)
+    scored = zip(page.scores, page.tiers, strict=True)
+    figures = [f"{score:.3g} · {tier}" if tier else f"{score:.3g}" for score, tier in scored]
+    return View(
+        "matches",
+        heading,
+        note,
+        tiles(state, page.ids, figures),
+        page.total,
+        _address(name),
+        offset,
+        origin="suggestion" if tab.near_cut else "user",
+        where=state.found_where,
+        part=name,
+    )
 
 
-def _unfound(session: Session) -> View:
-    """Return what is shown where there is no answer: none was asked for, or the server forgot it."""
-    if not len(session.positives):
-        return View("matches", "Nothing found yet", "Mark at least one item right, then press Find all.")
-    if "model" not in desk().book.record(session.labels.session).settings:
-        return View(
-            "matches", "Nothing found yet", "Find all applies your marks to the whole catalog.", again="Find all"
-        )
+def _unfound(state: SessionState) -> View:
+    """Return what is shown without an answer: nothing was found yet, or the server has dropped the answer."""
+    view = View("matches", "Nothing found yet", where=state.record.where)
+    if not state.positive:
+        return replace(view, note="Mark at least one item right, then press Find all.")
+    if not state.record.has_found:
+        return replace(view, note="Find all applies your marks to the whole catalog.", again="Find all")
     note = "The server was started anew, or the catalog changed. Your marks and options are kept."
-    return View("matches", "The answer is forgotten", note, again="Find all again")
+    return replace(view, heading="The answer is forgotten", note=note, again="Find all again")
+
+
+def _show_proposal(proposal: Proposal, what_for: str, note: str) -> Response:
+    state, shown = proposal.state, tiles(proposal.state, proposal.ids)
+    heading, kind = f"{len(shown)} {what_for}", _KINDS[proposal.origin]
+    view = View(kind, heading, note, shown, len(shown), origin=proposal.origin, where=state.found_where)
+    return show(state, view)
+
+
+def _show_step(found: NextStep) -> Response:
+    """Show the items of a step, or the answer if nothing is left to mark."""
+    step, known = found.step, share_found(found.step.recall)
+    if step.done:
+        reached = step.kind == "reached"
+        note = f"{known.capitalize()}, nine times in ten." if reached else f"Nothing is left to mark: {known}."
+        return show(found.state, replace(_part(found.state, "all"), note=note))
+    note = f"So far {known}. Mark these right or wrong, then press Find {TARGET:.0%} again."
+    return _show_proposal(Proposal(found.state, step.ids, step.kind), "to mark next", note)
+
+
+def _pushed(response: Response, path: str) -> Response:
+    """Return a response that puts a path into the browser's address bar."""
+    response.headers["HX-Push-Url"] = request.script_root + path
+    return response
 
 
 def _address(part: str) -> str:

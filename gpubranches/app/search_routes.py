@@ -1,112 +1,84 @@
-"""Looking: random items, the nearest of a text or of an item, all of them within a filter."""
+"""Lists to look through: random items, and the items nearest to a text or to an item, within a filter."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
 
+from gpubranches.app.app_context import service
 from gpubranches.app.rendering import PAGE, address, show
-from gpubranches.app.request_values import desk, held, lists, whole
+from gpubranches.app.request_values import session_id, where_of_address, whole
+from gpubranches.app.views import View, tiles
 from gpubranches.errors import UsageError
-from gpubranches.retrieval.queries import Item, Picture, Words, of_kind, parse
-from gpubranches.service import Session
-from gpubranches.service.app_context import View
+from gpubranches.retrieval.queries import Item, Picture, of_kind, parse
+from gpubranches.service.session_store import query_path
+from gpubranches.service.types import ListPage, NearestList, RandomList
+from gpubranches.service.wording import query_in_words
 
-if TYPE_CHECKING:
-    from gpubranches.core.results import Neighbors
-
-RANDOM = 300
-"""Random items that can be paged through."""
-
-routes = Blueprint("looking", __name__)
+routes = Blueprint("search", __name__)
 
 
 @routes.get("/")
 def home() -> Response:
-    """Show how to begin, over a random page within the session's filter."""
-    with held() as session:
-        where = str(desk().book.record(session.labels.session).settings.get("where", ""))
-        try:
-            return _random(session, "home", desk().seed, where)
-        except UsageError as error:  # the catalog has lost a column since
-            return _random(session, "home", desk().seed, "", f"The filter is taken away. {error}")
+    """Show random items within the session's filter, and how to begin."""
+    where = service().sessions.record(session_id()).where
+    try:
+        return _random("home", service().seed, where)
+    except UsageError as error:  # the catalog has lost a column since
+        return _random("home", service().seed, "", f"The filter is taken away. {error}")
 
 
 @routes.get("/random")
 def random_page() -> Response:
-    """Show items drawn at random from `seed`."""
-    with held() as session:
-        return _random(session, "random", whole("seed", 0), _where())
+    """Show random items, drawn by `seed`."""
+    return _random("random", whole("seed", 0), where_of_address())
 
 
 @routes.get("/search")
 def search() -> Response:
-    """Show the items nearest to what the text `q` asks for."""
-    text, where = request.args.get("q", "").strip(), _where()
+    """Show the items nearest to the text `q`."""
+    text = request.args.get("q", "").strip()
     query = parse(text)
     pictures = tuple(picture.name for picture in of_kind(Picture, query.terms))
-    asked, heading = text, f"Nearest to “{text}”"
+    heading = f"Nearest to “{text}”"
     if isinstance(query.single, Picture):
-        asked, heading = "Your picture", "Nearest to your picture"
+        heading = "Nearest to your picture"
     if isinstance(query.single, Item):
-        asked = heading = f"Like item {query.single.id}"
-    with held() as session:
-        view = View(
-            "search", heading, address=_address(q=text), query=text, asked=asked, pictures=pictures, where=where
-        )
-        words = text if of_kind(Words, query.added) else None
-        return _nearest(session, view, lambda k: session.ask(text, k, where=where or None), words)
+        heading = query_in_words(text)
+    return _nearest(View("search", heading, query=text, pictures=pictures), text)
 
 
 @routes.get("/like")
 def like() -> Response:
     """Show the items nearest to the item `id`."""
-    item, where = whole("id"), _where()
-    with held() as session:
-        asked = f"Like item {item}"
-        view = View("like", asked, address=_address(id=item), query=f"#{item}", asked=asked, where=where)
-        return _nearest(session, view, lambda k: session.like(item, k, where=where or None))
+    item = whole("id")
+    return _nearest(View("like", query_in_words(item), query=f"#{item}"), item)
 
 
-def _nearest(session: Session, view: View, find: Callable[[int], Neighbors], words: str | None = None) -> Response:
-    """Show one page of the list whose first k items `find` returns. words: a query that has some."""
-    at, offset = desk(), whole("offset", 0)
-    start = time.perf_counter()
-    key = session.labels.session, at.catalog.generation, view.address
-    found = lists().get(key, offset + PAGE, find, lambda: at.inside(view.where))
-    took_ms = (time.perf_counter() - start) * 1000
-    ids, distances = found.ids[offset : offset + PAGE], found.distances[offset : offset + PAGE]
-    inside = f"{found.inside:,} of {at.catalog.n:,} items" if view.where else f"{found.inside:,} items"
-    many = f"the {found.total:,} nearest of {inside}" if found.total < found.inside else inside
-    tiles = at.tiles(session, ids, [f"{distance:.3g}" for distance in distances])
-    if "offset" not in request.args:
-        name = session.labels.session
-        record = at.book.record(name)
-        first, latest = record.settings.get("asked") or view.asked, record.words if words is None else words
-        at.book.remember(name, query=view.address, asked=first, words=latest, where=view.where)
-    view = replace(view, note=f"{many}, most alike first", how=found.source, took_ms=took_ms)
-    return show(session, replace(view, tiles=tiles, total=found.total, offset=offset))
+def _nearest(view: View, query: str | int) -> Response:
+    asked = NearestList(query, where_of_address(), whole("offset", 0), PAGE)
+    page = service().more(session_id(), asked) if _is_later_page() else service().search(session_id(), asked)
+    where = asked.where
+    inside = f"{page.inside:,} of {service().catalog.n:,} items" if where else f"{page.inside:,} items"
+    many = f"the {page.total:,} nearest of {inside}" if page.total < page.inside else inside
+    view = replace(view, address=query_path(query, where), where=where, how=page.source, took_ms=page.took_ms)
+    return _show(page, replace(view, note=f"{many}, most alike first"))
 
 
-def _random(session: Session, kind: str, seed: int, where: str, note: str = "") -> Response:
-    at, offset = desk(), whole("offset", 0)
-    ids = at.draw(RANDOM, seed, where)
-    tiles = at.tiles(session, ids[offset : offset + PAGE])
-    name = session.labels.session
-    if "offset" not in request.args and where != at.book.record(name).settings.get("where", ""):
-        at.book.remember(name, where=where)
+def _random(kind: str, seed: int, where: str, note: str = "") -> Response:
+    asked = RandomList(seed, where, whole("offset", 0), PAGE)
+    page = service().more(session_id(), asked) if _is_later_page() else service().random(session_id(), asked)
     place = address("/random", seed=seed, where=where)
-    return show(session, View(kind, "Random items", note, tiles, len(ids), place, offset, seed=seed, where=where))
+    return _show(page, View(kind, "Random items", note, address=place, seed=seed, where=where))
 
 
-def _where() -> str:
-    """Return the filter of the address, "" for none."""
-    return request.args.get("where", "").strip()
+def _show(page: ListPage, view: View) -> Response:
+    figures = None if page.distances is None else [f"{distance:.3g}" for distance in page.distances]
+    shown = tiles(page.state, page.ids, figures)
+    return show(page.state, replace(view, tiles=shown, total=page.total, offset=page.offset))
 
 
-def _address(**query: str | int) -> str:
-    return address(request.path, **query, where=_where())
+def _is_later_page() -> bool:
+    """Return whether the request is for tiles of a list that is shown already."""
+    return "offset" in request.args

@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
 
@@ -17,7 +17,6 @@ from gpubranches.app import (
     filter_routes,
     health_routes,
     knn_service,
-    limits,
     mark_routes,
     metrics_routes,
     picture_routes,
@@ -27,12 +26,16 @@ from gpubranches.app import (
     session_routes,
     waitress_server,
 )
-from gpubranches.app.proxies import Proxies, install
+from gpubranches.app.app_context import AppContext, context_of
+from gpubranches.app.app_context import install as install_context
+from gpubranches.app.limits import TRAINING_THREADS
+from gpubranches.app.proxies import Proxies
+from gpubranches.app.proxies import install as install_proxies
 from gpubranches.app.request_values import htmx
-from gpubranches.app.result_lists import Lists
 from gpubranches.core import assets
 from gpubranches.errors import UsageError
-from gpubranches.service.app_context import Desk
+from gpubranches.service.catalog_service import CatalogService
+from gpubranches.service.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -43,10 +46,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-THREADS = 2 * limits.PLACES
-"""Of the server: half of them for marks and searches, however many train."""
+THREADS = 2 * TRAINING_THREADS
+"""Of the server. Half of them never train, so that marks and searches are answered."""
 LARGEST_BYTES = 1 << 20
-"""Of a request, unless its route allows more."""
+"""Of the body of a request, unless its route allows more."""
 
 _PARTS = (
     access,
@@ -69,27 +72,22 @@ def create_app(
 ) -> Flask:
     """Return the page and the API of a catalog as a WSGI app.
 
-    embedder: reads the texts (None: the page searches by item only); SpaceMismatchError or UsageError if it is not
-    the catalog's. seed: of every session's learners. token: what requests must carry (None: nothing); UsageError for
-    one that is too short.
+    embedder: reads the texts, None: the page searches by item only; seed: of every session's learners; token: that
+    requests must carry, None: nothing. Raises SpaceMismatchError or UsageError for an embedder that is not the
+    catalog's, UsageError for a token that is too short.
     """
     web = assets.folder("web")
     app = Flask("gpubranches", root_path=str(web))
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BYTES
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
-    desk = Desk.over(catalog, backend, embedder, seed)
-    app.context_processor(lambda: {"desk": desk, "root": request.script_root})
-    app.extensions["gpubranches"] = desk
+    service = CatalogService(catalog, backend, embedder, seed)
+    app.context_processor(lambda: {"service": service, "root": request.script_root})
+    install_context(app, AppContext(service, Thumbnails(catalog.path / "thumbnails")))
     app.extensions["gpubranches.access"] = access.Access(None if token is None else access.check_token(token, "token"))
-    app.extensions["gpubranches.refines"] = limits.Buckets()
-    app.extensions["gpubranches.turns"] = limits.Turns()
-    app.extensions["gpubranches.lists"] = Lists()
-    app.extensions["gpubranches.downloads"] = limits.Places(limits.DOWNLOADS)
-    app.extensions["gpubranches.readiness"] = health_routes.Readiness()
-    app.wsgi_app = _Followed(app.wsgi_app, desk)  # type: ignore[method-assign]
+    app.wsgi_app = _FollowedApp(app.wsgi_app, service)  # type: ignore[method-assign]
     htmx.init_app(app)
-    metrics_routes.install(app, desk)
+    metrics_routes.install(app, service)
     request_checks.install(app)
     for part in _PARTS:
         app.register_blueprint(part.routes)
@@ -105,34 +103,34 @@ def serve(
     proxies: Proxies | None = None,
     ready: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve in 24 threads until SIGTERM or SIGINT, then finish what was begun. Errors as of `open_server`.
+    """Serve in 24 threads until SIGTERM or SIGINT, then finish the running requests. Errors as of `open_server`.
 
     ready: called with the port once the server listens.
     """
     server = open_server(app, host, port, allowed_hosts=allowed_hosts, proxies=proxies)
-    desk = cast(Desk, app.extensions["gpubranches"])
+    service = context_of(app).service
     _log.info("serving on http://%s:%d", host, server.effective_port)
     if ready is not None:
         ready(server.effective_port)
-    threading.Thread(target=desk.warm_up, name="warm-up", daemon=True).start()
+    threading.Thread(target=service.warm_up, name="warm-up", daemon=True).start()
     try:
         waitress_server.run(server)
     finally:
-        desk.close()
+        service.close()
 
 
 def open_server(
     app: Flask, host: str, port: int, *, allowed_hosts: tuple[str, ...] = (), proxies: Proxies | None = None
 ) -> Any:
-    """Return a waitress server that listens on host:port (0: any free port) and waits for its `run()`.
+    """Return a waitress server that listens on host:port (0: any free port); its `run()` serves.
 
-    Only requests that name this server as their host are answered, so that no foreign name can be pointed at it: the
-    loopback, the address it listens on, the machine's name, and `allowed_hosts`. proxies: before it. Raises UsageError
-    for an address beyond loopback where the app asks for no token, and when the port cannot be had.
+    It answers only requests whose Host is the loopback, the address it listens on, the machine's name or one of
+    `allowed_hosts`, so that a foreign name cannot be pointed at it by DNS. proxies: the reverse proxies before it.
+    Raises UsageError for an address beyond loopback if the app has no token, and if the port cannot be used.
     """
     access.listen_on(app, host, allowed_hosts)
     if proxies is not None:
-        install(app, proxies)
+        install_proxies(app, proxies)
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
@@ -140,19 +138,19 @@ def open_server(
     return waitress_server.open_waitress(app, listener, THREADS, access.rules_of(app).admits)
 
 
-class _Followed:
-    """A WSGI app each of whose requests sees one generation of the desk's catalog, the newest when it began.
+class _FollowedApp:
+    """A WSGI app each of whose requests sees one generation of the catalog, the newest at its start.
 
-    What monitors ask and what holds no item does not wait for one.
+    Requests of monitors, and for static files, do not wait for a new generation.
     """
 
-    def __init__(self, app: WSGIApplication, desk: Desk):
+    def __init__(self, app: WSGIApplication, service: CatalogService):
         self._app = app
-        self._desk = desk
+        self._follower = service.follower
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path in health_routes.PATHS or path.startswith("/static/"):
             return self._app(environ, start_response)
-        with self._desk.following.reading():
+        with self._follower.reading():
             return self._app(environ, start_response)

@@ -1,4 +1,4 @@
-"""Sessions: listed, begun, named, opened again, copied, deleted, taken away as files and brought back."""
+"""The page of sessions: list, create, open, rename, copy, delete, export and import."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from flask import Blueprint, Response, make_response, render_template, request
 from jinja2_fragments.flask import render_block
 from werkzeug.exceptions import NotFound
 
-from gpubranches.app.request_values import SESSION_FORM, desk, enter, new_session_id, session_id
+from gpubranches.app.app_context import service
+from gpubranches.app.request_values import enter, session_id
+from gpubranches.app.views import picture_versions
 from gpubranches.errors import UsageError
-from gpubranches.service.session_files import pack, restore, unpack
-from gpubranches.service.session_store import Record
+from gpubranches.service.session_directory import SessionDirectory
+from gpubranches.service.session_store import SESSION_NAME, Record, new_session_name
 
-NAME_LENGTH = 200
 LARGEST_BYTES = 32 << 20
-"""Of a session's file: half a million marks."""
+"""Of an imported file: half a million marks."""
 
 routes = Blueprint("sessions", __name__)
 
@@ -30,98 +31,90 @@ def listed() -> Response:
 
 
 @routes.post("/sessions/new")
-def begin() -> Response:
-    """Begin a new session and leave the one before as it is."""
-    return _go(enter(new_session_id()))
+def create() -> Response:
+    """Begin a new session."""
+    return _go(new_session_name())
 
 
 @routes.post("/sessions/import")
-def bring() -> Response:
-    """Begin a session as a JSON file `file` tells it."""
+def unpack() -> Response:
+    """Begin a session that is a copy of the one in the JSON file `file`."""
     request.max_content_length = LARGEST_BYTES
     sent = request.files.get("file")
     if sent is None or not sent.filename:
         raise UsageError("file: expected a session's JSON file, got none; choose one that was exported here")
-    return _go(_copy(unpack(sent.read())))
+    return _go(_sessions().unpack(sent.read()))
 
 
 @routes.post("/sessions/<name>/open")
 def resume(name: str) -> Response:
-    """Go on with a session, where it was."""
-    return _go(enter(_known(name).session))
+    """Go on with a session where it was left."""
+    return _go(_known(name).session)
 
 
 @routes.post("/sessions/<name>/copy")
-def duplicate(name: str) -> Response:
+def copy(name: str) -> Response:
     """Begin a session that is as another one is now."""
-    packed = _pack(name)
-    return _go(_copy({**packed, "name": f"Copy of {_known(name).title}"[:NAME_LENGTH]}))
+    return _go(_sessions().copy(_known(name).session))
 
 
 @routes.post("/sessions/<name>/name")
 def rename(name: str) -> Response:
     """Give a session the name `title`."""
-    title = " ".join(request.form.get("title", "").split())
-    if len(title) > NAME_LENGTH:
-        raise UsageError(f"title: expected at most {NAME_LENGTH} letters, got {len(title)}")
-    desk().book.note(_known(name).session, name=title)
+    title = _sessions().rename(_known(name).session, request.form.get("title", ""))
     return _list(f"Named {title}" if title else "Name removed")
 
 
 @routes.post("/sessions/<name>/delete")
 def delete(name: str) -> Response:
-    """Delete a session with its marks. Who still has it open is told so."""
+    """Delete a session with its marks; pages that show it get an error from now on."""
     record, mine = _known(name), session_id()
-    with desk().sessions.hold(record.session):
-        desk().book.delete(record.session)
+    _sessions().delete(record.session)
     if record.session == mine:
-        enter(new_session_id())
+        enter(new_session_name())
     return _list(f"Deleted {record.title}")
 
 
 @routes.get("/sessions/<name>.json")
-def take(name: str) -> Response:
-    """Send a session as a JSON file that can be brought back here or elsewhere."""
-    response = make_response(json.dumps(_pack(name), indent=1) + "\n")
+def pack(name: str) -> Response:
+    """Send a session as a JSON file that can be imported here or elsewhere."""
+    response = make_response(json.dumps(_sessions().pack(_known(name).session), indent=1) + "\n")
     response.mimetype = "application/json"
     response.headers["Content-Disposition"] = "attachment; filename=session.json"
     return response
 
 
+def _sessions() -> SessionDirectory:
+    return service().sessions
+
+
 def _known(name: str) -> Record:
-    if not SESSION_FORM.fullmatch(name) or desk().book.deleted(name):
+    if not SESSION_NAME.fullmatch(name) or _sessions().deleted(name):
         raise NotFound("There is no such session any more; it may have been deleted.")
-    return desk().book.record(name)
-
-
-def _pack(name: str) -> dict[str, Any]:
-    record = _known(name)
-    with desk().sessions.marks(record.session) as session:
-        return pack(record, session, desk().uploads)
-
-
-def _copy(packed: dict[str, Any]) -> str:
-    name = new_session_id()
-    with desk().sessions.hold(name) as session:
-        restore(packed, session, desk().book, desk().uploads)
-    return enter(name)
+    return _sessions().record(name)
 
 
 def _go(session: str) -> Response:
-    """Lead the browser to where a session was."""
+    """Make a session the browser's, and lead it to the session's last query."""
     response = make_response("", 204)
-    response.headers["HX-Redirect"] = request.script_root + (desk().book.record(session).settings.get("query") or "/")
+    response.headers["HX-Redirect"] = request.script_root + (_sessions().record(enter(session)).path or "/")
     return response
 
 
 def _context(said: str = "") -> dict[str, Any]:
     current = session_id()
-    records = [record for record in desk().book.records() if SESSION_FORM.fullmatch(record.session)]
+    records = [record for record in _sessions().records() if SESSION_NAME.fullmatch(record.session)]
     if current not in {record.session for record in records}:
-        records.insert(0, desk().book.record(current))
+        records.insert(0, _sessions().record(current))
     times = {record.session: f"{datetime.fromtimestamp(record.used_s):%d %b %Y, %H:%M}" for record in records}
-    pictures = desk().pictures(np.unique([item for record in records for item in record.examples]).astype(np.int64))
-    return {"records": records, "times": times, "pictures": pictures, "session_id": current, "said": said}
+    examples = np.unique([item for record in records for item in record.examples]).astype(np.int64)
+    return {
+        "records": records,
+        "times": times,
+        "pictures": picture_versions(examples),
+        "session_id": current,
+        "said": said,
+    }
 
 
 def _list(said: str) -> Response:

@@ -1,73 +1,92 @@
-"""Embeddings to codes: a head and the quantizer of its vectors, fitted once for a catalog."""
+"""Embeddings to codes and back: a head and the quantizer of its vectors, fitted once for a catalog."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog import Catalog, require_code_dims
-from gpubranches.encoders.heads import LINEAR, Head, load_head, open_head, require_head
+from gpubranches.catalog.manifest import require_code_dims
 from gpubranches.encoders.quantizers import ScalarQuantizer, scalar_quantizer
-from gpubranches.errors import DataError
+from gpubranches.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from gpubranches.encoders.heads import Head
 
 FIT_ROWS = 100_000
-"""Rows, evenly spaced, on which the constants are fitted."""
+"""Rows, evenly spaced, on which head and quantizers are fitted."""
 FEW_ROWS = 1000
-"""Items below which a quantizer by quantiles is none to choose unasked."""
+"""With fewer items the quantizer by quantiles is not chosen by default."""
 
 
 @dataclass(frozen=True)
-class Coder:
-    """A head and the quantizer of its vectors; ready: whether the head is fitted already, or was read from a file."""
+class Codec:
+    """A head and the quantizer of its vectors; fitted: whether the head is fitted already, or was read from a file."""
 
     head: Head
     scalar: ScalarQuantizer
-    ready: bool
+    fitted: bool
 
     @classmethod
     def choose(
         cls, spec: str | None, *, D: int, rows: int, d: int = 32, quantizer: str | None = None, embedder: str = ""
-    ) -> Coder:
-        """Return what is to be fitted: by a head's spec, see `open_head`, and a quantizer's name.
+    ) -> Codec:
+        """Return a codec to be fitted, by the spec of a head, see `open_head`, and the name of a quantizer.
 
-        spec: None for the usual head; quantizer: None for the head's usual one, but "uniform" for fewer than `FEW_ROWS`
-        items, whose quantiles say little of those to come. D: dims of the embeddings; rows: how many there are; d: code
-        dims of a linear head; embedder: identity of what made the embeddings. Raises
-        UsageError or CatalogFormatError for a head or a quantizer that cannot be used.
+        spec: None for the default head; quantizer: None for the head's default, but "uniform" for fewer than `FEW_ROWS`
+        items, whose quantiles say little about items added later. D: dims of the embeddings; rows: number of them; d:
+        code dims of a linear head; embedder: identity of what made the embeddings. Raises UsageError or
+        CatalogFormatError for a head or a quantizer that cannot be used.
         """
+        from gpubranches.encoders.heads import LINEAR, open_head, require_head
+
         spec = LINEAR[0] if spec is None else spec
-        head, ready = open_head(spec, d=d)
-        if ready:
+        head, fitted = open_head(spec, d=d)
+        if fitted:
             require_head(head, D, embedder)
-        if ready or spec in LINEAR:
-            require_code_dims(head.d if ready else d)
-        name = quantizer or (head.usual_quantizer if rows >= FEW_ROWS else "uniform")
-        return cls(head, scalar_quantizer(name, head.code_range), ready)
+        if fitted or spec in LINEAR:
+            require_code_dims(head.d if fitted else d)
+        name = quantizer or (head.default_quantizer if rows >= FEW_ROWS else "uniform")
+        return cls(head, scalar_quantizer(name, head.code_range), fitted)
 
     @classmethod
-    def of(cls, catalog: Catalog) -> Coder | None:
-        """Return what made the codes of a catalog, or None for a catalog of codes alone."""
-        if catalog.head_path is None or catalog.scalar is None:
+    def load(cls, path: Path | None, scalar: ScalarQuantizer | None) -> Codec | None:
+        """Return the codec of a head's file and a fitted quantizer; None if either is missing (codes alone)."""
+        if path is None or scalar is None:
             return None
-        return cls(load_head(catalog.head_path), catalog.scalar, ready=True)
+        from gpubranches.encoders.heads import load_head
+
+        return cls(load_head(path), scalar, fitted=True)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the head has a decoder, see `decode`."""
+        return self.head.decodes
 
     def fit(self, sample: NDArray[np.float32]) -> Self:
-        """Learn from embeddings, (n, D) float32, what is not given. Returns self."""
-        if not self.ready:
+        """Fit what is not fitted yet to embeddings, (n, D) float32. Returns self."""
+        if not self.fitted:
             self.head.fit(sample)
         self.scalar.fit(self._vectors(sample))
         return self
 
-    def codes(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return codes, (n, d) uint8, of embeddings, (n, D) float32. Raises DataError if the head gives no numbers."""
+    def encode(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return codes, (n, d) uint8, of embeddings, (n, D) float32. Raises DataError if a vector is not finite."""
         return self.scalar.encode(self._vectors(embeddings))
 
-    def text_codes(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def encode_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return codes, (q, d) uint8, of text embeddings, (q, D) float32. Raises UsageError without a text tower."""
         return self.scalar.encode(self.head.transform_texts(embeddings))
+
+    def decode(self, codes: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Return unit embeddings, (m, D) float16, of codes, (m, d) uint8. Raises UsageError without a decoder.
+
+        The embedding of a row does not depend on the other rows.
+        """
+        return self.head.inverse_transform(self.scalar.decode(codes)).astype(np.float16)
 
     def _vectors(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -81,8 +100,16 @@ class Coder:
         return vectors
 
 
+def require_decoder(head: Head | None, spec: str | None) -> None:
+    """Raise UsageError unless a head has a decoder. head: one that is fitted, else None; spec: for the message."""
+    if head is None or not head.decodes:
+        raise UsageError(
+            f"embeddings: without them, expected the file of a head with a decoder, got {spec}; train-head makes one"
+        )
+
+
 def unit_rows(rows: NDArray[Any]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-    """Return rows scaled to unit length in float16, and which have no length or numbers that are not finite."""
+    """Return rows scaled to unit length, (n, D) float16, and which rows are zero or not finite, (n,) bool."""
     wide = rows.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))

@@ -1,4 +1,4 @@
-"""The manifest: the one file that says what a catalog is made of. See docs/format.md."""
+"""The manifest: the file that names all files of a catalog. See docs/format.md."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any
 
 from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS
 from gpubranches.catalog.storage import RESTORE
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import parse_json, read_regular, replace_file
 from gpubranches.encoders.quantizers import MAX_BITS, SignQuantizer
-from gpubranches.errors import CatalogFormatError, CatalogNotFoundError
+from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
 
 FORMAT = "gpubranches-catalog"
 VERSION = 2
 """The version that is written. A manifest of version 1 has no checksum of its own; the next commit adds one."""
 MOST_DIMS = 1024
-"""Code dims."""
+"""The largest number of code dims."""
 _MOST_ID = (1 << 63) - 1
 _SEAL = b',\n "sha256": "'
 
 
 def new_manifest(
     *,
-    space: Space,
+    space: EmbeddingSpace,
     d: int,
     signs: SignQuantizer | None,
     embedder: str,
@@ -55,6 +55,12 @@ def new_manifest(
     }
 
 
+def require_code_dims(d: int) -> None:
+    """Raise UsageError unless d is a number of code dims that a catalog can have."""
+    if d % 4 or not 4 <= d <= MOST_DIMS:
+        raise UsageError(f"d: expected a multiple of 4 from 4 to 1,024, got {d}")
+
+
 def own_files(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the entries, by name, of all files of a generation that lie in no segment."""
     deleted = manifest["deleted"]
@@ -78,13 +84,13 @@ def numbered(stem: str, generation: int) -> str:
 
 
 def is_numbered(name: str) -> bool:
-    """Return whether a file in a catalog's folder is, or would have become, one that only its manifest makes valid."""
+    """Return whether a name is that of a file outside segments that a manifest names, or of its partial file."""
     named = r"((head|constants)(-\d+)?\.safetensors|deleted-\d+\.bitmap|inputs-\d+\.parquet)(\.partial)?"
     return re.fullmatch(named, name) is not None
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Commit a manifest: the files that it names are the catalog from now on. Raises OSError."""
+    """Commit a manifest: from now on the files that it names are the catalog. Raises OSError."""
     body = json.dumps({**manifest, "version": VERSION}, indent=1).encode().removesuffix(b"\n}")
     seal = hashlib.sha256(body).hexdigest().encode()
     replace_file(folder / "manifest.json", body + _SEAL + seal + b'"\n}\n')
@@ -120,8 +126,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def looks_of(folder: Path) -> tuple[int, int, int]:
-    """Return what tells one manifest from the next without reading it."""
+def manifest_stamp(folder: Path) -> tuple[int, int, int]:
+    """Return inode, time and size of the manifest, which differ between two commits; zeros if it is missing."""
     try:
         stat = (folder / "manifest.json").stat()
     except OSError:
@@ -150,7 +156,7 @@ _SEGMENT: dict[str, Check] = {
     "last_id": _whole(-1, _MOST_ID),
     "files": lambda value: _is_files(value, r"\w+\.\w+"),
 }
-_SPACE = {field.name for field in fields(Space)}
+_SPACE = {field.name for field in fields(EmbeddingSpace)}
 _RECORD: dict[str, Check] = {
     "paths": lambda value: _is_list(value, _is_path),
     "listing": _text(r"(inputs-\d+\.parquet)?"),
@@ -185,7 +191,7 @@ _OPTIONAL = {"keeps_embeddings"}
 
 
 def _problem(manifest: dict[str, Any]) -> str:
-    """Return the first problem of a manifest, "" for none: first each entry by itself, then all together."""
+    """Return the first problem of a manifest, "" for none; single entries are checked before their relations."""
     for name, fits in _MANIFEST.items():
         if name not in manifest and name not in _OPTIONAL:
             return f"{name}: expected a value, got none"

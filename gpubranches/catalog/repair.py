@@ -13,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.blocks import SUMS, Blocks
-from gpubranches.catalog.constants import Constants
+from gpubranches.catalog.codec import Codec
+from gpubranches.catalog.fitted_statistics import FittedStatistics
 from gpubranches.catalog.listings import listing_problems
 from gpubranches.catalog.manifest import file_of, read_manifest, write_manifest
-from gpubranches.catalog.order import TILE
-from gpubranches.catalog.rewrite import Encode
 from gpubranches.catalog.segment import ITEM_GROUP, Rows, Segment, StoredTable, add_segment, problems_of
-from gpubranches.catalog.state import State, deleted_bitmap, named_segments
-from gpubranches.catalog.storage import RESTORE, disk_errors, exclusive, read_content, require_content
+from gpubranches.catalog.segment_rows import Encode
+from gpubranches.catalog.snapshot import Snapshot, deleted_bitmap, manifest_segments, read_statistics
+from gpubranches.catalog.storage import RESTORE, disk_errors, exclusive, require_content
+from gpubranches.catalog.tiles import TILE
 from gpubranches.catalog.verify import problems
-from gpubranches.core.arrays import pack_bitmap, unpack_bitmap
+from gpubranches.core.bitmaps import pack_bitmap, unpack_bitmap
 from gpubranches.core.files import BLOCK_BYTES, open_regular, replace_file
 from gpubranches.encoders.quantizers import SignQuantizer
 from gpubranches.errors import CatalogFormatError, DataError
@@ -53,19 +54,19 @@ def repair(path: Path) -> list[str]:
         manifest = read_manifest(path)
         if not problems(path, manifest):
             return []
-        constants, given_up = _constants(path, manifest), list[str]()
+        statistics, given_up = read_statistics(path, manifest), list[str]()
         kept = _without_damaged_listings(path, _without_damaged_head(path, manifest, given_up), given_up)
-        segments = list(named_segments(path, manifest))
+        segments = list(manifest_segments(path, manifest))
         gone = _deleted_ids(path, manifest, segments, given_up)
         generation = manifest["generation"] + 1
         after = {**kept, "deleted": None, "generation": generation}
-        encode = _encoder(path, after, constants)
-        after["segments"], moved = _rewritten(path, manifest, segments, constants.signs, encode, given_up)
-        flags = _flags(list(named_segments(path, after)), gone)
+        encode = _encoder(path, after, statistics)
+        after["segments"], moved = _rewritten(path, manifest, segments, statistics.signs, encode, given_up)
+        flags = _flags(list(manifest_segments(path, after)), gone)
         if flags.any():
             name = f"deleted-{generation}.bitmap"
             after["deleted"] = {"name": name, **replace_file(path / name, pack_bitmap(flags).tobytes())}
-        State.open(path, after)
+        Snapshot.open(path, after)
         if moved and os.path.lexists(path / DAMAGED) and not (path / DAMAGED).is_dir():
             raise DataError(f"{path / DAMAGED}: expected a folder for damaged segments, got a file; move it away")
         write_manifest(path, after)
@@ -102,12 +103,6 @@ def _rewritten(
     return entries, moved
 
 
-def _constants(path: Path, manifest: dict[str, Any]) -> Constants:
-    name = file_of(manifest, "constants") or ""
-    dims = {dim: manifest[dim] for dim in ("d", "D", "n_bits")}
-    return Constants.from_bytes(path / name, read_content(path / name, manifest["files"][name]), **dims)
-
-
 def _without_damaged_head(path: Path, manifest: dict[str, Any], given_up: list[str]) -> dict[str, Any]:
     """Return the manifest without a damaged head."""
     files: dict[str, Any] = manifest["files"]
@@ -139,15 +134,11 @@ def _without_damaged_listings(path: Path, manifest: dict[str, Any], given_up: li
     return {**manifest, "files": files, "source": {**manifest["source"], "inputs": records}}
 
 
-def _encoder(path: Path, manifest: dict[str, Any], constants: Constants) -> Encode | None:
+def _encoder(path: Path, manifest: dict[str, Any], statistics: FittedStatistics) -> Encode | None:
     """Return the function from embeddings to codes, or None where it is not known."""
-    name, scalar = file_of(manifest, "head"), constants.scalar
-    if name is None or scalar is None:
-        return None
-    from gpubranches.encoders.heads import load_head
-
-    head = load_head(path / name)
-    return lambda embeddings: scalar.encode(head.transform(embeddings))
+    name = file_of(manifest, "head")
+    codec = None if name is None else Codec.load(path / name, statistics.scalar)
+    return None if codec is None else codec.encode
 
 
 def _deleted_ids(
@@ -332,10 +323,10 @@ def _items(segment: Segment, ids: NDArray[np.int64], given_up: list[str]) -> pa.
     import pyarrow as pa
 
     from gpubranches.catalog.items import opened, schema_of
-    from gpubranches.catalog.metadata.tables import cast, unified
+    from gpubranches.catalog.metadata.tables import cast, unify_schemas
 
     try:
-        schema = unified([pa.schema([("id", pa.int64())]), schema_of(table)])
+        schema = unify_schemas([pa.schema([("id", pa.int64())]), schema_of(table)])
         with opened(table) as file:
             groups = file.num_row_groups
     except CatalogFormatError:

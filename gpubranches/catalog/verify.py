@@ -1,4 +1,4 @@
-"""Checks of every file of a catalog, and the problems that they find."""
+"""Checks of all files of a catalog."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from gpubranches.catalog.listings import listing_problems
 from gpubranches.catalog.manifest import listings, own_files, read_manifest
 from gpubranches.catalog.segment import problems_of
-from gpubranches.catalog.state import State, named_segments
+from gpubranches.catalog.snapshot import Snapshot, manifest_segments
 from gpubranches.errors import CatalogFormatError
 
 
 def problems(path: Path, manifest: dict[str, Any]) -> list[str]:
     """Check every file of a manifest, and the files of a segment against each other; return one line per problem."""
-    listed = listings(manifest)
-    others = {name: entry for name, entry in own_files(manifest).items() if name not in listed}
+    inputs = listings(manifest)
+    others = {name: entry for name, entry in own_files(manifest).items() if name not in inputs}
     found = problems_of(path, others) + list(listing_problems(path, manifest).values())
-    for segment in named_segments(path, manifest):
+    for segment in manifest_segments(path, manifest):
         found += segment.problems()
     return found
 
@@ -35,7 +35,7 @@ def problems_at(path: Path) -> list[str]:
         found = problems(path, manifest)
         if not found:
             try:
-                State.open(path, manifest)
+                Snapshot.open(path, manifest)
             except CatalogFormatError as error:
                 found = [str(error)]
         if not found or read_manifest(path)["generation"] == manifest["generation"]:

@@ -22,12 +22,12 @@ from gpubranches.cli.options import (
     progress_bar,
     tell_missing_pictures,
 )
-from gpubranches.core.files import require_outside_catalogs, whole_file
+from gpubranches.core.files import atomic_file, require_outside_catalogs
 from gpubranches.encoders.quantizers import QUANTIZERS
 from gpubranches.errors import CatalogFormatError, UsageError
 
 if TYPE_CHECKING:
-    from gpubranches.ingest import IngestReport
+    from gpubranches.ingestion import IngestReport
 
 inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 strict_option = click.option("--strict", is_flag=True, help="Fail at the end if any item was broken.")
@@ -87,10 +87,10 @@ def ingest(
     The same command resumes a stopped run. Ids are positions in the input. If the catalog of this input exists, only
     pictures that were broken and are repaired now are added.
     """
-    from gpubranches.ingest import ingest as make_catalog
+    from gpubranches.ingestion import build_catalog
 
     with progress_bar() as progress:
-        report = make_catalog(
+        report = build_catalog(
             inputs,
             out,
             embedder=embedder,
@@ -129,7 +129,7 @@ def append(
 
     Input that the catalog already has is refused, or skipped with --new. The same command resumes a stopped run.
     """
-    from gpubranches.ingest import append as add_items
+    from gpubranches.ingestion import append as add_items
 
     with progress_bar() as progress:
         report = add_items(
@@ -152,7 +152,7 @@ def append(
 @json_option
 def relocate(directory: Path, before: Path, after: Path, as_json: bool) -> None:
     """Make a catalog look in the folder NEW for the pictures that were in OLD."""
-    from gpubranches.ingest import relocate as look_elsewhere
+    from gpubranches.ingestion import relocate as look_elsewhere
 
     report = look_elsewhere(directory, before, after)
     if as_json:
@@ -176,7 +176,7 @@ def encode(directory: Path, head: str | None, d: int, quantizer: str | None, as_
 
     The old codes are served until the new ones are complete; a stopped run changes nothing.
     """
-    from gpubranches.ingest.encode import encode as make_codes
+    from gpubranches.ingestion.encode import encode as make_codes
 
     with progress_bar() as progress:
         report = make_codes(directory, head=head, quantizer=quantizer, d=d, progress=progress)
@@ -298,7 +298,7 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     written by `refine --out`.
     """
     from gpubranches import Catalog
-    from gpubranches.ingest.datasets import write_clip_retrieval, write_codes_parquet, write_u8bin
+    from gpubranches.ingestion.writers import write_clip_retrieval, write_codes_parquet, write_u8bin
     from gpubranches.service.labels import Labels, sessions
 
     if what == "codes" and out.suffix not in (".u8bin", ".parquet"):
@@ -309,7 +309,7 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
         log = catalog.path / "labels.sqlite"
         names = [session] if session else sessions(log)
         events = [event for name in names for event in Labels.open(log, name).events()]
-        with whole_file(out) as file:
+        with atomic_file(out) as file:
             file.write((json.dumps(events, indent=1) + "\n").encode())
         click.echo(f"Wrote {len(events):,} events of {len(names)} sessions to {out}.")
         return

@@ -1,76 +1,36 @@
-"""explain."""
+"""The command that explains why an item matches or not."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from gpubranches.cli.options import (
-    backend_option,
-    catalog_argument,
-    embedder_option,
-    json_option,
-    lean_option,
-    marked_session,
-    model_option,
-    negative_option,
-    negative_weight_option,
-    positive_option,
-    print_json,
-    query_option,
-    random_negatives_option,
-    second_stage_option,
-)
+from gpubranches.cli.options import catalog_argument, json_option, print_json, refine_options
+from gpubranches.cli.sessions import MarkedIds, Source, mark_options, model_source
 
 if TYPE_CHECKING:
+    from gpubranches.core.options import RefineOptions
     from gpubranches.retrieval.explain import Explanation
 
 
 @click.command()
 @catalog_argument
 @click.argument("item", metavar="ID", type=int)
-@positive_option
-@negative_option
-@query_option
-@embedder_option
-@model_option
-@second_stage_option
-@random_negatives_option
-@negative_weight_option
-@lean_option
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@backend_option
+@mark_options
+@refine_options
+@model_source
 @json_option
-def explain(
-    directory: Path,
-    item: int,
-    positive: str,
-    negative: str | None,
-    query: str | None,
-    embedder: str | None,
-    model: Any,
-    second_stage: bool | None,
-    random_negatives: int,
-    negative_weight: float,
-    lean: float,
-    seed: int,
-    backend: str,
-    as_json: bool,
-) -> None:
-    """Tell why an item is in the answer of a refine or is not: its boxes, and the bounds it nearly fails or misses."""
-    with marked_session(directory, backend, positive, negative, seed, query, embedder) as session:
-        session.refine(
-            model,
-            second_stage=second_stage,
-            random_negatives=random_negatives,
-            negative_weight=negative_weight,
-            lean=lean,
-            query=query,
-        )
+def explain(source: Source, item: int, marks: MarkedIds, options: RefineOptions, as_json: bool) -> None:
+    """Tell why an item matches or not: its boxes, and the bounds that it passes or misses most narrowly.
+
+    The model is trained anew, so give the marks and options of the refine.
+    """
+    with source.session() as session:
+        marks.put_into(session)
+        session.find_all(options)
         told = session.explain(item)
     if as_json:
         print_json(told.to_json())

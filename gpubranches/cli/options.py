@@ -8,8 +8,10 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 import numpy as np
@@ -18,68 +20,67 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from gpubranches.core.options import LEAST_WEIGHT, MODELS, MOST_WEIGHT, NEGATIVE_WEIGHT, RANDOM_NEGATIVES
+from gpubranches.core.options import (
+    LEAST_WEIGHT,
+    MODELS,
+    MOST_RANDOM_NEGATIVES,
+    MOST_WEIGHT,
+    NEGATIVE_WEIGHT,
+    RANDOM_NEGATIVES,
+    RefineOptions,
+)
 from gpubranches.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
     from gpubranches.encoders import Embedder
     from gpubranches.engines import Backend
-    from gpubranches.service import Session
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
 Report = Callable[[str, int, int], None]
+
+
+def as_object(name: str, kind: type[Any], *options: Decorator[Any]) -> Decorator[Any]:
+    """Return a decorator that adds options to a command, and passes values to it as one argument.
+
+    name: of the argument; kind: a dataclass of the values. It takes all parameters that are called like its fields,
+    also those of options that another decorator adds.
+    """
+    own = {field.name for field in fields(kind)}
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def called(*arguments: Any, **values: Any) -> Any:
+            chosen = {key: values.pop(key) for key in own & values.keys()}
+            return command(*arguments, **values, **{name: kind(**chosen)})
+
+        decorated: Any = called
+        for option in reversed(options):
+            decorated = option(decorated)
+        return cast(Command, decorated)
+
+    return decorate
+
 
 catalog_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-where_option = click.option("--where", metavar="CONDITION", help="Only items whose metadata meet a condition.")
-embedder_option = click.option(
+where_option = click.option(
+    "--where", metavar="CONDITION", help='Only items whose metadata meet a condition, such as "year > 2010".'
+)
+_EMBEDDERS = "open_clip:MODEL/PRETRAINED, open_clip:MODEL,FILE, vocabulary:TEXT_EMB.npy,NAMES.json or demo"
+embedder_option = click.option("--embedder", metavar="SPEC", help=f"The model of texts and images: {_EMBEDDERS}.")
+own_embedder_option = click.option(
     "--embedder",
     metavar="SPEC",
-    help="open_clip:MODEL/PRETRAINED, open_clip:MODEL,FILE, vocabulary:TEXT_EMB.npy,NAMES.json or demo.",
+    help=f"The model of texts and images, by default the one the catalog was made with: {_EMBEDDERS}.",
 )
 backend_option = click.option(
     "--backend",
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "gpu", "cpu", "kdtree", "oracle"]),
-    help="What computes.",
-)
-model_option = click.option(
-    "--model", default=MODELS[0], show_default=True, type=click.Choice(MODELS), help="What is trained on the marks."
-)
-positive_option = click.option(
-    "--positive", metavar="IDS|@FILE", required=True, help="Ids that are right: 3,17,42 or @FILE."
-)
-negative_option = click.option("--negative", metavar="IDS|@FILE", help="Ids that are wrong.")
-query_option = click.option(
-    "--query", metavar="TEXT", help="What was asked for; its words help as far as the marks agree."
-)
-second_stage_option = click.option(
-    "--second-stage/--no-second-stage",
-    default=None,
-    help="Rank by a linear model on the embeddings; by default wherever the catalog has them.",
-)
-random_negatives_option = click.option(
-    "--random-negatives",
-    default=RANDOM_NEGATIVES,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Random items taken as wrong.",
-)
-negative_weight_option = click.option(
-    "--negative-weight",
-    default=NEGATIVE_WEIGHT,
-    show_default=True,
-    type=click.FloatRange(LEAST_WEIGHT, MOST_WEIGHT),
-    help="What an item marked wrong counts in the second stage, in random ones.",
-)
-lean_option = click.option(
-    "--lean",
-    default=0.0,
-    show_default=True,
-    type=click.FloatRange(-1, 1),
-    help="Where to cut: -1 for precision, 1 for recall.",
+    help="What computes; auto is gpu if there is a usable card, else cpu.",
 )
 nn_option = click.option(
     "--nn",
@@ -88,10 +89,56 @@ nn_option = click.option(
     type=click.Choice(["auto", "kernel", "faiss"]),
     help="The engine for nearest neighbours over codes, on a card over embeddings too.",
 )
+seed_option = click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Of all that is drawn; the same marks, query and seed give the same answer.",
+)
+refine_options = as_object(
+    "options",
+    RefineOptions,
+    click.option(
+        "--query", metavar="TEXT", help="The text that was searched for; its words help as far as the marks agree."
+    ),
+    click.option(
+        "--model", default=MODELS[0], show_default=True, type=click.Choice(MODELS), help="What is trained on the marks."
+    ),
+    click.option(
+        "--second-stage/--no-second-stage",
+        default=None,
+        help="Rank what the boxes find by a linear model on the embeddings, or by votes; by default by the model if "
+        "the catalog has embeddings.",
+    ),
+    click.option(
+        "--random-negatives",
+        default=RANDOM_NEGATIVES,
+        show_default=True,
+        type=click.IntRange(0, MOST_RANDOM_NEGATIVES),
+        help="Random items that are taken as wrong.",
+    ),
+    click.option(
+        "--negative-weight",
+        default=NEGATIVE_WEIGHT,
+        show_default=True,
+        type=click.FloatRange(LEAST_WEIGHT, MOST_WEIGHT),
+        help="Weight of an item marked wrong in the second stage; a random one has 1.",
+    ),
+    click.option(
+        "--lean",
+        default=0.0,
+        show_default=True,
+        type=click.FloatRange(-1, 1),
+        help="Where the list is cut: below 0 for fewer items of which more are right, above 0 to miss fewer.",
+    ),
+    where_option,
+)
+"""The options of a find all, as one argument `options`."""
 
 
 def open_embedder_for(catalog: Catalog, spec: str | None) -> Embedder | None:
-    """Open the embedder named, else the one the catalog was made with; None if there is neither."""
+    """Open the embedder of a spec, else the one the catalog was made with; None if there is neither."""
     from gpubranches.encoders import open_embedder
 
     chosen = spec or catalog.embedder
@@ -105,7 +152,7 @@ def for_terminal(text: str) -> str:
 
 def tell_missing_pictures(catalog: Catalog) -> None:
     """Print on standard error which folders of a catalog's pictures are missing, and what to do."""
-    from gpubranches.catalog.pictures.images import missing_roots
+    from gpubranches.catalog.pictures.image_files import missing_roots
 
     for root in missing_roots(catalog.source):
         told = f"Note: the catalog's pictures were in {root}, which is missing; if it was moved, name the new folder by"
@@ -179,34 +226,3 @@ def opened_backend(name: str, catalog: Catalog, nn: str = "auto") -> Iterator[Ba
         backend = open_backend(name, catalog, nn=nn, report=report)
     with backend as opened:
         yield opened
-
-
-@contextmanager
-def marked_session(
-    directory: Path,
-    backend: str,
-    positive: str,
-    negative: str | None,
-    seed: int,
-    query: str | None = None,
-    embedder: str | None = None,
-) -> Iterator[Session]:
-    """Open a catalog and a backend, and yield a session with the marks that --positive and --negative name.
-
-    It has an embedder where a query in words needs one.
-    """
-    from gpubranches import Catalog, Session
-    from gpubranches.retrieval.queries import Words, of_kind, parse
-
-    catalog = Catalog.open(directory)
-    right, wrong = parse_ids(positive, "--positive"), parse_ids(negative, "--negative")
-    if len(both := np.intersect1d(right, wrong)):
-        raise UsageError(
-            f"--negative: expected other items than --positive, got {both[0]} in both; leave it out of one"
-        )
-    reads = query is not None and bool(of_kind(Words, parse(query).added))
-    with opened_backend(backend, catalog) as opened:
-        session = Session(catalog, opened, embedder=open_embedder_for(catalog, embedder) if reads else None, seed=seed)
-        session.mark(right, +1)
-        session.mark(wrong, -1)
-        yield session

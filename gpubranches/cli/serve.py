@@ -1,4 +1,4 @@
-"""demo, serve and doctor."""
+"""The commands that serve a catalog, make and serve the demo, and tell what is installed."""
 
 from __future__ import annotations
 
@@ -11,97 +11,94 @@ from rich.markup import escape
 from rich.table import Table
 
 from gpubranches.cli.options import (
-    backend_option,
+    as_object,
     catalog_argument,
-    embedder_option,
     json_option,
-    nn_option,
     open_embedder_for,
     opened_backend,
     print_json,
     progress_bar,
     tell_missing_pictures,
 )
+from gpubranches.cli.sessions import Source, serve_source
 
-host_option = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-port_option = click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
-token_option = click.option(
-    "--token-file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Ask for the token in this file; needed beyond loopback. Default: GPUBRANCHES_TOKEN of the environment.",
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens, and who may send requests to it, as given."""
+
+    host: str
+    port: int
+    token_file: Path | None
+    allowed_hosts: tuple[str, ...]
+    behind_proxy: tuple[str, ...] = ()
+    prefix: str = ""
+
+
+listen_options = (
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.option(
+        "--port",
+        default=8765,
+        show_default=True,
+        type=click.IntRange(0, 65535),
+        help="Port to listen on; 0 for a free one.",
+    ),
+    click.option(
+        "--token-file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Ask every user for the token in this file; without it for GPUBRANCHES_TOKEN of the environment. "
+        "A token is needed to listen on another address than loopback.",
+    ),
+    click.option(
+        "--allowed-host",
+        "allowed_hosts",
+        metavar="NAME",
+        multiple=True,
+        help="Another name that requests may be sent to.",
+    ),
 )
-allowed_host_option = click.option(
-    "--allowed-host", "allowed_hosts", metavar="NAME", multiple=True, help="Another name requests may be sent to."
-)
-behind_proxy_option = click.option(
-    "--behind-proxy",
-    metavar="ADDRESS",
-    multiple=True,
-    help="Believe the X-Forwarded-For, -Proto, -Host, -Port and -Prefix of a reverse proxy at this address or network.",
-)
-prefix_option = click.option(
-    "--prefix",
-    metavar="PATH",
-    default="",
-    help="What addresses begin with that a browser asks a reverse proxy for, such as /photos.",
+proxy_options = (
+    click.option(
+        "--behind-proxy",
+        metavar="ADDRESS",
+        multiple=True,
+        help="Believe the X-Forwarded-For, -Proto, -Host, -Port and -Prefix of a proxy at this address or network.",
+    ),
+    click.option(
+        "--prefix",
+        metavar="PATH",
+        default="",
+        help="The path below which a reverse proxy serves the page, such as /photos.",
+    ),
 )
 
 
 @click.command()
 @catalog_argument
-@host_option
-@port_option
-@token_option
-@allowed_host_option
-@behind_proxy_option
-@prefix_option
-@embedder_option
-@backend_option
-@nn_option
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-def serve(
-    directory: Path,
-    host: str,
-    port: int,
-    token_file: Path | None,
-    allowed_hosts: tuple[str, ...],
-    behind_proxy: tuple[str, ...],
-    prefix: str,
-    embedder: str | None,
-    backend: str,
-    nn: str,
-    seed: int,
-) -> None:
+@as_object("address", Address, *listen_options, *proxy_options)
+@serve_source
+def serve(source: Source, address: Address) -> None:
     """Serve the labelling page of a catalog and its API."""
-    address = _Address(host, port, token_file, allowed_hosts, behind_proxy, prefix)
-    _serve(directory, address, embedder, backend, nn, seed)
+    _serve(source, address)
 
 
 @click.command()
-@click.option("--out", default="demo-catalog", show_default=True, type=click.Path(path_type=Path), help="Where to.")
+@click.option(
+    "--out", default="demo-catalog", show_default=True, type=click.Path(path_type=Path), help="The catalog to make."
+)
 @click.option("--scenes", default=4000, show_default=True, type=click.IntRange(200, 1_000_000), help="How many scenes.")
-@click.option("--no-serve", is_flag=True, help="Build only.")
-@host_option
-@port_option
-@token_option
-@allowed_host_option
-def demo(
-    out: Path,
-    scenes: int,
-    no_serve: bool,
-    host: str,
-    port: int,
-    token_file: Path | None,
-    allowed_hosts: tuple[str, ...],
-) -> None:
-    """Render scenes, embed them with the small model shipped here, build a catalog and serve it. No network."""
+@click.option("--no-serve", is_flag=True, help="Make the catalog only.")
+@as_object("address", Address, *listen_options)
+def demo(out: Path, scenes: int, no_serve: bool, address: Address) -> None:
+    """Render scenes, embed them with the small model shipped here, make a catalog and serve it. No network."""
     from gpubranches.demo import build_demo
 
     with progress_bar() as progress:
         build_demo(out, n=scenes, progress=progress)
     if not no_serve:
-        _serve(out, _Address(host, port, token_file, allowed_hosts), None, "auto", "auto", 0)
+        _serve(Source(out), address)
 
 
 @click.command()
@@ -120,19 +117,7 @@ def doctor(as_json: bool) -> None:
     Console().print(table)
 
 
-@dataclass(frozen=True)
-class _Address:
-    """Where to listen and who may come in, as given."""
-
-    host: str
-    port: int
-    token_file: Path | None
-    allowed_hosts: tuple[str, ...]
-    behind_proxy: tuple[str, ...] = ()
-    prefix: str = ""
-
-
-def _serve(directory: Path, address: _Address, embedder: str | None, backend: str, nn: str, seed: int) -> None:
+def _serve(source: Source, address: Address) -> None:
     from gpubranches import Catalog
     from gpubranches.app import create_app
     from gpubranches.app import serve as serve_app
@@ -142,10 +127,11 @@ def _serve(directory: Path, address: _Address, embedder: str | None, backend: st
     token = read_token(address.token_file)
     require_token(address.host, token)
     proxies = Proxies.parse(address.behind_proxy, address.prefix)
-    catalog = Catalog.open(directory)
+    catalog = Catalog.open(source.directory)
     tell_missing_pictures(catalog)
-    with opened_backend(backend, catalog, nn) as opened:
-        app = create_app(catalog, opened, embedder=open_embedder_for(catalog, embedder), seed=seed, token=token)
+    with opened_backend(source.backend, catalog, source.nn) as opened:
+        embedder = open_embedder_for(catalog, source.embedder)
+        app = create_app(catalog, opened, embedder=embedder, seed=source.seed, token=token)
         name = f"[{address.host}]" if ":" in address.host else address.host
         told = f"with the {opened.name} backend. Ctrl-C stops."
         serve_app(

@@ -4,15 +4,55 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from gpubranches.cli.options import embedder_option, json_option, print_json, progress_bar
+from gpubranches.cli.options import Decorator, as_object, embedder_option, json_option, print_json, progress_bar
 from gpubranches.core.files import parse_json
 from gpubranches.encoders.heads.settings import ROUNDINGS, VARIANTS, HeadSettings
 from gpubranches.errors import UsageError
 
 _DEFAULT = HeadSettings()
+
+
+def _widths(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise UsageError(f"--hidden: expected widths such as 1024,1024, got {text!r}") from error
+
+
+def _setting(*names: str, default: object, kind: Any, help: str) -> Decorator[Any]:
+    return click.option(*names, default=default, show_default=True, type=kind, help=help)
+
+
+settings_options = as_object(
+    "settings",
+    HeadSettings,
+    _setting("--dim", "d", default=_DEFAULT.d, kind=int, help="Code dims, a multiple of 4."),
+    _setting("--variant", default=_DEFAULT.variant, kind=click.Choice(VARIANTS), help="The towers."),
+    click.option(
+        "--hidden",
+        default=",".join(map(str, _DEFAULT.hidden)),
+        show_default=True,
+        callback=_widths,
+        help="Widths of the hidden layers.",
+    ),
+    _setting("--koleo", default=_DEFAULT.koleo, kind=float, help="Weight of the KoLeo term."),
+    _setting("--text-weight", default=_DEFAULT.text_weight, kind=float, help="Weight of the texts' ranking."),
+    _setting(
+        "--rounding", default=_DEFAULT.rounding, kind=click.Choice(ROUNDINGS), help="The 8-bit step while training."
+    ),
+    _setting("--epochs", default=_DEFAULT.epochs, kind=int, help="Passes over the rows, at most."),
+    _setting("--batch", default=_DEFAULT.batch, kind=int, help="Rows a step."),
+    _setting("--learning-rate", default=_DEFAULT.learning_rate, kind=float, help="Learning rate of AdamW."),
+    _setting(
+        "--patience", default=_DEFAULT.patience, kind=int, help="Stop after this many evaluations without a gain."
+    ),
+    _setting("--seed", default=_DEFAULT.seed, kind=click.IntRange(0), help="Of all that is drawn."),
+)
+"""How the head is trained, as one argument `settings`."""
 
 
 @click.command("train-head")
@@ -23,32 +63,10 @@ _DEFAULT = HeadSettings()
 @click.option(
     "--without-texts", metavar="FILE", type=click.Path(path_type=Path), help="JSON list of names to leave out."
 )
-@click.option("--dim", "d", default=_DEFAULT.d, show_default=True, type=int, help="Code dims, a multiple of 4.")
-@click.option("--variant", default=_DEFAULT.variant, show_default=True, type=click.Choice(VARIANTS), help="The towers.")
-@click.option(
-    "--hidden", default=",".join(map(str, _DEFAULT.hidden)), show_default=True, help="Widths of the hidden layers."
-)
-@click.option("--koleo", default=_DEFAULT.koleo, show_default=True, type=float, help="Weight of the KoLeo term.")
-@click.option(
-    "--text-weight", default=_DEFAULT.text_weight, show_default=True, type=float, help="Weight of the texts' ranking."
-)
-@click.option(
-    "--rounding",
-    default=_DEFAULT.rounding,
-    show_default=True,
-    type=click.Choice(ROUNDINGS),
-    help="The 8-bit step while training.",
-)
-@click.option("--epochs", default=_DEFAULT.epochs, show_default=True, type=int, help="Passes over the rows, at most.")
-@click.option("--batch", default=_DEFAULT.batch, show_default=True, type=int, help="Rows a step.")
-@click.option("--learning-rate", default=_DEFAULT.learning_rate, show_default=True, type=float, help="Of AdamW.")
-@click.option(
-    "--patience", default=_DEFAULT.patience, show_default=True, type=int, help="Evaluations without a gain to stop at."
-)
-@click.option("--seed", default=_DEFAULT.seed, show_default=True, type=click.IntRange(0), help="Of all that is drawn.")
 @click.option(
     "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]), help="What computes."
 )
+@settings_options
 @json_option
 def train_head(
     source: Path,
@@ -56,10 +74,9 @@ def train_head(
     pairs: Path | None,
     embedder: str | None,
     without_texts: Path | None,
-    hidden: str,
     device: str,
+    settings: HeadSettings,
     as_json: bool,
-    **chosen: object,
 ) -> None:
     """Train a head on a catalog's embeddings, or on those of a file or clip-retrieval folder.
 
@@ -67,9 +84,8 @@ def train_head(
     contrastively on images and their texts. A stopped run goes on where it was with the same command; `encode` makes
     a catalog's codes with the head.
     """
-    from gpubranches.ingest.train_head import train_head as train
+    from gpubranches.ingestion.train_head import train_head as train
 
-    settings = HeadSettings(hidden=_widths(hidden), **chosen)  # type: ignore[arg-type]
     with progress_bar() as progress:
         report = train(
             source,
@@ -89,13 +105,6 @@ def train_head(
         f"{report.device}; of the rows nearest to held-out ones its codes find {report.recall:.1%}, PCA's "
         f"{report.recall_pca:.1%}; decoded, they lie at a cosine of {report.decoded:.2f} from the embeddings."
     )
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError as error:
-        raise UsageError(f"--hidden: expected widths such as 1024,1024, got {text!r}") from error
 
 
 def _names(path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Array checks, .npy files and three shared conventions: tie order, best-first order, bitmaps."""
+"""Checks of arrays and ids, .npy files, and the membership of ids."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gpubranches.errors import ArrayError, CatalogFormatError
 
-_NEARLY = 16
-"""Where fewer than one of so many rows are out of order, sorting them by merging what is in order is fastest."""
-_PLACES = 16
-"""Places in a table for each number that is in it."""
+_SLOTS = 16
+"""Slots of a look-up table for each number that is in it."""
 _NPY = b"\x93NUMPY"
 """The first bytes of a .npy file; archives of arrays, and files that run code when read, have others."""
-Bitmap = NDArray[np.uint8]
-"""Little-endian bitmap over row positions: position p is bit p % 8 of byte p // 8."""
 
 
 def check_array(
@@ -40,32 +36,6 @@ def check_array(
 
 def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
     return len(shape) == len(wanted) and all(s is None or s == t for s, t in zip(wanted, shape, strict=True))
-
-
-class PlacedBitmap(np.ndarray[tuple[Any, ...], np.dtype[np.uint8]]):
-    """A bitmap with the layout of its rows; places: names that identify the layout, None if unknown."""
-
-    places: tuple[str, ...] | None = None
-
-    def __array_finalize__(self, obj: object) -> None:
-        self.places = getattr(obj, "places", None)
-
-    @classmethod
-    def of(cls, bitmap: Bitmap, places: tuple[str, ...]) -> PlacedBitmap:
-        """Return a view of a bitmap with its places."""
-        placed = bitmap.view(cls)
-        placed.places = places
-        return placed
-
-
-def check_bitmap(bitmap: object, name: str, n: int, places: tuple[str, ...] | None = None) -> None:
-    """Raise ArrayError unless an array is a bitmap over n positions, and has these places if both are known."""
-    check_array(bitmap, name, dtype=np.uint8, shape=(-(-n // 8),))
-    if places is not None and getattr(bitmap, "places", None) not in (None, places):
-        raise ArrayError(
-            f"{name}: expected a bitmap of the present rows, got one from before a commit that moved them; "
-            "make it again, or make all calls within Catalog.pinned"
-        )
 
 
 def open_npy(path: Path) -> NDArray[Any]:
@@ -114,72 +84,16 @@ def as_ids(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def splitmix64(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
-    """Mix ids into tie-breaking keys, uint64, same shape; a bijection, so keys of different ids differ.
-
-    Source: Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators (OOPSLA 2014), as in
-    Vigna's splitmix64.c: the state is id + the golden gamma.
-    """
-    z = ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def best_first(keys: NDArray[Any], ids: NDArray[np.int64], limit: int | None = None) -> NDArray[np.intp]:
-    """Order rows by key descending, ties by splitmix64(id) ascending; return their indices, at most `limit`.
-
-    keys: (m,) any real dtype without NaN; ids: (m,) int64, distinct.
-    """
-    m = len(keys)
-    if limit is not None and limit < m:
-        if limit <= 0:
-            return np.zeros(0, np.intp)
-        border = np.partition(keys, m - limit)[m - limit]
-        above = np.flatnonzero(keys > border)
-        tied = np.flatnonzero(keys == border)
-        tied = tied[np.argsort(splitmix64(ids[tied]), kind="stable")[: limit - len(above)]]
-        chosen = np.concatenate([above, tied])
-        return chosen[best_first(keys[chosen], ids[chosen])]
-    mixed = splitmix64(ids)
-    if keys.dtype.itemsize > 4:
-        order = np.argsort(mixed)
-        rising = keys[order]
-        return order[np.argsort(-rising if keys.dtype.kind == "f" else ~rising, kind="stable")]
-    # Most of splitmix64 fits beside a key into one word, whose order differs at most among rows of the same word.
-    words = _falling(keys)
-    words <<= np.uint64(32)
-    words |= mixed >> np.uint64(32)
-    in_order = np.count_nonzero(words[1:] >= words[:-1]) * _NEARLY > m * (_NEARLY - 1)
-    order = np.argsort(words, kind="stable" if in_order else None)
-    words = words[order]
-    alike = words[1:] == words[:-1]
-    if alike.any():
-        tied = np.flatnonzero(np.append(alike, False) | np.append(False, alike))
-        rows = order[tied]
-        order[tied] = rows[np.lexsort((mixed[rows], words[tied]))]
-    return order
-
-
-def _falling(keys: NDArray[Any]) -> NDArray[np.uint64]:
-    """Return numbers below 2^32, (m,), that fall as keys of at most 4 bytes rise."""
-    if keys.dtype.kind == "f":
-        bits = (keys.astype(np.float32) + np.float32(0)).view(np.int32)
-        keys = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
-    highest = np.iinfo(keys.dtype).max
-    return (highest - keys.astype(np.int64)).astype(np.uint64)
-
-
 def among(ids: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which ids are among others, (m,) bool: what np.isin does, without sorting or hashing the longer ones.
+    """Return which ids are among others, (m,) bool, as np.isin does, without sorting or hashing the longer array.
 
-    A table of the lower bits of the shorter ones leaves few to be looked for.
+    A table of the lower bits of the shorter array leaves few candidates, which are then searched.
     """
     if len(others) > len(ids):
         others = others[among(others, ids)]
     if len(others) == 0:
         return np.zeros(len(ids), np.bool_)
-    mask = (1 << max(16, (_PLACES * len(others)).bit_length())) - 1
+    mask = (1 << max(16, (_SLOTS * len(others)).bit_length())) - 1
     low = np.zeros(mask + 1, np.bool_)
     low[others & mask] = True
     found: NDArray[np.bool_] = low[ids & mask]
@@ -188,25 +102,3 @@ def among(ids: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_
     at = np.searchsorted(ordered, wanted)
     found[rows] = ordered[np.minimum(at, len(ordered) - 1)] == wanted
     return found
-
-
-def pack_bitmap(flags: NDArray[np.bool_]) -> Bitmap:
-    """Pack booleans, (n,) by position, into a bitmap of ceil(n / 8) bytes."""
-    return np.packbits(flags, bitorder="little")
-
-
-def sample_bitmap(bitmap: Bitmap, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw positions of set bits uniformly without replacement, (at most count,) int64 ascending."""
-    inside = np.bitwise_count(bitmap)
-    ends = np.cumsum(inside, dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    ranks = np.sort(rng.choice(total, min(count, total), replace=False))
-    at = np.searchsorted(ends, ranks, "right")
-    within = ranks - (ends[at] - inside[at])
-    bits = np.cumsum(np.unpackbits(bitmap[at, None], axis=1, bitorder="little"), axis=1)
-    return np.asarray(8 * at + (bits > within[:, None]).argmax(axis=1), np.int64)
-
-
-def unpack_bitmap(bitmap: Bitmap, n: int) -> NDArray[np.bool_]:
-    """Unpack the first n positions of a bitmap into booleans, (n,)."""
-    return np.unpackbits(bitmap, count=n, bitorder="little").astype(np.bool_)

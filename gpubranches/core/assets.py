@@ -1,4 +1,4 @@
-"""Where files that are not Python lie: inside the installed package, else in the checkout beside it."""
+"""The folders of files that are not Python: inside the installed package, or beside it in a checkout."""
 
 from pathlib import Path
 
@@ -6,6 +6,6 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def folder(name: str) -> Path:
-    """Return a folder of the house such as `web`, as shipped in a wheel or as checked out."""
+    """Return a folder such as `web` or `kernels`: that of an installed package, else that of the checkout."""
     installed = _PACKAGE / name
     return installed if installed.is_dir() else _PACKAGE.parent / name

@@ -1,6 +1,6 @@
 """Axis-aligned boxes over uint8 codes: the model that is applied to the whole catalog.
 
-`Boxes.votes` is the definition of an answer; every backend's scan is its twin.
+`Boxes.votes` defines the answer; the scan of every backend returns the same.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core import box_sql
 from gpubranches.core.arrays import check_array
 from gpubranches.errors import ArrayError, UsageError
 
 MAX_ESTIMATORS = 65535
 _ROWS_AT_ONCE = 16_384
-"""Whose columns stay in a processor's cache while all boxes look at them."""
+"""Rows whose columns stay in the processor's cache while all boxes are tested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +48,9 @@ class Box:
         inside: NDArray[np.bool_] = np.all((columns >= self.low) & (columns <= self.high), axis=1)
         return inside
 
-    def condition(self) -> str:
-        """Return the box as an SQL condition over columns c0, c1, ..."""
-        terms = (f"c{f} BETWEEN {lo} AND {hi}" for f, lo, hi in zip(self.features, self.low, self.high, strict=True))
-        return " AND ".join(terms) or "TRUE"
-
     def to_sql(self, table: str) -> str:
         """Return a query for the ids of the items in the box; `table` has columns id, c0, c1, ..."""
-        # Only numbers, and the table name of the caller.
-        return f"SELECT id FROM {table} WHERE {self.condition()}"  # nosec B608
+        return box_sql.box_query(self.features, self.low, self.high, table)
 
 
 class Boxes(Sequence[Box]):
@@ -127,7 +122,7 @@ class Boxes(Sequence[Box]):
         return votes
 
     def _held(self, i: int, columns: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Return what `Box.contains` does of box i; columns: (d, n) uint8, one dim after the other for speed."""
+        """Return what `Box.contains` returns for box i; columns: (d, n) uint8, one dim after the other for speed."""
         inside = np.ones(columns.shape[1], np.bool_)
         for j in range(self.offsets[i], self.offsets[i + 1]):
             column = columns[self.features[j]]
@@ -139,13 +134,8 @@ class Boxes(Sequence[Box]):
 
     def to_sql(self, table: str, *, min_votes: int = 1) -> str:
         """Return a query for (id, votes) of items with at least min_votes; `table` has columns id, c0, c1, ..."""
-        terms = []
-        for e in np.unique(self.estimator):
-            conditions = (f"({self[int(i)].condition()})" for i in np.flatnonzero(self.estimator == e))
-            terms.append(f"CAST({' OR '.join(conditions)} AS INT)")
-        votes = "\n  + ".join(terms) or "0"
-        counted = f"(SELECT id, {votes} AS votes FROM {table}) AS counted"  # nosec B608  # as in `Box.to_sql`
-        return f"SELECT * FROM {counted}\nWHERE votes >= {min_votes}"  # nosec B608
+        conditions = [box_sql.box_condition(box.features, box.low, box.high) for box in self]
+        return box_sql.votes_query(conditions, self.estimator, table, min_votes)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict of plain lists; `from_json` reads it back."""

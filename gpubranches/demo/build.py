@@ -15,9 +15,9 @@ from gpubranches.core.files import output, replace_file, write_npy
 from gpubranches.demo.scenes import Scene, attributes, draw_scenes, render
 from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
-from gpubranches.ingest import ingest
-from gpubranches.ingest.inputs import scan
-from gpubranches.ingest.staging import PARTITION, Staged, embed_pictures
+from gpubranches.ingestion import ingest
+from gpubranches.ingestion.inputs import scan
+from gpubranches.ingestion.staging import PARTITION, StagedPictures, embed_pictures
 
 Progress = Callable[[str, int, int], None]
 SCENES = "scenes"
@@ -85,7 +85,7 @@ def _draw_pictures(scenes: list[Scene], folder: Path, progress: Progress) -> lis
     return names
 
 
-def _write(staged: Staged, folder: Path, scenes: dict[str, Scene]) -> None:
+def _write(staged: StagedPictures, folder: Path, scenes: dict[str, Scene]) -> None:
     """Write the embedded pictures into `folder`, each with its caption and true content."""
     import pyarrow as pa
     import pyarrow.parquet as pq

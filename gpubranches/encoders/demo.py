@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.core.embedding_space import digest
-from gpubranches.errors import BackendUnavailableError, CatalogFormatError, UsageError
+from gpubranches.errors import CatalogFormatError, UsageError, missing_package
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,7 @@ class DemoEmbedder:
     """
 
     spec = "demo"
-    usual_texts: ClassVar[list[str]] = []
+    training_texts: ClassVar[list[str]] = []
     reads_images = True
 
     def __init__(self, device: str = "auto"):
@@ -165,7 +165,7 @@ def build_model(config: dict[str, Any]) -> Any:
         declare_torchvision_ops()
         from open_clip.model import CLIP
     except ImportError as error:
-        raise BackendUnavailableError(_install(error)) from error
+        raise missing_package("the demo model", "torch and open_clip", "clip", error=error) from error
     return CLIP(**config["model"])
 
 
@@ -174,12 +174,8 @@ def import_torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise BackendUnavailableError(_install(error)) from error
+        raise missing_package("the demo model", "torch and open_clip", "clip", error=error) from error
     return torch
-
-
-def _install(error: ImportError) -> str:
-    return f"the demo's model needs torch and open_clip, got {error}; install gpubranches[clip]"
 
 
 def _read() -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import splitmix64
+from gpubranches.core.tie_order import splitmix64
 
 HELD_OUT = 1000
 """Rows held out for each purpose, at most."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.encoders.torchvision_ops import declare_torchvision_ops
-from gpubranches.errors import BackendUnavailableError, DataError, UsageError
+from gpubranches.errors import DataError, UsageError, missing_package
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,7 +37,7 @@ class OpenClipEmbedder:
         self._preprocess = preprocess
         self._tokenizer = tokenizer
         self._turn = threading.Lock()
-        self.text_mean: NDArray[np.float32] = self.texts(self.usual_texts).mean(axis=0)
+        self.text_mean: NDArray[np.float32] = self.texts(self.training_texts).mean(axis=0)
 
     @classmethod
     def load(cls, name: str, *, device: str = "auto") -> OpenClipEmbedder:
@@ -88,7 +88,7 @@ class OpenClipEmbedder:
         return len(self.text_mean)
 
     @property
-    def usual_texts(self) -> list[str]:
+    def training_texts(self) -> list[str]:
         """Photos of each of the nouns."""
         return [f"a photo of a {noun}" for noun in nouns()]
 
@@ -137,8 +137,5 @@ def _import() -> tuple[Any, Any]:
         declare_torchvision_ops()
         import open_clip
     except ImportError as error:
-        raise BackendUnavailableError(
-            f"open_clip needs torch, torchvision and open_clip_torch ({error}); "
-            "pip install -c constraints.txt 'gpubranches[clip]'"
-        ) from error
+        raise missing_package("open_clip", "torch, torchvision and open_clip_torch", "clip", error=error) from error
     return open_clip, torch

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog import TILE, Catalog
 from gpubranches.core.results import Neighbors
-from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError
+from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError, missing_package
 
 Exact = Callable[[NDArray[np.uint8], int], NDArray[np.int64]]
 """Return ids, (q, k), of the true nearest of queries, (q, d) uint8."""
@@ -90,11 +90,11 @@ class GpuFaissIndex(FaissIndex):
             self._index = faiss.GpuIndexIVFScalarQuantizer(
                 self._resources, catalog.d, n_lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_L2, True, config
             )
-            self._index.train(catalog.take(catalog.sample_ids(_TRAINED_A_LIST * n_lists, rng)).astype(np.float32))
+            self._index.train(catalog.codes(catalog.sample_ids(_TRAINED_A_LIST * n_lists, rng)).astype(np.float32))
             self._index.nprobe = _PROBED
         self._ids = _fill(self._index, catalog, _ROWS_AT_ONCE)
         self.source = f"faiss-gpu/codes {kind}"
-        queries = catalog.take(catalog.sample_ids(_SAMPLED, rng))
+        queries = catalog.codes(catalog.sample_ids(_SAMPLED, rng))
         k = min(_SAMPLED_K, catalog.n)
         found, true = self.search(queries, k).ids, exact(queries, k)
         recall = np.mean([len(set(a) & set(b)) / k for a, b in zip(found.tolist(), true.tolist(), strict=True)])
@@ -132,7 +132,7 @@ def _faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise BackendUnavailableError(f"--nn faiss needs faiss: pip install 'gpubranches[cpu]' ({error})") from error
+        raise missing_package("--nn faiss", "faiss", "cpu", error=error, instead="use --nn kernel") from error
     return faiss
 
 

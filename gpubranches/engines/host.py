@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import TILE, Catalog, Segment
-from gpubranches.core.arrays import Bitmap, best_first
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import Candidates
+from gpubranches.core.tie_order import best_first
 from gpubranches.engines.scan import Linear, ScanBackend
 
 

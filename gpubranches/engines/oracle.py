@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import TILE, Segment
-from gpubranches.core.arrays import best_first
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import Candidates
+from gpubranches.core.tie_order import best_first
 from gpubranches.encoders.quantizers import CodeWeights, WeightPlanes
 from gpubranches.engines.host import HostBackend, SegmentRows
 from gpubranches.engines.scan import Linear

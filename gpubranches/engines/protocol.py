@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
-from gpubranches.core.arrays import Bitmap
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import Candidates, Neighbors
 
@@ -63,16 +63,16 @@ class Backend(Protocol):
         """
         ...
 
-    def evaluate(
+    def apply(
         self, boxes: Boxes, *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
     ) -> Candidates:
         """Return the items with at least min_votes (>= 1), by votes (`Boxes.votes` is the definition)."""
         ...
 
-    def evaluate_many(
+    def apply_many(
         self, models: Sequence[Boxes], *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
     ) -> list[Candidates]:
-        """Evaluate the models of several users."""
+        """Apply the models of several users."""
         ...
 
     def within(self, boxes: Boxes, *, where: Bitmap | None = None) -> Bitmap:

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
-from gpubranches.core.arrays import Bitmap, as_ids, check_array, check_bitmap
+from gpubranches.core.arrays import as_ids, check_array
+from gpubranches.core.bitmaps import Bitmap, check_bitmap
 from gpubranches.core.boxes import Boxes
+from gpubranches.core.deprecation import warn_renamed
 from gpubranches.core.results import Candidates, Neighbors
 from gpubranches.encoders.quantizers import CodeWeights, SignQuantizer, WeightPlanes
 from gpubranches.engines.protocol import Tier
@@ -142,24 +144,38 @@ class ScanBackend(ABC, Generic[Rows]):
         self._check_where(where)
         return self._search_directions(queries, k, tier, where)
 
-    def evaluate(
+    def apply(
         self, boxes: Boxes, *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
     ) -> Candidates:
         """Return the items with at least min_votes; see Backend."""
-        return self.evaluate_many([boxes], min_votes=min_votes, limit=limit, where=where)[0]
+        return self.apply_many([boxes], min_votes=min_votes, limit=limit, where=where)[0]
 
     @pinned
-    def evaluate_many(
+    def apply_many(
         self, models: Sequence[Boxes], *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
     ) -> list[Candidates]:
-        """Evaluate the models of several users; see Backend."""
+        """Apply the models of several users; see Backend."""
         if min_votes < 1:
             raise UsageError(f"min_votes: expected 1 or more, got {min_votes}")
         _check_limit(limit)
         for boxes in models:
             boxes.require_dims(self.catalog.d)
         self._check_where(where)
-        return self._evaluate(list(models), min_votes, limit, where)
+        return self._apply(list(models), min_votes, limit, where)
+
+    def evaluate(
+        self, boxes: Boxes, *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
+    ) -> Candidates:
+        """Call `apply` by its old name. Deprecated."""
+        warn_renamed("Backend.evaluate", "apply")
+        return self.apply(boxes, min_votes=min_votes, limit=limit, where=where)
+
+    def evaluate_many(
+        self, models: Sequence[Boxes], *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
+    ) -> list[Candidates]:
+        """Call `apply_many` by its old name. Deprecated."""
+        warn_renamed("Backend.evaluate_many", "apply_many")
+        return self.apply_many(models, min_votes=min_votes, limit=limit, where=where)
 
     @pinned
     def within(self, boxes: Boxes, *, where: Bitmap | None = None) -> Bitmap:
@@ -198,9 +214,7 @@ class ScanBackend(ABC, Generic[Rows]):
 
     # From checked arguments to the scans
 
-    def _evaluate(
-        self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None
-    ) -> list[Candidates]:
+    def _apply(self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None) -> list[Candidates]:
         return self._votes(self._rows(where), models, min_votes, limit)
 
     def _score(self, model: Linear, min_score: np.float32, limit: int | None, row_filter: RowFilter) -> Candidates:
@@ -259,7 +273,7 @@ class ScanBackend(ABC, Generic[Rows]):
 
     def _check_where(self, where: Bitmap | None) -> None:
         if where is not None:
-            check_bitmap(where, "where", self.catalog.n_positions, self.catalog.places)
+            check_bitmap(where, "where", self.catalog.n_positions, self.catalog.layout)
 
     def _dims(self, tier: Tier) -> int:
         """Return the dims of queries and weights of a tier, d or D. Raises UsageError if the catalog lacks the tier."""

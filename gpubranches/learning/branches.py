@@ -18,9 +18,10 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.core.arrays import check_array, splitmix64
+from gpubranches.core.arrays import check_array
 from gpubranches.core.boxes import MAX_ESTIMATORS, Box, Boxes
-from gpubranches.errors import ArrayError, BackendUnavailableError, LabelError, UsageError
+from gpubranches.core.tie_order import splitmix64
+from gpubranches.errors import ArrayError, LabelError, UsageError, missing_package
 from gpubranches.learning.splitting import split
 
 Subsets = Literal["separating", "pool"]
@@ -212,7 +213,7 @@ def _grow(
     try:
         from gpubranches.learning.branches_kernels import grow_estimator
     except ImportError as error:
-        raise BackendUnavailableError(f"branches need numba, got: {error}; pip install gpubranches") from error
+        raise missing_package("a model of branches", "numba", error=error) from error
     table, sizes = pool_table(feature_subsets(positives.shape[1]) if subsets == "pool" else ())
     columns = np.ascontiguousarray(positives.T), np.ascontiguousarray(negatives.T)
     used, features, low, high = grow_estimator(*columns, key, table, sizes, options)

@@ -20,9 +20,9 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.core.arrays import splitmix64
 from gpubranches.core.boxes import MAX_ESTIMATORS, Box, Boxes
-from gpubranches.errors import BackendUnavailableError, UsageError
+from gpubranches.core.tie_order import splitmix64
+from gpubranches.errors import UsageError, missing_package
 from gpubranches.learning.branches import BranchLearner, Subsets, estimator_keys, feature_subsets, pool_table, trimmed
 from gpubranches.learning.splitting import split
 
@@ -166,5 +166,5 @@ def _kernel() -> Callable[..., Any]:
     try:
         from gpubranches.learning.branches_classic_kernels import grow_classic
     except ImportError as error:
-        raise BackendUnavailableError(f"branches need numba, got: {error}; pip install gpubranches") from error
+        raise missing_package("a model of branches", "numba", error=error) from error
     return cast(Callable[..., Any], grow_classic)

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.single_flight import Memo
+from gpubranches.core.single_flight import SingleFlightCache
 from gpubranches.core.whitening import SAMPLE, Whitening, local_whitening
 from gpubranches.errors import UsageError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CODE_UNIT = np.float32(127.5)
 """Codes are divided by this to be the vectors of a linear model."""
 
-_cached: WeakKeyDictionary[Catalog, Memo[Any]] = WeakKeyDictionary()
+_cached: WeakKeyDictionary[Catalog, SingleFlightCache[Any]] = WeakKeyDictionary()
 
 
 class EmbeddingStatistics(NamedTuple):
@@ -49,12 +49,12 @@ def code_statistics(catalog: Catalog) -> tuple[NDArray[np.float32], Whitening]:
 
 def code_vectors(catalog: Catalog, ids: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return codes / CODE_UNIT of items, (m, d) float32, the vectors of a linear model over codes."""
-    vectors: NDArray[np.float32] = catalog.take(ids).astype(np.float32) / CODE_UNIT
+    vectors: NDArray[np.float32] = catalog.codes(ids).astype(np.float32) / CODE_UNIT
     return vectors
 
 
-def _cache(catalog: Catalog) -> Memo[Any]:
-    return _cached.setdefault(catalog, Memo(2))
+def _cache(catalog: Catalog) -> SingleFlightCache[Any]:
+    return _cached.setdefault(catalog, SingleFlightCache(2))
 
 
 def _learn_embedding_statistics(catalog: Catalog) -> EmbeddingStatistics:

@@ -38,8 +38,8 @@ _FARTHEST = 30.0
 _GRID = np.concatenate([np.linspace(-_FARTHEST, -8, 12), np.linspace(-7.75, 7.75, 63), np.linspace(8, _FARTHEST, 12)])
 
 Floats = NDArray[np.float64]
-Marks = Mapping[int, int]
-"""Item id -> +1, right, or -1, wrong."""
+ItemLabels = Mapping[int, int]
+"""Marks: item id -> +1 (right) or -1 (wrong)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Completeness:
     def __init__(
         self,
         ranking: Ranking,
-        marks: Marks,
+        marks: ItemLabels,
         universe: int,
         *,
         seed: int = 0,
@@ -129,7 +129,7 @@ class Completeness:
         gaps /= self._unit
         return np.clip(gaps, -_FARTHEST, _FARTHEST, out=gaps)
 
-    def draw_audit(self, count: int, marks: Marks, outside: NDArray[np.int64]) -> Sample:
+    def draw_audit(self, count: int, marks: ItemLabels, outside: NDArray[np.int64]) -> Sample:
         """Return at most `count` unmarked items to look at; `with_audit` adds them to those drawn before.
 
         marks: all present marks; outside: (m,) ids drawn uniformly from what is not ranked, of which one is taken for
@@ -151,7 +151,7 @@ class Completeness:
         order = rng.permutation(len(ids))
         return Sample(ids[order], drawn_with[order])
 
-    def evidence(self, marks: Marks) -> Evidence:
+    def evidence(self, marks: ItemLabels) -> Evidence:
         """Return the audited items that are ranked and marked by now, with those of earlier rankings.
 
         marks: the present marks that were made in an audit.
@@ -165,7 +165,7 @@ class Completeness:
         )
 
     def estimate(
-        self, matched: NDArray[np.bool_], marks: Marks, audited: Marks
+        self, matched: NDArray[np.bool_], marks: ItemLabels, audited: ItemLabels
     ) -> tuple[Interval | None, Interval | None]:
         """Return precision and recall of the matches, each (low, middle, high): 5%, 50% and 95% quantiles.
 
@@ -191,14 +191,14 @@ class Completeness:
         precision = _quantiles(hits / np.count_nonzero(matched), weights)
         return precision, _quantiles(hits / np.maximum(hits + below + outside, 1), weights)
 
-    def chances(self, distances: Floats, audited: Marks) -> Floats:
+    def chances(self, distances: Floats, audited: ItemLabels) -> Floats:
         """Return the mean chance to be right, (m,), at distances below the cut, in units, after the audit."""
         weights = self._weights(self.evidence(audited), audited)
         mean = (weights * self._curves.ceilings) @ chances_by(self._curves.shapes, _GRID)
         chances: Floats = np.interp(distances, _GRID, mean)
         return chances
 
-    def _chances_near_cut(self, distances: Floats, audited: Marks) -> Floats:
+    def _chances_near_cut(self, distances: Floats, audited: ItemLabels) -> Floats:
         """Return `chances` without the curves of a wider idea, so that an audit looks near the cut first."""
         weights = np.where(self._curves.wider, 0.0, self._weights(self.evidence(audited), audited))
         mean = (weights / max(float(weights.sum()), 1e-300) * self._curves.ceilings) @ chances_by(
@@ -207,7 +207,7 @@ class Completeness:
         chances: Floats = np.interp(distances, _GRID, mean)
         return chances
 
-    def tiers(self, marks: Marks, audited: Marks) -> NDArray[np.uint8] | None:
+    def tiers(self, marks: ItemLabels, audited: ItemLabels) -> NDArray[np.uint8] | None:
         """Return the index in TIERS of each ranked item, (m,) uint8; None if the ranking has no score_std.
 
         Votes, and scores from fewer than 4 positives, have no unit in which the prior holds, and an audit of 20 items
@@ -233,7 +233,7 @@ class Completeness:
         above[self._rows(_labelled(self.marks, +1))] = True
         return above
 
-    def shift(self, lean: float, audited: Marks) -> float:
+    def shift(self, lean: float, audited: ItemLabels) -> float:
         """Return by how much the cut moves down for recall (lean > 0) or up for precision (lean < 0), in score units.
 
         The cut with the largest expected F_beta, b = 4^lean, takes items whose chance to be right is above F / (1 +
@@ -255,7 +255,7 @@ class Completeness:
         places = np.where(rest < 0, rest / above, rest / below)
         return float(places[1] - places[0]) * self._unit
 
-    def _middle_curve(self, audited: Marks) -> Floats:
+    def _middle_curve(self, audited: ItemLabels) -> Floats:
         """Return the curve of the mean log odds and log slopes, (1, 3).
 
         The mean of all curves falls more slowly than any of them; by it a cut for recall would take in far too many
@@ -265,7 +265,7 @@ class Completeness:
         slopes = np.exp(weights @ np.log(self._curves.shapes[:, 1:]))
         return np.array([[weights @ self._curves.shapes[:, 0], *slopes]])
 
-    def _audited(self, marks: Marks) -> NDArray[np.intp]:
+    def _audited(self, marks: ItemLabels) -> NDArray[np.intp]:
         drawn = self.drawn.ids[among(self.drawn.ids, _keys(marks))]
         return np.sort(self._rows(drawn))
 
@@ -279,7 +279,7 @@ class Completeness:
         rows = np.array([self._row_of[item] for item in items.tolist()], np.intp)
         return rows[rows >= 0]
 
-    def _weights(self, evidence: Evidence, audited: Marks) -> Floats:
+    def _weights(self, evidence: Evidence, audited: ItemLabels) -> Floats:
         """Return the weights of the curves, (CURVES,), of sum 1."""
         chances = self._curves.ceilings[:, None] * chances_by(self._curves.shapes, evidence.distances)
         likelihood = np.where(evidence.right, chances, 1 - chances)
@@ -322,9 +322,9 @@ def _quantiles(values: Floats, weights: Floats) -> Interval:
     return low, middle, high
 
 
-def _labelled(marks: Marks, label: int) -> NDArray[np.int64]:
+def _labelled(marks: ItemLabels, label: int) -> NDArray[np.int64]:
     return np.array([item for item, held in marks.items() if held == label], np.int64)
 
 
-def _keys(marks: Marks) -> NDArray[np.int64]:
+def _keys(marks: ItemLabels) -> NDArray[np.int64]:
     return np.fromiter(marks, np.int64, len(marks))

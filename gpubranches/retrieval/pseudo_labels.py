@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import among, splitmix64
+from gpubranches.core.arrays import among
+from gpubranches.core.tie_order import splitmix64
 from gpubranches.retrieval.breadth import judge
 from gpubranches.retrieval.catalog_statistics import code_statistics, code_vectors
 from gpubranches.retrieval.rescore import Rescorer

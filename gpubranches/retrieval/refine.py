@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import Bitmap, among
+from gpubranches.core.arrays import among
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.options import Model
 from gpubranches.core.results import Ranking
 from gpubranches.errors import UsageError
@@ -188,7 +189,7 @@ def _trained(
 
 
 def _boxes(catalog: Catalog, right: Ids, wrong: Ids, model: Model, seed: int, settings: dict[str, Any]) -> Boxes:
-    codes = catalog.take(np.concatenate([right, wrong]))
+    codes = catalog.codes(np.concatenate([right, wrong]))
     learner = _LEARNERS[model](random_state=seed % 2**32, **settings)
     boxes: Boxes = learner.fit(codes, np.arange(len(codes)) < len(right)).boxes_
     return boxes
@@ -230,7 +231,7 @@ def _with_votes(ranking: Ranking, catalog: Catalog, boxes: Boxes | None) -> Rank
     """Return the ranking with the votes of its items, for information, unless there are too many items."""
     if boxes is None or len(ranking.ids) > _MOST_VOTES:
         return ranking
-    return replace(ranking, votes=boxes.votes(catalog.take(ranking.ids)))
+    return replace(ranking, votes=boxes.votes(catalog.codes(ranking.ids)))
 
 
 @contextmanager

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import Bitmap, among, as_ids, best_first, check_array
+from gpubranches.core.arrays import among, as_ids, check_array
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.options import NEGATIVE_WEIGHT
 from gpubranches.core.results import Candidates, Ranking
+from gpubranches.core.tie_order import best_first
 from gpubranches.core.whitening import Whitening
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
 from gpubranches.learning.linear import LogisticRegression

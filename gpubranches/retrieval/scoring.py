@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import Bitmap, among, best_first
+from gpubranches.core.arrays import among
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.threads import one_thread
+from gpubranches.core.tie_order import best_first
 from gpubranches.core.whitening import Whitening
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.catalog_statistics import code_statistics, code_vectors, embedding_statistics
@@ -291,7 +293,7 @@ class _Sample:
     def __init__(self, catalog: Catalog, ids: Ids, vectors: NDArray[np.float32]):
         self.ids, self.vectors = ids, vectors
         self._signs = catalog.signs
-        self._bits, self._scales = catalog.take_bits(ids)
+        self._bits, self._scales = catalog.sign_bits(ids)
 
     def by_embeddings(self, weights: NDArray[np.float32]) -> Scores:
         """Return their dots with the weights, (s,) float32. The number of cores does not change a bit of them."""

@@ -3,107 +3,145 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
-from gpubranches.catalog.codec import Coder
+from gpubranches.catalog.codec import Codec
+from gpubranches.catalog.pictures.decoding import decoded_path
 from gpubranches.core.arrays import as_ids, check_array
-from gpubranches.core.embedding_space import Space
-from gpubranches.core.results import Neighbors
+from gpubranches.core.embedding_space import EmbeddingSpace
+from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
+from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.queries import Item, Picture, Query, Term, Words, combine, of_kind, parse, unit
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from gpubranches.catalog import Catalog
     from gpubranches.encoders import Embedder
     from gpubranches.engines import Backend
 
 
 class Searcher:
-    """Searches a catalog for nearest items. It has no state of its own, so any number of threads may use it.
+    """Finds the items of a catalog that are nearest to a query; safe to use from several threads.
 
-    embedder: turns texts and images into queries; SpaceMismatchError if it is not the one the catalog was made with.
-    pictures: returns the unit embedding, (D,) float32, of an uploaded picture by its name, or raises UsageError. All
-    answers are Neighbors with q = 1. k: number of items; where: a condition over the items' metadata, see
-    `conditions.parse`.
+    embedder: turns texts and images into queries. A spec, see `open_embedder`, or "auto", the catalog's own, is opened
+    when a query first needs it; None allows no such query. One that the catalog was not made with is refused
+    (SpaceMismatchError), a spec at the first such query. pictures: returns the unit embedding, (D,) float32, of a
+    picture that was sent, by its name, or raises UsageError. Parameters of all searches: k, how many items to find;
+    where, a condition on the items' metadata, see `conditions.parse`.
     """
 
     def __init__(
         self,
         catalog: Catalog,
         backend: Backend,
-        embedder: Embedder | None = None,
+        embedder: Embedder | str | None = None,
         pictures: Callable[[str], NDArray[np.float32]] | None = None,
     ):
-        if embedder is not None:
+        if embedder is not None and not isinstance(embedder, str):
             require_embedder(catalog, embedder)
         self.catalog = catalog
         self.backend = backend
-        self.embedder = embedder
         self.pictures = _no_picture if pictures is None else pictures
+        self._given = embedder
 
-    def ask(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
-        """Return the k items nearest to a query: words, or terms such as `dog + #17 - sketch`.
+    @cached_property
+    def embedder(self) -> Embedder | None:
+        """The embedder of queries, None if there is none; it is opened here, see `open_embedder` for the errors."""
+        given = self.catalog.embedder or None if self._given == "auto" else self._given
+        if not isinstance(given, str):
+            return given
+        embedder = open_embedder(given)
+        require_embedder(self.catalog, embedder)
+        return embedder
 
-        `queries.parse` defines the grammar, and `queries.combine` how terms are combined; each term is centred on the
-        mean of its kind and scaled to unit length. A single term is searched as `text`, `like` or `vector`. by_codes:
-        search the codes alone, by one term. Raises UsageError for a query that cannot be parsed, and for terms that the
-        catalog or the embedder cannot compare.
+    def search(
+        self,
+        query: str | int | Path | Image | NDArray[Any] | Term,
+        k: int = 100,
+        *,
+        where: str | None = None,
+        by_codes: bool = False,
+    ) -> Hits:
+        """Return the k items nearest to a text, an item, a picture or a vector.
+
+        query: a str is a text in the grammar of `queries.parse`; several terms are combined by `queries.combine`, each
+        centred on the mean of its kind and made as long as the others. A `Term` is one term: `Words` are a text without
+        the grammar. An int is the id of an item, which is its own nearest. A Path or a PIL image is a picture. An array
+        is an image embedding, (D,) of floats, or a code, (d,) uint8. by_codes: compare codes even where there are
+        embeddings, by one text, item or code; a text needs a head with a text tower.
+
+        Raises UsageError for another query, for a text that cannot be read, and for what the catalog or the embedder
+        has nothing to compare by; DataError for a file that is no picture.
         """
-        query = parse(text)
-        if not self.catalog.D and not isinstance(query.single, Item):
-            raise UsageError("text: the catalog has codes alone, by which one item can be asked; write such as #17")
-        match query.single:
-            case Words(words):
-                return self.text(words, k, where=where, by_codes=by_codes)
+        match query:
+            case str():
+                return self._parsed(parse(query), k, where, by_codes)
+            case Words(text):
+                return self._text(text, k, where, by_codes)
             case Item(item):
-                return self.like(item, k, where=where, by_codes=by_codes)
-            case Picture(name) if not by_codes:
-                return self.vector(self.pictures(name), k, where=where)
-        if by_codes:
-            raise UsageError("by_codes: expected one text or one item, got several terms or a picture; search without")
-        return self._search(self._direction(query)[None], k, where)
+                return self._like(item, k, where, by_codes)
+            case int() | np.integer() if not isinstance(query, bool):
+                return self._like(int(query), k, where, by_codes)
+        if by_codes and not (isinstance(query, np.ndarray) and query.dtype == np.uint8):
+            raise UsageError("by_codes: expected one text, item or code, got another query; search without it")
+        match query:
+            case Picture(name):
+                return self._vector(self.pictures(name), k, where)
+            case Path():
+                with decoded_path(query) as image:
+                    return self._image(image, k, where)
+            case Image():
+                return self._image(query, k, where)
+            case np.ndarray():
+                return self._vector(query.astype(np.float32) if query.dtype.kind == "f" else query, k, where)
+        raise UsageError(
+            "query: expected a text (str), the id of an item (int), a picture (Path or PIL image) or a vector "
+            f"(NumPy array), got {type(query).__name__}"
+        )
 
     def words(self, text: str) -> NDArray[np.float32] | None:
-        """Return the direction, (D,) float32, of a query with added words; None for "" and queries without words.
+        """Return the direction, (D,) float32, of a text that asks for words, among others; None for "" and other texts.
 
-        Raises UsageError as `ask` does.
+        Raises UsageError as `search` does.
         """
         query = parse(text) if text else None
         if query is None or not of_kind(Words, query.added):
             return None
         return self._words(query.added)[0] if query.single else self._direction(query)
 
-    def text(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
-        """Return the k items nearest to a text; signs in it have no meaning.
+    def _parsed(self, query: Query, k: int, where: str | None, by_codes: bool) -> Hits:
+        if not self.catalog.D and not isinstance(query.single, Item):
+            raise UsageError("text: the catalog has codes alone, by which one item can be asked; write such as #17")
+        if query.single is not None:
+            return self.search(query.single, k, where=where, by_codes=by_codes)
+        if by_codes:
+            raise UsageError("by_codes: expected one text, item or code, got several terms; search without it")
+        return self._nearest_to(self._direction(query)[None], k, where)
 
-        The text is centred on the mean of texts and the items on the mean of images, because the two lie in different
-        regions of the embedding space. by_codes: search the codes alone, with the text tower of the catalog's head.
-        Raises UsageError without an embedder, or without that tower.
-        """
+    def _text(self, text: str, k: int, where: str | None, by_codes: bool) -> Hits:
+        """Search by a text, centred on the mean of texts as the items are on theirs: the two lie apart in the space."""
         if not text.strip():
             raise UsageError("text: expected a word or more, got nothing; type what to look for")
         if by_codes:
             embedder = self._embedder("a text")
-            return self._by_codes(self._coder().text_codes(embedder.texts([text])), k, where)
-        return self._search(self._texts([text]), k, where)
+            return self._by_codes(self._codec().encode_texts(embedder.texts([text])), k, where)
+        return self._nearest_to(self._texts([text]), k, where)
 
-    def image(self, image: Image, k: int = 100, *, where: str | None = None) -> Neighbors:
-        """Return the k items nearest to a picture. Raises UsageError without an embedder that reads images."""
-        return self.vector(self._embedder("an image").images([image])[0], k, where=where)
+    def _image(self, image: Image, k: int, where: str | None) -> Hits:
+        return self._vector(self._embedder("an image").images([image])[0], k, where)
 
-    def like(self, item: int, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
-        """Return the k items nearest to an item, itself first: by embeddings if the catalog has them, else by codes."""
+    def _like(self, item: int, k: int, where: str | None, by_codes: bool) -> Hits:
         if self.catalog.has_embeddings and not by_codes:
-            return self._search(self._centred(self.catalog.embeddings(as_ids([item]))), k, where)
-        return self._by_codes(self.catalog.take(as_ids([item])), k, where)
+            return self._nearest_to(self._centred(self.catalog.embeddings(as_ids([item]))), k, where)
+        return self._by_codes(self.catalog.codes(as_ids([item])), k, where)
 
-    def vector(self, vector: NDArray[Any], k: int = 100, *, where: str | None = None) -> Neighbors:
-        """Return the k items nearest to an image embedding, (D,) float32, or to a code, (d,) uint8."""
+    def _vector(self, vector: NDArray[Any], k: int, where: str | None) -> Hits:
         if vector.dtype == np.uint8:
             check_array(vector, "vector", dtype=np.uint8, shape=(self.catalog.d,))
             return self._by_codes(vector[None], k, where)
@@ -111,7 +149,7 @@ class Searcher:
             raise UsageError(f"vector: the catalog has codes only, expected ({self.catalog.d},) uint8")
         check_array(vector, "vector", dtype=np.float32, shape=(self.catalog.D,), finite=True)
         unit: NDArray[np.float32] = (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
-        return self._search(self._centred(unit[None]), k, where)
+        return self._nearest_to(self._centred(unit[None]), k, where)
 
     def _direction(self, query: Query) -> NDArray[np.float32]:
         added, subtracted = query.added, query.subtracted
@@ -135,7 +173,7 @@ class Searcher:
         return embedder.texts(texts) - mean
 
     def _images(self, terms: Sequence[Term]) -> NDArray[np.float32]:
-        """Return embeddings of the items and pictures among the terms, centred on the mean of images, as unit rows."""
+        """Return embeddings of the items and pictures among terms, centred on the mean of images, unit rows."""
         items = [term.id for term in of_kind(Item, terms)]
         pictures = [self.pictures(term.name) for term in of_kind(Picture, terms)]
         rows = [*(self.catalog.embeddings(as_ids(items)) if items else ()), *pictures]
@@ -144,32 +182,36 @@ class Searcher:
     def _embedder(self, query: str) -> Embedder:
         if self.embedder is None:
             hint = self.catalog.embedder or "vocabulary:TEXT_EMB.npy,NAMES.json"
-            raise UsageError(f"{query} needs an embedder, none is given; pass --embedder {hint}, or search by --like")
+            raise UsageError(
+                f"search: {query} needs an embedder, got none; pass embedder={hint!r} (--embedder for a command), "
+                "or search by an item"
+            )
         return self.embedder
 
     def _centred(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         signs = self.catalog.signs
         return embeddings if signs is None else (embeddings - signs.mean_).astype(np.float32)
 
-    def _search(self, queries: NDArray[np.float32], k: int, where: str | None) -> Neighbors:
+    def _nearest_to(self, queries: NDArray[np.float32], k: int, where: str | None) -> Hits:
         return self._nearest(queries.astype(np.float32), k, self.backend.first_tier, where)
 
-    def _by_codes(self, codes: NDArray[np.uint8], k: int, where: str | None) -> Neighbors:
+    def _by_codes(self, codes: NDArray[np.uint8], k: int, where: str | None) -> Hits:
         return self._nearest(codes, k, "codes", where)
 
     def _nearest(
         self, queries: NDArray[Any], k: int, tier: Literal["codes", "bits", "embeddings"], where: str | None
-    ) -> Neighbors:
+    ) -> Hits:
         if k < 1:
             raise UsageError(f"k: expected 1 or more, got {k}")
         bitmap = None if where is None else self.catalog.where(where)
-        return self.backend.search(queries, min(k, max(1, self.catalog.n)), tier=tier, where=bitmap)
+        found = self.backend.search(queries, min(k, max(1, self.catalog.n)), tier=tier, where=bitmap)
+        return Hits.of(found, self.catalog)
 
-    def _coder(self) -> Coder:
-        coder = Coder.of(self.catalog)
-        if coder is None:
+    def _codec(self) -> Codec:
+        codec = self.catalog.codec
+        if codec is None:
             raise UsageError("by_codes: the catalog has ready codes and no head to make others by; search by an item")
-        return coder
+        return codec
 
 
 def _no_picture(name: str) -> NDArray[np.float32]:
@@ -178,7 +220,7 @@ def _no_picture(name: str) -> NDArray[np.float32]:
 
 def require_embedder(catalog: Catalog, embedder: Embedder) -> None:
     """Raise SpaceMismatchError or UsageError unless the embedder's space is the catalog's."""
-    catalog.space.require(Space(embedder=embedder.identity))
+    catalog.space.require(EmbeddingSpace(embedder=embedder.identity))
     if not catalog.D:
         raise UsageError("embedder: the catalog has codes only, no text or image can be compared with them")
     if embedder.D != catalog.D:

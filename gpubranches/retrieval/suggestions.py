@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import among, best_first
+from gpubranches.core.arrays import among
 from gpubranches.core.results import Ranking
+from gpubranches.core.tie_order import best_first
 from gpubranches.retrieval.breadth import Breadth
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def suggest(catalog: Catalog, ranking: Ranking, breadth: Breadth | None, marked:
     exploring = 0 if breadth is None else count_exploring(breadth, count)
     unmarked = ~among(ranking.ids, marked) & catalog.alive(ranking.ids)
     near = near_cut(ranking, unmarked, 3 * (count - exploring) // 2)
-    chosen = _farthest_first(near, catalog.take(near), count - exploring)
+    chosen = _farthest_first(near, catalog.codes(near), count - exploring)
     if breadth is None or not exploring:
         return chosen
     marked = np.concatenate([marked, chosen])

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import Bitmap, among, best_first
+from gpubranches.core.arrays import among
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.results import Candidates, Ranking
+from gpubranches.core.tie_order import best_first
 from gpubranches.retrieval.scoring import SAMPLED
 
 if TYPE_CHECKING:
@@ -54,10 +56,10 @@ def by_votes(
     if len(found.ids) < found.total:
         sampled = _unlisted(catalog, boxes, found.ids, where)
         if not len(sampled):
-            found, sampled = backend.evaluate(boxes, min_votes=1, where=where), None
+            found, sampled = backend.apply(boxes, min_votes=1, where=where), None
     listed = _votes(found)
     missing = positives[~among(positives, found.ids)]
-    own = boxes.votes(catalog.take(missing))
+    own = boxes.votes(catalog.codes(missing))
     order = best_first(own, missing)
     order = np.concatenate([order[own[order] > 0], np.flatnonzero(own == 0)])
     ids, counted = np.concatenate([found.ids, missing[order]]), np.concatenate([listed, own[order]])
@@ -78,19 +80,19 @@ def by_votes(
 def _listed(backend: Backend, catalog: Catalog, boxes: Boxes, votes: int, where: Bitmap | None) -> Candidates:
     """Return the best items with a vote: all with at least `votes` votes, and as many others as `by_votes` says."""
     limit = LISTED + catalog.n // _FORESEEN if votes > 1 else None
-    found = backend.evaluate(boxes, min_votes=1, limit=limit, where=where)
+    found = backend.apply(boxes, min_votes=1, limit=limit, where=where)
     wanted = max(LISTED, int(np.count_nonzero(_votes(found) >= votes)) + BELOW)
     if len(found.ids) < min(wanted, found.total):
-        above = backend.evaluate(boxes, min_votes=votes, limit=0, where=where).total
+        above = backend.apply(boxes, min_votes=votes, limit=0, where=where).total
         wanted = max(LISTED, above + BELOW)
-        found = backend.evaluate(boxes, min_votes=1, limit=wanted, where=where)
+        found = backend.apply(boxes, min_votes=1, limit=wanted, where=where)
     return Candidates(found.ids[:wanted].copy(), found.total, _votes(found)[:wanted].copy())
 
 
 def _unlisted(catalog: Catalog, boxes: Boxes, listed: Ids, where: Bitmap | None) -> NDArray[np.float32]:
     """Return the votes of random items that have a vote and are not listed, (m,) float32."""
     drawn = catalog.sample_ids(SAMPLED, np.random.default_rng(0), where)
-    votes = boxes.votes(catalog.take(drawn[~among(drawn, listed)]))
+    votes = boxes.votes(catalog.codes(drawn[~among(drawn, listed)]))
     return votes[votes > 0].astype(np.float32)
 
 

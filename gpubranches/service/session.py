@@ -1,92 +1,124 @@
-"""One user's search: ask, mark, refine over the whole catalog, look, mark again, export."""
+"""One user's search over a catalog: search, mark, find all, look, mark again, export."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.core.arrays import Bitmap, among, as_ids
+from gpubranches.core.arrays import among, as_ids
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.options import MODELS, Model, RefineOptions, check_lean
-from gpubranches.core.results import Neighbors, Ranking
-from gpubranches.errors import LabelError, UsageError
-from gpubranches.retrieval.answer import Answer, Part
+from gpubranches.core.results import Ranking
+from gpubranches.encoders import Embedder
+from gpubranches.engines import Backend, open_backend
+from gpubranches.errors import UsageError
 from gpubranches.retrieval.completeness import AUDITED, Completeness
 from gpubranches.retrieval.explain import Explanation, explain_in
+from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.refine import Found, find_all, has_second_stage
-from gpubranches.retrieval.search import Searcher
+from gpubranches.retrieval.search import Searcher, require_embedder
 from gpubranches.retrieval.suggestions import suggest
-from gpubranches.retrieval.training_data import TrainingData
-from gpubranches.service.export import Matches, export_matches
-from gpubranches.service.labels import NOT_CHOSEN, Labels
+from gpubranches.service.answer import Answer
+from gpubranches.service.labels import Labels
+from gpubranches.service.marked_items import MarkedItems
+from gpubranches.service.matches import Matches
+from gpubranches.service.old_names import OldNames
 from gpubranches.service.target import TARGET, Step, next_step
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from PIL.Image import Image
 
     from gpubranches.catalog import Catalog
     from gpubranches.core.boxes import Boxes
-    from gpubranches.encoders import Embedder
-    from gpubranches.engines import Backend
-
-_log = logging.getLogger(__name__)
+    from gpubranches.retrieval.queries import Term
 
 _OUTSIDE_DRAWN = 1000
-RANDOM_SHARE = 10
-"""Random negatives are at most one item in this many: those that would match are wrongly pushed out of the answer."""
+"""Random ids of which those that the filter lets in may join an audit."""
 
 
-class Session:
-    """Ids and labels of one search over a catalog; the arrays stay in the catalog and the backend.
+class Session(OldNames):
+    """One user's search over a catalog: queries, marks and the last answer. One thread may use it at a time.
 
-    embedder: turns texts and images into queries; refused (SpaceMismatchError) if it is not the one the catalog was
-    made with. labels: a log of marks, by default one in memory. seed: of the learners and the random negatives; the
-    same marks, query and seed give the same answer. pictures: those that queries may name, see `Searcher`.
+    backend: a name, see `open_backend`, or an open backend over the same catalog. embedder: what turns texts and
+    pictures into queries: "auto", the catalog's own; a spec, see `open_embedder`; an open embedder; or None for no such
+    queries. "auto" and specs are opened when a query first needs them. labels: a log of marks, by default in memory.
+    seed: of the learners and the random negatives; the same marks, query and seed give the same answer. pictures: those
+    that queries may name, see `Searcher`.
+
+    A session is a context manager that closes what it opened itself: the backend of a name, and its log in memory.
+    Raises SpaceMismatchError for an open embedder that the catalog was not made with, and errors of `open_backend`.
     """
 
     def __init__(
         self,
         catalog: Catalog,
-        backend: Backend,
+        backend: Backend | str = "auto",
         *,
-        embedder: Embedder | None = None,
+        embedder: Embedder | str | None = "auto",
         labels: Labels | None = None,
         seed: int = 0,
         pictures: Callable[[str], NDArray[np.float32]] | None = None,
     ):
-        self.searcher = Searcher(catalog, backend, embedder, pictures)
+        if embedder is not None and not isinstance(embedder, str):
+            require_embedder(catalog, embedder)  # before a backend is opened that would have to be closed
+        self._opened = ExitStack()
+        if isinstance(backend, str):
+            backend = self._opened.enter_context(open_backend(backend, catalog))
+        if labels is None:
+            labels = Labels.in_memory()
+            self._opened.callback(labels.close)
         self.catalog = catalog
         self.backend = backend
-        self.embedder = embedder
-        self.labels = Labels.in_memory() if labels is None else labels
+        self.labels = labels
         self.seed = seed
+        self.searcher = Searcher(catalog, backend, embedder, pictures)
         self.answer: Answer | None = None
-        self._options = RefineOptions()
-        self._answered_at = -1
+
+    def close(self) -> None:
+        """Close what the session opened itself; the last answer stays."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """What turns texts and pictures into queries, None if there is nothing; it is opened here if need be."""
+        return self.searcher.embedder
 
     # Queries
 
-    def ask(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
-        """Return the k items nearest to what a text asks for, see `Searcher.ask`: words, or `dog + #17 - sketch`."""
-        return self.searcher.ask(text, k, where=where, by_codes=by_codes)
+    def search(
+        self,
+        query: str | int | Path | Image | NDArray[Any] | Term,
+        k: int = 100,
+        *,
+        where: str | None = None,
+        by_codes: bool = False,
+    ) -> Hits:
+        """Return the k items nearest to a text, an item, a picture or a vector, nearest first; fewer if fewer exist.
 
-    def image(self, image: Image, k: int = 100, *, where: str | None = None) -> Neighbors:
-        """Return the k items nearest to a picture."""
-        return self.searcher.image(image, k, where=where)
+        query: a str is a text, words or several terms such as `dog + #17 - sketch` (`queries.parse`); an int is the id
+        of an item, which is its own nearest; a Path or a PIL image is a picture; an array is an image embedding, (D,)
+        of floats, or a code, (d,) uint8; `queries.Words` are a text without the grammar. where: a condition on the
+        items' metadata, such as `year > 2010`. by_codes: compare codes even where there are embeddings.
 
-    def like(self, item: int, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Neighbors:
-        """Return the k items nearest to an item, itself first."""
-        return self.searcher.like(item, k, where=where, by_codes=by_codes)
-
-    def vector(self, vector: NDArray[Any], k: int = 100, *, where: str | None = None) -> Neighbors:
-        """Return the k items nearest to an image embedding, (D,) float32, or to a code, (d,) uint8."""
-        return self.searcher.vector(vector, k, where=where)
+        Raises UsageError for another query and for one that the catalog or the embedder cannot answer,
+        BackendUnavailableError if a package of the embedder is missing; the message says what to install.
+        """
+        return self.searcher.search(query, k, where=where, by_codes=by_codes)
 
     # Marks
 
@@ -120,27 +152,33 @@ class Session:
     @property
     def positives(self) -> NDArray[np.int64]:
         """Ids marked right that are still in the catalog, ascending, (p,) int64."""
-        return self._marked(+1)
+        return self._marked.positives
 
     @property
     def negatives(self) -> NDArray[np.int64]:
         """Ids marked wrong that are still in the catalog, ascending, (m,) int64."""
-        return self._marked(-1)
+        return self._marked.negatives
 
-    # The model
+    def random_negatives(self, count: int) -> NDArray[np.int64]:
+        """Return ids that serve as wrong unchecked, drawn by the seed, (at most count,) int64; never marked ones."""
+        return self._marked.random_negatives(count)
+
+    # The answer
 
     def find_all(self, options: RefineOptions | None = None) -> Answer:
         """Train boxes on the marks, apply them to the whole catalog, rank what they find and cut the list.
 
-        Boxes exclude every item marked wrong, so by votes alone models without pseudo-labels ignore `negative_weight`.
-        Marked items keep their label in the answer. Raises LabelError if no item is marked right, UsageError for
-        options out of their range and for a query as `ask` does.
+        Marked items keep their label in the answer. Boxes exclude every item marked wrong, so by votes alone models
+        without pseudo-labels ignore `negative_weight`. Raises LabelError if no item is marked right, UsageError for
+        options out of their range and for a query as `search` does.
         """
         options = (options or RefineOptions()).validate()
         with self.catalog.pinned():
             staged = has_second_stage(self.catalog, options.model, options.second_stage)
-            marks = self._to_learn(options, options.query if staged else None)
-            bitmap, generation = self._bitmap(options.where), self.catalog.generation
+            marks = self._marked.to_learn(options)
+            if staged and options.query:
+                marks = replace(marks, words=self.searcher.words(options.query))
+            where = self._bitmap(options.where)
             found = find_all(
                 self.backend,
                 self.catalog,
@@ -148,84 +186,103 @@ class Session:
                 options.model,
                 second_stage=staged,
                 seed=self.seed,
-                where=bitmap,
+                where=where,
                 lean=options.lean,
             )
-            completeness = self._completeness(found, bitmap)
-            before = None if self.answer is None else self.answer.matched_still(self.catalog, self._answered_at)
             answer = Answer(
-                found.ranking, completeness, found.boxes, self.catalog.coding, options.where, before, found.breadth
+                self.catalog,
+                found.ranking,
+                self._completeness(found, where),
+                options,
+                found.boxes,
+                self.catalog.coding,
+                self.catalog.generation,
+                None if self.answer is None else self.answer.still_matching(),
+                found.breadth,
             )
-            self.answer = answer.recut(options.lean, self._marks_within(bitmap), self.labels.audited())
-        self._options = options
-        self._answered_at = generation
+            self.answer = answer.recut(options.lean, self._marked.within(where), self.labels.audited())
         return self.answer
 
     def refine(self, model: Model = MODELS[0], **options: Any) -> Ranking:
-        """Find all with the options named, see `RefineOptions`; return the ranking of the answer."""
+        """Find all with the options given by name, see `RefineOptions`; return the ranking of the answer."""
         return self.find_all(RefineOptions(model, **options)).ranking
 
     def refine_again(self) -> Ranking:
-        """Refine by the marks there are now, with the options and the cut of the last time.
+        """Find all with the marks there are now, and the options and cut of the last answer; return the ranking.
 
-        Raises UsageError before a refine.
+        Raises UsageError before a find all.
         """
-        return self.find_all(replace(self._options, lean=self.last().ranking.lean)).ranking
+        answer = self.last_answer()
+        return self.find_all(replace(answer.options, lean=answer.ranking.lean)).ranking
 
-    @property
-    def ranking(self) -> Ranking | None:
-        """The ranking of the last refine as it is cut now, None before."""
-        return None if self.answer is None else self.answer.ranking
-
-    @property
-    def boxes(self) -> Boxes | None:
-        """The boxes of the last refine, None before and after one by a model without boxes."""
-        return None if self.answer is None else self.answer.boxes
-
-    def last(self) -> Answer:
-        """Return the last answer whole. Raises UsageError before a refine."""
+    def last_answer(self) -> Answer:
+        """Return the answer of the last find all. Raises UsageError before one; `answer` is None then."""
         if self.answer is None:
             raise UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
         return self.answer
 
-    def part(self, name: str) -> Part:
+    @property
+    def ranking(self) -> Ranking | None:
+        """The ranking of the last answer as it is cut now, None before a find all."""
+        return None if self.answer is None else self.answer.ranking
+
+    @property
+    def boxes(self) -> Boxes | None:
+        """The boxes of the last answer, None before a find all and after one by a model without boxes."""
+        return None if self.answer is None else self.answer.boxes
+
+    @property
+    def where(self) -> str:
+        """The condition that every item of the last answer meets, "" for none."""
+        return "" if self.answer is None else self.answer.options.where or ""
+
+    def part(self, name: str) -> Matches:
         """Return a part of the last answer, one of `answer.PARTS`: what matches, a tier of it, what is new, ...
 
-        Raises UsageError before a refine, for another name, for a tier where there are none (by votes alone, or with
+        Raises UsageError before a find all, for another name, for a tier where there are none (by votes alone, or with
         fewer than 4 items marked right beside suggestions and audits), and for changes in the first round.
         """
-        return self.last().part(name)
+        return self.last_answer().part(name)
+
+    def export(self, path: str | Path, format: str | None = None, part: str = "all") -> int:
+        """Write a part of the last answer with its metadata, best first; return how many items were written.
+
+        part: by default all that matches. Items deleted since are left out. Errors as of `Matches.export` and `part`.
+        """
+        return self.part(part).export(path, format)
 
     def forget(self) -> None:
-        """Forget the last answer, its boxes and how complete it is; marks stay."""
+        """Forget the last answer; marks stay."""
         self.answer = None
 
     def recut(self, lean: float) -> Ranking:
-        """Cut the last refine's list anew, without training: lean -1 is for precision, 0 the own cut, +1 for recall.
+        """Cut the list of the last answer elsewhere, without training; return its ranking.
 
-        With a second stage the cut moves by as much as the one of the largest expected F_beta does from beta = 1 to
-        4^lean (`Completeness.shift`); by votes alone an item matches with more than (1 - lean) / 2 of them. lean is
-        rounded to hundredths; a larger one never matches fewer items. By votes alone a list is as long as its cut asks
-        for, so one for more recall may be listed anew. Raises UsageError before a refine, for another lean, and where
-        the codes were made anew since and the list is too short.
+        lean: -1 cuts early, for precision, 0 where the model cuts, 1 late, for recall; rounded to hundredths. A larger
+        one never matches fewer items. With a second stage the cut moves by as much as the one of the largest expected
+        F_beta does from beta = 1 to 4^lean (`Completeness.shift`); by votes alone an item matches with more than
+        (1 - lean) / 2 of them, and the items are listed anew if the list is too short. Raises UsageError before a
+        find all, for another lean, and where the list is too short and the codes were made anew since.
         """
-        lean, answer = check_lean(lean), self.last()
-        bitmap = self._bitmap(answer.where)
+        lean, answer = check_lean(lean), self.last_answer()
+        where = self._bitmap(answer.options.where)
         if not answer.reaches(lean):
-            answer = answer.relisted(self.backend, self.catalog, lean, bitmap)
-        self.answer = answer.recut(lean, self._marks_within(bitmap), self.labels.audited())
+            answer = answer.relisted(self.backend, lean, where)
+        self.answer = answer.recut(lean, self._marked.within(where), self.labels.audited())
         return self.answer.ranking
+
+    # What is known of it, and what to mark next
 
     def audit(self, count: int = AUDITED) -> NDArray[np.int64]:
         """Return ids of unmarked items whose marks tell how complete the last answer is, (at most count,) int64.
 
-        They are drawn at random with known chances, most from around the cut; some lie far below it. Mark them with
-        origin "audit" in any order, as many as wished, and ask `estimate`. Those drawn before and not marked yet come
-        first. The draw depends on the seed, the ranking and the marks. Raises UsageError before a refine.
+        They are drawn at random with known chances, most of them near the cut, some far below it. Mark any number of
+        them, in any order, with origin "audit", then call `estimate`. Items that were drawn before and are not marked
+        yet come first. The draw depends on the seed, the ranking and the marks. Raises UsageError before a find all.
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        answer, marks = self.last(), self.labels.current()
+        answer, marks = self.last_answer(), self.labels.current()
         drawn = answer.completeness.drawn.ids
         waiting = drawn[~among(drawn, np.fromiter(marks, np.int64))]
         waiting = waiting[self.catalog.alive(waiting)][:count]
@@ -237,142 +294,88 @@ class Session:
 
     @property
     def checked(self) -> int:
-        """How many items are marked that an audit drew: without any, what is told of completeness is a guess."""
+        """How many items of audits are marked; without any, precision and recall are guesses from the scores."""
         return len(self.labels.audited())
 
     def estimate(self) -> Ranking:
-        """Estimate precision, recall and tiers of the last answer anew, with the marks made since; return its ranking.
+        """Estimate precision, recall and tiers of the last answer with the marks made since; return its ranking.
 
-        Recall is of the whole catalog, or of what `where` left of it. Raises UsageError before a refine.
+        Recall is that over the items that `where` lets in. Raises UsageError before a find all.
         """
-        self.answer = self.last().estimated(self._marks_within(self._bitmap(self.last().where)), self.labels.audited())
+        answer = self.last_answer()
+        marks = self._marked.within(self._bitmap(answer.options.where))
+        self.answer = answer.estimated(marks, self.labels.audited())
         return self.answer.ranking
 
-    def random_negatives(self, count: int) -> NDArray[np.int64]:
-        """Return ids that serve as wrong unchecked, drawn by the seed, (at most count,) int64; never marked ones."""
-        count = min(count, self.catalog.n // RANDOM_SHARE)
-        drawn = self.catalog.sample_ids(count, np.random.default_rng(self.seed))
-        return drawn[~among(drawn, np.concatenate([self.positives, self.negatives]))]
-
     def suggest(self, count: int = 20) -> NDArray[np.int64]:
-        """Return the ids of unmarked items whose mark would tell most, (at most count,) int64.
+        """Return ids of the unmarked items whose marks would teach the model most, (at most count,) int64.
 
-        Of a narrow idea they lie nearest to the cut of the last refine, and are spread out: each next one is, among the
-        1.5 count nearest, the farthest in code space from those chosen. Of a broad idea they lie where its border may
-        be, some far below the cut; so does a quarter of them while it is open whether an idea is broad. Raises
-        UsageError before a refine.
+        Mark them with origin "suggestion". Of a narrow idea they are the nearest to the cut, spread out in code space:
+        each is, among the 1.5 count nearest, the farthest from those before it. Of a broad idea they lie where its
+        border may be, some far below the cut; while it is open whether an idea is broad, a quarter of them does.
+        Raises UsageError before a find all.
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        answer, marked = self.last(), np.fromiter(self.labels.current(), np.int64)
+        answer, marked = self.last_answer(), np.fromiter(self.labels.current(), np.int64)
         with self.catalog.pinned():
             return suggest(self.catalog, answer.ranking, answer.breadth, marked, count)
 
     def next(self, target_recall: float = TARGET, count: int = 20) -> Step:
-        """Return what to mark next, or that the answer holds a share of all that is right.
+        """Return what to mark next to find a share of all right items, or that the answer holds that share.
 
-        Suggestions as long as the answer is likely to fall short, else items of an audit; refines where marks are to be
-        learnt. Mark the items with the step's kind as origin and call again until the step is done: then the lower end
-        of the 90% interval of recall is at the target, for which the cut may have moved down (`recut`). Raises
-        UsageError before a refine and for another target.
+        The items are suggestions while the answer probably misses more, else items of an audit; it finds all again
+        where the model has to learn from new marks. Mark them with the step's kind as origin, and call again until the
+        step is done: then the lower end of the 90% interval of recall is at the target, and the cut may have moved down
+        for it (`recut`). Raises UsageError before a find all, and for a target that is not between 0 and 1.
         """
         return next_step(self, target_recall, count)
 
-    def learnt_all(self, *, but: tuple[str, ...] = ()) -> bool:
-        """Whether the last answer was made with the marks there are now, apart from marks of some origins."""
-        origins, marks = self.labels.origins(), self._marks_within(self._bitmap(self.last().where))
-        learnt = self.last().completeness.marks
-        changed = {item for item, _ in marks.items() ^ learnt.items()}
-        return all(item in marks and origins.get(item) in but for item in changed)
+    def is_up_to_date(self, *, ignoring: tuple[str, ...] = ()) -> bool:
+        """Return whether the last answer was made with the present marks, apart from new ones of some origins.
+
+        Raises UsageError before a find all.
+        """
+        answer = self.last_answer()
+        origins, marks = self.labels.origins(), self._marked.within(self._bitmap(answer.options.where))
+        changed = {item for item, _ in marks.items() ^ answer.completeness.marks.items()}
+        return all(item in marks and origins.get(item) in ignoring for item in changed)
 
     def explain(self, item: int) -> Explanation:
         """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in.
 
-        Raises UsageError before a refine, for an unknown item, after a refine by a model without boxes, and where the
-        codes were made anew since.
+        Raises UsageError before a find all, for an unknown item, for an answer without boxes, and where the codes were
+        made anew since.
         """
-        answer, ids = self.last(), as_ids([item])
+        answer, ids = self.last_answer(), as_ids([item])
         if answer.boxes is None:
-            raise UsageError(
-                "explain: the last model is linear and has no boxes; refine with another, such as ensemble"
-            )
+            raise UsageError("explain: the last model is linear and has no boxes; use another, such as ensemble")
         if answer.coding != self.catalog.coding:
             raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
         self.catalog.positions(ids)
         mark = self.labels.current().get(item, 0)
-        return explain_in(answer.ranking, answer.boxes, self.catalog.take(ids)[0], item, mark)
+        return explain_in(answer.ranking, answer.boxes, self.catalog.codes(ids)[0], item, mark)
+
+    # Inside
 
     @property
-    def where(self) -> str:
-        """The condition that the last refine was filtered by, "" for none."""
-        return "" if self.answer is None else self.answer.where or ""
+    def _marked(self) -> MarkedItems:
+        return MarkedItems(self.catalog, self.labels, self.seed)
 
-    @property
-    def min_votes(self) -> int:
-        """Votes at which the boxes of the last refine take an item, see `Answer.min_votes`."""
-        return 1 if self.answer is None else self.answer.min_votes
-
-    def export(self, path: Path, format: str | None = None, part: str = "all") -> int:
-        """Write the matched items of the last refine with their metadata, best first; return how many were written.
-
-        format: a name in `export.FORMATS`, None takes it from the ending; part: another part of the answer than what
-        matches. Errors as of `export_matches` and `part`. Items deleted since are left out.
-        """
-        chosen = self.part(part)
-        return export_matches(Matches(self.catalog, chosen.ranking, chosen.rows), path, format)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what the session holds: marks, seed, model and the size of the last answer."""
-        return {
-            "seed": self.seed,
-            "positives": self.positives.tolist(),
-            "negatives": self.negatives.tolist(),
-            "boxes": None if self.boxes is None else self.boxes.to_json(),
-            "total": None if self.ranking is None else self.ranking.total,
-        }
-
-    def _to_learn(self, options: RefineOptions, query: str | None) -> TrainingData:
-        """Return the input of a model: all marks, random negatives, the words of a query. Errors as in `find_all`."""
-        positives, negatives = self.positives, self.negatives
-        if len(positives) == 0:
-            raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
-        unchecked = self.random_negatives(options.random_negatives)
-        words = self.searcher.words(query) if query else None
-        fair = ~self.labels.came_by(positives, NOT_CHOSEN)
-        chosen = ~self.labels.came_by(negatives, NOT_CHOSEN)
-        near_cut = self.labels.came_by(np.concatenate([positives, negatives]), ("suggestion",))
-        return TrainingData(positives, negatives, unchecked, fair, chosen, near_cut, options.negative_weight, words)
+    def _bitmap(self, where: str | None) -> Bitmap | None:
+        return None if where is None else self.catalog.where(where)
 
     def _completeness(self, found: Found, where: Bitmap | None) -> Completeness:
         """Return what is known of how complete a new ranking is, with what was audited before."""
-        ranking = found.ranking
-        universe = self.catalog.count(where)
+        universe = max(self.catalog.count(where), len(found.ranking.ids))
         earlier = None if self.answer is None else self.answer.completeness.evidence(self.labels.audited())
-        marks = self._marks_within(where)
-        universe = max(universe, len(ranking.ids))
-        return Completeness(ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
-
-    def _marks_within(self, where: Bitmap | None) -> dict[int, int]:
-        """Return the marks of items that are in the catalog and in a bitmap, item id -> label."""
-        found: dict[int, int] = {}
-        for ids, label in ((self.positives, 1), (self.negatives, -1)):
-            held = ids if where is None else ids[self.catalog.inside(ids, where)]
-            found.update(dict.fromkeys(held.tolist(), label))
-        return found
+        marks = self._marked.within(where)
+        return Completeness(found.ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
 
     def _outside(self) -> NDArray[np.int64]:
-        """Return random ids of the catalog that `where` lets in, in random order."""
-        answer = self.last()
+        """Return random ids of the items that the answer's filter lets in, in random order."""
+        answer = self.last_answer()
         rng = np.random.default_rng([self.seed, len(answer.completeness.drawn.ids)])
         ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
-        where = self._bitmap(answer.where)  # anew, for rows may have moved since the refine
-        if where is not None:
-            ids = ids[self.catalog.inside(ids, where)]
-        return ids
-
-    def _marked(self, label: int) -> NDArray[np.int64]:
-        ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)
-        return ids[self.catalog.alive(ids)]
-
-    def _bitmap(self, where: str | None) -> NDArray[np.uint8] | None:
-        return None if where is None else self.catalog.where(where)
+        where = self._bitmap(answer.options.where)  # anew, for rows may have moved since the find all
+        return ids if where is None else ids[self.catalog.inside(ids, where)]

@@ -1,4 +1,4 @@
-"""A session as one JSON file: what it asked, its marks and how it found all, so that it can be replayed elsewhere."""
+"""A session as one JSON file: its queries, marks and options, so that it can be repeated elsewhere."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gpubranches.catalog.metadata.conditions import LONGEST, parse
-from gpubranches.catalog.pictures.images import received, small_jpeg
+from gpubranches.catalog.metadata.conditions import MAX_LENGTH, parse
+from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
 from gpubranches.core.files import is_text, parse_json
 from gpubranches.core.options import (
     LEAST_WEIGHT,
@@ -23,7 +23,7 @@ from gpubranches.errors import UsageError
 from gpubranches.retrieval.queries import PICTURE_NAME, unit
 from gpubranches.service import Session
 from gpubranches.service.labels import ORIGINS
-from gpubranches.service.session_store import Book, Record
+from gpubranches.service.session_store import Record, SessionStore
 from gpubranches.service.uploads import MOST_A_SESSION, SENT_SIZE, Upload, Uploads
 
 FORMAT = "gpubranches-session"
@@ -33,24 +33,26 @@ _ADDRESS = re.compile(r"/(search\?q|like\?id)=[^&\s\\]*(&where=[^&\s\\]*)?")
 
 
 def pack(record: Record, session: Session, uploads: Uploads) -> dict[str, Any]:
-    """Return what a session asked, marked and set, as a dict for JSON.
+    """Return a session as a dict for JSON.
 
-    Marks are in the order they were made; of the pictures that were sent, those that the query names come along.
+    Marks are in the order they were made. Of the uploaded pictures, those that the last queries name are included.
     """
-    settings = record.settings
+    options = record.options
     origins = session.labels.origins()
     return {
         "format": FORMAT,
         "version": VERSION,
         "name": record.name,
-        "asked": settings.get("asked", ""),
-        "query": settings.get("query", ""),
-        "where": settings.get("where", ""),
+        "asked": record.asked,
+        "query": record.path,
+        "where": record.where,
+        "words": record.words,
         "seed": session.seed,
-        "model": settings.get("model", MODELS[0]),
-        "second_stage": settings.get("second_stage"),
-        **{name: settings.get(name, default) for name, default in _ADDED.items()},
-        "lean": settings.get("lean", 0.0),
+        "model": options.model,
+        "second_stage": options.second_stage,
+        "random_negatives": options.random_negatives,
+        "negative_weight": options.negative_weight,
+        "lean": options.lean,
         "marks": [
             {"id": item, "label": label, "origin": origins[item] if origins.get(item) in ORIGINS else "user"}
             for item, label in session.labels.current().items()
@@ -62,13 +64,13 @@ def pack(record: Record, session: Session, uploads: Uploads) -> dict[str, Any]:
                 "thumbnail": b64encode(sent.thumbnail).decode(),
             }
             for sent in uploads.all(record.session)
-            if sent.name in settings.get("query", "") + settings.get("words", "")
+            if sent.name in record.path + record.words
         ],
     }
 
 
 def unpack(text: bytes | str) -> dict[str, Any]:
-    """Read what `pack` wrote, now or before there were filters and pictures. Raises UsageError for anything else."""
+    """Read the JSON of a dict that `pack` made, also one of an older release. Raises UsageError for anything else."""
     try:
         packed = parse_json(text)
     except ValueError as error:
@@ -101,11 +103,10 @@ def unpack(text: bytes | str) -> dict[str, Any]:
     return packed
 
 
-def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploads) -> None:
-    """Write what `unpack` read into a new session, the book and the pictures, in one transaction.
+def restore(packed: dict[str, Any], session: Session, store: SessionStore, uploads: Uploads) -> None:
+    """Write a dict that `unpack` read into a new session, in one transaction.
 
-    Marks on items that were deleted since are kept. Raises UsageError for items that the catalog never had, and for
-    invalid pictures.
+    Marks of deleted items are kept. Raises UsageError for items that the catalog never had, and for invalid pictures.
     """
     marks, pictures = packed["marks"], [_picture(sent, session.catalog.D) for sent in packed["pictures"]]
     unknown = next((mark["id"] for mark in marks if mark["id"] >= session.catalog.next_id), None)
@@ -116,15 +117,15 @@ def restore(packed: dict[str, Any], session: Session, book: Book, uploads: Uploa
         )
     session.seed = packed["seed"]
     settings = {name: packed[name] for name in ("asked", "query", "seed", "model", "second_stage", "lean", *_ADDED)}
-    with book.database.writing():
+    with store.database.writing():
         session.labels.bring([(mark["id"], mark["label"], mark["origin"]) for mark in marks])
         for sent in pictures:
             uploads.keep(session.labels.session, sent.embedding, sent.thumbnail, sent.name)
-        book.note(session.labels.session, name=packed["name"], **settings)
+        store.update(session.labels.session, name=packed["name"], **settings)
 
 
 def _picture(sent: dict[str, str], D: int) -> Upload:
-    """Return a picture of a file. The thumbnail is encoded again, so that browsers never get any other content."""
+    """Return a picture of a file. The thumbnail is encoded again, so that a browser gets nothing but a JPEG."""
     try:
         embedding = np.frombuffer(b64decode(sent["embedding"], validate=True), "<f4").astype(np.float32)
         thumbnail = b64decode(sent["thumbnail"], validate=True)
@@ -134,20 +135,20 @@ def _picture(sent: dict[str, str], D: int) -> Upload:
         raise UsageError(
             f"pictures: expected a name and {D} finite numbers, got {sent['name']!r:.40}, {len(embedding)}"
         )
-    with received(thumbnail, max_pixels=SENT_SIZE**2) as image:
+    with decoded_upload(thumbnail, max_pixels=SENT_SIZE**2) as image:
         return Upload(sent["name"], unit(embedding[None])[0], small_jpeg(image, SENT_SIZE))
 
 
 _PICTURE = ("name", "embedding", "thumbnail")
 _ADDED = {"where": "", "words": "", "random_negatives": RANDOM_NEGATIVES, "negative_weight": NEGATIVE_WEIGHT}
-"""What older files lack, as it was then."""
+"""Fields that files of older releases lack, with the values that held then."""
 _SWITCH = (bool, type(None))
 _FIELDS: tuple[tuple[str, tuple[type, ...], Any], ...] = (
     ("name", (str,), lambda value: len(value) <= 200),
     ("asked", (str,), lambda value: len(value) <= 20_000),
     ("query", (str,), lambda value: not value or (_ADDRESS.fullmatch(value) and len(value) <= 300_000)),
-    ("words", (str,), lambda value: len(value) <= LONGEST),
-    ("where", (str,), lambda value: len(value) <= LONGEST),
+    ("words", (str,), lambda value: len(value) <= MAX_LENGTH),
+    ("where", (str,), lambda value: len(value) <= MAX_LENGTH),
     ("seed", (int,), lambda value: 0 <= value < 2**63),
     ("model", (str,), lambda value: value in MODELS),
     ("second_stage", _SWITCH, lambda value: True),

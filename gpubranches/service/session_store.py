@@ -1,26 +1,29 @@
-"""The sessions over one catalog: those in memory, and the book that names them all."""
+"""The table of sessions: their names, and what each searched and found last, in the SQLite file of the marks."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
-import threading
+import re
+import secrets
+import shutil
+import tempfile
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from sqlite3 import Connection
-from typing import Any, TypedDict
-from urllib.parse import parse_qsl, urlsplit
+from typing import TYPE_CHECKING, Any, TypedDict
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import numpy as np
-
-from gpubranches.errors import DataError
-from gpubranches.service import Session
+from gpubranches.core.options import RefineOptions
+from gpubranches.errors import DataError, WaitError
 from gpubranches.service.database import WAIT_S, Database, Tables
 from gpubranches.service.labels import SCHEMA
 from gpubranches.service.uploads import SCHEMA as UPLOADS
+
+if TYPE_CHECKING:
+    from gpubranches.catalog import Catalog
 
 _log = logging.getLogger(__name__)
 
@@ -34,12 +37,12 @@ CREATE TABLE IF NOT EXISTS sessions (
 );
 """
 
-_NOTE = (
+_UPDATE = (
     "INSERT INTO sessions (session, name, settings, used_s) VALUES (:session, coalesce(:name, ''), :settings, :now) "
     "ON CONFLICT (session) DO UPDATE SET name = coalesce(:name, name), used_s = :now, "
     "settings = json_patch(settings, :settings)"
 )
-# The names of the sessions by steps over the index, for it may hold many events of each.
+# The recursion steps over the index from one session to the next, because each may have many events.
 _LIST = """
 WITH RECURSIVE logged(session) AS (
     SELECT min(session) FROM events
@@ -53,41 +56,40 @@ SELECT l.session, coalesce(s.name, ''), coalesce(s.settings, '{}'), max(coalesce
 FROM latest l LEFT JOIN sessions s USING (session) LEFT JOIN events e ON e.seq = l.seq
 WHERE s.deleted_s IS NULL AND (l.seq IS NOT NULL OR s.name != '') ORDER BY 4 DESC LIMIT ?
 """
-# As `Labels` reads its events: the last undo or redo of an action holds, and then the last mark of an item.
+# The rule is that of `Labels`: of an action its last undo or redo holds, then of an item its last mark.
 _COUNT = """
-WITH turned AS (
+WITH switched AS (
     SELECT coalesce(u.action, t.action) AS action, u.action IS NULL AS undone, max(t.seq)
     FROM events t LEFT JOIN events u ON u.event_id = t.action AND u.kind = 'undo'
     WHERE t.session = :session AND t.seq <= :seq AND t.kind = 'undo' GROUP BY 1
 ),
 held AS (
     SELECT item, label, max(seq) AS seq FROM events WHERE session = :session AND seq <= :seq AND kind = 'mark'
-    AND action NOT IN (SELECT action FROM turned WHERE undone) GROUP BY item
+    AND action NOT IN (SELECT action FROM switched WHERE undone) GROUP BY item
 )
 """
-# Only constants; values are bound.
+# The texts are constants; values are bound.
 _COUNTED = _COUNT + "SELECT coalesce(sum(label = 1), 0), coalesce(sum(label = -1), 0) FROM held"  # nosec B608
 _FIRST = _COUNT + "SELECT item FROM held WHERE label = 1 ORDER BY seq LIMIT :examples"  # nosec B608
 
-
+SESSION_NAME = re.compile(r"[A-Za-z0-9_-]{22}")
+"""The form of the names that `new_session_name` makes."""
 EXAMPLES = 3
-"""Items by which a session is recognised."""
-LIMIT_BYTES = 256 << 20
-"""Of all sessions in memory."""
-_DICT_BYTES = 100
-"""Of an item in a dict of small numbers."""
-_NOTE_WAIT_S = 0.2
-"""How long an answer waits for a note of it."""
+"""How many items marked right illustrate a session in a list."""
+LIMIT = 200
+"""How many sessions a list has by default."""
+_TRY_WAIT_S = 0.2
+"""How long `try_update` waits while another process writes."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What the book says of a session.
+    """The entry of a session.
 
-    name: the user's, "" for none; settings: `query` (the address of the last query), `asked` (the first one, as it is
-    read), `words` (the last one that had some, as it is typed), `where` (the filter that holds, "" for none), `seed`,
-    `model`, `second_stage`, `random_negatives`, `negative_weight` and `lean` of the last find all, as far as they are
-    known; used_s: when it was last used, seconds since 1970; positive, negative: how many items it has marked right and
+    name: the user's, "" for none; settings: those of these keys that were stored: `query` (the last query, see
+    `query_path`), `asked` (the first one, in words), `words` (the last one that had words, as typed), `where` (the
+    filter, "" for none), `seed`, and `model`, `second_stage`, `random_negatives`, `negative_weight`, `lean` of the last
+    find all. used_s: time of the last use, seconds since 1970; positive, negative: how many items are marked right and
     wrong; examples: ids of the first ones marked right.
     """
 
@@ -101,31 +103,56 @@ class Record:
 
     @property
     def title(self) -> str:
-        """The name, else what was asked first, else "Untitled"."""
-        return self.name or str(self.settings.get("asked") or "Untitled")
+        """The name, else the first query, else "Untitled"."""
+        return self.name or self.asked or "Untitled"
+
+    @property
+    def asked(self) -> str:
+        """The first query in words, "" if there was none."""
+        return str(self.settings.get("asked") or "")
+
+    @property
+    def path(self) -> str:
+        """The path of the last query, see `query_path`; "" if there was none."""
+        return str(self.settings.get("query") or "")
 
     @property
     def query(self) -> str:
-        """What was asked last, as one types it, "" if nothing was."""
-        asked = dict(parse_qsl(urlsplit(str(self.settings.get("query", ""))).query))
+        """The last query as one types it, "" if there was none."""
+        asked = dict(parse_qsl(urlsplit(self.path).query))
         return asked.get("q") or (f"#{asked['id']}" if "id" in asked else "")
 
     @property
     def words(self) -> str:
-        """The last query that had words, as one types it, "" if none had."""
+        """The last query that had words, as typed, "" if there was none."""
         return str(self.settings.get("words", ""))
+
+    @property
+    def where(self) -> str:
+        """The filter, "" for none."""
+        return str(self.settings.get("where", ""))
+
+    @property
+    def has_found(self) -> bool:
+        """Whether a find all was run."""
+        return "model" in self.settings
+
+    @property
+    def options(self) -> RefineOptions:
+        """The options of the last find all, the defaults where none are stored; without a query."""
+        names = ("model", "second_stage", "random_negatives", "negative_weight", "lean")
+        stored = {name: self.settings[name] for name in names if name in self.settings}
+        return RefineOptions(**stored, where=self.where or None)
 
 
 class _Counts(TypedDict):
-    """How many items a session has marked right and wrong, and the first ones marked right."""
-
     positive: int
     negative: int
     examples: tuple[int, ...]
 
 
-class Book(Tables):
-    """Names and settings of all sessions, kept in the SQLite file of their marks."""
+class SessionStore(Tables):
+    """Names and settings of all sessions, in the SQLite file of their marks. Safe to use from several threads."""
 
     what = "sessions"
     schema = SCHEMA + UPLOADS + _SCHEMA
@@ -134,30 +161,33 @@ class Book(Tables):
         super().__init__(database)
         self._counted: dict[str, tuple[int, _Counts]] = {}
 
-    def remember(self, session: str, **settings: Any) -> None:
-        """Write settings down as `note` does if that is possible at once: an answer is worth more than a note of it."""
-        try:
-            self._write(session, None, settings, _NOTE_WAIT_S)
-        except DataError as error:
-            _log.warning("session %s goes on without a note of %s: %s", session, ", ".join(settings), error)
+    def update(self, session: str, *, name: str | None = None, **settings: Any) -> None:
+        """Store a session's name, unless it is None, and settings; other settings stay. Creates a missing entry.
 
-    def note(self, session: str, *, name: str | None = None, **settings: Any) -> None:
-        """Write down a session's name, unless None, and some of its settings; the others stay."""
+        Raises WaitError or UnavailableError if the file cannot be written.
+        """
         self._write(session, name, settings, WAIT_S)
+
+    def try_update(self, session: str, **settings: Any) -> None:
+        """Store settings as `update` does; if the file cannot be written within .2 s, log a warning instead."""
+        try:
+            self._write(session, None, settings, _TRY_WAIT_S)
+        except DataError as error:
+            _log.warning("session %s: %s not stored: %s", session, ", ".join(settings), error)
 
     def _write(self, session: str, name: str | None, settings: dict[str, Any], wait_s: float) -> None:
         row = {"session": session, "name": name, "settings": json.dumps(settings), "now": time.time()}
         with self.database.writing(wait_s) as connection:
-            connection.execute(_NOTE, row)
+            connection.execute(_UPDATE, row)
 
     def record(self, session: str) -> Record:
-        """Return what is known of a session, without counts; an empty record for one that is new."""
+        """Return the entry of a session, without counts; an empty one for a session that has none."""
         query = "SELECT session, name, settings, used_s FROM sessions WHERE session = ? AND deleted_s IS NULL"
         with self.database.reading() as connection:
             row = connection.execute(query, (session,)).fetchone()
         return Record(session) if row is None else _record(row)
 
-    def records(self, limit: int = 200) -> list[Record]:
+    def records(self, limit: int = LIMIT) -> list[Record]:
         """Return the sessions that have a name or a mark, the last used first, with their counts of marks."""
         with self.database.reading() as connection:
             rows = connection.execute(_LIST, (limit,)).fetchall()
@@ -165,7 +195,7 @@ class Book(Tables):
         return [replace(_record(row[:4]), **count) for row, count in zip(rows, counts, strict=True)]
 
     def _counts(self, connection: Connection, session: str, seq: int) -> _Counts:
-        """Return what a session has marked up to an event; counted anew where there are others since the last time."""
+        """Return the counts of a session's marks up to an event, kept from the last call if the event is the same."""
         known = self._counted.get(session)
         if known is None or known[0] != seq:
             asked = {"session": session, "seq": seq, "examples": EXAMPLES}
@@ -176,9 +206,9 @@ class Book(Tables):
         return known[1]
 
     def delete(self, session: str) -> None:
-        """Remove a session with its marks and pictures for good; what remains is that it was deleted."""
+        """Delete a session with its marks and pictures; the entry remains, marked as deleted."""
         with self.database.writing() as connection:
-            connection.execute(_NOTE, {"session": session, "name": "", "settings": "{}", "now": time.time()})
+            connection.execute(_UPDATE, {"session": session, "name": "", "settings": "{}", "now": time.time()})
             connection.execute("UPDATE sessions SET deleted_s = used_s, settings = '{}' WHERE session = ?", (session,))
             for table in ("events", "pictures"):
                 connection.execute(f"DELETE FROM {table} WHERE session = ?", (session,))  # nosec B608  # two constants
@@ -190,7 +220,7 @@ class Book(Tables):
             return connection.execute(query, (session,)).fetchone() is not None
 
     def exists(self, session: str) -> bool:
-        """Return whether a session has an entry here or a mark, and was not deleted."""
+        """Return whether a session has an entry or a mark, and was not deleted."""
         query = (
             "SELECT coalesce((SELECT deleted_s IS NULL FROM sessions WHERE session = :session), "
             "EXISTS (SELECT 1 FROM events WHERE session = :session))"
@@ -199,107 +229,58 @@ class Book(Tables):
             return bool(connection.execute(query, {"session": session}).fetchone()[0])
 
 
+def open_store(catalog: Catalog) -> tuple[SessionStore, bool]:
+    """Open the store beside a catalog; return it, and whether what it stores lasts longer than this process.
+
+    If the file there cannot be written, the store is a copy of it that is removed when this process ends.
+    """
+    path = catalog.path / "labels.sqlite"
+    try:
+        store = SessionStore.open(path)
+    except WaitError:
+        raise
+    except DataError as error:
+        return _temporary_store(path, error), False
+    try:
+        store.database.require_writable()
+    except WaitError:  # another process writes, so the file can be written
+        pass
+    except DataError as error:
+        store.close()
+        return _temporary_store(path, error), False
+    return store, True
+
+
+def _temporary_store(path: Path, error: DataError) -> SessionStore:
+    """Return a store on a copy of a file; on an empty file if it cannot be read."""
+    _log.warning("marks last only as long as this server: %s", error)
+    folder = Path(tempfile.mkdtemp(prefix="gpubranches-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = folder / path.name
+    try:
+        for ending in ("", "-wal"):
+            source = path.with_name(path.name + ending)
+            if source.exists():
+                shutil.copyfile(source, copy.with_name(copy.name + ending))
+        return SessionStore.open(copy)
+    except (OSError, DataError) as unreadable:
+        _log.warning("earlier marks are not shown: %s", unreadable)
+        for file in folder.iterdir():
+            file.unlink()
+        return SessionStore.open(copy)
+
+
+def new_session_name() -> str:
+    """Return a name that no session has: 22 random letters."""
+    return secrets.token_urlsafe(16)
+
+
+def query_path(query: str | int, where: str = "") -> str:
+    """Return how a store names a query with its filter: the path of its page, /search?q=TEXT or /like?id=ID."""
+    path, named = ("/search", {"q": query}) if isinstance(query, str) else ("/like", {"id": query})
+    return f"{path}?{urlencode({**named, 'where': where} if where else named)}"
+
+
 def _record(row: tuple[str, str, str, float]) -> Record:
     session, name, settings, used_s = row
     return Record(session, name, json.loads(settings), used_s)
-
-
-@dataclass
-class _Entry:
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    making: threading.Lock = field(default_factory=threading.Lock)
-    users: int = 0
-    session: Session | None = None
-    bytes: int = 0
-
-
-class OpenSessions:
-    """Sessions in memory by name; the oldest idle ones are shut beyond `limit`, or `limit_bytes` of answers and marks.
-
-    The one used last stays. make: builds the session of a name anew, from its labels.
-    """
-
-    def __init__(self, make: Callable[[str], Session], limit: int = 256, limit_bytes: int = LIMIT_BYTES):
-        self._make = make
-        self._limit = limit
-        self._limit_bytes = limit_bytes
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def hold(self, name: str) -> Iterator[Session]:
-        """Lend the session of that name to the calling thread alone."""
-        with self._lent(name) as entry, entry.lock:
-            yield self._made(name, entry)
-
-    @contextmanager
-    def marks(self, name: str) -> Iterator[Session]:
-        """Lend the session of that name for its marks alone, also while another thread holds it."""
-        with self._lent(name) as entry:
-            yield self._made(name, entry)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def forget_answers(self) -> None:
-        """Let every session forget its last answer; to be called while no thread holds one."""
-        with self._lock:
-            for entry in self._entries.values():
-                if entry.session is not None:
-                    entry.session.forget()
-
-    def close(self) -> None:
-        """Shut all sessions that no thread holds."""
-        with self._lock:
-            self._shut_idle(0, 0)
-
-    @contextmanager
-    def _lent(self, name: str) -> Iterator[_Entry]:
-        with self._lock:
-            entry = self._entries.setdefault(name, _Entry())
-            self._entries.move_to_end(name)
-            entry.users += 1
-        try:
-            yield entry
-        finally:
-            size_bytes = 0 if entry.session is None else _size(entry.session)
-            with self._lock:
-                entry.users -= 1
-                entry.bytes = size_bytes
-                self._shut_idle(self._limit, self._limit_bytes)
-
-    def _made(self, name: str, entry: _Entry) -> Session:
-        with entry.making:
-            if entry.session is None:
-                entry.session = self._make(name)
-            return entry.session
-
-    def _shut_idle(self, limit: int, limit_bytes: int) -> None:
-        size_bytes = sum(entry.bytes for entry in self._entries.values())
-        idle = [name for name, entry in self._entries.items() if not entry.users]
-        if limit:
-            idle = [name for name in idle if name != next(reversed(self._entries))]
-        for name in idle:
-            if len(self._entries) <= limit and size_bytes <= limit_bytes:
-                return
-            size_bytes -= self._entries.pop(name).bytes
-
-
-def _size(session: Session) -> int:
-    """Return about how many bytes the answer and the marks of a session take."""
-    answer = session.answer
-    return session.labels.size_bytes + (0 if answer is None else _array_bytes(answer, set()))
-
-
-def _array_bytes(value: object, seen: set[int]) -> int:
-    """Return the bytes of all arrays that an object holds, each once; what is mapped from a file takes none."""
-    if id(value) in seen or isinstance(value, np.memmap):
-        return 0
-    seen.add(id(value))
-    if isinstance(value, np.ndarray):
-        return int(value.nbytes) if value.base is None else _array_bytes(value.base, seen)
-    if isinstance(value, dict):
-        return _DICT_BYTES * len(value)
-    if isinstance(value, list | tuple):
-        return sum(_array_bytes(part, seen) for part in value)
-    return sum(_array_bytes(part, seen) for part in getattr(value, "__dict__", {}).values())

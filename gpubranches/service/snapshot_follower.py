@@ -1,4 +1,4 @@
-"""Following what others commit to a catalog while it is served."""
+"""Moves a served catalog to its newest generation between requests, never during one."""
 
 from __future__ import annotations
 
@@ -16,61 +16,62 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 5.0
-"""How long a generation that cannot be opened is not tried again."""
+"""How long a generation that could not be opened is not tried again."""
 
 
-class Following:
-    """Lets requests over one catalog run side by side, and opens its newest generation between them.
+class SnapshotFollower:
+    """A reader-writer lock around a catalog: requests read side by side, opening a new generation waits for them.
 
-    recoded: called after the codes were made anew, while no request runs. A request sees one generation from its
-    beginning to its end: the first that finds a new one waits for those under way, and later ones wait for it. What
-    cannot be opened is logged, and the generation at hand is served on.
+    A request sees one generation from its start to its end. The first request that finds a new generation waits until
+    the running ones end, then opens it; requests that arrive meanwhile wait. If the generation cannot be opened, a
+    warning is logged and the old one is served. recoded: called after a generation with other codes was opened, while
+    no request runs.
     """
 
     def __init__(self, catalog: Catalog, recoded: Callable[[], None]):
         self._catalog = catalog
         self._recoded = recoded
-        self._moved = threading.Condition()
-        self._inside = 0
-        self._turning = False
+        self._changed = threading.Condition()
+        self._readers = 0
+        self._opening = False
         self._retry_at_s = 0.0
 
     @contextmanager
     def reading(self, wait_s: float | None = None) -> Iterator[None]:
-        """Hold the catalog at its newest generation; not to be entered twice by one thread.
+        """Hold the catalog at its newest generation. A thread must not enter this twice.
 
-        Raises WaitError where that takes longer than `wait_s`, which is not looked at by who opens a new generation.
+        Raises WaitError if another request takes longer than `wait_s` seconds to open a new generation.
         """
-        with self._moved:
-            if not self._moved.wait_for(lambda: not self._turning, wait_s):
-                raise WaitError("a new generation of the catalog waits for requests under way; try again")
-            self._turn_if_changed()
-            self._inside += 1
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._opening, wait_s):
+                raise WaitError("a new generation of the catalog waits for running requests; try again")
+            self._open_if_changed()
+            self._readers += 1
         try:
             yield
         finally:
-            with self._moved:
-                self._inside -= 1
-                self._moved.notify_all()
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
 
-    def glance(self) -> None:
-        """Open the newest generation if no request is under way; else leave that to the next one, without waiting."""
-        if self._moved.acquire(blocking=False):
+    def follow_if_idle(self) -> None:
+        """Open the newest generation if no request is running; do nothing otherwise. Never waits."""
+        if self._changed.acquire(blocking=False):
             try:
-                if not self._inside and not self._turning:
-                    self._turn_if_changed()
+                if not self._readers and not self._opening:
+                    self._open_if_changed()
             finally:
-                self._moved.release()
+                self._changed.release()
 
-    def _turn_if_changed(self) -> None:
+    def _open_if_changed(self) -> None:
         if self._catalog.changed() and time.monotonic() >= self._retry_at_s:
-            self._turn()
+            self._open()
 
-    def _turn(self) -> None:
-        self._turning = True
+    def _open(self) -> None:
+        self._opening = True
         try:
-            while self._inside:
-                self._moved.wait()
+            while self._readers:
+                self._changed.wait()
             before = self._catalog.coding
             try:
                 self._catalog.refresh()
@@ -81,5 +82,5 @@ class Following:
             if self._catalog.coding != before:
                 self._recoded()
         finally:
-            self._turning = False
-            self._moved.notify_all()
+            self._opening = False
+            self._changed.notify_all()

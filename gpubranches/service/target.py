@@ -12,46 +12,46 @@ from gpubranches.errors import UsageError
 
 if TYPE_CHECKING:
     from gpubranches.core.results import Interval, Ranking
-    from gpubranches.retrieval.answer import Answer
+    from gpubranches.service.answer import Answer
 
 TARGET = 0.95
-"""The share of all that is right that is looked for, unless another is asked for."""
+"""The recall that is looked for, unless another is given: the share of all right items that the answer holds."""
 LEANS = (0.25, 0.5, 0.75, 1.0)
-"""Cuts below the own one that are tried before more marks are asked for, see `Session.recut`."""
+"""Cuts below the model's own that are tried before more marks are asked for, see `Session.recut`."""
 LEAST_PRECISION = 0.5
-"""Of the answer that such a cut may leave, by the middle of its interval."""
+"""Precision that such a cut must leave, by the middle of its interval."""
 
 Kind = Literal["suggestion", "audit", "reached", "exhausted"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-class Steered(Protocol):
-    """What is asked of a `Session`, which has each of these."""
+class Refinable(Protocol):
+    """What `next_step` needs of a `Session`."""
 
     answer: Answer | None
 
-    def last(self) -> Answer:
+    def last_answer(self) -> Answer:
         """Return the last answer."""
         ...
 
     def estimate(self) -> Ranking:
-        """Estimate it anew, with the marks made since."""
+        """Estimate its recall with the marks made since."""
         ...
 
     def refine_again(self) -> Ranking:
-        """Refine by the marks there are now."""
+        """Find all with the marks there are now."""
         ...
 
     def recut(self, lean: float) -> Ranking:
-        """Cut the list anew."""
+        """Cut the list of the answer elsewhere."""
         ...
 
-    def learnt_all(self, *, but: tuple[str, ...] = ()) -> bool:
-        """Whether the answer was made with the marks there are."""
+    def is_up_to_date(self, *, ignoring: tuple[str, ...] = ()) -> bool:
+        """Return whether the answer was made with the marks there are, apart from new ones of some origins."""
         ...
 
     def suggest(self, count: int) -> NDArray[np.int64]:
-        """Return ids whose marks would teach most."""
+        """Return ids whose marks would teach the model most."""
         ...
 
     def audit(self, count: int) -> NDArray[np.int64]:
@@ -61,11 +61,11 @@ class Steered(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """What to do next. ids: (m,) int64, the items to mark.
+    """What to do next towards a recall.
 
-    kind: "suggestion" or "audit", the origin to mark the items with; "reached" where the lower end of the interval of
-    recall is at the target, and "exhausted" where it is not and no item is left to mark: both without ids. recall: what
-    was known when this was decided, (low, middle, high), None where nothing was.
+    kind: "suggestion" or "audit", the origin to mark the items with; "reached" if the lower end of the interval of
+    recall is at the target; "exhausted" if it is not and no item is left to mark. ids: (m,) int64, the items to mark,
+    none for the last two kinds. recall: the estimate that decided, (low, middle, high), None where there is none.
     """
 
     kind: Kind
@@ -74,11 +74,11 @@ class Step:
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left to mark."""
+        """Whether there is nothing to mark."""
         return self.kind in ("reached", "exhausted")
 
 
-def next_step(session: Steered, target: float, count: int) -> Step:
+def next_step(session: Refinable, target: float, count: int) -> Step:
     """Return the next step of a session towards a recall; see `Session.next`.
 
     Marks of an audit update the estimate of the present answer. The model learns from them only when they show that the
@@ -86,12 +86,12 @@ def next_step(session: Steered, target: float, count: int) -> Step:
     """
     if not 0 < target < 1:
         raise UsageError(f"target_recall: expected a share between 0 and 1, such as {TARGET}, got {target}")
-    recall = (session.estimate() if session.learnt_all(but=("audit",)) else session.refine_again()).recall
-    if _short_of(recall, target) and not session.learnt_all():
+    recall = (session.estimate() if session.is_up_to_date(ignoring=("audit",)) else session.refine_again()).recall
+    if _short_of(recall, target) and not session.is_up_to_date():
         recall = session.refine_again().recall
     short = _short_of(recall, target)
     if not _reached(recall, target):
-        recall = _leaned(session, target) or recall
+        recall = _with_lower_cut(session, target) or recall
     if _reached(recall, target):
         return Step("reached", np.zeros(0, np.int64), recall)
     order: tuple[Literal["suggestion", "audit"], ...] = ("suggestion", "audit")
@@ -102,13 +102,13 @@ def next_step(session: Steered, target: float, count: int) -> Step:
     return Step("exhausted", np.zeros(0, np.int64), recall)
 
 
-def _leaned(session: Steered, target: float) -> Interval | None:
-    """Cut the answer as far below its own cut as brings recall to the target; return its recall.
+def _with_lower_cut(session: Refinable, target: float) -> Interval | None:
+    """Lower the cut of the answer until its recall is surely at the target; return its recall.
 
-    If no cut makes the target sure, the cut is where recall is as likely above the target as below. If there is none,
-    the cut is the lowest that leaves most of what matches right.
+    If no cut makes the target sure, the cut is the first whose recall is as likely above the target as below it. If
+    there is none either, it is the lowest whose precision is `LEAST_PRECISION` or more.
     """
-    own = best = session.last()
+    own = best = session.last_answer()
     for lean in LEANS:
         if lean > own.ranking.lean and own.reaches(lean):
             found = session.recut(lean)
@@ -116,7 +116,7 @@ def _leaned(session: Steered, target: float) -> Interval | None:
                 break
             if _reached(found.recall, target):
                 return found.recall
-            best = session.last() if _short_of(best.ranking.recall, target) else best
+            best = session.last_answer() if _short_of(best.ranking.recall, target) else best
     session.answer = best
     return best.ranking.recall
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from gpubranches import Catalog
-from gpubranches.core.embedding_space import Space
+from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
 
@@ -18,7 +18,7 @@ def make(path: Path) -> None:
     signs = SignQuantizer().fit(vectors.astype(np.float32))
     catalog = Catalog.create(
         path,
-        space=Space(embedder="golden", head="h", quantizer="q", means="m"),
+        space=EmbeddingSpace(embedder="golden", head="h", quantizer="q", means="m"),
         d=8,
         signs=signs,
         scalar=ScalarQuantizer(low=-1, high=1).fit(vectors[:, :8].astype(np.float32)),

@@ -1,6 +1,6 @@
-"""The API for programs, /api/v1: JSON over the same desk as the page, described by /api/v1/openapi.json.
+"""The API for programs, /api/v1: JSON over the same service as the page, described by /api/v1/openapi.json.
 
-What is wrong with a request is told as a problem (RFC 9457) under the status of the error's class.
+An error is answered with problem details (RFC 9457), under the status of its class.
 """
 
 from gpubranches.app.api import marking, openapi, refining, results, searching, sessions

@@ -1,17 +1,16 @@
-"""Marks of a session. A call is one event, stored when it is answered; sent again under its name it changes nothing."""
+"""Marks of a session. A call is one event, stored before it is answered; under the same name it counts once."""
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import numpy as np
 
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
-from gpubranches.app.api.sessions import marks
-from gpubranches.errors import ConflictError
+from gpubranches.app.api.sessions import known
 from gpubranches.service.labels import ORIGINS
+from gpubranches.service.types import Marked, MarkRequest
 
 MOST_MARKED = 10_000
 """Items of one call."""
@@ -19,7 +18,7 @@ MOST_MARKED = 10_000
 EVENT: Schema = {
     "type": "string",
     "pattern": "^[A-Za-z0-9_-]{8,64}$",
-    "description": "A name of the call, made by the caller: repeated, it changes nothing and answers the same.",
+    "description": "A name that the caller gives the call: repeated, it changes nothing and answers the same.",
 }
 _LABEL: Schema = {"type": "integer", "enum": [1, -1, 0], "description": "1 right, -1 wrong, 0 not marked."}
 _MARK: Schema = {
@@ -62,54 +61,40 @@ _MARKS: Schema = {
 
 @operation("GET", "/sessions/{session}/marks", answer=_MARKS)
 def list_marks(session: str) -> dict[str, Any]:
-    """Tell all marks that hold, in the order they were made."""
-    with marks(session) as held:
-        version, current, origins = held.labels.changes()[0], held.labels.current(), held.labels.origins()
-    told = [{"id": item, "label": label, "origin": origins.get(item, "")} for item, label in current.items()]
-    return {"version": version, "marks": told}
+    """Return all marks that hold, in the order they were made."""
+    listed = known(session).marks(session)
+    marks = [{"id": item, "label": label, "origin": origin} for item, label, origin in listed.marks]
+    return {"version": listed.version, "marks": marks}
 
 
 @operation("POST", "/sessions/{session}/marks", body=_MARK, answer=_MARKED)
 def mark(session: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Mark items right or wrong, or take their marks away, as one step.
+    """Mark items right or wrong, or remove their marks, as one step.
 
-    A name of a call that was used for other items or another label is refused with 409.
+    An event name that was used for other items or another label is refused with 409.
     """
-    event, ids, label = _event(body), list(dict.fromkeys(body["ids"])), body["label"]
-    with marks(session) as held:
-        if label:
-            held.mark(ids, label, origin=body["origin"], event_id=event)
-        else:
-            held.unmark(ids, event_id=event)
-        if held.labels.done(event) != [(item, label) for item in ids]:
-            raise ConflictError(f"event: expected a new name for another call, {event!r} was used before; make another")
-    return {"event": event, "ids": ids, "label": label}
+    ids = np.array(body["ids"], np.int64)
+    request = MarkRequest(ids, body["label"], body["origin"], body.get("event"))
+    return {**_done(known(session).mark(session, request)), "label": body["label"]}
 
 
 @operation("DELETE", "/sessions/{session}/marks", query={"event": EVENT}, answer=_DONE)
 def clear(session: str, event: str | None = None) -> dict[str, Any]:
-    """Take all marks away, as one step that undo brings back."""
-    event = event or uuid.uuid4().hex
-    with marks(session) as held:
-        held.unmark(np.concatenate([held.positives, held.negatives]), event_id=event)
-        return {"event": event, "ids": [item for item, _ in held.labels.done(event)]}
+    """Remove all marks, as one step that undo takes back."""
+    return _done(known(session).clear(session, event))
 
 
 @operation("POST", "/sessions/{session}/undo", body=_EVENT, answer=_DONE)
 def undo(session: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Take back the last call that stands; tell the items it had marked."""
-    event = _event(body)
-    with marks(session) as held:
-        return {"event": event, "ids": held.labels.undo(event_id=event).tolist()}
+    """Take back the last call that stands; return the items that it had marked."""
+    return _done(known(session).undo(session, body.get("event")))
 
 
 @operation("POST", "/sessions/{session}/redo", body=_EVENT, answer=_DONE)
 def redo(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Bring back what the last undo took, unless something was marked since."""
-    event = _event(body)
-    with marks(session) as held:
-        return {"event": event, "ids": held.labels.redo(event_id=event).tolist()}
+    return _done(known(session).redo(session, body.get("event")))
 
 
-def _event(body: dict[str, Any]) -> str:
-    return str(body.get("event") or uuid.uuid4().hex)
+def _done(marked: Marked) -> dict[str, Any]:
+    return {"event": marked.event, "ids": list(marked.ids)}

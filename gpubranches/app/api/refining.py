@@ -1,4 +1,4 @@
-"""Finding all, cutting anew, what to mark next, and how complete the answer is."""
+"""Find all, cut again, propose what to mark next, and estimate how complete the answer is."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.api.searching import ITEM, WHERE
-from gpubranches.app.api.sessions import ANSWER, INTERVAL, hold, interval, told
-from gpubranches.app.limits import training
-from gpubranches.app.request_values import desk
+from gpubranches.app.api.sessions import ANSWER, INTERVAL, answered, interval, known
+from gpubranches.app.app_context import limits, service
 from gpubranches.core.options import (
     LEAST_WEIGHT,
     MODELS,
@@ -20,10 +19,12 @@ from gpubranches.core.options import (
     MOST_WEIGHT,
     NEGATIVE_WEIGHT,
     RANDOM_NEGATIVES,
+    RefineOptions,
 )
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.queries import LONGEST
 from gpubranches.service.target import KINDS, TARGET
+from gpubranches.service.types import StepRequest
 
 _LEAN: Schema = {
     "type": "number",
@@ -112,65 +113,45 @@ def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
 
     A session that trains too often is told to wait, with 429 and Retry-After.
     """
-    weights = {name: body[name] for name in ("random_negatives", "negative_weight")}
-    with training(session), hold(session) as held:
-        ranking = held.refine(
-            body["model"],
-            second_stage=body.get("second_stage"),
-            lean=body["lean"],
-            where=body.get("where"),
-            query=body.get("query"),
-            **weights,
-        )
-        second_stage = not ranking.by_votes
-        settings: dict[str, Any] = {"second_stage": second_stage, "lean": ranking.lean, "where": held.where, **weights}
-        desk().book.remember(session, model=body["model"], **settings)
-        return told(held.last())
+    with limits().train(session):
+        return answered(known(session).find_all(session, RefineOptions(**body)))
 
 
 @operation("POST", "/sessions/{session}/recut", body=_RECUT, answer=ANSWER)
 def recut(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Cut the last refine's list elsewhere, without training."""
-    with hold(session) as held:
-        ranking = held.recut(body["lean"])
-        desk().book.remember(session, lean=ranking.lean)
-        return told(held.last())
+    return answered(known(session).recut(session, body["lean"]))
 
 
 @operation("GET", "/sessions/{session}/suggestions", query={"count": COUNT}, answer=_ITEMS)
 def suggestions(session: str, count: int) -> dict[str, Any]:
-    """Tell the unmarked items whose marks would tell most; mark them with the origin "suggestion"."""
-    with hold(session) as held:
-        return _items(held.suggest(count))
+    """Return the unmarked items whose marks would teach most; mark them with the origin "suggestion"."""
+    return _items(known(session).suggest(session, count).ids)
 
 
 @operation("POST", "/sessions/{session}/audit", body=_COUNT, answer=_ITEMS)
 def audit(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Draw items whose marks tell how complete the answer is; mark them with the origin "audit"."""
-    with hold(session) as held:
-        return _items(held.audit(body["count"]))
+    return _items(known(session).audit(session, body["count"]).ids)
 
 
 @operation("POST", "/sessions/{session}/next", body=_NEXT, answer=_STEP)
 def next_step(session: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Tell what to mark until a share of all that is right is known to be found; refines where marks are to be learnt.
+    """Return what to mark until a share of all right items is known to be found; refines where marks are to be learnt.
 
     Mark the items with the kind as origin and ask again, until it is "reached". The cut may move towards recall.
     """
-    with training(session), hold(session) as held:
-        step = held.next(body["target_recall"], body["count"])
-        desk().book.remember(session, lean=held.last().ranking.lean)
-        return {"kind": step.kind, "recall": interval(step.recall), **_items(step.ids)}
+    with limits().train(session):
+        step = known(session).next_step(session, StepRequest(**body)).step
+    return {"kind": step.kind, "recall": interval(step.recall), **_items(step.ids)}
 
 
 @operation("POST", "/sessions/{session}/estimate", body={"type": "object"}, answer=ANSWER)
 def estimate(session: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Estimate precision and recall of the answer anew, by the marks made since."""
-    with hold(session) as held:
-        held.estimate()
-        return told(held.last())
+    """Estimate precision and recall of the answer again, by the marks made since."""
+    return answered(known(session).estimate(session))
 
 
 def _items(ids: NDArray[np.int64]) -> dict[str, Any]:
-    rows = zip(ids.tolist(), desk().catalog.items(ids), strict=True)
+    rows = zip(ids.tolist(), service().items(ids), strict=True)
     return {"items": [{"id": item, "item": row} for item, row in rows]}

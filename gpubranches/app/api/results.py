@@ -1,27 +1,22 @@
-"""What the last refine matched: by pages, as files; and why an item is in it."""
+"""What the last refine matched, by pages and as files, and why an item is in it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from flask import Response
-from numpy.typing import NDArray
 
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.api.searching import ITEM
-from gpubranches.app.api.sessions import hold, marks
-from gpubranches.app.export_routes import boxes_file, matches_file
-from gpubranches.app.request_values import desk
+from gpubranches.app.api.sessions import known
+from gpubranches.app.app_context import service
+from gpubranches.app.export_routes import send
 from gpubranches.core.results import TIERS
-from gpubranches.retrieval.answer import PARTS
+from gpubranches.service.answer import PARTS
 from gpubranches.service.export import BOX_FORMATS, FORMATS, Format
-
-if TYPE_CHECKING:
-    from gpubranches.core.results import Ranking
-    from gpubranches.service.app_context import Desk
+from gpubranches.service.types import PartPage
 
 _MATCH: Schema = {
     "type": "object",
@@ -69,14 +64,9 @@ def _media(formats: Iterable[Format[Any]]) -> tuple[str, ...]:
 
 @operation("GET", "/sessions/{session}/results", query=_SLICE, answer=_PAGE)
 def results(session: str, tier: str, offset: int, limit: int) -> dict[str, Any]:
-    """Tell one page of the items that match, best first; items deleted since are left out of their page."""
-    with marks(session) as held:
-        part = held.part(tier)
-    return {
-        "total": len(part),
-        "offset": offset,
-        "results": list(_matches(desk(), part.ranking, part.rows[offset : offset + limit])),
-    }
+    """Return one page of the items that match, best first; items deleted since are left out of their page."""
+    page = known(session).part(session, tier, offset, limit)
+    return {"total": page.total, "offset": offset, "results": list(_matches(page))}
 
 
 @operation(
@@ -88,8 +78,7 @@ def results(session: str, tier: str, offset: int, limit: int) -> dict[str, Any]:
 )
 def export_matches(session: str, format: str, tier: str) -> Response:
     """Send all items that match, best first, as a file that is made while it is sent."""
-    with marks(session) as held:
-        return matches_file(held, format, tier)
+    return send(known(session).export(session, format, tier), session)
 
 
 @operation(
@@ -100,27 +89,24 @@ def export_matches(session: str, format: str, tier: str) -> Response:
 )
 def export_model(session: str, format: str) -> Response:
     """Send the boxes of the last refine as a file."""
-    with marks(session) as held:
-        return boxes_file(held, format)
+    return send(known(session).export_boxes(session, format), session)
 
 
 @operation(
     "GET", "/sessions/{session}/items/{item}/explanation", answer={"type": "object", "required": ["reason", "verdict"]}
 )
 def explanation(session: str, item: int) -> dict[str, Any]:
-    """Tell why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in."""
-    with hold(session) as held:
-        return held.explain(item).to_json()
+    """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in."""
+    return known(session).explain(session, item).to_json()
 
 
-def _matches(at: Desk, ranking: Ranking, rows: NDArray[np.intp]) -> Iterator[dict[str, Any]]:
-    alive = rows[at.catalog.alive(ranking.ids[rows])]
-    for row, item in zip(alive.tolist(), at.catalog.items(ranking.ids[alive]), strict=True):
-        votes = None if ranking.votes is None else int(ranking.votes[row])
+def _matches(page: PartPage) -> Iterator[dict[str, Any]]:
+    rows, items = service().live_items(page.ids)
+    for row, item in zip(rows.tolist(), items, strict=True):
         yield {
-            "id": int(ranking.ids[row]),
-            "score": float(ranking.scores[row]),
-            "votes": votes,
-            "tier": ranking.tier(row),
+            "id": int(page.ids[row]),
+            "score": float(page.scores[row]),
+            "votes": None if page.votes is None else int(page.votes[row]),
+            "tier": page.tiers[row],
             "item": item,
         }

@@ -1,10 +1,8 @@
-"""Operations that need no session: what is served, and the nearest items of anything."""
+"""Operations without a session: what is served, and the nearest items of anything."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +10,13 @@ from werkzeug.exceptions import NotFound
 
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
-from gpubranches.app.request_values import desk
-from gpubranches.catalog.metadata.conditions import KINDS, LONGEST, equals, written
-from gpubranches.catalog.metadata.tables import plain
-from gpubranches.catalog.pictures.images import received
+from gpubranches.app.app_context import service
+from gpubranches.catalog.metadata.conditions import KINDS, MAX_LENGTH, column_text, value_condition
+from gpubranches.catalog.metadata.tables import json_value
+from gpubranches.catalog.pictures.decoding import decoded_upload
 from gpubranches.core.options import MODELS
 from gpubranches.service.export import BOX_FORMATS, FORMATS
-
-if TYPE_CHECKING:
-    from gpubranches.core.results import Neighbors
+from gpubranches.service.types import SearchRequest
 
 MOST = 10_000
 """Nearest items of one search."""
@@ -30,7 +26,7 @@ PICTURES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/o
 K: Schema = {"type": "integer", "minimum": 1, "maximum": MOST, "default": 100, "description": "How many items."}
 WHERE: Schema = {
     "type": "string",
-    "maxLength": LONGEST,
+    "maxLength": MAX_LENGTH,
     "minLength": 1,
     "description": "A condition over the columns of the items, such as caption LIKE '%dog%' AND label IN (1, 2).",
 }
@@ -133,20 +129,19 @@ _HEALTH: Schema = {
 @operation("GET", "/health", answer=_HEALTH)
 def health() -> dict[str, Any]:
     """Tell that the server answers, over what and by what."""
-    catalog = desk().catalog
-    return {"status": "ok", "items": catalog.n, "generation": catalog.generation, "backend": desk().backend.name}
+    catalog = service().catalog
+    return {"status": "ok", "items": catalog.n, "generation": catalog.generation, "backend": service().backend.name}
 
 
 @operation("GET", "/catalog", answer={"type": "object", "required": ["n", "d", "D", "models", "item_formats"]})
 def catalog_info() -> dict[str, Any]:
-    """Tell what the catalog holds, and which models and formats can be asked for."""
-    at = desk()
-    told = {name: value for name, value in at.catalog.info().items() if name != "path"}
+    """Return what the catalog holds, and which models and formats can be asked for."""
+    catalog = service().catalog
     return {
-        **told,
-        "embedder": at.catalog.embedder.partition(":")[0],
-        "backend": at.backend.name,
-        "texts": at.embedder is not None,
+        **{name: value for name, value in catalog.info().items() if name != "path"},
+        "embedder": catalog.embedder.partition(":")[0],
+        "backend": service().backend.name,
+        "texts": service().embedder is not None,
         "models": list(MODELS),
         "item_formats": list(FORMATS),
         "box_formats": list(BOX_FORMATS),
@@ -155,8 +150,8 @@ def catalog_info() -> dict[str, Any]:
 
 @operation("GET", "/items/{item}", answer=ITEM)
 def item_info(item: int) -> dict[str, Any]:
-    """Tell the columns of an item."""
-    row = desk().item(item)
+    """Return the columns of an item."""
+    row = service().item(item)
     if row is None:
         raise NotFound(f"there is no item {item}")
     return row
@@ -164,56 +159,51 @@ def item_info(item: int) -> dict[str, Any]:
 
 @operation("GET", "/columns", answer=_COLUMNS)
 def columns() -> dict[str, Any]:
-    """Tell the columns that conditions can be about, and the most frequent values of those that hold few."""
+    """Return the columns that conditions can be about, and the most frequent values of those that hold few."""
     return {
         "columns": [
             {
-                "name": written(column.name),
+                "name": column_text(column.name),
                 "kind": column.kind,
                 "values": [
-                    {"value": plain(value), "count": count, "condition": equals(column.name, value)}
+                    {"value": json_value(value), "count": count, "condition": value_condition(column.name, value)}
                     for value, count in column.values
                 ],
             }
-            for column in desk().catalog.described_columns()
+            for column in service().columns()
         ]
     }
 
 
 @operation("GET", "/count", query={"where": WHERE}, answer=_COUNT)
-def count(where: str | None = None) -> dict[str, Any]:
-    """Tell how many items a condition lets in."""
-    catalog = desk().catalog
-    return {"count": catalog.count(None if where is None else catalog.where(where)), "of": catalog.n}
+def count(where: str = "") -> dict[str, Any]:
+    """Return how many items a condition lets in."""
+    return {"count": service().count(where), "of": service().catalog.n}
 
 
 @operation("POST", "/search", body=_QUERY, answer=NEAREST)
 def search(body: dict[str, Any]) -> dict[str, Any]:
     """Find the items nearest to a text, an item, an embedding or a code."""
-    searcher, k, where = desk().searcher, body["k"], body.get("where")
-    if "text" in body:
-        return nearest(lambda: searcher.ask(body["text"], k, where=where))
-    if "item" in body:
-        return nearest(lambda: searcher.like(body["item"], k, where=where))
-    name, kind = ("vector", np.float32) if "vector" in body else ("code", np.uint8)
-    vector: NDArray[Any] = np.array(body[name], kind)
-    return nearest(lambda: searcher.vector(vector, k, where=where))
+    return _nearest(SearchRequest(_query(body), body["k"], body.get("where")))
 
 
 @operation("POST", "/search/image", raw=(PICTURES, UPLOAD_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
 def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any]:
     """Find the items nearest to a picture, sent as it is: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
-    with received(body) as image:
-        return nearest(lambda: desk().searcher.image(image, k, where=where))
+    with decoded_upload(body) as image:
+        return _nearest(SearchRequest(image, k, where))
 
 
-def nearest(find: Callable[[], Neighbors]) -> dict[str, Any]:
-    """Return what `find` finds, with the items' columns."""
-    start = time.perf_counter()
-    found = find()
-    took_ms = (time.perf_counter() - start) * 1000
-    there = found.ids[0] >= 0
-    ids, distances = found.ids[0][there].tolist(), found.distances[0][there].tolist()
-    rows = zip(ids, distances, desk().catalog.items(ids), strict=True)
-    items = [{"id": item, "distance": distance, "item": row} for item, distance, row in rows]
-    return {"source": found.source, "took_ms": took_ms, "items": items}
+def _query(body: dict[str, Any]) -> str | int | NDArray[Any]:
+    if "text" in body:
+        return str(body["text"])
+    if "item" in body:
+        return int(body["item"])
+    return np.array(body["vector"], np.float32) if "vector" in body else np.array(body["code"], np.uint8)
+
+
+def _nearest(request: SearchRequest) -> dict[str, Any]:
+    found = service().nearest(request)
+    rows = zip(found.hits, found.hits.items(), strict=True)
+    items = [{"id": hit.id, "distance": hit.distance, "item": row} for hit, row in rows]
+    return {"source": found.hits.source, "took_ms": found.took_ms, "items": items}

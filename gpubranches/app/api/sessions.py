@@ -1,24 +1,22 @@
-"""Sessions by name: made, told, listed, deleted."""
+"""Sessions: create, describe, list, delete."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import NotFound
 
 from gpubranches.app.api.operations import SESSION, operation
 from gpubranches.app.api.schema import Schema
-from gpubranches.app.request_values import desk, new_session_id
+from gpubranches.app.app_context import service
 from gpubranches.core.results import TIERS
 from gpubranches.errors import SessionGoneError
-from gpubranches.service import Session
 
 if TYPE_CHECKING:
     from gpubranches.core.results import Interval
-    from gpubranches.retrieval.answer import Answer
+    from gpubranches.service.catalog_service import CatalogService
+    from gpubranches.service.types import SessionState
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 INTERVAL: Schema = {
@@ -117,73 +115,58 @@ def sessions(limit: int) -> dict[str, Any]:
                 "negative": record.negative,
                 "used_s": record.used_s,
             }
-            for record in desk().book.records(limit)
+            for record in service().sessions.records(limit)
         ]
     }
 
 
 @operation("POST", "/sessions", body=_NEW, answer=TOLD, status=201)
 def begin(body: dict[str, Any]) -> dict[str, Any]:
-    """Make a session. The same marks and seed give the same answers."""
-    name = new_session_id()
-    desk().book.note(name, name=body["name"], **({"seed": body["seed"]} if "seed" in body else {}))
-    return session_info(name)
+    """Create a session. The same marks and seed give the same answers."""
+    return session_info(service().sessions.create(**body))
 
 
 @operation("GET", "/sessions/{session}", answer=TOLD)
 def session_info(session: str) -> dict[str, Any]:
-    """Tell a session's marks in numbers, and its last answer."""
-    with marks(session) as held:
-        answer = held.answer
-        return {
-            "session": session,
-            "name": desk().book.record(session).name,
-            "seed": held.seed,
-            "positive": len(held.positives),
-            "negative": len(held.negatives),
-            "answer": None if answer is None else told(answer),
-        }
+    """Return how many marks a session has, and the figures of its last answer."""
+    state = known(session).sessions.state(session)
+    return {
+        "session": session,
+        "name": state.record.name,
+        "seed": state.seed,
+        "positive": state.positive,
+        "negative": state.negative,
+        "answer": None if state.answer is None else answered(state),
+    }
 
 
 @operation("DELETE", "/sessions/{session}", media=(), status=204)
 def delete(session: str) -> str:
     """Delete a session with its marks, for good."""
-    with hold(session):
-        desk().book.delete(session)
+    known(session).sessions.delete(session)
     return ""
 
 
-@contextmanager
-def hold(session: str) -> Iterator[Session]:
-    """Lend a session that exists to this thread alone."""
-    require(session)
-    with desk().sessions.hold(session) as held:
-        yield held
+def known(session: str) -> CatalogService:
+    """Return the service, for a session that exists.
 
-
-@contextmanager
-def marks(session: str) -> Iterator[Session]:
-    """Lend a session that exists for its marks and for what was found, also while it finds all in another thread."""
-    require(session)
-    with desk().sessions.marks(session) as held:
-        yield held
-
-
-def require(session: str) -> None:
-    """Raise SessionGoneError for a session that was deleted, NotFound for one that never was."""
-    if desk().book.deleted(session):
+    Raises SessionGoneError for one that was deleted, NotFound for one that was never created.
+    """
+    if service().sessions.deleted(session):
         raise SessionGoneError("This session was deleted; make another.")
-    if not desk().book.exists(session):
+    if not service().sessions.exists(session):
         raise NotFound("There is no such session; make one first.")
+    return service()
 
 
-def told(answer: Answer) -> dict[str, Any]:
-    """Return an answer's numbers, as ANSWER."""
+def answered(state: SessionState) -> dict[str, Any]:
+    """Return the figures of a session's last answer, as ANSWER. Raises UsageError before a find all."""
+    answer = state.last_answer()
     ranking, parts = answer.ranking, answer.parts
     return {
         "total": ranking.total,
         "tiers": None if ranking.tiers is None else {name: len(parts[name]) for name in TIERS},
-        "changes": None if answer.before is None else {name: len(parts[name]) for name in _CHANGES},
+        "changes": None if state.changes is None else dict(zip(_CHANGES, state.changes, strict=True)),
         "candidates": ranking.candidates,
         "threshold": ranking.threshold if math.isfinite(ranking.threshold) else None,
         "lean": ranking.lean,
@@ -195,5 +178,5 @@ def told(answer: Answer) -> dict[str, Any]:
 
 
 def interval(estimate: Interval | None) -> dict[str, float] | None:
-    """Return an interval as `INTERVAL` describes it."""
+    """Return an interval as INTERVAL describes it."""
     return None if estimate is None else dict(zip(("low", "middle", "high"), estimate, strict=True))

@@ -1,37 +1,38 @@
-"""A condition as values that are chosen one by one: those of one column widen it, those of another narrow it.
+"""A condition as a set of selected values, which buttons switch on and off.
 
-`label IN (3, 5) AND caption = 'dog'` has three of them on. Whatever else a condition says stays as it is.
+Several values of one column are alternatives; different columns narrow the condition. `label IN (3, 5) AND caption =
+'dog'` has three selected values. Other parts of a condition stay as they are.
 """
 
 from __future__ import annotations
 
 from gpubranches.catalog.metadata.conditions import (
-    All,
+    And,
+    ColumnName,
     Comparison,
     Condition,
-    Name,
-    Some,
+    Or,
     Value,
-    equals,
     parse,
     to_text,
+    value_condition,
 )
 from gpubranches.errors import UsageError
 
-Choice = tuple[Name, Value | None]
+Choice = tuple[ColumnName, Value | None]
 """A column and one of its values, None for a missing one."""
 
 
-def chosen(condition: str) -> list[str]:
-    """Return the choices that are on, each as `conditions.equals` writes it. Raises UsageError as `parse` does."""
-    return [equals(*choice) for part in _parts(condition) for choice in _choices(part)]
+def selected_values(condition: str) -> list[str]:
+    """Return the selected values, each as `value_condition` writes it. Raises UsageError as `parse` does."""
+    return [value_condition(*choice) for part in _parts(condition) for choice in _choices(part)]
 
 
-def toggled(condition: str, choice: str) -> str:
-    """Return a condition with a choice put on, or taken off where it is on.
+def toggle_value(condition: str, choice: str) -> str:
+    """Return a condition with a value selected, or deselected if it was selected.
 
     condition: "" for none; choice: one value of one column, such as `label = 3` or `label IS NULL`. Raises UsageError
-    as `parse` does, and for another choice.
+    as `parse` does, and for a choice of another form.
     """
     wanted = _choices(parse(choice))
     if len(wanted) != 1:
@@ -43,20 +44,20 @@ def toggled(condition: str, choice: str) -> str:
     before = held[place] if places else []
     after = [other for other in before if other != wanted[0]] if wanted[0] in before else before + wanted
     parts[place : place + 1] = [_one_of(after)] if after else []
-    return to_text(parts[0] if len(parts) == 1 else All(tuple(parts))) if parts else ""
+    return to_text(parts[0] if len(parts) == 1 else And(tuple(parts))) if parts else ""
 
 
 def _parts(condition: str) -> list[Condition]:
-    """Return what all has to hold."""
+    """Return the parts of a condition that must all hold."""
     if not condition.strip():
         return []
     read = parse(condition)
-    return list(read.parts) if isinstance(read, All) else [read]
+    return list(read.parts) if isinstance(read, And) else [read]
 
 
 def _choices(part: Condition) -> list[Choice]:
-    """Return the values that a part lets in, if it is nothing but values of one column."""
-    if isinstance(part, Some):
+    """Return the values that a part selects, [] unless it selects values of one column and nothing else."""
+    if isinstance(part, Or):
         each = [_choices(inner) for inner in part.parts]
         found = [choice for choices in each for choice in choices]
         return found if all(each) and len({column for column, _ in found}) == 1 else []
@@ -72,4 +73,4 @@ def _one_of(choices: list[Choice]) -> Condition:
         tests.append(Comparison(column, "in" if len(values) > 1 else "=", values, False, 0))
     if len(values) < len(choices):
         tests.append(Comparison(column, "null", (), False, 0))
-    return tests[0] if len(tests) == 1 else Some(tuple(tests))
+    return tests[0] if len(tests) == 1 else Or(tuple(tests))

@@ -1,19 +1,26 @@
-"""What columns of the metadata mean by their names."""
+"""Columns of the metadata that have a meaning by their names."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CAPTIONS = ("caption", "label", "class", "title", "text", "name")
-"""Columns that say in words what is to be seen, the first that does so first."""
+"""Columns that describe an item in words; the first one that has a text is shown."""
 URL = "url"
-OWN = ("id", "error", "input", "image_target")
-"""Columns that the program writes or has written; a user's columns of these names are renamed."""
+IMAGE_PATH = "image_path"
+"""The path of an item's picture, relative to the folder of its input, or absolute."""
+IMAGE_TARGET = "image_target"
+"""The file that a link led to at ingest, if that is not in the folder of the input."""
+OWN = ("id", "error", "input", IMAGE_TARGET)
+"""Columns that this or an earlier version writes; a user's columns of these names are renamed."""
 
 
-def kept_names(columns: Iterable[str]) -> dict[str, str]:
+def renamed_columns(columns: Iterable[str]) -> dict[str, str]:
     """Return the new names of a user's columns that have the program's names, such as `source_id` for `id`."""
     taken, names = set(columns), {}
     for name in OWN:
@@ -23,18 +30,27 @@ def kept_names(columns: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def repeated(columns: Iterable[str]) -> list[str]:
-    """Return the names that more than one column has."""
-    return [name for name, count in Counter(columns).items() if count > 1]
+def repeated_column(schema: pa.Schema) -> str | None:
+    """Return the first name that two columns have, or two fields of one column, such as `a.b`; None if all differ."""
+    levels = [("", list(schema))]
+    while levels:
+        above, fields = levels.pop()
+        for name, count in Counter(field.name for field in fields).items():
+            if count > 1:
+                return f"{above}{name}"
+        for field in fields:
+            inner = [field.type.field(at) for at in range(field.type.num_fields)]
+            levels.append((f"{above}{field.name}.", inner))
+    return None
 
 
 def caption_of(item: Mapping[str, Any]) -> str | None:
-    """Return what an item's columns say of it in words, or None."""
+    """Return the text that describes an item, or None."""
     return next((text for name in CAPTIONS if (text := _text(item.get(name)))), None)
 
 
 def url_of(item: Mapping[str, Any]) -> str | None:
-    """Return where on the web an item's picture is, or None."""
+    """Return the web address of an item's picture, or None."""
     return item[URL] if _text(item.get(URL)) else None
 
 

@@ -1,17 +1,17 @@
-"""Filters over the metadata of items: a small part of SQL, read and checked here, turned into SQL with bound values.
+"""Filters over the metadata of items: a subset of SQL, parsed and checked here, and turned into SQL with bound values.
 
     condition  = conjunction {OR conjunction}
     conjunction = part {AND part}
     part       = NOT part | "(" condition ")" | test
     test       = column ("=" | "!=" | "<>" | "<" | "<=" | ">" | ">=") value
-               | column [NOT] (LIKE | ILIKE) 'pattern'      % any text, _ one letter; ILIKE: capitals do not count
+               | column [NOT] (LIKE | ILIKE) 'pattern'      % any text, _ one letter; ILIKE ignores case
                | column [NOT] IN "(" value {"," value} ")"
                | column [NOT] BETWEEN value AND value
                | column IS [NOT] NULL
     column     = name {"." name}       a name of letters, digits and _, or any name in "quotes"; a.b is field b of a
     value      = number | 'text', with '' for ' | TRUE | FALSE
 
-Keywords may be written in small letters. A test on a missing value is neither true nor false, as in SQL; NaN counts as
+Keywords are not case-sensitive. A test on a missing value is neither true nor false, as in SQL; NaN counts as
 missing. Dates and times are compared with texts such as '2024-05-31' and '2024-05-31 12:00'.
 """
 
@@ -29,18 +29,18 @@ from typing import Literal, get_args
 
 from gpubranches.errors import UsageError
 
-Name = tuple[str, ...]
+ColumnName = tuple[str, ...]
 """A column: its name, then those of nested fields."""
 Kind = Literal["number", "text", "boolean", "date", "time", "time with zone", "nothing", "other"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Value = str | int | float | Decimal | bool
-Bound = Value | date
+SqlValue = Value | date
 
-LONGEST = 10_000
-"""Letters of a condition."""
-LONGEST_PATTERN = 1_000
-DEEPEST = 50
-"""Parentheses and NOTs within each other."""
+MAX_LENGTH = 10_000
+"""Letters of a condition at most."""
+MAX_PATTERN_LENGTH = 1_000
+MAX_DEPTH = 50
+"""Nested parentheses and NOTs at most."""
 KEYWORDS = frozenset(("and", "or", "not", "like", "ilike", "in", "between", "is", "null", "true", "false"))
 
 _TOKEN = re.compile(
@@ -61,13 +61,13 @@ _HOLDS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """One test of a column. values: what it is compared with; place: of the column in the text, from 0."""
+    """One test of a column. values: what it is compared with; position: of the column in the text, from 0."""
 
-    column: Name
+    column: ColumnName
     operator: str
     values: tuple[Value, ...]
     negated: bool
-    place: int
+    position: int
 
 
 @dataclass(frozen=True)
@@ -78,34 +78,34 @@ class Not:
 
 
 @dataclass(frozen=True)
-class All:
-    """All of two and more conditions."""
+class And:
+    """All of two or more conditions."""
 
     parts: tuple[Condition, ...]
 
 
 @dataclass(frozen=True)
-class Some:
-    """At least one of two and more conditions."""
+class Or:
+    """At least one of two or more conditions."""
 
     parts: tuple[Condition, ...]
 
 
-Condition = Comparison | Not | All | Some
+Condition = Comparison | Not | And | Or
 
 
 def parse(text: str) -> Condition:
-    """Read a condition. Raises UsageError that says where, what was expected there, and what came."""
-    if len(text) > LONGEST:
-        raise UsageError(f"where: expected at most {LONGEST:,} letters, got {len(text):,}")
-    reader = _Reader(text)
-    condition = reader.condition()
-    if reader.kind != "end":
-        raise reader.wrong("AND, OR or the end")
+    """Parse a condition. Raises UsageError with the position, what was expected there, and what was found."""
+    if len(text) > MAX_LENGTH:
+        raise UsageError(f"where: expected at most {MAX_LENGTH:,} letters, got {len(text):,}")
+    parser = _Parser(text)
+    condition = parser.condition()
+    if parser.kind != "end":
+        raise parser.error("AND, OR or the end")
     return condition
 
 
-def columns_of(condition: Condition) -> list[Name]:
+def columns_of(condition: Condition) -> list[ColumnName]:
     """Return the columns that a condition tests, each once."""
     if isinstance(condition, Comparison):
         return [condition.column]
@@ -113,42 +113,42 @@ def columns_of(condition: Condition) -> list[Name]:
     return list(dict.fromkeys(name for part in parts for name in columns_of(part)))
 
 
-def to_sql(condition: Condition, kinds: Mapping[Name, Kind]) -> tuple[str, list[Bound]]:
+def to_sql(condition: Condition, kinds: Mapping[ColumnName, Kind]) -> tuple[str, list[SqlValue]]:
     """Return a condition as SQL and the values of its `?`; column i of `columns_of` is called c{i} there.
 
-    kinds: of all columns there are. Raises UsageError for a column that is not there, and for a comparison with a value
-    of another kind.
+    kinds: of all columns of the table. Raises UsageError for an unknown column, and for a comparison with a value of
+    another kind.
     """
     named = {name: f"c{place}" for place, name in enumerate(columns_of(condition))}
-    values: list[Bound] = []
+    values: list[SqlValue] = []
     return _sql(condition, kinds, named, values), values
 
 
-def written(column: Name) -> str:
-    """Return a column as it is written in a condition."""
+def column_text(column: ColumnName) -> str:
+    """Return the text of a column in a condition."""
     plain = (_PLAIN_NAME.fullmatch(name) and name.lower() not in KEYWORDS for name in column)
     quoted = ('"' + name.replace('"', '""') + '"' for name in column)
     return ".".join(name if fits else quote for name, fits, quote in zip(column, plain, quoted, strict=True))
 
 
-def equals(column: Name, value: Bound | None) -> str:
-    """Return the condition that a column has a value, or none at all."""
-    return f"{written(column)} IS NULL" if value is None else f"{written(column)} = {_literal(value)}"
+def value_condition(column: ColumnName, value: SqlValue | None) -> str:
+    """Return the condition that a column has a value, or that it is missing (None)."""
+    return f"{column_text(column)} IS NULL" if value is None else f"{column_text(column)} = {_literal(value)}"
 
 
 def to_text(condition: Condition) -> str:
-    """Return a condition as it is written, with the parentheses it needs; `parse` reads the same from it."""
+    """Return a condition as text, with the parentheses it needs; `parse` reads the same from it."""
     if isinstance(condition, Comparison):
         return _test_text(condition)
     if isinstance(condition, Not):
-        return f"NOT {_enclosed(condition.part, All | Some)}"
-    if isinstance(condition, All):
-        return " AND ".join(_enclosed(part, All | Some) for part in condition.parts)
-    return " OR ".join(_enclosed(part, Some) for part in condition.parts)
+        return f"NOT {_enclosed(condition.part, And | Or)}"
+    if isinstance(condition, And):
+        return " AND ".join(_enclosed(part, And | Or) for part in condition.parts)
+    return " OR ".join(_enclosed(part, Or) for part in condition.parts)
 
 
-class _Reader:
-    """Reads a condition from left to right. kind, token, place: of what comes next, and where it begins."""
+class _Parser:
+    """Parses a condition from left to right. kind, token, position: of the next token; position: where it begins."""
 
     def __init__(self, text: str):
         self._text = text
@@ -157,65 +157,65 @@ class _Reader:
         self._next()
 
     def condition(self) -> Condition:
-        return self._joined("or", Some, lambda: self._joined("and", All, self._part))
+        return self._joined("or", Or, lambda: self._joined("and", And, self._part))
 
-    def wrong(self, expected: str) -> UsageError:
-        """Return the error that says what was expected here."""
-        before = self._text[: self.place].rstrip()
+    def error(self, expected: str) -> UsageError:
+        """Return the error for a token other than the expected one."""
+        before = self._text[: self.position].rstrip()
         after = f", after {before[-40:]!r}" if before else ""
         got = "the end" if self.kind == "end" else repr(self.token[:40])
-        return UsageError(f"where: expected {expected} at letter {self.place + 1}{after}, got {got}")
+        return UsageError(f"where: expected {expected} at letter {self.position + 1}{after}, got {got}")
 
-    def _joined(self, word: str, kind: type[All] | type[Some], read: Callable[[], Condition]) -> Condition:
+    def _joined(self, word: str, kind: type[And] | type[Or], read: Callable[[], Condition]) -> Condition:
         parts = [read()]
-        while self._taken(word):
+        while self._accept(word):
             parts.append(read())
         return parts[0] if len(parts) == 1 else kind(tuple(parts))
 
     def _part(self) -> Condition:
-        if self._depth >= DEEPEST:
-            raise self.wrong(f"at most {DEEPEST} parentheses and NOTs within each other")
+        if self._depth >= MAX_DEPTH:
+            raise self.error(f"at most {MAX_DEPTH} parentheses and NOTs within each other")
         self._depth += 1
         try:
-            if self._taken("not"):
+            if self._accept("not"):
                 return Not(self._part())
-            if not self._taken("("):
+            if not self._accept("("):
                 return self._test()
             inside = self.condition()
-            self._require(")", "AND, OR or )")
+            self._expect(")", "AND, OR or )")
             return inside
         finally:
             self._depth -= 1
 
     def _test(self) -> Condition:
-        place, column = self.place, self._column()
+        place, column = self.position, self._column()
         if self.kind == "sign" and self.token in _COMPARISONS:
             operator = _COMPARISONS[self.token]
             self._next()
             return Comparison(column, operator, (self._value(),), False, place)
-        if self._taken("is"):
-            negated = self._taken("not")
-            self._require("null", "NULL" if negated else "NULL or NOT NULL")
+        if self._accept("is"):
+            negated = self._accept("not")
+            self._expect("null", "NULL" if negated else "NULL or NOT NULL")
             return Comparison(column, "null", (), negated, place)
-        negated = self._taken("not")
+        negated = self._accept("not")
         for word in ("like", "ilike"):
-            if self._taken(word):
+            if self._accept(word):
                 return Comparison(column, word, (self._pattern(),), negated, place)
-        if self._taken("in"):
-            self._require("(", "(")
+        if self._accept("in"):
+            self._expect("(", "(")
             values = [self._value()]
-            while self._taken(","):
+            while self._accept(","):
                 values.append(self._value())
-            self._require(")", ", or )")
+            self._expect(")", ", or )")
             return Comparison(column, "in", tuple(values), negated, place)
-        if self._taken("between"):
+        if self._accept("between"):
             low = self._value()
-            self._require("and", "AND")
+            self._expect("and", "AND")
             return Comparison(column, "between", (low, self._value()), negated, place)
         choice = "LIKE, ILIKE, IN or BETWEEN" if negated else "=, !=, <, <=, >, >=, LIKE, ILIKE, IN, BETWEEN or IS"
-        raise self.wrong(choice)
+        raise self.error(choice)
 
-    def _column(self) -> Name:
+    def _column(self) -> ColumnName:
         names = []
         while True:
             if self.kind == "name":
@@ -223,9 +223,9 @@ class _Reader:
             elif self.kind == "word" and self.token.lower() not in KEYWORDS:
                 names.append(self.token)
             else:
-                raise self.wrong("a column" if not names else "a field's name")
+                raise self.error("a column" if not names else "a field's name")
             self._next()
-            if not self._taken("."):
+            if not self._accept("."):
                 return tuple(names)
 
     def _value(self) -> Value:
@@ -236,46 +236,46 @@ class _Reader:
         elif kind == "number":
             value = _number(token)
             if not math.isfinite(value):
-                raise self.wrong("a number of at most 1e308")
+                raise self.error("a number of at most 1e308")
         elif kind == "word" and token.lower() in ("true", "false"):
             value = token.lower() == "true"
         elif kind == "word" and token.lower() == "null":
-            raise self.wrong("a value (write IS NULL for a missing one)")
+            raise self.error("a value (write IS NULL for a missing one)")
         else:
-            raise self.wrong("a number, a 'text' in quotes, TRUE or FALSE")
+            raise self.error("a number, a 'text' in quotes, TRUE or FALSE")
         self._next()
         return value
 
     def _pattern(self) -> str:
         if self.kind != "text":
-            raise self.wrong("a 'pattern'")
-        if len(self.token) > LONGEST_PATTERN:
-            raise self.wrong(f"a pattern of at most {LONGEST_PATTERN:,} letters")
+            raise self.error("a 'pattern'")
+        if len(self.token) > MAX_PATTERN_LENGTH:
+            raise self.error(f"a pattern of at most {MAX_PATTERN_LENGTH:,} letters")
         return str(self._value())
 
-    def _taken(self, wanted: str) -> bool:
-        """Step over a keyword or sign, if it comes next."""
+    def _accept(self, wanted: str) -> bool:
+        """Consume the next token if it is this keyword or sign; return whether it was."""
         found = self.kind in ("word", "sign") and self.token.lower() == wanted
         if found:
             self._next()
         return found
 
-    def _require(self, wanted: str, expected: str) -> None:
-        if not self._taken(wanted):
-            raise self.wrong(expected)
+    def _expect(self, wanted: str, expected: str) -> None:
+        if not self._accept(wanted):
+            raise self.error(expected)
 
     def _next(self) -> None:
         found = _TOKEN.match(self._text, self._end)
         if found:
             self.kind, self.token = str(found.lastgroup), str(found[str(found.lastgroup)])
-            self.place, self._end = found.start(str(found.lastgroup)), found.end()
+            self.position, self._end = found.start(str(found.lastgroup)), found.end()
             return
         rest = self._text[self._end :].lstrip()
-        self.place = len(self._text) - len(rest)
+        self.position = len(self._text) - len(rest)
         self.kind, self.token = ("unknown", rest) if rest else ("end", "")
         if rest[:1] in ("'", '"'):
             self.token = rest
-            raise self.wrong(f"a closing {rest[0]}")
+            raise self.error(f"a closing {rest[0]}")
 
 
 def _enclosed(condition: Condition, kinds: type | UnionType) -> str:
@@ -283,7 +283,11 @@ def _enclosed(condition: Condition, kinds: type | UnionType) -> str:
 
 
 def _test_text(test: Comparison) -> str:
-    name, negation, values = written(test.column), "NOT " if test.negated else "", [_literal(v) for v in test.values]
+    name, negation, values = (
+        column_text(test.column),
+        "NOT " if test.negated else "",
+        [_literal(v) for v in test.values],
+    )
     if test.operator == "null":
         return f"{name} IS {negation}NULL"
     if test.operator == "in":
@@ -294,8 +298,8 @@ def _test_text(test: Comparison) -> str:
     return f"{name} {negation}{operator} {values[0]}"
 
 
-def _literal(value: Bound) -> str:
-    """Return a value as it is written: equal numbers alike, such as 5 for 5.0."""
+def _literal(value: SqlValue) -> str:
+    """Return the text of a value; equal numbers have the same text, such as 5 for 5.0."""
     if isinstance(value, bool | int):
         return str(value).lower()
     if isinstance(value, float | Decimal):
@@ -306,25 +310,27 @@ def _literal(value: Bound) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _sql(condition: Condition, kinds: Mapping[Name, Kind], named: Mapping[Name, str], values: list[Bound]) -> str:
+def _sql(
+    condition: Condition, kinds: Mapping[ColumnName, Kind], named: Mapping[ColumnName, str], values: list[SqlValue]
+) -> str:
     if isinstance(condition, Not):
         return f"(NOT {_sql(condition.part, kinds, named, values)})"
-    if isinstance(condition, All | Some):
-        word = " AND " if isinstance(condition, All) else " OR "
+    if isinstance(condition, And | Or):
+        word = " AND " if isinstance(condition, And) else " OR "
         return f"({word.join(_sql(part, kinds, named, values) for part in condition.parts)})"
     kind = _kind(condition, kinds)
     sql = _test_sql(condition, kind, named[condition.column], values)
     return f"(NOT {sql})" if condition.negated else sql
 
 
-def _test_sql(test: Comparison, kind: Kind, column: str, values: list[Bound]) -> str:
+def _test_sql(test: Comparison, kind: Kind, column: str, values: list[SqlValue]) -> str:
     if test.operator == "null":
         return f"({column} IS NULL)"
     if kind == "nothing":
         return "CAST(NULL AS BOOLEAN)"
     if test.operator in ("like", "ilike"):
         values.append(_regex(str(_bound(test, kind, test.values[0]))))
-        # RE2 takes time linear in the text, whatever the pattern; of LIKE no such thing is promised.
+        # RE2 takes time linear in the text for any pattern; LIKE has no such guarantee.
         return f"regexp_full_match({column}, ?, '{'is' if test.operator == 'ilike' else 's'}')"
     values.extend(_bound(test, kind, value) for value in test.values)
     if test.operator == "in":
@@ -334,11 +340,11 @@ def _test_sql(test: Comparison, kind: Kind, column: str, values: list[Bound]) ->
     return f"({column} {test.operator} ?)"
 
 
-def _kind(test: Comparison, kinds: Mapping[Name, Kind]) -> Kind:
-    """Return the kind of a test's column, if what is asked can be asked of it."""
-    name, at = written(test.column), f"at letter {test.place + 1}"
+def _kind(test: Comparison, kinds: Mapping[ColumnName, Kind]) -> Kind:
+    """Return the kind of a test's column. Raises UsageError if the test does not fit it."""
+    name, at = column_text(test.column), f"at letter {test.position + 1}"
     if test.column not in kinds:
-        known = {written(column).lower(): written(column) for column in kinds}
+        known = {column_text(column).lower(): column_text(column) for column in kinds}
         near = difflib.get_close_matches(name.lower(), known, 1)
         hint = f"; perhaps {known[near[0]]}" if near else ""
         raise UsageError(f"where: expected one of the columns {', '.join(known.values())} {at}, got {name:.80}{hint}")
@@ -346,7 +352,7 @@ def _kind(test: Comparison, kinds: Mapping[Name, Kind]) -> Kind:
     if test.operator == "null" or kind == "nothing":
         return kind
     if kind == "other":
-        raise UsageError(f"where: {name} {at} can only be asked for IS NULL and IS NOT NULL")
+        raise UsageError(f"where: {name} {at} can only be tested by IS NULL and IS NOT NULL")
     if test.operator in ("like", "ilike") and kind != "text":
         raise UsageError(f"where: LIKE is for texts, {name} {at} holds {_HOLDS[kind]}; compare with = or <")
     if kind == "boolean" and test.operator not in ("=", "<>", "in"):
@@ -354,8 +360,8 @@ def _kind(test: Comparison, kinds: Mapping[Name, Kind]) -> Kind:
     return kind
 
 
-def _bound(test: Comparison, kind: Kind, value: Value) -> Bound:
-    """Return a value as it is compared with a column of that kind."""
+def _bound(test: Comparison, kind: Kind, value: Value) -> SqlValue:
+    """Return a value as it is bound for a comparison with a column of a kind."""
     fits = {"number": (int, float, Decimal), "boolean": (bool,)}.get(kind, (str,))
     if isinstance(value, fits) and (kind == "boolean" or not isinstance(value, bool)):
         try:
@@ -364,12 +370,12 @@ def _bound(test: Comparison, kind: Kind, value: Value) -> Bound:
             pass
     shown = f"'{value}'" if isinstance(value, str) else str(value).lower()
     wanted = {"number": "a number", "text": "a 'text'", "boolean": "TRUE or FALSE"}.get(kind, "such as '2024-05-31'")
-    name = f"{written(test.column)} at letter {test.place + 1}"
+    name = f"{column_text(test.column)} at letter {test.position + 1}"
     raise UsageError(f"where: {name} holds {_HOLDS[kind]}, expected {wanted}, got {shown:.80}")
 
 
 def _number(token: str) -> int | float | Decimal:
-    """Return a number exactly, as far as DuckDB's 38 digits go, so that .1 is also that of a column of float32."""
+    """Return a number exactly if DuckDB's 38 digits suffice, so that .1 equals .1 in a column of float32, too."""
     if re.fullmatch(r"[+-]?\d{1,38}", token):
         return int(token)
     return Decimal(token) if re.fullmatch(r"[+-]?\d{0,20}\.\d{0,18}", token) else float(token)

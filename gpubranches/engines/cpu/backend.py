@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import TILE, ZONE, ZONES, Catalog
-from gpubranches.core.arrays import best_first
 from gpubranches.core.boxes import MAX_ESTIMATORS, Boxes
 from gpubranches.core.results import Candidates
+from gpubranches.core.tie_order import best_first
 from gpubranches.encoders.quantizers import CodeWeights, WeightPlanes
 from gpubranches.engines.cpu import box_kernels, order, score_kernels
 from gpubranches.engines.host import HostBackend, SegmentRows, flat

@@ -36,7 +36,7 @@ def key_floats(keys: NDArray[np.int32]) -> NDArray[np.float32]:
 
 @inner
 def splitmix(number):
-    """Return splitmix64 of an id, uint64; see gpubranches.core.arrays.splitmix64."""
+    """Return splitmix64 of an id, uint64; see gpubranches.core.tie_order.splitmix64."""
     z = np.uint64(number) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import TILE, Catalog
-from gpubranches.core.arrays import Bitmap
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import Candidates, Neighbors
 from gpubranches.encoders.quantizers import CodeWeights, WeightPlanes
@@ -122,9 +122,7 @@ class GpuBackend(ScanBackend[GpuRowFilter]):
 
             return self._worker.submit(None if batch_key is None else (state, batch_key), item, run_pinned)
 
-    def _evaluate(
-        self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None
-    ) -> list[Candidates]:
+    def _apply(self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None) -> list[Candidates]:
         def run_batch(batch: list[list[Boxes]]) -> list[list[Candidates]]:
             found = iter(self._votes(self._rows(where), [boxes for own in batch for boxes in own], min_votes, limit))
             return [list(islice(found, len(own))) for own in batch]

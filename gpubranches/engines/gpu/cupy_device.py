@@ -20,6 +20,7 @@ from gpubranches.errors import (
     DeviceMemoryError,
     GpuBranchesError,
     KernelCompileError,
+    missing_package,
 )
 
 _STAGE_BYTES = 32 << 20
@@ -90,8 +91,8 @@ class CupyDevice:
         try:
             import cupy
         except Exception as error:  # a wheel without its libraries raises other errors than ImportError
-            raise BackendUnavailableError(
-                f"the gpu backend needs CuPy, which cannot be imported ({_line(error)}): {_INSTALL}"
+            raise missing_package(
+                "the gpu backend", "CuPy", "gpu-cu13", "gpu-cu12", error=_line(error), instead="take the cpu backend"
             ) from error
         self._cupy = cupy
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gpubranches.core.arrays import Bitmap
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError, KernelCompileError
 
 Item = TypeVar("Item")

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import Bitmap
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.results import Candidates
 from gpubranches.engines.gpu.measured_times import Engine, Measured, choose
 from gpubranches.engines.gpu.nearest import MOST_NEAREST, FaissNearest, Rescore

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import best_first, splitmix64
+from gpubranches.core.tie_order import best_first, splitmix64
 from gpubranches.engines.gpu import launchers
 from gpubranches.engines.gpu.device import DeviceArray
 from gpubranches.engines.gpu.launchers import DIGIT, DIGITS, FOUND_WORDS, SEARCH_WORDS, SINK_WORDS, Resident, Search

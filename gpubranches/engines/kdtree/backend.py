@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import TILE, Catalog
-from gpubranches.core.arrays import Bitmap
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import Candidates, Neighbors
 from gpubranches.engines.cpu.backend import CpuBackend, Hits, Run, Task, in_turn

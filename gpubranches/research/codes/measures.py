@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import best_first
+from gpubranches.core.tie_order import best_first
 
 FIRST = 100
 """True neighbours a query has, and answers that are looked at."""

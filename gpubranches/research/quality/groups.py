@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from gpubranches.catalog import Catalog
-from gpubranches.catalog.metadata.conditions import All, Comparison, Condition, Not, Some, to_text
+from gpubranches.catalog.metadata.conditions import And, Comparison, Condition, Not, Or, to_text
 from gpubranches.core.files import parse_json
 from gpubranches.encoders.vocabulary import plain_name
 from gpubranches.errors import UsageError
@@ -181,7 +181,7 @@ def _condition(shelf: _Shelf, left_out: list[Class], distractors: bool) -> str |
         present = [_test(column, "null", negated=True) for column in shelf.columns]
         return to_text(_all([*present, *(_test(column, "<>", "") for column in texts), *parts]))
     missing = [_test(column, "null") for column in shelf.columns] + [_test(column, "=", "") for column in texts]
-    return to_text(Some((*missing, _all(parts)))) if parts else None
+    return to_text(Or((*missing, _all(parts)))) if parts else None
 
 
 def _apart(shelf: _Shelf, left_out: list[Class]) -> Iterator[Condition]:
@@ -199,7 +199,7 @@ def _test(column: str, operator: str, *values: Any, negated: bool = False) -> Co
 
 
 def _all(parts: Sequence[Condition]) -> Condition:
-    return parts[0] if len(parts) == 1 else All(tuple(parts))
+    return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
 def _items(classes: Sequence[Class]) -> Any:

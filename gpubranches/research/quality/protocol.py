@@ -14,6 +14,7 @@ from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.users import DEFAULT_USER, User
+from gpubranches.retrieval.queries import Words
 from gpubranches.service import Session
 
 FEWEST = 34
@@ -55,7 +56,7 @@ class Concept:
 class Draw:
     """What one user has seen and marked; the same for every model. Ids but for `order`.
 
-    order: (m,) rows of the World, the first query's answer over all that the concept's condition lets in, best first;
+    order: (m,) rows of the catalog, the first query's answer over all that the concept's condition lets in, best first;
     inside: (n,) bool, which rows those are; right: (n,) bool, the truth; positives, negatives: marked; unchecked:
     random ones. told: whether a refine is told the words.
     """
@@ -77,7 +78,7 @@ class Draw:
 
 
 @dataclass
-class World:
+class LabelledCatalog:
     """A labelled catalog in memory.
 
     embedder: for the concepts that have a text; None where none has. ids: (n,) ascending; codes: (n, d) uint8;
@@ -102,7 +103,7 @@ class World:
             )
         everything = np.arange(self.catalog.next_id)
         self.ids = everything[self.catalog.alive(everything)]
-        self.codes = self.catalog.take(self.ids)
+        self.codes = self.catalog.codes(self.ids)
         self.mean = signs.mean_
         self.embeddings = self.catalog.embeddings(self.ids) - self.mean
         self.lengths = np.maximum(np.linalg.norm(self.embeddings, axis=1), np.float32(1e-12))
@@ -126,6 +127,20 @@ class World:
     def session(self, seed: int) -> Session:
         """Return a new session."""
         return Session(self.catalog, self.backend, embedder=self.embedder, seed=seed)
+
+    def marked(self, draw: Draw) -> Session:
+        """Return a new session with the marks of a draw."""
+        session = self.session(draw.seed)
+        session.mark(draw.positives, +1)
+        session.mark(draw.negatives, -1)
+        return session
+
+    def mark_by_truth(self, session: Session, ids: Ids, right: NDArray[np.bool_], origin: str) -> None:
+        """Mark ids in a session as what they are; right: (n,) bool, the truth; origin: as of `Session.mark`."""
+        good = right[self.rows(ids)]
+        for label, marked in ((+1, ids[good]), (-1, ids[~good])):
+            if len(marked):
+                session.mark(marked, label, origin=origin)
 
     def draw(self, concept: Concept, p: int, seed: int, user: User = DEFAULT_USER) -> Draw | None:
         """Play the user up to the marks; None if the first page holds fewer than 2 right items.
@@ -165,13 +180,12 @@ class World:
     def _asked(self, session: Session, concept: Concept, user: User, rng: np.random.Generator) -> NDArray[np.intp]:
         """Return the rows that the first query finds, (m,), best first: all that the concept's condition lets in."""
         if concept.text:
-            found = session.searcher.text(concept.asked, k=self.n, where=concept.where)
+            found = session.search(Words(concept.asked), k=self.n, where=concept.where)
         elif concept.by_embeddings or user.in_order:
-            found = session.vector(self._noisy_embedding(concept, rng), k=self.n, where=concept.where)
+            found = session.search(self._noisy_embedding(concept, rng), k=self.n, where=concept.where)
         else:
-            found = session.vector(self._noisy_mean(concept, rng), k=self.n, where=concept.where)
-        ids = found.ids[0]
-        return self.rows(ids[ids >= 0])
+            found = session.search(self._noisy_mean(concept, rng), k=self.n, where=concept.where)
+        return self.rows(found.ids)
 
     def _noisy_embedding(self, concept: Concept, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return the unit embedding, (D,) float32, that lies from the mean of images in a concept's noisy direction.
@@ -200,7 +214,7 @@ class World:
         return code
 
 
-def asks(embedder: Embedder | None) -> Callable[[str], bool]:
+def askable_by(embedder: Embedder | None) -> Callable[[str], bool]:
     """Return whether a name can be asked for as a text: a function that a vocabulary answers by its list.
 
     Another embedder is tried; without one nothing can be asked for.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.core.boxes import Boxes
-from gpubranches.errors import BackendUnavailableError
+from gpubranches.errors import BackendUnavailableError, missing_package
 from gpubranches.research.speed.engine import Engine, Question
 from gpubranches.research.speed.questions import NEAREST, POSITIVES, Questions
 from gpubranches.research.speed.synthetic import SyntheticCatalog
@@ -34,7 +34,7 @@ def numpy_engine(catalog: SyntheticCatalog, asked: Questions) -> Engine:
     columns = np.empty((catalog.d, catalog.n), np.uint8)
     for start in range(0, catalog.n, _CHUNK):
         stop = min(start + _CHUNK, catalog.n)
-        columns[:, start:stop] = catalog.take(np.arange(start, stop)).T
+        columns[:, start:stop] = catalog.codes(np.arange(start, stop)).T
     models = {"single branch": asked.branch, **asked.pooled}
 
     def scan(boxes: Boxes) -> int:
@@ -64,7 +64,7 @@ def column_scan(columns: NDArray[np.uint8], boxes: Boxes) -> NDArray[np.uint16]:
 def faiss_engine(name: str, catalog: SyntheticCatalog, asked: Questions) -> Engine:
     """Build the indexes of faiss, exact ones and others whose recall is measured."""
     if importlib.util.find_spec("faiss") is None:
-        raise BackendUnavailableError(f"{name} needs faiss: pip install 'gpubranches[cpu]' or [gpu-cu13] or [gpu-cu12]")
+        raise missing_package(name, "faiss", "cpu", "gpu-cu13", "gpu-cu12")
     import faiss
 
     on_gpu = name == "faiss-gpu"
@@ -114,10 +114,10 @@ def _faiss_index(faiss: Any, catalog: SyntheticCatalog, kind: str, on_gpu: bool,
         index = faiss.index_factory(d, f"IVF{n_lists},SQ8")
     if kind == "ivf":
         trained = np.linspace(0, catalog.n - 1, min(catalog.n, 64 * n_lists)).astype(np.int64)
-        index.train(catalog.take(trained).astype(np.float32))
+        index.train(catalog.codes(trained).astype(np.float32))
         index.nprobe = 64
     for start in range(0, rows, _CHUNK):
-        index.add(catalog.take(np.arange(start, min(start + _CHUNK, rows))).astype(np.float32))
+        index.add(catalog.codes(np.arange(start, min(start + _CHUNK, rows))).astype(np.float32))
     return index
 
 
@@ -134,7 +134,7 @@ def _exact_nearest(catalog: SyntheticCatalog, query: NDArray[np.uint8], among: i
     best: list[tuple[int, int]] = []
     for start in range(0, among, _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, among))
-        away = catalog.take(rows).astype(np.int32) - query.astype(np.int32)
+        away = catalog.codes(rows).astype(np.int32) - query.astype(np.int32)
         squared = np.einsum("ij,ij->i", away, away)
         near = np.argpartition(squared, min(NEAREST, len(squared) - 1))[:NEAREST]
         best = sorted(best + [(int(squared[i]), int(rows[i])) for i in near])[:NEAREST]
@@ -149,10 +149,10 @@ def forest_engine(catalog: SyntheticCatalog, asked: Questions) -> Engine:
         raise BackendUnavailableError(f"sklearn-forest is measured up to {_FOREST_ROWS:,} rows, got {catalog.n:,}")
     marks = asked.marks[0]
     unchecked = catalog.sample_ids(1000, np.random.default_rng(POSITIVES))
-    codes = catalog.take(np.concatenate([marks.positives, marks.negatives, unchecked]))
+    codes = catalog.codes(np.concatenate([marks.positives, marks.negatives, unchecked]))
     forest = RandomForestClassifier(25, random_state=0, n_jobs=-1)
     forest.fit(codes, np.arange(len(codes)) < len(marks.positives))
-    chunks = [catalog.take(np.arange(start, min(start + _CHUNK, catalog.n))) for start in range(0, catalog.n, _CHUNK)]
+    chunks = [catalog.codes(np.arange(start, min(start + _CHUNK, catalog.n))) for start in range(0, catalog.n, _CHUNK)]
 
     def scan() -> int:
         return int(sum((forest.predict_proba(chunk)[:, 1] > 0.5).sum() for chunk in chunks))

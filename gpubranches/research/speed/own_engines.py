@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpubranches.engines.protocol import Backend
-from gpubranches.errors import BackendUnavailableError
+from gpubranches.errors import missing_package
 from gpubranches.research.speed.engine import Engine, Question
 from gpubranches.research.speed.questions import BEST, NEAREST, Questions
 from gpubranches.research.speed.synthetic import SyntheticCatalog
@@ -30,7 +30,7 @@ _COPIED = 1 << 30
 def backend_engine(name: str, catalog: SyntheticCatalog, asked: Questions, folder: Path) -> Iterator[Engine]:
     """Open a backend of this package by its name; see open_engine."""
     if name != "gpu" and importlib.util.find_spec("numba") is None:
-        raise BackendUnavailableError(f"{name} needs numba: pip install gpubranches")
+        raise missing_package(name, "numba")
     opened: list[Any] = []
 
     def open_it() -> None:
@@ -97,17 +97,17 @@ def _backend_questions(
         yield Question(f"upload of {_UPLOADED >> 20} MiB", _upload(backend))
     yield Question("top 100 over codes", lambda: backend.search(asked.query, NEAREST, tier="codes"), codes)
     yield Question("top 100 over bits", lambda: backend.score(asked.direction, tier="bits", limit=NEAREST), bits)
-    yield Question("single branch", lambda: backend.evaluate(asked.branch, limit=BEST), catalog.n * dims)
+    yield Question("single branch", lambda: backend.apply(asked.branch, limit=BEST), catalog.n * dims)
     ensemble = asked.ensembles[0]
     majority = ensemble.n_estimators // 2 + 1
-    yield Question("ensemble", lambda: backend.evaluate(ensemble, min_votes=majority, limit=BEST), codes)
+    yield Question("ensemble", lambda: backend.apply(ensemble, min_votes=majority, limit=BEST), codes)
     yield Question("linear over codes", lambda: backend.score(asked.weights, tier="codes", limit=BEST), codes)
     yield Question("linear over bits", lambda: backend.score(asked.direction, tier="bits", limit=BEST), bits)
     for label, boxes in asked.pooled.items():
         least = boxes.n_estimators // 2 + 1
         yield Question(
             label,
-            partial(backend.evaluate, boxes, min_votes=least, limit=BEST),
+            partial(backend.apply, boxes, min_votes=least, limit=BEST),
             before=getattr(backend, "evict", None),
         )
     if backend.name == "kdtree":
@@ -115,7 +115,7 @@ def _backend_questions(
         return
     for users in USERS:
         works = [
-            lambda boxes=boxes: backend.evaluate(boxes, min_votes=majority, limit=BEST)
+            lambda boxes=boxes: backend.apply(boxes, min_votes=majority, limit=BEST)
             for boxes in asked.ensembles[:users]
         ]
         if len(works) == users:

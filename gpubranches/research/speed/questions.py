@@ -69,7 +69,7 @@ def ask(catalog: SyntheticCatalog, *, seed: int = 0, users: int = USERS, drawn: 
     learns = not drawn and importlib.util.find_spec("numba") is not None
     branch, ensembles = (_learnt if learns else _drawn)(catalog, marks, seed)
     return Questions(
-        query=catalog.take(marks[0].positives[:1]),
+        query=catalog.codes(marks[0].positives[:1]),
         direction=rng.standard_normal(catalog.D).astype(np.float32),
         weights=rng.standard_normal(catalog.d).astype(np.float32),
         branch=branch,
@@ -105,13 +105,13 @@ def _wider(boxes: Boxes, margin: int) -> Boxes:
 
 
 def _pooled(catalog: SyntheticCatalog, marks: Marks, seed: int, learns: bool) -> dict[str, Boxes]:
-    sample = catalog.take(catalog.sample_ids(_SAMPLED, np.random.default_rng(seed)))
+    sample = catalog.codes(catalog.sample_ids(_SAMPLED, np.random.default_rng(seed)))
     if learns:
         codes, y = _training(catalog, marks)
         branch = DecisionBranches(subsets="pool", random_state=seed).fit(codes, y).boxes_
         ensemble = BranchEnsemble(subsets="pool", random_state=seed).fit(codes, y).boxes_
     else:
-        codes, rng = catalog.take(marks.positives), np.random.default_rng(seed)
+        codes, rng = catalog.codes(marks.positives), np.random.default_rng(seed)
         branch, ensemble = _branch_around(codes, rng, _of_the_pool), _ensemble_around(codes, rng, _of_the_pool)
     models = {"branch of the pool": branch, "ensemble of the pool": ensemble}
     return {
@@ -139,8 +139,10 @@ def _learnt(catalog: SyntheticCatalog, marks: list[Marks], seed: int) -> tuple[B
 def _drawn(catalog: SyntheticCatalog, marks: list[Marks], seed: int) -> tuple[Boxes, list[Boxes]]:
     """Return the same, but for boxes that are drawn."""
     rngs = [np.random.default_rng(i) for i in range(len(marks))]
-    ensembles = [_ensemble_around(catalog.take(own.positives), rng, _any) for own, rng in zip(marks, rngs, strict=True)]
-    return _branch_around(catalog.take(marks[0].positives), np.random.default_rng(seed), _any), ensembles
+    ensembles = [
+        _ensemble_around(catalog.codes(own.positives), rng, _any) for own, rng in zip(marks, rngs, strict=True)
+    ]
+    return _branch_around(catalog.codes(marks[0].positives), np.random.default_rng(seed), _any), ensembles
 
 
 def _branch_around(codes: NDArray[np.uint8], rng: np.random.Generator, dims: _Dims) -> Boxes:
@@ -180,5 +182,5 @@ def _of_the_pool(d: int, rng: np.random.Generator) -> NDArray[np.int16]:
 
 def _training(catalog: SyntheticCatalog, marks: Marks) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     unchecked = catalog.sample_ids(RANDOM, np.random.default_rng(len(marks.positives)))
-    codes = catalog.take(np.concatenate([marks.positives, marks.negatives, unchecked]))
+    codes = catalog.codes(np.concatenate([marks.positives, marks.negatives, unchecked]))
     return codes, np.arange(len(codes)) < len(marks.positives)

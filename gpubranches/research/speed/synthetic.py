@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.catalog import TILE, ZONES
-from gpubranches.catalog.order import to_tiles, zones_of
-from gpubranches.core.arrays import Bitmap, as_ids, splitmix64
+from gpubranches.catalog.tiles import to_tiles, zones_of
+from gpubranches.core.arrays import as_ids
+from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import output
+from gpubranches.core.tie_order import splitmix64
 from gpubranches.encoders.quantizers import SignQuantizer
 from gpubranches.engines.gpu import launchers
 from gpubranches.engines.gpu.device import Device, DeviceArray
@@ -146,7 +148,7 @@ class SyntheticCatalog:
     """
 
     deleted = None
-    places = None
+    layout = None
     text_mean = None
     generation = 1
     coding = "", "", 0
@@ -217,7 +219,7 @@ class SyntheticCatalog:
         rows = as_ids(ids)
         return rows[rows < self.n]
 
-    def take(self, ids: ArrayLike) -> NDArray[np.uint8]:
+    def codes(self, ids: ArrayLike) -> NDArray[np.uint8]:
         """Return codes, (m, d) uint8."""
         return codes_of(as_ids(ids), self.d, self.clusters, self.period)
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Generator, Iterable
 from typing import Any
 
-from gpubranches.service.export.matches import Matches, Row
+from gpubranches.service.export.item_table import ItemTable, Row
 
 _UNSEEN = r"\s\x00-\x20\x7f-\xa0\xad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\"'"
 """Characters that a spreadsheet ignores at the beginning of a cell: spaces, controls, zero-width ones, quotes."""
@@ -20,38 +20,38 @@ _FORMULA = re.compile(
 """Matches a text that begins like a formula, or has such a part after a separator other than the comma."""
 
 
-def write_csv(matches: Matches) -> Generator[bytes, None, int]:
+def write_csv(table: ItemTable) -> Generator[bytes, None, int]:
     """Yield a line of column names and one per item; return the number of items. Lists and objects are JSON.
 
     The text begins with a byte order mark, by which spreadsheets recognise UTF-8.
     """
     written = 0
-    yield codecs.BOM_UTF8 + _lines([matches.columns])
-    for rows in matches.parts():
+    yield codecs.BOM_UTF8 + _lines([table.columns])
+    for rows in table.parts():
         yield _lines(row.values() for row in rows)
         written += len(rows)
     return written
 
 
-def write_json(matches: Matches) -> Generator[bytes, None, int]:
-    """Yield an array of objects, one a line; return how many."""
+def write_json(table: ItemTable) -> Generator[bytes, None, int]:
+    """Yield an array with one object per line; return the number of objects."""
     yield b"["
-    written = yield from joined(matches.parts())
+    written = yield from joined(table.parts())
     yield b"\n]\n"
     return written
 
 
-def write_jsonl(matches: Matches) -> Generator[bytes, None, int]:
-    """Yield one object a line; return how many."""
+def write_jsonl(table: ItemTable) -> Generator[bytes, None, int]:
+    """Yield one object per line; return the number of objects."""
     written = 0
-    for rows in matches.parts():
+    for rows in table.parts():
         yield "".join(f"{json.dumps(row)}\n" for row in rows).encode()
         written += len(rows)
     return written
 
 
 def joined(parts: Iterable[list[Row]]) -> Generator[bytes, None, int]:
-    """Yield what stands between the brackets of a JSON array; return how many objects that is."""
+    """Yield the elements of a JSON array without its brackets; return their number."""
     written = 0
     for rows in parts:
         if rows:
@@ -67,10 +67,10 @@ def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
 
 
 def _cell(value: Any) -> Any:
-    """Return a value that no spreadsheet reads as a formula: a text that begins like one gets an apostrophe.
+    """Return a value that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe.
 
-    So does each part that would begin like one if the file is read with another separator than the comma, as
-    spreadsheets do in some countries; quotes do not keep such a cell together.
+    A part of a text gets one, too, if it would begin a cell under another separator than the comma. Spreadsheets use
+    others in some countries, and then quotes do not keep the text in one cell.
     """
     text = json.dumps(value) if isinstance(value, list | dict) else value
     return _FORMULA.sub(r"\1'", text) if isinstance(text, str) else text

@@ -1,0 +1,48 @@
+"""What the routes of one app share, and how a route gets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+from flask import Flask, current_app
+
+from gpubranches.app.limits import Limits
+from gpubranches.service.catalog_service import CatalogService
+from gpubranches.service.thumbnails import Thumbnails
+
+_EXTENSION = "gpubranches"
+
+
+@dataclass(frozen=True)
+class AppContext:
+    """The service of the catalog, the thumbnails of its pictures, and the limits of costly requests."""
+
+    service: CatalogService
+    thumbnails: Thumbnails
+    limits: Limits = field(default_factory=Limits)
+
+
+def install(app: Flask, context: AppContext) -> None:
+    """Give an app its context."""
+    app.extensions[_EXTENSION] = context
+
+
+def context_of(app: Flask) -> AppContext:
+    """Return the context of an app."""
+    return cast(AppContext, app.extensions[_EXTENSION])
+
+
+def thumbnails() -> Thumbnails:
+    """Return the thumbnails of the app that answers."""
+    return context_of(current_app).thumbnails
+
+
+def service() -> CatalogService:
+    """Return the service of the app that answers."""
+    return context_of(current_app).service
+
+
+def limits() -> Limits:
+    """Return the limits of the app that answers."""
+    return context_of(current_app).limits

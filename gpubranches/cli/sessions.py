@@ -1,0 +1,94 @@
+"""What search, refine, explain and serve begin with: a catalog, what searches it, and marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.cli.options import (
+    as_object,
+    backend_option,
+    nn_option,
+    opened_backend,
+    own_embedder_option,
+    parse_ids,
+    seed_option,
+)
+from gpubranches.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpubranches.service import Session
+
+
+@dataclass(frozen=True)
+class Source:
+    """The catalog of a command, and what it is searched with; embedder: a spec, None for the catalog's own."""
+
+    directory: Path
+    embedder: str | None = None
+    backend: str = "auto"
+    nn: str = "auto"
+    seed: int = 0
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open the catalog and the backend, and yield a session over them; it closes at the end of the block."""
+        from gpubranches import Catalog, Session
+
+        catalog = Catalog.open(self.directory)
+        with (
+            opened_backend(self.backend, catalog, self.nn) as backend,
+            Session(catalog, backend, embedder=self.embedder or "auto", seed=self.seed) as session,
+        ):
+            yield session
+
+
+@dataclass(frozen=True)
+class MarkedIds:
+    """The marks of a command, (p,) and (m,) int64. Raises UsageError for an item that is in both."""
+
+    positive: NDArray[np.int64]
+    negative: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if len(both := np.intersect1d(self.positive, self.negative)):
+            raise UsageError(
+                f"--negative: expected other items than --positive, got {both[0]} in both; leave it out of one"
+            )
+
+    def put_into(self, session: Session) -> None:
+        """Mark the items in a session."""
+        session.mark(self.positive, +1)
+        session.mark(self.negative, -1)
+
+
+def _ids(_: click.Context, option: click.Parameter, text: str | None) -> NDArray[np.int64]:
+    return parse_ids(text, option.opts[0])
+
+
+search_source = as_object("source", Source, own_embedder_option, backend_option, nn_option)
+"""What searches the catalog, as one argument `source` with the catalog."""
+model_source = as_object("source", Source, own_embedder_option, backend_option, seed_option)
+"""What trains a model over the catalog, as one argument `source` with the catalog."""
+serve_source = as_object("source", Source, own_embedder_option, backend_option, nn_option, seed_option)
+"""What serves the catalog, as one argument `source` with the catalog."""
+mark_options = as_object(
+    "marks",
+    MarkedIds,
+    click.option(
+        "--positive",
+        metavar="IDS|@FILE",
+        required=True,
+        callback=_ids,
+        help="Ids of items that are right: 3,17,42 or @FILE.",
+    ),
+    click.option("--negative", metavar="IDS|@FILE", callback=_ids, help="Ids of items that are wrong."),
+)
+"""The marks that a model is trained on, as one argument `marks`."""

@@ -1,6 +1,0 @@
-"""Making a catalog and its codes: of pictures or embeddings, anew by another head, and that head."""
-
-from gpubranches.ingest.building import IngestReport, append, ingest
-from gpubranches.ingest.relocating import RelocateReport, relocate
-
-__all__ = ["IngestReport", "RelocateReport", "append", "ingest", "relocate"]

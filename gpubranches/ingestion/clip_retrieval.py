@@ -1,0 +1,258 @@
+"""The clip-retrieval folder: partitions of embeddings, each with a partition of metadata that may name pictures."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.catalog.metadata.columns import IMAGE_PATH, renamed_columns, repeated_column
+from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.catalog.row_source import Kind
+from gpubranches.core.files import escaped_path, unescaped_path
+from gpubranches.errors import CatalogFormatError, UsageError
+from gpubranches.ingestion.array_file import ArrayFile
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SAMPLED = 1000
+"""Number of rows whose pictures are searched."""
+
+
+class ClipRetrieval:
+    """A clip-retrieval folder: img_emb/img_emb_K.npy beside metadata/metadata_K.parquet, row i beside row i.
+
+    Partitions are in numeric order. Pictures are found by the column `image_path`, in the folder `pictures` or, by
+    default, in the place where most of them are: relative to the folder itself, relative to the working directory, or
+    at their absolute paths. The last two are tried only if all names are of that kind, so that a few names cannot make
+    a folder readable. moves: the new
+    place of the folder of absolute names, if it moved; notes: messages for the user, one sentence each.
+    """
+
+    kind: Kind = "embeddings"
+
+    def __init__(self, folder: Path, pictures: Path | None = None):
+        """Map all partitions. Raises CatalogFormatError with the names of files that do not match."""
+        arrays = sorted((folder / "img_emb").glob("img_emb_*.npy"), key=lambda path: (_number(path), path.name))
+        if not arrays:
+            raise CatalogFormatError(f"{folder}: expected img_emb/img_emb_0.npy and so on, found none")
+        self.folder = folder
+        self._parts = [ArrayFile.open(path) for path in arrays]
+        self._tables = _beside(arrays, folder / "metadata")
+        self.dim = self._parts[0].dim
+        columns = [self._checked(part, table) for part, table in zip(self._parts, self._tables, strict=True)]
+        self._kept = renamed_columns(name for names in columns for name in names)
+        self._starts = np.cumsum([0, *(part.n for part in self._parts)])
+        self.n = int(self._starts[-1])
+        notes = [
+            f"{folder}: the column `{name}` is kept as `{kept}`, because the program has its own column of that name"
+            for name, kept in self._kept.items()
+        ]
+        notes += self._unpaired()
+        self.roots: dict[str, str] = {}
+        self.moves: tuple[tuple[str, str], ...] = ()
+        if any(IMAGE_PATH in names for names in columns):
+            root, moves, root_notes = self._root(pictures)
+            self.roots, self.moves, notes = {"": root}, tuple(moves), notes + root_notes
+        self.notes = tuple(notes)
+
+    def partitions(self) -> Iterator[tuple[ArrayFile, Path | None]]:
+        """Yield the embeddings of each partition and the file of its metadata, None where there is none."""
+        yield from zip(self._parts, self._tables, strict=True)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return rows, (m, dim)."""
+        owner = np.searchsorted(self._starts, rows, "right") - 1
+        out = np.zeros((len(rows), self.dim), np.float32)
+        for index in np.unique(owner):
+            at = owner == index
+            out[at] = self._parts[index].take(rows[at] - self._starts[index])
+        return out
+
+    def items(self, start: int, stop: int) -> pa.Table | None:
+        """Return the metadata of rows start..stop-1, with the columns of all partitions; None if there is none.
+
+        Raises CatalogFormatError for metadata that are damaged.
+        """
+        import pyarrow as pa
+
+        from gpubranches.catalog.metadata.tables import unify_tables
+
+        if not any(self._tables):
+            return None
+        tables = []
+        for first, part, path in zip(self._starts, self._parts, self._tables, strict=False):
+            low, high = max(start - first, 0), min(stop - first, part.n)
+            if low >= high:
+                continue
+            if path is None:
+                tables.append(pa.table({"caption": pa.nulls(high - low, pa.string())}))
+            else:
+                tables.append(self._renamed(_read(path)).slice(low, high - low))
+        return unify_tables(tables) if tables else None
+
+    def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
+        """Return None: an array records no reasons; invalid rows are found by their values."""
+        return None
+
+    def _renamed(self, table: pa.Table) -> pa.Table:
+        return table.rename_columns([self._kept.get(name, name) for name in table.column_names])
+
+    def _checked(self, part: ArrayFile, table: Path | None) -> list[str]:
+        """Return the names of the columns of a partition. Raises CatalogFormatError for one that does not fit."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if part.kind != "embeddings" or part.dim != self.dim:
+            raise CatalogFormatError(
+                f"{part.path}: expected float embeddings of {self.dim} dims, got {part.kind} of {part.dim}"
+            )
+        if table is None:
+            return []
+        try:
+            with table.open("rb") as file:
+                found = pq.read_metadata(file)
+            schema = found.schema.to_arrow_schema()
+        except (OSError, pa.ArrowException) as error:
+            raise CatalogFormatError(f"{table}: expected a Parquet file: {_reason(error)}") from error
+        if found.num_rows != part.n:
+            raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {found.num_rows}")
+        if (name := repeated_column(schema)) is not None:
+            raise CatalogFormatError(f"{table}: expected columns of distinct names, got {name} twice; rename one")
+        return list(schema.names)
+
+    def _unpaired(self) -> list[str]:
+        """Return messages on partitions without metadata if others have some, and on unused metadata."""
+        lacking = [part.path.name for part, table in self.partitions() if table is None]
+        left = sorted(path.name for path in set((self.folder / "metadata").glob("*.parquet")) - set(self._tables))
+        notes = []
+        if lacking and (left or any(self._tables)):
+            notes.append(
+                f"{self.folder}: {len(lacking):,} of {len(self._parts):,} partitions have no metadata: "
+                f"{_some(lacking)}; expected metadata_K.parquet of the same ending"
+            )
+        if left:
+            notes.append(f"{self.folder}: {len(left):,} files of metadata have no embeddings: {_some(left)}")
+        return notes
+
+    def _root(self, pictures: Path | None) -> tuple[str, list[tuple[str, str]], list[str]]:
+        """Return the folder of the pictures by their names, its new place if it moved, and messages for the user."""
+        names, own = self._sample(), os.path.realpath(self.folder)
+        parent = self._parent(names)
+        places: list[tuple[str, list[tuple[str, str]]]] = [(own, [])]
+        if pictures is not None:
+            if not pictures.is_dir():
+                raise UsageError(f"{escaped_path(str(pictures))}: expected the folder of the pictures, found none")
+            there = os.path.realpath(pictures)
+            gone = not any(os.path.isfile(name) for name in names)
+            places = [(there, []), *([(parent, [(parent, there)])] if gone and parent else [])]
+        elif parent:
+            places.append((parent, []))
+        elif all(_is_plain(name) and not os.path.isabs(name) for name in names):
+            places.append((os.path.realpath(os.curdir), []))
+        counts = [sum(_is_there(*place, name) for name in names) for place in places]
+        root, moves = places[int(np.argmax(counts)) if any(counts) else -1 if parent else 0]
+        shown = moves[0][1] if moves else root
+        notes = []
+        if shown != own and any(counts):
+            notes.append(
+                f"{self.folder}: its pictures are shown from {escaped_path(shown)}, which `{IMAGE_PATH}` names"
+            )
+        lost = [name for name in names if not _is_there(root, moves, name)]
+        if lost:
+            notes.append(
+                f"{self.folder}: of {len(names):,} pictures searched in {escaped_path(shown)}, {len(lost):,} are "
+                f"missing, such as {escaped_path(lost[0])}; name their folder by --pictures, or later by relocate"
+            )
+        return root, moves, notes
+
+    def _sample(self) -> list[str]:
+        """Return names of pictures, the same number from the beginning of each partition."""
+        named = [table for table in self._tables if table is not None]
+        tables = [named[at] for at in np.unique(np.linspace(0, len(named) - 1, 20).round().astype(int))]
+        share = -(-_SAMPLED // len(tables))
+        return [name for table in tables for name in _paths(table)[:share]]
+
+    def _parent(self, names: Sequence[str]) -> str | None:
+        """Return the folder that all names have in common; None if not all are absolute, or if it is the root."""
+        if not all(os.path.isabs(name) and _is_plain(name) for name in names):
+            return None
+        whole = [name for table in self._tables if table is not None for name in _ends(_paths(table))]
+        if not whole:
+            return None
+        root = os.path.commonpath([os.path.dirname(os.path.normpath(name)) for name in whole])
+        root = os.path.realpath(root) if os.path.isdir(root) else root
+        return None if root == "/" else root
+
+
+def _ends(names: Sequence[str]) -> list[str]:
+    """Return the first and the last of the absolute names in order; their common folder is that of all names."""
+    whole = [name for name in names if os.path.isabs(name)]
+    return [min(whole), max(whole)] if whole else []
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a path has no "..", as paths from the search of a folder."""
+    return ".." not in name.split("/")
+
+
+def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
+    return image_file({"roots": {"": root}, "moved": moves}, {IMAGE_PATH: escaped_path(name)}) is not None
+
+
+def _paths(table: Path) -> list[str]:
+    """Return all paths of pictures in one file of metadata."""
+    from gpubranches.catalog.metadata.tables import json_values
+
+    names = _read(table, [IMAGE_PATH])
+    values = json_values(names[IMAGE_PATH]) if names.num_columns else []
+    return [unescaped_path(value) for value in values if isinstance(value, str) and value and "\0" not in value]
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    import pyarrow as pa
+
+    from gpubranches.catalog.metadata.tables import read_parquet
+
+    try:
+        return read_parquet(path, columns)
+    except (OSError, pa.ArrowException) as error:
+        raise CatalogFormatError(
+            f"{path}: the file is damaged ({_reason(error)}); restore it from a copy or make it again"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _beside(arrays: Sequence[Path], folder: Path) -> list[Path | None]:
+    """Return the metadata file of each partition: that of the same suffix, else the only one of the same number."""
+    present = {path.stem.removeprefix("metadata_"): path for path in sorted(folder.glob("metadata_*.parquet"))}
+    endings = [path.stem.removeprefix("img_emb_") for path in arrays]
+    tables = [present.pop(ending, None) for ending in endings]
+    left: dict[int, list[Path]] = {}
+    for path in present.values():
+        if re.search(r"_\d+$", path.stem):
+            left.setdefault(_number(path), []).append(path)
+    for at, path in enumerate(arrays):
+        if tables[at] is None and len(same := left.get(_number(path), [])) == 1:
+            tables[at] = same.pop()
+    return tables
+
+
+def _number(path: Path) -> int:
+    found = re.search(r"_(\d+)$", path.stem)
+    if found is None:
+        raise CatalogFormatError(f"{path}: expected a partition number at the end of the name, such as img_emb_0.npy")
+    return int(found.group(1))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")

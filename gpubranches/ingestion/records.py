@@ -1,0 +1,242 @@
+"""The record of ingested files: written by every ingest and append, compared before any file is read again."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gpubranches.catalog import Catalog
+from gpubranches.catalog.listings import listing_schema
+from gpubranches.catalog.pictures.image_files import present_path
+from gpubranches.core.files import escaped_path, unescaped_path
+from gpubranches.errors import CatalogFormatError
+from gpubranches.ingestion.inputs import UNREAD, File, Input, Piece, PlannedPiece
+
+
+def listing(planned: Iterable[PlannedPiece]) -> bytes:
+    """Return the ingested files as Parquet, one row per file: `inputs-G.parquet`, see docs/format.md."""
+    schema = listing_schema()
+    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+    first = 0
+    for piece, start in planned:
+        for number, file in enumerate(piece.files):
+            values = (escaped_path(file.place), number > 0, *file.state, file.digest or None, first, start)
+            for name, value in zip(schema.names, (*values, piece.rows - start), strict=True):
+                columns[name].append(value)
+        first += piece.rows - start
+    out = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema=schema), out, compression="zstd")
+    return bytes(out.getvalue())
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPiece:
+    """A piece in the plan of an earlier run.
+
+    files: their state at that time; first_id: of its first row; start: the first planned row; taken: number of rows
+    from there on that are in the catalog.
+    """
+
+    files: tuple[File, ...]
+    first_id: int
+    start: int
+    taken: int
+
+    @property
+    def end(self) -> int:
+        """The first row of the piece that is not in the catalog yet."""
+        return self.start + self.taken
+
+    @property
+    def unread(self) -> bool:
+        """Whether its file could not be opened at that time."""
+        return self.files[0].size == UNREAD
+
+    def change(self, piece: Piece) -> str:
+        """Return the file of a piece that changed, was added or was removed since; "" if the piece is the same."""
+        for now, then in itertools.zip_longest(piece.files, self.files):
+            if now is None or then is None or now.place != then.place:
+                return os.path.basename((now or then).place)
+            if not now.holds_what(then):
+                return piece.name if now is piece.files[0] else os.path.basename(now.place)
+        return ""
+
+
+@dataclass
+class InputComparison:
+    """The pieces of one input, compared with the record of a catalog.
+
+    unchanged: ingested, in the same state; new: not ingested; unfinished: ingested up to a row by a stopped run;
+    repaired: changed, without items in the catalog, since they could not be read or were deleted; changed: all others
+    that changed, with the name of the changed file; copy_of: path of an ingested input with the same content, else "".
+    """
+
+    input: Input
+    unchanged: list[Piece] = field(default_factory=list)
+    new: list[Piece] = field(default_factory=list)
+    unfinished: list[PlannedPiece] = field(default_factory=list)
+    repaired: list[Piece] = field(default_factory=list)
+    changed: list[tuple[Piece, str]] = field(default_factory=list)
+    copy_of: str = ""
+
+    def planned(self) -> list[PlannedPiece]:
+        """Return the pieces that are to be ingested, in the order of the input."""
+        if self.copy_of:
+            return []
+        whole = [(piece, 0) for piece in (*self.new, *self.repaired)]
+        return sorted([*whole, *self.unfinished], key=lambda planned: planned[0].first)
+
+
+@dataclass(frozen=True)
+class IngestRecord:
+    """One ingest or append. base: its first id; n: number of planned rows; pieces: in order, ingested or not."""
+
+    base: int
+    n: int
+    pieces: tuple[RecordedPiece, ...]
+
+
+class IngestHistory:
+    """The ingested files of a catalog, by their paths."""
+
+    def __init__(self, catalog: Catalog):
+        """Read the records of a catalog. Raises CatalogFormatError for one that is damaged."""
+        self.catalog = catalog
+        self.records = list(_records(catalog))
+        self.pieces: dict[str, RecordedPiece] = {}
+        for past in (past for record in self.records for past in record.pieces):
+            if past.taken:
+                self.pieces[past.files[0].place] = past
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the last ingest or append was stopped."""
+        last = self.records[-1] if self.records else None
+        return last is not None and last.base + last.n > self.catalog.next_id
+
+    def compare(self, input: Input) -> InputComparison:
+        """Compare an input with the record; a content is read only if name, size and times do not decide."""
+        comparison = InputComparison(input)
+        for piece in input.pieces:
+            past = self.pieces.get(piece.place)
+            if past is None:
+                comparison.new.append(piece)
+            elif name := past.change(piece):
+                if self._is_live(past):
+                    comparison.changed.append((piece, name))
+                else:
+                    comparison.repaired.append(piece)
+            elif past.end < piece.rows:
+                comparison.unfinished.append((piece, past.end))
+            else:
+                comparison.unchanged.append(piece)
+        if input.pieces and len(comparison.new) == len(input.pieces):
+            comparison.copy_of = self._original(input)
+        return comparison
+
+    def holds_any(self, input: Input) -> bool:
+        """Return whether any part of an input is in the catalog: an item, or a record of a file that was unreadable."""
+        pasts = [past for piece in input.pieces if (past := self.pieces.get(piece.place)) is not None]
+        unread = np.array([error["id"] for error in self.catalog.errors()] if pasts else [], np.int64)
+        return any(
+            self._is_live(past) or bool(((unread >= past.first_id) & (unread < past.first_id + past.taken)).any())
+            for past in pasts
+        )
+
+    def is_last(self, inputs: Sequence[Input]) -> bool:
+        """Return whether inputs equal those of the last ingest or append, piece by piece and unchanged."""
+        if not self.records:
+            return False
+        pieces, past = [piece for each in inputs for piece in each.pieces], self.records[-1].pieces
+        return len(pieces) == len(past) and all(
+            not then.change(now) or (then.unread and now.place == then.files[0].place)
+            for now, then in zip(pieces, past, strict=True)
+        )
+
+    def missing_files(self, inputs: Sequence[Input]) -> list[str]:
+        """Return the paths of files of the first ingest that have items and are missing from the inputs."""
+        here = {piece.place for each in inputs for piece in each.pieces}
+        return [
+            place
+            for past in (self.records[0].pieces if self.records else ())
+            if (place := past.files[0].place) not in here and past.taken and self._is_live(past)
+        ]
+
+    def unread_ids(self, pieces: Iterable[Piece]) -> list[int]:
+        """Return the ids of the catalog's records that pieces could not be read."""
+        spans = [
+            (past.first_id, past.first_id + past.taken) for piece in pieces if (past := self.pieces.get(piece.place))
+        ]
+        if not spans:
+            return []
+        unread = [int(error["id"]) for error in self.catalog.errors()]
+        return [error for error in unread if any(first <= error < stop for first, stop in spans)]
+
+    def _is_live(self, past: RecordedPiece) -> bool:
+        return bool(self.catalog.alive(np.arange(past.first_id, past.first_id + past.taken)).any())
+
+    def _original(self, input: Input) -> str:
+        """Return the path of an ingested input with the same content under other names, else ""."""
+        first = input.pieces[0]
+        name = os.path.relpath(first.place, input.path)
+        end = "" if name == "." else f"/{name}"
+        roots = [
+            place.removesuffix(end)
+            for place, past in self.pieces.items()
+            if past.files[0].size == first.files[0].size and place.endswith(end)
+        ]
+        return next((root for root in roots if self._is_copy(input, root)), "")
+
+    def _is_copy(self, input: Input, root: str) -> bool:
+        thens = [self.pieces.get(root + piece.place.removeprefix(input.path)) for piece in input.pieces]
+        pairs = [
+            pair
+            for piece, then in zip(input.pieces, thens, strict=True)
+            for pair in itertools.zip_longest(piece.files, then.files if then is not None else ())
+        ]
+        if any(now is None or then is None or now.size != then.size for now, then in pairs):
+            return False
+        live = any(self._is_live(then) for then in thens if then is not None)
+        return live and all(now.read().digest == then.digest for now, then in pairs)
+
+
+def _records(catalog: Catalog) -> Iterator[IngestRecord]:
+    entries: list[dict[str, Any]] = catalog.source.get("inputs", [])
+    bases = [*(int(entry["base"]) for entry in entries), catalog.next_id]
+    for entry, (base, end) in zip(entries, itertools.pairwise(bases), strict=True):
+        n = int(entry["n"])
+        yield IngestRecord(base, n, tuple(_pieces(catalog, str(entry["listing"]), base, min(n, end - base))))
+
+
+def _columns(catalog: Catalog, name: str) -> dict[str, list[Any]]:
+    """Return the columns of a listing; one that `--repair` dropped has no name and gives no rows."""
+    try:
+        table = catalog.listing(name) if name else listing_schema().empty_table()
+    except CatalogFormatError as error:
+        raise CatalogFormatError(
+            f"{catalog.path / name}: the record of ingested files is damaged; restore it from a copy, or drop "
+            f"it by `gpubranches verify {escaped_path(str(catalog.path))} --repair`"
+        ) from error
+    columns: dict[str, list[Any]] = table.to_pydict()
+    return columns
+
+
+def _pieces(catalog: Catalog, name: str, base: int, taken: int) -> Iterator[RecordedPiece]:
+    columns = _columns(catalog, name)
+    mains = np.flatnonzero(~np.array(columns["beside"], np.bool_)).tolist()
+    for at, stop in itertools.pairwise([*mains, len(columns["beside"])]):
+        files = tuple(
+            File(present_path(catalog.source, unescaped_path(place)), size, mtime_ns, ctime_ns, digest or b"")
+            for place, size, mtime_ns, ctime_ns, digest in zip(
+                *(columns[name][at:stop] for name in ("place", "size", "mtime_ns", "ctime_ns", "digest")), strict=True
+            )
+        )
+        first, start, rows = (columns[name][at] for name in ("first", "start", "rows"))
+        yield RecordedPiece(files, base + first, start, min(rows, max(0, taken - first)))

@@ -1,0 +1,173 @@
+"""The answer of a find all: the ranking as it is cut, what made it, how complete it is, and its parts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.core.arrays import among
+from gpubranches.core.bitmaps import Bitmap
+from gpubranches.core.boxes import Boxes
+from gpubranches.core.options import RefineOptions
+from gpubranches.core.results import TIERS, Ranking
+from gpubranches.errors import UsageError
+from gpubranches.retrieval.breadth import Breadth
+from gpubranches.retrieval.completeness import Completeness, ItemLabels, Sample
+from gpubranches.retrieval.explain import votes_needed
+from gpubranches.retrieval.voting import by_votes, votes_for
+from gpubranches.service.matches import Matches
+
+if TYPE_CHECKING:
+    from gpubranches.catalog import Catalog
+    from gpubranches.engines import Backend
+
+PARTS = ("all", *TIERS, "below", "new", "gone")
+"""Lists of an answer: what matches, that by tier, what lies just below the cut, what changed since the last round."""
+JUST_BELOW = 200
+"""Items under the cut that are listed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What one find all found. It never changes: another cut or estimate is another answer of the same round.
+
+    ranking: the items, best first, and which of them match; completeness: what is known of how many of them are right
+    and how many are missing; options: what it was found with; boxes: of the model, None for one without; coding,
+    generation: of the catalog when it was found; before: what matched in the round before, as it was cut then, None in
+    the first round; breadth: what the marks say of how broad the idea is, None by votes alone.
+    """
+
+    catalog: Catalog
+    ranking: Ranking
+    completeness: Completeness
+    options: RefineOptions = field(default_factory=RefineOptions)
+    boxes: Boxes | None = None
+    coding: tuple[str, str, int] | None = None
+    generation: int = 0
+    before: Matches | None = None
+    breadth: Breadth | None = None
+
+    # Its items
+
+    @cached_property
+    def matches(self) -> Matches:
+        """What matches, best first; its length is `ranking.total`."""
+        return self._items(self.ranking.matched)
+
+    def part(self, name: str) -> Matches:
+        """Return one of PARTS. Raises UsageError for another name, and for a part that this answer does not have."""
+        if name not in self.parts:
+            missing = {
+                **dict.fromkeys(TIERS, "; tiers need a second stage and 4 items marked right, beside suggestions"),
+                **dict.fromkeys(("new", "gone"), "; there is no round before to compare with"),
+            }
+            raise UsageError(f"tier: expected one of {', '.join(self.parts)}, got {name!r:.40}{missing.get(name, '')}")
+        return self.parts[name]
+
+    @cached_property
+    def parts(self) -> dict[str, Matches]:
+        """The parts by name, in the order of PARTS: tiers where there are some, changes where there was a round.
+
+        all: what matches; sure, likely, borderline: see `Completeness.tiers`; below: the first 200 that do not match,
+        without items marked when it was found; new, gone: what matches now and did not, and the other way round.
+        """
+        ranking, matched = self.ranking, self.ranking.matched
+        parts = {"all": self.matches}
+        if ranking.tiers is not None:
+            for tier, name in enumerate(TIERS):
+                parts[name] = self._items(matched & (ranking.tiers == tier))
+        marked = np.fromiter(self.completeness.marks, np.int64, len(self.completeness.marks))
+        below = np.flatnonzero(~matched & ~among(ranking.ids, marked))[:JUST_BELOW]
+        parts["below"] = Matches(self.catalog, ranking, below)
+        if self.before is not None:
+            now, before = self.matches, self.before
+            parts["new"] = replace(now, rows=now.rows[~among(now.ids, before.ids)])
+            parts["gone"] = replace(before, rows=before.rows[~among(before.ids, now.ids)])
+        return parts
+
+    def still_matching(self) -> Matches:
+        """Return what matches without the items deleted since."""
+        found = self.matches
+        if self.generation == self.catalog.generation:
+            return found
+        return replace(found, rows=found.rows[self.catalog.alive(found.ids)])
+
+    @property
+    def min_votes(self) -> int:
+        """Votes at which the boxes take an item: to match by votes alone, or to be ranked; 1 without boxes."""
+        return 1 if self.boxes is None else votes_needed(self.ranking, self.boxes)
+
+    # Other cuts and estimates
+
+    def reaches(self, lean: float) -> bool:
+        """Return whether the list is long enough for a cut: it holds what matches there, and what lies just below."""
+        ranking = self.ranking
+        if ranking.unlisted is None or self.boxes is None:
+            return True
+        votes = votes_for(lean, self.boxes.n_estimators)
+        below = int(np.count_nonzero(ranking.scores < votes)) - len(self.completeness.marks)
+        return votes >= ranking.complete_from and below >= JUST_BELOW
+
+    def recut(self, lean: float, marks: ItemLabels, audited: ItemLabels) -> Answer:
+        """Return the answer with another cut, which its list `reaches`; see `Session.recut`.
+
+        marks: those there are now; audited: those of an audit.
+        """
+        start = time.perf_counter()
+        threshold = self._threshold(lean, audited)
+        matched = self.completeness.matched(threshold)
+        ranking = replace(
+            self.ranking,
+            matched=matched,
+            total=int(matched.sum()),
+            threshold=float(np.float32(threshold)),
+            lean=lean,
+        )
+        found = replace(self, ranking=ranking).estimated(marks, audited).ranking
+        timings = {name: ms for name, ms in found.timings_ms.items() if name not in ("cut", "total")}
+        timings["cut"] = (time.perf_counter() - start) * 1000
+        return replace(self, ranking=replace(found, timings_ms={**timings, "total": sum(timings.values())}))
+
+    def estimated(self, marks: ItemLabels, audited: ItemLabels) -> Answer:
+        """Return the answer with precision, recall and tiers by the marks there are now."""
+        precision, recall = self.completeness.estimate(self.ranking.matched, marks, audited)
+        tiers = self.completeness.tiers(marks, audited)
+        return replace(self, ranking=replace(self.ranking, precision=precision, recall=recall, tiers=tiers))
+
+    def with_audit(self, sample: Sample) -> Answer:
+        """Return the answer with the items of a further audit, see `Completeness.draw_audit`."""
+        return replace(self, completeness=self.completeness.with_audit(sample))
+
+    def relisted(self, backend: Backend, lean: float, where: Bitmap | None) -> Answer:
+        """Return an answer by votes with as long a list as a cut needs, by its boxes over the catalog as it is now.
+
+        where: bitmap of its filter, None for all items. Raises UsageError where the codes are others by now.
+        """
+        catalog = self.catalog
+        if self.boxes is None or self.coding != catalog.coding:
+            raise UsageError("recut: the catalog's codes were made anew since the last find all; find all again")
+        labels = self.completeness.marks
+        marked = [np.array([i for i, label in labels.items() if label == wanted], np.int64) for wanted in (1, -1)]
+        right, wrong = (ids[catalog.alive(ids)] for ids in marked)
+        start = time.perf_counter()
+        votes = votes_for(lean, self.boxes.n_estimators)
+        ranking = by_votes(backend, catalog, self.boxes, right, wrong, where, votes)
+        timings = {**self.ranking.timings_ms, "boxes": (time.perf_counter() - start) * 1000}
+        ranking = replace(ranking, source=self.ranking.source, timings_ms=timings)
+        return replace(self, ranking=ranking, completeness=self.completeness.over(ranking))
+
+    # Inside
+
+    def _items(self, chosen: NDArray[np.bool_]) -> Matches:
+        return Matches(self.catalog, self.ranking, np.flatnonzero(chosen))
+
+    def _threshold(self, lean: float, audited: ItemLabels) -> float:
+        own = self.completeness.ranking.threshold
+        if self.ranking.by_votes and self.boxes is not None:
+            return float(votes_for(lean, self.boxes.n_estimators))
+        return own - self.completeness.shift(lean, audited) if lean else own

@@ -1,0 +1,372 @@
+"""Everything that the page, the API and the clip-retrieval service do with a served catalog: one method per verb."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
+from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.core.arrays import as_ids
+from gpubranches.core.options import RefineOptions
+from gpubranches.errors import ConflictError, UsageError
+from gpubranches.retrieval.completeness import AUDITED
+from gpubranches.retrieval.explain import Explanation
+from gpubranches.retrieval.queries import Words, of_kind, parse, unit
+from gpubranches.retrieval.search import Searcher
+from gpubranches.service import Session
+from gpubranches.service.export import BOX_FORMATS, FORMATS
+from gpubranches.service.readiness import Readiness
+from gpubranches.service.result_lists import ResultLists
+from gpubranches.service.session_directory import SessionDirectory
+from gpubranches.service.session_store import query_path
+from gpubranches.service.snapshot_follower import SnapshotFollower
+from gpubranches.service.types import (
+    Download,
+    ListPage,
+    MarkChanges,
+    Marked,
+    MarkList,
+    MarkRequest,
+    Nearest,
+    NearestList,
+    NextStep,
+    PartPage,
+    Proposal,
+    RandomList,
+    SearchRequest,
+    SessionState,
+    StepRequest,
+)
+from gpubranches.service.uploads import SENT_SIZE, Upload
+from gpubranches.service.wording import query_in_words
+
+if TYPE_CHECKING:
+    from gpubranches.catalog import Catalog
+    from gpubranches.catalog.metadata_table import Column
+    from gpubranches.encoders import Embedder
+    from gpubranches.engines import Backend
+
+_log = logging.getLogger(__name__)
+
+RANDOM_ITEMS = 300
+"""Items of a list of random ones."""
+SUGGESTED = 20
+
+
+class CatalogService:
+    """A catalog with its backend and embedder, and the sessions over it. Safe to use from several threads.
+
+    A request belongs to a session by its name. Methods that train, cut or draw wait while another thread does so in the
+    same session; searches and marks never wait. What a session searched and found last is stored in its record; where
+    that takes too long, the answer is returned all the same. follower: enter its `reading` around each request. seed:
+    of random items and of learners. Raises SpaceMismatchError or UsageError for an embedder that is not the catalog's.
+    """
+
+    def __init__(self, catalog: Catalog, backend: Backend, embedder: Embedder | None = None, seed: int = 0):
+        self.catalog = catalog
+        self.backend = backend
+        self.embedder = embedder
+        self.seed = seed
+        self.searcher = Searcher(catalog, backend, embedder)
+        self.sessions = SessionDirectory(catalog, backend, embedder, seed)
+        self.follower = SnapshotFollower(catalog, self.sessions.opened.forget_answers)
+        self.readiness = Readiness(catalog, backend, self.follower)
+        self._lists = ResultLists()
+
+    def close(self) -> None:
+        """Close the sessions that no thread uses, and the file of the marks."""
+        self.sessions.close()
+
+    def warm_up(self) -> None:
+        """Search and find all once in a session of its own, so that no user waits for the kernels to compile."""
+        start = time.perf_counter()
+        with self.follower.reading():
+            ids = self.catalog.sample_ids(12, np.random.default_rng(0))
+            if len(ids) < 2:
+                return
+            with Session(self.catalog, self.backend, embedder=None) as session:
+                session.mark(ids[:1], +1)
+                session.mark(ids[1:], -1)
+                session.search(int(ids[0]), 1)
+                session.find_all()
+        _log.info("warm after %.1f s", time.perf_counter() - start)
+
+    # The catalog
+
+    def count(self, where: str = "") -> int:
+        """Return how many items a condition lets in, "" for none. Raises UsageError for one that cannot be read."""
+        return self.catalog.count(self.catalog.where(where) if where else None)
+
+    def columns(self) -> list[Column]:
+        """Return the columns that conditions can name, with the most frequent values of those that hold few."""
+        return self.catalog.described_columns()
+
+    def item(self, item: int) -> dict[str, Any] | None:
+        """Return the columns of an item, None if there is no such item."""
+        ids = as_ids([item])
+        return self.catalog.items(ids)[0] if self.catalog.alive(ids)[0] else None
+
+    def items(self, ids: NDArray[np.int64] | Sequence[int]) -> list[dict[str, Any]]:
+        """Return the columns of items. Raises UsageError for unknown and deleted ids."""
+        return self.catalog.items(ids)
+
+    def live_items(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.intp], list[dict[str, Any]]]:
+        """Return which of ids, (m,), are not deleted, as rows, and the columns of these items."""
+        rows = np.flatnonzero(self.catalog.alive(ids))
+        return rows, self.catalog.items(ids[rows])
+
+    def picture_file(self, item: dict[str, Any]) -> Path | None:
+        """Return the image file of an item, given by its columns; None if it has none."""
+        return image_file(self.catalog.source, item)
+
+    def known_texts(self, limit: int) -> list[str]:
+        """Return texts that the embedder knows by name, at most `limit`; none if it reads any text."""
+        return list(getattr(self.embedder, "names", []))[:limit]
+
+    # Searches
+
+    def nearest(self, request: SearchRequest) -> Nearest:
+        """Return the nearest items of the catalog. Belongs to no session. Errors as of `Searcher`."""
+        start = time.perf_counter()
+        hits = self.searcher.search(request.query, request.k, where=request.where)
+        return Nearest(hits, (time.perf_counter() - start) * 1000)
+
+    def distinct(self, ids: NDArray[np.int64], cosine: float, most: int) -> NDArray[np.intp]:
+        """Return the rows of ids without those whose embedding has that cosine, or more, with one of an earlier row.
+
+        ids: (m,); the first `most` are compared, the others stay. Without stored embeddings all stay, because decoded
+        ones do not tell near duplicates apart.
+        """
+        if not self.catalog.stores_embeddings:
+            return np.arange(len(ids))
+        vectors = self.catalog.embeddings(ids[:most])
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        similar = vectors @ vectors.T >= cosine
+        kept: list[int] = []
+        for row in range(len(vectors)):
+            if not similar[row, kept].any():
+                kept.append(row)
+        return np.append(np.array(kept, np.intp), np.arange(len(vectors), len(ids)))
+
+    def search(self, session: str, request: NearestList) -> ListPage:
+        """Return the first page of a list of nearest items; it becomes the session's last query."""
+        page, query = self.more(session, request), request.query
+        record = page.state.record
+        has_words = isinstance(query, str) and of_kind(Words, parse(query).added)
+        return self._remembered(
+            page,
+            query=query_path(query, request.where),
+            asked=record.asked or query_in_words(query),
+            words=query if has_words else record.words,
+            where=request.where,
+        )
+
+    def random(self, session: str, request: RandomList) -> ListPage:
+        """Return the first page of a list of random items; its filter becomes the session's."""
+        page = self.more(session, request)
+        return page if request.where == page.state.record.where else self._remembered(page, where=request.where)
+
+    def more(self, session: str, request: NearestList | RandomList) -> ListPage:
+        """Return a page of a list without making it the session's last query."""
+        where, stop = request.where or None, request.offset + request.count
+        if isinstance(request, RandomList):
+            bitmap = self.catalog.where(where) if where else None
+            ids = self.catalog.sample_ids(RANDOM_ITEMS, np.random.default_rng(request.seed), bitmap)
+            return ListPage(self.sessions.state(session), ids[request.offset : stop], request.offset, len(ids))
+        start = time.perf_counter()
+        with self.sessions.shared(session) as held:
+            searcher, state = held.searcher, self.sessions.state_of(held)
+        found = self._lists.get(
+            (session, self.catalog.generation, request.query, request.where),
+            stop,
+            lambda k: searcher.search(request.query, k, where=where),
+            lambda: self.count(request.where),
+        )
+        took_ms = (time.perf_counter() - start) * 1000
+        shown, distances = found.ids[request.offset : stop], found.distances[request.offset : stop]
+        return ListPage(state, shown, request.offset, found.total, distances, found.inside, found.source, took_ms)
+
+    def upload(self, session: str, picture: bytes) -> str:
+        """Keep the embedding and a thumbnail of a picture; return its name, for queries as picture:NAME.
+
+        Raises UsageError if the embedder reads no pictures, and for what is no picture.
+        """
+        embedder = self.require_picture_reader()
+        with decoded_upload(picture) as image:
+            embedding, small = unit(embedder.images([image]))[0], small_jpeg(image, SENT_SIZE)
+        return self.sessions.uploads.keep(session, embedding, small)
+
+    def require_picture_reader(self) -> Embedder:
+        """Return the embedder. Raises UsageError if there is none, or none that reads pictures."""
+        if self.embedder is None or not self.embedder.reads_images:
+            raise UsageError("the model of this catalog reads no pictures; search by a text or an item")
+        return self.embedder
+
+    def uploaded(self, session: str, name: str) -> Upload:
+        """Return a picture that was uploaded to a session. Raises UsageError for an unknown name."""
+        return self.sessions.uploads.get(session, name)
+
+    # Marks
+
+    def mark(self, session: str, request: MarkRequest) -> Marked:
+        """Mark items, or remove their marks, as one step.
+
+        Raises UsageError for unknown ids, ConflictError if the event's name was used for another request.
+        """
+        event, ids = _event(request.event), list(dict.fromkeys(as_ids(request.ids).tolist()))
+        with self.sessions.shared(session) as held:
+            if request.label:
+                held.mark(ids, request.label, origin=request.origin, event_id=event)
+            else:
+                held.unmark(ids, event_id=event)
+            if held.labels.done(event) != [(item, request.label) for item in ids]:
+                raise ConflictError(
+                    f"event: expected a new name for another call, {event!r} was used before; make another"
+                )
+        return Marked(event, tuple(ids))
+
+    def clear(self, session: str, event: str | None = None) -> Marked:
+        """Remove all marks as one step, which `undo` takes back."""
+        event = _event(event)
+        with self.sessions.shared(session) as held:
+            held.unmark(np.concatenate([held.positives, held.negatives]), event_id=event)
+            return Marked(event, tuple(item for item, _ in held.labels.done(event)))
+
+    def undo(self, session: str, event: str | None = None) -> Marked:
+        """Take back the last step that stands; return its items."""
+        event = _event(event)
+        with self.sessions.shared(session) as held:
+            return Marked(event, tuple(held.labels.undo(event_id=event).tolist()))
+
+    def redo(self, session: str, event: str | None = None) -> Marked:
+        """Bring back what the last undo took, unless something was marked since; return its items."""
+        event = _event(event)
+        with self.sessions.shared(session) as held:
+            return Marked(event, tuple(held.labels.redo(event_id=event).tolist()))
+
+    def changes(self, session: str, since: int) -> MarkChanges:
+        """Return the marks that changed after version `since` of the log, by whomever."""
+        with self.sessions.shared(session) as held:
+            version, marks = held.labels.changes(since)
+            return MarkChanges(version, marks, len(held.positives), len(held.negatives))
+
+    def marks(self, session: str) -> MarkList:
+        """Return all marks that hold."""
+        with self.sessions.shared(session) as held:
+            version, marks, origins = held.labels.changes()[0], held.labels.current(), held.labels.origins()
+        return MarkList(version, tuple((item, label, origins.get(item, "")) for item, label in marks.items()))
+
+    # The model
+
+    def find_all(self, session: str, options: RefineOptions) -> SessionState:
+        """Find all by the marks, see `Session.find_all`; the options become the session's last ones."""
+        with self.sessions.exclusive(session) as held:
+            ranking = held.find_all(options).ranking
+            self.sessions.store.try_update(
+                session,
+                model=options.model,
+                second_stage=not ranking.by_votes if options.second_stage is None else options.second_stage,
+                random_negatives=options.random_negatives,
+                negative_weight=options.negative_weight,
+                lean=ranking.lean,
+                where=options.where or "",
+            )
+            return self.sessions.state_of(held)
+
+    def continued(self, session: str, options: RefineOptions) -> RefineOptions:
+        """Return options with the session's last cut, and with its last query that had words if it can be read.
+
+        It cannot if an item in it was deleted, or if the session is from a server whose embedder reads other texts.
+        """
+        record = self.sessions.record(session)
+        words: str | None = record.words
+        with self.sessions.shared(session) as held:
+            try:
+                held.searcher.words(record.words)
+            except UsageError as error:
+                _log.info("find all goes without the words %r: %s", record.words, error)
+                words = None
+        return replace(options, lean=record.options.lean, query=words)
+
+    def recut(self, session: str, lean: float, part: str = "all") -> SessionState:
+        """Cut the last answer's list elsewhere, see `Session.recut`.
+
+        part: one that the answer must have. Raises UsageError if it has none, and before a find all.
+        """
+        with self.sessions.exclusive(session) as held:
+            if held.answer is not None:
+                held.answer.part(part)
+            self.sessions.store.try_update(session, lean=held.recut(lean).lean)
+            return self.sessions.state_of(held)
+
+    def estimate(self, session: str) -> SessionState:
+        """Estimate precision, recall and tiers of the last answer by the marks there are now."""
+        with self.sessions.exclusive(session) as held:
+            held.estimate()
+            return self.sessions.state_of(held)
+
+    def suggest(self, session: str, count: int = SUGGESTED) -> Proposal:
+        """Return the items whose marks would teach the model most."""
+        with self.sessions.exclusive(session) as held:
+            return Proposal(self.sessions.state_of(held), held.suggest(count), "suggestion")
+
+    def audit(self, session: str, count: int = AUDITED) -> Proposal:
+        """Draw items whose marks tell how complete the last answer is."""
+        with self.sessions.exclusive(session) as held:
+            return Proposal(self.sessions.state_of(held), held.audit(count), "audit")
+
+    def next_step(self, session: str, request: StepRequest) -> NextStep:
+        """Return what to mark next until a recall is reached; finds all again where marks are to be learnt."""
+        with self.sessions.exclusive(session) as held:
+            step = held.next(request.target_recall, request.count)
+            self.sessions.store.try_update(session, lean=held.last_answer().ranking.lean)
+            return NextStep(self.sessions.state_of(held), step)
+
+    def explain(self, session: str, item: int) -> Explanation:
+        """Return why an item is in the last answer or is not."""
+        with self.sessions.exclusive(session) as held:
+            return held.explain(item)
+
+    def part(self, session: str, name: str, offset: int, count: int) -> PartPage:
+        """Return a page of a part of the last answer, see `SessionState.part`."""
+        return self.sessions.state(session).part(name, offset, count)
+
+    def export(self, session: str, format: str, part: str = "all") -> Download:
+        """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation."""
+        chosen = FORMATS[format]
+        with self.sessions.shared(session) as held:
+            table = held.part(part).table(reading=self.follower.reading)
+        name = "matches" if part == "all" else f"matches-{part}"
+        return Download(f"{name}.{chosen.ending}", chosen.media_type, chosen.write(table))
+
+    def export_boxes(self, session: str, format: str) -> Download:
+        """Return the boxes of the last answer as a file in one of BOX_FORMATS.
+
+        Raises UsageError before a find all by a model of boxes.
+        """
+        chosen = BOX_FORMATS[format]
+        with self.sessions.shared(session) as held:
+            answer = held.last_answer()
+        if answer.boxes is None:
+            raise UsageError("expected a find all (refine) by a model of boxes before this, got none; find all first")
+        content = chosen.write(answer.boxes, answer.min_votes)
+        return Download(f"boxes.{chosen.ending}", chosen.media_type, content)
+
+    def _remembered(self, page: ListPage, **settings: Any) -> ListPage:
+        """Store settings of a page's session; return the page with them."""
+        session = page.state.session
+        self.sessions.store.try_update(session, **settings)
+        return replace(page, state=replace(page.state, record=self.sessions.record(session)))
+
+
+def _event(name: str | None) -> str:
+    return name or uuid.uuid4().hex

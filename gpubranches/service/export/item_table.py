@@ -1,0 +1,102 @@
+"""What is exported: items of a ranking with their metadata, as a table that is read in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from gpubranches.catalog import Catalog
+    from gpubranches.core.results import Ranking
+
+Row = dict[str, Any]
+BATCH_ROWS = 1 << 16
+"""Items of a batch. Each batch scans the metadata of the catalog once."""
+PART_ROWS = 1 << 12
+"""Items that are converted to dicts at a time."""
+_OWN = ("id", "score", "votes")
+
+
+class ItemTable:
+    """A table of items of a ranking, best first, with the catalog's columns; one batch is in memory at a time.
+
+    rows: which of the ranking, as (m,) bool or as row numbers; None: all that matched. Deleted items are left out.
+    reading: a context in which a batch is read, so that a served catalog may move to a newer generation between two
+    batches. The constructor reads the catalog, too, and must be called within such a context.
+
+    source: the catalog's. schema: of every batch: id int64, score float32, votes uint16 (null where the model has no
+    boxes), then the catalog's columns. One of them that is called `score` or `votes` is `item_score`, `item_votes`.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        ranking: Ranking,
+        rows: NDArray[np.bool_] | NDArray[np.integer[Any]] | None = None,
+        *,
+        reading: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ):
+        import pyarrow as pa
+
+        chosen = ranking.matched if rows is None else rows
+        self.source = catalog.source
+        self._catalog = catalog
+        self._ranking = ranking
+        self._rows = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
+        self._reading = reading
+        self._metadata = catalog.item_schema()
+        own = [pa.field("id", pa.int64()), pa.field("score", pa.float32()), pa.field("votes", pa.uint16())]
+        others = [field for field in self._metadata if field.name != "id"]
+        names = free_names([field.name for field in others], _OWN)
+        self.schema = pa.schema([*own, *(field.with_name(name) for field, name in zip(others, names, strict=True))])
+
+    def __len__(self) -> int:
+        """Return how many items there are, deleted ones included."""
+        return len(self._rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return list(self.schema.names)
+
+    def batches(self) -> Iterator[pa.Table]:
+        """Yield tables of at most `BATCH_ROWS` items."""
+        for start in range(0, len(self._rows), BATCH_ROWS):
+            with self._reading():
+                table = self._read(self._rows[start : start + BATCH_ROWS])
+            yield table
+
+    def parts(self) -> Iterator[list[Row]]:
+        """Yield non-empty lists of at most `PART_ROWS` items, as dicts of values that JSON has."""
+        from gpubranches.catalog.metadata.tables import json_rows
+
+        for batch in self.batches():
+            for start in range(0, batch.num_rows, PART_ROWS):
+                yield json_rows(batch.slice(start, PART_ROWS))
+
+    def _read(self, rows: NDArray[Any]) -> pa.Table:
+        import pyarrow as pa
+
+        ranking = self._ranking
+        alive = rows[self._catalog.alive(ranking.ids[rows])]
+        items = self._catalog.item_table(ranking.ids[alive], self._metadata)
+        votes = pa.nulls(len(alive), pa.uint16()) if ranking.votes is None else pa.array(ranking.votes[alive])
+        others = items.drop_columns(["id"]).columns
+        return pa.table([items["id"], pa.array(ranking.scores[alive]), votes, *others], schema=self.schema)
+
+
+def free_names(names: list[str], taken: tuple[str, ...]) -> list[str]:
+    """Return distinct names none of which is in `taken`: those that were get the prefix `item_`."""
+    free = []
+    for name in names:
+        new = name
+        while new in taken or (new != name and new in names):
+            new = f"item_{new}"
+        free.append(new)
+    return free

@@ -1,0 +1,83 @@
+"""The items of an answer, as arrays, as a table and as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.errors import BackendUnavailableError
+from gpubranches.service.export import ItemTable, export_items
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from gpubranches.catalog import Catalog
+    from gpubranches.core.results import Ranking
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Items of an answer, best first: those that match, or another of its parts.
+
+    ranking: the one they are from; rows: (m,) intp, their rows in it. Tables and files hold their metadata as the
+    catalog has them now, and leave out items that were deleted since the answer.
+    """
+
+    catalog: Catalog
+    ranking: Ranking
+    rows: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        """Return how many items there are, with those deleted since."""
+        return len(self.rows)
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Ids of the items, (m,) int64."""
+        return self.ranking.ids[self.rows]
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Scores of the items, (m,) float32, descending; the cut lies at `ranking.threshold`."""
+        return self.ranking.scores[self.rows]
+
+    def table(self, *, reading: Callable[[], AbstractContextManager[None]] = nullcontext) -> ItemTable:
+        """Return the items with their metadata as a table that is read in batches; reading: see `ItemTable`."""
+        return ItemTable(self.catalog, self.ranking, self.rows, reading=reading)
+
+    def to_arrow(self) -> pa.Table:
+        """Return a table of all items: id int64, score float32, votes uint16, then the columns of the catalog.
+
+        votes are null for a model without boxes. A column of the catalog that is called `score` or `votes` is
+        `item_score` or `item_votes`.
+        """
+        import pyarrow as pa
+
+        table = self.table()
+        return pa.concat_tables([table.schema.empty_table(), *table.batches()])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the table of `to_arrow` as a DataFrame. Raises BackendUnavailableError without pandas."""
+        try:
+            import pandas  # noqa: F401  # pyarrow imports it, and its own message names no package to install
+        except ImportError as error:
+            raise BackendUnavailableError(f"to_pandas needs pandas ({error}); pip install pandas") from error
+        return self.to_arrow().to_pandas()
+
+    def to_csv(self, path: str | Path) -> int:
+        """Write the items as CSV; return how many were written. Errors as of `export_items`."""
+        return self.export(path, "csv")
+
+    def export(self, path: str | Path, format: str | None = None) -> int:
+        """Write the items to a file; return how many were written.
+
+        format: a name in `export.FORMATS`, None takes it from the ending of the path. Errors as of `export_items`.
+        """
+        return export_items(self.table(), Path(path), format)

@@ -1,0 +1,46 @@
+"""Whether the backend answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpubranches.errors import WaitError
+
+if TYPE_CHECKING:
+    from gpubranches.catalog import Catalog
+    from gpubranches.engines import Backend
+    from gpubranches.service.snapshot_follower import SnapshotFollower
+
+_VALID_S = 10.0
+"""How long an answer of the backend is trusted, so that frequent checks do not load it."""
+_WAIT_S = 1.0
+
+
+class Readiness:
+    """Checks a backend by a search for one item, at most once in ten seconds. Safe to use from several threads."""
+
+    def __init__(self, catalog: Catalog, backend: Backend, follower: SnapshotFollower):
+        self._catalog = catalog
+        self._backend = backend
+        self._follower = follower
+        self._lock = threading.Lock()
+        self._valid_until_s = 0.0
+
+    def check(self) -> None:
+        """Raise what the backend raises; WaitError if another check is still waiting for its answer."""
+        if time.monotonic() < self._valid_until_s:
+            return
+        if not self._lock.acquire(timeout=_WAIT_S):
+            raise WaitError("the backend has not answered an earlier check yet; try again")
+        try:
+            with self._follower.reading(_WAIT_S):
+                ids = self._catalog.sample_ids(1, np.random.default_rng(0))
+                if len(ids):
+                    self._backend.search(self._catalog.codes(ids), 1, tier="codes")
+            self._valid_until_s = time.monotonic() + _VALID_S
+        finally:
+            self._lock.release()

@@ -1,0 +1,142 @@
+"""The sessions over one catalog: created, listed, lent to threads, copied, deleted, packed and unpacked."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.errors import UsageError
+from gpubranches.service import Session
+from gpubranches.service.labels import Labels
+from gpubranches.service.open_sessions import OpenSessions
+from gpubranches.service.session_files import pack, restore, unpack
+from gpubranches.service.session_store import LIMIT, Record, new_session_name, open_store
+from gpubranches.service.types import SessionState
+from gpubranches.service.uploads import Uploads
+
+if TYPE_CHECKING:
+    from gpubranches.catalog import Catalog
+    from gpubranches.encoders import Embedder
+    from gpubranches.engines import Backend
+
+NAME_LENGTH = 200
+"""Letters of the name that a user gives a session, at most."""
+
+
+class SessionDirectory:
+    """The sessions over a catalog, by name. A session is made by its first use. Safe to use from several threads.
+
+    seed: of the learners of sessions that have none of their own. keeps_marks: False if the catalog's folder cannot be
+    written, so that marks last as long as this process.
+    """
+
+    def __init__(self, catalog: Catalog, backend: Backend, embedder: Embedder | None, seed: int):
+        self._catalog = catalog
+        self._backend = backend
+        self._embedder = embedder
+        self._seed = seed
+        self.store, self.keeps_marks = open_store(catalog)
+        self.uploads = Uploads(self.store.database)
+        self.opened = OpenSessions(self._make)
+
+    def __len__(self) -> int:
+        """Return how many sessions are in memory."""
+        return len(self.opened)
+
+    def close(self) -> None:
+        """Drop the sessions that no thread uses, and close the file of the marks."""
+        self.opened.close()
+        self.store.close()
+
+    def exclusive(self, session: str) -> AbstractContextManager[Session]:
+        """Lend a session to this thread; others that want it so wait."""
+        return self.opened.exclusive(session)
+
+    def shared(self, session: str) -> AbstractContextManager[Session]:
+        """Lend a session, without waiting, for its marks and its last answer."""
+        return self.opened.shared(session)
+
+    def state(self, session: str) -> SessionState:
+        """Return a session as it is now."""
+        with self.shared(session) as held:
+            return self.state_of(held)
+
+    def state_of(self, held: Session) -> SessionState:
+        """Return a session that is lent as it is now."""
+        record = self.store.record(held.labels.session)
+        positive, negative = len(held.positives), len(held.negatives)
+        return SessionState(record, held.seed, held.labels.current(), positive, negative, held.checked, held.answer)
+
+    def create(self, name: str = "", seed: int | None = None) -> str:
+        """Create a session; return what it is called by. name: the user's; seed: of its learners."""
+        session = new_session_name()
+        self.store.update(session, name=name, **({} if seed is None else {"seed": seed}))
+        return session
+
+    def record(self, session: str) -> Record:
+        """Return the entry of a session without counts; an empty one for a session that has none."""
+        return self.store.record(session)
+
+    def records(self, limit: int = LIMIT) -> list[Record]:
+        """Return the sessions that have a name or a mark, the last used first, with their counts of marks."""
+        return self.store.records(limit)
+
+    def exists(self, session: str) -> bool:
+        """Return whether a session was created or has a mark, and was not deleted."""
+        return self.store.exists(session)
+
+    def deleted(self, session: str) -> bool:
+        """Return whether a session was deleted."""
+        return self.store.deleted(session)
+
+    def rename(self, session: str, name: str) -> str:
+        """Name a session; return the name with single spaces. Raises UsageError for one that is too long."""
+        name = " ".join(name.split())
+        if len(name) > NAME_LENGTH:
+            raise UsageError(f"title: expected at most {NAME_LENGTH} letters, got {len(name)}")
+        self.store.update(session, name=name)
+        return name
+
+    def copy(self, session: str) -> str:
+        """Create a session that is as another one is now; return what it is called by."""
+        title = f"Copy of {self.record(session).title}"[:NAME_LENGTH]
+        return self._restore({**self.pack(session), "name": title})
+
+    def delete(self, session: str) -> None:
+        """Delete a session with its marks and pictures."""
+        with self.exclusive(session) as held:
+            self.store.delete(session)
+            held.forget()
+
+    def pack(self, session: str) -> dict[str, Any]:
+        """Return a session as a dict for JSON, which `unpack` reads here or elsewhere."""
+        with self.shared(session) as held:
+            return pack(self.record(session), held, self.uploads)
+
+    def unpack(self, packed: bytes) -> str:
+        """Create a session from the JSON of a packed one; return what it is called by. Raises UsageError."""
+        return self._restore(unpack(packed))
+
+    def _restore(self, packed: dict[str, Any]) -> str:
+        session = new_session_name()
+        with self.exclusive(session) as held:
+            restore(packed, held, self.store, self.uploads)
+        return session
+
+    def _make(self, name: str) -> Session:
+        seed = int(self.store.record(name).settings.get("seed", self._seed))
+
+        def picture(sent: str) -> NDArray[np.float32]:
+            return self.uploads.get(name, sent).embedding
+
+        return Session(
+            self._catalog,
+            self._backend,
+            embedder=self._embedder,
+            labels=Labels(self.store.database, name),
+            seed=seed,
+            pictures=picture,
+        )

@@ -1,0 +1,236 @@
+"""Requests to the catalog service and its answers: ids, figures and facts, without HTML and without sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.errors import UsageError
+from gpubranches.retrieval.hits import Hits
+from gpubranches.retrieval.queries import Words
+from gpubranches.service.answer import Answer
+from gpubranches.service.labels import ORIGINS
+from gpubranches.service.session_store import Record
+from gpubranches.service.target import TARGET, Step
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from gpubranches.core.results import Ranking
+
+
+@dataclass(frozen=True, eq=False)
+class SearchRequest:
+    """A search for the k nearest items.
+
+    query: as of `Searcher.search`, or `Words`, a text taken literally; where: a condition that the items meet, None for
+    none.
+    """
+
+    query: str | int | Words | NDArray[Any] | Image
+    k: int = 100
+    where: str | None = None
+
+
+@dataclass(frozen=True)
+class NearestList:
+    """A page of the list of items nearest to a query: `count` items from `offset` on.
+
+    query: a text in the grammar of `queries.parse`, or the id of an item; where: a condition, "" for none.
+    """
+
+    query: str | int
+    where: str = ""
+    offset: int = 0
+    count: int = 60
+
+
+@dataclass(frozen=True)
+class RandomList:
+    """A page of a list of random items, which depends on the seed and on the condition `where`, "" for none."""
+
+    seed: int
+    where: str = ""
+    offset: int = 0
+    count: int = 60
+
+
+@dataclass(frozen=True, eq=False)
+class MarkRequest:
+    """Items to mark. ids: (m,) integers; label: +1 right, -1 wrong, 0 removes the marks; origin: one of ORIGINS.
+
+    event: a name that makes a repeated request count once, None for a new one.
+    """
+
+    ids: NDArray[np.int64]
+    label: int
+    origin: str = ORIGINS[0]
+    event: str | None = None
+
+
+@dataclass(frozen=True)
+class StepRequest:
+    """What `next_step` works towards: a recall, and how many items it may return."""
+
+    target_recall: float = TARGET
+    count: int = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """The nearest items, and how many milliseconds the search took."""
+
+    hits: Hits
+    took_ms: float
+
+
+@dataclass(frozen=True, eq=False)
+class SessionState:
+    """A session as it is when a request is answered.
+
+    record: its name and settings; seed: of its learners; marks: item id -> +1 or -1, deleted items included; positive,
+    negative: how many items of the catalog are marked right and wrong; checked: how many marks an audit asked for;
+    answer: of the last find all, None if there is none.
+    """
+
+    record: Record
+    seed: int
+    marks: Mapping[int, int]
+    positive: int
+    negative: int
+    checked: int
+    answer: Answer | None
+
+    @property
+    def session(self) -> str:
+        """The name that the session was given when it was created."""
+        return self.record.session
+
+    def last_answer(self) -> Answer:
+        """Return the last answer. Raises UsageError before a find all."""
+        if self.answer is None:
+            raise UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
+        return self.answer
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """The ranking of the last answer."""
+        return None if self.answer is None else self.answer.ranking
+
+    @property
+    def found_where(self) -> str:
+        """The condition that the last answer was filtered by, "" for none."""
+        return "" if self.answer is None else self.answer.options.where or ""
+
+    @property
+    def changes(self) -> tuple[int, int] | None:
+        """How many matches are new since the round before, and how many are gone; None in the first round."""
+        if self.answer is None or self.answer.before is None:
+            return None
+        return len(self.answer.parts["new"]), len(self.answer.parts["gone"])
+
+    def part(self, name: str, offset: int, count: int) -> PartPage:
+        """Return `count` items of a part of the last answer, one of `answer.PARTS`, from `offset` on.
+
+        Raises UsageError before a find all, and for a part that the answer does not have.
+        """
+        part = self.last_answer().part(name)
+        rows, ranking = part.rows[offset : offset + count], part.ranking
+        votes = None if ranking.votes is None else ranking.votes[rows]
+        tiers = tuple(ranking.tier(row) for row in rows)
+        return PartPage(self, name, offset, len(part), ranking.ids[rows], ranking.scores[rows], votes, tiers)
+
+
+@dataclass(frozen=True, eq=False)
+class ListPage:
+    """A page of a list of items.
+
+    ids: (m,) int64; offset: of the first of them; total: how many items the list has. Of nearest items also distances:
+    (m,) float32; inside: how many items the catalog has, or the filter lets in; source: what answered; took_ms.
+    """
+
+    state: SessionState
+    ids: NDArray[np.int64]
+    offset: int
+    total: int
+    distances: NDArray[np.float32] | None = None
+    inside: int = 0
+    source: str = ""
+    took_ms: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class PartPage:
+    """A page of a part of an answer, best first.
+
+    name: of the part; total: how many items it has; ids: (m,) int64, of items that may be deleted by now; scores: (m,)
+    float32; votes: (m,) uint16, None for a model without boxes; tiers: m names of TIERS, None for an item without one.
+    """
+
+    state: SessionState
+    name: str
+    offset: int
+    total: int
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    votes: NDArray[np.uint16] | None
+    tiers: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """Items to mark next. ids: (m,) int64; origin: what to mark them with."""
+
+    state: SessionState
+    ids: NDArray[np.int64]
+    origin: str
+
+
+@dataclass(frozen=True, eq=False)
+class NextStep:
+    """The next step towards a recall."""
+
+    state: SessionState
+    step: Step
+
+
+@dataclass(frozen=True)
+class Marked:
+    """What one request marked or unmarked. event: its name; ids: the items."""
+
+    event: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MarkChanges:
+    """Marks that changed after a version of the log.
+
+    version: of the log now; marks: item id -> +1, -1 or 0; positive, negative: how many marks hold in all.
+    """
+
+    version: int
+    marks: Mapping[int, int]
+    positive: int
+    negative: int
+
+
+@dataclass(frozen=True)
+class MarkList:
+    """All marks that hold, in the order they were made: (item id, label, origin). version: of the log."""
+
+    version: int
+    marks: tuple[tuple[int, int, str], ...]
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file. content: its bytes, which are made while they are read and need the session no more."""
+
+    name: str
+    media_type: str
+    content: bytes | Iterator[bytes]
