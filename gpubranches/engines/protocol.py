@@ -1,4 +1,4 @@
-"""The one narrow protocol of all backends."""
+"""The protocol of all backends."""
 
 from __future__ import annotations
 
