@@ -55,7 +55,7 @@ def _prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
 
 @intrinsic
 def inside64(typing: Any, array: Any, offset: Any, low: Any, span: Any) -> Any:
-    """Return which of 64 bytes from `offset` on lie in low..low + span, by one subtraction and one unsigned comparison."""
+    """Return which of 64 bytes from `offset` on lie in low..low + span: one subtraction, one unsigned comparison."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         array, offset, low, span = arguments
