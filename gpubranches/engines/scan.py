@@ -115,7 +115,7 @@ class ScanBackend(ABC, Generic[Rows]):
 
     @property
     def first_tier(self) -> Literal["bits", "embeddings"]:
-        """The tier that the first neighbours of a text or an image are taken from."""
+        """The tier that searches by text or image use first."""
         return "bits" if self.catalog.has_bits else "embeddings"
 
     def close(self) -> None:
