@@ -51,7 +51,7 @@ def session(folder):
 class Colours:
     """An embedder of pictures: a picture's red, green and blue are the first three values."""
 
-    identity, spec, reads_images, usual_texts = "", "", True, ()
+    identity, spec, reads_images, training_texts = "", "", True, ()
     text_mean = np.zeros(D, np.float32)
     D = D
 

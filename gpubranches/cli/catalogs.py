@@ -16,7 +16,7 @@ from gpubranches.cli.options import (
     print_json,
     tell_missing_pictures,
 )
-from gpubranches.core.files import require_outside_catalogs, whole_file
+from gpubranches.core.files import atomic_file, require_outside_catalogs
 from gpubranches.errors import CatalogFormatError, UsageError
 
 
@@ -135,7 +135,7 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
         log = catalog.path / "labels.sqlite"
         names = [session] if session else sessions(log)
         events = [event for name in names for event in Labels.open(log, name).events()]
-        with whole_file(out) as file:
+        with atomic_file(out) as file:
             file.write((json.dumps(events, indent=1) + "\n").encode())
         click.echo(f"Wrote {len(events):,} events of {len(names)} sessions to {out}.")
         return

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from gpubranches.catalog.codec import Codec
-from gpubranches.catalog.pictures.images import opened
+from gpubranches.catalog.pictures.decoding import decoded_path
 from gpubranches.core.arrays import as_ids, check_array
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.encoders import open_embedder
@@ -94,7 +94,7 @@ class Searcher:
             case Picture(name):
                 return self._vector(self.pictures(name), k, where)
             case Path():
-                with opened(query) as image:
+                with decoded_path(query) as image:
                     return self._image(image, k, where)
             case Image():
                 return self._image(query, k, where)

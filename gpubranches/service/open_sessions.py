@@ -107,7 +107,7 @@ def session_bytes(session: Session) -> int:
 
 
 def _array_bytes(value: object, seen: set[int]) -> int:
-    """Return the bytes of all arrays of an object, each counted once, without the catalog and memory maps."""
+    """Return the bytes of all arrays that an object refers to, each once, without the catalog and mapped files."""
     if id(value) in seen or isinstance(value, np.memmap | Catalog):
         return 0
     seen.add(id(value))

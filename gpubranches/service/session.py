@@ -177,7 +177,7 @@ class Session(OldNames):
             staged = has_second_stage(self.catalog, options.model, options.second_stage)
             marks = self._marked.to_learn(options)
             if staged and options.query:
-                marks = replace(marks, asked=self.searcher.words(options.query))
+                marks = replace(marks, words=self.searcher.words(options.query))
             where = self._bitmap(options.where)
             found = refined(
                 self.backend,

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from gpubranches.research.canvas import PALETTE, Figures, quiet
 from gpubranches.research.codes.codecs import BYTES
 from gpubranches.research.codes.measures import FIRST
 from gpubranches.research.codes.measuring import Measured
 from gpubranches.research.codes.report import CodesReport
-from gpubranches.research.quality.canvas import PALETTE, Pages, quiet
 
 _STYLES = ("-", "--", ":")
 
@@ -22,25 +22,25 @@ def draw(report: CodesReport, folder: Path) -> list[Path]:
 
     Raises BackendUnavailableError without matplotlib, DataError if the folder refuses.
     """
-    page = Pages(folder)
-    kinds = len(report.ground.queries)
-    with page("codes-recall.png", 4.2 * kinds + 2.2, 4.8) as figure:
+    figures = Figures(folder)
+    kinds = len(report.task.queries)
+    with figures("codes-recall.png", 4.2 * kinds + 2.2, 4.8) as figure:
         _recall(figure, report)
-    with page("codes-found.png", 4.2 * kinds + 1.5, 1.4 + 0.26 * len(report.results)) as figure:
+    with figures("codes-found.png", 4.2 * kinds + 1.5, 1.4 + 0.26 * len(report.results)) as figure:
         _found(figure, report)
-    with page("codes-distances.png", 8, 4.5) as figure:
+    with figures("codes-distances.png", 8, 4.5) as figure:
         _distances(figure, report)
-    with page("codes-entropy.png", 8, 4.5) as figure:
+    with figures("codes-entropy.png", 8, 4.5) as figure:
         _entropy(figure, report)
-    return page.written
+    return figures.written
 
 
 def _recall(figure: Any, report: CodesReport) -> None:
     """Draw the recall among the first R of the codecs of 32 bytes, a colour a method."""
     small = [result for result in report.results if result.bytes == BYTES]
     looks = _looks(small)
-    panels = figure.subplots(1, len(report.ground.queries), sharey=True, squeeze=False)[0]
-    for axes, (kind, queries) in zip(panels, report.ground.queries.items(), strict=True):
+    panels = figure.subplots(1, len(report.task.queries), sharey=True, squeeze=False)[0]
+    for axes, (kind, queries) in zip(panels, report.task.queries.items(), strict=True):
         for result in small:
             colour, style = looks[result.name]
             curve = result.found[kind].curve()
@@ -58,8 +58,8 @@ def _found(figure: Any, report: CodesReport) -> None:
     """Draw the share of the true 100 among the first 100 of every codec, with standard errors."""
     looks = _looks(report.results)
     names = [f"{result.name}, {result.bytes:,} B" for result in report.results]
-    panels = figure.subplots(1, len(report.ground.queries), sharey=True, squeeze=False)[0]
-    for axes, (kind, queries) in zip(panels, report.ground.queries.items(), strict=True):
+    panels = figure.subplots(1, len(report.task.queries), sharey=True, squeeze=False)[0]
+    for axes, (kind, queries) in zip(panels, report.task.queries.items(), strict=True):
         shares = np.array([result.found[kind].share() for result in report.results])
         colours = [looks[result.name][0] for result in report.results]
         at = np.arange(len(names))

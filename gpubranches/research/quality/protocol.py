@@ -56,7 +56,7 @@ class Concept:
 class Draw:
     """What one user has seen and marked; the same for every model. Ids but for `order`.
 
-    order: (m,) rows of the World, the first query's answer over all that the concept's condition lets in, best first;
+    order: (m,) rows of the catalog, the first query's answer over all that the concept's condition lets in, best first;
     inside: (n,) bool, which rows those are; right: (n,) bool, the truth; positives, negatives: marked; unchecked:
     random ones. told: whether a refine is told the words.
     """
@@ -78,7 +78,7 @@ class Draw:
 
 
 @dataclass
-class World:
+class LabelledCatalog:
     """A labelled catalog in memory.
 
     embedder: for the concepts that have a text; None where none has. ids: (n,) ascending; codes: (n, d) uint8;
@@ -127,6 +127,20 @@ class World:
     def session(self, seed: int) -> Session:
         """Return a new session."""
         return Session(self.catalog, self.backend, embedder=self.embedder, seed=seed)
+
+    def marked(self, draw: Draw) -> Session:
+        """Return a new session with the marks of a draw."""
+        session = self.session(draw.seed)
+        session.mark(draw.positives, +1)
+        session.mark(draw.negatives, -1)
+        return session
+
+    def mark_by_truth(self, session: Session, ids: Ids, right: NDArray[np.bool_], origin: str) -> None:
+        """Mark ids in a session as what they are; right: (n,) bool, the truth; origin: as of `Session.mark`."""
+        good = right[self.rows(ids)]
+        for label, marked in ((+1, ids[good]), (-1, ids[~good])):
+            if len(marked):
+                session.mark(marked, label, origin=origin)
 
     def draw(self, concept: Concept, p: int, seed: int, user: User = DEFAULT_USER) -> Draw | None:
         """Play the user up to the marks; None if the first page holds fewer than 2 right items.
@@ -200,7 +214,7 @@ class World:
         return code
 
 
-def asks(embedder: Embedder | None) -> Callable[[str], bool]:
+def askable_by(embedder: Embedder | None) -> Callable[[str], bool]:
     """Return whether a name can be asked for as a text: a function that a vocabulary answers by its list.
 
     Another embedder is tried; without one nothing can be asked for.

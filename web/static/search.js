@@ -1,0 +1,131 @@
+// The search field and the filter: items added to the query or subtracted from it, uploaded pictures, the condition.
+
+import { ROOT, sessionId } from "./marks.js";
+
+const $ = (id) => document.getElementById(id);
+let warn = () => {};
+
+export function begin(told) {
+  warn = told;
+}
+
+// After new results: shows the query and the filter as the server read them, unless the user is typing.
+export function setUp() {
+  const { query, where } = $("grid").dataset;
+  if (query && document.activeElement !== $("q")) $("q").value = query;
+  $("applied").value = where;
+  if (document.activeElement !== $("where")) {
+    $("where").value = where;
+    $("where-told").replaceChildren();
+  }
+  $("filter").classList.toggle("on", Boolean(where));
+}
+
+const submit = () => $("q").form.requestSubmit();
+
+// Adds an item to the query or subtracts it. An item that is in the query changes its sign.
+export function combine(sign, item) {
+  const terms = $("q").value.trim().split(new RegExp(`(?:^|\\s+)[+-]\\s+#${item}(?=\\s|$)|^#${item}(?=\\s|$)`));
+  const rest = terms.join("").trim().replace(/^\+\s+/, "");
+  $("q").value = sign === "+" && !rest ? `#${item}` : `${rest} ${sign} #${item}`.trim();
+  submit();
+}
+
+// The filter
+
+export const openFilter = () => {
+  $("filter").open = true;
+  $("where").focus();
+};
+
+// Requests the list again within the filter if the server can read it; otherwise the old filter stays. A list of matches is
+// found again, because a find all covers the whole catalog.
+async function apply() {
+  const where = $("where").value.trim();
+  await htmx.ajax("GET", `${ROOT}/filter/count?where=${encodeURIComponent(where)}`, { target: "#where-told" });
+  if ($("where-told").querySelector(".wrong")) return $("where").focus();
+  $("filter").open = false;
+  $("applied").value = where;
+  const { address, kind } = $("grid").dataset;
+  if (["matches", "suggest", "audit"].includes(kind)) return $("find").click();
+  const to = new URL(address, location.href);
+  to.searchParams.delete("where");
+  if (where) to.searchParams.set("where", where);
+  htmx.ajax("GET", `${to.pathname}${to.search}`, { target: "#results", swap: "innerHTML show:window:top" });
+}
+
+export function unfilter() {
+  $("where").value = "";
+  apply();
+}
+
+$("filter-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  apply();
+});
+
+// The server edits the filter: it returns the text for a chosen value, and with the count which values are on.
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (!["where-told", "columns"].includes(event.detail.target.id)) return;
+  const told = $("where-told").firstElementChild;
+  if (told?.hasAttribute("data-where")) $("where").value = told.dataset.where;
+  const on = new Set(JSON.parse(told?.dataset.chosen ?? "[]"));
+  for (const choice of $("columns").querySelectorAll(".chip")) choice.setAttribute("aria-pressed", on.has(choice.value));
+});
+
+// Pictures
+
+export const choosePicture = () => $("picture-file").click();
+
+async function send(file) {
+  if (!$("by-picture")) return warn("The model of this catalog reads no pictures, so none can be searched by.");
+  $("by-picture").setAttribute("aria-busy", true);
+  try {
+    const headers = { Accept: "application/json", "HX-Request": "true", "X-Session": sessionId(), "Content-Type": file.type };
+    const response = await fetch(`${ROOT}/pictures`, { method: "POST", headers, body: file });
+    const answer = await response.json().catch(() => ({}));
+    if (!response.ok) return warn(answer.error ?? `The server said ${response.status}.`);
+    const before = $("q").value.trim();
+    $("q").value = /(^|\s)[+-]$/.test(before) ? `${before} picture:${answer.name}` : `picture:${answer.name}`;
+    submit();
+  } catch {
+    warn("The server did not answer, the picture was not sent.");
+  } finally {
+    $("by-picture").removeAttribute("aria-busy");
+  }
+}
+
+function sendFirst(files, event) {
+  const picture = [...(files ?? [])].find((file) => file.type.startsWith("image/"));
+  if (!picture) return;
+  event.preventDefault();
+  send(picture);
+}
+
+$("picture-file")?.addEventListener("change", (event) => {
+  sendFirst(event.target.files, event);
+  event.target.value = "";
+});
+
+document.addEventListener("paste", (event) => sendFirst(event.clipboardData?.files, event));
+
+const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
+
+document.addEventListener("dragover", (event) => {
+  if (!holdsFiles(event)) return;
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dropping");
+});
+
+document.addEventListener("drop", (event) => {
+  document.body.classList.remove("dropping");
+  if (!holdsFiles(event)) return;
+  event.preventDefault();
+  const picture = [...event.dataTransfer.files].some((file) => file.type.startsWith("image/"));
+  if (picture) sendFirst(event.dataTransfer.files, event);
+  else warn("What was dropped is no picture; drop a JPEG, PNG, WebP or GIF.");
+});
