@@ -60,7 +60,7 @@ def everything(catalog):
     ids = catalog.sample_ids(catalog.n, np.random.default_rng(0))
     bits = np.zeros((len(ids), catalog.n_bits // 8), np.uint8)
     scales = np.zeros(len(ids), np.float16)
-    for segment, rows, at in catalog.by_segment(ids):
+    for segment, rows, at in catalog.snapshot.by_segment(ids):
         bits[at], scales[at] = segment.bits[rows], segment.scales[rows]
     stored = catalog.embeddings_at(catalog.positions(ids))
     arrays = [ids, bits, scales, stored, catalog.signs.mean_, catalog.signs.rotation_]

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import benchmarks.golden
-from benchmarks.given import in_one_sentence, out_folder
 from benchmarks.golden import record
 from benchmarks.golden.check import DRAWS, FILE, answered, compare, part_of
 from benchmarks.golden.small import PARTS
+from benchmarks.harness.options import in_one_sentence, out_folder
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The catalog: made of embeddings, extended, compacted and encoded anew. Single commits are in `writer`."""
+"""The catalog: building, appending, compacting and encoding it. The single commits are in `writer`."""
 
 from __future__ import annotations
 
@@ -163,8 +163,6 @@ class Catalog(CatalogWriter):
         keep_embeddings: False to remove the embeddings for good, and to decode them from the codes. Raises UsageError
         if the catalog's head does not decode, CatalogFormatError if a file is damaged, since damage is not copied.
         """
-        from gpubranches.catalog.items import read_errors
-
         with self.writing(), disk_errors(self.path):
             if not keep_embeddings and ((codec := self.codec) is None or not codec.decodes):
                 raise UsageError(
@@ -172,17 +170,27 @@ class Catalog(CatalogWriter):
                     "and codes by encode"
                 )
             self._require_sound()
-            snapshot = self.snapshot
-            live = np.concatenate([np.zeros(0, np.int64), *(np.sort(segment.ids) for segment in snapshot.segments)])
-            live = live[snapshot.find_live(live) >= 0]
-            errors = read_errors(snapshot.error_tables)
-            entries: list[dict[str, Any]] = []
-            for part in segment_parts(live):
-                rows = gathered_rows(snapshot, part, keep_embeddings=keep_embeddings and self.keeps_embeddings)
-                entries.append(add_segment(self.path, len(entries), rows, None if entries else errors))
+            entries = self._compacted(keep_embeddings)
             changed = {} if keep_embeddings else {"keeps_embeddings": False}
             self._commit(np.zeros(0, np.bool_), segments=entries, **changed)
             self._remove_orphans()
+
+    def _compacted(self, keep_embeddings: bool) -> list[dict[str, Any]]:
+        """Write the live rows as new segments; return their entries.
+
+        A snapshot that is still referenced keeps its files, so none may be when the old files are removed.
+        """
+        from gpubranches.catalog.items import read_errors
+
+        snapshot = self.snapshot
+        live = np.concatenate([np.zeros(0, np.int64), *(np.sort(segment.ids) for segment in snapshot.segments)])
+        live = live[snapshot.find_live(live) >= 0]
+        errors = read_errors(snapshot.error_tables)
+        entries: list[dict[str, Any]] = []
+        for part in segment_parts(live):
+            rows = gathered_rows(snapshot, part, keep_embeddings=keep_embeddings and self.keeps_embeddings)
+            entries.append(add_segment(self.path, len(entries), rows, None if entries else errors))
+        return entries
 
     def recode(
         self,
@@ -194,7 +202,7 @@ class Catalog(CatalogWriter):
         head: bytes,
         report: Report | None = None,
     ) -> None:
-        """Make the codes of all items anew from their embeddings, in one commit; everything else stays.
+        """Replace the codes of all items by new ones of their embeddings, in one commit; everything else stays.
 
         encode: function from embeddings to codes; d: dims of the codes; space: the catalog's with the new head and
         quantizer; scalar, head: as in `create`; report: called with (encoded, total) rows. New segments are written one

@@ -62,7 +62,7 @@ def require_code_dims(d: int) -> None:
 
 
 def own_files(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the entries, by name, of all files of a generation that lie in no segment."""
+    """Return the entries, by name, of all files of a generation outside of segments."""
     deleted = manifest["deleted"]
     return {**manifest["files"], **({deleted["name"]: deleted} if deleted else {})}
 

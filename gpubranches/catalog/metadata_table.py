@@ -73,13 +73,13 @@ class MetadataTable:
             found = connection.execute(f"SELECT id FROM items WHERE {sql}", values).fetchnumpy()["id"]  # nosec B608
         return np.asarray(found, np.int64)
 
-    def columns(self, gone: NDArray[np.int64]) -> list[Column]:
+    def columns(self, deleted: NDArray[np.int64]) -> list[Column]:
         """Return all columns, with the most frequent values of those that hold few different ones.
 
-        gone: (m,) int64, ids of deleted rows, which are not counted.
+        deleted: (m,) int64, ids of deleted rows, which are not counted.
         """
         named = [name for name, kind in self.kinds.items() if kind in _LISTED]
-        with self._opened(named, gone) as connection:
+        with self._opened(named, deleted) as connection:
             counts = ", ".join(f"approx_count_distinct(c{place}), count(c{place})" for place in range(len(named)))
             numbers = connection.execute(f"SELECT {counts} FROM items").fetchone() if named else ()  # nosec B608  # numbers
         few = [
@@ -88,18 +88,19 @@ class MetadataTable:
             if distinct <= MOST_VALUES and 4 * distinct <= 3 * there
         ]
         return [
-            Column(name, kind, self._frequent(name, gone) if name in few else ()) for name, kind in self.kinds.items()
+            Column(name, kind, self._frequent(name, deleted) if name in few else ())
+            for name, kind in self.kinds.items()
         ]
 
-    def _frequent(self, name: ColumnName, gone: NDArray[np.int64]) -> tuple[tuple[SqlValue | None, int], ...]:
+    def _frequent(self, name: ColumnName, deleted: NDArray[np.int64]) -> tuple[tuple[SqlValue | None, int], ...]:
         query = "SELECT c0, count(*) AS n FROM items GROUP BY c0 ORDER BY n DESC, c0 LIMIT ?"
-        with self._opened([name], gone) as connection:
+        with self._opened([name], deleted) as connection:
             found = connection.execute(query, [LISTED_VALUES]).fetchall()
         kind = self.kinds[name]
         return tuple((value, count) for value, count in found if _can_be_asked(name, value, kind))
 
     @contextmanager
-    def _opened(self, columns: Sequence[ColumnName], gone: NDArray[np.int64] | None = None) -> Iterator[Any]:
+    def _opened(self, columns: Sequence[ColumnName], deleted: NDArray[np.int64] | None = None) -> Iterator[Any]:
         """Open a connection whose only table is `items`, with id and the columns as c0, c1, ...
 
         It can read no files and no network, and its settings are locked. The table can be read once.
@@ -110,7 +111,7 @@ class MetadataTable:
         batches = (
             batch
             for table in self._tables({name[0] for name in columns}, damaged)
-            for batch in _live(table, names, schema, gone).to_batches()
+            for batch in _live(table, names, schema, deleted).to_batches()
         )
         connection = duckdb.connect(":memory:")
         try:
@@ -120,9 +121,9 @@ class MetadataTable:
         except (duckdb.Error, pa.ArrowException, CatalogFormatError) as error:
             if damaged:
                 raise damaged[0] from error
-            asked = ", ".join(column_text(name) for name in columns[:5])
+            listed = ", ".join(column_text(name) for name in columns[:5])
             reason = str(error).splitlines()[0]
-            raise UsageError(f"where: expected values of {asked} that can be compared, got: {reason}") from error
+            raise UsageError(f"where: expected values of {listed} that can be compared, got: {reason}") from error
         finally:
             connection.close()
 
@@ -158,11 +159,11 @@ def _can_be_asked(name: ColumnName, value: Any, kind: Kind) -> bool:
 
 
 def _live(
-    table: pa.Table, names: Mapping[str, ColumnName], schema: pa.Schema, gone: NDArray[np.int64] | None
+    table: pa.Table, names: Mapping[str, ColumnName], schema: pa.Schema, deleted: NDArray[np.int64] | None
 ) -> pa.Table:
-    """Return columns by their names in a query, NaN as missing, without the rows whose ids are gone."""
-    if gone is not None and len(gone):
-        table = table.filter(~np.isin(table["id"].to_numpy(), gone))
+    """Return columns by their names in a query, NaN as missing, without deleted rows."""
+    if deleted is not None and len(deleted):
+        table = table.filter(~np.isin(table["id"].to_numpy(), deleted))
     columns = [table["id"]]
     for name in names.values():
         column = table[name[0]]

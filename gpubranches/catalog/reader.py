@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.catalog.manifest import VERSION, manifest_stamp, read_manifest
 from gpubranches.catalog.properties import CatalogProperties
-from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.snapshot import Snapshot
 from gpubranches.catalog.verify import problems
 from gpubranches.core.arrays import as_ids
@@ -153,10 +152,6 @@ class CatalogReader(CatalogProperties):
         at = snapshot.positions(ids)
         held: NDArray[np.bool_] = (where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1
         return held
-
-    def by_segment(self, ids: ArrayLike) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.intp]]]:
-        """Yield each segment that holds some of ids, their rows in it, and their indices in ids."""
-        return self.snapshot.by_segment(ids)
 
     def sample_ids(self, count: int, rng: np.random.Generator, where: Bitmap | None = None) -> NDArray[np.int64]:
         """Draw ids of live items uniformly without replacement, (min(count, n),) int64 ascending.

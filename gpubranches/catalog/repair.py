@@ -57,12 +57,12 @@ def repair(path: Path) -> list[str]:
         statistics, given_up = read_statistics(path, manifest), list[str]()
         kept = _without_damaged_listings(path, _without_damaged_head(path, manifest, given_up), given_up)
         segments = list(manifest_segments(path, manifest))
-        gone = _deleted_ids(path, manifest, segments, given_up)
+        deleted = _deleted_ids(path, manifest, segments, given_up)
         generation = manifest["generation"] + 1
         after = {**kept, "deleted": None, "generation": generation}
         encode = _encoder(path, after, statistics)
         after["segments"], moved = _rewritten(path, manifest, segments, statistics.signs, encode, given_up)
-        flags = _flags(list(manifest_segments(path, after)), gone)
+        flags = _flags(list(manifest_segments(path, after)), deleted)
         if flags.any():
             name = f"deleted-{generation}.bitmap"
             after["deleted"] = {"name": name, **replace_file(path / name, pack_bitmap(flags).tobytes())}
@@ -155,18 +155,18 @@ def _deleted_ids(
         bitmap = None
     if bitmap is None:
         return np.zeros(0, np.int64)
-    flags, gone = unpack_bitmap(bitmap, n_positions), [np.zeros(0, np.int64)]
+    flags, deleted = unpack_bitmap(bitmap, n_positions), [np.zeros(0, np.int64)]
     for segment in segments:
         ids, known = _ids(segment)
-        gone.append(ids[known & flags[segment.start : segment.start + segment.n]])
-    return np.concatenate(gone)
+        deleted.append(ids[known & flags[segment.start : segment.start + segment.n]])
+    return np.concatenate(deleted)
 
 
-def _flags(segments: list[Segment], gone: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _flags(segments: list[Segment], deleted: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which positions hold some ids, (n_positions,) bool."""
     flags = np.zeros(sum(segment.tiles for segment in segments) * TILE, np.bool_)
     for segment in segments:
-        flags[segment.start : segment.start + segment.n] = np.isin(segment.ids, gone)
+        flags[segment.start : segment.start + segment.n] = np.isin(segment.ids, deleted)
     return flags
 
 

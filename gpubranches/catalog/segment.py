@@ -267,7 +267,7 @@ class StoredTable:
     def open(self) -> io.RawIOBase:
         """Return the content as a file; each block is compared with its checksum when it is read."""
         blocks = self.segment._blocks(self.name)
-        return Reader(blocks.content, lambda asked: self.segment.require_blocks(self.name, asked))
+        return Reader(blocks.content, lambda requested: self.segment.require_blocks(self.name, requested))
 
 
 def problems_of(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:

@@ -15,12 +15,6 @@ def box_condition(features: NDArray[np.int16], low: NDArray[np.uint8], high: NDA
     return " AND ".join(terms) or "TRUE"
 
 
-def box_query(features: NDArray[np.int16], low: NDArray[np.uint8], high: NDArray[np.uint8], table: str) -> str:
-    """Return a query for the ids of the items in a box."""
-    # The text holds numbers alone, and the table name of the caller.
-    return f"SELECT id FROM {table} WHERE {box_condition(features, low, high)}"  # nosec B608
-
-
 def votes_query(conditions: Sequence[str], estimator: NDArray[np.integer[Any]], table: str, min_votes: int) -> str:
     """Return a query for (id, votes) of the items with at least min_votes.
 
@@ -32,5 +26,6 @@ def votes_query(conditions: Sequence[str], estimator: NDArray[np.integer[Any]], 
         own = (f"({conditions[i]})" for i in np.flatnonzero(estimator == e).tolist())
         terms.append(f"CAST({' OR '.join(own)} AS INT)")
     votes = "\n  + ".join(terms) or "0"
-    counted = f"(SELECT id, {votes} AS votes FROM {table}) AS counted"  # nosec B608  # as in `box_query`
+    # The text holds numbers alone, and the table name of the caller.
+    counted = f"(SELECT id, {votes} AS votes FROM {table}) AS counted"  # nosec B608
     return f"SELECT * FROM {counted}\nWHERE votes >= {min_votes}"  # nosec B608

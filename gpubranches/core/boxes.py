@@ -48,10 +48,6 @@ class Box:
         inside: NDArray[np.bool_] = np.all((columns >= self.low) & (columns <= self.high), axis=1)
         return inside
 
-    def to_sql(self, table: str) -> str:
-        """Return a query for the ids of the items in the box; `table` has columns id, c0, c1, ..."""
-        return box_sql.box_query(self.features, self.low, self.high, table)
-
 
 class Boxes(Sequence[Box]):
     """Boxes of one or more estimators in CSR form; immutable.

@@ -50,9 +50,9 @@ def best_first(keys: NDArray[Any], ids: NDArray[np.int64], limit: int | None = N
     in_order = np.count_nonzero(words[1:] >= words[:-1]) * _NEARLY > m * (_NEARLY - 1)
     order = np.argsort(words, kind="stable" if in_order else None)
     words = words[order]
-    alike = words[1:] == words[:-1]
-    if alike.any():
-        tied = np.flatnonzero(np.append(alike, False) | np.append(False, alike))
+    equal = words[1:] == words[:-1]
+    if equal.any():
+        tied = np.flatnonzero(np.append(equal, False) | np.append(False, equal))
         rows = order[tied]
         order[tied] = rows[np.lexsort((mixed[rows], words[tied]))]
     return order

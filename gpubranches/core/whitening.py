@@ -1,4 +1,4 @@
-"""Whitening: embeddings scaled so that they vary alike in all directions, before they are compared or learned from."""
+"""Whitening: embeddings scaled to the same variance in all directions, before comparisons and training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BLOCK = 256
 
 
 class Whitening:
-    """Scales embeddings so that they vary alike in all directions.
+    """Scales embeddings so that they have the same variance in all directions.
 
     z = x S with S = s (C + shrinkage m I)^(-1/2): C a covariance, m the mean of its eigenvalues, s such that the mean
     of |z|^2 equals that of |x|^2. With C the covariance of all items, directions in which most images of a catalog

@@ -1,4 +1,4 @@
-"""Embedders: texts and images to unit vectors of one space."""
+"""Embedders: models that map texts and images to unit vectors of one space."""
 
 from __future__ import annotations
 

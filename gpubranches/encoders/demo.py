@@ -1,4 +1,4 @@
-"""The demo's own embedder: a tiny open_clip model with two towers that knows scenes of simple shapes, and their words.
+"""The embedder of the demo: a tiny open_clip model, trained on scenes of simple shapes and texts about them.
 
 `scripts/train_demo_model` makes the weights, `demo.safetensors`, and the configuration, `demo.json`, beside this file.
 """
@@ -27,13 +27,13 @@ _FOLDER = Path(__file__).resolve().parent
 WEIGHTS = _FOLDER / "demo.safetensors"
 CONFIG = _FOLDER / "demo.json"
 TEXT_MEAN = "text_mean"
-"""Name of the tensor beside the model's weights that holds the mean of the text embeddings."""
+"""Name of the tensor in the file of the weights that holds the mean of the text embeddings."""
 
 
 class WordTokenizer:
-    """Words to tokens; several words may share a token, and words with the token None are skipped.
+    """Maps words to tokens; several words may share a token, and words with the token None are skipped.
 
-    words: each known word, lower case, and its token 1..end - 1; context_length: tokens a text may have, the end
+    words: each known word in lower case with its token, 1 to end - 1; context_length: tokens a text may have, the end
     included; end: the last token of each text and the largest, where open_clip's "argmax" pooling reads the text.
     """
 
@@ -43,10 +43,9 @@ class WordTokenizer:
         self.end = end
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Return tokens, (q, context_length) int64, 0 behind the end.
+        """Return tokens, (q, context_length) int64, 0 after the end.
 
-        Raises UsageError for unknown words (with the nearest known ones), for texts without a telling word and for
-        texts that are too long.
+        Raises UsageError for unknown words (with the nearest known ones), and for texts with no token or too many.
         """
         rows = np.zeros((len(texts), self.context_length), np.int64)
         for row, text in zip(rows, texts, strict=True):
@@ -79,7 +78,7 @@ class WordTokenizer:
 
 
 class DemoEmbedder:
-    """The two towers as an embedder: D dims, unit rows.
+    """The model as an embedder.
 
     identity: digest of weights and configuration; text_mean: (D,) float32, the mean over names of scenes; spec: "demo".
     """
@@ -107,12 +106,12 @@ class DemoEmbedder:
         self._lock = threading.Lock()
 
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Return the embeddings of texts, (q, D) float32, unit rows; see WordTokenizer for what is refused."""
+        """Return unit embeddings of texts, (q, D) float32. Raises UsageError as `WordTokenizer` does."""
         tokens = import_torch().from_numpy(self.tokenizer(texts))
         return self._embed(self._model.encode_text, tokens)
 
     def preprocess(self, image: Image) -> NDArray[np.uint8]:
-        """Return the pixels of a picture as the model sees it, (size, size, 3) uint8."""
+        """Return the pixels of a picture in the size of the model, (size, size, 3) uint8."""
         return preprocess(image, self.config["image_size"])
 
     def encode(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The rows that a head is never fitted to, so that its codes can be judged on them."""
+"""Held-out rows, to which a head is never fitted, so that its codes can be evaluated on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HELD_OUT_SHARE = 20
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers, ascending, disjoint: `fit` to learn from, `validation` to stop by, `test` to judge on."""
+    """Disjoint ascending row numbers: `fit` for training, `validation` for early stopping, `test` for evaluation."""
 
     fit: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -25,7 +25,7 @@ class Split:
 
 
 def split(ids: NDArray[np.int64]) -> Split:
-    """Split items by splitmix64 of their ids, (n,) int64: the same items are held out wherever they lie."""
+    """Split items by splitmix64 of their ids, (n,) int64, so that the layout of the rows does not matter."""
     count = min(HELD_OUT, len(ids) // HELD_OUT_SHARE)
     order = np.argsort(splitmix64(ids), kind="stable")
     test, validation, fit = np.split(order.astype(np.int64), [count, 2 * count])

@@ -1,4 +1,4 @@
-"""Any open_clip model as an embedder, with a pretrained tag or a local file of weights."""
+"""Models of open_clip as embedders, with a pretrained tag or a local file of weights."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class OpenClipEmbedder:
 
     @property
     def training_texts(self) -> list[str]:
-        """Photos of each of the nouns."""
+        """A text "a photo of a {noun}" for each noun."""
         return [f"a photo of a {noun}" for noun in nouns()]
 
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
@@ -126,7 +126,7 @@ class OpenClipEmbedder:
 
 
 def nouns() -> list[str]:
-    """Return the common nouns whose mean embedding stands for "any text"."""
+    """Return common nouns; the mean of their embeddings is the text mean."""
     return _NOUNS.read_text(encoding="utf-8").split("\n")[:-1]
 
 

@@ -14,11 +14,11 @@ from gpubranches.errors import NotFittedError, UsageError
 
 MAX_BITS = 2048
 QUANTILE = 0.001
-"""Share of a sample that "quantile" leaves beyond each end of the range of a dim."""
+"""Share of the sample that "quantile" leaves outside of each end of the range of a dim."""
 QUANTIZERS = ("uniform", "quantile")
-"""Names of the ranges that `scalar_quantizer` gives."""
+"""Names of quantizers, see `scalar_quantizer`."""
 _NARROWEST = np.float32(255) * np.finfo(np.float32).tiny
-"""The least range that is not taken for a constant: 255 divided by a smaller one may not be a number."""
+"""Dims with a smaller range count as constant: 255 divided by such a range may overflow."""
 
 
 class ScalarQuantizer:
@@ -35,9 +35,9 @@ class ScalarQuantizer:
         self.quantile = quantile
 
     def fit(self, vectors: NDArray[np.float32]) -> Self:
-        """Learn the range of each dim from vectors, (n, d) float32, where it is not given. Returns self.
+        """Learn the range of each dim from vectors, (n, d) float32, unless it is given. Returns self.
 
-        A dim whose two quantiles are equal takes its minimum and maximum.
+        The range of a dim whose two quantiles are equal is from its minimum to its maximum.
         """
         check_array(vectors, "vectors", dtype=np.float32, shape=(None, None), finite=True)
         if self.quantile is not None and not (0 <= self.quantile < 0.5 and self.low is None and self.high is None):
@@ -86,7 +86,7 @@ class ScalarQuantizer:
 
 
 def require_dims(dims: int, what: str) -> None:
-    """Raise UsageError for embeddings of more dims than the sign bits allow; call it before they are read."""
+    """Raise UsageError for embeddings of more dims than a catalog can have; call it before they are read."""
     if dims > MAX_BITS:
         raise UsageError(f"embeddings: expected at most {MAX_BITS:,} dims, {what} has {dims:,}; reduce them first")
 
@@ -94,8 +94,8 @@ def require_dims(dims: int, what: str) -> None:
 def scalar_quantizer(name: str, code_range: tuple[float, float] | None = None) -> ScalarQuantizer:
     """Return the quantizer of a name, not fitted yet. Raises UsageError for an unknown name.
 
-    "uniform": over code_range where there is one, else over the minimum to the maximum of each dim; "quantile": over
-    the quantiles `QUANTILE` and 1 - `QUANTILE` of each dim.
+    "uniform": over code_range if it is given, else from the minimum to the maximum of each dim; "quantile": from the
+    `QUANTILE`- to the (1 - `QUANTILE`)-quantile of each dim.
     """
     if name not in QUANTIZERS:
         raise UsageError(f"quantizer: expected one of {', '.join(QUANTIZERS)}, got {name!r}")
@@ -178,7 +178,7 @@ class SignQuantizer:
         rotated = self._wide_rotation() @ weights.astype(np.float64)
         largest = float(np.abs(rotated).max()) or 1.0
         steps = largest / 15 * np.linspace(0.25, 1.0, 32)
-        # In half steps the levels are whole numbers; float32 and in place, for this is done for every query.
+        # In half steps the levels are whole numbers. In float32 and in place, because every query does this.
         halves = rotated.astype(np.float32) / (2 * steps[:, None]).astype(np.float32)
         levels = np.rint(halves + np.float32(7.5))
         np.clip(levels, 0, 15, out=levels)

@@ -1,9 +1,9 @@
-"""Let torchvision be imported beside a torch its compiled half does not fit.
+"""A work-around that lets torchvision be imported with a torch that its compiled extension does not fit.
 
-torchvision from PyPI is built for the CUDA build of torch. Beside a CPU build its compiled half does not load, and
-importing it then fails when it registers Python kernels for operators that were never declared ("operator
-torchvision::nms does not exist"), which takes open_clip down with it. Declaring the names is enough: open_clip uses
-torchvision's transforms, none of these operators.
+torchvision from PyPI is built for the CUDA build of torch. With a CPU build its extension does not load. The import of
+torchvision, and with it that of open_clip, then fails when Python kernels are registered for operators that were never
+declared ("operator torchvision::nms does not exist"). It suffices to declare their names, because open_clip uses only
+torchvision's transforms.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _library: Any = None
 
 
 def declare_torchvision_ops() -> None:
-    """Declare the operators torchvision needs while it is imported, where its compiled half is missing."""
+    """Declare the operators that torchvision needs at import, if its extension did not declare them."""
     global _library  # noqa: PLW0603 - the declarations last as long as the library object
     if _library is not None:
         return

@@ -1,4 +1,4 @@
-"""Text embeddings that are at hand with their names, for catalogs whose model is not."""
+"""Text embeddings with their names, from files, for catalogs whose model is not available."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class VocabularyEmbedder:
-    """Answers the texts it has an embedding for. names: in the file's order; text_mean: of all of them."""
+    """Looks texts up among names with embeddings. names: in the order of the file; text_mean: of all embeddings."""
 
     reads_images = False
 
     def __init__(self, embeddings: NDArray[np.float32], names: list[str], spec: str = ""):
-        """embeddings: (m, D), scaled to unit rows; names: m of them, the first of equal names counts."""
+        """Store embeddings, (m, D), scaled to unit rows, and their m names; of equal names the first one counts."""
         lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
         self._unit = (embeddings / np.maximum(lengths, 1e-12)).astype(np.float32)
         self.names = names
@@ -70,27 +70,27 @@ class VocabularyEmbedder:
         return self.names
 
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Return unit embeddings, (q, D) float32: the name itself, else the first name that begins so.
+        """Return unit embeddings, (q, D) float32, of the name that equals a text, else of the first that begins so.
 
-        Case does not count, "_" reads as space. Raises UsageError with suggestions if there is none.
+        Case is ignored, and "_" equals a space. Raises UsageError with suggestions if there is no such name.
         """
         rows: NDArray[np.float32] = self._unit[[self._row(text) for text in texts]]
         return rows
 
     def knows(self, text: str) -> bool:
-        """Tell whether a text is one of the names."""
+        """Return whether a text is one of the names."""
         return plain_name(text) in self._rows
 
     def images(self, images: list[Image]) -> NDArray[np.float32]:
-        """Raise UsageError: there is no model here."""
+        """Raise UsageError, because there is no model."""
         raise UsageError("an image needs a model, the vocabulary has texts only; pass --embedder open_clip:...")
 
     def preprocess(self, image: Image) -> Any:
-        """Raise UsageError: there is no model here."""
+        """Raise UsageError, because there is no model."""
         return self.images([image])
 
     def encode(self, prepared: list[Any]) -> NDArray[np.float32]:
-        """Raise UsageError: there is no model here."""
+        """Raise UsageError, because there is no model."""
         return self.images(prepared)
 
     def _row(self, text: str) -> int:
@@ -109,5 +109,5 @@ class VocabularyEmbedder:
 
 
 def plain_name(name: str) -> str:
-    """Return a name as it is compared: lower case, "_" as space, single spaces."""
+    """Return a name in the form for comparison: lower case, spaces for "_", single spaces."""
     return " ".join(name.replace("_", " ").lower().split())

@@ -1,4 +1,4 @@
-"""Building a catalog from files, encoding it anew with another head, and training a head."""
+"""Building a catalog from files, encoding it again with another head, and training a head."""
 
 from gpubranches.ingestion.build import IngestReport, append, build_catalog, ingest
 from gpubranches.ingestion.relocation import RelocateReport, relocate

@@ -140,7 +140,7 @@ def build_catalog(
                 listing=(entry["listing"], listing(planned)),
             )
             _append_rows(catalog, source, 0, run.progress)
-        run.forget(scanned)
+        run.remove_staged(scanned)
     return _finish(catalog, strict, began, before, [note for each in scanned for note in each.notes])
 
 
@@ -173,7 +173,7 @@ def append(
         before, history = catalog.n, IngestHistory(catalog)
         plan, record, plan_notes = plan_append(history, scanned, new, stopped)
         _ingest_plan(catalog, history, plan, record, run)
-        run.forget(scanned)
+        run.remove_staged(scanned)
     return _finish(catalog, strict, began, before, [*notes, *plan_notes])
 
 
@@ -273,7 +273,7 @@ def _require_rows(scanned: Sequence[Input], embedder: Embedder | None) -> None:
 
 
 def _forget_begun(folder: Path) -> None:
-    """Remove the manifest of a catalog that was stopped before its first rows; its files will be written anew."""
+    """Remove the manifest of a catalog that was stopped before its first rows; its files will be written again."""
     (folder / "manifest.json").unlink(missing_ok=True)
     sync_folder(folder)
 

@@ -26,7 +26,7 @@ _SAMPLED = 1000
 
 
 class ClipRetrieval:
-    """A clip-retrieval folder: img_emb/img_emb_K.npy beside metadata/metadata_K.parquet, row i beside row i.
+    """A clip-retrieval folder: img_emb/img_emb_K.npy with metadata/metadata_K.parquet, whose rows correspond.
 
     Partitions are in numeric order. Pictures are found by the column `image_path`, in the folder `pictures` or, by
     default, in the place where most of them are: relative to the folder itself, relative to the working directory, or

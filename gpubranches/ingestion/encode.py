@@ -1,4 +1,4 @@
-"""Encoding a catalog anew: codes from its embeddings by another head or quantizer, in one commit."""
+"""Encoding a catalog again: codes from its embeddings by another head or quantizer, in one commit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def encode(
     d: int = 32,
     progress: Progress | None = None,
 ) -> EncodeReport:
-    """Encode a catalog anew; ids, metadata, embeddings, sign bits, deletions and marks stay.
+    """Encode a catalog again; ids, metadata, embeddings, sign bits, deletions and marks stay.
 
     head: "rca", "pca", "none" or a file; None: the head of the catalog. quantizer: "uniform" or "quantile"; None: the
     default, see `Codec.choose`. d: code dims of rca and pca. Head and quantizer are fitted to `FIT_ROWS` evenly spaced

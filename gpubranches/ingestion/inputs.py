@@ -23,45 +23,45 @@ UNREAD = -1
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """A file with its recorded state. place: absolute, links resolved; digest: of its content, b"" until read."""
+class FileState:
+    """A file with its recorded state. path: absolute, links resolved; digest: of its content, b"" until read."""
 
-    place: str
+    path: str
     size: int
     mtime_ns: int
     ctime_ns: int
     digest: bytes = b""
 
     @classmethod
-    def at(cls, place: str) -> File:
+    def at(cls, path: str) -> FileState:
         """Return the state of a file, without its digest. Raises DataError if it is missing."""
         try:
-            return cls.seen(place, os.stat(place))
+            return cls.of_stat(path, os.stat(path))
         except OSError as error:
-            raise DataError(f"{place}: cannot read: {error.strerror}") from error
+            raise DataError(f"{path}: cannot read: {error.strerror}") from error
 
     @classmethod
-    def seen(cls, place: str, stat: os.stat_result) -> File:
+    def of_stat(cls, path: str, stat: os.stat_result) -> FileState:
         """Return a file from its path and the result of `os.stat`."""
-        return cls(place, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        return cls(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
     @property
     def state(self) -> tuple[int, int, int]:
         """Size and times. They change whenever the content changes, and sometimes without."""
         return self.size, self.mtime_ns, self.ctime_ns
 
-    def read(self) -> File:
+    def read(self) -> FileState:
         """Return the file with the digest of its content. Raises DataError if it cannot be read."""
         if self.digest:
             return self
         try:
-            with open(self.place, "rb") as file:
+            with open(self.path, "rb") as file:
                 stat = os.fstat(file.fileno())
-                return replace(self.seen(self.place, stat), digest=content_digest(file))
+                return replace(self.of_stat(self.path, stat), digest=content_digest(file))
         except OSError as error:
-            raise DataError(f"{self.place}: cannot read: {error.strerror}") from error
+            raise DataError(f"{self.path}: cannot read: {error.strerror}") from error
 
-    def holds_what(self, before: File) -> bool:
+    def same_content(self, before: FileState) -> bool:
         """Return whether the content equals that of an earlier record; it is read only where `state` differs."""
         if self.state == before.state:
             return True
@@ -82,14 +82,14 @@ class Piece:
     """
 
     name: str
-    files: tuple[File, ...]
+    files: tuple[FileState, ...]
     first: int
     rows: int
 
     @property
-    def place(self) -> str:
+    def path(self) -> str:
         """The path of the file with its rows."""
-        return self.files[0].place
+        return self.files[0].path
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Input:
     moves: tuple[tuple[str, str], ...] = ()
 
     @property
-    def what(self) -> str:
+    def noun(self) -> str:
         """The word for its pieces in messages, in the plural."""
         return "pictures" if self.source is None else "files"
 
@@ -125,7 +125,7 @@ def scan(paths: Sequence[str | Path], pictures: Path | None = None) -> list[Inpu
     found = [_open(Path(path), pictures) for path in paths]
     owners: dict[str, Input] = {}
     for each in found:
-        for place in {piece.place for piece in each.pieces}:
+        for place in {piece.path for piece in each.pieces}:
             if place in owners:
                 both = f"{escaped_path(owners[place].path)} and {escaped_path(each.path)}"
                 raise UsageError(
@@ -149,7 +149,7 @@ def _open(path: Path, pictures: Path | None) -> Input:
 def _folder(path: Path, place: str) -> Input:
     found = find_pictures(path, is_catalog)
     notes = [f"{escaped_path(str(path))}: left out are {phrase}" for phrase in found.left_out()]
-    files = [(name, File.at(target or os.path.join(place, name))) for name, target in found.pictures]
+    files = [(name, FileState.at(target or os.path.join(place, name))) for name, target in found.pictures]
     if not files:
         notes.append(f"{escaped_path(str(path))}: pictures end in {', '.join(ENDINGS)}")
     pieces = tuple(Piece(name, (file,), row, 1) for row, (name, file) in enumerate(files))
@@ -167,13 +167,13 @@ def is_catalog(folder: Path) -> bool:
 
 
 def _array(source: ArrayFile) -> Iterable[Piece]:
-    yield Piece(source.path.name, (File.at(os.path.realpath(source.path)),), 0, source.n)
+    yield Piece(source.path.name, (FileState.at(os.path.realpath(source.path)),), 0, source.n)
 
 
 def _partitions(source: ClipRetrieval) -> Iterable[Piece]:
     first = 0
     for part, table in source.partitions():
-        files = [File.at(os.path.realpath(path)) for path in (part.path, table) if path is not None]
+        files = [FileState.at(os.path.realpath(path)) for path in (part.path, table) if path is not None]
         yield Piece(part.path.name, tuple(files), first, part.n)
         first += part.n
 

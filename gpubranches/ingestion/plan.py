@@ -83,7 +83,7 @@ def plan_append(
     for each in compared:
         path, names = escaped_path(each.input.path), [piece.name for piece, _ in each.planned()]
         listed = f": {_some(names)}" if names else ""
-        notes.append(f"{path}: {_count(names, each.input.what, 'is', 'are')} new{listed}")
+        notes.append(f"{path}: {_count(names, each.input.noun, 'is', 'are')} new{listed}")
         if each.copy_of:
             notes.append(f"{path}: {_copy(history, each)}")
         if each.changed:
@@ -109,7 +109,7 @@ def _difference(history: IngestHistory, compared: Sequence[InputComparison], mis
             reasons.append(_changed(history, each))
         names = [piece.name for piece, _ in each.planned()]
         if names:
-            reasons.append(f"{_count(names, each.input.what, 'is', 'are')} not in it ({_some(names)})")
+            reasons.append(f"{_count(names, each.input.noun, 'is', 'are')} not in it ({_some(names)})")
             words = ["gpubranches", "append", escaped_path(str(history.catalog.path)), escaped_path(each.input.path)]
             words += [] if len(names) == len(each.input.pieces) else ["--new"]
             advice.append(f"add what is new by `{shlex.join(words)}`")
@@ -123,7 +123,7 @@ def _already_there(history: IngestHistory, compared: Sequence[InputComparison]) 
     """Return which parts of an input are in the catalog already, and what the user can do."""
     reasons, some_new = [], False
     for each in compared:
-        path, what = escaped_path(each.input.path), each.input.what
+        path, what = escaped_path(each.input.path), each.input.noun
         if each.copy_of:
             reasons.append(f"{path}: {_copy(history, each)}")
             continue
@@ -143,9 +143,9 @@ def _already_there(history: IngestHistory, compared: Sequence[InputComparison]) 
 
 
 def _changed(history: IngestHistory, each: InputComparison) -> str:
-    pasts = [history.pieces[piece.place] for piece, _ in each.changed]
+    pasts = [history.pieces[piece.path] for piece, _ in each.changed]
     ids = [_span(past.first_id, past.first_id + past.taken - 1) for past in pasts]
-    changed = _count(each.changed, each.input.what, "has", "have")
+    changed = _count(each.changed, each.input.noun, "has", "have")
     names = _some(name for _, name in each.changed)
     return (
         f"{changed} changed since ({names}; ids {_some(ids)}), whose items stay as they were: to ingest the present "

@@ -17,7 +17,7 @@ from gpubranches.catalog.listings import listing_schema
 from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError
-from gpubranches.ingestion.inputs import UNREAD, File, Input, Piece, PlannedPiece
+from gpubranches.ingestion.inputs import UNREAD, FileState, Input, Piece, PlannedPiece
 
 
 def listing(planned: Iterable[PlannedPiece]) -> bytes:
@@ -27,7 +27,7 @@ def listing(planned: Iterable[PlannedPiece]) -> bytes:
     first = 0
     for piece, start in planned:
         for number, file in enumerate(piece.files):
-            values = (escaped_path(file.place), number > 0, *file.state, file.digest or None, first, start)
+            values = (escaped_path(file.path), number > 0, *file.state, file.digest or None, first, start)
             for name, value in zip(schema.names, (*values, piece.rows - start), strict=True):
                 columns[name].append(value)
         first += piece.rows - start
@@ -44,7 +44,7 @@ class RecordedPiece:
     from there on that are in the catalog.
     """
 
-    files: tuple[File, ...]
+    files: tuple[FileState, ...]
     first_id: int
     start: int
     taken: int
@@ -62,10 +62,10 @@ class RecordedPiece:
     def change(self, piece: Piece) -> str:
         """Return the file of a piece that changed, was added or was removed since; "" if the piece is the same."""
         for now, then in itertools.zip_longest(piece.files, self.files):
-            if now is None or then is None or now.place != then.place:
-                return os.path.basename((now or then).place)
-            if not now.holds_what(then):
-                return piece.name if now is piece.files[0] else os.path.basename(now.place)
+            if now is None or then is None or now.path != then.path:
+                return os.path.basename((now or then).path)
+            if not now.same_content(then):
+                return piece.name if now is piece.files[0] else os.path.basename(now.path)
         return ""
 
 
@@ -113,7 +113,7 @@ class IngestHistory:
         self.pieces: dict[str, RecordedPiece] = {}
         for past in (past for record in self.records for past in record.pieces):
             if past.taken:
-                self.pieces[past.files[0].place] = past
+                self.pieces[past.files[0].path] = past
 
     @property
     def unfinished(self) -> bool:
@@ -125,7 +125,7 @@ class IngestHistory:
         """Compare an input with the record; a content is read only if name, size and times do not decide."""
         comparison = InputComparison(input)
         for piece in input.pieces:
-            past = self.pieces.get(piece.place)
+            past = self.pieces.get(piece.path)
             if past is None:
                 comparison.new.append(piece)
             elif name := past.change(piece):
@@ -143,7 +143,7 @@ class IngestHistory:
 
     def holds_any(self, input: Input) -> bool:
         """Return whether any part of an input is in the catalog: an item, or a record of a file that was unreadable."""
-        pasts = [past for piece in input.pieces if (past := self.pieces.get(piece.place)) is not None]
+        pasts = [past for piece in input.pieces if (past := self.pieces.get(piece.path)) is not None]
         unread = np.array([error["id"] for error in self.catalog.errors()] if pasts else [], np.int64)
         return any(
             self._is_live(past) or bool(((unread >= past.first_id) & (unread < past.first_id + past.taken)).any())
@@ -156,23 +156,23 @@ class IngestHistory:
             return False
         pieces, past = [piece for each in inputs for piece in each.pieces], self.records[-1].pieces
         return len(pieces) == len(past) and all(
-            not then.change(now) or (then.unread and now.place == then.files[0].place)
+            not then.change(now) or (then.unread and now.path == then.files[0].path)
             for now, then in zip(pieces, past, strict=True)
         )
 
     def missing_files(self, inputs: Sequence[Input]) -> list[str]:
         """Return the paths of files of the first ingest that have items and are missing from the inputs."""
-        here = {piece.place for each in inputs for piece in each.pieces}
+        here = {piece.path for each in inputs for piece in each.pieces}
         return [
             place
             for past in (self.records[0].pieces if self.records else ())
-            if (place := past.files[0].place) not in here and past.taken and self._is_live(past)
+            if (place := past.files[0].path) not in here and past.taken and self._is_live(past)
         ]
 
     def unread_ids(self, pieces: Iterable[Piece]) -> list[int]:
         """Return the ids of the catalog's records that pieces could not be read."""
         spans = [
-            (past.first_id, past.first_id + past.taken) for piece in pieces if (past := self.pieces.get(piece.place))
+            (past.first_id, past.first_id + past.taken) for piece in pieces if (past := self.pieces.get(piece.path))
         ]
         if not spans:
             return []
@@ -185,7 +185,7 @@ class IngestHistory:
     def _original(self, input: Input) -> str:
         """Return the path of an ingested input with the same content under other names, else ""."""
         first = input.pieces[0]
-        name = os.path.relpath(first.place, input.path)
+        name = os.path.relpath(first.path, input.path)
         end = "" if name == "." else f"/{name}"
         roots = [
             place.removesuffix(end)
@@ -195,7 +195,7 @@ class IngestHistory:
         return next((root for root in roots if self._is_copy(input, root)), "")
 
     def _is_copy(self, input: Input, root: str) -> bool:
-        thens = [self.pieces.get(root + piece.place.removeprefix(input.path)) for piece in input.pieces]
+        thens = [self.pieces.get(root + piece.path.removeprefix(input.path)) for piece in input.pieces]
         pairs = [
             pair
             for piece, then in zip(input.pieces, thens, strict=True)
@@ -233,7 +233,7 @@ def _pieces(catalog: Catalog, name: str, base: int, taken: int) -> Iterator[Reco
     mains = np.flatnonzero(~np.array(columns["beside"], np.bool_)).tolist()
     for at, stop in itertools.pairwise([*mains, len(columns["beside"])]):
         files = tuple(
-            File(present_path(catalog.source, unescaped_path(place)), size, mtime_ns, ctime_ns, digest or b"")
+            FileState(present_path(catalog.source, unescaped_path(place)), size, mtime_ns, ctime_ns, digest or b"")
             for place, size, mtime_ns, ctime_ns, digest in zip(
                 *(columns[name][at:stop] for name in ("place", "size", "mtime_ns", "ctime_ns", "digest")), strict=True
             )

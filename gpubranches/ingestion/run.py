@@ -16,7 +16,7 @@ from gpubranches.encoders import Embedder
 from gpubranches.errors import UsageError
 from gpubranches.ingestion.combined_sources import JoinedSources, SourceRanges
 from gpubranches.ingestion.inputs import Input, PlannedPiece, with_digests
-from gpubranches.ingestion.staging import embed_pictures, forget, place_of, removed_of
+from gpubranches.ingestion.staging import embed_pictures, remove_staged, removed_of, staged_folder
 
 Progress = Callable[[str, int, int], None]
 
@@ -37,7 +37,7 @@ def exclusive_run(folder: Path) -> Iterator[bool]:
             yield stopped
         finally:
             if staging.is_dir() and [entry.name for entry in staging.iterdir()] == ["lock"]:
-                forget(staging, [])
+                remove_staged(staging, [])
 
 
 class IngestRun:
@@ -69,11 +69,13 @@ class IngestRun:
         known = {name: present_path(dict(origin), root) for name, root in origin.get("roots", {}).items()}
         return _joined(sources, [each.path for each, _ in plan], known), planned
 
-    def forget(self, inputs: Sequence[Input]) -> None:
+    def remove_staged(self, inputs: Sequence[Input]) -> None:
         """Remove the staged embeddings, of this or of a stopped run, of pictures that are in the catalog now."""
-        pictures = [each.path for each in inputs if each.source is None]
-        places = [] if self._embedder is None else [place_of(self._staging, path, self._embedder) for path in pictures]
-        forget(self._staging, [place for place in places if place.exists()])
+        folders: list[Path] = []
+        if self._embedder is not None:
+            pictures = [each.path for each in inputs if each.source is None]
+            folders = [staged_folder(self._staging, path, self._embedder) for path in pictures]
+        remove_staged(self._staging, [folder for folder in folders if folder.exists()])
 
     def _open(self, input: Input, planned: list[PlannedPiece]) -> tuple[RowSource, list[PlannedPiece]]:
         if input.source is not None:
@@ -83,7 +85,7 @@ class IngestRun:
             return (input.source if whole else SourceRanges(input.source, ranges)), planned
         if self._embedder is None:
             raise UsageError(f"{escaped_path(input.path)}: a folder of pictures needs a model; pass --embedder")
-        place = place_of(self._staging, input.path, self._embedder)
+        place = staged_folder(self._staging, input.path, self._embedder)
         pieces = [piece for piece, _ in planned]
         staged = embed_pictures(
             input.path, pieces, place, self._embedder, batch_size=self._batch_size, progress=self.progress

@@ -27,7 +27,7 @@ from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import atomic_file, escaped_path, unescaped_path, write_npy
 from gpubranches.encoders import Embedder
 from gpubranches.errors import CatalogFormatError, DataError
-from gpubranches.ingestion.inputs import UNREAD, File, Piece, content_digest
+from gpubranches.ingestion.inputs import UNREAD, FileState, Piece, content_digest
 
 PARTITION = 2048
 """Pictures of a partition, which is written at once; a killed run loses one partition at most."""
@@ -50,7 +50,7 @@ Progress = Callable[[str, int, int], None]
 class _Decoded:
     """A picture that was read. prepared: input of the embedder; error: the reason if it could not be read."""
 
-    file: File
+    file: FileState
     prepared: Any
     error: str | None
 
@@ -59,7 +59,7 @@ class _Decoded:
 class _Row:
     """The place of the embedding of a picture, and the state of the file that was read."""
 
-    file: File
+    file: FileState
     part: int
     row: int
     error: str | None
@@ -105,11 +105,11 @@ class StagedPictures:
         return self._errors[start:stop]
 
     def _target(self, piece: Piece) -> str | None:
-        inside = piece.place.startswith(f"{self.roots[''].rstrip('/')}/")
-        return None if inside else escaped_path(piece.place)
+        inside = piece.path.startswith(f"{self.roots[''].rstrip('/')}/")
+        return None if inside else escaped_path(piece.path)
 
 
-def place_of(staging: Path, folder: str, embedder: Embedder) -> Path:
+def staged_folder(staging: Path, folder: str, embedder: Embedder) -> Path:
     """Return the folder in `staging` for the embedded pictures of a folder."""
     return staging / digest(embedder.identity, os.fsencode(folder))
 
@@ -123,8 +123,8 @@ def embed_pictures(
     time. Raises DataError if writing fails.
     """
     parts = _held(out, embedder.D)
-    found = {(row.file.place, row.file.state): row for number, path in enumerate(parts) for row in _rows(path, number)}
-    missing = [piece for piece in pieces if (piece.place, piece.files[0].state) not in found]
+    found = {(row.file.path, row.file.state): row for number, path in enumerate(parts) for row in _rows(path, number)}
+    missing = [piece for piece in pieces if (piece.path, piece.files[0].state) not in found]
     done = len(pieces) - len(missing)
     progress("embedding", done, len(pieces))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as workers:
@@ -140,10 +140,10 @@ def embed_pictures(
                 rows += [_Row(each.file, len(parts), at + i, each.error) for i, each in enumerate(batch)]
                 progress("embedding", done + len(rows), len(pieces))
             parts.append(_write(out, embeddings, rows))
-            found |= {(piece.place, piece.files[0].state): row for piece, row in zip(part, rows, strict=True)}
+            found |= {(piece.path, piece.files[0].state): row for piece, row in zip(part, rows, strict=True)}
             done += len(part)
     return StagedPictures(
-        folder, pieces, [found[piece.place, piece.files[0].state] for piece in pieces], parts, embedder.D
+        folder, pieces, [found[piece.path, piece.files[0].state] for piece in pieces], parts, embedder.D
     )
 
 
@@ -152,7 +152,7 @@ def removed_of(staging: Path) -> Path:
     return staging.with_name(f"{staging.name}.removed")
 
 
-def forget(staging: Path, places: Sequence[Path]) -> None:
+def remove_staged(staging: Path, places: Sequence[Path]) -> None:
     """Remove embedded pictures that are in the catalog, and the folder if nothing else is in it.
 
     A folder is renamed before it is removed, so that a partly removed folder is never read.
@@ -191,7 +191,7 @@ def _rows(path: Path, part: int) -> Iterator[_Row]:
     table = read_parquet(path.with_suffix(".parquet")).cast(_SCHEMA)
     for number, row in enumerate(table.to_pylist()):
         place, error = unescaped_path(row.pop("place")), row.pop("error")
-        yield _Row(File(place, **{**row, "digest": row["digest"] or b""}), part, number, error)
+        yield _Row(FileState(place, **{**row, "digest": row["digest"] or b""}), part, number, error)
 
 
 def _write(out: Path, embeddings: NDArray[np.float16], rows: Sequence[_Row]) -> Path:
@@ -199,7 +199,7 @@ def _write(out: Path, embeddings: NDArray[np.float16], rows: Sequence[_Row]) -> 
     number = 1 + max((int(path.stem) for path in out.glob("*.npy")), default=-1)
     path = out / f"{number:06d}.npy"
     columns = {
-        "place": [escaped_path(row.file.place) for row in rows],
+        "place": [escaped_path(row.file.path) for row in rows],
         "size": [row.file.size for row in rows],
         "mtime_ns": [row.file.mtime_ns for row in rows],
         "ctime_ns": [row.file.ctime_ns for row in rows],
@@ -221,7 +221,7 @@ def _decoded(
     pending = iter(pieces)
     while True:
         while len(waiting) < batch_size * _BATCHES_AHEAD and (piece := next(pending, None)) is not None:
-            waiting.append(workers.submit(_decode, piece.place, embedder))
+            waiting.append(workers.submit(_decode, piece.path, embedder))
         if not waiting:
             return
         yield [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
@@ -229,17 +229,17 @@ def _decoded(
 
 def _decode(place: str, embedder: Embedder) -> _Decoded:
     """Read a picture once, for its embedding and for the digest of the same bytes."""
-    seen = File(place, UNREAD, 0, 0)
+    seen = FileState(place, UNREAD, 0, 0)
     try:
         with open(place, "rb") as file:
             stat = os.fstat(file.fileno())
             whole = content_digest(file)
             file.seek(0)
             with decoded_file(file, place) as image:
-                seen = replace(File.seen(place, stat), digest=whole)
+                seen = replace(FileState.of_stat(place, stat), digest=whole)
                 return _Decoded(seen, embedder.preprocess(image), None)
     except OSError as error:
         return _Decoded(seen, None, f"cannot read: {error.strerror}")
     except DataError as error:
-        seen = replace(File.seen(place, stat), digest=whole)
+        seen = replace(FileState.of_stat(place, stat), digest=whole)
         return _Decoded(seen, None, escaped_path(str(error.args[0]).removeprefix(f"{place}: ")))

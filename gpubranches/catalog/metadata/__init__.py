@@ -1,1 +1,1 @@
-"""The columns beside the embeddings: their types, what they hold, and conditions on them."""
+"""The metadata of items: columns, their types and values, and conditions on them."""

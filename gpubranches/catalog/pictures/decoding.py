@@ -49,7 +49,7 @@ _COEFFICIENT_BYTES = 2
 _WEBP = b"RIFF"
 """The first bytes of a WebP file."""
 _ORIENTATION = 0x0112
-"""The tag of EXIF that says how a picture is turned; 5 to 8 lie on their side."""
+"""The EXIF tag of the orientation of a picture; with 5 to 8, width and height are exchanged."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -1,4 +1,4 @@
-"""Heads: embeddings to the d-dim vectors that become codes."""
+"""Heads: they map embeddings to the vectors that are quantized to codes."""
 
 from gpubranches.encoders.heads.files import LINEAR, load_head, open_head, require_head
 from gpubranches.encoders.heads.identity import IdentityHead

@@ -1,4 +1,4 @@
-"""The decoder of a trained head: from codes back to embeddings, fitted after the image tower."""
+"""Training of the decoder of a head: from codes back to embeddings, after the image tower."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def fit_decoder(
 ) -> tuple[Tower, float]:
     """Return a tower from vectors, (n, d), to centred unit embeddings, (n, D), and its mean cosine on held-out rows.
 
-    It reads the vectors of `images` as uint8 codes give them back, and is fitted to the largest mean cosine with the
-    embeddings `images` was trained on. Hidden layers and epochs are those of `settings`; the linear way past the
-    layers starts as the least squares solution, and is returned alone if it does better on the held-out rows, as with
-    few rows to learn from. A neural decoder of codes, as in Huijben et al. (Residual quantization with implicit neural
-    codebooks, ICML 2024), here of scalar codes and in one step. Deterministic from the seed on one machine.
+    Its inputs are the vectors of `images` after quantization to uint8 codes; the loss is one minus the mean cosine with
+    the embeddings that `images` was trained on. Hidden layers and epochs are those of `settings`. The skip connection
+    starts as the least squares solution, and is returned alone if it is better on the held-out rows, as with few
+    training rows. A neural decoder of codes, as in Huijben et al. (Residual quantization with implicit neural
+    codebooks, ICML 2024), here of scalar codes and in one step. The result is determined by the seed on one machine.
     """
     import torch
 
@@ -77,7 +77,7 @@ def _train(
     device: str,
     progress: Progress | None,
 ) -> None:
-    """Fit a tower to give the embeddings of `examples.fit` from what their codes give back, (n, d) float32."""
+    """Train a tower to map the vectors of codes, (n, d) float32, to the embeddings of `examples.fit`."""
     import torch
 
     batch = min(BATCH, len(codes))

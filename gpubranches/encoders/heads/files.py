@@ -1,4 +1,4 @@
-"""Heads by name, and from files."""
+"""Heads opened by name or from a file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gpubranches.errors import CatalogFormatError, SpaceMismatchError, UsageErro
 _KINDS: dict[str, Any] = {"rca": RCAHead, "pca": PCAHead, "none": IdentityHead, "trained": TrainedHead}
 
 LINEAR = ("rca", "pca")
-"""Heads fitted where they are used, to any number of code dims. The first is the usual one."""
+"""Heads that are fitted to the embeddings of a catalog, with any number of code dims. The first is the default."""
 
 
 def load_head(path: Path) -> Head:
-    """Read a head.safetensors. Raises CatalogFormatError if it is none or damaged."""
+    """Read a head.safetensors. Raises CatalogFormatError for another or a damaged file."""
     try:
         with safe_open(path, "np") as file:
             kind = (file.metadata() or {}).get("kind", "")
@@ -36,7 +36,7 @@ def load_head(path: Path) -> Head:
 def open_head(spec: str, *, d: int = 32) -> tuple[Head, bool]:
     """Open a head by "rca", "pca", "none" or a file; return it and whether it is fitted already.
 
-    d: code dims of the first two.
+    d: code dims of rca and pca.
     """
     if spec in LINEAR:
         head: Head = _KINDS[spec](d)
@@ -49,7 +49,7 @@ def open_head(spec: str, *, d: int = 32) -> tuple[Head, bool]:
 
 
 def require_head(head: Head, D: int, embedder: str = "") -> None:
-    """Raise UsageError unless a fitted head takes the embeddings of a catalog or an input.
+    """Raise UsageError unless a fitted head accepts the embeddings of a catalog or an input.
 
     D: their dims; embedder: identity of what made them, "" where it is unknown. Raises SpaceMismatchError for a head
     trained on the embeddings of another model.

@@ -1,4 +1,4 @@
-"""No head: the embeddings are the vectors."""
+"""The head that maps embeddings to themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpubranches.errors import NotFittedError, UsageError
 
 
 class IdentityHead:
-    """The embeddings as they are: for embeddings of few dims, a multiple of 4 up to 1,024."""
+    """Returns the embeddings as vectors, for embeddings of few dims, a multiple of 4 up to 1,024."""
 
     kind = "none"
     code_range = None
@@ -39,11 +39,11 @@ class IdentityHead:
         return check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, self.d))
 
     def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raise UsageError: there is no tower here."""
+        """Raise UsageError, because there is no text tower."""
         raise UsageError("head none: it has no tower for texts; train-head makes one, encode uses it")
 
     def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raise UsageError: there is no decoder here."""
+        """Raise UsageError, because there is no decoder."""
         raise UsageError("head none: it has no decoder; train-head makes one, encode uses it")
 
     @property

@@ -1,4 +1,4 @@
-"""The linear heads: principal dims of the embeddings as they are, and after neighbours were drawn together."""
+"""The linear heads: principal component analysis, and relevant component analysis of nearest neighbours."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class PCAHead:
         return vectors
 
     def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raise UsageError: such dims know images only."""
+        """Raise UsageError, because there is no text tower."""
         raise UsageError(f"head {self.kind}: it has no tower for texts; train-head makes one, encode uses it")
 
     def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raise UsageError: there is no decoder here."""
+        """Raise UsageError, because there is no decoder."""
         raise UsageError(f"head {self.kind}: it has no decoder; train-head makes one, encode uses it")
 
     @property
@@ -107,7 +107,7 @@ class PCAHead:
         return head
 
     def _turn(self, embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return what centred embeddings are multiplied with first, (D, D)."""
+        """Return the matrix by which centred embeddings are multiplied first, (D, D)."""
         return np.eye(len(mean))
 
     def _fitted(self) -> None:
@@ -116,12 +116,12 @@ class PCAHead:
 
 
 class RCAHead(PCAHead):
-    """The d dims in which items differ most against how nearest neighbours differ, scaled to unit length.
+    """The d dims with the largest variance of items relative to that of nearest neighbours, scaled to unit length.
 
     Relevant component analysis with fewer dims (Bar-Hillel, Hertz, Shental and Weinshall, Learning Distance Functions
-    using Equivalence Relations, ICML 2003), nearest neighbours in the place of items that a person said belong
-    together: the principal dims after `local_whitening`. Principal dims alone are spent on what differs most, even
-    between two images of one thing; `benchmarks.codes` has both. After `fit`: mean_ (D,) and components_ (d, D)
+    using Equivalence Relations, ICML 2003), nearest neighbours in place of items that a person grouped: the
+    principal dims after `local_whitening`. Principal dims alone are those of the largest variance, even if it is
+    between images of the same thing; `benchmarks.codes` compares both. After `fit`: mean_ (D,) and components_ (d, D)
     float32, whose rows are neither orthogonal nor of one length.
     """
 

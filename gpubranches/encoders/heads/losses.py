@@ -1,4 +1,4 @@
-"""What a head is trained for, in torch; each is tested against plain NumPy."""
+"""The losses of the training of a head, in torch; each is tested against NumPy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _LEAST = 1e-8
 
 
 def contrastive(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
-    """Return the symmetric contrastive loss of pairs: each image must find its text, each text its image.
+    """Return the symmetric contrastive loss of pairs of images and texts.
 
-    images, texts: (m, d) unit vectors, row i beside row i; scale: inverse temperature. Source: Radford et al. 2021
+    images, texts: (m, d) unit vectors, whose rows correspond; scale: inverse temperature. Source: Radford et al. 2021
     (CLIP), figure 3.
     """
     import torch
@@ -25,7 +25,7 @@ def contrastive(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
 
 
 def koleo(vectors: Tensor) -> Tensor:
-    """Return minus the mean log distance to the nearest other vector: small where vectors are spread evenly.
+    """Return minus the mean log distance to the nearest other vector: small if vectors are spread evenly.
 
     vectors: (m, d) unit vectors, m >= 2. The differential entropy by Kozachenko and Leonenko; Sablayrolles et al.
     2019 (Spreading vectors for similarity search, ICLR), equation 2.
@@ -49,7 +49,7 @@ def distillation(
     temperature: float,
     own: bool = False,
 ) -> Tensor:
-    """Return how far vectors rank the items of a batch from how the embeddings rank them.
+    """Return how much the ranking of a batch by vectors differs from that by embeddings.
 
     queries: (q, d) and items: (m, d) unit vectors; similarities: (q, m), the cosines of their embeddings;
     scale: inverse temperature of the vectors' cosines; temperature: of the embeddings'. own: the queries are the

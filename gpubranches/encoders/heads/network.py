@@ -1,4 +1,4 @@
-"""The towers as torch modules, while they are trained."""
+"""The towers as torch modules, for training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WARM_UP = 0.05
 def build_tower(settings: HeadSettings, components: NDArray[np.float32]) -> Module:
     """Return a tower of modules `skip` and `layers`; weights are drawn from torch's generator.
 
-    components: (d, D) float32, where the linear way starts.
+    components: (d, D) float32, the initial weights of the skip connection.
     """
     import torch
     from torch import nn
@@ -48,7 +48,7 @@ def build_tower(settings: HeadSettings, components: NDArray[np.float32]) -> Modu
 
 
 def forward(tower: Any, rows: Tensor) -> Tensor:
-    """Return unit vectors, (n, d), of centred unit embeddings, (n, D): what `Tower` computes."""
+    """Return unit vectors, (n, d), of centred unit embeddings, (n, D), as `Tower` computes them."""
     from torch.nn.functional import normalize
 
     out: Any = 0
@@ -60,7 +60,7 @@ def forward(tower: Any, rows: Tensor) -> Tensor:
 
 
 def rounded_to_codes(vectors: Tensor, rounding: Rounding, generator: Generator) -> Tensor:
-    """Return vectors as 8-bit codes would have them: with noise of a code's width, or rounded straight through."""
+    """Return vectors as after 8-bit quantization, by noise of the width of a code or a straight-through estimator."""
     import torch
     from torch.nn.functional import normalize
 
@@ -74,7 +74,7 @@ def rounded_to_codes(vectors: Tensor, rounding: Rounding, generator: Generator) 
 
 
 def to_numpy(tower: Any) -> Tower:
-    """Return a tower in NumPy, batch normalisation folded into the layer before it."""
+    """Return a tower in NumPy, with batch normalisation folded into the previous layer."""
     import torch
     from torch import nn
 
@@ -97,7 +97,7 @@ def to_numpy(tower: Any) -> Tower:
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
-    """Return the share of the learning rate at a step of some: a linear warm-up, then half a cosine."""
+    """Return the factor of the learning rate at a step: a linear warm-up, then half a cosine."""
     warm = max(1, int(_WARM_UP * steps))
     if step < warm:
         return (step + 1) / warm
@@ -105,5 +105,5 @@ def learning_rate_factor(step: int, steps: int) -> float:
 
 
 def _input_scale(D: int) -> float:
-    """Return what makes the entries of a unit vector of D dims of about size 1, as initial weights expect."""
+    """Return the factor that scales the entries of a unit vector of D dims to about 1, as initial weights expect."""
     return math.sqrt(D)

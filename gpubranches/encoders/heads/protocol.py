@@ -1,4 +1,4 @@
-"""What every head is."""
+"""The protocol of heads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Head(Protocol):
 
     @property
     def identity(self) -> str:
-        """Digest of what it is, for EmbeddingSpace."""
+        """Digest of kind and weights, for EmbeddingSpace."""
         ...
 
     @property
@@ -28,27 +28,27 @@ class Head(Protocol):
 
     @property
     def embedder(self) -> str:
-        """Identity of what made the embeddings it takes, "" where any will do."""
+        """Identity of the embedder that it was trained for, "" if it accepts embeddings of any."""
         ...
 
     @property
     def learned_texts(self) -> tuple[str, ...]:
-        """Texts it was trained on, which tell nothing of how it does on others."""
+        """Texts that it was trained on, which an evaluation must leave out."""
         ...
 
     @property
     def code_range(self) -> tuple[float, float] | None:
-        """Range of its vectors that the codes cover; None: to be learned from a sample."""
+        """Range of its vectors that the codes cover; None: it is fitted to a sample."""
         ...
 
     @property
     def default_quantizer(self) -> str:
-        """Name of the quantizer, see `scalar_quantizer`, that serves its vectors best."""
+        """Name of the default quantizer of its vectors, see `scalar_quantizer`."""
         ...
 
     @property
     def has_text_tower(self) -> bool:
-        """Whether it maps texts by a tower of their own, `transform_texts`."""
+        """Whether it has a tower for texts, see `transform_texts`."""
         ...
 
     def fit(self, embeddings: NDArray[np.float32]) -> Self:
@@ -65,11 +65,11 @@ class Head(Protocol):
 
     @property
     def decodes(self) -> bool:
-        """Whether it gives embeddings back from vectors, `inverse_transform`."""
+        """Whether it has a decoder, see `inverse_transform`."""
         ...
 
     def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return unit embeddings, (n, D) float32, like those of vectors, (n, d). UsageError unless `decodes`."""
+        """Return approximate unit embeddings, (n, D) float32, of vectors, (n, d). UsageError unless `decodes`."""
         ...
 
     def to_bytes(self) -> bytes:

@@ -1,4 +1,4 @@
-"""How a head is trained: every choice, in one place, kept with the head."""
+"""The settings of the training of a head, which are stored with it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """d: code dims, a multiple of 4. variant: "residual" (an MLP beside a linear way that starts as the PCA), "mlp"
-    (the paper's) or "linear". hidden: widths of the hidden layers, each with batch normalisation and ReLU.
+    """The settings of a training.
 
-    koleo: weight of the KoLeo term. text_weight: of the texts' ranking beside the images'. epochs, batch,
-    learning_rate, weight_decay: of AdamW with a warm-up and a cosine decay. temperature, text_temperature: of the
-    similarities whose ranking is to be kept. rounding: the 8-bit step in the loop, as uniform noise of its width or
-    straight through. patience: evaluations without a gain after which training stops. seed: of everything drawn.
-    """  # noqa: D205
+    d: code dims, a multiple of 4. variant: "residual" (an MLP with a skip connection that starts as the PCA), "mlp"
+    (that of the paper) or "linear". hidden: widths of the hidden layers, each with batch normalisation and ReLU.
+    koleo: weight of the KoLeo term. text_weight: weight of the ranking by texts relative to that by images. epochs,
+    batch, learning_rate, weight_decay: of AdamW with a warm-up and a cosine decay. temperature, text_temperature: of
+    the similarities whose ranking the head keeps. rounding: how training simulates 8-bit codes, by uniform noise of the
+    width of a code or by a straight-through estimator. patience: evaluations without a gain after which training stops.
+    seed: of everything that is drawn.
+    """
 
     d: int = 32
     variant: Variant = "residual"
@@ -58,5 +60,5 @@ class HeadSettings:
                 raise UsageError(f"{name}: expected a number above 0, got {getattr(self, name)}")
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as JSON."""
+        """Return the settings as JSON."""
         return asdict(self) | {"hidden": list(self.hidden)}

@@ -1,4 +1,4 @@
-"""The trained head: towers for images, for texts and back to embeddings, in plain NumPy: it is used without torch."""
+"""The trained head: an image tower, a text tower and a decoder, in NumPy, so that using it does not need torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TextTower(Protocol):
 
     @property
     def kind(self) -> str:
-        """Name of what it is, in the file."""
+        """Name of the kind of tower in the file."""
         ...
 
     def __call__(self, rows: Vectors) -> Vectors:
@@ -47,7 +47,7 @@ class TextTower(Protocol):
 
 @dataclass(frozen=True)
 class Tower:
-    """unit(skip x + layers(x)): fully connected layers with ReLU between them, and a linear way past them.
+    """unit(skip x + layers(x)): fully connected layers with ReLU between them, and a linear skip connection.
 
     skip: (d, D) float32 or None; layers: pairs of weights (out, in) float32 and bias (out,) float32, the last of d
     outputs. One of the two may be absent: a linear tower has no layers, an MLP no skip. Batch normalisation is
@@ -119,14 +119,14 @@ class Tower:
 
 @dataclass(frozen=True)
 class TextMemory:
-    """Texts by way of the images they lie nearest to, and a linear map.
+    """A text tower that maps a text by its nearest images, and by a linear map.
 
     unit((1 - share) unit(sum_k softmax_k(<t, key_k> / temperature) value_k) + share unit(linear t)).
 
     keys: (K, D) float16, centred unit embeddings of images; values: (K, d) float32, the vectors of those images;
-    linear: (d, D) float32, which predicts the cosines of a text with all images best from their vectors; 0 <= share
-    <= 1. Texts and images lie in different places of the embedding space, and a tower of 32 dims trained on images
-    knows nothing of where texts lie; a text's weighted mean over the images it is nearest to is where images lie.
+    linear: (d, D) float32, which best predicts the cosines of a text with all images from their vectors; 0 <= share
+    <= 1. Texts and images lie in different regions of the embedding space, and a tower of 32 dims that was trained on
+    images does not extrapolate to texts. The weighted mean of the nearest images lies in the region of images.
     Source: the support memory of DeCap (Li et al., ICLR 2023, section 3.3), there for images among texts.
     """
 
@@ -190,7 +190,7 @@ def _is_texts(value: Any) -> bool:
 
 
 class TrainedHead:
-    """Two trained towers over centred unit embeddings. It is fitted from the start; `fit` changes nothing.
+    """Trained towers over centred unit embeddings; `fit` changes nothing.
 
     images: the image tower; mean: (D,) float32, the mean of image embeddings; texts: the text tower, None if it has
     none; text_mean: (D,) float32, the mean of text embeddings, with it; config: how it was trained, JSON;
@@ -227,7 +227,7 @@ class TrainedHead:
         self.identity = f"trained:{digest(*(part for name in sorted(named) for part in (name, named[name])))}"
 
     def fit(self, embeddings: NDArray[np.float32]) -> Self:
-        """Return self: the towers are trained by `train`."""
+        """Return self, because the towers are trained by `train`."""
         return self
 
     def transform(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -243,11 +243,11 @@ class TrainedHead:
         return self.texts(unit(embeddings - self.text_mean))
 
     def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return unit embeddings, (n, D) float32, that are like those of vectors, (n, d) float32.
+        """Return approximate unit embeddings, (n, D) float32, of vectors, (n, d) float32.
 
-        The decoder gives a direction from the mean; the embedding lies where that meets the unit sphere. Computed in
-        float64: the last bit of a product of matrices depends on the processor and on how many rows there are, which
-        would show in one of some thousand float16 else. UsageError without a decoder.
+        The decoder returns a direction from the mean; the embedding is where that ray meets the unit sphere. It is
+        computed in float64: the last bit of a matrix product in float32 depends on the processor and the number of
+        rows, which would change about one in some thousand float16 values. UsageError without a decoder.
         """
         if self.decoder is None:
             raise UsageError("head: it has no decoder; train one with this version of train-head")
@@ -266,7 +266,7 @@ class TrainedHead:
 
     @property
     def decodes(self) -> bool:
-        """Whether it has a decoder, `inverse_transform`."""
+        """Whether it has a decoder, see `inverse_transform`."""
         return self.decoder is not None
 
     @property
@@ -293,7 +293,7 @@ class TrainedHead:
         """Return the towers and the configuration as safetensors."""
         kind = self.texts.kind if self.texts else ""
         about = {"d": self.d, "decodes": self.decodes, "text_tower": kind, "embedder": self.embedder}
-        # As a tensor: the order of several entries of safetensors' metadata differs from run to run.
+        # As a tensor, because the order of several entries in safetensors' metadata differs from run to run.
         config = np.frombuffer(json.dumps({**about, "training": self.config}).encode(), np.uint8)
         content: bytes = save({**self._tensors(), "config": config}, {"kind": self.kind})
         return content

@@ -1,4 +1,4 @@
-"""Training a head: batches, steps, stopping, and going on where a stopped run was."""
+"""Training of a head: steps, evaluations, early stopping, and the state from which a stopped run resumes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EVALUATIONS = 20
-"""Evaluations in a whole run."""
+"""Evaluations during a run."""
 PCA_ROWS = 100_000
-"""Rows the PCA at the start is fitted on, at most."""
+"""Rows that the initial PCA is fitted to at most."""
 _TEXTS_A_STEP = 256
 _SHUFFLE, _TEXTS, _ROUNDING = 1, 2, 3
 
@@ -38,10 +38,11 @@ Keep = Callable[[bytes], object]
 
 @dataclass
 class TrainingReport:
-    """How a training went. recalls: (epoch, held-out recall) of every evaluation, the first of the PCA it starts from.
+    """The course of a training.
 
-    loss: mean of the last epoch; best_epoch: whose weights were kept; decoded: mean cosine of held-out embeddings with
-    what is decoded from their codes; seconds: wall, of this run; device.
+    recalls: (epoch, held-out recall) of every evaluation, the first of the initial PCA; loss: mean of the last epoch;
+    best_epoch: whose weights were kept; decoded: mean cosine of held-out embeddings with those decoded from their
+    codes; seconds: wall-clock time of this run; device.
     """
 
     recalls: list[tuple[int, float]] = field(default_factory=list)
@@ -53,7 +54,7 @@ class TrainingReport:
 
     @property
     def best(self) -> float:
-        """The recall of the weights kept."""
+        """The recall of the weights that were kept."""
         return max((recall for epoch, recall in self.recalls if epoch), default=-1.0)
 
 
@@ -66,14 +67,14 @@ def train(
     keep: Keep | None = None,
     progress: Progress | None = None,
 ) -> tuple[TrainedHead, TrainingReport]:
-    """Train the two towers and return the head with the best held-out recall, and how it went.
+    """Train the two towers; return the head with the best held-out recall, and a report.
 
-    examples: what to learn from and to judge by. device: "auto", "cpu" or "cuda". keep: called with the state of the
-    training after every evaluation; state: such a state, to go on from: the same steps follow as without the stop.
-    Without pairs the image tower learns to rank its batch as the embeddings do, and the text tower is a `Memory`
-    of it; with pairs both towers are trained contrastively, as in CLIP-Branches (arXiv 2406.13322, section 3.1). The
-    decoder is fitted to the image tower that is kept, see `fit_decoder`.
-    Raises UsageError, DataError for what cannot be trained on, BackendUnavailableError without torch or the device.
+    device: "auto", "cpu" or "cuda". keep: called with the state of the training after every evaluation; state: such a
+    state, from which the run resumes with the same steps as without the stop. Without pairs the image tower learns to
+    rank its batch as the embeddings do, and the text tower is a `TextMemory`; with pairs both towers are trained
+    contrastively, as in CLIP-Branches (arXiv 2406.13322, section 3.1). The decoder is fitted to the image tower that is
+    kept, see `fit_decoder`. Raises UsageError or DataError for data that cannot be trained on, BackendUnavailableError
+    without the device.
     """
     run = _TrainingRun(examples, settings, device)
     if state is not None:
@@ -93,7 +94,7 @@ def train(
 
 
 class _TrainingRun:
-    """The towers, the optimiser and the place in the run."""
+    """The towers, the optimiser and the progress of a run."""
 
     def __init__(self, examples: TrainingData, settings: HeadSettings, device: str):
         import torch
@@ -141,7 +142,7 @@ class _TrainingRun:
         return self.epochs_done >= self.settings.epochs or self._stale >= self.settings.patience
 
     def epoch(self) -> None:
-        """Go over all rows once, in a random order of the seed and the epoch."""
+        """Train on all rows once, in a random order that seed and epoch determine."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, _SHUFFLE, self.epochs_done])
         order = rng.permutation(self.examples.fit)
@@ -190,7 +191,7 @@ class _TrainingRun:
         return loss + settings.koleo * losses.koleo(plain) if settings.koleo else loss
 
     def _text_loss(self, images: Tensor, plain: Tensor, vectors: Tensor, step: int) -> Tensor:
-        """Rank one half of the batch by texts that the other half stands for, as the memory will."""
+        """Return the loss of ranking half of the batch by texts, whose vectors come from the other half as a memory."""
         import torch
 
         texts = self._tensor(self.examples.mixed_texts(_TEXTS_A_STEP, [self.settings.seed, _TEXTS, step]))
@@ -257,7 +258,7 @@ class _TrainingRun:
         )
 
     def state(self) -> bytes:
-        """Return all that is needed to go on, as safetensors."""
+        """Return the state from which a run can resume, as safetensors."""
         from safetensors.torch import save
 
         named = {f"towers.{name}": tensor for name, tensor in self.towers.state_dict().items()}
@@ -278,7 +279,7 @@ class _TrainingRun:
         return content
 
     def resume(self, state: bytes) -> None:
-        """Take over a state. Raises UsageError if it is of another run, or damaged."""
+        """Load a state. Raises UsageError if it is of another run, or damaged."""
         from safetensors.torch import load
 
         try:

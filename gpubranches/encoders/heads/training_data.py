@@ -1,4 +1,4 @@
-"""What a head is trained on, and how it is judged: embeddings, split, centred."""
+"""The data that a head is trained on and evaluated by: embeddings, split and centred."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.errors import ArrayError, DataError, UsageError
 
 JUDGED = 20_000
-"""Rows that the held-out rows are compared with, at most."""
+"""Rows that the held-out rows are searched among at most."""
 _NEIGHBORS = 100
 _BLOCK_ROWS = 8192
 
@@ -23,15 +23,14 @@ Ids = NDArray[np.int64]
 
 
 class TrainingData:
-    """Rows to learn from, held-out rows to stop by, and texts.
+    """Rows for training, held-out rows for early stopping, and texts.
 
-    embeddings: (n, D) float16 or float32, unit rows, of images; ids: (n,) int64 ascending, which decide what is held
-    out (None: the rows' numbers). texts: (m, D) float32 with names: texts whose ranking of the images is to be kept;
-    text_mean: (D,) float32, to centre texts on. pairs: (n, D), the text of every image, instead. embedder: identity
-    of what made all of it.
-    Raises UsageError or DataError for what cannot be trained on.
+    embeddings: (n, D) float16 or float32, unit rows, of images; ids: (n,) int64 ascending, which determine what is held
+    out (None: the numbers of the rows). texts: (m, D) float32 with names, whose ranking of the images the head keeps;
+    text_mean: (D,) float32, which is subtracted from texts. pairs: (n, D), instead of texts, the text of every image.
+    embedder: identity of what made all embeddings. Raises UsageError or DataError for data that cannot be trained on.
 
-    fit, base, judged: rows: to learn from; a sample of them to search; the held-out queries before that sample.
+    fit: training rows; base: a sample of them that is searched; judged: the held-out queries, then that sample;
     mean: (D,) float32, of the rows of `fit`.
     """
 
@@ -80,7 +79,7 @@ class TrainingData:
 
     @property
     def identity(self) -> str:
-        """Digest of what is learned from."""
+        """Digest of the training data."""
         parts: list[NDArray[Any]] = [self.mean, self.fit, self.embeddings[self.fit[:64]]]
         parts += [part for part in (self.texts, self.text_mean) if part is not None]
         return digest(*parts, self.embedder, "pairs" if self.pairs is not None else "")
@@ -96,7 +95,7 @@ class TrainingData:
         return unit(self.pairs[rows].astype(np.float32) - self.text_mean)
 
     def mixed_texts(self, count: int, seed: list[int]) -> NDArray[np.float32]:
-        """Draw centred unit texts, (count, D) float32: half of them names, half a name with up to half of another."""
+        """Draw centred unit texts, (count, D) float32: half are names, half mix a name with up to half of another."""
         if self.texts is None:
             raise UsageError("texts: expected some, got none")
         rng = np.random.default_rng(seed)
@@ -112,7 +111,7 @@ class TrainingData:
         return self._found(vectors[: self._queries], vectors[self._queries :], self._truth)
 
     def text_recall(self, texts: NDArray[np.float32], vectors: NDArray[np.float32], base: NDArray[np.float32]) -> float:
-        """Return the same for texts, (q, D) centred, by their vectors, (q, d); base: vectors of the rows of `base`."""
+        """Return the recall of texts, (q, D) centred, by their vectors, (q, d); base: vectors of the rows of `base`."""
         return self._found(vectors, base, self._nearest(texts, self.centred(self.base)))
 
     def _found(self, queries: NDArray[np.float32], base: NDArray[np.float32], truth: NDArray[np.intp]) -> float:
