@@ -272,8 +272,8 @@ def test_suggestions_are_logged_as_what_they_were_chosen_for(quick, world):
     assert quick.answer.breadth.is_broad
     origins = quick.labels.origins()
     quick.mark([quick.suggest(1)[0]], +1, origin="suggestion")
-    assert set(quick.labels.origins().values()) - set(origins.values()) <= {"boundary"}
-    assert "boundary" in quick.labels.origins().values()
+    assert set(quick.labels.origins().values()) - set(origins.values()) <= {"border"}
+    assert "border" in quick.labels.origins().values()
     quick.labels = Labels.in_memory()
     right = world[2] == 7
     search_for(quick, right, page(quick, "kind 7", 60), 1, query="kind 7", model="ensemble")

@@ -288,7 +288,7 @@ def test_a_killed_build_leaves_the_index_that_was_there(tmp_path):
     catalog, _ = made(tmp_path / "c", [3000])
     before = contents(catalog.path / FOLDER)
     script = (
-        "import sys, time; from gpubranches import Catalog; from gpubranches.engines import kdtree_build as k\n"
+        "import sys, time; from gpubranches import Catalog; from gpubranches.engines.kdtree import build as k\n"
         "slow = lambda stage, done, total: (print(done, flush=True), time.sleep(60))\n"
         "k.build_index(Catalog.open(sys.argv[1]), threads=1, report=slow)\n"
     )

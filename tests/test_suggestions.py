@@ -14,7 +14,7 @@ from gpubranches.errors import UsageError
 from gpubranches.retrieval.boundary import BoundaryPosterior
 from gpubranches.retrieval.breadth import Breadth, LinearModel
 from gpubranches.retrieval.scoring import CatalogScores
-from gpubranches.retrieval.suggestions import MOST_EXPLORING, along_boundary, exploring, near_cut
+from gpubranches.retrieval.suggestions import MOST_EXPLORING, along_boundary, count_exploring, near_cut
 
 
 class At(BoundaryPosterior):
@@ -76,12 +76,12 @@ def test_at_one_place_the_items_around_it_are_taken():
 
 def test_a_narrow_idea_explores_as_far_as_it_may_be_broad():
     idea = broad_idea(np.arange(20.0), [7.0] * 5)
-    wide = [exploring(replace(idea, log_odds=odds), 20) for odds in (-1000.0, -20.0, -3.0, -2.0, -1.0, 0.0)]
+    wide = [count_exploring(replace(idea, log_odds=odds), 20) for odds in (-1000.0, -20.0, -3.0, -2.0, -1.0, 0.0)]
     assert wide[0] == wide[1] == 0
     assert wide == sorted(wide)
     assert wide[-1] == round(20 * MOST_EXPLORING)
-    assert exploring(replace(idea, log_odds=0.0), 1) <= 1
-    assert exploring(replace(idea, log_odds=0.0), 0) == 0
+    assert count_exploring(replace(idea, log_odds=0.0), 1) <= 1
+    assert count_exploring(replace(idea, log_odds=0.0), 0) == 0
 
 
 def test_near_the_cut_are_the_open_items_nearest_to_it():
@@ -157,7 +157,7 @@ def test_a_narrow_idea_that_may_be_broad_looks_farther(world):
         found = session.suggest(20)
         assert len(np.unique(found)) == 20
         assert not np.isin(found, [*session.positives, *session.negatives]).any()
-        wide = exploring(breadth, 20)
+        wide = count_exploring(breadth, 20)
         assert np.isin(found[: 20 - wide], session.ranking.ids).all()
         if wide:
             marked = np.concatenate([session.positives, session.negatives, found[: 20 - wide]])

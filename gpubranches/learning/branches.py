@@ -1,9 +1,9 @@
 """Decision branches: boxes grown bottom-up around the positives, one estimator or an ensemble that votes.
 
 After Lülf, Lima Martins, Vaz Salles, Zhou and Gieseke, Fast Search-By-Classification for Large-Scale Databases Using
-Index-Aware Decision Trees and Random Forests (PVLDB 16(11), 2023) and CLIP-Branches (SIGIR 2024, arXiv 2406.13322):
-a box starts at a positive, takes in its neighbours over a subset of the dims until it would hold a negative, and its
-border is then moved towards the negatives around it.
+Index-Aware Decision Trees and Random Forests (PVLDB 16(11), 2023) and CLIP-Branches (SIGIR 2024, arXiv 2406.13322): a
+box starts at a positive and takes in its neighbours over a subset of the dims until it would hold a negative. Its
+bounds are then moved towards the negatives around it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from gpubranches.learning.splitting import split
 Subsets = Literal["separating", "pool"]
 
 POOL = ((64, 4), (32, 6), (8, 8))
-"""How many subsets of how many dims: the pool of the papers."""
+"""Pairs of a number of subsets and their number of dims: the pool of the papers."""
 MOST_POSITIVES = 512
-"""Positives an estimator of the ensemble learns from at most, drawn anew for each."""
+"""The largest number of positives that an estimator of the ensemble learns from, drawn anew for each."""
 _MANY = 100
-"""Positives from which the estimators are grown on all cores; fewer take less time than starting threads."""
+"""The number of positives from which estimators are grown on all cores; with fewer, starting threads takes longer."""
 
 
 class BranchLearner:
-    """What single models and ensembles share: the marks' checks and the seed."""
+    """Base class of single models and ensembles: the checks of marks, and the seed."""
 
     subsets: Subsets
     random_state: int | np.random.Generator
@@ -61,19 +61,19 @@ class BranchLearner:
 
 
 class DecisionBranches(BranchLearner):
-    """One list of boxes that covers every positive: few returned items, an explanation that can be read.
+    """One list of boxes that covers every positive. It returns few items, and its explanation is short.
 
-    subsets: "separating" chooses the dims of a box greedily, those whose intervals around a random part of the
-    positives shut out most negatives, until `exclusions` dims shut out each; "pool" draws them from
-    `feature_subsets(d)`, as in the papers. trials: boxes tried for each one kept, the one that takes in most
-    positives. expansion: percent of the way to the negatives that a border moves. top_down: cut a box that holds
-    negatives by a decision tree over all dims, and keep the positive leaves. random_state: a whole number, or a
-    Generator, which `fit` advances.
+    subsets: "separating" chooses the dims of a box greedily: those whose intervals around a random part of the
+    positives exclude most negatives, until `exclusions` dims exclude each negative; "pool" draws them from
+    `feature_subsets(d)`, as in the papers. trials: number of boxes tried for each box that is kept, the one with most
+    new positives. expansion: percent of the way to the negatives that a bound moves. top_down: split a box that holds
+    negatives by a decision tree over all dims, and keep the positive leaves. random_state: an integer, or a Generator,
+    which `fit` advances.
 
-    After `fit`, boxes_: Boxes of one estimator. Same marks, in any order, and same seed: the same boxes on every
-    machine, since the arithmetic of growing is in integers and that of cutting in one thread. A code marked both ways
-    counts as positive. A box of eight or more positives may grow over one negative in eight, because random negatives
-    may be positives nobody marked; its border stops at all others.
+    After `fit`, boxes_: Boxes of one estimator. The same marks, in any order, and the same seed give the same boxes on
+    every machine, because growing uses integers only and splitting runs in one thread. A code marked both ways is
+    positive. A box may hold one negative for eight positives, because random negatives may be positives that nobody
+    marked; its bounds stop at all other negatives.
     """
 
     def __init__(
@@ -113,17 +113,17 @@ class DecisionBranches(BranchLearner):
 
 
 class BranchEnsemble(BranchLearner):
-    """Estimators that vote: an item matches when more than half of them hold it; any vote makes it a candidate.
+    """An ensemble whose estimators vote: an item matches with more than half of the votes, and is a candidate with one.
 
-    n_estimators: how many. subsets: as in DecisionBranches; "separating" looks at 3/8 of the dims, drawn anew for
-    each box, and takes at most 8. negatives_per_positive: each estimator sees so many negatives for each positive,
-    drawn anew (None: all). Few positives so stand against few negatives and their boxes reach farther; measured, this
-    is what lets a majority hold an unmarked item after 8 marks. expansion: as in DecisionBranches; None: 100 for up to
-    8 positives and then as 800 / positives, for many show by themselves how far a box reaches. random_state: as in
-    DecisionBranches.
+    n_estimators: their number. subsets: as in DecisionBranches; "separating" considers 3/8 of the dims, drawn anew for
+    each box, and takes at most 8. negatives_per_positive: how many negatives for each positive an estimator sees, drawn
+    anew (None: all). So few positives meet few negatives, and their boxes reach farther; measurements show that without
+    this no majority holds an unmarked item after 8 marks. expansion: as in DecisionBranches; None: 100 for up to 8
+    positives, then 800 / positives, because many positives show by themselves how far a box reaches. random_state: as
+    in DecisionBranches.
 
-    After `fit`, boxes_: Boxes of n_estimators. Each estimator covers all positives (512 drawn ones if there are
-    more). Reproducible, and marked both ways, as DecisionBranches.
+    After `fit`, boxes_: Boxes of n_estimators. Each estimator covers all positives, or 512 drawn ones if there are
+    more. Reproducibility and codes marked both ways are as in DecisionBranches.
     """
 
     def __init__(
@@ -175,9 +175,9 @@ class BranchEnsemble(BranchLearner):
 
 @lru_cache(maxsize=8)
 def feature_subsets(d: int) -> tuple[tuple[int, ...], ...]:
-    """Return the pool of subsets for codes of d dims, each ascending: the same for all models, so it can be indexed.
+    """Return the pool of subsets for codes of d dims, each ascending. All models share it, so it can be indexed.
 
-    64 subsets of 4 dims, 32 of 6, 8 of 8; with fewer dims as many distinct ones as there are.
+    It has 64 subsets of 4 dims, 32 of 6 and 8 of 8; with few dims, as many distinct ones as there are.
     """
     pool: list[tuple[int, ...]] = []
     key = 0
@@ -195,7 +195,7 @@ def feature_subsets(d: int) -> tuple[tuple[int, ...], ...]:
 
 
 def pool_table(pool: tuple[tuple[int, ...], ...]) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-    """Return subsets of dims as rows of a table, (s, 8) int16, and how many of each row are valid, (s,) int64."""
+    """Return subsets of dims as rows of a table, (s, 8) int16, and the length of each row, (s,) int64."""
     sizes = np.array([len(subset) for subset in pool], np.int64)
     table = np.zeros((len(pool), max(size for _, size in POOL)), np.int16)
     for row, subset in enumerate(pool):
@@ -221,7 +221,7 @@ def _grow(
 
 
 def trimmed(features: NDArray[np.int16], low: NDArray[np.uint8], high: NDArray[np.uint8]) -> Box:
-    """Return the box without the dims it does not restrict, the others ascending."""
+    """Return the box with only the dims that it restricts, ascending."""
     bounded = np.flatnonzero((low > 0) | (high < 255))
     bounded = bounded[np.argsort(features[bounded])]
     return Box(features[bounded], low[bounded], high[bounded])
@@ -234,13 +234,13 @@ def _percent(expansion: int) -> int:
 
 
 def estimator_keys(seed: np.uint64, count: int) -> NDArray[np.uint64]:
-    """Return one key an estimator, (count,) uint64."""
+    """Return one key for each estimator, (count,) uint64."""
     first = splitmix64(np.array([seed]))[0]
     return splitmix64(np.arange(count, dtype=np.uint64) + np.uint64(first))
 
 
 def _sample(rows: NDArray[np.uint8], count: int, key: np.uint64) -> NDArray[np.uint8]:
-    """Return `count` of the rows (all if there are no more), in their order."""
+    """Return `count` random rows, or all if there are fewer, in their order."""
     if count >= len(rows):
         return rows
     order = np.argsort(splitmix64(splitmix64(np.arange(len(rows), dtype=np.uint64)) ^ key), kind="stable")

@@ -2,13 +2,13 @@
 
 After Lülf, Lima Martins, Vaz Salles, Zhou and Gieseke, Fast Search-By-Classification for Large-Scale Databases Using
 Index-Aware Decision Trees and Random Forests (PVLDB 16(11), 2023) with the settings of CLIP-Branches (SIGIR 2024, arXiv
-2406.13322). A random positive that no box holds yet is the start; over each subset tried, a box without other points
-is widened dim by dim, in random order, to the codes at which the impurity of inside and outside is least, and half way
-on to the next point. The subset whose box leaves the least impurity is kept, what it holds is put aside, and so on
-until every positive is held.
+2406.13322). A box starts at a random positive that no box holds yet. For each subset tried, a box without other points
+is widened dim by dim, in random order, to the codes with the least impurity of inside and outside, then half way on to
+the next point. The box with the least impurity is kept, and the points that it holds are set aside. This repeats until
+every positive is held.
 
-Other than there, an answer is reproducible, votes count estimators instead of boxes, a code marked both ways is
-positive, every positive gets a box, and bounds are whole codes from the start, so none wraps.
+It differs from the papers in these points: answers are reproducible, votes count estimators instead of boxes, a code
+marked both ways is positive, every positive gets a box, and bounds are integers from the start, so none overflows.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from gpubranches.learning.branches import BranchLearner, Subsets, estimator_keys
 from gpubranches.learning.splitting import split
 
 PATIENCE = 30
-"""Boxes after which only one subset is tried for each: the papers' programs stop here and leave positives without."""
+"""Number of boxes after which only one subset is tried for each. The papers' programs stop here, and some positives get
+no box."""
 MOST_REACH = 50
-"""Codes a side is widened over at most; less than 34 positives reach 3/2 of their number."""
+"""The largest number of codes over which a side is widened; for less than 34 positives it is 3/2 of their number."""
 
 
 class _Classic(BranchLearner):
-    """What the single model and the ensemble share: the settings, and one estimator from weighted points."""
+    """Base class of the single model and the ensemble: the settings, and one estimator from weighted points."""
 
     subsets: Subsets = "pool"
 
@@ -67,12 +68,13 @@ class _Classic(BranchLearner):
 class ClassicBranches(_Classic):
     """One list of boxes that covers every positive and, with top_down, holds no negative.
 
-    share: of the 104 subsets, tried for each box. top_down: split a box that holds negatives by a decision tree over
-    all dims, and keep the positive leaves. bounded: a side that no point stops ends near what has been seen, at
-    random, instead of at 0 or 255. random_state: a whole number, or a Generator, which `fit` advances.
+    share: the share of the 104 subsets that is tried for each box. top_down: split a box that holds negatives by a
+    decision tree over all dims, and keep the positive leaves. bounded: a side that no point blocks ends at a random
+    code near the outermost points, instead of at 0 or 255. random_state: an integer, or a Generator, which `fit`
+    advances.
 
-    After `fit`, boxes_: Boxes of one estimator. Same marks, in any order, and same seed: the same boxes. Without a
-    negative it is one box around all positives.
+    After `fit`, boxes_: Boxes of one estimator. The same marks, in any order, and the same seed give the same boxes.
+    Without a negative it is one box around all positives.
     """
 
     def __init__(
@@ -99,13 +101,13 @@ class ClassicBranches(_Classic):
 
 
 class ClassicEnsemble(_Classic):
-    """Estimators that vote, each grown from a bootstrap sample of the marks: as many as there are, with replacement.
+    """An ensemble whose estimators vote, each grown from a bootstrap sample of the marks, drawn with replacement.
 
-    n_estimators: how many. share, top_down, bounded, random_state: as in ClassicBranches.
+    n_estimators: their number. share, top_down, bounded, random_state: as in ClassicBranches.
 
-    After `fit`, boxes_: Boxes of n_estimators. An estimator holds every positive of its own sample, which is 63% of
-    them on average and at least one; with 25 estimators one positive in 10^11 is in no sample. Reproducible, and marked
-    both ways, as ClassicBranches.
+    After `fit`, boxes_: Boxes of n_estimators. An estimator holds every positive of its own sample, on average 63% of
+    them and at least one. With 25 estimators one positive in 10^11 is in no sample. Reproducibility and codes marked
+    both ways are as in ClassicBranches.
     """
 
     def __init__(
@@ -141,7 +143,7 @@ class ClassicEnsemble(_Classic):
 
 
 def bootstrap(m: int, p: int, key: np.uint64) -> NDArray[np.int64]:
-    """Return how often each of m points is drawn in m draws with replacement, (m,) int64; some of the first p are."""
+    """Return how often each of m points is drawn in m draws with replacement, (m,) int64, some of the first p."""
     first = np.uint64(0)
     while True:
         draws = splitmix64(splitmix64(np.arange(m, dtype=np.uint64) + first) ^ key)
@@ -153,7 +155,7 @@ def bootstrap(m: int, p: int, key: np.uint64) -> NDArray[np.int64]:
 
 
 def _around(points: NDArray[np.uint8]) -> Box:
-    """Return the box around points (p, d), wider by their mean gap in a dim and 2 codes (by 8 for a single one)."""
+    """Return the box around points (p, d), wider by their mean gap in a dim and 2 codes, or by 8 for one point."""
     low, high = points.min(axis=0).astype(np.int64), points.max(axis=0).astype(np.int64)
     margin = (high - low) // (len(points) - 1) + 2 if len(points) > 1 else 8
     low, high = np.maximum(low - margin, 0), np.minimum(high + margin, 255)

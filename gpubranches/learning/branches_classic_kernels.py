@@ -1,6 +1,6 @@
-"""The numba kernel of the classic branches: grow the boxes of one estimator by the Gini impurity of inside and outside.
+"""The numba kernel of the classic branches: it grows the boxes of one estimator by Gini impurity.
 
-Counts are whole numbers and the impurity is one sum of two quotients of them, rounded alike on every machine.
+Counts are integers, and the impurity is one sum of two quotients of them, which every machine rounds in the same way.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def impurity(counts):
 
 @njit(cache=True, nogil=True)
 def begin(columns, positive, weight, first, dims, low, high):
-    """Set bounds around point `first`: no other point comes in by the first dim, or by the next for those that tie.
+    """Set bounds around point `first` so that its first dim excludes all other points; ties are left to the next dims.
 
-    A side on which no tied point lies reaches to the code of the nearest positive there, or stays at the point's own.
+    A side without such points reaches to the code of the nearest positive there, or stays at the code of the point.
     """
     m = columns.shape[1]
     tied = weight > 0
@@ -62,11 +62,11 @@ def begin(columns, positive, weight, first, dims, low, high):
 
 @njit(cache=True, nogil=True)
 def push(right, wrong, bound, step, reach, counts):
-    """Move one bound to where the impurity is least; return the code it takes in and the next code with a point.
+    """Move one bound to the code with the least impurity; return that code and the next code with a point.
 
-    right, wrong: (256,) int64, the weights of positives and negatives at each code, of points that all other dims let
-    in; step: +1 or -1; reach: codes with points that are tried at most. counts: as for `impurity`; changes to those of
-    the new bound. The next code is 256 or -1 if there is none.
+    right, wrong: (256,) int64, the weights of positives and negatives at each code, of the points that all other dims
+    include; step: +1 or -1; reach: the largest number of codes with points that are tried; counts: as for `impurity`,
+    updated to the new bound. The next code is 256 or -1 if there is none.
     """
     end = 256 if step > 0 else -1
     wanted = 0
@@ -97,10 +97,10 @@ def push(right, wrong, bound, step, reach, counts):
 
 @njit(cache=True, nogil=True)
 def beyond(column, positive, weight, taken, step, last, state):
-    """Return where a bound ends that no point stops: random, not far beyond what has been seen.
+    """Return a random end for a bound that no point blocks, not far beyond the points.
 
-    In the `last` dim between the bound and the outermost point; else a random part of the way beyond the outermost
-    positive, or at the bound if none lies farther out.
+    In the `last` dim it lies between the bound and the outermost point. In other dims it lies beyond the outermost
+    positive by a random part of its distance, or at the bound if no positive lies farther out.
     """
     outermost = taken
     for i in range(len(column)):
@@ -112,9 +112,9 @@ def beyond(column, positive, weight, taken, step, last, state):
 
 @njit(cache=True, nogil=True)
 def grow_box(columns, positive, weight, first, dims, reach, bounded, state, low, high, outside):
-    """Grow one box around point `first` over dims, in their order; return its impurity. low, high are filled.
+    """Grow one box around point `first` over dims, in their order; write its low and high and return its impurity.
 
-    outside: (m,) uint8, filled with the number of dims in which a point lies outside the box.
+    outside: (m,) uint8, written: the number of dims in which a point lies outside the box.
     """
     m, size = columns.shape[1], len(dims)
     begin(columns, positive, weight, first, dims, low, high)

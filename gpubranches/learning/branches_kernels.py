@@ -1,6 +1,6 @@
-"""The numba kernel of the branches: grow the boxes of one estimator, in integers only, from one 64-bit seed.
+"""The numba kernel of the branches: it grows the boxes of one estimator, in integers only, from one 64-bit seed.
 
-Training codes arrive dimension-major, so that the test of a box runs over contiguous bytes.
+Training codes are dimension-major, so that the test of a box reads contiguous bytes.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import numpy as np
 from numba import njit
 
 PATIENCE = 32
-"""Positives in a row that a box may fail to take in before it stops growing."""
+"""Number of consecutive positives that a box may fail to take in before it stops growing."""
 CONTAMINATION = 8
-"""A box may hold one negative for so many positives: negatives drawn at random may be positives nobody marked."""
+"""A box may hold one negative for this many positives: negatives drawn at random may be positives nobody marked."""
 
 
 @njit(cache=True, nogil=True)
 def random_below(state, bound):
-    """Return a whole number in 0..bound-1 and step the splitmix64 generator whose state is state[0], uint64."""
+    """Return an integer in 0..bound-1 and advance the splitmix64 generator whose state is state[0], uint64."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     z = state[0]
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -70,7 +70,7 @@ def nearest(positives, remaining, seed, dims, size):
 
 @njit(cache=True, nogil=True)
 def widened(positives, members, dim):
-    """Return the interval of the members in a dim, wider by their mean gap and 2 codes (by 8 for a single one)."""
+    """Return the interval of the members in a dim, wider by their mean gap and 2 codes, or by 8 for one member."""
     lowest, highest = 255, 0
     for i in members:
         code = np.int64(positives[dim, i])
@@ -82,9 +82,9 @@ def widened(positives, members, dim):
 
 @njit(cache=True, nogil=True)
 def separate(positives, negatives, members, dims, max_dims, exclusions, features):
-    """Choose greedily, of dims, those whose intervals shut out most negatives; return how many went to features.
+    """Write to features, greedily, the dims whose intervals exclude most negatives; return their number.
 
-    A negative counts until `exclusions` of the chosen dims shut it out. Without negatives the first dims are taken.
+    A negative counts until `exclusions` of the chosen dims exclude it. Without negatives the first dims are taken.
     """
     m = negatives.shape[1]
     if m == 0:
@@ -120,7 +120,7 @@ def separate(positives, negatives, members, dims, max_dims, exclusions, features
 
 @njit(cache=True, nogil=True)
 def purify(positives, negatives, seed, features, size, low, high, inside):
-    """Start the box at the seed's own code; add dims until no negative shares it. Return the number of features.
+    """Start the box at the code of the seed, and add dims until it holds no negative. Return the number of features.
 
     No negative may have the seed's code in every dim.
     """
@@ -149,7 +149,7 @@ def purify(positives, negatives, seed, features, size, low, high, inside):
 
 @njit(cache=True, nogil=True)
 def grow(positives, negatives, order, features, size, low, high, held, inside):
-    """Take positives into the box in the given order as long as it holds few enough negatives; bounds change."""
+    """Widen the box over the positives, in the given order, as long as it holds few enough negatives."""
     new_low, new_high = low.copy(), high.copy()
     failures = 0
     for i in order:
@@ -173,9 +173,9 @@ def grow(positives, negatives, order, features, size, low, high, held, inside):
 
 @njit(cache=True, nogil=True)
 def expand(negatives, state, features, size, low, high, inside, expansion, reach):
-    """Push each side, in random order, `expansion` percent of the way to the nearest negative that blocks it.
+    """Move each side, in random order, `expansion` percent of the way to the nearest negative that blocks it.
 
-    A side moves at most `reach` percent of the box's width there, plus 16 codes.
+    A side moves by at most `reach` percent of the box's width in its dim, plus 16 codes.
     """
     for side in draw(state, 2 * size, 2 * size):
         j = side // 2

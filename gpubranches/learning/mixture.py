@@ -1,4 +1,4 @@
-"""Where scores of wanted items end among those of the background: a mixture of two parts, fitted by EM."""
+"""The cut between scores of wanted items and of the background, by a mixture of two components fitted by EM."""
 
 from __future__ import annotations
 
@@ -8,48 +8,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW = 200
-"""Best items, at first, that the mixture is fitted to; doubled until at least half of them are background."""
+"""Number of best items that the mixture is fitted to at first; doubled until at least half of them are background."""
 REACH = 0.25
-"""How far, in spreads, the window reaches at least below the mean score expected of wanted items."""
+"""How far the window reaches at least below the expected mean score of wanted items, in standard deviations."""
 _MEAN_WEIGHT = 8.0
-_SPREAD_WEIGHT = 16.0
+_STD_WEIGHT = 16.0
 _ROUNDS = 30
 _SINGLE, _GROUPED = 1000, 1000
-"""Best scores that a mixture over weighted ones sees one by one, and groups, at most, that it sees of the rest."""
+"""Of weighted scores, the number of best ones that are taken singly, and the largest number of groups of the others."""
 
 
 def mixture_cut(
     scores: NDArray[np.float32],
     mean: float,
-    spread: float,
+    std: float,
     n_marked: int = 0,
     weights: NDArray[np.float64] | None = None,
 ) -> float | None:
-    """Return the cut with the largest expected F1 under a two-part mixture of the best scores; None without scores.
+    """Return the cut with the largest expected F1 by a two-component mixture of the best scores; None without scores.
 
-    scores: (m,) of unmarked items, any order. Wanted items are normal, with `mean` and `spread` as a prior worth 8 and
-    16 items; the background falls exponentially from the lowest score of the window: the `WINDOW` best items, twice as
-    many until it reaches below the mean and at most half of it seems wanted. Fitted by EM; with r_i the chance that
-    item i is wanted, the cut after i items has the expected F1 2 (sum_(j<=i) r_j + n_marked) / (i + sum_j r_j +
-    2 n_marked) (the plug-in rule; Ye, Chai, Lee and Chieu, Optimizing F-measures, ICML 2012). It lies half way to the
-    next score. weights: how many items each score stands for, (m,), None for one each; with them the best scores are
-    seen one by one and the others in groups, of which there are the more the better the scores.
+    scores: (m,) of unmarked items, any order. Scores of wanted items are normal, with `mean` and `std` as a prior that
+    weighs as much as 8 and 16 items. The background falls exponentially from the lowest score of the window. The window
+    has the `WINDOW` best items; it doubles until it reaches below the mean and at most half of it is probably wanted.
+    The mixture is fitted by EM. With r_i the chance that item i is wanted, the cut after i items has the expected F1 2
+    (sum_(j<=i) r_j + n_marked) / (i + sum_j r_j + 2 n_marked) (the plug-in rule; Ye, Chai, Lee and Chieu, Optimizing
+    F-measures, ICML 2012). The cut lies half way to the next score. weights: (m,), how many items each score stands
+    for, None for one each; with them the best scores are taken singly and the others in groups, smaller for better
+    scores.
     """
     if len(scores) == 0:
         return None
     if weights is None:
-        ordered, each = np.sort(scores)[::-1].astype(np.float64) / spread, np.ones(len(scores))
+        ordered, each = np.sort(scores)[::-1].astype(np.float64) / std, np.ones(len(scores))
     else:
-        ordered, each = _grouped(scores.astype(np.float64) / spread, weights)
+        ordered, each = _grouped(scores.astype(np.float64) / std, weights)
     above = np.cumsum(each)
     size = WINDOW
     while True:
         rows = int(np.searchsorted(above, size)) + 1
         window, counts = ordered[:rows], each[:rows]
-        floor = float(ordered[min(rows, len(ordered) - 1)])
-        whole, deep = rows >= len(ordered), floor <= mean / spread - REACH
+        lowest = float(ordered[min(rows, len(ordered) - 1)])
+        whole, deep = rows >= len(ordered), lowest <= mean / std - REACH
         if whole or deep:
-            chances = _chances(window, counts, floor, mean / spread)
+            chances = _chances(window, counts, lowest, mean / std)
             if whole or (chances * counts).sum() / counts.sum() <= 0.5:
                 break
         size *= 2
@@ -57,13 +58,13 @@ def mixture_cut(
     expected = 2 * (found + n_marked) / (above[:rows] + found[-1] + 2 * n_marked)
     last = int(expected.argmax())
     after = float(ordered[last + 1]) if last + 1 < len(ordered) else float(window[last])
-    return (float(window[last]) + after) / 2 * spread
+    return (float(window[last]) + after) / 2 * std
 
 
 def _grouped(
     scores: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return scores in falling order and their weights: single ones, then the means of groups and their sums."""
+    """Return scores in descending order and their weights: single ones, then the means and the weights of groups."""
     order = np.argsort(-scores, kind="stable")
     scores, weights, m = scores[order], weights[order], len(scores)
     starts = np.arange(min(m, _SINGLE))
@@ -74,17 +75,17 @@ def _grouped(
 
 
 def _chances(
-    scores: NDArray[np.float64], each: NDArray[np.float64], floor: float, prior_mean: float
+    scores: NDArray[np.float64], each: NDArray[np.float64], lowest: float, prior_mean: float
 ) -> NDArray[np.float64]:
-    """Return the chance of each score (in spreads) above `floor` to be of the wanted part, by EM.
+    """Return the chance that each score above `lowest` is of a wanted item, by EM. Scores are in standard deviations.
 
     each: how many items a score stands for.
     """
-    above, n = scores - floor, float(each.sum())
-    mean, spread, rate, share = prior_mean, 1.0, 2.0, 0.3
+    above, n = scores - lowest, float(each.sum())
+    mean, std, rate, share = prior_mean, 1.0, 2.0, 0.3
     for _ in range(_ROUNDS):
-        inside = max(0.5 * math.erfc((floor - mean) / (spread * math.sqrt(2))), 1e-3)
-        wanted = np.exp(-0.5 * ((scores - mean) / spread) ** 2) / (spread * math.sqrt(2 * math.pi) * inside)
+        inside = max(0.5 * math.erfc((lowest - mean) / (std * math.sqrt(2))), 1e-3)
+        wanted = np.exp(-0.5 * ((scores - mean) / std) ** 2) / (std * math.sqrt(2 * math.pi) * inside)
         other = rate * np.exp(-rate * above)
         chances = share * wanted / (share * wanted + (1 - share) * other + 1e-300)
         weighed = chances * each
@@ -92,5 +93,5 @@ def _chances(
         share = (total + 0.5) / (n + 1)
         rate = max((n - total) / max(float(((1 - chances) * each * above).sum()), 1e-9), 0.75)
         mean = (_MEAN_WEIGHT * prior_mean + float(weighed @ scores)) / (_MEAN_WEIGHT + total)
-        spread = math.sqrt((_SPREAD_WEIGHT + float(weighed @ (scores - mean) ** 2)) / (_SPREAD_WEIGHT + total))
+        std = math.sqrt((_STD_WEIGHT + float(weighed @ (scores - mean) ** 2)) / (_STD_WEIGHT + total))
     return chances

@@ -1,4 +1,4 @@
-"""Scores evened out among neighbours: what lies among likely items becomes likelier, what stands alone less so."""
+"""Propagation of scores among nearest neighbours: items among high scores score higher, isolated items lower."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ if TYPE_CHECKING:
 
 
 class Diffusion:
-    """Spreads scores over a graph of nearest neighbours.
+    """Propagates scores over a graph of nearest neighbours: f <- (1 - share) s + share P f, `steps` times from f = s.
 
-    f <- (1 - share) s + share P f, `steps` times from f = s. P: a random walk between vectors that are among each
-    other's or either's n_neighbors nearest by cosine (and those as near as the last of them), with probabilities in
-    proportion to max(cosine, .001)^sharpness.
-    A linear model trained on a few marks knows a direction; the graph knows which items belong together, so a group
-    that the marks reach is found whole. Sources: Zhou, Weston, Gretton, Bousquet and Schölkopf, Ranking on Data
-    Manifolds (NIPS 2003); Iscen, Tolias, Avrithis, Furon and Chum, Efficient Diffusion on Region Manifolds (CVPR 2017);
-    here the rows of P sum to one, so that scores keep their unit.
+    P is a random walk. It connects two vectors if one is among the n_neighbors nearest of the other by cosine (or as
+    near as the last of these), with probabilities proportional to max(cosine, .001)^sharpness. A linear model trained
+    on few marks gives a direction; the graph shows which items belong together, so a group that the marks reach is
+    found whole. Sources: Zhou, Weston, Gretton, Bousquet and Schölkopf, Ranking on Data Manifolds (NIPS 2003); Iscen,
+    Tolias, Avrithis, Furon and Chum, Efficient Diffusion on Region Manifolds (CVPR 2017). Here the rows of P sum to
+    one, so that scores keep their unit.
 
-    After `fit`: walk_, (n, n) float32 in CSR form. In one thread, so the same vectors give the same graph whatever the
-    number of cores.
+    After `fit`: walk_, (n, n) float32 in CSR form. It runs in one thread, so the number of cores does not change the
+    graph.
     """
 
     def __init__(self, *, n_neighbors: int = 10, sharpness: float = 8.0, share: float = 0.7, steps: int = 8):
@@ -61,15 +60,14 @@ class Diffusion:
         return self
 
     def propagate(self, scores: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the scores spread, float32, of scores (n,) or columns of scores (n, c)."""
+        """Return the propagated scores, float32, of scores (n,) or columns of scores (n, c)."""
         if not hasattr(self, "walk_"):
             raise NotFittedError("Diffusion: call fit before propagate")
         if scores.ndim not in (1, 2) or len(scores) != self.walk_.shape[0]:
             raise ArrayError(f"scores: expected one a vector, {self.walk_.shape[0]}, got shape {scores.shape}")
         own = scores.astype(np.float32)
         share = np.float32(self.share)
-        spread = own
+        found: NDArray[np.float32] = own
         for _ in range(self.steps):
-            spread = (1 - share) * own + share * (self.walk_ @ spread)
-        result: NDArray[np.float32] = spread
-        return result
+            found = (1 - share) * own + share * (self.walk_ @ found)
+        return found

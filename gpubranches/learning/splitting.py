@@ -1,4 +1,4 @@
-"""Top-down refinement: a box that holds negatives is cut into the parts of it that hold none."""
+"""Top-down splitting: a box that holds negatives is divided into parts that hold none."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def split(box: Box, points: NDArray[np.uint8], positive: NDArray[np.bool_]) -> l
     held = box.contains(points)
     if positive[held].all():
         return [box]
-    return [_both(box, leaf) for leaf in DecisionTree().fit(points[held], positive[held]).boxes_]
+    return [_intersection(box, leaf) for leaf in DecisionTree().fit(points[held], positive[held]).boxes_]
 
 
-def _both(one: Box, other: Box) -> Box:
-    """Return what both boxes hold; they must share an item."""
+def _intersection(one: Box, other: Box) -> Box:
+    """Return the intersection of two boxes, which must not be empty."""
     features = np.union1d(one.features, other.features).astype(np.int16)
     low, high = np.zeros(len(features), np.uint8), np.full(len(features), 255, np.uint8)
     for box in (one, other):

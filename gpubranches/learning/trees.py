@@ -1,4 +1,4 @@
-"""Decision trees and forests of scikit-learn as boxes, so that any backend applies them to the whole catalog."""
+"""Decision trees and forests of scikit-learn as boxes, so that any backend can apply them to the whole catalog."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpubranches.errors import LabelError, UsageError
 
 
 class DecisionTree:
-    """A decision tree grown to the end; its positive leaves are the boxes, so votes are its own prediction.
+    """A fully grown decision tree. Its positive leaves are the boxes, so a vote equals its prediction.
 
     After `fit`: boxes_.
     """
@@ -36,10 +36,10 @@ class DecisionTree:
 
 
 class RandomForest:
-    """A random forest of n_estimators trees, an estimator each: votes count the trees that say positive.
+    """A random forest of n_estimators trees, each an estimator: votes count the trees that predict positive.
 
-    scikit-learn's forest averages what its trees believe; grown to the end, as here, each believes one class wholly, so
-    its prediction is the majority of the votes. After `fit`: boxes_.
+    scikit-learn's forest averages the probabilities of its trees. Here they are fully grown, so each probability is 0
+    or 1, and the forest's prediction is the majority of votes. After `fit`: boxes_.
     """
 
     def __init__(self, n_estimators: int = 25, *, random_state: int = 0):
@@ -61,9 +61,9 @@ class RandomForest:
 def boxes_of(trees: Sequence[Any]) -> Boxes:
     """Return the positive leaves of fitted DecisionTreeClassifiers as boxes, tree i as estimator i.
 
-    The trees are of two classes, the second one positive, over uint8 codes. A split sends x <= threshold to the left;
-    on whole numbers that is x <= floor(threshold), and x >= floor(threshold) + 1 to the right. A leaf is positive where
-    predict says so: more weight on the second class than on the first.
+    The trees have two classes, the second one positive, over uint8 codes. A split sends x <= threshold to the left; for
+    integers that is x <= floor(threshold), and x >= floor(threshold) + 1 to the right. A leaf is positive if it has
+    more weight on the second class than on the first, as in `predict`.
     """
     members: list[Box] = []
     owners: list[int] = []
@@ -79,10 +79,10 @@ def boxes_of(trees: Sequence[Any]) -> Boxes:
                     members.append(_box(ranges))
                     owners.append(number)
                 continue
-            dim, border = int(tree.feature[node]), floor(float(tree.threshold[node]))
+            dim, bound = int(tree.feature[node]), floor(float(tree.threshold[node]))
             low, high = ranges.get(dim, (0, 255))
-            waiting.append((right, {**ranges, dim: (max(low, border + 1), high)}))
-            waiting.append((left, {**ranges, dim: (low, min(high, border))}))
+            waiting.append((right, {**ranges, dim: (max(low, bound + 1), high)}))
+            waiting.append((left, {**ranges, dim: (low, min(high, bound))}))
     return Boxes(members, owners, len(trees))
 
 

@@ -1,4 +1,4 @@
-"""Where on a score the right items end: a posterior over curves, by the marks and by the density of all scores."""
+"""The posterior over the score at which right items end, from the marks and the density of all scores."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ Floats = NDArray[np.float64]
 CEILINGS = np.array([0.98, 0.9, 0.75, 0.5])
 """The chance to be right far above the boundary."""
 FLOOR = 0.005
-"""The chance to be right far below it, per item that a mark speaks of: marks may be mistaken."""
+"""The chance to be right far below the boundary. It is above 0 because marks may be mistaken."""
 _CEILING_SPANS = np.array([[0.95, 1.0], [0.83, 0.95], [0.63, 0.83], [0.3, 0.63]])
-"""The values that each stands for."""
+"""The range of ceilings that each of them stands for."""
 _CEILING_PRIOR = np.array([0.6, 0.2, 0.12, 0.08])
 _WIDTHS = np.array([0.04, 0.08, 0.16, 0.32, 0.64])
-"""Of the curve, in standard deviations of all scores."""
+"""Widths of the curves, in standard deviations of all scores."""
 _LARGEST_SHARE = 0.6
 _GRID = 120
-"""Borders tried at steps of size, and as many at steps of the score."""
+"""Number of candidate boundaries at even steps of the logarithm of the size, and again at even steps of the score."""
 _WINDOW = 0.25
-"""Half the width of the window that tells the density at a boundary, a share of the mean excess above it."""
+"""Half the width of the window in which the density at a boundary is measured, as a share of the mean excess above
+it."""
 _PSEUDO_COUNT = 3.0
 _DENSEST, _EMPTIEST = 2.0, 0.02
 _LEAST_WEIGHT = 1e-7
@@ -39,15 +40,17 @@ _PAGE_END = 10.0
 class BoundaryPosterior:
     """A posterior over P(right | score) = floor + (ceiling - floor) sigmoid((score - boundary) / width).
 
-    Three things speak for a boundary. The prior is half uniform in the logarithm of how many items lie above it, and
-    half uniform in the score, both from `few` items on. Marks weigh each curve by their likelihood at scores of a model
-    that did not see them. And a boundary is the likelier the fewer items lie at it, for kinds of things are separated
-    by gaps (low-density separation; Chapelle and Zien, AISTATS 2005): D, the density there times the mean excess of the
-    scores above over how many there are, is 1 for an exponential tail and near 0 in a gap, and counts D^-gaps.
+    The posterior has three factors. The prior is half uniform in the logarithm of how many items lie above the
+    boundary, and half uniform in the score, both from `few` items on. The likelihood is that of the marks, at scores by
+    a model that did not see them. The third factor prefers gaps, since kinds of things are separated by gaps
+    (low-density separation; Chapelle and Zien, AISTATS 2005): it is D^-gaps, where D is the density at the boundary
+    times the mean excess of the scores above it, divided by how many scores lie above. D is 1 for an exponential tail
+    and near 0 in a gap.
 
-    gaps, few: as above. After `fit`: boundaries_ (c,) float64 descending, sizes_ (c,) how many unmarked items lie
-    above, density_ (c,) the D, unit_: the standard deviation of the scores, posterior_ (c, widths, ceilings) of sum 1,
-    evidence_: the log of the sum of prior times likelihood, comparable between scores of the same items and marks.
+    gaps, few: as above. After `fit`: boundaries_ (c,) float64, candidate boundaries, descending; sizes_ (c,), how many
+    unmarked items lie above each; density_ (c,), D at each; unit_, the standard deviation of the scores; posterior_ (c,
+    widths, ceilings) of sum 1; evidence_, the log of the sum of prior times likelihood, comparable between scores of
+    the same items and marks.
     """
 
     def __init__(self, *, gaps: float = 4.0, few: float = 10.0):
@@ -64,10 +67,11 @@ class BoundaryPosterior:
         right_weights: Floats | None = None,
         wrong_weights: Floats | None = None,
     ) -> Self:
-        """Weigh the curves by unmarked items and by marks. Returns self.
+        """Compute the posterior from unmarked items and marks. Returns self.
 
         scores: (m,) of unmarked items, finite, any order; weights: (m,), how many items each stands for, 1 by default;
-        right, wrong: scores of the marks by models that did not see them, with how much each counts, 1 by default.
+        right, wrong: scores of the marks by models that did not see them; right_weights, wrong_weights: their weights,
+        1 by default.
         """
         points = np.asarray(scores, np.float64)
         check_array(points, "scores", dtype=np.float64, shape=(None,), finite=True)
@@ -85,8 +89,8 @@ class BoundaryPosterior:
         self.density_ = _density(points, stands_for, above, self.boundaries_, rows)
         self._points, self._stands_for = points, stands_for
         likelihood = self._likelihood(right, _or_ones(right_weights, right), wrong, _or_ones(wrong_weights, wrong))
-        self._told = likelihood + self._prior(points)[:, None, None]
-        self.posterior_, self.evidence_ = self._weighed(self.gaps)
+        self._without_gaps = likelihood + self._prior(points)[:, None, None]
+        self.posterior_, self.evidence_ = self._posterior(self.gaps)
         return self
 
     def chances(self, scores: NDArray[np.floating]) -> Floats:
@@ -97,8 +101,8 @@ class BoundaryPosterior:
         grid = np.linspace(float(ends.min()) - self.unit_, float(ends.max()) + self.unit_, _STEPS)
         chances = np.zeros(_STEPS)
         for width, own in zip(self.widths_, share.T, strict=True):
-            told = own > _LEAST_WEIGHT
-            chances += own[told] @ _sigmoid((grid[None] - self.boundaries_[told, None]) / width)
+            kept = own > _LEAST_WEIGHT
+            chances += own[kept] @ _sigmoid((grid[None] - self.boundaries_[kept, None]) / width)
         result: Floats = np.interp(np.asarray(scores, np.float64), grid, chances)
         return result
 
@@ -107,19 +111,20 @@ class BoundaryPosterior:
         return self.best_cut(n_marked)[0]
 
     def best_cut(self, n_marked: int) -> tuple[float, float]:
-        """Return the cut of the largest F1 expected over the posterior, and that F1.
+        """Return the cut with the largest expected F1 over the posterior, and that F1.
 
-        n_marked: positives that are in the answer whatever the cut. The F1 of a cut by one curve is that of the
-        expected numbers of right items above it and in all; curves are averaged, not chances, for what is right below
-        one boundary is wrong below another, all of it at once. The cut lies half way to the next score.
+        n_marked: positives that are in the answer at any cut. The F1 of a cut by one curve is computed from the
+        expected numbers of right items above the cut and in all. F1 is averaged over curves, rather than computed from
+        mean chances, because all items between two possible boundaries are right together or wrong together. The cut
+        lies half way to the next score.
         """
         self._fitted()
         ends = _ends(len(self._points))
         stands_for = np.add.reduceat(self._stands_for, np.append(0, ends[:-1] + 1))
         means = np.add.reduceat(self._points * self._stands_for, np.append(0, ends[:-1] + 1)) / stands_for
         boundary, width, ceiling = np.nonzero(self.posterior_ > _LEAST_SHARE * self.posterior_.max())
-        far = (means[None] - self.boundaries_[boundary, None]) / self.widths_[width, None]
-        chances = CEILINGS[ceiling, None] * _sigmoid(far)
+        distances = (means[None] - self.boundaries_[boundary, None]) / self.widths_[width, None]
+        chances = CEILINGS[ceiling, None] * _sigmoid(distances)
         found = np.cumsum(chances * stands_for, axis=1)
         expected = 2 * (found + n_marked) / (np.cumsum(stands_for) + found[:, -1:] + 2 * n_marked)
         posterior = self.posterior_[boundary, width, ceiling]
@@ -129,43 +134,43 @@ class BoundaryPosterior:
         return float(self._points[last] + after) / 2, float(f1.max())
 
     def places(self, count: int, *, explore: float) -> Floats:
-        """Return `count` scores to look at, (count,): even quantiles of where the boundary may lie.
+        """Return `count` scores at which a mark is informative, (count,): even quantiles of the boundary's posterior.
 
-        explore: the share of the distribution that leaves out the gaps, and so has not settled on a group within a
-        larger one. A search for the boundary by bisection, with noisy answers (Horstein 1963; Jedynak, Frazier and
-        Sznitman, Twenty questions with noise, 2012), many questions at a time.
+        explore: the share of the distribution that ignores gaps, and so has not settled on a group within a larger one.
+        This is a search for the boundary by bisection with noisy answers (Horstein 1963; Jedynak, Frazier and Sznitman,
+        Twenty questions with noise, 2012), with many questions at once.
         """
         self._fitted()
-        belief = (1 - explore) * self.posterior_.sum(axis=(1, 2)) + explore * self._weighed(0.0)[0].sum(axis=(1, 2))
+        belief = (1 - explore) * self.posterior_.sum(axis=(1, 2)) + explore * self._posterior(0.0)[0].sum(axis=(1, 2))
         places: Floats = np.interp((np.arange(count) + 0.5) / count, np.cumsum(belief), self.boundaries_)
         return places
 
     def evidence(self, typical: float) -> float:
-        """Return evidence_ where a larger idea is less likely to have given just these marks: (size + 10)^-typical.
+        """Return evidence_ with a further factor (size + 10)^-typical, since a larger idea rarely gives these marks.
 
-        Source of the size principle: Tenenbaum and Griffiths, Generalization, similarity, and Bayesian inference,
+        Source of this size principle: Tenenbaum and Griffiths, Generalization, similarity, and Bayesian inference,
         Behavioral and Brain Sciences 24 (2001).
         """
         self._fitted()
-        return self._weighed(self.gaps, typical)[1]
+        return self._posterior(self.gaps, typical)[1]
 
     def curves(self, count: int, scores: NDArray[np.floating]) -> Floats:
-        """Return the chances to be right by `count` curves at even steps of the posterior, (count, m)."""
+        """Return the chances to be right by `count` curves, at even steps of the posterior, (count, m)."""
         self._fitted()
         belief = np.cumsum(self.posterior_.ravel())
         at = np.searchsorted(belief, (np.arange(count) + 0.5) / count * belief[-1])
         boundary, width, ceiling = np.unravel_index(at, self.posterior_.shape)
-        far = (np.asarray(scores, np.float64)[None] - self.boundaries_[boundary, None]) / self.widths_[width, None]
-        chances: Floats = CEILINGS[ceiling, None] * _sigmoid(far)
+        distances = np.asarray(scores, np.float64)[None] - self.boundaries_[boundary, None]
+        chances: Floats = CEILINGS[ceiling, None] * _sigmoid(distances / self.widths_[width, None])
         return chances
 
     def draw(self, count: int, rng: np.random.Generator, *, gaps: float) -> Floats:
-        """Draw curves from the posterior with another weight of gaps: (count, 3), boundary, width, ceiling.
+        """Draw curves from the posterior with another exponent of gaps: (count, 3), boundary, width, ceiling.
 
-        The ceilings are drawn from all the values that the one of a curve stands for.
+        A ceiling is drawn from the range of ceilings that it stands for.
         """
         self._fitted()
-        posterior = self._weighed(gaps)[0]
+        posterior = self._posterior(gaps)[0]
         at = rng.choice(posterior.size, count, p=posterior.ravel())
         boundary, width, ceiling = np.unravel_index(at, posterior.shape)
         low, high = _CEILING_SPANS[ceiling].T
@@ -173,10 +178,10 @@ class BoundaryPosterior:
         return np.column_stack([self.boundaries_[boundary], self.widths_[width], ceilings])
 
     def _boundaries(self, points: Floats, above: Floats, highest: float) -> Floats:
-        """Return the boundaries tried, falling: at steps of the logarithm of the size, and at steps of the score.
+        """Return the candidate boundaries, descending, at steps of the logarithm of the size and at steps of the score.
 
-        highest: the highest score there is; where all right items are marked, the boundary lies above every unmarked
-        one.
+        highest: the highest score of all items. If all right items are marked, the boundary lies above every unmarked
+        item.
         """
         most = max(1.0, _LARGEST_SHARE * above[-1])
         rows = np.searchsorted(above, np.geomspace(1, most, _GRID))
@@ -187,7 +192,7 @@ class BoundaryPosterior:
         return boundaries
 
     def _prior(self, points: Floats) -> Floats:
-        """Return the log of the share of each boundary, (c,), without the gaps."""
+        """Return the log of the prior of each boundary, (c,), without gaps."""
         if len(self.boundaries_) < 2:
             return np.zeros(len(self.boundaries_))
         sizes = np.log(self.sizes_ + self.few)
@@ -198,19 +203,20 @@ class BoundaryPosterior:
         return prior
 
     def _likelihood(self, right: Floats, right_weights: Floats, wrong: Floats, wrong_weights: Floats) -> Floats:
-        told = np.empty((len(self.boundaries_), len(self.widths_), len(CEILINGS)))
+        logs = np.empty((len(self.boundaries_), len(self.widths_), len(CEILINGS)))
         for column, width in enumerate(self.widths_):
             of_right = _sigmoid((right[None] - self.boundaries_[:, None]) / width)
             of_wrong = _sigmoid((wrong[None] - self.boundaries_[:, None]) / width)
             for layer, ceiling in enumerate(CEILINGS):
-                told[:, column, layer] = np.log(FLOOR + (ceiling - FLOOR) * of_right) @ right_weights
-                told[:, column, layer] += np.log1p(-FLOOR - (ceiling - FLOOR) * of_wrong) @ wrong_weights
-        told += np.log(_CEILING_PRIOR)
-        return told
+                logs[:, column, layer] = np.log(FLOOR + (ceiling - FLOOR) * of_right) @ right_weights
+                logs[:, column, layer] += np.log1p(-FLOOR - (ceiling - FLOOR) * of_wrong) @ wrong_weights
+        logs += np.log(_CEILING_PRIOR)
+        return logs
 
-    def _weighed(self, gaps: float, typical: float = 0.0) -> tuple[Floats, float]:
+    def _posterior(self, gaps: float, typical: float = 0.0) -> tuple[Floats, float]:
+        """Return the posterior with an exponent of gaps and of sizes, and the log of its sum before scaling."""
         own: Floats = -gaps * np.log(self.density_) - typical * np.log(self.sizes_ + _PAGE_END)
-        logs = self._told + own[:, None, None]
+        logs = self._without_gaps + own[:, None, None]
         highest = float(logs.max())
         weights = np.exp(logs - highest)
         total = float(weights.sum())
@@ -222,13 +228,13 @@ class BoundaryPosterior:
 
 
 def _ends(n: int) -> NDArray[np.intp]:
-    """Return the last row of each group of n rows, (g,): one row a group at first, then groups that grow with depth."""
+    """Return the last row of each group of n rows, (g,): groups of one row first, then groups that grow with depth."""
     ends = np.unique(np.geomspace(1, n, _GROUPS).astype(np.intp)) - 1
     return np.unique(np.append(np.arange(min(n, _GROUPS)), ends))
 
 
 def _density(points: Floats, stands_for: Floats, above: Floats, boundaries: Floats, rows: NDArray[np.intp]) -> Floats:
-    """Return D of each boundary, (c,), from points in falling order; rows: how many points lie above."""
+    """Return D of each boundary, (c,), from points in descending order; rows: how many points lie above."""
     sizes, sums = np.append(0.0, above)[rows], np.append(0.0, np.cumsum(points * stands_for))[rows]
     excess = np.where(sizes > 0, sums / np.maximum(sizes, 1e-12) - boundaries, 0.0)
     half = _WINDOW * np.maximum(excess, 1e-9)

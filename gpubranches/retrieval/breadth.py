@@ -1,13 +1,13 @@
-"""How broad an idea is: a narrow and a broad linear model are fitted to the marks, and the marks decide between them.
+"""How broad an idea is: a narrow and a broad linear model are fitted to the marks, and evidence decides between them.
 
-A narrow idea (one breed) is told from its surroundings by what few items share; an embedding whitened by the whole
+A narrow idea (one breed) differs from its surroundings by what few items share. An embedding whitened by the whole
 catalog shows it, and nearly every random item is wrong. A broad idea (all dogs) lies along the directions that
-whitening evens out, and many of the random items are right. So the broad model sees the embeddings as they are, and all
-its unchecked negatives together weigh as much as ten marks. Which of the two fits is a matter of evidence: how well
-each foretells the marks that it has not seen, with a boundary where the catalog has a gap (`BoundaryPosterior`).
+whitening scales down, and many random items are right. So the broad model sees the embeddings as they are, and all its
+unchecked negatives together weigh as much as ten marks. The evidence for a model is how well it predicts marks that it
+has not seen, with a boundary that prefers gaps of the catalog (`BoundaryPosterior`).
 
-The likelier model is not always the better answer: where a boundary may lie at 30 items or at 3,000, the broad answer
-can be nearly all wrong. So the two answers are compared by the F1 expected of each over both models.
+The likelier model does not always give the better answer: if the boundary may lie at 30 items or at 3,000, nearly all
+of the broad answer may be wrong. So the expected F1 of both answers over both models is compared.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from gpubranches.retrieval.scoring import CatalogScores, View
 from gpubranches.retrieval.training_data import TrainingData
 
 STRENGTH = 10.0
-"""C of both models."""
+"""Inverse strength C of the penalty of both models."""
 BROAD_UNCHECKED, NARROW_UNCHECKED = 10.0, 100.0
-"""What all unchecked negatives together weigh, in marks."""
+"""Weight of all unchecked negatives together, in marks."""
 TRUST = 4.0
-"""How much farther a narrow model reaches along the direction of the words, where the words are listened to."""
+"""How much farther a narrow model reaches along the direction of the words, if it uses them."""
 TRUSTS = (2.0, 5.0, 12.0)
-"""How much farther a broad model may reach along it; the marks decide."""
+"""How much farther a broad model may reach along it; evidence decides."""
 CHOSEN_WEIGHT = 0.3
-"""Weight of a mark that a person chose on a page, since such items are easy ones. It is also the weight, for a broad
-boundary, of a suggestion near the cut of a narrow answer, since another score than the boundary's chose it."""
+"""Weight of a mark on an item that a person chose on a page: such items are easy ones. Suggestions near the cut of a
+narrow answer have the same weight for a broad boundary, because another score chose them."""
 FEW_BROAD, FEW_NARROW = 30.0, 10.0
-"""Sizes below which an idea of its kind is unlikely."""
+"""Sizes below which a broad and a narrow idea are unlikely."""
 _TYPICAL = 0.15
 _AGAINST_BROAD = 0.15
-"""What each item marked wrong on a page says against a broad idea: its first page would be right."""
+"""Log odds against a broad idea for each item marked wrong on a page: of a broad idea the first page would be right."""
 _FOR_WORDS, _FOR_BROAD_WORDS = 1.0, 2.0
-"""What is expected before any mark: that words are meant, and that an idea put in words is broad."""
+"""Log odds before any mark: that the words are meant, and that an idea expressed in words is broad."""
 _RESERVE = 0.1
-"""How much more F1 must be expected of the narrow answer where the marks speak for a broad idea."""
+"""How much larger the expected F1 of the narrow answer must be to replace the answer of a likely broad idea."""
 _CURVES, _COMPARED = 48, 16_384
-"""Of each model, and about how many items: by which the two answers are compared."""
+"""Curves of each model, and about how many items, by which the two answers are compared."""
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class LinearModel:
-    """A linear model over centred vectors, the scores of the catalog by it, and where its right items end.
+    """A linear model over centred vectors, its scores of the catalog, and the posterior of its boundary.
 
     weights: (D,) float32; uses_words: whether the words of the query contribute; evidence: how well the model predicts
     the marks, the log of their likelihood, comparable between models of the same marks.
@@ -67,9 +67,9 @@ class LinearModel:
 
 @dataclass(frozen=True)
 class Breadth:
-    """The broad model, and the log odds that it is the right one rather than the narrow one.
+    """The broad model, and the log odds of the broad model against the narrow one.
 
-    answers: whether the answer is to be the broad model's, see `judge`.
+    answers: whether the broad model gives the answer, see `judge`.
     """
 
     broad: LinearModel
@@ -78,7 +78,7 @@ class Breadth:
 
     @property
     def is_broad(self) -> bool:
-        """Whether the marks speak for the broad model."""
+        """Whether the broad model is the likelier one."""
         return self.log_odds > 0
 
     @property
@@ -88,18 +88,18 @@ class Breadth:
 
 
 def judge(view: View, data: TrainingData) -> Breadth:
-    """Fit a broad and a narrow model to the marks, with and without the words, and weigh their evidence.
+    """Fit a broad and a narrow model to the marks, with and without the words, and compare their evidence.
 
-    The words are listened to where the marks are foretold better with them. A broad idea is answered by the broad model
-    unless the narrow answer promises more, by `_RESERVE` of F1. Needs a negative of some kind.
+    The words are used if the marks are predicted better with them. The broad model gives the answer of a broad idea
+    unless the expected F1 of the narrow answer is larger by `_RESERVE`. Needs a marked or unchecked negative.
     """
-    broad = _fitted(view, data, None, broad=True)
-    best = broad.evidence
+    broad = _fit_broad(view, data)
+    most = broad.evidence
     for trust in TRUSTS if data.words is not None and data.words.any() else ():
-        with_words = _fitted(view, data, data.words, broad=True, trust=trust)
-        if with_words.evidence + _FOR_WORDS > best:
-            broad, best = with_words, with_words.evidence + _FOR_WORDS
-    narrow = _fitted(view, data, data.words if broad.uses_words else None, broad=False)
+        with_words = _fit_broad(view, data, data.words, trust)
+        if with_words.evidence + _FOR_WORDS > most:
+            broad, most = with_words, with_words.evidence + _FOR_WORDS
+    narrow = _fit_narrow(view, data, data.words if broad.uses_words else None)
     log_odds = broad.evidence - narrow.evidence
     log_odds -= _AGAINST_BROAD * int(data.chosen_negatives.sum())
     found = Breadth(broad, log_odds + (_FOR_BROAD_WORDS if broad.uses_words else 0.0), False)
@@ -107,49 +107,72 @@ def judge(view: View, data: TrainingData) -> Breadth:
 
 
 def reaching(matrix: NDArray[np.float32], direction: NDArray[np.float32], trust: float) -> NDArray[np.float32]:
-    """Return matrix, (D, D), so that what comes out reaches farther along a direction, (D,).
+    """Return matrix, (D, D), with its output stretched along a direction, (D,).
 
-    An L2 penalty on weights over x and over a feature g <x, u> is one on weights over x + (sqrt(1 + g^2) - 1) <x, u> u.
+    An L2 penalty on weights over x and over an added feature g <x, u> equals one on weights over x + (sqrt(1 + g^2) -
+    1) <x, u> u, where u is the unit direction and g is `trust`.
     """
     u = direction / max(float(np.linalg.norm(direction)), 1e-12)
     farther = float(np.hypot(1.0, trust)) - 1
     return (matrix + farther * np.outer(matrix @ u, u)).astype(np.float32)
 
 
-def _fitted(
-    view: View, data: TrainingData, words: NDArray[np.float32] | None, *, broad: bool, trust: float = TRUST
+def _fit_broad(
+    view: View, data: TrainingData, words: NDArray[np.float32] | None = None, trust: float = TRUST
 ) -> LinearModel:
-    marked = np.concatenate([data.positives, data.negatives])
-    vectors = view.vectors(np.concatenate([marked, data.unchecked]))
-    turn = np.eye(vectors.shape[1], dtype=np.float32) if broad else view.whitening.matrix_
+    """Fit the broad model; its boundary gives suggestions near the cut of a narrow answer less weight."""
+    basis = np.eye(len(view.whitening.matrix_), dtype=np.float32)
     if words is not None:
-        turn = reaching(turn, words, trust)
-    weights = np.ones(len(vectors))
-    weights[len(marked) :] = (BROAD_UNCHECKED if broad else NARROW_UNCHECKED) / max(1, len(data.unchecked))
-    model = LogisticRegression(C=STRENGTH, balanced=False).fit(
-        vectors @ turn, np.arange(len(vectors)) < len(data.positives), sample_weight=weights, left_out=len(marked)
-    )
-    over_vectors = turn @ model.coef_.astype(np.float32)
-    scores = view.scores(over_vectors, model.intercept_)
-    chosen = np.concatenate([data.fair, data.chosen_negatives])
-    boundary = _boundary(scores, data, model.left_out_, chosen, broad)
+        basis = reaching(basis, words, trust)
+    model, weights, scores = _fit(view, data, basis, BROAD_UNCHECKED)
+    boundary = _boundary(scores, data, model.left_out_, _chosen(data), FEW_BROAD)
     evidence = boundary.evidence(_TYPICAL * int(data.fair.sum()))
-    if broad and data.near_cut.any():
-        boundary = _boundary(scores, data, model.left_out_, chosen | data.near_cut, broad)
-    return LinearModel(over_vectors, model.intercept_, scores, boundary, words is not None, evidence)
+    if data.near_cut.any():
+        boundary = _boundary(scores, data, model.left_out_, _chosen(data) | data.near_cut, FEW_BROAD)
+    return LinearModel(weights, model.intercept_, scores, boundary, words is not None, evidence)
+
+
+def _fit_narrow(view: View, data: TrainingData, words: NDArray[np.float32] | None) -> LinearModel:
+    basis = view.whitening.matrix_ if words is None else reaching(view.whitening.matrix_, words, TRUST)
+    model, weights, scores = _fit(view, data, basis, NARROW_UNCHECKED)
+    boundary = _boundary(scores, data, model.left_out_, _chosen(data), FEW_NARROW)
+    evidence = boundary.evidence(_TYPICAL * int(data.fair.sum()))
+    return LinearModel(weights, model.intercept_, scores, boundary, words is not None, evidence)
+
+
+def _fit(
+    view: View, data: TrainingData, basis: NDArray[np.float32], unchecked_weight: float
+) -> tuple[LogisticRegression, NDArray[np.float32], CatalogScores]:
+    """Fit a linear model over vectors @ basis; return it, its weights and its scores of the catalog."""
+    n_marked = len(data.positives) + len(data.negatives)
+    vectors = view.vectors(np.concatenate([data.positives, data.negatives, data.unchecked]))
+    sample_weight = np.ones(len(vectors))
+    sample_weight[n_marked:] = unchecked_weight / max(1, len(data.unchecked))
+    positive = np.arange(len(vectors)) < len(data.positives)
+    model = LogisticRegression(C=STRENGTH, balanced=False).fit(
+        vectors @ basis, positive, sample_weight=sample_weight, left_out=n_marked
+    )
+    weights = basis @ model.coef_.astype(np.float32)
+    return model, weights, view.scores(weights, model.intercept_)
+
+
+def _chosen(data: TrainingData) -> NDArray[np.bool_]:
+    """Return which marks are on items that a person chose, (p + m,) bool."""
+    return np.concatenate([data.fair, data.chosen_negatives])
 
 
 def _boundary(
-    scores: CatalogScores, data: TrainingData, left_out: NDArray[np.float64], unfair: NDArray[np.bool_], broad: bool
+    scores: CatalogScores, data: TrainingData, left_out: NDArray[np.float64], easy: NDArray[np.bool_], few: float
 ) -> BoundaryPosterior:
-    """Return where the right items end.
+    """Return the posterior of the boundary of right items.
 
-    left_out: (p + m,) float64, held-out scores of the marks; unfair: (p + m,) bool, marks of less weight.
+    left_out: (p + m,) float64, held-out scores of the marks; easy: (p + m,) bool, marks of less weight; few: the size
+    below which the idea is unlikely.
     """
-    _, open_scores, stands_for = scores.without(np.concatenate([data.positives, data.negatives]))
-    weights, p = np.where(unfair, CHOSEN_WEIGHT, 1.0), len(data.positives)
-    return BoundaryPosterior(few=FEW_BROAD if broad else FEW_NARROW).fit(
-        open_scores,
+    _, unmarked_scores, stands_for = scores.without(np.concatenate([data.positives, data.negatives]))
+    weights, p = np.where(easy, CHOSEN_WEIGHT, 1.0), len(data.positives)
+    return BoundaryPosterior(few=few).fit(
+        unmarked_scores,
         left_out[:p],
         left_out[p:],
         weights=stands_for,
@@ -159,7 +182,7 @@ def _boundary(
 
 
 def _narrow_promises_more(view: View, data: TrainingData, found: Breadth, narrow: LinearModel) -> bool:
-    """Return whether more F1 is expected of the narrow model's answer than of the broad one's, by `_RESERVE`."""
+    """Return whether the expected F1 of the narrow answer is larger than that of the broad one by `_RESERVE`."""
     marked = np.concatenate([data.positives, data.negatives])
     ids, by_broad, stands_for = found.broad.scores.thinned(marked, _COMPARED)
     by_narrow = view.vectors(ids) @ narrow.weights + np.float32(narrow.intercept)

@@ -1,6 +1,17 @@
-"""Curves that give the chance to be right at a score or a distance from the cut, many at a time."""
+"""Curves that give the chance to be right at a score: 4,000 draws of what is not known about an answer.
+
+The chance of an unmarked item to be right is a logistic curve of its distance from the cut, with one slope above the
+cut and one below, times a ceiling. The ceiling is below 1 where embeddings do not separate the wanted items from
+similar ones: then even the best scores are not sure.
+
+For a broad idea (`breadth.judge`) the curves come from the posterior over its boundary, half of them without trust in
+the gaps of the catalog. For a narrow idea some of the curves, as many as the chance that the idea is broad, say that
+most of the right items are not ranked at all.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,28 +20,119 @@ from gpubranches.retrieval.breadth import Breadth
 
 CURVES = 4000
 """Curves that one estimate draws."""
+_PRIOR = np.array([[-0.3, 2.0], [0.35, 0.8], [1.0, 0.8]])
+"""Mean and standard deviation of the log odds at the cut, and of the log of each slope per score_std."""
+_VAGUE_PRIOR = np.array([[-1.0, 2.5], [0.0, 1.0], [0.0, 1.0]])
+"""The same where the unit of the scores is not known: for votes, and for too few marks to measure score_std."""
+_WIDER_PRIOR = np.array([[1.5, 1.0], [-1.5, 0.5], [-1.5, 0.5]])
+"""The same for a narrow idea that turns out to be broad: ranked items are right even well below the cut."""
+_LOOK_ALIKES = 0.1
+"""The chance that the ceiling may have any value; otherwise it is 1."""
+_MISSED, _MISSED_BROADLY = (-5.3, 1.3), (-6.5, 1.2)
+"""Mean and standard deviation of the log odds that a right item is not ranked, or for a broad idea scores far too
+low."""
+_STEEPER = (0.5, 0.7)
+"""Mean and standard deviation of the log of how much steeper than its posterior a curve of a broad idea is."""
+_SPOTLESS, _NEARLY = 0.3, 0.95
+"""The chance that all items far above the boundary are right, if nearly all are, and that none is missed far below
+it."""
+_LEAST_BROAD = 0.1
+"""The least chance, before an audit, that an idea is broader than its answer."""
 _BROAD_BINS = 200
 """Bins of the scores by which right items are counted."""
-_SETTLED = 0.5
+_TRUSTING = 0.5
 """The share of a broad idea's curves that trust the gaps of the catalog as its cut does."""
 
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Curves, one a row.
+
+    shapes: (c, 3), the log odds at the cut, the slopes above and below it, per unit of distance; ceilings: (c,),
+    factors of the chances. missed: (c,), right items that are not ranked, for each right item that is; elsewhere: (c,),
+    further right items that are not ranked. wider: (c,) bool, curves of a narrow idea that turns out to be broad.
+    """
+
+    shapes: Floats
+    ceilings: Floats
+    missed: Floats
+    elsewhere: Floats
+    wider: NDArray[np.bool_]
+
+
+def draw_curves(
+    breadth: Breadth | None, ranked: NDArray[np.int64], threshold: float, unit: float, known: bool, seed: int
+) -> Curves:
+    """Draw curves from the prior, or for a broad answer from the posterior over its boundary.
+
+    ranked: (m,) int64, ids of the ranking; threshold: its cut; unit: of the distances, in units of the scores; known:
+    whether the unit is a measured score_std.
+    """
+    prior = _PRIOR if known else _VAGUE_PRIOR
+    rng = np.random.default_rng([seed, 0])
+    shapes = prior[:, 0] + prior[:, 1] * rng.standard_normal((CURVES, 3))
+    shapes[:, 1:] = np.exp(shapes[:, 1:])
+    mean, deviation = _MISSED_BROADLY if breadth is not None and breadth.answers else _MISSED
+    missed = np.exp(mean + deviation * rng.standard_normal(CURVES))
+    anywhere, ceilings = rng.random((2, CURVES))
+    ceilings = np.where(anywhere < _LOOK_ALIKES, ceilings, 1.0)
+    curves = Curves(shapes, ceilings, missed, np.zeros(CURVES), np.zeros(CURVES, np.bool_))
+    if breadth is None:
+        return curves
+    if breadth.answers:
+        return _along_boundary(curves, breadth, ranked, threshold, unit, rng)
+    return _partly_wider(curves, breadth, ranked, rng)
+
+
+def _along_boundary(
+    curves: Curves,
+    breadth: Breadth,
+    ranked: NDArray[np.int64],
+    threshold: float,
+    unit: float,
+    rng: np.random.Generator,
+) -> Curves:
+    """Replace all curves by draws from the posterior over the boundary of a broad idea."""
+    draws = draw_boundaries(breadth, rng)
+    steeper = np.exp(_STEEPER[0] + _STEEPER[1] * rng.standard_normal((CURVES, 2)))
+    at_cut = (threshold - draws[:, 0]) / draws[:, 1]
+    shapes = np.empty((CURVES, 3))
+    shapes[:, 0] = at_cut * np.where(at_cut > 0, steeper[:, 1], steeper[:, 0])
+    shapes[:, 1:] = (unit / draws[:, 1])[:, None] * steeper
+    spotless = rng.random((2, CURVES)) < _SPOTLESS
+    ceilings = np.where(spotless[0] & (draws[:, 2] > _NEARLY), 1.0, draws[:, 2])
+    missed = np.where(spotless[1], 0.0, curves.missed)
+    return Curves(shapes, ceilings, missed, right_unranked(breadth, draws, ranked), curves.wider)
+
+
+def _partly_wider(curves: Curves, breadth: Breadth, ranked: NDArray[np.int64], rng: np.random.Generator) -> Curves:
+    """Replace some curves of a narrow idea by those of a broad one, of which the ranking holds only a part."""
+    wider = rng.random(CURVES) < max(_LEAST_BROAD, breadth.chance)
+    count = int(np.count_nonzero(wider))
+    shapes = curves.shapes.copy()
+    own = _WIDER_PRIOR[:, 0] + _WIDER_PRIOR[:, 1] * rng.standard_normal((count, 3))
+    own[:, 1:] = np.exp(own[:, 1:])
+    shapes[wider] = own
+    elsewhere = np.where(wider, right_unranked(breadth, draw_boundaries(breadth, rng), ranked), 0.0)
+    return Curves(shapes, curves.ceilings, curves.missed, elsewhere, wider)
+
+
 def draw_boundaries(breadth: Breadth, rng: np.random.Generator) -> Floats:
     """Draw boundary, width and ceiling of the broad model from its posterior, (CURVES, 3), in random order.
 
-    Half of the draws trust the gaps of the catalog, half do not, see `BoundaryPosterior.draw`.
+    Half of the draws trust the gaps of the catalog, half do not; see `BoundaryPosterior.draw`.
     """
-    boundary, settled = breadth.broad.boundary, round(_SETTLED * CURVES)
-    draws = [boundary.draw(settled, rng, gaps=boundary.gaps), boundary.draw(CURVES - settled, rng, gaps=0.0)]
+    boundary, trusting = breadth.broad.boundary, round(_TRUSTING * CURVES)
+    draws = [boundary.draw(trusting, rng, gaps=boundary.gaps), boundary.draw(CURVES - trusting, rng, gaps=0.0)]
     return rng.permutation(np.concatenate(draws))
 
 
 def right_unranked(breadth: Breadth, draws: Floats, ranked: NDArray[np.int64]) -> Floats:
     """Return how many right items each curve expects among those that are not ranked, (c,).
 
-    draws: (c, 3) of `draw_boundaries`; ranked: (m,) ids that are left out, int64.
+    draws: (c, 3) of `draw_boundaries`; ranked: (m,) ids to leave out, int64.
     """
     _, scores, stands_for = breadth.broad.scores.without(ranked)
     if len(scores) == 0:
@@ -42,12 +144,12 @@ def right_unranked(breadth: Breadth, draws: Floats, ranked: NDArray[np.int64]) -
     return expected
 
 
-def chances_by(curves: Floats, distances: Floats) -> Floats:
-    """Return the chances to be right by each curve, (c, m).
+def chances_by(shapes: Floats, distances: Floats) -> Floats:
+    """Return the chances to be right by each curve without its ceiling, (c, m).
 
-    curves: (c, 3), the log odds at the cut, and the slopes above and below it; distances: (m,) below the cut.
+    shapes: (c, 3), the log odds at the cut, and the slopes above and below it; distances: (m,) below the cut.
     """
     above, below = np.minimum(distances, 0), np.maximum(distances, 0)
-    odds = curves[:, :1] - curves[:, 1:2] * above - curves[:, 2:] * below
+    odds = shapes[:, :1] - shapes[:, 1:2] * above - shapes[:, 2:] * below
     chances: Floats = 1 / (1 + np.exp(-np.clip(odds, -700, 700)))
     return chances

@@ -1,4 +1,4 @@
-"""Why an item is in an answer or is not: the boxes that hold it, the bounds it passes narrowly, the boxes it misses."""
+"""Explains why an item is in an answer or not: the boxes that hold it, its narrow bounds, and the boxes it misses."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gpubranches.core.results import Ranking
 from gpubranches.errors import UsageError
 
 NEAREST = 5
-"""Missed boxes told, and narrow bounds."""
+"""The largest number of missed boxes, and of narrow bounds, that an explanation names."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """One dim of a box against the item's code, all in codes of 0..255.
+    """One dim of a box and the item's code in it, all in 0..255.
 
-    margin: how far inside the nearer bound the code lies, 0 on the bound itself; below 0 it is how far the bound would
-    have to move for the code to come in. A bound at 0 or 255 shuts nothing out; margin is None where both are.
+    margin: the distance of the code to the nearer bound, 0 on the bound; if negative, how far the bound would have to
+    move to include the code. A bound at 0 or 255 excludes nothing; margin is None if both are such.
     """
 
     dim: int
@@ -34,7 +34,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class BoxReading:
-    """One box against the item. box: its number in Boxes; bounds: in the order of its dims."""
+    """One box compared with the item. box: its number in Boxes; bounds: in the order of its dims."""
 
     estimator: int
     box: int
@@ -42,19 +42,18 @@ class BoxReading:
 
     @property
     def violated(self) -> tuple[Bound, ...]:
-        """The bounds that shut the item out; none if the box holds it."""
+        """The bounds that exclude the item; none if the box holds it."""
         return tuple(bound for bound in self.bounds if bound.margin is not None and bound.margin < 0)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the boxes say of one item, and what the answer made of it.
+    """The votes of the boxes for one item, and what the answer made of them.
 
-    votes: of n_estimators; needed: votes from which an item matches, or, where a second stage ranks, is a candidate.
-    held: the boxes that hold it, by estimator. misses: of the estimators without a box that does, the box each came
-    nearest with: fewest violated bounds, then the least they would have to move; nearest first.
-    Of the answer, where there is one: item; score and threshold of the second stage, None if it did not rank the item;
-    matched; mark: +1, -1 or 0.
+    votes: of n_estimators; needed: votes from which an item matches, or is a candidate if a second stage ranks. held:
+    the boxes that hold the item, by estimator. misses: for each estimator without such a box its nearest one, by the
+    number of violated bounds, then by how far they would have to move; nearest first. If there is an answer: item;
+    score and threshold of the second stage, None if it did not rank the item; matched; mark: +1, -1 or 0.
     """
 
     votes: int
@@ -69,12 +68,12 @@ class Explanation:
     mark: int = 0
 
     def narrowest(self, count: int = NEAREST) -> list[tuple[BoxReading, Bound]]:
-        """Return the bounds that nearly shut the item out of a box that holds it, narrowest first."""
+        """Return the bounds of boxes that hold the item with the least margins, narrowest first."""
         pairs = [(reading, bound) for reading in self.held for bound in reading.bounds if bound.margin is not None]
         return sorted(pairs, key=lambda pair: (pair[1].margin, pair[0].box, pair[1].dim))[:count]
 
     def missed(self) -> list[tuple[BoxReading, Bound]]:
-        """Return the bounds that shut the item out of the boxes it nearly is in, nearest box first."""
+        """Return the bounds that exclude the item from the nearest boxes, nearest box first."""
         return [(reading, bound) for reading in self.misses for bound in reading.violated]
 
     def verdict(self) -> str:
@@ -95,7 +94,7 @@ class Explanation:
         return said + "."
 
     def reason(self) -> str:
-        """Return the reason in a sentence for anyone: an estimator is a quick look, the second stage a closer one."""
+        """Return the reason in a sentence for users: an estimator is a quick look, the second stage a closer look."""
         if self.mark and self.matched is not None and self.matched == (self.mark > 0):
             return f"It is marked {'right, so it is in' if self.mark > 0 else 'wrong, so it is not in'} the answer."
         if self.mark:
@@ -124,7 +123,7 @@ class Explanation:
 
 
 def explain(boxes: Boxes, code: NDArray[np.uint8], *, needed: int = 1, nearest: int = NEAREST) -> Explanation:
-    """Read all boxes against one item's code, (d,) uint8; tell at most `nearest` missed ones.
+    """Compare all boxes with one item's code, (d,) uint8; name at most `nearest` missed boxes.
 
     Raises ArrayError for another array, or boxes over dims that the code does not have; UsageError for nearest < 0.
     """
@@ -152,17 +151,19 @@ def explain(boxes: Boxes, code: NDArray[np.uint8], *, needed: int = 1, nearest: 
 
 
 def explain_in(ranking: Ranking, boxes: Boxes, code: NDArray[np.uint8], item: int, mark: int = 0) -> Explanation:
-    """Explain an item of the answer, or one left out of it. boxes: those that the ranking was made with."""
-    told = replace(explain(boxes, code, needed=votes_needed(ranking, boxes)), item=item, mark=mark)
-    at = np.flatnonzero(ranking.ids == item)
-    told = replace(told, matched=bool(len(at) and ranking.matched[at[0]]))
+    """Explain why an item is in the answer or not. boxes: those of the answer's model."""
+    rows = np.flatnonzero(ranking.ids == item)
+    matched = bool(len(rows) and ranking.matched[rows[0]])
+    explanation = explain(boxes, code, needed=votes_needed(ranking, boxes))
+    explanation = replace(explanation, item=item, mark=mark, matched=matched)
     if ranking.by_votes:
-        return told
-    return replace(told, score=float(ranking.scores[at[0]]) if len(at) else None, threshold=ranking.threshold)
+        return explanation
+    score = float(ranking.scores[rows[0]]) if len(rows) else None
+    return replace(explanation, score=score, threshold=ranking.threshold)
 
 
 def votes_needed(ranking: Ranking, boxes: Boxes) -> int:
-    """Return the votes at which the boxes take an item: those of the cut where votes alone matched, else 1."""
+    """Return the votes that an item needs: those of the cut by votes alone, 1 to be ranked by a second stage."""
     return int(ranking.threshold) if ranking.by_votes else 1
 
 

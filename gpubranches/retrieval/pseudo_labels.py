@@ -1,4 +1,4 @@
-"""Labels for unmarked items, by their codes: what the boxes are to hold where votes alone decide."""
+"""Pseudo-labels of unmarked items by their codes, for models whose votes alone decide."""
 
 from __future__ import annotations
 
@@ -21,37 +21,39 @@ if TYPE_CHECKING:
     from gpubranches.engines import Backend
 
 STRENGTH = 30.0
-"""C of the linear model over codes."""
+"""Inverse strength C of the penalty of the linear model over codes."""
 REACHED = 1000
-"""Best items whose scores are spread among neighbours at first; those of them that fall below the cut seem wrong."""
+"""Number of best items whose scores are propagated among neighbours at first; those below the cut are labelled
+wrong."""
 EASIER, SHARE = 0.0, 0.4
-"""Of the cut of those scores: on 32 bytes right items lie less apart from the rest, and a later cut keeps more out."""
+"""Parameters of the cut, see `Rescorer`. With 32 bytes an item right items are less separated from the rest, so the cut
+is stricter."""
 BELIEVED = 1.0
-"""Log odds of a broad idea from which its labels, which may be many, are believed."""
+"""Log odds of a broad idea from which its labels, which may be many, are used."""
 LARGEST_SHARE = 10
-"""More than one item in this many is no narrow group that stands out: such labels are not believed."""
+"""If more than one item in this many is labelled right, no narrow group stands out, and the labels are not used."""
 MOST_LABELS = 2000
-"""Labels of a kind for a broad idea, at random from all there are."""
+"""The largest number of labels of each kind for a broad idea, drawn at random."""
 
 _DRAWN_FROM = 200_000
-"""Items that labels are drawn from, at least; of twice as many and more these are a random part."""
+"""The least number of items that labels are drawn from. Of at least twice as many, a random part is used."""
 
 Ids = NDArray[np.int64]
 
 
 def pseudo_labels(backend: Backend, catalog: Catalog, data: TrainingData, seed: int) -> tuple[Ids, Ids]:
-    """Return ids of unmarked items that seem right, and of those that seem wrong though a linear model likes them.
+    """Return ids of unmarked items that are probably right, and of high-scoring ones that are probably wrong.
 
-    8 to 22 marks and 1,000 random items say little of where an idea ends; the items of the catalog around it say where
-    the density ends (learning from positive and unlabelled examples; Liu, Dai, Li, Lee and Yu, Building Text
-    Classifiers Using Positive and Unlabeled Examples, ICDM 2003, name the scheme "two-step"). For a broad idea
-    (`breadth.judge`, on
-    codes) the labels lie above and below the boundary of the broad model. For a narrow one a linear model over the
-    locally whitened codes of the marks and of random items finds the best unmarked items of the whole catalog; their
-    scores are spread among neighbours and cut as those of the second stage are (`Rescorer`), on codes in place of
-    embeddings. (m,) int64 each, the same on every backend; none without a negative to learn from,
-    nor where nothing stands out. seed: which labels
-    are taken where there are many.
+    8 to 22 marks and 1,000 random items say little about where an idea ends. The items of the catalog around it say
+    where the density ends (learning from positive and unlabelled examples; Liu, Dai, Li, Lee and Yu, Building Text
+    Classifiers Using Positive and Unlabeled Examples, ICDM 2003, call the scheme "two-step"). For a broad idea
+    (`breadth.judge`, on codes) the labels lie above and below the boundary of the broad model. For a narrow idea a
+    linear model over the locally whitened codes of the marks and of random items finds the best unmarked items of the
+    whole catalog. Their scores are propagated among neighbours and cut as in the second stage (`Rescorer`), with codes
+    in place of embeddings.
+
+    Both arrays are (m,) int64 and the same on every backend. They are empty without a negative to learn from, and if no
+    group stands out. seed: of the draw of labels if there are many.
     """
     wrong = np.concatenate([data.negatives, data.unchecked])
     if len(wrong) == 0:
@@ -65,14 +67,14 @@ def pseudo_labels(backend: Backend, catalog: Catalog, data: TrainingData, seed: 
 
 
 def labels_around(ids: Ids, matched: NDArray[np.bool_], marked: Ids, seed: int) -> tuple[Ids, Ids]:
-    """Return up to `MOST_LABELS` unmarked ids that match and as many that do not, drawn at random, ascending."""
+    """Return up to `MOST_LABELS` unmarked ids that match, and as many that do not, drawn at random, ascending."""
     rng = np.random.default_rng([seed % 2**32, len(marked)])
     few = max(1, len(ids) // _DRAWN_FROM)
     if few > 1:
         some = splitmix64(ids) % np.uint64(few) == rng.integers(few)
         ids, matched = ids[some], matched[some]
-    open_ = ~among(ids, marked)
-    sides = (ids[open_ & matched], ids[open_ & ~matched])
+    unmarked = ~among(ids, marked)
+    sides = (ids[unmarked & matched], ids[unmarked & ~matched])
     right, wrong = (np.sort(rng.permutation(np.sort(side))[:MOST_LABELS]) for side in sides)
     return right, wrong
 
@@ -92,8 +94,8 @@ def _narrow_labels(backend: Backend, catalog: Catalog, data: TrainingData) -> tu
     best = backend.score(model.weights_, tier="codes", limit=4 * REACHED + len(marked)).ids
     best = best[~among(best, marked)]
     scores = (vectors(best) - mean) @ model.weights_ + np.float32(model.intercept_)
-    spread, threshold, _ = model.propagate(best, scores.astype(np.float32), positives, negatives, vectors)
-    right: NDArray[np.bool_] = spread >= np.float32(threshold)
+    scores, threshold, _ = model.propagate(best, scores.astype(np.float32), positives, negatives, vectors)
+    right: NDArray[np.bool_] = scores >= np.float32(threshold)
     if np.count_nonzero(right) > catalog.n // LARGEST_SHARE:
         return best[:0], best[:0]
     near = np.arange(len(best)) < max(REACHED, 2 * int(np.count_nonzero(right)))

@@ -1,4 +1,4 @@
-"""What a text asks for: words, items and pictures, added and subtracted, and the direction they make together."""
+"""Queries as text: words, items and pictures, added and subtracted, and their combination into one direction."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from gpubranches.errors import UsageError
 
 IMAGE_WEIGHT = 0.5
-"""Weight of an item or a picture beside words: with an equal one its own traits outweigh the name's."""
+"""Weight of an item or a picture relative to words. With equal weights its own traits would outweigh the words."""
 SUBTRACTED = 0.5
-"""Share of the sum along a subtracted term that is taken away."""
+"""The share of the sum's component along a subtracted term that is removed."""
 MOST_TERMS = 32
 LONGEST = 10_000
-"""Letters of a query."""
+"""The largest number of characters of a query."""
 PICTURE_NAME = "[a-z0-9]{10}"
-"""Form of the name that a picture gets when it is sent."""
+"""Pattern of the name that an uploaded picture gets."""
 
 _SIGNS = ("+", "-")
 _ITEM = re.compile(r"#([0-9]{1,18})")
@@ -43,7 +43,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that was sent before, by the name it got."""
+    """An uploaded picture, by its name."""
 
     name: str
 
@@ -54,14 +54,14 @@ T = TypeVar("T", Words, Item, Picture)
 
 @dataclass(frozen=True)
 class Query:
-    """Terms that are added, and terms that are subtracted, in the order they stand."""
+    """The added and the subtracted terms, each in their order."""
 
     added: tuple[Term, ...]
     subtracted: tuple[Term, ...] = ()
 
     @property
     def single(self) -> Term | None:
-        """The one term of a query that has no other, else None."""
+        """The term of a query that has only one, else None."""
         return self.added[0] if len(self.added) == 1 and not self.subtracted else None
 
     @property
@@ -77,13 +77,12 @@ def parse(text: str) -> Query:
         sign   = "+" | "-", a word of its own
         term   = `"` words that hold no `"` `"`    words as they are
                | "#" digits                        an item
-               | "picture:" name                   a picture that was sent before
+               | "picture:" name                   an uploaded picture
                | any other words up to a sign      words
 
-    So "t-shirt" and "black-and-white" are words, and what holds a sign between spaces, or begins with # or picture:,
-    needs quotes to be words. Quotes elsewhere are part of the words. Any white space divides words. Raises UsageError
-    for an empty term, for another text after # or picture:, for more than 32 terms or 10,000 letters, and where nothing
-    is added.
+    So "t-shirt" and "black-and-white" are words. Words that contain a sign between spaces, or begin with # or picture:,
+    need quotes. Quotes elsewhere are part of the words. Any white space separates words. Raises UsageError for an empty
+    term, for another text after # or picture:, for more than 32 terms or 10,000 characters, and if no term is added.
     """
     if len(text) > LONGEST:
         raise UsageError(f"text: expected at most {LONGEST:,} letters, got {len(text):,}")
@@ -112,13 +111,13 @@ def parse(text: str) -> Query:
 def combine(
     words: NDArray[np.float32], images: NDArray[np.float32], subtracted: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return the direction, (D,) float32, of added words and images and of subtracted terms, each (m, D) unit rows.
+    """Combine added words and images and subtracted terms, each (m, D) unit rows, into one direction, (D,) float32.
 
-    The added ones are summed, images at half the weight of words. A subtracted term takes away half of what the sum
-    has along it, and nothing where the two point apart: q - sum_i max(0, <q, v_i>) v_i / 2. A fixed weight would have
-    to fit both a text, which lies at cosines of .2 to .3 from images, and an image at .7 from its like: where it moves
-    one, it turns the other round. All of the share would be orthogonal negation (Widdows, ACL 2003), which leaves
-    nothing that the wanted shares with the unwanted. Raises UsageError where nothing is left to look for.
+    Added terms are summed, images with half the weight of words. A subtracted term removes half of the component of the
+    sum along it, and nothing if that component is negative: q - sum_i max(0, <q, v_i>) v_i / 2. A fixed weight cannot
+    fit both a text, whose cosines with images are .2 to .3, and an image, whose cosines with similar images are .7: a
+    weight that suits one would reverse the other. Removing the whole component would be orthogonal negation (Widdows,
+    ACL 2003), which also removes what wanted and unwanted items have in common. Raises UsageError if the terms cancel.
     """
     summed = words.sum(axis=0) + np.float32(IMAGE_WEIGHT) * images.sum(axis=0)
     shares = np.maximum(subtracted @ summed, 0) * np.float32(SUBTRACTED)
@@ -129,19 +128,19 @@ def combine(
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return rows, (m, D), scaled to unit length; a row of zeros stays."""
+    """Return rows, (m, D), scaled to unit length; a row of zeros stays zero."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     scaled: NDArray[np.float32] = (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
     return scaled
 
 
 def of_kind(kind: type[T], terms: Sequence[Term]) -> list[T]:
-    """Return the terms of one kind, in their order."""
+    """Return the terms of one class, in their order."""
     return [term for term in terms if isinstance(term, kind)]
 
 
 def _end(tokens: list[str], at: int) -> int:
-    """Return where the term that begins at `at` ends, `at` where there is none."""
+    """Return the end of the term that begins at `at`; `at` if there is none."""
     if at < len(tokens) and tokens[at].startswith('"'):
         holding = (end for end in range(at, len(tokens)) if '"' in tokens[end][end == at :])
         closing = next(holding, len(tokens)) + 1

@@ -1,4 +1,4 @@
-"""From marks to a ranking: train a model, apply it to the whole catalog, rank what it finds and cut the list."""
+"""Find all: train a model on marks, apply it to the whole catalog, rank what it finds, and cut the list."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ _LEARNERS = {
     "tree": DecisionTree,
 }
 TAUGHT: tuple[Model, ...] = ("ensemble", "branch")
-"""Models that learn from `pseudo_labels`, too, where their votes alone decide: their boxes then follow the catalog."""
+"""Models that also learn from `pseudo_labels` if their votes alone decide, so that their boxes follow the catalog."""
 _WIDE: dict[Model, dict[str, Any]] = {
     "ensemble": {"expansion": 100, "negatives_per_positive": 20},
     "branch": {"top_down": False},
 }
-"""Settings where votes do not decide: boxes then only have to hold what the second stage is to rank."""
+"""Settings of models before a second stage: their boxes need only hold what the second stage is to rank."""
 
 _MOST_VOTES = 200_000
-"""Items ranked by embeddings up to which their votes are counted, too."""
+"""The largest number of items ranked by embeddings for which votes are also counted."""
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a refine finds. boxes: None for "linear"; breadth: None where it was not judged, by votes alone."""
+    """The result of `find_all`. boxes: None for "linear"; breadth: None if it was not judged, as by votes alone."""
 
     boxes: Boxes | None
     ranking: Ranking
@@ -64,9 +64,10 @@ class Found:
 
 
 def has_second_stage(catalog: Catalog, model: Model, wanted: bool | None) -> bool:
-    """Return whether a refine ranks by embeddings; wanted: None for wherever the catalog has some.
+    """Return whether a find all ranks by embeddings.
 
-    Raises UsageError where it is wanted and there are none, and for "linear" without it.
+    wanted: the user's choice, None to use embeddings if the catalog has some. Raises UsageError if it is wanted and the
+    catalog has none, and for "linear" without it.
     """
     if wanted and not catalog.has_embeddings:
         raise UsageError("second_stage: the catalog has no embeddings; refine without the second stage")
@@ -78,7 +79,7 @@ def has_second_stage(catalog: Catalog, model: Model, wanted: bool | None) -> boo
     return second_stage
 
 
-def refined(
+def find_all(
     backend: Backend,
     catalog: Catalog,
     data: TrainingData,
@@ -89,12 +90,12 @@ def refined(
     where: Bitmap | None = None,
     lean: float = 0.0,
 ) -> Found:
-    """Train a model and rank what it finds, cut by its own rule.
+    """Train a model, rank what it finds, and cut the list by the model's own rule.
 
-    second_stage: rank by embeddings, else by votes; "linear" needs it. Where a broad model is to answer
-    (`breadth.judge`) the second stage ranks the whole catalog, and the boxes of models that learn from pseudo-labels
-    follow it; else it ranks what the boxes hold. seed: of the learner. where: only its items are ranked, marked ones as
-    well; all marks are learned from. lean: by votes alone the list reaches down to what a cut there matches. Raises
+    second_stage: rank by embeddings, else by votes; "linear" needs it. If the broad model gives the answer
+    (`breadth.judge`), the second stage ranks the whole catalog, and models that learn from pseudo-labels are trained on
+    that ranking. Else it ranks what the boxes hold. seed: of the learner. where: only its items are ranked, also of the
+    marked ones; the model learns from all marks. lean: by votes alone, the list is long enough for this cut. Raises
     UsageError for a second stage over a catalog without embeddings.
     """
     timings: dict[str, float] = {}
@@ -137,7 +138,7 @@ def _narrowly(
     lean: float,
     timings: dict[str, float],
 ) -> Ranking:
-    """Rank what the boxes hold, by embeddings or by votes."""
+    """Rank what the boxes hold: by embeddings if `staged`, else by votes."""
     if staged or boxes is None:
         with _timed(timings, "rank"):
             return _by_embeddings(backend, catalog, data, boxes, where, breadth)
@@ -147,7 +148,7 @@ def _narrowly(
 
 
 def _broadly(view: EmbeddingView, data: TrainingData, breadth: Breadth) -> Ranking:
-    """Rank the whole catalog by the broad model, cut where the expected F1 is largest."""
+    """Rank the whole catalog by the broad model and cut where the expected F1 is largest."""
     broad = breadth.broad
     threshold = broad.boundary.cut(len(data.positives))
     marked = np.concatenate([data.positives, data.negatives])
@@ -167,7 +168,7 @@ def _broadly(view: EmbeddingView, data: TrainingData, breadth: Breadth) -> Ranki
 
 
 def _trained_around(ranking: Ranking, catalog: Catalog, data: TrainingData, model: Model, seed: int) -> Boxes:
-    """Train the boxes of a broad idea: around pseudo-labels by its ranking, where the model learns from such labels."""
+    """Train boxes for the answer of a broad model; models that learn from pseudo-labels take them from its ranking."""
     right, wrong = data.positives, np.concatenate([data.negatives, data.unchecked])
     if model in TAUGHT:
         more, near = labels_around(ranking.ids, ranking.matched, np.concatenate([right, data.negatives]), seed)
@@ -205,7 +206,7 @@ def _by_embeddings(
     signs = catalog.signs
     if signs is None:
         raise UsageError("second_stage: the catalog has no mean of its embeddings; ingest it again")
-    heard = breadth is not None and breadth.broad.uses_words
+    uses_words = breadth is not None and breadth.broad.uses_words
     rescorer = Rescorer(negative_weight=data.negative_weight).fit(
         catalog.embeddings(data.positives),
         catalog.embeddings(np.concatenate([data.negatives, data.unchecked])),
@@ -213,7 +214,7 @@ def _by_embeddings(
         *embedding_statistics(catalog),
         n_checked=len(data.negatives),
         fair=data.fair,
-        words=data.words if heard else None,
+        words=data.words if uses_words else None,
     )
     ranking = rescorer.rank(
         backend,
@@ -227,7 +228,7 @@ def _by_embeddings(
 
 
 def _with_votes(ranking: Ranking, catalog: Catalog, boxes: Boxes | None) -> Ranking:
-    """Return the ranking with the votes of its items, which did not rank them, unless they are too many to count."""
+    """Return the ranking with the votes of its items, for information, unless there are too many items."""
     if boxes is None or len(ranking.ids) > _MOST_VOTES:
         return ranking
     return replace(ranking, votes=boxes.votes(catalog.codes(ranking.ids)))

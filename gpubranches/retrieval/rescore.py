@@ -1,4 +1,8 @@
-"""The second stage: a linear model on the embeddings ranks what the boxes find, neighbours mend it, a cut ends it."""
+"""The second stage: a linear model ranks candidates, neighbours adjust their scores, and a threshold cuts the list.
+
+The model is fitted to embeddings. The scores of the best candidates are propagated among their nearest neighbours.
+Items match from a threshold on that the model sets itself.
+"""
 
 from __future__ import annotations
 
@@ -27,43 +31,45 @@ if TYPE_CHECKING:
     from gpubranches.engines import Backend
 
 _MOST_REACHED = 4000
-"""Best items, at most, whose scores are spread among neighbours."""
+"""The largest number of best items whose scores are propagated among neighbours."""
 _MOST_MARKS = 500
-"""Marks of a kind in the graph of neighbours, the first ones."""
+"""The largest number of marks of each label in the graph of neighbours; the first ones are taken."""
 FEWEST_HELD_OUT = 4
-"""Held-out scores that tell how far scores of right items lie apart."""
-_LEAST_SPREAD = 0.1
+"""The least number of held-out scores from which their standard deviation is known."""
+_LEAST_SCORE_STD = 0.1
 _SCORED_AT_ONCE = 65_536
 _AHEAD = 8
-"""So many times the items wanted are asked of the bits, which would read the whole catalog for the next ones."""
+"""How many times more items are ranked by bits than are needed now, since ranking more later reads the whole catalog
+again."""
 MOST_SCORED = 16_384
-"""Candidates of a large catalog up to which all are scored by embeddings; where more may match, see `_estimated`."""
+"""The largest number of candidates of a large catalog that are all scored by embeddings. If more may match, most get
+estimates, see `_estimated`."""
 _MARGIN = 3.0
 
 
 class Rescorer:
-    """Logistic regression on the centred, whitened embeddings of the marks; it ranks candidates and finds its own cut.
+    """Logistic regression on the centred, whitened embeddings of the marks. It ranks candidates and sets its own cut.
 
-    C: inverse strength of the L2 penalty; n_folds: refits that give each mark a score by a model that did not see it
-    (held-out scores); limit: candidates scored by embeddings at first, the best by bits; negative_weight: how much a
-    negative that a person marked counts against one drawn at random, of which some match unseen; reached: best items,
-    at first, whose scores are spread among neighbours, doubled while half of them match, up to 4,000; easier, share: of
-    the cut. After `fit`: weights_ (D,) float32 over (x - mean), intercept_ float, held_out_ (p,) float64: held-out
-    scores of the positives.
+    C: inverse strength of the L2 penalty. n_folds: number of refits, each without a part of the marks; they give each
+    mark a held-out score, by a model that did not see it. limit: number of candidates that are scored by embeddings at
+    first, the best by bits. negative_weight: weight of a negative that a person marked, relative to one drawn at
+    random, which may match unseen. reached: number of best items whose scores are propagated among neighbours at first;
+    it doubles while half of them match, up to 4,000. easier, share: of the cut, see below. After `fit`: weights_ (D,)
+    float32 over (x - mean), intercept_ float, held_out_ (p,) float64, the held-out scores of the positives.
 
-    The scores of the best candidates are spread among neighbours (`Diffusion` over the locally whitened embeddings,
-    the marks among them with their labels), which finds a group whole that the marks only reach the edge of. The
-    held-out score of a positive is then what it would have been without its own mark in the graph.
+    `Diffusion` propagates the scores of the best candidates among neighbours by the locally whitened embeddings. The
+    marks are part of this graph with their labels. So a group is found whole even if the marks reach only its edge. The
+    held-out score of a positive is then the score it would have had without its own mark in the graph.
 
-    A few positives say little of what they have in common. Where it is known what was asked for in words, the model is
-    held less tightly along that direction: as if a feature, `breadth.TRUST` times the product with the words, stood
-    beside the others. It is used as far as the marks agree with it; `benchmarks/words.py` measures what it gives.
+    Few positives say little about what they have in common. If a query put it in words, the penalty is weaker along the
+    direction of the words, as if there were a further feature, `breadth.TRUST` times the product with that direction.
+    The model uses it as far as the marks agree; `benchmarks/words.py` measures the gain.
 
-    The cut is the mean of two estimates. One lies at `share` of the way from 0, where the class-balanced model stops
-    preferring wrong, to the mean held-out score. The other is `mixture_cut`, which knows how many items of the
-    catalog score how high and so follows how rare the wanted items are; the mean score of all wanted items is taken to
-    lie `easier` spreads below that of the marked ones. A quantile of 8 to 22 held-out scores rests on
-    one or two of them, and on marks that come from a first page and are easier than the rest: its F1 is lower
+    The cut is the mean of two estimates. The first lies at `share` of the way from 0, the decision threshold of the
+    class-balanced model, to the mean held-out score. The second is `mixture_cut`, which sees how many items of the
+    catalog have which score, and so depends on how rare the wanted items are; it assumes that the mean score of all
+    wanted items lies `easier` standard deviations below that of the marked ones. A quantile of 8 to 22 held-out scores
+    would depend on one or two of them, and marks from a first page are easier than other items: it gives a lower F1
     (`benchmarks/quality.py` compares them).
     """
 
@@ -100,12 +106,11 @@ class Rescorer:
     ) -> Self:
         """Fit to embeddings of positives (p, D) and negatives (m, D); mean: (D,) of the catalog. All float32.
 
-        whitening: of the catalog; without it the embeddings are taken as they are. local: of what neighbours differ in,
-        for the graph of neighbours; without it `whitening`. n_checked: how many of the negatives, the first ones, a
-        person marked. fair: (p,) which positives are a fair sample of the wanted items,
-        and not of those near the cut; the cut is set by them, or by all where there is none. words: (D,) float32, the
-        direction of what was asked for in words, or None. Returns self. Raises LabelError without a positive or a
-        negative.
+        whitening: of the catalog; None takes the embeddings as they are. local: the whitening by the differences
+        between neighbours, for the graph of neighbours; None takes `whitening`. n_checked: how many of the negatives,
+        the first ones, a person marked. fair: (p,) bool, which positives are a fair sample of the wanted items rather
+        than of items near the cut; they set the cut, or all positives if none is fair. words: (D,) float32, the
+        direction of the query's words, or None. Returns self. Raises LabelError without a positive or a negative.
         """
         check_array(mean, "mean", dtype=np.float32, shape=(None,), finite=True)
         check_array(positives, "positives", dtype=np.float32, shape=(None, len(mean)), finite=True)
@@ -144,15 +149,14 @@ class Rescorer:
     ) -> Ranking:
         """Score the items in the boxes (None: all) and the marked positives, cut, and return them best first.
 
-        The candidates, items with a vote that are in `where`, are scored by bits, and the best of them by
-        embeddings. The set scored by embeddings doubles until the last of it lies 3 standard errors of the bits scores
-        below the cut, so a list of matches is never cut short at `limit`; the errors are measured on the items that
-        have both scores. Of more than `MOST_EXACT` items the set grows faster, up to `MOST_SCORED`; where that is
-        not enough most matches get estimates, see `_estimated`, and nothing is spread among neighbours. Candidates left
-        out are not in the Ranking, which has no votes. positives: (p,) int64, those
-        of `fit` in their order, always matched; negatives: (m,) int64, never. embeddings: returns the embeddings of
-        ids, (m, D) float32; with it the scores of the best are spread among neighbours, without it they are the linear
-        model's. scores: comparable with Ranking.threshold.
+        The candidates, items with a vote that are in `where`, are scored by bits, and the best of them by embeddings.
+        The number scored by embeddings doubles until the last of them lies 3 standard errors of the bits scores below
+        the cut, so `limit` never cuts off a match; the errors are measured on the items that have both scores. In a
+        catalog of more than `MOST_EXACT` items the number grows faster, up to `MOST_SCORED`. If that is not enough,
+        most matches get estimates (`_estimated`), and no scores are propagated. Candidates that are not scored by
+        embeddings are not in the Ranking, which has no votes. positives: (p,) int64, those of `fit` in their order,
+        which always match; negatives: (m,) int64, which never match. embeddings: returns the embeddings of ids, (m, D)
+        float32; with it the scores of the best are propagated among neighbours, without it they are the linear model's.
         """
         self._fitted()
         positives, negatives = as_ids(positives, "positives"), as_ids(negatives, "negatives")
@@ -187,14 +191,14 @@ class Rescorer:
         positives: NDArray[np.int64],
         negatives: NDArray[np.int64],
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], float] | None:
-        """Return ids and scores of what is scored by embeddings, best first, and the cut; None where it is too many.
+        """Return ids and scores of the candidates scored by embeddings, best first, and the cut; None if too many.
 
         where, total: the candidates and their number.
         """
         limit, large = max(1, self.limit), backend.catalog.n > scoring.MOST_EXACT
         ids, dots = _pair(backend.score(self.weights_, tier="embeddings", ids=positives))
         n_right, marked = len(ids), np.concatenate([positives, negatives])
-        open_ = np.zeros(n_right, np.bool_)
+        unmarked = np.zeros(n_right, np.bool_)
         rough, exact = Candidates(ids=ids[:0], scores=dots[:0], total=0), dots[:0]
         while True:
             if len(rough.ids) < limit and (len(exact) == 0 or len(rough.ids) < total):
@@ -203,11 +207,11 @@ class Rescorer:
             found = self._exact(backend, fresh)
             new = ~among(fresh, ids[:n_right])
             ids, dots = np.concatenate([ids, fresh[new]]), np.concatenate([dots, found[new]])
-            open_ = np.concatenate([open_, ~among(fresh[new], marked)])
+            unmarked = np.concatenate([unmarked, ~among(fresh[new], marked)])
             exact = np.concatenate([exact, found])
             scores = dots + np.float32(self.intercept_)
-            each = np.ones(np.count_nonzero(open_)) if large else None
-            threshold = self.cut(scores[open_], self.held_out_[self._fair], n_right, each)
+            each = np.ones(np.count_nonzero(unmarked)) if large else None
+            threshold = self.cut(scores[unmarked], self.held_out_[self._fair], n_right, each)
             estimates = _pair(rough)[1][: len(exact)]
             if total <= limit or _holds_all(estimates, exact + np.float32(self.intercept_), threshold):
                 order = best_first(dots, ids)
@@ -223,7 +227,7 @@ class Rescorer:
         positives: NDArray[np.int64],
         negatives: NDArray[np.int64],
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
-        """Return ids and scores, best first, and the cut, of many candidates as `EmbeddingView` scores them."""
+        """Return ids and scores of many candidates, best first, and the cut."""
         view = EmbeddingView(backend, backend.catalog, where)
         found = view.scores(self.weights_, self.intercept_, head=scoring.LISTED)
         _, scores, stands_for = found.without(np.concatenate([positives, negatives]))
@@ -232,7 +236,7 @@ class Rescorer:
         return ids, scores, threshold
 
     def _exact(self, backend: Backend, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the dots of ids with the embeddings, in their order; some at a time, for short lists sort faster."""
+        """Return the dots of ids with the embeddings, in their order, in chunks, because short lists sort faster."""
         parts = [ids[at : at + _SCORED_AT_ONCE] for at in range(0, len(ids), _SCORED_AT_ONCE)]
         dots = [in_order(backend.score(self.weights_, tier="embeddings", ids=part), part) for part in parts]
         return np.concatenate([np.zeros(0, np.float32), *dots])
@@ -245,26 +249,26 @@ class Rescorer:
         negatives: NDArray[np.int64],
         embeddings: Callable[[NDArray[np.int64]], NDArray[np.float32]],
     ) -> tuple[NDArray[np.float32], float, NDArray[np.float64]]:
-        """Return the scores of ids, best first by them, spread among neighbours, the cut, the held-out scores.
+        """Propagate scores among neighbours; return the new scores of ids, the cut, and the held-out scores.
 
-        Marked ids keep their scores. Where most of the largest window matches there is no edge for neighbours to tell
-        of: nothing is changed then.
+        ids: best first by their scores. Marked ids keep their scores. If more than half of the largest window matches,
+        the neighbours cannot show an edge, and nothing is changed.
         """
         right = among(ids, positives)
-        open_ = np.flatnonzero(~right & ~among(ids, negatives))
+        unmarked = np.flatnonzero(~right & ~among(ids, negatives))
         size = self.reached
         while size <= _MOST_REACHED:
-            window, below = open_[:size], open_[size:]
-            spread, held_out = self._propagate_window(ids[window], scores[window], positives, negatives, embeddings)
+            window, below = unmarked[:size], unmarked[size:]
+            own, held_out = self._propagate_window(ids[window], scores[window], positives, negatives, embeddings)
             found = scores.copy()
-            found[window] = spread
-            found[below] = np.minimum(found[below], spread.min(initial=np.inf))
-            threshold = self.cut(found[open_], held_out, int(right.sum()))
-            if len(below) == 0 or np.count_nonzero(spread >= threshold) <= size // 2:
+            found[window] = own
+            found[below] = np.minimum(found[below], own.min(initial=np.inf))
+            threshold = self.cut(found[unmarked], held_out, int(right.sum()))
+            if len(below) == 0 or np.count_nonzero(own >= threshold) <= size // 2:
                 return found, threshold, held_out
             size *= 2
         held_out = self.held_out_[self._fair]
-        return scores, self.cut(scores[open_], held_out, int(right.sum())), held_out
+        return scores, self.cut(scores[unmarked], held_out, int(right.sum())), held_out
 
     def cut(
         self,
@@ -275,12 +279,12 @@ class Rescorer:
     ) -> float:
         """Return the score from which items match.
 
-        scores: (m,) float32 of unmarked candidates, any order; held_out: (p,) of the positives by a model that did not
-        see them; n_marked: positives that are in the answer already; weights: how many candidates each score stands
-        for, (m,), None for one each.
+        scores: (m,) float32 of unmarked candidates, any order; held_out: (p,) held-out scores of the positives;
+        n_marked: positives that are in the answer already; weights: (m,), how many candidates each score stands for,
+        None for one each.
         """
-        mean, spread = float(held_out.mean()), score_std(held_out)
-        mixture = mixture_cut(scores, mean - self.easier * spread, spread, n_marked, weights)
+        mean, std = float(held_out.mean()), score_std(held_out)
+        mixture = mixture_cut(scores, mean - self.easier * std, std, n_marked, weights)
         return self.share * mean if mixture is None else (self.share * mean + mixture) / 2
 
     def _propagate_window(
@@ -291,10 +295,11 @@ class Rescorer:
         negatives: NDArray[np.int64],
         embeddings: Callable[[NDArray[np.int64]], NDArray[np.float32]],
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return the spread scores of unmarked ids, and held-out scores of the fair positives in the graph.
+        """Return the propagated scores of unmarked ids, and the held-out scores of the fair positives in the graph.
 
-        In the graph a positive has the highest score of all positives and a negative none above 0. The spread is
-        linear in the scores, so what a positive owes to its own mark is known, and is replaced by its held-out score.
+        In the graph every positive has the highest score of the positives, and every negative a score of at most 0.
+        Propagation is linear in the scores, so the part of a positive's score that comes from its own mark is known and
+        is replaced by the part that comes from its held-out score.
         """
         right, wrong = positives[:_MOST_MARKS], negatives[:_MOST_MARKS]
         centred = embeddings(np.concatenate([right, wrong, ids])) - self._mean
@@ -307,10 +312,11 @@ class Rescorer:
         columns = np.zeros((len(own), 1 + p), np.float32)
         columns[:, 0] = own
         columns[np.arange(p), 1 + np.arange(p)] = 1
-        spread = Diffusion().fit(_evened(centred, self._local)).propagate(columns)
-        debt = spread[np.arange(p), 1 + np.arange(p)] * (highest - self.held_out_[:p])
+        vectors = centred if self._local is None else self._local.transform(centred)
+        found = Diffusion().fit(vectors).propagate(columns)
+        own_part = found[np.arange(p), 1 + np.arange(p)] * (highest - self.held_out_[:p])
         fair = self._fair[:p] if self._fair[:p].any() else np.ones(p, np.bool_)
-        return spread[p + m :, 0], (spread[:p, 0] - debt)[fair]
+        return found[p + m :, 0], (found[:p, 0] - own_part)[fair]
 
     def _fitted(self) -> None:
         if not hasattr(self, "weights_"):
@@ -318,20 +324,16 @@ class Rescorer:
 
 
 def score_std(held_out: NDArray[np.float64]) -> float:
-    """Return how far scores of right items lie apart: the standard deviation of (p,), at least a tenth of their mean.
+    """Return the standard deviation of held-out scores, (p,), or a tenth of their mean if that is larger.
 
-    Marks of a group that hangs together have all but the same score once neighbours have evened them out. In a unit so
-    small the background would be as wide as a group of its own.
+    The marks of a coherent group have nearly equal scores after propagation. In so small a unit the mixture of `cut`
+    would take the background for the group.
     """
-    return max(float(held_out.std()), _LEAST_SPREAD * float(held_out.mean()), 1e-3)
-
-
-def _evened(centred: NDArray[np.float32], whitening: Whitening | None) -> NDArray[np.float32]:
-    return centred if whitening is None else whitening.transform(centred)
+    return max(float(held_out.std()), _LEAST_SCORE_STD * float(held_out.mean()), 1e-3)
 
 
 def _folds(p: int, m: int, n_folds: int) -> NDArray[np.int64]:
-    """Return folds (p + m,) int64 that share out both classes; -1 for a class too small to be left out of."""
+    """Return the fold of each mark, (p + m,) int64, with both classes in each fold; -1 for a class of one item."""
     count = min(n_folds, max(p, 2))
     right = np.arange(p) % count if p > 1 else np.full(p, -1)
     wrong = np.arange(m) % count if m > 1 else np.full(m, -1)
@@ -339,7 +341,7 @@ def _folds(p: int, m: int, n_folds: int) -> NDArray[np.int64]:
 
 
 def _holds_all(estimates: NDArray[np.float32], scores: NDArray[np.float32], threshold: float) -> bool:
-    """Say whether what lies below the last estimate is below the threshold, by a line from bits to exact scores."""
+    """Return whether all items below the last estimate score below the threshold."""
     exact = scores.astype(np.float64)
     centred = estimates.astype(np.float64) - estimates.mean()
     slope = float(centred @ exact) / max(float(centred @ centred), 1e-12)

@@ -1,4 +1,4 @@
-"""The scores of a whole catalog by a linear model: exact where they are few or matter, estimated elsewhere."""
+"""The scores of a whole catalog by a linear model: exact in small catalogs and near the cut, estimated elsewhere."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ if TYPE_CHECKING:
     from gpubranches.engines import Backend
 
 MOST_EXACT = 200_000
-"""Items up to which all stored embeddings are read."""
+"""The largest catalog of which all stored embeddings are read."""
 LISTED = 65_536
-"""Best items that are listed of a larger catalog."""
+"""Number of best items that are listed of a larger catalog."""
 SAMPLED = 20_000
-"""Random items that stand for what is not listed."""
+"""Number of random items that stand for what is not listed."""
 HEAD = 4000
-"""Best listed items that are scored exactly."""
+"""Number of the best listed items that are scored exactly."""
 NEAR_CUT = 20_000
-"""Listed items nearest to the cut that are scored exactly, at least."""
+"""The least number of listed items nearest to the cut that are scored exactly."""
 MOST_READ = 1 << 28
-"""Bytes of stored embeddings, here and there, that are read for more of them."""
+"""Bytes of stored embeddings that may be read by random access to score more items exactly."""
 MOST_SCANNED = 1 << 31
-"""Bytes of stored embeddings up to which all are read for one list, whose scores are exact then."""
+"""Bytes of stored embeddings up to which all are read for one list, so that its scores are exact."""
 _MARGIN = 3.0
 _SPARE = 4.0
-"""How many standard deviations more of the sample than expected are taken to hold the best of all."""
+"""By how many standard deviations the rank in the sample that surely includes the best items exceeds its
+expectation."""
 
 Ids = NDArray[np.int64]
 Scores = NDArray[np.float32]
@@ -49,11 +50,11 @@ Scores = NDArray[np.float32]
 class CatalogScores:
     """Scores of a catalog by one linear model.
 
-    ids: (m,) int64, the best items, with scores (m,) float32 in falling order; sampled: (s,) int64, random items of the
-    rest, with sampled_scores (s,) float32; stands_for: items that one of the sampled stands for. scale, offset, error:
-    the line from bits to exact scores, score = scale bits + offset, and the standard deviation around it; 1, 0, 0 where
-    all scores are exact. depth: the estimated score of the last that was listed by bits: what scores more is listed,
-    but for the error.
+    ids: (m,) int64, the best items, with scores (m,) float32 in descending order; sampled: (s,) int64, random items of
+    the rest, with sampled_scores (s,) float32; stands_for: how many items each sampled item stands for. scale, offset,
+    error: the line from bits to exact scores, score = scale bits + offset, and the standard deviation around it; 1, 0,
+    0 if all scores are exact. depth: the estimated score of the last item that was listed by bits; up to the error, all
+    items with higher scores are listed.
     """
 
     ids: Ids
@@ -67,7 +68,7 @@ class CatalogScores:
     depth: float = -np.inf
 
     def without(self, marked: Ids) -> tuple[Ids, Scores, NDArray[np.float64]]:
-        """Return ids, scores and how many items each stands for, of the unmarked ones, (u,) each."""
+        """Return ids and scores of the unmarked items, and how many items each stands for, (u,) each."""
         ids = np.concatenate([self.ids, self.sampled])
         scores = np.concatenate([self.scores, self.sampled_scores])
         weights = np.ones(len(ids))
@@ -76,7 +77,7 @@ class CatalogScores:
         return ids[open_], scores[open_], weights[open_]
 
     def thinned(self, marked: Ids, count: int) -> tuple[Ids, Scores, NDArray[np.float64]]:
-        """Return about `count` of what `without` returns, at even steps of the score, each for as many more items."""
+        """Return about `count` of the items of `without`, at growing steps of rank, each standing for more items."""
         ids, scores, stands_for = self.without(marked)
         if len(ids) <= count:
             return ids, scores, stands_for
@@ -90,7 +91,7 @@ class CatalogScores:
 
 
 class View(Protocol):
-    """What a linear model sees of the items: embeddings or codes."""
+    """The vectors of items that a linear model is fitted to: embeddings or codes."""
 
     whitening: Whitening
 
@@ -116,7 +117,7 @@ class CodeView:
         return code_vectors(self.catalog, ids) - self.mean
 
     def scores(self, weights: NDArray[np.float32], intercept: float) -> CatalogScores:
-        """Return exact scores of the best `LISTED`, and of a sample of the rest."""
+        """Return exact scores of the best `LISTED` items, and of a sample of the rest."""
         limit = None if self.catalog.n <= MOST_EXACT else LISTED
         best = self.backend.score(weights, tier="codes", limit=limit).ids
         scores = self._dots(best, weights, intercept)
@@ -130,7 +131,7 @@ class CodeView:
 
 
 class EmbeddingView:
-    """Embeddings, within a filter: where is a bitmap of `Catalog.where`, None for all items."""
+    """Embeddings of the items in a filter; where: a bitmap of `Catalog.where`, None for all items."""
 
     def __init__(self, backend: Backend, catalog: Catalog, where: Bitmap | None):
         if catalog.signs is None:
@@ -146,11 +147,11 @@ class EmbeddingView:
         return centred
 
     def scores(self, weights: NDArray[np.float32], intercept: float, head: int = HEAD) -> CatalogScores:
-        """Return all scores of up to `MOST_EXACT` items; of more, those of the best and of a sample.
+        """Return the scores of all items, or in large catalogs of the best and of a sample.
 
-        Of a larger catalog, or of one that decodes its embeddings, the best `LISTED` by bits are listed. The best
-        `head` of them and the sample are scored by embeddings; the others get the score that the line from bits to
-        exact scores, fitted to the sample, foretells.
+        A catalog is large with more than `MOST_EXACT` items, or if it decodes its embeddings. Of it the best `LISTED`
+        by bits are listed. The best `head` of them and the sample are scored by embeddings. The others are estimated by
+        the line from bits to exact scores, fitted to the sample.
         """
         none = np.zeros(0, np.int64)
         if self.catalog.stores_embeddings and self.n <= MOST_EXACT:
@@ -161,16 +162,16 @@ class EmbeddingView:
         exact = self._sample.by_embeddings(weights) + np.float32(intercept)
         scale, offset, error = _line(bits, exact)
         rough = self._best(weights, "bits", bits, LISTED)
-        guessed = (np.float32(scale) * _scores(rough) + np.float32(offset)).astype(np.float32)
-        depth = float(guessed[-1]) if len(guessed) else -np.inf
+        scores = (np.float32(scale) * _scores(rough) + np.float32(offset)).astype(np.float32)
+        depth = float(scores[-1]) if len(scores) else -np.inf
         first = rough.ids[:head]
-        guessed[:head] = in_order(self._by_embeddings(weights, intercept, first), first)
-        order = best_first(guessed, rough.ids)
+        scores[:head] = in_order(self._by_embeddings(weights, intercept, first), first)
+        order = best_first(scores, rough.ids)
         outside = ~among(drawn, rough.ids)
         left = max(0, self.n - len(rough.ids))
         return CatalogScores(
             rough.ids[order],
-            guessed[order],
+            scores[order],
             drawn[outside],
             exact[outside],
             left / max(1, int(outside.sum())),
@@ -183,12 +184,12 @@ class EmbeddingView:
     def listed(
         self, weights: NDArray[np.float32], intercept: float, found: CatalogScores, cut: float, marked: Ids
     ) -> tuple[Ids, Scores]:
-        """Return ids and scores, best first, of all items above the cut, of many below it, and of the marked ones.
+        """Return ids and scores, best first, of all items above the cut, of many below it, and of the marked items.
 
-        Of those below `LISTED` are listed and half as many as there are above, by bits only those that the error of the
-        estimates may have put there. All scores are exact where the embeddings are `MOST_SCANNED` bytes or less; else
-        those of the items nearest to the cut, as many as `MOST_READ` bytes hold and at least `NEAR_CUT`, so an estimate
-        decides nothing that is close.
+        Below the cut `LISTED` items are listed, and half as many as there are above; by bits only those that may be
+        above it but for the error of the estimates. All scores are exact if the embeddings have at most `MOST_SCANNED`
+        bytes. Else the scores of the items nearest to the cut are exact, as many as `MOST_READ` bytes hold and at least
+        `NEAR_CUT`, so that no estimate decides whether an item near the cut matches.
         """
         ids, scores, near = found.ids, found.scores, 0
         if found.error == 0 and among(marked, ids).all():
@@ -203,9 +204,9 @@ class EmbeddingView:
                 bits, least = self._sample.by_bits(weights), (cut - found.offset) / max(found.scale, 1e-12)
                 rough = self._down_to("bits", weights, bits, found, cut, least)
                 ids, scores = rough.ids, np.float32(found.scale) * _scores(rough) + np.float32(found.offset)
-        return self._mended(weights, intercept, ids, scores, cut, marked, near)
+        return self._completed(weights, intercept, ids, scores, cut, marked, near)
 
-    def _mended(
+    def _completed(
         self,
         weights: NDArray[np.float32],
         intercept: float,
@@ -215,16 +216,17 @@ class EmbeddingView:
         marked: Ids,
         near: int,
     ) -> tuple[Ids, Scores]:
-        """Return a list in order with the marked items that it lacks, and exact scores of `near` items at the cut."""
-        close = np.zeros(len(ids), np.bool_)
-        there = np.flatnonzero(among(ids, marked))
+        """Return the list in order, with all marked items, and with exact scores of `near` items at the cut."""
+        rescored = np.zeros(len(ids), np.bool_)
+        marked_rows = np.flatnonzero(among(ids, marked))
         if near:
-            close[_nearest(scores, cut, near)] = True
-            close[:HEAD] = close[there] = True
-        exact = self._by_embeddings(weights, intercept, np.concatenate([ids[close], np.setdiff1d(marked, ids[there])]))
-        in_order = not near and (not len(exact.ids) or not len(ids) or _scores(exact)[0] < scores[-1])
-        ids, scores = np.concatenate([ids[~close], exact.ids]), np.concatenate([scores[~close], _scores(exact)])
-        if in_order:
+            rescored[_nearest(scores, cut, near)] = True
+            rescored[:HEAD] = rescored[marked_rows] = True
+        missing = np.setdiff1d(marked, ids[marked_rows])
+        exact = self._by_embeddings(weights, intercept, np.concatenate([ids[rescored], missing]))
+        is_sorted = not near and (not len(exact.ids) or not len(ids) or _scores(exact)[0] < scores[-1])
+        ids, scores = np.concatenate([ids[~rescored], exact.ids]), np.concatenate([scores[~rescored], _scores(exact)])
+        if is_sorted:
             return ids, scores
         order = best_first(scores, ids)
         return ids[order], scores[order]
@@ -238,12 +240,12 @@ class EmbeddingView:
         cut: float,
         least: float,
     ) -> Candidates:
-        """Return by a tier all items above the cut, and those below that `listed` tells; least: the cut in its unit."""
+        """Return by a tier all items above the cut and items below it as `listed` says; least: the cut in its unit."""
         above = np.count_nonzero(found.scores >= cut) + found.stands_for * np.count_nonzero(found.sampled_scores >= cut)
         wanted = LISTED + round(1.5 * above)
-        floor = least - _MARGIN * found.error / max(found.scale, 1e-12) if tier == "bits" else -np.inf
+        min_score = least - _MARGIN * found.error / max(found.scale, 1e-12) if tier == "bits" else -np.inf
         while True:
-            rough = self._best(weights, tier, of_sample, wanted, floor)
+            rough = self._best(weights, tier, of_sample, wanted, min_score)
             if len(rough.ids) < wanted or _scores(rough)[-1] < least:
                 return rough
             wanted *= 2
@@ -254,18 +256,21 @@ class EmbeddingView:
         tier: Literal["bits", "embeddings"],
         of_sample: Scores,
         wanted: int,
-        floor: float = -np.inf,
+        min_score: float = -np.inf,
     ) -> Candidates:
-        """Return the best items that reach a floor; of_sample: scores of the sample, which tell where they may end."""
+        """Return the `wanted` best items with scores of at least min_score.
+
+        of_sample: the scores of the sample, from which the score of the last wanted item is estimated.
+        """
         rank = len(of_sample) * wanted / max(1, self.n)
         rank = max(1, round(rank + _SPARE * (1 + rank**0.5)))
         if rank < len(of_sample):
             likely = float(np.partition(of_sample, len(of_sample) - rank)[len(of_sample) - rank])
-            if likely > floor:
+            if likely > min_score:
                 found = self.backend.score(weights, tier=tier, where=self.where, threshold=likely, limit=wanted)
                 if found.total >= wanted:
                     return found
-        return self.backend.score(weights, tier=tier, where=self.where, threshold=floor, limit=wanted)
+        return self.backend.score(weights, tier=tier, where=self.where, threshold=min_score, limit=wanted)
 
     @property
     def _scannable(self) -> bool:
@@ -291,19 +296,19 @@ class _Sample:
         self._bits, self._scales = catalog.sign_bits(ids)
 
     def by_embeddings(self, weights: NDArray[np.float32]) -> Scores:
-        """Return their dots with the weights, (s,) float32, the same on any number of cores."""
+        """Return their dots with the weights, (s,) float32. The number of cores does not change a bit of them."""
         with one_thread():
             dots: Scores = self.vectors @ weights
         return dots
 
     def by_bits(self, weights: NDArray[np.float32]) -> Scores:
-        """Return their scores by bits, (s,) float32, the same that every backend gives."""
-        assert self._signs is not None  # nosec B101  # asked where there are bits
+        """Return their scores by bits, (s,) float32, equal to those of every backend."""
+        assert self._signs is not None  # nosec B101  # called only for catalogs with bits
         return self._signs.planes(weights).scores(self._bits, self._scales)
 
 
 def _rest(catalog: Catalog, listed: Ids, n: int, where: Bitmap | None) -> tuple[Ids, float]:
-    """Return random ids that are not listed, and how many items each stands for."""
+    """Return random ids of items that are not listed, and how many items each stands for."""
     if len(listed) >= n:
         return np.zeros(0, np.int64), 1.0
     drawn = catalog.sample_ids(SAMPLED, np.random.default_rng(0), where)
@@ -312,7 +317,7 @@ def _rest(catalog: Catalog, listed: Ids, n: int, where: Bitmap | None) -> tuple[
 
 
 def _nearest(falling: Scores, cut: float, count: int) -> slice:
-    """Return the rows of the `count` numbers nearest to a cut, or of all."""
+    """Return the rows of the `count` scores nearest to the cut, of scores in descending order."""
     last = max(0, len(falling) - count)
     first = bisect_left(range(last), True, key=lambda i: falling[i] - cut <= cut - falling[i + count])
     return slice(first, first + count)
@@ -330,7 +335,7 @@ def _line(bits: Scores, exact: Scores) -> tuple[float, float, float]:
 
 
 def in_order(found: Candidates, ids: Ids) -> Scores:
-    """Return the scores of ids in their order."""
+    """Return the scores of ids, in the order of ids."""
     order = np.argsort(found.ids)
     scores: Scores = _scores(found)[order[np.searchsorted(found.ids, ids, sorter=order)]]
     return scores

@@ -1,4 +1,4 @@
-"""What to mark next: the items whose marks would tell most of where the right ones end."""
+"""Suggestions of what to mark next: the items whose marks are most informative about where the right items end."""
 
 from __future__ import annotations
 
@@ -19,37 +19,39 @@ EXPLORE = 0.3
 """The share of the suggestions for a broad idea that ignores the gaps of the catalog, see
 `BoundaryPosterior.places`."""
 MOST_EXPLORING = 0.25
-"""The largest share of a narrow idea's suggestions that look for the boundary of a broad one."""
+"""The largest share of a narrow idea's suggestions that search for the boundary of a broad one."""
 
 Ids = NDArray[np.int64]
 
 
-def suggested(catalog: Catalog, ranking: Ranking, breadth: Breadth | None, marked: Ids, count: int) -> Ids:
-    """Return the ids of the unmarked items that are most informative, (at most count,) int64; see `Session.suggest`.
+def suggest(catalog: Catalog, ranking: Ranking, breadth: Breadth | None, marked: Ids, count: int) -> Ids:
+    """Return the ids of the most informative unmarked items, (at most count,) int64; see `Session.suggest`.
 
-    marked: (m,) int64, ids that are left out; breadth: the judged breadth of the idea, None where it was not judged.
+    marked: (m,) int64, ids to leave out; breadth: the judged breadth of the idea, None if it was not judged.
     """
     if breadth is not None and breadth.is_broad:
         return _alive_along_boundary(catalog, breadth, marked, count)
-    wide = 0 if breadth is None else exploring(breadth, count)
-    open_ = ~among(ranking.ids, marked) & catalog.alive(ranking.ids)
-    near = near_cut(ranking, open_, 3 * (count - wide) // 2)
-    chosen = _spread(near, catalog.codes(near), count - wide)
-    if breadth is None or not wide:
+    exploring = 0 if breadth is None else count_exploring(breadth, count)
+    unmarked = ~among(ranking.ids, marked) & catalog.alive(ranking.ids)
+    near = near_cut(ranking, unmarked, 3 * (count - exploring) // 2)
+    chosen = _farthest_first(near, catalog.codes(near), count - exploring)
+    if breadth is None or not exploring:
         return chosen
-    return np.concatenate([chosen, _alive_along_boundary(catalog, breadth, np.concatenate([marked, chosen]), wide)])
+    marked = np.concatenate([marked, chosen])
+    return np.concatenate([chosen, _alive_along_boundary(catalog, breadth, marked, exploring)])
 
 
-def near_cut(ranking: Ranking, open_: NDArray[np.bool_], count: int) -> Ids:
-    """Return the ids of the `count` open items nearest to the cut, nearest first; open_: (m,) bool of the ranking."""
-    ids, scores = ranking.ids[open_], ranking.scores[open_]
+def near_cut(ranking: Ranking, unmarked: NDArray[np.bool_], count: int) -> Ids:
+    """Return the ids of the `count` unmarked items nearest to the cut, nearest first; unmarked: (m,) bool."""
+    ids, scores = ranking.ids[unmarked], ranking.scores[unmarked]
     return ids[best_first(-np.abs(scores - np.float32(ranking.threshold)), ids, count)]
 
 
 def along_boundary(breadth: Breadth, marked: Ids, count: int) -> Ids:
-    """Return the ids of up to `count` unmarked items, (m,): the nearest in score to each place the boundary may be at.
+    """Return the ids of up to `count` unmarked items, (m,), at quantiles of the boundary's posterior.
 
-    marked: ids that are left out. Places that are close to each other get different items.
+    marked: ids to leave out. The item with the nearest score is taken for each quantile; close quantiles get different
+    items.
     """
     broad = breadth.broad
     ids, scores, _ = broad.scores.without(marked)
@@ -66,16 +68,16 @@ def along_boundary(breadth: Breadth, marked: Ids, count: int) -> Ids:
     return ids[chosen]
 
 
-def exploring(breadth: Breadth, count: int) -> int:
-    """Return how many of `count` suggestions of a narrow idea look for the boundary of a broad one.
+def count_exploring(breadth: Breadth, count: int) -> int:
+    """Return how many of `count` suggestions for a narrow idea search for the boundary of a broad one.
 
-    As large a share as the chance that the idea is broad, and at most `MOST_EXPLORING`.
+    The share is the chance that the idea is broad, at most `MOST_EXPLORING`.
     """
     return round(count * min(MOST_EXPLORING, breadth.chance))
 
 
 def _alive_along_boundary(catalog: Catalog, breadth: Breadth, marked: Ids, count: int) -> Ids:
-    """Return items along the boundary that were not deleted since the refine."""
+    """Return `along_boundary` without items that were deleted since the answer."""
     gone = np.zeros(0, np.int64)
     while True:
         found = along_boundary(breadth, np.concatenate([marked, gone]), count)
@@ -86,7 +88,7 @@ def _alive_along_boundary(catalog: Catalog, breadth: Breadth, marked: Ids, count
 
 
 def _nearest_free(rising: NDArray[np.float64], taken: NDArray[np.bool_], value: float) -> int | None:
-    """Return the row nearest to a value among those that are free, None where none is."""
+    """Return the free row with the nearest value, None if no row is free. rising: (n,) in ascending order."""
     right = int(np.searchsorted(rising, value))
     left = right - 1
     while True:
@@ -101,8 +103,8 @@ def _nearest_free(rising: NDArray[np.float64], taken: NDArray[np.bool_], value: 
         return left
 
 
-def _spread(ids: Ids, codes: NDArray[np.uint8], count: int) -> Ids:
-    """Choose ids farthest-first by their codes, starting with the first; (at most count,) int64."""
+def _farthest_first(ids: Ids, codes: NDArray[np.uint8], count: int) -> Ids:
+    """Choose ids so that their codes lie far apart: the first, then always the one farthest from those chosen."""
     points = codes.astype(np.float32)
     chosen: list[int] = []
     nearest = np.full(len(ids), np.inf, np.float32)

@@ -1,4 +1,4 @@
-"""What a model learns from: marks, and random items that stand for wrong ones."""
+"""The training data of a model: marks, and random items that serve as negatives."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a model learns from, ids of items in the catalog.
+    """The training data of a model: ids of items in the catalog.
 
     positives: (p,) int64, ids marked right, at least one. negatives: (m,) int64, ids marked wrong. unchecked: ids of
-    random items that serve as wrong. fair: (p,) bool, True for positives that a person chose; these are a fair sample
-    of what is wanted, and items that the program chose are not. chosen_negatives: (m,) bool, True for negatives that a
-    person chose. near_cut: (p + m,) bool, positives first, True for items that the program chose because they lie near
-    the cut of a narrow answer; they are no fair sample of the scores by another model. negative_weight: weight of a
-    negative relative to an unchecked item, for the narrow linear models; boxes exclude every negative. words: (D,)
-    float32, the direction of the words of the query, for a second stage; None without words.
+    random items that serve as negatives. fair: (p,) bool, True for positives that a person chose; they are a fair
+    sample of the wanted items, and items that the program chose are not. chosen_negatives: (m,) bool, True for
+    negatives that a person chose. near_cut: (p + m,) bool, positives first, True for items that the program chose
+    because they lie near the cut of a narrow answer; they are no fair sample of the scores by another model.
+    negative_weight: weight of a negative relative to an unchecked item in the narrow linear models; boxes exclude every
+    negative. words: (D,) float32, the direction of the query's words, for a second stage; None without words.
     """
 
     positives: Ids

@@ -1,4 +1,4 @@
-"""Rank by votes alone: what matches listed whole, the best of the rest, and a sample of what is not listed."""
+"""Rankings by votes alone: all matches, the best items below the cut, and a sample of the items that are not listed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from gpubranches.engines import Backend
 
 LISTED = 65_536
-"""Items with a vote that are listed, at least, if there are so many."""
+"""The least number of items with a vote that are listed, if there are as many."""
 BELOW = 10_000
-"""Items that are listed below what matches, at least, if there are so many."""
+"""The least number of items that are listed below the cut, if there are as many."""
 _FORESEEN = 200
-"""At first one item in so many of the catalog is asked for beside LISTED: answers that match fewer need one scan."""
+"""The first scan returns LISTED items, and one more for every so many items of the catalog. An answer with fewer
+matches needs no second scan."""
 
 Ids = NDArray[np.int64]
 
@@ -43,11 +44,11 @@ def by_votes(
     where: Bitmap | None,
     votes: int | None = None,
 ) -> Ranking:
-    """Rank the items with a vote, best first, matched by a majority of the estimators, marked items by their mark.
+    """Rank the items with a vote, best first. A majority of votes matches; marks decide for marked items.
 
-    votes: the fewest that the list is to reach down to, if less than a majority. The items that have them are listed
-    whole, as many of those below as make `LISTED` in all and at least `BELOW`, and all items marked right. Of a random
-    sample of the catalog, those with votes that are not listed stand for what is not.
+    votes: the least votes that the list must reach down to, if less than a majority. The list has all items with these
+    votes, then so many of the others that it has at least `LISTED` items and at least `BELOW` of the others, and all
+    items marked right. The items with votes of a random sample of the catalog stand for those that are not listed.
     """
     majority = boxes.n_estimators // 2 + 1
     found = _listed(backend, catalog, boxes, majority if votes is None else min(votes, majority), where)
@@ -77,7 +78,7 @@ def by_votes(
 
 
 def _listed(backend: Backend, catalog: Catalog, boxes: Boxes, votes: int, where: Bitmap | None) -> Candidates:
-    """Return the best items with a vote: all with so many votes, and of the others what `by_votes` says."""
+    """Return the best items with a vote: all with at least `votes` votes, and as many others as `by_votes` says."""
     limit = LISTED + catalog.n // _FORESEEN if votes > 1 else None
     found = backend.apply(boxes, min_votes=1, limit=limit, where=where)
     wanted = max(LISTED, int(np.count_nonzero(_votes(found) >= votes)) + BELOW)
@@ -89,7 +90,7 @@ def _listed(backend: Backend, catalog: Catalog, boxes: Boxes, votes: int, where:
 
 
 def _unlisted(catalog: Catalog, boxes: Boxes, listed: Ids, where: Bitmap | None) -> NDArray[np.float32]:
-    """Return the votes of random items that have some and are not listed, (m,) float32."""
+    """Return the votes of random items that have a vote and are not listed, (m,) float32."""
     drawn = catalog.sample_ids(SAMPLED, np.random.default_rng(0), where)
     votes = boxes.votes(catalog.codes(drawn[~among(drawn, listed)]))
     return votes[votes > 0].astype(np.float32)

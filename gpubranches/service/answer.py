@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from gpubranches.core.options import RefineOptions
 from gpubranches.core.results import TIERS, Ranking
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.breadth import Breadth
-from gpubranches.retrieval.completeness import Completeness, Sample
+from gpubranches.retrieval.completeness import Completeness, ItemLabels, Sample
 from gpubranches.retrieval.explain import votes_needed
 from gpubranches.retrieval.voting import by_votes, votes_for
 from gpubranches.service.matches import Matches
@@ -31,9 +30,6 @@ PARTS = ("all", *TIERS, "below", "new", "gone")
 """Lists of an answer: what matches, that by tier, what lies just below the cut, what changed since the last round."""
 JUST_BELOW = 200
 """Items under the cut that are listed."""
-
-ItemLabels = Mapping[int, int]
-"""Marks: item id -> +1 (right) or -1 (wrong)."""
 
 
 @dataclass(frozen=True, eq=False)

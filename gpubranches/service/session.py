@@ -22,9 +22,9 @@ from gpubranches.errors import UsageError
 from gpubranches.retrieval.completeness import AUDITED, Completeness
 from gpubranches.retrieval.explain import Explanation, explain_in
 from gpubranches.retrieval.hits import Hits
-from gpubranches.retrieval.refine import Found, has_second_stage, refined
+from gpubranches.retrieval.refine import Found, find_all, has_second_stage
 from gpubranches.retrieval.search import Searcher, require_embedder
-from gpubranches.retrieval.suggestions import suggested
+from gpubranches.retrieval.suggestions import suggest
 from gpubranches.service.answer import Answer
 from gpubranches.service.labels import Labels
 from gpubranches.service.marked_items import MarkedItems
@@ -179,7 +179,7 @@ class Session(OldNames):
             if staged and options.query:
                 data = replace(data, words=self.searcher.words(options.query))
             where = self._bitmap(options.where)
-            found = refined(
+            found = find_all(
                 self.backend,
                 self.catalog,
                 data,
@@ -319,7 +319,7 @@ class Session(OldNames):
             raise UsageError(f"count: expected 1 or more, got {count}")
         answer, marked = self.last_answer(), np.fromiter(self.labels.current(), np.int64)
         with self.catalog.pinned():
-            return suggested(self.catalog, answer.ranking, answer.breadth, marked, count)
+            return suggest(self.catalog, answer.ranking, answer.breadth, marked, count)
 
     def next(self, target_recall: float = TARGET, count: int = 20) -> Step:
         """Return what to mark next to find a share of all right items, or that the answer holds that share.

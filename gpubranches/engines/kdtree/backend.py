@@ -1,9 +1,9 @@
-"""The kdtree backend: the cpu backend with an index, k-d trees over the subsets of dims the branches draw from.
+"""The kdtree backend: the cpu backend with an index of k-d trees over the subsets of dims that branches draw from.
 
 After Lülf, Lima Martins, Vaz Salles, Zhou and Gieseke, Fast Search-By-Classification for Large-Scale Databases Using
 Index-Aware Decision Trees and Random Forests (PVLDB 16(11), 2023) and CLIP-Branches (SIGIR 2024, arXiv 2406.13322).
-Boxes of `BranchEnsemble(subsets="pool")` lie each in one tree; other boxes are answered by the tree that shares most
-with them, or by a scan. Every answer is exact.
+Each box of `BranchEnsemble(subsets="pool")` uses the dims of one tree. Other boxes are answered by the tree that is
+expected to exclude most rows, or by a scan. Every answer is exact.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FINE_ESTIMATORS = 1024
 
 
 class _Lane:
-    """Scratch of one thread: words of a bitmap, all zero between calls, and of votes, made when they are needed."""
+    """Buffers of one thread: a bitmap and votes, all zero between calls, allocated on first use."""
 
     def __init__(self, n_words: int):
         self.n_words = n_words
@@ -45,26 +45,26 @@ class _Lane:
 
     @property
     def marked(self) -> NDArray[np.uint64]:
-        """A second bitmap, for rows that are still to be verified."""
+        """A second bitmap, for rows that must still be verified."""
         if not len(self._marked):
             self._marked = np.zeros(self.n_words, np.uint64)
         return self._marked
 
     def votes(self, p: int) -> NDArray[np.uint64]:
-        """Return votes of p bits."""
+        """Return the votes, p bits a row."""
         if len(self._votes) < p * self.n_words:
             self._votes = np.zeros(p * self.n_words, np.uint64)
         return self._votes[: p * self.n_words]
 
 
 class KdtreeBackend(CpuBackend):
-    """Answers boxes by the catalog's index, everything else by the cpu backend's scans.
+    """Answers boxes by the catalog's index, and all other queries by the scans of the cpu backend.
 
-    The trees are memory-mapped; anonymous memory is a bitmap and the votes, (1 + log2 e) / 8 bytes a row and thread,
-    and the answer. A model is scanned where that is expected to be faster; index_only: answer by the trees even then.
-    stop_leaves: None, or how many leaves of the catalog's own order, zones of 128 rows, a search over codes looks into,
-    those nearest by their bounds first; then it is approximate, as in the papers, and `source` says so. folder: where
-    the index lies, the catalog's own by default.
+    The trees are memory-mapped. Anonymous memory is a bitmap and the votes, (1 + log2 e) / 8 bytes a row and thread for
+    e estimators, and the answer. A model is scanned if that is expected to be faster. index_only: use the trees even
+    then. stop_leaves: None, or the number of leaves (zones of 128 rows in the catalog's order) that a search over codes
+    reads, those with the nearest bounds first; the search is then approximate, as in the papers, and `source` says so.
+    folder: of the index, by default the one in the catalog.
     """
 
     name = "kdtree"
@@ -79,7 +79,7 @@ class KdtreeBackend(CpuBackend):
         index_only: bool = False,
         folder: Path | None = None,
     ):
-        """Open the index. Raises CatalogIndexError naming the command to run if it is missing, stale or damaged."""
+        """Open the index. Raises CatalogIndexError with the command to run if it is missing, stale or damaged."""
         super().__init__(catalog, nn=nn, threads=threads)
         if stop_leaves is not None and stop_leaves < 1:
             raise UsageError(f"stop_leaves: expected 1 or more, or None for an exact search, got {stop_leaves}")
@@ -92,20 +92,20 @@ class KdtreeBackend(CpuBackend):
 
     @pinned
     def info(self) -> dict[str, Any]:
-        """Return what the cpu backend does, the trees, their bytes, and how many boxes each way answered so far."""
+        """Return the info of the cpu backend, the size of the index, and how many boxes index and scans answered."""
         index = self._current()
         own = {"trees": len(index.trees), "index_bytes": index.size_bytes, "boxes": dict(self._answered)}
         return {**super().info(), **own, "stop_leaves": self.stop_leaves}
 
     def close(self) -> None:
-        """Stop the threads and release the scratch; a later call makes them again."""
+        """Stop the threads and release the buffers; a later call makes them again."""
         super().close()
         with self._lock:
             self._lanes.clear()
 
     @pinned
     def evict(self) -> None:
-        """Drop the trees' pages from memory, so that the next question reads them from the disk; for measurements."""
+        """Drop the trees' pages from memory, so that the next query reads them from the disk; for measurements."""
         with self._lock:
             self._opened = self.catalog.generation, self._open()
         for path in self.folder.iterdir():
@@ -114,7 +114,7 @@ class KdtreeBackend(CpuBackend):
 
     @pinned
     def plan(self, boxes: Boxes) -> list[Step]:
-        """Return how each box would be answered if the model is not scanned as a whole."""
+        """Return how each box would be answered if the model is not scanned."""
         return plan(self._current(), boxes, self.index_only)
 
     def _model_votes(self, parts: list[SegmentRows], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
@@ -157,7 +157,7 @@ class KdtreeBackend(CpuBackend):
         return f"build it with `gpubranches index {self.folder.parent}`"
 
     def _current(self) -> KdIndex:
-        """Return the index of the catalog's present state, opened anew if another was built."""
+        """Return the index of the catalog's present state; open it again if another was built."""
         with self._lock:
             generation, index = self._opened
             if generation != self.catalog.generation:
@@ -171,7 +171,7 @@ class KdtreeBackend(CpuBackend):
     # From steps to an answer
 
     def _everything(self, parts: list[SegmentRows]) -> bool:
-        """Return whether every row of the catalog counts."""
+        """Return whether every row of the catalog is allowed."""
         return self.catalog.deleted is None and parts is self._live[1]
 
     def _borrow(self, count: int, n_words: int) -> list[_Lane]:
@@ -221,7 +221,7 @@ class KdtreeBackend(CpuBackend):
         return self._ordered(found, 1 << (64 - shift), limit, run)
 
     def _vote(self, lanes: list[_Lane], steps: list[Step], parts: list[SegmentRows], boxes: Boxes, p: int) -> None:
-        """Let the lanes take one estimator after the other, and add what each holds to the lane's votes."""
+        """Distribute the estimators over the lanes; each lane adds the rows of its estimators to its votes."""
         owners = np.searchsorted(boxes.estimator, np.arange(boxes.n_estimators + 1))
         waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         for e in range(boxes.n_estimators):
@@ -239,7 +239,7 @@ class KdtreeBackend(CpuBackend):
         self._map(work, list(lanes))
 
     def _mark_all(self, lane: _Lane, steps: list[Step], parts: list[SegmentRows], share: int, shares: int) -> None:
-        """Set in the lane's bitmap the rows of one of `shares` parts of the work of some boxes."""
+        """Set in the lane's bitmap the rows of some boxes, for one of `shares` equal parts of the work."""
         for step in steps:
             if step.tree is None or step.leaves is None:
                 _scan(lane, step, parts, share, shares)
@@ -271,7 +271,7 @@ class KdtreeBackend(CpuBackend):
 
 
 def _counted(step: Step) -> int | None:
-    """Return how many rows lie in the box, whole leaves by their size; None if that takes more than its tree."""
+    """Return how many rows lie in the box, counting whole leaves by their size; None if the tree alone cannot tell."""
     tree, own = step.tree, step.own
     if tree is None or step.leaves is None or len(step.rest.features):
         return None
@@ -280,7 +280,7 @@ def _counted(step: Step) -> int | None:
 
 
 def _cut(parts: list[SegmentRows], count: int) -> list[Task]:
-    """Cut the parts into about so many tasks, at least one a part: each hands over to another thread once."""
+    """Divide the segments into about `count` tasks, at least one for each segment."""
     size = max(1, -(-sum(part.segment.tiles for part in parts) // count))
     return [
         (part, first, min(first + size, part.segment.tiles))
@@ -290,7 +290,7 @@ def _cut(parts: list[SegmentRows], count: int) -> list[Task]:
 
 
 def _share_of(leaves: NDArray[np.uint64], share: int, shares: int) -> int:
-    """Return the group at which a share of the leaves begins, so that all shares have as many leaves."""
+    """Return the group at which a share of the leaves begins, so that all shares have equally many leaves."""
     groups: int = leaves.shape[1]
     if share in (0, shares):
         return groups if share else 0

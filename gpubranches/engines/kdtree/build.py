@@ -1,4 +1,4 @@
-"""Building the index: one k-d tree for each subset of the branches' pool, in a staging folder, then renamed."""
+"""Builds the index: one k-d tree for each subset of the branches' pool, in a staging folder that is then renamed."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _MOST_POSITIONS = 1 << 32
 
 
 def build_index(catalog: Catalog, *, threads: int | None = None, report: Report | None = None) -> dict[str, Any]:
-    """Build the index of a catalog in its folder `kdtree`, in place of an older one; return its manifest.
+    """Build the index of a catalog in its folder `kdtree` and replace an older one; return its manifest.
 
-    Holds the catalog's write lock meanwhile. threads: None takes numba's count; each, and one more that waits for the
-    disk, needs about 30 bytes a row of memory. report: told (stage, done, total). Raises DataError if the catalog is
-    being written or the disk is too small. A stopped build leaves what was there before; the next one removes its
-    leftovers.
+    It holds the catalog's write lock. threads: None takes numba's count; each thread, and one more that waits for the
+    disk, needs about 30 bytes of memory a row. report: called with (stage, done, total). Raises DataError if the
+    catalog is being written or the disk is too small. A stopped build leaves the older index; the next build deletes
+    its files.
     """
     with catalog.writing():
         return build_trees(catalog, catalog.path / FOLDER, threads=threads, report=report)
@@ -143,7 +143,7 @@ def _marginals(catalog: Catalog) -> NDArray[np.int64]:
 
 
 def _swap(staging: Path, folder: Path) -> None:
-    """Put the finished folder in its place. Between two renames there is no index, never half of one."""
+    """Replace the index by the finished folder. Between the two renames there is no index, but never a partial one."""
     old = folder.with_name(f"{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     sync_folder(staging)

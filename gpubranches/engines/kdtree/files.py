@@ -1,4 +1,4 @@
-"""The index on disk: its manifest, its trees memory-mapped, and whether it fits the catalog. See docs/kdtree.md."""
+"""The index on disk: its manifest, its memory-mapped trees, and whether it matches the catalog. See docs/kdtree.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSION = 1
 LEAF = 256
 """Rows a leaf: four words of 64 rows a dim, and bounds that cost f / 128 bytes a row."""
 LANES = 64
-"""Bounds are padded to a multiple of so many leaves, so that they are tested 64 at a time."""
+"""Bounds are padded to a multiple of this many leaves, so that 64 leaves are tested at once."""
 BOUNDS, MARGINALS = "bounds.u8", "marginals.i64"
 
 
@@ -43,13 +43,12 @@ class Tree:
 
 @dataclass(frozen=True, eq=False)
 class KdIndex:
-    """The trees of a catalog's state.
+    """The trees of one state of a catalog.
 
-    folder: where they lie; codes: fingerprint of the codes they were built from; n: rows, deleted ones too;
-    size_bytes: of all files;
-    below: (d, 257), how many rows have a code below 0..256 in each dim; members: (d, t), 1 where a tree has a dim;
-    subsets: (t, 8) int64, the dims of each tree, and sizes: (t,) how many; bounds: uint8, for each tree the minima,
-    then the maxima of its leaves, (2, f, padded leaves), from starts, (t,), on.
+    folder: of the files; codes: fingerprint of the codes they were built from; n: rows, including deleted ones;
+    size_bytes: of all files; below: (d, 257), how many rows have a code below 0..256 in each dim; members: (d, t), 1
+    where a tree has a dim; subsets: (t, 8) int64, the dims of each tree, and sizes: (t,), their number; bounds: uint8,
+    for each tree the minima, then the maxima of its leaves, (2, f, padded leaves), beginning at starts, (t,).
     """
 
     folder: Path
@@ -129,7 +128,7 @@ _ENTRIES: dict[str, Callable[[Any], bool]] = {
     "trees": lambda value: isinstance(value, list) and bool(value) and all(map(_is_tree, value)),
     "files": lambda value: isinstance(value, dict) and all(_is_entry(*each) for each in value.items()),
 }
-"""Required entries of the manifest of an index, with the check of each."""
+"""Required entries of the manifest of an index, each with its check."""
 
 
 def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
@@ -153,7 +152,7 @@ def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
 
 
 def problems(folder: Path) -> list[str]:
-    """Check every checksum of the index in a folder; one line a problem, empty if all is sound or there is no index."""
+    """Check every checksum of the index in a folder; return one line for each problem, none if there is no index."""
     if not folder.exists():
         return []
     remedy = "build it again with `gpubranches index`"

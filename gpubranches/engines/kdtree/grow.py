@@ -1,7 +1,7 @@
 """The numba kernels that build one k-d tree: rows as packed words, median splits by counting, leaves laid out.
 
-A row of a tree is one word, byte j of which is its code in the tree's j-th dim (uint32 for up to 4 dims, uint64 for up
-to 8), beside its position, uint32. Both are moved together, so each split reads and writes memory in order.
+A row of a tree is one word (uint32 for up to 4 dims, uint64 for up to 8), byte j of which is its code in the tree's
+j-th dim, and its position, uint32. Both are moved together, so each split reads and writes memory in order.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _widest(words, dims):
     size = len(words)
     wanted = min(max(size // 16, _LEAST_SAMPLE), _MOST_SAMPLE)
     step = max(1, size // wanted)
-    best, most = 0, np.int64(-1)
+    widest, most = 0, np.int64(-1)
     for j in range(dims):
         shift = type(words[0])(8 * j)
         count, total, squares = np.int64(0), np.int64(0), np.int64(0)
@@ -62,17 +62,17 @@ def _widest(words, dims):
             count += 1
             total += code
             squares += code * code
-        spread = count * squares - total * total
-        if spread > most:
-            best, most = j, spread
-    return best
+        variance = count * squares - total * total
+        if variance > most:
+            widest, most = j, variance
+    return widest
 
 
 @inner
 def _median(words, shift, half, counts):
-    """Return the code at rank `half` of the rows, and how many rows that have it belong to the left.
+    """Return the code at rank `half` of the rows, and how many rows with this code belong to the left.
 
-    Two tables of counts, so that equal codes in a row do not wait for each other.
+    It uses two tables of counts, so that consecutive equal codes do not wait for each other.
     """
     counts[:] = 0
     for i in range(len(words) // 2):
@@ -91,7 +91,7 @@ def _median(words, shift, half, counts):
 def _split(words, positions, shift, median, quota, half, out, out_positions):
     """Move the rows to out, the lower `half` first, stably; the first `quota` rows of the median code belong to it.
 
-    Where a row goes is arithmetic, not a branch, which would be foretold wrongly every other time.
+    The place of a row is computed without a branch, which would be mispredicted every other time.
     """
     left, right, i = np.int64(0), half, 0
     while i < len(words) and quota > 0:
@@ -115,8 +115,8 @@ def _split(words, positions, shift, median, quota, half, out, out_positions):
 def grow(words, positions, spare, spare_positions, dims):
     """Order words and positions, (n,), as the leaves of a tree over `dims` dims; spare: arrays like them.
 
-    Each range of leaves is cut at its middle leaf, by rank in the dim of the largest variance; rows that tie there are
-    cut by position. So all leaves but the last are full, the tree needs no pointers, and positions ascend in a leaf.
+    Each range of leaves is split at its middle leaf, by rank in the dim of the largest variance, ties by position. So
+    all leaves but the last are full, the tree needs no pointers, and positions ascend in a leaf.
     """
     n = len(words)
     counts = np.zeros((2, 256), np.int64)
@@ -147,7 +147,7 @@ def grow(words, positions, spare, spare_positions, dims):
 
 @kernel
 def lay_out(words, positions, dims, blocks, block_positions, bounds):
-    """Write leaves and their bounds from rows in the order of `grow`.
+    """Write the leaves and their bounds from rows in the order of `grow`.
 
     blocks: (leaves, dims * LEAF + 4 * LEAF) uint8, a leaf's codes dim by dim, then its positions; block_positions: the
     same memory as uint32, flat; bounds: (2, dims, padded leaves) uint8, minima, then maxima. Rows and leaves that are

@@ -1,4 +1,4 @@
-"""Which tree answers a box, and what that costs beside a scan."""
+"""The plan for a model: which tree answers each box, and its estimated cost compared with a scan."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ _NO_LIMITS = Limits(np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np
 class Step:
     """How one box is answered.
 
-    tree: the tree, None for a scan of the codes; own: the tree's dims that the box restricts, by their place in it, or
-    for a scan all dims of the box; rest: the other dims, verified on the catalog's codes; leaves: (2, groups) uint64,
-    those the box cuts and those it holds whole; cut_rows, whole_rows: their rows; cost_ns: estimated.
+    tree: the tree, None for a scan of the codes; own: the tree's dims that the box restricts, by their index in the
+    tree, or for a scan all dims of the box; rest: the other dims, which are verified on the catalog's codes; leaves:
+    (2, groups) uint64, the leaves that the box cuts and those it holds whole; cut_rows, whole_rows: their rows;
+    cost_ns: estimated.
     """
 
     tree: Tree | None
@@ -57,9 +58,9 @@ class Step:
 
 
 def plan(index: KdIndex, boxes: Boxes, index_only: bool) -> list[Step]:
-    """Return how each box is answered: by the tree that helps most, or by a scan where none does or that is cheaper.
+    """Return how each box is answered: by the tree that excludes most rows, or by a scan if that is cheaper.
 
-    index_only: take the tree although a scan is cheaper.
+    index_only: use the tree even if a scan is cheaper.
     """
     numbers = choose_trees(index, boxes)
     groups = padded_leaves(index.n) // LANES
@@ -88,10 +89,10 @@ def plan(index: KdIndex, boxes: Boxes, index_only: bool) -> list[Step]:
 
 
 def choose_trees(index: KdIndex, boxes: Boxes) -> NDArray[np.int64]:
-    """Return for each box the tree whose dims are expected to leave the fewest rows, (b,) int64, -1 where none helps.
+    """Return for each box the tree that is expected to leave the fewest rows, (b,) int64, -1 if no tree helps.
 
-    The expectation is the product, over the dims a tree shares with the box, of the share of rows within its interval;
-    among equals the tree of fewest dims is taken.
+    The expectation is the product, over the dims of the tree that the box restricts, of the share of rows within the
+    box's interval. Of equal trees the one with the fewest dims is taken.
     """
     inside = index.below[boxes.features, boxes.high.astype(np.int64) + 1] - index.below[boxes.features, boxes.low]
     shares = np.zeros((len(boxes), len(index.below)))
@@ -99,8 +100,8 @@ def choose_trees(index: KdIndex, boxes: Boxes) -> NDArray[np.int64]:
         (inside + 0.5) / (index.n + 0.5)
     )
     left = shares @ index.members
-    best = np.argmin(left + 1e-6 * index.sizes, axis=1)
-    return np.where(left[np.arange(len(boxes)), best] < 0, best, -1)
+    numbers = np.argmin(left + 1e-6 * index.sizes, axis=1)
+    return np.where(left[np.arange(len(boxes)), numbers] < 0, numbers, -1)
 
 
 def index_cost_ns(n: int, steps: list[Step], n_estimators: int) -> float:

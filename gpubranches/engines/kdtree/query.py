@@ -1,8 +1,9 @@
-"""The numba kernels that ask a k-d tree: leaves a box touches, their rows into a bitmap, bitmaps into votes.
+"""The numba kernels that query a k-d tree: find the leaves of a box, set their rows in a bitmap, add bitmaps to votes.
 
-A bitmap has one uint64 word for 64 positions. Rows of a tree lie anywhere, so what it finds is marked there and read
-in the order of positions: the union of an estimator's boxes, deleted rows and filters are operations on words. Votes
-are sliced by bits: counter i of word w is bit i of the words planes[w * p + j], j its bits. Other arrays as in Tree.
+A bitmap has one uint64 word for 64 positions. The rows of a tree have any positions, so found rows are set in a bitmap
+that is read in the order of positions. The union of an estimator's boxes, deleted rows and filters are then operations
+on words. Votes are bit-sliced: bit j of counter i of word w is bit i of planes[w * p + j]. `files.Tree` describes the
+other arrays.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def _stay(bounds, at, bound):
 
 @inner
 def _survey(bounds, n, f, places, low, high, first, stop, plan):
-    """Write the leaves of one box, entries first..stop-1 of its dims, to plan, (2, groups); return the rows of both."""
+    """Write to plan, (2, groups), the leaves that a box cuts and those it holds whole; return the rows of both.
+
+    The box has the entries first..stop-1.
+    """
     leaves = (n + LEAF - 1) // LEAF
     padded = (leaves + LANES - 1) // LANES * LANES
     cut_rows, whole_rows = np.int64(0), np.int64(0)
@@ -65,12 +69,12 @@ def _survey(bounds, n, f, places, low, high, first, stop, plan):
 
 @kernel
 def survey(bounds, starts, subsets, sizes, n, numbers, offsets, features, low, high, places, plans, rows):
-    """Look up all boxes in the bounds of their trees.
+    """Find the leaves of all boxes by the bounds of their trees.
 
-    bounds: of all trees, flat; starts: (t,) where a tree's begin; subsets: (t, 8) its dims, sizes: (t,) how many;
-    numbers: (b,) the tree of each box, -1 for none; offsets, features, low, high: the boxes in CSR form. Written:
-    places, one an entry, int64: the dim's place in the tree, -1 where the tree lacks it; plans, (b, 2, groups) uint64:
-    the leaves the box cuts and those it holds whole; rows, (b, 2) int64: their rows.
+    bounds: of all trees, flat; starts: (t,), where the bounds of each tree begin; subsets: (t, 8), its dims; sizes:
+    (t,), their number; numbers: (b,), the tree of each box, -1 for none; offsets, features, low, high: the boxes in CSR
+    form. Written: places, int64, for each entry the index of its dim in the tree, -1 if the tree lacks it; plans, (b,
+    2, groups) uint64, the leaves that the box cuts and those it holds whole; rows, (b, 2) int64, their rows.
     """
     for box in range(len(numbers)):
         tree = numbers[box]
@@ -88,7 +92,7 @@ def survey(bounds, starts, subsets, sizes, n, numbers, offsets, features, low, h
 
 @inner
 def _leaf_word(blocks, base, rows, word, columns, low, high):
-    """Return which of rows 64 * word .. 64 * word + 63 of the leaf at `base`, of so many rows, lie in the box."""
+    """Return which of the 64 rows from 64 * word on lie in the box, of the leaf at `base` with `rows` rows."""
     left = rows - 64 * word
     if left <= 0:
         return _NONE
@@ -104,7 +108,7 @@ def _leaf_word(blocks, base, rows, word, columns, low, high):
 def mark(blocks, positions, n, f, columns, low, high, plan, first, stop, bitmap):
     """Set the bits of the rows in the box, in the leaves of groups first..stop-1 of a plan by `survey`.
 
-    Returns False if a position is none of the bitmap's: the tree is damaged.
+    Returns False if a position lies outside the bitmap: then the tree is damaged.
     """
     size = len(bitmap)
     for group in range(first, stop):
@@ -158,9 +162,9 @@ def count(blocks, n, f, columns, low, high, plan):
 
 @kernel
 def verify(marked, codes, d, features, low, high, bitmap):
-    """Move the bits of marked into bitmap where the rows lie in these dims too, and clear them.
+    """Move the bits of marked to bitmap if the rows also lie within the limits of further dims; clear marked.
 
-    marked, bitmap: words of one segment; codes: its tiles, flat. They are read in the order of positions.
+    marked, bitmap: words of one segment; codes: its tiles, flat, which are read in the order of positions.
     """
     for w in range(len(marked)):
         word = marked[w]
@@ -177,7 +181,7 @@ def verify(marked, codes, d, features, low, high, bitmap):
 
 @kernel
 def scan(codes, zones, d, first, stop, features, low, high, bitmap):
-    """Set the bits of the rows in the box in tiles first..stop-1 of a segment, without a tree; padding may be set."""
+    """Set the bits of the rows in the box in tiles first..stop-1 of a segment, without a tree; also of padding."""
     words = np.empty(_WORDS, np.uint64)
     listed = np.empty(ZONES + 1, np.int64)
     for tile in range(first, stop):
@@ -196,7 +200,7 @@ def scan(codes, zones, d, first, stop, features, low, high, bitmap):
 
 @kernel
 def fold(bitmap, planes, p):
-    """Add an estimator's bitmap to the votes, a ripple of carries for 64 counters at once, and clear it."""
+    """Add an estimator's bitmap to the votes, 64 counters at once by ripple-carry addition, and clear the bitmap."""
     for w in range(len(bitmap)):
         carry = bitmap[w]
         if carry == _NONE:
@@ -212,7 +216,7 @@ def fold(bitmap, planes, p):
 
 @kernel
 def join(planes, others, p):
-    """Add the votes of others to planes, and clear them. For p = 1 it is the union of bitmaps."""
+    """Add the votes of others to planes, and clear others. For p = 1 this is the union of two bitmaps."""
     if p == 1:
         for w in range(len(planes)):
             planes[w] |= others[w]
@@ -229,9 +233,9 @@ def join(planes, others, p):
 
 @kernel
 def reach(planes, p, allowed, least, reached):
-    """Write to reached, (words,) uint64, the rows that count and have `least` votes, 1 or more; return how many.
+    """Write to reached, (words,) uint64, the allowed rows with at least `least` votes, 1 or more; return their number.
 
-    The comparison of 64 counters goes from the lowest bit up.
+    64 counters are compared at once, from the lowest bit up.
     """
     for w in range(len(reached)):
         word = planes[w * p]
@@ -258,9 +262,9 @@ def reach(planes, p, allowed, least, reached):
 
 @kernel
 def emit(planes, p, allowed, least, estimators, ids, shift):
-    """Return what cpu_boxes.votes returns, for the rows of planes, allowed and ids: some whole tiles of a segment.
+    """Return tie keys, buckets and bucket sizes as `box_kernels.votes` does, for some whole tiles of a segment.
 
-    Rows are listed first, so that their ids are asked for before they are needed.
+    planes, allowed, ids: of these tiles. Rows are listed first, so that their ids can be prefetched.
     """
     each = 1 << (64 - shift)
     sizes = np.zeros((estimators + 1) * each, np.int64)
