@@ -16,7 +16,7 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from werkzeug.exceptions import UnsupportedMediaType
 
 from gpubranches.app.api.schema import Schema, check, parse
-from gpubranches.app.api.searching import MOST, UPLOAD_BYTES
+from gpubranches.app.api.search import MOST, UPLOAD_BYTES
 from gpubranches.app.app_context import service
 from gpubranches.catalog.metadata.columns import url_of
 from gpubranches.catalog.pictures.images import received

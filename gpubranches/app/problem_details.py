@@ -23,7 +23,7 @@ PROBLEM: dict[str, Any] = {
 }
 
 
-def machine_asks() -> bool:
+def is_for_programs() -> bool:
     """Return whether the request is for an address of programs, not of the page."""
     return request.path.startswith(_PREFIXES)
 

@@ -9,7 +9,7 @@ from flask import Response
 
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
-from gpubranches.app.api.searching import ITEM
+from gpubranches.app.api.search import ITEM
 from gpubranches.app.api.sessions import known
 from gpubranches.app.app_context import service
 from gpubranches.app.export_routes import send

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
-from gpubranches.app.api.searching import ITEM, WHERE
+from gpubranches.app.api.search import ITEM, WHERE
 from gpubranches.app.api.sessions import ANSWER, INTERVAL, answered, interval, known
 from gpubranches.app.app_context import limits, service
 from gpubranches.core.options import (
