@@ -1,1 +1,1 @@
-"""Scripts that measure the project; run each with python -m benchmarks.NAME."""
+"""Programs that measure the project, `python -m benchmarks.NAME`; README.md lists them by the question they answer."""

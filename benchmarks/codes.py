@@ -2,9 +2,9 @@
 
     python -m benchmarks.codes --out benchmarks/results/codes
 
-The data is that of `benchmarks.quality`. The names of all classes, and as many others again as make up a quarter of the
-vocabulary, are held out of the training of every head; so are the rows that `gpubranches.encoders.holdout` holds out.
-Heads with and without the KoLeo term are trained with the same seeds, and the same command that anyone can run,
+The data is that of `benchmarks.harness.real_data`. The names of all classes, and as many others as make up a quarter of
+the vocabulary, are held out of the training of every head; so are the rows that `gpubranches.encoders.holdout` holds
+out. Heads with and without the KoLeo term are trained with the same seeds, and the same command that anyone can run,
 `gpubranches evaluate codes`, measures them all in one run. The goals are for the codes decoded, as the other codecs
 are.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,12 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality import build_catalog
+from benchmarks.harness.options import out_folder, whole
+from benchmarks.harness.publishing import Goal, command_line, goals_section
+from benchmarks.harness.real_data import add_data_option, build_catalog, parse_with_data
 from gpubranches import Catalog, cli
 from gpubranches.encoders import open_embedder
 from gpubranches.encoders.heads import HeadSettings
 from gpubranches.ingestion.train_head import train_head
 from gpubranches.research.quality.protocol import asks, find_concepts
+from gpubranches.research.tables import Section
 
 HELD_OUT_SHARE = 4
 GAIN = 0.05
@@ -40,7 +42,7 @@ BEST = "koleo"
 def held_out_names(catalog: Catalog) -> list[str]:
     """Return the names of all classes that the vocabulary knows, and others drawn by a fixed seed."""
     vocabulary = open_embedder(catalog.embedder)
-    names = vocabulary.usual_texts
+    names = vocabulary.training_texts
     classes = {c.name.lower() for c in find_concepts(catalog, asks(vocabulary), fewest=1) if c.text}
     own = [name for name in names if name.replace("_", " ").lower() in classes]
     others = [name for name in names if name not in own]
@@ -60,7 +62,7 @@ def train(catalog: Path, folder: Path, epochs: int) -> dict[str, dict[str, Any]]
     return told
 
 
-def goals(data: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
+def goals(data: dict[str, Any]) -> Iterator[Goal]:
     """Yield what was to be reached: the claim, the numbers, whether it holds."""
     codecs = {codec["name"]: codec for codec in data["codecs"]}
 
@@ -98,29 +100,26 @@ def _by_place(answers: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=os.environ.get("GPUBRANCHES_EVAL_DATA"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/codes"))
-    parser.add_argument("--epochs", type=int, default=HeadSettings().epochs)
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("expected --data, or GPUBRANCHES_EVAL_DATA set")
+    add_data_option(parser)
+    parser.add_argument("--out", type=out_folder, default=Path("benchmarks/results/codes"))
+    parser.add_argument("--epochs", type=whole(1), default=HeadSettings().epochs)
+    options = parse_with_data(parser)
     with tempfile.TemporaryDirectory(prefix="gpubranches-codes-") as name:
         folder = Path(name)
-        catalog = build_catalog(Path(arguments.data), folder)
-        told = train(catalog, folder, arguments.epochs)
-        heads = [word for head in told for word in ("--head", f"{head}={folder / head}.safetensors")]
-        command = ["evaluate", "codes", str(catalog), *heads, "--marked", "8,22", "--out", str(arguments.out)]
+        catalog = build_catalog(options.data, folder)
+        trained = train(catalog, folder, options.epochs)
+        heads = [word for head in trained for word in ("--head", f"{head}={folder / head}.safetensors")]
+        command = ["evaluate", "codes", str(catalog), *heads, "--marked", "8,22", "--out", str(options.out)]
         print(" ".join(command), file=sys.stderr, flush=True)
         with contextlib.redirect_stdout(sys.stderr):
             cli.cli(command, standalone_mode=False)
-    data = json.loads((arguments.out / "codes.json").read_text())
-    lines = ["", "## Goals", "", "| goal | measured | holds |", "|---|---|---|"]
-    lines += [f"| {claim} | {numbers} | {'yes' if holds else '**no**'} |" for claim, numbers, holds in goals(data)]
-    lines += ["", "## Training", "", "| head | seconds | epochs | 100-R@100 of validation rows |", "|---|---|---|---|"]
-    lines += [f"| {name} | {t['seconds']} | {t['epochs']} | {t['validation']:.3f} |" for name, t in told.items()]
-    with (arguments.out / "codes.md").open("a") as file:
-        file.write("\n".join([*lines, "", "Made by `python -m benchmarks.codes`.", ""]))
-    print((arguments.out / "codes.md").read_text())
+    report = options.out / "codes.md"
+    rows = [(name, one["seconds"], one["epochs"], f"{one['validation']:.3f}") for name, one in trained.items()]
+    training = Section("Training", ("head", "seconds", "epochs", "100-R@100 of validation rows"), rows)
+    found = goals(json.loads((options.out / "codes.json").read_text()))
+    parts = [report.read_text().rstrip(), goals_section(found), training.markdown()]
+    report.write_text("\n\n".join([*parts, f"Made by `{command_line('codes')}`.\n"]))
+    print(report.read_text())
 
 
 if __name__ == "__main__":

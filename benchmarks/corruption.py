@@ -25,12 +25,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.coverage import publish
+from benchmarks.harness.options import out_file, whole
+from benchmarks.harness.publishing import command_line, document, publish
 from gpubranches import Box, Boxes, Catalog, Session, open_backend
 from gpubranches.catalog import catalog as catalog_module
 from gpubranches.catalog import problems_at, repair
 from gpubranches.errors import GpuBranchesError
 from gpubranches.ingestion import ingest
+from gpubranches.research.tables import markdown_table
 
 _ROWS, _D = 700, 48
 _MODEL = Boxes([Box(np.array([1, 5], np.int16), np.array([60, 60], np.uint8), np.array([200, 200], np.uint8))])
@@ -120,56 +122,48 @@ def judged(path: Path, file: Path, right: dict[str, Any]) -> Counter[str]:
     except GpuBranchesError:
         return found
     found["repaired"] += not problems_at(path)
-    whole = np.arange(2 * _ROWS)
-    found["items given up"] += (
-        2 * _ROWS - 4 - int(Catalog.open(path).alive(whole[~np.isin(whole, [0, 3, 5, 170])]).sum())
-    )
+    ids = np.arange(2 * _ROWS)
+    found["items given up"] += 2 * _ROWS - 4 - int(Catalog.open(path).alive(ids[~np.isin(ids, [0, 3, 5, 170])]).sum())
     return found
 
 
 def main() -> None:
     """Read the options, damage the files, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.corruption", description=__doc__)
-    parser.add_argument("--flips", type=int, default=12, help="bytes flipped in each file")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="write this Markdown file")
+    parser.add_argument("--flips", type=whole(0), default=12, help="bytes flipped in each file")
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--out", type=out_file, help="write this Markdown file")
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
     table: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        whole, copy = write_catalog(folder), folder / "copy"
-        right = dict(answers(whole))
-        first, second = sorted((whole / "segments").iterdir())
-        own = [path for path in whole.iterdir() if path.is_file() and path.name != "lock"]
+        sound, copy = write_catalog(folder), folder / "copy"
+        right = dict(answers(sound))
+        first, second = sorted((sound / "segments").iterdir())
+        own = [path for path in sound.iterdir() if path.is_file() and path.name != "lock"]
         for file in sorted([*own, *first.iterdir()]):
-            place, total = file.relative_to(whole), Counter[str]()
-            other = second.relative_to(whole) / file.name if file.parent == first else None
-            shutil.copytree(whole, copy, dirs_exist_ok=True)
+            place, total = file.relative_to(sound), Counter[str]()
+            other = second.relative_to(sound) / file.name if file.parent == first else None
+            shutil.copytree(sound, copy, dirs_exist_ok=True)
             kinds = list(damages(copy / place, None if other is None else copy / other, options.flips, rng))
             for _, damage in kinds:
                 shutil.rmtree(copy)
-                shutil.copytree(whole, copy)
+                shutil.copytree(sound, copy)
                 damage()
                 total += judged(copy, copy / place, right)
             table[file.name] = total
     columns = ["damages", "named", "refused", "right", "wrong", "other errors", "repaired", "items given up"]
     table["all"] = sum(table.values(), Counter[str]())
-    lines = [
-        "# Damage to each file of a catalog",
-        "",
-        f"`python -m benchmarks.corruption {' '.join(sys.argv[1:])}`",
-        "",
+    introduction = (
         "For each damage the table counts whether `verify` names the file, the results of "
         f"{len(QUESTIONS)} queries (refused: by an error that names the file; right: equal to the answer without the "
         "damage), whether repair succeeds, and how many items it drops of "
-        f"{2 * _ROWS - 4:,} each time. Manifest and constants are not repaired.",
-        "",
-        f"| file | {' | '.join(columns)} |",
-        "|---" * (len(columns) + 1) + "|",
-        *(f"| `{name}` | {' | '.join(f'{row[column]:,}' for column in columns)} |" for name, row in table.items()),
-    ]
-    publish(lines, options.out)
+        f"{2 * _ROWS - 4:,} each time. Manifest and constants are not repaired."
+    )
+    rows = [(f"`{name}`", *(f"{row[column]:,}" for column in columns)) for name, row in table.items()]
+    found = markdown_table(("file", *columns), rows)
+    publish(document("Damage to each file of a catalog", command_line("corruption"), introduction, found), options.out)
     sys.exit(bool(table["all"]["wrong"] or table["all"]["other errors"]))
 
 

@@ -1,59 +1,41 @@
-"""What large answers cost: a find all by votes alone over N codes, and those of the second stage for a large idea.
+"""What large answers cost: a find all by votes alone, and those of the second stage for a large idea.
 
     python -m benchmarks.cost [--votes 10000000] [--broad 10000000] [--narrow 10000000] [--share .1] [--dims 64]
         [--data FOLDER]
 
-The catalogs are made by `synthetic`, in a folder that is deleted unless --data keeps it: 40 bytes an item for votes,
-180 for the second stage with 64 dims. An idea is a share of the catalog, marked 20 times right and 20 times wrong, and
-is taken for broad or for narrow whatever the marks say, so that both paths are measured. Printed for each are the best
-of three warm rounds, in seconds and in seconds of processor time of all threads, the anonymous memory above what the
-answer holds, how many items match and how many are listed, and F1. 0 leaves a part out.
+The catalogs are those of `benchmarks.harness.catalogs`, in a folder that is deleted unless --data keeps it: 40 bytes an
+item for votes, 180 for the second stage with 64 dims. An idea is a share of the catalog, marked 20 times right and 20
+times wrong, and is taken for broad or for narrow whatever the marks say, so that both paths are measured. Printed for
+each are the best of three warm rounds, in seconds and in seconds of processor time of all threads, the anonymous memory
+above what the answer holds, how many items match and how many are listed, and F1.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.synthetic import Clusters, write_catalog, write_embedded_catalog
+from benchmarks.harness.catalogs import Clusters, write_catalog, write_embedded_catalog
+from benchmarks.harness.machine import PeakMemory
+from benchmarks.harness.options import finite, out_folder, whole
+from benchmarks.harness.speed_table import made_catalog, work_folder
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.retrieval import refine
 from gpubranches.retrieval.breadth import Breadth, judge
-from gpubranches.retrieval.marks import Marks
 from gpubranches.retrieval.scoring import View
+from gpubranches.retrieval.training_data import TrainingData
 
 _ROUNDS = 4
 _MARKS = 20
 _RARE = 0.001
-
-
-class Memory:
-    """Anonymous memory of this process while a block runs: `most_bytes` above what it was before."""
-
-    def __enter__(self) -> Memory:
-        self._before = self._most = _anonymous_bytes()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-        self.most_bytes = self._most - self._before
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.005):
-            self._most = max(self._most, _anonymous_bytes())
 
 
 def by_share(owners: NDArray[np.int16], share: float) -> NDArray[np.bool_]:
@@ -67,21 +49,21 @@ def by_share(owners: NDArray[np.int16], share: float) -> NDArray[np.bool_]:
     return np.isin(owners // 10, chosen)
 
 
-def measure(path: Path, wanted: NDArray[np.bool_], *, second_stage: bool) -> dict[str, Any]:
+def measure(catalog: Catalog, wanted: NDArray[np.bool_], *, second_stage: bool) -> dict[str, Any]:
     """Mark some items and find all again and again; the first round warms up."""
     rng = np.random.default_rng(0)
     taken, busy, memory = [], [], []
-    with open_backend("cpu", Catalog.open(path)) as backend:
+    with open_backend("cpu", catalog) as backend:
         session = Session(backend.catalog, backend)
         for label, held in ((+1, wanted), (-1, ~wanted)):
             session.mark(rng.choice(np.flatnonzero(held), _MARKS, replace=False), label)
         for _ in range(_ROUNDS):
-            with Memory() as used:
+            with PeakMemory() as used:
                 start, start_busy = time.perf_counter(), time.process_time()
                 ranking = session.refine(second_stage=second_stage)
                 taken.append(time.perf_counter() - start)
                 busy.append(time.process_time() - start_busy)
-            memory.append(used.most_bytes)
+            memory.append(used.peak_bytes - used.before_bytes)
     arrays = (ranking.ids, ranking.scores, ranking.votes, ranking.matched, ranking.tiers)
     answer_bytes = sum(array.nbytes for array in arrays if array is not None)
     right = int(np.count_nonzero(wanted[ranking.ids[ranking.matched]]))
@@ -102,48 +84,38 @@ def measure(path: Path, wanted: NDArray[np.bool_], *, second_stage: bool) -> dic
 def main() -> None:
     """Make the catalogs, measure, print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--votes", type=int, default=10_000_000, help="codes of the find all by votes alone")
-    parser.add_argument("--broad", type=int, default=10_000_000, help="items of the find all of a broad idea")
-    parser.add_argument("--narrow", type=int, default=10_000_000, help="items of the find all of one taken for narrow")
-    parser.add_argument("--share", type=float, default=0.1, help="share of the catalog that such an idea holds")
-    parser.add_argument("--dims", type=int, default=64, help="dims of the embeddings")
-    parser.add_argument("--data", type=Path, help="folder to keep the catalogs in, or to take them from")
+    for name, what in (
+        ("votes", "codes of the find all by votes alone"),
+        ("broad", "items of the find all of a broad idea"),
+        ("narrow", "items of the find all of an idea that is taken for narrow"),
+    ):
+        parser.add_argument(f"--{name}", type=whole(0), default=10_000_000, help=f"{what}; 0 leaves it out")
+    parser.add_argument("--share", type=finite(0), default=0.1, help="share of the catalog that such an idea holds")
+    parser.add_argument("--dims", type=whole(1), default=64, help="dims of the embeddings")
+    parser.add_argument("--data", type=out_folder, help="folder to keep the catalogs in, or to take them from")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="gpubranches-cost-") as made:
-        folder = options.data or Path(made)
-        folder.mkdir(parents=True, exist_ok=True)
+    with work_folder(options.data) as folder:
         for name, n in (("votes", options.votes), ("broad", options.broad), ("narrow", options.narrow)):
             if n:
                 dims = 0 if name == "votes" else options.dims
-                wanted = by_share(_made(folder, n, dims), options.share if dims else _RARE)
+                catalog, owners = made_catalog(folder / f"{n}-{dims}", partial(_write, n, dims))
+                wanted = by_share(owners, options.share if dims else _RARE)
                 refine.judge = _judge_as(broad=name == "broad")
-                print(name, measure(folder / f"{n}-{dims}", wanted, second_stage=dims > 0), flush=True)
+                print(name, measure(catalog, wanted, second_stage=dims > 0), flush=True)
 
 
-def _judge_as(*, broad: bool) -> Callable[[View, Marks], Breadth]:
+def _judge_as(*, broad: bool) -> Callable[[View, TrainingData], Breadth]:
     """Return `judge`, but that it takes every idea for broad, or for narrow."""
 
-    def judged(view: View, marks: Marks) -> Breadth:
+    def judged(view: View, marks: TrainingData) -> Breadth:
         return replace(judge(view, marks), log_odds=10.0 if broad else -10.0, answers=broad)
 
     return judged
 
 
-def _made(folder: Path, n: int, dims: int) -> NDArray[np.int16]:
-    """Write the catalog of n items with so many dims, 0 for codes alone, unless it is there; return its clusters."""
-    path, owners = folder / f"{n}-{dims}", folder / f"{n}-{dims}.npy"
-    if not owners.exists():
-        np.save(
-            owners, write_embedded_catalog(path, Clusters(d=dims), n) if dims else write_catalog(path, Clusters(), n)
-        )
-    return np.asarray(np.load(owners))
-
-
-def _anonymous_bytes() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return 1024 * int(line.split()[1])
-    return 0
+def _write(n: int, dims: int, path: Path) -> NDArray[np.int16]:
+    """Write a catalog of n items with embeddings of so many dims, 0 for codes alone; return the cluster of each id."""
+    return write_embedded_catalog(path, Clusters(d=dims), n) if dims else write_catalog(path, Clusters(), n)
 
 
 if __name__ == "__main__":

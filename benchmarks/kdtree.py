@@ -12,16 +12,23 @@ import argparse
 import os
 import shutil
 import time
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.speed import HEAD, Bench, Row, machine_facts, made_catalog, work_folder, write_results
-from benchmarks.synthetic import Clusters, write_catalog
+from benchmarks.harness.catalogs import Clusters, write_catalog
+from benchmarks.harness.options import whole
+from benchmarks.harness.publishing import command_line
+from benchmarks.harness.speed_table import (
+    Row,
+    SpeedTable,
+    add_speed_options,
+    columns_of,
+    made_catalog,
+    middle_cluster,
+    work_folder,
+)
 from gpubranches import Boxes, Catalog
 from gpubranches.engines.cpu.backend import CpuBackend
 from gpubranches.engines.kdtree.backend import KdtreeBackend
@@ -29,47 +36,33 @@ from gpubranches.engines.kdtree.build import build_index
 from gpubranches.learning.branches import BranchEnsemble, DecisionBranches
 from gpubranches.research.speed.other_engines import column_scan
 from gpubranches.research.speed.questions import SHARES, widened
+from gpubranches.research.speed.timing import in_turns, once
 
 _BEST, _NEAREST = 10_000, 100
 _QUERIES, _COLD = 50, 3
 _STOPS = (100, 1000, 3000)
-_SCAN_ROWS = 1 << 16
 
 
-def in_turns(bench: Bench, *works: Callable[[], Any]) -> NDArray[np.float64]:
-    """Return milliseconds, (repeats, works), of works run one after the other, after one warm round.
-
-    Each round begins with another one, since what ran before decides what is in the caches.
-    """
-    times = np.zeros((bench.repeats + 1, len(works)))
-    for turn in range(len(times)):
-        for i in range(len(works)):
-            which = (turn + i) % len(works)
-            times[turn, which] = _milliseconds(works[which])
-    return times[1:]
-
-
-def measure_build(bench: Bench, catalog: Catalog, goal_s: float | None, repeats: int) -> None:
+def measure_build(table: SpeedTable, catalog: Catalog, goal_s: float | None, repeats: int) -> None:
     """Add the seconds of building, wall and processor, and the bytes a row."""
     walls, used = [], []
     for _ in range(repeats):
         start, busy = time.perf_counter(), time.process_time()
-        manifest = build_index(catalog, threads=bench.threads)
+        manifest = build_index(catalog, threads=table.threads)
         walls.append(time.perf_counter() - start)
         used.append(time.process_time() - busy)
     wall = float(np.median(walls))
     trees = len(manifest["trees"])
     name = f"{trees} trees over {catalog.n:,} items, checksums and fsync included; processor seconds beside"
-    bench.add(Row(name, f"{wall:.1f} s", f"{np.median(used):.1f} s", wall, "s", goal_s, at_least=False))
+    table.add(Row(name, f"{wall:.1f} s", f"{np.median(used):.1f} s", wall, "s", goal_s, at_least=False))
     size = sum(entry["bytes"] for entry in manifest["files"].values()) / catalog.n
-    bench.add(Row(f"the index of {catalog.n:,} items, bytes an item", f"{size:.1f} B", "", size, "B", 934, False))
+    table.add(Row(f"the index of {catalog.n:,} items, bytes an item", f"{size:.1f} B", "", size, "B", 934, False))
 
 
 def models(catalog: Catalog, owners: NDArray[np.int16]) -> dict[str, Boxes]:
     """Return models of the pool by what they are: grown on 8 marks of a middle cluster, and widened from there."""
     rng = np.random.default_rng(3)
-    sizes = np.bincount(owners, minlength=1000)
-    cluster = int(np.argsort(sizes)[len(sizes) // 2])
+    cluster = middle_cluster(owners)
     positives = rng.choice(np.flatnonzero(owners == cluster), 8, replace=False)
     others = catalog.sample_ids(1000, rng)
     ids = np.concatenate([positives, others[owners[others] != cluster]])
@@ -84,26 +77,20 @@ def models(catalog: Catalog, owners: NDArray[np.int16]) -> dict[str, Boxes]:
     }
 
 
-def measure_boxes(bench: Bench, catalog: Catalog, asked: dict[str, Boxes]) -> None:
+def measure_boxes(table: SpeedTable, catalog: Catalog, asked: dict[str, Boxes]) -> None:
     """Compare the index, answer and order included, with the cpu backend and with a column scan that counts votes."""
-    columns = np.empty((catalog.d, catalog.n), np.uint8)
-    at = 0
-    for segment in catalog.segments:
-        for start in range(0, segment.n, _SCAN_ROWS):
-            rows = segment.row_codes(start, min(start + _SCAN_ROWS, segment.n))
-            columns[:, at : at + len(rows)] = rows.T
-            at += len(rows)
+    columns = columns_of(catalog)
     with (
-        KdtreeBackend(catalog, threads=bench.threads) as index,
-        KdtreeBackend(catalog, threads=bench.threads, index_only=True) as trees,
-        CpuBackend(catalog, threads=bench.threads) as scan,
+        KdtreeBackend(catalog, threads=table.threads) as index,
+        KdtreeBackend(catalog, threads=table.threads, index_only=True) as trees,
+        CpuBackend(catalog, threads=table.threads) as scan,
     ):
         for name, boxes in asked.items():
-            _measure_model(bench, name, boxes, columns, (index, trees, scan))
+            _measure_model(table, name, boxes, columns, (index, trees, scan))
 
 
 def _measure_model(
-    bench: Bench,
+    table: SpeedTable,
     name: str,
     boxes: Boxes,
     columns: NDArray[np.uint8],
@@ -117,57 +104,48 @@ def _measure_model(
     by_index = index.info()["boxes"]["by index"] - before
     if any(one.total != answers[0].total or one.ids.tolist() != answers[0].ids.tolist() for one in answers):
         raise SystemExit(f"{name}: the index and the scan disagree")
-    times = in_turns(bench, *works, lambda: column_scan(columns, boxes))
+    times = in_turns([*works, lambda: column_scan(columns, boxes)], table.repeats)
     chosen, by_trees, by_scan, by_numpy = np.median(times, axis=0).tolist()
     what = f"{name}: {len(boxes)} boxes, {answers[0].total:,} found"
     told = f"kdtree ({by_index} boxes by trees)"
     goal = 6 if name.startswith("branch, narrow") else None
     ratios = times / times[:, :1]
     numpy_ratio, scan_ratio = np.median(ratios[:, 3]), np.median(ratios[:, 2])
-    bench.add(
+    table.add(
         Row(f"{what}; {told} against a NumPy column scan", _ms(chosen), _ms(by_numpy), float(numpy_ratio), "x", goal)
     )
-    bench.add(Row(f"{what}; {told} against cpu", _ms(chosen), _ms(by_scan), float(scan_ratio), "x", None))
+    table.add(Row(f"{what}; {told} against cpu", _ms(chosen), _ms(by_scan), float(scan_ratio), "x", None))
     trees_ratio = float(np.median(times[:, 2] / times[:, 1]))
-    bench.add(Row(f"{what}; all boxes by trees against cpu", _ms(by_trees), _ms(by_scan), trees_ratio, "x", None))
+    table.add(Row(f"{what}; all boxes by trees against cpu", _ms(by_trees), _ms(by_scan), trees_ratio, "x", None))
     cold = []
     for _ in range(_COLD):
         index.evict()
         trees.evict()
-        cold.append(_milliseconds(works[1]))
+        cold.append(once(works[1]))
     middle = float(np.median(cold))
-    bench.add(
+    table.add(
         Row(f"{what}; all boxes by trees, cold, beside warm", _ms(middle), _ms(by_trees), by_trees / middle, "x", None)
     )
 
 
-def measure_stops(bench: Bench, catalog: Catalog) -> None:
+def measure_stops(table: SpeedTable, catalog: Catalog) -> None:
     """Add what a search that stops after some leaves takes and finds, beside the exact one."""
     rng = np.random.default_rng(5)
     near = catalog.codes(catalog.sample_ids(_QUERIES, rng)).astype(np.int16) + rng.integers(
         -6, 7, (_QUERIES, catalog.d)
     )
     queries = np.clip(near, 0, 255).astype(np.uint8)
-    with KdtreeBackend(catalog, threads=bench.threads) as exact:
+    with KdtreeBackend(catalog, threads=table.threads) as exact:
         true = [exact.search(query[None], _NEAREST, tier="codes").ids[0].tolist() for query in queries]
         for leaves in _STOPS:
-            with KdtreeBackend(catalog, threads=bench.threads, stop_leaves=leaves) as quick:
+            with KdtreeBackend(catalog, threads=table.threads, stop_leaves=leaves) as quick:
                 found = [quick.search(query[None], _NEAREST, tier="codes").ids[0].tolist() for query in queries]
                 recall = np.mean([len(set(a) & set(b)) / _NEAREST for a, b in zip(found, true, strict=True)])
-                times = in_turns(
-                    bench,
-                    lambda quick=quick: quick.search(queries[:1], _NEAREST, tier="codes"),
-                    lambda: exact.search(queries[:1], _NEAREST, tier="codes"),
-                )
+                works = [partial(own.search, queries[:1], _NEAREST, tier="codes") for own in (quick, exact)]
+                times = in_turns(works, table.repeats)
                 a, b = np.median(times, axis=0).tolist()
                 what = f"top {_NEAREST} over codes, {leaves:,} leaves: recall {recall:.3f}, against the exact search"
-                bench.add(Row(what, _ms(a), _ms(b), float(np.median(times[:, 1] / times[:, 0])), "x", None))
-
-
-def _milliseconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return 1e3 * (time.perf_counter() - start)
+                table.add(Row(what, _ms(a), _ms(b), float(np.median(times[:, 1] / times[:, 0])), "x", None))
 
 
 def _ms(value: float) -> str:
@@ -177,35 +155,26 @@ def _ms(value: float) -> str:
 def main() -> None:
     """Read the options, run, print and write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kdtree", description=__doc__)
-    parser.add_argument("--rows", type=int, default=10_000_000, help="items of the large catalog")
+    add_speed_options(parser, repeats=9)
     parser.add_argument(
-        "--built-rows", type=int, default=1_000_000, help="items of the catalog whose building is timed"
+        "--built-rows", type=whole(1), default=1_000_000, help="items of the catalog whose building is timed"
     )
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--folder", type=Path, help="where the catalogs are made and kept")
     parser.add_argument("--keep", action="store_true", help="leave the indexes in --folder")
-    parser.add_argument("--out", type=Path, help="write PREFIX.md and PREFIX.json")
     options = parser.parse_args()
-    before = os.getloadavg()[0]
-    print(HEAD, flush=True)
+    load_before = os.getloadavg()[0]
     with work_folder(options.folder) as folder:
-        bench = Bench(folder, options.repeats, options.threads)
+        table = SpeedTable(folder, options.repeats, options.threads)
         for rows, goal_s, repeats in ((options.built_rows, 15.4, 3), (options.rows, None, 1)):
             catalog, owners = made_catalog(
                 folder / f"codes-{rows}", lambda path, rows=rows: write_catalog(path, Clusters(), rows)
             )
-            measure_build(bench, catalog, goal_s, repeats)
+            measure_build(table, catalog, goal_s, repeats)
             if rows == options.rows:
-                measure_boxes(bench, catalog, models(catalog, owners))
-                measure_stops(bench, catalog)
+                measure_boxes(table, catalog, models(catalog, owners))
+                measure_stops(table, catalog)
             if not options.keep:
                 shutil.rmtree(catalog.path / "kdtree")
-    machine = machine_facts((before, os.getloadavg()[0]), options.repeats, options.threads)
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    if options.out is not None:
-        command = f"python -m benchmarks.kdtree --rows {options.rows}"
-        write_results(options.out, "The kdtree backend beside scans", command, machine, bench.rows)
+    table.publish("The kdtree backend beside scans", command_line("kdtree"), load_before, options.out)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ cut, which a lean is to be better than.
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 
-from benchmarks.coverage import opened_world, publish, read_options, started, truth
+from benchmarks.harness.intervals import truth
+from benchmarks.harness.publishing import command_line, document, publish
+from benchmarks.harness.real_data import opened_world, simulation_options
 from gpubranches import Ranking
 from gpubranches.research.quality import Draw, World
+from gpubranches.research.tables import markdown_table
 
+HEADER = ("lean", "size, median, of the own cut's", "precision", "recall", "F_beta", "of the own cut")
 LEANS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
@@ -28,7 +30,7 @@ def f_beta(found: dict[str, float], lean: float) -> float:
 
 def measure(world: World, draw: Draw) -> list[list[float]]:
     """Return matched items, precision, recall, F_beta and that of the own cut, by lean."""
-    session = started(world, draw)
+    session = world.marked(draw)
     own = truth(world, session.refine(), draw.right)
 
     def row(ranking: Ranking, lean: float) -> list[float]:
@@ -40,26 +42,27 @@ def measure(world: World, draw: Draw) -> list[list[float]]:
 
 def main() -> None:
     """Read the options, run, print and write the table."""
-    options = read_options("benchmarks.lean", __doc__, seeds=1)
-    with opened_world(options.data.resolve(), options.concepts) as (world, concepts):
+    options = simulation_options("lean", __doc__, seeds=1)
+    with opened_world(options.data, options.concepts) as (world, concepts):
         draws = [draw for p in options.positives for _, _, draw in world.draws(concepts, p, options.seeds)]
         values = np.array([measure(world, draw) for draw in draws if draw is not None])
     sizes = np.median(values[:, :, 0] / values[:, LEANS.index(0.0), 0][:, None], axis=0)
-    lines = [
-        "# What the slider gives",
-        "",
-        f"`python -m benchmarks.lean {' '.join(sys.argv[1:])}`",
-        "",
-        f"{world.n:,} items, {len(values)} simulations.",
-        "",
-        "| lean | size, median, of the own cut's | precision | recall | F_beta | of the own cut |",
-        "|---|---|---|---|---|---|",
-        *(
-            f"| {lean:+.1f} | {size:.2f} | {row[1]:.3f} | {row[2]:.3f} | {row[3]:.3f} | {row[4]:.3f} |"
-            for lean, size, row in zip(LEANS, sizes, values.mean(axis=0), strict=True)
-        ),
+    rows = [
+        (f"{lean:+.1f}", f"{size:.2f}", *(f"{mean:.3f}" for mean in means[1:]))
+        for lean, size, means in zip(LEANS, sizes, values.mean(axis=0), strict=True)
     ]
-    publish(lines, options.out)
+    introduction = f"{world.n:,} items, {len(values)} simulations."
+    publish(
+        document(
+            "What the slider gives",
+            command_line("lean"),
+            introduction,
+            markdown_table(
+                ("lean", "size, median, of the own cut's", "precision", "recall", "F_beta", "of the own cut"), rows
+            ),
+        ),
+        options.out,
+    )
 
 
 if __name__ == "__main__":

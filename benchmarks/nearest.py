@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.given import in_one_sentence
+from benchmarks.harness.options import in_one_sentence
 from gpubranches.catalog import Catalog
 from gpubranches.core.bitmaps import pack_bitmap
 from gpubranches.core.results import Neighbors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.verify_record import finished, kernels, path_of, read
+from benchmarks.verify.record import finished, kernels, path_of, read
 from gpubranches.engines.gpu.sources import KERNELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ measurements.
 These parts have not run on a card either:
 
 - faiss (`--nn faiss`, over codes and over resident embeddings, and the engine `faiss-gpu` of the benchmark). Its calls
-  are checked against faiss's documentation and a stand-in. The calls of `benchmarks/verify_nearest.py` to faiss and
+  are checked against faiss's documentation and a stand-in. The calls of `benchmarks/verify/nearest.py` to faiss and
   CAGRA are checked against their documentation only. Until the times of both are measured on a card, `--nn auto` uses
   the kernels.
 - Catalogs whose embeddings are decoded on the host and rescored on the card, and the way back to the host when a commit

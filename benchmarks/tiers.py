@@ -10,14 +10,16 @@ five to nine of ten, borderline in fewer than five.
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 
-from benchmarks.coverage import STAGES, audited, opened_world, publish, read_options, started
+from benchmarks.coverage import STAGES
+from benchmarks.harness.intervals import audited
+from benchmarks.harness.publishing import command_line, document, publish
+from benchmarks.harness.real_data import opened_world, simulation_options
 from gpubranches import Session
 from gpubranches.core.results import TIERS
 from gpubranches.research.quality import Draw, World
+from gpubranches.research.tables import markdown_table
 
 NAMES = (*TIERS, "below")
 Counts = list[list[tuple[int, int]]]
@@ -26,7 +28,7 @@ Counts = list[list[tuple[int, int]]]
 
 def simulate(world: World, draw: Draw, counts: dict[str, Counts]) -> None:
     """Add what one user finds to the counts by stage; one with fewer than 4 positives has no tiers and adds nothing."""
-    session = started(world, draw)
+    session = world.marked(draw)
     if session.refine().tiers is None:
         return
     counts[STAGES[0]].append(counted(session, world, draw))
@@ -44,37 +46,31 @@ def counted(session: Session, world: World, draw: Draw) -> list[tuple[int, int]]
     return [(len(part), int(draw.right[part].sum())) for part in rows]
 
 
-def table(counts: dict[str, Counts]) -> list[str]:
+def table(counts: dict[str, Counts]) -> str:
     """Return the counts as a Markdown table."""
-    heads = [head for name in NAMES for head in (f"{name}: items", "right")]
-    lines = [f"| stage | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    rows = []
     for stage, simulations in counts.items():
         items, right = np.moveaxis(np.array(simulations), -1, 0)
-        cells = [f"{n:.1f} | {share:.1%}" for n, share in zip(items.mean(0), right.sum(0) / items.sum(0), strict=True)]
-        lines.append(f"| {stage} | {' | '.join(cells)} |")
-    return lines
+        shares = zip(items.mean(0), right.sum(0) / items.sum(0), strict=True)
+        rows.append((stage, *(cell for n, share in shares for cell in (f"{n:.1f}", f"{share:.1%}"))))
+    return markdown_table(("stage", *(head for name in NAMES for head in (f"{name}: items", "right"))), rows)
 
 
 def main() -> None:
     """Read the options, run, print and write the table."""
-    options = read_options("benchmarks.tiers", __doc__, seeds=1)
+    options = simulation_options("tiers", __doc__, seeds=1)
     counts: dict[str, Counts] = {stage: [] for stage in STAGES[:4]}
-    with opened_world(options.data.resolve(), options.concepts) as (world, concepts):
+    with opened_world(options.data, options.concepts) as (world, concepts):
         for p in options.positives:
             for _, _, draw in world.draws(list(concepts), p, options.seeds):
                 if draw is not None:
                     simulate(world, draw, counts)
-    lines = [
-        "# What share of each tier is right",
-        "",
-        f"`python -m benchmarks.tiers {' '.join(sys.argv[1:])}`",
-        "",
-        f"{world.n:,} items, {len(counts[STAGES[0]])} simulations. Unmarked items of each tier, mean of the",
-        "simulations, and the share of all of them that is right.",
-        "",
-        *table(counts),
-    ]
-    publish(lines, options.out)
+    introduction = (
+        f"{world.n:,} items, {len(counts[STAGES[0]])} simulations. Unmarked items of each tier, mean of the "
+        "simulations, and the share of all of them that is right."
+    )
+    page = document("What share of each tier is right", command_line("tiers"), introduction, table(counts))
+    publish(page, options.out)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from flask import Flask
 from test_cli import run  # noqa: F401
 from test_cli_inputs import catalog, refused  # noqa: F401
 
-from benchmarks.given import finite, whole
+from benchmarks.harness.options import finite, whole
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app.access import Access, listen_on
 from gpubranches.catalog import problems_at, repair

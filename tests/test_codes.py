@@ -22,9 +22,7 @@ from gpubranches.research.codes import CodesReport, choose_methods, faiss_codecs
 from gpubranches.research.codes.codecs import (
     CatalogBits,
     FullEmbeddings,
-    HeadCodes,
     HeadMethod,
-    HeadVectors,
     SignsMethod,
     stored,
     vectors_of,
@@ -200,7 +198,6 @@ def test_a_head_is_searched_by_its_codes_and_by_its_vectors(head, texts):
     ids = np.arange(300)[::-1].copy()
     method = HeadMethod("some", head).fit(items)
     coded, spread, vectors = method.codecs()
-    assert (type(coded), type(spread), type(vectors)) == (HeadCodes, HeadCodes, HeadVectors)
     assert [codec.name for codec in method.codecs()] == ["some uint8", "some uint8 quantile", "some float"]
     assert (coded.bytes, spread.bytes, vectors.bytes) == (head.d, head.d, 4 * head.d)
     asked = head.transform(queries.moved)
@@ -218,7 +215,7 @@ def test_a_head_is_searched_by_its_codes_and_by_its_vectors(head, texts):
 
 def test_a_head_with_a_tower_for_texts_is_given_texts_as_they_are():
     class TwoTowers(PCAHead):
-        reads_texts = True
+        has_text_tower = True
 
         def transform_texts(self, embeddings):
             return self.transform(-embeddings)
@@ -231,15 +228,16 @@ def test_a_head_with_a_tower_for_texts_is_given_texts_as_they_are():
 
 def test_signs_are_256_bits_ranked_by_the_exact_dots():
     items, queries = rows_of(400, 288), rows_of(4, 288, 1)
-    (codec,) = SignsMethod().fit(items).codecs()
+    method = SignsMethod().fit(items)
+    (codec,) = method.codecs()
     bits = stored(codec, items)
     assert bits.shape == (400, 32)
     signs = np.unpackbits(bits, axis=1, bitorder="little").astype(int) * 2 - 1
-    turned = (items.centred @ codec.components.T - codec.signs.mean_) @ codec.signs.rotation_.T
+    turned = (items.centred @ method.components_.T - method.signs_.mean_) @ method.signs_.rotation_.T
     assert (np.sign(turned) == signs).mean() > 0.999
     ids = np.arange(400)
     for row, query in zip(codec.search(bits, ids, queries, 400), queries.centred):
-        planes = codec.signs.planes(codec.components @ query)
+        planes = method.signs_.planes(method.components_ @ query)
         u = np.unpackbits(planes.planes, axis=1, bitorder="little").astype(int)
         dots = signs @ (2 * (u * [[1], [2], [4], [8]]).sum(axis=0) - 15)
         assert (np.diff(dots[row]) <= 0).all()
@@ -247,7 +245,7 @@ def test_signs_are_256_bits_ranked_by_the_exact_dots():
 
 def test_the_catalogs_own_bits_are_those_on_disk(made, ground):
     catalog, _ = made
-    codec = CatalogBits(catalog.signs)
+    (codec,) = CatalogBits(catalog.signs).codecs()
     codes = stored(codec, ground.items)
     assert codes.shape == (len(ground.ids), catalog.n_bits // 8 + 2)
     bits, scales = catalog.signs.encode(catalog.embeddings(ground.ids))
@@ -259,11 +257,10 @@ def test_the_catalogs_own_bits_are_those_on_disk(made, ground):
 
 
 def test_a_codec_of_other_bytes_than_it_states_is_refused():
-    class Wrong(FullEmbeddings):
-        bytes = 32
-
+    (codec,) = FullEmbeddings(40).codecs()
+    assert stored(codec, rows_of(3, 40)).shape == (3, 40)
     with pytest.raises(UsageError, match="expected 32 bytes an item, got 160"):
-        stored(Wrong(40), rows_of(3, 40))
+        stored(replace(codec, bytes=32), rows_of(3, 40))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)

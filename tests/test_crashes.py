@@ -39,12 +39,12 @@ def test_drawn_points_hold(tmp_path):
 PLANTS = {
     "nothing is synced": ("import os; os.fsync = lambda handle: None", "delete", "power cut"),
     "folders are not synced": (
-        "from gpubranches import files; from gpubranches.catalog import segment\n"
+        "from gpubranches.core import files; from gpubranches.catalog import segment\n"
         "files.sync_folder = segment.sync_folder = lambda path: None",
         "delete", "power cut",
     ),
     "a file is written where the old one is": (
-        "from gpubranches import files\n"
+        "from gpubranches.core import files\n"
         "def replace_file(path, content):\n"
         "    with files.output(path) as file: file.write(content)\n"
         "    return file.entry\n"
@@ -52,7 +52,7 @@ PLANTS = {
         "delete", "killed",
     ),
     "an error is passed over": (
-        "from gpubranches import files\n"
+        "from gpubranches.core import files\n"
         "real = files.Output.sync\n"
         "def sync(self):\n"
         "    try: real(self)\n"
@@ -75,7 +75,7 @@ def test_a_fault_that_is_planted_is_found(tmp_path, plant):
 def test_writes_that_the_layer_does_not_see_end_it(tmp_path):
     """Such as those of C's own streams, by which NumPy's `tofile` writes."""
     plant = (
-        "import numpy as np; from gpubranches import files\n"
+        "import numpy as np; from gpubranches.core import files\n"
         "def replace_file(path, content):\n"
         "    np.frombuffer(content, np.uint8).tofile(path)\n"
         "    return {'bytes': len(content), 'sha256': files.checksum(path)}\n"

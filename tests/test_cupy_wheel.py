@@ -5,7 +5,7 @@ import types
 import fake_cupy
 import pytest
 
-from benchmarks.sass import VARIANTS, headers
+from benchmarks.roofline.sass import VARIANTS, headers
 from gpubranches.engines.gpu import cupy_device
 from gpubranches.engines.gpu.cupy_device import usable
 from gpubranches.engines.gpu.sources import source

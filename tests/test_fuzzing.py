@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.fuzzing import running
-from benchmarks.fuzzing.reader import READERS, Reader, Unfit
-from benchmarks.fuzzing.running import CORPUS, drawn, judge, kept, limited
-from benchmarks.fuzzing.world import World
+from benchmarks.fuzz import running
+from benchmarks.fuzz.reader import READERS, Reader, Unfit
+from benchmarks.fuzz.running import CORPUS, drawn, judge, kept, limited
+from benchmarks.fuzz.world import World
 from gpubranches.errors import DataError, KernelCompileError, printable
 
 ROOT = Path(__file__).resolve().parent.parent
 FEW = """
 import json, sys
 from pathlib import Path
-from benchmarks.fuzzing.running import try_few
+from benchmarks.fuzz.running import try_few
 print(json.dumps(try_few(Path(sys.argv[1]))))
 """
 

@@ -1,15 +1,21 @@
-"""Of `benchmarks.load`: whether a number grows, who writes beside the server, and a run of a few seconds."""
+"""Of `benchmarks.load`: whether a number grows, who writes beside the server, refused users, a run of a few seconds."""
 
+import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.synthetic import Clusters, write_embedded_catalog
-from benchmarks.watching import Watch, growth, slope
-from benchmarks.writing import copied_from, write
+from benchmarks.harness.catalogs import Clusters, write_embedded_catalog
+from benchmarks.load import users
+from benchmarks.load.report import holds, report
+from benchmarks.load.server import Served
+from benchmarks.load.users import Reply, User
+from benchmarks.load.watching import ProcessWatch, growth, slope
+from benchmarks.load.writing import copied_from, write
 from gpubranches import Catalog
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +65,7 @@ def test_memory_and_handles_of_a_process_are_seen_to_grow(tmp_path):
     command = [sys.executable, "-c", GROWS, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "begun\n"
-        watch = Watch(process.pid, tmp_path / "segments", every_s=0.01)
+        watch = ProcessWatch(process.pid, tmp_path / "segments", every_s=0.01)
         assert process.stdout.readline() == "grown\n"
         watch.stop()
         process.stdin.close()
@@ -87,6 +93,107 @@ def test_what_is_written_beside_are_copies_of_which_half_go(tmp_path):
     assert np.array_equal(catalog.codes(ids), catalog.codes(sources))
     assert np.array_equal(catalog.embeddings(ids), catalog.embeddings(sources))
     assert len(owners) == 1_000
+
+
+class ScriptedServer:
+    """Stands for the connection of a user: answers each request by a function, and ends after `most` of them."""
+
+    def __init__(self, ending, answer, most):
+        self.ending, self.answer, self.most, self.asked = ending, answer, most, []
+
+    def __call__(self, port):
+        return self
+
+    def send(self, method, path, body=None):
+        if len(self.asked) == self.most:
+            self.ending.set()
+            raise ConnectionResetError("the server has ended")
+        self.asked.append((method, path.rpartition("/")[2].partition("?")[0], body))
+        status, content, retry = self.answer(*self.asked[-1], len(self.asked))
+        return Reply(f"{method} {path}", status, json.dumps(content).encode(), retry)
+
+    def close(self):
+        """Nothing is open."""
+
+    def of(self, name):
+        return [body for _, path, body in self.asked if path == name]
+
+
+class Flat:
+    """Stands for the watch of a process that does not grow."""
+
+    memory_growth = handle_growth = staticmethod(lambda: growth([0, 1, 2], [1, 1, 1], least=1, share=0))
+
+
+ITEMS = {"items": [{"id": item} for item in range(4)], "results": [{"id": 4}], "session": "own", "marks": []}
+NOT_FOUND_YET = {"error": "nothing is found yet; mark items right and wrong, then find all (refine)"}
+
+
+@pytest.fixture
+def played(monkeypatch):
+    """Play a user against answers; return the user and the server. Everything is due at once."""
+
+    def play(answer, most=60, mixed=False):
+        monkeypatch.setattr(users, "EVERY_S", {"mark": 1e-4, "search": 1e-3, "refine": 1e-3, "export": 1e-3})
+        ending = threading.Event()
+        server = ScriptedServer(ending, answer, most)
+        monkeypatch.setattr(users, "Connection", server)
+        user = User(0, 1, np.zeros(10, np.int16), ending, mixed=mixed)
+        user.run()
+        return user, server
+
+    return play
+
+
+def test_a_mark_that_is_put_off_is_sent_again_under_its_name(played):
+    def answer(method, path, body, number):
+        return (503, {}, 0.001) if path == "marks" and number % 3 else (200, ITEMS, None)
+
+    user, server = played(answer)
+    assert user.errors == []
+    assert user.put_off["mark"] > 0
+    sent = server.of("marks")
+    assert len({body["event"] for body in sent}) < len(sent)
+    names = [(body["event"], tuple(body["ids"])) for body in sent]
+    assert len(set(names)) == len({event for event, _ in names}), "an event names one item"
+    assert len(user.took_ms["mark"]) == len(user.marks) > 0
+
+
+def test_a_user_with_nothing_left_to_mark_waits_for_its_next_search(played):
+    user, server = played(lambda method, path, body, number: (200, {**ITEMS, "items": [], "results": []}, None))
+    assert user.errors == []
+    assert not server.of("marks")
+    assert len(server.of("search")) > 1
+
+
+@pytest.mark.parametrize("forgets", ["results", "matches.jsonl"])
+def test_a_user_whose_answer_was_dropped_finds_all_again(played, forgets):
+    def answer(method, path, body, number):
+        return (422, NOT_FOUND_YET, None) if path == forgets else (200, ITEMS, None)
+
+    user, server = played(answer, mixed=True)
+    assert user.errors == []
+    assert user.forgotten == len(server.of(forgets)) > 0
+    at = [path for _, path, _ in server.asked]
+    assert "refine" in at[at.index(forgets) :]
+
+
+def test_what_a_user_does_not_expect_is_an_error_and_the_run_does_not_hold(played):
+    user, _ = played(lambda method, path, body, number: (200 if number == 1 else 500, ITEMS, None))
+    assert "500" in user.errors[0]
+    served = Served([user], Flat(), 0, 0.1, {})
+    assert not holds(served)
+    assert "Errors: 1." in report(served, "Load", "command", "introduction")
+
+
+def test_the_report_tells_how_many_requests_were_put_off(played):
+    def answer(method, path, body, number):
+        return (429, {}, 1.0) if path == "refine" else (200, ITEMS, None)
+
+    user, server = played(answer)
+    refused = len(server.of("refine"))
+    assert user.put_off["refine"] == refused > 0
+    assert f"| refine | 0 |  |  |  |  |  | {refused} |" in report(Served([user], Flat(), 0, 0.1, {}), "Load", "", "")
 
 
 def test_a_mixed_run_loses_nothing_and_ends_in_order():

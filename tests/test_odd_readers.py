@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load, save
 
-from benchmarks.fuzzing.catalogs import heads
-from benchmarks.fuzzing.world import make
+from benchmarks.fuzz.catalogs import heads
+from benchmarks.fuzz.world import make
 from gpubranches import Catalog, VocabularyEmbedder
 from gpubranches.cli.train_head import _names
 from gpubranches.core.files import parse_json

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="the NVRTC wheels are not installed")
 
-from benchmarks.sass import ARCHITECTURES, VARIANTS, compile_text, headers
+from benchmarks.roofline.sass import ARCHITECTURES, VARIANTS, compile_text, headers
 from gpubranches.engines.gpu.sources import KERNELS, source
 
 pytestmark = pytest.mark.skipif(headers() is None, reason="CUDA's headers are not installed: nvidia-cuda-runtime")

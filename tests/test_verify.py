@@ -12,18 +12,11 @@ import pytest
 from bare import bare
 from cudasim import SimulatedDevice
 
-from benchmarks import (
-    processes,
-    roofline,
-    status,
-    verify,
-    verify_correctness,
-    verify_nearest,
-    verify_record,
-    verify_speed,
-)
-from benchmarks.at_size import check_allow, check_at_size, check_quantize, check_rescore
-from benchmarks.sass import VARIANTS
+from benchmarks import status
+from benchmarks.roofline import __main__ as roofline
+from benchmarks.roofline.sass import VARIANTS
+from benchmarks.verify import correctness, nearest, processes, record, speed, steps
+from benchmarks.verify.at_size import check_allow, check_at_size, check_quantize, check_rescore
 from gpubranches.engines.gpu.measured_times import Measured, choose
 from gpubranches.engines.gpu.resident_copy import Residence
 from gpubranches.engines.gpu.sources import KERNELS
@@ -85,18 +78,18 @@ def test_the_other_checks_at_size_notice_a_wrong_kernel(check, kernel, old, new,
 
 
 def test_every_kernel_has_its_tests():
-    assert set(verify_correctness.KERNEL_TESTS) == set(KERNELS) == {kernel for kernel, _ in VARIANTS}
+    assert set(correctness.KERNEL_TESTS) == set(KERNELS) == {kernel for kernel, _ in VARIANTS}
     marked = [path for path in (ROOT / "tests").glob("test_*.py") if "marks=" + "pytest.mark.gpu" in path.read_text()]
     assert (
         {path.stem for path in marked}
         == {"test_kernels", "test_backends"}
         < {
             "test_kernels",
-            *verify_correctness.CONTRACT,
+            *correctness.CONTRACT,
         }
     )
     kernel_tests = (ROOT / "tests" / "test_kernels.py").read_text()
-    for names in verify_correctness.KERNEL_TESTS.values():
+    for names in correctness.KERNEL_TESTS.values():
         assert all(f"def {name}" in kernel_tests for name in names)
 
 
@@ -143,13 +136,13 @@ def test_the_benchmark_runs_with_little_installed(tmp_path):
 
 
 def test_every_marked_case_is_collected_with_little_installed():
-    modules = [f"tests/{name}.py" for name in ("test_kernels", *verify_correctness.CONTRACT)]
+    modules = [f"tests/{name}.py" for name in ("test_kernels", *correctness.CONTRACT)]
     status, printed = bare(PYTEST, "-q", "-p", "no:cacheprovider", "--collect-only", "-m", "gpu", *modules)
     assert status == 0, printed
     marked = [name for name in printed.splitlines() if "::" in name]
     assert sum("test_backends.py" in name for name in marked) >= 50
     assert sum("test_kernels.py" in name for name in marked) >= 50
-    for part in verify_correctness.SANITIZED:
+    for part in correctness.SANITIZED:
         assert any("test_kernels.py" in name and part in name for name in marked)
 
 
@@ -162,7 +155,7 @@ def written(folder, *lines):
     results = folder / "benchmarks" / "results"
     results.mkdir(parents=True, exist_ok=True)
     for line in lines:
-        verify_record.add(verify_record.path_of(results, "correctness"), **line)
+        record.add(record.path_of(results, "correctness"), **line)
 
 
 RUN = {"step": "run", "date": "2026-01-02", "commit": "abc"}
@@ -190,21 +183,21 @@ def test_a_verified_run_is_told(tmp_path, monkeypatch):
 def test_measured_times_stand_beside_the_predicted(tmp_path, monkeypatch):
     monkeypatch.setattr(roofline, "RESULTS", tmp_path)
     assert roofline.measured() == {}
-    path = verify_record.path_of(tmp_path, "speed")
+    path = record.path_of(tmp_path, "speed")
     for what, rows in [("ensemble", 262_602_752), ("single branch", 8192), ("upload", 262_602_752)]:
-        verify_record.add(path, step="goals", goal=what, rows=rows, p50_ms=7.0)
+        record.add(path, step="goals", goal=what, rows=rows, p50_ms=7.0)
     assert roofline.measured() == {"ensemble, zones prune half": 7.0}
-    assert set(roofline._LABELS) == set(verify_speed.GOALS_MS)
+    assert set(roofline._LABELS) == set(speed.GOALS_MS)
 
 
 def test_what_was_found_outlives_a_line_that_was_cut_short(tmp_path):
     path = tmp_path / "found.jsonl"
-    verify_record.add(path, step="card", ok=np.bool_(True))
-    verify_record.add(path, step="goals", rows=5)
+    record.add(path, step="card", ok=np.bool_(True))
+    record.add(path, step="goals", rows=5)
     with path.open("a") as file:
         file.write('{"step": "goals", "ro')
-    assert [line["step"] for line in verify_record.read(path)] == ["card", "goals"]
-    assert "| goals | | | | cut short |" in verify_record.page("speed", verify_record.read(path))
+    assert [line["step"] for line in record.read(path)] == ["card", "goals"]
+    assert "| goals | | | | cut short |" in record.page("speed", record.read(path))
 
 
 def options(folder, call="correctness", step=None):
@@ -215,10 +208,10 @@ def options(folder, call="correctness", step=None):
 
 def test_a_step_that_fails_or_hangs_takes_nothing_with_it(tmp_path):
     """What it found until then stays, and the page says what became of it."""
-    late = verify.Step("card", verify_correctness.card, 60)
-    assert verify.attempt(late, options(tmp_path), 0.5) == "not run: the time was spent"
-    unheard = verify.Step("unheard of", verify_correctness.card, 60)
-    assert "StopIteration" in verify.attempt(unheard, options(tmp_path), 60)
+    late = steps.Step("card", correctness.card, 60)
+    assert steps.attempt(late, options(tmp_path), 0.5) == "not run: the time was spent"
+    unheard = steps.Step("unheard of", correctness.card, 60)
+    assert "StopIteration" in steps.attempt(unheard, options(tmp_path), 60)
     page = (tmp_path / "gpu-correctness.md").read_text()
     assert "the time was spent" in page
     assert "| unheard of |" in page
@@ -229,20 +222,20 @@ def test_each_finding_is_written_before_the_next_is_looked_for(tmp_path, monkeyp
 
     def work(given):
         for i in range(3):
-            seen.append(len(verify_record.read(tmp_path / "gpu-correctness.jsonl")))
+            seen.append(len(record.read(tmp_path / "gpu-correctness.jsonl")))
             yield {"number": i}
 
-    monkeypatch.setitem(verify.STEPS, "correctness", [verify.Step("own", work, 1)])
-    verify.run_step(options(tmp_path, step="own"))
+    monkeypatch.setitem(steps.STEPS, "correctness", [steps.Step("own", work, 1)])
+    steps.run_step(options(tmp_path, step="own"))
     assert seen == [0, 1, 2]
 
 
 def test_the_limits_let_the_steps_that_teach_most_run_within_four_minutes():
-    for steps in verify.STEPS.values():
-        assert steps[0].name == "card"
-        assert sum(step.limit_s for step in steps[:4]) <= verify.BUDGET_S + 15
-    assert verify.BUDGET_S < 240
-    assert [step.name for step in verify.STEPS["correctness"]][-2:] == ["memcheck", "racecheck"]
+    for call in steps.STEPS.values():
+        assert call[0].name == "card"
+        assert sum(step.limit_s for step in call[:4]) <= steps.BUDGET_S + 15
+    assert steps.BUDGET_S < 240
+    assert [step.name for step in steps.STEPS["correctness"]][-2:] == ["memcheck", "racecheck"]
 
 
 def test_at_its_limit_a_command_is_ended_with_all_it_started(tmp_path):
@@ -253,7 +246,7 @@ def test_at_its_limit_a_command_is_ended_with_all_it_started(tmp_path):
 
 
 def test_segments_for_the_upload_are_those_of_a_catalog(tmp_path):
-    catalog = verify_speed.stored_codes(tmp_path, 5000, 2)
+    catalog = speed.stored_codes(tmp_path, 5000, 2)
     residence = Residence(SimulatedDevice(), catalog)
     assert (residence.n_live, residence.resident.n_tiles) == (10_000, 4)
     assert set(residence.pages) == {"0", "1"}
@@ -267,8 +260,8 @@ def simulated_card(monkeypatch):
 def nearest_of(folder):
     """Run the step that compares the engines; return its findings."""
     for line in (RUN, {"step": "card", "card": SimulatedDevice.name}):
-        verify_record.add(verify_record.path_of(folder, "speed"), **line)
-    return list(verify_nearest.nearest(options(folder, call="speed")))
+        record.add(record.path_of(folder, "speed"), **line)
+    return list(nearest.nearest(options(folder, call="speed")))
 
 
 def test_the_step_writes_the_table_that_auto_reads(tmp_path, simulated_card, monkeypatch):
@@ -285,7 +278,7 @@ def test_the_step_writes_the_table_that_auto_reads(tmp_path, simulated_card, mon
     assert engine == ("faiss" if table.lines[0].faiss_ms < table.lines[0].kernel_ms else "kernel")
     assert "2026-01-02" in why
     told = [{"step": "nearest", **line} for line in found]
-    page = verify_record.page("speed", told)
+    page = record.page("speed", told)
     for name in ("kernels", "faiss, proven"):
         assert f"| {name} | 1,000 | 64 | 10 | 1 | none |" in page
 

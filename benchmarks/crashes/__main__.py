@@ -25,12 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.coverage import publish
 from benchmarks.crashes import layer
 from benchmarks.crashes.arena import Arena
 from benchmarks.crashes.points import KINDS, Run
 from benchmarks.crashes.scenarios import SCENARIOS
-from benchmarks.given import finite, out_file, whole
+from benchmarks.harness.options import finite, out_file, whole
+from benchmarks.harness.publishing import command_line, document, publish
+from gpubranches.research.tables import markdown_table
 
 Tally = dict[str, Counter[str]]
 _MEMORY = Path("/dev/shm")  # nosec B108  # folders made there have random names
@@ -63,7 +64,7 @@ def main() -> None:
         if not layer.is_loaded():
             sys.exit(layer.run_over(Path(name), ["-m", "benchmarks.crashes", *sys.argv[1:]]))
         tally, broken, seconds = disturb(Path(name), options)
-    publish(report(" ".join(sys.argv[1:]), tally, broken, seconds), options.out)
+    publish(report(tally, broken, seconds), options.out)
     sys.exit(bool(broken))
 
 
@@ -101,31 +102,24 @@ def disturb(folder: Path, options: argparse.Namespace) -> tuple[Tally, list[str]
     return tally, broken, time.perf_counter() - began
 
 
-def report(asked: str, tally: Tally, broken: list[str], seconds: float) -> list[str]:
-    """Return the table as lines of Markdown. asked: the options."""
+def report(tally: Tally, broken: list[str], seconds: float) -> str:
+    """Return the results as Markdown."""
     total = sum(tally.values(), Counter[str]())
     count = sum(total[kind] for kind in KINDS)
-    rows = {**tally, "all": total}
-    return [
-        "# Kills, failing calls and power cuts",
-        "",
-        f"`python -m benchmarks.crashes {asked}`",
-        "",
+    introduction = (
         f"{count:,} points, {count - len(broken):,} held, {len(broken):,} broken; {seconds / 60:.0f} minutes. Each "
         "cell has the points that held and the points that were tried. `benchmarks/crashes/__main__.py` defines "
-        '"held".',
-        "",
-        f"| what was done | {' | '.join(KINDS)} | broken |",
-        "|---" * (len(KINDS) + 2) + "|",
-        *(_row(name, row) for name, row in rows.items()),
-        *(["", "Broken:", "", *(f"- {line}" for line in broken)] if broken else []),
-    ]
+        '"held".'
+    )
+    rows = [_row(name, row) for name, row in {**tally, "all": total}.items()]
+    table = markdown_table(("what was done", *KINDS, "broken"), rows)
+    listed = ["Broken:", "\n".join(f"- {line}" for line in broken)] if broken else []
+    return document("Kills, failing calls and power cuts", command_line("crashes"), introduction, table, *listed)
 
 
-def _row(name: str, row: Counter[str]) -> str:
+def _row(name: str, row: Counter[str]) -> tuple[object, ...]:
     cells = [f"{row[f'{kind}, held']:,} of {row[kind]:,}" if row[kind] else "" for kind in KINDS]
-    lost = sum(row[kind] - row[f"{kind}, held"] for kind in KINDS)
-    return f"| {name} | {' | '.join(cells)} | {lost} |"
+    return (name, *cells, sum(row[kind] - row[f"{kind}, held"] for kind in KINDS))
 
 
 if __name__ == "__main__":

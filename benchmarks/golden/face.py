@@ -57,7 +57,7 @@ def api_client(catalog: gb.Catalog, backend: Any, embedder: Any) -> Iterator[Any
     try:
         yield app.test_client()
     finally:
-        app.extensions["gpubranches"].close()
+        app.extensions["gpubranches"].service.close()
 
 
 # Python: catalogs
@@ -143,6 +143,14 @@ def _neighbors(found: gb.Neighbors) -> Value:
     return {"ids": found.ids, "distances": found.distances, "source": found.source}
 
 
+def _hits(found: gb.Hits, k: int) -> Value:
+    """Return hits as the one row of a batch, padded to k items with -1 and inf, as the recorded digests have them."""
+    lacking = min(k, max(1, found.catalog.n)) - len(found)
+    ids = np.append(found.ids, np.full(lacking, -1, np.int64))[None]
+    distances = np.append(found.distances, np.full(lacking, np.inf, np.float32))[None]
+    return {"ids": ids, "distances": distances, "source": found.source}
+
+
 # Python: sessions
 
 
@@ -153,22 +161,22 @@ def session_of(catalog: gb.Catalog, backend: Any, embedder: Any = None, seed: in
 
 def ask(session: gb.Session, text: str, k: int, **options: Any) -> Value:
     """Search by a text."""
-    return _neighbors(session.ask(text, k, **options))
+    return _hits(session.search(text, k, **options), k)
 
 
 def like(session: gb.Session, item: int, k: int, **options: Any) -> Value:
     """Search by an item."""
-    return _neighbors(session.like(item, k, **options))
+    return _hits(session.search(item, k, **options), k)
 
 
 def by_vector(session: gb.Session, vector: NDArray[Any], k: int, **options: Any) -> Value:
     """Search by an embedding or a code."""
-    return _neighbors(session.vector(vector, k, **options))
+    return _hits(session.search(vector, k, **options), k)
 
 
 def by_picture(session: gb.Session, picture: Any, k: int) -> Value:
     """Search by a picture."""
-    return _neighbors(session.image(picture, k))
+    return _hits(session.search(picture, k), k)
 
 
 def mark(session: gb.Session, ids: NDArray[np.int64], right: NDArray[np.bool_], origin: str = "user") -> None:
@@ -198,7 +206,7 @@ def estimate(session: gb.Session) -> Value:
 
 def answer(session: gb.Session) -> Value:
     """Return the last answer whole, without times."""
-    found = session.last()
+    found = session.last_answer()
     ranking = found.ranking
     return {
         "ids": ranking.ids,
@@ -214,7 +222,7 @@ def answer(session: gb.Session) -> Value:
         "precision": ranking.precision,
         "recall": ranking.recall,
         "source": ranking.source,
-        "min_votes": session.min_votes,
+        "min_votes": found.min_votes,
         "boxes": None if session.boxes is None else session.boxes.to_json(),
         "parts": {name: found.parts[name].ids for name in PARTS if name in found.parts},
     }

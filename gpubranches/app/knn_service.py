@@ -19,7 +19,7 @@ from gpubranches.app.api.schema import Schema, check, parse
 from gpubranches.app.api.search import MOST, UPLOAD_BYTES
 from gpubranches.app.app_context import service
 from gpubranches.catalog.metadata.columns import url_of
-from gpubranches.catalog.pictures.images import received
+from gpubranches.catalog.pictures.decoding import decoded_upload
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.queries import Words
@@ -110,7 +110,7 @@ def _nearest(asked: dict[str, Any], count: int) -> Hits:
     if asked.get("text"):
         return service().nearest(SearchRequest(Words(asked["text"]), count)).hits
     if asked.get("image"):
-        with received(_decoded(asked["image"])) as image:
+        with decoded_upload(_decoded(asked["image"])) as image:
             return service().nearest(SearchRequest(image, count)).hits
     if "embedding_input" in asked:
         return service().nearest(SearchRequest(np.array(asked["embedding_input"], np.float32), count)).hits

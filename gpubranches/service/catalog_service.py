@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.pictures.images import image_file, received, small_jpeg
+from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
 from gpubranches.errors import ConflictError, UsageError
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
-from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.queries import Words, of_kind, parse, unit
 from gpubranches.retrieval.search import Searcher
 from gpubranches.service import Session
@@ -137,7 +137,7 @@ class CatalogService:
     def nearest(self, request: SearchRequest) -> Nearest:
         """Return the nearest items of the catalog. Belongs to no session. Errors as of `Searcher`."""
         start = time.perf_counter()
-        hits = _find(self.searcher, request)
+        hits = self.searcher.search(request.query, request.k, where=request.where)
         return Nearest(hits, (time.perf_counter() - start) * 1000)
 
     def distinct(self, ids: NDArray[np.int64], cosine: float, most: int) -> NDArray[np.intp]:
@@ -188,7 +188,7 @@ class CatalogService:
         found = self._lists.get(
             (session, self.catalog.generation, request.query, request.where),
             stop,
-            lambda k: _find(searcher, SearchRequest(request.query, k, where)),
+            lambda k: searcher.search(request.query, k, where=where),
             lambda: self.count(request.where),
         )
         took_ms = (time.perf_counter() - start) * 1000
@@ -201,7 +201,7 @@ class CatalogService:
         Raises UsageError if the embedder reads no pictures, and for what is no picture.
         """
         embedder = self.require_picture_reader()
-        with received(picture) as image:
+        with decoded_upload(picture) as image:
             embedding, small = unit(embedder.images([image]))[0], small_jpeg(image, SENT_SIZE)
         return self.sessions.uploads.keep(session, embedding, small)
 
@@ -366,12 +366,6 @@ class CatalogService:
         session = page.state.session
         self.sessions.store.try_update(session, **settings)
         return replace(page, state=replace(page.state, record=self.sessions.record(session)))
-
-
-def _find(searcher: Searcher, request: SearchRequest) -> Hits:
-    if isinstance(request.query, Words):
-        return searcher.text(request.query.text, request.k, where=request.where)
-    return searcher.search(request.query, request.k, where=request.where)
 
 
 def _event(name: str | None) -> str:

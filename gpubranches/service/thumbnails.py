@@ -11,7 +11,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
-from gpubranches.catalog.pictures.images import thumbnail
+from gpubranches.catalog.pictures.decoding import thumbnail
 
 _log = logging.getLogger(__name__)
 

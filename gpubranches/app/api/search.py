@@ -13,7 +13,7 @@ from gpubranches.app.api.schema import Schema
 from gpubranches.app.app_context import service
 from gpubranches.catalog.metadata.conditions import KINDS, MAX_LENGTH, column_text, value_condition
 from gpubranches.catalog.metadata.tables import json_value
-from gpubranches.catalog.pictures.images import received
+from gpubranches.catalog.pictures.decoding import decoded_upload
 from gpubranches.core.options import MODELS
 from gpubranches.service.export import BOX_FORMATS, FORMATS
 from gpubranches.service.types import SearchRequest
@@ -190,7 +190,7 @@ def search(body: dict[str, Any]) -> dict[str, Any]:
 @operation("POST", "/search/image", raw=(PICTURES, UPLOAD_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
 def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any]:
     """Find the items nearest to a picture, sent as it is: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
-    with received(body) as image:
+    with decoded_upload(body) as image:
         return _nearest(SearchRequest(image, k, where))
 
 

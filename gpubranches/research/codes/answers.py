@@ -26,9 +26,7 @@ CANDIDATES = 10_000
 
 def candidates(world: World, draw: Draw) -> Answer:
     """Match the best CANDIDATES by the votes of the ensemble that `Session.refine` trains for its second stage."""
-    session = world.session(draw.seed)
-    session.mark(draw.positives, +1)
-    session.mark(draw.negatives, -1)
+    session = world.marked(draw)
     session.refine(random_negatives=UNCHECKED)
     matched = np.zeros(world.n, np.bool_)
     if session.boxes is not None:

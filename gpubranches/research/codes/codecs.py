@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -22,23 +23,20 @@ Ids = NDArray[np.int64]
 _WORDS = {"uniform": "uint8", "quantile": "uint8 quantile"}
 
 
-class Codec(Protocol):
-    """A fitted way to encode items and to search among their codes. bytes: an item's."""
+@dataclass(frozen=True)
+class Codec:
+    """A fitted way to encode items and to search among their codes.
 
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def bytes(self) -> int: ...  # noqa: D102
-    @property
-    def description(self) -> str: ...  # noqa: D102
+    bytes: of an item; description: what is kept and how it is searched. encode: returns what is kept of m items,
+    (m, w), where w times the size of the dtype is `bytes`. search: called with codes (m, w), their ids (m,), q queries
+    and k; returns the k best rows of codes for each query, (q, k) int64, best first.
+    """
 
-    def encode(self, rows: Rows) -> NDArray[Any]:
-        """Return what is kept of items, (m, w): w times the size of the dtype is `bytes`."""
-        ...
-
-    def search(self, codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
-        """Return the k best rows of codes for each query, (q, k) int64, best first; ids: of the rows."""
-        ...
+    name: str
+    bytes: int
+    description: str
+    encode: Callable[[Rows], NDArray[Any]]
+    search: Callable[[NDArray[Any], Ids, Rows, int], NDArray[np.int64]]
 
 
 class Method(Protocol):
@@ -70,7 +68,8 @@ def stored(codec: Codec, rows: Rows) -> NDArray[Any]:
 class HeadMethod:
     """A head: its vectors, and its codes under every quantizer. Searched symmetrically, as the product does.
 
-    head: fitted, or to be fitted where `fitted` is False.
+    head: fitted, or to be fitted where `fitted` is False. After `fit`: mean_ (D,) float32, of the embeddings;
+    quantizers_: by the words that name their codes.
     """
 
     def __init__(self, name: str, head: Head, *, fitted: bool = True):
@@ -93,91 +92,52 @@ class HeadMethod:
 
     def codecs(self) -> tuple[Codec, ...]:
         """Return one codec a quantizer, the codes decoded if the head can, the vectors without the 8-bit step."""
-        named = {f"{self.name} {word}": quantizer for word, quantizer in self.quantizers_.items()}
-        coded: list[Codec] = [HeadCodes(name, self.head, quantizer) for name, quantizer in named.items()]
-        if self.head.decodes:
-            usual = self.quantizers_[_WORDS[self.head.usual_quantizer]]
-            coded.append(HeadDecoded(f"{self.name} decoded", self.head, usual, self.mean_))
-        return (*coded, HeadVectors(f"{self.name} float", self.head))
+        coded = [self._by_codes(word, quantizer) for word, quantizer in self.quantizers_.items()]
+        return (*coded, *([self._by_decoding()] if self.head.decodes else []), self._by_vectors())
 
+    def _by_codes(self, word: str, quantizer: ScalarQuantizer) -> Codec:
+        """Keep uint8 codes; a query is encoded, too, and squared distances are whole numbers, exact in float64."""
 
-@dataclass(frozen=True)
-class HeadCodes:
-    """uint8 codes of a head's vectors; a query is encoded, too, and squared distances are whole numbers."""
+        def encode(rows: Rows) -> NDArray[np.uint8]:
+            return quantizer.encode(vectors_of(self.head, rows))
 
-    name: str
-    head: Head
-    quantizer: ScalarQuantizer
+        def search(codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
+            return _nearest(codes.astype(np.float64), encode(queries).astype(np.float64), ids, k)
 
-    @property
-    def bytes(self) -> int:
-        """One a code dim."""
-        return self.head.d
+        description = f"{self.head.d} x uint8 of the head, queries encoded, too"
+        return Codec(f"{self.name} {word}", self.head.d, description, encode, search)
 
-    @property
-    def description(self) -> str:
-        """What is kept and how it is searched."""
-        return f"{self.head.d} x uint8 of the head, queries encoded, too"
+    def _by_decoding(self) -> Codec:
+        """Keep uint8 codes and compare what they decode to with queries as they are, by the cosine."""
+        quantizer = self.quantizers_[_WORDS[self.head.default_quantizer]]
 
-    def encode(self, rows: Rows) -> NDArray[np.uint8]:
-        """Return codes, (m, d) uint8."""
-        return self.quantizer.encode(vectors_of(self.head, rows))
+        def encode(rows: Rows) -> NDArray[np.uint8]:
+            return quantizer.encode(vectors_of(self.head, rows))
 
-    def search(self, codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
-        """Return the k nearest; exact, for float64 holds the sums."""
-        return _nearest(codes.astype(np.float64), self.encode(queries).astype(np.float64), ids, k)
+        def search(codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
+            base = unit(self.head.inverse_transform(quantizer.decode(codes)) - self.mean_)
+            return best_rows(lambda part: queries.centred[part] @ base.T, len(queries), ids, k)
 
+        description = f"{self.head.d} x uint8 of the head, decoded to {self.head.D} dims, queries as they are"
+        return Codec(f"{self.name} decoded", self.head.d, description, encode, search)
 
-@dataclass(frozen=True)
-class HeadDecoded(HeadCodes):
-    """The same codes, decoded to embeddings; a query is an embedding as it stands.
+    def _by_vectors(self) -> Codec:
+        """Keep the vectors as float32."""
 
-    mean: (D,) float32, of the embeddings.
-    """
+        def encode(rows: Rows) -> NDArray[np.float32]:
+            return vectors_of(self.head, rows)
 
-    mean: NDArray[np.float32]
+        def search(codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
+            return _nearest(codes, encode(queries), ids, k)
 
-    @property
-    def description(self) -> str:
-        """What is kept and how it is searched."""
-        return f"{self.head.d} x uint8 of the head, decoded to {self.head.D} dims, queries as they are"
-
-    def search(self, codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
-        """Return those of the largest cosines with what is decoded."""
-        base = unit(self.head.inverse_transform(self.quantizer.decode(codes)) - self.mean)
-        return best_rows(lambda part: queries.centred[part] @ base.T, len(queries), ids, k)
-
-
-@dataclass(frozen=True)
-class HeadVectors:
-    """A head's vectors without the 8-bit step."""
-
-    name: str
-    head: Head
-
-    @property
-    def bytes(self) -> int:
-        """Four a code dim."""
-        return 4 * self.head.d
-
-    @property
-    def description(self) -> str:
-        """What is kept and how it is searched."""
-        return f"{self.head.d} x float32 of the head, without the 8-bit step"
-
-    def encode(self, rows: Rows) -> NDArray[np.float32]:
-        """Return vectors, (m, d) float32."""
-        return vectors_of(self.head, rows)
-
-    def search(self, codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
-        """Return the k nearest."""
-        return _nearest(codes, self.encode(queries), ids, k)
+        description = f"{self.head.d} x float32 of the head, without the 8-bit step"
+        return Codec(f"{self.name} float", 4 * self.head.d, description, encode, search)
 
 
 class SignsMethod:
     """One bit of each of 256 rotated principal dims, ranked by 4-bit weights of the query; no scale is kept.
 
-    random_state: seed of the rotation.
+    random_state: seed of the rotation. After `fit`: components_ (256, D) float32; signs_: fitted to the 256 dims.
     """
 
     name = "signs"
@@ -193,98 +153,60 @@ class SignsMethod:
 
     def codecs(self) -> tuple[Codec, ...]:
         """Return the one codec."""
-        return (PrincipalSigns("signs", self.components_, self.signs_),)
 
+        def encode(rows: Rows) -> NDArray[np.uint8]:
+            return self.signs_.encode(rows.centred @ self.components_.T)[0]
 
-@dataclass(frozen=True)
-class PrincipalSigns:
-    """components: (P, D) float32; signs: fitted to the P dims."""
+        def search(codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
+            weights = queries.centred @ self.components_.T
 
-    name: str
-    components: NDArray[np.float32]
-    signs: SignQuantizer
+            def keys(part: slice) -> NDArray[Any]:
+                return np.stack([self.signs_.planes(weight).dots(codes) for weight in weights[part]])
 
-    @property
-    def bytes(self) -> int:
-        """One bit of each of 256 dims."""
-        return BYTES
+            return best_rows(keys, len(queries), ids, k)
 
-    @property
-    def description(self) -> str:
-        """What is kept and how it is searched."""
-        return f"{self.signs.n_bits} signs of rotated principal dims, queries as 4-bit weights"
-
-    def encode(self, rows: Rows) -> NDArray[np.uint8]:
-        """Return bits, (m, P/8) uint8."""
-        return self.signs.encode(rows.centred @ self.components.T)[0]
-
-    def search(self, codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
-        """Return those of the largest dots."""
-        weights = queries.centred @ self.components.T
-
-        def keys(part: slice) -> NDArray[Any]:
-            return np.stack([self.signs.planes(weight).dots(codes) for weight in weights[part]])
-
-        return best_rows(keys, len(queries), ids, k)
+        description = f"{self.signs_.n_bits} signs of rotated principal dims, queries as 4-bit weights"
+        return (Codec(self.name, BYTES, description, encode, search),)
 
 
 @dataclass(frozen=True)
 class CatalogBits:
-    """The catalog's own tier of bits and scales, and its own method: nothing is left to fit."""
+    """The catalog's own tier, one bit a dim and two bytes of scale, ranked as the product does; nothing is fitted."""
 
     signs: SignQuantizer
     name: str = "catalog bits"
-
-    @property
-    def bytes(self) -> int:
-        """One bit a dim and two bytes of scale."""
-        return self.signs.n_bits // 8 + 2
-
-    @property
-    def description(self) -> str:
-        """What is kept and how it is searched."""
-        return f"the catalog's {self.signs.n_bits} signs of rotated dims and a scale, queries as 4-bit weights"
 
     def fit(self, sample: Rows) -> Self:
         """Return self: the catalog's constants stand."""
         return self
 
     def codecs(self) -> tuple[Codec, ...]:
-        """Return the one codec."""
-        return (self,)
+        """Return the one codec, whose codes hold bits and scale in a row."""
 
-    def encode(self, rows: Rows) -> NDArray[np.uint8]:
-        """Return bits and scale in a row, (m, P/8 + 2) uint8."""
-        bits, scales = self.signs.encode(rows.raw)
-        return np.hstack([bits, scales[:, None].view(np.uint8)])
+        def encode(rows: Rows) -> NDArray[np.uint8]:
+            bits, scales = self.signs.encode(rows.raw)
+            return np.hstack([bits, scales[:, None].view(np.uint8)])
 
-    def search(self, codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
-        """Return those of the best scores."""
-        bits = np.ascontiguousarray(codes[:, :-2])
-        scales = np.ascontiguousarray(codes[:, -2:]).view(np.float16)[:, 0]
+        def search(codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
+            bits = np.ascontiguousarray(codes[:, :-2])
+            scales = np.ascontiguousarray(codes[:, -2:]).view(np.float16)[:, 0]
 
-        def keys(part: slice) -> NDArray[Any]:
-            return np.stack([self.signs.planes(row).scores(bits, scales) for row in queries.centred[part]])
+            def keys(part: slice) -> NDArray[Any]:
+                return np.stack([self.signs.planes(row).scores(bits, scales) for row in queries.centred[part]])
 
-        return best_rows(keys, len(queries), ids, k)
+            return best_rows(keys, len(queries), ids, k)
+
+        n_bits = self.signs.n_bits
+        description = f"the catalog's {n_bits} signs of rotated dims and a scale, queries as 4-bit weights"
+        return (Codec(self.name, n_bits // 8 + 2, description, encode, search),)
 
 
 @dataclass(frozen=True)
 class FullEmbeddings:
-    """The centred embeddings, whose cosine is the truth."""
+    """The centred embeddings, whose cosine is the truth; nothing is fitted. dims: of the embeddings."""
 
     dims: int
     name: str = "embeddings"
-
-    @property
-    def bytes(self) -> int:
-        """Four a dim."""
-        return 4 * self.dims
-
-    @property
-    def description(self) -> str:
-        """What is kept and how it is searched."""
-        return f"{self.dims} x float32, centred: the truth"
 
     def fit(self, sample: Rows) -> Self:
         """Return self: there is nothing to learn."""
@@ -292,20 +214,17 @@ class FullEmbeddings:
 
     def codecs(self) -> tuple[Codec, ...]:
         """Return the one codec."""
-        return (self,)
 
-    def encode(self, rows: Rows) -> NDArray[np.float32]:
-        """Return the centred embeddings, (m, D) float32."""
-        return rows.centred
+        def search(codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
+            return best_rows(lambda part: queries.centred[part] @ codes.T, len(queries), ids, k)
 
-    def search(self, codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
-        """Return those of the largest cosines."""
-        return best_rows(lambda part: queries.centred[part] @ codes.T, len(queries), ids, k)
+        description = f"{self.dims} x float32, centred: the truth"
+        return (Codec(self.name, 4 * self.dims, description, lambda rows: rows.centred, search),)
 
 
 def vectors_of(head: Head, rows: Rows) -> NDArray[np.float32]:
     """Return a head's vectors, (m, d) float32: texts by its tower for them, else moved to where images lie."""
-    if rows.texts and head.reads_texts:
+    if rows.texts and head.has_text_tower:
         return head.transform_texts(rows.raw)
     return head.transform(rows.moved)
 

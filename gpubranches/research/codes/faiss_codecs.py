@@ -175,48 +175,35 @@ class FaissMethod:
         return vectors
 
     def codecs(self) -> tuple[Codec, ...]:
-        """Return the codec under each metric."""
-        return (FaissCodec(self.recipe.name, self, False), FaissCodec(f"{self.recipe.name} ip", self, True))
+        """Return the codec under each metric: by distance, and by inner product."""
+        return self._codec(inner_product=False), self._codec(inner_product=True)
 
+    def _codec(self, *, inner_product: bool) -> Codec:
+        shared = "" if self.recipe.metric_in_code else ", codes as by distance"
+        metric = f"inner product{shared}" if inner_product else "distance"
 
-@dataclass(frozen=True)
-class FaissCodec:
-    """A fitted method under one metric: squared distance, or inner product."""
+        def search(codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
+            """Return what faiss ranks first; its order among equals is its own."""
+            faiss = require_faiss()
+            with one_thread(faiss):
+                index = self.index(faiss, inner_product)
+                if self.recipe.decoded:
+                    flat = faiss.IndexFlat(index.d, index.metric_type)
+                    flat.add(index.sa_decode(codes))
+                    index = flat
+                else:
+                    index.reset()
+                    index.add_sa_codes(codes)
+                found: NDArray[np.int64] = index.search(self.transformed(queries), min(k, len(codes)))[1]
+            return found
 
-    name: str
-    method: FaissMethod
-    inner_product: bool
-
-    @property
-    def bytes(self) -> int:
-        """What every recipe is made for."""
-        return BYTES
-
-    @property
-    def description(self) -> str:
-        """What is kept and how it is searched."""
-        shared = "" if self.method.recipe.metric_in_code else ", codes as by distance"
-        metric = f"inner product{shared}" if self.inner_product else "distance"
-        return f"faiss: {self.method.recipe.description}; queries as they are, by {metric}"
-
-    def encode(self, rows: Rows) -> NDArray[np.uint8]:
-        """Return codes, (m, bytes) uint8."""
-        return self.method.encode(rows, self.inner_product)
-
-    def search(self, codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
-        """Return what faiss ranks first; its order among equals is its own."""
-        faiss = require_faiss()
-        with one_thread(faiss):
-            index = self.method.index(faiss, self.inner_product)
-            if self.method.recipe.decoded:
-                flat = faiss.IndexFlat(index.d, index.metric_type)
-                flat.add(index.sa_decode(codes))
-                index = flat
-            else:
-                index.reset()
-                index.add_sa_codes(codes)
-            found: NDArray[np.int64] = index.search(self.method.transformed(queries), min(k, len(codes)))[1]
-        return found
+        return Codec(
+            f"{self.name} ip" if inner_product else self.name,
+            BYTES,
+            f"faiss: {self.recipe.description}; queries as they are, by {metric}",
+            lambda rows: self.encode(rows, inner_product),
+            search,
+        )
 
 
 @contextmanager

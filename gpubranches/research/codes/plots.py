@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from gpubranches.research.canvas import PALETTE, Figures, quiet
 from gpubranches.research.codes.codecs import BYTES
 from gpubranches.research.codes.measures import FIRST
 from gpubranches.research.codes.measuring import Measured
 from gpubranches.research.codes.report import CodesReport
-from gpubranches.research.quality.canvas import PALETTE, Pages, quiet
 
 _STYLES = ("-", "--", ":")
 
@@ -22,17 +22,17 @@ def draw(report: CodesReport, folder: Path) -> list[Path]:
 
     Raises BackendUnavailableError without matplotlib, DataError if the folder refuses.
     """
-    page = Pages(folder)
+    figures = Figures(folder)
     kinds = len(report.ground.queries)
-    with page("codes-recall.png", 4.2 * kinds + 2.2, 4.8) as figure:
+    with figures("codes-recall.png", 4.2 * kinds + 2.2, 4.8) as figure:
         _recall(figure, report)
-    with page("codes-found.png", 4.2 * kinds + 1.5, 1.4 + 0.26 * len(report.results)) as figure:
+    with figures("codes-found.png", 4.2 * kinds + 1.5, 1.4 + 0.26 * len(report.results)) as figure:
         _found(figure, report)
-    with page("codes-distances.png", 8, 4.5) as figure:
+    with figures("codes-distances.png", 8, 4.5) as figure:
         _distances(figure, report)
-    with page("codes-entropy.png", 8, 4.5) as figure:
+    with figures("codes-entropy.png", 8, 4.5) as figure:
         _entropy(figure, report)
-    return page.written
+    return figures.written
 
 
 def _recall(figure: Any, report: CodesReport) -> None:

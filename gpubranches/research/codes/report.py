@@ -19,7 +19,7 @@ from gpubranches.research.codes.ground import Ground
 from gpubranches.research.codes.measures import FIRST, mean_and_error
 from gpubranches.research.codes.measuring import UNSEEN, Found, Measured, Spread
 from gpubranches.research.quality.comparison import Comparison
-from gpubranches.research.quality.tables import Section, short, with_error
+from gpubranches.research.tables import Section, short, with_error
 
 _QUANTILES = (0.05, 0.5, 0.95)
 

@@ -15,7 +15,7 @@ from gpubranches.errors import UsageError
 if TYPE_CHECKING:
     from gpubranches import Catalog
     from gpubranches.encoders import Embedder
-    from gpubranches.research.quality.tables import Section
+    from gpubranches.research.tables import Section
 
 _PIPED_WIDTH = 120
 
@@ -59,5 +59,5 @@ def _table(section: Section) -> Table:
     for number, heading in enumerate(section.header):
         table.add_column(heading, justify="right" if number else "left", no_wrap=not number)
     for row in section.rows:
-        table.add_row(*row)
+        table.add_row(*map(str, row))
     return table

@@ -19,6 +19,7 @@ from gpubranches.errors import UsageError
 from gpubranches.research.quality import best_f1, f1
 from gpubranches.research.quality.protocol import FEWEST, FIRST
 from gpubranches.research.quality.users import NEGATIVES
+from gpubranches.retrieval.queries import Words
 from gpubranches.service import Session
 
 FORMS = (("count", "colour", "shape"), ("colour", "shape"), ("texture", "shape"), ("texture", "colour"))
@@ -112,7 +113,7 @@ class _User:
 
     def ask(self, text: str) -> NDArray[np.intp]:
         """Return the rows of all items, nearest to the text first."""
-        return np.searchsorted(self.ids, self.session.searcher.text(text, k=len(self.ids)).ids)
+        return np.searchsorted(self.ids, self.session.search(Words(text), k=len(self.ids)).ids)
 
     def refine(self, concept: _Concept, order: NDArray[np.intp], p: int, seed: int) -> tuple[float, ...]:
         """Return F1 of the first 100, of the best k, after refining, and after refining over unmarked items."""

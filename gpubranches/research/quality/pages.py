@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.measures import average_precision
 from gpubranches.research.quality.protocol import Concept, World
+from gpubranches.retrieval.queries import Words
 
 
 def first_pages(world: World, concepts: Sequence[Concept], ks: Sequence[int]) -> list[dict[str, float]]:
@@ -34,11 +35,11 @@ def first_pages(world: World, concepts: Sequence[Concept], ks: Sequence[int]) ->
         for concept in asked:
             right = world.flags(concept.items)
             begin = time.perf_counter()
-            found = session.searcher.text(concept.name, k=k).ids[0]
+            found = session.search(Words(concept.name), k=k).ids
             middle = time.perf_counter()
             exact = _nearest(world, embedder.texts([concept.name])[0] - mean, k)
             end = time.perf_counter()
-            found_ap = average_precision(world.rows(found[found >= 0]), right)
+            found_ap = average_precision(world.rows(found), right)
             rows.append((found_ap, average_precision(exact, right), 1e3 * (middle - begin), 1e3 * (end - middle)))
         values = np.array(rows)
         report.append(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpubranches.research.quality.canvas import PALETTE, Pages, quiet
+from gpubranches.research.canvas import PALETTE, Figures, quiet
 from gpubranches.research.quality.comparison import LEVELS, Comparison
 from gpubranches.research.quality.report import Report
 from gpubranches.research.quality.rounds import PAGE
@@ -23,16 +23,16 @@ def draw(report: Report, folder: Path) -> list[Path]:
 
     Raises BackendUnavailableError without matplotlib, DataError if the folder refuses.
     """
-    page = Pages(folder)
-    with page("f1-by-marks.png", 8, max(4.5, 0.27 * len(report.models.values))) as figure:
+    figures = Figures(folder)
+    with figures("f1-by-marks.png", 8, max(4.5, 0.27 * len(report.models.values))) as figure:
         _by_marks(figure, report)
     panels = len(report.models.places)
-    with page("precision-recall.png", 3 * panels + 2.4, max(3.7, 0.25 * len(report.models.curves))) as figure:
+    with figures("precision-recall.png", 3 * panels + 2.4, max(3.7, 0.25 * len(report.models.curves))) as figure:
         _precision_recall(figure, report)
     if report.rounds is not None:
-        with page("f1-by-round.png", 9.5, 4.5) as figure:
+        with figures("f1-by-round.png", 9.5, 4.5) as figure:
             _by_round(figure, report.rounds)
-    return page.written
+    return figures.written
 
 
 def _by_marks(figure: Any, report: Report) -> None:

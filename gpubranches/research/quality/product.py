@@ -84,10 +84,8 @@ def answer_of(world: World, ranking: Ranking) -> Answer:
 
 
 def _refined(world: World, draw: Draw, **options: Any) -> Answer:
-    session = world.session(draw.seed)
-    session.mark(draw.positives, +1)
-    session.mark(draw.negatives, -1)
-    return answer_of(world, session.refine(random_negatives=UNCHECKED, where=draw.concept.where, **options))
+    ranking = world.marked(draw).refine(random_negatives=UNCHECKED, where=draw.concept.where, **options)
+    return answer_of(world, ranking)
 
 
 def _places(world: World, draw: Draw) -> NDArray[np.float64]:

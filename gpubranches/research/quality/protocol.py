@@ -14,6 +14,7 @@ from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.users import DEFAULT_USER, User
+from gpubranches.retrieval.queries import Words
 from gpubranches.service import Session
 
 FEWEST = 34
@@ -127,6 +128,20 @@ class World:
         """Return a new session."""
         return Session(self.catalog, self.backend, embedder=self.embedder, seed=seed)
 
+    def marked(self, draw: Draw) -> Session:
+        """Return a new session with the marks of a draw."""
+        session = self.session(draw.seed)
+        session.mark(draw.positives, +1)
+        session.mark(draw.negatives, -1)
+        return session
+
+    def mark_by_truth(self, session: Session, ids: Ids, right: NDArray[np.bool_], origin: str) -> None:
+        """Mark ids in a session as what they are; right: (n,) bool, the truth; origin: as of `Session.mark`."""
+        good = right[self.rows(ids)]
+        for label, marked in ((+1, ids[good]), (-1, ids[~good])):
+            if len(marked):
+                session.mark(marked, label, origin=origin)
+
     def draw(self, concept: Concept, p: int, seed: int, user: User = DEFAULT_USER) -> Draw | None:
         """Play the user up to the marks; None if the first page holds fewer than 2 right items.
 
@@ -165,7 +180,7 @@ class World:
     def _asked(self, session: Session, concept: Concept, user: User, rng: np.random.Generator) -> NDArray[np.intp]:
         """Return the rows that the first query finds, (m,), best first: all that the concept's condition lets in."""
         if concept.text:
-            found = session.searcher.text(concept.asked, k=self.n, where=concept.where)
+            found = session.search(Words(concept.asked), k=self.n, where=concept.where)
         elif concept.by_embeddings or user.in_order:
             found = session.search(self._noisy_embedding(concept, rng), k=self.n, where=concept.where)
         else:

@@ -100,18 +100,12 @@ def play(world: World, draw: Draw, policy: Policy, rounds: int) -> Iterator[tupl
 
     The same draw and policy give the same rounds. Where nothing unmarked is left to choose, the round adds no mark.
     """
-    session = world.session(draw.seed)
-    session.mark(draw.positives, +1, origin="user")
-    session.mark(draw.negatives, -1, origin="user")
+    session = world.marked(draw)
     refine = partial(session.refine, random_negatives=UNCHECKED, query=draw.query, where=draw.concept.where)
     yield session, refine()
     rng = np.random.default_rng(draw.seed)
     for _ in range(rounds):
-        ids = policy.choose(session, rng)
-        right = draw.right[world.rows(ids)]
-        for label, marked in ((+1, ids[right]), (-1, ids[~right])):
-            if len(marked):
-                session.mark(marked, label, origin=policy.origin)
+        world.mark_by_truth(session, policy.choose(session, rng), draw.right, policy.origin)
         yield session, refine()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gpubranches.research.quality.comparison import Comparison
-from gpubranches.research.quality.tables import Section, with_error
+from gpubranches.research.tables import Section, with_error
 
 FLOORS = (0, 34, 60, 120, 300, 1000)
 """The fewest items of each band."""

@@ -1,12 +1,13 @@
-"""PNG plots of a run: latency against rows, a picture a question, the roofline as a line. Needs matplotlib."""
+"""PNG plots of a run: latency against rows, one picture per question, the roofline as a line. Needs matplotlib."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from gpubranches.errors import missing_package
+from gpubranches.research.canvas import GREY, Figures
 from gpubranches.research.speed.run import Measure
 
 
@@ -14,39 +15,33 @@ def draw(measures: Sequence[Measure], folder: Path) -> list[Path]:
     """Write a log-log plot for each question; return the files.
 
     Approximate and exact answers to the same question share a picture. Raises BackendUnavailableError without
-    matplotlib.
+    matplotlib, DataError if the folder cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_package("--plots", "matplotlib", "research", error=error) from error
-    written = []
+    figures = Figures(folder)
     for what in dict.fromkeys(_family(one.what) for one in measures):
-        own = [one for one in measures if _family(one.what) == what]
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        for label in dict.fromkeys(_label(one) for one in own):
-            points = sorted((one.rows, one.p50_ms) for one in own if _label(one) == label)
-            axes.plot(*zip(*points, strict=True), marker="o", label=label)
-        for engine in dict.fromkeys(one.engine for one in own):
-            bound = sorted((one.rows, one.roofline_ms) for one in own if one.engine == engine and one.roofline_ms)
-            style, label = ":", f"{engine}: roofline"
-            if len(bound) == 1:
-                axes.axhline(bound[0][1], linestyle=style, color="grey", label=label)
-            elif bound:
-                axes.plot(*zip(*bound, strict=True), linestyle=style, color="grey", label=label)
-        axes.set(xscale="log", yscale="log", xlabel="rows", ylabel="median, ms", title=what)
-        axes.grid(visible=True, which="both", alpha=0.3)
-        axes.legend(fontsize="small")
-        path = folder / f"{re.sub(r'[^a-z0-9]+', '-', what.lower()).strip('-')}.png"
-        figure.savefig(path, dpi=120)
-        written.append(path)
-    return written
+        with figures(f"{re.sub(r'[^a-z0-9]+', '-', what.lower()).strip('-')}.png", 7, 4.5) as figure:
+            _by_rows(figure.add_subplot(), what, [one for one in measures if _family(one.what) == what])
+    return figures.written
+
+
+def _by_rows(axes: Any, what: str, measures: Sequence[Measure]) -> None:
+    for label in dict.fromkeys(map(_label, measures)):
+        points = sorted((one.rows, one.p50_ms) for one in measures if _label(one) == label)
+        axes.plot(*zip(*points, strict=True), marker="o", label=label)
+    for engine in dict.fromkeys(one.engine for one in measures):
+        bound = sorted((one.rows, one.roofline_ms) for one in measures if one.engine == engine and one.roofline_ms)
+        style = {"linestyle": ":", "color": GREY, "label": f"{engine}: roofline"}
+        if len(bound) == 1:
+            axes.axhline(bound[0][1], **style)
+        elif bound:
+            axes.plot(*zip(*bound, strict=True), **style)
+    axes.set(xscale="log", yscale="log", xlabel="rows", ylabel="median, ms", title=what)
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(fontsize="small")
 
 
 def _family(what: str) -> str:
+    """Return the question without what stands in brackets, such as an index."""
     return what.split(" (")[0]
 
 

@@ -16,6 +16,7 @@ from gpubranches.research.speed.engines import open_engine
 from gpubranches.research.speed.questions import LEARNT, Questions, ask
 from gpubranches.research.speed.synthetic import SyntheticCatalog, write_stand_in
 from gpubranches.research.speed.timing import timed
+from gpubranches.research.tables import markdown_table
 from gpubranches.service.doctor import examine, revision
 
 Report = Callable[[str, int, int], None]
@@ -159,16 +160,25 @@ def line(one: Measure) -> str:
 
 def table(measures: Sequence[Measure]) -> str:
     """Return the measures as Markdown: a line for each engine, rows and question."""
-    lines = [
-        "| engine | rows | question | found | p50 ms | p95 ms | p99 ms | cold ms | of the roofline | recall |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for one in measures:
-        share = "" if one.fraction is None else f"{one.fraction:.2f}"
-        recall = "exact" if one.recall is None else f"{one.recall:.2f}"
-        found = "" if one.found is None else f"{one.found:,}"
-        lines.append(
-            f"| {one.engine} | {one.rows:,} | {one.what} | {found} | {one.p50_ms:.2f} | {one.p95_ms:.2f} "
-            f"| {one.p99_ms:.2f} | {one.cold_ms:.1f} | {share} | {recall} |"
+    header = (
+        "engine",
+        "rows",
+        "question",
+        "found",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "cold ms",
+        "of the roofline",
+        "recall",
+    )
+    rows = [
+        (
+            *(one.engine, f"{one.rows:,}", one.what, "" if one.found is None else f"{one.found:,}"),
+            *(f"{one.p50_ms:.2f}", f"{one.p95_ms:.2f}", f"{one.p99_ms:.2f}", f"{one.cold_ms:.1f}"),
+            "" if one.fraction is None else f"{one.fraction:.2f}",
+            "exact" if one.recall is None else f"{one.recall:.2f}",
         )
-    return "\n".join(lines) + "\n"
+        for one in measures
+    ]
+    return markdown_table(header, rows) + "\n"

@@ -1,4 +1,4 @@
-"""Times of a question: the first call, then many; percentiles, and what a card or processor copies meanwhile."""
+"""Times of a call: the first one and many warm ones, several calls in turns, or several at once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 LEAST_REPEATS = 5
 
@@ -44,6 +45,19 @@ def once(work: Callable[[], Any]) -> float:
     start = time.perf_counter()
     work()
     return 1e3 * (time.perf_counter() - start)
+
+
+def in_turns(works: Sequence[Callable[[], Any]], repeats: int) -> NDArray[np.float64]:
+    """Return the milliseconds of works called one after the other, (repeats, works), after one warm round.
+
+    Each round begins with another one, because what ran before decides what is in the caches.
+    """
+    times = np.zeros((repeats + 1, len(works)))
+    for turn in range(len(times)):
+        for i in range(len(works)):
+            which = (turn + i) % len(works)
+            times[turn, which] = once(works[which])
+    return times[1:]
 
 
 def together(works: Sequence[Callable[[], Any]]) -> Callable[[], None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from gpubranches.core.boxes import Boxes
-from gpubranches.core.files import require_outside_catalogs, whole_file, whole_folder
+from gpubranches.core.files import atomic_file, atomic_folder, require_outside_catalogs
 from gpubranches.errors import UsageError
 from gpubranches.service.export.boxes import boxes_json, boxes_sql
 from gpubranches.service.export.item_table import ItemTable
@@ -71,10 +71,10 @@ def export_items(table: ItemTable, path: Path, format: str | None = None) -> int
     chosen = format_of(path, format)
     require_outside_catalogs(path)
     if chosen.folder is not None and not _ends(path, chosen):
-        with whole_folder(path) as folder:
+        with atomic_folder(path) as folder:
             return chosen.folder(table, folder)
     chunks = chosen.write(table)
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         while True:
             try:
                 file.write(next(chunks))

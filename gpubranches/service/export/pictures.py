@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path, PurePosixPath
 
 from gpubranches.catalog.metadata.columns import url_of
-from gpubranches.core.files import spelled
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError, UsageError
 from gpubranches.service.export.item_table import ItemTable, Row
 from gpubranches.service.export.texts import joined
@@ -85,7 +85,8 @@ def _coco(table: ItemTable) -> Generator[bytes, None, int]:
 
 
 def _image(table: ItemTable, item: Row) -> Row | None:
-    from gpubranches.catalog.pictures.images import image_file, upright_size
+    from gpubranches.catalog.pictures.decoding import upright_size
+    from gpubranches.catalog.pictures.image_files import image_file
 
     path = image_file(table.source, item)
     if path is None:
@@ -96,7 +97,7 @@ def _image(table: ItemTable, item: Row) -> Row | None:
             width, height = upright_size(path)
         except DataError:
             return None
-    name = item["image_path"] if len(table.source["roots"]) == 1 else spelled(str(path))
+    name = item["image_path"] if len(table.source["roots"]) == 1 else escaped_path(str(path))
     image = {"id": item["id"], "file_name": name, "width": width, "height": height}
     url = url_of(item)
     return image if url is None else {**image, "coco_url": url}
@@ -108,7 +109,7 @@ def _is_size(value: object) -> bool:
 
 def _links(table: ItemTable) -> Iterator[list[tuple[str, Path]]]:
     """Yield lists of pairs: the name of a link and its target."""
-    from gpubranches.catalog.pictures.images import image_file
+    from gpubranches.catalog.pictures.image_files import image_file
 
     digits = len(str(len(table)))
     ranks = itertools.count(1)

@@ -1,0 +1,230 @@
+"""The parts of the benchmark of broad ideas: what is played and measured, as tables and goals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.breadth.lab import ALL, AUDIT, EASY, LAST, ORACLE, PRODUCT, ROUNDS, STEPS, Lab, Play, chase
+from benchmarks.harness.publishing import Goal
+from gpubranches.research.quality.comparison import measured_within
+from gpubranches.research.quality.product import answer_of
+from gpubranches.research.quality.rounds import POLICIES, START, play
+from gpubranches.research.quality.sizes import by_size
+from gpubranches.research.quality.users import USERS
+from gpubranches.research.tables import Section, short, with_error
+from gpubranches.service import Session
+from gpubranches.service.target import TARGET
+
+PAGE_GOALS = (0.75, 0.90, 0.95, 0.97, 0.985)
+RIGHT_ONLY_GOALS = (0.50, 0.78, 0.92, 0.96, 0.98)
+EASY_GOALS = (0.85,)
+VOTES_GOAL = 0.85
+NARROW_MARKS_GOAL, BROAD_MARKS_GOAL = 90, 70
+INTERVAL_GOAL = 0.88
+
+Result = tuple[list[Section], list[Goal]]
+
+
+def ideas(lab: Lab) -> Result:
+    """Play the ideas by both users."""
+    page, right_only = lab.play("broad, page"), lab.play("broad, right-only")
+    sections = [
+        _by_round("Ideas: first right and wrong of the page marked, words told", page),
+        _by_model("Ideas, against others, the same marks", page),
+        _by_round("Ideas: first right of the page marked alone, words not told", right_only),
+    ]
+    return sections, [
+        *_round_goals("ideas by the page", page, PAGE_GOALS),
+        *_round_goals("ideas by right ones alone", right_only, RIGHT_ONLY_GOALS),
+    ]
+
+
+def unions(lab: Lab) -> Result:
+    """Play the unions drawn at random."""
+    drawn = lab.play("unions")
+    sizes = by_size(drawn.found, drawn.sizes, drawn.found.places, "Unions, F1 by round and size")
+    return [_by_round("Unions drawn at random", drawn), _by_model("Unions, against others", drawn), *sizes], []
+
+
+def easy(lab: Lab) -> Result:
+    """Play the classes with many items."""
+    many = lab.play("easy")
+    title = f"Classes of {EASY} items and more: first right of the page marked alone, words not told"
+    return [_by_round(title, many)], list(_round_goals(f"classes of {EASY} items and more", many, EASY_GOALS))
+
+
+def coverage(lab: Lab) -> Result:
+    """Play single classes, ideas and easy classes, and tell how often the intervals of all that was played hold."""
+    asked = ("narrow", "broad, page", "broad, right-only", "easy")
+    for kind in asked:
+        lab.play(kind)
+    rows: list[tuple[str, ...]] = []
+    goals: list[Goal] = []
+    for kind, played in lab.played.items():
+        for when in (ALL, LAST, AUDIT):
+            for measure in ("precision", "recall"):
+                tally = played.tallies[when, measure]
+                held = float(np.mean(tally.held)) if tally.held else math.nan
+                width = float(np.mean(tally.widths)) if tally.held else math.nan
+                share = "-" if math.isnan(held) else f"{held:.1%}"
+                rows.append((f"{kind}, {measure}", when, str(len(tally.held)), str(tally.missing), share, short(width)))
+                if when == ALL and kind in asked:
+                    claim = f"{kind}: intervals of {measure} hold in {INTERVAL_GOAL:.0%} of those stated"
+                    goals.append((claim, share, held >= INTERVAL_GOAL))
+    header = ("interval", "when", "stated", "not stated", "held", "mean width")
+    narrow = lab.play("narrow")
+    sizes = by_size(narrow.found, narrow.sizes, narrow.found.places, "Single classes, F1 by round and size")
+    return [Section("How often the 90% intervals hold", header, rows), _unranked(lab), *sizes], goals
+
+
+def votes(lab: Lab) -> Result:
+    """Answer the ideas by votes alone, from the marks of the last round of the user who walks the page."""
+    rows = []
+    for world, concept in lab.ideas():
+        draw = world.draw(concept, START, 0, USERS["page"])
+        if draw is None:
+            continue
+        *_, (played, _) = play(world, draw, POLICIES["suggested"], ROUNDS)
+        alone = Session(world.catalog, world.backend, labels=played.labels, seed=draw.seed)
+        answer = answer_of(world, alone.refine(second_stage=False, where=concept.where))
+        marked = world.flags(played.positives), world.flags(played.negatives)
+        rows.append((concept.name, measured_within(draw, answer, *marked)["f1"]))
+    mean = float(np.mean([f1 for _, f1 in rows]))
+    told = [(name, short(f1)) for name, f1 in [*rows, ("mean", mean)]]
+    title = f"Ideas by votes alone, from the marks after {ROUNDS} rounds"
+    claim = f"ideas by votes alone after round {ROUNDS}: F1 at least {VOTES_GOAL:.2f}"
+    return [Section(title, ("idea", "F1"), told)], [(claim, short(mean), mean >= VOTES_GOAL)]
+
+
+def target(lab: Lab) -> Result:
+    """Let the program choose what to mark until `TARGET` of the right items are known to be found.
+
+    Unions of unlike classes have no goal: their classes without a mark look like nothing that is marked.
+    """
+    rows: list[tuple[str, ...]] = []
+    goals: list[Goal] = []
+    for kind, tasks, user, most in (
+        ("single classes", lab.classes(), "random", NARROW_MARKS_GOAL),
+        ("ideas", lab.ideas(), "page", BROAD_MARKS_GOAL),
+        ("unions drawn at random", lab.unions_drawn(), "page", None),
+    ):
+        chases = [one for at, (world, concept) in enumerate(tasks) if (one := chase(world, concept, user)) is not None]
+        stopped = [one for one in chases if one.stopped]
+        held = float(np.mean([one.recall >= TARGET for one in stopped])) if stopped else math.nan
+        marks = np.array([math.inf if one.marks_to_target is None else one.marks_to_target for one in chases])
+        stops = np.array([one.marks if one.stopped else math.inf for one in chases])
+        share = "-" if math.isnan(held) else f"{held:.0%}"
+        cells = (_median(marks), str(len(stopped)), _median(stops), share)
+        rows.append((kind, str(len(chases)), f"{np.median([one.begun for one in chases]):.0f}", *cells))
+        if most is None:
+            continue
+        goals.append(
+            (
+                f"{kind}: median marks to a true recall of {TARGET:.0%}, at most {most}",
+                cells[0],
+                bool(np.median(marks) <= most),
+            )
+        )
+        goals.append((f"{kind}: the target is truly reached in 90% of the stops", share, held >= 0.9))
+    header = (
+        "what",
+        "played",
+        "marks at first",
+        f"to {TARGET:.0%} in truth",
+        "stopped",
+        "marks to the stop",
+        "truly reached",
+    )
+    title = f"Marks until {TARGET:.0%} are found, medians of marks in all; a play ends after {STEPS} steps of 20"
+    return [Section(title, header, rows)], goals
+
+
+PARTS: dict[str, Callable[[Lab], Result]] = {
+    "ideas": ideas,
+    "unions": unions,
+    "easy": easy,
+    "votes": votes,
+    "target": target,
+    "coverage": coverage,
+}
+"""What can be run, in this order: each returns its tables and goals."""
+
+
+def run(lab: Lab, parts: Sequence[str]) -> Result:
+    """Run parts, in the order of `PARTS`."""
+    sections: list[Section] = []
+    goals: list[Goal] = []
+    for name, part in PARTS.items():
+        if name in parts:
+            more, reached = part(lab)
+            sections, goals = [*sections, *more], [*goals, *reached]
+    return sections, goals
+
+
+def to_json(lab: Lab, goals: Sequence[Goal]) -> dict[str, Any]:
+    """Return every play with the value of every draw."""
+    return {
+        "plays": {
+            kind: {
+                "concepts": list(played.found.concepts),
+                "items": played.sizes,
+                "means": played.found.summary(),
+                "values": {model: measures["f1"] for model, measures in played.found.raw().items()},
+                "seconds": round(played.seconds),
+            }
+            for kind, played in lab.played.items()
+        },
+        "goals": [{"goal": claim, "measured": number, "held": held} for claim, number, held in goals],
+    }
+
+
+def _by_round(title: str, played: Play) -> Section:
+    """Return F1 by concept and round, and the means."""
+    found, rows = played.found, []
+    for row, name in enumerate(found.concepts):
+        alone = found.take([row])
+        means = (alone.mean(PRODUCT, "f1", place)[0] for place in found.places)
+        oracle = alone.mean(ORACLE, "f1", 0)[0]
+        cells = (f"{played.sizes[row]:,}", f"{played.shares[row]:.1%}", *(with_error(m, math.nan) for m in means))
+        rows.append((name, *cells, with_error(oracle, math.nan)))
+    means = (with_error(*found.mean(PRODUCT, "f1", place)) for place in found.places)
+    rows.append(("mean", "", "", *means, with_error(*found.mean(ORACLE, "f1", 0))))
+    return Section(title, ("concept", "items", "share", *map(str, found.places), ORACLE), rows)
+
+
+def _unranked(lab: Lab) -> Section:
+    """Return the share of right items that answers do not rank; `refine.completeness` has an expectation of it."""
+    rows = []
+    for kind, played in lab.played.items():
+        shares = np.array(played.unranked)
+        levels = [f"{share:.1%}" for share in (shares.mean(), *np.quantile(shares, (0.5, 0.95)))]
+        rows.append((kind, str(len(shares)), *levels))
+    title = "Right items that an answer does not rank, share of all"
+    return Section(title, ("played", "answers", "mean", "median", "95% quantile"), rows)
+
+
+def _by_model(title: str, played: Play) -> Section:
+    """Return mean F1 by model and round."""
+    found = played.found
+    rows = [
+        (model, *(with_error(*found.mean(model, "f1", place)) for place in found.places))
+        for model in found.values
+        if found.has(model, "f1")
+    ]
+    return Section(title, ("model", *map(str, found.places)), rows)
+
+
+def _round_goals(what: str, played: Play, goals: Sequence[float]) -> Iterator[Goal]:
+    for place, goal in zip(played.found.places, goals, strict=False):
+        mean = played.found.mean(PRODUCT, "f1", place)[0]
+        yield f"{what}, round {place}: F1 at least {short(goal)}", short(mean), mean >= goal
+
+
+def _median(marks: NDArray[np.float64]) -> str:
+    middle = float(np.median(marks))
+    return f"{middle:.0f}" if math.isfinite(middle) else "not reached"

@@ -1,0 +1,1 @@
+"""Load on a server by many users: `users` act, `writing` changes the catalog, `watching` reads the server's memory."""

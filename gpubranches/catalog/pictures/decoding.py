@@ -1,0 +1,292 @@
+"""Safe decoding of picture files from any source, within a memory budget; thumbnails."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+
+from gpubranches.catalog.pictures.memory import MemoryBudget
+from gpubranches.errors import DataError, UsageError
+
+FORMATS = {"JPEG": (".jpg", ".jpeg", ".jfif"), "PNG": (".png",), "WEBP": (".webp",), "GIF": (".gif",)}
+"""The formats that are decoded, and the endings of picture files. The format is that of the content, not of the name.
+
+Pillow supports many more formats. Their decoders are reviewed less, and that of EPS starts another program.
+"""
+ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
+MAX_SIDE = 65_535
+"""Longest side of a picture that is decoded, in pixels: the limit of the JPEG format."""
+MAX_PIXELS = 100_000_000
+"""Largest picture that is decoded, in pixels; of a larger one only the header is read."""
+UPLOAD_PIXELS = 50_000_000
+"""Largest uploaded picture that is decoded, in pixels."""
+WHOLE_PIXELS = 25_000_000
+"""Largest picture that is kept at full size, in pixels; a larger one is decoded at a fraction of its sides."""
+PIXELS = MemoryBudget(1_000_000_000)
+"""Memory for decoding, shared by all threads; the costliest JPEG of 100 million pixels needs nine tenths of it."""
+FILES = MemoryBudget(400_000_000)
+"""Memory for the bytes that are read from files to identify pictures, shared by all threads."""
+_STRIP_PIXELS = 1 << 20
+"""Pixels of a strip, the part of a picture that is reduced or converted to opaque RGB at a time."""
+_STRIP_PIXEL_BYTES = 32
+"""Most bytes that a pixel of a strip needs in all its forms together."""
+_PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+"""Bytes of a pixel in Pillow's memory, by mode; 4 in all other modes, RGB included."""
+_WEBP_PIXEL_BYTES = 16
+"""Bytes of a pixel of a WebP: two canvases of its decoder, the bytes of the frame and the picture."""
+_COEFFICIENT_BYTES = 2
+_WEBP = b"RIFF"
+"""The first bytes of a WebP file."""
+_ORIENTATION = 0x0112
+"""The tag of EXIF that says how a picture is turned; 5 to 8 lie on their side."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_image(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Image.Image:
+    """Decode an uploaded picture as `decoded_upload` does, and release its memory budget."""
+    with decoded_upload(data, max_pixels=max_pixels) as image:
+        return image
+
+
+@contextmanager
+def decoded_upload(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Iterator[Image.Image]:
+    """Decode an uploaded picture as `decoded_file` does. Raises UsageError for an invalid one."""
+    if not data:
+        raise UsageError("image: expected the bytes of a picture, got none")
+    with ExitStack() as held:
+        try:
+            image = held.enter_context(decoded_file(io.BytesIO(data), "image", max_pixels=max_pixels))
+        except DataError as error:
+            raise UsageError(f"{error}; send a JPEG, PNG, WebP or GIF") from error
+        yield image
+
+
+def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Image.Image:
+    """Decode a picture on disk as `decoded_path` does, and release its memory budget."""
+    with decoded_path(path, max_pixels=max_pixels, side=side) as image:
+        return image
+
+
+@contextmanager
+def decoded_path(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Iterator[Image.Image]:
+    """Decode a picture on disk as `decoded_file` does. Raises DataError for a missing file, too."""
+    with ExitStack() as held:
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise DataError(f"{path}: cannot decode: not a file")
+            with open(path, "rb") as file:
+                image = held.enter_context(decoded_file(file, str(path), max_pixels=max_pixels, side=side))
+        except OSError as error:
+            raise DataError(f"{path}: cannot decode: {error}") from error
+        yield image
+
+
+@contextmanager
+def decoded_file(
+    file: IO[bytes], name: str, *, max_pixels: int = MAX_PIXELS, side: int | None = None
+) -> Iterator[Image.Image]:
+    """Decode an open file: the first frame, upright by its EXIF orientation, RGB, transparency on white.
+
+    A picture of more than `WHOLE_PIXELS` pixels is reduced to a half, a third and so on of its sides. side: a
+    sufficient length of the longer side in pixels; a large JPEG is then decoded faster at a smaller size. Until the
+    block ends, the picture and one copy of it count in the memory budget that all threads share; a thread waits until
+    enough of it is free. Raises DataError with a short reason and `name` for an empty, broken, truncated or too large
+    file, and for a format that is not in `FORMATS`.
+    """
+    with ExitStack() as held:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # unusual but harmless metadata; the size is checked below
+                with _header(file, name, held) as image:
+                    _require_size(image, name, max_pixels)
+                    whole = image.size
+                    _draft(image, side)
+                    held.enter_context(PIXELS.share(_bytes_to_decode(image, whole), name, "decoding the picture"))
+                    image.load()
+                    flat, turn = _reduced(image), _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+            upright = flat if turn is None else flat.transpose(turn)
+        except UnidentifiedImageError as error:
+            raise DataError(f"{name}: not a picture of a known format ({', '.join(FORMATS)})") from error
+        except DataError:
+            raise
+        except Exception as error:  # Pillow's decoders raise many exception types for broken files
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataError(f"{name}: cannot decode: {reason}") from error
+        del flat
+        yield upright
+
+
+def _header(file: IO[bytes], name: str, held: ExitStack) -> Image.Image:
+    """Open a picture; `held` holds the memory for the bytes that are read (of a WebP the whole file, twice)."""
+    size = file.seek(0, os.SEEK_END)
+    if not size:
+        raise DataError(f"{name}: the file is empty")
+    file.seek(0)
+    read_bytes = 2 * size if file.read(len(_WEBP)) == _WEBP else size
+    file.seek(0)
+    held.enter_context(FILES.share(read_bytes, name, "reading the file"))
+    return Image.open(file, formats=tuple(FORMATS))
+
+
+def _require_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    if max(image.size) > MAX_SIDE:
+        raise DataError(f"{name}: {image.width} x {image.height} has a side over {MAX_SIDE:,} pixels")
+    if image.width * image.height > max_pixels:
+        raise DataError(f"{name}: {image.width} x {image.height} is over {max_pixels:,} pixels")
+
+
+def _draft(image: Image.Image, side: int | None) -> None:
+    """Set a large JPEG to be decoded at 1/2, 1/4 or 1/8 of its sides; no other format supports this."""
+    if side is not None and side < max(image.size):
+        image.draft(None, (side, side))
+    elif (parts := _parts(image)) > 1:
+        image.draft(None, (image.width // parts, image.height // parts))
+
+
+def _parts(image: Image.Image) -> int:
+    """Return the divisor of a picture's sides that leaves at most `WHOLE_PIXELS` pixels."""
+    return math.ceil(math.sqrt(image.width * image.height / WHOLE_PIXELS))
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """Return a decoded picture as RGB, a large one reduced; works by strips, so that no full copy is made."""
+    parts, top = _parts(image), _top(image)
+    if parts == 1 and image.mode == "RGB" and "transparency" not in image.info:
+        return image.convert("RGB")
+    size = (math.ceil(image.width / parts), math.ceil(image.height / parts))
+    small, rows = Image.new("RGB", size), max(1, _STRIP_PIXELS // (image.width * parts)) * parts
+    for start in range(0, image.height, rows):
+        strip = image.crop((0, start, image.width, min(start + rows, image.height)))
+        small.paste(_rgb(strip, top).reduce(parts), (0, start // parts))
+    return small
+
+
+def _top(image: Image.Image) -> float:
+    """Return the value of white in a picture of integers or floats."""
+    if not (image.mode.startswith("I") or image.mode == "F"):
+        return 255.0
+    rows = max(1, _STRIP_PIXELS // image.width)
+    starts = range(0, image.height, rows)
+    strips = (image.crop((0, start, image.width, min(start + rows, image.height))) for start in starts)
+    largest = max(float(np.asarray(strip).max(initial=0)) for strip in strips)
+    return 65535.0 if largest > 255 else 255.0
+
+
+def _rgb(image: Image.Image, top: float) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = np.clip(np.asarray(image).astype(np.float64) * (255 / top), 0, 255)
+        return Image.fromarray(grey.astype(np.uint8), "L").convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def _bytes_to_decode(image: Image.Image, whole: tuple[int, int]) -> int:
+    """Return the most bytes that decoding needs: the picture, the memory of its decoder, strips, the result twice.
+
+    image: opened, with the size at which it is decoded; whole: the size in the file, (width, height).
+    """
+    pixels, parts = image.width * image.height, _parts(image)
+    taken = pixels * _PIXEL_BYTES.get(image.mode, 4)
+    if image.format == "WEBP":
+        taken = pixels * _WEBP_PIXEL_BYTES
+    elif image.format == "GIF":
+        taken *= 2
+    elif isinstance(image, JpegImageFile) and _in_scans(image):
+        taken += _COEFFICIENT_BYTES * _samples(image, whole)
+    results = 2 * 4 * math.ceil(image.width / parts) * math.ceil(image.height / parts)
+    return taken + results + _STRIP_PIXEL_BYTES * max(min(pixels, _STRIP_PIXELS), image.width * parts)
+
+
+def _in_scans(image: JpegImageFile) -> bool:
+    """Return whether a JPEG has several scans; its decoder then holds all coefficients, whatever the size.
+
+    The file position is behind the header of the first scan, which says how many components are in it.
+    """
+    file = image.fp
+    if image.info.get("progressive") or file is None:
+        return True
+    end = file.tell()
+    file.seek(max(0, end - 16))
+    header = file.read(min(end, 16))
+    file.seek(end)
+    counts = [count for count in range(1, 5) if header[-8 - 2 * count :].startswith(_scan(count))]
+    return not counts or counts[0] < image.layers
+
+
+def _scan(components: int) -> bytes:
+    """Return the first bytes of the header of a scan with this number of components."""
+    return bytes((0xFF, 0xDA, 0, 6 + 2 * components, components))
+
+
+def _samples(image: JpegImageFile, whole: tuple[int, int]) -> int:
+    """Return the number of samples of all components of a JPEG, with padded blocks at the edges."""
+    across, down = (max((layer[at] for layer in image.layer), default=1) for at in (1, 2))
+    width, height = (math.ceil(side / (8 * most)) * 8 * most for side, most in zip(whole, (across, down), strict=True))
+    return sum(width * height * layer[1] * layer[2] // (across * down) for layer in image.layer)
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Return width and height of the upright picture in pixels, from its header alone.
+
+    Raises DataError if the header cannot be read or its format is not in `FORMATS`.
+    """
+    try:
+        with warnings.catch_warnings(), open(path, "rb") as file, ExitStack() as held:
+            warnings.simplefilter("ignore")
+            with _header(file, str(path), held) as image:
+                if image.format == "PNG" and "exif" not in image.info:
+                    image.info["exif"] = _late_exif(file)
+                turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+                return (image.height, image.width) if turned else image.size
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's readers raise many kinds for broken files
+        raise DataError(f"{path}: cannot read the header: {type(error).__name__}") from error
+
+
+def _late_exif(file: IO[bytes]) -> bytes:
+    """Return the EXIF that a PNG may have behind its pixels, or b""; Pillow would decode the pixels to find it."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[:4])
+        if head[4:] == b"eXIf":
+            return b"Exif\0\0" + file.read(length)
+        file.seek(length + 4, os.SEEK_CUR)
+    return b""
+
+
+def thumbnail(path: str | Path, size: int = 256) -> bytes:
+    """Return a JPEG of at most size x size pixels. Raises DataError as `open_image`."""
+    with decoded_path(path, side=2 * size) as image:
+        return small_jpeg(image, size)
+
+
+def small_jpeg(image: Image.Image, size: int) -> bytes:
+    """Return an RGB picture as a JPEG of at most size x size pixels."""
+    image = image.copy()
+    image.thumbnail((size, size))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
