@@ -148,10 +148,10 @@ def check_host() -> None:
     """Refuse a request with another Host: DNS may point a foreign name at this server."""
     if not access().accepts_host(request.headers.get("Host", "")):
         named = request.headers.get("Host", "")
-        because = proxy_advice()
+        advice = proxy_advice()
         raise BadRequest(
             f"expected a name of this server, got {named!r:.100}; serve with --allowed-host to accept it"
-            + (f", or {because}" if because else "")
+            + (f", or {advice}" if advice else "")
         )
 
 

@@ -18,7 +18,7 @@ routes = Blueprint("health", __name__)
 
 @routes.get("/healthz")
 def alive() -> dict[str, Any]:
-    """Tell that the server answers, and, with the token, over how many items of which generation."""
+    """Report that the server answers; with the token, also the number of items and the generation."""
     if not is_authorized():
         return {"status": "ok"}
     service().follower.follow_if_idle()
@@ -27,7 +27,7 @@ def alive() -> dict[str, Any]:
 
 @routes.get("/readyz")
 def ready() -> dict[str, Any]:
-    """Tell that the backend answers; 503 if it does not."""
+    """Report whether the backend answers; 503 if it does not."""
     try:
         service().readiness.check()
     except (DeviceError, WaitError):

@@ -30,10 +30,10 @@ def is_for_programs() -> bool:
 
 def problem(detail: str, status: int, kind: str = "") -> Response:
     """Return problem details. kind: the class of the error, "" for an error of HTTP itself."""
-    told = {
+    details = {
         "type": f"urn:gpubranches:{kind}" if kind else "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail.encode("utf-8", "replace").decode(),
     }
-    return Response(json.dumps(told) + "\n", status, mimetype=MEDIA_TYPE)
+    return Response(json.dumps(details) + "\n", status, mimetype=MEDIA_TYPE)

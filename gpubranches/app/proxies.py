@@ -65,20 +65,20 @@ def install(app: Flask, proxies: Proxies) -> None:
 def proxy_advice() -> str:
     """Return what to do about the request's proxy if it sends a host or a prefix and is not trusted, else ""."""
     proxies = cast(Proxies, current_app.extensions.get("gpubranches.proxies", Proxies()))
-    told = [name for name in ("X-Forwarded-Host", "X-Forwarded-Prefix") if request.headers.get(name)]
+    sent = [name for name in ("X-Forwarded-Host", "X-Forwarded-Prefix") if request.headers.get(name)]
     peer = request.remote_addr or ""
-    if not told or proxies.trusts(peer):
+    if not sent or proxies.trusts(peer):
         return ""
     return (
-        f"a reverse proxy at {peer} sends {' and '.join(told)}, which are not believed: "
+        f"a reverse proxy at {peer} sends {' and '.join(sent)}, which are not believed: "
         f"serve with --behind-proxy {peer} to believe it"
     )
 
 
 def untrusted_prefix() -> str:
     """Return the prefix that an untrusted proxy sends, under which no link of the page would work; "" for none."""
-    told = request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
-    return "" if not told or request.script_root else told
+    prefix = request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
+    return "" if not prefix or request.script_root else prefix
 
 
 class _Proxied:
@@ -92,9 +92,9 @@ class _Proxied:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not self._proxies.trusts(environ.get("REMOTE_ADDR", "")):
             return self._prefixed(environ, start_response)
-        told = environ.get("HTTP_X_FORWARDED_PREFIX", "")
-        if not _PREFIX.fullmatch(told.rstrip("/")):
-            _log.warning("the proxy's X-Forwarded-Prefix is passed over: expected a path, got %.100r", told)
+        prefix = environ.get("HTTP_X_FORWARDED_PREFIX", "")
+        if not _PREFIX.fullmatch(prefix.rstrip("/")):
+            _log.warning("the proxy's X-Forwarded-Prefix is ignored: expected a path, got %.100r", prefix)
             del environ["HTTP_X_FORWARDED_PREFIX"]
         return self._fixed(environ, start_response)
 

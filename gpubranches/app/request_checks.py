@@ -59,12 +59,12 @@ def refuse_other_sites() -> None:
 
 def _mismatch(origin: str) -> str:
     """Return why a request is refused whose Origin has another host than this server."""
-    told = f"expected a request from a page of {request.host}, which is the Host that came, got {origin!r:.100}"
-    because = proxy_advice()
-    if because:
-        return f"{because}; {told}"
+    mismatch = f"expected a request from a page of {request.host}, which is the Host that came, got {origin!r:.100}"
+    advice = proxy_advice()
+    if advice:
+        return f"{advice}; {mismatch}"
     return (
-        f"{told}; a reverse proxy in front of this server must forward the requested Host and port (nginx: "
+        f"{mismatch}; a reverse proxy in front of this server must forward the requested Host and port (nginx: "
         "proxy_set_header Host $http_host), or send X-Forwarded-Host and be named by serve --behind-proxy; "
         "without a proxy this is another site, which may change nothing here"
     )
