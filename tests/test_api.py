@@ -332,7 +332,7 @@ def test_wrong_addresses_methods_and_kinds_of_body_are_problems_too(client):
 
 
 def test_what_nobody_foresaw_is_logged_and_not_told(client, monkeypatch, caplog):
-    monkeypatch.setattr(Searcher, "like", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(Searcher, "search", lambda *a, **k: 1 / 0)
     failed = client.post(f"{API}/search", json={"item": 3})
     assert failed.status_code == 500
     assert "division" not in problem(failed)

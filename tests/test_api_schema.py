@@ -68,13 +68,13 @@ def description(app):
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=str)
 @pytest.mark.parametrize("row", OPERATIONS, ids=lambda row: row.name)
 def test_every_operation_keeps_what_its_description_promises(description, found, row, mode):
-    if mode.is_negative and not (row.body or row.query or "format" in row.places):
+    if mode.is_negative and not (row.body or row.query or "format" in row.path_parameters):
         pytest.skip("nothing can be asked wrongly")
 
     @given(case=description[PREFIX + row.path][row.method].as_strategy(generation_mode=mode))
     @settings(max_examples=8, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     def ask(case):
-        if "session" in row.places and row.name != "delete":
+        if "session" in row.path_parameters and row.name != "delete":
             case.path_parameters["session"] = found
         case.call_and_validate(checks=CHECKS)
 

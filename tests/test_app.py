@@ -560,7 +560,7 @@ def test_a_wrong_address_typed_in_gets_a_whole_page(client):
 
 
 def test_what_nobody_foresaw_is_logged_and_not_shown(client, monkeypatch, caplog):
-    monkeypatch.setattr(Searcher, "like", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(Searcher, "search", lambda *a, **k: 1 / 0)
     response = client.get("/like?id=3", headers=HX)
     assert response.status_code == 500
     assert "division" not in response.text

@@ -119,7 +119,7 @@ def test_a_host_that_no_request_can_name_is_refused(name):
     with pytest.raises(UsageError, match="--allowed-host: expected a name"):
         listen_on(app, "127.0.0.1", (name,))
     listen_on(app, "127.0.0.1", ("Photos.example.org", "[fd00::1]", "my_host"))
-    assert app.extensions["gpubranches.access"].knows("photos.example.org:443")
+    assert app.extensions["gpubranches.access"].accepts_host("photos.example.org:443")
 
 
 def test_serve_tells_the_port_it_was_given(catalog):  # noqa: F811

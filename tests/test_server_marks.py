@@ -313,6 +313,10 @@ def test_answers_in_memory_are_counted_in_bytes(service):
         session.refine(second_stage=True)
         ranking = session.last_answer().ranking
         assert before + ranking.ids.nbytes + ranking.scores.nbytes < session_bytes(session) < before + (8 << 20)
+        answered = session_bytes(session)
+        session.catalog.padding = np.zeros(1 << 20)  # of the catalog, which no session has to itself
+        assert session_bytes(session) == answered
+        del session.catalog.padding
 
 
 def test_sessions_share_their_file_handles(app):

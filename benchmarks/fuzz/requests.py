@@ -256,10 +256,11 @@ _PAGES = (
 def _requests(world: World) -> list[bytes]:
     made = []
     for row in OPERATIONS:
-        places = {
-            name: "{session}" if name == "session" else str(example(schema)) for name, schema in row.places.items()
+        parameters = {
+            name: "{session}" if name == "session" else str(example(schema))
+            for name, schema in row.path_parameters.items()
         }
-        path = PREFIX + row.path.format(**places)
+        path = PREFIX + row.path.format(**parameters)
         query = {name: str(example(schema)) for name, schema in row.query.items()}
         body = None if row.body is None else example(row.body)
         if body is not None and "oneOf" in (row.body or {}):

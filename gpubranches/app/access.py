@@ -18,14 +18,14 @@ from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import BadRequest, Unauthorized
 from werkzeug.http import parse_cookie
 
-from gpubranches.app.problem_details import machine_asks
-from gpubranches.app.proxies import advice
+from gpubranches.app.problem_details import is_for_programs
+from gpubranches.app.proxies import proxy_advice
 from gpubranches.app.request_values import htmx
 from gpubranches.errors import UsageError
 
-VARIABLE = "GPUBRANCHES_TOKEN"
+TOKEN_VARIABLE = "GPUBRANCHES_TOKEN"
 COOKIE = "gpubranches-login"
-SHORTEST = 20
+MIN_TOKEN_LENGTH = 20
 """Letters of the shortest accepted token."""
 _OPEN = ("access.login", "access.enter", "health.alive", "health.ready", "static")
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
@@ -48,7 +48,7 @@ class Access:
     hosts: frozenset[str] | None = None
     addresses: bool = False
 
-    def knows(self, host: str) -> bool:
+    def accepts_host(self, host: str) -> bool:
         """Return whether a Host header is one of this server."""
         if self.hosts is None:
             return True
@@ -58,24 +58,24 @@ class Access:
             return False
         return name in self.hosts or (self.addresses and _is_address(name))
 
-    def admits(self, authorization: str, cookies: str) -> bool:
+    def authorizes(self, authorization: str, cookies: str) -> bool:
         """Return whether the headers Authorization and Cookie carry the token, in one of three forms."""
-        if self.token is None or self.bears(authorization) or self.names(authorization):
+        if self.token is None or self.is_bearer(authorization) or self.is_basic(authorization):
             return True
         sent = parse_cookie(cookies).get(COOKIE, "")
         return hmac.compare_digest(sent.encode("utf-8", "replace"), self.cookie.encode())
 
-    def bears(self, authorization: str) -> bool:
+    def is_bearer(self, authorization: str) -> bool:
         """Return whether the header Authorization is a Bearer with the token, as programs send it."""
         kind, _, sent = authorization.partition(" ")
-        return kind.lower() == "bearer" and self.matches(sent.strip())
+        return kind.lower() == "bearer" and self.is_token(sent.strip())
 
-    def names(self, authorization: str) -> bool:
+    def is_basic(self, authorization: str) -> bool:
         """Return whether it is Basic with the token as password, as from the address http://any:TOKEN@host."""
         sent = Authorization.from_header(authorization)
-        return sent is not None and sent.type == "basic" and self.matches(sent.password or "")
+        return sent is not None and sent.type == "basic" and self.is_token(sent.password or "")
 
-    def matches(self, token: str) -> bool:
+    def is_token(self, token: str) -> bool:
         """Return whether that is the token, by a comparison in constant time."""
         return self.token is not None and hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode())
 
@@ -98,7 +98,7 @@ def rules_of(app: Flask) -> Access:
 def read_token(file: Path | None) -> str | None:
     """Return the token of a file, else of the environment variable GPUBRANCHES_TOKEN, else None. Raises UsageError."""
     if file is None:
-        token, source = os.environ.get(VARIABLE), VARIABLE
+        token, source = os.environ.get(TOKEN_VARIABLE), TOKEN_VARIABLE
     else:
         try:
             token, source = file.read_text("utf-8"), str(file)
@@ -109,9 +109,10 @@ def read_token(file: Path | None) -> str | None:
 
 def check_token(token: str, source: str) -> str:
     """Return the token if it is long enough and valid in a header. Raises UsageError naming its source otherwise."""
-    if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+    if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         raise UsageError(
-            f"{source}: expected a token of {SHORTEST} letters or more, ASCII without spaces; make one by {_HOW}"
+            f"{source}: expected a token of {MIN_TOKEN_LENGTH} letters or more, ASCII without spaces; "
+            f"make one by {_HOW}"
         )
     return token
 
@@ -126,7 +127,7 @@ def require_token(host: str, token: str | None) -> None:
     if token is None and not is_loopback(host):
         raise UsageError(
             f"--host {host}: expected a token for an address that others can reach, got none; make one by {_HOW} and "
-            f"pass --token-file token.txt, or set {VARIABLE}"
+            f"pass --token-file token.txt, or set {TOKEN_VARIABLE}"
         )
 
 
@@ -145,31 +146,33 @@ def listen_on(app: Flask, host: str, allowed: tuple[str, ...] = ()) -> None:
 
 def check_host() -> None:
     """Refuse a request with another Host: DNS may point a foreign name at this server."""
-    if not access().knows(request.headers.get("Host", "")):
+    if not access().accepts_host(request.headers.get("Host", "")):
         named = request.headers.get("Host", "")
-        because = advice()
+        advice = proxy_advice()
         raise BadRequest(
             f"expected a name of this server, got {named!r:.100}; serve with --allowed-host to accept it"
-            + (f", or {because}" if because else "")
+            + (f", or {advice}" if advice else "")
         )
 
 
-def let_in() -> Response | None:
+def require_authorization() -> Response | None:
     """Refuse a request without the token; redirect a browser to the login."""
     rules = access()
     if rules.token is None:
         return None
-    g.bearer = rules.bears(request.headers.get("Authorization", ""))
-    if request.endpoint in _OPEN or known():
+    g.bearer = rules.is_bearer(request.headers.get("Authorization", ""))
+    if request.endpoint in _OPEN or is_authorized():
         return None
-    if request.method == "GET" and not (machine_asks() or htmx or request.accept_mimetypes.best == "application/json"):
+    if request.method == "GET" and not (
+        is_for_programs() or htmx or request.accept_mimetypes.best == "application/json"
+    ):
         return make_response(redirect(f"{request.script_root}/login", 303))
     raise Unauthorized("expected a valid token in the header Authorization: Bearer, got none; a browser opens /login")
 
 
-def known() -> bool:
+def is_authorized() -> bool:
     """Return whether the request carries the token, if there is one."""
-    return access().admits(request.headers.get("Authorization", ""), request.headers.get("Cookie", ""))
+    return access().authorizes(request.headers.get("Authorization", ""), request.headers.get("Cookie", ""))
 
 
 @routes.get("/login")
@@ -182,7 +185,7 @@ def login() -> Response:
 def enter() -> Response:
     """Log a browser in whose form has the token in `token`, by a cookie."""
     rules = access()
-    if not rules.matches(request.form.get("token", "").strip()):
+    if not rules.is_token(request.form.get("token", "").strip()):
         return make_response(render_template("login.html", message="That is not the token of this server."), 401)
     response = make_response(redirect(f"{request.script_root}/", 303))
     response.set_cookie(

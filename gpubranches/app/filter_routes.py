@@ -20,40 +20,40 @@ routes = Blueprint("filter", __name__)
 
 @routes.get("/filter/count")
 def count() -> Response:
-    """Tell how many items the filter `where` lets in and which choices it has on, or what is wrong with it."""
-    return _told(where_of_address())
+    """Show how many items the filter `where` lets in and which choices it has on, or what is wrong with it."""
+    return _show_count(where_of_address())
 
 
 @routes.get("/filter/toggle")
 def toggle() -> Response:
-    """Add a value of a column, `choice`, to the filter `where`, or remove it, and tell of the new filter."""
+    """Add a value of a column, `choice`, to the filter `where`, or remove it, and show the new filter."""
     try:
         where = toggle_value(where_of_address(), request.args.get("choice", ""))
     except UsageError as error:
-        return _wrong(error)
-    return _told(where, edited=True)
+        return _show_error(error)
+    return _show_count(where, edited=True)
 
 
 @routes.get("/filter/columns")
 def columns() -> Response:
     """Show the columns, and the most frequent values of those that hold few."""
-    told = [(column_text(column.name), column.kind, _values(column)) for column in service().columns()]
-    return make_response(render_template("_columns.html", columns=told))
+    columns = [(column_text(column.name), column.kind, _values(column)) for column in service().columns()]
+    return make_response(render_template("_columns.html", columns=columns))
 
 
-def _told(where: str, edited: bool = False) -> Response:
+def _show_count(where: str, edited: bool = False) -> Response:
     try:
-        told = f"{service().count(where):,} of {service().catalog.n:,} items"
+        message = f"{service().count(where):,} of {service().catalog.n:,} items"
     except UsageError as error:
-        return _wrong(error, where, edited)
+        return _show_error(error, where, edited)
     return make_response(
-        render_template("_count.html", told=told, chosen=selected_values(where), where=where, edited=edited)
+        render_template("_count.html", message=message, chosen=selected_values(where), where=where, edited=edited)
     )
 
 
-def _wrong(error: UsageError, where: str = "", edited: bool = False) -> Response:
-    told = str(error).removeprefix("where: ")
-    return make_response(render_template("_count.html", told=told, wrong=True, where=where, edited=edited))
+def _show_error(error: UsageError, where: str = "", edited: bool = False) -> Response:
+    message = str(error).removeprefix("where: ")
+    return make_response(render_template("_count.html", message=message, wrong=True, where=where, edited=edited))
 
 
 def _values(column: Column) -> list[tuple[str, int, str]]:

@@ -6,11 +6,11 @@ from typing import Any
 
 from flask import Blueprint
 
-from gpubranches.app.access import known
+from gpubranches.app.access import is_authorized
 from gpubranches.app.app_context import service
 from gpubranches.errors import DeviceError, GpuBranchesError, WaitError
 
-PATHS = ("/healthz", "/readyz", "/metrics")
+MONITOR_PATHS = ("/healthz", "/readyz", "/metrics")
 """Paths for monitors. Their requests wait for no commit and for no other request."""
 
 routes = Blueprint("health", __name__)
@@ -18,8 +18,8 @@ routes = Blueprint("health", __name__)
 
 @routes.get("/healthz")
 def alive() -> dict[str, Any]:
-    """Tell that the server answers, and, with the token, over how many items of which generation."""
-    if not known():
+    """Report that the server answers; with the token, also the number of items and the generation."""
+    if not is_authorized():
         return {"status": "ok"}
     service().follower.follow_if_idle()
     return {"status": "ok", "items": service().catalog.n, "generation": service().catalog.generation}
@@ -27,7 +27,7 @@ def alive() -> dict[str, Any]:
 
 @routes.get("/readyz")
 def ready() -> dict[str, Any]:
-    """Tell that the backend answers; 503 if it does not."""
+    """Report whether the backend answers; 503 if it does not."""
     try:
         service().readiness.check()
     except (DeviceError, WaitError):

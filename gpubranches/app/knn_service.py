@@ -16,7 +16,7 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from werkzeug.exceptions import UnsupportedMediaType
 
 from gpubranches.app.api.schema import Schema, check, parse
-from gpubranches.app.api.searching import MOST, UPLOAD_BYTES
+from gpubranches.app.api.search import MOST, UPLOAD_BYTES
 from gpubranches.app.app_context import service
 from gpubranches.catalog.metadata.columns import url_of
 from gpubranches.catalog.pictures.decoding import decoded_upload
@@ -76,9 +76,9 @@ def knn() -> Response:
         kept = service().distinct(ids, SAME_COSINE, _COMPARED)
         ids, similar = ids[kept], similar[kept]
     rows = service().items(ids[:shown])
-    told = [{**_told(row), "similarity": float(similar[place])} for place, row in enumerate(rows)]
+    shown_items = [{**_described(row), "similarity": float(similar[place])} for place, row in enumerate(rows)]
     rest = zip(ids[shown:].tolist(), similar[shown:].tolist(), strict=True)
-    return jsonify([*told, *({"id": item, "similarity": likeness} for item, likeness in rest)])
+    return jsonify([*shown_items, *({"id": item, "similarity": likeness} for item, likeness in rest)])
 
 
 @routes.post("/metadata")
@@ -126,15 +126,15 @@ def _decoded(text: str) -> bytes:
         raise UsageError(f"image: expected a picture in base64: {error}") from error
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
+def _described(row: dict[str, Any]) -> dict[str, Any]:
     """Return an item as clients expect it: with its url column, else with the address of its picture here."""
-    told = {"id": row["id"], "caption": caption(row)}
+    described = {"id": row["id"], "caption": caption(row)}
     url = url_of(row)
     if url is not None:
-        return {**told, "url": url}
+        return {**described, "url": url}
     if service().picture_file(row) is not None:
-        return {**told, "url": url_for("pictures.picture", size="large", item=row["id"], _external=True)}
-    return told
+        return {**described, "url": url_for("pictures.picture", size="large", item=row["id"], _external=True)}
+    return described
 
 
 def _name() -> str:

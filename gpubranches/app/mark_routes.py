@@ -2,7 +2,7 @@
 
 A request is one event, stored before it is answered. The caller may name it by `event`, 8 to 64 letters and digits; a
 repeated request of the same name changes nothing. `since` is the version of the log up to which the caller knows the
-marks; the response has those that changed after it, by whomever.
+marks; the response has those that changed after it, by any caller.
 """
 
 from __future__ import annotations

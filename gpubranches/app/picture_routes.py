@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, make_response, render_template, request
 from werkzeug.exceptions import NotFound, UnsupportedMediaType
 
-from gpubranches.app.api.searching import PICTURES, UPLOAD_BYTES
+from gpubranches.app.api.search import PICTURES, UPLOAD_BYTES
 from gpubranches.app.app_context import service, thumbnails
 from gpubranches.app.request_values import session_id
 from gpubranches.app.views import shortened

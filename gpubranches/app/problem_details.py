@@ -23,17 +23,17 @@ PROBLEM: dict[str, Any] = {
 }
 
 
-def machine_asks() -> bool:
+def is_for_programs() -> bool:
     """Return whether the request is for an address of programs, not of the page."""
     return request.path.startswith(_PREFIXES)
 
 
 def problem(detail: str, status: int, kind: str = "") -> Response:
     """Return problem details. kind: the class of the error, "" for an error of HTTP itself."""
-    told = {
+    details = {
         "type": f"urn:gpubranches:{kind}" if kind else "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail.encode("utf-8", "replace").decode(),
     }
-    return Response(json.dumps(told) + "\n", status, mimetype=MEDIA_TYPE)
+    return Response(json.dumps(details) + "\n", status, mimetype=MEDIA_TYPE)

@@ -47,7 +47,7 @@ class Proxies:
             ) from None
         return cls(networks, prefix.rstrip("/"))
 
-    def believes(self, peer: str) -> bool:
+    def trusts(self, peer: str) -> bool:
         """Return whether the headers of a peer at an address are used."""
         try:
             address = ipaddress.ip_address(peer)
@@ -62,23 +62,23 @@ def install(app: Flask, proxies: Proxies) -> None:
     app.wsgi_app = _Proxied(app.wsgi_app, proxies)  # type: ignore[method-assign]
 
 
-def advice() -> str:
+def proxy_advice() -> str:
     """Return what to do about the request's proxy if it sends a host or a prefix and is not trusted, else ""."""
     proxies = cast(Proxies, current_app.extensions.get("gpubranches.proxies", Proxies()))
-    told = [name for name in ("X-Forwarded-Host", "X-Forwarded-Prefix") if request.headers.get(name)]
+    sent = [name for name in ("X-Forwarded-Host", "X-Forwarded-Prefix") if request.headers.get(name)]
     peer = request.remote_addr or ""
-    if not told or proxies.believes(peer):
+    if not sent or proxies.trusts(peer):
         return ""
     return (
-        f"a reverse proxy at {peer} sends {' and '.join(told)}, which are not believed: "
+        f"a reverse proxy at {peer} sends {' and '.join(sent)}, which are not believed: "
         f"serve with --behind-proxy {peer} to believe it"
     )
 
 
-def unbelieved_prefix() -> str:
+def untrusted_prefix() -> str:
     """Return the prefix that an untrusted proxy sends, under which no link of the page would work; "" for none."""
-    told = request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
-    return "" if not told or request.script_root else told
+    prefix = request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
+    return "" if not prefix or request.script_root else prefix
 
 
 class _Proxied:
@@ -87,16 +87,16 @@ class _Proxied:
     def __init__(self, app: WSGIApplication, proxies: Proxies):
         self._app = app
         self._proxies = proxies
-        self._believed = ProxyFix(self._prefixed, x_for=1, x_proto=1, x_host=1, x_port=1, x_prefix=1)
+        self._fixed = ProxyFix(self._prefixed, x_for=1, x_proto=1, x_host=1, x_port=1, x_prefix=1)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not self._proxies.believes(environ.get("REMOTE_ADDR", "")):
+        if not self._proxies.trusts(environ.get("REMOTE_ADDR", "")):
             return self._prefixed(environ, start_response)
-        told = environ.get("HTTP_X_FORWARDED_PREFIX", "")
-        if not _PREFIX.fullmatch(told.rstrip("/")):
-            _log.warning("the proxy's X-Forwarded-Prefix is passed over: expected a path, got %.100r", told)
+        prefix = environ.get("HTTP_X_FORWARDED_PREFIX", "")
+        if not _PREFIX.fullmatch(prefix.rstrip("/")):
+            _log.warning("the proxy's X-Forwarded-Prefix is ignored: expected a path, got %.100r", prefix)
             del environ["HTTP_X_FORWARDED_PREFIX"]
-        return self._believed(environ, start_response)
+        return self._fixed(environ, start_response)
 
     def _prefixed(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         prefix = self._proxies.prefix or environ.get("SCRIPT_NAME", "").rstrip("/")

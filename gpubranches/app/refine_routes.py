@@ -1,4 +1,4 @@
-"""Finding all: train on the marks, cut the list, show what matches, and tell how complete it is."""
+"""Find all: train on the marks, cut the list, show what matches and how complete it is."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def next_step() -> Response:
 
 @routes.get("/completeness")
 def completeness() -> Response:
-    """Tell how complete the last answer is, by the marks made up to now, above the part `tier` of it.
+    """Show how complete the last answer is, by the marks made up to now, above the part `tier` of it.
 
     If that part is one of the tiers, it holds other items now, and is shown again.
     """
@@ -93,8 +93,8 @@ def completeness() -> Response:
 
 @routes.get("/why/<int:item>")
 def why(item: int) -> Response:
-    """Tell why an item is in the last answer or is not."""
-    return make_response(render_template("_why.html", told=service().explain(session_id(), item)))
+    """Show why an item is in the last answer or is not."""
+    return make_response(render_template("_why.html", explanation=service().explain(session_id(), item)))
 
 
 def _show_part(state: SessionState, name: str, offset: int = 0) -> Response:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, g, make_response, render_template, request
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed, Unauthorized
 
-from gpubranches.app.access import check_host, let_in
-from gpubranches.app.problem_details import machine_asks, problem
-from gpubranches.app.proxies import advice, unbelieved_prefix
+from gpubranches.app.access import check_host, require_authorization
+from gpubranches.app.problem_details import is_for_programs, problem
+from gpubranches.app.proxies import proxy_advice, untrusted_prefix
 from gpubranches.app.request_values import COOKIE, htmx
 from gpubranches.errors import GpuBranchesError
 
@@ -24,7 +24,7 @@ def install(app: Flask) -> None:
     """Add the checks to an app."""
     app.before_request(check_host)
     app.before_request(refuse_broken_links)
-    app.before_request(let_in)
+    app.before_request(require_authorization)
     app.before_request(refuse_other_sites)
     app.after_request(add_headers)
     app.register_error_handler(GpuBranchesError, show_error)
@@ -34,9 +34,9 @@ def install(app: Flask) -> None:
 
 def refuse_broken_links() -> None:
     """Refuse a page under the prefix of an untrusted proxy, since none of its links would work."""
-    prefix = unbelieved_prefix()
-    if prefix and not machine_asks() and request.endpoint not in ("health.alive", "health.ready"):
-        raise BadRequest(f"expected a page without a prefix, got one under {prefix!r:.100}: {advice()}")
+    prefix = untrusted_prefix()
+    if prefix and not is_for_programs() and request.endpoint not in ("health.alive", "health.ready"):
+        raise BadRequest(f"expected a page without a prefix, got one under {prefix!r:.100}: {proxy_advice()}")
 
 
 def refuse_other_sites() -> None:
@@ -46,7 +46,7 @@ def refuse_other_sites() -> None:
     sites cannot set. Requests of programs have a content type for which a browser sends a preflight first, which is
     refused. A request with a bearer token is not from another site's page, since a browser adds none.
     """
-    programs = machine_asks()
+    programs = is_for_programs()
     if g.get("bearer") or (request.method in ("GET", "HEAD", "OPTIONS") and not programs):
         return
     origin = request.headers.get("Origin")
@@ -59,12 +59,12 @@ def refuse_other_sites() -> None:
 
 def _mismatch(origin: str) -> str:
     """Return why a request is refused whose Origin has another host than this server."""
-    told = f"expected a request from a page of {request.host}, which is the Host that came, got {origin!r:.100}"
-    because = advice()
-    if because:
-        return f"{because}; {told}"
+    mismatch = f"expected a request from a page of {request.host}, which is the Host that came, got {origin!r:.100}"
+    advice = proxy_advice()
+    if advice:
+        return f"{advice}; {mismatch}"
     return (
-        f"{told}; a reverse proxy in front of this server must forward the requested Host and port (nginx: "
+        f"{mismatch}; a reverse proxy in front of this server must forward the requested Host and port (nginx: "
         "proxy_set_header Host $http_host), or send X-Forwarded-Host and be named by serve --behind-proxy; "
         "without a proxy this is another site, which may change nothing here"
     )
@@ -128,7 +128,7 @@ def show_failure(error: Exception) -> Response:
 
 def _alert(message: str, status: int, kind: str = "") -> Response:
     """Respond with problem details to a program, JSON to a script, a fragment to htmx, a page to others."""
-    if machine_asks():
+    if is_for_programs():
         return problem(message, status, kind)
     if request.accept_mimetypes.best == "application/json":
         return make_response({"error": message, "status": status}, status)

@@ -135,7 +135,7 @@ def open_server(
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise UsageError(f"expected a free port, {host}:{port} cannot be had: {error}; try another --port") from error
-    return waitress_server.open_waitress(app, listener, THREADS, access.rules_of(app).admits)
+    return waitress_server.open_waitress(app, listener, THREADS, access.rules_of(app).authorizes)
 
 
 class _FollowedApp:
@@ -150,7 +150,7 @@ class _FollowedApp:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        if path in health_routes.PATHS or path.startswith("/static/"):
+        if path in health_routes.MONITOR_PATHS or path.startswith("/static/"):
             return self._app(environ, start_response)
         with self._follower.reading():
             return self._app(environ, start_response)

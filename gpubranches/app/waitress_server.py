@@ -16,7 +16,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.task import ThreadedTaskDispatcher
 
-from gpubranches.app.health_routes import PATHS
+from gpubranches.app.health_routes import MONITOR_PATHS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -36,11 +36,11 @@ LOGIN_BYTES = 4096
 _LINGER_S = 2.0
 """Seconds for which data after a refusal are discarded; if closed earlier, the client may miss the response."""
 
-Admits = Callable[[str, str], bool]
+Authorizes = Callable[[str, str], bool]
 """Returns whether a body may be read, from the headers Authorization and Cookie."""
 
 
-def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, admits: Admits) -> Any:
+def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, authorizes: Authorizes) -> Any:
     """Return a waitress server on a socket; start it by its own `run()`, or by `run` of this module."""
     # Waitress closes only idle connections. On one with a running request a thread waits until it can write. Linux
     # closes that one after this time, also if the peer's window stays closed. Connections inherit the option.
@@ -60,7 +60,7 @@ def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, a
         clear_untrusted_proxy_headers=False,  # `proxies` decides which proxies are trusted
     )
     server.channel_class = _Channel
-    server.admits = admits
+    server.authorizes = authorizes
     return server
 
 
@@ -124,9 +124,9 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
     chunked: bool
     content_length: int
 
-    def __init__(self, adj: Any, admits: Admits, refused: Callable[[], None]):
+    def __init__(self, adj: Any, authorizes: Authorizes, refused: Callable[[], None]):
         super().__init__(adj)
-        self._admits = admits
+        self._authorizes = authorizes
         self._refused = refused
 
     def received(self, data: bytes) -> int:
@@ -134,7 +134,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         in_head = not self.headers_finished
         consumed = int(super().received(data))
         has_body = self.chunked or self.content_length > 0
-        if not (in_head and self.headers_finished and has_body) or self._admitted():
+        if not (in_head and self.headers_finished and has_body) or self._is_authorized():
             return consumed
         self._refused()
         self.completed = True
@@ -142,16 +142,16 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         self.headers.update({"CONTENT_LENGTH": "0", "CONNECTION": "close"})
         return len(data)
 
-    def _admitted(self) -> bool:
+    def _is_authorized(self) -> bool:
         login = self.path.endswith("/login") and not self.chunked and self.content_length <= LOGIN_BYTES
-        return login or self._admits(self.headers.get("AUTHORIZATION", ""), self.headers.get("COOKIE", ""))
+        return login or self._authorizes(self.headers.get("AUTHORIZATION", ""), self.headers.get("COOKIE", ""))
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
     """A connection. Beyond `CONNECTIONS` the longest idle is closed, first of those without any complete request."""
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None):
-        self.parser_class = lambda adj: _Parser(adj, server.admits, self._refuse)
+        self.parser_class = lambda adj: _Parser(adj, server.authorizes, self._refuse)
         self._served = self._refused = False
         self._linger_until_s = 0.0
         if len(server.active_channels) >= CONNECTIONS:
@@ -221,7 +221,7 @@ class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self._aside = {path: ThreadedTaskDispatcher() for path in PATHS}
+        self._aside = {path: ThreadedTaskDispatcher() for path in MONITOR_PATHS}
         for aside in self._aside.values():
             aside.set_thread_count(1)
 

@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls one method, prints."""
+"""The command line: each command reads its options, calls one method and prints the result."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from gpubranches.cli.options import for_terminal
 from gpubranches.errors import GpuBranchesError
 
 _COMMANDS = {
-    **dict.fromkeys(
-        ("ingest", "append", "relocate", "encode", "delete", "compact", "info", "verify", "export"), "cli.catalogs"
-    ),
+    **dict.fromkeys(("ingest", "append", "relocate", "encode"), "cli.ingest"),
+    **dict.fromkeys(("delete", "compact", "info", "verify", "export"), "cli.catalogs"),
     "train-head": "cli.train_head",
     "index": "cli.index",
     "search": "cli.search",
-    "refine": "cli.search",
+    "refine": "cli.refine",
     "explain": "cli.explain",
     "serve": "cli.serve",
     "demo": "cli.serve",
-    "doctor": "cli.serve",
+    "doctor": "cli.doctor",
     "evaluate": "research.commands.evaluate",
     "bench": "research.commands.bench",
 }
@@ -48,7 +47,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(gpubranches.__version__, prog_name="gpubranches")
-@click.option("-v", "--verbose", is_flag=True, help="Log what is chosen and why.")
+@click.option("-v", "--verbose", is_flag=True, help="Log what is chosen, and why.")
 def cli(verbose: bool) -> None:
     """Find all images of a catalog that match an idea: search, mark a few, apply a model to everything."""
     # A large catalog holds more files open than the 1,024 that shells allow at first.
@@ -69,7 +68,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
-        click.echo("Stopped. What was finished is kept; the same command goes on from there.", err=True)
+        click.echo("Stopped. Finished work is kept; the same command resumes it.", err=True)
         sys.exit(130)
     except GpuBranchesError as error:
         click.echo(for_terminal(f"Error: {error}"), err=True)

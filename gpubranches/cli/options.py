@@ -17,7 +17,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from gpubranches.core.options import (
@@ -188,6 +190,13 @@ def describe(item: dict[str, Any]) -> str:
     """Return the most telling metadata of an item, for a table's cell."""
     shown = ("caption", "label", "image_path", "path", "dataset")
     return for_terminal("  ".join(str(item[name]) for name in shown if item.get(name) is not None))
+
+
+def print_table(table: Table, summary: str) -> None:
+    """Print a table and a line below it on standard output."""
+    console = Console()
+    console.print(table)
+    console.print(escape(summary), highlight=False)
 
 
 class _Rate(ProgressColumn):

@@ -1,4 +1,4 @@
-"""The commands that search a catalog and find all matches."""
+"""The command that searches a catalog."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,16 +18,12 @@ from gpubranches.cli.options import (
     describe,
     json_option,
     print_json,
-    refine_options,
-    tell_missing_pictures,
+    print_table,
     where_option,
 )
-from gpubranches.cli.sessions import MarkedIds, Source, mark_options, model_source, search_source
+from gpubranches.cli.sessions import Source, search_source
 from gpubranches.core.arrays import open_npy
-from gpubranches.core.options import RefineOptions
-from gpubranches.core.results import TIERS
 from gpubranches.errors import UsageError
-from gpubranches.service.export import BOX_FORMATS, FORMATS, format_of
 
 if TYPE_CHECKING:
     from gpubranches.retrieval.hits import Hits
@@ -90,51 +85,6 @@ def search(source: Source, query: Query, k: int, by_codes: bool, where: str | No
         _show_hits(session, hits, (time.perf_counter() - start) * 1000, as_json)
 
 
-@click.command()
-@catalog_argument
-@mark_options
-@refine_options
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(0), help="How many items to print.")
-@click.option(
-    "--out",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write all matches to a file; the ending names the format.",
-)
-@click.option("--format", type=click.Choice(list(FORMATS)), help="Format of --out, if the ending names none.")
-@click.option("--sql", is_flag=True, help="Print the boxes as SQL instead of the matches.")
-@model_source
-@json_option
-def refine(
-    source: Source,
-    marks: MarkedIds,
-    options: RefineOptions,
-    limit: int,
-    out: Path | None,
-    format: str | None,
-    sql: bool,
-    as_json: bool,
-) -> None:
-    """Find all items that match the marked ones: train boxes on the marks and apply them to the whole catalog."""
-    if out is not None:
-        format_of(out, format)
-    elif format is not None:
-        raise UsageError("--format: expected --out FILE with it, got none")
-    with source.session() as session:
-        marks.put_into(session)
-        answer = session.find_all(options)
-        written = None if out is None else answer.matches.export(out, format)
-        if sql and answer.boxes is not None:
-            click.echo(BOX_FORMATS["sql"].write(answer.boxes, answer.min_votes).decode(), nl=False)
-            return
-        _show_answer(session, limit, written, as_json)
-        if written is not None and not as_json:
-            lacking = f"; {len(answer.matches) - written:,} have no picture" if written < len(answer.matches) else ""
-            click.echo(f"Wrote {written:,} items to {out}{lacking}.")
-            if lacking:
-                tell_missing_pictures(session.catalog)
-
-
 def _show_hits(session: Session, hits: Hits, elapsed_ms: float, as_json: bool) -> None:
     if as_json:
         answer = {
@@ -154,61 +104,7 @@ def _show_hits(session: Session, hits: Hits, elapsed_ms: float, as_json: bool) -
     table = Table("rank", "id", "distance", "item")
     for rank, (hit, row) in enumerate(zip(hits, hits.items(), strict=True), 1):
         table.add_row(str(rank), str(hit.id), f"{hit.distance:.4f}", escape(describe(row)))
-    _print(table, f"{len(hits)} of {session.catalog.n:,} items, {hits.source}, {elapsed_ms:.1f} ms")
-
-
-def _show_answer(session: Session, limit: int, written: int | None, as_json: bool) -> None:
-    catalog, ranking = session.catalog, session.last_answer().ranking
-    shown = slice(0, limit)
-    ids = ranking.ids[shown]
-    votes = None if ranking.votes is None else ranking.votes[shown].tolist()
-    tiers = [ranking.tier(rank) for rank in range(len(ids))]
-    if as_json:
-        answer = {
-            "ids": ids.tolist(),
-            "scores": ranking.scores[shown].tolist(),
-            "votes": votes,
-            "matched": ranking.matched[shown].tolist(),
-            "tiers": tiers,
-            "total": ranking.total,
-            "candidates": ranking.candidates,
-            "threshold": ranking.threshold,
-            "lean": ranking.lean,
-            "precision": ranking.precision,
-            "recall": ranking.recall,
-            "timings_ms": ranking.timings_ms,
-            "backend": session.backend.name,
-            "source": ranking.source,
-            "seed": session.seed,
-            "written": written,
-        }
-        print_json(answer)
-        return
-    table = Table("rank", "id", "score", "votes", "match", "item")
-    for rank, row in enumerate(catalog.items(ids)):
-        table.add_row(
-            str(rank + 1),
-            str(row["id"]),
-            f"{ranking.scores[rank]:.3f}",
-            "" if votes is None else str(votes[rank]),
-            tiers[rank] or ("yes" if ranking.matched[rank] else ""),
-            escape(describe(row)),
-        )
-    _print(
-        table,
-        f"{ranking.total:,} of {catalog.n:,} items match ({ranking.candidates:,} candidates), "
-        f"{ranking.source}, {ranking.timings_ms['total']:.0f} ms{_completeness(session)}",
-    )
-
-
-def _completeness(session: Session) -> str:
-    from gpubranches.service.wording import intervals
-
-    answer = session.last_answer()
-    tiers = [f"{len(answer.parts[name]):,} {name}" for name in TIERS if name in answer.parts]
-    guess = intervals(answer.ranking)
-    said = [f"a guess, as nothing is checked: {guess}" if guess else "", ", ".join(tiers)]
-    return "".join(f"\n{line}" for line in said if line)
+    print_table(table, f"{len(hits)} of {session.catalog.n:,} items, {hits.source}, {elapsed_ms:.1f} ms")
 
 
 def _read_vector(path: Path) -> np.ndarray[Any, Any]:
@@ -219,9 +115,3 @@ def _read_vector(path: Path) -> np.ndarray[Any, Any]:
         raise UsageError(f"{path}: expected numbers, got {vector.dtype}; convert them to float32 first")
     flat = np.array(vector.reshape(-1))
     return flat if flat.dtype == np.uint8 else flat.astype(np.float32)
-
-
-def _print(table: Table, summary: str) -> None:
-    console = Console()
-    console.print(table)
-    console.print(escape(summary), highlight=False)

@@ -1,4 +1,4 @@
-"""The commands that serve a catalog, make and serve the demo, and tell what is installed."""
+"""The commands that serve a catalog, and make and serve the demo."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from gpubranches.cli.options import (
     as_object,
     catalog_argument,
-    json_option,
     open_embedder_for,
     opened_backend,
-    print_json,
     progress_bar,
     tell_missing_pictures,
 )
@@ -99,22 +94,6 @@ def demo(out: Path, scenes: int, no_serve: bool, address: Address) -> None:
         build_demo(out, n=scenes, progress=progress)
     if not no_serve:
         _serve(Source(out), address)
-
-
-@click.command()
-@json_option
-def doctor(as_json: bool) -> None:
-    """Tell what is installed, what is usable, and what to install for the rest."""
-    from gpubranches.service.doctor import examine
-
-    findings = examine()
-    if as_json:
-        print_json({"findings": [finding.to_json() for finding in findings]})
-        return
-    table = Table("part", "state", "what to do")
-    for finding in findings:
-        table.add_row(*(escape(text) for text in (finding.part, finding.state, finding.advice)))
-    Console().print(table)
 
 
 def _serve(source: Source, address: Address) -> None:

@@ -1,4 +1,4 @@
-"""What backends and sessions answer with: Neighbors, Candidates, Ranking."""
+"""The results of engines and of models: nearest items, candidates, and a ranking with its cut."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Interval = tuple[float, float, float]
-"""(low, middle, high) of an estimate."""
+"""An estimate as (low, middle, high): the middle, and the ends of a 90% interval."""
 TIERS = ("sure", "likely", "borderline")
-"""What matches, by how likely it is right."""
+"""Classes of matching items by their chance to be right, see `Completeness.tiers`."""
 
 
 @dataclass(frozen=True)
 class Neighbors:
-    """Nearest items of q queries.
+    """The nearest items of q queries, as engines return them.
 
-    distances: (q, k) float32 ascending; ids: (q, k) int64, -1 where fewer than k items exist (distance inf);
-    source: what answered, e.g. "cpu/codes" or "cpu/bits+embeddings".
+    distances: (q, k) float32, ascending. ids: (q, k) int64; where fewer than k items exist, the id is -1 and the
+    distance inf. source: what computed it, e.g. "cpu/codes" or "cpu/bits+embeddings".
     """
 
     distances: NDArray[np.float32]
@@ -28,10 +28,10 @@ class Neighbors:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Items a model selects, best first, ties by splitmix64(id).
+    """The items that a model selects, best first, ties by splitmix64(id).
 
-    ids: (m,) int64; votes: (m,) uint16 for boxes, else None; scores: (m,) float32 for linear models, else None;
-    total: how many qualify before `limit` was applied.
+    ids: (m,) int64. total: how many items qualify; the list is shorter if it has a limit. votes: (m,) uint16 of boxes,
+    None of linear models. scores: (m,) float32 of linear models, None of boxes.
     """
 
     ids: NDArray[np.int64]
@@ -42,18 +42,22 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The answer of a refine: items best first, and which of them match.
+    """The items that a model ranks over the whole catalog, best first, and the cut: which of them match.
 
-    ids: (m,) int64; scores: (m,) float32, higher is better, the cut lies at `threshold` in the same unit;
-    votes: (m,) uint16 (0 where the boxes did not find the item) or None for models without boxes;
-    matched: (m,) bool; total: number of matched items over the whole catalog; candidates: how many items
-    the first stage found; score_std: standard deviation of the scores of right items by a model that did not see them,
-    None where it is not known; lean: how the cut was moved, -1 to precision, +1 to recall; precision, recall: estimates
-    as (low, middle, high) or None where none is made; tiers: (m,) uint8, each item's place in TIERS by its chance to be
-    right, whether it matches or not, None where no chance is estimated;
-    complete_from: by votes alone, the votes from which on every item is listed; unlisted: votes of a random sample,
-    (s,) float32, of the items with a vote that are not, None where all are;
-    source: the stages that answered, e.g. "cpu/boxes+bits+embeddings"; timings_ms: milliseconds by stage.
+    The list. ids: (m,) int64. scores: (m,) float32, higher is better. votes: (m,) uint16, 0 if the boxes did not find
+    the item, None of a model without boxes. candidates: how many items the first stage found.
+
+    The cut. matched: (m,) bool, which items match. total: how many do. threshold: the least score of an unmarked item
+    that matches. lean: how far the cut was moved, from -1 for precision to 1 for recall, 0 for the model's own cut.
+
+    Estimates, None if there are none. precision, recall: of the matches. tiers: (m,) uint8, the place in TIERS of each
+    item's chance to be right, also of items that do not match. score_std: standard deviation of the scores of right
+    items by a model that did not see them.
+
+    Of a ranking by votes alone, whose list is not complete: complete_from, the votes from which on every item is in it;
+    unlisted, (s,) float32, the votes of a random sample of the other items with a vote, None if all are in the list.
+
+    source: the stages that computed it, e.g. "cpu/boxes+bits+embeddings". timings_ms: milliseconds by stage.
     """
 
     ids: NDArray[np.int64]
@@ -75,11 +79,11 @@ class Ranking:
 
     @property
     def by_votes(self) -> bool:
-        """Whether votes alone ranked and cut, without a second stage."""
+        """Whether the scores are votes, without a second stage."""
         return self.source.endswith("/boxes")
 
     def take(self, rows: NDArray[np.bool_]) -> Ranking:
-        """Return the ranking of some of its items alone; rows: (m,) bool."""
+        """Return the ranking without some items; rows: (m,) bool, True for those that stay."""
         matched = self.matched[rows]
         return replace(
             self,
@@ -92,5 +96,5 @@ class Ranking:
         )
 
     def tier(self, row: int) -> str | None:
-        """Return the tier of an item, one of TIERS; None where it does not match or no chance is estimated."""
+        """Return the tier of an item, one of TIERS; None if it does not match or no chance is estimated."""
         return None if self.tiers is None or not self.matched[row] else TIERS[self.tiers[row]]

@@ -254,7 +254,7 @@ class CatalogService:
             return Marked(event, tuple(held.labels.redo(event_id=event).tolist()))
 
     def changes(self, session: str, since: int) -> MarkChanges:
-        """Return the marks that changed after version `since` of the log, by whomever."""
+        """Return the marks that changed after version `since` of the log, by any caller."""
         with self.sessions.shared(session) as held:
             version, marks = held.labels.changes(since)
             return MarkChanges(version, marks, len(held.positives), len(held.negatives))

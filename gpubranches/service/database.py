@@ -47,10 +47,10 @@ def _checked(path: Path, how: str) -> list[str]:
     try:
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             return ["it holds no tables"]
-        told = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
+        lines = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
     finally:
         connection.close()
-    return [line for text in told if text != "ok" for line in text.splitlines()[:1]]
+    return [line for text in lines if text != "ok" for line in text.splitlines()[:1]]
 
 
 class Database:
@@ -181,14 +181,14 @@ def sqlite_errors(where: object, what: str) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _OTHERS:
             raise _waited(where, what) from error
-        told = f"{where}: cannot read or write {what}: {error}; check space and permissions"
+        message = f"{where}: cannot read or write {what}: {error}; check space and permissions"
         if code in _REFUSED:
-            raise UnavailableError(told) from error
+            raise UnavailableError(message) from error
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             raise CatalogFormatError(
                 f"{where}: expected an SQLite file of {what}: {error}; restore or remove it"
             ) from error
-        raise DataError(told) from error
+        raise DataError(message) from error
 
 
 def _make(path: Path, schema: str, what: str) -> None:

@@ -24,7 +24,7 @@ RANDOM_SHARE = 10
 
 @dataclass(frozen=True)
 class MarkedItems:
-    """What a log of marks says of a catalog. TrainingData of items that were deleted since are left out.
+    """What a log of marks says of a catalog. Marks of items that were deleted since are left out.
 
     seed: of the random negatives.
     """
@@ -57,7 +57,7 @@ class MarkedItems:
         drawn = self.catalog.sample_ids(count, np.random.default_rng(self.seed))
         return drawn[~among(drawn, np.concatenate([self.positives, self.negatives]))]
 
-    def to_learn(self, options: RefineOptions) -> TrainingData:
+    def training_data(self, options: RefineOptions) -> TrainingData:
         """Return what a model learns from, without a query. Raises LabelError if no item is marked right."""
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:

@@ -175,14 +175,14 @@ class Session(OldNames):
         options = (options or RefineOptions()).validate()
         with self.catalog.pinned():
             staged = has_second_stage(self.catalog, options.model, options.second_stage)
-            marks = self._marked.to_learn(options)
+            data = self._marked.training_data(options)
             if staged and options.query:
-                marks = replace(marks, words=self.searcher.words(options.query))
+                data = replace(data, words=self.searcher.words(options.query))
             where = self._bitmap(options.where)
             found = find_all(
                 self.backend,
                 self.catalog,
-                marks,
+                data,
                 options.model,
                 second_stage=staged,
                 seed=self.seed,
@@ -193,12 +193,12 @@ class Session(OldNames):
                 self.catalog,
                 found.ranking,
                 self._completeness(found, where),
-                options,
-                found.boxes,
-                self.catalog.coding,
-                self.catalog.generation,
-                None if self.answer is None else self.answer.still_matching(),
-                found.breadth,
+                options=options,
+                boxes=found.boxes,
+                coding=self.catalog.coding,
+                generation=self.catalog.generation,
+                before=None if self.answer is None else self.answer.still_matching(),
+                breadth=found.breadth,
             )
             self.answer = answer.recut(options.lean, self._marked.within(where), self.labels.audited())
         return self.answer

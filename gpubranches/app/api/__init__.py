@@ -3,7 +3,7 @@
 An error is answered with problem details (RFC 9457), under the status of its class.
 """
 
-from gpubranches.app.api import marking, openapi, refining, results, searching, sessions
+from gpubranches.app.api import marks, openapi, refine, results, search, sessions
 from gpubranches.app.api.operations import OPERATIONS, PREFIX, routes
 
-__all__ = ["OPERATIONS", "PREFIX", "marking", "openapi", "refining", "results", "routes", "searching", "sessions"]
+__all__ = ["OPERATIONS", "PREFIX", "marks", "openapi", "refine", "results", "routes", "search", "sessions"]

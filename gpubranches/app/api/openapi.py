@@ -45,11 +45,11 @@ def document(locked: bool = False) -> dict[str, Any]:
 
 def _described(row: Operation) -> dict[str, Any]:
     summary, _, rest = row.summary.partition("\n")
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "operationId": row.name,
         "summary": summary,
         "parameters": [
-            *(_parameter("path", name, schema) for name, schema in row.places.items()),
+            *(_parameter("path", name, schema) for name, schema in row.path_parameters.items()),
             *(_parameter("query", name, schema) for name, schema in row.query.items()),
         ],
         "responses": {
@@ -58,13 +58,13 @@ def _described(row: Operation) -> dict[str, Any]:
         },
     }
     if rest.strip():
-        told["description"] = " ".join(rest.split())
+        description["description"] = " ".join(rest.split())
     if row.raw is not None:
         binary = {"type": "string", "format": "binary"}
-        told["requestBody"] = {"required": True, "content": {media: {"schema": binary} for media in row.raw[0]}}
+        description["requestBody"] = {"required": True, "content": {media: {"schema": binary} for media in row.raw[0]}}
     elif row.body is not None:
-        told["requestBody"] = {"required": True, "content": {JSON: {"schema": closed(row.body)}}}
-    return told
+        description["requestBody"] = {"required": True, "content": {JSON: {"schema": closed(row.body)}}}
+    return description
 
 
 def _parameter(place: str, name: str, schema: Schema) -> dict[str, Any]:
@@ -72,24 +72,24 @@ def _parameter(place: str, name: str, schema: Schema) -> dict[str, Any]:
 
 
 def _answer(row: Operation) -> dict[str, Any]:
-    told: dict[str, Any] = {"description": HTTPStatus(row.status).phrase}
+    description: dict[str, Any] = {"description": HTTPStatus(row.status).phrase}
     if row.media:
         binary = {"type": "string", "format": "binary"}
         files = {media: {} if media == JSON else binary for media in row.media}
-        told["content"] = {
+        description["content"] = {
             media: {"schema": file if row.answer is None else row.answer} for media, file in files.items()
         }
-    return told
+    return description
 
 
 def _refusal(status: int) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        told["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
-    return told
+        description["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
+    return description
 
 
 def closed(schema: Schema) -> Schema:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flask import Blueprint, request
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import NotFound, UnsupportedMediaType
 
 from gpubranches.app.api.schema import Schema, check, parse, read
-from gpubranches.errors import UsageError
+from gpubranches.app.app_context import service
+from gpubranches.errors import SessionGoneError, UsageError
 
 PREFIX = "/api/v1"
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -24,7 +25,7 @@ SESSION: Schema = {
     "description": "The name that a session was given when it was made.",
 }
 ID: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "description": "An item's id."}
-PLACES: dict[str, Schema] = {"session": SESSION, "item": ID}
+PATH_PARAMETERS: dict[str, Schema] = {"session": SESSION, "item": ID}
 
 routes = Blueprint("api", __name__, url_prefix=PREFIX)
 OPERATIONS: list[Operation] = []
@@ -34,16 +35,16 @@ OPERATIONS: list[Operation] = []
 class Operation:
     """One row of the table.
 
-    path: below PREFIX, with {names}; places, query: schemas of the names and of the query; body: schema of the JSON
-    body, None for none; raw: media types of another body, with its limit in bytes; answer: schema of the JSON response;
-    media: media types of the response; status: of success.
+    path: below PREFIX, with {names}; path_parameters, query: their schemas; body: schema of the JSON body, None for
+    none; raw: media types of another body, with its limit in bytes; answer: schema of the JSON response; media: media
+    types of the response; status: of success.
     """
 
     method: str
     path: str
     name: str
     summary: str
-    places: dict[str, Schema]
+    path_parameters: dict[str, Schema]
     query: dict[str, Schema]
     body: Schema | None
     raw: tuple[tuple[str, ...], int] | None
@@ -51,9 +52,9 @@ class Operation:
     media: tuple[str, ...]
     status: int
 
-    def arguments(self, places: dict[str, str]) -> dict[str, Any]:
+    def arguments(self, path_parameters: dict[str, str]) -> dict[str, Any]:
         """Return the checked arguments of the current request. Raises UsageError or UnsupportedMediaType."""
-        found = {name: read(self.places[name], text, name) for name, text in places.items()}
+        found = {name: read(self.path_parameters[name], text, name) for name, text in path_parameters.items()}
         for name, texts in request.args.lists():
             if name not in self.query or len(texts) > 1:
                 raise UsageError(f"query: expected {', '.join(self.query) or 'nothing'}, each once, got {name!r:.80}")
@@ -80,23 +81,23 @@ def operation(
     path: str,
     *,
     query: dict[str, Schema] | None = None,
-    places: dict[str, Schema] | None = None,
+    path_parameters: dict[str, Schema] | None = None,
     body: Schema | None = None,
     raw: tuple[tuple[str, ...], int] | None = None,
     answer: Schema | None = None,
     media: tuple[str, ...] = (JSON,),
     status: int = 200,
 ) -> Callable[[Handler], Handler]:
-    """Register a function in the table and as a route; it is called with what `Operation.arguments` returns."""
+    """Register a function in the table and as a route. It is called with checked arguments, for an existing session."""
 
-    def enter(function: Handler) -> Handler:
+    def register(function: Handler) -> Handler:
         names = re.findall(r"{(\w+)}", path)
         row = Operation(
             method,
             path,
             function.__name__,
             inspect.cleandoc(function.__doc__ or ""),
-            {name: {**PLACES, **(places or {})}[name] for name in names},
+            {name: {**PATH_PARAMETERS, **(path_parameters or {})}[name] for name in names},
             query or {},
             body,
             raw,
@@ -108,11 +109,22 @@ def operation(
 
         @functools.wraps(function)
         def serve(**taken: str) -> Any:
-            answered = function(**row.arguments(taken))
-            return answered if status == 200 else (answered, status)
+            arguments = row.arguments(taken)
+            if "session" in row.path_parameters:
+                _require_session(arguments["session"])
+            response = function(**arguments)
+            return response if status == 200 else (response, status)
 
         rule = re.sub(r"{(\w+)}", r"<\1>", path)
         routes.add_url_rule(rule, row.name, serve, methods=[method], provide_automatic_options=False)
         return function
 
-    return enter
+    return register
+
+
+def _require_session(session: str) -> None:
+    """Raise SessionGoneError for a session that was deleted, NotFound for one that was never created."""
+    if service().sessions.deleted(session):
+        raise SessionGoneError("This session was deleted; make another.")
+    if not service().sessions.exists(session):
+        raise NotFound("There is no such session; make one first.")

@@ -9,8 +9,7 @@ from flask import Response
 
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
-from gpubranches.app.api.searching import ITEM
-from gpubranches.app.api.sessions import known
+from gpubranches.app.api.search import ITEM
 from gpubranches.app.app_context import service
 from gpubranches.app.export_routes import send
 from gpubranches.core.results import TIERS
@@ -65,31 +64,31 @@ def _media(formats: Iterable[Format[Any]]) -> tuple[str, ...]:
 @operation("GET", "/sessions/{session}/results", query=_SLICE, answer=_PAGE)
 def results(session: str, tier: str, offset: int, limit: int) -> dict[str, Any]:
     """Return one page of the items that match, best first; items deleted since are left out of their page."""
-    page = known(session).part(session, tier, offset, limit)
+    page = service().part(session, tier, offset, limit)
     return {"total": page.total, "offset": offset, "results": list(_matches(page))}
 
 
 @operation(
     "GET",
     "/sessions/{session}/matches.{format}",
-    places={"format": {"type": "string", "enum": list(FORMATS)}},
+    path_parameters={"format": {"type": "string", "enum": list(FORMATS)}},
     query=_TIER,
     media=_media(FORMATS.values()),
 )
 def export_matches(session: str, format: str, tier: str) -> Response:
     """Send all items that match, best first, as a file that is made while it is sent."""
-    return send(known(session).export(session, format, tier), session)
+    return send(service().export(session, format, tier), session)
 
 
 @operation(
     "GET",
     "/sessions/{session}/boxes.{format}",
-    places={"format": {"type": "string", "enum": list(BOX_FORMATS)}},
+    path_parameters={"format": {"type": "string", "enum": list(BOX_FORMATS)}},
     media=_media(BOX_FORMATS.values()),
 )
 def export_model(session: str, format: str) -> Response:
     """Send the boxes of the last refine as a file."""
-    return send(known(session).export_boxes(session, format), session)
+    return send(service().export_boxes(session, format), session)
 
 
 @operation(
@@ -97,7 +96,7 @@ def export_model(session: str, format: str) -> Response:
 )
 def explanation(session: str, item: int) -> dict[str, Any]:
     """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in."""
-    return known(session).explain(session, item).to_json()
+    return service().explain(session, item).to_json()
 
 
 def _matches(page: PartPage) -> Iterator[dict[str, Any]]:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.exceptions import NotFound
-
 from gpubranches.app.api.operations import SESSION, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.app_context import service
 from gpubranches.core.results import TIERS
-from gpubranches.errors import SessionGoneError
 
 if TYPE_CHECKING:
     from gpubranches.core.results import Interval
-    from gpubranches.service.catalog_service import CatalogService
     from gpubranches.service.types import SessionState
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
@@ -57,7 +53,7 @@ ANSWER: Schema = {
         "timings_ms": {"type": "object", "additionalProperties": {"type": "number"}},
     },
 }
-TOLD: Schema = {
+SESSION_STATE: Schema = {
     "type": "object",
     "required": ["session", "name", "seed", "positive", "negative", "answer"],
     "properties": {
@@ -120,46 +116,34 @@ def sessions(limit: int) -> dict[str, Any]:
     }
 
 
-@operation("POST", "/sessions", body=_NEW, answer=TOLD, status=201)
+@operation("POST", "/sessions", body=_NEW, answer=SESSION_STATE, status=201)
 def begin(body: dict[str, Any]) -> dict[str, Any]:
     """Create a session. The same marks and seed give the same answers."""
     return session_info(service().sessions.create(**body))
 
 
-@operation("GET", "/sessions/{session}", answer=TOLD)
+@operation("GET", "/sessions/{session}", answer=SESSION_STATE)
 def session_info(session: str) -> dict[str, Any]:
     """Return how many marks a session has, and the figures of its last answer."""
-    state = known(session).sessions.state(session)
+    state = service().sessions.state(session)
     return {
         "session": session,
         "name": state.record.name,
         "seed": state.seed,
         "positive": state.positive,
         "negative": state.negative,
-        "answer": None if state.answer is None else answered(state),
+        "answer": None if state.answer is None else answer_figures(state),
     }
 
 
 @operation("DELETE", "/sessions/{session}", media=(), status=204)
 def delete(session: str) -> str:
     """Delete a session with its marks, for good."""
-    known(session).sessions.delete(session)
+    service().sessions.delete(session)
     return ""
 
 
-def known(session: str) -> CatalogService:
-    """Return the service, for a session that exists.
-
-    Raises SessionGoneError for one that was deleted, NotFound for one that was never created.
-    """
-    if service().sessions.deleted(session):
-        raise SessionGoneError("This session was deleted; make another.")
-    if not service().sessions.exists(session):
-        raise NotFound("There is no such session; make one first.")
-    return service()
-
-
-def answered(state: SessionState) -> dict[str, Any]:
+def answer_figures(state: SessionState) -> dict[str, Any]:
     """Return the figures of a session's last answer, as ANSWER. Raises UsageError before a find all."""
     answer = state.last_answer()
     ranking, parts = answer.ranking, answer.parts

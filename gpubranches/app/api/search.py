@@ -128,7 +128,7 @@ _HEALTH: Schema = {
 
 @operation("GET", "/health", answer=_HEALTH)
 def health() -> dict[str, Any]:
-    """Tell that the server answers, over what and by what."""
+    """Report that the server answers, the number of items, the generation and the backend."""
     catalog = service().catalog
     return {"status": "ok", "items": catalog.n, "generation": catalog.generation, "backend": service().backend.name}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
-from gpubranches.app.api.sessions import known
+from gpubranches.app.app_context import service
 from gpubranches.service.labels import ORIGINS
 from gpubranches.service.types import Marked, MarkRequest
 
@@ -62,7 +62,7 @@ _MARKS: Schema = {
 @operation("GET", "/sessions/{session}/marks", answer=_MARKS)
 def list_marks(session: str) -> dict[str, Any]:
     """Return all marks that hold, in the order they were made."""
-    listed = known(session).marks(session)
+    listed = service().marks(session)
     marks = [{"id": item, "label": label, "origin": origin} for item, label, origin in listed.marks]
     return {"version": listed.version, "marks": marks}
 
@@ -75,25 +75,25 @@ def mark(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """
     ids = np.array(body["ids"], np.int64)
     request = MarkRequest(ids, body["label"], body["origin"], body.get("event"))
-    return {**_done(known(session).mark(session, request)), "label": body["label"]}
+    return {**_done(service().mark(session, request)), "label": body["label"]}
 
 
 @operation("DELETE", "/sessions/{session}/marks", query={"event": EVENT}, answer=_DONE)
 def clear(session: str, event: str | None = None) -> dict[str, Any]:
     """Remove all marks, as one step that undo takes back."""
-    return _done(known(session).clear(session, event))
+    return _done(service().clear(session, event))
 
 
 @operation("POST", "/sessions/{session}/undo", body=_EVENT, answer=_DONE)
 def undo(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Take back the last call that stands; return the items that it had marked."""
-    return _done(known(session).undo(session, body.get("event")))
+    return _done(service().undo(session, body.get("event")))
 
 
 @operation("POST", "/sessions/{session}/redo", body=_EVENT, answer=_DONE)
 def redo(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Bring back what the last undo took, unless something was marked since."""
-    return _done(known(session).redo(session, body.get("event")))
+    return _done(service().redo(session, body.get("event")))
 
 
 def _done(marked: Marked) -> dict[str, Any]:

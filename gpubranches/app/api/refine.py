@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
-from gpubranches.app.api.searching import ITEM, WHERE
-from gpubranches.app.api.sessions import ANSWER, INTERVAL, answered, interval, known
+from gpubranches.app.api.search import ITEM, WHERE
+from gpubranches.app.api.sessions import ANSWER, INTERVAL, answer_figures, interval
 from gpubranches.app.app_context import limits, service
 from gpubranches.core.options import (
     LEAST_WEIGHT,
@@ -114,25 +114,25 @@ def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
     A session that trains too often is told to wait, with 429 and Retry-After.
     """
     with limits().train(session):
-        return answered(known(session).find_all(session, RefineOptions(**body)))
+        return answer_figures(service().find_all(session, RefineOptions(**body)))
 
 
 @operation("POST", "/sessions/{session}/recut", body=_RECUT, answer=ANSWER)
 def recut(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Cut the last refine's list elsewhere, without training."""
-    return answered(known(session).recut(session, body["lean"]))
+    return answer_figures(service().recut(session, body["lean"]))
 
 
 @operation("GET", "/sessions/{session}/suggestions", query={"count": COUNT}, answer=_ITEMS)
 def suggestions(session: str, count: int) -> dict[str, Any]:
     """Return the unmarked items whose marks would teach most; mark them with the origin "suggestion"."""
-    return _items(known(session).suggest(session, count).ids)
+    return _items(service().suggest(session, count).ids)
 
 
 @operation("POST", "/sessions/{session}/audit", body=_COUNT, answer=_ITEMS)
 def audit(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Draw items whose marks tell how complete the answer is; mark them with the origin "audit"."""
-    return _items(known(session).audit(session, body["count"]).ids)
+    return _items(service().audit(session, body["count"]).ids)
 
 
 @operation("POST", "/sessions/{session}/next", body=_NEXT, answer=_STEP)
@@ -142,14 +142,14 @@ def next_step(session: str, body: dict[str, Any]) -> dict[str, Any]:
     Mark the items with the kind as origin and ask again, until it is "reached". The cut may move towards recall.
     """
     with limits().train(session):
-        step = known(session).next_step(session, StepRequest(**body)).step
+        step = service().next_step(session, StepRequest(**body)).step
     return {"kind": step.kind, "recall": interval(step.recall), **_items(step.ids)}
 
 
 @operation("POST", "/sessions/{session}/estimate", body={"type": "object"}, answer=ANSWER)
 def estimate(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Estimate precision and recall of the answer again, by the marks made since."""
-    return answered(known(session).estimate(session))
+    return answer_figures(service().estimate(session))
 
 
 def _items(ids: NDArray[np.int64]) -> dict[str, Any]:

@@ -1,0 +1,205 @@
+"""The commands that make a catalog of inputs, add to it, find its pictures again, and make its codes anew."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gpubranches.cli.options import (
+    catalog_argument,
+    embedder_option,
+    for_terminal,
+    json_option,
+    print_json,
+    progress_bar,
+)
+from gpubranches.encoders.quantizers import QUANTIZERS
+
+if TYPE_CHECKING:
+    from gpubranches.ingestion import IngestReport
+
+inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+strict_option = click.option(
+    "--strict", is_flag=True, help="Exit with an error at the end if an item could not be read."
+)
+pictures_option = click.option(
+    "--pictures",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="The folder of the pictures that clip-retrieval folders name; by default it is searched for.",
+)
+batch_option = click.option(
+    "--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Images that are embedded together."
+)
+dims_option = click.option(
+    "--dims",
+    "d",
+    default=32,
+    show_default=True,
+    type=click.IntRange(4, 1024),
+    help="Dims of the codes by rca and pca, a multiple of 4.",
+)
+quantizer_option = click.option(
+    "--quantizer",
+    default=None,
+    type=click.Choice(QUANTIZERS),
+    help="What the 256 values of a code dim divide: its range, or its quantiles in a sample; by default as suits it.",
+)
+
+
+@click.command()
+@inputs_argument
+@click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The catalog to make.")
+@embedder_option
+@click.option(
+    "--head",
+    default=None,
+    metavar="HEAD",
+    help="What reduces embeddings to codes: rca (the default), pca, none, or a trained head's FILE.",
+)
+@dims_option
+@quantizer_option
+@click.option(
+    "--no-embeddings",
+    is_flag=True,
+    help="Store no embeddings, and decode them from the codes; needs the FILE of a trained head.",
+)
+@pictures_option
+@strict_option
+@batch_option
+@json_option
+def ingest(
+    inputs: tuple[Path, ...],
+    out: Path,
+    embedder: str | None,
+    head: str | None,
+    d: int,
+    quantizer: str | None,
+    no_embeddings: bool,
+    pictures: Path | None,
+    strict: bool,
+    batch_size: int,
+    as_json: bool,
+) -> None:
+    """Make a catalog of image folders, clip-retrieval folders, .npy, .u8bin or .fbin files.
+
+    The same command resumes a stopped run. The id of an item is its position in the input. If the catalog of this input
+    exists, only pictures that could not be read before and can be read now are added.
+    """
+    from gpubranches.ingestion import build_catalog
+
+    with progress_bar() as progress:
+        report = build_catalog(
+            inputs,
+            out,
+            embedder=embedder,
+            head=head,
+            d=d,
+            quantizer=quantizer,
+            keep_embeddings=not no_embeddings,
+            pictures=pictures,
+            strict=strict,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    _print_report(out, report, as_json)
+
+
+@click.command()
+@catalog_argument
+@inputs_argument
+@click.option("--new", is_flag=True, help="Add only what the catalog does not have yet, and print what was added.")
+@embedder_option
+@pictures_option
+@strict_option
+@batch_option
+@json_option
+def append(
+    directory: Path,
+    inputs: tuple[Path, ...],
+    new: bool,
+    embedder: str | None,
+    pictures: Path | None,
+    strict: bool,
+    batch_size: int,
+    as_json: bool,
+) -> None:
+    """Add items to a catalog, embedded and encoded as its own items are; give --embedder if it names no model.
+
+    Input that the catalog already has is refused, or skipped with --new. The same command resumes a stopped run.
+    """
+    from gpubranches.ingestion import append as add_items
+
+    with progress_bar() as progress:
+        report = add_items(
+            directory,
+            inputs,
+            new=new,
+            embedder=embedder,
+            pictures=pictures,
+            strict=strict,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    _print_report(directory, report, as_json)
+
+
+@click.command()
+@catalog_argument
+@click.argument("before", metavar="OLD", type=click.Path(path_type=Path))
+@click.argument("after", metavar="NEW", type=click.Path(path_type=Path))
+@json_option
+def relocate(directory: Path, before: Path, after: Path, as_json: bool) -> None:
+    """Tell a catalog that the pictures of the folder OLD are in the folder NEW now."""
+    from gpubranches.ingestion import relocate as look_elsewhere
+
+    report = look_elsewhere(directory, before, after)
+    if as_json:
+        print_json({"catalog": str(directory), **asdict(report)})
+    else:
+        click.echo(
+            f"Of {report.looked_at:,} checked items, {report.there:,} have a picture now; {report.before:,} had one."
+        )
+
+
+@click.command()
+@catalog_argument
+@click.option(
+    "--head",
+    default=None,
+    metavar="HEAD",
+    help="What reduces embeddings to codes: rca, pca, none, or a trained head's FILE; by default the catalog's own.",
+)
+@dims_option
+@quantizer_option
+@json_option
+def encode(directory: Path, head: str | None, d: int, quantizer: str | None, as_json: bool) -> None:
+    """Make the codes of a catalog again from its embeddings, with another head or quantizer.
+
+    All else stays. The old codes are served until the new ones are complete; a stopped run changes nothing.
+    """
+    from gpubranches.ingestion.encode import encode as make_codes
+
+    with progress_bar() as progress:
+        report = make_codes(directory, head=head, quantizer=quantizer, d=d, progress=progress)
+    if as_json:
+        print_json({"catalog": str(directory), **asdict(report)})
+    elif report.changed:
+        click.echo(f"{directory}: {report.n:,} items have new codes of {report.d} dims, in {report.seconds:.1f} s.")
+    else:
+        click.echo(f"{directory}: nothing to do, the codes are made by this head and quantizer already.")
+
+
+def _print_report(out: Path, report: IngestReport, as_json: bool) -> None:
+    for note in report.notes:
+        click.echo(for_terminal(f"Note: {note}."), err=True)
+    if as_json:
+        print_json({"catalog": str(out), **asdict(report)})
+        return
+    nothing = "" if report.added else "; nothing was new"
+    click.echo(f"{out}: {report.n:,} items in {report.seconds:.1f} s{nothing}.")
+    if report.errors:
+        click.echo(f"{report.errors:,} could not be read; `gpubranches info {out} --errors` shows why.")
