@@ -30,7 +30,7 @@ from gpubranches import Catalog, cli
 from gpubranches.encoders import open_embedder
 from gpubranches.encoders.heads import HeadSettings
 from gpubranches.ingestion.train_head import train_head
-from gpubranches.research.quality.protocol import asks, find_concepts
+from gpubranches.research.quality.protocol import askable_by, find_concepts
 from gpubranches.research.tables import Section
 
 HELD_OUT_SHARE = 4
@@ -43,7 +43,7 @@ def held_out_names(catalog: Catalog) -> list[str]:
     """Return the names of all classes that the vocabulary knows, and others drawn by a fixed seed."""
     vocabulary = open_embedder(catalog.embedder)
     names = vocabulary.training_texts
-    classes = {c.name.lower() for c in find_concepts(catalog, asks(vocabulary), fewest=1) if c.text}
+    classes = {c.name.lower() for c in find_concepts(catalog, askable_by(vocabulary), fewest=1) if c.text}
     own = [name for name in names if name.replace("_", " ").lower() in classes]
     others = [name for name in names if name not in own]
     more = len(names) // HELD_OUT_SHARE - len(own)

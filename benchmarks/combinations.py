@@ -12,6 +12,7 @@ item's class.
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from gpubranches import Catalog
 from gpubranches.encoders import VocabularyEmbedder, open_embedder
+from gpubranches.research.tables import markdown_table
 from gpubranches.retrieval import queries as weighed
 from gpubranches.retrieval.queries import combine, unit
 
@@ -27,7 +29,7 @@ FIXED = (0.1, 0.25, 0.5)
 NONE = np.zeros((0, 0), np.float32)
 
 
-class World:
+class Classes:
     """Unit rows of a labelled catalog's items and of the names of its classes, each centred on the mean of its kind."""
 
     def __init__(self, catalog: Catalog):
@@ -56,32 +58,32 @@ class World:
         return order[(self.labels[order] != name) & (self.labels[order] != "")][:count].tolist()
 
 
-def measured(world: World, rng: np.random.Generator) -> Iterator[tuple[str, tuple[float, float]]]:
+def measured(classes: Classes, rng: np.random.Generator) -> Iterator[tuple[str, tuple[float, float]]]:
     """Yield what was asked, and average precision and share of the wrong class, over all classes and draws."""
-    for name, text in zip(world.names, world.texts, strict=True):
-        for item in rng.choice(np.flatnonzero(world.labels == name), 5, replace=False).tolist():
-            added = {"name": (text[None], NONE), "item": (NONE, world.items[[item]])}
-            added["name + item"] = text[None], world.items[[item]]
+    for name, text in zip(classes.names, classes.texts, strict=True):
+        for item in rng.choice(np.flatnonzero(classes.labels == name), 5, replace=False).tolist():
+            added = {"name": (text[None], NONE), "item": (NONE, classes.items[[item]])}
+            added["name + item"] = text[None], classes.items[[item]]
             for asked, parts in added.items():
                 words, images = (part.reshape(-1, len(text)) for part in parts)
                 plain = combine(words, images, NONE.reshape(0, len(text)))
-                wrong = world.nearest_wrong(plain, name, 1)[0]
-                about = name, [item, wrong], world.labels[wrong]
+                wrong = classes.nearest_wrong(plain, name, 1)[0]
+                about = name, [item, wrong], classes.labels[wrong]
                 for share in SHARES:
                     weighed.SUBTRACTED = share
                     yield (
                         f"{asked} - {share} of its share",
-                        world.measure(combine(words, images, world.items[[wrong]]), *about),
+                        classes.measure(combine(words, images, classes.items[[wrong]]), *about),
                     )
                 for weight in FIXED:
                     yield (
                         f"{asked} - {weight} wrong",
-                        world.measure(unit(plain[None])[0] - weight * world.items[wrong], *about),
+                        classes.measure(unit(plain[None])[0] - weight * classes.items[wrong], *about),
                     )
             for weight in (0.25, 0.5, 1.0):
                 weighed.IMAGE_WEIGHT = weight
-                direction = combine(text[None], world.items[[item]], NONE.reshape(0, len(text)))
-                yield f"name + {weight} item", world.measure(direction, name, [item], "")
+                direction = combine(text[None], classes.items[[item]], NONE.reshape(0, len(text)))
+                yield f"name + {weight} item", classes.measure(direction, name, [item], "")
             weighed.IMAGE_WEIGHT = 0.5
 
 
@@ -89,14 +91,13 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("catalog")
-    world = World(Catalog.open(parser.parse_args().catalog))
-    rows: dict[str, list[tuple[float, float]]] = {}
-    for asked, values in measured(world, np.random.default_rng(0)):
-        rows.setdefault(asked, []).append(values)
-    print(f"{len(world.names)} classes, {len(world.items):,} items\n\n| asked | mAP | wrong |\n|---|---|---|")
-    for asked, pairs in rows.items():
-        precision, wrong = np.mean(pairs, axis=0)
-        print(f"| {asked} | {precision:.3f} | {wrong:.3f} |")
+    classes = Classes(Catalog.open(parser.parse_args().catalog))
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for asked, values in measured(classes, np.random.default_rng(0)):
+        found[asked].append(values)
+    rows = [(asked, *(f"{mean:.3f}" for mean in np.mean(values, axis=0))) for asked, values in found.items()]
+    print(f"{len(classes.names)} classes, {len(classes.items):,} items\n")
+    print(markdown_table(("asked", "mAP", "wrong"), rows))
 
 
 if __name__ == "__main__":

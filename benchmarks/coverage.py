@@ -19,10 +19,10 @@ import numpy as np
 
 from benchmarks.harness.intervals import Tally, audited, truth
 from benchmarks.harness.publishing import command_line, document, publish
-from benchmarks.harness.real_data import opened_world, simulation_options
+from benchmarks.harness.real_data import opened_data, simulation_options
 from gpubranches import Ranking
-from gpubranches.research.quality import Concept, Draw, World
-from gpubranches.research.quality.sizes import band, bands
+from gpubranches.research.quality import Concept, Draw, LabelledCatalog
+from gpubranches.research.quality.size_bands import band, bands
 from gpubranches.research.tables import markdown_table
 
 STAGES = (
@@ -40,29 +40,29 @@ Tallies = dict[tuple[str, str, int, str], Tally]
 """By stage, measure, number of marks and band of the concept's size."""
 
 
-def simulate(world: World, draw: Draw) -> Iterator[tuple[str, Ranking]]:
+def simulate(labelled: LabelledCatalog, draw: Draw) -> Iterator[tuple[str, Ranking]]:
     """Yield each stage with its answer and estimates."""
-    session = world.marked(draw)
+    session = labelled.marked(draw)
     yield STAGES[0], session.refine()
     for stage in STAGES[1:3]:
-        yield stage, audited(session, world, draw.right)
+        yield stage, audited(session, labelled, draw.right)
     yield STAGES[3], session.refine()
-    session = world.marked(draw)
+    session = labelled.marked(draw)
     session.refine(second_stage=False)
     for stage in STAGES[4:]:
-        yield stage, audited(session, world, draw.right)
+        yield stage, audited(session, labelled, draw.right)
 
 
-def run(world: World, concepts: Sequence[Concept], positives: Sequence[int], seeds: int) -> Tallies:
+def run(labelled: LabelledCatalog, concepts: Sequence[Concept], positives: Sequence[int], seeds: int) -> Tallies:
     """Simulate every concept, number of marks and seed."""
     tallies: Tallies = defaultdict(Tally)
     began = time.perf_counter()
     for p in positives:
-        for number, (_, _, draw) in enumerate(world.draws(list(concepts), p, seeds)):
+        for number, (_, _, draw) in enumerate(labelled.draws(list(concepts), p, seeds)):
             if draw is None:
                 continue
-            for stage, ranking in simulate(world, draw):
-                for measure, true in truth(world, ranking, draw.right).items():
+            for stage, ranking in simulate(labelled, draw):
+                for measure, true in truth(labelled, ranking, draw.right).items():
                     size = band(len(draw.concept.items))
                     tallies[stage, measure, p, size].count(getattr(ranking, measure), true)
             if number % 50 == 0:
@@ -100,10 +100,10 @@ def main() -> None:
     """Read the options, run, print and write the table."""
     options = simulation_options("coverage", __doc__, seeds=3)
     began = time.perf_counter()
-    with opened_world(options.data, options.concepts) as (world, concepts):
-        tallies = run(world, concepts, options.positives, options.seeds)
+    with opened_data(options.data, options.concepts) as (labelled, concepts):
+        tallies = run(labelled, concepts, options.positives, options.seeds)
     introduction = (
-        f"{world.n:,} items, {len(concepts)} concepts, {options.seeds} seeds, {time.perf_counter() - began:.0f} s. "
+        f"{labelled.n:,} items, {len(concepts)} concepts, {options.seeds} seeds, {time.perf_counter() - began:.0f} s. "
         f"A stated 90% is to hold in at least {GOAL:.0%} of all simulations."
     )
     found = table(tallies, options.positives, [len(concept.items) for concept in concepts])

@@ -12,9 +12,9 @@ import numpy as np
 
 from benchmarks.harness.intervals import truth
 from benchmarks.harness.publishing import command_line, document, publish
-from benchmarks.harness.real_data import opened_world, simulation_options
+from benchmarks.harness.real_data import opened_data, simulation_options
 from gpubranches import Ranking
-from gpubranches.research.quality import Draw, World
+from gpubranches.research.quality import Draw, LabelledCatalog
 from gpubranches.research.tables import markdown_table
 
 HEADER = ("lean", "size, median, of the own cut's", "precision", "recall", "F_beta", "of the own cut")
@@ -28,13 +28,13 @@ def f_beta(found: dict[str, float], lean: float) -> float:
     return (1 + square) * precision * recall / max(square * precision + recall, 1e-12)
 
 
-def measure(world: World, draw: Draw) -> list[list[float]]:
+def measure(labelled: LabelledCatalog, draw: Draw) -> list[list[float]]:
     """Return matched items, precision, recall, F_beta and that of the own cut, by lean."""
-    session = world.marked(draw)
-    own = truth(world, session.refine(), draw.right)
+    session = labelled.marked(draw)
+    own = truth(labelled, session.refine(), draw.right)
 
     def row(ranking: Ranking, lean: float) -> list[float]:
-        found = truth(world, ranking, draw.right)
+        found = truth(labelled, ranking, draw.right)
         return [ranking.total, found["precision"], found["recall"], f_beta(found, lean), f_beta(own, lean)]
 
     return [row(session.recut(lean), lean) for lean in LEANS]
@@ -43,15 +43,15 @@ def measure(world: World, draw: Draw) -> list[list[float]]:
 def main() -> None:
     """Read the options, run, print and write the table."""
     options = simulation_options("lean", __doc__, seeds=1)
-    with opened_world(options.data, options.concepts) as (world, concepts):
-        draws = [draw for p in options.positives for _, _, draw in world.draws(concepts, p, options.seeds)]
-        values = np.array([measure(world, draw) for draw in draws if draw is not None])
+    with opened_data(options.data, options.concepts) as (labelled, concepts):
+        draws = [draw for p in options.positives for _, _, draw in labelled.draws(concepts, p, options.seeds)]
+        values = np.array([measure(labelled, draw) for draw in draws if draw is not None])
     sizes = np.median(values[:, :, 0] / values[:, LEANS.index(0.0), 0][:, None], axis=0)
     rows = [
         (f"{lean:+.1f}", f"{size:.2f}", *(f"{mean:.3f}" for mean in means[1:]))
         for lean, size, means in zip(LEANS, sizes, values.mean(axis=0), strict=True)
     ]
-    introduction = f"{world.n:,} items, {len(values)} simulations."
+    introduction = f"{labelled.n:,} items, {len(values)} simulations."
     publish(
         document(
             "What the slider gives",

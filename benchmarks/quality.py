@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.harness.options import out_prefix, whole
 from benchmarks.harness.publishing import Goal, command_line, document, goals_section, write_pair
-from benchmarks.harness.real_data import add_data_options, opened_world, parse_with_data
+from benchmarks.harness.real_data import add_data_options, opened_data, parse_with_data
 from gpubranches.research.quality import (
     Comparison,
     Concept,
+    LabelledCatalog,
     Report,
-    World,
     evaluate,
     find_concepts,
     first_pages,
@@ -86,12 +86,14 @@ def first_pages_section(pages: list[dict[str, float]]) -> str:
     return Section("First pages: text queries against the cosine on all embeddings", header, rows).markdown()
 
 
-def run(world: World, concepts: list[Concept], options: argparse.Namespace) -> tuple[Report, list[dict[str, float]]]:
+def run(
+    labelled: LabelledCatalog, concepts: list[Concept], options: argparse.Namespace
+) -> tuple[Report, list[dict[str, float]]]:
     """Evaluate the models, the rounds and the first pages."""
     start = time.perf_counter()
     models = choose_models(options.models)
     compared = evaluate(
-        world,
+        labelled,
         concepts,
         models=models,
         positives=tuple(options.positives),
@@ -100,11 +102,13 @@ def run(world: World, concepts: list[Concept], options: argparse.Namespace) -> t
     )
     played = None
     if options.rounds:
-        played = play_rounds(world, concepts, rounds=options.rounds, seeds=options.seeds, progress=_progress("rounds"))
-    named = find_concepts(world.catalog, world.embedder.knows, fewest=1)
-    pages = first_pages(world, named, [100, 1000, world.n])
+        played = play_rounds(
+            labelled, concepts, rounds=options.rounds, seeds=options.seeds, progress=_progress("rounds")
+        )
+    named = find_concepts(labelled.catalog, labelled.embedder.knows, fewest=1)
+    pages = first_pages(labelled, named, [100, 1000, labelled.n])
     facts = {"date": time.strftime("%Y-%m-%d"), "seconds": round(time.perf_counter() - start)}
-    return Report(world.n, concepts, compared, played, reference_among(list(models), None), facts), pages
+    return Report(labelled.n, concepts, compared, played, reference_among(list(models), None), facts), pages
 
 
 def main() -> None:
@@ -116,8 +120,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=whole(0), default=5, help="rounds of marking, 0 for none")
     parser.add_argument("--out", type=out_prefix, help="write PREFIX.md and PREFIX.json")
     options = parse_with_data(parser)
-    with opened_world(options.data, options.concepts) as (world, concepts):
-        report, pages = run(world, concepts, options)
+    with opened_data(options.data, options.concepts) as (labelled, concepts):
+        report, pages = run(labelled, concepts, options)
     command = command_line("quality")
     text = document(
         "Quality of the answers on real embeddings",

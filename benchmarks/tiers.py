@@ -15,10 +15,10 @@ import numpy as np
 from benchmarks.coverage import STAGES
 from benchmarks.harness.intervals import audited
 from benchmarks.harness.publishing import command_line, document, publish
-from benchmarks.harness.real_data import opened_world, simulation_options
+from benchmarks.harness.real_data import opened_data, simulation_options
 from gpubranches import Session
 from gpubranches.core.results import TIERS
-from gpubranches.research.quality import Draw, World
+from gpubranches.research.quality import Draw, LabelledCatalog
 from gpubranches.research.tables import markdown_table
 
 NAMES = (*TIERS, "below")
@@ -26,23 +26,23 @@ Counts = list[list[tuple[int, int]]]
 """Of every simulation: unmarked items and right ones of each of NAMES."""
 
 
-def simulate(world: World, draw: Draw, counts: dict[str, Counts]) -> None:
+def simulate(labelled: LabelledCatalog, draw: Draw, counts: dict[str, Counts]) -> None:
     """Add what one user finds to the counts by stage; one with fewer than 4 positives has no tiers and adds nothing."""
-    session = world.marked(draw)
+    session = labelled.marked(draw)
     if session.refine().tiers is None:
         return
-    counts[STAGES[0]].append(counted(session, world, draw))
+    counts[STAGES[0]].append(counted(session, labelled, draw))
     for stage in STAGES[1:3]:
-        audited(session, world, draw.right)
-        counts[stage].append(counted(session, world, draw))
+        audited(session, labelled, draw.right)
+        counts[stage].append(counted(session, labelled, draw))
     session.refine()
-    counts[STAGES[3]].append(counted(session, world, draw))
+    counts[STAGES[3]].append(counted(session, labelled, draw))
 
 
-def counted(session: Session, world: World, draw: Draw) -> list[tuple[int, int]]:
+def counted(session: Session, labelled: LabelledCatalog, draw: Draw) -> list[tuple[int, int]]:
     """Return unmarked items and right ones by tier."""
     marked = np.concatenate([session.positives, session.negatives])
-    rows = [world.rows(ids[~np.isin(ids, marked)]) for ids in (session.part(name).ids for name in NAMES)]
+    rows = [labelled.rows(ids[~np.isin(ids, marked)]) for ids in (session.part(name).ids for name in NAMES)]
     return [(len(part), int(draw.right[part].sum())) for part in rows]
 
 
@@ -60,13 +60,13 @@ def main() -> None:
     """Read the options, run, print and write the table."""
     options = simulation_options("tiers", __doc__, seeds=1)
     counts: dict[str, Counts] = {stage: [] for stage in STAGES[:4]}
-    with opened_world(options.data, options.concepts) as (world, concepts):
+    with opened_data(options.data, options.concepts) as (labelled, concepts):
         for p in options.positives:
-            for _, _, draw in world.draws(list(concepts), p, options.seeds):
+            for _, _, draw in labelled.draws(list(concepts), p, options.seeds):
                 if draw is not None:
-                    simulate(world, draw, counts)
+                    simulate(labelled, draw, counts)
     introduction = (
-        f"{world.n:,} items, {len(counts[STAGES[0]])} simulations. Unmarked items of each tier, mean of the "
+        f"{labelled.n:,} items, {len(counts[STAGES[0]])} simulations. Unmarked items of each tier, mean of the "
         "simulations, and the share of all of them that is right."
     )
     page = document("What share of each tier is right", command_line("tiers"), introduction, table(counts))

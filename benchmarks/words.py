@@ -9,11 +9,11 @@ be asked for, down to classes of 20 items.
 from __future__ import annotations
 
 from benchmarks.harness.publishing import command_line, document, publish
-from benchmarks.harness.real_data import opened_world, simulation_options
-from gpubranches.research.quality import Comparison, Draw, World, evaluate
+from benchmarks.harness.real_data import opened_data, simulation_options
+from gpubranches.research.quality import Comparison, Draw, LabelledCatalog, evaluate
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.models import choose_models
-from gpubranches.research.quality.product import answer_of
+from gpubranches.research.quality.product_models import answer_of
 from gpubranches.research.tables import markdown_table
 
 FEWEST = 20
@@ -25,22 +25,22 @@ HEADER = ("p", "F1, marks alone", "and words", "difference", "wrong words", "AP"
 def main() -> None:
     """Read the options, run, print and write the table."""
     options = simulation_options("words", __doc__, seeds=2)
-    with opened_world(options.data, options.concepts, fewest=FEWEST) as (world, found):
+    with opened_data(options.data, options.concepts, fewest=FEWEST) as (labelled, found):
         concepts = [concept for concept in found if concept.text]
         names = [concept.name for concept in concepts]
         following = dict(zip(names, [*names[1:], names[0]], strict=True))
 
-        def told_another(world: World, draw: Draw) -> Answer:
-            session = world.marked(draw)
-            return answer_of(world, session.refine(query=f'"{following[draw.concept.name]}"'))
+        def told_another(labelled: LabelledCatalog, draw: Draw) -> Answer:
+            session = labelled.marked(draw)
+            return answer_of(labelled, session.refine(query=f'"{following[draw.concept.name]}"'))
 
         models = {**choose_models("refine-unasked,refine"), "another": Model("told another class's name", told_another)}
-        compared = evaluate(world, concepts, models=models, positives=options.positives, seeds=options.seeds)
+        compared = evaluate(labelled, concepts, models=models, positives=options.positives, seeds=options.seeds)
     introduction = (
-        f"{world.n:,} items, {len(concepts)} concepts asked for by their name, {options.seeds} seeds. Up to p marked "
-        "right, 20 wrong, 1,000 random negatives; F1, average precision over unmarked items and F1 by an oracle's cut "
-        "of the default `refine`, not told the query and told it, and F1 where it is told the name of another class; "
-        "means over concepts ± standard error."
+        f"{labelled.n:,} items, {len(concepts)} concepts asked for by their name, {options.seeds} seeds. Up to p "
+        "marked right, 20 wrong, 1,000 random negatives; F1, average precision over unmarked items and F1 by an "
+        "oracle's cut of the default `refine`, not told the query and told it, and F1 where it is told the name of "
+        "another class; means over concepts ± standard error."
     )
     table = markdown_table(HEADER, [_row(compared, p) for p in options.positives])
     publish(document("What the words of the query give", command_line("words"), introduction, table), options.out)

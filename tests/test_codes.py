@@ -18,7 +18,7 @@ from gpubranches.encoders.heads import IdentityHead, PCAHead, TrainedHead
 from gpubranches.encoders.heads.towers import Tower
 from gpubranches.errors import BackendUnavailableError, UsageError
 from gpubranches.ingestion import ingest
-from gpubranches.research.codes import CodesReport, choose_methods, faiss_codecs, lay_ground, measure
+from gpubranches.research.codes import CodesReport, choose_methods, faiss_codecs, make_search_task, measure
 from gpubranches.research.codes.codecs import (
     CatalogBits,
     FullEmbeddings,
@@ -28,7 +28,6 @@ from gpubranches.research.codes.codecs import (
     vectors_of,
 )
 from gpubranches.research.codes.faiss_codecs import RECIPES, FaissMethod
-from gpubranches.research.codes.ground import image_rows, text_rows
 from gpubranches.research.codes.measures import (
     best_rows,
     code_entropy,
@@ -39,6 +38,7 @@ from gpubranches.research.codes.measures import (
     values_used,
 )
 from gpubranches.research.codes.measuring import Found
+from gpubranches.research.codes.search_task import image_rows, text_rows
 from gpubranches.research.quality import average_precision, find_concepts
 
 ROWS = 700
@@ -58,13 +58,13 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ground(made):
+def task(made):
     """Its classes hold some items that are not like their name, so that no ranking is perfect."""
     catalog, vocabulary = made
     found = find_concepts(catalog, vocabulary.knows, columns=("label",), fewest=5)
     strays = np.setdiff1d(np.arange(0, ROWS, 9), [500, 3])
     found = [replace(concept, items=np.union1d(concept.items, strays)) for concept in found]
-    return lay_ground(catalog, vocabulary, found)
+    return make_search_task(catalog, vocabulary, found)
 
 
 def rows_of(n, dims, seed=0, texts=False):
@@ -139,38 +139,38 @@ def test_the_nearest_distance_is_the_least_of_all(seed):
     assert np.allclose(nearest_distances(queries, base), expected, atol=2e-3)
 
 
-# The ground
+# The task
 
 
-def test_the_ground_is_centred_by_kind_and_never_fitted_to_what_it_asks(made, ground):
+def test_the_ground_is_centred_by_kind_and_never_fitted_to_what_it_asks(made, task):
     catalog, vocabulary = made
-    assert len(ground.ids) == ROWS - 2
-    assert not {3, 500} & set(ground.ids)
-    assert not set(ground.test) & (set(ground.fit) | set(ground.base))
-    assert set(ground.base) | set(ground.test) == set(range(len(ground.ids)))
-    assert set(ground.unseen) <= set(ground.base) - set(ground.fit)
-    raw = catalog.embeddings(ground.ids)
+    assert len(task.ids) == ROWS - 2
+    assert not {3, 500} & set(task.ids)
+    assert not set(task.test) & (set(task.fit) | set(task.base))
+    assert set(task.base) | set(task.test) == set(range(len(task.ids)))
+    assert set(task.unseen) <= set(task.base) - set(task.fit)
+    raw = catalog.embeddings(task.ids)
     centred = raw - catalog.signs.mean_
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    assert np.allclose(ground.items.centred, centred, atol=2e-3)
-    texts = vocabulary.texts(list(ground.names))
+    assert np.allclose(task.items.centred, centred, atol=2e-3)
+    texts = vocabulary.texts(list(task.names))
     centred = texts - catalog.text_mean
-    assert np.allclose(ground.texts.moved, centred + catalog.signs.mean_, atol=1e-6)
+    assert np.allclose(task.texts.moved, centred + catalog.signs.mean_, atol=1e-6)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    assert np.allclose(ground.texts.centred, centred, atol=1e-5)
-    assert ground.names == tuple(NAMES)
-    assert sorted(concept.name for concept in ground.concepts) == sorted(NAMES)
+    assert np.allclose(task.texts.centred, centred, atol=1e-5)
+    assert task.names == tuple(NAMES)
+    assert sorted(concept.name for concept in task.concepts) == sorted(NAMES)
 
 
 def test_names_that_a_head_was_trained_on_are_not_asked_for(made):
     catalog, vocabulary = made
     concepts = find_concepts(catalog, vocabulary.knows, columns=("label",), fewest=5)
-    some = lay_ground(catalog, vocabulary, concepts, trained_on=["Grand_Piano", "sunset"], most_texts=4)
+    some = make_search_task(catalog, vocabulary, concepts, trained_on=["Grand_Piano", "sunset"], most_texts=4)
     assert len(some.names) == len(some.texts) == 4
     assert not {"grand piano", "sunset"} & {*some.names, *(concept.name for concept in some.concepts)}
     assert len(some.class_texts) == len(some.concepts) == 6
     with pytest.raises(UsageError, match="without-texts"):
-        lay_ground(catalog, vocabulary, concepts, trained_on=NAMES)
+        make_search_task(catalog, vocabulary, concepts, trained_on=NAMES)
 
 
 def test_another_embedder_asks_for_the_classes(made):
@@ -181,7 +181,7 @@ def test_another_embedder_asks_for_the_classes(made):
         texts = staticmethod(vocabulary.texts)
 
     concepts = find_concepts(catalog, vocabulary.knows, columns=("label",), fewest=5)
-    assert set(lay_ground(catalog, Other(), concepts).names) == set(NAMES)
+    assert set(make_search_task(catalog, Other(), concepts).names) == set(NAMES)
 
 
 # Codecs
@@ -243,15 +243,15 @@ def test_signs_are_256_bits_ranked_by_the_exact_dots():
         assert (np.diff(dots[row]) <= 0).all()
 
 
-def test_the_catalogs_own_bits_are_those_on_disk(made, ground):
+def test_the_catalogs_own_bits_are_those_on_disk(made, task):
     catalog, _ = made
     (codec,) = CatalogBits(catalog.signs).codecs()
-    codes = stored(codec, ground.items)
-    assert codes.shape == (len(ground.ids), catalog.n_bits // 8 + 2)
-    bits, scales = catalog.signs.encode(catalog.embeddings(ground.ids))
+    codes = stored(codec, task.items)
+    assert codes.shape == (len(task.ids), catalog.n_bits // 8 + 2)
+    bits, scales = catalog.signs.encode(catalog.embeddings(task.ids))
     assert (codes[:, :-2] == bits).mean() > 0.999
-    found = codec.search(codes, ground.ids, ground.texts, 50)
-    for row, query in zip(found, ground.texts.centred):
+    found = codec.search(codes, task.ids, task.texts, 50)
+    for row, query in zip(found, task.texts.centred):
         scores = catalog.signs.planes(query).scores(bits, scales)
         assert len(set(row) & set(np.argsort(-scores)[:50])) >= 49
 
@@ -299,12 +299,12 @@ def test_a_search_over_decoded_vectors_is_what_faiss_itself_finds(inner_product)
         assert np.allclose(np.sort(own), np.sort(values), atol=1e-4)
 
 
-def test_what_a_codec_lacks_is_told(ground):
-    methods, left_out = choose_methods(ground, {}, Catalog, faiss=True)
+def test_what_a_codec_lacks_is_told(task):
+    methods, left_out = choose_methods(task, {}, Catalog, faiss=True)
     assert set(left_out) == {"signs", "RaBitQ"}
     assert "192 embedding dims or more; these have 64" in left_out["RaBitQ"]
     assert [method.name for method in methods][:3] == ["rca", "pca", "PQ32"]
-    methods, left_out = choose_methods(ground, {}, Catalog, faiss=False)
+    methods, left_out = choose_methods(task, {}, Catalog, faiss=False)
     assert [method.name for method in methods] == ["rca", "pca", "catalog bits", "embeddings"]
     assert set(left_out) == {"signs", *(recipe.name for recipe in RECIPES)}
     lacks = {recipe.name: recipe.lacks(48, 100) for recipe in RECIPES}
@@ -316,12 +316,12 @@ def test_what_a_codec_lacks_is_told(ground):
 
 
 @pytest.fixture(scope="module")
-def report(made, ground):
-    methods, left_out = choose_methods(ground, {}, made[0].signs, faiss=False)
+def report(made, task):
+    methods, left_out = choose_methods(task, {}, made[0].signs, faiss=False)
     calls = []
-    results, spreads = measure(ground, methods, lambda *done: calls.append(done))
+    results, spreads = measure(task, methods, lambda *done: calls.append(done))
     assert calls == [("codecs", done, 4) for done in (1, 2, 3, 4)]
-    return CodesReport(ground, results, spreads, left_out)
+    return CodesReport(task, results, spreads, left_out)
 
 
 def test_the_embeddings_find_the_truth_and_codes_less(report):
@@ -342,32 +342,32 @@ def test_the_embeddings_find_the_truth_and_codes_less(report):
 
 
 def test_the_numbers_are_those_of_plain_numpy(report):
-    ground = report.ground
-    cosines = ground.texts.centred @ ground.items.centred.T
-    vectors = PCAHead(32).fit(ground.items.raw[ground.fit])
-    codes = np.clip(np.floor(vectors.transform(ground.items.raw) * 127.5 + 128), 0, 255).astype(int)
-    asked = np.clip(np.floor(vectors.transform(ground.texts.moved) * 127.5 + 128), 0, 255).astype(int)
+    task = report.task
+    cosines = task.texts.centred @ task.items.centred.T
+    vectors = PCAHead(32).fit(task.items.raw[task.fit])
+    codes = np.clip(np.floor(vectors.transform(task.items.raw) * 127.5 + 128), 0, 255).astype(int)
+    asked = np.clip(np.floor(vectors.transform(task.texts.moved) * 127.5 + 128), 0, 255).astype(int)
     squared = ((asked[:, None] - codes[None]) ** 2).sum(axis=2)
     result = next(result for result in report.results if result.name == "pca uint8")
     places, shares = [], []
-    for at in range(len(ground.names)):
-        true = ground.base[np.argsort(-cosines[at, ground.base])[:100]]
-        found = ground.base[np.lexsort((splitmix64(ground.ids[ground.base]), squared[at, ground.base]))[:100]]
+    for at in range(len(task.names)):
+        true = task.base[np.argsort(-cosines[at, task.base])[:100]]
+        found = task.base[np.lexsort((splitmix64(task.ids[task.base]), squared[at, task.base]))[:100]]
         places.append(list(found).index(true[0]) if true[0] in found else 100)
         shares.append(len(set(found) & set(true)) / 100)
     assert result.found["texts"].places.tolist() == places
     assert result.found["texts"].shares.tolist() == pytest.approx(shares)
-    for at, concept in enumerate(ground.concepts):
-        row = ground.names.index(concept.name)
-        order = np.lexsort((splitmix64(ground.ids), squared[row]))
-        expected = average_precision(order, np.isin(ground.ids, concept.items))
+    for at, concept in enumerate(task.concepts):
+        row = task.names.index(concept.name)
+        order = np.lexsort((splitmix64(task.ids), squared[row]))
+        expected = average_precision(order, np.isin(task.ids, concept.items))
         assert result.precision[at] == pytest.approx(expected)
 
 
 def test_spread_is_told_before_and_after_the_head(report):
     spreads = {spread.name: spread for spread in report.spreads}
     assert list(spreads) == ["embeddings", "centred", *(f"{head} {form}" for head in ("rca", "pca") for form in FORMS)]
-    assert all(spread.distances.shape == (len(report.ground.test),) for spread in spreads.values())
+    assert all(spread.distances.shape == (len(report.task.test),) for spread in spreads.values())
     assert spreads["centred"].distances.mean() > spreads["embeddings"].distances.mean()
     assert spreads["pca float"].entropy is None
     assert spreads["pca uint8"].entropy.shape == spreads["pca uint8"].used.shape == (32,)
@@ -491,10 +491,10 @@ def test_a_mistake_ends_in_a_message(made, bad, command, arguments, code, says):
     assert "Traceback" not in err
 
 
-def test_without_faiss_it_says_how_to_go_on(made, ground, command, monkeypatch):
+def test_without_faiss_it_says_how_to_go_on(made, task, command, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(BackendUnavailableError, match=r"gpubranches\[cpu\].*--without-faiss"):
-        choose_methods(ground, {}, made[0].signs)
+        choose_methods(task, {}, made[0].signs)
     code, _, err = command("codes", made[0].path, "--embedder", "none")
     assert (code, "--without-faiss" in err) == (4, True)
 

@@ -18,8 +18,8 @@ from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import ingest
 from gpubranches.research.quality import (
+    LabelledCatalog,
     Report,
-    World,
     average_precision,
     best_f1,
     evaluate,
@@ -33,7 +33,7 @@ from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.comparison import LEVELS, measured
 from gpubranches.research.quality.measures import precision_at
 from gpubranches.research.quality.models import MODELS, choose_models
-from gpubranches.research.quality.protocol import asks, random_subset
+from gpubranches.research.quality.protocol import askable_by, random_subset
 from gpubranches.research.quality.rounds import PAGE, POLICIES, play
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ def world(tmp_path_factory):
     catalog = Catalog.open(folder / "catalog")
     catalog.delete([3, 700])
     with open_backend("cpu", catalog) as backend:
-        yield World(catalog, backend, vocabulary)
+        yield LabelledCatalog(catalog, backend, vocabulary)
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +162,8 @@ def test_classes_that_cannot_be_made_are_named(world, options, says):
 
 
 def test_without_an_embedder_every_concept_asks_with_its_mean(world):
-    blind = World(world.catalog, world.backend)
-    concepts = find_concepts(world.catalog, asks(None), columns=("label",))
+    blind = LabelledCatalog(world.catalog, world.backend)
+    concepts = find_concepts(world.catalog, askable_by(None), columns=("label",))
     assert not any(concept.text for concept in concepts)
     draw = blind.draw(concepts[1], 8, 0)
     assert len(draw.positives) == 8
@@ -176,8 +176,8 @@ def test_an_embedder_without_a_list_is_tried(world):
         def texts(self, texts):
             return world.embedder.texts(texts)
 
-    assert asks(Tried())("kangaroo")
-    assert not asks(Tried())("background")
+    assert askable_by(Tried())("kangaroo")
+    assert not askable_by(Tried())("background")
 
 
 def test_the_user_marks_what_is_seen(world, concepts):

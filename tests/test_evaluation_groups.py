@@ -22,7 +22,7 @@ from gpubranches import Catalog, cli, open_backend
 from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import ingest
-from gpubranches.research.quality import Concept, World, best_f1, evaluate, f1, find_concepts, play_rounds
+from gpubranches.research.quality import Concept, LabelledCatalog, best_f1, evaluate, f1, find_concepts, play_rounds
 from gpubranches.research.quality.answers import Answer
 from gpubranches.research.quality.comparison import measured_within
 from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
@@ -30,7 +30,7 @@ from gpubranches.research.quality.measures import best_cut
 from gpubranches.research.quality.models import BROAD, MODELS, choose_models
 from gpubranches.research.quality.rounds import BROAD as BROAD_POLICIES
 from gpubranches.research.quality.rounds import PAGE, POLICIES, choose_policies, play, play_model
-from gpubranches.research.quality.sizes import band, bands, by_size
+from gpubranches.research.quality.size_bands import band, bands, by_size
 from gpubranches.research.quality.users import USERS, choose_user
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +71,7 @@ def world(tmp_path_factory, rows):
     ingest([folder / "images"], folder / "catalog", embedder=vocabulary)
     catalog = Catalog.open(folder / "catalog")
     with open_backend("cpu", catalog) as backend:
-        yield World(catalog, backend, vocabulary)
+        yield LabelledCatalog(catalog, backend, vocabulary)
 
 
 def group(world, **keys):

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.fuzz import running
-from benchmarks.fuzz.reader import READERS, Reader, Unfit
-from benchmarks.fuzz.running import CORPUS, drawn, judge, kept, limited
+from benchmarks.fuzz import runner
+from benchmarks.fuzz.reader import READERS, BrokenGuaranteeError, Reader
+from benchmarks.fuzz.runner import CORPUS, corpus_inputs, judge, limited, next_input
 from benchmarks.fuzz.world import World
 from gpubranches.errors import DataError, KernelCompileError, printable
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FEW = """
 import json, sys
 from pathlib import Path
-from benchmarks.fuzz.running import try_few
+from benchmarks.fuzz.runner import try_few
 print(json.dumps(try_few(Path(sys.argv[1]))))
 """
 
@@ -39,7 +39,7 @@ def test_some_thousand_inputs_end_in_an_answer_or_a_sentence(faults):
 
 
 def test_inputs_that_once_failed_end_in_an_answer_or_a_sentence(faults):
-    assert sum(len(kept(name)) for name in READERS) > 5
+    assert sum(len(corpus_inputs(name)) for name in READERS) > 5
     assert faults["kept"] == {}
 
 
@@ -57,7 +57,7 @@ def test_inputs_are_many_and_follow_from_the_seed(name):
     rounds = []
     for _ in range(2):
         rng = random.Random(name)
-        rounds.append([drawn(READERS[name], sound, rng) for _ in range(300)])
+        rounds.append([next_input(READERS[name], sound, rng) for _ in range(300)])
     assert rounds[0] == rounds[1]
     assert len(set(rounds[0])) > 150
 
@@ -87,13 +87,13 @@ def _hungry(world, data):
         (_raises(KernelCompileError("one\ntwo")), "KernelCompileError that is no sentence", True),
         (_raises(KeyError("x")), "KeyError: 'x'", False),
         (_raises(RecursionError()), "RecursionError: ", False),
-        (_raises(Unfit("500")), "unfit: 500", False),
+        (_raises(BrokenGuaranteeError("500")), "unfit: 500", False),
         (_endless, "HangError: no end", False),
         (_hungry, "MemoryError: ", False),
     ],
 )
 def test_the_judge_knows_a_fault(tmp_path, monkeypatch, read, wrong, refused):
-    monkeypatch.setattr(running, "HANG_S", 0.3)
+    monkeypatch.setattr(runner, "HANG_S", 0.3)
     reader = Reader("x", lambda world: [b""], lambda data, rng: data, read, 1)
     with limited():
         told, was = judge(reader, World(tmp_path), b"")
@@ -102,7 +102,7 @@ def test_the_judge_knows_a_fault(tmp_path, monkeypatch, read, wrong, refused):
 
 
 def test_an_input_that_takes_too_long_is_a_fault_though_it_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "CPU_S", -1.0)
+    monkeypatch.setattr(runner, "CPU_S", -1.0)
     reader = Reader("x", lambda world: [b""], lambda data, rng: data, lambda world, data: None, 1)
     with limited(memory=False):
         assert "processor time" in judge(reader, World(tmp_path), b"")[0]

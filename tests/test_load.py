@@ -11,11 +11,11 @@ import pytest
 
 from benchmarks.harness.catalogs import Clusters, write_embedded_catalog
 from benchmarks.load import users
+from benchmarks.load.process_watch import ProcessWatch, growth, slope
 from benchmarks.load.report import holds, report
 from benchmarks.load.server import Served
 from benchmarks.load.users import Reply, User
-from benchmarks.load.watching import ProcessWatch, growth, slope
-from benchmarks.load.writing import copied_from, write
+from benchmarks.load.writer import copied_from, write
 from gpubranches import Catalog
 
 ROOT = Path(__file__).resolve().parent.parent

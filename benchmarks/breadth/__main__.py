@@ -20,8 +20,8 @@ from __future__ import annotations
 import argparse
 import time
 
-from benchmarks.breadth.lab import BASELINES, ORACLE, Lab
 from benchmarks.breadth.parts import PARTS, run, to_json
+from benchmarks.breadth.plays import BASELINES, ORACLE, Plays
 from benchmarks.harness.options import in_one_sentence, out_prefix, whole
 from benchmarks.harness.publishing import command_line, document, goals_section, write_pair
 from benchmarks.harness.real_data import add_data_options, parse_with_data
@@ -34,12 +34,12 @@ def main() -> None:
     options = _options()
     began = time.perf_counter()
     draws = {"seeds": options.seeds, "unions": options.unions, "union_seed": options.union_seed}
-    with in_one_sentence(), Lab(options.data, **draws, narrow=options.concepts, models=options.models) as lab:
-        sections, goals = run(lab, options.parts)
-        numbers = to_json(lab, goals)
+    with in_one_sentence(), Plays(options.data, **draws, narrow=options.concepts, models=options.models) as plays:
+        sections, goals = run(plays, options.parts)
+        numbers = to_json(plays, goals)
         introduction = (
-            f"{time.strftime('%Y-%m-%d')}, {time.perf_counter() - began:.0f} s. {lab.world.n:,} items, "
-            f"{lab.without.n:,} without the distractors; {lab.seeds} seeds, up to 8 marked right, 1,000 random "
+            f"{time.strftime('%Y-%m-%d')}, {time.perf_counter() - began:.0f} s. {plays.labelled.n:,} items, "
+            f"{plays.without.n:,} without the distractors; {plays.seeds} seeds, up to 8 marked right, 1,000 random "
             "negatives, 20 marks a round. F1 over all that the user may see, marks counted as what they are. "
             f"{ORACLE}: {MODELS[ORACLE].description}."
         )

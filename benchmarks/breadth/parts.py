@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.breadth.lab import ALL, AUDIT, EASY, LAST, ORACLE, PRODUCT, ROUNDS, STEPS, Lab, Play, chase
+from benchmarks.breadth.plays import ALL, AUDIT, EASY, LAST, ORACLE, PRODUCT, ROUNDS, STEPS, Play, Plays, mark_to_target
 from benchmarks.harness.publishing import Goal
 from gpubranches.research.quality.comparison import measured_within
-from gpubranches.research.quality.product import answer_of
+from gpubranches.research.quality.product_models import answer_of
 from gpubranches.research.quality.rounds import POLICIES, START, play
-from gpubranches.research.quality.sizes import by_size
+from gpubranches.research.quality.size_bands import by_size
 from gpubranches.research.quality.users import USERS
 from gpubranches.research.tables import Section, short, with_error
 from gpubranches.service import Session
@@ -30,9 +30,9 @@ INTERVAL_GOAL = 0.88
 Result = tuple[list[Section], list[Goal]]
 
 
-def ideas(lab: Lab) -> Result:
+def ideas(plays: Plays) -> Result:
     """Play the ideas by both users."""
-    page, right_only = lab.play("broad, page"), lab.play("broad, right-only")
+    page, right_only = plays.play("broad, page"), plays.play("broad, right-only")
     sections = [
         _by_round("Ideas: first right and wrong of the page marked, words told", page),
         _by_model("Ideas, against others, the same marks", page),
@@ -44,28 +44,28 @@ def ideas(lab: Lab) -> Result:
     ]
 
 
-def unions(lab: Lab) -> Result:
+def unions(plays: Plays) -> Result:
     """Play the unions drawn at random."""
-    drawn = lab.play("unions")
+    drawn = plays.play("unions")
     sizes = by_size(drawn.found, drawn.sizes, drawn.found.places, "Unions, F1 by round and size")
     return [_by_round("Unions drawn at random", drawn), _by_model("Unions, against others", drawn), *sizes], []
 
 
-def easy(lab: Lab) -> Result:
+def easy(plays: Plays) -> Result:
     """Play the classes with many items."""
-    many = lab.play("easy")
+    many = plays.play("easy")
     title = f"Classes of {EASY} items and more: first right of the page marked alone, words not told"
     return [_by_round(title, many)], list(_round_goals(f"classes of {EASY} items and more", many, EASY_GOALS))
 
 
-def coverage(lab: Lab) -> Result:
+def coverage(plays: Plays) -> Result:
     """Play single classes, ideas and easy classes, and tell how often the intervals of all that was played hold."""
     asked = ("narrow", "broad, page", "broad, right-only", "easy")
     for kind in asked:
-        lab.play(kind)
+        plays.play(kind)
     rows: list[tuple[str, ...]] = []
     goals: list[Goal] = []
-    for kind, played in lab.played.items():
+    for kind, played in plays.played.items():
         for when in (ALL, LAST, AUDIT):
             for measure in ("precision", "recall"):
                 tally = played.tallies[when, measure]
@@ -77,22 +77,22 @@ def coverage(lab: Lab) -> Result:
                     claim = f"{kind}: intervals of {measure} hold in {INTERVAL_GOAL:.0%} of those stated"
                     goals.append((claim, share, held >= INTERVAL_GOAL))
     header = ("interval", "when", "stated", "not stated", "held", "mean width")
-    narrow = lab.play("narrow")
+    narrow = plays.play("narrow")
     sizes = by_size(narrow.found, narrow.sizes, narrow.found.places, "Single classes, F1 by round and size")
-    return [Section("How often the 90% intervals hold", header, rows), _unranked(lab), *sizes], goals
+    return [Section("How often the 90% intervals hold", header, rows), _unranked(plays), *sizes], goals
 
 
-def votes(lab: Lab) -> Result:
+def votes(plays: Plays) -> Result:
     """Answer the ideas by votes alone, from the marks of the last round of the user who walks the page."""
     rows = []
-    for world, concept in lab.ideas():
-        draw = world.draw(concept, START, 0, USERS["page"])
+    for labelled, concept in plays.ideas():
+        draw = labelled.draw(concept, START, 0, USERS["page"])
         if draw is None:
             continue
-        *_, (played, _) = play(world, draw, POLICIES["suggested"], ROUNDS)
-        alone = Session(world.catalog, world.backend, labels=played.labels, seed=draw.seed)
-        answer = answer_of(world, alone.refine(second_stage=False, where=concept.where))
-        marked = world.flags(played.positives), world.flags(played.negatives)
+        *_, (played, _) = play(labelled, draw, POLICIES["suggested"], ROUNDS)
+        alone = Session(labelled.catalog, labelled.backend, labels=played.labels, seed=draw.seed)
+        answer = answer_of(labelled, alone.refine(second_stage=False, where=concept.where))
+        marked = labelled.flags(played.positives), labelled.flags(played.negatives)
         rows.append((concept.name, measured_within(draw, answer, *marked)["f1"]))
     mean = float(np.mean([f1 for _, f1 in rows]))
     told = [(name, short(f1)) for name, f1 in [*rows, ("mean", mean)]]
@@ -101,7 +101,7 @@ def votes(lab: Lab) -> Result:
     return [Section(title, ("idea", "F1"), told)], [(claim, short(mean), mean >= VOTES_GOAL)]
 
 
-def target(lab: Lab) -> Result:
+def target(plays: Plays) -> Result:
     """Let the program choose what to mark until `TARGET` of the right items are known to be found.
 
     Unions of unlike classes have no goal: their classes without a mark look like nothing that is marked.
@@ -109,18 +109,22 @@ def target(lab: Lab) -> Result:
     rows: list[tuple[str, ...]] = []
     goals: list[Goal] = []
     for kind, tasks, user, most in (
-        ("single classes", lab.classes(), "random", NARROW_MARKS_GOAL),
-        ("ideas", lab.ideas(), "page", BROAD_MARKS_GOAL),
-        ("unions drawn at random", lab.unions_drawn(), "page", None),
+        ("single classes", plays.classes(), "random", NARROW_MARKS_GOAL),
+        ("ideas", plays.ideas(), "page", BROAD_MARKS_GOAL),
+        ("unions drawn at random", plays.unions_drawn(), "page", None),
     ):
-        chases = [one for at, (world, concept) in enumerate(tasks) if (one := chase(world, concept, user)) is not None]
-        stopped = [one for one in chases if one.stopped]
+        runs = [
+            one
+            for at, (labelled, concept) in enumerate(tasks)
+            if (one := mark_to_target(labelled, concept, user)) is not None
+        ]
+        stopped = [one for one in runs if one.stopped]
         held = float(np.mean([one.recall >= TARGET for one in stopped])) if stopped else math.nan
-        marks = np.array([math.inf if one.marks_to_target is None else one.marks_to_target for one in chases])
-        stops = np.array([one.marks if one.stopped else math.inf for one in chases])
+        marks = np.array([math.inf if one.marks_to_target is None else one.marks_to_target for one in runs])
+        stops = np.array([one.marks if one.stopped else math.inf for one in runs])
         share = "-" if math.isnan(held) else f"{held:.0%}"
         cells = (_median(marks), str(len(stopped)), _median(stops), share)
-        rows.append((kind, str(len(chases)), f"{np.median([one.begun for one in chases]):.0f}", *cells))
+        rows.append((kind, str(len(runs)), f"{np.median([one.begun for one in runs]):.0f}", *cells))
         if most is None:
             continue
         goals.append(
@@ -144,7 +148,7 @@ def target(lab: Lab) -> Result:
     return [Section(title, header, rows)], goals
 
 
-PARTS: dict[str, Callable[[Lab], Result]] = {
+PARTS: dict[str, Callable[[Plays], Result]] = {
     "ideas": ideas,
     "unions": unions,
     "easy": easy,
@@ -155,18 +159,18 @@ PARTS: dict[str, Callable[[Lab], Result]] = {
 """What can be run, in this order: each returns its tables and goals."""
 
 
-def run(lab: Lab, parts: Sequence[str]) -> Result:
+def run(plays: Plays, parts: Sequence[str]) -> Result:
     """Run parts, in the order of `PARTS`."""
     sections: list[Section] = []
     goals: list[Goal] = []
     for name, part in PARTS.items():
         if name in parts:
-            more, reached = part(lab)
+            more, reached = part(plays)
             sections, goals = [*sections, *more], [*goals, *reached]
     return sections, goals
 
 
-def to_json(lab: Lab, goals: Sequence[Goal]) -> dict[str, Any]:
+def to_json(plays: Plays, goals: Sequence[Goal]) -> dict[str, Any]:
     """Return every play with the value of every draw."""
     return {
         "plays": {
@@ -177,7 +181,7 @@ def to_json(lab: Lab, goals: Sequence[Goal]) -> dict[str, Any]:
                 "values": {model: measures["f1"] for model, measures in played.found.raw().items()},
                 "seconds": round(played.seconds),
             }
-            for kind, played in lab.played.items()
+            for kind, played in plays.played.items()
         },
         "goals": [{"goal": claim, "measured": number, "held": held} for claim, number, held in goals],
     }
@@ -197,10 +201,10 @@ def _by_round(title: str, played: Play) -> Section:
     return Section(title, ("concept", "items", "share", *map(str, found.places), ORACLE), rows)
 
 
-def _unranked(lab: Lab) -> Section:
+def _unranked(plays: Plays) -> Section:
     """Return the share of right items that answers do not rank; `refine.completeness` has an expectation of it."""
     rows = []
-    for kind, played in lab.played.items():
+    for kind, played in plays.played.items():
         shares = np.array(played.unranked)
         levels = [f"{share:.1%}" for share in (shares.mean(), *np.quantile(shares, (0.5, 0.95)))]
         rows.append((kind, str(len(shares)), *levels))

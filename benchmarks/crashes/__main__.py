@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.crashes import layer
-from benchmarks.crashes.arena import Arena
-from benchmarks.crashes.points import KINDS, Run
+from benchmarks.crashes.fault_points import KINDS, Run
+from benchmarks.crashes.scenario_runner import ScenarioRunner
 from benchmarks.crashes.scenarios import SCENARIOS
 from benchmarks.harness.options import finite, out_file, whole
 from benchmarks.harness.publishing import command_line, document, publish
@@ -70,7 +70,7 @@ def main() -> None:
 
 def disturb(folder: Path, options: argparse.Namespace) -> tuple[Tally, list[str], float]:
     """Try the points; return counts of tried and held ones by scenario and kind, the broken ones, and the seconds."""
-    arena, began, rng = Arena(folder), time.perf_counter(), np.random.default_rng(options.seed)
+    runner, began, rng = ScenarioRunner(folder), time.perf_counter(), np.random.default_rng(options.seed)
     scenarios = [each for each in SCENARIOS if options.scenario in each.name]
     if options.points:
         some = min(len(scenarios), max(1, options.points // _LEAST))
@@ -80,7 +80,7 @@ def disturb(folder: Path, options: argparse.Namespace) -> tuple[Tally, list[str]
     for number, scenario in enumerate(scenarios):
         left_s = 60 * options.minutes - (time.perf_counter() - began)
         until = time.perf_counter() + left_s / (len(scenarios) - number) if options.minutes else math.inf
-        run, found = Run(arena, scenario), tally.setdefault(scenario.name, Counter())
+        run, found = Run(runner, scenario), tally.setdefault(scenario.name, Counter())
         points = [point for point in run.points() if options.kind in (None, point.what)]
         count = len(points)
         if options.points:

@@ -1,6 +1,6 @@
 """Fuzzing of every reader of untrusted data: hostile inputs made from valid ones, and the checks of each result.
 
-`world` makes a small catalog with everything that is read; `files`, `catalogs` and `asking` hold one `Reader` for each
-kind of input; `mutating` changes inputs; `running` tries them within limits. `python -m benchmarks.fuzz` runs it, and
+`world` makes a small catalog with everything that is read; `files`, `catalogs` and `requests` hold one `Reader` per
+kind of input; `mutations` changes inputs; `runner` tries them within limits. `python -m benchmarks.fuzz` runs it, and
 `tests/test_fuzzing.py` a small part. Inputs that once failed are kept in `tests/corpus`, one folder per reader.
 """

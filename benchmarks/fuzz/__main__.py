@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.fuzz.reader import READERS
-from benchmarks.fuzz.running import Tried, fuzz, kept
+from benchmarks.fuzz.runner import Tried, corpus_inputs, fuzz
 from benchmarks.harness.options import finite, out_file, out_folder, whole
 from benchmarks.harness.publishing import publish
 from gpubranches.research.tables import markdown_table
@@ -34,7 +34,7 @@ def report(tried: list[Tried], seed: int) -> str:
             f"{one.inputs:,}",
             f"{one.refused:,}",
             len(one.faults),
-            len(kept(one.reader)),
+            len(corpus_inputs(one.reader)),
         )
         for one in tried
     ]

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fuzz import mutating
+from benchmarks.fuzz import mutations
 from benchmarks.fuzz.files import use_metadata
-from benchmarks.fuzz.reader import Unfit, reader
+from benchmarks.fuzz.reader import BrokenGuaranteeError, reader
 from benchmarks.fuzz.tables import mutated_table
 from benchmarks.fuzz.world import DIMS, World
 from gpubranches import Catalog, Session, open_backend
@@ -49,7 +49,7 @@ def use(path: Path) -> None:
 def _check(path: Path) -> None:
     for problem in problems_at(path):
         if not problem or "\n" in problem:
-            raise Unfit(f"verify reports a problem in several lines: {problem!r}")
+            raise BrokenGuaranteeError(f"verify reports a problem in several lines: {problem!r}")
 
 
 def _use_all(path: Path, data: bytes) -> None:
@@ -70,17 +70,17 @@ def _sealed(data: bytes) -> bytes:
     return body + _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 
-def _mutated_manifest(data: bytes, rng: mutating.Random) -> bytes:
+def _mutated_manifest(data: bytes, rng: mutations.Random) -> bytes:
     if rng.random() < 0.2:
-        return mutating.mutated_bytes(data, rng)
+        return mutations.mutated_bytes(data, rng)
     try:
         value = json.loads(data)
         value.pop("sha256", None)
     except (ValueError, AttributeError, RecursionError):
-        return mutating.mutated_bytes(data, rng)
+        return mutations.mutated_bytes(data, rng)
     for _ in range(rng.choice((1, 1, 2))):
-        value = mutating.mutated_value(value, rng)
-    return _sealed(mutating.dumped(value, rng))
+        value = mutations.mutated_value(value, rng)
+    return _sealed(mutations.dumped(value, rng))
 
 
 @reader("manifest", lambda world: [(world.catalog / "manifest.json").read_bytes()], _mutated_manifest, few=15)
@@ -97,34 +97,39 @@ def heads() -> list[bytes]:
     rows = rng.standard_normal((200, DIMS)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
 
-    def drawn(*shape: int) -> np.ndarray[Any, Any]:
+    def normal(*shape: int) -> np.ndarray[Any, Any]:
         return rng.standard_normal(shape).astype(np.float32)
 
-    tower = Tower(drawn(8, DIMS), ((drawn(12, DIMS), drawn(12)), (drawn(8, 12), drawn(8))))
-    decoder = Tower(None, ((drawn(DIMS, 8), drawn(DIMS)),))
-    memory = TextMemory(rows[:20].astype(np.float16), drawn(20, 8), drawn(8, DIMS), 0.1, 0.5)
-    options = {"text_mean": drawn(DIMS), "decoder": decoder, "config": {"names": ["dog"], "seed": 0}, "embedder": "x"}
+    tower = Tower(normal(8, DIMS), ((normal(12, DIMS), normal(12)), (normal(8, 12), normal(8))))
+    decoder = Tower(None, ((normal(DIMS, 8), normal(DIMS)),))
+    memory = TextMemory(rows[:20].astype(np.float16), normal(20, 8), normal(8, DIMS), 0.1, 0.5)
+    options = {
+        "text_mean": normal(DIMS),
+        "decoder": decoder,
+        "config": {"names": ["dog"], "seed": 0},
+        "embedder": "x",
+    }
     return [
         RCAHead(8).fit(rows).to_bytes(),
         PCAHead(8).fit(rows).to_bytes(),
         IdentityHead().fit(rows).to_bytes(),
-        TrainedHead(tower, drawn(DIMS), texts=memory, **options).to_bytes(),
-        TrainedHead(tower, drawn(DIMS), texts=tower, text_mean=drawn(DIMS)).to_bytes(),
+        TrainedHead(tower, normal(DIMS), texts=memory, **options).to_bytes(),
+        TrainedHead(tower, normal(DIMS), texts=tower, text_mean=normal(DIMS)).to_bytes(),
     ]
 
 
-@reader("head", lambda world: heads(), mutating.mutated_safetensors, few=100)
+@reader("head", lambda world: heads(), mutations.mutated_safetensors, few=100)
 def read_head(world: World, data: bytes) -> None:
     """Load a head; map embeddings, texts and back."""
     path = world.scratch / "head.safetensors"
     path.write_bytes(data)
     head = load_head(path)
     if head.D > 10_000:
-        raise Unfit("a head with impossible dims was read")
+        raise BrokenGuaranteeError("a head with impossible dims was read")
     rows = np.ones((3, head.D), np.float32)
     vectors = head.transform(rows)
     if vectors.shape != (3, head.d):
-        raise Unfit(f"expected vectors of {head.d} dims, got {vectors.shape}")
+        raise BrokenGuaranteeError(f"expected vectors of {head.d} dims, got {vectors.shape}")
     if head.has_text_tower:
         head.transform_texts(rows)
     if head.decodes:
@@ -140,7 +145,7 @@ def _written(path: Path, content: bytes) -> Path:
 @reader(
     "constants",
     lambda world: [(world.catalog / "constants.safetensors").read_bytes()],
-    mutating.mutated_safetensors,
+    mutations.mutated_safetensors,
     few=15,
 )
 def read_constants(world: World, data: bytes) -> None:
@@ -196,7 +201,7 @@ def _index(world: World) -> list[bytes]:
     return [(indexed / "kdtree/manifest.json").read_bytes()]
 
 
-@reader("index", _index, mutating.mutated_json, few=12)
+@reader("index", _index, mutations.mutated_json, few=12)
 def read_index(world: World, data: bytes) -> None:
     """Open and check an index with another manifest."""
     path = Path(shutil.copytree(world.folder / "indexed", world.scratch / "catalog"))
@@ -204,4 +209,4 @@ def read_index(world: World, data: bytes) -> None:
     _check(path)
     index = KdIndex.open(path / "kdtree", Catalog.open(path), "build it again")
     if len(index.trees) != len(index.sizes) or index.subsets.max(initial=0) >= len(index.members):
-        raise Unfit("the tables of an index do not fit its trees")
+        raise BrokenGuaranteeError("the tables of an index do not fit its trees")

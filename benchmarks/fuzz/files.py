@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from benchmarks.fuzz import mutating
+from benchmarks.fuzz import mutations
 from benchmarks.fuzz.reader import reader
 from benchmarks.fuzz.tables import mutated_table, parquet
 from benchmarks.fuzz.world import World, table
@@ -54,7 +54,7 @@ def _npy(world: World) -> list[bytes]:
     return [_saved(rows) for rows in kinds] + [_saved(rows, version=(2, 0))]
 
 
-@reader("npy", _npy, mutating.mutated_npy, few=20)
+@reader("npy", _npy, mutations.mutated_npy, few=20)
 def read_npy(world: World, data: bytes) -> None:
     """Ingest a NumPy array."""
     path = world.scratch / "x.npy"
@@ -66,7 +66,7 @@ def _sized(array: np.ndarray[Any, Any]) -> bytes:
     return np.array(array.shape, "<u4").tobytes() + array.tobytes()
 
 
-@reader("u8bin", lambda world: [_sized(np.arange(160, dtype=np.uint8).reshape(20, 8))], mutating.mutated_sizes, few=40)
+@reader("u8bin", lambda world: [_sized(np.arange(160, dtype=np.uint8).reshape(20, 8))], mutations.mutated_sizes, few=40)
 def read_u8bin(world: World, data: bytes) -> None:
     """Ingest codes."""
     path = world.scratch / "x.u8bin"
@@ -78,7 +78,7 @@ def _fbin(world: World) -> list[bytes]:
     return [_sized(np.load(world.folder / "in/img_emb/img_emb_0.npy")[:20].astype("<f4"))]
 
 
-@reader("fbin", _fbin, mutating.mutated_sizes, few=30)
+@reader("fbin", _fbin, mutations.mutated_sizes, few=30)
 def read_fbin(world: World, data: bytes) -> None:
     """Ingest embeddings in the format of big-ann-benchmarks."""
     path = world.scratch / "x.fbin"
@@ -167,7 +167,7 @@ def pictures() -> list[bytes]:
     return made
 
 
-@reader("images", lambda world: pictures(), mutating.mutated_image, few=150)
+@reader("images", lambda world: pictures(), mutations.mutated_image, few=150)
 def read_images(world: World, data: bytes) -> None:
     """Decode a picture in all ways, from the disk and as an upload."""
     path = world.scratch / "x.jpg"
@@ -180,7 +180,7 @@ def read_images(world: World, data: bytes) -> None:
     read_image(data)
 
 
-@reader("names", lambda world: [(world.folder / "names.json").read_bytes()], mutating.mutated_json, few=300)
+@reader("names", lambda world: [(world.folder / "names.json").read_bytes()], mutations.mutated_json, few=300)
 def read_names(world: World, data: bytes) -> None:
     """Open a vocabulary and query it."""
     path = world.scratch / "names.json"
@@ -194,7 +194,7 @@ _GROUPS = {
 }
 
 
-@reader("groups", lambda world: [json.dumps(_GROUPS).encode()], mutating.mutated_json, few=300)
+@reader("groups", lambda world: [json.dumps(_GROUPS).encode()], mutations.mutated_json, few=300)
 def read_groups_file(world: World, data: bytes) -> None:
     """Read a file of groups of classes."""
     path = world.scratch / "groups.json"
@@ -205,7 +205,7 @@ def read_groups_file(world: World, data: bytes) -> None:
 _IDS = ("id", "id,score", '"', ",", "\r\n", "\n", "\t", "1", "-1", "9223372036854775808", "1e5", "\ufeff")
 
 
-@reader("ids", lambda world: [b"3,17 42\n", b"id,caption\n3,a\n17,b\n"], mutating.mutated_text(_IDS), few=100)
+@reader("ids", lambda world: [b"3,17 42\n", b"id,caption\n3,a\n17,b\n"], mutations.mutated_text(_IDS), few=100)
 def read_ids(world: World, data: bytes) -> None:
     """Read a file of ids, and look the items up."""
     path = world.scratch / "ids.txt"

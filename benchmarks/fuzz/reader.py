@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.fuzz.mutating import Mutator
+from benchmarks.fuzz.mutations import Mutator
 from benchmarks.fuzz.world import World
 
 
-class Unfit(Exception):
+class BrokenGuaranteeError(Exception):
     """An answer that breaks a guarantee, such as a status of 500."""
 
 

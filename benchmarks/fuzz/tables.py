@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.fuzz.mutating import NUMBERS, ODD_TEXTS, Random, mutated_parquet
+from benchmarks.fuzz.mutations import NUMBERS, ODD_TEXTS, Random, mutated_parquet
 
 _TYPES: tuple[pa.DataType, ...] = (
     pa.int8(), pa.int32(), pa.int64(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string(),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches import Ranking, Session
-from gpubranches.research.quality import World
+from gpubranches.research.quality import LabelledCatalog
 
 AUDITED = 20
 """Items of an audit."""
@@ -40,13 +40,13 @@ class Tally:
         self.errors.append(abs(middle - true))
 
 
-def audited(session: Session, world: World, right: NDArray[np.bool_]) -> Ranking:
+def audited(session: Session, labelled: LabelledCatalog, right: NDArray[np.bool_]) -> Ranking:
     """Mark an audit of 20 by the truth, (n,) bool; return the answer with new estimates."""
-    world.mark_by_truth(session, session.audit(AUDITED), right, "audit")
+    labelled.mark_by_truth(session, session.audit(AUDITED), right, "audit")
     return session.estimate()
 
 
-def truth(world: World, ranking: Ranking, right: NDArray[np.bool_]) -> dict[str, float]:
+def truth(labelled: LabelledCatalog, ranking: Ranking, right: NDArray[np.bool_]) -> dict[str, float]:
     """Return the true precision and recall of what matches; right: (n,) bool."""
-    hits = int(right[world.rows(ranking.ids[ranking.matched])].sum())
+    hits = int(right[labelled.rows(ranking.ids[ranking.matched])].sum())
     return {"precision": hits / ranking.total, "recall": hits / int(right.sum())}

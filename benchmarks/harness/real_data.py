@@ -1,4 +1,4 @@
-"""The labelled data of the benchmarks of quality: real CLIP embeddings, as catalogs and as the world of a user.
+"""The labelled data of the benchmarks of quality: real CLIP embeddings, as catalogs on disk and in memory.
 
 The data is a folder of clip-retrieval folders and `text/` (text_emb_0.npy, names.json), given by --data or the
 environment variable GPUBRANCHES_EVAL_DATA, with the columns dataset, label and caption.
@@ -21,7 +21,7 @@ from benchmarks.harness.options import out_file, whole
 from gpubranches import Catalog, open_backend
 from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.ingestion import ingest
-from gpubranches.research.quality import Concept, World, find_concepts
+from gpubranches.research.quality import Concept, LabelledCatalog, find_concepts
 from gpubranches.research.quality.protocol import FEWEST, random_subset
 
 SHUFFLE_SEED = 0
@@ -67,14 +67,16 @@ def open_vocabulary(data: Path) -> VocabularyEmbedder:
 
 
 @contextmanager
-def opened_world(data: Path, count: int | None, *, fewest: int = FEWEST) -> Iterator[tuple[World, list[Concept]]]:
+def opened_data(
+    data: Path, count: int | None, *, fewest: int = FEWEST
+) -> Iterator[tuple[LabelledCatalog, list[Concept]]]:
     """Yield the data as a catalog in memory, and its concepts of `fewest` items, or a random `count` of them."""
     vocabulary = open_vocabulary(data)
     with tempfile.TemporaryDirectory(prefix="gpubranches-data-") as made:
         catalog = Catalog.open(build_catalog(data, Path(made)))
         with open_backend("cpu", catalog) as backend:
             concepts = find_concepts(catalog, vocabulary.knows, fewest=fewest)
-            yield World(catalog, backend, vocabulary), random_subset(concepts, count)
+            yield LabelledCatalog(catalog, backend, vocabulary), random_subset(concepts, count)
 
 
 def build_catalog(data: Path, folder: Path, *, folders: Sequence[str] = FOLDERS, shuffled: bool = True) -> Path:

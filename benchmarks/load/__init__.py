@@ -1,1 +1,1 @@
-"""Load on a server by many users: `users` act, `writing` changes the catalog, `watching` reads the server's memory."""
+"""Load on a server: `users` act, `writer` changes the catalog, `process_watch` reads the memory of the server."""

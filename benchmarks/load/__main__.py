@@ -14,7 +14,7 @@ the page does, and other requests at their next turn. A user whose answer the se
 who has marked all that it was shown waits for its next search.
 
 `--mixed` users also export what matches every two minutes, while another process appends 200 rows every five seconds
-and deletes 100 earlier ones (`benchmarks.load.writing`). The server's anonymous memory and file handles are read every
+and deletes 100 earlier ones (`benchmarks.load.writer`). The server's anonymous memory and file handles are read every
 second. They are flat if their growth over the last three quarters of the run, by the median of all slopes, is at most
 64 MB or a tenth, and 8 handles or a tenth. Handles on the catalog's segments are not counted, since each append adds
 some.

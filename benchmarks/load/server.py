@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.load.process_watch import ProcessWatch
 from benchmarks.load.users import User
-from benchmarks.load.watching import ProcessWatch
 
 _SERVER = """
 import logging, sys
@@ -63,7 +63,7 @@ def served(catalog: Path, backend: str) -> Iterator[tuple[subprocess.Popen[str],
 @contextmanager
 def writing(catalog: Path) -> Iterator[dict[str, int]]:
     """Append and delete in a separate process; yield its counts, which are filled when the block ends."""
-    command = [sys.executable, "-m", "benchmarks.load.writing", str(catalog)]
+    command = [sys.executable, "-m", "benchmarks.load.writer", str(catalog)]
     writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     counts: dict[str, int] = {}
     try:

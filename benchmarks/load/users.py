@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.load.writing import copied_from
+from benchmarks.load.writer import copied_from
 
 EVERY_S = {"mark": 1.0, "search": 10.0, "refine": 120.0, "export": 120.0}
 """Seconds from one action of a kind to the next."""

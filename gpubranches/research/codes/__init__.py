@@ -1,8 +1,8 @@
 """What the bytes of a code are worth: codecs side by side on the same items and queries."""
 
 from gpubranches.research.codes.answers import compare_answers
-from gpubranches.research.codes.ground import Ground, lay_ground
 from gpubranches.research.codes.measuring import choose_methods, measure
 from gpubranches.research.codes.report import CodesReport
+from gpubranches.research.codes.search_task import SearchTask, make_search_task
 
-__all__ = ["CodesReport", "Ground", "choose_methods", "compare_answers", "lay_ground", "measure"]
+__all__ = ["CodesReport", "SearchTask", "choose_methods", "compare_answers", "make_search_task", "measure"]

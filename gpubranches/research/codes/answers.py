@@ -18,20 +18,20 @@ from gpubranches.ingestion.encode import encode
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.comparison import Comparison, Progress, evaluate
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.protocol import UNCHECKED, Concept, Draw, World
+from gpubranches.research.quality.protocol import UNCHECKED, Concept, Draw, LabelledCatalog
 
 CANDIDATES = 10_000
 """Items that the boxes hand to the second stage, at most, best first by votes."""
 
 
-def candidates(world: World, draw: Draw) -> Answer:
+def candidates(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Match the best CANDIDATES by the votes of the ensemble that `Session.refine` trains for its second stage."""
-    session = world.marked(draw)
+    session = labelled.marked(draw)
     session.refine(random_negatives=UNCHECKED)
-    matched = np.zeros(world.n, np.bool_)
+    matched = np.zeros(labelled.n, np.bool_)
     if session.boxes is not None:
-        found = world.backend.apply(session.boxes, min_votes=1, limit=CANDIDATES)
-        matched[world.rows(found.ids)] = True
+        found = labelled.backend.apply(session.boxes, min_votes=1, limit=CANDIDATES)
+        matched[labelled.rows(found.ids)] = True
     return Answer(matched)
 
 
@@ -46,7 +46,7 @@ DECODED = "refine-decoded"
 
 
 def compare_answers(
-    world: World,
+    labelled: LabelledCatalog,
     concepts: Sequence[Concept],
     heads: Mapping[str, str],
     folder: Path,
@@ -57,33 +57,37 @@ def compare_answers(
 ) -> Comparison:
     """Return the measures of `ON_EACH`, and `DECODED`, on codes by several heads, under names such as "pca refine".
 
-    world: of the catalog as it is, in which the user marks: the marks are the same on every code. heads: what `encode`
-    takes, by name; folder: an empty one, for a copy of the catalog a head (linked where the disk allows it).
+    labelled: the catalog as it is, in which the user marks, so that the marks are the same on every code; heads: what
+    `encode` takes, by name; folder: an empty one, for a copy of the catalog per head, linked where the disk allows it.
     """
     with ExitStack() as opened:
         models: dict[str, Model] = {}
         for name, head in heads.items():
-            copy = _copied(world.catalog, folder / "codes" / name)
+            copy = _copied(labelled.catalog, folder / "codes" / name)
             encode(copy, head=head)
-            other = _opened(copy, world, opened)
+            other = _opened(copy, labelled, opened)
             for what, model in ON_EACH.items():
                 models[f"{name} {what}"] = replace(model, answer=partial(_in_world, model.answer, other))
             if (codec := other.catalog.codec) is not None and codec.decodes:
                 lean = _copied(other.catalog, folder / "decoded" / name)
                 Catalog.open(lean).compact(keep_embeddings=False)
-                own = partial(_in_world, MODELS["refine"].answer, _opened(lean, world, opened))
+                own = partial(_in_world, MODELS["refine"].answer, _opened(lean, labelled, opened))
                 models[f"{name} {DECODED}"] = replace(MODELS["refine"], answer=own)
-        return evaluate(world, concepts, models=models, positives=positives, seeds=seeds, progress=progress)
+        return evaluate(labelled, concepts, models=models, positives=positives, seeds=seeds, progress=progress)
 
 
-def _opened(path: Path, world: World, opened: ExitStack) -> World:
-    """Return the world of another catalog, with a backend of the same name."""
+def _opened(path: Path, labelled: LabelledCatalog, opened: ExitStack) -> LabelledCatalog:
+    """Return another catalog of the same items, with a backend of the same name."""
     catalog = Catalog.open(path)
-    return World(catalog, opened.enter_context(open_backend(world.backend.name, catalog)), world.embedder)
+    return LabelledCatalog(
+        catalog, opened.enter_context(open_backend(labelled.backend.name, catalog)), labelled.embedder
+    )
 
 
-def _in_world(answer: Callable[[World, Draw], Answer], other: World, world: World, draw: Draw) -> Answer:
-    """Answer in another world of the same items."""
+def _in_world(
+    answer: Callable[[LabelledCatalog, Draw], Answer], other: LabelledCatalog, labelled: LabelledCatalog, draw: Draw
+) -> Answer:
+    """Answer in another catalog of the same items."""
     return answer(other, draw)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpubranches.errors import missing_package
 from gpubranches.research.codes.codecs import BYTES, Codec, Ids
-from gpubranches.research.codes.ground import Rows
+from gpubranches.research.codes.search_task import Rows
 
 CENTROIDS = 256
 """Rows that a quantizer of 8 bits is fitted to at least: one a centroid."""

@@ -22,7 +22,6 @@ from gpubranches.research.codes.codecs import (
     stored,
 )
 from gpubranches.research.codes.faiss_codecs import RECIPES, FaissMethod, require_faiss
-from gpubranches.research.codes.ground import Ground, Rows, unit
 from gpubranches.research.codes.measures import (
     FIRST,
     best_rows,
@@ -33,6 +32,7 @@ from gpubranches.research.codes.measures import (
     share_found,
     values_used,
 )
+from gpubranches.research.codes.search_task import Rows, SearchTask, unit
 from gpubranches.research.quality.measures import average_precision
 
 UNSEEN = 10
@@ -109,7 +109,7 @@ class Truth:
 
 
 def choose_methods(
-    ground: Ground, heads: Mapping[str, Head], signs: SignQuantizer, *, faiss: bool = True
+    task: SearchTask, heads: Mapping[str, Head], signs: SignQuantizer, *, faiss: bool = True
 ) -> tuple[list[Method], dict[str, str]]:
     """Return the methods to measure, and the reason for each that is left out.
 
@@ -119,74 +119,74 @@ def choose_methods(
     methods: list[Method] = [HeadMethod(name, head) for name, head in heads.items()]
     methods += [HeadMethod(head.kind, head, fitted=False) for head in (RCAHead(BYTES), PCAHead(BYTES))]
     left_out: dict[str, str] = {}
-    if ground.dims >= 8 * BYTES:
+    if task.dims >= 8 * BYTES:
         methods.append(SignsMethod())
     else:
-        left_out[SignsMethod.name] = f"needs {8 * BYTES} embedding dims or more; these have {ground.dims}"
+        left_out[SignsMethod.name] = f"needs {8 * BYTES} embedding dims or more; these have {task.dims}"
     for recipe in RECIPES:
-        reason = recipe.lacks(ground.dims, len(ground.fit)) if faiss else "asked for without faiss"
+        reason = recipe.lacks(task.dims, len(task.fit)) if faiss else "asked for without faiss"
         if reason:
             left_out[recipe.name] = reason
         else:
             require_faiss()
             methods.append(FaissMethod(recipe))
-    return [*methods, CatalogBits(signs), FullEmbeddings(ground.dims)], left_out
+    return [*methods, CatalogBits(signs), FullEmbeddings(task.dims)], left_out
 
 
 def measure(
-    ground: Ground, methods: Sequence[Method], progress: Progress | None = None
+    task: SearchTask, methods: Sequence[Method], progress: Progress | None = None
 ) -> tuple[list[Measured], list[Spread]]:
     """Return what every codec found, in order, and the spread before and after every head.
 
     progress: called with a stage, the methods done and their number.
     """
     truth = Truth(
-        {kind: _true(ground, ground.base, queries, FIRST) for kind, queries in ground.queries.items()},
-        {kind: _true(ground, ground.unseen, queries, UNSEEN) for kind, queries in ground.queries.items()},
+        {kind: _true(task, task.base, queries, FIRST) for kind, queries in task.queries.items()},
+        {kind: _true(task, task.unseen, queries, UNSEEN) for kind, queries in task.queries.items()},
     )
-    sample = ground.items.take(ground.fit)
+    sample = task.items.take(task.fit)
     results: list[Measured] = []
-    spreads = [_spread_of(ground, "embeddings", ground.items.raw), _spread_of(ground, "centred", ground.items.centred)]
+    spreads = [_spread_of(task, "embeddings", task.items.raw), _spread_of(task, "centred", task.items.centred)]
     for number, method in enumerate(methods):
         start = time.perf_counter()
         method.fit(sample)
         fit_s = time.perf_counter() - start
         for codec in method.codecs():
             start = time.perf_counter()
-            codes = stored(codec, ground.items)
+            codes = stored(codec, task.items)
             encode_s = time.perf_counter() - start
-            results.append(_measured(ground, truth, method.name, codec, codes, fit_s, encode_s))
+            results.append(_measured(task, truth, method.name, codec, codes, fit_s, encode_s))
         if isinstance(method, HeadMethod):
-            spreads += spread_of_head(ground, method)
+            spreads += spread_of_head(task, method)
         if progress is not None:
             progress("codecs", number + 1, len(methods))
     return results, spreads
 
 
-def spread_of_head(ground: Ground, method: HeadMethod) -> list[Spread]:
+def spread_of_head(task: SearchTask, method: HeadMethod) -> list[Spread]:
     """Return the spread of a fitted head's vectors, and of its codes under every quantizer."""
-    vectors = method.head.transform(ground.items.raw)
-    spreads = [_spread_of(ground, f"{method.name} float", vectors)]
+    vectors = method.head.transform(task.items.raw)
+    spreads = [_spread_of(task, f"{method.name} float", vectors)]
     for word, quantizer in method.quantizers_.items():
         codes = quantizer.encode(vectors)
-        distances = _spread_of(ground, f"{method.name} {word}", quantizer.decode(codes)).distances
-        base = codes[ground.base]
+        distances = _spread_of(task, f"{method.name} {word}", quantizer.decode(codes)).distances
+        base = codes[task.base]
         spreads.append(Spread(f"{method.name} {word}", distances, code_entropy(base), values_used(base)))
     return spreads
 
 
-def _spread_of(ground: Ground, name: str, vectors: NDArray[np.float32]) -> Spread:
+def _spread_of(task: SearchTask, name: str, vectors: NDArray[np.float32]) -> Spread:
     vectors = unit(vectors)
-    return Spread(name, nearest_distances(vectors[ground.test], vectors[ground.base]))
+    return Spread(name, nearest_distances(vectors[task.test], vectors[task.base]))
 
 
-def _true(ground: Ground, rows: NDArray[np.int64], queries: Rows, k: int) -> NDArray[np.int64]:
-    base = ground.items.centred[rows]
-    return best_rows(lambda part: queries.centred[part] @ base.T, len(queries), ground.ids[rows], k)
+def _true(task: SearchTask, rows: NDArray[np.int64], queries: Rows, k: int) -> NDArray[np.int64]:
+    base = task.items.centred[rows]
+    return best_rows(lambda part: queries.centred[part] @ base.T, len(queries), task.ids[rows], k)
 
 
 def _measured(
-    ground: Ground,
+    task: SearchTask,
     truth: Truth,
     method: str,
     codec: Codec,
@@ -196,16 +196,16 @@ def _measured(
 ) -> Measured:
     def found(rows: NDArray[np.int64], true: Mapping[str, NDArray[np.int64]]) -> dict[str, Found]:
         over: dict[str, Found] = {}
-        for kind, queries in ground.queries.items():
+        for kind, queries in task.queries.items():
             k = true[kind].shape[1]
-            answer = codec.search(codes[rows], ground.ids[rows], queries, k)
+            answer = codec.search(codes[rows], task.ids[rows], queries, k)
             over[kind] = Found(place_of_nearest(answer, true[kind]), share_found(answer, true[kind]), k)
         return over
 
     precision = None
-    if ground.class_texts is not None:
-        orders = codec.search(codes, ground.ids, ground.class_texts, len(codes))
-        rights = [np.isin(ground.ids, concept.items) for concept in ground.concepts]
+    if task.class_texts is not None:
+        orders = codec.search(codes, task.ids, task.class_texts, len(codes))
+        rights = [np.isin(task.ids, concept.items) for concept in task.concepts]
         precision = np.array([average_precision(*pair) for pair in zip(orders, rights, strict=True)])
     return Measured(
         method=method,
@@ -214,7 +214,7 @@ def _measured(
         description=codec.description,
         fit_s=fit_s,
         encode_s=encode_s,
-        found=found(ground.base, truth.base),
-        unseen=found(ground.unseen, truth.unseen),
+        found=found(task.base, truth.base),
+        unseen=found(task.unseen, truth.unseen),
         precision=precision,
     )

@@ -23,7 +23,7 @@ def draw(report: CodesReport, folder: Path) -> list[Path]:
     Raises BackendUnavailableError without matplotlib, DataError if the folder refuses.
     """
     figures = Figures(folder)
-    kinds = len(report.ground.queries)
+    kinds = len(report.task.queries)
     with figures("codes-recall.png", 4.2 * kinds + 2.2, 4.8) as figure:
         _recall(figure, report)
     with figures("codes-found.png", 4.2 * kinds + 1.5, 1.4 + 0.26 * len(report.results)) as figure:
@@ -39,8 +39,8 @@ def _recall(figure: Any, report: CodesReport) -> None:
     """Draw the recall among the first R of the codecs of 32 bytes, a colour a method."""
     small = [result for result in report.results if result.bytes == BYTES]
     looks = _looks(small)
-    panels = figure.subplots(1, len(report.ground.queries), sharey=True, squeeze=False)[0]
-    for axes, (kind, queries) in zip(panels, report.ground.queries.items(), strict=True):
+    panels = figure.subplots(1, len(report.task.queries), sharey=True, squeeze=False)[0]
+    for axes, (kind, queries) in zip(panels, report.task.queries.items(), strict=True):
         for result in small:
             colour, style = looks[result.name]
             curve = result.found[kind].curve()
@@ -58,8 +58,8 @@ def _found(figure: Any, report: CodesReport) -> None:
     """Draw the share of the true 100 among the first 100 of every codec, with standard errors."""
     looks = _looks(report.results)
     names = [f"{result.name}, {result.bytes:,} B" for result in report.results]
-    panels = figure.subplots(1, len(report.ground.queries), sharey=True, squeeze=False)[0]
-    for axes, (kind, queries) in zip(panels, report.ground.queries.items(), strict=True):
+    panels = figure.subplots(1, len(report.task.queries), sharey=True, squeeze=False)[0]
+    for axes, (kind, queries) in zip(panels, report.task.queries.items(), strict=True):
         shares = np.array([result.found[kind].share() for result in report.results])
         colours = [looks[result.name][0] for result in report.results]
         at = np.arange(len(names))

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from gpubranches.catalog.storage import disk_errors
 from gpubranches.core.files import replace_file
 from gpubranches.research.codes.answers import DECODED
-from gpubranches.research.codes.ground import Ground
 from gpubranches.research.codes.measures import FIRST, mean_and_error
 from gpubranches.research.codes.measuring import UNSEEN, Found, Measured, Spread
+from gpubranches.research.codes.search_task import SearchTask
 from gpubranches.research.quality.comparison import Comparison
 from gpubranches.research.tables import Section, short, with_error
 
@@ -28,11 +28,11 @@ _QUANTILES = (0.05, 0.5, 0.95)
 class CodesReport:
     """What was found of codes.
 
-    ground: what was measured on; results: by codec; spreads: by vectors and codes; left_out: reasons by codec; facts:
+    task: what was measured on; results: by codec; spreads: by vectors and codes; left_out: reasons by codec; facts:
     what else a reader should know, by name. answers: what marks find on each head's codes, see `compare_answers`.
     """
 
-    ground: Ground
+    task: SearchTask
     results: Sequence[Measured]
     spreads: Sequence[Spread]
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -41,9 +41,9 @@ class CodesReport:
 
     def sections(self) -> Iterator[Section]:
         """Yield all tables, in the order they are read."""
-        for kind in self.ground.queries:
+        for kind in self.task.queries:
             yield self._recall(kind)
-        if self.ground.class_texts is not None:
+        if self.task.class_texts is not None:
             yield self._precision()
         yield self._unseen()
         if self.answers is not None:
@@ -54,13 +54,13 @@ class CodesReport:
 
     def introduction(self) -> str:
         """Return what was measured and how, in a few lines."""
-        ground = self.ground
-        texts = f"{len(ground.names):,} texts" if ground.texts is not None else "no texts, for there is no embedder"
+        task = self.task
+        texts = f"{len(task.names):,} texts" if task.texts is not None else "no texts, for there is no embedder"
         told = "".join(f" {name}: {value}." for name, value in self.facts.items())
         missing = "".join(f" Left out: {name}, {reason}." for name, reason in self.left_out.items())
         return (
-            f"{len(ground.ids):,} items of {ground.dims} embedding dims; codecs fitted to {len(ground.fit):,}, "
-            f"{len(ground.base):,} searched; queries: {len(ground.test):,} images that nothing was fitted to, {texts}. "
+            f"{len(task.ids):,} items of {task.dims} embedding dims; codecs fitted to {len(task.fit):,}, "
+            f"{len(task.base):,} searched; queries: {len(task.test):,} images that nothing was fitted to, {texts}. "
             "The truth is the cosine over all dims, images and texts each less their own mean. R@k: the true nearest "
             f"is among the first k; {FIRST}-R@{FIRST}: the share of the true {FIRST} nearest among the first {FIRST}; "
             "AP: mean average precision of a class's items for its name, over all items. Means ± standard error over "
@@ -73,15 +73,15 @@ class CodesReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as a JSON-able dict; None for what is not a number."""
-        ground = self.ground
+        task = self.task
         return {
-            "n": len(ground.ids),
-            "D": ground.dims,
-            "fit": len(ground.fit),
-            "base": len(ground.base),
-            "unseen": len(ground.unseen),
-            "queries": {kind: len(queries) for kind, queries in ground.queries.items()},
-            "classes": [{"name": concept.name, "items": len(concept.items)} for concept in ground.concepts],
+            "n": len(task.ids),
+            "D": task.dims,
+            "fit": len(task.fit),
+            "base": len(task.base),
+            "unseen": len(task.unseen),
+            "queries": {kind: len(queries) for kind, queries in task.queries.items()},
+            "classes": [{"name": concept.name, "items": len(concept.items)} for concept in task.concepts],
             "left_out": dict(self.left_out),
             "facts": dict(self.facts),
             "codecs": [_codec_json(result) for result in self.results],
@@ -101,7 +101,7 @@ class CodesReport:
             found = result.found[kind]
             cells = [with_error(*found.recall(first)) for first in (1, 10, FIRST)]
             rows.append((result.name, str(result.bytes), *cells, with_error(*found.share())))
-        count = len(self.ground.queries[kind])
+        count = len(self.task.queries[kind])
         header = ("codec", "bytes", "R@1", "R@10", f"R@{FIRST}", f"{FIRST}-R@{FIRST}")
         return Section(f"Queries by {kind}, {count:,}", header, rows)
 
@@ -111,10 +111,10 @@ class CodesReport:
             for result in self.results
             if result.precision is not None
         ]
-        return Section(f"Names of classes, {len(self.ground.concepts)}", ("codec", "bytes", "AP"), rows)
+        return Section(f"Names of classes, {len(self.task.concepts)}", ("codec", "bytes", "AP"), rows)
 
     def _unseen(self) -> Section:
-        kinds = tuple(self.ground.queries)
+        kinds = tuple(self.task.queries)
         rows = []
         for result in self.results:
             cells = []
@@ -123,7 +123,7 @@ class CodesReport:
                 cells += [with_error(*found.recall(1)), with_error(*found.share())]
             rows.append((result.name, str(result.bytes), *cells))
         heads = [f"{kind}: {what}" for kind in kinds for what in ("R@1", f"{UNSEEN}-R@{UNSEEN}")]
-        title = f"Among the {len(self.ground.unseen):,} items that nothing was fitted to"
+        title = f"Among the {len(self.task.unseen):,} items that nothing was fitted to"
         return Section(title, ("codec", "bytes", *heads), rows)
 
     def _spread(self) -> Section:

@@ -16,7 +16,7 @@ from gpubranches.research.commands.sections import embedder_or_none, parse_count
 if TYPE_CHECKING:
     from gpubranches import Catalog
     from gpubranches.encoders import Embedder
-    from gpubranches.research.quality import Concept, World
+    from gpubranches.research.quality import Concept, LabelledCatalog
     from gpubranches.research.quality.report import Report
     from gpubranches.research.quality.users import User
 
@@ -83,7 +83,7 @@ def models(
     """
     from gpubranches import Catalog
     from gpubranches.catalog.storage import disk_errors
-    from gpubranches.research.quality.protocol import World, random_subset
+    from gpubranches.research.quality.protocol import LabelledCatalog, random_subset
     from gpubranches.research.quality.report import reference_among
 
     wide = named["groups"] is not None or named["unions"] is not None
@@ -100,9 +100,9 @@ def models(
             out.mkdir(parents=True, exist_ok=True)
     opened_embedder = embedder_or_none(catalog, embedder)
     with opened_backend(backend, catalog) as opened:
-        world = World(catalog, opened, opened_embedder)
+        labelled = LabelledCatalog(catalog, opened, opened_embedder)
         found = random_subset(_concepts(catalog, opened_embedder, **named), subset)
-        report = _play(world, found, against=against, seeds=seeds, rounds=rounds, **played)
+        report = _play(labelled, found, against=against, seeds=seeds, rounds=rounds, **played)
     _show(report, out, directory, as_json)
 
 
@@ -134,14 +134,14 @@ def _concepts(
 ) -> list[Concept]:
     """Return the groups of a file and the unions drawn; the classes where neither is asked for."""
     from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
-    from gpubranches.research.quality.protocol import asks, find_concepts
+    from gpubranches.research.quality.protocol import askable_by, find_concepts
 
     words = tuple(word.strip() for word in columns.split(",") if word.strip())
     if groups is None and unions is None:
-        return find_concepts(catalog, asks(embedder), columns=words, name=name, fewest=fewest)
+        return find_concepts(catalog, askable_by(embedder), columns=words, name=name, fewest=fewest)
     found: list[Concept] = []
     if groups is not None:
-        known = None if embedder is None else asks(embedder)
+        known = None if embedder is None else askable_by(embedder)
         found += find_groups(catalog, read_groups(groups), known, columns=words, name=name)
     if unions is not None:
         found += random_unions(catalog, unions, seed=union_seed, columns=words, name=name)
@@ -149,7 +149,7 @@ def _concepts(
 
 
 def _play(
-    world: World,
+    labelled: LabelledCatalog,
     concepts: list[Concept],
     models: Any,
     counts: tuple[int, ...],
@@ -166,7 +166,7 @@ def _play(
 
     with progress_bar() as bar:
         compared = compare(
-            world,
+            labelled,
             concepts,
             models=models,
             positives=counts,
@@ -177,7 +177,7 @@ def _play(
         played = None
         if rounds:
             played = play_rounds(
-                world,
+                labelled,
                 concepts,
                 policies=policies,
                 rounds=rounds,
@@ -185,7 +185,7 @@ def _play(
                 user=user,
                 progress=lambda done, total: bar("rounds", done, total),
             )
-    return Report(world.n, concepts, compared, played, against, {"backend": world.backend.name}, user)
+    return Report(labelled.n, concepts, compared, played, against, {"backend": labelled.backend.name}, user)
 
 
 def _show(report: Report, out: Path | None, directory: Path, as_json: bool) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpubranches import Catalog
     from gpubranches.encoders import Embedder
     from gpubranches.encoders.heads import Head
-    from gpubranches.research.codes import CodesReport, Ground
+    from gpubranches.research.codes import CodesReport, SearchTask
     from gpubranches.research.quality.comparison import Comparison
     from gpubranches.research.quality.protocol import Concept
 
@@ -56,32 +56,32 @@ def codes(
     """
     from gpubranches import Catalog
     from gpubranches.catalog.storage import disk_errors
-    from gpubranches.research.codes import lay_ground
+    from gpubranches.research.codes import make_search_task
 
     catalog = Catalog.open(directory)
     opened_heads = _heads(heads, catalog)
     known = [text for head in opened_heads.values() for text in head.learned_texts]
     opened = embedder_or_none(catalog, embedder)
     concepts = _concepts(catalog, opened, columns, name, fewest)
-    ground = lay_ground(catalog, opened, concepts, trained_on=known, most_texts=texts)
+    task = make_search_task(catalog, opened, concepts, trained_on=known, most_texts=texts)
     if out is not None:
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-    report = _measure(catalog, ground, opened_heads, not without_faiss)
+    report = _measure(catalog, task, opened_heads, not without_faiss)
     if marked is not None:
         report = replace(report, answers=_answers(catalog, opened, concepts, heads, parse_counts(marked, "--marked")))
     _show(report, out, directory, as_json)
 
 
-def _measure(catalog: Catalog, ground: Ground, heads: dict[str, Head], faiss: bool) -> CodesReport:
+def _measure(catalog: Catalog, task: SearchTask, heads: dict[str, Head], faiss: bool) -> CodesReport:
     from gpubranches.research.codes import CodesReport, choose_methods, measure
 
     if catalog.signs is None:
         raise UsageError("expected a catalog with embeddings, this one has codes only; ingest its embeddings")
-    methods, left_out = choose_methods(ground, heads, catalog.signs, faiss=faiss)
+    methods, left_out = choose_methods(task, heads, catalog.signs, faiss=faiss)
     with progress_bar() as bar:
-        results, spreads = measure(ground, methods, bar)
-    return CodesReport(ground, results, spreads, left_out)
+        results, spreads = measure(task, methods, bar)
+    return CodesReport(task, results, spreads, left_out)
 
 
 def _answers(
@@ -94,7 +94,7 @@ def _answers(
     from gpubranches import open_backend
     from gpubranches.encoders.heads import LINEAR
     from gpubranches.research.codes import compare_answers
-    from gpubranches.research.quality.protocol import FEWEST, World
+    from gpubranches.research.quality.protocol import FEWEST, LabelledCatalog
 
     heads = {**dict(spec.split("=", 1) for spec in specs), **{name: name for name in LINEAR}}
     large = [concept for concept in concepts if len(concept.items) >= FEWEST]
@@ -106,7 +106,7 @@ def _answers(
         open_backend("auto", catalog) as backend,
     ):
         return compare_answers(
-            World(catalog, backend, embedder),
+            LabelledCatalog(catalog, backend, embedder),
             large,
             heads,
             Path(folder),
@@ -116,12 +116,12 @@ def _answers(
 
 
 def _concepts(catalog: Catalog, embedder: Embedder | None, columns: str, name: str, fewest: int) -> list[Concept]:
-    from gpubranches.research.quality.protocol import asks, find_concepts
+    from gpubranches.research.quality.protocol import askable_by, find_concepts
 
     words = tuple(word.strip() for word in columns.split(",") if word.strip())
     if embedder is None or words == ("none",):
         return []
-    return find_concepts(catalog, asks(embedder), columns=words, name=name, fewest=fewest)
+    return find_concepts(catalog, askable_by(embedder), columns=words, name=name, fewest=fewest)
 
 
 def _heads(specs: tuple[str, ...], catalog: Catalog) -> dict[str, Head]:

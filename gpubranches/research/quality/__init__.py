@@ -3,7 +3,7 @@
 from gpubranches.research.quality.comparison import Comparison, evaluate
 from gpubranches.research.quality.measures import average_precision, best_f1, f1
 from gpubranches.research.quality.pages import first_pages
-from gpubranches.research.quality.protocol import Concept, Draw, World, find_concepts
+from gpubranches.research.quality.protocol import Concept, Draw, LabelledCatalog, find_concepts
 from gpubranches.research.quality.report import Report
 from gpubranches.research.quality.rounds import play_rounds
 
@@ -11,8 +11,8 @@ __all__ = [
     "Comparison",
     "Concept",
     "Draw",
+    "LabelledCatalog",
     "Report",
-    "World",
     "average_precision",
     "best_f1",
     "evaluate",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.research.quality.protocol import FIRST, Draw, World
+from gpubranches.research.quality.protocol import FIRST, Draw, LabelledCatalog
 
 NEVER = -np.inf
 """The score of what is never returned."""
@@ -27,25 +27,25 @@ class Answer:
 class Model:
     """A way to answer.
 
-    description: a phrase for tables; answer: called with a World and a Draw. cut: the score that its matches lie above;
-    None where it is another for every answer, or where nothing is matched: such a model suggests nothing.
+    description: a phrase for tables; answer: called with a LabelledCatalog and a Draw. cut: the score that its matches
+    lie above; None where it is another for every answer, or where nothing is matched: such a model suggests nothing.
     """
 
     description: str
-    answer: Callable[[World, Draw], Answer]
+    answer: Callable[[LabelledCatalog, Draw], Answer]
     cut: float | None = None
 
 
-def training(world: World, draw: Draw) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+def training(labelled: LabelledCatalog, draw: Draw) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Return the rows to train on, marked and unchecked, and whether each is positive."""
     ids = np.concatenate([draw.positives, draw.negatives, draw.unchecked])
-    return world.rows(ids), np.arange(len(ids)) < len(draw.positives)
+    return labelled.rows(ids), np.arange(len(ids)) < len(draw.positives)
 
 
-def first_page(world: World, draw: Draw, scores: NDArray[np.floating[Any]]) -> Answer:
+def first_page(labelled: LabelledCatalog, draw: Draw, scores: NDArray[np.floating[Any]]) -> Answer:
     """Return the first 100 of what the user may see, by a ranking, marked ones left out; scores: (n,)."""
     scores = np.where(draw.inside, scores.astype(np.float64), NEVER)
-    scores[world.rows(np.concatenate([draw.positives, draw.negatives]))] = NEVER
-    matched = np.zeros(world.n, np.bool_)
+    scores[labelled.rows(np.concatenate([draw.positives, draw.negatives]))] = NEVER
+    matched = np.zeros(labelled.n, np.bool_)
     matched[np.argsort(-scores, kind="stable")[:FIRST]] = True
     return Answer(matched & (scores > NEVER), scores)

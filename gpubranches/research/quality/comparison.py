@@ -15,7 +15,7 @@ from gpubranches.errors import UsageError
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.measures import average_precision, best_f1, f1, precision_at, precision_recall
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.protocol import Concept, Draw, World
+from gpubranches.research.quality.protocol import Concept, Draw, LabelledCatalog
 from gpubranches.research.quality.users import DEFAULT_USER, User
 
 MEASURES = ("f1", "unmarked", "precision", "recall", "average_precision", "oracle", "oracle_unmarked")
@@ -145,7 +145,7 @@ class Comparison:
 
 
 def evaluate(
-    world: World,
+    labelled: LabelledCatalog,
     concepts: Sequence[Concept],
     *,
     models: Mapping[str, Model] = MODELS,
@@ -162,12 +162,12 @@ def evaluate(
     values = empty_values(models, shape)
     curves: dict[str, NDArray[np.float32]] = {}
     for row, p in enumerate(positives):
-        for number, (at, seed, draw) in enumerate(world.draws(list(concepts), p, seeds, user)):
+        for number, (at, seed, draw) in enumerate(labelled.draws(list(concepts), p, seeds, user)):
             if draw is not None:
-                good, bad = world.flags(draw.positives), world.flags(draw.negatives)
+                good, bad = labelled.flags(draw.positives), labelled.flags(draw.negatives)
                 for name, model in models.items():
                     start = time.perf_counter()
-                    answer = model.answer(world, draw)
+                    answer = model.answer(labelled, draw)
                     values[name]["seconds"][row, at, seed] = time.perf_counter() - start
                     for measure, value in measured_within(draw, answer, good, bad).items():
                         values[name][measure][row, at, seed] = value

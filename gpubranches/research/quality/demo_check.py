@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
 from gpubranches.demo.build import truth
@@ -16,11 +15,11 @@ from gpubranches.demo.scenes import Group, Scene
 from gpubranches.encoders import open_embedder
 from gpubranches.engines import open_backend
 from gpubranches.errors import UsageError
-from gpubranches.research.quality import best_f1, f1
-from gpubranches.research.quality.protocol import FEWEST, FIRST
+from gpubranches.research.quality.comparison import Comparison, evaluate
+from gpubranches.research.quality.models import MODELS
+from gpubranches.research.quality.protocol import FEWEST, FIRST, Concept, Ids, LabelledCatalog
 from gpubranches.research.quality.users import NEGATIVES
 from gpubranches.retrieval.queries import Words
-from gpubranches.service import Session
 
 FORMS = (("count", "colour", "shape"), ("colour", "shape"), ("texture", "shape"), ("texture", "colour"))
 """The attributes that concepts are made of, one form a row."""
@@ -30,11 +29,12 @@ POSITIVES = (8, 22)
 
 @dataclass(frozen=True)
 class DemoReport:
-    """Means over concepts and seeds; F1 over the whole catalog.
+    """Means over concepts; F1 is over the whole catalog, with the marks counted as what they are.
 
-    precision_20: of the first 20 of the text (fewer where the concept has fewer); rows: for each number of marked
-    positives the F1 of the text's first 100, of its best k known to an oracle, after refining, its standard error over
-    concepts, and after refining over unmarked items only; skipped: concepts with fewer than 2 right in the first 100.
+    precision_20: of the first 20 of the text, or fewer where the concept has fewer items; rows: for each number of
+    items marked right, F1 of the text's first 100, of its best k, which only an oracle knows, and after refining, the
+    standard error of the last over concepts, and F1 after refining over unmarked items; skipped: concepts with fewer
+    than 2 right items in the first 100.
     """
 
     n: int
@@ -63,12 +63,6 @@ class DemoReport:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class _Concept:
-    text: str
-    right: NDArray[np.bool_]
-
-
 def check_demo(catalog: str | Path, *, concepts: int = 30, seeds: int = 2) -> DemoReport:
     """Play the simulated user on the demo's catalog and report F1 before and after refining.
 
@@ -79,65 +73,46 @@ def check_demo(catalog: str | Path, *, concepts: int = 30, seeds: int = 2) -> De
     opened = Catalog.open(catalog)
     ids = np.arange(opened.next_id)
     ids = ids[opened.alive(ids)]
-    chosen = _concepts(truth(opened, ids.tolist()), concepts)
+    chosen = _concepts(ids, truth(opened, ids.tolist()), concepts)
     if not chosen:
         raise UsageError(f"expected {FEWEST} scenes of some concept, got fewer in {opened.n}; make a larger demo")
-    runs: dict[int, list[NDArray[np.float64]]] = {p: [] for p in POSITIVES}
-    precisions, skipped = [], 0
+    models = {name: MODELS[name] for name in ("text", "refine")}
     with open_backend("auto", opened) as backend:
-        user = _User(Session(opened, backend, embedder=open_embedder("demo")), ids)
-        for concept in chosen:
-            order = user.ask(concept.text)
-            precisions.append(concept.right[order[: min(20, int(concept.right.sum()))]].mean())
-            if concept.right[order[:FIRST]].sum() < 2:
-                skipped += 1
-                continue
-            for p in POSITIVES:
-                runs[p].append(np.mean([user.refine(concept, order, p, seed) for seed in range(seeds)], axis=0))
+        labelled = LabelledCatalog(opened, backend, open_embedder("demo"))
+        found = evaluate(labelled, chosen, models=models, positives=POSITIVES, seeds=seeds)
+        precisions = [_first_precision(labelled, concept) for concept in chosen]
+    played = found.counted("refine", "f1", POSITIVES[0])
     return DemoReport(
-        n=opened.n,
+        n=labelled.n,
         concepts=len(chosen),
-        skipped=skipped,
+        skipped=len(chosen) - played,
         seeds=seeds,
         precision_20=float(np.mean(precisions)),
-        rows=tuple(_summary(p, runs[p]) for p in POSITIVES if runs[p]),
+        rows=tuple(_row(found, p) for p in POSITIVES),
     )
 
 
-class _User:
-    """Knows the truth, marks what is seen. Rows are positions in `ids`, the ascending live ids."""
-
-    def __init__(self, session: Session, ids: NDArray[np.int64]):
-        self.session = session
-        self.ids = ids
-
-    def ask(self, text: str) -> NDArray[np.intp]:
-        """Return the rows of all items, nearest to the text first."""
-        return np.searchsorted(self.ids, self.session.search(Words(text), k=len(self.ids)).ids)
-
-    def refine(self, concept: _Concept, order: NDArray[np.intp], p: int, seed: int) -> tuple[float, ...]:
-        """Return F1 of the first 100, of the best k, after refining, and after refining over unmarked items."""
-        session, right = self.session, concept.right
-        rng = np.random.default_rng(seed)
-        seen = order[:FIRST]
-        good, bad = rng.permutation(seen[right[seen]])[:p], rng.permutation(seen[~right[seen]])[:NEGATIVES]
-        session.unmark(np.concatenate([session.positives, session.negatives]))
-        session.mark(self.ids[good], +1)
-        session.mark(self.ids[bad], -1)
-        session.seed = seed
-        ranking = session.refine()
-        returned = np.zeros(len(self.ids), np.bool_)
-        returned[np.searchsorted(self.ids, ranking.ids[ranking.matched])] = True
-        first = np.zeros(len(self.ids), np.bool_)
-        first[seen] = True
-        open_ = np.ones(len(self.ids), np.bool_)
-        open_[np.concatenate([good, bad])] = False
-        best = best_f1(-np.argsort(order).astype(np.float64), right)
-        return f1(first, right), best, f1(returned, right), f1(returned & open_, right & open_)
+def _first_precision(labelled: LabelledCatalog, concept: Concept) -> float:
+    """Return the share of right items among the first 20 of a concept's text, or fewer where it has fewer items."""
+    k = min(20, len(concept.items))
+    ids = labelled.session(0).search(Words(concept.name), k=k).ids
+    return float(np.isin(ids, concept.items).mean())
 
 
-def _concepts(scenes: list[Scene], count: int) -> list[_Concept]:
-    """Draw at most `count` concepts that at least FEWEST scenes answer, from a fixed seed."""
+def _row(found: Comparison, p: int) -> dict[str, float]:
+    refined, error = found.mean("refine", "f1", p)
+    return {
+        "positives": p,
+        "first_100": found.mean("text", "f1", p)[0],
+        "best_k": found.mean("text", "oracle", p)[0],
+        "refined": refined,
+        "error": error,
+        "unmarked": found.mean("refine", "unmarked", p)[0],
+    }
+
+
+def _concepts(ids: Ids, scenes: list[Scene], count: int) -> list[Concept]:
+    """Draw at most `count` concepts that at least FEWEST scenes answer, from a fixed seed; ids: (n,) of the scenes."""
     found: Counter[Scene] = Counter()
     for scene in scenes:
         queries = {
@@ -148,19 +123,8 @@ def _concepts(scenes: list[Scene], count: int) -> list[_Concept]:
         }
         found.update(query for query in queries if query.describes(scene))
     usual = sorted((query for query, total in found.items() if total >= FEWEST), key=Scene.phrase)
-    drawn = np.random.default_rng(0).permutation(len(usual))[:count]
-    return [_Concept(usual[i].phrase(), np.array([usual[i].describes(scene) for scene in scenes])) for i in drawn]
-
-
-def _summary(p: int, runs: list[NDArray[np.float64]]) -> dict[str, float]:
-    values = np.array(runs)
-    first, best, refined, unmarked = values.mean(axis=0)
-    error = values[:, 2].std() / np.sqrt(len(values))
-    return {
-        "positives": p,
-        "first_100": float(first),
-        "best_k": float(best),
-        "refined": float(refined),
-        "error": float(error),
-        "unmarked": float(unmarked),
-    }
+    drawn = [usual[i] for i in np.random.default_rng(0).permutation(len(usual))[:count]]
+    return [
+        Concept(query.phrase(), True, ids[np.array([query.describes(scene) for scene in scenes], np.bool_)])
+        for query in drawn
+    ]

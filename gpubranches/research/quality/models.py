@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from gpubranches.errors import UsageError
-from gpubranches.research.quality import on_codes, on_embeddings, product
+from gpubranches.research.quality import baselines_on_codes as on_codes
+from gpubranches.research.quality import baselines_on_embeddings as on_embeddings
+from gpubranches.research.quality import product_models as product
 from gpubranches.research.quality.answers import Model
 
 MODELS: dict[str, Model] = {
@@ -23,10 +25,14 @@ MODELS: dict[str, Model] = {
     "branch-classic": Model("the papers' own decision branches by votes", product.branch_classic),
     "ensemble-classic": Model("the papers' own ensemble by votes", product.ensemble_classic),
     "forest-embeddings-10": Model(
-        "random forest of 100 on embeddings, 10 random negatives", on_embeddings.forest_of_few, on_embeddings.EVEN
+        "random forest of 100 on embeddings, 10 random negatives",
+        on_embeddings.forest_of_few,
+        on_embeddings.EVEN,
     ),
     "forest-embeddings": Model(
-        "random forest of 100 on embeddings, all random negatives", on_embeddings.forest, on_embeddings.EVEN
+        "random forest of 100 on embeddings, all random negatives",
+        on_embeddings.forest,
+        on_embeddings.EVEN,
     ),
     "logistic-embeddings": Model("logistic regression on embeddings, cut at 0", on_embeddings.logistic, cut=0),
     "logistic-light": Model(

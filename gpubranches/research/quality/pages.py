@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.measures import average_precision
-from gpubranches.research.quality.protocol import Concept, World
+from gpubranches.research.quality.protocol import Concept, LabelledCatalog
 from gpubranches.retrieval.queries import Words
 
 
-def first_pages(world: World, concepts: Sequence[Concept], ks: Sequence[int]) -> list[dict[str, float]]:
+def first_pages(labelled: LabelledCatalog, concepts: Sequence[Concept], ks: Sequence[int]) -> list[dict[str, float]]:
     """Compare what a text query answers with the cosine on the full embeddings, each side centred on its mean.
 
     For each k: mean average precision of the first k over the concepts that have a text, of the product ("found") and
@@ -22,24 +22,24 @@ def first_pages(world: World, concepts: Sequence[Concept], ks: Sequence[int]) ->
     UsageError if no concept has a text.
     """
     asked = [concept for concept in concepts if concept.text]
-    if world.embedder is None or not asked:
+    if labelled.embedder is None or not asked:
         raise UsageError(
-            "expected concepts that have a text, got none; open the world with the embedder that knows them"
+            "expected concepts that have a text, got none; open the labelled with the embedder that knows them"
         )
-    embedder = world.embedder
-    mean = embedder.text_mean if world.catalog.text_mean is None else world.catalog.text_mean
-    session = world.session(0)
+    embedder = labelled.embedder
+    mean = embedder.text_mean if labelled.catalog.text_mean is None else labelled.catalog.text_mean
+    session = labelled.session(0)
     report = []
     for k in ks:
         rows: list[tuple[float, float, float, float]] = []
         for concept in asked:
-            right = world.flags(concept.items)
+            right = labelled.flags(concept.items)
             begin = time.perf_counter()
             found = session.search(Words(concept.name), k=k).ids
             middle = time.perf_counter()
-            exact = _nearest(world, embedder.texts([concept.name])[0] - mean, k)
+            exact = _nearest(labelled, embedder.texts([concept.name])[0] - mean, k)
             end = time.perf_counter()
-            found_ap = average_precision(world.rows(found), right)
+            found_ap = average_precision(labelled.rows(found), right)
             rows.append((found_ap, average_precision(exact, right), 1e3 * (middle - begin), 1e3 * (end - middle)))
         values = np.array(rows)
         report.append(
@@ -56,8 +56,8 @@ def first_pages(world: World, concepts: Sequence[Concept], ks: Sequence[int]) ->
     return report
 
 
-def _nearest(world: World, query: NDArray[np.float32], k: int) -> NDArray[np.intp]:
-    scores = world.embeddings @ query / world.lengths
-    best = np.argpartition(-scores, k - 1)[:k] if k < world.n else np.arange(world.n)
+def _nearest(labelled: LabelledCatalog, query: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    scores = labelled.embeddings @ query / labelled.lengths
+    best = np.argpartition(-scores, k - 1)[:k] if k < labelled.n else np.arange(labelled.n)
     order: NDArray[np.intp] = best[np.argsort(-scores[best], kind="stable")]
     return order

@@ -56,7 +56,7 @@ class Concept:
 class Draw:
     """What one user has seen and marked; the same for every model. Ids but for `order`.
 
-    order: (m,) rows of the World, the first query's answer over all that the concept's condition lets in, best first;
+    order: (m,) rows of the catalog, the first query's answer over all that the concept's condition lets in, best first;
     inside: (n,) bool, which rows those are; right: (n,) bool, the truth; positives, negatives: marked; unchecked:
     random ones. told: whether a refine is told the words.
     """
@@ -78,7 +78,7 @@ class Draw:
 
 
 @dataclass
-class World:
+class LabelledCatalog:
     """A labelled catalog in memory.
 
     embedder: for the concepts that have a text; None where none has. ids: (n,) ascending; codes: (n, d) uint8;
@@ -214,7 +214,7 @@ class World:
         return code
 
 
-def asks(embedder: Embedder | None) -> Callable[[str], bool]:
+def askable_by(embedder: Embedder | None) -> Callable[[str], bool]:
     """Return whether a name can be asked for as a text: a function that a vocabulary answers by its list.
 
     Another embedder is tried; without one nothing can be asked for.

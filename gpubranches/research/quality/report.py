@@ -17,7 +17,7 @@ from gpubranches.research.quality.comparison import LEVELS, Comparison
 from gpubranches.research.quality.models import MODELS
 from gpubranches.research.quality.protocol import FIRST, UNCHECKED, Concept
 from gpubranches.research.quality.rounds import PAGE, POLICIES, Policy
-from gpubranches.research.quality.sizes import by_size
+from gpubranches.research.quality.size_bands import by_size
 from gpubranches.research.quality.users import DEFAULT_USER, User, described
 from gpubranches.research.tables import Section, with_error
 

@@ -17,8 +17,8 @@ from gpubranches.errors import UsageError
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.comparison import Comparison, Progress, empty_values, measured_within, require_draws
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.product import answer_of
-from gpubranches.research.quality.protocol import UNCHECKED, Concept, Draw, Ids, World
+from gpubranches.research.quality.product_models import answer_of
+from gpubranches.research.quality.protocol import UNCHECKED, Concept, Draw, Ids, LabelledCatalog
 from gpubranches.research.quality.users import DEFAULT_USER, User
 from gpubranches.service import Session
 
@@ -68,8 +68,8 @@ def uncertain(session: Session, rng: np.random.Generator) -> Ids:
 
 POLICIES: dict[str, Policy] = {
     "suggested": Policy("what the program suggests", "suggestion", suggested),
-    "best": Policy("the best-ranked", "best", best),
-    "random": Policy("random ones of the returned set", "random", random_matched),
+    "best": Policy("the best-ranked", "user", best),
+    "random": Policy("random ones of the returned set", "user", random_matched),
     "uncertain": Policy("those nearest to the cut", "suggestion", uncertain),
 }
 """Policies by the name that the command line and the JSON know them by."""
@@ -95,35 +95,35 @@ def choose_policies(names: str) -> dict[str, Policy | Model]:
     return {name: known[name] for name in wanted}
 
 
-def play(world: World, draw: Draw, policy: Policy, rounds: int) -> Iterator[tuple[Session, Ranking]]:
+def play(labelled: LabelledCatalog, draw: Draw, policy: Policy, rounds: int) -> Iterator[tuple[Session, Ranking]]:
     """Yield the session and its ranking after the first refine and after that of every round.
 
     The same draw and policy give the same rounds. Where nothing unmarked is left to choose, the round adds no mark.
     """
-    session = world.marked(draw)
+    session = labelled.marked(draw)
     refine = partial(session.refine, random_negatives=UNCHECKED, query=draw.query, where=draw.concept.where)
     yield session, refine()
     rng = np.random.default_rng(draw.seed)
     for _ in range(rounds):
-        world.mark_by_truth(session, policy.choose(session, rng), draw.right, policy.origin)
+        labelled.mark_by_truth(session, policy.choose(session, rng), draw.right, policy.origin)
         yield session, refine()
 
 
-def play_model(world: World, draw: Draw, model: Model, rounds: int) -> Iterator[tuple[Draw, Answer]]:
+def play_model(labelled: LabelledCatalog, draw: Draw, model: Model, rounds: int) -> Iterator[tuple[Draw, Answer]]:
     """Yield a draw with the marks so far and what a model with a cut answers, before every round and after the last.
 
     The model suggests the 20 unmarked items whose scores lie nearest to its cut, of those that the user may see. The
     same draw gives the same rounds.
     """
     for done in range(rounds + 1):
-        answer = model.answer(world, draw)
+        answer = model.answer(labelled, draw)
         yield draw, answer
         if done < rounds:
-            draw = _marked(draw, world, _nearest_to_cut(world, draw, model, answer))
+            draw = _marked(draw, labelled, _nearest_to_cut(labelled, draw, model, answer))
 
 
 def play_rounds(
-    world: World,
+    labelled: LabelledCatalog,
     concepts: Sequence[Concept],
     *,
     policies: Mapping[str, Policy | Model] = POLICIES,
@@ -140,10 +140,10 @@ def play_rounds(
     """
     shape = (rounds + 1, len(concepts), seeds)
     values = empty_values(policies, shape)
-    for number, (at, seed, draw) in enumerate(world.draws(list(concepts), positives, seeds, user)):
+    for number, (at, seed, draw) in enumerate(labelled.draws(list(concepts), positives, seeds, user)):
         for name, policy in policies.items():
             if draw is not None:
-                for done, found in enumerate(_measured_rounds(world, draw, policy, rounds)):
+                for done, found in enumerate(_measured_rounds(labelled, draw, policy, rounds)):
                     for measure, value in found.items():
                         values[name][measure][done, at, seed] = value
         if progress is not None:
@@ -152,37 +152,41 @@ def play_rounds(
     return Comparison(tuple(range(rounds + 1)), seeds, tuple(concept.name for concept in concepts), values)
 
 
-def _measured_rounds(world: World, draw: Draw, policy: Policy | Model, rounds: int) -> Iterator[dict[str, float]]:
+def _measured_rounds(
+    labelled: LabelledCatalog, draw: Draw, policy: Policy | Model, rounds: int
+) -> Iterator[dict[str, float]]:
     """Yield the measures of every round; "seconds" is of choosing, marking and refining."""
     start = time.perf_counter()
-    for answer, positives, negatives in _answers(world, draw, policy, rounds):
+    for answer, positives, negatives in _answers(labelled, draw, policy, rounds):
         seconds = time.perf_counter() - start
-        found = measured_within(draw, answer, world.flags(positives), world.flags(negatives))
+        found = measured_within(draw, answer, labelled.flags(positives), labelled.flags(negatives))
         yield {**found, "seconds": seconds}
         start = time.perf_counter()
 
 
-def _answers(world: World, draw: Draw, policy: Policy | Model, rounds: int) -> Iterator[tuple[Answer, Ids, Ids]]:
+def _answers(
+    labelled: LabelledCatalog, draw: Draw, policy: Policy | Model, rounds: int
+) -> Iterator[tuple[Answer, Ids, Ids]]:
     """Yield every answer with the items marked right and wrong before it."""
     if isinstance(policy, Model):
-        for marked, answer in play_model(world, draw, policy, rounds):
+        for marked, answer in play_model(labelled, draw, policy, rounds):
             yield answer, marked.positives, marked.negatives
         return
-    for session, ranking in play(world, draw, policy, rounds):
-        yield answer_of(world, ranking), session.positives, session.negatives
+    for session, ranking in play(labelled, draw, policy, rounds):
+        yield answer_of(labelled, ranking), session.positives, session.negatives
 
 
-def _nearest_to_cut(world: World, draw: Draw, model: Model, answer: Answer) -> Ids:
+def _nearest_to_cut(labelled: LabelledCatalog, draw: Draw, model: Model, answer: Answer) -> Ids:
     if model.cut is None or answer.scores is None:
         raise UsageError("rounds: expected a model with a cut of its own, got one that suggests nothing")
-    open_ = draw.inside & ~world.flags(np.concatenate([draw.positives, draw.negatives]))
+    open_ = draw.inside & ~labelled.flags(np.concatenate([draw.positives, draw.negatives]))
     distances = np.abs(answer.scores[open_] - model.cut).astype(np.float32)
-    return world.ids[open_][best_first(-distances, world.ids[open_], PAGE)]
+    return labelled.ids[open_][best_first(-distances, labelled.ids[open_], PAGE)]
 
 
-def _marked(draw: Draw, world: World, ids: Ids) -> Draw:
+def _marked(draw: Draw, labelled: LabelledCatalog, ids: Ids) -> Draw:
     """Return a draw with more items marked by the truth; those of them that served as wrong unchecked do no longer."""
-    right = draw.right[world.rows(ids)]
+    right = draw.right[labelled.rows(ids)]
     return replace(
         draw,
         positives=np.concatenate([draw.positives, ids[right]]),

@@ -1,6 +1,6 @@
 """Append and delete beside a server; `benchmarks.load` runs this in a separate process.
 
-    python -m benchmarks.load.writing CATALOG [--rows 200] [--every 5]
+    python -m benchmarks.load.writer CATALOG [--rows 200] [--every 5]
 
 At each interval one commit appends rows, copies of the catalog's first items in order, and another deletes every second
 row of the previous append. SIGTERM ends the process after the present commit. It then prints its counts (rows appended,

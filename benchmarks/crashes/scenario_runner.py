@@ -1,4 +1,4 @@
-"""The arena runs scenarios in processes forked from this one, which has the whole program loaded."""
+"""The runner runs scenarios in processes forked from this one, which has the whole program loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.crashes import disk, layer
-from benchmarks.crashes.judging import content, goes_on
+from benchmarks.crashes.checks import content, goes_on
 from benchmarks.crashes.scenarios import Command, Hooks, Requests
 from benchmarks.crashes.world import World
 
@@ -38,7 +38,7 @@ class Outcome:
     done: int
 
 
-class Arena:
+class ScenarioRunner:
     """A folder in which one scenario at a time runs, each time from its start."""
 
     def __init__(self, folder: Path):

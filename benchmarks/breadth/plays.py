@@ -16,11 +16,11 @@ import numpy as np
 from benchmarks.harness.intervals import Tally, audited, truth
 from benchmarks.harness.real_data import FOLDERS, build_catalog, open_vocabulary
 from gpubranches import Catalog, Ranking, Session, open_backend
-from gpubranches.research.quality import Comparison, Concept, Draw, World, find_concepts
+from gpubranches.research.quality import Comparison, Concept, Draw, LabelledCatalog, find_concepts
 from gpubranches.research.quality.comparison import MEASURES, empty_values, measured_within
 from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.product import answer_of
+from gpubranches.research.quality.product_models import answer_of
 from gpubranches.research.quality.protocol import random_subset
 from gpubranches.research.quality.rounds import POLICIES, START, play, play_model
 from gpubranches.research.quality.users import USERS
@@ -38,7 +38,7 @@ STEPS = 10
 EASY = 300
 """Items of an easy class, at least."""
 
-Task = tuple[World, Concept]
+Task = tuple[LabelledCatalog, Concept]
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Play:
     seconds: float = 0.0
 
 
-class Lab:
+class Plays:
     """The data as two catalogs, with the distractors and without, and the plays made so far.
 
     narrow: a random subset of so many single classes, None for all; models: baselines that play the rounds, too.
@@ -73,10 +73,10 @@ class Lab:
         self._data, self._opened, self._plays = data, ExitStack(), dict[str, Play]()
         self.embedder = open_vocabulary(data)
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Plays:
         """Make both catalogs and open them."""
         folder = Path(self._opened.enter_context(tempfile.TemporaryDirectory(prefix="gpubranches-breadth-")))
-        self.world, self.without = (
+        self.labelled, self.without = (
             self._open(folder / name, folders)
             for name, folders in (("with", FOLDERS), ("without", tuple(f for f in FOLDERS if f != "distractors")))
         )
@@ -104,38 +104,38 @@ class Lab:
         tasks = []
         for name, group in groups.items():
             held = group.get("distractors", True)
-            world = self.world if held else self.without
+            labelled = self.labelled if held else self.without
             alone = {name: {**group, "distractors": True}}
-            tasks += [(world, concept) for concept in find_groups(world.catalog, alone, self.embedder.knows)]
+            tasks += [(labelled, concept) for concept in find_groups(labelled.catalog, alone, self.embedder.knows)]
         return tasks
 
     def unions_drawn(self) -> list[Task]:
         """Return the unions drawn at random."""
-        return self._tasks(random_unions(self.world.catalog, self.unions, seed=self.union_seed))
+        return self._tasks(random_unions(self.labelled.catalog, self.unions, seed=self.union_seed))
 
     def easy(self) -> list[Task]:
         """Return the single classes with many items."""
-        return self._tasks(find_concepts(self.world.catalog, self.embedder.knows, fewest=EASY))
+        return self._tasks(find_concepts(self.labelled.catalog, self.embedder.knows, fewest=EASY))
 
     def classes(self) -> list[Task]:
         """Return the single classes, or the subset asked for."""
-        return self._tasks(random_subset(find_concepts(self.world.catalog, self.embedder.knows), self.narrow))
+        return self._tasks(random_subset(find_concepts(self.labelled.catalog, self.embedder.knows), self.narrow))
 
     def baselines(self) -> tuple[str, ...]:
         """Return the models that are played beside the product."""
         return self.models
 
     def _tasks(self, concepts: Sequence[Concept]) -> list[Task]:
-        return [(self.world, concept) for concept in concepts]
+        return [(self.labelled, concept) for concept in concepts]
 
-    def _open(self, folder: Path, folders: Sequence[str]) -> World:
+    def _open(self, folder: Path, folders: Sequence[str]) -> LabelledCatalog:
         folder.mkdir()
         catalog = Catalog.open(build_catalog(self._data, folder, folders=folders, shuffled=False))
-        return World(catalog, self._opened.enter_context(open_backend("cpu", catalog)), self.embedder)
+        return LabelledCatalog(catalog, self._opened.enter_context(open_backend("cpu", catalog)), self.embedder)
 
 
 @dataclass(frozen=True)
-class Chase:
+class TargetRun:
     """One user who marks what `Session.next` asks for.
 
     begun, marks: how many marks there were at first and at the end; marks_to_target: when the true recall was first at
@@ -149,34 +149,34 @@ class Chase:
     recall: float
 
 
-def chase(world: World, concept: Concept, user: str) -> Chase | None:
+def mark_to_target(labelled: LabelledCatalog, concept: Concept, user: str) -> TargetRun | None:
     """Mark towards the target, at most `STEPS` times 20; None where the user has nothing to begin with."""
-    draw = world.draw(concept, START, 0, USERS[user])
+    draw = labelled.draw(concept, START, 0, USERS[user])
     if draw is None:
         return None
-    session, _ = next(play(world, draw, POLICIES["suggested"], 0))
+    session, _ = next(play(labelled, draw, POLICIES["suggested"], 0))
     begun, first = len(draw.positives) + len(draw.negatives), None
     for left in range(STEPS, -1, -1):
         step = session.next(TARGET)
         marks = len(session.positives) + len(session.negatives)
-        recall = truth(world, session.last_answer().ranking, draw.right)["recall"]
+        recall = truth(labelled, session.last_answer().ranking, draw.right)["recall"]
         first = marks if first is None and recall >= TARGET else first
         if step.done or not left:
             break
-        world.mark_by_truth(session, step.ids, draw.right, step.kind)
-    return Chase(begun, marks, first, step.kind == "reached", recall)
+        labelled.mark_by_truth(session, step.ids, draw.right, step.kind)
+    return TargetRun(begun, marks, first, step.kind == "reached", recall)
 
 
-def _none(lab: Lab) -> tuple[str, ...]:
+def _none(plays: Plays) -> tuple[str, ...]:
     return ()
 
 
-KINDS: dict[str, tuple[Callable[[Lab], list[Task]], str, Callable[[Lab], tuple[str, ...]]]] = {
-    "narrow": (Lab.classes, "random", _none),
-    "broad, page": (Lab.ideas, "page", Lab.baselines),
-    "broad, right-only": (Lab.ideas, "right-only", _none),
-    "unions": (Lab.unions_drawn, "page", Lab.baselines),
-    "easy": (Lab.easy, "right-only", _none),
+KINDS: dict[str, tuple[Callable[[Plays], list[Task]], str, Callable[[Plays], tuple[str, ...]]]] = {
+    "narrow": (Plays.classes, "random", _none),
+    "broad, page": (Plays.ideas, "page", Plays.baselines),
+    "broad, right-only": (Plays.ideas, "right-only", _none),
+    "unions": (Plays.unions_drawn, "page", Plays.baselines),
+    "easy": (Plays.easy, "right-only", _none),
 }
 """What can be played: the concepts, the user, the models beside the product and the query's best cut."""
 
@@ -187,15 +187,15 @@ def _played(tasks: list[Task], user: str, seeds: int, models: Sequence[str], kin
     values = empty_values([PRODUCT, ORACLE, *models], shape)
     tallies = {(when, measure): Tally() for when in (ALL, LAST, AUDIT) for measure in ("precision", "recall")}
     shares, unranked = [], list[float]()
-    for at, (world, concept) in enumerate(tasks):
-        seen = world.n if concept.where is None else world.catalog.count(world.catalog.where(concept.where))
+    for at, (labelled, concept) in enumerate(tasks):
+        seen = labelled.n if concept.where is None else labelled.catalog.count(labelled.catalog.where(concept.where))
         shares.append(len(concept.items) / seen)
         for seed in range(seeds):
-            draw = world.draw(concept, START, seed, USERS[user])
+            draw = labelled.draw(concept, START, seed, USERS[user])
             if draw is None:
                 continue
             for model in values:
-                for place, found in enumerate(_rounds(world, draw, model, tallies, unranked)):
+                for place, found in enumerate(_rounds(labelled, draw, model, tallies, unranked)):
                     for measure in MEASURES:
                         values[model][measure][place, at, seed] = found.get(measure, np.nan)
         print(f"{kind}: {at + 1} of {len(tasks)}, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
@@ -206,32 +206,34 @@ def _played(tasks: list[Task], user: str, seeds: int, models: Sequence[str], kin
 
 
 def _rounds(
-    world: World, draw: Draw, model: str, tallies: dict[tuple[str, str], Tally], unranked: list[float]
+    labelled: LabelledCatalog, draw: Draw, model: str, tallies: dict[tuple[str, str], Tally], unranked: list[float]
 ) -> Iterator[dict[str, float]]:
     """Yield what a model finds after every round; the query's best cut, which learns nothing, once."""
     if model == PRODUCT:
-        yield from _product(world, draw, tallies, unranked)
+        yield from _product(labelled, draw, tallies, unranked)
         return
-    for marked, answer in play_model(world, draw, MODELS[model], 0 if model == ORACLE else ROUNDS):
-        yield measured_within(draw, answer, world.flags(marked.positives), world.flags(marked.negatives))
+    for marked, answer in play_model(labelled, draw, MODELS[model], 0 if model == ORACLE else ROUNDS):
+        yield measured_within(draw, answer, labelled.flags(marked.positives), labelled.flags(marked.negatives))
 
 
 def _product(
-    world: World, draw: Draw, tallies: dict[tuple[str, str], Tally], unranked: list[float]
+    labelled: LabelledCatalog, draw: Draw, tallies: dict[tuple[str, str], Tally], unranked: list[float]
 ) -> Iterator[dict[str, float]]:
     """Yield the product's results; tally its intervals, at last after an audit of 20, and its unranked right items."""
     done: tuple[Session, Ranking] | None = None
-    for session, ranking in play(world, draw, POLICIES["suggested"], ROUNDS):
+    for session, ranking in play(labelled, draw, POLICIES["suggested"], ROUNDS):
         done = session, ranking
-        _tally(tallies, ALL, world, ranking, draw)
-        unranked.append(1 - float(np.isin(world.ids[draw.right], ranking.ids).mean()))
-        marked = (world.flags(session.positives), world.flags(session.negatives))
-        yield measured_within(draw, answer_of(world, ranking), *marked)
+        _tally(tallies, ALL, labelled, ranking, draw)
+        unranked.append(1 - float(np.isin(labelled.ids[draw.right], ranking.ids).mean()))
+        marked = (labelled.flags(session.positives), labelled.flags(session.negatives))
+        yield measured_within(draw, answer_of(labelled, ranking), *marked)
     if done is not None:
-        _tally(tallies, LAST, world, done[1], draw)
-        _tally(tallies, AUDIT, world, audited(done[0], world, draw.right), draw)
+        _tally(tallies, LAST, labelled, done[1], draw)
+        _tally(tallies, AUDIT, labelled, audited(done[0], labelled, draw.right), draw)
 
 
-def _tally(tallies: dict[tuple[str, str], Tally], when: str, world: World, ranking: Any, draw: Draw) -> None:
-    for measure, true in truth(world, ranking, draw.right).items():
+def _tally(
+    tallies: dict[tuple[str, str], Tally], when: str, labelled: LabelledCatalog, ranking: Any, draw: Draw
+) -> None:
+    for measure, true in truth(labelled, ranking, draw.right).items():
         tallies[when, measure].count(getattr(ranking, measure), true)

@@ -65,7 +65,7 @@ def unit(rows: Vectors) -> Vectors:
 
 
 @dataclass(frozen=True)
-class Ground:
+class SearchTask:
     """A catalog's items and the queries.
 
     ids: (n,) int64 ascending; items: all of them; fit, base, unseen, test: rows of `items`, ascending: what codecs are
@@ -97,15 +97,15 @@ class Ground:
         return int(self.items.raw.shape[1])
 
 
-def lay_ground(
+def make_search_task(
     catalog: Catalog,
     embedder: Embedder | None,
     concepts: Sequence[Concept] = (),
     *,
     trained_on: Collection[str] = (),
     most_texts: int = MOST_TEXTS,
-) -> Ground:
-    """Return the ground of a catalog.
+) -> SearchTask:
+    """Return the task of a catalog.
 
     Text queries are the names of the embedder's vocabulary, if it is one, else those of the concepts that have a text;
     at most `most_texts` of them, drawn by a fixed seed. trained_on: names that a head was trained on, which are asked
@@ -127,7 +127,7 @@ def lay_ground(
     base = np.setdiff1d(np.arange(len(ids)), parts.test)
     items = image_rows(catalog.embeddings(ids), signs.mean_)
     if embedder is None:
-        return Ground(ids, items, parts.fit, base, parts.validation, parts.test)
+        return SearchTask(ids, items, parts.fit, base, parts.validation, parts.test)
     mean = embedder.text_mean if catalog.text_mean is None else catalog.text_mean
     banned = {plain_name(name) for name in trained_on}
     asked = tuple(concept for concept in concepts if concept.text and plain_name(concept.name) not in banned)
@@ -143,7 +143,9 @@ def lay_ground(
         return text_rows(embedder.texts(list(texts)), mean, signs.mean_)
 
     class_texts = embedded([concept.name for concept in asked]) if asked else None
-    return Ground(ids, items, parts.fit, base, parts.validation, parts.test, embedded(names), names, asked, class_texts)
+    return SearchTask(
+        ids, items, parts.fit, base, parts.validation, parts.test, embedded(names), names, asked, class_texts
+    )
 
 
 def _drawn(names: list[str], most: int) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fuzz import mutating
+from benchmarks.fuzz import mutations
 from benchmarks.fuzz.files import pictures
-from benchmarks.fuzz.reader import Unfit, reader
+from benchmarks.fuzz.reader import BrokenGuaranteeError, reader
 from benchmarks.fuzz.world import World
 from gpubranches.app.api import OPERATIONS, PREFIX
 from gpubranches.catalog.metadata.conditions import parse as parse_condition
@@ -71,10 +71,10 @@ _TESTS = (
     "{} IS NULL",
     "{} LIKE {}",
 )
-_odd_condition = mutating.mutated_text(_WORDS)
+_odd_condition = mutations.mutated_text(_WORDS)
 
 
-def _drawn_condition(rng: mutating.Random, deep: int = 3) -> str:
+def _drawn_condition(rng: mutations.Random, deep: int = 3) -> str:
     if deep and rng.random() < 0.5:
         parts = [_drawn_condition(rng, deep - 1) for _ in range(rng.choice((1, 2, 3)))]
         return rng.choice(("NOT ", "")) + "(" + rng.choice((" AND ", " OR ")).join(parts) + ")"
@@ -83,7 +83,7 @@ def _drawn_condition(rng: mutating.Random, deep: int = 3) -> str:
     return test.format(*values)
 
 
-def _mutated_condition(data: bytes, rng: mutating.Random) -> bytes:
+def _mutated_condition(data: bytes, rng: mutations.Random) -> bytes:
     drawn = _drawn_condition(rng).encode()
     return drawn if rng.random() < 0.5 else _odd_condition(rng.choice((data, drawn)), rng)
 
@@ -95,7 +95,7 @@ def read_condition(world: World, data: bytes) -> None:
     found = world.opened.where(text)
     again = world.opened.where(to_text(parse_condition(text)))
     if not np.array_equal(found, again):
-        raise Unfit(f"expected {to_text(parse_condition(text))!r} to mean the same")
+        raise BrokenGuaranteeError(f"expected {to_text(parse_condition(text))!r} to mean the same")
 
 
 _QUERIES = (
@@ -122,10 +122,10 @@ _TERMS = (
 )
 
 
-_odd_query = mutating.mutated_text(_TERMS)
+_odd_query = mutations.mutated_text(_TERMS)
 
 
-def _mutated_query(data: bytes, rng: mutating.Random) -> bytes:
+def _mutated_query(data: bytes, rng: mutations.Random) -> bytes:
     if rng.random() < 0.5:
         return _odd_query(data, rng)
     terms = [rng.choice(("dog", "teapot", '"red car"', "#3", "#159", "kan")) for _ in range(rng.choice((1, 2, 5, 40)))]
@@ -141,12 +141,14 @@ def read_query(world: World, data: bytes) -> None:
 
 
 def _answered(response: Any) -> None:
-    """Read a response; raise Unfit for a status of 500 or more, or a traceback."""
+    """Read a response; raise BrokenGuaranteeError for a status of 500 or more, or a traceback."""
     content = response.get_data()
     if response.status_code >= 500:
-        raise Unfit(f"{response.request.method} {response.request.path}: {response.status_code} {content[:300]!r}")
+        raise BrokenGuaranteeError(
+            f"{response.request.method} {response.request.path}: {response.status_code} {content[:300]!r}"
+        )
     if b"Traceback (most recent call last)" in content:
-        raise Unfit("the answer holds a traceback")
+        raise BrokenGuaranteeError("the answer holds a traceback")
 
 
 @cache
@@ -179,7 +181,7 @@ def _session(world: World) -> list[bytes]:
     return [json.dumps(each).encode() for each in (packed, {**packed, **query, "pictures": [picture]})]
 
 
-@reader("session", _session, mutating.mutated_json, few=30)
+@reader("session", _session, mutations.mutated_json, few=30)
 def read_session(world: World, data: bytes) -> None:
     """Import a session file by the page, open the session, export it, and copy it."""
     client, _ = client_of(world)
@@ -270,7 +272,7 @@ def _requests(world: World) -> list[bytes]:
     return made + [_request(method, path, query, body) for method, path, query, body in _PAGES]
 
 
-@reader("api", _requests, mutating.mutated_json, few=60)
+@reader("api", _requests, mutations.mutated_json, few=60)
 def read_request(world: World, data: bytes) -> None:
     """Send a request to the API or the page; a body that begins as JSON is sent as JSON, else unchanged."""
     client, name = client_of(world)

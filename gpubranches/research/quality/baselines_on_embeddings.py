@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 
 from gpubranches.core.threads import one_thread
 from gpubranches.research.quality.answers import Answer, first_page, training
-from gpubranches.research.quality.protocol import Draw, World
+from gpubranches.research.quality.protocol import Draw, LabelledCatalog
 
 TREES = 100
 """Trees of the forests on embeddings."""
@@ -25,134 +25,136 @@ EVEN = 0.5
 """The chance above which a forest matches."""
 
 
-def rocchio(world: World, draw: Draw) -> Answer:
+def rocchio(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Score by cosine with the positives' mean minus a quarter of the negatives' (Rocchio 1971, without a query)."""
-    wanted = world.embeddings[world.rows(draw.positives)].mean(axis=0)
+    wanted = labelled.embeddings[labelled.rows(draw.positives)].mean(axis=0)
     if len(draw.negatives):
-        wanted = wanted - 0.25 * world.embeddings[world.rows(draw.negatives)].mean(axis=0)
-    return Answer(scores=world.embeddings @ wanted / world.lengths)
+        wanted = wanted - 0.25 * labelled.embeddings[labelled.rows(draw.negatives)].mean(axis=0)
+    return Answer(scores=labelled.embeddings @ wanted / labelled.lengths)
 
 
-def centroid(world: World, draw: Draw) -> Answer:
+def centroid(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Match what lies nearer to the positives' mean than to that of the negatives, marked and random.
 
     The score is half of the difference of the squared distances.
     """
-    rows, y = training(world, draw)
-    x = world.embeddings[rows]
+    rows, y = training(labelled, draw)
+    x = labelled.embeddings[rows]
     right, wrong = x[y].mean(axis=0), x[~y].mean(axis=0)
-    scores = world.embeddings @ (right - wrong) - (right @ right - wrong @ wrong) / 2
+    scores = labelled.embeddings @ (right - wrong) - (right @ right - wrong @ wrong) / 2
     return Answer(scores > 0, scores)
 
 
-def logistic(world: World, draw: Draw) -> Answer:
+def logistic(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Match by logistic regression (C = 10, balanced), cut at 0."""
-    return _cut_at_zero(_logistic(), world, draw)
+    return _cut_at_zero(_logistic(), labelled, draw)
 
 
-def logistic_light(world: World, draw: Draw) -> Answer:
+def logistic_light(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Match by logistic regression (C = 10), cut at 0: a mark weighs 1, an unchecked negative a hundredth."""
     weights = np.ones(len(draw.positives) + len(draw.negatives) + len(draw.unchecked))
     weights[len(weights) - len(draw.unchecked) :] = LIGHT
-    return _cut_at_zero(LogisticRegression(C=10, max_iter=1000), world, draw, weights)
+    return _cut_at_zero(LogisticRegression(C=10, max_iter=1000), labelled, draw, weights)
 
 
-def linear_support_vectors(world: World, draw: Draw) -> Answer:
+def linear_support_vectors(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Match by a linear support vector machine (C = 1, balanced), cut at 0."""
-    return _cut_at_zero(SVC(kernel="linear", class_weight="balanced"), world, draw)
+    return _cut_at_zero(SVC(kernel="linear", class_weight="balanced"), labelled, draw)
 
 
-def two_stage_prototype(world: World, draw: Draw) -> Answer:
+def two_stage_prototype(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Score all items by logistic regression (C = 10, balanced).
 
     Cut at the 10% quantile of the scores that models of four folds give to the positives they did not see.
     """
-    rows, y = training(world, draw)
-    x = world.embeddings[rows]
+    rows, y = training(labelled, draw)
+    x = labelled.embeddings[rows]
     model = _logistic()
     folds = StratifiedKFold(min(4, len(draw.positives)))
     with one_thread():
-        scores = model.fit(x, y).decision_function(world.embeddings)
+        scores = model.fit(x, y).decision_function(labelled.embeddings)
         held_out = cross_val_predict(model, x, y, cv=folds, method="decision_function")
     return Answer(scores >= np.quantile(held_out[y], 0.1), scores)
 
 
-def forest_of_few(world: World, draw: Draw) -> Answer:
+def forest_of_few(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Match by a random forest of the marks and 10 random negatives; see forest."""
     chosen = np.random.default_rng(draw.seed).permutation(draw.unchecked)[:FEW]
-    return _forest(world, draw, chosen)
+    return _forest(labelled, draw, chosen)
 
 
-def forest(world: World, draw: Draw) -> Answer:
+def forest(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Match by a random forest of the marks and all random negatives.
 
     100 trees, classes balanced, matched where it is surer of right than of wrong. Source: the few-shot classifier of
     LightlyStudio, scikit-learn's forest with balanced classes on the embeddings.
     """
-    return _forest(world, draw, draw.unchecked)
+    return _forest(labelled, draw, draw.unchecked)
 
 
-def qdrant_average_vector(world: World, draw: Draw) -> Answer:
+def qdrant_average_vector(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Return the first 100 by cosine with avg(positives) + (avg(positives) - avg(negatives)); marked ones left out.
 
     Embeddings as they are, not centred; negatives are the marked ones. Source: Qdrant's documentation of the recommend
     query, strategy average_vector (qdrant.tech/documentation/concepts/explore).
     """
-    right, wrong = _raw(world, draw.positives), _raw(world, draw.negatives)
+    right, wrong = _raw(labelled, draw.positives), _raw(labelled, draw.negatives)
     query = right.mean(axis=0)
     if len(wrong):
         query = 2 * query - wrong.mean(axis=0)
-    return first_page(world, draw, _cosines(world, query[None])[:, 0])
+    return first_page(labelled, draw, _cosines(labelled, query[None])[:, 0])
 
 
-def qdrant_best_score(world: World, draw: Draw) -> Answer:
+def qdrant_best_score(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Return the first 100 by the best single mark: s(P) where P > N, else -s(N); marked ones left out.
 
     P and N are an item's largest cosines with a positive and with a marked negative, s(x) = (x / (1 + |x|) + 1) / 2.
     Source: Qdrant's recommend query, strategy best_score (qdrant.tech/documentation/concepts/explore); its
     documentation gives -N^2 for -s(N), which orders alike.
     """
-    right = _cosines(world, _raw(world, draw.positives)).max(axis=1)
+    right = _cosines(labelled, _raw(labelled, draw.positives)).max(axis=1)
     if len(draw.negatives):
-        wrong = _cosines(world, _raw(world, draw.negatives)).max(axis=1)
+        wrong = _cosines(labelled, _raw(labelled, draw.negatives)).max(axis=1)
     else:
-        wrong = np.full(world.n, -np.inf)
+        wrong = np.full(labelled.n, -np.inf)
     scores = np.where(right > wrong, _sigmoid(right), -_sigmoid(np.maximum(wrong, -1)))
-    return first_page(world, draw, scores)
+    return first_page(labelled, draw, scores)
 
 
 def _logistic() -> Any:
     return LogisticRegression(C=10, class_weight="balanced", max_iter=1000)
 
 
-def _cut_at_zero(model: Any, world: World, draw: Draw, weights: NDArray[np.float64] | None = None) -> Answer:
+def _cut_at_zero(
+    model: Any, labelled: LabelledCatalog, draw: Draw, weights: NDArray[np.float64] | None = None
+) -> Answer:
     """Fit to what `training` returns, weighed by (m,) float64 or all alike, and cut the scores at 0."""
-    rows, y = training(world, draw)
+    rows, y = training(labelled, draw)
     with one_thread():
-        fitted = model.fit(world.embeddings[rows], y, sample_weight=weights)
-    scores = world.embeddings @ fitted.coef_[0].astype(np.float32) + fitted.intercept_[0]
+        fitted = model.fit(labelled.embeddings[rows], y, sample_weight=weights)
+    scores = labelled.embeddings @ fitted.coef_[0].astype(np.float32) + fitted.intercept_[0]
     return Answer(scores > 0, scores)
 
 
-def _forest(world: World, draw: Draw, unchecked: NDArray[np.int64]) -> Answer:
+def _forest(labelled: LabelledCatalog, draw: Draw, unchecked: NDArray[np.int64]) -> Answer:
     ids = np.concatenate([draw.positives, draw.negatives, unchecked])
     y = np.arange(len(ids)) < len(draw.positives)
     model = RandomForestClassifier(TREES, class_weight="balanced", random_state=draw.seed, n_jobs=1)
-    chances = model.fit(world.embeddings[world.rows(ids)], y).predict_proba(world.embeddings)[:, 1]
+    chances = model.fit(labelled.embeddings[labelled.rows(ids)], y).predict_proba(labelled.embeddings)[:, 1]
     return Answer(chances > EVEN, chances)
 
 
-def _raw(world: World, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+def _raw(labelled: LabelledCatalog, ids: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the embeddings of ids before they were centred, (m, D) float32, unit rows."""
-    raw: NDArray[np.float32] = world.embeddings[world.rows(ids)] + world.mean
+    raw: NDArray[np.float32] = labelled.embeddings[labelled.rows(ids)] + labelled.mean
     unit: NDArray[np.float32] = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     return unit
 
 
-def _cosines(world: World, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+def _cosines(labelled: LabelledCatalog, queries: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the cosines of all items, before they were centred, with queries (m, D): (n, m) float32."""
     lengths = np.linalg.norm(queries, axis=1)
-    found: NDArray[np.float32] = (world.embeddings @ queries.T + queries @ world.mean) / lengths
+    found: NDArray[np.float32] = (labelled.embeddings @ queries.T + queries @ labelled.mean) / lengths
     return found
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.crashes import disk
-from benchmarks.crashes.arena import Arena, Scenario
 from benchmarks.crashes.layer import read_calls
+from benchmarks.crashes.scenario_runner import Scenario, ScenarioRunner
 
 KINDS = ("killed", "killed within a write", "a call fails", "short write", "disk full", "power cut")
 _ENDED = -1
@@ -37,24 +37,24 @@ class Point:
 class Run:
     """An undisturbed run of a scenario: its calls, and the content at each of its commits; the last one is final."""
 
-    def __init__(self, arena: Arena, scenario: Scenario):
-        self.arena, self.scenario = arena, scenario
-        self.start = arena.prepared(scenario)
-        arena.begin(self.start)
-        outcome = arena.play(scenario)
+    def __init__(self, runner: ScenarioRunner, scenario: Scenario):
+        self.runner, self.scenario = runner, scenario
+        self.start = runner.prepared(scenario)
+        runner.begin(self.start)
+        outcome = runner.play(scenario)
         if outcome.status:
             raise RuntimeError(f"{scenario.name}: ended with status {outcome.status}, undisturbed: {outcome.said}")
-        self.calls = read_calls(arena.log)
+        self.calls = read_calls(runner.log)
         self._check_model()
         self.contents = list(self._contents())
         self.final = self.contents[-1]
 
     def _check_model(self) -> None:
         """Raise RuntimeError unless the recorded calls explain the whole content of the folder."""
-        model = disk.Disk(self.start, self.arena.work)
+        model = disk.Disk(self.start, self.runner.work)
         for call in self.calls:
             model.apply(call)
-        seen, real = model.now(), disk.read(self.arena.work)
+        seen, real = model.now(), disk.read(self.runner.work)
         other = [
             path for path in {**seen, **real} if seen.get(path, b"") != real.get(path, b"") and path[-4:] != "-shm"
         ]
@@ -63,17 +63,17 @@ class Run:
 
     def _contents(self) -> Iterator[dict[str, Any]]:
         """Yield the content at the start, at each commit and at the end."""
-        model = disk.Disk(self.start, self.arena.work)
-        self.arena.begin(self.start)
-        yield self.arena.contents()
+        model = disk.Disk(self.start, self.runner.work)
+        self.runner.begin(self.start)
+        yield self.runner.contents()
         for call in self.calls:
             model.apply(call)
             commit = call.other if call.what == "r" else call.path if call.what == "u" else ""
             if call.what == "n" or commit.endswith("/manifest.json"):
-                self.arena.begin(model.now())
-                yield self.arena.contents()
-        self.arena.begin(model.now())
-        yield self.arena.contents()
+                self.runner.begin(model.now())
+                yield self.runner.contents()
+        self.runner.begin(model.now())
+        yield self.runner.contents()
 
     def points(self) -> Iterator[Point]:
         """Yield all points.
@@ -100,7 +100,7 @@ class Run:
         yield from self._cuts()
 
     def _cuts(self) -> Iterator[Point]:
-        model, rng, done = disk.Disk(self.start, self.arena.work), np.random.default_rng(0), 0
+        model, rng, done = disk.Disk(self.start, self.runner.work), np.random.default_rng(0), 0
         known: set[tuple[str, int]] = set()
         for number, call in enumerate(self.calls):
             model.apply(call)
@@ -118,15 +118,15 @@ class Run:
 
     def judge(self, point: Point) -> str:
         """Run the scenario with the fault of a point; return the problem, "" for none."""
-        arena, scenario = self.arena, self.scenario
+        runner, scenario = self.runner, self.scenario
         if point.tree is not None:
-            arena.begin(point.tree)
+            runner.begin(point.tree)
             outcome, done = None, point.done
         else:
-            arena.begin(self.start)
-            outcome = arena.play(scenario, point.kind, point.at, point.error)
+            runner.begin(self.start)
+            outcome = runner.play(scenario, point.kind, point.at, point.error)
             done = outcome.done
-        return arena.verdict(scenario, self._allowed(done), self.final, outcome, max(done, 0))
+        return runner.verdict(scenario, self._allowed(done), self.final, outcome, max(done, 0))
 
     def _allowed(self, done: int) -> list[Any]:
         """Return the allowed contents. done: number of answered requests, or _ENDED."""

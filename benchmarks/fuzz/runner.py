@@ -23,8 +23,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from benchmarks.fuzz import asking, catalogs, files  # noqa: F401  # they register their readers
-from benchmarks.fuzz.reader import READERS, Reader, Unfit
+from benchmarks.fuzz import catalogs, files, requests  # noqa: F401  # they register their readers
+from benchmarks.fuzz.reader import READERS, BrokenGuaranteeError, Reader
 from benchmarks.fuzz.world import World, make
 from gpubranches.errors import GpuBranchesError
 
@@ -68,7 +68,7 @@ def judge(reader: Reader, world: World, data: bytes) -> tuple[str, bool]:
         refused = True
         if not str(error).strip() or "\n" in str(error).strip():
             return f"{type(error).__name__} that is no sentence: {str(error)[:200]!r}", refused
-    except Unfit as error:
+    except BrokenGuaranteeError as error:
         return f"unfit: {str(error)[:300]}", refused
     except (Exception, HangError) as error:
         return _place(error), refused
@@ -115,12 +115,12 @@ def _held_bytes() -> int:
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData"))
 
 
-def kept(name: str) -> list[bytes]:
+def corpus_inputs(name: str) -> list[bytes]:
     """Return the inputs of a reader in the corpus."""
     return [path.read_bytes() for path in sorted((CORPUS / name).glob("*"))]
 
 
-def drawn(reader: Reader, sound: list[bytes], rng: random.Random) -> bytes:
+def next_input(reader: Reader, sound: list[bytes], rng: random.Random) -> bytes:
     """Return the next input: a valid or a kept one, changed by the function of its reader, sometimes twice."""
     data = rng.choice(sound)
     for _ in range(rng.choice((1, 1, 1, 1, 1, 1, 2))):
@@ -128,13 +128,13 @@ def drawn(reader: Reader, sound: list[bytes], rng: random.Random) -> bytes:
     return data[:_LONGEST]
 
 
-def sound_inputs(reader: Reader, world: World) -> list[bytes]:
-    """Return the seeds of a reader. Raises Unfit if it refuses one."""
+def valid_inputs(reader: Reader, world: World) -> list[bytes]:
+    """Return the seeds of a reader. Raises BrokenGuaranteeError if it refuses one."""
     seeds = reader.seeds(world)
     for seed in seeds:
         wrong, _ = judge(reader, world, seed)
         if wrong:
-            raise Unfit(f"{reader.name}: a sound input failed: {wrong}")
+            raise BrokenGuaranteeError(f"{reader.name}: a sound input failed: {wrong}")
     return seeds
 
 
@@ -177,7 +177,7 @@ def work(name: str, folder: str, engine: str, seed: int, seconds: float, inputs:
     with tempfile.TemporaryDirectory(prefix="gpubranches-fuzz-") as place:
         world = make(Path(place))
         with limited(memory=False):
-            sound = sound_inputs(reader, world) + kept(name)
+            sound = valid_inputs(reader, world) + corpus_inputs(name)
         with limited():
             attempt = Attempt(reader, world, Path(folder))
             if engine == "atheris":
@@ -185,7 +185,7 @@ def work(name: str, folder: str, engine: str, seed: int, seconds: float, inputs:
             rng = random.Random(f"{name} {seed}")  # nosec B311  # to be repeated
             until = time.monotonic() + seconds
             while attempt.tried.inputs < inputs and time.monotonic() < until:
-                attempt.one(drawn(reader, sound, rng))
+                attempt.one(next_input(reader, sound, rng))
             attempt.note()
 
 
@@ -237,12 +237,12 @@ def try_few(out: Path, seed: int = 0) -> dict[str, dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="gpubranches-fuzz-") as place:
         world = make(Path(place))
         with limited(memory=False):
-            sound = {name: sound_inputs(reader, world) for name, reader in READERS.items()}
+            sound = {name: valid_inputs(reader, world) for name, reader in READERS.items()}
         with limited():
             for name, reader in READERS.items():
                 rng = random.Random(f"{name} {seed}")  # nosec B311  # to be repeated
-                fresh = (drawn(reader, sound[name], rng) for _ in range(reader.few))
-                for kind, inputs in (("kept", kept(name)), ("drawn", fresh)):
+                fresh = (next_input(reader, sound[name], rng) for _ in range(reader.few))
+                for kind, inputs in (("kept", corpus_inputs(name)), ("drawn", fresh)):
                     for data in inputs:
                         wrong, _ = judge(reader, world, data)
                         if wrong:
