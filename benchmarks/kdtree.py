@@ -17,7 +17,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.catalogs import Clusters, write_catalog
 from benchmarks.harness.options import whole
 from benchmarks.harness.publishing import command_line
 from benchmarks.harness.speed_table import (
@@ -29,6 +28,7 @@ from benchmarks.harness.speed_table import (
     middle_cluster,
     work_folder,
 )
+from benchmarks.harness.synthetic_catalogs import Clusters, write_catalog
 from gpubranches import Boxes, Catalog
 from gpubranches.engines.cpu.backend import CpuBackend
 from gpubranches.engines.kdtree.backend import KdtreeBackend
