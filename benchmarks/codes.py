@@ -42,7 +42,7 @@ BEST = "koleo"
 def held_out_names(catalog: Catalog) -> list[str]:
     """Return the names of all classes that the vocabulary knows, and others drawn by a fixed seed."""
     vocabulary = open_embedder(catalog.embedder)
-    names = vocabulary.usual_texts
+    names = vocabulary.training_texts
     classes = {c.name.lower() for c in find_concepts(catalog, askable_by(vocabulary), fewest=1) if c.text}
     own = [name for name in names if name.replace("_", " ").lower() in classes]
     others = [name for name in names if name not in own]

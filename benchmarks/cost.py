@@ -30,8 +30,8 @@ from benchmarks.harness.synthetic_catalogs import Clusters, write_catalog, write
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.retrieval import refine
 from gpubranches.retrieval.breadth import Breadth, judge
-from gpubranches.retrieval.marks import Marks
 from gpubranches.retrieval.scoring import View
+from gpubranches.retrieval.training_data import TrainingData
 
 _ROUNDS = 4
 _MARKS = 20
@@ -104,10 +104,10 @@ def main() -> None:
                 print(name, measure(catalog, wanted, second_stage=dims > 0), flush=True)
 
 
-def _judge_as(*, broad: bool) -> Callable[[View, Marks], Breadth]:
+def _judge_as(*, broad: bool) -> Callable[[View, TrainingData], Breadth]:
     """Return `judge`, but that it takes every idea for broad, or for narrow."""
 
-    def judged(view: View, marks: Marks) -> Breadth:
+    def judged(view: View, marks: TrainingData) -> Breadth:
         return replace(judge(view, marks), log_odds=10.0 if broad else -10.0, answers=broad)
 
     return judged

@@ -10,7 +10,7 @@
 // lanes_per_row * loads_per_lane * 4 >= words_per_row; rows_per_thread, how many rows a lane works on at once;
 // warps_per_block.
 // planes (n_models, 4, words_per_row); peaks (n_models) 15 n_bits.
-// Shared memory: warps_per_block * n_models * 128 bytes, how many rows of each lane have reached each model's floor.
+// Shared memory: warps_per_block * n_models * 128 bytes, how many rows of each lane have reached each model's max_key.
 // Grid: any number of blocks of warps_per_block * 32 threads.
 
 constexpr u32 rows_per_warp = 32 / lanes_per_row;
@@ -82,7 +82,7 @@ bits(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u8* __restrict
                 keys[h] = score_key((float)(peak - 2 * (int)sums[h]) * scale[h]);
             }
             const u64 first = (base + place) * step;
-            reached[m * 32u] += put(sinks + m, sinks[m].border, sinks[m].floor, counts, keys, first, rows_per_warp * step);
+            reached[m * 32u] += put(sinks + m, sinks[m].cutoff, sinks[m].max_key, counts, keys, first, rows_per_warp * step);
         }
     }
     for (u32 m = 0; m < n_models; ++m) add_up(&sinks[m].reached, reached[m * 32u]);

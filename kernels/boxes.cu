@@ -2,7 +2,7 @@
 //
 // The twin of Boxes.votes for each model m: votes = number of its estimators with at least one box that holds the row.
 // Rows with votes >= min_votes are appended to sinks[m], key = 65535 - votes, in any order; `appended` counts them whether
-// or not they fit. A sink with a border takes only those that reach it by (key, splitmix64(id)). With as_bitmap (one
+// or not they fit. A sink with a cutoff takes only those that reach it by (key, splitmix64(id)). With as_bitmap (one
 // model) they get a bit in `found` instead, a bitmap over positions that starts at zero.
 //
 // A warp takes a strip of 1,024 rows, 32 a lane, one model after the other, a chunk of at most `room` boxes at a time.
@@ -222,13 +222,13 @@ boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allow
                 found[(u64)strip * 64u + 32u + lane] = (u16)(rows_found >> 16);
                 continue;
             }
-            const u32 border = sinks[m].border;
-            if (border != warp_mask) {
+            const u32 cutoff = sinks[m].cutoff;
+            if (cutoff != warp_mask) {
                 for (u32 left = enough; left; left &= left - 1u) {
                     const u32 bit = (u32)__ffs((int)left) - 1u, key = 65535u - votes_at(votes, bit);
-                    if (key < border) continue;
-                    if (key > border ||
-                        splitmix64((u64)id_at(tiles, strip * strip_rows + row_of_bit(bit))) > sinks[m].mixed)
+                    if (key < cutoff) continue;
+                    if (key > cutoff ||
+                        splitmix64((u64)id_at(tiles, strip * strip_rows + row_of_bit(bit))) > sinks[m].tie_key)
                         enough &= ~(1u << bit);
                 }
                 if (!__any_sync(warp_mask, enough)) continue;

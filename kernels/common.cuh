@@ -34,17 +34,17 @@ struct Tile {
     i64 rows;
 };
 
-// Where a scan puts the best of one model: entries with key <= border, at most `capacity` of them.
-// appended: how many there were, written or not; reached: how many rows have key <= floor. Of rows with key == border
-// boxes takes those with splitmix64(id) <= mixed; the other scans take all and count `reached`, which boxes does not.
+// Where a scan puts the best of one model: entries with key <= cutoff, at most `capacity` of them.
+// appended: how many there were, written or not; reached: how many rows have key <= max_key. Of rows with key == cutoff
+// boxes takes those with splitmix64(id) <= tie_key; the other scans take all and count `reached`, which boxes does not.
 struct Sink {
     u64* entries;
     u64 capacity;
     u64 appended;
     u64 reached;
-    u32 border;
-    u32 floor;
-    u64 mixed;
+    u32 cutoff;
+    u32 max_key;
+    u64 tie_key;
 };
 
 __device__ __forceinline__ u32 lane_id() { return threadIdx.x & 31u; }
@@ -85,16 +85,16 @@ __device__ __forceinline__ u64 claim(u64* counter, u32 own)
 }
 
 // Appends to a sink those of the lane's `rows` rows, at first, first + apart, .., that count (a bit each) and reach it.
-// All lanes of the warp call it. Returns how many of the lane's rows have key <= floor.
+// All lanes of the warp call it. Returns how many of the lane's rows have key <= max_key.
 template <u32 rows>
-__device__ __forceinline__ u32 put(Sink* sink, u32 border, u32 floor, u32 counts, const u32 (&keys)[rows], u64 first,
+__device__ __forceinline__ u32 put(Sink* sink, u32 cutoff, u32 max_key, u32 counts, const u32 (&keys)[rows], u64 first,
                                    u32 apart)
 {
     u32 reached = 0, best = 0;
     #pragma unroll
     for (u32 r = 0; r < rows; ++r) {
-        reached |= (u32)(keys[r] <= floor) << r;
-        best |= (u32)(keys[r] <= border) << r;
+        reached |= (u32)(keys[r] <= max_key) << r;
+        best |= (u32)(keys[r] <= cutoff) << r;
     }
     reached &= counts;
     best &= reached;

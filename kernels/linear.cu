@@ -1,8 +1,8 @@
 // linear: scores of n_models linear models over the codes, exact integers, for every row.
 //
 // The twin of CodeWeights.scores: sum(w x) with int8 weights and uint8 codes, by signed dp4a over x - 128 (x ^ 0x80), to
-// which 128 sum(w) is added; the score is that integer as float32. Rows that reach a model's border and floor are
-// appended to sinks[m], key = score_key(score); `reached` counts those that reach the floor. Rows, lanes and the sample
+// which 128 sum(w) is added; the score is that integer as float32. Rows that reach a model's cutoff and max_key are
+// appended to sinks[m], key = score_key(score); `reached` counts those that reach the max_key. Rows, lanes and the sample
 // by `step` are as in nearest.
 //
 // Constants: dim, a multiple of 4, at most 1,024; n_models; warps_per_block.
@@ -50,7 +50,7 @@ linear(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u16* __restr
             u32 keys[rows_per_thread];
             #pragma unroll
             for (u32 r = 0; r < rows_per_thread; ++r) keys[r] = score_key((float)(dots[m][r] + offset));
-            reached[m] += put(sinks + m, sinks[m].border, sinks[m].floor, rows, keys, group * rows_per_thread, 1u);
+            reached[m] += put(sinks + m, sinks[m].cutoff, sinks[m].max_key, rows, keys, group * rows_per_thread, 1u);
         }
     }
     #pragma unroll

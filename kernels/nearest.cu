@@ -1,8 +1,8 @@
 // nearest: squared L2 distances over the codes, exact in 32 bits, of n_queries queries to every row.
 //
 // The twin of sum((codes - query)^2): |x|^2 + |q|^2 - 2 <x, q>, each product by dp4a. A lane takes 16 neighbouring rows,
-// four dims at a time, and turns them with byte permutes from dims to rows. Rows with a distance within the border of
-// sinks[q] are appended to it, key = distance. The border only has to be valid, so it comes from a sample: with step > 1
+// four dims at a time, and turns them with byte permutes from dims to rows. Rows with a distance within the cutoff of
+// sinks[q] are appended to it, key = distance. The cutoff only has to be valid, so it comes from a sample: with step > 1
 // only the groups of 16 rows 0, step, 2 step, .. are looked at, each lane its own.
 //
 // Constants: dim, a multiple of 4, at most 1,024; n_queries; warps_per_block.
@@ -51,7 +51,7 @@ nearest(const Tile* __restrict__ tiles, u32 n_tiles, u32 step, const u16* __rest
             u32 keys[rows_per_thread];
             #pragma unroll
             for (u32 r = 0; r < rows_per_thread; ++r) keys[r] = lengths_of_rows[r] + length - 2u * dots[q][r];
-            put(sinks + q, sinks[q].border, warp_mask, rows, keys, group * rows_per_thread, 1u);
+            put(sinks + q, sinks[q].cutoff, warp_mask, rows, keys, group * rows_per_thread, 1u);
         }
     }
 }

@@ -2,7 +2,7 @@
 //
 // With use_list row i is the one at positions[i], its embedding row i of `staged` with use_staged (embeddings that do not
 // live on the device), else the resident one; without, rows 0, step, 2 step, ... Either way only rows of `allowed`. The
-// score is <x - mean, weights>, divided by |x - mean| with use_cosine. A warp takes a row. Rows that reach border and floor
+// score is <x - mean, weights>, divided by |x - mean| with use_cosine. A warp takes a row. Rows that reach cutoff and max_key
 // are appended to the sink, key = score_key(score). The twin is NumPy's (x - mean) @ weights, within 1e-5: sums are taken
 // in another order.
 //
@@ -28,7 +28,7 @@ rescore(const Tile* __restrict__ tiles, const u8* __restrict__ allowed, const u3
         const __half* __restrict__ staged, u64 n, u32 step, const float* __restrict__ mean,
         const float* __restrict__ weights, Sink* sink)
 {
-    const u32 border = sink->border, floor = sink->floor;
+    const u32 cutoff = sink->cutoff, max_key = sink->max_key;
     u64 reached = 0;
     for (u64 i = (u64)blockIdx.x * warps_per_block + (threadIdx.x >> 5); i < n; i += (u64)gridDim.x * warps_per_block) {
         const u32 position = use_list ? positions[i] : (u32)(i * step);
@@ -55,7 +55,7 @@ rescore(const Tile* __restrict__ tiles, const u8* __restrict__ allowed, const u3
         }
         const float score = use_cosine ? dot / fmaxf(sqrtf(squared), 1e-12f) : dot;
         const u32 keys[1] = {score_key(score)};
-        reached += put(sink, border, floor, lane_id() == 0, keys, position, 0u);
+        reached += put(sink, cutoff, max_key, lane_id() == 0, keys, position, 0u);
     }
     add_up(&sink->reached, reached);
 }

@@ -1,11 +1,11 @@
 // select: the `wanted` best entries of each list by (key, splitmix64(id)), a total order, so the answer is always the same.
 //
-// A radix selection over key and mixed id as one number of key_bits + 64 bits, digit_bits bits at a time from the highest
+// A radix selection over key and tie_key id as one number of key_bits + 64 bits, digit_bits bits at a time from the highest
 // (keys are below 2^key_bits). select_count counts a digit among the entries that agree with the digits found so far.
 // Each kernel that follows finds the digit in which the last wanted entry lies by itself, in every block, so a step is
-// one launch. A search is over as soon as the entries up to its border fit into `room`; later steps then do nothing.
-// select_take copies the entries up to the border, select_rank puts the wanted best of them in
-// order: an entry's place is the number of better ones. select_border makes a list's border that of its sink, and empties
+// one launch. A search is over as soon as the entries up to its cutoff fit into `room`; later steps then do nothing.
+// select_take copies the entries up to the cutoff, select_rank puts the wanted best of them in
+// order: an entry's place is the number of better ones. select_cutoff makes a list's cutoff that of its sink, and empties
 // it. select_split and select_gather are what is before and after a sort of longer lists.
 //
 // One list for each blockIdx.y. sinks (lists); wanted (lists); searches (steps + 1, lists), written by block 0;
@@ -13,12 +13,12 @@
 
 constexpr u32 digit_bits = 11, digit_values = 1u << digit_bits, block_threads = 256;
 
-// better: entries before the digits found; left: how many more are wanted of those that agree with them. key and mixed
-// are the border: the digits found, then ones.
+// better: entries before the digits found; left: how many more are wanted of those that agree with them. key and tie_key
+// are the cutoff: the digits found, then ones.
 struct Search {
     u64 better;
     u64 left;
-    u64 mixed;
+    u64 tie_key;
     u32 key;
     u32 done;
 };
@@ -33,8 +33,8 @@ struct Scratch {
 struct Found {
     u64 appended;
     u64 reached;
-    u32 border;
-    u32 floor;
+    u32 cutoff;
+    u32 max_key;
     u64 taken;
 };
 
@@ -56,28 +56,28 @@ __device__ __forceinline__ u32 digit_mask(u32 step, u32 key_bits)
     return (1u << (above < digit_bits ? above : digit_bits)) - 1u;
 }
 
-// Bits of key:mixed from bit `below` on, the lowest 32 of them.
-__device__ __forceinline__ u32 bits_from(u32 key, u64 mixed, u32 below)
+// Bits of key:tie_key from bit `below` on, the lowest 32 of them.
+__device__ __forceinline__ u32 bits_from(u32 key, u64 tie_key, u32 below)
 {
     if (below >= 64u) return key >> (below - 64u);
-    const u64 low = mixed >> below;
+    const u64 low = tie_key >> below;
     return (u32)(below > 32u ? low | (u64)key << (64u - below) : low);
 }
 
-// Whether an entry has the digits found before `step`. Its mixed id is only asked for where they reach into it.
+// Whether an entry has the digits found before `step`. Its tie_key id is only asked for where they reach into it.
 __device__ __forceinline__ bool agrees(const Tile* __restrict__ tiles, u64 entry, const Search& search, u32 step, u32 key_bits)
 {
     const u32 key = (u32)(entry >> 32), above = key_bits + 64u - digit_bits * step;
     if (step == 0u) return true;
     if (above >= 64u) return (key ^ search.key) >> (above - 64u) == 0u;
-    return key == search.key && (splitmix64((u64)id_at(tiles, (u32)entry)) ^ search.mixed) >> above == 0ull;
+    return key == search.key && (splitmix64((u64)id_at(tiles, (u32)entry)) ^ search.tie_key) >> above == 0ull;
 }
 
 __device__ __forceinline__ bool within(const Tile* __restrict__ tiles, u64 entry, const Search& search)
 {
     const u32 key = (u32)(entry >> 32);
-    if (key != search.key || search.mixed == ~0ull) return key <= search.key;
-    return splitmix64((u64)id_at(tiles, (u32)entry)) <= search.mixed;
+    if (key != search.key || search.tie_key == ~0ull) return key <= search.key;
+    return splitmix64((u64)id_at(tiles, (u32)entry)) <= search.tie_key;
 }
 
 // The state of a list's search after `step` steps. All threads of a block call it.
@@ -115,10 +115,10 @@ __device__ __forceinline__ Search search_after(const Sink* __restrict__ sinks, c
             if (digit == i && ahead + own[i] < before.left) { ahead += own[i]; digit = i + 1u; population = own[i + 1u]; }
         digit += threadIdx.x * each;
         const u32 below = bits_below(step - 1u, key_bits), mask = digit_mask(step - 1u, key_bits);
-        Search next = {before.better + ahead, before.left - ahead, before.mixed, before.key, 0u};
+        Search next = {before.better + ahead, before.left - ahead, before.tie_key, before.key, 0u};
         if (below < 64u) {
-            next.mixed &= ~((u64)mask << below);
-            next.mixed |= (u64)digit << below;
+            next.tie_key &= ~((u64)mask << below);
+            next.tie_key |= (u64)digit << below;
         }
         if (below + digit_bits > 64u) {
             const u32 high = below >= 64u ? below - 64u : 0u, out = below >= 64u ? 0u : 64u - below;
@@ -150,8 +150,8 @@ select_count(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, con
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (u64)gridDim.x * blockDim.x) {
         const u64 entry = entries[i];
         if (!agrees(tiles, entry, search, step, key_bits)) continue;
-        const u64 mixed = below < 64u ? splitmix64((u64)id_at(tiles, (u32)entry)) : 0ull;
-        atomicAdd(counts + (bits_from((u32)(entry >> 32), mixed, below) & mask), 1u);
+        const u64 tie_key = below < 64u ? splitmix64((u64)id_at(tiles, (u32)entry)) : 0ull;
+        atomicAdd(counts + (bits_from((u32)(entry >> 32), tie_key, below) & mask), 1u);
     }
     __syncthreads();
     u32* histogram = histograms + ((u64)step * gridDim.y + list) * digit_values;
@@ -159,15 +159,15 @@ select_count(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, con
         if (counts[i]) atomicAdd(histogram + i, counts[i]);
 }
 
-// One block a list. The border is the key alone: scans keep all rows with it.
+// One block a list. The cutoff is the key alone: scans keep all rows with it.
 extern "C" __global__ void __launch_bounds__(256)
-select_border(Sink* sinks, const u64* __restrict__ wanted, const Search* __restrict__ searches,
+select_cutoff(Sink* sinks, const u64* __restrict__ wanted, const Search* __restrict__ searches,
               const u32* __restrict__ histograms, u32 step, u32 key_bits)
 {
     __shared__ Scratch scratch;
     const Search search = search_after(sinks, wanted, searches, histograms, step, key_bits, 0, &scratch);
     if (threadIdx.x) return;
-    sinks[blockIdx.y].border = search.key;
+    sinks[blockIdx.y].cutoff = search.key;
     sinks[blockIdx.y].appended = 0;
     sinks[blockIdx.y].reached = 0;
 }
@@ -199,18 +199,18 @@ select_rank(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
             const u64* __restrict__ taken, const u64* __restrict__ counts, u64 room, u32 whole, u64 most,
             Found* __restrict__ found, i64* __restrict__ ids, u32* __restrict__ keys)
 {
-    __shared__ u64 near_mixed[block_threads];
+    __shared__ u64 near_tie_keys[block_threads];
     __shared__ u32 near_keys[block_threads];
     const u32 list = blockIdx.y;
     const Sink* sink = sinks + list;
     const u64 count = whole ? listed(sink) : counts[list], n = count < room ? count : room;
     const u64* entries = whole ? sink->entries : taken + list * room;
     const u64 i = (u64)blockIdx.x * block_threads + threadIdx.x;
-    if (i == 0) found[list] = {sink->appended, sink->reached, sink->border, sink->floor, count};
+    if (i == 0) found[list] = {sink->appended, sink->reached, sink->cutoff, sink->max_key, count};
     if (i - threadIdx.x >= n) return;
     const u64 own = i < n ? entries[i] : 0;
     const i64 id = i < n ? id_at(tiles, (u32)own) : 0;
-    const u64 mixed = splitmix64((u64)id);
+    const u64 tie_key = splitmix64((u64)id);
     const u32 key = (u32)(own >> 32);
     u32 place = 0;
     for (u64 first = 0; first < n; first += block_threads) {
@@ -218,11 +218,11 @@ select_rank(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
         if (threadIdx.x < here) {
             const u64 entry = entries[first + threadIdx.x];
             near_keys[threadIdx.x] = (u32)(entry >> 32);
-            near_mixed[threadIdx.x] = splitmix64((u64)id_at(tiles, (u32)entry));
+            near_tie_keys[threadIdx.x] = splitmix64((u64)id_at(tiles, (u32)entry));
         }
         __syncthreads();
         for (u32 j = 0; j < here; ++j)
-            place += near_keys[j] < key || (near_keys[j] == key && near_mixed[j] < mixed) ? 1u : 0u;
+            place += near_keys[j] < key || (near_keys[j] == key && near_tie_keys[j] < tie_key) ? 1u : 0u;
         __syncthreads();
     }
     if (i < n && place < wanted[list] && place < most) {
@@ -232,11 +232,11 @@ select_rank(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
 }
 
 // What a sort of several lists needs, from entry `first` of all their entries in a row on, n of them: the list above the
-// key, the mixed id, and the id. starts (lists + 1): where the entries of each list begin among all; those of a list are
+// key, the tie_key id, and the id. starts (lists + 1): where the entries of each list begin among all; those of a list are
 // at entries[list * stride].
 extern "C" __global__ void __launch_bounds__(256)
 select_split(const Tile* __restrict__ tiles, const u64* __restrict__ entries, u64 stride, const u64* __restrict__ starts,
-             u32 lists, u64 first, u64 n, u64* __restrict__ keys, u64* __restrict__ mixed, i64* __restrict__ ids)
+             u32 lists, u64 first, u64 n, u64* __restrict__ keys, u64* __restrict__ tie_key, i64* __restrict__ ids)
 {
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (u64)gridDim.x * blockDim.x) {
         u32 list = 0, end = lists;
@@ -248,7 +248,7 @@ select_split(const Tile* __restrict__ tiles, const u64* __restrict__ entries, u6
         const u64 entry = entries[list * stride + (first + i - starts[list])];
         const i64 id = id_at(tiles, (u32)entry);
         keys[i] = (u64)list << 32 | entry >> 32;
-        mixed[i] = splitmix64((u64)id);
+        tie_key[i] = splitmix64((u64)id);
         ids[i] = id;
     }
 }

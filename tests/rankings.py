@@ -18,5 +18,5 @@ def a_ranking(rng, *, spread=1.0, wanted=60, gap=2.0, positives=8):
     ids = np.argsort(-scores)[:RANKED]
     ids = np.concatenate([ids, np.setdiff1d(marked, ids)]).astype(np.int64)
     matched = (scores[ids] >= 0) | np.isin(ids, marked)
-    ranking = Ranking(ids, scores[ids] * spread, matched, int(matched.sum()), RANKED, 0.0, spread=spread)
+    ranking = Ranking(ids, scores[ids] * spread, matched, int(matched.sum()), RANKED, 0.0, score_std=spread)
     return ranking, dict.fromkeys(marked.tolist(), 1), set(right.tolist())

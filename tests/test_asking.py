@@ -17,9 +17,9 @@ from serving import API, found_all, picture
 from gpubranches.app.rendering import PAGE
 from gpubranches.catalog.metadata_table import MetadataTable
 from gpubranches.core.bitmaps import pack_bitmap, sample_bitmap
-from gpubranches.core.results import Neighbors
 from gpubranches.core.single_flight import SingleFlightCache
 from gpubranches.errors import UsageError
+from gpubranches.retrieval.hits import Hits
 from gpubranches.service.result_lists import LONGEST, ResultLists
 from gpubranches.service.uploads import MOST_A_SESSION, Uploads
 
@@ -225,7 +225,7 @@ def test_a_list_is_searched_wider_when_its_end_is_near_and_repeats_nothing():
     def find(k):
         asked.append(k)
         order = np.roll(np.arange(k), k // 500)  # a wider search finds other items, too, and in another order
-        return Neighbors(np.zeros((1, k), np.float32), order[None], "x")
+        return Hits(order, np.zeros(k, np.float32), "x", None)
 
     lists = ResultLists()
     get = lambda stop: lists.get("key", stop, find, lambda: 20_000)  # noqa: E731

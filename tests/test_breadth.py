@@ -9,10 +9,10 @@ from groups import GROUPS, NAMES, f1, search_for, write_groups
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.errors import LabelError
-from gpubranches.retrieval.border import Border
+from gpubranches.retrieval.boundary import BoundaryPosterior
 from gpubranches.retrieval.breadth import Breadth, LinearModel, _narrow_promises_more, judge, reaching
-from gpubranches.retrieval.marks import Marks
 from gpubranches.retrieval.scoring import CatalogScores, CodeView, EmbeddingView
+from gpubranches.retrieval.training_data import TrainingData
 from gpubranches.service.labels import Labels
 
 NOTHING = np.zeros(0, np.int64)
@@ -36,7 +36,7 @@ def quick(world):
 
 
 def marks_of(right, wrong, unchecked, chosen=True, **more):
-    return Marks(
+    return TrainingData(
         right,
         wrong,
         unchecked,
@@ -115,7 +115,7 @@ def test_every_backend_judges_and_answers_the_same(world):
             answers.append((ranking, session.answer.breadth, session.suggest(20)))
     (one, judged, suggested), (other, again, same) = answers
     assert judged.log_odds == pytest.approx(again.log_odds, abs=1e-3)
-    assert judged.broad.asked == again.broad.asked
+    assert judged.broad.uses_words == again.broad.uses_words
     assert suggested.tolist() == same.tolist()
     assert set(one.ids[one.matched]) == set(other.ids[other.matched])
     assert one.threshold == pytest.approx(other.threshold, abs=1e-4)
@@ -220,10 +220,10 @@ def test_without_unchecked_negatives_marks_alone_are_judged(world, view, broad):
         found = judge(seen, marks_of(np.sort(right), np.sort(wrong), NOTHING, chosen=not broad))
         again = judge(seen, marks_of(np.sort(right), np.sort(wrong), NOTHING, chosen=not broad))
     assert found.log_odds == again.log_odds
-    assert not found.broad.asked
+    assert not found.broad.uses_words
     if broad:
         ids, scores, _ = found.broad.scores.without(np.concatenate([right, wrong]))
-        matched = np.concatenate([right, ids[scores >= found.broad.border.cut(30)]])
+        matched = np.concatenate([right, ids[scores >= found.broad.boundary.cut(30)]])
         assert 2 * (groups[matched] == 1).sum() / (len(matched) + (groups == 1).sum()) > 0.9
     else:
         assert not found.is_broad
@@ -253,7 +253,7 @@ def test_of_a_likely_broad_idea_the_answer_that_promises_more_is_given(world, qu
 
 
 def test_suggestions_of_a_narrow_idea_say_less_of_a_broad_border_and_as_much_of_the_breadth(world):
-    """The same marks, chosen along the broad border and near the cut of a narrow answer: right ones far out."""
+    """The same marks, chosen along the broad boundary and near the cut of a narrow answer: right ones far out."""
     right = np.flatnonzero(world[1] == 2)
     wrong, unchecked = np.flatnonzero(world[1] == 3)[:6], np.flatnonzero(world[1] < 0)[:200]
     along = marks_of(right[:12], wrong, unchecked)
@@ -262,7 +262,7 @@ def test_suggestions_of_a_narrow_idea_say_less_of_a_broad_border_and_as_much_of_
     with open_backend("cpu", world[0]) as backend:
         one, other = (judge(EmbeddingView(backend, world[0], None), marks) for marks in (along, near))
     assert one.log_odds == other.log_odds
-    surer, less = (np.sum(judged.broad.border.posterior_.sum(axis=(1, 2)) ** 2) for judged in (one, other))
+    surer, less = (np.sum(judged.broad.boundary.posterior_.sum(axis=(1, 2)) ** 2) for judged in (one, other))
     assert surer > less
 
 
@@ -272,8 +272,8 @@ def test_suggestions_are_logged_as_what_they_were_chosen_for(quick, world):
     assert quick.answer.breadth.is_broad
     origins = quick.labels.origins()
     quick.mark([quick.suggest(1)[0]], +1, origin="suggestion")
-    assert set(quick.labels.origins().values()) - set(origins.values()) <= {"border"}
-    assert "border" in quick.labels.origins().values()
+    assert set(quick.labels.origins().values()) - set(origins.values()) <= {"boundary"}
+    assert "boundary" in quick.labels.origins().values()
     quick.labels = Labels.in_memory()
     right = world[2] == 7
     search_for(quick, right, page(quick, "kind 7", 60), 1, query="kind 7", model="ensemble")
@@ -282,20 +282,20 @@ def test_suggestions_are_logged_as_what_they_were_chosen_for(quick, world):
 
 
 def test_where_either_border_may_be_right_the_wide_answer_is_not_given():
-    """The broad model knows nothing of its border, the narrow one knows its own: 40 items against half the catalog."""
+    """The broad model has no evidence of its boundary, the narrow one has: 40 items against half the catalog."""
     rng = np.random.default_rng(0)
     both = rng.standard_normal((5000, 2)).astype(np.float32)
     both[:40, 1] += 6
     ids, nothing = np.arange(5000), np.zeros(0, np.int64)
 
-    def model(axis, border):
+    def model(axis, boundary):
         order = np.argsort(-both[:, axis])
         listed = CatalogScores(ids[order], both[order, axis], nothing, nothing.astype(np.float32), 1.0)
-        return LinearModel(np.eye(2, dtype=np.float32)[axis], 0.0, listed, border, False, 0.0)
+        return LinearModel(np.eye(2, dtype=np.float32)[axis], 0.0, listed, boundary, False, 0.0)
 
-    vague = model(0, Border(gaps=0.0, few=30.0).fit(both[:, 0], np.zeros(0), np.zeros(0)))
-    sure = model(1, Border().fit(both[:, 1], np.full(8, 6.0), np.full(20, 3.0)))
-    assert 3 < sure.border.cut(8) < 5
+    vague = model(0, BoundaryPosterior(gaps=0.0, few=30.0).fit(both[:, 0], np.zeros(0), np.zeros(0)))
+    sure = model(1, BoundaryPosterior().fit(both[:, 1], np.full(8, 6.0), np.full(20, 3.0)))
+    assert 3 < sure.boundary.cut(8) < 5
     seen = SimpleNamespace(vectors=lambda rows: both[rows])
     marks = marks_of(np.arange(5000, 5008), nothing, nothing)
     for log_odds, expected in ((-0.5, True), (0.1, True), (50.0, False)):

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from argparse import ArgumentTypeError
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,8 @@ def contents(folder):
     ],
 )
 def test_an_export_takes_no_place_in_a_catalog(run, catalog, what):  # noqa: F811
-    Labels.open(catalog / "labels.sqlite", "own").mark([1], 1)
+    with closing(Labels.open(catalog / "labels.sqlite", "own")) as labels:
+        labels.mark([1], 1)
     before = contents(catalog)
     refused(run("export", catalog, what[0], catalog / what[1]), 2, "outside of the catalog")
     assert contents(catalog) == before

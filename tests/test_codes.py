@@ -215,7 +215,7 @@ def test_a_head_is_searched_by_its_codes_and_by_its_vectors(head, texts):
 
 def test_a_head_with_a_tower_for_texts_is_given_texts_as_they_are():
     class TwoTowers(PCAHead):
-        reads_texts = True
+        has_text_tower = True
 
         def transform_texts(self, embeddings):
             return self.transform(-embeddings)

@@ -129,7 +129,7 @@ def test_a_condition_lets_in_what_it_says(table, condition, ids):
         ("b < TRUE", "compare with = or !="),
         ("n LIKE '3%'", "LIKE is for texts"),
         ("d = '2024-13-01'", "such as '2024-05-31'"),
-        ("tags = 'x'", "can only be asked for IS NULL"),
+        ("tags = 'x'", "can only be tested by IS NULL"),
         ("x = 1e999", "at most 1e308"),
         ("NOT " * (MAX_DEPTH + 1) + "n = 3", f"at most {MAX_DEPTH} parentheses"),
         ("t = '" + "x" * MAX_LENGTH + "'", "at most 10,000 letters"),

@@ -24,7 +24,7 @@ from gpubranches import Box, Boxes, Catalog, Session, open_backend
 from gpubranches.catalog import manifest as manifests
 from gpubranches.catalog import problems_at, repair
 from gpubranches.catalog.blocks import SUMS
-from gpubranches.catalog.pictures.images import image_file
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.cli import cli
 from gpubranches.core.files import BLOCK_BYTES
 from gpubranches.engines.kdtree.build import build_index

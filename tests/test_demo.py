@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gpubranches.catalog import Catalog
-from gpubranches.catalog.pictures.images import image_file
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.demo import build_demo
 from gpubranches.demo.scenes import BACKGROUNDS, COLOURS, SHAPES, Group, Scene, attributes, draw_scenes, render
 from gpubranches.encoders import open_embedder

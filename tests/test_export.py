@@ -36,7 +36,7 @@ from gpubranches.app.limits import DOWNLOADS
 from gpubranches.catalog.items import read_table, unified_schema
 from gpubranches.catalog.metadata.columns import CAPTIONS
 from gpubranches.cli import cli
-from gpubranches.core.files import whole_folder
+from gpubranches.core.files import atomic_folder
 from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion import ingest
 from gpubranches.ingestion.encode import encode
@@ -449,7 +449,7 @@ def test_what_cannot_be_written_says_so_and_leaves_what_was_there(matches, tmp_p
 
 def test_a_folder_can_be_named_by_a_dot(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="cannot write"), whole_folder(Path()):  # a folder in use gets no other
+    with pytest.raises(DataError, match="cannot write"), atomic_folder(Path()):  # a folder in use gets no other
         pass
     assert list(tmp_path.parent.glob(".*.partial")) == []
 

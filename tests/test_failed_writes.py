@@ -17,7 +17,7 @@ from test_ingest import Pixels, vectors, write_pictures
 
 from gpubranches import Catalog
 from gpubranches.core.embedding_space import digest
-from gpubranches.core.files import Output, output, whole_file, whole_folder, write_npy
+from gpubranches.core.files import Output, atomic_file, atomic_folder, output, write_npy
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import FOLDER, problems
 from gpubranches.errors import DataError, GpuBranchesError
@@ -175,7 +175,7 @@ def test_an_export_that_cannot_be_written_leaves_the_file_before(tmp_path, kind)
     target.write_bytes(b"old")
 
     def write():
-        with whole_file(target) as file:
+        with atomic_file(target) as file:
             for _ in range(3):
                 file.write(np.arange(1000))
 
@@ -211,7 +211,7 @@ def test_an_output_says_which_file_could_not_be_written(tmp_path):
     assert caught.value.errno == errno.EBADF
     with pytest.raises(OSError, match="file"):
         file.close()
-    with pytest.raises(DataError, match="cannot write"), whole_folder(tmp_path / "file" / "below"):
+    with pytest.raises(DataError, match="cannot write"), atomic_folder(tmp_path / "file" / "below"):
         pass
 
 

@@ -9,6 +9,7 @@ from clusters import write_world
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app import create_app
+from gpubranches.app.limits import TrainingSlots
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import append, ingest
 from gpubranches.ingestion.encode import encode
@@ -142,6 +143,7 @@ def test_a_generation_that_cannot_be_opened_is_not_served(app, folder, monkeypat
 
 def test_many_requests_at_once_are_answered_while_the_codes_change(app, folder, world):
     done, failures = threading.Event(), []
+    app.extensions["gpubranches"].limits.training = TrainingSlots(running=2, wait_s=600)  # on a busy machine, too
 
     def browse(number):
         client = app.test_client()

@@ -9,7 +9,7 @@ import pytest
 from worlds import decoding_head
 
 import gpubranches as gb
-from gpubranches.catalog.pictures.images import image_file
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.errors import ArrayError, DataError, UsageError
 from gpubranches.ingestion import append
 

@@ -12,13 +12,13 @@ from worlds import World, check_bits, check_nearest_codes, check_votes, empty, o
 from gpubranches.core.boxes import Box, Boxes
 from gpubranches.core.files import checksum
 from gpubranches.engines.gpu import GpuBackend
-from gpubranches.engines.gpu.best import SAMPLE_FROM, _sample, first_room, lists_at_once
 from gpubranches.engines.gpu.device_worker import DeviceWorker
 from gpubranches.engines.gpu.launchers import DIGITS
 from gpubranches.engines.gpu.memory import WORKING_BYTES, MemoryPlan
 from gpubranches.engines.gpu.program import MOST_MODELS
 from gpubranches.engines.gpu.resident_copy import Residence
 from gpubranches.engines.gpu.selection import SORTED_AT_ONCE
+from gpubranches.engines.gpu.top_k import SAMPLE_FROM, _sample, first_room, lists_at_once
 from gpubranches.errors import CatalogFormatError, DeviceError, DeviceMemoryError, UsageError
 
 EVERYTHING = Boxes([Box(*empty())])
@@ -257,7 +257,7 @@ def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
     with GpuBackend(world.catalog, SimulatedDevice) as backend:
         alone = [backend.apply(boxes, limit=20) for boxes in models]
         weights = [world.rng.standard_normal(48).astype(np.float32) for _ in range(5)]
-        scored = [backend.score(one, tier="bits", limit=9) for one in weights]
+        as_scores = [backend.score(one, tier="bits", limit=9) for one in weights]
         near = [backend.search(world.codes[i : i + 1 + i % 2], 7, tier="codes") for i in range(2)]
         directed = [backend.search(one[None], 7, tier="bits") for one in weights[:2]]
         launches = backend._device.launches
@@ -293,7 +293,7 @@ def test_requests_that_wait_are_answered_together_and_alone_the_same(world):
         assert launches.count("nearest") == before[2] + 1
     for i, expected in enumerate(alone):
         assert (found[i].ids.tolist(), found[i].total) == (expected.ids.tolist(), expected.total)
-    for i, expected in enumerate(scored):
+    for i, expected in enumerate(as_scores):
         assert found["score", i].ids.tolist() == expected.ids.tolist()
     for i in range(2):
         assert found["near", i].ids.tolist() == near[i].ids.tolist()
@@ -481,7 +481,7 @@ class Measured(SimulatedDevice):
 @pytest.fixture
 def crowded(tmp_path, monkeypatch):
     """Three tiles and a bit of rows, and lists that hold one tile of them; what fits is ordered in pieces, too."""
-    monkeypatch.setattr("gpubranches.engines.gpu.best.FIRST_ROOM", 4096)
+    monkeypatch.setattr("gpubranches.engines.gpu.top_k.FIRST_ROOM", 4096)
     monkeypatch.setattr("gpubranches.engines.gpu.selection.SORTED_AT_ONCE", 1500)
     world = World(tmp_path / "c", [9000, 5000], seed=4, levels=32)
     with GpuBackend(world.catalog, Measured, sample_from=1000) as backend:
@@ -501,7 +501,7 @@ def test_no_answer_of_boxes_needs_more_memory_than_its_lists(crowded, limit):
 
 
 def test_the_best_of_many_tied_rows_take_two_passes(crowded):
-    """A list that overflows gives the border by votes and mixed id that the second pass keeps to."""
+    """A list that overflows gives the cutoff by votes and mixed id that the second pass keeps to."""
     world, backend = crowded
     backend._device.launches.clear()
     check_votes(world, backend, EVERYTHING, 1, 50, None)
@@ -540,7 +540,7 @@ def test_no_answer_of_the_other_scans_does_either(crowded, limit):
 
 
 def test_many_candidates_get_the_room_they_need(world, monkeypatch):
-    monkeypatch.setattr("gpubranches.engines.gpu.best.FIRST_ROOM", 64)
+    monkeypatch.setattr("gpubranches.engines.gpu.top_k.FIRST_ROOM", 64)
     with GpuBackend(world.catalog, SimulatedDevice, sample_from=1000) as backend:
         check_bits(world, backend, world.embeddings[3], None, 0.5, None)
         found = backend.search(world.codes[:5], 30, tier="codes")

@@ -48,7 +48,7 @@ def cost(backend, ask):
 def test_one_search_takes_a_dozen_launches_and_waits_at_most(world, backend, k):
     """With a sample, of few and of many; the only wait is for the answer."""
     launches, waits, sent = cost(backend, lambda: backend.search(world.codes[:1], k, tier="codes"))
-    assert "select_border" in backend._device.launches
+    assert "select_cutoff" in backend._device.launches
     assert launches + waits <= 12
     assert (waits, sent <= 6) == (1, True)
 

@@ -348,6 +348,6 @@ def test_no_card_has_measured_yet():
 def test_the_page_takes_its_first_neighbours_from_where_they_are_exact(world, faiss):
     terms = f"#{world.ids[7]}"
     with opened(world) as backend:
-        assert Searcher(world.catalog, backend).ask(terms, 5).source == "faiss-gpu/embeddings"
+        assert Searcher(world.catalog, backend).search(terms, 5).source == "faiss-gpu/embeddings"
     with opened(world, "kernel") as backend:
-        assert Searcher(world.catalog, backend).ask(terms, 5).source == "gpu/bits+embeddings"
+        assert Searcher(world.catalog, backend).search(terms, 5).source == "gpu/bits+embeddings"

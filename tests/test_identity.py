@@ -17,10 +17,10 @@ from PIL import Image
 from test_ingest import Pixels, same, vectors
 
 from gpubranches import Catalog
-from gpubranches.catalog.pictures.images import image_file
-from gpubranches.core.files import spelled
+from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import CatalogFormatError, DataError, SpaceMismatchError, UsageError
-from gpubranches.ingestion import append, build_catalog, building, ingest, relocate, staging
+from gpubranches.ingestion import append, build_catalog, ingest, relocate, staging
 
 
 class Counting(Pixels):
@@ -97,7 +97,7 @@ def test_after_a_stopped_ingest_another_folder_gets_none_of_its_embeddings(tmp_p
 
 
 def test_after_a_stopped_append_another_folder_can_be_appended_and_then_the_rest(tmp_path, monkeypatch):
-    monkeypatch.setattr(building, "SEGMENT_ROWS", 4)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 4)
     folders = [draw_all(tmp_path / name, [f"{i}.png" for i in range(10)], seed) for seed, name in enumerate("abc")]
     ingest([folders[0]], tmp_path / "c", embedder=Pixels())
 
@@ -118,7 +118,7 @@ def test_after_a_stopped_append_another_folder_can_be_appended_and_then_the_rest
 
 @pytest.mark.parametrize("kind", ["array", "partitions"])
 def test_the_rest_of_embeddings_whose_append_was_stopped_is_taken_when_asked(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(building, "SEGMENT_ROWS", 20)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 20)
     np.save(tmp_path / "x.npy", vectors(30))
     np.save(tmp_path / "y.npy", vectors(25, seed=1))
     source, expected = tmp_path / "z.npy", np.concatenate([vectors(30, seed=seed) for seed in (2, 3)])
@@ -148,7 +148,7 @@ def test_the_rest_of_embeddings_whose_append_was_stopped_is_taken_when_asked(tmp
 
 
 def test_the_rest_of_a_stopped_append_leaves_its_errors(tmp_path, monkeypatch):
-    monkeypatch.setattr(building, "SEGMENT_ROWS", 20)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 20)
     rows = vectors(30)
     rows[3] = 0
     for name, array in (("x", vectors(30, seed=1)), ("y", vectors(5, seed=2)), ("z", rows)):
@@ -341,7 +341,7 @@ def test_a_catalog_of_which_is_not_recorded_what_was_ingested_is_appended_to(tmp
     Catalog.open(tmp_path / "c").set_source({"fingerprint": "x", "appends": [{"fingerprint": "y"}]})
     Catalog.open(tmp_path / "c").compact()
     assert not (tmp_path / "c/inputs-0.parquet").exists()
-    with pytest.raises(UsageError, match="not recorded what was ingested"):
+    with pytest.raises(UsageError, match="without a record of its inputs"):
         ingest([tmp_path / "x.npy"], tmp_path / "c")
     assert append(tmp_path / "c", [tmp_path / "x.npy"]).added == 20
     with pytest.raises(UsageError, match="in the catalog already"):
@@ -428,7 +428,7 @@ def test_a_folder_that_moved_into_itself_is_known(tmp_path):
 
 def test_a_picture_that_was_unreadable_when_a_run_was_stopped_is_read_when_it_goes_on(tmp_path, monkeypatch):
     folder = draw_all(tmp_path / "in", ["0.png", "1.png"])
-    monkeypatch.setattr(building, "SEGMENT_ROWS", 1)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 1)
     real = open
 
     def failing(path, *args, **keywords):
@@ -654,4 +654,4 @@ def test_whatever_happens_to_a_folder_each_picture_is_in_once_and_shows_what_was
         (now,) = Pixels().encode([Pixels().preprocess(Image.open(path).convert("RGB"))])
         assert now @ catalog.embeddings([item["id"]])[0] > 0.999
     assert append(root / "c", [folder], embedder=Pixels(), new=True).added == 0
-    assert spelled(str(folder)) in catalog.source["inputs"][0]["paths"]
+    assert escaped_path(str(folder)) in catalog.source["inputs"][0]["paths"]

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gpubranches.catalog.pictures.decoding import open_image, thumbnail
 from gpubranches.catalog.pictures.folders import find_pictures
-from gpubranches.catalog.pictures.images import image_file, open_image, thumbnail
-from gpubranches.core.files import spelled
+from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError
 
 
@@ -79,7 +80,7 @@ def test_the_listing_is_sorted_recursive_and_survives_odd_names(tmp_path):
         file.write(b"x")
     os.symlink(tmp_path, tmp_path / "loop")
     found = find_pictures(tmp_path)
-    assert [spelled(name) for name, _ in found.pictures] == ["a/c.png", "a/new\nline.webp", "b.JPG", "\\xff.png"]
+    assert [escaped_path(name) for name, _ in found.pictures] == ["a/c.png", "a/new\nline.webp", "b.JPG", "\\xff.png"]
     assert found.left_out() == ["1 file with other endings: .txt 1"]
     with pytest.raises(DataError, match="cannot read the folder"):
         find_pictures(tmp_path / "nowhere")
@@ -93,7 +94,7 @@ def test_links_to_themselves_and_names_that_no_file_has_are_no_pictures(tmp_path
     picture().save(tmp_path / "sub/x.png")
     found = find_pictures(tmp_path)
     assert found.pictures == [("real.png", str(tmp_path / "sub/x.png")), ("sub/x.png", "")]
-    assert sorted(found.lost) == ["a.png", "b.png", "gone.png"]
+    assert sorted(found.broken_links) == ["a.png", "b.png", "gone.png"]
     source = {"roots": {"": str(tmp_path)}}
     for name in ("a.png", "gone.png", "a\0.png", "x" * 5000, "sub/up/../../..", ""):
         assert image_file(source, {"image_path": name}) is None

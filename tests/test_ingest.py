@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 
 from gpubranches import Catalog
-from gpubranches.catalog.pictures.images import image_file
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, DataError, UsageError
-from gpubranches.ingestion import append, build_catalog, ingest, staging
-from gpubranches.ingestion import build as module
+from gpubranches.ingestion import append, build, build_catalog, ingest, staging
 
 
 class Pixels:
@@ -193,7 +192,7 @@ def test_append_uses_the_catalogs_own_constants(tmp_path):
 
 def test_pictures_of_an_appended_folder_are_its_own_and_the_others_stay(tmp_path, monkeypatch):
     """All have the same names."""
-    monkeypatch.setattr(module, "open_embedder", lambda spec: Pixels())
+    monkeypatch.setattr(build, "open_embedder", lambda spec: Pixels())
     monkeypatch.setattr(Pixels, "spec", "pixels")
     folders = ["a", "b", "x/b", "y/a", "y/b"]
     for number, name in enumerate(folders):
@@ -230,7 +229,7 @@ gpubranches.ingestion.ingest([sys.argv[2]], sys.argv[3], embedder=Slow() if sys.
 
 @pytest.mark.parametrize("kind", ["pictures", "array"])
 def test_a_killed_run_goes_on_where_it_was(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(module, "SEGMENT_ROWS", 5000)
+    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 5000)
     monkeypatch.setattr(staging, "PARTITION", 16)
     if kind == "pictures":
         write_pictures(tmp_path / "in", 150)

@@ -21,8 +21,8 @@ from test_ingest import Pixels, vectors
 
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.catalog.metadata.columns import OWN
-from gpubranches.catalog.pictures.images import image_file
-from gpubranches.core.files import spelled, unspelled
+from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError, DataError, UsageError
 from gpubranches.ingestion import append, build_catalog, ingest, relocate
 from gpubranches.ingestion.clip_retrieval import ClipRetrieval
@@ -300,8 +300,8 @@ def test_pictures_of_any_name_are_shown_each_its_own(tmp_path_factory, names):
 
 @given(st.binary(max_size=20).filter(lambda name: b"\0" not in name))
 def test_a_path_is_spelled_and_read_back(name):
-    text = spelled(os.fsdecode(name))
-    assert os.fsencode(unspelled(text)) == name
+    text = escaped_path(os.fsdecode(name))
+    assert os.fsencode(unescaped_path(text)) == name
     text.encode()
 
 

@@ -14,7 +14,7 @@ from gpubranches.core.boxes import Box, Boxes
 from gpubranches.encoders.quantizers import CodeWeights
 from gpubranches.engines.gpu import launchers
 from gpubranches.engines.gpu.launchers import Resident
-from gpubranches.engines.gpu.selection import NO_BORDER
+from gpubranches.engines.gpu.selection import NO_CUTOFF
 from gpubranches.engines.gpu.sources import KERNELS
 
 BARRIER = re.compile(r"__sync(?:threads|warp)\(\);")
@@ -47,7 +47,7 @@ def probe_boxes(table):
     narrow = [box for box in random_boxes(rng, 8, 180, 9, 120) if len(box.features)]
     models = [Boxes(narrow, np.arange(len(narrow)) % 9), Boxes([anything] * 100, range(100)), Boxes([anything])]
     answers = [run_boxes(table, models, votes) for votes in (1, 2)]
-    answers.append(run_boxes(table, models, 1, border=(65533, 1 << 62)))
+    answers.append(run_boxes(table, models, 1, cutoff=(65533, 1 << 62)))
     return [*answers, run_boxes(table, models, 1, room=10)[1], probe_zones(table)]
 
 
@@ -92,7 +92,7 @@ def probe_select(table):
 
 
 def probe_best(table, scan, models, wanted=77, sample_from=1000):
-    found = best_of(table, scan, [wanted] * models, [NO_BORDER] * models, sample_from)
+    found = best_of(table, scan, [wanted] * models, [NO_CUTOFF] * models, sample_from)
     return [(one.ids.tolist(), one.keys.tolist(), one.total) for one in found]
 
 
@@ -143,15 +143,15 @@ def test_no_kernel_has_a_race_in_shared_memory(kernel):
         ("boxes", "pending = __ballot_sync(warp_mask,", "pending = lane == 3u ? 0u : __ballot_sync(warp_mask,"),
         ("boxes", "majority(x[3], least, a.w)", "majority(x[3], least, a.z)"),
         ("boxes", "swap_index_bits<4, 1>", "swap_index_bits<4, 2>"),
-        ("boxes", "if (key < border) continue;", ""),
-        ("boxes", "if (key > border ||", "if ("),
+        ("boxes", "if (key < cutoff) continue;", ""),
+        ("boxes", "if (key > cutoff ||", "if ("),
         ("boxes", "splitmix64((u64)id_at(tiles, strip", "((u64)id_at(tiles, strip"),
         ("select", "before.left <= ahead + sum", "before.left < ahead + sum"),
         ("select", "before.better + ahead", "before.better"),
         ("select", "digit >> out << high", "digit << high"),
         ("select", "return key <= search.key;", "return key < search.key;"),
-        ("select", "<= search.mixed", ">= search.mixed"),
-        ("select", "near_mixed[j] < mixed", "near_mixed[j] > mixed"),
+        ("select", "<= search.tie_key", ">= search.tie_key"),
+        ("select", "near_tie_keys[j] < tie_key", "near_tie_keys[j] > tie_key"),
         ("select", "if (at < stride) taken", "if (at < stride / 2u) taken"),
         ("select", "if (i - threadIdx.x >= n) return;", "if (i >= n) return;"),
         ("bits", "own < words_per_row / 4u) b[h]", "own <= words_per_row / 4u) b[h]"),

@@ -10,12 +10,12 @@ from gpubranches.core.boxes import Box, Boxes
 from gpubranches.core.tie_order import splitmix64
 from gpubranches.encoders.quantizers import CodeWeights, ScalarQuantizer, SignQuantizer
 from gpubranches.engines.gpu import launchers
-from gpubranches.engines.gpu.best import Asked, Span, best
 from gpubranches.engines.gpu.cupy_device import CupyDevice
 from gpubranches.engines.gpu.keys import key_scores, score_keys
 from gpubranches.engines.gpu.launchers import SINK_WORDS, Resident
 from gpubranches.engines.gpu.program import compile_boxes
-from gpubranches.engines.gpu.selection import NO_BORDER, sorted_entries
+from gpubranches.engines.gpu.selection import NO_CUTOFF, sort_entries
+from gpubranches.engines.gpu.top_k import ScanRequest, Span, find_top_rows
 from gpubranches.research.speed.synthetic import bits_of, codes_of
 
 SCHEDULES = [0, 1, 2, 7, 77, 1234]
@@ -65,14 +65,14 @@ class Table:
         self.on = Resident(device, device.put(entries), n_tiles, d, words, D)
         self.rows = n_tiles * TILE
 
-    def expect(self, keys, limit, floor=NO_BORDER):
+    def expect(self, keys, limit, max_key=NO_CUTOFF):
         """Return ids and keys of the best allowed rows by key and splitmix64(id), ascending."""
-        rows = np.flatnonzero(self.flags & (keys <= floor))
+        rows = np.flatnonzero(self.flags & (keys <= max_key))
         rows = rows[np.lexsort((splitmix64(self.ids[rows]), keys[rows]))]
         return self.ids[rows[:limit]].tolist(), keys[rows[:limit]].tolist(), len(rows)
 
 
-def best_of(table, scan, wanted, floors, sample_from, listed=None):
+def best_of(table, scan, wanted, min_scores, sample_from, listed=None):
     """Return the best rows of a scan of all models, a function of step and sinks."""
 
     def all_of(span, which, step, sinks):
@@ -80,7 +80,7 @@ def best_of(table, scan, wanted, floors, sample_from, listed=None):
         assert list(which) == list(range(len(wanted)))
         scan(step, sinks)
 
-    return best(Span(table.on, table.allowed, listed), all_of, Asked(wanted, floors), sample_from)
+    return find_top_rows(Span(table.on, table.allowed, listed), all_of, ScanRequest(wanted, min_scores), sample_from)
 
 
 def random_boxes(rng, d, count, estimators, width=180):
@@ -94,16 +94,16 @@ def random_boxes(rng, d, count, estimators, width=180):
     return Boxes(members, np.sort(rng.integers(0, estimators, count)).tolist(), estimators)
 
 
-def run_boxes(table, models, min_votes, room=None, border=None):
-    """Return (key, position) of what each model appends, sorted, and how many they are; border: (key, mixed id)."""
+def run_boxes(table, models, min_votes, room=None, cutoff=None):
+    """Return (key, position) of what each model appends, sorted, and how many they are; cutoff: (key, tie_key id)."""
     device, room = table.device, room or table.rows
     entries = device.empty((len(models), room), np.uint64)
     header = np.zeros((len(models), SINK_WORDS), np.uint64)
     header[:, 0] = device.address(entries) + np.arange(len(models), dtype=np.uint64) * np.uint64(8 * room)
     header[:, 1], header[:, 4] = room, 0xFFFFFFFFFFFFFFFF
-    if border is not None:
-        header[:, 4] = border[0] | 0xFFFFFFFF << 32
-        header[:, 5] = border[1]
+    if cutoff is not None:
+        header[:, 4] = cutoff[0] | 0xFFFFFFFF << 32
+        header[:, 5] = cutoff[1]
     sinks = device.put(header)
     launchers.boxes(table.on, table.allowed, compile_boxes(models, min_votes), sinks)
     counts = device.get(sinks)[:, 2].astype(int).tolist()
@@ -170,10 +170,10 @@ def test_boxes_reach_a_border_by_votes_and_mixed_id(votes, order):
     members = [box for box in random_boxes(table.rng, 8, 40, 6, 250) if len(box.features) > 1]
     boxes = Boxes(members, np.arange(len(members)) % 6, 6)
     expected = expected_entries(table, [boxes], 1)[0][0]
-    key, mixed = 65535 - votes, 1 << 62
-    kept = [e for e in expected if (e >> 32, int(splitmix64(table.ids[[e & 0xFFFFFFFF]])[0])) <= (key, mixed)]
+    key, tie_key = 65535 - votes, 1 << 62
+    kept = [e for e in expected if (e >> 32, int(splitmix64(table.ids[[e & 0xFFFFFFFF]])[0])) <= (key, tie_key)]
     assert 0 < len(kept) < len(expected)
-    assert run_boxes(table, [boxes], 1, border=(key, mixed)) == ([kept], [len(kept)])
+    assert run_boxes(table, [boxes], 1, cutoff=(key, tie_key)) == ([kept], [len(kept)])
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -185,7 +185,7 @@ def test_nearest_rows(n, d, k, order):
     def scan(step, sinks):
         launchers.nearest(table.on, table.allowed, queries, step, sinks)
 
-    found = best_of(table, scan, [k] * 6, [NO_BORDER] * 6, 2000)
+    found = best_of(table, scan, [k] * 6, [NO_CUTOFF] * 6, 2000)
     for query, one in zip(queries, found):
         squared = ((table.codes.astype(np.int64) - query) ** 2).sum(axis=1).astype(np.uint32)
         ids, keys, _ = table.expect(squared, k)
@@ -193,11 +193,11 @@ def test_nearest_rows(n, d, k, order):
 
 
 def check_scores(table, scan, twins, limit, quantile, sample_from):
-    floors = [np.float32(np.quantile(twin, quantile)) if quantile else np.float32(-np.inf) for twin in twins]
-    keys = [int(score_keys(np.array([floor]))[0]) for floor in floors]
+    min_scores = [np.float32(np.quantile(twin, quantile)) if quantile else np.float32(-np.inf) for twin in twins]
+    keys = [int(score_keys(np.array([max_key]))[0]) for max_key in min_scores]
     found = best_of(table, scan, [limit] * len(twins), keys, sample_from)
-    for twin, one, floor in zip(twins, found, keys):
-        ids, expected, reached = table.expect(score_keys(twin), limit, floor)
+    for twin, one, max_key in zip(twins, found, keys):
+        ids, expected, reached = table.expect(score_keys(twin), limit, max_key)
         assert one.ids.tolist() == ids
         assert one.keys.tolist() == expected
         assert one.total == reached
@@ -252,7 +252,7 @@ def test_scans_at_every_size(n, order):
             launcher(table.on, table.allowed, models, step, sinks)
 
         for k in (1, 60):
-            found = best_of(table, scan, [k] * 2, [NO_BORDER] * 2, 1000)
+            found = best_of(table, scan, [k] * 2, [NO_CUTOFF] * 2, 1000)
             for one, keys in zip(found, twins):
                 assert (one.ids.tolist(), one.keys.tolist()) == table.expect(keys, k)[:2]
 
@@ -314,7 +314,7 @@ def test_rescored_embeddings(D, cosine, order):
         def scan(step, sinks, listed=listed, source_of=source_of):
             launchers.rescore(table.on, listed, source_of, table.allowed, *vectors, cosine, step, sinks)
 
-        one = best_of(table, scan, [None], [NO_BORDER], table.rows + 1)[0]
+        one = best_of(table, scan, [None], [NO_CUTOFF], table.rows + 1)[0]
         kept = rows[table.flags[rows]]
         scores = dict(zip(table.ids[kept].tolist(), exact[kept]))
         assert sorted(one.ids.tolist()) == sorted(scores)
@@ -339,7 +339,7 @@ def test_halves_below_the_normal_ones_keep_their_value(order):
     def rescan(step, sinks):
         launchers.rescore(table.on, None, None, table.allowed, mean, direction, False, step, sinks)
 
-    found = best_of(table, rescan, [None], [NO_BORDER], table.rows + 1)[0]
+    found = best_of(table, rescan, [None], [NO_CUTOFF], table.rows + 1)[0]
     exact = dict(zip(table.ids.tolist(), table.embeddings.astype(np.float64) @ weights))
     assert np.allclose(key_scores(found.keys), [exact[i] for i in found.ids.tolist()], atol=1e-3)
 
@@ -359,7 +359,7 @@ def test_the_selection_is_exact_and_breaks_ties_by_the_mixed_id(ties, order):
         sinks[0, 2] = len(rows)
 
     for wanted in (1, 17, 4096, 8999, 9000, 10_000):
-        one = best_of(table, scan, [wanted], [NO_BORDER], 500, listed=9000)[0]
+        one = best_of(table, scan, [wanted], [NO_CUTOFF], 500, listed=9000)[0]
         ids, expected, _ = table.expect(keys, wanted)
         assert (one.ids.tolist(), one.keys.tolist()) == (ids, expected)
 
@@ -377,7 +377,7 @@ def test_entries_are_ordered_by_key_and_mixed_id():
     lists = np.zeros((4, 5000), np.uint64)
     for own, size in zip(lists, sizes):
         own[:size] = table.rng.permutation(entries[:size])
-    for own, size in zip(sorted_entries(table.on, table.device.put(lists), sizes), sizes):
+    for own, size in zip(sort_entries(table.on, table.device.put(lists), sizes), sizes):
         rows = np.lexsort((splitmix64(table.ids[:size]), np.arange(size) % 7))
         assert own.ids.tolist() == table.ids[rows].tolist()
         assert own.keys.tolist() == (np.arange(size) % 7)[rows].tolist()

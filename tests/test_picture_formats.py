@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from gpubranches import Catalog
-from gpubranches.catalog.pictures import images
-from gpubranches.catalog.pictures.images import (
+from gpubranches.catalog.pictures import decoding
+from gpubranches.catalog.pictures.decoding import (
     ENDINGS,
     FORMATS,
     MAX_SIDE,
-    decoded,
+    decoded_file,
     open_image,
     read_image,
     thumbnail,
@@ -143,8 +143,8 @@ def test_a_large_picture_is_the_small_one_of_itself(tmp_path, monkeypatch, forma
     path = tmp_path / f"x.{format.lower()}"
     image.save(path, format, exif=exif)
     whole = open_image(path)
-    monkeypatch.setattr(images, "WHOLE_PIXELS", 2_000)
-    monkeypatch.setattr(images, "_STRIP_PIXELS", 450)
+    monkeypatch.setattr(decoding, "WHOLE_PIXELS", 2_000)
+    monkeypatch.setattr(decoding, "_STRIP_PIXELS", 450)
     small = open_image(path)
     assert small.width * small.height <= 2_000 * 1.2
     assert abs(small.width / small.height - whole.width / whole.height) < 0.1
@@ -169,7 +169,7 @@ def png(width, height, depth=1, colour=0):
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from gpubranches.catalog.pictures.images import open_image, read_image, thumbnail
+from gpubranches.catalog.pictures.decoding import open_image, read_image, thumbnail
 path = Path(sys.argv[2])
 data = path.read_bytes()
 Path("/proc/self/clear_refs").write_text("5")
@@ -220,7 +220,7 @@ def test_no_bytes_of_a_picture_end_in_anything_but_a_picture_or_a_sentence(conte
         broken[at % len(broken)] = value
     broken = broken[: cut % len(broken)] if cut % 3 == 0 else broken
     try:
-        with decoded(io.BytesIO(broken), "x", max_pixels=1_000_000) as image:
+        with decoded_file(io.BytesIO(broken), "x", max_pixels=1_000_000) as image:
             assert image.mode == "RGB"
     except DataError as error:
         assert str(error).startswith("x: ") and "\n" not in str(error)  # noqa: PT017, PT018

@@ -12,37 +12,37 @@ import pytest
 from PIL import Image
 from test_picture_formats import png, written
 
-from gpubranches.catalog.pictures import images
-from gpubranches.catalog.pictures.images import (
-    decoded,
+from gpubranches.catalog.pictures import decoding
+from gpubranches.catalog.pictures.decoding import (
+    decoded_file,
+    decoded_path,
+    decoded_upload,
     open_image,
-    opened,
     read_image,
-    received,
     thumbnail,
     upright_size,
 )
-from gpubranches.catalog.pictures.memory import Budget
+from gpubranches.catalog.pictures.memory import MemoryBudget
 from gpubranches.errors import DataError, UsageError
 
 MEASURED = """
 import json, sys, threading
 from pathlib import Path
-from gpubranches.catalog.pictures import images
+from gpubranches.catalog.pictures import decoding
 from PIL import Image
 Image.init()
 told = []
-estimate = images._bytes_to_decode
-images._bytes_to_decode = lambda *asked: told.append(estimate(*asked)) or told[-1]
+estimate = decoding._bytes_to_decode
+decoding._bytes_to_decode = lambda *asked: told.append(estimate(*asked)) or told[-1]
 def held(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1024
 small, rounds = json.loads(sys.argv[1])
-images.thumbnail(small)
+decoding.thumbnail(small)
 for together in rounds:
     told.clear()
     Path("/proc/self/clear_refs").write_text("5")
     before = held("VmRSS")
-    threads = [threading.Thread(target=getattr(images, read), args=(path,)) for read, path in together]
+    threads = [threading.Thread(target=getattr(decoding, read), args=(path,)) for read, path in together]
     for thread in threads: thread.start()
     for thread in threads: thread.join()
     assert len(told) == len(threads)
@@ -73,7 +73,7 @@ def test_threads_that_decode_100_megapixels_each_stay_below_the_budget_together(
     names = ["x.png", "x.jpg", "x.png", *["plain.jpg"] * 3]
     ((taken, told),) = measured([("thumbnail", str(tmp_path / name)) for name in names])
     assert told > 1_900  # side by side they would not fit
-    assert taken < images.PIXELS.total_bytes / 2**20
+    assert taken < decoding.PIXELS.total_bytes / 2**20
 
 
 KINDS = {
@@ -125,7 +125,7 @@ def scans_apart(width, height):
 
 
 def test_who_came_first_goes_first_and_nobody_is_passed_by():
-    budget, order, waiting = Budget(100), [], []
+    budget, order, waiting = MemoryBudget(100), [], []
 
     def ask(count, name):
         with budget.share(count, name, "it"):
@@ -151,17 +151,17 @@ def test_what_never_fits_is_refused_in_one_sentence_and_takes_nothing(tmp_path, 
     Image.new("RGB", (600, 600)).save(path)
     sent = path.read_bytes()
     for budget, says in (("PIXELS", "decoding the picture takes 16 MB"), ("FILES", "reading the file takes 0 MB")):
-        small = Budget(1_000)
+        small = MemoryBudget(1_000)
         with monkeypatch.context() as patch:
-            patch.setattr(images, budget, small)
+            patch.setattr(decoding, budget, small)
             for read in (open_image, thumbnail):
                 with pytest.raises(DataError, match=rf"x\.png: {says} of memory, over the 0 MB .*; make it smaller$"):
                     read(path)
             with pytest.raises(UsageError, match=f"image: {says} .*; send a JPEG"):
                 read_image(sent)
         assert small.free_bytes == 1_000
-    assert images.PIXELS.free_bytes == images.PIXELS.total_bytes
-    assert images.FILES.free_bytes == images.FILES.total_bytes
+    assert decoding.PIXELS.free_bytes == decoding.PIXELS.total_bytes
+    assert decoding.FILES.free_bytes == decoding.FILES.total_bytes
 
 
 def test_a_webp_of_67_megapixels_is_refused_by_its_header():
@@ -169,27 +169,27 @@ def test_a_webp_of_67_megapixels_is_refused_by_its_header():
     body = b"VP8L" + (1_000).to_bytes(4, "little") + b"\x2f" + header + bytes(995)
     content = b"RIFF" + (len(body) + 4).to_bytes(4, "little") + b"WEBP" + body
     says = r"^x: decoding the picture takes 1,\d+ MB of memory, over the 1,000 MB"
-    with pytest.raises(DataError, match=says), decoded(io.BytesIO(content), "x"):
+    with pytest.raises(DataError, match=says), decoded_file(io.BytesIO(content), "x"):
         pass
 
 
 def test_the_share_is_held_while_the_picture_is_used_and_given_back_whatever_happens(tmp_path):
     path = tmp_path / "x.png"
     path.write_bytes(written("PNG"))
-    whole = images.PIXELS.total_bytes
-    for use in (lambda: opened(path), lambda: received(path.read_bytes())):
+    whole = decoding.PIXELS.total_bytes
+    for use in (lambda: decoded_path(path), lambda: decoded_upload(path.read_bytes())):
         with use():
-            assert images.PIXELS.free_bytes < whole
-            assert images.FILES.free_bytes < images.FILES.total_bytes
+            assert decoding.PIXELS.free_bytes < whole
+            assert decoding.FILES.free_bytes < decoding.FILES.total_bytes
         with pytest.raises(KeyError), use():
             raise KeyError("not the decoder's, so it stays what it is")
-        assert images.PIXELS.free_bytes == whole
+        assert decoding.PIXELS.free_bytes == whole
     jpeg = written("JPEG")
     for cut in range(0, len(jpeg) // 2, 7):
         with pytest.raises(UsageError):
             read_image(jpeg[:cut])
-        assert images.PIXELS.free_bytes == whole
-        assert images.FILES.free_bytes == images.FILES.total_bytes
+        assert decoding.PIXELS.free_bytes == whole
+        assert decoding.FILES.free_bytes == decoding.FILES.total_bytes
 
 
 def test_the_size_of_a_picture_is_read_without_decoding_it(tmp_path, monkeypatch):
@@ -216,7 +216,7 @@ def test_a_png_that_tells_its_orientation_after_its_pixels_is_upright_in_every_w
 
 
 def test_opaque_and_transparent_pictures_of_all_sizes_come_out_as_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "_STRIP_PIXELS", 64)
+    monkeypatch.setattr(decoding, "_STRIP_PIXELS", 64)
     rng = np.random.default_rng(0)
     for height, width in ((1, 1), (1, 200), (200, 1), (37, 23)):
         pixels = rng.integers(0, 256, (height, width, 4)).astype(np.uint8)

@@ -8,8 +8,8 @@ from gpubranches import Catalog, Session, open_backend
 from gpubranches.engines import BACKENDS
 from gpubranches.ingestion import ingest
 from gpubranches.retrieval.breadth import judge
-from gpubranches.retrieval.marks import Marks
 from gpubranches.retrieval.pseudo_labels import pseudo_labels
+from gpubranches.retrieval.training_data import TrainingData
 
 LABEL = 3
 LOCAL = [name for name in BACKENDS if name in ("oracle", "cpu")]
@@ -25,7 +25,7 @@ def world(tmp_path_factory):
 
 def the_marks(right, wrong, unchecked):
     chosen = np.ones(len(right), np.bool_), np.ones(len(wrong), np.bool_)
-    return Marks(right, wrong, unchecked, *chosen, np.zeros(len(right) + len(wrong), np.bool_))
+    return TrainingData(right, wrong, unchecked, *chosen, np.zeros(len(right) + len(wrong), np.bool_))
 
 
 def marks(labels, p=6):
@@ -83,9 +83,9 @@ def test_of_many_labels_the_seed_draws_some(world, kind, monkeypatch):
 def test_words_have_no_part_in_them(world, kind):
     catalog, labels = world
     told = marks(labels)
-    asked = np.random.default_rng(0).standard_normal(catalog.D).astype(np.float32)
+    words = np.random.default_rng(0).standard_normal(catalog.D).astype(np.float32)
     with open_backend("cpu", catalog) as backend:
-        with_words = pseudo_labels(backend, catalog, replace(told, asked=asked), 0)
+        with_words = pseudo_labels(backend, catalog, replace(told, words=words), 0)
         assert all(map(np.array_equal, with_words, pseudo_labels(backend, catalog, told, 0)))
 
 

@@ -105,22 +105,22 @@ def test_the_order_of_terms_does_not_count_and_none_turns_the_query_round(seed, 
 
 def test_a_single_term_is_answered_as_ever(searcher):
     for text, other in (
-        ("kangaroo", searcher.text("kangaroo", 50)),
-        ('"kangaroo"', searcher.text("kangaroo", 50)),
-        ("#17", searcher.like(17, 50)),
-        (f"picture:{'a' * 10}", searcher.vector(searcher.catalog.embeddings([17])[0], 50)),
+        ("kangaroo", searcher.search(Words("kangaroo"), 50)),
+        ('"kangaroo"', searcher.search(Words("kangaroo"), 50)),
+        ("#17", searcher.search(17, 50)),
+        (f"picture:{'a' * 10}", searcher.search(searcher.catalog.embeddings([17])[0], 50)),
     ):
-        found = searcher.ask(text, 50)
+        found = searcher.search(text, 50)
         assert np.array_equal(found.ids, other.ids), text
         assert np.array_equal(found.distances, other.distances), text
-    assert np.array_equal(searcher.ask("#17", 9, by_codes=True).ids, searcher.like(17, 9, by_codes=True).ids)
+    assert np.array_equal(searcher.search("#17", 9, by_codes=True).ids, searcher.search(17, 9, by_codes=True).ids)
 
 
 def test_adding_draws_both_and_subtracting_sends_away(searcher, labels):
     kangaroo, teapot = NAMES.index("kangaroo"), NAMES.index("teapot")
 
     def shares(text):
-        found = labels[searcher.ask(text, 100).ids]
+        found = labels[searcher.search(text, 100).ids]
         return (found == kangaroo).mean(), (found == teapot).mean()
 
     item = int(np.flatnonzero(labels == teapot)[0])
@@ -137,9 +137,9 @@ def test_what_cannot_be_combined_is_refused_with_advice(searcher, folder, tmp_pa
         ("zzz + #1", "names that are known"),
     ):
         with pytest.raises(UsageError, match=part):
-            searcher.ask(text)
-    with pytest.raises(UsageError, match="one text or one item"):
-        searcher.ask("#1 + #2", by_codes=True)
+            searcher.search(text)
+    with pytest.raises(UsageError, match="got several terms"):
+        searcher.search("#1 + #2", by_codes=True)
     with pytest.raises(UsageError, match="session it was sent to"):
         Session(searcher.catalog, searcher.backend).search(f"picture:{'b' * 10} + #1")
     codes = np.random.default_rng(0).integers(0, 256, (40, 8)).astype(np.uint8)
@@ -147,7 +147,7 @@ def test_what_cannot_be_combined_is_refused_with_advice(searcher, folder, tmp_pa
     ingest([tmp_path / "codes.npy"], tmp_path / "codes")
     alone = Catalog.open(tmp_path / "codes")
     with open_backend("oracle", alone) as backend:
-        assert Searcher(alone, backend).ask("#3", 5).ids[0] == 3
+        assert Searcher(alone, backend).search("#3", 5).ids[0] == 3
         for text in ("#3 + #4", "dog", "dog + #3"):
             with pytest.raises(UsageError, match="one item"):
-                Searcher(alone, backend).ask(text)
+                Searcher(alone, backend).search(text)

@@ -121,16 +121,16 @@ def test_words_tell_what_of_a_mark_is_meant(whitened):
     background = 0.3 * rng.standard_normal((400, 24)).astype(np.float32)
     whitening = Whitening().fit(background) if whitened else None
 
-    def prefers_the_wanted(p, asked):
+    def prefers_the_wanted(p, words):
         marked = (wanted + 1.5 * other + background[:p]).astype(np.float32)
-        fitted = Rescorer().fit(marked, background, np.zeros(24, np.float32), whitening, asked=asked)
+        fitted = Rescorer().fit(marked, background, np.zeros(24, np.float32), whitening, words=words)
         return fitted.weights_ @ wanted > fitted.weights_ @ other
 
     assert not prefers_the_wanted(1, None)
     assert prefers_the_wanted(1, wanted)
     assert prefers_the_wanted(1, 7 * wanted)
     assert not prefers_the_wanted(1, np.zeros(24, np.float32))
-    with pytest.raises(ArrayError, match="asked"):
+    with pytest.raises(ArrayError, match="words"):
         prefers_the_wanted(1, wanted[:5])
 
 
@@ -145,7 +145,7 @@ def test_a_small_limit_does_not_cut_the_matches_short(catalog, backend):
     assert len(answer(rescorer, backend).ids) == 2000
 
 
-def spread(rescorer, backend, catalog, ids=None, **marks):
+def propagated(rescorer, backend, catalog, ids=None, **marks):
     where = None
     if ids is not None:
         flags = np.zeros(backend.catalog.n_positions, np.bool_)
@@ -161,9 +161,9 @@ def spread(rescorer, backend, catalog, ids=None, **marks):
     )
 
 
-def test_neighbours_mend_the_ranking(catalog, backend):
+def test_scores_of_neighbours_change_the_ranking(catalog, backend):
     rescorer = fitted(catalog)
-    alone, together = answer(rescorer, backend), spread(rescorer, backend, catalog)
+    alone, together = answer(rescorer, backend), propagated(rescorer, backend, catalog)
     assert not np.array_equal(alone.scores, together.scores)
     unmarked = np.setdiff1d(np.arange(GROUP), POSITIVES)
     place = [np.flatnonzero(np.isin(ranking.ids, unmarked)).mean() for ranking in (alone, together)]
@@ -177,7 +177,7 @@ def test_neighbours_mend_the_ranking(catalog, backend):
 def test_spreading_copes_with_little(catalog, backend):
     rescorer = fitted(catalog)
     for ids in (np.zeros(0, np.int64), np.array([700]), np.arange(20)):
-        ranking = spread(rescorer, backend, catalog, ids)
+        ranking = propagated(rescorer, backend, catalog, ids)
         assert np.isin(POSITIVES, ranking.ids[ranking.matched]).all()
         assert np.isfinite(ranking.scores).all()
 
@@ -185,12 +185,12 @@ def test_spreading_copes_with_little(catalog, backend):
 def test_where_most_of_the_window_matches_nothing_is_spread(catalog, backend, monkeypatch):
     monkeypatch.setattr("gpubranches.retrieval.rescore._MOST_REACHED", 40)
     rescorer = fitted(catalog, reached=10)
-    assert np.array_equal(spread(rescorer, backend, catalog).scores, answer(rescorer, backend).scores)
+    assert np.array_equal(propagated(rescorer, backend, catalog).scores, answer(rescorer, backend).scores)
 
 
-def test_spreading_needs_the_positives_of_fit(catalog, backend):
+def test_propagation_needs_the_positives_of_fit(catalog, backend):
     with pytest.raises(ArrayError, match="positives"):
-        spread(fitted(catalog), backend, catalog, positives=POSITIVES[:3])
+        propagated(fitted(catalog), backend, catalog, positives=POSITIVES[:3])
 
 
 def test_a_checked_negative_weighs_more_than_a_random_one_by_as_much_as_is_wished(catalog):

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
-from clusters import NAMES, D, write_world
-from gpubranches.ingest import ingest
+from clusters import NAMES, D, world, write_world
 from PIL import Image
 
-from gpubranches import Catalog, RefineOptions, Session, open_backend
+import gpubranches as gb
+from gpubranches import Catalog, RefineOptions, Session, ingest, open_backend
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 
 
@@ -23,6 +23,25 @@ def folder(tmp_path_factory):
     return path
 
 
+def test_five_lines_lead_from_embeddings_to_an_answer(tmp_path):
+    X, labels, texts = world(600)
+    table = {"caption": ["background" if label < 0 else NAMES[label] for label in labels]}
+    names = gb.VocabularyEmbedder(texts, NAMES)
+
+    catalog = gb.Catalog.from_embeddings(tmp_path / "catalog", X, metadata=table)
+    session = gb.Session(catalog, embedder=names)
+    hits = session.search("bicycle", k=100)
+    session.mark(hits.ids[:8], +1)
+    answer = session.find_all()
+    found = answer.matches.to_arrow()
+
+    assert found["id"].to_pylist() == answer.matches.ids.tolist()
+    assert found["caption"].to_pylist().count("bicycle") > 0.5 * max(
+        len(found), (labels == NAMES.index("bicycle")).sum()
+    )
+    session.close()
+
+
 @pytest.fixture
 def session(folder):
     with Session(Catalog.open(folder / "catalog"), "oracle") as opened:
@@ -32,7 +51,7 @@ def session(folder):
 class Colours:
     """An embedder of pictures: a picture's red, green and blue are the first three values."""
 
-    identity, spec, reads_images, usual_texts = "", "", True, ()
+    identity, spec, reads_images, training_texts = "", "", True, ()
     text_mean = np.zeros(D, np.float32)
     D = D
 
@@ -105,7 +124,7 @@ def test_a_query_is_a_text_an_item_a_picture_or_a_vector(session, folder, tmp_pa
         with pytest.raises(UsageError, match=rf"a text \(str\), the id of an item \(int\), .* got {name}"):
             session.search(other)
     for other in (picture, tmp_path / "picture.png", embedding):
-        with pytest.raises(UsageError, match="by_codes: expected a text, an item or a code"):
+        with pytest.raises(UsageError, match="by_codes: expected one text, item or code"):
             session.search(other, by_codes=True)
 
 
@@ -177,7 +196,7 @@ def test_old_names_warn_and_answer_as_they_did(session):
         ("vector", (session.catalog.embeddings([17])[0], 7), {}, session.catalog.embeddings([17])[0]),
     )
     for name, arguments, options, query in calls:
-        with pytest.warns(DeprecationWarning, match=f"Session.{name} is deprecated, use Session.search"):
+        with pytest.warns(DeprecationWarning, match=f"Session.{name} is now search"):
             old = getattr(session, name)(*arguments, **options)
         new = session.search(query, 7, **options)
         assert old.ids.shape == old.distances.shape == (1, 7)
@@ -185,15 +204,15 @@ def test_old_names_warn_and_answer_as_they_did(session):
     with open_backend("oracle", session.catalog) as backend:
         seeing = Session(session.catalog, backend, embedder=None)
         with (
-            pytest.warns(DeprecationWarning, match="Session.image"),
+            pytest.warns(DeprecationWarning, match="Session.image is now search"),
             pytest.raises(UsageError, match="needs an embedder"),
         ):
             seeing.image(Image.new("RGB", (8, 8)))
     session.mark([3], +1)
     answer = session.find_all(RefineOptions(second_stage=False))
-    with pytest.warns(DeprecationWarning, match="Session.last_answer"):
+    with pytest.warns(DeprecationWarning, match="Session.last is now last_answer"):
         assert session.last() is answer
-    with pytest.warns(DeprecationWarning, match="Session.is_up_to_date"):
+    with pytest.warns(DeprecationWarning, match="Session.learnt_all is now is_up_to_date"):
         assert session.learnt_all(but=("audit",))
     with pytest.warns(DeprecationWarning, match="min_votes"):
         assert session.min_votes == answer.min_votes

@@ -1,4 +1,4 @@
-"""What to mark next: along the border of a broad idea, near the cut of a narrow one."""
+"""What to mark next: along the boundary of a broad idea, near the cut of a narrow one."""
 
 from dataclasses import replace
 
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from gpubranches import Session, open_backend
 from gpubranches.core.results import Ranking
 from gpubranches.errors import UsageError
-from gpubranches.retrieval.border import Border
+from gpubranches.retrieval.boundary import BoundaryPosterior
 from gpubranches.retrieval.breadth import Breadth, LinearModel
 from gpubranches.retrieval.scoring import CatalogScores
-from gpubranches.retrieval.suggestions import MOST_EXPLORING, along_border, exploring, near_cut
+from gpubranches.retrieval.suggestions import MOST_EXPLORING, along_boundary, exploring, near_cut
 
 
-class At(Border):
-    """A border whose places are given."""
+class At(BoundaryPosterior):
+    """A boundary whose places are given."""
 
     def __init__(self, places):
         super().__init__()
@@ -51,7 +51,7 @@ scores_of_items = st.lists(st.integers(-20, 20), min_size=0, max_size=30)
 def test_each_place_gets_the_nearest_item_that_is_free(scores, sampled, places, data):
     every = [*scores, *sampled]
     marked = data.draw(st.lists(st.integers(0, max(0, len(every) - 1)), max_size=10, unique=True))
-    found = along_border(broad_idea(scores, places, sampled), np.array(marked, np.int64), len(places))
+    found = along_boundary(broad_idea(scores, places, sampled), np.array(marked, np.int64), len(places))
     free = dict(enumerate(every))
     for item in marked:
         free.pop(item, None)
@@ -65,13 +65,13 @@ def test_each_place_gets_the_nearest_item_that_is_free(scores, sampled, places, 
 @pytest.mark.parametrize("count", [0, 1, 3, 10])
 def test_no_more_items_are_suggested_than_there_are(count):
     idea = broad_idea([1.0, 2.0, 3.0], np.linspace(3, 1, 10))
-    assert len(along_border(idea, np.zeros(0, np.int64), count)) == min(count, 3)
-    assert len(along_border(idea, np.arange(3), count)) == 0
+    assert len(along_boundary(idea, np.zeros(0, np.int64), count)) == min(count, 3)
+    assert len(along_boundary(idea, np.arange(3), count)) == 0
 
 
 def test_at_one_place_the_items_around_it_are_taken():
     idea = broad_idea(np.arange(20.0), [7.1] * 5)
-    assert set(along_border(idea, np.array([7]), 5)) == {5, 6, 8, 9, 10}
+    assert set(along_boundary(idea, np.array([7]), 5)) == {5, 6, 8, 9, 10}
 
 
 def test_a_narrow_idea_explores_as_far_as_it_may_be_broad():
@@ -161,6 +161,6 @@ def test_a_narrow_idea_that_may_be_broad_looks_farther(world):
         assert np.isin(found[: 20 - wide], session.ranking.ids).all()
         if wide:
             marked = np.concatenate([session.positives, session.negatives, found[: 20 - wide]])
-            assert found[20 - wide :].tolist() == along_border(breadth, marked, wide).tolist()
+            assert found[20 - wide :].tolist() == along_boundary(breadth, marked, wide).tolist()
         with pytest.raises(UsageError, match="count"):
             session.suggest(0)

@@ -3,7 +3,7 @@ import io
 import pytest
 from PIL import Image
 
-from gpubranches.catalog.pictures.images import upright_size
+from gpubranches.catalog.pictures.decoding import upright_size
 from gpubranches.errors import DataError
 from gpubranches.service.thumbnails import Thumbnails, version
 

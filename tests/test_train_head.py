@@ -15,10 +15,10 @@ from safetensors.numpy import load, load_file
 from gpubranches import Catalog
 from gpubranches.cli import cli
 from gpubranches.encoders.heads import HeadSettings, TrainedHead, load_head
-from gpubranches.encoders.heads.examples import Examples
-from gpubranches.encoders.heads.network import build, exported, forward, rounded
-from gpubranches.encoders.heads.remembering import remember
-from gpubranches.encoders.heads.towers import Memory, Tower, unit
+from gpubranches.encoders.heads.network import build_tower, forward, rounded_to_codes, to_numpy
+from gpubranches.encoders.heads.text_memory import fit_text_memory
+from gpubranches.encoders.heads.towers import TextMemory, Tower, unit
+from gpubranches.encoders.heads.training_data import TrainingData
 from gpubranches.encoders.holdout import split
 from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.errors import BackendUnavailableError, CatalogFormatError, DataError, SpaceMismatchError, UsageError
@@ -174,12 +174,12 @@ STOPPED = """
 import os, signal, sys
 from gpubranches.encoders.heads import HeadSettings, training
 from gpubranches.ingestion.train_head import train_head
-evaluate, stop_after = training._Run.evaluate, int(sys.argv[3])
+evaluate, stop_after = training._TrainingRun.evaluate, int(sys.argv[3])
 def stopping(run):
     evaluate(run)
     if run.epochs_done == stop_after:
         os.kill(os.getpid(), signal.SIGKILL)
-training._Run.evaluate = stopping
+training._TrainingRun.evaluate = stopping
 train_head(sys.argv[1], sys.argv[2], settings=HeadSettings(d=8, hidden=(32,), batch=128, epochs=8, learning_rate=3e-3))
 """
 
@@ -211,7 +211,7 @@ def test_the_state_of_another_training_is_refused(folder, tmp_path):
 def test_the_towers_in_numpy_are_those_of_torch(variant):
     rng = np.random.default_rng(0)
     settings = HeadSettings(d=8, hidden=(16, 12), variant=variant)
-    tower = build(settings, rng.standard_normal((8, 20)).astype(np.float32))
+    tower = build_tower(settings, rng.standard_normal((8, 20)).astype(np.float32))
     tower.train()
     with torch.no_grad():
         for parameter in tower.parameters():
@@ -222,18 +222,18 @@ def test_the_towers_in_numpy_are_those_of_torch(variant):
     rows = unit(rng.standard_normal((5000, 20)).astype(np.float32))
     with torch.no_grad():
         expected = forward(tower, torch.from_numpy(rows)).numpy()
-    assert np.abs(exported(tower)(rows) - expected).max() < 1e-5
+    assert np.abs(to_numpy(tower)(rows) - expected).max() < 1e-5
 
 
 def test_rounding_in_the_loop_is_that_of_the_codes():
     vectors = torch.from_numpy(unit(np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)))
     generator = torch.Generator().manual_seed(0)
     scalar = ScalarQuantizer(low=-1.0, high=1.0).fit(vectors.numpy())
-    straight = rounded(vectors, "straight-through", generator).numpy()
+    straight = rounded_to_codes(vectors, "straight-through", generator).numpy()
     assert np.abs(straight - scalar.decode(scalar.encode(vectors.numpy()))).max() < 1e-5
-    noisy = rounded(vectors, "noise", generator)
+    noisy = rounded_to_codes(vectors, "noise", generator)
     assert 0 < float((noisy - vectors).abs().max()) < 1 / 127
-    assert torch.equal(rounded(vectors, "none", generator), vectors)
+    assert torch.equal(rounded_to_codes(vectors, "none", generator), vectors)
 
 
 def test_a_memory_is_a_softmax_over_its_keys_and_a_linear_map():
@@ -245,16 +245,16 @@ def test_a_memory_is_a_softmax_over_its_keys_and_a_linear_map():
     weights = np.exp(texts @ keys.astype(np.float32).T / 0.1)
     remembered = unit((weights / weights.sum(axis=1, keepdims=True)) @ values)
     expected = unit(0.75 * remembered + 0.25 * unit(texts @ linear.T))
-    assert np.allclose(Memory(keys, values, linear, 0.1, 0.25)(texts), expected, atol=1e-5)
+    assert np.allclose(TextMemory(keys, values, linear, 0.1, 0.25)(texts), expected, atol=1e-5)
 
 
 def test_the_linear_map_of_a_memory_predicts_the_cosines_best():
     images, _, _ = world()
-    examples = Examples(images)
-    tower = exported(
-        build(SMALL, np.linalg.qr(np.random.default_rng(0).standard_normal((D, 8)))[0].T.astype(np.float32))
+    examples = TrainingData(images)
+    tower = to_numpy(
+        build_tower(SMALL, np.linalg.qr(np.random.default_rng(0).standard_normal((D, 8)))[0].T.astype(np.float32))
     )
-    memory = remember(examples, tower)
+    memory = fit_text_memory(examples, tower)
     embeddings, vectors = memory.keys.astype(np.float64), memory.values.astype(np.float64)
     texts = np.random.default_rng(1).standard_normal((D, 20))
     best, _, _, _ = np.linalg.lstsq(vectors, embeddings @ texts, rcond=None)
@@ -267,7 +267,7 @@ def test_every_variant_trains(folder, tmp_path, variant, rounding):
     settings = HeadSettings(d=8, hidden=(32,), batch=256, epochs=2, variant=variant, rounding=rounding, koleo=0.0)
     report = train_head(folder / "emb.npy", tmp_path / "head.safetensors", settings=settings)
     head = load_head(tmp_path / "head.safetensors")
-    assert (report.texts, report.epochs, head.reads_texts) == (0, 2, False)
+    assert (report.texts, report.epochs, head.has_text_tower) == (0, 2, False)
     with pytest.raises(UsageError, match="no tower for texts"):
         head.transform_texts(world()[2])
 
@@ -297,7 +297,7 @@ def test_training_stops_when_the_held_out_recall_does(folder, tmp_path):
 
 def test_held_out_rows_are_never_learned_from(folder):
     images = world()[0]
-    examples = Examples(images)
+    examples = TrainingData(images)
     parts = split(np.arange(len(images)))
     assert np.array_equal(examples.fit, parts.fit)
     assert np.array_equal(examples.judged[: len(parts.validation)], parts.validation)
@@ -306,7 +306,7 @@ def test_held_out_rows_are_never_learned_from(folder):
 
 def test_the_recall_is_of_the_codes_among_the_true_nearest():
     images = world(400)[0]
-    examples = Examples(images)
+    examples = TrainingData(images)
     vectors = examples.centred(examples.judged)[:, :16].copy()
     queries = len(split(np.arange(400)).validation)
     codes = np.floor(127.5 * vectors + 128).clip(0, 255)

@@ -11,7 +11,7 @@ from worlds import World
 from gpubranches.core.whitening import ROUNDS, Whitening, local_whitening
 from gpubranches.errors import ArrayError, NotFittedError, UsageError
 from gpubranches.learning.linear import LogisticRegression
-from gpubranches.retrieval.catalog_statistics import spread_of
+from gpubranches.retrieval.catalog_statistics import embedding_statistics
 from gpubranches.retrieval.rescore import Rescorer
 
 
@@ -55,13 +55,13 @@ def test_weights_of_the_rescorer_are_over_plain_embeddings():
 
 def test_a_catalog_has_one_spread_until_it_changes(tmp_path):
     world = World(tmp_path / "c", [900])
-    first = spread_of(world.catalog)
-    assert spread_of(world.catalog) is first
+    first = embedding_statistics(world.catalog)
+    assert embedding_statistics(world.catalog) is first
     world.catalog.delete(world.ids[:100])
-    second = spread_of(world.catalog)
+    second = embedding_statistics(world.catalog)
     assert second is not first
     again = type(world.catalog).open(tmp_path / "c")
-    for one, other in zip(spread_of(again), second, strict=True):
+    for one, other in zip(embedding_statistics(again), second, strict=True):
         assert np.array_equal(one.matrix_, other.matrix_)
 
 
@@ -70,7 +70,7 @@ def test_threads_that_ask_at_once_learn_it_once(tmp_path, monkeypatch):
     fit = Whitening.fit
     monkeypatch.setattr(Whitening, "fit", lambda *given: learnt.append(1) or fit(*given))
     with ThreadPoolExecutor(4) as pool:
-        spreads = list(pool.map(lambda _: spread_of(world.catalog), range(8)))
+        spreads = list(pool.map(lambda _: embedding_statistics(world.catalog), range(8)))
     assert all(spread is spreads[0] for spread in spreads)
     assert len(learnt) == 1 + ROUNDS
 

@@ -20,7 +20,7 @@ from benchmarks.fuzz.world import DIMS, World
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.catalog import problems_at, repair
 from gpubranches.encoders.heads import IdentityHead, PCAHead, RCAHead, TrainedHead, load_head
-from gpubranches.encoders.heads.towers import Memory, Tower
+from gpubranches.encoders.heads.towers import TextMemory, Tower
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import KdIndex
 from gpubranches.errors import GpuBranchesError
@@ -102,7 +102,7 @@ def heads() -> list[bytes]:
 
     tower = Tower(normal(8, DIMS), ((normal(12, DIMS), normal(12)), (normal(8, 12), normal(8))))
     decoder = Tower(None, ((normal(DIMS, 8), normal(DIMS)),))
-    memory = Memory(rows[:20].astype(np.float16), normal(20, 8), normal(8, DIMS), 0.1, 0.5)
+    memory = TextMemory(rows[:20].astype(np.float16), normal(20, 8), normal(8, DIMS), 0.1, 0.5)
     options = {
         "text_mean": normal(DIMS),
         "decoder": decoder,
@@ -130,7 +130,7 @@ def read_head(world: World, data: bytes) -> None:
     vectors = head.transform(rows)
     if vectors.shape != (3, head.d):
         raise BrokenGuaranteeError(f"expected vectors of {head.d} dims, got {vectors.shape}")
-    if head.reads_texts:
+    if head.has_text_tower:
         head.transform_texts(rows)
     if head.decodes:
         head.inverse_transform(vectors)

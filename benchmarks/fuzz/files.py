@@ -17,7 +17,7 @@ from benchmarks.fuzz.reader import reader
 from benchmarks.fuzz.tables import mutated_table, parquet
 from benchmarks.fuzz.world import World, table
 from gpubranches import Catalog, VocabularyEmbedder
-from gpubranches.catalog.pictures.images import open_image, read_image, thumbnail, upright_size
+from gpubranches.catalog.pictures.decoding import open_image, read_image, thumbnail, upright_size
 from gpubranches.cli.options import parse_ids
 from gpubranches.core.results import Ranking
 from gpubranches.errors import DataError, UsageError

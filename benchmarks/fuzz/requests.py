@@ -137,7 +137,7 @@ def read_query(world: World, data: bytes) -> None:
     """Read a query, and search by it."""
     text = data.decode("utf-8", "surrogatepass")
     parse_query(text)
-    world.app.extensions["gpubranches"].service.searcher.ask(text, 5)
+    world.app.extensions["gpubranches"].service.searcher.search(text, 5)
 
 
 def _answered(response: Any) -> None:

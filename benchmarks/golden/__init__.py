@@ -8,9 +8,10 @@ answer that differs and then exits with 1. With the evaluation's data, by --data
 simulated users on these. `--write` replaces the answers in the file. `--dump` writes each answer as a text file: to see
 what differs, dump before and after the change, and run `diff -r`.
 
-Sums of floats are rounded differently by other processors and other versions of the libraries. So bytes are compared
-exactly where the environment is that of the file. Elsewhere answers made of integers alone are still compared exactly,
-and of the others their counts and first ids, by the tolerance in `record`.
+Other processors and other versions of the libraries round sums of floats differently. So all bytes are compared where
+the environment is that of the file: it names the processor, what NumPy and BLAS use of it, and the versions. Elsewhere
+answers made of integers alone are still compared exactly, and of the others their counts and first ids, by the
+tolerance that the file states. BLAS and torch run in one thread, so that the number of cores makes no difference.
 
 The check uses the public face of the program. The few names it imports from inside the package are all in `face`.
 """

@@ -19,6 +19,8 @@ def main() -> None:
     """Ask, then compare with the file or write it."""
     options = _options()
     data = None if options.data is None else options.data.resolve()
+    if data is None:
+        print(f"{DRAWS}: left out, since neither --data nor GPUBRANCHES_EVAL_DATA names the data", file=sys.stderr)
     with in_one_sentence():
         answers = answered(options.parts, data, options.dump)
     if options.write:
@@ -42,6 +44,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="replace the answers of these parts in the file")
     parser.add_argument("--dump", type=out_folder, help="write every answer as a text file into this folder")
     options = parser.parse_args()
+    if options.data is not None and not (options.data / "text").is_dir():
+        parser.error(f"data: expected the folder of the evaluation's data, with a folder text, got {options.data}")
     every = [*PARTS, *([DRAWS] if options.data is not None else [])]
     options.parts = every if options.parts is None else options.parts.split(",")
     unknown = [name for name in options.parts if name not in every]

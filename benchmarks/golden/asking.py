@@ -18,6 +18,8 @@ SHOWN, RIGHT, WRONG = 100, 8, 20
 """Items of a first page, and how many of them a user marks right and wrong."""
 ROUND = 20
 """Items marked a round."""
+OPTIONS = (("lean", -0.6), ("lean", 0.7), ("negative_weight", 0.5), ("random_negatives", 0))
+"""Asked of one backend: what they change is the same above all of them."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Asked:
     backend: Any
     embedder: Any = None
 
-    def add(self, name: str, value: Any, *, everywhere: bool = False) -> None:
-        """Add an answer below the name."""
-        self.answers.add(f"{self.name}/{name}", value, everywhere=everywhere)
+    def add(self, name: str, value: Any, **kind: bool) -> None:
+        """Add an answer below the name; kind: as of `Answers.add`."""
+        self.answers.add(f"{self.name}/{name}", value, **kind)
 
     def session(self, seed: int = 0) -> Any:
         """Return a new session."""
@@ -95,7 +97,7 @@ def ask_models(asked: Asked, session: Any, *, staged: bool = True, query: str | 
             asked.add(f"refine/{model}", face.refine(session, model))
     stages = {"second stage": None, "votes": False} if staged else {"votes": False}
     for name, second_stage in stages.items():
-        for option, value in (("lean", -0.6), ("lean", 0.7), ("negative_weight", 0.5), ("random_negatives", 0)):
+        for option, value in OPTIONS if asked.backend.name == "cpu" else ():
             found = face.refine(session, second_stage=second_stage, **{option: value})
             asked.add(f"refine/{name} {option} {value}", found)
     if query is not None:
@@ -121,7 +123,7 @@ def play(asked: Asked, session: Any, right: NDArray[np.bool_], rounds: int, name
             asked.add(f"{name}/suggested {done}", suggested)
             face.mark(session, suggested["ids"], right, "suggestion")
     drawn = face.audit(session, ROUND)
-    asked.add(f"{name}/audit", drawn)
+    asked.add(f"{name}/audit", drawn, drawn=True)
     face.mark(session, drawn["ids"], right, "audit")
     asked.add(f"{name}/audited", face.estimate(session))
     for lean in (-0.5, 0.5):
@@ -138,8 +140,8 @@ def seek(asked: Asked, session: Any, right: NDArray[np.bool_], name: str, steps:
     face.refine(session)
     for number in range(steps):
         step = face.next_step(session, 0.95, ROUND)
-        asked.add(f"{name}/step {number}", step)
+        asked.add(f"{name}/step {number}", step, drawn=True)
         if step["done"]:
             break
         face.mark(session, step["ids"], right, step["kind"])
-    asked.add(f"{name}/end", face.answer(session))
+    asked.add(f"{name}/end", face.answer(session), drawn=True)

@@ -23,7 +23,6 @@ CLASSES = ("kangaroo", "dalmatian", "umbrella", "grand_piano", "pug", "striped")
 """Single classes by name: three that are words of the vocabulary, and three that are asked for by an item."""
 IDEAS = ("dog", "animal", "musical instrument", "vehicle")
 ROUNDS = 3
-TIMES = ("seconds", "ms", "milliseconds")
 
 
 def draws(answers: Answers, folder: Path, data: Path) -> None:
@@ -93,20 +92,13 @@ def _is_in(row: dict[str, Any], chosen: dict[str, set[Any]]) -> bool:
 def _evaluate(answers: Answers, path: Path, data: Path) -> None:
     """Add every number that `gpubranches evaluate` prints of a few classes and of the ideas, without times."""
     usual = ("--seeds", 1, "--backend", "cpu")
-    classes = face.command_json(
-        "evaluate", path, *usual, "--concepts", 5, "--positives", 8, "--rounds", 2,
+    classes = face.evaluation(
+        path, *usual, "--concepts", 5, "--positives", 8, "--rounds", 2,
         "--models", "text,refine,ensemble,branch,prototype", "--policies", "suggested,uncertain",
     )  # fmt: skip
-    answers.add("draws/evaluate classes", without_times(without_folder(classes, data)))
-    ideas = face.command_json(
-        "evaluate", path, *usual, "--concepts", 4, "--groups", data / "broad.json", "--rounds", 1,
+    answers.add("draws/evaluate classes", without_folder(classes, data))
+    ideas = face.evaluation(
+        path, *usual, "--concepts", 4, "--groups", data / "broad.json", "--rounds", 1,
         "--models", "refine,text", "--policies", "suggested",
     )  # fmt: skip
-    answers.add("draws/evaluate ideas", without_times(without_folder(ideas, data)))
-
-
-def without_times(value: Any) -> Any:
-    """Return a value without the entries that tell times."""
-    if isinstance(value, dict):
-        return {key: without_times(held) for key, held in value.items() if key not in TIMES}
-    return [without_times(held) for held in value] if isinstance(value, list) else value
+    answers.add("draws/evaluate ideas", without_folder(ideas, data))

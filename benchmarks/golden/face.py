@@ -30,6 +30,23 @@ API = "/api/v1"
 
 Value = dict[str, Any]
 
+OLD_NAMES: dict[str, str] = {}
+"""Names in JSON that the command line and the API have changed since the file was written: new name -> old name."""
+UNTOLD = (
+    "seconds",
+    "ms",
+    "milliseconds",
+    "took_ms",
+    "timings_ms",
+    "used_s",
+    "session",
+    "event",
+    "verdict",
+    "reason",
+    "detail",
+)
+"""Names in JSON whose values are times, random, or prose."""
+
 
 # The command line
 
@@ -43,8 +60,23 @@ def command(*arguments: Any) -> str:
 
 
 def command_json(*arguments: Any) -> Any:
-    """Run a command with --json; return what it prints, read."""
-    return json.loads(command(*arguments, "--json"))
+    """Run a command with --json; return what it prints, as of `told`."""
+    return told(json.loads(command(*arguments, "--json")))
+
+
+def told(value: Any) -> Any:
+    """Return JSON under the names of the file, without what is `UNTOLD`."""
+    if isinstance(value, dict):
+        return {OLD_NAMES.get(name, name): told(held) for name, held in value.items() if name not in UNTOLD}
+    return [told(held) for held in value] if isinstance(value, list) else value
+
+
+def evaluation(*arguments: Any) -> Any:
+    """Run `gpubranches evaluate`; return its numbers without descriptions."""
+    report = command_json("evaluate", *arguments)
+    numbers = ("n", "concepts", "skipped", "means", "differences", "precision", "values")
+    found = {name: report[name] for name in numbers}
+    return {**found, "rounds": {name: report["rounds"][name] for name in ("means", "differences", "values")}}
 
 
 # The API
@@ -246,8 +278,8 @@ def audit(session: gb.Session, count: int) -> Value:
 
 def explain(session: gb.Session, item: int) -> Value:
     """Return why an item is in the last answer or is not."""
-    told: Value = session.explain(item).to_json()
-    return {name: value for name, value in told.items() if name not in ("verdict", "reason")}
+    why: Value = told(session.explain(item).to_json())
+    return why
 
 
 def export(session: gb.Session, path: Path, format: str) -> int:

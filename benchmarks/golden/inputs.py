@@ -25,7 +25,7 @@ def unit(x: Floats) -> NDArray[np.float32]:
     return rows
 
 
-def write_classes(folder: Path, n: int = 1500, dims: int = 48) -> NDArray[np.int64]:
+def write_classes(folder: Path, n: int = 1200, dims: int = 48) -> NDArray[np.int64]:
     """Write embeddings of six named classes in a background, as `first` and `later`, and words for them as `text`.
 
     Returns the class of each item, (n,) int64, -1 in the background. The last fifth of the items is `later`. Metadata
@@ -92,7 +92,7 @@ def _write_words(folder: Path, embeddings: NDArray[np.float32], names: Any) -> N
     (folder / "names.json").write_text(json.dumps(list(names)))
 
 
-def write_codes(folder: Path, n: int = 5000, d: int = 16) -> NDArray[np.int64]:
+def write_codes(folder: Path, n: int = 2000, d: int = 16) -> NDArray[np.int64]:
     """Write codes of five groups in a background, with many equal rows, as `codes.npy` and `more.u8bin`.
 
     Returns the group of each item, (n,) int64, -1 in the background. The last tenth of the items is `more.u8bin`.
@@ -111,6 +111,16 @@ def write_codes(folder: Path, n: int = 5000, d: int = 16) -> NDArray[np.int64]:
         file.write(np.array([n - first, d], np.uint32).tobytes())
         file.write(rows[first:].tobytes())
     return labels
+
+
+def write_arrays(folder: Path, n: int = 300, dims: int = 24) -> None:
+    """Write embeddings that are not of unit length as `first.npy`, and more of them as `more.fbin`."""
+    rows = np.random.default_rng(14).standard_normal((n, dims)).astype(np.float32)
+    rows[7] = rows[3]
+    np.save(folder / "first.npy", rows[: n // 2])
+    with open(folder / "more.fbin", "wb") as file:
+        file.write(np.array([n - n // 2, dims], np.uint32).tobytes())
+        file.write(rows[n // 2 :].tobytes())
 
 
 def write_pictures(folder: Path) -> None:

@@ -21,46 +21,45 @@ SAME_IDS = 5
 COUNT_SHARE, COUNT_LEAST = 0.1, 3
 TOLERANCE = (
     f"In another environment an answer may hold {COUNT_SHARE:.0%} or {COUNT_LEAST} items more or fewer, and its first "
-    f"{FIRST} ids share at least {SAME_IDS} with those here, or half where there are fewer."
+    f"{FIRST} ids, where they are kept, share at least {SAME_IDS} with those here, or half where there are fewer."
 )
 
 Entry = dict[str, Any]
 
 
 class Answers:
-    """Answers by name, each kept as its digest, its count and its first ids. dump: a folder for their texts."""
+    """Answers by name, each kept as the digest of its JSON, its count and first ids. dump: a folder for their texts."""
 
     def __init__(self, dump: Path | None = None):
         self.entries: dict[str, Entry] = {}
         self._dump = dump
 
-    def add(self, name: str, value: Any, *, everywhere: bool = False) -> None:
-        """Add an answer. everywhere: whether its bytes are the same in every environment, as those of integers are.
+    def add(self, name: str, value: Any, *, everywhere: bool = False, drawn: bool = False) -> None:
+        """Add an answer. Of a dict with `ids`, their number, or `total` where it has one, is kept beside the digest.
 
-        Of a dict with `ids`, these and their number, or `total` where it has one, are kept beside the digest.
+        everywhere: whether its bytes are the same in every environment, as those of integers are. drawn: whether its
+        items are drawn at random by scores, so that another rounding draws others; else the first ids are kept, too.
         """
         if name in self.entries:
             raise ValueError(f"{name}: expected a new name, got one that is taken")
-        text = text_of(value)
+        text = json.dumps(value, default=_plain, sort_keys=True)
         entry: Entry = {"sha256": hashlib.sha256(text.encode()).hexdigest()}
         if everywhere:
             entry["everywhere"] = True
         elif isinstance(value, dict) and "ids" in value:
             ids = np.asarray(value["ids"]).reshape(-1)
-            entry |= {"count": int(value.get("total", len(ids))), "first": ids[:FIRST].tolist()}
+            entry["count"] = int(value.get("total", len(ids)))
+            if not drawn:
+                entry["first"] = ids[:FIRST].tolist()
         self.entries[name] = entry
         if self._dump is not None:
             path = self._dump / f"{name}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text + "\n", encoding="utf-8")
-
-
-def text_of(value: Any) -> str:
-    """Return a value as JSON that tells types, shapes and every bit of its numbers; of bytes their digest."""
-    return json.dumps(value, default=_plain, sort_keys=True, indent=1)
+            path.write_text(json.dumps(json.loads(text), indent=1) + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:
+    """Return an array with its type, shape and every bit of its numbers, a time as text, and bytes as their digest."""
     if isinstance(value, np.ndarray):
         return {"dtype": value.dtype.str, "shape": value.shape, "values": value.reshape(-1).tolist()}
     if isinstance(value, np.generic):
@@ -124,20 +123,18 @@ def _problem(now: Entry, before: Entry, exact: bool) -> str:
     told = _count_and_ids(now, before)
     if exact or before.get("everywhere"):
         return told or "other bytes, the same count and first ids"
-    if "first" not in before:
+    if "count" not in before or "count" not in now:
         return ""
-    gap, most = abs(now["count"] - before["count"]), max(COUNT_LEAST, COUNT_SHARE * before["count"])
-    shared = len(set(now["first"]) & set(before["first"]))
-    needed = min(SAME_IDS, len(before["first"]) // 2)
-    return told if gap > most or shared < needed else ""
+    far = abs(now["count"] - before["count"]) > max(COUNT_LEAST, COUNT_SHARE * before["count"])
+    first = before.get("first", [])
+    unlike = len(set(now.get("first", [])) & set(first)) < min(SAME_IDS, len(first) // 2)
+    return told if far or unlike else ""
 
 
 def _count_and_ids(now: Entry, before: Entry) -> str:
-    if "first" not in now or "first" not in before:
-        return ""
     parts = []
-    if now["count"] != before["count"]:
-        parts.append(f"{now['count']} items, {before['count']} in the file")
-    if now["first"] != before["first"]:
-        parts.append(f"first ids {now['first']}, {before['first']} in the file")
+    if now.get("count") != before.get("count"):
+        parts.append(f"{now.get('count')} items, {before.get('count')} in the file")
+    if now.get("first") != before.get("first"):
+        parts.append(f"first ids {now.get('first')}, {before.get('first')} in the file")
     return "; ".join(parts)

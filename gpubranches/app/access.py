@@ -1,4 +1,4 @@
-"""Who may come in: the hosts a request may name, and the token that is asked for beyond loopback."""
+"""Access control: the hosts that requests may name, and the token that they must carry beyond loopback."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gpubranches.errors import UsageError
 VARIABLE = "GPUBRANCHES_TOKEN"
 COOKIE = "gpubranches-login"
 SHORTEST = 20
-"""Letters of the shortest token that is accepted."""
+"""Letters of the shortest accepted token."""
 _OPEN = ("access.login", "access.enter", "health.alive", "health.ready", "static")
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 _HOW = "python -c 'import secrets; print(secrets.token_urlsafe(32))' > token.txt"
@@ -38,9 +38,10 @@ routes = Blueprint("access", __name__)
 
 @dataclass(frozen=True)
 class Access:
-    """token: what a request must carry, None: nothing; hosts: names it may be sent to, None: any.
+    """The rules of a server.
 
-    addresses: whether it may be sent to any address written as a number, too, to which no foreign name can point.
+    token: that a request must carry, None: nothing; hosts: names that the Host header may have, None: any; addresses:
+    whether it may also be any numeric address. DNS cannot point a foreign name at a number.
     """
 
     token: str | None = None
@@ -48,7 +49,7 @@ class Access:
     addresses: bool = False
 
     def knows(self, host: str) -> bool:
-        """Return whether a Host header names this server."""
+        """Return whether a Host header is one of this server."""
         if self.hosts is None:
             return True
         try:
@@ -58,34 +59,34 @@ class Access:
         return name in self.hosts or (self.addresses and _is_address(name))
 
     def admits(self, authorization: str, cookies: str) -> bool:
-        """Return whether the headers Authorization and Cookie carry the token, in any of its three ways."""
+        """Return whether the headers Authorization and Cookie carry the token, in one of three forms."""
         if self.token is None or self.bears(authorization) or self.names(authorization):
             return True
         sent = parse_cookie(cookies).get(COOKIE, "")
         return hmac.compare_digest(sent.encode("utf-8", "replace"), self.cookie.encode())
 
     def bears(self, authorization: str) -> bool:
-        """Return whether the header Authorization holds the token, as programs send it."""
+        """Return whether the header Authorization is a Bearer with the token, as programs send it."""
         kind, _, sent = authorization.partition(" ")
         return kind.lower() == "bearer" and self.matches(sent.strip())
 
     def names(self, authorization: str) -> bool:
-        """Return whether it holds it as a password, http://any:TOKEN@host, as clients of an address do."""
+        """Return whether it is Basic with the token as password, as from the address http://any:TOKEN@host."""
         sent = Authorization.from_header(authorization)
         return sent is not None and sent.type == "basic" and self.matches(sent.password or "")
 
     def matches(self, token: str) -> bool:
-        """Return whether that is the token; takes as long for any other of its length."""
+        """Return whether that is the token, by a comparison in constant time."""
         return self.token is not None and hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode())
 
     @property
     def cookie(self) -> str:
-        """What the cookie of a browser holds that has named the token: a keyed digest, not the token."""
+        """The value of the cookie of a browser that has logged in: a keyed digest of the token, not the token."""
         return hmac.new((self.token or "").encode(), b"gpubranches login", hashlib.sha256).hexdigest()
 
 
 def access() -> Access:
-    """Return the rules of the app that is asked."""
+    """Return the rules of the app that answers."""
     return rules_of(current_app)
 
 
@@ -107,7 +108,7 @@ def read_token(file: Path | None) -> str | None:
 
 
 def check_token(token: str, source: str) -> str:
-    """Return a token that is long enough and can stand in a header. Raises UsageError naming its source."""
+    """Return the token if it is long enough and valid in a header. Raises UsageError naming its source otherwise."""
     if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
         raise UsageError(
             f"{source}: expected a token of {SHORTEST} letters or more, ASCII without spaces; make one by {_HOW}"
@@ -116,7 +117,7 @@ def check_token(token: str, source: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach a server that listens on that address."""
+    """Return whether only this machine can reach a server on that address."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
@@ -130,7 +131,10 @@ def require_token(host: str, token: str | None) -> None:
 
 
 def listen_on(app: Flask, host: str, allowed: tuple[str, ...] = ()) -> None:
-    """Let an app answer under the names of the address it listens on, and those allowed; see `require_token`."""
+    """Accept requests for the names of the address that a server listens on, and for `allowed` ones.
+
+    Raises UsageError as `require_token` does.
+    """
     token = rules_of(app).token
     require_token(host, token)
     own = set() if is_loopback(host) else {host.lower(), socket.gethostname().lower()}
@@ -140,7 +144,7 @@ def listen_on(app: Flask, host: str, allowed: tuple[str, ...] = ()) -> None:
 
 
 def check_host() -> None:
-    """Refuse a request that names another host: a foreign name may have been pointed at this server."""
+    """Refuse a request with another Host: DNS may point a foreign name at this server."""
     if not access().knows(request.headers.get("Host", "")):
         named = request.headers.get("Host", "")
         because = advice()
@@ -151,7 +155,7 @@ def check_host() -> None:
 
 
 def let_in() -> Response | None:
-    """Let in who carries the token; lead a browser to the login."""
+    """Refuse a request without the token; redirect a browser to the login."""
     rules = access()
     if rules.token is None:
         return None
@@ -164,19 +168,19 @@ def let_in() -> Response | None:
 
 
 def known() -> bool:
-    """Return whether who asks may see more than that the server lives."""
+    """Return whether the request carries the token, if there is one."""
     return access().admits(request.headers.get("Authorization", ""), request.headers.get("Cookie", ""))
 
 
 @routes.get("/login")
 def login() -> Response:
-    """Ask for the token."""
+    """Show the login page."""
     return make_response(render_template("login.html", message=""))
 
 
 @routes.post("/login")
 def enter() -> Response:
-    """Let a browser in that names the token in `token`, and remember it in a cookie."""
+    """Log a browser in whose form has the token in `token`, by a cookie."""
     rules = access()
     if not rules.matches(request.form.get("token", "").strip()):
         return make_response(render_template("login.html", message="That is not the token of this server."), 401)
@@ -194,8 +198,8 @@ def enter() -> Response:
 
 
 def _host(name: str) -> str:
-    """Return a name as the Host of a request has it. Raises UsageError for what none can have, such as an address."""
-    bare = name.lower().strip("[]")
+    """Return a name as in a Host header, without brackets. Raises UsageError for what is no name, such as a URL."""
+    bare = re.sub(r"^\[(.*)\]$", r"\1", name.lower())
     if not (_NAME.fullmatch(bare) or _is_address(bare)):
         raise UsageError(
             f"--allowed-host: expected a name such as photos.example.org, without scheme and port, got {name!r:.100}"

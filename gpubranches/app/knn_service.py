@@ -19,10 +19,11 @@ from gpubranches.app.api.schema import Schema, check, parse
 from gpubranches.app.api.searching import MOST, UPLOAD_BYTES
 from gpubranches.app.app_context import service
 from gpubranches.catalog.metadata.columns import url_of
-from gpubranches.catalog.pictures.images import received
+from gpubranches.catalog.pictures.decoding import decoded_upload
 from gpubranches.errors import UsageError
+from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.queries import Words
-from gpubranches.service.types import Nearest, SearchRequest
+from gpubranches.service.types import SearchRequest
 from gpubranches.service.wording import caption
 
 SAME_COSINE = 0.94
@@ -105,14 +106,14 @@ def _asked(fields: dict[str, Schema]) -> dict[str, Any]:
     return asked
 
 
-def _nearest(asked: dict[str, Any], count: int) -> Nearest:
+def _nearest(asked: dict[str, Any], count: int) -> Hits:
     if asked.get("text"):
-        return service().nearest(SearchRequest(Words(asked["text"]), count))
+        return service().nearest(SearchRequest(Words(asked["text"]), count)).hits
     if asked.get("image"):
-        with received(_decoded(asked["image"])) as image:
-            return service().nearest(SearchRequest(image, count))
+        with decoded_upload(_decoded(asked["image"])) as image:
+            return service().nearest(SearchRequest(image, count)).hits
     if "embedding_input" in asked:
-        return service().nearest(SearchRequest(np.array(asked["embedding_input"], np.float32), count))
+        return service().nearest(SearchRequest(np.array(asked["embedding_input"], np.float32), count)).hits
     if "image_url" in asked:
         raise UsageError("image_url: this server fetches nothing from elsewhere; send the picture itself as image")
     raise UsageError("expected one of text, image and embedding_input, got none")

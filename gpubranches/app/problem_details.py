@@ -1,4 +1,4 @@
-"""What programs get when something is wrong: problem details, RFC 9457."""
+"""Errors for programs as problem details, RFC 9457."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PROBLEM: dict[str, Any] = {
 
 
 def machine_asks() -> bool:
-    """Return whether the address is one that programs ask, not the page."""
+    """Return whether the request is for an address of programs, not of the page."""
     return request.path.startswith(_PREFIXES)
 
 
 def problem(detail: str, status: int, kind: str = "") -> Response:
-    """Return a problem. kind: the class of the error, "" for what HTTP says itself."""
+    """Return problem details. kind: the class of the error, "" for an error of HTTP itself."""
     told = {
         "type": f"urn:gpubranches:{kind}" if kind else "about:blank",
         "title": HTTPStatus(status).phrase,

@@ -1,4 +1,4 @@
-"""Reverse proxies before the server: whose headers are believed, and the prefix that the page lies under."""
+"""Reverse proxies before the server: which ones are trusted, and the path prefix of the page."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True)
 class Proxies:
-    """networks: of the proxies whose X-Forwarded-For, -Proto, -Host, -Port and -Prefix are believed.
+    """The trusted proxies.
 
-    prefix: what addresses begin with that a browser asks for, such as "/photos"; "": what a believed proxy says.
+    networks: of the proxies whose X-Forwarded-For, -Proto, -Host, -Port and -Prefix are used; prefix: of the paths that
+    a browser asks for, such as "/photos"; "" for what a trusted proxy sends.
     """
 
     networks: tuple[Network, ...] = ()
@@ -35,7 +36,7 @@ class Proxies:
 
     @classmethod
     def parse(cls, behind: Iterable[str] = (), prefix: str = "") -> Proxies:
-        """Read addresses or networks of proxies, and a prefix. Raises UsageError for what is none."""
+        """Parse addresses or networks of proxies, and a prefix. Raises UsageError for another text."""
         if not _PREFIX.fullmatch(prefix.rstrip("/")):
             raise UsageError(f"--prefix: expected a path such as /photos, got {prefix!r:.100}")
         try:
@@ -47,7 +48,7 @@ class Proxies:
         return cls(networks, prefix.rstrip("/"))
 
     def believes(self, peer: str) -> bool:
-        """Return whether the headers of who connects from an address are believed."""
+        """Return whether the headers of a peer at an address are used."""
         try:
             address = ipaddress.ip_address(peer)
         except ValueError:
@@ -56,13 +57,13 @@ class Proxies:
 
 
 def install(app: Flask, proxies: Proxies) -> None:
-    """Let an app answer as a browser sees it from before the proxies."""
+    """Make an app see requests as the proxies received them."""
     app.extensions["gpubranches.proxies"] = proxies
     app.wsgi_app = _Proxied(app.wsgi_app, proxies)  # type: ignore[method-assign]
 
 
 def advice() -> str:
-    """Return what to do about a proxy that tells who was asked and is not believed, "" where there is none."""
+    """Return what to do about the request's proxy if it sends a host or a prefix and is not trusted, else ""."""
     proxies = cast(Proxies, current_app.extensions.get("gpubranches.proxies", Proxies()))
     told = [name for name in ("X-Forwarded-Host", "X-Forwarded-Prefix") if request.headers.get(name)]
     peer = request.remote_addr or ""
@@ -75,13 +76,13 @@ def advice() -> str:
 
 
 def unbelieved_prefix() -> str:
-    """Return the prefix that a proxy tells of and under which no link of the page would work, "" for none."""
+    """Return the prefix that an untrusted proxy sends, under which no link of the page would work; "" for none."""
     told = request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
     return "" if not told or request.script_root else told
 
 
 class _Proxied:
-    """A WSGI app that is asked as the proxies were asked."""
+    """A WSGI app that sees requests as the trusted proxies received them."""
 
     def __init__(self, app: WSGIApplication, proxies: Proxies):
         self._app = app
@@ -101,6 +102,6 @@ class _Proxied:
         prefix = self._proxies.prefix or environ.get("SCRIPT_NAME", "").rstrip("/")
         path = environ["PATH_INFO"]
         environ["SCRIPT_NAME"] = prefix
-        if prefix and (path == prefix or path.startswith(f"{prefix}/")):  # one that leaves the prefix where it is
+        if prefix and (path == prefix or path.startswith(f"{prefix}/")):  # from a proxy that does not strip the prefix
             environ["PATH_INFO"] = path.removeprefix(prefix) or "/"
         return self._app(environ, start_response)

@@ -1,4 +1,4 @@
-"""What every request goes through: who may change anything, headers, cookies and errors."""
+"""Checks before and after every route: access, cross-site requests, headers, cookies and errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action '
 
 
 def install(app: Flask) -> None:
-    """Put the guard before and after every route of the app."""
+    """Add the checks to an app."""
     app.before_request(check_host)
     app.before_request(refuse_broken_links)
     app.before_request(let_in)
@@ -33,18 +33,18 @@ def install(app: Flask) -> None:
 
 
 def refuse_broken_links() -> None:
-    """Tell a browser why no link of the page would work: a proxy serves it under a prefix and is not believed."""
+    """Refuse a page under the prefix of an untrusted proxy, since none of its links would work."""
     prefix = unbelieved_prefix()
     if prefix and not machine_asks() and request.endpoint not in ("health.alive", "health.ready"):
         raise BadRequest(f"expected a page without a prefix, got one under {prefix!r:.100}: {advice()}")
 
 
 def refuse_other_sites() -> None:
-    """Let no other site change anything, or ask what programs ask.
+    """Refuse requests of other sites that change something or use the API.
 
-    By what the browser says of where a request comes from, and, for the page, by a header that other sites cannot set;
-    what programs send, a browser of another site asks for leave to send first, and gets none. A call with the token in
-    its header is no browser's doing.
+    A browser names the site in Origin and Sec-Fetch-Site. Requests of the page must also carry a header that other
+    sites cannot set. Requests of programs have a content type for which a browser sends a preflight first, which is
+    refused. A request with a bearer token is not from another site's page, since a browser adds none.
     """
     programs = machine_asks()
     if g.get("bearer") or (request.method in ("GET", "HEAD", "OPTIONS") and not programs):
@@ -58,7 +58,7 @@ def refuse_other_sites() -> None:
 
 
 def _mismatch(origin: str) -> str:
-    """Return why a change is refused that a browser sends from a page whose host is not this server."""
+    """Return why a request is refused whose Origin has another host than this server."""
     told = f"expected a request from a page of {request.host}, which is the Host that came, got {origin!r:.100}"
     because = advice()
     if because:
@@ -78,7 +78,7 @@ def _same(origin: str) -> bool:
 
 
 def add_headers(response: Response) -> Response:
-    """Set the cookie of a new session, and say what a browser may load and keep."""
+    """Set the cookie of a new session and the headers for security and caching."""
     if "new_session" in g:
         response.set_cookie(
             COOKIE,
@@ -99,7 +99,7 @@ def add_headers(response: Response) -> Response:
 
 
 def show_error(error: GpuBranchesError) -> Response:
-    """Answer with the message, under the status of its class."""
+    """Respond with the message of an error, under the status of its class."""
     if error.http_status >= 500:
         _log.error("%s %s: %s", request.method, request.path, error)
     response = _alert(str(error), error.http_status, type(error).__name__)
@@ -109,7 +109,7 @@ def show_error(error: GpuBranchesError) -> Response:
 
 
 def show_http_error(error: HTTPException) -> Response:
-    """Answer with what HTTP says."""
+    """Respond with the description of an HTTP error."""
     if error.response is not None:
         return cast(Response, error.response)
     response = _alert(error.description or error.name, error.code or 500)
@@ -121,13 +121,13 @@ def show_http_error(error: HTTPException) -> Response:
 
 
 def show_failure(error: Exception) -> Response:
-    """Log what nobody foresaw, and say only that it happened."""
+    """Log an unexpected error; respond only that there was one."""
     _log.error("%s %s failed", request.method, request.path, exc_info=error)
     return _alert("The server failed at this request; its log says why.", 500)
 
 
 def _alert(message: str, status: int, kind: str = "") -> Response:
-    """Answer as asked: with a problem to a program, JSON to a script, a fragment to htmx, a page to everybody else."""
+    """Respond with problem details to a program, JSON to a script, a fragment to htmx, a page to others."""
     if machine_asks():
         return problem(message, status, kind)
     if request.accept_mimetypes.best == "application/json":

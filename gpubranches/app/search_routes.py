@@ -45,18 +45,18 @@ def search() -> Response:
     if isinstance(query.single, Picture):
         heading = "Nearest to your picture"
     if isinstance(query.single, Item):
-        heading = query_in_words(query.single)
+        heading = query_in_words(text)
     return _nearest(View("search", heading, query=text, pictures=pictures), text)
 
 
 @routes.get("/like")
 def like() -> Response:
     """Show the items nearest to the item `id`."""
-    item = Item(whole("id"))
-    return _nearest(View("like", query_in_words(item), query=f"#{item.id}"), item)
+    item = whole("id")
+    return _nearest(View("like", query_in_words(item), query=f"#{item}"), item)
 
 
-def _nearest(view: View, query: str | Item) -> Response:
+def _nearest(view: View, query: str | int) -> Response:
     asked = NearestList(query, where_of_address(), whole("offset", 0), PAGE)
     page = service().more(session_id(), asked) if _is_later_page() else service().search(session_id(), asked)
     where = asked.where

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.app.app_context import service
-from gpubranches.catalog.pictures.images import upright_size
+from gpubranches.catalog.pictures.decoding import upright_size
 from gpubranches.errors import DataError
 from gpubranches.service.thumbnails import version
 from gpubranches.service.types import SessionState

@@ -1,4 +1,4 @@
-"""The waitress server: what it refuses before it reads it, whom it hangs up on, and how it comes to an end."""
+"""The waitress server: refusal before a body is read, limits of connections, and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CONNECTIONS = 1_000
-"""That may be open: a browser keeps six."""
+"""Open connections, at most; a browser keeps six."""
 STALLED_S = 60
-"""Seconds in which a client may read or acknowledge nothing; then the server closes its connection."""
+"""Seconds for which a client may read and acknowledge nothing before its connection is closed."""
 END_S = 8.0
-"""Seconds in which requests under way may finish after a signal to stop; container runtimes wait 10 s."""
+"""Seconds for running requests to finish after a signal to stop; container runtimes wait 10 s."""
 LARGEST_BYTES = 34 << 20
-"""Of a body that is read at all; routes allow less."""
+"""Of any body; routes allow less."""
 LOGIN_BYTES = 4096
-"""Of a body that carries the token itself."""
+"""Of the body of a login."""
 _LINGER_S = 2.0
-"""Seconds in which data after a refusal are read and dropped; on an earlier close the client may miss the answer."""
+"""Seconds for which data after a refusal are discarded; if closed earlier, the client may miss the response."""
 
 Admits = Callable[[str, str], bool]
-"""Whether a request may be read, by its headers Authorization and Cookie."""
+"""Returns whether a body may be read, from the headers Authorization and Cookie."""
 
 
 def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, admits: Admits) -> Any:
-    """Return a waitress server on a socket, which waits for its `run()` or for `run`."""
-    # Waitress drops idle connections alone; on one with a request under way a thread waits for room to write. Linux
-    # ends this one where the peer's window stays shut, too, and connections inherit it.
+    """Return a waitress server on a socket; start it by its own `run()`, or by `run` of this module."""
+    # Waitress closes only idle connections. On one with a running request a thread waits until it can write. Linux
+    # closes that one after this time, also if the peer's window stays closed. Connections inherit the option.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * STALLED_S)
     dispatcher = _Dispatcher()
     dispatcher.set_thread_count(threads)
@@ -53,11 +53,11 @@ def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, a
         sockets=[listener],
         threads=threads,
         ident="gpubranches",
-        log_socket_errors=False,  # a client that hangs up is no error of the server
+        log_socket_errors=False,  # a closed connection is no error of the server
         connection_limit=CONNECTIONS + 100,
-        asyncore_use_poll=True,  # select takes no descriptors beyond 1,023, and a large catalog holds as many
+        asyncore_use_poll=True,  # select is limited to 1,023 descriptors, and a large catalog uses more
         max_request_body_size=LARGEST_BYTES,
-        clear_untrusted_proxy_headers=False,  # `proxies` decides which senders are trusted
+        clear_untrusted_proxy_headers=False,  # `proxies` decides which proxies are trusted
     )
     server.channel_class = _Channel
     server.admits = admits
@@ -65,9 +65,9 @@ def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, a
 
 
 def run(server: Any) -> None:
-    """Serve until SIGTERM or SIGINT; then finish the requests under way, within `END_S`, and close.
+    """Serve until SIGTERM or SIGINT; then finish the running requests, within `END_S`, and close.
 
-    A second signal ends it at once. Signals are handled in the main thread only.
+    A second signal closes at once. Signals are handled only in the main thread.
     """
     with _heard(server) as signals:
         while not signals:
@@ -82,8 +82,8 @@ def _turn(server: Any, timeout_s: float) -> None:
 
 
 def _finish(server: Any, signals: list[int]) -> None:
-    """Take no new connection, and let those end on which a request is under way."""
-    _log.info("stopping: requests under way are finished")
+    """Accept no new connection; wait for the connections with a running request."""
+    _log.info("stopping: running requests are finished")
     wasyncore.dispatcher.close(server)
     until = time.monotonic() + END_S
     while len(signals) == 1 and time.monotonic() < until:
@@ -95,12 +95,12 @@ def _finish(server: Any, signals: list[int]) -> None:
         if not busy:
             return
         _turn(server, 0.1)
-    _log.warning("%d connections with a request under way are closed", len(server.active_channels))
+    _log.warning("%d connections with a running request are closed", len(server.active_channels))
 
 
 @contextmanager
 def _heard(server: Any) -> Iterator[list[int]]:
-    """Yield a list to which each received signal adds its number."""
+    """Yield a list to which received signals are appended."""
     signals: list[int] = []
 
     def hear(number: int, frame: object) -> None:
@@ -119,7 +119,7 @@ def _heard(server: Any) -> Iterator[list[int]]:
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Reads a request; the body of one that is not admitted is not read, so that the app refuses what is left."""
+    """A parser that does not read the body of a request that is not admitted; the app then refuses the request."""
 
     chunked: bool
     content_length: int
@@ -130,7 +130,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         self._refused = refused
 
     def received(self, data: bytes) -> int:
-        """Take some bytes; return how many of them belong to this request."""
+        """Parse some bytes; return how many of them belong to this request."""
         in_head = not self.headers_finished
         consumed = int(super().received(data))
         has_body = self.chunked or self.content_length > 0
@@ -148,7 +148,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection. Beyond `CONNECTIONS` the idlest is closed, first those that never sent a complete request."""
+    """A connection. Beyond `CONNECTIONS` the longest idle is closed, first of those without any complete request."""
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None):
         self.parser_class = lambda adj: _Parser(adj, server.admits, self._refuse)
@@ -162,16 +162,16 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
     @property
     def answering(self) -> bool:
-        """Whether a request is answered, or its answer is being sent."""
+        """Whether a request is being answered, or its response is being sent."""
         return bool(self.requests or self.total_outbufs_len)
 
     @property
     def busy(self) -> bool:
-        """Whether a request has begun that is not answered."""
+        """Whether a request has begun and is not answered."""
         return self.answering or self.request is not None
 
     def received(self, data: bytes) -> bool:
-        """Take some bytes."""
+        """Receive some bytes."""
         taken: bool = super().received(data)
         self._served = self._served or bool(self.requests)
         return taken
@@ -180,7 +180,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         self._refused = True
 
     def readable(self) -> bool:
-        """Whether bytes are waited for."""
+        """Whether the server waits for bytes."""
         return bool(self._linger_until_s or super().readable())
 
     def writable(self) -> bool:
@@ -188,7 +188,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         return time.monotonic() >= self._linger_until_s if self._linger_until_s else bool(super().writable())
 
     def handle_read(self) -> None:
-        """Read what came; throw it away after a refusal."""
+        """Read bytes; discard them after a refusal."""
         if not self._linger_until_s:
             super().handle_read()
             return
@@ -198,14 +198,14 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             self.handle_close()
 
     def handle_write(self) -> None:
-        """Send what there is to send."""
+        """Send what is waiting to be sent."""
         if self._linger_until_s:
             self.handle_close()
         else:
             super().handle_write()
 
     def handle_close(self) -> None:
-        """Close; after a refusal send the end first, and hear the client out for a moment."""
+        """Close. After a refusal, end the sending side first and discard what the client still sends for a moment."""
         if self._refused and self.connected and not self._linger_until_s:
             self._linger_until_s = time.monotonic() + _LINGER_S
             try:
@@ -217,7 +217,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
 
 class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
-    """The threads that answer; what monitors ask has one of its own each, so that it never waits for others."""
+    """The worker threads, and one thread for each path of monitors, so that these never wait for others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
             aside.set_thread_count(1)
 
     def add_task(self, task: _Channel) -> None:
-        """Have the next request of a channel answered."""
+        """Queue the next request of a channel."""
         path = task.requests[0].path if task.requests else ""
         for own, aside in self._aside.items():
             if path.endswith(own):
@@ -235,7 +235,7 @@ class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
         super().add_task(task)
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
-        """End the threads; return whether waiting tasks were cancelled."""
+        """Stop the threads; return whether waiting tasks were cancelled."""
         for aside in self._aside.values():
             aside.shutdown(cancel_pending, timeout)
         return bool(super().shutdown(cancel_pending, timeout))

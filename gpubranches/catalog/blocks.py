@@ -1,4 +1,4 @@
-"""Checksums of the blocks of a segment's files, so that only the parts of a large file that are read are checked."""
+"""Checksums of the blocks of a segment's files; of a large file only the blocks that are read are checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gpubranches.core.files import BLOCK_BYTES
 
 SUMS = "sums.u32"
-"""The file of checksums of a segment: a CRC-32 for each block of every other file, in the order of their names."""
+"""The file of checksums of a segment: the CRC-32 of each block of all other files, in the order of their names."""
 
 
 def count_of(size: int) -> int:
@@ -24,7 +24,7 @@ def count_of(size: int) -> int:
 class Blocks:
     """The content of a file, (bytes,) uint8, with the checksum of each of its blocks, (blocks,) uint32.
 
-    A block is compared with its checksum when it is first requested, and not again. Threads may call at the same time.
+    A block is compared with its checksum when it is first requested, and not again. It can be used by several threads.
     Without checksums nothing is compared. all_sound: whether every block was found undamaged.
     """
 

@@ -18,7 +18,7 @@ from gpubranches.catalog.segment_rows import Encode, encoded_rows, gathered_rows
 from gpubranches.catalog.storage import disk_errors, require_content, require_space
 from gpubranches.catalog.writer import CatalogWriter, write_statistics
 from gpubranches.core.embedding_space import EmbeddingSpace
-from gpubranches.core.files import require_text, whole_folder
+from gpubranches.core.files import atomic_folder, require_text
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer, require_dims
 from gpubranches.errors import DataError, UsageError
@@ -60,7 +60,7 @@ class Catalog(CatalogWriter):
         folder, source = Path(path), EmbeddingArray(embeddings, metadata, pictures)
         require_text(folder)
         opened = open_embedder(embedder) if isinstance(embedder, str) else embedder
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             catalog = cls.create_for(
                 partial,
                 source,

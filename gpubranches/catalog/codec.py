@@ -49,7 +49,7 @@ class Codec:
             require_head(head, D, embedder)
         if fitted or spec in LINEAR:
             require_code_dims(head.d if fitted else d)
-        name = quantizer or (head.usual_quantizer if rows >= FEW_ROWS else "uniform")
+        name = quantizer or (head.default_quantizer if rows >= FEW_ROWS else "uniform")
         return cls(head, scalar_quantizer(name, head.code_range), fitted)
 
     @classmethod

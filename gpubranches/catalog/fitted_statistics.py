@@ -1,4 +1,4 @@
-"""The constants fitted once for a catalog: ranges of the codes, mean and rotation of the bits, mean of texts."""
+"""Statistics that are fitted once for a catalog: ranges of the codes, mean and rotation of the bits, mean of texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FittedStatistics:
     text_mean: NDArray[np.float32] | None
 
     def to_bytes(self) -> bytes:
-        """Return them as safetensors."""
+        """Return the content of constants.safetensors."""
         tensors: dict[str, NDArray[np.float32]] = {}
         if self.signs is not None:
             tensors |= {"mean": self.signs.mean_, "rotation": self.signs.rotation_}
@@ -36,7 +36,7 @@ class FittedStatistics:
 
     @classmethod
     def from_bytes(cls, path: Path, content: bytes, *, d: int, D: int, n_bits: int) -> FittedStatistics:
-        """Return the constants of a file. Raises CatalogFormatError if it is damaged or of other dims."""
+        """Return the statistics of a file. Raises CatalogFormatError if it is damaged or of other dims."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
 

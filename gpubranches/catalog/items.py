@@ -1,4 +1,4 @@
-"""Metadata of items: rows by id, and the columns they have."""
+"""Reading the metadata files of segments: rows by id, schemas, errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Source = Path | StoredTable
 _DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
 """Exceptions that reading a damaged file raises, those of Arrow included."""
 _GROUPS_AT_ONCE = 32
-"""Row groups of metadata that are in memory while some of their rows are taken."""
+"""Row groups that are read into memory at a time."""
 
 
 @contextmanager
@@ -50,9 +50,9 @@ def read_items(path: Source, ids: NDArray[np.int64]) -> dict[int, dict[str, Any]
 def read_table(
     parts: Iterable[tuple[Source, NDArray[np.int64]]], ids: NDArray[np.int64], schema: pa.Schema
 ) -> pa.Table:
-    """Return the metadata of ids, one row an id in their order, with the columns of a schema; null where there is none.
+    """Return the metadata of ids, one row an id in their order, with the columns of a schema; null where missing.
 
-    parts: metadata files and which of the ids are looked for in each.
+    parts: metadata files, each with the ids to search in it.
     """
     found = pa.concat_tables([schema.empty_table(), *(cast(_read(path, own), schema) for path, own in parts)])
     known = found["id"].to_numpy()
@@ -72,12 +72,12 @@ def schema_of(source: Source) -> pa.Schema:
 
 
 def unified_schema(sources: Sequence[Source]) -> pa.Schema:
-    """Return the metadata columns over all files, `id` first; each has a type for all its values, text if need be."""
+    """Return the metadata columns of all files, `id` first, each with a type for all its values, or as text."""
     return unify_schemas([pa.schema([("id", pa.int64())]), *map(schema_of, sources)])
 
 
 def column_names(sources: Sequence[Source]) -> list[str]:
-    """Return the metadata columns over all files, `id` first."""
+    """Return the names of the metadata columns of all files, `id` first."""
     return list(dict.fromkeys(["id", *(name for source in sources for name in schema_of(source).names)]))
 
 
@@ -99,7 +99,7 @@ def read_errors(sources: Sequence[Source]) -> pa.Table:
 
 
 def count_rows(sources: Sequence[Source]) -> int:
-    """Return how many rows some files have, without reading these."""
+    """Return the number of rows of some files, from their footers."""
     total = 0
     for source in sources:
         with opened(source) as file:

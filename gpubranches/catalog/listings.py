@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DIGEST_BYTES = 16
-"""Bytes of a digest: the first of the SHA-256 of a file's content."""
+"""The first bytes of the SHA-256 of a file's content, which are its digest."""
 
 
 def listing_schema() -> pa.Schema:
@@ -38,7 +38,7 @@ def listing_schema() -> pa.Schema:
 def read_listing(path: Path, entry: dict[str, Any]) -> pa.Table:
     """Return a listing, one row per file. entry: its entry in the manifest.
 
-    Raises CatalogFormatError if the file is damaged or no valid listing.
+    Raises CatalogFormatError if the file is damaged or is not a valid listing.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -51,8 +51,8 @@ def read_listing(path: Path, entry: dict[str, Any]) -> pa.Table:
         if len(table) and table["beside"][0].as_py():
             raise ValueError("the first row is not one of a file")
     except (OSError, pa.ArrowException, ValueError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CatalogFormatError(f"{path}: expected a list of inputs: {said}; {RESTORE}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CatalogFormatError(f"{path}: expected a list of inputs: {reason}; {RESTORE}") from error
     return table
 
 

@@ -1,4 +1,4 @@
-"""The manifest: the one file that says what a catalog is made of. See docs/format.md."""
+"""The manifest: the file that names all files of a catalog. See docs/format.md."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def numbered(stem: str, generation: int) -> str:
 
 
 def is_numbered(name: str) -> bool:
-    """Return whether a file in a catalog's folder is, or would have become, one that only its manifest makes valid."""
+    """Return whether a name is that of a file outside segments that a manifest names, or of its partial file."""
     named = r"((head|constants)(-\d+)?\.safetensors|deleted-\d+\.bitmap|inputs-\d+\.parquet)(\.partial)?"
     return re.fullmatch(named, name) is not None
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Commit a manifest: the files that it names are the catalog from now on. Raises OSError."""
+    """Commit a manifest: from now on the files that it names are the catalog. Raises OSError."""
     body = json.dumps({**manifest, "version": VERSION}, indent=1).encode().removesuffix(b"\n}")
     seal = hashlib.sha256(body).hexdigest().encode()
     replace_file(folder / "manifest.json", body + _SEAL + seal + b'"\n}\n')
@@ -191,7 +191,7 @@ _OPTIONAL = {"keeps_embeddings"}
 
 
 def _problem(manifest: dict[str, Any]) -> str:
-    """Return the first problem of a manifest, "" for none: first each entry by itself, then all together."""
+    """Return the first problem of a manifest, "" for none; single entries are checked before their relations."""
     for name, fits in _MANIFEST.items():
         if name not in manifest and name not in _OPTIONAL:
             return f"{name}: expected a value, got none"

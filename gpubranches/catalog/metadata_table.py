@@ -1,4 +1,4 @@
-"""The metadata of items as one table: conditions turned into ids, and what the columns hold."""
+"""The metadata of a catalog as one table: the ids that meet a condition, and the frequent values of columns."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ from gpubranches.catalog.metadata.tables import cast, valid_utf8
 from gpubranches.errors import CatalogFormatError, UsageError
 
 MOST_VALUES = 1_000
-"""Different values of a column, beyond which none of them is listed."""
+"""Largest number of different values of a column whose frequent values are listed."""
 LISTED_VALUES = 12
+"""Frequent values of a column that are listed at most."""
 _ROWS_AT_ONCE = 1 << 17
 _LISTED: tuple[Kind, ...] = ("number", "text", "boolean", "date")
 """Kinds of columns whose values are listed."""
@@ -50,7 +51,7 @@ class Column:
 class MetadataTable:
     """The metadata of a catalog's files as one table, for filters and counts.
 
-    bare: ids, (m,) int64, of items that are in no file (None: of none): all their columns are missing.
+    bare: ids, (m,) int64, of items that are in no file, or None; all their columns are missing.
     """
 
     def __init__(self, sources: Sequence[Source], bare: NDArray[np.int64] | None = None):
@@ -58,7 +59,7 @@ class MetadataTable:
         self._schema = unified_schema(sources)
         types = dict(_columns((), self._schema))
         self.kinds = {name: _kind(type_) for name, type_ in types.items()}
-        # Of what is neither compared nor listed, all there is to tell is whether it is there.
+        # A column that cannot be compared is read as whether it has a value.
         self._types = {
             name: pa.bool_() if self.kinds[name] == "other" else _readable(type_) for name, type_ in types.items()
         }
@@ -73,17 +74,17 @@ class MetadataTable:
         return np.asarray(found, np.int64)
 
     def columns(self, gone: NDArray[np.int64]) -> list[Column]:
-        """Return all columns, with what they hold most often where that is one of few values.
+        """Return all columns, with the most frequent values of those that hold few different ones.
 
-        gone: (m,) int64, ids of rows that do not count.
+        gone: (m,) int64, ids of deleted rows, which are not counted.
         """
         named = [name for name, kind in self.kinds.items() if kind in _LISTED]
         with self._opened(named, gone) as connection:
             counts = ", ".join(f"approx_count_distinct(c{place}), count(c{place})" for place in range(len(named)))
-            told = connection.execute(f"SELECT {counts} FROM items").fetchone() if named else ()  # nosec B608  # numbers
+            numbers = connection.execute(f"SELECT {counts} FROM items").fetchone() if named else ()  # nosec B608  # numbers
         few = [
             name
-            for name, distinct, there in zip(named, told[::2], told[1::2], strict=True)
+            for name, distinct, there in zip(named, numbers[::2], numbers[1::2], strict=True)
             if distinct <= MOST_VALUES and 4 * distinct <= 3 * there
         ]
         return [
@@ -99,9 +100,9 @@ class MetadataTable:
 
     @contextmanager
     def _opened(self, columns: Sequence[ColumnName], gone: NDArray[np.int64] | None = None) -> Iterator[Any]:
-        """Lend a connection that sees a table `items` of id and the columns, c0 and on, and nothing else.
+        """Open a connection whose only table is `items`, with id and the columns as c0, c1, ...
 
-        It reads no files and no network, and nothing can be set. The table can be read once.
+        It can read no files and no network, and its settings are locked. The table can be read once.
         """
         damaged: list[CatalogFormatError] = []
         names = {f"c{place}": name for place, name in enumerate(columns)}
@@ -148,7 +149,7 @@ class MetadataTable:
 
 
 def _can_be_asked(name: ColumnName, value: Any, kind: Kind) -> bool:
-    """Return whether a condition can name a value that DuckDB found: no infinity, no far date, no endless text."""
+    """Return whether a condition can name a value of DuckDB: no infinity, no date out of range, no text too long."""
     if value is None:
         return True
     if kind in ("number", "date") and not (isinstance(value, date) if kind == "date" else math.isfinite(value)):
@@ -177,7 +178,7 @@ def _live(
 
 
 def _readable(type_: pa.DataType) -> pa.DataType:
-    """Return the type, of those that DuckDB reads, that comes nearest to one."""
+    """Return the nearest type that DuckDB reads."""
     if pa.types.is_float16(type_):
         return pa.float32()
     if pa.types.is_decimal256(type_):

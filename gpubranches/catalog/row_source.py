@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.catalog.metadata.columns import renamed_columns, repeated_column
-from gpubranches.core.files import spelled
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import ArrayError, UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class EmbeddingArray:
         self.roots: dict[str, str] = {}
         if pictures is not None:
             if not os.path.isdir(pictures):
-                raise UsageError(f"{spelled(str(pictures))}: expected the folder of the pictures, found none")
+                raise UsageError(f"{escaped_path(str(pictures))}: expected the folder of the pictures, found none")
             self.roots = {"": os.path.realpath(pictures)}
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:

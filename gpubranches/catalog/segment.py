@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SEGMENT_ROWS = 1 << 20
 MOST_IDS = 1 << 28
-"""From the first id of a segment to its last: `rows.u32` has 4 bytes for each, whether it is there or not."""
+"""Largest span of the ids of a segment: `rows.u32` has 4 bytes for each id in the span, also for missing ones."""
 ITEM_GROUP = 4096
 Gather = Callable[[NDArray[np.int64]], NDArray[np.float16]]
 Decode = Callable[[NDArray[np.uint8]], NDArray[np.float16]]
@@ -191,7 +191,7 @@ class Segment:
             self.require_blocks("embeddings.f16", blocks.of_rows(rows, 2 * self.D))
 
     def require_allowed(self, start: int, allowed: NDArray[np.uint64]) -> None:
-        """Do the same for the rows of the set bits, (words,) uint64; bit p of word w is row start + 64 w + p."""
+        """Do as `require_rows` for the rows of set bits, (words,) uint64: bit p of word w is row start + 64 w + p."""
         if not self._blocks("embeddings.f16").all_sound:
             bits = np.unpackbits(allowed.view(np.uint8), bitorder="little")
             self.require_rows(start + np.flatnonzero(bits))

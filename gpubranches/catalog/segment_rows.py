@@ -77,10 +77,12 @@ def _errors(
 ) -> pa.Table:
     import pyarrow as pa
 
+    from gpubranches.catalog.metadata.columns import IMAGE_PATH
     from gpubranches.catalog.metadata.tables import json_values
-    from gpubranches.catalog.pictures.images import COLUMN
 
-    names = json_values(items[COLUMN].take(rows)) if items is not None and COLUMN in items.column_names else None
+    names = (
+        json_values(items[IMAGE_PATH].take(rows)) if items is not None and IMAGE_PATH in items.column_names else None
+    )
     paths = [None if names is None or name is None else str(name) for name in names or [None] * len(rows)]
     known = [None if reasons is None else reasons[row] for row in rows.tolist()]
     return pa.table(

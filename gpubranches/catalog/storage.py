@@ -58,7 +58,7 @@ def read_content(path: Path, entry: dict[str, Any]) -> bytes:
 
 
 def unreadable(path: Path, error: OSError) -> CatalogFormatError:
-    """Return the error that tells why a file of a catalog cannot be opened."""
+    """Return the error for a file of a catalog that cannot be opened, with the reason."""
     advice = RESTORE
     if error.errno in (errno.EMFILE, errno.ENFILE):
         advice = "allow more open files (ulimit -n), eight for each segment, or compact the catalog"
@@ -66,9 +66,9 @@ def unreadable(path: Path, error: OSError) -> CatalogFormatError:
 
 
 class Lease:
-    """A reader's hold on a file or folder: as long as it lives, `remove_unheld` leaves what it holds alone.
+    """A shared lock on a file or folder. As long as the object exists, `remove_unheld` does not remove it.
 
-    Raises CatalogFormatError if it is not there, or is being removed. Where a file system has no locks it is no hold.
+    Raises CatalogFormatError if it is missing or is being removed. On a file system without locks it protects nothing.
     """
 
     def __init__(self, path: Path):
@@ -82,7 +82,7 @@ class Lease:
 
 
 def remove_unheld(path: Path) -> None:
-    """Remove a file or folder if it exists and no `Lease` holds it; on an error it stays."""
+    """Remove a file or folder if it exists and has no `Lease`; on an error it stays."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -94,7 +94,7 @@ def remove_unheld(path: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     except BlockingIOError:
-        _log.info("%s: left to the next writer, since a reader has it open", path)
+        _log.info("%s: left to the next writer, because a reader has it open", path)
     except OSError as error:
         _log.info("%s: left to the next writer: %s", path, error)
     finally:

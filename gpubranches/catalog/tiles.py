@@ -1,4 +1,4 @@
-"""The order of rows within a segment, and the layout of codes: tiles with zones."""
+"""The layout of codes on disk: the order of rows within a segment, tiles, and zones with minima and maxima."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILE = 4096
-"""Rows a tile; inside it codes lie dimension-major."""
+"""Rows of a tile; within it the codes are stored dim by dim."""
 ZONE = 128
-"""Rows a zone, the unit that carries minima and maxima."""
+"""Rows of a zone, for which the minimum and maximum of each dim are stored."""
 ZONES = TILE // ZONE
 
 _SAMPLE = 4096
@@ -17,8 +17,9 @@ _SAMPLE = 4096
 def kd_order(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return an order of rows, (n,) int64, that makes zones tight. codes: (n, d) uint8.
 
-    k-d splits: each set of rows is sorted by its dim of the largest variance (over at most 4,096 evenly spaced rows)
-    and cut at the multiple of ZONE nearest the middle. Sorting is stable, so the order is the same on every machine.
+    As in a k-d tree, each set of rows is sorted by its dim of the largest variance (over at most 4,096 evenly spaced
+    rows) and split at the multiple of ZONE nearest to the middle. Sorting is stable, so the order is the same on every
+    machine.
     """
     order = np.arange(len(codes), dtype=np.int64)
     pending = [(0, len(codes))]
@@ -37,7 +38,7 @@ def kd_order(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def to_tiles(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay codes, (n, d) uint8, out as tiles, (ceil(n / TILE), d, TILE) uint8, padded with zeros."""
+    """Return codes, (n, d) uint8, as tiles, (ceil(n / TILE), d, TILE) uint8, padded with zeros."""
     n, d = codes.shape
     tiles = -(-n // TILE)
     padded = np.zeros((tiles * TILE, d), np.uint8)

@@ -1,4 +1,4 @@
-"""Checks of every file of a catalog, and the problems that they find."""
+"""Checks of all files of a catalog."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from gpubranches.cli.options import (
     progress_bar,
     tell_missing_pictures,
 )
-from gpubranches.core.files import require_outside_catalogs, whole_file
+from gpubranches.core.files import atomic_file, require_outside_catalogs
 from gpubranches.encoders.quantizers import QUANTIZERS
 from gpubranches.errors import CatalogFormatError, UsageError
 
@@ -309,7 +309,7 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
         log = catalog.path / "labels.sqlite"
         names = [session] if session else sessions(log)
         events = [event for name in names for event in Labels.open(log, name).events()]
-        with whole_file(out) as file:
+        with atomic_file(out) as file:
             file.write((json.dumps(events, indent=1) + "\n").encode())
         click.echo(f"Wrote {len(events):,} events of {len(names)} sessions to {out}.")
         return

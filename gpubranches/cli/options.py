@@ -152,7 +152,7 @@ def for_terminal(text: str) -> str:
 
 def tell_missing_pictures(catalog: Catalog) -> None:
     """Print on standard error which folders of a catalog's pictures are missing, and what to do."""
-    from gpubranches.catalog.pictures.images import missing_roots
+    from gpubranches.catalog.pictures.image_files import missing_roots
 
     for root in missing_roots(catalog.source):
         told = f"Note: the catalog's pictures were in {root}, which is missing; if it was moved, name the new folder by"

@@ -1,1 +1,1 @@
-"""What every room uses: arrays, boxes, results, options, files, threads. It needs NumPy alone."""
+"""What every room uses: arrays, bitmaps, boxes, results, options, files, threads. It needs NumPy alone."""

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gpubranches.errors import ArrayError, CatalogFormatError
 
-_PLACES = 16
-"""Places in a table for each number that is in it."""
+_SLOTS = 16
+"""Slots of a look-up table for each number that is in it."""
 _NPY = b"\x93NUMPY"
 """The first bytes of a .npy file; archives of arrays, and files that run code when read, have others."""
 
@@ -85,15 +85,15 @@ def as_ids(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:
 
 
 def among(ids: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which ids are among others, (m,) bool: what np.isin does, without sorting or hashing the longer ones.
+    """Return which ids are among others, (m,) bool, as np.isin does, without sorting or hashing the longer array.
 
-    A table of the lower bits of the shorter ones leaves few to be looked for.
+    A table of the lower bits of the shorter array leaves few candidates, which are then searched.
     """
     if len(others) > len(ids):
         others = others[among(others, ids)]
     if len(others) == 0:
         return np.zeros(len(ids), np.bool_)
-    mask = (1 << max(16, (_PLACES * len(others)).bit_length())) - 1
+    mask = (1 << max(16, (_SLOTS * len(others)).bit_length())) - 1
     low = np.zeros(mask + 1, np.bool_)
     low[others & mask] = True
     found: NDArray[np.bool_] = low[ids & mask]

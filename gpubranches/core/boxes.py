@@ -1,6 +1,6 @@
 """Axis-aligned boxes over uint8 codes: the model that is applied to the whole catalog.
 
-`Boxes.votes` is the definition of an answer; every backend's scan is its twin.
+`Boxes.votes` defines the answer; the scan of every backend returns the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gpubranches.errors import ArrayError, UsageError
 
 MAX_ESTIMATORS = 65535
 _ROWS_AT_ONCE = 16_384
-"""Whose columns stay in a processor's cache while all boxes look at them."""
+"""Rows whose columns stay in the processor's cache while all boxes are tested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ class Boxes(Sequence[Box]):
         return votes
 
     def _held(self, i: int, columns: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Return what `Box.contains` does of box i; columns: (d, n) uint8, one dim after the other for speed."""
+        """Return what `Box.contains` returns for box i; columns: (d, n) uint8, one dim after the other for speed."""
         inside = np.ones(columns.shape[1], np.bool_)
         for j in range(self.offsets[i], self.offsets[i + 1]):
             column = columns[self.features[j]]

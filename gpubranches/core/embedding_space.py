@@ -1,4 +1,4 @@
-"""The identity of the spaces a catalog lives in, so that what does not belong together is refused."""
+"""The identities of what made the data of a catalog; data of different spaces are refused."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def digest(*parts: NDArray[np.generic] | bytes | str) -> str:
 class EmbeddingSpace:
     """Identities of what made the data; an empty string means unknown or absent.
 
-    embedder: the tower (model, weights); head: embeddings to vectors; quantizer: vectors to codes;
-    means: the constants of the sign bits (mean and rotation) and the text mean.
+    embedder: the model with its weights, from images and texts to embeddings; head: from embeddings to vectors;
+    quantizer: from vectors to codes; means: the mean and rotation of the sign bits.
     """
 
     embedder: str = ""
@@ -37,7 +37,7 @@ class EmbeddingSpace:
     means: str = ""
 
     def require(self, other: EmbeddingSpace) -> None:
-        """Raise SpaceMismatchError unless every part known on both sides is the same."""
+        """Raise SpaceMismatchError if an identity that is known on both sides differs."""
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if mine and theirs and mine != theirs:

@@ -1,4 +1,4 @@
-"""Files and folders that appear complete or not at all, written by checked calls; names of files."""
+"""Files and folders that appear complete or not at all, written by checked calls; paths as text."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def new_file(path: Path, content: bytes) -> None:
                 file.write(content)
             with suppress(
                 FileExistsError, FileNotFoundError
-            ):  # another process made the file, or removed this one as a leftover
+            ):  # another process made the file, or removed this partial file
                 _link(partial, path)
         finally:
             with suppress(OSError):
@@ -231,10 +231,10 @@ def new_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Output]:
-    """Write a file that takes the place of an older one when the block ends, and is gone if it fails.
+def atomic_file(path: Path) -> Iterator[Output]:
+    """Write a file that replaces an older one when the block ends, and is removed if the block fails.
 
-    Raises DataError when it cannot be written.
+    Raises DataError if it cannot be written.
     """
     partial = _beside(path)
     try:
@@ -252,10 +252,10 @@ def whole_file(path: Path) -> Iterator[Output]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder that gets its name when the block ends, and is gone if it fails.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder that gets its name when the block ends, and is removed if the block fails.
 
-    Raises UsageError where there is something already that is no empty folder, DataError when it cannot be written.
+    Raises UsageError unless the path is free or an empty folder, DataError if it cannot be written.
     """
     partial = _beside(path)
     try:
@@ -276,7 +276,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def spelled(path: str) -> str:
+def escaped_path(path: str) -> str:
     r"""Return a path as text that can be stored and shown: each byte that is not UTF-8 is written \xNN.
 
     A backslash before such letters in the name itself is written \x5c, so that no two paths have the same text.
@@ -285,8 +285,8 @@ def spelled(path: str) -> str:
     return re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", named)
 
 
-def unspelled(text: str) -> str:
-    """Return the path whose text `spelled` returned, for calls of the operating system."""
+def unescaped_path(text: str) -> str:
+    """Return the path whose text `escaped_path` returned, for calls of the operating system."""
 
     def byte(found: re.Match[str]) -> str:
         value = int(found[1], 16)
@@ -300,11 +300,11 @@ def require_text(path: Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{spelled(str(path))}: expected a path in UTF-8; rename the folder") from error
+        raise UsageError(f"{escaped_path(str(path))}: expected a path in UTF-8; rename the folder") from error
 
 
 def require_outside_catalogs(path: Path) -> None:
-    """Raise UsageError for a place in a folder that is a catalog: what is exported there could replace a part of it."""
+    """Raise UsageError for a path within a catalog: an export to it could replace a file of the catalog."""
     above = Path(os.path.realpath(os.path.dirname(os.path.abspath(path))))
     for folder in (above, *above.parents):
         if (folder / "manifest.json").is_file() and (folder / "segments").is_dir():
@@ -322,7 +322,7 @@ def _link(old: Path, new: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    path = Path(os.path.abspath(path))  # a dot has no name of its own
+    path = Path(os.path.abspath(path))  # so that a path such as `.` has a name
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
 
 

@@ -47,7 +47,7 @@ class Ranking:
     ids: (m,) int64; scores: (m,) float32, higher is better, the cut lies at `threshold` in the same unit;
     votes: (m,) uint16 (0 where the boxes did not find the item) or None for models without boxes;
     matched: (m,) bool; total: number of matched items over the whole catalog; candidates: how many items
-    the first stage found; spread: standard deviation of the scores of right items by a model that did not see them,
+    the first stage found; score_std: standard deviation of the scores of right items by a model that did not see them,
     None where it is not known; lean: how the cut was moved, -1 to precision, +1 to recall; precision, recall: estimates
     as (low, middle, high) or None where none is made; tiers: (m,) uint8, each item's place in TIERS by its chance to be
     right, whether it matches or not, None where no chance is estimated;
@@ -63,7 +63,7 @@ class Ranking:
     candidates: int
     threshold: float
     votes: NDArray[np.uint16] | None = None
-    spread: float | None = None
+    score_std: float | None = None
     lean: float = 0.0
     precision: Interval | None = None
     recall: Interval | None = None

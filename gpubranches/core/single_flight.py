@@ -1,4 +1,4 @@
-"""Values that are made once, however many threads ask for them at the same time."""
+"""A cache whose values are computed once, also if several threads request the same one at the same time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class SingleFlightCache(Generic[Value]):
-    """The last `most` values by key. Who asks for one that another thread is making waits for it."""
+    """The `most` last used values by key. A thread that requests a value which another thread computes waits for it."""
 
     def __init__(self, most: int):
         self._most = most
@@ -20,7 +20,10 @@ class SingleFlightCache(Generic[Value]):
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """Return the value of a key, made if need be; what `make` raises is raised to all who wait, and not kept."""
+        """Return the value of a key, computed by `make` if it is not cached.
+
+        An exception of `make` is raised in all threads that wait for the value, and is not cached.
+        """
         with self._lock:
             held = self._held.get(key)
             future: Future[Value] = Future() if held is None else held

@@ -1,4 +1,4 @@
-"""Sums that do not depend on the number of cores."""
+"""Linear algebra whose results do not depend on the number of cores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Hold BLAS at one thread. One fit at a time, for it is global."""
+    """Let BLAS use one thread within the block. The limit is global, so other callers wait for their turn."""
     with _one_at_a_time, _controller().limit(limits=1):
         yield
 

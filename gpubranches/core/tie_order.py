@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NEARLY = 16
-"""Where fewer than one of so many rows are out of order, sorting them by merging what is in order is fastest."""
+"""If fewer than one in this many rows are out of order, a stable sort, which merges ordered runs, is fastest."""
 
 
 def splitmix64(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
@@ -43,7 +43,7 @@ def best_first(keys: NDArray[Any], ids: NDArray[np.int64], limit: int | None = N
         order = np.argsort(mixed)
         rising = keys[order]
         return order[np.argsort(-rising if keys.dtype.kind == "f" else ~rising, kind="stable")]
-    # Most of splitmix64 fits beside a key into one word, whose order differs at most among rows of the same word.
+    # One word holds a key and the upper half of splitmix64; only rows with equal words are compared further.
     words = _falling(keys)
     words <<= np.uint64(32)
     words |= mixed >> np.uint64(32)
@@ -59,7 +59,7 @@ def best_first(keys: NDArray[Any], ids: NDArray[np.int64], limit: int | None = N
 
 
 def _falling(keys: NDArray[Any]) -> NDArray[np.uint64]:
-    """Return numbers below 2^32, (m,), that fall as keys of at most 4 bytes rise."""
+    """Return numbers below 2^32, (m,), in the reverse order of keys of at most 4 bytes."""
     if keys.dtype.kind == "f":
         bits = (keys.astype(np.float32) + np.float32(0)).view(np.int32)
         keys = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))

@@ -1,4 +1,4 @@
-"""How far vectors spread in different directions, evened out before a few of them are learnt from or compared."""
+"""Whitening: embeddings scaled so that they vary alike in all directions, before they are compared or learned from."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from gpubranches.core.threads import one_thread
 from gpubranches.errors import NotFittedError, UsageError
 
 SAMPLE = 10_000
-"""Items whose nearest neighbours are looked up."""
+"""Items whose nearest neighbours are searched."""
 
 ROUNDS = 2
-"""How often neighbours are looked up anew, each time after the whitening that the ones before gave."""
+"""How often neighbours are searched, each time after the whitening that the previous neighbours gave."""
 _LOCAL_SHRINKAGE = 0.3
 _BLOCK = 256
 
 
 class Whitening:
-    """Evens out how far embeddings spread in different directions.
+    """Scales embeddings so that they vary alike in all directions.
 
     z = x S with S = s (C + shrinkage m I)^(-1/2): C a covariance, m the mean of its eigenvalues, s such that the mean
-    of |z|^2 is that of |x|^2. With C the covariance of all items, what most images of a catalog differ in counts less
-    against what only the marked ones share; a model fitted to z with a plain L2 penalty knows the whole catalog, not
-    the marks alone (Hariharan, Malik and Ramanan, Discriminative Decorrelation for Clustering and Classification, ECCV
-    2012). With C that of differences between items that belong together, cosines of z tell what belongs together
-    (relevant component analysis; Bar-Hillel, Hertz, Shental and Weinshall, Learning Distance Functions using
-    Equivalence Relations, ICML 2003). After `fit`: matrix_ (D, D) float32, symmetric.
+    of |z|^2 equals that of |x|^2. With C the covariance of all items, directions in which most images of a catalog
+    differ count less than those that only the marked images share; a model fitted to z with a plain L2 penalty then
+    uses the statistics of the whole catalog, not of the marks alone (Hariharan, Malik and Ramanan, Discriminative
+    Decorrelation for Clustering and Classification, ECCV 2012). With C the covariance of differences between items that
+    belong together, the cosine of two z measures whether the items belong together (relevant component analysis;
+    Bar-Hillel, Hertz, Shental and Weinshall, Learning Distance Functions using Equivalence Relations, ICML 2003). After
+    `fit`: matrix_ (D, D) float32, symmetric.
     """
 
     def __init__(self, *, shrinkage: float = 1.0):
@@ -40,7 +41,7 @@ class Whitening:
     def fit(self, centred: NDArray[np.float32], differences: NDArray[np.float32] | None = None) -> Self:
         """Learn from centred embeddings, (n, D) float32. Returns self.
 
-        differences: (m, D) float32, what C is the second moment of; without them the embeddings themselves.
+        differences: (m, D) float32, whose second moment is C; None: C is that of the embeddings.
         """
         check_array(centred, "centred", dtype=np.float32, shape=(None, None), finite=True)
         if not len(centred) or not centred.shape[1] or self.shrinkage <= 0:
@@ -69,8 +70,9 @@ class Whitening:
 def local_whitening(centred: NDArray[np.float32], start: Whitening) -> Whitening:
     """Return the whitening of the differences between centred rows, (n, D) float32, and their nearest neighbours.
 
-    Neighbours by cosine after `start`, then once more after the whitening they gave: what makes neighbours differ
-    counts less then, and more of them belong together. With fewer than two rows it is `start`.
+    Neighbours are found by cosine after `start`, then again after the whitening that they gave: directions in which
+    neighbours differ then count less, and more of the neighbours belong together. With fewer than two rows it is
+    `start`.
     """
     if len(centred) < 2:
         return start
@@ -88,7 +90,7 @@ def _second_moment(rows: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _nearest(vectors: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return the row nearest to each by cosine, (n,) intp, itself left out; the same whatever the number of cores."""
+    """Return the nearest other row of each row by cosine, (n,) intp; it does not depend on the number of cores."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
 
     def of_block(start: int) -> NDArray[np.intp]:

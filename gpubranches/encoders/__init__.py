@@ -20,8 +20,8 @@ class Embedder(Protocol):
     """Turns texts and images into embeddings.
 
     identity: digest of the model, for EmbeddingSpace; D: embedding dims; spec: the text that `open_embedder` opens it
-    by; text_mean: (D,) float32, the mean of the unit text embeddings of a vocabulary of names; usual_texts: texts that
-    stand for what may be asked, to train with, or none; reads_images: whether it embeds pictures.
+    by; text_mean: (D,) float32, the mean of the unit text embeddings of many names; training_texts: texts like those
+    that users ask for, to train a head with, or none; reads_images: whether it embeds pictures.
     """
 
     @property
@@ -33,7 +33,7 @@ class Embedder(Protocol):
     @property
     def text_mean(self) -> NDArray[np.float32]: ...  # noqa: D102
     @property
-    def usual_texts(self) -> list[str]: ...  # noqa: D102
+    def training_texts(self) -> list[str]: ...  # noqa: D102
     @property
     def reads_images(self) -> bool: ...  # noqa: D102
 

@@ -85,7 +85,7 @@ class DemoEmbedder:
     """
 
     spec = "demo"
-    usual_texts: ClassVar[list[str]] = []
+    training_texts: ClassVar[list[str]] = []
     reads_images = True
 
     def __init__(self, device: str = "auto"):

@@ -37,7 +37,7 @@ class OpenClipEmbedder:
         self._preprocess = preprocess
         self._tokenizer = tokenizer
         self._turn = threading.Lock()
-        self.text_mean: NDArray[np.float32] = self.texts(self.usual_texts).mean(axis=0)
+        self.text_mean: NDArray[np.float32] = self.texts(self.training_texts).mean(axis=0)
 
     @classmethod
     def load(cls, name: str, *, device: str = "auto") -> OpenClipEmbedder:
@@ -88,7 +88,7 @@ class OpenClipEmbedder:
         return len(self.text_mean)
 
     @property
-    def usual_texts(self) -> list[str]:
+    def training_texts(self) -> list[str]:
         """Photos of each of the nouns."""
         return [f"a photo of a {noun}" for noun in nouns()]
 

@@ -65,7 +65,7 @@ class VocabularyEmbedder:
         return int(self._unit.shape[1])
 
     @property
-    def usual_texts(self) -> list[str]:
+    def training_texts(self) -> list[str]:
         """The names."""
         return self.names
 

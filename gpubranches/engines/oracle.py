@@ -1,4 +1,4 @@
-"""The oracle: plain NumPy over row-major codes, a tile's worth of rows at a time. It defines every answer."""
+"""The oracle: plain NumPy over row-major codes, one tile at a time. It defines every answer."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import Candidates
 from gpubranches.core.tie_order import best_first
 from gpubranches.encoders.quantizers import CodeWeights, WeightPlanes
-from gpubranches.engines.host import HostBackend, Part
+from gpubranches.engines.host import HostBackend, SegmentRows
 from gpubranches.engines.scan import Linear
 
 Keys = Callable[[Segment, int, int], NDArray[Any]]
-"""Keys of the rows start..stop-1 of a segment, larger is better."""
+"""Returns the keys of the rows start..stop-1 of a segment; larger is better."""
 
 
 class OracleBackend(HostBackend):
-    """Slow and plain; memory bounded by a tile and the answer."""
+    """The reference backend: slow and plain. Its memory is bounded by a tile and the answer."""
 
     name = "oracle"
 
-    def _model_votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
+    def _model_votes(self, parts: list[SegmentRows], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
         def keys(segment: Segment, start: int, stop: int) -> NDArray[np.uint16]:
             return boxes.votes(segment.row_codes(start, stop))
 
@@ -34,7 +34,7 @@ class OracleBackend(HostBackend):
         return Candidates(ids=ids[order], votes=votes[order].astype(np.uint16), total=total)
 
     def _nearest_rows(
-        self, parts: list[Part], queries: NDArray[np.uint8], k: int
+        self, parts: list[SegmentRows], queries: NDArray[np.uint8], k: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
         found = []
         for query in queries.astype(np.int32):
@@ -48,7 +48,7 @@ class OracleBackend(HostBackend):
         return found
 
     def _linear_rows(
-        self, parts: list[Part], model: Linear, floor: np.float32, limit: int | None
+        self, parts: list[SegmentRows], model: Linear, min_score: np.float32, limit: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
         def keys(segment: Segment, start: int, stop: int) -> NDArray[np.float32]:
             if isinstance(model, CodeWeights):
@@ -58,11 +58,11 @@ class OracleBackend(HostBackend):
                 return model.scores(bits, scales)
             return self._centred(segment, start, stop) @ model
 
-        ids, scores, total = _scan(parts, keys, floor, limit)
+        ids, scores, total = _scan(parts, keys, min_score, limit)
         return ids, scores.astype(np.float32), total
 
     def _cosine_rows(
-        self, parts: list[Part], query: NDArray[np.float32], k: int
+        self, parts: list[SegmentRows], query: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         direction = query / np.float32(max(float(np.linalg.norm(query)), 1e-12))
 
@@ -80,9 +80,9 @@ class OracleBackend(HostBackend):
 
 
 def _scan(
-    parts: list[Part], keys: Keys, floor: float | np.float32, limit: int | None
+    parts: list[SegmentRows], keys: Keys, min_key: float | np.float32, limit: int | None
 ) -> tuple[NDArray[np.int64], NDArray[Any], int]:
-    """Return ids and keys of the rows with keys >= floor, only the `limit` best of them, and how many they are."""
+    """Return ids and keys of the `limit` best rows with keys >= min_key, or of all, and how many such rows exist."""
     total = 0
     gathered: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
     for part in parts:
@@ -90,7 +90,7 @@ def _scan(
         for start in range(0, segment.n, TILE):
             stop = min(start + TILE, segment.n)
             values = keys(segment, start, stop)
-            rows = np.flatnonzero(flags[start:stop] & (values >= floor))
+            rows = np.flatnonzero(flags[start:stop] & (values >= min_key))
             total += len(rows)
             gathered.append((segment.ids[start + rows], values[rows]))
             if limit is not None:

@@ -1,4 +1,4 @@
-"""What all backends share: checks, the order of steps, the shape of answers. An engine supplies the scans."""
+"""What all backends share: argument checks, the steps of each query, and the shape of answers."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from gpubranches.engines.faiss_index import FaissIndex
 
 Linear = WeightPlanes | CodeWeights | NDArray[np.float32]
-"""A linear model of the tier bits, codes, or embeddings: (D,) float32 over x - mean."""
+"""A linear model over a tier: bits, codes, or embeddings, where it is (D,) float32 over x - mean."""
 _SHORTLIST = 1000
-"""Items that the bits score picks for the embeddings to rank, at least; 10 k where that is more."""
+"""Items that are ranked by bits before their embeddings rank them: this many, or 10 k if that is more."""
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 Backend = TypeVar("Backend", bound="ScanBackend[Any]")
 Rows = TypeVar("Rows")
-"""How an engine holds which rows count: not deleted, in the caller's `where`, among its ids."""
+"""How an engine represents the rows of a query: those not deleted that pass the caller's filter."""
 
 
 def pinned(
     method: Callable[Concatenate[Backend, Given], Answer],
 ) -> Callable[Concatenate[Backend, Given], Answer]:
-    """Decorate a method of a backend so that it sees one state of the catalog, whatever other threads commit."""
+    """Decorate a method of a backend so that it sees one state of the catalog while other threads commit."""
 
     @wraps(method)
     def on_one_state(self: Backend, /, *args: Given.args, **named: Given.kwargs) -> Answer:
@@ -51,17 +51,12 @@ def pinned(
 
 
 @dataclass(frozen=True, eq=False)
-class Only:
-    """What restricts a question: items in `where`, these ids, and those in at least one of the boxes; None: all."""
+class RowFilter:
+    """The rows of a query: those in the bitmap `where`, with these ids, and in at least one box; None: all."""
 
     where: Bitmap | None = None
     ids: NDArray[np.int64] | None = None
     boxes: Boxes | None = None
-
-    @property
-    def everything(self) -> bool:
-        """Whether nothing is restricted."""
-        return self.where is None and self.ids is None and self.boxes is None
 
 
 class ScanBackend(ABC, Generic[Rows]):
@@ -75,23 +70,23 @@ class ScanBackend(ABC, Generic[Rows]):
         self._lock = threading.Lock()
         self._index: FaissIndex | None = None
 
-    # The scans an engine supplies; all answers are best first, ties by splitmix64(id)
+    # The scans that an engine supplies. All answers are best first, ties by splitmix64(id).
 
     @abstractmethod
     def _rows(self, where: Bitmap | None) -> Rows:
-        """Return the rows that are alive and in `where`, which is checked."""
+        """Return the rows that are not deleted and in `where`, a checked bitmap."""
 
     @abstractmethod
-    def _only(self, rows: Rows, ids: NDArray[np.int64]) -> Rows:
-        """Return those of rows that are these items; ids that are not in the catalog are left out."""
+    def _with_ids(self, rows: Rows, ids: NDArray[np.int64]) -> Rows:
+        """Return those of the rows that have one of the ids; ids that are not in the catalog are ignored."""
 
     @abstractmethod
-    def _within(self, rows: Rows, boxes: Boxes) -> Rows:
-        """Return those of rows that lie in at least one of the boxes."""
+    def _in_boxes(self, rows: Rows, boxes: Boxes) -> Rows:
+        """Return those of the rows that lie in at least one of the boxes."""
 
     @abstractmethod
     def _bitmap(self, rows: Rows) -> Bitmap:
-        """Return the positions of rows as a bitmap."""
+        """Return the positions of the rows as a bitmap."""
 
     @abstractmethod
     def _votes(self, rows: Rows, models: list[Boxes], min_votes: int, limit: int | None) -> list[Candidates]:
@@ -104,8 +99,8 @@ class ScanBackend(ABC, Generic[Rows]):
         """Return for each query the ids of the k nearest over codes and their squared L2."""
 
     @abstractmethod
-    def _linear(self, rows: Rows, model: Linear, floor: np.float32, limit: int | None) -> Candidates:
-        """Return the `limit` best items with scores >= floor; total: how many reach the floor."""
+    def _linear(self, rows: Rows, model: Linear, min_score: np.float32, limit: int | None) -> Candidates:
+        """Return the `limit` best items with scores >= min_score; total: how many have such scores."""
 
     @abstractmethod
     def _cosines(self, rows: Rows, query: NDArray[np.float32], k: int) -> Candidates:
@@ -187,7 +182,7 @@ class ScanBackend(ABC, Generic[Rows]):
         """Return the positions of the items with a vote of this model; see Backend."""
         boxes.require_dims(self.catalog.d)
         self._check_where(where)
-        return self._bitmap(self._selected(Only(where, boxes=boxes)))
+        return self._bitmap(self._filtered(RowFilter(where, boxes=boxes)))
 
     @pinned
     def score(
@@ -204,8 +199,8 @@ class ScanBackend(ABC, Generic[Rows]):
         """Return items by a linear score; see Backend."""
         _check_limit(limit)
         check_array(weights, "weights", dtype=np.float32, shape=(self._dims(tier),), finite=True)
-        floor = np.float32(-np.inf if threshold is None else threshold)
-        if np.isnan(floor):
+        min_score = np.float32(-np.inf if threshold is None else threshold)
+        if np.isnan(min_score):
             raise UsageError("threshold: expected a number, got NaN")
         model: Linear = weights
         if tier == "bits":
@@ -215,21 +210,21 @@ class ScanBackend(ABC, Generic[Rows]):
         self._check_where(where)
         if boxes is not None:
             boxes.require_dims(self.catalog.d)
-        return self._score(model, floor, limit, Only(where, None if ids is None else as_ids(ids), boxes))
+        return self._score(model, min_score, limit, RowFilter(where, None if ids is None else as_ids(ids), boxes))
 
-    # From a checked request to the scans
+    # From checked arguments to the scans
 
     def _apply(self, models: list[Boxes], min_votes: int, limit: int | None, where: Bitmap | None) -> list[Candidates]:
         return self._votes(self._rows(where), models, min_votes, limit)
 
-    def _score(self, model: Linear, floor: np.float32, limit: int | None, only: Only) -> Candidates:
-        return self._linear(self._selected(only), model, floor, limit)
+    def _score(self, model: Linear, min_score: np.float32, limit: int | None, row_filter: RowFilter) -> Candidates:
+        return self._linear(self._filtered(row_filter), model, min_score, limit)
 
-    def _selected(self, only: Only) -> Rows:
-        rows = self._rows(only.where)
-        if only.ids is not None:
-            rows = self._only(rows, only.ids)
-        return rows if only.boxes is None else self._within(rows, only.boxes)
+    def _filtered(self, row_filter: RowFilter) -> Rows:
+        rows = self._rows(row_filter.where)
+        if row_filter.ids is not None:
+            rows = self._with_ids(rows, row_filter.ids)
+        return rows if row_filter.boxes is None else self._in_boxes(rows, row_filter.boxes)
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         if self.nn == "faiss" and where is None and self.catalog.deleted is None:
@@ -254,7 +249,7 @@ class ScanBackend(ABC, Generic[Rows]):
         exact = self.catalog.has_embeddings
         scored = self._linears(rows, planes, np.float32(-np.inf), max(_SHORTLIST, 10 * k) if exact else k)
         if exact:
-            listed = [self._only(rows, found.ids) for found in scored]
+            listed = [self._with_ids(rows, found.ids) for found in scored]
             found = [self._by_cosine(own, query, k) for own, query in zip(listed, queries, strict=True)]
             return pad(found, k, f"{self.name}/bits+{self.catalog.embeddings_source}")
         found = [_as_distances(*one) for one in zip(scored, planes, queries, strict=True)]
@@ -270,16 +265,18 @@ class ScanBackend(ABC, Generic[Rows]):
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         return as_cosine_distances(self._cosines(rows, query, k))
 
-    def _linears(self, rows: Rows, models: Sequence[Linear], floor: np.float32, limit: int | None) -> list[Candidates]:
-        """Return what _linear returns for each of some models of one tier; an engine may answer them in one pass."""
-        return [self._linear(rows, model, floor, limit) for model in models]
+    def _linears(
+        self, rows: Rows, models: Sequence[Linear], min_score: np.float32, limit: int | None
+    ) -> list[Candidates]:
+        """Return what `_linear` returns for each of some models of one tier. An engine may do it in one pass."""
+        return [self._linear(rows, model, min_score, limit) for model in models]
 
     def _check_where(self, where: Bitmap | None) -> None:
         if where is not None:
             check_bitmap(where, "where", self.catalog.n_positions, self.catalog.layout)
 
     def _dims(self, tier: Tier) -> int:
-        """Return the dims of queries and weights of a tier, d or D. Raises UsageError if the catalog lacks it."""
+        """Return the dims of queries and weights of a tier, d or D. Raises UsageError if the catalog lacks the tier."""
         if tier not in ("codes", "bits", "embeddings"):
             raise UsageError(f"tier: expected codes, bits or embeddings, got {tier!r}")
         if tier == "codes":
@@ -314,7 +311,7 @@ def _scores(found: Candidates) -> NDArray[np.float32]:
 
 
 def pad(found: list[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int, source: str) -> Neighbors:
-    """Return the answer of some queries, (q, k) distances and ids; missing neighbours are inf and -1."""
+    """Return the answers of q queries as (q, k) distances and ids; missing neighbours are inf and -1."""
     distances = np.full((len(found), k), np.inf, np.float32)
     ids = np.full((len(found), k), -1, np.int64)
     for row, (near, items) in enumerate(found):

@@ -1,4 +1,4 @@
-"""Making a catalog and its codes: of pictures or embeddings, anew by another head, and that head."""
+"""Building a catalog from files, encoding it anew with another head, and training a head."""
 
 from gpubranches.ingestion.build import IngestReport, append, build_catalog, ingest
 from gpubranches.ingestion.relocation import RelocateReport, relocate

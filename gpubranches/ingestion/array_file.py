@@ -1,4 +1,4 @@
-"""Files that are one array: codes or embeddings, memory-mapped."""
+"""Files of one array, memory-mapped: codes or embeddings."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""From input to catalog: scan the input, embed pictures, fit the constants once, write segments.
+"""From input to catalog: scan the input, embed pictures, fit the statistics once, write segments.
 
-Every step can be stopped and resumed by the same call; ingested files are never ingested again.
+Every step can be stopped, and resumed by the same call; ingested files are never ingested again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gpubranches.catalog import Catalog
 from gpubranches.catalog.codec import require_decoder
 from gpubranches.catalog.row_source import RowSource
 from gpubranches.core.embedding_space import EmbeddingSpace
-from gpubranches.core.files import require_text, spelled, sync_folder
+from gpubranches.core.files import escaped_path, require_text, sync_folder
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.heads import open_head
 from gpubranches.encoders.quantizers import require_dims
@@ -31,9 +31,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IngestReport:
-    """n: live items in the catalog; errors: inputs that could not be read, over the catalog's life; seconds: wall.
+    """The result of an ingest or append.
 
-    added: number of new items; notes: what was skipped, renamed or not found, one sentence each.
+    n: live items in the catalog; errors: inputs of the catalog that could not be read, so far; seconds: wall-clock
+    time; added: number of new items; notes: what was skipped, renamed or not found, one sentence each.
     """
 
     n: int
@@ -114,18 +115,18 @@ def build_catalog(
     require_text(folder)
     opened = _opened(embedder)
     made_with = _made_with(opened, head, d, quantizer, keep_embeddings)
-    found = scan(inputs, None if pictures is None else Path(pictures))
-    _require_rows(found, opened)
-    work = IngestRun(folder / "staging", opened, batch_size, progress or (lambda stage, done, total: None))
+    scanned = scan(inputs, None if pictures is None else Path(pictures))
+    _require_rows(scanned, opened)
+    run = IngestRun(folder / "staging", opened, batch_size, progress or (lambda stage, done, total: None))
     with exclusive_run(folder) as stopped:
-        known = IngestHistory(Catalog.open(folder)) if (folder / "manifest.json").exists() else None
-        if known is not None and is_begun(known):
-            catalog, before = known.catalog, known.catalog.n
-            _take(catalog, known, *plan_ingest(known, found, made_with, stopped), work)
+        history = IngestHistory(Catalog.open(folder)) if (folder / "manifest.json").exists() else None
+        if history is not None and is_begun(history):
+            catalog, before = history.catalog, history.catalog.n
+            _ingest_plan(catalog, history, *plan_ingest(history, scanned, made_with, stopped), run)
         else:
-            source, takings = work.open([(each, [(piece, 0) for piece in each.pieces]) for each in found], {})
-            before, entry = 0, _entry(found, 0, 0, source.n, [])
-            origin = {"made_with": made_with, **_places(found, source, {}), "inputs": [entry]}
+            source, planned = run.open([(each, [(piece, 0) for piece in each.pieces]) for each in scanned], {})
+            before, entry = 0, _entry(scanned, 0, 0, source.n, [])
+            origin = {"made_with": made_with, **_places(scanned, source, {}), "inputs": [entry]}
             _forget_begun(folder)
             catalog = Catalog.create_for(
                 folder,
@@ -136,11 +137,11 @@ def build_catalog(
                 quantizer=quantizer,
                 keep_embeddings=keep_embeddings,
                 origin=origin,
-                listing=(entry["listing"], listing(takings)),
+                listing=(entry["listing"], listing(planned)),
             )
-            _append_rows(catalog, source, 0, work.progress)
-        work.forget(found)
-    return _finish(catalog, strict, began, before, [note for each in found for note in each.notes])
+            _append_rows(catalog, source, 0, run.progress)
+        run.forget(scanned)
+    return _finish(catalog, strict, began, before, [note for each in scanned for note in each.notes])
 
 
 def append(
@@ -162,29 +163,29 @@ def append(
     """
     began = time.perf_counter()
     catalog = Catalog.open(directory)
-    found = scan(inputs, None if pictures is None else Path(pictures))
-    opened = _embedder_of(catalog, found, embedder)
-    _require_rows(found, opened)
-    notes = [note for each in found for note in each.notes]
-    work = IngestRun(catalog.path / "staging", opened, batch_size, progress or (lambda stage, done, total: None))
+    scanned = scan(inputs, None if pictures is None else Path(pictures))
+    opened = _embedder_of(catalog, scanned, embedder)
+    _require_rows(scanned, opened)
+    notes = [note for each in scanned for note in each.notes]
+    run = IngestRun(catalog.path / "staging", opened, batch_size, progress or (lambda stage, done, total: None))
     with exclusive_run(catalog.path) as stopped:
         catalog.refresh()
-        before, known = catalog.n, IngestHistory(catalog)
-        plan, record, told = plan_append(known, found, new, stopped)
-        _take(catalog, known, plan, record, work)
-        work.forget(found)
-    return _finish(catalog, strict, began, before, [*notes, *told])
+        before, history = catalog.n, IngestHistory(catalog)
+        plan, record, plan_notes = plan_append(history, scanned, new, stopped)
+        _ingest_plan(catalog, history, plan, record, run)
+        run.forget(scanned)
+    return _finish(catalog, strict, began, before, [*notes, *plan_notes])
 
 
-def _take(
+def _ingest_plan(
     catalog: Catalog,
-    known: IngestHistory,
+    history: IngestHistory,
     plan: Sequence[tuple[Input, list[PlannedPiece]]],
     record: int | None,
-    work: IngestRun,
+    run: IngestRun,
 ) -> None:
     """Ingest the plan; record: the number of the stopped run that is resumed, None for a new run."""
-    plan = [(each, takings) for each, takings in plan if takings]
+    plan = [(each, planned) for each, planned in plan if planned]
     if not plan:
         return
     if catalog.D and catalog.head_path is None:
@@ -193,30 +194,30 @@ def _take(
         )
     expected = ("embeddings", catalog.D) if catalog.D else ("codes", catalog.d)
     for each, _ in plan:
-        kind, dim = work.shape_of(each)
+        kind, dim = run.shape_of(each)
         if (kind, dim) != expected:
             raise UsageError(f"append: expected {expected[0]} of {expected[1]} dims, got {kind} of {dim}")
-    source, takings = work.open(plan, catalog.source)
+    source, planned = run.open(plan, catalog.source)
     entries = list(catalog.source.get("inputs", []))
-    base, mended = catalog.next_id, known.mended_ids(piece for piece, start in takings if start == 0)
+    base, mended = catalog.next_id, history.unread_ids(piece for piece, start in planned if start == 0)
     if record is not None:  # the stopped run may have read files that could not be read before
         entry = entries.pop(record)
         base, mended = entry["base"], entry["mended"]
     entry = _entry([each for each, _ in plan], catalog.generation + 1, base, source.n, mended)
     places = _places([each for each, _ in plan], source, catalog.source)
-    catalog.set_source({**catalog.source, **places, "inputs": [*entries, entry]}, (entry["listing"], listing(takings)))
-    _append_rows(catalog, source, base, work.progress)
+    catalog.set_source({**catalog.source, **places, "inputs": [*entries, entry]}, (entry["listing"], listing(planned)))
+    _append_rows(catalog, source, base, run.progress)
 
 
-def _entry(found: Sequence[Input], generation: int, base: int, n: int, mended: list[int]) -> dict[str, Any]:
-    paths = [spelled(each.path) for each in found]
+def _entry(scanned: Sequence[Input], generation: int, base: int, n: int, mended: list[int]) -> dict[str, Any]:
+    paths = [escaped_path(each.path) for each in scanned]
     return {"paths": paths, "listing": f"inputs-{generation}.parquet", "base": base, "n": n, "mended": mended}
 
 
-def _places(found: Sequence[Input], source: RowSource, before: dict[str, Any]) -> dict[str, Any]:
-    """Return the folders of pictures, the earlier ones included: `roots`, and `moved` if any were moved."""
+def _places(scanned: Sequence[Input], source: RowSource, before: dict[str, Any]) -> dict[str, Any]:
+    """Return all folders of pictures, with earlier ones: `roots`, and `moved` if any were moved."""
     moves = list(before.get("moved", []))
-    moves += [list(move) for each in found for move in each.moves if list(move) not in moves]
+    moves += [list(move) for each in scanned for move in each.moves if list(move) not in moves]
     roots = {"roots": {**before.get("roots", {}), **source.roots}}
     return {**roots, "moved": moves} if moves else roots
 
@@ -241,37 +242,38 @@ def _made_with(
 
 
 def _opened(embedder: Embedder | str | None) -> Embedder | None:
-    """Return an embedder or the one of a name. Raises UsageError for one of more dims than a catalog has."""
+    """Return an embedder, opened by its spec if it is a text. Raises UsageError for one of too many dims."""
     opened = open_embedder(embedder) if isinstance(embedder, str) else embedder
     if opened is not None:
         require_dims(opened.D, "the embedder")
     return opened
 
 
-def _embedder_of(catalog: Catalog, found: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
+def _embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
     """Return the embedder for the pictures of inputs, None if there are none to embed."""
     spec = embedder if embedder is not None else catalog.embedder
-    if not spec or (embedder is None and all(each.source is not None for each in found)):
+    if not spec or (embedder is None and all(each.source is not None for each in scanned)):
         return None
     opened = open_embedder(spec) if isinstance(spec, str) else spec
     catalog.space.require(EmbeddingSpace(embedder=opened.identity))
     return opened
 
 
-def _require_rows(found: Sequence[Input], embedder: Embedder | None) -> None:
-    for each in found:
+def _require_rows(scanned: Sequence[Input], embedder: Embedder | None) -> None:
+    for each in scanned:
         if each.source is None and embedder is None:
             raise UsageError(
-                f"{spelled(each.path)}: a folder of pictures needs a model; pass --embedder open_clip:MODEL/PRETRAINED"
+                f"{escaped_path(each.path)}: a folder of pictures needs a model; pass --embedder "
+                "open_clip:MODEL/PRETRAINED"
             )
-    if not any(piece.rows for each in found for piece in each.pieces):
-        told = "".join(f"; {note}" for each in found for note in each.notes)
-        paths = ", ".join(spelled(each.path) for each in found)
-        raise UsageError(f"expected at least one row or picture in {paths}, found none{told}")
+    if not any(piece.rows for each in scanned for piece in each.pieces):
+        notes = "".join(f"; {note}" for each in scanned for note in each.notes)
+        paths = ", ".join(escaped_path(each.path) for each in scanned)
+        raise UsageError(f"expected at least one row or picture in {paths}, found none{notes}")
 
 
 def _forget_begun(folder: Path) -> None:
-    """Remove the manifest of a catalog that was stopped before its first rows, and sync: its files will change."""
+    """Remove the manifest of a catalog that was stopped before its first rows; its files will be written anew."""
     (folder / "manifest.json").unlink(missing_ok=True)
     sync_folder(folder)
 

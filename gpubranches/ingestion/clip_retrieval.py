@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.metadata.columns import renamed_columns, repeated_column
-from gpubranches.catalog.pictures.images import COLUMN, image_file
+from gpubranches.catalog.metadata.columns import IMAGE_PATH, renamed_columns, repeated_column
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.catalog.row_source import Kind
-from gpubranches.core.files import spelled, unspelled
+from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError, UsageError
 from gpubranches.ingestion.array_file import ArrayFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_LOOKED_AT = 1000
+_SAMPLED = 1000
 """Number of rows whose pictures are searched."""
 
 
@@ -29,8 +29,9 @@ class ClipRetrieval:
     """A clip-retrieval folder: img_emb/img_emb_K.npy beside metadata/metadata_K.parquet, row i beside row i.
 
     Partitions are in numeric order. Pictures are found by the column `image_path`, in the folder `pictures` or, by
-    default, where most of them are: relative to the folder itself or to the working directory, or at their absolute
-    paths; the last two only if all names are of that kind, so that a few names cannot open a folder. moves: the new
+    default, in the place where most of them are: relative to the folder itself, relative to the working directory, or
+    at their absolute paths. The last two are tried only if all names are of that kind, so that a few names cannot make
+    a folder readable. moves: the new
     place of the folder of absolute names, if it moved; notes: messages for the user, one sentence each.
     """
 
@@ -56,9 +57,9 @@ class ClipRetrieval:
         notes += self._unpaired()
         self.roots: dict[str, str] = {}
         self.moves: tuple[tuple[str, str], ...] = ()
-        if any(COLUMN in names for names in columns):
-            root, moves, told = self._root(pictures)
-            self.roots, self.moves, notes = {"": root}, tuple(moves), notes + told
+        if any(IMAGE_PATH in names for names in columns):
+            root, moves, root_notes = self._root(pictures)
+            self.roots, self.moves, notes = {"": root}, tuple(moves), notes + root_notes
         self.notes = tuple(notes)
 
     def partitions(self) -> Iterator[tuple[ArrayFile, Path | None]]:
@@ -75,7 +76,7 @@ class ClipRetrieval:
         return out
 
     def items(self, start: int, stop: int) -> pa.Table | None:
-        """Return the metadata of rows start..stop-1, columns united over the partitions; None if there is none.
+        """Return the metadata of rows start..stop-1, with the columns of all partitions; None if there is none.
 
         Raises CatalogFormatError for metadata that are damaged.
         """
@@ -116,29 +117,29 @@ class ClipRetrieval:
             return []
         try:
             with table.open("rb") as file:
-                told = pq.read_metadata(file)
-            schema = told.schema.to_arrow_schema()
+                found = pq.read_metadata(file)
+            schema = found.schema.to_arrow_schema()
         except (OSError, pa.ArrowException) as error:
             raise CatalogFormatError(f"{table}: expected a Parquet file: {_reason(error)}") from error
-        if told.num_rows != part.n:
-            raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {told.num_rows}")
+        if found.num_rows != part.n:
+            raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {found.num_rows}")
         if (name := repeated_column(schema)) is not None:
             raise CatalogFormatError(f"{table}: expected columns of distinct names, got {name} twice; rename one")
         return list(schema.names)
 
     def _unpaired(self) -> list[str]:
-        """Return messages on partitions without metadata where others have some, and on unused metadata."""
+        """Return messages on partitions without metadata if others have some, and on unused metadata."""
         lacking = [part.path.name for part, table in self.partitions() if table is None]
         left = sorted(path.name for path in set((self.folder / "metadata").glob("*.parquet")) - set(self._tables))
-        told = []
+        notes = []
         if lacking and (left or any(self._tables)):
-            told.append(
+            notes.append(
                 f"{self.folder}: {len(lacking):,} of {len(self._parts):,} partitions have no metadata: "
                 f"{_some(lacking)}; expected metadata_K.parquet of the same ending"
             )
         if left:
-            told.append(f"{self.folder}: {len(left):,} files of metadata have no embeddings: {_some(left)}")
-        return told
+            notes.append(f"{self.folder}: {len(left):,} files of metadata have no embeddings: {_some(left)}")
+        return notes
 
     def _root(self, pictures: Path | None) -> tuple[str, list[tuple[str, str]], list[str]]:
         """Return the folder of the pictures by their names, its new place if it moved, and messages for the user."""
@@ -147,7 +148,7 @@ class ClipRetrieval:
         places: list[tuple[str, list[tuple[str, str]]]] = [(own, [])]
         if pictures is not None:
             if not pictures.is_dir():
-                raise UsageError(f"{spelled(str(pictures))}: expected the folder of the pictures, found none")
+                raise UsageError(f"{escaped_path(str(pictures))}: expected the folder of the pictures, found none")
             there = os.path.realpath(pictures)
             gone = not any(os.path.isfile(name) for name in names)
             places = [(there, []), *([(parent, [(parent, there)])] if gone and parent else [])]
@@ -158,24 +159,24 @@ class ClipRetrieval:
         counts = [sum(_is_there(*place, name) for name in names) for place in places]
         root, moves = places[int(np.argmax(counts)) if any(counts) else -1 if parent else 0]
         shown = moves[0][1] if moves else root
-        told = []
+        notes = []
         if shown != own and any(counts):
-            told.append(
-                f"{self.folder}: its pictures are shown from {spelled(shown)}, the folder that `{COLUMN}` names"
+            notes.append(
+                f"{self.folder}: its pictures are shown from {escaped_path(shown)}, which `{IMAGE_PATH}` names"
             )
         lost = [name for name in names if not _is_there(root, moves, name)]
         if lost:
-            told.append(
-                f"{self.folder}: of {len(names):,} pictures searched in {spelled(shown)}, {len(lost):,} are missing, "
-                f"such as {spelled(lost[0])}; name their folder by --pictures, or later by relocate"
+            notes.append(
+                f"{self.folder}: of {len(names):,} pictures searched in {escaped_path(shown)}, {len(lost):,} are "
+                f"missing, such as {escaped_path(lost[0])}; name their folder by --pictures, or later by relocate"
             )
-        return root, moves, told
+        return root, moves, notes
 
     def _sample(self) -> list[str]:
         """Return names of pictures, the same number from the beginning of each partition."""
         named = [table for table in self._tables if table is not None]
         tables = [named[at] for at in np.unique(np.linspace(0, len(named) - 1, 20).round().astype(int))]
-        share = -(-_LOOKED_AT // len(tables))
+        share = -(-_SAMPLED // len(tables))
         return [name for table in tables for name in _paths(table)[:share]]
 
     def _parent(self, names: Sequence[str]) -> str | None:
@@ -191,27 +192,27 @@ class ClipRetrieval:
 
 
 def _ends(names: Sequence[str]) -> list[str]:
-    """Return the first and the last of the absolute names: all names share the common folder of these two."""
+    """Return the first and the last of the absolute names in order; their common folder is that of all names."""
     whole = [name for name in names if os.path.isabs(name)]
     return [min(whole), max(whole)] if whole else []
 
 
 def _is_plain(name: str) -> bool:
-    """Return whether a path leads downwards only, without "..", as paths from a search of a folder do."""
+    """Return whether a path has no "..", as paths from the search of a folder."""
     return ".." not in name.split("/")
 
 
 def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
-    return image_file({"roots": {"": root}, "moved": moves}, {COLUMN: spelled(name)}) is not None
+    return image_file({"roots": {"": root}, "moved": moves}, {IMAGE_PATH: escaped_path(name)}) is not None
 
 
 def _paths(table: Path) -> list[str]:
-    """Return all texts of the column of pictures in one file of metadata."""
+    """Return all paths of pictures in one file of metadata."""
     from gpubranches.catalog.metadata.tables import json_values
 
-    names = _read(table, [COLUMN])
-    values = json_values(names[COLUMN]) if names.num_columns else []
-    return [unspelled(value) for value in values if isinstance(value, str) and value and "\0" not in value]
+    names = _read(table, [IMAGE_PATH])
+    values = json_values(names[IMAGE_PATH]) if names.num_columns else []
+    return [unescaped_path(value) for value in values if isinstance(value, str) and value and "\0" not in value]
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -232,7 +233,7 @@ def _reason(error: Exception) -> str:
 
 
 def _beside(arrays: Sequence[Path], folder: Path) -> list[Path | None]:
-    """Return the metadata file of each partition: that of the same ending, else the only one of the same number."""
+    """Return the metadata file of each partition: that of the same suffix, else the only one of the same number."""
     present = {path.stem.removeprefix("metadata_"): path for path in sorted(folder.glob("metadata_*.parquet"))}
     endings = [path.stem.removeprefix("img_emb_") for path in arrays]
     tables = [present.pop(ending, None) for ending in endings]

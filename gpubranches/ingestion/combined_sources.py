@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SourceRanges:
-    """Some ranges (start, stop) of rows of a source, one after the other."""
+    """Ranges (start, stop) of rows of a source, one after the other, as a source."""
 
     def __init__(self, source: RowSource, ranges: Sequence[tuple[int, int]]):
         self._source, self._ranges = source, ranges
@@ -40,10 +40,10 @@ class SourceRanges:
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
         """Return the source's reasons why rows could not be read."""
-        told: list[str | None] = []
+        reasons: list[str | None] = []
         for low, high in self._parts(start, stop):
-            told += self._source.reasons(low, high) or [None] * (high - low)
-        return told
+            reasons += self._source.reasons(low, high) or [None] * (high - low)
+        return reasons
 
     def _parts(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Return the ranges of the source that rows start..stop-1 come from."""
@@ -56,7 +56,7 @@ class SourceRanges:
 
 
 class JoinedSources:
-    """Several sources as one: rows run on, and a column `input` names where each came from."""
+    """Several sources, one after the other, as a source; the column `input` names the one that a row is from."""
 
     def __init__(self, sources: Sequence[RowSource], names: Sequence[str]):
         kinds = {source.kind for source in sources}
@@ -98,9 +98,9 @@ class JoinedSources:
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
         """Return why rows start..stop-1 could not be read."""
-        told: list[str | None] = []
+        reasons: list[str | None] = []
         for first, source in zip(self._starts.tolist(), self._sources, strict=False):
             low, high = max(start - first, 0), min(stop - first, source.n)
             if low < high:
-                told += source.reasons(low, high) or [None] * (high - low)
-        return told
+                reasons += source.reasons(low, high) or [None] * (high - low)
+        return reasons

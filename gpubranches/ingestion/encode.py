@@ -1,4 +1,4 @@
-"""A catalog's codes made anew from its embeddings, with another head or quantizer, as one commit."""
+"""Encoding a catalog anew: codes from its embeddings by another head or quantizer, in one commit."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """n: live items; d: code dims; head, quantizer: their identities; changed: whether the codes were made anew.
+    """The result of `encode`.
 
-    seconds: wall.
+    n: live items; d: code dims; head, quantizer: their identities; changed: whether new codes were written; seconds:
+    wall-clock time.
     """
 
     n: int
@@ -40,15 +41,15 @@ def encode(
     d: int = 32,
     progress: Progress | None = None,
 ) -> EncodeReport:
-    """Make the codes of a catalog anew; ids, metadata, embeddings, sign bits, deletions and marks stay.
+    """Encode a catalog anew; ids, metadata, embeddings, sign bits, deletions and marks stay.
 
-    head: "rca", "pca", "none" or a file; None: the head that the catalog has. quantizer: "uniform" or "quantile"; None:
-    the usual one, see `Codec.choose`. d: code dims of rca and pca. What is to be fitted is fitted on `FIT_ROWS` evenly
-    spaced live items. Others read the codes of before until the last moment, and after it until they refresh; a stopped
-    run changes nothing. Where head and quantizer turn out to be those the catalog has, nothing is written. Peak
-    anonymous memory: as for `ingest`. Raises UsageError for a catalog without embeddings or items and for a head or
-    quantizer that does not fit, DataError if another process writes the catalog, the disk is too small, or the head
-    gives no finite numbers.
+    head: "rca", "pca", "none" or a file; None: the head of the catalog. quantizer: "uniform" or "quantile"; None: the
+    default, see `Codec.choose`. d: code dims of rca and pca. Head and quantizer are fitted to `FIT_ROWS` evenly spaced
+    live items, except a head that is read from a file. Other readers see the old codes until the commit, and after it
+    until they refresh; a stopped run changes nothing. If head and quantizer equal those of the catalog, nothing is
+    written. Peak anonymous memory: as for `build_catalog`. Raises UsageError for a catalog without embeddings or items
+    and for a head or quantizer that does not fit, DataError if another process writes the catalog, the disk is too
+    small, or the head gives numbers that are not finite.
     """
     began = time.perf_counter()
     catalog = Catalog.open(directory)

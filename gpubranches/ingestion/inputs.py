@@ -1,4 +1,4 @@
-"""The pieces of an input, the smallest units that can be ingested alone, and the comparison of two pieces."""
+"""Inputs as pieces, the smallest units that can be ingested alone, and the files of a piece with their state."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpubranches.catalog.listings import DIGEST_BYTES
+from gpubranches.catalog.pictures.decoding import ENDINGS
 from gpubranches.catalog.pictures.folders import find_pictures
-from gpubranches.catalog.pictures.images import ENDINGS
 from gpubranches.catalog.row_source import RowSource
-from gpubranches.core.files import parse_json, spelled
+from gpubranches.core.files import escaped_path, parse_json
 from gpubranches.errors import CatalogNotFoundError, DataError, UsageError
 from gpubranches.ingestion.array_file import ArrayFile
 from gpubranches.ingestion.clip_retrieval import ClipRetrieval
 from gpubranches.ingestion.datasets import is_image_folder, open_dataset
 
 UNREAD = -1
-"""Recorded size of a file that could not be read; no file has it, so the file is checked again each time."""
+"""Recorded size of a file that could not be read. No file has this size, so the file is checked again each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class File:
 
     @property
     def state(self) -> tuple[int, int, int]:
-        """Size and times: they change with the content, and sometimes without it."""
+        """Size and times. They change whenever the content changes, and sometimes without."""
         return self.size, self.mtime_ns, self.ctime_ns
 
     def read(self) -> File:
@@ -108,7 +108,7 @@ class Input:
 
     @property
     def what(self) -> str:
-        """The word for its pieces in messages."""
+        """The word for its pieces in messages, in the plural."""
         return "pictures" if self.source is None else "files"
 
 
@@ -122,22 +122,22 @@ def scan(paths: Sequence[str | Path], pictures: Path | None = None) -> list[Inpu
     pictures: the folder of the pictures that clip-retrieval folders name. Raises CatalogNotFoundError,
     CatalogFormatError or DataError for one that cannot be used, UsageError for the same one twice.
     """
-    found = [_look_at(Path(path), pictures) for path in paths]
+    found = [_open(Path(path), pictures) for path in paths]
     owners: dict[str, Input] = {}
     for each in found:
         for place in {piece.place for piece in each.pieces}:
             if place in owners:
-                both = f"{spelled(owners[place].path)} and {spelled(each.path)}"
+                both = f"{escaped_path(owners[place].path)} and {escaped_path(each.path)}"
                 raise UsageError(
-                    f"inputs: expected each file once, {spelled(place)} is in {both}; leave one of them out"
+                    f"inputs: expected each file once, {escaped_path(place)} is in {both}; leave one of them out"
                 )
             owners[place] = each
     return found
 
 
-def _look_at(path: Path, pictures: Path | None) -> Input:
+def _open(path: Path, pictures: Path | None) -> Input:
     if not path.exists():
-        raise CatalogNotFoundError(f"{spelled(str(path))}: expected a file or folder to ingest, found none")
+        raise CatalogNotFoundError(f"{escaped_path(str(path))}: expected a file or folder to ingest, found none")
     place = os.path.realpath(path)
     if is_image_folder(path):
         return _folder(path, place)
@@ -148,10 +148,10 @@ def _look_at(path: Path, pictures: Path | None) -> Input:
 
 def _folder(path: Path, place: str) -> Input:
     found = find_pictures(path, is_catalog)
-    notes = [f"{spelled(str(path))}: left out are {told}" for told in found.left_out()]
+    notes = [f"{escaped_path(str(path))}: left out are {phrase}" for phrase in found.left_out()]
     files = [(name, File.at(target or os.path.join(place, name))) for name, target in found.pictures]
     if not files:
-        notes.append(f"{spelled(str(path))}: pictures end in {', '.join(ENDINGS)}")
+        notes.append(f"{escaped_path(str(path))}: pictures end in {', '.join(ENDINGS)}")
     pieces = tuple(Piece(name, (file,), row, 1) for row, (name, file) in enumerate(files))
     return Input(place, pieces, None, tuple(notes))
 
@@ -160,10 +160,10 @@ def is_catalog(folder: Path) -> bool:
     """Return whether a folder is a catalog; its thumbnails are not ingested."""
     manifest = folder / "manifest.json"
     try:
-        told = parse_json(manifest.read_bytes()) if manifest.is_file() else None
+        content = parse_json(manifest.read_bytes()) if manifest.is_file() else None
     except (OSError, ValueError):
         return False
-    return isinstance(told, dict) and str(told.get("format", "")).startswith("gpubranches-")
+    return isinstance(content, dict) and str(content.get("format", "")).startswith("gpubranches-")
 
 
 def _array(source: ArrayFile) -> Iterable[Piece]:
@@ -178,11 +178,11 @@ def _partitions(source: ClipRetrieval) -> Iterable[Piece]:
         first += part.n
 
 
-def with_digests(takings: Sequence[PlannedPiece], progress: Callable[[str, int, int], None]) -> list[PlannedPiece]:
+def with_digests(planned: Sequence[PlannedPiece], progress: Callable[[str, int, int], None]) -> list[PlannedPiece]:
     """Return the plan with the digests of all files; files without a digest are read."""
     done: list[PlannedPiece] = []
-    for piece, start in takings:
+    for piece, start in planned:
         done.append((replace(piece, files=tuple(file.read() for file in piece.files)), start))
-        if len(takings) > 1:
-            progress("reading", len(done), len(takings))
+        if len(planned) > 1:
+            progress("reading", len(done), len(planned))
     return done

@@ -7,14 +7,15 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gpubranches.catalog.pictures.images import moved
-from gpubranches.core.files import spelled
+from gpubranches.catalog.pictures.image_files import present_path
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 from gpubranches.ingestion.inputs import Input, PlannedPiece
 from gpubranches.ingestion.records import IngestHistory, InputComparison
 
 Plan = list[tuple[Input, list[PlannedPiece]]]
-_NAMED = 4
+_SHOWN = 4
+"""Names that a message lists at most."""
 _OPTIONS = {
     "embedder": "--embedder",
     "head": "--head",
@@ -24,31 +25,31 @@ _OPTIONS = {
 }
 
 
-def is_begun(known: IngestHistory) -> bool:
+def is_begun(history: IngestHistory) -> bool:
     """Return whether a catalog holds any rows; an ingest that was stopped before its first rows can start again."""
-    return known.catalog.next_id > 0 or "made_with" not in known.catalog.source
+    return history.catalog.next_id > 0 or "made_with" not in history.catalog.source
 
 
 def plan_ingest(
-    known: IngestHistory, found: Sequence[Input], made_with: dict[str, Any], stopped: bool
+    history: IngestHistory, inputs: Sequence[Input], made_with: dict[str, Any], stopped: bool
 ) -> tuple[Plan, int | None]:
     """Return the plan of an ingest into an existing catalog, and the stopped run that it resumes, or None.
 
     made_with: the present options. Raises UsageError unless the catalog was made of these inputs in their present state
     and with these options. Pictures that could not be read, and were repaired, are in the plan.
     """
-    catalog = known.catalog
+    catalog = history.catalog
     if "made_with" not in catalog.source:
         raise UsageError(
             f"{catalog.path}: holds a catalog without a record of its inputs; append to it, or choose another folder"
         )
-    going_on = (known.unfinished or stopped) and len(known.records) == 1 and known.is_last(found)
-    compared = [] if going_on else [known.compare(each) for each in found]
-    gone = [] if going_on else known.gone(found)
-    if gone or any(each.new or each.left or each.changed for each in compared):
+    resumes = (history.unfinished or stopped) and len(history.records) == 1 and history.is_last(inputs)
+    compared = [] if resumes else [history.compare(each) for each in inputs]
+    missing = [] if resumes else history.missing_files(inputs)
+    if missing or any(each.new or each.unfinished or each.changed for each in compared):
         paths = ", ".join(catalog.source["inputs"][0]["paths"])
         raise UsageError(
-            f"{catalog.path}: holds a catalog of other input, of {paths}: {_difference(known, compared, gone)}"
+            f"{catalog.path}: holds a catalog of other input, of {paths}: {_difference(history, compared, missing)}"
         )
     before = catalog.source["made_with"]
     other = [option for name, option in _OPTIONS.items() if before.get(name) != made_with[name]]
@@ -57,88 +58,92 @@ def plan_ingest(
             f"{catalog.path}: holds a catalog of other input or options: this input, made with another "
             f"{' and '.join(other)}; choose another folder, or rebuild its codes by encode"
         )
-    if going_on:
-        return _rest(known, found), 0
-    return [(each.input, each.fresh()) for each in compared], None
+    if resumes:
+        return _rest(history, inputs), 0
+    return [(each.input, each.planned()) for each in compared], None
 
 
 def plan_append(
-    known: IngestHistory, found: Sequence[Input], new: bool, stopped: bool
+    history: IngestHistory, inputs: Sequence[Input], new: bool, stopped: bool
 ) -> tuple[Plan, int | None, list[str]]:
     """Return the plan of an append, the stopped run that it resumes, or None, and messages for the user.
 
     new: whether only new files are wanted; files of deleted items are not new. If False, raises UsageError if any part
     of the input is in the catalog; an input whose items were all deleted is not.
     """
-    _require_unmoved(known, found)
-    if (known.unfinished or stopped) and known.is_last(found):
-        return _rest(known, found), len(known.records) - 1, []
-    compared = [known.compare(each) for each in found]
+    _require_unmoved(history, inputs)
+    if (history.unfinished or stopped) and history.is_last(inputs):
+        return _rest(history, inputs), len(history.records) - 1, []
+    compared = [history.compare(each) for each in inputs]
     if not new:
-        if any(each.copied or known.is_there(each.input) for each in compared):
-            raise UsageError(f"{known.catalog.path}: {_present(known, compared)}")
-        return [(each, [(piece, 0) for piece in each.pieces]) for each in found], None, []
-    told = []
+        if any(each.copy_of or history.holds_any(each.input) for each in compared):
+            raise UsageError(f"{history.catalog.path}: {_already_there(history, compared)}")
+        return [(each, [(piece, 0) for piece in each.pieces]) for each in inputs], None, []
+    notes = []
     for each in compared:
-        path, fresh = spelled(each.input.path), [piece.name for piece, _ in each.fresh()]
-        told.append(f"{path}: {_count(fresh, each.input.what, 'is', 'are')} new{': ' + _some(fresh) if fresh else ''}")
-        if each.copied:
-            told.append(f"{path}: {_copy(known, each)}")
+        path, names = escaped_path(each.input.path), [piece.name for piece, _ in each.planned()]
+        listed = f": {_some(names)}" if names else ""
+        notes.append(f"{path}: {_count(names, each.input.what, 'is', 'are')} new{listed}")
+        if each.copy_of:
+            notes.append(f"{path}: {_copy(history, each)}")
         if each.changed:
-            told.append(f"{path}: {_changed(known, each)}")
-    return [(each.input, each.fresh()) for each in compared], None, told
+            notes.append(f"{path}: {_changed(history, each)}")
+    return [(each.input, each.planned()) for each in compared], None, notes
 
 
-def _rest(known: IngestHistory, found: Sequence[Input]) -> Plan:
-    """Return what is left of the plan of the last run; nothing if it is complete."""
-    if not known.unfinished:
+def _rest(history: IngestHistory, inputs: Sequence[Input]) -> Plan:
+    """Return the rest of the plan of the last run; nothing if it is complete."""
+    if not history.unfinished:
         return []
-    starts = iter(past.start for past in known.records[-1].pieces)
-    return [(each, [(piece, next(starts)) for piece in each.pieces]) for each in found]
+    starts = iter(past.start for past in history.records[-1].pieces)
+    return [(each, [(piece, next(starts)) for piece in each.pieces]) for each in inputs]
 
 
-def _difference(known: IngestHistory, compared: Sequence[InputComparison], gone: Sequence[str]) -> str:
-    """Return how the present input differs from the one of a catalog, and what to do."""
-    told, advice = [], []
+def _difference(history: IngestHistory, compared: Sequence[InputComparison], missing: Sequence[str]) -> str:
+    """Return how the present input differs from that of the catalog, and what the user can do."""
+    reasons, advice = [], []
     for each in compared:
-        fresh = [piece.name for piece, _ in each.fresh()]
-        if each.copied:
-            return _copy(known, each)
+        if each.copy_of:
+            return _copy(history, each)
         if each.changed:
-            told.append(_changed(known, each))
-        if fresh:
-            told.append(f"{_count(fresh, each.input.what, 'is', 'are')} not in it ({_some(fresh)})")
-            words = ["gpubranches", "append", spelled(str(known.catalog.path)), spelled(each.input.path)]
-            words += [] if len(fresh) == len(each.input.pieces) else ["--new"]
+            reasons.append(_changed(history, each))
+        names = [piece.name for piece, _ in each.planned()]
+        if names:
+            reasons.append(f"{_count(names, each.input.what, 'is', 'are')} not in it ({_some(names)})")
+            words = ["gpubranches", "append", escaped_path(str(history.catalog.path)), escaped_path(each.input.path)]
+            words += [] if len(names) == len(each.input.pieces) else ["--new"]
             advice.append(f"add what is new by `{shlex.join(words)}`")
-    if gone:
-        told.append(
-            f"{_count(gone, '', 'is', 'are')} in it and not in the input ({_some(map(os.path.basename, gone))})"
-        )
-    return f"{'; '.join(told)}; {', '.join([*advice, 'or choose another folder'])}"
+    if missing:
+        names = [os.path.basename(path) for path in missing]
+        reasons.append(f"{_count(names, '', 'is', 'are')} in it and not in the input ({_some(names)})")
+    return f"{'; '.join(reasons)}; {', '.join([*advice, 'or choose another folder'])}"
 
 
-def _present(known: IngestHistory, compared: Sequence[InputComparison]) -> str:
-    """Return which parts of an input are in a catalog already, and what to do."""
-    told, some_new = [], False
+def _already_there(history: IngestHistory, compared: Sequence[InputComparison]) -> str:
+    """Return which parts of an input are in the catalog already, and what the user can do."""
+    reasons, some_new = [], False
     for each in compared:
-        path, what = spelled(each.input.path), each.input.what
-        if each.copied:
-            told.append(f"{path}: {_copy(known, each)}")
+        path, what = escaped_path(each.input.path), each.input.what
+        if each.copy_of:
+            reasons.append(f"{path}: {_copy(history, each)}")
             continue
-        fresh, there = [piece.name for piece, _ in each.fresh()], len(each.same) + len(each.changed) + len(each.left)
-        some_new |= bool(fresh)
-        if there or each.mended:
-            said = f"of {path}, {there:,} of {len(each.input.pieces):,} {what} are in the catalog already"
-            told.append(f"{said}, {_count(fresh, what, 'is', 'are')} new" + (f" ({_some(fresh)})" if fresh else ""))
+        names = [piece.name for piece, _ in each.planned()]
+        there = len(each.unchanged) + len(each.changed) + len(each.unfinished)
+        some_new |= bool(names)
+        if there or each.repaired:
+            listed = f" ({_some(names)})" if names else ""
+            reasons.append(
+                f"of {path}, {there:,} of {len(each.input.pieces):,} {what} are in the catalog already, "
+                f"{_count(names, what, 'is', 'are')} new{listed}"
+            )
         if each.changed:
-            told.append(_changed(known, each))
-    way = "pass --new to add only those that are new" if some_new else "nothing was added"
-    return f"{'; '.join(told)}; {way}"
+            reasons.append(_changed(history, each))
+    advice = "pass --new to add only those that are new" if some_new else "nothing was added"
+    return f"{'; '.join(reasons)}; {advice}"
 
 
-def _changed(known: IngestHistory, each: InputComparison) -> str:
-    pasts = [known.pieces[piece.place] for piece, _ in each.changed]
+def _changed(history: IngestHistory, each: InputComparison) -> str:
+    pasts = [history.pieces[piece.place] for piece, _ in each.changed]
     ids = [_span(past.first_id, past.first_id + past.taken - 1) for past in pasts]
     changed = _count(each.changed, each.input.what, "has", "have")
     names = _some(name for _, name in each.changed)
@@ -152,22 +157,22 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
-def _copy(known: IngestHistory, each: InputComparison) -> str:
-    path, old = spelled(each.input.path), spelled(each.copied)
-    if os.path.exists(each.copied):
+def _copy(history: IngestHistory, each: InputComparison) -> str:
+    path, old = escaped_path(each.input.path), escaped_path(each.copy_of)
+    if os.path.exists(each.copy_of):
         return f"{path} holds the same as {old}, which is in the catalog already"
-    words = ("gpubranches", "relocate", spelled(str(known.catalog.path)), old, path)
+    words = ("gpubranches", "relocate", escaped_path(str(history.catalog.path)), old, path)
     return f"{path} holds what {old} held, which is in the catalog; if it was moved, run `{shlex.join(words)}`"
 
 
-def _require_unmoved(known: IngestHistory, found: Sequence[Input]) -> None:
+def _require_unmoved(history: IngestHistory, inputs: Sequence[Input]) -> None:
     """Raise UsageError for an input at the old place of moved pictures: their paths could not be distinguished."""
-    for each in found:
-        now = moved(known.catalog.source, each.path)
+    for each in inputs:
+        now = present_path(history.catalog.source, each.path)
         if now != each.path:
             raise UsageError(
-                f"{spelled(each.path)}: pictures of the catalog were there before they moved to {spelled(now)}; give "
-                "the new folder another name"
+                f"{escaped_path(each.path)}: pictures of the catalog were there before they moved to "
+                f"{escaped_path(now)}; give the new folder another name"
             )
 
 
@@ -178,6 +183,6 @@ def _count(names: Sequence[object], what: str, one: str, many: str) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    shown = [spelled(name) for name in names]
-    more = f" and {len(shown) - _NAMED:,} more" if len(shown) > _NAMED else ""
-    return ", ".join(shown[:_NAMED]) + more
+    shown = [escaped_path(name) for name in names]
+    more = f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
+    return ", ".join(shown[:_SHOWN]) + more

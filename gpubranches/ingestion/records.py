@@ -14,20 +14,20 @@ import pyarrow.parquet as pq
 
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.listings import listing_schema
-from gpubranches.catalog.pictures.images import moved
-from gpubranches.core.files import spelled, unspelled
+from gpubranches.catalog.pictures.image_files import present_path
+from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError
 from gpubranches.ingestion.inputs import UNREAD, File, Input, Piece, PlannedPiece
 
 
-def listing(takings: Iterable[PlannedPiece]) -> bytes:
+def listing(planned: Iterable[PlannedPiece]) -> bytes:
     """Return the ingested files as Parquet, one row per file: `inputs-G.parquet`, see docs/format.md."""
     schema = listing_schema()
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     first = 0
-    for piece, start in takings:
+    for piece, start in planned:
         for number, file in enumerate(piece.files):
-            values = (spelled(file.place), number > 0, *file.state, file.digest or None, first, start)
+            values = (escaped_path(file.place), number > 0, *file.state, file.digest or None, first, start)
             for name, value in zip(schema.names, (*values, piece.rows - start), strict=True):
                 columns[name].append(value)
         first += piece.rows - start
@@ -50,13 +50,13 @@ class RecordedPiece:
     taken: int
 
     @property
-    def upto(self) -> int:
-        """The first row of the piece that is not in the catalog."""
+    def end(self) -> int:
+        """The first row of the piece that is not in the catalog yet."""
         return self.start + self.taken
 
     @property
     def unread(self) -> bool:
-        """Whether it could not be opened at that time."""
+        """Whether its file could not be opened at that time."""
         return self.files[0].size == UNREAD
 
     def change(self, piece: Piece) -> str:
@@ -73,25 +73,25 @@ class RecordedPiece:
 class InputComparison:
     """The pieces of one input, compared with the record of a catalog.
 
-    same: ingested and unchanged; new: not ingested; left: ingested up to a row by a stopped run; mended: changed,
-    without items in the catalog, since they could not be read or were deleted; changed: all others that changed, with
-    the name of the changed file; copied: an input with the same content under other names.
+    unchanged: ingested, in the same state; new: not ingested; unfinished: ingested up to a row by a stopped run;
+    repaired: changed, without items in the catalog, since they could not be read or were deleted; changed: all others
+    that changed, with the name of the changed file; copy_of: path of an ingested input with the same content, else "".
     """
 
     input: Input
-    same: list[Piece] = field(default_factory=list)
+    unchanged: list[Piece] = field(default_factory=list)
     new: list[Piece] = field(default_factory=list)
-    left: list[PlannedPiece] = field(default_factory=list)
-    mended: list[Piece] = field(default_factory=list)
+    unfinished: list[PlannedPiece] = field(default_factory=list)
+    repaired: list[Piece] = field(default_factory=list)
     changed: list[tuple[Piece, str]] = field(default_factory=list)
-    copied: str = ""
+    copy_of: str = ""
 
-    def fresh(self) -> list[PlannedPiece]:
-        """Return the plan that holds only new pieces, in the order of the input."""
-        if self.copied:
+    def planned(self) -> list[PlannedPiece]:
+        """Return the pieces that are to be ingested, in the order of the input."""
+        if self.copy_of:
             return []
-        whole = [(piece, 0) for piece in (*self.new, *self.mended)]
-        return sorted([*whole, *self.left], key=lambda taking: taking[0].first)
+        whole = [(piece, 0) for piece in (*self.new, *self.repaired)]
+        return sorted([*whole, *self.unfinished], key=lambda planned: planned[0].first)
 
 
 @dataclass(frozen=True)
@@ -122,31 +122,31 @@ class IngestHistory:
         return last is not None and last.base + last.n > self.catalog.next_id
 
     def compare(self, input: Input) -> InputComparison:
-        """Return the comparison of an input; contents are read only where names, sizes and times do not decide."""
-        told = InputComparison(input)
+        """Compare an input with the record; a content is read only if name, size and times do not decide."""
+        comparison = InputComparison(input)
         for piece in input.pieces:
             past = self.pieces.get(piece.place)
             if past is None:
-                told.new.append(piece)
+                comparison.new.append(piece)
             elif name := past.change(piece):
                 if self._is_live(past):
-                    told.changed.append((piece, name))
+                    comparison.changed.append((piece, name))
                 else:
-                    told.mended.append(piece)
-            elif past.upto < piece.rows:
-                told.left.append((piece, past.upto))
+                    comparison.repaired.append(piece)
+            elif past.end < piece.rows:
+                comparison.unfinished.append((piece, past.end))
             else:
-                told.same.append(piece)
-        if input.pieces and len(told.new) == len(input.pieces):
-            told.copied = self._original(input)
-        return told
+                comparison.unchanged.append(piece)
+        if input.pieces and len(comparison.new) == len(input.pieces):
+            comparison.copy_of = self._original(input)
+        return comparison
 
-    def is_there(self, input: Input) -> bool:
+    def holds_any(self, input: Input) -> bool:
         """Return whether any part of an input is in the catalog: an item, or a record of a file that was unreadable."""
         pasts = [past for piece in input.pieces if (past := self.pieces.get(piece.place)) is not None]
-        broken = np.array([error["id"] for error in self.catalog.errors()] if pasts else [], np.int64)
+        unread = np.array([error["id"] for error in self.catalog.errors()] if pasts else [], np.int64)
         return any(
-            self._is_live(past) or bool(((broken >= past.first_id) & (broken < past.first_id + past.taken)).any())
+            self._is_live(past) or bool(((unread >= past.first_id) & (unread < past.first_id + past.taken)).any())
             for past in pasts
         )
 
@@ -160,7 +160,7 @@ class IngestHistory:
             for now, then in zip(pieces, past, strict=True)
         )
 
-    def gone(self, inputs: Sequence[Input]) -> list[str]:
+    def missing_files(self, inputs: Sequence[Input]) -> list[str]:
         """Return the paths of files of the first ingest that have items and are missing from the inputs."""
         here = {piece.place for each in inputs for piece in each.pieces}
         return [
@@ -169,15 +169,15 @@ class IngestHistory:
             if (place := past.files[0].place) not in here and past.taken and self._is_live(past)
         ]
 
-    def mended_ids(self, pieces: Iterable[Piece]) -> list[int]:
+    def unread_ids(self, pieces: Iterable[Piece]) -> list[int]:
         """Return the ids of the catalog's records that pieces could not be read."""
         spans = [
             (past.first_id, past.first_id + past.taken) for piece in pieces if (past := self.pieces.get(piece.place))
         ]
         if not spans:
             return []
-        broken = [int(error["id"]) for error in self.catalog.errors()]
-        return [error for error in broken if any(first <= error < stop for first, stop in spans)]
+        unread = [int(error["id"]) for error in self.catalog.errors()]
+        return [error for error in unread if any(first <= error < stop for first, stop in spans)]
 
     def _is_live(self, past: RecordedPiece) -> bool:
         return bool(self.catalog.alive(np.arange(past.first_id, past.first_id + past.taken)).any())
@@ -222,7 +222,7 @@ def _columns(catalog: Catalog, name: str) -> dict[str, list[Any]]:
     except CatalogFormatError as error:
         raise CatalogFormatError(
             f"{catalog.path / name}: the record of ingested files is damaged; restore it from a copy, or drop "
-            f"it by `gpubranches verify {spelled(str(catalog.path))} --repair`"
+            f"it by `gpubranches verify {escaped_path(str(catalog.path))} --repair`"
         ) from error
     columns: dict[str, list[Any]] = table.to_pydict()
     return columns
@@ -233,7 +233,7 @@ def _pieces(catalog: Catalog, name: str, base: int, taken: int) -> Iterator[Reco
     mains = np.flatnonzero(~np.array(columns["beside"], np.bool_)).tolist()
     for at, stop in itertools.pairwise([*mains, len(columns["beside"])]):
         files = tuple(
-            File(moved(catalog.source, unspelled(place)), size, mtime_ns, ctime_ns, digest or b"")
+            File(present_path(catalog.source, unescaped_path(place)), size, mtime_ns, ctime_ns, digest or b"")
             for place, size, mtime_ns, ctime_ns, digest in zip(
                 *(columns[name][at:stop] for name in ("place", "size", "mtime_ns", "ctime_ns", "digest")), strict=True
             )

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from gpubranches.catalog import Catalog
-from gpubranches.catalog.pictures.images import image_file
-from gpubranches.core.files import spelled
+from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 
-_LOOKED_AT = 1000
+_SAMPLED = 1000
+"""Items whose pictures are checked at most."""
 
 
 @dataclass(frozen=True)
 class RelocateReport:
-    """Result of a check of `looked_at` evenly spaced items: `before` had a picture, `there` have one now."""
+    """The result of `relocate`: of `looked_at` items drawn, `before` had a picture file and `there` have one now."""
 
     looked_at: int
     before: int
@@ -26,7 +27,7 @@ class RelocateReport:
 
 
 def relocate(directory: str | Path, before: str | Path, after: str | Path) -> RelocateReport:
-    """Make a catalog look in the folder `after` for the pictures that were under `before`, by one commit.
+    """Record in a catalog, in one commit, that the pictures under `before` are now under `after`.
 
     The folders are those of inputs, those that links lead to, or parents of these. Raises UsageError if `after` is no
     folder, or no picture is found there.
@@ -34,19 +35,19 @@ def relocate(directory: str | Path, before: str | Path, after: str | Path) -> Re
     catalog = Catalog.open(directory)
     old, new = os.path.abspath(before), os.path.realpath(after)
     if not os.path.isdir(new):
-        raise UsageError(f"{spelled(new)}: expected the folder of the pictures, found none")
+        raise UsageError(f"{escaped_path(new)}: expected the folder of the pictures, found none")
     source = catalog.source
     changed = {**source, "moved": [*source.get("moved", []), [old, new]]}
-    ids = catalog.sample_ids(min(_LOOKED_AT, catalog.n), np.random.default_rng(0))
+    ids = catalog.sample_ids(min(_SAMPLED, catalog.n), np.random.default_rng(0))
     items = catalog.items(ids)
     then, now = ([image_file(at, item) is not None for item in items] for at in (source, changed))
     if not any(
         image_file(changed, item) != image_file(source, item) for item, there in zip(items, now, strict=True) if there
     ):
-        places = ", ".join(spelled(root) for root in source.get("roots", {}).values()) or "none"
+        places = ", ".join(escaped_path(root) for root in source.get("roots", {}).values()) or "none"
         raise UsageError(
-            f"{spelled(new)}: expected pictures of the catalog that were in {spelled(old)}, found none; its folders of "
-            f"pictures are: {places}"
+            f"{escaped_path(new)}: expected pictures of the catalog that were in {escaped_path(old)}, found none; its "
+            f"folders of pictures are: {places}"
         )
     catalog.set_source(changed)
     return RelocateReport(len(items), sum(then), sum(now))

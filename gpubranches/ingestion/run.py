@@ -1,4 +1,4 @@
-"""The rows of inputs as one source, with pictures embedded, and the staging folder of this work."""
+"""One run of an ingest or append: its lock, its staging folder, and its inputs opened as one source."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gpubranches.catalog import disk_errors, exclusive
-from gpubranches.catalog.pictures.images import moved
+from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.catalog.row_source import Kind, RowSource
-from gpubranches.core.files import make_folder, spelled
+from gpubranches.core.files import escaped_path, make_folder
 from gpubranches.encoders import Embedder
 from gpubranches.errors import UsageError
 from gpubranches.ingestion.combined_sources import JoinedSources, SourceRanges
@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 
 @contextmanager
 def exclusive_run(folder: Path) -> Iterator[bool]:
-    """Hold the lock of the one ingest or append of a catalog; yields whether an earlier one was stopped.
+    """Hold the lock that allows one ingest or append of a catalog at a time; yields whether an earlier run was stopped.
 
     Raises DataError if another process holds it, or the folder cannot be written.
     """
@@ -41,7 +41,7 @@ def exclusive_run(folder: Path) -> Iterator[bool]:
 
 
 class IngestRun:
-    """One ingest or append: its embedder, the folder of embedded pictures, the callback of progress."""
+    """One run of an ingest or append. progress: callback of (stage, done, total)."""
 
     def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int, progress: Progress):
         self.progress = progress
@@ -64,10 +64,10 @@ class IngestRun:
         if len(shapes) > 1:
             kinds = " and ".join(sorted(f"{kind} of {dim}" for kind, dim in shapes))
             raise UsageError(f"inputs: expected all embeddings or all codes of equal dims, got {kinds}")
-        opened = [self._open(each, takings) for each, takings in plan]
-        sources, takings = [source for source, _ in opened], [taking for _, part in opened for taking in part]
-        known = {name: moved(dict(origin), root) for name, root in origin.get("roots", {}).items()}
-        return _joined(sources, [each.path for each, _ in plan], known), takings
+        opened = [self._open(each, planned) for each, planned in plan]
+        sources, planned = [source for source, _ in opened], [piece for _, part in opened for piece in part]
+        known = {name: present_path(dict(origin), root) for name, root in origin.get("roots", {}).items()}
+        return _joined(sources, [each.path for each, _ in plan], known), planned
 
     def forget(self, inputs: Sequence[Input]) -> None:
         """Remove the staged embeddings, of this or of a stopped run, of pictures that are in the catalog now."""
@@ -75,16 +75,16 @@ class IngestRun:
         places = [] if self._embedder is None else [place_of(self._staging, path, self._embedder) for path in pictures]
         forget(self._staging, [place for place in places if place.exists()])
 
-    def _open(self, input: Input, takings: list[PlannedPiece]) -> tuple[RowSource, list[PlannedPiece]]:
+    def _open(self, input: Input, planned: list[PlannedPiece]) -> tuple[RowSource, list[PlannedPiece]]:
         if input.source is not None:
-            takings = with_digests(takings, self.progress)
-            ranges = [(piece.first + start, piece.first + piece.rows) for piece, start in takings]
+            planned = with_digests(planned, self.progress)
+            ranges = [(piece.first + start, piece.first + piece.rows) for piece, start in planned]
             whole = sum(stop - start for start, stop in ranges) == input.source.n
-            return (input.source if whole else SourceRanges(input.source, ranges)), takings
+            return (input.source if whole else SourceRanges(input.source, ranges)), planned
         if self._embedder is None:
-            raise UsageError(f"{spelled(input.path)}: a folder of pictures needs a model; pass --embedder")
+            raise UsageError(f"{escaped_path(input.path)}: a folder of pictures needs a model; pass --embedder")
         place = place_of(self._staging, input.path, self._embedder)
-        pieces = [piece for piece, _ in takings]
+        pieces = [piece for piece, _ in planned]
         staged = embed_pictures(
             input.path, pieces, place, self._embedder, batch_size=self._batch_size, progress=self.progress
         )
@@ -92,10 +92,10 @@ class IngestRun:
 
 
 def _joined(sources: Sequence[RowSource], paths: Sequence[str], known: Mapping[str, str]) -> RowSource:
-    """Return several sources as one; a single one unchanged, unless it adds another folder of pictures.
+    """Return several sources as one; a single source is returned as it is, unless it adds a folder of pictures.
 
-    known: the folders of pictures that the catalog has already, by input. Only the column `input` says from which of
-    two folders a picture is.
+    known: the folders of pictures of the catalog, by input. With two folders or more, the column `input` tells which
+    one a picture is in.
     """
     own = list(sources[0].roots.values())
     if len(sources) == 1 and (not known or own in ([], [known.get("")])):
@@ -108,7 +108,7 @@ def _names(paths: Sequence[str], folders: Sequence[str], known: Mapping[str, str
     """Return names of inputs: those of known folders, else the last part of the path; equal ones get a number."""
     by_folder, names = {root: name for name, root in known.items()}, list[str]()
     for path, folder in zip(paths, folders, strict=True):
-        stem = spelled(Path(path).stem)
+        stem = escaped_path(Path(path).stem)
         name, number = by_folder.get(folder, stem), len(names)
         while name in names or known.get(name, folder) != folder:
             number += 1

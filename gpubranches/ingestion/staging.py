@@ -1,4 +1,4 @@
-"""The staging folder: embedded pictures that are not in the catalog yet, so that a stopped run can resume."""
+"""The staging folder: embedded pictures that are not in the catalog yet, so that a stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gpubranches.catalog.listings import DIGEST_BYTES
+from gpubranches.catalog.metadata.columns import IMAGE_PATH, IMAGE_TARGET
 from gpubranches.catalog.metadata.tables import read_parquet
-from gpubranches.catalog.pictures.images import COLUMN, TARGET, decoded
+from gpubranches.catalog.pictures.decoding import decoded_file
 from gpubranches.catalog.row_source import Kind
 from gpubranches.core.arrays import open_npy
 from gpubranches.core.embedding_space import digest
-from gpubranches.core.files import spelled, unspelled, whole_file, write_npy
+from gpubranches.core.files import atomic_file, escaped_path, unescaped_path, write_npy
 from gpubranches.encoders import Embedder
 from gpubranches.errors import CatalogFormatError, DataError
 from gpubranches.ingestion.inputs import UNREAD, File, Piece, content_digest
 
 PARTITION = 2048
-"""Pictures a partition: what a kill can cost."""
+"""Pictures of a partition, which is written at once; a killed run loses one partition at most."""
 _BATCHES_AHEAD = 3
 _SCHEMA = pa.schema(
     [
@@ -94,9 +95,9 @@ class StagedPictures:
     def items(self, start: int, stop: int) -> pa.Table:
         """Return the metadata of rows start..stop-1."""
         pieces = self.pieces[start:stop]
-        columns = {COLUMN: pa.array([spelled(piece.name) for piece in pieces], pa.string())}
+        columns = {IMAGE_PATH: pa.array([escaped_path(piece.name) for piece in pieces], pa.string())}
         if self._links:
-            columns[TARGET] = pa.array([self._target(piece) for piece in pieces], pa.string())
+            columns[IMAGE_TARGET] = pa.array([self._target(piece) for piece in pieces], pa.string())
         return pa.table(columns)
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None]:
@@ -105,7 +106,7 @@ class StagedPictures:
 
     def _target(self, piece: Piece) -> str | None:
         inside = piece.place.startswith(f"{self.roots[''].rstrip('/')}/")
-        return None if inside else spelled(piece.place)
+        return None if inside else escaped_path(piece.place)
 
 
 def place_of(staging: Path, folder: str, embedder: Embedder) -> Path:
@@ -154,7 +155,7 @@ def removed_of(staging: Path) -> Path:
 def forget(staging: Path, places: Sequence[Path]) -> None:
     """Remove embedded pictures that are in the catalog, and the folder if nothing else is in it.
 
-    A folder is renamed before it is removed, so that the rest after a kill is never used as a complete folder.
+    A folder is renamed before it is removed, so that a partly removed folder is never read.
     """
     gone = removed_of(staging)
     shutil.rmtree(gone, ignore_errors=True)
@@ -189,7 +190,7 @@ def _held(out: Path, dim: int) -> list[Path]:
 def _rows(path: Path, part: int) -> Iterator[_Row]:
     table = read_parquet(path.with_suffix(".parquet")).cast(_SCHEMA)
     for number, row in enumerate(table.to_pylist()):
-        place, error = unspelled(row.pop("place")), row.pop("error")
+        place, error = unescaped_path(row.pop("place")), row.pop("error")
         yield _Row(File(place, **{**row, "digest": row["digest"] or b""}), part, number, error)
 
 
@@ -198,16 +199,16 @@ def _write(out: Path, embeddings: NDArray[np.float16], rows: Sequence[_Row]) -> 
     number = 1 + max((int(path.stem) for path in out.glob("*.npy")), default=-1)
     path = out / f"{number:06d}.npy"
     columns = {
-        "place": [spelled(row.file.place) for row in rows],
+        "place": [escaped_path(row.file.place) for row in rows],
         "size": [row.file.size for row in rows],
         "mtime_ns": [row.file.mtime_ns for row in rows],
         "ctime_ns": [row.file.ctime_ns for row in rows],
         "digest": [row.file.digest or None for row in rows],
         "error": [row.error for row in rows],
     }
-    with whole_file(path.with_suffix(".parquet")) as file:
+    with atomic_file(path.with_suffix(".parquet")) as file:
         pq.write_table(pa.table(columns, schema=_SCHEMA), file)
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         write_npy(file, embeddings)
     return path
 
@@ -227,18 +228,18 @@ def _decoded(
 
 
 def _decode(place: str, embedder: Embedder) -> _Decoded:
-    """Read a picture once, for its embedding and the digest of the same bytes."""
+    """Read a picture once, for its embedding and for the digest of the same bytes."""
     seen = File(place, UNREAD, 0, 0)
     try:
         with open(place, "rb") as file:
             stat = os.fstat(file.fileno())
             whole = content_digest(file)
             file.seek(0)
-            with decoded(file, place) as image:
+            with decoded_file(file, place) as image:
                 seen = replace(File.seen(place, stat), digest=whole)
                 return _Decoded(seen, embedder.preprocess(image), None)
     except OSError as error:
         return _Decoded(seen, None, f"cannot read: {error.strerror}")
     except DataError as error:
         seen = replace(File.seen(place, stat), digest=whole)
-        return _Decoded(seen, None, spelled(str(error.args[0]).removeprefix(f"{place}: ")))
+        return _Decoded(seen, None, escaped_path(str(error.args[0]).removeprefix(f"{place}: ")))

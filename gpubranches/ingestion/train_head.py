@@ -1,4 +1,4 @@
-"""A head trained on the embeddings of a catalog, or of files, and written as a file that `ingest` and `encode` take."""
+"""Training a head on the embeddings of a catalog or of files; `ingest` and `encode` take the file that it writes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import replace_file, require_outside_catalogs
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.heads import HeadSettings
-from gpubranches.encoders.heads.decoding import Progress
-from gpubranches.encoders.heads.examples import Examples
-from gpubranches.encoders.heads.training import Training, train
+from gpubranches.encoders.heads.decoder import Progress
+from gpubranches.encoders.heads.training import TrainingReport, train
+from gpubranches.encoders.heads.training_data import TrainingData
 from gpubranches.encoders.quantizers import require_dims
 from gpubranches.encoders.vocabulary import plain_name
 from gpubranches.errors import DataError, UsageError, missing_package
@@ -28,17 +28,18 @@ from gpubranches.ingestion.array_file import ArrayFile
 from gpubranches.ingestion.datasets import open_dataset
 
 TRAIN_ROWS = 1_000_000
-"""Rows, evenly spaced, that a head learns from at most; they are held in memory, 2 D bytes each."""
+"""Evenly spaced rows that a head is trained on at most; they are held in memory, 2 D bytes each."""
 _CHUNK_ROWS = 16_384
 
 
 @dataclass(frozen=True)
 class HeadReport:
-    """rows: learned from and held out; texts: whose ranking was kept; epochs: trained, best_epoch: the one kept.
+    """The result of `train_head`.
 
-    recall, recall_pca: 100-recall@100 (with fewer rows, of as many as there are) of held-out rows by uint8 codes, of
-    the head and of the PCA it started from; recalls: by epoch; decoded: mean cosine of held-out embeddings with what is
-    decoded from their codes; seconds: wall; device; identity: the head's.
+    rows: used for training and held out; texts: whose ranking the head was trained to keep; epochs: trained;
+    best_epoch: whose weights were kept; recall, recall_pca: 100-recall@100 of held-out rows by uint8 codes, of the head
+    and of the PCA it started from (with fewer than 100 rows, of all rows); recalls: by epoch; decoded: mean cosine of
+    held-out embeddings with those decoded from their codes; seconds: wall-clock time; device; identity: of the head.
     """
 
     rows: int
@@ -54,8 +55,8 @@ class HeadReport:
     identity: str
 
     @classmethod
-    def of(cls, examples: Examples, training: Training, identity: str, seconds: float) -> HeadReport:
-        """Tell of a training."""
+    def of(cls, examples: TrainingData, training: TrainingReport, identity: str, seconds: float) -> HeadReport:
+        """Return the report of a training."""
         return cls(
             rows=examples.n,
             texts=0 if examples.texts is None else len(examples.texts),
@@ -83,15 +84,15 @@ def train_head(
     rows: int = TRAIN_ROWS,
     progress: Progress | None = None,
 ) -> HeadReport:
-    """Train a head and write it to `out` (.safetensors); the same call after a stop goes on where it was.
+    """Train a head and write it to `out` (.safetensors); the same call resumes a stopped run.
 
-    source: a catalog with embeddings, or a file or folder of them that `ingest` takes. embedder: reads the texts that
-    the text tower is made for (None: the catalog's own; "none": no text tower); without_texts: names of its
-    vocabulary to leave out, so that they can be asked as new ones. pairs: a .npy of text embeddings, the text of
+    source: a catalog with embeddings, or a file or folder of them that `ingest` takes. embedder: embeds the texts that
+    the text tower is trained on (None: the catalog's own; "none": no text tower); without_texts: names of its
+    vocabulary to leave out, so that they can be tested as unseen ones. pairs: a .npy of text embeddings, the text of
     every row of `source` in its order, to train both towers on as in the paper. device: "auto", "cpu" or "cuda". The
-    rows that `holdout.split` holds out are never learned from. The state of the training lies in a folder beside `out`
-    until it is finished. Raises UsageError, DataError or SpaceMismatchError for what cannot be trained on before it
-    begins, BackendUnavailableError without torch.
+    rows that `holdout.split` holds out are never used for training. The state of the training is in a folder beside
+    `out` until it is finished. Raises UsageError, DataError or SpaceMismatchError, before it begins, for data that
+    cannot be trained on, BackendUnavailableError without torch.
     """
     began = time.perf_counter()
     chosen, target = settings or HeadSettings(), Path(out)
@@ -133,7 +134,7 @@ def _require_target(target: Path) -> None:
 
 def _examples(
     source: Path, embedder: Embedder | str | None, without: Collection[str], pairs: str | Path | None, rows: int
-) -> Examples:
+) -> TrainingData:
     if rows < 1:
         raise UsageError(f"rows: expected 1 or more, got {rows}")
     ids, embeddings, catalog = _embeddings(source, rows)
@@ -145,13 +146,13 @@ def _examples(
         EmbeddingSpace(embedder=made_by).require(EmbeddingSpace(embedder=opened.identity))
         made_by = opened.identity
     if pairs is not None:
-        return Examples(embeddings, ids=ids, pairs=_pairs(Path(pairs), source, ids), embedder=made_by)
+        return TrainingData(embeddings, ids=ids, pairs=_pairs(Path(pairs), source, ids), embedder=made_by)
     if opened is None:
-        return Examples(embeddings, ids=ids, embedder=made_by)
+        return TrainingData(embeddings, ids=ids, embedder=made_by)
     left_out = {plain_name(name) for name in without}
-    names = [name for name in opened.usual_texts if plain_name(name) not in left_out]
+    names = [name for name in opened.training_texts if plain_name(name) not in left_out]
     known = None if catalog is None else catalog.text_mean
-    return Examples(
+    return TrainingData(
         embeddings,
         ids=ids,
         texts=opened.texts(names) if names else None,
@@ -162,7 +163,7 @@ def _examples(
 
 
 def _opened(own: str, embedder: Embedder | str | None) -> Embedder | None:
-    """Return the embedder asked for, else the catalog's own, None for "none" and where there is neither."""
+    """Return the requested embedder, else the catalog's own; None for "none", or if there is neither."""
     if embedder is None:
         return open_embedder(own) if own else None
     if isinstance(embedder, str):

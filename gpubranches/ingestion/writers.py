@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.files import output, whole_file, whole_folder, write_npy
+from gpubranches.core.files import atomic_file, atomic_folder, output, write_npy
 
 _WRITE_ROWS = 8192
 _GROUP_ROWS = 1 << 17
@@ -28,7 +28,7 @@ class CatalogRows(Protocol):
 
 def write_u8bin(path: Path, rows: CatalogRows, ids: NDArray[np.int64]) -> None:
     """Write the codes of items as .u8bin: two uint32 (n, d), then n x d uint8."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write(np.array([len(ids), rows.d], np.uint32))
         for start in range(0, len(ids), _WRITE_ROWS):
             file.write(rows.codes(ids[start : start + _WRITE_ROWS]))
@@ -40,7 +40,7 @@ def write_codes_parquet(path: Path, rows: CatalogRows, ids: NDArray[np.int64]) -
     import pyarrow.parquet as pq
 
     schema = pa.schema([("id", pa.int64()), *((f"c{dim}", pa.uint8()) for dim in range(rows.d))])
-    with whole_file(path) as file, pq.ParquetWriter(file, schema) as writer:
+    with atomic_file(path) as file, pq.ParquetWriter(file, schema) as writer:
         for start in range(0, len(ids), _GROUP_ROWS):
             part = ids[start : start + _GROUP_ROWS]
             columns = [part, *np.ascontiguousarray(rows.codes(part).T)]
@@ -52,7 +52,7 @@ def write_clip_retrieval(folder: Path, rows: CatalogRows, ids: NDArray[np.int64]
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with whole_folder(folder) as made:
+    with atomic_folder(folder) as made:
         for name in ("img_emb", "metadata"):
             (made / name).mkdir()
         for number, start in enumerate(range(0, len(ids), partition)):

@@ -60,10 +60,10 @@ class Diffusion:
         self.walk_ = csr_array(graph.multiply(1 / graph.sum(axis=1)[:, None]), dtype=np.float32)
         return self
 
-    def spread(self, scores: NDArray[Any]) -> NDArray[np.float32]:
+    def propagate(self, scores: NDArray[Any]) -> NDArray[np.float32]:
         """Return the scores spread, float32, of scores (n,) or columns of scores (n, c)."""
         if not hasattr(self, "walk_"):
-            raise NotFittedError("Diffusion: call fit before spread")
+            raise NotFittedError("Diffusion: call fit before propagate")
         if scores.ndim not in (1, 2) or len(scores) != self.walk_.shape[0]:
             raise ArrayError(f"scores: expected one a vector, {self.walk_.shape[0]}, got shape {scores.shape}")
         own = scores.astype(np.float32)

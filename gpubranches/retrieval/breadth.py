@@ -4,10 +4,10 @@ A narrow idea (one breed) is told from its surroundings by what few items share;
 catalog shows it, and nearly every random item is wrong. A broad idea (all dogs) lies along the directions that
 whitening evens out, and many of the random items are right. So the broad model sees the embeddings as they are, and all
 its unchecked negatives together weigh as much as ten marks. Which of the two fits is a matter of evidence: how well
-each foretells the marks that it has not seen, with a border where the catalog has a gap (`Border`).
+each foretells the marks that it has not seen, with a boundary where the catalog has a gap (`BoundaryPosterior`).
 
-The likelier model is not always the better answer: where a border may lie at 30 items or at 3,000, the broad answer can
-be nearly all wrong. So the two answers are compared by the F1 expected of each over both models.
+The likelier model is not always the better answer: where a boundary may lie at 30 items or at 3,000, the broad answer
+can be nearly all wrong. So the two answers are compared by the F1 expected of each over both models.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.learning.linear import LogisticRegression
-from gpubranches.retrieval.border import Border
-from gpubranches.retrieval.marks import Marks
+from gpubranches.retrieval.boundary import BoundaryPosterior
 from gpubranches.retrieval.scoring import CatalogScores, View
+from gpubranches.retrieval.training_data import TrainingData
 
 STRENGTH = 10.0
 """C of both models."""
@@ -33,13 +33,13 @@ TRUSTS = (2.0, 5.0, 12.0)
 """How much farther a broad model may reach along it; the marks decide."""
 CHOSEN_WEIGHT = 0.3
 """Weight of a mark that a person chose on a page, since such items are easy ones. It is also the weight, for a broad
-border, of a suggestion near the cut of a narrow answer, since another score than the border's chose it."""
+boundary, of a suggestion near the cut of a narrow answer, since another score than the boundary's chose it."""
 FEW_BROAD, FEW_NARROW = 30.0, 10.0
 """Sizes below which an idea of its kind is unlikely."""
 _TYPICAL = 0.15
 _AGAINST_BROAD = 0.15
 """What each item marked wrong on a page says against a broad idea: its first page would be right."""
-_FOR_WORDS, _FOR_ASKED = 1.0, 2.0
+_FOR_WORDS, _FOR_BROAD_WORDS = 1.0, 2.0
 """What is expected before any mark: that words are meant, and that an idea put in words is broad."""
 _RESERVE = 0.1
 """How much more F1 must be expected of the narrow answer where the marks speak for a broad idea."""
@@ -53,15 +53,15 @@ Ids = NDArray[np.int64]
 class LinearModel:
     """A linear model over centred vectors, the scores of the catalog by it, and where its right items end.
 
-    weights: (D,) float32; asked: whether the words of the query contribute; evidence: how well the model predicts the
-    marks, the log of their likelihood, comparable between models of the same marks.
+    weights: (D,) float32; uses_words: whether the words of the query contribute; evidence: how well the model predicts
+    the marks, the log of their likelihood, comparable between models of the same marks.
     """
 
     weights: NDArray[np.float32]
     intercept: float
     scores: CatalogScores
-    border: Border
-    asked: bool
+    boundary: BoundaryPosterior
+    uses_words: bool
     evidence: float
 
 
@@ -87,23 +87,23 @@ class Breadth:
         return 1 / (1 + math.exp(min(-self.log_odds, 700)))
 
 
-def judge(view: View, marks: Marks) -> Breadth:
+def judge(view: View, data: TrainingData) -> Breadth:
     """Fit a broad and a narrow model to the marks, with and without the words, and weigh their evidence.
 
     The words are listened to where the marks are foretold better with them. A broad idea is answered by the broad model
     unless the narrow answer promises more, by `_RESERVE` of F1. Needs a negative of some kind.
     """
-    broad = _fitted(view, marks, None, broad=True)
+    broad = _fitted(view, data, None, broad=True)
     best = broad.evidence
-    for trust in TRUSTS if marks.asked is not None and marks.asked.any() else ():
-        with_words = _fitted(view, marks, marks.asked, broad=True, trust=trust)
+    for trust in TRUSTS if data.words is not None and data.words.any() else ():
+        with_words = _fitted(view, data, data.words, broad=True, trust=trust)
         if with_words.evidence + _FOR_WORDS > best:
             broad, best = with_words, with_words.evidence + _FOR_WORDS
-    narrow = _fitted(view, marks, marks.asked if broad.asked else None, broad=False)
+    narrow = _fitted(view, data, data.words if broad.uses_words else None, broad=False)
     log_odds = broad.evidence - narrow.evidence
-    log_odds -= _AGAINST_BROAD * int(marks.chosen_negatives.sum())
-    found = Breadth(broad, log_odds + (_FOR_ASKED if broad.asked else 0.0), False)
-    return replace(found, answers=found.is_broad and not _narrow_promises_more(view, marks, found, narrow))
+    log_odds -= _AGAINST_BROAD * int(data.chosen_negatives.sum())
+    found = Breadth(broad, log_odds + (_FOR_BROAD_WORDS if broad.uses_words else 0.0), False)
+    return replace(found, answers=found.is_broad and not _narrow_promises_more(view, data, found, narrow))
 
 
 def reaching(matrix: NDArray[np.float32], direction: NDArray[np.float32], trust: float) -> NDArray[np.float32]:
@@ -117,38 +117,38 @@ def reaching(matrix: NDArray[np.float32], direction: NDArray[np.float32], trust:
 
 
 def _fitted(
-    view: View, marks: Marks, asked: NDArray[np.float32] | None, *, broad: bool, trust: float = TRUST
+    view: View, data: TrainingData, words: NDArray[np.float32] | None, *, broad: bool, trust: float = TRUST
 ) -> LinearModel:
-    marked = np.concatenate([marks.positives, marks.negatives])
-    vectors = view.vectors(np.concatenate([marked, marks.unchecked]))
+    marked = np.concatenate([data.positives, data.negatives])
+    vectors = view.vectors(np.concatenate([marked, data.unchecked]))
     turn = np.eye(vectors.shape[1], dtype=np.float32) if broad else view.whitening.matrix_
-    if asked is not None:
-        turn = reaching(turn, asked, trust)
+    if words is not None:
+        turn = reaching(turn, words, trust)
     weights = np.ones(len(vectors))
-    weights[len(marked) :] = (BROAD_UNCHECKED if broad else NARROW_UNCHECKED) / max(1, len(marks.unchecked))
+    weights[len(marked) :] = (BROAD_UNCHECKED if broad else NARROW_UNCHECKED) / max(1, len(data.unchecked))
     model = LogisticRegression(C=STRENGTH, balanced=False).fit(
-        vectors @ turn, np.arange(len(vectors)) < len(marks.positives), sample_weight=weights, left_out=len(marked)
+        vectors @ turn, np.arange(len(vectors)) < len(data.positives), sample_weight=weights, left_out=len(marked)
     )
     over_vectors = turn @ model.coef_.astype(np.float32)
     scores = view.scores(over_vectors, model.intercept_)
-    chosen = np.concatenate([marks.fair, marks.chosen_negatives])
-    border = _border(scores, marks, model.left_out_, chosen, broad)
-    evidence = border.evidence(_TYPICAL * int(marks.fair.sum()))
-    if broad and marks.near_cut.any():
-        border = _border(scores, marks, model.left_out_, chosen | marks.near_cut, broad)
-    return LinearModel(over_vectors, model.intercept_, scores, border, asked is not None, evidence)
+    chosen = np.concatenate([data.fair, data.chosen_negatives])
+    boundary = _boundary(scores, data, model.left_out_, chosen, broad)
+    evidence = boundary.evidence(_TYPICAL * int(data.fair.sum()))
+    if broad and data.near_cut.any():
+        boundary = _boundary(scores, data, model.left_out_, chosen | data.near_cut, broad)
+    return LinearModel(over_vectors, model.intercept_, scores, boundary, words is not None, evidence)
 
 
-def _border(
-    scores: CatalogScores, marks: Marks, left_out: NDArray[np.float64], unfair: NDArray[np.bool_], broad: bool
-) -> Border:
+def _boundary(
+    scores: CatalogScores, data: TrainingData, left_out: NDArray[np.float64], unfair: NDArray[np.bool_], broad: bool
+) -> BoundaryPosterior:
     """Return where the right items end.
 
     left_out: (p + m,) float64, held-out scores of the marks; unfair: (p + m,) bool, marks of less weight.
     """
-    _, open_scores, stands_for = scores.without(np.concatenate([marks.positives, marks.negatives]))
-    weights, p = np.where(unfair, CHOSEN_WEIGHT, 1.0), len(marks.positives)
-    return Border(few=FEW_BROAD if broad else FEW_NARROW).fit(
+    _, open_scores, stands_for = scores.without(np.concatenate([data.positives, data.negatives]))
+    weights, p = np.where(unfair, CHOSEN_WEIGHT, 1.0), len(data.positives)
+    return BoundaryPosterior(few=FEW_BROAD if broad else FEW_NARROW).fit(
         open_scores,
         left_out[:p],
         left_out[p:],
@@ -158,16 +158,16 @@ def _border(
     )
 
 
-def _narrow_promises_more(view: View, marks: Marks, found: Breadth, narrow: LinearModel) -> bool:
+def _narrow_promises_more(view: View, data: TrainingData, found: Breadth, narrow: LinearModel) -> bool:
     """Return whether more F1 is expected of the narrow model's answer than of the broad one's, by `_RESERVE`."""
-    marked = np.concatenate([marks.positives, marks.negatives])
+    marked = np.concatenate([data.positives, data.negatives])
     ids, by_broad, stands_for = found.broad.scores.thinned(marked, _COMPARED)
     by_narrow = view.vectors(ids) @ narrow.weights + np.float32(narrow.intercept)
-    p = len(marks.positives)
-    answers = [scores >= model.border.cut(p) for model, scores in ((found.broad, by_broad), (narrow, by_narrow))]
+    p = len(data.positives)
+    answers = [scores >= model.boundary.cut(p) for model, scores in ((found.broad, by_broad), (narrow, by_narrow))]
     promised = np.zeros(2)
     for model, scores, chance in ((found.broad, by_broad, found.chance), (narrow, by_narrow, 1 - found.chance)):
-        right = model.border.curves(_CURVES, scores) * stands_for
+        right = model.boundary.curves(_CURVES, scores) * stands_for
         for at, answer in enumerate(answers):
             size = float(stands_for @ answer) + right.sum(axis=1) + 2 * p
             promised[at] += chance * float(np.mean(2 * (right @ answer + p) / size))

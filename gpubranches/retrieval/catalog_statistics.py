@@ -1,4 +1,4 @@
-"""The spread of a catalog's embeddings and codes, learnt once for every state of the catalog."""
+"""Statistics of a catalog's embeddings and codes: means and whitenings, computed once for each state of the catalog."""
 
 from __future__ import annotations
 
@@ -16,54 +16,56 @@ if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
 
 CODE_UNIT = np.float32(127.5)
-"""Codes a unit of what a linear model over codes sees."""
+"""Codes are divided by this to be the vectors of a linear model."""
 
-_kept: WeakKeyDictionary[Catalog, SingleFlightCache[Any]] = WeakKeyDictionary()
+_cached: WeakKeyDictionary[Catalog, SingleFlightCache[Any]] = WeakKeyDictionary()
 
 
-class Spread(NamedTuple):
-    """How the embeddings of a catalog differ: overall, as any two do; local, as nearest neighbours do."""
+class EmbeddingStatistics(NamedTuple):
+    """Whitenings of a catalog's embeddings: overall by their covariance, local by nearest neighbours' differences."""
 
     overall: Whitening
     local: Whitening
 
 
-def spread_of(catalog: Catalog) -> Spread:
-    """Return the whitenings learnt from up to `SAMPLE` items of a catalog, always the same ones; kept until a commit.
+def embedding_statistics(catalog: Catalog) -> EmbeddingStatistics:
+    """Return the whitenings learnt from up to `SAMPLE` items of a catalog. They are cached until a commit.
 
-    Who asks while another thread learns them waits for it. Raises UsageError for a catalog of codes alone.
+    If another thread is learning them, the call waits for its result. Raises UsageError for a catalog of codes alone.
     """
-    spread: Spread = _memo(catalog).get(("embeddings", catalog.generation), lambda: _learnt_spread(catalog))
-    return spread
-
-
-def code_spread_of(catalog: Catalog) -> tuple[NDArray[np.float32], Whitening]:
-    """Return mean, (d,) float32, and local whitening of `code_vectors`, learnt and kept as `spread_of` is."""
-    spread: tuple[NDArray[np.float32], Whitening] = _memo(catalog).get(
-        ("codes", catalog.generation), lambda: _learnt_code_spread(catalog)
+    found: EmbeddingStatistics = _cache(catalog).get(
+        ("embeddings", catalog.generation), lambda: _learn_embedding_statistics(catalog)
     )
-    return spread
+    return found
+
+
+def code_statistics(catalog: Catalog) -> tuple[NDArray[np.float32], Whitening]:
+    """Return the mean, (d,) float32, and the local whitening of `code_vectors`; cached like `embedding_statistics`."""
+    found: tuple[NDArray[np.float32], Whitening] = _cache(catalog).get(
+        ("codes", catalog.generation), lambda: _learn_code_statistics(catalog)
+    )
+    return found
 
 
 def code_vectors(catalog: Catalog, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return codes / CODE_UNIT of items, (m, d) float32: what a linear model over codes sees."""
+    """Return codes / CODE_UNIT of items, (m, d) float32, the vectors of a linear model over codes."""
     vectors: NDArray[np.float32] = catalog.codes(ids).astype(np.float32) / CODE_UNIT
     return vectors
 
 
-def _memo(catalog: Catalog) -> SingleFlightCache[Any]:
-    return _kept.setdefault(catalog, SingleFlightCache(2))
+def _cache(catalog: Catalog) -> SingleFlightCache[Any]:
+    return _cached.setdefault(catalog, SingleFlightCache(2))
 
 
-def _learnt_spread(catalog: Catalog) -> Spread:
+def _learn_embedding_statistics(catalog: Catalog) -> EmbeddingStatistics:
     if catalog.signs is None or not catalog.has_embeddings:
         raise UsageError("expected a catalog with embeddings, this one has codes only")
     sample = catalog.embeddings(catalog.sample_ids(SAMPLE, np.random.default_rng(0))) - catalog.signs.mean_
     overall = Whitening().fit(sample)
-    return Spread(overall, local_whitening(sample, overall))
+    return EmbeddingStatistics(overall, local_whitening(sample, overall))
 
 
-def _learnt_code_spread(catalog: Catalog) -> tuple[NDArray[np.float32], Whitening]:
+def _learn_code_statistics(catalog: Catalog) -> tuple[NDArray[np.float32], Whitening]:
     sample = code_vectors(catalog, catalog.sample_ids(SAMPLE, np.random.default_rng(0)))
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean, local_whitening(sample - mean, Whitening().fit(sample - mean))

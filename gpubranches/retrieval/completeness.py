@@ -9,7 +9,7 @@ draws of what is not. The draw decides by scores alone which items are looked at
 it (Rubin, Inference and missing data, Biometrika 1976).
 
 Where the breadth of the idea was judged (`breadth.judge`), the curves of a broad idea are drawn from the posterior over
-its border, some of them without trust in the gaps of the catalog. Some of the curves of a narrow idea, as many as the
+its boundary, some of them without trust in the gaps of the catalog. Some of the curves of a narrow idea, as many as the
 chance that it is broad, then say that most of what is right is not ranked at all.
 """
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from gpubranches.core.arrays import among
 from gpubranches.core.results import Interval, Ranking
 from gpubranches.retrieval.breadth import Breadth
-from gpubranches.retrieval.curves import CURVES, border_draws, chances_by, right_unranked
+from gpubranches.retrieval.curves import CURVES, chances_by, draw_boundaries, right_unranked
 from gpubranches.retrieval.sampling import inclusion, systematic
 
 AUDITED = 20
@@ -49,9 +49,9 @@ _LOOK_ALIKES = 0.1
 _MISSED, _MISSED_BROADLY = (-5.3, 1.3), (-6.5, 1.2)
 """Mean and standard deviation of the log odds that a right item is not ranked at all; or lies far below all curves."""
 _STEEPER = (0.5, 0.7)
-"""Mean and standard deviation of the log of how much steeper such a curve is, above the border and below it."""
+"""Mean and standard deviation of the log of how much steeper such a curve is, above the boundary and below it."""
 _SPOTLESS, _NEARLY = 0.3, 0.95
-"""The chance that all is right far above the border, where nearly all is, and that nothing is missed below it."""
+"""The chance that all is right far above the boundary, where nearly all is, and that nothing is missed below it."""
 _WIDER = np.array([[1.5, 1.0], [-1.5, 0.5], [-1.5, 0.5]])
 """The prior of the curves of a narrow idea that turns out broad: what is ranked is right, well below the cut, too."""
 _LEAST_BROAD = 0.1
@@ -110,8 +110,8 @@ class Completeness:
         self._places: dict[int, int] = {}
         self._earlier = Evidence() if earlier is None else earlier
         self._seed = seed
-        self._known = ranking.spread is not None
-        unit = ranking.spread if ranking.spread is not None else max(abs(ranking.threshold) / 4, 1e-3)
+        self._known = ranking.score_std is not None
+        unit = ranking.score_std if ranking.score_std is not None else max(abs(ranking.threshold) / 4, 1e-3)
         self._unit = unit
         self.drawn = Sample() if drawn is None else drawn
         prior = _PRIOR if self._known else _VAGUE
@@ -126,7 +126,7 @@ class Completeness:
         self._elsewhere: Floats = np.zeros(CURVES)
         self._wider = np.zeros(CURVES, np.bool_)
         if breadth is not None and breadth.answers:
-            self._follow_border(breadth, rng)
+            self._follow_boundary(breadth, rng)
         elif breadth is not None:
             self._allow_for_more(breadth, rng)
         elif ranking.unlisted is not None:
@@ -145,9 +145,9 @@ class Completeness:
         )
         return other
 
-    def _follow_border(self, breadth: Breadth, rng: np.random.Generator) -> None:
-        """Draw all curves from the posterior over the border of a broad idea."""
-        draws = border_draws(breadth, rng)
+    def _follow_boundary(self, breadth: Breadth, rng: np.random.Generator) -> None:
+        """Draw all curves from the posterior over the boundary of a broad idea."""
+        draws = draw_boundaries(breadth, rng)
         steeper = np.exp(_STEEPER[0] + _STEEPER[1] * rng.standard_normal((CURVES, 2)))
         at_cut = (self.ranking.threshold - draws[:, 0]) / draws[:, 1]
         self._curves[:, 0] = at_cut * np.where(at_cut > 0, steeper[:, 1], steeper[:, 0])
@@ -165,7 +165,7 @@ class Completeness:
         curves[:, 1:] = np.exp(curves[:, 1:])
         self._curves[some] = curves
         self._wider[some] = True
-        self._elsewhere[some] = right_unranked(breadth, border_draws(breadth, rng), self._ids)[some]
+        self._elsewhere[some] = right_unranked(breadth, draw_boundaries(breadth, rng), self._ids)[some]
 
     def _right_unlisted(self, votes: NDArray[np.float32]) -> Floats:
         """Return how many of the items with a vote that are not listed are right by each curve, (CURVES,)."""

@@ -17,20 +17,20 @@ _SETTLED = 0.5
 Floats = NDArray[np.float64]
 
 
-def border_draws(breadth: Breadth, rng: np.random.Generator) -> Floats:
-    """Draw border, width and ceiling of the broad model from its posterior, (CURVES, 3), in random order.
+def draw_boundaries(breadth: Breadth, rng: np.random.Generator) -> Floats:
+    """Draw boundary, width and ceiling of the broad model from its posterior, (CURVES, 3), in random order.
 
-    Half of the draws trust the gaps of the catalog, half do not, see `Border.draw`.
+    Half of the draws trust the gaps of the catalog, half do not, see `BoundaryPosterior.draw`.
     """
-    border, settled = breadth.broad.border, round(_SETTLED * CURVES)
-    draws = [border.draw(settled, rng, gaps=border.gaps), border.draw(CURVES - settled, rng, gaps=0.0)]
+    boundary, settled = breadth.broad.boundary, round(_SETTLED * CURVES)
+    draws = [boundary.draw(settled, rng, gaps=boundary.gaps), boundary.draw(CURVES - settled, rng, gaps=0.0)]
     return rng.permutation(np.concatenate(draws))
 
 
 def right_unranked(breadth: Breadth, draws: Floats, ranked: NDArray[np.int64]) -> Floats:
     """Return how many right items each curve expects among those that are not ranked, (c,).
 
-    draws: (c, 3) of `border_draws`; ranked: (m,) ids that are left out, int64.
+    draws: (c, 3) of `draw_boundaries`; ranked: (m,) ids that are left out, int64.
     """
     _, scores, stands_for = breadth.broad.scores.without(ranked)
     if len(scores) == 0:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from gpubranches.core.arrays import among
 from gpubranches.core.tie_order import splitmix64
 from gpubranches.retrieval.breadth import judge
-from gpubranches.retrieval.catalog_statistics import code_spread_of, code_vectors
-from gpubranches.retrieval.marks import Marks
+from gpubranches.retrieval.catalog_statistics import code_statistics, code_vectors
 from gpubranches.retrieval.rescore import Rescorer
 from gpubranches.retrieval.scoring import CodeView
+from gpubranches.retrieval.training_data import TrainingData
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
@@ -39,29 +39,29 @@ _DRAWN_FROM = 200_000
 Ids = NDArray[np.int64]
 
 
-def pseudo_labels(backend: Backend, catalog: Catalog, marks: Marks, seed: int) -> tuple[Ids, Ids]:
+def pseudo_labels(backend: Backend, catalog: Catalog, data: TrainingData, seed: int) -> tuple[Ids, Ids]:
     """Return ids of unmarked items that seem right, and of those that seem wrong though a linear model likes them.
 
     8 to 22 marks and 1,000 random items say little of where an idea ends; the items of the catalog around it say where
     the density ends (learning from positive and unlabelled examples; Liu, Dai, Li, Lee and Yu, Building Text
     Classifiers Using Positive and Unlabeled Examples, ICDM 2003, name the scheme "two-step"). For a broad idea
     (`breadth.judge`, on
-    codes) the labels lie above and below the border of the broad model. For a narrow one a linear model over the
+    codes) the labels lie above and below the boundary of the broad model. For a narrow one a linear model over the
     locally whitened codes of the marks and of random items finds the best unmarked items of the whole catalog; their
     scores are spread among neighbours and cut as those of the second stage are (`Rescorer`), on codes in place of
     embeddings. (m,) int64 each, the same on every backend; none without a negative to learn from,
     nor where nothing stands out. seed: which labels
     are taken where there are many.
     """
-    wrong = np.concatenate([marks.negatives, marks.unchecked])
+    wrong = np.concatenate([data.negatives, data.unchecked])
     if len(wrong) == 0:
         return wrong, wrong
-    marked = np.concatenate([marks.positives, marks.negatives])
-    breadth = judge(CodeView(backend, catalog), replace(marks, asked=None))
+    marked = np.concatenate([data.positives, data.negatives])
+    breadth = judge(CodeView(backend, catalog), replace(data, words=None))
     if breadth.log_odds > BELIEVED:
         ids, scores, _ = breadth.broad.scores.without(marked)
-        return labels_around(ids, scores >= breadth.broad.border.cut(len(marks.positives)), marked, seed)
-    return _narrow_labels(backend, catalog, marks)
+        return labels_around(ids, scores >= breadth.broad.boundary.cut(len(data.positives)), marked, seed)
+    return _narrow_labels(backend, catalog, data)
 
 
 def labels_around(ids: Ids, matched: NDArray[np.bool_], marked: Ids, seed: int) -> tuple[Ids, Ids]:
@@ -77,22 +77,22 @@ def labels_around(ids: Ids, matched: NDArray[np.bool_], marked: Ids, seed: int) 
     return right, wrong
 
 
-def _narrow_labels(backend: Backend, catalog: Catalog, marks: Marks) -> tuple[Ids, Ids]:
-    positives, negatives = marks.positives, marks.negatives
-    wrong = np.concatenate([negatives, marks.unchecked])
+def _narrow_labels(backend: Backend, catalog: Catalog, data: TrainingData) -> tuple[Ids, Ids]:
+    positives, negatives = data.positives, data.negatives
+    wrong = np.concatenate([negatives, data.unchecked])
 
     def vectors(ids: Ids) -> NDArray[np.float32]:
         return code_vectors(catalog, ids)
 
-    mean, whitening = code_spread_of(catalog)
-    model = Rescorer(
-        C=STRENGTH, negative_weight=marks.negative_weight, reached=REACHED, easier=EASIER, share=SHARE
-    ).fit(vectors(positives), vectors(wrong), mean, whitening, n_checked=len(negatives))
+    mean, whitening = code_statistics(catalog)
+    model = Rescorer(C=STRENGTH, negative_weight=data.negative_weight, reached=REACHED, easier=EASIER, share=SHARE).fit(
+        vectors(positives), vectors(wrong), mean, whitening, n_checked=len(negatives)
+    )
     marked = np.concatenate([positives, negatives])
     best = backend.score(model.weights_, tier="codes", limit=4 * REACHED + len(marked)).ids
     best = best[~among(best, marked)]
     scores = (vectors(best) - mean) @ model.weights_ + np.float32(model.intercept_)
-    spread, threshold, _ = model.spread(best, scores.astype(np.float32), positives, negatives, vectors)
+    spread, threshold, _ = model.propagate(best, scores.astype(np.float32), positives, negatives, vectors)
     right: NDArray[np.bool_] = spread >= np.float32(threshold)
     if np.count_nonzero(right) > catalog.n // LARGEST_SHARE:
         return best[:0], best[:0]

@@ -20,11 +20,11 @@ from gpubranches.learning.branches import BranchEnsemble, DecisionBranches
 from gpubranches.learning.branches_classic import ClassicBranches, ClassicEnsemble
 from gpubranches.learning.trees import DecisionTree, RandomForest
 from gpubranches.retrieval.breadth import Breadth, judge
-from gpubranches.retrieval.catalog_statistics import spread_of
-from gpubranches.retrieval.marks import Marks
+from gpubranches.retrieval.catalog_statistics import embedding_statistics
 from gpubranches.retrieval.pseudo_labels import labels_around, pseudo_labels
 from gpubranches.retrieval.rescore import Rescorer
 from gpubranches.retrieval.scoring import EmbeddingView
+from gpubranches.retrieval.training_data import TrainingData
 from gpubranches.retrieval.voting import by_votes, votes_for
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def has_second_stage(catalog: Catalog, model: Model, wanted: bool | None) -> boo
 def refined(
     backend: Backend,
     catalog: Catalog,
-    marks: Marks,
+    data: TrainingData,
     model: Model,
     *,
     second_stage: bool,
@@ -100,27 +100,27 @@ def refined(
     timings: dict[str, float] = {}
     staged = second_stage or model == "linear"
     breadth: Breadth | None = None
-    if staged and len(marks.negatives) + len(marks.unchecked):
+    if staged and len(data.negatives) + len(data.unchecked):
         with _timed(timings, "breadth"):
             view = EmbeddingView(backend, catalog, where)
-            breadth = judge(view, marks)
+            breadth = judge(view, data)
     if breadth is not None and breadth.answers:
         with _timed(timings, "rank"):
-            ranking = _broadly(view, marks, breadth)
+            ranking = _broadly(view, data, breadth)
         with _timed(timings, "train"):
-            boxes = None if model == "linear" else _trained_around(ranking, catalog, marks, model, seed)
+            boxes = None if model == "linear" else _trained_around(ranking, catalog, data, model, seed)
             ranking = _with_votes(ranking, catalog, boxes)
         stages = catalog.embeddings_source if breadth.broad.scores.error == 0 else f"bits+{catalog.embeddings_source}"
     else:
         with _timed(timings, "train"):
-            boxes = None if model == "linear" else _trained(backend, catalog, marks, model, not second_stage, seed)
-        ranking = _narrowly(backend, catalog, marks, boxes, where, staged, breadth, lean, timings)
+            boxes = None if model == "linear" else _trained(backend, catalog, data, model, not second_stage, seed)
+        ranking = _narrowly(backend, catalog, data, boxes, where, staged, breadth, lean, timings)
         stages = "bits" if boxes is None else "boxes"
         if staged:
             stages += f"+{catalog.embeddings_source}"
     if where is not None:
         ranking = ranking.take(catalog.inside(ranking.ids, where))
-    if breadth is not None and breadth.broad.asked:
+    if breadth is not None and breadth.broad.uses_words:
         stages += "+words"
     timings["total"] = sum(timings.values())
     return Found(boxes, replace(ranking, source=f"{backend.name}/{stages}", timings_ms=timings), breadth)
@@ -129,7 +129,7 @@ def refined(
 def _narrowly(
     backend: Backend,
     catalog: Catalog,
-    marks: Marks,
+    data: TrainingData,
     boxes: Boxes | None,
     where: Bitmap | None,
     staged: bool,
@@ -140,21 +140,21 @@ def _narrowly(
     """Rank what the boxes hold, by embeddings or by votes."""
     if staged or boxes is None:
         with _timed(timings, "rank"):
-            return _by_embeddings(backend, catalog, marks, boxes, where, breadth)
+            return _by_embeddings(backend, catalog, data, boxes, where, breadth)
     with _timed(timings, "boxes"):
         votes = votes_for(lean, boxes.n_estimators)
-        return by_votes(backend, catalog, boxes, marks.positives, marks.negatives, where, votes)
+        return by_votes(backend, catalog, boxes, data.positives, data.negatives, where, votes)
 
 
-def _broadly(view: EmbeddingView, marks: Marks, breadth: Breadth) -> Ranking:
+def _broadly(view: EmbeddingView, data: TrainingData, breadth: Breadth) -> Ranking:
     """Rank the whole catalog by the broad model, cut where the expected F1 is largest."""
     broad = breadth.broad
-    threshold = broad.border.cut(len(marks.positives))
-    marked = np.concatenate([marks.positives, marks.negatives])
+    threshold = broad.boundary.cut(len(data.positives))
+    marked = np.concatenate([data.positives, data.negatives])
     ids, scores = view.listed(broad.weights, broad.intercept, broad.scores, threshold, marked)
     matched = scores >= np.float32(threshold)
-    matched[among(ids, marks.positives)] = True
-    matched[among(ids, marks.negatives)] = False
+    matched[among(ids, data.positives)] = True
+    matched[among(ids, data.negatives)] = False
     return Ranking(
         ids=ids,
         scores=scores,
@@ -162,26 +162,28 @@ def _broadly(view: EmbeddingView, marks: Marks, breadth: Breadth) -> Ranking:
         total=int(matched.sum()),
         candidates=view.n,
         threshold=float(np.float32(threshold)),
-        spread=broad.border.unit_,
+        score_std=broad.boundary.unit_,
     )
 
 
-def _trained_around(ranking: Ranking, catalog: Catalog, marks: Marks, model: Model, seed: int) -> Boxes:
+def _trained_around(ranking: Ranking, catalog: Catalog, data: TrainingData, model: Model, seed: int) -> Boxes:
     """Train the boxes of a broad idea: around pseudo-labels by its ranking, where the model learns from such labels."""
-    right, wrong = marks.positives, np.concatenate([marks.negatives, marks.unchecked])
+    right, wrong = data.positives, np.concatenate([data.negatives, data.unchecked])
     if model in TAUGHT:
-        more, near = labels_around(ranking.ids, ranking.matched, np.concatenate([right, marks.negatives]), seed)
+        more, near = labels_around(ranking.ids, ranking.matched, np.concatenate([right, data.negatives]), seed)
         right = np.concatenate([right, more])
-        wrong = np.union1d(marks.negatives, near)
+        wrong = np.union1d(data.negatives, near)
     return _boxes(catalog, right, wrong, model, seed, {})
 
 
-def _trained(backend: Backend, catalog: Catalog, marks: Marks, model: Model, votes_decide: bool, seed: int) -> Boxes:
-    right, wrong = marks.positives, np.concatenate([marks.negatives, marks.unchecked])
+def _trained(
+    backend: Backend, catalog: Catalog, data: TrainingData, model: Model, votes_decide: bool, seed: int
+) -> Boxes:
+    right, wrong = data.positives, np.concatenate([data.negatives, data.unchecked])
     if model in TAUGHT and (votes_decide or model == "branch"):
-        more, near = pseudo_labels(backend, catalog, marks, seed)
+        more, near = pseudo_labels(backend, catalog, data, seed)
         right = np.concatenate([right, more])
-        wrong = np.concatenate([marks.negatives, np.setdiff1d(np.union1d(marks.unchecked, near), more)])
+        wrong = np.concatenate([data.negatives, np.setdiff1d(np.union1d(data.unchecked, near), more)])
     return _boxes(catalog, right, wrong, model, seed, {} if votes_decide else _WIDE.get(model, {}))
 
 
@@ -195,7 +197,7 @@ def _boxes(catalog: Catalog, right: Ids, wrong: Ids, model: Model, seed: int, se
 def _by_embeddings(
     backend: Backend,
     catalog: Catalog,
-    marks: Marks,
+    data: TrainingData,
     boxes: Boxes | None,
     where: Bitmap | None,
     breadth: Breadth | None,
@@ -203,21 +205,21 @@ def _by_embeddings(
     signs = catalog.signs
     if signs is None:
         raise UsageError("second_stage: the catalog has no mean of its embeddings; ingest it again")
-    heard = breadth is not None and breadth.broad.asked
-    rescorer = Rescorer(negative_weight=marks.negative_weight).fit(
-        catalog.embeddings(marks.positives),
-        catalog.embeddings(np.concatenate([marks.negatives, marks.unchecked])),
+    heard = breadth is not None and breadth.broad.uses_words
+    rescorer = Rescorer(negative_weight=data.negative_weight).fit(
+        catalog.embeddings(data.positives),
+        catalog.embeddings(np.concatenate([data.negatives, data.unchecked])),
         signs.mean_,
-        *spread_of(catalog),
-        n_checked=len(marks.negatives),
-        fair=marks.fair,
-        asked=marks.asked if heard else None,
+        *embedding_statistics(catalog),
+        n_checked=len(data.negatives),
+        fair=data.fair,
+        words=data.words if heard else None,
     )
     ranking = rescorer.rank(
         backend,
         boxes,
-        positives=marks.positives,
-        negatives=marks.negatives,
+        positives=data.positives,
+        negatives=data.negatives,
         where=where,
         embeddings=catalog.embeddings,
     )

@@ -96,14 +96,14 @@ class Rescorer:
         *,
         n_checked: int = 0,
         fair: NDArray[np.bool_] | None = None,
-        asked: NDArray[np.float32] | None = None,
+        words: NDArray[np.float32] | None = None,
     ) -> Self:
         """Fit to embeddings of positives (p, D) and negatives (m, D); mean: (D,) of the catalog. All float32.
 
         whitening: of the catalog; without it the embeddings are taken as they are. local: of what neighbours differ in,
         for the graph of neighbours; without it `whitening`. n_checked: how many of the negatives, the first ones, a
         person marked. fair: (p,) which positives are a fair sample of the wanted items,
-        and not of those near the cut; the cut is set by them, or by all where there is none. asked: (D,) float32, the
+        and not of those near the cut; the cut is set by them, or by all where there is none. words: (D,) float32, the
         direction of what was asked for in words, or None. Returns self. Raises LabelError without a positive or a
         negative.
         """
@@ -118,8 +118,8 @@ class Rescorer:
             )
         self._mean, self._local = mean, whitening if local is None else local
         turn = np.eye(len(mean), dtype=np.float32) if whitening is None else whitening.matrix_
-        if asked is not None:
-            turn = reaching(turn, check_array(asked, "asked", dtype=np.float32, shape=(len(mean),), finite=True), TRUST)
+        if words is not None:
+            turn = reaching(turn, check_array(words, "words", dtype=np.float32, shape=(len(mean),), finite=True), TRUST)
         x = (np.concatenate([positives, negatives]) - mean) @ turn
         trust = np.ones(p + m)
         trust[p : p + n_checked] = self.negative_weight
@@ -165,7 +165,7 @@ class Rescorer:
         right, wrong = among(ids, positives), among(ids, negatives)
         held_out = self.held_out_[self._fair]
         if embeddings is not None and scored is not None:
-            scores, threshold, held_out = self.spread(ids, scores, positives, negatives, embeddings)
+            scores, threshold, held_out = self.propagate(ids, scores, positives, negatives, embeddings)
             order = best_first(scores, ids)
             ids, scores, right, wrong = ids[order], scores[order], right[order], wrong[order]
         matched = ((scores >= np.float32(threshold)) | right) & ~wrong
@@ -176,7 +176,7 @@ class Rescorer:
             total=int(matched.sum()),
             candidates=total,
             threshold=float(np.float32(threshold)),
-            spread=spread_of_scores(held_out) if len(held_out) >= FEWEST_HELD_OUT else None,
+            score_std=score_std(held_out) if len(held_out) >= FEWEST_HELD_OUT else None,
         )
 
     def _scored(
@@ -237,7 +237,7 @@ class Rescorer:
         dots = [in_order(backend.score(self.weights_, tier="embeddings", ids=part), part) for part in parts]
         return np.concatenate([np.zeros(0, np.float32), *dots])
 
-    def spread(
+    def propagate(
         self,
         ids: NDArray[np.int64],
         scores: NDArray[np.float32],
@@ -255,7 +255,7 @@ class Rescorer:
         size = self.reached
         while size <= _MOST_REACHED:
             window, below = open_[:size], open_[size:]
-            spread, held_out = self._spread_window(ids[window], scores[window], positives, negatives, embeddings)
+            spread, held_out = self._propagate_window(ids[window], scores[window], positives, negatives, embeddings)
             found = scores.copy()
             found[window] = spread
             found[below] = np.minimum(found[below], spread.min(initial=np.inf))
@@ -279,11 +279,11 @@ class Rescorer:
         see them; n_marked: positives that are in the answer already; weights: how many candidates each score stands
         for, (m,), None for one each.
         """
-        mean, spread = float(held_out.mean()), spread_of_scores(held_out)
+        mean, spread = float(held_out.mean()), score_std(held_out)
         mixture = mixture_cut(scores, mean - self.easier * spread, spread, n_marked, weights)
         return self.share * mean if mixture is None else (self.share * mean + mixture) / 2
 
-    def _spread_window(
+    def _propagate_window(
         self,
         ids: NDArray[np.int64],
         scores: NDArray[np.float32],
@@ -307,7 +307,7 @@ class Rescorer:
         columns = np.zeros((len(own), 1 + p), np.float32)
         columns[:, 0] = own
         columns[np.arange(p), 1 + np.arange(p)] = 1
-        spread = Diffusion().fit(_evened(centred, self._local)).spread(columns)
+        spread = Diffusion().fit(_evened(centred, self._local)).propagate(columns)
         debt = spread[np.arange(p), 1 + np.arange(p)] * (highest - self.held_out_[:p])
         fair = self._fair[:p] if self._fair[:p].any() else np.ones(p, np.bool_)
         return spread[p + m :, 0], (spread[:p, 0] - debt)[fair]
@@ -317,7 +317,7 @@ class Rescorer:
             raise NotFittedError("Rescorer: call fit before rank")
 
 
-def spread_of_scores(held_out: NDArray[np.float64]) -> float:
+def score_std(held_out: NDArray[np.float64]) -> float:
     """Return how far scores of right items lie apart: the standard deviation of (p,), at least a tenth of their mean.
 
     Marks of a group that hangs together have all but the same score once neighbours have evened them out. In a unit so

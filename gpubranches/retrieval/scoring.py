@@ -16,7 +16,7 @@ from gpubranches.core.threads import one_thread
 from gpubranches.core.tie_order import best_first
 from gpubranches.core.whitening import Whitening
 from gpubranches.errors import UsageError
-from gpubranches.retrieval.catalog_statistics import code_spread_of, code_vectors, spread_of
+from gpubranches.retrieval.catalog_statistics import code_statistics, code_vectors, embedding_statistics
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
@@ -108,7 +108,7 @@ class CodeView:
 
     def __init__(self, backend: Backend, catalog: Catalog):
         self.backend, self.catalog = backend, catalog
-        self.mean, self.local = code_spread_of(catalog)
+        self.mean, self.local = code_statistics(catalog)
         self.whitening = self.local
 
     def vectors(self, ids: Ids) -> NDArray[np.float32]:
@@ -137,7 +137,7 @@ class EmbeddingView:
             raise UsageError("second_stage: the catalog has no mean of its embeddings; ingest it again")
         self.backend, self.catalog, self.where = backend, catalog, where
         self.mean = catalog.signs.mean_
-        self.whitening, self.local = spread_of(catalog)
+        self.whitening, self.local = embedding_statistics(catalog)
         self.n = catalog.count(where)
 
     def vectors(self, ids: Ids) -> NDArray[np.float32]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from gpubranches.catalog.codec import Codec
+from gpubranches.catalog.pictures.decoding import decoded_path
 from gpubranches.core.arrays import as_ids, check_array
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.encoders import open_embedder
@@ -19,8 +21,6 @@ from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.queries import Item, Picture, Query, Term, Words, combine, of_kind, parse, unit
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from gpubranches.catalog import Catalog
     from gpubranches.encoders import Embedder
     from gpubranches.engines import Backend
@@ -62,7 +62,7 @@ class Searcher:
 
     def search(
         self,
-        query: str | int | Path | Image | NDArray[Any],
+        query: str | int | Path | Image | NDArray[Any] | Term,
         k: int = 100,
         *,
         where: str | None = None,
@@ -70,91 +70,78 @@ class Searcher:
     ) -> Hits:
         """Return the k items nearest to a text, an item, a picture or a vector.
 
-        query: a str is a text, see `ask`; an int the id of an item; a Path or a PIL image a picture; an array an image
-        embedding, (D,) of floats, or a code, (d,) uint8. by_codes: compare codes even where there are embeddings, for a
-        text or an item. Raises UsageError for another query, for by_codes with a picture or an embedding, and as `ask`;
-        DataError for a file that is no picture.
+        query: a str is a text in the grammar of `queries.parse`; several terms are combined by `queries.combine`, each
+        centred on the mean of its kind and made as long as the others. A `Term` is one term: `Words` are a text without
+        the grammar. An int is the id of an item, which is its own nearest. A Path or a PIL image is a picture. An array
+        is an image embedding, (D,) of floats, or a code, (d,) uint8. by_codes: compare codes even where there are
+        embeddings, by one text, item or code; a text needs a head with a text tower.
+
+        Raises UsageError for another query, for a text that cannot be read, and for what the catalog or the embedder
+        has nothing to compare by; DataError for a file that is no picture.
         """
-        from PIL.Image import Image
-
-        from gpubranches.catalog.pictures.images import opened
-
-        if isinstance(query, str):
-            return self.ask(query, k, where=where, by_codes=by_codes)
-        if isinstance(query, int | np.integer) and not isinstance(query, bool):
-            return self.like(int(query), k, where=where, by_codes=by_codes)
+        match query:
+            case str():
+                return self._parsed(parse(query), k, where, by_codes)
+            case Words(text):
+                return self._text(text, k, where, by_codes)
+            case Item(item):
+                return self._like(item, k, where, by_codes)
+            case int() | np.integer() if not isinstance(query, bool):
+                return self._like(int(query), k, where, by_codes)
         if by_codes and not (isinstance(query, np.ndarray) and query.dtype == np.uint8):
-            raise UsageError("by_codes: expected a text, an item or a code, got another query; search without it")
-        if isinstance(query, Path):
-            with opened(query) as image:
-                return self.image(image, k, where=where)
-        if isinstance(query, Image):
-            return self.image(query, k, where=where)
-        if isinstance(query, np.ndarray):
-            return self.vector(query.astype(np.float32) if query.dtype.kind == "f" else query, k, where=where)
+            raise UsageError("by_codes: expected one text, item or code, got another query; search without it")
+        match query:
+            case Picture(name):
+                return self._vector(self.pictures(name), k, where)
+            case Path():
+                with decoded_path(query) as image:
+                    return self._image(image, k, where)
+            case Image():
+                return self._image(query, k, where)
+            case np.ndarray():
+                return self._vector(query.astype(np.float32) if query.dtype.kind == "f" else query, k, where)
         raise UsageError(
             "query: expected a text (str), the id of an item (int), a picture (Path or PIL image) or a vector "
             f"(NumPy array), got {type(query).__name__}"
         )
 
-    def ask(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Hits:
-        """Return the k items nearest to what a text asks for: words, or terms such as `dog + #17 - sketch`.
-
-        The grammar is that of `queries.parse`, the meaning of several terms that of `queries.combine`: each is centred
-        on the mean of its kind and made as long as the others. One term alone is `text`, `like` or a picture.
-        by_codes: search the codes alone, by one term. Raises UsageError for a text that cannot be read, and for terms
-        the catalog or the embedder has nothing to compare by.
-        """
-        query = parse(text)
-        if not self.catalog.D and not isinstance(query.single, Item):
-            raise UsageError("text: the catalog has codes alone, by which one item can be asked; write such as #17")
-        match query.single:
-            case Words(words):
-                return self.text(words, k, where=where, by_codes=by_codes)
-            case Item(item):
-                return self.like(item, k, where=where, by_codes=by_codes)
-            case Picture(name) if not by_codes:
-                return self.vector(self.pictures(name), k, where=where)
-        if by_codes:
-            raise UsageError("by_codes: expected one text or one item, got several terms or a picture; search without")
-        return self._search(self._direction(query)[None], k, where)
-
     def words(self, text: str) -> NDArray[np.float32] | None:
         """Return the direction, (D,) float32, of a text that asks for words, among others; None for "" and other texts.
 
-        Raises UsageError as `ask` does.
+        Raises UsageError as `search` does.
         """
         query = parse(text) if text else None
         if query is None or not of_kind(Words, query.added):
             return None
         return self._words(query.added)[0] if query.single else self._direction(query)
 
-    def text(self, text: str, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Hits:
-        """Return the k items nearest to a text as it stands, signs and all.
+    def _parsed(self, query: Query, k: int, where: str | None, by_codes: bool) -> Hits:
+        if not self.catalog.D and not isinstance(query.single, Item):
+            raise UsageError("text: the catalog has codes alone, by which one item can be asked; write such as #17")
+        if query.single is not None:
+            return self.search(query.single, k, where=where, by_codes=by_codes)
+        if by_codes:
+            raise UsageError("by_codes: expected one text, item or code, got several terms; search without it")
+        return self._nearest_to(self._direction(query)[None], k, where)
 
-        The text is centred on the mean of the texts, the items on theirs: the two live in different places of the
-        space. by_codes: search the codes alone, with the text tower of the catalog's head. Raises UsageError without
-        an embedder, or without that tower.
-        """
+    def _text(self, text: str, k: int, where: str | None, by_codes: bool) -> Hits:
+        """Search by a text, centred on the mean of texts as the items are on theirs: the two lie apart in the space."""
         if not text.strip():
             raise UsageError("text: expected a word or more, got nothing; type what to look for")
         if by_codes:
             embedder = self._embedder("a text")
             return self._by_codes(self._codec().encode_texts(embedder.texts([text])), k, where)
-        return self._search(self._texts([text]), k, where)
+        return self._nearest_to(self._texts([text]), k, where)
 
-    def image(self, image: Image, k: int = 100, *, where: str | None = None) -> Hits:
-        """Return the k items nearest to a picture. Raises UsageError without an embedder that reads images."""
-        return self.vector(self._embedder("an image").images([image])[0], k, where=where)
+    def _image(self, image: Image, k: int, where: str | None) -> Hits:
+        return self._vector(self._embedder("an image").images([image])[0], k, where)
 
-    def like(self, item: int, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Hits:
-        """Return the k items nearest to an item, itself first: by embeddings where there are some, else by codes."""
+    def _like(self, item: int, k: int, where: str | None, by_codes: bool) -> Hits:
         if self.catalog.has_embeddings and not by_codes:
-            return self._search(self._centred(self.catalog.embeddings(as_ids([item]))), k, where)
+            return self._nearest_to(self._centred(self.catalog.embeddings(as_ids([item]))), k, where)
         return self._by_codes(self.catalog.codes(as_ids([item])), k, where)
 
-    def vector(self, vector: NDArray[Any], k: int = 100, *, where: str | None = None) -> Hits:
-        """Return the k items nearest to an image embedding, (D,) float32, or to a code, (d,) uint8."""
+    def _vector(self, vector: NDArray[Any], k: int, where: str | None) -> Hits:
         if vector.dtype == np.uint8:
             check_array(vector, "vector", dtype=np.uint8, shape=(self.catalog.d,))
             return self._by_codes(vector[None], k, where)
@@ -162,7 +149,7 @@ class Searcher:
             raise UsageError(f"vector: the catalog has codes only, expected ({self.catalog.d},) uint8")
         check_array(vector, "vector", dtype=np.float32, shape=(self.catalog.D,), finite=True)
         unit: NDArray[np.float32] = (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
-        return self._search(self._centred(unit[None]), k, where)
+        return self._nearest_to(self._centred(unit[None]), k, where)
 
     def _direction(self, query: Query) -> NDArray[np.float32]:
         added, subtracted = query.added, query.subtracted
@@ -205,7 +192,7 @@ class Searcher:
         signs = self.catalog.signs
         return embeddings if signs is None else (embeddings - signs.mean_).astype(np.float32)
 
-    def _search(self, queries: NDArray[np.float32], k: int, where: str | None) -> Hits:
+    def _nearest_to(self, queries: NDArray[np.float32], k: int, where: str | None) -> Hits:
         return self._nearest(queries.astype(np.float32), k, self.backend.first_tier, where)
 
     def _by_codes(self, codes: NDArray[np.uint8], k: int, where: str | None) -> Hits:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
 
 EXPLORE = 0.3
-"""The share of suggestions of a broad idea that do not trust the gaps of the catalog, see `Border.places`."""
+"""The share of the suggestions for a broad idea that ignores the gaps of the catalog, see
+`BoundaryPosterior.places`."""
 MOST_EXPLORING = 0.25
-"""The largest share of a narrow idea's suggestions that look for the border of a broad one."""
+"""The largest share of a narrow idea's suggestions that look for the boundary of a broad one."""
 
 Ids = NDArray[np.int64]
 
@@ -29,14 +30,14 @@ def suggested(catalog: Catalog, ranking: Ranking, breadth: Breadth | None, marke
     marked: (m,) int64, ids that are left out; breadth: the judged breadth of the idea, None where it was not judged.
     """
     if breadth is not None and breadth.is_broad:
-        return _alive_along_border(catalog, breadth, marked, count)
+        return _alive_along_boundary(catalog, breadth, marked, count)
     wide = 0 if breadth is None else exploring(breadth, count)
     open_ = ~among(ranking.ids, marked) & catalog.alive(ranking.ids)
     near = near_cut(ranking, open_, 3 * (count - wide) // 2)
     chosen = _spread(near, catalog.codes(near), count - wide)
     if breadth is None or not wide:
         return chosen
-    return np.concatenate([chosen, _alive_along_border(catalog, breadth, np.concatenate([marked, chosen]), wide)])
+    return np.concatenate([chosen, _alive_along_boundary(catalog, breadth, np.concatenate([marked, chosen]), wide)])
 
 
 def near_cut(ranking: Ranking, open_: NDArray[np.bool_], count: int) -> Ids:
@@ -45,8 +46,8 @@ def near_cut(ranking: Ranking, open_: NDArray[np.bool_], count: int) -> Ids:
     return ids[best_first(-np.abs(scores - np.float32(ranking.threshold)), ids, count)]
 
 
-def along_border(breadth: Breadth, marked: Ids, count: int) -> Ids:
-    """Return the ids of up to `count` unmarked items, (m,): the nearest in score to each place the border may be at.
+def along_boundary(breadth: Breadth, marked: Ids, count: int) -> Ids:
+    """Return the ids of up to `count` unmarked items, (m,): the nearest in score to each place the boundary may be at.
 
     marked: ids that are left out. Places that are close to each other get different items.
     """
@@ -56,7 +57,7 @@ def along_border(breadth: Breadth, marked: Ids, count: int) -> Ids:
     ids, falling = ids[order], -scores[order].astype(np.float64)
     taken = np.zeros(len(ids), np.bool_)
     chosen: list[int] = []
-    for place in broad.border.places(count, explore=EXPLORE):
+    for place in broad.boundary.places(count, explore=EXPLORE):
         row = _nearest_free(falling, taken, -float(place))
         if row is None:
             break
@@ -66,18 +67,18 @@ def along_border(breadth: Breadth, marked: Ids, count: int) -> Ids:
 
 
 def exploring(breadth: Breadth, count: int) -> int:
-    """Return how many of `count` suggestions of a narrow idea look for the border of a broad one.
+    """Return how many of `count` suggestions of a narrow idea look for the boundary of a broad one.
 
     As large a share as the chance that the idea is broad, and at most `MOST_EXPLORING`.
     """
     return round(count * min(MOST_EXPLORING, breadth.chance))
 
 
-def _alive_along_border(catalog: Catalog, breadth: Breadth, marked: Ids, count: int) -> Ids:
-    """Return items along the border that were not deleted since the refine."""
+def _alive_along_boundary(catalog: Catalog, breadth: Breadth, marked: Ids, count: int) -> Ids:
+    """Return items along the boundary that were not deleted since the refine."""
     gone = np.zeros(0, np.int64)
     while True:
-        found = along_border(breadth, np.concatenate([marked, gone]), count)
+        found = along_boundary(breadth, np.concatenate([marked, gone]), count)
         alive = catalog.alive(found)
         if alive.all():
             return found

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.pictures.images import image_file, received, small_jpeg
+from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
+from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
 from gpubranches.errors import ConflictError, UsageError
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
-from gpubranches.retrieval.hits import Hits
-from gpubranches.retrieval.queries import Item, Words, of_kind, parse, unit
+from gpubranches.retrieval.queries import Words, of_kind, parse, unit
 from gpubranches.retrieval.search import Searcher
 from gpubranches.service import Session
 from gpubranches.service.export import BOX_FORMATS, FORMATS
@@ -93,11 +93,11 @@ class CatalogService:
             ids = self.catalog.sample_ids(12, np.random.default_rng(0))
             if len(ids) < 2:
                 return
-            session = Session(self.catalog, self.backend)
-            session.mark(ids[:1], +1)
-            session.mark(ids[1:], -1)
-            self.searcher.like(int(ids[0]), 1)
-            session.find_all()
+            with Session(self.catalog, self.backend, embedder=None) as session:
+                session.mark(ids[:1], +1)
+                session.mark(ids[1:], -1)
+                session.search(int(ids[0]), 1)
+                session.find_all()
         _log.info("warm after %.1f s", time.perf_counter() - start)
 
     # The catalog
@@ -137,9 +137,8 @@ class CatalogService:
     def nearest(self, request: SearchRequest) -> Nearest:
         """Return the nearest items of the catalog. Belongs to no session. Errors as of `Searcher`."""
         start = time.perf_counter()
-        found = _find(self.searcher, request)
-        took_ms = (time.perf_counter() - start) * 1000
-        return Nearest(found.ids, found.distances, found.source, took_ms)
+        hits = self.searcher.search(request.query, request.k, where=request.where)
+        return Nearest(hits, (time.perf_counter() - start) * 1000)
 
     def distinct(self, ids: NDArray[np.int64], cosine: float, most: int) -> NDArray[np.intp]:
         """Return the rows of ids without those whose embedding has that cosine, or more, with one of an earlier row.
@@ -182,20 +181,19 @@ class CatalogService:
         if isinstance(request, RandomList):
             bitmap = self.catalog.where(where) if where else None
             ids = self.catalog.sample_ids(RANDOM_ITEMS, np.random.default_rng(request.seed), bitmap)
-            shown, inside = ids[request.offset : stop], self.count(request.where)
-            return ListPage(self.sessions.state(session), shown, request.offset, len(ids), inside)
+            return ListPage(self.sessions.state(session), ids[request.offset : stop], request.offset, len(ids))
         start = time.perf_counter()
         with self.sessions.shared(session) as held:
             searcher, state = held.searcher, self.sessions.state_of(held)
         found = self._lists.get(
             (session, self.catalog.generation, request.query, request.where),
             stop,
-            lambda k: _find(searcher, SearchRequest(request.query, k, where)),
+            lambda k: searcher.search(request.query, k, where=where),
             lambda: self.count(request.where),
         )
         took_ms = (time.perf_counter() - start) * 1000
         shown, distances = found.ids[request.offset : stop], found.distances[request.offset : stop]
-        return ListPage(state, shown, request.offset, found.total, found.inside, distances, found.source, took_ms)
+        return ListPage(state, shown, request.offset, found.total, distances, found.inside, found.source, took_ms)
 
     def upload(self, session: str, picture: bytes) -> str:
         """Keep the embedding and a thumbnail of a picture; return its name, for queries as picture:NAME.
@@ -203,7 +201,7 @@ class CatalogService:
         Raises UsageError if the embedder reads no pictures, and for what is no picture.
         """
         embedder = self.require_picture_reader()
-        with received(picture) as image:
+        with decoded_upload(picture) as image:
             embedding, small = unit(embedder.images([image]))[0], small_jpeg(image, SENT_SIZE)
         return self.sessions.uploads.keep(session, embedding, small)
 
@@ -346,7 +344,7 @@ class CatalogService:
         """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation."""
         chosen = FORMATS[format]
         with self.sessions.shared(session) as held:
-            table = held.last_answer().part(part).table(reading=self.follower.reading)
+            table = held.part(part).table(reading=self.follower.reading)
         name = "matches" if part == "all" else f"matches-{part}"
         return Download(f"{name}.{chosen.ending}", chosen.media_type, chosen.write(table))
 
@@ -368,21 +366,6 @@ class CatalogService:
         session = page.state.session
         self.sessions.store.try_update(session, **settings)
         return replace(page, state=replace(page.state, record=self.sessions.record(session)))
-
-
-def _find(searcher: Searcher, request: SearchRequest) -> Hits:
-    query, k, where = request.query, request.k, request.where
-    match query:
-        case str():
-            return searcher.ask(query, k, where=where)
-        case Words(text):
-            return searcher.text(text, k, where=where)
-        case Item(item):
-            return searcher.like(item, k, where=where)
-        case np.ndarray():
-            return searcher.vector(query, k, where=where)
-        case _:
-            return searcher.image(query, k, where=where)
 
 
 def _event(name: str | None) -> str:

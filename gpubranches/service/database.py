@@ -1,4 +1,4 @@
-"""The SQLite file of the marks and what is kept beside them: connections lent to threads, and its errors told."""
+"""The SQLite file of the marks and sessions: a pool of connections, and errors as the package's own."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gpubranches.core.files import new_file
 from gpubranches.errors import CatalogFormatError, DataError, UnavailableError, WaitError
 
 WAIT_S = 1.0
-"""How long a write waits for one before it, of this process or another; twice that at most."""
+"""How long a write waits for others: this long for those of this process, then this long for another process."""
 _KEPT = 4
-"""Idle connections that stay open: each holds up to three file handles."""
+"""Idle connections that stay open. Each has up to three file handles."""
 _OTHERS = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
@@ -36,7 +36,7 @@ def problems(path: Path) -> list[str]:
         except sqlite3.OperationalError as error:
             if not error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
                 raise
-            found = _checked(path, "immutable=1")  # in a read-only folder no process writes meanwhile
+            found = _checked(path, "immutable=1")  # in a read-only folder no process can write meanwhile
     except sqlite3.Error as error:
         found = [str(error)]
     return [f"{path}: damaged: {problem}" for problem in found]
@@ -85,12 +85,12 @@ class Database:
 
     @classmethod
     def in_memory(cls, schema: str, what: str) -> Self:
-        """Return a file that lives as long as this object; its transactions come one after another."""
+        """Return a database in memory, which exists as long as this object; its transactions run one after another."""
         return cls.open(":memory:", schema, what)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection to read by. Raises DataError if the file cannot be read."""
+        """Yield a connection for reading. Raises DataError if the file cannot be read."""
         with sqlite_errors(self._path or "memory", self.what), self._lent() as connection:
             yield connection
 
@@ -121,13 +121,13 @@ class Database:
     def require_writable(self) -> None:
         """Raise UnavailableError if the file cannot be written."""
         with self.writing() as connection:
-            # Of a file that may only be read SQLite begins a transaction all the same; the first change fails.
+            # On a read-only file SQLite can begin a transaction; only the first change fails.
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             connection.execute(f"PRAGMA user_version={version}")
             connection.execute("ROLLBACK")
 
     def close(self) -> None:
-        """Close the file; a connection that is lent is closed when it comes back."""
+        """Close the file; a connection in use is closed when it is returned."""
         with self._lock:
             self._closed = True
             for connection in self._idle:
@@ -136,7 +136,7 @@ class Database:
 
     @contextmanager
     def _lent(self) -> Iterator[sqlite3.Connection]:
-        if self._path is None:  # other connections would see a memory of their own
+        if self._path is None:  # another connection would have an empty database of its own
             with self._alone:
                 yield self._idle[0]
             return
@@ -154,7 +154,7 @@ class Database:
 
 
 class Tables:
-    """Some tables of a `Database`. what: they hold, as messages name it; schema: makes them where they are missing."""
+    """Some tables of a `Database`. what: names their content in messages; schema: SQL that creates missing ones."""
 
     what: ClassVar[str]
     schema: ClassVar[str]

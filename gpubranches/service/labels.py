@@ -1,4 +1,4 @@
-"""The log of marks: append-only events in SQLite, from which the labels of a session follow."""
+"""The log of marks: an append-only table of events in SQLite, from which a session's marks are computed."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ CREATE INDEX IF NOT EXISTS events_by_session ON events (session, seq);
 
 WHAT = "the labels"
 ORIGINS = ("user", "suggestion", "border", "audit")
-"""How marked items came to be seen: by a person, as a suggestion near the cut or along a broad border, in an audit."""
+"""Who chose the marked items: a person, a suggestion near the cut, one along the border of a broad idea, an audit."""
 NOT_CHOSEN = ORIGINS[1:]
-"""Origins of marks on items that the program chose: they are no fair sample of what is wanted."""
+"""Origins of items that the program chose. Their marks are no fair sample of what is wanted."""
 _Event = tuple[int, str, str, str, int, int, str]
 _EVENT_BYTES = 600
 _INSERT = (

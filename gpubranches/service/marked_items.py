@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gpubranches.core.arrays import among
 from gpubranches.core.bitmaps import Bitmap
 from gpubranches.errors import LabelError
-from gpubranches.retrieval.marks import Marks
+from gpubranches.retrieval.training_data import TrainingData
 from gpubranches.service.labels import NOT_CHOSEN, Labels
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ RANDOM_SHARE = 10
 
 @dataclass(frozen=True)
 class MarkedItems:
-    """What a log of marks says of a catalog. Marks of items that were deleted since are left out.
+    """What a log of marks says of a catalog. TrainingData of items that were deleted since are left out.
 
     seed: of the random negatives.
     """
@@ -57,12 +57,12 @@ class MarkedItems:
         drawn = self.catalog.sample_ids(count, np.random.default_rng(self.seed))
         return drawn[~among(drawn, np.concatenate([self.positives, self.negatives]))]
 
-    def to_learn(self, options: RefineOptions) -> Marks:
+    def to_learn(self, options: RefineOptions) -> TrainingData:
         """Return what a model learns from, without a query. Raises LabelError if no item is marked right."""
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
             raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
-        return Marks(
+        return TrainingData(
             positives,
             negatives,
             self.random_negatives(options.random_negatives),

@@ -1,16 +1,15 @@
-"""Names of `Session` that are deprecated: each warns and is removed in the next release."""
+"""The deprecated names of `Session`: each warns, and is removed in the next release."""
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from gpubranches.core.deprecation import warn_renamed
 from gpubranches.core.results import Neighbors
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL.Image import Image
 
     from gpubranches.retrieval.hits import Hits
@@ -22,34 +21,38 @@ class OldNames:
 
     def ask(self, text: str, k: int = 100, **options: Any) -> Neighbors:
         """Search by a text; use `search`."""
-        return self._old_search("ask", text, k, options)
+        warn_renamed("Session.ask", "search")
+        return _neighbors(self.search(text, k, **options))
 
     def image(self, image: Image, k: int = 100, **options: Any) -> Neighbors:
         """Search by a picture; use `search`."""
-        return self._old_search("image", image, k, options)
+        warn_renamed("Session.image", "search")
+        return _neighbors(self.search(image, k, **options))
 
     def like(self, item: int, k: int = 100, **options: Any) -> Neighbors:
         """Search by an item; use `search`."""
-        return self._old_search("like", item, k, options)
+        warn_renamed("Session.like", "search")
+        return _neighbors(self.search(item, k, **options))
 
     def vector(self, vector: NDArray[Any], k: int = 100, **options: Any) -> Neighbors:
         """Search by an embedding or a code; use `search`."""
-        return self._old_search("vector", vector, k, options)
+        warn_renamed("Session.vector", "search")
+        return _neighbors(self.search(vector, k, **options))
 
     def last(self) -> Answer:
         """Return the last answer; use `last_answer`."""
-        _warn("last", "last_answer")
+        warn_renamed("Session.last", "last_answer")
         return self.last_answer()
 
     def learnt_all(self, *, but: tuple[str, ...] = ()) -> bool:
         """Return whether the answer is up to date; use `is_up_to_date`."""
-        _warn("learnt_all", "is_up_to_date")
+        warn_renamed("Session.learnt_all", "is_up_to_date")
         return self.is_up_to_date(ignoring=but)
 
     @property
     def min_votes(self) -> int:
         """Votes at which the boxes take an item; use `Answer.min_votes`."""
-        _warn("min_votes", "last_answer().min_votes")
+        warn_renamed("Session.min_votes", "last_answer().min_votes")
         return 1 if self.answer is None else self.answer.min_votes
 
     if TYPE_CHECKING:
@@ -59,12 +62,6 @@ class OldNames:
         def last_answer(self) -> Answer: ...  # noqa: D102
         def is_up_to_date(self, *, ignoring: tuple[str, ...] = ()) -> bool: ...  # noqa: D102
 
-    def _old_search(self, name: str, query: Any, k: int, options: dict[str, Any]) -> Neighbors:
-        _warn(name, "search", 4)
-        hits = self.search(query, k, **options)
-        ids: NDArray[np.int64] = hits.ids[None]
-        return Neighbors(hits.distances[None], ids, hits.source)
 
-
-def _warn(name: str, new: str, level: int = 3) -> None:
-    warnings.warn(f"Session.{name} is deprecated, use Session.{new}", DeprecationWarning, stacklevel=level)
+def _neighbors(hits: Hits) -> Neighbors:
+    return Neighbors(hits.distances[None], hits.ids[None], hits.source)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gpubranches.catalog import Catalog
 from gpubranches.service import Session
 
 LIMIT_BYTES = 256 << 20
@@ -106,8 +107,8 @@ def session_bytes(session: Session) -> int:
 
 
 def _array_bytes(value: object, seen: set[int]) -> int:
-    """Return the bytes of all arrays that an object refers to, each counted once; memory-mapped ones count nothing."""
-    if id(value) in seen or isinstance(value, np.memmap):
+    """Return the bytes of all arrays that an object refers to, each once, without the catalog and mapped files."""
+    if id(value) in seen or isinstance(value, np.memmap | Catalog):
         return 0
     seen.add(id(value))
     if isinstance(value, np.ndarray):

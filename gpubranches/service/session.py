@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from gpubranches.catalog import Catalog
     from gpubranches.core.boxes import Boxes
+    from gpubranches.retrieval.queries import Term
 
 _OUTSIDE_DRAWN = 1000
 """Random ids of which those that the filter lets in may join an audit."""
@@ -101,7 +102,7 @@ class Session(OldNames):
 
     def search(
         self,
-        query: str | int | Path | Image | NDArray[Any],
+        query: str | int | Path | Image | NDArray[Any] | Term,
         k: int = 100,
         *,
         where: str | None = None,
@@ -111,10 +112,11 @@ class Session(OldNames):
 
         query: a str is a text, words or several terms such as `dog + #17 - sketch` (`queries.parse`); an int is the id
         of an item, which is its own nearest; a Path or a PIL image is a picture; an array is an image embedding, (D,)
-        of floats, or a code, (d,) uint8. where: a condition on the items' metadata, such as `year > 2010`. by_codes:
-        compare codes even where there are embeddings. Raises UsageError for another query and for one that the catalog
-        or the embedder cannot answer, BackendUnavailableError if the embedder's packages are missing; the message says
-        what to install.
+        of floats, or a code, (d,) uint8; `queries.Words` are a text without the grammar. where: a condition on the
+        items' metadata, such as `year > 2010`. by_codes: compare codes even where there are embeddings.
+
+        Raises UsageError for another query and for one that the catalog or the embedder cannot answer,
+        BackendUnavailableError if a package of the embedder is missing; the message says what to install.
         """
         return self.searcher.search(query, k, where=where, by_codes=by_codes)
 
@@ -175,7 +177,7 @@ class Session(OldNames):
             staged = has_second_stage(self.catalog, options.model, options.second_stage)
             marks = self._marked.to_learn(options)
             if staged and options.query:
-                marks = replace(marks, asked=self.searcher.words(options.query))
+                marks = replace(marks, words=self.searcher.words(options.query))
             where = self._bitmap(options.where)
             found = refined(
                 self.backend,

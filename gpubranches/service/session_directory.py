@@ -107,8 +107,9 @@ class SessionDirectory:
 
     def delete(self, session: str) -> None:
         """Delete a session with its marks and pictures."""
-        with self.exclusive(session):
+        with self.exclusive(session) as held:
             self.store.delete(session)
+            held.forget()
 
     def pack(self, session: str) -> dict[str, Any]:
         """Return a session as a dict for JSON, which `unpack` reads here or elsewhere."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpubranches.catalog.metadata.conditions import MAX_LENGTH, parse
-from gpubranches.catalog.pictures.images import received, small_jpeg
+from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
 from gpubranches.core.files import is_text, parse_json
 from gpubranches.core.options import (
     LEAST_WEIGHT,
@@ -135,7 +135,7 @@ def _picture(sent: dict[str, str], D: int) -> Upload:
         raise UsageError(
             f"pictures: expected a name and {D} finite numbers, got {sent['name']!r:.40}, {len(embedding)}"
         )
-    with received(thumbnail, max_pixels=SENT_SIZE**2) as image:
+    with decoded_upload(thumbnail, max_pixels=SENT_SIZE**2) as image:
         return Upload(sent["name"], unit(embedding[None])[0], small_jpeg(image, SENT_SIZE))
 
 

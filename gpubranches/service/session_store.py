@@ -18,7 +18,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from gpubranches.core.options import RefineOptions
 from gpubranches.errors import DataError, WaitError
-from gpubranches.retrieval.queries import Item
 from gpubranches.service.database import WAIT_S, Database, Tables
 from gpubranches.service.labels import SCHEMA
 from gpubranches.service.uploads import SCHEMA as UPLOADS
@@ -276,10 +275,9 @@ def new_session_name() -> str:
     return secrets.token_urlsafe(16)
 
 
-def query_path(query: str | Item, where: str = "") -> str:
+def query_path(query: str | int, where: str = "") -> str:
     """Return how a store names a query with its filter: the path of its page, /search?q=TEXT or /like?id=ID."""
-    named = {"id": query.id} if isinstance(query, Item) else {"q": query}
-    path = "/like" if isinstance(query, Item) else "/search"
+    path, named = ("/search", {"q": query}) if isinstance(query, str) else ("/like", {"id": query})
     return f"{path}?{urlencode({**named, 'where': where} if where else named)}"
 
 

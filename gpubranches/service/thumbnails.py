@@ -1,4 +1,4 @@
-"""Thumbnails of pictures, made once and kept: in memory and in a folder, both of bounded size."""
+"""A cache of thumbnails, in memory and in a folder, both of bounded size."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
-from gpubranches.catalog.pictures.images import thumbnail
+from gpubranches.catalog.pictures.decoding import thumbnail
 
 _log = logging.getLogger(__name__)
 
 _PARTS = 64
-"""Subfolders of the folder; each is held to its share of the limit, so that a look at one of them is quick."""
+"""Subfolders of the folder. Each is kept below its share of the limit, so that only a small one has to be listed."""
 
 
 class Thumbnails:
     """JPEG thumbnails by key, at most `limit_bytes` in memory and about `folder_bytes` in a folder.
 
-    folder: made when the first thumbnail is written; None, or one that cannot be written (a warning says so): memory
-    alone. The least recently used leave memory first, the oldest the folder.
+    folder: created with the first thumbnail; None for memory alone. If it cannot be written, a warning is logged and
+    memory alone is used. The least recently used thumbnails are dropped from memory, the oldest from the folder.
     """
 
     def __init__(self, folder: Path | None = None, *, limit_bytes: int = 64 << 20, folder_bytes: int = 2 << 30):
@@ -35,7 +35,7 @@ class Thumbnails:
         self._lock = threading.Lock()
 
     def get(self, key: str, path: Path, size: int) -> bytes:
-        """Return the thumbnail of an image file, made unless held under `key`; DataError if it cannot be read."""
+        """Return the thumbnail of an image file, cached under `key`. Raises DataError if the file cannot be read."""
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
@@ -59,7 +59,7 @@ class Thumbnails:
         return self._folder / f"{int(digest[:8], 16) % _PARTS:02}" / f"{digest[:32]}.jpg"
 
     def _write(self, file: Path | None, jpeg: bytes) -> None:
-        """Keep a thumbnail in the folder, whole or not at all; it is a cache, so nothing is synced to the disk."""
+        """Write a thumbnail, completely or not at all. It is not synced to the disk, since it can be made again."""
         if file is None:
             return
         part = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
@@ -78,7 +78,7 @@ class Thumbnails:
         with self._lock:
             files = []
             for entry in os.scandir(folder):
-                with suppress(FileNotFoundError):  # another process may shrink it, too
+                with suppress(FileNotFoundError):  # another process may have removed it
                     files.append((entry.stat(), entry.path))
             surplus = sum(stat.st_size for stat, _ in files) - self._part_bytes
             for stat, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
@@ -89,7 +89,7 @@ class Thumbnails:
 
 
 def _read(file: Path | None) -> bytes:
-    """Return a kept thumbnail, nothing if there is none or it was cut short by a crash."""
+    """Return a cached thumbnail; nothing if there is none, or if a crash left it incomplete."""
     try:
         jpeg = b"" if file is None else file.read_bytes()
     except OSError:
@@ -98,7 +98,7 @@ def _read(file: Path | None) -> bytes:
 
 
 def version(path: Path | None) -> str:
-    """Return a name for what a file holds now, that changes when the file does; "" if there is none to read."""
+    """Return a name for the content of a file, from its path, time and size; "" if there is no file."""
     if path is None:
         return ""
     try:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.errors import UsageError
-from gpubranches.retrieval.queries import Item, Words
+from gpubranches.retrieval.hits import Hits
+from gpubranches.retrieval.queries import Words
 from gpubranches.service.answer import Answer
 from gpubranches.service.labels import ORIGINS
 from gpubranches.service.session_store import Record
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 class SearchRequest:
     """A search for the k nearest items.
 
-    query: a text in the grammar of `queries.parse`; `Words`, a text taken literally; an `Item` of the catalog; an image
-    embedding, (D,) float32, or a code, (d,) uint8; or a picture. where: a condition that the items meet, None for none.
+    query: as of `Searcher.search`, or `Words`, a text taken literally; where: a condition that the items meet, None for
+    none.
     """
 
-    query: str | Words | Item | NDArray[Any] | Image
+    query: str | int | Words | NDArray[Any] | Image
     k: int = 100
     where: str | None = None
 
@@ -39,10 +40,10 @@ class SearchRequest:
 class NearestList:
     """A page of the list of items nearest to a query: `count` items from `offset` on.
 
-    query: a text in the grammar of `queries.parse`, or an item; where: a condition, "" for none.
+    query: a text in the grammar of `queries.parse`, or the id of an item; where: a condition, "" for none.
     """
 
-    query: str | Item
+    query: str | int
     where: str = ""
     offset: int = 0
     count: int = 60
@@ -81,11 +82,9 @@ class StepRequest:
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """Nearest items. ids: (m,) int64; distances: (m,) float32, ascending; source: what answered; took_ms: its time."""
+    """The nearest items, and how many milliseconds the search took."""
 
-    ids: NDArray[np.int64]
-    distances: NDArray[np.float32]
-    source: str
+    hits: Hits
     took_ms: float
 
 
@@ -150,16 +149,16 @@ class SessionState:
 class ListPage:
     """A page of a list of items.
 
-    ids: (m,) int64; distances: (m,) float32, None for random items; offset: of the first of them; total: how many items
-    the list has; inside: how many the catalog has, or the filter lets in; source, took_ms: as of `Nearest`.
+    ids: (m,) int64; offset: of the first of them; total: how many items the list has. Of nearest items also distances:
+    (m,) float32; inside: how many items the catalog has, or the filter lets in; source: what answered; took_ms.
     """
 
     state: SessionState
     ids: NDArray[np.int64]
     offset: int
     total: int
-    inside: int
     distances: NDArray[np.float32] | None = None
+    inside: int = 0
     source: str = ""
     took_ms: float = 0.0
 

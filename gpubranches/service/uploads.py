@@ -1,4 +1,4 @@
-"""Pictures that were sent to be searched by: an embedding and a thumbnail each, in the SQLite file of the marks."""
+"""Pictures uploaded to search by: an embedding and a thumbnail of each, in the SQLite file of the marks."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ CREATE TABLE IF NOT EXISTS pictures (
 """
 MOST_A_SESSION = 50
 MOST = 20_000
-"""Pictures of all sessions: some 200 MB."""
+"""Pictures of all sessions, about 200 MB."""
 
 SENT_SIZE = 160
-"""Pixels a side, at most, of what is kept of a picture."""
+"""Longer side of the thumbnails, in pixels."""
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-# The number of a row, unlike the time, never goes back.
+# Row numbers only grow, while a clock may be set back.
 _LATEST = "SELECT rowid FROM pictures {} ORDER BY rowid DESC LIMIT -1 OFFSET {}"
 
 
 @dataclass(frozen=True, eq=False)
 class Upload:
-    """A picture that was sent. embedding: (D,) float32, of unit length; thumbnail: a JPEG."""
+    """An uploaded picture. embedding: (D,) float32, of unit length; thumbnail: a JPEG."""
 
     name: str
     embedding: NDArray[np.float32]
@@ -44,13 +44,13 @@ class Upload:
 
 
 class Uploads(Tables):
-    """The pictures sent to each session, the last 50 of it and 20,000 of all."""
+    """The last 50 pictures uploaded to each session, and the last 20,000 of all sessions."""
 
     what = "pictures"
     schema = SCHEMA
 
     def keep(self, session: str, embedding: NDArray[np.float32], thumbnail: bytes, name: str = "") -> str:
-        """Keep a picture for a session; return the name it got, a new `queries.PICTURE_NAME` unless `name` is given.
+        """Store a picture of a session; return its name, `name` or a new one of the form `queries.PICTURE_NAME`.
 
         Beyond the limits the oldest are removed.
         """
@@ -59,13 +59,13 @@ class Uploads(Tables):
         with self.database.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?)", row)
             own, rest = _LATEST.format("WHERE session = ?", MOST_A_SESSION), _LATEST.format("", MOST)
-            # Only constants; values are bound.
+            # The texts are constants; values are bound.
             connection.execute(f"DELETE FROM pictures WHERE rowid IN ({own})", (session,))  # nosec B608
             connection.execute(f"DELETE FROM pictures WHERE rowid IN ({rest})")  # nosec B608
         return name
 
     def get(self, session: str, name: str) -> Upload:
-        """Return a picture of a session. Raises UsageError if there is none of that name, or none any more."""
+        """Return a picture of a session. Raises UsageError for an unknown or removed one."""
         query = "SELECT name, embedding, thumbnail FROM pictures WHERE session = ? AND name = ?"
         with self.database.reading() as connection:
             row = connection.execute(query, (session, name)).fetchone()

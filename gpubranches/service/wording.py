@@ -72,7 +72,7 @@ def caption(item: dict[str, Any]) -> str:
     return f"item {item['id']}"
 
 
-def query_in_words(query: str | Item) -> str:
+def query_in_words(query: str | int) -> str:
     """Return what a query is called in a heading and in a list of sessions."""
     if isinstance(query, str):
         single = parse(query).single
@@ -80,8 +80,8 @@ def query_in_words(query: str | Item) -> str:
             return "Your picture"
         if not isinstance(single, Item):
             return query
-        query = single
-    return f"Like item {query.id}"
+        query = single.id
+    return f"Like item {query}"
 
 
 def _two_digits(number: float) -> int:

@@ -1,4 +1,4 @@
-// The tiles of the grid: which one the keys act on, how it moves, what is selected, and what a tile shows.
+// The tiles of the grid: the cursor, which keys act on, its moves, the selection, and what a tile shows.
 
 import { isWaiting, labelOf } from "./marks.js";
 import { bringBack, chunkOf, idOf, last, numberOf, open, tiles } from "./window.js";
@@ -8,8 +8,8 @@ export { fill, idOf, length, resize, tiles } from "./window.js";
 const SELECTED_MOST = 5000;
 const STATES = { 1: "marked right", "-1": "marked wrong", 0: "not marked" };
 
-let cursor = null; // id of the tile that keys act on
-let anchor = null; // id where a selection began
+let cursor = null; // id of the tile under the cursor
+let anchor = null; // id where the selection began
 const selected = new Set();
 
 export const tileOf = (element) => element?.closest?.(".tile");
@@ -18,13 +18,13 @@ export const selection = () => [...selected];
 export const byId = (item) => document.getElementById(`tile-${item}`);
 export const place = (tile) => Number(tile.getAttribute("aria-posinset"));
 
-// The cursor may be on a tile that was scrolled away: what is at the top of the screen then takes its place.
+// If the tile under the cursor was scrolled away, the cursor moves to the top of the screen.
 export function current() {
   const held = tileOf(document.activeElement) ?? (cursor === null ? null : byId(cursor));
   return held ?? visible()[0] ?? tiles()[0] ?? null;
 }
 
-// Takes over the grid that is in the document now.
+// Attaches to the grid in the document.
 export function setUp() {
   if (!open(paint)) return false;
   cursor = null;
@@ -32,7 +32,7 @@ export function setUp() {
   return true;
 }
 
-// Shows on a tile what is marked, waiting and selected.
+// Shows whether a tile is marked, waiting to be stored, and selected.
 export function paint(tile) {
   const item = idOf(tile);
   const label = labelOf(item);
@@ -68,7 +68,7 @@ async function beside(tile, by) {
   return next;
 }
 
-// The tile in the next row whose middle is nearest; `by` rows of it away.
+// Returns the tile `by` rows away whose middle is nearest.
 async function vertically(tile, by) {
   const middle = (other) => other.offsetLeft + other.offsetWidth / 2;
   const sign = Math.sign(by);
@@ -96,7 +96,7 @@ function rowsOnScreen(tile) {
   return Math.max(1, Math.floor((footTop() - headHeight()) / (tile.offsetHeight + 8)) - 1);
 }
 
-// Where the grid is seen: below the head, which may lie over its top, and above the bar, which may lie over its bottom.
+// Returns the visible part of the grid: below the header and above the bar, both of which may cover it.
 function headHeight() {
   const head = document.querySelector(".top");
   return getComputedStyle(head).position === "sticky" ? head.offsetHeight : 0;
@@ -119,7 +119,7 @@ const MOVES = {
 };
 export const isMove = (key) => Object.hasOwn(MOVES, key);
 
-// Moves and what is done at their end come one after the other, however fast the keys are pressed.
+// Moves, and what follows them, run one after the other, however fast keys are pressed.
 let moving = Promise.resolve();
 export function afterMoves(task) {
   moving = moving.then(task).catch(() => {});
@@ -131,7 +131,7 @@ export function move(key, extend = false) {
     const here = current();
     if (!here) return;
     const begun = tileOf(document.activeElement) || cursor !== null;
-    if (begun) focusTile(here); // what is beside a tile that is not seen would be taken out as far away
+    if (begun) focusTile(here); // neighbours of a tile out of view would be removed as far away
     const there = (begun ? await MOVES[key](here) : here) ?? here;
     if (extend) anchor ??= idOf(here);
     focusTile(there);
@@ -141,7 +141,7 @@ export function move(key, extend = false) {
   });
 }
 
-// Where to go on once some items are marked: the next without a mark of those in the document, else the next, else here.
+// Where to go after marking: the next unmarked tile in the document, else the next one, else the same.
 export async function following(items) {
   const marked = new Set(items);
   const all = tiles();
@@ -151,7 +151,7 @@ export async function following(items) {
   return open ?? (await beside(here, 1)) ?? here;
 }
 
-// The first of some items that is in the document, or that was and can be brought back.
+// Returns the first of some items that is in the document, or that can be loaded again.
 export async function found(items) {
   const wanted = new Set(items);
   const here = tiles().find((tile) => wanted.has(idOf(tile)));
@@ -178,7 +178,7 @@ export function focusTile(tile, quietly = false) {
 function range(from, to) {
   const all = tiles().map(idOf);
   const [a, b] = [all.indexOf(from), all.indexOf(to)];
-  if (a < 0) return [...new Set([...selected, to])]; // it began on a tile that is out of the document by now
+  if (a < 0) return [...new Set([...selected, to])]; // it began on a tile that was removed since
   return all.slice(Math.min(a, b), Math.max(a, b) + 1);
 }
 

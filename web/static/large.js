@@ -1,19 +1,19 @@
-// One item large: zoom, its neighbours, its marks and what is known of it.
+// The large view of an item: zoom, previous and next, its mark and its columns.
 
 import * as grid from "./grid.js";
 import { ROOT, labelOf, onChange } from "./marks.js";
 
-const FACTORS = [0, 1, 2, 4]; // 0: as large as fits; else pixels of the screen for one of the picture
+const FACTORS = [0, 1, 2, 4]; // 0: fit to the window; else pixels of the screen per pixel of the picture
 const $ = (id) => document.getElementById(id);
 let item = null;
-let before = ""; // what was done to the item that was shown before
+let before = ""; // what was done to the previous item
 let factor = 0;
 let details = false;
 
 export const isOpen = () => Boolean($("large")?.open);
 export const shownItem = () => item;
 
-// Shows a tile's item. done: what was done just before, to be told along with it.
+// Shows the item of a tile. done: what was done just before, which is told with it.
 export function open(tile, done = "") {
   if (!tile || !$("large")) return;
   show(tile, done);
@@ -61,7 +61,7 @@ function paint() {
   tellMark();
 }
 
-// An open dialog has words of its own: a screen reader hears nothing of what is outside.
+// While a dialog is open, a screen reader reads only messages inside it.
 function tellMark() {
   const now = `#${item} is ${{ 1: "marked right", "-1": "marked wrong", 0: "not marked" }[labelOf(item)]}.`;
   const said = before ? `${before}. ${now}` : now;
@@ -84,7 +84,7 @@ export function toggleDetails() {
   tell();
 }
 
-// Asks for the columns of the item, if they are to be seen.
+// Requests the columns of the item, if they are shown.
 async function tell() {
   const aside = $("details");
   aside.hidden = !details;
@@ -107,7 +107,7 @@ export async function go(by) {
 
 onChange(paint);
 
-// Dragging moves a picture that is larger than the screen.
+// Dragging moves a picture that is larger than the window.
 let held = null;
 document.addEventListener("pointerdown", (event) => {
   if (event.target.closest?.("#stage.zoomed") && event.button === 0) held = { x: event.clientX, y: event.clientY };

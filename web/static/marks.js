@@ -1,20 +1,20 @@
-// The marks of this page's session. Each mark is one event with a name of its own: shown at once, kept in the browser's
+// The marks of this page's session. Each mark is an event with a unique name. It is shown at once, kept in the browser's
 // storage until the server has stored it, sent in order, and sent again after a failure; the server counts it once.
 
-const PAUSE_MS = 1000; // between two tries while the server does not answer
-const POLL_MS = 4000; // between two looks at what others marked
-const UNREACHED = new Set([429, 502, 503, 504]); // said by what stands between: the event may be tried again
+const PAUSE_MS = 1000; // between two attempts while the server does not answer
+const POLL_MS = 4000; // between two requests for marks of others
+const UNREACHED = new Set([429, 502, 503, 504]); // from a proxy or a busy server: the event is sent again
 
 export const ROOT = document.documentElement.dataset.root; // the prefix that a reverse proxy serves the page under, or ""
 
 const listeners = new Set();
-const confirmed = new Map(); // item -> label, as the server has them
+const confirmed = new Map(); // item -> label, as stored by the server
 const counts = { positive: 0, negative: 0 };
 const tab = Math.random().toString(36).slice(2);
 const talk = "BroadcastChannel" in window ? new BroadcastChannel("gpubranches") : null;
 let session = "";
 let version = 0;
-let known = false; // whether `confirmed` holds all there is
+let known = false; // whether `confirmed` has all marks
 let outbox = [];
 let sending = false;
 let offline = false;
@@ -24,7 +24,7 @@ let idle = [];
 export const sessionId = () => session;
 export const onChange = (listener) => listeners.add(listener);
 
-// What the server wrote into the page holds until it has told all marks.
+// Until the server has sent all marks, those in the page hold.
 export function learn(item, label) {
   if (!known && label) confirmed.set(item, label);
 }
@@ -47,7 +47,7 @@ export function state() {
   return shown;
 }
 
-// Labels that the events in the outbox will give, as far as this tab can tell.
+// The labels that the events in the outbox will set, as far as this tab knows.
 function overlay() {
   const made = [];
   const taken = [];
@@ -69,7 +69,7 @@ export const undo = () => put({ path: "undo" });
 export const redo = () => put({ path: "redo" });
 export const clear = () => put({ path: "clear" });
 
-// Resolves with the server's answer, however long that takes.
+// Resolves with the server's response, however long that takes.
 function put(event) {
   const name = crypto.getRandomValues(new Uint32Array(4)).reduce((text, part) => text + part.toString(36), "e");
   const answered = new Promise((resolve) => outbox.push({ ...event, name: name.padEnd(8, "0"), at: Date.now(), resolve }));
@@ -79,7 +79,7 @@ function put(event) {
   return answered;
 }
 
-// Resolves when all events are stored; what needs the marks waits for it.
+// Resolves when all events are stored; requests that compute from the marks await it.
 export function stored() {
   return outbox.length ? new Promise((resolve) => idle.push(resolve)) : Promise.resolve();
 }
@@ -92,7 +92,7 @@ async function send() {
     let response, answer;
     try {
       response = await ask("POST", `${ROOT}/${event.path}`, event);
-      // A server that dies may leave half an answer.
+      // A server that stops may send half a response.
       answer = response.ok ? await response.json() : await response.json().catch(() => ({}));
     } catch {
       response = null;
@@ -122,7 +122,7 @@ function ask(method, path, event) {
   return fetch(path, { method, headers, body: form, signal: AbortSignal.timeout(20_000) });
 }
 
-// Takes over what the server knows; tells which items look different now.
+// Takes the marks of a response; returns the items that look different now.
 function take(answer, event) {
   const items = new Set(event?.ids ?? []);
   for (const [item, label] of Object.entries(answer.marks ?? {})) {
@@ -139,17 +139,17 @@ function take(answer, event) {
 
 async function look() {
   if (!session || gone || document.hidden || outbox.length) return;
-  const [asking, before] = [session, version];
+  const [asked, before] = [session, version];
   try {
     const response = await ask("GET", `${ROOT}/marks`);
     const answer = await response.json();
-    if (outbox.length || session !== asking || version !== before) return; // it tells what came after `before`
+    if (outbox.length || session !== asked || version !== before) return; // the response has the changes after `before`
     gone = response.status === 410;
     if (!response.ok) tell([], { why: answer.error });
     else if (answer.version < version) begin(session, {});
     else if (answer.version !== version || !known) take(answer);
   } catch {
-    // The next look, or the next mark, will tell that the server does not answer.
+    // The next poll or mark will show that the server does not answer.
   }
 }
 
@@ -157,7 +157,7 @@ function tell(items, what = {}) {
   for (const listener of listeners) listener(items, what);
 }
 
-// Another process of the browser may have left events behind: they are older and go first.
+// Another process of the browser may have left events: they are older and are sent first.
 export function begin(name, shown) {
   session = name;
   Object.assign(counts, shown);
@@ -191,7 +191,7 @@ function keep() {
     if (outbox.length) localStorage.setItem(boxName(tab), JSON.stringify(outbox));
     else localStorage.removeItem(boxName(tab));
   } catch {
-    // Without storage the events last as long as this tab.
+    // Without storage, events last as long as this tab.
   }
 }
 

@@ -1,7 +1,7 @@
-// Keys, clicks and what the page says; the marks are in marks.js, the grid in grid.js over window.js, one item large
-// in large.js, what is asked for in asking.js.
+// Keys, clicks and messages. Marks are in marks.js, the grid in grid.js over window.js, the large view in large.js, the
+// search field and the filter in search.js.
 
-import * as asking from "./asking.js";
+import * as search from "./search.js";
 import * as grid from "./grid.js";
 import * as large from "./large.js";
 import * as marks from "./marks.js";
@@ -9,12 +9,12 @@ import * as marks from "./marks.js";
 const $ = (selector) => document.querySelector(selector);
 const say = (text) => ($("#said").textContent = text);
 const named = (ids) => (ids.length === 1 ? `#${ids[0]}` : `${ids.length.toLocaleString("en")} items`);
-const ANSWER_MS = 500; // that the keys wait for what an undo changed
+const ANSWER_MS = 500; // the longest that keys wait for the response to an undo
 const NAMED = { 1: "right", "-1": "wrong", 0: "no longer" };
 
 // Marking
 
-// Marks what is selected, or else the item that the keys act on, and goes on to the next; where a mark is removed it stays.
+// Marks the selected items, or else the item under the cursor, and moves on; after removing a mark the cursor stays.
 async function markChosen(value) {
   const held = large.isOpen() ? [large.shownItem()] : grid.selection();
   const tile = grid.current();
@@ -24,7 +24,7 @@ async function markChosen(value) {
   if (value) show(await grid.following(ids), deed({ done: { path: "mark", ids, value } }));
 }
 
-// Gives a tile to the keys, large where one is open, after what was done. A button that is pressed by keys keeps the focus.
+// Moves the cursor to a tile, in the large view if it is open. A button that was pressed by a key keeps the focus.
 function show(tile, done) {
   if (!tile) return;
   if (large.isOpen()) large.open(tile, done);
@@ -39,14 +39,14 @@ function markRest(value) {
   if (!ids.length) say("All that is on the screen is marked");
 }
 
-// Undoes or redoes and goes to what that changed, before the next key acts; without an answer it does not wait for long.
+// Undoes or redoes and moves the cursor to the changed item before the next key acts, but waits only ANSWER_MS.
 const takeBack = (path, step) => () => grid.afterMoves(async () => {
   const late = new Promise((resolve) => setTimeout(resolve, marks.state().offline ? 0 : ANSWER_MS));
   const items = (await Promise.race([step(), late]))?.items ?? [];
   show(await grid.found(items), deed({ done: { path }, items }));
 });
 
-// What was done, for the eyes and for a screen reader.
+// Tells what was done, on the screen and to a screen reader.
 marks.onChange((changed, what) => {
   if (changed.length > 200) grid.repaintAll();
   else grid.repaint(changed);
@@ -88,7 +88,7 @@ function press(selector) {
   element?.click();
 }
 
-function search() {
+function focusSearch() {
   const field = $("#q") ?? $("#start-id");
   field?.focus();
   field?.select();
@@ -107,7 +107,7 @@ function captions() {
   try {
     localStorage.setItem("gpubranches:captions", on ? "1" : "");
   } catch {
-    // It holds for this page alone.
+    // The setting is of this page only.
   }
   grid.resize();
 }
@@ -117,12 +117,12 @@ function pressCaptions() {
   for (const button of document.querySelectorAll("[data-do=captions]")) button.setAttribute("aria-pressed", on);
 }
 
-// Adds the item that the keys act on to the search, or subtracts it.
+// Adds the item under the cursor to the query, or subtracts it.
 const combined = (sign) => () => grid.afterMoves(() => {
   const item = large.isOpen() ? large.shownItem() : grid.current() && grid.idOf(grid.current());
   if (item === null) return;
   if (large.isOpen()) large.shut();
-  asking.combine(sign, item);
+  search.combine(sign, item);
 });
 
 const onTile = (action) => () => grid.afterMoves(() => grid.current() && action(grid.current()));
@@ -137,7 +137,7 @@ const DEEDS = {
   "large": onTile((tile) => large.open(tile)),
   "keys": () => $("#keys").showModal(),
   "add": combined("+"), "subtract": combined("-"),
-  "picture": asking.choosePicture, "unfilter": asking.unfilter,
+  "picture": search.choosePicture, "unfilter": search.unfilter,
 };
 const KEYS = {
   "a": DEEDS.right, "+": DEEDS.right, "y": DEEDS.right, "x": DEEDS.wrong, "-": DEEDS.wrong, "n": DEEDS.wrong,
@@ -148,9 +148,9 @@ const KEYS = {
   "s": () => press("#suggest"),
   "e": () => openMenu(".export"),
   "m": onTile((tile) => press(tile.querySelector(".like"))),
-  "M": DEEDS.add, "l": DEEDS.subtract, "g": asking.openFilter,
+  "M": DEEDS.add, "l": DEEDS.subtract, "g": search.openFilter,
   "w": onTile((tile) => press(tile.querySelector(".why"))),
-  "/": search,
+  "/": focusSearch,
 };
 const LARGE_KEYS = {
   "a": KEYS.a, "+": KEYS.a, "y": KEYS.a, "Enter": KEYS.a, "x": KEYS.x, "-": KEYS.x, "n": KEYS.x,
@@ -181,7 +181,7 @@ function onTyping(event, field) {
   if (event.key === "/" && field.id === "q" && !field.value) event.preventDefault();
 }
 
-// Shuts the menu that something is in, and gives the focus back to what opened it.
+// Closes the menu around an element, and returns the focus to the button that opened it.
 function shutMenu(element) {
   const menu = element.closest(".menu");
   if (!menu) return false;
@@ -217,7 +217,7 @@ document.addEventListener("keydown", (event) => {
   else onGridKey(event);
 });
 
-// A button that has the focus would take the end of a space for a click.
+// Releasing the space key would click a button that has the focus.
 document.addEventListener("keyup", (event) => {
   if (event.key === " " && event.target.closest?.("#grid")) event.preventDefault();
 });
@@ -296,7 +296,7 @@ for (const end of ["pointerup", "pointercancel"]) {
   });
 }
 
-// A picture that cannot be loaded gives way to the blank tile under it.
+// Removes a picture that cannot be loaded, so that the blank tile under it is seen.
 document.addEventListener("error", (event) => {
   if (event.target.matches?.(".pick img")) event.target.remove();
 }, true);
@@ -307,7 +307,7 @@ document.addEventListener("htmx:configRequest", (event) => {
   event.detail.headers["X-Session"] = marks.sessionId();
 });
 
-// What is computed from the marks waits until they are stored.
+// Requests that compute from the marks wait until the marks are stored.
 const held = new WeakSet();
 document.addEventListener("htmx:confirm", (event) => {
   if (!/^\/(refine|next|suggest|audit|completeness)/.test(event.detail.path.slice(marks.ROOT.length)) || !marks.state().waiting) return;
@@ -332,13 +332,13 @@ document.addEventListener("htmx:sendError", () => {
   warn("The server did not answer. Nothing was changed; is it still running?");
 });
 
-// After new results the keys work at once.
+// After new results keys work at once.
 document.addEventListener("htmx:afterSettle", (event) => {
   const target = event.detail.target;
   if (target.id === "why-told") $("#why").showModal();
   const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
   const fresh = grid.setUp();
-  if (fresh) asking.setUp();
+  if (fresh) search.setUp();
   if (fresh && idle) grid.focusTile(grid.tiles()[0]);
 });
 
@@ -366,6 +366,6 @@ try {
 pressCaptions();
 const count = (selector) => Number($(selector).textContent.replaceAll(",", ""));
 marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative: count("#negative") });
-asking.begin(warn);
+search.begin(warn);
 grid.setUp();
-asking.setUp();
+search.setUp();

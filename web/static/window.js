@@ -1,11 +1,11 @@
-// The window over a list of any length: chunks of tiles that are in the document, and two spacers for all others. Chunks far
-// from the screen are taken out and asked for again when they are near. Rows are justified by the pictures' ratios, which
-// the server names, so nothing moves when a picture arrives.
+// A virtual list of any length: chunks of tiles near the screen are in the document, two spacers stand for the others. Far
+// chunks are removed and requested again when they come near. Rows are justified by the pictures' ratios, which the server
+// sends, so nothing moves when a picture arrives.
 
 import { learn, sessionId } from "./marks.js";
 
-const NEAR = 1.5; // screens around the one that is seen for which tiles are loaded
-const FAR = 2.5; // screens beyond which they are taken out
+const NEAR = 1.5; // screens above and below the visible one for which tiles are loaded
+const FAR = 2.5; // screens beyond which they are removed
 const TALLEST_PX = 8e6; // of both spacers: browsers cannot scroll much further
 
 let root = null;
@@ -14,11 +14,11 @@ let below = null;
 let address = "";
 let total = 0;
 let page = 1;
-let unit = 1; // height that a spacer gives to a chunk, px
+let unit = 1; // height of a spacer per chunk, px
 let filling = false;
 let generation = 0;
 let paint = () => {};
-const seenIn = new Map(); // item -> number of its chunk, of all that were in the document
+const seenIn = new Map(); // item -> number of its chunk, for all items that were in the document
 
 export const chunks = () => (root ? [...root.querySelectorAll(".chunk")] : []);
 export const numberOf = (chunk) => Math.round(Number(chunk.dataset.offset) / page);
@@ -28,7 +28,7 @@ const tilesOf = (chunk) => [...chunk.children];
 export const tiles = () => chunks().flatMap(tilesOf);
 export const idOf = (tile) => Number(tile.dataset.id);
 
-// Takes over the grid that is in the document now; `look` shows on a tile what is marked. False if it is the same one.
+// Attaches to the grid in the document; `look` shows the mark of a tile. Returns false if the grid is the same one.
 export function open(look) {
   const found = document.getElementById("grid");
   if (!found || found === root) return false;
@@ -81,7 +81,7 @@ function dress(chunk) {
   htmx.process(chunk);
 }
 
-// Cuts a chunk into rows of nearly the same height, each as wide as the grid; the end of the list may be narrower.
+// Splits a chunk into rows of similar height, each as wide as the grid; the last row of the list may be narrower.
 function justify(chunk) {
   const all = tilesOf(chunk);
   const style = getComputedStyle(root);
@@ -122,13 +122,13 @@ async function fetchChunk(number) {
   if (mine !== generation) return null;
   if (Number(chunk.dataset.found) !== total) {
     generation += 1;
-    htmx.ajax("GET", address, { target: "#results", swap: "innerHTML" }); // the list is another one by now
+    htmx.ajax("GET", address, { target: "#results", swap: "innerHTML" }); // the list has changed on the server
     return null;
   }
   return document.importNode(chunk, true);
 }
 
-// Does something to the grid while what is on the screen stays where it is.
+// Changes the grid without moving what is on the screen.
 function steadily(change) {
   const kept = chunks().find((chunk) => chunk.getBoundingClientRect().bottom > 0) ?? chunks()[0];
   const before = kept?.getBoundingClientRect().top;
@@ -170,7 +170,7 @@ function drop(chunk) {
   });
 }
 
-// The chunk that a place in a spacer stands for.
+// Returns the chunk for a position in a spacer.
 function numberAt(y) {
   const loaded = chunks();
   const top = above.getBoundingClientRect().top;
@@ -195,7 +195,7 @@ async function step() {
   return false;
 }
 
-// What changes which chunks are there is done one after the other.
+// Changes of the set of chunks run one after the other.
 let work = Promise.resolve();
 function alone(task) {
   const done = work.then(task);
@@ -214,7 +214,7 @@ export function fill() {
     if (await alone(step)) return more();
   };
   more()
-    .catch(() => setTimeout(fill, 2000)) // the server does not answer; scrolling tries again, too
+    .catch(() => setTimeout(fill, 2000)) // the server did not answer; scrolling tries again, too
     .finally(() => {
       if (mine !== generation) return;
       root.removeAttribute("aria-busy");
@@ -222,7 +222,7 @@ export function fill() {
     });
 }
 
-// Brings a chunk into the document and returns it; null if it cannot be had.
+// Loads a chunk into the document and returns it; null if it cannot be loaded.
 export async function chunkOf(number) {
   const find = () => chunks().find((chunk) => numberOf(chunk) === number);
   if (number < 0 || number > last()) return null;
@@ -231,15 +231,15 @@ export async function chunkOf(number) {
     const loaded = chunks().map(numberOf);
     if (loaded.includes(number)) return;
     if (loaded.includes(number - 1) || loaded.includes(number + 1)) await add(number);
-    else if (await replaceAll(number)) find().scrollIntoView({ behavior: "instant" }); // or it would be taken out as far away
+    else if (await replaceAll(number)) find().scrollIntoView({ behavior: "instant" }); // or it would be removed as far away
   }).catch(() => {});
   return find() ?? null;
 }
 
-// Brings the chunk of an item into the document, if the list was seen there.
+// Loads the chunk of an item into the document, if it was there before.
 export const bringBack = (item) => (seenIn.has(item) ? chunkOf(seenIn.get(item)) : null);
 
-// Keeps the rows as they should be in a window of another size, and the tile at hand in view.
+// Lays the rows out again after a resize, and keeps the current tile in view.
 export function resize() {
   if (!root) return;
   steadily(() => {

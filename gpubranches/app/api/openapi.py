@@ -1,4 +1,4 @@
-"""The OpenAPI file, written from the table of operations."""
+"""The OpenAPI description, generated from the table of operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def openapi() -> dict[str, Any]:
 
 
 def document(locked: bool = False) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 description of all operations. locked: whether a token is asked for."""
+    """Return the OpenAPI 3.1 description of all operations. locked: whether a token is required."""
     paths: dict[str, dict[str, Any]] = {}
     for row in OPERATIONS:
         paths.setdefault(PREFIX + row.path, {})[row.method.lower()] = _described(row)
@@ -93,7 +93,7 @@ def _refusal(status: int) -> dict[str, Any]:
 
 
 def closed(schema: Schema) -> Schema:
-    """Return a schema of what is asked as it is checked: without other properties."""
+    """Return a schema of a request with `additionalProperties: false`, as it is checked."""
     if schema["type"] == "array":
         return {**schema, "items": closed(schema["items"])}
     if schema["type"] != "object":

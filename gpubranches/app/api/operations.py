@@ -1,4 +1,4 @@
-"""The table of the API's operations: each declares what it takes and answers, and is checked and documented by that."""
+"""The table of the API's operations. Each declares its parameters and responses, which are checked and documented."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ OPERATIONS: list[Operation] = []
 class Operation:
     """One row of the table.
 
-    path: below PREFIX, with {names}; places, query: what its names and the query take; body: of its JSON, None for
-    none; raw: media types of a body that is no JSON, with its limit in bytes; answer: of the JSON that it answers;
-    media: what it answers with; status: of success.
+    path: below PREFIX, with {names}; places, query: schemas of the names and of the query; body: schema of the JSON
+    body, None for none; raw: media types of another body, with its limit in bytes; answer: schema of the JSON response;
+    media: media types of the response; status: of success.
     """
 
     method: str
@@ -52,7 +52,7 @@ class Operation:
     status: int
 
     def arguments(self, places: dict[str, str]) -> dict[str, Any]:
-        """Return what the request that is served asks for, checked. Raises UsageError or UnsupportedMediaType."""
+        """Return the checked arguments of the current request. Raises UsageError or UnsupportedMediaType."""
         found = {name: read(self.places[name], text, name) for name, text in places.items()}
         for name, texts in request.args.lists():
             if name not in self.query or len(texts) > 1:
@@ -87,7 +87,7 @@ def operation(
     media: tuple[str, ...] = (JSON,),
     status: int = 200,
 ) -> Callable[[Handler], Handler]:
-    """Put a function into the table and on the address; it is called with what `Operation.arguments` returns."""
+    """Register a function in the table and as a route; it is called with what `Operation.arguments` returns."""
 
     def enter(function: Handler) -> Handler:
         names = re.findall(r"{(\w+)}", path)

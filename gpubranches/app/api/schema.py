@@ -1,4 +1,4 @@
-"""Shapes of what is asked and answered: JSON Schema for the OpenAPI file, and the same checked at the door."""
+"""Checks of requests by JSON Schema; the same schemas are in the OpenAPI file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 from gpubranches.errors import UsageError
 
 Schema = dict[str, Any]
-"""A JSON Schema of the keywords that `check` knows: type (one), enum, minimum, maximum, minLength, maxLength, pattern,
-items, minItems, maxItems, properties, required, oneOf (each of `required` alone); unknown properties are refused."""
+"""A JSON Schema with the keywords that `check` supports: type (one), enum, minimum, maximum, minLength, maxLength,
+pattern, items, minItems, maxItems, properties, required, oneOf (each of `required` alone). Properties other than those
+listed are refused."""
 
 _TYPES = {
     "integer": "a whole number",
@@ -25,7 +26,7 @@ _TYPES = {
 
 
 def parse(data: bytes) -> Any:
-    """Return the value of a JSON text. Raises UsageError for what is not UTF-8, not JSON, not finite or too deep."""
+    """Parse a JSON text. Raises UsageError for what is not UTF-8, not JSON, not finite or nested too deeply."""
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
     except UnicodeDecodeError as error:
@@ -39,7 +40,7 @@ def parse(data: bytes) -> Any:
 
 
 def read(schema: Schema, text: str, name: str) -> Any:
-    """Return a part of the address as its schema says. Raises UsageError."""
+    """Parse a part of the address by its schema. Raises UsageError."""
     if schema["type"] == "integer":
         if not re.fullmatch(r"-?[0-9]{1,30}", text):
             raise UsageError(f"{name}: expected {describe(schema)}, got {text!r:.80}")
@@ -48,7 +49,7 @@ def read(schema: Schema, text: str, name: str) -> Any:
 
 
 def check(schema: Schema, value: Any, name: str) -> Any:
-    """Return a value with the defaults of its schema filled in. Raises UsageError saying what was expected and came."""
+    """Return a value with the defaults of its schema filled in. Raises UsageError with what was expected and given."""
     kind = schema["type"]
     if kind in ("integer", "number"):
         return _number(schema, value, name)
@@ -64,7 +65,7 @@ def check(schema: Schema, value: Any, name: str) -> Any:
 
 
 def describe(schema: Schema) -> str:
-    """Return what a schema asks for, in words."""
+    """Return what a schema accepts, in words."""
     if "enum" in schema:
         return "one of " + ", ".join(str(value) for value in schema["enum"])
     said = _TYPES[schema["type"]]
@@ -125,10 +126,10 @@ def _object(schema: Schema, value: Mapping[str, Any], name: str) -> dict[str, An
 
 
 def _shown(value: Any) -> str:
-    """Return a value as it is told to the one who sent it: short, and in letters that any answer can carry."""
+    """Return a value for a message: shortened, and in characters that every response can contain."""
     try:
         text = json.dumps(value)
-    except ValueError:  # a whole number of more digits than Python turns into text
+    except ValueError:  # an integer of more digits than Python converts to text
         return "a number of very many digits"
     return text if len(text) <= 80 else f"{text[:77]}..."
 

@@ -13,9 +13,8 @@ from gpubranches.app.api.schema import Schema
 from gpubranches.app.app_context import service
 from gpubranches.catalog.metadata.conditions import KINDS, MAX_LENGTH, column_text, value_condition
 from gpubranches.catalog.metadata.tables import json_value
-from gpubranches.catalog.pictures.images import received
+from gpubranches.catalog.pictures.decoding import decoded_upload
 from gpubranches.core.options import MODELS
-from gpubranches.retrieval.queries import Item
 from gpubranches.service.export import BOX_FORMATS, FORMATS
 from gpubranches.service.types import SearchRequest
 
@@ -191,20 +190,20 @@ def search(body: dict[str, Any]) -> dict[str, Any]:
 @operation("POST", "/search/image", raw=(PICTURES, UPLOAD_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
 def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any]:
     """Find the items nearest to a picture, sent as it is: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
-    with received(body) as image:
+    with decoded_upload(body) as image:
         return _nearest(SearchRequest(image, k, where))
 
 
-def _query(body: dict[str, Any]) -> str | Item | NDArray[Any]:
+def _query(body: dict[str, Any]) -> str | int | NDArray[Any]:
     if "text" in body:
         return str(body["text"])
     if "item" in body:
-        return Item(body["item"])
+        return int(body["item"])
     return np.array(body["vector"], np.float32) if "vector" in body else np.array(body["code"], np.uint8)
 
 
 def _nearest(request: SearchRequest) -> dict[str, Any]:
     found = service().nearest(request)
-    rows = zip(found.ids.tolist(), found.distances.tolist(), service().items(found.ids), strict=True)
-    items = [{"id": item, "distance": distance, "item": row} for item, distance, row in rows]
-    return {"source": found.source, "took_ms": found.took_ms, "items": items}
+    rows = zip(found.hits, found.hits.items(), strict=True)
+    items = [{"id": hit.id, "distance": hit.distance, "item": row} for hit, row in rows]
+    return {"source": found.hits.source, "took_ms": found.took_ms, "items": items}

@@ -1,6 +1,7 @@
-"""A condition as values that are chosen one by one: those of one column widen it, those of another narrow it.
+"""A condition as a set of selected values, which buttons switch on and off.
 
-`label IN (3, 5) AND caption = 'dog'` has three of them on. Whatever else a condition says stays as it is.
+Several values of one column are alternatives; different columns narrow the condition. `label IN (3, 5) AND caption =
+'dog'` has three selected values. Other parts of a condition stay as they are.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ Choice = tuple[ColumnName, Value | None]
 
 
 def selected_values(condition: str) -> list[str]:
-    """Return the choices that are on, each as `conditions.equals` writes it. Raises UsageError as `parse` does."""
+    """Return the selected values, each as `value_condition` writes it. Raises UsageError as `parse` does."""
     return [value_condition(*choice) for part in _parts(condition) for choice in _choices(part)]
 
 
 def toggle_value(condition: str, choice: str) -> str:
-    """Return a condition with a choice put on, or taken off where it is on.
+    """Return a condition with a value selected, or deselected if it was selected.
 
     condition: "" for none; choice: one value of one column, such as `label = 3` or `label IS NULL`. Raises UsageError
-    as `parse` does, and for another choice.
+    as `parse` does, and for a choice of another form.
     """
     wanted = _choices(parse(choice))
     if len(wanted) != 1:
@@ -47,7 +48,7 @@ def toggle_value(condition: str, choice: str) -> str:
 
 
 def _parts(condition: str) -> list[Condition]:
-    """Return what all has to hold."""
+    """Return the parts of a condition that must all hold."""
     if not condition.strip():
         return []
     read = parse(condition)
@@ -55,7 +56,7 @@ def _parts(condition: str) -> list[Condition]:
 
 
 def _choices(part: Condition) -> list[Choice]:
-    """Return the values that a part lets in, if it is nothing but values of one column."""
+    """Return the values that a part selects, [] unless it selects values of one column and nothing else."""
     if isinstance(part, Or):
         each = [_choices(inner) for inner in part.parts]
         found = [choice for choices in each for choice in choices]

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 CAPTIONS = ("caption", "label", "class", "title", "text", "name")
 """Columns that describe an item in words; the first one that has a text is shown."""
 URL = "url"
-OWN = ("id", "error", "input", "image_target")
+IMAGE_PATH = "image_path"
+"""The path of an item's picture, relative to the folder of its input, or absolute."""
+IMAGE_TARGET = "image_target"
+"""The file that a link led to at ingest, if that is not in the folder of the input."""
+OWN = ("id", "error", "input", IMAGE_TARGET)
 """Columns that this or an earlier version writes; a user's columns of these names are renamed."""
 
 

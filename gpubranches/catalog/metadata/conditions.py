@@ -1,17 +1,17 @@
-"""Filters over the metadata of items: a small part of SQL, read and checked here, turned into SQL with bound values.
+"""Filters over the metadata of items: a subset of SQL, parsed and checked here, and turned into SQL with bound values.
 
     condition  = conjunction {OR conjunction}
     conjunction = part {AND part}
     part       = NOT part | "(" condition ")" | test
     test       = column ("=" | "!=" | "<>" | "<" | "<=" | ">" | ">=") value
-               | column [NOT] (LIKE | ILIKE) 'pattern'      % any text, _ one letter; ILIKE: capitals do not count
+               | column [NOT] (LIKE | ILIKE) 'pattern'      % any text, _ one letter; ILIKE ignores case
                | column [NOT] IN "(" value {"," value} ")"
                | column [NOT] BETWEEN value AND value
                | column IS [NOT] NULL
     column     = name {"." name}       a name of letters, digits and _, or any name in "quotes"; a.b is field b of a
     value      = number | 'text', with '' for ' | TRUE | FALSE
 
-Keywords may be written in small letters. A test on a missing value is neither true nor false, as in SQL; NaN counts as
+Keywords are not case-sensitive. A test on a missing value is neither true nor false, as in SQL; NaN counts as
 missing. Dates and times are compared with texts such as '2024-05-31' and '2024-05-31 12:00'.
 """
 
@@ -37,10 +37,10 @@ Value = str | int | float | Decimal | bool
 SqlValue = Value | date
 
 MAX_LENGTH = 10_000
-"""Letters of a condition."""
+"""Letters of a condition at most."""
 MAX_PATTERN_LENGTH = 1_000
 MAX_DEPTH = 50
-"""Parentheses and NOTs within each other."""
+"""Nested parentheses and NOTs at most."""
 KEYWORDS = frozenset(("and", "or", "not", "like", "ilike", "in", "between", "is", "null", "true", "false"))
 
 _TOKEN = re.compile(
@@ -95,7 +95,7 @@ Condition = Comparison | Not | And | Or
 
 
 def parse(text: str) -> Condition:
-    """Read a condition. Raises UsageError that says where, what was expected there, and what came."""
+    """Parse a condition. Raises UsageError with the position, what was expected there, and what was found."""
     if len(text) > MAX_LENGTH:
         raise UsageError(f"where: expected at most {MAX_LENGTH:,} letters, got {len(text):,}")
     parser = _Parser(text)
@@ -116,8 +116,8 @@ def columns_of(condition: Condition) -> list[ColumnName]:
 def to_sql(condition: Condition, kinds: Mapping[ColumnName, Kind]) -> tuple[str, list[SqlValue]]:
     """Return a condition as SQL and the values of its `?`; column i of `columns_of` is called c{i} there.
 
-    kinds: of all columns there are. Raises UsageError for a column that is not there, and for a comparison with a value
-    of another kind.
+    kinds: of all columns of the table. Raises UsageError for an unknown column, and for a comparison with a value of
+    another kind.
     """
     named = {name: f"c{place}" for place, name in enumerate(columns_of(condition))}
     values: list[SqlValue] = []
@@ -125,14 +125,14 @@ def to_sql(condition: Condition, kinds: Mapping[ColumnName, Kind]) -> tuple[str,
 
 
 def column_text(column: ColumnName) -> str:
-    """Return a column as it is written in a condition."""
+    """Return the text of a column in a condition."""
     plain = (_PLAIN_NAME.fullmatch(name) and name.lower() not in KEYWORDS for name in column)
     quoted = ('"' + name.replace('"', '""') + '"' for name in column)
     return ".".join(name if fits else quote for name, fits, quote in zip(column, plain, quoted, strict=True))
 
 
 def value_condition(column: ColumnName, value: SqlValue | None) -> str:
-    """Return the condition that a column has a value, or none at all."""
+    """Return the condition that a column has a value, or that it is missing (None)."""
     return f"{column_text(column)} IS NULL" if value is None else f"{column_text(column)} = {_literal(value)}"
 
 
@@ -160,7 +160,7 @@ class _Parser:
         return self._joined("or", Or, lambda: self._joined("and", And, self._part))
 
     def error(self, expected: str) -> UsageError:
-        """Return the error that says what was expected here."""
+        """Return the error for a token other than the expected one."""
         before = self._text[: self.position].rstrip()
         after = f", after {before[-40:]!r}" if before else ""
         got = "the end" if self.kind == "end" else repr(self.token[:40])
@@ -254,7 +254,7 @@ class _Parser:
         return str(self._value())
 
     def _accept(self, wanted: str) -> bool:
-        """Step over a keyword or sign, if it comes next."""
+        """Consume the next token if it is this keyword or sign; return whether it was."""
         found = self.kind in ("word", "sign") and self.token.lower() == wanted
         if found:
             self._next()
@@ -299,7 +299,7 @@ def _test_text(test: Comparison) -> str:
 
 
 def _literal(value: SqlValue) -> str:
-    """Return a value as it is written: equal numbers alike, such as 5 for 5.0."""
+    """Return the text of a value; equal numbers have the same text, such as 5 for 5.0."""
     if isinstance(value, bool | int):
         return str(value).lower()
     if isinstance(value, float | Decimal):
@@ -330,7 +330,7 @@ def _test_sql(test: Comparison, kind: Kind, column: str, values: list[SqlValue])
         return "CAST(NULL AS BOOLEAN)"
     if test.operator in ("like", "ilike"):
         values.append(_regex(str(_bound(test, kind, test.values[0]))))
-        # RE2 takes time linear in the text, whatever the pattern; of LIKE no such thing is promised.
+        # RE2 takes time linear in the text for any pattern; LIKE has no such guarantee.
         return f"regexp_full_match({column}, ?, '{'is' if test.operator == 'ilike' else 's'}')"
     values.extend(_bound(test, kind, value) for value in test.values)
     if test.operator == "in":
@@ -341,7 +341,7 @@ def _test_sql(test: Comparison, kind: Kind, column: str, values: list[SqlValue])
 
 
 def _kind(test: Comparison, kinds: Mapping[ColumnName, Kind]) -> Kind:
-    """Return the kind of a test's column, if what is asked can be asked of it."""
+    """Return the kind of a test's column. Raises UsageError if the test does not fit it."""
     name, at = column_text(test.column), f"at letter {test.position + 1}"
     if test.column not in kinds:
         known = {column_text(column).lower(): column_text(column) for column in kinds}
@@ -352,7 +352,7 @@ def _kind(test: Comparison, kinds: Mapping[ColumnName, Kind]) -> Kind:
     if test.operator == "null" or kind == "nothing":
         return kind
     if kind == "other":
-        raise UsageError(f"where: {name} {at} can only be asked for IS NULL and IS NOT NULL")
+        raise UsageError(f"where: {name} {at} can only be tested by IS NULL and IS NOT NULL")
     if test.operator in ("like", "ilike") and kind != "text":
         raise UsageError(f"where: LIKE is for texts, {name} {at} holds {_HOLDS[kind]}; compare with = or <")
     if kind == "boolean" and test.operator not in ("=", "<>", "in"):
@@ -361,7 +361,7 @@ def _kind(test: Comparison, kinds: Mapping[ColumnName, Kind]) -> Kind:
 
 
 def _bound(test: Comparison, kind: Kind, value: Value) -> SqlValue:
-    """Return a value as it is compared with a column of that kind."""
+    """Return a value as it is bound for a comparison with a column of a kind."""
     fits = {"number": (int, float, Decimal), "boolean": (bool,)}.get(kind, (str,))
     if isinstance(value, fits) and (kind == "boolean" or not isinstance(value, bool)):
         try:
@@ -375,7 +375,7 @@ def _bound(test: Comparison, kind: Kind, value: Value) -> SqlValue:
 
 
 def _number(token: str) -> int | float | Decimal:
-    """Return a number exactly, as far as DuckDB's 38 digits go, so that .1 is also that of a column of float32."""
+    """Return a number exactly if DuckDB's 38 digits suffice, so that .1 equals .1 in a column of float32, too."""
     if re.fullmatch(r"[+-]?\d{1,38}", token):
         return int(token)
     return Decimal(token) if re.fullmatch(r"[+-]?\d{0,20}\.\d{0,18}", token) else float(token)

@@ -1,4 +1,4 @@
-"""Arrow tables of whatever types files hold: made alike, and turned into what JSON can hold."""
+"""Arrow tables of files with any column types: unified, and converted to values that JSON has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyarrow import types
 
 
 def unify_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:
-    """Return the columns of all schemas; each has a type for all its values, text if need be."""
+    """Return the columns of all schemas, each with a type for all its values, or as text."""
     kinds: dict[str, pa.DataType] = {}
     for schema in schemas:
         for field in schema:
@@ -25,7 +25,7 @@ def unify_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:
 
 
 def unify_tables(tables: Sequence[pa.Table]) -> pa.Table:
-    """Return the rows of one table or several, with the columns of all as `unify_schemas` has them."""
+    """Return the rows of one or several tables, with the columns of `unify_schemas`."""
     schema = unify_schemas(table.schema for table in tables)
     return pa.concat_tables([cast(table, schema) for table in tables])
 
@@ -40,8 +40,8 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
         column = table[field.name]
         try:
             if types.is_string(field.type) and not _has_text(column.type):
-                raise pa.ArrowNotImplementedError  # a cast would take any bytes for text
-            # Of a type to one that holds its values; whole numbers beyond 2^53 are rounded among fractions.
+                raise pa.ArrowNotImplementedError  # a cast would accept any bytes as text
+            # The new type holds all values, except that whole numbers beyond 2^53 are rounded to floats.
             same = column if column.type == field.type else column.cast(field.type, safe=False)
             columns.append(valid_utf8(same))
         except pa.ArrowNotImplementedError:
@@ -51,7 +51,7 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Return the table of one Parquet file. Arrow gets no path: it would make columns of it, or reject it.
+    """Return the table of one Parquet file. Arrow gets an open file: it would derive columns from a path, or reject it.
 
     Raises OSError or pa.ArrowException if it cannot be read.
     """
@@ -60,16 +60,16 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def json_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Return a table's rows as dicts of what JSON can hold, see `json_value` and `json_values`."""
+    """Return the rows of a table as dicts of values that JSON has, see `json_value` and `json_values`."""
     columns = [json_values(column) for column in table.columns]
     return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def json_values(column: pa.ChunkedArray) -> list[Any]:
-    """Return a column's values as JSON can hold them.
+    """Return the values of a column as values that JSON has.
 
-    Times are told to the microsecond, far ones, which Python does not hold, as Arrow writes them; maps are objects;
-    bytes, and texts that are no UTF-8, are read as far as they are UTF-8.
+    Times have microseconds; those out of Python's range are written as by Arrow. Maps become objects. In bytes, and in
+    texts that are not UTF-8, invalid bytes become U+FFFD.
     """
     kind = column.type
     if types.is_integer(kind) or types.is_boolean(kind):
@@ -78,13 +78,13 @@ def json_values(column: pa.ChunkedArray) -> list[Any]:
     if _is_python_type(kind):
         try:
             return [json_value(value) for value in column.to_pylist()]
-        except (ValueError, OverflowError):  # one of them is far, or no UTF-8
+        except (ValueError, OverflowError):  # a value is out of range, or not UTF-8
             pass
     return [_json_scalar(value) for value in column]
 
 
 def json_value(value: Any) -> Any:
-    """Return a value of Python that JSON can hold: NaN becomes None, dates and bytes become text."""
+    """Return a value of Python as one that JSON has: NaN becomes None, dates and bytes become text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, bytes):
@@ -99,14 +99,14 @@ def json_value(value: Any) -> Any:
 
 
 def _is_python_type(kind: pa.DataType) -> bool:
-    """Return whether Arrow gives most values of a type as Python's own, with all that there is to tell of them."""
+    """Return whether Arrow converts most values of a type to Python without loss."""
     if kind.num_fields:
         return not types.is_map(kind) and all(_is_python_type(kind.field(at).type) for at in range(kind.num_fields))
     return getattr(kind, "unit", "") != "ns" and not types.is_dictionary(kind)
 
 
 def _json_scalar(value: pa.Scalar) -> Any:
-    """Return one value as JSON can hold it."""
+    """Return one value of Arrow as a value that JSON has."""
     if not value.is_valid:
         return None
     kind = value.type
@@ -127,18 +127,18 @@ def _json_scalar(value: pa.Scalar) -> Any:
 
 
 def _microsecond_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type of times nearest to one of nanoseconds, which Python does not have."""
+    """Return the type in microseconds for one in nanoseconds, which Python does not have."""
     if types.is_timestamp(kind):
         return pa.timestamp("us", kind.tz)
     return pa.duration("us") if types.is_duration(kind) else pa.time64("us")
 
 
 def _as_text(value: pa.Scalar) -> str:
-    """Return as text what Python does not hold."""
+    """Return a value as text that Python cannot represent."""
     kind = value.type
     if types.is_duration(kind):
         return f"{value.value} {kind.unit}"
-    if types.is_timestamp(kind) and kind.tz:  # Arrow's text of it is wrong, or the zone is unknown
+    if types.is_timestamp(kind) and kind.tz:  # Arrow's text of such a time is wrong, or the zone is unknown
         return f"{value.cast(pa.timestamp(kind.unit)).cast(pa.string())}Z"
     if types.is_temporal(kind):
         return str(value.cast(pa.string()))
@@ -146,7 +146,7 @@ def _as_text(value: pa.Scalar) -> str:
 
 
 def _storage_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type in place of one: plain values, no views and, within lists, no extensions, all hard to take."""
+    """Return a type for the same values that all of Arrow supports: no dictionaries, views or, in lists, extensions."""
     if types.is_dictionary(kind):
         return _storage_type(kind.value_type)
     if kind == pa.string_view():
@@ -185,7 +185,7 @@ def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def valid_utf8(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column whose texts are UTF-8, as far as they are: files may hold others, which nothing reads."""
+    """Return a column with texts that are valid UTF-8; files may hold others, in which invalid bytes become U+FFFD."""
     if not (types.is_string(column.type) or types.is_large_string(column.type)):
         return column
     try:
@@ -196,7 +196,7 @@ def valid_utf8(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _has_text(kind: pa.DataType) -> bool:
-    """Return whether Arrow writes values of a type as texts, all of them."""
+    """Return whether Arrow can write all values of a type as texts."""
     return not (
         types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind) or kind.num_fields
     )

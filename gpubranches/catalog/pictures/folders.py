@@ -1,4 +1,4 @@
-"""Folders of pictures: which of their files are pictures, and the path of each."""
+"""The search of a folder for pictures."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpubranches.catalog.pictures.images import ENDINGS
+from gpubranches.catalog.pictures.decoding import ENDINGS
 from gpubranches.errors import DataError
 
-_NAMED = 5
-"""How many endings of skipped files are counted one by one."""
+_SHOWN = 5
+"""Endings of skipped files that are counted separately."""
 
 
 @dataclass
-class Found:
+class FoundPictures:
     """The pictures under a folder.
 
     pictures: pairs (name, target), ascending; name is a relative POSIX path, target the path of the file itself if a
-    link leads to it, else "". passed_over: number of files without the ending of a picture, by ending. lost: links that
-    lead to no file. inner: folders that `without` excluded.
+    link leads to it, else "". other_files: number of files without the ending of a picture, by ending. broken_links:
+    links that lead to no file. excluded: folders that `exclude` excluded.
     """
 
     pictures: list[tuple[str, str]] = field(default_factory=list)
-    passed_over: Counter[str] = field(default_factory=Counter)
-    lost: list[str] = field(default_factory=list)
-    inner: list[str] = field(default_factory=list)
+    other_files: Counter[str] = field(default_factory=Counter)
+    broken_links: list[str] = field(default_factory=list)
+    excluded: list[str] = field(default_factory=list)
 
     def left_out(self) -> list[str]:
-        """Return one phrase for each kind of skipped file."""
-        told = []
-        if self.passed_over:
-            common = self.passed_over.most_common(_NAMED)
+        """Return one phrase for each kind of skipped files."""
+        phrases = []
+        if self.other_files:
+            common = self.other_files.most_common(_SHOWN)
             endings = [f"{ending} {count:,}" for ending, count in common]
-            rest = self.passed_over.total() - sum(count for _, count in common)
+            rest = self.other_files.total() - sum(count for _, count in common)
             endings += [f"others {rest:,}"] if rest else []
-            total = self.passed_over.total()
-            told.append(f"{total:,} {'file' if total == 1 else 'files'} with other endings: {', '.join(endings)}")
-        if self.lost:
-            told.append(f"{len(self.lost):,} links that lead to no file, such as {self.lost[0]}")
-        if self.inner:
-            told.append(f"{len(self.inner):,} folders that are catalogs, such as {self.inner[0]}")
-        return told
+            total = self.other_files.total()
+            phrases.append(f"{total:,} {'file' if total == 1 else 'files'} with other endings: {', '.join(endings)}")
+        if self.broken_links:
+            phrases.append(f"{len(self.broken_links):,} links that lead to no file, such as {self.broken_links[0]}")
+        if self.excluded:
+            phrases.append(f"{len(self.excluded):,} folders that are catalogs, such as {self.excluded[0]}")
+        return phrases
 
 
-def find_pictures(folder: Path, without: Callable[[Path], bool] = lambda path: False) -> Found:
+def find_pictures(folder: Path, exclude: Callable[[Path], bool] = lambda path: False) -> FoundPictures:
     """Return the pictures under a folder at any depth, by their endings. Raises DataError for an unreadable folder.
 
-    Hidden files and folders are skipped, and folders for which `without` returns True. Links to folders are followed;
+    Hidden files and folders are skipped, and folders for which `exclude` returns True. Links to folders are followed;
     each folder is searched once, and parents of `folder` never.
     """
-    found = Found()
+    found = FoundPictures()
     root = os.path.realpath(folder)
     seen, linked = {root}, [(root, "")]
     while linked:
         place, prefix = linked.pop(0)
-        further = sorted(_walk(place, prefix, place != os.path.join(root, prefix).rstrip("/"), found, seen, without))
+        further = sorted(_walk(place, prefix, place != os.path.join(root, prefix).rstrip("/"), found, seen, exclude))
         for name, target in further:
             if target not in seen and not f"{root}/".startswith(f"{target.rstrip('/')}/"):
                 seen.add(target)
@@ -67,7 +67,7 @@ def find_pictures(folder: Path, without: Callable[[Path], bool] = lambda path: F
 
 
 def _walk(
-    place: str, prefix: str, by_link: bool, found: Found, seen: set[str], without: Callable[[Path], bool]
+    place: str, prefix: str, by_link: bool, found: FoundPictures, seen: set[str], exclude: Callable[[Path], bool]
 ) -> Iterator[tuple[str, str]]:
     """Add the files of a folder; yield its links to folders as (name, target).
 
@@ -83,17 +83,17 @@ def _walk(
             continue
         if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)):
             target = os.path.realpath(entry.path)
-            if without(Path(entry.path)):
-                found.inner.append(name)
+            if exclude(Path(entry.path)):
+                found.excluded.append(name)
             elif entry.is_symlink():
                 yield name, target
             elif target not in seen:
                 seen.add(target)
-                yield from _walk(entry.path, f"{name}/", by_link, found, seen, without)
+                yield from _walk(entry.path, f"{name}/", by_link, found, seen, exclude)
         elif not os.path.isfile(entry.path):  # a link to itself or to nothing, a pipe
-            found.lost.append(name)
+            found.broken_links.append(name)
         elif not entry.name.lower().endswith(ENDINGS):
-            found.passed_over[Path(entry.name).suffix.lower() or "without ending"] += 1
+            found.other_files[Path(entry.name).suffix.lower() or "without ending"] += 1
         else:
             target = os.path.realpath(entry.path) if entry.is_symlink() else entry.path if by_link else ""
             found.pictures.append((name, target))

@@ -1,4 +1,4 @@
-"""A memory budget that the threads of a process share; requests are granted in the order in which they come."""
+"""A memory budget that the threads of a process share; requests are granted first come, first served."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from gpubranches.errors import DataError
 
 
-class Budget:
-    """A budget of `total_bytes` for all threads together, granted first come, first served."""
+class MemoryBudget:
+    """A budget of `total_bytes` for all threads together."""
 
     def __init__(self, total_bytes: int):
         self.total_bytes = total_bytes

@@ -17,8 +17,8 @@ class IdentityHead:
 
     kind = "none"
     code_range = None
-    usual_quantizer = "uniform"
-    reads_texts = False
+    default_quantizer = "uniform"
+    has_text_tower = False
     decodes = False
     embedder = ""
     learned_texts = ()

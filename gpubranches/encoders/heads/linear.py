@@ -24,8 +24,8 @@ class PCAHead:
 
     kind = "pca"
     code_range = (-1.0, 1.0)
-    usual_quantizer = "uniform"
-    reads_texts = False
+    default_quantizer = "uniform"
+    has_text_tower = False
     decodes = False
     embedder = ""
     learned_texts = ()
@@ -126,7 +126,7 @@ class RCAHead(PCAHead):
     """
 
     kind = "rca"
-    usual_quantizer = "quantile"
+    default_quantizer = "quantile"
 
     def _turn(self, embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float64]:
         rows = np.linspace(0, len(embeddings) - 1, min(len(embeddings), SAMPLE)).round().astype(np.int64)

@@ -20,7 +20,7 @@ _CODE_STEP = 1 / 127.5
 _WARM_UP = 0.05
 
 
-def build(settings: HeadSettings, components: NDArray[np.float32]) -> Module:
+def build_tower(settings: HeadSettings, components: NDArray[np.float32]) -> Module:
     """Return a tower of modules `skip` and `layers`; weights are drawn from torch's generator.
 
     components: (d, D) float32, where the linear way starts.
@@ -59,7 +59,7 @@ def forward(tower: Any, rows: Tensor) -> Tensor:
     return normalize(out.float(), dim=1)
 
 
-def rounded(vectors: Tensor, rounding: Rounding, generator: Generator) -> Tensor:
+def rounded_to_codes(vectors: Tensor, rounding: Rounding, generator: Generator) -> Tensor:
     """Return vectors as 8-bit codes would have them: with noise of a code's width, or rounded straight through."""
     import torch
     from torch.nn.functional import normalize
@@ -73,7 +73,7 @@ def rounded(vectors: Tensor, rounding: Rounding, generator: Generator) -> Tensor
     return vectors
 
 
-def exported(tower: Any) -> Tower:
+def to_numpy(tower: Any) -> Tower:
     """Return a tower in NumPy, batch normalisation folded into the layer before it."""
     import torch
     from torch import nn
@@ -96,7 +96,7 @@ def exported(tower: Any) -> Tower:
     return Tower(skip, tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in layers))
 
 
-def pace(step: int, steps: int) -> float:
+def learning_rate_factor(step: int, steps: int) -> float:
     """Return the share of the learning rate at a step of some: a linear warm-up, then half a cosine."""
     warm = max(1, int(_WARM_UP * steps))
     if step < warm:

@@ -42,12 +42,12 @@ class Head(Protocol):
         ...
 
     @property
-    def usual_quantizer(self) -> str:
+    def default_quantizer(self) -> str:
         """Name of the quantizer, see `scalar_quantizer`, that serves its vectors best."""
         ...
 
     @property
-    def reads_texts(self) -> bool:
+    def has_text_tower(self) -> bool:
         """Whether it maps texts by a tower of their own, `transform_texts`."""
         ...
 
@@ -60,7 +60,7 @@ class Head(Protocol):
         ...
 
     def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return vectors, (q, d) float32, of text embeddings, (q, D) float32. UsageError unless `reads_texts`."""
+        """Return vectors, (q, d) float32, of text embeddings, (q, D) float32. UsageError unless `has_text_tower`."""
         ...
 
     @property

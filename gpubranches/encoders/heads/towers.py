@@ -118,7 +118,7 @@ class Tower:
 
 
 @dataclass(frozen=True)
-class Memory:
+class TextMemory:
     """Texts by way of the images they lie nearest to, and a linear map.
 
     unit((1 - share) unit(sum_k softmax_k(<t, key_k> / temperature) value_k) + share unit(linear t)).
@@ -172,7 +172,7 @@ class Memory:
 
 _TEXT_TOWERS: dict[str, Callable[[dict[str, NDArray[Any]], int, int], TextTower]] = {
     "tower": Tower.from_tensors,
-    "memory": Memory.from_tensors,
+    "memory": TextMemory.from_tensors,
 }
 
 
@@ -200,7 +200,7 @@ class TrainedHead:
 
     kind = "trained"
     code_range = (-1.0, 1.0)
-    usual_quantizer = "uniform"
+    default_quantizer = "uniform"
 
     def __init__(
         self,
@@ -275,7 +275,7 @@ class TrainedHead:
         return tuple(self.config.get("names", ()))
 
     @property
-    def reads_texts(self) -> bool:
+    def has_text_tower(self) -> bool:
         """Whether it has a text tower."""
         return self.texts is not None
 

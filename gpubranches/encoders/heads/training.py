@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from gpubranches.encoders.heads import losses
-from gpubranches.encoders.heads.decoding import Progress, fit_decoder
-from gpubranches.encoders.heads.examples import Examples
+from gpubranches.encoders.heads.decoder import Progress, fit_decoder
 from gpubranches.encoders.heads.linear import PCAHead
-from gpubranches.encoders.heads.network import build, exported, forward, pace, rounded
-from gpubranches.encoders.heads.remembering import TEMPERATURE, remember
+from gpubranches.encoders.heads.network import build_tower, forward, learning_rate_factor, rounded_to_codes, to_numpy
 from gpubranches.encoders.heads.settings import HeadSettings
+from gpubranches.encoders.heads.text_memory import TEMPERATURE, fit_text_memory
 from gpubranches.encoders.heads.towers import TextTower, TrainedHead, unit
+from gpubranches.encoders.heads.training_data import TrainingData
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Keep = Callable[[bytes], object]
 
 
 @dataclass
-class Training:
+class TrainingReport:
     """How a training went. recalls: (epoch, held-out recall) of every evaluation, the first of the PCA it starts from.
 
     loss: mean of the last epoch; best_epoch: whose weights were kept; decoded: mean cosine of held-out embeddings with
@@ -58,14 +58,14 @@ class Training:
 
 
 def train(
-    examples: Examples,
+    examples: TrainingData,
     settings: HeadSettings,
     *,
     device: str = "auto",
     state: bytes | None = None,
     keep: Keep | None = None,
     progress: Progress | None = None,
-) -> tuple[TrainedHead, Training]:
+) -> tuple[TrainedHead, TrainingReport]:
     """Train the two towers and return the head with the best held-out recall, and how it went.
 
     examples: what to learn from and to judge by. device: "auto", "cpu" or "cuda". keep: called with the state of the
@@ -75,7 +75,7 @@ def train(
     decoder is fitted to the image tower that is kept, see `fit_decoder`.
     Raises UsageError, DataError for what cannot be trained on, BackendUnavailableError without torch or the device.
     """
-    run = _Run(examples, settings, device)
+    run = _TrainingRun(examples, settings, device)
     if state is not None:
         run.resume(state)
     began = time.perf_counter()
@@ -92,15 +92,15 @@ def train(
     return head, run.training
 
 
-class _Run:
+class _TrainingRun:
     """The towers, the optimiser and the place in the run."""
 
-    def __init__(self, examples: Examples, settings: HeadSettings, device: str):
+    def __init__(self, examples: TrainingData, settings: HeadSettings, device: str):
         import torch
 
         self.examples, self.settings = examples, settings
         self.device = _device(device)
-        self.training = Training(device=self.device)
+        self.training = TrainingReport(device=self.device)
         self.epochs_done, self._stale = 0, 0
         self.every = max(1, settings.epochs // EVALUATIONS)
         self.steps_an_epoch = len(examples.fit) // settings.batch
@@ -116,9 +116,9 @@ class _Run:
             raise UsageError(f"d: expected at most {len(components)} for {examples.D} dims, got {settings.d}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.towers = torch.nn.ModuleDict({"images": build(settings, components)})
+            self.towers = torch.nn.ModuleDict({"images": build_tower(settings, components)})
             if examples.pairs is not None:
-                self.towers["texts"] = build(settings, components)
+                self.towers["texts"] = build_tower(settings, components)
         self.towers["scale"] = torch.nn.ParameterDict(
             {name: torch.tensor(-math.log(start)) for name, start in self._temperatures().items()}
         )
@@ -149,7 +149,7 @@ class _Run:
         total = 0.0
         for number in range(self.steps_an_epoch):
             step = self.epochs_done * self.steps_an_epoch + number
-            share = pace(step, settings.epochs * self.steps_an_epoch)
+            share = learning_rate_factor(step, settings.epochs * self.steps_an_epoch)
             for group in self.optimiser.param_groups:
                 group["lr"] = settings.learning_rate * share
             self.optimiser.zero_grad()
@@ -169,10 +169,12 @@ class _Run:
         generator = torch.Generator(self.device).manual_seed(settings.seed * 1_000_003 + step)
         images = self._tensor(examples.centred(rows))
         plain = self._vectors("images", images)
-        vectors = rounded(plain, settings.rounding, generator)
+        vectors = rounded_to_codes(plain, settings.rounding, generator)
         if examples.pairs is not None:
             texts = self._vectors("texts", self._tensor(examples.paired(rows)))
-            loss = losses.contrastive(vectors, rounded(texts, settings.rounding, generator), self._scale("pairs"))
+            loss = losses.contrastive(
+                vectors, rounded_to_codes(texts, settings.rounding, generator), self._scale("pairs")
+            )
             spread = (losses.koleo(plain) + losses.koleo(texts)) / 2 if settings.koleo else 0.0
             return loss + settings.koleo * spread
         loss = losses.distillation(
@@ -221,7 +223,7 @@ class _Run:
 
     def evaluate(self) -> None:
         """Measure the held-out recall, and keep the weights if it is the best so far."""
-        tower = exported(self.towers["images"])
+        tower = to_numpy(self.towers["images"])
         recall = self.examples.recall(tower(self.examples.centred(self.examples.judged)))
         better = recall > self.training.best
         self.training.recalls.append((self.epochs_done, recall))
@@ -234,12 +236,12 @@ class _Run:
         """Return the head of the best weights, with a decoder of its codes."""
         examples = self.examples
         self.towers.load_state_dict(self.best)
-        images = exported(self.towers["images"])
+        images = to_numpy(self.towers["images"])
         texts: TextTower | None = None
         if examples.pairs is not None:
-            texts = exported(self.towers["texts"])
+            texts = to_numpy(self.towers["texts"])
         elif examples.text_mean is not None:
-            texts = remember(examples, images)
+            texts = fit_text_memory(examples, images)
         decoder, self.training.decoded = fit_decoder(
             examples, images, self.settings, device=self.device, progress=progress
         )

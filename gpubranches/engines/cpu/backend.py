@@ -19,7 +19,7 @@ from gpubranches.core.results import Candidates
 from gpubranches.core.tie_order import best_first
 from gpubranches.encoders.quantizers import CodeWeights, WeightPlanes
 from gpubranches.engines.cpu import box_kernels, order, score_kernels
-from gpubranches.engines.host import HostBackend, Part, flat
+from gpubranches.engines.host import HostBackend, SegmentRows, flat
 from gpubranches.engines.scan import Linear
 
 _FEWEST_TILES, _MOST_TILES = 8, 64
@@ -32,30 +32,30 @@ _MANY_RANKED = 1 << 18
 _LEAST_KEY = np.int32(np.iinfo(np.int32).min)
 
 Hits = tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int64]]
-"""splitmix64 of ids, their buckets, and the sizes of the buckets."""
-Task = tuple[Part, int, int]
-"""Tiles first..stop-1 of a part, the work of one thread."""
-Share = tuple[Part, NDArray[np.int64]]
-"""Some zones of a part, by their number."""
+"""Tie keys, splitmix64(id), of found rows; their buckets; the sizes of the buckets."""
+Task = tuple[SegmentRows, int, int]
+"""Tiles first..stop-1 of a segment, the work of one thread."""
+ZoneTask = tuple[SegmentRows, NDArray[np.int64]]
+"""Zones of a segment, by their numbers."""
 Run = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
-"""Does a work for each task and returns the results in the order of tasks."""
+"""Called with (work, tasks): calls work for each task and returns the results in the order of the tasks."""
 Scored = tuple[NDArray[np.int32], NDArray[np.int32], int]
-"""Rows of a segment, the keys of their scores, and how many rows reach the floor."""
+"""Rows of a segment, the keys of their scores, and how many rows reach the min_key."""
 Scan = Callable[[Task, int, np.int32, NDArray[np.int32]], Scored]
-"""Scores the rows of a task: (task, limit, floor, border)."""
+"""Called with (task, limit, min_key, cutoff): scores the rows of a task."""
 
 
 class CpuBackend(HostBackend):
-    """Scans the memory-mapped tiers in place; anonymous memory is a few megabytes a thread and the answer.
+    """Scans the memory-mapped tiers in place. Anonymous memory is a few megabytes a thread, and the answer.
 
-    A call is cut into tasks of some tiles, which threads of a pool take one after the other: the kernels release the
-    GIL and are not numba-parallel, since numba's default threading layer ends the process when two threads call it at
-    once. threads: None takes numba's count, all cores unless NUMBA_NUM_THREADS says less.
+    A call is divided into tasks of some tiles for the threads of a pool. The kernels release the GIL. They do not use
+    numba's parallel mode, because its default threading layer ends the process when two threads call it at once.
+    threads: None takes numba's count, all cores unless NUMBA_NUM_THREADS is smaller.
     """
 
     name = "cpu"
     stop_leaves: int | None = None
-    """How many zones a search over codes looks into; None: all that may hold an answer, which is exact."""
+    """The number of zones that a search over codes reads; None: all that may hold an answer, which makes it exact."""
 
     def __init__(self, catalog: Catalog, *, nn: str = "auto", threads: int | None = None):
         super().__init__(catalog, nn=nn)
@@ -74,25 +74,25 @@ class CpuBackend(HostBackend):
         if pool is not None:
             pool.shutdown()
 
-    def _model_votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
+    def _model_votes(self, parts: list[SegmentRows], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
         if min_votes > boxes.n_estimators:
             return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=0)
         owners = np.searchsorted(boxes.estimator, np.arange(boxes.n_estimators + 1))
         shift = 60 if boxes.n_estimators < _MANY_ESTIMATORS else 63
-        best = _Best(boxes.n_estimators, min_votes, limit)
+        cutoff = _VoteCutoff(boxes.n_estimators, min_votes, limit)
 
         def work(task: Task) -> Hits:
             segment, allowed = task[0].segment, task[0].allowed
             codes, zones, ids = flat(segment.codes), flat(segment.zones), flat(segment.ids)
-            model = owners, boxes.offsets, boxes.features, boxes.low, boxes.high, np.uint16(min_votes), best.keep
+            model = owners, boxes.offsets, boxes.features, boxes.low, boxes.high, np.uint16(min_votes), cutoff.keep
             *hits, total = box_kernels.votes(codes, zones, allowed, segment.d, task[1], task[2], *model, ids, shift)
-            best.add(hits[2], total)
+            cutoff.add(hits[2], total)
             return hits[0], hits[1], hits[2]
 
         found = self._ordered(self._map(work, self._tasks(parts)), 1 << (64 - shift), limit, self._map)
-        return replace(found, total=best.total)
+        return replace(found, total=cutoff.total)
 
-    def _within(self, rows: list[Part], boxes: Boxes) -> list[Part]:
+    def _in_boxes(self, rows: list[SegmentRows], boxes: Boxes) -> list[SegmentRows]:
         owners = np.searchsorted(boxes.estimator, np.arange(boxes.n_estimators + 1))
         found = {part.segment.start: np.zeros(len(part.allowed), np.uint64) for part in rows}
 
@@ -103,12 +103,12 @@ class CpuBackend(HostBackend):
             box_kernels.held(codes, zones, allowed, segment.d, task[1], task[2], *model, own)
 
         self._map(work, self._tasks(rows))
-        return [Part(part.segment, found[part.segment.start]) for part in rows]
+        return [SegmentRows(part.segment, found[part.segment.start]) for part in rows]
 
     def _ordered(self, found: list[Hits], each: int, limit: int | None, run: Run) -> Candidates:
-        """Order what tasks found: into buckets by votes and splitmix64, then each bucket by itself.
+        """Order what the tasks found: distribute it into buckets by votes and tie key, then sort each bucket.
 
-        splitmix64 can be undone, so its values are sorted alone and turn into ids at the end.
+        Only tie keys are moved. As splitmix64 can be inverted, the ids are computed from the sorted tie keys.
         """
         if not found:
             return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=0)
@@ -117,17 +117,17 @@ class CpuBackend(HostBackend):
         total = int(bounds[-1])
         wanted = total if limit is None else min(limit, total)
         buckets = int(np.searchsorted(bounds, wanted))
-        mixed = np.empty(bounds[buckets], np.uint64)
+        tie_keys = np.empty(bounds[buckets], np.uint64)
         places = bounds[:-1] + np.cumsum(sizes, axis=0) - sizes
-        run(lambda i: order.scatter(found[i][0], found[i][1], places[i], mixed), list(range(len(found))))
-        ids = np.empty(len(mixed), np.int64)
+        run(lambda i: order.scatter(found[i][0], found[i][1], places[i], tie_keys), list(range(len(found))))
+        ids = np.empty(len(tie_keys), np.int64)
 
         used = each.bit_length() - 1
 
         def finish(span: NDArray[np.int64]) -> None:
-            order.sorted_ids(mixed, span, used, ids)
+            order.sort_ids(tie_keys, span, used, ids)
 
-        cuts = np.searchsorted(bounds[: buckets + 1], np.linspace(0, len(mixed), 4 * self.threads + 1))
+        cuts = np.searchsorted(bounds[: buckets + 1], np.linspace(0, len(tie_keys), 4 * self.threads + 1))
         run(finish, [bounds[a : b + 1] for a, b in itertools.pairwise(cuts.tolist()) if b > a])
         votes = (sizes.shape[1] // each - 1 - np.arange(sizes.shape[1]) // each).astype(np.uint16)
         return Candidates(
@@ -135,46 +135,46 @@ class CpuBackend(HostBackend):
         )
 
     def _linear_rows(
-        self, parts: list[Part], model: Linear, floor: np.float32, limit: int | None
+        self, parts: list[SegmentRows], model: Linear, min_score: np.float32, limit: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
         if isinstance(model, WeightPlanes):
-            return self._best(parts, _bit_scan(model), floor, limit)
+            return self._top_scores(parts, _bit_scan(model), min_score, limit)
         if isinstance(model, CodeWeights):
-            return self._best(parts, _code_scan(model), floor, limit)
-        return self._best(parts, _embedding_scan(self._signs().mean_, model, False), floor, limit)
+            return self._top_scores(parts, _code_scan(model), min_score, limit)
+        return self._top_scores(parts, _embedding_scan(self._signs().mean_, model, False), min_score, limit)
 
     def _order(self, scores: NDArray[np.float32], ids: NDArray[np.int64], limit: int | None) -> NDArray[np.intp]:
-        """Return what `best_first` does; many scores are cut into shares, each ordered by a thread."""
+        """Return what `best_first` returns. Many scores are divided into ranges, each sorted by a thread."""
         if len(ids) < _MANY_RANKED or (limit is not None and limit < _MANY_RANKED):
             return best_first(scores, ids, limit)
         sample = np.sort(scores[:: _MANY_RANKED // 1024])
-        borders = sample[np.linspace(0, len(sample) - 1, self.threads + 1).astype(np.intp)[1:-1]]
-        bounds = [np.float32(-np.inf), *borders, np.float32(np.inf)]
+        pivots = sample[np.linspace(0, len(sample) - 1, self.threads + 1).astype(np.intp)[1:-1]]
+        bounds = [np.float32(-np.inf), *pivots, np.float32(np.inf)]
 
-        def ordered(share: tuple[np.float32, np.float32]) -> NDArray[np.intp]:
-            rows = np.flatnonzero((scores >= share[0]) & (scores < share[1]))
+        def order_range(bound: tuple[np.float32, np.float32]) -> NDArray[np.intp]:
+            rows = np.flatnonzero((scores >= bound[0]) & (scores < bound[1]))
             return rows[best_first(scores[rows], ids[rows])]
 
-        return _joined(self._map(ordered, list(itertools.pairwise(bounds)))[::-1], np.intp)[:limit]
+        return _joined(self._map(order_range, list(itertools.pairwise(bounds)))[::-1], np.intp)[:limit]
 
     def _cosine_rows(
-        self, parts: list[Part], query: NDArray[np.float32], k: int
+        self, parts: list[SegmentRows], query: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         direction = query / np.float32(max(float(np.linalg.norm(query)), 1e-12))
         scan = _embedding_scan(self._signs().mean_, direction, True)
-        ids, cosines, _ = self._best(parts, scan, np.float32(-np.inf), k)
+        ids, cosines, _ = self._top_scores(parts, scan, np.float32(-np.inf), k)
         return ids, cosines
 
-    def _best(
-        self, parts: list[Part], scan: Scan, floor: np.float32, limit: int | None
+    def _top_scores(
+        self, parts: list[SegmentRows], scan: Scan, min_score: np.float32, limit: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
-        """Run a scan over all parts; its tasks share the border of the best so far."""
-        border = np.full(1, _LEAST_KEY, np.int32)
-        least = order.float_keys(np.full(1, floor))[0]
+        """Run a scan over all parts. Its tasks share the cutoff, the key of the worst of the best rows so far."""
+        cutoff = np.full(1, _LEAST_KEY, np.int32)
+        min_key = order.float_keys(np.full(1, min_score))[0]
         most = np.iinfo(np.int32).max if limit is None else max(limit, 1)
 
         def work(task: Task) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
-            rows, keys, total = scan(task, most, least, border)
+            rows, keys, total = scan(task, most, min_key, cutoff)
             return task[0].segment.ids[rows], order.key_floats(keys), total
 
         found = self._map(work, self._tasks(parts))
@@ -182,20 +182,20 @@ class CpuBackend(HostBackend):
         return ids, keys, sum(total for _, _, total in found)
 
     def _nearest_rows(
-        self, parts: list[Part], queries: NDArray[np.uint8], k: int
+        self, parts: list[SegmentRows], queries: NDArray[np.uint8], k: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
         if len(queries) >= 2 * self.threads:
             return self._map(lambda query: self._nearest_one(parts, query, k, in_turn), list(queries))
         return [self._nearest_one(parts, query, k, self._map) for query in queries]
 
     def _nearest_one(
-        self, parts: list[Part], query: NDArray[np.uint8], k: int, run: Run
+        self, parts: list[SegmentRows], query: NDArray[np.uint8], k: int, run: Run
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Look into the zones nearest by their bounds first: their k-th row rules out most of the others.
+        """Search the zones with the nearest bounds first: the k-th row found there rules out most other zones.
 
-        With `stop_leaves` only into so many zones, whatever the others may hold.
+        With `stop_leaves` only that many zones are searched, so the answer is approximate.
         """
-        border = np.full(1, _LEAST_KEY + 1, np.int32)
+        cutoff = np.full(1, _LEAST_KEY + 1, np.int32)
         wide = query.astype(np.int16)
         bounds = {part.segment.start: np.empty(part.segment.tiles * ZONES, np.int32) for part in parts}
 
@@ -203,12 +203,10 @@ class CpuBackend(HostBackend):
             segment, own = task[0].segment, bounds[task[0].segment.start]
             score_kernels.zone_bounds(flat(segment.zones), task[0].allowed, segment.d, task[1], task[2], wide, own)
 
-        def look(share: Share) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-            segment, own = share[0].segment, bounds[share[0].segment.start]
+        def look(task: ZoneTask) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+            segment, own = task[0].segment, bounds[task[0].segment.start]
             codes, ids = flat(segment.codes), flat(segment.ids)
-            rows, keys = score_kernels.near_rows(
-                codes, share[0].allowed, segment.d, share[1], own, wide, k, border, ids
-            )
+            rows, keys = score_kernels.near_rows(codes, task[0].allowed, segment.d, task[1], own, wide, k, cutoff, ids)
             return segment.ids[rows], keys
 
         run(bound, self._tasks(parts))
@@ -218,12 +216,12 @@ class CpuBackend(HostBackend):
         nearest = [keys for _, keys in run(look, _seed_zones(parts, bounds, max(_SEED_ZONES, 4 * k // ZONE)))]
         seen = _joined(nearest, np.int32)
         if len(seen) >= k:
-            border[0] = max(border[0], np.partition(seen, len(seen) - k)[len(seen) - k])
-        found = run(look, list(_zones_within(parts, bounds, border[0])))
+            cutoff[0] = max(cutoff[0], np.partition(seen, len(seen) - k)[len(seen) - k])
+        found = run(look, list(_zones_within(parts, bounds, cutoff[0])))
         return _joined([ids for ids, _ in found], np.int64), -_joined([keys for _, keys in found], np.int32)
 
-    def _tasks(self, parts: list[Part]) -> list[Task]:
-        """Cut the parts into runs of tiles, enough for all threads and not too many."""
+    def _tasks(self, parts: list[SegmentRows]) -> list[Task]:
+        """Divide the parts into runs of tiles, enough for all threads but not too many."""
         tiles = sum(part.segment.tiles for part in parts)
         shares = 1 if self.threads == 1 else 4 * self.threads
         size = min(max(tiles // shares, _FEWEST_TILES), _MOST_TILES)
@@ -234,7 +232,7 @@ class CpuBackend(HostBackend):
         ]
 
     def _map(self, work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
-        """Run the tasks on all threads; results in the order of tasks."""
+        """Run the tasks on all threads; return the results in the order of the tasks."""
         if self.threads == 1 or len(tasks) < 2:
             return in_turn(work, tasks)
         with self._lock:
@@ -244,11 +242,11 @@ class CpuBackend(HostBackend):
         return list(pool.map(work, tasks))
 
 
-class _Best:
-    """What the tasks of one call know of each other: how many votes the `limit` best have at least.
+class _VoteCutoff:
+    """The least number of votes of the `limit` best rows so far, shared by the tasks of a call.
 
-    Votes below cannot be in the answer, so a task need not keep those rows; it may hold a stale value, which only costs
-    time.
+    Rows with fewer votes cannot be in the answer, so a task need not keep them. A task that reads an old value keeps
+    more rows than needed.
     """
 
     def __init__(self, n_estimators: int, min_votes: int, limit: int | None):
@@ -259,7 +257,7 @@ class _Best:
         self._lock = threading.Lock()
 
     def add(self, sizes: NDArray[np.int64], total: int) -> None:
-        """Take up what a task found; sizes: of its buckets, by votes from all down to 0."""
+        """Add what a task found; sizes: of its buckets, by votes from all down to 0."""
         with self._lock:
             self.total += int(total)
             if self._limit:
@@ -273,8 +271,8 @@ def in_turn(work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
     return [work(task) for task in tasks]
 
 
-def _seed_zones(parts: list[Part], bounds: dict[int, NDArray[np.int32]], count: int) -> list[Share]:
-    """Return the `count` zones of the best bounds, by part."""
+def _seed_zones(parts: list[SegmentRows], bounds: dict[int, NDArray[np.int32]], count: int) -> list[ZoneTask]:
+    """Return the `count` zones with the best bounds, by segment."""
     every = _joined(list(bounds.values()), np.int32)
     count = min(count, len(every))
     best = np.sort(np.argpartition(every, len(every) - count)[len(every) - count :]) if count else np.zeros(0, np.int64)
@@ -288,10 +286,12 @@ def _seed_zones(parts: list[Part], bounds: dict[int, NDArray[np.int32]], count: 
     return shares
 
 
-def _zones_within(parts: list[Part], bounds: dict[int, NDArray[np.int32]], border: np.int32) -> Iterator[Share]:
-    """Yield the zones whose bounds reach the border, some at a time."""
+def _zones_within(
+    parts: list[SegmentRows], bounds: dict[int, NDArray[np.int32]], cutoff: np.int32
+) -> Iterator[ZoneTask]:
+    """Yield the zones whose bounds reach the cutoff, in tasks of some zones."""
     for part in parts:
-        zones = np.flatnonzero(bounds[part.segment.start] >= border)
+        zones = np.flatnonzero(bounds[part.segment.start] >= cutoff)
         for start in range(0, len(zones), _ZONES_A_TASK):
             yield part, zones[start : start + _ZONES_A_TASK]
 
@@ -302,7 +302,7 @@ def _bit_scan(model: WeightPlanes) -> Scan:
     planes = tuple(tuple(plane) for plane in model.planes.view(word))
     peak = np.int32(15 * model.n_bits)
 
-    def scan(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
+    def scan(task: Task, limit: int, min_key: np.int32, cutoff: NDArray[np.int32]) -> Scored:
         part, first, stop = task
         segment = part.segment
         bits, scales = flat(np.asarray(segment.bits)).view(word), flat(np.asarray(segment.scales)).view(np.uint16)
@@ -317,8 +317,8 @@ def _bit_scan(model: WeightPlanes) -> Scan:
             first * TILE,
             stop,
             limit,
-            floor,
-            border,
+            min_key,
+            cutoff,
             flat(segment.ids),
         )
         return found
@@ -329,7 +329,7 @@ def _bit_scan(model: WeightPlanes) -> Scan:
 def _code_scan(model: CodeWeights) -> Scan:
     weights = model.weights.astype(np.int16)
 
-    def scan(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
+    def scan(task: Task, limit: int, min_key: np.int32, cutoff: NDArray[np.int32]) -> Scored:
         part, first, stop = task
         segment = part.segment
         found: Scored = score_kernels.code_scores(
@@ -340,8 +340,8 @@ def _code_scan(model: CodeWeights) -> Scan:
             first,
             stop,
             limit,
-            floor,
-            border,
+            min_key,
+            cutoff,
             flat(segment.ids),
         )
         return found
@@ -350,21 +350,21 @@ def _code_scan(model: CodeWeights) -> Scan:
 
 
 def _embedding_scan(mean: NDArray[np.float32], weights: NDArray[np.float32], cosine: bool) -> Scan:
-    def scan(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
+    def scan(task: Task, limit: int, min_key: np.int32, cutoff: NDArray[np.int32]) -> Scored:
         part, first, stop = task
         segment = part.segment
         if segment.embeddings is None:
-            return decoded(task, limit, floor, border)
+            return decoded(task, limit, min_key, cutoff)
         rows = flat(np.asarray(segment.embeddings)).view(np.uint16)
         segment.require_allowed(first * TILE, part.allowed[first * TILE // 64 : stop * TILE // 64])
         stop = min(stop * TILE, segment.n)
         found: Scored = score_kernels.embedding_scores(
-            rows, mean, weights, cosine, part.allowed, first * TILE, stop, limit, floor, border, flat(segment.ids)
+            rows, mean, weights, cosine, part.allowed, first * TILE, stop, limit, min_key, cutoff, flat(segment.ids)
         )
         return found
 
-    def decoded(task: Task, limit: int, floor: np.int32, border: NDArray[np.int32]) -> Scored:
-        """Decode the rows that count, some thousand at a time, and scan those."""
+    def decoded(task: Task, limit: int, min_key: np.int32, cutoff: NDArray[np.int32]) -> Scored:
+        """Decode the allowed rows, some thousand at a time, and scan them."""
         part, first, stop = task
         listed = first * TILE + np.flatnonzero(part.flags()[first * TILE : stop * TILE])
         found: list[Scored] = []
@@ -374,7 +374,7 @@ def _embedding_scan(mean: NDArray[np.float32], weights: NDArray[np.float32], cos
             every = np.packbits(np.ones(len(own), np.bool_), bitorder="little")
             every = np.pad(every, (0, -len(every) % 8)).view(np.uint64)
             best, keys, total = score_kernels.embedding_scores(
-                rows, mean, weights, cosine, every, 0, len(own), limit, floor, border, ids
+                rows, mean, weights, cosine, every, 0, len(own), limit, min_key, cutoff, ids
             )
             found.append((own[best].astype(np.int32), keys, total))
         return (

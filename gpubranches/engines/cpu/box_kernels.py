@@ -1,7 +1,7 @@
-"""The numba kernel of the boxes: votes of an ensemble over tiles and zones, the twin of Boxes.votes.
+"""The numba kernel of the boxes: votes of an ensemble over tiles and zones. It computes the same as Boxes.votes.
 
-Arrays are C-contiguous and flat, read-only where they are mapped: codes (tiles * d * TILE), zones (tiles * 2 * d *
-ZONES), `allowed` one uint64 word for each 64 rows with a bit for every row that counts, padding never.
+Arrays are C-contiguous and flat, and read-only if they are mapped: codes (tiles * d * TILE), zones (tiles * 2 * d *
+ZONES). `allowed` has one uint64 word for 64 rows, with a bit for each allowed row and none for padding.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 @inner
 def box_zones(zones, base, d, start, stop, features, low, high, live):
-    """Return two words over the 32 zones of a tile: where the box may hold rows, and where it holds all."""
+    """Return two words over the 32 zones of a tile: zones in which the box may hold rows, and those it holds whole."""
     touched = live
     full = live
     for j in range(start, stop):
@@ -44,7 +44,10 @@ def box_zones(zones, base, d, start, stop, features, low, high, live):
 
 @inner
 def _plan(zones, allowed, tile, d, offsets, features, low, high, plan, needed):
-    """Write the zones each box reads and those it holds whole to plan, (b, 2) uint64, by dim to needed, (d,) uint64."""
+    """Write to plan, (b, 2) uint64, the zones that each box reads and those it holds whole; to needed the reads by dim.
+
+    needed: (d,) uint64.
+    """
     live = live_zones(allowed, tile)
     needed[:] = 0
     for box in range(len(plan)):
@@ -57,7 +60,7 @@ def _plan(zones, allowed, tile, d, offsets, features, low, high, plan, needed):
 
 @inner
 def _fetch_dims(codes, base, needed, first, stop):
-    """Ask for the zones of dims first..stop-1 that are needed of the tile at `base`."""
+    """Prefetch the needed zones of dims first..stop-1 of the tile at `base`."""
     for f in range(first, stop):
         word = needed[f]
         while word != np.uint64(0):
@@ -69,10 +72,10 @@ def _fetch_dims(codes, base, needed, first, stop):
 
 @inner
 def box_rows(codes, base, start, stop, features, low, high, part, listed, words, hit):
-    """Add to hit the rows that lie in the box, in the zones of `part`; return the zones that have some.
+    """Add to hit the rows of the zones `part` that lie in the box; return the zones that have such rows.
 
-    One dim after the other over the zones that still have rows: no branch depends on the codes. words: scratch,
-    (64,) uint64; listed: scratch, (33,) int64.
+    It tests one dim after the other on the zones that still have rows, so no branch depends on the codes. words:
+    scratch, (64,) uint64; listed: scratch, (33,) int64.
     """
     count = np.int64(0)
     while part != np.uint64(0):
@@ -104,7 +107,7 @@ def box_rows(codes, base, start, stop, features, low, high, part, listed, words,
 
 @inner
 def _tile_votes(codes, base, plan, owners, offsets, features, low, high, needed, scratch, counts):
-    """Count the votes of one tile into counts, (TILE,) uint16, and ask for what the next tile needs on the way.
+    """Count the votes of one tile into counts, (TILE,) uint16, and prefetch what the next tile needs.
 
     base: the tile's first byte; plan: from `_plan`; needed: of the next tile, zeros if there is none.
     """
@@ -133,7 +136,7 @@ def _tile_votes(codes, base, plan, owners, offsets, features, low, high, needed,
 
 @inner
 def live_zones(allowed, tile):
-    """Return a word over the 32 zones of a tile: those with a row that counts."""
+    """Return a word over the 32 zones of a tile, with a bit for each zone that has an allowed row."""
     live = np.uint64(0)
     for zone in range(ZONES):
         at = tile * _WORDS + 2 * zone
@@ -144,19 +147,18 @@ def live_zones(allowed, tile):
 
 @kernel
 def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low, high, least, keep, ids, shift):
-    """Return splitmix64 of the ids with `keep` votes or more in tiles first..stop-1, their buckets, and bucket sizes.
+    """Find the rows with at least `keep` votes in tiles first..stop-1; return tie keys, buckets and bucket sizes.
 
-    Return also how many have `least` votes or more; keep is no smaller.
-
-    owners: (e + 1,) int64, estimator i owns boxes owners[i]:owners[i + 1], in the CSR form of Boxes. Buckets are in the
-    order of answers: by votes from e down to 0, then by the highest 64 - shift bits of splitmix64(id). While one tile
-    is read, the bytes the next one needs are on their way: memory is read by zones, which no hardware foresees.
+    Return also how many rows have at least `least` votes; keep >= least. A tie key is splitmix64(id). owners: (e + 1,)
+    int64, estimator i owns boxes owners[i]:owners[i + 1], in the CSR form of Boxes. Buckets are in the order of
+    answers: by votes from e down to 0, then by the highest 64 - shift bits of the tie key. While one tile is read, the
+    bytes of the next one are prefetched: memory is read by zones, a pattern that no hardware predicts.
     """
     counts = np.empty(TILE, np.uint16)
     scratch = np.empty(ZONES + 1, np.int64), np.empty(_WORDS, np.uint64), np.empty(_WORDS, np.uint64)
     plans = np.empty((2, len(offsets) - 1, 2), np.uint64)
     needed = np.empty(d, np.uint64)
-    mixed = np.empty((stop - first) * TILE, np.uint64)
+    tie_keys = np.empty((stop - first) * TILE, np.uint64)
     buckets = np.empty((stop - first) * TILE, np.int32)
     each = 1 << (64 - shift)
     sizes = np.zeros(len(owners) * each, np.int64)
@@ -178,17 +180,17 @@ def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low,
             while word != np.uint64(0):
                 at = w * 64 + np.int64(lowest_bit(word))
                 word &= word - np.uint64(1)
-                mixed[count] = splitmix(ids[tile * TILE + at])
-                bucket = (len(owners) - 1 - np.int64(counts[at])) * each + np.int64(mixed[count] >> np.uint64(shift))
+                tie_keys[count] = splitmix(ids[tile * TILE + at])
+                bucket = (len(owners) - 1 - np.int64(counts[at])) * each + np.int64(tie_keys[count] >> np.uint64(shift))
                 buckets[count] = bucket
                 sizes[bucket] += 1
                 count += 1
-    return mixed[:count].copy(), buckets[:count].copy(), sizes, total
+    return tie_keys[:count].copy(), buckets[:count].copy(), sizes, total
 
 
 @kernel
 def held(codes, zones, allowed, d, first, stop, owners, offsets, features, low, high, found):
-    """Write to found, a word for each of allowed, which rows of tiles first..stop-1 have a vote."""
+    """Write to found, a bitmap like `allowed`, which rows of tiles first..stop-1 have a vote."""
     counts = np.empty(TILE, np.uint16)
     scratch = np.empty(ZONES + 1, np.int64), np.empty(_WORDS, np.uint64), np.empty(_WORDS, np.uint64)
     plan = np.empty((len(offsets) - 1, 2), np.uint64)

@@ -1,8 +1,9 @@
 """How the cpu backend's kernels order answers: keys, the best of many rows, and ids by splitmix64.
 
-Kernels that look for the best keep `limit` rows by (key descending, splitmix64(id) ascending), a total order, so what
-they return does not depend on how the rows are cut into tasks. `border`, (1,), is shared by the tasks of a call: no row
-with a smaller key can be in the answer. It only grows; a stale value costs time, never the answer.
+A kernel that searches for the best rows keeps `limit` of them by (key descending, splitmix64(id) ascending). This is a
+total order, so the answer does not depend on how the rows are divided into tasks. The tasks of a call share `cutoff`,
+(1,): no row with a smaller key can be in the answer. It only grows. A task that reads an old value does more work but
+finds the same answer.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ _LOW31 = np.int32(0x7FFFFFFF)
 
 @inner
 def key(number):
-    """Return a float32 as int32 in the same order; -0 equals 0. Its twin is `float_keys`."""
+    """Return a float32 as an int32 key with the same order; -0 equals 0. `float_keys` does the same in NumPy."""
     bits = np.float32(number + np.float32(0)).view(np.int32)
     return bits ^ ((bits >> np.int32(31)) & _LOW31)
 
 
 def float_keys(numbers: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Return float32 numbers as the int32 keys of the kernels, which have the same order."""
+    """Return the int32 keys of float32 numbers, which have the same order; see `key`."""
     bits = (numbers + np.float32(0)).view(np.int32)
     return bits ^ ((bits >> 31) & _LOW31)
 
@@ -35,7 +36,7 @@ def key_floats(keys: NDArray[np.int32]) -> NDArray[np.float32]:
 
 @inner
 def splitmix(number):
-    """Return splitmix64 of an id, uint64, as gpubranches.core.tie_order.splitmix64."""
+    """Return splitmix64 of an id, uint64; see gpubranches.core.tie_order.splitmix64."""
     z = np.uint64(number) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -43,14 +44,14 @@ def splitmix(number):
 
 
 @inner
-def mixed(number):
-    """Return splitmix64 of an id shifted into int64, in the same order."""
+def signed_tie_key(number):
+    """Return splitmix64 of an id as an int64 with the same order."""
     return np.int64(splitmix(number) ^ np.uint64(0x8000000000000000))
 
 
 @inner
 def _nth(values, k):
-    """Return the k-th smallest of values, (m,) int64, which are moved about. Source: Hoare, Find (CACM 1961)."""
+    """Return the k-th smallest of values, (m,) int64, which are reordered. Source: Hoare, Find (CACM 1961)."""
     low, high = 0, len(values) - 1
     while low < high:
         pivot = values[(low + high) // 2]
@@ -74,8 +75,8 @@ def _nth(values, k):
 
 
 @inner
-def cut(rows, keys, count, limit, ids, border):
-    """Keep in place the `limit` best of `count` > limit rows, and raise the border to the worst of them."""
+def keep_best(rows, keys, count, limit, ids, cutoff):
+    """Keep in place the `limit` best of `count` > limit rows, and raise the cutoff to the worst of them."""
     values = np.empty(count, np.int64)
     for i in range(count):
         values[i] = keys[i]
@@ -84,21 +85,21 @@ def cut(rows, keys, count, limit, ids, border):
     for i in range(count):
         above += keys[i] > worst
         if keys[i] == worst:
-            values[tied] = mixed(ids[rows[i]])
+            values[tied] = signed_tie_key(ids[rows[i]])
             tied += 1
     last = _nth(values[:tied], limit - above - 1)
     kept = 0
     for i in range(count):
-        if keys[i] > worst or (keys[i] == worst and mixed(ids[rows[i]]) <= last):
+        if keys[i] > worst or (keys[i] == worst and signed_tie_key(ids[rows[i]]) <= last):
             rows[kept], keys[kept] = rows[i], keys[i]
             kept += 1
-    border[0] = max(border[0], worst)
+    cutoff[0] = max(cutoff[0], worst)
     return kept
 
 
 @inner
-def take(word, first, values, at, rows, keys, count):
-    """Append the rows of a word, row i of it being first + i with the key values[at + i]; return the new count."""
+def append_rows(word, first, values, at, rows, keys, count):
+    """Append the rows of a word and return the new count. Bit i is row first + i, with the key values[at + i]."""
     while word != np.uint64(0):
         i = np.int64(lowest_bit(word))
         rows[count] = first + i
@@ -109,21 +110,21 @@ def take(word, first, values, at, rows, keys, count):
 
 
 @kernel
-def scatter(mixed, buckets, places, out):
-    """Write each of mixed, (m,) uint64, to the next place of its bucket in out; places, (buckets,) int64, advance.
+def scatter(tie_keys, buckets, places, out):
+    """Write each of tie_keys, (m,) uint64, to the next place of its bucket in out; places, (buckets,) int64, advance.
 
-    Buckets that would begin behind the end of out are left out.
+    Values whose place lies behind the end of out are skipped.
     """
-    for i in range(len(mixed)):
+    for i in range(len(tie_keys)):
         place = places[buckets[i]]
         if place < len(out):
-            out[place] = mixed[i]
+            out[place] = tie_keys[i]
             places[buckets[i]] = place + 1
 
 
 @inner
 def _sort_few(values, start, stop):
-    """Sort values[start:stop], meant for a handful. Source: Shell (CACM 1959), gaps of Ciura (2001)."""
+    """Sort values[start:stop], efficient for few values. Source: Shell (CACM 1959), gaps of Ciura (2001)."""
     for gap in (701, 301, 132, 57, 23, 10, 4, 1):
         for i in range(start + gap, stop):
             value = values[i]
@@ -135,10 +136,10 @@ def _sort_few(values, start, stop):
 
 
 @inner
-def _sort_spread(values, spare, start, stop, used):
-    """Sort values[start:stop], uint64 alike in their `used` highest bits and evenly spread in those below.
+def _sort_uniform(values, spare, start, stop, used):
+    """Sort values[start:stop], uint64 with the same `used` highest bits and uniformly distributed lower bits.
 
-    One counting pass leaves a few values to each place, near enough to their own.
+    One counting pass by the next bits leaves a few values in each bucket, which are then sorted.
     """
     bits = 0
     while bits < 14 and (stop - start) >> (bits + 2):
@@ -164,16 +165,17 @@ def _sort_spread(values, spare, start, stop, used):
 
 
 @kernel
-def sorted_ids(mixed, bounds, used, out):
-    """Sort mixed[bounds[i]:bounds[i + 1]] for each i, and write to out, (m,) int64, the ids whose splitmix64 they are.
+def sort_ids(tie_keys, bounds, used, out):
+    """Sort tie_keys[bounds[i]:bounds[i + 1]] for each i, and write their ids to out, (m,) int64.
 
-    The values of one span are alike in their `used` highest bits. The ids come from undoing the steps of splitmix64.
+    The values of one span have the same `used` highest bits. An id is computed from its tie key by inverting
+    splitmix64.
     """
     spare = np.empty(bounds[-1] - bounds[0], np.uint64)
     base = bounds[0]
-    values = mixed[base : bounds[-1]]
+    values = tie_keys[base : bounds[-1]]
     for i in range(len(bounds) - 1):
-        _sort_spread(values, spare, bounds[i] - base, bounds[i + 1] - base, used)
+        _sort_uniform(values, spare, bounds[i] - base, bounds[i + 1] - base, used)
     for i in range(len(values)):
         z = values[i]
         z = (z ^ (z >> np.uint64(31)) ^ (z >> np.uint64(62))) * np.uint64(0x319642B2D24D8EC3)

@@ -1,8 +1,8 @@
-"""The numba kernels of scores and distances, each the twin of a NumPy definition.
+"""The numba kernels of scores and distances. Each computes the same as a NumPy definition.
 
-`bit_scores` of WeightPlanes.scores, `code_scores` of CodeWeights.scores, `near_rows` of the squared L2 over codes. Each
-works on a few tiles of one segment in one thread, without the GIL; arrays are as in `cpu_boxes`, the order of answers
-as in `cpu_order`.
+`bit_scores` computes WeightPlanes.scores, `code_scores` CodeWeights.scores, `near_rows` the squared L2 over codes. Each
+works on a few tiles of one segment in one thread, without the GIL. `box_kernels` describes the arrays, `order` the
+order of answers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from gpubranches.catalog import TILE, ZONE, ZONES
 from gpubranches.engines.cpu.box_kernels import live_zones
-from gpubranches.engines.cpu.order import cut, key, take
+from gpubranches.engines.cpu.order import append_rows, keep_best, key
 from gpubranches.engines.cpu.vectors import (
     differences4,
     fast_inner,
@@ -27,35 +27,37 @@ from gpubranches.engines.cpu.vectors import (
 _BLOCK = 512
 _SPARE = 4096
 _AHEAD = 192
-"""Rows of bits that are fetched before their turn: hardware foresees no further than a page."""
+"""How many rows ahead the bits are prefetched: hardware does not prefetch beyond a page."""
 
 
 @inner
-def _select(scores, words, allowed, first, floor, border, rows, keys, count):
-    """Append from a block of scores, (64 * words,), those above floor and border; return count and how many >= floor.
+def _select(scores, words, allowed, first, min_key, cutoff, rows, keys, count):
+    """Append the rows of a block of scores, (64 * words,), that reach min_key and the cutoff.
 
-    The block's row 0 is row `first`, a multiple of 64, of the segment.
+    Return the new count and how many rows reach min_key. The block begins at row `first` of the segment, a multiple of
+    64.
     """
     reached = np.int64(0)
-    cut = max(floor, border[0])
+    lowest = max(min_key, cutoff[0])
     for w in range(words):
         mine = allowed[first // 64 + w]
         if mine == np.uint64(0):
             continue
-        word = reach64(scores, w * 64, cut) & mine
-        if cut > floor:
-            reached += np.int64(popcount(reach64(scores, w * 64, floor) & mine))
+        word = reach64(scores, w * 64, lowest) & mine
+        if lowest > min_key:
+            reached += np.int64(popcount(reach64(scores, w * 64, min_key) & mine))
         else:
             reached += np.int64(popcount(word))
-        count = take(word, first + w * 64, scores, w * 64, rows, keys, count)
+        count = append_rows(word, first + w * 64, scores, w * 64, rows, keys, count)
     return count, reached
 
 
 @inner
 def _block_differences(bits, planes, first, n, allowed, out):
-    """Write sum_j 2^j popc(row ^ plane_j) of the rows first..first + BLOCK - 1 that count to out, (BLOCK / 4,) uint64.
+    """Write sum_j 2^j popc(row ^ plane_j) of the allowed rows of first..first + BLOCK - 1 to out, (BLOCK / 4,) uint64.
 
-    Four rows to a word, the first lowest; the last n % 4 one by one, for there may be no memory behind them.
+    A word holds four rows, the first in its lowest bits. The last n % 4 rows are computed one by one, because the
+    memory may end behind them.
     """
     width = len(planes[0])
     for group in range(min(_BLOCK, n - first) // 4):
@@ -77,8 +79,8 @@ def _block_differences(bits, planes, first, n, allowed, out):
 
 
 @kernel
-def bit_scores(bits, scales, planes, peak, allowed, n, first, stop, limit, floor, border, ids):
-    """Return rows first..stop-1, keys and how many reach `floor`: the `limit` best by f32(dot) * f32(scale) >= floor.
+def bit_scores(bits, scales, planes, peak, allowed, n, first, stop, limit, min_key, cutoff, ids):
+    """Return the `limit` best rows of first..stop-1 by f32(dot) * f32(scale), their keys, and how many reach `min_key`.
 
     bits: n rows of words (uint64, or uint32 where a row is no whole number of them); scales: (n,) float16 seen as
     uint16; planes: 4 tuples of a row's words; peak: 15 P, so that dot = peak - 2 sum_j 2^j popc(b ^ p_j): the weights
@@ -96,18 +98,18 @@ def bit_scores(bits, scales, planes, peak, allowed, n, first, stop, limit, floor
         size = min(_BLOCK, stop - block)
         for i in range(size):
             scores[i] = key(np.float32(peak - 2 * np.int32(narrow[i])) * _single(scales[block + i]))
-        count, reached = _select(scores, (size + 63) // 64, allowed, block, floor, border, rows, keys, count)
+        count, reached = _select(scores, (size + 63) // 64, allowed, block, min_key, cutoff, rows, keys, count)
         total += reached
         if count + _BLOCK > capacity and count > limit:
-            count = cut(rows, keys, count, limit, ids, border)
+            count = keep_best(rows, keys, count, limit, ids, cutoff)
     if count > limit:
-        count = cut(rows, keys, count, limit, ids, border)
+        count = keep_best(rows, keys, count, limit, ids, cutoff)
     return rows[:count].copy(), keys[:count].copy(), total
 
 
 @inner
 def _single(half):
-    """Return a finite float16, given as uint16, as float32: move its bits in place and scale by 2^112; exact."""
+    """Return a finite float16, given as uint16, as float32. Moving its bits and scaling by 2^112 is exact."""
     wide = np.uint32(half)
     moved = np.uint32(((wide & np.uint32(0x7FFF)) << np.uint32(13)) | ((wide & np.uint32(0x8000)) << np.uint32(16)))
     return moved.view(np.float32) * np.float32(5.192296858534828e33)
@@ -115,13 +117,16 @@ def _single(half):
 
 @inner
 def _zone_start(zone, d):
-    """Return where the codes of dim 0 of a zone begin."""
+    """Return the offset at which the codes of dim 0 of a zone begin."""
     return zone // ZONES * d * TILE + zone % ZONES * ZONE
 
 
 @kernel
-def code_scores(codes, weights, allowed, d, first, stop, limit, floor, border, ids):
-    """Return rows of tiles first..stop-1, keys and total like `bit_scores`: exact dots as float32. weights: int16."""
+def code_scores(codes, weights, allowed, d, first, stop, limit, min_key, cutoff, ids):
+    """Return rows, keys and total of tiles first..stop-1 as `bit_scores` does, by exact dots as float32.
+
+    weights: (d,) int16.
+    """
     capacity = min((stop - first) * TILE, 2 * limit + _SPARE) + _BLOCK
     rows = np.empty(capacity, np.int32)
     keys = np.empty(capacity, np.int32)
@@ -133,20 +138,20 @@ def code_scores(codes, weights, allowed, d, first, stop, limit, floor, border, i
         zone_dots(codes, _zone_start(zone, d), _zone_start(following, d), TILE, weights, dots)
         for i in range(ZONE):
             scores[i] = key(np.float32(dots[i]))
-        count, reached = _select(scores, ZONE // 64, allowed, zone * ZONE, floor, border, rows, keys, count)
+        count, reached = _select(scores, ZONE // 64, allowed, zone * ZONE, min_key, cutoff, rows, keys, count)
         total += reached
         if count + _BLOCK > capacity and count > limit:
-            count = cut(rows, keys, count, limit, ids, border)
+            count = keep_best(rows, keys, count, limit, ids, cutoff)
     if count > limit:
-        count = cut(rows, keys, count, limit, ids, border)
+        count = keep_best(rows, keys, count, limit, ids, cutoff)
     return rows[:count].copy(), keys[:count].copy(), total
 
 
 @kernel
 def zone_bounds(zones, allowed, d, first, stop, query, out):
-    """Write to out, (zones,) int32, minus the least squared L2 a row of each zone of tiles first..stop-1 can have.
+    """Write to out, (zones,) int32, minus the least squared L2 that a row of each zone of tiles first..stop-1 can have.
 
-    A zone without a row that counts gets the smallest int32.
+    A zone without an allowed row gets the smallest int32.
     """
     for tile in range(first, stop):
         own = out[tile * ZONES : (tile + 1) * ZONES]
@@ -165,10 +170,11 @@ def zone_bounds(zones, allowed, d, first, stop, query, out):
 
 
 @kernel
-def near_rows(codes, allowed, d, chosen, bounds, query, limit, border, ids):
+def near_rows(codes, allowed, d, chosen, bounds, query, limit, cutoff, ids):
     """Return the `limit` rows of the chosen zones nearest to query, (d,) int16, and minus their squared L2, int32.
 
-    chosen: (m,) zone numbers of the segment; bounds: from zone_bounds, zones beyond the border are skipped.
+    chosen: (m,) zone numbers of the segment; bounds: from zone_bounds. Zones whose bound is below the cutoff are
+    skipped.
     """
     capacity = min(len(chosen) * ZONE, 2 * limit + _SPARE) + ZONE
     rows = np.empty(capacity, np.int32)
@@ -177,17 +183,17 @@ def near_rows(codes, allowed, d, chosen, bounds, query, limit, border, ids):
     count = 0
     for index in range(len(chosen)):
         zone = chosen[index]
-        if bounds[zone] < border[0]:
+        if bounds[zone] < cutoff[0]:
             continue
         following = chosen[min(index + 1, len(chosen) - 1)]
         zone_squares(codes, _zone_start(zone, d), _zone_start(following, d), TILE, query, away)
         for w in range(2):
-            word = reach64(away, w * 64, border[0]) & allowed[zone * 2 + w]
-            count = take(word, zone * ZONE + w * 64, away, w * 64, rows, keys, count)
+            word = reach64(away, w * 64, cutoff[0]) & allowed[zone * 2 + w]
+            count = append_rows(word, zone * ZONE + w * 64, away, w * 64, rows, keys, count)
         if count + ZONE > capacity and count > limit:
-            count = cut(rows, keys, count, limit, ids, border)
+            count = keep_best(rows, keys, count, limit, ids, cutoff)
     if count > limit:
-        count = cut(rows, keys, count, limit, ids, border)
+        count = keep_best(rows, keys, count, limit, ids, cutoff)
     return rows[:count].copy(), keys[:count].copy()
 
 
@@ -203,8 +209,8 @@ def _centred_row(row, mean, query):
 
 
 @kernel
-def embedding_scores(embeddings, mean, query, cosine, allowed, first, stop, limit, floor, border, ids):
-    """Return rows first..stop-1, keys and total like `bit_scores`: <x - mean, query>, over |x - mean| if `cosine`.
+def embedding_scores(embeddings, mean, query, cosine, allowed, first, stop, limit, min_key, cutoff, ids):
+    """Return rows, keys and total as `bit_scores` does, by <x - mean, query>, divided by |x - mean| if `cosine`.
 
     embeddings: (n * D) float16 seen as uint16; mean, query: (D,) float32.
     """
@@ -220,10 +226,10 @@ def embedding_scores(embeddings, mean, query, cosine, allowed, first, stop, limi
             if (allowed[row // 64] >> np.uint64(row % 64)) & np.uint64(1):
                 dot, square = _centred_row(embeddings[row * len(query) : (row + 1) * len(query)], mean, query)
                 scores[i] = key(dot / max(np.sqrt(square), np.float32(1e-12)) if cosine else dot)
-        count, reached = _select(scores, (size + 63) // 64, allowed, block, floor, border, rows, keys, count)
+        count, reached = _select(scores, (size + 63) // 64, allowed, block, min_key, cutoff, rows, keys, count)
         total += reached
         if count + _BLOCK > capacity and count > limit:
-            count = cut(rows, keys, count, limit, ids, border)
+            count = keep_best(rows, keys, count, limit, ids, cutoff)
     if count > limit:
-        count = cut(rows, keys, count, limit, ids, border)
+        count = keep_best(rows, keys, count, limit, ids, cutoff)
     return rows[:count].copy(), keys[:count].copy(), total

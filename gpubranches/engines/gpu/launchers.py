@@ -160,7 +160,7 @@ class Search:
 
     sinks: (lists, SINK_WORDS) uint64; wanted: (lists,) uint64; searches: (steps + 1, lists, SEARCH_WORDS) uint64;
     histograms: (steps, lists, DIGITS) uint32, zero; key_bits: keys are below 2^key_bits; room: the most entries up to
-    the border of a list that end the search, if more than the wanted ones are there; rows: a bound on the entries of a
+    the cutoff of a list that end the search, if more than the wanted ones are there; rows: a bound on the entries of a
     list, for the grid.
     """
 
@@ -187,15 +187,15 @@ def select_count(search: Search, step: int) -> None:
     search.on.device.launch("select", "select_count", {}, search.blocks(4 * _THREADS), _THREADS, args)
 
 
-def select_border(search: Search, steps: int) -> None:
-    """Set the border of each sink to the key of the last wanted entry of its list, and empty the list."""
+def select_cutoff(search: Search, steps: int) -> None:
+    """Set the cutoff of each sink to the key of the last wanted entry of its list, and empty the list."""
     args = [search.sinks, search.wanted, search.searches, search.histograms]
     args += [np.uint32(steps), np.uint32(search.key_bits)]
-    search.on.device.launch("select", "select_border", {}, (1, len(search.sinks)), _THREADS, args)
+    search.on.device.launch("select", "select_cutoff", {}, (1, len(search.sinks)), _THREADS, args)
 
 
 def select_take(search: Search, steps: int, taken: DeviceArray, counts: DeviceArray) -> None:
-    """Copy entries up to the border to taken, (lists, stride) uint64, in any order; counts: (lists,) uint64, zero."""
+    """Copy entries up to the cutoff to taken, (lists, stride) uint64, in any order; counts: (lists,) uint64, zero."""
     args = [search.on.tiles, search.sinks, search.wanted, search.searches, search.histograms]
     args += [np.uint32(steps), np.uint32(search.key_bits), np.uint64(search.room), np.uint64(taken.shape[1])]
     args += [taken, counts]
@@ -226,15 +226,15 @@ def select_split(
 ) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
     """Return the sort keys of n entries from `first` on: list << 32 | key, splitmix64(id), and the ids.
 
-    entries: (lists, stride) uint64, numbered as if all lists were joined; starts: (lists + 1,) uint64, the number of
+    entries: (lists, stride) uint64, numbered as if all lists were merged; starts: (lists + 1,) uint64, the number of
     the first entry of each list.
     """
     device = on.device
-    keys, mixed, ids = device.empty(n, np.uint64), device.empty(n, np.uint64), device.empty(n, np.int64)
+    keys, tie_keys, ids = device.empty(n, np.uint64), device.empty(n, np.uint64), device.empty(n, np.int64)
     args = [on.tiles, entries, np.uint64(entries.shape[1]), starts, np.uint32(len(entries)), np.uint64(first)]
-    args += [np.uint64(n), keys, mixed, ids]
+    args += [np.uint64(n), keys, tie_keys, ids]
     device.launch("select", "select_split", {}, _grid(device, n, _THREADS), _THREADS, args)
-    return keys, mixed, ids
+    return keys, tie_keys, ids
 
 
 def select_gather(

@@ -1,4 +1,4 @@
-"""Which rows a question is about: named on the host, a bitmap on the device."""
+"""The rows of a query: a filter on the host, a bitmap on the device."""
 
 from __future__ import annotations
 
@@ -8,48 +8,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
-from gpubranches.core.bitmaps import Bitmap
-from gpubranches.core.boxes import Boxes
 from gpubranches.engines.gpu import launchers
 from gpubranches.engines.gpu.device import DeviceArray
 from gpubranches.engines.gpu.program import compile_boxes
 from gpubranches.engines.gpu.resident_copy import Residence
+from gpubranches.engines.scan import RowFilter
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Embeddings (m, D) float16 of listed rows at positions (m,) uint32; of rows that are resident none are needed."""
+    """Positions (m,) uint32 of listed rows, and their embeddings (m, D) float16, empty if they are resident."""
 
     positions: NDArray[np.uint32]
     embeddings: NDArray[np.float16]
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """Which rows count, told on the host: in `where` (None: all) and, if given, of these ids, (m,), in these boxes."""
+@dataclass(frozen=True, eq=False)
+class GpuRowFilter(RowFilter):
+    """A row filter with what was already read for it: the positions and embeddings of the listed rows, or None."""
 
-    where: Bitmap | None
-    ids: NDArray[np.int64] | None = None
-    boxes: Boxes | None = None
     gathered: Gathered | None = None
 
 
 def positions_of(catalog: Catalog, ids: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """Return the positions of those ids that are in the catalog, (m,) uint32 ascending."""
+    """Return the positions of the ids that are in the catalog, (m,) uint32 ascending."""
     return np.unique(catalog.live_positions(ids)).astype(np.uint32)
 
 
-def allowed_rows(residence: Residence, rows: Chosen) -> DeviceArray:
-    """Return the bitmap of rows on the device, (positions / 64,) uint64, after the resident copy followed the catalog.
+def allowed_rows(residence: Residence, rows: GpuRowFilter) -> DeviceArray:
+    """Update the resident copy to the catalog and return the bitmap of rows on the device, (positions / 64,) uint64.
 
-    To be called in the device's thread.
+    To be called in the worker's thread.
     """
     residence.refresh()
     device, on, allowed = residence.device, residence.resident, residence.live
     if not on.n_tiles:
         return allowed
     if rows.where is not None:
-        # The filter was made for the rows of its time; those appended since are not in it.
+        # Rows that were appended after the filter was made are not in it.
         words = np.zeros(len(allowed), np.uint64)
         own = rows.where.view(np.uint64)[: len(words)]
         words[: len(own)] = own

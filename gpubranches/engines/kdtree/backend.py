@@ -22,7 +22,7 @@ from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import Candidates, Neighbors
 from gpubranches.engines.cpu.backend import CpuBackend, Hits, Run, Task, in_turn
-from gpubranches.engines.host import HostBackend, Part, flat
+from gpubranches.engines.host import HostBackend, SegmentRows, flat
 from gpubranches.engines.kdtree import query
 from gpubranches.engines.kdtree.files import FOLDER, KdIndex, Tree, fingerprint
 from gpubranches.engines.kdtree.plan import Step, index_cost_ns, plan, scan_cost_ns
@@ -117,7 +117,7 @@ class KdtreeBackend(CpuBackend):
         """Return how each box would be answered if the model is not scanned as a whole."""
         return plan(self._current(), boxes, self.index_only)
 
-    def _model_votes(self, parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
+    def _model_votes(self, parts: list[SegmentRows], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
         index = self._current()
         steps = plan(index, boxes, self.index_only)
         cost = index_cost_ns(index.n, steps, boxes.n_estimators)
@@ -138,8 +138,8 @@ class KdtreeBackend(CpuBackend):
             self._lanes += lanes
         return found
 
-    def _within(self, rows: list[Part], boxes: Boxes) -> list[Part]:
-        return HostBackend._within(self, rows, boxes)
+    def _in_boxes(self, rows: list[SegmentRows], boxes: Boxes) -> list[SegmentRows]:
+        return HostBackend._in_boxes(self, rows, boxes)
 
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         found = super()._search_codes(queries, k, where)
@@ -170,7 +170,7 @@ class KdtreeBackend(CpuBackend):
 
     # From steps to an answer
 
-    def _everything(self, parts: list[Part]) -> bool:
+    def _everything(self, parts: list[SegmentRows]) -> bool:
         """Return whether every row of the catalog counts."""
         return self.catalog.deleted is None and parts is self._live[1]
 
@@ -181,7 +181,13 @@ class KdtreeBackend(CpuBackend):
         return lanes + [_Lane(n_words) for _ in range(count - len(lanes))]
 
     def _found(
-        self, lanes: list[_Lane], steps: list[Step], parts: list[Part], boxes: Boxes, min_votes: int, limit: int | None
+        self,
+        lanes: list[_Lane],
+        steps: list[Step],
+        parts: list[SegmentRows],
+        boxes: Boxes,
+        min_votes: int,
+        limit: int | None,
     ) -> Candidates:
         p = boxes.n_estimators.bit_length()
         if p == 1:
@@ -214,7 +220,7 @@ class KdtreeBackend(CpuBackend):
             return Candidates(ids=np.zeros(0, np.int64), votes=np.zeros(0, np.uint16), total=sum(found))
         return self._ordered(found, 1 << (64 - shift), limit, run)
 
-    def _vote(self, lanes: list[_Lane], steps: list[Step], parts: list[Part], boxes: Boxes, p: int) -> None:
+    def _vote(self, lanes: list[_Lane], steps: list[Step], parts: list[SegmentRows], boxes: Boxes, p: int) -> None:
         """Let the lanes take one estimator after the other, and add what each holds to the lane's votes."""
         owners = np.searchsorted(boxes.estimator, np.arange(boxes.n_estimators + 1))
         waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -232,7 +238,7 @@ class KdtreeBackend(CpuBackend):
 
         self._map(work, list(lanes))
 
-    def _mark_all(self, lane: _Lane, steps: list[Step], parts: list[Part], share: int, shares: int) -> None:
+    def _mark_all(self, lane: _Lane, steps: list[Step], parts: list[SegmentRows], share: int, shares: int) -> None:
         """Set in the lane's bitmap the rows of one of `shares` parts of the work of some boxes."""
         for step in steps:
             if step.tree is None or step.leaves is None:
@@ -246,7 +252,7 @@ class KdtreeBackend(CpuBackend):
         tree: Tree,
         leaves: NDArray[np.uint64],
         step: Step,
-        parts: list[Part],
+        parts: list[SegmentRows],
         share: int,
         shares: int,
     ) -> None:
@@ -273,7 +279,7 @@ def _counted(step: Step) -> int | None:
     return step.whole_rows + int(query.count(tree.blocks, tree.n, len(tree.features), *limits))
 
 
-def _cut(parts: list[Part], count: int) -> list[Task]:
+def _cut(parts: list[SegmentRows], count: int) -> list[Task]:
     """Cut the parts into about so many tasks, at least one a part: each hands over to another thread once."""
     size = max(1, -(-sum(part.segment.tiles for part in parts) // count))
     return [
@@ -292,7 +298,7 @@ def _share_of(leaves: NDArray[np.uint64], share: int, shares: int) -> int:
     return int(np.searchsorted(upto, upto[-1] * share / shares))
 
 
-def _scan(lane: _Lane, step: Step, parts: list[Part], share: int, shares: int) -> None:
+def _scan(lane: _Lane, step: Step, parts: list[SegmentRows], share: int, shares: int) -> None:
     for part in parts:
         segment, own = part.segment, step.own
         first, stop = share * segment.tiles // shares, (share + 1) * segment.tiles // shares

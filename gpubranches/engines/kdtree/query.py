@@ -266,7 +266,7 @@ def emit(planes, p, allowed, least, estimators, ids, shift):
     sizes = np.zeros((estimators + 1) * each, np.int64)
     reached = np.empty(len(allowed), np.uint64)
     total = reach(planes, p, allowed, least, reached)
-    mixed = np.empty(total, np.uint64)
+    tie_keys = np.empty(total, np.uint64)
     buckets = np.empty(total, np.int32)
     rows = np.empty(total + _AHEAD, np.int32)
     count = 0
@@ -288,6 +288,6 @@ def emit(planes, p, allowed, least, estimators, ids, shift):
         fetch(ids, np.int64(rows[i + _AHEAD]))
         value = splitmix(ids[rows[i]])
         bucket = np.int64(buckets[i]) + np.int64(value >> np.uint64(shift))
-        mixed[i], buckets[i] = value, bucket
+        tie_keys[i], buckets[i] = value, bucket
         sizes[bucket] += 1
-    return mixed, buckets, sizes
+    return tie_keys, buckets, sizes

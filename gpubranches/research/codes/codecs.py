@@ -109,7 +109,7 @@ class HeadMethod:
 
     def _by_decoding(self) -> Codec:
         """Keep uint8 codes and compare what they decode to with queries as they are, by the cosine."""
-        quantizer = self.quantizers_[_WORDS[self.head.usual_quantizer]]
+        quantizer = self.quantizers_[_WORDS[self.head.default_quantizer]]
 
         def encode(rows: Rows) -> NDArray[np.uint8]:
             return quantizer.encode(vectors_of(self.head, rows))
@@ -224,7 +224,7 @@ class FullEmbeddings:
 
 def vectors_of(head: Head, rows: Rows) -> NDArray[np.float32]:
     """Return a head's vectors, (m, d) float32: texts by its tower for them, else moved to where images lie."""
-    if rows.texts and head.reads_texts:
+    if rows.texts and head.has_text_tower:
         return head.transform_texts(rows.raw)
     return head.transform(rows.moved)
 

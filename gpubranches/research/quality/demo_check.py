@@ -19,6 +19,7 @@ from gpubranches.research.quality.comparison import Comparison, evaluate
 from gpubranches.research.quality.models import MODELS
 from gpubranches.research.quality.protocol import FEWEST, FIRST, Concept, Ids, LabelledCatalog
 from gpubranches.research.quality.users import NEGATIVES
+from gpubranches.retrieval.queries import Words
 
 FORMS = (("count", "colour", "shape"), ("colour", "shape"), ("texture", "shape"), ("texture", "colour"))
 """The attributes that concepts are made of, one form a row."""
@@ -94,7 +95,7 @@ def check_demo(catalog: str | Path, *, concepts: int = 30, seeds: int = 2) -> De
 def _first_precision(labelled: LabelledCatalog, concept: Concept) -> float:
     """Return the share of right items among the first 20 of a concept's text, or fewer where it has fewer items."""
     k = min(20, len(concept.items))
-    ids = labelled.session(0).searcher.text(concept.name, k=k).ids
+    ids = labelled.session(0).search(Words(concept.name), k=k).ids
     return float(np.isin(ids, concept.items).mean())
 
 

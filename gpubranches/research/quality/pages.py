@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.measures import average_precision
 from gpubranches.research.quality.protocol import Concept, LabelledCatalog
+from gpubranches.retrieval.queries import Words
 
 
 def first_pages(labelled: LabelledCatalog, concepts: Sequence[Concept], ks: Sequence[int]) -> list[dict[str, float]]:
@@ -34,7 +35,7 @@ def first_pages(labelled: LabelledCatalog, concepts: Sequence[Concept], ks: Sequ
         for concept in asked:
             right = labelled.flags(concept.items)
             begin = time.perf_counter()
-            found = session.searcher.text(concept.name, k=k).ids
+            found = session.search(Words(concept.name), k=k).ids
             middle = time.perf_counter()
             exact = _nearest(labelled, embedder.texts([concept.name])[0] - mean, k)
             end = time.perf_counter()

@@ -14,6 +14,7 @@ from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.users import DEFAULT_USER, User
+from gpubranches.retrieval.queries import Words
 from gpubranches.service import Session
 
 FEWEST = 34
@@ -179,7 +180,7 @@ class LabelledCatalog:
     def _asked(self, session: Session, concept: Concept, user: User, rng: np.random.Generator) -> NDArray[np.intp]:
         """Return the rows that the first query finds, (m,), best first: all that the concept's condition lets in."""
         if concept.text:
-            found = session.searcher.text(concept.asked, k=self.n, where=concept.where)
+            found = session.search(Words(concept.asked), k=self.n, where=concept.where)
         elif concept.by_embeddings or user.in_order:
             found = session.search(self._noisy_embedding(concept, rng), k=self.n, where=concept.where)
         else:

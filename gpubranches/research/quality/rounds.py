@@ -68,8 +68,8 @@ def uncertain(session: Session, rng: np.random.Generator) -> Ids:
 
 POLICIES: dict[str, Policy] = {
     "suggested": Policy("what the program suggests", "suggestion", suggested),
-    "best": Policy("the best-ranked", "best", best),
-    "random": Policy("random ones of the returned set", "random", random_matched),
+    "best": Policy("the best-ranked", "user", best),
+    "random": Policy("random ones of the returned set", "user", random_matched),
     "uncertain": Policy("those nearest to the cut", "suggestion", uncertain),
 }
 """Policies by the name that the command line and the JSON know them by."""

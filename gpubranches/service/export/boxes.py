@@ -8,10 +8,10 @@ from gpubranches.core.boxes import Boxes
 
 
 def boxes_sql(boxes: Boxes, min_votes: int) -> bytes:
-    """Return a query over a table `codes` with columns id, c0, c1, ... that gives what the boxes hold."""
+    """Return a query over a table `codes` with columns id, c0, c1, ... that selects what the boxes hold."""
     return f"{boxes.to_sql('codes', min_votes=min_votes)};\n".encode()
 
 
 def boxes_json(boxes: Boxes, min_votes: int) -> bytes:
-    """Return the boxes' arrays, and the votes at which an item is taken, as one JSON object."""
+    """Return the arrays of the boxes, and the votes that an item needs, as one JSON object."""
     return json.dumps({**boxes.to_json(), "min_votes": min_votes}).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""The formats, one entry each: the page, the API and the command line offer what stands here."""
+"""The table of formats that the page, the API and the command line offer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from gpubranches.core.boxes import Boxes
-from gpubranches.core.files import require_outside_catalogs, whole_file, whole_folder
+from gpubranches.core.files import atomic_file, atomic_folder, require_outside_catalogs
 from gpubranches.errors import UsageError
 from gpubranches.service.export.boxes import boxes_json, boxes_sql
 from gpubranches.service.export.item_table import ItemTable
@@ -18,17 +18,17 @@ from gpubranches.service.export.texts import write_csv, write_json, write_jsonl
 
 Written = TypeVar("Written")
 ItemWriter = Callable[[ItemTable], Generator[bytes, None, int]]
-"""Yields a file's bytes as they are made; returns how many items are in it."""
+"""A generator of a file's bytes, which returns the number of items in it."""
 BoxWriter = Callable[[Boxes, int], bytes]
-"""Returns a file's bytes, of boxes and of the votes at which they take an item."""
+"""Returns the bytes of a file of boxes; the integer is the number of votes that an item needs."""
 
 
 @dataclass(frozen=True)
 class Format(Generic[Written]):
-    """One format.
+    """A format.
 
-    title: what people call it; what: what it is, or who reads it; ending: of its files, without the first dot;
-    write: makes a file; folder: fills a folder in place of a file, where it can be either.
+    title: its name; what: a short description; ending: of its files, without the first dot; write: makes a file;
+    folder: fills a folder instead of a file, None for a format of files only.
     """
 
     title: str
@@ -62,19 +62,19 @@ BOX_FORMATS: dict[str, Format[BoxWriter]] = {
 
 
 def export_items(table: ItemTable, path: Path, format: str | None = None) -> int:
-    """Write a file, or with "links" a folder unless its name ends in .tar; return how many items are in it.
+    """Write a file, or for "links" a folder unless the name ends in .tar; return how many items are in it.
 
-    format: a key of `FORMATS`; None takes it from the ending. Files and folders appear whole or not at all. Raises
-    UsageError for another format, for one that these items cannot have, for a place in a catalog, and where a folder
-    would not be a new one; DataError when it cannot be written; then an older file is left as it was.
+    format: a key of `FORMATS`; None takes it from the ending. Files and folders are written completely or not at all.
+    Raises UsageError for another format, for one that needs pictures which these items lack, for a path within a
+    catalog, and for a folder that exists; DataError if it cannot be written, and then an older file is unchanged.
     """
     chosen = format_of(path, format)
     require_outside_catalogs(path)
     if chosen.folder is not None and not _ends(path, chosen):
-        with whole_folder(path) as folder:
+        with atomic_folder(path) as folder:
             return chosen.folder(table, folder)
     chunks = chosen.write(table)
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         while True:
             try:
                 file.write(next(chunks))

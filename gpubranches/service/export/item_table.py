@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 BATCH_ROWS = 1 << 16
-"""Items whose columns are read at a time: each batch looks through the metadata of the catalog once."""
+"""Items of a batch. Each batch scans the metadata of the catalog once."""
 PART_ROWS = 1 << 12
-"""Items that are dicts at a time."""
+"""Items that are converted to dicts at a time."""
 _OWN = ("id", "score", "votes")
 
 
 class ItemTable:
     """A table of items of a ranking, best first, with the catalog's columns; one batch is in memory at a time.
 
-    rows: which of the ranking, as (m,) bool or as row numbers; None: all that matched. Items deleted since are left
-    out. reading: a context that is entered to read a batch, so that a served catalog may move to a newer generation
-    between two batches; the table itself is made where the catalog may be read.
+    rows: which of the ranking, as (m,) bool or as row numbers; None: all that matched. Deleted items are left out.
+    reading: a context in which a batch is read, so that a served catalog may move to a newer generation between two
+    batches. The constructor reads the catalog, too, and must be called within such a context.
 
     source: the catalog's. schema: of every batch: id int64, score float32, votes uint16 (null where the model has no
     boxes), then the catalog's columns. One of them that is called `score` or `votes` is `item_score`, `item_votes`.
@@ -57,7 +57,7 @@ class ItemTable:
         self.schema = pa.schema([*own, *(field.with_name(name) for field, name in zip(others, names, strict=True))])
 
     def __len__(self) -> int:
-        """Return how many items there are, those deleted since included."""
+        """Return how many items there are, deleted ones included."""
         return len(self._rows)
 
     @property
@@ -73,7 +73,7 @@ class ItemTable:
             yield table
 
     def parts(self) -> Iterator[list[Row]]:
-        """Yield lists of at most `PART_ROWS` items as dicts of what JSON can hold, none empty."""
+        """Yield non-empty lists of at most `PART_ROWS` items, as dicts of values that JSON has."""
         from gpubranches.catalog.metadata.tables import json_rows
 
         for batch in self.batches():
@@ -92,7 +92,7 @@ class ItemTable:
 
 
 def free_names(names: list[str], taken: tuple[str, ...]) -> list[str]:
-    """Return distinct names so changed that none is taken: one that is gets `item_` before it."""
+    """Return distinct names none of which is in `taken`: those that were get the prefix `item_`."""
     free = []
     for name in names:
         new = name

@@ -1,11 +1,11 @@
-"""Matched items as Parquet: as they are, and as img2dataset reads them."""
+"""Matched items as Parquet: with all columns, and as a list for img2dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from gpubranches.catalog.metadata.columns import CAPTIONS, URL, caption_of, url_of
+from gpubranches.catalog.metadata.columns import CAPTIONS, IMAGE_PATH, IMAGE_TARGET, URL, caption_of, url_of
 from gpubranches.errors import UsageError
 from gpubranches.service.export.item_table import ItemTable, free_names
 from gpubranches.service.export.pictures import can_have_pictures
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _READ = ("url", "caption", "key")
-"""Columns of img2dataset's own."""
+"""Columns that img2dataset adds itself."""
 _KEY_DIGITS = 9
 
 
 class Outflow:
-    """A file that keeps what is written to it until it is taken. Enough of one for writers that never go back."""
+    """A file in memory whose content is taken out while it is written, for writers that never seek."""
 
     closed = False
 
@@ -28,30 +28,30 @@ class Outflow:
         self._size_bytes = 0
 
     def write(self, data: bytes) -> int:
-        """Keep data; return how many bytes."""
+        """Append data; return its number of bytes."""
         self._held.append(bytes(data))
         self._size_bytes += len(data)
         return len(data)
 
     def tell(self) -> int:
-        """Return how many bytes were ever written."""
+        """Return how many bytes were written in all."""
         return self._size_bytes
 
     def flush(self) -> None:
-        """Do nothing: what is written can be taken at once."""
+        """Do nothing: data can be taken as soon as it is written."""
 
     def close(self) -> None:
-        """Do nothing: what is left can still be taken."""
+        """Do nothing: the rest can still be taken."""
 
     def take(self) -> bytes:
-        """Return what was written since the last time."""
+        """Return and remove what was written since the last call."""
         taken = b"".join(self._held)
         self._held.clear()
         return taken
 
 
 def write_parquet(table: ItemTable) -> Generator[bytes, None, int]:
-    """Yield a file of one row group a batch, each when it is made; return how many items are in it."""
+    """Yield a file with one row group per batch, each as soon as it is made; return the number of items."""
     return (yield from _file(table.schema, table.batches()))
 
 
@@ -70,7 +70,7 @@ def write_img2dataset(table: ItemTable) -> Generator[bytes, None, int]:
 def _img2dataset(table: ItemTable) -> Generator[bytes, None, int]:
     import pyarrow as pa
 
-    # A text column that is called url or caption is what the list's own is made of.
+    # Text columns named url or caption are left out here, since the columns url and caption are made of them.
     others = [field for field in table.schema if not (field.name in ("url", "caption") and _is_text(field.type))]
     names = free_names([field.name for field in others], _READ)
     fields = [pa.field(name, pa.string()) for name in _READ]
@@ -83,9 +83,9 @@ def _listed(table: ItemTable, kept: list[str], schema: pa.Schema) -> Iterator[pa
     import pyarrow as pa
 
     from gpubranches.catalog.metadata.tables import json_rows
-    from gpubranches.catalog.pictures.images import COLUMN, TARGET, image_file
+    from gpubranches.catalog.pictures.image_files import image_file
 
-    looked_at = [name for name in table.columns if name in (*CAPTIONS, URL, COLUMN, TARGET, "input")]
+    looked_at = [name for name in table.columns if name in (*CAPTIONS, URL, IMAGE_PATH, IMAGE_TARGET, "input")]
     n = 0
     for batch in table.batches():
         items = json_rows(batch.select(looked_at))

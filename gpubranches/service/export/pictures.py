@@ -1,4 +1,4 @@
-"""The pictures of matched items: as COCO's list of images, and as symbolic links, best first."""
+"""The pictures of matched items, best first: as a list of images in COCO's format, and as symbolic links."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path, PurePosixPath
 
 from gpubranches.catalog.metadata.columns import url_of
-from gpubranches.core.files import spelled
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError, UsageError
 from gpubranches.service.export.item_table import ItemTable, Row
 from gpubranches.service.export.texts import joined
@@ -22,34 +22,34 @@ _BLOCK_BYTES = 512
 
 
 def can_have_pictures(table: ItemTable) -> bool:
-    """Return whether the catalog knows of folders with pictures of its items."""
+    """Return whether the catalog has folders with pictures of its items."""
     return bool(table.source.get("roots")) and "image_path" in table.columns
 
 
 def write_coco(table: ItemTable) -> Generator[bytes, None, int]:
-    """Return what yields a JSON object as COCO's, without annotations, and then tells how many images are in it.
+    """Return a generator of a JSON object in COCO's format, without annotations; it returns the number of images.
 
-    images: id, file_name, width, height, and coco_url where the item has a url. file_name is relative to the folder
-    that was ingested, whole where there were several. Sizes are those of the columns `width` and `height`, else of the
-    file, upright. Items without a picture whose size can be told are left out; info tells how many. Raises UsageError
-    where no item can have a picture.
+    images: id, file_name, width, height, and coco_url if the item has a url. file_name is relative to the ingested
+    folder, or absolute if there were several. Sizes are those of the columns `width` and `height`, else those of the
+    file, upright. Items without a picture of known size are left out; `info` has their number. Raises UsageError if no
+    item can have a picture.
     """
     _require_pictures(table, "coco")
     return _coco(table)
 
 
 def write_links(table: ItemTable) -> Generator[bytes, None, int]:
-    """Return what yields a tar file of a folder as `link_folder` makes, and then tells how many links are in it."""
+    """Return a generator of a tar file with the content of `link_folder`; it returns the number of links."""
     _require_pictures(table, "links")
     return _tar(table)
 
 
 def link_folder(table: ItemTable, folder: Path) -> int:
-    """Fill a folder with symbolic links to the pictures; return how many.
+    """Fill a folder with symbolic links to the pictures; return their number.
 
-    Each is called by its rank, id and file name, so that they sort best first and no two are called the same; letters
-    and digits of the file name are kept, all else but `.` and `-` is `_`. Items without a picture are left out. Raises
-    UsageError where no item can have one.
+    A link is named by rank, id and file name, so that names sort best first and are unique. Of the file name, letters,
+    digits, `.` and `-` are kept; other characters become `_`. Items without a picture are left out. Raises UsageError
+    if no item can have one.
     """
     _require_pictures(table, "links")
     written = 0
@@ -85,7 +85,8 @@ def _coco(table: ItemTable) -> Generator[bytes, None, int]:
 
 
 def _image(table: ItemTable, item: Row) -> Row | None:
-    from gpubranches.catalog.pictures.images import image_file, upright_size
+    from gpubranches.catalog.pictures.decoding import upright_size
+    from gpubranches.catalog.pictures.image_files import image_file
 
     path = image_file(table.source, item)
     if path is None:
@@ -96,7 +97,7 @@ def _image(table: ItemTable, item: Row) -> Row | None:
             width, height = upright_size(path)
         except DataError:
             return None
-    name = item["image_path"] if len(table.source["roots"]) == 1 else spelled(str(path))
+    name = item["image_path"] if len(table.source["roots"]) == 1 else escaped_path(str(path))
     image = {"id": item["id"], "file_name": name, "width": width, "height": height}
     url = url_of(item)
     return image if url is None else {**image, "coco_url": url}
@@ -107,8 +108,8 @@ def _is_size(value: object) -> bool:
 
 
 def _links(table: ItemTable) -> Iterator[list[tuple[str, Path]]]:
-    """Yield lists of the names of links and what they lead to."""
-    from gpubranches.catalog.pictures.images import image_file
+    """Yield lists of pairs: the name of a link and its target."""
+    from gpubranches.catalog.pictures.image_files import image_file
 
     digits = len(str(len(table)))
     ranks = itertools.count(1)
@@ -122,7 +123,7 @@ def _links(table: ItemTable) -> Iterator[list[tuple[str, Path]]]:
 
 
 def _safe(path: str) -> str:
-    """Return the end of a file's name with nothing in it that a shell, a folder or a terminal could take amiss."""
+    """Return the end of a file's name, without characters that mean something to a shell, a path or a terminal."""
     name = re.sub(r"[^\w.-]+", "_", PurePosixPath(path).name)
     return name.encode()[-_NAME_BYTES:].decode("utf-8", "ignore")
 
@@ -138,7 +139,7 @@ def _tar(table: ItemTable) -> Generator[bytes, None, int]:
 
 
 def _entry(name: str, kind: bytes, mode: int, mtime_s: int, target: Path | None = None) -> bytes:
-    """Return the header of an entry without content, of a TarFile that keeps no list of them all."""
+    """Return the tar header of an entry without content. A `tarfile.TarFile` would keep a list of all entries."""
     info = tarfile.TarInfo(name)
     info.type, info.mode, info.mtime = kind, mode, mtime_s
     info.linkname = "" if target is None else str(target)

@@ -34,7 +34,7 @@ def write_csv(table: ItemTable) -> Generator[bytes, None, int]:
 
 
 def write_json(table: ItemTable) -> Generator[bytes, None, int]:
-    """Yield an array of objects, one a line; return how many."""
+    """Yield an array with one object per line; return the number of objects."""
     yield b"["
     written = yield from joined(table.parts())
     yield b"\n]\n"
@@ -42,7 +42,7 @@ def write_json(table: ItemTable) -> Generator[bytes, None, int]:
 
 
 def write_jsonl(table: ItemTable) -> Generator[bytes, None, int]:
-    """Yield one object a line; return how many."""
+    """Yield one object per line; return the number of objects."""
     written = 0
     for rows in table.parts():
         yield "".join(f"{json.dumps(row)}\n" for row in rows).encode()
@@ -51,7 +51,7 @@ def write_jsonl(table: ItemTable) -> Generator[bytes, None, int]:
 
 
 def joined(parts: Iterable[list[Row]]) -> Generator[bytes, None, int]:
-    """Yield what stands between the brackets of a JSON array; return how many objects that is."""
+    """Yield the elements of a JSON array without its brackets; return their number."""
     written = 0
     for rows in parts:
         if rows:
@@ -67,10 +67,10 @@ def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
 
 
 def _cell(value: Any) -> Any:
-    """Return a value that no spreadsheet reads as a formula: a text that begins like one gets an apostrophe.
+    """Return a value that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe.
 
-    So does each part that would begin like one if the file is read with another separator than the comma, as
-    spreadsheets do in some countries; quotes do not keep such a cell together.
+    A part of a text gets one, too, if it would begin a cell under another separator than the comma. Spreadsheets use
+    others in some countries, and then quotes do not keep the text in one cell.
     """
     text = json.dumps(value) if isinstance(value, list | dict) else value
     return _FORMULA.sub(r"\1'", text) if isinstance(text, str) else text

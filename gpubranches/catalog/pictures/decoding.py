@@ -1,4 +1,4 @@
-"""Pictures on disk: safe decoding, thumbnails, and the file of an item's picture."""
+"""Safe decoding of picture files from any source, within a memory budget; thumbnails."""
 
 from __future__ import annotations
 
@@ -7,36 +7,35 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from gpubranches.catalog.pictures.memory import Budget
-from gpubranches.core.files import unspelled
+from gpubranches.catalog.pictures.memory import MemoryBudget
 from gpubranches.errors import DataError, UsageError
 
 FORMATS = {"JPEG": (".jpg", ".jpeg", ".jfif"), "PNG": (".png",), "WEBP": (".webp",), "GIF": (".gif",)}
-"""The formats that are decoded, whatever the name of a file, and the endings by which files count as pictures.
+"""The formats that are decoded, and the endings of picture files. The format is that of the content, not of the name.
 
-Pillow knows many more formats. Few people review their decoders, and the one of EPS starts another program.
+Pillow supports many more formats. Their decoders are reviewed less, and that of EPS starts another program.
 """
 ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 MAX_SIDE = 65_535
-"""Longest side of a picture that is decoded, in pixels; the JPEG format allows no longer one."""
+"""Longest side of a picture that is decoded, in pixels: the limit of the JPEG format."""
 MAX_PIXELS = 100_000_000
-"""Largest picture that is decoded, in pixels; its header alone is read beyond that."""
+"""Largest picture that is decoded, in pixels; of a larger one only the header is read."""
 UPLOAD_PIXELS = 50_000_000
-"""Largest picture that is decoded for one who sends it."""
+"""Largest uploaded picture that is decoded, in pixels."""
 WHOLE_PIXELS = 25_000_000
 """Largest picture that is kept at full size, in pixels; a larger one is decoded at a fraction of its sides."""
-PIXELS = Budget(1_000_000_000)
+PIXELS = MemoryBudget(1_000_000_000)
 """Memory for decoding, shared by all threads; the costliest JPEG of 100 million pixels needs nine tenths of it."""
-FILES = Budget(400_000_000)
+FILES = MemoryBudget(400_000_000)
 """Memory for the bytes that are read from files to identify pictures, shared by all threads."""
 _STRIP_PIXELS = 1 << 20
 """Pixels of a strip, the part of a picture that is reduced or converted to opaque RGB at a time."""
@@ -60,51 +59,49 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-COLUMN, TARGET = "image_path", "image_target"
-"""Columns: the path of an item's picture, relative to its folder or absolute; the target of a link at ingest."""
 
 
 def read_image(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Image.Image:
-    """Decode a picture that was sent, as `received` does, and end its share of the budget."""
-    with received(data, max_pixels=max_pixels) as image:
+    """Decode an uploaded picture as `decoded_upload` does, and release its memory budget."""
+    with decoded_upload(data, max_pixels=max_pixels) as image:
         return image
 
 
 @contextmanager
-def received(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Iterator[Image.Image]:
-    """Decode a picture that was sent, as `decoded` does. Raises UsageError for an invalid one."""
+def decoded_upload(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Iterator[Image.Image]:
+    """Decode an uploaded picture as `decoded_file` does. Raises UsageError for an invalid one."""
     if not data:
         raise UsageError("image: expected the bytes of a picture, got none")
     with ExitStack() as held:
         try:
-            image = held.enter_context(decoded(io.BytesIO(data), "image", max_pixels=max_pixels))
+            image = held.enter_context(decoded_file(io.BytesIO(data), "image", max_pixels=max_pixels))
         except DataError as error:
             raise UsageError(f"{error}; send a JPEG, PNG, WebP or GIF") from error
         yield image
 
 
 def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Image.Image:
-    """Decode a picture on disk, as `opened` does, and end its share of the budget."""
-    with opened(path, max_pixels=max_pixels, side=side) as image:
+    """Decode a picture on disk as `decoded_path` does, and release its memory budget."""
+    with decoded_path(path, max_pixels=max_pixels, side=side) as image:
         return image
 
 
 @contextmanager
-def opened(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Iterator[Image.Image]:
-    """Decode a picture on disk, as `decoded` does. Raises DataError also for a missing file."""
+def decoded_path(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Iterator[Image.Image]:
+    """Decode a picture on disk as `decoded_file` does. Raises DataError for a missing file, too."""
     with ExitStack() as held:
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise DataError(f"{path}: cannot decode: not a file")
             with open(path, "rb") as file:
-                image = held.enter_context(decoded(file, str(path), max_pixels=max_pixels, side=side))
+                image = held.enter_context(decoded_file(file, str(path), max_pixels=max_pixels, side=side))
         except OSError as error:
             raise DataError(f"{path}: cannot decode: {error}") from error
         yield image
 
 
 @contextmanager
-def decoded(
+def decoded_file(
     file: IO[bytes], name: str, *, max_pixels: int = MAX_PIXELS, side: int | None = None
 ) -> Iterator[Image.Image]:
     """Decode an open file: the first frame, upright by its EXIF orientation, RGB, transparency on white.
@@ -282,7 +279,7 @@ def _late_exif(file: IO[bytes]) -> bytes:
 
 def thumbnail(path: str | Path, size: int = 256) -> bytes:
     """Return a JPEG of at most size x size pixels. Raises DataError as `open_image`."""
-    with opened(path, side=2 * size) as image:
+    with decoded_path(path, side=2 * size) as image:
         return small_jpeg(image, size)
 
 
@@ -293,48 +290,3 @@ def small_jpeg(image: Image.Image, size: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
-
-
-def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
-    """Return the file of an item's picture, or None.
-
-    source: of the catalog; its `roots` name the folder of each input, and its `moved` the new places of folders. item:
-    metadata with `image_path`, with `input` where there is more than one root, and with `image_target` where a link
-    leads out of the root. The path is followed only inside its root; a target is the one recorded at ingest.
-    """
-    target, named = item.get(TARGET), item.get(COLUMN)
-    if isinstance(target, str):
-        place = moved(source, unspelled(target))
-        return Path(place) if os.path.realpath(place) == place and os.path.isfile(place) else None
-    roots = source.get("roots") or {}
-    root = roots.get(item.get("input") or "") or (next(iter(roots.values())) if len(roots) == 1 else None)
-    if not isinstance(named, str) or root is None or "\0" in named:
-        return None
-    inside = Path(os.path.realpath(moved(source, root)))
-    for name in dict.fromkeys((unspelled(named), named)):  # other programs do not escape names as this one does
-        path = Path(os.path.realpath(inside / moved(source, name)))  # a link to itself stays itself: no file
-        if path.is_relative_to(inside) and os.path.isfile(path):
-            return path
-    return None
-
-
-def moved(source: dict[str, Any], place: str) -> str:
-    """Return the present place of a file or folder, by its absolute path at ingest and `source["moved"]`.
-
-    A path that is already in the new folder of a move stays as it is, so that a folder can move into itself.
-    """
-    steps: Sequence[Sequence[str]] = source.get("moved") or ()
-    for before, after in steps:
-        if _is_below(place, before) and not _is_below(place, after):
-            place = after + place[len(before) :]
-    return place
-
-
-def _is_below(place: str, folder: str) -> bool:
-    return place == folder or place.startswith(f"{folder}/")
-
-
-def missing_roots(source: dict[str, Any]) -> list[str]:
-    """Return the folders of a catalog's pictures that are missing."""
-    places = [moved(source, root) for root in (source.get("roots") or {}).values()]
-    return [place for place in places if not os.path.isdir(place)]

@@ -1,4 +1,4 @@
-"""Threads that read a catalog while others commit and refresh it see one state a call, whatever comes in between."""
+"""Every call reads one snapshot: threads that read a catalog while another commits never see two in one call."""
 
 import subprocess
 import sys
@@ -14,12 +14,11 @@ from worlds import empty
 from gpubranches import Box, Boxes, Catalog, open_backend
 from gpubranches.engines.gpu import GpuBackend
 from gpubranches.errors import ArrayError
-from gpubranches.ingestion import append, ingest
+from gpubranches.ingestion import append
 from gpubranches.ingestion.encode import encode
 
 BASE, D = 900, 32
 """Items that no writer deletes, and dims of their embeddings: codes have as many with the head `none`, else 8."""
-
 
 IDS = np.arange(BASE)
 MODEL = Boxes([Box(np.array([1, 5], np.int16), np.array([60, 60], np.uint8), np.array([200, 200], np.uint8))])
@@ -31,7 +30,7 @@ def unit(n, seed=0):
 
 
 class Reader(threading.Thread):
-    """Asks everything, again and again; what depends on the codes is kept in `told`, to be judged at the end."""
+    """Calls everything, again and again; answers that depend on the codes are kept in `told`, and judged at the end."""
 
     def __init__(self, catalog, backend, stop, seed):
         super().__init__()
@@ -58,6 +57,8 @@ class Reader(threading.Thread):
         assert backend.search(centred, 1, tier="embeddings").ids[0, 0] == one
         assert len(np.unique(catalog.sample_ids(50, rng))) == 50
         assert catalog.info()["segments"] >= 1
+        assert [item["label"] for item in catalog.items(some)] == some.tolist()
+        assert np.bitwise_count(catalog.where(f"label < {one}")).sum() == one
         with catalog.pinned():
             codes, where = catalog.codes(some), np.zeros(catalog.n_positions // 8, np.uint8)
             positions = catalog.positions(some)
@@ -66,10 +67,14 @@ class Reader(threading.Thread):
             assert sorted(found.ids.tolist()) == some[MODEL.votes(codes) > 0].tolist()
             assert catalog.count(where) == len(some)
             assert catalog.inside(some, where).all()
+            labelled = catalog.where("label >= 300")
+            assert catalog.inside(some, labelled).tolist() == (some >= 300).tolist()
+            assert (catalog.sample_ids(9, rng, labelled) >= 300).all()
+            assert np.isin(backend.apply(MODEL, where=labelled).ids, np.arange(300, BASE)).all()
 
 
 def commit(catalog, path, more, turn):
-    """Make the codes anew, append, delete and compact, by the object that is read or by another."""
+    """Encode, append, delete and compact, by the object that is read or by another one."""
     encode(path, head=("none", "pca")[turn % 2], d=8)
     truth = Catalog.open(path).codes(IDS)
     catalog.refresh()
@@ -86,9 +91,8 @@ def commit(catalog, path, more, turn):
 
 def race(name, folder, rounds=6):
     """Read by four threads, two of which refresh, while a fifth commits; return how many answers were judged."""
-    np.save(folder / "in.npy", unit(BASE))
-    ingest([folder / "in.npy"], folder / "c", head="pca", d=8)
-    catalog, stop = Catalog.open(folder / "c"), threading.Event()
+    catalog = Catalog.from_embeddings(folder / "c", unit(BASE), metadata={"label": IDS}, head="pca", d=8)
+    stop = threading.Event()
     backend = GpuBackend(catalog, SimulatedDevice) if name == "gpu" else open_backend(name, catalog)
     readers, truth = [Reader(catalog, backend, stop, seed) for seed in range(4)], [catalog.codes(IDS)]
     for reader in readers:
@@ -105,21 +109,21 @@ def race(name, folder, rounds=6):
             raise reader.failure
     inside = [np.flatnonzero(MODEL.votes(codes)).tolist() for codes in truth]
     for some, codes, found in (one for reader in readers for one in reader.told):
-        assert any(np.array_equal(codes, own[some]) for own in truth), "take: codes of no one state"
-        assert sorted(found[found < BASE].tolist()) in inside, "evaluate: the boxes of no one state"
+        assert any(np.array_equal(codes, own[some]) for own in truth), "codes: of no one snapshot"
+        assert sorted(found[found < BASE].tolist()) in inside, "apply: boxes of no one snapshot"
     assert len(set(map(tuple, inside))) > 2
     assert catalog.verify() == []
     return sum(len(reader.told) for reader in readers)
 
 
 @pytest.mark.parametrize("name", ["oracle", "cpu", "gpu"])
-def test_no_call_mixes_two_states(name, tmp_path):
+def test_no_call_mixes_two_snapshots(name, tmp_path):
     """In a process of its own, since what goes wrong here may end it."""
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from test_one_state import race
+from test_snapshot import race
 print("checked", race({name!r}, Path({str(tmp_path)!r})))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -127,16 +131,16 @@ print("checked", race({name!r}, Path({str(tmp_path)!r})))
     assert int(done.stdout.split("checked")[1]) >= 4
 
 
-def test_a_pinned_thread_keeps_its_state_and_others_do_not(tmp_path):
+def test_a_pinned_thread_keeps_its_snapshot_and_others_do_not(tmp_path):
     catalog, _ = make(tmp_path / "c", [50])
     seen = []
-    with catalog.pinned() as state:
+    with catalog.pinned() as snapshot:
         Catalog.open(tmp_path / "c").delete([0])
         assert catalog.refresh()
         other = threading.Thread(target=lambda: seen.append(catalog.n))
         other.start()
         other.join()
-        assert (catalog.n, seen, catalog.generation) == (50, [49], state.generation)
+        assert (catalog.n, seen, catalog.generation) == (50, [49], snapshot.generation)
         assert len(catalog.codes([0])) == 1
         with catalog.pinned():
             assert catalog.n == 50
@@ -229,3 +233,16 @@ def test_a_bitmap_of_rows_that_lie_elsewhere_now_is_refused(tmp_path, name, move
     for ask in asks:
         with pytest.raises(ArrayError, match="where"):
             ask(where)
+
+
+def test_a_snapshot_stays_as_it_is(tmp_path):
+    catalog, _ = make(tmp_path / "c", [60])
+    before, codes = catalog.snapshot, catalog.codes(np.arange(0, 60, 2))
+    assert catalog.snapshot is before
+    with pytest.raises(AttributeError):
+        before.segments = ()
+    catalog.delete([0])
+    catalog.compact()
+    assert catalog.snapshot is not before
+    assert (before.n, catalog.n) == (60, 59)
+    assert np.array_equal(before.codes(np.arange(0, 60, 2)), codes)

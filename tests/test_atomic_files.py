@@ -17,7 +17,7 @@ from faults import Faults
 
 from gpubranches import Catalog, open_backend
 from gpubranches.app import create_app
-from gpubranches.core.files import make_folder, new_file, whole_file, whole_folder
+from gpubranches.core.files import atomic_file, atomic_folder, make_folder, new_file
 from gpubranches.errors import DataError, UnavailableError
 from gpubranches.ingestion import ingest
 from gpubranches.ingestion.writers import write_clip_retrieval
@@ -34,7 +34,7 @@ with {what}(pathlib.Path(sys.argv[1])) as made:
     print("writes", flush=True)
     sys.stdin.readline()
 """
-FILL = {"whole_file": "made.write(b'half')", "whole_folder": "(made / 'half').write_bytes(b'half')"}
+FILL = {"atomic_file": "made.write(b'half')", "atomic_folder": "(made / 'half').write_bytes(b'half')"}
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def writer(tmp_path):
 
 
 def write(what, path):
-    with {"whole_file": whole_file, "whole_folder": whole_folder}[what](path) as made:
-        made.write(b"whole") if what == "whole_file" else (made / "whole").write_bytes(b"whole")
+    with {"atomic_file": atomic_file, "atomic_folder": atomic_folder}[what](path) as made:
+        made.write(b"whole") if what == "atomic_file" else (made / "whole").write_bytes(b"whole")
 
 
 @pytest.mark.parametrize("what", FILL)
@@ -80,7 +80,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, writer, wha
 @pytest.mark.parametrize("what", FILL)
 def test_what_another_process_writes_is_left_alone(tmp_path, writer, what):
     process = writer(what)
-    if what == "whole_file":
+    if what == "atomic_file":
         write(what, tmp_path / "out")
         assert (tmp_path / "out").read_bytes() == b"whole"
     else:
@@ -92,13 +92,13 @@ def test_what_another_process_writes_is_left_alone(tmp_path, writer, what):
     process.communicate("\n", timeout=30)
     assert process.returncode == 0
     assert list(tmp_path.glob(".out.*.partial")) == []
-    half = tmp_path / "out" if what == "whole_file" else tmp_path / "out/half"
+    half = tmp_path / "out" if what == "atomic_file" else tmp_path / "out/half"
     assert half.read_bytes() == b"half"
 
 
 def test_a_long_name_has_room_for_what_is_written_beside_it(tmp_path):
     path = tmp_path / ("n" * 220 + ".csv")
-    write("whole_file", path)
+    write("atomic_file", path)
     assert path.read_bytes() == b"whole"
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.encoders.heads.examples import Examples
-from gpubranches.encoders.heads.network import build, exported, forward, pace
-from gpubranches.encoders.heads.remembering import regression
+from gpubranches.encoders.heads.network import build_tower, forward, learning_rate_factor, to_numpy
 from gpubranches.encoders.heads.settings import HeadSettings
+from gpubranches.encoders.heads.text_memory import regression
 from gpubranches.encoders.heads.towers import Tower
+from gpubranches.encoders.heads.training_data import TrainingData
 from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.errors import DataError
 
@@ -28,7 +28,7 @@ _DRAWN = 4
 
 
 def fit_decoder(
-    examples: Examples,
+    examples: TrainingData,
     images: Tower,
     settings: HeadSettings,
     *,
@@ -60,19 +60,19 @@ def fit_decoder(
     own = replace(settings, variant="residual", hidden=settings.hidden or HeadSettings().hidden)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        tower = build(own, plane).to(device)
+        tower = build_tower(own, plane).to(device)
     _train(tower, codes, examples, settings, device, progress)
 
     def cosine(fitted: Tower) -> float:
         return float(np.einsum("ij,ij->i", fitted(unseen), examples.centred(examples.validation)).mean())
 
-    return max(((fitted, cosine(fitted)) for fitted in (exported(tower), Tower(plane, ()))), key=itemgetter(1))
+    return max(((fitted, cosine(fitted)) for fitted in (to_numpy(tower), Tower(plane, ()))), key=itemgetter(1))
 
 
 def _train(
     tower: Any,
     codes: NDArray[np.float32],
-    examples: Examples,
+    examples: TrainingData,
     settings: HeadSettings,
     device: str,
     progress: Progress | None,
@@ -87,7 +87,7 @@ def _train(
     for epoch in range(settings.epochs):
         order = np.random.default_rng([settings.seed, _DRAWN, epoch]).permutation(len(codes))
         for number in range(steps_an_epoch):
-            share = pace(epoch * steps_an_epoch + number, settings.epochs * steps_an_epoch)
+            share = learning_rate_factor(epoch * steps_an_epoch + number, settings.epochs * steps_an_epoch)
             for group in optimiser.param_groups:
                 group["lr"] = LEARNING_RATE * share
             rows = order[number * batch : (number + 1) * batch]

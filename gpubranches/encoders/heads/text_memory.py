@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.encoders.heads.examples import Examples
-from gpubranches.encoders.heads.towers import Memory, Tower
+from gpubranches.encoders.heads.towers import TextMemory, Tower
+from gpubranches.encoders.heads.training_data import TrainingData
 
 MEMORY_ROWS = 16_384
 """Images remembered, at most."""
@@ -19,7 +19,7 @@ _TEXTS = 500
 _RIDGE = 1e-6
 
 
-def remember(examples: Examples, images: Tower) -> Memory:
+def fit_text_memory(examples: TrainingData, images: Tower) -> TextMemory:
     """Return a memory of the rows that `images` was trained on.
 
     Temperature and share are those of a grid by which the names to learn from find the most of their true nearest
@@ -31,12 +31,12 @@ def remember(examples: Examples, images: Tower) -> Memory:
     values = images(keys)
     linear = regression(values, keys)
     if examples.texts is None:
-        return Memory(keys.astype(np.float16), values, linear, TEMPERATURE, SHARE)
+        return TextMemory(keys.astype(np.float16), values, linear, TEMPERATURE, SHARE)
     asked = examples.texts[np.linspace(0, len(examples.texts) - 1, min(len(examples.texts), _TEXTS)).astype(np.int64)]
     base = images(examples.centred(examples.base))
-    best, chosen = -1.0, Memory(keys.astype(np.float16), values, linear, TEMPERATURE, SHARE)
+    best, chosen = -1.0, TextMemory(keys.astype(np.float16), values, linear, TEMPERATURE, SHARE)
     for temperature, share in itertools.product(_TEMPERATURES, _SHARES):
-        memory = Memory(chosen.keys, values, linear, temperature, share)
+        memory = TextMemory(chosen.keys, values, linear, temperature, share)
         recall = examples.text_recall(asked, memory(asked), base)
         if recall > best:
             best, chosen = recall, memory

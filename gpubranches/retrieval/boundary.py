@@ -14,7 +14,7 @@ from gpubranches.errors import NotFittedError
 Floats = NDArray[np.float64]
 
 CEILINGS = np.array([0.98, 0.9, 0.75, 0.5])
-"""The chance to be right far above the border."""
+"""The chance to be right far above the boundary."""
 FLOOR = 0.005
 """The chance to be right far below it, per item that a mark speaks of: marks may be mistaken."""
 _CEILING_SPANS = np.array([[0.95, 1.0], [0.83, 0.95], [0.63, 0.83], [0.3, 0.63]])
@@ -26,7 +26,7 @@ _LARGEST_SHARE = 0.6
 _GRID = 120
 """Borders tried at steps of size, and as many at steps of the score."""
 _WINDOW = 0.25
-"""Half the width of the window that tells the density at a border, a share of the mean excess above it."""
+"""Half the width of the window that tells the density at a boundary, a share of the mean excess above it."""
 _PSEUDO_COUNT = 3.0
 _DENSEST, _EMPTIEST = 2.0, 0.02
 _LEAST_WEIGHT = 1e-7
@@ -36,17 +36,17 @@ _LEAST_SHARE = 1e-3
 _PAGE_END = 10.0
 
 
-class Border:
-    """A posterior over P(right | score) = floor + (ceiling - floor) sigmoid((score - border) / width).
+class BoundaryPosterior:
+    """A posterior over P(right | score) = floor + (ceiling - floor) sigmoid((score - boundary) / width).
 
-    Three things speak for a border. The prior is half uniform in the logarithm of how many items lie above it, and
+    Three things speak for a boundary. The prior is half uniform in the logarithm of how many items lie above it, and
     half uniform in the score, both from `few` items on. Marks weigh each curve by their likelihood at scores of a model
-    that did not see them. And a border is the likelier the fewer items lie at it, for kinds of things are separated by
-    gaps (low-density separation; Chapelle and Zien, AISTATS 2005): D, the density there times the mean excess of the
+    that did not see them. And a boundary is the likelier the fewer items lie at it, for kinds of things are separated
+    by gaps (low-density separation; Chapelle and Zien, AISTATS 2005): D, the density there times the mean excess of the
     scores above over how many there are, is 1 for an exponential tail and near 0 in a gap, and counts D^-gaps.
 
-    gaps, few: as above. After `fit`: borders_ (c,) float64 descending, sizes_ (c,) how many unmarked items lie above,
-    density_ (c,) the D, unit_: the standard deviation of the scores, posterior_ (c, widths, ceilings) of sum 1,
+    gaps, few: as above. After `fit`: boundaries_ (c,) float64 descending, sizes_ (c,) how many unmarked items lie
+    above, density_ (c,) the D, unit_: the standard deviation of the scores, posterior_ (c, widths, ceilings) of sum 1,
     evidence_: the log of the sum of prior times likelihood, comparable between scores of the same items and marks.
     """
 
@@ -79,10 +79,10 @@ class Border:
         self.unit_ = _deviation(points, stands_for)
         self.widths_ = _WIDTHS * self.unit_
         above = np.cumsum(stands_for)
-        self.borders_ = self._borders(points, above, max(float(right.max(initial=-np.inf)), float(points[0])))
-        rows = np.searchsorted(-points, -self.borders_, side="right")
+        self.boundaries_ = self._boundaries(points, above, max(float(right.max(initial=-np.inf)), float(points[0])))
+        rows = np.searchsorted(-points, -self.boundaries_, side="right")
         self.sizes_ = np.append(0.0, above)[rows]
-        self.density_ = _density(points, stands_for, above, self.borders_, rows)
+        self.density_ = _density(points, stands_for, above, self.boundaries_, rows)
         self._points, self._stands_for = points, stands_for
         likelihood = self._likelihood(right, _or_ones(right_weights, right), wrong, _or_ones(wrong_weights, wrong))
         self._told = likelihood + self._prior(points)[:, None, None]
@@ -93,12 +93,12 @@ class Border:
         """Return the mean chance to be right of items with these scores, (m,) float64."""
         self._fitted()
         share = self.posterior_ @ (CEILINGS - FLOOR)
-        ends = np.append(self._points[[0, -1]], self.borders_[[0, -1]])
+        ends = np.append(self._points[[0, -1]], self.boundaries_[[0, -1]])
         grid = np.linspace(float(ends.min()) - self.unit_, float(ends.max()) + self.unit_, _STEPS)
         chances = np.zeros(_STEPS)
         for width, own in zip(self.widths_, share.T, strict=True):
             told = own > _LEAST_WEIGHT
-            chances += own[told] @ _sigmoid((grid[None] - self.borders_[told, None]) / width)
+            chances += own[told] @ _sigmoid((grid[None] - self.boundaries_[told, None]) / width)
         result: Floats = np.interp(np.asarray(scores, np.float64), grid, chances)
         return result
 
@@ -111,33 +111,33 @@ class Border:
 
         n_marked: positives that are in the answer whatever the cut. The F1 of a cut by one curve is that of the
         expected numbers of right items above it and in all; curves are averaged, not chances, for what is right below
-        one border is wrong below another, all of it at once. The cut lies half way to the next score.
+        one boundary is wrong below another, all of it at once. The cut lies half way to the next score.
         """
         self._fitted()
         ends = _ends(len(self._points))
         stands_for = np.add.reduceat(self._stands_for, np.append(0, ends[:-1] + 1))
         means = np.add.reduceat(self._points * self._stands_for, np.append(0, ends[:-1] + 1)) / stands_for
-        border, width, ceiling = np.nonzero(self.posterior_ > _LEAST_SHARE * self.posterior_.max())
-        far = (means[None] - self.borders_[border, None]) / self.widths_[width, None]
+        boundary, width, ceiling = np.nonzero(self.posterior_ > _LEAST_SHARE * self.posterior_.max())
+        far = (means[None] - self.boundaries_[boundary, None]) / self.widths_[width, None]
         chances = CEILINGS[ceiling, None] * _sigmoid(far)
         found = np.cumsum(chances * stands_for, axis=1)
         expected = 2 * (found + n_marked) / (np.cumsum(stands_for) + found[:, -1:] + 2 * n_marked)
-        posterior = self.posterior_[border, width, ceiling]
+        posterior = self.posterior_[boundary, width, ceiling]
         f1 = posterior @ expected / posterior.sum()
         last = int(ends[int(f1.argmax())])
         after = self._points[min(last + 1, len(self._points) - 1)]
         return float(self._points[last] + after) / 2, float(f1.max())
 
     def places(self, count: int, *, explore: float) -> Floats:
-        """Return `count` scores to look at, (count,): even quantiles of where the border may lie.
+        """Return `count` scores to look at, (count,): even quantiles of where the boundary may lie.
 
         explore: the share of the distribution that leaves out the gaps, and so has not settled on a group within a
-        larger one. A search for the border by bisection, with noisy answers (Horstein 1963; Jedynak, Frazier and
+        larger one. A search for the boundary by bisection, with noisy answers (Horstein 1963; Jedynak, Frazier and
         Sznitman, Twenty questions with noise, 2012), many questions at a time.
         """
         self._fitted()
         belief = (1 - explore) * self.posterior_.sum(axis=(1, 2)) + explore * self._weighed(0.0)[0].sum(axis=(1, 2))
-        places: Floats = np.interp((np.arange(count) + 0.5) / count, np.cumsum(belief), self.borders_)
+        places: Floats = np.interp((np.arange(count) + 0.5) / count, np.cumsum(belief), self.boundaries_)
         return places
 
     def evidence(self, typical: float) -> float:
@@ -154,53 +154,54 @@ class Border:
         self._fitted()
         belief = np.cumsum(self.posterior_.ravel())
         at = np.searchsorted(belief, (np.arange(count) + 0.5) / count * belief[-1])
-        border, width, ceiling = np.unravel_index(at, self.posterior_.shape)
-        far = (np.asarray(scores, np.float64)[None] - self.borders_[border, None]) / self.widths_[width, None]
+        boundary, width, ceiling = np.unravel_index(at, self.posterior_.shape)
+        far = (np.asarray(scores, np.float64)[None] - self.boundaries_[boundary, None]) / self.widths_[width, None]
         chances: Floats = CEILINGS[ceiling, None] * _sigmoid(far)
         return chances
 
     def draw(self, count: int, rng: np.random.Generator, *, gaps: float) -> Floats:
-        """Draw curves from the posterior with another weight of gaps: (count, 3), border, width, ceiling.
+        """Draw curves from the posterior with another weight of gaps: (count, 3), boundary, width, ceiling.
 
         The ceilings are drawn from all the values that the one of a curve stands for.
         """
         self._fitted()
         posterior = self._weighed(gaps)[0]
         at = rng.choice(posterior.size, count, p=posterior.ravel())
-        border, width, ceiling = np.unravel_index(at, posterior.shape)
+        boundary, width, ceiling = np.unravel_index(at, posterior.shape)
         low, high = _CEILING_SPANS[ceiling].T
         ceilings = high - (high - low) * rng.random(count) ** 2
-        return np.column_stack([self.borders_[border], self.widths_[width], ceilings])
+        return np.column_stack([self.boundaries_[boundary], self.widths_[width], ceilings])
 
-    def _borders(self, points: Floats, above: Floats, highest: float) -> Floats:
-        """Return the borders tried, falling: at steps of the logarithm of the size, and at steps of the score.
+    def _boundaries(self, points: Floats, above: Floats, highest: float) -> Floats:
+        """Return the boundaries tried, falling: at steps of the logarithm of the size, and at steps of the score.
 
-        highest: the highest score there is; where all right items are marked, the border lies above every unmarked one.
+        highest: the highest score there is; where all right items are marked, the boundary lies above every unmarked
+        one.
         """
         most = max(1.0, _LARGEST_SHARE * above[-1])
         rows = np.searchsorted(above, np.geomspace(1, most, _GRID))
         rows = np.unique(np.minimum(rows, len(points) - 1))
         between = (points[rows] + points[np.minimum(rows + 1, len(points) - 1)]) / 2
         steps = np.linspace(points[rows[-1]], highest, _GRID)
-        borders: Floats = np.unique(np.concatenate([between, steps]))[::-1]
-        return borders
+        boundaries: Floats = np.unique(np.concatenate([between, steps]))[::-1]
+        return boundaries
 
     def _prior(self, points: Floats) -> Floats:
-        """Return the log of the share of each border, (c,), without the gaps."""
-        if len(self.borders_) < 2:
-            return np.zeros(len(self.borders_))
+        """Return the log of the share of each boundary, (c,), without the gaps."""
+        if len(self.boundaries_) < 2:
+            return np.zeros(len(self.boundaries_))
         sizes = np.log(self.sizes_ + self.few)
         by_size = np.abs(np.gradient(sizes)) / math.log(max(float(self.sizes_[-1]), 2.0))
-        by_score = np.abs(np.gradient(self.borders_)) / max(float(self.borders_[0] - self.borders_[-1]), 1e-12)
+        by_score = np.abs(np.gradient(self.boundaries_)) / max(float(self.boundaries_[0] - self.boundaries_[-1]), 1e-12)
         fills = (self.sizes_ + 1) / (self.sizes_ + self.few)
         prior: Floats = np.log((by_size + by_score * fills) / 2 + 1e-12)
         return prior
 
     def _likelihood(self, right: Floats, right_weights: Floats, wrong: Floats, wrong_weights: Floats) -> Floats:
-        told = np.empty((len(self.borders_), len(self.widths_), len(CEILINGS)))
+        told = np.empty((len(self.boundaries_), len(self.widths_), len(CEILINGS)))
         for column, width in enumerate(self.widths_):
-            of_right = _sigmoid((right[None] - self.borders_[:, None]) / width)
-            of_wrong = _sigmoid((wrong[None] - self.borders_[:, None]) / width)
+            of_right = _sigmoid((right[None] - self.boundaries_[:, None]) / width)
+            of_wrong = _sigmoid((wrong[None] - self.boundaries_[:, None]) / width)
             for layer, ceiling in enumerate(CEILINGS):
                 told[:, column, layer] = np.log(FLOOR + (ceiling - FLOOR) * of_right) @ right_weights
                 told[:, column, layer] += np.log1p(-FLOOR - (ceiling - FLOOR) * of_wrong) @ wrong_weights
@@ -217,7 +218,7 @@ class Border:
 
     def _fitted(self) -> None:
         if not hasattr(self, "posterior_"):
-            raise NotFittedError("Border: call fit first")
+            raise NotFittedError("BoundaryPosterior: call fit first")
 
 
 def _ends(n: int) -> NDArray[np.intp]:
@@ -226,13 +227,13 @@ def _ends(n: int) -> NDArray[np.intp]:
     return np.unique(np.append(np.arange(min(n, _GROUPS)), ends))
 
 
-def _density(points: Floats, stands_for: Floats, above: Floats, borders: Floats, rows: NDArray[np.intp]) -> Floats:
-    """Return D of each border, (c,), from points in falling order; rows: how many points lie above."""
+def _density(points: Floats, stands_for: Floats, above: Floats, boundaries: Floats, rows: NDArray[np.intp]) -> Floats:
+    """Return D of each boundary, (c,), from points in falling order; rows: how many points lie above."""
     sizes, sums = np.append(0.0, above)[rows], np.append(0.0, np.cumsum(points * stands_for))[rows]
-    excess = np.where(sizes > 0, sums / np.maximum(sizes, 1e-12) - borders, 0.0)
+    excess = np.where(sizes > 0, sums / np.maximum(sizes, 1e-12) - boundaries, 0.0)
     half = _WINDOW * np.maximum(excess, 1e-9)
     inside = np.append(0.0, above)
-    near = inside[np.searchsorted(-points, half - borders)] - inside[np.searchsorted(-points, -half - borders)]
+    near = inside[np.searchsorted(-points, half - boundaries)] - inside[np.searchsorted(-points, -half - boundaries)]
     pseudo = _PSEUDO_COUNT * stands_for[np.minimum(rows, len(points) - 1)]
     density: Floats = (near + 2 * _WINDOW * pseudo) / (2 * _WINDOW * (sizes + pseudo))
     return np.clip(density, _EMPTIEST, _DENSEST)

@@ -1,4 +1,4 @@
-// What is asked for: items added to the search and subtracted from it, pictures that are sent, and the filter.
+// The search field and the filter: items added to the query or subtracted from it, uploaded pictures, the condition.
 
 import { ROOT, sessionId } from "./marks.js";
 
@@ -9,7 +9,7 @@ export function begin(told) {
   warn = told;
 }
 
-// After new results: what was asked, as the server read it, unless one is typing the next thing.
+// After new results: shows the query and the filter as the server read them, unless the user is typing.
 export function setUp() {
   const { query, where } = $("grid").dataset;
   if (query && document.activeElement !== $("q")) $("q").value = query;
@@ -23,7 +23,7 @@ export function setUp() {
 
 const submit = () => $("q").form.requestSubmit();
 
-// Adds an item to the search or subtracts it; one that is in it already changes its sign.
+// Adds an item to the query or subtracts it. An item that is in the query changes its sign.
 export function combine(sign, item) {
   const terms = $("q").value.trim().split(new RegExp(`(?:^|\\s+)[+-]\\s+#${item}(?=\\s|$)|^#${item}(?=\\s|$)`));
   const rest = terms.join("").trim().replace(/^\+\s+/, "");
@@ -38,8 +38,8 @@ export const openFilter = () => {
   $("where").focus();
 };
 
-// Asks for the same list anew within the filter, once it can be read; until then the one before holds. What matches is
-// found anew, for it is of the whole catalog.
+// Requests the list again within the filter if the server can read it; otherwise the old filter stays. A list of matches is
+// found again, because a find all covers the whole catalog.
 async function apply() {
   const where = $("where").value.trim();
   await htmx.ajax("GET", `${ROOT}/filter/count?where=${encodeURIComponent(where)}`, { target: "#where-told" });
@@ -64,7 +64,7 @@ $("filter-form").addEventListener("submit", (event) => {
   apply();
 });
 
-// The server reads the filter: a value that is chosen comes back as text in the field, and which are on comes with the count.
+// The server edits the filter: it returns the text for a chosen value, and with the count which values are on.
 document.addEventListener("htmx:afterSwap", (event) => {
   if (!["where-told", "columns"].includes(event.detail.target.id)) return;
   const told = $("where-told").firstElementChild;

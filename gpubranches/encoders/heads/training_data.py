@@ -22,7 +22,7 @@ _BLOCK_ROWS = 8192
 Ids = NDArray[np.int64]
 
 
-class Examples:
+class TrainingData:
     """Rows to learn from, held-out rows to stop by, and texts.
 
     embeddings: (n, D) float16 or float32, unit rows, of images; ids: (n,) int64 ascending, which decide what is held

@@ -13,7 +13,7 @@ Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Marks:
+class TrainingData:
     """What a model learns from, ids of items in the catalog.
 
     positives: (p,) int64, ids marked right, at least one. negatives: (m,) int64, ids marked wrong. unchecked: ids of
@@ -21,7 +21,7 @@ class Marks:
     of what is wanted, and items that the program chose are not. chosen_negatives: (m,) bool, True for negatives that a
     person chose. near_cut: (p + m,) bool, positives first, True for items that the program chose because they lie near
     the cut of a narrow answer; they are no fair sample of the scores by another model. negative_weight: weight of a
-    negative relative to an unchecked item, for the narrow linear models; boxes exclude every negative. asked: (D,)
+    negative relative to an unchecked item, for the narrow linear models; boxes exclude every negative. words: (D,)
     float32, the direction of the words of the query, for a second stage; None without words.
     """
 
@@ -32,4 +32,4 @@ class Marks:
     chosen_negatives: NDArray[np.bool_]
     near_cut: NDArray[np.bool_]
     negative_weight: float = NEGATIVE_WEIGHT
-    asked: NDArray[np.float32] | None = None
+    words: NDArray[np.float32] | None = None
