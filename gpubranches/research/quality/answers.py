@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.research.quality.protocol import FIRST, Draw, LabelledCatalog
+from gpubranches.research.quality.labelled_catalog import FIRST, Draw, LabelledCatalog
 
 NEVER = -np.inf
 """The score of what is never returned."""

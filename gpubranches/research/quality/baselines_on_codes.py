@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 
 from gpubranches.core.threads import one_thread
 from gpubranches.research.quality.answers import Answer, training
-from gpubranches.research.quality.protocol import Draw, LabelledCatalog
+from gpubranches.research.quality.labelled_catalog import Draw, LabelledCatalog
 
 
 def logistic(labelled: LabelledCatalog, draw: Draw) -> Answer:

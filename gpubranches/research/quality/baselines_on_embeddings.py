@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 
 from gpubranches.core.threads import one_thread
 from gpubranches.research.quality.answers import Answer, first_page, training
-from gpubranches.research.quality.protocol import Draw, LabelledCatalog
+from gpubranches.research.quality.labelled_catalog import Draw, LabelledCatalog
 
 TREES = 100
 """Trees of the forests on embeddings."""

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.answers import Answer, Model
+from gpubranches.research.quality.concepts import Concept
+from gpubranches.research.quality.labelled_catalog import Draw, LabelledCatalog
 from gpubranches.research.quality.measures import average_precision, best_f1, f1, precision_at, precision_recall
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.protocol import Concept, Draw, LabelledCatalog
 from gpubranches.research.quality.users import DEFAULT_USER, User
 
 MEASURES = ("f1", "unmarked", "precision", "recall", "average_precision", "oracle", "oracle_unmarked")

@@ -16,8 +16,9 @@ from gpubranches.encoders import open_embedder
 from gpubranches.engines import open_backend
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.comparison import Comparison, evaluate
+from gpubranches.research.quality.concepts import FEWEST, Concept, Ids
+from gpubranches.research.quality.labelled_catalog import FIRST, LabelledCatalog
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.protocol import FEWEST, FIRST, Concept, Ids, LabelledCatalog
 from gpubranches.research.quality.users import NEGATIVES
 from gpubranches.retrieval.queries import Words
 

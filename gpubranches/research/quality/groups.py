@@ -25,7 +25,7 @@ from gpubranches.catalog.metadata.conditions import And, Comparison, Condition, 
 from gpubranches.core.files import parse_json
 from gpubranches.encoders.vocabulary import plain_name
 from gpubranches.errors import UsageError
-from gpubranches.research.quality.protocol import Class, Concept, find_classes
+from gpubranches.research.quality.concepts import Class, Concept, find_classes
 
 RESERVED = ("query", "ignore", "distractors")
 """Keys of a group that name no classes."""

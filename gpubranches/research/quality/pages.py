@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.errors import UsageError
+from gpubranches.research.quality.concepts import Concept
+from gpubranches.research.quality.labelled_catalog import LabelledCatalog
 from gpubranches.research.quality.measures import average_precision
-from gpubranches.research.quality.protocol import Concept, LabelledCatalog
 from gpubranches.retrieval.queries import Words
 
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from gpubranches.core.results import Ranking
 from gpubranches.research.quality.answers import NEVER, Answer
+from gpubranches.research.quality.labelled_catalog import FIRST, UNCHECKED, Draw, LabelledCatalog
 from gpubranches.research.quality.measures import best_cut
-from gpubranches.research.quality.protocol import FIRST, UNCHECKED, Draw, LabelledCatalog
 
 
 def text_query(labelled: LabelledCatalog, draw: Draw) -> Answer:

@@ -14,8 +14,9 @@ from gpubranches.core.files import replace_file
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.answers import Model
 from gpubranches.research.quality.comparison import LEVELS, Comparison
+from gpubranches.research.quality.concepts import Concept
+from gpubranches.research.quality.labelled_catalog import FIRST, UNCHECKED
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.protocol import FIRST, UNCHECKED, Concept
 from gpubranches.research.quality.rounds import PAGE, POLICIES, Policy
 from gpubranches.research.quality.size_bands import by_size
 from gpubranches.research.quality.users import DEFAULT_USER, User, described

@@ -16,9 +16,10 @@ from gpubranches.core.tie_order import best_first
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.comparison import Comparison, Progress, empty_values, measured_within, require_draws
+from gpubranches.research.quality.concepts import Concept, Ids
+from gpubranches.research.quality.labelled_catalog import UNCHECKED, Draw, LabelledCatalog
 from gpubranches.research.quality.models import MODELS
 from gpubranches.research.quality.product_models import answer_of
-from gpubranches.research.quality.protocol import UNCHECKED, Concept, Draw, Ids, LabelledCatalog
 from gpubranches.research.quality.users import DEFAULT_USER, User
 from gpubranches.service import Session
 
