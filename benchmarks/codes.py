@@ -1,4 +1,4 @@
-"""What 32 bytes an image are worth on real embeddings: heads trained here, against the codecs of the field.
+"""Measure what 32 bytes an image are worth on real embeddings: heads trained here, beside the codecs of the field.
 
     python -m benchmarks.codes --out benchmarks/results/codes
 

@@ -1,4 +1,4 @@
-"""What large answers cost: a find all by votes alone, and those of the second stage for a large idea.
+"""Measure what large answers cost: a find all by votes alone, and find alls with the second stage.
 
     python -m benchmarks.cost [--votes 10000000] [--broad 10000000] [--narrow 10000000] [--share .1] [--dims 64]
         [--data FOLDER]

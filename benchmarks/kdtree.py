@@ -1,4 +1,4 @@
-"""The index beside scans, in one run on a synthetic catalog: building, boxes by selectivity, nearest neighbours.
+"""Measure the index beside scans, on a synthetic catalog: building, boxes by selectivity, nearest neighbours.
 
     python -m benchmarks.kdtree --rows 10000000 --out benchmarks/results/kdtree
 

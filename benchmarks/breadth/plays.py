@@ -1,4 +1,4 @@
-"""What `benchmarks.breadth` plays: the catalogs it makes, the kinds of plays, and what comes of each."""
+"""The catalogs of `benchmarks.breadth`, and the users that it plays on them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Crash safety by number: see `python -m benchmarks.crashes --help`."""
+"""This benchmark measures crash safety; see `python -m benchmarks.crashes --help`."""

@@ -1,4 +1,4 @@
-"""The small world of the scenarios: inputs, and folders to begin from, each made by the program's own commands."""
+"""Inputs and starting folders of the scenarios, each made by the program's own commands."""
 
 from __future__ import annotations
 

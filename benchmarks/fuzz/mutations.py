@@ -1,4 +1,4 @@
-"""Inputs that are nearly valid: valid ones with changed bits, lengths, types and parts, by their format."""
+"""Change valid inputs a little: bits, lengths, types and parts, by their format."""
 
 from __future__ import annotations
 

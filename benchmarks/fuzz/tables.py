@@ -1,4 +1,4 @@
-"""Valid Parquet files with columns, types, values and rows that their readers may not expect."""
+"""Change Parquet files: columns, types, values and rows that their readers may not expect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is given to a benchmark on its command line: checked before the work begins, not at its end."""
+"""Types of command-line options, which are checked before the work begins."""
 
 from __future__ import annotations
 

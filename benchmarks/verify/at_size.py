@@ -1,4 +1,4 @@
-"""The scans of the gpu backend held against plain expressions, over synthetic catalogs that may fill a card."""
+"""Compare the scans of the gpu backend with plain expressions, over synthetic catalogs that may fill a card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernels, faiss and CAGRA over the same embeddings on the card, and the table by which the backend chooses."""
+"""Compare the kernels, faiss and CAGRA over the same embeddings on the card, and write the table for `--nn auto`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps in processes of their own: they end at a limit, and what they found until then is kept."""
+"""Run a command in a separate process that ends at a time limit, and save what it found until then."""
 
 from __future__ import annotations
 

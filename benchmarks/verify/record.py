@@ -1,4 +1,4 @@
-"""The record of a verification: one line of JSON for each finding, written at once, and the page made from them."""
+"""The record of a verification: one line of JSON per finding, written at once, and the page made from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the same marks find on different codes of one catalog: boxes, candidates, and the second stage."""
+"""Compare what the same marks find on different codes of one catalog: boxes, candidates, and the second stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recall among the nearest, and how codes and vectors are spread."""
+"""Measures of codes: recall among the nearest, distances, entropy."""
 
 from __future__ import annotations
 

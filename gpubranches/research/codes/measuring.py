@@ -1,4 +1,4 @@
-"""Fit every method, encode the items, search, and hold what came of it."""
+"""Fit every method, encode the items, search, and measure what is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What codecs are measured on: rows to fit, a base to search, queries, and classes with a name."""
+"""The search task that codecs are measured on: rows to fit, a base to search, queries, and classes with a name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well answers are found: a simulated user on a labelled catalog, models side by side on the same draws."""
+"""Measurements of answers: a simulated user on a labelled catalog, models side by side on the same draws."""
 
 from gpubranches.research.quality.comparison import Comparison, evaluate
 from gpubranches.research.quality.concepts import Concept, find_concepts

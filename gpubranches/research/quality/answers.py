@@ -1,4 +1,4 @@
-"""What a model of the evaluation is: a name, a description, and a function from a draw's marks to an answer."""
+"""The types `Model`, which answers a user's marks, and `Answer`."""
 
 from __future__ import annotations
 

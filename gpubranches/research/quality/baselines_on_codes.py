@@ -1,4 +1,4 @@
-"""Baselines on the codes: what the marks give without boxes and without embeddings."""
+"""Baselines that learn from the marks on the codes, without boxes and without embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run models over draws, and hold what came of it: means, standard errors over concepts, paired differences."""
+"""Run models over draws, and hold their measures: means, standard errors over concepts, paired differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a simulated user may look for: the classes of a labelled catalog, and whether words can ask for them."""
+"""The concepts that a simulated user looks for: classes of a labelled catalog, and whether words can ask for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""First pages: what a text query answers, against the cosine on the full embeddings."""
+"""Compare the first page of a text query with the cosine on the full embeddings."""
 
 from __future__ import annotations
 

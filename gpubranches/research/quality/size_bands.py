@@ -1,4 +1,4 @@
-"""Concepts in bands by how many items they have: what is found of few items and of many is told apart."""
+"""Concepts in bands by their number of items, so that small and large ones are reported apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulated users: what of a first page they mark, in which order, and whether the program is told their words."""
+"""Simulated users: which items of a first page they mark, in which order, and whether a refine is told their words."""
 
 from __future__ import annotations
 

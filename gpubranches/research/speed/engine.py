@@ -1,4 +1,4 @@
-"""What an engine of the benchmark is: questions it can answer, each a function to time."""
+"""The types of the benchmark: `Engine`, and `Question`, which is a function to time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of every engine, from the same marks: queries, models of boxes, linear models.
+"""The questions to every engine, from the same marks: queries, models of boxes, linear models.
 
 The boxes are learnt where numba is. Where it is not, as on a machine with a card and little else, they are drawn around
 the marks, in the measured shape of learnt ones: 45 to 75 boxes of 4.7 dims over 25 estimators; those of the pool on its

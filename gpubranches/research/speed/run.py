@@ -1,4 +1,4 @@
-"""One run of the benchmark: rows by engines by questions, to JSON lines, a table and plots."""
+"""Run the benchmark: every size, engine and question, to JSON lines, a table and plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A made-up catalog of any size: every row is a hash of its number, so it can be made on the host or on a device.
+"""A synthetic catalog of any size: every row is a hash of its number, so it can be made on the host or on a device.
 
 The twin of kernels/synthetic.cu. `SyntheticCatalog` answers what backends and sessions ask of a catalog.
 """
