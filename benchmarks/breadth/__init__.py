@@ -1,1 +1,1 @@
-"""This benchmark plays broad ideas, unions and easy classes: `plays` plays users, `parts` makes tables and goals."""
+"""Broad ideas, unions and easy classes: `plays` plays users, `parts` makes tables and goals."""

@@ -1,1 +1,1 @@
-"""This benchmark measures crash safety; see `python -m benchmarks.crashes --help`."""
+"""Crash safety, measured; see `python -m benchmarks.crashes --help`."""

@@ -1,1 +1,1 @@
-"""This package has what several benchmarks share: options, catalogs, real data, tables, and facts of the machine."""
+"""Parts that several benchmarks share: options, catalogs, real data, tables, and facts of the machine."""
