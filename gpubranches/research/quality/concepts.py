@@ -23,10 +23,10 @@ Ids = NDArray[np.int64]
 class Concept:
     """What a user may look for.
 
-    name: of the class or of the group; text: whether a query can be made of words; items: its ids. words: what is asked
-    for, None for the name. where: the condition that all of the catalog meets that the user sees and that counts, None
-    for all of it. by_embeddings: whether a query without words is a mean of embeddings, as it always is for users who
-    walk the page in order; else it is one of codes.
+    name: of the class or of the group; text: whether words can ask for it; items: its ids; words: of the query, None
+    for the name; where: a condition that limits what the user sees and what counts, None for the whole catalog;
+    by_embeddings: whether a query without words is a mean of embeddings, else it is a mean of codes. For users who mark
+    a page in order it always is a mean of embeddings.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Concept:
 
 
 def askable_by(embedder: Embedder | None) -> Callable[[str], bool]:
-    """Return whether a name can be asked for as a text: a function that a vocabulary answers by its list.
+    """Return a function that tells whether the embedder can embed a name as a query.
 
     Another embedder is tried; without one nothing can be asked for.
     """

@@ -20,18 +20,18 @@ from gpubranches.service import Session
 FIRST = 100
 """Items the user sees."""
 UNCHECKED = 1000
-"""Random items that serve as wrong without a look."""
+"""Random items that serve as wrong ones without being looked at."""
 _NOISE = 0.5
 _EMBEDDING_NOISE = 0.3
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What one user has seen and marked; the same for every model. Ids but for `order`.
+    """What one user has seen and marked, the same for every model; ids, except for `order`.
 
     order: (m,) rows of the catalog, the first query's answer over all that the concept's condition lets in, best first;
     inside: (n,) bool, which rows those are; right: (n,) bool, the truth; positives, negatives: marked; unchecked:
-    random ones. told: whether a refine is told the words.
+    random items that serve as wrong; told: whether a refine gets the words of the query.
     """
 
     concept: Concept
@@ -46,7 +46,7 @@ class Draw:
 
     @property
     def query(self) -> str | None:
-        """What the user typed and the program is told; None where it is not, and where the query was no text."""
+        """The words that a refine gets; None where it gets none, and where the query was no text."""
         return f'"{self.concept.asked}"' if self.concept.text and self.told else None
 
 
@@ -55,7 +55,7 @@ class LabelledCatalog:
     """A labelled catalog in memory.
 
     embedder: for the concepts that have a text; None where none has. ids: (n,) ascending; codes: (n, d) uint8;
-    embeddings: (n, D) float32, centred; mean: (D,) float32, what was taken from them; lengths: (n,) float32, theirs.
+    embeddings: (n, D) float32, minus their mean; mean: (D,) float32; lengths: (n,) float32, norms of the embeddings.
     Raises UsageError for a catalog without embeddings.
     """
 
@@ -92,7 +92,7 @@ class LabelledCatalog:
         return found
 
     def flags(self, ids: Ids) -> NDArray[np.bool_]:
-        """Return which rows are those of ids, (n,) bool."""
+        """Return a flag per row, (n,) bool, true for the rows of ids."""
         marked = np.zeros(self.n, np.bool_)
         marked[self.rows(ids)] = True
         return marked
@@ -151,7 +151,7 @@ class LabelledCatalog:
                 yield at, seed, self.draw(concept, p, seed, user)
 
     def _asked(self, session: Session, concept: Concept, user: User, rng: np.random.Generator) -> NDArray[np.intp]:
-        """Return the rows that the first query finds, (m,), best first: all that the concept's condition lets in."""
+        """Return all rows that meet the concept's condition, (m,), in the order of the first query's answer."""
         if concept.text:
             found = session.search(Words(concept.asked), k=self.n, where=concept.where)
         elif concept.by_embeddings or user.in_order:

@@ -20,7 +20,7 @@ def text_query(labelled: LabelledCatalog, draw: Draw) -> Answer:
 
 
 def text_query_oracle(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Return what the query that the user began with finds by its best cut, which only an oracle knows.
+    """Return what the first query finds by its best cut, which only an oracle knows.
 
     The marks count as what they are when the cut is chosen.
     """
@@ -31,7 +31,7 @@ def text_query_oracle(labelled: LabelledCatalog, draw: Draw) -> Answer:
 
 
 def refine(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by `Session.refine` as it is by default, told what the user asked for."""
+    """Match by `Session.refine` with default options and the words of the query."""
     return _refined(labelled, draw, query=draw.query)
 
 
@@ -89,7 +89,7 @@ def _refined(labelled: LabelledCatalog, draw: Draw, **options: Any) -> Answer:
 
 
 def _places(labelled: LabelledCatalog, draw: Draw) -> NDArray[np.float64]:
-    """Return scores, (n,), by the places of items in the first query's answer, the last found at 1."""
+    """Return scores, (n,), by the places of items in the first query's answer; the last item has score 1."""
     scores = np.full(labelled.n, NEVER)
     scores[draw.order] = np.arange(len(draw.order), 0, -1)
     return scores

@@ -38,10 +38,10 @@ _PLAYED: dict[str, Model | Policy] = {**MODELS, **POLICIES}
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found.
+    """The results of an evaluation.
 
     n: items of the catalog; concepts: those played; models: of evaluate; rounds: of play_rounds, or None; against: the
-    model whose paired differences are told; facts: what else a reader should know, by name; user: who marked.
+    model whose paired differences from the others are reported; facts: further facts by name; user: who marked.
     """
 
     n: int
