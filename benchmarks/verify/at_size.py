@@ -59,7 +59,7 @@ def check_at_size(
 
 @dataclass(frozen=True)
 class _Checked:
-    """A backend over a catalog, the plain scans over the same pages, and questions, of whose answers k are wanted."""
+    """A backend over a catalog, the plain scans over the same pages, questions, and k, the length of answers."""
 
     catalog: SyntheticCatalog
     backend: GpuBackend
