@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,49 +31,26 @@ def text_query_oracle(labelled: LabelledCatalog, draw: Draw) -> Answer:
     return Answer(scores >= best_cut(scores, draw.right), scores)
 
 
-def refine(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by `Session.refine` with default options and the words of the query."""
-    return _refined(labelled, draw, query=draw.query)
+def refined(*, told: bool = True, ranked: bool = True, **options: Any) -> Callable[[LabelledCatalog, Draw], Answer]:
+    """Return a model that answers as `Session.refine` does with options; all others are the defaults.
+
+    told: whether a refine gets the words of the query; ranked: whether the answer has scores.
+    """
+
+    def answer(labelled: LabelledCatalog, draw: Draw) -> Answer:
+        query = draw.query if told else None
+        ranking = labelled.marked(draw).refine(
+            random_negatives=UNCHECKED, where=draw.concept.where, query=query, **options
+        )
+        found = answer_of(labelled, ranking)
+        return found if ranked else Answer(found.matched)
+
+    return answer
 
 
-def refine_unasked(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by `Session.refine` from the marks alone."""
-    return _refined(labelled, draw)
-
-
-def linear(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the second stage of `Session.refine` over the whole catalog, without boxes."""
-    return _refined(labelled, draw, model="linear", query=draw.query)
-
-
-def ensemble(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the votes of the branch ensemble alone."""
-    return _refined(labelled, draw, second_stage=False)
-
-
-def branch(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the single decision branches alone."""
-    return Answer(_refined(labelled, draw, model="branch", second_stage=False).matched)
-
-
-def branch_classic(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the papers' own decision branches alone."""
-    return Answer(_refined(labelled, draw, model="branch-classic", second_stage=False).matched)
-
-
-def ensemble_classic(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the votes of the papers' own ensemble alone."""
-    return _refined(labelled, draw, model="ensemble-classic", second_stage=False)
-
-
-def tree(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the decision tree alone: scikit-learn's prediction, by way of boxes."""
-    return Answer(_refined(labelled, draw, model="tree", second_stage=False).matched)
-
-
-def forest(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the votes of the random forest of 25 alone: scikit-learn's prediction, by way of boxes."""
-    return _refined(labelled, draw, model="forest", second_stage=False)
+def by_votes(model: str, *, ranked: bool = True) -> Callable[[LabelledCatalog, Draw], Answer]:
+    """Return the model that matches by the votes of a first stage alone, such as "ensemble"."""
+    return refined(told=False, ranked=ranked, model=model, second_stage=False)
 
 
 def answer_of(labelled: LabelledCatalog, ranking: Ranking) -> Answer:
@@ -81,11 +59,6 @@ def answer_of(labelled: LabelledCatalog, ranking: Ranking) -> Answer:
     matched, scores = np.zeros(labelled.n, np.bool_), np.full(labelled.n, NEVER)
     matched[rows], scores[rows] = ranking.matched, ranking.scores
     return Answer(matched, scores)
-
-
-def _refined(labelled: LabelledCatalog, draw: Draw, **options: Any) -> Answer:
-    ranking = labelled.marked(draw).refine(random_negatives=UNCHECKED, where=draw.concept.where, **options)
-    return answer_of(labelled, ranking)
 
 
 def _places(labelled: LabelledCatalog, draw: Draw) -> NDArray[np.float64]:
