@@ -1,4 +1,4 @@
-"""What 32 bytes an image are worth on real embeddings: heads trained here, against the codecs of the field.
+"""Measure what 32 bytes an image are worth on real embeddings: heads trained here, beside the codecs of the field.
 
     python -m benchmarks.codes --out benchmarks/results/codes
 
@@ -30,7 +30,7 @@ from gpubranches import Catalog, cli
 from gpubranches.encoders import open_embedder
 from gpubranches.encoders.heads import HeadSettings
 from gpubranches.ingestion.train_head import train_head
-from gpubranches.research.quality.protocol import askable_by, find_concepts
+from gpubranches.research.quality.concepts import askable_by, find_concepts
 from gpubranches.research.tables import Section
 
 HELD_OUT_SHARE = 4

@@ -1,4 +1,4 @@
-"""What several terms find: mean average precision of the classes' names, with items added and subtracted.
+"""Measure what queries of several terms find: mean average precision of class names with items added or subtracted.
 
     gpubranches ingest $DATA/caltech101 $DATA/pets_dtd $DATA/distractors --out catalog --embedder vocabulary:...
     python -m benchmarks.combinations catalog

@@ -1,13 +1,13 @@
-"""What large answers cost: a find all by votes alone, and those of the second stage for a large idea.
+"""Measure what large answers cost: a find all by votes alone, and find alls with the second stage.
 
     python -m benchmarks.cost [--votes 10000000] [--broad 10000000] [--narrow 10000000] [--share .1] [--dims 64]
         [--data FOLDER]
 
-The catalogs are those of `benchmarks.harness.catalogs`, in a folder that is deleted unless --data keeps it: 40 bytes an
-item for votes, 180 for the second stage with 64 dims. An idea is a share of the catalog, marked 20 times right and 20
-times wrong, and is taken for broad or for narrow whatever the marks say, so that both paths are measured. Printed for
-each are the best of three warm rounds, in seconds and in seconds of processor time of all threads, the anonymous memory
-above what the answer holds, how many items match and how many are listed, and F1.
+The catalogs are those of `benchmarks.harness.synthetic_catalogs`, in a folder that is deleted unless --data keeps it:
+40 bytes an item for votes, 180 for the second stage with 64 dims. An idea is a share of the catalog, marked 20 times
+right and 20 times wrong, and is taken for broad or for narrow whatever the marks say, so that both paths are measured.
+Printed for each are the best of three warm rounds, in seconds and in seconds of processor time of all threads, the
+anonymous memory above what the answer holds, how many items match and how many are listed, and F1.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.catalogs import Clusters, write_catalog, write_embedded_catalog
 from benchmarks.harness.machine import PeakMemory
 from benchmarks.harness.options import finite, out_folder, whole
 from benchmarks.harness.speed_table import made_catalog, work_folder
+from benchmarks.harness.synthetic_catalogs import Clusters, write_catalog, write_embedded_catalog
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.retrieval import refine
 from gpubranches.retrieval.breadth import Breadth, judge

@@ -1,4 +1,4 @@
-"""How often the 90% intervals of precision and recall hold, and how wide they are, on real embeddings.
+"""Measure how often the 90% intervals of precision and recall hold, and how wide they are, on real embeddings.
 
     python -m benchmarks.coverage --out benchmarks/results/coverage.md
 

@@ -1,4 +1,4 @@
-"""The index beside scans, in one run on a synthetic catalog: building, boxes by selectivity, nearest neighbours.
+"""Measure the index beside scans, on a synthetic catalog: building, boxes by selectivity, nearest neighbours.
 
     python -m benchmarks.kdtree --rows 10000000 --out benchmarks/results/kdtree
 
@@ -17,7 +17,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.catalogs import Clusters, write_catalog
 from benchmarks.harness.options import whole
 from benchmarks.harness.publishing import command_line
 from benchmarks.harness.speed_table import (
@@ -29,13 +28,13 @@ from benchmarks.harness.speed_table import (
     middle_cluster,
     work_folder,
 )
+from benchmarks.harness.synthetic_catalogs import Clusters, write_catalog
 from gpubranches import Boxes, Catalog
 from gpubranches.engines.cpu.backend import CpuBackend
 from gpubranches.engines.kdtree.backend import KdtreeBackend
 from gpubranches.engines.kdtree.build import build_index
-from gpubranches.learning.branches import BranchEnsemble, DecisionBranches
 from gpubranches.research.speed.other_engines import column_scan
-from gpubranches.research.speed.questions import SHARES, widened
+from gpubranches.research.speed.questions import pool_models
 from gpubranches.research.speed.timing import in_turns, once
 
 _BEST, _NEAREST = 10_000, 100
@@ -68,13 +67,7 @@ def models(catalog: Catalog, owners: NDArray[np.int16]) -> dict[str, Boxes]:
     ids = np.concatenate([positives, others[owners[others] != cluster]])
     codes, y = catalog.codes(ids), np.arange(len(ids)) < len(positives)
     sample = catalog.codes(catalog.sample_ids(20_000, rng))
-    branch = DecisionBranches(subsets="pool").fit(codes, y).boxes_
-    ensemble = BranchEnsemble(subsets="pool").fit(codes, y).boxes_
-    return {
-        f"{kind}, {label}": widened(boxes, sample, share, boxes.n_estimators // 2 + 1)
-        for kind, boxes in (("branch", branch), ("ensemble", ensemble))
-        for label, share in SHARES.items()
-    }
+    return pool_models(codes, y, sample)
 
 
 def measure_boxes(table: SpeedTable, catalog: Catalog, asked: dict[str, Boxes]) -> None:

@@ -1,4 +1,4 @@
-"""What the slider gives: size, precision, recall and F_beta of the answer by lean, on real embeddings.
+"""Measure what the slider gives: size, precision, recall and F_beta of the answer by lean, on real embeddings.
 
     python -m benchmarks.lean --out benchmarks/results/lean.md
 

@@ -1,4 +1,4 @@
-"""Measure on this machine's card which finds the nearest by embeddings faster, faiss or the kernels.
+"""Measure on this machine's card whether faiss or the kernels find the nearest embeddings faster.
 
     python -m benchmarks.nearest CATALOG [--quick]
 

@@ -1,4 +1,4 @@
-"""How good the answers are on real embeddings, by the protocol of `gpubranches evaluate`, against set goals.
+"""Measure how good the answers are on real embeddings, by the protocol of `gpubranches evaluate`, against set goals.
 
     python -m benchmarks.quality --out benchmarks/results/quality
 

@@ -1,4 +1,4 @@
-"""Speed and memory of the cpu backend beside NumPy and faiss, in one run on synthetic catalogs.
+"""Measure speed and memory of the cpu backend beside NumPy and faiss, in one run on synthetic catalogs.
 
     python -m benchmarks.speed --rows 10000000 --out benchmarks/results/cpu-speed
 
@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.catalogs import Clusters, write_catalog, write_embedded_catalog
 from benchmarks.harness.machine import PeakMemory
 from benchmarks.harness.options import whole
 from benchmarks.harness.publishing import command_line
@@ -33,6 +32,7 @@ from benchmarks.harness.speed_table import (
     middle_cluster,
     work_folder,
 )
+from benchmarks.harness.synthetic_catalogs import Clusters, write_catalog, write_embedded_catalog
 from gpubranches import Boxes, Catalog, Session
 from gpubranches.engines.cpu.backend import CpuBackend
 from gpubranches.learning.branches import BranchEnsemble

@@ -1,4 +1,4 @@
-"""What share of each tier is right, on real embeddings.
+"""Measure what share of each tier is right, on real embeddings.
 
     python -m benchmarks.tiers --out benchmarks/results/tiers.md
 

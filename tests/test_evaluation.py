@@ -30,9 +30,9 @@ from gpubranches.research.quality import (
 )
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.comparison import LEVELS, measured
+from gpubranches.research.quality.concepts import askable_by, random_subset
 from gpubranches.research.quality.measures import precision_at
 from gpubranches.research.quality.models import MODELS, choose_models
-from gpubranches.research.quality.protocol import askable_by, random_subset
 from gpubranches.research.quality.rounds import PAGE, POLICIES, play
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.harness.catalogs import Clusters, write_embedded_catalog
+from benchmarks.harness.synthetic_catalogs import Clusters, write_embedded_catalog
 from benchmarks.load import users
 from benchmarks.load.process_watch import ProcessWatch, growth, slope
 from benchmarks.load.report import holds, report

@@ -197,7 +197,7 @@ def test_what_was_found_outlives_a_line_that_was_cut_short(tmp_path):
     with path.open("a") as file:
         file.write('{"step": "goals", "ro')
     assert [line["step"] for line in record.read(path)] == ["card", "goals"]
-    assert "| goals | | | | cut short |" in record.page("speed", record.read(path))
+    assert "| goals |  |  |  | cut short |" in record.page("speed", record.read(path))
 
 
 def options(folder, call="correctness", step=None):

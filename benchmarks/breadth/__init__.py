@@ -1,1 +1,1 @@
-"""Broad ideas, unions and easy classes: `plays` makes the catalogs and plays the users on them."""
+"""Broad ideas, unions and easy classes: `plays` plays users, `parts` makes tables and goals."""

@@ -1,4 +1,4 @@
-"""Broad ideas, unions of classes and easy classes, as people ask for them, against what was to be reached.
+"""Measure how broad ideas, unions of classes and easy classes are found, against set goals.
 
     python -m benchmarks.breadth --out benchmarks/results/breadth
 

@@ -1,4 +1,4 @@
-"""The parts of the benchmark of broad ideas: what is played and measured, as tables and goals."""
+"""The parts of the benchmark of broad ideas. Each plays users and returns tables and goals."""
 
 from __future__ import annotations
 

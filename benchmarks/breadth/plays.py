@@ -1,4 +1,4 @@
-"""What `benchmarks.breadth` plays: the catalogs it makes, the kinds of plays, and what comes of each."""
+"""The catalogs of `benchmarks.breadth`, and the users that it plays on them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from benchmarks.harness.real_data import FOLDERS, build_catalog, open_vocabulary
 from gpubranches import Catalog, Ranking, Session, open_backend
 from gpubranches.research.quality import Comparison, Concept, Draw, LabelledCatalog, find_concepts
 from gpubranches.research.quality.comparison import MEASURES, empty_values, measured_within
+from gpubranches.research.quality.concepts import random_subset
 from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
 from gpubranches.research.quality.models import MODELS
 from gpubranches.research.quality.product_models import answer_of
-from gpubranches.research.quality.protocol import random_subset
 from gpubranches.research.quality.rounds import POLICIES, START, play, play_model
 from gpubranches.research.quality.users import USERS
 from gpubranches.service.target import TARGET

@@ -1,1 +1,1 @@
-"""Crash safety by number: see `python -m benchmarks.crashes --help`."""
+"""Crash safety, measured; see `python -m benchmarks.crashes --help`."""

@@ -1,4 +1,4 @@
-"""The content of a folder after a fault, and the checks whether it keeps the guarantees."""
+"""Read the content of a folder after a fault, and check whether the guarantees hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The points of a scenario, the places and kinds of faults, found by an undisturbed run."""
+"""Find the points of a scenario, which are places and kinds of faults, by an undisturbed run."""
 
 from __future__ import annotations
 

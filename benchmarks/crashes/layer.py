@@ -1,4 +1,4 @@
-"""The calls of a process that change files under a folder: `calls.c` records them and makes one of them fail."""
+"""Record the calls of a process that change files under a folder, and make one of them fail, by `calls.c`."""
 
 from __future__ import annotations
 

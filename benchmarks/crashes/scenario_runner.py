@@ -1,4 +1,4 @@
-"""The runner runs scenarios in processes forked from this one, which has the whole program loaded."""
+"""Run scenarios in processes that are forked from this one, which has loaded the whole program."""
 
 from __future__ import annotations
 

@@ -24,7 +24,10 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Hooks:
-    """Callbacks of a scenario: ready, faults begin; told, a request was answered; freed, the disk has space again."""
+    """Callbacks of a scenario.
+
+    ready: faults may begin; told: a request of that number was answered; freed: the disk has space again.
+    """
 
     ready: Callable[[], None]
     told: Callable[[int], None]
@@ -158,7 +161,7 @@ def _exported(what: str, out: str) -> Callable[[Path, Path], Sequence[object]]:
 
 
 def _made(*arguments: str) -> Callable[[Path, Path], Sequence[object]]:
-    """Return the arguments of a command: @ stands for the folder of inputs, = for the working folder."""
+    """Return a function that makes the arguments of a command; @ is the folder of inputs, = the working folder."""
 
     def filled(given: Path, work: Path) -> Sequence[object]:
         return [given / a[1:] if a[0] == "@" else work / a[1:] if a[0] == "=" else a for a in arguments]

@@ -1,4 +1,4 @@
-"""The small world of the scenarios: inputs, and folders to begin from, each made by the program's own commands."""
+"""Inputs and starting folders of the scenarios, each made by the program's own commands."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run(*arguments: str) -> int:
 
 
 class World:
-    """Inputs that no scenario changes, in `folder/in`, and what the scenarios begin with, in `folder/starts`."""
+    """Inputs that no scenario changes, in `folder/in`, and starting folders of scenarios, in `folder/starts`."""
 
     def __init__(self, folder: Path):
         """Write the inputs."""
@@ -82,7 +82,7 @@ class World:
         return path
 
     def start(self, name: str) -> Path:
-        """Return what becomes the work's folder, made when it is asked for first: with a catalog `c`, or nothing."""
+        """Return a starting folder, made at the first call; most have a catalog `c`."""
         path = self._starts / name
         if not path.exists():
             maker: Callable[[Path], None] = getattr(self, f"_make_{name.replace(' ', '_')}")

@@ -1,4 +1,4 @@
-"""Fuzzing of every reader of untrusted data: hostile inputs made from valid ones, and the checks of each result.
+"""Fuzzing of every reader of untrusted data: valid inputs are changed, and each result is checked.
 
 `world` makes a small catalog with everything that is read; `files`, `catalogs` and `requests` hold one `Reader` per
 kind of input; `mutations` changes inputs; `runner` tries them within limits. `python -m benchmarks.fuzz` runs it, and

@@ -1,4 +1,4 @@
-"""Inputs that are nearly valid: valid ones with changed bits, lengths, types and parts, by their format."""
+"""Change valid inputs a little: bits, lengths, types and parts, by their format."""
 
 from __future__ import annotations
 
@@ -13,56 +13,16 @@ Random = random.Random
 Mutator = Callable[[bytes, Random], bytes]
 
 NUMBERS = (
-    0,
-    1,
-    -1,
-    2,
-    127,
-    255,
-    2**15,
-    2**16,
-    2**31 - 1,
-    2**31,
-    2**32 - 1,
-    2**32,
-    2**53 + 1,
-    2**63 - 1,
-    2**63,
-    2**64 - 1,
-)
+    0, 1, -1, 2, 127, 255, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1,
+)  # fmt: skip
 """Sizes and ids at and beyond the limits of the types that store them."""
 ODD_TEXTS = (
-    "",
-    " ",
-    "\0",
-    "\n",
-    "..",
-    "../../etc/passwd",
-    "/dev/zero",
-    "=1+1",
-    "'",
-    '"',
-    "\\",
-    "%",
-    "\ud800",
-    "\u202e",
+    "", " ", "\0", "\n", "..", "../../etc/passwd", "/dev/zero", "=1+1", "'", '"', "\\", "%", "\ud800", "\u202e",
     "é" * 300,
-)
+)  # fmt: skip
 ODD_VALUES: tuple[Any, ...] = (
-    None,
-    True,
-    False,
-    [],
-    {},
-    0.5,
-    -0.0,
-    float("nan"),
-    float("inf"),
-    1e308,
-    10**400,
-    *NUMBERS,
-    *ODD_TEXTS,
-)
+    None, True, False, [], {}, 0.5, -0.0, float("nan"), float("inf"), 1e308, 10**400, *NUMBERS, *ODD_TEXTS,
+)  # fmt: skip
 _LONGEST = 100_000
 DEEP = 2_000
 """Levels of JSON or parentheses that no reader should follow."""
@@ -198,32 +158,13 @@ def mutated_json(data: bytes, rng: Random) -> bytes:
 
 
 _NPY = (
-    "<f4",
-    "'|O'",
-    "'<f8'",
-    "'|V9999999'",
-    "'|S0'",
-    "'>f2'",
-    "'<U9'",
-    "'<M8'",
-    "'<c16'",
-    "True",
-    "()",
-    "(0, 0)",
+    "<f4", "'|O'", "'<f8'", "'|V9999999'", "'|S0'", "'>f2'", "'<U9'", "'<M8'", "'<c16'", "True", "()", "(0, 0)",
     "(-1, 4)",
-)
+)  # fmt: skip
 _NPY += (
-    "(9999999999, 9999999999)",
-    "(4294967296, 16)",
-    "(3, 3, 3)",
-    "(True, 4)",
-    "(1.5, 4)",
-    "None",
-    "{",
-    "}",
-    ",",
+    "(9999999999, 9999999999)", "(4294967296, 16)", "(3, 3, 3)", "(True, 4)", "(1.5, 4)", "None", "{", "}", ",",
     "'extra': 1,",
-)
+)  # fmt: skip
 _npy_text = mutated_text(_NPY)
 
 
@@ -316,21 +257,9 @@ def _reshape(tensor: dict[str, Any], rng: Random) -> None:
 
 
 _CHUNKS = (
-    b"IHDR",
-    b"PLTE",
-    b"IDAT",
-    b"IEND",
-    b"tRNS",
-    b"eXIf",
-    b"iTXt",
-    b"zTXt",
-    b"tEXt",
-    b"iCCP",
-    b"acTL",
-    b"fcTL",
-    b"fdAT",
+    b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf", b"iTXt", b"zTXt", b"tEXt", b"iCCP", b"acTL", b"fcTL", b"fdAT",
     b"gAMA",
-)
+)  # fmt: skip
 
 
 def mutated_image(data: bytes, rng: Random) -> bytes:

@@ -1,4 +1,4 @@
-"""The harness of one reader: its valid inputs, the function that changes them, and the function that reads one."""
+"""The type `Reader`: valid inputs, a function that changes them, and a function that reads one."""
 
 from __future__ import annotations
 

@@ -36,41 +36,15 @@ _WORDS = (
 
 
 _COLUMNS = (
-    "label",
-    "caption",
-    "score",
-    "good",
-    "taken",
-    "day",
-    "camera.iso",
-    "camera.maker",
-    "tags",
-    "raw",
-    '"label"',
-    "id",
-)
+    "label", "caption", "score", "good", "taken", "day", "camera.iso", "camera.maker", "tags", "raw", '"label"', "id",
+)  # fmt: skip
 _VALUES = (
-    "1",
-    "-2.5",
-    "1e30",
-    "'red car 4'",
-    "'2024-06-01'",
-    "'2024-06-01 12:00'",
-    "TRUE",
-    "'%'",
-    "''",
+    "1", "-2.5", "1e30", "'red car 4'", "'2024-06-01'", "'2024-06-01 12:00'", "TRUE", "'%'", "''",
     "99999999999999999999",
-)
+)  # fmt: skip
 _TESTS = (
-    "{} = {}",
-    "{} <> {}",
-    "{} < {}",
-    "{} >= {}",
-    "{} IN ({}, {})",
-    "{} BETWEEN {} AND {}",
-    "{} IS NULL",
-    "{} LIKE {}",
-)
+    "{} = {}", "{} <> {}", "{} < {}", "{} >= {}", "{} IN ({}, {})", "{} BETWEEN {} AND {}", "{} IS NULL", "{} LIKE {}",
+)  # fmt: skip
 _odd_condition = mutations.mutated_text(_WORDS)
 
 
@@ -99,27 +73,12 @@ def read_condition(world: World, data: bytes) -> None:
 
 
 _QUERIES = (
-    "teapot",
-    'dog + #17 - "red car"',
-    "+ dog - teapot",
-    "#3",
-    "kangaroo - #4 + picture:abcdefghij",
-    '"dog - cat"',
-)
+    "teapot", 'dog + #17 - "red car"', "+ dog - teapot", "#3", "kangaroo - #4 + picture:abcdefghij", '"dog - cat"',
+)  # fmt: skip
 _TERMS = (
-    "+",
-    "-",
-    "#",
-    "#17",
-    "#999999999999999999",
-    "picture:",
-    "picture:abcdefghij",
-    '"',
-    "dog",
-    "teapot",
-    "#0",
+    "+", "-", "#", "#17", "#999999999999999999", "picture:", "picture:abcdefghij", '"', "dog", "teapot", "#0",
     "a" * 200,
-)
+)  # fmt: skip
 
 
 _odd_query = mutations.mutated_text(_TERMS)

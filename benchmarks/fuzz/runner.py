@@ -1,4 +1,4 @@
-"""Runs inputs one after the other within limits, in a separate process, so that a crash is reported too."""
+"""Run inputs one after the other within limits, in a separate process, so that a crash is reported too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Valid Parquet files with columns, types, values and rows that their readers may not expect."""
+"""Change Parquet files: columns, types, values and rows that their readers may not expect."""
 
 from __future__ import annotations
 
@@ -19,20 +19,9 @@ _TYPES: tuple[pa.DataType, ...] = (
     pa.dictionary(pa.int32(), pa.string()),
 )  # fmt: skip
 _NAMES = (
-    "id",
-    "error",
-    "input",
-    "image_path",
-    "image_target",
-    "caption",
-    "score",
-    "votes",
-    "a.b",
-    "",
-    "c0",
-    "place",
+    "id", "error", "input", "image_path", "image_target", "caption", "score", "votes", "a.b", "", "c0", "place",
     "digest",
-)
+)  # fmt: skip
 
 
 def parquet(table: pa.Table, **options: Any) -> bytes:

@@ -1,1 +1,1 @@
-"""Parts that several benchmarks share: options, synthetic catalogs, real data, tables, and the facts of the machine."""
+"""Parts that several benchmarks share: options, catalogs, real data, tables, and facts of the machine."""

@@ -1,4 +1,4 @@
-"""Whether stated intervals hold: audits marked by the truth, true precision and recall, and tallies of both."""
+"""Compare stated intervals with the truth: audits marked by the truth, true precision and recall, and tallies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine a benchmark runs on, and the anonymous memory of a process."""
+"""Facts of the machine that a benchmark runs on, and the anonymous memory of a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is given to a benchmark on its command line: checked before the work begins, not at its end."""
+"""Types of command-line options, which are checked before the work begins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpubranches.errors import GpuBranchesError
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """Return what reads a whole number of `least` or more."""
+    """Return an option type for whole numbers of `least` or more."""
 
     def read(text: str) -> int:
         try:
@@ -29,7 +29,7 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def finite(least: float, *, above: bool = False) -> Callable[[str], float]:
-    """Return what reads a finite number of `least` or more, or above it."""
+    """Return an option type for finite numbers of `least` or more, or, with `above`, above it."""
 
     def read(text: str) -> float:
         try:
@@ -37,31 +37,31 @@ def finite(least: float, *, above: bool = False) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not (value > least if above else value >= least) or math.isinf(value):
-            told = f"above {least:g}" if above else f"of {least:g} or more"
-            raise argparse.ArgumentTypeError(f"expected a number {told}, got {text!r:.40}")
+            expected = f"above {least:g}" if above else f"of {least:g} or more"
+            raise argparse.ArgumentTypeError(f"expected a number {expected}, got {text!r:.40}")
         return value
 
     return read
 
 
 def out_file(text: str) -> Path:
-    """Return a file that can be written; its folder is there already, and an older file is left for now."""
+    """Return the path of a file that can be written, in a folder that exists; nothing is written yet."""
     path = Path(text)
     folder = path.parent
     if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise argparse.ArgumentTypeError(f"expected a file that can be written, in a folder there is, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a file that can be written, in a folder that exists, got {text!r}")
     return path
 
 
 def out_prefix(text: str) -> Path:
-    """Return what names of files begin with, in a folder that can be written, made where it is not there."""
+    """Return the common beginning of file names, in a folder that can be written; create it if it is missing."""
     path = Path(text)
     out_folder(str(path.parent))
     return path
 
 
 def out_folder(text: str) -> Path:
-    """Return a folder that can be written, which is made where it is not there."""
+    """Return a folder that can be written; create it if it is missing."""
     path = Path(text)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def out_folder(text: str) -> Path:
 
 @contextmanager
 def in_one_sentence() -> Iterator[None]:
-    """Have an error of the package end the program with its sentence and its exit code."""
+    """End the program with the message and the exit code of an error of the package."""
     try:
         yield
     except GpuBranchesError as error:

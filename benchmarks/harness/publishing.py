@@ -1,4 +1,4 @@
-"""Results as Markdown: the command that made them, the goals they were to reach, and the file they are written to."""
+"""Write results as Markdown and JSON, with the command that made them and the goals they were to reach."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from gpubranches import Catalog, open_backend
 from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.ingestion import ingest
 from gpubranches.research.quality import Concept, LabelledCatalog, find_concepts
-from gpubranches.research.quality.protocol import FEWEST, random_subset
+from gpubranches.research.quality.concepts import FEWEST, random_subset
 
 SHUFFLE_SEED = 0
 FOLDERS = ("caltech101", "pets_dtd", "distractors")

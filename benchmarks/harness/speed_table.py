@@ -1,4 +1,4 @@
-"""The table of a benchmark of speed: rows of ours beside another, with goals, measured in turns on the same threads."""
+"""The table of a benchmark of speed: our time beside another's, with goals, measured in turns on the same threads."""
 
 from __future__ import annotations
 

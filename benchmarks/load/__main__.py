@@ -34,10 +34,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.harness.catalogs import Clusters, write_embedded_catalog
 from benchmarks.harness.machine import machine_facts
 from benchmarks.harness.options import finite, out_file, whole
 from benchmarks.harness.publishing import command_line, publish
+from benchmarks.harness.synthetic_catalogs import Clusters, write_embedded_catalog
 from benchmarks.load.report import holds, report
 from benchmarks.load.server import play
 from gpubranches.engines import BACKENDS

@@ -1,4 +1,4 @@
-"""The memory and file handles of a running process, second by second, and whether they grow."""
+"""Sample the memory and file handles of a running process, and tell whether they grow."""
 
 from __future__ import annotations
 

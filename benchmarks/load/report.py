@@ -1,4 +1,4 @@
-"""The report of a run of users on a server, and whether the run kept its promises."""
+"""The report of a run of users on a server, and whether all goals were reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated users of a served catalog: what each does and when, and what it does when the server refuses."""
+"""The simulated users of a served catalog: what each does, when, and how it reacts to a refusal."""
 
 from __future__ import annotations
 

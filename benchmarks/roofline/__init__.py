@@ -1,1 +1,1 @@
-"""Predicted times of the kernels: `sass` compiles them and reads their machine code, `designs` has three that lost."""
+"""Predicted times of the kernels: `sass` reads their machine code; `designs` has three kernels that were not chosen."""

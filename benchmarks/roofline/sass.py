@@ -1,4 +1,4 @@
-"""The compiled kernels: cubins by NVRTC, their machine code (SASS), and the loops in it.
+"""Compile the kernels with NVRTC and read their machine code (SASS) and its loops.
 
 Needs no GPU, driver or toolkit: pip install cuda-bindings, nvidia-cuda-nvrtc, nvidia-cuda-runtime,
 nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm, as the extra [test] does.

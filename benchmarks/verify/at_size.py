@@ -1,4 +1,4 @@
-"""The scans of the gpu backend held against plain expressions, over synthetic catalogs that may fill a card."""
+"""Compare the scans of the gpu backend with plain expressions, over synthetic catalogs that may fill a card."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check_at_size(
 
 @dataclass(frozen=True)
 class _Checked:
-    """A backend over a catalog, the plain scans over the same pages, and questions, of whose answers k are wanted."""
+    """A backend over a catalog, the plain scans over the same pages, questions, and k, the length of answers."""
 
     catalog: SyntheticCatalog
     backend: GpuBackend

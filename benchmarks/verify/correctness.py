@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.harness.synthetic_catalogs import Clusters
 from benchmarks.roofline.sass import VARIANTS
 from benchmarks.verify.at_size import check_allow, check_at_size, check_quantize, check_rescore
 from benchmarks.verify.record import add, path_of, read
@@ -181,14 +182,14 @@ def public(options: argparse.Namespace) -> Iterator[Finding]:
     n = 3000 if options.quick else 20_000
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "catalog"
-        world = Clusters(n // 50)
-        catalog = world.create(path)
-        for seed in range(2):
-            world.append(catalog, n // 2, seed)
+        made = ClusteredCatalog(path)
+        catalog = made.catalog
+        for _ in range(2):
+            made.append(n // 2)
         host = open_backend("oracle", catalog)
         with open_backend("gpu", catalog) as backend:
             yield from searched(catalog, backend, host, "as made")
-            world.append(catalog, n // 10, 2)
+            made.append(n // 10)
             yield from searched(catalog, backend, host, "after an append")
             catalog.delete(np.arange(0, n, 7))
             yield from searched(catalog, backend, host, "after a delete")
@@ -196,22 +197,16 @@ def public(options: argparse.Namespace) -> Iterator[Finding]:
         with open_backend("gpu", reopened) as backend:
             yield {"state": backend.info()["tiers"]}
             yield from searched(reopened, backend, host, "opened again")
-            yield from refined(reopened, backend, host)
+            yield from refined(reopened, backend, host, made.owners)
 
 
-class Clusters:
-    """Embeddings of D dims around some centres, codes of their first 16 dims."""
+class ClusteredCatalog:
+    """A catalog with embeddings of D dims, and codes of their first 16, made from drawn clusters.
 
-    def __init__(self, count: int, D: int = 64):
-        self.centres = np.random.default_rng(0).standard_normal((count, D), np.float32)
+    owners: (n,) the cluster of each id.
+    """
 
-    def rows(self, n: int, seed: int) -> NDArray[np.float16]:
-        """Return random embeddings, (n, D) float16, 50 around each centre in turn."""
-        noise = np.random.default_rng(seed).standard_normal((n, self.centres.shape[1]), np.float32)
-        return (self.centres[np.arange(n) // 50 % len(self.centres)] + np.float32(0.3) * noise).astype(np.float16)
-
-    def create(self, path: Path) -> Any:
-        """Create an empty catalog; return it."""
+    def __init__(self, path: Path, D: int = 64):
         sys.path.insert(0, str(ROOT / "tests"))
         import worlds  # noqa: F401 - stores constants where safetensors is missing
 
@@ -219,19 +214,23 @@ class Clusters:
         from gpubranches.core.embedding_space import EmbeddingSpace
         from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
-        some = self.rows(2000, 9).astype(np.float32)
-        self.signs = SignQuantizer().fit(some)
-        self.scalar = ScalarQuantizer(low=-3.0, high=3.0).fit(some[:, :16])
-        return Catalog.create(path, space=EmbeddingSpace(), d=16, signs=self.signs)
+        self._clusters, self._appended = Clusters(D), 0
+        sample, _ = self._clusters.vectors(0, 2000)
+        self._signs = SignQuantizer().fit(sample)
+        self._scalar = ScalarQuantizer().fit(sample[:, :16])
+        self.owners = np.zeros(0, np.int64)
+        self.catalog = Catalog.create(path, space=EmbeddingSpace(), d=16, signs=self._signs)
 
-    def append(self, catalog: Any, n: int, seed: int) -> None:
+    def append(self, n: int) -> None:
         """Append a segment of n rows."""
-        embeddings = self.rows(n, seed)
-        vectors = embeddings.astype(np.float32)
-        bits, scales = self.signs.encode(vectors)
-        ids = catalog.next_id + np.arange(n)
-        codes = self.scalar.encode(np.ascontiguousarray(vectors[:, :16]))
-        catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=embeddings.__getitem__)
+        self._appended += 1
+        vectors, owners = self._clusters.vectors(self._appended, n)
+        embeddings = vectors.astype(np.float16)
+        bits, scales = self._signs.encode(vectors)
+        codes = self._scalar.encode(np.ascontiguousarray(vectors[:, :16]))
+        ids = self.catalog.next_id + np.arange(n)
+        self.catalog.append(codes, ids=ids, bits=bits, scales=scales, embeddings=embeddings.__getitem__)
+        self.owners = np.concatenate([self.owners, owners])
 
 
 def searched(catalog: Any, backend: Any, host: Any, when: str) -> Iterator[Finding]:
@@ -258,8 +257,11 @@ def _bitmap_bytes(catalog: Any) -> int:
     return sum(segment.tiles for segment in catalog.segments if segment.n) * TILE // 8
 
 
-def refined(catalog: Any, backend: Any, host: Any) -> Iterator[Finding]:
-    """Compare a refine of each model; the order of float sums differs, so a few items may differ."""
+def refined(catalog: Any, backend: Any, host: Any, owners: NDArray[np.int64]) -> Iterator[Finding]:
+    """Compare a refine of each model from marks of one cluster; owners: (n,) the cluster of each id.
+
+    The order of float sums differs, so a few items may differ.
+    """
     from gpubranches.core.options import MODELS
 
     missing = [name for name in ("numba", "scipy", "threadpoolctl") if importlib.util.find_spec(name) is None]
@@ -268,8 +270,9 @@ def refined(catalog: Any, backend: Any, host: Any) -> Iterator[Finding]:
         return
     from gpubranches import Session
 
-    live = np.flatnonzero(catalog.alive(np.arange(600)))
-    positive, negative = live[(live >= 100) & (live < 114)], live[live >= 400][:10]
+    live = np.flatnonzero(catalog.alive(np.arange(len(owners))))
+    largest = int(np.bincount(owners[live]).argmax())
+    positive, negative = live[owners[live] == largest][:14], live[owners[live] != largest][:10]
     for model in sorted(MODELS, key=lambda name: "classic" in name):  # numba takes long to compile them
         answers = []
         start = time.perf_counter()

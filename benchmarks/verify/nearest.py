@@ -1,4 +1,4 @@
-"""The kernels, faiss and CAGRA over the same embeddings on the card, and the table by which the backend chooses."""
+"""Compare the kernels, faiss and CAGRA over the same embeddings on the card, and write the table for `--nn auto`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.nearest import BATCHES, KS, measure
-from benchmarks.verify.correctness import Clusters
+from benchmarks.verify.correctness import ClusteredCatalog
 from benchmarks.verify.record import path_of, read
 from gpubranches.catalog import TILE
 from gpubranches.engines.gpu.measured_times import Line, Measured
@@ -33,10 +33,10 @@ def nearest(options: argparse.Namespace) -> Iterator[Finding]:
     lines: list[Line] = []
     for rows in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            world = Clusters(max(2, rows // 50), 64 if options.quick else 512)
-            catalog = world.create(Path(folder) / "catalog")
-            for seed in range(-(-rows // 500_000)):
-                world.append(catalog, min(rows, 500_000), seed)
+            made = ClusteredCatalog(Path(folder) / "catalog", 64 if options.quick else 512)
+            for _ in range(-(-rows // 500_000)):
+                made.append(min(rows, 500_000))
+            catalog = made.catalog
             with open_backend("gpu", catalog, nn="kernel") as backend:
                 yield from _compared(backend, catalog, options)
             try:

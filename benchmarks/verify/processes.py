@@ -1,26 +1,17 @@
-"""Steps in processes of their own: they end at a limit, and what they found until then is kept."""
+"""Run a command in a separate process, with a time limit."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def save(into: Path, found: Any) -> None:
-    """Write what a step has found so far as JSON, whole or not at all."""
-    part = into.with_suffix(".part")
-    part.write_text(json.dumps(found, default=str))
-    part.replace(into)
-
-
 def run(command: list[str], limit_s: float, **environment: str) -> tuple[int, str]:
-    """Return exit status and the end of what a command printed; at the limit it and all it started is ended: 124."""
+    """Return exit status and the end of the output; at the limit end the command and its children, with status 124."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     started = subprocess.Popen(
         command,

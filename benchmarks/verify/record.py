@@ -1,4 +1,4 @@
-"""The record of a verification: one line of JSON for each finding, written at once, and the page made from them."""
+"""The record of a verification: one line of JSON per finding, written at once, and the page made from them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from gpubranches.research.tables import Section, markdown_table
 
 CALLS = ("correctness", "speed")
 
@@ -50,22 +52,25 @@ def finished(lines: Sequence[dict[str, Any]], step: str) -> bool:
 def page(call: str, lines: Sequence[dict[str, Any]]) -> str:
     """Return the findings as Markdown: first the end of each step, then the failures, then all others."""
     ends = [line for line in lines if line.get("end")]
-    wrong = [line for line in lines if line.get("ok") is False]
-    parts = [f"# gpu_verify {call}", "", *_facts(lines), "| step | seconds | findings | wrong | problem |"]
-    parts += ["|---|---|---|---|---|"]
+    rows = []
     for end in ends:
         own = [line for line in lines if line["step"] == end["step"] and not line.get("end")]
         failed = sum(line.get("ok") is False for line in own)
-        problem = " ".join(end["problem"].split())[-300:].replace("|", "/")
-        parts.append(f"| {end['step']} | {end['seconds']} | {len(own)} | {failed} | {problem} |")
+        rows.append((end["step"], end["seconds"], len(own), failed, " ".join(end["problem"].split())[-300:]))
     begun = {line["step"] for line in lines} - {end["step"] for end in ends} - {"run"}
-    parts += [f"| {step} | | | | cut short |" for step in sorted(begun)]
-    if wrong:
-        parts += ["", "## Wrong", "", *(f"- {_told(line)}" for line in wrong)]
-    skipped = [line for line in lines if "skipped" in line]
-    if skipped:
-        parts += ["", "## Left out", "", *(f"- {line['step']}: {line['skipped']}" for line in skipped)]
-    return "\n".join([*parts, *_goals(lines), *_compared(lines), *_compiled(lines)]) + "\n"
+    rows += [(step, "", "", "", "cut short") for step in sorted(begun)]
+    steps = markdown_table(("step", "seconds", "findings", "wrong", "problem"), [_escaped(row) for row in rows])
+    parts = [f"# gpu_verify {call}", *_facts(lines), steps]
+    if wrong := [line for line in lines if line.get("ok") is False]:
+        parts.append("## Wrong\n\n" + "\n".join(f"- {_told(line)}" for line in wrong))
+    if skipped := [line for line in lines if "skipped" in line]:
+        parts.append("## Left out\n\n" + "\n".join(f"- {line['step']}: {line['skipped']}" for line in skipped))
+    sections = [_goals(lines), _compared(lines), _compiled(lines)]
+    return "\n\n".join([*parts, *(section.markdown() for section in sections if section.rows)]) + "\n"
+
+
+def _escaped(row: Sequence[Any]) -> list[str]:
+    return [str(cell).replace("|", "/") for cell in row]
 
 
 def _facts(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -74,60 +79,43 @@ def _facts(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
             facts = {name: value for name, value in line.items() if name not in ("step", "end", "problem", "seconds")}
             if facts:
                 yield ", ".join(f"{name} {value}" for name, value in facts.items()) + "."
-                yield ""
 
 
 def _told(line: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in line.items() if name != "ok")
 
 
-def _goals(lines: Sequence[dict[str, Any]]) -> list[str]:
-    goals = [line for line in lines if "goal" in line]
-    if not goals:
-        return []
-    head = [
-        "",
-        "## Goals",
-        "",
-        "| goal | rows | wanted | measured | p95 | cold | GB/s | of a copy | met |",
-        "|" + "---|" * 9,
+def _goals(lines: Sequence[dict[str, Any]]) -> Section:
+    rows = [
+        (
+            *(line["goal"], f"{line['rows']:,}", f"{line['goal_ms']:.1f} ms"),
+            *(_number(line, name, ".2f", " ms") for name in ("p50_ms", "p95_ms", "cold_ms")),
+            *(_number(line, "gb_s", ".1f"), _number(line, "of_copy", ".2f"), "yes" if line["met"] else "no"),
+        )
+        for line in lines
+        if "goal" in line
     ]
-    for line in goals:
-        speed = "" if line.get("gb_s") is None else f"{line['gb_s']:.1f}"
-        share = "" if line.get("of_copy") is None else f"{line['of_copy']:.2f}"
-        times = " | ".join(
-            "" if line.get(name) is None else f"{line[name]:.2f} ms" for name in ("p50_ms", "p95_ms", "cold_ms")
-        )
-        wanted = f"{line['goal_ms']:.1f} ms"
-        head.append(
-            f"| {line['goal']} | {line['rows']:,} | {wanted} | {times} | {speed} | {share} "
-            f"| {'yes' if line['met'] else 'no'} |"
-        )
-    return head
+    return Section("Goals", ("goal", "rows", "wanted", "measured", "p95", "cold", "GB/s", "of a copy", "met"), rows)
 
 
-def _compared(lines: Sequence[dict[str, Any]]) -> list[str]:
-    rows = [line for line in lines if "engine" in line]
-    if not rows:
-        return []
-    head = ["", "## Nearest neighbours over float16 embeddings", ""]
-    head += ["| engine | rows | dims | k | batch | filter | p50 | recall |", "|" + "---|" * 8]
-    for line in rows:
-        head.append(
-            f"| {line['engine']} | {line['rows']:,} | {line['D']} | {line['k']} | {line['batch']} "
-            f"| {line['filter']} | {line['p50_ms']:.3f} ms | {line['recall']:.3f} |"
-        )
-    return head
+def _number(line: dict[str, Any], name: str, form: str, unit: str = "") -> str:
+    return "" if line.get(name) is None else f"{line[name]:{form}}{unit}"
 
 
-def _compiled(lines: Sequence[dict[str, Any]]) -> list[str]:
-    rows = [line for line in lines if "entry" in line]
-    if not rows:
-        return []
-    head = ["", "## Compiled", "", "| entry | constants | seconds | registers | local bytes |", "|" + "---|" * 5]
-    for line in rows:
-        head.append(
-            f"| {line['entry']} | {line['constants']} | {line['seconds']} | {line['registers']} "
-            f"| {line['local_bytes']} |"
+def _compared(lines: Sequence[dict[str, Any]]) -> Section:
+    rows = [
+        (
+            *(line["engine"], f"{line['rows']:,}", line["D"], line["k"], line["batch"], line["filter"]),
+            *(f"{line['p50_ms']:.3f} ms", f"{line['recall']:.3f}"),
         )
-    return head
+        for line in lines
+        if "engine" in line
+    ]
+    header = ("engine", "rows", "dims", "k", "batch", "filter", "p50", "recall")
+    return Section("Nearest neighbours over float16 embeddings", header, rows)
+
+
+def _compiled(lines: Sequence[dict[str, Any]]) -> Section:
+    names = ("entry", "constants", "seconds", "registers", "local_bytes")
+    rows = [tuple(line[name] for name in names) for line in lines if "entry" in line]
+    return Section("Compiled", ("entry", "constants", "seconds", "registers", "local bytes"), rows)

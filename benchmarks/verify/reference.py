@@ -1,4 +1,4 @@
-"""A second, plain implementation of the scans in CuPy expressions, page by page, to hold the kernels against at size.
+"""A second, plain implementation of the scans in CuPy expressions, with which the kernels are compared.
 
 Slow and simple: what the kernels do in one pass is done here in many, over arrays of the size of a page.
 """

@@ -7,7 +7,7 @@ import importlib.util
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +21,7 @@ from gpubranches.catalog.segment import Rows, Segment, write_segment
 from gpubranches.research.speed import own_engines
 from gpubranches.research.speed.questions import ask
 from gpubranches.research.speed.synthetic import SyntheticCatalog, codes_of, write_stand_in
-from gpubranches.research.speed.timing import timed
+from gpubranches.research.speed.timing import once, timed
 
 Finding = dict[str, Any]
 
@@ -144,7 +144,7 @@ def upload(options: argparse.Namespace) -> Iterator[Finding]:
         lines = read(path_of(options.out, options.call))
         bus = next((line["bus_gb_s"] for line in lines if "bus_gb_s" in line), None) or _bus_bytes_s(1 << 20) / 1e9
 
-        def once(verify: bool) -> None:
+        def upload_once(verify: bool) -> None:
             device = CupyDevice()
             residence = Residence(device, catalog, verify=verify)
             device.synchronize()
@@ -152,7 +152,7 @@ def upload(options: argparse.Namespace) -> Iterator[Finding]:
             device.close()
 
         for verify in (False, True):
-            taken = [_ms(lambda verify=verify: once(verify)) for _ in range(2)]
+            taken = [once(lambda verify=verify: upload_once(verify)) for _ in range(2)]
             times = SimpleNamespace(p50_ms=min(taken), p95_ms=max(taken), cold_ms=taken[0], repeats=len(taken))
             what = "upload, checksums compared" if verify else "upload"
             goal = _goal(options, what, catalog.n, times, size, BUS_FACTOR * size / bus / 1e6)
@@ -228,10 +228,4 @@ def _bus_bytes_s(size: int) -> float:
         target.data.copy_from_host(pinned.ptr, size)
         cupy.cuda.Device(0).synchronize()
 
-    return 1e3 * size / float(np.median([_ms(copy) for _ in range(10)]))
-
-
-def _ms(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return 1e3 * (time.perf_counter() - start)
+    return 1e3 * size / float(np.median([once(copy) for _ in range(10)]))

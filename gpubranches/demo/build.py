@@ -1,4 +1,4 @@
-"""Making the demo catalog: pictures on disk, embedded by the demo's model, with captions and truth as metadata."""
+"""Make the demo catalog: pictures on disk, embedded by the demo's model, with captions and content as metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenes of simple shapes: what is in them, how they look, what they are called, and which words describe them.
+"""Draw scenes of simple shapes, name them, and tell which words describe them.
 
 A scene holds one to three groups of equal objects on a background, two objects of different groups never sharing
 their shape. Everything is drawn from a seed; the ground truth is the scene itself.

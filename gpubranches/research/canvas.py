@@ -1,4 +1,4 @@
-"""Figures that become PNG files, their colours and quiet axes, for all plots. Needs matplotlib."""
+"""Figures that become PNG files, their colours and their axes, for all plots. Needs matplotlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bytes of a code are worth: codecs side by side on the same items and queries."""
+"""Measurements of codes: codecs side by side on the same items and queries."""
 
 from gpubranches.research.codes.answers import compare_answers
 from gpubranches.research.codes.measuring import choose_methods, measure

@@ -1,4 +1,4 @@
-"""What the same marks find on different codes of one catalog: boxes, candidates, and the second stage."""
+"""Compare what the same marks find on different codes of one catalog: boxes, candidates, and the second stage."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from gpubranches.engines import open_backend
 from gpubranches.ingestion.encode import encode
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.comparison import Comparison, Progress, evaluate
+from gpubranches.research.quality.concepts import Concept
+from gpubranches.research.quality.labelled_catalog import UNCHECKED, Draw, LabelledCatalog
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.protocol import UNCHECKED, Concept, Draw, LabelledCatalog
 
 CANDIDATES = 10_000
 """Items that the boxes hand to the second stage, at most, best first by votes."""

@@ -1,4 +1,4 @@
-"""Ways to keep an item in few bytes and search: the project's own. See `faiss_codecs` for those of faiss."""
+"""The project's own codecs, which keep an item in few bytes and search. `faiss_codecs` has those of faiss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recall among the nearest, and how codes and vectors are spread."""
+"""Measures of codes: recall among the nearest, distances, entropy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def best_rows(keys: Callable[[slice], NDArray[Any]], queries: int, ids: NDArray[
 
 
 def place_of_nearest(found: NDArray[np.int64], true: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where the true nearest stands among what was found, (q,) int64 from 0, k where it is not there.
+    """Return the rank of the true nearest among what was found, (q,) int64 from 0, k if it was not found.
 
     found: (q, k) rows, best first; true: (q, t) rows, nearest first.
     """

@@ -1,4 +1,4 @@
-"""Fit every method, encode the items, search, and hold what came of it."""
+"""Fit every method, encode the items, search, and measure what is found."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Found:
-    """What a codec found for one kind of queries.
+    """The results of a codec for one kind of queries.
 
-    places: (q,) int64, where the true nearest stands, from 0, `looked` where it is not among so many; shares: (q,)
+    places: (q,) int64, the rank of the true nearest from 0, `looked` if it is not among that many; shares: (q,)
     float64, the share of the true nearest found among the same number of answers.
     """
 
@@ -70,7 +70,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Measured:
-    """A codec and what it found.
+    """A codec and its results.
 
     method, name, bytes, description: its own; fit_s: of the method, shared by its codecs; encode_s: of all items;
     found: by kind of queries, over the base; unseen: over the items that nothing was fitted to; precision: (classes,)
@@ -90,9 +90,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Spread:
-    """How vectors lie: distances: (q,) float32 of image queries to the nearest of the base on the unit sphere;
-    entropy, used: (d,) float64 of uint8 codes, in bits and as share of the 256 values; None for floats.
-    """  # noqa: D205
+    """How vectors and codes are distributed.
+
+    distances: (q,) float32, of image queries to the nearest of the base on the unit sphere; entropy: (d,) float64, of
+    uint8 codes in bits; used: (d,) float64, share of the 256 values that occur; both None for floats.
+    """
 
     name: str
     distances: NDArray[np.float32]

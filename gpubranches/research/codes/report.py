@@ -26,10 +26,10 @@ _QUANTILES = (0.05, 0.5, 0.95)
 
 @dataclass(frozen=True)
 class CodesReport:
-    """What was found of codes.
+    """The results of a measurement of codes.
 
     task: what was measured on; results: by codec; spreads: by vectors and codes; left_out: reasons by codec; facts:
-    what else a reader should know, by name. answers: what marks find on each head's codes, see `compare_answers`.
+    further facts by name. answers: what marks find on each head's codes, see `compare_answers`.
     """
 
     task: SearchTask

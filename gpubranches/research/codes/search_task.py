@@ -1,4 +1,4 @@
-"""What codecs are measured on: rows to fit, a base to search, queries, and classes with a name."""
+"""The search task that codecs are measured on: rows to fit, a base to search, queries, and classes with a name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpubranches.encoders import Embedder, VocabularyEmbedder
 from gpubranches.encoders.holdout import split
 from gpubranches.encoders.vocabulary import plain_name
 from gpubranches.errors import UsageError
-from gpubranches.research.quality.protocol import Concept
+from gpubranches.research.quality.concepts import Concept
 
 FEWEST_ROWS = 120
 """Items a catalog has at least: the first 100 of the base are asked for."""

@@ -83,7 +83,8 @@ def models(
     """
     from gpubranches import Catalog
     from gpubranches.catalog.storage import disk_errors
-    from gpubranches.research.quality.protocol import LabelledCatalog, random_subset
+    from gpubranches.research.quality.concepts import random_subset
+    from gpubranches.research.quality.labelled_catalog import LabelledCatalog
     from gpubranches.research.quality.report import reference_among
 
     wide = named["groups"] is not None or named["unions"] is not None
@@ -133,8 +134,8 @@ def _concepts(
     union_seed: int,
 ) -> list[Concept]:
     """Return the groups of a file and the unions drawn; the classes where neither is asked for."""
+    from gpubranches.research.quality.concepts import askable_by, find_concepts
     from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
-    from gpubranches.research.quality.protocol import askable_by, find_concepts
 
     words = tuple(word.strip() for word in columns.split(",") if word.strip())
     if groups is None and unions is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gpubranches.encoders.heads import Head
     from gpubranches.research.codes import CodesReport, SearchTask
     from gpubranches.research.quality.comparison import Comparison
-    from gpubranches.research.quality.protocol import Concept
+    from gpubranches.research.quality.concepts import Concept
 
 
 @click.command("codes")
@@ -94,7 +94,8 @@ def _answers(
     from gpubranches import open_backend
     from gpubranches.encoders.heads import LINEAR
     from gpubranches.research.codes import compare_answers
-    from gpubranches.research.quality.protocol import FEWEST, LabelledCatalog
+    from gpubranches.research.quality.concepts import FEWEST
+    from gpubranches.research.quality.labelled_catalog import LabelledCatalog
 
     heads = {**dict(spec.split("=", 1) for spec in specs), **{name: name for name in LINEAR}}
     large = [concept for concept in concepts if len(concept.items) >= FEWEST]
@@ -116,7 +117,7 @@ def _answers(
 
 
 def _concepts(catalog: Catalog, embedder: Embedder | None, columns: str, name: str, fewest: int) -> list[Concept]:
-    from gpubranches.research.quality.protocol import askable_by, find_concepts
+    from gpubranches.research.quality.concepts import askable_by, find_concepts
 
     words = tuple(word.strip() for word in columns.split(",") if word.strip())
     if embedder is None or words == ("none",):

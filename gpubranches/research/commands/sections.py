@@ -1,4 +1,4 @@
-"""What the commands of `evaluate` share: the embedder of their queries, and tables on the terminal."""
+"""Parts that the commands of `evaluate` share: the embedder of their queries, and tables on the terminal."""
 
 from __future__ import annotations
 

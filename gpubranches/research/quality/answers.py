@@ -1,4 +1,4 @@
-"""What a model of the evaluation is: a name, a description, and a function from a draw's marks to an answer."""
+"""The types `Model`, which answers a user's marks, and `Answer`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.research.quality.protocol import FIRST, Draw, LabelledCatalog
+from gpubranches.research.quality.labelled_catalog import FIRST, Draw, LabelledCatalog
 
 NEVER = -np.inf
-"""The score of what is never returned."""
+"""The score of items that are never returned."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model returns. matched: (n,) bool, its own cut, or None; scores: (n,), higher is better, or None."""
+    """The answer of a model. matched: (n,) bool, by its own cut, or None; scores: (n,), higher is better, or None."""
 
     matched: NDArray[np.bool_] | None = None
     scores: NDArray[np.floating[Any]] | None = None
@@ -25,9 +25,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Model:
-    """A way to answer.
+    """A way to answer a user's marks.
 
-    description: a phrase for tables; answer: called with a LabelledCatalog and a Draw. cut: the score that its matches
+    description: for tables; answer: called with a LabelledCatalog and a Draw. cut: the score that its matches
     lie above; None where it is another for every answer, or where nothing is matched: such a model suggests nothing.
     """
 
@@ -43,7 +43,7 @@ def training(labelled: LabelledCatalog, draw: Draw) -> tuple[NDArray[np.intp], N
 
 
 def first_page(labelled: LabelledCatalog, draw: Draw, scores: NDArray[np.floating[Any]]) -> Answer:
-    """Return the first 100 of what the user may see, by a ranking, marked ones left out; scores: (n,)."""
+    """Return the 100 best unmarked items that the user may see; scores: (n,), higher is better."""
     scores = np.where(draw.inside, scores.astype(np.float64), NEVER)
     scores[labelled.rows(np.concatenate([draw.positives, draw.negatives]))] = NEVER
     matched = np.zeros(labelled.n, np.bool_)

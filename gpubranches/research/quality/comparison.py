@@ -1,4 +1,4 @@
-"""Run models over draws, and hold what came of it: means, standard errors over concepts, paired differences."""
+"""Run models over draws, and hold their measures: means, standard errors over concepts, paired differences."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.answers import Answer, Model
+from gpubranches.research.quality.concepts import Concept
+from gpubranches.research.quality.labelled_catalog import Draw, LabelledCatalog
 from gpubranches.research.quality.measures import average_precision, best_f1, f1, precision_at, precision_recall
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.protocol import Concept, Draw, LabelledCatalog
 from gpubranches.research.quality.users import DEFAULT_USER, User
 
 MEASURES = ("f1", "unmarked", "precision", "recall", "average_precision", "oracle", "oracle_unmarked")
 """What is measured of an answer; see `measured`."""
 LEVELS = np.linspace(0, 1, 101)
-"""Levels of recall that precision is told at."""
+"""Levels of recall at which precision is reported."""
 
 Progress = Callable[[int, int], None]
 
@@ -44,11 +45,11 @@ class Comparison:
     curves: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def has(self, model: str, measure: str) -> bool:
-        """Tell whether a model has a measure at all."""
+        """Return whether a model has a measure at any place."""
         return not np.isnan(self.values[model][measure]).all()
 
     def take(self, rows: Sequence[int]) -> Comparison:
-        """Return what was measured of some of the concepts alone, without curves; rows: places in `concepts`."""
+        """Return the measures of some concepts, without curves; rows: their places in `concepts`."""
         values = {
             model: {measure: array[:, list(rows)] for measure, array in measures.items()}
             for model, measures in self.values.items()
@@ -114,7 +115,7 @@ class Comparison:
         }
 
     def differences(self, reference: str) -> list[dict[str, Any]]:
-        """Return the reference minus every other, by own cuts (best cuts where there is no own), as dicts."""
+        """Return the paired differences of the reference from each other model, by own cuts, else by the best ones."""
         rows: list[dict[str, Any]] = []
         for other in self.values:
             own = self.has(reference, "f1") and self.has(other, "f1")
@@ -214,7 +215,7 @@ def measured(
 
 
 def measured_within(draw: Draw, answer: Answer, good: NDArray[np.bool_], bad: NDArray[np.bool_]) -> dict[str, float]:
-    """Return what `measured` does, of the items alone that the draw's concept lets in; good, bad: (n,) bool."""
+    """Return the measures of `measured` over the items that meet the concept's condition; good, bad: (n,) bool."""
     rows = draw.inside
     matched = None if answer.matched is None else answer.matched[rows]
     scores = None if answer.scores is None else answer.scores[rows]

@@ -1,4 +1,4 @@
-"""A simulated user on the demo, whose truth is known: what a text finds, and what refining it finds."""
+"""Play the simulated user on the demo, whose scenes are known: F1 of a text, and F1 after refining."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from gpubranches.encoders import open_embedder
 from gpubranches.engines import open_backend
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.comparison import Comparison, evaluate
+from gpubranches.research.quality.concepts import FEWEST, Concept, Ids
+from gpubranches.research.quality.labelled_catalog import FIRST, LabelledCatalog
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.protocol import FEWEST, FIRST, Concept, Ids, LabelledCatalog
 from gpubranches.research.quality.users import NEGATIVES
 from gpubranches.retrieval.queries import Words
 

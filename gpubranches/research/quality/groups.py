@@ -25,7 +25,7 @@ from gpubranches.catalog.metadata.conditions import And, Comparison, Condition, 
 from gpubranches.core.files import parse_json
 from gpubranches.encoders.vocabulary import plain_name
 from gpubranches.errors import UsageError
-from gpubranches.research.quality.protocol import Class, Concept, find_classes
+from gpubranches.research.quality.concepts import Class, Concept, find_classes
 
 RESERVED = ("query", "ignore", "distractors")
 """Keys of a group that name no classes."""
@@ -68,8 +68,8 @@ def find_groups(
     names. Raises UsageError for columns that the catalog does not have, for keys and classes that are unknown or name
     several, for a group without items, for one whose classes are also left out, and for words that cannot be asked for.
     """
-    shelf = _Shelf.of(catalog, columns, name)
-    return [_concept(shelf, title, group, known) for title, group in groups.items()]
+    index = _ClassIndex.of(catalog, columns, name)
+    return [_concept(index, title, group, known) for title, group in groups.items()]
 
 
 def random_unions(
@@ -86,8 +86,8 @@ def random_unions(
     columns, name: as for `find_groups`. The same seed and catalog give the same unions. Raises UsageError where no data
     set has two classes.
     """
-    shelf = _Shelf.of(catalog, columns, name)
-    sets = {value: classes for value, classes in shelf.sets.items() if len(classes) >= FEWEST_JOINED}
+    index = _ClassIndex.of(catalog, columns, name)
+    sets = {value: classes for value, classes in index.sets.items() if len(classes) >= FEWEST_JOINED}
     if not sets:
         raise UsageError(f"unions: expected {FEWEST_JOINED} classes of one data set by {', '.join(columns)}, got none")
     rng = np.random.default_rng(seed)
@@ -103,7 +103,7 @@ def random_unions(
 
 
 @dataclass(frozen=True)
-class _Shelf:
+class _ClassIndex:
     """The classes of a catalog. sets: by the value of the first of two columns; of one column, all by its name."""
 
     columns: tuple[str, ...]
@@ -111,7 +111,7 @@ class _Shelf:
     sets: dict[str, list[Class]]
 
     @classmethod
-    def of(cls, catalog: Catalog, columns: tuple[str, ...], name: str) -> _Shelf:
+    def of(cls, catalog: Catalog, columns: tuple[str, ...], name: str) -> _ClassIndex:
         if not 1 <= len(columns) <= 2:
             raise UsageError(f"groups: expected one column or two that tell the classes apart, got {len(columns)}")
         classes = find_classes(catalog, columns, name)
@@ -129,14 +129,14 @@ class _Shelf:
         raise UsageError(f"groups: {title}: expected {wanted}, {_listed(near or self.sets)}, got the key {key!r}")
 
 
-def _concept(shelf: _Shelf, title: str, group: Group, known: Callable[[str], bool] | None) -> Concept:
+def _concept(index: _ClassIndex, title: str, group: Group, known: Callable[[str], bool] | None) -> Concept:
     chosen: list[Class] = []
     for key in group:
         if key not in RESERVED:
-            classes = shelf.named(title, key)
+            classes = index.named(title, key)
             listed = group[key]
             chosen += classes if listed == "all" else _picked(title, key, listed, classes)
-    left_out = _picked(title, "ignore", group.get("ignore", []), shelf.classes)
+    left_out = _picked(title, "ignore", group.get("ignore", []), index.classes)
     both = sorted({one.name for one in chosen for other in left_out if one is other})
     if both:
         raise UsageError(f"groups: {title}: expected classes either listed or ignored, got both for {_listed(both)}")
@@ -148,7 +148,7 @@ def _concept(shelf: _Shelf, title: str, group: Group, known: Callable[[str], boo
             f"groups: {title}: the embedder knows no {words!r}; write another query, or null to ask by the mean of the "
             "items"
         )
-    where = _condition(shelf, left_out, group.get("distractors", True))
+    where = _condition(index, left_out, group.get("distractors", True))
     asked = words is not None and known is not None
     return Concept(title, asked, _items(chosen), words if asked else None, where, by_embeddings=True)
 
@@ -166,31 +166,31 @@ def _picked(title: str, key: str, listed: Sequence[str | int], classes: list[Cla
     return list(chosen.values())
 
 
-def _condition(shelf: _Shelf, left_out: list[Class], distractors: bool) -> str | None:
+def _condition(index: _ClassIndex, left_out: list[Class], distractors: bool) -> str | None:
     """Return the condition that holds for all but the classes left out and, unless wanted, the items of no class.
 
     A test on a missing value is neither true nor false, so what has none is let in, or left out, by a test of its own.
     """
     texts = [
         column
-        for place, column in enumerate(shelf.columns)
-        if all(isinstance(one.values[place], str) for one in shelf.classes)
+        for place, column in enumerate(index.columns)
+        if all(isinstance(one.values[place], str) for one in index.classes)
     ]
-    parts = list(_apart(shelf, left_out))
+    parts = list(_apart(index, left_out))
     if not distractors:
-        present = [_test(column, "null", negated=True) for column in shelf.columns]
+        present = [_test(column, "null", negated=True) for column in index.columns]
         return to_text(_all([*present, *(_test(column, "<>", "") for column in texts), *parts]))
-    missing = [_test(column, "null") for column in shelf.columns] + [_test(column, "=", "") for column in texts]
+    missing = [_test(column, "null") for column in index.columns] + [_test(column, "=", "") for column in texts]
     return to_text(Or((*missing, _all(parts)))) if parts else None
 
 
-def _apart(shelf: _Shelf, left_out: list[Class]) -> Iterator[Condition]:
+def _apart(index: _ClassIndex, left_out: list[Class]) -> Iterator[Condition]:
     """Yield, by set, the condition that an item with values in all columns is of none of some classes."""
-    for classes in shelf.sets.values():
+    for classes in index.sets.values():
         values = tuple(one.values[-1] for one in classes if any(one is other for other in left_out))
         if values:
-            among = _test(shelf.columns[-1], "in", *values)
-            one_set = [_test(shelf.columns[0], "=", classes[0].values[0])] if len(shelf.columns) == 2 else []
+            among = _test(index.columns[-1], "in", *values)
+            one_set = [_test(index.columns[0], "=", classes[0].values[0])] if len(index.columns) == 2 else []
             yield Not(_all([*one_set, among]))
 
 

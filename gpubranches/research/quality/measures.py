@@ -1,4 +1,4 @@
-"""Precision, recall and their kin over a whole catalog."""
+"""Precision, recall, F1 and average precision over a whole catalog."""
 
 from __future__ import annotations
 

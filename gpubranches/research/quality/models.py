@@ -3,50 +3,50 @@
 from __future__ import annotations
 
 from gpubranches.errors import UsageError
-from gpubranches.research.quality import baselines_on_codes as on_codes
-from gpubranches.research.quality import baselines_on_embeddings as on_embeddings
-from gpubranches.research.quality import product_models as product
+from gpubranches.research.quality import baselines, product_models
 from gpubranches.research.quality.answers import Model
 
 MODELS: dict[str, Model] = {
-    "text": Model("the first query alone, first 100", product.text_query),
-    "query-oracle": Model("the first query alone, by the best cut, an oracle's", product.text_query_oracle),
-    "rocchio": Model("Rocchio on embeddings", on_embeddings.rocchio),
-    "qdrant-average": Model("Qdrant's recommend, average_vector, first 100", on_embeddings.qdrant_average_vector),
-    "qdrant-best": Model("Qdrant's recommend, best_score, first 100", on_embeddings.qdrant_best_score),
-    "centroid": Model("nearest centroid on embeddings", on_embeddings.centroid, cut=0),
-    "logistic-codes": Model("logistic regression on codes", on_codes.logistic, cut=0),
-    "svm-codes": Model("linear support vector machine on codes", on_codes.linear_support_vectors, cut=0),
-    "rbf-codes": Model("RBF support vector machine on codes", on_codes.radial_support_vectors, cut=0),
-    "tree": Model("decision tree on codes", product.tree),
-    "forest": Model("random forest of 25 on codes", product.forest),
-    "branch": Model("decision branches by votes", product.branch),
-    "ensemble": Model("branch ensemble by votes", product.ensemble),
-    "branch-classic": Model("the papers' own decision branches by votes", product.branch_classic),
-    "ensemble-classic": Model("the papers' own ensemble by votes", product.ensemble_classic),
+    "text": Model("the first query alone, first 100", product_models.text_query),
+    "query-oracle": Model("the first query alone, by the best cut, an oracle's", product_models.text_query_oracle),
+    "rocchio": Model("Rocchio on embeddings", baselines.rocchio),
+    "qdrant-average": Model("Qdrant's recommend, average_vector, first 100", baselines.qdrant_average_vector),
+    "qdrant-best": Model("Qdrant's recommend, best_score, first 100", baselines.qdrant_best_score),
+    "centroid": Model("nearest centroid on embeddings", baselines.centroid, cut=0),
+    "logistic-codes": Model("logistic regression on codes", baselines.logistic_on_codes, cut=0),
+    "svm-codes": Model("linear support vector machine on codes", baselines.linear_support_vectors_on_codes, cut=0),
+    "rbf-codes": Model("RBF support vector machine on codes", baselines.radial_support_vectors_on_codes, cut=0),
+    "tree": Model("decision tree on codes", product_models.by_votes("tree", ranked=False)),
+    "forest": Model("random forest of 25 on codes", product_models.by_votes("forest")),
+    "branch": Model("decision branches by votes", product_models.by_votes("branch", ranked=False)),
+    "ensemble": Model("branch ensemble by votes", product_models.by_votes("ensemble")),
+    "branch-classic": Model(
+        "the papers' own decision branches by votes", product_models.by_votes("branch-classic", ranked=False)
+    ),
+    "ensemble-classic": Model("the papers' own ensemble by votes", product_models.by_votes("ensemble-classic")),
     "forest-embeddings-10": Model(
         "random forest of 100 on embeddings, 10 random negatives",
-        on_embeddings.forest_of_few,
-        on_embeddings.EVEN,
+        baselines.forest_of_few,
+        baselines.EVEN,
     ),
     "forest-embeddings": Model(
         "random forest of 100 on embeddings, all random negatives",
-        on_embeddings.forest,
-        on_embeddings.EVEN,
+        baselines.forest,
+        baselines.EVEN,
     ),
-    "logistic-embeddings": Model("logistic regression on embeddings, cut at 0", on_embeddings.logistic, cut=0),
+    "logistic-embeddings": Model("logistic regression on embeddings, cut at 0", baselines.logistic, cut=0),
     "logistic-light": Model(
         "logistic regression on embeddings, random negatives of weight .01, cut at 0",
-        on_embeddings.logistic_light,
+        baselines.logistic_light,
         cut=0,
     ),
     "svm-embeddings": Model(
-        "linear support vector machine on embeddings, cut at 0", on_embeddings.linear_support_vectors, cut=0
+        "linear support vector machine on embeddings, cut at 0", baselines.linear_support_vectors, cut=0
     ),
-    "prototype": Model("logistic regression on embeddings, cut by held-out scores", on_embeddings.two_stage_prototype),
-    "linear": Model("second stage of refine over the whole catalog", product.linear),
-    "refine-unasked": Model("refine by the marks alone, not told the query", product.refine_unasked),
-    "refine": Model("refine as it is by default", product.refine),
+    "prototype": Model("logistic regression on embeddings, cut by held-out scores", baselines.two_stage_prototype),
+    "linear": Model("second stage of refine over the whole catalog", product_models.refined(model="linear")),
+    "refine-unasked": Model("refine by the marks alone, not told the query", product_models.refined(told=False)),
+    "refine": Model("refine as it is by default", product_models.refined()),
 }
 """Models by the name that the command line and the JSON know them by, weakest information first."""
 

@@ -1,4 +1,4 @@
-"""First pages: what a text query answers, against the cosine on the full embeddings."""
+"""Compare the first page of a text query with the cosine on the full embeddings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.errors import UsageError
+from gpubranches.research.quality.concepts import Concept
+from gpubranches.research.quality.labelled_catalog import LabelledCatalog
 from gpubranches.research.quality.measures import average_precision
-from gpubranches.research.quality.protocol import Concept, LabelledCatalog
 from gpubranches.retrieval.queries import Words
 
 

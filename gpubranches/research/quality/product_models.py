@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 
 from gpubranches.core.results import Ranking
 from gpubranches.research.quality.answers import NEVER, Answer
+from gpubranches.research.quality.labelled_catalog import FIRST, UNCHECKED, Draw, LabelledCatalog
 from gpubranches.research.quality.measures import best_cut
-from gpubranches.research.quality.protocol import FIRST, UNCHECKED, Draw, LabelledCatalog
 
 
 def text_query(labelled: LabelledCatalog, draw: Draw) -> Answer:
@@ -20,7 +21,7 @@ def text_query(labelled: LabelledCatalog, draw: Draw) -> Answer:
 
 
 def text_query_oracle(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Return what the query that the user began with finds by its best cut, which only an oracle knows.
+    """Return what the first query finds by its best cut, which only an oracle knows.
 
     The marks count as what they are when the cut is chosen.
     """
@@ -30,49 +31,26 @@ def text_query_oracle(labelled: LabelledCatalog, draw: Draw) -> Answer:
     return Answer(scores >= best_cut(scores, draw.right), scores)
 
 
-def refine(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by `Session.refine` as it is by default, told what the user asked for."""
-    return _refined(labelled, draw, query=draw.query)
+def refined(*, told: bool = True, ranked: bool = True, **options: Any) -> Callable[[LabelledCatalog, Draw], Answer]:
+    """Return a model that answers as `Session.refine` does with options; all others are the defaults.
+
+    told: whether a refine gets the words of the query; ranked: whether the answer has scores.
+    """
+
+    def answer(labelled: LabelledCatalog, draw: Draw) -> Answer:
+        query = draw.query if told else None
+        ranking = labelled.marked(draw).refine(
+            random_negatives=UNCHECKED, where=draw.concept.where, query=query, **options
+        )
+        found = answer_of(labelled, ranking)
+        return found if ranked else Answer(found.matched)
+
+    return answer
 
 
-def refine_unasked(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by `Session.refine` from the marks alone."""
-    return _refined(labelled, draw)
-
-
-def linear(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the second stage of `Session.refine` over the whole catalog, without boxes."""
-    return _refined(labelled, draw, model="linear", query=draw.query)
-
-
-def ensemble(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the votes of the branch ensemble alone."""
-    return _refined(labelled, draw, second_stage=False)
-
-
-def branch(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the single decision branches alone."""
-    return Answer(_refined(labelled, draw, model="branch", second_stage=False).matched)
-
-
-def branch_classic(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the papers' own decision branches alone."""
-    return Answer(_refined(labelled, draw, model="branch-classic", second_stage=False).matched)
-
-
-def ensemble_classic(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the votes of the papers' own ensemble alone."""
-    return _refined(labelled, draw, model="ensemble-classic", second_stage=False)
-
-
-def tree(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the decision tree alone: scikit-learn's prediction, by way of boxes."""
-    return Answer(_refined(labelled, draw, model="tree", second_stage=False).matched)
-
-
-def forest(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match by the votes of the random forest of 25 alone: scikit-learn's prediction, by way of boxes."""
-    return _refined(labelled, draw, model="forest", second_stage=False)
+def by_votes(model: str, *, ranked: bool = True) -> Callable[[LabelledCatalog, Draw], Answer]:
+    """Return the model that matches by the votes of a first stage alone, such as "ensemble"."""
+    return refined(told=False, ranked=ranked, model=model, second_stage=False)
 
 
 def answer_of(labelled: LabelledCatalog, ranking: Ranking) -> Answer:
@@ -83,13 +61,8 @@ def answer_of(labelled: LabelledCatalog, ranking: Ranking) -> Answer:
     return Answer(matched, scores)
 
 
-def _refined(labelled: LabelledCatalog, draw: Draw, **options: Any) -> Answer:
-    ranking = labelled.marked(draw).refine(random_negatives=UNCHECKED, where=draw.concept.where, **options)
-    return answer_of(labelled, ranking)
-
-
 def _places(labelled: LabelledCatalog, draw: Draw) -> NDArray[np.float64]:
-    """Return scores, (n,), by the places of items in the first query's answer, the last found at 1."""
+    """Return scores, (n,), by the places of items in the first query's answer; the last item has score 1."""
     scores = np.full(labelled.n, NEVER)
     scores[draw.order] = np.arange(len(draw.order), 0, -1)
     return scores

@@ -14,8 +14,9 @@ from gpubranches.core.files import replace_file
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.answers import Model
 from gpubranches.research.quality.comparison import LEVELS, Comparison
+from gpubranches.research.quality.concepts import Concept
+from gpubranches.research.quality.labelled_catalog import FIRST, UNCHECKED
 from gpubranches.research.quality.models import MODELS
-from gpubranches.research.quality.protocol import FIRST, UNCHECKED, Concept
 from gpubranches.research.quality.rounds import PAGE, POLICIES, Policy
 from gpubranches.research.quality.size_bands import by_size
 from gpubranches.research.quality.users import DEFAULT_USER, User, described
@@ -37,10 +38,10 @@ _PLAYED: dict[str, Model | Policy] = {**MODELS, **POLICIES}
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found.
+    """The results of an evaluation.
 
     n: items of the catalog; concepts: those played; models: of evaluate; rounds: of play_rounds, or None; against: the
-    model whose paired differences are told; facts: what else a reader should know, by name; user: who marked.
+    model whose paired differences from the others are reported; facts: further facts by name; user: who marked.
     """
 
     n: int

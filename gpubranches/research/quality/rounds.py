@@ -16,9 +16,10 @@ from gpubranches.core.tie_order import best_first
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.comparison import Comparison, Progress, empty_values, measured_within, require_draws
+from gpubranches.research.quality.concepts import Concept, Ids
+from gpubranches.research.quality.labelled_catalog import UNCHECKED, Draw, LabelledCatalog
 from gpubranches.research.quality.models import MODELS
 from gpubranches.research.quality.product_models import answer_of
-from gpubranches.research.quality.protocol import UNCHECKED, Concept, Draw, Ids, LabelledCatalog
 from gpubranches.research.quality.users import DEFAULT_USER, User
 from gpubranches.service import Session
 
@@ -30,10 +31,10 @@ PAGE = 20
 
 @dataclass(frozen=True)
 class Policy:
-    """What the user marks next.
+    """How the next items to mark are chosen.
 
-    description: a phrase for tables; origin: how the marks are logged; choose: returns at most 20 unmarked ids of a
-    session after its refine.
+    description: for tables; origin: of the marks in the log; choose: returns at most 20 unmarked ids of a session after
+    its refine.
     """
 
     description: str
@@ -59,7 +60,7 @@ def random_matched(session: Session, rng: np.random.Generator) -> Ids:
 
 
 def uncertain(session: Session, rng: np.random.Generator) -> Ids:
-    """Return those nearest to the cut, wherever they lie."""
+    """Return those nearest to the cut, on either side."""
     ranking = _ranking(session)
     open_ = _unmarked(session, ranking)
     ids, scores = ranking.ids[open_], ranking.scores[open_]
@@ -185,7 +186,7 @@ def _nearest_to_cut(labelled: LabelledCatalog, draw: Draw, model: Model, answer:
 
 
 def _marked(draw: Draw, labelled: LabelledCatalog, ids: Ids) -> Draw:
-    """Return a draw with more items marked by the truth; those of them that served as wrong unchecked do no longer."""
+    """Return a draw with more items marked by the truth; they no longer serve as unchecked negatives."""
     right = draw.right[labelled.rows(ids)]
     return replace(
         draw,

@@ -1,4 +1,4 @@
-"""Concepts in bands by how many items they have: what is found of few items and of many is told apart."""
+"""Concepts in bands by their number of items, so that small and large ones are reported apart."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def bands(sizes: Sequence[int]) -> dict[str, list[int]]:
 def by_size(found: Comparison, sizes: Sequence[int], places: Sequence[int], title: str) -> Iterator[Section]:
     """Yield a table of F1, a row for each model and place, a column for each band with its concepts in brackets.
 
-    sizes: items of each concept; places: of the Comparison, told in the rows where there are several. What has
-    no F1 is left out. Nothing is yielded where all concepts are in one band.
+    sizes: items of each concept; places: of the Comparison, named in the rows if there are several. Models without F1
+    are left out. Nothing is yielded if all concepts are in one band.
     """
     parts = {f"{name} ({len(rows)})": found.take(rows) for name, rows in bands(sizes).items()}
     if len(parts) > 1:

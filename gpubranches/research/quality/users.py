@@ -1,4 +1,4 @@
-"""Simulated users: what of a first page they mark, in which order, and whether the program is told their words."""
+"""Simulated users: which items of a first page they mark, in which order, and whether a refine is told their words."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Rows = NDArray[np.intp]
 class User:
     """How a user marks a first page.
 
-    description: a phrase for reports; in_order: whether the page is walked from its top, else marks are drawn at
-    random from all of it; wrong: items marked wrong at most; told: whether a refine is told the words of the query.
+    description: for reports; in_order: whether the user marks from the top of the page, else marks are drawn at random
+    from all of it; wrong: most items marked wrong; told: whether a refine gets the words of the query.
     """
 
     description: str
@@ -62,6 +62,6 @@ def choose_user(name: str) -> User:
 
 
 def described(user: User) -> dict[str, Any]:
-    """Return a user's name, None for one of no name, and description."""
+    """Return the name and the description of a user; the name is None for a user that is not in USERS."""
     name = next((name for name, known in USERS.items() if known == user), None)
     return {"name": name, "description": user.description}

@@ -1,1 +1,1 @@
-"""The benchmark: one synthetic catalog, several engines, the same questions, side by side in one run."""
+"""The benchmark of engines: one synthetic catalog, several engines, the same questions, in one run."""

@@ -1,4 +1,4 @@
-"""What an engine of the benchmark is: questions it can answer, each a function to time."""
+"""The types of the benchmark: `Engine`, and `Question`, which is a function to time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Question:
-    """One thing to time: what is asked, how, and the bytes that must be read to answer it, 0 where that means nothing.
+    """One call to time.
 
-    recall: a function that returns the recall of an approximate answer, or None; before: what makes the first call a
-    cold one, or None.
+    what: its name in tables; work: the call; bytes_read: the bytes that an answer must read, 0 if that means nothing;
+    recall: returns the recall of an approximate answer, or None; before: makes the first call a cold one, or None.
     """
 
     what: str
@@ -24,7 +24,11 @@ class Question:
 
 @dataclass
 class Engine:
-    """An engine that is ready: how long that took, its questions, and the bytes of what it built beside the codes."""
+    """An engine that is ready.
+
+    ready_ms: time to open it; copy_bytes_s: bytes a second of a large copy where its rows are, 0 if not measured;
+    built_bytes: size of what it keeps beside the codes.
+    """
 
     name: str
     ready_ms: float

@@ -1,4 +1,4 @@
-"""What others offer, as engines of the benchmark: faiss, scikit-learn, a column scan in NumPy."""
+"""Other engines of the benchmark: faiss, scikit-learn, a column scan in NumPy."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def _stopped_questions(backend: Any, asked: Questions, stack: ExitStack) -> Iter
 
 
 def scans(backend: Backend, asked: Questions) -> int:
-    """Ask what refine asks of a backend, without what it fits: bits of all candidates, embeddings of the best."""
+    """Run the scans of a refine without its training: bits of all candidates, embeddings of the best."""
     listed = backend.score(asked.direction, tier="bits", boxes=asked.ensembles[0], limit=RESCORED).ids
     return backend.score(asked.direction, tier="embeddings", ids=listed).total
 

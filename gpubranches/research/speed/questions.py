@@ -1,4 +1,4 @@
-"""What is asked of every engine, from the same marks: queries, models of boxes, linear models.
+"""The questions to every engine, from the same marks: queries, models of boxes, linear models.
 
 The boxes are learnt where numba is. Where it is not, as on a machine with a card and little else, they are drawn around
 the marks, in the measured shape of learnt ones: 45 to 75 boxes of 4.7 dims over 25 estimators; those of the pool on its
@@ -104,21 +104,36 @@ def _wider(boxes: Boxes, margin: int) -> Boxes:
     return Boxes(members, boxes.estimator.tolist(), boxes.n_estimators)
 
 
-def _pooled(catalog: SyntheticCatalog, marks: Marks, seed: int, learns: bool) -> dict[str, Boxes]:
-    sample = catalog.codes(catalog.sample_ids(_SAMPLED, np.random.default_rng(seed)))
-    if learns:
-        codes, y = _training(catalog, marks)
-        branch = DecisionBranches(subsets="pool", random_state=seed).fit(codes, y).boxes_
-        ensemble = BranchEnsemble(subsets="pool", random_state=seed).fit(codes, y).boxes_
-    else:
-        codes, rng = catalog.codes(marks.positives), np.random.default_rng(seed)
-        branch, ensemble = _branch_around(codes, rng, _of_the_pool), _ensemble_around(codes, rng, _of_the_pool)
-    models = {"branch of the pool": branch, "ensemble of the pool": ensemble}
+def pool_models(
+    codes: NDArray[np.uint8], y: NDArray[np.bool_], sample: NDArray[np.uint8], seed: int
+) -> dict[str, Boxes]:
+    """Return a branch and an ensemble over subsets of the pool, each as grown and widened to the shares of SHARES.
+
+    codes, y: (m, d) and (m,), marked and random rows and whether each is right; sample: (s, d), rows whose shares are
+    counted. The keys are such as "branch, narrow".
+    """
+    branch = DecisionBranches(subsets="pool", random_state=seed).fit(codes, y).boxes_
+    ensemble = BranchEnsemble(subsets="pool", random_state=seed).fit(codes, y).boxes_
+    return _by_share({"branch": branch, "ensemble": ensemble}, sample)
+
+
+def _by_share(models: dict[str, Boxes], sample: NDArray[np.uint8]) -> dict[str, Boxes]:
     return {
         f"{what}, {label}": widened(boxes, sample, share, boxes.n_estimators // 2 + 1)
         for what, boxes in models.items()
         for label, share in SHARES.items()
     }
+
+
+def _pooled(catalog: SyntheticCatalog, marks: Marks, seed: int, learns: bool) -> dict[str, Boxes]:
+    sample = catalog.codes(catalog.sample_ids(_SAMPLED, np.random.default_rng(seed)))
+    if learns:
+        models = pool_models(*_training(catalog, marks), sample, seed)
+    else:
+        codes, rng = catalog.codes(marks.positives), np.random.default_rng(seed)
+        branch, ensemble = _branch_around(codes, rng, _of_the_pool), _ensemble_around(codes, rng, _of_the_pool)
+        models = _by_share({"branch": branch, "ensemble": ensemble}, sample)
+    return {name.replace(",", " of the pool,"): boxes for name, boxes in models.items()}
 
 
 def _marks(catalog: SyntheticCatalog, rng: np.random.Generator) -> Marks:

@@ -1,4 +1,4 @@
-"""One run of the benchmark: rows by engines by questions, to JSON lines, a table and plots."""
+"""Run the benchmark: every size, engine and question, to JSON lines, a table and plots."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Report = Callable[[str, int, int], None]
 class Measure:
     """One line of the results.
 
-    Times in milliseconds; roofline_ms: bytes_read at the speed of a copy measured here; found: items that match, None
-    where that means nothing; built_bytes: what the engine keeps beside the codes; models: how the boxes were made, see
-    Questions.
+    Times in milliseconds; roofline_ms: of reading bytes_read at the speed of a copy measured here; found: items that
+    match, None if that means nothing; built_bytes: what the engine keeps beside the codes; models: how the boxes were
+    made, see Questions.
     """
 
     engine: str
@@ -141,7 +141,7 @@ def _measure(engine: Engine, question: Question, catalog: SyntheticCatalog, mode
 
 
 def machine() -> dict[str, Any]:
-    """Return when, where and with what this was measured."""
+    """Return date, machine and versions of a run."""
     parts = {
         finding.part: finding.state for finding in examine() if finding.part in ("machine", "GPU", "cupy", "faiss")
     }

@@ -1,4 +1,4 @@
-"""A made-up catalog of any size: every row is a hash of its number, so it can be made on the host or on a device.
+"""A synthetic catalog of any size: every row is a hash of its number, so it can be made on the host or on a device.
 
 The twin of kernels/synthetic.cu. `SyntheticCatalog` answers what backends and sessions ask of a catalog.
 """
@@ -94,7 +94,7 @@ class SyntheticSegment:
 
     @property
     def files(self) -> dict[str, dict[str, Any]]:
-        """What stands for the checksum of the codes: they follow from these numbers."""
+        """The entry of the codes, whose checksum is of the numbers that they are made from."""
         made = f"{self.start} {self.n} {self.d} {self.clusters} {self.period}"
         return {"codes.u8": {"bytes": self.n * self.d, "sha256": digest(made)}}
 
@@ -170,22 +170,22 @@ class SyntheticCatalog:
 
     @property
     def has_bits(self) -> bool:
-        """True: bits are made up, too."""
+        """True: bits are synthetic, too."""
         return True
 
     @property
     def has_embeddings(self) -> bool:
-        """Whether a file stands in for embeddings."""
+        """Whether there is a stand-in file of embeddings."""
         return self._stand_in is not None
 
     @property
     def stores_embeddings(self) -> bool:
-        """Whether a file stands in for embeddings."""
+        """Whether there is a stand-in file of embeddings."""
         return self.has_embeddings
 
     @property
     def embeddings_source(self) -> str:
-        """What an answer by embeddings is by."""
+        """The source that an answer by embeddings names."""
         return "embeddings"
 
     @property
@@ -224,11 +224,11 @@ class SyntheticCatalog:
         return codes_of(as_ids(ids), self.d, self.clusters, self.period)
 
     def embeddings(self, ids: ArrayLike) -> NDArray[np.float32]:
-        """Return what stands in for the embeddings, (m, D) float32."""
+        """Return rows of the stand-in file, (m, D) float32."""
         return self.embeddings_at(as_ids(ids)).astype(np.float32)
 
     def embeddings_at(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.float16]:
-        """Return what stands in for the embeddings at positions, (m, D) float16."""
+        """Return rows of the stand-in file for positions, (m, D) float16."""
         if self._stand_in is None:
             raise ValueError("expected a file that stands in for the embeddings, got none")
         return np.asarray(self._stand_in[positions.astype(np.int64) % len(self._stand_in)])
@@ -246,7 +246,7 @@ class SyntheticCatalog:
 
 
 class SyntheticResidence:
-    """The rows of a SyntheticCatalog made on the device, page by page; what GpuBackend asks of a Residence."""
+    """The rows of a SyntheticCatalog, made on the device page by page, with the interface of a Residence."""
 
     def __init__(self, device: Device, catalog: SyntheticCatalog, *, tiers: tuple[str, ...] = ("codes", "bits")):
         n_tiles, d = catalog.n // TILE, catalog.d
@@ -284,7 +284,7 @@ class SyntheticResidence:
 
 
 def scale_of(D: int) -> float:
-    """Return what every component of an embedding is long, for unit length."""
+    """Return the size of each component of a unit embedding of D equal components."""
     return float(1 / np.sqrt(D))
 
 

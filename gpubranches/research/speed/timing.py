@@ -1,4 +1,4 @@
-"""Times of a call: the first one and many warm ones, several calls in turns, or several at once."""
+"""Time a call: the first and many warm ones, several calls in turns, or several at once."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""The simulated user: types a concept's name, sees the first 100, marks some right and some wrong, refines."""
+"""A labelled catalog in memory, on which simulated users ask for concepts and mark what they see."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,52 +12,26 @@ from gpubranches.catalog import Catalog
 from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend
 from gpubranches.errors import UsageError
+from gpubranches.research.quality.concepts import Concept, Ids
 from gpubranches.research.quality.users import DEFAULT_USER, User
 from gpubranches.retrieval.queries import Words
 from gpubranches.service import Session
 
-FEWEST = 34
-"""Items a concept has at least."""
 FIRST = 100
 """Items the user sees."""
 UNCHECKED = 1000
-"""Random items that serve as wrong without a look."""
+"""Random items that serve as wrong ones without being looked at."""
 _NOISE = 0.5
 _EMBEDDING_NOISE = 0.3
-
-Ids = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Concept:
-    """What a user may look for.
-
-    name: of the class or of the group; text: whether a query can be made of words; items: its ids. words: what is asked
-    for, None for the name. where: the condition that all of the catalog meets that the user sees and that counts, None
-    for all of it. by_embeddings: whether a query without words is a mean of embeddings, as it always is for users who
-    walk the page in order; else it is one of codes.
-    """
-
-    name: str
-    text: bool
-    items: Ids
-    words: str | None = None
-    where: str | None = None
-    by_embeddings: bool = False
-
-    @property
-    def asked(self) -> str:
-        """The words that ask for it."""
-        return self.name if self.words is None else self.words
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What one user has seen and marked; the same for every model. Ids but for `order`.
+    """What one user has seen and marked, the same for every model; ids, except for `order`.
 
     order: (m,) rows of the catalog, the first query's answer over all that the concept's condition lets in, best first;
     inside: (n,) bool, which rows those are; right: (n,) bool, the truth; positives, negatives: marked; unchecked:
-    random ones. told: whether a refine is told the words.
+    random items that serve as wrong; told: whether a refine gets the words of the query.
     """
 
     concept: Concept
@@ -73,7 +46,7 @@ class Draw:
 
     @property
     def query(self) -> str | None:
-        """What the user typed and the program is told; None where it is not, and where the query was no text."""
+        """The words that a refine gets; None where it gets none, and where the query was no text."""
         return f'"{self.concept.asked}"' if self.concept.text and self.told else None
 
 
@@ -82,7 +55,7 @@ class LabelledCatalog:
     """A labelled catalog in memory.
 
     embedder: for the concepts that have a text; None where none has. ids: (n,) ascending; codes: (n, d) uint8;
-    embeddings: (n, D) float32, centred; mean: (D,) float32, what was taken from them; lengths: (n,) float32, theirs.
+    embeddings: (n, D) float32, minus their mean; mean: (D,) float32; lengths: (n,) float32, norms of the embeddings.
     Raises UsageError for a catalog without embeddings.
     """
 
@@ -119,7 +92,7 @@ class LabelledCatalog:
         return found
 
     def flags(self, ids: Ids) -> NDArray[np.bool_]:
-        """Return which rows are those of ids, (n,) bool."""
+        """Return a flag per row, (n,) bool, true for the rows of ids."""
         marked = np.zeros(self.n, np.bool_)
         marked[self.rows(ids)] = True
         return marked
@@ -178,7 +151,7 @@ class LabelledCatalog:
                 yield at, seed, self.draw(concept, p, seed, user)
 
     def _asked(self, session: Session, concept: Concept, user: User, rng: np.random.Generator) -> NDArray[np.intp]:
-        """Return the rows that the first query finds, (m,), best first: all that the concept's condition lets in."""
+        """Return all rows that meet the concept's condition, (m,), in the order of the first query's answer."""
         if concept.text:
             found = session.search(Words(concept.asked), k=self.n, where=concept.where)
         elif concept.by_embeddings or user.in_order:
@@ -212,90 +185,3 @@ class LabelledCatalog:
         query = mean / np.linalg.norm(mean) + _NOISE * rng.standard_normal(d) / np.sqrt(d)
         code: NDArray[np.uint8] = scalar.encode((query / np.linalg.norm(query)).astype(np.float32)[None])[0]
         return code
-
-
-def askable_by(embedder: Embedder | None) -> Callable[[str], bool]:
-    """Return whether a name can be asked for as a text: a function that a vocabulary answers by its list.
-
-    Another embedder is tried; without one nothing can be asked for.
-    """
-    if embedder is None:
-        return lambda name: False
-    knows: Callable[[str], bool] | None = getattr(embedder, "knows", None)
-
-    def accepts(name: str) -> bool:
-        try:
-            embedder.texts([name])
-        except UsageError:
-            return False
-        return True
-
-    return accepts if knows is None else knows
-
-
-def find_concepts(
-    catalog: Catalog,
-    known: Callable[[str], bool],
-    *,
-    columns: tuple[str, ...] = ("dataset", "label"),
-    name: str = "caption",
-    fewest: int = FEWEST,
-) -> list[Concept]:
-    """Return the classes with at least `fewest` items, in the order of their columns.
-
-    A class is what has the same value in all `columns` of the metadata (items with none in one of them belong to no
-    class); its name is the value of the column `name`, "_" read as space; known: whether a name can be asked for.
-    Raises UsageError for columns that the catalog does not have, and if no class is large enough.
-    """
-    classes = find_classes(catalog, columns, name)
-    large = [found for found in classes if len(found.items) >= fewest]
-    if not large:
-        largest = max((len(found.items) for found in classes), default=0)
-        raise UsageError(
-            f"classes: expected at least one of {fewest} items or more by {', '.join(columns)}, got {len(classes)} "
-            f"classes, the largest of {largest}; lower the number, or evaluate on a larger catalog"
-        )
-    return [Concept(found.name, known(found.name), found.items) for found in large]
-
-
-@dataclass(frozen=True)
-class Class:
-    """Items of the same values. values: of the columns, as they are there; name: "_" read as space; items: ids."""
-
-    values: tuple[Any, ...]
-    name: str
-    items: Ids
-
-
-def find_classes(catalog: Catalog, columns: tuple[str, ...], name: str) -> list[Class]:
-    """Return the classes by columns of the metadata, in the order of their values as texts.
-
-    An item with no value, or an empty one, in one of the columns is of no class. name: the column with the names.
-    Raises UsageError for columns that the catalog does not have.
-    """
-    missing = [column for column in (*columns, name) if column not in catalog.columns]
-    if missing or not columns:
-        known_columns, got = ", ".join(catalog.columns), ", ".join(missing) or "none"
-        raise UsageError(
-            f"classes: expected columns of the catalog ({known_columns}), got {got}; "
-            "name those that tell the classes apart, and the one with their names"
-        )
-    everything = np.arange(catalog.next_id)
-    ids = everything[catalog.alive(everything)]
-    items: dict[tuple[str, ...], list[int]] = {}
-    told: dict[tuple[str, ...], tuple[tuple[Any, ...], str]] = {}
-    for row in catalog.items(ids):
-        values = tuple(row.get(column) for column in columns)
-        key = tuple("" if value is None else str(value) for value in values)
-        if all(key):
-            items.setdefault(key, []).append(row["id"])
-            told[key] = (values, str(row.get(name)).replace("_", " "))
-    return [Class(*told[key], np.array(sorted(items[key]), np.int64)) for key in sorted(items)]
-
-
-def random_subset(concepts: list[Concept], count: int | None, *, seed: int = 0) -> list[Concept]:
-    """Return `count` concepts drawn at random, in their order; all of them for None."""
-    if count is None:
-        return concepts
-    chosen = np.random.default_rng(seed).permutation(len(concepts))[:count]
-    return [concepts[i] for i in sorted(chosen)]

@@ -1,14 +1,16 @@
-"""Synthetic catalogs of any size with bounded memory: clusters in groups on a sphere, from a seed.
+"""Synthetic catalogs on disk, of any size with bounded memory: clusters in groups on a sphere, from a seed.
 
-1,000 clusters in 100 groups of 10 on the unit sphere of d dims; sizes follow a power law, so a few clusters hold
-much of the catalog and most are small. Codes go through the project's ScalarQuantizer; sign bits, where wanted, are
-random bytes, for their speed does not depend on what they say.
+1,000 clusters in 100 groups of 10 lie on the unit sphere of d dims; their sizes follow a power law, so a few clusters
+hold much of the catalog and most are small. Codes are made by the project's ScalarQuantizer. Sign bits without
+embeddings are random bytes, because the speed of a scan does not depend on their values. A catalog that needs no disk,
+and can be made on a card, is `gpubranches.research.speed.synthetic`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,6 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog import SEGMENT_ROWS, Catalog
 from gpubranches.core.embedding_space import EmbeddingSpace
-from gpubranches.encoders.heads import PCAHead
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer
 
 GROUPS = 100
@@ -34,7 +35,6 @@ class Clusters:
     seed: int = 0
     centres: NDArray[np.float32] = field(init=False)
     shares: NDArray[np.float64] = field(init=False)
-    quantizer: ScalarQuantizer = field(init=False)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng([self.seed, 0])
@@ -43,7 +43,11 @@ class Clusters:
         self.centres = _unit((groups + offsets).reshape(-1, self.d)).astype(np.float32)
         weights = 1.0 / np.arange(10, 10 + len(self.centres))
         self.shares = rng.permutation(weights / weights.sum())
-        self.quantizer = ScalarQuantizer().fit(self.vectors(0)[0])
+
+    @cached_property
+    def quantizer(self) -> ScalarQuantizer:
+        """The quantizer of the codes, fitted to the first block."""
+        return ScalarQuantizer().fit(self.vectors(0)[0])
 
     def vectors(self, block: int, rows: int = _BLOCK) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the vectors of one block, (rows, d) float32 of unit length, and their clusters, (rows,) int64."""
@@ -89,6 +93,8 @@ def write_embedded_catalog(path: Path, clusters: Clusters, n: int) -> NDArray[np
 
     Return the cluster of each id, (n,) int16. Segments are of 131,072 rows, so memory stays bounded.
     """
+    from gpubranches.encoders.heads import PCAHead  # needs safetensors, which a card's machine may not have
+
     sample, _ = clusters.vectors(0, 20_000)
     signs, head = SignQuantizer().fit(sample), PCAHead(32).fit(sample)
     scalar = ScalarQuantizer().fit(head.transform(sample))

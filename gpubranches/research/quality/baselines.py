@@ -1,4 +1,4 @@
-"""Baselines on the embeddings: linear models, forests, and what other programs do with the same marks."""
+"""Baselines that learn from the same marks: linear models, forests, and what other programs do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 
 from gpubranches.core.threads import one_thread
 from gpubranches.research.quality.answers import Answer, first_page, training
-from gpubranches.research.quality.protocol import Draw, LabelledCatalog
+from gpubranches.research.quality.labelled_catalog import Draw, LabelledCatalog
 
 TREES = 100
 """Trees of the forests on embeddings."""
@@ -45,21 +45,40 @@ def centroid(labelled: LabelledCatalog, draw: Draw) -> Answer:
     return Answer(scores > 0, scores)
 
 
+def logistic_on_codes(labelled: LabelledCatalog, draw: Draw) -> Answer:
+    """Match by logistic regression on the codes (C = 1, balanced), cut at 0."""
+    model = LogisticRegression(class_weight="balanced", max_iter=1000)
+    return _cut_at_zero(model, _scaled_codes(labelled), labelled, draw)
+
+
+def linear_support_vectors_on_codes(labelled: LabelledCatalog, draw: Draw) -> Answer:
+    """Match by a linear support vector machine on the codes (C = 1, balanced), cut at 0."""
+    return _cut_at_zero(SVC(kernel="linear", class_weight="balanced"), _scaled_codes(labelled), labelled, draw)
+
+
+def radial_support_vectors_on_codes(labelled: LabelledCatalog, draw: Draw) -> Answer:
+    """Match by a support vector machine on the codes (RBF, C = 10, balanced), cut at 0."""
+    rows, y = training(labelled, draw)
+    x = _scaled_codes(labelled)
+    scores = SVC(C=10, class_weight="balanced").fit(x[rows], y).decision_function(x)
+    return Answer(scores > 0, scores)
+
+
 def logistic(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Match by logistic regression (C = 10, balanced), cut at 0."""
-    return _cut_at_zero(_logistic(), labelled, draw)
+    return _cut_at_zero(_logistic(), labelled.embeddings, labelled, draw)
 
 
 def logistic_light(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Match by logistic regression (C = 10), cut at 0: a mark weighs 1, an unchecked negative a hundredth."""
     weights = np.ones(len(draw.positives) + len(draw.negatives) + len(draw.unchecked))
     weights[len(weights) - len(draw.unchecked) :] = LIGHT
-    return _cut_at_zero(LogisticRegression(C=10, max_iter=1000), labelled, draw, weights)
+    return _cut_at_zero(LogisticRegression(C=10, max_iter=1000), labelled.embeddings, labelled, draw, weights)
 
 
 def linear_support_vectors(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Match by a linear support vector machine (C = 1, balanced), cut at 0."""
-    return _cut_at_zero(SVC(kernel="linear", class_weight="balanced"), labelled, draw)
+    return _cut_at_zero(SVC(kernel="linear", class_weight="balanced"), labelled.embeddings, labelled, draw)
 
 
 def two_stage_prototype(labelled: LabelledCatalog, draw: Draw) -> Answer:
@@ -125,14 +144,26 @@ def _logistic() -> Any:
     return LogisticRegression(C=10, class_weight="balanced", max_iter=1000)
 
 
+def _scaled_codes(labelled: LabelledCatalog) -> NDArray[np.float32]:
+    """Return the codes on -1..1, (n, d) float32."""
+    return labelled.codes.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
 def _cut_at_zero(
-    model: Any, labelled: LabelledCatalog, draw: Draw, weights: NDArray[np.float64] | None = None
+    model: Any,
+    x: NDArray[np.float32],
+    labelled: LabelledCatalog,
+    draw: Draw,
+    weights: NDArray[np.float64] | None = None,
 ) -> Answer:
-    """Fit to what `training` returns, weighed by (m,) float64 or all alike, and cut the scores at 0."""
+    """Fit a linear model to what `training` returns and cut its scores at 0.
+
+    x: (n, ·) float32, the features of all rows; weights: (m,) float64 of the training rows, None for equal ones.
+    """
     rows, y = training(labelled, draw)
     with one_thread():
-        fitted = model.fit(labelled.embeddings[rows], y, sample_weight=weights)
-    scores = labelled.embeddings @ fitted.coef_[0].astype(np.float32) + fitted.intercept_[0]
+        fitted = model.fit(x[rows], y, sample_weight=weights)
+    scores = x @ fitted.coef_[0].astype(np.float32) + fitted.intercept_[0]
     return Answer(scores > 0, scores)
 
 
