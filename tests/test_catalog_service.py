@@ -164,3 +164,18 @@ def test_searches_and_marks_do_not_wait_for_a_session_that_trains(service, found
         assert waiting.is_alive()
     waiting.join(60)
     assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_warm_up_that_the_end_of_the_server_cuts_short_is_no_error(service, monkeypatch, closed):
+    def search_while_closing(*_args, **_options):
+        if closed:
+            service.close()
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    monkeypatch.setattr(service.backend, "search", search_while_closing)
+    if closed:
+        service.warm_up()
+    else:
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            service.warm_up()

@@ -145,7 +145,7 @@ def test_an_item_outside_the_answer_is_told_what_it_misses(session):
 
 def test_what_cannot_be_explained_is_refused_with_advice(session):
     session.refine("linear")
-    with pytest.raises(UsageError, match="linear and has no boxes; refine with another"):
+    with pytest.raises(UsageError, match="linear and has no boxes; use another"):
         session.explain(3)
     session.refine("branch")
     with pytest.raises(UsageError, match="99999"):

@@ -81,24 +81,37 @@ class CatalogService:
         self.follower = SnapshotFollower(catalog, self.sessions.opened.forget_answers)
         self.readiness = Readiness(catalog, backend, self.follower)
         self._lists = ResultLists()
+        self._closed = False
 
     def close(self) -> None:
         """Close the sessions that no thread uses, and the file of the marks."""
+        self._closed = True
         self.sessions.close()
 
     def warm_up(self) -> None:
-        """Search and find all once in a session of its own, so that no user waits for the kernels to compile."""
+        """Search and find all once in a session of its own, so that no user waits for the kernels to compile.
+
+        An error is dropped once the service is closed: the backend may be closed meanwhile.
+        """
         start = time.perf_counter()
-        with self.follower.reading():
-            ids = self.catalog.sample_ids(12, np.random.default_rng(0))
-            if len(ids) < 2:
-                return
-            with Session(self.catalog, self.backend, embedder=None) as session:
-                session.mark(ids[:1], +1)
-                session.mark(ids[1:], -1)
-                session.search(int(ids[0]), 1)
-                session.find_all()
-        _log.info("warm after %.1f s", time.perf_counter() - start)
+        try:
+            with self.follower.reading():
+                self._search_and_find()
+        except Exception:
+            if not self._closed:
+                raise
+        else:
+            _log.info("warm after %.1f s", time.perf_counter() - start)
+
+    def _search_and_find(self) -> None:
+        ids = self.catalog.sample_ids(12, np.random.default_rng(0))
+        if len(ids) < 2:
+            return
+        with Session(self.catalog, self.backend, embedder=None) as session:
+            session.mark(ids[:1], +1)
+            session.mark(ids[1:], -1)
+            session.search(int(ids[0]), 1)
+            session.find_all()
 
     # The catalog
 
