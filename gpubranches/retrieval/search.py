@@ -117,7 +117,7 @@ class Searcher:
 
     def _parsed(self, query: Query, k: int, where: str | None, by_codes: bool) -> Hits:
         if not self.catalog.D and not isinstance(query.single, Item):
-            raise UsageError("text: the catalog has codes only, which can be searched by one item; write, for example, #17")
+            raise UsageError("text: the catalog has codes only, so search by one item, for example #17")
         if query.single is not None:
             return self.search(query.single, k, where=where, by_codes=by_codes)
         if by_codes:
@@ -215,7 +215,7 @@ class Searcher:
 
 
 def _no_picture(name: str) -> NDArray[np.float32]:
-    raise UsageError(f"picture:{name} is known only in the session that it was uploaded to; search by the picture itself")
+    raise UsageError(f"picture:{name} is known only in the session of its upload; search by the picture itself")
 
 
 def require_embedder(catalog: Catalog, embedder: Embedder) -> None:
