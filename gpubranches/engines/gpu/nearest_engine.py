@@ -20,22 +20,22 @@ _log = logging.getLogger(__name__)
 class FirstNeighbors:
     """The choice of the engine, and the faiss object after its first use. For the worker's thread, except `engine`.
 
-    asked: "faiss", "kernel", or "auto", for which the table of measured times decides. If faiss fails, "auto" logs it
+    requested: "faiss", "kernel", or "auto", for which the measured times decide. If faiss fails, "auto" logs it
     once and uses the kernels from then on, "faiss" raises.
     """
 
-    def __init__(self, asked: str, residence: Residence):
-        self.asked = asked
+    def __init__(self, requested: str, residence: Residence):
+        self.requested = requested
         self._residence = residence
-        self._measured = Measured.read() if asked == "auto" else None
+        self._measured = Measured.read() if requested == "auto" else None
         self._faiss: FaissNearest | None = None
         self._fails = ""
 
     def engine(self, k: int, batch: int) -> tuple[Engine, str]:
         """Return the engine for the k nearest of `batch` queries over all rows, and the reason."""
         resident = self._residence.plan.tiers
-        if self.asked == "kernel" or (self.asked == "faiss" and "embeddings" in resident):
-            return ("faiss" if self.asked == "faiss" else "kernel"), f"--nn {self.asked}"
+        if self.requested == "kernel" or (self.requested == "faiss" and "embeddings" in resident):
+            return ("faiss" if self.requested == "faiss" else "kernel"), f"--nn {self.requested}"
         if self._fails:
             return "kernel", self._fails
         rows = self._residence.catalog.n if "embeddings" in resident else 0
@@ -66,7 +66,7 @@ class FirstNeighbors:
 
     def _fall_back(self, error: DeviceError) -> None:
         """Use the kernels from now on and log why, or raise the error where faiss was requested."""
-        if self.asked == "faiss":
+        if self.requested == "faiss":
             raise error
         self._fails = f"faiss cannot be used: {error}"
         _log.warning("the nearest by embeddings: uses the kernels, since %s", error)
