@@ -327,7 +327,16 @@ def test_a_catalog_counts_what_a_condition_lets_in_without_deleted_items(tmp_pat
     catalog = Catalog.open(tmp_path / "catalog")
     gone = np.flatnonzero(labels == 1)[:3]
     catalog.delete(gone)
-    assert catalog.count(catalog.where("label = 1")) == (labels == 1).sum() - 3
+    assert catalog.count("label = 1") == catalog.count(catalog.where("label = 1")) == (labels == 1).sum() - 3
+    drawn = [
+        catalog.sample_ids(9, np.random.default_rng(0), where) for where in ("label = 1", catalog.where("label = 1"))
+    ]
+    assert drawn[0].tolist() == drawn[1].tolist()
+    assert catalog.inside(drawn[0], "label = 1").all()
+    assert not catalog.inside(drawn[0], "label = 2").any()
+    for call in (catalog.count, lambda where: catalog.sample_ids(1, np.random.default_rng(0), where)):
+        with pytest.raises(UsageError, match="no_such_column"):
+            call("no_such_column = 1")
     assert catalog.count() == 197
     captions = next(column for column in catalog.described_columns() if column.name == ("caption",))
     assert sum(count for _, count in captions.values) == 197

@@ -145,23 +145,25 @@ class CatalogReader(CatalogProperties):
         """Return the row positions of ids, (m,) int64. Unknown or deleted ids raise UsageError."""
         return self.snapshot.positions(ids)
 
-    def inside(self, ids: ArrayLike, where: Bitmap) -> NDArray[np.bool_]:
-        """Return which ids a bitmap of `where` holds, (m,) bool. Unknown or deleted ids raise UsageError."""
-        snapshot = self.snapshot
-        check_bitmap(where, "where", snapshot.n_positions, snapshot.layout)
-        at = snapshot.positions(ids)
-        held: NDArray[np.bool_] = (where[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1
-        return held
+    def inside(self, ids: ArrayLike, where: str | Bitmap) -> NDArray[np.bool_]:
+        """Return which items meet a condition, (m,) bool; where: its text, or the bitmap of `where`.
 
-    def sample_ids(self, count: int, rng: np.random.Generator, where: Bitmap | None = None) -> NDArray[np.int64]:
-        """Draw ids of live items uniformly without replacement, (min(count, n),) int64 ascending.
-
-        The draw does not depend on the layout of the rows, unless it is from among the items of a bitmap of `where`.
+        Unknown or deleted ids raise UsageError.
         """
         snapshot = self.snapshot
-        if where is not None:
-            check_bitmap(where, "where", snapshot.n_positions, snapshot.layout)
-        return snapshot.sample_ids(count, rng, where)
+        bitmap = self._bitmap(snapshot, where)
+        at = snapshot.positions(ids)
+        held: NDArray[np.bool_] = (bitmap[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1
+        return held
+
+    def sample_ids(self, count: int, rng: np.random.Generator, where: str | Bitmap | None = None) -> NDArray[np.int64]:
+        """Draw ids of live items uniformly without replacement, (min(count, n),) int64 ascending.
+
+        where: the text of a condition that the items meet, or the bitmap of `where`; without one, the draw does not
+        depend on the layout of the rows.
+        """
+        snapshot = self.snapshot
+        return snapshot.sample_ids(count, rng, None if where is None else self._bitmap(snapshot, where))
 
     # Rows
 
@@ -239,16 +241,14 @@ class CatalogReader(CatalogProperties):
         The last bitmaps are cached. Raises UsageError for a text that is no condition, an unknown column, or a
         comparison with a value of another kind.
         """
-        snapshot = self.snapshot
-        return self._filters.get((snapshot.generation, condition), lambda: _filtered(snapshot, condition))
+        return self._bitmap(self.snapshot, condition)
 
-    def count(self, where: Bitmap | None = None) -> int:
-        """Return the number of live items in a bitmap of `where`, or in the catalog."""
+    def count(self, where: str | Bitmap | None = None) -> int:
+        """Return how many live items meet a condition, given as a text or as the bitmap of `where`; None for all."""
         snapshot = self.snapshot
         if where is None:
             return snapshot.n
-        check_bitmap(where, "where", snapshot.n_positions, snapshot.layout)
-        return int(np.bitwise_count(snapshot.live(where)).sum())
+        return int(np.bitwise_count(snapshot.live(self._bitmap(snapshot, where))).sum())
 
     # Inputs that could not be read
 
@@ -300,6 +300,13 @@ class CatalogReader(CatalogProperties):
     def verify(self) -> list[str]:
         """Check every checksum and the consistency of the files; one line a problem, empty if there is none."""
         return problems(self.path, self.snapshot.manifest)
+
+    def _bitmap(self, snapshot: Snapshot, where: str | Bitmap) -> Bitmap:
+        """Return the bitmap of a condition, or a bitmap of that snapshot. Errors as of `where`."""
+        if isinstance(where, str):
+            return self._filters.get((snapshot.generation, where), lambda: _filtered(snapshot, where))
+        check_bitmap(where, "where", snapshot.n_positions, snapshot.layout)
+        return where
 
 
 def _metadata(snapshot: Snapshot) -> MetadataTable:

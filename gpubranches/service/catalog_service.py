@@ -117,7 +117,7 @@ class CatalogService:
 
     def count(self, where: str = "") -> int:
         """Return how many items a condition lets in, "" for none. Raises UsageError for one that cannot be read."""
-        return self.catalog.count(self.catalog.where(where) if where else None)
+        return self.catalog.count(where or None)
 
     def columns(self) -> list[Column]:
         """Return the columns that conditions can name, with the most frequent values of those that hold few."""
@@ -192,8 +192,7 @@ class CatalogService:
         """Return a page of a list without making it the session's last query."""
         where, stop = request.where or None, request.offset + request.count
         if isinstance(request, RandomPageRequest):
-            bitmap = self.catalog.where(where) if where else None
-            ids = self.catalog.sample_ids(RANDOM_ITEMS, np.random.default_rng(request.seed), bitmap)
+            ids = self.catalog.sample_ids(RANDOM_ITEMS, np.random.default_rng(request.seed), where)
             return ListPage(self.sessions.state(session), ids[request.offset : stop], request.offset, len(ids))
         start = time.perf_counter()
         with self.sessions.shared(session) as held:
