@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.storage import disk_errors
-from gpubranches.core.files import replace_file
 from gpubranches.research.codes.answers import DECODED
 from gpubranches.research.codes.measures import FIRST, mean_and_error
 from gpubranches.research.codes.measuring import UNSEEN, Found, Measured, Spread
@@ -31,6 +27,8 @@ class CodesReport:
     task: what was measured on; results: by codec; spreads: by vectors and codes; left_out: reasons by codec; facts:
     further facts by name. answers: what marks find on each head's codes, see `compare_answers`.
     """
+
+    stem: ClassVar[str] = "codes"
 
     task: SearchTask
     results: Sequence[Measured]
@@ -88,12 +86,6 @@ class CodesReport:
             "answers": None if self.answers is None else self.answers.summary(),
             "spread": [_spread_json(spread) for spread in self.spreads],
         }
-
-    def write(self, folder: Path, title: str) -> None:
-        """Write codes.md, headed by a title, and codes.json into a folder that is there. DataError if it refuses."""
-        with disk_errors(folder):
-            replace_file(folder / "codes.md", f"# {title}\n\n{self.markdown()}\n".encode())
-            replace_file(folder / "codes.json", (json.dumps(self.to_json(), allow_nan=False) + "\n").encode())
 
     def _recall(self, kind: str) -> Section:
         rows = []

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpubranches.cli.options import backend_option, json_option, opened_backend, print_json, progress_bar
-from gpubranches.errors import BackendUnavailableError
+from gpubranches.cli.options import backend_option, json_option, opened_backend, progress_bar
 from gpubranches.research.commands.evaluate_codes import codes
 from gpubranches.research.commands.evaluate_demo import demo
-from gpubranches.research.commands.sections import embedder_or_none, parse_counts, print_sections
+from gpubranches.research.commands.sections import embedder_or_none, make_folder, parse_columns, parse_counts, show
 
 if TYPE_CHECKING:
     from gpubranches import Catalog
@@ -82,9 +81,9 @@ def models(
     are played.
     """
     from gpubranches import Catalog
-    from gpubranches.catalog.storage import disk_errors
     from gpubranches.research.quality.concepts import random_subset
     from gpubranches.research.quality.labelled_catalog import LabelledCatalog
+    from gpubranches.research.quality.plots import draw
     from gpubranches.research.quality.report import reference_among
 
     wide = named["groups"] is not None or named["unions"] is not None
@@ -96,15 +95,13 @@ def models(
         click.echo(
             f"{directory} stores no embeddings; models on embeddings see those decoded from its codes.", err=True
         )
-    if out is not None:
-        with disk_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     opened_embedder = embedder_or_none(catalog, embedder)
     with opened_backend(backend, catalog) as opened:
         labelled = LabelledCatalog(catalog, opened, opened_embedder)
         found = random_subset(_concepts(catalog, opened_embedder, **named), subset)
         report = _play(labelled, found, against=against, seeds=seeds, rounds=rounds, **played)
-    _show(report, out, directory, as_json)
+    show(report, f"Evaluation of {directory.resolve().name}", draw, out, as_json=as_json)
 
 
 def _players(
@@ -137,7 +134,7 @@ def _concepts(
     from gpubranches.research.quality.concepts import askable_by, find_concepts
     from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
 
-    words = tuple(word.strip() for word in columns.split(",") if word.strip())
+    words = parse_columns(columns)
     if groups is None and unions is None:
         return find_concepts(catalog, askable_by(embedder), columns=words, name=name, fewest=fewest)
     found: list[Concept] = []
@@ -187,24 +184,6 @@ def _play(
                 progress=lambda done, total: bar("rounds", done, total),
             )
     return Report(labelled.n, concepts, compared, played, against, {"backend": labelled.backend.name}, user)
-
-
-def _show(report: Report, out: Path | None, directory: Path, as_json: bool) -> None:
-    if out is not None:
-        from gpubranches.research.quality.plots import draw
-
-        report.write(out, f"Evaluation of {directory.resolve().name}")
-        try:
-            pictures = len(draw(report, out))
-        except BackendUnavailableError as error:
-            pictures = 0
-            click.echo(f"No plots: {error}", err=True)
-    if as_json:
-        print_json(report.to_json())
-        return
-    print_sections(report.introduction(), report.sections())
-    if out is not None:
-        click.echo(f"Wrote evaluation.md, evaluation.json and {pictures} plots to {out}.")
 
 
 evaluate.add_command(codes)

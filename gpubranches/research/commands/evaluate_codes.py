@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpubranches.cli.options import json_option, print_json, progress_bar
-from gpubranches.errors import BackendUnavailableError, UsageError
-from gpubranches.research.commands.sections import embedder_or_none, parse_counts, print_sections
+from gpubranches.cli.options import json_option, progress_bar
+from gpubranches.errors import UsageError
+from gpubranches.research.commands.sections import embedder_or_none, make_folder, parse_columns, parse_counts, show
 
 if TYPE_CHECKING:
     from gpubranches import Catalog
@@ -55,8 +55,8 @@ def codes(
     texts and by the names of classes, none of which a head was trained on; the truth is the cosine over all dims.
     """
     from gpubranches import Catalog
-    from gpubranches.catalog.storage import disk_errors
     from gpubranches.research.codes import make_search_task
+    from gpubranches.research.codes.plots import draw
 
     catalog = Catalog.open(directory)
     opened_heads = _heads(heads, catalog)
@@ -64,13 +64,11 @@ def codes(
     opened = embedder_or_none(catalog, embedder)
     concepts = _concepts(catalog, opened, columns, name, fewest)
     task = make_search_task(catalog, opened, concepts, trained_on=known, most_texts=texts)
-    if out is not None:
-        with disk_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     report = _measure(catalog, task, opened_heads, not without_faiss)
     if marked is not None:
         report = replace(report, answers=_answers(catalog, opened, concepts, heads, parse_counts(marked, "--marked")))
-    _show(report, out, directory, as_json)
+    show(report, f"Codes of {directory.resolve().name}", draw, out, as_json=as_json)
 
 
 def _measure(catalog: Catalog, task: SearchTask, heads: dict[str, Head], faiss: bool) -> CodesReport:
@@ -119,7 +117,7 @@ def _answers(
 def _concepts(catalog: Catalog, embedder: Embedder | None, columns: str, name: str, fewest: int) -> list[Concept]:
     from gpubranches.research.quality.concepts import askable_by, find_concepts
 
-    words = tuple(word.strip() for word in columns.split(",") if word.strip())
+    words = parse_columns(columns)
     if embedder is None or words == ("none",):
         return []
     return find_concepts(catalog, askable_by(embedder), columns=words, name=name, fewest=fewest)
@@ -142,21 +140,3 @@ def _heads(specs: tuple[str, ...], catalog: Catalog) -> dict[str, Head]:
         if catalog.D:
             require_head(heads[name], catalog.D, catalog.space.embedder)
     return heads
-
-
-def _show(report: CodesReport, out: Path | None, directory: Path, as_json: bool) -> None:
-    pictures = 0
-    if out is not None:
-        from gpubranches.research.codes.plots import draw
-
-        report.write(out, f"Codes of {directory.resolve().name}")
-        try:
-            pictures = len(draw(report, out))
-        except BackendUnavailableError as error:
-            click.echo(f"No plots: {error}", err=True)
-    if as_json:
-        print_json(report.to_json())
-        return
-    print_sections(report.introduction(), report.sections())
-    if out is not None:
-        click.echo(f"Wrote codes.md, codes.json and {pictures} plots to {out}.")

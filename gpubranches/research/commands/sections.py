@@ -1,16 +1,19 @@
-"""Parts that the commands of `evaluate` share: the embedder of their queries, and tables on the terminal."""
+"""Parts that the commands of `evaluate` share: options, the embedder of their queries, and how a report is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from gpubranches.cli.options import open_embedder_for
-from gpubranches.errors import UsageError
+from gpubranches.cli.options import open_embedder_for, print_json
+from gpubranches.errors import BackendUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from gpubranches import Catalog
@@ -44,14 +47,66 @@ def parse_counts(text: str, option: str) -> tuple[int, ...]:
     return numbers
 
 
-def print_sections(introduction: str, sections: Iterable[Section]) -> None:
-    """Print an introduction and tables, as wide as the terminal, or 120 columns where there is none."""
+def parse_columns(text: str) -> tuple[str, ...]:
+    """Read a comma list of columns."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+class Report(Protocol):
+    """A report that is printed and written. stem: the name of its files without an ending."""
+
+    stem: ClassVar[str]
+
+    def introduction(self) -> str: ...  # noqa: D102
+    def sections(self) -> Iterator[Section]: ...  # noqa: D102
+    def markdown(self) -> str: ...  # noqa: D102
+    def to_json(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+def make_folder(out: Path | None) -> None:
+    """Make the folder of --out, if one is named. Raises DataError if it cannot be made."""
+    from gpubranches.catalog.storage import disk_errors
+
+    if out is not None:
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+
+
+def show(
+    report: Report, title: str, draw: Callable[[Any, Path], list[Path]], out: Path | None, *, as_json: bool
+) -> None:
+    """Print a report, and write its tables, JSON and plots into a folder where one is named.
+
+    draw: draws the plots. Without matplotlib the plots are left out, and the reason is printed.
+    """
+    pictures = 0
+    if out is not None:
+        _write(report, title, out)
+        try:
+            pictures = len(draw(report, out))
+        except BackendUnavailableError as error:
+            click.echo(f"No plots: {error}", err=True)
+    if as_json:
+        print_json(report.to_json())
+        return
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PIPED_WIDTH)
-    console.print(introduction, highlight=False, markup=False)
-    for section in sections:
+    console.print(report.introduction(), highlight=False, markup=False)
+    for section in report.sections():
         console.print(_table(section))
+    if out is not None:
+        click.echo(f"Wrote {report.stem}.md, {report.stem}.json and {pictures} plots to {out}.")
+
+
+def _write(report: Report, title: str, folder: Path) -> None:
+    from gpubranches.catalog.storage import disk_errors
+    from gpubranches.core.files import replace_file
+
+    data = json.dumps(report.to_json(), allow_nan=False)
+    with disk_errors(folder):
+        replace_file(folder / f"{report.stem}.md", f"# {title}\n\n{report.markdown()}\n".encode())
+        replace_file(folder / f"{report.stem}.json", f"{data}\n".encode())
 
 
 def _table(section: Section) -> Table:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from gpubranches.catalog.storage import disk_errors
-from gpubranches.core.files import replace_file
 from gpubranches.errors import UsageError
 from gpubranches.research.quality.answers import Model
 from gpubranches.research.quality.comparison import LEVELS, Comparison
@@ -43,6 +39,8 @@ class Report:
     n: items of the catalog; concepts: those played; models: of evaluate; rounds: of play_rounds, or None; against: the
     model whose paired differences from the others are reported; facts: further facts by name; user: who marked.
     """
+
+    stem: ClassVar[str] = "evaluation"
 
     n: int
     concepts: Sequence[Concept]
@@ -128,15 +126,6 @@ class Report:
                 "values": self.rounds.raw(),
             }
         return data
-
-    def write(self, folder: Path, title: str) -> None:
-        """Write evaluation.md, headed by a title, and evaluation.json into a folder that is there.
-
-        Raises DataError if it refuses.
-        """
-        with disk_errors(folder):
-            replace_file(folder / "evaluation.md", f"# {title}\n\n{self.markdown()}\n".encode())
-            replace_file(folder / "evaluation.json", (json.dumps(self.to_json(), allow_nan=False) + "\n").encode())
 
     @property
     def _sizes(self) -> list[int]:

@@ -105,7 +105,7 @@ def _wider(boxes: Boxes, margin: int) -> Boxes:
 
 
 def pool_models(
-    codes: NDArray[np.uint8], y: NDArray[np.bool_], sample: NDArray[np.uint8], seed: int
+    codes: NDArray[np.uint8], y: NDArray[np.bool_], sample: NDArray[np.uint8], seed: int = 0
 ) -> dict[str, Boxes]:
     """Return a branch and an ensemble over subsets of the pool, each as grown and widened to the shares of SHARES.
 
