@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +33,7 @@ from gpubranches.research.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("benchmarks", "gpubranches", "kernels", "tests", "web")
-PRELOADED = ("numba", "sklearn.linear_model", "sklearn.ensemble", "pyarrow.parquet", "duckdb", "hypothesis", "pytest")
+PRELOADED = ("numba", "sklearn.linear_model", "sklearn.ensemble", "pyarrow.parquet", "duckdb", "pytest")
 """Imported once; every run of the tests is a fork of this process."""
 TARGETS = {
     "gpubranches.core.arrays": ("test_arrays", "test_boxes"),
@@ -175,13 +176,19 @@ def _child(folder: Path, files: tuple[str, ...]) -> None:
         os.setsid()
         os.chdir(folder)
         sys.path.insert(0, str(folder))
+        for name in [each for each in sys.modules if each.split(".")[0] in COPIED]:  # to be imported from the copy
+            del sys.modules[name]
         for handle in (1, 2):
             os.dup2(os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), handle)
         import pytest
 
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]
         status = pytest.main([*options, *(f"tests/{name}.py" for name in files)])
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
 
 

@@ -133,6 +133,14 @@ def test_both_ends_are_inclusive_and_reach_0_and_255():
     assert box([], [], []).contains(rows).all()
 
 
+@pytest.mark.parametrize("wrong", ["features", "low", "high"])
+def test_arrays_of_another_type_or_shape_are_refused_by_name(wrong):
+    right = {"features": np.array([0, 1], np.int16), "low": np.zeros(2, np.uint8), "high": np.ones(2, np.uint8)}
+    for array in (right[wrong].astype(np.int32), right[wrong][None], right[wrong].tolist()):
+        with pytest.raises(ArrayError, match=f"^{wrong}: expected"):
+            Box(**{**right, wrong: array})
+
+
 def test_low_above_high_and_other_nonsense_is_refused():
     with pytest.raises(ArrayError, match="low <= high"):
         box([0], [2], [1])

@@ -1,4 +1,6 @@
+import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -207,20 +209,24 @@ def test_pictures_of_an_appended_folder_are_its_own_and_the_others_stay(tmp_path
     assert [item.get("input") for item in items[::3]] == [None, "b", "b-1", "a", "b-2"]
 
 
-class Slow(Pixels):
-    def encode(self, prepared):
-        time.sleep(0.02)
-        return super().encode(prepared)
-
-
-def ingest_slowly(tell, source, out, embedder):
-    """Ingest, and tell of every step."""
+def ingest_until(tell, source, out, embedder, steps):
+    """Ingest, tell of every step, and be killed at the one numbered `steps`."""
+    number = itertools.count(1)
 
     def progress(stage, done, total):
         tell(stage, done)
-        time.sleep(0.01)
+        if next(number) == steps:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     ingest([source], out, embedder=embedder, batch_size=8, progress=progress)
+
+
+def ingest_without_end(tell, source, out):
+    def progress(stage, done, total):
+        tell(stage)
+        time.sleep(600)
+
+    ingest([source], out, progress=progress)
 
 
 @pytest.mark.parametrize("kind", ["pictures", "array"])
@@ -236,26 +242,24 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, kind, monkeypatch):
         source, embedder = tmp_path / "in.npy", None
     ingest([source], tmp_path / "whole", embedder=embedder)
     seen = []
-    for steps in (4, 9):
-        child, lines = started(ingest_slowly, source, tmp_path / "killed", Slow() if kind == "pictures" else None)
+    for steps in (4, 9) if kind == "pictures" else (3, 2):
+        child, lines = started(ingest_until, source, tmp_path / "killed", embedder, steps)
         with lines:
-            for _ in range(steps):
-                seen.append(lines.readline().split())
-            child.kill()
-            child.join()
-        assert child.exitcode == -signal.SIGKILL
-    assert int(seen[4][1]) >= (16 if kind == "pictures" else 5000) or seen[4][0] == "embedding"
+            seen.append([line.split() for line in lines])
+        child.join()
+        assert (len(seen[-1]), child.exitcode) == (steps, -signal.SIGKILL)
+    begun = seen[1][0]
+    assert int(begun[1]) >= (16 if kind == "pictures" else 5000)
     ingest([source], tmp_path / "killed", embedder=embedder)
     same(Catalog.open(tmp_path / "whole"), Catalog.open(tmp_path / "killed"))
     assert Catalog.open(tmp_path / "killed").verify() == []
 
 
-def test_a_second_process_is_refused(tmp_path, monkeypatch):
-    np.save(tmp_path / "in.npy", vectors(40_000))
-    monkeypatch.setattr("gpubranches.catalog.catalog.SEGMENT_ROWS", 5000)
-    child, lines = started(ingest_slowly, tmp_path / "in.npy", tmp_path / "c", None)
+def test_a_second_process_is_refused(tmp_path):
+    np.save(tmp_path / "in.npy", vectors(400))
+    child, lines = started(ingest_without_end, tmp_path / "in.npy", tmp_path / "c")
     with lines:
-        lines.readline()
+        assert lines.readline() == "encoding\n"
         with pytest.raises(DataError, match="another process is writing"):
             ingest([tmp_path / "in.npy"], tmp_path / "c")
         child.kill()
