@@ -129,8 +129,8 @@ def test_a_token_that_cannot_serve_is_refused(token):
 
 @given(st.text(max_size=40))
 def test_only_the_token_is_the_token(text):
-    assert Access(TOKEN).matches(text) == (text == TOKEN)
-    assert not Access(None).matches(text)
+    assert Access(TOKEN).is_token(text) == (text == TOKEN)
+    assert not Access(None).is_token(text)
 
 
 OPEN = ["/healthz", "/readyz", "/login", "/static/page.css"]
