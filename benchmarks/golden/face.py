@@ -249,7 +249,7 @@ def answer(session: gb.Session) -> Value:
         "total": ranking.total,
         "candidates": ranking.candidates,
         "threshold": ranking.threshold,
-        "spread": ranking.spread,
+        "spread": ranking.score_std,
         "lean": ranking.lean,
         "precision": ranking.precision,
         "recall": ranking.recall,
