@@ -1,7 +1,7 @@
-// allow: which rows count, as bitmaps over positions.
+// allow: bitmaps over positions of the rows that a query may return.
 //
 // allow_both: out = a & b, 64 rows a word; out may be a or b. allow_rows: sets in `out` the bits of listed positions
-// that `live` has.
+// that are set in `live`.
 // Grid: any number of blocks of any number of threads.
 
 extern "C" __global__ void __launch_bounds__(256)

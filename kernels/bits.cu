@@ -1,21 +1,21 @@
 // bits: scores of many linear models over the sign bits, exact integer dots times one float32 scale a row.
 //
-// The twin of WeightPlanes.scores. With weights 2u - 15 and planes p_j of u, dot = 15 n_bits - 2 sum_j 2^j popc(b ^ p_j):
-// the exclusive or needs no count of the bits themselves. Of every four words three go through a full adder first, since
-// POPC issues at a quarter of the rate of logic. lanes_per_row lanes share a row, each loads_per_lane pieces of 16 bytes of
-// it, so that a warp reads whole lines; words beyond n_bits are zero in rows and planes alike. Answers as in linear; with
-// step > 1 only the rows 0, step, 2 step, .. are looked at.
+// It computes the same as WeightPlanes.scores. With weights 2u - 15 and planes p_j of u, dot = 15 n_bits - 2 sum_j 2^j
+// popc(b ^ p_j); the exclusive or needs no count of the row's own bits. Of every four words three go through a full
+// adder first, because POPC has a quarter of the throughput of logic. lanes_per_row lanes share a row, each with
+// loads_per_lane pieces of 16 bytes, so that a warp reads whole cache lines. Words beyond n_bits are zero in rows and
+// planes. Answers are as in linear. With step > 1 only the rows 0, step, 2 step, .. are read.
 //
 // Constants: words_per_row, 32-bit words, a multiple of 4; lanes_per_row, a power of 2; loads_per_lane, with
 // lanes_per_row * loads_per_lane * 4 >= words_per_row; rows_per_thread, how many rows a lane works on at once;
 // warps_per_block.
 // planes (n_models, 4, words_per_row); peaks (n_models) 15 n_bits.
-// Shared memory: warps_per_block * n_models * 128 bytes, how many rows of each lane have reached each model's max_key.
+// Shared memory: warps_per_block * n_models * 128 bytes, how many rows of each lane have a key within a model's max_key.
 // Grid: any number of blocks of warps_per_block * 32 threads.
 
 constexpr u32 rows_per_warp = 32 / lanes_per_row;
 
-// Bits that differ, of 128, from one plane.
+// Number of bits, of 128, that differ from one plane.
 __device__ __forceinline__ u32 differing(const uint4 b, const uint4 p)
 {
     const u32 x = b.x ^ p.x, y = b.y ^ p.y, z = b.z ^ p.z;

@@ -1,15 +1,15 @@
 // boxes: votes of the boxes of many models over every row.
 //
-// The twin of Boxes.votes for each model m: votes = number of its estimators with at least one box that holds the row.
-// Rows with votes >= min_votes are appended to sinks[m], key = 65535 - votes, in any order; `appended` counts them whether
-// or not they fit. A sink with a cutoff takes only those that reach it by (key, splitmix64(id)). With as_bitmap (one
-// model) they get a bit in `found` instead, a bitmap over positions that starts at zero.
+// It computes the same as Boxes.votes for each model m: votes = number of its estimators with at least one box that
+// holds the row. Rows with votes >= min_votes are appended to sinks[m], key = 65535 - votes, in any order; `appended`
+// counts them whether or not they fit. A sink with a cutoff takes only those within it by (key, splitmix64(id)). With
+// as_bitmap (one model) the rows get a bit in `found` instead, a bitmap over positions that must be zero before.
 //
-// A warp takes a strip of 1,024 rows, 32 a lane, one model after the other, a chunk of at most `room` boxes at a time.
-// First each range of the chunk is held against the 8 zones of the strip: a box whose zones are all ruled out costs
-// nothing more. Then, dim after dim, the lane's 32 codes are turned into 8 planes of bits, so that one comparison with a
-// bound is 8 three-input logic operations for 32 rows (majority(x, carry, mask) from the lowest bit up), and what is left
-// inside each box is kept in shared memory. Votes are counted in planes too.
+// A warp processes a strip of 1,024 rows, 32 a lane, one model after the other, in chunks of at most `room` boxes.
+// First each range of the chunk is compared with the 8 zones of the strip; a box with no possible zone needs no further
+// work. Then, dim after dim, the lane's 32 codes are transposed to 8 bit planes, so that a comparison with a bound
+// takes 8 three-input logic operations for 32 rows (majority(x, carry, mask) from the lowest bit up). The rows that are
+// still inside each box are kept in shared memory. Votes are counted in bit planes, too.
 //
 // Constants: dim; vote_planes, 2^vote_planes > estimators of any model; warps_per_block; as_bitmap 0 or 1.
 // models  (n_models) {first chunk, last chunk + 1, min_votes, 0}
@@ -63,8 +63,8 @@ template <int a, int b> __device__ __forceinline__ u32 swap_index_bits(u32 x)
     return x ^ moved ^ (moved << shift);
 }
 
-// A lane's rows are 16 lane + i and 512 + 16 lane + i. `rows` has them in this order; in the planes, byte c of word i is
-// row 4 i + c (i < 4) or 512 + 4 (i - 4) + c, at bit 8 c + i.
+// A lane's rows are 16 lane + i and 512 + 16 lane + i. `rows` has them in this order; in the planes, byte c of word i
+// is row 4 i + c (i < 4) or 512 + 4 (i - 4) + c, at bit 8 c + i.
 __device__ __forceinline__ u32 to_plane_order(u32 rows)
 {
     return swap_index_bits<1, 0>(swap_index_bits<2, 1>(swap_index_bits<3, 0>(swap_index_bits<4, 1>(rows))));
@@ -87,8 +87,8 @@ __device__ __forceinline__ u32 overlap4(u32 least, u32 most, u32 low, u32 high)
     return ((both & 0x01010101u) * 0x10204080u) >> 28;
 }
 
-// Which of the strip's 8 zones each box may have rows in: alive[box]. Returns, in every lane, the union. The first barrier
-// keeps lanes that still read the last chunk's, the last one has every lane see what the others have cleared.
+// Writes to alive[box] in which of the strip's 8 zones each box may hold rows; returns the union in every lane. The
+// first barrier waits for lanes that still read the previous chunk; the last one makes the writes of all lanes visible.
 __device__ __forceinline__ u32 test_zones(const Tile& tile, u32 quarter, u32 allowed_zones, const Chunk& chunk,
                                           const uint2* __restrict__ ranges, u32* alive)
 {
@@ -111,7 +111,7 @@ __device__ __forceinline__ u32 test_zones(const Tile& tile, u32 quarter, u32 all
     return any;
 }
 
-// Takes what one range leaves: majority with a mask word is "or" where the bound's bit is 0, "and" where it is 1.
+// The rows within one range: majority with a mask word is "or" where the bound's bit is 0, "and" where it is 1.
 __device__ __forceinline__ u32 within(const u32 (&x)[8], const uint4* __restrict__ mask)
 {
     const uint4 a = __ldg(mask), b = __ldg(mask + 1), c = __ldg(mask + 2), d = __ldg(mask + 3);
@@ -135,7 +135,7 @@ __device__ __forceinline__ u32 votes_at(const u32 (&votes)[vote_planes], u32 bit
     return count;
 }
 
-// At least 6 blocks a multiprocessor: left to itself the assembler spills registers in order to fit more.
+// At least 6 blocks a multiprocessor: without this bound the assembler spills registers to fit more blocks.
 extern "C" __global__ void __launch_bounds__(warps_per_block * 32, 6)
 boxes(const Tile* __restrict__ tiles, u32 n_tiles, const u16* __restrict__ allowed, const uint4* __restrict__ models,
       u32 n_models, const Chunk* __restrict__ chunks, const uint4* __restrict__ runs, const uint2* __restrict__ ranges,

@@ -1,13 +1,13 @@
-// What all kernels share. The loader puts this text, after the constants, in front of each kernel's own.
+// What all kernels share. The loader puts this text, after the constants, in front of each kernel's own text.
 //
-// Constants are what the loader defines of a kernel, as `constexpr unsigned`; there are no macros, whose names CUDA's own
-// headers may use.
+// The loader defines the constants of a kernel as `constexpr unsigned`. There are no macros, because CUDA's own headers
+// may use their names.
 //
 // Rows and their order. A row is addressed by its position: tile = position / tile_rows. Codes of a tile are dim x
-// tile_rows bytes, dim-major; zones are 2 x dim x zones_per_tile bytes, minima then maxima of each dim over the 128 rows
-// of each zone; bits are words_per_row 32-bit words a row, padded to whole 16 bytes; scales and embeddings are float16;
-// ids are first_id + ids[row in tile]. `allowed` is a bitmap over positions, little-endian: rows that are deleted, padding
-// or filtered out have no bit, and no kernel reads more of a row than its bit.
+// tile_rows bytes, dim-major; zones are 2 x dim x zones_per_tile bytes, minima then maxima of each dim over the 128
+// rows of each zone; bits are words_per_row 32-bit words a row, padded to whole 16 bytes; scales and embeddings are
+// float16; ids are first_id + ids[row in tile]. `allowed` is a little-endian bitmap over positions. Rows that are
+// deleted, padding or filtered out have no bit, and no kernel reads anything else of them.
 //
 // Alignment. Codes, zones, bits and embeddings of a tile begin at multiples of 16 bytes, as whole arrays do.
 //
@@ -34,9 +34,10 @@ struct Tile {
     i64 rows;
 };
 
-// Where a scan puts the best of one model: entries with key <= cutoff, at most `capacity` of them.
-// appended: how many there were, written or not; reached: how many rows have key <= max_key. Of rows with key == cutoff
-// boxes takes those with splitmix64(id) <= tie_key; the other scans take all and count `reached`, which boxes does not.
+// The list of one model, to which a scan appends entries with key <= cutoff, at most `capacity` of them. appended: the
+// number of such entries, written or not; reached: the number of rows with key <= max_key, which is the key of the
+// least requested score. Of rows with key == cutoff, boxes takes those with splitmix64(id) <= tie_key; the other scans
+// take all of them. boxes does not count `reached`.
 struct Sink {
     u64* entries;
     u64 capacity;
@@ -63,14 +64,14 @@ __device__ __forceinline__ i64 id_at(const Tile* __restrict__ tiles, u32 positio
     return tile->first_id + (i64)tile->ids[position % tile_rows];
 }
 
-// A key that is smaller the larger the score; -0 equals 0. Its inverse is in launchers.py.
+// A key that is smaller for a larger score; -0 equals 0. Its inverse is in gpu/keys.py.
 __device__ __forceinline__ u32 score_key(float score)
 {
     const u32 bits = __float_as_uint(score + 0.0f);
     return bits & 0x80000000u ? bits : ~bits & 0x7fffffffu;
 }
 
-// Claims room for `own` entries of each lane of a warp; returns where the lane's begin.
+// Reserves room for `own` entries of each lane of a warp; returns the index of the lane's first entry.
 __device__ __forceinline__ u64 claim(u64* counter, u32 own)
 {
     u32 sum = own;
@@ -84,8 +85,8 @@ __device__ __forceinline__ u64 claim(u64* counter, u32 own)
     return __shfl_sync(warp_mask, at, 31) + (u64)(sum - own);
 }
 
-// Appends to a sink those of the lane's `rows` rows, at first, first + apart, .., that count (a bit each) and reach it.
-// All lanes of the warp call it. Returns how many of the lane's rows have key <= max_key.
+// Appends to a sink the lane's rows, at first, first + apart, .., that have a bit in `counts` and a key within the
+// cutoff. All lanes of the warp call it. Returns how many of the lane's rows have a bit and key <= max_key.
 template <u32 rows>
 __device__ __forceinline__ u32 put(Sink* sink, u32 cutoff, u32 max_key, u32 counts, const u32 (&keys)[rows], u64 first,
                                    u32 apart)
@@ -110,7 +111,7 @@ __device__ __forceinline__ u32 put(Sink* sink, u32 cutoff, u32 max_key, u32 coun
     return (u32)__popc(reached);
 }
 
-// Adds up what the lanes counted, once for the warp.
+// Adds the sum of the lanes' counts to a counter, once for the warp.
 __device__ __forceinline__ void add_up(u64* counter, u64 own)
 {
     #pragma unroll

@@ -1,9 +1,9 @@
 // linear: scores of n_models linear models over the codes, exact integers, for every row.
 //
-// The twin of CodeWeights.scores: sum(w x) with int8 weights and uint8 codes, by signed dp4a over x - 128 (x ^ 0x80), to
-// which 128 sum(w) is added; the score is that integer as float32. Rows that reach a model's cutoff and max_key are
-// appended to sinks[m], key = score_key(score); `reached` counts those that reach the max_key. Rows, lanes and the sample
-// by `step` are as in nearest.
+// It computes the same as CodeWeights.scores: sum(w x) with int8 weights and uint8 codes, by signed dp4a over x - 128
+// (x ^ 0x80), to which 128 sum(w) is added. The score is that integer as float32. Rows with keys within a model's
+// cutoff and max_key are appended to sinks[m], key = score_key(score); `reached` counts those within max_key. Rows,
+// lanes and the sample by `step` are as in nearest.
 //
 // Constants: dim, a multiple of 4, at most 1,024; n_models; warps_per_block.
 // weights (n_models, dim / 4) 4 int8 a word; offsets (n_models) 128 sum(w).

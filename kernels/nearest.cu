@@ -1,9 +1,9 @@
 // nearest: squared L2 distances over the codes, exact in 32 bits, of n_queries queries to every row.
 //
-// The twin of sum((codes - query)^2): |x|^2 + |q|^2 - 2 <x, q>, each product by dp4a. A lane takes 16 neighbouring rows,
-// four dims at a time, and turns them with byte permutes from dims to rows. Rows with a distance within the cutoff of
-// sinks[q] are appended to it, key = distance. The cutoff only has to be valid, so it comes from a sample: with step > 1
-// only the groups of 16 rows 0, step, 2 step, .. are looked at, each lane its own.
+// It computes sum((codes - query)^2) as |x|^2 + |q|^2 - 2 <x, q>, each product by dp4a. A lane processes 16
+// neighbouring rows, four dims at a time, and transposes them by byte permutes from dims to rows. Rows with a distance
+// within the cutoff of sinks[q] are appended to it, key = distance. Any cutoff is valid that keeps the best rows, so it
+// is estimated from a sample: with step > 1 only the groups of 16 rows 0, step, 2 step, .. are read, one by each lane.
 //
 // Constants: dim, a multiple of 4, at most 1,024; n_queries; warps_per_block.
 // queries (n_queries, dim / 4) 4 codes a word; lengths (n_queries) |q|^2; allowed: 16 rows a word.

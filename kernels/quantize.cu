@@ -1,8 +1,8 @@
 // quantize: float32 vectors to codes in tiles, and the zones of tiles.
 //
-// quantize is the twin of ScalarQuantizer.encode: floor((x - low) * factor + 1/2) clipped to 0..255, each operation
-// rounded to float32 on its own. quantize_zones writes minima and maxima over the rows of each zone; rows beyond n count
-// nowhere, and a zone without rows keeps 255 and 0, which no range overlaps.
+// quantize computes the same as ScalarQuantizer.encode: floor((x - low) * factor + 1/2) clipped to 0..255, with each
+// operation rounded to float32. quantize_zones writes minima and maxima over the rows of each zone; rows beyond n are
+// ignored, and a zone without rows gets 255 and 0, which no range overlaps.
 //
 // Constants: dim.
 // vectors (n, dim) float32; low, factors (dim); codes (tiles, dim, tile_rows); zones (tiles, 2, dim, zones_per_tile).

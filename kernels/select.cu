@@ -1,20 +1,21 @@
-// select: the `wanted` best entries of each list by (key, splitmix64(id)), a total order, so the answer is always the same.
+// select: the `wanted` best entries of each list by (key, splitmix64(id)). This order is total, so the answer is
+// unique.
 //
-// A radix selection over key and tie_key id as one number of key_bits + 64 bits, digit_bits bits at a time from the highest
-// (keys are below 2^key_bits). select_count counts a digit among the entries that agree with the digits found so far.
-// Each kernel that follows finds the digit in which the last wanted entry lies by itself, in every block, so a step is
-// one launch. A search is over as soon as the entries up to its cutoff fit into `room`; later steps then do nothing.
-// select_take copies the entries up to the cutoff, select_rank puts the wanted best of them in
-// order: an entry's place is the number of better ones. select_cutoff makes a list's cutoff that of its sink, and empties
-// it. select_split and select_gather are what is before and after a sort of longer lists.
+// A radix selection over key and tie key, splitmix64(id), as one number of key_bits + 64 bits, digit_bits bits at a
+// time from the highest (keys are below 2^key_bits). select_count counts a digit among the entries that agree with the
+// digits found so far. Each following kernel computes the digit of the last wanted entry itself, in every block, so a
+// step takes one launch. A search ends as soon as the entries up to its cutoff fit into `room`; later steps then do
+// nothing. select_take copies the entries up to the cutoff. select_rank writes the wanted best of them in order: an
+// entry's place is the number of better ones. select_cutoff sets the cutoff of a list's sink and empties the list.
+// select_split and select_gather prepare and finish a sort of longer lists.
 //
-// One list for each blockIdx.y. sinks (lists); wanted (lists); searches (steps + 1, lists), written by block 0;
-// histograms (steps, lists, digit_values), zero before the first step. step: how many were counted before this launch.
+// There is one list for each blockIdx.y. sinks (lists); wanted (lists); searches (steps + 1, lists), written by block
+// 0; histograms (steps, lists, digit_values), zero before the first step. step: number of steps before this launch.
 
 constexpr u32 digit_bits = 11, digit_values = 1u << digit_bits, block_threads = 256;
 
-// better: entries before the digits found; left: how many more are wanted of those that agree with them. key and tie_key
-// are the cutoff: the digits found, then ones.
+// better: number of entries below the digits found; left: how many more are wanted of those that agree with them. key
+// and tie_key are the cutoff: the digits found, then ones.
 struct Search {
     u64 better;
     u64 left;
@@ -29,7 +30,7 @@ struct Scratch {
     u32 warps[block_threads / 32u];
 };
 
-// What the host reads of a list: those of its sink, and how many entries were to be ranked.
+// What the host reads of a list: the counts of its sink, and how many entries were to be ranked.
 struct Found {
     u64 appended;
     u64 reached;
@@ -64,7 +65,7 @@ __device__ __forceinline__ u32 bits_from(u32 key, u64 tie_key, u32 below)
     return (u32)(below > 32u ? low | (u64)key << (64u - below) : low);
 }
 
-// Whether an entry has the digits found before `step`. Its tie_key id is only asked for where they reach into it.
+// Whether an entry has the digits found before `step`. Its tie key is computed only if they include a part of it.
 __device__ __forceinline__ bool agrees(const Tile* __restrict__ tiles, u64 entry, const Search& search, u32 step, u32 key_bits)
 {
     const u32 key = (u32)(entry >> 32), above = key_bits + 64u - digit_bits * step;
@@ -159,7 +160,7 @@ select_count(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, con
         if (counts[i]) atomicAdd(histogram + i, counts[i]);
 }
 
-// One block a list. The cutoff is the key alone: scans keep all rows with it.
+// One block for each list. The cutoff is the key alone: scans keep all rows with this key.
 extern "C" __global__ void __launch_bounds__(256)
 select_cutoff(Sink* sinks, const u64* __restrict__ wanted, const Search* __restrict__ searches,
               const u32* __restrict__ histograms, u32 step, u32 key_bits)
@@ -192,8 +193,8 @@ select_take(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
     }
 }
 
-// From what select_take took or, where whole is set, from all entries of a list; of more than `room` nothing is right.
-// found (lists); ids and keys (lists, most), the wanted best of each list in order.
+// Ranks the entries of select_take or, if whole is set, all entries of a list. The result is valid for at most `room`
+// entries. found (lists); ids and keys (lists, most), the wanted best of each list in order.
 extern "C" __global__ void __launch_bounds__(256)
 select_rank(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, const u64* __restrict__ wanted,
             const u64* __restrict__ taken, const u64* __restrict__ counts, u64 room, u32 whole, u64 most,
@@ -231,12 +232,12 @@ select_rank(const Tile* __restrict__ tiles, const Sink* __restrict__ sinks, cons
     }
 }
 
-// What a sort of several lists needs, from entry `first` of all their entries in a row on, n of them: the list above the
-// key, the tie_key id, and the id. starts (lists + 1): where the entries of each list begin among all; those of a list are
+// Writes the sort keys of n entries of several lists, from entry `first` of all lists joined: the list above the key,
+// the tie key, and the id. starts (lists + 1): the number of the first entry of each list; the entries of a list begin
 // at entries[list * stride].
 extern "C" __global__ void __launch_bounds__(256)
 select_split(const Tile* __restrict__ tiles, const u64* __restrict__ entries, u64 stride, const u64* __restrict__ starts,
-             u32 lists, u64 first, u64 n, u64* __restrict__ keys, u64* __restrict__ tie_key, i64* __restrict__ ids)
+             u32 lists, u64 first, u64 n, u64* __restrict__ keys, u64* __restrict__ tie_keys, i64* __restrict__ ids)
 {
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (u64)gridDim.x * blockDim.x) {
         u32 list = 0, end = lists;
@@ -248,7 +249,7 @@ select_split(const Tile* __restrict__ tiles, const u64* __restrict__ entries, u6
         const u64 entry = entries[list * stride + (first + i - starts[list])];
         const i64 id = id_at(tiles, (u32)entry);
         keys[i] = (u64)list << 32 | entry >> 32;
-        tie_key[i] = splitmix64((u64)id);
+        tie_keys[i] = splitmix64((u64)id);
         ids[i] = id;
     }
 }

@@ -1,10 +1,10 @@
-// synthetic: rows of a made-up catalog, written where they live, for benchmarks at sizes that no disk has to hold.
+// synthetic: rows of a synthetic catalog, written directly to device memory, for benchmarks larger than a disk.
 //
-// The twin is gpubranches.research.speed.synthetic: every number is a hash of its row, so any row can be made anywhere. Runs of 512
-// rows share one of `clusters` centres, to which noise of four added bytes comes, and signs, of which a quarter is turned;
-// the run of a row is taken modulo `period`. clusters = 0 makes uniform codes and signs. Every scale is `scale`.
-// Rows first .. first + n - 1, n a multiple of tile_rows. codes (tiles, dim, tile_rows); bits (n, words_per_row), zero
-// from sign_words on; scales, ids (n).
+// gpubranches.research.speed.synthetic makes the same rows: every number is a hash of its row, so any row can be made
+// anywhere. Runs of 512 rows share one of `clusters` centres, to which noise of four added bytes comes, and signs, of
+// which a quarter is turned; the run of a row is taken modulo `period`. clusters = 0 makes uniform codes and signs.
+// Every scale is `scale`. Rows first .. first + n - 1, n a multiple of tile_rows. codes (tiles, dim, tile_rows); bits
+// (n, words_per_row), zero from sign_words on; scales, ids (n).
 //
 // Constants: dim; sign_words, 32-bit words of signs a row; words_per_row with what pads them to whole 16 bytes.
 // Grid: any number of blocks of any number of threads.

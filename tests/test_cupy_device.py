@@ -10,7 +10,7 @@ import fake_cupy
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_gpu_owner import asked_together
+from test_device_worker import asked_together
 from worlds import World
 
 from gpubranches import open_backend

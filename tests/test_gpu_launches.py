@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cudasim import SimulatedDevice
-from test_gpu_owner import asked_together
+from test_device_worker import asked_together
 from worlds import World, ordered
 
 from gpubranches.engines.gpu import GpuBackend

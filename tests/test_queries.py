@@ -59,7 +59,7 @@ def test_a_text_is_read_as_its_grammar_says(text, query):
         ("dog +", "after +, got the end"),
         ("dog + - cat", "after +, got '-'"),
         ("-", "after -, got the end"),
-        ("- dog - #3", "subtracted ones alone"),
+        ("- dog - #3", "got only subtracted ones"),
         ("#1 dad", "quotes"),
         ("# 3", "quotes"),
         ("picture:of a dog", "name of a picture"),

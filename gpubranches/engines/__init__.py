@@ -1,4 +1,4 @@
-"""What evaluates models over a catalog: one protocol, several engines, the same answers."""
+"""Engines that apply models to a catalog: one protocol, several backends, the same answers."""
 
 from __future__ import annotations
 

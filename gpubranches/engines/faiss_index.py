@@ -1,4 +1,4 @@
-"""faiss over the codes: what `--nn faiss` asks first. Its order among equal distances is its own."""
+"""Nearest neighbours over codes by faiss, for `--nn faiss`. Its order of equal distances is its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpubranches.core.results import Neighbors
 from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError, missing_package
 
 Exact = Callable[[NDArray[np.uint8], int], NDArray[np.int64]]
-"""Return ids, (q, k), of the true nearest of queries, (q, d) uint8."""
+"""Called with queries, (q, d) uint8, and k: returns the ids of the exact nearest neighbours, (q, k)."""
 _ROWS_AT_ONCE = 1 << 18
 _PROBED = 64
 _TRAINED_A_LIST = 64
@@ -30,7 +30,7 @@ class FaissIndex:
     """The largest k it answers."""
 
     def __init__(self, catalog: Catalog):
-        """Copy the codes into faiss, a tile's worth of rows at a time. Raises BackendUnavailableError without faiss."""
+        """Copy the codes into faiss, one tile at a time. Raises BackendUnavailableError without faiss."""
         faiss = _faiss()
         self.generation = catalog.generation
         self.source = "faiss/codes QT_8bit_direct"
@@ -48,8 +48,8 @@ class FaissIndex:
 class GpuFaissIndex(FaissIndex):
     """An index on the card: flat float16 where it fits, else IVF with an 8-bit scalar quantizer.
 
-    The recall is measured on some of the catalog's own codes when the index is built, and is part of `source`. float16
-    holds codes exactly; sums of squares are exact in float32 up to 258 dims.
+    The recall is measured with some of the catalog's own codes when the index is built, and is a part of `source`.
+    float16 represents codes exactly; sums of squares are exact in float32 up to 258 dims.
     """
 
     most = 2048
@@ -108,7 +108,7 @@ def faiss_bytes(catalog: Catalog) -> tuple[int, int]:
 
 @contextmanager
 def faiss_errors() -> Iterator[None]:
-    """Turn what faiss raises on the card, always a RuntimeError, into the errors of this package."""
+    """Convert the exceptions of faiss on the card, always RuntimeError, into errors of this package."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""The one narrow protocol of all backends."""
+"""The protocol of all backends."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ Tier = Literal["codes", "bits", "embeddings"]
 
 
 class Backend(Protocol):
-    """Answers over the whole catalog. Deleted rows, and rows outside `where`, never appear and never count.
+    """Answers queries over the whole catalog. Deleted rows and rows outside `where` are never returned or counted.
 
-    `where` is a bitmap over row positions, from `Catalog.where`. A tier the catalog lacks raises UsageError.
-    Commits to the catalog object are seen on the next call. Usable as a context manager; safe from several threads.
+    `where` is a bitmap over row positions, from `Catalog.where`. A tier that the catalog lacks raises UsageError. The
+    next call sees commits to the catalog object. A backend is a context manager and may be used by several threads.
     """
 
     @property
     def name(self) -> str:
-        """Name it was opened by."""
+        """The name by which it was opened."""
         ...
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog it answers over."""
+        """Its catalog."""
         ...
 
     @property
     def first_tier(self) -> Literal["bits", "embeddings"]:
-        """The tier that the first neighbours of a text or an image are taken from."""
+        """The tier that searches by text or image use first."""
         ...
 
     def info(self) -> dict[str, Any]:
-        """Return what it is and holds, as JSON."""
+        """Return a description of the backend and what it holds, as JSON."""
         ...
 
     def close(self) -> None:
-        """Release what it holds."""
+        """Release its resources."""
         ...
 
     def __enter__(self) -> Self: ...

@@ -30,20 +30,20 @@ Linear = WeightPlanes | CodeWeights | NDArray[np.float32]
 """A linear model over a tier: bits, codes, or embeddings, where it is (D,) float32 over x - mean."""
 _SHORTLIST = 1000
 """Items that are ranked by bits before their embeddings rank them: this many, or 10 k if that is more."""
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 Backend = TypeVar("Backend", bound="ScanBackend[Any]")
 Rows = TypeVar("Rows")
 """How an engine represents the rows of a query: those not deleted that pass the caller's filter."""
 
 
 def pinned(
-    method: Callable[Concatenate[Backend, Given], Answer],
-) -> Callable[Concatenate[Backend, Given], Answer]:
+    method: Callable[Concatenate[Backend, Params], Result],
+) -> Callable[Concatenate[Backend, Params], Result]:
     """Decorate a method of a backend so that it sees one state of the catalog while other threads commit."""
 
     @wraps(method)
-    def on_one_state(self: Backend, /, *args: Given.args, **named: Given.kwargs) -> Answer:
+    def on_one_state(self: Backend, /, *args: Params.args, **named: Params.kwargs) -> Result:
         with self.catalog.pinned():
             return method(self, *args, **named)
 
@@ -115,7 +115,7 @@ class ScanBackend(ABC, Generic[Rows]):
 
     @property
     def first_tier(self) -> Literal["bits", "embeddings"]:
-        """The tier that the first neighbours of a text or an image are taken from."""
+        """The tier that searches by text or image use first."""
         return "bits" if self.catalog.has_bits else "embeddings"
 
     def close(self) -> None:

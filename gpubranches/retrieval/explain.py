@@ -102,19 +102,19 @@ class Explanation:
         looks = (
             f"{self.votes or 'none'} of {self.n_estimators} quick looks" if self.n_estimators > 1 else "a quick look"
         )
-        alike = f"{looks} found it like what is marked right"
+        similar = f"{looks} found it like what is marked right"
         if self.n_estimators == 1 and not self.votes:
-            alike = f"{looks} did not find it like what is marked right"
+            similar = f"{looks} did not find it like what is marked right"
         if self.threshold is None:
-            told = f"{alike}; {self.needed} are enough" if self.n_estimators > 1 else alike
+            sentence = f"{similar}; {self.needed} are enough" if self.n_estimators > 1 else similar
         elif self.votes < self.needed:
-            told = f"{alike}, so no closer look was taken"
+            sentence = f"{similar}, so no closer look was taken"
         elif self.score is None:
-            told = f"{alike}, but others are so much more alike that no closer look was taken"
+            sentence = f"{similar}, but others are so much more alike that no closer look was taken"
         else:
-            told = f"{alike}, {'and so did' if self.score >= self.threshold else 'but not'} a closer look"
+            sentence = f"{similar}, {'and so did' if self.score >= self.threshold else 'but not'} a closer look"
         found = self.votes >= self.needed if self.matched is None else self.matched
-        return f"{'Found' if found else 'Not found'}: {told}."
+        return f"{'Found' if found else 'Not found'}: {sentence}."
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict of plain values, with the reason, the verdict and the narrowest bounds."""

@@ -98,13 +98,13 @@ def parse(text: str) -> Query:
         end = _end(tokens, at)
         if end == at:
             got = repr(tokens[at]) if at < len(tokens) else "the end"
-            raise UsageError(f"text: expected a term after {sign}, got {got}; write such as dog + #17 - cat")
+            raise UsageError(f"text: expected a term after {sign}, got {got}; write, for example, dog + #17 - cat")
         terms[sign].append(_term(" ".join(tokens[at:end])))
         at = end
     if len(terms["+"]) + len(terms["-"]) > MOST_TERMS:
         raise UsageError(f"text: expected at most {MOST_TERMS} terms, got {len(terms['+']) + len(terms['-'])}")
     if not terms["+"]:
-        raise UsageError("text: expected a term that is added, got subtracted ones alone; say first what to look for")
+        raise UsageError("text: expected an added term, got only subtracted ones; name first what to look for")
     return Query(tuple(terms["+"]), tuple(terms["-"]))
 
 
@@ -123,7 +123,7 @@ def combine(
     shares = np.maximum(subtracted @ summed, 0) * np.float32(SUBTRACTED)
     direction: NDArray[np.float32] = (summed - shares @ subtracted).astype(np.float32)
     if not np.linalg.norm(direction) > 1e-6:
-        raise UsageError("text: the terms cancel each other out, nothing is left to look for; take one of them away")
+        raise UsageError("text: the terms cancel each other out, and nothing is left to search for; remove one of them")
     return direction
 
 

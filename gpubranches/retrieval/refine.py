@@ -99,55 +99,74 @@ def find_all(
     UsageError for a second stage over a catalog without embeddings.
     """
     timings: dict[str, float] = {}
-    staged = second_stage or model == "linear"
-    breadth: Breadth | None = None
-    if staged and len(data.negatives) + len(data.unchecked):
-        with _timed(timings, "breadth"):
-            view = EmbeddingView(backend, catalog, where)
-            breadth = judge(view, data)
-    if breadth is not None and breadth.answers:
-        with _timed(timings, "rank"):
-            ranking = _broadly(view, data, breadth)
-        with _timed(timings, "train"):
-            boxes = None if model == "linear" else _trained_around(ranking, catalog, data, model, seed)
-            ranking = _with_votes(ranking, catalog, boxes)
-        stages = catalog.embeddings_source if breadth.broad.scores.error == 0 else f"bits+{catalog.embeddings_source}"
+    if second_stage or model == "linear":
+        boxes, ranking, breadth, stages = _find_by_embeddings(backend, catalog, data, model, seed, where, timings)
     else:
-        with _timed(timings, "train"):
-            boxes = None if model == "linear" else _trained(backend, catalog, data, model, not second_stage, seed)
-        ranking = _narrowly(backend, catalog, data, boxes, where, staged, breadth, lean, timings)
-        stages = "bits" if boxes is None else "boxes"
-        if staged:
-            stages += f"+{catalog.embeddings_source}"
+        boxes, ranking = _find_by_votes(backend, catalog, data, model, seed, where, lean, timings)
+        breadth, stages = None, "boxes"
     if where is not None:
         ranking = ranking.take(catalog.inside(ranking.ids, where))
-    if breadth is not None and breadth.broad.uses_words:
-        stages += "+words"
     timings["total"] = sum(timings.values())
     return Found(boxes, replace(ranking, source=f"{backend.name}/{stages}", timings_ms=timings), breadth)
 
 
-def _narrowly(
+def _find_by_votes(
     backend: Backend,
     catalog: Catalog,
     data: TrainingData,
-    boxes: Boxes | None,
+    model: Model,
+    seed: int,
     where: Bitmap | None,
-    staged: bool,
-    breadth: Breadth | None,
     lean: float,
     timings: dict[str, float],
-) -> Ranking:
-    """Rank what the boxes hold: by embeddings if `staged`, else by votes."""
-    if staged or boxes is None:
-        with _timed(timings, "rank"):
-            return _by_embeddings(backend, catalog, data, boxes, where, breadth)
+) -> tuple[Boxes, Ranking]:
+    """Train boxes that decide by their votes, and rank by votes."""
+    with _timed(timings, "train"):
+        if model in TAUGHT:
+            right, wrong = _with_pseudo_labels(backend, catalog, data, seed)
+        else:
+            right, wrong = data.positives, np.concatenate([data.negatives, data.unchecked])
+        boxes = _train(catalog, right, wrong, model, seed, {})
     with _timed(timings, "boxes"):
         votes = votes_for(lean, boxes.n_estimators)
-        return by_votes(backend, catalog, boxes, data.positives, data.negatives, where, votes)
+        return boxes, by_votes(backend, catalog, boxes, data.positives, data.negatives, where, votes)
 
 
-def _broadly(view: EmbeddingView, data: TrainingData, breadth: Breadth) -> Ranking:
+def _find_by_embeddings(
+    backend: Backend,
+    catalog: Catalog,
+    data: TrainingData,
+    model: Model,
+    seed: int,
+    where: Bitmap | None,
+    timings: dict[str, float],
+) -> tuple[Boxes | None, Ranking, Breadth | None, str]:
+    """Judge the breadth of the idea and rank by embeddings; return also the names of the stages."""
+    breadth: Breadth | None = None
+    if len(data.negatives) + len(data.unchecked):
+        with _timed(timings, "breadth"):
+            view = EmbeddingView(backend, catalog, where)
+            breadth = judge(view, data)
+    stages = catalog.embeddings_source
+    if breadth is not None and breadth.answers:
+        with _timed(timings, "rank"):
+            ranking = _rank_broadly(view, data, breadth)
+        with _timed(timings, "train"):
+            boxes = None if model == "linear" else _train_around(ranking, catalog, data, model, seed)
+            ranking = _with_votes(ranking, catalog, boxes)
+        stages = stages if breadth.broad.scores.error == 0 else f"bits+{stages}"
+    else:
+        with _timed(timings, "train"):
+            boxes = None if model == "linear" else _train_wide(backend, catalog, data, model, seed)
+        with _timed(timings, "rank"):
+            ranking = _rank_narrowly(backend, catalog, data, boxes, where, breadth)
+        stages = f"{'bits' if boxes is None else 'boxes'}+{stages}"
+    if breadth is not None and breadth.broad.uses_words:
+        stages += "+words"
+    return boxes, ranking, breadth, stages
+
+
+def _rank_broadly(view: EmbeddingView, data: TrainingData, breadth: Breadth) -> Ranking:
     """Rank the whole catalog by the broad model and cut where the expected F1 is largest."""
     broad = breadth.broad
     threshold = broad.boundary.cut(len(data.positives))
@@ -167,35 +186,40 @@ def _broadly(view: EmbeddingView, data: TrainingData, breadth: Breadth) -> Ranki
     )
 
 
-def _trained_around(ranking: Ranking, catalog: Catalog, data: TrainingData, model: Model, seed: int) -> Boxes:
+def _train_around(ranking: Ranking, catalog: Catalog, data: TrainingData, model: Model, seed: int) -> Boxes:
     """Train boxes for the answer of a broad model; models that learn from pseudo-labels take them from its ranking."""
     right, wrong = data.positives, np.concatenate([data.negatives, data.unchecked])
     if model in TAUGHT:
         more, near = labels_around(ranking.ids, ranking.matched, np.concatenate([right, data.negatives]), seed)
         right = np.concatenate([right, more])
         wrong = np.union1d(data.negatives, near)
-    return _boxes(catalog, right, wrong, model, seed, {})
+    return _train(catalog, right, wrong, model, seed, {})
 
 
-def _trained(
-    backend: Backend, catalog: Catalog, data: TrainingData, model: Model, votes_decide: bool, seed: int
-) -> Boxes:
-    right, wrong = data.positives, np.concatenate([data.negatives, data.unchecked])
-    if model in TAUGHT and (votes_decide or model == "branch"):
-        more, near = pseudo_labels(backend, catalog, data, seed)
-        right = np.concatenate([right, more])
-        wrong = np.concatenate([data.negatives, np.setdiff1d(np.union1d(data.unchecked, near), more)])
-    return _boxes(catalog, right, wrong, model, seed, {} if votes_decide else _WIDE.get(model, {}))
+def _train_wide(backend: Backend, catalog: Catalog, data: TrainingData, model: Model, seed: int) -> Boxes:
+    """Train wide boxes, which hold the candidates of a second stage."""
+    if model == "branch":  # its boxes are too few to be wide, so they are grown around pseudo-labels here, too
+        right, wrong = _with_pseudo_labels(backend, catalog, data, seed)
+    else:
+        right, wrong = data.positives, np.concatenate([data.negatives, data.unchecked])
+    return _train(catalog, right, wrong, model, seed, _WIDE.get(model, {}))
 
 
-def _boxes(catalog: Catalog, right: Ids, wrong: Ids, model: Model, seed: int, settings: dict[str, Any]) -> Boxes:
+def _with_pseudo_labels(backend: Backend, catalog: Catalog, data: TrainingData, seed: int) -> tuple[Ids, Ids]:
+    """Return the right and the wrong items to learn from, with pseudo-labels."""
+    more, near = pseudo_labels(backend, catalog, data, seed)
+    right = np.concatenate([data.positives, more])
+    return right, np.concatenate([data.negatives, np.setdiff1d(np.union1d(data.unchecked, near), more)])
+
+
+def _train(catalog: Catalog, right: Ids, wrong: Ids, model: Model, seed: int, settings: dict[str, Any]) -> Boxes:
     codes = catalog.codes(np.concatenate([right, wrong]))
     learner = _LEARNERS[model](random_state=seed % 2**32, **settings)
     boxes: Boxes = learner.fit(codes, np.arange(len(codes)) < len(right)).boxes_
     return boxes
 
 
-def _by_embeddings(
+def _rank_narrowly(
     backend: Backend,
     catalog: Catalog,
     data: TrainingData,

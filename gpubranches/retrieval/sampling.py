@@ -1,4 +1,4 @@
-"""Drawing a sample with chances in proportion to a size, known for every row."""
+"""Random samples with known chances of inclusion, proportional to a size of each row."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ Floats = NDArray[np.float64]
 
 
 def inclusion(sizes: Floats, count: int) -> Floats:
-    """Return chances of inclusion, (m,) float64, in proportion to sizes, (m,) float64.
+    """Return chances of inclusion, (m,) float64, proportional to sizes, (m,) float64.
 
-    Each is at most 1; their sum is min(count, m).
+    A chance is at most 1, and the sum is min(count, m).
     """
     if count >= len(sizes):
         return np.ones(len(sizes))
@@ -28,9 +28,10 @@ def inclusion(sizes: Floats, count: int) -> Floats:
 
 
 def systematic(chances: Floats, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return drawn rows, ascending, int64: at equal steps of the sum of chances, (m,) float64, from a random start.
+    """Draw rows by systematic sampling: at equal steps of the running sum of chances, from a random start.
 
-    The sum is a whole number. Source: Madow, On the theory of systematic sampling II, 1949.
+    chances: (m,) float64, of an integer sum. Returns rows, ascending, int64. Source: Madow, On the theory of systematic
+    sampling II, 1949.
     """
     count = round(float(chances.sum()))
     steps = rng.random() + np.arange(count)

@@ -1,4 +1,4 @@
-"""The first page: the items nearest to a text, a picture, an item or a vector."""
+"""Searches for the items nearest to a text, a picture, an item or a vector."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 class Searcher:
-    """Finds the items of a catalog that are nearest to a query; safe to use from several threads.
+    """Finds the items of a catalog that are nearest to a query. Several threads may use it.
 
-    embedder: turns texts and images into queries. A spec, see `open_embedder`, or "auto", the catalog's own, is opened
-    when a query first needs it; None allows no such query. One that the catalog was not made with is refused
-    (SpaceMismatchError), a spec at the first such query. pictures: returns the unit embedding, (D,) float32, of a
-    picture that was sent, by its name, or raises UsageError. Parameters of all searches: k, how many items to find;
+    embedder: turns texts and images into queries. A spec (`open_embedder`), or "auto" for the catalog's own, is opened
+    when a query first needs it; None allows no such query. An embedder that the catalog was not made with raises
+    SpaceMismatchError; a spec does so at the first such query. pictures: returns the unit embedding, (D,) float32, of
+    an uploaded picture by its name, or raises UsageError. Parameters of all searches: k, the number of items to find;
     where, a condition on the items' metadata, see `conditions.parse`.
     """
 
@@ -52,7 +52,7 @@ class Searcher:
 
     @cached_property
     def embedder(self) -> Embedder | None:
-        """The embedder of queries, None if there is none; it is opened here, see `open_embedder` for the errors."""
+        """The embedder of queries, None if there is none. It is opened on first use, see `open_embedder`."""
         given = self.catalog.embedder or None if self._given == "auto" else self._given
         if not isinstance(given, str):
             return given
@@ -71,8 +71,8 @@ class Searcher:
         """Return the k items nearest to a text, an item, a picture or a vector.
 
         query: a str is a text in the grammar of `queries.parse`; several terms are combined by `queries.combine`, each
-        centred on the mean of its kind and made as long as the others. A `Term` is one term: `Words` are a text without
-        the grammar. An int is the id of an item, which is its own nearest. A Path or a PIL image is a picture. An array
+        centred on the mean of its kind and scaled to unit length. A `Term` is one term: `Words` are a text without the
+        grammar. An int is the id of an item, which is found first. A Path or a PIL image is a picture. An array
         is an image embedding, (D,) of floats, or a code, (d,) uint8. by_codes: compare codes even where there are
         embeddings, by one text, item or code; a text needs a head with a text tower.
 
@@ -106,7 +106,7 @@ class Searcher:
         )
 
     def words(self, text: str) -> NDArray[np.float32] | None:
-        """Return the direction, (D,) float32, of a text that asks for words, among others; None for "" and other texts.
+        """Return the direction, (D,) float32, of a query with added words; None for "" and queries without words.
 
         Raises UsageError as `search` does.
         """
@@ -117,7 +117,7 @@ class Searcher:
 
     def _parsed(self, query: Query, k: int, where: str | None, by_codes: bool) -> Hits:
         if not self.catalog.D and not isinstance(query.single, Item):
-            raise UsageError("text: the catalog has codes alone, by which one item can be asked; write such as #17")
+            raise UsageError("text: the catalog has codes only, so search by one item, for example #17")
         if query.single is not None:
             return self.search(query.single, k, where=where, by_codes=by_codes)
         if by_codes:
@@ -125,7 +125,7 @@ class Searcher:
         return self._nearest_to(self._direction(query)[None], k, where)
 
     def _text(self, text: str, k: int, where: str | None, by_codes: bool) -> Hits:
-        """Search by a text, centred on the mean of texts as the items are on theirs: the two lie apart in the space."""
+        """Search by a text, centred on the mean of texts: texts and images lie in different regions."""
         if not text.strip():
             raise UsageError("text: expected a word or more, got nothing; type what to look for")
         if by_codes:
@@ -173,7 +173,7 @@ class Searcher:
         return embedder.texts(texts) - mean
 
     def _images(self, terms: Sequence[Term]) -> NDArray[np.float32]:
-        """Return embeddings of the items and pictures among terms, centred on the mean of images, unit rows."""
+        """Return embeddings of the items and pictures among the terms, centred on the mean of images, as unit rows."""
         items = [term.id for term in of_kind(Item, terms)]
         pictures = [self.pictures(term.name) for term in of_kind(Picture, terms)]
         rows = [*(self.catalog.embeddings(as_ids(items)) if items else ()), *pictures]
@@ -215,7 +215,7 @@ class Searcher:
 
 
 def _no_picture(name: str) -> NDArray[np.float32]:
-    raise UsageError(f"picture:{name} is known in the session it was sent to alone; search by the picture itself")
+    raise UsageError(f"picture:{name} is known only in the session of its upload; search by the picture itself")
 
 
 def require_embedder(catalog: Catalog, embedder: Embedder) -> None:

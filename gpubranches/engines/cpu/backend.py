@@ -1,4 +1,4 @@
-"""The CPU backend: numba over tiles and zones, all cores."""
+"""The cpu backend: numba kernels over tiles and zones, on all cores."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog import TILE, ZONE, ZONES, Catalog
+from gpubranches.catalog import ZONE, ZONES, Catalog
 from gpubranches.core.boxes import MAX_ESTIMATORS, Boxes
 from gpubranches.core.results import Candidates
 from gpubranches.core.tie_order import best_first
 from gpubranches.encoders.quantizers import CodeWeights, WeightPlanes
 from gpubranches.engines.cpu import box_kernels, order, score_kernels
+from gpubranches.engines.cpu.scans import Scan, Task, bit_scan, code_scan, cosine_scan, dot_scan, joined
 from gpubranches.engines.host import HostBackend, SegmentRows, flat
 from gpubranches.engines.scan import Linear
 
@@ -26,23 +27,16 @@ _FEWEST_TILES, _MOST_TILES = 8, 64
 _SEED_ZONES = 32
 _MANY_ESTIMATORS = 1024
 _ZONES_A_TASK = 1024
-_DECODED_ROWS = 8192
 _MANY_RANKED = 1 << 18
-"""Scores from which all threads order them."""
+"""The number of scores from which all threads sort them."""
 _LEAST_KEY = np.int32(np.iinfo(np.int32).min)
 
 Hits = tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int64]]
 """Tie keys, splitmix64(id), of found rows; their buckets; the sizes of the buckets."""
-Task = tuple[SegmentRows, int, int]
-"""Tiles first..stop-1 of a segment, the work of one thread."""
 ZoneTask = tuple[SegmentRows, NDArray[np.int64]]
 """Zones of a segment, by their numbers."""
 Run = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
 """Called with (work, tasks): calls work for each task and returns the results in the order of the tasks."""
-Scored = tuple[NDArray[np.int32], NDArray[np.int32], int]
-"""Rows of a segment, the keys of their scores, and how many rows reach the min_key."""
-Scan = Callable[[Task, int, np.int32, NDArray[np.int32]], Scored]
-"""Called with (task, limit, min_key, cutoff): scores the rows of a task."""
 
 
 class CpuBackend(HostBackend):
@@ -138,10 +132,10 @@ class CpuBackend(HostBackend):
         self, parts: list[SegmentRows], model: Linear, min_score: np.float32, limit: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
         if isinstance(model, WeightPlanes):
-            return self._top_scores(parts, _bit_scan(model), min_score, limit)
+            return self._top_scores(parts, bit_scan(model), min_score, limit)
         if isinstance(model, CodeWeights):
-            return self._top_scores(parts, _code_scan(model), min_score, limit)
-        return self._top_scores(parts, _embedding_scan(self._signs().mean_, model, False), min_score, limit)
+            return self._top_scores(parts, code_scan(model), min_score, limit)
+        return self._top_scores(parts, dot_scan(self._signs().mean_, model), min_score, limit)
 
     def _order(self, scores: NDArray[np.float32], ids: NDArray[np.int64], limit: int | None) -> NDArray[np.intp]:
         """Return what `best_first` returns. Many scores are divided into ranges, each sorted by a thread."""
@@ -155,13 +149,13 @@ class CpuBackend(HostBackend):
             rows = np.flatnonzero((scores >= bound[0]) & (scores < bound[1]))
             return rows[best_first(scores[rows], ids[rows])]
 
-        return _joined(self._map(order_range, list(itertools.pairwise(bounds)))[::-1], np.intp)[:limit]
+        return joined(self._map(order_range, list(itertools.pairwise(bounds)))[::-1], np.intp)[:limit]
 
     def _cosine_rows(
         self, parts: list[SegmentRows], query: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         direction = query / np.float32(max(float(np.linalg.norm(query)), 1e-12))
-        scan = _embedding_scan(self._signs().mean_, direction, True)
+        scan = cosine_scan(self._signs().mean_, direction)
         ids, cosines, _ = self._top_scores(parts, scan, np.float32(-np.inf), k)
         return ids, cosines
 
@@ -178,7 +172,7 @@ class CpuBackend(HostBackend):
             return task[0].segment.ids[rows], order.key_floats(keys), total
 
         found = self._map(work, self._tasks(parts))
-        ids, keys = _joined([ids for ids, _, _ in found], np.int64), _joined([keys for _, keys, _ in found], np.float32)
+        ids, keys = joined([ids for ids, _, _ in found], np.int64), joined([keys for _, keys, _ in found], np.float32)
         return ids, keys, sum(total for _, _, total in found)
 
     def _nearest_rows(
@@ -212,13 +206,13 @@ class CpuBackend(HostBackend):
         run(bound, self._tasks(parts))
         if self.stop_leaves is not None:
             found = run(look, _seed_zones(parts, bounds, self.stop_leaves))
-            return _joined([ids for ids, _ in found], np.int64), -_joined([keys for _, keys in found], np.int32)
+            return joined([ids for ids, _ in found], np.int64), -joined([keys for _, keys in found], np.int32)
         nearest = [keys for _, keys in run(look, _seed_zones(parts, bounds, max(_SEED_ZONES, 4 * k // ZONE)))]
-        seen = _joined(nearest, np.int32)
+        seen = joined(nearest, np.int32)
         if len(seen) >= k:
             cutoff[0] = max(cutoff[0], np.partition(seen, len(seen) - k)[len(seen) - k])
         found = run(look, list(_zones_within(parts, bounds, cutoff[0])))
-        return _joined([ids for ids, _ in found], np.int64), -_joined([keys for _, keys in found], np.int32)
+        return joined([ids for ids, _ in found], np.int64), -joined([keys for _, keys in found], np.int32)
 
     def _tasks(self, parts: list[SegmentRows]) -> list[Task]:
         """Divide the parts into runs of tiles, enough for all threads but not too many."""
@@ -273,7 +267,7 @@ def in_turn(work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
 
 def _seed_zones(parts: list[SegmentRows], bounds: dict[int, NDArray[np.int32]], count: int) -> list[ZoneTask]:
     """Return the `count` zones with the best bounds, by segment."""
-    every = _joined(list(bounds.values()), np.int32)
+    every = joined(list(bounds.values()), np.int32)
     count = min(count, len(every))
     best = np.sort(np.argpartition(every, len(every) - count)[len(every) - count :]) if count else np.zeros(0, np.int64)
     shares, start = [], 0
@@ -294,97 +288,3 @@ def _zones_within(
         zones = np.flatnonzero(bounds[part.segment.start] >= cutoff)
         for start in range(0, len(zones), _ZONES_A_TASK):
             yield part, zones[start : start + _ZONES_A_TASK]
-
-
-def _bit_scan(model: WeightPlanes) -> Scan:
-    whole = model.planes.shape[1] % 8 == 0
-    word = np.uint64 if whole else np.uint32
-    planes = tuple(tuple(plane) for plane in model.planes.view(word))
-    peak = np.int32(15 * model.n_bits)
-
-    def scan(task: Task, limit: int, min_key: np.int32, cutoff: NDArray[np.int32]) -> Scored:
-        part, first, stop = task
-        segment = part.segment
-        bits, scales = flat(np.asarray(segment.bits)).view(word), flat(np.asarray(segment.scales)).view(np.uint16)
-        stop = min(stop * TILE, segment.n)
-        found: Scored = score_kernels.bit_scores(
-            bits,
-            scales,
-            planes,
-            peak,
-            part.allowed,
-            segment.n,
-            first * TILE,
-            stop,
-            limit,
-            min_key,
-            cutoff,
-            flat(segment.ids),
-        )
-        return found
-
-    return scan
-
-
-def _code_scan(model: CodeWeights) -> Scan:
-    weights = model.weights.astype(np.int16)
-
-    def scan(task: Task, limit: int, min_key: np.int32, cutoff: NDArray[np.int32]) -> Scored:
-        part, first, stop = task
-        segment = part.segment
-        found: Scored = score_kernels.code_scores(
-            flat(segment.codes),
-            weights,
-            part.allowed,
-            segment.d,
-            first,
-            stop,
-            limit,
-            min_key,
-            cutoff,
-            flat(segment.ids),
-        )
-        return found
-
-    return scan
-
-
-def _embedding_scan(mean: NDArray[np.float32], weights: NDArray[np.float32], cosine: bool) -> Scan:
-    def scan(task: Task, limit: int, min_key: np.int32, cutoff: NDArray[np.int32]) -> Scored:
-        part, first, stop = task
-        segment = part.segment
-        if segment.embeddings is None:
-            return decoded(task, limit, min_key, cutoff)
-        rows = flat(np.asarray(segment.embeddings)).view(np.uint16)
-        segment.require_allowed(first * TILE, part.allowed[first * TILE // 64 : stop * TILE // 64])
-        stop = min(stop * TILE, segment.n)
-        found: Scored = score_kernels.embedding_scores(
-            rows, mean, weights, cosine, part.allowed, first * TILE, stop, limit, min_key, cutoff, flat(segment.ids)
-        )
-        return found
-
-    def decoded(task: Task, limit: int, min_key: np.int32, cutoff: NDArray[np.int32]) -> Scored:
-        """Decode the allowed rows, some thousand at a time, and scan them."""
-        part, first, stop = task
-        listed = first * TILE + np.flatnonzero(part.flags()[first * TILE : stop * TILE])
-        found: list[Scored] = []
-        for start in range(0, len(listed), _DECODED_ROWS):
-            own = listed[start : start + _DECODED_ROWS]
-            rows, ids = flat(part.segment.take_embeddings(own)).view(np.uint16), flat(part.segment.ids[own])
-            every = np.packbits(np.ones(len(own), np.bool_), bitorder="little")
-            every = np.pad(every, (0, -len(every) % 8)).view(np.uint64)
-            best, keys, total = score_kernels.embedding_scores(
-                rows, mean, weights, cosine, every, 0, len(own), limit, min_key, cutoff, ids
-            )
-            found.append((own[best].astype(np.int32), keys, total))
-        return (
-            _joined([rows for rows, _, _ in found], np.int32),
-            _joined([keys for _, keys, _ in found], np.int32),
-            sum(total for _, _, total in found),
-        )
-
-    return scan
-
-
-def _joined(arrays: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
-    return np.concatenate([np.zeros(0, dtype), *arrays])

@@ -31,10 +31,11 @@ _NORM_ROWS = 1 << 15
 """Rows whose norms are computed at a time, with 8 bytes a dim on top of the working memory."""
 _OPTIONS = ("--std=c++17",)
 _OUT_OF_MEMORY = 2
-"""cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY: what loads modules and pins memory says so, not a pool."""
+"""The status of cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY, raised by loading modules and pinning
+memory."""
 _INSTALL = "pip install 'gpubranches[gpu-cu13]' (or [gpu-cu12]), or take the cpu backend"
 _SHOWN = 300
-"""Most characters of a message of CuPy or the compiler that are quoted in one line."""
+"""The largest number of characters of a message of CuPy or the compiler that is quoted."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Stage:
 
 
 def check() -> list[Stage]:
-    """Open a card, run a kernel and a sort on it, and release it; return the stages up to the first problem."""
+    """Open a card, run a kernel and a sort on it, and close it; return the stages up to the first problem."""
     stages: list[Stage] = []
     with suppress(DeviceError):
         CupyDevice(passed=stages.append).close()
@@ -60,11 +61,11 @@ def usable() -> str | None:
 
 
 class CupyDevice:
-    """One card. To be made and used in one thread; see Device for the methods.
+    """One card. It must be made and used in one thread; see Device for the methods.
 
     index: the number of the card in CUDA's order. passed: called with each stage of opening it. A kernel and a sort are
-    run, so that a missing part raises here and not at the first query: BackendUnavailableError without CuPy or a card,
-    KernelCompileError without NVRTC or CUDA's headers, DeviceMemoryError on a full card, else DeviceError.
+    run, so that a missing part raises here rather than at the first query: BackendUnavailableError without CuPy or a
+    card, KernelCompileError without NVRTC or CUDA's headers, DeviceMemoryError on a full card, else DeviceError.
     """
 
     def __init__(self, index: int = 0, *, passed: Callable[[Stage], None] = lambda stage: None):
@@ -101,12 +102,12 @@ class CupyDevice:
         try:
             count = cuda.runtime.getDeviceCount()
         except Exception as error:
-            count, told = 0, f" ({_line(error)})"
+            count, reason = 0, f" ({_line(error)})"
         else:
-            told = ""
+            reason = ""
         if count <= index:
             raise BackendUnavailableError(
-                f"the gpu backend needs a CUDA device, CuPy sees {count or 'none'}{told}: check the driver with "
+                f"the gpu backend needs a CUDA device, CuPy sees {count or 'none'}{reason}: check the driver with "
                 "nvidia-smi, or use the cpu backend"
             )
         with self._errors():
@@ -180,7 +181,7 @@ class CupyDevice:
         ]
 
     def upload(self, array: NDArray[Any], out: Any) -> None:
-        """Copy through two pinned buffers: while one is sent, threads fill the other."""
+        """Copy through two pinned buffers: while one is sent, the threads fill the other."""
         data = array.view(np.ndarray).reshape(-1).view(np.uint8)
         with self._errors():
             stages, copiers = self._staging()
@@ -299,7 +300,7 @@ class CupyDevice:
 
     @contextmanager
     def _errors(self, asked: int = 0) -> Iterator[None]:
-        """Turn what CuPy and CUDA raise into the errors of this package."""
+        """Convert the exceptions of CuPy and CUDA into errors of this package."""
         cuda = self._cupy.cuda
         try:
             yield
@@ -323,7 +324,7 @@ class CupyDevice:
 
 
 def _copy(copiers: ThreadPoolExecutor, part: NDArray[np.uint8], stage: NDArray[np.uint8]) -> None:
-    """Copy part to the front of stage, a share a thread."""
+    """Copy part to the front of stage with several threads."""
     share = -(-len(part) // _COPIERS)
     work: Callable[[int], None] = lambda at: np.copyto(stage[at : min(at + share, len(part))], part[at : at + share])  # noqa: E731
     list(copiers.map(work, range(0, len(part), share)))
@@ -335,5 +336,5 @@ def _failed(stage: str, error: Exception) -> DeviceError:
 
 def _line(error: Exception) -> str:
     """Return the message of an error as one short line."""
-    told = " ".join(str(error).split()) or type(error).__name__
-    return told if len(told) <= _SHOWN else f"{told[:_SHOWN]} .."
+    message = " ".join(str(error).split()) or type(error).__name__
+    return message if len(message) <= _SHOWN else f"{message[:_SHOWN]} .."

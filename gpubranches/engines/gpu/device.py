@@ -1,4 +1,4 @@
-"""What the gpu backend asks of a device: memory, copies, launches, and one sort."""
+"""The interface of a device to the gpu backend: memory, copies, launches, and one sort."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Protocol
 from numpy.typing import DTypeLike, NDArray
 
 DeviceArray = Any
-"""An array in device memory: has shape, dtype, nbytes; a slice along its first axis is one, too."""
+"""An array in device memory with shape, dtype and nbytes; a slice along its first axis is such an array, too."""
 
 
 class Device(Protocol):
-    """One GPU, used from one thread. Every failure is a DeviceError; work is done in the order of the calls."""
+    """One GPU, used from one thread. It works in the order of the calls, and every failure is a DeviceError."""
 
     @property
     def name(self) -> str:
@@ -21,7 +21,7 @@ class Device(Protocol):
 
     @property
     def multiprocessors(self) -> int:
-        """How many multiprocessors it has."""
+        """Number of multiprocessors."""
         ...
 
     @property
@@ -38,7 +38,7 @@ class Device(Protocol):
         ...
 
     def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> DeviceArray:
-        """Allocate, not initialised. Raises DeviceMemoryError."""
+        """Allocate an array without initialising it. Raises DeviceMemoryError."""
         ...
 
     def put(self, array: NDArray[Any]) -> DeviceArray:
@@ -90,7 +90,7 @@ class Device(Protocol):
         ...
 
     def synchronize(self) -> None:
-        """Wait until all work is done; failures of it are raised here."""
+        """Wait until all work is done, and raise its failures."""
         ...
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""One launcher for each entry point of kernels/*.cu: checks nothing, chooses grid and constants, runs.
+"""One launcher for each entry point of kernels/*.cu. It chooses grid and constants and runs the kernel, without checks.
 
-Contracts, layouts and units are in the kernel files. `Resident` is what every scan reads.
+The kernel files describe arguments, layouts and units. Every scan reads `Resident`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from gpubranches.engines.gpu.program import BOX_BYTES, Program
 
 WARPS = 4
 BLOCKS = 32
-"""Blocks a multiprocessor, several times what it holds at once, so that the last of them leave it idle for little."""
+"""Blocks for each multiprocessor, several times what it runs at once, so that it is idle only briefly at the end."""
 HISTOGRAM_BLOCKS = 2
-"""The same where every block adds its own histogram to the others'."""
+"""The same for kernels in which every block adds its own histogram to the others."""
 MODELS_A_PASS = 4
-"""Queries of nearest and models of linear that share a pass; each costs 16 registers a thread."""
+"""The largest number of queries of nearest, and of models of linear, in a pass; each needs 16 registers a thread."""
 SELECT_BLOCKS = 8
 """The same for all lists together."""
 COUNTER_BYTES = 128
-"""Shared memory of bits for each warp and model."""
+"""Bytes of shared memory of bits for each warp and model."""
 SINK_WORDS = 6
 SEARCH_WORDS = 4
 FOUND_WORDS = 4
@@ -40,8 +40,8 @@ _THREADS = 256
 class Resident:
     """The resident copy of a catalog of n_tiles * TILE positions.
 
-    tiles: (n_tiles, 8) uint64, struct Tile of common.cuh; d: code dims; words: 32-bit words a row of bits; width: D of
-    the embeddings; 0 for tiers that are not there.
+    tiles: (n_tiles, 8) uint64, struct Tile of common.cuh; d: code dims; words: 32-bit words of a row of bits; width: D
+    of the embeddings. words and width are 0 if the tier is not resident.
     """
 
     device: Device
@@ -159,9 +159,8 @@ class Search:
     """The arguments of every launch of a selection, see kernels/select.cu.
 
     sinks: (lists, SINK_WORDS) uint64; wanted: (lists,) uint64; searches: (steps + 1, lists, SEARCH_WORDS) uint64;
-    histograms: (steps, lists, DIGITS) uint32, zero; key_bits: keys are below 2^key_bits; room: the most entries up to
-    the cutoff of a list that end the search, if more than the wanted ones are there; rows: a bound on the entries of a
-    list, for the grid.
+    histograms: (steps, lists, DIGITS) uint32, zero; key_bits: keys are below 2^key_bits; room: the search ends when at
+    most so many entries lie within the cutoff of a list; rows: a bound on the entries of a list, for the grid.
     """
 
     on: Resident
@@ -174,7 +173,7 @@ class Search:
     rows: int
 
     def blocks(self, rows_a_block: int) -> tuple[int, int]:
-        """Return the grid over all lists; few lists get enough blocks each to fill the card."""
+        """Return the grid over all lists. If there are few lists, each gets enough blocks to fill the card."""
         lists = len(self.sinks)
         most = max(1, min(HISTOGRAM_BLOCKS, SELECT_BLOCKS // lists))
         return _grid(self.on.device, self.rows, rows_a_block, most)[0], lists
@@ -188,7 +187,7 @@ def select_count(search: Search, step: int) -> None:
 
 
 def select_cutoff(search: Search, steps: int) -> None:
-    """Set the cutoff of each sink to the key of the last wanted entry of its list, and empty the list."""
+    """Set the cutoff of each sink to the key of the last requested entry of its list, and empty the list."""
     args = [search.sinks, search.wanted, search.searches, search.histograms]
     args += [np.uint32(steps), np.uint32(search.key_bits)]
     search.on.device.launch("select", "select_cutoff", {}, (1, len(search.sinks)), _THREADS, args)
@@ -209,7 +208,7 @@ def select_rank(
     ids: DeviceArray,
     keys: DeviceArray,
 ) -> None:
-    """Write the wanted best of the taken entries, in order.
+    """Write the requested best of the taken entries, in order.
 
     found: (lists, FOUND_WORDS) uint64, struct Found; ids: (lists, most) int64, keys: uint32; taken: the entries and the
     counts of select_take; None: all entries.
@@ -271,9 +270,9 @@ def quantize_zones(device: Device, codes: DeviceArray, n: int, d: int, zones: De
 def synthesize(
     device: Device, first: int, tiles: int, d: int, words: int, clusters: int, period: int, scale: float
 ) -> list[DeviceArray]:
-    """Make the rows of some tiles from row `first` on; return codes, zones, bits, scales, ids as a page has them.
+    """Make the rows of some tiles from row `first` on; return codes, zones, bits, scales, ids in the layout of a page.
 
-    words: 32-bit words of signs a row; bits are padded to whole 16 bytes.
+    words: 32-bit words of signs of a row; bits are padded to whole 16 bytes.
     """
     n, padded = tiles * TILE, -(-words // 4) * 4
     codes, zones = device.empty((tiles, d, TILE), np.uint8), device.empty((tiles, 2, d, ZONES), np.uint8)
@@ -295,11 +294,11 @@ def allow_both(device: Device, a: DeviceArray, b: DeviceArray, out: DeviceArray)
 
 
 def allow_rows(device: Device, positions: DeviceArray, live: DeviceArray, out: DeviceArray) -> None:
-    """Set in out the bits of positions, (m,) uint32, that `live` has; bitmaps as (positions / 64,) uint64."""
+    """Set in out the bits of positions, (m,) uint32, that are set in `live`; bitmaps: (positions / 64,) uint64."""
     args = [positions, np.uint64(len(positions)), live, out]
     device.launch("allow", "allow_rows", {}, _grid(device, len(positions), _THREADS), _THREADS, args)
 
 
 def _grid(device: Device, work: int, work_a_block: int, most: int = BLOCKS) -> tuple[int, int]:
-    """Return blocks for some pieces of work: enough for all, at most `most` a multiprocessor."""
+    """Return the grid for some pieces of work: enough blocks for all, at most `most` a multiprocessor."""
     return max(1, min(-(-work // work_a_block), device.multiprocessors * most)), 1

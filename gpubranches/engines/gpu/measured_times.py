@@ -1,4 +1,4 @@
-"""The choice between faiss and the kernels for the nearest by embeddings, from times measured on the card."""
+"""The choice between faiss and the kernels for nearest neighbours by embeddings, from times measured on the card."""
 
 from __future__ import annotations
 

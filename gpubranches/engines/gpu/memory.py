@@ -1,4 +1,4 @@
-"""What a catalog needs in device memory, and which of its tiers can stay there."""
+"""The device memory that a catalog needs, and which of its tiers fit."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from gpubranches.engines.faiss_index import faiss_bytes
 from gpubranches.errors import DeviceMemoryError, UsageError
 
 WORKING_BYTES = 512 << 20
-"""Kept free for candidates, searches and sorts."""
+"""Bytes kept free for candidates, searches and sorts."""
 MOST_POSITIONS = 1 << 32
 """Positions are 32-bit words on the device."""
 DROPPED_FIRST = ("embeddings", "bits")
-"""Order in which tiers leave the device when not all fit; the codes never do."""
+"""The order in which tiers are dropped if not all fit. The codes are never dropped."""
 
 
 def bits_words(catalog: Catalog) -> int:
-    """Return 32-bit words a row of bits on the device: whole 16 bytes."""
+    """Return the number of 32-bit words of a row of bits on the device, padded to whole 16 bytes."""
     return -(-catalog.n_bits // 128) * 4
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes of each part, what is free, and the tiers that stay on the device.
+    """The bytes of each part, the free bytes, and the tiers that stay on the device.
 
-    parts: bytes by name for what stays; dropped: bytes of the tiers that do not fit and are read from the host instead,
-    a few thousand rows at a time (embeddings) or by the cpu backend (bits); faiss: what its flat or its IVF index takes
-    beside them, if it is asked for.
+    parts: bytes by name of what stays; dropped: bytes of the tiers that do not fit and are read from the host instead,
+    a few thousand rows at a time (embeddings) or by the cpu backend (bits); faiss: further bytes of its flat or its IVF
+    index, if one is requested.
     """
 
     parts: dict[str, int]
@@ -85,7 +85,7 @@ class MemoryPlan:
 
     @property
     def needed(self) -> int:
-        """Bytes of all that stays."""
+        """Bytes of all parts that stay."""
         return sum(self.parts.values())
 
     def require(self) -> Self:

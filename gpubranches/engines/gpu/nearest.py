@@ -1,11 +1,11 @@
-"""The nearest by cosine through faiss: brute force over the resident embeddings, proven exact or not used.
+"""Nearest neighbours by cosine through faiss: brute force over the resident embeddings, used only if proven exact.
 
-faiss ranks by |x|^2 - 2 <x, y>, and lets the caller replace the numbers |x|^2. Given u = |x - mean| and y = q / (2 c)
-for a direction q of length 1, it ranks by u - <x, q> / c: the order of <x, q> - c u, which is above <mean, q> for
-exactly the rows whose cosine exceeds c. It returns a few more than k rows, and the project's kernel scores them, so
-that scores and ties equal those of every scan. A row that was not returned has a cosine of at most c + t / u, see
-`_Attempt.ceiling`; where that is below the k-th score, the answer is proven. With c near this score the proof nearly
-always succeeds. A first attempt uses the c of earlier queries, a second the score that the first one found.
+faiss ranks by |x|^2 - 2 <x, y>, and lets the caller replace the numbers |x|^2. With u = |x - mean| in their place and y
+= q / (2 c) for a direction q of length 1, it ranks by u - <x, q> / c. This is the order of <x, q> - c u, which exceeds
+<mean, q> for exactly the rows whose cosine exceeds c. faiss returns a few more than k rows, and the project's kernel
+scores them, so that scores and ties equal those of every scan. A row that was not returned has a cosine of at most c +
+t / u (`_Attempt.ceiling`). If that is below the k-th score, the answer is proven. With c near this score the proof
+nearly always succeeds. A first attempt uses the c of earlier queries, a second one the score that the first one found.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The engine of the nearest by embeddings: faiss where it is usable and requested or faster, else the kernels."""
+"""The choice of the engine for nearest neighbours by embeddings, faiss or the kernels."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _log = logging.getLogger(__name__)
 
 
 class FirstNeighbors:
-    """The choice of the engine, and the faiss object once it is used. For the device's thread, except `engine`.
+    """The choice of the engine, and the faiss object after its first use. For the worker's thread, except `engine`.
 
-    asked: "faiss", "kernel", or "auto", for which the table of measured times decides. If faiss fails, "auto" logs it
-    once and keeps to the kernels, "faiss" raises.
+    requested: "faiss", "kernel", or "auto", for which the measured times decide. If faiss fails, "auto" logs it
+    once and uses the kernels from then on, "faiss" raises.
     """
 
-    def __init__(self, asked: str, residence: Residence):
-        self.asked = asked
+    def __init__(self, requested: str, residence: Residence):
+        self.requested = requested
         self._residence = residence
-        self._measured = Measured.read() if asked == "auto" else None
+        self._measured = Measured.read() if requested == "auto" else None
         self._faiss: FaissNearest | None = None
         self._fails = ""
 
     def engine(self, k: int, batch: int) -> tuple[Engine, str]:
         """Return the engine for the k nearest of `batch` queries over all rows, and the reason."""
         resident = self._residence.plan.tiers
-        if self.asked == "kernel" or (self.asked == "faiss" and "embeddings" in resident):
-            return ("faiss" if self.asked == "faiss" else "kernel"), f"--nn {self.asked}"
+        if self.requested == "kernel" or (self.requested == "faiss" and "embeddings" in resident):
+            return ("faiss" if self.requested == "faiss" else "kernel"), f"--nn {self.requested}"
         if self._fails:
             return "kernel", self._fails
         rows = self._residence.catalog.n if "embeddings" in resident else 0
         return choose(self._measured, self._residence.device.name, resident, rows, k, batch)
 
     def takes(self, k: int, batch: int, where: Bitmap | None) -> bool:
-        """Return whether faiss answers: for all rows, none of them deleted, and k within its limit."""
+        """Return whether faiss answers: only over all rows, none of them deleted, and for k up to its limit."""
         self._residence.refresh()
         whole = where is None and self._residence.all_live and self._residence.resident.width > 0
         if not whole or k > MOST_NEAREST or self.engine(k, batch)[0] == "kernel":
@@ -55,7 +55,7 @@ class FirstNeighbors:
         return True
 
     def search(self, queries: NDArray[np.float32], k: int, rescore: Rescore) -> list[Candidates | None]:
-        """Return the answers of faiss, None where one is not proven; call `takes` first."""
+        """Return the answers of faiss, None for each that is not proven. Call `takes` first."""
         assert self._faiss is not None  # nosec B101  # set by `takes`
         try:
             return self._faiss.search(queries, k, rescore)
@@ -66,7 +66,7 @@ class FirstNeighbors:
 
     def _fall_back(self, error: DeviceError) -> None:
         """Use the kernels from now on and log why, or raise the error where faiss was requested."""
-        if self.asked == "faiss":
+        if self.requested == "faiss":
             raise error
         self._fails = f"faiss cannot be used: {error}"
         _log.warning("the nearest by embeddings: uses the kernels, since %s", error)

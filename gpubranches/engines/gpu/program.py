@@ -1,4 +1,4 @@
-"""Models of boxes as the boxes kernel reads them: chunks of boxes, ranges ordered by dim, bounds as masks of bits."""
+"""Models of boxes in the layout of the boxes kernel: chunks of boxes, ranges ordered by dim, bounds as bit masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpubranches.core.boxes import Boxes
 
 MOST_BOXES = 80
-"""Boxes in a chunk, which each warp keeps in shared memory, BOX_BYTES a box."""
+"""The largest number of boxes in a chunk. Each warp keeps a chunk in shared memory, BOX_BYTES a box."""
 BOX_BYTES = 132
 MOST_MODELS = 64
 _PLANES = (5, 9, 16)
@@ -22,7 +22,7 @@ _PLANES = (5, 9, 16)
 class Program:
     """Arrays of the boxes kernel, see kernels/boxes.cu.
 
-    vote_planes: bits that count the estimators of any model; room: number of boxes of the largest chunk.
+    vote_planes: number of bits that count the estimators of every model; room: number of boxes of the largest chunk.
     """
 
     models: NDArray[np.uint32]
@@ -36,7 +36,7 @@ class Program:
 
 
 def compile_boxes(models: Sequence[Boxes], min_votes: int) -> Program:
-    """Lay out models, at most MOST_MODELS of them, for one launch of the boxes kernel."""
+    """Lay out at most MOST_MODELS models for one launch of the boxes kernel."""
     parts: list[_Chunk] = []
     heads = []
     first_box = first_range = first_run = 0
@@ -72,7 +72,7 @@ class _Chunk:
 
     @classmethod
     def of(cls, boxes: Boxes, start: int, stop: int, first_box: int, first_range: int, first_run: int) -> _Chunk:
-        """Lay out boxes start..stop-1 of a model; `first_*` say where their rows begin in the program."""
+        """Lay out boxes start..stop-1 of a model; `first_*`: the first rows of their entries in the program."""
         own = slice(int(boxes.offsets[start]), int(boxes.offsets[stop]))
         owner = np.repeat(np.arange(stop - start), np.diff(boxes.offsets[start : stop + 1]))
         order = np.argsort(boxes.features[own], kind="stable")
@@ -87,17 +87,17 @@ class _Chunk:
         last_run = first_run + len(runs)
         head = [first_run, last_run, first_range, first_range + len(dims), first_box, stop - start, 0, 0]
         bit = np.arange(8, dtype=np.uint32)
-        masks = np.concatenate([_spread(low, bit), _spread(high, bit)], axis=1)
+        masks = np.concatenate([_bit_masks(low, bit), _bit_masks(high, bit)], axis=1)
         return cls(np.array(head, np.uint32), runs, ranges.astype(np.uint32), masks, last_run)
 
 
-def _spread(bound: NDArray[np.uint32], bit: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return a word a bit of each bound: all ones where it is 0."""
+def _bit_masks(bound: NDArray[np.uint32], bit: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return a word for each bit of each bound, (m, 8): all ones if the bit is 0."""
     return (((bound[:, None] >> bit) & np.uint32(1)) - np.uint32(1)).astype(np.uint32)
 
 
 def _even(total: int, count: int) -> tuple[list[int], list[int]]:
-    """Return starts and stops of `count` runs of 0..total-1, alike in length."""
+    """Return starts and stops of `count` runs of 0..total-1 of nearly equal length."""
     cuts = [total * i // max(count, 1) for i in range(count + 1)]
     return cuts[:-1], cuts[1:]
 

@@ -1,4 +1,4 @@
-"""The resident copy: the segments of a catalog in device memory, and which of its rows are alive."""
+"""The resident copy: the segments of a catalog in device memory, and a bitmap of the rows that are not deleted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _FILES = {
 }
 _VERIFIERS = 8
 _AHEAD = 4
-"""Segments whose files are read ahead of the upload: enough for all verifiers, few enough for the page cache."""
+"""Number of segments whose files are read ahead of the upload: enough for all verifiers, few enough for the page
+cache."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,10 @@ class Page:
 
 
 class Residence:
-    """Keeps a device's copy of a catalog up to date: new segments are uploaded, gone ones freed, the rest stays.
+    """Keeps a device's copy of a catalog up to date: uploads new segments, frees removed ones, and keeps the others.
 
-    verify: compare the checksum of every file before it is uploaded; a damaged one raises CatalogFormatError. While a
-    segment is uploaded, the files of the following ones are compared.
+    verify: check the checksum of every file before it is uploaded; a damaged file raises CatalogFormatError. While a
+    segment is uploaded, the files of the next ones are checked.
     """
 
     def __init__(self, device: Device, catalog: Catalog, *, verify: bool = True, report: Report | None = None):
@@ -124,9 +125,9 @@ class Residence:
                     self._report("uploading", done, total)
 
     def _verified(self, segments: list[Segment]) -> Generator[Segment, None, None]:
-        """Yield segments in turn, each once its files are found sound; the next _AHEAD are read meanwhile.
+        """Yield the segments in order, each after its files were checked; check the next _AHEAD segments meanwhile.
 
-        The upload of a segment so reads from the page cache what its checksum has just read from the disk.
+        So the upload of a segment reads from the page cache what its check has just read from the disk.
         """
         if not self.verify:
             yield from segments

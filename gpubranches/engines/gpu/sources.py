@@ -1,4 +1,4 @@
-"""The text of the kernels: constants, what all share, then the kernel's own file, as one source to compile."""
+"""The source of a kernel to compile: its constants, the text that all kernels share, and its own file."""
 
 from __future__ import annotations
 

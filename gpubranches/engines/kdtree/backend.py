@@ -21,7 +21,8 @@ from gpubranches.catalog import TILE, Catalog
 from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import Candidates, Neighbors
-from gpubranches.engines.cpu.backend import CpuBackend, Hits, Run, Task, in_turn
+from gpubranches.engines.cpu.backend import CpuBackend, Hits, Run, in_turn
+from gpubranches.engines.cpu.scans import Task
 from gpubranches.engines.host import HostBackend, SegmentRows, flat
 from gpubranches.engines.kdtree import query
 from gpubranches.engines.kdtree.files import FOLDER, KdIndex, Tree, fingerprint
