@@ -140,7 +140,7 @@ def test_what_cannot_be_combined_is_refused_with_advice(searcher, folder, tmp_pa
             searcher.search(text)
     with pytest.raises(UsageError, match="got several terms"):
         searcher.search("#1 + #2", by_codes=True)
-    with pytest.raises(UsageError, match="session it was sent to"):
+    with pytest.raises(UsageError, match="only in the session of its upload"):
         Session(searcher.catalog, searcher.backend).search(f"picture:{'b' * 10} + #1")
     codes = np.random.default_rng(0).integers(0, 256, (40, 8)).astype(np.uint8)
     np.save(tmp_path / "codes.npy", codes)

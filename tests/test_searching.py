@@ -35,6 +35,9 @@ def test_five_lines_lead_from_embeddings_to_an_answer(tmp_path):
     answer = session.find_all()
     found = answer.matches.to_arrow()
 
+    assert repr(hits) == f"<Hits: 100 items by {session.backend.name}/bits+embeddings>"
+    assert repr(answer.matches) == f"<Matches: {len(found)} items>"
+    assert repr(answer).startswith(f"<Answer: {len(found)} items match, by {session.backend.name}/")
     assert found["id"].to_pylist() == answer.matches.ids.tolist()
     assert found["caption"].to_pylist().count("bicycle") > 0.5 * max(
         len(found), (labels == NAMES.index("bicycle")).sum()

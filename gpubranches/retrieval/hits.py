@@ -21,7 +21,7 @@ class Hit(NamedTuple):
     distance: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Hits:
     """The items nearest to one query, nearest first; there are fewer than k where fewer exist.
 
@@ -40,6 +40,9 @@ class Hits:
         """Return the hits of the first query of `neighbors`, without the padding."""
         found = neighbors.ids[0] >= 0
         return cls(neighbors.ids[0][found], neighbors.distances[0][found], neighbors.source, catalog)
+
+    def __repr__(self) -> str:
+        return f"<Hits: {len(self):,} items by {self.source}>"
 
     def __len__(self) -> int:
         return len(self.ids)

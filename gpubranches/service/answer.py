@@ -32,7 +32,7 @@ JUST_BELOW = 200
 """Items under the cut that are listed."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Answer:
     """What one find all found. It never changes: another cut or estimate is another answer of the same round.
 
@@ -51,6 +51,9 @@ class Answer:
     generation: int = 0
     before: Matches | None = None
     breadth: Breadth | None = None
+
+    def __repr__(self) -> str:
+        return f"<Answer: {self.ranking.total:,} items match, by {self.ranking.source}>"
 
     # Its items
 

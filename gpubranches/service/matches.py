@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gpubranches.core.results import Ranking
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Matches:
     """Items of an answer, best first: those that match, or another of its parts.
 
@@ -33,6 +33,9 @@ class Matches:
     catalog: Catalog
     ranking: Ranking
     rows: NDArray[np.intp]
+
+    def __repr__(self) -> str:
+        return f"<Matches: {len(self):,} items>"
 
     def __len__(self) -> int:
         """Return how many items there are, with those deleted since."""
