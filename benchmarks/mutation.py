@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import os
 import random
 import shutil
@@ -261,7 +262,7 @@ def main() -> None:
     parser.add_argument("--out", type=out_file, help="write this Markdown file")
     options = parser.parse_args()
     for name in PRELOADED:
-        __import__(name)
+        importlib.import_module(name)
     with tempfile.TemporaryDirectory(prefix="gpubranches-mutation-") as name:
         folder = Path(name)
         for part in COPIED:

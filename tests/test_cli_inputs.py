@@ -61,7 +61,7 @@ def test_ingest_and_append_say_what_they_took_and_left(run, tmp_path):  # noqa: 
     _, _, err = run("verify", tmp_path / "c")
     assert f"gpubranches relocate {tmp_path}/c {folder} NEW" in err
     code, out, _ = run("relocate", tmp_path / "c", folder, tmp_path / "to")
-    assert (code, "3 have a picture; 0 had one" in out) == (0, True)
+    assert (code, "3 have a picture now; 0 had one" in out) == (0, True)
     _, _, err = run("verify", tmp_path / "c")
     assert "relocate" not in err
 

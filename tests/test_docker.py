@@ -48,7 +48,7 @@ def test_it_runs_as_nobody_special_and_keeps_the_caches():
 
 def test_the_command_and_the_health_check_exist():
     command, directory, *options = json.loads(those("CMD")[0])
-    parameters = cli.cli.commands[command].params
+    parameters = cli.cli.get_command(click.Context(cli.cli), command).params
     known = {option for parameter in parameters if isinstance(parameter, click.Option) for option in parameter.opts}
     assert directory == "/catalog"
     assert {option for option in options if option.startswith("--")} <= known

@@ -348,9 +348,10 @@ def test_a_text_is_searched_by_codes_alone(folder, trained, tmp_path):
         assert told.exit_code == 0, told.output
         items = json.loads(told.stdout)["ids"]
         assert np.mean(labels[items] == NAMES.index("teapot")) > 0.9
+    np.save(tmp_path / "x.npy", np.ones(Catalog.open(folder / "catalog").D, np.float32))
     for arguments, message in (
         (["search", str(folder / "catalog"), "teapot", "--by-codes"], "no tower for texts"),
-        (["search", str(folder / "catalog"), "--vector", "x.npy", "--by-codes"], "--by-codes"),
+        (["search", str(folder / "catalog"), "--vector", str(tmp_path / "x.npy"), "--by-codes"], "by_codes: expected"),
     ):
         assert message in str(runner.invoke(cli, arguments).exception)
 

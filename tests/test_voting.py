@@ -152,5 +152,5 @@ def test_a_recut_that_needs_other_codes_is_refused(backend, world, short, monkey
     refined(session)
     monkeypatch.setattr(type(backend.catalog), "coding", ("other", "codes", 9))
     session.recut(-1.0)
-    with pytest.raises(UsageError, match="refine again"):
+    with pytest.raises(UsageError, match="find all again"):
         session.recut(1.0)
