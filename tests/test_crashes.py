@@ -79,7 +79,7 @@ def test_writes_that_the_layer_does_not_see_end_it(tmp_path):
         "def replace_file(path, content):\n"
         "    np.frombuffer(content, np.uint8).tofile(path)\n"
         "    return {'bytes': len(content), 'sha256': files.checksum(path)}\n"
-        "from gpubranches.catalog import catalog; catalog.replace_file = replace_file"
+        "from gpubranches.catalog import writer; writer.replace_file = replace_file"
     )
     done = disturb("--scenario", "delete", "--points", "1", plant=plant)(tmp_path)
     assert done.returncode == 1
