@@ -39,8 +39,8 @@ def test_drawn_points_hold(tmp_path):
 PLANTS = {
     "nothing is synced": ("import os; os.fsync = lambda handle: None", "delete", "power cut"),
     "folders are not synced": (
-        "from gpubranches.core import files; from gpubranches.catalog import segment\n"
-        "files.sync_folder = segment.sync_folder = lambda path: None",
+        "from gpubranches.core import files; from gpubranches.catalog import segment, writer\n"
+        "files.sync_folder = segment.sync_folder = writer.sync_folder = lambda path: None",
         "delete", "power cut",
     ),
     "a file is written where the old one is": (
@@ -79,7 +79,7 @@ def test_writes_that_the_layer_does_not_see_end_it(tmp_path):
         "def replace_file(path, content):\n"
         "    np.frombuffer(content, np.uint8).tofile(path)\n"
         "    return {'bytes': len(content), 'sha256': files.checksum(path)}\n"
-        "from gpubranches.catalog import catalog; catalog.replace_file = replace_file"
+        "from gpubranches.catalog import writer; writer.replace_file = replace_file"
     )
     done = disturb("--scenario", "delete", "--points", "1", plant=plant)(tmp_path)
     assert done.returncode == 1
