@@ -39,8 +39,8 @@ def test_drawn_points_hold(tmp_path):
 PLANTS = {
     "nothing is synced": ("import os; os.fsync = lambda handle: None", "delete", "power cut"),
     "folders are not synced": (
-        "from gpubranches.core import files; from gpubranches.catalog import segment\n"
-        "files.sync_folder = segment.sync_folder = lambda path: None",
+        "from gpubranches.core import files; from gpubranches.catalog import segment, writer\n"
+        "files.sync_folder = segment.sync_folder = writer.sync_folder = lambda path: None",
         "delete", "power cut",
     ),
     "a file is written where the old one is": (
