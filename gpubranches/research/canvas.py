@@ -34,7 +34,7 @@ class Figures:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise missing_package("--plots", "matplotlib", "research", error=error) from error
+            raise missing_package("plots", "matplotlib", "research", error=error) from error
         self._folder = folder
         self._canvas, self._figure = FigureCanvasAgg, Figure
         self.written: list[Path] = []
