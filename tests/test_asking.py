@@ -133,7 +133,7 @@ def test_programs_combine_terms_too_and_a_sign_in_a_plain_field_is_a_letter(clie
     plain = client.post("/knn-service", json={"text": "teapot + violin", "num_images": 3})
     assert plain.status_code == 422  # no name of the vocabulary
     refused = client.post(f"{API}/search", json={"text": f"picture:{'a' * 10}"})
-    assert "session it was sent to" in refused.json["detail"]
+    assert "session of its upload" in refused.json["detail"]
 
 
 # Pictures
