@@ -1,5 +1,6 @@
 """The page in a real Chromium, against a real server process."""
 
+import csv
 import json
 import os
 import re
@@ -717,3 +718,35 @@ def test_kangaroos_are_found_among_real_photos(chromium, tmp_path):
         page.close()
     finally:
         server.kill()
+
+
+def test_marks_made_after_find_all_are_honoured_at_once(page, labels, tmp_path):
+    find_teapots(page, labels)
+    total = int(re.match(r"([\d,]+) match", page.inner_text("#heading"))[1])
+    wrong = [item for item in shown(page) if marks_of(page, [item]) == [0]][:3]
+    for item in wrong:
+        page.hover(f"#tile-{item}")
+        page.click(f"#wrong-{item}")
+    page.wait_for_selector("#since:has-text('-3 since Find all')")
+    assert page.inner_text("#heading").startswith(f"{total - 3} match")
+    assert page.inner_text("#find") == "Find all · 3 new marks"
+    page.wait_for_selector(f"#tab-all b:text-is('{total - 3}')")
+    page.click("#tab-below")
+    page.wait_for_selector("#heading:has-text('just below')")
+    right = shown(page)[0]
+    page.hover(f"#tile-{right}")
+    page.click(f"#right-{right}")
+    page.wait_for_selector("#since:has-text('+1 -3 since Find all')")
+    page.click("#tab-all")
+    page.wait_for_selector(f"#heading:has-text('{total - 2} match')")
+    page.keyboard.press("e")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert download.value.suggested_filename == f"teapot-{total - 2}.csv"
+    download.value.save_as(tmp_path / "matches.csv")
+    rows = list(csv.DictReader((tmp_path / "matches.csv").read_text(encoding="utf-8-sig").splitlines()))
+    ids = {int(row["id"]) for row in rows}
+    assert right in ids
+    assert not ids & set(wrong)
+    assert len(ids) == total - 2
+    assert violations(page, "marked-since") == []

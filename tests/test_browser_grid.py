@@ -34,7 +34,7 @@ with open_backend("oracle", catalog) as backend:
         ids = np.arange(catalog.n)
         scores = np.linspace(1, 0, catalog.n, dtype=np.float32)
         ranking = Ranking(ids, scores, np.ones(catalog.n, bool), catalog.n, catalog.n, 0.0, source="planted")
-        session.answer = Answer(catalog, ranking, Completeness(ranking, {}, catalog.n))
+        session.found = Answer(catalog, ranking, Completeness(ranking, {}, catalog.n))
         return session
     sessions._make = planted
     server = open_server(app, "127.0.0.1", int(sys.argv[2]))

@@ -18,7 +18,7 @@ from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.service.export import BOX_FORMATS, FORMATS
 from gpubranches.service.target import TARGET
 from gpubranches.service.types import SessionState
-from gpubranches.service.wording import completeness_in_words, intervals, run_summary
+from gpubranches.service.wording import completeness_in_words, intervals, new_marks, run_summary, since_found
 
 PAGE = 60
 """Items of one page of a list."""
@@ -69,6 +69,8 @@ def frame(state: SessionState, part: str = "") -> dict[str, Any]:
         "intervals": "" if ranking is None else intervals(ranking),
         "run": "" if ranking is None else run_summary(ranking),
         "checked": state.checked,
+        "since": "" if state.since is None else since_found(state.since.joined, state.since.left),
+        "new_marks": "" if state.since is None else new_marks(state.since.new_marks),
         "audited": AUDITED,
         "target": f"{TARGET:.0%}",
         "found_within": state.found_where,

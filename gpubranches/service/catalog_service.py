@@ -47,7 +47,7 @@ from gpubranches.service.types import (
     StepRequest,
 )
 from gpubranches.service.uploads import SENT_SIZE, Upload
-from gpubranches.service.wording import query_in_words
+from gpubranches.service.wording import file_name, query_in_words
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
@@ -257,7 +257,8 @@ class CatalogService:
         """Return the marks that changed after version `since` of the log, by any caller."""
         with self.sessions.shared(session) as held:
             version, marks = held.labels.changes(since)
-            return MarkChanges(version, marks, len(held.positives), len(held.negatives))
+            state = self.sessions.state_of(held)
+        return MarkChanges(version, marks, state.positive, state.negative, state.since)
 
     def marks(self, session: str) -> MarkList:
         """Return all marks that hold."""
@@ -336,16 +337,24 @@ class CatalogService:
         with self.sessions.exclusive(session) as held:
             return held.explain(item)
 
-    def part(self, session: str, name: str, offset: int, count: int) -> PartPage:
-        """Return a page of a part of the last answer, see `SessionState.part`."""
-        return self.sessions.state(session).part(name, offset, count)
+    def part(self, session: str, name: str, offset: int, count: int, at: int | None = None) -> PartPage:
+        """Return a page of a part of the last answer, see `SessionState.part`.
+
+        at: a version of the log of marks, for the part as it was under the marks of then: so the pages of one list
+        belong together while a user marks its items. None for the marks there are now.
+        """
+        return self.sessions.state(session, at).part(name, offset, count)
 
     def export(self, session: str, format: str, part: str = "all") -> Download:
-        """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation."""
+        """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation.
+
+        The file is named after the session's last query, the part and the number of items, as `umbrella-32.csv`.
+        """
         chosen = FORMATS[format]
         with self.sessions.shared(session) as held:
-            table = held.part(part).table(reading=self.follower.reading)
-        name = "matches" if part == "all" else f"matches-{part}"
+            matches = held.part(part)
+            table = matches.table(reading=self.follower.reading)
+        name = file_name(self.sessions.record(session).query, part, len(matches))
         return Download(f"{name}.{chosen.ending}", chosen.media_type, chosen.write(table))
 
     def export_boxes(self, session: str, format: str) -> Download:

@@ -9,6 +9,8 @@ import * as marks from "./marks.js";
 const $ = (selector) => document.querySelector(selector);
 const say = (text) => ($("#said").textContent = text);
 const named = (ids) => (ids.length === 1 ? `#${ids[0]}` : `${ids.length.toLocaleString("en")} items`);
+const JUDGE_MS = 250; // from a mark to the request for what it changed
+let judging = 0;
 const ANSWER_MS = 500; // the longest that keys wait for the response to an undo
 const NAMED = { 1: "right", "-1": "wrong", 0: "no longer" };
 
@@ -56,6 +58,7 @@ marks.onChange((changed, what) => {
   $("#negative").textContent = negative.toLocaleString("en");
   $("#waiting").textContent = offline && waiting ? `${waiting} to send when the server answers again` : "";
   if (what.why) warn(what.failed ? `${what.why} What you did was taken back.` : what.why);
+  if (what.found) found(what.found);
   if (what.done) $("#alert").replaceChildren();
   if (what.done) say(`${deed(what)}. ${positive} right, ${negative} wrong.`);
 });
@@ -65,6 +68,32 @@ function deed({ done, items }) {
   if (done.path === "clear") return "All marks removed; undo brings them back";
   if (!items.length) return `Nothing left to ${done.path}`;
   return `${done.path === "undo" ? "Taken back" : "Brought back"}: ${named(items)}`;
+}
+
+// Tells what the marks changed of the answer: its heading, the button that finds all, and how complete it is.
+function found({ new_marks, matches, since }) {
+  newMarks(new_marks ?? "");
+  if (matches === null || !$("#since")) return;
+  if ($("#grid").dataset.part === "all") $("#heading").firstChild.data = $("#heading").textContent.replace(/^\S+ match(es)?/, matches);
+  $("#since").textContent = since;
+  clearTimeout(judging);
+  judging = setTimeout(judge, JUDGE_MS);
+}
+
+const newMarks = (text) => ($("#new-marks").textContent = text && ` · ${text}`);
+
+// Shows the sentence about completeness and the counts of the tabs as they are under the marks.
+async function judge() {
+  if (!$("#completeness")) return;
+  const headers = { "HX-Request": "true", "X-Session": marks.sessionId() };
+  const response = await fetch(`${marks.ROOT}/completeness/now?tier=${$("#grid").dataset.part}`, { headers }).catch(() => null);
+  if (!response?.ok || !$("#completeness")) return;
+  const told = new DOMParser().parseFromString(await response.text(), "text/html");
+  for (const part of [".note", ".how p", ".tabs"]) {
+    const [shown, now] = [$(`#completeness ${part}`), told.querySelector(`#completeness ${part}`)];
+    if (part !== ".tabs") shown.textContent = now.textContent;
+    else for (const count of shown?.querySelectorAll("b") ?? []) count.textContent = told.querySelector(`#${count.parentElement.id} b`).textContent;
+  }
 }
 
 function warn(text) {
@@ -338,7 +367,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (target.id === "why-told") $("#why").showModal();
   const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
   const fresh = grid.setUp();
-  if (fresh) search.setUp();
+  if (fresh) search.setUp(), newMarks($("#grid").dataset.newMarks);
   if (fresh && idle) grid.focusTile(grid.tiles()[0]);
 });
 
