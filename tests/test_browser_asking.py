@@ -119,7 +119,7 @@ def test_a_filter_counts_as_it_is_typed_holds_everywhere_and_goes(page, labels):
     wait_for_counts(page, 3, 1)
     stored(page)
     page.keyboard.press("f")
-    page.wait_for_url("**/matches")
+    page.wait_for_url("**/matches?*")
     wait_for_heading(page, "match")
     assert (labels[shown(page)] == VIOLIN).all()
     page.goto("/")
@@ -234,3 +234,53 @@ def test_axe_finds_nothing_to_complain_of(page, scheme, width):
     page.wait_for_selector(".filtered")
     assert violations(page, f"asking-{scheme}-{width}-filtered") == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def session_of(page):
+    page.wait_for_url(re.compile("session="))
+    return parse_qs(urlsplit(page.url).query)["session"][0]
+
+
+def test_a_new_idea_does_not_inherit_the_marks_of_the_last_one(page):
+    page.goto("/search?q=teapot")
+    first = session_of(page)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("a")
+    page.keyboard.press("x")
+    wait_for_counts(page, 1, 1)
+    page.fill("#q", "violin")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#ask-new[open]")
+    assert "2 marks are for" in page.inner_text("#ask-new p")
+    assert violations(page, "new-search") == []
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == "q"
+    page.keyboard.press("Enter")
+    page.click("#ask-new button[value=keep]")
+    page.wait_for_selector("#heading:has-text('“violin”')")
+    wait_for_counts(page, 1, 1)
+    assert session_of(page) == first
+
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.fill("#q", "kangaroo")
+    other.keyboard.press("Enter")
+    other.wait_for_selector("#ask-new[open]")
+    other.keyboard.press("Enter")
+    other.wait_for_selector("#heading:has-text('“kangaroo”')")
+    wait_for_counts(other, 0, 0)
+    second = session_of(other)
+    assert second != first
+    assert other.inner_text("#session-name") == "kangaroo"
+    page.reload()
+    assert session_of(page) == first
+    wait_for_counts(page, 1, 1)
+
+    page.fill("#q", "violin + #3")  # continues the last query
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#heading:has-text('violin + #3')")
+    page.click("#new-search")
+    page.wait_for_selector("#heading:has-text('Random items')")
+    wait_for_counts(page, 0, 0)
+    assert session_of(page) not in (first, second)
+    other.close()

@@ -16,6 +16,7 @@ from gpubranches.catalog.metadata.conditions import MAX_LENGTH
 from gpubranches.core.options import LEAST_WEIGHT, MOST_RANDOM_NEGATIVES, MOST_WEIGHT, TITLES
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.service.export import BOX_FORMATS, FORMATS
+from gpubranches.service.session_store import UNTITLED
 from gpubranches.service.target import TARGET
 from gpubranches.service.types import SessionState
 from gpubranches.service.wording import completeness_in_words, intervals, new_marks, run_summary, since_found
@@ -62,6 +63,8 @@ def frame(state: SessionState, part: str = "") -> dict[str, Any]:
     counts = {} if answer is None or not part else {name: len(held) for name, held in answer.parts.items()}
     return {
         "session_id": state.session,
+        "asked": state.record.query,
+        "named": "" if state.record.title == UNTITLED else state.record.title,
         "positive": state.positive,
         "negative": state.negative,
         "ranking": ranking,

@@ -166,7 +166,7 @@ const DEEDS = {
   "large": onTile((tile) => large.open(tile)),
   "keys": () => $("#keys").showModal(),
   "add": combined("+"), "subtract": combined("-"),
-  "picture": search.choosePicture, "unfilter": search.unfilter,
+  "new-search": () => search.newSearch(), "picture": search.choosePicture, "unfilter": search.unfilter,
 };
 const KEYS = {
   "a": DEEDS.right, "+": DEEDS.right, "y": DEEDS.right, "x": DEEDS.wrong, "-": DEEDS.wrong, "n": DEEDS.wrong,
@@ -240,7 +240,7 @@ document.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
   const field = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select");
   if (field) return onTyping(event, field);
-  if ($("#keys").open || $("#why").open) return;
+  if ($("#keys").open || $("#why").open || $("#ask-new").open) return;
   if (onUndoKeys(event) || event.ctrlKey || event.metaKey || event.altKey) return;
   if (large.isOpen()) onLargeKey(event);
   else onGridKey(event);
@@ -361,6 +361,15 @@ document.addEventListener("htmx:sendError", () => {
   warn("The server did not answer. Nothing was changed; is it still running?");
 });
 
+// The address names the session, so that tabs are independent of each other and a link can be shared.
+function nameSession() {
+  const url = new URL(location);
+  url.searchParams.set("session", marks.sessionId());
+  history.replaceState(history.state, "", url);
+}
+
+document.addEventListener("htmx:pushedIntoHistory", nameSession);
+
 // After new results keys work at once.
 document.addEventListener("htmx:afterSettle", (event) => {
   const target = event.detail.target;
@@ -395,6 +404,7 @@ try {
 pressCaptions();
 const count = (selector) => Number($(selector).textContent.replaceAll(",", ""));
 marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative: count("#negative") });
+nameSession();
 search.begin(warn);
 grid.setUp();
 search.setUp();

@@ -1,6 +1,6 @@
 // The search field and the filter: items added to the query or subtracted from it, uploaded pictures, the condition.
 
-import { ROOT, sessionId } from "./marks.js";
+import { ROOT, sessionId, state, stored } from "./marks.js";
 
 const $ = (id) => document.getElementById(id);
 let warn = () => {};
@@ -13,6 +13,7 @@ export function begin(told) {
 export function setUp() {
   const { query, where } = $("grid").dataset;
   if (query && document.activeElement !== $("q")) $("q").value = query;
+  $("session-name").textContent = $("grid").dataset.named || "Sessions";
   $("applied").value = where;
   if (document.activeElement !== $("where")) {
     $("where").value = where;
@@ -23,11 +24,49 @@ export function setUp() {
 
 const submit = () => $("q").form.requestSubmit();
 
+// A new idea
+
+let continued = false; // whether the query that is sent now continues the last one
+
+// Returns whether a query has nothing of the last one while there are marks, which are for the last one.
+function isNewIdea(query) {
+  const [now, before] = [query, $("grid").dataset.asked].map((text) => text.trim().toLowerCase());
+  const { positive, negative } = state();
+  return positive + negative > 0 && before !== "" && !now.includes(before) && !before.includes(now);
+}
+
+// Begins a session without marks, at once with a query if there is one.
+export async function newSearch(query = "") {
+  await stored();
+  htmx.ajax("POST", `${ROOT}/sessions/new`, { values: { q: query }, swap: "none" });
+}
+
+// Before a new idea is searched for, asks whether the marks are to be kept.
+document.addEventListener("htmx:confirm", (event) => {
+  if (event.detail.elt !== $("q").form) return;
+  const query = $("q").value;
+  if (continued || !isNewIdea(query)) return (continued = false);
+  event.preventDefault();
+  const { positive, negative } = state();
+  const many = positive + negative;
+  const dialog = $("ask-new");
+  for (const place of dialog.querySelectorAll(".many")) place.textContent = many === 1 ? "1 mark" : `${many.toLocaleString("en")} marks`;
+  $("ask-new-before").textContent = $("grid").dataset.asked;
+  dialog.returnValue = "";
+  dialog.addEventListener("close", () => {
+    if (dialog.returnValue === "new") newSearch(query);
+    else if (dialog.returnValue === "keep") event.detail.issueRequest(true);
+    else $("q").focus();
+  }, { once: true });
+  dialog.showModal();
+});
+
 // Adds an item to the query or subtracts it. An item that is in the query changes its sign.
 export function combine(sign, item) {
   const terms = $("q").value.trim().split(new RegExp(`(?:^|\\s+)[+-]\\s+#${item}(?=\\s|$)|^#${item}(?=\\s|$)`));
   const rest = terms.join("").trim().replace(/^\+\s+/, "");
   $("q").value = sign === "+" && !rest ? `#${item}` : `${rest} ${sign} #${item}`.trim();
+  continued = true;
   submit();
 }
 
