@@ -13,7 +13,14 @@ from gpubranches.errors import ConflictError, UsageError
 from gpubranches.retrieval.queries import Words
 from gpubranches.service.catalog_service import CatalogService
 from gpubranches.service.session_store import query_path
-from gpubranches.service.types import MarkRequest, NearestList, RandomList, SearchRequest, SinceFound, StepRequest
+from gpubranches.service.types import (
+    MarkRequest,
+    NearestPageRequest,
+    RandomPageRequest,
+    SearchRequest,
+    SinceFound,
+    StepRequest,
+)
 
 NAME = "teapot"
 
@@ -54,23 +61,23 @@ def test_every_kind_of_query_has_its_nearest(service, catalog):
 
 def test_a_search_becomes_the_last_query_and_its_later_pages_do_not(service):
     session = service.sessions.create()
-    first = service.search(session, NearestList(NAME, "label < 5", count=10))
+    first = service.search(session, NearestPageRequest(NAME, "label < 5", count=10))
     assert (first.state.record.path, first.state.record.words) == (query_path(NAME, "label < 5"), NAME)
-    later = service.more(session, NearestList(NAME, "label < 5", offset=10, count=10))
+    later = service.more(session, NearestPageRequest(NAME, "label < 5", offset=10, count=10))
     assert not set(first.ids) & set(later.ids)
     assert later.total == service.count("label < 5") == later.inside
-    other = service.search(session, NearestList(3, count=10))
+    other = service.search(session, NearestPageRequest(3, count=10))
     record = other.state.record
     assert (record.query, record.asked, record.words, record.where) == ("#3", NAME, NAME, "")
-    service.more(session, NearestList("violin", count=10))
+    service.more(session, NearestPageRequest("violin", count=10))
     assert service.sessions.record(session).query == "#3"
 
 
 def test_random_items_change_only_the_filter(service):
     session = service.sessions.create()
-    page = service.random(session, RandomList(4, "label = 1", count=10))
+    page = service.random(session, RandomPageRequest(4, "label = 1", count=10))
     assert page.state.record.settings == {"where": "label = 1"}
-    assert np.array_equal(page.ids, service.more(session, RandomList(4, "label = 1", count=10)).ids)
+    assert np.array_equal(page.ids, service.more(session, RandomPageRequest(4, "label = 1", count=10)).ids)
 
 
 def test_an_event_counts_once_and_its_name_serves_no_other_request(service):
@@ -91,7 +98,7 @@ def test_find_all_stores_its_options_and_the_next_one_goes_on_with_them(service,
     session, state = found
     assert (state.session, state.seed, state.positive, state.negative) == (session, 3, 8, 10)
     assert state.record.options == RefineOptions(second_stage=True, lean=0.25)
-    service.search(session, NearestList(NAME))
+    service.search(session, NearestPageRequest(NAME))
     assert service.continued(session, RefineOptions("branch")) == RefineOptions("branch", lean=0.25, query=NAME)
     service.sessions.store.update(session, words="zebra")
     assert service.continued(session, RefineOptions()).query is None
@@ -150,7 +157,7 @@ def test_searches_and_marks_do_not_wait_for_a_session_that_trains(service, found
     done = []
 
     def use():
-        done.append(service.search(session, NearestList(NAME)).total)
+        done.append(service.search(session, NearestPageRequest(NAME)).total)
         done.append(service.mark(session, MarkRequest(np.array([9]), -1)).ids)
         done.append(service.part(session, "all", 0, 5).ids)
 

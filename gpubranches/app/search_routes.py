@@ -13,7 +13,7 @@ from gpubranches.app.views import View, tiles
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.queries import Item, Picture, of_kind, parse
 from gpubranches.service.session_store import query_path
-from gpubranches.service.types import ListPage, NearestList, RandomList
+from gpubranches.service.types import ListPage, NearestPageRequest, RandomPageRequest
 from gpubranches.service.wording import query_in_words
 
 routes = Blueprint("search", __name__)
@@ -57,7 +57,7 @@ def like() -> Response:
 
 
 def _nearest(view: View, query: str | int) -> Response:
-    asked = NearestList(query, where_of_address(), whole("offset", 0), PAGE)
+    asked = NearestPageRequest(query, where_of_address(), whole("offset", 0), PAGE)
     page = service().more(session_id(), asked) if _is_later_page() else service().search(session_id(), asked)
     where = asked.where
     inside = f"{page.inside:,} of {service().catalog.n:,} items" if where else f"{page.inside:,} items"
@@ -67,7 +67,7 @@ def _nearest(view: View, query: str | int) -> Response:
 
 
 def _random(kind: str, seed: int, where: str, note: str = "") -> Response:
-    asked = RandomList(seed, where, whole("offset", 0), PAGE)
+    asked = RandomPageRequest(seed, where, whole("offset", 0), PAGE)
     page = service().more(session_id(), asked) if _is_later_page() else service().random(session_id(), asked)
     place = address("/random", seed=seed, where=where)
     return _show(page, View(kind, "Random items", note, address=place, seed=seed, where=where))

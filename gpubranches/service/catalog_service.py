@@ -33,16 +33,16 @@ from gpubranches.service.types import (
     Download,
     ListPage,
     MarkChanges,
-    Marked,
     MarkList,
     MarkRequest,
-    Nearest,
-    NearestList,
+    MarkResult,
+    NearestPageRequest,
     NextStep,
     PartPage,
     Proposal,
-    RandomList,
+    RandomPageRequest,
     SearchRequest,
+    SearchResult,
     SessionState,
     StepRequest,
 )
@@ -134,11 +134,11 @@ class CatalogService:
 
     # Searches
 
-    def nearest(self, request: SearchRequest) -> Nearest:
+    def nearest(self, request: SearchRequest) -> SearchResult:
         """Return the nearest items of the catalog. Belongs to no session. Errors as of `Searcher`."""
         start = time.perf_counter()
         hits = self.searcher.search(request.query, request.k, where=request.where)
-        return Nearest(hits, (time.perf_counter() - start) * 1000)
+        return SearchResult(hits, (time.perf_counter() - start) * 1000)
 
     def distinct(self, ids: NDArray[np.int64], cosine: float, most: int) -> NDArray[np.intp]:
         """Return the rows of ids without those whose embedding has that cosine, or more, with one of an earlier row.
@@ -157,7 +157,7 @@ class CatalogService:
                 kept.append(row)
         return np.append(np.array(kept, np.intp), np.arange(len(vectors), len(ids)))
 
-    def search(self, session: str, request: NearestList) -> ListPage:
+    def search(self, session: str, request: NearestPageRequest) -> ListPage:
         """Return the first page of a list of nearest items; it becomes the session's last query."""
         page, query = self.more(session, request), request.query
         record = page.state.record
@@ -170,15 +170,15 @@ class CatalogService:
             where=request.where,
         )
 
-    def random(self, session: str, request: RandomList) -> ListPage:
+    def random(self, session: str, request: RandomPageRequest) -> ListPage:
         """Return the first page of a list of random items; its filter becomes the session's."""
         page = self.more(session, request)
         return page if request.where == page.state.record.where else self._remembered(page, where=request.where)
 
-    def more(self, session: str, request: NearestList | RandomList) -> ListPage:
+    def more(self, session: str, request: NearestPageRequest | RandomPageRequest) -> ListPage:
         """Return a page of a list without making it the session's last query."""
         where, stop = request.where or None, request.offset + request.count
-        if isinstance(request, RandomList):
+        if isinstance(request, RandomPageRequest):
             bitmap = self.catalog.where(where) if where else None
             ids = self.catalog.sample_ids(RANDOM_ITEMS, np.random.default_rng(request.seed), bitmap)
             return ListPage(self.sessions.state(session), ids[request.offset : stop], request.offset, len(ids))
@@ -217,7 +217,7 @@ class CatalogService:
 
     # Marks
 
-    def mark(self, session: str, request: MarkRequest) -> Marked:
+    def mark(self, session: str, request: MarkRequest) -> MarkResult:
         """Mark items, or remove their marks, as one step.
 
         Raises UsageError for unknown ids, ConflictError if the event's name was used for another request.
@@ -232,26 +232,26 @@ class CatalogService:
                 raise ConflictError(
                     f"event: expected a new name for another call, {event!r} was used before; make another"
                 )
-        return Marked(event, tuple(ids))
+        return MarkResult(event, tuple(ids))
 
-    def clear(self, session: str, event: str | None = None) -> Marked:
+    def clear(self, session: str, event: str | None = None) -> MarkResult:
         """Remove all marks as one step, which `undo` takes back."""
         event = _event(event)
         with self.sessions.shared(session) as held:
             held.unmark(np.concatenate([held.positives, held.negatives]), event_id=event)
-            return Marked(event, tuple(item for item, _ in held.labels.done(event)))
+            return MarkResult(event, tuple(item for item, _ in held.labels.done(event)))
 
-    def undo(self, session: str, event: str | None = None) -> Marked:
+    def undo(self, session: str, event: str | None = None) -> MarkResult:
         """Take back the last step that stands; return its items."""
         event = _event(event)
         with self.sessions.shared(session) as held:
-            return Marked(event, tuple(held.labels.undo(event_id=event).tolist()))
+            return MarkResult(event, tuple(held.labels.undo(event_id=event).tolist()))
 
-    def redo(self, session: str, event: str | None = None) -> Marked:
+    def redo(self, session: str, event: str | None = None) -> MarkResult:
         """Bring back what the last undo took, unless something was marked since; return its items."""
         event = _event(event)
         with self.sessions.shared(session) as held:
-            return Marked(event, tuple(held.labels.redo(event_id=event).tolist()))
+            return MarkResult(event, tuple(held.labels.redo(event_id=event).tolist()))
 
     def changes(self, session: str, since: int) -> MarkChanges:
         """Return the marks that changed after version `since` of the log, by any caller."""

@@ -37,7 +37,7 @@ class SearchRequest:
 
 
 @dataclass(frozen=True)
-class NearestList:
+class NearestPageRequest:
     """A page of the list of items nearest to a query: `count` items from `offset` on.
 
     query: a text in the grammar of `queries.parse`, or the id of an item; where: a condition, "" for none.
@@ -50,7 +50,7 @@ class NearestList:
 
 
 @dataclass(frozen=True)
-class RandomList:
+class RandomPageRequest:
     """A page of a list of random items, which depends on the seed and on the condition `where`, "" for none."""
 
     seed: int
@@ -81,7 +81,7 @@ class StepRequest:
 
 
 @dataclass(frozen=True, eq=False)
-class Nearest:
+class SearchResult:
     """The nearest items, and how many milliseconds the search took."""
 
     hits: Hits
@@ -220,7 +220,7 @@ class NextStep:
 
 
 @dataclass(frozen=True)
-class Marked:
+class MarkResult:
     """What one request marked or unmarked. event: its name; ids: the items."""
 
     event: str

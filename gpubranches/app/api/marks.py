@@ -10,7 +10,7 @@ from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.app_context import service
 from gpubranches.service.labels import ORIGINS
-from gpubranches.service.types import Marked, MarkRequest
+from gpubranches.service.types import MarkRequest, MarkResult
 
 MOST_MARKED = 10_000
 """Items of one call."""
@@ -96,5 +96,5 @@ def redo(session: str, body: dict[str, Any]) -> dict[str, Any]:
     return _done(service().redo(session, body.get("event")))
 
 
-def _done(marked: Marked) -> dict[str, Any]:
+def _done(marked: MarkResult) -> dict[str, Any]:
     return {"event": marked.event, "ids": list(marked.ids)}
