@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from clusters import NAMES
 
+TEAPOT = NAMES.index("teapot")
 SCREENSHOTS = os.environ.get("GPUBRANCHES_SCREENSHOTS")
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -74,6 +76,16 @@ def search(page, text):
     page.keyboard.press("Enter")
     page.wait_for_selector(f"#heading:has-text('“{text}”')")
     page.wait_for_selector(".pick:focus")
+
+
+def find_teapots(page, labels):
+    """Mark the eight nearest to a teapot, and find all."""
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    for item in shown(page)[:8]:
+        page.keyboard.press("+" if labels[item] == TEAPOT else "-")
+    page.click("#find")
+    page.wait_for_url("**/matches?*")
 
 
 def back(page):

@@ -12,6 +12,7 @@ import pytest
 from browsing import (
     Server,
     back,
+    find_teapots,
     focused,
     marks_of,
     needs_chromium,
@@ -37,15 +38,6 @@ pytestmark = [pytest.mark.browser, needs_chromium]
 def pressed(page, item):
     marks = page.locator(f"#tile-{item} .mark")
     return [marks.nth(i).get_attribute("aria-pressed") for i in range(2)]
-
-
-def find_teapots(page, labels):
-    page.goto("/search?q=teapot")
-    page.keyboard.press("ArrowDown")
-    for item in shown(page)[:8]:
-        page.keyboard.press("+" if labels[item] == TEAPOT else "-")
-    page.click("#find")
-    page.wait_for_url("**/matches?*")
 
 
 def test_the_whole_task_by_keyboard_alone(page, labels, tmp_path):

@@ -1,10 +1,11 @@
 """What find all tells, in a real Chromium: the parts of an answer, what changed, and how it is found again."""
 
 import re
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from browsing import back, needs_chromium, search, shown, stored, wait_for_counts
+from browsing import back, find_teapots, needs_chromium, search, shown, stored, violations, wait_for_counts
 from clusters import NAMES
 
 TEAPOT = NAMES.index("teapot")
@@ -90,3 +91,34 @@ def test_two_rounds_by_tabs_and_a_restart_amid_them(page, server, folder):
     assert counts(page)["All"] == second["All"]
     assert page.input_value("input[name=negative_weight]") == "3"
     assert [text for text in page.complaints if "404" not in text] == []  # item 6 is no picture
+
+
+def test_a_check_counts_its_progress_estimates_as_it_goes_and_leads_back(page, labels):
+    find_teapots(page, labels)
+    page.wait_for_selector(".pick:focus")
+    page.keyboard.press("k")
+    page.wait_for_selector("#progress:text-is('0 of 20 checked')")
+    page.wait_for_selector(".pick:focus")
+    guess = page.inner_text("#completeness .note")
+    assert guess.startswith("At a guess")
+    assert violations(page, "checking") == []
+    items = shown(page)
+    for number, item in enumerate(items[:12], 1):
+        page.keyboard.press("a" if labels[item] == TEAPOT else "x")
+        page.wait_for_selector(f"#progress:text-is('{number} of 20 checked')")
+    page.wait_for_selector("#completeness .note:has-text('By what was checked')")
+    page.keyboard.press("b")
+    page.wait_for_selector("#tab-all[aria-current]")
+    total = re.match(r"[\d,]+", page.inner_text("#heading"))[0]
+    page.wait_for_selector(".pick:focus")
+    page.keyboard.press("k")
+    page.wait_for_selector("#progress:text-is('0 of 20 checked')")
+    assert page.inner_text("#to-matches") == f"Back to the {total} matches"
+    page.wait_for_selector(".pick:focus")
+    for item in shown(page):
+        page.keyboard.press("a" if labels[item] == TEAPOT else "x")
+    with page.expect_response(lambda response: urlsplit(response.url).path == "/completeness"):
+        page.wait_for_selector("#progress:text-is('All 20 are checked')")
+    page.wait_for_selector("#to-matches.primary")
+    page.click("#to-matches")
+    page.wait_for_selector("#heading:has-text('match')")

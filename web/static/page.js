@@ -59,6 +59,7 @@ marks.onChange((changed, what) => {
   $("#waiting").textContent = offline && waiting ? `${waiting} to send when the server answers again` : "";
   if (what.why) warn(what.failed ? `${what.why} What you did was taken back.` : what.why);
   if (what.found) found(what.found);
+  progress();
   if (what.done) $("#alert").replaceChildren();
   if (what.done) say(`${deed(what)}. ${positive} right, ${negative} wrong.`);
 });
@@ -73,11 +74,26 @@ function deed({ done, items }) {
 // Tells what the marks changed of the answer: its heading, the button that finds all, and how complete it is.
 function found({ new_marks, matches, since }) {
   newMarks(new_marks ?? "");
-  if (matches === null || !$("#since")) return;
+  if (matches === null) return;
+  if ($("#to-matches")) $("#to-matches b").textContent = matches.split(" ")[0];
+  if (!$("#completeness")) return;
   if ($("#grid").dataset.part === "all") $("#heading").firstChild.data = $("#heading").textContent.replace(/^\S+ match(es)?/, matches);
-  $("#since").textContent = since;
+  if ($("#since")) $("#since").textContent = since;
   clearTimeout(judging);
   judging = setTimeout(judge, JUDGE_MS);
+}
+
+// Tells how many of the items to check or to mark are done; after the last check it is estimated anew.
+function progress() {
+  if (!$("#progress")) return;
+  const all = grid.tiles().map(grid.idOf);
+  const left = all.filter((item) => marks.labelOf(item) === 0).length;
+  const { done } = $("#progress").dataset;
+  const before = $("#progress").textContent;
+  const text = left || !all.length ? `${all.length - left} of ${all.length} ${done}` : `All ${all.length} are ${done}`;
+  $("#progress").textContent = text;
+  $("#to-matches").classList.toggle("primary", left === 0);
+  if (left === 0 && text !== before) press("#estimate");
 }
 
 const newMarks = (text) => ($("#new-marks").textContent = text && ` · ${text}`);
@@ -175,6 +191,8 @@ const KEYS = {
   "u": DEEDS.undo, "i": DEEDS.details, "o": DEEDS.large, "c": DEEDS.captions, "?": DEEDS.keys,
   "f": () => press("#find"),
   "s": () => press("#suggest"),
+  "k": () => press("#audit"),
+  "b": () => press("#to-matches"),
   "e": () => openMenu(".export"),
   "m": onTile((tile) => press(tile.querySelector(".like"))),
   "M": DEEDS.add, "l": DEEDS.subtract, "g": search.openFilter,
@@ -376,7 +394,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (target.id === "why-told") $("#why").showModal();
   const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
   const fresh = grid.setUp();
-  if (fresh) search.setUp(), newMarks($("#grid").dataset.newMarks);
+  if (fresh) search.setUp(), newMarks($("#grid").dataset.newMarks), progress();
   if (fresh && idle) grid.focusTile(grid.tiles()[0]);
 });
 

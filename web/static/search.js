@@ -13,7 +13,9 @@ export function begin(told) {
 export function setUp() {
   const { query, where } = $("grid").dataset;
   if (query && document.activeElement !== $("q")) $("q").value = query;
-  $("session-name").textContent = $("grid").dataset.named || "Sessions";
+  const { named } = $("grid").dataset;
+  $("session-name").textContent = named || "Sessions";
+  $("to-sessions").ariaLabel = named ? `Sessions: ${named}` : "Sessions";
   $("applied").value = where;
   if (document.activeElement !== $("where")) {
     $("where").value = where;
