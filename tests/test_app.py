@@ -787,3 +787,10 @@ def test_what_to_mark_is_shown_until_the_target_is_reached(app, client, labels):
     ends = r"(At least \d+% are found, nine times in ten|Nothing is left to mark: at least \d+% are found)\."
     assert re.search(ends, page.text)
     assert page.headers["HX-Push-Url"] == "/matches"
+
+
+def test_random_items_are_shuffled_and_others_at_each_visit(client):
+    first, second = shown(client.get("/")), shown(client.get("/"))
+    assert first != sorted(first)
+    assert set(first) != set(second)
+    assert shown(client.get("/random?seed=3")) == shown(client.get("/random?seed=3"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 
 from flask import Blueprint, Response, request
@@ -17,16 +18,18 @@ from gpubranches.service.types import ListPage, NearestPageRequest, RandomPageRe
 from gpubranches.service.wording import query_in_words
 
 routes = Blueprint("search", __name__)
+_SEEDS = 10**6
 
 
 @routes.get("/")
 def home() -> Response:
-    """Show random items within the session's filter, and how to begin."""
+    """Show random items within the session's filter, others at each visit, and how to begin."""
+    seed = secrets.randbelow(_SEEDS)
     where = service().sessions.record(session_id()).where
     try:
-        return _random("home", service().seed, where)
+        return _random("home", seed, where)
     except UsageError as error:  # the catalog has lost a column since
-        return _random("home", service().seed, "", f"The filter is taken away. {error}")
+        return _random("home", seed, "", f"The filter is taken away. {error}")
 
 
 @routes.get("/random")

@@ -180,7 +180,8 @@ class CatalogService:
         where, stop = request.where or None, request.offset + request.count
         if isinstance(request, RandomPageRequest):
             bitmap = self.catalog.where(where) if where else None
-            ids = self.catalog.sample_ids(RANDOM_ITEMS, np.random.default_rng(request.seed), bitmap)
+            rng = np.random.default_rng(request.seed)
+            ids = rng.permutation(self.catalog.sample_ids(RANDOM_ITEMS, rng, bitmap))
             return ListPage(self.sessions.state(session), ids[request.offset : stop], request.offset, len(ids))
         start = time.perf_counter()
         with self.sessions.shared(session) as held:
