@@ -794,3 +794,29 @@ def test_random_items_are_shuffled_and_others_at_each_visit(client):
     assert first != sorted(first)
     assert set(first) != set(second)
     assert shown(client.get("/random?seed=3")) == shown(client.get("/random?seed=3"))
+
+
+def test_a_text_that_is_nearly_a_name_shows_that_name_and_says_so(client):
+    page = client.get("/search?q=Kangoroos", headers=HX)
+    assert "showing kangaroo for Kangoroos · " in unescape(page.text)
+    assert "Nearest to “kangaroo”" in page.text
+    assert page.headers["HX-Push-Url"] == "/search?q=kangaroo"
+    assert shown(page) == shown(client.get("/search?q=kangaroo"))
+
+
+def test_errors_of_a_search_are_told_at_its_field_and_suggestions_can_be_clicked(client):
+    refused = client.get("/search?q=kang%20or%20a%20road%20x", headers=HX)
+    assert (refused.status_code, refused.headers["HX-Retarget"]) == (422, "#search-told")
+    assert client.get("/like?id=99999999", headers=HX).headers["HX-Retarget"] == "#alert"
+    long = client.get("/search", query_string={"q": "x" * 3000}, headers=HX)
+    assert long.status_code == 422
+    assert "expected at most 1,000 letters, got 3,000" in long.text
+    assert "xxx" not in long.text
+
+
+def test_a_wrong_address_still_shows_the_search_field(client):
+    for path in ("/nowhere", "/search?q=zzqq"):
+        page = client.get(path)
+        assert page.status_code in (404, 422)
+        assert re.search(r'<form class="search"[^>]* action="/search">.*<input id="q"', page.text, re.DOTALL)
+    assert 'value="zzqq"' in page.text

@@ -284,3 +284,27 @@ def test_a_new_idea_does_not_inherit_the_marks_of_the_last_one(page):
     wait_for_counts(page, 0, 0)
     assert session_of(page) not in (first, second)
     other.close()
+
+
+def test_what_is_wrong_with_a_query_is_told_under_its_field(page, tmp_path):
+    page.goto("/")
+    before = page.evaluate("document.querySelector('#grid').getBoundingClientRect().top")
+    page.fill("#q", "a violin for teapots")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-told .chip")
+    told, field = page.locator("#search-told .alert").bounding_box(), page.locator("#q").bounding_box()
+    assert 0 < told["y"] - (field["y"] + field["height"]) < 20
+    assert page.evaluate("document.querySelector('#grid').getBoundingClientRect().top") == before
+    assert violations(page, "wrong-query") == []
+    name = page.inner_text("#search-told .chip >> nth=0")
+    page.click("#search-told .chip >> nth=0")
+    page.wait_for_selector(f"#heading:has-text('“{name}”')")
+    assert page.inner_text("#search-told") == ""
+    page.fill("#q", "zzzz qqqq")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-told .alert")
+    page.keyboard.type("z")
+    assert page.inner_text("#search-told") == ""
+    (tmp_path / "notes.txt").write_text("no picture")
+    page.set_input_files("#picture-file", tmp_path / "notes.txt")
+    page.wait_for_selector("#search-told:has-text('notes.txt is no picture')")

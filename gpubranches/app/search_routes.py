@@ -63,10 +63,14 @@ def _nearest(view: View, query: str | int) -> Response:
     asked = NearestPageRequest(query, where_of_address(), whole("offset", 0), PAGE)
     page = service().more(session_id(), asked) if _is_later_page() else service().search(session_id(), asked)
     where = asked.where
+    if page.meant:
+        query = page.meant
+        view = replace(view, heading=f"Nearest to “{query}”", query=query)
     inside = f"{page.inside:,} of {service().catalog.n:,} items" if where else f"{page.inside:,} items"
     many = f"the {page.total:,} nearest of {inside}" if page.total < page.inside else inside
     view = replace(view, address=query_path(query, where), where=where, how=page.source, took_ms=page.took_ms)
-    return _show(page, replace(view, note=f"{many}, most alike first"))
+    meant = f"showing {page.meant} for {page.shown_for} · " if page.meant else ""
+    return _show(page, replace(view, note=f"{meant}{many}, most alike first"))
 
 
 def _random(kind: str, seed: int, where: str, note: str = "") -> Response:

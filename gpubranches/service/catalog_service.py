@@ -17,7 +17,7 @@ from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
 from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
-from gpubranches.errors import ConflictError, UsageError
+from gpubranches.errors import ConflictError, UnknownNameError, UsageError
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
 from gpubranches.retrieval.queries import Words, of_kind, parse, unit
@@ -158,8 +158,20 @@ class CatalogService:
         return np.append(np.array(kept, np.intp), np.arange(len(vectors), len(ids)))
 
     def search(self, session: str, request: NearestPageRequest) -> ListPage:
-        """Return the first page of a list of nearest items; it becomes the session's last query."""
-        page, query = self.more(session, request), request.query
+        """Return the first page of a list of nearest items; it becomes the session's last query.
+
+        For a text that the vocabulary lacks it is that of the name that is probably meant, which the page tells. Raises
+        UnknownNameError if no name is near enough.
+        """
+        try:
+            page = self.more(session, request)
+        except UnknownNameError as error:
+            typed = str(request.query)
+            if not error.meant or not isinstance(parse(typed).single, Words):
+                raise
+            found = self.search(session, replace(request, query=error.meant))
+            return replace(found, shown_for=typed, meant=error.meant)
+        query = request.query
         record = page.state.record
         has_words = isinstance(query, str) and of_kind(Words, parse(query).added)
         return self._remembered(

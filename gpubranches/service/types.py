@@ -171,7 +171,8 @@ class ListPage:
     """A page of a list of items.
 
     ids: (m,) int64; offset: of the first of them; total: how many items the list has. Of nearest items also distances:
-    (m,) float32; inside: how many items the catalog has, or the filter lets in; source: what answered; took_ms.
+    (m,) float32; inside: how many items the catalog has, or the filter lets in; source: what answered; took_ms;
+    meant: the known name that was searched for, in place of shown_for, what was typed; both "" where that is known.
     """
 
     state: SessionState
@@ -182,6 +183,8 @@ class ListPage:
     inside: int = 0
     source: str = ""
     took_ms: float = 0.0
+    shown_for: str = ""
+    meant: str = ""
 
 
 @dataclass(frozen=True, eq=False)

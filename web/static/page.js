@@ -286,7 +286,12 @@ document.addEventListener("click", (event) => {
   if (tile && event.target.closest(".open")) large.open(tile);
   const deed = event.target.closest("[data-do]");
   if (deed) DEEDS[deed.dataset.do]();
-  if (event.target.closest("[data-dismiss]")) $("#alert")?.replaceChildren();
+  if (event.target.closest("[data-dismiss]")) event.target.closest(".alert").remove();
+  const instead = event.target.closest("#search-told [data-search]");
+  if (instead) {
+    event.preventDefault();
+    search.searchFor(instead.dataset.search);
+  }
   if (event.target.closest("#show-keys")) DEEDS.keys();
   for (const menu of document.querySelectorAll(".menu[open]")) {
     if (!menu.contains(event.target) || deed || event.target.closest("a")) menu.open = false;
@@ -372,7 +377,7 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 });
 
 document.addEventListener("htmx:afterRequest", (event) => {
-  if (event.detail.successful) $("#alert").replaceChildren();
+  if (event.detail.successful) $("#alert").replaceChildren(), $("#search-told").replaceChildren();
 });
 
 document.addEventListener("htmx:sendError", () => {

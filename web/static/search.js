@@ -26,6 +26,22 @@ export function setUp() {
 
 const submit = () => $("q").form.requestSubmit();
 
+// What is wrong with a query is told until the next one is typed.
+$("q").addEventListener("input", () => $("search-told").replaceChildren());
+
+export function searchFor(name) {
+  $("q").value = name;
+  $("search-told").replaceChildren();
+  submit();
+}
+
+function tell(text) {
+  const told = document.createElement("div");
+  told.className = "alert";
+  told.append(Object.assign(document.createElement("p"), { textContent: text }));
+  $("search-told").replaceChildren(told);
+}
+
 // A new idea
 
 let continued = false; // whether the query that is sent now continues the last one
@@ -125,7 +141,7 @@ async function send(file) {
     const headers = { Accept: "application/json", "HX-Request": "true", "X-Session": sessionId(), "Content-Type": file.type };
     const response = await fetch(`${ROOT}/pictures`, { method: "POST", headers, body: file });
     const answer = await response.json().catch(() => ({}));
-    if (!response.ok) return warn(answer.error ?? `The server said ${response.status}.`);
+    if (!response.ok) return tell(answer.error ?? `The server said ${response.status}.`);
     const before = $("q").value.trim();
     $("q").value = /(^|\s)[+-]$/.test(before) ? `${before} picture:${answer.name}` : `picture:${answer.name}`;
     submit();
@@ -138,13 +154,15 @@ async function send(file) {
 
 function sendFirst(files, event) {
   const picture = [...(files ?? [])].find((file) => file.type.startsWith("image/"));
-  if (!picture) return;
+  if (!picture) return false;
   event.preventDefault();
   send(picture);
+  return true;
 }
 
 $("picture-file")?.addEventListener("change", (event) => {
-  sendFirst(event.target.files, event);
+  const [file] = event.target.files;
+  if (file && !sendFirst([file], event)) tell(`${file.name} is no picture; choose a JPEG, PNG, WebP or GIF.`);
   event.target.value = "";
 });
 
