@@ -5,7 +5,18 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from browsing import back, find_teapots, needs_chromium, search, shown, stored, violations, wait_for_counts
+from browsing import (
+    back,
+    find_teapots,
+    marks_of,
+    needs_chromium,
+    search,
+    shown,
+    stored,
+    violations,
+    wait_for_counts,
+    watched,
+)
 from clusters import NAMES
 
 TEAPOT = NAMES.index("teapot")
@@ -122,3 +133,43 @@ def test_a_check_counts_its_progress_estimates_as_it_goes_and_leads_back(page, l
     page.wait_for_selector("#to-matches.primary")
     page.click("#to-matches")
     page.wait_for_selector("#heading:has-text('match')")
+
+
+@pytest.fixture
+def phone(chromium, server):
+    context = chromium.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, base_url=server.address
+    )
+    yield watched(context)
+    context.close()
+
+
+def test_on_a_phone_taps_mark_and_lead_nowhere_and_a_long_press_opens_large(phone):
+    phone.goto("/search?q=teapot")
+    address = phone.url
+    item = shown(phone)[1]
+    for x, y in ((0.9, 0.5), (0.75, 0.6), (0.5, 0.6)):
+        before = marks_of(phone, [item])[0]
+        box = phone.locator(f"#tile-{item}").bounding_box()
+        at = box["x"] + x * box["width"], box["y"] + y * box["height"]
+        phone.touchscreen.tap(*at)
+        phone.wait_for_function(
+            "([i, m]) => document.querySelector(`#tile-${i}`).dataset.mark != m", arg=[item, before]
+        )
+    assert phone.url.split("&session")[0] == address.split("&session")[0]
+    assert phone.locator(f"#tile-{item} .like").bounding_box() is None
+    touch = phone.context.new_cdp_session(phone)
+    box = phone.locator(f"#tile-{item}").bounding_box()
+    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] * 0.7}
+    marked = marks_of(phone, [item])
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [at]})
+    phone.wait_for_selector("#large[open]")
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert phone.inner_text("#large-title").startswith("2 of")
+    assert marks_of(phone, [item]) == marked
+    for start, end, title in ((300, 60, "3 of"), (60, 300, "2 of")):
+        touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": start, "y": 300}]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": end, "y": 300}]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        phone.wait_for_selector(f"#large-title:has-text('{title}')")
+    assert violations(phone, "phone-large") == []

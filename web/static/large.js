@@ -4,6 +4,7 @@ import * as grid from "./grid.js";
 import { ROOT, labelOf, onChange } from "./marks.js";
 
 const FACTORS = [0, 1, 2, 4]; // 0: fit to the window; else pixels of the screen per pixel of the picture
+const SWIPE_PX = 50; // from which on a touch that moves sideways goes to a neighbour
 const $ = (id) => document.getElementById(id);
 let item = null;
 let before = ""; // what was done to the previous item
@@ -118,6 +119,16 @@ document.addEventListener("pointermove", (event) => {
   held = { x: event.clientX, y: event.clientY };
 });
 document.addEventListener("pointerup", () => (held = null));
+// A swipe goes to a neighbour, unless the picture is zoomed.
+let swiped = null;
+$("stage")?.addEventListener("touchstart", (event) => {
+  swiped = event.touches.length === 1 && !factor ? event.touches[0].clientX : null;
+}, { passive: true });
+$("stage")?.addEventListener("touchend", (event) => {
+  const by = swiped === null ? 0 : event.changedTouches[0].clientX - swiped;
+  swiped = null;
+  if (Math.abs(by) > SWIPE_PX) go(by < 0 ? 1 : -1);
+});
 document.addEventListener("close", (event) => {
   if (event.target.id === "large") grid.focusTile(grid.byId(item));
 }, true);

@@ -312,6 +312,22 @@ function onMarkClick(event, button, tile) {
   marks.mark([item], { 0: 1, 1: -1, "-1": 0 }[label], grid.origin());
 }
 
+// A long press opens the large view; the click that may follow it marks nothing.
+const LONG_MS = 500;
+let pressing = null;
+document.addEventListener("pointerdown", (event) => {
+  const tile = grid.tileOf(event.target);
+  if (event.pointerType !== "touch" || !tile) return;
+  const at = { x: event.clientX, y: event.clientY };
+  pressing = { at, timer: setTimeout(() => ((dragged = true), large.open(tile)), LONG_MS) };
+});
+document.addEventListener("pointermove", (event) => {
+  if (pressing && Math.hypot(event.clientX - pressing.at.x, event.clientY - pressing.at.y) > 10) clearTimeout(pressing.timer);
+});
+document.addEventListener("contextmenu", (event) => {
+  if (pressing && grid.tileOf(event.target)) event.preventDefault();
+});
+
 document.addEventListener("pointerdown", (event) => {
   dragged = false;
   if (event.button !== 0 || event.pointerType === "touch" || !event.target.closest?.("#grid")) return;
@@ -343,6 +359,8 @@ function draw(box) {
 
 for (const end of ["pointerup", "pointercancel"]) {
   document.addEventListener(end, () => {
+    clearTimeout(pressing?.timer);
+    pressing = null;
     band?.element?.remove();
     band = null;
   });
