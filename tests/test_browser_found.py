@@ -15,6 +15,7 @@ from browsing import (
     stored,
     violations,
     wait_for_counts,
+    wait_for_focus,
     watched,
 )
 from clusters import NAMES
@@ -173,3 +174,35 @@ def test_on_a_phone_taps_mark_and_lead_nowhere_and_a_long_press_opens_large(phon
         touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         phone.wait_for_selector(f"#large-title:has-text('{title}')")
     assert violations(phone, "phone-large") == []
+
+
+def test_the_focus_stays_in_the_grid_after_an_export_and_after_back(page, labels):
+    find_teapots(page, labels)
+    page.wait_for_selector(".pick:focus")
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    items = shown(page)
+    wait_for_focus(page, items[4])
+    page.keyboard.press("e")
+    with page.expect_download():
+        page.keyboard.press("Enter")
+    wait_for_focus(page, items[4])
+    page.keyboard.press("ArrowRight")
+    wait_for_focus(page, items[5])
+    page.keyboard.press("o")
+    page.wait_for_selector("#large[open]")
+    address = page.url
+    page.go_back()
+    page.wait_for_selector("#large:not([open])", state="attached")
+    wait_for_focus(page, items[5])
+    assert page.url == address
+    page.keyboard.press("o")
+    page.wait_for_selector("#large[open]")
+    page.keyboard.press("Escape")
+    wait_for_focus(page, items[5])
+    page.keyboard.press("s")
+    page.wait_for_selector("#progress")
+    back(page)
+    wait_for_focus(page, items[5])
+    page.keyboard.press("ArrowRight")
+    wait_for_focus(page, items[6])

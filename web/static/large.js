@@ -10,6 +10,8 @@ let item = null;
 let before = ""; // what was done to the previous item
 let factor = 0;
 let details = false;
+let entered = false; // whether the history has an entry for the open view, which Back leaves
+let leaving = false; // whether that entry is being left, since the view was closed
 
 export const isOpen = () => Boolean($("large")?.open);
 export const shownItem = () => item;
@@ -18,7 +20,11 @@ export const shownItem = () => item;
 export function open(tile, done = "") {
   if (!tile || !$("large")) return;
   show(tile, done);
-  if (!isOpen()) $("large").showModal();
+  if (!isOpen()) {
+    $("large").showModal();
+    history.pushState(history.state, "");
+    entered = true;
+  }
   tellMark();
   $("stage").focus({ preventScroll: true });
 }
@@ -130,5 +136,20 @@ $("stage")?.addEventListener("touchend", (event) => {
   if (Math.abs(by) > SWIPE_PX) go(by < 0 ? 1 : -1);
 });
 document.addEventListener("close", (event) => {
-  if (event.target.id === "large") grid.focusTile(grid.byId(item));
+  if (event.target.id !== "large") return;
+  if (entered) {
+    leaving = true;
+    history.back();
+  }
+  entered = false;
+  grid.focusTile(grid.byId(item));
 }, true);
+
+// Back closes the view and stays on the page; htmx, which listens after this, would load the page again.
+window.addEventListener("popstate", (event) => {
+  if (!leaving && !isOpen()) return;
+  event.stopImmediatePropagation();
+  if (leaving) return (leaving = false);
+  entered = false;
+  $("large").close();
+});

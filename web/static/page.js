@@ -294,7 +294,9 @@ document.addEventListener("click", (event) => {
   }
   if (event.target.closest("#show-keys")) DEEDS.keys();
   for (const menu of document.querySelectorAll(".menu[open]")) {
-    if (!menu.contains(event.target) || deed || event.target.closest("a")) menu.open = false;
+    const used = menu.contains(event.target) && (deed || event.target.closest("a"));
+    if (!menu.contains(event.target) || used) menu.open = false;
+    if (used) grid.focusTile(grid.current()); // what had the focus is hidden now
   }
 });
 
@@ -417,9 +419,37 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (target.id === "why-told") $("#why").showModal();
   const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
   const fresh = grid.setUp();
+  if (fresh) here = place();
   if (fresh) search.setUp(), newMarks($("#grid").dataset.newMarks), progress();
   if (fresh && idle) grid.focusTile(grid.tiles()[0]);
 });
+
+// A page that is loaded again, as by Back, continues at the item where it was left.
+const place = () => `gpubranches:at:${location.pathname}${location.search}`;
+let here = ""; // the place of the list that is shown
+
+function remember() {
+  const tile = grid.atCursor();
+  try {
+    if (tile) sessionStorage.setItem(here, grid.idOf(tile));
+  } catch {
+    // It continues at the first item.
+  }
+}
+
+function goOn() {
+  if (performance.getEntriesByType("navigation")[0]?.type === "navigate" || document.activeElement !== document.body) return;
+  let item = null;
+  try {
+    item = sessionStorage.getItem(here);
+  } catch {
+    // It continues at the first item.
+  }
+  grid.focusTile((item && grid.byId(item)) ?? grid.tiles()[0]);
+}
+
+window.addEventListener("pagehide", remember);
+document.addEventListener("htmx:beforeSwap", (event) => event.detail.target.id === "results" && remember());
 
 let scrolled = false;
 window.addEventListener("scroll", () => {
@@ -449,3 +479,5 @@ nameSession();
 search.begin(warn);
 grid.setUp();
 search.setUp();
+here = place();
+goOn();
