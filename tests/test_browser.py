@@ -742,3 +742,26 @@ def test_marks_made_after_find_all_are_honoured_at_once(page, labels, tmp_path):
     assert not ids & set(wrong)
     assert len(ids) == total - 2
     assert violations(page, "marked-since") == []
+
+
+def test_what_is_done_to_many_marks_is_told_with_a_way_back(page):
+    page.goto("/search?q=teapot")
+    page.wait_for_selector("#undo[aria-disabled=true]")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("a")
+    wait_for_counts(page, 1, 0)
+    page.wait_for_selector("#undo[aria-disabled=false]")
+    assert page.locator("#toast").is_hidden()
+    page.keyboard.press("Shift+X")
+    page.wait_for_selector("#toast:has-text('marked wrong · undo')")
+    wrong = int(page.inner_text("#negative"))
+    assert wrong > 2
+    assert violations(page, "toast") == []
+    page.click("#toast-do")
+    page.wait_for_selector(f"#toast:has-text('Taken back: {wrong} marks · redo')")
+    wait_for_counts(page, 1, 0)
+    page.wait_for_selector("#redo[aria-disabled=false]")
+    page.click("#toast-do")
+    page.wait_for_selector(f"#toast:has-text('Brought back: {wrong} marks · undo')")
+    wait_for_counts(page, 1, wrong)
+    page.wait_for_selector("#redo[aria-disabled=true]")

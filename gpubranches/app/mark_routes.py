@@ -72,7 +72,7 @@ def _changes(since: int) -> dict[str, Any]:
 
     version: to ask with next time; marks: item id -> 1, -1 or 0; positive, negative: how many there are in all. In
     words, and null before a find all: new_marks, how many the model has not learnt from; matches, how many items match;
-    since, what marks changed of that.
+    since, what marks changed of that. can_undo, can_redo: whether undo and redo have something to do.
     """
     changed = service().changes(session_id(), since)
     found = changed.since
@@ -81,6 +81,8 @@ def _changes(since: int) -> dict[str, Any]:
         "marks": {str(item): label for item, label in changed.marks.items()},
         "positive": changed.positive,
         "negative": changed.negative,
+        "can_undo": changed.can_undo,
+        "can_redo": changed.can_redo,
         "new_marks": None if found is None else new_marks(found.new_marks),
         "matches": None if found is None else matches_heading(found.total),
         "since": None if found is None else since_found(found.joined, found.left),

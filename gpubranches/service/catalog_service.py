@@ -270,8 +270,8 @@ class CatalogService:
         """Return the marks that changed after version `since` of the log, by any caller."""
         with self.sessions.shared(session) as held:
             version, marks = held.labels.changes(since)
-            state = self.sessions.state_of(held)
-        return MarkChanges(version, marks, state.positive, state.negative, state.since)
+            state, undoable = self.sessions.state_of(held), held.labels.can_take_back()
+        return MarkChanges(version, marks, state.positive, state.negative, state.since, *undoable)
 
     def marks(self, session: str) -> MarkList:
         """Return all marks that hold."""

@@ -160,6 +160,11 @@ class Labels:
         with self._reading():
             return {item: label for item, (label, origin) in self._standing().items() if origin == "audit"}
 
+    def can_take_back(self) -> tuple[bool, bool]:
+        """Return whether there is something that `undo` takes back, and something that `redo` brings back."""
+        with self._reading():
+            return any(self._stands(action) for action in self._actions), bool(self._undos)
+
     def done(self, event_id: str) -> list[tuple[int, int]]:
         """Return the items and labels that the call of `mark` with that event id marked, none for an unknown one."""
         with self._reading():

@@ -235,7 +235,8 @@ class MarkChanges:
     """Marks that changed after a version of the log.
 
     version: of the log now; marks: item id -> +1, -1 or 0; positive, negative: how many marks hold in all; since: what
-    they changed since the last find all, None before one.
+    they changed since the last find all, None before one; can_undo, can_redo: whether there is something to take back,
+    and something to bring back.
     """
 
     version: int
@@ -243,6 +244,8 @@ class MarkChanges:
     positive: int
     negative: int
     since: SinceFound | None
+    can_undo: bool
+    can_redo: bool
 
 
 @dataclass(frozen=True)

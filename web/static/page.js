@@ -9,6 +9,8 @@ import * as marks from "./marks.js";
 const $ = (selector) => document.querySelector(selector);
 const say = (text) => ($("#said").textContent = text);
 const named = (ids) => (ids.length === 1 ? `#${ids[0]}` : `${ids.length.toLocaleString("en")} items`);
+const TOAST_MS = 8000;
+let toasting = 0;
 const JUDGE_MS = 250; // from a mark to the request for what it changed
 let judging = 0;
 const ANSWER_MS = 500; // the longest that keys wait for the response to an undo
@@ -61,7 +63,7 @@ marks.onChange((changed, what) => {
   if (what.found) found(what.found);
   progress();
   if (what.done) $("#alert").replaceChildren();
-  if (what.done) say(`${deed(what)}. ${positive} right, ${negative} wrong.`);
+  if (what.done) say(`${deed(what)}. ${positive} right, ${negative} wrong.`), toast(what);
 });
 
 function deed({ done, items }) {
@@ -72,7 +74,9 @@ function deed({ done, items }) {
 }
 
 // Tells what the marks changed of the answer: its heading, the button that finds all, and how complete it is.
-function found({ new_marks, matches, since }) {
+function found({ new_marks, matches, since, can_undo, can_redo }) {
+  $("#undo").ariaDisabled = !can_undo;
+  $("#redo").ariaDisabled = !can_redo;
   newMarks(new_marks ?? "");
   if (matches === null) return;
   if ($("#to-matches")) $("#to-matches b").textContent = matches.split(" ")[0];
@@ -110,6 +114,31 @@ async function judge() {
     if (part !== ".tabs") shown.textContent = now.textContent;
     else for (const count of shown?.querySelectorAll("b") ?? []) count.textContent = told.querySelector(`#${count.parentElement.id} b`).textContent;
   }
+}
+
+// Shows for a while what was done to many marks or taken back, with a button for the way back.
+function toast({ done, items }) {
+  const undone = done.path === "undo";
+  if (done.path === "mark" && done.ids.length < 2) return hideToast();
+  if (items && !items.length) return hideToast();
+  const many = items?.length ?? done.ids?.length;
+  const count = many === 1 ? "1 mark" : `${many?.toLocaleString("en")} marks`;
+  const said = { undo: `Taken back: ${count}`, redo: `Brought back: ${count}`, clear: "All marks removed" };
+  showToast(said[done.path] ?? deed({ done }), undone ? "redo" : "undo", undone ? DEEDS.redo : DEEDS.undo);
+}
+
+function showToast(text, label, action, stays = false) {
+  clearTimeout(toasting);
+  $("#toast-said").textContent = `${text} ·`;
+  $("#toast-do").textContent = label;
+  $("#toast-do").onclick = action;
+  $("#toast").hidden = false;
+  if (!stays) toasting = setTimeout(hideToast, TOAST_MS);
+}
+
+function hideToast() {
+  if ($("#toast").contains(document.activeElement)) grid.focusTile(grid.current());
+  $("#toast").hidden = true;
 }
 
 function warn(text) {
