@@ -765,3 +765,23 @@ def test_what_is_done_to_many_marks_is_told_with_a_way_back(page):
     page.wait_for_selector(f"#toast:has-text('Brought back: {wrong} marks · undo')")
     wait_for_counts(page, 1, wrong)
     page.wait_for_selector("#redo[aria-disabled=true]")
+
+
+def test_find_all_waits_visibly_for_a_lost_server_and_never_runs_after_the_user_has_gone_on(page, server):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    server.kill()
+    page.keyboard.press("a")
+    page.keyboard.press("f")
+    page.wait_for_selector("#toast:has-text('Find all waits for the server · cancel')")
+    page.click("#toast-do")
+    assert page.locator("#toast").is_hidden()
+    page.keyboard.press("f")
+    page.wait_for_selector("#toast:has-text('Find all waits for the server')")
+    page.keyboard.press("m")  # the user goes on to another list
+    page.wait_for_selector("#toast", state="hidden")
+    server.start()
+    stored(page)
+    wait_for_counts(page, 1, 0)
+    page.wait_for_timeout(500)
+    assert not [url for url in page.asked if "/refine" in url]

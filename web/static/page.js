@@ -9,6 +9,7 @@ import * as marks from "./marks.js";
 const $ = (selector) => document.querySelector(selector);
 const say = (text) => ($("#said").textContent = text);
 const named = (ids) => (ids.length === 1 ? `#${ids[0]}` : `${ids.length.toLocaleString("en")} items`);
+const WAIT_MS = 600; // from which on a request that waits for the marks is told
 const TOAST_MS = 8000;
 let toasting = 0;
 const JUDGE_MS = 250; // from a mark to the request for what it changed
@@ -119,6 +120,7 @@ async function judge() {
 // Shows for a while what was done to many marks or taken back, with a button for the way back.
 function toast({ done, items }) {
   const undone = done.path === "undo";
+  if (awaited) return;
   if (done.path === "mark" && done.ids.length < 2) return hideToast();
   if (items && !items.length) return hideToast();
   const many = items?.length ?? done.ids?.length;
@@ -408,17 +410,30 @@ document.addEventListener("htmx:configRequest", (event) => {
   event.detail.headers["X-Session"] = marks.sessionId();
 });
 
-// Requests that compute from the marks wait until the marks are stored.
-const held = new WeakSet();
+// Requests that compute from the marks wait until the marks are stored. One waits at a time; the page says so, and it is
+// cancelled by the user, or when the user goes on to another list.
+let awaited = null;
 document.addEventListener("htmx:confirm", (event) => {
   if (!/^\/(refine|next|suggest|audit|completeness)/.test(event.detail.path.slice(marks.ROOT.length)) || !marks.state().waiting) return;
   event.preventDefault();
-  if (held.has(event.detail.elt)) return;
-  held.add(event.detail.elt);
+  if (awaited?.elt === event.detail.elt) return;
+  const mine = (awaited = { elt: event.detail.elt });
+  const named = event.detail.elt.id === "refine" ? "Find all" : "The request";
+  setTimeout(() => mine === awaited && showToast(`${named} waits for the server`, "cancel", cancelAwaited, true), WAIT_MS);
   marks.stored().then(() => {
-    held.delete(event.detail.elt);
+    if (mine !== awaited) return;
+    cancelAwaited();
     event.detail.issueRequest(true);
   });
+});
+
+function cancelAwaited() {
+  awaited = null;
+  hideToast();
+}
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (awaited && event.detail.target.id === "results") cancelAwaited();
 });
 
 document.addEventListener("htmx:beforeRequest", (event) => {
