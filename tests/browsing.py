@@ -69,11 +69,14 @@ class Server:
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium")
 
 
-def search(page, text):
+def search(page, text, keep=False):
+    """Search by keys. keep: keep the marks that are for something else."""
     page.keyboard.press("/")
     page.keyboard.press("Control+a")
     page.keyboard.type(text)
     page.keyboard.press("Enter")
+    if keep:
+        page.click("#ask-new button[value=keep]")
     page.wait_for_selector(f"#heading:has-text('“{text}”')")
     page.wait_for_selector(".pick:focus")
 

@@ -204,7 +204,7 @@ def test_an_error_is_shown_above_what_was_there_and_goes_with_the_next_answer(pa
     before = shown(page)
     page.fill("#q", "zebra stripes")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#alert:has-text('zebra stripes')")
+    page.wait_for_selector("#search-told:has-text('zebra stripes')")
     assert shown(page) == before
     assert "/search?q=teapot&" in page.url
     page.keyboard.press("Escape")
@@ -572,7 +572,7 @@ def test_sessions_are_named_copied_switched_and_deleted(page, tmp_path):
     page.keyboard.press("ArrowDown")
     page.keyboard.press("a")
     stored(page)
-    search(page, "violin")
+    search(page, "violin", keep=True)
     page.click("#to-sessions")
     assert page.input_value("li.current input") == "teapot"
     assert page.inner_text("li.current .now") == "Last searched violin"  # in quotes

@@ -79,7 +79,7 @@ def test_items_are_added_to_the_search_and_subtracted_by_keys(page, labels):
     page.reload()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("l")
-    page.wait_for_selector("#alert .alert:has-text('added')")
+    page.wait_for_selector("#search-told .alert:has-text('added')")
     assert [text for text in page.complaints if "404" not in text and "422" not in text] == []
 
 
@@ -126,7 +126,7 @@ def test_a_filter_counts_as_it_is_typed_holds_everywhere_and_goes(page, labels):
     assert page.inner_text(".filtered code") == f"label = {VIOLIN}"
     page.click(".filtered [data-do=unfilter]")
     page.wait_for_function("() => !document.querySelector('.filtered')")
-    assert set(labels[shown(page)]) > {VIOLIN}
+    assert len(set(labels[shown(page)])) > 1
     assert asked(page)[1] == page.input_value("#where") == ""
 
 

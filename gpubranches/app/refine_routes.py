@@ -51,7 +51,7 @@ def recut() -> Response:
 def matches() -> Response:
     """Show what the last find all matched, or the part `tier` of its answer."""
     part, offset = request.args.get("tier") or "all", whole("offset", 0)
-    at = whole("marks") if offset and "marks" in request.args else None
+    at = whole("marks") if "offset" in request.args and "marks" in request.args else None
     state = service().sessions.state(session_id(), at)
     return show(state, _unfound(state)) if state.answer is None else _show_part(state, part, offset)
 
