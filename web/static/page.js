@@ -487,9 +487,9 @@ function goOn() {
   try {
     item = sessionStorage.getItem(here);
   } catch {
-    // It continues at the first item.
+    // It continues nowhere.
   }
-  grid.focusTile((item && grid.byId(item)) ?? grid.tiles()[0]);
+  if (item) grid.focusTile(grid.byId(item) ?? grid.tiles()[0]);
 }
 
 window.addEventListener("pagehide", remember);
