@@ -820,3 +820,8 @@ def test_a_wrong_address_still_shows_the_search_field(client):
         assert page.status_code in (404, 422)
         assert re.search(r'<form class="search"[^>]* action="/search">.*<input id="q"', page.text, re.DOTALL)
     assert 'value="zzqq"' in page.text
+
+
+def test_the_filter_names_a_column_that_is_there(client, catalog):
+    named = re.search(r'<input id="where"[^>]*placeholder="(\w+) = 3"', client.get("/").text)[1]
+    assert named in catalog.columns
