@@ -36,6 +36,19 @@ class UsageError(GpuBranchesError, ValueError):
     http_status = 422
 
 
+class UnknownNameError(UsageError):
+    """A text is none of the names that a vocabulary knows.
+
+    suggestions: names that are near to it, nearest first; meant: the one that is so near that it is probably meant, ""
+    for none.
+    """
+
+    def __init__(self, message: str, suggestions: tuple[str, ...] = (), meant: str = ""):
+        super().__init__(message)
+        self.suggestions = suggestions
+        self.meant = meant
+
+
 class ArrayError(UsageError):
     """An array has the wrong dtype, shape, order or values."""
 

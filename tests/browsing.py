@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from clusters import NAMES
 
+TEAPOT = NAMES.index("teapot")
 SCREENSHOTS = os.environ.get("GPUBRANCHES_SCREENSHOTS")
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -67,13 +69,26 @@ class Server:
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium")
 
 
-def search(page, text):
+def search(page, text, keep=False):
+    """Search by keys. keep: keep the marks that are for something else."""
     page.keyboard.press("/")
     page.keyboard.press("Control+a")
     page.keyboard.type(text)
     page.keyboard.press("Enter")
+    if keep:
+        page.click("#ask-new button[value=keep]")
     page.wait_for_selector(f"#heading:has-text('“{text}”')")
     page.wait_for_selector(".pick:focus")
+
+
+def find_teapots(page, labels):
+    """Mark the eight nearest to a teapot, and find all."""
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    for item in shown(page)[:8]:
+        page.keyboard.press("+" if labels[item] == TEAPOT else "-")
+    page.click("#find")
+    page.wait_for_url("**/matches?*")
 
 
 def back(page):

@@ -1,5 +1,6 @@
 """The page in a real Chromium, against a real server process."""
 
+import csv
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import pytest
 from browsing import (
     Server,
     back,
+    find_teapots,
     focused,
     marks_of,
     needs_chromium,
@@ -38,15 +40,6 @@ def pressed(page, item):
     return [marks.nth(i).get_attribute("aria-pressed") for i in range(2)]
 
 
-def find_teapots(page, labels):
-    page.goto("/search?q=teapot")
-    page.keyboard.press("ArrowDown")
-    for item in shown(page)[:8]:
-        page.keyboard.press("+" if labels[item] == TEAPOT else "-")
-    page.click("#find")
-    page.wait_for_url("**/matches")
-
-
 def test_the_whole_task_by_keyboard_alone(page, labels, tmp_path):
     page.goto("/")
     search(page, "kangaroo")
@@ -56,7 +49,7 @@ def test_the_whole_task_by_keyboard_alone(page, labels, tmp_path):
     right = int((labels[first] == KANGAROO).sum())
     wait_for_counts(page, right, 14 - right)
     page.keyboard.press("f")
-    page.wait_for_url("**/matches")
+    page.wait_for_url("**/matches?*")
     page.wait_for_selector(".pick:focus")
     total = int(re.match(r"([\d,]+) match", page.inner_text("#heading"))[1])
     found = shown(page)
@@ -64,13 +57,13 @@ def test_the_whole_task_by_keyboard_alone(page, labels, tmp_path):
     assert (labels[found] == KANGAROO).mean() > 0.5
     assert page.inner_text("#said").startswith(f"{total} match")
     page.keyboard.press("s")
-    page.wait_for_url("**/suggest")
+    page.wait_for_url("**/suggest?*")
     page.wait_for_selector("#heading:has-text('to mark next')")
     page.wait_for_selector(".pick:focus")
     for item in shown(page)[:6]:
         page.keyboard.press("a" if labels[item] == KANGAROO else "x")
     page.keyboard.press("f")
-    page.wait_for_url("**/matches")
+    page.wait_for_url("**/matches?*")
     page.wait_for_selector("#heading:has-text('match')")
     page.wait_for_selector(".pick:focus")
     page.keyboard.press("e")
@@ -211,9 +204,9 @@ def test_an_error_is_shown_above_what_was_there_and_goes_with_the_next_answer(pa
     before = shown(page)
     page.fill("#q", "zebra stripes")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#alert:has-text('zebra stripes')")
+    page.wait_for_selector("#search-told:has-text('zebra stripes')")
     assert shown(page) == before
-    assert page.url.endswith("/search?q=teapot")
+    assert "/search?q=teapot&" in page.url
     page.keyboard.press("Escape")
     page.evaluate("scrollTo(0, 2000)")
     page.keyboard.press("f")
@@ -227,7 +220,7 @@ def test_more_like_this_and_back(page):
     page.goto("/search?q=teapot")
     before = shown(page)
     page.click(f"#tile-{before[2]} .like")
-    page.wait_for_url(f"**/like?id={before[2]}")
+    page.wait_for_url(f"**/like?id={before[2]}&*")
     page.wait_for_selector(f"#heading:has-text('Like item {before[2]}')")
     assert shown(page)[0] == before[2]
     back(page)
@@ -247,7 +240,7 @@ def test_suggest_and_export(page, labels, tmp_path):
     assert [row["id"] for row in rows][: len(shown(page))] == shown(page)[: len(rows)]
     page.keyboard.press("Escape")
     page.keyboard.press("s")
-    page.wait_for_url("**/suggest")
+    page.wait_for_url("**/suggest?*")
     page.wait_for_selector("#heading:has-text('to mark next')")
     assert len(shown(page)) == 20
 
@@ -256,7 +249,7 @@ def test_marks_are_asked_for_until_most_is_found(page, labels):
     find_teapots(page, labels)
     page.click("#next")
     page.wait_for_selector("#heading:has-text('to mark next')")
-    assert re.search(r"/(suggest|audit)$", page.url)
+    assert re.search(r"/(suggest|audit)\?", page.url)
     assert re.search(
         r"So far (at least \d+% are found|how many are found is not known yet)", page.inner_text(".head .note")
     )
@@ -273,7 +266,7 @@ def test_an_audit_is_marked_and_the_slider_moved_by_keys(page, labels):
     find_teapots(page, labels)
     before = page.inner_text("#completeness .note")
     page.click("#audit")
-    page.wait_for_url("**/audit")
+    page.wait_for_url("**/audit?*")
     marked = page.inner_text("#positive"), page.inner_text("#negative")
     for item in shown(page)[:5]:
         with page.expect_request("**/mark") as request:
@@ -312,7 +305,7 @@ def test_a_key_tells_why_an_item_is_there_and_gives_the_focus_back(page, labels)
     for item in shown(page)[:6]:
         page.keyboard.press("+" if labels[item] == TEAPOT else "-")
     page.click("#find")
-    page.wait_for_url("**/matches")
+    page.wait_for_url("**/matches?*")
     page.wait_for_selector(".pick:focus")
     first = shown(page)[0]
     page.keyboard.press("w")
@@ -570,7 +563,7 @@ def test_find_all_waits_for_the_marks_that_wait(page, labels):
     page.keyboard.press("f")
     page.wait_for_selector("#waiting:has-text('8 to send')")
     page.context.set_offline(False)
-    page.wait_for_url("**/matches")
+    page.wait_for_url("**/matches?*")
     page.wait_for_selector("#heading:has-text('match')")
 
 
@@ -579,7 +572,7 @@ def test_sessions_are_named_copied_switched_and_deleted(page, tmp_path):
     page.keyboard.press("ArrowDown")
     page.keyboard.press("a")
     stored(page)
-    search(page, "violin")
+    search(page, "violin", keep=True)
     page.click("#to-sessions")
     assert page.input_value("li.current input") == "teapot"
     assert page.inner_text("li.current .now") == "Last searched violin"  # in quotes
@@ -599,7 +592,7 @@ def test_sessions_are_named_copied_switched_and_deleted(page, tmp_path):
     assert not page.locator("button[aria-label='Open Teapots']").count()
     page.set_input_files("#file", tmp_path / "teapots.json")
     page.click("button:has-text('Import')")
-    page.wait_for_url("**/search?q=violin")
+    page.wait_for_url("**/search?q=violin*")
     wait_for_counts(page, 1, 0)
     assert page.inner_text("#to-sessions") == "Teapots"
 
@@ -619,7 +612,7 @@ def test_axe_finds_nothing_to_complain_of(page, scheme, width):
     assert violations(page, f"{look}-marked") == []
     page.keyboard.press("Escape")
     page.keyboard.press("f")
-    page.wait_for_url("**/matches")
+    page.wait_for_url("**/matches?*")
     page.wait_for_selector(".pick:focus")
     assert violations(page, f"{look}-matches") == []
     page.keyboard.press("e")
@@ -643,7 +636,7 @@ def test_a_phone_shows_a_row_of_pictures_and_find_all_at_once(page, labels):
         page.click(f"#{'right' if labels[item] == TEAPOT else 'wrong'}-{item}")
     stored(page)
     page.click("#find")
-    page.wait_for_url("**/matches")
+    page.wait_for_url("**/matches?*")
     for address in ("/", "/search?q=teapot", "/matches", "/suggest", "/audit", "/random?where=label+%3D+5"):
         page.goto(address)
         row, bar = page.locator(".tile").first.bounding_box(), page.locator("#bar").bounding_box()
@@ -717,3 +710,78 @@ def test_kangaroos_are_found_among_real_photos(chromium, tmp_path):
         page.close()
     finally:
         server.kill()
+
+
+def test_marks_made_after_find_all_are_honoured_at_once(page, labels, tmp_path):
+    find_teapots(page, labels)
+    total = int(re.match(r"([\d,]+) match", page.inner_text("#heading"))[1])
+    wrong = [item for item in shown(page) if marks_of(page, [item]) == [0]][:3]
+    for item in wrong:
+        page.hover(f"#tile-{item}")
+        page.click(f"#wrong-{item}")
+    page.wait_for_selector("#since:has-text('-3 since Find all')")
+    assert page.inner_text("#heading").startswith(f"{total - 3} match")
+    assert page.inner_text("#find") == "Find all · 3 new marks"
+    page.wait_for_selector(f"#tab-all b:text-is('{total - 3}')")
+    page.click("#tab-below")
+    page.wait_for_selector("#heading:has-text('just below')")
+    right = shown(page)[0]
+    page.hover(f"#tile-{right}")
+    page.click(f"#right-{right}")
+    page.wait_for_selector("#since:has-text('+1 -3 since Find all')")
+    page.click("#tab-all")
+    page.wait_for_selector(f"#heading:has-text('{total - 2} match')")
+    page.keyboard.press("e")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert download.value.suggested_filename == f"teapot-{total - 2}.csv"
+    download.value.save_as(tmp_path / "matches.csv")
+    rows = list(csv.DictReader((tmp_path / "matches.csv").read_text(encoding="utf-8-sig").splitlines()))
+    ids = {int(row["id"]) for row in rows}
+    assert right in ids
+    assert not ids & set(wrong)
+    assert len(ids) == total - 2
+    assert violations(page, "marked-since") == []
+
+
+def test_what_is_done_to_many_marks_is_told_with_a_way_back(page):
+    page.goto("/search?q=teapot")
+    page.wait_for_selector("#undo[aria-disabled=true]")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("a")
+    wait_for_counts(page, 1, 0)
+    page.wait_for_selector("#undo[aria-disabled=false]")
+    assert page.locator("#toast").is_hidden()
+    page.keyboard.press("Shift+X")
+    page.wait_for_selector("#toast:has-text('marked wrong · undo')")
+    wrong = int(page.inner_text("#negative"))
+    assert wrong > 2
+    assert violations(page, "toast") == []
+    page.click("#toast-do")
+    page.wait_for_selector(f"#toast:has-text('Taken back: {wrong} marks · redo')")
+    wait_for_counts(page, 1, 0)
+    page.wait_for_selector("#redo[aria-disabled=false]")
+    page.click("#toast-do")
+    page.wait_for_selector(f"#toast:has-text('Brought back: {wrong} marks · undo')")
+    wait_for_counts(page, 1, wrong)
+    page.wait_for_selector("#redo[aria-disabled=true]")
+
+
+def test_find_all_waits_visibly_for_a_lost_server_and_never_runs_after_the_user_has_gone_on(page, server):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    server.kill()
+    page.keyboard.press("a")
+    page.keyboard.press("f")
+    page.wait_for_selector("#toast:has-text('Find all waits for the server · cancel')")
+    page.click("#toast-do")
+    assert page.locator("#toast").is_hidden()
+    page.keyboard.press("f")
+    page.wait_for_selector("#toast:has-text('Find all waits for the server')")
+    page.keyboard.press("m")  # the user goes on to another list
+    page.wait_for_selector("#toast", state="hidden")
+    server.start()
+    stored(page)
+    wait_for_counts(page, 1, 0)
+    page.wait_for_timeout(500)
+    assert not [url for url in page.asked if "/refine" in url]

@@ -34,7 +34,7 @@ with open_backend("oracle", catalog) as backend:
         ids = np.arange(catalog.n)
         scores = np.linspace(1, 0, catalog.n, dtype=np.float32)
         ranking = Ranking(ids, scores, np.ones(catalog.n, bool), catalog.n, catalog.n, 0.0, source="planted")
-        session.answer = Answer(catalog, ranking, Completeness(ranking, {}, catalog.n))
+        session.found = Answer(catalog, ranking, Completeness(ranking, {}, catalog.n))
         return session
     sessions._make = planted
     server = open_server(app, "127.0.0.1", int(sys.argv[2]))
@@ -174,14 +174,16 @@ def test_a_selection_grows_across_chunks_and_is_marked_at_once(page):
 
 def test_a_list_that_became_another_is_shown_anew(page, server):
     page.route(
-        "**/matches?offset=*",
+        "**/matches?*offset=*",
         lambda route: route.fulfill(body='<ol class="chunk" data-offset="60" data-found="7"></ol>'),
     )
     # The open page may send a few requests past the route that was just laid.
-    page.wait_for_function("async () => (await (await fetch('/matches?offset=60')).text()).includes('found=\"7\"')")
-    with page.expect_response(f"{server.address}/matches"):
+    page.wait_for_function(
+        "async () => (await (await fetch('/matches?marks=0&offset=60')).text()).includes('found=\"7\"')"
+    )
+    with page.expect_response(lambda response: "/matches?" in response.url and "offset" not in response.url):
         page.evaluate("scrollTo(0, 3000)")
-    page.unroute("**/matches?offset=*")
+    page.unroute("**/matches?*offset=*")
     page.evaluate("scrollTo(0, 500)")
     settle(page)
 

@@ -1,5 +1,6 @@
 """The verbs of the catalog service without HTTP: what they return, what they store, and which of them wait."""
 
+import json
 import threading
 
 import numpy as np
@@ -12,7 +13,14 @@ from gpubranches.errors import ConflictError, UsageError
 from gpubranches.retrieval.queries import Words
 from gpubranches.service.catalog_service import CatalogService
 from gpubranches.service.session_store import query_path
-from gpubranches.service.types import MarkRequest, NearestPageRequest, RandomPageRequest, SearchRequest, StepRequest
+from gpubranches.service.types import (
+    MarkRequest,
+    NearestPageRequest,
+    RandomPageRequest,
+    SearchRequest,
+    SinceFound,
+    StepRequest,
+)
 
 NAME = "teapot"
 
@@ -127,7 +135,7 @@ def test_exports_need_the_session_no_more_once_they_are_made(service, found):
     session, state = found
     file = service.export(session, "jsonl")
     service.sessions.delete(session)
-    assert file.name == "matches.jsonl"
+    assert file.name == f"matches-{state.ranking.total}.jsonl"
     assert len(b"".join(file.content).splitlines()) == state.ranking.total
     with pytest.raises(UsageError, match="nothing is found yet"):
         service.export_boxes(session, "sql")
@@ -179,3 +187,54 @@ def test_a_warm_up_that_the_end_of_the_server_cuts_short_is_no_error(service, mo
     else:
         with pytest.raises(RuntimeError, match="after shutdown"):
             service.warm_up()
+
+
+def rows_of(service, session, part="all"):
+    return [json.loads(line) for line in b"".join(service.export(session, "jsonl", part).content).splitlines()]
+
+
+def test_what_is_listed_counted_and_exported_honours_every_mark_at_once(service, found):
+    session, state = found
+    matched, below = state.last_answer().matches.ids.tolist(), state.last_answer().part("below").ids.tolist()
+    unranked = next(i for i in range(service.catalog.n) if i not in set(state.ranking.ids.tolist()))
+    unmarked = [item for item in matched if item not in state.marks]
+    wrong, right = unmarked[:3], [below[0], unranked]
+    before = state.version
+    service.mark(session, MarkRequest(wrong, -1))
+    service.mark(session, MarkRequest(right, +1))
+
+    now = service.sessions.state(session)
+    assert now.since == SinceFound(len(matched) - 1, joined=2, left=3, new_marks=5)
+    assert service.changes(session, before).since == now.since
+    kept = [item for item in matched if item not in wrong]
+    listed = service.part(session, "all", 0, 1000).ids.tolist()
+    assert set(listed) == {*kept, *right}
+    assert listed[-1] == unranked
+    assert now.ranking.total == len(now.last_answer().matches) == len(listed) == len(matched) - 1
+    assert below[0] not in service.part(session, "below", 0, 1000).ids
+    assert service.explain(session, right[0]).matched
+    assert not service.explain(session, wrong[0]).matched
+
+    rows = {row["id"]: row for row in rows_of(service, session)}
+    assert [*rows] == listed
+    assert {rows[item]["mark"] for item in right} == {1}
+    assert rows[unranked]["score"] is None
+    assert [rows[item]["tier"] for item in right] == ["sure", "sure"]
+    assert [rows[item]["chance"] for item in right] == [1, 1]
+    assert all(row["tier"] in TIERS and 0 <= row["chance"] <= 1 for row in rows.values())
+
+    assert service.part(session, "all", 0, 1000, at=before).ids.tolist() == matched
+    service.undo(session)
+    service.undo(session)
+    undone = service.sessions.state(session)
+    assert undone.since == SinceFound(len(matched), 0, 0, 0)
+    assert undone.last_answer() is state.last_answer()
+
+
+def test_estimates_are_of_what_matches_under_the_marks(service, found):
+    session, state = found
+    service.mark(session, MarkRequest(state.last_answer().matches.ids, +1))
+    assert service.sessions.state(session).ranking.precision == (1, 1, 1)
+    service.mark(session, MarkRequest(state.last_answer().matches.ids, -1))
+    emptied = service.sessions.state(session)
+    assert (emptied.ranking.total, emptied.ranking.precision) == (0, None)

@@ -7,7 +7,7 @@ import pytest
 
 from gpubranches import VocabularyEmbedder
 from gpubranches.encoders import open_embedder
-from gpubranches.errors import CatalogFormatError, DataError, UsageError
+from gpubranches.errors import CatalogFormatError, DataError, UnknownNameError, UsageError
 
 NAMES = ["grand_piano", "Kangaroo", "car", "car wheel", "kangaroo rat"]
 
@@ -115,3 +115,17 @@ def test_open_clip_models_load_from_local_files_and_nothing_unsafe(tmp_path):
         DataError.__name__
     ]
     assert "laion2b" in lines[-1]
+
+
+def test_case_an_article_and_the_plural_find_a_name(tmp_path):
+    names = ["dog", "kangaroo", "motorcycle", "glass", "butterfly", "dogs in snow"]
+    embedder = VocabularyEmbedder(np.eye(6, dtype=np.float32), names)
+    found = embedder.texts(["Dogs", "a kangaroo", "The Motorcycles", "glasses", "butterflies", "dogs in"])
+    assert found.argmax(axis=1).tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(UnknownNameError) as refused:
+        embedder.texts(["motorbikes"])
+    assert refused.value.meant == "motorcycle"
+    assert "motorcycle" in refused.value.suggestions
+    with pytest.raises(UnknownNameError) as refused:
+        embedder.texts(["x" * 3000])
+    assert (refused.value.meant, len(str(refused.value)) < 300) == ("", True)

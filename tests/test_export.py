@@ -67,6 +67,10 @@ def matches(catalog):
     return ItemTable(catalog, ranked(PICKED, [item != 9 for item in PICKED]))
 
 
+JUDGED = {"mark": None, "tier": None, "chance": None}
+"""Columns of a ranking of which nothing more is known."""
+
+
 def made(matches, format):
     """Return the bytes of a format, and how many items it says are in it."""
     chunks, parts = FORMATS[format].write(matches), []
@@ -78,10 +82,10 @@ def made(matches, format):
 
 
 def test_the_tables_hold_every_match_with_its_columns_best_first(matches, catalog):
-    columns = ["id", "score", "votes", *catalog.columns[1:]]
+    columns = ["id", "score", "votes", *JUDGED, *catalog.columns[1:]]
     scores = ranked(PICKED).scores.tolist()
     expected = [
-        {"id": item, "score": scores[rank], "votes": 6 - rank, **catalog.items([item])[0]}
+        {"id": item, "score": scores[rank], "votes": 6 - rank, **JUDGED, **catalog.items([item])[0]}
         for rank, item in enumerate(PICKED[:-1])
     ]
     read = {
@@ -96,7 +100,7 @@ def test_the_tables_hold_every_match_with_its_columns_best_first(matches, catalo
     table = pq.read_table(io.BytesIO(made(matches, "parquet")[0]))
     assert [table.schema.field(name).type for name in columns[:3]] == [pa.int64(), pa.float32(), pa.uint16()]
     rows = list(csv.DictReader(io.StringIO(made(matches, "csv")[0].decode("utf-8-sig"), newline="")))
-    assert [{name: str(value) for name, value in row.items()} for row in expected] == rows
+    assert [{name: "" if value is None else str(value) for name, value in row.items()} for row in expected] == rows
 
 
 def test_models_without_boxes_have_no_votes_and_nothing_is_an_empty_file(catalog):
@@ -125,7 +129,7 @@ def test_other_rows_of_the_ranking_can_be_taken(catalog, rows):
 def test_img2dataset_gets_urls_captions_and_the_names_of_its_files(matches, folder):
     content, count = made(matches, "img2dataset")
     table = pq.read_table(io.BytesIO(content))
-    assert table.column_names == ["url", "caption", "key", "id", "score", "votes", "image_path", "label"]
+    assert table.column_names == ["url", "caption", "key", "id", "score", "votes", *JUDGED, "image_path", "label"]
     assert table["id"].to_pylist() == [40, 3, 6, 17, 8]
     assert count == 5
     assert table["key"].to_pylist() == [f"00000000{row}" for row in range(5)]
@@ -165,7 +169,7 @@ def test_a_url_goes_before_a_file_and_columns_keep_their_values_under_free_names
     assert table == [
         {
             **{"url": "https://example.org/a b.jpg", "caption": "dog", "key": "000000000"},
-            **{"id": 0, "score": 3.0, "votes": 2},
+            **{"id": 0, "score": 3.0, "votes": 2, **JUDGED},
             **{"item_key": "k0", "item_item_score": 0.5, "item_score": 7, "label": "dog"},
         }
     ]
@@ -313,17 +317,17 @@ def test_cells_are_no_formulas_and_else_as_they_are(texts, numbers):
     shelf = Shelf(**{"=text": texts, "gap": numbers, "of": [[{"a": text}] for text in texts]})
     content = made(ItemTable(shelf, ranked(range(len(texts)))), "csv")[0].decode("utf-8-sig")
     header, *rows = csv.reader(io.StringIO(content, newline=""))
-    assert header == ["id", "score", "votes", "'=text", "gap", "of"]
+    assert header == ["id", "score", "votes", *JUDGED, "'=text", "gap", "of"]
     for row, text, number in zip(rows, texts, numbers, strict=True):
-        told = json.loads(row[5])[0]["a"]
-        assert row[4] == str(number)
-        for cell in (row[3], told):
+        told = json.loads(row[8])[0]["a"]
+        assert row[7] == str(number)
+        for cell in (row[6], told):
             assert cell.replace("'", "") == text.replace("'", "")
         if not set(text) & set(";|\t\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"):
             plain = not text.lstrip(PASSED_OVER)[:1] or text.lstrip(PASSED_OVER)[0] not in FORMULA
             assert told == text
             if plain and text.isprintable():
-                assert row[3] == text
+                assert row[6] == text
 
 
 @given(TEXTS)

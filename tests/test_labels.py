@@ -27,7 +27,7 @@ def test_labels_follow_from_the_actions_that_stand(actions, asked):
     database = Database.in_memory(SCHEMA, "labels")
     labels, other = Labels(database, "one"), Labels(database, "one")
     stack, taken = [], []
-    seen, known = 0, {}
+    seen, known, past = 0, {}, {}
     for number, action in enumerate(actions):
         actor = labels if number % 2 else other
         if action[0] == "undo":
@@ -55,11 +55,15 @@ def test_labels_follow_from_the_actions_that_stand(actions, asked):
                 if label:
                     expected[i] = label
         assert labels.current() == other.current() == expected
+        assert labels.can_take_back() == (bool(stack), bool(taken))
+        past[labels.version] = expected
         if number in asked:
             seen, changed = labels.changes(seen)
             known.update(changed)
             assert {item: label for item, label in known.items() if label} == expected
     assert Labels(database, "one").changes() == labels.changes()
+    for version, expected in past.items():
+        assert labels.current(version) == expected
 
 
 def test_the_later_mark_wins_and_the_log_keeps_both(tmp_path):

@@ -157,7 +157,7 @@ def test_matches_are_a_table_and_files(session, tmp_path, second_stage):
     assert matches.ids.tolist() == answer.ranking.ids[answer.ranking.matched].tolist()
     assert np.array_equal(matches.ids, answer.part("all").ids)
     table = matches.to_arrow()
-    assert table.column_names == ["id", "score", "votes", "caption", "label"]
+    assert table.column_names == ["id", "score", "votes", "mark", "tier", "chance", "caption", "label"]
     assert table["id"].to_pylist() == matches.ids.tolist()
     assert table["score"].to_pylist() == matches.scores.tolist()
     assert table["caption"].to_pylist() == [item["caption"] for item in session.catalog.items(matches.ids)]

@@ -288,7 +288,7 @@ def test_sessions_are_shut_beyond_their_bytes_and_the_one_in_use_stays(tmp_path)
 
     def make(name):
         session = Session.__new__(Session)
-        session.labels, session.answer = Labels(store.database, name), None
+        session.labels, session.found = Labels(store.database, name), None
         return session
 
     sessions = OpenSessions(make, limit_bytes=200_000)

@@ -324,3 +324,19 @@ def test_the_store_is_kept_on_disk_beside_logs_that_are_older_than_it(tmp_path):
     store.close()
     with pytest.raises(DataError, match="permissions"):
         SessionStore.open(tmp_path / "no" / "folder.sqlite")
+
+
+def test_a_session_in_the_address_is_shown_and_does_not_become_the_browsers_own(client):
+    client.get("/search?q=teapot")
+    first = own(client)
+    post(client, "/mark", id=7, value="1")
+    begun = post(client, "/sessions/new", q=" stop sign ")
+    assert begun.headers["HX-Redirect"] == "/search?q=stop+sign"
+    assert own(client) != first
+    linked = client.get("/", query_string={"session": first})
+    assert f'data-session="{first}"' in linked.text
+    assert 'id="positive">1<' in linked.text
+    assert re.search(r'id="session-name">\s*teapot', linked.text)
+    assert "Set-Cookie" not in linked.headers
+    assert own(client) != first
+    assert f'data-session="{first}"' not in client.get("/").text

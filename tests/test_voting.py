@@ -127,7 +127,7 @@ def test_recall_counts_what_is_not_listed_as_the_whole_list_does(backend, world,
     audited = {}
     for item in whole.audit(60):
         audited[int(item)] = 1 if world[1][item] in (2, 3, 4) else -1
-    session.answer = session.last_answer().with_audit(whole.last_answer().completeness.drawn)
+    session.found = session.last_answer().with_audit(whole.last_answer().completeness.drawn)
     intervals = []
     for one in (whole, session):
         for item, label in audited.items():

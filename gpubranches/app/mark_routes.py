@@ -17,6 +17,7 @@ from gpubranches.app.request_values import EVENT_NAME, parse_whole, session_id, 
 from gpubranches.errors import UsageError
 from gpubranches.service.labels import ORIGINS
 from gpubranches.service.types import MarkRequest
+from gpubranches.service.wording import matches_heading, new_marks, since_found
 
 routes = Blueprint("marks", __name__)
 
@@ -69,14 +70,22 @@ def clear() -> dict[str, Any]:
 def _changes(since: int) -> dict[str, Any]:
     """Return the marks that changed after version `since` of the log.
 
-    version: to ask with next time; marks: item id -> 1, -1 or 0; positive, negative: how many there are in all.
+    version: to ask with next time; marks: item id -> 1, -1 or 0; positive, negative: how many there are in all. In
+    words, and null before a find all: new_marks, how many the model has not learnt from; matches, how many items match;
+    since, what marks changed of that. can_undo, can_redo: whether undo and redo have something to do.
     """
     changed = service().changes(session_id(), since)
+    found = changed.since
     return {
         "version": changed.version,
         "marks": {str(item): label for item, label in changed.marks.items()},
         "positive": changed.positive,
         "negative": changed.negative,
+        "can_undo": changed.can_undo,
+        "can_redo": changed.can_redo,
+        "new_marks": None if found is None else new_marks(found.new_marks),
+        "matches": None if found is None else matches_heading(found.total),
+        "since": None if found is None else since_found(found.joined, found.left),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
+import numpy as np
 from flask import Blueprint, Response, make_response, render_template, request
 
 from gpubranches.app.app_context import limits, service
@@ -50,7 +51,8 @@ def recut() -> Response:
 def matches() -> Response:
     """Show what the last find all matched, or the part `tier` of its answer."""
     part, offset = request.args.get("tier") or "all", whole("offset", 0)
-    state = service().sessions.state(session_id())
+    at = whole("marks") if "offset" in request.args and "marks" in request.args else None
+    state = service().sessions.state(session_id(), at)
     return show(state, _unfound(state)) if state.answer is None else _show_part(state, part, offset)
 
 
@@ -91,6 +93,14 @@ def completeness() -> Response:
     return make_response(render_template("_completeness.html", **frame(state, part)))
 
 
+@routes.get("/completeness/now")
+def completeness_now() -> Response:
+    """Show how complete the last answer is under the marks there are now; its tiers stay as they were estimated."""
+    state = service().sessions.state(session_id())
+    state.last_answer()
+    return make_response(render_template("_completeness.html", **frame(state, request.args.get("tier", ""))))
+
+
 @routes.get("/why/<int:item>")
 def why(item: int) -> Response:
     """Show why an item is in the last answer or is not."""
@@ -107,19 +117,24 @@ def _part(state: SessionState, name: str, offset: int = 0) -> View:
     if name == "all":
         heading = matches_heading(page.total, state.changes)
     scored = zip(page.scores, page.tiers, strict=True)
-    figures = [f"{score:.3g} · {tier}" if tier else f"{score:.3g}" for score, tier in scored]
+    figures = [" · ".join(_figures(score, tier)) for score, tier in scored]
     return View(
         "matches",
         heading,
         note,
         tiles(state, page.ids, figures),
         page.total,
-        _address(name),
+        _address(name, marks=state.version),
         offset,
         origin="suggestion" if tab.near_cut else "user",
         where=state.found_where,
         part=name,
     )
+
+
+def _figures(score: np.float32, tier: str | None) -> list[str]:
+    """Return what a tile of an answer shows: the score, if the item was ranked, and the tier, if it has one."""
+    return [f"{score:.3g}"] * (not np.isnan(score)) + ([tier] if tier else [])
 
 
 def _unfound(state: SessionState) -> View:
@@ -157,5 +172,5 @@ def _pushed(response: Response, path: str) -> Response:
     return response
 
 
-def _address(part: str) -> str:
-    return "/matches" if part == "all" else address("/matches", tier=part)
+def _address(part: str, **query: int) -> str:
+    return address("/matches", tier="" if part == "all" else part, **query)

@@ -16,9 +16,10 @@ from gpubranches.catalog.metadata.conditions import MAX_LENGTH
 from gpubranches.core.options import LEAST_WEIGHT, MOST_RANDOM_NEGATIVES, MOST_WEIGHT, TITLES
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.service.export import BOX_FORMATS, FORMATS
+from gpubranches.service.session_store import UNTITLED
 from gpubranches.service.target import TARGET
 from gpubranches.service.types import SessionState
-from gpubranches.service.wording import completeness_in_words, intervals, run_summary
+from gpubranches.service.wording import completeness_in_words, intervals, new_marks, run_summary, since_found
 
 PAGE = 60
 """Items of one page of a list."""
@@ -62,6 +63,8 @@ def frame(state: SessionState, part: str = "") -> dict[str, Any]:
     counts = {} if answer is None or not part else {name: len(held) for name, held in answer.parts.items()}
     return {
         "session_id": state.session,
+        "asked": state.record.query,
+        "named": "" if state.record.title == UNTITLED else state.record.title,
         "positive": state.positive,
         "negative": state.negative,
         "ranking": ranking,
@@ -69,6 +72,8 @@ def frame(state: SessionState, part: str = "") -> dict[str, Any]:
         "intervals": "" if ranking is None else intervals(ranking),
         "run": "" if ranking is None else run_summary(ranking),
         "checked": state.checked,
+        "since": "" if state.since is None else since_found(state.since.joined, state.since.left),
+        "new_marks": "" if state.since is None else new_marks(state.since.new_marks),
         "audited": AUDITED,
         "target": f"{TARGET:.0%}",
         "found_within": state.found_where,

@@ -13,7 +13,7 @@ from gpubranches.app.access import check_host, require_authorization
 from gpubranches.app.problem_details import is_for_programs, problem
 from gpubranches.app.proxies import proxy_advice, untrusted_prefix
 from gpubranches.app.request_values import COOKIE, htmx
-from gpubranches.errors import GpuBranchesError
+from gpubranches.errors import GpuBranchesError, UnknownNameError
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +102,8 @@ def show_error(error: GpuBranchesError) -> Response:
     """Respond with the message of an error, under the status of its class."""
     if error.http_status >= 500:
         _log.error("%s %s: %s", request.method, request.path, error)
-    response = _alert(str(error), error.http_status, type(error).__name__)
+    suggestions = error.suggestions if isinstance(error, UnknownNameError) else ()
+    response = _alert(str(error), error.http_status, type(error).__name__, suggestions)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
@@ -126,14 +127,23 @@ def show_failure(error: Exception) -> Response:
     return _alert("The server failed at this request; its log says why.", 500)
 
 
-def _alert(message: str, status: int, kind: str = "") -> Response:
-    """Respond with problem details to a program, JSON to a script, a fragment to htmx, a page to others."""
+def _alert(message: str, status: int, kind: str = "", suggestions: tuple[str, ...] = ()) -> Response:
+    """Respond with problem details to a program, JSON to a script, a fragment to htmx, a page to others.
+
+    suggestions: names that can be searched for instead. An error of a search is told beside the search field.
+    """
     if is_for_programs():
         return problem(message, status, kind)
     if request.accept_mimetypes.best == "application/json":
         return make_response({"error": message, "status": status}, status)
     template = "_alert.html" if htmx else "error.html"
-    response = make_response(render_template(template, message=message, status=status), status)
+    response = make_response(render_template(template, message=message, status=status, suggestions=suggestions), status)
     if htmx:
-        response.headers.update({"HX-Retarget": "#alert", "HX-Reswap": "innerHTML", "HX-Push-Url": "false"})
+        response.headers.update(
+            {
+                "HX-Retarget": "#search-told" if request.path == "/search" else "#alert",
+                "HX-Reswap": "innerHTML",
+                "HX-Push-Url": "false",
+            }
+        )
     return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 
 from flask import Blueprint, Response, request
@@ -17,16 +18,18 @@ from gpubranches.service.types import ListPage, NearestPageRequest, RandomPageRe
 from gpubranches.service.wording import query_in_words
 
 routes = Blueprint("search", __name__)
+_SEEDS = 10**6
 
 
 @routes.get("/")
 def home() -> Response:
-    """Show random items within the session's filter, and how to begin."""
+    """Show random items within the session's filter, others at each visit, and how to begin."""
+    seed = secrets.randbelow(_SEEDS)
     where = service().sessions.record(session_id()).where
     try:
-        return _random("home", service().seed, where)
+        return _random("home", seed, where)
     except UsageError as error:  # the catalog has lost a column since
-        return _random("home", service().seed, "", f"The filter is taken away. {error}")
+        return _random("home", seed, "", f"The filter is taken away. {error}")
 
 
 @routes.get("/random")
@@ -60,10 +63,14 @@ def _nearest(view: View, query: str | int) -> Response:
     asked = NearestPageRequest(query, where_of_address(), whole("offset", 0), PAGE)
     page = service().more(session_id(), asked) if _is_later_page() else service().search(session_id(), asked)
     where = asked.where
+    if page.meant:
+        query = page.meant
+        view = replace(view, heading=f"Nearest to “{query}”", query=query)
     inside = f"{page.inside:,} of {service().catalog.n:,} items" if where else f"{page.inside:,} items"
     many = f"the {page.total:,} nearest of {inside}" if page.total < page.inside else inside
     view = replace(view, address=query_path(query, where), where=where, how=page.source, took_ms=page.took_ms)
-    return _show(page, replace(view, note=f"{many}, most alike first"))
+    meant = f"showing {page.meant} for {page.shown_for} · " if page.meant else ""
+    return _show(page, replace(view, note=f"{meant}{many}, most alike first"))
 
 
 def _random(kind: str, seed: int, where: str, note: str = "") -> Response:

@@ -16,7 +16,7 @@ from gpubranches.app.request_values import enter, session_id
 from gpubranches.app.views import picture_versions
 from gpubranches.errors import UsageError
 from gpubranches.service.session_directory import SessionDirectory
-from gpubranches.service.session_store import SESSION_NAME, Record, new_session_name
+from gpubranches.service.session_store import SESSION_NAME, Record, new_session_name, query_path
 
 LARGEST_BYTES = 32 << 20
 """Of an imported file: half a million marks."""
@@ -32,8 +32,9 @@ def listed() -> Response:
 
 @routes.post("/sessions/new")
 def create() -> Response:
-    """Begin a new session."""
-    return _go(new_session_name())
+    """Begin a new session, with the query `q` if there is one."""
+    query = request.form.get("q", "").strip()
+    return _go(new_session_name(), query_path(query, "") if query else "")
 
 
 @routes.post("/sessions/import")
@@ -94,10 +95,12 @@ def _known(name: str) -> Record:
     return _sessions().record(name)
 
 
-def _go(session: str) -> Response:
-    """Make a session the browser's, and lead it to the session's last query."""
+def _go(session: str, path: str = "") -> Response:
+    """Make a session the browser's, and lead it to a path, by default that of the session's last query."""
     response = make_response("", 204)
-    response.headers["HX-Redirect"] = request.script_root + (_sessions().record(enter(session)).path or "/")
+    path = path or _sessions().record(session).path or "/"
+    enter(session)
+    response.headers["HX-Redirect"] = request.script_root + path
     return response
 
 

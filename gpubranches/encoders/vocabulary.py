@@ -12,10 +12,19 @@ from numpy.typing import NDArray
 from gpubranches.core.arrays import open_npy
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import is_text, parse_json
-from gpubranches.errors import CatalogFormatError, UsageError
+from gpubranches.errors import CatalogFormatError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+_ARTICLES = ("a", "an", "the")
+_PLURALS = {"men": "man", "women": "woman", "people": "person", "children": "child", "mice": "mouse", "geese": "goose",
+            "feet": "foot", "teeth": "tooth", "leaves": "leaf", "knives": "knife", "wolves": "wolf"}  # fmt: skip
+_MEANT = 0.6
+"""Least similarity, by `difflib`, of the name that is taken to be meant: motorcycle for motorbike has .63."""
+_LONGEST_NAME = 100
+"""Letters of a text that is compared with the names; comparing takes time with their square."""
 
 
 class VocabularyEmbedder:
@@ -34,6 +43,9 @@ class VocabularyEmbedder:
         self._rows: dict[str, int] = {}
         for row, name in enumerate(names):
             self._rows.setdefault(plain_name(name), row)
+        self._bare: dict[str, int] = {}
+        for name, row in self._rows.items():
+            self._bare.setdefault(bare_name(name), row)
 
     @classmethod
     def load(cls, embeddings: str | Path, names: str | Path) -> VocabularyEmbedder:
@@ -72,7 +84,8 @@ class VocabularyEmbedder:
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
         """Return unit embeddings, (q, D) float32, of the name that equals a text, else of the first that begins so.
 
-        Case is ignored, and "_" equals a space. Raises UsageError with suggestions if there is no such name.
+        Case, an article before it and the plural are ignored, and "_" equals a space. Raises UnknownNameError with
+        suggestions if there is no such name.
         """
         rows: NDArray[np.float32] = self._unit[[self._row(text) for text in texts]]
         return rows
@@ -97,15 +110,45 @@ class VocabularyEmbedder:
         wanted = plain_name(text)
         if wanted in self._rows:
             return self._rows[wanted]
+        if bare_name(wanted) in self._bare:
+            return self._bare[bare_name(wanted)]
         beginning = [name for name in self._rows if wanted and name.startswith(wanted)]
         if beginning:
             return self._rows[min(beginning, key=self._rows.__getitem__)]
-        near = difflib.get_close_matches(wanted, self._rows, n=5, cutoff=0.5)
-        near += [name for name in self._rows if wanted and wanted in name][:5]
-        hint = f"perhaps {', '.join(dict.fromkeys(near))}" if near else f"such as {', '.join(self.names[:5])}"
-        raise UsageError(
-            f"text: expected one of the {len(self.names):,} names that are known here, got {text!r}; {hint}"
+        sought = bare_name(wanted)[:_LONGEST_NAME]
+        near = difflib.get_close_matches(sought, self._bare, n=5, cutoff=0.5)
+        alike = bool(near) and difflib.SequenceMatcher(None, near[0], sought).ratio() >= _MEANT
+        near = [plain_name(self.names[self._bare[name]]) for name in near]
+        near += [name for name in self._rows if sought and sought in name][:5]
+        near = list(dict.fromkeys(near))
+        hint = f"perhaps {', '.join(near)}" if near else f"such as {', '.join(self.names[:5])}"
+        raise UnknownNameError(
+            f"text: expected one of the {len(self.names):,} names that are known here, got {text!r:.80}; {hint}",
+            tuple(near),
+            near[0] if alike else "",
         )
+
+
+def bare_name(name: str) -> str:
+    """Return a plain name without an article, its last word in the singular, as far as the ending tells."""
+    words = name.split()
+    if len(words) > 1 and words[0] in _ARTICLES:
+        words = words[1:]
+    if words:
+        words[-1] = _singular(words[-1])
+    return " ".join(words)
+
+
+def _singular(word: str) -> str:
+    if word in _PLURALS:
+        return _PLURALS[word]
+    if word.endswith("ies") and len(word) > 4:
+        return f"{word[:-3]}y"
+    if word.endswith(("sses", "shes", "ches", "xes", "zes")):
+        return word[:-2]
+    if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3:
+        return word[:-1]
+    return word
 
 
 def plain_name(name: str) -> str:

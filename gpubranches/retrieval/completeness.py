@@ -165,30 +165,31 @@ class Completeness:
         )
 
     def estimate(
-        self, matched: NDArray[np.bool_], marks: ItemLabels, audited: ItemLabels
+        self, matched: NDArray[np.bool_], marks: ItemLabels, audited: ItemLabels, *, joined: int = 0
     ) -> tuple[Interval | None, Interval | None]:
         """Return precision and recall of the matches, each (low, middle, high): 5%, 50% and 95% quantiles.
 
-        matched: (m,) bool of the ranking's items; marks: all present marks; audited: those made in an audit. Both are
-        None without a match. They are also None without an audit if the scores are votes or come from fewer than 4
-        positives, because then nothing is known of the curve.
+        matched: (m,) bool of the ranking's items; marks: all present marks; audited: those made in an audit; joined:
+        how many items marked right match that are not in the ranking. Both are None without a match. They are also None
+        without an audit if the scores are votes or come from fewer than 4 positives, because then nothing is known of
+        the curve.
         """
         evidence = self.evidence(audited)
-        if not matched.any() or not (self._unit_known or len(evidence.weights)):
+        if not (matched.any() or joined) or not (self._unit_known or len(evidence.weights)):
             return None, None
         weights = self._weights(evidence, audited)
         rng = np.random.default_rng([self._seed, 2])
         right = _labelled(marks, +1)
         right_rows, unmarked = self._rows(right), np.ones(len(self._ids), np.bool_)
         unmarked[self._rows(_keys(marks))] = False
-        hits = self._draw_right(matched & unmarked, rng) + np.count_nonzero(matched[right_rows])
+        hits = self._draw_right(matched & unmarked, rng) + np.count_nonzero(matched[right_rows]) + joined
         below = self._draw_right(~matched & unmarked, rng) + np.count_nonzero(~matched[right_rows])
-        marked_outside = len(right) - len(right_rows)
+        marked_outside = len(right) - len(right_rows) - joined
         most_outside = self.universe - int(np.count_nonzero(matched | ~unmarked))
         mean: Floats = self._curves.missed * (hits + below) + self._curves.elsewhere
         outside = np.minimum(rng.poisson(mean), np.maximum(most_outside - below, 0))
         outside = np.maximum(outside, marked_outside)
-        precision = _quantiles(hits / np.count_nonzero(matched), weights)
+        precision = _quantiles(hits / (np.count_nonzero(matched) + joined), weights)
         return precision, _quantiles(hits / np.maximum(hits + below + outside, 1), weights)
 
     def chances(self, distances: Floats, audited: ItemLabels) -> Floats:
@@ -197,6 +198,10 @@ class Completeness:
         mean = (weights * self._curves.ceilings) @ chances_by(self._curves.shapes, _GRID)
         chances: Floats = np.interp(distances, _GRID, mean)
         return chances
+
+    def chances_of(self, scores: NDArray[np.float32], audited: ItemLabels) -> Floats:
+        """Return the mean chance to be right, (m,), of items by their scores, after the audit."""
+        return self.chances(self._distances(scores), audited)
 
     def _chances_near_cut(self, distances: Floats, audited: ItemLabels) -> Floats:
         """Return `chances` without the curves of a wider idea, so that an audit looks near the cut first."""

@@ -95,10 +95,8 @@ class Explanation:
 
     def reason(self) -> str:
         """Return the reason in a sentence for users: an estimator is a quick look, the second stage a closer look."""
-        if self.mark and self.matched is not None and self.matched == (self.mark > 0):
-            return f"It is marked {'right, so it is in' if self.mark > 0 else 'wrong, so it is not in'} the answer."
         if self.mark:
-            return f"It is marked {'right' if self.mark > 0 else 'wrong'}; that counts from the next find all on."
+            return f"It is marked {'right, so it is in' if self.mark > 0 else 'wrong, so it is not in'} the answer."
         looks = (
             f"{self.votes or 'none'} of {self.n_estimators} quick looks" if self.n_estimators > 1 else "a quick look"
         )
@@ -153,7 +151,7 @@ def explain(boxes: Boxes, code: NDArray[np.uint8], *, needed: int = 1, nearest: 
 def explain_in(ranking: Ranking, boxes: Boxes, code: NDArray[np.uint8], item: int, mark: int = 0) -> Explanation:
     """Explain why an item is in the answer or not. boxes: those of the answer's model."""
     rows = np.flatnonzero(ranking.ids == item)
-    matched = bool(len(rows) and ranking.matched[rows[0]])
+    matched = mark > 0 if mark else bool(len(rows) and ranking.matched[rows[0]])
     explanation = explain(boxes, code, needed=votes_needed(ranking, boxes))
     explanation = replace(explanation, item=item, mark=mark, matched=matched)
     if ranking.by_votes:

@@ -17,7 +17,7 @@ IMAGE_WEIGHT = 0.5
 SUBTRACTED = 0.5
 """The share of the sum's component along a subtracted term that is removed."""
 MOST_TERMS = 32
-LONGEST = 10_000
+LONGEST = 1_000
 """The largest number of characters of a query."""
 PICTURE_NAME = "[a-z0-9]{10}"
 """Pattern of the name that an uploaded picture gets."""

@@ -20,6 +20,7 @@ from gpubranches.retrieval.breadth import Breadth
 from gpubranches.retrieval.completeness import Completeness, ItemLabels, Sample
 from gpubranches.retrieval.explain import votes_needed
 from gpubranches.retrieval.voting import by_votes, votes_for
+from gpubranches.service.export.item_table import Known
 from gpubranches.service.matches import Matches
 
 if TYPE_CHECKING:
@@ -34,12 +35,15 @@ JUST_BELOW = 200
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Answer:
-    """What one find all found. It never changes: another cut or estimate is another answer of the same round.
+    """What one find all found. It never changes: another cut, estimate or mark is another answer of the same round.
 
     ranking: the items, best first, and which of them match; completeness: what is known of how many of them are right
     and how many are missing; options: what it was found with; boxes: of the model, None for one without; coding,
     generation: of the catalog when it was found; before: what matched in the round before, as it was cut then, None in
     the first round; breadth: what the marks say of how broad the idea is, None by votes alone.
+
+    marks, audited: those that its matches, parts and `current` honour, see `with_marks`; by default those of the find
+    all. `ranking` is as it was found and cut.
     """
 
     catalog: Catalog
@@ -51,6 +55,78 @@ class Answer:
     generation: int = 0
     before: Matches | None = None
     breadth: Breadth | None = None
+    marks: ItemLabels | None = None
+    audited: ItemLabels = field(default_factory=dict)
+
+    # Its marks
+
+    def with_marks(self, marks: ItemLabels, audited: ItemLabels) -> Answer:
+        """Return the same answer under other marks: what is marked wrong does not match, what is marked right does.
+
+        marks: of the items that its filter lets in; audited: those of an audit.
+        """
+        held = self.completeness.marks if self.marks is None else self.marks
+        return self if marks == held else replace(self, marks=dict(marks), audited=dict(audited))
+
+    @cached_property
+    def changed(self) -> dict[int, int]:
+        """The marks that changed since the find all: item id -> +1, -1, or 0 for one that was removed."""
+        found, now = self.completeness.marks, self.marks
+        if now is None:
+            return {}
+        return {item: now.get(item, 0) for item in (*now, *found) if now.get(item, 0) != found.get(item, 0)}
+
+    @cached_property
+    def listed(self) -> Ranking:
+        """The ranking as the marks cut it; precision and recall are those of `ranking`.
+
+        Items marked right since that were not ranked are at its end, with the score nan. An item whose mark was removed
+        matches by its score.
+        """
+        ranking = self.ranking
+        if not self.changed:
+            return ranking
+        joined = self._joined()
+        size = len(ranking.ids)
+        rows = np.flatnonzero(among(ranking.ids, np.fromiter(self.changed, np.int64)))
+        labels = np.array([self.changed[int(item)] for item in ranking.ids[rows]], np.int64)
+        by_score = ranking.scores[rows] >= np.float32(ranking.threshold)
+        matched = np.append(ranking.matched, np.ones(len(joined), np.bool_))
+        matched[rows] = np.where(labels == 0, by_score, labels > 0)
+        tiers = ranking.tiers
+        if tiers is not None:
+            tiers = np.append(tiers, np.zeros(len(joined), np.uint8))
+            tiers[rows[labels > 0]], tiers[rows[labels < 0]] = 0, len(TIERS) - 1
+        votes = ranking.votes
+        if votes is not None:
+            votes = np.append(votes, np.zeros(len(joined), votes.dtype))
+        return replace(
+            ranking,
+            ids=np.append(ranking.ids, joined),
+            scores=np.append(ranking.scores, np.full(len(joined), np.nan, np.float32)),
+            matched=matched,
+            total=int(np.count_nonzero(matched[:size])) + len(joined),
+            votes=votes,
+            tiers=tiers,
+        )
+
+    @cached_property
+    def current(self) -> Ranking:
+        """`listed` with precision and recall by the marks."""
+        if not self.changed or self.marks is None:
+            return self.listed
+        matched = self.listed.matched[: len(self.ranking.ids)]
+        joined = len(self.listed.ids) - len(self.ranking.ids)
+        precision, recall = self.completeness.estimate(matched, self.marks, self.audited, joined=joined)
+        return replace(self.listed, precision=precision, recall=recall)
+
+    @cached_property
+    def moved(self) -> tuple[int, int]:
+        """How many items joined the matches by marks since the find all, and how many left them."""
+        now, before = self.listed, self.ranking
+        size = len(before.ids)
+        joined = int(np.count_nonzero(now.matched[:size] & ~before.matched)) + len(now.ids) - size
+        return joined, int(np.count_nonzero(before.matched & ~now.matched[:size]))
 
     def __repr__(self) -> str:
         return f"<Answer: {self.ranking.total:,} items match, by {self.ranking.source}>"
@@ -59,8 +135,8 @@ class Answer:
 
     @cached_property
     def matches(self) -> Matches:
-        """What matches, best first; its length is `ranking.total`."""
-        return self._items(self.ranking.matched)
+        """What matches under the marks, best first; its length is `current.total`."""
+        return self._items(self.listed.matched)
 
     def part(self, name: str) -> Matches:
         """Return one of PARTS. Raises UsageError for another name, and for a part that this answer does not have."""
@@ -77,16 +153,16 @@ class Answer:
         """The parts by name, in the order of PARTS: tiers where there are some, changes where there was a round.
 
         all: what matches; sure, likely, borderline: see `Completeness.tiers`; below: the first 200 that do not match,
-        without items marked when it was found; new, gone: what matches now and did not, and the other way round.
+        without marked items; new, gone: what matches now and did not, and the other way round.
         """
-        ranking, matched = self.ranking, self.ranking.matched
+        ranking, matched = self.listed, self.listed.matched
         parts = {"all": self.matches}
         if ranking.tiers is not None:
             for tier, name in enumerate(TIERS):
                 parts[name] = self._items(matched & (ranking.tiers == tier))
-        marked = np.fromiter(self.completeness.marks, np.int64, len(self.completeness.marks))
+        marked = np.fromiter({**self.completeness.marks, **(self.marks or {})}, np.int64)
         below = np.flatnonzero(~matched & ~among(ranking.ids, marked))[:JUST_BELOW]
-        parts["below"] = Matches(self.catalog, ranking, below)
+        parts["below"] = Matches(self.catalog, ranking, below, self._known)
         if self.before is not None:
             now, before = self.matches, self.before
             parts["new"] = replace(now, rows=now.rows[~among(now.ids, before.ids)])
@@ -167,7 +243,20 @@ class Answer:
     # Inside
 
     def _items(self, chosen: NDArray[np.bool_]) -> Matches:
-        return Matches(self.catalog, self.ranking, np.flatnonzero(chosen))
+        return Matches(self.catalog, self.listed, np.flatnonzero(chosen), self._known)
+
+    @property
+    def _known(self) -> Known:
+        marks = self.completeness.marks if self.marks is None else self.marks
+        return Known(marks, None if self.ranking.tiers is None else self._chances)
+
+    def _chances(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+        return self.completeness.chances_of(scores, self.audited)
+
+    def _joined(self) -> NDArray[np.int64]:
+        """Return the items marked right since that are not ranked, (j,) int64."""
+        right = np.array([item for item, label in self.changed.items() if label > 0], np.int64)
+        return right[~among(right, self.ranking.ids)]
 
     def _threshold(self, lean: float, audited: ItemLabels) -> float:
         own = self.completeness.ranking.threshold

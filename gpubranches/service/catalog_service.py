@@ -17,7 +17,7 @@ from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
 from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
-from gpubranches.errors import ConflictError, UsageError
+from gpubranches.errors import ConflictError, UnknownNameError, UsageError
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
 from gpubranches.retrieval.queries import Words, of_kind, parse, unit
@@ -47,7 +47,7 @@ from gpubranches.service.types import (
     StepRequest,
 )
 from gpubranches.service.uploads import SENT_SIZE, Upload
-from gpubranches.service.wording import query_in_words
+from gpubranches.service.wording import file_name, query_in_words
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
@@ -171,8 +171,20 @@ class CatalogService:
         return np.append(np.array(kept, np.intp), np.arange(len(vectors), len(ids)))
 
     def search(self, session: str, request: NearestPageRequest) -> ListPage:
-        """Return the first page of a list of nearest items; it becomes the session's last query."""
-        page, query = self.more(session, request), request.query
+        """Return the first page of a list of nearest items; it becomes the session's last query.
+
+        For a text that the vocabulary lacks it is that of the name that is probably meant, which the page tells. Raises
+        UnknownNameError if no name is near enough.
+        """
+        try:
+            page = self.more(session, request)
+        except UnknownNameError as error:
+            typed = str(request.query)
+            if not error.meant or not isinstance(parse(typed).single, Words):
+                raise
+            found = self.search(session, replace(request, query=error.meant))
+            return replace(found, shown_for=typed, meant=error.meant)
+        query = request.query
         record = page.state.record
         has_words = isinstance(query, str) and of_kind(Words, parse(query).added)
         return self._remembered(
@@ -192,7 +204,8 @@ class CatalogService:
         """Return a page of a list without making it the session's last query."""
         where, stop = request.where or None, request.offset + request.count
         if isinstance(request, RandomPageRequest):
-            ids = self.catalog.sample_ids(RANDOM_ITEMS, np.random.default_rng(request.seed), where)
+            rng = np.random.default_rng(request.seed)
+            ids = rng.permutation(self.catalog.sample_ids(RANDOM_ITEMS, rng, where))
             return ListPage(self.sessions.state(session), ids[request.offset : stop], request.offset, len(ids))
         start = time.perf_counter()
         with self.sessions.shared(session) as held:
@@ -269,7 +282,8 @@ class CatalogService:
         """Return the marks that changed after version `since` of the log, by any caller."""
         with self.sessions.shared(session) as held:
             version, marks = held.labels.changes(since)
-            return MarkChanges(version, marks, len(held.positives), len(held.negatives))
+            state, undoable = self.sessions.state_of(held), held.labels.can_take_back()
+        return MarkChanges(version, marks, state.positive, state.negative, state.since, *undoable)
 
     def marks(self, session: str) -> MarkList:
         """Return all marks that hold."""
@@ -348,16 +362,24 @@ class CatalogService:
         with self.sessions.exclusive(session) as held:
             return held.explain(item)
 
-    def part(self, session: str, name: str, offset: int, count: int) -> PartPage:
-        """Return a page of a part of the last answer, see `SessionState.part`."""
-        return self.sessions.state(session).part(name, offset, count)
+    def part(self, session: str, name: str, offset: int, count: int, at: int | None = None) -> PartPage:
+        """Return a page of a part of the last answer, see `SessionState.part`.
+
+        at: a version of the log of marks, for the part as it was under the marks of then: so the pages of one list
+        belong together while a user marks its items. None for the marks there are now.
+        """
+        return self.sessions.state(session, at).part(name, offset, count)
 
     def export(self, session: str, format: str, part: str = "all") -> Download:
-        """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation."""
+        """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation.
+
+        The file is named after the session's last query, the part and the number of items, as `umbrella-32.csv`.
+        """
         chosen = FORMATS[format]
         with self.sessions.shared(session) as held:
-            table = held.part(part).table(reading=self.follower.reading)
-        name = "matches" if part == "all" else f"matches-{part}"
+            matches = held.part(part)
+            table = matches.table(reading=self.follower.reading)
+        name = file_name(self.sessions.record(session).query, part, len(matches))
         return Download(f"{name}.{chosen.ending}", chosen.media_type, chosen.write(table))
 
     def export_boxes(self, session: str, format: str) -> Download:

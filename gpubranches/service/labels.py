@@ -123,17 +123,27 @@ class Labels:
     def changes(self, since: int = 0) -> tuple[int, dict[int, int]]:
         """Return the log's version, and the labels (0: none) of the items that events after version `since` touched.
 
-        The version grows with every event of the session and is 0 before the first.
+        Of versions see `version`.
         """
         with self._reading():
             marks = self._standing()
             touched = self._touched[bisect_right(self._touched, since, key=lambda event: event[0]) :]
             return self._seen, {item: marks.get(item, (0, ""))[0] for _, item in touched}
 
-    def current(self) -> dict[int, int]:
-        """Return the marks that hold: item id -> +1 or -1, in the order they were made."""
+    def current(self, version: int | None = None) -> dict[int, int]:
+        """Return the marks that hold: item id -> +1 or -1, in the order they were made.
+
+        version: of the log, for the marks that held then; None for those that hold now.
+        """
+        with self._reading() as connection:
+            log = self if version is None or version >= self._seen else self._until(version, connection)
+            return {item: label for item, (label, _) in log._standing().items()}
+
+    @property
+    def version(self) -> int:
+        """The log's version: it grows with every event of the session and is 0 before the first."""
         with self._reading():
-            return {item: label for item, (label, _) in self._standing().items()}
+            return self._seen
 
     def origins(self) -> dict[int, str]:
         """Return how the marks that hold came to be: item id -> the `origin` they were made with."""
@@ -149,6 +159,11 @@ class Labels:
         """Return the marks that hold and were made in an audit: item id -> +1 or -1."""
         with self._reading():
             return {item: label for item, (label, origin) in self._standing().items() if origin == "audit"}
+
+    def can_take_back(self) -> tuple[bool, bool]:
+        """Return whether there is something that `undo` takes back, and something that `redo` brings back."""
+        with self._reading():
+            return any(self._stands(action) for action in self._actions), bool(self._undos)
 
     def done(self, event_id: str) -> list[tuple[int, int]]:
         """Return the items and labels that the call of `mark` with that event id marked, none for an unknown one."""
@@ -206,11 +221,17 @@ class Labels:
             yield connection
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _reading(self) -> Iterator[Connection]:
         """Hold what follows from all events there are; it waits for no write of another session or process."""
         with self.database.reading() as connection, self._lock:
             self._take_over(self._events_after(connection))
-            yield
+            yield connection
+
+    def _until(self, version: int, connection: Connection) -> Labels:
+        """Return the log as it was at a version."""
+        log = Labels(self.database, self.session)
+        log._take_over([event for event in log._events_after(connection) if event[0] <= version])
+        return log
 
     def _events_after(self, connection: Connection) -> list[_Event]:
         query = (

@@ -43,10 +43,14 @@ class MarkedItems:
         """Ids marked wrong, ascending, (m,) int64."""
         return self._marked(-1)
 
-    def within(self, where: Bitmap | None) -> dict[int, int]:
-        """Return the marks of the items in a bitmap of `Catalog.where`, or all: item id -> +1 or -1."""
+    def within(self, where: Bitmap | None, version: int | None = None) -> dict[int, int]:
+        """Return the marks of the items in a bitmap of `Catalog.where`, or all: item id -> +1 or -1.
+
+        version: see `Labels.current`.
+        """
         found: dict[int, int] = {}
-        for ids, label in ((self.positives, 1), (self.negatives, -1)):
+        for label in (1, -1):
+            ids = self._marked(label, version)
             inside = ids if where is None else ids[self.catalog.inside(ids, where)]
             found.update(dict.fromkeys(inside.tolist(), label))
         return found
@@ -72,6 +76,6 @@ class MarkedItems:
             negative_weight=options.negative_weight,
         )
 
-    def _marked(self, label: int) -> NDArray[np.int64]:
-        ids = np.array(sorted(i for i, held in self.labels.current().items() if held == label), np.int64)
+    def _marked(self, label: int, version: int | None = None) -> NDArray[np.int64]:
+        ids = np.array(sorted(i for i, held in self.labels.current(version).items() if held == label), np.int64)
         return ids[self.catalog.alive(ids)]

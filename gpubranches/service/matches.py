@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gpubranches.errors import BackendUnavailableError
 from gpubranches.service.export import ItemTable, export_items
+from gpubranches.service.export.item_table import Known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 class Matches:
     """Items of an answer, best first: those that match, or another of its parts.
 
-    ranking: the one they are from; rows: (m,) intp, their rows in it. Tables and files hold their metadata as the
-    catalog has them now, and leave out items that were deleted since the answer.
+    ranking: the one they are from; rows: (m,) intp, their rows in it; known: what tables tell of each. Tables and files
+    hold their metadata as the catalog has them now, and leave out items that were deleted since the answer.
     """
 
     catalog: Catalog
     ranking: Ranking
     rows: NDArray[np.intp]
+    known: Known = field(default_factory=Known)
 
     def __repr__(self) -> str:
         return f"<Matches: {len(self):,} items>"
@@ -48,19 +50,18 @@ class Matches:
 
     @property
     def scores(self) -> NDArray[np.float32]:
-        """Scores of the items, (m,) float32, descending; the cut lies at `ranking.threshold`."""
+        """Scores of the items, (m,) float32, descending; the cut lies at `ranking.threshold`.
+
+        Items that were marked right and not ranked are last, with nan.
+        """
         return self.ranking.scores[self.rows]
 
     def table(self, *, reading: Callable[[], AbstractContextManager[None]] = nullcontext) -> ItemTable:
         """Return the items with their metadata as a table that is read in batches; reading: see `ItemTable`."""
-        return ItemTable(self.catalog, self.ranking, self.rows, reading=reading)
+        return ItemTable(self.catalog, self.ranking, self.rows, known=self.known, reading=reading)
 
     def to_arrow(self) -> pa.Table:
-        """Return a table of all items: id int64, score float32, votes uint16, then the columns of the catalog.
-
-        votes are null for a model without boxes. A column of the catalog that is called `score` or `votes` is
-        `item_score` or `item_votes`.
-        """
+        """Return a table of all items, see `ItemTable`."""
         import pyarrow as pa
 
         table = self.table()

@@ -53,10 +53,10 @@ class OldNames:
     def min_votes(self) -> int:
         """Votes at which the boxes take an item; use `Answer.min_votes`."""
         warn_renamed("Session.min_votes", "last_answer().min_votes")
-        return 1 if self.answer is None else self.answer.min_votes
+        return 1 if self.found is None else self.found.min_votes
 
     if TYPE_CHECKING:
-        answer: Answer | None
+        found: Answer | None
 
         def search(self, query: Any, k: int = 100, *, where: str | None = None, by_codes: bool = False) -> Hits: ...  # noqa: D102
         def last_answer(self) -> Answer: ...  # noqa: D102

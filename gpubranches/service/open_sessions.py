@@ -102,7 +102,7 @@ class OpenSessions:
 
 def session_bytes(session: Session) -> int:
     """Return about how many bytes of memory the answer and the marks of a session take."""
-    answer = session.answer
+    answer = session.found
     return session.labels.size_bytes + (0 if answer is None else _array_bytes(answer, set()))
 
 

@@ -79,7 +79,8 @@ class Session(OldNames):
         self.labels = labels
         self.seed = seed
         self.searcher = Searcher(catalog, backend, embedder, pictures)
-        self.answer: Answer | None = None
+        self.found: Answer | None = None
+        self._marked_answer: tuple[Answer, int, int, Answer] | None = None
 
     def close(self) -> None:
         """Close what the session opened itself; the last answer stays."""
@@ -131,7 +132,7 @@ class Session(OldNames):
         """
         items = as_ids(ids)
         self.catalog.positions(items)
-        answer = self.answer
+        answer = self.found
         breadth = None if answer is None else answer.breadth
         if origin == "suggestion" and breadth is not None and breadth.is_broad:
             origin = "border"
@@ -197,11 +198,11 @@ class Session(OldNames):
                 boxes=found.boxes,
                 coding=self.catalog.coding,
                 generation=self.catalog.generation,
-                before=None if self.answer is None else self.answer.still_matching(),
+                before=None if self.found is None else self.found.still_matching(),
                 breadth=found.breadth,
             )
-            self.answer = answer.recut(options.lean, self._marked.within(where), self.labels.audited())
-        return self.answer
+            self.found = answer.recut(options.lean, self._marked.within(where), self.labels.audited())
+            return self.found
 
     def refine(self, model: Model = MODELS[0], **options: Any) -> Ranking:
         """Find all with the options given by name, see `RefineOptions`; return the ranking of the answer."""
@@ -212,29 +213,58 @@ class Session(OldNames):
 
         Raises UsageError before a find all.
         """
-        answer = self.last_answer()
+        answer = self.last_found()
         return self.find_all(replace(answer.options, lean=answer.ranking.lean)).ranking
 
     def last_answer(self) -> Answer:
-        """Return the answer of the last find all. Raises UsageError before one; `answer` is None then."""
-        if self.answer is None:
+        """Return `answer`. Raises UsageError before a find all."""
+        answer = self.answer
+        return self.last_found() if answer is None else answer
+
+    def last_found(self) -> Answer:
+        """Return the last answer under the marks of the find all. Raises UsageError before one."""
+        if self.found is None:
             raise UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
-        return self.answer
+        return self.found
+
+    @property
+    def answer(self) -> Answer | None:
+        """The answer of the last find all under the marks there are now, see `Answer.with_marks`; None before one.
+
+        `found` is the same answer under the marks of the find all.
+        """
+        return self.answer_at(self.labels.version)
+
+    def answer_at(self, version: int) -> Answer | None:
+        """Return the last answer under the marks of a version of the log, None before a find all."""
+        found, generation = self.found, self.catalog.generation
+        if found is None:
+            return None
+        kept = self._marked_answer
+        if kept is not None and kept[0] is found and kept[1:3] == (version, generation):
+            return kept[3]
+        marks = self._marked.within(self._bitmap(found.options.where), version)
+        answer = found.with_marks(marks, self.labels.audited())
+        self._marked_answer = (found, version, generation, answer)
+        return answer
 
     @property
     def ranking(self) -> Ranking | None:
-        """The ranking of the last answer as it is cut now, None before a find all."""
-        return None if self.answer is None else self.answer.ranking
+        """The ranking of the last answer as it was found and is cut now, None before a find all.
+
+        It is under the marks of the find all; `answer.current` honours those made since.
+        """
+        return None if self.found is None else self.found.ranking
 
     @property
     def boxes(self) -> Boxes | None:
         """The boxes of the last answer, None before a find all and after one by a model without boxes."""
-        return None if self.answer is None else self.answer.boxes
+        return None if self.found is None else self.found.boxes
 
     @property
     def where(self) -> str:
         """The condition that every item of the last answer meets, "" for none."""
-        return "" if self.answer is None else self.answer.options.where or ""
+        return "" if self.found is None else self.found.options.where or ""
 
     def part(self, name: str) -> Matches:
         """Return a part of the last answer, one of `answer.PARTS`: what matches, a tier of it, what is new, ...
@@ -247,13 +277,14 @@ class Session(OldNames):
     def export(self, path: str | Path, format: str | None = None, part: str = "all") -> int:
         """Write a part of the last answer with its metadata, best first; return how many items were written.
 
-        part: by default all that matches. Items deleted since are left out. Errors as of `Matches.export` and `part`.
+        part: by default all that matches, without what was marked wrong since and with what was marked right. Items
+        deleted since are left out. Errors as of `Matches.export` and `part`.
         """
         return self.part(part).export(path, format)
 
     def forget(self) -> None:
         """Forget the last answer; marks stay."""
-        self.answer = None
+        self.found = None
 
     def recut(self, lean: float) -> Ranking:
         """Cut the list of the last answer elsewhere, without training; return its ranking.
@@ -264,12 +295,12 @@ class Session(OldNames):
         (1 - lean) / 2 of them, and the items are listed anew if the list is too short. Raises UsageError before a
         find all, for another lean, and where the list is too short and the codes were made anew since.
         """
-        lean, answer = check_lean(lean), self.last_answer()
+        lean, answer = check_lean(lean), self.last_found()
         where = self._bitmap(answer.options.where)
         if not answer.reaches(lean):
             answer = answer.relisted(self.backend, lean, where)
-        self.answer = answer.recut(lean, self._marked.within(where), self.labels.audited())
-        return self.answer.ranking
+        self.found = answer.recut(lean, self._marked.within(where), self.labels.audited())
+        return self.found.ranking
 
     # What is known of it, and what to mark next
 
@@ -282,14 +313,14 @@ class Session(OldNames):
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        answer, marks = self.last_answer(), self.labels.current()
+        answer, marks = self.last_found(), self.labels.current()
         drawn = answer.completeness.drawn.ids
         waiting = drawn[~among(drawn, np.fromiter(marks, np.int64))]
         waiting = waiting[self.catalog.alive(waiting)][:count]
         if len(waiting) == count:
             return waiting
         sample = answer.completeness.draw_audit(count - len(waiting), marks, self._outside())
-        self.answer = answer.with_audit(sample)
+        self.found = answer.with_audit(sample)
         return np.concatenate([waiting, sample.ids])
 
     @property
@@ -302,10 +333,10 @@ class Session(OldNames):
 
         Recall is that over the items that `where` lets in. Raises UsageError before a find all.
         """
-        answer = self.last_answer()
+        answer = self.last_found()
         marks = self._marked.within(self._bitmap(answer.options.where))
-        self.answer = answer.estimated(marks, self.labels.audited())
-        return self.answer.ranking
+        self.found = answer.estimated(marks, self.labels.audited())
+        return self.found.ranking
 
     def suggest(self, count: int = 20) -> NDArray[np.int64]:
         """Return ids of the unmarked items whose marks would teach the model most, (at most count,) int64.
@@ -317,7 +348,7 @@ class Session(OldNames):
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        answer, marked = self.last_answer(), np.fromiter(self.labels.current(), np.int64)
+        answer, marked = self.last_found(), np.fromiter(self.labels.current(), np.int64)
         with self.catalog.pinned():
             return suggest(self.catalog, answer.ranking, answer.breadth, marked, count)
 
@@ -336,7 +367,7 @@ class Session(OldNames):
 
         Raises UsageError before a find all.
         """
-        answer = self.last_answer()
+        answer = self.last_found()
         origins, marks = self.labels.origins(), self._marked.within(self._bitmap(answer.options.where))
         changed = {item for item, _ in marks.items() ^ answer.completeness.marks.items()}
         return all(item in marks and origins.get(item) in ignoring for item in changed)
@@ -347,7 +378,7 @@ class Session(OldNames):
         Raises UsageError before a find all, for an unknown item, for an answer without boxes, and where the codes were
         made anew since.
         """
-        answer, ids = self.last_answer(), as_ids([item])
+        answer, ids = self.last_found(), as_ids([item])
         if answer.boxes is None:
             raise UsageError("explain: the last model is linear and has no boxes; use another, such as ensemble")
         if answer.coding != self.catalog.coding:
@@ -368,13 +399,13 @@ class Session(OldNames):
     def _completeness(self, found: Found, where: Bitmap | None) -> Completeness:
         """Return what is known of how complete a new ranking is, with what was audited before."""
         universe = max(self.catalog.count(where), len(found.ranking.ids))
-        earlier = None if self.answer is None else self.answer.completeness.evidence(self.labels.audited())
+        earlier = None if self.found is None else self.found.completeness.evidence(self.labels.audited())
         marks = self._marked.within(where)
         return Completeness(found.ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
 
     def _outside(self) -> NDArray[np.int64]:
         """Return random ids of the items that the answer's filter lets in, in random order."""
-        answer = self.last_answer()
+        answer = self.last_found()
         rng = np.random.default_rng([self.seed, len(answer.completeness.drawn.ids)])
         ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
         where = self._bitmap(answer.options.where)  # anew, for rows may have moved since the find all

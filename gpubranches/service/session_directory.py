@@ -59,16 +59,26 @@ class SessionDirectory:
         """Lend a session, without waiting, for its marks and its last answer."""
         return self.opened.shared(session)
 
-    def state(self, session: str) -> SessionState:
-        """Return a session as it is now."""
+    def state(self, session: str, at: int | None = None) -> SessionState:
+        """Return a session as it is now; at: a version of the log of marks, for its answer under the marks of then."""
         with self.shared(session) as held:
-            return self.state_of(held)
+            return self.state_of(held, at)
 
-    def state_of(self, held: Session) -> SessionState:
-        """Return a session that is lent as it is now."""
+    def state_of(self, held: Session, at: int | None = None) -> SessionState:
+        """Return a session that is lent as `state` does."""
         record = self.store.record(held.labels.session)
         positive, negative = len(held.positives), len(held.negatives)
-        return SessionState(record, held.seed, held.labels.current(), positive, negative, held.checked, held.answer)
+        version = held.labels.version
+        return SessionState(
+            record,
+            held.seed,
+            held.labels.current(),
+            positive,
+            negative,
+            held.checked,
+            version,
+            held.answer_at(version if at is None else at),
+        )
 
     def create(self, name: str = "", seed: int | None = None) -> str:
         """Create a session; return what it is called by. name: the user's; seed: of its learners."""

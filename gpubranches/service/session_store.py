@@ -76,6 +76,7 @@ SESSION_NAME = re.compile(r"[A-Za-z0-9_-]{22}")
 """The form of the names that `new_session_name` makes."""
 EXAMPLES = 3
 """How many items marked right illustrate a session in a list."""
+UNTITLED = "Untitled"
 LIMIT = 200
 """How many sessions a list has by default."""
 _TRY_WAIT_S = 0.2
@@ -103,8 +104,8 @@ class Record:
 
     @property
     def title(self) -> str:
-        """The name, else the first query, else "Untitled"."""
-        return self.name or self.asked or "Untitled"
+        """The name, else the first query, else UNTITLED."""
+        return self.name or self.asked or UNTITLED
 
     @property
     def asked(self) -> str:

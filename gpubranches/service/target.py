@@ -28,10 +28,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 class Refinable(Protocol):
     """What `next_step` needs of a `Session`."""
 
-    answer: Answer | None
+    found: Answer | None
 
-    def last_answer(self) -> Answer:
-        """Return the last answer."""
+    def last_found(self) -> Answer:
+        """Return the last answer under the marks of its find all."""
         ...
 
     def estimate(self) -> Ranking:
@@ -108,7 +108,7 @@ def _with_lower_cut(session: Refinable, target: float) -> Interval | None:
     If no cut makes the target sure, the cut is the first whose recall is as likely above the target as below it. If
     there is none either, it is the lowest whose precision is `LEAST_PRECISION` or more.
     """
-    own = best = session.last_answer()
+    own = best = session.last_found()
     for lean in LEANS:
         if lean > own.ranking.lean and own.reaches(lean):
             found = session.recut(lean)
@@ -116,8 +116,8 @@ def _with_lower_cut(session: Refinable, target: float) -> Interval | None:
                 break
             if _reached(found.recall, target):
                 return found.recall
-            best = session.last_answer() if _short_of(best.ranking.recall, target) else best
-    session.answer = best
+            best = session.last_found() if _short_of(best.ranking.recall, target) else best
+    session.found = best
     return best.ranking.recall
 
 

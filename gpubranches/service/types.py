@@ -88,13 +88,27 @@ class SearchResult:
     took_ms: float
 
 
+@dataclass(frozen=True)
+class SinceFound:
+    """What marks changed since a find all.
+
+    total: how many items match now; joined, left: how many of them did not then, and how many do no more; new_marks:
+    how many marks the model has not learnt from.
+    """
+
+    total: int
+    joined: int
+    left: int
+    new_marks: int
+
+
 @dataclass(frozen=True, eq=False)
 class SessionState:
     """A session as it is when a request is answered.
 
     record: its name and settings; seed: of its learners; marks: item id -> +1 or -1, deleted items included; positive,
     negative: how many items of the catalog are marked right and wrong; checked: how many marks an audit asked for;
-    answer: of the last find all, None if there is none.
+    version: of the log of marks; answer: of the last find all under these marks, None if there is none.
     """
 
     record: Record
@@ -103,6 +117,7 @@ class SessionState:
     positive: int
     negative: int
     checked: int
+    version: int
     answer: Answer | None
 
     @property
@@ -118,8 +133,14 @@ class SessionState:
 
     @property
     def ranking(self) -> Ranking | None:
-        """The ranking of the last answer."""
-        return None if self.answer is None else self.answer.ranking
+        """The ranking of the last answer as the marks cut it, with its estimates."""
+        return None if self.answer is None else self.answer.current
+
+    @property
+    def since(self) -> SinceFound | None:
+        """What marks changed since the last find all, None before one."""
+        answer = self.answer
+        return None if answer is None else SinceFound(answer.listed.total, *answer.moved, len(answer.changed))
 
     @property
     def found_where(self) -> str:
@@ -150,7 +171,8 @@ class ListPage:
     """A page of a list of items.
 
     ids: (m,) int64; offset: of the first of them; total: how many items the list has. Of nearest items also distances:
-    (m,) float32; inside: how many items the catalog has, or the filter lets in; source: what answered; took_ms.
+    (m,) float32; inside: how many items the catalog has, or the filter lets in; source: what answered; took_ms;
+    meant: the known name that was searched for, in place of shown_for, what was typed; both "" where that is known.
     """
 
     state: SessionState
@@ -161,6 +183,8 @@ class ListPage:
     inside: int = 0
     source: str = ""
     took_ms: float = 0.0
+    shown_for: str = ""
+    meant: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,13 +234,18 @@ class MarkResult:
 class MarkChanges:
     """Marks that changed after a version of the log.
 
-    version: of the log now; marks: item id -> +1, -1 or 0; positive, negative: how many marks hold in all.
+    version: of the log now; marks: item id -> +1, -1 or 0; positive, negative: how many marks hold in all; since: what
+    they changed since the last find all, None before one; can_undo, can_redo: whether there is something to take back,
+    and something to bring back.
     """
 
     version: int
     marks: Mapping[int, int]
     positive: int
     negative: int
+    since: SinceFound | None
+    can_undo: bool
+    can_redo: bool
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from gpubranches.catalog.metadata.columns import caption_of
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 UNKNOWN_WIDTH = 0.5
 """From this width of the interval of recall on, the number of missing items is called unknown."""
+_NAME_LENGTH = 60
 _FILE_COLUMNS = ("path", "image_path", "file", "url")
 
 
@@ -22,6 +24,23 @@ def matches_heading(total: int, changes: tuple[int, int] | None = None) -> str:
     """
     heading = "1 matches" if total == 1 else f"{total:,} match"
     return heading if changes is None else f"{heading} ({changes[0]:,} new, {changes[1]:,} gone)"
+
+
+def since_found(joined: int, left: int) -> str:
+    """Return what marks changed of the matches since a find all, "" for nothing."""
+    parts = [f"+{joined:,}"] * bool(joined) + [f"-{left:,}"] * bool(left)
+    return " ".join([*parts, "since Find all"]) if parts else ""
+
+
+def new_marks(count: int) -> str:
+    """Return how many marks the model has not learnt from, "" for none."""
+    return f"{count:,} new mark{'' if count == 1 else 's'}" if count else ""
+
+
+def file_name(query: str, part: str, count: int) -> str:
+    """Return the name of an exported file, without its ending: the query, the part unless it is "all", the count."""
+    words = "-".join(re.findall(r"[^\W_]+", query.lower()))[:_NAME_LENGTH].strip("-")
+    return "-".join([words or "matches", *([] if part == "all" else [part]), str(count)])
 
 
 def run_summary(ranking: Ranking) -> str:

@@ -24,6 +24,9 @@ export function current() {
   return held ?? visible()[0] ?? tiles()[0] ?? null;
 }
 
+// Returns the tile under the cursor, null if the cursor was not moved yet or its tile was scrolled away.
+export const atCursor = () => (cursor === null ? null : byId(cursor));
+
 // Attaches to the grid in the document.
 export function setUp() {
   if (!open(paint)) return false;

@@ -4,11 +4,14 @@ import * as grid from "./grid.js";
 import { ROOT, labelOf, onChange } from "./marks.js";
 
 const FACTORS = [0, 1, 2, 4]; // 0: fit to the window; else pixels of the screen per pixel of the picture
+const SWIPE_PX = 50; // from which on a touch that moves sideways goes to a neighbour
 const $ = (id) => document.getElementById(id);
 let item = null;
 let before = ""; // what was done to the previous item
 let factor = 0;
 let details = false;
+let entered = false; // whether the history has an entry for the open view, which Back leaves
+let leaving = false; // whether that entry is being left, since the view was closed
 
 export const isOpen = () => Boolean($("large")?.open);
 export const shownItem = () => item;
@@ -17,7 +20,11 @@ export const shownItem = () => item;
 export function open(tile, done = "") {
   if (!tile || !$("large")) return;
   show(tile, done);
-  if (!isOpen()) $("large").showModal();
+  if (!isOpen()) {
+    $("large").showModal();
+    history.pushState(history.state, "");
+    entered = true;
+  }
   tellMark();
   $("stage").focus({ preventScroll: true });
 }
@@ -118,6 +125,31 @@ document.addEventListener("pointermove", (event) => {
   held = { x: event.clientX, y: event.clientY };
 });
 document.addEventListener("pointerup", () => (held = null));
+// A swipe goes to a neighbour, unless the picture is zoomed.
+let swiped = null;
+$("stage")?.addEventListener("touchstart", (event) => {
+  swiped = event.touches.length === 1 && !factor ? event.touches[0].clientX : null;
+}, { passive: true });
+$("stage")?.addEventListener("touchend", (event) => {
+  const by = swiped === null ? 0 : event.changedTouches[0].clientX - swiped;
+  swiped = null;
+  if (Math.abs(by) > SWIPE_PX) go(by < 0 ? 1 : -1);
+});
 document.addEventListener("close", (event) => {
-  if (event.target.id === "large") grid.focusTile(grid.byId(item));
+  if (event.target.id !== "large") return;
+  if (entered) {
+    leaving = true;
+    history.back();
+  }
+  entered = false;
+  grid.focusTile(grid.byId(item));
 }, true);
+
+// Back closes the view and stays on the page; htmx, which listens after this, would load the page again.
+window.addEventListener("popstate", (event) => {
+  if (!leaving && !isOpen()) return;
+  event.stopImmediatePropagation();
+  if (leaving) return (leaving = false);
+  entered = false;
+  $("large").close();
+});

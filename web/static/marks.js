@@ -133,7 +133,8 @@ function take(answer, event) {
   known = true;
   counts.positive = answer.positive;
   counts.negative = answer.negative;
-  tell([...items], event ? { done: event, items: answer.items } : {});
+  const { new_marks, matches, since, can_undo, can_redo } = answer;
+  tell([...items], { found: { new_marks, matches, since, can_undo, can_redo }, ...(event && { done: event, items: answer.items }) });
   if (event) talk?.postMessage(session);
 }
 

@@ -9,6 +9,11 @@ import * as marks from "./marks.js";
 const $ = (selector) => document.querySelector(selector);
 const say = (text) => ($("#said").textContent = text);
 const named = (ids) => (ids.length === 1 ? `#${ids[0]}` : `${ids.length.toLocaleString("en")} items`);
+const WAIT_MS = 600; // from which on a request that waits for the marks is told
+const TOAST_MS = 8000;
+let toasting = 0;
+const JUDGE_MS = 250; // from a mark to the request for what it changed
+let judging = 0;
 const ANSWER_MS = 500; // the longest that keys wait for the response to an undo
 const NAMED = { 1: "right", "-1": "wrong", 0: "no longer" };
 
@@ -56,8 +61,10 @@ marks.onChange((changed, what) => {
   $("#negative").textContent = negative.toLocaleString("en");
   $("#waiting").textContent = offline && waiting ? `${waiting} to send when the server answers again` : "";
   if (what.why) warn(what.failed ? `${what.why} What you did was taken back.` : what.why);
+  if (what.found) found(what.found);
+  progress();
   if (what.done) $("#alert").replaceChildren();
-  if (what.done) say(`${deed(what)}. ${positive} right, ${negative} wrong.`);
+  if (what.done) say(`${deed(what)}. ${positive} right, ${negative} wrong.`), toast(what);
 });
 
 function deed({ done, items }) {
@@ -65,6 +72,75 @@ function deed({ done, items }) {
   if (done.path === "clear") return "All marks removed; undo brings them back";
   if (!items.length) return `Nothing left to ${done.path}`;
   return `${done.path === "undo" ? "Taken back" : "Brought back"}: ${named(items)}`;
+}
+
+// Tells what the marks changed of the answer: its heading, the button that finds all, and how complete it is.
+function found({ new_marks, matches, since, can_undo, can_redo }) {
+  $("#undo").ariaDisabled = !can_undo;
+  $("#redo").ariaDisabled = !can_redo;
+  newMarks(new_marks ?? "");
+  if (matches === null) return;
+  if ($("#to-matches")) $("#to-matches b").textContent = matches.split(" ")[0];
+  if (!$("#completeness")) return;
+  if ($("#grid").dataset.part === "all") $("#heading").firstChild.data = $("#heading").textContent.replace(/^\S+ match(es)?/, matches);
+  if ($("#since")) $("#since").textContent = since;
+  clearTimeout(judging);
+  judging = setTimeout(judge, JUDGE_MS);
+}
+
+// Tells how many of the items to check or to mark are done; after the last check it is estimated anew.
+function progress() {
+  if (!$("#progress")) return;
+  const all = grid.tiles().map(grid.idOf);
+  const left = all.filter((item) => marks.labelOf(item) === 0).length;
+  const { done } = $("#progress").dataset;
+  const before = $("#progress").textContent;
+  const text = left || !all.length ? `${all.length - left} of ${all.length} ${done}` : `All ${all.length} are ${done}`;
+  $("#progress").textContent = text;
+  $("#to-matches").classList.toggle("primary", left === 0);
+  if (left === 0 && text !== before) press("#estimate");
+}
+
+const newMarks = (text) => ($("#new-marks").textContent = text && ` · ${text}`);
+
+// Shows the sentence about completeness and the counts of the tabs as they are under the marks.
+async function judge() {
+  if (!$("#completeness")) return;
+  const headers = { "HX-Request": "true", "X-Session": marks.sessionId() };
+  const response = await fetch(`${marks.ROOT}/completeness/now?tier=${$("#grid").dataset.part}`, { headers }).catch(() => null);
+  if (!response?.ok || !$("#completeness")) return;
+  const told = new DOMParser().parseFromString(await response.text(), "text/html");
+  for (const part of [".note", ".how p", ".tabs"]) {
+    const [shown, now] = [$(`#completeness ${part}`), told.querySelector(`#completeness ${part}`)];
+    if (part !== ".tabs") shown.textContent = now.textContent;
+    else for (const count of shown?.querySelectorAll("b") ?? []) count.textContent = told.querySelector(`#${count.parentElement.id} b`).textContent;
+  }
+}
+
+// Shows for a while what was done to many marks or taken back, with a button for the way back.
+function toast({ done, items }) {
+  const undone = done.path === "undo";
+  if (awaited) return;
+  if (done.path === "mark" && done.ids.length < 2) return hideToast();
+  if (items && !items.length) return hideToast();
+  const many = items?.length ?? done.ids?.length;
+  const count = many === 1 ? "1 mark" : `${many?.toLocaleString("en")} marks`;
+  const said = { undo: `Taken back: ${count}`, redo: `Brought back: ${count}`, clear: "All marks removed" };
+  showToast(said[done.path] ?? deed({ done }), undone ? "redo" : "undo", undone ? DEEDS.redo : DEEDS.undo);
+}
+
+function showToast(text, label, action, stays = false) {
+  clearTimeout(toasting);
+  $("#toast-said").textContent = `${text} ·`;
+  $("#toast-do").textContent = label;
+  $("#toast-do").onclick = action;
+  $("#toast").hidden = false;
+  if (!stays) toasting = setTimeout(hideToast, TOAST_MS);
+}
+
+function hideToast() {
+  if ($("#toast").contains(document.activeElement)) grid.focusTile(grid.current());
+  $("#toast").hidden = true;
 }
 
 function warn(text) {
@@ -137,7 +213,7 @@ const DEEDS = {
   "large": onTile((tile) => large.open(tile)),
   "keys": () => $("#keys").showModal(),
   "add": combined("+"), "subtract": combined("-"),
-  "picture": search.choosePicture, "unfilter": search.unfilter,
+  "new-search": () => search.newSearch(), "picture": search.choosePicture, "unfilter": search.unfilter,
 };
 const KEYS = {
   "a": DEEDS.right, "+": DEEDS.right, "y": DEEDS.right, "x": DEEDS.wrong, "-": DEEDS.wrong, "n": DEEDS.wrong,
@@ -146,6 +222,8 @@ const KEYS = {
   "u": DEEDS.undo, "i": DEEDS.details, "o": DEEDS.large, "c": DEEDS.captions, "?": DEEDS.keys,
   "f": () => press("#find"),
   "s": () => press("#suggest"),
+  "k": () => press("#audit"),
+  "b": () => press("#to-matches"),
   "e": () => openMenu(".export"),
   "m": onTile((tile) => press(tile.querySelector(".like"))),
   "M": DEEDS.add, "l": DEEDS.subtract, "g": search.openFilter,
@@ -211,7 +289,7 @@ document.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
   const field = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select");
   if (field) return onTyping(event, field);
-  if ($("#keys").open || $("#why").open) return;
+  if ($("#keys").open || $("#why").open || $("#ask-new").open) return;
   if (onUndoKeys(event) || event.ctrlKey || event.metaKey || event.altKey) return;
   if (large.isOpen()) onLargeKey(event);
   else onGridKey(event);
@@ -239,10 +317,17 @@ document.addEventListener("click", (event) => {
   if (tile && event.target.closest(".open")) large.open(tile);
   const deed = event.target.closest("[data-do]");
   if (deed) DEEDS[deed.dataset.do]();
-  if (event.target.closest("[data-dismiss]")) $("#alert")?.replaceChildren();
+  if (event.target.closest("[data-dismiss]")) event.target.closest(".alert").remove();
+  const instead = event.target.closest("#search-told [data-search]");
+  if (instead) {
+    event.preventDefault();
+    search.searchFor(instead.dataset.search);
+  }
   if (event.target.closest("#show-keys")) DEEDS.keys();
   for (const menu of document.querySelectorAll(".menu[open]")) {
-    if (!menu.contains(event.target) || deed || event.target.closest("a")) menu.open = false;
+    const used = menu.contains(event.target) && (deed || event.target.closest("a"));
+    if (!menu.contains(event.target) || used) menu.open = false;
+    if (used) grid.focusTile(grid.current()); // what had the focus is hidden now
   }
 });
 
@@ -259,6 +344,22 @@ function onMarkClick(event, button, tile) {
   grid.focusTile(tile);
   marks.mark([item], { 0: 1, 1: -1, "-1": 0 }[label], grid.origin());
 }
+
+// A long press opens the large view; the click that may follow it marks nothing.
+const LONG_MS = 500;
+let pressing = null;
+document.addEventListener("pointerdown", (event) => {
+  const tile = grid.tileOf(event.target);
+  if (event.pointerType !== "touch" || !tile) return;
+  const at = { x: event.clientX, y: event.clientY };
+  pressing = { at, timer: setTimeout(() => ((dragged = true), large.open(tile)), LONG_MS) };
+});
+document.addEventListener("pointermove", (event) => {
+  if (pressing && Math.hypot(event.clientX - pressing.at.x, event.clientY - pressing.at.y) > 10) clearTimeout(pressing.timer);
+});
+document.addEventListener("contextmenu", (event) => {
+  if (pressing && grid.tileOf(event.target)) event.preventDefault();
+});
 
 document.addEventListener("pointerdown", (event) => {
   dragged = false;
@@ -291,6 +392,8 @@ function draw(box) {
 
 for (const end of ["pointerup", "pointercancel"]) {
   document.addEventListener(end, () => {
+    clearTimeout(pressing?.timer);
+    pressing = null;
     band?.element?.remove();
     band = null;
   });
@@ -307,17 +410,30 @@ document.addEventListener("htmx:configRequest", (event) => {
   event.detail.headers["X-Session"] = marks.sessionId();
 });
 
-// Requests that compute from the marks wait until the marks are stored.
-const held = new WeakSet();
+// Requests that compute from the marks wait until the marks are stored. One waits at a time; the page says so, and it is
+// cancelled by the user, or when the user goes on to another list.
+let awaited = null;
 document.addEventListener("htmx:confirm", (event) => {
   if (!/^\/(refine|next|suggest|audit|completeness)/.test(event.detail.path.slice(marks.ROOT.length)) || !marks.state().waiting) return;
   event.preventDefault();
-  if (held.has(event.detail.elt)) return;
-  held.add(event.detail.elt);
+  if (awaited?.elt === event.detail.elt) return;
+  const mine = (awaited = { elt: event.detail.elt });
+  const named = event.detail.elt.id === "refine" ? "Find all" : "The request";
+  setTimeout(() => mine === awaited && showToast(`${named} waits for the server`, "cancel", cancelAwaited, true), WAIT_MS);
   marks.stored().then(() => {
-    held.delete(event.detail.elt);
+    if (mine !== awaited) return;
+    cancelAwaited();
     event.detail.issueRequest(true);
   });
+});
+
+function cancelAwaited() {
+  awaited = null;
+  hideToast();
+}
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (awaited && event.detail.target.id === "results") cancelAwaited();
 });
 
 document.addEventListener("htmx:beforeRequest", (event) => {
@@ -325,12 +441,21 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 });
 
 document.addEventListener("htmx:afterRequest", (event) => {
-  if (event.detail.successful) $("#alert").replaceChildren();
+  if (event.detail.successful) $("#alert").replaceChildren(), $("#search-told").replaceChildren();
 });
 
 document.addEventListener("htmx:sendError", () => {
   warn("The server did not answer. Nothing was changed; is it still running?");
 });
+
+// The address names the session, so that tabs are independent of each other and a link can be shared.
+function nameSession() {
+  const url = new URL(location);
+  url.searchParams.set("session", marks.sessionId());
+  history.replaceState(history.state, "", url);
+}
+
+document.addEventListener("htmx:pushedIntoHistory", nameSession);
 
 // After new results keys work at once.
 document.addEventListener("htmx:afterSettle", (event) => {
@@ -338,9 +463,37 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (target.id === "why-told") $("#why").showModal();
   const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
   const fresh = grid.setUp();
-  if (fresh) search.setUp();
+  if (fresh) here = place();
+  if (fresh) search.setUp(), newMarks($("#grid").dataset.newMarks), progress();
   if (fresh && idle) grid.focusTile(grid.tiles()[0]);
 });
+
+// A page that is loaded again, as by Back, continues at the item where it was left.
+const place = () => `gpubranches:at:${location.pathname}${location.search}`;
+let here = ""; // the place of the list that is shown
+
+function remember() {
+  const tile = grid.atCursor();
+  try {
+    if (tile) sessionStorage.setItem(here, grid.idOf(tile));
+  } catch {
+    // It continues at the first item.
+  }
+}
+
+function goOn() {
+  if (performance.getEntriesByType("navigation")[0]?.type === "navigate" || document.activeElement !== document.body) return;
+  let item = null;
+  try {
+    item = sessionStorage.getItem(here);
+  } catch {
+    // It continues nowhere.
+  }
+  if (item) grid.focusTile(grid.byId(item) ?? grid.tiles()[0]);
+}
+
+window.addEventListener("pagehide", remember);
+document.addEventListener("htmx:beforeSwap", (event) => event.detail.target.id === "results" && remember());
 
 let scrolled = false;
 window.addEventListener("scroll", () => {
@@ -366,6 +519,9 @@ try {
 pressCaptions();
 const count = (selector) => Number($(selector).textContent.replaceAll(",", ""));
 marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative: count("#negative") });
+nameSession();
 search.begin(warn);
 grid.setUp();
 search.setUp();
+here = place();
+goOn();

@@ -1,6 +1,6 @@
 // The search field and the filter: items added to the query or subtracted from it, uploaded pictures, the condition.
 
-import { ROOT, sessionId } from "./marks.js";
+import { ROOT, sessionId, state, stored } from "./marks.js";
 
 const $ = (id) => document.getElementById(id);
 let warn = () => {};
@@ -13,6 +13,9 @@ export function begin(told) {
 export function setUp() {
   const { query, where } = $("grid").dataset;
   if (query && document.activeElement !== $("q")) $("q").value = query;
+  const { named } = $("grid").dataset;
+  $("session-name").textContent = named || "Sessions";
+  $("to-sessions").ariaLabel = named ? `Sessions: ${named}` : "Sessions";
   $("applied").value = where;
   if (document.activeElement !== $("where")) {
     $("where").value = where;
@@ -23,11 +26,65 @@ export function setUp() {
 
 const submit = () => $("q").form.requestSubmit();
 
+// What is wrong with a query is told until the next one is typed.
+$("q").addEventListener("input", () => $("search-told").replaceChildren());
+
+export function searchFor(name) {
+  $("q").value = name;
+  $("search-told").replaceChildren();
+  submit();
+}
+
+function tell(text) {
+  const told = document.createElement("div");
+  told.className = "alert";
+  told.append(Object.assign(document.createElement("p"), { textContent: text }));
+  $("search-told").replaceChildren(told);
+}
+
+// A new idea
+
+let continued = false; // whether the query that is sent now continues the last one
+
+// Returns whether a query has nothing of the last one while there are marks, which are for the last one.
+function isNewIdea(query) {
+  const [now, before] = [query, $("grid").dataset.asked].map((text) => text.trim().toLowerCase());
+  const { positive, negative } = state();
+  return positive + negative > 0 && before !== "" && !now.includes(before) && !before.includes(now);
+}
+
+// Begins a session without marks, at once with a query if there is one.
+export async function newSearch(query = "") {
+  await stored();
+  htmx.ajax("POST", `${ROOT}/sessions/new`, { values: { q: query }, swap: "none" });
+}
+
+// Before a new idea is searched for, asks whether the marks are to be kept.
+document.addEventListener("htmx:confirm", (event) => {
+  if (event.detail.elt !== $("q").form) return;
+  const query = $("q").value;
+  if (continued || !isNewIdea(query)) return (continued = false);
+  event.preventDefault();
+  const { positive, negative } = state();
+  const many = positive + negative;
+  const dialog = $("ask-new");
+  for (const place of dialog.querySelectorAll(".many")) place.textContent = many === 1 ? "1 mark" : `${many.toLocaleString("en")} marks`;
+  $("ask-new-before").textContent = $("grid").dataset.asked;
+  dialog.returnValue = "";
+  dialog.addEventListener("close", () => {
+    if (dialog.returnValue === "new") newSearch(query);
+    else if (dialog.returnValue === "keep") event.detail.issueRequest(true);
+    else $("q").focus();
+  }, { once: true });
+  dialog.showModal();
+});
+
 // Adds an item to the query or subtracts it. An item that is in the query changes its sign.
 export function combine(sign, item) {
   const terms = $("q").value.trim().split(new RegExp(`(?:^|\\s+)[+-]\\s+#${item}(?=\\s|$)|^#${item}(?=\\s|$)`));
   const rest = terms.join("").trim().replace(/^\+\s+/, "");
   $("q").value = sign === "+" && !rest ? `#${item}` : `${rest} ${sign} #${item}`.trim();
+  continued = true;
   submit();
 }
 
@@ -84,7 +141,7 @@ async function send(file) {
     const headers = { Accept: "application/json", "HX-Request": "true", "X-Session": sessionId(), "Content-Type": file.type };
     const response = await fetch(`${ROOT}/pictures`, { method: "POST", headers, body: file });
     const answer = await response.json().catch(() => ({}));
-    if (!response.ok) return warn(answer.error ?? `The server said ${response.status}.`);
+    if (!response.ok) return tell(answer.error ?? `The server said ${response.status}.`);
     const before = $("q").value.trim();
     $("q").value = /(^|\s)[+-]$/.test(before) ? `${before} picture:${answer.name}` : `picture:${answer.name}`;
     submit();
@@ -97,13 +154,15 @@ async function send(file) {
 
 function sendFirst(files, event) {
   const picture = [...(files ?? [])].find((file) => file.type.startsWith("image/"));
-  if (!picture) return;
+  if (!picture) return false;
   event.preventDefault();
   send(picture);
+  return true;
 }
 
 $("picture-file")?.addEventListener("change", (event) => {
-  sendFirst(event.target.files, event);
+  const [file] = event.target.files;
+  if (file && !sendFirst([file], event)) tell(`${file.name} is no picture; choose a JPEG, PNG, WebP or GIF.`);
   event.target.value = "";
 });
 

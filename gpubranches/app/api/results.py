@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -22,7 +23,10 @@ _MATCH: Schema = {
     "required": ["id", "score", "votes", "tier", "item"],
     "properties": {
         "id": ID,
-        "score": {"type": "number"},
+        "score": {
+            "type": ["number", "null"],
+            "description": "Null for an item that was marked right since the refine and that it had not ranked.",
+        },
         "votes": {"type": ["integer", "null"], "minimum": 0},
         "tier": {
             "type": ["string", "null"],
@@ -104,7 +108,7 @@ def _matches(page: PartPage) -> Iterator[dict[str, Any]]:
     for row, item in zip(rows.tolist(), items, strict=True):
         yield {
             "id": int(page.ids[row]),
-            "score": float(page.scores[row]),
+            "score": None if math.isnan(page.scores[row]) else float(page.scores[row]),
             "votes": None if page.votes is None else int(page.votes[row]),
             "tier": page.tiers[row],
             "item": item,

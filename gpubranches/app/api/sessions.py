@@ -41,7 +41,7 @@ ANSWER: Schema = {
         *("precision", "recall", "source", "timings_ms"),
     ],
     "properties": {
-        "total": {**_COUNT, "description": "Items of the whole catalog that match."},
+        "total": {**_COUNT, "description": "Items of the whole catalog that match under the marks there are now."},
         "tiers": _counts(TIERS, "What matches by its chance to be right, null where no chance is estimated."),
         "changes": _counts(_CHANGES, "Against what matched in the round before, null in the first."),
         "candidates": {**_COUNT, "description": "Items that the first stage found."},
@@ -146,7 +146,7 @@ def delete(session: str) -> str:
 def answer_figures(state: SessionState) -> dict[str, Any]:
     """Return the figures of a session's last answer, as ANSWER. Raises UsageError before a find all."""
     answer = state.last_answer()
-    ranking, parts = answer.ranking, answer.parts
+    ranking, parts = answer.current, answer.parts
     return {
         "total": ranking.total,
         "tiers": None if ranking.tiers is None else {name: len(parts[name]) for name in TIERS},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,19 @@ BATCH_ROWS = 1 << 16
 """Items of a batch. Each batch scans the metadata of the catalog once."""
 PART_ROWS = 1 << 12
 """Items that are converted to dicts at a time."""
-_OWN = ("id", "score", "votes")
+_OWN = ("id", "score", "votes", "mark", "tier", "chance")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the items of a ranking beside their scores.
+
+    marks: item id -> +1 or -1; chances: returns the chances to be right, (m,), of items by their scores, (m,) float32;
+    None if they are not estimated.
+    """
+
+    marks: Mapping[int, int] = field(default_factory=dict)
+    chances: Callable[[NDArray[np.float32]], NDArray[np.float64]] | None = None
 
 
 class ItemTable:
@@ -30,8 +43,11 @@ class ItemTable:
     reading: a context in which a batch is read, so that a served catalog may move to a newer generation between two
     batches. The constructor reads the catalog, too, and must be called within such a context.
 
-    source: the catalog's. schema: of every batch: id int64, score float32, votes uint16 (null where the model has no
-    boxes), then the catalog's columns. One of them that is called `score` or `votes` is `item_score`, `item_votes`.
+    source: the catalog's. schema: of every batch: id int64; score float32, null for an item that was marked right and
+    not ranked; votes uint16, null where the model has no boxes; mark int8, 1 right, -1 wrong, null without one; tier
+    string, one of TIERS for what matches; chance float32, to be right, 1 and 0 for marked items; tier and chance are
+    null where no chance is estimated. Then come the catalog's columns; one that has such a name gets the prefix
+    `item_`, as `item_score`.
     """
 
     def __init__(
@@ -40,6 +56,7 @@ class ItemTable:
         ranking: Ranking,
         rows: NDArray[np.bool_] | NDArray[np.integer[Any]] | None = None,
         *,
+        known: Known | None = None,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
     ):
         import pyarrow as pa
@@ -49,9 +66,11 @@ class ItemTable:
         self._catalog = catalog
         self._ranking = ranking
         self._rows = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
+        self._known = Known() if known is None else known
         self._reading = reading
         self._metadata = catalog.item_schema()
-        own = [pa.field("id", pa.int64()), pa.field("score", pa.float32()), pa.field("votes", pa.uint16())]
+        types = (pa.int64(), pa.float32(), pa.uint16(), pa.int8(), pa.string(), pa.float32())
+        own = [pa.field(name, type) for name, type in zip(_OWN, types, strict=True)]
         others = [field for field in self._metadata if field.name != "id"]
         names = free_names([field.name for field in others], _OWN)
         self.schema = pa.schema([*own, *(field.with_name(name) for field, name in zip(others, names, strict=True))])
@@ -87,8 +106,24 @@ class ItemTable:
         alive = rows[self._catalog.alive(ranking.ids[rows])]
         items = self._catalog.item_table(ranking.ids[alive], self._metadata)
         votes = pa.nulls(len(alive), pa.uint16()) if ranking.votes is None else pa.array(ranking.votes[alive])
+        scores = pa.array(ranking.scores[alive], from_pandas=True)  # nan becomes null
         others = items.drop_columns(["id"]).columns
-        return pa.table([items["id"], pa.array(ranking.scores[alive]), votes, *others], schema=self.schema)
+        return pa.table([items["id"], scores, votes, *self._judged(alive), *others], schema=self.schema)
+
+    def _judged(self, rows: NDArray[Any]) -> list[pa.Array]:
+        """Return the columns mark, tier and chance of some rows."""
+        import pyarrow as pa
+
+        ranking, known = self._ranking, self._known
+        marks = [known.marks.get(item) for item in ranking.ids[rows].tolist()]
+        tiers = [ranking.tier(row) for row in rows]
+        chances: list[float | None] = [None] * len(rows)
+        if known.chances is not None:
+            estimated = known.chances(ranking.scores[rows]).tolist()
+            chances = [
+                chance if mark is None else float(mark > 0) for chance, mark in zip(estimated, marks, strict=True)
+            ]
+        return [pa.array(marks, pa.int8()), pa.array(tiers, pa.string()), pa.array(chances, pa.float32())]
 
 
 def free_names(names: list[str], taken: tuple[str, ...]) -> list[str]:
