@@ -543,7 +543,8 @@ def test_a_wrong_request_is_told_what_is_wrong(client, method, path, form, part)
     response = client.open(path, method=method.upper(), data=form, headers=HX)
     assert response.status_code == 422
     assert part in message(response)
-    assert response.headers["HX-Retarget"] == "#alert"
+    place = "#search-told" if path.startswith("/search") else "#alert"
+    assert response.headers["HX-Retarget"] == place
     assert "<html" not in response.text
     assert counts(client.get("/")) == (0, 0)
 
