@@ -64,7 +64,7 @@ def test_a_text_is_read_as_its_grammar_says(text, query):
         ("# 3", "quotes"),
         ("picture:of a dog", "name of a picture"),
         ('"" + dog', "between the quotes"),
-        ("x" * (LONGEST + 1), "at most 10,000 letters"),
+        ("x" * (LONGEST + 1), "at most 1,000 letters"),
         (" + ".join("x" * (MOST_TERMS + 1)), f"at most {MOST_TERMS}"),
     ],
 )

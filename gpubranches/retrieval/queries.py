@@ -82,7 +82,7 @@ def parse(text: str) -> Query:
 
     So "t-shirt" and "black-and-white" are words. Words that contain a sign between spaces, or begin with # or picture:,
     need quotes. Quotes elsewhere are part of the words. Any white space separates words. Raises UsageError for an empty
-    term, for another text after # or picture:, for more than 32 terms or 10,000 characters, and if no term is added.
+    term, for another text after # or picture:, for more than 32 terms or 1,000 letters, and if no term is added.
     """
     if len(text) > LONGEST:
         raise UsageError(f"text: expected at most {LONGEST:,} letters, got {len(text):,}")

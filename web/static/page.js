@@ -14,7 +14,7 @@ const TOAST_MS = 8000;
 let toasting = 0;
 const JUDGE_MS = 250; // from a mark to the request for what it changed
 let judging = 0;
-const ANSWER_MS = 500; // the longest that keys wait for the response to an undo
+const ANSWER_MS = 2000; // the longest that keys wait for the response to an undo
 const NAMED = { 1: "right", "-1": "wrong", 0: "no longer" };
 
 // Marking
