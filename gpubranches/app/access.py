@@ -23,7 +23,7 @@ from gpubranches.app.proxies import proxy_advice
 from gpubranches.app.request_values import htmx
 from gpubranches.errors import UsageError
 
-TOKEN_VARIABLE = "GPUBRANCHES_TOKEN"
+TOKEN_VARIABLE = "GPUBRANCHES_TOKEN"  # nosec B105  # the name of a variable
 COOKIE = "gpubranches-login"
 MIN_TOKEN_LENGTH = 20
 """Letters of the shortest accepted token."""
