@@ -19,7 +19,7 @@ Written by `python -m benchmarks.status` from the results of `scripts/gpu_verify
 TAIL = """
 Without a GPU the suite checks the kernels in these ways:
 
-- The source of the kernels runs on the processor under six schedules of threads and equals NumPy
+- The source of the kernels runs on the processor under four schedules of threads and equals NumPy
   (`tests/test_kernels.py`).
 - The whole gpu backend passes the contract of all backends in the same way (`tests/test_backends.py`).
 - Each barrier is shown to be needed, and no two accesses to shared memory lack one (`tests/test_kernel_mutations.py`).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Literal, Self, get_args
 
 from gpubranches.errors import UsageError
@@ -52,18 +53,24 @@ class RefineOptions:
         """Return the options with `lean` rounded to hundredths. Raises UsageError for a value out of its range."""
         if self.model not in MODELS:
             raise UsageError(f"model: expected one of {', '.join(MODELS)}, got {self.model!r}")
-        if not 0 <= self.random_negatives <= MOST_RANDOM_NEGATIVES:
-            raise UsageError(f"random_negatives: expected 0 to {MOST_RANDOM_NEGATIVES:,}, got {self.random_negatives}")
-        if not LEAST_WEIGHT <= self.negative_weight <= MOST_WEIGHT:
+        count, weight = self.random_negatives, self.negative_weight
+        if not isinstance(count, Integral) or not 0 <= count <= MOST_RANDOM_NEGATIVES:
+            raise UsageError(f"random_negatives: expected 0 to {MOST_RANDOM_NEGATIVES:,}, got {count!r:.40}")
+        if not isinstance(weight, Real) or not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
             raise UsageError(
-                f"negative_weight: expected {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, got {self.negative_weight}; "
+                f"negative_weight: expected {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, got {weight!r:.40}; "
                 f"{NEGATIVE_WEIGHT:g} is the default"
             )
+        if self.second_stage not in (None, True, False):
+            raise UsageError(f"second_stage: expected True, False or None, got {self.second_stage!r:.40}")
+        for name, text in (("where", self.where), ("query", self.query)):
+            if text is not None and not isinstance(text, str):
+                raise UsageError(f"{name}: expected a text or None, got {type(text).__name__}")
         return replace(self, lean=check_lean(self.lean))
 
 
 def check_lean(lean: float) -> float:
     """Return the lean of a cut, rounded to hundredths. Raises UsageError unless it is from -1 to 1."""
-    if not -1 <= lean <= 1:
-        raise UsageError(f"lean: expected -1 (precision) to 1 (recall), got {lean}")
+    if not isinstance(lean, Real) or not -1 <= lean <= 1:
+        raise UsageError(f"lean: expected -1 (precision) to 1 (recall), got {lean!r:.40}")
     return round(float(lean), 2)
