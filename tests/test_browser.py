@@ -437,7 +437,7 @@ def test_one_item_large_with_zoom_details_neighbours_and_marks(page):
     wait_for_counts(page, 0, 2)
     page.wait_for_selector(f"#large-said:has-text('#{ids[3]} is not marked')")
     page.keyboard.press("Escape")
-    assert focused(page) == ids[3]
+    wait_for_focus(page, ids[3])
     assert marks_of(page, ids[:3]) == [0, -1, -1]
 
 
