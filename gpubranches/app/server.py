@@ -17,6 +17,7 @@ from gpubranches.app import (
     filter_routes,
     health_routes,
     knn_service,
+    language,
     mark_routes,
     metrics_routes,
     picture_routes,
@@ -86,6 +87,7 @@ def create_app(
     install_context(app, AppContext(service, Thumbnails(catalog.path / "thumbnails")))
     app.extensions["gpubranches.access"] = access.Access(None if token is None else access.check_token(token, "token"))
     app.wsgi_app = _FollowedApp(app.wsgi_app, service)  # type: ignore[method-assign]
+    language.install(app)
     htmx.init_app(app)
     metrics_routes.install(app, service)
     request_checks.install(app)

@@ -1,0 +1,98 @@
+"""The texts of the page in each language, one file a language, in the format of Project Fluent (projectfluent.org).
+
+The server and the scripts of the page read the same files, `web/static/texts/LANGUAGE.ftl`. A new file there is a new
+language.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpubranches.core import assets
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fluent.runtime import FluentBundle
+    from fluent.runtime.resolver import Pattern
+
+    Value = str | int | float | datetime
+
+FALLBACK = "en"
+"""The language that has every text."""
+
+_log = logging.getLogger(__name__)
+
+
+class Texts:
+    """The texts in one language, and in English where that language lacks one. Make it by `texts_in`."""
+
+    def __init__(self, language: str, bundles: tuple[FluentBundle, ...]):
+        self.language = language
+        self._bundles = bundles
+        self._constant: dict[str, str] = {}
+
+    def __call__(self, key: str, /, **values: Value) -> str:
+        """Return the text `key` with its values filled in. "undo.title" is the attribute `title` of the message `undo`.
+
+        A text that is missing, or lacks a value, is logged as an error; it is shown in English, or with a gap.
+        """
+        if values:
+            return self._format(key, values)
+        if key not in self._constant:
+            self._constant[key] = self._format(key, values)
+        return self._constant[key]
+
+    def number(self, value: float) -> str:
+        """Return a number as this language writes it."""
+        from babel.numbers import format_decimal
+
+        return format_decimal(value, locale=self.language.replace("-", "_"))
+
+    def _format(self, key: str, values: dict[str, Value]) -> str:
+        for bundle in self._bundles:
+            pattern = _pattern(bundle, key)
+            if pattern is None:
+                _log.error("the texts in %s have no %r", bundle.locales[0], key)
+                continue
+            text, errors = bundle.format_pattern(pattern, values)
+            for error in errors:
+                _log.error("text %r in %s: %s", key, bundle.locales[0], error)
+            return str(text)
+        return key
+
+
+def languages() -> tuple[str, ...]:
+    """Return the languages that have a file, English first."""
+    found = {path.stem for path in _folder().glob("*.ftl")}
+    return (FALLBACK, *sorted(found - {FALLBACK}))
+
+
+@cache
+def texts_in(language: str = FALLBACK) -> Texts:
+    """Return the texts in one of `languages()`."""
+    return Texts(language, tuple(_bundle(name) for name in dict.fromkeys((language, FALLBACK))))
+
+
+@cache
+def _bundle(language: str) -> FluentBundle:
+    from fluent.runtime import FluentBundle, FluentResource
+
+    bundle = FluentBundle([language], use_isolating=False)
+    bundle.add_resource(FluentResource((_folder() / f"{language}.ftl").read_text("utf-8")))
+    return bundle
+
+
+def _pattern(bundle: FluentBundle, key: str) -> Pattern | None:
+    name, _, attribute = key.partition(".")
+    if not bundle.has_message(name):
+        return None
+    message = bundle.get_message(name)
+    return message.attributes.get(attribute) if attribute else message.value
+
+
+def _folder() -> Path:
+    return assets.folder("web") / "static" / "texts"

@@ -1,0 +1,130 @@
+"""The texts of the page: every one that is used is there, in every language, with the values that it is given."""
+
+import ast
+import re
+from pathlib import Path
+
+import jinja2
+import pytest
+from fluent.runtime import FluentBundle
+from fluent.syntax import FluentParser, FluentSerializer
+from fluent.syntax.ast import Identifier, Junk, Message
+from fluent.syntax.visitor import Visitor
+from jinja2 import nodes
+
+from gpubranches.service.texts import Texts, languages, texts_in
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXTS = ROOT / "web/static/texts"
+_CALL = re.compile(r'\bt\(\s*(?:"([\w.-]+)"|([^)"]))(?:,\s*\{(.*?)\})?', re.S)
+
+
+class Variables(Visitor):
+    def __init__(self):
+        self.found = set()
+
+    def visit_VariableReference(self, node):
+        self.found.add(node.id.name)
+
+
+def variables(pattern):
+    visitor = Variables()
+    visitor.visit(pattern)
+    return visitor.found
+
+
+def patterns(language):
+    """Return key -> pattern of all texts of a language; an attribute's key is message.attribute."""
+    resource = FluentParser().parse((TEXTS / f"{language}.ftl").read_text("utf-8"))
+    assert not [entry.content for entry in resource.body if isinstance(entry, Junk)]
+    messages = [entry for entry in resource.body if isinstance(entry, Message)]
+    ids = [message.id.name for message in messages]
+    assert sorted(set(ids)) == sorted(ids), "a key is there twice"
+    found = {message.id.name: message.value for message in messages if message.value}
+    return found | {f"{m.id.name}.{a.id.name}": a.value for m in messages for a in m.attributes}
+
+
+def used_in_templates():
+    environment = jinja2.Environment()  # only parses
+    for path in sorted((ROOT / "web/templates").glob("*.html")):
+        for call in environment.parse(path.read_text("utf-8")).find_all(nodes.Call):
+            if isinstance(call.node, nodes.Name) and call.node.name in ("t", "t_html"):
+                assert isinstance(call.args[0], nodes.Const), f"{path.name}:{call.lineno}: a key is written out"
+                yield f"{path.name}:{call.lineno}", call.args[0].value, {value.key for value in call.kwargs}
+
+
+def used_in_python():
+    for path in sorted((ROOT / "gpubranches").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if (
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Name)
+                and call.func.id in ("t", "t_html", "texts")
+            ):
+                if not call.args and call.func.id == "texts":  # the texts of the request
+                    continue
+                where = f"{path.name}:{call.lineno}"
+                if any(value.arg is None for value in call.keywords):  # passes a key on
+                    continue
+                assert isinstance(call.args[0], ast.Constant), f"{where}: a key is written out"
+                yield where, call.args[0].value, {value.arg for value in call.keywords}
+
+
+def used_in_scripts():
+    for path in sorted((ROOT / "web/static").glob("*.js")):
+        script = path.read_text("utf-8")
+        if path.name.endswith(".min.js") or path.name == "texts.js":
+            continue
+        for found in _CALL.finditer(script):
+            where = f"{path.name}:{script[: found.start()].count(chr(10)) + 1}"
+            assert found[1], f"{where}: a key is written out"
+            values = re.findall(r"(?:^|,)\s*(\w+)", re.sub(r"\([^()]*\)|\[[^\]]*\]|`[^`]*`", "", found[3] or ""))
+            yield where, found[1], set(values)
+
+
+def used():
+    return [*used_in_templates(), *used_in_python(), *used_in_scripts()]
+
+
+def test_english_is_there_and_german_beside_it():
+    assert languages()[0] == "en"
+    assert "de" in languages()
+
+
+def test_every_text_that_is_used_is_there_with_its_values():
+    there = {key: variables(pattern) for key, pattern in patterns("en").items()}
+    wrong = [
+        (where, key, sorted(there.get(key, ())), sorted(given))
+        for where, key, given in used()
+        if there.get(key) != given
+    ]
+    assert wrong == []
+
+
+def test_no_text_is_unused():
+    assert set(patterns("en")) - {key for _, key, _ in used()} == set()
+
+
+@pytest.mark.parametrize("language", languages())
+def test_every_language_has_the_texts_of_english_with_the_same_values_and_tags(language):
+    english, other = patterns("en"), patterns(language)
+    assert set(other) == set(english)
+
+    def tags(key, pattern):
+        message = Message(Identifier(key), pattern)
+        return set(re.findall(r"</?\w+>", FluentSerializer().serialize_entry(message)))
+
+    for key, pattern in english.items():
+        assert variables(other[key]) == variables(pattern), key
+        assert tags(key, other[key]) == tags(key, pattern), key
+
+
+def test_what_a_language_lacks_is_told_and_shown_in_english(caplog):
+    bundles = texts_in("de")._bundles
+    assert Texts("fr", (FluentBundle(["fr"]), *bundles))("undo") == texts_in("de")("undo")
+    assert "the texts in fr have no 'undo'" in caplog.text
+
+
+def test_numbers_are_written_as_the_language_writes_them():
+    assert texts_in("en").number(12345.5) == "12,345.5"
+    assert texts_in("de").number(12345.5) == "12.345,5"
