@@ -118,9 +118,8 @@ def why(item: int) -> Response:
 
 @routes.get("/tasks/<name>")
 def task(name: str) -> dict[str, str]:
-    """Return the `stage` in words that a find all of the session is in, "" if none of that name is running."""
-    stage = service().tasks.stage(session_id(), _task_name(name))
-    return {"stage": t("stage", stage=stage) if stage else ""}
+    """Return the `stage` that a find all of the session is in, "" if none of that name is running."""
+    return {"stage": service().tasks.stage(session_id(), _task_name(name))}
 
 
 @routes.post("/tasks/<name>/cancel")
@@ -174,13 +173,17 @@ def _part(state: SessionState, listing: Listing, offset: int = 0) -> View:
 
 
 def _figures(page: PartPage) -> list[str]:
-    """Return what each tile of an answer shows: the chance to be right, or the score where no chance is estimated."""
-    if page.chances is not None:
-        return [
-            "" if np.isnan(score) else t("chance", percent=round(100 * float(chance)))
-            for score, chance in zip(page.scores, page.chances, strict=True)
-        ]
-    return ["" if np.isnan(score) else t("score", value=f"{score:.3g}") for score in page.scores]
+    """Return what each tile of an answer shows: the chance to be right, or the score where no chance is estimated.
+
+    Items that are marked or were not ranked show neither.
+    """
+    marks = page.state.marks
+    shown = [not np.isnan(score) and int(item) not in marks for item, score in zip(page.ids, page.scores, strict=True)]
+    if page.chances is None:
+        figures = [t("score", value=f"{score:.3g}") for score in page.scores]
+    else:
+        figures = [t("chance", percent=0 if np.isnan(chance) else round(100 * chance)) for chance in page.chances.tolist()]
+    return [figure if known else "" for figure, known in zip(figures, shown, strict=True)]
 
 
 def _unfound(state: SessionState) -> View:
@@ -189,9 +192,9 @@ def _unfound(state: SessionState) -> View:
     if not state.positive:
         return replace(view, note="Mark at least one item right, then press Find all.")
     if not state.record.has_found:
-        return replace(view, note="Find all applies your marks to the whole catalog.", again="Find all")
+        return replace(view, note="Find all applies your marks to the whole catalog.", again=t("find-all"))
     note = "The server was started anew, or the catalog changed. Your marks and options are kept."
-    return replace(view, heading="The answer is forgotten", note=note, again="Find all again")
+    return replace(view, heading="The answer is forgotten", note=note, again=t("find-again"))
 
 
 def _show_proposal(proposal: Proposal, note: str) -> Response:

@@ -1,6 +1,8 @@
 // The search field and the filter: items added to the query or subtracted from it, uploaded pictures, the condition.
 
 import { ROOT, sessionId, state, stored } from "./marks.js";
+import { t } from "./texts.js";
+import { resize } from "./window.js";
 
 const $ = (id) => document.getElementById(id);
 let warn = () => {};
@@ -14,8 +16,9 @@ export function setUp() {
   const { query, where } = $("grid").dataset;
   if (query && document.activeElement !== $("q")) $("q").value = query;
   const { named } = $("grid").dataset;
-  $("session-name").textContent = named || "Sessions";
-  $("to-sessions").ariaLabel = named ? `Sessions: ${named}` : "Sessions";
+  $("session-name").textContent = named || t("sessions");
+  $("to-sessions").ariaLabel = named ? t("sessions-named", { name: named }) : t("sessions");
+  $("size").textContent = $("grid").dataset.size;
   $("applied").value = where;
   if (document.activeElement !== $("where")) {
     $("where").value = where;
@@ -66,10 +69,10 @@ document.addEventListener("htmx:confirm", (event) => {
   if (continued || !isNewIdea(query)) return (continued = false);
   event.preventDefault();
   const { positive, negative } = state();
-  const many = positive + negative;
+  const count = positive + negative;
   const dialog = $("ask-new");
-  for (const place of dialog.querySelectorAll(".many")) place.textContent = many === 1 ? "1 mark" : `${many.toLocaleString("en")} marks`;
-  $("ask-new-before").textContent = $("grid").dataset.asked;
+  $("ask-new-marks").textContent = t("ask-new-marks", { count, query: $("grid").dataset.asked });
+  $("ask-new-keep").textContent = t("ask-new-keep", { count });
   dialog.returnValue = "";
   dialog.addEventListener("close", () => {
     if (dialog.returnValue === "new") newSearch(query);
@@ -90,6 +93,9 @@ export function combine(sign, item) {
 
 // The filter
 
+// Returns whether the filter stands beside the pictures, in a wide window, instead of over them.
+export const isBeside = () => matchMedia("(min-width: 84rem)").matches;
+
 export const openFilter = () => {
   $("filter").open = true;
   $("where").focus();
@@ -101,7 +107,7 @@ async function apply() {
   const where = $("where").value.trim();
   await htmx.ajax("GET", `${ROOT}/filter/count?where=${encodeURIComponent(where)}`, { target: "#where-told" });
   if ($("where-told").querySelector(".wrong")) return $("where").focus();
-  $("filter").open = false;
+  if (!isBeside()) $("filter").open = false;
   $("applied").value = where;
   const { address, kind } = $("grid").dataset;
   if (["matches", "suggest", "audit"].includes(kind)) return $("find").click();
@@ -115,6 +121,8 @@ export function unfilter() {
   $("where").value = "";
   apply();
 }
+
+$("filter").addEventListener("toggle", () => isBeside() && resize());
 
 $("filter-form").addEventListener("submit", (event) => {
   event.preventDefault();
