@@ -69,7 +69,7 @@ marks.onChange((changed, what) => {
 function deed({ done, items }) {
   const ids = items ?? done.ids ?? [];
   const [count, id, nothing] = [ids.length, String(ids[0]), items && !items.length ? "yes" : "no"];
-  if (done.path === "mark") return t("marked", { count, id, value: String(done.value) });
+  if (done.path === "mark") return t("marked", { count, id, value: done.value });
   if (done.path === "clear") return t("cleared");
   return t("taken-back", { path: done.path, count, id, nothing });
 }
@@ -265,6 +265,7 @@ document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll(".menu[open]")) {
     const used = menu.contains(event.target) && (deed || event.target.closest("a"));
     if (menu.id === "filter" && search.isBeside()) continue;
+    if (menu.id === "view" && menu.contains(event.target)) continue;
     if (!menu.contains(event.target) || used) menu.open = false;
     if (used) grid.focusTile(grid.current()); // what had the focus is hidden now
   }
