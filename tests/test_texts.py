@@ -21,16 +21,20 @@ _CALL = re.compile(r'\bt\(\s*(?:"([\w.-]+)"|([^)"]))(?:,\s*\{(.*?)\})?', re.S)
 
 class Variables(Visitor):
     def __init__(self):
-        self.found = set()
+        self.found, self.messages = set(), set()
 
     def visit_VariableReference(self, node):
         self.found.add(node.id.name)
 
+    def visit_MessageReference(self, node):  # noqa: N802
+        self.messages.add(node.id.name)
 
-def variables(pattern):
+
+def variables(pattern, others):
+    """Return the names of the values that a text needs, also in the texts that it contains."""
     visitor = Variables()
     visitor.visit(pattern)
-    return visitor.found
+    return visitor.found.union(*(variables(others[name], others) for name in visitor.messages))
 
 
 def patterns(language):
@@ -92,7 +96,8 @@ def test_english_is_there_and_german_beside_it():
 
 
 def test_every_text_that_is_used_is_there_with_its_values():
-    there = {key: variables(pattern) for key, pattern in patterns("en").items()}
+    english = patterns("en")
+    there = {key: variables(pattern, english) for key, pattern in english.items()}
     wrong = [
         (where, key, sorted(there.get(key, ())), sorted(given))
         for where, key, given in used()
@@ -115,7 +120,7 @@ def test_every_language_has_the_texts_of_english_with_the_same_values_and_tags(l
         return set(re.findall(r"</?\w+>", FluentSerializer().serialize_entry(message)))
 
     for key, pattern in english.items():
-        assert variables(other[key]) == variables(pattern), key
+        assert variables(other[key], other) == variables(pattern, english), key
         assert tags(key, other[key]) == tags(key, pattern), key
 
 

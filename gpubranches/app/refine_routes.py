@@ -9,6 +9,7 @@ import numpy as np
 from flask import Blueprint, Response, make_response, render_template, request
 
 from gpubranches.app.app_context import limits, service
+from gpubranches.app.language import texts
 from gpubranches.app.rendering import PAGE, address, frame, show
 from gpubranches.app.request_values import parse_number, parse_whole, session_id, whole
 from gpubranches.app.views import TABS, View, tiles
@@ -16,7 +17,7 @@ from gpubranches.core.options import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, 
 from gpubranches.core.results import TIERS
 from gpubranches.service.target import TARGET
 from gpubranches.service.types import NextStep, Proposal, SessionState, StepRequest
-from gpubranches.service.wording import matches_heading, share_found
+from gpubranches.service.wording import matches_heading, reason, share_found, verdict
 
 _KINDS = {"suggestion": "suggest", "audit": "audit"}
 """The view of each origin of proposed items."""
@@ -104,7 +105,9 @@ def completeness_now() -> Response:
 @routes.get("/why/<int:item>")
 def why(item: int) -> Response:
     """Show why an item is in the last answer or is not."""
-    return make_response(render_template("_why.html", explanation=service().explain(session_id(), item)))
+    told = service().explain(session_id(), item)
+    sentences = {"reason": reason(texts(), told), "verdict": verdict(texts(), told)}
+    return make_response(render_template("_why.html", explanation=told, **sentences))
 
 
 def _show_part(state: SessionState, name: str, offset: int = 0) -> Response:
@@ -115,7 +118,7 @@ def _part(state: SessionState, name: str, offset: int = 0) -> View:
     page, tab = state.part(name, offset, PAGE), TABS[name]
     heading, note = f"{page.total:,} {tab.heading}", tab.note
     if name == "all":
-        heading = matches_heading(page.total, state.changes)
+        heading = matches_heading(texts(), page.total, state.changes)
     scored = zip(page.scores, page.tiers, strict=True)
     figures = [" · ".join(_figures(score, tier)) for score, tier in scored]
     return View(
@@ -157,7 +160,7 @@ def _show_proposal(proposal: Proposal, what_for: str, note: str) -> Response:
 
 def _show_step(found: NextStep) -> Response:
     """Show the items of a step, or the answer if nothing is left to mark."""
-    step, known = found.step, share_found(found.step.recall)
+    step, known = found.step, share_found(texts(), found.step.recall)
     if step.done:
         reached = step.kind == "reached"
         note = f"{known.capitalize()}, nine times in ten." if reached else f"Nothing is left to mark: {known}."

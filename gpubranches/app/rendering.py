@@ -10,6 +10,7 @@ from flask import Response, make_response, render_template, request
 from jinja2_fragments.flask import render_block
 
 from gpubranches.app.app_context import service
+from gpubranches.app.language import texts
 from gpubranches.app.request_values import htmx
 from gpubranches.app.views import TABS, View
 from gpubranches.catalog.metadata.conditions import MAX_LENGTH
@@ -68,12 +69,12 @@ def frame(state: SessionState, part: str = "") -> dict[str, Any]:
         "positive": state.positive,
         "negative": state.negative,
         "ranking": ranking,
-        "completeness": "" if ranking is None else completeness_in_words(ranking),
-        "intervals": "" if ranking is None else intervals(ranking),
-        "run": "" if ranking is None else run_summary(ranking),
+        "completeness": "" if ranking is None else completeness_in_words(texts(), ranking),
+        "intervals": "" if ranking is None else intervals(texts(), ranking),
+        "run": "" if ranking is None else run_summary(texts(), ranking),
         "checked": state.checked,
-        "since": "" if state.since is None else since_found(state.since.joined, state.since.left),
-        "new_marks": "" if state.since is None else new_marks(state.since.new_marks),
+        "since": "" if state.since is None else since_found(texts(), state.since.joined, state.since.left),
+        "new_marks": "" if state.since is None else new_marks(texts(), state.since.new_marks),
         "audited": AUDITED,
         "target": f"{TARGET:.0%}",
         "found_within": state.found_where,
