@@ -111,6 +111,12 @@ def test_no_text_is_unused():
 
 
 @pytest.mark.parametrize("language", languages())
+def test_a_file_of_texts_fits_into_a_data_block_of_html(language):
+    """A page carries it as it is: "</script" would end the block, "<!--" begins a comment there."""
+    assert not re.search("</?script|<!--", (TEXTS / f"{language}.ftl").read_text("utf-8"), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("language", languages())
 def test_every_language_has_the_texts_of_english_with_the_same_values_and_tags(language):
     english, other = patterns("en"), patterns(language)
     assert set(other) == set(english)

@@ -41,8 +41,18 @@ def number(value: float) -> str:
     return texts().number(value)
 
 
+def text_sources() -> list[tuple[str, Markup]]:
+    """Return the files of texts that the scripts of a page read, by language, for data blocks of HTML."""
+    return [(name, Markup(source)) for name, source in texts().sources]  # nosec B704  # files of this repository
+
+
 def install(app: Flask) -> None:
-    """Give the templates `t`, `t_html`, `language` and the filter `number`."""
-    functions: dict[str, Any] = {"t": t, "t_html": t_html, "language": lambda: texts().language}
+    """Give the templates `t`, `t_html`, `language`, `text_sources` and the filter `number`."""
+    functions: dict[str, Any] = {
+        "t": t,
+        "t_html": t_html,
+        "language": lambda: texts().language,
+        "text_sources": text_sources,
+    }
     app.jinja_env.globals.update(functions)
     app.jinja_env.filters["number"] = number
