@@ -16,6 +16,7 @@ from gpubranches.service.texts import Texts, languages, texts_in
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = ROOT / "web/static/texts"
+NAMES = ("t", "t_html", "texts", "texts_in")
 _CALL = re.compile(r'\bt\(\s*(?:"([\w.-]+)"|([^)"]))(?:,\s*\{(.*?)\})?', re.S)
 
 
@@ -60,18 +61,18 @@ def used_in_templates():
 def used_in_python():
     for path in sorted((ROOT / "gpubranches").rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if (
-                isinstance(call, ast.Call)
-                and isinstance(call.func, ast.Name)
-                and call.func.id in ("t", "t_html", "texts")
-            ):
-                if not call.args and call.func.id == "texts":  # the texts of the request
-                    continue
-                where = f"{path.name}:{call.lineno}"
-                if any(value.arg is None for value in call.keywords):  # passes a key on
-                    continue
-                assert isinstance(call.args[0], ast.Constant), f"{where}: a key is written out"
-                yield where, call.args[0].value, {value.arg for value in call.keywords}
+            if not isinstance(call, ast.Call):
+                continue
+            function = call.func.func if isinstance(call.func, ast.Call) else call.func  # texts_in("de")("undo")
+            if getattr(function, "id", "") not in NAMES or (function.id == "texts" and not call.args):
+                continue
+            if function.id == "texts_in" and function is call.func:
+                continue
+            where = f"{path.name}:{call.lineno}"
+            if any(value.arg is None for value in call.keywords):  # passes a key on
+                continue
+            assert isinstance(call.args[0], ast.Constant), f"{where}: a key is written out"
+            yield where, call.args[0].value, {value.arg for value in call.keywords}
 
 
 def used_in_scripts():

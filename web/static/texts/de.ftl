@@ -43,6 +43,18 @@ sessions = Sitzungen
     .title = Sitzungen: benennen, wechseln, kopieren, exportieren
 show-keys = Tasten anzeigen
     .title = Tasten (?)
+appearance = Darstellung und Sprache
+theme = Farben
+theme-name =
+    { $theme ->
+        [light] hell
+        [dark] dunkel
+       *[system] wie das System
+    }
+language = Sprache
+    .browser = wie der Browser
+# The name of this language in itself.
+language-name = Deutsch
 toast = Was zuletzt geschah
 ask-new = Eine neue Suche beginnen?
     .why =

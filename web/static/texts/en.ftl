@@ -44,6 +44,18 @@ sessions = Sessions
     .title = Sessions: name, switch, copy, export
 show-keys = Show the keys
     .title = Keys (?)
+appearance = Appearance and language
+theme = Theme
+theme-name =
+    { $theme ->
+        [light] light
+        [dark] dark
+       *[system] as the system
+    }
+language = Language
+    .browser = as the browser
+# The name of this language in itself.
+language-name = English
 toast = What was done last
 ask-new = Start a new search?
     .why =
