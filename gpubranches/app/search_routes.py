@@ -11,9 +11,9 @@ from gpubranches.app.app_context import service
 from gpubranches.app.language import t, texts
 from gpubranches.app.rendering import PAGE, address, show
 from gpubranches.app.request_values import session_id, where_of_address, whole
-from gpubranches.app.views import View, tiles
+from gpubranches.app.views import View, chips, tiles
 from gpubranches.errors import UsageError
-from gpubranches.retrieval.queries import Item, Picture, of_kind, parse
+from gpubranches.retrieval.queries import Item, Picture, parse
 from gpubranches.service.session_store import query_path
 from gpubranches.service.types import ListPage, NearestPageRequest, RandomPageRequest
 from gpubranches.service.wording import query_in_words
@@ -44,13 +44,12 @@ def search() -> Response:
     """Show the items nearest to the text `q`."""
     text = request.args.get("q", "").strip()
     query = parse(text)
-    pictures = tuple(picture.name for picture in of_kind(Picture, query.terms))
     heading = t("nearest", query=text)
     if isinstance(query.single, Picture):
         heading = t("nearest.picture")
     if isinstance(query.single, Item):
         heading = query_in_words(texts(), text)
-    return _nearest(View("search", heading, query=text, pictures=pictures), text)
+    return _nearest(View("search", heading, query=text, terms=chips(text)), text)
 
 
 @routes.get("/like")
@@ -91,7 +90,9 @@ def _random(kind: str, seed: int, where: str, note: str = "") -> Response:
 
 
 def _show(page: ListPage, view: View) -> Response:
-    figures = None if page.distances is None else [f"{distance:.3g}" for distance in page.distances]
+    figures = (
+        None if page.distances is None else [t("distance", value=f"{distance:.2f}") for distance in page.distances]
+    )
     shown = tiles(page.state, page.ids, figures)
     return show(page.state, replace(view, tiles=shown, total=page.total, offset=page.offset))
 
