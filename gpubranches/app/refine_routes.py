@@ -10,7 +10,7 @@ import numpy as np
 from flask import Blueprint, Response, make_response, render_template, request
 
 from gpubranches.app.app_context import limits, service
-from gpubranches.app.language import t
+from gpubranches.app.language import t, texts
 from gpubranches.app.rendering import PAGE, frame, matches_address, show
 from gpubranches.app.request_values import EVENT_NAME, parse_number, parse_whole, session_id, whole
 from gpubranches.app.views import TABS, UNSURE, Listing, View, tiles
@@ -20,7 +20,7 @@ from gpubranches.errors import UsageError
 from gpubranches.service.session_store import new_session_name
 from gpubranches.service.target import TARGET
 from gpubranches.service.types import NextStep, PartPage, Proposal, SessionState, StepRequest
-from gpubranches.service.wording import matches_heading, share_found
+from gpubranches.service.wording import matches_heading, reason, share_found, verdict
 
 _KINDS = {"suggestion": "suggest", "audit": "audit"}
 """The view of each origin of proposed items."""
@@ -113,7 +113,9 @@ def completeness_now() -> Response:
 @routes.get("/why/<int:item>")
 def why(item: int) -> Response:
     """Show why an item is in the last answer or is not."""
-    return make_response(render_template("_why.html", explanation=service().explain(session_id(), item)))
+    told = service().explain(session_id(), item)
+    sentences = {"reason": reason(texts(), told), "verdict": verdict(texts(), told)}
+    return make_response(render_template("_why.html", explanation=told, **sentences))
 
 
 @routes.get("/tasks/<name>")
@@ -155,7 +157,7 @@ def _part(state: SessionState, listing: Listing, offset: int = 0) -> View:
     tab = TABS[name]
     heading, note = f"{page.total:,} {tab.heading}", tab.note
     if name == "all":
-        heading = matches_heading(page.total, state.changes)
+        heading = matches_heading(texts(), page.total, state.changes)
     if listing.unmarked:
         heading, note = t("review-heading", count=page.total), t("review-note")
     return View(
@@ -182,7 +184,9 @@ def _figures(page: PartPage) -> list[str]:
     if page.chances is None:
         figures = [t("score", value=f"{score:.3g}") for score in page.scores]
     else:
-        figures = [t("chance", percent=0 if np.isnan(chance) else round(100 * chance)) for chance in page.chances.tolist()]
+        figures = [
+            t("chance", percent=0 if np.isnan(chance) else round(100 * chance)) for chance in page.chances.tolist()
+        ]
     return [figure if known else "" for figure, known in zip(figures, shown, strict=True)]
 
 
@@ -207,7 +211,7 @@ def _show_proposal(proposal: Proposal, note: str) -> Response:
 
 def _show_step(found: NextStep) -> Response:
     """Show the items of a step, or the answer if nothing is left to mark."""
-    step, known = found.step, share_found(found.step.recall)
+    step, known = found.step, share_found(texts(), found.step.recall)
     if step.done:
         reached = step.kind == "reached"
         note = f"{known.capitalize()}, nine times in ten." if reached else f"Nothing is left to mark: {known}."
@@ -220,4 +224,3 @@ def _pushed(response: Response, path: str) -> Response:
     """Return a response that puts a path into the browser's address bar."""
     response.headers["HX-Push-Url"] = request.script_root + path
     return response
-

@@ -10,8 +10,8 @@ from flask import Response, make_response, render_template, request
 from jinja2_fragments.flask import render_block
 
 from gpubranches.app.app_context import service
+from gpubranches.app.language import t, texts
 from gpubranches.app.request_values import htmx
-from gpubranches.app.language import t
 from gpubranches.app.views import TABS, Listing, View
 from gpubranches.catalog.metadata.conditions import MAX_LENGTH
 from gpubranches.core.options import LEAST_WEIGHT, MODELS, MOST_RANDOM_NEGATIVES, MOST_WEIGHT
@@ -71,19 +71,22 @@ def frame(state: SessionState, listing: Listing | None = None) -> dict[str, Any]
         "positive": state.positive,
         "negative": state.negative,
         "ranking": ranking,
-        "completeness": "" if ranking is None else completeness_in_words(ranking),
-        "intervals": "" if ranking is None else intervals(ranking),
-        "run": "" if ranking is None else run_summary(ranking),
+        "completeness": "" if ranking is None else completeness_in_words(texts(), ranking),
+        "intervals": "" if ranking is None else intervals(texts(), ranking),
+        "run": "" if ranking is None else run_summary(texts(), ranking),
         "checked": state.checked,
-        "since": "" if state.since is None else since_found(state.since.joined, state.since.left),
-        "new_marks": "" if state.since is None else new_marks(state.since.new_marks),
+        "since": "" if state.since is None else since_found(texts(), state.since.joined, state.since.left),
+        "new_marks": "" if state.since is None else new_marks(texts(), state.since.new_marks),
         "audited": AUDITED,
         "suggested": SUGGESTED,
         "target": f"{TARGET:.0%}",
         "reached": ranking is not None and ranking.recall is not None and ranking.recall[0] >= TARGET,
         "found_within": state.found_where,
         "part": part,
-        "tabs": [(name, TABS[name].title, count, matches_address(replace(listing, part=name))) for name, count in counts.items()],
+        "tabs": [
+            (name, TABS[name].title, count, matches_address(replace(listing, part=name)))
+            for name, count in counts.items()
+        ],
         "orders": _orders(listing),
         "listing": listing,
         "formats": FORMATS,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.app.app_context import service
+from gpubranches.app.language import texts
 from gpubranches.catalog.pictures.decoding import upright_size
 from gpubranches.errors import DataError
 from gpubranches.retrieval.queries import Item, Picture, Words, WrittenTerm, written_terms
@@ -154,7 +155,7 @@ def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
     """Return the tile of an item, given by its columns."""
     path = service().picture_file(item)
     picture = version(path)
-    return Tile(int(item["id"]), shortened(caption(item)), mark, figure, picture, _ratio(path, picture))
+    return Tile(int(item["id"]), shortened(caption(texts(), item)), mark, figure, picture, _ratio(path, picture))
 
 
 def chips(text: str) -> tuple[Chip, ...]:

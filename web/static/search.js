@@ -143,18 +143,18 @@ document.addEventListener("htmx:afterSwap", (event) => {
 export const choosePicture = () => $("picture-file").click();
 
 async function send(file) {
-  if (!$("by-picture")) return warn("The model of this catalog reads no pictures, so none can be searched by.");
+  if (!$("by-picture")) return warn(t("picture-unread"));
   $("by-picture").setAttribute("aria-busy", true);
   try {
     const headers = { Accept: "application/json", "HX-Request": "true", "X-Session": sessionId(), "Content-Type": file.type };
     const response = await fetch(`${ROOT}/pictures`, { method: "POST", headers, body: file });
     const answer = await response.json().catch(() => ({}));
-    if (!response.ok) return tell(answer.error ?? `The server said ${response.status}.`);
+    if (!response.ok) return tell(answer.error ?? t("server-said", { status: String(response.status) }));
     const before = $("q").value.trim();
     $("q").value = /(^|\s)[+-]$/.test(before) ? `${before} picture:${answer.name}` : `picture:${answer.name}`;
     submit();
   } catch {
-    warn("The server did not answer, the picture was not sent.");
+    warn(t("picture-unsent"));
   } finally {
     $("by-picture").removeAttribute("aria-busy");
   }
@@ -170,7 +170,7 @@ function sendFirst(files, event) {
 
 $("picture-file")?.addEventListener("change", (event) => {
   const [file] = event.target.files;
-  if (file && !sendFirst([file], event)) tell(`${file.name} is no picture; choose a JPEG, PNG, WebP or GIF.`);
+  if (file && !sendFirst([file], event)) tell(t("picture-not", { file: file.name }));
   event.target.value = "";
 });
 
@@ -194,5 +194,5 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   const picture = [...event.dataTransfer.files].some((file) => file.type.startsWith("image/"));
   if (picture) sendFirst(event.dataTransfer.files, event);
-  else warn("What was dropped is no picture; drop a JPEG, PNG, WebP or GIF.");
+  else warn(t("picture-not-dropped"));
 });

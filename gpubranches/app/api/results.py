@@ -17,6 +17,7 @@ from gpubranches.core.results import TIERS
 from gpubranches.service.answer import PARTS
 from gpubranches.service.export import BOX_FORMATS, FORMATS, Format
 from gpubranches.service.types import PartPage
+from gpubranches.service.wording import explanation_to_json
 
 _MATCH: Schema = {
     "type": "object",
@@ -100,7 +101,7 @@ def export_model(session: str, format: str) -> Response:
 )
 def explanation(session: str, item: int) -> dict[str, Any]:
     """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in."""
-    return service().explain(session, item).to_json()
+    return explanation_to_json(service().explain(session, item))
 
 
 def _matches(page: PartPage) -> Iterator[dict[str, Any]]:
