@@ -58,6 +58,7 @@ _PARTS = (
     search_routes,
     mark_routes,
     refine_routes,
+    map_routes,
     filter_routes,
     picture_routes,
     export_routes,

@@ -23,6 +23,7 @@ from gpubranches.retrieval.explain import Explanation
 from gpubranches.retrieval.queries import Words, of_kind, parse, unit
 from gpubranches.retrieval.search import Searcher
 from gpubranches.service import Session
+from gpubranches.service.answer_map import MOST_POINTS, AnswerMap, AnswerMaps
 from gpubranches.service.export import BOX_FORMATS, FORMATS
 from gpubranches.service.readiness import Readiness
 from gpubranches.service.result_lists import ResultLists
@@ -81,6 +82,7 @@ class CatalogService:
         self.follower = SnapshotFollower(catalog, self.sessions.opened.forget_answers)
         self.readiness = Readiness(catalog, backend, self.follower)
         self._lists = ResultLists()
+        self._maps = AnswerMaps()
         self._closed = False
 
     def close(self) -> None:
@@ -369,6 +371,17 @@ class CatalogService:
         belong together while a user marks its items. None for the marks there are now.
         """
         return self.sessions.state(session, at).part(name, offset, count)
+
+    def answer_map(self, session: str, most: int = MOST_POINTS) -> AnswerMap:
+        """Return the map of the last answer, of `most` points at most beside its marked items.
+
+        Raises UsageError before a find all.
+        """
+        with self.sessions.shared(session) as held:
+            found, answer = held.last_found(), held.last_answer()
+        condition = answer.options.where
+        where = None if condition is None else self.catalog.where(condition)
+        return self._maps.get(found, answer, where, most)
 
     def export(self, session: str, format: str, part: str = "all") -> Download:
         """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation.
