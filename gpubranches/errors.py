@@ -84,6 +84,12 @@ class ConflictError(UsageError):
     http_status = 409
 
 
+class CancelledError(UsageError):
+    """A user cancelled a long computation; nothing was changed."""
+
+    http_status = 409
+
+
 class DataError(GpuBranchesError):
     """The data on disk cannot be used."""
 

@@ -30,6 +30,7 @@ from gpubranches.service.result_lists import ResultLists
 from gpubranches.service.session_directory import SessionDirectory
 from gpubranches.service.session_store import query_path
 from gpubranches.service.snapshot_follower import SnapshotFollower
+from gpubranches.service.tasks import Tasks
 from gpubranches.service.types import (
     Download,
     ListPage,
@@ -81,6 +82,7 @@ class CatalogService:
         self.sessions = SessionDirectory(catalog, backend, embedder, seed)
         self.follower = SnapshotFollower(catalog, self.sessions.opened.forget_answers)
         self.readiness = Readiness(catalog, backend, self.follower)
+        self.tasks = Tasks()
         self._lists = ResultLists()
         self._maps = AnswerMaps()
         self._closed = False
@@ -307,6 +309,7 @@ class CatalogService:
                 negative_weight=options.negative_weight,
                 lean=ranking.lean,
                 where=options.where or "",
+                matches=ranking.total,
             )
             return self.sessions.state_of(held)
 
@@ -333,7 +336,8 @@ class CatalogService:
         with self.sessions.exclusive(session) as held:
             if held.answer is not None:
                 held.answer.part(part)
-            self.sessions.store.try_update(session, lean=held.recut(lean).lean)
+            ranking = held.recut(lean)
+            self.sessions.store.try_update(session, lean=ranking.lean, matches=ranking.total)
             return self.sessions.state_of(held)
 
     def estimate(self, session: str) -> SessionState:
@@ -356,7 +360,8 @@ class CatalogService:
         """Return what to mark next until a recall is reached; finds all again where marks are to be learnt."""
         with self.sessions.exclusive(session) as held:
             step = held.next(request.target_recall, request.count)
-            self.sessions.store.try_update(session, lean=held.last_answer().ranking.lean)
+            ranking = held.last_answer().ranking
+            self.sessions.store.try_update(session, lean=ranking.lean, matches=ranking.total)
             return NextStep(self.sessions.state_of(held), step)
 
     def explain(self, session: str, item: int) -> Explanation:
@@ -386,14 +391,15 @@ class CatalogService:
     def export(self, session: str, format: str, part: str = "all") -> Download:
         """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation.
 
-        The file is named after the session's last query, the part and the number of items, as `umbrella-32.csv`.
+        It is stored as the session's last export. The file is named after the session's last query, the part and the number of items, as `umbrella-32.csv`.
         """
         chosen = FORMATS[format]
         with self.sessions.shared(session) as held:
             matches = held.part(part)
             table = matches.table(reading=self.follower.reading)
-        name = file_name(self.sessions.record(session).query, part, len(matches))
-        return Download(f"{name}.{chosen.ending}", chosen.media_type, chosen.write(table))
+        name = f"{file_name(self.sessions.record(session).query, part, len(matches))}.{chosen.ending}"
+        self.sessions.store.try_update(session, exported={"name": name, "at_s": time.time()})
+        return Download(name, chosen.media_type, chosen.write(table))
 
     def export_boxes(self, session: str, format: str) -> Download:
         """Return the boxes of the last answer as a file in one of BOX_FORMATS.

@@ -16,6 +16,7 @@ from gpubranches.core.arrays import among, as_ids
 from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.options import MODELS, Model, RefineOptions, check_lean
 from gpubranches.core.results import Ranking
+from gpubranches.core.stages import begin
 from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend, open_backend
 from gpubranches.errors import UsageError
@@ -190,6 +191,7 @@ class Session(OldNames):
                 where=where,
                 lean=options.lean,
             )
+            begin("estimate")
             answer = Answer(
                 self.catalog,
                 found.ranking,
