@@ -18,6 +18,7 @@ from gpubranches.app import (
     health_routes,
     knn_service,
     language,
+    map_routes,
     mark_routes,
     metrics_routes,
     picture_routes,

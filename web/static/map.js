@@ -195,11 +195,13 @@ function draw() {
 function drawMarks() {
   const box = shownBox(view);
   const radius = marked.length > 1000 ? 4.5 : 7;
+  const [covered, corner] = [new Set(withPictures ? pictured : []), PICTURE_PX / 2 - 3];
   for (const point of marked) {
     const [x, y] = [points.x[point], points.y[point]];
     if (!shown[points.kinds[point]] || x < box.left || x > box.right || y < box.bottom || y > box.top) continue;
     const at = toScreen(view, x, y);
-    if (chosen[point]) disc(at, radius + 3, colours.text.chosen);
+    if (covered.has(point) && pictures.get(points.ids[point])) (at.x -= corner), (at.y -= corner); // at the corner of its picture
+    else if (chosen[point]) disc(at, radius + 3, colours.text.chosen);
     drawMark(context, at, labels[point], colours.text, radius);
   }
 }
@@ -463,7 +465,7 @@ function up(event) {
 function setTool(name) {
   tool = name;
   $("map-stage").dataset.tool = name;
-  for (const button of root.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === name);
+  for (const button of root.querySelectorAll("button[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === name);
 }
 
 // Buttons and keys

@@ -1,9 +1,10 @@
 // Keys, clicks and messages. Marks are in marks.js, the grid in grid.js over window.js, the large view in large.js, the
-// search field and the filter in search.js.
+// map in map.js, the search field and the filter in search.js.
 
 import * as search from "./search.js";
 import * as grid from "./grid.js";
 import * as large from "./large.js";
+import * as map from "./map.js";
 import * as marks from "./marks.js";
 
 const $ = (selector) => document.querySelector(selector);
@@ -223,7 +224,7 @@ const KEYS = {
   "f": () => press("#find"),
   "s": () => press("#suggest"),
   "k": () => press("#audit"),
-  "b": () => press("#to-matches"),
+  "b": () => press("#to-matches"), "p": () => press("#tab-map"),
   "e": () => openMenu(".export"),
   "m": onTile((tile) => press(tile.querySelector(".like"))),
   "M": DEEDS.add, "l": DEEDS.subtract, "g": search.openFilter,
@@ -463,6 +464,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (target.id === "why-told") $("#why").showModal();
   const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
   const fresh = grid.setUp();
+  map.setUp();
   if (fresh) here = place();
   if (fresh) search.setUp(), newMarks($("#grid").dataset.newMarks), progress();
   if (fresh && idle) grid.focusTile(grid.tiles()[0]);
@@ -522,6 +524,7 @@ marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative
 nameSession();
 search.begin(warn);
 grid.setUp();
+map.setUp();
 search.setUp();
 here = place();
 goOn();
