@@ -192,7 +192,7 @@ export function select(items) {
   if (!selected.size) anchor = null;
   repaint(new Set([...before, ...selected]));
   const said = document.getElementById("said");
-  if (said && (selected.size || before.length)) said.textContent = selected.size ? `${selected.size} selected` : "Nothing selected";
+  if (said && (selected.size || before.length)) said.textContent = t("selected", { count: selected.size });
 }
 
 export function selectTo(tile) {

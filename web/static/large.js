@@ -2,6 +2,7 @@
 
 import * as grid from "./grid.js";
 import { ROOT, labelOf, onChange } from "./marks.js";
+import { t } from "./texts.js";
 
 const FACTORS = [0, 1, 2, 4]; // 0: fit to the window; else pixels of the screen per pixel of the picture
 const SWIPE_PX = 50; // from which on a touch that moves sideways goes to a neighbour
@@ -51,7 +52,7 @@ function show(tile, done = "") {
     picture.src = source;
     picture.alt = title;
   } else picture.removeAttribute("src");
-  $("large-title").textContent = `${grid.place(tile).toLocaleString("en")} of ${grid.length().toLocaleString("en")}: ${title}`;
+  $("large-title").textContent = t("large-title", { place: grid.place(tile), count: grid.length(), title });
   setZoom(0);
   paint();
   tell();
@@ -70,7 +71,7 @@ function paint() {
 
 // While a dialog is open, a screen reader reads only messages inside it.
 function tellMark() {
-  const now = `#${item} is ${{ 1: "marked right", "-1": "marked wrong", 0: "not marked" }[labelOf(item)]}.`;
+  const now = t("large-now", { id: String(item), label: labelOf(item) });
   const said = before ? `${before}. ${now}` : now;
   if (isOpen() && $("large-said").textContent !== said) $("large-said").textContent = said;
 }
@@ -80,7 +81,7 @@ function setZoom(to) {
   const picture = $("large-picture");
   $("stage").classList.toggle("zoomed", factor > 0);
   picture.style.width = factor ? `${picture.naturalWidth * factor}px` : "";
-  $("zoom-factor").textContent = factor ? `${factor}×` : "fit";
+  $("zoom-factor").textContent = t("zoom", { factor });
   if (factor) $("stage").scrollTo(($("stage").scrollWidth - $("stage").clientWidth) / 2, ($("stage").scrollHeight - $("stage").clientHeight) / 2);
 }
 
@@ -101,7 +102,7 @@ async function tell() {
   aside.setAttribute("aria-busy", "true");
   const response = await fetch(`${ROOT}/items/${asked}`, { headers: { "HX-Request": "true" } }).catch(() => null);
   if (asked !== item) return;
-  aside.innerHTML = response?.ok ? await response.text() : "<p>The server did not answer.</p>";
+  aside.innerHTML = response?.ok ? await response.text() : `<p>${t("no-answer")}</p>`;
   aside.removeAttribute("aria-busy");
 }
 

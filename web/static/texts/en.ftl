@@ -3,24 +3,6 @@
 
 unstyled = The styles and scripts of this page did not arrive. Behind a reverse proxy under a prefix such as /photos, start the server with <code>gpubranches serve --prefix /photos</code>.
 
-## The bar of marks
-
-undo = Undo
-    .title = Undo (ctrl+z)
-redo = Redo
-    .title = Redo (ctrl+shift+z)
-
-## Tiles
-
-mark-state =
-    { $label ->
-        [1] marked right
-        [-1] marked wrong
-       *[0] not marked
-    }
-    .waiting = waiting for the server
-    .selected = selected
-
 ## The map
 
 map = Map
@@ -81,6 +63,164 @@ map-listed =
         [one] 1 item of the selection
        *[other] { $count } items of the selection
     }
+unkept = The marks of this catalog cannot be written, so what is marked now will be lost when the server stops. Export the session to keep it, or let the server write to the catalog's folder and start it anew.
+
+## Words that stand in several places
 
 right = Right
+    .title = Right (a)
 wrong = Wrong
+    .title = Wrong (x)
+close = Close
+    .title = Close (Escape)
+dismiss = Dismiss this message
+in-numbers = In numbers
+
+## The top: search, new search, sessions
+
+skip = Skip to the items
+search = Search
+    .label = Search by words and items, such as dog + #17
+    .label-items = Search by items, such as #17
+    .placeholder = What are you looking for?
+    .placeholder-items = No text model: an item such as #17
+by-picture = Search by a picture
+    .title = Search by a picture: choose, paste or drop one
+    .file = A picture to search by
+    .drop = Drop the picture to search by it
+picture-unread = The model of this catalog reads no pictures, so none can be searched by.
+picture-unsent = The server did not answer, the picture was not sent.
+picture-not = { $file } is no picture; choose a JPEG, PNG, WebP or GIF.
+picture-not-dropped = What was dropped is no picture; drop a JPEG, PNG, WebP or GIF.
+new-search = New search
+    .title = A new session without marks; this one is kept
+size =
+    { $count ->
+        [one] 1 item
+       *[other] { $count } items
+    }
+    .title = Items in this catalog
+sessions = Sessions
+    .named = Sessions: { $name }
+    .title = Sessions: name, switch, copy, export
+show-keys = Show the keys
+    .title = Keys (?)
+toast = What was done last
+ask-new = Start a new search?
+    .why =
+        { $count ->
+            [one] Your mark is for “{ $query }”.
+           *[other] Your { $count } marks are for “{ $query }”.
+        }
+    .new = Start a new search
+    .keep =
+        { $count ->
+            [one] Keep my mark
+           *[other] Keep my { $count } marks
+        }
+
+## The bar of marks
+
+undo = Undo
+    .title = Undo (ctrl+z)
+redo = Redo
+    .title = Redo (ctrl+shift+z)
+
+## Tiles
+
+mark-state =
+    { $label ->
+        [1] marked right
+        [-1] marked wrong
+       *[0] not marked
+    }
+    .waiting = waiting for the server
+    .selected = selected
+
+selected =
+    { $count ->
+        [0] Nothing selected
+       *[other] { $count } selected
+    }
+items-from = Items from { $first }
+tile-why = Why item { $id } matches or does not
+    .title = Why (w)
+tile-open = Open item { $id } large
+    .title = Open large (o)
+tile-like = More like item { $id }
+    .title = More like this (m)
+
+## The filter
+
+column-kind =
+    { $kind ->
+        [number] number
+        [text] text
+        [boolean] boolean
+        [date] date
+        [time] time
+        [time-with-zone] time with zone
+        [nothing] nothing
+       *[other] other
+    }
+column-missing = missing
+no-columns = The items of this catalog have no columns.
+
+## The large view
+
+no-picture = No picture
+large-title = { $place } of { $count }: { $title }
+large-now =
+    { $label ->
+        [1] #{ $id } is marked right.
+        [-1] #{ $id } is marked wrong.
+       *[0] #{ $id } is not marked.
+    }
+also = Also
+    .label = Also like this
+    .title = Also like this: add it to the search (shift+m)
+less = Less
+    .label = Less like this
+    .title = Less like this: subtract it from the search (l)
+before = The one before
+    .title = The one before (←)
+after = The next
+    .title = The next (→)
+zoom =
+    { $factor ->
+        [0] fit
+       *[other] { $factor }×
+    }
+    .title = Zoom (z)
+details = Details
+    .label = What is known of the item
+    .title = What is known of it (i)
+
+## Why an item matches
+
+why-in = Why item { $id } is in the answer
+why-out = Why item { $id } is not in the answer
+why-reason =
+    { $case ->
+        [marked-right] It is marked right, so it is in the answer.
+        [marked-wrong] It is marked wrong, so it is not in the answer.
+        [votes] { $looks }; { $needed } are enough.
+        [vote] { $looks }.
+        [unranked] { $looks }, but others are so much more alike that no closer look was taken.
+        [reached] { $looks }, and so did a closer look.
+        [missed] { $looks }, but not a closer look.
+       *[no-candidate] { $looks }, so no closer look was taken.
+    }
+why-looks =
+    { $votes ->
+        [0]
+            { $count ->
+                [1] Not found: a quick look did not find it like what is marked right
+               *[other] { $found ->
+                    [yes] Found: none of { $count } quick looks found it like what is marked right
+                   *[no] Not found: none of { $count } quick looks found it like what is marked right
+                }
+            }
+       *[other] x
+    }
+why-numbers = A quick look is an estimator: boxes, each with bounds for some of the item's code dims.
