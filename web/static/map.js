@@ -130,7 +130,7 @@ function measure() {
   refresh();
 }
 
-const fitted = () => 0.92 * Math.min(view.width / points.width, view.height / points.height);
+const fitted = () => 0.86 * Math.min(view.width / points.width, view.height / points.height);
 
 function showWhole() {
   const { bounds } = points;

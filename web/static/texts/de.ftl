@@ -63,6 +63,9 @@ map-listed =
        *[other] { $count } Einträge der Auswahl
     }
 
+right = Richtig
+wrong = Falsch
+
 ## Die Leiste der Markierungen
 
 undo = Rückgängig
@@ -80,6 +83,3 @@ mark-state =
     }
     .waiting = wartet auf den Server
     .selected = ausgewählt
-
-right = Richtig
-wrong = Falsch

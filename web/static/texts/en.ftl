@@ -136,7 +136,6 @@ mark-state =
     }
     .waiting = waiting for the server
     .selected = selected
-
 selected =
     { $count ->
         [0] Nothing selected
