@@ -26,8 +26,8 @@ routes = Blueprint("map", __name__)
 def answer_map() -> Response:
     """Show the map of the last answer, and below it the items within the areas `area` of the map `version`.
 
-    An area is a polygon: x_y_x_y_x_y, and ~ between two of them. kinds: of the items, by their places in KINDS as digits;
-    all by default.
+    An area is a polygon: x_y_x_y_x_y, and ~ between two of them. kinds: of the items, by their places in KINDS as
+    digits; all by default.
     """
     state = service().sessions.state(session_id())
     if state.answer is None:
@@ -59,7 +59,7 @@ def parse_areas(text: str) -> list[Area]:
     numbers = sum(map(len, areas))
     if not areas or numbers > 2 * MOST_CORNERS or any(len(area) < 6 or len(area) % 2 for area in areas):
         raise UsageError(
-            f"area: expected polygons of 3 to {MOST_CORNERS:,} corners as x_y_x_y_x_y, ~ between two, got {text!r:.80}; "
-            "select again on the map"
+            f"area: expected polygons of 3 to {MOST_CORNERS:,} corners as x_y_x_y_x_y, ~ between two, got "
+            f"{text!r:.80}; select again on the map"
         )
     return [list(zip(map(int, area[::2]), map(int, area[1::2]), strict=True)) for area in areas]

@@ -2,6 +2,18 @@
 
 unstyled = Die Stile und Skripte dieser Seite sind nicht angekommen. Hinter einem Reverse Proxy mit einem Präfix wie /photos starten Sie den Server mit <code>gpubranches serve --prefix /photos</code>.
 
+## Originalbilder
+
+original = Original
+    .title = Das Originalbild in einem neuen Tab öffnen
+download = Herunterladen
+    .title = Das Originalbild herunterladen
+zip-size = · { $pictures ->
+        [one] 1 Bild
+       *[other] { $pictures } Bilder
+    }, etwa { $megabytes } MB
+zip-too-many = · ein ZIP fasst höchstens { $most } Bilder, dies sind etwa { $pictures }: Wählen Sie einen Reiter oder Links
+
 ## Die Karte
 
 map = Karte

@@ -3,6 +3,18 @@
 
 unstyled = The styles and scripts of this page did not arrive. Behind a reverse proxy under a prefix such as /photos, start the server with <code>gpubranches serve --prefix /photos</code>.
 
+## Original pictures
+
+original = Original
+    .title = Open the original picture in a new tab
+download = Download
+    .title = Download the original picture
+zip-size = · { $pictures ->
+        [one] 1 picture
+       *[other] { $pictures } pictures
+    }, about { $megabytes } MB
+zip-too-many = · a ZIP holds at most { $most } pictures, these are about { $pictures }: choose a tab or links
+
 ## The map
 
 map = Map
