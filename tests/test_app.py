@@ -22,9 +22,11 @@ from gpubranches.ingestion import ingest
 from gpubranches.retrieval.search import Searcher
 from gpubranches.service.labels import Labels
 from gpubranches.service.session_store import open_store
+from gpubranches.service.texts import texts_in
 from gpubranches.service.wording import caption, completeness_in_words, intervals, matches_heading, run_summary
 
 HX = {"HX-Request": "true"}
+EN = texts_in()
 
 
 @pytest.fixture(scope="module")
@@ -709,9 +711,9 @@ def test_where_the_log_cannot_be_written_marks_are_kept_elsewhere_and_a_warning_
 
 
 def test_a_caption_is_the_most_telling_text():
-    assert caption({"id": 1, "caption": " two dogs ", "path": "a/b.jpg"}) == "two dogs"
-    assert caption({"id": 1, "caption": None, "path": "a/b.jpg"}) == "b.jpg"
-    assert caption({"id": 1, "label": 7}) == "item 1"
+    assert caption(EN, {"id": 1, "caption": " two dogs ", "path": "a/b.jpg"}) == "two dogs"
+    assert caption(EN, {"id": 1, "caption": None, "path": "a/b.jpg"}) == "b.jpg"
+    assert caption(EN, {"id": 1, "label": 7}) == "item 1"
 
 
 def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
@@ -719,20 +721,25 @@ def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
     found = {"ids": nothing, "scores": nothing, "matched": nothing, "candidates": 5678, "threshold": 0.0}
     estimates = {"precision": (0.8, 0.9, 0.95), "recall": (0.5, 0.6, 0.7)}
     ranking = Ranking(**found, **estimates, total=1234, source="cpu/boxes", timings_ms={"total": 41.7})
-    assert (matches_heading(1234), run_summary(ranking)) == ("1,234 match", "5,678 candidates · cpu/boxes · 42 ms")
-    assert intervals(ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
-    assert completeness_in_words(ranking) == "about 1,100 of the 1,234 are right, and about 740 more are missing"
+    assert (matches_heading(EN, 1234), run_summary(EN, ranking)) == (
+        "1,234 match",
+        "5,678 candidates · cpu/boxes · 42 ms",
+    )
+    assert intervals(EN, ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
+    assert completeness_in_words(EN, ranking) == "about 1,100 of the 1,234 are right, and about 740 more are missing"
     all_but_one = replace(ranking, total=30, precision=(0.9, 0.99, 1), recall=(0.7, 0.98, 1))
-    assert completeness_in_words(all_but_one) == "nearly all of the 30 are right, and about 1 more is missing"
+    assert completeness_in_words(EN, all_but_one) == "nearly all of the 30 are right, and about 1 more is missing"
     complete = replace(ranking, total=30, recall=(0.9, 0.99, 1))
-    assert completeness_in_words(complete) == "about 27 of the 30 are right, and hardly any are missing"
+    assert completeness_in_words(EN, complete) == "about 27 of the 30 are right, and hardly any are missing"
     rounded_up = replace(ranking, total=118, precision=(0.9, 0.99, 1), recall=(0.9, 0.99, 1))
-    assert completeness_in_words(rounded_up) == "about 118 of the 118 are right, and about 1 more is missing"
+    assert completeness_in_words(EN, rounded_up) == "about 118 of the 118 are right, and about 1 more is missing"
     wide = replace(ranking, recall=(0.1, 0.9, 1))
-    assert completeness_in_words(wide) == "about 1,100 of the 1,234 are right; how many are missing is not known yet"
-    assert intervals(Ranking(**found, total=1)) == completeness_in_words(Ranking(**found, total=1)) == ""
-    assert matches_heading(1) == "1 matches"
-    assert matches_heading(1234, (45, 1200)) == "1,234 match (45 new, 1,200 gone)"
+    assert (
+        completeness_in_words(EN, wide) == "about 1,100 of the 1,234 are right; how many are missing is not known yet"
+    )
+    assert intervals(EN, Ranking(**found, total=1)) == completeness_in_words(EN, Ranking(**found, total=1)) == ""
+    assert matches_heading(EN, 1) == "1 matches"
+    assert matches_heading(EN, 1234, (45, 1200)) == "1,234 match (45 new, 1,200 gone)"
 
 
 def test_warming_up_leaves_nothing_behind(app, catalog):

@@ -10,7 +10,18 @@ from gpubranches import Catalog, Session, open_backend
 from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import ingest
-from gpubranches.retrieval.queries import LONGEST, MOST_TERMS, Item, Picture, Query, Words, combine, parse, unit, written_terms
+from gpubranches.retrieval.queries import (
+    LONGEST,
+    MOST_TERMS,
+    Item,
+    Picture,
+    Query,
+    Words,
+    combine,
+    parse,
+    unit,
+    written_terms,
+)
 from gpubranches.retrieval.search import Searcher
 
 PLAIN = st.text("abc-+\"' é#:", min_size=1, max_size=12).map(lambda text: "x" + " ".join(text.split()))

@@ -16,21 +16,26 @@ from gpubranches.service.texts import Texts, languages, texts_in
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = ROOT / "web/static/texts"
+NAMES = ("t", "t_html", "texts", "texts_in")
 _CALL = re.compile(r'\bt\(\s*(?:"([\w.-]+)"|([^)"]))(?:,\s*\{(.*?)\})?', re.S)
 
 
 class Variables(Visitor):
     def __init__(self):
-        self.found = set()
+        self.found, self.messages = set(), set()
 
     def visit_VariableReference(self, node):
         self.found.add(node.id.name)
 
+    def visit_MessageReference(self, node):  # noqa: N802
+        self.messages.add(node.id.name)
 
-def variables(pattern):
+
+def variables(pattern, others):
+    """Return the names of the values that a text needs, also in the texts that it contains."""
     visitor = Variables()
     visitor.visit(pattern)
-    return visitor.found
+    return visitor.found.union(*(variables(others[name], others) for name in visitor.messages))
 
 
 def patterns(language):
@@ -56,18 +61,18 @@ def used_in_templates():
 def used_in_python():
     for path in sorted((ROOT / "gpubranches").rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if (
-                isinstance(call, ast.Call)
-                and isinstance(call.func, ast.Name)
-                and call.func.id in ("t", "t_html", "texts")
-            ):
-                if not call.args and call.func.id == "texts":  # the texts of the request
-                    continue
-                where = f"{path.name}:{call.lineno}"
-                if any(value.arg is None for value in call.keywords):  # passes a key on
-                    continue
-                assert isinstance(call.args[0], ast.Constant), f"{where}: a key is written out"
-                yield where, call.args[0].value, {value.arg for value in call.keywords}
+            if not isinstance(call, ast.Call):
+                continue
+            function = call.func.func if isinstance(call.func, ast.Call) else call.func  # texts_in("de")("undo")
+            if getattr(function, "id", "") not in NAMES or (function.id == "texts" and not call.args):
+                continue
+            if function.id == "texts_in" and function is call.func:
+                continue
+            where = f"{path.name}:{call.lineno}"
+            if any(value.arg is None for value in call.keywords):  # passes a key on
+                continue
+            assert isinstance(call.args[0], ast.Constant), f"{where}: a key is written out"
+            yield where, call.args[0].value, {value.arg for value in call.keywords}
 
 
 def used_in_scripts():
@@ -92,7 +97,8 @@ def test_english_is_there_and_german_beside_it():
 
 
 def test_every_text_that_is_used_is_there_with_its_values():
-    there = {key: variables(pattern) for key, pattern in patterns("en").items()}
+    english = patterns("en")
+    there = {key: variables(pattern, english) for key, pattern in english.items()}
     wrong = [
         (where, key, sorted(there.get(key, ())), sorted(given))
         for where, key, given in used()
@@ -106,6 +112,12 @@ def test_no_text_is_unused():
 
 
 @pytest.mark.parametrize("language", languages())
+def test_a_file_of_texts_fits_into_a_data_block_of_html(language):
+    """A page carries it as it is: "</script" would end the block, "<!--" begins a comment there."""
+    assert not re.search("</?script|<!--", (TEXTS / f"{language}.ftl").read_text("utf-8"), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("language", languages())
 def test_every_language_has_the_texts_of_english_with_the_same_values_and_tags(language):
     english, other = patterns("en"), patterns(language)
     assert set(other) == set(english)
@@ -115,7 +127,7 @@ def test_every_language_has_the_texts_of_english_with_the_same_values_and_tags(l
         return set(re.findall(r"</?\w+>", FluentSerializer().serialize_entry(message)))
 
     for key, pattern in english.items():
-        assert variables(other[key]) == variables(pattern), key
+        assert variables(other[key], other) == variables(pattern, english), key
         assert tags(key, other[key]) == tags(key, pattern), key
 
 

@@ -1,4 +1,4 @@
-"""The language of a response and its texts, for routes and templates."""
+"""The language of a response with its texts, and its theme, for routes and templates."""
 
 from __future__ import annotations
 
@@ -12,17 +12,31 @@ from gpubranches.service.texts import FALLBACK, Texts, languages, texts_in
 if TYPE_CHECKING:
     from gpubranches.service.texts import Value
 
-COOKIE = "gpubranches-language"
-"""Holds the language that was chosen on the page, none for the browser's own."""
+COOKIES = {"language": "gpubranches-language", "theme": "gpubranches-theme"}
+"""Hold what was chosen on the page; without them the browser's language and the system's theme hold."""
+THEMES = ("light", "dark")
 
 
 def texts() -> Texts:
     """Return the texts in the language of the request: the one chosen on the page, else the browser's, else English."""
     if "texts" not in g:
-        known = languages()
-        chosen = request.cookies.get(COOKIE, "")
-        g.texts = texts_in(chosen if chosen in known else request.accept_languages.best_match(known, FALLBACK))
+        g.texts = texts_in(chosen_language() or request.accept_languages.best_match(languages(), FALLBACK))
     return cast(Texts, g.texts)
+
+
+def chosen_language() -> str:
+    """Return the language that was chosen on the page, "" for the browser's own."""
+    return _chosen("language", languages())
+
+
+def theme() -> str:
+    """Return the theme that was chosen on the page, one of THEMES, "" for the system's own."""
+    return _chosen("theme", THEMES)
+
+
+def _chosen(what: str, known: tuple[str, ...]) -> str:
+    value = request.cookies.get(COOKIES[what], "")
+    return value if value in known else ""
 
 
 def t(key: str, /, **values: Value) -> str:
@@ -41,8 +55,22 @@ def number(value: float) -> str:
     return texts().number(value)
 
 
+def text_sources() -> list[tuple[str, Markup]]:
+    """Return the files of texts that the scripts of a page read, by language, for data blocks of HTML."""
+    return [(name, Markup(source)) for name, source in texts().sources]  # nosec B704  # files of this repository
+
+
 def install(app: Flask) -> None:
-    """Give the templates `t`, `t_html`, `language` and the filter `number`."""
-    functions: dict[str, Any] = {"t": t, "t_html": t_html, "language": lambda: texts().language}
+    """Give the templates the functions of this module and the filter `number`."""
+    functions: dict[str, Any] = {
+        "t": t,
+        "t_html": t_html,
+        "language": lambda: texts().language,
+        "languages": lambda: [(name, texts_in(name)("language-name")) for name in languages()],
+        "chosen_language": chosen_language,
+        "text_sources": text_sources,
+        "theme": theme,
+        "cookies": COOKIES,
+    }
     app.jinja_env.globals.update(functions)
     app.jinja_env.filters["number"] = number

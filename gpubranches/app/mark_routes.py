@@ -13,6 +13,7 @@ import numpy as np
 from flask import Blueprint, request
 
 from gpubranches.app.app_context import service
+from gpubranches.app.language import texts
 from gpubranches.app.request_values import EVENT_NAME, parse_whole, session_id, whole
 from gpubranches.errors import UsageError
 from gpubranches.service.labels import ORIGINS
@@ -83,9 +84,9 @@ def _changes(since: int) -> dict[str, Any]:
         "negative": changed.negative,
         "can_undo": changed.can_undo,
         "can_redo": changed.can_redo,
-        "new_marks": None if found is None else new_marks(found.new_marks),
-        "matches": None if found is None else matches_heading(found.total),
-        "since": None if found is None else since_found(found.joined, found.left),
+        "new_marks": None if found is None else new_marks(texts(), found.new_marks),
+        "matches": None if found is None else matches_heading(texts(), found.total),
+        "since": None if found is None else since_found(texts(), found.joined, found.left),
     }
 
 

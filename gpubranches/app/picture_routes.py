@@ -10,6 +10,7 @@ from werkzeug.exceptions import NotFound, UnsupportedMediaType
 from gpubranches.app.api.search import PICTURES, UPLOAD_BYTES
 from gpubranches.app.app_context import service, thumbnails
 from gpubranches.app.export_routes import send_original
+from gpubranches.app.language import texts
 from gpubranches.app.request_values import session_id
 from gpubranches.app.views import shortened
 from gpubranches.errors import DataError, UsageError
@@ -62,7 +63,7 @@ def details(item: int) -> Response:
     row = service().item(item) if item < 2**63 else None
     if row is None:
         raise NotFound(f"there is no item {item}")
-    return make_response(render_template("_details.html", item=row, caption=shortened(caption(row))))
+    return make_response(render_template("_details.html", item=row, caption=shortened(caption(texts(), row))))
 
 
 @routes.post("/pictures")

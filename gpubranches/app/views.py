@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.app.app_context import service
+from gpubranches.app.language import texts
 from gpubranches.catalog.pictures.decoding import upright_size
 from gpubranches.errors import DataError
+from gpubranches.retrieval.queries import Item, Picture, Words, WrittenTerm, written_terms
 from gpubranches.service.thumbnails import version
 from gpubranches.service.types import SessionState
 from gpubranches.service.wording import caption
@@ -39,13 +41,50 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Chip:
+    """One term of a query as it is shown.
+
+    sign: "+" or "-"; label: as it was written; others: the query without it, "" where that is none; item: its id, with
+    the version of its picture, "" for none; sent: the name of an uploaded picture.
+    """
+
+    sign: str
+    label: str
+    others: str = ""
+    item: int | None = None
+    picture: str = ""
+    sent: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Which part of an answer is listed, "" for none, and how: without marked items, the nearest to the cut first."""
+
+    part: str = ""
+    unmarked: bool = False
+    least_sure_first: bool = False
+
+    def query(self) -> dict[str, str]:
+        """Return the listing as the values of an address; empty ones are its defaults."""
+        return {
+            "tier": "" if self.part == "all" else self.part,
+            "unmarked": "1" if self.unmarked else "",
+            "order": UNSURE if self.least_sure_first else "",
+        }
+
+
+UNSURE = "unsure"
+"""The value of `order` in an address that lists the nearest to the cut first."""
+
+
+@dataclass(frozen=True)
 class View:
     """One page of a list of items.
 
     kind: the route that made it; total: how many items the list has; address: of the list, whose pages differ by
     `offset`; offset: of this page; query: what the search field holds; origin: what to mark its items with; where: the
-    filter; pictures: names of the uploaded ones that the query names; part: of the answer, "" for another list; again:
-    the label of a button that finds all, "" for no button; how: what answered a query, and took_ms its time.
+    filter; terms: those of the query, if there are several or pictures; listing: of an answer; again: the label of a
+    button that finds all, "" for no button; how: what answered a query, and took_ms its time.
     """
 
     kind: str
@@ -59,11 +98,21 @@ class View:
     seed: int = 0
     origin: str = "user"
     where: str = ""
-    pictures: tuple[str, ...] = ()
-    part: str = ""
+    terms: tuple[Chip, ...] = ()
+    listing: Listing = Listing()
     again: str = ""
     how: str = ""
     took_ms: float = 0.0
+
+    @property
+    def part(self) -> str:
+        """The part of an answer that is listed, "" for another list."""
+        return self.listing.part
+
+    @property
+    def unmarked(self) -> bool:
+        """Whether only items without a mark are listed."""
+        return self.listing.unmarked
 
 
 @dataclass(frozen=True)
@@ -106,7 +155,25 @@ def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
     """Return the tile of an item, given by its columns."""
     path = service().picture_file(item)
     picture = version(path)
-    return Tile(int(item["id"]), shortened(caption(item)), mark, figure, picture, _ratio(path, picture))
+    return Tile(int(item["id"]), shortened(caption(texts(), item)), mark, figure, picture, _ratio(path, picture))
+
+
+def chips(text: str) -> tuple[Chip, ...]:
+    """Return the terms of a query that can be read; none for a single text, which the search field shows."""
+    written = written_terms(text)
+    if len(written) == 1 and isinstance(written[0].term, Words):
+        return ()
+    items = [term.term.id for term in written if isinstance(term.term, Item)]
+    known = [item for item in items if item < service().catalog.next_id]
+    pictures = picture_versions(np.array(known, np.int64))
+    return tuple(_chip(term, pictures) for term in written)
+
+
+def _chip(written: WrittenTerm, pictures: dict[int, str]) -> Chip:
+    chip = Chip(written.sign, written.text, written.others)
+    if isinstance(written.term, Item):
+        return replace(chip, item=written.term.id, picture=pictures.get(written.term.id, ""))
+    return replace(chip, sent=written.term.name) if isinstance(written.term, Picture) else chip
 
 
 def picture_versions(ids: NDArray[np.int64]) -> dict[int, str]:

@@ -35,6 +35,7 @@ from gpubranches.service.session_directory import SessionDirectory
 from gpubranches.service.session_store import query_path
 from gpubranches.service.snapshot_follower import SnapshotFollower
 from gpubranches.service.tasks import Tasks
+from gpubranches.service.texts import texts_in
 from gpubranches.service.types import (
     Download,
     ListPage,
@@ -213,7 +214,7 @@ class CatalogService:
         return self._remembered(
             page,
             query=query_path(query, request.where),
-            asked=record.asked or query_in_words(query),
+            asked=record.asked or query_in_words(texts_in(), query),
             words=query if has_words else record.words,
             where=request.where,
         )

@@ -46,6 +46,11 @@ class Texts:
             self._constant[key] = self._format(key, values)
         return self._constant[key]
 
+    @property
+    def sources(self) -> tuple[tuple[str, str], ...]:
+        """The languages that it takes texts from, in this order, each with the content of its file."""
+        return tuple((bundle.locales[0], _source(bundle.locales[0])) for bundle in self._bundles)
+
     def number(self, value: float) -> str:
         """Return a number as this language writes it."""
         from babel.numbers import format_decimal
@@ -82,8 +87,13 @@ def _bundle(language: str) -> FluentBundle:
     from fluent.runtime import FluentBundle, FluentResource
 
     bundle = FluentBundle([language], use_isolating=False)
-    bundle.add_resource(FluentResource((_folder() / f"{language}.ftl").read_text("utf-8")))
+    bundle.add_resource(FluentResource(_source(language)))
     return bundle
+
+
+@cache
+def _source(language: str) -> str:
+    return (_folder() / f"{language}.ftl").read_text("utf-8")
 
 
 def _pattern(bundle: FluentBundle, key: str) -> Pattern | None:

@@ -4,7 +4,7 @@ import { isWaiting, labelOf } from "./marks.js";
 import { t } from "./texts.js";
 import { bringBack, chunkOf, idOf, last, numberOf, open, tiles } from "./window.js";
 
-export { fill, idOf, length, resize, tiles } from "./window.js";
+export { fill, idOf, length, resize, setFactor, tiles } from "./window.js";
 
 const SELECTED_MOST = 5000;
 

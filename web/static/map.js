@@ -44,7 +44,11 @@ let pinned = -1;
 let press = null; // what a pointer that is down does
 const pointers = new Map(); // id -> place, of those that are down
 const pictures = new Map(); // item -> Image, null for one without
-export const frames = { drawn: 0, work: null }; // for tests and measurements
+export const frames = { drawn: 0, work: null }; // how many were drawn, and the work of the last one that painted points
+
+// Returns where the points lie on the canvas, in px, and the selected items; for tests.
+export const screenPlaces = () => [...points.ids.keys()].map((i) => ({ item: points.ids[i], kind: points.kinds[i], ...toScreen(view, points.x[i], points.y[i]) }));
+export const selectedItems = () => selection.map((point) => points.ids[point]);
 
 // Attaches to the map in the document, if there is one that is not attached yet.
 export function setUp() {
@@ -101,14 +105,18 @@ function take(told) {
 // What the map shows
 
 function readColours() {
-  const style = getComputedStyle(root);
-  const read = (name) => style.getPropertyValue(name).trim();
-  const rgb = (name) => [1, 3, 5].map((at) => parseInt(read(name).slice(at, at + 2), 16));
-  const kinds = ["rest", "below", "borderline", "likely", "sure", "match"].map((name) => rgb(`--map-${name}`));
-  colours = {
-    ground: rgb("--map-ground"), chosen: rgb("--map-chosen"), kinds,
-    text: { ground: read("--map-ground"), right: read("--right"), wrong: read("--wrong"), chosen: read("--map-chosen"), ink: read("--ink") },
+  const probe = root.appendChild(document.createElement("i"));
+  const read = (name) => {
+    probe.style.color = `var(--${name})`;
+    return getComputedStyle(probe).color;
   };
+  const rgb = (name) => read(name).match(/\d+/g).slice(0, 3).map(Number);
+  const kinds = ["rest", "below", "borderline", "likely", "sure", "match"].map((name) => rgb(`map-${name}`));
+  colours = {
+    ground: rgb("map-ground"), chosen: rgb("map-chosen"), kinds,
+    text: { ground: read("map-ground"), right: read("right"), wrong: read("wrong"), chosen: read("map-chosen"), ink: read("ink") },
+  };
+  probe.remove();
   refresh();
 }
 
@@ -391,7 +399,6 @@ function hit(at) {
     }
   }
   const found = nearest(points, toMap(view, at.x, at.y), HIT_PX / view.scale, shown);
-  frames.examined = found.examined;
   return found.point;
 }
 

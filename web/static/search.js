@@ -2,6 +2,7 @@
 
 import { ROOT, sessionId, state, stored } from "./marks.js";
 import { t } from "./texts.js";
+import { resize } from "./window.js";
 
 const $ = (id) => document.getElementById(id);
 let warn = () => {};
@@ -16,7 +17,8 @@ export function setUp() {
   if (query && document.activeElement !== $("q")) $("q").value = query;
   const { named } = $("grid").dataset;
   $("session-name").textContent = named || t("sessions");
-  $("to-sessions").ariaLabel = named ? t("sessions.named", { name: named }) : t("sessions");
+  $("to-sessions").ariaLabel = named ? t("sessions-named", { name: named }) : t("sessions");
+  $("size").textContent = $("grid").dataset.size;
   $("applied").value = where;
   if (document.activeElement !== $("where")) {
     $("where").value = where;
@@ -69,8 +71,8 @@ document.addEventListener("htmx:confirm", (event) => {
   const { positive, negative } = state();
   const count = positive + negative;
   const dialog = $("ask-new");
-  $("ask-new-why").textContent = t("ask-new.why", { count, query: $("grid").dataset.asked });
-  $("ask-new-keep").textContent = t("ask-new.keep", { count });
+  $("ask-new-marks").textContent = t("ask-new-marks", { count, query: $("grid").dataset.asked });
+  $("ask-new-keep").textContent = t("ask-new-keep", { count });
   dialog.returnValue = "";
   dialog.addEventListener("close", () => {
     if (dialog.returnValue === "new") newSearch(query);
@@ -91,6 +93,9 @@ export function combine(sign, item) {
 
 // The filter
 
+// Returns whether the filter stands beside the pictures, in a wide window, instead of over them.
+export const isBeside = () => matchMedia("(min-width: 84rem)").matches;
+
 export const openFilter = () => {
   $("filter").open = true;
   $("where").focus();
@@ -102,7 +107,7 @@ async function apply() {
   const where = $("where").value.trim();
   await htmx.ajax("GET", `${ROOT}/filter/count?where=${encodeURIComponent(where)}`, { target: "#where-told" });
   if ($("where-told").querySelector(".wrong")) return $("where").focus();
-  $("filter").open = false;
+  if (!isBeside()) $("filter").open = false;
   $("applied").value = where;
   const { address, kind } = $("grid").dataset;
   if (["matches", "suggest", "audit"].includes(kind)) return $("find").click();
@@ -116,6 +121,8 @@ export function unfilter() {
   $("where").value = "";
   apply();
 }
+
+$("filter").addEventListener("toggle", () => isBeside() && resize());
 
 $("filter-form").addEventListener("submit", (event) => {
   event.preventDefault();

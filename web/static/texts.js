@@ -1,19 +1,14 @@
-// The texts of the page in its language. The files in texts/ are those that the server reads, in the format of Project
-// Fluent. Without a text in this language it is shown in English.
+// The texts of the page in its language, and in English for what that language lacks. The page carries the files that the server
+// reads, in the format of Project Fluent: so they are there before any other script runs.
 
 import { FluentBundle, FluentResource } from "./fluent.min.js";
 
 const LANGUAGE = document.documentElement.lang;
-
-async function load(language) {
-  const response = await fetch(new URL(`texts/${language}.ftl`, import.meta.url));
-  if (!response.ok) throw new Error(`texts in ${language}: ${response.status}`);
-  const bundle = new FluentBundle(language, { useIsolating: false });
-  bundle.addResource(new FluentResource(await response.text()));
+const bundles = [...document.querySelectorAll("script[type='text/fluent']")].map((file) => {
+  const bundle = new FluentBundle(file.lang, { useIsolating: false });
+  bundle.addResource(new FluentResource(file.textContent));
   return bundle;
-}
-
-const bundles = await Promise.all([...new Set([LANGUAGE, "en"])].map(load));
+});
 
 // Returns the text `key` with its values filled in; "undo.title" is the attribute `title` of the message `undo`.
 export function t(key, values = {}) {

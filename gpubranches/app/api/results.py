@@ -19,6 +19,7 @@ from gpubranches.service.answer import PARTS
 from gpubranches.service.answer_map import KINDS, MOST_POINTS
 from gpubranches.service.export import BOX_FORMATS, FORMATS, Format
 from gpubranches.service.types import PartPage
+from gpubranches.service.wording import explanation_to_json
 
 _MATCH: Schema = {
     "type": "object",
@@ -158,7 +159,7 @@ def export_model(session: str, format: str) -> Response:
 )
 def explanation(session: str, item: int) -> dict[str, Any]:
     """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in."""
-    return service().explain(session, item).to_json()
+    return explanation_to_json(service().explain(session, item))
 
 
 def _matches(page: PartPage) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,6 @@ zip-too-many = · ein ZIP fasst höchstens { $most } Bilder, dies sind etwa { $p
 map = Karte
     .title = Die Antwort und ihre Umgebung als Bild sehen (p)
     .role = Karte
-    .back = Zurück zu den Treffern
 map-heading = Karte der Antwort
 map-how = Was ähnlich aussieht, liegt nah beieinander. Eine Gruppe grauer Punkte neben der Antwort kann eine zweite Art sein, die Sie suchen und noch nicht markiert haben: Sehen Sie sich ihre Bilder an, wählen Sie sie aus, markieren Sie sie als richtig und finden Sie noch einmal alle.
 map-tools = Was ein Ziehen bewirkt und wie nah die Karte ist
@@ -75,9 +74,6 @@ map-listed =
        *[other] { $count } Einträge der Auswahl
     }
 
-right = Richtig
-wrong = Falsch
-
 ## Die Leiste der Markierungen
 
 undo = Rückgängig
@@ -95,3 +91,576 @@ mark-state =
     }
     .waiting = wartet auf den Server
     .selected = ausgewählt
+
+## The page
+
+skip = Zu den Bildern springen
+close = Schließen
+    .title = Schließen (Esc)
+cancel = abbrechen
+undo-word = rückgängig
+redo-word = wiederholen
+toast = Was zuletzt geschah
+dismiss = Meldung schließen
+size = { $count ->
+    [one] 1 Bild
+   *[other] { $count } Bilder
+}
+size-filtered = { $inside } von { $total } Bildern
+
+## The search field
+
+search = Suchen
+    .label = Suche nach Wörtern und Bildern, etwa dog + #17
+    .label-items = Suche nach Bildern, etwa #17
+    .placeholder = Was suchen Sie?
+    .placeholder-items = Kein Textmodell: ein Bild wie #17
+by-picture = Mit einem Bild suchen
+    .title = Mit einem Bild suchen: auswählen, einfügen oder hierher ziehen
+    .file = Ein Bild, mit dem gesucht wird
+    .drop = Bild loslassen, um damit zu suchen
+new-search = Neue Suche
+    .title = Eine neue Sitzung ohne Markierungen; diese bleibt erhalten
+sessions = Sitzungen
+    .title = Sitzungen: finden, benennen, wechseln, kopieren
+sessions-named = Sitzungen: { $name }
+ask-new = Eine neue Suche beginnen?
+    .begin = Neue Suche beginnen
+ask-new-marks = Ihre { $count ->
+    [one] Markierung gehört
+   *[other] { $count } Markierungen gehören
+} zu „{ $query }“.
+ask-new-keep = { $count ->
+    [one] Meine Markierung
+   *[other] Meine { $count } Markierungen
+} behalten
+terms = Wonach gesucht wird
+term-more = plus
+term-less = minus
+term-sent = Das gesendete Bild
+term-remove = Ohne { $term } suchen
+
+## The filter
+
+filter = Filter
+    .title = Nach dem filtern, was über die Bilder bekannt ist (g)
+filter-label = Nur Bilder mit
+filter-apply = Anwenden
+filter-none = Kein Filter
+filter-columns = Spalten und ihre häufigsten Werte: mehrere einer Spalte erweitern den Filter, die einer anderen engen ihn ein
+filter-on = Filter: nur Bilder mit
+filter-remove = Filter entfernen
+
+## The first page
+
+intro = So geht es
+intro-look = Ansehen
+    .words = Suchen Sie, was Sie brauchen, oder beginnen Sie mit einem zufälligen Bild unten oder einem, das Sie kennen:
+    .items = Dieser Katalog hat kein Textmodell: Beginnen Sie mit einem zufälligen Bild unten oder einem, das Sie kennen:
+item-id = Bildnummer
+go = Los
+intro-mark = Markieren
+    .how = Klicken Sie auf ein Bild: einmal für richtig, zweimal für falsch. Mit Tasten: <kbd>Esc</kbd> verlässt das Suchfeld, dann markiert <kbd>a</kbd> richtig und <kbd>x</kbd> falsch und geht zum nächsten; <kbd>?</kbd> zeigt alle Tasten.
+intro-find = Alle finden
+    .how = Ein Modell Ihrer Markierungen geht über alle { $count } Bilder und zeigt jeden Treffer. Weiter markieren, exportieren.
+
+## Marks
+
+bar = Markierungen und nächste Schritte
+marked-right = Als richtig markiert
+marked-wrong = Als falsch markiert
+counted-right = richtig
+counted-wrong = falsch
+more-marks = Weitere Markierungen
+rest = Was auf dem Bildschirm nicht markiert ist
+rest-wrong = Den Rest falsch markieren
+rest-right = Den Rest richtig markieren
+all-marks = Alle Markierungen dieser Sitzung
+clear = Alle entfernen; rückgängig holt sie zurück
+cleared = Alle Markierungen entfernt
+nothing-unmarked = Auf dem Bildschirm ist alles markiert
+marked = { $count ->
+    [one] #{ $id }
+   *[other] { $count } Bilder
+} { $value ->
+    [1] richtig markiert
+    [-1] falsch markiert
+   *[0] nicht mehr markiert
+}
+taken-back = { $nothing ->
+    [yes] { $path ->
+        [undo] Nichts mehr rückgängig zu machen
+       *[redo] Nichts mehr zu wiederholen
+    }
+   *[no] { $path ->
+        [undo] Zurückgenommen
+       *[redo] Wiederhergestellt
+    }: { $count ->
+        [one] #{ $id }
+       *[other] { $count } Bilder
+    }
+}
+taken-back-marks = { $path ->
+    [undo] Zurückgenommen
+   *[redo] Wiederhergestellt
+}: { $count ->
+    [one] 1 Markierung
+   *[other] { $count } Markierungen
+}
+deed-counts = { $deed }. { $positive } richtig, { $negative } falsch.
+refused = { $why } Ihre Markierung wurde zurückgenommen.
+waiting = { $count } zu senden, sobald der Server wieder antwortet
+
+## Next steps
+
+steps = Nächste Schritte
+hint-none = Markieren Sie einige Bilder richtig und falsch, dann Alle finden.
+hint-none-here = Suchen, einige richtig und falsch markieren, dann Alle finden.
+hint-right = Markieren Sie auch einige falsche, dann Alle finden.
+hint-wrong = Markieren Sie mindestens eines richtig, dann Alle finden.
+hint-both = Alle finden wendet Ihre Markierungen auf alle { $count } Bilder an.
+progress = { $left ->
+    [0] Alle { $total } { $kind ->
+        [audit] geprüft
+       *[suggest] markiert
+    }
+   *[other] { $done } von { $total } { $kind ->
+        [audit] geprüft
+       *[suggest] markiert
+    }
+}
+to-matches = Zurück zu den <b>{ $count }</b> Treffern
+    .title = Zurück zu den Treffern (b)
+suggest = { $count } vorschlagen
+    .title = Was als Nächstes zu markieren ist: daraus lernt das Modell am meisten (s)
+check = { $count } prüfen
+    .title = Zufällig gezogene Bilder; Ihre Markierungen sagen, wie gut das Ergebnis ist (k)
+find-target = { $target } finden
+    .title = Zeigt je 20 Bilder zum Markieren, bis bekannt ist, dass { $target } alles Richtigen gefunden sind
+find-all = Alle finden
+    .title = Die Markierungen auf den ganzen Katalog anwenden (f)
+find-again = Erneut alle finden
+export = Exportieren
+    .title = Die Treffer speichern (e)
+export-all = Die Treffer
+export-part = Die Bilder dieses Reiters
+export-boxes = Die Boxen des Modells
+finding-all = Alle Treffer werden gesucht
+finding = Alle finden { $stage ->
+    [wait] · wartet auf andere
+    [breadth] · schätzt, wie breit die Idee ist
+    [train] · lernt
+    [boxes] · sucht
+    [rank] · ordnet
+    [cut] · schneidet die Liste
+    [estimate] · schätzt die Vollständigkeit
+   *[other] {""}
+}
+awaited = { $what ->
+    [refine] Alle finden wartet auf den Server
+   *[other] Die Anfrage wartet auf den Server
+}
+no-answer = Der Server hat nicht geantwortet. Nichts wurde geändert; läuft er noch?
+
+## Options of find all
+
+options = Optionen der Suche
+second-stage = Was gefunden ist, in voller Genauigkeit vergleichen
+    .missing = Volle Genauigkeit braucht einen Katalog mit Embeddings
+advanced = Erweitert
+model = Modell
+model-name = { $model ->
+    [branch] Ein Entscheidungszweig
+    [ensemble-classic] Ensemble der Veröffentlichungen
+    [branch-classic] Ein Zweig der Veröffentlichungen
+    [forest] Random Forest
+    [tree] Entscheidungsbaum
+    [linear] Linear, ohne Boxen
+   *[ensemble] Ensemble von Entscheidungszweigen
+}
+model-use = { $model ->
+    [branch] Wenige Boxen, die man lesen und exportieren kann; findet weniger.
+    [ensemble-classic] Zum Vergleich mit der veröffentlichten Methode.
+    [branch-classic] Zum Vergleich mit der veröffentlichten Methode, ein Modell.
+    [forest] Vergleichsmodell; langsamer, mit vielen engen Boxen.
+    [tree] Vergleichsmodell aus einem Baum.
+    [linear] Ordnet alle Bilder nur linear; ohne Gründe, ohne Boxen.
+   *[ensemble] Im Allgemeinen das beste: nehmen Sie dieses.
+}
+wrong-items = Falsche Bilder
+random-negatives = Zufällig gezogen
+    .title = Bilder, die niemand geprüft hat und die als falsch gelten
+negative-weight = Gewicht eines markierten
+    .title = Für wie viele zufällig gezogene eines zählt, wenn genau verglichen wird
+
+## Lists
+
+view = Ansicht
+tile-size = Größe der Bilder
+    .title = Größer und kleiner (+ und -)
+captions = Beschriftungen
+    .title = Beschriftungen unter den Bildern (c)
+took = { $ms } ms
+took-by = mit { $how }
+other-random = Andere zufällige Bilder
+empty = Hier ist nichts zu zeigen.
+empty-filter = Nichts hier entspricht dem Filter.
+empty-review = Alle diese sind markiert.
+chunk = Bilder ab { $first }
+tile-why = Warum Bild { $id } passt oder nicht
+    .title = Warum (w)
+tile-like = Ähnliche wie Bild { $id }
+    .title = Ähnliche Bilder (m)
+tile-open = Bild { $id } groß öffnen
+    .title = Groß öffnen (o)
+distance = Abstand { $value }
+score = Wert { $value }
+chance = Chance { $percent } %
+to-mark = { $count } zu markieren
+to-check = { $count } zu prüfen
+suggest-note = Bei diesen ist das Modell am unsichersten; daraus lernt es am meisten.
+audit-note = Zufällig gezogen. Markieren Sie, so viele Sie mögen: das sagt, wie gut das Ergebnis ist.
+review-heading = { $count } durchzusehen
+review-note = Noch nicht markiert, die unsichersten zuerst.
+
+## How complete an answer is
+
+told-checked = Nach dem, was geprüft ist: { $told }.
+told-guessed = Geschätzt: { $told }.
+told-unknown = Wie viele davon richtig sind und wie viele fehlen, lässt sich sagen, sobald einige geprüft sind.
+show-cut = Reihenfolge, Schnitt und Zahlen
+in-numbers = In Zahlen
+    .filtered = dessen, was der Filter durchlässt.
+    .whole = des ganzen Katalogs.
+    .meaning = Precision ist der Anteil der Treffer, der richtig ist, Recall der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen.
+    .unchecked = Precision ist der Anteil der Treffer, der richtig ist, Recall der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen, wenn Ihre Suche wie andere ist: noch ist nichts geprüft.
+estimate = Neu schätzen
+    .title = Mit den Markierungen seither
+order = { $order ->
+    [review] Durchsehen
+   *[unsure] Unsicherste zuerst
+}
+    .title = { $order ->
+        [review] Nur, was nicht markiert ist, die unsichersten zuerst (r)
+       *[unsure] Die nächsten am Schnitt zuerst
+    }
+lean = Wie viele Bilder passen: weniger und sicherer oder mehr und unsicherer
+    .title = Die Mitte ist die Wahl des Modells
+lean-fewer = Weniger, sicherer
+lean-more = Mehr, unsicherer
+lean-value = { $value ->
+    [0] Wahl des Modells
+   *[other] { NUMBER($value, minimumFractionDigits: 1) }
+}
+parts = Teile des Ergebnisses
+
+## Sessions
+
+to-items = Zurück zu den Bildern
+sessions-what = Eine Sitzung ist eine Suche mit ihren Markierungen. Alle, die dieselbe Sitzung geöffnet haben, sehen dieselben Markierungen.
+sessions-find = Sitzung finden
+sessions-order = Sortieren nach
+session-order = { $order ->
+    [name] Name
+    [matches] meisten Treffern
+    [exported] letztem Export
+   *[used] letzter Nutzung
+}
+sessions-none = Keine Sitzung nennt „{ $text }“.
+session-new = Neue Sitzung
+session-file = Aus einer gespeicherten Datei
+    .open = Datei öffnen
+session-name = Name von { $title }
+session-rename = Umbenennen
+untitled = Ohne Namen
+session-query = Zuletzt gesucht: <q>{ $query }</q>
+session-here = hier geöffnet
+session-right = { $count } richtig
+session-wrong = { $count } falsch
+session-matches = { $count ->
+    [one] 1 Treffer
+   *[other] { $count } Treffer
+}
+session-exported = { $name }, { $time }
+session-open = Öffnen
+    .label = { $title } öffnen
+session-copy = Duplizieren
+    .label = { $title } duplizieren
+session-save = In Datei speichern
+    .label = { $title } in eine Datei speichern
+    .title = Die Sitzung selbst: ihre Suchen, Markierungen und Optionen, um sie hier oder anderswo zu öffnen
+session-delete = Löschen
+    .label = { $title } löschen
+session-deleted = { $title } gelöscht
+session-undelete = { $title } zurückholen
+session-restored = { $title } ist wieder da
+session-renamed = Heißt jetzt { $title }
+session-unnamed = Name entfernt
+session-unknown = Diese Sitzung gibt es nicht mehr; sie wurde vielleicht gelöscht.
+unkept = Die Markierungen dieses Katalogs lassen sich nicht schreiben: Was jetzt markiert wird, geht verloren, sobald der Server endet. Die Sitzung exportieren, um sie zu behalten, oder dem Server Schreibrechte für den Ordner des Katalogs geben und ihn neu starten.
+
+## Wörter, die an mehreren Stellen stehen
+
+right = Richtig
+    .title = Richtig (a)
+wrong = Falsch
+    .title = Falsch (x)
+
+## Oben: Suche, neue Suche, Sitzungen
+
+picture-unread = Das Modell dieses Katalogs liest keine Bilder, daher lässt sich mit keinem suchen.
+picture-unsent = Der Server hat nicht geantwortet, das Bild wurde nicht gesendet.
+picture-not = { $file } ist kein Bild; möglich sind JPEG, PNG, WebP und GIF.
+picture-not-dropped = Das war kein Bild; möglich sind JPEG, PNG, WebP und GIF.
+appearance = Darstellung und Sprache
+theme = Farben
+theme-name =
+    { $theme ->
+        [light] hell
+        [dark] dunkel
+       *[system] wie das System
+    }
+language = Sprache
+    .browser = wie der Browser
+# The name of this language in itself.
+language-name = Deutsch
+
+## Kacheln
+
+selected =
+    { $count ->
+        [0] Nichts ausgewählt
+       *[other] { $count } ausgewählt
+    }
+
+## Der Filter
+
+column-kind =
+    { $kind ->
+        [number] Zahl
+        [text] Text
+        [boolean] Wahrheitswert
+        [date] Datum
+        [time] Zeitpunkt
+        [time-with-zone] Zeitpunkt mit Zeitzone
+        [nothing] leer
+       *[other] Sonstiges
+    }
+column-missing = fehlt
+filter-count = { $count } von { $total } Einträgen
+no-columns = Die Einträge dieses Katalogs haben keine Spalten.
+
+## Die große Ansicht
+
+no-picture = Kein Bild
+large-title = { $place } von { $count }: { $title }
+large-now =
+    { $label ->
+        [1] #{ $id } ist als richtig markiert.
+        [-1] #{ $id } ist als falsch markiert.
+       *[0] #{ $id } ist nicht markiert.
+    }
+also = Auch
+    .label = Auch so etwas
+    .title = Auch so etwas: zur Suche hinzufügen (Umschalt+M)
+less = Weniger
+    .label = Weniger davon
+    .title = Weniger davon: von der Suche abziehen (l)
+before = Voriger
+    .title = Voriger (←)
+after = Nächster
+    .title = Nächster (→)
+zoom =
+    { $factor ->
+        [0] ganz
+       *[other] { $factor }×
+    }
+    .title = Zoom (z)
+details = Details
+    .label = Was über den Eintrag bekannt ist
+    .title = Was über den Eintrag bekannt ist (i)
+
+## Warum ein Eintrag ein Treffer ist
+
+why-in = Warum Eintrag { $id } in der Antwort ist
+why-out = Warum Eintrag { $id } nicht in der Antwort ist
+why-found = Gefunden: { $reason }.
+why-not-found = Nicht gefunden: { $reason }.
+why-marked =
+    { $mark ->
+        [1] Er ist als richtig markiert und deshalb in der Antwort.
+       *[-1] Er ist als falsch markiert und deshalb nicht in der Antwort.
+    }
+why-looks =
+    { $count ->
+        [1]
+            { $votes ->
+                [0] auf den ersten Blick ähnelt er nicht dem, was als richtig markiert ist
+               *[other] auf den ersten Blick ähnelt er dem, was als richtig markiert ist
+            }
+       *[other]
+            { $votes ->
+                [0] keiner von { $count } ersten Blicken fand ihn dem ähnlich, was als richtig markiert ist
+                [1] einer von { $count } ersten Blicken fand ihn dem ähnlich, was als richtig markiert ist
+               *[other] { $votes } von { $count } ersten Blicken fanden ihn dem ähnlich, was als richtig markiert ist
+            }
+    }
+why-reason =
+    { $outcome ->
+        [vote] { $looks }
+        [votes] { $looks }; { $needed } reichen aus
+        [no-candidate] { $looks }, deshalb gab es keinen genaueren Blick
+        [unranked] { $looks }, aber andere sind so viel ähnlicher, dass es keinen genaueren Blick gab
+        [reached] { $looks }, und ein genauerer Blick bestätigt es
+       *[missed] { $looks }, aber ein genauerer Blick bestätigt es nicht
+    }
+why-numbers = Ein erster Blick ist ein Schätzer: Boxen, jede mit Grenzen für einige Code-Dimensionen des Eintrags.
+why-votes =
+    { $outcome ->
+        [no-candidate] { $votes } von { $count } Schätzern enthalten ihn, { $needed } sind nötig: kein Kandidat.
+        [unranked] { $votes } von { $count } Schätzern enthalten ihn, { $needed } sind nötig: ein Kandidat, aber zu weit unter dem Schnitt, um nach seinem Embedding geordnet zu werden.
+        [reached] { $votes } von { $count } Schätzern enthalten ihn, { $needed } sind nötig: ein Kandidat; sein Wert { NUMBER($score, minimumFractionDigits: 3, maximumFractionDigits: 3) } erreicht den Schnitt { NUMBER($threshold, minimumFractionDigits: 3, maximumFractionDigits: 3) }.
+        [missed] { $votes } von { $count } Schätzern enthalten ihn, { $needed } sind nötig: ein Kandidat; sein Wert { NUMBER($score, minimumFractionDigits: 3, maximumFractionDigits: 3) } bleibt unter dem Schnitt { NUMBER($threshold, minimumFractionDigits: 3, maximumFractionDigits: 3) }.
+       *[votes] { $votes } von { $count } Schätzern enthalten ihn, { $needed } sind nötig.
+    }
+why-outcome =
+    { $outcome ->
+        [marked-right] Als richtig markiert, also auf jeden Fall in der Antwort.
+        [marked-wrong] Als falsch markiert, also auf keinen Fall in der Antwort.
+        [matches] Er ist ein Treffer.
+       *[other] Er ist kein Treffer.
+    }
+why-held = Boxen, die ihn enthalten: { $boxes }.
+why-narrowest = Grenzen, die er am knappsten einhält
+    .margin = Abstand
+why-missed = Boxen, die er am knappsten verfehlt
+    .margin = Zu verschieben um
+why-estimator = Schätzer
+why-box = Box
+why-dim = Dim.
+why-code = Code
+why-bounds = Grenzen
+
+## Die Tasten
+
+keys = Tasten
+    .title = Tasten (?)
+    .label = Tasten anzeigen
+    .mark = Markieren
+    .move = Bewegen
+    .look = Ansehen
+    .find = Finden
+    .these = + diese
+    .also = Auch <kbd>+</kbd> <kbd>y</kbd> <kbd>Enter</kbd>, <kbd>-</kbd> <kbd>n</kbd>, <kbd>0</kbd> <kbd>Entf</kbd> und <kbd>u</kbd>.
+# Was auf einer Taste steht.
+cap =
+    { $key ->
+        [space] Leertaste
+        [shift] Umschalt
+        [ctrl] Strg
+        [PageUp] Bild ↑
+        [PageDown] Bild ↓
+        [Home] Pos1
+        [End] Ende
+       *[Escape] Esc
+    }
+key-right = richtig, und weiter
+key-wrong = falsch, und weiter
+key-unmark = Markierung entfernen
+key-rest-wrong = alles übrige Sichtbare falsch
+key-rest-right = alles übrige Sichtbare richtig
+key-undo = rückgängig
+key-redo = wiederholen
+key-next = zum nächsten
+key-screen = um einen Bildschirm
+key-ends = ganz an den Anfang oder ans Ende
+key-select = auswählen; oder ziehen
+key-select-none = nichts auswählen
+key-open = groß öffnen; dort zoomt <kbd>z</kbd>
+key-details = alles, was bekannt ist
+key-captions = Beschriftungen
+key-like = mehr davon
+key-also = auch so etwas: zur Suche hinzufügen
+key-less = weniger davon: abziehen
+key-why = warum ein Treffer oder nicht
+key-search = suchen
+key-filter = filtern
+key-check = { $count } zufällig gezogene prüfen
+key-back = zurück zu den Treffern
+key-paste = mit einem eingefügten Bild suchen
+key-find-all = alle finden
+key-suggest = vorschlagen, was als Nächstes zu markieren ist
+key-export = Treffer exportieren
+key-keys = diese Tasten
+
+## Fehler und Anmeldung
+
+error = Das hat nicht geklappt
+back-to-catalog = Zurück zum Katalog
+server-said = Der Server meldet { $status }.
+login = Anmelden
+    .token = Das Token dieses Servers
+    .wrong = Das ist nicht das Token dieses Servers.
+
+## Eine Antwort
+
+matches-heading = { $count } Treffer
+matches-heading-changed = { matches-heading } ({ $new } neu, { $gone } nicht mehr)
+since-found =
+    { $joined ->
+        [0] -{ $left } seit Alle finden
+       *[other]
+            { $left ->
+                [0] +{ $joined } seit Alle finden
+               *[other] +{ $joined } -{ $left } seit Alle finden
+            }
+    }
+new-marks =
+    { $count ->
+        [one] 1 neue Markierung
+       *[other] { $count } neue Markierungen
+    }
+candidates =
+    { $count ->
+        [one] 1 Kandidat
+       *[other] { $count } Kandidaten
+    }
+milliseconds = { NUMBER($time, maximumFractionDigits: 0) } ms
+precision = Präzision { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
+recall = Trefferquote { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
+right-of =
+    { $right ->
+        [all] fast alle der { $count } sind richtig
+       *[other] etwa { $right } der { $count } sind richtig
+    }
+missing =
+    { $missing ->
+        [unknown] { $found }; wie viele fehlen, ist noch nicht bekannt
+        [0] { $found }, und kaum welche fehlen
+        [1] { $found }, und etwa 1 fehlt noch
+       *[other] { $found }, und etwa { $missing } fehlen noch
+    }
+share-found =
+    { $low ->
+        [unknown] wie viele gefunden sind, ist noch nicht bekannt
+       *[other] mindestens { NUMBER($low, style: "percent") } sind gefunden
+    }
+item = Eintrag { $id }
+like-item = Wie Eintrag { $id }
+your-picture = Das eigene Bild
+
+## Listen zum Durchsehen
+
+random = Zufällige Einträge
+nearest = Am nächsten an „{ $query }“
+    .picture = Am nächsten am eigenen Bild
+nearest-meant = gezeigt wird { $meant } statt { $text }
+nearest-all =
+    { $count ->
+        [one] 1 Eintrag, die ähnlichsten zuerst
+       *[other] { $count } Einträge, die ähnlichsten zuerst
+    }
+nearest-all-filtered = { $inside } von { $total } Einträgen, die ähnlichsten zuerst
+nearest-some = die { $count } nächsten von { $inside } Einträgen, die ähnlichsten zuerst
+nearest-some-filtered = die { $count } nächsten von { $inside } der { $total } Einträge, die ähnlichsten zuerst
+filter-lost = Der Filter wurde entfernt, weil er nicht mehr passt: { $error }

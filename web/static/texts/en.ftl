@@ -20,7 +20,6 @@ zip-too-many = · a ZIP holds at most { $most } pictures, these are about { $pic
 map = Map
     .title = See the answer and its surroundings as a picture (p)
     .role = map
-    .back = Back to the matches
 map-heading = Map of the answer
 map-how = Items that look alike lie near each other. A group of grey points beside the answer may be a second kind that you want and have not marked: look at its pictures, select it, mark it right, and find all again.
 map-tools = What a drag does, and how near the map is
@@ -75,61 +74,6 @@ map-listed =
         [one] 1 item of the selection
        *[other] { $count } items of the selection
     }
-unkept = The marks of this catalog cannot be written, so what is marked now will be lost when the server stops. Export the session to keep it, or let the server write to the catalog's folder and start it anew.
-
-## Words that stand in several places
-
-right = Right
-    .title = Right (a)
-wrong = Wrong
-    .title = Wrong (x)
-close = Close
-    .title = Close (Escape)
-dismiss = Dismiss this message
-in-numbers = In numbers
-
-## The top: search, new search, sessions
-
-skip = Skip to the items
-search = Search
-    .label = Search by words and items, such as dog + #17
-    .label-items = Search by items, such as #17
-    .placeholder = What are you looking for?
-    .placeholder-items = No text model: an item such as #17
-by-picture = Search by a picture
-    .title = Search by a picture: choose, paste or drop one
-    .file = A picture to search by
-    .drop = Drop the picture to search by it
-picture-unread = The model of this catalog reads no pictures, so none can be searched by.
-picture-unsent = The server did not answer, the picture was not sent.
-picture-not = { $file } is no picture; choose a JPEG, PNG, WebP or GIF.
-picture-not-dropped = What was dropped is no picture; drop a JPEG, PNG, WebP or GIF.
-new-search = New search
-    .title = A new session without marks; this one is kept
-size =
-    { $count ->
-        [one] 1 item
-       *[other] { $count } items
-    }
-    .title = Items in this catalog
-sessions = Sessions
-    .named = Sessions: { $name }
-    .title = Sessions: name, switch, copy, export
-show-keys = Show the keys
-    .title = Keys (?)
-toast = What was done last
-ask-new = Start a new search?
-    .why =
-        { $count ->
-            [one] Your mark is for “{ $query }”.
-           *[other] Your { $count } marks are for “{ $query }”.
-        }
-    .new = Start a new search
-    .keep =
-        { $count ->
-            [one] Keep my mark
-           *[other] Keep my { $count } marks
-        }
 
 ## The bar of marks
 
@@ -148,18 +92,347 @@ mark-state =
     }
     .waiting = waiting for the server
     .selected = selected
+
+## The page
+
+skip = Skip to the items
+close = Close
+    .title = Close (Escape)
+cancel = cancel
+undo-word = undo
+redo-word = redo
+toast = What was done last
+dismiss = Dismiss this message
+size = { $count ->
+    [one] 1 item
+   *[other] { $count } items
+}
+size-filtered = { $inside } of { $total } items
+
+## The search field
+
+search = Search
+    .label = Search by words and items, such as dog + #17
+    .label-items = Search by items, such as #17
+    .placeholder = What are you looking for?
+    .placeholder-items = No text model: an item such as #17
+by-picture = Search by a picture
+    .title = Search by a picture: choose, paste or drop one
+    .file = A picture to search by
+    .drop = Drop the picture to search by it
+new-search = New search
+    .title = A new session without marks; this one is kept
+sessions = Sessions
+    .title = Sessions: find, name, switch, copy
+sessions-named = Sessions: { $name }
+ask-new = Start a new search?
+    .begin = Start a new search
+ask-new-marks = Your { $count ->
+    [one] mark is
+   *[other] { $count } marks are
+} for “{ $query }”.
+ask-new-keep = Keep my { $count ->
+    [one] mark
+   *[other] { $count } marks
+}
+terms = What is searched for
+term-more = plus
+term-less = minus
+term-sent = The picture that was sent
+term-remove = Search without { $term }
+
+## The filter
+
+filter = Filter
+    .title = Filter by what is known of the items (g)
+filter-label = Only items with
+filter-apply = Apply
+filter-none = No filter
+filter-columns = Columns and their most frequent values: several of one column widen the filter, those of another narrow it
+filter-on = Filter: only items with
+filter-remove = Remove the filter
+
+## The first page
+
+intro = How it works
+intro-look = Look
+    .words = Search for what you want, start from a random item below, or from an item you know:
+    .items = This catalog has no text model: start from a random item below, or from an item you know:
+item-id = item id
+go = Go
+intro-mark = Mark
+    .how = Click a picture: once for right, twice for wrong. By keys: <kbd>Esc</kbd> leaves the search field, then <kbd>a</kbd> marks right and <kbd>x</kbd> wrong and goes on to the next; <kbd>?</kbd> shows all keys.
+intro-find = Find all
+    .how = A model of your marks goes over all { $count } items and shows every match. Mark again, export.
+
+## Marks
+
+bar = Marks and next steps
+marked-right = Marked right
+marked-wrong = Marked wrong
+counted-right = right
+counted-wrong = wrong
+more-marks = More marks
+rest = What is on the screen without a mark
+rest-wrong = Mark the rest wrong
+rest-right = Mark the rest right
+all-marks = All marks of this session
+clear = Remove all; undo brings them back
+cleared = All marks removed
+nothing-unmarked = All that is on the screen is marked
+marked = { $count ->
+    [one] #{ $id }
+   *[other] { $count } items
+} marked { $value ->
+    [1] right
+    [-1] wrong
+   *[0] no longer
+}
+taken-back = { $nothing ->
+    [yes] { $path ->
+        [undo] Nothing left to undo
+       *[redo] Nothing left to redo
+    }
+   *[no] { $path ->
+        [undo] Taken back
+       *[redo] Brought back
+    }: { $count ->
+        [one] #{ $id }
+       *[other] { $count } items
+    }
+}
+taken-back-marks = { $path ->
+    [undo] Taken back
+   *[redo] Brought back
+}: { $count ->
+    [one] 1 mark
+   *[other] { $count } marks
+}
+deed-counts = { $deed }. { $positive } right, { $negative } wrong.
+refused = { $why } What you did was taken back.
+waiting = { $count } to send when the server answers again
+
+## Next steps
+
+steps = Next steps
+hint-none = Mark a few pictures right and wrong, then Find all.
+hint-none-here = Search, mark a few right and wrong, then Find all.
+hint-right = Mark a few wrong ones, too, then Find all.
+hint-wrong = Mark at least one right, then Find all.
+hint-both = Find all applies your marks to all { $count } items.
+progress = { $left ->
+    [0] All { $total } are { $kind ->
+        [audit] checked
+       *[suggest] marked
+    }
+   *[other] { $done } of { $total } { $kind ->
+        [audit] checked
+       *[suggest] marked
+    }
+}
+to-matches = Back to the <b>{ $count }</b> matches
+    .title = Back to the matches (b)
+suggest = Suggest { $count }
+    .title = What to mark next: your marks on these teach most (s)
+check = Check { $count }
+    .title = Items drawn at random; your marks tell how good this is (k)
+find-target = Find { $target }
+    .title = Shows what to mark, 20 at a time, until { $target } of all that is right are known to be found
+find-all = Find all
+    .title = Apply the marks to the whole catalog (f)
+find-again = Find all again
+export = Export
+    .title = Save what matches (e)
+export-all = The matched items
+export-part = The items of this tab
+export-boxes = The boxes of the model
+finding-all = Finding all that match
+finding = Finding all { $stage ->
+    [wait] · waiting for others
+    [breadth] · judging how broad the idea is
+    [train] · training
+    [boxes] · searching
+    [rank] · ranking
+    [cut] · cutting the list
+    [estimate] · estimating how complete it is
+   *[other] {""}
+}
+awaited = { $what ->
+    [refine] Find all waits for the server
+   *[other] The request waits for the server
+}
+no-answer = The server did not answer. Nothing was changed; is it still running?
+
+## Options of find all
+
+options = Options of find all
+second-stage = Compare what is found in full detail
+    .missing = Full detail needs a catalog with embeddings
+advanced = Advanced
+model = Model
+model-name = { $model ->
+    [branch] One decision branch
+    [ensemble-classic] Ensemble, the papers’ own
+    [branch-classic] One branch, the papers’ own
+    [forest] Random forest
+    [tree] Decision tree
+    [linear] Linear, without boxes
+   *[ensemble] Ensemble of decision branches
+}
+model-use = { $model ->
+    [branch] A few boxes that can be read and exported; finds less.
+    [ensemble-classic] To compare with the published method.
+    [branch-classic] To compare with the published method, one model.
+    [forest] A baseline; slower, its boxes are many and narrow.
+    [tree] A baseline of one tree; for comparison.
+    [linear] Ranks every item by a line alone; no reasons, no boxes.
+   *[ensemble] The best in general: choose this.
+}
+wrong-items = Wrong items
+random-negatives = Drawn at random
+    .title = Items that nobody checked, taken for wrong
+negative-weight = Weight of a marked one
+    .title = How many of those drawn at random one counts for, when compared in full detail
+
+## Lists
+
+view = View
+tile-size = Size of the pictures
+    .title = Larger and smaller (+ and -)
+captions = Captions
+    .title = Captions under the pictures (c)
+took = { $ms } ms
+took-by = by { $how }
+other-random = Other random items
+empty = There is nothing to show here.
+empty-filter = Nothing here passes the filter.
+empty-review = All of these are marked.
+chunk = Items from { $first }
+tile-why = Why item { $id } matches or does not
+    .title = Why (w)
+tile-like = More like item { $id }
+    .title = More like this (m)
+tile-open = Open item { $id } large
+    .title = Open large (o)
+distance = distance { $value }
+score = score { $value }
+chance = chance { $percent }%
+to-mark = { $count } to mark next
+to-check = { $count } to check
+suggest-note = The model is least sure of these, so your marks on them teach it most.
+audit-note = Drawn at random. Mark each right or wrong, as many as you like: that tells how good the answer is.
+review-heading = { $count } to review
+review-note = Not marked yet, the least sure first.
+
+## How complete an answer is
+
+told-checked = By what was checked, { $told }.
+told-guessed = At a guess, { $told }.
+told-unknown = How many of these are right, and how many are missing, can be told once some are checked.
+show-cut = Order, cut and numbers
+in-numbers = In numbers
+    .filtered = of what the filter lets in.
+    .whole = of the whole catalog.
+    .meaning = Precision is how much of what matches is right, recall how much of what is right matches; the ranges hold nine times in ten.
+    .unchecked = Precision is how much of what matches is right, recall how much of what is right matches; the ranges hold nine times in ten, if your search is like others: nothing is checked yet.
+estimate = Estimate again
+    .title = With the marks made since
+order = { $order ->
+    [review] Review
+   *[unsure] Least sure first
+}
+    .title = { $order ->
+        [review] Only what is not marked, the least sure first (r)
+       *[unsure] The nearest to the cut first
+    }
+lean = How many items match: fewer and surer, or more and less sure
+    .title = The middle is the model's own choice
+lean-fewer = Fewer, surer
+lean-more = More, less sure
+lean-value = { $value ->
+    [0] model’s own
+   *[other] { NUMBER($value, minimumFractionDigits: 1) }
+}
+parts = Parts of the answer
+
+## Sessions
+
+to-items = Back to the items
+sessions-what = A session is one search with its marks. Everyone who has the same session open sees the same marks.
+sessions-find = Find a session
+sessions-order = Sort by
+session-order = { $order ->
+    [name] name
+    [matches] most matches
+    [exported] last export
+   *[used] last use
+}
+sessions-none = No session mentions “{ $text }”.
+session-new = New session
+session-file = From a saved file
+    .open = Open the file
+session-name = Name of { $title }
+session-rename = Rename
+untitled = Untitled
+session-query = Last searched <q>{ $query }</q>
+session-here = open here
+session-right = { $count } right
+session-wrong = { $count } wrong
+session-matches = { $count ->
+    [one] 1 match
+   *[other] { $count } matches
+}
+session-exported = { $name }, { $time }
+session-open = Open
+    .label = Open { $title }
+session-copy = Duplicate
+    .label = Duplicate { $title }
+session-save = Save to a file
+    .label = Save { $title } to a file
+    .title = The session itself: its queries, marks and options, to open here or elsewhere
+session-delete = Delete
+    .label = Delete { $title }
+session-deleted = Deleted { $title }
+session-undelete = Bring { $title } back
+session-restored = { $title } is back
+session-renamed = Named { $title }
+session-unnamed = Name removed
+session-unknown = There is no such session any more; it may have been deleted.
+unkept = The marks of this catalog cannot be written, so what is marked now will be lost when the server stops. Export the session to keep it, or let the server write to the catalog's folder and start it anew.
+
+## Words that stand in several places
+
+right = Right
+    .title = Right (a)
+wrong = Wrong
+    .title = Wrong (x)
+
+## The top: search, new search, sessions
+
+picture-unread = The model of this catalog reads no pictures, so none can be searched by.
+picture-unsent = The server did not answer, the picture was not sent.
+picture-not = { $file } is no picture; choose a JPEG, PNG, WebP or GIF.
+picture-not-dropped = What was dropped is no picture; drop a JPEG, PNG, WebP or GIF.
+appearance = Appearance and language
+theme = Theme
+theme-name =
+    { $theme ->
+        [light] light
+        [dark] dark
+       *[system] as the system
+    }
+language = Language
+    .browser = as the browser
+# The name of this language in itself.
+language-name = English
+
+## Tiles
+
 selected =
     { $count ->
         [0] Nothing selected
        *[other] { $count } selected
     }
-items-from = Items from { $first }
-tile-why = Why item { $id } matches or does not
-    .title = Why (w)
-tile-open = Open item { $id } large
-    .title = Open large (o)
-tile-like = More like item { $id }
-    .title = More like this (m)
 
 ## The filter
 
@@ -175,6 +448,7 @@ column-kind =
        *[other] other
     }
 column-missing = missing
+filter-count = { $count } of { $total } items
 no-columns = The items of this catalog have no columns.
 
 ## The large view
@@ -211,27 +485,186 @@ details = Details
 
 why-in = Why item { $id } is in the answer
 why-out = Why item { $id } is not in the answer
-why-reason =
-    { $case ->
-        [marked-right] It is marked right, so it is in the answer.
-        [marked-wrong] It is marked wrong, so it is not in the answer.
-        [votes] { $looks }; { $needed } are enough.
-        [vote] { $looks }.
-        [unranked] { $looks }, but others are so much more alike that no closer look was taken.
-        [reached] { $looks }, and so did a closer look.
-        [missed] { $looks }, but not a closer look.
-       *[no-candidate] { $looks }, so no closer look was taken.
+why-found = Found: { $reason }.
+why-not-found = Not found: { $reason }.
+why-marked =
+    { $mark ->
+        [1] It is marked right, so it is in the answer.
+       *[-1] It is marked wrong, so it is not in the answer.
     }
 why-looks =
-    { $votes ->
-        [0]
-            { $count ->
-                [1] Not found: a quick look did not find it like what is marked right
-               *[other] { $found ->
-                    [yes] Found: none of { $count } quick looks found it like what is marked right
-                   *[no] Not found: none of { $count } quick looks found it like what is marked right
-                }
+    { $count ->
+        [1]
+            { $votes ->
+                [0] a quick look did not find it like what is marked right
+               *[other] a quick look found it like what is marked right
             }
-       *[other] x
+       *[other]
+            { $votes ->
+                [0] none of { $count } quick looks found it like what is marked right
+               *[other] { $votes } of { $count } quick looks found it like what is marked right
+            }
+    }
+why-reason =
+    { $outcome ->
+        [vote] { $looks }
+        [votes] { $looks }; { $needed } are enough
+        [no-candidate] { $looks }, so no closer look was taken
+        [unranked] { $looks }, but others are so much more alike that no closer look was taken
+        [reached] { $looks }, and so did a closer look
+       *[missed] { $looks }, but not a closer look
     }
 why-numbers = A quick look is an estimator: boxes, each with bounds for some of the item's code dims.
+why-votes =
+    { $outcome ->
+        [no-candidate] { $votes } of { $count } estimators hold it, { $needed } needed: no candidate.
+        [unranked] { $votes } of { $count } estimators hold it, { $needed } needed: a candidate, too far below the cut to be ranked by its embedding.
+        [reached] { $votes } of { $count } estimators hold it, { $needed } needed: a candidate; its score { NUMBER($score, minimumFractionDigits: 3, maximumFractionDigits: 3) } reaches the cut { NUMBER($threshold, minimumFractionDigits: 3, maximumFractionDigits: 3) }.
+        [missed] { $votes } of { $count } estimators hold it, { $needed } needed: a candidate; its score { NUMBER($score, minimumFractionDigits: 3, maximumFractionDigits: 3) } stays below the cut { NUMBER($threshold, minimumFractionDigits: 3, maximumFractionDigits: 3) }.
+       *[votes] { $votes } of { $count } estimators hold it, { $needed } needed.
+    }
+why-outcome =
+    { $outcome ->
+        [marked-right] Marked right, so in the answer in any case.
+        [marked-wrong] Marked wrong, so not in the answer in any case.
+        [matches] It matches.
+       *[other] It does not match.
+    }
+why-held = Boxes that hold it: { $boxes }.
+why-narrowest = Bounds it passes most narrowly
+    .margin = Margin
+why-missed = Boxes it misses nearest
+    .margin = Would move by
+why-estimator = Estimator
+why-box = Box
+why-dim = Dim
+why-code = Code
+why-bounds = Bounds
+
+## The keys
+
+keys = Keys
+    .title = Keys (?)
+    .label = Show the keys
+    .mark = Mark
+    .move = Move
+    .look = Look
+    .find = Find
+    .these = + these
+    .also = Also <kbd>+</kbd> <kbd>y</kbd> <kbd>Enter</kbd>, <kbd>-</kbd> <kbd>n</kbd>, <kbd>0</kbd> <kbd>Delete</kbd> and <kbd>u</kbd>.
+# What is written on a key.
+cap =
+    { $key ->
+        [space] space
+        [shift] shift
+        [ctrl] ctrl
+        [PageUp] PageUp
+        [PageDown] PageDown
+        [Home] Home
+        [End] End
+       *[Escape] Escape
+    }
+key-right = right, and on
+key-wrong = wrong, and on
+key-unmark = remove the mark
+key-rest-wrong = the rest on the screen wrong
+key-rest-right = the rest on the screen right
+key-undo = undo
+key-redo = redo
+key-next = to the next
+key-screen = by a screen
+key-ends = first and last of all
+key-select = select; or drag
+key-select-none = select nothing
+key-open = open large; there <kbd>z</kbd> zooms
+key-details = all that is known of it
+key-captions = captions
+key-like = more like this
+key-also = also like this: add it to the search
+key-less = less like this: subtract it
+key-why = why it matches or does not
+key-search = search
+key-filter = filter
+key-check = check { $count }, drawn at random
+key-back = back to the matches
+key-paste = search by a pasted picture
+key-find-all = find all
+key-suggest = suggest what to mark next
+key-export = export what matches
+key-keys = these keys
+
+## Errors, and the login
+
+error = That did not work
+back-to-catalog = Back to the catalog
+server-said = The server said { $status }.
+login = Log in
+    .token = The token of this server
+    .wrong = That is not the token of this server.
+
+## An answer
+
+matches-heading =
+    { $count ->
+        [1] 1 matches
+       *[other] { $count } match
+    }
+matches-heading-changed = { matches-heading } ({ $new } new, { $gone } gone)
+since-found =
+    { $joined ->
+        [0] -{ $left } since Find all
+       *[other]
+            { $left ->
+                [0] +{ $joined } since Find all
+               *[other] +{ $joined } -{ $left } since Find all
+            }
+    }
+new-marks =
+    { $count ->
+        [one] 1 new mark
+       *[other] { $count } new marks
+    }
+candidates =
+    { $count ->
+        [one] 1 candidate
+       *[other] { $count } candidates
+    }
+milliseconds = { NUMBER($time, maximumFractionDigits: 0) } ms
+precision = precision { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } to { NUMBER($high, style: "percent") })
+recall = recall { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } to { NUMBER($high, style: "percent") })
+right-of =
+    { $right ->
+        [all] nearly all of the { $count } are right
+       *[other] about { $right } of the { $count } are right
+    }
+missing =
+    { $missing ->
+        [unknown] { $found }; how many are missing is not known yet
+        [0] { $found }, and hardly any are missing
+        [1] { $found }, and about 1 more is missing
+       *[other] { $found }, and about { $missing } more are missing
+    }
+share-found =
+    { $low ->
+        [unknown] how many are found is not known yet
+       *[other] at least { NUMBER($low, style: "percent") } are found
+    }
+item = item { $id }
+like-item = Like item { $id }
+your-picture = Your picture
+
+## Lists to look through
+
+random = Random items
+nearest = Nearest to “{ $query }”
+    .picture = Nearest to your picture
+nearest-meant = showing { $meant } for { $text }
+nearest-all =
+    { $count ->
+        [one] 1 item, most alike first
+       *[other] { $count } items, most alike first
+    }
+nearest-all-filtered = { $inside } of { $total } items, most alike first
+nearest-some = the { $count } nearest of { $inside } items, most alike first
+nearest-some-filtered = the { $count } nearest of { $inside } of { $total } items, most alike first
+filter-lost = The filter is taken away, since it fits no more: { $error }
