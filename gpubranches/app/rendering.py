@@ -38,12 +38,12 @@ LIMITS = {
 
 def show(state: SessionState, view: View) -> Response:
     """Render the next tiles, the results or the whole page, whichever the request is for."""
-    if view.kind in ("matches", "suggest", "audit"):  # these lists follow from marks, which began with a query
+    if view.kind in ("matches", "suggest", "audit", "map"):  # these lists follow from marks, which began with a query
         view = replace(view, query=state.record.query)
     values = {"view": view, "page": PAGE, "size": _size(view), **frame(state, view.listing)}
     if htmx and not htmx.history_restore_request:
         part = make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **values))
-        if view.kind in ("search", "like", "random"):
+        if view.kind in ("search", "like", "random", "map"):
             part.headers["HX-Push-Url"] = request.script_root + view.address
         return part
     return make_response(

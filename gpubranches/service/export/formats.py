@@ -15,6 +15,7 @@ from gpubranches.service.export.item_table import ItemTable
 from gpubranches.service.export.parquet import write_img2dataset, write_parquet
 from gpubranches.service.export.pictures import link_folder, write_coco, write_links
 from gpubranches.service.export.texts import write_csv, write_json, write_jsonl
+from gpubranches.service.export.zip_file import write_zip
 
 Written = TypeVar("Written")
 ItemWriter = Callable[[ItemTable], Generator[bytes, None, int]]
@@ -54,6 +55,7 @@ FORMATS: dict[str, Format[ItemWriter]] = {
         "Links", "links to the pictures, best first", "tar", "application/x-tar", write_links,
         link_folder,
     ),
+    "zip": Format("ZIP", "the pictures themselves", "zip", "application/zip", write_zip),
 }  # fmt: skip
 BOX_FORMATS: dict[str, Format[BoxWriter]] = {
     "sql": Format("SQL", "a query over the codes", "sql", "application/sql", boxes_sql),
