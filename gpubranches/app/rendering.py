@@ -12,7 +12,7 @@ from jinja2_fragments.flask import render_block
 from gpubranches.app.app_context import service
 from gpubranches.app.language import t, texts
 from gpubranches.app.request_values import htmx
-from gpubranches.app.views import TABS, Listing, View
+from gpubranches.app.views import Listing, View
 from gpubranches.catalog.metadata.conditions import MAX_LENGTH
 from gpubranches.core.options import LEAST_WEIGHT, MODELS, MOST_RANDOM_NEGATIVES, MOST_WEIGHT
 from gpubranches.retrieval.completeness import AUDITED
@@ -79,12 +79,12 @@ def frame(state: SessionState, listing: Listing | None = None) -> dict[str, Any]
         "new_marks": "" if state.since is None else new_marks(texts(), state.since.new_marks),
         "audited": AUDITED,
         "suggested": SUGGESTED,
-        "target": f"{TARGET:.0%}",
+        "target": TARGET,
         "reached": ranking is not None and ranking.recall is not None and ranking.recall[0] >= TARGET,
         "found_within": state.found_where,
         "part": part,
         "tabs": [
-            (name, TABS[name].title, count, matches_address(replace(listing, part=name)))
+            (name, t("part", part=name), count, matches_address(replace(listing, part=name)))
             for name, count in counts.items()
         ],
         "orders": _orders(listing),

@@ -235,8 +235,8 @@ suggest = { $count } vorschlagen
     .title = Was als Nächstes zu markieren ist: daraus lernt das Modell am meisten (s)
 check = { $count } prüfen
     .title = Zufällig gezogene Bilder; Ihre Markierungen sagen, wie gut das Ergebnis ist (k)
-find-target = { $target } finden
-    .title = Zeigt je 20 Bilder zum Markieren, bis bekannt ist, dass { $target } alles Richtigen gefunden sind
+find-target = { NUMBER($target, style: "percent") } finden
+    .title = Zeigt je 20 Bilder zum Markieren, bis bekannt ist, dass { NUMBER($target, style: "percent") } alles Richtigen gefunden sind
 find-all = Alle finden
     .title = Die Markierungen auf den ganzen Katalog anwenden (f)
 find-again = Erneut alle finden
@@ -330,8 +330,8 @@ told-guessed = Geschätzt: { $told }.
 told-unknown = Wie viele davon richtig sind und wie viele fehlen, lässt sich sagen, sobald einige geprüft sind.
 show-cut = Reihenfolge, Schnitt und Zahlen
 in-numbers = In Zahlen
-    .filtered = dessen, was der Filter durchlässt.
-    .whole = des ganzen Katalogs.
+    .filtered = { $intervals } dessen, was der Filter durchlässt.
+    .whole = { $intervals } des ganzen Katalogs.
     .meaning = Precision ist der Anteil der Treffer, der richtig ist, Recall der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen.
     .unchecked = Precision ist der Anteil der Treffer, der richtig ist, Recall der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen, wenn Ihre Suche wie andere ist: noch ist nichts geprüft.
 estimate = Neu schätzen
@@ -645,6 +645,77 @@ share-found =
         [unknown] wie viele gefunden sind, ist noch nicht bekannt
        *[other] mindestens { NUMBER($low, style: "percent") } sind gefunden
     }
+part =
+    { $part ->
+        [all] Alle
+        [sure] Sicher
+        [likely] Wahrscheinlich
+        [borderline] Grenzfälle
+        [below] Knapp darunter
+        [new] Neu
+       *[gone] Nicht mehr
+    }
+    .heading =
+        { $part ->
+            [sure] { $count } sichere
+            [likely] { $count } wahrscheinliche
+            [borderline]
+                { $count ->
+                    [one] 1 Grenzfall
+                   *[other] { $count } Grenzfälle
+                }
+            [below] { $count } knapp darunter
+            [new] { $count } neue
+           *[gone] { $count } nicht mehr
+        }
+    .note =
+        { $part ->
+            [sure] Als richtig markiert oder jeweils mit einer Wahrscheinlichkeit von mindestens 90 % richtig.
+            [likely] Jeweils mit einer Wahrscheinlichkeit von 50 % bis 90 % richtig.
+            [borderline] Jeweils mit einer Wahrscheinlichkeit unter 50 % richtig oder seither als falsch markiert.
+            [below] Keine Treffer, aber beinahe. Was davon richtig ist, markieren.
+            [new] Jetzt Treffer, in der Runde davor noch nicht.
+           *[gone] In der Runde davor Treffer, jetzt nicht mehr.
+        }
+unfound = Noch nichts gefunden
+    .unmarked = Mindestens ein Bild als richtig markieren, dann „Alle finden“ drücken.
+    .marked = „Alle finden“ wendet die Markierungen auf den ganzen Katalog an.
+    .forgotten = Die Antwort ist nicht mehr da
+    .kept = Der Server wurde neu gestartet, oder der Katalog hat sich geändert. Markierungen und Optionen sind erhalten.
+step-reached = { $known }, in neun von zehn Fällen.
+step-nothing = Es ist nichts mehr zu markieren: { $known }.
+step-more = Bisher: { $known }. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+format =
+    { $format ->
+        [csv] CSV
+        [parquet] Parquet
+        [json] JSON
+        [jsonl] JSON Lines
+        [coco] COCO
+        [img2dataset] img2dataset
+        [links] Verknüpfungen
+        [zip] ZIP
+       *[sql] SQL
+    }
+    .use =
+        { $of ->
+            [boxes]
+                { $format ->
+                    [sql] eine Abfrage über die Codes
+                   *[json] Dimensionen und Grenzen
+                }
+           *[matches]
+                { $format ->
+                    [csv] eine Tabelle für Tabellenprogramme
+                    [parquet] eine Tabelle mit Datentypen
+                    [json] eine Liste von Objekten
+                    [jsonl] ein Objekt je Zeile
+                    [coco] eine Bilderliste für Annotationswerkzeuge
+                    [img2dataset] URLs und Beschriftungen zum Herunterladen
+                    [links] Verweise auf die Bilder, die besten zuerst
+                   *[zip] die Bilder selbst
+                }
+        }
 item = Eintrag { $id }
 like-item = Wie Eintrag { $id }
 your-picture = Das eigene Bild

@@ -236,8 +236,8 @@ suggest = Suggest { $count }
     .title = What to mark next: your marks on these teach most (s)
 check = Check { $count }
     .title = Items drawn at random; your marks tell how good this is (k)
-find-target = Find { $target }
-    .title = Shows what to mark, 20 at a time, until { $target } of all that is right are known to be found
+find-target = Find { NUMBER($target, style: "percent") }
+    .title = Shows what to mark, 20 at a time, until { NUMBER($target, style: "percent") } of all that is right are known to be found
 find-all = Find all
     .title = Apply the marks to the whole catalog (f)
 find-again = Find all again
@@ -331,8 +331,8 @@ told-guessed = At a guess, { $told }.
 told-unknown = How many of these are right, and how many are missing, can be told once some are checked.
 show-cut = Order, cut and numbers
 in-numbers = In numbers
-    .filtered = of what the filter lets in.
-    .whole = of the whole catalog.
+    .filtered = { $intervals } of what the filter lets in.
+    .whole = { $intervals } of the whole catalog.
     .meaning = Precision is how much of what matches is right, recall how much of what is right matches; the ranges hold nine times in ten.
     .unchecked = Precision is how much of what matches is right, recall how much of what is right matches; the ranges hold nine times in ten, if your search is like others: nothing is checked yet.
 estimate = Estimate again
@@ -649,6 +649,73 @@ share-found =
         [unknown] how many are found is not known yet
        *[other] at least { NUMBER($low, style: "percent") } are found
     }
+part =
+    { $part ->
+        [all] All
+        [sure] Sure
+        [likely] Likely
+        [borderline] Borderline
+        [below] Just below
+        [new] New
+       *[gone] Gone
+    }
+    .heading =
+        { $part ->
+            [sure] { $count } sure
+            [likely] { $count } likely
+            [borderline] { $count } borderline
+            [below] { $count } just below
+            [new] { $count } new
+           *[gone] { $count } gone
+        }
+    .note =
+        { $part ->
+            [sure] Marked right, or right with a chance of 90% or more each.
+            [likely] Right with a chance of 50% to 90% each.
+            [borderline] Right with a chance of less than 50% each, or marked wrong since.
+            [below] They do not match, but nearly do. Mark what is right among them.
+            [new] They match now and did not in the round before.
+           *[gone] They matched in the round before and do not now.
+        }
+unfound = Nothing found yet
+    .unmarked = Mark at least one item right, then press Find all.
+    .marked = Find all applies your marks to the whole catalog.
+    .forgotten = The answer is forgotten
+    .kept = The server was started anew, or the catalog changed. Your marks and options are kept.
+step-reached = { $known }, nine times in ten.
+step-nothing = Nothing is left to mark: { $known }.
+step-more = So far { $known }. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
+format =
+    { $format ->
+        [csv] CSV
+        [parquet] Parquet
+        [json] JSON
+        [jsonl] JSON lines
+        [coco] COCO
+        [img2dataset] img2dataset
+        [links] Links
+        [zip] ZIP
+       *[sql] SQL
+    }
+    .use =
+        { $of ->
+            [boxes]
+                { $format ->
+                    [sql] a query over the codes
+                   *[json] dims and bounds
+                }
+           *[matches]
+                { $format ->
+                    [csv] a table for spreadsheets
+                    [parquet] a table with types
+                    [json] an array of objects
+                    [jsonl] an object a line
+                    [coco] a list of images, for annotation tools
+                    [img2dataset] urls and captions, to download by
+                    [links] links to the pictures, best first
+                   *[zip] the pictures themselves
+                }
+        }
 item = item { $id }
 like-item = Like item { $id }
 your-picture = Your picture
