@@ -416,7 +416,7 @@ def test_an_audit_tells_how_complete_the_answer_is(client, labels):
     found = found_all(client, labels)
     before = completeness_line(found)
     assert re.fullmatch(
-        r"At a guess, [\w ]+ of the \d+ are right[,;] [\w ]+ (missing|missing is not known yet)\.", before[0]
+        r"At a guess, [\w ]+ of the \d+ are right \([\w ]+\)[,;] [\w ]+ missing( \([\w ]+\)| is not known yet: check some)\.", before[0]
     )
     spread = r"\d+% \(\d+% to \d+%\)"
     numbers = f"Precision {spread}, recall {spread} of the whole catalog\\. .*"
@@ -726,16 +726,25 @@ def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
         "5,678 candidates · cpu/boxes · 42 ms",
     )
     assert intervals(EN, ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
-    assert completeness_in_words(EN, ranking) == "about 1,100 of the 1,234 are right, and about 740 more are missing"
+    assert completeness_in_words(EN, ranking) == (
+        "about 1,100 of the 1,234 are right (between 980 and 1,200), and about 740 more are missing "
+        "(between 470 and 1,200)"
+    )
     all_but_one = replace(ranking, total=30, precision=(0.9, 0.99, 1), recall=(0.7, 0.98, 1))
-    assert completeness_in_words(EN, all_but_one) == "nearly all of the 30 are right, and about 1 more is missing"
+    assert completeness_in_words(EN, all_but_one) == (
+        "nearly all of the 30 are right (at least 27), and about 1 more is missing (at most 13)"
+    )
     complete = replace(ranking, total=30, recall=(0.9, 0.99, 1))
-    assert completeness_in_words(EN, complete) == "about 27 of the 30 are right, and hardly any are missing"
+    assert completeness_in_words(EN, complete) == (
+        "about 27 of the 30 are right (between 24 and 29), and hardly any are missing (at most 3)"
+    )
     rounded_up = replace(ranking, total=118, precision=(0.9, 0.99, 1), recall=(0.9, 0.99, 1))
-    assert completeness_in_words(EN, rounded_up) == "about 118 of the 118 are right, and about 1 more is missing"
+    assert completeness_in_words(EN, rounded_up) == (
+        "about 118 of the 118 are right (between 100 and 118), and about 1 more is missing (at most 13)"
+    )
     wide = replace(ranking, recall=(0.1, 0.9, 1))
-    assert (
-        completeness_in_words(EN, wide) == "about 1,100 of the 1,234 are right; how many are missing is not known yet"
+    assert completeness_in_words(EN, wide) == (
+        "about 1,100 of the 1,234 are right (between 980 and 1,200); how many are missing is not known yet: check some"
     )
     assert intervals(EN, Ranking(**found, total=1)) == completeness_in_words(EN, Ranking(**found, total=1)) == ""
     assert matches_heading(EN, 1) == "1 matches"

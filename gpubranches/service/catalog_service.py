@@ -307,7 +307,7 @@ class CatalogService:
         with self.sessions.shared(session) as held:
             version, marks = held.labels.changes(since)
             state, undoable = self.sessions.state_of(held), held.labels.can_take_back()
-        return MarkChanges(version, marks, state.positive, state.negative, state.since, *undoable)
+        return MarkChanges(version, marks, state.positive, state.negative, state.since, state.changes, *undoable)
 
     def marks(self, session: str) -> MarkList:
         """Return all marks that hold."""

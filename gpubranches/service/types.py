@@ -245,7 +245,8 @@ class MarkChanges:
     """Marks that changed after a version of the log.
 
     version: of the log now; marks: item id -> +1, -1 or 0; positive, negative: how many marks hold in all; since: what
-    they changed since the last find all, None before one; can_undo, can_redo: whether there is something to take back,
+    they changed since the last find all, None before one; changes: of the matches since the round before, see
+    `SessionState.changes`; can_undo, can_redo: whether there is something to take back,
     and something to bring back.
     """
 
@@ -254,6 +255,7 @@ class MarkChanges:
     positive: int
     negative: int
     since: SinceFound | None
+    changes: tuple[int, int] | None
     can_undo: bool
     can_redo: bool
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gpubranches.catalog.metadata.columns import caption_of
@@ -65,19 +67,32 @@ def intervals(texts: Texts, ranking: Ranking) -> str:
 
 
 def completeness_in_words(texts: Texts, ranking: Ranking) -> str:
-    """Return how many matches are right and how many items are missing, by the middles, rounded to two digits.
+    """Return how many matches are right and how many items are missing, each with its range.
 
-    Return "" if precision or recall is not estimated.
+    The numbers follow from the 90% intervals of precision and recall. Middles are rounded to two digits, lower ends down
+    and upper ends up, so that a range is never told narrower than it is. Return "" if one is not estimated.
     """
     if ranking.precision is None or ranking.recall is None:
         return ""
-    right = ranking.precision[1] * ranking.total
-    missing = right / max(ranking.recall[1], 1e-6) - right
-    many = "all" if right > ranking.total - 0.5 else min(_two_digits(right), ranking.total)
-    found = texts("right-of", right=many, count=ranking.total)
+    total, (low, middle, high) = ranking.total, ranking.precision
+    right = middle * total
+    found = texts(
+        "right-of",
+        right="all" if right > total - 0.5 else min(_two_digits(right), total),
+        count=total,
+        low=_two_digits(low * total, math.floor),
+        high=min(_two_digits(high * total, math.ceil), total),
+    )
     if ranking.recall[2] - ranking.recall[0] > UNKNOWN_WIDTH:
-        return texts("missing", found=found, missing="unknown")
-    return texts("missing", found=found, missing=0 if missing < 0.5 else max(_two_digits(missing), 1))
+        return texts("missing-unknown", found=found)
+    most, missing, least = (right / max(share, 1e-6) - right for share in ranking.recall)
+    return texts(
+        "missing",
+        found=found,
+        missing=0 if missing < 0.5 else max(_two_digits(missing), 1),
+        low=_two_digits(least, math.floor),
+        high=_two_digits(most, math.ceil),
+    )
 
 
 def share_found(texts: Texts, recall: Interval | None) -> str:
@@ -150,5 +165,7 @@ def query_in_words(texts: Texts, query: str | int) -> str:
     return texts("like-item", id=str(query))
 
 
-def _two_digits(number: float) -> int:
-    return round(float(f"{number:.2g}"))
+def _two_digits(number: float, rounded: Callable[[float], int] = round) -> int:
+    """Return a number rounded to two digits by a function such as `math.floor`, and to a whole one."""
+    unit = 10 ** max(0, math.floor(math.log10(max(number, 1))) - 1)
+    return rounded(round(number / unit, 9)) * unit

@@ -135,8 +135,8 @@ function take(answer, event) {
   known = true;
   counts.positive = answer.positive;
   counts.negative = answer.negative;
-  const { new_marks, matches, since, can_undo, can_redo } = answer;
-  tell([...items], { found: { new_marks, matches, since, can_undo, can_redo }, ...(event && { done: event, items: answer.items }) });
+  const { new_marks, matches, total, since, can_undo, can_redo } = answer;
+  tell([...items], { found: { new_marks, matches, total, since, can_undo, can_redo }, ...(event && { done: event, items: answer.items }) });
   if (event) talk?.postMessage(session);
 }
 

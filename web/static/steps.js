@@ -3,7 +3,7 @@
 
 import * as grid from "./grid.js";
 import { ROOT, labelOf, sessionId, state } from "./marks.js";
-import { t } from "./texts.js";
+import { number, t } from "./texts.js";
 
 const JUDGE_MS = 250; // from a mark to the request for what it changed
 const $ = (selector) => document.querySelector(selector);
@@ -46,14 +46,13 @@ function progress() {
 }
 
 // Tells what marks changed since the last find all: on the button, in the heading, and soon in the estimate.
-export function found({ new_marks, matches, since }) {
+export function found({ new_marks, matches, total, since }) {
   newMarks(new_marks ?? "");
   if (matches === null) return;
-  if ($("#to-matches b")) $("#to-matches b").textContent = matches.split(" ")[0];
+  if ($("#to-matches b")) $("#to-matches b").textContent = number(total);
   if (!$("#completeness")) return;
   const { part, address } = $("#grid").dataset;
-  const whole = part === "all" && !address.includes("unmarked=");
-  if (whole) $("#heading").firstChild.data = $("#heading").textContent.replace(/^\S+ match(es)?/, matches);
+  if (part === "all" && !address.includes("unmarked=")) $("#heading").textContent = matches;
   if ($("#since")) $("#since").textContent = since;
   clearTimeout(judging);
   judging = setTimeout(judge, JUDGE_MS);

@@ -551,7 +551,7 @@ keys = Tasten
     .look = Ansehen
     .find = Finden
     .these = + diese
-    .also = Auch <kbd>+</kbd> <kbd>y</kbd> <kbd>Enter</kbd>, <kbd>-</kbd> <kbd>n</kbd>, <kbd>0</kbd> <kbd>Entf</kbd> und <kbd>u</kbd>.
+    .also = Auch <kbd>y</kbd> <kbd>Enter</kbd>, <kbd>n</kbd>, <kbd>0</kbd> <kbd>Entf</kbd> und <kbd>u</kbd>.
 # Was auf einer Taste steht.
 cap =
     { $key ->
@@ -591,6 +591,8 @@ key-paste = mit einem eingefügten Bild suchen
 key-find-all = alle finden
 key-suggest = vorschlagen, was als Nächstes zu markieren ist
 key-export = Treffer exportieren
+key-size = größere und kleinere Bilder
+key-review = nicht Markiertes durchsehen, Unsicherste zuerst
 key-keys = diese Tasten
 
 ## Fehler und Anmeldung
@@ -630,15 +632,15 @@ precision = Präzision { NUMBER($middle, style: "percent") } ({ NUMBER($low, sty
 recall = Trefferquote { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
 right-of =
     { $right ->
-        [all] fast alle der { $count } sind richtig
-       *[other] etwa { $right } der { $count } sind richtig
+        [all] fast alle der { $count } sind richtig (mindestens { $low })
+       *[other] etwa { $right } der { $count } sind richtig (zwischen { $low } und { $high })
     }
+missing-unknown = { $found }; wie viele fehlen, ist noch nicht bekannt: prüfen Sie einige
 missing =
     { $missing ->
-        [unknown] { $found }; wie viele fehlen, ist noch nicht bekannt
-        [0] { $found }, und kaum welche fehlen
-        [1] { $found }, und etwa 1 fehlt noch
-       *[other] { $found }, und etwa { $missing } fehlen noch
+        [0] { $found }, und kaum welche fehlen (höchstens { $high })
+        [1] { $found }, und etwa 1 fehlt noch (höchstens { $high })
+       *[other] { $found }, und etwa { $missing } fehlen noch (zwischen { $low } und { $high })
     }
 share-found =
     { $low ->

@@ -551,7 +551,7 @@ keys = Keys
     .look = Look
     .find = Find
     .these = + these
-    .also = Also <kbd>+</kbd> <kbd>y</kbd> <kbd>Enter</kbd>, <kbd>-</kbd> <kbd>n</kbd>, <kbd>0</kbd> <kbd>Delete</kbd> and <kbd>u</kbd>.
+    .also = Also <kbd>y</kbd> <kbd>Enter</kbd>, <kbd>n</kbd>, <kbd>0</kbd> <kbd>Delete</kbd> and <kbd>u</kbd>.
 # What is written on a key.
 cap =
     { $key ->
@@ -591,6 +591,8 @@ key-paste = search by a pasted picture
 key-find-all = find all
 key-suggest = suggest what to mark next
 key-export = export what matches
+key-size = larger and smaller pictures
+key-review = review what is not marked, least sure first
 key-keys = these keys
 
 ## Errors, and the login
@@ -634,15 +636,15 @@ precision = precision { NUMBER($middle, style: "percent") } ({ NUMBER($low, styl
 recall = recall { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } to { NUMBER($high, style: "percent") })
 right-of =
     { $right ->
-        [all] nearly all of the { $count } are right
-       *[other] about { $right } of the { $count } are right
+        [all] nearly all of the { $count } are right (at least { $low })
+       *[other] about { $right } of the { $count } are right (between { $low } and { $high })
     }
+missing-unknown = { $found }; how many are missing is not known yet: check some
 missing =
     { $missing ->
-        [unknown] { $found }; how many are missing is not known yet
-        [0] { $found }, and hardly any are missing
-        [1] { $found }, and about 1 more is missing
-       *[other] { $found }, and about { $missing } more are missing
+        [0] { $found }, and hardly any are missing (at most { $high })
+        [1] { $found }, and about 1 more is missing (at most { $high })
+       *[other] { $found }, and about { $missing } more are missing (between { $low } and { $high })
     }
 share-found =
     { $low ->
