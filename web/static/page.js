@@ -71,7 +71,7 @@ marks.onChange((changed, what) => {
 function deed({ done, items }) {
   const ids = items ?? done.ids ?? [];
   const [count, id, nothing] = [ids.length, String(ids[0]), items && !items.length ? "yes" : "no"];
-  if (done.path === "mark") return t("marked", { count, id, value: String(done.value) });
+  if (done.path === "mark") return t("marked", { count, id, value: done.value });
   if (done.path === "clear") return t("cleared");
   return t("taken-back", { path: done.path, count, id, nothing });
 }
