@@ -249,7 +249,7 @@ def test_suggest_and_export(page, labels, tmp_path):
 def test_marks_are_asked_for_until_most_is_found(page, labels):
     find_teapots(page, labels)
     page.click("#next")
-    page.wait_for_selector("#heading:has-text('to mark next')")
+    page.wait_for_selector("#heading:text-matches('to (mark next|check)')")
     assert re.search(r"/(suggest|audit)\?", page.url)
     assert re.search(
         r"So far (at least \d+% are found|how many are found is not known yet)", page.inner_text(".head .note")
@@ -274,6 +274,7 @@ def test_an_audit_is_marked_and_the_slider_moved_by_keys(page, labels):
             page.click(f"#right-{item}")
         assert "origin=audit" in request.value.post_data
     wait_for_counts(page, int(marked[0]) + 5, int(marked[1]))
+    page.click("#completeness .how summary")
     page.click("#estimate")
     page.wait_for_function("t => document.querySelector('#completeness .note').innerText !== t", arg=before)
     page.goto("/matches")
@@ -587,7 +588,7 @@ def test_sessions_are_named_copied_switched_and_deleted(page, tmp_path):
     assert page.inner_text("#positive") == "0"
     page.goto("/sessions")
     with page.expect_download() as download:
-        page.click("a[aria-label='Save Teapots to a file']")
+        page.click("a[aria-label='Save to a file: Teapots']")
     download.value.save_as(tmp_path / "teapots.json")
     page.click("button[aria-label='Delete Teapots']")
     page.wait_for_selector("#said:has-text('Deleted Teapots')", state="attached")

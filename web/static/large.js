@@ -149,11 +149,11 @@ document.addEventListener("close", (event) => {
   grid.focusTile(grid.byId(item));
 }, true);
 
-// Back closes the view and stays on the page; htmx, which listens after this, would load the page again.
+// Back closes the view and stays on the page; htmx would load the page again, so this listens in the capture phase.
 window.addEventListener("popstate", (event) => {
   if (!leaving && !isOpen()) return;
   event.stopImmediatePropagation();
   if (leaving) return (leaving = false);
   entered = false;
   $("large").close();
-});
+}, true);

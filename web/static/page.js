@@ -267,6 +267,7 @@ document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll(".menu[open]")) {
     const used = menu.contains(event.target) && (deed || event.target.closest("a"));
     if (menu.id === "filter" && search.isBeside()) continue;
+    if (menu.id === "view" && menu.contains(event.target)) continue;
     if (!menu.contains(event.target) || used) menu.open = false;
     if (used) grid.focusTile(grid.current()); // what had the focus is hidden now
   }
