@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -365,3 +366,46 @@ def test_the_map_in_dark_colours(chromium, server, found):
     ground = page.evaluate("[...document.getElementById('map-canvas').getContext('2d').getImageData(2, 2, 1, 1).data]")
     assert max(ground[:3]) < 60
     context.close()
+
+
+# Pictures
+
+
+def test_the_large_view_opens_and_downloads_the_original(page, folder):
+    page.goto("/like?id=40")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("o")
+    page.wait_for_selector("#large[open]")
+    assert page.inner_text("#large-title").startswith("1 of ")
+    assert violations(page, "large-original") == []
+    with page.expect_download() as download:
+        page.click("#large-download")
+    content = (folder / "images/pictures/00040.jpg").read_bytes()
+    assert (download.value.suggested_filename, download.value.path().read_bytes()) == ("40_00040.jpg", content)
+    with page.expect_popup() as opened:
+        page.click("#large-original")
+    opened.value.wait_for_function("() => document.images[0]?.naturalWidth === 480")
+    assert opened.value.url.endswith("/originals/40")
+    opened.value.close()
+    page.keyboard.press("Escape")
+    page.goto("/like?id=5")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("o")
+    page.wait_for_selector("#large[open]")
+    assert page.locator("#large-download").is_hidden()
+
+
+def test_the_export_menu_tells_the_size_of_the_zip_before_it_is_sent(page, found, tmp_path):
+    page.goto(f"/matches?session={found}")
+    page.wait_for_selector(".pick")
+    page.keyboard.press("e")
+    page.wait_for_selector(".export a:has-text('ZIP'):has-text('about 1 MB')")
+    assert violations(page, "export-menu") == []
+    with page.expect_download() as download:
+        page.click(".export a:has-text('ZIP')")
+    download.value.save_as(tmp_path / "matches.zip")
+    with zipfile.ZipFile(tmp_path / "matches.zip") as archive:
+        pictures = [name for name in archive.namelist() if name.endswith(".jpg")]
+    assert download.value.suggested_filename.endswith(".zip")
+    total = int(re.search(r"\d+", page.inner_text("#heading"))[0])
+    assert total - 2 <= len(pictures) <= total
