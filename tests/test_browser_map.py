@@ -1,13 +1,14 @@
 """The map of an answer, in a real Chromium: it is moved, read and selected on by mouse, by keys and by touch."""
 
+import json
 import re
-from urllib.parse import parse_qs, urlsplit
+import zipfile
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 from browsing import (
     TEAPOT,
-    find_teapots,
     marks_of,
     needs_chromium,
     shown,
@@ -20,15 +21,30 @@ from browsing import (
 pytestmark = [pytest.mark.browser, needs_chromium]
 
 
-def open_map(page, labels):
-    """Find all teapots and open the map; return its points by item: place on the canvas, in px, and kind."""
-    find_teapots(page, labels)
-    page.wait_for_selector("#tab-map")
-    page.click("#tab-map")
-    return ready(page)
+@pytest.fixture
+def found(server, labels):
+    """The name of a session that has found all teapots."""
+
+    def call(path, body):
+        request = Request(
+            f"{server.address}/api/v1{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urlopen(request) as answered:
+            return json.load(answered)
+
+    name = call("/sessions", {"name": "teapots"})["session"]
+    near = [item["id"] for item in call("/search", {"text": "teapot", "k": 30})["items"]]
+    for label in (1, -1):
+        ids = [item for item in near if (labels[item] == TEAPOT) == (label > 0)][:8]
+        if ids:
+            call(f"/sessions/{name}/marks", {"ids": ids, "label": label})
+    call(f"/sessions/{name}/refine", {})
+    return name
 
 
-def ready(page):
+def open_map(page, session):
+    """Open the map of a session; return its points by item: place in the window, in px, and kind."""
+    page.goto(f"/map?session={session}")
     page.wait_for_selector("#map-drawn:not(:empty)")
     settle(page)
     return places(page)
@@ -74,42 +90,36 @@ def matches_of(points):
     return [item for item, (_, _, kind) in points.items() if kind >= 2]
 
 
-def test_a_lasso_selects_and_one_step_marks_and_undo_takes_it_back(page, labels):
-    points = open_map(page, labels)
+def test_a_lasso_selects_and_one_step_marks_and_undo_takes_it_back(page, found):
+    points = open_map(page, found)
     assert page.inner_text("#heading") == "Map of the answer"
-    assert page.locator(".legend").inner_text().startswith("sure")
+    assert page.inner_text(".legend li:not([hidden])").startswith("sure")
     assert violations(page, "map") == []
-    right = int(page.inner_text("#positive"))
-    group = [points[item] for item in np.flatnonzero(labels == 2).tolist()]
+    right, marked = int(page.inner_text("#positive")), known(page, found)
     page.click("button[data-tool=lasso]")
-    drag(page, around(group))
+    drag(page, around([points[item] for item in matches_of(points)]))
     count = chosen(page)
     inside = page.evaluate("async () => (await import('/static/map.js')).selectedItems()")
-    assert len(inside) == count >= len(group)
+    assert len(inside) == count >= len(matches_of(points))
     assert violations(page, "map-selected") == []
     page.click("#map-chosen button[data-map-mark='1']")
     page.wait_for_selector(f"#toast-said:has-text('{count} items marked right')")
     stored(page)
-    marked = right + len(set(inside) - set(known(page, labels)))
-    wait_for_counts(page, marked, page.inner_text("#negative"))
+    wait_for_counts(page, right + len(set(inside) - set(marked)), page.inner_text("#negative"))
     page.click("#toast-do")
     wait_for_counts(page, right, page.inner_text("#negative"))
     page.keyboard.press("Escape")
     assert [text for text in page.complaints if "404" not in text] == []
 
 
-def known(page, labels):
-    """Return the items that `find_teapots` marked right."""
-    told = page.request.get("/marks?since=0", headers={"X-Session": session_of(page)}).json()["marks"]
-    return [int(item) for item, label in told.items() if label == 1 and labels[int(item)] == TEAPOT]
+def known(page, session):
+    """Return the items that are marked right."""
+    told = page.request.get("/marks?since=0", headers={"X-Session": session}).json()["marks"]
+    return [int(item) for item, label in told.items() if label == 1]
 
 
-def session_of(page):
-    return parse_qs(urlsplit(page.url).query)["session"][0]
-
-
-def test_what_is_selected_is_shown_as_a_list_that_back_and_a_reload_keep(page, labels):
-    points = open_map(page, labels)
+def test_what_is_selected_is_shown_as_a_list_that_back_and_a_reload_keep(page, found):
+    points = open_map(page, found)
     group = [points[item] for item in matches_of(points)]
     page.click("button[data-tool=rectangle]")
     corners = around(group)
@@ -135,8 +145,8 @@ def test_what_is_selected_is_shown_as_a_list_that_back_and_a_reload_keep(page, l
     assert page.evaluate("async () => (await import('/static/map.js')).selectedItems()") == inside
 
 
-def test_the_map_moves_and_zooms_by_mouse_and_by_keys_and_tells_what_is_under_the_pointer(page, labels):
-    points = open_map(page, labels)
+def test_the_map_moves_and_zooms_by_mouse_and_by_keys_and_tells_what_is_under_the_pointer(page, found):
+    points = open_map(page, found)
     item = matches_of(points)[0]
     x, y, _ = points[item]
     page.click("[data-map-do=pictures]")  # so that a point is hit and no picture over it
@@ -176,8 +186,8 @@ def test_the_map_moves_and_zooms_by_mouse_and_by_keys_and_tells_what_is_under_th
     page.wait_for_selector("#tab-all[aria-current]")
 
 
-def test_by_keys_alone_a_part_of_the_map_is_selected_and_marked(page, labels):
-    points = open_map(page, labels)
+def test_by_keys_alone_a_part_of_the_map_is_selected_and_marked(page, found):
+    points = open_map(page, found)
     page.focus("#map-canvas")
     box = page.locator("#map-canvas").bounding_box()
     x, y = np.mean([points[item][:2] for item in matches_of(points)], axis=0)
@@ -197,10 +207,10 @@ def test_by_keys_alone_a_part_of_the_map_is_selected_and_marked(page, labels):
     page.wait_for_selector("#toast-said:has-text('Taken back')")
 
 
-def test_a_click_pins_an_item_that_can_be_marked_and_searched_by(page, labels):
-    points = open_map(page, labels)
+def test_a_click_pins_an_item_that_can_be_marked_and_searched_by(page, found):
+    points = open_map(page, found)
     page.click("[data-map-do=pictures]")
-    marked = set(known(page, labels))
+    marked = set(known(page, found))
     item = next(item for item in matches_of(points) if item not in marked)
     page.mouse.click(*points[item][:2])
     page.wait_for_selector(f"#map-card.pinned[data-item='{item}']")
@@ -215,8 +225,8 @@ def test_a_click_pins_an_item_that_can_be_marked_and_searched_by(page, labels):
     page.wait_for_selector(f"#heading:has-text('Like item {item}')")
 
 
-def test_points_are_hidden_by_the_legend_and_then_not_selected(page, labels):
-    points = open_map(page, labels)
+def test_points_are_hidden_by_the_legend_and_then_not_selected(page, found):
+    points = open_map(page, found)
     page.click(".legend button[data-kind='1']")
     page.focus("#map-canvas")
     page.keyboard.press("0")
@@ -227,19 +237,20 @@ def test_points_are_hidden_by_the_legend_and_then_not_selected(page, labels):
     assert page.get_attribute("#grid", "data-total") == str(len(matches_of(points)))
 
 
-@pytest.mark.parametrize("width", [390, 1200])
-def test_by_touch_one_finger_moves_two_zoom_and_a_tap_pins(chromium, server, labels, width):
+def test_by_touch_one_finger_moves_two_zoom_and_a_tap_pins(chromium, server, found):
     context = chromium.new_context(
-        viewport={"width": width, "height": 844}, has_touch=True, is_mobile=True, base_url=server.address
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, base_url=server.address
     )
     phone = watched(context)
-    points = open_map(phone, labels)
-    assert violations(phone, f"map-touch-{width}") == []
-    assert phone.evaluate("document.documentElement.scrollWidth") <= width
+    points = open_map(phone, found)
+    assert violations(phone, "map-phone") == []
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     phone.click("[data-map-do=pictures]")
     item = matches_of(points)[0]
     phone.touchscreen.tap(*places(phone)[item][:2])
     phone.wait_for_selector(f"#map-card.pinned[data-item='{item}']")
+    phone.keyboard.press("Escape")
+    phone.wait_for_selector("#map-card", state="hidden")
     before = places(phone)
     box = phone.locator("#map-canvas").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -323,8 +334,8 @@ def test_a_frame_of_100_000_points_stays_within_its_budget_of_work(page):
     assert found["same"]
 
 
-def test_many_moves_between_two_frames_are_drawn_once(page, labels):
-    open_map(page, labels)
+def test_many_moves_between_two_frames_are_drawn_once(page, found):
+    open_map(page, found)
     drawn = page.evaluate(
         """async () => {
             const { frames } = await import("/static/map.js");
@@ -343,15 +354,58 @@ def test_many_moves_between_two_frames_are_drawn_once(page, labels):
     assert 1 <= drawn <= 3
 
 
-def test_the_map_in_dark_colours(chromium, server, labels):
+def test_the_map_in_dark_colours(chromium, server, found):
     context = chromium.new_context(
         viewport={"width": 1200, "height": 800}, color_scheme="dark", base_url=server.address, locale="de"
     )
     page = watched(context)
-    open_map(page, labels)
+    open_map(page, found)
     page.wait_for_function("() => [...document.querySelectorAll('.legend b')].some(count => count.textContent)")
     assert page.inner_text("#heading") == "Karte der Antwort"
     assert violations(page, "map-dark") == []
     ground = page.evaluate("[...document.getElementById('map-canvas').getContext('2d').getImageData(2, 2, 1, 1).data]")
     assert max(ground[:3]) < 60
     context.close()
+
+
+# Pictures
+
+
+def test_the_large_view_opens_and_downloads_the_original(page, folder):
+    page.goto("/like?id=40")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("o")
+    page.wait_for_selector("#large[open]")
+    assert page.inner_text("#large-title").startswith("1 of ")
+    assert violations(page, "large-original") == []
+    with page.expect_download() as download:
+        page.click("#large-download")
+    content = (folder / "images/pictures/00040.jpg").read_bytes()
+    assert (download.value.suggested_filename, download.value.path().read_bytes()) == ("40_00040.jpg", content)
+    with page.expect_popup() as opened:
+        page.click("#large-original")
+    opened.value.wait_for_function("() => document.images[0]?.naturalWidth === 480")
+    assert opened.value.url.endswith("/originals/40")
+    opened.value.close()
+    page.keyboard.press("Escape")
+    page.goto("/like?id=5")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("o")
+    page.wait_for_selector("#large[open]")
+    assert page.locator("#large-download").is_hidden()
+
+
+def test_the_export_menu_tells_the_size_of_the_zip_before_it_is_sent(page, found, tmp_path):
+    page.goto(f"/matches?session={found}")
+    page.wait_for_selector(".pick")
+    page.keyboard.press("e")
+    page.wait_for_selector(".export a:has-text('ZIP'):has-text('about 1 MB')")
+    assert violations(page, "export-menu") == []
+    with page.expect_download() as download:
+        page.click(".export a:has-text('ZIP')")
+    download.value.save_as(tmp_path / "matches.zip")
+    with zipfile.ZipFile(tmp_path / "matches.zip") as archive:
+        pictures = [name for name in archive.namelist() if name.endswith(".jpg")]
+    assert download.value.suggested_filename.endswith(".zip")
+    total = int(re.search(r"\d+", page.inner_text("#heading"))[0])
+    assert total - 2 <= len(pictures) <= total

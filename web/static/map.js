@@ -12,7 +12,7 @@ const CLICK_PX = 5; // a press that moves less is a click
 const HIT_PX = 12;
 const PICTURES_MOST = 48;
 const PICTURE_PX = 44;
-const CELL_PX = 96;
+const CELL_PX = 84;
 const IDLE_MS = 150; // from the last move to new pictures
 const ZOOM = 1.6;
 const DEEPEST = 400; // times the scale at which the whole map is shown
@@ -540,10 +540,10 @@ function drawLegend() {
     button.querySelector("b").textContent = number(counts[kind]);
     button.setAttribute("aria-pressed", shown[kind]);
   }
-  $("map-drawn").textContent = t("map-drawn", {
-    matches: counts.slice(2).reduce((a, b) => a + b, 0), of: totals.matches,
-    below: counts[1], ranked: totals.below, rest: counts[0], others: totals.rest,
-  });
+  const [rest, below, ...found] = counts;
+  const matches = found.reduce((a, b) => a + b, 0);
+  const { matches: of, below: ranked, rest: others } = totals;
+  $("map-drawn").textContent = t("map-drawn", { matches, of, below, ranked, rest, others });
 }
 
 function toggle(kind, button) {

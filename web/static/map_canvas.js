@@ -4,8 +4,8 @@
 import { countIn, runs } from "./map_points.js";
 
 export const PIXELS_A_FRAME = 1.5e6;
-const RADII = [5, 4, 3.2, 2.6, 2.1, 1.7, 1.3, 1, 0.6]; // of a disc, px of the screen
-const WIDER = [0, 0.1, 0.35, 0.35, 0.35, 0.35]; // by kind: what matches is a little larger
+const RADII = [5, 4, 3.2, 2.6, 2.1, 1.7, 1.3, 1, 0.7, 0.4]; // of a disc, px of the screen
+const SIZES = [1, 1.05, 1.2, 1.2, 1.2, 1.2]; // times the radius, by kind: what matches is a little larger
 const ALPHAS = [0.55, 0.75, 0.95, 0.95, 0.95, 0.95];
 
 // A view is { width, height, ratio, scale, x, y }: of the canvas in px of the screen, device pixels per px, px per unit of the
@@ -48,7 +48,7 @@ function stamp(radius, alpha) {
 
 // Returns the largest radius with which `count` discs stay within the pixels of a frame.
 export function radiusFor(count, ratio) {
-  const fits = (radius) => count * stamp((radius + WIDER.at(-1)) * ratio, 1).dx.length <= PIXELS_A_FRAME;
+  const fits = (radius) => count * stamp(radius * SIZES.at(-1) * ratio, 1).dx.length <= PIXELS_A_FRAME;
   const most = count > 20_000 ? 2.1 : count > 4_000 ? 2.6 : count > 600 ? 3.2 : count > 100 ? 4 : 5;
   return RADII.find((radius) => radius <= most && fits(radius)) ?? RADII.at(-1);
 }
@@ -68,7 +68,7 @@ export function paint(image, points, view, { shown, colours, chosen, skipped }) 
   const [left, top] = [width / 2 - view.x * scale, height / 2 + view.y * scale];
   for (let kind = 0; kind < points.layers; kind += 1) {
     if (!shown[kind]) continue;
-    const disc = stamp((radius + WIDER[kind]) * ratio, ALPHAS[kind]);
+    const disc = stamp(radius * SIZES[kind] * ratio, ALPHAS[kind]);
     runs(points, kind, box, (begin, end) => {
       for (let k = begin; k < end; k += 1) {
         const i = points.order[k];
