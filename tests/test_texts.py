@@ -17,7 +17,7 @@ from gpubranches.service.texts import Texts, languages, texts_in
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = ROOT / "web/static/texts"
 NAMES = ("t", "t_html", "texts", "texts_in")
-_CALL = re.compile(r'\bt\(\s*(?:"([\w.-]+)"|([^)"]))(?:,\s*\{(.*?)\})?', re.S)
+_CALL = re.compile(r"\bt\(")
 
 
 class Variables(Visitor):
@@ -82,9 +82,24 @@ def used_in_scripts():
             continue
         for found in _CALL.finditer(script):
             where = f"{path.name}:{script[: found.start()].count(chr(10)) + 1}"
-            assert found[1], f"{where}: a key is written out"
-            values = re.findall(r"(?:^|,)\s*(\w+)", re.sub(r"\([^()]*\)|\[[^\]]*\]|`[^`]*`", "", found[3] or ""))
-            yield where, found[1], set(values)
+            key, *values = parts(script[found.end() :])
+            assert re.fullmatch(r'"[\w.-]+"', key), f"{where}: a key is written out"
+            written = parts(values[0].removeprefix("{")) if values else []
+            yield where, key.strip('"'), {re.match(r"\w+", value)[0] for value in written if value}
+
+
+def parts(script):
+    """Return what commas separate, up to the bracket that closes what is open at the beginning."""
+    found, depth = [""], 0
+    for letter in script:
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(letter, 0)
+        if depth < 0:
+            return [part.strip() for part in found]
+        if letter == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += letter
+    raise AssertionError("a bracket is not closed")
 
 
 def used():

@@ -55,13 +55,18 @@ def number(value: float) -> str:
     return texts().number(value)
 
 
+def sentence(text: str) -> str:
+    """Return a text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
 def text_sources() -> list[tuple[str, Markup]]:
     """Return the files of texts that the scripts of a page read, by language, for data blocks of HTML."""
     return [(name, Markup(source)) for name, source in texts().sources]  # nosec B704  # files of this repository
 
 
 def install(app: Flask) -> None:
-    """Give the templates the functions of this module and the filter `number`."""
+    """Give the templates the functions of this module and the filters `number` and `sentence`."""
     functions: dict[str, Any] = {
         "t": t,
         "t_html": t_html,
@@ -73,4 +78,4 @@ def install(app: Flask) -> None:
         "cookies": COOKIES,
     }
     app.jinja_env.globals.update(functions)
-    app.jinja_env.filters["number"] = number
+    app.jinja_env.filters.update({"number": number, "sentence": sentence})

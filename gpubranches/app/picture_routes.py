@@ -9,6 +9,7 @@ from werkzeug.exceptions import NotFound, UnsupportedMediaType
 
 from gpubranches.app.api.search import PICTURES, UPLOAD_BYTES
 from gpubranches.app.app_context import service, thumbnails
+from gpubranches.app.export_routes import send_original
 from gpubranches.app.language import texts
 from gpubranches.app.request_values import session_id
 from gpubranches.app.views import shortened
@@ -45,6 +46,15 @@ def picture(size: str, item: int) -> Response:
     named = request.args.get("v") == current
     response.headers["Cache-Control"] = "private, max-age=31536000, immutable" if named else "private, no-cache"
     return response
+
+
+@routes.get("/originals/<int:item>")
+def original(item: int) -> Response:
+    """Send the picture of an item as it is on the disk, to be shown, or with `download` in the address to be kept.
+
+    404 for an item without one, and for a file of a format that is not decoded here.
+    """
+    return send_original(item, download="download" in request.args)
 
 
 @routes.get("/items/<int:item>")

@@ -10,10 +10,10 @@ import numpy as np
 from flask import Blueprint, Response, make_response, render_template, request
 
 from gpubranches.app.app_context import limits, service
-from gpubranches.app.language import t, texts
+from gpubranches.app.language import sentence, t, texts
 from gpubranches.app.rendering import PAGE, frame, matches_address, show
 from gpubranches.app.request_values import EVENT_NAME, parse_number, parse_whole, session_id, whole
-from gpubranches.app.views import TABS, UNSURE, Listing, View, tiles
+from gpubranches.app.views import NEAR_CUT, UNSURE, Listing, View, tiles
 from gpubranches.core.options import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model, RefineOptions
 from gpubranches.core.results import TIERS
 from gpubranches.errors import UsageError
@@ -154,12 +154,12 @@ def _show_part(state: SessionState, listing: Listing, offset: int = 0) -> Respon
 def _part(state: SessionState, listing: Listing, offset: int = 0) -> View:
     name = listing.part
     page = state.part(name, offset, PAGE, unmarked=listing.unmarked, least_sure_first=listing.least_sure_first)
-    tab = TABS[name]
-    heading, note = f"{page.total:,} {tab.heading}", tab.note
-    if name == "all":
-        heading = matches_heading(texts(), page.total, state.changes)
     if listing.unmarked:
         heading, note = t("review-heading", count=page.total), t("review-note")
+    elif name == "all":
+        heading, note = matches_heading(texts(), page.total, state.changes), ""
+    else:
+        heading, note = t("part.heading", part=name, count=page.total), t("part.note", part=name)
     return View(
         "matches",
         heading,
@@ -168,7 +168,7 @@ def _part(state: SessionState, listing: Listing, offset: int = 0) -> View:
         page.total,
         matches_address(listing, marks=state.version),
         offset,
-        origin="suggestion" if tab.near_cut else "user",
+        origin="suggestion" if name in NEAR_CUT else "user",
         where=state.found_where,
         listing=listing,
     )
@@ -192,13 +192,12 @@ def _figures(page: PartPage) -> list[str]:
 
 def _unfound(state: SessionState) -> View:
     """Return what is shown without an answer: nothing was found yet, or the server has dropped the answer."""
-    view = View("matches", "Nothing found yet", where=state.record.where)
+    view = View("matches", t("unfound"), where=state.record.where)
     if not state.positive:
-        return replace(view, note="Mark at least one item right, then press Find all.")
+        return replace(view, note=t("unfound.unmarked"))
     if not state.record.has_found:
-        return replace(view, note="Find all applies your marks to the whole catalog.", again=t("find-all"))
-    note = "The server was started anew, or the catalog changed. Your marks and options are kept."
-    return replace(view, heading="The answer is forgotten", note=note, again=t("find-again"))
+        return replace(view, note=t("unfound.marked"), again=t("find-all"))
+    return replace(view, heading=t("unfound.forgotten"), note=t("unfound.kept"), again=t("find-again"))
 
 
 def _show_proposal(proposal: Proposal, note: str) -> Response:
@@ -214,10 +213,9 @@ def _show_step(found: NextStep) -> Response:
     step, known = found.step, share_found(texts(), found.step.recall)
     if step.done:
         reached = step.kind == "reached"
-        note = f"{known.capitalize()}, nine times in ten." if reached else f"Nothing is left to mark: {known}."
+        note = t("step-reached", known=sentence(known)) if reached else t("step-nothing", known=known)
         return show(found.state, replace(_part(found.state, Listing("all")), note=note))
-    note = f"So far {known}. Mark these right or wrong, then press Find {TARGET:.0%} again."
-    return _show_proposal(Proposal(found.state, step.ids, step.kind), note)
+    return _show_proposal(Proposal(found.state, step.ids, step.kind), t("step-more", known=known, target=TARGET))
 
 
 def _pushed(response: Response, path: str) -> Response:

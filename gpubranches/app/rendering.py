@@ -12,7 +12,7 @@ from jinja2_fragments.flask import render_block
 from gpubranches.app.app_context import service
 from gpubranches.app.language import t, texts
 from gpubranches.app.request_values import htmx
-from gpubranches.app.views import TABS, Listing, View
+from gpubranches.app.views import Listing, View
 from gpubranches.catalog.metadata.conditions import MAX_LENGTH
 from gpubranches.core.options import LEAST_WEIGHT, MODELS, MOST_RANDOM_NEGATIVES, MOST_WEIGHT
 from gpubranches.retrieval.completeness import AUDITED
@@ -38,12 +38,12 @@ LIMITS = {
 
 def show(state: SessionState, view: View) -> Response:
     """Render the next tiles, the results or the whole page, whichever the request is for."""
-    if view.kind in ("matches", "suggest", "audit"):  # these lists follow from marks, which began with a query
+    if view.kind in ("matches", "suggest", "audit", "map"):  # these lists follow from marks, which began with a query
         view = replace(view, query=state.record.query)
     values = {"view": view, "page": PAGE, "size": _size(view), **frame(state, view.listing)}
     if htmx and not htmx.history_restore_request:
         part = make_response(render_block("index.html", "tiles" if "offset" in request.args else "results", **values))
-        if view.kind in ("search", "like", "random"):
+        if view.kind in ("search", "like", "random", "map"):
             part.headers["HX-Push-Url"] = request.script_root + view.address
         return part
     return make_response(
@@ -79,12 +79,12 @@ def frame(state: SessionState, listing: Listing | None = None) -> dict[str, Any]
         "new_marks": "" if state.since is None else new_marks(texts(), state.since.new_marks),
         "audited": AUDITED,
         "suggested": SUGGESTED,
-        "target": f"{TARGET:.0%}",
+        "target": TARGET,
         "reached": ranking is not None and ranking.recall is not None and ranking.recall[0] >= TARGET,
         "found_within": state.found_where,
         "part": part,
         "tabs": [
-            (name, TABS[name].title, count, matches_address(replace(listing, part=name)))
+            (name, t("part", part=name), count, matches_address(replace(listing, part=name)))
             for name, count in counts.items()
         ],
         "orders": _orders(listing),

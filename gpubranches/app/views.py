@@ -115,31 +115,8 @@ class View:
         return self.listing.unmarked
 
 
-@dataclass(frozen=True)
-class Tab:
-    """How a part of an answer is shown: its title, the words after its count in a heading, and a note.
-
-    near_cut: whether its items lie near the cut, so that marks on them count as on suggestions.
-    """
-
-    title: str
-    heading: str
-    note: str
-    near_cut: bool = False
-
-
-TABS = {
-    "all": Tab("All", "match", ""),
-    "sure": Tab("Sure", "sure", "Marked right, or right with a chance of 90% or more each."),
-    "likely": Tab("Likely", "likely", "Right with a chance of 50% to 90% each."),
-    "borderline": Tab(
-        "Borderline", "borderline", "Right with a chance of less than 50% each, or marked wrong since.", True
-    ),
-    "below": Tab("Just below", "just below", "They do not match, but nearly do. Mark what is right among them.", True),
-    "new": Tab("New", "new", "They match now and did not in the round before."),
-    "gone": Tab("Gone", "gone", "They matched in the round before and do not now.", True),
-}
-"""By the names of `answer.PARTS`."""
+NEAR_CUT = frozenset({"borderline", "below", "gone"})
+"""Parts of an answer whose items lie near the cut, so that marks on them count as on suggestions."""
 
 
 def tiles(state: SessionState, ids: NDArray[np.int64], figures: Sequence[str] | None = None) -> list[Tile]:

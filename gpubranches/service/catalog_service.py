@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
+from gpubranches.catalog.metadata.columns import IMAGE_PATH
+from gpubranches.catalog.pictures.decoding import FORMATS as PICTURE_FORMATS
+from gpubranches.catalog.pictures.decoding import decoded_upload, picture_format, small_jpeg
 from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
-from gpubranches.errors import ConflictError, UnknownNameError, UsageError
+from gpubranches.errors import ConflictError, DataError, UnknownNameError, UsageError
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
 from gpubranches.retrieval.queries import Words, of_kind, parse, unit
 from gpubranches.retrieval.search import Searcher
 from gpubranches.service import Session
+from gpubranches.service.answer_map import MOST_POINTS, AnswerMap, AnswerMaps
 from gpubranches.service.export import BOX_FORMATS, FORMATS
+from gpubranches.service.export.pictures import safe_name
+from gpubranches.service.export.zip_file import ZipEstimate, estimate_zip
 from gpubranches.service.readiness import Readiness
 from gpubranches.service.result_lists import ResultLists
 from gpubranches.service.session_directory import SessionDirectory
@@ -40,6 +45,7 @@ from gpubranches.service.types import (
     MarkResult,
     NearestPageRequest,
     NextStep,
+    Original,
     PartPage,
     Proposal,
     RandomPageRequest,
@@ -84,6 +90,7 @@ class CatalogService:
         self.readiness = Readiness(catalog, backend, self.follower)
         self.tasks = Tasks()
         self._lists = ResultLists()
+        self._maps = AnswerMaps()
         self._closed = False
 
     def close(self) -> None:
@@ -143,6 +150,20 @@ class CatalogService:
     def picture_file(self, item: dict[str, Any]) -> Path | None:
         """Return the image file of an item, given by its columns; None if it has none."""
         return image_file(self.catalog.source, item)
+
+    def original(self, item: int) -> Original:
+        """Return the picture of an item as it is on the disk.
+
+        Raises DataError for an item without one, and for a file that is no picture of a known format.
+        """
+        row = self.item(item)
+        path = None if row is None else self.picture_file(row)
+        if row is None or path is None:
+            raise DataError(f"item {item} has no picture")
+        format = picture_format(path)
+        name = Path(f"{item}_{safe_name(str(row.get(IMAGE_PATH) or path))}")
+        ending = name.suffix if name.suffix.lower() in PICTURE_FORMATS[format] else PICTURE_FORMATS[format][0]
+        return Original(path, f"{name.stem}{ending}", f"image/{format.lower()}")
 
     def known_texts(self, limit: int) -> list[str]:
         """Return texts that the embedder knows by name, at most `limit`; none if it reads any text."""
@@ -376,6 +397,17 @@ class CatalogService:
         """
         return self.sessions.state(session, at).part(name, offset, count)
 
+    def answer_map(self, session: str, most: int = MOST_POINTS) -> AnswerMap:
+        """Return the map of the last answer, of `most` points at most beside its marked items.
+
+        Raises UsageError before a find all.
+        """
+        with self.sessions.shared(session) as held:
+            found, answer = held.last_found(), held.last_answer()
+        condition = answer.options.where
+        where = None if condition is None else self.catalog.where(condition)
+        return self._maps.get(found, answer, where, most)
+
     def export(self, session: str, format: str, part: str = "all") -> Download:
         """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation.
 
@@ -388,6 +420,12 @@ class CatalogService:
         name = f"{file_name(self.sessions.record(session).query, part, len(matches))}.{chosen.ending}"
         self.sessions.store.try_update(session, exported={"name": name, "at_s": time.time()})
         return Download(name, chosen.media_type, chosen.write(table))
+
+    def estimate_zip(self, session: str, part: str = "all") -> ZipEstimate:
+        """Return how many pictures of a part of the last answer a ZIP file would hold, and about how many bytes."""
+        with self.sessions.shared(session) as held:
+            table = held.part(part).table()
+        return estimate_zip(table)
 
     def export_boxes(self, session: str, format: str) -> Download:
         """Return the boxes of the last answer as a file in one of BOX_FORMATS.

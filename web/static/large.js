@@ -52,6 +52,9 @@ function show(tile, done = "") {
     picture.src = source;
     picture.alt = title;
   } else picture.removeAttribute("src");
+  for (const link of [$("large-original"), $("large-download")]) link.hidden = !source;
+  $("large-original").href = `${ROOT}/originals/${item}`;
+  $("large-download").href = `${ROOT}/originals/${item}?download=1`;
   $("large-title").textContent = t("large-title", { place: grid.place(tile), count: grid.length(), title });
   setZoom(0);
   paint();

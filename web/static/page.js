@@ -1,9 +1,11 @@
 // Keys, clicks and messages. Marks are in marks.js, the grid in grid.js over window.js, how it looks in view.js, the large
-// view in large.js, the search field and the filter in search.js, the next steps in steps.js, long requests in tasks.js.
+// view in large.js, the map in map.js, the search field and the filter in search.js, the next steps in steps.js, long
+// requests in tasks.js.
 
 import * as search from "./search.js";
 import * as grid from "./grid.js";
 import * as large from "./large.js";
+import * as map from "./map.js";
 import * as marks from "./marks.js";
 import * as steps from "./steps.js";
 import "./tasks.js";
@@ -160,7 +162,7 @@ const KEYS = {
   "f": () => press("#find"),
   "s": () => press("#suggest"),
   "k": () => press("#audit"),
-  "b": () => press("#to-matches"),
+  "b": () => press("#to-matches"), "p": () => press("#tab-map"),
   "r": () => press("#review"),
   "e": () => openMenu(".export"),
   "m": onTile((tile) => press(tile.querySelector(".like"))),
@@ -403,6 +405,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (target.id === "why-told") $("#why").showModal();
   const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
   const fresh = grid.setUp();
+  map.setUp();
   if (fresh) here = place();
   if (fresh) search.setUp(), steps.newMarks($("#grid").dataset.newMarks), steps.update();
   if (fresh && idle) grid.focusTile(grid.tiles()[0]);
@@ -463,6 +466,7 @@ marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative
 nameSession();
 search.begin(warn);
 grid.setUp();
+map.setUp();
 search.setUp();
 steps.update();
 here = place();

@@ -247,19 +247,32 @@ def _samples(image: JpegImageFile, whole: tuple[int, int]) -> int:
     return sum(width * height * layer[1] * layer[2] // (across * down) for layer in image.layer)
 
 
+def picture_format(path: str | Path) -> str:
+    """Return the format of a picture, a key of `FORMATS`, from its header alone. Raises DataError as `upright_size`."""
+    with _opened_header(path) as (image, _):
+        return str(image.format)
+
+
 def upright_size(path: str | Path) -> tuple[int, int]:
     """Return width and height of the upright picture in pixels, from its header alone.
 
     Raises DataError if the header cannot be read or its format is not in `FORMATS`.
     """
+    with _opened_header(path) as (image, file):
+        if image.format == "PNG" and "exif" not in image.info:
+            image.info["exif"] = _late_exif(file)
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        return (image.height, image.width) if turned else image.size
+
+
+@contextmanager
+def _opened_header(path: str | Path) -> Iterator[tuple[Image.Image, IO[bytes]]]:
+    """Open a picture and its file; errors of the block count as those of its header. Raises DataError."""
     try:
         with warnings.catch_warnings(), open(path, "rb") as file, ExitStack() as held:
             warnings.simplefilter("ignore")
             with _header(file, str(path), held) as image:
-                if image.format == "PNG" and "exif" not in image.info:
-                    image.info["exif"] = _late_exif(file)
-                turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-                return (image.height, image.width) if turned else image.size
+                yield image, file
     except DataError:
         raise
     except Exception as error:  # Pillow's readers raise many kinds for broken files

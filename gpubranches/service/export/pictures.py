@@ -34,13 +34,13 @@ def write_coco(table: ItemTable) -> Generator[bytes, None, int]:
     file, upright. Items without a picture of known size are left out; `info` has their number. Raises UsageError if no
     item can have a picture.
     """
-    _require_pictures(table, "coco")
+    require_pictures(table, "coco")
     return _coco(table)
 
 
 def write_links(table: ItemTable) -> Generator[bytes, None, int]:
     """Return a generator of a tar file with the content of `link_folder`; it returns the number of links."""
-    _require_pictures(table, "links")
+    require_pictures(table, "links")
     return _tar(table)
 
 
@@ -51,7 +51,7 @@ def link_folder(table: ItemTable, folder: Path) -> int:
     digits, `.` and `-` are kept; other characters become `_`. Items without a picture are left out. Raises UsageError
     if no item can have one.
     """
-    _require_pictures(table, "links")
+    require_pictures(table, "links")
     written = 0
     for part in _links(table):
         for name, target in part:
@@ -60,7 +60,8 @@ def link_folder(table: ItemTable, folder: Path) -> int:
     return written
 
 
-def _require_pictures(table: ItemTable, format: str) -> None:
+def require_pictures(table: ItemTable, format: str) -> None:
+    """Raise UsageError if no item of a table can have a picture. format: its name."""
     if not can_have_pictures(table):
         raise UsageError(
             f"{format}: expected a catalog of pictures in a folder, by the column `image_path`, got none; choose csv, "
@@ -118,11 +119,16 @@ def _links(table: ItemTable) -> Iterator[list[tuple[str, Path]]]:
         for row, rank in zip(rows, ranks, strict=False):
             path = image_file(table.source, row)
             if path is not None:
-                part.append((f"{rank:0{digits}d}_{row['id']}_{_safe(row['image_path'])}", path))
+                part.append((picture_name(rank, digits, row), path))
         yield part
 
 
-def _safe(path: str) -> str:
+def picture_name(rank: int, digits: int, item: Row) -> str:
+    """Return a name by rank, id and file name, so that names sort best first and are unique."""
+    return f"{rank:0{digits}d}_{item['id']}_{safe_name(item['image_path'])}"
+
+
+def safe_name(path: str) -> str:
     """Return the end of a file's name, without characters that mean something to a shell, a path or a terminal."""
     name = re.sub(r"[^\w.-]+", "_", PurePosixPath(path).name)
     return name.encode()[-_NAME_BYTES:].decode("utf-8", "ignore")

@@ -2,6 +2,78 @@
 
 unstyled = Die Stile und Skripte dieser Seite sind nicht angekommen. Hinter einem Reverse Proxy mit einem Präfix wie /photos starten Sie den Server mit <code>gpubranches serve --prefix /photos</code>.
 
+## Originalbilder
+
+original = Original
+    .title = Das Originalbild in einem neuen Tab öffnen
+download = Herunterladen
+    .title = Das Originalbild herunterladen
+zip-size = · { $pictures ->
+        [one] 1 Bild
+       *[other] { $pictures } Bilder
+    }, etwa { $megabytes } MB
+zip-too-many = · ein ZIP fasst höchstens { $most } Bilder, dies sind etwa { $pictures }: Wählen Sie einen Reiter oder Links
+
+## Die Karte
+
+map = Karte
+    .title = Die Antwort und ihre Umgebung als Bild sehen (p)
+    .role = Karte
+map-heading = Karte der Antwort
+map-how = Was ähnlich aussieht, liegt nah beieinander. Eine Gruppe grauer Punkte neben der Antwort kann eine zweite Art sein, die Sie suchen und noch nicht markiert haben: Sehen Sie sich ihre Bilder an, wählen Sie sie aus, markieren Sie sie als richtig und finden Sie noch einmal alle.
+map-tools = Was ein Ziehen bewirkt und wie nah die Karte ist
+map-move = Verschieben
+    .title = Ziehen verschiebt die Karte (h)
+map-lasso = Lasso
+    .title = Einträge umfahren, um sie auszuwählen; mit Umschalt kommen sie hinzu (l)
+map-rectangle = Rechteck
+    .title = Einträge mit einem Rechteck auswählen; mit Umschalt kommen sie hinzu (r)
+map-view = Sichtbares auswählen
+    .title = Alles auswählen, was die Karte jetzt zeigt (Eingabe)
+map-pictures = Bilder
+    .title = Bilder einiger Einträge auf der Karte zeigen (p)
+map-out = Verkleinern
+    .title = Verkleinern (-)
+map-in = Vergrößern
+    .title = Vergrößern (+)
+map-whole = Die ganze Karte zeigen
+    .title = Die ganze Karte zeigen (0)
+map-kind =
+    { $kind ->
+        [5] Treffer
+        [4] sicher
+        [3] wahrscheinlich
+        [2] Grenzfall
+        [1] kein Treffer, bewertet
+       *[0] andere, zufällig
+    }
+map-like = Mehr davon
+map-chosen =
+    { $count ->
+        [0] Nichts ist ausgewählt
+        [one] 1 Eintrag ist ausgewählt
+       *[other] { $count } Einträge sind ausgewählt
+    }
+map-right = Als richtig markieren
+    .title = Alle ausgewählten als richtig markieren (a)
+map-wrong = Als falsch markieren
+    .title = Alle ausgewählten als falsch markieren (x)
+map-list = Als Liste zeigen
+map-clear = Nichts auswählen
+    .title = Nichts auswählen (Esc)
+map-too-many = In einem Schritt werden höchstens { $most } Einträge markiert. Wählen Sie weniger aus.
+map-changed = Die Antwort hat sich geändert, seit dies ausgewählt wurde. Wählen Sie neu aus.
+map-failed = Der Server hat die Punkte nicht gesendet. Laden Sie die Seite neu.
+map-legend = Was die Punkte sind
+    .title = Diese Punkte zeigen oder ausblenden
+map-drawn = Gezeichnet sind { $matches } von { $of } Treffern, { $below } von { $ranked } bewerteten Einträgen, die keine Treffer sind, und { $rest } von { $others } anderen, zufällig gewählt.
+map-help = Wenn die Karte den Fokus hat: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> verschieben sie, <kbd>+</kbd> und <kbd>-</kbd> ändern die Größe, <kbd>0</kbd> zeigt alles, <kbd>Eingabe</kbd> wählt Sichtbares aus, <kbd>a</kbd> und <kbd>x</kbd> markieren, was ausgewählt ist. Die Reiter der Antwort haben dieselben Einträge als Listen.
+map-listed =
+    { $count ->
+        [one] 1 Eintrag der Auswahl
+       *[other] { $count } Einträge der Auswahl
+    }
+
 ## Die Leiste der Markierungen
 
 undo = Rückgängig
@@ -163,8 +235,8 @@ suggest = { $count } vorschlagen
     .title = Was als Nächstes zu markieren ist: daraus lernt das Modell am meisten (s)
 check = { $count } prüfen
     .title = Zufällig gezogene Bilder; Ihre Markierungen sagen, wie gut das Ergebnis ist (k)
-find-target = { $target } finden
-    .title = Zeigt je 20 Bilder zum Markieren, bis bekannt ist, dass { $target } alles Richtigen gefunden sind
+find-target = { NUMBER($target, style: "percent") } finden
+    .title = Zeigt je 20 Bilder zum Markieren, bis bekannt ist, dass { NUMBER($target, style: "percent") } alles Richtigen gefunden sind
 find-all = Alle finden
     .title = Die Markierungen auf den ganzen Katalog anwenden (f)
 find-again = Erneut alle finden
@@ -258,8 +330,8 @@ told-guessed = Geschätzt: { $told }.
 told-unknown = Wie viele davon richtig sind und wie viele fehlen, lässt sich sagen, sobald einige geprüft sind.
 show-cut = Reihenfolge, Schnitt und Zahlen
 in-numbers = In Zahlen
-    .filtered = dessen, was der Filter durchlässt.
-    .whole = des ganzen Katalogs.
+    .filtered = { $intervals } dessen, was der Filter durchlässt.
+    .whole = { $intervals } des ganzen Katalogs.
     .meaning = Precision ist der Anteil der Treffer, der richtig ist, Recall der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen.
     .unchecked = Precision ist der Anteil der Treffer, der richtig ist, Recall der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen, wenn Ihre Suche wie andere ist: noch ist nichts geprüft.
 estimate = Neu schätzen
@@ -575,6 +647,77 @@ share-found =
         [unknown] wie viele gefunden sind, ist noch nicht bekannt
        *[other] mindestens { NUMBER($low, style: "percent") } sind gefunden
     }
+part =
+    { $part ->
+        [all] Alle
+        [sure] Sicher
+        [likely] Wahrscheinlich
+        [borderline] Grenzfälle
+        [below] Knapp darunter
+        [new] Neu
+       *[gone] Nicht mehr
+    }
+    .heading =
+        { $part ->
+            [sure] { $count } sichere
+            [likely] { $count } wahrscheinliche
+            [borderline]
+                { $count ->
+                    [one] 1 Grenzfall
+                   *[other] { $count } Grenzfälle
+                }
+            [below] { $count } knapp darunter
+            [new] { $count } neue
+           *[gone] { $count } nicht mehr
+        }
+    .note =
+        { $part ->
+            [sure] Als richtig markiert oder jeweils mit einer Wahrscheinlichkeit von mindestens 90 % richtig.
+            [likely] Jeweils mit einer Wahrscheinlichkeit von 50 % bis 90 % richtig.
+            [borderline] Jeweils mit einer Wahrscheinlichkeit unter 50 % richtig oder seither als falsch markiert.
+            [below] Keine Treffer, aber beinahe. Was davon richtig ist, markieren.
+            [new] Jetzt Treffer, in der Runde davor noch nicht.
+           *[gone] In der Runde davor Treffer, jetzt nicht mehr.
+        }
+unfound = Noch nichts gefunden
+    .unmarked = Mindestens ein Bild als richtig markieren, dann „Alle finden“ drücken.
+    .marked = „Alle finden“ wendet die Markierungen auf den ganzen Katalog an.
+    .forgotten = Die Antwort ist nicht mehr da
+    .kept = Der Server wurde neu gestartet, oder der Katalog hat sich geändert. Markierungen und Optionen sind erhalten.
+step-reached = { $known }, in neun von zehn Fällen.
+step-nothing = Es ist nichts mehr zu markieren: { $known }.
+step-more = Bisher: { $known }. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+format =
+    { $format ->
+        [csv] CSV
+        [parquet] Parquet
+        [json] JSON
+        [jsonl] JSON Lines
+        [coco] COCO
+        [img2dataset] img2dataset
+        [links] Verknüpfungen
+        [zip] ZIP
+       *[sql] SQL
+    }
+    .use =
+        { $of ->
+            [boxes]
+                { $format ->
+                    [sql] eine Abfrage über die Codes
+                   *[json] Dimensionen und Grenzen
+                }
+           *[matches]
+                { $format ->
+                    [csv] eine Tabelle für Tabellenprogramme
+                    [parquet] eine Tabelle mit Datentypen
+                    [json] eine Liste von Objekten
+                    [jsonl] ein Objekt je Zeile
+                    [coco] eine Bilderliste für Annotationswerkzeuge
+                    [img2dataset] URLs und Beschriftungen zum Herunterladen
+                    [links] Verweise auf die Bilder, die besten zuerst
+                   *[zip] die Bilder selbst
+                }
+        }
 item = Eintrag { $id }
 like-item = Wie Eintrag { $id }
 your-picture = Das eigene Bild

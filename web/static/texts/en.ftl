@@ -3,6 +3,78 @@
 
 unstyled = The styles and scripts of this page did not arrive. Behind a reverse proxy under a prefix such as /photos, start the server with <code>gpubranches serve --prefix /photos</code>.
 
+## Original pictures
+
+original = Original
+    .title = Open the original picture in a new tab
+download = Download
+    .title = Download the original picture
+zip-size = · { $pictures ->
+        [one] 1 picture
+       *[other] { $pictures } pictures
+    }, about { $megabytes } MB
+zip-too-many = · a ZIP holds at most { $most } pictures, these are about { $pictures }: choose a tab or links
+
+## The map
+
+map = Map
+    .title = See the answer and its surroundings as a picture (p)
+    .role = map
+map-heading = Map of the answer
+map-how = Items that look alike lie near each other. A group of grey points beside the answer may be a second kind that you want and have not marked: look at its pictures, select it, mark it right, and find all again.
+map-tools = What a drag does, and how near the map is
+map-move = Move
+    .title = Drag to move the map (h)
+map-lasso = Lasso
+    .title = Draw around items to select them; with shift, to add them (l)
+map-rectangle = Rectangle
+    .title = Draw a rectangle to select items; with shift, to add them (r)
+map-view = Select what is in view
+    .title = Select everything that the map shows now (Enter)
+map-pictures = Pictures
+    .title = Show pictures of some items on the map (p)
+map-out = Zoom out
+    .title = Zoom out (-)
+map-in = Zoom in
+    .title = Zoom in (+)
+map-whole = Show the whole map
+    .title = Show the whole map (0)
+map-kind =
+    { $kind ->
+        [5] match
+        [4] sure
+        [3] likely
+        [2] borderline
+        [1] does not match, ranked
+       *[0] other, at random
+    }
+map-like = More like this
+map-chosen =
+    { $count ->
+        [0] Nothing is selected
+        [one] 1 item is selected
+       *[other] { $count } items are selected
+    }
+map-right = Mark right
+    .title = Mark all that are selected right (a)
+map-wrong = Mark wrong
+    .title = Mark all that are selected wrong (x)
+map-list = Show as a list
+map-clear = Select nothing
+    .title = Select nothing (Escape)
+map-too-many = At most { $most } items are marked in one step. Select fewer.
+map-changed = The answer has changed since this selection was made. Select again.
+map-failed = The server did not send the points. Load the page again.
+map-legend = What the points are
+    .title = Show or hide these points
+map-drawn = Drawn are { $matches } of { $of } matches, { $below } of { $ranked } items that were ranked and do not match, and { $rest } of { $others } others at random.
+map-help = With the map in focus: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move it, <kbd>+</kbd> and <kbd>-</kbd> zoom, <kbd>0</kbd> shows all of it, <kbd>Enter</kbd> selects what is in view, <kbd>a</kbd> and <kbd>x</kbd> mark what is selected. The tabs of the answer hold the same items as lists.
+map-listed =
+    { $count ->
+        [one] 1 item of the selection
+       *[other] { $count } items of the selection
+    }
+
 ## The bar of marks
 
 undo = Undo
@@ -164,8 +236,8 @@ suggest = Suggest { $count }
     .title = What to mark next: your marks on these teach most (s)
 check = Check { $count }
     .title = Items drawn at random; your marks tell how good this is (k)
-find-target = Find { $target }
-    .title = Shows what to mark, 20 at a time, until { $target } of all that is right are known to be found
+find-target = Find { NUMBER($target, style: "percent") }
+    .title = Shows what to mark, 20 at a time, until { NUMBER($target, style: "percent") } of all that is right are known to be found
 find-all = Find all
     .title = Apply the marks to the whole catalog (f)
 find-again = Find all again
@@ -259,8 +331,8 @@ told-guessed = At a guess, { $told }.
 told-unknown = How many of these are right, and how many are missing, can be told once some are checked.
 show-cut = Order, cut and numbers
 in-numbers = In numbers
-    .filtered = of what the filter lets in.
-    .whole = of the whole catalog.
+    .filtered = { $intervals } of what the filter lets in.
+    .whole = { $intervals } of the whole catalog.
     .meaning = Precision is how much of what matches is right, recall how much of what is right matches; the ranges hold nine times in ten.
     .unchecked = Precision is how much of what matches is right, recall how much of what is right matches; the ranges hold nine times in ten, if your search is like others: nothing is checked yet.
 estimate = Estimate again
@@ -579,6 +651,73 @@ share-found =
         [unknown] how many are found is not known yet
        *[other] at least { NUMBER($low, style: "percent") } are found
     }
+part =
+    { $part ->
+        [all] All
+        [sure] Sure
+        [likely] Likely
+        [borderline] Borderline
+        [below] Just below
+        [new] New
+       *[gone] Gone
+    }
+    .heading =
+        { $part ->
+            [sure] { $count } sure
+            [likely] { $count } likely
+            [borderline] { $count } borderline
+            [below] { $count } just below
+            [new] { $count } new
+           *[gone] { $count } gone
+        }
+    .note =
+        { $part ->
+            [sure] Marked right, or right with a chance of 90% or more each.
+            [likely] Right with a chance of 50% to 90% each.
+            [borderline] Right with a chance of less than 50% each, or marked wrong since.
+            [below] They do not match, but nearly do. Mark what is right among them.
+            [new] They match now and did not in the round before.
+           *[gone] They matched in the round before and do not now.
+        }
+unfound = Nothing found yet
+    .unmarked = Mark at least one item right, then press Find all.
+    .marked = Find all applies your marks to the whole catalog.
+    .forgotten = The answer is forgotten
+    .kept = The server was started anew, or the catalog changed. Your marks and options are kept.
+step-reached = { $known }, nine times in ten.
+step-nothing = Nothing is left to mark: { $known }.
+step-more = So far { $known }. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
+format =
+    { $format ->
+        [csv] CSV
+        [parquet] Parquet
+        [json] JSON
+        [jsonl] JSON lines
+        [coco] COCO
+        [img2dataset] img2dataset
+        [links] Links
+        [zip] ZIP
+       *[sql] SQL
+    }
+    .use =
+        { $of ->
+            [boxes]
+                { $format ->
+                    [sql] a query over the codes
+                   *[json] dims and bounds
+                }
+           *[matches]
+                { $format ->
+                    [csv] a table for spreadsheets
+                    [parquet] a table with types
+                    [json] an array of objects
+                    [jsonl] an object a line
+                    [coco] a list of images, for annotation tools
+                    [img2dataset] urls and captions, to download by
+                    [links] links to the pictures, best first
+                   *[zip] the pictures themselves
+                }
+        }
 item = item { $id }
 like-item = Like item { $id }
 your-picture = Your picture

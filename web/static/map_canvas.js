@@ -1,0 +1,163 @@
+// Paints the points of a map. Points are small discs that are blended into the pixels of one image; their radius follows from
+// how many are in view, so that a frame never blends more than PIXELS_A_FRAME. Marks and pictures are drawn over them.
+
+import { countIn, runs } from "./map_points.js";
+
+export const PIXELS_A_FRAME = 1.5e6;
+const RADII = [5, 4, 3.2, 2.6, 2.1, 1.7, 1.3, 1, 0.7, 0.4]; // of a disc, px of the screen
+const SIZES = [1, 1.05, 1.2, 1.2, 1.2, 1.2]; // times the radius, by kind: what matches is a little larger
+const ALPHAS = [0.55, 0.75, 0.95, 0.95, 0.95, 0.95];
+
+// A view is { width, height, ratio, scale, x, y }: of the canvas in px of the screen, device pixels per px, px per unit of the
+// map, and the place in the middle.
+export function toScreen(view, x, y) {
+  return { x: view.width / 2 + (x - view.x) * view.scale, y: view.height / 2 - (y - view.y) * view.scale };
+}
+
+export function toMap(view, x, y) {
+  return { x: view.x + (x - view.width / 2) / view.scale, y: view.y - (y - view.height / 2) / view.scale };
+}
+
+// Returns what a view shows as a box of the map, with a margin in px.
+export function shownBox(view, margin = 8) {
+  const low = toMap(view, -margin, view.height + margin);
+  const high = toMap(view, view.width + margin, -margin);
+  return { left: low.x, right: high.x, bottom: low.y, top: high.y };
+}
+
+const stamps = new Map();
+
+// Returns the pixels of a disc around its middle: { dx, dy, alpha } arrays, alpha 0 to 256.
+function stamp(radius, alpha) {
+  const key = `${radius.toFixed(2)} ${alpha}`;
+  if (stamps.has(key)) return stamps.get(key);
+  const reach = Math.ceil(radius);
+  const made = { dx: [], dy: [], alpha: [] }; // plain arrays of small integers are as fast as typed ones
+  for (let dy = -reach; dy <= reach; dy += 1) {
+    for (let dx = -reach; dx <= reach; dx += 1) {
+      const covered = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(dx, dy)));
+      if (covered < 0.05) continue;
+      made.dx.push(dx);
+      made.dy.push(dy);
+      made.alpha.push(Math.round(256 * alpha * covered));
+    }
+  }
+  stamps.set(key, made);
+  return made;
+}
+
+// Returns the largest radius with which `count` discs stay within the pixels of a frame.
+export function radiusFor(count, ratio) {
+  const fits = (radius) => count * stamp(radius * SIZES.at(-1) * ratio, 1).dx.length <= PIXELS_A_FRAME;
+  const most = count > 20_000 ? 2.1 : count > 4_000 ? 2.6 : count > 600 ? 3.2 : count > 100 ? 4 : 5;
+  return RADII.find((radius) => radius <= most && fits(radius)) ?? RADII.at(-1);
+}
+
+// Blends all points of the shown kinds into `image`, an ImageData of the view's size. colours: { ground, kinds, chosen } of
+// [red, green, blue]; chosen: 1 for a selected point, by number; skipped: the same for points that are drawn otherwise.
+// Returns the work that was done.
+export function paint(image, points, view, { shown, colours, chosen, skipped }) {
+  const { ratio } = view;
+  const [width, height] = [image.width, image.height];
+  const pixels = new Uint32Array(image.data.buffer);
+  pixels.fill(packed(colours.ground));
+  const box = shownBox(view);
+  const radius = radiusFor(countIn(points, box, shown), ratio);
+  const work = { points: 0, pixels: 0, radius };
+  const scale = view.scale * ratio;
+  const [left, top] = [width / 2 - view.x * scale, height / 2 + view.y * scale];
+  for (let kind = 0; kind < points.layers; kind += 1) {
+    if (!shown[kind]) continue;
+    const disc = stamp(radius * SIZES[kind] * ratio, ALPHAS[kind]);
+    runs(points, kind, box, (begin, end) => {
+      for (let k = begin; k < end; k += 1) {
+        const i = points.order[k];
+        if (skipped[i]) continue;
+        const x = Math.round(left + points.x[i] * scale);
+        const y = Math.round(top - points.y[i] * scale);
+        work.pixels += blend(pixels, width, height, x, y, disc, chosen[i] ? colours.chosen : colours.kinds[kind]);
+        work.points += 1;
+      }
+    });
+  }
+  return work;
+}
+
+function blend(pixels, width, height, x, y, disc, colour) {
+  const { dx, dy, alpha } = disc;
+  const red = colour[0];
+  const green = colour[1];
+  const blue = colour[2];
+  for (let k = 0; k < dx.length; k += 1) {
+    const px = x + dx[k];
+    const py = y + dy[k];
+    if (px < 0 || py < 0 || px >= width || py >= height) continue;
+    const at = py * width + px;
+    const below = pixels[at];
+    const a = alpha[k];
+    const b = 256 - a;
+    pixels[at] = 0xff000000
+      | (((blue * a + ((below >> 16) & 255) * b) >> 8) << 16)
+      | (((green * a + ((below >> 8) & 255) * b) >> 8) << 8)
+      | ((red * a + (below & 255) * b) >> 8);
+  }
+  return dx.length;
+}
+
+const packed = ([red, green, blue]) => (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
+
+// Draws a marked point: a disc with a check for right, a ring with a cross for wrong.
+export function drawMark(context, at, label, { ground, right, wrong }, radius = 7) {
+  context.lineCap = "round";
+  context.beginPath();
+  context.arc(at.x, at.y, radius, 0, 2 * Math.PI);
+  context.fillStyle = label > 0 ? right : ground;
+  context.fill();
+  context.lineWidth = 1.6;
+  context.strokeStyle = label > 0 ? ground : wrong;
+  context.stroke();
+  context.beginPath();
+  const r = radius * 0.42;
+  if (label > 0) {
+    context.moveTo(at.x - r, at.y);
+    context.lineTo(at.x - r * 0.2, at.y + r * 0.8);
+    context.lineTo(at.x + r * 1.1, at.y - r * 0.8);
+  } else {
+    context.moveTo(at.x - r, at.y - r);
+    context.lineTo(at.x + r, at.y + r);
+    context.moveTo(at.x + r, at.y - r);
+    context.lineTo(at.x - r, at.y + r);
+  }
+  context.stroke();
+}
+
+// Chooses points whose pictures are drawn: one for each cell of about `side` px that has any, the nearest to the middle of the
+// cell, a match before others; at most `most`, of the fullest cells. The cells stay with the map while it is moved.
+export function representatives(points, view, shown, side, most) {
+  const step = side / 2 ** Math.round(Math.log2(view.scale));
+  const cells = new Map();
+  const box = shownBox(view, 0);
+  for (let kind = points.layers - 1; kind >= 0; kind -= 1) {
+    if (!shown[kind]) continue;
+    runs(points, kind, box, (begin, end) => {
+      const stride = Math.ceil((end - begin) / 200); // some of many are enough
+      for (let k = begin; k < end; k += stride) {
+        const i = points.order[k];
+        const x = points.x[i];
+        const y = points.y[i];
+        if (x < box.left || x > box.right || y < box.bottom || y > box.top) continue;
+        const column = Math.floor(x / step);
+        const row = Math.floor(y / step);
+        const gap = (x - (column + 0.5) * step) ** 2 + (y - (row + 0.5) * step) ** 2;
+        const key = column * 65_536 + row;
+        const cell = cells.get(key);
+        if (!cell) cells.set(key, { count: stride, point: i, gap, match: kind > 1 });
+        else {
+          cell.count += stride;
+          if (gap < cell.gap && kind > 1 === cell.match) Object.assign(cell, { point: i, gap });
+        }
+      }
+    });
+  }
+  return [...cells.values()].sort((a, b) => b.count - a.count).slice(0, most).map((cell) => cell.point);
+}
