@@ -615,6 +615,11 @@ key-keys = diese Tasten
 ## Fehler und Anmeldung
 
 error = Das hat nicht geklappt
+    .unknown-name = „{ $text }“ ist keiner der { $count } Namen, die hier bekannt sind; das Suchfeld bietet sie an.
+    .none-right = „Alle finden“ braucht mindestens ein als richtig markiertes Bild: eines markieren, dann noch einmal „Alle finden“ drücken.
+    .session-gone = Diese Sitzung wurde gelöscht. Auf der ersten Seite beginnt eine neue.
+    .not-found = Unter dieser Adresse gibt es nichts.
+    .failed = Der Server ist an dieser Anfrage gescheitert; sein Protokoll sagt, warum.
 back-to-catalog = Zurück zum Katalog
 server-said = Der Server meldet { $status }.
 login = Anmelden
