@@ -86,7 +86,7 @@ def test_the_home_page_shows_items_and_loads_nothing_from_elsewhere(client):
     assert len(shown(page)) == PAGE
     assert "700 items" in page.text
     assert not re.search(r"(src|href)=\"(https?:)?//", page.text)
-    assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son\w+=", page.text)
+    assert not re.search(r"<script(?! src=| type=\"text/fluent\")|<style|\sstyle=|\son\w+=", page.text)
     assert page.headers["Content-Security-Policy"].startswith("default-src 'self';")
     assert page.headers["X-Content-Type-Options"] == "nosniff"
     assert page.headers["Cache-Control"] == "no-store"
@@ -327,7 +327,7 @@ def test_the_tabs_count_and_list_the_parts_of_the_answer(client, labels):
         named = f"teapot-likely-{len(parts['Likely'])}.jsonl"
         assert file.headers["Content-Disposition"] == f"attachment; filename={named}"
     wide = post(client, "/recut", lean="1", tier="borderline")
-    assert wide.headers["HX-Push-Url"] == "/matches?tier=borderline"
+    assert wide.headers["HX-Push-Url"] == "/matches?tier=borderline&order=unsure"
     assert tabs(wide)[1] == ["Borderline"]
     assert len(listed(client, "borderline")) == tabs(wide)[0]["Borderline"] >= sizes["Borderline"]
     assert tabs(wide)[0]["Likely"] >= sizes["Likely"]
