@@ -19,6 +19,7 @@ zip-too-many = · ein ZIP fasst höchstens { $most } Bilder, dies sind etwa { $p
 map = Karte
     .title = Die Antwort und ihre Umgebung als Bild sehen (p)
     .role = Karte
+key-map = die Karte der Antwort
 map-heading = Karte der Antwort
 map-how = Was ähnlich aussieht, liegt nah beieinander. Eine Gruppe grauer Punkte neben der Antwort kann eine zweite Art sein, die Sie suchen und noch nicht markiert haben: Sehen Sie sich ihre Bilder an, wählen Sie sie aus, markieren Sie sie als richtig und finden Sie noch einmal alle.
 map-tools = Was ein Ziehen bewirkt und wie nah die Karte ist
