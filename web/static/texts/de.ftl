@@ -160,7 +160,8 @@ intro-look = Ansehen
 item-id = Bildnummer
 go = Los
 intro-mark = Markieren
-    .how = Klicken Sie auf ein Bild: einmal für richtig, zweimal für falsch. Mit Tasten: <kbd>Esc</kbd> verlässt das Suchfeld, dann markiert <kbd>a</kbd> richtig und <kbd>x</kbd> falsch und geht zum nächsten; <kbd>?</kbd> zeigt alle Tasten.
+    .how = Klicken Sie auf ein Bild: einmal für richtig, zweimal für falsch.
+    .keys = Mit Tasten: <kbd>Esc</kbd> verlässt das Suchfeld, dann markiert <kbd>a</kbd> richtig und <kbd>x</kbd> falsch und geht zum nächsten; <kbd>?</kbd> zeigt alle Tasten.
 intro-find = Alle finden
     .how = Ein Modell Ihrer Markierungen geht über alle { $count } Bilder und zeigt jeden Treffer. Weiter markieren, exportieren.
 
