@@ -187,15 +187,20 @@ def test_the_slider_of_the_cut_tells_its_number_and_shows_the_border_that_it_mov
     find_teapots(page, labels)
     page.wait_for_selector(".pick:focus")
     assert page.inner_text("#lean-told") == "model’s own"
-    before, total = set(shown(page)), page.get_attribute("#grid", "data-total")
     page.focus("#lean")
     for _ in range(10):
         page.keyboard.press("ArrowRight")
     assert page.inner_text("#lean-told") == "1.0"
     page.wait_for_selector("#unsure[aria-pressed=true]")
+    page.wait_for_selector("#lean[value='1.0']")
     assert page.evaluate("document.activeElement.id") == "lean"
-    page.wait_for_function("total => Number(document.querySelector('#grid').dataset.total) > total", arg=int(total))
-    assert shown(page)[0] not in before  # what has just come in is seen at once
+    figures = " ".join(page.locator(".figure").all_text_contents())
+    chances = [int(chance) for chance in re.findall(r"chance (\d+)%", figures)]
+    assert chances == sorted(chances)
+    assert len(set(chances)) > 2
+    page.click("#unsure")
+    page.wait_for_selector("#unsure[aria-pressed=false]")
+    assert "order=" not in page.url
 
 
 def test_a_deleted_session_comes_back_whole_by_a_button(page):

@@ -106,21 +106,29 @@ def serve(
     allowed_hosts: tuple[str, ...] = (),
     proxies: Proxies | None = None,
     ready: Callable[[int], None] | None = None,
+    warm: Callable[[float], None] | None = None,
 ) -> None:
     """Serve in 24 threads until SIGTERM or SIGINT, then finish the running requests. Errors as of `open_server`.
 
-    ready: called with the port once the server listens.
+    ready: called with the port once the server listens; warm: with the seconds that compiling the kernels took, once
+    that is done.
     """
     server = open_server(app, host, port, allowed_hosts=allowed_hosts, proxies=proxies)
     service = context_of(app).service
     _log.info("serving on http://%s:%d", host, server.effective_port)
     if ready is not None:
         ready(server.effective_port)
-    threading.Thread(target=service.warm_up, name="warm-up", daemon=True).start()
+    threading.Thread(target=_warm_up, args=(service, warm), name="warm-up", daemon=True).start()
     try:
         waitress_server.run(server)
     finally:
         service.close()
+
+
+def _warm_up(service: CatalogService, warm: Callable[[float], None] | None) -> None:
+    seconds = service.warm_up()
+    if warm is not None and seconds is not None:
+        warm(seconds)
 
 
 def open_server(

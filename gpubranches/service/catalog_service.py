@@ -98,10 +98,11 @@ class CatalogService:
         self._closed = True
         self.sessions.close()
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> float | None:
         """Search and find all once in a session of its own, so that no user waits for the kernels to compile.
 
-        An error is dropped once the service is closed: the backend may be closed meanwhile.
+        Return the seconds that it took. Once the service is closed, an error is dropped and None returned, since the
+        backend may be closed meanwhile.
         """
         start = time.perf_counter()
         try:
@@ -110,8 +111,10 @@ class CatalogService:
         except Exception:
             if not self._closed:
                 raise
-        else:
-            _log.info("warm after %.1f s", time.perf_counter() - start)
+            return None
+        seconds = time.perf_counter() - start
+        _log.info("warm after %.1f s", seconds)
+        return seconds
 
     def _search_and_find(self) -> None:
         ids = self.catalog.sample_ids(12, np.random.default_rng(0))

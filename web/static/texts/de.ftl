@@ -163,7 +163,8 @@ intro-look = Ansehen
 item-id = Bildnummer
 go = Los
 intro-mark = Markieren
-    .how = Auf ein Bild klicken: einmal für richtig, zweimal für falsch. Mit Tasten: <kbd>Esc</kbd> verlässt das Suchfeld, dann markiert <kbd>a</kbd> als richtig und <kbd>x</kbd> als falsch und geht zum nächsten; <kbd>?</kbd> zeigt alle Tasten.
+    .how = Auf ein Bild klicken: einmal für richtig, zweimal für falsch.
+    .keys = Mit Tasten: <kbd>Esc</kbd> verlässt das Suchfeld, dann markiert <kbd>a</kbd> als richtig und <kbd>x</kbd> als falsch und geht zum nächsten; <kbd>?</kbd> zeigt alle Tasten.
 intro-find = Alle finden
     .how = Ein Modell der Markierungen geht über alle { $count } Bilder und zeigt jeden Treffer. Weiter markieren, exportieren.
 

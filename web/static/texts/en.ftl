@@ -162,7 +162,8 @@ intro-look = Look
 item-id = item id
 go = Go
 intro-mark = Mark
-    .how = Click a picture: once for right, twice for wrong. By keys: <kbd>Esc</kbd> leaves the search field, then <kbd>a</kbd> marks right and <kbd>x</kbd> wrong and goes on to the next; <kbd>?</kbd> shows all keys.
+    .how = Click a picture: once for right, twice for wrong.
+    .keys = By keys: <kbd>Esc</kbd> leaves the search field, then <kbd>a</kbd> marks right and <kbd>x</kbd> wrong and goes on to the next; <kbd>?</kbd> shows all keys.
 intro-find = Find all
     .how = A model of your marks goes over all { $count } items and shows every match. Mark again, export.
 
