@@ -24,6 +24,9 @@ from gpubranches.service.texts import Texts, languages, texts_in
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = ROOT / "web/static/texts"
+SCRIPTS = sorted(
+    p for p in (ROOT / "web/static").glob("*.js") if not p.name.endswith(".min.js") and p.name != "texts.js"
+)
 NAMES = ("t", "t_html", "texts", "texts_in")
 _CALL = re.compile(r"\bt\(")
 
@@ -94,10 +97,8 @@ def used_in_python():
 
 
 def used_in_scripts():
-    for path in sorted((ROOT / "web/static").glob("*.js")):
+    for path in SCRIPTS:
         script = path.read_text("utf-8")
-        if path.name.endswith(".min.js") or path.name == "texts.js":
-            continue
         for found in _CALL.finditer(script):
             where = f"{path.name}:{script[: found.start()].count(chr(10)) + 1}"
             key, *values = parts(script[found.end() :])
@@ -162,6 +163,13 @@ def test_every_language_has_the_texts_of_english_with_the_same_values_and_tags(l
     for key, pattern in english.items():
         assert variables(other[key], other) == variables(pattern, english), key
         assert tags(key, other[key]) == tags(key, pattern), key
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_no_script_shows_a_text_itself(path):
+    """Texts come from t(); what else is shown is a number, a sign or what the server sent."""
+    shows = r"(?:(?:textContent|innerHTML|ariaLabel|title|placeholder|alt) = |(?:say|warn|tell|showToast)\()"
+    assert re.findall(rf"{shows}[\"'`][^\"'`$]*[A-Za-z]{{2}}", path.read_text("utf-8")) == []
 
 
 def variants(pattern, selector):
