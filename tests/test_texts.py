@@ -2,6 +2,7 @@
 
 import ast
 import re
+from datetime import datetime
 from pathlib import Path
 
 import jinja2
@@ -27,7 +28,7 @@ class Variables(Visitor):
     def visit_VariableReference(self, node):
         self.found.add(node.id.name)
 
-    def visit_MessageReference(self, node):  # noqa: N802
+    def visit_MessageReference(self, node):
         self.messages.add(node.id.name)
 
 
@@ -155,3 +156,9 @@ def test_what_a_language_lacks_is_told_and_shown_in_english(caplog):
 def test_numbers_are_written_as_the_language_writes_them():
     assert texts_in("en").number(12345.5) == "12,345.5"
     assert texts_in("de").number(12345.5) == "12.345,5"
+
+
+def test_times_are_written_as_the_language_writes_them():
+    at_s = datetime(2026, 3, 1, 7, 5).timestamp()
+    assert texts_in("en").moment(at_s) == "Mar 1, 2026, 07:05"
+    assert texts_in("de").moment(at_s) == "1. März 2026, 07:05"

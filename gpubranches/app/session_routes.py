@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +11,7 @@ from jinja2_fragments.flask import render_block
 from werkzeug.exceptions import NotFound
 
 from gpubranches.app.app_context import service
-from gpubranches.app.language import t
+from gpubranches.app.language import t, texts
 from gpubranches.app.request_values import enter, htmx, session_id
 from gpubranches.app.views import picture_versions
 from gpubranches.errors import UsageError
@@ -128,8 +127,8 @@ def _context(said: str = "", **shown: Any) -> dict[str, Any]:
     examples = np.unique([item for record in records for item in record.examples]).astype(np.int64)
     return {
         "records": records,
-        "times": {record.session: _time(record.used_s) for record in records},
-        "exports": {record.session: _time(record.exported[1]) for record in records if record.exported},
+        "times": {record.session: texts().moment(record.used_s) for record in records},
+        "exports": {record.session: texts().moment(record.exported[1]) for record in records if record.exported},
         "pictures": picture_versions(examples),
         "session_id": current,
         "text": text,
@@ -138,10 +137,6 @@ def _context(said: str = "", **shown: Any) -> dict[str, Any]:
         "said": said,
         **shown,
     }
-
-
-def _time(at_s: float) -> str:
-    return f"{datetime.fromtimestamp(at_s):%d %b %Y, %H:%M}"
 
 
 def _list(said: str = "", **shown: Any) -> Response:

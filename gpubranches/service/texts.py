@@ -7,6 +7,7 @@ language.
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +15,10 @@ from typing import TYPE_CHECKING
 from gpubranches.core import assets
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from fluent.runtime import FluentBundle
     from fluent.runtime.resolver import Pattern
 
-    Value = str | int | float | datetime
+    Value = str | int | float
 
 FALLBACK = "en"
 """The language that has every text."""
@@ -56,6 +55,14 @@ class Texts:
         from babel.numbers import format_decimal
 
         return format_decimal(value, locale=self.language.replace("-", "_"))
+
+    def moment(self, at_s: float) -> str:
+        """Return a time, in seconds since 1970, as date and time of this machine's zone."""
+        from babel.dates import format_skeleton, get_datetime_format
+
+        at, locale = datetime.fromtimestamp(at_s), self.language.replace("-", "_")
+        date, time = (format_skeleton(skeleton, at, locale=locale) for skeleton in ("yMMMd", "Hm"))
+        return str(get_datetime_format("medium", locale=locale)).format(time, date)
 
     def _format(self, key: str, values: dict[str, Value]) -> str:
         for bundle in self._bundles:

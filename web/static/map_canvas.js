@@ -27,12 +27,12 @@ export function shownBox(view, margin = 8) {
 
 const stamps = new Map();
 
-// Returns the pixels of a disc around its middle: { dx, dy, alpha } arrays, alpha 0 to 256.
+// Returns the pixels of a disc around its middle: arrays dx, dy and alpha, 0 to 256; and how far it reaches.
 function stamp(radius, alpha) {
   const key = `${radius.toFixed(2)} ${alpha}`;
   if (stamps.has(key)) return stamps.get(key);
   const reach = Math.ceil(radius);
-  const made = { dx: [], dy: [], alpha: [] }; // plain arrays of small integers are as fast as typed ones
+  const made = { dx: [], dy: [], alpha: [], reach };
   for (let dy = -reach; dy <= reach; dy += 1) {
     for (let dx = -reach; dx <= reach; dx += 1) {
       const covered = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(dx, dy)));
@@ -58,53 +58,59 @@ export function radiusFor(count, ratio) {
 // Returns the work that was done.
 export function paint(image, points, view, { shown, colours, chosen, skipped }) {
   const { ratio } = view;
-  const [width, height] = [image.width, image.height];
+  const { width, height } = image;
   const pixels = new Uint32Array(image.data.buffer);
-  pixels.fill(packed(colours.ground));
+  const [red, green, blue] = colours.ground;
+  pixels.fill((0xff000000 | (blue << 16) | (green << 8) | red) >>> 0);
   const box = shownBox(view);
   const radius = radiusFor(countIn(points, box, shown), ratio);
   const work = { points: 0, pixels: 0, radius };
   const scale = view.scale * ratio;
-  const [left, top] = [width / 2 - view.x * scale, height / 2 + view.y * scale];
+  const left = width / 2 - view.x * scale;
+  const top = height / 2 + view.y * scale;
+  const { order, xs, ys } = points;
   for (let kind = 0; kind < points.layers; kind += 1) {
     if (!shown[kind]) continue;
     const disc = stamp(radius * SIZES[kind] * ratio, ALPHAS[kind]);
+    const plain = brush(disc, colours.kinds[kind], width);
+    const marked = brush(disc, colours.chosen, width);
     runs(points, kind, box, (begin, end) => {
       for (let k = begin; k < end; k += 1) {
-        const i = points.order[k];
+        const i = order[k];
         if (skipped[i]) continue;
-        const x = Math.round(left + points.x[i] * scale);
-        const y = Math.round(top - points.y[i] * scale);
-        work.pixels += blend(pixels, width, height, x, y, disc, chosen[i] ? colours.chosen : colours.kinds[kind]);
+        const x = Math.round(left + xs[k] * scale);
+        const y = Math.round(top - ys[k] * scale);
+        blend(pixels, width, height, x, y, chosen[i] ? marked : plain);
         work.points += 1;
+        work.pixels += disc.alpha.length;
       }
     });
   }
   return work;
 }
 
-function blend(pixels, width, height, x, y, disc, colour) {
-  const { dx, dy, alpha } = disc;
-  const red = colour[0];
-  const green = colour[1];
-  const blue = colour[2];
-  for (let k = 0; k < dx.length; k += 1) {
-    const px = x + dx[k];
-    const py = y + dy[k];
-    if (px < 0 || py < 0 || px >= width || py >= height) continue;
-    const at = py * width + px;
-    const below = pixels[at];
-    const a = alpha[k];
-    const b = 256 - a;
-    pixels[at] = 0xff000000
-      | (((blue * a + ((below >> 16) & 255) * b) >> 8) << 16)
-      | (((green * a + ((below >> 8) & 255) * b) >> 8) << 8)
-      | ((red * a + (below & 255) * b) >> 8);
-  }
-  return dx.length;
+// Returns a disc in a colour, for rows of `width` pixels. Red and blue share a number, so that one product scales both.
+function brush({ dx, dy, alpha, reach }, [red, green, blue], width) {
+  return {
+    dx, dy, reach,
+    at: Int32Array.from(dx, (right, k) => dy[k] * width + right),
+    ends: Int32Array.from(alpha, (a) => Math.imul((blue << 16) | red, a)),
+    middles: Int32Array.from(alpha, (a) => Math.imul(green << 8, a)),
+    rest: Int32Array.from(alpha, (a) => 256 - a),
+  };
 }
 
-const packed = ([red, green, blue]) => (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
+function blend(pixels, width, height, x, y, { dx, dy, reach, at, ends, middles, rest }) {
+  const whole = x >= reach && y >= reach && x < width - reach && y < height - reach;
+  const middle = y * width + x;
+  for (let k = 0; k < at.length; k += 1) {
+    if (!whole && (x + dx[k] < 0 || y + dy[k] < 0 || x + dx[k] >= width || y + dy[k] >= height)) continue;
+    const below = pixels[middle + at[k]];
+    const outer = (ends[k] + Math.imul(below & 0xff00ff, rest[k])) >>> 8;
+    const inner = (middles[k] + Math.imul(below & 0xff00, rest[k])) >>> 8;
+    pixels[middle + at[k]] = 0xff000000 | (outer & 0xff00ff) | (inner & 0xff00);
+  }
+}
 
 // Draws a marked point: a disc with a check for right, a ring with a cross for wrong.
 export function drawMark(context, at, label, { ground, right, wrong }, radius = 7) {
@@ -143,8 +149,8 @@ export function representatives(points, view, shown, side, most) {
       const stride = Math.ceil((end - begin) / 200); // some of many are enough
       for (let k = begin; k < end; k += stride) {
         const i = points.order[k];
-        const x = points.x[i];
-        const y = points.y[i];
+        const x = points.xs[k];
+        const y = points.ys[k];
         if (x < box.left || x > box.right || y < box.bottom || y > box.top) continue;
         const column = Math.floor(x / step);
         const row = Math.floor(y / step);

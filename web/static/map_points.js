@@ -30,7 +30,9 @@ export function index({ ids, x, y, kinds, kind_names }) {
   const next = starts.slice();
   const order = new Uint32Array(n);
   for (let i = 0; i < n; i += 1) order[next[slots[i]]++] = i;
-  return Object.assign(points, { starts, order });
+  const [xs, ys] = [new Float64Array(n), new Float64Array(n)]; // in that order, which is read fastest
+  for (let k = 0; k < n; k += 1) [xs[k], ys[k]] = [points.x[order[k]], points.y[order[k]]];
+  return Object.assign(points, { starts, order, xs, ys });
 }
 
 function across(points, at, from, length) {
@@ -68,9 +70,8 @@ export function nearest(points, at, radius, shown) {
     if (!shown[kind]) continue;
     runs(points, kind, box, (begin, end) => {
       for (let k = begin; k < end; k += 1) {
-        const i = points.order[k];
-        const gap = (points.x[i] - at.x) ** 2 + (points.y[i] - at.y) ** 2;
-        if (gap < best) (best = gap), (found.point = i);
+        const gap = (points.xs[k] - at.x) ** 2 + (points.ys[k] - at.y) ** 2;
+        if (gap < best) (best = gap), (found.point = points.order[k]);
       }
       found.examined += end - begin;
     });
@@ -88,19 +89,17 @@ export function within(points, areas, shown = null) {
     for (let kind = 0; kind < points.layers; kind += 1) {
       if (shown && !shown[kind]) continue;
       runs(points, kind, box, (begin, end) => {
-        for (let k = begin; k < end; k += 1) if (inside(points.x[points.order[k]], points.y[points.order[k]], area)) chosen.add(points.order[k]);
+        for (let k = begin; k < end; k += 1) if (inside(points.xs[k], points.ys[k], xs, ys)) chosen.add(points.order[k]);
       });
     }
   }
   return [...chosen].sort((a, b) => a - b);
 }
 
-function inside(x, y, area) {
+function inside(x, y, xs, ys) {
   let odd = false;
-  for (let k = 0; k < area.length; k += 1) {
-    const [x1, y1] = area[k];
-    const [x2, y2] = area[(k + 1) % area.length];
-    if (y1 > y !== y2 > y && x < ((x2 - x1) * (y - y1)) / (y2 - y1) + x1) odd = !odd;
+  for (let k = 0, last = xs.length - 1; k < xs.length; last = k, k += 1) {
+    if (ys[last] > y !== ys[k] > y && x < ((xs[k] - xs[last]) * (y - ys[last])) / (ys[k] - ys[last]) + xs[last]) odd = !odd;
   }
   return odd;
 }

@@ -28,8 +28,8 @@ BoxWriter = Callable[[Boxes, int], bytes]
 class Format(Generic[Written]):
     """A format.
 
-    ending: of its files, without the first dot; write: makes a file; folder: fills a folder instead of a file, None for a
-    format of files only.
+    ending: of its files, without the first dot; write: makes a file; folder: fills a folder instead of a file, None for
+    a format of files only.
     """
 
     ending: str

@@ -1,6 +1,6 @@
-# Die Texte der Seite auf Deutsch. Schlüssel und Platzhalter sind die von en.ftl.
+# Die Texte der Seite auf Deutsch. Schlüssel, Werte und HTML-Tags sind die von en.ftl.
 
-unstyled = Die Stile und Skripte dieser Seite sind nicht angekommen. Hinter einem Reverse Proxy mit einem Präfix wie /photos starten Sie den Server mit <code>gpubranches serve --prefix /photos</code>.
+unstyled = Die Stile und Skripte dieser Seite sind nicht angekommen. Hinter einem Reverse-Proxy mit einem Präfix wie /photos den Server mit <code>gpubranches serve --prefix /photos</code> starten.
 
 ## Originalbilder
 
@@ -12,26 +12,26 @@ zip-size = · { $pictures ->
         [one] 1 Bild
        *[other] { $pictures } Bilder
     }, etwa { $megabytes } MB
-zip-too-many = · ein ZIP fasst höchstens { $most } Bilder, dies sind etwa { $pictures }: Wählen Sie einen Reiter oder Links
+zip-too-many = · ein ZIP fasst höchstens { $most } Bilder, dies sind etwa { $pictures }: einen Reiter oder „Verknüpfungen“ wählen
 
 ## Die Karte
 
 map = Karte
-    .title = Die Antwort und ihre Umgebung als Bild sehen (p)
+    .title = Das Ergebnis und seine Umgebung als Karte sehen (p)
     .role = Karte
-map-heading = Karte der Antwort
-map-how = Was ähnlich aussieht, liegt nah beieinander. Eine Gruppe grauer Punkte neben der Antwort kann eine zweite Art sein, die Sie suchen und noch nicht markiert haben: Sehen Sie sich ihre Bilder an, wählen Sie sie aus, markieren Sie sie als richtig und finden Sie noch einmal alle.
+map-heading = Karte des Ergebnisses
+map-how = Was ähnlich aussieht, liegt nah beieinander. Eine Gruppe grauer Punkte neben dem Ergebnis kann eine zweite Art des Gesuchten sein, die noch nicht markiert ist: ihre Bilder ansehen, auswählen, als richtig markieren und noch einmal „Alle finden“.
 map-tools = Was ein Ziehen bewirkt und wie nah die Karte ist
 map-move = Verschieben
     .title = Ziehen verschiebt die Karte (h)
 map-lasso = Lasso
-    .title = Einträge umfahren, um sie auszuwählen; mit Umschalt kommen sie hinzu (l)
+    .title = Bilder umfahren, um sie auszuwählen; mit Umschalt kommen sie hinzu (l)
 map-rectangle = Rechteck
-    .title = Einträge mit einem Rechteck auswählen; mit Umschalt kommen sie hinzu (r)
+    .title = Bilder mit einem Rechteck auswählen; mit Umschalt kommen sie hinzu (r)
 map-view = Sichtbares auswählen
     .title = Alles auswählen, was die Karte jetzt zeigt (Eingabe)
 map-pictures = Bilder
-    .title = Bilder einiger Einträge auf der Karte zeigen (p)
+    .title = Einige Bilder auf der Karte zeigen (p)
 map-out = Verkleinern
     .title = Verkleinern (-)
 map-in = Vergrößern
@@ -51,8 +51,8 @@ map-like = Mehr davon
 map-chosen =
     { $count ->
         [0] Nichts ist ausgewählt
-        [one] 1 Eintrag ist ausgewählt
-       *[other] { $count } Einträge sind ausgewählt
+        [one] 1 Bild ist ausgewählt
+       *[other] { $count } Bilder sind ausgewählt
     }
 map-right = Als richtig markieren
     .title = Alle ausgewählten als richtig markieren (a)
@@ -61,25 +61,25 @@ map-wrong = Als falsch markieren
 map-list = Als Liste zeigen
 map-clear = Nichts auswählen
     .title = Nichts auswählen (Esc)
-map-too-many = In einem Schritt werden höchstens { $most } Einträge markiert. Wählen Sie weniger aus.
-map-changed = Die Antwort hat sich geändert, seit dies ausgewählt wurde. Wählen Sie neu aus.
-map-failed = Der Server hat die Punkte nicht gesendet. Laden Sie die Seite neu.
+map-too-many = In einem Schritt werden höchstens { $most } Bilder markiert. Bitte weniger auswählen.
+map-changed = Das Ergebnis hat sich geändert, seit dies ausgewählt wurde. Bitte neu auswählen.
+map-failed = Der Server hat die Punkte nicht gesendet. Bitte die Seite neu laden.
 map-legend = Was die Punkte sind
     .title = Diese Punkte zeigen oder ausblenden
-map-drawn = Gezeichnet sind { $matches } von { $of } Treffern, { $below } von { $ranked } bewerteten Einträgen, die keine Treffer sind, und { $rest } von { $others } anderen, zufällig gewählt.
-map-help = Wenn die Karte den Fokus hat: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> verschieben sie, <kbd>+</kbd> und <kbd>-</kbd> ändern die Größe, <kbd>0</kbd> zeigt alles, <kbd>Eingabe</kbd> wählt Sichtbares aus, <kbd>a</kbd> und <kbd>x</kbd> markieren, was ausgewählt ist. Die Reiter der Antwort haben dieselben Einträge als Listen.
+map-drawn = Gezeichnet sind { $matches } von { $of } Treffern, { $below } von { $ranked } bewerteten Bildern, die keine Treffer sind, und { $rest } von { $others } anderen, zufällig gewählt.
+map-help = Wenn die Karte den Fokus hat: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> verschieben sie, <kbd>+</kbd> und <kbd>-</kbd> ändern die Größe, <kbd>0</kbd> zeigt alles, <kbd>Eingabe</kbd> wählt Sichtbares aus, <kbd>a</kbd> und <kbd>x</kbd> markieren, was ausgewählt ist. Die Reiter des Ergebnisses haben dieselben Bilder als Listen.
 map-listed =
     { $count ->
-        [one] 1 Eintrag der Auswahl
-       *[other] { $count } Einträge der Auswahl
+        [one] 1 Bild der Auswahl
+       *[other] { $count } Bilder der Auswahl
     }
 
 ## Die Leiste der Markierungen
 
 undo = Rückgängig
     .title = Rückgängig (Strg+Z)
-redo = Wiederherstellen
-    .title = Wiederherstellen (Strg+Umschalt+Z)
+redo = Wiederholen
+    .title = Wiederholen (Strg+Umschalt+Z)
 
 ## Kacheln
 
@@ -92,7 +92,7 @@ mark-state =
     .waiting = wartet auf den Server
     .selected = ausgewählt
 
-## The page
+## Die Seite
 
 skip = Zu den Bildern springen
 close = Schließen
@@ -101,19 +101,19 @@ cancel = abbrechen
 undo-word = rückgängig
 redo-word = wiederholen
 toast = Was zuletzt geschah
-dismiss = Meldung schließen
+dismiss = Diese Meldung schließen
 size = { $count ->
     [one] 1 Bild
    *[other] { $count } Bilder
 }
 size-filtered = { $inside } von { $total } Bildern
 
-## The search field
+## Das Suchfeld
 
 search = Suchen
-    .label = Suche nach Wörtern und Bildern, etwa dog + #17
-    .label-items = Suche nach Bildern, etwa #17
-    .placeholder = Was suchen Sie?
+    .label = Nach Wörtern und Bildern suchen, etwa dog + #17
+    .label-items = Nach Bildern suchen, etwa #17
+    .placeholder = Was wird gesucht?
     .placeholder-items = Kein Textmodell: ein Bild wie #17
 by-picture = Mit einem Bild suchen
     .title = Mit einem Bild suchen: auswählen, einfügen oder hierher ziehen
@@ -126,21 +126,23 @@ sessions = Sitzungen
 sessions-named = Sitzungen: { $name }
 ask-new = Eine neue Suche beginnen?
     .begin = Neue Suche beginnen
-ask-new-marks = Ihre { $count ->
-    [one] Markierung gehört
-   *[other] { $count } Markierungen gehören
-} zu „{ $query }“.
-ask-new-keep = { $count ->
-    [one] Meine Markierung
-   *[other] Meine { $count } Markierungen
-} behalten
+ask-new-marks =
+    { $count ->
+        [one] Die Markierung gehört zu „{ $query }“.
+       *[other] Die { $count } Markierungen gehören zu „{ $query }“.
+    }
+ask-new-keep =
+    { $count ->
+        [one] Die Markierung behalten
+       *[other] Die { $count } Markierungen behalten
+    }
 terms = Wonach gesucht wird
 term-more = plus
 term-less = minus
 term-sent = Das gesendete Bild
 term-remove = Ohne { $term } suchen
 
-## The filter
+## Der Filter
 
 filter = Filter
     .title = Nach dem filtern, was über die Bilder bekannt ist (g)
@@ -151,21 +153,21 @@ filter-columns = Spalten und ihre häufigsten Werte: mehrere einer Spalte erweit
 filter-on = Filter: nur Bilder mit
 filter-remove = Filter entfernen
 
-## The first page
+## Die erste Seite
 
 intro = So geht es
 intro-look = Ansehen
-    .words = Suchen Sie, was Sie brauchen, oder beginnen Sie mit einem zufälligen Bild unten oder einem, das Sie kennen:
-    .items = Dieser Katalog hat kein Textmodell: Beginnen Sie mit einem zufälligen Bild unten oder einem, das Sie kennen:
+    .words = Suchen oder mit einem Bild beginnen, einem zufälligen von unten oder einem bekannten:
+    .items = Dieser Katalog hat kein Textmodell: mit einem Bild beginnen, einem zufälligen von unten oder einem bekannten:
 item-id = Bildnummer
 go = Los
 intro-mark = Markieren
-    .how = Klicken Sie auf ein Bild: einmal für richtig, zweimal für falsch.
-    .keys = Mit Tasten: <kbd>Esc</kbd> verlässt das Suchfeld, dann markiert <kbd>a</kbd> richtig und <kbd>x</kbd> falsch und geht zum nächsten; <kbd>?</kbd> zeigt alle Tasten.
+    .how = Auf ein Bild klicken: einmal für richtig, zweimal für falsch.
+    .keys = Mit Tasten: <kbd>Esc</kbd> verlässt das Suchfeld, dann markiert <kbd>a</kbd> als richtig und <kbd>x</kbd> als falsch und geht zum nächsten; <kbd>?</kbd> zeigt alle Tasten.
 intro-find = Alle finden
-    .how = Ein Modell Ihrer Markierungen geht über alle { $count } Bilder und zeigt jeden Treffer. Weiter markieren, exportieren.
+    .how = Ein Modell der Markierungen geht über alle { $count } Bilder und zeigt jeden Treffer. Weiter markieren, exportieren.
 
-## Marks
+## Markierungen
 
 bar = Markierungen und nächste Schritte
 marked-right = Als richtig markiert
@@ -174,20 +176,30 @@ counted-right = richtig
 counted-wrong = falsch
 more-marks = Weitere Markierungen
 rest = Was auf dem Bildschirm nicht markiert ist
-rest-wrong = Den Rest falsch markieren
-rest-right = Den Rest richtig markieren
+rest-wrong = Den Rest als falsch markieren
+rest-right = Den Rest als richtig markieren
 all-marks = Alle Markierungen dieser Sitzung
-clear = Alle entfernen; rückgängig holt sie zurück
+clear = Alle entfernen; „Rückgängig“ holt sie zurück
 cleared = Alle Markierungen entfernt
 nothing-unmarked = Auf dem Bildschirm ist alles markiert
-marked = { $count ->
-    [one] #{ $id }
-   *[other] { $count } Bilder
-} { $value ->
-    [1] richtig markiert
-    [-1] falsch markiert
-   *[0] nicht mehr markiert
-}
+marked =
+    { $value ->
+        [1]
+            { $count ->
+                [one] #{ $id } als richtig markiert
+               *[other] { $count } Bilder als richtig markiert
+            }
+        [-1]
+            { $count ->
+                [one] #{ $id } als falsch markiert
+               *[other] { $count } Bilder als falsch markiert
+            }
+       *[0]
+            { $count ->
+                [one] #{ $id } nicht mehr markiert
+               *[other] { $count } Bilder nicht mehr markiert
+            }
+    }
 taken-back = { $nothing ->
     [yes] { $path ->
         [undo] Nichts mehr rückgängig zu machen
@@ -209,33 +221,36 @@ taken-back-marks = { $path ->
    *[other] { $count } Markierungen
 }
 deed-counts = { $deed }. { $positive } richtig, { $negative } falsch.
-refused = { $why } Ihre Markierung wurde zurückgenommen.
+refused = { $why } Was getan wurde, ist zurückgenommen.
 waiting = { $count } zu senden, sobald der Server wieder antwortet
 
-## Next steps
+## Nächste Schritte
 
 steps = Nächste Schritte
-hint-none = Markieren Sie einige Bilder richtig und falsch, dann Alle finden.
-hint-none-here = Suchen, einige richtig und falsch markieren, dann Alle finden.
-hint-right = Markieren Sie auch einige falsche, dann Alle finden.
-hint-wrong = Markieren Sie mindestens eines richtig, dann Alle finden.
-hint-both = Alle finden wendet Ihre Markierungen auf alle { $count } Bilder an.
-progress = { $left ->
-    [0] Alle { $total } { $kind ->
-        [audit] geprüft
-       *[suggest] markiert
+hint-none = Einige Bilder als richtig und falsch markieren, dann „Alle finden“.
+hint-none-here = Suchen, einige Bilder als richtig und falsch markieren, dann „Alle finden“.
+hint-right = Auch einige als falsch markieren, dann „Alle finden“.
+hint-wrong = Mindestens eines als richtig markieren, dann „Alle finden“.
+hint-both = „Alle finden“ wendet die Markierungen auf alle { $count } Bilder an.
+progress =
+    { $left ->
+        [0]
+            { $kind ->
+                [audit] Alle { $total } sind geprüft
+               *[suggest] Alle { $total } sind markiert
+            }
+       *[other]
+            { $kind ->
+                [audit] { $done } von { $total } geprüft
+               *[suggest] { $done } von { $total } markiert
+            }
     }
-   *[other] { $done } von { $total } { $kind ->
-        [audit] geprüft
-       *[suggest] markiert
-    }
-}
 to-matches = Zurück zu den <b>{ $count }</b> Treffern
     .title = Zurück zu den Treffern (b)
 suggest = { $count } vorschlagen
     .title = Was als Nächstes zu markieren ist: daraus lernt das Modell am meisten (s)
 check = { $count } prüfen
-    .title = Zufällig gezogene Bilder; Ihre Markierungen sagen, wie gut das Ergebnis ist (k)
+    .title = Zufällig gezogene Bilder; die Markierungen sagen, wie gut das Ergebnis ist (k)
 find-target = { NUMBER($target, style: "percent") } finden
     .title = Zeigt je 20 Bilder zum Markieren, bis bekannt ist, dass { NUMBER($target, style: "percent") } alles Richtigen gefunden sind
 find-all = Alle finden
@@ -257,17 +272,18 @@ finding = Alle finden { $stage ->
     [estimate] · schätzt die Vollständigkeit
    *[other] {""}
 }
-awaited = { $what ->
-    [refine] Alle finden wartet auf den Server
-   *[other] Die Anfrage wartet auf den Server
-}
+awaited =
+    { $what ->
+        [refine] „Alle finden“ wartet auf den Server
+       *[other] Die Anfrage wartet auf den Server
+    }
 no-answer = Der Server hat nicht geantwortet. Nichts wurde geändert; läuft er noch?
 
-## Options of find all
+## Optionen für „Alle finden“
 
-options = Optionen der Suche
-second-stage = Was gefunden ist, in voller Genauigkeit vergleichen
-    .missing = Volle Genauigkeit braucht einen Katalog mit Embeddings
+options = Optionen für „Alle finden“
+second-stage = Was gefunden ist, in allen Einzelheiten vergleichen
+    .missing = Dafür braucht der Katalog Embeddings
 advanced = Erweitert
 model = Modell
 model-name = { $model ->
@@ -279,22 +295,23 @@ model-name = { $model ->
     [linear] Linear, ohne Boxen
    *[ensemble] Ensemble von Entscheidungszweigen
 }
-model-use = { $model ->
-    [branch] Wenige Boxen, die man lesen und exportieren kann; findet weniger.
-    [ensemble-classic] Zum Vergleich mit der veröffentlichten Methode.
-    [branch-classic] Zum Vergleich mit der veröffentlichten Methode, ein Modell.
-    [forest] Vergleichsmodell; langsamer, mit vielen engen Boxen.
-    [tree] Vergleichsmodell aus einem Baum.
-    [linear] Ordnet alle Bilder nur linear; ohne Gründe, ohne Boxen.
-   *[ensemble] Im Allgemeinen das beste: nehmen Sie dieses.
-}
+model-use =
+    { $model ->
+        [branch] Wenige Boxen, die man lesen und exportieren kann; findet weniger.
+        [ensemble-classic] Zum Vergleich mit der veröffentlichten Methode.
+        [branch-classic] Zum Vergleich mit der veröffentlichten Methode, ein Modell.
+        [forest] Ein Vergleichsmodell; langsamer, mit vielen engen Boxen.
+        [tree] Ein Vergleichsmodell aus einem Baum.
+        [linear] Ordnet alle Bilder nur linear; ohne Gründe, ohne Boxen.
+       *[ensemble] Im Allgemeinen das beste: dieses wählen.
+    }
 wrong-items = Falsche Bilder
 random-negatives = Zufällig gezogen
     .title = Bilder, die niemand geprüft hat und die als falsch gelten
 negative-weight = Gewicht eines markierten
-    .title = Für wie viele zufällig gezogene eines zählt, wenn genau verglichen wird
+    .title = Für wie viele zufällig gezogene eines zählt, wenn in allen Einzelheiten verglichen wird
 
-## Lists
+## Listen
 
 view = Ansicht
 tile-size = Größe der Bilder
@@ -306,12 +323,12 @@ took-by = mit { $how }
 other-random = Andere zufällige Bilder
 empty = Hier ist nichts zu zeigen.
 empty-filter = Nichts hier entspricht dem Filter.
-empty-review = Alle diese sind markiert.
+empty-review = Alle davon sind markiert.
 chunk = Bilder ab { $first }
-tile-why = Warum Bild { $id } passt oder nicht
+tile-why = Warum Bild { $id } ein Treffer ist oder nicht
     .title = Warum (w)
-tile-like = Ähnliche wie Bild { $id }
-    .title = Ähnliche Bilder (m)
+tile-like = Mehr wie Bild { $id }
+    .title = Mehr davon (m)
 tile-open = Bild { $id } groß öffnen
     .title = Groß öffnen (o)
 distance = Abstand { $value }
@@ -320,21 +337,21 @@ chance = Chance { $percent } %
 to-mark = { $count } zu markieren
 to-check = { $count } zu prüfen
 suggest-note = Bei diesen ist das Modell am unsichersten; daraus lernt es am meisten.
-audit-note = Zufällig gezogen. Markieren Sie, so viele Sie mögen: das sagt, wie gut das Ergebnis ist.
+audit-note = Zufällig gezogen. Als richtig oder falsch markieren, so viele wie gewünscht: das sagt, wie gut das Ergebnis ist.
 review-heading = { $count } durchzusehen
 review-note = Noch nicht markiert, die unsichersten zuerst.
 
-## How complete an answer is
+## Wie vollständig ein Ergebnis ist
 
-told-checked = Nach dem, was geprüft ist: { $told }.
+told-checked = Geprüft: { $told }.
 told-guessed = Geschätzt: { $told }.
 told-unknown = Wie viele davon richtig sind und wie viele fehlen, lässt sich sagen, sobald einige geprüft sind.
 show-cut = Reihenfolge, Schnitt und Zahlen
 in-numbers = In Zahlen
-    .filtered = { $intervals } dessen, was der Filter durchlässt.
-    .whole = { $intervals } des ganzen Katalogs.
-    .meaning = Precision ist der Anteil der Treffer, der richtig ist, Recall der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen.
-    .unchecked = Precision ist der Anteil der Treffer, der richtig ist, Recall der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen, wenn Ihre Suche wie andere ist: noch ist nichts geprüft.
+    .filtered = { $intervals } innerhalb des Filters.
+    .whole = { $intervals } im ganzen Katalog.
+    .meaning = Genauigkeit ist der Anteil der Treffer, der richtig ist, Vollständigkeit der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen.
+    .unchecked = Genauigkeit ist der Anteil der Treffer, der richtig ist, Vollständigkeit der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen, wenn die Suche wie andere ist: noch ist nichts geprüft.
 estimate = Neu schätzen
     .title = Mit den Markierungen seither
 order = { $order ->
@@ -345,7 +362,7 @@ order = { $order ->
         [review] Nur, was nicht markiert ist, die unsichersten zuerst (r)
        *[unsure] Die nächsten am Schnitt zuerst
     }
-lean = Wie viele Bilder passen: weniger und sicherer oder mehr und unsicherer
+lean = Wie viele Treffer: weniger und sicherer oder mehr und unsicherer
     .title = Die Mitte ist die Wahl des Modells
 lean-fewer = Weniger, sicherer
 lean-more = Mehr, unsicherer
@@ -355,7 +372,7 @@ lean-value = { $value ->
 }
 parts = Teile des Ergebnisses
 
-## Sessions
+## Sitzungen
 
 to-items = Zurück zu den Bildern
 sessions-what = Eine Sitzung ist eine Suche mit ihren Markierungen. Alle, die dieselbe Sitzung geöffnet haben, sehen dieselben Markierungen.
@@ -448,8 +465,8 @@ column-kind =
        *[other] Sonstiges
     }
 column-missing = fehlt
-filter-count = { $count } von { $total } Einträgen
-no-columns = Die Einträge dieses Katalogs haben keine Spalten.
+filter-count = { $count } von { $total } Bildern
+no-columns = Die Bilder dieses Katalogs haben keine Spalten.
 
 ## Die große Ansicht
 
@@ -467,10 +484,10 @@ also = Auch
 less = Weniger
     .label = Weniger davon
     .title = Weniger davon: von der Suche abziehen (l)
-before = Voriger
-    .title = Voriger (←)
-after = Nächster
-    .title = Nächster (→)
+before = Voriges
+    .title = Voriges (←)
+after = Nächstes
+    .title = Nächstes (→)
 zoom =
     { $factor ->
         [0] ganz
@@ -478,32 +495,32 @@ zoom =
     }
     .title = Zoom (z)
 details = Details
-    .label = Was über den Eintrag bekannt ist
-    .title = Was über den Eintrag bekannt ist (i)
+    .label = Was über das Bild bekannt ist
+    .title = Was über das Bild bekannt ist (i)
 
-## Warum ein Eintrag ein Treffer ist
+## Warum ein Bild ein Treffer ist
 
-why-in = Warum Eintrag { $id } in der Antwort ist
-why-out = Warum Eintrag { $id } nicht in der Antwort ist
+why-in = Warum Bild { $id } ein Treffer ist
+why-out = Warum Bild { $id } kein Treffer ist
 why-found = Gefunden: { $reason }.
 why-not-found = Nicht gefunden: { $reason }.
 why-marked =
     { $mark ->
-        [1] Er ist als richtig markiert und deshalb in der Antwort.
-       *[-1] Er ist als falsch markiert und deshalb nicht in der Antwort.
+        [1] Es ist als richtig markiert und deshalb ein Treffer.
+       *[-1] Es ist als falsch markiert und deshalb kein Treffer.
     }
 why-looks =
     { $count ->
         [1]
             { $votes ->
-                [0] auf den ersten Blick ähnelt er nicht dem, was als richtig markiert ist
-               *[other] auf den ersten Blick ähnelt er dem, was als richtig markiert ist
+                [0] auf den ersten Blick ähnelt es nicht dem, was als richtig markiert ist
+               *[other] auf den ersten Blick ähnelt es dem, was als richtig markiert ist
             }
        *[other]
             { $votes ->
-                [0] keiner von { $count } ersten Blicken fand ihn dem ähnlich, was als richtig markiert ist
-                [1] einer von { $count } ersten Blicken fand ihn dem ähnlich, was als richtig markiert ist
-               *[other] { $votes } von { $count } ersten Blicken fanden ihn dem ähnlich, was als richtig markiert ist
+                [0] keiner von { $count } ersten Blicken fand es dem ähnlich, was als richtig markiert ist
+                [1] einer von { $count } ersten Blicken fand es dem ähnlich, was als richtig markiert ist
+               *[other] { $votes } von { $count } ersten Blicken fanden es dem ähnlich, was als richtig markiert ist
             }
     }
 why-reason =
@@ -515,26 +532,26 @@ why-reason =
         [reached] { $looks }, und ein genauerer Blick bestätigt es
        *[missed] { $looks }, aber ein genauerer Blick bestätigt es nicht
     }
-why-numbers = Ein erster Blick ist ein Schätzer: Boxen, jede mit Grenzen für einige Code-Dimensionen des Eintrags.
+why-numbers = Ein erster Blick ist ein Schätzer: Boxen, jede mit Grenzen für einige Code-Dimensionen des Bildes.
 why-votes =
     { $outcome ->
-        [no-candidate] { $votes } von { $count } Schätzern enthalten ihn, { $needed } sind nötig: kein Kandidat.
-        [unranked] { $votes } von { $count } Schätzern enthalten ihn, { $needed } sind nötig: ein Kandidat, aber zu weit unter dem Schnitt, um nach seinem Embedding geordnet zu werden.
-        [reached] { $votes } von { $count } Schätzern enthalten ihn, { $needed } sind nötig: ein Kandidat; sein Wert { NUMBER($score, minimumFractionDigits: 3, maximumFractionDigits: 3) } erreicht den Schnitt { NUMBER($threshold, minimumFractionDigits: 3, maximumFractionDigits: 3) }.
-        [missed] { $votes } von { $count } Schätzern enthalten ihn, { $needed } sind nötig: ein Kandidat; sein Wert { NUMBER($score, minimumFractionDigits: 3, maximumFractionDigits: 3) } bleibt unter dem Schnitt { NUMBER($threshold, minimumFractionDigits: 3, maximumFractionDigits: 3) }.
-       *[votes] { $votes } von { $count } Schätzern enthalten ihn, { $needed } sind nötig.
+        [no-candidate] { $votes } von { $count } Schätzern enthalten es, { $needed } sind nötig: kein Kandidat.
+        [unranked] { $votes } von { $count } Schätzern enthalten es, { $needed } sind nötig: ein Kandidat, aber zu weit unter dem Schnitt, um nach seinem Embedding geordnet zu werden.
+        [reached] { $votes } von { $count } Schätzern enthalten es, { $needed } sind nötig: ein Kandidat; sein Wert { NUMBER($score, minimumFractionDigits: 3, maximumFractionDigits: 3) } erreicht den Schnitt { NUMBER($threshold, minimumFractionDigits: 3, maximumFractionDigits: 3) }.
+        [missed] { $votes } von { $count } Schätzern enthalten es, { $needed } sind nötig: ein Kandidat; sein Wert { NUMBER($score, minimumFractionDigits: 3, maximumFractionDigits: 3) } bleibt unter dem Schnitt { NUMBER($threshold, minimumFractionDigits: 3, maximumFractionDigits: 3) }.
+       *[votes] { $votes } von { $count } Schätzern enthalten es, { $needed } sind nötig.
     }
 why-outcome =
     { $outcome ->
-        [marked-right] Als richtig markiert, also auf jeden Fall in der Antwort.
-        [marked-wrong] Als falsch markiert, also auf keinen Fall in der Antwort.
-        [matches] Er ist ein Treffer.
-       *[other] Er ist kein Treffer.
+        [marked-right] Als richtig markiert, also auf jeden Fall ein Treffer.
+        [marked-wrong] Als falsch markiert, also auf keinen Fall ein Treffer.
+        [matches] Es ist ein Treffer.
+       *[other] Es ist kein Treffer.
     }
-why-held = Boxen, die ihn enthalten: { $boxes }.
-why-narrowest = Grenzen, die er am knappsten einhält
+why-held = Boxen, die es enthalten: { $boxes }.
+why-narrowest = Grenzen, die es am knappsten einhält
     .margin = Abstand
-why-missed = Boxen, die er am knappsten verfehlt
+why-missed = Boxen, die es am knappsten verfehlt
     .margin = Zu verschieben um
 why-estimator = Schätzer
 why-box = Box
@@ -599,23 +616,28 @@ key-keys = diese Tasten
 ## Fehler und Anmeldung
 
 error = Das hat nicht geklappt
+    .unknown-name = „{ $text }“ ist keiner der { $count } Namen, die hier bekannt sind; das Suchfeld bietet sie an.
+    .none-right = „Alle finden“ braucht mindestens ein als richtig markiertes Bild: eines markieren, dann noch einmal „Alle finden“ drücken.
+    .session-gone = Diese Sitzung wurde gelöscht. Auf der ersten Seite beginnt eine neue.
+    .not-found = Unter dieser Adresse gibt es nichts.
+    .failed = Der Server ist an dieser Anfrage gescheitert; sein Protokoll sagt, warum.
 back-to-catalog = Zurück zum Katalog
 server-said = Der Server meldet { $status }.
 login = Anmelden
     .token = Das Token dieses Servers
     .wrong = Das ist nicht das Token dieses Servers.
 
-## Eine Antwort
+## Ein Ergebnis
 
 matches-heading = { $count } Treffer
 matches-heading-changed = { matches-heading } ({ $new } neu, { $gone } nicht mehr)
 since-found =
     { $joined ->
-        [0] -{ $left } seit Alle finden
+        [0] -{ $left } seit „Alle finden“
        *[other]
             { $left ->
-                [0] +{ $joined } seit Alle finden
-               *[other] +{ $joined } -{ $left } seit Alle finden
+                [0] +{ $joined } seit „Alle finden“
+               *[other] +{ $joined } -{ $left } seit „Alle finden“
             }
     }
 new-marks =
@@ -629,14 +651,14 @@ candidates =
        *[other] { $count } Kandidaten
     }
 milliseconds = { NUMBER($time, maximumFractionDigits: 0) } ms
-precision = Präzision { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
-recall = Trefferquote { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
+precision = Genauigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
+recall = Vollständigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
 right-of =
     { $right ->
         [all] fast alle der { $count } sind richtig (mindestens { $low })
        *[other] etwa { $right } der { $count } sind richtig (zwischen { $low } und { $high })
     }
-missing-unknown = { $found }; wie viele fehlen, ist noch nicht bekannt: prüfen Sie einige
+missing-unknown = { $found }; wie viele fehlen, ist noch nicht bekannt: dafür einige prüfen
 missing =
     { $missing ->
         [0] { $found }, und kaum welche fehlen (höchstens { $high })
@@ -683,7 +705,7 @@ part =
 unfound = Noch nichts gefunden
     .unmarked = Mindestens ein Bild als richtig markieren, dann „Alle finden“ drücken.
     .marked = „Alle finden“ wendet die Markierungen auf den ganzen Katalog an.
-    .forgotten = Die Antwort ist nicht mehr da
+    .forgotten = Das Ergebnis ist nicht mehr da
     .kept = Der Server wurde neu gestartet, oder der Katalog hat sich geändert. Markierungen und Optionen sind erhalten.
 step-reached = { $known }, in neun von zehn Fällen.
 step-nothing = Es ist nichts mehr zu markieren: { $known }.
@@ -719,22 +741,22 @@ format =
                    *[zip] die Bilder selbst
                 }
         }
-item = Eintrag { $id }
-like-item = Wie Eintrag { $id }
+item = Bild { $id }
+like-item = Wie Bild { $id }
 your-picture = Das eigene Bild
 
 ## Listen zum Durchsehen
 
-random = Zufällige Einträge
+random = Zufällige Bilder
 nearest = Am nächsten an „{ $query }“
     .picture = Am nächsten am eigenen Bild
 nearest-meant = gezeigt wird { $meant } statt { $text }
 nearest-all =
     { $count ->
-        [one] 1 Eintrag, die ähnlichsten zuerst
-       *[other] { $count } Einträge, die ähnlichsten zuerst
+        [one] 1 Bild, die ähnlichsten zuerst
+       *[other] { $count } Bilder, die ähnlichsten zuerst
     }
-nearest-all-filtered = { $inside } von { $total } Einträgen, die ähnlichsten zuerst
-nearest-some = die { $count } nächsten von { $inside } Einträgen, die ähnlichsten zuerst
-nearest-some-filtered = die { $count } nächsten von { $inside } der { $total } Einträge, die ähnlichsten zuerst
+nearest-all-filtered = { $inside } von { $total } Bildern, die ähnlichsten zuerst
+nearest-some = die { $count } nächsten von { $inside } Bildern, die ähnlichsten zuerst
+nearest-some-filtered = die { $count } nächsten von { $inside } der { $total } Bilder, die ähnlichsten zuerst
 filter-lost = Der Filter wurde entfernt, weil er nicht mehr passt: { $error }

@@ -599,6 +599,11 @@ key-keys = these keys
 ## Errors, and the login
 
 error = That did not work
+    .unknown-name = “{ $text }” is none of the { $count } names that are known here; the search field offers them.
+    .none-right = Find all needs at least one item marked right: mark one, then press Find all again.
+    .session-gone = This session was deleted. Open the first page to begin a new one.
+    .not-found = There is nothing at this address.
+    .failed = The server failed at this request; its log says why.
 back-to-catalog = Back to the catalog
 server-said = The server said { $status }.
 login = Log in
