@@ -417,7 +417,9 @@ def test_an_audit_tells_how_complete_the_answer_is(client, labels):
     found = found_all(client, labels)
     before = completeness_line(found)
     assert re.fullmatch(
-        r"At a guess, [\w ]+ of the \d+ are right \([\w ]+\)[,;] [\w ]+ missing( \([\w ]+\)| is not known yet: check some)\.", before[0]
+        r"At a guess, [\w ]+ of the \d+ are right \([\w ]+\)[,;] "
+        r"[\w ]+ missing( \([\w ]+\)| is not known yet: check some)\.",
+        before[0],
     )
     spread = r"\d+% \(\d+% to \d+%\)"
     numbers = f"Precision {spread}, recall {spread} of the whole catalog\\. .*"

@@ -1,4 +1,4 @@
-"""The way through the page in a real Chromium: next steps, terms, review, sessions, long work, touch, and steady layout."""
+"""The way through the page in a real Chromium: next steps, terms, review, sessions, long work, touch, steady layout."""
 
 import csv
 import re
@@ -55,7 +55,8 @@ def primary(page):
     """Return the ids of the visible buttons that are drawn as the next step."""
     return page.eval_on_selector_all(
         "header .button.primary, main .button.primary",
-        "buttons => buttons.filter(button => button.checkVisibility() && !button.closest('.sheet')).map(button => button.id)",
+        """buttons => buttons.filter((button) => button.checkVisibility() && !button.closest(".sheet"))
+            .map((button) => button.id)""",
     )
 
 
@@ -127,7 +128,11 @@ def test_terms_are_chips_with_pictures_that_are_taken_away_one_by_one(page, labe
     item, other = (int(i) for i in np.flatnonzero(labels == TEAPOT)[-2:])
     page.goto(f"/search?q=teapot+%2B+%23{item}+-+%23{other}")
     chips = page.locator(".term")
-    assert [" ".join(text.split()) for text in chips.all_inner_texts()] == ["teapot", f"+ #{item}", f"− #{other}"]
+    assert [" ".join(text.split()) for text in chips.all_inner_texts()] == [
+        "teapot",
+        f"+ #{item}",
+        f"\N{MINUS SIGN} #{other}",
+    ]
     page.wait_for_function(
         "() => [...document.querySelectorAll('.term img')].filter(image => image.naturalWidth).length === 2"
     )
@@ -153,7 +158,9 @@ def test_review_shows_what_is_unmarked_from_the_cut_at_any_size(page, labels):
     page.wait_for_selector("#review[aria-pressed=true]")
     assert page.inner_text("#heading") == f"{int(everything) - len(marked)} to review"
     assert not marked & set(shown(page))
-    chances = [int(text) for text in re.findall(r"chance (\d+)%", " ".join(page.locator(".figure").all_text_contents()))]
+    chances = [
+        int(text) for text in re.findall(r"chance (\d+)%", " ".join(page.locator(".figure").all_text_contents()))
+    ]
     assert chances == sorted(chances)
     assert "unmarked=1" in page.url
 
@@ -186,7 +193,7 @@ def test_review_shows_what_is_unmarked_from_the_cut_at_any_size(page, labels):
 def test_the_slider_of_the_cut_tells_its_number_and_shows_the_border_that_it_moves(page, labels):
     find_teapots(page, labels)
     page.wait_for_selector(".pick:focus")
-    assert page.inner_text("#lean-told") == "model’s own"
+    assert page.inner_text("#lean-told") == "model\N{RIGHT SINGLE QUOTATION MARK}s own"
     page.focus("#lean")
     for _ in range(10):
         page.keyboard.press("ArrowRight")
@@ -275,7 +282,10 @@ def test_a_long_find_all_tells_its_stage_and_stops_when_it_is_cancelled(chromium
         page.wait_for_selector("#again")  # there is no answer
         page.click("#again")
         page.wait_for_selector("#tab-all[aria-current]")
-        assert [slow.process.stdout.readline() for _ in range(2)] == ["trained\n", "ranked\n"]  # the first was not ranked
+        assert [slow.process.stdout.readline() for _ in range(2)] == [
+            "trained\n",
+            "ranked\n",
+        ]  # the first was not ranked
         assert page.locator("#toast").is_hidden()
         context.close()
 
@@ -380,12 +390,15 @@ def test_the_wrong_mark_is_in_its_corner_and_buttons_leave_the_picture_free(page
     assert tile["x"] + tile["width"] - (cross["x"] + cross["width"]) < 10
     assert cross["y"] - tile["y"] < 10
     page.hover(f"#tile-{item}")
-    covered = page.evaluate("""item => {
+    covered = page.evaluate(
+        """item => {
         const tile = document.querySelector(`#tile-${item}`);
         const parts = [...tile.querySelectorAll(".mark, .link, .caption")].filter((part) => part.checkVisibility());
         const area = (part) => part.getBoundingClientRect().width * part.getBoundingClientRect().height;
         return parts.reduce((sum, part) => sum + area(part), 0) / area(tile);
-    }""", item)
+    }""",
+        item,
+    )
     assert covered < 0.5
 
 

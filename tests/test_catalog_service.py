@@ -183,7 +183,7 @@ def test_a_warm_up_that_the_end_of_the_server_cuts_short_is_no_error(service, mo
 
     monkeypatch.setattr(service.backend, "search", search_while_closing)
     if closed:
-        service.warm_up()
+        assert service.warm_up() is None
     else:
         with pytest.raises(RuntimeError, match="after shutdown"):
             service.warm_up()

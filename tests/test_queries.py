@@ -165,7 +165,9 @@ def test_what_cannot_be_combined_is_refused_with_advice(searcher, folder, tmp_pa
 
 
 WRITTEN = st.lists(
-    st.tuples(st.sampled_from("+-"), st.sampled_from(["dog", "t-shirt", "#17", '"a - b"', "picture:abcdefgh23", '"x', 'y"'])),
+    st.tuples(
+        st.sampled_from("+-"), st.sampled_from(["dog", "t-shirt", "#17", '"a - b"', "picture:abcdefgh23", '"x', 'y"'])
+    ),
     min_size=1,
     max_size=5,
 )
@@ -181,7 +183,9 @@ def test_a_query_without_one_of_its_terms_has_all_the_others(terms):
             written_terms(text)
         return
     written = written_terms(text)
-    assert {(w.sign, w.term) for w in written} == {("+", t) for t in before.added} | {("-", t) for t in before.subtracted}
+    assert {(w.sign, w.term) for w in written} == {("+", t) for t in before.added} | {
+        ("-", t) for t in before.subtracted
+    }
     for at, term in enumerate(written):
         if not term.others:
             continue

@@ -414,7 +414,8 @@ class CatalogService:
     def export(self, session: str, format: str, part: str = "all") -> Download:
         """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation.
 
-        It is stored as the session's last export. The file is named after the session's last query, the part and the number of items, as `umbrella-32.csv`.
+        It is stored as the session's last export. The file is named after the session's last query, the part and the
+        number of items, as `umbrella-32.csv`.
         """
         chosen = FORMATS[format]
         with self.sessions.shared(session) as held:

@@ -230,7 +230,7 @@ class SessionStore(Tables):
             counts = [self._counts(connection, record.session, seq) for record, seq in found]
         chosen = distinct_examples([count["examples"] for count in counts], EXAMPLES)
         return [
-            replace(record, **{**count, "examples": examples})
+            replace(record, positive=count["positive"], negative=count["negative"], examples=examples)
             for (record, _), count, examples in zip(found, counts, chosen, strict=True)
         ]
 
@@ -262,7 +262,7 @@ class SessionStore(Tables):
         before = (time.time() - DISCARDED_S,)
         with self.database.writing() as connection:
             # The texts are constants; values are bound.
-            connection.execute(f"UPDATE sessions SET name = '', settings = '{{}}' WHERE session IN ({_DISCARDED})", before)  # nosec B608  # fmt: skip
+            connection.execute("UPDATE sessions SET name = '', settings = '{}' WHERE deleted_s < ?", before)
             for table in ("events", "pictures"):
                 connection.execute(f"DELETE FROM {table} WHERE session IN ({_DISCARDED})", before)  # nosec B608
 

@@ -167,5 +167,5 @@ def query_in_words(texts: Texts, query: str | int) -> str:
 
 def _two_digits(number: float, rounded: Callable[[float], int] = round) -> int:
     """Return a number rounded to two digits by a function such as `math.floor`, and to a whole one."""
-    unit = 10 ** max(0, math.floor(math.log10(max(number, 1))) - 1)
+    unit: int = 10 ** max(0, math.floor(math.log10(max(number, 1))) - 1)
     return rounded(round(number / unit, 9)) * unit
