@@ -150,6 +150,11 @@ class CatalogService:
         rows = np.flatnonzero(self.catalog.alive(ids))
         return rows, self.catalog.items(ids[rows])
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether items can have pictures: the catalog knows a folder of them."""
+        return bool(self.catalog.source.get("roots")) and IMAGE_PATH in self.catalog.columns
+
     def picture_file(self, item: dict[str, Any]) -> Path | None:
         """Return the image file of an item, given by its columns; None if it has none."""
         return image_file(self.catalog.source, item)

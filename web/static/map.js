@@ -13,6 +13,7 @@ const HIT_PX = 12;
 const PICTURES_MOST = 48;
 const PICTURE_PX = 44;
 const CELL_PX = 84;
+const ASK_MS = 80; // from pointing at an item to the request for its caption
 const IDLE_MS = 150; // from the last move to new pictures
 const ZOOM = 1.6;
 const DEEPEST = 400; // times the scale at which the whole map is shown
@@ -44,6 +45,8 @@ let pinned = -1;
 let press = null; // what a pointer that is down does
 const pointers = new Map(); // id -> place, of those that are down
 const pictures = new Map(); // item -> Image, null for one without
+const captions = new Map(); // item -> text
+let asking = 0;
 export const frames = { drawn: 0, work: null }; // how many were drawn, and the work of the last one that painted points
 
 // Returns where the points lie on the canvas, in px, and the selected items; for tests.
@@ -189,7 +192,7 @@ function draw() {
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.putImageData(image, 0, 0);
     context.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
-    if (withPictures) for (const point of pictured) drawPicture(point);
+    if (picturesShown()) for (const point of pictured) drawPicture(point);
     drawMarks();
     for (const area of areas) drawArea(area);
     if (press?.area) drawArea(press.area);
@@ -203,7 +206,7 @@ function draw() {
 function drawMarks() {
   const box = shownBox(view);
   const radius = marked.length > 1000 ? 4.5 : 7;
-  const [covered, corner] = [new Set(withPictures ? pictured : []), PICTURE_PX / 2 - 3];
+  const [covered, corner] = [new Set(picturesShown() ? pictured : []), PICTURE_PX / 2 - 3];
   for (const point of marked) {
     const [x, y] = [points.x[point], points.y[point]];
     if (!shown[points.kinds[point]] || x < box.left || x > box.right || y < box.bottom || y > box.top) continue;
@@ -250,8 +253,10 @@ function drawRing(point) {
 
 // Pictures on the map
 
+const picturesShown = () => withPictures && root.dataset.pictures !== "";
+
 function choosePictures() {
-  if (!points || !withPictures) return;
+  if (!points || !root?.isConnected || !picturesShown()) return;
   pictured = representatives(points, view, shown, CELL_PX, PICTURES_MOST);
   overlay();
 }
@@ -353,15 +358,28 @@ function tellCard(point, pin) {
   if (card.dataset.item !== String(item)) {
     card.dataset.item = item;
     const picture = $("map-picture");
-    picture.hidden = false;
+    picture.hidden = !root.dataset.pictures;
     picture.onerror = () => (picture.hidden = true);
-    picture.src = thumbnail(item);
+    if (!picture.hidden) picture.src = thumbnail(item);
+    clearTimeout(asking);
+    $("map-caption").textContent = captions.get(item) ?? "";
+    if (!captions.has(item)) asking = setTimeout(askCaption, ASK_MS, item);
   }
   const told = [`#${item}`, t("map-kind", { kind: points.kinds[point] }), ...(label ? [t("mark-state", { label })] : [])];
   $("map-told").textContent = told.join(" · ");
   for (const button of card.querySelectorAll(".mark")) button.setAttribute("aria-pressed", label === Number(button.dataset.label));
   $("map-like").href = `${ROOT}/like?id=${item}&session=${sessionId()}`;
   placeCard(point);
+}
+
+// Asks for the caption of an item and shows it, if the card is still of that item.
+async function askCaption(item) {
+  const response = await fetch(`${ROOT}/items/${item}`, { headers: { "HX-Request": "true" } }).catch(() => null);
+  if (!response?.ok) return;
+  captions.set(item, new DOMParser().parseFromString(await response.text(), "text/html").querySelector("h3").textContent);
+  if ($("map-card")?.dataset.item !== String(item)) return;
+  $("map-caption").textContent = captions.get(item);
+  if (hovered >= 0 || pinned >= 0) placeCard(pinned >= 0 ? pinned : hovered);
 }
 
 function placeCard(point) {
@@ -391,7 +409,7 @@ function pin(point) {
 // Returns the point under a place of the screen, -1 for none; a drawn picture stands for its point.
 function hit(at) {
   if (!points) return -1;
-  if (withPictures) {
+  if (picturesShown()) {
     for (const point of [...pictured].reverse()) {
       const there = toScreen(view, points.x[point], points.y[point]);
       const reach = pictures.get(points.ids[point]) ? PICTURE_PX / 2 : 0;
@@ -481,6 +499,7 @@ const DEEDS = {
   "in": () => zoom(ZOOM), "out": () => zoom(1 / ZOOM), "whole": () => points && showWhole(),
   "view": chooseView, "clear": () => points && (choose([]), $("map-canvas").focus({ preventScroll: true })), "list": list,
   "pictures": () => {
+    if (!root.dataset.pictures) return;
     withPictures = !withPictures;
     root.querySelector("[data-map-do=pictures]").setAttribute("aria-pressed", withPictures);
     choosePictures();
