@@ -153,6 +153,7 @@ def test_the_map_moves_and_zooms_by_mouse_and_by_keys_and_tells_what_is_under_th
     page.mouse.move(x, y)
     page.wait_for_selector(f"#map-card[data-item='{item}']:not([hidden])")
     page.wait_for_function("() => document.querySelector('#map-picture').naturalWidth > 0")
+    page.wait_for_selector("#map-caption:text-is('teapot')")
     page.mouse.wheel(0, -600)
     settle(page)
     zoomed = places(page)
@@ -361,7 +362,7 @@ def test_the_map_in_dark_colours(chromium, server, found):
     page = watched(context)
     open_map(page, found)
     page.wait_for_function("() => [...document.querySelectorAll('.legend b')].some(count => count.textContent)")
-    assert page.inner_text("#heading") == "Karte der Antwort"
+    assert page.inner_text("#heading") == "Karte des Ergebnisses"
     assert violations(page, "map-dark") == []
     ground = page.evaluate("[...document.getElementById('map-canvas').getContext('2d').getImageData(2, 2, 1, 1).data]")
     assert max(ground[:3]) < 60

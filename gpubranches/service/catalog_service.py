@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.metadata.columns import IMAGE_PATH
-from gpubranches.catalog.pictures.decoding import FORMATS as PICTURE_FORMATS
-from gpubranches.catalog.pictures.decoding import decoded_upload, picture_format, small_jpeg
+from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
 from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
@@ -27,8 +26,8 @@ from gpubranches.retrieval.search import Searcher
 from gpubranches.service import Session
 from gpubranches.service.answer_map import MOST_POINTS, AnswerMap, AnswerMaps
 from gpubranches.service.export import BOX_FORMATS, FORMATS
-from gpubranches.service.export.pictures import safe_name
 from gpubranches.service.export.zip_file import ZipEstimate, estimate_zip
+from gpubranches.service.originals import Original, original
 from gpubranches.service.readiness import Readiness
 from gpubranches.service.result_lists import ResultLists
 from gpubranches.service.session_directory import SessionDirectory
@@ -45,7 +44,6 @@ from gpubranches.service.types import (
     MarkResult,
     NearestPageRequest,
     NextStep,
-    Original,
     PartPage,
     Proposal,
     RandomPageRequest,
@@ -150,23 +148,21 @@ class CatalogService:
         rows = np.flatnonzero(self.catalog.alive(ids))
         return rows, self.catalog.items(ids[rows])
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether items can have pictures: the catalog knows a folder of them."""
+        return bool(self.catalog.source.get("roots")) and IMAGE_PATH in self.catalog.columns
+
     def picture_file(self, item: dict[str, Any]) -> Path | None:
         """Return the image file of an item, given by its columns; None if it has none."""
         return image_file(self.catalog.source, item)
 
     def original(self, item: int) -> Original:
-        """Return the picture of an item as it is on the disk.
-
-        Raises DataError for an item without one, and for a file that is no picture of a known format.
-        """
+        """Return the picture of an item as it is on the disk. Raises DataError if there is none that can be sent."""
         row = self.item(item)
-        path = None if row is None else self.picture_file(row)
-        if row is None or path is None:
-            raise DataError(f"item {item} has no picture")
-        format = picture_format(path)
-        name = Path(f"{item}_{safe_name(str(row.get(IMAGE_PATH) or path))}")
-        ending = name.suffix if name.suffix.lower() in PICTURE_FORMATS[format] else PICTURE_FORMATS[format][0]
-        return Original(path, f"{name.stem}{ending}", f"image/{format.lower()}")
+        if row is None:
+            raise DataError(f"there is no item {item}")
+        return original(self.catalog.source, row)
 
     def known_texts(self, limit: int) -> list[str]:
         """Return texts that the embedder knows by name, at most `limit`; none if it reads any text."""

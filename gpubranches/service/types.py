@@ -18,8 +18,6 @@ from gpubranches.service.session_store import Record
 from gpubranches.service.target import TARGET, Step
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from PIL.Image import Image
 
     from gpubranches.core.results import Ranking
@@ -275,12 +273,3 @@ class Download:
     name: str
     media_type: str
     content: bytes | Iterator[bytes]
-
-
-@dataclass(frozen=True)
-class Original:
-    """A picture as it is on the disk. name: what a download is called, with the ending of its format."""
-
-    path: Path
-    name: str
-    media_type: str

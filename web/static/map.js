@@ -1,8 +1,9 @@
 // The map of an answer: it moves and zooms, shows what lies under the pointer, and selects by a lasso or a rectangle. Points
-// and their index are in map_points.js, what is drawn of them in map_canvas.js. The lists have the same items for those who
+// and their index are in map_points.js, what is drawn of them in map_canvas.js, the card of an item in map_card.js. The lists have the same items for those who
 // use no map.
 
-import { drawMark, paint, representatives, shownBox, toMap, toScreen } from "./map_canvas.js";
+import { drawArea, drawDisc, drawMark, drawPicture, drawRing, paint, representatives, shownBox, toMap, toScreen } from "./map_canvas.js";
+import * as card from "./map_card.js";
 import { fromText, index, nearest, toText, within } from "./map_points.js";
 import { ROOT, labelOf, mark, onChange, sessionId } from "./marks.js";
 import { number, t } from "./texts.js";
@@ -138,6 +139,7 @@ function measure() {
   refresh();
 }
 
+const place = (point) => toScreen(view, points.x[point], points.y[point]);
 const fitted = () => 0.86 * Math.min(view.width / points.width, view.height / points.height);
 
 function showWhole() {
@@ -189,107 +191,58 @@ function draw() {
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.putImageData(image, 0, 0);
     context.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
-    if (withPictures) for (const point of pictured) drawPicture(point);
+    if (picturesShown()) for (const point of pictured) drawPictureOf(point);
     drawMarks();
-    for (const area of areas) drawArea(area);
-    if (press?.area) drawArea(press.area);
-    for (const point of [hovered, pinned]) if (point >= 0) drawRing(point);
+    for (const area of press?.area ? [...areas, press.area] : areas) drawArea(context, area.map(([x, y]) => toScreen(view, x, y)), colours.text.chosen);
+    for (const point of [hovered, pinned]) if (point >= 0) drawRing(context, place(point), colours.text.ink);
   }
   stale = false;
   frames.drawn += 1;
-  if (pinned >= 0) placeCard(pinned);
+  if (pinned >= 0) card.put(place(pinned));
 }
 
 function drawMarks() {
   const box = shownBox(view);
   const radius = marked.length > 1000 ? 4.5 : 7;
-  const [covered, corner] = [new Set(withPictures ? pictured : []), PICTURE_PX / 2 - 3];
+  const [covered, corner] = [new Set(picturesShown() ? pictured : []), PICTURE_PX / 2 - 3];
   for (const point of marked) {
     const [x, y] = [points.x[point], points.y[point]];
     if (!shown[points.kinds[point]] || x < box.left || x > box.right || y < box.bottom || y > box.top) continue;
-    const at = toScreen(view, x, y);
+    const at = place(point);
     if (covered.has(point) && pictures.get(points.ids[point])) (at.x -= corner), (at.y -= corner); // at the corner of its picture
-    else if (chosen[point]) disc(at, radius + 3, colours.text.chosen);
+    else if (chosen[point]) drawDisc(context, at, radius + 3, colours.text.chosen);
     drawMark(context, at, labels[point], colours.text, radius);
   }
 }
 
-function disc(at, radius, colour) {
-  context.beginPath();
-  context.arc(at.x, at.y, radius, 0, 2 * Math.PI);
-  context.fillStyle = colour;
-  context.fill();
-}
-
-function drawArea(area) {
-  context.beginPath();
-  for (const [x, y] of area) {
-    const at = toScreen(view, x, y);
-    context.lineTo(at.x, at.y);
-  }
-  context.closePath();
-  context.fillStyle = colours.text.chosen;
-  context.globalAlpha = 0.1;
-  context.fill("evenodd");
-  context.globalAlpha = 1;
-  context.setLineDash([5, 4]);
-  context.lineWidth = 1.5;
-  context.strokeStyle = colours.text.chosen;
-  context.stroke();
-  context.setLineDash([]);
-}
-
-function drawRing(point) {
-  const at = toScreen(view, points.x[point], points.y[point]);
-  context.beginPath();
-  context.arc(at.x, at.y, 10, 0, 2 * Math.PI);
-  context.lineWidth = 2;
-  context.strokeStyle = colours.text.ink;
-  context.stroke();
-}
-
 // Pictures on the map
 
+const picturesShown = () => withPictures && root.dataset.pictures !== "";
+
 function choosePictures() {
-  if (!points || !withPictures) return;
+  if (!points || !root?.isConnected || !picturesShown()) return;
   pictured = representatives(points, view, shown, CELL_PX, PICTURES_MOST);
   overlay();
 }
-
-const thumbnail = (item) => `${ROOT}/thumbnails/small/${item}.jpg`;
 
 function pictureOf(item) {
   if (!pictures.has(item)) {
     const picture = new Image();
     pictures.set(item, null);
     picture.onload = () => (pictures.set(item, picture), overlay());
-    picture.src = thumbnail(item);
+    picture.src = card.thumbnail(item);
     if (pictures.size > 600) pictures.delete(pictures.keys().next().value);
   }
   return pictures.get(item);
 }
 
-function drawPicture(point) {
+function drawPictureOf(point) {
   const picture = pictureOf(points.ids[point]);
   if (!picture) return;
-  const at = toScreen(view, points.x[point], points.y[point]);
-  const side = PICTURE_PX;
-  const cut = Math.min(picture.naturalWidth, picture.naturalHeight);
-  const [left, top] = [Math.round(at.x - side / 2), Math.round(at.y - side / 2)];
   const label = labels[point];
-  const { right, wrong } = colours.text;
+  const { right, wrong, chosen: selected } = colours.text;
   const edge = label ? (label > 0 ? right : wrong) : `rgb(${colours.kinds[points.kinds[point]].join(" ")})`;
-  context.save();
-  context.beginPath();
-  context.roundRect(left, top, side, side, 7);
-  context.clip();
-  context.drawImage(picture, (picture.naturalWidth - cut) / 2, (picture.naturalHeight - cut) / 2, cut, cut, left, top, side, side);
-  context.restore();
-  context.beginPath();
-  context.roundRect(left, top, side, side, 7);
-  context.lineWidth = chosen[point] ? 4 : 2.5;
-  context.strokeStyle = chosen[point] ? colours.text.chosen : edge;
-  context.stroke();
+  drawPicture(context, picture, place(point), PICTURE_PX, chosen[point] ? selected : edge, chosen[point] ? 4 : 2.5);
 }
 
 // Marks and the selection
@@ -346,38 +299,14 @@ function chooseView() {
 // The card of an item
 
 function tellCard(point, pin) {
-  const [item, label] = [points.ids[point], labels[point]];
-  const card = $("map-card");
-  card.hidden = false;
-  card.classList.toggle("pinned", pin);
-  if (card.dataset.item !== String(item)) {
-    card.dataset.item = item;
-    const picture = $("map-picture");
-    picture.hidden = false;
-    picture.onerror = () => (picture.hidden = true);
-    picture.src = thumbnail(item);
-  }
-  const told = [`#${item}`, t("map-kind", { kind: points.kinds[point] }), ...(label ? [t("mark-state", { label })] : [])];
-  $("map-told").textContent = told.join(" · ");
-  for (const button of card.querySelectorAll(".mark")) button.setAttribute("aria-pressed", label === Number(button.dataset.label));
-  $("map-like").href = `${ROOT}/like?id=${item}&session=${sessionId()}`;
-  placeCard(point);
-}
-
-function placeCard(point) {
-  const card = $("map-card");
-  const at = toScreen(view, points.x[point], points.y[point]);
-  const [width, height] = [card.offsetWidth, card.offsetHeight];
-  const left = at.x + 16 + width > view.width ? at.x - 16 - width : at.x + 16;
-  card.style.left = `${Math.min(view.width - width - 4, Math.max(4, left))}px`;
-  card.style.top = `${Math.min(view.height - height - 4, Math.max(4, at.y - height / 2))}px`;
+  const item = points.ids[point];
+  card.show({ item, kind: points.kinds[point], label: labels[point], withPicture: Boolean(root.dataset.pictures) }, place(point), pin);
 }
 
 function hideCard() {
   if (hovered < 0 && pinned < 0) return;
-  if ($("map-card").contains(document.activeElement)) $("map-canvas").focus({ preventScroll: true });
   hovered = pinned = -1;
-  $("map-card").hidden = true;
+  card.hide();
   overlay();
 }
 
@@ -391,9 +320,9 @@ function pin(point) {
 // Returns the point under a place of the screen, -1 for none; a drawn picture stands for its point.
 function hit(at) {
   if (!points) return -1;
-  if (withPictures) {
+  if (picturesShown()) {
     for (const point of [...pictured].reverse()) {
-      const there = toScreen(view, points.x[point], points.y[point]);
+      const there = place(point);
       const reach = pictures.get(points.ids[point]) ? PICTURE_PX / 2 : 0;
       if (Math.abs(there.x - at.x) < reach && Math.abs(there.y - at.y) < reach) return point;
     }
@@ -481,6 +410,7 @@ const DEEDS = {
   "in": () => zoom(ZOOM), "out": () => zoom(1 / ZOOM), "whole": () => points && showWhole(),
   "view": chooseView, "clear": () => points && (choose([]), $("map-canvas").focus({ preventScroll: true })), "list": list,
   "pictures": () => {
+    if (!root.dataset.pictures) return;
     withPictures = !withPictures;
     root.querySelector("[data-map-do=pictures]").setAttribute("aria-pressed", withPictures);
     choosePictures();

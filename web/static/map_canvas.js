@@ -137,6 +137,55 @@ export function drawMark(context, at, label, { ground, right, wrong }, radius = 
   context.stroke();
 }
 
+export function drawDisc(context, at, radius, colour) {
+  context.beginPath();
+  context.arc(at.x, at.y, radius, 0, 2 * Math.PI);
+  context.fillStyle = colour;
+  context.fill();
+}
+
+// Draws a ring around the point that is told of.
+export function drawRing(context, at, colour) {
+  context.beginPath();
+  context.arc(at.x, at.y, 10, 0, 2 * Math.PI);
+  context.lineWidth = 2;
+  context.strokeStyle = colour;
+  context.stroke();
+}
+
+// Draws a selected area. corners: places of the screen.
+export function drawArea(context, corners, colour) {
+  context.beginPath();
+  for (const { x, y } of corners) context.lineTo(x, y);
+  context.closePath();
+  context.fillStyle = colour;
+  context.globalAlpha = 0.1;
+  context.fill("evenodd");
+  context.globalAlpha = 1;
+  context.setLineDash([5, 4]);
+  context.lineWidth = 1.5;
+  context.strokeStyle = colour;
+  context.stroke();
+  context.setLineDash([]);
+}
+
+// Draws the middle of a picture as a square around a place, with an edge of `thick` px.
+export function drawPicture(context, picture, at, side, edge, thick) {
+  const cut = Math.min(picture.naturalWidth, picture.naturalHeight);
+  const [left, top] = [Math.round(at.x - side / 2), Math.round(at.y - side / 2)];
+  context.save();
+  context.beginPath();
+  context.roundRect(left, top, side, side, 7);
+  context.clip();
+  context.drawImage(picture, (picture.naturalWidth - cut) / 2, (picture.naturalHeight - cut) / 2, cut, cut, left, top, side, side);
+  context.restore();
+  context.beginPath();
+  context.roundRect(left, top, side, side, 7);
+  context.lineWidth = thick;
+  context.strokeStyle = edge;
+  context.stroke();
+}
+
 // Chooses points whose pictures are drawn: one for each cell of about `side` px that has any, the nearest to the middle of the
 // cell, a match before others; at most `most`, of the fullest cells. The cells stay with the map while it is moved.
 export function representatives(points, view, shown, side, most) {

@@ -110,7 +110,7 @@ async function apply() {
   if (!isBeside()) $("filter").open = false;
   $("applied").value = where;
   const { address, kind } = $("grid").dataset;
-  if (["matches", "suggest", "audit"].includes(kind)) return $("find").click();
+  if (["matches", "suggest", "audit", "map"].includes(kind)) return $("find").click();
   const to = new URL(address, location.href);
   to.searchParams.delete("where");
   if (where) to.searchParams.set("where", where);

@@ -67,7 +67,10 @@ map-changed = Das Ergebnis hat sich geändert, seit dies ausgewählt wurde. Bitt
 map-failed = Der Server hat die Punkte nicht gesendet. Bitte die Seite neu laden.
 map-legend = Was die Punkte sind
     .title = Diese Punkte zeigen oder ausblenden
-map-drawn = Gezeichnet sind { $matches } von { $of } Treffern, { $below } von { $ranked } bewerteten Bildern, die keine Treffer sind, und { $rest } von { $others } anderen, zufällig gewählt.
+map-drawn = Gezeichnet sind { $matches } von { $of } Treffern und { $below } von { $ranked } bewerteten Bildern, die keine Treffer sind{ $others ->
+        [0] .
+       *[other] , dazu { $rest } von { $others } anderen, zufällig gewählt.
+    }
 map-help = Wenn die Karte den Fokus hat: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> verschieben sie, <kbd>+</kbd> und <kbd>-</kbd> ändern die Größe, <kbd>0</kbd> zeigt alles, <kbd>Eingabe</kbd> wählt Sichtbares aus, <kbd>a</kbd> und <kbd>x</kbd> markieren, was ausgewählt ist. Die Reiter des Ergebnisses haben dieselben Bilder als Listen.
 map-listed =
     { $count ->

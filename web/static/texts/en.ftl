@@ -68,7 +68,10 @@ map-changed = The answer has changed since this selection was made. Select again
 map-failed = The server did not send the points. Load the page again.
 map-legend = What the points are
     .title = Show or hide these points
-map-drawn = Drawn are { $matches } of { $of } matches, { $below } of { $ranked } items that were ranked and do not match, and { $rest } of { $others } others at random.
+map-drawn = Drawn are { $matches } of { $of } matches and { $below } of { $ranked } items that were ranked and do not match{ $others ->
+        [0] .
+       *[other] , beside { $rest } of { $others } others at random.
+    }
 map-help = With the map in focus: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move it, <kbd>+</kbd> and <kbd>-</kbd> zoom, <kbd>0</kbd> shows all of it, <kbd>Enter</kbd> selects what is in view, <kbd>a</kbd> and <kbd>x</kbd> mark what is selected. The tabs of the answer hold the same items as lists.
 map-listed =
     { $count ->
