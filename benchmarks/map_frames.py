@@ -91,8 +91,8 @@ def main() -> None:
     parser.add_argument("--out", type=out_file, help="write this Markdown file")
     options = parser.parse_args()
     rows = [_row(result) for result in measured(options.points, options.frames, options.chromium)]
-    head = ("points", "pixels to a px", "a frame", "the fastest", "19 of 20 within", "times an empty one", "pixels blended", "radius")
-    tail = ("look-up of the nearest", "choice of pictures", "lasso", "index, once")
+    head = ("points", "pixels to a px", "a frame", "the fastest", "19 of 20 within", "times an empty one")
+    tail = ("pixels blended", "radius", "look-up of the nearest", "choice of pictures", "lasso", "index, once")
     introduction = (
         f"A canvas of 1,400 x 800 px, {options.frames} frames each, one core. Milliseconds, medians; 16.7 ms are 60 "
         "frames a second."

@@ -4,6 +4,7 @@ import ast
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import get_args
 
 import jinja2
 import pytest
@@ -13,10 +14,19 @@ from fluent.syntax.ast import Identifier, Junk, Message
 from fluent.syntax.visitor import Visitor
 from jinja2 import nodes
 
+from gpubranches.catalog.metadata.conditions import KINDS
+from gpubranches.core.options import MODELS
+from gpubranches.retrieval.explain import Outcome
+from gpubranches.service.answer import PARTS
+from gpubranches.service.export import BOX_FORMATS, FORMATS
+from gpubranches.service.session_store import ORDERS
 from gpubranches.service.texts import Texts, languages, texts_in
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = ROOT / "web/static/texts"
+SCRIPTS = sorted(
+    p for p in (ROOT / "web/static").glob("*.js") if not p.name.endswith(".min.js") and p.name != "texts.js"
+)
 NAMES = ("t", "t_html", "texts", "texts_in")
 _CALL = re.compile(r"\bt\(")
 
@@ -30,6 +40,16 @@ class Variables(Visitor):
 
     def visit_MessageReference(self, node):
         self.messages.add(node.id.name)
+
+
+class Choices(Visitor):
+    def __init__(self, selector):
+        self.selector, self.found = selector, set()
+
+    def visit_SelectExpression(self, node):
+        if getattr(node.selector, "id", None) is not None and node.selector.id.name == self.selector:
+            self.found |= {variant.key.name for variant in node.variants}
+        self.generic_visit(node)
 
 
 def variables(pattern, others):
@@ -77,10 +97,8 @@ def used_in_python():
 
 
 def used_in_scripts():
-    for path in sorted((ROOT / "web/static").glob("*.js")):
+    for path in SCRIPTS:
         script = path.read_text("utf-8")
-        if path.name.endswith(".min.js") or path.name == "texts.js":
-            continue
         for found in _CALL.finditer(script):
             where = f"{path.name}:{script[: found.start()].count(chr(10)) + 1}"
             key, *values = parts(script[found.end() :])
@@ -145,6 +163,49 @@ def test_every_language_has_the_texts_of_english_with_the_same_values_and_tags(l
     for key, pattern in english.items():
         assert variables(other[key], other) == variables(pattern, english), key
         assert tags(key, other[key]) == tags(key, pattern), key
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_no_script_shows_a_text_itself(path):
+    """Texts come from t(); what else is shown is a number, a sign or what the server sent."""
+    shows = r"(?:(?:textContent|innerHTML|ariaLabel|title|placeholder|alt) = |(?:say|warn|tell|showToast)\()"
+    assert re.findall(rf"{shows}[\"'`][^\"'`$]*[A-Za-z]{{2}}", path.read_text("utf-8")) == []
+
+
+def variants(pattern, selector):
+    """Return the names that a text tells apart by a value, also inside other choices."""
+    visitor = Choices(selector)
+    visitor.visit(pattern)
+    return visitor.found
+
+
+@pytest.mark.parametrize("language", languages())
+@pytest.mark.parametrize(
+    ("key", "selector", "names"),
+    [
+        ("format", "format", {*FORMATS, *BOX_FORMATS}),
+        ("format.use", "format", {*FORMATS, *BOX_FORMATS}),
+        ("part", "part", {*PARTS}),
+        ("part.note", "part", {*PARTS} - {"all"}),
+        ("model-name", "model", {*MODELS}),
+        ("model-use", "model", {*MODELS}),
+        ("session-order", "order", {*ORDERS}),
+        ("column-kind", "kind", {kind.replace(" ", "-") for kind in KINDS}),
+        ("why-reason", "outcome", {*get_args(Outcome), "vote"}),
+        ("why-votes", "outcome", {*get_args(Outcome)}),
+    ],
+)
+def test_a_text_has_a_variant_for_each_name_that_it_is_given(language, key, selector, names):
+    assert variants(patterns(language)[key], selector) == names
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "web/templates").glob("*.html")), ids=lambda path: path.name)
+def test_no_template_holds_a_text_itself(path):
+    html = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", "", path.read_text("utf-8"), flags=re.DOTALL)
+    told = re.findall(r'\b(?:title|aria-label|placeholder|alt)="([^"]*)"', html)
+    told += re.split(r"<[^>]*>", re.sub(r"<kbd>[^<]*</kbd>", "", html))
+    words = {word for text in told for word in re.findall(r"[^\W\d_]{2,}", text)}
+    assert words <= {"gpubranches", "picture"}  # "picture:" begins the name of a picture in a query
 
 
 def test_what_a_language_lacks_is_told_and_shown_in_english(caplog):

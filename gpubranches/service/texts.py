@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FALLBACK = "en"
 """The language that has every text."""
+_KEPT = 4096
+"""Texts with their values that are kept for each language, since filling one in takes a tenth of a millisecond."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,18 +34,14 @@ class Texts:
     def __init__(self, language: str, bundles: tuple[FluentBundle, ...]):
         self.language = language
         self._bundles = bundles
-        self._constant: dict[str, str] = {}
+        self._filled_in = lru_cache(_KEPT)(self._format)
 
     def __call__(self, key: str, /, **values: Value) -> str:
         """Return the text `key` with its values filled in. "undo.title" is the attribute `title` of the message `undo`.
 
         A text that is missing, or lacks a value, is logged as an error; it is shown in English, or with a gap.
         """
-        if values:
-            return self._format(key, values)
-        if key not in self._constant:
-            self._constant[key] = self._format(key, values)
-        return self._constant[key]
+        return self._filled_in(key, **values)
 
     @property
     def sources(self) -> tuple[tuple[str, str], ...]:
@@ -64,7 +62,7 @@ class Texts:
         date, time = (format_skeleton(skeleton, at, locale=locale) for skeleton in ("yMMMd", "Hm"))
         return str(get_datetime_format("medium", locale=locale)).format(time, date)
 
-    def _format(self, key: str, values: dict[str, Value]) -> str:
+    def _format(self, key: str, /, **values: Value) -> str:
         for bundle in self._bundles:
             pattern = _pattern(bundle, key)
             if pattern is None:

@@ -3,7 +3,7 @@
 
 import { countIn, runs } from "./map_points.js";
 
-export const PIXELS_A_FRAME = 1.5e6;
+export const PIXELS_A_FRAME = 8e5;
 const RADII = [5, 4, 3.2, 2.6, 2.1, 1.7, 1.3, 1, 0.7, 0.4]; // of a disc, px of the screen
 const SIZES = [1, 1.05, 1.2, 1.2, 1.2, 1.2]; // times the radius, by kind: what matches is a little larger
 const ALPHAS = [0.55, 0.75, 0.95, 0.95, 0.95, 0.95];

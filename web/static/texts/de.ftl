@@ -19,6 +19,7 @@ zip-too-many = · ein ZIP fasst höchstens { $most } Bilder, dies sind etwa { $p
 map = Karte
     .title = Das Ergebnis und seine Umgebung als Karte sehen (p)
     .role = Karte
+key-map = die Karte des Ergebnisses
 map-heading = Karte des Ergebnisses
 map-how = Was ähnlich aussieht, liegt nah beieinander. Eine Gruppe grauer Punkte neben dem Ergebnis kann eine zweite Art des Gesuchten sein, die noch nicht markiert ist: ihre Bilder ansehen, auswählen, als richtig markieren und noch einmal „Alle finden“.
 map-tools = Was ein Ziehen bewirkt und wie nah die Karte ist

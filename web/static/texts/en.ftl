@@ -20,6 +20,7 @@ zip-too-many = · a ZIP holds at most { $most } pictures, these are about { $pic
 map = Map
     .title = See the answer and its surroundings as a picture (p)
     .role = map
+key-map = the map of the answer
 map-heading = Map of the answer
 map-how = Items that look alike lie near each other. A group of grey points beside the answer may be a second kind that you want and have not marked: look at its pictures, select it, mark it right, and find all again.
 map-tools = What a drag does, and how near the map is
