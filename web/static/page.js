@@ -1,12 +1,13 @@
 // Keys, clicks and messages. Marks are in marks.js, the grid in grid.js over window.js, how it looks in view.js, the large
 // view in large.js, the map in map.js, the search field and the filter in search.js, the next steps in steps.js, long
-// requests in tasks.js.
+// requests in tasks.js, long presses and drags in pointer.js.
 
 import * as search from "./search.js";
 import * as grid from "./grid.js";
 import * as large from "./large.js";
 import * as map from "./map.js";
 import * as marks from "./marks.js";
+import * as pointer from "./pointer.js";
 import * as steps from "./steps.js";
 import "./tasks.js";
 import { number, t } from "./texts.js";
@@ -240,17 +241,10 @@ document.addEventListener("keyup", (event) => {
   if (event.key === " " && event.target.closest?.("#grid")) event.preventDefault();
 });
 
-// Clicks and drags
-
-let band = null;
-let dragged = false;
+// Clicks
 
 document.addEventListener("click", (event) => {
-  if (dragged) {
-    dragged = false;
-    event.preventDefault();
-    return;
-  }
+  if (pointer.endedDrag()) return event.preventDefault();
   const tile = grid.tileOf(event.target);
   const button = event.target.closest("[data-mark]:not(.tile, dialog)");
   if (button && tile) onMarkClick(event, button, tile);
@@ -285,60 +279,6 @@ function onMarkClick(event, button, tile) {
   if (grid.selection().length) grid.select([]);
   grid.focusTile(tile);
   marks.mark([item], { 0: 1, 1: -1, "-1": 0 }[label], grid.origin());
-}
-
-// A long press opens the large view; the click that may follow it marks nothing.
-const LONG_MS = 500;
-let pressing = null;
-document.addEventListener("pointerdown", (event) => {
-  const tile = grid.tileOf(event.target);
-  if (event.pointerType !== "touch" || !tile) return;
-  const at = { x: event.clientX, y: event.clientY };
-  pressing = { at, timer: setTimeout(() => ((dragged = true), large.open(tile)), LONG_MS) };
-});
-document.addEventListener("pointermove", (event) => {
-  if (pressing && Math.hypot(event.clientX - pressing.at.x, event.clientY - pressing.at.y) > 10) clearTimeout(pressing.timer);
-});
-document.addEventListener("contextmenu", (event) => {
-  if (pressing && grid.tileOf(event.target)) event.preventDefault();
-});
-
-document.addEventListener("pointerdown", (event) => {
-  dragged = false;
-  if (event.button !== 0 || event.pointerType === "touch" || !event.target.closest?.("#grid")) return;
-  band = { x: event.pageX, y: event.pageY, kept: event.ctrlKey || event.metaKey ? grid.selection() : [] };
-});
-
-document.addEventListener("pointermove", (event) => {
-  if (!band || (!dragged && Math.hypot(event.pageX - band.x, event.pageY - band.y) < 8)) return;
-  dragged = true;
-  const box = {
-    left: Math.min(band.x, event.pageX), top: Math.min(band.y, event.pageY),
-    right: Math.max(band.x, event.pageX), bottom: Math.max(band.y, event.pageY),
-  };
-  draw(box);
-  const inside = grid.tiles().filter((tile) => {
-    const at = tile.getBoundingClientRect();
-    const [left, top] = [at.left + window.scrollX, at.top + window.scrollY];
-    return left < box.right && left + at.width > box.left && top < box.bottom && top + at.height > box.top;
-  });
-  grid.select([...new Set([...band.kept, ...inside.map(grid.idOf)])]);
-});
-
-function draw(box) {
-  band.element ??= document.body.appendChild(Object.assign(document.createElement("div"), { className: "band" }));
-  Object.assign(band.element.style, {
-    left: `${box.left}px`, top: `${box.top}px`, width: `${box.right - box.left}px`, height: `${box.bottom - box.top}px`,
-  });
-}
-
-for (const end of ["pointerup", "pointercancel"]) {
-  document.addEventListener(end, () => {
-    clearTimeout(pressing?.timer);
-    pressing = null;
-    band?.element?.remove();
-    band = null;
-  });
 }
 
 // Removes a picture that cannot be loaded, so that the blank tile under it is seen.
