@@ -19,7 +19,7 @@ export function show({ item, kind, label, withPicture }, place, pinned) {
   card.hidden = false;
   card.classList.toggle("pinned", pinned);
   if (card.dataset.item !== String(item)) begin(item, withPicture);
-  $("map-told").textContent = [`#${item}`, t("map-kind", { kind }), ...(label ? [t("mark-state", { label })] : [])].join(" · ");
+  $("map-told").textContent = `#${item} · ${label ? t("mark-state", { label }) : t("map-kind", { kind })}`;
   for (const button of card.querySelectorAll(".mark")) button.setAttribute("aria-pressed", label === Number(button.dataset.label));
   $("map-like").href = `${ROOT}/like?id=${item}&session=${sessionId()}`;
   put(place);
