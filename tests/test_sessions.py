@@ -102,6 +102,19 @@ def test_a_session_is_used_by_one_thread_at_a_time():
     sessions.close()
 
 
+@pytest.mark.parametrize(("language", "title", "copied"), [
+    ("en", "Like item 17", "Copy of Like item 17"),
+    ("de-DE, en;q=0.5", "Wie Bild 17", "Kopie von Wie Bild 17"),
+    ("fr", "Like item 17", "Copy of Like item 17"),
+])  # fmt: skip
+def test_a_session_that_began_with_an_item_is_named_in_the_language_of_the_page(client, language, title, copied):
+    headers = {"Accept-Language": language}
+    client.get("/like?id=17", headers=headers)
+    assert f'value="{title}"' in client.get("/sessions", headers=headers).text
+    post(client, f"/sessions/{own(client)}/copy", headers={**HX, **headers})
+    assert f'value="{copied}"' in client.get("/sessions", headers=headers).text
+
+
 def test_sessions_are_listed_named_and_opened_again(client):
     client.get("/search?q=teapot")
     client.get("/search?q=violin&where=label%20%3D%205")
@@ -352,9 +365,9 @@ def test_the_store_is_kept_on_disk_beside_logs_that_are_older_than_it(tmp_path):
     store = SessionStore.open(path)
     records = {record.session: record for record in store.records()}
     assert set(records) == {"old", "new"}
-    assert (records["old"].positive, records["old"].negative, records["old"].title) == (1, 1, "Untitled")
+    assert (records["old"].positive, records["old"].negative, records["old"].title) == (1, 1, "")
     assert records["new"].settings == {"query": "/like?id=4", "asked": "Like item 4"}
-    assert (records["new"].title, store.record("none").title) == ("New", "Untitled")
+    assert (records["new"].title, store.record("none").title) == ("New", "")
     store.delete("old")
     assert [record.session for record in store.records()] == ["new"]
     assert store.deleted("old")

@@ -20,7 +20,7 @@ THEMES = ("light", "dark")
 def texts() -> Texts:
     """Return the texts in the language of the request: the one chosen on the page, else the browser's, else English."""
     if "texts" not in g:
-        g.texts = texts_in(chosen_language() or request.accept_languages.best_match(languages(), FALLBACK))
+        g.texts = texts_in(chosen_language() or _language_of_browser())
     return cast(Texts, g.texts)
 
 
@@ -32,6 +32,19 @@ def chosen_language() -> str:
 def theme() -> str:
     """Return the theme that was chosen on the page, one of THEMES, "" for the system's own."""
     return _chosen("theme", THEMES)
+
+
+def _language_of_browser() -> str:
+    """Return the first language of Accept-Language that there is, for de-AT also de; else English.
+
+    werkzeug's `best_match` takes a language that is named exactly before one that is preferred, and so en for "de-AT, en".
+    """
+    known = languages()
+    for tag, quality in request.accept_languages:  # the preferred ones first
+        for name in (tag, tag.partition("-")[0]):
+            if quality and name in known:
+                return name
+    return FALLBACK
 
 
 def _chosen(what: str, known: tuple[str, ...]) -> str:

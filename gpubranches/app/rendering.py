@@ -18,10 +18,16 @@ from gpubranches.core.options import LEAST_WEIGHT, MODELS, MOST_RANDOM_NEGATIVES
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.service.catalog_service import SUGGESTED
 from gpubranches.service.export import BOX_FORMATS, FORMATS
-from gpubranches.service.session_store import UNTITLED
 from gpubranches.service.target import TARGET
 from gpubranches.service.types import SessionState
-from gpubranches.service.wording import completeness_in_words, intervals, new_marks, run_summary, since_found
+from gpubranches.service.wording import (
+    completeness_in_words,
+    intervals,
+    new_marks,
+    run_summary,
+    session_title,
+    since_found,
+)
 
 PAGE = 60
 """Items of one page of a list."""
@@ -67,7 +73,7 @@ def frame(state: SessionState, listing: Listing | None = None) -> dict[str, Any]
     return {
         "session_id": state.session,
         "asked": state.record.query,
-        "named": "" if state.record.title == UNTITLED else state.record.title,
+        "named": session_title(texts(), state.record.name, state.record.asked),
         "positive": state.positive,
         "negative": state.negative,
         "ranking": ranking,

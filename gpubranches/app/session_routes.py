@@ -17,6 +17,7 @@ from gpubranches.app.views import picture_versions
 from gpubranches.errors import UsageError
 from gpubranches.service.session_directory import SessionDirectory
 from gpubranches.service.session_store import ORDERS, SESSION_NAME, Order, Record, new_session_name, query_path
+from gpubranches.service.wording import session_title
 
 LARGEST_BYTES = 32 << 20
 """Of an imported file: half a million marks."""
@@ -56,7 +57,8 @@ def resume(name: str) -> Response:
 @routes.post("/sessions/<name>/copy")
 def copy(name: str) -> Response:
     """Begin a session that is as another one is now."""
-    return _go(_sessions().copy(_known(name).session))
+    record = _known(name)
+    return _go(_sessions().copy(record.session, t("session-copied", title=_title(record))))
 
 
 @routes.post("/sessions/<name>/name")
@@ -73,7 +75,8 @@ def delete(name: str) -> Response:
     _sessions().discard(record.session)
     if record.session == mine:
         enter(new_session_name())
-    return _list(t("session-deleted", title=record.title), removed=record, removed_current=record.session == mine)
+    title, current = _title(record), record.session == mine
+    return _list(t("session-deleted", title=title), removed=record, removed_title=title, removed_current=current)
 
 
 @routes.post("/sessions/<name>/undelete")
@@ -84,7 +87,7 @@ def undelete(name: str) -> Response:
     _sessions().bring_back(name)
     if request.args.get("current"):
         enter(name)
-    return _list(t("session-restored", title=_sessions().record(name).title))
+    return _list(t("session-restored", title=_title(_sessions().record(name))))
 
 
 @routes.get("/sessions/<name>.json")
@@ -127,6 +130,7 @@ def _context(said: str = "", **shown: Any) -> dict[str, Any]:
     examples = np.unique([item for record in records for item in record.examples]).astype(np.int64)
     return {
         "records": records,
+        "titles": {record.session: session_title(texts(), record.name, record.asked) for record in records},
         "times": {record.session: texts().moment(record.used_s) for record in records},
         "exports": {record.session: texts().moment(record.exported[1]) for record in records if record.exported},
         "pictures": picture_versions(examples),
@@ -137,6 +141,10 @@ def _context(said: str = "", **shown: Any) -> dict[str, Any]:
         "said": said,
         **shown,
     }
+
+
+def _title(record: Record) -> str:
+    return session_title(texts(), record.name, record.asked) or t("untitled")
 
 
 def _list(said: str = "", **shown: Any) -> Response:

@@ -34,7 +34,6 @@ from gpubranches.service.session_directory import SessionDirectory
 from gpubranches.service.session_store import query_path
 from gpubranches.service.snapshot_follower import SnapshotFollower
 from gpubranches.service.tasks import Tasks
-from gpubranches.service.texts import texts_in
 from gpubranches.service.types import (
     Download,
     ListPage,
@@ -53,7 +52,7 @@ from gpubranches.service.types import (
     StepRequest,
 )
 from gpubranches.service.uploads import SENT_SIZE, Upload
-from gpubranches.service.wording import file_name, query_in_words
+from gpubranches.service.wording import file_name
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
@@ -213,7 +212,7 @@ class CatalogService:
         return self._remembered(
             page,
             query=query_path(query, request.where),
-            asked=record.asked or query_in_words(texts_in(), query),
+            asked=record.asked or (query if isinstance(query, str) else f"#{query}"),
             words=query if has_words else record.words,
             where=request.where,
         )

@@ -117,10 +117,9 @@ class SessionDirectory:
         self.store.update(session, name=name)
         return name
 
-    def copy(self, session: str) -> str:
-        """Create a session that is as another one is now; return what it is called by."""
-        title = f"Copy of {self.record(session).title}"[:NAME_LENGTH]
-        return self._restore({**self.pack(session), "name": title})
+    def copy(self, session: str, name: str) -> str:
+        """Create a session that is as another one is now; return what it is called by. name: of it, cut if long."""
+        return self._restore({**self.pack(session), "name": name[:NAME_LENGTH]})
 
     def discard(self, session: str) -> None:
         """Hide a session; it is deleted for good an hour later, or at the next start or deletion after that."""

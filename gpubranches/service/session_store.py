@@ -83,7 +83,6 @@ _CANDIDATES = 40
 """How many items marked right, the first ones, they are chosen from."""
 DISCARDED_S = 3600.0
 """How long a discarded session can be brought back."""
-UNTITLED = "Untitled"
 LIMIT = 200
 """How many sessions a list has by default."""
 Order = Literal["used", "name", "matches", "exported"]
@@ -98,11 +97,11 @@ class Record:
     """The entry of a session.
 
     name: the user's, "" for none; settings: those of these keys that were stored: `query` (the last query, see
-    `query_path`), `asked` (the first one, in words), `words` (the last one that had words, as typed), `where` (the
-    filter, "" for none), `seed`, and `model`, `second_stage`, `random_negatives`, `negative_weight`, `lean` of the last
-    find all, `matches` (how many it matched as it was cut last), `exported` (the name of the last exported file and
-    `at_s`, its time). used_s: time of the last use, seconds since 1970; positive, negative: how many items are marked
-    right and wrong; examples: ids of some that are marked right, see `distinct_examples`.
+    `query_path`), `asked` (the first one, such as "dog" or "#17"), `words` (the last one that had words, as typed),
+    `where` (the filter, "" for none), `seed`, and `model`, `second_stage`, `random_negatives`, `negative_weight`,
+    `lean` of the last find all, `matches` (how many it matched as it was cut last), `exported` (the name of the last
+    exported file and `at_s`, its time). used_s: time of the last use, seconds since 1970; positive, negative: how many
+    items are marked right and wrong; examples: ids of some that are marked right, see `distinct_examples`.
     """
 
     session: str
@@ -115,12 +114,12 @@ class Record:
 
     @property
     def title(self) -> str:
-        """The name, else the first query, else UNTITLED."""
-        return self.name or self.asked or UNTITLED
+        """The name, else the first query, "" for neither."""
+        return self.name or self.asked
 
     @property
     def asked(self) -> str:
-        """The first query in words, "" if there was none."""
+        """The first query, "" if there was none."""
         return str(self.settings.get("asked") or "")
 
     def mentions(self, text: str) -> bool:

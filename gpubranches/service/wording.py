@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gpubranches.catalog.metadata.columns import caption_of
+from gpubranches.errors import UsageError
 from gpubranches.retrieval.queries import Item, Picture, parse
 from gpubranches.service.texts import Texts, texts_in
 
@@ -163,6 +164,14 @@ def query_in_words(texts: Texts, query: str | int) -> str:
             return query
         query = single.id
     return texts("like-item", id=str(query))
+
+
+def session_title(texts: Texts, name: str, asked: str) -> str:
+    """Return what a session is called: by its name, else by its first query `asked`, else ""."""
+    try:
+        return name or (query_in_words(texts, asked) if asked else "")
+    except UsageError:  # a first query that came with a file
+        return asked
 
 
 def _two_digits(number: float, rounded: Callable[[float], int] = round) -> int:

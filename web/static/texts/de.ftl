@@ -672,6 +672,7 @@ session-open = Öffnen
     .label = Öffnen: { $title }
 session-copy = Duplizieren
     .label = Duplizieren: { $title }
+session-copied = Kopie von { $title }
 session-save = In Datei speichern
     .label = In Datei speichern: { $title }
     .title = Die Sitzung selbst: ihre Suchen, Markierungen und Optionen, um sie hier oder anderswo zu öffnen

@@ -655,6 +655,7 @@ session-open = Open
     .label = Open { $title }
 session-copy = Duplicate
     .label = Duplicate { $title }
+session-copied = Copy of { $title }
 session-save = Save to a file
     .label = Save to a file: { $title }
     .title = The session itself: its queries, marks and options, to open here or elsewhere
