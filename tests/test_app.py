@@ -317,6 +317,11 @@ def test_the_tabs_count_and_list_the_parts_of_the_answer(client, labels):
     assert not set(parts["Just below"]) & set(parts["All"])
     figures = re.findall(r'class="figure">(\S+)', client.get("/matches?unmarked=1").text)
     assert set(figures) == {"chance"}  # of marked items there is none
+    estimate = unescape(
+        re.search(r'id="estimate" hx-get="([^"]*)"', client.get("/matches?order=unsure&unmarked=1").text)[1]
+    )
+    again = client.get(estimate, headers=HX).text
+    assert len(re.findall(r'id="(?:unsure|review)"[^>]*aria-pressed="true"', again)) == 2
     for tier, origin in (("sure", "user"), ("likely", "user"), ("borderline", "suggestion"), ("below", "suggestion")):
         page = client.get(f"/matches?tier={tier}")
         assert f'data-origin="{origin}"' in page.text

@@ -280,6 +280,7 @@ def test_a_long_find_all_tells_its_stage_and_stops_when_it_is_cancelled(chromium
         assert slow.process.stdout.readline() == "trained\n"
         page.goto("/matches")
         page.wait_for_selector("#again")  # there is no answer
+        wait_for_primary(page, "again")
         page.click("#again")
         page.wait_for_selector("#tab-all[aria-current]")
         assert [slow.process.stdout.readline() for _ in range(2)] == [

@@ -94,7 +94,7 @@ def frame(state: SessionState, listing: Listing | None = None) -> dict[str, Any]
             for name, count in counts.items()
         ],
         "orders": _orders(listing),
-        "listing": listing,
+        "estimate_address": address("/completeness", **{**listing.query(), "tier": part}),
         "formats": FORMATS,
         "box_formats": BOX_FORMATS,
     }

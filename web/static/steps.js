@@ -25,6 +25,7 @@ function nextButton(left) {
   const changed = $("#new-marks").textContent !== "";
   if (kind === "audit") return left === 0 ? "#to-matches" : "";
   if (kind === "suggest") return changed ? "#find" : "";
+  if ($("#again")) return "#again";
   if (answered === undefined) return state().positive ? "#find" : kind === "home" ? "#search" : "";
   if (changed) return "#find";
   if (kind !== "matches") return "#to-matches";
