@@ -695,7 +695,7 @@ keys = Tasten
     .move = Bewegen
     .look = Ansehen
     .find = Finden
-    .these = + diese
+    .these = + Pfeile
     .also = Auch <kbd>y</kbd> <kbd>Enter</kbd>, <kbd>n</kbd>, <kbd>0</kbd> <kbd>Entf</kbd> und <kbd>u</kbd>.
 # Was auf einer Taste steht.
 cap =
