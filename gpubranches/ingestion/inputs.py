@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpubranches.catalog.listings import DIGEST_BYTES
-from gpubranches.catalog.pictures.decoding import ENDINGS
 from gpubranches.catalog.pictures.folders import find_pictures
+from gpubranches.catalog.pictures.formats import ENDINGS
 from gpubranches.catalog.row_source import RowSource
 from gpubranches.core.files import escaped_path, parse_json
 from gpubranches.errors import CatalogNotFoundError, DataError, UsageError
@@ -148,7 +148,7 @@ def _open(path: Path, pictures: Path | None) -> Input:
 
 def _folder(path: Path, place: str) -> Input:
     found = find_pictures(path, is_catalog)
-    notes = [f"{escaped_path(str(path))}: left out are {phrase}" for phrase in found.left_out()]
+    notes = [f"{escaped_path(str(path))}: skipped {phrase}" for phrase in found.skipped()]
     files = [(name, FileState.at(target or os.path.join(place, name))) for name, target in found.pictures]
     if not files:
         notes.append(f"{escaped_path(str(path))}: pictures end in {', '.join(ENDINGS)}")
