@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from gpubranches.app.app_context import service
 from gpubranches.catalog.pictures.decoding import upright_size
+from gpubranches.catalog.pictures.image_files import Picture
 from gpubranches.errors import DataError
 from gpubranches.service.thumbnails import version
 from gpubranches.service.types import SessionState
@@ -104,14 +104,14 @@ def tiles(state: SessionState, ids: NDArray[np.int64], figures: Sequence[str] | 
 
 def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
     """Return the tile of an item, given by its columns."""
-    path = service().picture_file(item)
-    picture = version(path)
-    return Tile(int(item["id"]), shortened(caption(item)), mark, figure, picture, _ratio(path, picture))
+    picture = service().picture(item)
+    named = version(picture)
+    return Tile(int(item["id"]), shortened(caption(item)), mark, figure, named, _ratio(picture, named))
 
 
 def picture_versions(ids: NDArray[np.int64]) -> dict[int, str]:
     """Return the versions of items' pictures by id; items without one, and deleted ones, are left out."""
-    found = {int(item["id"]): version(service().picture_file(item)) for item in service().live_items(ids)[1]}
+    found = {int(item["id"]): version(service().picture(item)) for item in service().live_items(ids)[1]}
     return {item: picture for item, picture in found.items() if picture}
 
 
@@ -121,10 +121,10 @@ def shortened(text: str) -> str:
 
 
 @lru_cache(1 << 17)
-def _ratio(path: Path | None, version: str) -> float:
+def _ratio(picture: Picture | None, version: str) -> float:
     """Return a picture's width by its height, 1 if it cannot be read. version: of the file, for the cache."""
     try:
-        width, height = upright_size(path) if path is not None and version else (1, 1)
+        width, height = upright_size(picture) if picture is not None and version else (1, 1)
     except DataError:
         return 1.0
     return round(width / max(1, height), 3)

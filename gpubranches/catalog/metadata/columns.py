@@ -16,7 +16,14 @@ IMAGE_PATH = "image_path"
 """The path of an item's picture, relative to the folder of its input, or absolute."""
 IMAGE_TARGET = "image_target"
 """The file that a link led to at ingest, if that is not in the folder of the input."""
-OWN = ("id", "error", "input", IMAGE_TARGET)
+IMAGE_MEMBER = "image_member"
+"""The name of an item's picture inside the file that `IMAGE_PATH` names, where that file holds many pictures."""
+IMAGE_OFFSET, IMAGE_SIZE = "image_offset", "image_size"
+"""Where the bytes of the picture begin in that file, and how many they are."""
+IMAGE_ROW = "image_row"
+"""The row of the picture in that file, a Parquet file."""
+PARTS = (IMAGE_MEMBER, IMAGE_OFFSET, IMAGE_SIZE, IMAGE_ROW)
+OWN = ("id", "error", "input", IMAGE_TARGET, *PARTS)
 """Columns that this or an earlier version writes; a user's columns of these names are renamed."""
 
 

@@ -19,9 +19,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from gpubranches.catalog.pictures import jxl
 from gpubranches.catalog.pictures.formats import FORMATS, UPLOADS, format_of, register
+from gpubranches.catalog.pictures.image_files import Picture
 from gpubranches.catalog.pictures.memory import MemoryBudget
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 
+Source = str | Path | Picture
+"""What is decoded from the disk: a file, or a picture that may be a part of one."""
 MAX_SIDE = 65_535
 """Longest side of a picture that is decoded, in pixels: the limit of the JPEG format."""
 MAX_PIXELS = 100_000_000
@@ -83,20 +86,20 @@ def decoded_upload(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Iterator[
         yield image
 
 
-def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Image.Image:
+def open_image(path: Source, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Image.Image:
     """Decode a picture on disk as `decoded_path` does, and release its memory budget."""
     with decoded_path(path, max_pixels=max_pixels, side=side) as image:
         return image
 
 
 @contextmanager
-def decoded_path(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Iterator[Image.Image]:
+def decoded_path(path: Source, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Iterator[Image.Image]:
     """Decode a picture on disk as `decoded_file` does. Raises DataError for a missing file, too."""
     with ExitStack() as held:
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
+            if not stat.S_ISREG(os.stat(path.path if isinstance(path, Picture) else path).st_mode):
                 raise DataError(f"{path}: cannot decode: not a file")
-            with open(path, "rb") as file:
+            with _opened(path) as file:
                 image = held.enter_context(decoded_file(file, str(path), max_pixels=max_pixels, side=side))
         except OSError as error:
             raise DataError(f"{path}: cannot decode: {error}") from error
@@ -300,13 +303,17 @@ def _samples(image: JpegImageFile, whole: tuple[int, int]) -> int:
     return sum(width * height * layer[1] * layer[2] // (across * down) for layer in image.layer)
 
 
-def upright_size(path: str | Path) -> tuple[int, int]:
+def _opened(path: Source) -> IO[bytes]:
+    return path.open() if isinstance(path, Picture) else open(path, "rb")
+
+
+def upright_size(path: Source) -> tuple[int, int]:
     """Return width and height of the upright picture in pixels, from its header alone.
 
     Raises DataError if the header cannot be read or its format is not in `FORMATS`.
     """
     try:
-        with warnings.catch_warnings(), open(path, "rb") as file, ExitStack() as held:
+        with warnings.catch_warnings(), _opened(path) as file, ExitStack() as held:
             warnings.simplefilter("ignore")
             kind = _require_format(file, str(path), tuple(FORMATS))
             if kind == "JXL":
@@ -334,7 +341,7 @@ def _late_exif(file: IO[bytes]) -> bytes:
     return b""
 
 
-def thumbnail(path: str | Path, size: int = 256) -> bytes:
+def thumbnail(path: Source, size: int = 256) -> bytes:
     """Return a JPEG of at most size x size pixels. Raises DataError as `open_image`."""
     with decoded_path(path, side=2 * size) as image:
         return small_jpeg(image, size)
