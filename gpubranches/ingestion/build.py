@@ -91,7 +91,7 @@ def build_catalog(
     opened = _opened(options.embedder)
     made_with = _made_with(opened, options)
     scanned = scan(inputs, options.pictures_folder)
-    _require_rows(scanned, opened)
+    _require_embeddable(scanned, opened)
     run = IngestRun(folder / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
     with exclusive_run(folder) as stopped:
         history = IngestHistory(Catalog.open(folder)) if (folder / "manifest.json").exists() else None
@@ -140,8 +140,8 @@ def append(
     options.require_of_append()
     catalog = Catalog.open(directory)
     scanned = scan(inputs, options.pictures_folder)
-    opened = _embedder_of(catalog, scanned, options.embedder)
-    _require_rows(scanned, opened)
+    opened = embedder_of(catalog, scanned, options.embedder)
+    _require_embeddable(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
     run = IngestRun(catalog.path / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
     with exclusive_run(catalog.path) as stopped:
@@ -223,7 +223,7 @@ def _opened(embedder: Embedder | str | None) -> Embedder | None:
     return opened
 
 
-def _embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
+def embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
     """Return the embedder for the pictures of inputs, None if there are none to embed."""
     spec = embedder if embedder is not None else catalog.embedder
     if not spec or (embedder is None and all(each.source is not None for each in scanned)):
@@ -233,13 +233,18 @@ def _embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder 
     return opened
 
 
-def _require_rows(scanned: Sequence[Input], embedder: Embedder | None) -> None:
+def _require_embeddable(scanned: Sequence[Input], embedder: Embedder | None) -> None:
     for each in scanned:
         if each.source is None and embedder is None:
             raise UsageError(
                 f"{escaped_path(each.path)}: a folder of pictures needs a model; pass --embedder "
                 "open_clip:MODEL/PRETRAINED"
             )
+    require_rows(scanned)
+
+
+def require_rows(scanned: Sequence[Input]) -> None:
+    """Raise UsageError for inputs without a row or picture."""
     if not any(piece.rows for each in scanned for piece in each.pieces):
         notes = "".join(f"; {note}" for each in scanned for note in each.notes)
         paths = ", ".join(escaped_path(each.path) for each in scanned)

@@ -85,7 +85,7 @@ def plan_append(
         listed = f": {_some(names)}" if names else ""
         notes.append(f"{path}: {_count(names, each.input.noun, 'is', 'are')} new{listed}")
         if each.copy_of:
-            notes.append(f"{path}: {_copy(history, each)}")
+            notes.append(f"{path}: {copied(history, each)}")
         if each.changed:
             notes.append(f"{path}: {_changed(history, each)}")
     return [(each.input, each.planned()) for each in compared], None, notes
@@ -104,7 +104,7 @@ def _difference(history: IngestHistory, compared: Sequence[InputComparison], mis
     reasons, advice = [], []
     for each in compared:
         if each.copy_of:
-            return _copy(history, each)
+            return copied(history, each)
         if each.changed:
             reasons.append(_changed(history, each))
         names = [piece.name for piece, _ in each.planned()]
@@ -125,7 +125,7 @@ def _already_there(history: IngestHistory, compared: Sequence[InputComparison]) 
     for each in compared:
         path, what = escaped_path(each.input.path), each.input.noun
         if each.copy_of:
-            reasons.append(f"{path}: {_copy(history, each)}")
+            reasons.append(f"{path}: {copied(history, each)}")
             continue
         names = [piece.name for piece, _ in each.planned()]
         there = len(each.unchanged) + len(each.changed) + len(each.unfinished)
@@ -157,7 +157,8 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
-def _copy(history: IngestHistory, each: InputComparison) -> str:
+def copied(history: IngestHistory, each: InputComparison) -> str:
+    """Return that an input is a copy of one of the catalog, and what the user can do."""
     path, old = escaped_path(each.input.path), escaped_path(each.copy_of)
     if os.path.exists(each.copy_of):
         return f"{path} holds the same as {old}, which is in the catalog already"

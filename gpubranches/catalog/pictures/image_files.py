@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -83,22 +82,39 @@ def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
         return None
     inside = Path(os.path.realpath(present_path(source, root)))
     for name in dict.fromkeys((unescaped_path(named), named)):  # other programs do not escape names as this one does
-        path = Path(os.path.realpath(inside / present_path(source, name)))  # a link to itself stays itself: no file
+        place = os.path.join(root, name)
+        moved = present_path(source, place, item.get("id"))
+        if moved == present_path(source, place):
+            moved = os.path.join(inside, present_path(source, name))
+        path = Path(os.path.realpath(moved))  # a link to itself stays itself: no file
         if path.is_relative_to(inside) and os.path.isfile(path):
             return path
     return None
 
 
-def present_path(source: dict[str, Any], place: str) -> str:
+def present_path(source: dict[str, Any], place: str, id: int | None = None) -> str:
     """Return the present place of a file or folder, by its absolute path at ingest and `source["moved"]`.
 
-    A path that is already in the new folder of a move stays as it is, so that a folder can move into itself.
+    A path that is already in the new folder of a move stays as it is, so that a folder can move into itself. id: of an
+    item in the file, whose own moves are followed, too; None for a folder.
     """
-    steps: Sequence[Sequence[str]] = source.get("moved") or ()
-    for before, after in steps:
+    for step in source.get("moved") or ():
+        if isinstance(step, dict):
+            place = _renamed(place, step) if id is not None and id < step["below"] else place
+            continue
+        before, after = step
         if _is_below(place, before) and not _is_below(place, after):
             place = after + place[len(before) :]
     return place
+
+
+def _renamed(place: str, step: dict[str, Any]) -> str:
+    """Return the new path of a file, by its own entry or that of its folder."""
+    paths: dict[str, str] = step["paths"]
+    folder, name = os.path.split(place)
+    if place in paths:
+        return paths[place]
+    return os.path.join(paths[folder], name) if folder in paths else place
 
 
 def _is_below(place: str, folder: str) -> bool:
