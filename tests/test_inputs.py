@@ -368,7 +368,7 @@ ODD = {
     "huge": npy("{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000, 8)}"),
     "negative": npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-2, 8)}", bytes(64)),
     "objects": npy("{'descr': '|O', 'fortran_order': False, 'shape': (2, 8)}", bytes(128)),
-    "bfloat16": npy("{'descr': '|V2', 'fortran_order': False, 'shape': (2, 8)}", bytes(32)),
+    "bytes": npy("{'descr': '|V3', 'fortran_order': False, 'shape': (2, 8)}", bytes(48)),
     "complex": npy("{'descr': '<c8', 'fortran_order': False, 'shape': (2, 8)}", bytes(128)),
     "texts": npy("{'descr': '<U2', 'fortran_order': False, 'shape': (2, 8)}", bytes(128)),
     "deep": npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 2)}", bytes(8)),

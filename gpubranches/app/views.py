@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.app.app_context import service
-from gpubranches.catalog.pictures.decoding import upright_size
+from gpubranches.app.app_context import remote_pictures, service
+from gpubranches.catalog.metadata.columns import https_url_of
+from gpubranches.catalog.pictures.decoding import MAX_SIDE, upright_size
 from gpubranches.catalog.pictures.image_files import Picture
 from gpubranches.errors import DataError
 from gpubranches.service.thumbnails import version
@@ -27,7 +28,8 @@ class Tile:
     """One item of the grid.
 
     mark: +1, -1 or 0; figure: its distance or score; picture: the version of its picture, "" if it has none; ratio: the
-    picture's width by its height.
+    picture's width by its height; remote: the address that a browser loads the picture from, where it has none here and
+    that is allowed; source: the address that it came from; "" for none.
     """
 
     id: int
@@ -36,6 +38,8 @@ class Tile:
     figure: str
     picture: str
     ratio: float = 1.0
+    remote: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,10 @@ def tiles(state: SessionState, ids: NDArray[np.int64], figures: Sequence[str] | 
 def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
     """Return the tile of an item, given by its columns."""
     picture = service().picture(item)
-    named = version(picture)
-    return Tile(int(item["id"]), shortened(caption(item)), mark, figure, named, _ratio(picture, named))
+    named, source = version(picture), https_url_of(item) or ""
+    remote = source if remote_pictures() and not named else ""
+    ratio = _ratio(picture, named) if named else _told_ratio(item)
+    return Tile(int(item["id"]), shortened(caption(item)), mark, figure, named, ratio, remote, source)
 
 
 def picture_versions(ids: NDArray[np.int64]) -> dict[int, str]:
@@ -118,6 +124,14 @@ def picture_versions(ids: NDArray[np.int64]) -> dict[int, str]:
 def shortened(text: str) -> str:
     """Return a text cut to a length that fits under a picture."""
     return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
+
+
+def _told_ratio(item: dict[str, Any]) -> float:
+    """Return width by height as the columns `width` and `height` tell them, 1 where they do not."""
+    width, height = item.get("width"), item.get("height")
+    if not (isinstance(width, int) and isinstance(height, int) and 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        return 1.0
+    return round(width / height, 3)
 
 
 @lru_cache(1 << 17)

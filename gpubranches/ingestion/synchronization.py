@@ -18,11 +18,12 @@ from gpubranches.catalog import Catalog
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError, missing_package
 from gpubranches.ingestion.build import append, embedder_of, require_rows
-from gpubranches.ingestion.inputs import Input, Piece, scan
+from gpubranches.ingestion.inputs import scan
 from gpubranches.ingestion.options import IngestOptions
+from gpubranches.ingestion.pieces import Piece
 from gpubranches.ingestion.plan import copied
+from gpubranches.ingestion.protocol import Input, Progress
 from gpubranches.ingestion.records import IngestHistory, RecordedPiece
-from gpubranches.ingestion.run import Progress
 
 MOST_DELETED = 0.5
 """The share of an input's items that a sync deletes at most, unless it is told that so many are gone."""
@@ -89,7 +90,7 @@ def sync(
     options = IngestOptions.chosen(options, named)
     options.require_of_append()
     catalog = Catalog.open(directory)
-    scanned = scan(inputs, options.pictures_folder)
+    scanned = scan(inputs, options.pictures_folder, progress)
     require_rows(scanned)
     history = IngestHistory(catalog)
     found = _compare(history, scanned)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,22 +20,23 @@ class FoundPictures:
     """The pictures under a folder.
 
     pictures: pairs (name, target), ascending; name is a relative POSIX path, target the path of the file itself if a
-    link leads to it, else "". other_files: number of files that are no pictures, by ending; lacking: of pictures whose
+    link leads to it, else "". others: the same of files with other endings that were asked for. other_files: number of
+    all further files, by ending; lacking: of pictures whose
     format needs a package that is missing, by ending. broken_links: links that lead to no file. excluded: folders that
     `exclude` excluded.
     """
 
     pictures: list[tuple[str, str]] = field(default_factory=list)
+    others: list[tuple[str, str]] = field(default_factory=list)
     other_files: Counter[str] = field(default_factory=Counter)
     lacking: Counter[str] = field(default_factory=Counter)
     broken_links: list[str] = field(default_factory=list)
     excluded: list[str] = field(default_factory=list)
 
-    def skipped(self) -> list[str]:
-        """Return one phrase for each kind of skipped files."""
-        phrases = []
-        if self.other_files:
-            phrases.append(by_ending(self.other_files))
+    def skipped(self, files: Counter[str] | None = None) -> list[str]:
+        """Return one phrase for each kind of skipped files. files: their number by ending, `other_files` by default."""
+        counts = self.other_files if files is None else files
+        phrases = [by_ending(counts)] if counts else []
         packages = undecodable(self.lacking)
         for package in sorted(set(packages.values())):
             own = Counter({ending: n for ending, n in self.lacking.items() if packages[ending] == package})
@@ -58,29 +59,40 @@ def by_ending(counts: Counter[str]) -> str:
     return f"{total:,} {'file' if total == 1 else 'files'}: {', '.join(parts)}"
 
 
-def find_pictures(folder: Path, exclude: Callable[[Path], bool] = lambda path: False) -> FoundPictures:
+def find_pictures(
+    folder: Path, exclude: Callable[[Path], bool] = lambda path: False, also: Collection[str] = ()
+) -> FoundPictures:
     """Return the pictures under a folder at any depth. Raises DataError for an unreadable folder.
 
-    A picture is known by the ending of its name; a file without an ending by its first bytes. Hidden files and folders
-    are skipped, and folders for which `exclude` returns True. Links to folders are followed; each folder is searched
-    once, and parents of `folder` never.
+    also: other endings whose files are listed as `others`. A picture is known by the ending of its name; a file without
+    an ending by its first bytes. Hidden files and folders are skipped, and folders for which `exclude` returns True.
+    Links to folders are followed; each folder is searched once, and parents of `folder` never.
     """
-    found = FoundPictures()
+    found, wanted = FoundPictures(), frozenset(also)
     root = os.path.realpath(folder)
     seen, linked = {root}, [(root, "")]
     while linked:
         place, prefix = linked.pop(0)
-        further = sorted(_walk(place, prefix, place != os.path.join(root, prefix).rstrip("/"), found, seen, exclude))
+        further = sorted(
+            _walk(place, prefix, place != os.path.join(root, prefix).rstrip("/"), found, seen, exclude, wanted)
+        )
         for name, target in further:
             if target not in seen and not f"{root}/".startswith(f"{target.rstrip('/')}/"):
                 seen.add(target)
                 linked.append((target, f"{name}/"))
     found.pictures.sort()
+    found.others.sort()
     return found
 
 
 def _walk(
-    place: str, prefix: str, by_link: bool, found: FoundPictures, seen: set[str], exclude: Callable[[Path], bool]
+    place: str,
+    prefix: str,
+    by_link: bool,
+    found: FoundPictures,
+    seen: set[str],
+    exclude: Callable[[Path], bool],
+    also: Collection[str],
 ) -> Iterator[tuple[str, str]]:
     """Add the files of a folder; yield its links to folders as (name, target).
 
@@ -102,16 +114,16 @@ def _walk(
                 yield name, target
             elif target not in seen:
                 seen.add(target)
-                yield from _walk(entry.path, f"{name}/", by_link, found, seen, exclude)
+                yield from _walk(entry.path, f"{name}/", by_link, found, seen, exclude, also)
         elif not os.path.isfile(entry.path):  # a link to itself or to nothing, a pipe
             found.broken_links.append(name)
-        elif not _has_picture(entry):
+        elif not _has_picture(entry) and ending_of(name) not in also:
             found.other_files[ending_of(entry.name) or "without ending"] += 1
         elif undecodable([ending_of(entry.name)]):
             found.lacking[ending_of(entry.name)] += 1
         else:
             target = os.path.realpath(entry.path) if entry.is_symlink() else entry.path if by_link else ""
-            found.pictures.append((name, target))
+            (found.others if ending_of(name) in also else found.pictures).append((name, target))
 
 
 def _has_picture(entry: os.DirEntry[str]) -> bool:

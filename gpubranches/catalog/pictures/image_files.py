@@ -48,7 +48,7 @@ class Picture:
 
 
 def picture_of(source: dict[str, Any], item: dict[str, Any]) -> Picture | None:
-    """Return where an item's picture lies, or None. source, item: as for `image_file`; item may have the `PARTS`, too."""
+    """Return where an item's picture lies, or None. source, item: as for `image_file`, with the `PARTS` of the item."""
     path = image_file(source, item)
     if path is None:
         return None

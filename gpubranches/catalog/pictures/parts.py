@@ -63,7 +63,7 @@ def open_range(path: str | Path, start: int, size: int) -> IO[bytes]:
 
 
 def picture_column(schema: pa.Schema) -> str | None:
-    """Return the column of pictures: the first struct with `bytes`, as Hugging Face writes it, or bytes of a known name.
+    """Return the column of pictures: the first struct with `bytes`, as of Hugging Face, or bytes of a known name.
 
     None if there is none.
     """
