@@ -24,6 +24,7 @@ from gpubranches.ingestion.pieces import Piece
 from gpubranches.ingestion.plan import copied
 from gpubranches.ingestion.protocol import Input, Progress
 from gpubranches.ingestion.records import IngestHistory, RecordedPiece
+from gpubranches.ingestion.run import was_stopped
 
 MOST_DELETED = 0.5
 """The share of an input's items that a sync deletes at most, unless it is told that so many are gone."""
@@ -98,7 +99,7 @@ def sync(
     moved = len(_ids(catalog, [past for past, _ in found.moved]))
     if not force:
         _require_few(catalog, lost, history, scanned)
-    adds = found.added + len(found.changed) > 0
+    adds = found.added + len(found.changed) > 0 or was_stopped(catalog.path)
     embedder = embedder_of(catalog, scanned, options.embedder) if adds else None  # before anything is deleted
     if found.moved:
         catalog.set_source(_with_moves(history, {past.files[0].path: place for past, place in found.moved}))
