@@ -19,7 +19,7 @@ from gpubranches.cli.options import (
 )
 from gpubranches.encoders.quantizers import QUANTIZERS
 from gpubranches.ingestion.inputs import KINDS
-from gpubranches.ingestion.options import BATCH_SIZE, DIMS, IngestOptions
+from gpubranches.ingestion.options import BATCH_SIZE, DIMS, FRAMES_EVERY_S, IngestOptions
 
 if TYPE_CHECKING:
     from gpubranches.ingestion import IngestReport, SyncReport
@@ -54,6 +54,14 @@ _codec_options = (
     ),
     dims_option,
     quantizer_option,
+    click.option(
+        "--frames-every",
+        default=FRAMES_EVERY_S,
+        show_default=True,
+        metavar="SECONDS",
+        type=click.FloatRange(0.01, 86_400),
+        help="The time between two frames of a video.",
+    ),
     click.option(
         "--no-embeddings",
         "keep_embeddings",

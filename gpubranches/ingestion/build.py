@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from gpubranches.encoders.heads import open_head
 from gpubranches.encoders.quantizers import require_dims
 from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion.inputs import scan
-from gpubranches.ingestion.options import IngestOptions
+from gpubranches.ingestion.options import FRAMES_EVERY_S, IngestOptions
 from gpubranches.ingestion.pieces import PlannedPiece
 from gpubranches.ingestion.plan import is_begun, plan_append, plan_ingest
 from gpubranches.ingestion.protocol import Input, Progress
@@ -92,7 +92,7 @@ def build_catalog(
     options = IngestOptions.chosen(options, named)
     opened = _opened(options.embedder)
     made_with = _made_with(opened, options)
-    scanned = scan(inputs, options.pictures_folder, progress)
+    scanned = scan(inputs, options, progress)
     _require_embeddable(scanned, opened)
     run = IngestRun(folder / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
     with exclusive_run(folder) as stopped:
@@ -141,7 +141,8 @@ def append(
     options = IngestOptions.chosen(options, named)
     options.require_of_append()
     catalog = Catalog.open(directory)
-    scanned = scan(inputs, options.pictures_folder, progress)
+    options = options_of(catalog, options)
+    scanned = scan(inputs, options, progress)
     opened = embedder_of(catalog, scanned, options.embedder)
     _require_embeddable(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
@@ -214,6 +215,7 @@ def _made_with(embedder: Embedder | None, options: IngestOptions) -> dict[str, A
         "dims": options.d,
         "quantizer": options.quantizer or "",
         "embeddings": options.keep_embeddings,
+        **({} if options.frames_every == FRAMES_EVERY_S else {"frames_every": options.frames_every}),
     }
 
 
@@ -223,6 +225,12 @@ def _opened(embedder: Embedder | str | None) -> Embedder | None:
     if opened is not None:
         require_dims(opened.D, "the embedder")
     return opened
+
+
+def options_of(catalog: Catalog, options: IngestOptions) -> IngestOptions:
+    """Return the options of an append with those that the catalog has decided."""
+    made_with = catalog.source.get("made_with", {})
+    return replace(options, frames_every=made_with.get("frames_every", FRAMES_EVERY_S)).validate()
 
 
 def embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:

@@ -23,6 +23,7 @@ _OPTIONS = {
     "dims": "--dims",
     "quantizer": "--quantizer",
     "embeddings": "--no-embeddings",
+    "frames_every": "--frames-every",
 }
 
 
@@ -47,13 +48,14 @@ def plan_ingest(
     resumes = (history.unfinished or stopped) and len(history.records) == 1 and history.is_last(inputs)
     compared = [] if resumes else [history.compare(each) for each in inputs]
     missing = [] if resumes else history.missing_files(inputs)
-    if missing or any(each.new or each.unfinished or each.changed for each in compared):
+    before = catalog.source["made_with"]
+    other = [option for name, option in _OPTIONS.items() if before.get(name) != made_with.get(name)]
+    counted_alike = _OPTIONS["frames_every"] not in other  # else the same videos have another number of frames
+    if counted_alike and (missing or any(each.new or each.unfinished or each.changed for each in compared)):
         paths = ", ".join(catalog.source["inputs"][0]["paths"])
         raise UsageError(
             f"{catalog.path}: holds a catalog of other input, of {paths}: {_difference(history, compared, missing)}"
         )
-    before = catalog.source["made_with"]
-    other = [option for name, option in _OPTIONS.items() if before.get(name) != made_with[name]]
     if other:
         raise UsageError(
             f"{catalog.path}: holds a catalog of other input or options: this input, made with another "

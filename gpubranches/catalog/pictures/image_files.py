@@ -12,18 +12,24 @@ from gpubranches.catalog.metadata.columns import (
     IMAGE_OFFSET,
     IMAGE_PATH,
     IMAGE_ROW,
+    IMAGE_SECONDS,
     IMAGE_SIZE,
     IMAGE_TARGET,
 )
+from gpubranches.catalog.pictures.frames import clock, open_frame
 from gpubranches.catalog.pictures.parts import open_range, open_row
 from gpubranches.core.files import unescaped_path
+
+_MOST_SECONDS = 1e7
+"""Longest time in a video that is looked for."""
 
 
 @dataclass(frozen=True)
 class Picture:
     """Where a picture lies. path: its file; start, size: its bytes in it; row: its row in a Parquet file; else None.
 
-    name: its own name, which for a part of a file is that of the member.
+    seconds: the time of a frame in a video, else None. name: its own name, which for a part of a file is that of the
+    member.
     """
 
     path: Path
@@ -31,16 +37,19 @@ class Picture:
     start: int | None = None
     size: int | None = None
     row: int | None = None
+    seconds: float | None = None
 
     @property
     def is_file(self) -> bool:
         """Whether the picture is the whole file."""
-        return self.start is None and self.row is None
+        return self.start is None and self.row is None and self.seconds is None
 
     def open(self) -> IO[bytes]:
         """Open the bytes of the picture. Raises OSError or DataError if they cannot be read."""
         if self.start is not None and self.size is not None:
             return open_range(self.path, self.start, self.size)
+        if self.seconds is not None:
+            return open_frame(self.path, self.seconds)
         return open_row(self.path, self.row) if self.row is not None else self.path.open("rb")
 
     def __str__(self) -> str:
@@ -58,6 +67,9 @@ def picture_of(source: dict[str, Any], item: dict[str, Any]) -> Picture | None:
         return Picture(path, str(name or start), start, size)
     if _is_count(row):
         return Picture(path, str(name or f"row {row}"), row=row)
+    seconds = item.get(IMAGE_SECONDS)
+    if isinstance(seconds, float) and 0 <= seconds < _MOST_SECONDS:
+        return Picture(path, clock(seconds), seconds=seconds)
     return Picture(path, path.name)
 
 
