@@ -60,7 +60,8 @@ def test_the_command_line_passes_every_option(run, tmp_path, monkeypatch):  # no
     monkeypatch.setattr(
         "gpubranches.ingestion.build_catalog", lambda inputs, out, options, progress: passed.append(options) or 1 / 0
     )
-    flags = "--embedder demo --head pca --dims 8 --quantizer uniform --no-embeddings --strict --batch-size 5 --frames-every 2"
+    flags = "--embedder demo --head pca --dims 8 --quantizer uniform --no-embeddings --strict --batch-size 5"
+    flags += " --frames-every 2"
     with pytest.raises(ZeroDivisionError):
         run("ingest", "x", "--out", tmp_path / "c", *flags.split(), "--pictures", tmp_path)
     (options,) = passed
