@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.catalog.manifest import VERSION, manifest_stamp, read_manifest
 from gpubranches.catalog.properties import CatalogProperties
 from gpubranches.catalog.snapshot import Snapshot
+from gpubranches.catalog.steady_sample import SteadySample
 from gpubranches.catalog.verify import problems
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.bitmaps import Bitmap, LayoutBitmap, check_bitmap, pack_bitmap
@@ -164,6 +165,10 @@ class CatalogReader(CatalogProperties):
         """
         snapshot = self.snapshot
         return snapshot.sample_ids(count, rng, None if where is None else self._bitmap(snapshot, where))
+
+    def steady_sample(self) -> SteadySample:
+        """Return a sample of the rows that stays the same while the catalog changes little."""
+        return SteadySample(self.snapshot)
 
     # Rows
 
