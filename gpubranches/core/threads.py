@@ -1,4 +1,4 @@
-"""Linear algebra whose results do not depend on the number of cores."""
+"""Linear algebra on one thread, whose results do not depend on the number of cores."""
 
 from __future__ import annotations
 
@@ -8,14 +8,27 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-_one_at_a_time = threading.Lock()
+_lock = threading.Lock()
+_limits: list[Any] = []
+"""One entry for each block of `one_thread` that is running; the first one is the limit."""
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let BLAS use one thread within the block. The limit is global, so other callers wait for their turn."""
-    with _one_at_a_time, _controller().limit(limits=1):
+    """Let BLAS use one thread within the block. The limit is global; it ends when no thread is in such a block.
+
+    Threads of BLAS wait for each other by spinning. On a busy machine a small product then takes many times as long as
+    on one thread, and other threads lose the cores that spin.
+    """
+    with _lock:
+        _limits.append(None if _limits else _controller().limit(limits=1, user_api="blas"))
+    try:
         yield
+    finally:
+        with _lock:
+            if len(_limits) == 1:
+                _limits[0].restore_original_limits()
+            _limits.pop()
 
 
 @cache
