@@ -309,7 +309,7 @@ class CatalogReader(CatalogProperties):
     def _bitmap(self, snapshot: Snapshot, where: str | Bitmap) -> Bitmap:
         """Return the bitmap of a condition, or a bitmap of that snapshot. Errors as of `where`."""
         if isinstance(where, str):
-            return self._filters.get((snapshot.generation, where), lambda: _filtered(snapshot, where))
+            return self._filters.get((snapshot.layout, where), lambda: _filtered(snapshot, where))
         check_bitmap(where, "where", snapshot.n_positions, snapshot.layout)
         return where
 
