@@ -77,7 +77,7 @@ class CatalogService:
         self.seed = seed
         self.searcher = Searcher(catalog, backend, embedder)
         self.sessions = SessionDirectory(catalog, backend, embedder, seed)
-        self.follower = SnapshotFollower(catalog, self.sessions.opened.forget_answers)
+        self.follower = SnapshotFollower(catalog)
         self.readiness = Readiness(catalog, backend, self.follower)
         self._lists = ResultLists()
         self._closed = False
