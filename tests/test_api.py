@@ -458,15 +458,18 @@ def test_whoever_trains_leaves_threads_for_those_who_mark(make, labels):
 
 def test_the_next_step_towards_a_target(client, labels):
     at, _ = found_all(client, labels)
-    for _ in range(30):
+    for _ in range(80):
         step = client.post(f"{at}/next", json={"target_recall": 0.8, "count": 10}).json
-        if step["kind"] in ("reached", "exhausted"):
+        if not step["items"]:
             break
+        assert (step["checks"] is None) == (step["recall"]["low"] < 0.8)
         assert 0 < len(step["items"]) <= 10
         for row in step["items"]:
             label = 1 if row["item"]["label"] == 5 else -1
             client.post(f"{at}/marks", json={"ids": [row["id"]], "label": label, "origin": step["kind"]})
-    assert step["kind"] == "reached"
-    assert step["items"] == []
+    assert (step["kind"], step["checks"], step["items"]) == ("reached", 0, [])
     assert step["recall"]["low"] >= 0.8
+    alike = client.post(f"{at}/next", json={"target_recall": 0.8, "checks": 0}).json
+    assert alike["kind"] == "reached"
+    assert client.post(f"{at}/next", json={"checks": -1}).status_code == 422
     assert client.post(f"{at}/next", json={"target_recall": 1}).status_code == 422
