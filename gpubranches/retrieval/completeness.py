@@ -349,10 +349,12 @@ class Completeness:
         x = np.sort(self._x[rows], kind="stable")  # already sorted except for marked items
         if len(x) == 0:
             return np.zeros(CURVES)
-        nearest = np.argsort(np.abs(x), kind="stable")
+        one_sided = x[0] >= 0 or x[-1] <= 0  # of the cut, as long lists are: these need no second sort
+        step = 1 if x[0] >= 0 else -1
+        nearest = x[::step].copy() if one_sided else x[np.argsort(np.abs(x), kind="stable")]
         edges = np.unique(np.geomspace(1, len(x) + 1, _BINS).astype(np.int64) - 1)
         groups = np.split(nearest, edges[1:-1]) if len(edges) > 2 else [nearest]
-        centres = np.array([x[group].mean() for group in groups])
+        centres = np.array([group.mean() for group in groups])
         sizes = np.array([len(group) for group in groups], np.float64)
         expected: Floats = self._curves.ceilings * (chances_by(self._curves.shapes, centres) @ sizes)
         return expected
