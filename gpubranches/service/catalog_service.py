@@ -352,7 +352,7 @@ class CatalogService:
     def next_step(self, session: str, request: StepRequest) -> NextStep:
         """Return what to mark next until a recall is reached; finds all again where marks are to be learnt."""
         with self.sessions.exclusive(session) as held:
-            step = held.next(request.target_recall, request.count)
+            step = held.next(request.target_recall, request.count, request.checks)
             self.sessions.store.try_update(session, lean=held.last_answer().ranking.lean)
             return NextStep(self.sessions.state_of(held), step)
 
