@@ -144,7 +144,7 @@ def open_embedder_for(catalog: Catalog, spec: str | None) -> Embedder | None:
     from gpubranches.encoders import open_embedder
 
     chosen = spec or catalog.embedder
-    return open_embedder(chosen) if chosen else None
+    return open_embedder(chosen, identity=catalog.space.embedder) if chosen else None
 
 
 def for_terminal(text: str) -> str:

@@ -254,7 +254,7 @@ def _embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder 
     spec = embedder if embedder is not None else catalog.embedder
     if not spec or (embedder is None and all(each.source is not None for each in scanned)):
         return None
-    opened = open_embedder(spec) if isinstance(spec, str) else spec
+    opened = open_embedder(spec, identity=catalog.space.embedder) if isinstance(spec, str) else spec
     catalog.space.require(EmbeddingSpace(embedder=opened.identity))
     return opened
 
