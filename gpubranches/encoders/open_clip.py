@@ -59,7 +59,8 @@ class OpenClipEncoder:
     """
 
     def __init__(self, plan: _Plan, model: Any, transform: Any, tokenizer: Any, device: TorchDevice):
-        self.spec = self.name = plan.spec
+        self.spec = plan.spec
+        self.name = Path(plan.spec).name if plan.spec.startswith("/") else plan.spec
         self.identity = plan.identity
         self.dim = int(plan.config["embed_dim"])
         self._device = device

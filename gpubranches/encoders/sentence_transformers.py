@@ -29,7 +29,8 @@ class SentenceTransformersEncoder:
     """
 
     def __init__(self, spec: str, folder: Path, model: Any, device: TorchDevice):
-        self.spec = self.name = spec
+        self.spec = spec
+        self.name = folder.name if spec == str(folder) else spec
         self.identity = files_digest(folder, FILES)
         self._device = device
         self._model = device.place(model)
