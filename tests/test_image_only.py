@@ -115,7 +115,7 @@ def test_a_session_searches_by_picture_and_marks_and_refuses_words(folder):
         assert {item % 3 for item in session.find_all().matches.ids.tolist()} == {0}
 
 
-def test_the_command_line_says_so_in_one_sentence(folder, capsys, monkeypatch):
+def test_the_command_line_says_so_in_one_sentence(folder, tmp_path, capsys, monkeypatch):
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["gpubranches", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
@@ -123,6 +123,11 @@ def test_the_command_line_says_so_in_one_sentence(folder, capsys, monkeypatch):
             raise SystemExit(0)
         return stopped.value.code or 0, capsys.readouterr()
 
+    code, told = call("ingest", folder / "photos", "--out", tmp_path / "new", "--embedder", SPEC, "--dims", 8)
+    assert code == 0
+    assert re.search(r"Pictures a second: [\d,]+ decoded, [\d,]+ embedded, each counted while it was at work", told.out)
+    code, told = call("ingest", folder / "photos", "--out", tmp_path / "new", "--embedder", SPEC, "--dims", 8)
+    assert "Pictures a second" not in told.out
     code, told = call("search", folder / "catalog", "red", "--backend", "oracle")
     assert code == 2
     assert told.err.count("\n") == 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gpubranches.encoders.protocol import Embedder, Encoder
+from gpubranches.encoders.protocol import BATCH_SIZE, Embedder, Encoder
 from gpubranches.encoders.registry import open_embedder
 from gpubranches.encoders.vocabulary import VocabularyEmbedder
 
-__all__ = ["Embedder", "Encoder", "VocabularyEmbedder", "open_embedder"]
+__all__ = ["BATCH_SIZE", "Embedder", "Encoder", "VocabularyEmbedder", "open_embedder"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.encoders.protocol import Encoder
+from gpubranches.encoders.protocol import BATCH_SIZE, Encoder
 from gpubranches.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ class ModelEmbedder:
     """An encoder as an embedder.
 
     encoder: the model; spec: the text that opens it; kind: the word before the colon of the spec. Identities begin with
-    it. text_mean: (D,) float32, the mean of the unit embeddings of "a photo of a {noun}" over the nouns of nouns.txt;
-    it is computed when it is first asked for. Raises DataError for an encoder that has no name, dims or identity.
+    it. batch_size: pictures that it embeds best at a time. text_mean: (D,) float32, the mean of the unit embeddings of
+    "a photo of a {noun}" over the nouns of nouns.txt; it is computed when it is first asked for. Raises DataError for
+    an encoder without dims or identity.
     """
 
     reads_images = True
@@ -40,6 +41,7 @@ class ModelEmbedder:
             )
         self.D = dim
         self.identity = f"{kind}:{identity}"
+        self.batch_size: int = getattr(encoder, "batch_size", BATCH_SIZE)
         self._texts = getattr(encoder, "texts", None)
 
     @property

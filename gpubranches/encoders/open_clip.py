@@ -64,6 +64,7 @@ class OpenClipEncoder:
         self.identity = plan.identity
         self.dim = int(plan.config["embed_dim"])
         self._device = device
+        self.batch_size = device.batch_size
         self._model = device.place(model)
         self._tokenizer = tokenizer
         *self._geometry, _, normalise = transform.transforms  # resize, crop, RGB; to tensor; normalise

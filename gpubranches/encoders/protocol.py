@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+BATCH_SIZE = 64
+"""Pictures that are embedded together, where an encoder has no `batch_size`."""
+
+
 class Encoder(Protocol):
     """A model that embeds pictures, and perhaps texts, into one space of `dim` dims.
 
@@ -18,7 +22,8 @@ class Encoder(Protocol):
     of it: unit rows, checks and the mean of texts. All methods are called from several threads.
 
     A model that also embeds texts has a method `texts(texts: list[str])`, which returns (q, dim) floats. A model
-    without it, or with None in its place, is a model of pictures alone.
+    without it, or with None in its place, is a model of pictures alone. A model may have `batch_size`, the number of
+    pictures that it embeds best at a time.
 
     name: short, for messages; identity: a digest of the weights, the configuration and the preprocessing. Equal
     identities promise equal embeddings: a catalog refuses a model of another identity.

@@ -33,6 +33,7 @@ class SentenceTransformersEncoder:
         self.name = folder.name if spec == str(folder) else spec
         self.identity = files_digest(folder, FILES)
         self._device = device
+        self.batch_size = device.batch_size
         self._model = device.place(model)
         self.dim = int(model.get_embedding_dimension())
         self.texts = self._texts if model.supports("text") else None

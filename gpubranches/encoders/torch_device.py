@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.encoders.protocol import BATCH_SIZE
 from gpubranches.errors import DeviceMemoryError, UsageError, missing_package
 
+GPU_BATCH_SIZE = 256
+"""Pictures that a GPU embeds together, unless its memory is too small."""
 _log = logging.getLogger(__name__)
 
 
@@ -20,9 +23,9 @@ class TorchDevice:
 
     name: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". On a GPU the model runs under autocast: in float16,
     or in bfloat16 (float32 on cards without it) from the first batch on whose float16 result is not finite. A batch
-    that does not fit the memory is halved until it does, and later batches are no larger. torch: the package; turn: the
-    lock that is held while the model runs; hold it for what else is not safe for threads. Raises UsageError for a GPU
-    that torch cannot use, BackendUnavailableError without torch.
+    that does not fit the memory is halved until it does, and later batches are no larger. torch: the package;
+    batch_size: pictures to embed together; turn: the lock that is held while the model runs; hold it for what else is
+    not safe for threads. Raises UsageError for a GPU that torch cannot use, BackendUnavailableError without torch.
     """
 
     def __init__(self, name: str = "auto"):
@@ -32,6 +35,7 @@ class TorchDevice:
             raise UsageError(f"device: expected cpu or auto, for torch finds no usable GPU here, got {name}")
         self.name = ("cuda" if usable else "cpu") if name == "auto" else name
         self.on_gpu = self.name.startswith("cuda")
+        self.batch_size = GPU_BATCH_SIZE if self.on_gpu else BATCH_SIZE
         self._half: Any = torch.float16 if self.on_gpu else None
         self._largest: int | None = None
         self.turn = threading.Lock()
@@ -49,20 +53,22 @@ class TorchDevice:
         parts, start = [], 0
         while start < size:
             stop = min(size, start + (self._largest or size))
+            too_large = ""
             try:
                 parts.append(self._run(forward, {name: tensor[start:stop] for name, tensor in batch.items()}))
                 start = stop
             except self.torch.OutOfMemoryError as error:
-                self._shrink(stop - start, error)
+                too_large = str(error).splitlines()[0]
+            if too_large:  # only here, where the error no longer holds the tensors
+                self._shrink(stop - start, too_large)
         return np.concatenate(parts)
 
-    def _shrink(self, size: int, error: Exception) -> None:
+    def _shrink(self, size: int, reason: str) -> None:
         self.torch.cuda.empty_cache()
         if size == 1:
-            first = str(error).splitlines()[0]
             raise DeviceMemoryError(
-                f"{self.name}: one picture or text does not fit the memory: {first}; use a smaller model, or the CPU"
-            ) from error
+                f"{self.name}: one picture or text does not fit the memory: {reason}; use a smaller model, or the CPU"
+            )
         self._largest = size // 2
         _log.info("%s: a batch of %d does not fit the memory; going on with %d", self.name, size, self._largest)
 

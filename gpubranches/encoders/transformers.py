@@ -47,6 +47,7 @@ class TransformersEncoder:
         self.name = folder.name if spec == str(folder) else spec
         self.identity = files_digest(folder, FILES)
         self._device = device
+        self.batch_size = device.batch_size
         self._model = device.place(model)
         self._processor = processor
         self.dim = self._probe_dim()

@@ -35,7 +35,9 @@ class IngestReport:
     """The result of an ingest or append.
 
     n: live items in the catalog; errors: inputs of the catalog that could not be read, so far; seconds: wall-clock
-    time; added: number of new items; notes: what was skipped, renamed or not found, one sentence each.
+    time; added: number of new items; notes: what was skipped, renamed or not found, one sentence each. decoded_per_s,
+    embedded_per_s: pictures a second that were read and decoded, and that the model embedded, each counted while it was
+    at work; 0 where none was.
     """
 
     n: int
@@ -43,6 +45,8 @@ class IngestReport:
     seconds: float
     added: int = 0
     notes: tuple[str, ...] = ()
+    decoded_per_s: float = 0.0
+    embedded_per_s: float = 0.0
 
 
 def ingest(
@@ -116,7 +120,7 @@ def build_catalog(
             )
             _append_rows(catalog, source, 0, run.progress)
         run.remove_staged(scanned)
-    return _finish(catalog, options.strict, began, before, [note for each in scanned for note in each.notes])
+    return _finish(run, catalog, options.strict, began, before, [note for each in scanned for note in each.notes])
 
 
 def append(
@@ -150,7 +154,7 @@ def append(
         plan, record, plan_notes = plan_append(history, scanned, new, stopped)
         _ingest_plan(catalog, history, plan, record, run)
         run.remove_staged(scanned)
-    return _finish(catalog, options.strict, began, before, [*notes, *plan_notes])
+    return _finish(run, catalog, options.strict, began, before, [*notes, *plan_notes])
 
 
 def _ingest_plan(
@@ -256,7 +260,9 @@ def _append_rows(catalog: Catalog, source: RowSource, first_id: int, progress: P
     catalog.append_source(source, first_id=first_id, report=lambda done, total: progress("encoding", done, total))
 
 
-def _finish(catalog: Catalog, strict: bool, began: float, before: int, notes: Sequence[str]) -> IngestReport:
+def _finish(
+    run: IngestRun, catalog: Catalog, strict: bool, began: float, before: int, notes: Sequence[str]
+) -> IngestReport:
     count = catalog.n_errors
     if strict and count:
         first = catalog.errors(1)[0]
@@ -264,4 +270,12 @@ def _finish(catalog: Catalog, strict: bool, began: float, before: int, notes: Se
             f"{catalog.path}: {count} inputs could not be read, the others are in the catalog; the first is "
             f"{first['path'] or first['id']}: {first['reason']}"
         )
-    return IngestReport(catalog.n, count, time.perf_counter() - began, catalog.n - before, tuple(notes))
+    return IngestReport(
+        catalog.n,
+        count,
+        time.perf_counter() - began,
+        catalog.n - before,
+        tuple(notes),
+        run.rates.decoded_per_s,
+        run.rates.embedded_per_s,
+    )

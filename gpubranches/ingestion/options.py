@@ -12,8 +12,6 @@ from gpubranches.encoders import Embedder
 from gpubranches.encoders.quantizers import require_quantizer
 from gpubranches.errors import UsageError
 
-BATCH_SIZE = 64
-"""Pictures that are embedded together, by default."""
 DIMS = 32
 """Dims of the codes by rca and pca, by default."""
 _OF_THE_CATALOG = {
@@ -33,7 +31,8 @@ class IngestOptions:
     d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's default.
     keep_embeddings: False to store codes and bits alone, and to decode embeddings from the codes, by a head's file that
     has a decoder. pictures: the folder of the pictures that clip-retrieval folders name; None: it is searched. strict:
-    raise DataError at the end if any input could not be read. batch_size: pictures that are embedded together.
+    raise DataError at the end if any input could not be read. batch_size: pictures that are embedded together; None:
+    what suits the embedder.
     """
 
     embedder: Embedder | str | None = None
@@ -43,7 +42,7 @@ class IngestOptions:
     keep_embeddings: bool = True
     pictures: str | Path | None = None
     strict: bool = False
-    batch_size: int = BATCH_SIZE
+    batch_size: int | None = None
 
     @classmethod
     def chosen(cls, options: Self | None, named: dict[str, Any]) -> Self:
@@ -63,6 +62,8 @@ class IngestOptions:
         Whether head, dims and quantizer fit the embeddings is checked where the catalog is made.
         """
         for name, count in (("d", self.d), ("batch_size", self.batch_size)):
+            if name == "batch_size" and count is None:
+                continue
             if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
                 raise UsageError(f"{name}: expected a whole number from 1, got {count!r:.40}")
         for name, switch in (("keep_embeddings", self.keep_embeddings), ("strict", self.strict)):

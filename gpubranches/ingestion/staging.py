@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,11 @@ from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import atomic_file, escaped_path, unescaped_path, write_npy
 from gpubranches.encoders import Embedder
 from gpubranches.errors import CatalogFormatError, DataError
+from gpubranches.ingestion.embedding import EmbeddingRates, embed_in_order
 from gpubranches.ingestion.inputs import UNREAD, FileState, Piece, content_digest
 
 PARTITION = 2048
 """Pictures of a partition, which is written at once; a killed run loses one partition at most."""
-_BATCHES_AHEAD = 3
 _SCHEMA = pa.schema(
     [
         ("place", pa.string()),
@@ -115,36 +114,64 @@ def staged_folder(staging: Path, folder: str, embedder: Embedder) -> Path:
 
 
 def embed_pictures(
-    folder: str, pieces: Sequence[Piece], out: Path, embedder: Embedder, *, batch_size: int, progress: Progress
+    folder: str,
+    pieces: Sequence[Piece],
+    out: Path,
+    embedder: Embedder,
+    *,
+    batch_size: int,
+    progress: Progress,
+    rates: EmbeddingRates | None = None,
 ) -> StagedPictures:
     """Embed the pictures under `folder` that are not in `out` in their present state; return all of them.
 
-    One thread a core decodes them, `batch_size` at a time and three batches ahead. They are written `PARTITION` at a
-    time. Raises DataError if writing fails.
+    They are embedded `batch_size` at a time, see `embed_in_order`, and written about `PARTITION` at a time. rates: is
+    updated. Raises DataError if writing fails.
     """
     parts = _held(out, embedder.D)
     found = {(row.file.path, row.file.state): row for number, path in enumerate(parts) for row in _rows(path, number)}
     missing = [piece for piece in pieces if (piece.path, piece.files[0].state) not in found]
-    done = len(pieces) - len(missing)
-    progress("embedding", done, len(pieces))
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as workers:
-        for start in range(0, len(missing), PARTITION):
-            part = missing[start : start + PARTITION]
-            embeddings = np.zeros((len(part), embedder.D), np.float16)
-            rows: list[_Row] = []
-            for batch in _decoded(part, embedder, batch_size, workers):
-                at = len(rows)
-                good = [i for i, each in enumerate(batch) if each.error is None]
-                if good:
-                    embeddings[[at + i for i in good]] = embedder.encode([batch[i].prepared for i in good])
-                rows += [_Row(each.file, len(parts), at + i, each.error) for i, each in enumerate(batch)]
-                progress("embedding", done + len(rows), len(pieces))
+    rates = rates or EmbeddingRates()
+    tell = _Counter(len(pieces) - len(missing), len(pieces), progress)
+    rest = iter(missing)
+    decode, together = partial(_decode, embedder=embedder), min(batch_size, PARTITION)
+    with closing(embed_in_order(missing, decode, embedder, together, rates)) as batches:
+        for decoded, embeddings in _partitions(batches, tell):
+            rows = [_Row(each.file, len(parts), number, each.error) for number, each in enumerate(decoded)]
             parts.append(_write(out, embeddings, rows))
-            found |= {(piece.path, piece.files[0].state): row for piece, row in zip(part, rows, strict=True)}
-            done += len(part)
+            found |= {(piece.path, piece.files[0].state): row for row, piece in zip(rows, rest, strict=False)}
     return StagedPictures(
         folder, pieces, [found[piece.path, piece.files[0].state] for piece in pieces], parts, embedder.D
     )
+
+
+class _Counter:
+    """Reports pictures that are done. done, total: at first, and in the end."""
+
+    def __init__(self, done: int, total: int, progress: Progress):
+        self._done, self._total, self._progress = done, total, progress
+        self(0)
+
+    def __call__(self, more: int) -> None:
+        self._done += more
+        self._progress("embedding", self._done, self._total)
+
+
+def _partitions(
+    batches: Iterable[tuple[list[_Decoded], NDArray[np.float32]]], tell: Callable[[int], None]
+) -> Iterator[tuple[list[_Decoded], NDArray[np.float16]]]:
+    """Yield pictures and embeddings of `PARTITION` pictures or a little more; the last ones may be fewer."""
+    decoded: list[_Decoded] = []
+    rows: list[NDArray[np.float16]] = []
+    for batch, embeddings in batches:
+        decoded += batch
+        rows.append(embeddings.astype(np.float16))
+        tell(len(batch))
+        if len(decoded) >= PARTITION:
+            yield decoded, np.concatenate(rows)
+            decoded, rows = [], []
+    if decoded:
+        yield decoded, np.concatenate(rows)
 
 
 def removed_of(staging: Path) -> Path:
@@ -213,22 +240,9 @@ def _write(out: Path, embeddings: NDArray[np.float16], rows: Sequence[_Row]) -> 
     return path
 
 
-def _decoded(
-    pieces: Sequence[Piece], embedder: Embedder, batch_size: int, workers: ThreadPoolExecutor
-) -> Iterator[list[_Decoded]]:
-    """Yield batches of decoded pictures in order, a few batches ahead."""
-    waiting: deque[Future[_Decoded]] = deque()
-    pending = iter(pieces)
-    while True:
-        while len(waiting) < batch_size * _BATCHES_AHEAD and (piece := next(pending, None)) is not None:
-            waiting.append(workers.submit(_decode, piece.path, embedder))
-        if not waiting:
-            return
-        yield [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
-
-
-def _decode(place: str, embedder: Embedder) -> _Decoded:
+def _decode(piece: Piece, embedder: Embedder) -> _Decoded:
     """Read a picture once, for its embedding and for the digest of the same bytes."""
+    place = piece.path
     seen = FileState(place, UNREAD, 0, 0)
     try:
         with open(place, "rb") as file:
