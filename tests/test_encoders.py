@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 import socket
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -297,6 +299,33 @@ def test_every_tag_of_open_clip_gets_its_own_activation():
         else:
             assert named == model
     assert quick > 10
+
+
+def test_the_table_of_models_is_what_the_libraries_have():
+    """Dims, pixels and millions of parameters of docs/encoders.md."""
+    needs("open_clip", "timm")
+    import open_clip
+    import timm
+    import torch
+
+    table = (Path(__file__).parents[1] / "docs/encoders.md").read_text()
+    rows = re.findall(r"^\| [^|]+ \| `open_clip:([\w-]+)/(\w+)` \| (\d+) \| (\d+) \| (\d+) \|", table, re.MULTILINE)
+    assert len(rows) > 12
+    for model, tag, dims, pixels, millions in rows:
+        assert tag in open_clip.list_pretrained_tags_by_model(model)
+        config = open_clip.get_model_config(model)
+        assert (config["embed_dim"], config["vision_cfg"]["image_size"]) == (int(dims), int(pixels)), model
+        if int(millions) < 160:
+            with torch.device("meta"):
+                made = open_clip.create_model(model, load_weights=False, device="meta")
+            assert round(sum(weight.numel() for weight in made.parameters()) / 1e6) == int(millions), model
+    rows = re.findall(r"facebook/dinov3-vit(.)16-[\w-]+` \| (\d+) \| \d+ \| (\d+) \|", table)
+    for size, dims, millions in rows:
+        with torch.device("meta"):
+            made = timm.create_model(f"vit_{({'b': 'base', 'l': 'large'})[size]}_patch16_dinov3")
+        assert made.num_features == int(dims)
+        assert round(sum(weight.numel() for weight in made.parameters()) / 1e6) == int(millions)
+    assert len(rows) == 2
 
 
 @pytest.fixture
