@@ -142,8 +142,8 @@ def test_only_a_name_of_the_hub_is_downloaded_and_only_the_files_that_are_read(f
     write_transformers(tmp_path / "snapshot", "dinov2")
     asked = []
 
-    def download(name, *, allow_patterns):
-        asked.append(name)
+    def download(name, *, revision, allow_patterns):
+        asked.append((name, revision))
         assert "model*.safetensors" in allow_patterns
         assert not any(pattern.endswith((".bin", ".py")) for pattern in allow_patterns)
         return str(tmp_path / "snapshot")
@@ -152,10 +152,11 @@ def test_only_a_name_of_the_hub_is_downloaded_and_only_the_files_that_are_read(f
     local = open_embedder(f"transformers:{tmp_path}/snapshot")
     assert asked == []
     embedder = open_embedder("transformers:some-org/some.model-v1")
-    assert asked == ["some-org/some.model-v1"]
+    assert open_embedder("transformers:some-org/some.model-v1@main").identity == local.identity
+    assert asked == [("some-org/some.model-v1", None), ("some-org/some.model-v1", "main")]
     assert (embedder.spec, embedder.identity) == ("transformers:some-org/some.model-v1", local.identity)
 
-    def fail(name, *, allow_patterns):
+    def fail(name, *, revision, allow_patterns):
         raise OSError("Repository not found.\nmore lines")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)

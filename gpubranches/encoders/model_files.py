@@ -20,13 +20,15 @@ _offline = threading.RLock()
 def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
     """Return the folder of a model: `name` if it is a folder, else the snapshot of the model ORG/NAME of the Hub.
 
-    patterns: what is downloaded of it. What is in the Hub's cache already is not downloaded again. Raises UsageError
-    for what is neither a folder nor ORG/NAME, DataError if it cannot be downloaded.
+    name: ORG/NAME@REVISION fixes a revision of the Hub. patterns: what is downloaded; what is in the Hub's cache is not
+    downloaded again. Raises UsageError for what is neither a folder nor such a name, DataError if it cannot be
+    downloaded.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder.resolve()
-    if not _HUB_NAME.fullmatch(name):
+    repository, _, revision = name.partition("@")
+    if not _HUB_NAME.fullmatch(repository):
         raise UsageError(
             f"embedder: expected {kind}:FOLDER with a folder that exists, or {kind}:ORG/NAME, got {name!r}"
         )
@@ -35,7 +37,9 @@ def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
     with loading(
         f"{kind}:{name}", "there is no such folder; check the name on the Hub, the network and HF_HUB_OFFLINE"
     ):
-        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+        # The user may fix a revision; a catalog refuses other files than those it was made with.
+        snapshot = snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns))  # nosec B615
+    return Path(snapshot)
 
 
 @contextmanager
