@@ -25,11 +25,11 @@ import numpy as np
 from benchmarks.harness.machine import machine_facts
 from benchmarks.harness.options import in_one_sentence, out_file, whole
 from benchmarks.harness.publishing import command_line, document, goals_section, publish
-from gpubranches.catalog.pictures.decoding import ENDINGS
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.torchvision_ops import declare_torchvision_ops
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import build_catalog
+from gpubranches.ingestion.inputs import scan
 from gpubranches.research.tables import markdown_table
 
 TINY = {
@@ -120,9 +120,10 @@ def measure(folder: Path, model: Path, work: Path, repeats: int, batch_size: int
     """Return images a second of both, by round, and the largest difference between their embeddings."""
     from gpubranches import Catalog
 
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    if not files:
-        raise UsageError(f"{folder}: expected pictures ({', '.join(ENDINGS)}), found none")
+    (scanned,) = scan([folder])
+    if scanned.source is not None or not scanned.pieces:
+        raise UsageError(f"{folder}: expected a folder of pictures, found none")
+    files = [Path(piece.path) for piece in scanned.pieces]
     loop, embedder = BareLoop(model, files, batch_size), open_embedder(f"open_clip:{model}")
     _ = embedder.text_mean  # part of opening the model
     found: dict[str, Any] = {"n": len(files), "loop": [], "ingest": [], "decoding": [], "model": []}

@@ -21,11 +21,13 @@ from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.heads import open_head
 from gpubranches.encoders.quantizers import require_dims
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingestion.inputs import Input, PlannedPiece, scan
+from gpubranches.ingestion.inputs import scan
 from gpubranches.ingestion.options import IngestOptions
+from gpubranches.ingestion.pieces import PlannedPiece
 from gpubranches.ingestion.plan import is_begun, plan_append, plan_ingest
+from gpubranches.ingestion.protocol import Input, Progress
 from gpubranches.ingestion.records import IngestHistory, listing
-from gpubranches.ingestion.run import IngestRun, Progress, exclusive_run
+from gpubranches.ingestion.run import IngestRun, exclusive_run
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +96,7 @@ def build_catalog(
     options = IngestOptions.chosen(options, named)
     opened = _opened(options.embedder)
     made_with = _made_with(opened, options)
-    scanned = scan(inputs, options.pictures_folder)
+    scanned = scan(inputs, options.pictures_folder, progress)
     _require_rows(scanned, opened)
     run = IngestRun(folder / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
     with exclusive_run(folder) as stopped:
@@ -143,7 +145,7 @@ def append(
     options = IngestOptions.chosen(options, named)
     options.require_of_append()
     catalog = Catalog.open(directory)
-    scanned = scan(inputs, options.pictures_folder)
+    scanned = scan(inputs, options.pictures_folder, progress)
     opened = _embedder_of(catalog, scanned, options.embedder)
     _require_rows(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
@@ -239,10 +241,9 @@ def _embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder 
 
 def _require_rows(scanned: Sequence[Input], embedder: Embedder | None) -> None:
     for each in scanned:
-        if each.source is None and embedder is None:
+        if each.pictures is not None and embedder is None:
             raise UsageError(
-                f"{escaped_path(each.path)}: a folder of pictures needs a model; pass --embedder "
-                "open_clip:MODEL/PRETRAINED"
+                f"{escaped_path(each.path)}: pictures need a model; pass --embedder open_clip:MODEL/PRETRAINED"
             )
     if not any(piece.rows for each in scanned for piece in each.pieces):
         notes = "".join(f"; {note}" for each in scanned for note in each.notes)

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -66,19 +66,20 @@ def embed_in_order(
     decode: Callable[[Job], Result],
     embedder: Embedder,
     batch_size: int,
+    decoders: ThreadPoolExecutor,
     rates: EmbeddingRates,
 ) -> Generator[tuple[list[Result], NDArray[np.float32]]]:
     """Yield batches of decoded pictures in the order of their jobs, with their embeddings, (m, D) float32.
 
-    decode: reads the picture of a job; it is called by one thread a core. A picture with an error gets zeros. rates:
-    is updated. When the iterator is closed early, what was not begun is left.
+    decode: reads the picture of a job; it is called in `decoders`, see `decoding_threads`, a few batches ahead. A
+    picture with an error gets zeros. rates: is updated.
     """
-    rates.decoders = len(os.sched_getaffinity(0))
+    rates.decoders = _cores()
     decoding: deque[Future[tuple[Result, float]]] = deque()
     embedding: deque[tuple[list[Result], Future[NDArray[np.float32]]]] = deque()
     clock = _Clock()
     pending = iter(jobs)
-    with _threads(rates.decoders) as decoders, _threads(_BATCHES_EMBEDDED) as embedders:
+    with _threads(_BATCHES_EMBEDDED) as embedders:
         while True:
             while len(decoding) < batch_size * _BATCHES_AHEAD and (job := next(pending, None)) is not None:
                 decoding.append(decoders.submit(_timed, decode, job))
@@ -95,6 +96,15 @@ def embed_in_order(
                 rates.embed_s = clock.seconds
             else:
                 return
+
+
+def decoding_threads() -> AbstractContextManager[ThreadPoolExecutor]:
+    """Return one thread a core for a block; at its end what they have not begun is dropped."""
+    return _threads(_cores())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 class _Clock:

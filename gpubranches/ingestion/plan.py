@@ -10,7 +10,8 @@ from typing import Any
 from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
-from gpubranches.ingestion.inputs import Input, PlannedPiece
+from gpubranches.ingestion.pieces import PlannedPiece
+from gpubranches.ingestion.protocol import Input
 from gpubranches.ingestion.records import IngestHistory, InputComparison
 
 Plan = list[tuple[Input, list[PlannedPiece]]]

@@ -17,7 +17,8 @@ from gpubranches.catalog.listings import listing_schema
 from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError
-from gpubranches.ingestion.inputs import UNREAD, FileState, Input, Piece, PlannedPiece
+from gpubranches.ingestion.pieces import UNREAD, FileState, Piece, PlannedPiece
+from gpubranches.ingestion.protocol import Input
 
 
 def listing(planned: Iterable[PlannedPiece]) -> bytes:

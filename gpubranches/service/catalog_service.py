@@ -7,14 +7,13 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
-from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.catalog.pictures.image_files import Picture, picture_of
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
 from gpubranches.errors import ConflictError, UnknownNameError, UsageError
@@ -137,9 +136,9 @@ class CatalogService:
         rows = np.flatnonzero(self.catalog.alive(ids))
         return rows, self.catalog.items(ids[rows])
 
-    def picture_file(self, item: dict[str, Any]) -> Path | None:
-        """Return the image file of an item, given by its columns; None if it has none."""
-        return image_file(self.catalog.source, item)
+    def picture(self, item: dict[str, Any]) -> Picture | None:
+        """Return where the picture of an item lies, given by its columns; None if it has none."""
+        return picture_of(self.catalog.source, item)
 
     @property
     def reads_texts(self) -> bool:

@@ -1,18 +1,73 @@
-"""The file of an item's picture, by its metadata and the folders that the catalog records."""
+"""The picture of an item, by its metadata and the folders that the catalog records."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from gpubranches.catalog.metadata.columns import IMAGE_PATH, IMAGE_TARGET
+from gpubranches.catalog.metadata.columns import (
+    IMAGE_MEMBER,
+    IMAGE_OFFSET,
+    IMAGE_PATH,
+    IMAGE_ROW,
+    IMAGE_SIZE,
+    IMAGE_TARGET,
+)
+from gpubranches.catalog.pictures.parts import open_range, open_row
 from gpubranches.core.files import unescaped_path
 
 
+@dataclass(frozen=True)
+class Picture:
+    """Where a picture lies. path: its file; start, size: its bytes in it; row: its row in a Parquet file; else None.
+
+    name: its own name, which for a part of a file is that of the member.
+    """
+
+    path: Path
+    name: str
+    start: int | None = None
+    size: int | None = None
+    row: int | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the picture is the whole file."""
+        return self.start is None and self.row is None
+
+    def open(self) -> IO[bytes]:
+        """Open the bytes of the picture. Raises OSError or DataError if they cannot be read."""
+        if self.start is not None and self.size is not None:
+            return open_range(self.path, self.start, self.size)
+        return open_row(self.path, self.row) if self.row is not None else self.path.open("rb")
+
+    def __str__(self) -> str:
+        return str(self.path) if self.is_file else f"{self.path}: {self.name}"
+
+
+def picture_of(source: dict[str, Any], item: dict[str, Any]) -> Picture | None:
+    """Return where an item's picture lies, or None. source, item: as for `image_file`, with the `PARTS` of the item."""
+    path = image_file(source, item)
+    if path is None:
+        return None
+    start, size, row = (item.get(name) for name in (IMAGE_OFFSET, IMAGE_SIZE, IMAGE_ROW))
+    name = item.get(IMAGE_MEMBER)
+    if _is_count(start) and _is_count(size):
+        return Picture(path, str(name or start), start, size)
+    if _is_count(row):
+        return Picture(path, str(name or f"row {row}"), row=row)
+    return Picture(path, path.name)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
-    """Return the file of an item's picture, or None.
+    """Return the file of an item's picture, or None; it may hold other pictures, too.
 
     source: of the catalog; its `roots` name the folder of each input, and its `moved` the new places of folders. item:
     metadata with `image_path`, with `input` where there is more than one root, and with `image_target` where a link
