@@ -101,7 +101,8 @@ def test_every_printed_command_runs(workplace):
             seen.add((path, line))
             if not words or words[0] != "gpubranches" or words[1] in ("serve", "demo"):
                 continue
-            if "open_clip" in line:  # needs weights from the network: the vocabulary stands in for the model
+            if "open_clip" in line or "transformers:" in line:
+                # The model needs weights from the network: the vocabulary stands in for it.
                 words = words[: words.index("--embedder")]
                 words[words.index("--out") + 1] = f"catalog-{ran}"
             if "a red bicycle" in words:
@@ -215,7 +216,8 @@ def test_the_index_names_every_page():
 
 
 def test_every_decision_is_numbered_and_in_the_index():
-    assert [int(path.name[:3]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+    numbers = [int(path.name[:3]) for path in DECISIONS]
+    assert numbers == sorted(set(numbers))
     index = LINK.findall((ROOT / "docs/decisions/README.md").read_text())
     assert sorted(index) == [path.name for path in DECISIONS]
 

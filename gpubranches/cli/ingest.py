@@ -19,7 +19,7 @@ from gpubranches.cli.options import (
 )
 from gpubranches.encoders.quantizers import QUANTIZERS
 from gpubranches.ingestion.inputs import KINDS
-from gpubranches.ingestion.options import BATCH_SIZE, DIMS, FRAMES_EVERY_S, IngestOptions
+from gpubranches.ingestion.options import DIMS, FRAMES_EVERY_S, IngestOptions
 
 if TYPE_CHECKING:
     from gpubranches.ingestion import IngestReport, SyncReport
@@ -81,10 +81,9 @@ _input_options = (
     click.option("--strict", is_flag=True, help="Exit with an error at the end if an item could not be read."),
     click.option(
         "--batch-size",
-        default=BATCH_SIZE,
-        show_default=True,
+        default=None,
         type=click.IntRange(1),
-        help="Images that are embedded together.",
+        help="Images that are embedded together; by default as suits the model: 64, or 256 on a GPU.",
     ),
 )
 
@@ -215,5 +214,11 @@ def _print_report(out: Path, report: IngestReport, as_json: bool) -> None:
         return
     nothing = "" if report.added else "; nothing was new"
     click.echo(f"{out}: {report.n:,} items in {report.seconds:.1f} s{nothing}.")
+    if report.embedded_per_s:
+        slower = "decoding" if report.decoded_per_s < report.embedded_per_s else "the model"
+        click.echo(
+            f"Pictures a second: {report.decoded_per_s:,.0f} decoded, {report.embedded_per_s:,.0f} embedded, each "
+            f"counted while it was at work; {slower} is slower."
+        )
     if report.errors:
         click.echo(f"{report.errors:,} could not be read; `gpubranches info {out} --errors` shows why.")

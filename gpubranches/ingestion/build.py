@@ -37,7 +37,9 @@ class IngestReport:
     """The result of an ingest or append.
 
     n: live items in the catalog; errors: inputs of the catalog that could not be read, so far; seconds: wall-clock
-    time; added: number of new items; notes: what was skipped, renamed or not found, one sentence each.
+    time; added: number of new items; notes: what was skipped, renamed or not found, one sentence each. decoded_per_s,
+    embedded_per_s: pictures a second that were read and decoded, and that the model embedded, each counted while it was
+    at work; 0 where none was.
     """
 
     n: int
@@ -45,6 +47,8 @@ class IngestReport:
     seconds: float
     added: int = 0
     notes: tuple[str, ...] = ()
+    decoded_per_s: float = 0.0
+    embedded_per_s: float = 0.0
 
 
 def ingest(
@@ -118,7 +122,7 @@ def build_catalog(
             )
             _append_rows(catalog, source, 0, run.progress)
         run.remove_staged(scanned)
-    return _finish(catalog, options.strict, began, before, [note for each in scanned for note in each.notes])
+    return _finish(run, catalog, options.strict, began, before, [note for each in scanned for note in each.notes])
 
 
 def append(
@@ -153,7 +157,7 @@ def append(
         plan, record, plan_notes = plan_append(history, scanned, new, stopped)
         _ingest_plan(catalog, history, plan, record, run)
         run.remove_staged(scanned)
-    return _finish(catalog, options.strict, began, before, [*notes, *plan_notes])
+    return _finish(run, catalog, options.strict, began, before, [*notes, *plan_notes])
 
 
 def _ingest_plan(
@@ -238,7 +242,7 @@ def embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder |
     spec = embedder if embedder is not None else catalog.embedder
     if not spec or (embedder is None and all(each.source is not None for each in scanned)):
         return None
-    opened = open_embedder(spec) if isinstance(spec, str) else spec
+    opened = open_embedder(spec, identity=catalog.space.embedder) if isinstance(spec, str) else spec
     catalog.space.require(EmbeddingSpace(embedder=opened.identity))
     return opened
 
@@ -270,7 +274,9 @@ def _append_rows(catalog: Catalog, source: RowSource, first_id: int, progress: P
     catalog.append_source(source, first_id=first_id, report=lambda done, total: progress("encoding", done, total))
 
 
-def _finish(catalog: Catalog, strict: bool, began: float, before: int, notes: Sequence[str]) -> IngestReport:
+def _finish(
+    run: IngestRun, catalog: Catalog, strict: bool, began: float, before: int, notes: Sequence[str]
+) -> IngestReport:
     count = catalog.n_errors
     if strict and count:
         first = catalog.errors(1)[0]
@@ -278,4 +284,12 @@ def _finish(catalog: Catalog, strict: bool, began: float, before: int, notes: Se
             f"{catalog.path}: {count} inputs could not be read, the others are in the catalog; the first is "
             f"{first['path'] or first['id']}: {first['reason']}"
         )
-    return IngestReport(catalog.n, count, time.perf_counter() - began, catalog.n - before, tuple(notes))
+    return IngestReport(
+        catalog.n,
+        count,
+        time.perf_counter() - began,
+        catalog.n - before,
+        tuple(notes),
+        run.rates.decoded_per_s,
+        run.rates.embedded_per_s,
+    )

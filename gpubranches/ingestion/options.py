@@ -12,8 +12,6 @@ from gpubranches.encoders import Embedder
 from gpubranches.encoders.quantizers import require_quantizer
 from gpubranches.errors import UsageError
 
-BATCH_SIZE = 64
-"""Pictures that are embedded together, by default."""
 FRAMES_EVERY_S = 5.0
 """The time between two frames of a video, by default."""
 DIMS = 32
@@ -37,7 +35,7 @@ class IngestOptions:
     keep_embeddings: False to store codes and bits alone, and to decode embeddings from the codes, by a head's file that
     has a decoder. frames_every: the time between two frames of a video, in seconds. pictures: the folder of the
     pictures that clip-retrieval folders name; None: it is searched. strict: raise DataError at the end if any input
-    could not be read. batch_size: pictures that are embedded together.
+    could not be read. batch_size: pictures that are embedded together; None: what suits the embedder.
     """
 
     embedder: Embedder | str | None = None
@@ -48,7 +46,7 @@ class IngestOptions:
     frames_every: float = FRAMES_EVERY_S
     pictures: str | Path | None = None
     strict: bool = False
-    batch_size: int = BATCH_SIZE
+    batch_size: int | None = None
 
     @classmethod
     def chosen(cls, options: Self | None, named: dict[str, Any]) -> Self:
@@ -68,6 +66,8 @@ class IngestOptions:
         Whether head, dims and quantizer fit the embeddings is checked where the catalog is made.
         """
         for name, count in (("d", self.d), ("batch_size", self.batch_size)):
+            if name == "batch_size" and count is None:
+                continue
             if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
                 raise UsageError(f"{name}: expected a whole number from 1, got {count!r:.40}")
         every = self.frames_every

@@ -140,6 +140,11 @@ class CatalogService:
         """Return where the picture of an item lies, given by its columns; None if it has none."""
         return picture_of(self.catalog.source, item)
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether texts can be searched: there is an embedder, and it reads texts."""
+        return self.embedder is not None and self.embedder.reads_texts
+
     def known_texts(self, limit: int) -> list[str]:
         """Return texts that the embedder knows by name, at most `limit`; none if it reads any text."""
         return list(getattr(self.embedder, "names", []))[:limit]
