@@ -58,14 +58,19 @@ def send(file: Download, session: str) -> Response:
 
 
 def send_original(item: int, *, download: bool) -> Response:
-    """Return a response with an item's picture as it is on the disk; parts of it can be asked for (Range)."""
+    """Return a response with an item's picture as it is on the disk; a file of its own can be sent in parts (Range)."""
     try:
         found = service().original(item)
     except DataError as error:
         raise NotFound(f"item {item} has no picture that can be sent") from error
-    etag = version(found.path)
+    picture = found.picture
     response = send_file(
-        found.path, found.media_type, as_attachment=download, download_name=found.name, conditional=True, etag=etag
+        picture.path if picture.is_file else picture.open(),
+        found.media_type,
+        as_attachment=download,
+        download_name=found.name,
+        conditional=True,
+        etag=version(picture),
     )
     if not download:
         response.headers.set("Content-Disposition", "inline", filename=found.name)

@@ -10,7 +10,7 @@ import numpy as np
 from flask import Blueprint, Response, make_response, render_template, request
 
 from gpubranches.app.app_context import limits, service
-from gpubranches.app.language import sentence, t, texts
+from gpubranches.app.language import t, texts
 from gpubranches.app.rendering import PAGE, frame, matches_address, show
 from gpubranches.app.request_values import EVENT_NAME, parse_number, parse_whole, session_id, whole
 from gpubranches.app.views import NEAR_CUT, UNSURE, Listing, View, tiles
@@ -20,7 +20,7 @@ from gpubranches.errors import UsageError
 from gpubranches.service.session_store import new_session_name
 from gpubranches.service.target import TARGET
 from gpubranches.service.types import NextStep, PartPage, Proposal, SessionState, StepRequest
-from gpubranches.service.wording import matches_heading, reason, share_found, verdict
+from gpubranches.service.wording import matches_heading, reason, step_in_words, verdict
 
 _KINDS = {"suggestion": "suggest", "audit": "audit"}
 """The view of each origin of proposed items."""
@@ -210,12 +210,10 @@ def _show_proposal(proposal: Proposal, note: str) -> Response:
 
 def _show_step(found: NextStep) -> Response:
     """Show the items of a step, or the answer if nothing is left to mark."""
-    step, known = found.step, share_found(texts(), found.step.recall)
+    step, note = found.step, step_in_words(texts(), found.step, TARGET)
     if step.done:
-        reached = step.kind == "reached"
-        note = t("step-reached", known=sentence(known)) if reached else t("step-nothing", known=known)
         return show(found.state, replace(_part(found.state, Listing("all")), note=note))
-    return _show_proposal(Proposal(found.state, step.ids, step.kind), t("step-more", known=known, target=TARGET))
+    return _show_proposal(Proposal(found.state, step.ids, step.kind), note)
 
 
 def _pushed(response: Response, path: str) -> Response:

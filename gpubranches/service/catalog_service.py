@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
-from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.catalog.pictures.image_files import Picture, picture_of
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
 from gpubranches.errors import ConflictError, DataError, UnknownNameError, UsageError
@@ -83,7 +82,7 @@ class CatalogService:
         self.seed = seed
         self.searcher = Searcher(catalog, backend, embedder)
         self.sessions = SessionDirectory(catalog, backend, embedder, seed)
-        self.follower = SnapshotFollower(catalog, self.sessions.opened.forget_answers)
+        self.follower = SnapshotFollower(catalog)
         self.readiness = Readiness(catalog, backend, self.follower)
         self.tasks = Tasks()
         self._lists = ResultLists()
@@ -152,9 +151,14 @@ class CatalogService:
         """Whether items can have pictures: the catalog knows a folder of them."""
         return bool(self.catalog.source.get("roots")) and IMAGE_PATH in self.catalog.columns
 
-    def picture_file(self, item: dict[str, Any]) -> Path | None:
-        """Return the image file of an item, given by its columns; None if it has none."""
-        return image_file(self.catalog.source, item)
+    def picture(self, item: dict[str, Any]) -> Picture | None:
+        """Return where the picture of an item lies, given by its columns; None if it has none."""
+        return picture_of(self.catalog.source, item)
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether texts can be searched: there is an embedder, and it reads texts."""
+        return self.embedder is not None and self.embedder.reads_texts
 
     def original(self, item: int) -> Original:
         """Return the picture of an item as it is on the disk. Raises DataError if there is none that can be sent."""
@@ -377,7 +381,7 @@ class CatalogService:
     def next_step(self, session: str, request: StepRequest) -> NextStep:
         """Return what to mark next until a recall is reached; finds all again where marks are to be learnt."""
         with self.sessions.exclusive(session) as held:
-            step = held.next(request.target_recall, request.count)
+            step = held.next(request.target_recall, request.count, request.checks)
             ranking = held.last_answer().ranking
             self.sessions.store.try_update(session, lean=ranking.lean, matches=ranking.total)
             return NextStep(self.sessions.state_of(held), step)

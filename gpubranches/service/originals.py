@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from gpubranches.catalog.metadata.columns import IMAGE_PATH
-from gpubranches.catalog.pictures.decoding import FORMATS, picture_format
-from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.catalog.pictures.decoding import picture_format
+from gpubranches.catalog.pictures.image_files import Picture, picture_of
 from gpubranches.errors import DataError
-from gpubranches.service.export.pictures import safe_name
+from gpubranches.service.export.pictures import safe_name, with_ending
 
 
 @dataclass(frozen=True)
 class Original:
     """A picture as it is on the disk. name: what a download is called, with the ending of its format."""
 
-    path: Path
+    picture: Picture
     name: str
     media_type: str
 
@@ -27,10 +25,8 @@ def original(source: dict[str, Any], item: dict[str, Any]) -> Original:
 
     Raises DataError for an item without a picture, and for a file that is no picture of a known format.
     """
-    path = image_file(source, item)
-    if path is None:
+    picture = picture_of(source, item)
+    if picture is None:
         raise DataError(f"item {item['id']} has no picture")
-    format = picture_format(path)
-    name = Path(f"{item['id']}_{safe_name(str(item.get(IMAGE_PATH) or path))}")
-    ending = name.suffix if name.suffix.lower() in FORMATS[format] else FORMATS[format][0]
-    return Original(path, f"{name.stem}{ending}", f"image/{format.lower()}")
+    format = picture_format(picture)
+    return Original(picture, with_ending(f"{item['id']}_{safe_name(picture.name)}", format), f"image/{format.lower()}")

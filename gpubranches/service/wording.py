@@ -15,6 +15,7 @@ from gpubranches.service.texts import Texts, texts_in
 if TYPE_CHECKING:
     from gpubranches.core.results import Interval, Ranking
     from gpubranches.retrieval.explain import Explanation
+    from gpubranches.service.target import Step
 
 UNKNOWN_WIDTH = 0.5
 """From this width of the interval of recall on, the number of missing items is called unknown."""
@@ -100,6 +101,12 @@ def share_found(texts: Texts, recall: Interval | None) -> str:
     """Return what the lower end of an interval of recall says; None: nothing is known."""
     low, _, high = (0.0, 0.0, 1.0) if recall is None else recall
     return texts("share-found", low=low if high - low <= UNKNOWN_WIDTH else "unknown")
+
+
+def step_in_words(texts: Texts, step: Step, target: float) -> str:
+    """Return what a step towards a target says of the answer, and what to do with its items."""
+    kind = step.kind if step.done else "mark" if step.checks is None else "check"
+    return texts("step", kind=kind, known=share_found(texts, step.recall), checks=step.checks or 0, target=target)
 
 
 def reason(texts: Texts, explanation: Explanation) -> str:

@@ -43,7 +43,7 @@ function show(tile, done = "") {
   before = grid.idOf(tile) === item ? "" : done;
   item = grid.idOf(tile);
   grid.focusTile(tile, true);
-  const source = tile.querySelector(".open").dataset.picture;
+  const { picture: source, source: origin } = tile.querySelector(".open").dataset;
   const picture = $("large-picture");
   const title = tile.querySelector(".caption .text").textContent;
   picture.hidden = !source;
@@ -52,15 +52,27 @@ function show(tile, done = "") {
     picture.src = source;
     picture.alt = title;
   } else picture.removeAttribute("src");
-  for (const link of [$("large-original"), $("large-download")]) link.hidden = !source;
+  for (const link of [$("large-original"), $("large-download")]) link.hidden = !source || Boolean(origin && source === origin);
   $("large-original").href = `${ROOT}/originals/${item}`;
   $("large-download").href = `${ROOT}/originals/${item}?download=1`;
   $("large-title").textContent = t("large-title", { place: grid.place(tile), count: grid.length(), title });
+  $("large-source").hidden = !origin;
+  if (origin) $("large-source").href = origin;
   setZoom(0);
   paint();
   tell();
   const next = tile.nextElementSibling?.querySelector(".open").dataset.picture;
-  if (next) new Image().src = next;
+  if (next) {
+    const ahead = new Image();
+    ahead.referrerPolicy = "no-referrer";
+    ahead.src = next;
+  }
+}
+
+// Says that there is no picture, where one cannot be loaded.
+export function showBlank() {
+  $("large-picture").hidden = true;
+  $("large-blank").hidden = false;
 }
 
 function paint() {

@@ -284,6 +284,7 @@ function onMarkClick(event, button, tile) {
 // Removes a picture that cannot be loaded, so that the blank tile under it is seen.
 document.addEventListener("error", (event) => {
   if (event.target.matches?.(".pick img")) event.target.remove();
+  if (event.target.id === "large-picture") large.showBlank();
 }, true);
 
 // htmx

@@ -15,8 +15,8 @@ from gpubranches.app.app_context import service
 from gpubranches.app.export_routes import send_original
 from gpubranches.catalog.metadata.conditions import KINDS, MAX_LENGTH, column_text, value_condition
 from gpubranches.catalog.metadata.tables import json_value
-from gpubranches.catalog.pictures.decoding import FORMATS as PICTURE_FORMATS
 from gpubranches.catalog.pictures.decoding import decoded_upload
+from gpubranches.catalog.pictures.formats import FORMATS as PICTURE_FORMATS
 from gpubranches.core.options import MODELS
 from gpubranches.service.export import BOX_FORMATS, FORMATS
 from gpubranches.service.types import SearchRequest
@@ -144,7 +144,7 @@ def catalog_info() -> dict[str, Any]:
         **{name: value for name, value in catalog.info().items() if name != "path"},
         "embedder": catalog.embedder.partition(":")[0],
         "backend": service().backend.name,
-        "texts": service().embedder is not None,
+        "texts": service().reads_texts,
         "models": list(MODELS),
         "item_formats": list(FORMATS),
         "box_formats": list(BOX_FORMATS),

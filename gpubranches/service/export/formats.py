@@ -11,6 +11,7 @@ from gpubranches.core.boxes import Boxes
 from gpubranches.core.files import atomic_file, atomic_folder, require_outside_catalogs
 from gpubranches.errors import UsageError
 from gpubranches.service.export.boxes import boxes_json, boxes_sql
+from gpubranches.service.export.intervals import write_intervals
 from gpubranches.service.export.item_table import ItemTable
 from gpubranches.service.export.parquet import write_img2dataset, write_parquet
 from gpubranches.service.export.pictures import link_folder, write_coco, write_links
@@ -45,17 +46,9 @@ FORMATS: dict[str, Format[ItemWriter]] = {
     "json": Format("json", _JSON, write_json),
     "jsonl": Format("jsonl", "application/jsonl", write_jsonl),
     "coco": Format("coco.json", _JSON, write_coco),
-    "img2dataset": Format(
-        "img2dataset.parquet",
-        _PARQUET,
-        write_img2dataset,
-    ),
-    "links": Format(
-        "tar",
-        "application/x-tar",
-        write_links,
-        link_folder,
-    ),
+    "img2dataset": Format("img2dataset.parquet", _PARQUET, write_img2dataset),
+    "intervals": Format("intervals.csv", "text/csv", write_intervals),
+    "links": Format("tar", "application/x-tar", write_links, link_folder),
     "zip": Format("zip", "application/zip", write_zip),
 }
 BOX_FORMATS: dict[str, Format[BoxWriter]] = {

@@ -8,17 +8,16 @@ import time
 import zipfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from gpubranches.catalog.pictures.decoding import upright_size
-from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.catalog.pictures.decoding import picture_format, upright_size
+from gpubranches.catalog.pictures.image_files import Picture, picture_of
 from gpubranches.errors import DataError, UsageError
 from gpubranches.service.export.item_table import ItemTable, Row
 from gpubranches.service.export.parquet import Outflow
-from gpubranches.service.export.pictures import can_have_pictures, picture_name, require_pictures
+from gpubranches.service.export.pictures import can_have_pictures, picture_name, require_pictures, with_ending
 
 MOST_PICTURES = 100_000
 """Items of one ZIP file: its index is held in memory until the end, some hundred bytes an entry."""
@@ -50,9 +49,9 @@ def estimate_zip(table: ItemTable) -> ZipEstimate:
     looked_at, sizes = 0, []
     for item in itertools.chain.from_iterable(table.take(rows).parts()):
         looked_at += 1
-        path = image_file(table.source, item)
-        if path is not None:
-            sizes.append(path.stat().st_size + _ENTRY_BYTES)
+        picture = picture_of(table.source, item)
+        if picture is not None:
+            sizes.append(_size(picture) + _ENTRY_BYTES)
     share = len(sizes) / max(1, looked_at)
     pictures = round(share * len(table))
     return ZipEstimate(pictures, round(pictures * float(np.mean(sizes))) if sizes else 0)
@@ -80,9 +79,11 @@ def _zip(table: ItemTable) -> Generator[bytes, None, int]:
     # Pictures are compressed already. The stream cannot seek, so the size of an entry is written after its content.
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for item, rank in zip(itertools.chain.from_iterable(table.parts()), ranks, strict=False):
-            path = image_file(table.source, item)
+            picture = picture_of(table.source, item)
             try:
-                file, info = _opened(path, f"matches/{picture_name(rank, digits, item)}" if path else "")
+                if picture is None:
+                    raise DataError("there is no file of its picture")
+                file, info = _opened(picture, picture_name(rank, digits, item, picture))
             except DataError as error:
                 left_out.append(_told(item, str(error)))
                 continue
@@ -108,19 +109,29 @@ def _chunks(file: IO[bytes], size_bytes: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _opened(path: Path | None, name: str) -> tuple[IO[bytes], zipfile.ZipInfo]:
-    """Open a picture for an entry. Raises DataError with the reason, without the path of the file."""
-    if path is None:
-        raise DataError("there is no file of its picture")
+def _size(picture: Picture) -> int:
+    """Return the bytes of a picture, 0 if it cannot be read."""
+    if picture.is_file:
+        return picture.path.stat().st_size
     try:
-        upright_size(path)
-        file = path.open("rb")
+        with picture.open() as file:
+            return file.seek(0, os.SEEK_END)
+    except (DataError, OSError):
+        return 0
+
+
+def _opened(picture: Picture, name: str) -> tuple[IO[bytes], zipfile.ZipInfo]:
+    """Open a picture for an entry. Raises DataError with the reason, without the path of the file."""
+    try:
+        upright_size(picture)
+        name = with_ending(name, picture_format(picture))
+        file = picture.open()
     except (DataError, OSError) as error:
-        raise DataError(str(error).removeprefix(f"{path}: ")) from error
-    status = os.fstat(file.fileno())
-    when = min(max(time.gmtime(status.st_mtime)[:6], _FIRST), _LAST)
-    info = zipfile.ZipInfo(name, when)
-    info.file_size = status.st_size
+        raise DataError(str(error).removeprefix(f"{picture}: ")) from error
+    when = min(max(time.gmtime(os.stat(picture.path).st_mtime)[:6], _FIRST), _LAST)
+    info = zipfile.ZipInfo(f"matches/{name}", when)
+    info.file_size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     info.external_attr = 0o644 << 16
     return file, info
 

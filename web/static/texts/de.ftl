@@ -294,9 +294,14 @@ awaited =
 audit-note = Zufällig gezogen. Als richtig oder falsch markieren, so viele wie gewünscht: das sagt, wie gut das Ergebnis ist.
 review-heading = { $count } durchzusehen
 review-note = Noch nicht markiert, die unsichersten zuerst.
-step-reached = { $known }, in neun von zehn Fällen.
-step-nothing = Es ist nichts mehr zu markieren: { $known }.
-step-more = Bisher: { $known }. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+step =
+    { $kind ->
+        [reached] Von allem Richtigen: { $known }, in neun von zehn Fällen. Zufällige Bilder zeigen, dass sonst kaum etwas fehlt.
+        [alike] Von dem, was den Markierungen ähnelt: { $known }, in neun von zehn Fällen. Ob sonst noch etwas richtig ist, ist nicht bekannt: Um das auszuschließen, braucht es { NUMBER($checks) } zufällige Bilder.
+        [exhausted] Es ist nichts mehr zu markieren: { $known }.
+        [check] Bisher, von dem, was den Markierungen ähnelt: { $known }. Dies sind zufällige Bilder: { NUMBER($checks) } ohne ein richtiges zeigen, dass sonst kaum etwas fehlt. Markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+       *[mark] Bisher: { $known }. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+    }
 unfound = Noch nichts gefunden
     .unmarked = Mindestens ein Bild als richtig markieren, dann „Alle finden“ drücken.
     .marked = „Alle finden“ wendet die Markierungen auf den ganzen Katalog an.
@@ -454,6 +459,7 @@ format =
         [jsonl] JSON Lines
         [coco] COCO
         [img2dataset] img2dataset
+        [intervals] Zeitabschnitte
         [links] Verknüpfungen
         [zip] ZIP
        *[sql] SQL
@@ -473,6 +479,7 @@ format =
                     [jsonl] ein Objekt je Zeile
                     [coco] eine Bilderliste für Annotationswerkzeuge
                     [img2dataset] URLs und Beschriftungen zum Herunterladen
+                    [intervals] Zeiten in Videos, für Schnitt und Wiedergabe
                     [links] Verweise auf die Bilder, die besten zuerst
                    *[zip] die Bilder selbst
                 }
@@ -575,6 +582,8 @@ details = Details
     .title = Was über das Bild bekannt ist (i)
 original = Original
     .title = Das Originalbild in einem neuen Tab öffnen
+source = Quelle
+    .title = Woher das Bild stammt
 download = Herunterladen
     .title = Das Originalbild herunterladen
 

@@ -279,9 +279,14 @@ awaited = { $what ->
 audit-note = Drawn at random. Mark each right or wrong, as many as you like: that tells how good the answer is.
 review-heading = { $count } to review
 review-note = Not marked yet, the least sure first.
-step-reached = { $known }, nine times in ten.
-step-nothing = Nothing is left to mark: { $known }.
-step-more = So far { $known }. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
+step =
+    { $kind ->
+        [reached] Of all right items { $known }, nine times in ten. Random items show that hardly anything else is missing.
+        [alike] Of what resembles your marks { $known }, nine times in ten. Whether anything else is right is not known: to show that it is not takes { NUMBER($checks) } random items.
+        [exhausted] Nothing is left to mark: { $known }.
+        [check] So far { $known } of what resembles your marks. These are random items: { NUMBER($checks) } without a right one show that hardly anything else is missing. Mark them, then press Find { NUMBER($target, style: "percent") } again.
+       *[mark] So far { $known }. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
+    }
 unfound = Nothing found yet
     .unmarked = Mark at least one item right, then press Find all.
     .marked = Find all applies your marks to the whole catalog.
@@ -438,6 +443,7 @@ format =
         [jsonl] JSON lines
         [coco] COCO
         [img2dataset] img2dataset
+        [intervals] Intervals
         [links] Links
         [zip] ZIP
        *[sql] SQL
@@ -457,6 +463,7 @@ format =
                     [jsonl] an object a line
                     [coco] a list of images, for annotation tools
                     [img2dataset] urls and captions, to download by
+                    [intervals] times in videos, for editors and players
                     [links] links to the pictures, best first
                    *[zip] the pictures themselves
                 }
@@ -558,6 +565,8 @@ details = Details
     .title = What is known of it (i)
 original = Original
     .title = Open the original picture in a new tab
+source = Source
+    .title = Where the picture is from
 download = Download
     .title = Download the original picture
 
