@@ -212,6 +212,9 @@ def test_the_items_of_an_area_are_a_list_that_can_be_paged(client, labels):
     for wrong in ("1_2", "1_2_3_4_5", "a", "1_2_3_4_5_6~", "_".join(["1"] * 4002), "1_2_3_4_5_6" * 40):
         refused = client.get("/map", query_string={**asked, "area": wrong})
         assert (refused.status_code, "expected polygons" in refused.text) == (422, True), wrong
+    for wrong in ("a", "6", "-1", "٣"):
+        refused = client.get("/map", query_string={**asked, "kinds": wrong})
+        assert (refused.status_code, "expected digits" in refused.text) == (422, True), wrong
     nothing = client.get("/map", query_string={"session": begun(client).rpartition("/")[2]})
     assert (nothing.status_code, "/matches" in nothing.headers["Location"]) == (302, True)
 

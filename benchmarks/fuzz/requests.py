@@ -202,6 +202,10 @@ _PAGES: tuple[tuple[str, str, Any, Any], ...] = (
     ("POST", "/refine", {}, {"model": "branch", "second_stage": "on", "random_negatives": "10"}),
     ("GET", "/thumbnails/small/3.jpg", {"v": "x"}, None),
     ("GET", "/items/3", {}, None),
+    ("GET", "/originals/3", {"download": "1"}, None),
+    ("GET", "/map", {"version": "0", "area": "0_0_9_0_9_9", "kinds": "15", "offset": "0"}, None),
+    ("GET", "/map/points", {}, None),
+    ("GET", "/export/zip", {"tier": "sure"}, None),
     ("GET", "/pictures/abcdefghij.jpg", {}, None),
     ("POST", "/login", {}, {"token": "x"}),  # nosec B105  # no server has it
     ("POST", "/sessions/{session}/name", {}, {"title": "cars"}),

@@ -13,7 +13,7 @@ from gpubranches.app.rendering import PAGE, address, show
 from gpubranches.app.request_values import session_id, whole
 from gpubranches.app.views import View, tiles
 from gpubranches.errors import UsageError
-from gpubranches.service.answer_map import Area
+from gpubranches.service.answer_map import KINDS, Area
 
 MOST_CORNERS = 1_000
 """Corners of all areas of an address."""
@@ -37,6 +37,9 @@ def answer_map() -> Response:
     view = View("map", t("map-heading"), where=state.found_where, address=place)
     if not text:
         return show(state, view)
+    last = len(KINDS) - 1
+    if not re.fullmatch(f"[0-{last}]*", kinds):
+        raise UsageError(f"kinds: expected digits from 0 to {last}, got {kinds!r:.40}; select again on the map")
     areas, found = parse_areas(text), service().answer_map(session_id())
     if version != found.version:
         return show(state, view)
