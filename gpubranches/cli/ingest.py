@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpubranches.cli.options import (
+    as_object,
     catalog_argument,
     embedder_option,
     for_terminal,
@@ -17,27 +18,23 @@ from gpubranches.cli.options import (
     progress_bar,
 )
 from gpubranches.encoders.quantizers import QUANTIZERS
+from gpubranches.ingestion.inputs import KINDS
+from gpubranches.ingestion.options import DIMS, FRAMES_EVERY_S, IngestOptions
 
 if TYPE_CHECKING:
-    from gpubranches.ingestion import IngestReport
+    from gpubranches.ingestion import IngestReport, SyncReport
+
+
+def _kinds() -> str:
+    """Return one paragraph for each kind of input."""
+    return "\n\n".join(["An input is one of these:", *(f"{kind.title}: {kind.given}." for kind in KINDS)])
+
 
 inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-strict_option = click.option(
-    "--strict", is_flag=True, help="Exit with an error at the end if an item could not be read."
-)
-pictures_option = click.option(
-    "--pictures",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="The folder of the pictures that clip-retrieval folders name; by default it is searched for.",
-)
-batch_option = click.option(
-    "--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Images that are embedded together."
-)
 dims_option = click.option(
     "--dims",
     "d",
-    default=32,
+    default=DIMS,
     show_default=True,
     type=click.IntRange(4, 1024),
     help="Dims of the codes by rca and pca, a multiple of 4.",
@@ -48,43 +45,56 @@ quantizer_option = click.option(
     type=click.Choice(QUANTIZERS),
     help="What the 256 values of a code dim divide: its range, or its quantiles in a sample; by default as suits it.",
 )
+_codec_options = (
+    click.option(
+        "--head",
+        default=None,
+        metavar="HEAD",
+        help="What reduces embeddings to codes: rca (the default), pca, none, or a trained head's FILE.",
+    ),
+    dims_option,
+    quantizer_option,
+    click.option(
+        "--frames-every",
+        default=FRAMES_EVERY_S,
+        show_default=True,
+        metavar="SECONDS",
+        type=click.FloatRange(0.01, 86_400),
+        help="The time between two frames of a video.",
+    ),
+    click.option(
+        "--no-embeddings",
+        "keep_embeddings",
+        is_flag=True,
+        callback=lambda context, option, value: not value,
+        help="Store no embeddings, and decode them from the codes; needs the FILE of a trained head.",
+    ),
+)
+"""What a catalog decides once for all its items."""
+_input_options = (
+    click.option(
+        "--pictures",
+        metavar="FOLDER",
+        type=click.Path(path_type=Path),
+        help="The folder of the pictures that metadata name; by default it is searched for.",
+    ),
+    click.option("--strict", is_flag=True, help="Exit with an error at the end if an item could not be read."),
+    click.option(
+        "--batch-size",
+        default=None,
+        type=click.IntRange(1),
+        help="Images that are embedded together; by default as suits the model: 64, or 256 on a GPU.",
+    ),
+)
 
 
-@click.command()
+@click.command(epilog=_kinds())
 @inputs_argument
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The catalog to make.")
-@embedder_option
-@click.option(
-    "--head",
-    default=None,
-    metavar="HEAD",
-    help="What reduces embeddings to codes: rca (the default), pca, none, or a trained head's FILE.",
-)
-@dims_option
-@quantizer_option
-@click.option(
-    "--no-embeddings",
-    is_flag=True,
-    help="Store no embeddings, and decode them from the codes; needs the FILE of a trained head.",
-)
-@pictures_option
-@strict_option
-@batch_option
+@as_object("options", IngestOptions, embedder_option, *_codec_options, *_input_options)
 @json_option
-def ingest(
-    inputs: tuple[Path, ...],
-    out: Path,
-    embedder: str | None,
-    head: str | None,
-    d: int,
-    quantizer: str | None,
-    no_embeddings: bool,
-    pictures: Path | None,
-    strict: bool,
-    batch_size: int,
-    as_json: bool,
-) -> None:
-    """Make a catalog of image folders, clip-retrieval folders, .npy, .u8bin or .fbin files.
+def ingest(inputs: tuple[Path, ...], out: Path, options: IngestOptions, as_json: bool) -> None:
+    """Make a catalog of pictures or embeddings as they lie: folders, tars, tables, arrays.
 
     The same command resumes a stopped run. The id of an item is its position in the input. If the catalog of this input
     exists, only pictures that could not be read before and can be read now are added.
@@ -92,19 +102,7 @@ def ingest(
     from gpubranches.ingestion import build_catalog
 
     with progress_bar() as progress:
-        report = build_catalog(
-            inputs,
-            out,
-            embedder=embedder,
-            head=head,
-            d=d,
-            quantizer=quantizer,
-            keep_embeddings=not no_embeddings,
-            pictures=pictures,
-            strict=strict,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        report = build_catalog(inputs, out, options, progress=progress)
     _print_report(out, report, as_json)
 
 
@@ -112,21 +110,9 @@ def ingest(
 @catalog_argument
 @inputs_argument
 @click.option("--new", is_flag=True, help="Add only what the catalog does not have yet, and print what was added.")
-@embedder_option
-@pictures_option
-@strict_option
-@batch_option
+@as_object("options", IngestOptions, embedder_option, *_input_options)
 @json_option
-def append(
-    directory: Path,
-    inputs: tuple[Path, ...],
-    new: bool,
-    embedder: str | None,
-    pictures: Path | None,
-    strict: bool,
-    batch_size: int,
-    as_json: bool,
-) -> None:
+def append(directory: Path, inputs: tuple[Path, ...], new: bool, options: IngestOptions, as_json: bool) -> None:
     """Add items to a catalog, embedded and encoded as its own items are; give --embedder if it names no model.
 
     Input that the catalog already has is refused, or skipped with --new. The same command resumes a stopped run.
@@ -134,17 +120,34 @@ def append(
     from gpubranches.ingestion import append as add_items
 
     with progress_bar() as progress:
-        report = add_items(
-            directory,
-            inputs,
-            new=new,
-            embedder=embedder,
-            pictures=pictures,
-            strict=strict,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        report = add_items(directory, inputs, options, new=new, progress=progress)
     _print_report(directory, report, as_json)
+
+
+@click.command()
+@catalog_argument
+@inputs_argument
+@click.option("--watch", "watched", is_flag=True, help="Go on: sync after every change, until Ctrl-C; needs [watch].")
+@click.option("--force", is_flag=True, help="Delete items even if more than half of those of the inputs are gone.")
+@as_object("options", IngestOptions, embedder_option, *_input_options)
+@json_option
+def sync(
+    directory: Path, inputs: tuple[Path, ...], watched: bool, force: bool, options: IngestOptions, as_json: bool
+) -> None:
+    """Make a catalog equal to its inputs: add what is new, embed what changed, delete what is gone.
+
+    A file that was moved keeps its ids and marks. Inputs of the catalog that are not named stay as they are.
+    """
+    from gpubranches.ingestion import sync as make_equal
+    from gpubranches.ingestion import watch
+
+    with progress_bar() as progress:
+        if not watched:
+            _print_sync(directory, make_equal(directory, inputs, options, force=force, progress=progress), as_json)
+            return
+        for number, report in enumerate(watch(directory, inputs, options, force=force, progress=progress)):
+            if report.did_anything or number == 0:
+                _print_sync(directory, report, as_json)
 
 
 @click.command()
@@ -193,6 +196,16 @@ def encode(directory: Path, head: str | None, d: int, quantizer: str | None, as_
         click.echo(f"{directory}: nothing to do, the codes are made by this head and quantizer already.")
 
 
+def _print_sync(directory: Path, report: SyncReport, as_json: bool) -> None:
+    for note in report.notes:
+        click.echo(for_terminal(f"Note: {note}."), err=True)
+    if as_json:
+        print_json({"catalog": str(directory), **asdict(report)})
+        return
+    counts = ", ".join(f"{getattr(report, name):,} {name}" for name in ("added", "changed", "moved", "removed"))
+    click.echo(f"{directory}: {report.n:,} items; {counts}, in {report.seconds:.1f} s.")
+
+
 def _print_report(out: Path, report: IngestReport, as_json: bool) -> None:
     for note in report.notes:
         click.echo(for_terminal(f"Note: {note}."), err=True)
@@ -201,5 +214,11 @@ def _print_report(out: Path, report: IngestReport, as_json: bool) -> None:
         return
     nothing = "" if report.added else "; nothing was new"
     click.echo(f"{out}: {report.n:,} items in {report.seconds:.1f} s{nothing}.")
+    if report.embedded_per_s:
+        slower = "decoding" if report.decoded_per_s < report.embedded_per_s else "the model"
+        click.echo(
+            f"Pictures a second: {report.decoded_per_s:,.0f} decoded, {report.embedded_per_s:,.0f} embedded, each "
+            f"counted while it was at work; {slower} is slower."
+        )
     if report.errors:
         click.echo(f"{report.errors:,} could not be read; `gpubranches info {out} --errors` shows why.")

@@ -61,6 +61,11 @@ class Answer:
     marks: ItemLabels | None = None
     audited: ItemLabels = field(default_factory=dict)
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the catalog's codes were made anew since it was found, so that its boxes fit none of them."""
+        return self.generation < self.catalog.generation and self.coding != self.catalog.coding
+
     # Its marks
 
     def with_marks(self, marks: ItemLabels, audited: ItemLabels) -> Answer:

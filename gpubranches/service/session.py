@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.options import MODELS, Model, RefineOptions, check_lean
+from gpubranches.core.threads import one_thread
 from gpubranches.core.results import Interval, Ranking
 from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend, open_backend
@@ -175,7 +176,7 @@ class Session(OldNames):
         options out of their range and for a query as `search` does.
         """
         options = (options or RefineOptions()).validate()
-        with self.catalog.pinned():
+        with self.catalog.pinned(), one_thread():
             staged = has_second_stage(self.catalog, options.model, options.second_stage)
             data = self._marked.training_data(options)
             if staged and options.query:
