@@ -6,6 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from groups import search_for, write_groups
+from hypothesis import given
+from hypothesis import strategies as st
 from rankings import N as RANKED
 from rankings import a_ranking
 from test_rescore import GROUP, NEGATIVES, POSITIVES, D, f1, fitted, make_catalog
@@ -112,6 +114,24 @@ def test_many_scores_are_ordered_by_all_threads_as_by_one(tmp_path, threads, lev
             ranked_ids, ranked_scores = backend._ranked(ids, scores, limit)
             assert np.array_equal(ranked_ids, ids[order])
             assert np.array_equal(ranked_scores, scores[order])
+
+
+@given(st.integers(1, 40), st.lists(st.lists(st.integers(-9, 9), max_size=60), max_size=12))
+def test_of_many_rows_the_best_are_held(limit, tasks):
+    cpu = pytest.importorskip("gpubranches.engines.cpu.backend")
+    cutoff = np.full(1, -(2**31), np.int32)
+    best, every = cpu._BestRows(limit, cutoff), np.zeros(0, np.int32)
+    for keys in tasks:
+        own = np.array(keys, np.int32)
+        seen = np.flatnonzero(own >= cutoff[0])  # as the kernels do
+        best.add(len(every) + seen, own[seen], len(own))
+        every = np.append(every, own)
+    ids, keys = best.rows()
+    assert best.total == len(every)
+    assert np.array_equal(keys, every[ids])
+    wanted = best_first(every, np.arange(len(every)), limit)
+    assert np.isin(wanted, ids).all()
+    assert len(ids) <= max(4 * limit, 4 * np.count_nonzero(every >= cutoff[0])) + 60
 
 
 def test_labels_of_many_items_are_drawn_evenly_whatever_their_order(monkeypatch):

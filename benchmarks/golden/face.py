@@ -263,7 +263,7 @@ def answer(session: gb.Session) -> Value:
 def next_step(session: gb.Session, target: float, count: int) -> Value:
     """Return what to mark next towards a share of all that is right."""
     step = session.next(target, count)
-    return {"ids": step.ids, "kind": step.kind, "recall": step.recall, "done": step.done}
+    return {"ids": step.ids, "kind": step.kind, "recall": step.recall, "checks": step.checks, "done": step.done}
 
 
 def suggest(session: gb.Session, count: int) -> Value:

@@ -17,7 +17,7 @@ from gpubranches.core.options import RefineOptions
 from gpubranches.core.results import TIERS, Interval, Ranking
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.breadth import Breadth
-from gpubranches.retrieval.completeness import Completeness, ItemLabels
+from gpubranches.retrieval.completeness import Completeness, ItemLabels, Sample
 from gpubranches.retrieval.explain import votes_needed
 from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.voting import by_votes, votes_for
@@ -255,7 +255,11 @@ class Answer:
             sample = known.draw_anywhere(left, marks, outside)
         else:
             sample = known.draw_audit(left, marks, outside)
-        return replace(self, completeness=known.with_audit(sample)), np.concatenate([waiting, sample.ids])
+        return self.with_audit(sample), np.concatenate([waiting, sample.ids])
+
+    def with_audit(self, sample: Sample) -> Answer:
+        """Return the answer with the items of a further audit, see `Completeness.draw_audit`."""
+        return replace(self, completeness=self.completeness.with_audit(sample))
 
     def relisted(self, backend: Backend, lean: float, where: Bitmap | None) -> Answer:
         """Return an answer by votes with as long a list as a cut needs, by its boxes over the catalog as it is now.
