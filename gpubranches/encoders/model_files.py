@@ -34,9 +34,8 @@ def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
         )
     from huggingface_hub import snapshot_download
 
-    with loading(
-        f"{kind}:{name}", "there is no such folder; check the name on the Hub, the network and HF_HUB_OFFLINE"
-    ):
+    advice = "no folder has this name; check the name on the Hub, your access to it, the network and HF_HUB_OFFLINE"
+    with loading(f"{kind}:{name}", advice):
         # The user may fix a revision; a catalog refuses other files than those it was made with.
         snapshot = snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns))  # nosec B615
     return Path(snapshot)
