@@ -242,9 +242,7 @@ def _embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder 
 def _require_rows(scanned: Sequence[Input], embedder: Embedder | None) -> None:
     for each in scanned:
         if each.pictures is not None and embedder is None:
-            raise UsageError(
-                f"{escaped_path(each.path)}: pictures need a model; pass --embedder open_clip:MODEL/PRETRAINED"
-            )
+            raise UsageError(f"{escaped_path(each.path)}: pictures need a model; pass --embedder open_clip:MODEL/TAG")
     if not any(piece.rows for each in scanned for piece in each.pieces):
         notes = "".join(f"; {note}" for each in scanned for note in each.notes)
         paths = ", ".join(escaped_path(each.path) for each in scanned)
