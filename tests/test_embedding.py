@@ -113,6 +113,16 @@ def test_a_batch_that_does_not_fit_is_halved_and_later_ones_are_no_larger(torch)
     device.rows(forward, {"x": x[:5]})
     assert sizes == [2, 2, 1]
 
+    class Large:
+        def float(self):
+            return self
+
+        def to(self, name):
+            raise torch.OutOfMemoryError("tried to allocate 90 GiB")
+
+    with pytest.raises(DeviceMemoryError, match="the model does not fit the memory: tried to allocate 90 GiB"):
+        device.place(Large())
+
     def never(batch):
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
