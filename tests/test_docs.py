@@ -12,6 +12,7 @@ import click
 import numpy as np
 import pytest
 from clusters import write_world
+from input_files import hub_table, pictures, snapshot, two_tars, vectors, write_embeddings, write_saved
 
 from gpubranches import Catalog, VocabularyEmbedder, cli, open_backend
 from gpubranches.app import create_app, open_server
@@ -71,6 +72,12 @@ def workplace(tmp_path_factory):
     vocabulary = f"vocabulary:{path}/text/emb.npy,{path}/text/names.json"
     run(["ingest", "photos", "--out", "catalog", "--embedder", vocabulary], path)
     (path / "clip").symlink_to(path / "photos")
+    pictures(path / "phone", range(12))
+    two_tars(path / "shards", range(12))
+    snapshot(path / "beans", range(12))
+    write_saved(path / "saved", hub_table(range(12)))
+    write_embeddings(path / "vectors.parquet", range(40))
+    np.save(path / "rows.npy", vectors(range(40)))
     (path / "ids.txt").write_text("7 8 9\n")
     (path / "groups.json").write_text('{"vehicle": {"query": null, "label": ["red car", "bicycle"]}}')
     np.save(path / "vector.npy", np.load(path / "photos/img_emb/img_emb_0.npy")[0])

@@ -50,6 +50,7 @@ def test_inputs_that_once_failed_end_in_an_answer_or_a_sentence(faults):
 def test_every_reader_that_is_promised_has_a_harness():
     assert set(READERS) >= {
         *("npy", "u8bin", "fbin", "parquet", "manifest", "head", "images"),
+        *("tar", "picture_table", "arrow", "embedding_table"),
         *("session", "conditions", "queries", "api", "listing"),
     }
     assert {path.name for path in CORPUS.iterdir()} <= set(READERS)

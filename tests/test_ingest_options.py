@@ -10,6 +10,7 @@ from test_ingest import Pixels, same, vectors
 from gpubranches import Catalog
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import IngestOptions, append, build_catalog, ingest
+from gpubranches.ingestion.inputs import KINDS
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,11 @@ def test_the_command_line_passes_every_option(run, tmp_path, monkeypatch):  # no
 def test_append_refuses_what_the_catalog_has_decided(tmp_path, changed, option):
     with pytest.raises(UsageError, match=f"append: expected none of --head, .*, got {option}$"):
         append(tmp_path / "c", [tmp_path / "x.npy"], IngestOptions(embedder=Pixels(), **changed))
+
+
+def test_the_help_lists_every_kind_of_input(run):  # noqa: F811
+    code, out, _ = run("ingest", "--help")
+    assert code == 0
+    assert len(KINDS) >= 6
+    for kind in KINDS:
+        assert f"{kind.title}: {kind.given}." in " ".join(out.split())

@@ -18,6 +18,7 @@ from benchmarks.fuzz.tables import mutated_table, parquet
 from benchmarks.fuzz.world import World, table
 from gpubranches import Catalog, VocabularyEmbedder
 from gpubranches.catalog.pictures.decoding import open_image, read_image, thumbnail, upright_size
+from gpubranches.catalog.pictures.formats import register
 from gpubranches.cli.options import parse_ids
 from gpubranches.core.results import Ranking
 from gpubranches.errors import DataError, UsageError
@@ -139,6 +140,10 @@ def use_metadata(catalog: Catalog, scratch: Path) -> None:
         export_items(ItemTable(catalog, ranking), scratch / f"x.{ending}")
 
 
+SAVES_ALL = ("PNG", "WEBP", "GIF")
+"""Formats whose seeds are saved as sequences, too."""
+
+
 def pictures() -> list[bytes]:
     """Return a small picture of each format and mode."""
     ramp = np.arange(24 * 16 * 3, dtype=np.uint8).reshape(16, 24, 3)
@@ -150,7 +155,13 @@ def pictures() -> list[bytes]:
         "JPEG": ("RGB", "L", "CMYK"),
         "WEBP": ("RGB", "RGBA"),
         "GIF": ("P",),
+        "TIFF": ("RGB", "I;16"),
+        "BMP": ("RGB", "P"),
+        "AVIF": ("RGB", "RGBA"),
+        "HEIF": ("RGB",),
+        "JXL": ("RGB", "L"),
     }.items():
+        register(format)
         for mode in modes:
             image = (
                 Image.fromarray(ramp).convert("L").convert("I;16")
@@ -159,7 +170,13 @@ def pictures() -> list[bytes]:
             )
             for options in (
                 {},
-                {"exif": exif, "progressive": True, "lossless": True, "interlace": 1, "save_all": format != "JPEG"},
+                {
+                    "exif": exif.tobytes(),
+                    "progressive": True,
+                    "lossless": True,
+                    "interlace": 1,
+                    "save_all": format in SAVES_ALL,
+                },
             ):
                 file = io.BytesIO()
                 image.save(file, format, **options)

@@ -18,10 +18,17 @@ from gpubranches.cli.options import (
     progress_bar,
 )
 from gpubranches.encoders.quantizers import QUANTIZERS
+from gpubranches.ingestion.inputs import KINDS
 from gpubranches.ingestion.options import DIMS, IngestOptions
 
 if TYPE_CHECKING:
     from gpubranches.ingestion import IngestReport
+
+
+def _kinds() -> str:
+    """Return one paragraph for each kind of input."""
+    return "\n\n".join(["An input is one of these:", *(f"{kind.title}: {kind.given}." for kind in KINDS)])
+
 
 inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 dims_option = click.option(
@@ -61,7 +68,7 @@ _input_options = (
         "--pictures",
         metavar="FOLDER",
         type=click.Path(path_type=Path),
-        help="The folder of the pictures that clip-retrieval folders name; by default it is searched for.",
+        help="The folder of the pictures that metadata name; by default it is searched for.",
     ),
     click.option("--strict", is_flag=True, help="Exit with an error at the end if an item could not be read."),
     click.option(
@@ -73,13 +80,13 @@ _input_options = (
 )
 
 
-@click.command()
+@click.command(epilog=_kinds())
 @inputs_argument
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The catalog to make.")
 @as_object("options", IngestOptions, embedder_option, *_codec_options, *_input_options)
 @json_option
 def ingest(inputs: tuple[Path, ...], out: Path, options: IngestOptions, as_json: bool) -> None:
-    """Make a catalog of image folders, clip-retrieval folders, .npy, .u8bin or .fbin files.
+    """Make a catalog of pictures or embeddings as they lie: folders, tars, tables, arrays.
 
     The same command resumes a stopped run. The id of an item is its position in the input. If the catalog of this input
     exists, only pictures that could not be read before and can be read now are added.

@@ -81,7 +81,7 @@ class _ParquetFile:
 
         try:
             with open(self.path, "rb") as file, pq.ParquetFile(file, buffer_size=_BUFFER_BYTES) as opened:
-                first, groups = 0, []
+                first, groups, left = 0, [], stop - start
                 for group in range(opened.metadata.num_row_groups):
                     rows = opened.metadata.row_group(group).num_rows
                     if first < stop and first + rows > start:
@@ -92,7 +92,10 @@ class _ParquetFile:
                     low, high = max(start - at, 0), min(stop - at, len(batch))
                     if low < high:
                         yield batch.slice(low, high - low)
+                        left -= high - low
                     at += len(batch)
+                if left:
+                    raise pa.ArrowInvalid(f"{left:,} of {stop - start:,} rows are missing")
         except (OSError, pa.ArrowException) as error:
             raise _damaged(self.path, error) from error
 
@@ -136,10 +139,14 @@ class _ArrowFile:
 
     @staticmethod
     def _all(reader: Any) -> Iterator[pa.RecordBatch]:
+        """Yield the batches; one whose offsets lead out of its buffers would end the process where it is used."""
         if hasattr(reader, "num_record_batches"):
-            yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
+            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
         else:
-            yield from reader
+            batches = iter(reader)
+        for batch in batches:
+            batch.validate(full=True)
+            yield batch
 
 
 def picture_places(table: TableFile, start: int, stop: int) -> dict[str, pa.Array]:
