@@ -12,7 +12,7 @@ import click
 import numpy as np
 import pytest
 from clusters import write_world
-from input_files import hub_table, pictures, snapshot, two_tars, vectors, write_embeddings, write_saved
+from input_files import hub_table, pictures, snapshot, two_tars, vectors, write_embeddings, write_saved, write_video
 
 from gpubranches import Catalog, VocabularyEmbedder, cli, open_backend
 from gpubranches.app import create_app, open_server
@@ -76,6 +76,7 @@ def workplace(tmp_path_factory):
     two_tars(path / "shards", range(12))
     snapshot(path / "beans", range(12))
     write_saved(path / "saved", hub_table(range(12)))
+    write_video(path / "films/a.mp4")
     write_embeddings(path / "vectors.parquet", range(40))
     np.save(path / "rows.npy", vectors(range(40)))
     (path / "ids.txt").write_text("7 8 9\n")

@@ -19,10 +19,10 @@ from gpubranches.cli.options import (
 )
 from gpubranches.encoders.quantizers import QUANTIZERS
 from gpubranches.ingestion.inputs import KINDS
-from gpubranches.ingestion.options import DIMS, IngestOptions
+from gpubranches.ingestion.options import DIMS, FRAMES_EVERY_S, IngestOptions
 
 if TYPE_CHECKING:
-    from gpubranches.ingestion import IngestReport
+    from gpubranches.ingestion import IngestReport, SyncReport
 
 
 def _kinds() -> str:
@@ -54,6 +54,14 @@ _codec_options = (
     ),
     dims_option,
     quantizer_option,
+    click.option(
+        "--frames-every",
+        default=FRAMES_EVERY_S,
+        show_default=True,
+        metavar="SECONDS",
+        type=click.FloatRange(0.01, 86_400),
+        help="The time between two frames of a video.",
+    ),
     click.option(
         "--no-embeddings",
         "keep_embeddings",
@@ -118,6 +126,32 @@ def append(directory: Path, inputs: tuple[Path, ...], new: bool, options: Ingest
 
 @click.command()
 @catalog_argument
+@inputs_argument
+@click.option("--watch", "watched", is_flag=True, help="Go on: sync after every change, until Ctrl-C; needs [watch].")
+@click.option("--force", is_flag=True, help="Delete items even if more than half of those of the inputs are gone.")
+@as_object("options", IngestOptions, embedder_option, *_input_options)
+@json_option
+def sync(
+    directory: Path, inputs: tuple[Path, ...], watched: bool, force: bool, options: IngestOptions, as_json: bool
+) -> None:
+    """Make a catalog equal to its inputs: add what is new, embed what changed, delete what is gone.
+
+    A file that was moved keeps its ids and marks. Inputs of the catalog that are not named stay as they are.
+    """
+    from gpubranches.ingestion import sync as make_equal
+    from gpubranches.ingestion import watch
+
+    with progress_bar() as progress:
+        if not watched:
+            _print_sync(directory, make_equal(directory, inputs, options, force=force, progress=progress), as_json)
+            return
+        for number, report in enumerate(watch(directory, inputs, options, force=force, progress=progress)):
+            if report.did_anything or number == 0:
+                _print_sync(directory, report, as_json)
+
+
+@click.command()
+@catalog_argument
 @click.argument("before", metavar="OLD", type=click.Path(path_type=Path))
 @click.argument("after", metavar="NEW", type=click.Path(path_type=Path))
 @json_option
@@ -160,6 +194,16 @@ def encode(directory: Path, head: str | None, d: int, quantizer: str | None, as_
         click.echo(f"{directory}: {report.n:,} items have new codes of {report.d} dims, in {report.seconds:.1f} s.")
     else:
         click.echo(f"{directory}: nothing to do, the codes are made by this head and quantizer already.")
+
+
+def _print_sync(directory: Path, report: SyncReport, as_json: bool) -> None:
+    for note in report.notes:
+        click.echo(for_terminal(f"Note: {note}."), err=True)
+    if as_json:
+        print_json({"catalog": str(directory), **asdict(report)})
+        return
+    counts = ", ".join(f"{getattr(report, name):,} {name}" for name in ("added", "changed", "moved", "removed"))
+    click.echo(f"{directory}: {report.n:,} items; {counts}, in {report.seconds:.1f} s.")
 
 
 def _print_report(out: Path, report: IngestReport, as_json: bool) -> None:

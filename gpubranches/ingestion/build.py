@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from gpubranches.encoders.heads import open_head
 from gpubranches.encoders.quantizers import require_dims
 from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion.inputs import scan
-from gpubranches.ingestion.options import IngestOptions
+from gpubranches.ingestion.options import FRAMES_EVERY_S, IngestOptions
 from gpubranches.ingestion.pieces import PlannedPiece
 from gpubranches.ingestion.plan import is_begun, plan_append, plan_ingest
 from gpubranches.ingestion.protocol import Input, Progress
@@ -96,8 +96,8 @@ def build_catalog(
     options = IngestOptions.chosen(options, named)
     opened = _opened(options.embedder)
     made_with = _made_with(opened, options)
-    scanned = scan(inputs, options.pictures_folder, progress)
-    _require_rows(scanned, opened)
+    scanned = scan(inputs, options, progress)
+    _require_embeddable(scanned, opened)
     run = IngestRun(folder / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
     with exclusive_run(folder) as stopped:
         history = IngestHistory(Catalog.open(folder)) if (folder / "manifest.json").exists() else None
@@ -145,9 +145,10 @@ def append(
     options = IngestOptions.chosen(options, named)
     options.require_of_append()
     catalog = Catalog.open(directory)
-    scanned = scan(inputs, options.pictures_folder, progress)
-    opened = _embedder_of(catalog, scanned, options.embedder)
-    _require_rows(scanned, opened)
+    options = options_of(catalog, options)
+    scanned = scan(inputs, options, progress)
+    opened = embedder_of(catalog, scanned, options.embedder)
+    _require_embeddable(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
     run = IngestRun(catalog.path / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
     with exclusive_run(catalog.path) as stopped:
@@ -218,6 +219,7 @@ def _made_with(embedder: Embedder | None, options: IngestOptions) -> dict[str, A
         "dims": options.d,
         "quantizer": options.quantizer or "",
         "embeddings": options.keep_embeddings,
+        **({} if options.frames_every == FRAMES_EVERY_S else {"frames_every": options.frames_every}),
     }
 
 
@@ -229,7 +231,13 @@ def _opened(embedder: Embedder | str | None) -> Embedder | None:
     return opened
 
 
-def _embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
+def options_of(catalog: Catalog, options: IngestOptions) -> IngestOptions:
+    """Return the options of an append with those that the catalog has decided."""
+    made_with = catalog.source.get("made_with", {})
+    return replace(options, frames_every=made_with.get("frames_every", FRAMES_EVERY_S)).validate()
+
+
+def embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
     """Return the embedder for the pictures of inputs, None if there are none to embed."""
     spec = embedder if embedder is not None else catalog.embedder
     if not spec or (embedder is None and all(each.source is not None for each in scanned)):
@@ -239,10 +247,15 @@ def _embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder 
     return opened
 
 
-def _require_rows(scanned: Sequence[Input], embedder: Embedder | None) -> None:
+def _require_embeddable(scanned: Sequence[Input], embedder: Embedder | None) -> None:
     for each in scanned:
         if each.pictures is not None and embedder is None:
             raise UsageError(f"{escaped_path(each.path)}: pictures need a model; pass --embedder open_clip:MODEL/TAG")
+    require_rows(scanned)
+
+
+def require_rows(scanned: Sequence[Input]) -> None:
+    """Raise UsageError for inputs without a row or picture."""
     if not any(piece.rows for each in scanned for piece in each.pieces):
         notes = "".join(f"; {note}" for each in scanned for note in each.notes)
         paths = ", ".join(escaped_path(each.path) for each in scanned)

@@ -27,8 +27,7 @@ def exclusive_run(folder: Path) -> Iterator[bool]:
 
     Raises DataError if another process holds it, or the folder cannot be written.
     """
-    staging = folder / "staging"
-    stopped = staging.exists() or removed_of(staging).exists()
+    staging, stopped = folder / "staging", was_stopped(folder)
     with disk_errors(folder):
         make_folder(staging)
     with exclusive(staging), disk_errors(folder):
@@ -38,6 +37,12 @@ def exclusive_run(folder: Path) -> Iterator[bool]:
         finally:
             if staging.is_dir() and [entry.name for entry in staging.iterdir()] == ["lock"]:
                 remove_staged(staging, [])
+
+
+def was_stopped(folder: Path) -> bool:
+    """Return whether files of an ingest or append that was stopped, or that is running, are in a catalog."""
+    staging = folder / "staging"
+    return staging.exists() or removed_of(staging).exists()
 
 
 class IngestRun:

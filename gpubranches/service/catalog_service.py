@@ -77,7 +77,7 @@ class CatalogService:
         self.seed = seed
         self.searcher = Searcher(catalog, backend, embedder)
         self.sessions = SessionDirectory(catalog, backend, embedder, seed)
-        self.follower = SnapshotFollower(catalog, self.sessions.opened.forget_answers)
+        self.follower = SnapshotFollower(catalog)
         self.readiness = Readiness(catalog, backend, self.follower)
         self._lists = ResultLists()
         self._closed = False
@@ -357,7 +357,7 @@ class CatalogService:
     def next_step(self, session: str, request: StepRequest) -> NextStep:
         """Return what to mark next until a recall is reached; finds all again where marks are to be learnt."""
         with self.sessions.exclusive(session) as held:
-            step = held.next(request.target_recall, request.count)
+            step = held.next(request.target_recall, request.count, request.checks)
             self.sessions.store.try_update(session, lean=held.last_answer().ranking.lean)
             return NextStep(self.sessions.state_of(held), step)
 
