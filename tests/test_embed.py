@@ -62,9 +62,9 @@ def test_wrong_vocabularies_are_refused_naming_the_file(files, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("", "one of open_clip:MODEL/PRETRAINED, .*onnx:FOLDER.*demo; got ''"),
-        ("clip", "one of open_clip:MODEL/PRETRAINED"),
-        ("open_clip:", "expected open_clip:MODEL/PRETRAINED, .*open_clip:hf-hub:ORG/NAME, got"),
+        ("", "one of open_clip:MODEL/TAG, .*onnx:FOLDER.*demo; got ''"),
+        ("clip", "one of open_clip:MODEL/TAG"),
+        ("open_clip:", "expected open_clip:MODEL/TAG, .*open_clip:hf-hub:ORG/NAME, got"),
         ("vocabulary:one.npy", "expected vocabulary:TEXT_EMB.npy,NAMES.json, got"),
         ("onnx:", "expected onnx:FOLDER, got"),
         ("demo:x", "expected demo, got"),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,8 @@ from hypothesis import strategies as st
 
 from gpubranches.errors import DataError, DeviceMemoryError, UsageError
 from gpubranches.ingestion.embedding import EmbeddingRates, decoding_threads, embed_in_order
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass
@@ -113,6 +120,16 @@ def test_a_batch_that_does_not_fit_is_halved_and_later_ones_are_no_larger(torch)
     device.rows(forward, {"x": x[:5]})
     assert sizes == [2, 2, 1]
 
+    class Large:
+        def float(self):
+            return self
+
+        def to(self, name):
+            raise torch.OutOfMemoryError("tried to allocate 90 GiB")
+
+    with pytest.raises(DeviceMemoryError, match="the model does not fit the memory: tried to allocate 90 GiB"):
+        device.place(Large())
+
     def never(batch):
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
@@ -146,3 +163,15 @@ def test_a_gpu_that_is_not_there_is_refused(torch, monkeypatch):
     assert TorchDevice("auto").name == "cpu"
     with pytest.raises(UsageError, match="expected cpu or auto"):
         TorchDevice("cuda")
+
+
+def test_an_ingest_and_a_bare_loop_of_open_clip_embed_alike():
+    """The program that compares their speed also compares their numbers."""
+    for package in ("torch", "open_clip"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.embedding", "--scenes", "6", "--repeats", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(re.search(r"largest difference of a stored number from the loop's is (\S+);", done.stdout)[1]) < 2e-3
+    assert re.search(r"\| a whole ingest \| [\d,]+ \|", done.stdout)

@@ -160,7 +160,7 @@ def test_only_a_name_of_the_hub_is_downloaded_and_only_the_files_that_are_read(f
         raise OSError("Repository not found.\nmore lines")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(DataError, match="Repository not found; there is no such folder; check the name on the Hub"):
+    with pytest.raises(DataError, match="Repository not found; no folder has this name; check the name on the Hub"):
         open_embedder("transformers:some-org/no-model")
 
 

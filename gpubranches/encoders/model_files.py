@@ -14,7 +14,8 @@ from gpubranches.core.files import parse_json
 from gpubranches.errors import DataError, GpuBranchesError, UsageError, missing_package
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_offline = threading.RLock()
+_loads = threading.RLock()
+"""Held while a model is loaded, because `no_network` holds for the whole process."""
 
 
 def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
@@ -34,9 +35,8 @@ def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
         )
     from huggingface_hub import snapshot_download
 
-    with loading(
-        f"{kind}:{name}", "there is no such folder; check the name on the Hub, the network and HF_HUB_OFFLINE"
-    ):
+    advice = "no folder has this name; check the name on the Hub, your access to it, the network and HF_HUB_OFFLINE"
+    with loading(f"{kind}:{name}", advice), network():
         # The user may fix a revision; a catalog refuses other files than those it was made with.
         snapshot = snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns))  # nosec B615
     return Path(snapshot)
@@ -56,11 +56,18 @@ def loading(spec: str, advice: str) -> Iterator[None]:
 
 
 @contextmanager
+def network() -> Iterator[None]:
+    """Wait until no other thread is in `no_network`, for what may be downloaded."""
+    with _loads:
+        yield
+
+
+@contextmanager
 def no_network() -> Iterator[None]:
     """Keep huggingface_hub, and what uses it, from connecting, for what is loaded from local files."""
     from huggingface_hub import constants
 
-    with _offline:
+    with _loads:
         before = constants.HF_HUB_OFFLINE
         constants.HF_HUB_OFFLINE = True
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol
 
 from gpubranches.encoders.model_embedder import ModelEmbedder
 from gpubranches.encoders.protocol import Embedder, Encoder
@@ -32,36 +34,34 @@ def open_embedder(spec: str, *, device: str = "auto", identity: str = "") -> Emb
     raise UsageError(f"embedder: expected one of {known}; got {spec!r}")
 
 
-def _open_clip(name: str, device: str, identity: str) -> Embedder:
-    _require(name, "open_clip")
-    from gpubranches.encoders.open_clip import open_model
+class _Named(Encoder, Protocol):
+    """An encoder that knows its name after the colon of a spec, with absolute paths."""
 
-    encoder = open_model(name, device=device, identity=identity)
-    return ModelEmbedder(encoder, f"open_clip:{encoder.spec}", "open_clip")
-
-
-def _transformers(name: str, device: str, identity: str) -> Embedder:
-    _require(name, "transformers")
-    from gpubranches.encoders.transformers import open_model
-
-    encoder = open_model(name, device=device)
-    return ModelEmbedder(encoder, f"transformers:{encoder.spec}", "transformers")
+    @property
+    def spec(self) -> str: ...
 
 
-def _sentence_transformers(name: str, device: str, identity: str) -> Embedder:
-    _require(name, "sentence-transformers")
-    from gpubranches.encoders.sentence_transformers import open_model
+def _of_library(kind: str, name: str, device: str, identity: str) -> Embedder:
+    if not name:
+        raise _unlike(f"{kind}:", kind)
+    encoder: _Named
+    if kind == "open_clip":
+        from gpubranches.encoders import open_clip
 
-    encoder = open_model(name, device=device)
-    return ModelEmbedder(encoder, f"sentence-transformers:{encoder.spec}", "sentence-transformers")
+        encoder = open_clip.open_model(name, device=device, identity=identity)
+    elif kind == "transformers":
+        from gpubranches.encoders import transformers
 
+        encoder = transformers.open_model(name, device=device)
+    elif kind == "sentence-transformers":
+        from gpubranches.encoders import sentence_transformers
 
-def _onnx(name: str, device: str, identity: str) -> Embedder:
-    _require(name, "onnx")
-    from gpubranches.encoders.onnx import open_model
+        encoder = sentence_transformers.open_model(name, device=device)
+    else:
+        from gpubranches.encoders import onnx
 
-    encoder = open_model(name, device=device)
-    return ModelEmbedder(encoder, f"onnx:{encoder.spec}", "onnx")
+        encoder = onnx.open_model(name, device=device)
+    return ModelEmbedder(encoder, f"{kind}:{encoder.spec}", kind)
 
 
 def _vocabulary(name: str, device: str, identity: str) -> Embedder:
@@ -79,16 +79,16 @@ def _demo(name: str, device: str, identity: str) -> Embedder:
 
 
 OWN: dict[str, Callable[[str, str, str], Embedder]] = {
-    "open_clip": _open_clip,
-    "transformers": _transformers,
-    "sentence-transformers": _sentence_transformers,
-    "onnx": _onnx,
+    "open_clip": partial(_of_library, "open_clip"),
+    "transformers": partial(_of_library, "transformers"),
+    "sentence-transformers": partial(_of_library, "sentence-transformers"),
+    "onnx": partial(_of_library, "onnx"),
     "vocabulary": _vocabulary,
     "demo": _demo,
 }
 FORMS = (
-    "open_clip:MODEL/PRETRAINED",
-    "open_clip:MODEL/PRETRAINED,FILE",
+    "open_clip:MODEL/TAG",
+    "open_clip:MODEL/TAG,FILE",
     "open_clip:MODEL,FILE",
     "open_clip:FOLDER",
     "open_clip:hf-hub:ORG/NAME",
@@ -101,11 +101,6 @@ FORMS = (
     "demo",
 )
 """The specs of the kinds that ship here."""
-
-
-def _require(name: str, kind: str) -> None:
-    if not name:
-        raise _unlike(f"{kind}:", kind)
 
 
 def _unlike(spec: str, kind: str) -> UsageError:

@@ -41,8 +41,14 @@ class TorchDevice:
         self.turn = threading.Lock()
 
     def place(self, model: Any) -> Any:
-        """Return a model in float32 on the device, for inference."""
-        return model.float().to(self.name).eval()
+        """Return a model in float32 on the device, for inference. Raises DeviceMemoryError if it does not fit."""
+        try:
+            return model.float().to(self.name).eval()
+        except self.torch.OutOfMemoryError as error:
+            raise DeviceMemoryError(
+                f"{self.name}: the model does not fit the memory: {str(error).splitlines()[0]}; use a smaller one, or "
+                "free the memory that other programs hold"
+            ) from error
 
     def rows(self, forward: Callable[[Any], Any], batch: Mapping[str, Any]) -> NDArray[np.float32]:
         """Return `forward` of a batch of tensors that have the same first dim, m, as (m, dim) float32.

@@ -250,9 +250,7 @@ def embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder |
 def _require_embeddable(scanned: Sequence[Input], embedder: Embedder | None) -> None:
     for each in scanned:
         if each.pictures is not None and embedder is None:
-            raise UsageError(
-                f"{escaped_path(each.path)}: pictures need a model; pass --embedder open_clip:MODEL/PRETRAINED"
-            )
+            raise UsageError(f"{escaped_path(each.path)}: pictures need a model; pass --embedder open_clip:MODEL/TAG")
     require_rows(scanned)
 
 
