@@ -17,7 +17,7 @@ from gpubranches.catalog.metadata.conditions import MAX_LENGTH
 from gpubranches.core.options import LEAST_WEIGHT, MODELS, MOST_RANDOM_NEGATIVES, MOST_WEIGHT
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.service.catalog_service import SUGGESTED
-from gpubranches.service.export import BOX_FORMATS, FORMATS
+from gpubranches.service.export import BOX_FORMATS, formats_of
 from gpubranches.service.target import TARGET
 from gpubranches.service.types import SessionState
 from gpubranches.service.wording import (
@@ -95,7 +95,7 @@ def frame(state: SessionState, listing: Listing | None = None) -> dict[str, Any]
         ],
         "orders": _orders(listing),
         "estimate_address": address("/completeness", **{**listing.query(), "tier": part}),
-        "formats": FORMATS,
+        "formats": formats_of(service().catalog),
         "box_formats": BOX_FORMATS,
     }
 

@@ -18,7 +18,7 @@ from gpubranches.catalog.metadata.tables import json_value
 from gpubranches.catalog.pictures.decoding import decoded_upload
 from gpubranches.catalog.pictures.formats import FORMATS as PICTURE_FORMATS
 from gpubranches.core.options import MODELS
-from gpubranches.service.export import BOX_FORMATS, FORMATS
+from gpubranches.service.export import BOX_FORMATS, formats_of
 from gpubranches.service.types import SearchRequest
 
 MOST = 10_000
@@ -146,7 +146,7 @@ def catalog_info() -> dict[str, Any]:
         "backend": service().backend.name,
         "texts": service().reads_texts,
         "models": list(MODELS),
-        "item_formats": list(FORMATS),
+        "item_formats": list(formats_of(catalog)),
         "box_formats": list(BOX_FORMATS),
     }
 

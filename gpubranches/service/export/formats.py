@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from gpubranches.catalog.metadata.columns import IMAGE_SECONDS
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.files import atomic_file, atomic_folder, require_outside_catalogs
 from gpubranches.errors import UsageError
@@ -17,6 +18,9 @@ from gpubranches.service.export.parquet import write_img2dataset, write_parquet
 from gpubranches.service.export.pictures import link_folder, write_coco, write_links
 from gpubranches.service.export.texts import write_csv, write_json, write_jsonl
 from gpubranches.service.export.zip_file import write_zip
+
+if TYPE_CHECKING:
+    from gpubranches.catalog import Catalog
 
 Written = TypeVar("Written")
 ItemWriter = Callable[[ItemTable], Generator[bytes, None, int]]
@@ -30,13 +34,14 @@ class Format(Generic[Written]):
     """A format.
 
     ending: of its files, without the first dot; write: makes a file; folder: fills a folder instead of a file, None for
-    a format of files only.
+    a format of files only; column: of the catalog, without which it says nothing, "" for none.
     """
 
     ending: str
     media_type: str
     write: Written
     folder: Callable[[ItemTable, Path], int] | None = None
+    column: str = ""
 
 
 _JSON, _PARQUET = "application/json", "application/vnd.apache.parquet"
@@ -47,7 +52,7 @@ FORMATS: dict[str, Format[ItemWriter]] = {
     "jsonl": Format("jsonl", "application/jsonl", write_jsonl),
     "coco": Format("coco.json", _JSON, write_coco),
     "img2dataset": Format("img2dataset.parquet", _PARQUET, write_img2dataset),
-    "intervals": Format("intervals.csv", "text/csv", write_intervals),
+    "intervals": Format("intervals.csv", "text/csv", write_intervals, column=IMAGE_SECONDS),
     "links": Format("tar", "application/x-tar", write_links, link_folder),
     "zip": Format("zip", "application/zip", write_zip),
 }
@@ -55,6 +60,11 @@ BOX_FORMATS: dict[str, Format[BoxWriter]] = {
     "sql": Format("sql", "application/sql", boxes_sql),
     "json": Format("json", _JSON, boxes_json),
 }
+
+
+def formats_of(catalog: Catalog) -> dict[str, Format[ItemWriter]]:
+    """Return the formats in which the items of a catalog can be exported."""
+    return {name: format for name, format in FORMATS.items() if not format.column or format.column in catalog.columns}
 
 
 def export_items(table: ItemTable, path: Path, format: str | None = None) -> int:
