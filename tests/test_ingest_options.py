@@ -26,6 +26,8 @@ from gpubranches.ingestion.inputs import KINDS
         ("head", 3, "head: expected a text or None, got int"),
         ("quantizer", b"uniform", "quantizer: expected a text or None, got bytes"),
         ("quantizer", "even", "quantizer: expected one of uniform, quantile, got 'even'"),
+        ("frames_every", 0, "frames_every: expected seconds from 0.01 to 86,400, got 0"),
+        ("frames_every", float("nan"), "frames_every: expected seconds from 0.01 to 86,400, got nan"),
         ("pictures", 3, "pictures: expected a path or None, got int"),
     ],
 )
@@ -59,10 +61,11 @@ def test_the_command_line_passes_every_option(run, tmp_path, monkeypatch):  # no
         "gpubranches.ingestion.build_catalog", lambda inputs, out, options, progress: passed.append(options) or 1 / 0
     )
     flags = "--embedder demo --head pca --dims 8 --quantizer uniform --no-embeddings --strict --batch-size 5"
+    flags += " --frames-every 2"
     with pytest.raises(ZeroDivisionError):
         run("ingest", "x", "--out", tmp_path / "c", *flags.split(), "--pictures", tmp_path)
     (options,) = passed
-    assert options == IngestOptions("demo", "pca", 8, "uniform", False, tmp_path, True, 5)
+    assert options == IngestOptions("demo", "pca", 8, "uniform", False, 2.0, tmp_path, True, 5)
     default = IngestOptions()
     assert all(getattr(options, field.name) != getattr(default, field.name) for field in dataclasses.fields(options))
 

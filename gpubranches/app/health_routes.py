@@ -21,7 +21,7 @@ def alive() -> dict[str, Any]:
     """Report that the server answers; with the token, also the number of items and the generation."""
     if not is_authorized():
         return {"status": "ok"}
-    service().follower.follow_if_idle()
+    service().follower.follow()
     return {"status": "ok", "items": service().catalog.n, "generation": service().catalog.generation}
 
 

@@ -31,6 +31,7 @@ class VocabularyEmbedder:
     """Looks texts up among names with embeddings. names: in the order of the file; text_mean: of all embeddings."""
 
     reads_images = False
+    reads_texts = True
 
     def __init__(self, embeddings: NDArray[np.float32], names: list[str], spec: str = ""):
         """Store embeddings, (m, D), scaled to unit rows, and their m names; of equal names the first one counts."""
@@ -124,6 +125,8 @@ class VocabularyEmbedder:
         hint = f"perhaps {', '.join(near)}" if near else f"such as {', '.join(self.names[:5])}"
         raise UnknownNameError(
             f"text: expected one of the {len(self.names):,} names that are known here, got {text!r:.80}; {hint}",
+            text,
+            len(self.names),
             tuple(near),
             near[0] if alike else "",
         )

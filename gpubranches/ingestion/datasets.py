@@ -47,7 +47,7 @@ def _array(given: InputFiles) -> Input:
 
 
 def _clip_retrieval(given: InputFiles) -> Input:
-    source = ClipRetrieval(given.path, given.pictures)
+    source = ClipRetrieval(given.path, given.options.pictures_folder)
     return Input(given.place, tuple(_partitions(source)), source, notes=source.notes, moves=source.moves)
 
 

@@ -223,7 +223,10 @@ def _root(given: InputFiles, tables: Sequence[TableFile]) -> PictureRoot | None:
         return None
 
     return find_root(
-        str(given.path), given.place, [functools.partial(_paths, table) for table in named], given.pictures
+        str(given.path),
+        given.place,
+        [functools.partial(_paths, table) for table in named],
+        given.options.pictures_folder,
     )
 
 

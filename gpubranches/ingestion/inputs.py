@@ -12,23 +12,28 @@ from gpubranches.catalog.pictures.folders import FoundPictures, find_pictures
 from gpubranches.catalog.pictures.formats import ENDINGS, ending_of
 from gpubranches.core.files import escaped_path, parse_json
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, DataError, UsageError
-from gpubranches.ingestion import embedding_tables, picture_folder, picture_tables, tar_shards
+from gpubranches.ingestion import embedding_tables, picture_folder, picture_tables, tar_shards, videos
 from gpubranches.ingestion.datasets import ARRAY, CLIP_RETRIEVAL, is_clip_retrieval
+from gpubranches.ingestion.options import IngestOptions
 from gpubranches.ingestion.protocol import Input, InputFiles, Kind, Progress
 
-FOLDERS = (picture_folder.KIND, tar_shards.KIND, embedding_tables.KIND, picture_tables.KIND)
+FOLDERS = (picture_folder.KIND, tar_shards.KIND, embedding_tables.KIND, picture_tables.KIND, videos.KIND)
 """Kinds that a folder can be, by the files in it."""
-KINDS = (FOLDERS[0], tar_shards.KIND, picture_tables.KIND, embedding_tables.KIND, CLIP_RETRIEVAL, ARRAY)
+KINDS = (FOLDERS[0], tar_shards.KIND, videos.KIND, picture_tables.KIND, embedding_tables.KIND, CLIP_RETRIEVAL, ARRAY)
 """All kinds, in the order of the help."""
 
 
-def scan(paths: Sequence[str | Path], pictures: Path | None = None, progress: Progress | None = None) -> list[Input]:
+def scan(
+    paths: Sequence[str | Path], options: IngestOptions | None = None, progress: Progress | None = None
+) -> list[Input]:
     """Return the inputs of some paths, without reading pictures or embeddings.
 
-    pictures: the folder of the pictures that metadata name. Raises CatalogNotFoundError, CatalogFormatError or
+    Raises CatalogNotFoundError, CatalogFormatError or
     DataError for one that cannot be used, UsageError for the same one twice.
     """
-    found = [_open(Path(path), pictures, progress or (lambda stage, done, total: None)) for path in paths]
+    found = [
+        _open(Path(path), options or IngestOptions(), progress or (lambda stage, done, total: None)) for path in paths
+    ]
     owners: dict[str, Input] = {}
     for each in found:
         for place in {piece.path for piece in each.pieces}:
@@ -41,17 +46,17 @@ def scan(paths: Sequence[str | Path], pictures: Path | None = None, progress: Pr
     return found
 
 
-def _open(path: Path, pictures: Path | None, progress: Progress) -> Input:
+def _open(path: Path, options: IngestOptions, progress: Progress) -> Input:
     if not path.exists():
         raise CatalogNotFoundError(f"{escaped_path(str(path))}: expected a file or folder to ingest, found none")
     place = os.path.realpath(path)
     if not path.is_dir():
         return _file(
-            path, InputFiles(path, os.path.dirname(place), ((os.path.basename(place), place),), pictures, progress)
+            path, InputFiles(path, os.path.dirname(place), ((os.path.basename(place), place),), options, progress)
         )
     if is_clip_retrieval(path):
-        return _opened(CLIP_RETRIEVAL, InputFiles(path, place, (), pictures, progress))
-    return _folder(path, place, pictures, progress)
+        return _opened(CLIP_RETRIEVAL, InputFiles(path, place, (), options, progress))
+    return _folder(path, place, options, progress)
 
 
 def _opened(kind: Kind, given: InputFiles) -> Input:
@@ -79,7 +84,7 @@ def _file(path: Path, given: InputFiles) -> Input:
     )
 
 
-def _folder(path: Path, place: str, pictures: Path | None, progress: Progress) -> Input:
+def _folder(path: Path, place: str, options: IngestOptions, progress: Progress) -> Input:
     """Open a folder as the kind that most of its bytes are of; files of other kinds are counted in the notes."""
     found = find_pictures(path, is_catalog, [ending for kind in FOLDERS[1:] for ending in kind.endings])
     files = {FOLDERS[0].endings: found.pictures}
@@ -90,10 +95,10 @@ def _folder(path: Path, place: str, pictures: Path | None, progress: Progress) -
     }
     sizes = {group: sum(_size(file) for _, file in placed[group]) for group in placed}
     for kind in sorted(FOLDERS, key=lambda kind: -sizes[kind.endings]):
-        given = InputFiles(path, place, placed[kind.endings], pictures, progress)
+        given = InputFiles(path, place, placed[kind.endings], options, progress)
         if given.files and (opened := kind.open(given)) is not None:
             return _with_notes(opened, path, found, {name for name, _ in given.files})
-    return _with_notes(_opened(FOLDERS[0], InputFiles(path, place, (), pictures, progress)), path, found, set())
+    return _with_notes(_opened(FOLDERS[0], InputFiles(path, place, (), options, progress)), path, found, set())
 
 
 def _size(path: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields, replace
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,8 +12,8 @@ from gpubranches.encoders import Embedder
 from gpubranches.encoders.quantizers import require_quantizer
 from gpubranches.errors import UsageError
 
-BATCH_SIZE = 64
-"""Pictures that are embedded together, by default."""
+FRAMES_EVERY_S = 5.0
+"""The time between two frames of a video, by default."""
 DIMS = 32
 """Dims of the codes by rca and pca, by default."""
 _OF_THE_CATALOG = {
@@ -21,6 +21,7 @@ _OF_THE_CATALOG = {
     "d": "--dims",
     "quantizer": "--quantizer",
     "keep_embeddings": "--no-embeddings",
+    "frames_every": "--frames-every",
 }
 """What a catalog decides once for all its items, with the options of the command line."""
 
@@ -32,8 +33,9 @@ class IngestOptions:
     embedder: one, or its spec, see `open_embedder`; pictures need one. head: "rca" (default), "pca", "none" or a file.
     d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's default.
     keep_embeddings: False to store codes and bits alone, and to decode embeddings from the codes, by a head's file that
-    has a decoder. pictures: the folder of the pictures that clip-retrieval folders name; None: it is searched. strict:
-    raise DataError at the end if any input could not be read. batch_size: pictures that are embedded together.
+    has a decoder. frames_every: the time between two frames of a video, in seconds. pictures: the folder of the
+    pictures that clip-retrieval folders name; None: it is searched. strict: raise DataError at the end if any input
+    could not be read. batch_size: pictures that are embedded together; None: what suits the embedder.
     """
 
     embedder: Embedder | str | None = None
@@ -41,9 +43,10 @@ class IngestOptions:
     d: int = DIMS
     quantizer: str | None = None
     keep_embeddings: bool = True
+    frames_every: float = FRAMES_EVERY_S
     pictures: str | Path | None = None
     strict: bool = False
-    batch_size: int = BATCH_SIZE
+    batch_size: int | None = None
 
     @classmethod
     def chosen(cls, options: Self | None, named: dict[str, Any]) -> Self:
@@ -63,8 +66,13 @@ class IngestOptions:
         Whether head, dims and quantizer fit the embeddings is checked where the catalog is made.
         """
         for name, count in (("d", self.d), ("batch_size", self.batch_size)):
+            if name == "batch_size" and count is None:
+                continue
             if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
                 raise UsageError(f"{name}: expected a whole number from 1, got {count!r:.40}")
+        every = self.frames_every
+        if not isinstance(every, Real) or isinstance(every, bool) or not 0.01 <= every <= 86_400:
+            raise UsageError(f"frames_every: expected seconds from 0.01 to 86,400, got {every!r:.40}")
         for name, switch in (("keep_embeddings", self.keep_embeddings), ("strict", self.strict)):
             if not isinstance(switch, bool):
                 raise UsageError(f"{name}: expected True or False, got {switch!r:.40}")

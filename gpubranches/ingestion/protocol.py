@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 
 from gpubranches.catalog.row_source import RowSource
+from gpubranches.ingestion.options import IngestOptions
 from gpubranches.ingestion.pieces import Piece
 
 if TYPE_CHECKING:
@@ -83,13 +84,13 @@ class Input:
 class InputFiles:
     """The files that a kind may read. path: of the input, as given; place: its folder, absolute, links resolved.
 
-    files: pairs (name in the folder, absolute path with links resolved), ascending. options are those of `scan`.
+    files: pairs (name in the folder, absolute path with links resolved), ascending. options: of the ingest.
     """
 
     path: Path
     place: str
     files: tuple[tuple[str, str], ...]
-    pictures: Path | None
+    options: IngestOptions
     progress: Progress
 
 

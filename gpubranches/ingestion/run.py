@@ -12,9 +12,10 @@ from gpubranches.catalog import disk_errors, exclusive
 from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.catalog.row_source import Kind, RowSource
 from gpubranches.core.files import escaped_path, make_folder
-from gpubranches.encoders import Embedder
+from gpubranches.encoders import BATCH_SIZE, Embedder
 from gpubranches.errors import UsageError
 from gpubranches.ingestion.combined_sources import JoinedSources, SourceRanges
+from gpubranches.ingestion.embedding import EmbeddingRates
 from gpubranches.ingestion.pieces import PlannedPiece, with_digests
 from gpubranches.ingestion.protocol import Input, Progress, SpooledSource
 from gpubranches.ingestion.staging import embed_pictures, remove_staged, removed_of, spool_folder, staged_folder
@@ -26,8 +27,7 @@ def exclusive_run(folder: Path) -> Iterator[bool]:
 
     Raises DataError if another process holds it, or the folder cannot be written.
     """
-    staging = folder / "staging"
-    stopped = staging.exists() or removed_of(staging).exists()
+    staging, stopped = folder / "staging", was_stopped(folder)
     with disk_errors(folder):
         make_folder(staging)
     with exclusive(staging), disk_errors(folder):
@@ -39,12 +39,20 @@ def exclusive_run(folder: Path) -> Iterator[bool]:
                 remove_staged(staging, [])
 
 
-class IngestRun:
-    """One run of an ingest or append. progress: callback of (stage, done, total)."""
+def was_stopped(folder: Path) -> bool:
+    """Return whether files of an ingest or append that was stopped, or that is running, are in a catalog."""
+    staging = folder / "staging"
+    return staging.exists() or removed_of(staging).exists()
 
-    def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int, progress: Progress):
+
+class IngestRun:
+    """One run of an ingest or append. progress: callback of (stage, done, total); rates: of what was embedded."""
+
+    def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int | None, progress: Progress):
         self.progress = progress
-        self._staging, self._embedder, self._batch_size = staging, embedder, batch_size
+        self.rates = EmbeddingRates()
+        self._staging, self._embedder = staging, embedder
+        self._batch_size: int = batch_size if batch_size is not None else getattr(embedder, "batch_size", BATCH_SIZE)
 
     def shape_of(self, input: Input) -> tuple[Kind, int]:
         """Return kind and dims of the rows of an input."""
@@ -93,6 +101,7 @@ class IngestRun:
             self._embedder,
             batch_size=self._batch_size,
             progress=self.progress,
+            rates=self.rates,
         )
         return staged, staged.pieces
 

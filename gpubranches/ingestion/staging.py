@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
-from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,12 @@ from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import atomic_file, escaped_path, unescaped_path, write_npy
 from gpubranches.encoders import Embedder
 from gpubranches.errors import CatalogFormatError, DataError
+from gpubranches.ingestion.embedding import EmbeddingRates, decoding_threads, embed_in_order
 from gpubranches.ingestion.pieces import UNREAD, FileState, PlannedPiece, content_digest
 from gpubranches.ingestion.protocol import Opener, Pictures, Progress
 
 PARTITION = 2048
 """Pictures of a partition, which is written at once; a killed run loses one partition at most."""
-_BATCHES_AHEAD = 3
 _SCHEMA = pa.schema(
     [
         ("place", pa.string()),
@@ -153,45 +152,56 @@ def embed_pictures(
     *,
     batch_size: int,
     progress: Progress,
+    rates: EmbeddingRates | None = None,
 ) -> StagedPictures:
     """Embed the pictures of the planned pieces that are not in `out` in their present state; return all of them.
 
-    One thread a core decodes them, `batch_size` at a time and three batches ahead. They are written `PARTITION` at a
-    time. Raises DataError if writing fails, or if a file of many pictures changes meanwhile.
+    They are embedded `batch_size` at a time, see `embed_in_order`, and written about `PARTITION` at a time. rates: is
+    updated. Raises DataError if writing fails, or if a file of many pictures changes meanwhile.
     """
     parts = _held(out, embedder.D)
     found = {row.key: row for number, path in enumerate(parts) for row in _rows(path, number)}
     wanted = [(piece.path, piece.files[0].state, row) for piece, at in planned for row in range(at, piece.rows)]
-    done = sum(key in found for key in wanted)
-    progress("embedding", done, len(wanted))
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as workers:
+    tell = _Counter(sum(key in found for key in wanted), len(wanted), progress)
+    decode, together = partial(_decode, embedder=embedder), min(batch_size, PARTITION)
+    with decoding_threads() as workers:
         missing = _missing(pictures, planned, found, workers)
-        while True:
-            embeddings: list[NDArray[np.float16]] = []
-            rows: list[_Row] = []
-            keys: list[_Key] = []
-            for batch in _decoded(itertools.islice(missing, PARTITION), embedder, batch_size, workers):
-                embeddings.append(_encoded(batch, embedder))
-                keys += [each.key for each in batch]
-                rows += [
-                    _Row(each.file, each.key[2], len(parts), len(rows) + i, each.error) for i, each in enumerate(batch)
-                ]
-                progress("embedding", done + len(rows), len(wanted))
-            if not rows:
-                break
-            parts.append(_write(out, np.concatenate(embeddings), rows))
-            found |= dict(zip(keys, rows, strict=True))
-            done += len(rows)
+        batches = embed_in_order(missing, decode, embedder, together, workers, rates or EmbeddingRates())
+        with closing(batches):
+            for decoded, embeddings in _partitions(batches, tell):
+                rows = [_Row(each.file, each.key[2], len(parts), at, each.error) for at, each in enumerate(decoded)]
+                parts.append(_write(out, embeddings, rows))
+                found |= {each.key: row for each, row in zip(decoded, rows, strict=True)}
     return StagedPictures(pictures, planned, [found[key] for key in wanted], parts, embedder.D)
 
 
-def _encoded(batch: Sequence[_Decoded], embedder: Embedder) -> NDArray[np.float16]:
-    """Return the embeddings of a batch, (m, D) float16, zeros for pictures that could not be read."""
-    out = np.zeros((len(batch), embedder.D), np.float16)
-    good = [i for i, each in enumerate(batch) if each.error is None]
-    if good:
-        out[good] = embedder.encode([batch[i].prepared for i in good])
-    return out
+class _Counter:
+    """Reports pictures that are done. done, total: at first, and in the end."""
+
+    def __init__(self, done: int, total: int, progress: Progress):
+        self._done, self._total, self._progress = done, total, progress
+        self(0)
+
+    def __call__(self, more: int) -> None:
+        self._done += more
+        self._progress("embedding", self._done, self._total)
+
+
+def _partitions(
+    batches: Iterable[tuple[list[_Decoded], NDArray[np.float32]]], tell: Callable[[int], None]
+) -> Iterator[tuple[list[_Decoded], NDArray[np.float16]]]:
+    """Yield pictures and embeddings of `PARTITION` pictures or a little more; the last ones may be fewer."""
+    decoded: list[_Decoded] = []
+    rows: list[NDArray[np.float16]] = []
+    for batch, embeddings in batches:
+        decoded += batch
+        rows.append(embeddings.astype(np.float16))
+        tell(len(batch))
+        if len(decoded) >= PARTITION:
+            yield decoded, np.concatenate(rows)
+            decoded, rows = [], []
+    if decoded:
+        yield decoded, np.concatenate(rows)
 
 
 def _missing(
@@ -280,19 +290,6 @@ def _write(out: Path, embeddings: NDArray[np.float16], rows: Sequence[_Row]) -> 
     with atomic_file(path) as file:
         write_npy(file, embeddings)
     return path
-
-
-def _decoded(
-    wanted: Iterator[_Wanted], embedder: Embedder, batch_size: int, workers: ThreadPoolExecutor
-) -> Iterator[list[_Decoded]]:
-    """Yield batches of decoded pictures in order, a few batches ahead."""
-    waiting: deque[Future[_Decoded]] = deque()
-    while True:
-        while len(waiting) < batch_size * _BATCHES_AHEAD and (each := next(wanted, None)) is not None:
-            waiting.append(workers.submit(_decode, each, embedder))
-        if not waiting:
-            return
-        yield [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
 
 
 def _decode(wanted: _Wanted, embedder: Embedder) -> _Decoded:

@@ -23,7 +23,9 @@ IMAGE_OFFSET, IMAGE_SIZE = "image_offset", "image_size"
 """Where the bytes of the picture begin in that file, and how many they are."""
 IMAGE_ROW = "image_row"
 """The row of the picture in that file, a Parquet file."""
-PARTS = (IMAGE_MEMBER, IMAGE_OFFSET, IMAGE_SIZE, IMAGE_ROW)
+IMAGE_SECONDS = "image_seconds"
+"""The time of the picture in that file, a video, in seconds."""
+PARTS = (IMAGE_MEMBER, IMAGE_OFFSET, IMAGE_SIZE, IMAGE_ROW, IMAGE_SECONDS)
 _URL_LETTERS = 4096
 """Longest address that a browser is given."""
 OWN = ("id", "error", "input", IMAGE_TARGET, *PARTS)
