@@ -25,7 +25,7 @@ from gpubranches.service.database import WAIT_S, Database
 from gpubranches.service.labels import Labels
 from gpubranches.service.open_sessions import OpenSessions, session_bytes
 from gpubranches.service.session_files import FORMAT, VERSION
-from gpubranches.service.session_store import EXAMPLES, SessionStore
+from gpubranches.service.session_store import EXAMPLES, SessionStore, distinct_examples
 
 HX = {"HX-Request": "true"}
 API = "/api/v1"
@@ -143,12 +143,13 @@ def test_counts_are_those_of_the_log_replayed(actions, looked):
     begun = {name for name, held in labels.items() if held.events()}
     records = {record.session: record for record in store.records()}
     assert set(records) == begun
-    for name in begun:
-        right = [item for item, label in labels[name].current().items() if label > 0]
-        wrong = [item for item, label in labels[name].current().items() if label < 0]
-        record = records[name]
-        assert (record.positive, record.negative) == (len(right), len(wrong))
-        assert record.examples == tuple(right[:EXAMPLES])
+    marked = [labels[name].current() for name in records]
+    rights = [tuple(item for item, label in held.items() if label > 0) for held in marked]
+    wrongs = [sum(label < 0 for label in held.values()) for held in marked]
+    assert [(record.positive, record.negative) for record in records.values()] == [
+        (len(right), wrong) for right, wrong in zip(rights, wrongs, strict=True)
+    ]
+    assert [record.examples for record in records.values()] == distinct_examples(rights, EXAMPLES)
     store.close()
 
 
