@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.blocks import SUMS, Blocks, Reader, count_of
-from gpubranches.catalog.storage import RESTORE, Lease, read_content, require_content, require_file, unreadable
+from gpubranches.catalog.storage import (
+    RESTORE,
+    Lease,
+    copy_file,
+    read_content,
+    require_content,
+    require_file,
+    unreadable,
+)
 from gpubranches.catalog.tiles import TILE, ZONES, kd_order, to_tiles, zones_of
 from gpubranches.core.files import BLOCK_BYTES, Output, make_folder, open_regular, output, sync_folder
 from gpubranches.errors import CatalogFormatError
@@ -36,7 +44,6 @@ LARGE = ("embeddings.f16", "items.parquet")
 """Files that are checked block by block while they are read; the others are checked whole when first used."""
 _NO_ROW = np.uint32(0xFFFFFFFF)
 _CHUNK_ROWS = 8192
-_CHUNK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -328,7 +335,7 @@ def write_segment(
         written["embeddings.f16"] = _store(folder / "embeddings.f16", map(new.embeddings, each))
     written |= _write_tables(folder, new, errors)
     for path, entry in (kept or {}).items():
-        written[path.name] = _copied(path, entry, folder / path.name)
+        written[path.name] = copy_file(path, entry, folder / path.name)
     sums = [np.array(written[name].sums, np.uint32) for name in sorted(written)]
     written[SUMS] = _store(folder / SUMS, sums)
     sync_folder(folder)
@@ -354,14 +361,6 @@ def _store(path: Path, parts: Iterable[NDArray[Any]]) -> Output:
     with output(path) as file:
         for part in parts:
             file.write(np.ascontiguousarray(part))
-    return file
-
-
-def _copied(source: Path, entry: dict[str, Any], target: Path) -> Output:
-    with open(open_regular(source), "rb") as old, output(target) as file:
-        while chunk := old.read(_CHUNK_BYTES):
-            file.write(chunk)
-    require_content(source, entry, file.entry["sha256"])
     return file
 
 
