@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpubranches.cli.options import (
+    as_object,
     catalog_argument,
     embedder_option,
     for_terminal,
@@ -17,27 +18,16 @@ from gpubranches.cli.options import (
     progress_bar,
 )
 from gpubranches.encoders.quantizers import QUANTIZERS
+from gpubranches.ingestion.options import BATCH_SIZE, DIMS, IngestOptions
 
 if TYPE_CHECKING:
     from gpubranches.ingestion import IngestReport
 
 inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-strict_option = click.option(
-    "--strict", is_flag=True, help="Exit with an error at the end if an item could not be read."
-)
-pictures_option = click.option(
-    "--pictures",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="The folder of the pictures that clip-retrieval folders name; by default it is searched for.",
-)
-batch_option = click.option(
-    "--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Images that are embedded together."
-)
 dims_option = click.option(
     "--dims",
     "d",
-    default=32,
+    default=DIMS,
     show_default=True,
     type=click.IntRange(4, 1024),
     help="Dims of the codes by rca and pca, a multiple of 4.",
@@ -48,42 +38,48 @@ quantizer_option = click.option(
     type=click.Choice(QUANTIZERS),
     help="What the 256 values of a code dim divide: its range, or its quantiles in a sample; by default as suits it.",
 )
+_codec_options = (
+    click.option(
+        "--head",
+        default=None,
+        metavar="HEAD",
+        help="What reduces embeddings to codes: rca (the default), pca, none, or a trained head's FILE.",
+    ),
+    dims_option,
+    quantizer_option,
+    click.option(
+        "--no-embeddings",
+        "keep_embeddings",
+        is_flag=True,
+        callback=lambda context, option, value: not value,
+        help="Store no embeddings, and decode them from the codes; needs the FILE of a trained head.",
+    ),
+)
+"""What a catalog decides once for all its items."""
+_input_options = (
+    click.option(
+        "--pictures",
+        metavar="FOLDER",
+        type=click.Path(path_type=Path),
+        help="The folder of the pictures that clip-retrieval folders name; by default it is searched for.",
+    ),
+    click.option("--strict", is_flag=True, help="Exit with an error at the end if an item could not be read."),
+    click.option(
+        "--batch-size",
+        default=BATCH_SIZE,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Images that are embedded together.",
+    ),
+)
 
 
 @click.command()
 @inputs_argument
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The catalog to make.")
-@embedder_option
-@click.option(
-    "--head",
-    default=None,
-    metavar="HEAD",
-    help="What reduces embeddings to codes: rca (the default), pca, none, or a trained head's FILE.",
-)
-@dims_option
-@quantizer_option
-@click.option(
-    "--no-embeddings",
-    is_flag=True,
-    help="Store no embeddings, and decode them from the codes; needs the FILE of a trained head.",
-)
-@pictures_option
-@strict_option
-@batch_option
+@as_object("options", IngestOptions, embedder_option, *_codec_options, *_input_options)
 @json_option
-def ingest(
-    inputs: tuple[Path, ...],
-    out: Path,
-    embedder: str | None,
-    head: str | None,
-    d: int,
-    quantizer: str | None,
-    no_embeddings: bool,
-    pictures: Path | None,
-    strict: bool,
-    batch_size: int,
-    as_json: bool,
-) -> None:
+def ingest(inputs: tuple[Path, ...], out: Path, options: IngestOptions, as_json: bool) -> None:
     """Make a catalog of image folders, clip-retrieval folders, .npy, .u8bin or .fbin files.
 
     The same command resumes a stopped run. The id of an item is its position in the input. If the catalog of this input
@@ -92,19 +88,7 @@ def ingest(
     from gpubranches.ingestion import build_catalog
 
     with progress_bar() as progress:
-        report = build_catalog(
-            inputs,
-            out,
-            embedder=embedder,
-            head=head,
-            d=d,
-            quantizer=quantizer,
-            keep_embeddings=not no_embeddings,
-            pictures=pictures,
-            strict=strict,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        report = build_catalog(inputs, out, options, progress=progress)
     _print_report(out, report, as_json)
 
 
@@ -112,21 +96,9 @@ def ingest(
 @catalog_argument
 @inputs_argument
 @click.option("--new", is_flag=True, help="Add only what the catalog does not have yet, and print what was added.")
-@embedder_option
-@pictures_option
-@strict_option
-@batch_option
+@as_object("options", IngestOptions, embedder_option, *_input_options)
 @json_option
-def append(
-    directory: Path,
-    inputs: tuple[Path, ...],
-    new: bool,
-    embedder: str | None,
-    pictures: Path | None,
-    strict: bool,
-    batch_size: int,
-    as_json: bool,
-) -> None:
+def append(directory: Path, inputs: tuple[Path, ...], new: bool, options: IngestOptions, as_json: bool) -> None:
     """Add items to a catalog, embedded and encoded as its own items are; give --embedder if it names no model.
 
     Input that the catalog already has is refused, or skipped with --new. The same command resumes a stopped run.
@@ -134,16 +106,7 @@ def append(
     from gpubranches.ingestion import append as add_items
 
     with progress_bar() as progress:
-        report = add_items(
-            directory,
-            inputs,
-            new=new,
-            embedder=embedder,
-            pictures=pictures,
-            strict=strict,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        report = add_items(directory, inputs, options, new=new, progress=progress)
     _print_report(directory, report, as_json)
 
 

@@ -91,14 +91,19 @@ def require_dims(dims: int, what: str) -> None:
         raise UsageError(f"embeddings: expected at most {MAX_BITS:,} dims, {what} has {dims:,}; reduce them first")
 
 
+def require_quantizer(name: str) -> None:
+    """Raise UsageError for a name that is not in `QUANTIZERS`."""
+    if name not in QUANTIZERS:
+        raise UsageError(f"quantizer: expected one of {', '.join(QUANTIZERS)}, got {name!r:.40}")
+
+
 def scalar_quantizer(name: str, code_range: tuple[float, float] | None = None) -> ScalarQuantizer:
     """Return the quantizer of a name, not fitted yet. Raises UsageError for an unknown name.
 
     "uniform": over code_range if it is given, else from the minimum to the maximum of each dim; "quantile": from the
     `QUANTILE`- to the (1 - `QUANTILE`)-quantile of each dim.
     """
-    if name not in QUANTIZERS:
-        raise UsageError(f"quantizer: expected one of {', '.join(QUANTIZERS)}, got {name!r}")
+    require_quantizer(name)
     if name == "quantile":
         return ScalarQuantizer(quantile=QUANTILE)
     low, high = code_range or (None, None)

@@ -1,6 +1,7 @@
 """Building a catalog from files, encoding it again with another head, and training a head."""
 
 from gpubranches.ingestion.build import IngestReport, append, build_catalog, ingest
+from gpubranches.ingestion.options import IngestOptions
 from gpubranches.ingestion.relocation import RelocateReport, relocate
 
-__all__ = ["IngestReport", "RelocateReport", "append", "build_catalog", "ingest", "relocate"]
+__all__ = ["IngestOptions", "IngestReport", "RelocateReport", "append", "build_catalog", "ingest", "relocate"]

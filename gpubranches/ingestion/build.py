@@ -22,6 +22,7 @@ from gpubranches.encoders.heads import open_head
 from gpubranches.encoders.quantizers import require_dims
 from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion.inputs import Input, PlannedPiece, scan
+from gpubranches.ingestion.options import IngestOptions
 from gpubranches.ingestion.plan import is_begun, plan_append, plan_ingest
 from gpubranches.ingestion.records import IngestHistory, listing
 from gpubranches.ingestion.run import IngestRun, Progress, exclusive_run
@@ -47,35 +48,18 @@ class IngestReport:
 def ingest(
     inputs: str | Path | Sequence[str | Path],
     path: str | Path,
+    options: IngestOptions | None = None,
     *,
-    embedder: Embedder | str | None = None,
-    head: str | None = None,
-    d: int = 32,
-    quantizer: str | None = None,
-    keep_embeddings: bool = True,
-    pictures: str | Path | None = None,
-    strict: bool = False,
-    batch_size: int = 64,
     progress: Progress | None = None,
+    **named: Any,
 ) -> Catalog:
     """Make a catalog of folders and files, and open it; the same call resumes a stopped run.
 
     inputs: one path or several. All arguments and errors are those of `build_catalog`; its notes are logged as
     warnings.
     """
-    report = build_catalog(
-        [inputs] if isinstance(inputs, str | Path) else inputs,
-        path,
-        embedder=embedder,
-        head=head,
-        d=d,
-        quantizer=quantizer,
-        keep_embeddings=keep_embeddings,
-        pictures=pictures,
-        strict=strict,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    several = [inputs] if isinstance(inputs, str | Path) else inputs
+    report = build_catalog(several, path, options, progress=progress, **named)
     for note in report.notes:
         _log.warning("%s", note)
     return Catalog.open(path)
@@ -84,27 +68,17 @@ def ingest(
 def build_catalog(
     inputs: Sequence[str | Path],
     out: str | Path,
+    options: IngestOptions | None = None,
     *,
-    embedder: Embedder | str | None = None,
-    head: str | None = None,
-    d: int = 32,
-    quantizer: str | None = None,
-    keep_embeddings: bool = True,
-    pictures: str | Path | None = None,
-    strict: bool = False,
-    batch_size: int = 64,
     progress: Progress | None = None,
+    **named: Any,
 ) -> IngestReport:
     """Make a catalog of folders and files, and report on it; the same call resumes a stopped run.
 
     inputs: folders of pictures, clip-retrieval folders, .npy, .u8bin, .fbin; several become one catalog with a column
     `input`. Ids are positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are
-    scaled to unit length. embedder: one, or its spec, see `open_embedder`; pictures need one. head: "rca" (default),
-    "pca", "none" or a file. d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`;
-    None: the head's default. keep_embeddings: False to store codes and bits alone, and to decode embeddings from the
-    codes, by a head's file that has a decoder. pictures: the folder of the pictures that clip-retrieval folders name;
-    None: it is searched. strict: raise DataError at the end if any
-    input could not be read. Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows), plus, for n up to
+    scaled to unit length. named: fields of `IngestOptions`, in place of those of `options`. progress: called with
+    (stage, done, total). Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows), plus, for n up to
     100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
 
     If the catalog exists, only pictures of the same input that could not be read and were repaired since are added.
@@ -113,11 +87,12 @@ def build_catalog(
     began = time.perf_counter()
     folder = Path(out)
     require_text(folder)
-    opened = _opened(embedder)
-    made_with = _made_with(opened, head, d, quantizer, keep_embeddings)
-    scanned = scan(inputs, None if pictures is None else Path(pictures))
+    options = IngestOptions.chosen(options, named)
+    opened = _opened(options.embedder)
+    made_with = _made_with(opened, options)
+    scanned = scan(inputs, options.pictures_folder)
     _require_rows(scanned, opened)
-    run = IngestRun(folder / "staging", opened, batch_size, progress or (lambda stage, done, total: None))
+    run = IngestRun(folder / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
     with exclusive_run(folder) as stopped:
         history = IngestHistory(Catalog.open(folder)) if (folder / "manifest.json").exists() else None
         if history is not None and is_begun(history):
@@ -132,49 +107,50 @@ def build_catalog(
                 folder,
                 source,
                 embedder=opened,
-                head=head,
-                d=d,
-                quantizer=quantizer,
-                keep_embeddings=keep_embeddings,
+                head=options.head,
+                d=options.d,
+                quantizer=options.quantizer,
+                keep_embeddings=options.keep_embeddings,
                 origin=origin,
                 listing=(entry["listing"], listing(planned)),
             )
             _append_rows(catalog, source, 0, run.progress)
         run.remove_staged(scanned)
-    return _finish(catalog, strict, began, before, [note for each in scanned for note in each.notes])
+    return _finish(catalog, options.strict, began, before, [note for each in scanned for note in each.notes])
 
 
 def append(
     directory: str | Path,
     inputs: Sequence[str | Path],
+    options: IngestOptions | None = None,
     *,
     new: bool = False,
-    embedder: Embedder | str | None = None,
-    pictures: str | Path | None = None,
-    strict: bool = False,
-    batch_size: int = 64,
     progress: Progress | None = None,
+    **named: Any,
 ) -> IngestReport:
     """Add items to a catalog with its own head, statistics and embedder; resumes like `build_catalog`.
 
     new: add only what is not in the catalog yet; if False, raises UsageError if any part of the input is in it.
-    embedder: for a catalog that names none; raises SpaceMismatchError if it is not the catalog's. pictures, strict: as
-    for `build_catalog`.
+    options, named, progress: as for `build_catalog`, without those that the catalog has decided: head, d, quantizer
+    and keep_embeddings. An embedder is for a catalog that names none; raises SpaceMismatchError if it is not the
+    catalog's.
     """
     began = time.perf_counter()
+    options = IngestOptions.chosen(options, named)
+    options.require_of_append()
     catalog = Catalog.open(directory)
-    scanned = scan(inputs, None if pictures is None else Path(pictures))
-    opened = _embedder_of(catalog, scanned, embedder)
+    scanned = scan(inputs, options.pictures_folder)
+    opened = _embedder_of(catalog, scanned, options.embedder)
     _require_rows(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
-    run = IngestRun(catalog.path / "staging", opened, batch_size, progress or (lambda stage, done, total: None))
+    run = IngestRun(catalog.path / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
     with exclusive_run(catalog.path) as stopped:
         catalog.refresh()
         before, history = catalog.n, IngestHistory(catalog)
         plan, record, plan_notes = plan_append(history, scanned, new, stopped)
         _ingest_plan(catalog, history, plan, record, run)
         run.remove_staged(scanned)
-    return _finish(catalog, strict, began, before, [*notes, *plan_notes])
+    return _finish(catalog, options.strict, began, before, [*notes, *plan_notes])
 
 
 def _ingest_plan(
@@ -222,22 +198,20 @@ def _places(scanned: Sequence[Input], source: RowSource, before: dict[str, Any])
     return {**roots, "moved": moves} if moves else roots
 
 
-def _made_with(
-    embedder: Embedder | None, head: str | None, d: int, quantizer: str | None, keep_embeddings: bool
-) -> dict[str, Any]:
+def _made_with(embedder: Embedder | None, options: IngestOptions) -> dict[str, Any]:
     """Return the options that distinguish catalogs of the same input; the file of a head by its content.
 
     Raises UsageError for options that do not fit together.
     """
-    opened, fitted = open_head(head, d=d) if head else (None, False)
-    if not keep_embeddings:
-        require_decoder(opened if fitted else None, head)
+    head, fitted = open_head(options.head, d=options.d) if options.head else (None, False)
+    if not options.keep_embeddings:
+        require_decoder(head if fitted else None, options.head)
     return {
         "embedder": "" if embedder is None else embedder.identity,
-        "head": opened.identity if opened is not None and fitted else head or "",
-        "dims": d,
-        "quantizer": quantizer or "",
-        "embeddings": keep_embeddings,
+        "head": head.identity if head is not None and fitted else options.head or "",
+        "dims": options.d,
+        "quantizer": options.quantizer or "",
+        "embeddings": options.keep_embeddings,
     }
 
 

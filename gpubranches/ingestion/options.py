@@ -1,0 +1,93 @@
+"""The options of an ingest or append: their defaults, and the check of their values."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields, replace
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Self
+
+from gpubranches.encoders import Embedder
+from gpubranches.encoders.quantizers import require_quantizer
+from gpubranches.errors import UsageError
+
+BATCH_SIZE = 64
+"""Pictures that are embedded together, by default."""
+DIMS = 32
+"""Dims of the codes by rca and pca, by default."""
+_OF_THE_CATALOG = {
+    "head": "--head",
+    "d": "--dims",
+    "quantizer": "--quantizer",
+    "keep_embeddings": "--no-embeddings",
+}
+"""What a catalog decides once for all its items, with the options of the command line."""
+
+
+@dataclass(frozen=True)
+class IngestOptions:
+    """What an ingest or append may be told beside its inputs.
+
+    embedder: one, or its spec, see `open_embedder`; pictures need one. head: "rca" (default), "pca", "none" or a file.
+    d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's default.
+    keep_embeddings: False to store codes and bits alone, and to decode embeddings from the codes, by a head's file that
+    has a decoder. pictures: the folder of the pictures that clip-retrieval folders name; None: it is searched. strict:
+    raise DataError at the end if any input could not be read. batch_size: pictures that are embedded together.
+    """
+
+    embedder: Embedder | str | None = None
+    head: str | None = None
+    d: int = DIMS
+    quantizer: str | None = None
+    keep_embeddings: bool = True
+    pictures: str | Path | None = None
+    strict: bool = False
+    batch_size: int = BATCH_SIZE
+
+    @classmethod
+    def chosen(cls, options: Self | None, named: dict[str, Any]) -> Self:
+        """Return valid options: `options`, or the defaults, with those that are given by name.
+
+        Raises UsageError for a name that is no option, and as `validate`.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in named:
+            if name not in known:
+                raise UsageError(f"options: expected some of {', '.join(known)}, got {name!r:.40}")
+        return replace(options or cls(), **named).validate()
+
+    def validate(self) -> Self:
+        """Return the options. Raises UsageError for a value of another type or out of its range.
+
+        Whether head, dims and quantizer fit the embeddings is checked where the catalog is made.
+        """
+        for name, count in (("d", self.d), ("batch_size", self.batch_size)):
+            if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
+                raise UsageError(f"{name}: expected a whole number from 1, got {count!r:.40}")
+        for name, switch in (("keep_embeddings", self.keep_embeddings), ("strict", self.strict)):
+            if not isinstance(switch, bool):
+                raise UsageError(f"{name}: expected True or False, got {switch!r:.40}")
+        for name, text in (("head", self.head), ("quantizer", self.quantizer)):
+            if text is not None and not isinstance(text, str):
+                raise UsageError(f"{name}: expected a text or None, got {type(text).__name__}")
+        if self.quantizer is not None:
+            require_quantizer(self.quantizer)
+        if self.pictures is not None and not isinstance(self.pictures, str | os.PathLike):
+            raise UsageError(f"pictures: expected a path or None, got {type(self.pictures).__name__}")
+        return self
+
+    @property
+    def pictures_folder(self) -> Path | None:
+        """The folder of the pictures as a path, or None."""
+        return None if self.pictures is None else Path(self.pictures)
+
+    def require_of_append(self) -> None:
+        """Raise UsageError for an option that the catalog has decided: an append uses the catalog's own."""
+        default = type(self)()
+        other = [option for name, option in _OF_THE_CATALOG.items() if getattr(self, name) != getattr(default, name)]
+        if other:
+            raise UsageError(
+                f"append: expected none of {', '.join(_OF_THE_CATALOG.values())}, since the catalog keeps its own, got "
+                f"{', '.join(other)}"
+            )
