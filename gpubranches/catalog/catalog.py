@@ -87,12 +87,13 @@ class Catalog(CatalogWriter):
         keep_embeddings: bool = True,
         origin: dict[str, Any] | None = None,
         listing: tuple[str, bytes] | None = None,
+        next_id: int = 0,
     ) -> Self:
         """Make an empty catalog for the rows of a source; head and quantizers are fitted to `FIT_ROWS` of them.
 
         embedder, head, d, quantizer, keep_embeddings: as for `from_embeddings`; origin: JSON that describes the inputs;
-        listing: see `set_source`. Raises UsageError for options that do not fit the source, DataError if no row of the
-        sample has a direction.
+        listing: see `set_source`; next_id: the first id. Raises UsageError for options that do not fit the source,
+        DataError if no row of the sample has a direction.
         """
         if source.kind == "codes":
             if head is not None or embedder is not None or quantizer is not None or not keep_embeddings:
@@ -100,7 +101,8 @@ class Catalog(CatalogWriter):
                     "codes have no embeddings: expected neither --head nor --quantizer nor --embedder nor "
                     "--no-embeddings; leave them out"
                 )
-            return cls.create(path, space=EmbeddingSpace(), d=source.dim, source=origin, listing=listing)
+            space = EmbeddingSpace()
+            return cls.create(path, space=space, d=source.dim, source=origin, listing=listing, next_id=next_id)
         if embedder is not None and source.dim != embedder.D:
             raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
         require_dims(source.dim, "the input")
@@ -123,6 +125,7 @@ class Catalog(CatalogWriter):
             source=origin,
             listing=listing,
             keep_embeddings=keep_embeddings,
+            next_id=next_id,
         )
 
     def append_source(self, source: RowSource, *, first_id: int = 0, report: Report | None = None) -> None:

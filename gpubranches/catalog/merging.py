@@ -190,7 +190,7 @@ def _source(parts: Sequence[Snapshot]) -> tuple[dict[str, Any], _Kept]:
                 if entry not in source.setdefault(moves, []):
                     source[moves].append(entry)
         records += [(part, record) for record in own.get("inputs", [])]
-    if roots:
+    if any("roots" in part.manifest["source"] for part in parts):
         source["roots"] = roots
     records.sort(key=lambda one: one[1]["base"])
     kept: _Kept = {}

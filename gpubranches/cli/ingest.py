@@ -54,6 +54,22 @@ _codec_options = (
         callback=lambda context, option, value: not value,
         help="Store no embeddings, and decode them from the codes; needs the FILE of a trained head.",
     ),
+    click.option(
+        "--codec-from",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Take head, quantizers and embedder of this catalog, in place of new ones.",
+    ),
+    click.option(
+        "--shard",
+        metavar="I/N",
+        help="Ingest the I-th of N parts of the input alone; merge joins all. Needs --codec-from.",
+    ),
+    click.option(
+        "--fit-only",
+        is_flag=True,
+        help="Fit head and quantizers to a sample of the input, for --codec-from; add no items.",
+    ),
 )
 """What a catalog decides once for all its items."""
 _input_options = (

@@ -79,9 +79,11 @@ def _merge_sessions(path: Path, logs: Sequence[Path]) -> int:
 
 def _copy_sessions(connection: sqlite3.Connection, log: Path) -> None:
     """Insert the rows of a log. Raises ShardError if a session is there already."""
+    # A log in use has its last events in a second file; without that file it can be read without making one.
+    how = "mode=ro" if log.with_name(f"{log.name}-wal").exists() else "immutable=1"
     with (
         sqlite_errors(log, _WHAT),
-        closing(sqlite3.connect(f"file:{quote(str(log.absolute()))}?mode=ro", uri=True)) as old,
+        closing(sqlite3.connect(f"file:{quote(str(log.absolute()))}?{how}", uri=True)) as old,
     ):
         present = {name for (name,) in old.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         for table, columns in _TABLES.items():
