@@ -47,6 +47,10 @@ def opened(name, catalog, **options):
         from gpubranches.engines.cpu.backend import CpuBackend
 
         return ShardedBackend(catalog, [LocalShard(CpuBackend) for _ in range(3)])
+    if name == "ray":
+        from rays import over_actors
+
+        return over_actors(catalog)
     if name == "kdtree":
         from gpubranches.engines.kdtree.backend import KdtreeBackend
 

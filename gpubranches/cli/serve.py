@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +10,12 @@ import click
 
 from gpubranches.cli.options import (
     as_object,
-    catalog_argument,
     open_embedder_for,
-    opened_backend,
     progress_bar,
     tell_missing_pictures,
 )
-from gpubranches.cli.sessions import Source, serve_source
+from gpubranches.cli.sessions import ServedSource, serve_source
+from gpubranches.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,22 @@ proxy_options = (
 )
 
 
+def _one_folder(_: click.Context, argument: click.Parameter, given: tuple[Path, ...]) -> Path:
+    if len(given) > 1:
+        joined = shlex.join(["gpubranches", "merge", "OUT", *map(str, given)])
+        raise UsageError(
+            f"serve: expected one catalog, got {len(given)}; join them by `{joined}`, which links their files"
+        )
+    return given[0]
+
+
 @click.command()
-@catalog_argument
+@click.argument(
+    "directory", metavar="DIR", nargs=-1, required=True, type=click.Path(path_type=Path), callback=_one_folder
+)
 @as_object("address", Address, *listen_options, *proxy_options)
 @serve_source
-def serve(source: Source, address: Address) -> None:
+def serve(source: ServedSource, address: Address) -> None:
     """Serve the labelling page of a catalog and its API."""
     _serve(source, address)
 
@@ -93,10 +104,10 @@ def demo(out: Path, scenes: int, no_serve: bool, address: Address) -> None:
     with progress_bar() as progress:
         build_demo(out, n=scenes, progress=progress)
     if not no_serve:
-        _serve(Source(out), address)
+        _serve(ServedSource(out), address)
 
 
-def _serve(source: Source, address: Address) -> None:
+def _serve(source: ServedSource, address: Address) -> None:
     from gpubranches import Catalog
     from gpubranches.app import create_app
     from gpubranches.app import serve as serve_app
@@ -108,7 +119,7 @@ def _serve(source: Source, address: Address) -> None:
     proxies = Proxies.parse(address.behind_proxy, address.prefix)
     catalog = Catalog.open(source.directory)
     tell_missing_pictures(catalog)
-    with opened_backend(source.backend, catalog, source.nn) as opened:
+    with source.opened(catalog) as opened:
         embedder = open_embedder_for(catalog, source.embedder)
         app = create_app(catalog, opened, embedder=embedder, seed=source.seed, token=token)
         name = f"[{address.host}]" if ":" in address.host else address.host

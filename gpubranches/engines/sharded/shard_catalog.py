@@ -37,7 +37,7 @@ class ShardState:
         names = {segment.folder.name for segment in segments}
         entries = [entry for entry in snapshot.manifest["segments"] if Path(entry["name"]).name in names]
         spans = np.array([(each.start, each.start + each.tiles * TILE) for each in segments], np.int64).reshape(-1, 2)
-        key = digest(str(snapshot.generation), *(f"/{entry['name']}" for entry in entries))
+        key = digest(str(snapshot.path), f"/{snapshot.generation}", *(f"/{entry['name']}" for entry in entries))
         state = cls(key, snapshot.path, {**snapshot.manifest, "segments": entries, "deleted": None}, spans // 8, None)
         return state if snapshot.deleted is None else replace(state, deleted=state.own(snapshot.deleted))
 
@@ -57,9 +57,14 @@ class ShardState:
             bitmap[start:stop] = own[at : at + stop - start]
             at += stop - start
 
-    def open(self, before: Snapshot | None = None) -> Snapshot:
-        """Open the segments. before: an earlier snapshot, whose maps are reused. Errors as of `Snapshot.open`."""
-        return replace(Snapshot.open(self.path, self.manifest, before), deleted=self.deleted)
+    def open(self, generation: int, before: Snapshot | None = None) -> Snapshot:
+        """Open the segments. before: an earlier snapshot, whose maps are reused.
+
+        generation: a number that no other state has; engines tell states apart by it. The catalog's does not do, since
+        a generation may be divided in another way later. Errors as of `Snapshot.open`.
+        """
+        manifest = {**self.manifest, "generation": generation}
+        return replace(Snapshot.open(self.path, manifest, before), deleted=self.deleted)
 
 
 class ShardCatalog(CatalogReader):
@@ -67,6 +72,7 @@ class ShardCatalog(CatalogReader):
 
     def __init__(self, state: ShardState):
         self._state = state
+        self._shown = 0
         super().__init__(state.path)
 
     def show(self, state: ShardState) -> Snapshot:
@@ -81,4 +87,5 @@ class ShardCatalog(CatalogReader):
         return False
 
     def _opened(self, before: Snapshot | None) -> Current:
-        return Current(self._state.open(before), (0, 0, 0))
+        self._shown += 1
+        return Current(self._state.open(self._shown, before), (0, 0, 0))
