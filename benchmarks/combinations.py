@@ -37,6 +37,8 @@ class Classes:
         assert isinstance(embedder, VocabularyEmbedder)  # nosec B101  # what this benchmark is about
         ids = np.arange(catalog.next_id)
         self.labels = np.array([str(row.get("caption") or "") for row in catalog.items(ids)])
+        assert catalog.signs is not None  # nosec B101  # a catalog with embeddings has them
+        assert catalog.text_mean is not None  # nosec B101  # a catalog with a vocabulary has it
         self.items = unit(catalog.embeddings(ids) - catalog.signs.mean_)
         self.names = [
             name for name in sorted(set(self.labels)) if (self.labels == name).sum() > 9 and embedder.knows(name)
@@ -55,7 +57,8 @@ class Classes:
     def nearest_wrong(self, direction: NDArray[np.float32], name: str, count: int) -> list[int]:
         """Return the labelled items nearest to a direction that are not of the class."""
         order = np.argsort(-(self.items @ direction), kind="stable")
-        return order[(self.labels[order] != name) & (self.labels[order] != "")][:count].tolist()
+        wrong: list[int] = order[(self.labels[order] != name) & (self.labels[order] != "")][:count].tolist()
+        return wrong
 
 
 def measured(classes: Classes, rng: np.random.Generator) -> Iterator[tuple[str, tuple[float, float]]]:

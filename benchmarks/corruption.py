@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def write_catalog(folder: Path) -> Path:
     np.save(folder / "in/img_emb/img_emb_0.npy", rows)
     columns = {"caption": [f"row {i}" for i in range(2 * _ROWS)], "note": [rng.bytes(100).hex() for _ in rows]}
     pq.write_table(pa.table(columns), folder / "in/metadata/metadata_0.parquet")
-    catalog_module.SEGMENT_ROWS = _ROWS
+    catalog_module.SEGMENT_ROWS = _ROWS  # type: ignore[attr-defined]
     ingest([folder / "in"], folder / "whole", d=8)
     Catalog.open(folder / "whole").delete([0, 5, 170])
     return folder / "whole"
@@ -91,9 +92,9 @@ def damages(
         file.write_bytes(content)
 
     for at in rng.integers(0, size, flips).tolist():
-        yield "flip", lambda at=at: flip(at)
+        yield "flip", partial(flip, at)
     for at in rng.integers(0, size, 3).tolist():
-        yield "cut", lambda at=at: os.truncate(file, at)
+        yield "cut", partial(os.truncate, file, at)
     yield "remove", file.unlink
     yield "empty", lambda: os.truncate(file, 0)
     if other is not None and other.exists():

@@ -42,7 +42,8 @@ def by_share(owners: NDArray[np.int16], share: float) -> NDArray[np.bool_]:
     """Return the items of an idea, (n,) bool: of the cluster, or of the largest groups, that hold about this share."""
     clusters = np.bincount(owners, minlength=1000) / len(owners)
     if share < clusters.max():
-        return owners == int(np.abs(clusters - share).argmin())
+        nearest: NDArray[np.bool_] = owners == int(np.abs(clusters - share).argmin())
+        return nearest
     groups = clusters.reshape(100, 10).sum(axis=1)
     largest = np.argsort(-groups)
     chosen = largest[: int(np.searchsorted(np.cumsum(groups[largest]), share)) + 1]
@@ -100,7 +101,7 @@ def main() -> None:
                 dims = 0 if name == "votes" else options.dims
                 catalog, owners = made_catalog(folder / f"{n}-{dims}", partial(_write, n, dims))
                 wanted = by_share(owners, options.share if dims else _RARE)
-                refine.judge = _judge_as(broad=name == "broad")
+                refine.judge = _judge_as(broad=name == "broad")  # type: ignore
                 print(name, measure(catalog, wanted, second_stage=dims > 0), flush=True)
 
 

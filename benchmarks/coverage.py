@@ -34,7 +34,7 @@ STAGES = (
     "votes alone, audit of 40",
 )
 GOAL = 0.85
-HEADER = ("estimate", "of", "which", "simulations", "held", "true above", "true below", "mean width")
+HEADER: tuple[str, ...] = ("estimate", "of", "which", "simulations", "held", "true above", "true below", "mean width")
 HEADER += ("error of middle", "")
 Tallies = dict[tuple[str, str, int, str], Tally]
 """By stage, measure, number of marks and band of the concept's size."""
@@ -75,14 +75,18 @@ def table(tallies: Tallies, positives: Sequence[int], sizes: Sequence[int]) -> s
 
     sizes: items of the concepts.
     """
-    groups = [("all", lambda key: True)]
-    groups += [(f"p = {p}", lambda key, p=p: key[2] == p) for p in positives]
-    groups += [(f"{size} items", lambda key, size=size: key[3] == size) for size in bands(sizes)]
+    groups: list[tuple[str, int | str | None]] = [("all", None)]
+    groups += [(f"p = {p}", p) for p in positives]
+    groups += [(f"{size} items", size) for size in bands(sizes)]
     rows = []
     for stage in STAGES:
         for measure in ("precision", "recall"):
-            for name, chosen in groups:
-                parts = [tally for key, tally in tallies.items() if key[:2] == (stage, measure) and chosen(key)]
+            for name, group in groups:
+                parts = [
+                    tally
+                    for key, tally in tallies.items()
+                    if key[:2] == (stage, measure) and (group is None or group in key[2:])
+                ]
                 held = np.concatenate([np.zeros(0), *(part.held for part in parts)])
                 if not len(held):
                     continue

@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +146,10 @@ def _ms(value: float) -> str:
     return f"{value:.2f} ms" if value < 10 else f"{value:.1f} ms"
 
 
+def _write(rows: int, path: Path) -> NDArray[np.int16]:
+    return write_catalog(path, Clusters(), rows)
+
+
 def main() -> None:
     """Read the options, run, print and write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kdtree", description=__doc__)
@@ -158,9 +163,7 @@ def main() -> None:
     with work_folder(options.folder) as folder:
         table = SpeedTable(folder, options.repeats, options.threads)
         for rows, goal_s, repeats in ((options.built_rows, 15.4, 3), (options.rows, None, 1)):
-            catalog, owners = made_catalog(
-                folder / f"codes-{rows}", lambda path, rows=rows: write_catalog(path, Clusters(), rows)
-            )
+            catalog, owners = made_catalog(folder / f"codes-{rows}", partial(_write, rows))
             measure_build(table, catalog, goal_s, repeats)
             if rows == options.rows:
                 measure_boxes(table, catalog, models(catalog, owners))

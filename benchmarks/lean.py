@@ -25,7 +25,7 @@ def f_beta(found: dict[str, float], lean: float) -> float:
     """Return the weighted harmonic mean of precision and recall, recall counting 4^lean times as much."""
     precision, recall = found["precision"], found["recall"]
     square = 16.0**lean
-    return (1 + square) * precision * recall / max(square * precision + recall, 1e-12)
+    return float((1 + square) * precision * recall / max(square * precision + recall, 1e-12))
 
 
 def measure(labelled: LabelledCatalog, draw: Draw) -> list[list[float]]:

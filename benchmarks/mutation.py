@@ -91,7 +91,7 @@ def changes(tree: ast.Module) -> Iterator[Change]:
     for node, parent, put in _nodes(tree, tree, lambda new: None):
         yield from _of_node(node, put)
         is_test = isinstance(parent, ast.If | ast.IfExp | ast.While) and node is parent.test
-        if is_test and not isinstance(node, ast.UnaryOp):
+        if is_test and isinstance(node, ast.expr) and not isinstance(node, ast.UnaryOp):
             yield _replacement(node, put, ast.UnaryOp(ast.Not(), node))
         if isinstance(node, ast.Raise | ast.AugAssign) or _is_call(node):
             yield _replacement(node, put, ast.Pass())
@@ -224,7 +224,8 @@ def report(command: str, results: list[Found]) -> str:
         "original. The score is the share of killed mutants among those that are not equivalent."
     )
     counts = [(one.module, one.killed, *_split(one)) for one in results]
-    counts.append(("all", *(sum(row[at] for row in counts) for at in (1, 2, 3))))
+    killed, same, left = (sum(column) for column in zip(*(row[1:] for row in counts), strict=True))
+    counts.append(("all", killed, same, left))
     rows = [
         (name, str(killed + same + left), str(killed), str(same), str(left), f"{killed / max(1, killed + left):.0%}")
         for name, killed, same, left in counts

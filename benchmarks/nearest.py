@@ -47,10 +47,11 @@ def measure(
         for i in range(repeats + 1):  # the first compiles and allocates
             found, seconds = _timed(backend, "faiss", queries, k)
             right, own_seconds = _timed(backend, "kernel", queries, k)
-            if found.source != "faiss-gpu/embeddings" or found.ids.tolist() != right.ids.tolist():
+            sources = (found.source, right.source)
+            if sources != ("faiss-gpu/embeddings", "gpu/embeddings") or found.ids.tolist() != right.ids.tolist():
                 raise UsageError(
-                    f"expected of faiss the {k} nearest that the kernels find, got an answer of {found.source}; leave "
-                    "--nn at kernel for this catalog"
+                    f"expected of faiss the {k} nearest that the kernels find, got answers of {found.source} and "
+                    f"{right.source}; leave --nn at kernel for this catalog"
                 )
             if i:
                 faiss_ms.append(1e3 * seconds)
@@ -63,7 +64,7 @@ def measure(
 
 
 def _timed(backend: GpuBackend, nn: str, queries: Any, k: int, where: Any = None) -> tuple[Neighbors, float]:
-    backend._first.asked = nn
+    backend._first.requested = nn
     start = time.perf_counter()
     found = backend.search(queries, k, tier="embeddings", where=where)
     return found, time.perf_counter() - start

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.harness.options import out_prefix, whole
 from benchmarks.harness.publishing import Goal, command_line, document, goals_section, write_pair
 from benchmarks.harness.real_data import add_data_options, opened_data, parse_with_data
+from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.research.quality import (
     Comparison,
     Concept,
@@ -105,7 +106,9 @@ def run(
         played = play_rounds(
             labelled, concepts, rounds=options.rounds, seeds=options.seeds, progress=_progress("rounds")
         )
-    named = find_concepts(labelled.catalog, labelled.embedder.knows, fewest=1)
+    embedder = labelled.embedder
+    assert isinstance(embedder, VocabularyEmbedder)  # nosec B101  # what `opened_data` gives
+    named = find_concepts(labelled.catalog, embedder.knows, fewest=1)
     pages = first_pages(labelled, named, [100, 1000, labelled.n])
     facts = {"date": time.strftime("%Y-%m-%d"), "seconds": round(time.perf_counter() - start)}
     return Report(labelled.n, concepts, compared, played, reference_among(list(models), None), facts), pages

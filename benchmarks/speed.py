@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def measure_nearest(table: SpeedTable, catalog: Catalog, queries: NDArray[np.uin
             chosen = queries[:count]
             table.ratio(
                 f"exact top {_NEAREST} over codes, {count} {'query' if count == 1 else 'queries'}, against faiss",
-                lambda chosen=chosen: scan.search(chosen, _NEAREST, tier="codes"),
-                lambda chosen=chosen: indexed.search(chosen, _NEAREST, tier="codes"),
+                partial(scan.search, chosen, _NEAREST, tier="codes"),
+                partial(indexed.search, chosen, _NEAREST, tier="codes"),
                 1,
             )
 

@@ -283,7 +283,7 @@ def test_the_closest_measured_point_decides():
 
 def test_what_is_measured_is_what_auto_decides_by(world, faiss, table):
     with opened(world) as backend:
-        lines = measure(backend, ks=(5, MOST_NEAREST), batches=(1, 3), repeats=2)
+        lines = measure(backend, ks=(5, MOST_NEAREST), batches=(1, 3), repeats=1)
         assert backend.search(world.embeddings[:1], 3, tier="embeddings").ids[0, 0] == world.ids[0]
     assert [(line.k, line.batch, line.filter) for line in lines] == [
         (k, batch, filtered) for k in (5, MOST_NEAREST) for batch in (1, 3) for filtered in (False, True)

@@ -196,8 +196,8 @@ def _by_round(title: str, played: Play) -> Section:
         oracle = alone.mean(ORACLE, "f1", 0)[0]
         cells = (f"{played.sizes[row]:,}", f"{played.shares[row]:.1%}", *(with_error(m, math.nan) for m in means))
         rows.append((name, *cells, with_error(oracle, math.nan)))
-    means = (with_error(*found.mean(PRODUCT, "f1", place)) for place in found.places)
-    rows.append(("mean", "", "", *means, with_error(*found.mean(ORACLE, "f1", 0))))
+    totals = (with_error(*found.mean(PRODUCT, "f1", place)) for place in found.places)
+    rows.append(("mean", "", "", *totals, with_error(*found.mean(ORACLE, "f1", 0))))
     return Section(title, ("concept", "items", "share", *map(str, found.places), ORACLE), rows)
 
 

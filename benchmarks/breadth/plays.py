@@ -195,9 +195,9 @@ def _played(tasks: list[Task], user: str, seeds: int, models: Sequence[str], kin
             if draw is None:
                 continue
             for model in values:
-                for place, found in enumerate(_rounds(labelled, draw, model, tallies, unranked)):
+                for place, measured in enumerate(_rounds(labelled, draw, model, tallies, unranked)):
                     for measure in MEASURES:
-                        values[model][measure][place, at, seed] = found.get(measure, np.nan)
+                        values[model][measure][place, at, seed] = measured.get(measure, np.nan)
         print(f"{kind}: {at + 1} of {len(tasks)}, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     names = tuple(concept.name for _, concept in tasks)
     found = Comparison(tuple(range(ROUNDS + 1)), seeds, names, values)

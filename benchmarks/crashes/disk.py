@@ -8,7 +8,7 @@ atomic. A name on the disk may lead to a file without any content.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -116,7 +116,7 @@ class Disk:
             kept = [change for change, stays in zip(self._pending, some, strict=True) if stays]
             yield "drawn", self._cut(kept, lambda file: _drawn(file, rng))
 
-    def _cut(self, changes: Sequence[_Change], content: object) -> Tree:
+    def _cut(self, changes: Sequence[_Change], content: Callable[[_File], bytes]) -> Tree:
         names: dict[_Folder, dict[str, _Node]] = {}
         for folder, name, node in (each for change in changes for each in change):
             entries = names.setdefault(folder, dict(folder.kept))
@@ -199,7 +199,12 @@ def _drawn(file: _File, rng: np.random.Generator) -> bytes:
     return bytes(content)
 
 
-def _tree(folder: _Folder, names: object, content: object, above: str = "") -> Iterator[tuple[str, bytes | str | None]]:
+def _tree(
+    folder: _Folder,
+    names: Callable[[_Folder], dict[str, _Node]],
+    content: Callable[[_File], bytes],
+    above: str = "",
+) -> Iterator[tuple[str, bytes | str | None]]:
     for name, node in sorted(names(folder).items()):
         path = f"{above}{name}"
         if isinstance(node, _Folder):

@@ -83,7 +83,7 @@ def run_over(folder: Path, arguments: list[str]) -> int:
     """Run Python over the layer, compiled into a folder; return the exit status. One thread a library, for forks."""
     library = folder / "calls.so"
     source = Path(__file__).with_name("calls.c")
-    command = ["gcc", "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl", "-lpthread"]
+    command = ["gcc", "-O1", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl", "-lpthread"]
     subprocess.run(command, check=True)  # nosec B607  # the user's compiler
     threads = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(threads, "1"), "LD_PRELOAD": str(library)}
@@ -133,4 +133,4 @@ def _calls(content: bytes) -> Iterator[Call]:
             handles[handle] = paths[0]
         elif what in _BY_HANDLE:
             paths[0] = handles[handle]
-        yield Call(what, number, handle, result, offset, flags, *paths, parts[2])
+        yield Call(what, number, handle, result, offset, flags, paths[0], paths[1], parts[2])

@@ -142,7 +142,7 @@ _MARKS = (
     ("POST", f"{API}/marks", {"ids": [6], "label": 0, "event": "event-00005"}),
     ("POST", f"{API}/marks", {"ids": [*range(10, 36)], "label": -1, "event": "event-00006"}),
 )
-_SESSIONS = (
+_SESSIONS: tuple[tuple[str, str, Any], ...] = (
     ("POST", "/api/v1/sessions", {"name": "second", "seed": 9}),
     ("POST", f"/sessions/{SESSION}/name", {"form": {"title": "renamed"}}),
     ("POST", "/sessions/import", {"file": _FILE}),

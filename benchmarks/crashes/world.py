@@ -38,13 +38,14 @@ class Fields:
 
     def preprocess(self, image: Image.Image) -> NDArray[np.float32]:
         """Return the colours, (12,) float32."""
-        return np.asarray(image.resize((2, 2)), np.float32).reshape(-1) / 255 + 0.1
+        return np.asarray(image.resize((2, 2)), np.float32).reshape(-1) / np.float32(255) + np.float32(0.1)
 
     def encode(self, prepared: list[Any]) -> NDArray[np.float32]:
         """Return unit rows, (m, 24) float32."""
         rows = np.array(prepared, np.float32).reshape(-1, 12)
         rows = np.concatenate([rows, rows**2], axis=1)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        unit: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return unit
 
 
 def run(*arguments: str) -> int:
@@ -69,8 +70,8 @@ class World:
         for path in (self.inputs, self._starts):
             path.mkdir()
         # Small, so that an input makes two segments and pictures two partitions.
-        catalog_module.SEGMENT_ROWS, staging.PARTITION = 24, 4
-        build.open_embedder = lambda spec: Fields()  # type: ignore[assignment,return-value]
+        catalog_module.SEGMENT_ROWS, staging.PARTITION = 24, 4  # type: ignore[attr-defined]
+        build.open_embedder = lambda spec: Fields()  # type: ignore
         self._write_inputs()
 
     @property

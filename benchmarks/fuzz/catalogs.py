@@ -103,7 +103,7 @@ def heads() -> list[bytes]:
     tower = Tower(normal(8, DIMS), ((normal(12, DIMS), normal(12)), (normal(8, 12), normal(8))))
     decoder = Tower(None, ((normal(DIMS, 8), normal(DIMS)),))
     memory = TextMemory(rows[:20].astype(np.float16), normal(20, 8), normal(8, DIMS), 0.1, 0.5)
-    options = {
+    options: dict[str, Any] = {
         "text_mean": normal(DIMS),
         "decoder": decoder,
         "config": {"names": ["dog"], "seed": 0},

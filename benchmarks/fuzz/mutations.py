@@ -157,7 +157,7 @@ def mutated_json(data: bytes, rng: Random) -> bytes:
     return dumped(value, rng)
 
 
-_NPY = (
+_NPY: tuple[str, ...] = (
     "<f4", "'|O'", "'<f8'", "'|V9999999'", "'|S0'", "'>f2'", "'<U9'", "'<M8'", "'<c16'", "True", "()", "(0, 0)",
     "(-1, 4)",
 )  # fmt: skip
@@ -224,8 +224,8 @@ def mutated_safetensors(data: bytes, rng: Random) -> bytes:
         _reshape(rng.choice(list(tensors.values())), rng)
     else:
         header = mutated_value(header, rng)
-    told = dumped(header, rng)
-    return (len(told) if rng.random() < 0.95 else rng.choice(NUMBERS) % 2**64).to_bytes(8, "little") + told + body
+    text = dumped(header, rng)
+    return (len(text) if rng.random() < 0.95 else rng.choice(NUMBERS) % 2**64).to_bytes(8, "little") + text + body
 
 
 def _is_place(tensor: Any) -> bool:

@@ -179,7 +179,7 @@ def _request(method: str, path: str, query: Any, body: Any, kind: str = "applica
     return json.dumps({"method": method, "path": path, "query": query, "body": body, "type": kind}).encode()
 
 
-_PAGES = (
+_PAGES: tuple[tuple[str, str, Any, Any], ...] = (
     ("GET", "/", {}, None),
     ("GET", "/search", {"q": "teapot", "where": "label = 1", "offset": "0"}, None),
     ("GET", "/like", {"id": "3", "offset": "0"}, None),

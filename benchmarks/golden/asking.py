@@ -67,7 +67,8 @@ def ask_boxes(asked: Asked, *, seed: int = 0) -> None:
         high = np.minimum(255, low + rng.integers(20, 160, count))
         members.append((int(rng.integers(0, 7)), features.tolist(), low.tolist(), high.tolist()))
     boxes = face.boxes_of(members, 8)
-    for name, options in {"all": {}, "3 votes": {"min_votes": 3}, "best 50": {"limit": 50}}.items():
+    choices: dict[str, dict[str, Any]] = {"all": {}, "3 votes": {"min_votes": 3}, "best 50": {"limit": 50}}
+    for name, options in choices.items():
         asked.add(f"boxes/{name}", face.apply(asked.backend, boxes, **options), everywhere=True)
     asked.add("boxes/held", face.held(asked.backend, boxes), everywhere=True)
     queries = items["codes"][rng.integers(0, len(items["codes"]), 3)]
@@ -98,7 +99,8 @@ def ask_models(asked: Asked, session: Any, *, staged: bool = True, query: str | 
     stages = {"second stage": None, "votes": False} if staged else {"votes": False}
     for name, second_stage in stages.items():
         for option, value in OPTIONS if asked.backend.name == "cpu" else ():
-            found = face.refine(session, second_stage=second_stage, **{option: value})
+            changed: dict[str, Any] = {option: value}
+            found = face.refine(session, second_stage=second_stage, **changed)
             asked.add(f"refine/{name} {option} {value}", found)
     if query is not None:
         asked.add("refine/query", face.refine(session, query=query))

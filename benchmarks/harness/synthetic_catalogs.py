@@ -112,4 +112,5 @@ def write_embedded_catalog(path: Path, clusters: Clusters, n: int) -> NDArray[np
 
 
 def _unit(x: NDArray[np.floating]) -> NDArray[np.floating]:
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+    rows: NDArray[np.floating] = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    return rows

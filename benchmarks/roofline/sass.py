@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _OPTIONS = (b"--std=c++17", b"-ftz=true", b"--device-as-default-execution-space")
 """What CupyDevice asks for, and what CuPy adds."""
@@ -99,7 +100,7 @@ def compile_text(text: str, architecture: int) -> dict[str, Function]:
     """Compile a kernel's source for sm_<architecture>; return its entry points. Raises RuntimeError with the log."""
     from cuda.bindings import nvrtc
 
-    def check(result: tuple) -> object:  # type: ignore[type-arg]
+    def check(result: tuple[Any, ...]) -> Any:
         if result[0] != nvrtc.nvrtcResult.NVRTC_SUCCESS:
             raise RuntimeError(f"NVRTC: {result[0]}")
         return result[1] if len(result) == 2 else None

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.verify.reference import Plain
 from gpubranches.catalog import TILE, ZONES
@@ -36,9 +37,10 @@ def check_at_size(
     catalog = SyntheticCatalog(rows)
     asked = ask(catalog, users=1, drawn=True)
     start = time.perf_counter()
-    with GpuBackend(catalog, make_device, make_residence=partial(SyntheticResidence, tiers=tiers)) as backend:
+    made: Any = partial(SyntheticResidence, tiers=tiers)
+    with GpuBackend(cast(Any, catalog), make_device, make_residence=made) as backend:
         made_s = time.perf_counter() - start
-        checked = _Checked(catalog, backend, Plain(xp, to_host, backend._residence.pages), asked, k)
+        checked = _Checked(catalog, backend, Plain(xp, to_host, cast(Any, backend._residence.pages)), asked, k)
         checks = {**checked.boxes(), **checked.nearest(), **checked.linear()}
         if "bits" in tiers:
             checks |= checked.bits()
@@ -97,15 +99,15 @@ class _Checked:
         found = self.backend.score(self.asked.weights, tier="codes", limit=self.k)
         keys = self._on_device(self.plain.linear_keys, model, self.k)
         return {
-            "linear: keys": score_keys(found.scores).tolist() == keys,
-            "linear: ids": model.scores(self.catalog.codes(found.ids)).tolist() == found.scores.tolist(),
+            "linear: keys": score_keys(_scores(found)).tolist() == keys,
+            "linear: ids": model.scores(self.catalog.codes(found.ids)).tolist() == _scores(found).tolist(),
         }
 
     def bits(self) -> dict[str, bool]:
         planes = self.catalog.signs.planes(self.asked.direction)
         found = self.backend.score(self.asked.direction, tier="bits", limit=self.k)
         keys = self._on_device(self.plain.bits_keys, planes, self.k)
-        return {"bits: keys": score_keys(found.scores).tolist() == keys}
+        return {"bits: keys": score_keys(_scores(found)).tolist() == keys}
 
     def _on_device(self, work: Callable[..., Any], *args: Any) -> Any:
         return self.backend._worker.call(lambda: work(*args))
@@ -227,6 +229,11 @@ def check_allow(make_device: Callable[[], Any], xp: Any, to_host: Callable[[Any]
     checks["allow: listed"] = bool((both == (xp.asarray(flags) & a)).all())
     device.close()
     return {"rows": 64 * words, "checks": checks}
+
+
+def _scores(found: Any) -> NDArray[np.float32]:
+    scores: NDArray[np.float32] = found.scores
+    return scores
 
 
 def _drawn(xp: Any, start: int, stop: int, width: int) -> Any:

@@ -208,7 +208,7 @@ class ClusteredCatalog:
 
     def __init__(self, path: Path, D: int = 64):
         sys.path.insert(0, str(ROOT / "tests"))
-        import worlds  # noqa: F401 - stores constants where safetensors is missing
+        import worlds  # type: ignore[import-not-found]  # noqa: F401 - stores constants where safetensors is missing
 
         from gpubranches import Catalog
         from gpubranches.core.embedding_space import EmbeddingSpace
@@ -254,7 +254,8 @@ def searched(catalog: Any, backend: Any, host: Any, when: str) -> Iterator[Findi
 def _bitmap_bytes(catalog: Any) -> int:
     from gpubranches.catalog import TILE
 
-    return sum(segment.tiles for segment in catalog.segments if segment.n) * TILE // 8
+    tiles = int(sum(segment.tiles for segment in catalog.segments if segment.n))
+    return tiles * TILE // 8
 
 
 def refined(catalog: Any, backend: Any, host: Any, owners: NDArray[np.int64]) -> Iterator[Finding]:

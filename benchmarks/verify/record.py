@@ -52,7 +52,7 @@ def finished(lines: Sequence[dict[str, Any]], step: str) -> bool:
 def page(call: str, lines: Sequence[dict[str, Any]]) -> str:
     """Return the findings as Markdown: first the end of each step, then the failures, then all others."""
     ends = [line for line in lines if line.get("end")]
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for end in ends:
         own = [line for line in lines if line["step"] == end["step"] and not line.get("end")]
         failed = sum(line.get("ok") is False for line in own)

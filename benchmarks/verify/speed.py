@@ -8,9 +8,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def capacity(options: argparse.Namespace) -> Iterator[Finding]:
     def codes_alone(device: Any, of: Any) -> Any:
         return SyntheticResidence(device, of, tiers=("codes",))
 
-    with GpuBackend(catalog, CupyDevice, make_residence=codes_alone) as backend:  # type: ignore[arg-type]
+    with GpuBackend(cast(Any, catalog), CupyDevice, make_residence=codes_alone) as backend:
         times = timed(lambda: backend.apply(asked.branch, limit=10_000), budget_s=1.0)
     dims = len(np.unique(asked.branch.features))
     yield _goal(options, "single branch, codes alone", catalog.n, times, catalog.n * dims, CAPACITY_MS)
@@ -152,7 +153,7 @@ def upload(options: argparse.Namespace) -> Iterator[Finding]:
             device.close()
 
         for verify in (False, True):
-            taken = [once(lambda verify=verify: upload_once(verify)) for _ in range(2)]
+            taken = [once(partial(upload_once, verify)) for _ in range(2)]
             times = SimpleNamespace(p50_ms=min(taken), p95_ms=max(taken), cold_ms=taken[0], repeats=len(taken))
             what = "upload, checksums compared" if verify else "upload"
             goal = _goal(options, what, catalog.n, times, size, BUS_FACTOR * size / bus / 1e6)
@@ -203,7 +204,7 @@ def plot(options: argparse.Namespace) -> Iterator[Finding]:
     yield {"wrote": "gpu-speed.png"}
 
 
-def _small(options: argparse.Namespace) -> dict[str, int]:
+def _small(options: argparse.Namespace) -> dict[str, Any]:
     return {"D": 128} if options.quick else {}
 
 

@@ -54,8 +54,11 @@ enum class State : uint8_t { ready, at_barrier, in_warp, done };
 enum class Op : uint8_t { sync, ballot, shuffle };
 
 struct Fiber {
+#if defined(__x86_64__)
     void* stack_pointer;
+#else
     ucontext_t context;
+#endif
     dim3 index;
     int lane, warp, line;
     State state;
@@ -82,6 +85,16 @@ inline sigjmp_buf fault_return;
 inline void *fault_address, *fault_instruction;
 inline int fault_signal;
 
+// The lanes of a warp that wait in one intrinsic. Lanes that wait in another one at the same time are counted apart, and
+// whoever meets them looks at every lane.
+struct Meeting {
+    Op op;
+    uint32_t mask, came, exited;
+    int line, elsewhere;
+    bool is(const Fiber& fiber) const { return op == fiber.op && mask == fiber.mask && line == fiber.line; }
+};
+inline Meeting meetings[most_threads / 32];
+
 // Switching stacks
 
 #if defined(__x86_64__)
@@ -91,7 +104,7 @@ __attribute__((naked, noinline)) inline void switch_stacks(void** /*saved*/, voi
     asm volatile(
         "push %rbp; push %rbx; push %r12; push %r13; push %r14; push %r15\n"
         "mov %rsp, (%rdi); mov %rsi, %rsp\n"
-        "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbx; pop %rbp; ret");
+        "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbx; pop %rbp; pop %rcx; jmp *%rcx");
 }
 inline void suspend() { switch_stacks(&current->stack_pointer, scheduler); }
 inline void resume(Fiber& fiber) { current = &fiber; switch_stacks(&scheduler, fiber.stack_pointer); }
@@ -105,6 +118,7 @@ inline void run_body()
 {
     body(body_argument);
     current->state = State::done;
+    meetings[current->warp].exited |= 1u << current->lane;
     suspend();
     abort();
 }
@@ -113,7 +127,8 @@ inline void prepare(Fiber& fiber, int i)
 {
     fiber.state = State::ready;
 #if defined(__x86_64__)
-    void** top = (void**)(stacks + stack_bytes * (i + 1)) - 2;
+    // Each stack starts at another offset, so that the tops of all stacks do not share a few lines of the cache.
+    void** top = (void**)(stacks + stack_bytes * (i + 1) - 64 * (5 * i % 64)) - 2;
     top[0] = (void*)run_body;
     fiber.stack_pointer = top - 6;
 #else
@@ -221,6 +236,32 @@ inline void barrier(int line)
     suspend();
 }
 
+// Whether all lanes in the mask of the current one are here. Fails for lanes that will never come.
+inline bool all_came(Fiber& me, Meeting& meeting)
+{
+    const uint32_t mask = me.mask;
+    if (!meeting.came && !meeting.elsewhere) meeting = {me.op, mask, 0, meeting.exited, me.line, 0};
+    const bool together = meeting.is(me);
+    if (together) meeting.came |= 1u << me.lane;
+    if (together && !meeting.elsewhere && !(mask & meeting.exited)) return meeting.came == mask;
+    Fiber* warp = fibers + me.warp * 32;
+    for (int l = 0; l < 32; ++l) {
+        if (!(mask >> l & 1)) continue;
+        Fiber& other = warp[l];
+        if (other.state == State::done) fail("line %d: mask %08x names lane %d, which has exited", me.line, mask, l);
+        const bool same =
+            other.state == State::in_warp && other.op == me.op && other.mask == mask && other.line == me.line;
+        if (other.state == State::in_warp && !same && (other.mask >> me.lane & 1))
+            fail("line %d: lane %d waits in another intrinsic (line %d, mask %08x)", me.line, l, other.line, other.mask);
+        if (!same) {
+            meeting.elsewhere += !together;
+            return false;
+        }
+    }
+    if (!together) meeting.elsewhere -= __builtin_popcount(mask) - 1;
+    return true;
+}
+
 // Waits for the lanes in the mask; the last to come computes what each of them gets.
 inline uint64_t meet(Op op, uint32_t mask, uint64_t value, int source, int line)
 {
@@ -236,21 +277,16 @@ inline uint64_t meet(Op op, uint32_t mask, uint64_t value, int source, int line)
     me.value = value;
     me.source = source;
     me.line = line;
-    for (int l = 0; l < lanes; ++l) {
-        if (!(mask >> l & 1)) continue;
-        Fiber& other = warp[l];
-        if (other.state == State::done) fail("line %d: mask %08x names lane %d, which has exited", line, mask, l);
-        const bool same = other.state == State::in_warp && other.op == op && other.mask == mask && other.line == line;
-        if (other.state == State::in_warp && !same && (other.mask >> me.lane & 1))
-            fail("line %d: lane %d waits in another intrinsic (line %d, mask %08x)", line, l, other.line, other.mask);
-        if (!same) {
-            suspend();
-            return me.result;
-        }
+    Meeting& meeting = meetings[me.warp];
+    if (!all_came(me, meeting)) {
+        suspend();
+        return me.result;
     }
+    if (meeting.is(me)) meeting.came = 0;
     if (op == Op::sync) ++warp_epochs[me.warp];
     uint64_t votes = 0;
-    for (int l = 0; l < lanes; ++l) if (mask >> l & 1 && warp[l].value) votes |= 1u << l;
+    if (op == Op::ballot)
+        for (int l = 0; l < lanes; ++l) if (mask >> l & 1 && warp[l].value) votes |= 1u << l;
     for (int l = 0; l < lanes; ++l) {
         if (!(mask >> l & 1)) continue;
         Fiber& other = warp[l];
@@ -307,6 +343,7 @@ inline int run_block(unsigned order)
     memset(dynamic_shared, 0xA5, dynamic_bytes);
     ++block_epoch;
     for (int i = 0; i < n_threads; ++i) prepare(fibers[i], i);
+    memset(meetings, 0, sizeof meetings);
     for (;;) {
         const bool moved = run_ready_warps(order, (n_threads + 31) / 32);
         if (failed) return 1;

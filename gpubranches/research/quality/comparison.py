@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -222,7 +222,7 @@ def measured_within(draw: Draw, answer: Answer, good: NDArray[np.bool_], bad: ND
     return measured(Answer(matched, scores), draw.right[rows], good[rows], bad[rows])
 
 
-def empty_values(names: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, dict[str, NDArray[np.float64]]]:
+def empty_values(names: Iterable[str], shape: tuple[int, ...]) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return arrays of NaN for every name and measure."""
     return {name: {measure: np.full(shape, np.nan) for measure in (*MEASURES, "seconds")} for name in names}
 
