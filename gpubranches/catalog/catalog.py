@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,15 +13,26 @@ from gpubranches.catalog.codec import FIT_ROWS, Codec, require_decoder, unit_row
 from gpubranches.catalog.fitted_statistics import FittedStatistics
 from gpubranches.catalog.manifest import listings, require_code_dims
 from gpubranches.catalog.row_source import EmbeddingArray, RowSource
-from gpubranches.catalog.segment import SEGMENT_ROWS, add_segment
-from gpubranches.catalog.segment_rows import Encode, encoded_rows, gathered_rows, recoded_rows, segment_parts
+from gpubranches.catalog.segment import SEGMENT_ROWS, Rows, add_segment
+from gpubranches.catalog.segment_rows import (
+    Encode,
+    OneAtATime,
+    encoded_rows,
+    gathered_rows,
+    recoded_rows,
+    segment_parts,
+)
 from gpubranches.catalog.storage import disk_errors, require_content, require_space
 from gpubranches.catalog.writer import CatalogWriter, write_statistics
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import atomic_folder, require_text
+from gpubranches.core.threads import one_ahead
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer, require_dims
 from gpubranches.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Report = Callable[[int, int], None]
 """Function that is called with the rows that are done and their total number."""
@@ -131,23 +142,28 @@ class Catalog(CatalogWriter):
     def append_source(self, source: RowSource, *, first_id: int = 0, report: Report | None = None) -> None:
         """Append the rows of a source as segments, from the first that the catalog has not; row i gets id first_id + i.
 
-        report: called with (encoded, total) rows of the source.
+        The rows of the next segment are encoded while those of one are ordered and written. report: called with
+        (encoded, total) rows of the source.
         """
         with self.writing():
             codec, signs, start = self.codec, self.signs, self.next_id - first_id
             tell = report or (lambda done, total: None)
             tell(start, source.n)
-            while start < source.n:
-                stop = min(start + SEGMENT_ROWS, source.n)
+            shared = OneAtATime(source)
+
+            def encoded(span: tuple[int, int]) -> tuple[Rows, pa.Table, int]:
                 rows, errors = encoded_rows(
-                    source,
-                    start,
-                    stop,
-                    first_id=first_id + start,
+                    shared,
+                    *span,
+                    first_id=first_id + span[0],
                     codec=codec,
                     signs=signs,
                     report=lambda done: tell(done, source.n),
                 )
+                return rows, errors, span[1]
+
+            spans = ((at, min(at + SEGMENT_ROWS, source.n)) for at in range(start, source.n, SEGMENT_ROWS))
+            for rows, errors, stop in one_ahead(encoded, spans):
                 self.append(
                     rows.codes,
                     ids=rows.ids,
@@ -158,7 +174,6 @@ class Catalog(CatalogWriter):
                     errors=errors,
                     next_id=first_id + stop,
                 )
-                start = stop
 
     def compact(self, *, keep_embeddings: bool = True) -> None:
         """Rewrite the catalog without deleted rows and with small segments joined; ids stay.

@@ -26,6 +26,7 @@ from gpubranches.catalog.storage import (
 )
 from gpubranches.catalog.tiles import TILE, ZONES, kd_order, to_tiles, zones_of
 from gpubranches.core.files import BLOCK_BYTES, Output, make_folder, open_regular, output, sync_folder
+from gpubranches.core.threads import cores, map_ahead
 from gpubranches.errors import CatalogFormatError
 
 if TYPE_CHECKING:
@@ -309,12 +310,14 @@ def write_segment(
 ) -> dict[str, dict[str, Any]]:
     """Write one segment's files into a new folder, on the disk when this returns; return {file name: {bytes, sha256}}.
 
-    Rows are reordered. The embeddings are requested some thousand rows at a time, so peak memory does not grow with D.
+    Rows are reordered. The embeddings are requested some thousand rows at a time, by several threads and little ahead,
+    so peak memory does not grow with D. One thread writes all files, one after another.
     kept: files of tables that are copied unchanged, with their entries in the manifest; a damaged one raises
     CatalogFormatError. Raises OSError if a file cannot be written.
     """
     codes, ids = new.codes, new.ids
-    order = kd_order(codes)
+    threads = cores()
+    order = kd_order(codes, threads)
     make_folder(folder.parent)
     folder.mkdir()
     tiles = to_tiles(codes[order])
@@ -332,7 +335,7 @@ def write_segment(
     written = {name: _store(folder / name, parts) for name, parts in stored.items()}
     if new.embeddings is not None:
         each = (order[start : start + _CHUNK_ROWS] for start in range(0, len(order), _CHUNK_ROWS))
-        written["embeddings.f16"] = _store(folder / "embeddings.f16", map(new.embeddings, each))
+        written["embeddings.f16"] = _store(folder / "embeddings.f16", map_ahead(new.embeddings, each, threads))
     written |= _write_tables(folder, new, errors)
     for path, entry in (kept or {}).items():
         written[path.name] = copy_file(path, entry, folder / path.name)
