@@ -79,7 +79,7 @@ def build_catalog(
     inputs: folders of pictures, clip-retrieval folders, .npy, .u8bin, .fbin; several become one catalog with a column
     `input`. Ids are positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are
     scaled to unit length. named: fields of `IngestOptions`, in place of those of `options`. progress: called with
-    (stage, done, total). Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows), plus, for n up to
+    (stage, done, total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus, for n up to
     100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
 
     If the catalog exists, only pictures of the same input that could not be read and were repaired since are added.
