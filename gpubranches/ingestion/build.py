@@ -79,8 +79,8 @@ def build_catalog(
     inputs: folders of pictures, clip-retrieval folders, .npy, .u8bin, .fbin; several become one catalog with a column
     `input`. Ids are positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are
     scaled to unit length. named: fields of `IngestOptions`, in place of those of `options`. progress: called with
-    (stage, done, total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus, for n up to
-    100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
+    (stage, done, total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus, for n up
+    to 100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
 
     If the catalog exists, only pictures of the same input that could not be read and were repaired since are added.
     Raises UsageError if its input was another one or has changed, or its options were others.
@@ -104,11 +104,8 @@ def build_catalog(
     with exclusive_run(folder) as stopped:
         history = IngestHistory(Catalog.open(folder)) if (folder / "manifest.json").exists() else None
         if options.fit_only:
-            if history is not None:
-                raise UsageError(f"{folder}: there is a catalog already; choose another folder for --fit-only")
-            before, scanned = 0, sampled(scanned)
-            source, _ = run.open(_whole_plan(scanned), {})
-            catalog = _created(folder, source, opened, options, None, {}, None)
+            scanned = sampled(scanned)
+            catalog, before = _fitted(folder, history, scanned, run, opened, options), 0
         elif history is not None and is_begun(history):
             catalog, before = history.catalog, history.catalog.n
             plan, record = plan_ingest(history, scanned, made_with, stopped)
@@ -197,6 +194,21 @@ def _ingest_plan(
     places = _places([each for each, _ in plan], source, catalog.source)
     catalog.set_source({**catalog.source, **places, "inputs": [*entries, entry]}, (entry["listing"], listing(planned)))
     _append_rows(catalog, source, base, run.progress)
+
+
+def _fitted(
+    folder: Path,
+    history: IngestHistory | None,
+    sample: Sequence[Input],
+    run: IngestRun,
+    embedder: Embedder | None,
+    options: IngestOptions,
+) -> Catalog:
+    """Make an empty catalog whose codec is fitted to a sample. Raises UsageError if there is a catalog already."""
+    if history is not None:
+        raise UsageError(f"{folder}: there is a catalog already; choose another folder for --fit-only")
+    source, _ = run.open(_whole_plan(sample), {})
+    return _created(folder, source, embedder, options, None, {}, None)
 
 
 def _whole_plan(scanned: Sequence[Input]) -> list[tuple[Input, list[PlannedPiece]]]:
