@@ -1,6 +1,7 @@
 """A Ray cluster of two nodes in this machine, and actors that stay over many tests and catalogs."""
 
 import os
+import shutil
 from contextlib import contextmanager
 from unittest import mock
 
@@ -29,7 +30,9 @@ def cluster():
         with mock.patch.object(ray_shards, "_room", little_room):
             yield started
     finally:
+        session = started.head_node.get_session_dir_path()
         started.shutdown()
+        shutil.rmtree(session, ignore_errors=True)
 
 
 @contextmanager

@@ -348,6 +348,8 @@ def test_parts_that_do_not_form_a_catalog_are_refused(tmp_path, input_of, run): 
     assert [entry for entry in os.listdir(tmp_path) if entry.endswith(".partial")] == []
     for path in parts:
         assert problems(path) == []
+    code, out, _ = run("ingest", *inputs, "--out", tmp_path / "again", "--fit-only")
+    assert (code, "are fitted" in out) == (0, True)
     code, out, _ = run("merge", tmp_path / "out", *parts, "--json")
     assert (code, json.loads(out)["n"]) == (0, 699)
     assert run("merge", tmp_path / "out", *parts)[0] == 2

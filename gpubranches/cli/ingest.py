@@ -105,7 +105,7 @@ def ingest(inputs: tuple[Path, ...], out: Path, options: IngestOptions, as_json:
 
     with progress_bar() as progress:
         report = build_catalog(inputs, out, options, progress=progress)
-    _print_report(out, report, as_json)
+    _print_report(out, report, as_json, fitted=options.fit_only)
 
 
 @click.command()
@@ -172,11 +172,14 @@ def encode(directory: Path, head: str | None, d: int, quantizer: str | None, as_
         click.echo(f"{directory}: nothing to do, the codes are made by this head and quantizer already.")
 
 
-def _print_report(out: Path, report: IngestReport, as_json: bool) -> None:
+def _print_report(out: Path, report: IngestReport, as_json: bool, *, fitted: bool = False) -> None:
     for note in report.notes:
         click.echo(for_terminal(f"Note: {note}."), err=True)
     if as_json:
         print_json({"catalog": str(out), **asdict(report)})
+        return
+    if fitted:
+        click.echo(f"{out}: head and quantizers are fitted, in {report.seconds:.1f} s; pass it to ingest --codec-from.")
         return
     nothing = "" if report.added else "; nothing was new"
     click.echo(f"{out}: {report.n:,} items in {report.seconds:.1f} s{nothing}.")
