@@ -458,15 +458,25 @@ def test_whoever_trains_leaves_threads_for_those_who_mark(make, labels):
 
 def test_the_next_step_towards_a_target(client, labels):
     at, _ = found_all(client, labels)
-    for _ in range(30):
-        step = client.post(f"{at}/next", json={"target_recall": 0.8, "count": 10}).json
-        if step["kind"] in ("reached", "exhausted"):
-            break
-        assert 0 < len(step["items"]) <= 10
-        for row in step["items"]:
-            label = 1 if row["item"]["label"] == 5 else -1
-            client.post(f"{at}/marks", json={"ids": [row["id"]], "label": label, "origin": step["kind"]})
-    assert step["kind"] == "reached"
-    assert step["items"] == []
-    assert step["recall"]["low"] >= 0.8
+
+    def ask(count, checks):
+        """Mark what is asked for, until there is nothing; return the last step."""
+        for _ in range(60):
+            asked = {"target_recall": 0.8, "count": count, "checks": checks}
+            step = client.post(f"{at}/next", json=asked).json
+            assert step["checks"] is None or step["recall"]["low"] >= 0.8
+            assert len(step["items"]) <= count
+            if not step["items"]:
+                break
+            for row in step["items"]:
+                label = 1 if row["item"]["label"] == 5 else -1
+                client.post(f"{at}/marks", json={"ids": [row["id"]], "label": label, "origin": step["kind"]})
+        return step
+
+    alike = ask(10, 0)
+    assert alike["kind"] == "alike"
+    assert alike["recall"]["low"] >= 0.8
+    assert alike["checks"] > 0
+    assert (ask(100, 700)["kind"], ask(100, 700)["checks"]) == ("reached", 0)
+    assert client.post(f"{at}/next", json={"checks": -1}).status_code == 422
     assert client.post(f"{at}/next", json={"target_recall": 1}).status_code == 422

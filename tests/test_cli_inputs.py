@@ -41,7 +41,7 @@ def test_ingest_and_append_say_what_they_took_and_left(run, tmp_path):  # noqa: 
     code, out, err = run("ingest", folder, "--out", tmp_path / "c", "--embedder", "demo")
     assert code == 0
     assert "2 items" in out
-    assert "1 file with other endings: .txt 1" in err
+    assert "skipped 1 file: 1 .txt" in err
     _, out, _ = run("ingest", folder, "--out", tmp_path / "c", "--embedder", "demo")
     assert "2 items" in out
     assert "nothing was new" in out

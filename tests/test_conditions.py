@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gpubranches import Catalog
+from gpubranches.catalog import reader
 from gpubranches.catalog.items import read_table, unified_schema
 from gpubranches.catalog.metadata.choices import selected_values, toggle_value
 from gpubranches.catalog.metadata.conditions import (
@@ -341,6 +342,19 @@ def test_a_catalog_counts_what_a_condition_lets_in_without_deleted_items(tmp_pat
     captions = next(column for column in catalog.described_columns() if column.name == ("caption",))
     assert sum(count for _, count in captions.values) == 197
     assert Comparison(("label",), "=", (1,), False, 0) == parse("label = 1")
+
+
+def test_a_condition_is_asked_again_only_after_rows_came_or_moved(tmp_path, monkeypatch):
+    catalog = Catalog.from_embeddings(tmp_path / "c", np.eye(40, 32, dtype=np.float32)[:32], metadata={"v": range(32)})
+    asked, filtered = [], reader._filtered
+    monkeypatch.setattr(reader, "_filtered", lambda *given: asked.append(1) or filtered(*given))
+    for gone, left in (([1], 9), ([2, 30], 8)):
+        catalog.delete(gone)
+        assert catalog.count("v < 10") == left
+    assert len(asked) == 1
+    catalog.compact()
+    assert catalog.count("v < 10") == 8
+    assert len(asked) == 2
 
 
 def test_types_that_do_not_go_together_and_those_that_few_read_are_compared(tmp_path):

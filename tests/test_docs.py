@@ -12,6 +12,7 @@ import click
 import numpy as np
 import pytest
 from clusters import write_world
+from input_files import hub_table, pictures, snapshot, two_tars, vectors, write_embeddings, write_saved, write_video
 
 from gpubranches import Catalog, VocabularyEmbedder, cli, open_backend
 from gpubranches.app import create_app, open_server
@@ -71,6 +72,13 @@ def workplace(tmp_path_factory):
     vocabulary = f"vocabulary:{path}/text/emb.npy,{path}/text/names.json"
     run(["ingest", "photos", "--out", "catalog", "--embedder", vocabulary], path)
     (path / "clip").symlink_to(path / "photos")
+    pictures(path / "phone", range(12))
+    two_tars(path / "shards", range(12))
+    snapshot(path / "beans", range(12))
+    write_saved(path / "saved", hub_table(range(12)))
+    write_video(path / "films/a.mp4")
+    write_embeddings(path / "vectors.parquet", range(40))
+    np.save(path / "rows.npy", vectors(range(40)))
     (path / "ids.txt").write_text("7 8 9\n")
     (path / "groups.json").write_text('{"vehicle": {"query": null, "label": ["red car", "bicycle"]}}')
     np.save(path / "vector.npy", np.load(path / "photos/img_emb/img_emb_0.npy")[0])
@@ -93,7 +101,8 @@ def test_every_printed_command_runs(workplace):
             seen.add((path, line))
             if not words or words[0] != "gpubranches" or words[1] in ("serve", "demo"):
                 continue
-            if "open_clip" in line:  # needs weights from the network: the vocabulary stands in for the model
+            if "open_clip" in line or "transformers:" in line:
+                # The model needs weights from the network: the vocabulary stands in for it.
                 words = words[: words.index("--embedder")]
                 words[words.index("--out") + 1] = f"catalog-{ran}"
             if "a red bicycle" in words:
@@ -207,7 +216,8 @@ def test_the_index_names_every_page():
 
 
 def test_every_decision_is_numbered_and_in_the_index():
-    assert [int(path.name[:3]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+    numbers = [int(path.name[:3]) for path in DECISIONS]
+    assert numbers == sorted(set(numbers))
     index = LINK.findall((ROOT / "docs/decisions/README.md").read_text())
     assert sorted(index) == [path.name for path in DECISIONS]
 

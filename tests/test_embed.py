@@ -59,9 +59,19 @@ def test_wrong_vocabularies_are_refused_naming_the_file(files, tmp_path):
             VocabularyEmbedder.load(emb, names)
 
 
-@pytest.mark.parametrize("spec", ["", "clip", "vocabulary:one.npy", "open_clip:", "demo:x"])
-def test_an_unknown_spec_lists_what_there_is(spec):
-    with pytest.raises(UsageError, match="open_clip:MODEL/PRETRAINED"):
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("", "one of open_clip:MODEL/PRETRAINED, .*onnx:FOLDER.*demo; got ''"),
+        ("clip", "one of open_clip:MODEL/PRETRAINED"),
+        ("open_clip:", "expected open_clip:MODEL/PRETRAINED, .*open_clip:hf-hub:ORG/NAME, got"),
+        ("vocabulary:one.npy", "expected vocabulary:TEXT_EMB.npy,NAMES.json, got"),
+        ("onnx:", "expected onnx:FOLDER, got"),
+        ("demo:x", "expected demo, got"),
+    ],
+)
+def test_an_unknown_spec_lists_what_there_is(spec, says):
+    with pytest.raises(UsageError, match=says):
         open_embedder(spec)
 
 

@@ -81,7 +81,7 @@ def test_the_listing_is_sorted_recursive_and_survives_odd_names(tmp_path):
     os.symlink(tmp_path, tmp_path / "loop")
     found = find_pictures(tmp_path)
     assert [escaped_path(name) for name, _ in found.pictures] == ["a/c.png", "a/new\nline.webp", "b.JPG", "\\xff.png"]
-    assert found.left_out() == ["1 file with other endings: .txt 1"]
+    assert found.skipped() == ["1 file: 1 .txt"]
     with pytest.raises(DataError, match="cannot read the folder"):
         find_pictures(tmp_path / "nowhere")
 

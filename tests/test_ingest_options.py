@@ -10,6 +10,7 @@ from test_ingest import Pixels, same, vectors
 from gpubranches import Catalog
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import IngestOptions, append, build_catalog, ingest
+from gpubranches.ingestion.inputs import KINDS
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,8 @@ from gpubranches.ingestion import IngestOptions, append, build_catalog, ingest
         ("head", 3, "head: expected a text or None, got int"),
         ("quantizer", b"uniform", "quantizer: expected a text or None, got bytes"),
         ("quantizer", "even", "quantizer: expected one of uniform, quantile, got 'even'"),
+        ("frames_every", 0, "frames_every: expected seconds from 0.01 to 86,400, got 0"),
+        ("frames_every", float("nan"), "frames_every: expected seconds from 0.01 to 86,400, got nan"),
         ("pictures", 3, "pictures: expected a path or None, got int"),
     ],
 )
@@ -57,12 +60,13 @@ def test_the_command_line_passes_every_option(run, tmp_path, monkeypatch):  # no
     monkeypatch.setattr(
         "gpubranches.ingestion.build_catalog", lambda inputs, out, options, progress: passed.append(options) or 1 / 0
     )
-    flags = "--embedder demo --head pca --dims 8 --quantizer uniform --no-embeddings --strict --batch-size 5 --fit-only"
+    flags = "--embedder demo --head pca --dims 8 --quantizer uniform --no-embeddings --strict --batch-size 5"
+    flags += " --frames-every 2 --fit-only"
     for more in ([*flags.split(), "--pictures", tmp_path], ["--shard", "2/3", "--codec-from", tmp_path]):
         with pytest.raises(ZeroDivisionError):
             run("ingest", "x", "--out", tmp_path / "c", *more)
     one, other = passed
-    assert one == IngestOptions("demo", "pca", 8, "uniform", False, tmp_path, True, 5, fit_only=True)
+    assert one == IngestOptions("demo", "pca", 8, "uniform", False, 2.0, tmp_path, True, 5, fit_only=True)
     assert other == IngestOptions(shard="2/3", codec_from=tmp_path)
     default = IngestOptions()
     for field in dataclasses.fields(default):
@@ -76,3 +80,11 @@ def test_the_command_line_passes_every_option(run, tmp_path, monkeypatch):  # no
 def test_append_refuses_what_the_catalog_has_decided(tmp_path, changed, option):
     with pytest.raises(UsageError, match=f"append: expected none of --head, .*, got {option}$"):
         append(tmp_path / "c", [tmp_path / "x.npy"], IngestOptions(embedder=Pixels(), **changed))
+
+
+def test_the_help_lists_every_kind_of_input(run):  # noqa: F811
+    code, out, _ = run("ingest", "--help")
+    assert code == 0
+    assert len(KINDS) >= 6
+    for kind in KINDS:
+        assert f"{kind.title}: {kind.given}." in " ".join(out.split())

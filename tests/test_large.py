@@ -105,9 +105,13 @@ def test_many_scores_are_ordered_by_all_threads_as_by_one(tmp_path, threads, lev
     rng = np.random.default_rng(levels)
     ids = rng.permutation(5000).astype(np.int64)
     scores = (rng.integers(-levels, levels, 5000) / np.float32(8)).astype(np.float32)
+    scores[:4] = np.inf, -np.inf, -np.inf, -0.0
     with cpu.CpuBackend(World(tmp_path / "c", [10]).catalog, threads=threads) as backend:
         for limit in (None, 0, 10, 1500, 4999, 9000):
-            assert np.array_equal(backend._order(scores, ids, limit), best_first(scores, ids, limit))
+            order = best_first(scores, ids, limit)
+            ranked_ids, ranked_scores = backend._ranked(ids, scores, limit)
+            assert np.array_equal(ranked_ids, ids[order])
+            assert np.array_equal(ranked_scores, scores[order])
 
 
 def test_labels_of_many_items_are_drawn_evenly_whatever_their_order(monkeypatch):

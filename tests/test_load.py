@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,22 @@ def test_memory_and_handles_of_a_process_are_seen_to_grow(tmp_path):
     assert max(watch.handles) - min(watch.handles) <= 31
 
 
+def test_the_processor_time_of_a_process_is_a_share_of_one_core(tmp_path):
+    spins = "import time\nwhile time.process_time() < .3: pass\nprint(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", spins], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        watch = ProcessWatch(process.pid, tmp_path, every_s=0.01)
+        process.stdout.readline()
+        while len(watch.times_s) < 2 or watch.processor_s[-1] < 0.2:  # the kernel counts in hundredths of seconds
+            time.sleep(0.01)
+        watch.stop()
+        process.stdin.close()
+    spent = watch.processor_s[-1] - watch.processor_s[0]
+    assert 0 <= spent <= 0.4
+    assert watch.processor_share() == pytest.approx(spent / (watch.times_s[-1] - watch.times_s[0]))
+
+
 def test_what_is_written_beside_are_copies_of_which_half_go(tmp_path):
     owners = write_embedded_catalog(tmp_path / "c", Clusters(32), 1_000)
 
@@ -123,6 +140,7 @@ class Flat:
     """Stands for the watch of a process that does not grow."""
 
     memory_growth = handle_growth = staticmethod(lambda: growth([0, 1, 2], [1, 1, 1], least=1, share=0))
+    processor_share = staticmethod(lambda: 0.25)
 
 
 ITEMS = {"items": [{"id": item} for item in range(4)], "results": [{"id": 4}], "session": "own", "marks": []}
@@ -183,7 +201,9 @@ def test_what_a_user_does_not_expect_is_an_error_and_the_run_does_not_hold(playe
     assert "500" in user.errors[0]
     served = Served([user], Flat(), 0, 0.1, {})
     assert not holds(served)
-    assert "Errors: 1." in report(served, "Load", "command", "introduction")
+    text = report(served, "Load", "command", "introduction")
+    assert "Errors: 1." in text
+    assert "Processor time of the server: 0.25 of one core." in text
 
 
 def test_the_report_tells_how_many_requests_were_put_off(played):

@@ -17,8 +17,6 @@ from PIL import Image, features
 from gpubranches import Catalog
 from gpubranches.catalog.pictures import decoding
 from gpubranches.catalog.pictures.decoding import (
-    ENDINGS,
-    FORMATS,
     MAX_SIDE,
     decoded_file,
     open_image,
@@ -26,6 +24,7 @@ from gpubranches.catalog.pictures.decoding import (
     thumbnail,
     upright_size,
 )
+from gpubranches.catalog.pictures.formats import ENDINGS, FORMATS, register
 from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion import build_catalog
 
@@ -41,11 +40,15 @@ def written(format, mode="RGB"):
     return buffer.getvalue()
 
 
+for name in FORMATS:
+    register(name)
+
+
 def others():
     """Return files of all formats that Pillow writes and the program does not read, by format."""
     Image.init()
     found = {}
-    for format in sorted(set(Image.SAVE) - set(FORMATS) - {"MPO", "PDF"}):
+    for format in sorted(set(Image.SAVE) - set(FORMATS) - {"MPO", "PDF", "DIB"}):
         for mode in ("RGB", "L", "1"):
             try:
                 found[format] = written(format, mode)

@@ -177,30 +177,22 @@ def test_sessions_are_listed_without_reading_their_events_again(tmp_path):
     store.close()
 
 
-def test_health_answers_while_a_new_generation_waits_for_a_request_under_way(app, folder):
-    client, follower = app.test_client(), app.extensions["gpubranches"].service.follower
+def test_health_answers_while_a_new_generation_is_opened(app, folder, monkeypatch):
+    client, catalog = app.test_client(), app.extensions["gpubranches"].service.catalog
     client.get("/")
-    told, waiting = {}, threading.Event()
-
-    def status(path):
-        with app.test_client().get(path) as answer:
-            return answer.status_code
-
-    with follower.reading():
-        Catalog.open(folder).delete([0])
-        another = threading.Thread(target=lambda: waiting.set() or app.test_client().get("/"))
-        another.start()
-        waiting.wait()
-        while not follower._opening:
-            pass
-        for path in ("/healthz", "/metrics", "/static/page.css"):
-            answered = threading.Thread(target=lambda path=path: told.update({path: status(path)}))
-            answered.start()
-            answered.join(20)
-            assert told[path] == 200, path
-        ready = app.test_client().get("/readyz")
-        assert ready.status_code == 503
-        assert int(ready.headers["Retry-After"]) > 0
+    opening, go_on, refresh = threading.Event(), threading.Event(), catalog.refresh
+    monkeypatch.setattr(catalog, "refresh", lambda: opening.set() or (go_on.wait() and refresh()))
+    Catalog.open(folder).delete([0])
+    another = threading.Thread(target=lambda: app.test_client().get("/"))
+    another.start()
+    opening.wait()
+    for path in ("/healthz", "/metrics", "/static/page.css"):
+        with client.get(path) as answer:
+            assert answer.status_code == 200, path
+    ready = client.get("/readyz")
+    assert ready.status_code == 503
+    assert int(ready.headers["Retry-After"]) > 0
+    go_on.set()
     another.join()
     assert client.get("/healthz").json["items"] == 599
     assert client.get("/readyz").status_code == 200

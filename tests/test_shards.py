@@ -86,8 +86,32 @@ def test_merged_shards_are_what_one_ingest_makes(input_of, tmp_path, kind, of):
     assert merged.space == whole.space
     assert merged.source["roots"] == whole.source["roots"]
     assert problems(tmp_path / "merged") == []
+    (record,), (expected,) = merged.source["inputs"], whole.source["inputs"]
+    assert record == expected
+    assert listed(merged, record["listing"]) == listed(whole, record["listing"])
     ids = [Catalog.open(part).sample_ids(1000, np.random.default_rng(0)) for part in parts]
     assert np.concatenate(ids).tolist() == whole.sample_ids(1000, np.random.default_rng(0)).tolist()
+
+
+def listed(catalog, name):
+    """Return the rows of a listing, without the digests, which files that several shards share do not have."""
+    return catalog.listing(name).drop_columns(["digest"]).to_pylist()
+
+
+def test_a_file_that_changes_between_shards_is_told(tmp_path, input_of):
+    inputs, _ = input_of("one")
+    build_catalog(inputs, tmp_path / "fitted", fit_only=True)
+    again = {"codec_from": tmp_path / "fitted"}
+    build_catalog(inputs, tmp_path / "one", shard="1/2", **again)
+    table = next((inputs[0] / "metadata").glob("metadata_2.parquet"))
+    os.utime(table, ns=(1, 1))
+    build_catalog(inputs, tmp_path / "two", shard="2/2", **again)
+    with pytest.raises(ShardError, match=r"two: expected .*img_emb_2.npy as the shard before had it"):
+        merge(tmp_path / "merged", [tmp_path / "one", tmp_path / "two"])
+    shutil.copytree(inputs[0], tmp_path / "copy")
+    build_catalog([tmp_path / "copy"], tmp_path / "other", shard="2/2", **again)
+    with pytest.raises(ShardError, match=r"expected a shard of .*clip, got one of .*copy"):
+        merge(tmp_path / "merged", [tmp_path / "one", tmp_path / "other"])
 
 
 @given(n=st.integers(1, 10**9), of=st.integers(1, 64))
@@ -192,7 +216,8 @@ def test_a_finished_shard_is_left_as_it_is(tmp_path, input_of):
         build_catalog(inputs, parts[1], shard="2/3", **again)
     merge(tmp_path / "merged", parts)
     assert build_catalog(inputs, tmp_path / "merged", **again).added == 1
-    append(tmp_path / "merged", [tmp_path / "mended"], embedder=Pixels())
+    write_pictures(tmp_path / "new", 5, seed=9)
+    append(tmp_path / "merged", [tmp_path / "new"], embedder=Pixels())
     assert problems(tmp_path / "merged") == []
 
 

@@ -10,11 +10,13 @@ from clusters import write_world
 from gpubranches import Catalog, Session, open_backend
 from gpubranches.app import create_app
 from gpubranches.app.limits import TrainingSlots
+from gpubranches.core.options import RefineOptions
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import append, ingest
 from gpubranches.ingestion.encode import encode
 from gpubranches.service import snapshot_follower as module
 from gpubranches.service.snapshot_follower import SnapshotFollower
+from gpubranches.service.types import MarkRequest
 
 HX = {"HX-Request": "true"}
 
@@ -101,28 +103,69 @@ def test_a_running_page_sees_deletes_and_appends_and_keeps_its_answer(app, folde
 
 
 def test_a_request_under_way_ends_on_the_generation_it_began_with(folder):
-    catalog, calls = Catalog.open(folder), []
-    follower = SnapshotFollower(catalog, lambda: calls.append(catalog.d))
-    codes = catalog.codes(np.arange(600))
-    entered = threading.Event()
+    catalog = Catalog.open(folder)
+    follower, codes, seen = SnapshotFollower(catalog), catalog.codes(np.arange(600)), []
 
     def later():
         with follower.reading():
-            entered.set()
+            seen.append(catalog.d)
 
     with follower.reading():
         encode(folder, head="pca", d=8)
         thread = threading.Thread(target=later)
         thread.start()
-        while not follower._opening:
-            time.sleep(0.001)
+        thread.join()
+        assert seen == [8]
         assert np.array_equal(catalog.codes(np.arange(600)), codes)
-        assert not entered.is_set()
-    thread.join()
-    assert entered.is_set()
-    assert calls == [catalog.d] == [8]
     with follower.reading():
-        assert calls == [8]
+        assert catalog.d == 8
+
+
+def test_no_request_waits_for_a_find_all_while_the_catalog_changes(app, folder, world):
+    """A find all is held in the middle; marks, searches and the find all of another session see two commits."""
+    service, client = app.extensions["gpubranches"].service, app.test_client()
+    right, wrong = (MarkRequest(np.flatnonzero(world[1] == label)[:6], sign) for label, sign in ((1, 1), (2, -1)))
+    middle, go_on, slow = threading.Event(), threading.Event(), []
+
+    def find_all(session):
+        service.mark(session, right)
+        service.mark(session, wrong)
+        return service.find_all(session, RefineOptions()).answer.generation
+
+    def held():
+        with service.follower.reading():
+            middle.set()
+            go_on.wait()
+            slow.extend([service.catalog.n, find_all("slow")])
+
+    running = threading.Thread(target=held)
+    running.start()
+    middle.wait()
+    for deleted in (590, 591):
+        Catalog.open(folder).delete([deleted])
+        assert post(client, "/mark", id=1, value="1").status_code == 200
+        assert shown(client.get("/like?id=17"))[0] == 17
+        assert deleted not in shown(client.get(f"/like?id={deleted - 1}"))
+    with service.follower.reading():
+        quick = find_all("quick")
+    go_on.set()
+    running.join()
+    assert slow == [600, quick - 2]
+    assert service.catalog.n == 598
+
+
+def test_an_answer_of_old_codes_that_comes_late_is_dropped(app, folder, world):
+    service = app.extensions["gpubranches"].service
+    with service.follower.reading():
+        service.mark("s", MarkRequest(np.flatnonzero(world[1] == 1)[:6], 1))
+        encode(folder, head="pca", d=8)
+        service.follower.follow()
+        assert service.find_all("s", RefineOptions()).answer is not None
+        assert service.sessions.state("s").answer is not None, "the request that found it shows it"
+    with service.follower.reading():
+        state = service.sessions.state("s")
+        assert (state.answer, state.positive) == (None, 6)
+        assert service.find_all("s", RefineOptions()).answer.coding == service.catalog.coding
 
 
 def test_a_generation_that_cannot_be_opened_is_not_served(app, folder, monkeypatch, caplog):

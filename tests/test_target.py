@@ -1,11 +1,17 @@
-"""Marking towards a target: suggestions while the answer falls short, audits while it is not known, then the end."""
+"""Marking towards a target: suggestions while the answer falls short, audits while it is not known, random items."""
+
+import math
 
 import numpy as np
 import pytest
 from groups import GROUPS, NAMES, write_groups
+from groups import KINDS as KINDS_OF_A_GROUP
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpubranches import Session, open_backend
 from gpubranches.errors import UsageError
+from gpubranches.retrieval.random_checks import CONFIDENCE, RandomChecks
 from gpubranches.service.target import KINDS
 
 
@@ -33,11 +39,11 @@ def answer(session, ids, right, origin):
             session.mark(items, label, origin=origin)
 
 
-def play(session, right, target=0.95, most=25):
+def play(session, right, target=0.95, most=40, checks=500, count=20):
     """Mark what each step asks for by the truth; return the steps."""
     steps = []
     while len(steps) < most:
-        steps.append(session.next(target))
+        steps.append(session.next(target, count, checks))
         if steps[-1].done:
             break
         answer(session, steps[-1].ids, right, steps[-1].kind)
@@ -51,11 +57,69 @@ def test_a_target_that_is_told_to_be_reached_is_reached(session, world, group):
     steps = play(session, right, target=0.9)
     assert {step.kind for step in steps} <= set(KINDS)
     found = session.ranking.ids[session.ranking.matched]
-    assert steps[-1].kind == "reached"
+    assert (steps[-1].kind, steps[-1].checks) == ("reached", 0)
     assert len(steps[-1].ids) == 0
     assert right[found].sum() >= 0.9 * right.sum()
     assert steps[-1].recall[0] >= 0.9
-    assert steps[-1].recall == session.ranking.recall
+    assert steps[-1].recall == session.recall_alike()
+    checked = session.random_checks()
+    assert checked.right == 0
+    assert checked.wrong >= checked.needed(session.ranking.precision[0] * session.ranking.total, 0.9) > 0
+
+
+def two_unlike_kinds(session, world):
+    """Mark one kind of the first group; return which items are right, those of a kind of the third group, too."""
+    first, other = world[2] == 0, world[2] == 2 * KINDS_OF_A_GROUP + 1
+    session.mark(np.flatnonzero(first)[:8], +1)
+    session.mark(np.flatnonzero(world[1] == 1)[:8], -1)
+    session.refine("linear")
+    return first | other
+
+
+def test_an_answer_without_a_second_group_is_not_told_to_be_all(session, world):
+    right = two_unlike_kinds(session, world)
+    last = play(session, right, target=0.9, checks=0)[-1]
+    assert (last.kind, len(last.ids)) == ("alike", 0)
+    assert last.recall[0] >= 0.9
+    assert last.checks > 500
+    assert right[session.ranking.ids[session.ranking.matched]].sum() < 0.6 * right.sum()
+
+
+def test_random_items_show_a_second_group_and_the_model_learns_it(session, world):
+    right = two_unlike_kinds(session, world)
+    steps = play(session, right, target=0.9, checks=len(right), count=100)
+    assert steps[-1].kind == "reached"
+    assert right[session.ranking.ids[session.ranking.matched]].sum() >= 0.9 * right.sum()
+
+
+def test_random_items_do_not_match_and_are_drawn_once(session, world):
+    begin(session, world[1] == 2, 2)
+    matches = session.ranking.ids[session.ranking.matched]
+    drawn = session.audit(30, anywhere=True)
+    assert len(set(drawn.tolist())) == 30
+    assert not np.isin(drawn, matches).any()
+    assert session.audit(30, anywhere=True).tolist() == drawn.tolist()
+    assert not np.isin(session.audit(30), drawn).any()
+    session.mark(drawn[:20], -1, origin="audit")
+    session.mark(drawn[20:22], +1, origin="audit")
+    checked = session.random_checks()
+    assert (checked.wrong, checked.right) == (20, 2)
+    marked = len(session.negatives) - 20
+    assert checked.outside == len(world[1]) - session.ranking.total - marked
+    session.refine_again()
+    assert session.random_checks().wrong == 0
+
+
+@given(st.integers(1, 10**8), st.floats(0, 1e6), st.floats(0.01, 0.999))
+def test_so_many_random_items_leave_too_many_missing_unseen_one_time_in_twenty(outside, found, target):
+    needed = RandomChecks(outside, 0, 0).needed(found, target)
+    assert 0 <= needed <= outside
+    missing = math.floor(found * (1 - target) / target) + 1
+    if missing > outside:
+        assert needed == 0
+    elif needed < outside:
+        unseen = needed * math.log1p(-missing / outside) if missing < outside else -math.inf
+        assert unseen <= math.log(1 - CONFIDENCE)
 
 
 def test_a_step_asks_for_unmarked_items_once(session, world):
@@ -124,15 +188,22 @@ def test_by_votes_alone_an_audit_comes_first(session, world):
 def test_while_marks_are_asked_for_the_answer_is_cut_where_the_target_is_expected(session, world, group):
     """At its own cut, at one that likely reaches the target, or as far down as half of it is right."""
     begin(session, world[1] == group, group)
-    own = session.ranking
+    own, known = session.ranking, session.recall_alike()
     step = session.next(0.99)
     ranking = session.ranking
-    assert step.recall == ranking.recall
+    assert step.recall == session.recall_alike()
     assert ranking.precision[1] >= 0.5 or ranking.lean == own.lean
-    if own.recall[1] < 0.99:
+    short = known[1] < 0.99
+    if short:
         assert ranking.total >= own.total
-        assert ranking.recall[1] >= own.recall[1]
-    assert step.kind in ("reached", "suggestion" if own.recall[1] < 0.99 else "audit")
+        assert step.recall[1] >= known[1]
+    assert step.kind in ("alike", "suggestion" if short else "audit")
+
+
+def test_fewer_checks_than_none_are_refused(session, world):
+    begin(session, world[1] == 0, 0)
+    with pytest.raises(UsageError, match="checks: expected 0 or more random items, got -1"):
+        session.next(checks=-1)
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, -1.0, 95.0, float("nan")])

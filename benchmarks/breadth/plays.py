@@ -33,8 +33,8 @@ ROUNDS = 4
 AUDIT = "after the last round, audit of 20"
 LAST = "after the last round"
 ALL = "after every round"
-STEPS = 10
-"""Of 20 marks, at most, that are made towards a target."""
+STEPS = 20
+"""Of 20 marks, at most, that are made towards a target, beside those of random items."""
 EASY = 300
 """Items of an easy class, at least."""
 
@@ -135,36 +135,51 @@ class Plays:
 
 
 @dataclass(frozen=True)
-class TargetRun:
-    """One user who marks what `Session.next` asks for.
+class Told:
+    """What the program told: after how many marks, how many of them on random items, and the true recall then."""
 
-    begun, marks: how many marks there were at first and at the end; marks_to_target: when the true recall was first at
-    the target, None for never; stopped: whether the program said that it is; recall: the true one at the end.
-    """
-
-    begun: int
     marks: int
-    marks_to_target: int | None
-    stopped: bool
+    checks: int
     recall: float
 
 
+@dataclass(frozen=True)
+class TargetRun:
+    """One user who marks what `Session.next` asks for.
+
+    begun: how many marks there were at first; marks_to_target: when the true recall was first at the target, None for
+    never; alike: when the program first told that the target is reached for what resembles the marks; reached: when it
+    told so of all right items; None for never.
+    """
+
+    begun: int
+    marks_to_target: int | None
+    alike: Told | None
+    reached: Told | None
+
+
 def mark_to_target(labelled: LabelledCatalog, concept: Concept, user: str) -> TargetRun | None:
-    """Mark towards the target, at most `STEPS` times 20; None where the user has nothing to begin with."""
+    """Mark towards the target, `STEPS` times 20 and random items; None where the user has nothing to begin with."""
     draw = labelled.draw(concept, START, 0, USERS[user])
     if draw is None:
         return None
     session, _ = next(play(labelled, draw, POLICIES["suggested"], 0))
-    begun, first = len(draw.positives) + len(draw.negatives), None
-    for left in range(STEPS, -1, -1):
+    begun, first, left, checks = len(draw.positives) + len(draw.negatives), None, STEPS, 0
+    alike: Told | None = None
+    while True:
         step = session.next(TARGET)
         marks = len(session.positives) + len(session.negatives)
         recall = truth(labelled, session.last_answer().ranking, draw.right)["recall"]
         first = marks if first is None and recall >= TARGET else first
+        if step.checks is not None and alike is None:
+            alike = Told(marks, 0, recall)
         if step.done or not left:
-            break
+            return TargetRun(begun, first, alike, Told(marks, checks, recall) if step.kind == "reached" else None)
+        if step.checks is None:
+            left -= 1
+        else:
+            checks += len(step.ids)
         labelled.mark_by_truth(session, step.ids, draw.right, step.kind)
-    return TargetRun(begun, marks, first, step.kind == "reached", recall)
 
 
 def _none(plays: Plays) -> tuple[str, ...]:

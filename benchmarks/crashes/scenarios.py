@@ -199,6 +199,7 @@ SCENARIOS: tuple[Command | Requests, ...] = (
     Command("append --new partitions", "part", _made("append", "=c", "@grown", "--new")),
     Command("append pictures", "pictures", _made("append", "=c", "@more-pictures", "--batch-size", "2")),
     Command("append --new pictures", "pictures", _made("append", "=c", "@pictures", "@more-pictures", "--new")),
+    Command("sync", "synced", _made("sync", "=c", "@synced", "--batch-size", "2")),
     Command("delete", "catalog", _made("delete", "=c", "7,30")),
     Command("compact", "catalog", _made("compact", "=c")),
     Command("compact --no-embeddings", "head", _made("compact", "=c", "--no-embeddings")),

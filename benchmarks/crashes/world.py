@@ -150,6 +150,17 @@ class World:
     def _make_pictures(self, path: Path) -> None:
         _must("ingest", self.inputs / "pictures", "--out", path / "c", "--embedder", "fields", "--dims", "4")
 
+    def _make_synced(self, path: Path) -> None:
+        """Ingest a folder of pictures, of which some are then moved, changed, removed or added."""
+        folder = self.inputs / "synced"
+        write_pictures(folder, 8)
+        _must("ingest", folder, "--out", path / "c", "--embedder", "fields", "--dims", "4")
+        write_pictures(self.inputs / "newer", 3)
+        (folder / "0.png").rename(folder / "moved.png")
+        (folder / "1.png").unlink()
+        for number, name in enumerate(("0.png", "2.png", "new.png")):
+            (self.inputs / f"newer/{number}.png").rename(folder / name)
+
     def _make_stopped(self, path: Path) -> None:
         """Stop an ingest before its first rows."""
         with patch.object(build, "_append_rows", side_effect=DataError("stopped")):

@@ -17,7 +17,7 @@ who has marked all that it was shown waits for its next search.
 and deletes 100 earlier ones (`benchmarks.load.writer`). The server's anonymous memory and file handles are read every
 second. They are flat if their growth over the last three quarters of the run, by the median of all slopes, is at most
 64 MB or a tenth, and 8 handles or a tenth. Handles on the catalog's segments are not counted, since each append adds
-some.
+some. The server's processor time tells how much of the machine it needs, also where other programs run beside it.
 
 At the end the server gets SIGTERM while all users go on. It must finish the requests under way and exit with status 0.
 It is started again, and every acknowledged mark is looked up in its session.

@@ -1,4 +1,4 @@
-"""Sample the memory and file handles of a running process, and tell whether they grow."""
+"""Sample the memory, the file handles and the processor time of a running process, and tell whether they grow."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ class ProcessWatch:
     times_s: list[float] = field(default_factory=list)
     memory_mb: list[float] = field(default_factory=list)
     handles: list[int] = field(default_factory=list)
+    processor_s: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._ended = threading.Event()
@@ -72,6 +73,11 @@ class ProcessWatch:
         """Stop sampling."""
         self._ended.set()
         self._thread.join()
+
+    def processor_share(self) -> float:
+        """Return the processor time between the first and the last sample, of all threads, as a share of one core."""
+        wall = self.times_s[-1] - self.times_s[0]
+        return (self.processor_s[-1] - self.processor_s[0]) / wall if wall else 0.0
 
     def memory_growth(self) -> Growth:
         """Return the growth of anonymous memory in MB; up to 64 MB or a tenth counts as flat."""
@@ -84,12 +90,17 @@ class ProcessWatch:
     def _run(self) -> None:
         while not self._ended.wait(self.every_s):
             try:
-                memory, handles = anonymous_bytes(self.pid) / (1 << 20), self._handles()
+                memory, handles, busy = anonymous_bytes(self.pid) / (1 << 20), self._handles(), self._processor_s()
             except OSError:  # the process has ended
                 return
             self.times_s.append(time.monotonic())
             self.memory_mb.append(memory)
             self.handles.append(handles)
+            self.processor_s.append(busy)
+
+    def _processor_s(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # in user mode and in the kernel
 
     def _handles(self) -> int:
         count = 0

@@ -64,6 +64,7 @@ def _server_lines(found: Served) -> list[str]:
     ):
         flat = "yes" if growth.flat else "**no**"
         lines.append(f"| {name} | {growth.median:,.0f} | {growth.grew:+,.1f} | {growth.bound:,.1f} | {flat} |")
+    lines += ["", f"Processor time of the server: {found.watch.processor_share():.2f} of one core."]
     if found.written:
         counts = ", ".join(f"{count:,} {name}" for name, count in found.written.items())
         refused = sum(user.refused_deleted for user in found.users)

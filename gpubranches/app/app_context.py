@@ -16,11 +16,15 @@ _EXTENSION = "gpubranches"
 
 @dataclass(frozen=True)
 class AppContext:
-    """The service of the catalog, the thumbnails of its pictures, and the limits of costly requests."""
+    """The service of the catalog, the thumbnails of its pictures, and the limits of costly requests.
+
+    remote_pictures: whether browsers may load pictures from the addresses in the column `url`.
+    """
 
     service: CatalogService
     thumbnails: Thumbnails
     limits: Limits = field(default_factory=Limits)
+    remote_pictures: bool = False
 
 
 def install(app: Flask, context: AppContext) -> None:
@@ -41,6 +45,11 @@ def thumbnails() -> Thumbnails:
 def service() -> CatalogService:
     """Return the service of the app that answers."""
     return context_of(current_app).service
+
+
+def remote_pictures() -> bool:
+    """Return whether browsers may load pictures from elsewhere."""
+    return context_of(current_app).remote_pictures
 
 
 def limits() -> Limits:

@@ -22,7 +22,7 @@ def alive() -> dict[str, Any]:
     """Report that the server answers; with the token, also the number of items, the generation and the shards."""
     if not is_authorized():
         return {"status": "ok"}
-    service().follower.follow_if_idle()
+    service().follower.follow()
     backend = service().backend
     shards = {"shards": backend.shard_states()} if isinstance(backend, ShardedBackend) else {}
     return {"status": "ok", "items": service().catalog.n, "generation": service().catalog.generation, **shards}

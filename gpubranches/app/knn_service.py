@@ -132,7 +132,7 @@ def _described(row: dict[str, Any]) -> dict[str, Any]:
     url = url_of(row)
     if url is not None:
         return {**described, "url": url}
-    if service().picture_file(row) is not None:
+    if service().picture(row) is not None:
         return {**described, "url": url_for("pictures.picture", size="large", item=row["id"], _external=True)}
     return described
 

@@ -30,13 +30,13 @@ def picture(size: str, item: int) -> Response:
     if size not in THUMBNAIL_SIZES or item >= 2**63:
         raise NotFound(f"expected an item and a size of {', '.join(THUMBNAIL_SIZES)}, got {item} and {size!r}")
     row = service().item(item)
-    path = None if row is None else service().picture_file(row)
-    current = version(path)
-    if path is None or not current:
+    found = None if row is None else service().picture(row)
+    current = version(found)
+    if found is None or not current:
         raise NotFound(f"item {item} has no picture")
     key = f"{current}-{size}"
     try:
-        jpeg = b"" if key in request.if_none_match else thumbnails().get(key, path, THUMBNAIL_SIZES[size])
+        jpeg = b"" if key in request.if_none_match else thumbnails().get(key, found, THUMBNAIL_SIZES[size])
     except (DataError, OSError) as error:
         raise NotFound(f"item {item} has no readable picture: {error}") from error
     response = Response(jpeg, status=200 if jpeg else 304, mimetype="image/jpeg")

@@ -16,7 +16,7 @@ from gpubranches.core.options import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, 
 from gpubranches.core.results import TIERS
 from gpubranches.service.target import TARGET
 from gpubranches.service.types import NextStep, Proposal, SessionState, StepRequest
-from gpubranches.service.wording import matches_heading, share_found
+from gpubranches.service.wording import matches_heading, step_in_words
 
 _KINDS = {"suggestion": "suggest", "audit": "audit"}
 """The view of each origin of proposed items."""
@@ -157,13 +157,11 @@ def _show_proposal(proposal: Proposal, what_for: str, note: str) -> Response:
 
 def _show_step(found: NextStep) -> Response:
     """Show the items of a step, or the answer if nothing is left to mark."""
-    step, known = found.step, share_found(found.step.recall)
+    step, note = found.step, step_in_words(found.step, TARGET)
     if step.done:
-        reached = step.kind == "reached"
-        note = f"{known.capitalize()}, nine times in ten." if reached else f"Nothing is left to mark: {known}."
         return show(found.state, replace(_part(found.state, "all"), note=note))
-    note = f"So far {known}. Mark these right or wrong, then press Find {TARGET:.0%} again."
-    return _show_proposal(Proposal(found.state, step.ids, step.kind), "to mark next", note)
+    what_for = "to mark next" if step.checks is None else "to check"
+    return _show_proposal(Proposal(found.state, step.ids, step.kind), what_for, note)
 
 
 def _pushed(response: Response, path: str) -> Response:

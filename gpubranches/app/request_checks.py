@@ -10,6 +10,7 @@ from flask import Flask, Response, g, make_response, render_template, request
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed, Unauthorized
 
 from gpubranches.app.access import check_host, require_authorization
+from gpubranches.app.app_context import remote_pictures
 from gpubranches.app.problem_details import is_for_programs, problem
 from gpubranches.app.proxies import proxy_advice, untrusted_prefix
 from gpubranches.app.request_values import COOKIE, htmx
@@ -18,6 +19,8 @@ from gpubranches.errors import GpuBranchesError, UnknownNameError
 _log = logging.getLogger(__name__)
 
 _POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+_REMOTE_PICTURES = "; img-src 'self' https:"
+"""What the policy allows beyond, where pictures may be loaded from elsewhere."""
 
 
 def install(app: Flask) -> None:
@@ -89,7 +92,8 @@ def add_headers(response: Response) -> Response:
             samesite="Lax",
             secure=request.is_secure,
         )
-    response.headers.setdefault("Content-Security-Policy", _POLICY)
+    policy = _POLICY + (_REMOTE_PICTURES if remote_pictures() else "")
+    response.headers.setdefault("Content-Security-Policy", policy)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")
     response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")

@@ -68,13 +68,20 @@ _PARTS = (
 
 
 def create_app(
-    catalog: Catalog, backend: Backend, *, embedder: Embedder | None = None, seed: int = 0, token: str | None = None
+    catalog: Catalog,
+    backend: Backend,
+    *,
+    embedder: Embedder | None = None,
+    seed: int = 0,
+    token: str | None = None,
+    remote_pictures: bool = False,
 ) -> Flask:
     """Return the page and the API of a catalog as a WSGI app.
 
     embedder: reads the texts, None: the page searches by item only; seed: of every session's learners; token: that
-    requests must carry, None: nothing. Raises SpaceMismatchError or UsageError for an embedder that is not the
-    catalog's, UsageError for a token that is too short.
+    requests must carry, None: nothing. remote_pictures: whether browsers may load pictures of items from the https
+    addresses in their column `url`; the server itself fetches nothing. Raises SpaceMismatchError or UsageError for an
+    embedder that is not the catalog's, UsageError for a token that is too short.
     """
     web = assets.folder("web")
     app = Flask("gpubranches", root_path=str(web))
@@ -83,7 +90,7 @@ def create_app(
     app.jinja_env.lstrip_blocks = True
     service = CatalogService(catalog, backend, embedder, seed)
     app.context_processor(lambda: {"service": service, "root": request.script_root})
-    install_context(app, AppContext(service, Thumbnails(catalog.path / "thumbnails")))
+    install_context(app, AppContext(service, Thumbnails(catalog.path / "thumbnails"), remote_pictures=remote_pictures))
     app.extensions["gpubranches.access"] = access.Access(None if token is None else access.check_token(token, "token"))
     app.wsgi_app = _FollowedApp(app.wsgi_app, service)  # type: ignore[method-assign]
     htmx.init_app(app)

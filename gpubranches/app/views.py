@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.app.app_context import service
-from gpubranches.catalog.pictures.decoding import upright_size
+from gpubranches.app.app_context import remote_pictures, service
+from gpubranches.catalog.metadata.columns import https_url_of
+from gpubranches.catalog.pictures.decoding import MAX_SIDE, upright_size
+from gpubranches.catalog.pictures.image_files import Picture
 from gpubranches.errors import DataError
 from gpubranches.service.thumbnails import version
 from gpubranches.service.types import SessionState
@@ -27,7 +28,8 @@ class Tile:
     """One item of the grid.
 
     mark: +1, -1 or 0; figure: its distance or score; picture: the version of its picture, "" if it has none; ratio: the
-    picture's width by its height.
+    picture's width by its height; remote: the address that a browser loads the picture from, where it has none here and
+    that is allowed; source: the address that it came from; "" for none.
     """
 
     id: int
@@ -36,6 +38,8 @@ class Tile:
     figure: str
     picture: str
     ratio: float = 1.0
+    remote: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,14 +108,16 @@ def tiles(state: SessionState, ids: NDArray[np.int64], figures: Sequence[str] | 
 
 def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
     """Return the tile of an item, given by its columns."""
-    path = service().picture_file(item)
-    picture = version(path)
-    return Tile(int(item["id"]), shortened(caption(item)), mark, figure, picture, _ratio(path, picture))
+    picture = service().picture(item)
+    named, source = version(picture), https_url_of(item) or ""
+    remote = source if remote_pictures() and not named else ""
+    ratio = _ratio(picture, named) if named else _told_ratio(item)
+    return Tile(int(item["id"]), shortened(caption(item)), mark, figure, named, ratio, remote, source)
 
 
 def picture_versions(ids: NDArray[np.int64]) -> dict[int, str]:
     """Return the versions of items' pictures by id; items without one, and deleted ones, are left out."""
-    found = {int(item["id"]): version(service().picture_file(item)) for item in service().live_items(ids)[1]}
+    found = {int(item["id"]): version(service().picture(item)) for item in service().live_items(ids)[1]}
     return {item: picture for item, picture in found.items() if picture}
 
 
@@ -120,11 +126,19 @@ def shortened(text: str) -> str:
     return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
 
 
+def _told_ratio(item: dict[str, Any]) -> float:
+    """Return width by height as the columns `width` and `height` tell them, 1 where they do not."""
+    width, height = item.get("width"), item.get("height")
+    if not (isinstance(width, int) and isinstance(height, int) and 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        return 1.0
+    return round(width / height, 3)
+
+
 @lru_cache(1 << 17)
-def _ratio(path: Path | None, version: str) -> float:
+def _ratio(picture: Picture | None, version: str) -> float:
     """Return a picture's width by its height, 1 if it cannot be read. version: of the file, for the cache."""
     try:
-        width, height = upright_size(path) if path is not None and version else (1, 1)
+        width, height = upright_size(picture) if picture is not None and version else (1, 1)
     except DataError:
         return 1.0
     return round(width / max(1, height), 3)

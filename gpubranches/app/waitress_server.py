@@ -17,6 +17,7 @@ from waitress.parser import HTTPRequestParser
 from waitress.task import ThreadedTaskDispatcher
 
 from gpubranches.app.health_routes import MONITOR_PATHS
+from gpubranches.core.threads import one_thread
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -67,9 +68,9 @@ def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, a
 def run(server: Any) -> None:
     """Serve until SIGTERM or SIGINT; then finish the running requests, within `END_S`, and close.
 
-    A second signal closes at once. Signals are handled only in the main thread.
+    A second signal closes at once. Signals are handled only in the main thread. BLAS uses one thread for each request.
     """
-    with _heard(server) as signals:
+    with _heard(server) as signals, one_thread():
         while not signals:
             _turn(server, 1.0)
         _finish(server, signals)

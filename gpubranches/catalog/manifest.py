@@ -158,6 +158,18 @@ _SEGMENT: dict[str, Check] = {
     "files": lambda value: _is_files(value, r"\w+\.\w+"),
 }
 _SPACE = {field.name for field in fields(EmbeddingSpace)}
+
+
+def _is_move(value: object) -> bool:
+    if isinstance(value, dict):
+        return _has(value, _RENAMING)
+    return _is_list(value, _is_path) and isinstance(value, list) and len(value) == 2
+
+
+_RENAMING: dict[str, Check] = {
+    "below": _whole(0, _MOST_ID),
+    "paths": lambda value: isinstance(value, dict) and all(_is_path(path) for pair in value.items() for path in pair),
+}
 _RECORD: dict[str, Check] = {
     "paths": lambda value: _is_list(value, _is_path),
     "listing": _text(r"(inputs-\d+\.parquet)?"),
@@ -169,7 +181,7 @@ _SOURCE: dict[str, Check] = {
     "roots": lambda value: isinstance(value, dict) and all(map(_is_path, value.values())),
     "appends": lambda value: _is_list(value, lambda one: isinstance(one, dict)),
     "inputs": lambda value: _is_list(value, lambda one: _has(one, _RECORD)),
-    "moved": lambda value: _is_list(value, lambda one: _is_list(one, _is_path) and len(one) == 2),
+    "moved": lambda value: _is_list(value, _is_move),
     "made_with": lambda value: isinstance(value, dict),
 }
 _MANIFEST: dict[str, Check] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gpubranches.catalog.listings import read_listing, write_listing
 from gpubranches.catalog.manifest import file_of, new_manifest, write_manifest
 from gpubranches.catalog.reader import CatalogReader
 from gpubranches.catalog.segment import Segment
@@ -22,8 +23,6 @@ from gpubranches.errors import ShardError
 
 _SAME_HEAD = "make all parts by ingest --codec-from with one catalog"
 _Placed = tuple[Snapshot, Segment]
-_Kept = dict[str, tuple[Path, dict[str, Any]]]
-"""Files outside segments that are copied: path and entry in the manifest, by their new names."""
 
 
 def merge_into(folder: Path, paths: Sequence[Path], report: Callable[[int, int], None]) -> int:
@@ -38,7 +37,7 @@ def merge_into(folder: Path, paths: Sequence[Path], report: Callable[[int, int],
     _require_one_codec(parts)
     _require_all_shards(parts)
     placed = _in_order(parts)
-    source, kept = _source(parts)
+    source, listed = _source(parts)
     first = parts[0].manifest
     manifest = new_manifest(
         space=parts[0].space,
@@ -49,8 +48,8 @@ def merge_into(folder: Path, paths: Sequence[Path], report: Callable[[int, int],
         files={},
         keep_embeddings=first.get("keeps_embeddings", True),
     )
-    for name, (path, entry) in {**_statistics(parts[0]), **kept}.items():
-        manifest["files"][name] = replace_file(folder / name, read_content(path, entry))
+    for name, content in {**_statistics(parts[0]), **listed}.items():
+        manifest["files"][name] = replace_file(folder / name, content)
     manifest["next_id"] = max(part.manifest["next_id"] for part in parts)
     manifest["segments"], copied = _segments(folder, placed, report)
     if (flags := _deleted(placed)) is not None:
@@ -166,14 +165,15 @@ def _in_order(parts: Sequence[Snapshot]) -> list[_Placed]:
 # What the new manifest names
 
 
-def _statistics(part: Snapshot) -> _Kept:
-    """Return the fitted statistics and, if there is one, the head."""
+def _statistics(part: Snapshot) -> dict[str, bytes]:
+    """Return the fitted statistics and, if there is one, the head: content by name."""
     named = {f"{stem}.safetensors": file_of(part.manifest, stem) for stem in ("constants", "head")}
-    return {name: (part.path / old, part.manifest["files"][old]) for name, old in named.items() if old is not None}
+    files = part.manifest["files"]
+    return {name: read_content(part.path / old, files[old]) for name, old in named.items() if old is not None}
 
 
-def _source(parts: Sequence[Snapshot]) -> tuple[dict[str, Any], _Kept]:
-    """Return the JSON of the inputs of all parts, and the listings that it names."""
+def _source(parts: Sequence[Snapshot]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the JSON of the inputs of all parts, and the listings that it names: content by name."""
     source: dict[str, Any] = {}
     roots: dict[str, str] = {}
     records: list[tuple[Snapshot, dict[str, Any]]] = []
@@ -192,20 +192,66 @@ def _source(parts: Sequence[Snapshot]) -> tuple[dict[str, Any], _Kept]:
         records += [(part, record) for record in own.get("inputs", [])]
     if any("roots" in part.manifest["source"] for part in parts):
         source["roots"] = roots
+    shards = [shard.part for shard in sorted(_shards(parts), key=lambda shard: shard.base)]
+    listed: dict[str, bytes] = {}
+    if shards:
+        whole = _one_record([(part, part.manifest["source"]["inputs"][0]) for part in shards])
+        listed["inputs-0.parquet"] = _joined_listing(shards)
+        source["inputs"] = [{**whole, "listing": "inputs-0.parquet"}]
+        records = [(part, record) for part, record in records if part not in shards]
     records.sort(key=lambda one: one[1]["base"])
-    kept: _Kept = {}
-    for number, (part, record) in enumerate(records):
+    for number, (part, record) in enumerate(records, len(listed)):
         name = f"inputs-{number}.parquet" if record["listing"] else ""
         if name:
-            kept[name] = part.path / record["listing"], part.manifest["files"][record["listing"]]
+            listed[name] = read_content(part.path / record["listing"], part.manifest["files"][record["listing"]])
         source.setdefault("inputs", []).append({**record, "listing": name})
+    source.get("inputs", []).sort(key=lambda record: record["base"])
     made_with = [
         {name: value for name, value in part.manifest["source"].get("made_with", {}).items() if name != "shard"}
         for part in parts
     ]
     if made_with[0] and all(each == made_with[0] for each in made_with):
         source["made_with"] = made_with[0]
-    return source, kept
+    return source, listed
+
+
+def _one_record(records: Sequence[tuple[Snapshot, dict[str, Any]]]) -> dict[str, Any]:
+    """Return the entries of shards in the list of inputs as the one of a single ingest."""
+    first = records[0][1]
+    for part, record in records:
+        if record["paths"] != first["paths"]:
+            raise ShardError(
+                f"{_place(part)}: expected a shard of {', '.join(first['paths'])}, got one of "
+                f"{', '.join(record['paths'])}; make all shards of the same input"
+            )
+    return {**first, "n": sum(record["n"] for _, record in records)}
+
+
+def _joined_listing(shards: Sequence[Snapshot]) -> bytes:
+    """Return the listings of shards as the one of a single ingest: a file of which several have a part is one again."""
+    groups: list[list[dict[str, Any]]] = []
+    for part in shards:
+        record = part.manifest["source"]["inputs"][0]
+        own: list[list[dict[str, Any]]] = []
+        for row in read_listing(part.path / record["listing"], part.manifest["files"][record["listing"]]).to_pylist():
+            own += [] if row["beside"] else [[]]
+            own[-1].append({**row, "first": row["first"] + record["base"]})
+        if groups and own and own[0][0]["place"] == groups[-1][0]["place"]:
+            _extend(groups[-1], own.pop(0), part)
+        groups += own
+    return write_listing([row for group in groups for row in group])
+
+
+def _extend(before: list[dict[str, Any]], group: list[dict[str, Any]], part: Snapshot) -> None:
+    """Add the rows of a file that the next shard has to those of the one before."""
+    state = ("place", "size", "mtime_ns", "ctime_ns")
+    if [[row[name] for name in state] for row in group] != [[row[name] for name in state] for row in before]:
+        raise ShardError(
+            f"{_place(part)}: expected {group[0]['place']} as the shard before had it, it has changed since; make both "
+            "shards again"
+        )
+    for row, more in zip(before, group, strict=True):
+        row["rows"] += more["rows"]
 
 
 def _segments(

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.catalog.manifest import VERSION, manifest_stamp, read_manifest
 from gpubranches.catalog.properties import CatalogProperties
 from gpubranches.catalog.snapshot import Snapshot
+from gpubranches.catalog.steady_sample import SteadySample
 from gpubranches.catalog.verify import problems
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.bitmaps import Bitmap, LayoutBitmap, check_bitmap, pack_bitmap
@@ -165,6 +166,10 @@ class CatalogReader(CatalogProperties):
         snapshot = self.snapshot
         return snapshot.sample_ids(count, rng, None if where is None else self._bitmap(snapshot, where))
 
+    def steady_sample(self) -> SteadySample:
+        """Return a sample of the rows that stays the same while the catalog changes little."""
+        return SteadySample(self.snapshot)
+
     # Rows
 
     def codes(self, ids: ArrayLike) -> NDArray[np.uint8]:
@@ -304,7 +309,7 @@ class CatalogReader(CatalogProperties):
     def _bitmap(self, snapshot: Snapshot, where: str | Bitmap) -> Bitmap:
         """Return the bitmap of a condition, or a bitmap of that snapshot. Errors as of `where`."""
         if isinstance(where, str):
-            return self._filters.get((snapshot.generation, where), lambda: _filtered(snapshot, where))
+            return self._filters.get((snapshot.layout, where), lambda: _filtered(snapshot, where))
         check_bitmap(where, "where", snapshot.n_positions, snapshot.layout)
         return where
 

@@ -232,11 +232,23 @@ class Snapshot:
     def embeddings_at(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.float16]:
         """Return the embeddings at row positions, (m, D) float16, stored or decoded; zeros at padding."""
         out = np.zeros((len(positions), self.manifest["D"]), np.float16)
+        for segment, rows, at in self._at(positions):
+            out[at] = segment.take_embeddings(rows)
+        return out
+
+    def codes_at(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """Return the codes at row positions, (m, d) uint8; zeros at padding."""
+        out = np.zeros((len(positions), self.manifest["d"]), np.uint8)
+        for segment, rows, at in self._at(positions):
+            out[at] = segment.take_codes(rows)
+        return out
+
+    def _at(self, positions: NDArray[np.integer[Any]]) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.intp]]]:
+        """Yield each segment that has rows at some of the positions, these rows, and their indices in positions."""
         for segment in self.filled:
             at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
             if len(at):
-                out[at] = segment.take_embeddings(positions[at].astype(np.int64) - segment.start)
-        return out
+                yield segment, positions[at].astype(np.int64) - segment.start, at
 
 
 def manifest_segments(path: Path, manifest: dict[str, Any], decode: Decode | None = None) -> Iterator[Segment]:

@@ -15,7 +15,7 @@ from gpubranches.cli.options import for_terminal
 from gpubranches.errors import GpuBranchesError
 
 _COMMANDS = {
-    **dict.fromkeys(("ingest", "append", "relocate", "encode"), "cli.ingest"),
+    **dict.fromkeys(("ingest", "append", "sync", "relocate", "encode"), "cli.ingest"),
     **dict.fromkeys(("delete", "compact", "merge", "info", "verify", "export"), "cli.catalogs"),
     "train-head": "cli.train_head",
     "index": "cli.index",

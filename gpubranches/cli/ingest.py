@@ -18,10 +18,17 @@ from gpubranches.cli.options import (
     progress_bar,
 )
 from gpubranches.encoders.quantizers import QUANTIZERS
-from gpubranches.ingestion.options import BATCH_SIZE, DIMS, IngestOptions
+from gpubranches.ingestion.inputs import KINDS
+from gpubranches.ingestion.options import DIMS, FRAMES_EVERY_S, IngestOptions
 
 if TYPE_CHECKING:
-    from gpubranches.ingestion import IngestReport
+    from gpubranches.ingestion import IngestReport, SyncReport
+
+
+def _kinds() -> str:
+    """Return one paragraph for each kind of input."""
+    return "\n\n".join(["An input is one of these:", *(f"{kind.title}: {kind.given}." for kind in KINDS)])
+
 
 inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 dims_option = click.option(
@@ -47,6 +54,14 @@ _codec_options = (
     ),
     dims_option,
     quantizer_option,
+    click.option(
+        "--frames-every",
+        default=FRAMES_EVERY_S,
+        show_default=True,
+        metavar="SECONDS",
+        type=click.FloatRange(0.01, 86_400),
+        help="The time between two frames of a video.",
+    ),
     click.option(
         "--no-embeddings",
         "keep_embeddings",
@@ -77,26 +92,25 @@ _input_options = (
         "--pictures",
         metavar="FOLDER",
         type=click.Path(path_type=Path),
-        help="The folder of the pictures that clip-retrieval folders name; by default it is searched for.",
+        help="The folder of the pictures that metadata name; by default it is searched for.",
     ),
     click.option("--strict", is_flag=True, help="Exit with an error at the end if an item could not be read."),
     click.option(
         "--batch-size",
-        default=BATCH_SIZE,
-        show_default=True,
+        default=None,
         type=click.IntRange(1),
-        help="Images that are embedded together.",
+        help="Images that are embedded together; by default as suits the model: 64, or 256 on a GPU.",
     ),
 )
 
 
-@click.command()
+@click.command(epilog=_kinds())
 @inputs_argument
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The catalog to make.")
 @as_object("options", IngestOptions, embedder_option, *_codec_options, *_input_options)
 @json_option
 def ingest(inputs: tuple[Path, ...], out: Path, options: IngestOptions, as_json: bool) -> None:
-    """Make a catalog of image folders, clip-retrieval folders, .npy, .u8bin or .fbin files.
+    """Make a catalog of pictures or embeddings as they lie: folders, tars, tables, arrays.
 
     The same command resumes a stopped run. The id of an item is its position in the input. If the catalog of this input
     exists, only pictures that could not be read before and can be read now are added.
@@ -124,6 +138,32 @@ def append(directory: Path, inputs: tuple[Path, ...], new: bool, options: Ingest
     with progress_bar() as progress:
         report = add_items(directory, inputs, options, new=new, progress=progress)
     _print_report(directory, report, as_json)
+
+
+@click.command()
+@catalog_argument
+@inputs_argument
+@click.option("--watch", "watched", is_flag=True, help="Go on: sync after every change, until Ctrl-C; needs [watch].")
+@click.option("--force", is_flag=True, help="Delete items even if more than half of those of the inputs are gone.")
+@as_object("options", IngestOptions, embedder_option, *_input_options)
+@json_option
+def sync(
+    directory: Path, inputs: tuple[Path, ...], watched: bool, force: bool, options: IngestOptions, as_json: bool
+) -> None:
+    """Make a catalog equal to its inputs: add what is new, embed what changed, delete what is gone.
+
+    A file that was moved keeps its ids and marks. Inputs of the catalog that are not named stay as they are.
+    """
+    from gpubranches.ingestion import sync as make_equal
+    from gpubranches.ingestion import watch
+
+    with progress_bar() as progress:
+        if not watched:
+            _print_sync(directory, make_equal(directory, inputs, options, force=force, progress=progress), as_json)
+            return
+        for number, report in enumerate(watch(directory, inputs, options, force=force, progress=progress)):
+            if report.did_anything or number == 0:
+                _print_sync(directory, report, as_json)
 
 
 @click.command()
@@ -172,6 +212,16 @@ def encode(directory: Path, head: str | None, d: int, quantizer: str | None, as_
         click.echo(f"{directory}: nothing to do, the codes are made by this head and quantizer already.")
 
 
+def _print_sync(directory: Path, report: SyncReport, as_json: bool) -> None:
+    for note in report.notes:
+        click.echo(for_terminal(f"Note: {note}."), err=True)
+    if as_json:
+        print_json({"catalog": str(directory), **asdict(report)})
+        return
+    counts = ", ".join(f"{getattr(report, name):,} {name}" for name in ("added", "changed", "moved", "removed"))
+    click.echo(f"{directory}: {report.n:,} items; {counts}, in {report.seconds:.1f} s.")
+
+
 def _print_report(out: Path, report: IngestReport, as_json: bool, *, fitted: bool = False) -> None:
     for note in report.notes:
         click.echo(for_terminal(f"Note: {note}."), err=True)
@@ -183,5 +233,11 @@ def _print_report(out: Path, report: IngestReport, as_json: bool, *, fitted: boo
         return
     nothing = "" if report.added else "; nothing was new"
     click.echo(f"{out}: {report.n:,} items in {report.seconds:.1f} s{nothing}.")
+    if report.embedded_per_s:
+        slower = "decoding" if report.decoded_per_s < report.embedded_per_s else "the model"
+        click.echo(
+            f"Pictures a second: {report.decoded_per_s:,.0f} decoded, {report.embedded_per_s:,.0f} embedded, each "
+            f"counted while it was at work; {slower} is slower."
+        )
     if report.errors:
         click.echo(f"{report.errors:,} could not be read; `gpubranches info {out} --errors` shows why.")

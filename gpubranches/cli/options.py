@@ -71,7 +71,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 where_option = click.option(
     "--where", metavar="CONDITION", help='Only items whose metadata meet a condition, such as "year > 2010".'
 )
-_EMBEDDERS = "open_clip:MODEL/PRETRAINED, open_clip:MODEL,FILE, vocabulary:TEXT_EMB.npy,NAMES.json or demo"
+_EMBEDDERS = "open_clip:MODEL/TAG, transformers:ORG/NAME, onnx:FOLDER, demo and others; see docs/encoders.md"
 embedder_option = click.option("--embedder", metavar="SPEC", help=f"The model of texts and images: {_EMBEDDERS}.")
 own_embedder_option = click.option(
     "--embedder",
@@ -145,7 +145,7 @@ def open_embedder_for(catalog: Catalog, spec: str | None) -> Embedder | None:
     from gpubranches.encoders import open_embedder
 
     chosen = spec or catalog.embedder
-    return open_embedder(chosen) if chosen else None
+    return open_embedder(chosen, identity=catalog.space.embedder) if chosen else None
 
 
 def for_terminal(text: str) -> str:

@@ -84,10 +84,15 @@ def _one_folder(_: click.Context, argument: click.Parameter, given: tuple[Path, 
     "directory", metavar="DIR", nargs=-1, required=True, type=click.Path(path_type=Path), callback=_one_folder
 )
 @as_object("address", Address, *listen_options, *proxy_options)
+@click.option(
+    "--remote-pictures",
+    is_flag=True,
+    help="Let browsers load pictures that are not here from the https addresses in the column url.",
+)
 @serve_source
-def serve(source: ServedSource, address: Address) -> None:
+def serve(source: ServedSource, address: Address, remote_pictures: bool) -> None:
     """Serve the labelling page of a catalog and its API."""
-    _serve(source, address)
+    _serve(source, address, remote_pictures)
 
 
 @click.command()
@@ -107,7 +112,7 @@ def demo(out: Path, scenes: int, no_serve: bool, address: Address) -> None:
         _serve(ServedSource(out), address)
 
 
-def _serve(source: ServedSource, address: Address) -> None:
+def _serve(source: ServedSource, address: Address, remote_pictures: bool = False) -> None:
     from gpubranches import Catalog
     from gpubranches.app import create_app
     from gpubranches.app import serve as serve_app
@@ -121,7 +126,9 @@ def _serve(source: ServedSource, address: Address) -> None:
     tell_missing_pictures(catalog)
     with source.opened(catalog) as opened:
         embedder = open_embedder_for(catalog, source.embedder)
-        app = create_app(catalog, opened, embedder=embedder, seed=source.seed, token=token)
+        app = create_app(
+            catalog, opened, embedder=embedder, seed=source.seed, token=token, remote_pictures=remote_pictures
+        )
         name = f"[{address.host}]" if ":" in address.host else address.host
         told = f"with the {opened.name} backend. Ctrl-C stops."
         serve_app(

@@ -13,7 +13,47 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_one_at_a_time = threading.Lock()
+
+
+class _Limit:
+    """A limit of BLAS for the whole process, from the first block that needs it to the end of the last one.
+
+    A thread of its own holds it, since only the thread that set the limit of a process can lift it (threadpoolctl).
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._ended = threading.Event()
+        self._holder = threading.Thread()
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._blocks:
+                began = threading.Event()
+                self._ended = threading.Event()
+                self._holder = threading.Thread(target=self._hold, args=(began, self._ended), daemon=True)
+                self._holder.start()
+                began.wait()
+            self._blocks += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                self._ended.set()
+                self._holder.join()
+
+    def _hold(self, began: threading.Event, ended: threading.Event) -> None:
+        try:
+            with _controller().limit(limits=1, user_api="blas"):
+                began.set()
+                ended.wait()
+        finally:
+            began.set()
+
+
+_limit = _Limit()
 
 
 def cores() -> int:
@@ -48,9 +88,18 @@ def _ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int, 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let BLAS use one thread within the block. The limit is global, so other callers wait for their turn."""
-    with _one_at_a_time, _controller().limit(limits=1):
-        yield
+    """Let BLAS use one thread within the block, and in all other threads meanwhile. Blocks do not wait for each other.
+
+    Threads of BLAS wait for each other by spinning. On a busy machine a small product then takes many times as long as
+    on one thread, and other threads lose the cores that spin.
+    """
+    _limit.enter()
+    try:
+        # For a BLAS on OpenMP, where each thread has a limit of its own.
+        with _controller().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        _limit.leave()
 
 
 @cache

@@ -17,6 +17,7 @@ from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import ingest
 from gpubranches.ingestion.inputs import scan
+from gpubranches.ingestion.picture_folder import PictureFolder
 from gpubranches.ingestion.staging import PARTITION, StagedPictures, embed_pictures
 
 Progress = Callable[[str, int, int], None]
@@ -56,7 +57,14 @@ def build_demo(out: str | Path, *, n: int = 4000, seed: int = 0, progress: Progr
         names = _draw_pictures(scenes, pictures, report)
         staging = folder / "embedding"
         (found,) = scan([pictures])
-        staged = embed_pictures(found.path, found.pieces, staging, embedder, batch_size=_BATCH, progress=report)
+        staged = embed_pictures(
+            PictureFolder(found.path, found.pieces),
+            [(piece, 0) for piece in found.pieces],
+            staging,
+            embedder,
+            batch_size=_BATCH,
+            progress=report,
+        )
         _write(staged, folder / SCENES, dict(zip(names, scenes, strict=True)))
         replace_file(note, json.dumps(wanted).encode())
     ingest([folder / SCENES], folder, embedder=embedder, progress=report)
@@ -96,7 +104,7 @@ def _write(staged: StagedPictures, folder: Path, scenes: dict[str, Scene]) -> No
     for number, start in enumerate(range(0, staged.n, PARTITION)):
         stop = min(start + PARTITION, staged.n)
         table = pa.Table.from_pylist(
-            [_described(piece.name, scenes[piece.name]) for piece in staged.pieces[start:stop]]
+            [_described(piece.name, scenes[piece.name]) for piece, _ in staged.pieces[start:stop]]
         )
         with output(folder / "metadata" / f"metadata_{number}.parquet") as file:
             pq.write_table(table, file)

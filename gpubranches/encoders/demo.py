@@ -86,6 +86,7 @@ class DemoEmbedder:
     spec = "demo"
     training_texts: ClassVar[list[str]] = []
     reads_images = True
+    reads_texts = True
 
     def __init__(self, device: str = "auto"):
         config, weights = _read()

@@ -1,141 +1,295 @@
-"""Models of open_clip as embedders, with a pretrained tag or a local file of weights."""
+"""Models of open_clip: tags, weights in a file, folders, and models of the Hub."""
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from contextlib import AbstractContextManager, nullcontext
+import json
+import logging
+import re
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.embedding_space import digest
+from gpubranches.encoders.model_files import (
+    file_digest,
+    files_digest,
+    loading,
+    no_network,
+    read_json,
+    require_transformers,
+)
+from gpubranches.encoders.torch_device import TorchDevice
 from gpubranches.encoders.torchvision_ops import declare_torchvision_ops
 from gpubranches.errors import DataError, UsageError, missing_package
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_NOUNS = Path(__file__).with_name("nouns.txt")
+_log = logging.getLogger(__name__)
+
+HUB = "hf-hub:"
+CONFIG = "open_clip_config.json"
+_FILES = (
+    CONFIG,
+    "*.safetensors",
+    "*.bin",
+    "*.pth",
+    "token*",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+)
+_SETTINGS = {"mean": "image_mean", "std": "image_std", "interpolation": "image_interpolation",
+             "resize_mode": "image_resize_mode"}  # fmt: skip
+"""The keys of a tag that tell how pictures are prepared, and open_clip's names of the arguments."""
 
 
-class OpenClipEmbedder:
-    """An open_clip model: two towers into D dims.
+class OpenClipEncoder:
+    """A model of open_clip: two towers into `dim` dims.
 
-    identity: the model's name with its tag, or with the digest of the weights' file; text_mean: (D,) float32, mean of
-    the unit embeddings of "a photo of a {noun}" over the nouns shipped in nouns.txt.
+    spec: the name that `open_model` opens it by. Pictures are resized and cropped as open_clip does, in 8 bits, and
+    normalised with their batch on the device.
     """
 
-    reads_images = True
-
-    def __init__(self, model: Any, preprocess: Any, tokenizer: Any, *, identity: str, spec: str, device: str):
-        self.identity = identity
-        self.spec = spec
+    def __init__(self, plan: _Plan, model: Any, transform: Any, tokenizer: Any, device: TorchDevice):
+        self.spec = plan.spec
+        self.name = Path(plan.spec).name if plan.spec.startswith("/") else plan.spec
+        self.identity = plan.identity
+        self.dim = int(plan.config["embed_dim"])
         self._device = device
-        self._model = model.to(device).eval()
-        self._preprocess = preprocess
+        self.batch_size = device.batch_size
+        self._model = device.place(model)
         self._tokenizer = tokenizer
-        self._turn = threading.Lock()
-        self.text_mean: NDArray[np.float32] = self.texts(self.training_texts).mean(axis=0)
+        *self._geometry, _, normalise = transform.transforms  # resize, crop, RGB; to tensor; normalise
+        torch = device.torch
+        self._mean = torch.tensor(normalise.mean).view(3, 1, 1)
+        self._std = torch.tensor(normalise.std).view(3, 1, 1)
 
-    @classmethod
-    def load(cls, name: str, *, device: str = "auto") -> OpenClipEmbedder:
-        """Open "MODEL/PRETRAINED" (downloaded by open_clip unless cached) or "MODEL,FILE" (.pt, .safetensors).
+    def preprocess(self, image: Image) -> NDArray[np.uint8]:
+        """Return the pixels of a picture, resized and cropped, (height, width, 3) uint8."""
+        for step in self._geometry:
+            image = step(image)
+        return np.asarray(image, np.uint8)
 
-        Files are read with `weights_only`, so they cannot run code. Raises UsageError for an unknown model or tag,
-        DataError for weights that cannot be read, BackendUnavailableError without the [clip] extra.
-        """
-        open_clip, torch = _import()
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        file = None
-        if "," in name:
-            architecture, _, path = name.partition(",")
-            file = Path(path)
-            if not file.is_file():
-                raise DataError(f"{file}: expected a file of weights (.pt, .safetensors), found none")
-        else:
-            architecture, _, tag = name.partition("/")
-        if architecture not in open_clip.list_models():
-            raise UsageError(f"embedder: expected a model of open_clip such as ViT-B-32, got {architecture!r}")
-        if file is None and tag not in open_clip.list_pretrained_tags_by_model(architecture):
-            tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none; name a local file"
-            raise UsageError(f"embedder: expected {architecture}/TAG with one of the tags {tags}; got {name!r}")
-        weights = tag if file is None else str(file)
-        try:
-            model, _, preprocess = open_clip.create_model_and_transforms(
-                architecture, pretrained=weights, weights_only=True
-            )
-            tokenizer = open_clip.get_tokenizer(architecture)
-        except Exception as error:  # open_clip raises what its downloader, torch or safetensors raise
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise DataError(
-                f"{name}: cannot load the weights: {first}; check the file, or the network and HF_HUB_OFFLINE for a tag"
-            ) from error
-        if file is None:
-            return cls(
-                model, preprocess, tokenizer, identity=f"open_clip:{name}", spec=f"open_clip:{name}", device=device
-            )
-        with file.open("rb") as handle:
-            sha = hashlib.file_digest(handle, "sha256").hexdigest()[:16]
-        spec = f"open_clip:{architecture},{file.resolve()}"
-        return cls(model, preprocess, tokenizer, identity=f"open_clip:{architecture}:{sha}", spec=spec, device=device)
-
-    @property
-    def D(self) -> int:
-        """Embedding dims."""
-        return len(self.text_mean)
-
-    @property
-    def training_texts(self) -> list[str]:
-        """A text "a photo of a {noun}" for each noun."""
-        return [f"a photo of a {noun}" for noun in nouns()]
+    def images(self, batch: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return embeddings, (m, dim) float32."""
+        pixels = self._device.torch.from_numpy(np.stack(batch))
+        return self._device.rows(self._encode_images, {"pixels": pixels})
 
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Return unit embeddings of texts, (q, D) float32; long texts are cut to the model's context."""
-        return self._run(self._model.encode_text, self._tokenizer(texts))
+        """Return embeddings, (q, dim) float32."""
+        with self._device.turn:  # a tokenizer of transformers serves one thread at a time
+            tokens = self._tokenizer(texts)
+        return self._device.rows(lambda batch: self._model.encode_text(batch["tokens"]), {"tokens": tokens})
 
-    def images(self, images: list[Image]) -> NDArray[np.float32]:
-        """Return unit embeddings of RGB pictures, (m, D) float32."""
-        return self.encode([self.preprocess(image) for image in images])
-
-    def preprocess(self, image: Image) -> Any:
-        """Return the model's input tensor of one picture."""
-        return self._preprocess(image)
-
-    def encode(self, prepared: list[Any]) -> NDArray[np.float32]:
-        """Return unit embeddings, (m, D) float32, of preprocessed pictures."""
-        if not prepared:
-            return np.zeros((0, self.D), np.float32)
-        _, torch = _import()
-        return self._run(self._model.encode_image, torch.stack(prepared))
-
-    def _run(self, tower: Any, batch: Any) -> NDArray[np.float32]:
-        _, torch = _import()
-        with self._turn, torch.inference_mode(), self._autocast(torch):
-            rows = tower(batch.to(self._device)).float()
-            unit: NDArray[np.float32] = torch.nn.functional.normalize(rows, dim=-1).cpu().numpy()
-        return unit
-
-    def _autocast(self, torch: Any) -> AbstractContextManager[Any]:
-        if self._device.startswith("cuda"):
-            autocast: AbstractContextManager[Any] = torch.autocast("cuda", dtype=torch.float16)
-            return autocast
-        return nullcontext()
+    def _encode_images(self, batch: Any) -> Any:
+        pixels = batch["pixels"].permute(0, 3, 1, 2).float().div(255)
+        mean, std = (tensor.to(pixels.device) for tensor in (self._mean, self._std))
+        return self._model.encode_image((pixels - mean) / std)
 
 
-def nouns() -> list[str]:
-    """Return common nouns; the mean of their embeddings is the text mean."""
-    return _NOUNS.read_text(encoding="utf-8").split("\n")[:-1]
+@dataclass(frozen=True)
+class _Plan:
+    """How a model is made.
+
+    spec, identity: of the encoder; config: of the model, open_clip's; make: returns model and transform; tokenizer: the
+    name by which open_clip finds it; local: whether the network must not be used.
+    """
+
+    spec: str
+    identity: str
+    config: dict[str, Any]
+    make: Callable[[], tuple[Any, Any]]
+    tokenizer: str
+    local: bool
 
 
-def _import() -> tuple[Any, Any]:
+def open_model(name: str, *, device: str = "auto", identity: str = "") -> OpenClipEncoder:
+    """Open a model by its name, which is one of these.
+
+    MODEL/TAG: a model and tag that the installed open_clip lists; its weights are downloaded unless they are in the
+    cache. MODEL/TAG,FILE: the same with the weights of a file (.pt, .safetensors). MODEL,FILE: the settings of the
+    model alone; pictures are prepared as for its tags if they agree, else in open_clip's usual way. FOLDER: a folder
+    with open_clip_config.json and weights. hf-hub:ORG/NAME: the same, of the Hub. Only the first and the last use the
+    network.
+
+    Activation and preprocessing are those of the tag or of the configuration. identity: of the catalog whose own model
+    this is. Weights are read with `weights_only`, so they cannot run code. Raises UsageError for an unknown model or
+    tag, DataError for weights that cannot be read, BackendUnavailableError without the [clip] extra, and before a
+    download for a tokenizer that needs transformers.
+    """
+    open_clip = _import()
+    chosen = TorchDevice(device)
+    plan = _plan(open_clip, name, identity.removeprefix("open_clip:"))
+    _require_tokenizer(name, plan.config)
+    advice = (
+        "check the files; where the tokenizer is one of the Hub, name a folder that has its files, too"
+        if plan.local
+        else "check the network and HF_HUB_OFFLINE"
+    )
+    with loading(f"open_clip:{name}", advice), no_network() if plan.local else nullcontext():
+        model, transform = plan.make()
+        tokenizer = open_clip.get_tokenizer(plan.tokenizer)
+    return OpenClipEncoder(plan, model, transform, tokenizer, chosen)
+
+
+def _plan(open_clip: Any, name: str, identity: str) -> _Plan:
+    if name.startswith(HUB):
+        return _of_hub(open_clip, name)
+    if Path(name).expanduser().is_dir():
+        return _of_folder(open_clip, Path(name).expanduser().resolve())
+    model, _, path = name.partition(",")
+    model, _, tag = model.partition("/")
+    if model not in open_clip.list_models():
+        raise UsageError(
+            f"embedder: expected a model of open_clip such as ViT-B-32, hf-hub:ORG/NAME or a folder, got {name!r}; "
+            "`open_clip.list_pretrained()` lists the models and their tags"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if (tag or not path) and tag not in tags:
+        raise UsageError(
+            f"embedder: expected {model}/TAG with one of the tags {', '.join(tags) or 'none; name a local file'}; "
+            f"got {name!r}"
+        )
+    if path:
+        return _of_file(open_clip, model, tag, Path(path), identity)
+    return _of_tag(open_clip, model, tag, as_before=identity == f"{model}/{tag}")
+
+
+def _of_tag(open_clip: Any, model: str, tag: str, *, as_before: bool) -> _Plan:
+    """as_before: for a catalog made when open_clip's own default, GELU, was used whatever the tag says."""
+    named = _with_activation(open_clip, model, tag)
+    if named != model and as_before:
+        _log.warning(
+            "%s/%s: the embeddings of this catalog were made with GELU, but the weights were trained with QuickGELU; "
+            "searches go on with GELU, and a new ingest of the pictures gives better embeddings",
+            model,
+            tag,
+        )
+        named = model
+    spec = f"{named}/{tag}"
+    return _Plan(
+        spec,
+        spec,
+        open_clip.get_model_config(named),
+        lambda: _create(open_clip, named, pretrained=tag),
+        named,
+        local=False,
+    )
+
+
+def _of_file(open_clip: Any, model: str, tag: str, file: Path, identity: str) -> _Plan:
+    if not file.is_file():
+        raise DataError(f"{file}: expected a file of weights (.pt, .safetensors), found none")
+    named = _with_activation(open_clip, model, tag) if tag else model
+    tags = [tag] if tag else open_clip.list_pretrained_tags_by_model(model)
+    known = f"{named}:{file_digest(file)[:16]}"
+    settings = {} if identity == known else _settings(open_clip, model, tags)
+    return _Plan(
+        f"{named}{f'/{tag}' if tag else ''},{file.resolve()}",
+        f"{known}:{digest(json.dumps(settings, sort_keys=True))}" if settings else known,
+        open_clip.get_model_config(named),
+        lambda: _create(open_clip, named, pretrained=str(file), **settings),
+        named,
+        local=True,
+    )
+
+
+def _of_folder(open_clip: Any, folder: Path) -> _Plan:
+    config = _model_config(read_json(folder / CONFIG), folder / CONFIG)
+    named = f"local-dir:{folder}"
+    return _Plan(
+        str(folder),
+        files_digest(folder, _FILES),
+        config,
+        lambda: _create(open_clip, named),
+        named,
+        local=True,
+    )
+
+
+def _of_hub(open_clip: Any, name: str) -> _Plan:
+    repository = name.removeprefix(HUB)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise UsageError(f"embedder: expected open_clip:hf-hub:ORG/NAME, got open_clip:{name}")
+    from open_clip.pretrained import download_pretrained_from_hf
+
+    with loading(f"open_clip:{name}", "check the name on the Hub, the network and HF_HUB_OFFLINE"):
+        config = Path(download_pretrained_from_hf(repository, filename=CONFIG))
+    described = read_json(config)
+    model = _model_config(described, config)
+    _require_tokenizer(name, model)
+    with loading(f"open_clip:{name}", "check the network and HF_HUB_OFFLINE"):
+        weights = Path(download_pretrained_from_hf(repository))
+    return _Plan(
+        name,
+        digest(json.dumps(described, sort_keys=True), file_digest(weights)),
+        model,
+        lambda: _create(open_clip, name),
+        name,
+        local=False,
+    )
+
+
+def _create(open_clip: Any, model: str, **options: Any) -> tuple[Any, Any]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "QuickGELU mismatch")  # decided by `_with_activation`
+        created: tuple[Any, Any] = open_clip.create_model_from_pretrained(model, weights_only=True, **options)
+    return created
+
+
+def _model_config(described: dict[str, Any], place: Path) -> dict[str, Any]:
+    config = described.get("model_cfg")
+    if not isinstance(config, dict) or not isinstance(config.get("embed_dim"), int):
+        raise DataError(f"{place}: expected an object `model_cfg` with an int `embed_dim`, got {config!r:.80}")
+    return config
+
+
+def _require_tokenizer(name: str, config: dict[str, Any]) -> None:
+    text = config.get("text_cfg", {})
+    if text.get("hf_tokenizer_name") or text.get("hf_model_name"):
+        require_transformers(f"the tokenizer of open_clip:{name}")
+
+
+def _with_activation(open_clip: Any, model: str, tag: str) -> str:
+    """Return the name of a model with the activation of a tag; open_clip has one of its own for QuickGELU."""
+    if not open_clip.get_pretrained_cfg(model, tag).get("quick_gelu"):
+        return model
+    if open_clip.get_model_config(model).get("quick_gelu"):
+        return model
+    return f"{model}-quickgelu"
+
+
+def _settings(open_clip: Any, model: str, tags: list[str]) -> dict[str, Any]:
+    """Return how the tags prepare pictures, as arguments of open_clip; {} for its defaults or if they disagree."""
+    from open_clip.transform import PreprocessCfg
+
+    usual = PreprocessCfg()
+    found = []
+    for tag in tags:
+        described = open_clip.get_pretrained_cfg(model, tag)
+        named = {argument: described.get(key) or getattr(usual, key) for key, argument in _SETTINGS.items()}
+        found.append({key: list(value) if isinstance(value, tuple) else value for key, value in named.items()})
+    if not found or any(each != found[0] for each in found):
+        return {}
+    plain = {argument: getattr(usual, key) for key, argument in _SETTINGS.items()}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+    return {} if found[0] == plain else found[0]
+
+
+def _import() -> Any:
     try:
-        import torch
+        import torch  # noqa: F401
 
         declare_torchvision_ops()
         import open_clip
     except ImportError as error:
         raise missing_package("open_clip", "torch, torchvision and open_clip_torch", "clip", error=error) from error
-    return open_clip, torch
+    return open_clip

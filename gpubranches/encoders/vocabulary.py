@@ -31,6 +31,7 @@ class VocabularyEmbedder:
     """Looks texts up among names with embeddings. names: in the order of the file; text_mean: of all embeddings."""
 
     reads_images = False
+    reads_texts = True
 
     def __init__(self, embeddings: NDArray[np.float32], names: list[str], spec: str = ""):
         """Store embeddings, (m, D), scaled to unit rows, and their m names; of equal names the first one counts."""

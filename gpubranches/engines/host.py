@@ -86,11 +86,15 @@ class HostBackend(ScanBackend[list[SegmentRows]]):
 
     def _linear(self, rows: list[SegmentRows], model: Linear, min_score: np.float32, limit: int | None) -> Candidates:
         ids, scores, total = self._linear_rows(rows, model, min_score, limit)
-        order = self._order(scores, ids, limit)
-        return Candidates(ids=ids[order], scores=scores[order], total=total)
+        ids, scores = self._ranked(ids, scores, limit)
+        return Candidates(ids=ids, scores=scores, total=total)
 
-    def _order(self, scores: NDArray[np.float32], ids: NDArray[np.int64], limit: int | None) -> NDArray[np.intp]:
-        return best_first(scores, ids, limit)
+    def _ranked(
+        self, ids: NDArray[np.int64], scores: NDArray[np.float32], limit: int | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return ids and scores, best first, at most `limit`."""
+        order = best_first(scores, ids, limit)
+        return ids[order], scores[order]
 
     def _cosines(self, rows: list[SegmentRows], query: NDArray[np.float32], k: int) -> Candidates:
         ids, cosines = self._cosine_rows(rows, query, k)

@@ -17,19 +17,27 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class ArrayFile:
-    """One array of rows: .npy (uint8 codes, float16 or float32 embeddings), .u8bin (codes) or .fbin (embeddings)."""
+_BFLOAT16 = np.dtype("V2")
 
-    notes: tuple[str, ...] = ()
+
+class ArrayFile:
+    """One array of rows: .npy (uint8 codes, or embeddings), .u8bin (codes) or .fbin (embeddings).
+
+    Embeddings of float64 and bfloat16, which NumPy saves as two bytes without a name, are converted to float32.
+    """
+
     moves: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, path: Path, array: NDArray[Any]):
         if array.ndim != 2:
             raise CatalogFormatError(f"{path}: expected an array of shape (n, dims), got {array.shape}")
-        if array.dtype not in (np.uint8, np.float16, np.float32):
+        if array.dtype not in (np.uint8, np.float16, np.float32, np.float64, _BFLOAT16):
             raise CatalogFormatError(
-                f"{path}: expected uint8 codes, or float16 or float32 embeddings, got {array.dtype}; convert it first"
+                f"{path}: expected uint8 codes, or embeddings of float16, bfloat16, float32 or float64, got "
+                f"{array.dtype}; convert it first"
             )
+        converted = "float64" if array.dtype == np.float64 else "bfloat16" if array.dtype == _BFLOAT16 else ""
+        self.notes = (f"{path}: embeddings of {converted} are converted to float32",) if converted else ()
         self.path = path
         self.kind: Kind = "codes" if array.dtype == np.uint8 else "embeddings"
         self.n, self.dim = array.shape
@@ -60,7 +68,10 @@ class ArrayFile:
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Return rows, (m, dim)."""
-        return np.asarray(self._array[rows])
+        taken = np.asarray(self._array[rows])
+        if taken.dtype == _BFLOAT16:  # the upper half of a float32
+            return (taken.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        return taken.astype(np.float32) if taken.dtype == np.float64 else taken
 
     def items(self, start: int, stop: int) -> pa.Table | None:
         """Return None: an array has no metadata."""

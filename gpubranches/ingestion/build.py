@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.heads import open_head
 from gpubranches.encoders.quantizers import require_dims
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingestion.inputs import Input, PlannedPiece, scan
-from gpubranches.ingestion.options import IngestOptions
+from gpubranches.ingestion.inputs import scan
+from gpubranches.ingestion.options import FRAMES_EVERY_S, IngestOptions
+from gpubranches.ingestion.pieces import PlannedPiece
 from gpubranches.ingestion.plan import is_begun, plan_append, plan_ingest
+from gpubranches.ingestion.protocol import Input, Progress
 from gpubranches.ingestion.records import IngestHistory, listing
-from gpubranches.ingestion.run import IngestRun, Progress, exclusive_run
+from gpubranches.ingestion.run import IngestRun, exclusive_run
 from gpubranches.ingestion.shards import Shard, sampled
 
 _log = logging.getLogger(__name__)
@@ -36,7 +38,9 @@ class IngestReport:
     """The result of an ingest or append.
 
     n: live items in the catalog; errors: inputs of the catalog that could not be read, so far; seconds: wall-clock
-    time; added: number of new items; notes: what was skipped, renamed or not found, one sentence each.
+    time; added: number of new items; notes: what was skipped, renamed or not found, one sentence each. decoded_per_s,
+    embedded_per_s: pictures a second that were read and decoded, and that the model embedded, each counted while it was
+    at work; 0 where none was.
     """
 
     n: int
@@ -44,6 +48,8 @@ class IngestReport:
     seconds: float
     added: int = 0
     notes: tuple[str, ...] = ()
+    decoded_per_s: float = 0.0
+    embedded_per_s: float = 0.0
 
 
 def ingest(
@@ -92,9 +98,9 @@ def build_catalog(
     opened = _opened(options.embedder)
     model = None if options.codec_from is None else _model(Path(options.codec_from))
     made_with = _made_with(opened, options, model)
-    scanned = scan(inputs, options.pictures_folder)
-    opened = opened if model is None else _embedder_of(model, scanned, opened)
-    _require_rows(scanned, opened)
+    scanned = scan(inputs, options, progress)
+    opened = opened if model is None else embedder_of(model, scanned, opened)
+    _require_embeddable(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
     run = IngestRun(folder / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
     _require_codec(run, scanned, options, model)
@@ -121,7 +127,7 @@ def build_catalog(
             catalog = _created(folder, source, opened, options, model, origin, (entry["listing"], listing(planned)))
             _append_rows(catalog, source, base, run.progress)
         run.remove_staged(scanned)
-    return _finish(catalog, options.strict, began, before, notes)
+    return _finish(run, catalog, options.strict, began, before, notes)
 
 
 def append(
@@ -144,14 +150,11 @@ def append(
     options = IngestOptions.chosen(options, named)
     options.require_of_append()
     catalog = Catalog.open(directory)
-    if shard := catalog.source.get("made_with", {}).get("shard"):
-        raise UsageError(
-            f"append: {catalog.path} is shard {shard}, and the ids after its own belong to others; append to the "
-            "catalog that merge makes of all shards"
-        )
-    scanned = scan(inputs, options.pictures_folder)
-    opened = _embedder_of(catalog, scanned, options.embedder)
-    _require_rows(scanned, opened)
+    require_no_shard(catalog, "append")
+    options = options_of(catalog, options)
+    scanned = scan(inputs, options, progress)
+    opened = embedder_of(catalog, scanned, options.embedder)
+    _require_embeddable(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
     run = IngestRun(catalog.path / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
     with exclusive_run(catalog.path) as stopped:
@@ -160,7 +163,7 @@ def append(
         plan, record, plan_notes = plan_append(history, scanned, new, stopped)
         _ingest_plan(catalog, history, plan, record, run)
         run.remove_staged(scanned)
-    return _finish(catalog, options.strict, began, before, [*notes, *plan_notes])
+    return _finish(run, catalog, options.strict, began, before, [*notes, *plan_notes])
 
 
 def _ingest_plan(
@@ -308,6 +311,7 @@ def _made_with(embedder: Embedder | None, options: IngestOptions, model: Catalog
         "quantizer": options.quantizer or "",
         "embeddings": options.keep_embeddings,
         **part,
+        **({} if options.frames_every == FRAMES_EVERY_S else {"frames_every": options.frames_every}),
     }
 
 
@@ -319,23 +323,42 @@ def _opened(embedder: Embedder | str | None) -> Embedder | None:
     return opened
 
 
-def _embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
+def require_no_shard(catalog: Catalog, command: str) -> None:
+    """Raise UsageError if a catalog is a shard, whose next ids belong to another one."""
+    if shard := catalog.source.get("made_with", {}).get("shard"):
+        raise UsageError(
+            f"{command}: {catalog.path} is shard {shard}, and the ids after its own belong to others; use the catalog "
+            "that merge makes of all shards"
+        )
+
+
+def options_of(catalog: Catalog, options: IngestOptions) -> IngestOptions:
+    """Return the options of an append with those that the catalog has decided."""
+    made_with = catalog.source.get("made_with", {})
+    return replace(options, frames_every=made_with.get("frames_every", FRAMES_EVERY_S)).validate()
+
+
+def embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
     """Return the embedder for the pictures of inputs, None if there are none to embed."""
     spec = embedder if embedder is not None else catalog.embedder
     if not spec or (embedder is None and all(each.source is not None for each in scanned)):
         return None
-    opened = open_embedder(spec) if isinstance(spec, str) else spec
+    opened = open_embedder(spec, identity=catalog.space.embedder) if isinstance(spec, str) else spec
     catalog.space.require(EmbeddingSpace(embedder=opened.identity))
     return opened
 
 
-def _require_rows(scanned: Sequence[Input], embedder: Embedder | None) -> None:
+def _require_embeddable(scanned: Sequence[Input], embedder: Embedder | None) -> None:
     for each in scanned:
-        if each.source is None and embedder is None:
+        if each.pictures is not None and embedder is None:
             raise UsageError(
-                f"{escaped_path(each.path)}: a folder of pictures needs a model; pass --embedder "
-                "open_clip:MODEL/PRETRAINED"
+                f"{escaped_path(each.path)}: pictures need a model; pass --embedder open_clip:MODEL/PRETRAINED"
             )
+    require_rows(scanned)
+
+
+def require_rows(scanned: Sequence[Input]) -> None:
+    """Raise UsageError for inputs without a row or picture."""
     if not any(piece.rows for each in scanned for piece in each.pieces):
         notes = "".join(f"; {note}" for each in scanned for note in each.notes)
         paths = ", ".join(escaped_path(each.path) for each in scanned)
@@ -352,7 +375,9 @@ def _append_rows(catalog: Catalog, source: RowSource, first_id: int, progress: P
     catalog.append_source(source, first_id=first_id, report=lambda done, total: progress("encoding", done, total))
 
 
-def _finish(catalog: Catalog, strict: bool, began: float, before: int, notes: Sequence[str]) -> IngestReport:
+def _finish(
+    run: IngestRun, catalog: Catalog, strict: bool, began: float, before: int, notes: Sequence[str]
+) -> IngestReport:
     count = catalog.n_errors
     if strict and count:
         first = catalog.errors(1)[0]
@@ -360,4 +385,12 @@ def _finish(catalog: Catalog, strict: bool, began: float, before: int, notes: Se
             f"{catalog.path}: {count} inputs could not be read, the others are in the catalog; the first is "
             f"{first['path'] or first['id']}: {first['reason']}"
         )
-    return IngestReport(catalog.n, count, time.perf_counter() - began, catalog.n - before, tuple(notes))
+    return IngestReport(
+        catalog.n,
+        count,
+        time.perf_counter() - began,
+        catalog.n - before,
+        tuple(notes),
+        run.rates.decoded_per_s,
+        run.rates.embedded_per_s,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -12,17 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.metadata.columns import IMAGE_PATH, renamed_columns, repeated_column
-from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.catalog.row_source import Kind
-from gpubranches.core.files import escaped_path, unescaped_path
-from gpubranches.errors import CatalogFormatError, UsageError
+from gpubranches.core.files import unescaped_path
+from gpubranches.errors import CatalogFormatError
 from gpubranches.ingestion.array_file import ArrayFile
+from gpubranches.ingestion.picture_roots import find_root
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_SAMPLED = 1000
-"""Number of rows whose pictures are searched."""
 
 
 class ClipRetrieval:
@@ -58,8 +56,9 @@ class ClipRetrieval:
         self.roots: dict[str, str] = {}
         self.moves: tuple[tuple[str, str], ...] = ()
         if any(IMAGE_PATH in names for names in columns):
-            root, moves, root_notes = self._root(pictures)
-            self.roots, self.moves, notes = {"": root}, tuple(moves), notes + root_notes
+            named = [functools.partial(_paths, table) for table in self._tables if table is not None]
+            root = find_root(str(folder), os.path.realpath(folder), named, pictures)
+            self.roots, self.moves, notes = {"": root.folder}, root.moves, [*notes, *root.notes]
         self.notes = tuple(notes)
 
     def partitions(self) -> Iterator[tuple[ArrayFile, Path | None]]:
@@ -140,70 +139,6 @@ class ClipRetrieval:
         if left:
             notes.append(f"{self.folder}: {len(left):,} files of metadata have no embeddings: {_some(left)}")
         return notes
-
-    def _root(self, pictures: Path | None) -> tuple[str, list[tuple[str, str]], list[str]]:
-        """Return the folder of the pictures by their names, its new place if it moved, and messages for the user."""
-        names, own = self._sample(), os.path.realpath(self.folder)
-        parent = self._parent(names)
-        places: list[tuple[str, list[tuple[str, str]]]] = [(own, [])]
-        if pictures is not None:
-            if not pictures.is_dir():
-                raise UsageError(f"{escaped_path(str(pictures))}: expected the folder of the pictures, found none")
-            there = os.path.realpath(pictures)
-            gone = not any(os.path.isfile(name) for name in names)
-            places = [(there, []), *([(parent, [(parent, there)])] if gone and parent else [])]
-        elif parent:
-            places.append((parent, []))
-        elif all(_is_plain(name) and not os.path.isabs(name) for name in names):
-            places.append((os.path.realpath(os.curdir), []))
-        counts = [sum(_is_there(*place, name) for name in names) for place in places]
-        root, moves = places[int(np.argmax(counts)) if any(counts) else -1 if parent else 0]
-        shown = moves[0][1] if moves else root
-        notes = []
-        if shown != own and any(counts):
-            notes.append(
-                f"{self.folder}: its pictures are shown from {escaped_path(shown)}, which `{IMAGE_PATH}` names"
-            )
-        lost = [name for name in names if not _is_there(root, moves, name)]
-        if lost:
-            notes.append(
-                f"{self.folder}: of {len(names):,} pictures searched in {escaped_path(shown)}, {len(lost):,} are "
-                f"missing, such as {escaped_path(lost[0])}; name their folder by --pictures, or later by relocate"
-            )
-        return root, moves, notes
-
-    def _sample(self) -> list[str]:
-        """Return names of pictures, the same number from the beginning of each partition."""
-        named = [table for table in self._tables if table is not None]
-        tables = [named[at] for at in np.unique(np.linspace(0, len(named) - 1, 20).round().astype(int))]
-        share = -(-_SAMPLED // len(tables))
-        return [name for table in tables for name in _paths(table)[:share]]
-
-    def _parent(self, names: Sequence[str]) -> str | None:
-        """Return the folder that all names have in common; None if not all are absolute, or if it is the root."""
-        if not all(os.path.isabs(name) and _is_plain(name) for name in names):
-            return None
-        whole = [name for table in self._tables if table is not None for name in _ends(_paths(table))]
-        if not whole:
-            return None
-        root = os.path.commonpath([os.path.dirname(os.path.normpath(name)) for name in whole])
-        root = os.path.realpath(root) if os.path.isdir(root) else root
-        return None if root == "/" else root
-
-
-def _ends(names: Sequence[str]) -> list[str]:
-    """Return the first and the last of the absolute names in order; their common folder is that of all names."""
-    whole = [name for name in names if os.path.isabs(name)]
-    return [min(whole), max(whole)] if whole else []
-
-
-def _is_plain(name: str) -> bool:
-    """Return whether a path has no "..", as paths from the search of a folder."""
-    return ".." not in name.split("/")
-
-
-def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
-    return image_file({"roots": {"": root}, "moved": moves}, {IMAGE_PATH: escaped_path(name)}) is not None
 
 
 def _paths(table: Path) -> list[str]:

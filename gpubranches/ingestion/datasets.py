@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError
 from gpubranches.ingestion.array_file import ArrayFile
 from gpubranches.ingestion.clip_retrieval import ClipRetrieval
+from gpubranches.ingestion.pieces import FileState, Piece
+from gpubranches.ingestion.protocol import Input, InputFiles, Kind
+
+ARRAYS = (".npy", ".u8bin", ".fbin")
 
 
-def is_image_folder(path: Path) -> bool:
-    """Return whether a folder is to be read as pictures: it has no img_emb folder."""
-    return path.is_dir() and not (path / "img_emb").is_dir()
+def is_clip_retrieval(path: Path) -> bool:
+    """Return whether a folder is one of clip-retrieval: it has an img_emb folder."""
+    return (path / "img_emb").is_dir()
 
 
 def open_dataset(path: Path, pictures: Path | None = None) -> ArrayFile | ClipRetrieval:
@@ -25,8 +31,43 @@ def open_dataset(path: Path, pictures: Path | None = None) -> ArrayFile | ClipRe
         raise CatalogNotFoundError(f"{path}: expected a file or folder to ingest, found none")
     if not path.is_file():
         raise CatalogFormatError(f"{path}: expected a folder or a file, got a pipe, a socket or a device")
-    if path.suffix not in (".npy", ".u8bin", ".fbin"):
+    if path.suffix not in ARRAYS:
         raise CatalogFormatError(
             f"{path}: expected a folder, .npy, .u8bin or .fbin, got {path.suffix or 'no ending'!r}"
         )
     return ArrayFile.open(path)
+
+
+def _array(given: InputFiles) -> Input:
+    source = ArrayFile.open(given.path)
+    state = FileState.at(os.path.realpath(given.path))
+    return Input(
+        os.path.realpath(given.path), (Piece(given.path.name, (state,), 0, source.n),), source, notes=source.notes
+    )
+
+
+def _clip_retrieval(given: InputFiles) -> Input:
+    source = ClipRetrieval(given.path, given.options.pictures_folder)
+    return Input(given.place, tuple(_partitions(source)), source, notes=source.notes, moves=source.moves)
+
+
+def _partitions(source: ClipRetrieval) -> Iterable[Piece]:
+    first = 0
+    for part, table in source.partitions():
+        files = [FileState.at(os.path.realpath(path)) for path in (part.path, table) if path is not None]
+        yield Piece(part.path.name, tuple(files), first, part.n)
+        first += part.n
+
+
+CLIP_RETRIEVAL = Kind(
+    "a folder of clip-retrieval",
+    "a folder with img_emb/img_emb_0.npy and metadata/metadata_0.parquet",
+    (),
+    _clip_retrieval,
+)
+ARRAY = Kind(
+    "arrays",
+    "a .npy or .fbin of embeddings (float16, bfloat16, float32, float64), a .npy or .u8bin of codes",
+    ARRAYS,
+    _array,
+)

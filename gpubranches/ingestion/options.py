@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields, replace
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,8 +12,8 @@ from gpubranches.encoders import Embedder
 from gpubranches.encoders.quantizers import require_quantizer
 from gpubranches.errors import UsageError
 
-BATCH_SIZE = 64
-"""Pictures that are embedded together, by default."""
+FRAMES_EVERY_S = 5.0
+"""The time between two frames of a video, by default."""
 DIMS = 32
 """Dims of the codes by rca and pca, by default."""
 _OF_THE_CATALOG = {
@@ -21,6 +21,7 @@ _OF_THE_CATALOG = {
     "d": "--dims",
     "quantizer": "--quantizer",
     "keep_embeddings": "--no-embeddings",
+    "frames_every": "--frames-every",
     "codec_from": "--codec-from",
     "shard": "--shard",
     "fit_only": "--fit-only",
@@ -35,11 +36,11 @@ class IngestOptions:
     embedder: one, or its spec, see `open_embedder`; pictures need one. head: "rca" (default), "pca", "none" or a file.
     d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's default.
     keep_embeddings: False to store codes and bits alone, and to decode embeddings from the codes, by a head's file that
-    has a decoder. pictures: the folder of the pictures that clip-retrieval folders name; None: it is searched. strict:
-    raise DataError at the end if any input could not be read. batch_size: pictures that are embedded together.
-    codec_from: a catalog whose head, fitted statistics, embedder and tiers are used. shard: "i/n", the i-th of n parts
-    of the input, which `merge` joins. fit_only: make an empty catalog for `codec_from`, fitted to a sample of the
-    input.
+    has a decoder. frames_every: the time between two frames of a video, in seconds. pictures: the folder of the
+    pictures that clip-retrieval folders name; None: it is searched. strict: raise DataError at the end if any input
+    could not be read. batch_size: pictures that are embedded together; None: what suits the embedder. codec_from: a
+    catalog whose head, fitted statistics, embedder and tiers are used. shard: "i/n", the i-th of n parts of the input,
+    which `merge` joins. fit_only: make an empty catalog for `codec_from`, fitted to a sample of the input.
     """
 
     embedder: Embedder | str | None = None
@@ -47,9 +48,10 @@ class IngestOptions:
     d: int = DIMS
     quantizer: str | None = None
     keep_embeddings: bool = True
+    frames_every: float = FRAMES_EVERY_S
     pictures: str | Path | None = None
     strict: bool = False
-    batch_size: int = BATCH_SIZE
+    batch_size: int | None = None
     codec_from: str | Path | None = None
     shard: str | None = None
     fit_only: bool = False
@@ -72,8 +74,13 @@ class IngestOptions:
         Whether head, dims and quantizer fit the embeddings is checked where the catalog is made.
         """
         for name, count in (("d", self.d), ("batch_size", self.batch_size)):
+            if name == "batch_size" and count is None:
+                continue
             if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
                 raise UsageError(f"{name}: expected a whole number from 1, got {count!r:.40}")
+        every = self.frames_every
+        if not isinstance(every, Real) or isinstance(every, bool) or not 0.01 <= every <= 86_400:
+            raise UsageError(f"frames_every: expected seconds from 0.01 to 86,400, got {every!r:.40}")
         switches = ("keep_embeddings", self.keep_embeddings), ("strict", self.strict), ("fit_only", self.fit_only)
         for name, switch in switches:
             if not isinstance(switch, bool):
@@ -86,13 +93,17 @@ class IngestOptions:
         for name, path in (("pictures", self.pictures), ("codec_from", self.codec_from)):
             if path is not None and not isinstance(path, str | os.PathLike):
                 raise UsageError(f"{name}: expected a path or None, got {type(path).__name__}")
+        self._require_fitting()
+        return self
+
+    def _require_fitting(self) -> None:
+        """Raise UsageError for options that exclude each other."""
         if self.codec_from is not None and (other := self._decided("head", "d", "quantizer", "keep_embeddings")):
             raise UsageError(f"--codec-from: expected it without {other}, which that catalog has decided; leave it out")
         if self.fit_only and (other := self._decided("codec_from", "shard")):
             raise UsageError(
                 f"--fit-only: expected it without {other}, which takes what it makes; leave one of them out"
             )
-        return self
 
     @property
     def pictures_folder(self) -> Path | None:

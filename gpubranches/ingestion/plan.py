@@ -10,7 +10,8 @@ from typing import Any
 from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
-from gpubranches.ingestion.inputs import Input, PlannedPiece
+from gpubranches.ingestion.pieces import PlannedPiece
+from gpubranches.ingestion.protocol import Input
 from gpubranches.ingestion.records import IngestHistory, InputComparison
 
 Plan = list[tuple[Input, list[PlannedPiece]]]
@@ -23,6 +24,7 @@ _OPTIONS = {
     "quantizer": "--quantizer",
     "embeddings": "--no-embeddings",
     "codec_from": "--codec-from",
+    "frames_every": "--frames-every",
 }
 
 
@@ -52,13 +54,14 @@ def plan_ingest(
     resumes = (history.unfinished or stopped) and len(history.records) == 1 and history.is_last(inputs)
     compared = [] if resumes else [history.compare(each) for each in inputs]
     missing = [] if resumes else history.missing_files(inputs)
-    if missing or any(each.new or each.unfinished or each.changed for each in compared):
+    before = catalog.source["made_with"]
+    other = [option for name, option in _OPTIONS.items() if before.get(name) != made_with.get(name)]
+    counted_alike = _OPTIONS["frames_every"] not in other  # else the same videos have another number of frames
+    if counted_alike and (missing or any(each.new or each.unfinished or each.changed for each in compared)):
         paths = ", ".join(catalog.source["inputs"][0]["paths"])
         raise UsageError(
             f"{catalog.path}: holds a catalog of other input, of {paths}: {_difference(history, compared, missing)}"
         )
-    before = catalog.source["made_with"]
-    other = [option for name, option in _OPTIONS.items() if before.get(name) != made_with.get(name)]
     if other:
         raise UsageError(
             f"{catalog.path}: holds a catalog of other input or options: this input, made with another "
@@ -91,7 +94,7 @@ def plan_append(
         listed = f": {_some(names)}" if names else ""
         notes.append(f"{path}: {_count(names, each.input.noun, 'is', 'are')} new{listed}")
         if each.copy_of:
-            notes.append(f"{path}: {_copy(history, each)}")
+            notes.append(f"{path}: {copied(history, each)}")
         if each.changed:
             notes.append(f"{path}: {_changed(history, each)}")
     return [(each.input, each.planned()) for each in compared], None, notes
@@ -110,7 +113,7 @@ def _difference(history: IngestHistory, compared: Sequence[InputComparison], mis
     reasons, advice = [], []
     for each in compared:
         if each.copy_of:
-            return _copy(history, each)
+            return copied(history, each)
         if each.changed:
             reasons.append(_changed(history, each))
         names = [piece.name for piece, _ in each.planned()]
@@ -131,7 +134,7 @@ def _already_there(history: IngestHistory, compared: Sequence[InputComparison]) 
     for each in compared:
         path, what = escaped_path(each.input.path), each.input.noun
         if each.copy_of:
-            reasons.append(f"{path}: {_copy(history, each)}")
+            reasons.append(f"{path}: {copied(history, each)}")
             continue
         names = [piece.name for piece, _ in each.planned()]
         there = len(each.unchanged) + len(each.changed) + len(each.unfinished)
@@ -163,7 +166,8 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
-def _copy(history: IngestHistory, each: InputComparison) -> str:
+def copied(history: IngestHistory, each: InputComparison) -> str:
+    """Return that an input is a copy of one of the catalog, and what the user can do."""
     path, old = escaped_path(each.input.path), escaped_path(each.copy_of)
     if os.path.exists(each.copy_of):
         return f"{path} holds the same as {old}, which is in the catalog already"

@@ -17,7 +17,8 @@ from gpubranches.catalog.listings import listing_schema
 from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError
-from gpubranches.ingestion.inputs import UNREAD, FileState, Input, Piece, PlannedPiece
+from gpubranches.ingestion.pieces import UNREAD, FileState, Piece, PlannedPiece
+from gpubranches.ingestion.protocol import Input
 
 
 def listing(planned: Iterable[PlannedPiece]) -> bytes:
@@ -112,7 +113,7 @@ class IngestHistory:
         self.records = list(_records(catalog))
         self.pieces: dict[str, RecordedPiece] = {}
         for past in (past for record in self.records for past in record.pieces):
-            if past.taken:
+            if past.taken and not self._is_replaced(past):
                 self.pieces[past.files[0].path] = past
 
     @property
@@ -160,6 +161,26 @@ class IngestHistory:
             for now, then in zip(pieces, past, strict=True)
         )
 
+    def of(self, input: Input) -> list[RecordedPiece]:
+        """Return the recorded pieces of an input."""
+        alone = {
+            past.files[0].path
+            for record, entry in zip(self.records, self.catalog.source.get("inputs", []), strict=True)
+            if entry["paths"] == [escaped_path(input.path)]
+            for past in record.pieces
+        }
+        inside = f"{input.path.rstrip('/')}/"
+        return [
+            past
+            for place, past in self.pieces.items()
+            if place == input.path or place.startswith(inside) or place in alone
+        ]
+
+    def gone(self, input: Input) -> list[RecordedPiece]:
+        """Return the recorded pieces of an input that have items and are not in it any more."""
+        here = {piece.path for piece in input.pieces}
+        return [past for past in self.of(input) if past.files[0].path not in here and self._is_live(past)]
+
     def missing_files(self, inputs: Sequence[Input]) -> list[str]:
         """Return the paths of files of the first ingest that have items and are missing from the inputs."""
         here = {piece.path for each in inputs for piece in each.pieces}
@@ -178,6 +199,11 @@ class IngestHistory:
             return []
         unread = [int(error["id"]) for error in self.catalog.errors()]
         return [error for error in unread if any(first <= error < stop for first, stop in spans)]
+
+    def _is_replaced(self, past: RecordedPiece) -> bool:
+        """Return whether another piece with items has moved to the path of a piece without any."""
+        other = self.pieces.get(past.files[0].path)
+        return other is not None and self._is_live(other) and not self._is_live(past)
 
     def _is_live(self, past: RecordedPiece) -> bool:
         return bool(self.catalog.alive(np.arange(past.first_id, past.first_id + past.taken)).any())
@@ -232,11 +258,12 @@ def _pieces(catalog: Catalog, name: str, base: int, taken: int) -> Iterator[Reco
     columns = _columns(catalog, name)
     mains = np.flatnonzero(~np.array(columns["beside"], np.bool_)).tolist()
     for at, stop in itertools.pairwise([*mains, len(columns["beside"])]):
+        first, start, rows = (columns[name][at] for name in ("first", "start", "rows"))
+        id = base + first
         files = tuple(
-            FileState(present_path(catalog.source, unescaped_path(place)), size, mtime_ns, ctime_ns, digest or b"")
+            FileState(present_path(catalog.source, unescaped_path(place), id), size, mtime_ns, ctime_ns, digest or b"")
             for place, size, mtime_ns, ctime_ns, digest in zip(
                 *(columns[name][at:stop] for name in ("place", "size", "mtime_ns", "ctime_ns", "digest")), strict=True
             )
         )
-        first, start, rows = (columns[name][at] for name in ("first", "start", "rows"))
-        yield RecordedPiece(files, base + first, start, min(rows, max(0, taken - first)))
+        yield RecordedPiece(files, id, start, min(rows, max(0, taken - first)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from gpubranches.catalog import disk_errors, exclusive
 from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.catalog.row_source import Kind, RowSource
 from gpubranches.core.files import escaped_path, make_folder
-from gpubranches.encoders import Embedder
+from gpubranches.encoders import BATCH_SIZE, Embedder
 from gpubranches.errors import UsageError
 from gpubranches.ingestion.combined_sources import JoinedSources, SourceRanges
-from gpubranches.ingestion.inputs import Input, PlannedPiece, with_digests
-from gpubranches.ingestion.staging import embed_pictures, remove_staged, removed_of, staged_folder
-
-Progress = Callable[[str, int, int], None]
+from gpubranches.ingestion.embedding import EmbeddingRates
+from gpubranches.ingestion.pieces import PlannedPiece, with_digests
+from gpubranches.ingestion.protocol import Input, Progress, SpooledSource
+from gpubranches.ingestion.staging import embed_pictures, remove_staged, removed_of, spool_folder, staged_folder
 
 
 @contextmanager
@@ -27,8 +27,7 @@ def exclusive_run(folder: Path) -> Iterator[bool]:
 
     Raises DataError if another process holds it, or the folder cannot be written.
     """
-    staging = folder / "staging"
-    stopped = staging.exists() or removed_of(staging).exists()
+    staging, stopped = folder / "staging", was_stopped(folder)
     with disk_errors(folder):
         make_folder(staging)
     with exclusive(staging), disk_errors(folder):
@@ -40,12 +39,20 @@ def exclusive_run(folder: Path) -> Iterator[bool]:
                 remove_staged(staging, [])
 
 
-class IngestRun:
-    """One run of an ingest or append. progress: callback of (stage, done, total)."""
+def was_stopped(folder: Path) -> bool:
+    """Return whether files of an ingest or append that was stopped, or that is running, are in a catalog."""
+    staging = folder / "staging"
+    return staging.exists() or removed_of(staging).exists()
 
-    def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int, progress: Progress):
+
+class IngestRun:
+    """One run of an ingest or append. progress: callback of (stage, done, total); rates: of what was embedded."""
+
+    def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int | None, progress: Progress):
         self.progress = progress
-        self._staging, self._embedder, self._batch_size = staging, embedder, batch_size
+        self.rates = EmbeddingRates()
+        self._staging, self._embedder = staging, embedder
+        self._batch_size: int = batch_size if batch_size is not None else getattr(embedder, "batch_size", BATCH_SIZE)
 
     def shape_of(self, input: Input) -> tuple[Kind, int]:
         """Return kind and dims of the rows of an input."""
@@ -70,27 +77,33 @@ class IngestRun:
         return _joined(sources, [each.path for each, _ in plan], known), planned
 
     def remove_staged(self, inputs: Sequence[Input]) -> None:
-        """Remove the staged embeddings, of this or of a stopped run, of pictures that are in the catalog now."""
-        folders: list[Path] = []
+        """Remove the staged embeddings, of this or of a stopped run, of inputs that are in the catalog now."""
+        folders = [spool_folder(self._staging, each.path) for each in inputs if isinstance(each.source, SpooledSource)]
         if self._embedder is not None:
-            pictures = [each.path for each in inputs if each.source is None]
-            folders = [staged_folder(self._staging, path, self._embedder) for path in pictures]
+            pictures = [each.path for each in inputs if each.pictures is not None]
+            folders += [staged_folder(self._staging, path, self._embedder) for path in pictures]
         remove_staged(self._staging, [folder for folder in folders if folder.exists()])
 
     def _open(self, input: Input, planned: list[PlannedPiece]) -> tuple[RowSource, list[PlannedPiece]]:
         if input.source is not None:
             planned = with_digests(planned, self.progress)
+            if isinstance(input.source, SpooledSource):
+                input.source.spool(spool_folder(self._staging, input.path), self.progress)
             ranges = [(piece.first + start, piece.first + piece.rows) for piece, start in planned]
             whole = sum(stop - start for start, stop in ranges) == input.source.n
             return (input.source if whole else SourceRanges(input.source, ranges)), planned
-        if self._embedder is None:
-            raise UsageError(f"{escaped_path(input.path)}: a folder of pictures needs a model; pass --embedder")
-        place = staged_folder(self._staging, input.path, self._embedder)
-        pieces = [piece for piece, _ in planned]
+        if self._embedder is None or input.pictures is None:
+            raise UsageError(f"{escaped_path(input.path)}: pictures need a model; pass --embedder")
         staged = embed_pictures(
-            input.path, pieces, place, self._embedder, batch_size=self._batch_size, progress=self.progress
+            input.pictures,
+            planned,
+            staged_folder(self._staging, input.path, self._embedder),
+            self._embedder,
+            batch_size=self._batch_size,
+            progress=self.progress,
+            rates=self.rates,
         )
-        return staged, [(piece, 0) for piece in staged.pieces]
+        return staged, staged.pieces
 
 
 def _joined(sources: Sequence[RowSource], paths: Sequence[str], known: Mapping[str, str]) -> RowSource:

@@ -12,7 +12,8 @@ import numpy as np
 from gpubranches.catalog import ENCODED_ROWS
 from gpubranches.catalog.codec import FIT_ROWS
 from gpubranches.errors import UsageError
-from gpubranches.ingestion.inputs import Input, Piece
+from gpubranches.ingestion.pieces import Piece
+from gpubranches.ingestion.protocol import Input
 
 
 @dataclass(frozen=True)

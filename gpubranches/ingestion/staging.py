@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gpubranches.catalog.listings import DIGEST_BYTES
-from gpubranches.catalog.metadata.columns import IMAGE_PATH, IMAGE_TARGET
 from gpubranches.catalog.metadata.tables import read_parquet
 from gpubranches.catalog.pictures.decoding import decoded_file
 from gpubranches.catalog.row_source import Kind
@@ -27,14 +26,16 @@ from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import atomic_file, escaped_path, unescaped_path, write_npy
 from gpubranches.encoders import Embedder
 from gpubranches.errors import CatalogFormatError, DataError
-from gpubranches.ingestion.inputs import UNREAD, FileState, Piece, content_digest
+from gpubranches.ingestion.embedding import EmbeddingRates, decoding_threads, embed_in_order
+from gpubranches.ingestion.pieces import UNREAD, FileState, PlannedPiece, content_digest
+from gpubranches.ingestion.protocol import Opener, Pictures, Progress
 
 PARTITION = 2048
 """Pictures of a partition, which is written at once; a killed run loses one partition at most."""
-_BATCHES_AHEAD = 3
 _SCHEMA = pa.schema(
     [
         ("place", pa.string()),
+        ("row", pa.int64()),
         ("size", pa.int64()),
         ("mtime_ns", pa.int64()),
         ("ctime_ns", pa.int64()),
@@ -43,13 +44,24 @@ _SCHEMA = pa.schema(
     ]
 )
 
-Progress = Callable[[str, int, int], None]
+_Key = tuple[str, tuple[int, int, int], int]
+"""The path and state of a file, and the row of a picture in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A picture to read. read: gives the file of many pictures with its digest; None for a picture that is a file."""
+
+    key: _Key
+    opener: Opener
+    read: Future[FileState] | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
     """A picture that was read. prepared: input of the embedder; error: the reason if it could not be read."""
 
+    key: _Key
     file: FileState
     prepared: Any
     error: str | None
@@ -57,32 +69,47 @@ class _Decoded:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """The place of the embedding of a picture, and the state of the file that was read."""
+    """The place of the embedding of a picture: row `at` of a partition. file, row: the picture, in the state read."""
 
     file: FileState
-    part: int
     row: int
+    part: int
+    at: int
     error: str | None
+
+    @property
+    def key(self) -> _Key:
+        """What identifies the picture."""
+        return self.file.path, self.file.state, self.row
 
 
 class StagedPictures:
     """Embedded pictures as a source, in the order of their pieces.
 
-    pieces: in the state in which they were read, with digests. Items have the columns `image_path` and, where a link
-    led out of the folder, `image_target`. A picture that could not be read has a row of zeros and a reason.
+    pieces: in the state in which they were read, with digests. Items are those of the input. A picture that could not
+    be read has a row of zeros and a reason.
     """
 
     kind: Kind = "embeddings"
 
-    def __init__(self, folder: str, pieces: Sequence[Piece], rows: Sequence[_Row], parts: Sequence[Path], dim: int):
-        self.roots = {"": folder}
-        self.n, self.dim = len(pieces), dim
-        self.pieces = tuple(replace(piece, files=(row.file,)) for piece, row in zip(pieces, rows, strict=True))
+    def __init__(
+        self,
+        pictures: Pictures,
+        planned: Sequence[PlannedPiece],
+        rows: Sequence[_Row],
+        parts: Sequence[Path],
+        dim: int,
+    ):
+        self.roots = {"": pictures.root}
+        self.n, self.dim = len(rows), dim
+        self._pictures = pictures
+        self._starts = np.cumsum([0, *(piece.rows - start for piece, start in planned)])
+        read = [rows[first].file for first in self._starts[:-1].tolist()]
+        self.pieces = [(replace(piece, files=(file,)), at) for (piece, at), file in zip(planned, read, strict=True)]
         self._arrays = [open_npy(path) for path in parts]
         self._part = np.array([row.part for row in rows], np.int64)
-        self._row = np.array([row.row for row in rows], np.int64)
+        self._row = np.array([row.at for row in rows], np.int64)
         self._errors = [row.error for row in rows]
-        self._links = any(self._target(piece) for piece in self.pieces)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Return rows, (m, dim) float16."""
@@ -94,19 +121,17 @@ class StagedPictures:
 
     def items(self, start: int, stop: int) -> pa.Table:
         """Return the metadata of rows start..stop-1."""
-        pieces = self.pieces[start:stop]
-        columns = {IMAGE_PATH: pa.array([escaped_path(piece.name) for piece in pieces], pa.string())}
-        if self._links:
-            columns[IMAGE_TARGET] = pa.array([self._target(piece) for piece in pieces], pa.string())
-        return pa.table(columns)
+        first = int(np.searchsorted(self._starts, start, "right")) - 1
+        last = int(np.searchsorted(self._starts, stop, "left"))
+        parts = []
+        for (piece, begin), offset in zip(self.pieces[first:last], self._starts[first:last].tolist(), strict=True):
+            low, high = max(start - offset, 0) + begin, min(stop - offset + begin, piece.rows)
+            parts.append((piece, low, high))
+        return self._pictures.items(parts)
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None]:
         """Return why rows start..stop-1 could not be read."""
         return self._errors[start:stop]
-
-    def _target(self, piece: Piece) -> str | None:
-        inside = piece.path.startswith(f"{self.roots[''].rstrip('/')}/")
-        return None if inside else escaped_path(piece.path)
 
 
 def staged_folder(staging: Path, folder: str, embedder: Embedder) -> Path:
@@ -114,37 +139,90 @@ def staged_folder(staging: Path, folder: str, embedder: Embedder) -> Path:
     return staging / digest(embedder.identity, os.fsencode(folder))
 
 
-def embed_pictures(
-    folder: str, pieces: Sequence[Piece], out: Path, embedder: Embedder, *, batch_size: int, progress: Progress
-) -> StagedPictures:
-    """Embed the pictures under `folder` that are not in `out` in their present state; return all of them.
+def spool_folder(staging: Path, path: str) -> Path:
+    """Return the folder in `staging` for the copied embeddings of an input."""
+    return staging / digest("spool", os.fsencode(path))
 
-    One thread a core decodes them, `batch_size` at a time and three batches ahead. They are written `PARTITION` at a
-    time. Raises DataError if writing fails.
+
+def embed_pictures(
+    pictures: Pictures,
+    planned: Sequence[PlannedPiece],
+    out: Path,
+    embedder: Embedder,
+    *,
+    batch_size: int,
+    progress: Progress,
+    rates: EmbeddingRates | None = None,
+) -> StagedPictures:
+    """Embed the pictures of the planned pieces that are not in `out` in their present state; return all of them.
+
+    They are embedded `batch_size` at a time, see `embed_in_order`, and written about `PARTITION` at a time. rates: is
+    updated. Raises DataError if writing fails, or if a file of many pictures changes meanwhile.
     """
     parts = _held(out, embedder.D)
-    found = {(row.file.path, row.file.state): row for number, path in enumerate(parts) for row in _rows(path, number)}
-    missing = [piece for piece in pieces if (piece.path, piece.files[0].state) not in found]
-    done = len(pieces) - len(missing)
-    progress("embedding", done, len(pieces))
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as workers:
-        for start in range(0, len(missing), PARTITION):
-            part = missing[start : start + PARTITION]
-            embeddings = np.zeros((len(part), embedder.D), np.float16)
-            rows: list[_Row] = []
-            for batch in _decoded(part, embedder, batch_size, workers):
-                at = len(rows)
-                good = [i for i, each in enumerate(batch) if each.error is None]
-                if good:
-                    embeddings[[at + i for i in good]] = embedder.encode([batch[i].prepared for i in good])
-                rows += [_Row(each.file, len(parts), at + i, each.error) for i, each in enumerate(batch)]
-                progress("embedding", done + len(rows), len(pieces))
-            parts.append(_write(out, embeddings, rows))
-            found |= {(piece.path, piece.files[0].state): row for piece, row in zip(part, rows, strict=True)}
-            done += len(part)
-    return StagedPictures(
-        folder, pieces, [found[piece.path, piece.files[0].state] for piece in pieces], parts, embedder.D
-    )
+    found = {row.key: row for number, path in enumerate(parts) for row in _rows(path, number)}
+    wanted = [(piece.path, piece.files[0].state, row) for piece, at in planned for row in range(at, piece.rows)]
+    tell = _Counter(sum(key in found for key in wanted), len(wanted), progress)
+    decode, together = partial(_decode, embedder=embedder), min(batch_size, PARTITION)
+    with decoding_threads() as workers:
+        missing = _missing(pictures, planned, found, workers)
+        batches = embed_in_order(missing, decode, embedder, together, workers, rates or EmbeddingRates())
+        with closing(batches):
+            for decoded, embeddings in _partitions(batches, tell):
+                rows = [_Row(each.file, each.key[2], len(parts), at, each.error) for at, each in enumerate(decoded)]
+                parts.append(_write(out, embeddings, rows))
+                found |= {each.key: row for each, row in zip(decoded, rows, strict=True)}
+    return StagedPictures(pictures, planned, [found[key] for key in wanted], parts, embedder.D)
+
+
+class _Counter:
+    """Reports pictures that are done. done, total: at first, and in the end."""
+
+    def __init__(self, done: int, total: int, progress: Progress):
+        self._done, self._total, self._progress = done, total, progress
+        self(0)
+
+    def __call__(self, more: int) -> None:
+        self._done += more
+        self._progress("embedding", self._done, self._total)
+
+
+def _partitions(
+    batches: Iterable[tuple[list[_Decoded], NDArray[np.float32]]], tell: Callable[[int], None]
+) -> Iterator[tuple[list[_Decoded], NDArray[np.float16]]]:
+    """Yield pictures and embeddings of `PARTITION` pictures or a little more; the last ones may be fewer."""
+    decoded: list[_Decoded] = []
+    rows: list[NDArray[np.float16]] = []
+    for batch, embeddings in batches:
+        decoded += batch
+        rows.append(embeddings.astype(np.float16))
+        tell(len(batch))
+        if len(decoded) >= PARTITION:
+            yield decoded, np.concatenate(rows)
+            decoded, rows = [], []
+    if decoded:
+        yield decoded, np.concatenate(rows)
+
+
+def _missing(
+    pictures: Pictures, planned: Sequence[PlannedPiece], found: Container[_Key], workers: ThreadPoolExecutor
+) -> Iterator[_Wanted]:
+    """Yield the pictures that are not embedded, in order; the digest of a file of many is taken by a worker."""
+    for piece, start in planned:
+        file = piece.files[0]
+        rows = [row for row in range(start, piece.rows) if (file.path, file.state, row) not in found]
+        if rows:
+            read = None if pictures.whole_files else workers.submit(_unchanged, file)
+            for row, opener in zip(rows, pictures.openers(piece, rows), strict=True):
+                yield _Wanted((file.path, file.state, row), opener, read)
+
+
+def _unchanged(file: FileState) -> FileState:
+    """Return a file with its digest. Raises DataError if it changed since it was scanned."""
+    read = file.read()
+    if read.state != file.state:
+        raise DataError(f"{escaped_path(file.path)}: the file changed while it was read; run the same command again")
+    return read
 
 
 def removed_of(staging: Path) -> Path:
@@ -189,9 +267,9 @@ def _held(out: Path, dim: int) -> list[Path]:
 
 def _rows(path: Path, part: int) -> Iterator[_Row]:
     table = read_parquet(path.with_suffix(".parquet")).cast(_SCHEMA)
-    for number, row in enumerate(table.to_pylist()):
-        place, error = unescaped_path(row.pop("place")), row.pop("error")
-        yield _Row(FileState(place, **{**row, "digest": row["digest"] or b""}), part, number, error)
+    for number, values in enumerate(table.to_pylist()):
+        place, row, error = unescaped_path(values.pop("place")), values.pop("row"), values.pop("error")
+        yield _Row(FileState(place, **{**values, "digest": values["digest"] or b""}), row, part, number, error)
 
 
 def _write(out: Path, embeddings: NDArray[np.float16], rows: Sequence[_Row]) -> Path:
@@ -200,6 +278,7 @@ def _write(out: Path, embeddings: NDArray[np.float16], rows: Sequence[_Row]) -> 
     path = out / f"{number:06d}.npy"
     columns = {
         "place": [escaped_path(row.file.path) for row in rows],
+        "row": [row.row for row in rows],
         "size": [row.file.size for row in rows],
         "mtime_ns": [row.file.mtime_ns for row in rows],
         "ctime_ns": [row.file.ctime_ns for row in rows],
@@ -213,22 +292,15 @@ def _write(out: Path, embeddings: NDArray[np.float16], rows: Sequence[_Row]) -> 
     return path
 
 
-def _decoded(
-    pieces: Sequence[Piece], embedder: Embedder, batch_size: int, workers: ThreadPoolExecutor
-) -> Iterator[list[_Decoded]]:
-    """Yield batches of decoded pictures in order, a few batches ahead."""
-    waiting: deque[Future[_Decoded]] = deque()
-    pending = iter(pieces)
-    while True:
-        while len(waiting) < batch_size * _BATCHES_AHEAD and (piece := next(pending, None)) is not None:
-            waiting.append(workers.submit(_decode, piece.path, embedder))
-        if not waiting:
-            return
-        yield [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
+def _decode(wanted: _Wanted, embedder: Embedder) -> _Decoded:
+    """Read a picture; one that is a whole file is read once, for its embedding and for the digest of the same bytes."""
+    return (
+        _decode_file(wanted, embedder) if wanted.read is None else _decode_part(wanted, wanted.read.result(), embedder)
+    )
 
 
-def _decode(place: str, embedder: Embedder) -> _Decoded:
-    """Read a picture once, for its embedding and for the digest of the same bytes."""
+def _decode_file(wanted: _Wanted, embedder: Embedder) -> _Decoded:
+    place = wanted.key[0]
     seen = FileState(place, UNREAD, 0, 0)
     try:
         with open(place, "rb") as file:
@@ -237,9 +309,20 @@ def _decode(place: str, embedder: Embedder) -> _Decoded:
             file.seek(0)
             with decoded_file(file, place) as image:
                 seen = replace(FileState.of_stat(place, stat), digest=whole)
-                return _Decoded(seen, embedder.preprocess(image), None)
+                return _Decoded(wanted.key, seen, embedder.preprocess(image), None)
     except OSError as error:
-        return _Decoded(seen, None, f"cannot read: {error.strerror}")
+        return _Decoded(wanted.key, seen, None, f"cannot read: {error.strerror}")
     except DataError as error:
         seen = replace(FileState.of_stat(place, stat), digest=whole)
-        return _Decoded(seen, None, escaped_path(str(error.args[0]).removeprefix(f"{place}: ")))
+        return _Decoded(wanted.key, seen, None, escaped_path(str(error.args[0]).removeprefix(f"{place}: ")))
+
+
+def _decode_part(wanted: _Wanted, file: FileState, embedder: Embedder) -> _Decoded:
+    """Read a picture inside a larger file, whose state and digest are known."""
+    try:
+        with wanted.opener.open() as opened, decoded_file(opened, wanted.opener.name) as image:
+            return _Decoded(wanted.key, file, embedder.preprocess(image), None)
+    except OSError as error:
+        return _Decoded(wanted.key, file, None, escaped_path(f"{wanted.opener.name}: cannot read: {error.strerror}"))
+    except DataError as error:
+        return _Decoded(wanted.key, file, None, escaped_path(str(error.args[0])))

@@ -138,7 +138,7 @@ def _examples(
     if rows < 1:
         raise UsageError(f"rows: expected 1 or more, got {rows}")
     ids, embeddings, catalog = _embeddings(source, rows)
-    opened = _opened("" if catalog is None else catalog.embedder, embedder)
+    opened = _opened(catalog, embedder)
     made_by = "" if catalog is None else catalog.space.embedder
     if opened is not None:
         if embeddings.shape[1] != opened.D:
@@ -162,13 +162,13 @@ def _examples(
     )
 
 
-def _opened(own: str, embedder: Embedder | str | None) -> Embedder | None:
+def _opened(catalog: Catalog | None, embedder: Embedder | str | None) -> Embedder | None:
     """Return the requested embedder, else the catalog's own; None for "none", or if there is neither."""
-    if embedder is None:
-        return open_embedder(own) if own else None
-    if isinstance(embedder, str):
-        return None if embedder == "none" else open_embedder(embedder)
-    return embedder
+    chosen = embedder if embedder is not None or catalog is None else catalog.embedder or None
+    if not isinstance(chosen, str):
+        return chosen
+    identity = "" if catalog is None else catalog.space.embedder
+    return None if chosen == "none" else open_embedder(chosen, identity=identity)
 
 
 def _embeddings(source: Path, rows: int) -> tuple[NDArray[np.int64], NDArray[np.float16], Catalog | None]:

@@ -263,13 +263,14 @@ def _row_weights(positive: NDArray[np.bool_], own: Floats, balanced: bool) -> Fl
 
 def _factorised(rows: Floats, curvature: Floats) -> NDArray[np.float32]:
     """Return the Cholesky factor, float32, of the Hessian of the parameters (w, b)."""
-    from scipy.linalg import blas, lapack
+    from scipy.linalg import lapack
 
     root = np.sqrt(curvature)
     scaled = np.empty((rows.shape[0], rows.shape[1] + 1), np.float32)
     scaled[:, :-1] = rows * root[:, None]
     scaled[:, -1] = root
-    hessian = blas.ssyrk(1.0, scaled.T, lower=1)
+    # NumPy calls ssyrk, too, and without the GIL, which SciPy holds. Transposed it is in LAPACK's order of memory.
+    hessian = (scaled.T @ scaled).T
     diagonal = np.einsum("ii->i", hessian)
     diagonal[:-1] += 1
     diagonal[-1] += np.float32(1e-6) * diagonal.max()

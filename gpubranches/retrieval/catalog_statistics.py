@@ -1,4 +1,4 @@
-"""Statistics of a catalog's embeddings and codes: means and whitenings, computed once for each state of the catalog."""
+"""Statistics of a catalog's embeddings and codes: means and whitenings, learnt from a sample that seldom changes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 CODE_UNIT = np.float32(127.5)
 """Codes are divided by this to be the vectors of a linear model."""
 
+_KEPT = 4
+"""Statistics of a catalog that are cached: those of embeddings and codes, of two states while requests run on both."""
+
 _cached: WeakKeyDictionary[Catalog, SingleFlightCache[Any]] = WeakKeyDictionary()
 
 
@@ -29,43 +32,46 @@ class EmbeddingStatistics(NamedTuple):
 
 
 def embedding_statistics(catalog: Catalog) -> EmbeddingStatistics:
-    """Return the whitenings learnt from up to `SAMPLE` items of a catalog. They are cached until a commit.
+    """Return the whitenings learnt from a steady sample of up to `SAMPLE` rows of a catalog.
 
-    If another thread is learning them, the call waits for its result. Raises UsageError for a catalog of codes alone.
+    They are cached until the sample changes, see `SteadySample`. If another thread is learning them, the call waits for
+    its result. Raises UsageError for a catalog of codes alone.
     """
-    found: EmbeddingStatistics = _cache(catalog).get(
-        ("embeddings", catalog.generation), lambda: _learn_embedding_statistics(catalog)
-    )
+    sample, signs = catalog.steady_sample(), catalog.signs
+    if signs is None:
+        raise UsageError("expected a catalog with embeddings, this one has codes only")
+
+    def learn() -> EmbeddingStatistics:
+        centred = sample.embeddings(SAMPLE) - signs.mean_
+        overall = Whitening().fit(centred)
+        return EmbeddingStatistics(overall, local_whitening(centred, overall))
+
+    found: EmbeddingStatistics = _cache(catalog).get(("embeddings", sample.key), learn)
     return found
 
 
 def code_statistics(catalog: Catalog) -> tuple[NDArray[np.float32], Whitening]:
     """Return the mean, (d,) float32, and the local whitening of `code_vectors`; cached like `embedding_statistics`."""
-    found: tuple[NDArray[np.float32], Whitening] = _cache(catalog).get(
-        ("codes", catalog.generation), lambda: _learn_code_statistics(catalog)
-    )
+    sample = catalog.steady_sample()
+
+    def learn() -> tuple[NDArray[np.float32], Whitening]:
+        vectors = _as_vectors(sample.codes(SAMPLE))
+        mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean, local_whitening(vectors - mean, Whitening().fit(vectors - mean))
+
+    found: tuple[NDArray[np.float32], Whitening] = _cache(catalog).get(("codes", sample.key), learn)
     return found
 
 
 def code_vectors(catalog: Catalog, ids: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return codes / CODE_UNIT of items, (m, d) float32, the vectors of a linear model over codes."""
-    vectors: NDArray[np.float32] = catalog.codes(ids).astype(np.float32) / CODE_UNIT
-    return vectors
+    return _as_vectors(catalog.codes(ids))
 
 
 def _cache(catalog: Catalog) -> SingleFlightCache[Any]:
-    return _cached.setdefault(catalog, SingleFlightCache(2))
+    return _cached.setdefault(catalog, SingleFlightCache(_KEPT))
 
 
-def _learn_embedding_statistics(catalog: Catalog) -> EmbeddingStatistics:
-    if catalog.signs is None or not catalog.has_embeddings:
-        raise UsageError("expected a catalog with embeddings, this one has codes only")
-    sample = catalog.embeddings(catalog.sample_ids(SAMPLE, np.random.default_rng(0))) - catalog.signs.mean_
-    overall = Whitening().fit(sample)
-    return EmbeddingStatistics(overall, local_whitening(sample, overall))
-
-
-def _learn_code_statistics(catalog: Catalog) -> tuple[NDArray[np.float32], Whitening]:
-    sample = code_vectors(catalog, catalog.sample_ids(SAMPLE, np.random.default_rng(0)))
-    mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return mean, local_whitening(sample - mean, Whitening().fit(sample - mean))
+def _as_vectors(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    vectors: NDArray[np.float32] = codes.astype(np.float32) / CODE_UNIT
+    return vectors

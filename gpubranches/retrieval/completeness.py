@@ -22,6 +22,7 @@ from gpubranches.core.arrays import among
 from gpubranches.core.results import Interval, Ranking
 from gpubranches.retrieval.breadth import Breadth
 from gpubranches.retrieval.curves import CURVES, chances_by, draw_curves
+from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.sampling import inclusion, systematic
 
 AUDITED = 20
@@ -53,10 +54,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Sample:
-    """Items drawn for an audit. ids: (m,) int64, in the order to show; chances: (m,), with which each was drawn."""
+    """Items drawn for an audit.
+
+    ids: (m,) int64, in the order to show; chances: (m,), with which each was drawn; anywhere: (m,) bool, which were
+    drawn uniformly from all that does not match.
+    """
 
     ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     chances: Floats = field(default_factory=lambda: np.zeros(0))
+    anywhere: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 class Completeness:
@@ -107,7 +113,9 @@ class Completeness:
         """Return the same estimates with the items of a further audit, see `draw_audit`."""
         other = copy.copy(self)
         other.drawn = Sample(
-            np.concatenate([self.drawn.ids, sample.ids]), np.concatenate([self.drawn.chances, sample.chances])
+            np.concatenate([self.drawn.ids, sample.ids]),
+            np.concatenate([self.drawn.chances, sample.chances]),
+            np.concatenate([self.drawn.anywhere, sample.anywhere]),
         )
         return other
 
@@ -149,7 +157,25 @@ class Completeness:
         ids = np.concatenate([self._ids[rows[picked]], unranked])
         drawn_with = np.concatenate([inclusions[picked], np.full(len(unranked), len(unranked) / left)])
         order = rng.permutation(len(ids))
-        return Sample(ids[order], drawn_with[order])
+        return Sample(ids[order], drawn_with[order], np.zeros(len(ids), np.bool_))
+
+    def draw_anywhere(self, count: int, marks: ItemLabels, outside: NDArray[np.int64]) -> Sample:
+        """Return up to `count` unmarked items of `outside`, random ids of what does not match."""
+        ids = outside[~among(outside, np.concatenate([_keys(marks), self.drawn.ids]))][:count]
+        share = len(ids) / max(1, self.universe - int(np.count_nonzero(self.ranking.matched)))
+        return Sample(ids, np.full(len(ids), share), np.ones(len(ids), np.bool_))
+
+    def random_checks(self, cut: Ranking, marks: ItemLabels) -> RandomChecks:
+        """Return what the items of `draw_anywhere` that lie below the cut are marked.
+
+        cut: the ranking as it is cut now; marks: all present marks.
+        """
+        drawn = self.drawn.ids[self.drawn.anywhere]
+        above = self._ids[cut.scores >= np.float32(cut.threshold)]
+        labels = [marks[item] for item in drawn[~among(drawn, above)].tolist() if item in marks]
+        wrong, right = labels.count(-1), labels.count(+1)
+        left_out = int(np.count_nonzero(~among(_labelled(marks, -1), drawn)))
+        return RandomChecks(max(0, self.universe - cut.total - left_out), wrong, right)
 
     def evidence(self, marks: ItemLabels) -> Evidence:
         """Return the audited items that are ranked and marked by now, with those of earlier rankings.
@@ -174,9 +200,23 @@ class Completeness:
         without an audit if the scores are votes or come from fewer than 4 positives, because then nothing is known of
         the curve.
         """
+        return self._estimates(matched, marks, audited, joined)[:2]
+
+    def recall_alike(self, matched: NDArray[np.bool_], marks: ItemLabels, audited: ItemLabels) -> Interval | None:
+        """Return the recall of the matches among the items that the scores tell of; arguments and None as `estimate`.
+
+        It leaves out one term of the recall: right items that resemble nothing marked. Their number is an expectation
+        that no mark near the answer can change; `random_checks` bounds it.
+        """
+        return self._estimates(matched, marks, audited, 0)[2]
+
+    def _estimates(
+        self, matched: NDArray[np.bool_], marks: ItemLabels, audited: ItemLabels, joined: int
+    ) -> tuple[Interval | None, Interval | None, Interval | None]:
+        """Return precision, recall, and the recall of `recall_alike`."""
         evidence = self.evidence(audited)
         if not (matched.any() or joined) or not (self._unit_known or len(evidence.weights)):
-            return None, None
+            return None, None, None
         weights = self._weights(evidence, audited)
         rng = np.random.default_rng([self._seed, 2])
         right = _labelled(marks, +1)
@@ -185,12 +225,15 @@ class Completeness:
         hits = self._draw_right(matched & unmarked, rng) + np.count_nonzero(matched[right_rows]) + joined
         below = self._draw_right(~matched & unmarked, rng) + np.count_nonzero(~matched[right_rows])
         marked_outside = len(right) - len(right_rows) - joined
-        most_outside = self.universe - int(np.count_nonzero(matched | ~unmarked))
-        mean: Floats = self._curves.missed * (hits + below) + self._curves.elsewhere
-        outside = np.minimum(rng.poisson(mean), np.maximum(most_outside - below, 0))
-        outside = np.maximum(outside, marked_outside)
+        most_outside = np.maximum(self.universe - int(np.count_nonzero(matched | ~unmarked)) - below, 0)
+
+        def recall(mean: Floats) -> Interval:
+            outside = np.maximum(np.minimum(rng.poisson(mean), most_outside), marked_outside)
+            return _quantiles(hits / np.maximum(hits + below + outside, 1), weights)
+
         precision = _quantiles(hits / (np.count_nonzero(matched) + joined), weights)
-        return precision, _quantiles(hits / np.maximum(hits + below + outside, 1), weights)
+        whole = recall(self._curves.missed * (hits + below) + self._curves.elsewhere)
+        return precision, whole, recall(self._curves.elsewhere)
 
     def chances(self, distances: Floats, audited: ItemLabels) -> Floats:
         """Return the mean chance to be right, (m,), at distances below the cut, in units, after the audit."""
@@ -306,10 +349,12 @@ class Completeness:
         x = np.sort(self._x[rows], kind="stable")  # already sorted except for marked items
         if len(x) == 0:
             return np.zeros(CURVES)
-        nearest = np.argsort(np.abs(x), kind="stable")
+        one_sided = x[0] >= 0 or x[-1] <= 0  # of the cut, as long lists are: these need no second sort
+        step = 1 if x[0] >= 0 else -1
+        nearest = x[::step].copy() if one_sided else x[np.argsort(np.abs(x), kind="stable")]
         edges = np.unique(np.geomspace(1, len(x) + 1, _BINS).astype(np.int64) - 1)
         groups = np.split(nearest, edges[1:-1]) if len(edges) > 2 else [nearest]
-        centres = np.array([x[group].mean() for group in groups])
+        centres = np.array([group.mean() for group in groups])
         sizes = np.array([len(group) for group in groups], np.float64)
         expected: Floats = self._curves.ceilings * (chances_by(self._curves.shapes, centres) @ sizes)
         return expected

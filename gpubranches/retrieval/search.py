@@ -56,7 +56,7 @@ class Searcher:
         given = self.catalog.embedder or None if self._given == "auto" else self._given
         if not isinstance(given, str):
             return given
-        embedder = open_embedder(given)
+        embedder = open_embedder(given, identity=self.catalog.space.embedder)
         require_embedder(self.catalog, embedder)
         return embedder
 
@@ -168,9 +168,7 @@ class Searcher:
         """Return embeddings of texts, centred on the mean of texts, (m, D) float32."""
         if not texts:
             return np.zeros((0, self.catalog.D), np.float32)
-        embedder = self._embedder("a text")
-        mean = embedder.text_mean if self.catalog.text_mean is None else self.catalog.text_mean
-        return embedder.texts(texts) - mean
+        return centred_texts(self.catalog, self._embedder("a text"), texts)
 
     def _images(self, terms: Sequence[Term]) -> NDArray[np.float32]:
         """Return embeddings of the items and pictures among the terms, centred on the mean of images, as unit rows."""
@@ -216,6 +214,16 @@ class Searcher:
 
 def _no_picture(name: str) -> NDArray[np.float32]:
     raise UsageError(f"picture:{name} is known only in the session of its upload; search by the picture itself")
+
+
+def centred_texts(catalog: Catalog, embedder: Embedder, texts: list[str]) -> NDArray[np.float32]:
+    """Return embeddings of texts, centred on the catalog's mean of texts, else on the embedder's, (q, D) float32.
+
+    Raises UsageError for an embedder that reads no texts.
+    """
+    embeddings = embedder.texts(texts)
+    mean = embedder.text_mean if catalog.text_mean is None else catalog.text_mean
+    return embeddings if mean is None else embeddings - mean
 
 
 def require_embedder(catalog: Catalog, embedder: Embedder) -> None:

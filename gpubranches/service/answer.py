@@ -14,11 +14,12 @@ from gpubranches.core.arrays import among
 from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.options import RefineOptions
-from gpubranches.core.results import TIERS, Ranking
+from gpubranches.core.results import TIERS, Interval, Ranking
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.breadth import Breadth
-from gpubranches.retrieval.completeness import Completeness, ItemLabels, Sample
+from gpubranches.retrieval.completeness import Completeness, ItemLabels
 from gpubranches.retrieval.explain import votes_needed
+from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.voting import by_votes, votes_for
 from gpubranches.service.export.item_table import Known
 from gpubranches.service.matches import Matches
@@ -31,6 +32,8 @@ PARTS = ("all", *TIERS, "below", "new", "gone")
 """Lists of an answer: what matches, that by tier, what lies just below the cut, what changed since the last round."""
 JUST_BELOW = 200
 """Items under the cut that are listed."""
+
+Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,6 +60,11 @@ class Answer:
     breadth: Breadth | None = None
     marks: ItemLabels | None = None
     audited: ItemLabels = field(default_factory=dict)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the catalog's codes were made anew since it was found, so that its boxes fit none of them."""
+        return self.generation < self.catalog.generation and self.coding != self.catalog.coding
 
     # Its marks
 
@@ -218,9 +226,36 @@ class Answer:
         tiers = self.completeness.tiers(marks, audited)
         return replace(self, ranking=replace(self.ranking, precision=precision, recall=recall, tiers=tiers))
 
-    def with_audit(self, sample: Sample) -> Answer:
-        """Return the answer with the items of a further audit, see `Completeness.draw_audit`."""
-        return replace(self, completeness=self.completeness.with_audit(sample))
+    def recall_alike(self, marks: ItemLabels, audited: ItemLabels, without: int = 0) -> Interval | None:
+        """Return the recall among items that resemble the marks, see `Session.recall_alike`."""
+        fresh = [item for item in audited if item not in self.completeness.marks]
+        if without > len(fresh):
+            return None
+        last = set(fresh[len(fresh) - without :])
+        marks, audited = ({i: label for i, label in of.items() if i not in last} for of in (marks, audited))
+        return self.completeness.recall_alike(self.ranking.matched, marks, audited)
+
+    def random_checks(self, marks: ItemLabels) -> RandomChecks:
+        """Return what random items that do not match are marked, see `Completeness.random_checks`."""
+        return self.completeness.random_checks(self.ranking, marks)
+
+    def audit(self, count: int, marks: ItemLabels, outside: Ids, *, anywhere: bool) -> tuple[Answer, Ids]:
+        """Return the answer with a further audit, and the ids of its items to mark, see `Session.audit`.
+
+        outside: random ids of what its filter lets in.
+        """
+        known, drawn = self.completeness, self.completeness.drawn
+        waiting = drawn.ids[(drawn.anywhere == anywhere) & ~among(drawn.ids, np.fromiter(marks, np.int64))]
+        waiting = waiting[self.catalog.alive(waiting)][:count]
+        left = count - len(waiting)
+        if left == 0:
+            return self, waiting
+        if anywhere:
+            outside = outside[~among(outside, self.ranking.ids[self.ranking.matched])]
+            sample = known.draw_anywhere(left, marks, outside)
+        else:
+            sample = known.draw_audit(left, marks, outside)
+        return replace(self, completeness=known.with_audit(sample)), np.concatenate([waiting, sample.ids])
 
     def relisted(self, backend: Backend, lean: float, where: Bitmap | None) -> Answer:
         """Return an answer by votes with as long a list as a cut needs, by its boxes over the catalog as it is now.

@@ -7,14 +7,13 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
-from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.catalog.pictures.image_files import Picture, picture_of
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
 from gpubranches.errors import ConflictError, UnknownNameError, UsageError
@@ -78,7 +77,7 @@ class CatalogService:
         self.seed = seed
         self.searcher = Searcher(catalog, backend, embedder)
         self.sessions = SessionDirectory(catalog, backend, embedder, seed)
-        self.follower = SnapshotFollower(catalog, self.sessions.opened.forget_answers)
+        self.follower = SnapshotFollower(catalog)
         self.readiness = Readiness(catalog, backend, self.follower)
         self._lists = ResultLists()
         self._closed = False
@@ -137,9 +136,14 @@ class CatalogService:
         rows = np.flatnonzero(self.catalog.alive(ids))
         return rows, self.catalog.items(ids[rows])
 
-    def picture_file(self, item: dict[str, Any]) -> Path | None:
-        """Return the image file of an item, given by its columns; None if it has none."""
-        return image_file(self.catalog.source, item)
+    def picture(self, item: dict[str, Any]) -> Picture | None:
+        """Return where the picture of an item lies, given by its columns; None if it has none."""
+        return picture_of(self.catalog.source, item)
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether texts can be searched: there is an embedder, and it reads texts."""
+        return self.embedder is not None and self.embedder.reads_texts
 
     def known_texts(self, limit: int) -> list[str]:
         """Return texts that the embedder knows by name, at most `limit`; none if it reads any text."""
@@ -353,7 +357,7 @@ class CatalogService:
     def next_step(self, session: str, request: StepRequest) -> NextStep:
         """Return what to mark next until a recall is reached; finds all again where marks are to be learnt."""
         with self.sessions.exclusive(session) as held:
-            step = held.next(request.target_recall, request.count)
+            step = held.next(request.target_recall, request.count, request.checks)
             self.sessions.store.try_update(session, lean=held.last_answer().ranking.lean)
             return NextStep(self.sessions.state_of(held), step)
 

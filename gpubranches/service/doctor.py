@@ -40,6 +40,10 @@ def examine() -> list[Finding]:
         module = "open_clip" if package == "open_clip_torch" else package
         advice = "pip install -c constraints.txt 'gpubranches[clip]' to embed images and texts"
         findings.append(_package(package, advice, module=module))
+    for package in ("transformers", "sentence-transformers"):
+        advice = f"pip install -c constraints.txt 'gpubranches[{package}]' for --embedder {package}:NAME"
+        findings.append(_package(package, advice))
+    findings.append(_package("onnxruntime", "pip install 'gpubranches[onnx]' for --embedder onnx:FOLDER"))
     findings.append(_package("ray", "pip install 'gpubranches[cluster]' for --backend ray"))
     findings += [_faiss(), _cupy(), _driver(), _gpu(), _majors()]
     return findings

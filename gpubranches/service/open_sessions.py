@@ -31,7 +31,8 @@ class OpenSessions:
     """Sessions in memory by name.
 
     Beyond `limit` sessions, or `limit_bytes` of answers and marks, the least recently used idle ones are dropped, never
-    the one used last. make: builds the session of a name from its log of marks. Safe to use from several threads.
+    the one used last. A session is lent without its last answer if the codes were made anew since. make: builds the
+    session of a name from its log of marks. Safe to use from several threads.
     """
 
     def __init__(self, make: Callable[[str], Session], limit: int = 256, limit_bytes: int = LIMIT_BYTES):
@@ -55,13 +56,6 @@ class OpenSessions:
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def forget_answers(self) -> None:
-        """Drop the last answer of every session. Call this only while no thread holds a session."""
-        with self._lock:
-            for entry in self._entries.values():
-                if entry.session is not None:
-                    entry.session.forget()
 
     def close(self) -> None:
         """Drop all sessions that no thread holds."""
@@ -87,6 +81,9 @@ class OpenSessions:
         with entry.making:
             if entry.session is None:
                 entry.session = self._make(name)
+            found = entry.session.found
+            if found is not None and found.is_outdated:
+                entry.session.forget()
             return entry.session
 
     def _drop_idle(self, limit: int, limit_bytes: int) -> None:

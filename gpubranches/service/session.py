@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpubranches.core.arrays import among, as_ids
+from gpubranches.core.arrays import as_ids
 from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.options import MODELS, Model, RefineOptions, check_lean
-from gpubranches.core.results import Ranking
+from gpubranches.core.threads import one_thread
+from gpubranches.core.results import Interval, Ranking
 from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend, open_backend
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.completeness import AUDITED, Completeness
 from gpubranches.retrieval.explain import Explanation, explain_in
 from gpubranches.retrieval.hits import Hits
+from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.refine import Found, find_all, has_second_stage
 from gpubranches.retrieval.search import Searcher, require_embedder
 from gpubranches.retrieval.suggestions import suggest
@@ -30,7 +32,7 @@ from gpubranches.service.labels import Labels
 from gpubranches.service.marked_items import MarkedItems
 from gpubranches.service.matches import Matches
 from gpubranches.service.old_names import OldNames
-from gpubranches.service.target import TARGET, Step, next_step
+from gpubranches.service.target import CHECKS, TARGET, Step, next_step
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -174,7 +176,7 @@ class Session(OldNames):
         options out of their range and for a query as `search` does.
         """
         options = (options or RefineOptions()).validate()
-        with self.catalog.pinned():
+        with self.catalog.pinned(), one_thread():
             staged = has_second_stage(self.catalog, options.model, options.second_stage)
             data = self._marked.training_data(options)
             if staged and options.query:
@@ -304,24 +306,19 @@ class Session(OldNames):
 
     # What is known of it, and what to mark next
 
-    def audit(self, count: int = AUDITED) -> NDArray[np.int64]:
+    def audit(self, count: int = AUDITED, *, anywhere: bool = False) -> NDArray[np.int64]:
         """Return ids of unmarked items whose marks tell how complete the last answer is, (at most count,) int64.
 
-        They are drawn at random with known chances, most of them near the cut, some far below it. Mark any number of
-        them, in any order, with origin "audit", then call `estimate`. Items that were drawn before and are not marked
-        yet come first. The draw depends on the seed, the ranking and the marks. Raises UsageError before a find all.
+        They are drawn at random with known chances, most of them near the cut, some far below it; with `anywhere` all
+        with the same chance, from all that does not match. Mark any number of them, in any order, with origin "audit",
+        then call `estimate`. Items that were drawn before and are not marked yet come first. The draw depends on the
+        seed, the ranking and the marks. Raises UsageError before a find all.
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
-        answer, marks = self.last_found(), self.labels.current()
-        drawn = answer.completeness.drawn.ids
-        waiting = drawn[~among(drawn, np.fromiter(marks, np.int64))]
-        waiting = waiting[self.catalog.alive(waiting)][:count]
-        if len(waiting) == count:
-            return waiting
-        sample = answer.completeness.draw_audit(count - len(waiting), marks, self._outside())
-        self.found = answer.with_audit(sample)
-        return np.concatenate([waiting, sample.ids])
+        answer = self.last_found()
+        self.found, ids = answer.audit(count, self.labels.current(), self._outside(), anywhere=anywhere)
+        return ids
 
     @property
     def checked(self) -> int:
@@ -352,15 +349,31 @@ class Session(OldNames):
         with self.catalog.pinned():
             return suggest(self.catalog, answer.ranking, answer.breadth, marked, count)
 
-    def next(self, target_recall: float = TARGET, count: int = 20) -> Step:
+    def next(self, target_recall: float = TARGET, count: int = 20, checks: int = CHECKS) -> Step:
         """Return what to mark next to find a share of all right items, or that the answer holds that share.
 
         The items are suggestions while the answer probably misses more, else items of an audit; it finds all again
         where the model has to learn from new marks. Mark them with the step's kind as origin, and call again until the
-        step is done: then the lower end of the 90% interval of recall is at the target, and the cut may have moved down
-        for it (`recut`). Raises UsageError before a find all, and for a target that is not between 0 and 1.
+        step is done. Then the answer surely holds the share of the right items that resemble the marks, and the cut may
+        have moved down for it (`recut`). Random items show whether others are missing, if at most `checks` of them
+        suffice; see `Step`. Raises UsageError before a find all, and for a target that is not between 0 and 1.
         """
-        return next_step(self, target_recall, count)
+        return next_step(self, target_recall, count, checks)
+
+    def recall_alike(self, *, without: int = 0) -> Interval | None:
+        """Return the recall of the last answer among items that resemble the marks, as `estimate` returns it of all.
+
+        without: how many of the items that were audited since the find all are left out, the last ones; None is
+        returned if there are fewer. Raises UsageError before a find all.
+        """
+        answer = self.last_found()
+        marks = self._marked.within(self._bitmap(answer.options.where))
+        return answer.recall_alike(marks, self.labels.audited(), without)
+
+    def random_checks(self) -> RandomChecks:
+        """Return what the random items of the last answer's audits are marked. Raises UsageError before a find all."""
+        answer = self.last_found()
+        return answer.random_checks(self._marked.within(self._bitmap(answer.options.where)))
 
     def is_up_to_date(self, *, ignoring: tuple[str, ...] = ()) -> bool:
         """Return whether the last answer was made with the present marks, apart from new ones of some origins.

@@ -1,11 +1,11 @@
-"""Moves a served catalog to its newest generation between requests, never during one."""
+"""Gives each request the newest generation of a served catalog. No request waits for another."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,67 +20,51 @@ _RETRY_S = 5.0
 
 
 class SnapshotFollower:
-    """A reader-writer lock around a catalog: requests read side by side, opening a new generation waits for them.
+    """Pins a snapshot of a catalog for each request, the newest at its start.
 
-    A request sees one generation from its start to its end. The first request that finds a new generation waits until
-    the running ones end, then opens it; requests that arrive meanwhile wait. If the generation cannot be opened, a
-    warning is logged and the old one is served. recoded: called after a generation with other codes was opened, while
-    no request runs.
+    A request that finds a new generation opens it; requests that start meanwhile wait until it is open, which takes
+    milliseconds. Requests that are running keep the snapshot they began with. If the generation cannot be opened, a
+    warning is logged and the old one is served.
     """
 
-    def __init__(self, catalog: Catalog, recoded: Callable[[], None]):
+    def __init__(self, catalog: Catalog):
         self._catalog = catalog
-        self._recoded = recoded
-        self._changed = threading.Condition()
-        self._readers = 0
-        self._opening = False
+        self._opening = threading.Lock()
         self._retry_at_s = 0.0
 
     @contextmanager
     def reading(self, wait_s: float | None = None) -> Iterator[None]:
-        """Hold the catalog at its newest generation. A thread must not enter this twice.
+        """Let this thread read the newest snapshot within the block, whatever is committed meanwhile.
 
         Raises WaitError if another request takes longer than `wait_s` seconds to open a new generation.
         """
-        with self._changed:
-            if not self._changed.wait_for(lambda: not self._opening, wait_s):
-                raise WaitError("a new generation of the catalog waits for running requests; try again")
-            self._open_if_changed()
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._readers -= 1
-                self._changed.notify_all()
-
-    def follow_if_idle(self) -> None:
-        """Open the newest generation if no request is running; do nothing otherwise. Never waits."""
-        if self._changed.acquire(blocking=False):
+        if self._has_new():
+            if not self._opening.acquire(timeout=-1 if wait_s is None else wait_s):
+                raise WaitError("a new generation of the catalog is being opened; try again")
             try:
-                if not self._readers and not self._opening:
-                    self._open_if_changed()
+                self._open()
             finally:
-                self._changed.release()
+                self._opening.release()
+        with self._catalog.pinned():
+            yield
 
-    def _open_if_changed(self) -> None:
-        if self._catalog.changed() and time.monotonic() >= self._retry_at_s:
-            self._open()
+    def follow(self) -> None:
+        """Open the newest generation, unless another thread is opening it. Never waits."""
+        if self._has_new() and self._opening.acquire(blocking=False):
+            try:
+                self._open()
+            finally:
+                self._opening.release()
+
+    def _has_new(self) -> bool:
+        return self._catalog.changed() and time.monotonic() >= self._retry_at_s
 
     def _open(self) -> None:
-        self._opening = True
+        """Open the newest generation if no other thread has opened it meanwhile; needs the lock."""
+        if not self._has_new():
+            return
         try:
-            while self._readers:
-                self._changed.wait()
-            before = self._catalog.coding
-            try:
-                self._catalog.refresh()
-            except DataError as error:
-                _log.warning("generation %d is served on: %s", self._catalog.generation, error)
-                self._retry_at_s = time.monotonic() + _RETRY_S
-                return
-            if self._catalog.coding != before:
-                self._recoded()
-        finally:
-            self._opening = False
-            self._changed.notify_all()
+            self._catalog.refresh()
+        except DataError as error:
+            _log.warning("generation %d is served on: %s", self._catalog.generation, error)
+            self._retry_at_s = time.monotonic() + _RETRY_S

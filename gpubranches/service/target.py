@@ -12,17 +12,26 @@ from gpubranches.errors import UsageError
 
 if TYPE_CHECKING:
     from gpubranches.core.results import Interval, Ranking
+    from gpubranches.retrieval.random_checks import RandomChecks
     from gpubranches.service.answer import Answer
 
 TARGET = 0.95
 """The recall that is looked for, unless another is given: the share of all right items that the answer holds."""
+CHECKS = 500
+"""The most random items to look at, unless another number is given. They suffice for an eighth of a catalog."""
+CONFIRMED_BY = 20
+"""Items of an audit that must confirm that recall is at the target: the estimate holds with them and without them. It
+is looked at again and again, and so is at the target too early now and then."""
 LEANS = (0.25, 0.5, 0.75, 1.0)
 """Cuts below the model's own that are tried before more marks are asked for, see `Session.recut`."""
 LEAST_PRECISION = 0.5
 """Precision that such a cut must leave, by the middle of its interval."""
 
-Kind = Literal["suggestion", "audit", "reached", "exhausted"]
+Kind = Literal["suggestion", "audit", "reached", "alike", "exhausted"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+DONE: tuple[Kind, ...] = ("reached", "alike", "exhausted")
+"""The kinds of steps with nothing to mark."""
+_NOTHING = np.zeros(0, np.int64)
 
 
 class Refinable(Protocol):
@@ -36,6 +45,14 @@ class Refinable(Protocol):
 
     def estimate(self) -> Ranking:
         """Estimate its recall with the marks made since."""
+        ...
+
+    def recall_alike(self, *, without: int = 0) -> Interval | None:
+        """Return its recall among items that resemble the marks, without the last audited items of this answer."""
+        ...
+
+    def random_checks(self) -> RandomChecks:
+        """Return what random items outside it are marked."""
         ...
 
     def refine_again(self) -> Ranking:
@@ -54,8 +71,8 @@ class Refinable(Protocol):
         """Return ids whose marks would teach the model most."""
         ...
 
-    def audit(self, count: int) -> NDArray[np.int64]:
-        """Return ids whose marks tell how complete the answer is."""
+    def audit(self, count: int, *, anywhere: bool = False) -> NDArray[np.int64]:
+        """Return ids whose marks tell how complete the answer is, near its cut or from all that does not match."""
         ...
 
 
@@ -63,43 +80,70 @@ class Refinable(Protocol):
 class Step:
     """What to do next towards a recall.
 
-    kind: "suggestion" or "audit", the origin to mark the items with; "reached" if the lower end of the interval of
-    recall is at the target; "exhausted" if it is not and no item is left to mark. ids: (m,) int64, the items to mark,
-    none for the last two kinds. recall: the estimate that decided, (low, middle, high), None where there is none.
+    kind: "suggestion" or "audit", the origin to mark the items with, or how it ended:
+
+    - "reached": the answer holds the share of all right items, with 90% confidence: of those that resemble the marks by
+      their scores, and random items show that too few others are missing.
+    - "alike": it holds the share of the right items that resemble the marks. Whether others are missing is not known.
+    - "exhausted": neither is known, and no item is left to mark.
+
+    ids: (m,) int64, the items to mark, none at the end. recall: of the right items that resemble the marks, (low,
+    middle, high), None where there is no estimate. checks: how many more random items, if all are wrong, show that the
+    answer holds the share of all; None while the answer is not known to hold it of those that resemble the marks.
     """
 
     kind: Kind
     ids: NDArray[np.int64]
     recall: Interval | None
+    checks: int | None = None
 
     @property
     def done(self) -> bool:
         """Whether there is nothing to mark."""
-        return self.kind in ("reached", "exhausted")
+        return self.kind in DONE
 
 
-def next_step(session: Refinable, target: float, count: int) -> Step:
+def next_step(session: Refinable, target: float, count: int, checks: int) -> Step:
     """Return the next step of a session towards a recall; see `Session.next`.
 
     Marks of an audit update the estimate of the present answer. The model learns from them only when they show that the
-    answer falls short of the target. The cut moves down to where the answer is likely to reach the target.
+    answer falls short of the target, or that something right resembles nothing marked. The cut moves down to where the
+    answer is likely to reach the target.
     """
     if not 0 < target < 1:
         raise UsageError(f"target_recall: expected a share between 0 and 1, such as {TARGET}, got {target}")
-    recall = (session.estimate() if session.is_up_to_date(ignoring=("audit",)) else session.refine_again()).recall
-    if _short_of(recall, target) and not session.is_up_to_date():
-        recall = session.refine_again().recall
+    if checks < 0:
+        raise UsageError(f"checks: expected 0 or more random items, got {checks}")
+    if session.is_up_to_date(ignoring=("audit",)):
+        session.estimate()
+    else:
+        session.refine_again()
+    if (_short_of(session.recall_alike(), target) or session.random_checks().right) and not session.is_up_to_date():
+        session.refine_again()
+    recall = session.recall_alike()
     short = _short_of(recall, target)
     if not _reached(recall, target):
-        recall = _with_lower_cut(session, target) or recall
-    if _reached(recall, target):
-        return Step("reached", np.zeros(0, np.int64), recall)
+        recall = _with_lower_cut(session, target)
+    if _reached(recall, target) and _reached(session.recall_alike(without=CONFIRMED_BY), target):
+        return _looked_elsewhere(session, recall, target, count, checks)
     order: tuple[Literal["suggestion", "audit"], ...] = ("suggestion", "audit")
     for kind in order if short else order[::-1]:
         ids = session.suggest(count) if kind == "suggestion" else session.audit(count)
         if len(ids):
             return Step(kind, ids, recall)
-    return Step("exhausted", np.zeros(0, np.int64), recall)
+    return Step("exhausted", _NOTHING, recall)
+
+
+def _looked_elsewhere(session: Refinable, recall: Interval | None, target: float, count: int, checks: int) -> Step:
+    """Return the step of an answer that holds the share of what resembles the marks: random items, or the end."""
+    ranking, looked = session.last_found().ranking, session.random_checks()
+    found = 0.0 if ranking.precision is None else ranking.precision[0] * ranking.total
+    needed = looked.needed(found, target)
+    left = max(0, needed - looked.wrong)
+    if left == 0 and not looked.right:
+        return Step("reached", _NOTHING, recall, 0)
+    ids = session.audit(min(count, left), anywhere=True) if left and needed <= checks else _NOTHING
+    return Step("audit" if len(ids) else "alike", ids, recall, left)
 
 
 def _with_lower_cut(session: Refinable, target: float) -> Interval | None:
@@ -109,16 +153,19 @@ def _with_lower_cut(session: Refinable, target: float) -> Interval | None:
     there is none either, it is the lowest whose precision is `LEAST_PRECISION` or more.
     """
     own = best = session.last_found()
+    best_recall = session.recall_alike()
     for lean in LEANS:
         if lean > own.ranking.lean and own.reaches(lean):
-            found = session.recut(lean)
-            if found.precision is None or found.precision[1] < LEAST_PRECISION:
+            precision = session.recut(lean).precision
+            if precision is None or precision[1] < LEAST_PRECISION:
                 break
-            if _reached(found.recall, target):
-                return found.recall
-            best = session.last_found() if _short_of(best.ranking.recall, target) else best
+            recall = session.recall_alike()
+            if _reached(recall, target):
+                return recall
+            if _short_of(best_recall, target):
+                best, best_recall = session.last_found(), recall
     session.found = best
-    return best.ranking.recall
+    return best_recall
 
 
 def _reached(recall: Interval | None, target: float) -> bool:

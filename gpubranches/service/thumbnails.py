@@ -11,7 +11,8 @@ from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
-from gpubranches.catalog.pictures.decoding import thumbnail
+from gpubranches.catalog.pictures.decoding import Source, thumbnail
+from gpubranches.catalog.pictures.image_files import Picture
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ class Thumbnails:
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, key: str, path: Path, size: int) -> bytes:
-        """Return the thumbnail of an image file, cached under `key`. Raises DataError if the file cannot be read."""
+    def get(self, key: str, picture: Source, size: int) -> bytes:
+        """Return the thumbnail of a picture, cached under `key`. Raises DataError if it cannot be read."""
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
@@ -43,7 +44,7 @@ class Thumbnails:
         file = self._file(key)
         jpeg = _read(file)
         if not jpeg:
-            jpeg = thumbnail(path, size)
+            jpeg = thumbnail(picture, size)
             self._write(file, jpeg)
         with self._lock:
             self._bytes += len(jpeg) - len(self._held.pop(key, b""))
@@ -97,12 +98,17 @@ def _read(file: Path | None) -> bytes:
     return jpeg if jpeg.startswith(b"\xff\xd8") and jpeg.endswith(b"\xff\xd9") else b""
 
 
-def version(path: Path | None) -> str:
-    """Return a name for the content of a file, from its path, time and size; "" if there is no file."""
-    if path is None:
+def version(picture: Picture | None) -> str:
+    """Return a name for the content of a picture, from the path, time and size of its file and its place in it.
+
+    "" if there is no file.
+    """
+    if picture is None:
         return ""
     try:
-        stat = path.stat()
+        stat = picture.path.stat()
     except OSError:
         return ""
-    return hashlib.sha256(f"{path.absolute()}\0{stat.st_mtime_ns}\0{stat.st_size}".encode()).hexdigest()[:16]
+    place = "" if picture.is_file else f"\0{picture.start}\0{picture.size}\0{picture.row}"
+    name = f"{picture.path.absolute()}\0{stat.st_mtime_ns}\0{stat.st_size}{place}"
+    return hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -15,7 +15,7 @@ from gpubranches.retrieval.queries import Words
 from gpubranches.service.answer import Answer
 from gpubranches.service.labels import ORIGINS
 from gpubranches.service.session_store import Record
-from gpubranches.service.target import TARGET, Step
+from gpubranches.service.target import CHECKS, TARGET, Step
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,10 +74,11 @@ class MarkRequest:
 
 @dataclass(frozen=True)
 class StepRequest:
-    """What `next_step` works towards: a recall, and how many items it may return."""
+    """What `next_step` works towards: a recall, how many items it may return, and the most random items to look at."""
 
     target_recall: float = TARGET
     count: int = 20
+    checks: int = CHECKS
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from gpubranches.retrieval.queries import Item, Picture, parse
 
 if TYPE_CHECKING:
     from gpubranches.core.results import Interval, Ranking
+    from gpubranches.service.target import Step
 
 UNKNOWN_WIDTH = 0.5
 """From this width of the interval of recall on, the number of missing items is called unknown."""
@@ -78,6 +79,26 @@ def share_found(recall: Interval | None) -> str:
     """Return what the lower end of an interval of recall says; None: nothing is known."""
     low, _, high = (0.0, 0.0, 1.0) if recall is None else recall
     return f"at least {low:.0%} are found" if high - low <= UNKNOWN_WIDTH else "how many are found is not known yet"
+
+
+def step_in_words(step: Step, target: float) -> str:
+    """Return what a step towards a target says of the answer, and what to do with its items."""
+    known = share_found(step.recall)
+    if step.kind == "reached":
+        return f"{known.capitalize()}, nine times in ten. Random items show that hardly anything else is missing."
+    if step.kind == "alike":
+        return (
+            f"Of what resembles your marks {known}, nine times in ten. Whether anything else is right is not known: to "
+            f"show that it is not takes {step.checks:,} random items."
+        )
+    if step.kind == "exhausted":
+        return f"Nothing is left to mark: {known}."
+    if step.checks is not None:
+        return (
+            f"So far {known} of what resembles your marks. These are random items: {step.checks:,} without a right one "
+            f"show that hardly anything else is missing. Mark them, then press Find {target:.0%} again."
+        )
+    return f"So far {known}. Mark these right or wrong, then press Find {target:.0%} again."
 
 
 def caption(item: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ function show(tile, done = "") {
   before = grid.idOf(tile) === item ? "" : done;
   item = grid.idOf(tile);
   grid.focusTile(tile, true);
-  const source = tile.querySelector(".open").dataset.picture;
+  const { picture: source, source: origin } = tile.querySelector(".open").dataset;
   const picture = $("large-picture");
   const title = tile.querySelector(".caption .text").textContent;
   picture.hidden = !source;
@@ -52,11 +52,23 @@ function show(tile, done = "") {
     picture.alt = title;
   } else picture.removeAttribute("src");
   $("large-title").textContent = `${grid.place(tile).toLocaleString("en")} of ${grid.length().toLocaleString("en")}: ${title}`;
+  $("large-source").hidden = !origin;
+  if (origin) $("large-source").href = origin;
   setZoom(0);
   paint();
   tell();
   const next = tile.nextElementSibling?.querySelector(".open").dataset.picture;
-  if (next) new Image().src = next;
+  if (next) {
+    const ahead = new Image();
+    ahead.referrerPolicy = "no-referrer";
+    ahead.src = next;
+  }
+}
+
+// Says that there is no picture, where one cannot be loaded.
+export function showBlank() {
+  $("large-picture").hidden = true;
+  $("large-blank").hidden = false;
 }
 
 function paint() {

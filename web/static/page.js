@@ -402,6 +402,7 @@ for (const end of ["pointerup", "pointercancel"]) {
 // Removes a picture that cannot be loaded, so that the blank tile under it is seen.
 document.addEventListener("error", (event) => {
   if (event.target.matches?.(".pick img")) event.target.remove();
+  if (event.target.id === "large-picture") large.showBlank();
 }, true);
 
 // htmx

@@ -23,7 +23,7 @@ from gpubranches.core.options import (
 )
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.queries import LONGEST
-from gpubranches.service.target import KINDS, TARGET
+from gpubranches.service.target import CHECKS, KINDS, TARGET
 from gpubranches.service.types import StepRequest
 
 _LEAN: Schema = {
@@ -80,6 +80,12 @@ _NEXT: Schema = {
             "description": "The share of all that is right that is to be found.",
         },
         "count": COUNT,
+        "checks": {
+            "type": "integer",
+            "minimum": 0,
+            "default": CHECKS,
+            "description": "The most random items to look at, to show that nothing unlike the marks is missing.",
+        },
     },
 }
 _ITEMS: Schema = {
@@ -94,14 +100,21 @@ _ITEMS: Schema = {
 }
 _STEP: Schema = {
     "type": "object",
-    "required": ["kind", "recall", "items"],
+    "required": ["kind", "recall", "checks", "items"],
     "properties": {
         "kind": {
             "type": "string",
             "enum": list(KINDS),
-            "description": "suggestion or audit: the origin to mark the items with; reached or exhausted: the end.",
+            "description": "suggestion or audit: the origin to mark the items with. The end: reached, for all right "
+            "items; alike, for those that resemble the marks; or exhausted.",
         },
         "recall": INTERVAL,
+        "checks": {
+            "type": ["integer", "null"],
+            "minimum": 0,
+            "description": "Once recall is at the target: how many more random items, all wrong, show the same of all "
+            "right items.",
+        },
         **_ITEMS["properties"],
     },
 }
@@ -139,11 +152,11 @@ def audit(session: str, body: dict[str, Any]) -> dict[str, Any]:
 def next_step(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Return what to mark until a share of all right items is known to be found; refines where marks are to be learnt.
 
-    Mark the items with the kind as origin and ask again, until it is "reached". The cut may move towards recall.
+    Mark the items with the kind as origin and ask again, until there are none. The cut may move towards recall.
     """
     with limits().train(session):
         step = service().next_step(session, StepRequest(**body)).step
-    return {"kind": step.kind, "recall": interval(step.recall), **_items(step.ids)}
+    return {"kind": step.kind, "recall": interval(step.recall), "checks": step.checks, **_items(step.ids)}
 
 
 @operation("POST", "/sessions/{session}/estimate", body={"type": "object"}, answer=ANSWER)

@@ -141,7 +141,7 @@ def catalog_info() -> dict[str, Any]:
         **{name: value for name, value in catalog.info().items() if name != "path"},
         "embedder": catalog.embedder.partition(":")[0],
         "backend": service().backend.name,
-        "texts": service().embedder is not None,
+        "texts": service().reads_texts,
         "models": list(MODELS),
         "item_formats": list(FORMATS),
         "box_formats": list(BOX_FORMATS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,7 +17,18 @@ IMAGE_PATH = "image_path"
 """The path of an item's picture, relative to the folder of its input, or absolute."""
 IMAGE_TARGET = "image_target"
 """The file that a link led to at ingest, if that is not in the folder of the input."""
-OWN = ("id", "error", "input", IMAGE_TARGET)
+IMAGE_MEMBER = "image_member"
+"""The name of an item's picture inside the file that `IMAGE_PATH` names, where that file holds many pictures."""
+IMAGE_OFFSET, IMAGE_SIZE = "image_offset", "image_size"
+"""Where the bytes of the picture begin in that file, and how many they are."""
+IMAGE_ROW = "image_row"
+"""The row of the picture in that file, a Parquet file."""
+IMAGE_SECONDS = "image_seconds"
+"""The time of the picture in that file, a video, in seconds."""
+PARTS = (IMAGE_MEMBER, IMAGE_OFFSET, IMAGE_SIZE, IMAGE_ROW, IMAGE_SECONDS)
+_URL_LETTERS = 4096
+"""Longest address that a browser is given."""
+OWN = ("id", "error", "input", IMAGE_TARGET, *PARTS)
 """Columns that this or an earlier version writes; a user's columns of these names are renamed."""
 
 
@@ -52,6 +64,17 @@ def caption_of(item: Mapping[str, Any]) -> str | None:
 def url_of(item: Mapping[str, Any]) -> str | None:
     """Return the web address of an item's picture, or None."""
     return item[URL] if _text(item.get(URL)) else None
+
+
+def https_url_of(item: Mapping[str, Any]) -> str | None:
+    """Return the web address of an item's picture if a browser may load it: https, with a host, without a user."""
+    url = (url_of(item) or "").strip()
+    try:
+        parts = urlsplit(url)
+        safe = parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc
+    except ValueError:
+        return None
+    return url if safe and url.isprintable() and " " not in url and len(url) <= _URL_LETTERS else None
 
 
 def _text(value: Any) -> str:

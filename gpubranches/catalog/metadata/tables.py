@@ -78,7 +78,7 @@ def json_values(column: pa.ChunkedArray) -> list[Any]:
     if _is_python_type(kind):
         try:
             return [json_value(value) for value in column.to_pylist()]
-        except (ValueError, OverflowError):  # a value is out of range, or not UTF-8
+        except (ValueError, OverflowError, KeyError):  # out of range, not UTF-8, or of a time zone unknown to pytz
             pass
     return [_json_scalar(value) for value in column]
 
@@ -122,7 +122,7 @@ def _json_scalar(value: pa.Scalar) -> Any:
         value = value.cast(_microsecond_type(kind), safe=False)
     try:
         return json_value(value.as_py())
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, KeyError):
         return _as_text(value)
 
 

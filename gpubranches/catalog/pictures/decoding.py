@@ -7,7 +7,7 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -15,16 +15,16 @@ from typing import IO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
+from gpubranches.catalog.pictures import jxl
+from gpubranches.catalog.pictures.formats import FORMATS, UPLOADS, format_of, register
+from gpubranches.catalog.pictures.image_files import Picture
 from gpubranches.catalog.pictures.memory import MemoryBudget
-from gpubranches.errors import DataError, UsageError
+from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 
-FORMATS = {"JPEG": (".jpg", ".jpeg", ".jfif"), "PNG": (".png",), "WEBP": (".webp",), "GIF": (".gif",)}
-"""The formats that are decoded, and the endings of picture files. The format is that of the content, not of the name.
-
-Pillow supports many more formats. Their decoders are reviewed less, and that of EPS starts another program.
-"""
-ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
+Source = str | Path | Picture
+"""What is decoded from the disk: a file, or a picture that may be a part of one."""
 MAX_SIDE = 65_535
 """Longest side of a picture that is decoded, in pixels: the limit of the JPEG format."""
 MAX_PIXELS = 100_000_000
@@ -43,11 +43,17 @@ _STRIP_PIXEL_BYTES = 32
 """Most bytes that a pixel of a strip needs in all its forms together."""
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 """Bytes of a pixel in Pillow's memory, by mode; 4 in all other modes, RGB included."""
-_WEBP_PIXEL_BYTES = 16
-"""Bytes of a pixel of a WebP: two canvases of its decoder, the bytes of the frame and the picture."""
+_DECODED_PIXEL_BYTES = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "JXL": 16}
+"""Bytes of a pixel of formats whose decoders keep the whole picture: their planes or canvases, what they give, and
+the picture of Pillow. Of JPEG XL without extra channels; measured are 9 to 12."""
+_EXTRA_CHANNEL_BYTES = 8
+"""Bytes of a pixel of an extra channel of JPEG XL."""
 _COEFFICIENT_BYTES = 2
-_WEBP = b"RIFF"
-"""The first bytes of a WebP file."""
+_READ_TWICE = ("WEBP", "AVIF", "HEIF", "JXL")
+"""Formats whose decoder gets a copy of the bytes of the file."""
+_STRIP_TAGS = {"width": 322, "height": 323, "rows": 278, "samples": 277, "bits": 258}
+"""Tags of a TIFF that say how large a tile or strip is, which its decoder holds whole."""
+_DECODING = "decoding the picture"
 _ORIENTATION = 0x0112
 """The EXIF tag of the orientation of a picture; with 5 to 8, width and height are exchanged."""
 _TURNS = {
@@ -69,31 +75,31 @@ def read_image(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Image.Image:
 
 @contextmanager
 def decoded_upload(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Iterator[Image.Image]:
-    """Decode an uploaded picture as `decoded_file` does. Raises UsageError for an invalid one."""
+    """Decode an uploaded picture of `UPLOADS` as `decoded_file` does. Raises UsageError for an invalid one."""
     if not data:
         raise UsageError("image: expected the bytes of a picture, got none")
     with ExitStack() as held:
         try:
-            image = held.enter_context(decoded_file(io.BytesIO(data), "image", max_pixels=max_pixels))
+            image = held.enter_context(decoded_file(io.BytesIO(data), "image", max_pixels=max_pixels, formats=UPLOADS))
         except DataError as error:
             raise UsageError(f"{error}; send a JPEG, PNG, WebP or GIF") from error
         yield image
 
 
-def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Image.Image:
+def open_image(path: Source, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Image.Image:
     """Decode a picture on disk as `decoded_path` does, and release its memory budget."""
     with decoded_path(path, max_pixels=max_pixels, side=side) as image:
         return image
 
 
 @contextmanager
-def decoded_path(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Iterator[Image.Image]:
+def decoded_path(path: Source, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Iterator[Image.Image]:
     """Decode a picture on disk as `decoded_file` does. Raises DataError for a missing file, too."""
     with ExitStack() as held:
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
+            if not stat.S_ISREG(os.stat(path.path if isinstance(path, Picture) else path).st_mode):
                 raise DataError(f"{path}: cannot decode: not a file")
-            with open(path, "rb") as file:
+            with _opened(path) as file:
                 image = held.enter_context(decoded_file(file, str(path), max_pixels=max_pixels, side=side))
         except OSError as error:
             raise DataError(f"{path}: cannot decode: {error}") from error
@@ -102,32 +108,44 @@ def decoded_path(path: str | Path, *, max_pixels: int = MAX_PIXELS, side: int | 
 
 @contextmanager
 def decoded_file(
-    file: IO[bytes], name: str, *, max_pixels: int = MAX_PIXELS, side: int | None = None
+    file: IO[bytes],
+    name: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    side: int | None = None,
+    formats: Collection[str] = tuple(FORMATS),
 ) -> Iterator[Image.Image]:
     """Decode an open file: the first frame, upright by its EXIF orientation, RGB, transparency on white.
 
     A picture of more than `WHOLE_PIXELS` pixels is reduced to a half, a third and so on of its sides. side: a
     sufficient length of the longer side in pixels; a large JPEG is then decoded faster at a smaller size. Until the
     block ends, the picture and one copy of it count in the memory budget that all threads share; a thread waits until
-    enough of it is free. Raises DataError with a short reason and `name` for an empty, broken, truncated or too large
-    file, and for a format that is not in `FORMATS`.
+    enough of it is free. formats: some of `FORMATS`. Raises DataError with a short reason and `name` for an empty,
+    broken, truncated or too large file, for another format, and for one whose package is missing.
     """
     with ExitStack() as held:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # unusual but harmless metadata; the size is checked below
-                with _header(file, name, held) as image:
-                    _require_size(image, name, max_pixels)
+                kind = _require_format(file, name, formats)
+                _hold_file(file, name, kind, held)
+                if kind == "JXL":  # its decoder decodes when the file is opened
+                    _hold_jxl(file, name, max_pixels, held)
+                with Image.open(file, formats=(kind,)) as image:
+                    _require_size(image.size, name, max_pixels)
                     whole = image.size
                     _draft(image, side)
-                    held.enter_context(PIXELS.share(_bytes_to_decode(image, whole), name, "decoding the picture"))
+                    if kind != "JXL":
+                        held.enter_context(PIXELS.share(_bytes_to_decode(image, whole), name, _DECODING))
                     image.load()
-                    flat, turn = _reduced(image), _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+                    flat, turn = _reduced(image), None if kind == "JXL" else _TURNS.get(_orientation(image))
             upright = flat if turn is None else flat.transpose(turn)
         except UnidentifiedImageError as error:
-            raise DataError(f"{name}: not a picture of a known format ({', '.join(FORMATS)})") from error
+            raise DataError(f"{name}: not a picture of a known format ({', '.join(formats)})") from error
         except DataError:
             raise
+        except BackendUnavailableError as error:
+            raise DataError(f"{name}: {error}") from error
         except Exception as error:  # Pillow's decoders raise many exception types for broken files
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(f"{name}: cannot decode: {reason}") from error
@@ -135,41 +153,61 @@ def decoded_file(
         yield upright
 
 
-def _header(file: IO[bytes], name: str, held: ExitStack) -> Image.Image:
-    """Open a picture; `held` holds the memory for the bytes that are read (of a WebP the whole file, twice)."""
-    size = file.seek(0, os.SEEK_END)
-    if not size:
+def _require_format(file: IO[bytes], name: str, formats: Collection[str]) -> str:
+    """Return the format of a file. Raises DataError for an empty file or another format."""
+    if not file.seek(0, os.SEEK_END):
         raise DataError(f"{name}: the file is empty")
-    file.seek(0)
-    read_bytes = 2 * size if file.read(len(_WEBP)) == _WEBP else size
-    file.seek(0)
-    held.enter_context(FILES.share(read_bytes, name, "reading the file"))
-    return Image.open(file, formats=tuple(FORMATS))
+    kind = format_of(file)
+    if kind is None or kind not in formats:
+        raise DataError(f"{name}: not a picture of a known format ({', '.join(formats)})")
+    register(kind)
+    return kind
 
 
-def _require_size(image: Image.Image, name: str, max_pixels: int) -> None:
-    if max(image.size) > MAX_SIDE:
-        raise DataError(f"{name}: {image.width} x {image.height} has a side over {MAX_SIDE:,} pixels")
-    if image.width * image.height > max_pixels:
-        raise DataError(f"{name}: {image.width} x {image.height} is over {max_pixels:,} pixels")
+def _hold_file(file: IO[bytes], name: str, kind: str, held: ExitStack) -> None:
+    """Hold the memory for the bytes that are read from a file until `held` is closed."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    held.enter_context(FILES.share(2 * size if kind in _READ_TWICE else size, name, "reading the file"))
+
+
+def _hold_jxl(file: IO[bytes], name: str, max_pixels: int, held: ExitStack) -> None:
+    """Check the size of a JPEG XL by its header, and hold the memory for decoding it."""
+    header = jxl.read_header(file, name)
+    _require_size(header.size, name, max_pixels)
+    width, height = header.size
+    taken = width * height * (_DECODED_PIXEL_BYTES["JXL"] + _EXTRA_CHANNEL_BYTES * header.extra)
+    held.enter_context(PIXELS.share(taken + _bytes_of_result(width, height), name, _DECODING))
+
+
+def _orientation(image: Image.Image) -> int:
+    return int(image.getexif().get(_ORIENTATION, 1))
+
+
+def _require_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
+    if max(size) > MAX_SIDE:
+        raise DataError(f"{name}: {width} x {height} has a side over {MAX_SIDE:,} pixels")
+    if width * height > max_pixels:
+        raise DataError(f"{name}: {width} x {height} is over {max_pixels:,} pixels")
 
 
 def _draft(image: Image.Image, side: int | None) -> None:
     """Set a large JPEG to be decoded at 1/2, 1/4 or 1/8 of its sides; no other format supports this."""
     if side is not None and side < max(image.size):
         image.draft(None, (side, side))
-    elif (parts := _parts(image)) > 1:
+    elif (parts := _parts(image.width, image.height)) > 1:
         image.draft(None, (image.width // parts, image.height // parts))
 
 
-def _parts(image: Image.Image) -> int:
+def _parts(width: int, height: int) -> int:
     """Return the divisor of a picture's sides that leaves at most `WHOLE_PIXELS` pixels."""
-    return math.ceil(math.sqrt(image.width * image.height / WHOLE_PIXELS))
+    return math.ceil(math.sqrt(width * height / WHOLE_PIXELS))
 
 
 def _reduced(image: Image.Image) -> Image.Image:
     """Return a decoded picture as RGB, a large one reduced; works by strips, so that no full copy is made."""
-    parts, top = _parts(image), _top(image)
+    parts, top = _parts(image.width, image.height), _top(image)
     if parts == 1 and image.mode == "RGB" and "transparency" not in image.info:
         return image.convert("RGB")
     size = (math.ceil(image.width / parts), math.ceil(image.height / parts))
@@ -207,16 +245,34 @@ def _bytes_to_decode(image: Image.Image, whole: tuple[int, int]) -> int:
 
     image: opened, with the size at which it is decoded; whole: the size in the file, (width, height).
     """
-    pixels, parts = image.width * image.height, _parts(image)
+    pixels = image.width * image.height
     taken = pixels * _PIXEL_BYTES.get(image.mode, 4)
-    if image.format == "WEBP":
-        taken = pixels * _WEBP_PIXEL_BYTES
+    if image.format in _DECODED_PIXEL_BYTES:
+        taken = pixels * _DECODED_PIXEL_BYTES[image.format]
+    elif isinstance(image, TiffImageFile):
+        taken = taken * (1 if image.tag_v2.get(_ORIENTATION, 1) == 1 else 2) + _strip_bytes(image)
     elif image.format == "GIF":
         taken *= 2
     elif isinstance(image, JpegImageFile) and _in_scans(image):
         taken += _COEFFICIENT_BYTES * _samples(image, whole)
-    results = 2 * 4 * math.ceil(image.width / parts) * math.ceil(image.height / parts)
-    return taken + results + _STRIP_PIXEL_BYTES * max(min(pixels, _STRIP_PIXELS), image.width * parts)
+    return taken + _bytes_of_result(image.width, image.height)
+
+
+def _bytes_of_result(width: int, height: int) -> int:
+    """Return the bytes of strips and of the result twice for a decoded picture of this size."""
+    parts = _parts(width, height)
+    results = 2 * 4 * math.ceil(width / parts) * math.ceil(height / parts)
+    return results + _STRIP_PIXEL_BYTES * max(min(width * height, _STRIP_PIXELS), width * parts)
+
+
+def _strip_bytes(image: TiffImageFile) -> int:
+    """Return the bytes of a tile or strip of a TIFF, which may be larger than the picture."""
+    tags = {name: image.tag_v2.get(tag) for name, tag in _STRIP_TAGS.items()}
+    bits = tags["bits"]
+    sample_bytes = max(bits if isinstance(bits, tuple) else (bits or 1,)) / 8 * (tags["samples"] or 1)
+    if tags["width"] and tags["height"]:
+        return int(tags["width"] * tags["height"] * sample_bytes)
+    return int(image.width * min(tags["rows"] or image.height, image.height) * sample_bytes)
 
 
 def _in_scans(image: JpegImageFile) -> bool:
@@ -247,18 +303,26 @@ def _samples(image: JpegImageFile, whole: tuple[int, int]) -> int:
     return sum(width * height * layer[1] * layer[2] // (across * down) for layer in image.layer)
 
 
-def upright_size(path: str | Path) -> tuple[int, int]:
+def _opened(path: Source) -> IO[bytes]:
+    return path.open() if isinstance(path, Picture) else open(path, "rb")
+
+
+def upright_size(path: Source) -> tuple[int, int]:
     """Return width and height of the upright picture in pixels, from its header alone.
 
     Raises DataError if the header cannot be read or its format is not in `FORMATS`.
     """
     try:
-        with warnings.catch_warnings(), open(path, "rb") as file, ExitStack() as held:
+        with warnings.catch_warnings(), _opened(path) as file, ExitStack() as held:
             warnings.simplefilter("ignore")
-            with _header(file, str(path), held) as image:
+            kind = _require_format(file, str(path), tuple(FORMATS))
+            if kind == "JXL":
+                return jxl.read_header(file, str(path)).upright
+            _hold_file(file, str(path), kind, held)
+            with Image.open(file, formats=(kind,)) as image:
                 if image.format == "PNG" and "exif" not in image.info:
                     image.info["exif"] = _late_exif(file)
-                turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+                turned = kind != "TIFF" and _orientation(image) in (5, 6, 7, 8)  # the size of a TIFF is that upright
                 return (image.height, image.width) if turned else image.size
     except DataError:
         raise
@@ -277,7 +341,7 @@ def _late_exif(file: IO[bytes]) -> bytes:
     return b""
 
 
-def thumbnail(path: str | Path, size: int = 256) -> bytes:
+def thumbnail(path: Source, size: int = 256) -> bytes:
     """Return a JPEG of at most size x size pixels. Raises DataError as `open_image`."""
     with decoded_path(path, side=2 * size) as image:
         return small_jpeg(image, size)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpubranches.catalog.pictures.decoding import ENDINGS
+from gpubranches.catalog.pictures.formats import ENDINGS, ending_of, is_picture, undecodable
 from gpubranches.errors import DataError
 
 _SHOWN = 5
@@ -20,25 +20,30 @@ class FoundPictures:
     """The pictures under a folder.
 
     pictures: pairs (name, target), ascending; name is a relative POSIX path, target the path of the file itself if a
-    link leads to it, else "". other_files: number of files without the ending of a picture, by ending. broken_links:
-    links that lead to no file. excluded: folders that `exclude` excluded.
+    link leads to it, else "". others: the same of files with other endings that were asked for. other_files: number of
+    all further files, by ending; lacking: of pictures whose
+    format needs a package that is missing, by ending. broken_links: links that lead to no file. excluded: folders that
+    `exclude` excluded.
     """
 
     pictures: list[tuple[str, str]] = field(default_factory=list)
+    others: list[tuple[str, str]] = field(default_factory=list)
     other_files: Counter[str] = field(default_factory=Counter)
+    lacking: Counter[str] = field(default_factory=Counter)
     broken_links: list[str] = field(default_factory=list)
     excluded: list[str] = field(default_factory=list)
 
-    def left_out(self) -> list[str]:
-        """Return one phrase for each kind of skipped files."""
-        phrases = []
-        if self.other_files:
-            common = self.other_files.most_common(_SHOWN)
-            endings = [f"{ending} {count:,}" for ending, count in common]
-            rest = self.other_files.total() - sum(count for _, count in common)
-            endings += [f"others {rest:,}"] if rest else []
-            total = self.other_files.total()
-            phrases.append(f"{total:,} {'file' if total == 1 else 'files'} with other endings: {', '.join(endings)}")
+    def skipped(self, files: Counter[str] | None = None) -> list[str]:
+        """Return one phrase for each kind of skipped files. files: their number by ending, `other_files` by default."""
+        counts = self.other_files if files is None else files
+        phrases = [by_ending(counts)] if counts else []
+        packages = undecodable(self.lacking)
+        for package in sorted(set(packages.values())):
+            own = Counter({ending: n for ending, n in self.lacking.items() if packages[ending] == package})
+            phrases.append(
+                f"{by_ending(own)}, which need {package}: pip install 'gpubranches[formats]', then add them by "
+                "append --new"
+            )
         if self.broken_links:
             phrases.append(f"{len(self.broken_links):,} links that lead to no file, such as {self.broken_links[0]}")
         if self.excluded:
@@ -46,28 +51,48 @@ class FoundPictures:
         return phrases
 
 
-def find_pictures(folder: Path, exclude: Callable[[Path], bool] = lambda path: False) -> FoundPictures:
-    """Return the pictures under a folder at any depth, by their endings. Raises DataError for an unreadable folder.
+def by_ending(counts: Counter[str]) -> str:
+    """Return how many files there are, in all and by ending, such as "9 files: 5 .txt, 4 .mov"."""
+    total, common = counts.total(), counts.most_common(_SHOWN)
+    rest = total - sum(count for _, count in common)
+    parts = [f"{count:,} {ending}" for ending, count in common] + ([f"{rest:,} others"] if rest else [])
+    return f"{total:,} {'file' if total == 1 else 'files'}: {', '.join(parts)}"
 
-    Hidden files and folders are skipped, and folders for which `exclude` returns True. Links to folders are followed;
-    each folder is searched once, and parents of `folder` never.
+
+def find_pictures(
+    folder: Path, exclude: Callable[[Path], bool] = lambda path: False, also: Collection[str] = ()
+) -> FoundPictures:
+    """Return the pictures under a folder at any depth. Raises DataError for an unreadable folder.
+
+    also: other endings whose files are listed as `others`. A picture is known by the ending of its name; a file without
+    an ending by its first bytes. Hidden files and folders are skipped, and folders for which `exclude` returns True.
+    Links to folders are followed; each folder is searched once, and parents of `folder` never.
     """
-    found = FoundPictures()
+    found, wanted = FoundPictures(), frozenset(also)
     root = os.path.realpath(folder)
     seen, linked = {root}, [(root, "")]
     while linked:
         place, prefix = linked.pop(0)
-        further = sorted(_walk(place, prefix, place != os.path.join(root, prefix).rstrip("/"), found, seen, exclude))
+        further = sorted(
+            _walk(place, prefix, place != os.path.join(root, prefix).rstrip("/"), found, seen, exclude, wanted)
+        )
         for name, target in further:
             if target not in seen and not f"{root}/".startswith(f"{target.rstrip('/')}/"):
                 seen.add(target)
                 linked.append((target, f"{name}/"))
     found.pictures.sort()
+    found.others.sort()
     return found
 
 
 def _walk(
-    place: str, prefix: str, by_link: bool, found: FoundPictures, seen: set[str], exclude: Callable[[Path], bool]
+    place: str,
+    prefix: str,
+    by_link: bool,
+    found: FoundPictures,
+    seen: set[str],
+    exclude: Callable[[Path], bool],
+    also: Collection[str],
 ) -> Iterator[tuple[str, str]]:
     """Add the files of a folder; yield its links to folders as (name, target).
 
@@ -89,11 +114,17 @@ def _walk(
                 yield name, target
             elif target not in seen:
                 seen.add(target)
-                yield from _walk(entry.path, f"{name}/", by_link, found, seen, exclude)
+                yield from _walk(entry.path, f"{name}/", by_link, found, seen, exclude, also)
         elif not os.path.isfile(entry.path):  # a link to itself or to nothing, a pipe
             found.broken_links.append(name)
-        elif not entry.name.lower().endswith(ENDINGS):
-            found.other_files[Path(entry.name).suffix.lower() or "without ending"] += 1
+        elif not _has_picture(entry) and ending_of(name) not in also:
+            found.other_files[ending_of(entry.name) or "without ending"] += 1
+        elif undecodable([ending_of(entry.name)]):
+            found.lacking[ending_of(entry.name)] += 1
         else:
             target = os.path.realpath(entry.path) if entry.is_symlink() else entry.path if by_link else ""
-            found.pictures.append((name, target))
+            (found.others if ending_of(name) in also else found.pictures).append((name, target))
+
+
+def _has_picture(entry: os.DirEntry[str]) -> bool:
+    return entry.name.lower().endswith(ENDINGS) or (not ending_of(entry.name) and is_picture(entry.path))

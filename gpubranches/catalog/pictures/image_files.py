@@ -1,18 +1,84 @@
-"""The file of an item's picture, by its metadata and the folders that the catalog records."""
+"""The picture of an item, by its metadata and the folders that the catalog records."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from gpubranches.catalog.metadata.columns import IMAGE_PATH, IMAGE_TARGET
+from gpubranches.catalog.metadata.columns import (
+    IMAGE_MEMBER,
+    IMAGE_OFFSET,
+    IMAGE_PATH,
+    IMAGE_ROW,
+    IMAGE_SECONDS,
+    IMAGE_SIZE,
+    IMAGE_TARGET,
+)
+from gpubranches.catalog.pictures.frames import clock, open_frame
+from gpubranches.catalog.pictures.parts import open_range, open_row
 from gpubranches.core.files import unescaped_path
+
+_MOST_SECONDS = 1e7
+"""Longest time in a video that is looked for."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Where a picture lies. path: its file; start, size: its bytes in it; row: its row in a Parquet file; else None.
+
+    seconds: the time of a frame in a video, else None. name: its own name, which for a part of a file is that of the
+    member.
+    """
+
+    path: Path
+    name: str
+    start: int | None = None
+    size: int | None = None
+    row: int | None = None
+    seconds: float | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the picture is the whole file."""
+        return self.start is None and self.row is None and self.seconds is None
+
+    def open(self) -> IO[bytes]:
+        """Open the bytes of the picture. Raises OSError or DataError if they cannot be read."""
+        if self.start is not None and self.size is not None:
+            return open_range(self.path, self.start, self.size)
+        if self.seconds is not None:
+            return open_frame(self.path, self.seconds)
+        return open_row(self.path, self.row) if self.row is not None else self.path.open("rb")
+
+    def __str__(self) -> str:
+        return str(self.path) if self.is_file else f"{self.path}: {self.name}"
+
+
+def picture_of(source: dict[str, Any], item: dict[str, Any]) -> Picture | None:
+    """Return where an item's picture lies, or None. source, item: as for `image_file`, with the `PARTS` of the item."""
+    path = image_file(source, item)
+    if path is None:
+        return None
+    start, size, row = (item.get(name) for name in (IMAGE_OFFSET, IMAGE_SIZE, IMAGE_ROW))
+    name = item.get(IMAGE_MEMBER)
+    if _is_count(start) and _is_count(size):
+        return Picture(path, str(name or start), start, size)
+    if _is_count(row):
+        return Picture(path, str(name or f"row {row}"), row=row)
+    seconds = item.get(IMAGE_SECONDS)
+    if isinstance(seconds, float) and 0 <= seconds < _MOST_SECONDS:
+        return Picture(path, clock(seconds), seconds=seconds)
+    return Picture(path, path.name)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
-    """Return the file of an item's picture, or None.
+    """Return the file of an item's picture, or None; it may hold other pictures, too.
 
     source: of the catalog; its `roots` name the folder of each input, and its `moved` the new places of folders. item:
     metadata with `image_path`, with `input` where there is more than one root, and with `image_target` where a link
@@ -28,22 +94,39 @@ def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
         return None
     inside = Path(os.path.realpath(present_path(source, root)))
     for name in dict.fromkeys((unescaped_path(named), named)):  # other programs do not escape names as this one does
-        path = Path(os.path.realpath(inside / present_path(source, name)))  # a link to itself stays itself: no file
+        place = os.path.join(root, name)
+        moved = present_path(source, place, item.get("id"))
+        if moved == present_path(source, place):
+            moved = os.path.join(inside, present_path(source, name))
+        path = Path(os.path.realpath(moved))  # a link to itself stays itself: no file
         if path.is_relative_to(inside) and os.path.isfile(path):
             return path
     return None
 
 
-def present_path(source: dict[str, Any], place: str) -> str:
+def present_path(source: dict[str, Any], place: str, id: int | None = None) -> str:
     """Return the present place of a file or folder, by its absolute path at ingest and `source["moved"]`.
 
-    A path that is already in the new folder of a move stays as it is, so that a folder can move into itself.
+    A path that is already in the new folder of a move stays as it is, so that a folder can move into itself. id: of an
+    item in the file, whose own moves are followed, too; None for a folder.
     """
-    steps: Sequence[Sequence[str]] = source.get("moved") or ()
-    for before, after in steps:
+    for step in source.get("moved") or ():
+        if isinstance(step, dict):
+            place = _renamed(place, step) if id is not None and id < step["below"] else place
+            continue
+        before, after = step
         if _is_below(place, before) and not _is_below(place, after):
             place = after + place[len(before) :]
     return place
+
+
+def _renamed(place: str, step: dict[str, Any]) -> str:
+    """Return the new path of a file, by its own entry or that of its folder."""
+    paths: dict[str, str] = step["paths"]
+    folder, name = os.path.split(place)
+    if place in paths:
+        return paths[place]
+    return os.path.join(paths[folder], name) if folder in paths else place
 
 
 def _is_below(place: str, folder: str) -> bool:

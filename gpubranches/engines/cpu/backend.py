@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from gpubranches.catalog import ZONE, ZONES, Catalog
 from gpubranches.core.boxes import MAX_ESTIMATORS, Boxes
 from gpubranches.core.results import Candidates
-from gpubranches.core.tie_order import best_first
 from gpubranches.encoders.quantizers import CodeWeights, WeightPlanes
 from gpubranches.engines.cpu import box_kernels, order, score_kernels
 from gpubranches.engines.cpu.scans import Scan, Task, bit_scan, code_scan, cosine_scan, dot_scan, joined
@@ -29,6 +28,8 @@ _MANY_ESTIMATORS = 1024
 _ZONES_A_TASK = 1024
 _MANY_RANKED = 1 << 18
 """The number of scores from which all threads sort them."""
+_HELD = 4
+"""How many times more rows are held than are wanted, before the worst are dropped."""
 _LEAST_KEY = np.int32(np.iinfo(np.int32).min)
 
 Hits = tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int64]]
@@ -137,19 +138,26 @@ class CpuBackend(HostBackend):
             return self._top_scores(parts, code_scan(model), min_score, limit)
         return self._top_scores(parts, dot_scan(self._signs().mean_, model), min_score, limit)
 
-    def _order(self, scores: NDArray[np.float32], ids: NDArray[np.int64], limit: int | None) -> NDArray[np.intp]:
-        """Return what `best_first` returns. Many scores are divided into ranges, each sorted by a thread."""
-        if len(ids) < _MANY_RANKED or (limit is not None and limit < _MANY_RANKED):
-            return best_first(scores, ids, limit)
+    def _ranked(
+        self, ids: NDArray[np.int64], scores: NDArray[np.float32], limit: int | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return what `HostBackend._ranked` returns. Many scores are divided into ranges, each sorted by a thread."""
+        if len(ids) < _MANY_RANKED or (limit is not None and limit < len(ids) // 4):
+            return super()._ranked(ids, scores, limit)
         sample = np.sort(scores[:: _MANY_RANKED // 1024])
         pivots = sample[np.linspace(0, len(sample) - 1, self.threads + 1).astype(np.intp)[1:-1]]
         bounds = [np.float32(-np.inf), *pivots, np.float32(np.inf)]
 
-        def order_range(bound: tuple[np.float32, np.float32]) -> NDArray[np.intp]:
-            rows = np.flatnonzero((scores >= bound[0]) & (scores < bound[1]))
-            return rows[best_first(scores[rows], ids[rows])]
+        def rank(bound: tuple[np.float32, np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            words = order.falling_words(scores, bound[0], bound[1])
+            words.sort()
+            own_ids, own_scores = np.empty(len(words), np.int64), np.empty(len(words), np.float32)
+            order.unpack_ranked(words, ids, own_ids, own_scores)
+            return own_ids, own_scores
 
-        return joined(self._map(order_range, list(itertools.pairwise(bounds)))[::-1], np.intp)[:limit]
+        found = self._map(rank, list(itertools.pairwise(bounds)))[::-1]
+        ranked = joined([own for own, _ in found], np.int64), joined([own for _, own in found], np.float32)
+        return ranked[0][:limit], ranked[1][:limit]
 
     def _cosine_rows(
         self, parts: list[SegmentRows], query: NDArray[np.float32], k: int
@@ -166,14 +174,15 @@ class CpuBackend(HostBackend):
         cutoff = np.full(1, _LEAST_KEY, np.int32)
         min_key = order.float_keys(np.full(1, min_score))[0]
         most = np.iinfo(np.int32).max if limit is None else max(limit, 1)
+        best = _BestRows(most, cutoff)
 
-        def work(task: Task) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+        def work(task: Task) -> None:
             rows, keys, total = scan(task, most, min_key, cutoff)
-            return task[0].segment.ids[rows], order.key_floats(keys), total
+            best.add(task[0].segment.ids[rows], keys, total)
 
-        found = self._map(work, self._tasks(parts))
-        ids, keys = joined([ids for ids, _, _ in found], np.int64), joined([keys for _, keys, _ in found], np.float32)
-        return ids, keys, sum(total for _, _, total in found)
+        self._map(work, self._tasks(parts))
+        ids, keys = best.rows()
+        return ids, order.key_floats(keys), best.total
 
     def _nearest_rows(
         self, parts: list[SegmentRows], queries: NDArray[np.uint8], k: int
@@ -258,6 +267,44 @@ class _VoteCutoff:
                 self._sizes += sizes.reshape(len(self._sizes), -1).sum(axis=1)
                 place = int(np.searchsorted(np.cumsum(self._sizes), self._limit))
                 self.keep = max(self.keep, np.uint16(max(len(self._sizes) - 1 - place, 0)))
+
+
+class _BestRows:
+    """Rows that the tasks of a call found, in any order, among them the `limit` best. It raises their cutoff.
+
+    Each task knows the best of its own rows alone. So of many rows only the best are held, and the worst of them is the
+    cutoff of all tasks: the memory of a call depends on its limit, not on the catalog.
+    """
+
+    def __init__(self, limit: int, cutoff: NDArray[np.int32]):
+        self.total = 0
+        self._limit, self._cutoff = limit, cutoff
+        self._found: list[tuple[NDArray[np.int64], NDArray[np.int32]]] = []
+        self._held, self._most_held = 0, _HELD * limit
+        self._lock = threading.Lock()
+
+    def add(self, ids: NDArray[np.int64], keys: NDArray[np.int32], total: int) -> None:
+        """Add what a task found; total: how many rows it counted."""
+        with self._lock:
+            self.total += int(total)
+            self._found.append((ids, keys))
+            self._held += len(ids)
+            if self._held > self._most_held:
+                self._drop()
+
+    def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return ids and keys of the rows."""
+        return joined([ids for ids, _ in self._found], np.int64), joined([keys for _, keys in self._found], np.int32)
+
+    def _drop(self) -> None:
+        """Drop the rows that are worse than the `limit` best; those that tie with the worst of these stay."""
+        ids, keys = self.rows()
+        worst = np.partition(keys, len(keys) - self._limit)[len(keys) - self._limit]
+        kept = keys >= worst
+        self._found = [(ids[kept], keys[kept])]
+        self._held = len(self._found[0][0])
+        self._most_held = _HELD * max(self._limit, self._held)
+        self._cutoff[0] = max(self._cutoff[0], worst)
 
 
 def in_turn(work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:

@@ -164,12 +164,21 @@ def _sort_uniform(values, spare, start, stop, used):
         _sort_few(values, start, stop)
 
 
+@inner
+def _id_of(tie_key):
+    """Return the id, int64, of a tie key, uint64, by inverting splitmix64."""
+    z = tie_key
+    z = (z ^ (z >> np.uint64(31)) ^ (z >> np.uint64(62))) * np.uint64(0x319642B2D24D8EC3)
+    z = (z ^ (z >> np.uint64(27)) ^ (z >> np.uint64(54))) * np.uint64(0x96DE1B173F119089)
+    z = z ^ (z >> np.uint64(30)) ^ (z >> np.uint64(60))
+    return np.int64(z - np.uint64(0x9E3779B97F4A7C15))
+
+
 @kernel
 def sort_ids(tie_keys, bounds, used, out):
     """Sort tie_keys[bounds[i]:bounds[i + 1]] for each i, and write their ids to out, (m,) int64.
 
-    The values of one span have the same `used` highest bits. An id is computed from its tie key by inverting
-    splitmix64.
+    The values of one span have the same `used` highest bits.
     """
     spare = np.empty(bounds[-1] - bounds[0], np.uint64)
     base = bounds[0]
@@ -177,8 +186,53 @@ def sort_ids(tie_keys, bounds, used, out):
     for i in range(len(bounds) - 1):
         _sort_uniform(values, spare, bounds[i] - base, bounds[i + 1] - base, used)
     for i in range(len(values)):
-        z = values[i]
-        z = (z ^ (z >> np.uint64(31)) ^ (z >> np.uint64(62))) * np.uint64(0x319642B2D24D8EC3)
-        z = (z ^ (z >> np.uint64(27)) ^ (z >> np.uint64(54))) * np.uint64(0x96DE1B173F119089)
-        z = z ^ (z >> np.uint64(30)) ^ (z >> np.uint64(60))
-        out[base + i] = np.int64(z - np.uint64(0x9E3779B97F4A7C15))
+        out[base + i] = _id_of(values[i])
+
+
+@kernel
+def falling_words(scores, low, high):
+    """Return a word for each row with low <= score < high, (m,) uint64: its key upside down, then the row in 32 bits.
+
+    scores: (n,) float32, n below 2^32. In ascending order of the words the best scores come first. An infinite `high`
+    lets in all scores from `low` on.
+    """
+    count = 0
+    for i in range(len(scores)):
+        count += scores[i] >= low and (scores[i] < high or high == np.inf)
+    words = np.empty(count, np.uint64)
+    count = 0
+    for i in range(len(scores)):
+        if scores[i] >= low and (scores[i] < high or high == np.inf):
+            falling = np.uint64(np.int64(_LOW31) - np.int64(key(scores[i])))
+            words[count] = falling << np.uint64(32) | np.uint64(i)
+            count += 1
+    return words
+
+
+@kernel
+def unpack_ranked(words, ids, out_ids, out_scores):
+    """Write ids and scores of sorted words of `falling_words`, those of equal scores in the order of splitmix64(id).
+
+    ids: (n,) int64, by row; out_ids: (m,) int64; out_scores: (m,) float32. A score of -0 is written as 0.
+    """
+    for i in range(len(words)):
+        out_ids[i] = ids[words[i] & np.uint64(0xFFFFFFFF)]
+        bits = np.int64(_LOW31) - np.int64(words[i] >> np.uint64(32))
+        out_scores[i] = np.int32(bits ^ ((bits >> 31) & np.int64(_LOW31))).view(np.float32)
+    start = 0
+    while start + 1 < len(words):
+        stop = start + 1
+        while stop < len(words) and words[stop] >> np.uint64(32) == words[start] >> np.uint64(32):
+            stop += 1
+        if stop - start == 2:
+            first, last = out_ids[start], out_ids[start + 1]
+            if splitmix(first) > splitmix(last):
+                out_ids[start], out_ids[start + 1] = last, first
+        elif stop - start > 2:
+            ties = np.empty(stop - start, np.uint64)
+            for i in range(len(ties)):
+                ties[i] = splitmix(out_ids[start + i])
+            _sort_uniform(ties, np.empty_like(ties), 0, len(ties), 0)
+            for i in range(len(ties)):
+                out_ids[start + i] = _id_of(ties[i])
+        start = stop

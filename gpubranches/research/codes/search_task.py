@@ -109,8 +109,8 @@ def make_search_task(
 
     Text queries are the names of the embedder's vocabulary, if it is one, else those of the concepts that have a text;
     at most `most_texts` of them, drawn by a fixed seed. trained_on: names that a head was trained on, which are asked
-    for nowhere. Without an embedder there are image queries only. Raises UsageError for a catalog without embeddings,
-    of fewer than 120 items, and if no name is left.
+    for nowhere. Without an embedder of texts there are image queries only. Raises UsageError for a catalog without
+    embeddings, of fewer than 120 items, and if no name is left.
     """
     signs = catalog.signs
     if signs is None or not catalog.stores_embeddings:
@@ -126,9 +126,9 @@ def make_search_task(
     parts = split(ids)
     base = np.setdiff1d(np.arange(len(ids)), parts.test)
     items = image_rows(catalog.embeddings(ids), signs.mean_)
-    if embedder is None:
+    mean = embedder.text_mean if embedder is not None and catalog.text_mean is None else catalog.text_mean
+    if embedder is None or mean is None:
         return SearchTask(ids, items, parts.fit, base, parts.validation, parts.test)
-    mean = embedder.text_mean if catalog.text_mean is None else catalog.text_mean
     banned = {plain_name(name) for name in trained_on}
     asked = tuple(concept for concept in concepts if concept.text and plain_name(concept.name) not in banned)
     listed = embedder.names if isinstance(embedder, VocabularyEmbedder) else [concept.name for concept in asked]

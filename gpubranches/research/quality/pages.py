@@ -13,6 +13,7 @@ from gpubranches.research.quality.concepts import Concept
 from gpubranches.research.quality.labelled_catalog import LabelledCatalog
 from gpubranches.research.quality.measures import average_precision
 from gpubranches.retrieval.queries import Words
+from gpubranches.retrieval.search import centred_texts
 
 
 def first_pages(labelled: LabelledCatalog, concepts: Sequence[Concept], ks: Sequence[int]) -> list[dict[str, float]]:
@@ -28,7 +29,6 @@ def first_pages(labelled: LabelledCatalog, concepts: Sequence[Concept], ks: Sequ
             "expected concepts that have a text, got none; open the labelled with the embedder that knows them"
         )
     embedder = labelled.embedder
-    mean = embedder.text_mean if labelled.catalog.text_mean is None else labelled.catalog.text_mean
     session = labelled.session(0)
     report = []
     for k in ks:
@@ -38,7 +38,7 @@ def first_pages(labelled: LabelledCatalog, concepts: Sequence[Concept], ks: Sequ
             begin = time.perf_counter()
             found = session.search(Words(concept.name), k=k).ids
             middle = time.perf_counter()
-            exact = _nearest(labelled, embedder.texts([concept.name])[0] - mean, k)
+            exact = _nearest(labelled, centred_texts(labelled.catalog, embedder, [concept.name])[0], k)
             end = time.perf_counter()
             found_ap = average_precision(labelled.rows(found), right)
             rows.append((found_ap, average_precision(exact, right), 1e3 * (middle - begin), 1e3 * (end - middle)))

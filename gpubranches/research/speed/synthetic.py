@@ -237,12 +237,35 @@ class SyntheticCatalog:
         """Draw ids, ascending."""
         return np.unique(rng.integers(0, self.n, count))
 
+    def steady_sample(self) -> SyntheticSample:
+        """Return rows that are always the same."""
+        return SyntheticSample(self)
+
     def items_of(self, cluster: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw up to count ids of a cluster."""
         runs = np.arange(self.n // _RUN)
         own = runs[cluster_of(runs * _RUN, self.clusters, self.period) == cluster]
         rows = (own[:, None] * _RUN + rng.integers(0, _RUN, (len(own), 8))).reshape(-1)
         return np.sort(rng.choice(rows, min(count, len(rows)), replace=False)) if len(rows) else rows
+
+
+@dataclass(frozen=True)
+class SyntheticSample:
+    """Rows of a catalog, with the interface of a SteadySample."""
+
+    catalog: SyntheticCatalog
+    key: int = 0
+
+    def embeddings(self, count: int) -> NDArray[np.float32]:
+        """Return up to count rows of the stand-in file."""
+        return self.catalog.embeddings(self._ids(count))
+
+    def codes(self, count: int) -> NDArray[np.uint8]:
+        """Return the codes of up to count rows."""
+        return self.catalog.codes(self._ids(count))
+
+    def _ids(self, count: int) -> NDArray[np.int64]:
+        return self.catalog.sample_ids(count, np.random.default_rng(0))
 
 
 class SyntheticResidence:

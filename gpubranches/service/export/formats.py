@@ -11,6 +11,7 @@ from gpubranches.core.boxes import Boxes
 from gpubranches.core.files import atomic_file, atomic_folder, require_outside_catalogs
 from gpubranches.errors import UsageError
 from gpubranches.service.export.boxes import boxes_json, boxes_sql
+from gpubranches.service.export.intervals import write_intervals
 from gpubranches.service.export.item_table import ItemTable
 from gpubranches.service.export.parquet import write_img2dataset, write_parquet
 from gpubranches.service.export.pictures import link_folder, write_coco, write_links
@@ -49,6 +50,9 @@ FORMATS: dict[str, Format[ItemWriter]] = {
     "img2dataset": Format(
         "img2dataset", "urls and captions, to download by", "img2dataset.parquet", _PARQUET,
         write_img2dataset,
+    ),
+    "intervals": Format(
+        "Intervals", "times in videos", "intervals.csv", "text/csv", write_intervals,
     ),
     "links": Format(
         "Links", "links to the pictures, best first", "tar", "application/x-tar", write_links,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from gpubranches.catalog.metadata.columns import CAPTIONS, IMAGE_PATH, IMAGE_TARGET, URL, caption_of, url_of
+from gpubranches.catalog.metadata.columns import CAPTIONS, IMAGE_PATH, IMAGE_TARGET, PARTS, URL, caption_of, url_of
 from gpubranches.errors import UsageError
 from gpubranches.service.export.item_table import ItemTable, free_names
 from gpubranches.service.export.pictures import can_have_pictures
@@ -83,16 +83,16 @@ def _listed(table: ItemTable, kept: list[str], schema: pa.Schema) -> Iterator[pa
     import pyarrow as pa
 
     from gpubranches.catalog.metadata.tables import json_rows
-    from gpubranches.catalog.pictures.image_files import image_file
+    from gpubranches.catalog.pictures.image_files import picture_of
 
-    looked_at = [name for name in table.columns if name in (*CAPTIONS, URL, IMAGE_PATH, IMAGE_TARGET, "input")]
+    looked_at = [name for name in table.columns if name in (*CAPTIONS, URL, IMAGE_PATH, IMAGE_TARGET, *PARTS, "input")]
     n = 0
     for batch in table.batches():
         items = json_rows(batch.select(looked_at))
         urls = [url_of(item) for item in items]
         for row, item in enumerate(items):
-            if urls[row] is None and (path := image_file(table.source, item)) is not None:
-                urls[row] = path.as_uri()
+            if urls[row] is None and (picture := picture_of(table.source, item)) and picture.is_file:
+                urls[row] = picture.path.as_uri()
         rows = [row for row, url in enumerate(urls) if url is not None]
         own = [
             pa.array([urls[row] for row in rows], pa.string()),

@@ -30,9 +30,9 @@ def write_coco(table: ItemTable) -> Generator[bytes, None, int]:
     """Return a generator of a JSON object in COCO's format, without annotations; it returns the number of images.
 
     images: id, file_name, width, height, and coco_url if the item has a url. file_name is relative to the ingested
-    folder, or absolute if there were several. Sizes are those of the columns `width` and `height`, else those of the
-    file, upright. Items without a picture of known size are left out; `info` has their number. Raises UsageError if no
-    item can have a picture.
+    folder, or absolute if there were several; that of a picture in a larger file goes on with its name in it. Sizes are
+    those of the columns `width` and `height`, else those of the file, upright. Items without a picture of known size
+    are left out; `info` has their number. Raises UsageError if no item can have a picture.
     """
     _require_pictures(table, "coco")
     return _coco(table)
@@ -48,8 +48,8 @@ def link_folder(table: ItemTable, folder: Path) -> int:
     """Fill a folder with symbolic links to the pictures; return their number.
 
     A link is named by rank, id and file name, so that names sort best first and are unique. Of the file name, letters,
-    digits, `.` and `-` are kept; other characters become `_`. Items without a picture are left out. Raises UsageError
-    if no item can have one.
+    digits, `.` and `-` are kept; other characters become `_`. Items without a picture, or with one inside a larger
+    file, are left out. Raises UsageError if no item can have one.
     """
     _require_pictures(table, "links")
     written = 0
@@ -86,18 +86,19 @@ def _coco(table: ItemTable) -> Generator[bytes, None, int]:
 
 def _image(table: ItemTable, item: Row) -> Row | None:
     from gpubranches.catalog.pictures.decoding import upright_size
-    from gpubranches.catalog.pictures.image_files import image_file
+    from gpubranches.catalog.pictures.image_files import picture_of
 
-    path = image_file(table.source, item)
-    if path is None:
+    picture = picture_of(table.source, item)
+    if picture is None:
         return None
     width, height = item.get("width"), item.get("height")
     if not (_is_size(width) and _is_size(height)):
         try:
-            width, height = upright_size(path)
+            width, height = upright_size(picture)
         except DataError:
             return None
-    name = item["image_path"] if len(table.source["roots"]) == 1 else escaped_path(str(path))
+    name = item["image_path"] if len(table.source["roots"]) == 1 else escaped_path(str(picture.path))
+    name = name if picture.is_file else f"{name}/{picture.name}"
     image = {"id": item["id"], "file_name": name, "width": width, "height": height}
     url = url_of(item)
     return image if url is None else {**image, "coco_url": url}
@@ -109,16 +110,16 @@ def _is_size(value: object) -> bool:
 
 def _links(table: ItemTable) -> Iterator[list[tuple[str, Path]]]:
     """Yield lists of pairs: the name of a link and its target."""
-    from gpubranches.catalog.pictures.image_files import image_file
+    from gpubranches.catalog.pictures.image_files import picture_of
 
     digits = len(str(len(table)))
     ranks = itertools.count(1)
     for rows in table.parts():
         part = []
         for row, rank in zip(rows, ranks, strict=False):
-            path = image_file(table.source, row)
-            if path is not None:
-                part.append((f"{rank:0{digits}d}_{row['id']}_{_safe(row['image_path'])}", path))
+            picture = picture_of(table.source, row)
+            if picture is not None and picture.is_file:
+                part.append((f"{rank:0{digits}d}_{row['id']}_{_safe(row['image_path'])}", picture.path))
         yield part
 
 

@@ -62,11 +62,11 @@ def joined(parts: Iterable[list[Row]]) -> Generator[bytes, None, int]:
 
 def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(text).writerows([safe_cell(value) for value in row] for row in rows)
     return text.getvalue().encode("utf-8", "replace")
 
 
-def _cell(value: Any) -> Any:
+def safe_cell(value: Any) -> Any:
     """Return a value that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe.
 
     A part of a text gets one, too, if it would begin a cell under another separator than the comma. Spreadsheets use

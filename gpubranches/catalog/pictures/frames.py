@@ -1,0 +1,93 @@
+"""Single frames of video files."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from gpubranches.catalog.pictures.memory import MemoryBudget
+from gpubranches.core.files import escaped_path
+from gpubranches.errors import DataError, missing_package
+
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv")
+"""The endings of video files."""
+MAX_FRAME_PIXELS = 36_000_000
+"""Largest frame that is decoded, in pixels: 8K."""
+_OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,ogg", "protocol_whitelist": "file"}
+"""Containers that are read. A playlist under the name of a video could name other files and addresses."""
+_FRAME_PIXEL_BYTES = 32
+"""Memory for a pixel of a frame: the frames that others refer to, and the picture."""
+_FRAMES = MemoryBudget(MAX_FRAME_PIXELS * _FRAME_PIXEL_BYTES)
+_DECODING = "decoding the frame"
+_TOLERANCE_S = 1e-6
+
+
+def duration(path: str | Path) -> float:
+    """Return how long a video is, in seconds. Raises DataError for a file without one, or of unknown length."""
+    with _opened(path) as (container, stream):
+        if stream.duration is not None:
+            return float(stream.duration * stream.time_base)
+        if container.duration is not None:
+            return float(container.duration / 1_000_000)
+    raise DataError(f"{escaped_path(str(path))}: the length of the video is unknown")
+
+
+def open_frame(path: str | Path, seconds: float) -> IO[bytes]:
+    """Open the first frame at or after a time, or the last frame, as a BMP file, upright.
+
+    seconds: from the beginning of the video. Raises DataError if there is no such frame, BackendUnavailableError
+    without PyAV.
+    """
+    with _opened(path) as (container, stream):
+        size = stream.codec_context.width * stream.codec_context.height
+        if size > MAX_FRAME_PIXELS:
+            raise DataError(f"{escaped_path(str(path))}: a frame has over {MAX_FRAME_PIXELS:,} pixels")
+        with _FRAMES.share(size * _FRAME_PIXEL_BYTES, escaped_path(str(path)), _DECODING):
+            stream.codec_context.thread_count = 1
+            first = stream.start_time or 0
+            container.seek(first + int(seconds / stream.time_base), stream=stream)
+            start, last = float(first * stream.time_base), None
+            for frame in container.decode(stream):
+                last = frame
+                if frame.time is None or frame.time - start >= seconds - _TOLERANCE_S:
+                    break
+            if last is None:
+                raise DataError(f"{escaped_path(str(path))}: no frame at {seconds:g} s")
+            image, out = last.to_image(), io.BytesIO()
+            (image.rotate(last.rotation, expand=True) if last.rotation else image).save(out, "BMP")
+    out.seek(0)
+    return out
+
+
+def clock(seconds: float) -> str:
+    """Return a time as people read it, such as "1:02:05" or "0:07.5"."""
+    whole = int(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    text = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    fraction = f"{seconds - whole:.3f}"[1:].rstrip("0.")
+    return f"{text}.{fraction.lstrip('.')}" if fraction else text
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
+    """Open a video; yield its container and its first stream of pictures."""
+    try:
+        import av
+    except ImportError as error:
+        raise missing_package("a video", "PyAV", "video", error=error) from error
+    name = escaped_path(str(path))
+    try:
+        if os.path.getsize(path) == 0:
+            raise DataError(f"{name}: the file is empty")
+        with av.open(os.fspath(path), options=dict(_OPTIONS)) as container:
+            stream = next(iter(container.streams.video), None)
+            if stream is None:
+                raise DataError(f"{name}: the file has no video")
+            yield container, stream
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{name}: cannot read the video: {reason}") from error

@@ -1,0 +1,151 @@
+"""Pictures inside larger files: a range of bytes of a tar or Arrow file, or a row of a Parquet file."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from gpubranches.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
+"""Columns of bytes that hold pictures, by their names."""
+_BATCH_ROWS = 8
+_BUFFER_BYTES = 1 << 20
+
+
+class FileRange(io.RawIOBase):
+    """The bytes start..start+size-1 of a file as a file of their own, read only. Raises OSError as `open`."""
+
+    def __init__(self, path: str | Path, start: int, size: int):
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close
+        self._start, self._size, self._at = start, max(0, min(size, os.fstat(self._file.fileno()).st_size - start)), 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the present position on; return how many bytes it got."""
+        wanted = min(len(buffer), max(0, self._size - self._at))
+        data = os.pread(self._file.fileno(), wanted, self._start + self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set and return the position in the range."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"expected a position of 0 or more, got {base + offset}")
+        self._at = base + offset
+        return self._at
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
+def open_range(path: str | Path, start: int, size: int) -> IO[bytes]:
+    """Open a range of bytes of a file. Raises OSError if the file cannot be opened."""
+    return io.BufferedReader(FileRange(path, start, size))
+
+
+def picture_column(schema: pa.Schema) -> str | None:
+    """Return the column of pictures: the first struct with `bytes`, as of Hugging Face, or bytes of a known name.
+
+    None if there is none.
+    """
+    import pyarrow as pa
+
+    for field in schema:
+        if pa.types.is_struct(field.type) and _is_bytes(_field(field.type, "bytes")):
+            return str(field.name)
+    named = {field.name.lower(): field.name for field in schema if _is_bytes(field.type)}
+    return next((named[name] for name in _NAMES if name in named), None)
+
+
+def _field(kind: pa.DataType, name: str) -> pa.DataType | None:
+    at = kind.get_field_index(name)
+    return kind.field(at).type if at >= 0 else None
+
+
+def _is_bytes(kind: pa.DataType | None) -> bool:
+    import pyarrow as pa
+
+    return kind is not None and bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def picture_bytes(value: Any) -> bytes | None:
+    """Return the bytes of a value of a column of pictures, None where it has none."""
+    found = value.get("bytes") if isinstance(value, dict) else value
+    return found if isinstance(found, bytes) else None
+
+
+def open_row(path: Path, row: int) -> IO[bytes]:
+    """Open the picture in a row of a Parquet file. Raises DataError if there is none."""
+    stat = os.stat(path)
+    key = (str(path), stat.st_mtime_ns, stat.st_size, row)
+    data = _recent.get(key)
+    if data is None:
+        data = _read_row(path, row)
+        _recent.put(key, data)
+    return io.BytesIO(data)
+
+
+def _read_row(path: Path, row: int) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as opened, pq.ParquetFile(opened, buffer_size=_BUFFER_BYTES) as file:
+            column, first = picture_column(file.schema_arrow), 0
+            for group in range(file.metadata.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if column is not None and first <= row < first + rows:
+                    for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[column]):
+                        if row < first + len(batch):
+                            data = picture_bytes(batch.column(0)[row - first].as_py())
+                            if data is not None:
+                                return data
+                            break
+                        first += len(batch)
+                    break
+                first += rows
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: cannot read row {row}: {reason}") from error
+    raise DataError(f"{path}: row {row} has no picture")
+
+
+class _Recent:
+    """The pictures read last from Parquet files, at most `limit_bytes`: a page asks for the size, then the picture."""
+
+    def __init__(self, limit_bytes: int):
+        self._limit_bytes, self._bytes, self._lock = limit_bytes, 0, threading.Lock()
+        self._held: OrderedDict[tuple[str, int, int, int], bytes] = OrderedDict()
+
+    def get(self, key: tuple[str, int, int, int]) -> bytes | None:
+        with self._lock:
+            return self._held.get(key)
+
+    def put(self, key: tuple[str, int, int, int], data: bytes) -> None:
+        with self._lock:
+            self._bytes += len(data) - len(self._held.pop(key, b""))
+            self._held[key] = data
+            while self._bytes > self._limit_bytes:
+                self._bytes -= len(self._held.popitem(last=False)[1])
+
+
+_recent = _Recent(64 << 20)

@@ -1,0 +1,101 @@
+"""The search for the folder of pictures that metadata name by the column `image_path`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gpubranches.catalog.metadata.columns import IMAGE_PATH
+from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.core.files import escaped_path
+from gpubranches.errors import UsageError
+
+_SAMPLED = 1000
+"""Number of rows whose pictures are searched."""
+Names = Callable[[], list[str]]
+"""Function that returns all paths of pictures in one file of metadata."""
+_Place = tuple[str, tuple[tuple[str, str], ...]]
+"""A folder, and the moves (old, new) that lead to it."""
+
+
+@dataclass(frozen=True)
+class PictureRoot:
+    """The folder that paths of pictures are relative to; moves: its new place if it moved; notes: for the user."""
+
+    folder: str
+    moves: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def find_root(input: str, own: str, tables: Sequence[Names], pictures: Path | None) -> PictureRoot:
+    """Return the folder of the pictures by their names in files of metadata.
+
+    input: of the metadata, for messages; own: its folder, absolute; pictures: the folder that the user names. By
+    default it is the place where most of them are: relative to `own`, relative to the working directory, or at their
+    absolute paths. The last two are tried only if all names are of that kind, so that a few names cannot make a folder
+    readable. Raises UsageError if `pictures` is no folder.
+    """
+    names = _sample(tables)
+    parent = _parent(names, tables)
+    places: list[_Place] = [(own, ())]
+    if pictures is not None:
+        if not pictures.is_dir():
+            raise UsageError(f"{escaped_path(str(pictures))}: expected the folder of the pictures, found none")
+        there = os.path.realpath(pictures)
+        gone = not any(os.path.isfile(name) for name in names)
+        places = [(there, ()), *([(parent, ((parent, there),))] if gone and parent else [])]
+    elif parent:
+        places.append((parent, ()))
+    elif all(_is_plain(name) and not os.path.isabs(name) for name in names):
+        places.append((os.path.realpath(os.curdir), ()))
+    counts = [sum(_is_there(*place, name) for name in names) for place in places]
+    root, moves = places[int(np.argmax(counts)) if any(counts) else -1 if parent else 0]
+    shown = moves[0][1] if moves else root
+    notes = []
+    if shown != own and any(counts):
+        notes.append(f"{input}: its pictures are shown from {escaped_path(shown)}, which `{IMAGE_PATH}` names")
+    lost = [name for name in names if not _is_there(root, moves, name)]
+    if lost:
+        notes.append(
+            f"{input}: of {len(names):,} pictures searched in {escaped_path(shown)}, {len(lost):,} are "
+            f"missing, such as {escaped_path(lost[0])}; name their folder by --pictures, or later by relocate"
+        )
+    return PictureRoot(root, moves, tuple(notes))
+
+
+def _sample(tables: Sequence[Names]) -> list[str]:
+    """Return names of pictures, the same number from the beginning of each file."""
+    chosen = [tables[at] for at in np.unique(np.linspace(0, len(tables) - 1, 20).round().astype(int))]
+    share = -(-_SAMPLED // len(chosen))
+    return [name for table in chosen for name in table()[:share]]
+
+
+def _parent(names: Sequence[str], tables: Sequence[Names]) -> str | None:
+    """Return the folder that all names have in common; None if not all are absolute, or if it is the root."""
+    if not all(os.path.isabs(name) and _is_plain(name) for name in names):
+        return None
+    whole = [name for table in tables for name in _ends(table())]
+    if not whole:
+        return None
+    root = os.path.commonpath([os.path.dirname(os.path.normpath(name)) for name in whole])
+    root = os.path.realpath(root) if os.path.isdir(root) else root
+    return None if root == "/" else root
+
+
+def _ends(names: Sequence[str]) -> list[str]:
+    """Return the first and the last of the absolute names in order; their common folder is that of all names."""
+    whole = [name for name in names if os.path.isabs(name)]
+    return [min(whole), max(whole)] if whole else []
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a path has no "..", as paths from the search of a folder."""
+    return ".." not in name.split("/")
+
+
+def _is_there(root: str, moves: Sequence[tuple[str, str]], name: str) -> bool:
+    return image_file({"roots": {"": root}, "moved": moves}, {IMAGE_PATH: escaped_path(name)}) is not None

@@ -1,0 +1,104 @@
+"""Pieces, the smallest units of an input that can be ingested alone, and the files of a piece with their state."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from gpubranches.catalog.listings import DIGEST_BYTES
+from gpubranches.errors import DataError
+
+UNREAD = -1
+"""Recorded size of a file that could not be read. No file has this size, so the file is checked again each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file with its recorded state. path: absolute, links resolved; digest: of its content, b"" until read."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    digest: bytes = b""
+
+    @classmethod
+    def at(cls, path: str) -> FileState:
+        """Return the state of a file, without its digest. Raises DataError if it is missing."""
+        try:
+            return cls.of_stat(path, os.stat(path))
+        except OSError as error:
+            raise DataError(f"{path}: cannot read: {error.strerror}") from error
+
+    @classmethod
+    def of_stat(cls, path: str, stat: os.stat_result) -> FileState:
+        """Return a file from its path and the result of `os.stat`."""
+        return cls(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+    @property
+    def state(self) -> tuple[int, int, int]:
+        """Size and times. They change whenever the content changes, and sometimes without."""
+        return self.size, self.mtime_ns, self.ctime_ns
+
+    def read(self) -> FileState:
+        """Return the file with the digest of its content. Raises DataError if it cannot be read."""
+        if self.digest:
+            return self
+        try:
+            with open(self.path, "rb") as file:
+                stat = os.fstat(file.fileno())
+                return replace(self.of_stat(self.path, stat), digest=content_digest(file))
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot read: {error.strerror}") from error
+
+    def same_content(self, before: FileState) -> bool:
+        """Return whether the content equals that of an earlier record; it is read only where `state` differs."""
+        if self.state == before.state:
+            return True
+        return self.size == before.size and self.read().digest == before.digest
+
+
+def content_digest(file: object) -> bytes:
+    """Return the digest of an open file's content from its present position on."""
+    return hashlib.file_digest(file, "sha256").digest()[:DIGEST_BYTES]  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The smallest unit that is ingested alone: a picture, a file of many, a partition with its metadata, an array.
+
+    name: within its input; files: the first has the rows, the others their metadata; first: the first row of the file
+    in the input; rows: number of rows of the file. A shard may have a part of a file: start: the first row of the file
+    that belongs to the piece, rows: the one after the last; whole: whether all of them do.
+    """
+
+    name: str
+    files: tuple[FileState, ...]
+    first: int
+    rows: int
+    start: int = 0
+    whole: bool = True
+
+    @property
+    def path(self) -> str:
+        """The path of the file with its rows."""
+        return self.files[0].path
+
+
+PlannedPiece = tuple[Piece, int]
+"""A piece, and its first row to ingest."""
+
+
+def with_digests(planned: Sequence[PlannedPiece], progress: Callable[[str, int, int], None]) -> list[PlannedPiece]:
+    """Return the plan with the digests of all files; files without a digest are read.
+
+    The files of a part of a piece get none: several shards would each read all of them.
+    """
+    done: list[PlannedPiece] = []
+    for piece, start in planned:
+        done.append((replace(piece, files=tuple(file.read() for file in piece.files)) if piece.whole else piece, start))
+        if len(planned) > 1:
+            progress("reading", len(done), len(planned))
+    return done

@@ -1,0 +1,108 @@
+"""What a kind of input gives: its pieces, and either rows of embeddings or codes, or pictures to embed.
+
+A new kind is one module with a `Kind`, and its entry in `KINDS` of `inputs.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
+
+from gpubranches.catalog.row_source import RowSource
+from gpubranches.ingestion.options import IngestOptions
+from gpubranches.ingestion.pieces import Piece
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Progress = Callable[[str, int, int], None]
+"""Function that is called with (stage, done, total)."""
+Part = tuple[Piece, int, int]
+"""A piece, and its rows start..stop-1."""
+
+
+@dataclass(frozen=True)
+class Opener:
+    """One picture to read. name: for messages; open: opens its bytes, in any thread; raises OSError or DataError."""
+
+    name: str
+    open: Callable[[], IO[bytes]]
+
+
+class Pictures(Protocol):
+    """Pictures that are not embedded yet, with their metadata.
+
+    root: the folder that the column `image_path` is relative to. whole_files: whether each piece is one picture, whose
+    digest is then taken of the bytes that are decoded.
+    """
+
+    root: str
+    whole_files: bool
+
+    def openers(self, piece: Piece, rows: Sequence[int]) -> Iterator[Opener]:
+        """Yield an opener for each of these rows of a piece, which ascend. One or few are held at a time."""
+        ...
+
+    def items(self, parts: Sequence[Part]) -> pa.Table:
+        """Return the metadata of the rows of parts: `image_path`, where the picture lies in its file, and the rest."""
+        ...
+
+
+@runtime_checkable
+class SpooledSource(Protocol):
+    """A `RowSource` that must be copied to the disk before its rows can be read in any order."""
+
+    def spool(self, folder: Path, progress: Progress) -> None:
+        """Copy the rows into a folder; what an earlier call copied of files in their present state is used again."""
+        ...
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input. path: absolute, links resolved; source: its rows, or None; pictures: to be embedded, or None.
+
+    notes: messages on skipped or changed parts, one sentence each. moves: (old, new) for folders that its metadata name
+    and that were moved.
+    """
+
+    path: str
+    pieces: tuple[Piece, ...]
+    source: RowSource | None = None
+    pictures: Pictures | None = None
+    notes: tuple[str, ...] = ()
+    moves: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def noun(self) -> str:
+        """The word for its pieces in messages, in the plural."""
+        return "pictures" if self.pictures is not None and self.pictures.whole_files else "files"
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """The files that a kind may read. path: of the input, as given; place: its folder, absolute, links resolved.
+
+    files: pairs (name in the folder, absolute path with links resolved), ascending. options: of the ingest.
+    """
+
+    path: Path
+    place: str
+    files: tuple[tuple[str, str], ...]
+    options: IngestOptions
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of input. title, given: what it is and how it is given, in words; endings: of the files that it reads.
+
+    open: returns the input, None if the files are of another kind; raises CatalogFormatError or DataError for files
+    that cannot be used.
+    """
+
+    title: str
+    given: str
+    endings: tuple[str, ...]
+    open: Callable[[InputFiles], Input | None]

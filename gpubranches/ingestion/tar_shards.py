@@ -1,0 +1,237 @@
+"""Tar files of pictures, as of WebDataset and img2dataset: read in place, with the texts and JSON beside a picture."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tarfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubranches.catalog.metadata.columns import (
+    IMAGE_MEMBER,
+    IMAGE_OFFSET,
+    IMAGE_PATH,
+    IMAGE_SIZE,
+    renamed_columns,
+)
+from gpubranches.catalog.pictures.formats import ENDINGS, ending_of
+from gpubranches.catalog.pictures.parts import open_range
+from gpubranches.core.files import escaped_path, is_text, parse_json
+from gpubranches.errors import DataError
+from gpubranches.ingestion.pieces import FileState, Piece
+from gpubranches.ingestion.protocol import Input, InputFiles, Kind, Opener, Part
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_TEXT_BYTES = 1 << 20
+"""Longest text or JSON beside a picture that is read."""
+MOST_COLUMNS = 256
+"""Columns that the JSON of one tar may have; further keys are left out."""
+_TEXTS = {".txt": "caption", ".cls": "cls"}
+"""The columns of files of text, by their ending."""
+_JSON = ".json"
+_HELD = 4
+"""Tars whose members are remembered."""
+_BLOCK_BYTES = 512
+
+
+@dataclass
+class Members:
+    """The pictures of a tar, in order.
+
+    names: of the members; starts, sizes: int64, where their bytes are; beside: for each picture the texts and JSON with
+    the same key, as {ending: (start, size)}; broken: why the tar ends too early, "" if it does not.
+    """
+
+    names: list[str] = field(default_factory=list)
+    starts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    beside: list[Mapping[str, tuple[int, int]]] = field(default_factory=list)
+    broken: str = ""
+
+    @property
+    def rows(self) -> int:
+        """One row a picture, and a last one for a tar that ends too early."""
+        return len(self.names) + bool(self.broken)
+
+
+def read_members(path: str) -> Members:
+    """Return the pictures of a tar, by reading its headers alone. Raises OSError if it cannot be opened."""
+    members, spans, texts = Members(), [], dict[str, dict[str, tuple[int, int]]]()
+    try:
+        with tarfile.open(path, "r:") as tar:
+            while (entry := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined] # it would keep all of them
+                if entry.isreg() and not entry.issparse():
+                    ending, span = ending_of(entry.name), (entry.offset_data, entry.size)
+                    if ending in ENDINGS:
+                        members.names.append(entry.name)
+                        spans.append(span)
+                    elif ending == _JSON or ending in _TEXTS:
+                        texts.setdefault(_key(entry.name), {})[ending] = span
+            members.broken = _broken_end(path, tar.offset, len(members.names))
+    except tarfile.TarError as error:
+        members.broken = f"the tar cannot be read behind {len(members.names):,} pictures: {error}"
+    members.starts, members.sizes = np.array(spans, np.int64).reshape(-1, 2).T
+    none: dict[str, tuple[int, int]] = {}
+    members.beside = [texts.get(_key(name), none) for name in members.names]
+    return members
+
+
+def _broken_end(path: str, end: int, pictures: int) -> str:
+    """Return why a tar whose members end at a byte is not complete, "" if it is: zeros follow its last member."""
+    with open(path, "rb") as file:
+        file.seek(end)
+        block = file.read(_BLOCK_BYTES)
+    if block and not any(block):
+        return ""
+    what = "a header is damaged" if block else "it is cut off"
+    return f"the tar is not complete: {what} behind {pictures:,} pictures; restore or download it again"
+
+
+def _key(name: str) -> str:
+    """Return the part of a name that a picture and its texts share: all up to the first dot behind the folder."""
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + base.partition(".")[0]
+
+
+class TarShards:
+    """The pictures of tar files.
+
+    Items have `image_path` (the tar), `image_member`, `image_offset` and `image_size`; `caption` and `cls` of the texts
+    beside a picture; and the keys of its JSON.
+    """
+
+    whole_files = False
+
+    def __init__(self, root: str):
+        self.root = root
+        self._held: OrderedDict[str, Members] = OrderedDict()
+
+    def members(self, path: str) -> Members:
+        """Return the pictures of a tar, remembered for the tars read last."""
+        if path not in self._held:
+            self._held[path] = read_members(path)
+            if len(self._held) > _HELD:
+                self._held.popitem(last=False)
+        self._held.move_to_end(path)
+        return self._held[path]
+
+    def openers(self, piece: Piece, rows: Sequence[int]) -> Iterator[Opener]:
+        """Yield an opener for each of these pictures of a tar."""
+        members = self.members(piece.path)
+        for row in rows:
+            if row < len(members.names):
+                start, size = int(members.starts[row]), int(members.sizes[row])
+                yield Opener(members.names[row], functools.partial(open_range, piece.path, start, size))
+            else:
+                yield Opener("", functools.partial(_refuse, members.broken))
+
+    def items(self, parts: Sequence[Part]) -> pa.Table:
+        """Return the metadata of pictures, with the texts and JSON beside them."""
+        from gpubranches.catalog.metadata.tables import unify_tables
+
+        return unify_tables([self._items(*part) for part in parts])
+
+    def _items(self, piece: Piece, start: int, stop: int) -> pa.Table:
+        import pyarrow as pa
+
+        members = self.members(piece.path)
+        own = slice(start, min(stop, len(members.names)))
+        lacking = [None] * (stop - start - len(members.names[own]))
+        columns = {
+            IMAGE_PATH: pa.array([escaped_path(piece.name)] * (stop - start), pa.string()),
+            IMAGE_MEMBER: pa.array([*map(escaped_path, members.names[own]), *lacking], pa.string()),
+            IMAGE_OFFSET: pa.array([*members.starts[own].tolist(), *lacking], pa.int64()),
+            IMAGE_SIZE: pa.array([*members.sizes[own].tolist(), *lacking], pa.int64()),
+        }
+        try:
+            with open(piece.path, "rb", buffering=0) as file:
+                rows = [_described(file.fileno(), beside) for beside in members.beside[own]]
+        except OSError as error:
+            raise DataError(f"{piece.path}: cannot read: {error.strerror}") from error
+        return pa.table(columns | _columns([*rows, *({} for _ in lacking)], reserved=columns))
+
+
+def _refuse(reason: str) -> Any:
+    raise DataError(reason)
+
+
+def _described(file: int, beside: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+    """Return the metadata of a picture; a text or JSON that cannot be read gives none."""
+    found: dict[str, Any] = {}
+    for ending, (start, size) in beside.items():
+        if size > MOST_TEXT_BYTES:
+            continue
+        text = os.pread(file, size, start).decode("utf-8", "replace")
+        if ending in _TEXTS:
+            found.setdefault(_TEXTS[ending], text.strip())
+            continue
+        try:
+            values = parse_json(text.encode())
+        except ValueError:
+            continue
+        if isinstance(values, dict):
+            found |= {name: value for name, value in values.items() if value is not None and is_text(name)}
+    return found
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], reserved: Mapping[str, Any]) -> dict[str, pa.Array]:
+    """Return the columns of rows of JSON; values of several types become text. reserved: names that are taken."""
+    import pyarrow as pa
+
+    names = list(dict.fromkeys(name for row in rows for name in row))[:MOST_COLUMNS]
+    renamed = renamed_columns(names)
+    columns = {}
+    for name in names:
+        kept = renamed.get(name, name)
+        while kept in reserved or (kept != name and kept in columns):
+            kept = f"source_{kept}"
+        columns[kept] = _column([row.get(name) for row in rows])
+    return {name: column for name, column in columns.items() if not pa.types.is_null(column.type)}
+
+
+def _column(values: list[Any]) -> pa.Array:
+    import json
+
+    import pyarrow as pa
+
+    try:
+        if not any(isinstance(value, dict | list) for value in values):
+            return pa.array(values)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        pass
+    texts = [value if isinstance(value, str | None) else json.dumps(value) for value in values]
+    return pa.array([text and text.encode("utf-8", "replace").decode() for text in texts], pa.string())
+
+
+def _open_input(given: InputFiles) -> Input:
+    shards, pieces, notes, first = TarShards(given.place), [], [], 0
+    for number, (name, path) in enumerate(given.files):
+        state, members = FileState.at(path), shards.members(path)
+        if members.rows:
+            pieces.append(Piece(name, (state,), first, members.rows))
+            first += members.rows
+        else:
+            notes.append(f"{escaped_path(path)}: the tar has no pictures")
+        if members.broken:
+            notes.append(f"{escaped_path(path)}: {members.broken}")
+        given.progress("scanning", number + 1, len(given.files))
+    if not pieces:
+        raise DataError(f"{escaped_path(str(given.path))}: expected pictures in the tars, found none")
+    return Input(given.place, tuple(pieces), pictures=shards, notes=tuple(notes))
+
+
+KIND = Kind(
+    "tars of pictures",
+    "a .tar of WebDataset or img2dataset, or a folder of them: pictures with .txt, .cls and .json of the same name",
+    (".tar",),
+    _open_input,
+)

@@ -1,0 +1,264 @@
+"""A sync makes a catalog equal to its inputs: moved files keep their ids, and nothing else of the catalog changes."""
+
+import os
+import shutil
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from test_cli import run  # noqa: F401
+from test_identity import Counting, draw, draw_all, write_partition
+from test_ingest import Pixels
+
+from gpubranches import Catalog
+from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.errors import BackendUnavailableError, CatalogNotFoundError, UsageError
+from gpubranches.ingestion import append, ingest, sync, watch
+
+
+def shown(path):
+    """Return by id the name of the picture that each live item shows, and assert that it is what was embedded."""
+    catalog = Catalog.open(path)
+    ids = catalog.sample_ids(catalog.n, np.random.default_rng(0))
+    found = {}
+    for item, row in zip(catalog.items(ids), catalog.embeddings(ids), strict=True):
+        file = image_file(catalog.source, item)
+        assert file is not None, item
+        expected = Pixels().encode([Pixels().preprocess(Image.open(file).convert("RGB"))])[0]
+        np.testing.assert_allclose(row.astype(np.float32), expected, atol=2e-3)
+        found[item["id"]] = file.name
+    return found
+
+
+@pytest.fixture
+def made(tmp_path):
+    folder = draw_all(tmp_path / "in", [f"{i}.png" for i in range(8)])
+    ingest([folder], tmp_path / "c", embedder=Pixels())
+    return folder, tmp_path / "c"
+
+
+def counts(report):
+    return report.added, report.changed, report.moved, report.removed
+
+
+def test_new_changed_moved_and_missing_files_are_told_apart(made):
+    folder, path = made
+    draw(folder / "new.png", 50)
+    draw(folder / "1.png", 51)
+    (folder / "2.png").rename(folder / "renamed.png")
+    (folder / "sub").mkdir()
+    (folder / "3.png").rename(folder / "sub/3.png")
+    (folder / "4.png").unlink()
+    os.utime(folder / "5.png")
+    embedder = Counting()
+    report = sync(path, [folder], embedder=embedder)
+    assert (*counts(report), report.n, embedder.embedded) == (1, 1, 2, 1, 8, 2)
+    found = shown(path)
+    assert {found[2], found[3]} == {"renamed.png", "3.png"}
+    assert sorted(found) == [0, 2, 3, 5, 6, 7, 8, 9]
+    assert {found[8], found[9]} == {"1.png", "new.png"}
+    again = sync(path, [folder], embedder=embedder)
+    assert (*counts(again), embedder.embedded) == (0, 0, 0, 0, 2)
+    assert not again.did_anything
+
+
+def test_another_file_under_the_name_of_a_moved_one_is_another_item(made):
+    folder, path = made
+    for number in range(3):  # each time the first becomes the last, and a new first comes
+        (folder / "0.png").rename(folder / f"old-{number}.png")
+        draw(folder / "0.png", 70 + number)
+        assert counts(sync(path, [folder], embedder=Pixels())) == (1, 0, 1, 0)
+        found = shown(path)
+        assert (found[0], found[8 + number]) == ("old-0.png", "0.png")
+
+
+def test_files_that_change_names_with_each_other_keep_their_ids(made):
+    folder, path = made
+    for names in (("0.png", "1.png"), ("2.png", "3.png", "4.png")):
+        contents = [(folder / name).read_bytes() for name in names]
+        for name, content in zip(names, contents[1:] + contents[:1], strict=True):
+            (folder / name).write_bytes(content)
+    draw(folder / "6.png", 77)
+    assert counts(sync(path, [folder], embedder=Pixels())) == (0, 1, 5, 0)
+    found = shown(path)
+    assert [found[id] for id in range(5)] == ["1.png", "0.png", "4.png", "2.png", "3.png"]
+    (folder / "1.png").write_bytes((folder / "5.png").read_bytes())
+    (folder / "5.png").unlink()
+    assert counts(sync(path, [folder], embedder=Pixels())) == (0, 0, 1, 1)
+    assert shown(path)[5] == "1.png"
+
+
+def test_a_folder_that_was_renamed_takes_one_entry(tmp_path):
+    folder = tmp_path / "in"
+    draw_all(folder / "2023/may", [f"{i}.png" for i in range(20)])
+    draw_all(folder / "2024", [f"{i}.png" for i in range(20)], 1)
+    ingest([folder], tmp_path / "c", embedder=Pixels())
+    (folder / "2023").rename(folder / "holidays")
+    assert counts(sync(tmp_path / "c", [folder], embedder=Pixels())) == (0, 0, 20, 0)
+    step = Catalog.open(tmp_path / "c").source["moved"][-1]
+    assert step == {"below": 40, "paths": {str(folder / "2023/may"): str(folder / "holidays/may")}}
+    before = shown(tmp_path / "c")
+    (folder / "holidays").rename(folder / "2025")
+    draw_all(folder / "2023/may", ["0.png"], 3)
+    assert counts(sync(tmp_path / "c", [folder], embedder=Pixels())) == (1, 0, 20, 0)
+    assert {id: name for id, name in shown(tmp_path / "c").items() if id < 40} == before
+
+
+def test_equal_pictures_are_moved_one_by_one(made):
+    folder, path = made
+    for name in ("a.png", "b.png"):
+        shutil.copy(folder / "0.png", folder / name)
+    assert counts(sync(path, [folder], embedder=Pixels())) == (2, 0, 0, 0)
+    (folder / "sub").mkdir()
+    for name in ("0.png", "a.png", "b.png"):
+        (folder / name).rename(folder / "sub" / name)
+    assert counts(sync(path, [folder], embedder=Pixels())) == (0, 0, 3, 0)
+    found = shown(path)
+    assert [found[id] for id in (0, 8, 9)] == ["0.png", "a.png", "b.png"]
+
+
+def test_items_that_a_user_deleted_stay_deleted(made):
+    folder, path = made
+    Catalog.open(path).delete([1, 2])
+    (folder / "2.png").rename(folder / "again.png")
+    assert counts(sync(path, [folder], embedder=Pixels()))[1:] == (0, 0, 0)
+    assert 1 not in shown(path)
+
+
+def test_other_inputs_stay_as_they_are(made, tmp_path):
+    folder, path = made
+    other = draw_all(tmp_path / "other", [f"{i}.png" for i in range(5)], 4)
+    append(path, [other], embedder=Pixels())
+    (other / "0.png").unlink()
+    (folder / "0.png").unlink()
+    assert counts(sync(path, [folder], embedder=Pixels())) == (0, 0, 0, 1)
+    assert Catalog.open(path).n == 12
+    assert counts(sync(path, [folder, other], embedder=Pixels())) == (0, 0, 0, 1)
+    assert len(shown(path)) == 11
+
+
+def test_what_is_out_of_reach_is_not_deleted(made):
+    folder, path = made
+    generation = Catalog.open(path).generation
+    for i in range(5):
+        (folder / f"{i}.png").unlink()
+    with pytest.raises(UsageError, match=r"5 of the 8 items .* are gone; .* --force"):
+        sync(path, [folder], embedder=Pixels())
+    aside = folder.rename(folder.parent / "aside")
+    with pytest.raises(CatalogNotFoundError):
+        sync(path, [folder], embedder=Pixels(), force=True)
+    folder.mkdir()
+    with pytest.raises(UsageError, match="found none"):
+        sync(path, [folder], embedder=Pixels(), force=True)
+    with pytest.raises(UsageError, match="gpubranches relocate"):
+        shutil.rmtree(folder)
+        draw_all(aside, [f"{i}.png" for i in range(8)])
+        sync(path, [aside], embedder=Pixels())
+    assert Catalog.open(path).generation == generation
+    folder = aside.rename(folder)
+    for i in range(5):
+        (folder / f"{i}.png").unlink()
+    assert counts(sync(path, [folder], embedder=Pixels(), force=True)) == (0, 0, 0, 5)
+
+
+def test_a_model_that_cannot_be_opened_deletes_nothing(made):
+    folder, path = made
+    draw(folder / "1.png", 51)
+    with pytest.raises(UsageError):
+        sync(path, [folder], embedder="nothing:of-the-kind")
+    assert len(Catalog.open(path).items(range(8))) == 8
+
+
+def test_partitions_are_made_anew_as_wholes(tmp_path):
+    folder = tmp_path / "in"
+    for number in range(3):
+        write_partition(folder, number, 30, seed=number)
+    ingest([folder], tmp_path / "c", d=8)
+    write_partition(folder, 1, 40, seed=9, caption="other")
+    (folder / "img_emb/img_emb_2.npy").unlink()
+    (folder / "metadata/metadata_2.parquet").unlink()
+    report = sync(tmp_path / "c", [folder])
+    assert (report.n, report.removed) == (70, 30)
+    catalog = Catalog.open(tmp_path / "c")
+    captions = [item["caption"] for item in catalog.items(catalog.sample_ids(70, np.random.default_rng(0)))]
+    assert sorted(captions) == sorted([f"row 0 {i}" for i in range(30)] + [f"other 1 {i}" for i in range(40)])
+
+
+def test_a_sync_that_was_stopped_is_completed_by_the_next(made, monkeypatch):
+    folder, path = made
+    draw(folder / "1.png", 51)
+    draw(folder / "new.png", 52)
+    (folder / "2.png").rename(folder / "renamed.png")
+    (folder / "3.png").unlink()
+    for name in ("gpubranches.catalog.Catalog.delete", "gpubranches.ingestion.synchronization.append"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, lambda *args, **kwargs: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                sync(path, [folder], embedder=Pixels())
+    sync(path, [folder], embedder=Pixels())
+    found = shown(path)
+    assert sorted(found.values()) == sorted(file.name for file in folder.iterdir())
+    assert found[2] == "renamed.png"
+
+
+@settings(max_examples=12)
+@given(st.lists(st.tuples(st.sampled_from("amwdx"), st.integers(0, 5), st.integers(0, 5)), max_size=8))
+def test_after_any_changes_the_catalog_shows_the_folder(tmp_path_factory, changes):
+    tmp_path = tmp_path_factory.mktemp("sync")
+    folder = draw_all(tmp_path / "in", [f"{i}.png" for i in range(6)])
+    draw_all(folder, ["keep-1.png", "keep-2.png", "keep-3.png"], 8)
+    ingest([folder], tmp_path / "c", embedder=Pixels())
+    for number, (what, a, b) in enumerate(changes):
+        one, other = folder / f"{a}.png", folder / f"{b}.png"
+        if what == "a":
+            draw(one, 500 + number)
+        elif what == "m" and one.exists():
+            one.rename(other)
+        elif what == "w" and one.exists():
+            draw(one, 600 + number)
+        elif what == "d":
+            one.unlink(missing_ok=True)
+        else:
+            sync(tmp_path / "c", [folder], embedder=Pixels(), force=True)
+    sync(tmp_path / "c", [folder], embedder=Pixels(), force=True)
+    assert sorted(shown(tmp_path / "c").values()) == sorted(file.name for file in folder.iterdir())
+    assert not sync(tmp_path / "c", [folder], embedder=Pixels()).did_anything
+
+
+def test_a_watch_syncs_after_each_change(made, monkeypatch):
+    pytest.importorskip("watchfiles", reason="watchfiles is not installed")
+    folder, path = made
+    monkeypatch.setattr("gpubranches.ingestion.synchronization._QUIET_MS", 100)
+    reports = watch(path, [folder], embedder=Pixels())
+    assert counts(next(reports)) == (0, 0, 0, 0)
+    draw(folder / "between.png", 60)
+    assert counts(next(reports)) == (1, 0, 0, 0)
+    timer = threading.Timer(0.3, (folder / "1.png").unlink)
+    timer.start()
+    assert counts(next(reports)) == (0, 0, 0, 1)
+    timer.join()
+    reports.close()
+
+
+def test_a_watch_names_the_package_that_it_needs(made, monkeypatch):
+    folder, path = made
+    monkeypatch.setitem(__import__("sys").modules, "watchfiles", None)
+    with pytest.raises(BackendUnavailableError, match=r"watchfiles.*gpubranches\[watch\]"):
+        next(watch(path, [folder], embedder=Pixels()))
+
+
+def test_the_command_prints_what_it_did(run, tmp_path):  # noqa: F811
+    folder = draw_all(tmp_path / "in", [f"{i}.png" for i in range(6)])
+    assert run("ingest", folder, "--out", tmp_path / "c", "--embedder", "demo")[0] == 0
+    draw(folder / "new.png", 50)
+    (folder / "0.png").unlink()
+    code, out, err = run("sync", tmp_path / "c", folder)
+    assert code == 0
+    assert "1 picture is new: new.png" in err
+    assert "6 items; 1 added, 0 changed, 0 moved, 1 removed" in out
+    code, _, err = run("sync", tmp_path / "nothing", folder)
+    assert code == 3
+    assert "Traceback" not in err
