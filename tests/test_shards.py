@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from contextlib import closing
 
 import numpy as np
@@ -59,6 +60,15 @@ def input_of(tmp_path):
             write_pictures(tmp_path / "pictures", 23)
             (tmp_path / "pictures/1/00004.png").write_bytes(b"no picture")
             return [tmp_path / "pictures"], {"embedder": Pixels()}
+        if kind == "tars":
+            write_pictures(tmp_path / "loose", 23)
+            names = sorted((tmp_path / "loose").rglob("*.png"))
+            (tmp_path / "tars").mkdir()
+            for number, own in enumerate((names[:15], names[15:])):
+                with tarfile.open(tmp_path / f"tars/{number:05d}.tar", "w") as tar:
+                    for name in own:
+                        tar.add(name, name.name)
+            return [tmp_path / "tars"], {"embedder": Pixels()}
         if kind == "codes":
             np.save(tmp_path / "codes.npy", np.random.default_rng(0).integers(0, 256, (500, 8)).astype(np.uint8))
             return [tmp_path / "codes.npy"], {}
@@ -74,7 +84,7 @@ def input_of(tmp_path):
 
 
 @pytest.mark.parametrize("of", [1, 2, 5])
-@pytest.mark.parametrize("kind", ["one", "several", "codes", "pictures"])
+@pytest.mark.parametrize("kind", ["one", "several", "codes", "pictures", "tars"])
 def test_merged_shards_are_what_one_ingest_makes(input_of, tmp_path, kind, of):
     inputs, options = input_of(kind)
     parts = shards(inputs, tmp_path, of, **options)
