@@ -39,12 +39,14 @@ class UsageError(GpuBranchesError, ValueError):
 class UnknownNameError(UsageError):
     """A text is none of the names that a vocabulary knows.
 
-    suggestions: names that are near to it, nearest first; meant: the one that is so near that it is probably meant, ""
-    for none.
+    text: that text; known: how many names there are; suggestions: names that are near to it, nearest first; meant: the
+    one that is so near that it is probably meant, "" for none.
     """
 
-    def __init__(self, message: str, suggestions: tuple[str, ...] = (), meant: str = ""):
+    def __init__(self, message: str, text: str, known: int, suggestions: tuple[str, ...] = (), meant: str = ""):
         super().__init__(message)
+        self.text = text
+        self.known = known
         self.suggestions = suggestions
         self.meant = meant
 
@@ -58,7 +60,11 @@ class NotFittedError(UsageError):
 
 
 class LabelError(UsageError):
-    """Marks cannot be used: none positive, unknown or deleted items."""
+    """Marks cannot be used: none positive, unknown or deleted items. none_right: no item is marked right."""
+
+    def __init__(self, message: str, none_right: bool = False):
+        super().__init__(message)
+        self.none_right = none_right
 
 
 class SessionGoneError(UsageError):
@@ -80,6 +86,12 @@ class TooManyError(UsageError):
 
 class ConflictError(UsageError):
     """A name that makes a call count once was used for another call before."""
+
+    http_status = 409
+
+
+class CancelledError(UsageError):
+    """A user cancelled a long computation; nothing was changed."""
 
     http_status = 409
 

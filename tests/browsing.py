@@ -86,7 +86,7 @@ def find_teapots(page, labels):
     page.goto("/search?q=teapot")
     page.keyboard.press("ArrowDown")
     for item in shown(page)[:8]:
-        page.keyboard.press("+" if labels[item] == TEAPOT else "-")
+        page.keyboard.press("a" if labels[item] == TEAPOT else "x")
     page.click("#find")
     page.wait_for_url("**/matches?*")
 

@@ -22,9 +22,11 @@ from gpubranches.ingestion import ingest
 from gpubranches.retrieval.search import Searcher
 from gpubranches.service.labels import Labels
 from gpubranches.service.session_store import open_store
+from gpubranches.service.texts import texts_in
 from gpubranches.service.wording import caption, completeness_in_words, intervals, matches_heading, run_summary
 
 HX = {"HX-Request": "true"}
+EN = texts_in()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_the_home_page_shows_items_and_loads_nothing_from_elsewhere(client):
     assert len(shown(page)) == PAGE
     assert "700 items" in page.text
     assert not re.search(r"(src|href)=\"(https?:)?//", page.text)
-    assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son\w+=", page.text)
+    assert not re.search(r"<script(?! src=| type=\"text/fluent\")|<style|\sstyle=|\son\w+=", page.text)
     assert page.headers["Content-Security-Policy"].startswith("default-src 'self';")
     assert page.headers["X-Content-Type-Options"] == "nosniff"
     assert page.headers["Cache-Control"] == "no-store"
@@ -276,7 +278,7 @@ def test_before_find_all_the_matches_page_says_what_to_do(client):
     page = client.get("/matches")
     assert page.status_code == 200
     assert "press Find all" in page.text
-    assert "Export" not in page.text
+    assert 'id="export"' not in page.text
     assert 'id="again"' not in page.text
     post(client, "/mark", id=10, value="1")
     page = client.get("/matches").text
@@ -313,7 +315,13 @@ def test_the_tabs_count_and_list_the_parts_of_the_answer(client, labels):
     assert {title: len(ids) for title, ids in parts.items()} == sizes
     assert sorted(parts["Sure"] + parts["Likely"] + parts["Borderline"]) == sorted(parts["All"])
     assert not set(parts["Just below"]) & set(parts["All"])
-    assert set(re.findall(r'class="figure">[\d.-]+ · (\w+)<', client.get("/matches").text)) == {"sure", "likely"}
+    figures = re.findall(r'class="figure">(\S+)', client.get("/matches?unmarked=1").text)
+    assert set(figures) == {"chance"}  # of marked items there is none
+    estimate = unescape(
+        re.search(r'id="estimate" hx-get="([^"]*)"', client.get("/matches?order=unsure&unmarked=1").text)[1]
+    )
+    again = client.get(estimate, headers=HX).text
+    assert len(re.findall(r'id="(?:unsure|review)"[^>]*aria-pressed="true"', again)) == 2
     for tier, origin in (("sure", "user"), ("likely", "user"), ("borderline", "suggestion"), ("below", "suggestion")):
         page = client.get(f"/matches?tier={tier}")
         assert f'data-origin="{origin}"' in page.text
@@ -324,7 +332,7 @@ def test_the_tabs_count_and_list_the_parts_of_the_answer(client, labels):
         named = f"teapot-likely-{len(parts['Likely'])}.jsonl"
         assert file.headers["Content-Disposition"] == f"attachment; filename={named}"
     wide = post(client, "/recut", lean="1", tier="borderline")
-    assert wide.headers["HX-Push-Url"] == "/matches?tier=borderline"
+    assert wide.headers["HX-Push-Url"] == "/matches?tier=borderline&order=unsure"
     assert tabs(wide)[1] == ["Borderline"]
     assert len(listed(client, "borderline")) == tabs(wide)[0]["Borderline"] >= sizes["Borderline"]
     assert tabs(wide)[0]["Likely"] >= sizes["Likely"]
@@ -414,7 +422,9 @@ def test_an_audit_tells_how_complete_the_answer_is(client, labels):
     found = found_all(client, labels)
     before = completeness_line(found)
     assert re.fullmatch(
-        r"At a guess, [\w ]+ of the \d+ are right[,;] [\w ]+ (missing|missing is not known yet)\.", before[0]
+        r"At a guess, [\w ]+ of the \d+ are right \([\w ]+\)[,;] "
+        r"[\w ]+ missing( \([\w ]+\)| is not known yet: check some)\.",
+        before[0],
     )
     spread = r"\d+% \(\d+% to \d+%\)"
     numbers = f"Precision {spread}, recall {spread} of the whole catalog\\. .*"
@@ -438,7 +448,7 @@ def test_the_slider_cuts_anew_without_training(client, labels):
     totals = []
     for lean in ("-1", "0", "1"):
         response = post(client, "/recut", lean=lean)
-        assert response.headers["HX-Push-Url"] == "/matches"
+        assert response.headers["HX-Push-Url"] == "/matches?order=unsure"  # at the border that the slider moves
         assert f'value="{float(lean)}"' in response.text
         totals.append(int(re.search(r'id="heading">([\d,]+) match', response.text)[1].replace(",", "")))
     assert totals == sorted(totals)
@@ -709,9 +719,9 @@ def test_where_the_log_cannot_be_written_marks_are_kept_elsewhere_and_a_warning_
 
 
 def test_a_caption_is_the_most_telling_text():
-    assert caption({"id": 1, "caption": " two dogs ", "path": "a/b.jpg"}) == "two dogs"
-    assert caption({"id": 1, "caption": None, "path": "a/b.jpg"}) == "b.jpg"
-    assert caption({"id": 1, "label": 7}) == "item 1"
+    assert caption(EN, {"id": 1, "caption": " two dogs ", "path": "a/b.jpg"}) == "two dogs"
+    assert caption(EN, {"id": 1, "caption": None, "path": "a/b.jpg"}) == "b.jpg"
+    assert caption(EN, {"id": 1, "label": 7}) == "item 1"
 
 
 def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
@@ -719,20 +729,34 @@ def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
     found = {"ids": nothing, "scores": nothing, "matched": nothing, "candidates": 5678, "threshold": 0.0}
     estimates = {"precision": (0.8, 0.9, 0.95), "recall": (0.5, 0.6, 0.7)}
     ranking = Ranking(**found, **estimates, total=1234, source="cpu/boxes", timings_ms={"total": 41.7})
-    assert (matches_heading(1234), run_summary(ranking)) == ("1,234 match", "5,678 candidates · cpu/boxes · 42 ms")
-    assert intervals(ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
-    assert completeness_in_words(ranking) == "about 1,100 of the 1,234 are right, and about 740 more are missing"
+    assert (matches_heading(EN, 1234), run_summary(EN, ranking)) == (
+        "1,234 match",
+        "5,678 candidates · cpu/boxes · 42 ms",
+    )
+    assert intervals(EN, ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
+    assert completeness_in_words(EN, ranking) == (
+        "about 1,100 of the 1,234 are right (between 980 and 1,200), and about 740 more are missing "
+        "(between 470 and 1,200)"
+    )
     all_but_one = replace(ranking, total=30, precision=(0.9, 0.99, 1), recall=(0.7, 0.98, 1))
-    assert completeness_in_words(all_but_one) == "nearly all of the 30 are right, and about 1 more is missing"
+    assert completeness_in_words(EN, all_but_one) == (
+        "nearly all of the 30 are right (at least 27), and about 1 more is missing (at most 13)"
+    )
     complete = replace(ranking, total=30, recall=(0.9, 0.99, 1))
-    assert completeness_in_words(complete) == "about 27 of the 30 are right, and hardly any are missing"
+    assert completeness_in_words(EN, complete) == (
+        "about 27 of the 30 are right (between 24 and 29), and hardly any are missing (at most 3)"
+    )
     rounded_up = replace(ranking, total=118, precision=(0.9, 0.99, 1), recall=(0.9, 0.99, 1))
-    assert completeness_in_words(rounded_up) == "about 118 of the 118 are right, and about 1 more is missing"
+    assert completeness_in_words(EN, rounded_up) == (
+        "about 118 of the 118 are right (between 100 and 118), and about 1 more is missing (at most 13)"
+    )
     wide = replace(ranking, recall=(0.1, 0.9, 1))
-    assert completeness_in_words(wide) == "about 1,100 of the 1,234 are right; how many are missing is not known yet"
-    assert intervals(Ranking(**found, total=1)) == completeness_in_words(Ranking(**found, total=1)) == ""
-    assert matches_heading(1) == "1 matches"
-    assert matches_heading(1234, (45, 1200)) == "1,234 match (45 new, 1,200 gone)"
+    assert completeness_in_words(EN, wide) == (
+        "about 1,100 of the 1,234 are right (between 980 and 1,200); how many are missing is not known yet: check some"
+    )
+    assert intervals(EN, Ranking(**found, total=1)) == completeness_in_words(EN, Ranking(**found, total=1)) == ""
+    assert matches_heading(EN, 1) == "1 matches"
+    assert matches_heading(EN, 1234, (45, 1200)) == "1,234 match (45 new, 1,200 gone)"
 
 
 def test_warming_up_leaves_nothing_behind(app, catalog):

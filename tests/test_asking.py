@@ -20,6 +20,7 @@ from gpubranches.core.bitmaps import pack_bitmap, sample_bitmap
 from gpubranches.core.single_flight import SingleFlightCache
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.hits import Hits
+from gpubranches.service import session_store
 from gpubranches.service.result_lists import LONGEST, ResultLists
 from gpubranches.service.uploads import MOST_A_SESSION, Uploads
 
@@ -155,7 +156,7 @@ def test_a_sent_picture_is_searched_by_shown_and_its_sessions_own(client, make, 
     assert stranger.get(f"/pictures/{name}.jpg").status_code == 404
 
 
-def test_a_picture_comes_along_in_a_file_and_goes_with_its_session(client, app, labels):
+def test_a_picture_comes_along_in_a_file_and_goes_with_its_session(client, app, labels, monkeypatch):
     name = send(client, picture(COLOURS[TEAPOT])).json["name"]
     send(client, picture("red"))
     query = f"picture:{name} + teapot"
@@ -165,8 +166,10 @@ def test_a_picture_comes_along_in_a_file_and_goes_with_its_session(client, app, 
     assert [sent["name"] for sent in packed["pictures"]] == [name]
     client.post("/sessions/new", headers=HX)
     assert client.post(f"/sessions/{session}/delete", headers=HX).status_code == 200
-    uploads = app.extensions["gpubranches"].service.sessions.uploads
-    assert uploads.all(session) == []
+    sessions = app.extensions["gpubranches"].service.sessions
+    monkeypatch.setattr(session_store, "DISCARDED_S", -1.0)  # an hour later
+    sessions.store.delete_discarded()
+    assert sessions.uploads.all(session) == []
     brought = client.post(
         "/sessions/import", data={"file": (io.BytesIO(json.dumps(packed).encode()), "s.json")}, headers=HX
     )

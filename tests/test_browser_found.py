@@ -48,6 +48,7 @@ def test_two_rounds_by_tabs_and_a_restart_amid_them(page, server, folder):
         page.keyboard.press("a" if labels[item] == TEAPOT else "x")
     stored(page)
     page.click("summary[aria-label='Options of find all']")
+    page.click(".advanced summary")
     page.fill("input[name=negative_weight]", "3")
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.ariaLabel") == "Options of find all"
@@ -72,6 +73,7 @@ def test_two_rounds_by_tabs_and_a_restart_amid_them(page, server, folder):
     open_tab(page, "sure", by="Shift+Tab")
     page.click(f"#wrong-{shown(page)[-1]}")
     sure = first["Sure"] + 6 - 1  # what was just marked right has joined
+    page.click("#completeness .how summary")
     page.click("#estimate")
     page.wait_for_selector(f"#heading:has-text('{sure} sure')")
     assert (page.evaluate("document.activeElement.id"), len(shown(page))) == ("estimate", sure)

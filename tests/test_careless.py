@@ -122,14 +122,17 @@ def test_a_host_that_no_request_can_name_is_refused(name):
     assert app.extensions["gpubranches.access"].accepts_host("photos.example.org:443")
 
 
-def test_serve_tells_the_port_it_was_given(catalog):  # noqa: F811
+def test_serve_tells_its_stages_and_the_port_it_was_given(catalog):  # noqa: F811
     command = [sys.executable, "-c", "from gpubranches.cli import main; main()", "serve", str(catalog), "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as server:
         try:
             line = server.stdout.readline()
+            told = [server.stderr.readline().split()[0] for _ in range(3)]
         finally:
             server.terminate()
     assert re.search(r"http://127\.0\.0\.1:[1-9]\d* ", line)
+    assert told == ["Opening", "Opening", "Loading"]
 
 
 BENCHMARKS = [

@@ -143,7 +143,7 @@ def test_exports_need_the_session_no_more_once_they_are_made(service, found):
 
 def test_a_copy_has_the_same_marks_seed_and_options(service, found):
     session, state = found
-    copy = service.sessions.state(service.sessions.copy(session))
+    copy = service.sessions.state(service.sessions.copy(session, "Copy of Fives"))
     assert copy.record.title == "Copy of Fives"
     assert (copy.seed, copy.marks, copy.record.options) == (state.seed, state.marks, state.record.options)
     assert copy.answer is None
@@ -183,7 +183,7 @@ def test_a_warm_up_that_the_end_of_the_server_cuts_short_is_no_error(service, mo
 
     monkeypatch.setattr(service.backend, "search", search_while_closing)
     if closed:
-        service.warm_up()
+        assert service.warm_up() is None
     else:
         with pytest.raises(RuntimeError, match="after shutdown"):
             service.warm_up()

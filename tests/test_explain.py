@@ -13,6 +13,10 @@ from gpubranches import Boxes, Catalog, Session, open_backend
 from gpubranches.errors import ArrayError, UsageError
 from gpubranches.ingestion import ingest
 from gpubranches.retrieval.explain import explain, votes_needed
+from gpubranches.service.texts import texts_in
+from gpubranches.service.wording import reason, verdict
+
+EN = texts_in()
 
 code_of = hnp.arrays(np.uint8, 4)
 
@@ -85,7 +89,7 @@ def test_the_narrowest_bounds_come_first_and_open_ends_are_none():
 def test_no_boxes_hold_nothing_and_a_wrong_code_is_refused():
     told = explain(Boxes([], n_estimators=3), np.zeros(2, np.uint8), needed=2)
     assert (told.votes, told.held, told.misses) == (0, (), ())
-    assert told.verdict() == "0 of 3 estimators hold it, 2 needed."
+    assert verdict(EN, told) == "0 of 3 estimators hold it, 2 needed."
     with pytest.raises(ArrayError, match="uint8"):
         explain(Boxes([]), np.zeros(2))
     with pytest.raises(ArrayError, match=r"dims 0\.\.1"):
@@ -124,11 +128,13 @@ def test_an_item_of_the_answer_is_explained(session, model, second_stage):
         assert told.threshold == (ranking.threshold if second_stage else None)
         found, alike = ("Found: ", "Not found: ")[not told.matched], "like what is marked right"
         marked = told.mark and f"It is marked {'right' if told.mark > 0 else 'wrong'}, so it is "
-        assert told.reason().startswith(marked or found)
-        assert marked or alike in told.reason()
-        assert second_stage == ("closer look" in told.reason()) or marked
-    assert session.explain(int(session.positives[0])).verdict().endswith("Marked right, so in the answer in any case.")
-    assert session.explain(int(session.negatives[0])).verdict().endswith("so not in the answer in any case.")
+        assert reason(EN, told).startswith(marked or found)
+        assert marked or alike in reason(EN, told)
+        assert second_stage == ("closer look" in reason(EN, told)) or marked
+    assert verdict(EN, session.explain(int(session.positives[0]))).endswith(
+        "Marked right, so in the answer in any case."
+    )
+    assert verdict(EN, session.explain(int(session.negatives[0]))).endswith("so not in the answer in any case.")
 
 
 def test_an_item_outside_the_answer_is_told_what_it_misses(session):
@@ -137,8 +143,8 @@ def test_an_item_outside_the_answer_is_told_what_it_misses(session):
     told = session.explain(item)
     assert told.misses
     assert (told.votes, told.held, told.score, told.matched) == (0, (), None, False)
-    assert told.verdict() == "0 of 1 estimators hold it, 1 needed: no candidate. It does not match."
-    assert told.reason() == (
+    assert verdict(EN, told) == "0 of 1 estimators hold it, 1 needed: no candidate. It does not match."
+    assert reason(EN, told) == (
         "Not found: a quick look did not find it like what is marked right, so no closer look was taken."
     )
 

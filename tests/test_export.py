@@ -7,12 +7,14 @@ import io
 import itertools
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import zipfile
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -30,7 +32,7 @@ from PIL import Image
 from serving import *  # noqa: F403
 from serving import API, begun, found_all, running
 
-from gpubranches import Catalog, Ranking
+from gpubranches import Catalog, Ranking, open_backend
 from gpubranches.app import limits
 from gpubranches.app.limits import DOWNLOADS
 from gpubranches.catalog.items import read_table, unified_schema
@@ -40,7 +42,8 @@ from gpubranches.core.files import atomic_folder
 from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion import ingest
 from gpubranches.ingestion.encode import encode
-from gpubranches.service.export import BOX_FORMATS, FORMATS, ItemTable, export_items
+from gpubranches.service.catalog_service import CatalogService
+from gpubranches.service.export import BOX_FORMATS, FORMATS, ItemTable, export_items, zip_file
 from gpubranches.service.export import item_table as walking
 from gpubranches.service.export.item_table import free_names
 
@@ -231,7 +234,7 @@ def shelf_url(shelf):
     return shelf._table["url"][0].as_py()
 
 
-@pytest.mark.parametrize("format", ["coco", "links", "img2dataset"])
+@pytest.mark.parametrize("format", ["coco", "links", "img2dataset", "zip"])
 def test_a_catalog_without_pictures_says_so_before_anything_is_sent(format):
     with pytest.raises(UsageError, match="pictures in a folder"):
         FORMATS[format].write(ItemTable(Shelf(n=3), ranked([0, 1, 2])))
@@ -274,6 +277,161 @@ def test_whatever_a_file_is_called_its_link_stays_in_the_folder_and_leads_to_it(
         assert member.name.startswith(f"matches/{rank}_{rank - 1}_")
         assert set(member.name.removeprefix("matches/")).isdisjoint("/'\"\n\t $`;|&<>*?\\")
         assert Path(member.linkname).read_bytes() == b"it"
+
+
+# ZIP files of pictures
+
+
+def zipped(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_zip_holds_the_pictures_as_they_are_and_lists_those_that_cannot_be_read(matches, folder):
+    content, count = made(matches, "zip")
+    found = zipped(content)
+    told = found.pop("left-out.txt").decode().splitlines()
+    assert [line.split("\t")[:2] for line in told] == [["5", "pictures/00005.jpg"], ["6", "pictures/00006.jpg"]]
+    assert [line.split("\t")[2] for line in told] == [
+        "there is no file of its picture",
+        "cannot read the header: UnidentifiedImageError",
+    ]
+    assert count == len(found) == 4
+    assert list(found) == [
+        f"matches/{rank}_{item}_{item:05}.jpg" for rank, item in enumerate(PICKED, 1) if item not in (5, 6, 9)
+    ]
+    for name, picture in found.items():
+        assert picture == (folder / "images/pictures" / name[-9:]).read_bytes()
+    assert content == made(matches, "zip")[0]
+
+
+def test_other_programs_unpack_a_zip(matches, tmp_path):
+    (tmp_path / "matches.zip").write_bytes(made(matches, "zip")[0])
+    shutil.unpack_archive(tmp_path / "matches.zip", tmp_path)
+    assert len(list((tmp_path / "matches").iterdir())) == 4
+    if shutil.which("unzip"):
+        subprocess.run(["unzip", "-tq", "matches.zip"], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_a_zip_is_made_in_parts_of_a_megabyte_and_never_holds_a_picture_as_a_whole(tmp_path):
+    picture = picture_of_bytes(tmp_path / "large.png", 5 << 20)
+    shelf = Shelf(source={"roots": {"": str(tmp_path)}}, image_path=["large.png"] * 3)
+    chunks = list(FORMATS["zip"].write(ItemTable(shelf, ranked(range(3)))))
+    assert max(map(len, chunks)) < (1 << 20) + 1000
+    assert [len(content) for content in zipped(b"".join(chunks)).values()] == [len(picture)] * 3
+
+
+def picture_of_bytes(path, size):
+    """Write a small PNG with bytes behind it, which its readers ignore; return the content."""
+    Image.new("RGB", (8, 8)).save(path)
+    path.write_bytes(path.read_bytes() + bytes(size))
+    return path.read_bytes()
+
+
+def test_a_picture_that_fails_amid_its_bytes_is_told_and_the_others_are_whole(tmp_path, monkeypatch):
+    picture = picture_of_bytes(tmp_path / "a.png", 10)
+    shelf = Shelf(source={"roots": {"": str(tmp_path)}}, image_path=["a.png"] * 3)
+    read, asked = zip_file._chunks, []
+
+    def chunks(file, size_bytes):
+        asked.append(file)
+        yield picture[:20]
+        if len(asked) == 2:
+            raise OSError(5, "Input/output error")
+        file.seek(20)
+        yield from read(file, size_bytes - 20)
+
+    monkeypatch.setattr(zip_file, "_chunks", chunks)
+    content, count = made(ItemTable(shelf, ranked(range(3))), "zip")
+    found = zipped(content)
+    assert count == 2
+    assert found.pop("left-out.txt").decode().startswith("1\ta.png\tit is incomplete here")
+    assert [len(each) for each in found.values()] == [len(picture), 20, len(picture)]
+
+
+@given(name=st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=60))
+def test_whatever_a_file_is_called_its_name_in_a_zip_is_safe_and_unique(tmp_path_factory, name):
+    root = tmp_path_factory.mktemp("odd")
+    if name in (".", "..") or len(name.encode()) > 255:
+        name = "..." + name[:50]
+    picture = picture_of_bytes(root / "it.png", 1)
+    (root / "it.png").rename(root / name)
+    shelf = Shelf(source={"roots": {"": str(root)}}, image_path=[name, f"./{name}", "../" + name, "/etc/passwd"])
+    found = zipped(made(ItemTable(shelf, ranked(range(4))), "zip")[0])
+    assert [line[0] for line in found.pop("left-out.txt").decode().splitlines()] == ["2", "3"]
+    assert list(found.values()) == [picture] * 2
+    for rank, entry in enumerate(found, 1):
+        assert entry.startswith(f"matches/{rank}_{rank - 1}_")
+        assert set(entry.removeprefix("matches/")).isdisjoint("/'\"\n\t $`;|&<>*?\\")
+
+
+def test_the_size_of_a_zip_is_told_before_and_too_many_pictures_are_refused(matches, client, labels, monkeypatch):
+    estimate, content = zip_file.estimate_zip(matches), made(matches, "zip")[0]
+    assert estimate.pictures == 5  # of the one that is no picture a file is there
+    assert abs(estimate.bytes - len(content)) < 0.2 * len(content)
+    assert zip_file.estimate_zip(ItemTable(Shelf(n=3), ranked([0, 1, 2]))).pictures == 0
+    at, answer = found_all(client, labels)
+    told = client.get(f"{at}/pictures").json
+    assert told["pictures"] in (answer["total"], answer["total"] - 1)
+    with client.get(f"{at}/matches.zip") as sent:
+        assert 0.8 < len(sent.data) / told["bytes"] < 1.2
+    shown = {"session": at.rpartition("/")[2]}
+    assert f"{told['pictures']} pictures, about 1 MB" in client.get("/export/zip", query_string=shown).text
+    monkeypatch.setattr(zip_file, "MOST_PICTURES", 3)
+    refused = client.get(f"{at}/matches.zip")
+    assert refused.status_code == 422
+    assert "expected at most 3 items" in refused.json["detail"]
+
+
+# Original pictures
+
+
+def test_the_original_of_a_picture_is_sent_with_safe_headers(client, folder):
+    content = (folder / "images/pictures/00040.jpg").read_bytes()
+    for address, kept in (
+        ("/originals/40", "inline"),
+        ("/originals/40?download=1", "attachment"),
+        (f"{API}/items/40/picture", "attachment"),
+    ):
+        with client.get(address) as sent:
+            assert (sent.status_code, sent.mimetype, sent.data) == (200, "image/jpeg", content)
+            assert sent.headers["Content-Disposition"] == f"{kept}; filename=40_00040.jpg"
+            assert sent.headers["X-Content-Type-Options"] == "nosniff"
+            assert "sandbox" in sent.headers["Content-Security-Policy"]
+            assert sent.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+            etag = sent.headers["ETag"]
+    with client.get("/originals/40", headers={"If-None-Match": etag}) as same:
+        assert same.status_code == 304
+    with client.get("/originals/40", headers={"Range": "bytes=0-9"}) as part:
+        assert (part.status_code, part.data) == (206, content[:10])
+    for missing in (5, 6, 10**6, 2**62):
+        assert client.get(f"/originals/{missing}").status_code == 404
+        assert client.get(f"{API}/items/{missing}/picture").status_code == 404
+
+
+@pytest.mark.parametrize(("kind", "sent"), [("PNG", "image/png"), ("WEBP", "image/webp"), ("GIF", "image/gif")])
+def test_an_original_is_named_after_what_it_is_and_not_after_what_it_is_called(tmp_path, kind, sent):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos/page.png", kind)
+    (tmp_path / "photos/page.png").rename(tmp_path / "photos/page.html.jpg")
+    np.save(tmp_path / "photos.npy", np.eye(8, dtype=np.float32))
+    catalog = Catalog.from_embeddings(
+        tmp_path / "catalog",
+        np.eye(8, dtype=np.float32),
+        metadata={"image_path": ["page.html.jpg"] * 8},
+        pictures=tmp_path / "photos",
+    )
+    service = CatalogService(catalog, open_backend("oracle", catalog))
+    original = service.original(0)
+    assert (original.media_type, original.name) == (
+        sent,
+        f"0_page.html{dict(PNG='.png', WEBP='.webp', GIF='.gif')[kind]}",
+    )
+    (tmp_path / "photos/page.html.jpg").write_text("<script>alert(1)</script>")
+    with pytest.raises(DataError):
+        service.original(0)
+    service.close()
 
 
 # Tables of unlike files
@@ -418,6 +576,7 @@ def test_rows_of_an_older_generation_are_sent_and_what_is_deleted_is_left_out(fo
         ("a.tar", None, tarfile.is_tarfile),
         ("a.tar", "links", tarfile.is_tarfile),
         ("a", "links", lambda path: len(list(path.iterdir())) == 5),
+        ("a.ZIP", None, lambda path: len(zipfile.ZipFile(path).namelist()) == 5),
         ("a.csv", "jsonl", lambda path: json.loads(path.read_text().splitlines()[0])["id"] == 40),
     ],
 )
@@ -465,7 +624,7 @@ def test_the_command_line_says_how_many_it_wrote_and_how_many_have_no_picture(fo
     def run(*arguments):
         return CliRunner().invoke(cli, [*marks, "--no-second-stage", *map(str, arguments)])
 
-    written = {"links": 1, "coco": 2, "img2dataset": 1, "csv": 0}
+    written = {"links": 1, "coco": 2, "img2dataset": 1, "zip": 2, "csv": 0}
     for format, lacking in written.items():
         done = run("--out", tmp_path / format, "--format", format)
         total = int(re.search(r"([0-9]+) of 700 items match", done.output)[1])

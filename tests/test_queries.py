@@ -10,7 +10,18 @@ from gpubranches import Catalog, Session, open_backend
 from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import ingest
-from gpubranches.retrieval.queries import LONGEST, MOST_TERMS, Item, Picture, Query, Words, combine, parse, unit
+from gpubranches.retrieval.queries import (
+    LONGEST,
+    MOST_TERMS,
+    Item,
+    Picture,
+    Query,
+    Words,
+    combine,
+    parse,
+    unit,
+    written_terms,
+)
 from gpubranches.retrieval.search import Searcher
 
 PLAIN = st.text("abc-+\"' é#:", min_size=1, max_size=12).map(lambda text: "x" + " ".join(text.split()))
@@ -151,3 +162,42 @@ def test_what_cannot_be_combined_is_refused_with_advice(searcher, folder, tmp_pa
         for text in ("#3 + #4", "dog", "dog + #3"):
             with pytest.raises(UsageError, match="one item"):
                 Searcher(alone, backend).search(text)
+
+
+WRITTEN = st.lists(
+    st.tuples(
+        st.sampled_from("+-"), st.sampled_from(["dog", "t-shirt", "#17", '"a - b"', "picture:abcdefgh23", '"x', 'y"'])
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(WRITTEN)
+def test_a_query_without_one_of_its_terms_has_all_the_others(terms):
+    text = " ".join(f"{sign} {word}" for sign, word in terms)
+    try:
+        before = parse(text)
+    except UsageError:
+        with pytest.raises(UsageError):
+            written_terms(text)
+        return
+    written = written_terms(text)
+    assert {(w.sign, w.term) for w in written} == {("+", t) for t in before.added} | {
+        ("-", t) for t in before.subtracted
+    }
+    for at, term in enumerate(written):
+        if not term.others:
+            continue
+        rest = written[:at] + written[at + 1 :]
+        after = parse(term.others)
+        assert after.added == tuple(other.term for other in rest if other.sign == "+")
+        assert after.subtracted == tuple(other.term for other in rest if other.sign == "-")
+
+
+def test_terms_are_told_as_they_were_written():
+    written = written_terms('dog  + #17 - "black - white"')
+    assert [(w.sign, w.text) for w in written] == [("+", "dog"), ("+", "#17"), ("-", '"black - white"')]
+    assert [w.others for w in written] == ['#17 - "black - white"', 'dog - "black - white"', "dog + #17"]
+    assert [w.others for w in written_terms("dog - cat")] == ["", "dog"]  # nothing is left to look for
+    assert written_terms("#17")[0].others == ""

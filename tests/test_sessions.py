@@ -15,6 +15,7 @@ from gpubranches.app.request_values import COOKIE, HEADER
 from gpubranches.core.options import MODELS
 from gpubranches.encoders import open_embedder
 from gpubranches.errors import DataError, UsageError
+from gpubranches.service import session_store
 from gpubranches.service.labels import ORIGINS, Labels
 from gpubranches.service.open_sessions import OpenSessions
 from gpubranches.service.session_files import pack, restore, unpack
@@ -101,6 +102,19 @@ def test_a_session_is_used_by_one_thread_at_a_time():
     sessions.close()
 
 
+@pytest.mark.parametrize(("language", "title", "copied"), [
+    ("en", "Like item 17", "Copy of Like item 17"),
+    ("de-DE, en;q=0.5", "Wie Bild 17", "Kopie von Wie Bild 17"),
+    ("fr", "Like item 17", "Copy of Like item 17"),
+])  # fmt: skip
+def test_a_session_that_began_with_an_item_is_named_in_the_language_of_the_page(client, language, title, copied):
+    headers = {"Accept-Language": language}
+    client.get("/like?id=17", headers=headers)
+    assert f'value="{title}"' in client.get("/sessions", headers=headers).text
+    post(client, f"/sessions/{own(client)}/copy", headers={**HX, **headers})
+    assert f'value="{copied}"' in client.get("/sessions", headers=headers).text
+
+
 def test_sessions_are_listed_named_and_opened_again(client):
     client.get("/search?q=teapot")
     client.get("/search?q=violin&where=label%20%3D%205")
@@ -112,7 +126,7 @@ def test_sessions_are_listed_named_and_opened_again(client):
     assert counts(client) == (0, 0)
     listed = client.get("/sessions")
     assert titles(listed) == ["Untitled", "teapot"]  # by the first query; the last is told beside it
-    assert "Last searched <q>violin</q>, filter <code>label = 5</code>" in listed.text
+    assert re.search(r"Last searched <q>violin</q>.*?<code>label = 5</code>", listed.text)
     pictures = re.findall(r'<img src="([^"]*)"', listed.text)
     assert [re.search(r"/small/(\d+)", picture)[1] for picture in pictures] == ["1", "2"]
     assert client.get(unescape(pictures[0])).mimetype == "image/jpeg"
@@ -147,7 +161,7 @@ def test_a_copy_has_the_marks_and_goes_its_own_way(client):
     assert titles(client.get("/sessions"))[0:2] == ["Copy of teapot", "teapot"]
 
 
-def test_what_is_deleted_is_gone_and_a_page_that_shows_it_is_told(app, client):
+def test_what_is_deleted_is_gone_and_a_page_that_shows_it_is_told(app, client, monkeypatch):
     post(client, "/mark", id=[1, 2], value="1")
     first = own(client)
     gone = post(client, f"/sessions/{first}/delete")
@@ -163,9 +177,43 @@ def test_what_is_deleted_is_gone_and_a_page_that_shows_it_is_told(app, client):
     assert own(client) != first
     for deed in ("open", "copy", "delete", "name"):
         assert post(client, f"/sessions/{first}/{deed}").status_code == 404
-    log = Labels.open(app.extensions["gpubranches"].service.catalog.path / "labels.sqlite", first)
+    service = app.extensions["gpubranches"].service
+    monkeypatch.setattr(session_store, "DISCARDED_S", -1.0)  # an hour later
+    service.sessions.store.delete_discarded()
+    log = Labels.open(service.catalog.path / "labels.sqlite", first)
     assert log.events() == []
     log.close()
+
+
+def test_a_deleted_session_is_brought_back_by_a_button(client):
+    client.get("/search?q=teapot")
+    post(client, "/mark", id=[1, 2], value="1")
+    first = own(client)
+    gone = post(client, f"/sessions/{first}/delete")
+    button = re.search(r'id="toast-do"[^>]*hx-post="([^"]*)"', gone.text)[1]
+    assert (titles(gone), own(client) != first) == (["Untitled"], True)
+    back = post(client, unescape(button))
+    assert "teapot is back" in back.text
+    assert "toast-do" not in back.text
+    assert (titles(back), own(client), counts(client)) == (["teapot"], first, (2, 0))
+    assert post(client, f"/sessions/{'x' * 22}/undelete").status_code == 410
+    assert post(client, "/sessions/short/undelete").status_code == 404
+
+
+def test_sessions_are_searched_and_sorted_on_their_page(client):
+    for query in ("teapot", "violin", "kangaroo"):
+        client.get(f"/search?q={query}")
+        post(client, "/mark", id=1, value="1")
+        post(client, "/sessions/new")
+    found = client.get("/sessions?text=VIO", headers=HX)
+    assert titles(found) == ["violin"]
+    assert "<html" not in found.text
+    assert titles(client.get("/sessions?text=o&order=name")) == ["kangaroo", "teapot", "violin"]
+    first = re.search(r"/sessions/([\w-]{22})/delete", found.text)[1]
+    assert titles(post(client, f"/sessions/{first}/delete", text="o", order="name")) == ["kangaroo", "teapot"]
+    assert "No session mentions “zebra”" in client.get("/sessions?text=zebra").text
+    wrong = client.get("/sessions?order=oldest")
+    assert (wrong.status_code, "expected one of used" in wrong.text) == (422, True)
 
 
 def test_a_tab_stays_with_its_session_when_another_tab_goes_to_a_new_one(client):
@@ -205,7 +253,9 @@ def test_a_session_taken_away_and_brought_back_finds_the_same(client, folder, mo
     assert re.search(rf'value="{model}" checked', client.get("/").text)
     again = post(client, "/refine", model=model, second_stage="1")
     ids = r'id="tile-(\d+)"'
-    assert re.findall(ids, again.text) == re.findall(ids, found.text) != []
+    listed = client.get("/matches?order=unsure")
+    assert again.status_code == 200
+    assert re.findall(ids, listed.text) == re.findall(ids, found.text) != []
     assert json.loads(client.get(f"/sessions/{own(client)}.json").text) == packed
 
 
@@ -315,9 +365,9 @@ def test_the_store_is_kept_on_disk_beside_logs_that_are_older_than_it(tmp_path):
     store = SessionStore.open(path)
     records = {record.session: record for record in store.records()}
     assert set(records) == {"old", "new"}
-    assert (records["old"].positive, records["old"].negative, records["old"].title) == (1, 1, "Untitled")
+    assert (records["old"].positive, records["old"].negative, records["old"].title) == (1, 1, "")
     assert records["new"].settings == {"query": "/like?id=4", "asked": "Like item 4"}
-    assert (records["new"].title, store.record("none").title) == ("New", "Untitled")
+    assert (records["new"].title, store.record("none").title) == ("New", "")
     store.delete("old")
     assert [record.session for record in store.records()] == ["new"]
     assert store.deleted("old")

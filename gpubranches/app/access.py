@@ -18,6 +18,7 @@ from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import BadRequest, Unauthorized
 from werkzeug.http import parse_cookie
 
+from gpubranches.app.language import t
 from gpubranches.app.problem_details import is_for_programs
 from gpubranches.app.proxies import proxy_advice
 from gpubranches.app.request_values import htmx
@@ -186,7 +187,7 @@ def enter() -> Response:
     """Log a browser in whose form has the token in `token`, by a cookie."""
     rules = access()
     if not rules.is_token(request.form.get("token", "").strip()):
-        return make_response(render_template("login.html", message="That is not the token of this server."), 401)
+        return make_response(render_template("login.html", message=t("login.wrong")), 401)
     response = make_response(redirect(f"{request.script_root}/", 303))
     response.set_cookie(
         COOKIE,

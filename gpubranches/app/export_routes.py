@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request
+import math
+
+from flask import Blueprint, Response, make_response, request, send_file
+from markupsafe import escape
 from werkzeug.exceptions import NotFound
 
 from gpubranches.app.app_context import limits, service
+from gpubranches.app.language import t
 from gpubranches.app.request_values import session_id
+from gpubranches.errors import DataError
 from gpubranches.service.export import BOX_FORMATS, FORMATS
+from gpubranches.service.thumbnails import version
 from gpubranches.service.types import Download
 
 routes = Blueprint("export", __name__)
@@ -29,6 +35,18 @@ def export_boxes(format: str) -> Response:
     return send(service().export_boxes(session_id(), format), session_id())
 
 
+@routes.get("/export/zip")
+def zip_size() -> Response:
+    """Tell how many pictures a ZIP file of the part `tier` would hold, about how many bytes, and the limit."""
+    estimate = service().estimate_zip(session_id(), request.args.get("tier") or "all")
+    size_mb = math.ceil(estimate.bytes / 1e6)
+    if estimate.pictures > estimate.most:
+        told = t("zip-too-many", pictures=estimate.pictures, most=estimate.most)
+    else:
+        told = t("zip-size", pictures=estimate.pictures, megabytes=size_mb)
+    return make_response(escape(told))
+
+
 def send(file: Download, session: str) -> Response:
     """Return a response that sends a file. Raises TooManyError as `Limits.download` does."""
     content = file.content
@@ -36,4 +54,27 @@ def send(file: Download, session: str) -> Response:
         content = limits().download(content, session, str(request.remote_addr))
     response = Response(content, mimetype=file.media_type)
     response.headers.set("Content-Disposition", "attachment", filename=file.name)
+    return response
+
+
+def send_original(item: int, *, download: bool) -> Response:
+    """Return a response with an item's picture as it is on the disk; a file of its own can be sent in parts (Range)."""
+    try:
+        found = service().original(item)
+    except DataError as error:
+        raise NotFound(f"item {item} has no picture that can be sent") from error
+    picture = found.picture
+    response = send_file(
+        picture.path if picture.is_file else picture.open(),
+        found.media_type,
+        as_attachment=download,
+        download_name=found.name,
+        conditional=True,
+        etag=version(picture),
+    )
+    if not download:
+        response.headers.set("Content-Disposition", "inline", filename=found.name)
+    response.headers["Cache-Control"] = "private, no-cache"
+    # Nothing in a picture can load or run anything, whatever a browser makes of it.
+    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
     return response

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, make_response, render_template, request
 
 from gpubranches.app.app_context import service
+from gpubranches.app.language import t
 from gpubranches.app.request_values import where_of_address
 from gpubranches.catalog.metadata.choices import selected_values, toggle_value
 from gpubranches.catalog.metadata.conditions import column_text, value_condition
@@ -43,7 +44,7 @@ def columns() -> Response:
 
 def _show_count(where: str, edited: bool = False) -> Response:
     try:
-        message = f"{service().count(where):,} of {service().catalog.n:,} items"
+        message = t("filter-count", count=service().count(where), total=service().catalog.n)
     except UsageError as error:
         return _show_error(error, where, edited)
     return make_response(
@@ -56,8 +57,8 @@ def _show_error(error: UsageError, where: str = "", edited: bool = False) -> Res
     return make_response(render_template("_count.html", message=message, wrong=True, where=where, edited=edited))
 
 
-def _values(column: Column) -> list[tuple[str, int, str]]:
+def _values(column: Column) -> list[tuple[str | None, int, str]]:
     return [
-        ("missing" if value is None else str(value), count, value_condition(column.name, value))
+        (None if value is None else str(value), count, value_condition(column.name, value))
         for value, count in column.values
     ]

@@ -23,6 +23,7 @@ from gpubranches.catalog.pictures.decoding import decoded_upload
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.queries import Words
+from gpubranches.service.texts import texts_in
 from gpubranches.service.types import SearchRequest
 from gpubranches.service.wording import caption
 
@@ -128,7 +129,7 @@ def _decoded(text: str) -> bytes:
 
 def _described(row: dict[str, Any]) -> dict[str, Any]:
     """Return an item as clients expect it: with its url column, else with the address of its picture here."""
-    described = {"id": row["id"], "caption": caption(row)}
+    described = {"id": row["id"], "caption": caption(texts_in(), row)}
     url = url_of(row)
     if url is not None:
         return {**described, "url": url}

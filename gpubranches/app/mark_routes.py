@@ -13,6 +13,7 @@ import numpy as np
 from flask import Blueprint, request
 
 from gpubranches.app.app_context import service
+from gpubranches.app.language import texts
 from gpubranches.app.request_values import EVENT_NAME, parse_whole, session_id, whole
 from gpubranches.errors import UsageError
 from gpubranches.service.labels import ORIGINS
@@ -71,8 +72,9 @@ def _changes(since: int) -> dict[str, Any]:
     """Return the marks that changed after version `since` of the log.
 
     version: to ask with next time; marks: item id -> 1, -1 or 0; positive, negative: how many there are in all. In
-    words, and null before a find all: new_marks, how many the model has not learnt from; matches, how many items match;
-    since, what marks changed of that. can_undo, can_redo: whether undo and redo have something to do.
+    words, and null before a find all: new_marks, how many the model has not learnt from; matches, how many items match
+    beside the changes since the round before; since, what marks changed of that. total: how many items match, null
+    before a find all. can_undo, can_redo: whether undo and redo have something to do.
     """
     changed = service().changes(session_id(), since)
     found = changed.since
@@ -83,9 +85,10 @@ def _changes(since: int) -> dict[str, Any]:
         "negative": changed.negative,
         "can_undo": changed.can_undo,
         "can_redo": changed.can_redo,
-        "new_marks": None if found is None else new_marks(found.new_marks),
-        "matches": None if found is None else matches_heading(found.total),
-        "since": None if found is None else since_found(found.joined, found.left),
+        "new_marks": None if found is None else new_marks(texts(), found.new_marks),
+        "matches": None if found is None else matches_heading(texts(), found.total, changed.changes),
+        "total": None if found is None else found.total,
+        "since": None if found is None else since_found(texts(), found.joined, found.left),
     }
 
 

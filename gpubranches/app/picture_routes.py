@@ -9,6 +9,8 @@ from werkzeug.exceptions import NotFound, UnsupportedMediaType
 
 from gpubranches.app.api.search import PICTURES, UPLOAD_BYTES
 from gpubranches.app.app_context import service, thumbnails
+from gpubranches.app.export_routes import send_original
+from gpubranches.app.language import texts
 from gpubranches.app.request_values import session_id
 from gpubranches.app.views import shortened
 from gpubranches.errors import DataError, UsageError
@@ -46,13 +48,22 @@ def picture(size: str, item: int) -> Response:
     return response
 
 
+@routes.get("/originals/<int:item>")
+def original(item: int) -> Response:
+    """Send the picture of an item as it is on the disk, to be shown, or with `download` in the address to be kept.
+
+    404 for an item without one, and for a file of a format that is not decoded here.
+    """
+    return send_original(item, download="download" in request.args)
+
+
 @routes.get("/items/<int:item>")
 def details(item: int) -> Response:
     """Show the columns of an item."""
     row = service().item(item) if item < 2**63 else None
     if row is None:
         raise NotFound(f"there is no item {item}")
-    return make_response(render_template("_details.html", item=row, caption=shortened(caption(row))))
+    return make_response(render_template("_details.html", item=row, caption=shortened(caption(texts(), row))))
 
 
 @routes.post("/pictures")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import cast
 
@@ -9,14 +10,17 @@ import numpy as np
 from flask import Blueprint, Response, make_response, render_template, request
 
 from gpubranches.app.app_context import limits, service
-from gpubranches.app.rendering import PAGE, address, frame, show
-from gpubranches.app.request_values import parse_number, parse_whole, session_id, whole
-from gpubranches.app.views import TABS, View, tiles
+from gpubranches.app.language import t, texts
+from gpubranches.app.rendering import PAGE, frame, matches_address, show
+from gpubranches.app.request_values import EVENT_NAME, parse_number, parse_whole, session_id, whole
+from gpubranches.app.views import NEAR_CUT, UNSURE, Listing, View, tiles
 from gpubranches.core.options import MODELS, NEGATIVE_WEIGHT, RANDOM_NEGATIVES, Model, RefineOptions
 from gpubranches.core.results import TIERS
+from gpubranches.errors import UsageError
+from gpubranches.service.session_store import new_session_name
 from gpubranches.service.target import TARGET
-from gpubranches.service.types import NextStep, Proposal, SessionState, StepRequest
-from gpubranches.service.wording import matches_heading, step_in_words
+from gpubranches.service.types import NextStep, PartPage, Proposal, SessionState, StepRequest
+from gpubranches.service.wording import matches_heading, reason, step_in_words, verdict
 
 _KINDS = {"suggestion": "suggest", "audit": "audit"}
 """The view of each origin of proposed items."""
@@ -26,7 +30,10 @@ routes = Blueprint("refine", __name__)
 
 @routes.post("/refine")
 def refine() -> Response:
-    """Find all by the options of the form, within the filter `where`; the cut stays as it was."""
+    """Find all by the options of the form, within the filter `where`; the cut stays as it was.
+
+    task: a name for `/tasks/<name>`, which tells the stage and cancels.
+    """
     form, session = request.form, session_id()
     options = RefineOptions(
         model=cast(Model, form.get("model", MODELS[0])),
@@ -35,46 +42,48 @@ def refine() -> Response:
         negative_weight=parse_number("negative_weight", form.get("negative_weight", str(NEGATIVE_WEIGHT))),
         where=form.get("where", "").strip() or None,
     )
-    with limits().train(session):
+    with _task(session), limits().train(session):
         state = service().find_all(session, service().continued(session, options))
-    return _pushed(_show_part(state, "all"), "/matches")
+    return _pushed(_show_part(state, Listing("all")), "/matches")
 
 
 @routes.post("/recut")
 def recut() -> Response:
-    """Cut the last answer's list at another `lean`, -1 to 1, without training; show the part `tier` of it."""
+    """Cut the last answer's list at another `lean`, -1 to 1, without training; show the part `tier` from the cut on."""
     lean, part = parse_number("lean", request.form.get("lean", "")), request.form.get("tier") or "all"
-    return _pushed(_show_part(service().recut(session_id(), lean, part), part), _address(part))
+    listing = Listing(part, least_sure_first=True)
+    return _pushed(_show_part(service().recut(session_id(), lean, part), listing), matches_address(listing))
 
 
 @routes.get("/matches")
 def matches() -> Response:
-    """Show what the last find all matched, or the part `tier` of its answer."""
-    part, offset = request.args.get("tier") or "all", whole("offset", 0)
+    """Show what the last find all matched, or the part `tier` of its answer.
+
+    unmarked: only items without a mark; order: "unsure", the nearest to the cut first, else the best first.
+    """
+    offset = whole("offset", 0)
     at = whole("marks") if "offset" in request.args and "marks" in request.args else None
     state = service().sessions.state(session_id(), at)
-    return show(state, _unfound(state)) if state.answer is None else _show_part(state, part, offset)
+    return show(state, _unfound(state)) if state.answer is None else _show_part(state, _listing("all"), offset)
 
 
 @routes.get("/suggest")
 def suggest() -> Response:
     """Show the items whose marks would teach most."""
-    note = "The model is least sure of these, so your marks on them teach it most."
-    return _show_proposal(service().suggest(session_id()), "to mark next", note)
+    return _show_proposal(service().suggest(session_id()), t("suggest-note"))
 
 
 @routes.get("/audit")
 def audit() -> Response:
     """Show items drawn at random whose marks tell how complete the last answer is."""
-    note = "Drawn at random. Mark each right or wrong, as many as you like: that tells how good the answer is."
-    return _show_proposal(service().audit(session_id()), "to check", note)
+    return _show_proposal(service().audit(session_id()), t("audit-note"))
 
 
 @routes.post("/next")
 def next_step() -> Response:
     """Show what to mark next until most of what is right is known to be found; at the end, what matches."""
     session = session_id()
-    with limits().train(session):
+    with _task(session), limits().train(session):
         found = service().next_step(session, StepRequest())
     return _pushed(_show_step(found), "/matches" if found.step.done else f"/{_KINDS[found.step.kind]}")
 
@@ -85,12 +94,12 @@ def completeness() -> Response:
 
     If that part is one of the tiers, it holds other items now, and is shown again.
     """
-    state, part = service().estimate(session_id()), request.args.get("tier", "")
-    if part in TIERS:
-        response = _show_part(state, part)
+    state, listing = service().estimate(session_id()), _listing()
+    if listing.part in TIERS:
+        response = _show_part(state, listing)
         response.headers.update({"HX-Retarget": "#results", "HX-Reswap": "innerHTML"})
         return response
-    return make_response(render_template("_completeness.html", **frame(state, part)))
+    return make_response(render_template("_completeness.html", **frame(state, listing)))
 
 
 @routes.get("/completeness/now")
@@ -98,77 +107,116 @@ def completeness_now() -> Response:
     """Show how complete the last answer is under the marks there are now; its tiers stay as they were estimated."""
     state = service().sessions.state(session_id())
     state.last_answer()
-    return make_response(render_template("_completeness.html", **frame(state, request.args.get("tier", ""))))
+    return make_response(render_template("_completeness.html", **frame(state, _listing())))
 
 
 @routes.get("/why/<int:item>")
 def why(item: int) -> Response:
     """Show why an item is in the last answer or is not."""
-    return make_response(render_template("_why.html", explanation=service().explain(session_id(), item)))
+    told = service().explain(session_id(), item)
+    sentences = {"reason": reason(texts(), told), "verdict": verdict(texts(), told)}
+    return make_response(render_template("_why.html", explanation=told, **sentences))
 
 
-def _show_part(state: SessionState, name: str, offset: int = 0) -> Response:
-    return show(state, _part(state, name, offset))
+@routes.get("/tasks/<name>")
+def task(name: str) -> dict[str, str]:
+    """Return the `stage` that a find all of the session is in, "" if none of that name is running."""
+    return {"stage": service().tasks.stage(session_id(), _task_name(name))}
 
 
-def _part(state: SessionState, name: str, offset: int = 0) -> View:
-    page, tab = state.part(name, offset, PAGE), TABS[name]
-    heading, note = f"{page.total:,} {tab.heading}", tab.note
-    if name == "all":
-        heading = matches_heading(page.total, state.changes)
-    scored = zip(page.scores, page.tiers, strict=True)
-    figures = [" · ".join(_figures(score, tier)) for score, tier in scored]
+@routes.post("/tasks/<name>/cancel")
+def cancel(name: str) -> dict[str, str]:
+    """Stop a find all of the session where its next stage begins; its answer before stays."""
+    service().tasks.cancel(session_id(), _task_name(name))
+    return {"stage": ""}
+
+
+def _task(session: str) -> AbstractContextManager[None]:
+    return service().tasks.running(session, _task_name(request.form.get("task") or new_session_name()))
+
+
+def _task_name(name: str) -> str:
+    if not EVENT_NAME.fullmatch(name):
+        raise UsageError(f"task: expected 8 to 64 letters, digits, - and _, got {name!r:.80}")
+    return name
+
+
+def _listing(part: str = "") -> Listing:
+    """Return the listing that the address asks for. part: its part where the address names none."""
+    asked = request.args
+    return Listing(asked.get("tier") or part, asked.get("unmarked") == "1", asked.get("order") == UNSURE)
+
+
+def _show_part(state: SessionState, listing: Listing, offset: int = 0) -> Response:
+    return show(state, _part(state, listing, offset))
+
+
+def _part(state: SessionState, listing: Listing, offset: int = 0) -> View:
+    name = listing.part
+    page = state.part(name, offset, PAGE, unmarked=listing.unmarked, least_sure_first=listing.least_sure_first)
+    if listing.unmarked:
+        heading, note = t("review-heading", count=page.total), t("review-note")
+    elif name == "all":
+        heading, note = matches_heading(texts(), page.total, state.changes), ""
+    else:
+        heading, note = t("part.heading", part=name, count=page.total), t("part.note", part=name)
     return View(
         "matches",
         heading,
         note,
-        tiles(state, page.ids, figures),
+        tiles(state, page.ids, _figures(page)),
         page.total,
-        _address(name, marks=state.version),
+        matches_address(listing, marks=state.version),
         offset,
-        origin="suggestion" if tab.near_cut else "user",
+        origin="suggestion" if name in NEAR_CUT else "user",
         where=state.found_where,
-        part=name,
+        listing=listing,
     )
 
 
-def _figures(score: np.float32, tier: str | None) -> list[str]:
-    """Return what a tile of an answer shows: the score, if the item was ranked, and the tier, if it has one."""
-    return [f"{score:.3g}"] * (not np.isnan(score)) + ([tier] if tier else [])
+def _figures(page: PartPage) -> list[str]:
+    """Return what each tile of an answer shows: the chance to be right, or the score where no chance is estimated.
+
+    Items that are marked or were not ranked show neither.
+    """
+    marks = page.state.marks
+    shown = [not np.isnan(score) and int(item) not in marks for item, score in zip(page.ids, page.scores, strict=True)]
+    if page.chances is None:
+        figures = [t("score", value=f"{score:.3g}") for score in page.scores]
+    else:
+        figures = [
+            t("chance", percent=0 if np.isnan(chance) else round(100 * chance)) for chance in page.chances.tolist()
+        ]
+    return [figure if known else "" for figure, known in zip(figures, shown, strict=True)]
 
 
 def _unfound(state: SessionState) -> View:
     """Return what is shown without an answer: nothing was found yet, or the server has dropped the answer."""
-    view = View("matches", "Nothing found yet", where=state.record.where)
+    view = View("matches", t("unfound"), where=state.record.where)
     if not state.positive:
-        return replace(view, note="Mark at least one item right, then press Find all.")
+        return replace(view, note=t("unfound.unmarked"))
     if not state.record.has_found:
-        return replace(view, note="Find all applies your marks to the whole catalog.", again="Find all")
-    note = "The server was started anew, or the catalog changed. Your marks and options are kept."
-    return replace(view, heading="The answer is forgotten", note=note, again="Find all again")
+        return replace(view, note=t("unfound.marked"), again=t("find-all"))
+    return replace(view, heading=t("unfound.forgotten"), note=t("unfound.kept"), again=t("find-again"))
 
 
-def _show_proposal(proposal: Proposal, what_for: str, note: str) -> Response:
+def _show_proposal(proposal: Proposal, note: str) -> Response:
     state, shown = proposal.state, tiles(proposal.state, proposal.ids)
-    heading, kind = f"{len(shown)} {what_for}", _KINDS[proposal.origin]
+    kind = _KINDS[proposal.origin]
+    heading = t("to-check", count=len(shown)) if kind == "audit" else t("to-mark", count=len(shown))
     view = View(kind, heading, note, shown, len(shown), origin=proposal.origin, where=state.found_where)
     return show(state, view)
 
 
 def _show_step(found: NextStep) -> Response:
     """Show the items of a step, or the answer if nothing is left to mark."""
-    step, note = found.step, step_in_words(found.step, TARGET)
+    step, note = found.step, step_in_words(texts(), found.step, TARGET)
     if step.done:
-        return show(found.state, replace(_part(found.state, "all"), note=note))
-    what_for = "to mark next" if step.checks is None else "to check"
-    return _show_proposal(Proposal(found.state, step.ids, step.kind), what_for, note)
+        return show(found.state, replace(_part(found.state, Listing("all")), note=note))
+    return _show_proposal(Proposal(found.state, step.ids, step.kind), note)
 
 
 def _pushed(response: Response, path: str) -> Response:
     """Return a response that puts a path into the browser's address bar."""
     response.headers["HX-Push-Url"] = request.script_root + path
     return response
-
-
-def _address(part: str, **query: int) -> str:
-    return address("/matches", tier="" if part == "all" else part, **query)

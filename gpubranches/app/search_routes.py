@@ -8,11 +8,12 @@ from dataclasses import replace
 from flask import Blueprint, Response, request
 
 from gpubranches.app.app_context import service
+from gpubranches.app.language import t, texts
 from gpubranches.app.rendering import PAGE, address, show
 from gpubranches.app.request_values import session_id, where_of_address, whole
-from gpubranches.app.views import View, tiles
+from gpubranches.app.views import View, chips, tiles
 from gpubranches.errors import UsageError
-from gpubranches.retrieval.queries import Item, Picture, of_kind, parse
+from gpubranches.retrieval.queries import Item, Picture, parse
 from gpubranches.service.session_store import query_path
 from gpubranches.service.types import ListPage, NearestPageRequest, RandomPageRequest
 from gpubranches.service.wording import query_in_words
@@ -29,7 +30,7 @@ def home() -> Response:
     try:
         return _random("home", seed, where)
     except UsageError as error:  # the catalog has lost a column since
-        return _random("home", seed, "", f"The filter is taken away. {error}")
+        return _random("home", seed, "", t("filter-lost", error=str(error)))
 
 
 @routes.get("/random")
@@ -43,20 +44,19 @@ def search() -> Response:
     """Show the items nearest to the text `q`."""
     text = request.args.get("q", "").strip()
     query = parse(text)
-    pictures = tuple(picture.name for picture in of_kind(Picture, query.terms))
-    heading = f"Nearest to “{text}”"
+    heading = t("nearest", query=text)
     if isinstance(query.single, Picture):
-        heading = "Nearest to your picture"
+        heading = t("nearest.picture")
     if isinstance(query.single, Item):
-        heading = query_in_words(text)
-    return _nearest(View("search", heading, query=text, pictures=pictures), text)
+        heading = query_in_words(texts(), text)
+    return _nearest(View("search", heading, query=text, terms=chips(text)), text)
 
 
 @routes.get("/like")
 def like() -> Response:
     """Show the items nearest to the item `id`."""
     item = whole("id")
-    return _nearest(View("like", query_in_words(item), query=f"#{item}"), item)
+    return _nearest(View("like", query_in_words(texts(), item), query=f"#{item}"), item)
 
 
 def _nearest(view: View, query: str | int) -> Response:
@@ -65,23 +65,34 @@ def _nearest(view: View, query: str | int) -> Response:
     where = asked.where
     if page.meant:
         query = page.meant
-        view = replace(view, heading=f"Nearest to “{query}”", query=query)
-    inside = f"{page.inside:,} of {service().catalog.n:,} items" if where else f"{page.inside:,} items"
-    many = f"the {page.total:,} nearest of {inside}" if page.total < page.inside else inside
+        view = replace(view, heading=t("nearest", query=str(query)), query=query)
+    many = _how_many(page, where)
     view = replace(view, address=query_path(query, where), where=where, how=page.source, took_ms=page.took_ms)
-    meant = f"showing {page.meant} for {page.shown_for} · " if page.meant else ""
-    return _show(page, replace(view, note=f"{meant}{many}, most alike first"))
+    meant = t("nearest-meant", meant=page.meant, text=page.shown_for) if page.meant else ""
+    return _show(page, replace(view, note=" · ".join(filter(None, (meant, many)))))
+
+
+def _how_many(page: ListPage, where: str) -> str:
+    """Return how many items are listed, of those that the filter lets in, of those in the catalog."""
+    inside, total = page.inside, service().catalog.n
+    if page.total < inside:
+        if where:
+            return t("nearest-some-filtered", count=page.total, inside=inside, total=total)
+        return t("nearest-some", count=page.total, inside=inside)
+    return t("nearest-all-filtered", inside=inside, total=total) if where else t("nearest-all", count=inside)
 
 
 def _random(kind: str, seed: int, where: str, note: str = "") -> Response:
     asked = RandomPageRequest(seed, where, whole("offset", 0), PAGE)
     page = service().more(session_id(), asked) if _is_later_page() else service().random(session_id(), asked)
     place = address("/random", seed=seed, where=where)
-    return _show(page, View(kind, "Random items", note, address=place, seed=seed, where=where))
+    return _show(page, View(kind, t("random"), note, address=place, seed=seed, where=where))
 
 
 def _show(page: ListPage, view: View) -> Response:
-    figures = None if page.distances is None else [f"{distance:.3g}" for distance in page.distances]
+    figures = (
+        None if page.distances is None else [t("distance", value=f"{distance:.2f}") for distance in page.distances]
+    )
     shown = tiles(page.state, page.ids, figures)
     return show(page.state, replace(view, tiles=shown, total=page.total, offset=page.offset))
 

@@ -17,6 +17,8 @@ from gpubranches.app import (
     filter_routes,
     health_routes,
     knn_service,
+    language,
+    map_routes,
     mark_routes,
     metrics_routes,
     picture_routes,
@@ -57,6 +59,7 @@ _PARTS = (
     search_routes,
     mark_routes,
     refine_routes,
+    map_routes,
     filter_routes,
     picture_routes,
     export_routes,
@@ -93,6 +96,7 @@ def create_app(
     install_context(app, AppContext(service, Thumbnails(catalog.path / "thumbnails"), remote_pictures=remote_pictures))
     app.extensions["gpubranches.access"] = access.Access(None if token is None else access.check_token(token, "token"))
     app.wsgi_app = _FollowedApp(app.wsgi_app, service)  # type: ignore[method-assign]
+    language.install(app)
     htmx.init_app(app)
     metrics_routes.install(app, service)
     request_checks.install(app)
@@ -109,21 +113,29 @@ def serve(
     allowed_hosts: tuple[str, ...] = (),
     proxies: Proxies | None = None,
     ready: Callable[[int], None] | None = None,
+    warm: Callable[[float], None] | None = None,
 ) -> None:
     """Serve in 24 threads until SIGTERM or SIGINT, then finish the running requests. Errors as of `open_server`.
 
-    ready: called with the port once the server listens.
+    ready: called with the port once the server listens; warm: with the seconds that compiling the kernels took, once
+    that is done.
     """
     server = open_server(app, host, port, allowed_hosts=allowed_hosts, proxies=proxies)
     service = context_of(app).service
     _log.info("serving on http://%s:%d", host, server.effective_port)
     if ready is not None:
         ready(server.effective_port)
-    threading.Thread(target=service.warm_up, name="warm-up", daemon=True).start()
+    threading.Thread(target=_warm_up, args=(service, warm), name="warm-up", daemon=True).start()
     try:
         waitress_server.run(server)
     finally:
         service.close()
+
+
+def _warm_up(service: CatalogService, warm: Callable[[float], None] | None) -> None:
+    seconds = service.warm_up()
+    if warm is not None and seconds is not None:
+        warm(seconds)
 
 
 def open_server(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from flask import Blueprint, Response, make_response, render_template, request
@@ -12,11 +11,13 @@ from jinja2_fragments.flask import render_block
 from werkzeug.exceptions import NotFound
 
 from gpubranches.app.app_context import service
-from gpubranches.app.request_values import enter, session_id
+from gpubranches.app.language import t, texts
+from gpubranches.app.request_values import enter, htmx, session_id
 from gpubranches.app.views import picture_versions
 from gpubranches.errors import UsageError
 from gpubranches.service.session_directory import SessionDirectory
-from gpubranches.service.session_store import SESSION_NAME, Record, new_session_name, query_path
+from gpubranches.service.session_store import ORDERS, SESSION_NAME, Order, Record, new_session_name, query_path
+from gpubranches.service.wording import session_title
 
 LARGEST_BYTES = 32 << 20
 """Of an imported file: half a million marks."""
@@ -26,8 +27,8 @@ routes = Blueprint("sessions", __name__)
 
 @routes.get("/sessions")
 def listed() -> Response:
-    """Show the sessions over this catalog, the last used first."""
-    return make_response(render_template("sessions.html", **_context()))
+    """Show the sessions over this catalog that mention `text`, in an `order` of ORDERS."""
+    return _list() if htmx else make_response(render_template("sessions.html", **_context()))
 
 
 @routes.post("/sessions/new")
@@ -56,24 +57,37 @@ def resume(name: str) -> Response:
 @routes.post("/sessions/<name>/copy")
 def copy(name: str) -> Response:
     """Begin a session that is as another one is now."""
-    return _go(_sessions().copy(_known(name).session))
+    record = _known(name)
+    return _go(_sessions().copy(record.session, t("session-copied", title=_title(record))))
 
 
 @routes.post("/sessions/<name>/name")
 def rename(name: str) -> Response:
     """Give a session the name `title`."""
     title = _sessions().rename(_known(name).session, request.form.get("title", ""))
-    return _list(f"Named {title}" if title else "Name removed")
+    return _list(t("session-renamed", title=title) if title else t("session-unnamed"))
 
 
 @routes.post("/sessions/<name>/delete")
 def delete(name: str) -> Response:
-    """Delete a session with its marks; pages that show it get an error from now on."""
+    """Delete a session with its marks, for an hour so that it can be brought back; pages that show it get an error."""
     record, mine = _known(name), session_id()
-    _sessions().delete(record.session)
+    _sessions().discard(record.session)
     if record.session == mine:
         enter(new_session_name())
-    return _list(f"Deleted {record.title}")
+    title, current = _title(record), record.session == mine
+    return _list(t("session-deleted", title=title), removed=record, removed_title=title, removed_current=current)
+
+
+@routes.post("/sessions/<name>/undelete")
+def undelete(name: str) -> Response:
+    """Bring a deleted session back as it was; `current` makes it the browser's own again."""
+    if not SESSION_NAME.fullmatch(name):
+        raise NotFound(t("session-unknown"))
+    _sessions().bring_back(name)
+    if request.args.get("current"):
+        enter(name)
+    return _list(t("session-restored", title=_title(_sessions().record(name))))
 
 
 @routes.get("/sessions/<name>.json")
@@ -91,7 +105,7 @@ def _sessions() -> SessionDirectory:
 
 def _known(name: str) -> Record:
     if not SESSION_NAME.fullmatch(name) or _sessions().deleted(name):
-        raise NotFound("There is no such session any more; it may have been deleted.")
+        raise NotFound(t("session-unknown"))
     return _sessions().record(name)
 
 
@@ -104,21 +118,34 @@ def _go(session: str, path: str = "") -> Response:
     return response
 
 
-def _context(said: str = "") -> dict[str, Any]:
-    current = session_id()
-    records = [record for record in _sessions().records() if SESSION_NAME.fullmatch(record.session)]
-    if current not in {record.session for record in records}:
+def _context(said: str = "", **shown: Any) -> dict[str, Any]:
+    current, text = session_id(), request.values.get("text", "")
+    order = cast(Order, request.values.get("order") or ORDERS[0])
+    if order not in ORDERS:
+        raise UsageError(f"order: expected one of {', '.join(ORDERS)}, got {order!r:.40}")
+    found = _sessions().records(text=text, order=order)
+    records = [record for record in found if SESSION_NAME.fullmatch(record.session)]
+    if current not in {record.session for record in records} and not text.strip():
         records.insert(0, _sessions().record(current))
-    times = {record.session: f"{datetime.fromtimestamp(record.used_s):%d %b %Y, %H:%M}" for record in records}
     examples = np.unique([item for record in records for item in record.examples]).astype(np.int64)
     return {
         "records": records,
-        "times": times,
+        "titles": {record.session: session_title(texts(), record.name, record.asked) for record in records},
+        "times": {record.session: texts().moment(record.used_s) for record in records},
+        "exports": {record.session: texts().moment(record.exported[1]) for record in records if record.exported},
         "pictures": picture_versions(examples),
         "session_id": current,
+        "text": text,
+        "order": order,
+        "session_orders": ORDERS,
         "said": said,
+        **shown,
     }
 
 
-def _list(said: str) -> Response:
-    return make_response(render_block("sessions.html", "list", **_context(said)))
+def _title(record: Record) -> str:
+    return session_title(texts(), record.name, record.asked) or t("untitled")
+
+
+def _list(said: str = "", **shown: Any) -> Response:
+    return make_response(render_block("sessions.html", "list", **_context(said, **shown)))

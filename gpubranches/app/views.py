@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.app.app_context import remote_pictures, service
+from gpubranches.app.language import texts
 from gpubranches.catalog.metadata.columns import https_url_of
 from gpubranches.catalog.pictures.decoding import MAX_SIDE, upright_size
-from gpubranches.catalog.pictures.image_files import Picture
+from gpubranches.catalog.pictures.image_files import Picture as StoredPicture
 from gpubranches.errors import DataError
+from gpubranches.retrieval.queries import Item, Picture, Words, WrittenTerm, written_terms
 from gpubranches.service.thumbnails import version
 from gpubranches.service.types import SessionState
 from gpubranches.service.wording import caption
@@ -43,13 +45,50 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Chip:
+    """One term of a query as it is shown.
+
+    sign: "+" or "-"; label: as it was written; others: the query without it, "" where that is none; item: its id, with
+    the version of its picture, "" for none; sent: the name of an uploaded picture.
+    """
+
+    sign: str
+    label: str
+    others: str = ""
+    item: int | None = None
+    picture: str = ""
+    sent: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Which part of an answer is listed, "" for none, and how: without marked items, the nearest to the cut first."""
+
+    part: str = ""
+    unmarked: bool = False
+    least_sure_first: bool = False
+
+    def query(self) -> dict[str, str]:
+        """Return the listing as the values of an address; empty ones are its defaults."""
+        return {
+            "tier": "" if self.part == "all" else self.part,
+            "unmarked": "1" if self.unmarked else "",
+            "order": UNSURE if self.least_sure_first else "",
+        }
+
+
+UNSURE = "unsure"
+"""The value of `order` in an address that lists the nearest to the cut first."""
+
+
+@dataclass(frozen=True)
 class View:
     """One page of a list of items.
 
     kind: the route that made it; total: how many items the list has; address: of the list, whose pages differ by
     `offset`; offset: of this page; query: what the search field holds; origin: what to mark its items with; where: the
-    filter; pictures: names of the uploaded ones that the query names; part: of the answer, "" for another list; again:
-    the label of a button that finds all, "" for no button; how: what answered a query, and took_ms its time.
+    filter; terms: those of the query, if there are several or pictures; listing: of an answer; again: the label of a
+    button that finds all, "" for no button; how: what answered a query, and took_ms its time.
     """
 
     kind: str
@@ -63,38 +102,25 @@ class View:
     seed: int = 0
     origin: str = "user"
     where: str = ""
-    pictures: tuple[str, ...] = ()
-    part: str = ""
+    terms: tuple[Chip, ...] = ()
+    listing: Listing = Listing()
     again: str = ""
     how: str = ""
     took_ms: float = 0.0
 
+    @property
+    def part(self) -> str:
+        """The part of an answer that is listed, "" for another list."""
+        return self.listing.part
 
-@dataclass(frozen=True)
-class Tab:
-    """How a part of an answer is shown: its title, the words after its count in a heading, and a note.
-
-    near_cut: whether its items lie near the cut, so that marks on them count as on suggestions.
-    """
-
-    title: str
-    heading: str
-    note: str
-    near_cut: bool = False
+    @property
+    def unmarked(self) -> bool:
+        """Whether only items without a mark are listed."""
+        return self.listing.unmarked
 
 
-TABS = {
-    "all": Tab("All", "match", ""),
-    "sure": Tab("Sure", "sure", "Marked right, or right with a chance of 90% or more each."),
-    "likely": Tab("Likely", "likely", "Right with a chance of 50% to 90% each."),
-    "borderline": Tab(
-        "Borderline", "borderline", "Right with a chance of less than 50% each, or marked wrong since.", True
-    ),
-    "below": Tab("Just below", "just below", "They do not match, but nearly do. Mark what is right among them.", True),
-    "new": Tab("New", "new", "They match now and did not in the round before."),
-    "gone": Tab("Gone", "gone", "They matched in the round before and do not now.", True),
-}
-"""By the names of `answer.PARTS`."""
+NEAR_CUT = frozenset({"borderline", "below", "gone"})
+"""Parts of an answer whose items lie near the cut, so that marks on them count as on suggestions."""
 
 
 def tiles(state: SessionState, ids: NDArray[np.int64], figures: Sequence[str] | None = None) -> list[Tile]:
@@ -112,7 +138,25 @@ def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
     named, source = version(picture), https_url_of(item) or ""
     remote = source if remote_pictures() and not named else ""
     ratio = _ratio(picture, named) if named else _told_ratio(item)
-    return Tile(int(item["id"]), shortened(caption(item)), mark, figure, named, ratio, remote, source)
+    return Tile(int(item["id"]), shortened(caption(texts(), item)), mark, figure, named, ratio, remote, source)
+
+
+def chips(text: str) -> tuple[Chip, ...]:
+    """Return the terms of a query that can be read; none for a single text, which the search field shows."""
+    written = written_terms(text)
+    if len(written) == 1 and isinstance(written[0].term, Words):
+        return ()
+    items = [term.term.id for term in written if isinstance(term.term, Item)]
+    known = [item for item in items if item < service().catalog.next_id]
+    pictures = picture_versions(np.array(known, np.int64))
+    return tuple(_chip(term, pictures) for term in written)
+
+
+def _chip(written: WrittenTerm, pictures: dict[int, str]) -> Chip:
+    chip = Chip(written.sign, written.text, written.others)
+    if isinstance(written.term, Item):
+        return replace(chip, item=written.term.id, picture=pictures.get(written.term.id, ""))
+    return replace(chip, sent=written.term.name) if isinstance(written.term, Picture) else chip
 
 
 def picture_versions(ids: NDArray[np.int64]) -> dict[int, str]:
@@ -135,7 +179,7 @@ def _told_ratio(item: dict[str, Any]) -> float:
 
 
 @lru_cache(1 << 17)
-def _ratio(picture: Picture | None, version: str) -> float:
+def _ratio(picture: StoredPicture | None, version: str) -> float:
     """Return a picture's width by its height, 1 if it cannot be read. version: of the file, for the cache."""
     try:
         width, height = upright_size(picture) if picture is not None and version else (1, 1)

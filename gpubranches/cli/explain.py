@@ -10,6 +10,8 @@ from rich.table import Table
 
 from gpubranches.cli.options import catalog_argument, json_option, print_json, refine_options
 from gpubranches.cli.sessions import MarkedIds, Source, mark_options, model_source
+from gpubranches.service.texts import texts_in
+from gpubranches.service.wording import explanation_to_json, verdict
 
 if TYPE_CHECKING:
     from gpubranches.core.options import RefineOptions
@@ -33,14 +35,14 @@ def explain(source: Source, item: int, marks: MarkedIds, options: RefineOptions,
         session.find_all(options)
         told = session.explain(item)
     if as_json:
-        print_json(told.to_json())
+        print_json(explanation_to_json(told))
     else:
         _show(told)
 
 
 def _show(told: Explanation) -> None:
     console = Console()
-    console.print(f"Item {told.item}: {told.verdict()}", highlight=False, soft_wrap=True)
+    console.print(f"Item {told.item}: {verdict(texts_in(), told)}", highlight=False, soft_wrap=True)
     if told.held:
         table = Table(
             "estimator", "box", "dim", "low", "code", "high", "margin", title="Bounds it passes most narrowly"

@@ -22,6 +22,7 @@ from gpubranches.cli.sessions import MarkedIds, Source, mark_options, model_sour
 from gpubranches.core.results import TIERS
 from gpubranches.errors import UsageError
 from gpubranches.service.export import BOX_FORMATS, FORMATS, format_of
+from gpubranches.service.texts import texts_in
 from gpubranches.service.wording import intervals
 
 if TYPE_CHECKING:
@@ -121,6 +122,6 @@ def _show_answer(session: Session, answer: Answer, limit: int, written: int | No
 
 def _completeness(answer: Answer) -> str:
     tiers = [f"{len(answer.parts[name]):,} {name}" for name in TIERS if name in answer.parts]
-    guess = intervals(answer.ranking)
+    guess = intervals(texts_in(), answer.ranking)
     said = [f"a guess, as nothing is checked: {guess}" if guess else "", ", ".join(tiers)]
     return "".join(f"\n{line}" for line in said if line)

@@ -122,9 +122,12 @@ def _serve(source: ServedSource, address: Address, remote_pictures: bool = False
     token = read_token(address.token_file)
     require_token(address.host, token)
     proxies = Proxies.parse(address.behind_proxy, address.prefix)
+    _tell(f"Opening the catalog {source.directory}")
     catalog = Catalog.open(source.directory)
     tell_missing_pictures(catalog)
+    _tell(f"Opening the {source.backend} backend over {catalog.n:,} items")
     with source.opened(catalog) as opened:
+        _tell("Loading the model that reads texts and pictures")
         embedder = open_embedder_for(catalog, source.embedder)
         app = create_app(
             catalog, opened, embedder=embedder, seed=source.seed, token=token, remote_pictures=remote_pictures
@@ -138,4 +141,10 @@ def _serve(source: ServedSource, address: Address, remote_pictures: bool = False
             allowed_hosts=address.allowed_hosts,
             proxies=proxies,
             ready=lambda port: click.echo(f"Serving {catalog.n:,} items at http://{name}:{port} {told}"),
+            warm=lambda seconds: _tell(f"Kernels are compiled after {seconds:.1f} s; now find all is fast"),
         )
+
+
+def _tell(stage: str) -> None:
+    """Print a stage of the start on standard error."""
+    click.echo(stage, err=True)

@@ -11,15 +11,6 @@ from gpubranches.errors import UsageError
 Model = Literal["ensemble", "branch", "ensemble-classic", "branch-classic", "forest", "tree", "linear"]
 MODELS: tuple[Model, ...] = get_args(Model)
 """The first is the default."""
-TITLES: dict[Model, str] = {
-    "ensemble": "Ensemble of decision branches",
-    "branch": "One decision branch",
-    "ensemble-classic": "Ensemble of decision branches, the papers' own",
-    "branch-classic": "One decision branch, the papers' own",
-    "forest": "Random forest",
-    "tree": "Decision tree",
-    "linear": "Linear, without boxes",
-}
 RANDOM_NEGATIVES, MOST_RANDOM_NEGATIVES = 1000, 1_000_000
 """Items drawn from the catalog that serve as wrong unchecked, by default and at most."""
 NEGATIVE_WEIGHT = 10.0

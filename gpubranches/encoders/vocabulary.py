@@ -125,6 +125,8 @@ class VocabularyEmbedder:
         hint = f"perhaps {', '.join(near)}" if near else f"such as {', '.join(self.names[:5])}"
         raise UnknownNameError(
             f"text: expected one of the {len(self.names):,} names that are known here, got {text!r:.80}; {hint}",
+            text,
+            len(self.names),
             tuple(near),
             near[0] if alike else "",
         )

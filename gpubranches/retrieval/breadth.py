@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.stages import begin
 from gpubranches.learning.linear import LogisticRegression
 from gpubranches.retrieval.boundary import BoundaryPosterior
 from gpubranches.retrieval.scoring import CatalogScores, View
@@ -144,6 +145,7 @@ def _fit(
     view: View, data: TrainingData, basis: NDArray[np.float32], unchecked_weight: float
 ) -> tuple[LogisticRegression, NDArray[np.float32], CatalogScores]:
     """Fit a linear model over vectors @ basis; return it, its weights and its scores of the catalog."""
+    begin("breadth")
     n_marked = len(data.positives) + len(data.negatives)
     vectors = view.vectors(np.concatenate([data.positives, data.negatives, data.unchecked]))
     sample_weight = np.ones(len(vectors))

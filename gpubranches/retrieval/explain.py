@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from gpubranches.core.boxes import Boxes
 from gpubranches.core.results import Ranking
 from gpubranches.errors import UsageError
 
+Outcome = Literal["votes", "no-candidate", "unranked", "reached", "missed"]
+"""How far an item came: only votes decide; too few of them; a candidate too far below the cut to be ranked; its score
+reaches the cut; its score stays below."""
 NEAREST = 5
 """The largest number of missed boxes, and of narrow bounds, that an explanation names."""
 
@@ -76,48 +79,26 @@ class Explanation:
         """Return the bounds that exclude the item from the nearest boxes, nearest box first."""
         return [(reading, bound) for reading in self.misses for bound in reading.violated]
 
-    def verdict(self) -> str:
-        """Return the reason in a sentence or two."""
-        said = f"{self.votes} of {self.n_estimators} estimators hold it, {self.needed} needed"
-        if self.threshold is not None:
-            if self.votes < self.needed:
-                said += ": no candidate"
-            elif self.score is None:
-                said += ": a candidate, too far below the cut to be ranked by its embedding"
-            else:
-                reached = "reaches" if self.score >= self.threshold else "stays below"
-                said += f": a candidate; its score {self.score:.3f} {reached} the cut {self.threshold:.3f}"
-        if self.mark:
-            said += f". Marked {'right, so in' if self.mark > 0 else 'wrong, so not in'} the answer in any case"
-        elif self.matched is not None:
-            said += f". It {'matches' if self.matched else 'does not match'}"
-        return said + "."
+    @property
+    def found(self) -> bool:
+        """Whether the answer has the item, or the boxes would match it where there is no answer."""
+        return self.votes >= self.needed if self.matched is None else self.matched
 
-    def reason(self) -> str:
-        """Return the reason in a sentence for users: an estimator is a quick look, the second stage a closer look."""
-        if self.mark:
-            return f"It is marked {'right, so it is in' if self.mark > 0 else 'wrong, so it is not in'} the answer."
-        looks = (
-            f"{self.votes or 'none'} of {self.n_estimators} quick looks" if self.n_estimators > 1 else "a quick look"
-        )
-        similar = f"{looks} found it like what is marked right"
-        if self.n_estimators == 1 and not self.votes:
-            similar = f"{looks} did not find it like what is marked right"
+    @property
+    def outcome(self) -> Outcome:
+        """How far the item came; its mark is not considered."""
         if self.threshold is None:
-            sentence = f"{similar}; {self.needed} are enough" if self.n_estimators > 1 else similar
-        elif self.votes < self.needed:
-            sentence = f"{similar}, so no closer look was taken"
-        elif self.score is None:
-            sentence = f"{similar}, but others are so much more alike that no closer look was taken"
-        else:
-            sentence = f"{similar}, {'and so did' if self.score >= self.threshold else 'but not'} a closer look"
-        found = self.votes >= self.needed if self.matched is None else self.matched
-        return f"{'Found' if found else 'Not found'}: {sentence}."
+            return "votes"
+        if self.votes < self.needed:
+            return "no-candidate"
+        if self.score is None:
+            return "unranked"
+        return "reached" if self.score >= self.threshold else "missed"
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dict of plain values, with the reason, the verdict and the narrowest bounds."""
+        """Return a dict of plain values, with the narrowest bounds."""
         narrowest = [{"estimator": r.estimator, "box": r.box, **asdict(b)} for r, b in self.narrowest()]
-        return {**asdict(self), "reason": self.reason(), "verdict": self.verdict(), "narrowest": narrowest}
+        return {**asdict(self), "narrowest": narrowest}
 
 
 def explain(boxes: Boxes, code: NDArray[np.uint8], *, needed: int = 1, nearest: int = NEAREST) -> Explanation:

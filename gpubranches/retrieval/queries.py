@@ -84,28 +84,40 @@ def parse(text: str) -> Query:
     need quotes. Quotes elsewhere are part of the words. Any white space separates words. Raises UsageError for an empty
     term, for another text after # or picture:, for more than 32 terms or 1,000 letters, and if no term is added.
     """
-    if len(text) > LONGEST:
-        raise UsageError(f"text: expected at most {LONGEST:,} letters, got {len(text):,}")
-    tokens = text.split()
-    if not tokens:
-        raise UsageError("text: expected a word or more, got nothing; type what to look for")
-    terms: dict[str, list[Term]] = {"+": [], "-": []}
-    at = 0
-    while at < len(tokens):
-        sign = "+"
-        if tokens[at] in _SIGNS:
-            sign, at = tokens[at], at + 1
-        end = _end(tokens, at)
-        if end == at:
-            got = repr(tokens[at]) if at < len(tokens) else "the end"
-            raise UsageError(f"text: expected a term after {sign}, got {got}; write, for example, dog + #17 - cat")
-        terms[sign].append(_term(" ".join(tokens[at:end])))
-        at = end
-    if len(terms["+"]) + len(terms["-"]) > MOST_TERMS:
-        raise UsageError(f"text: expected at most {MOST_TERMS} terms, got {len(terms['+']) + len(terms['-'])}")
-    if not terms["+"]:
+    signed = _signed_terms(text)
+    added = tuple(term for sign, term, _ in signed if sign == "+")
+    subtracted = tuple(term for sign, term, _ in signed if sign == "-")
+    if len(signed) > MOST_TERMS:
+        raise UsageError(f"text: expected at most {MOST_TERMS} terms, got {len(signed)}")
+    if not added:
         raise UsageError("text: expected an added term, got only subtracted ones; name first what to look for")
-    return Query(tuple(terms["+"]), tuple(terms["-"]))
+    return Query(added, subtracted)
+
+
+@dataclass(frozen=True)
+class WrittenTerm:
+    """A term of a query as it was written.
+
+    sign: "+" or "-"; text: as written, without the sign; others: the query without this term, "" where the other terms
+    alone are none.
+    """
+
+    sign: str
+    term: Term
+    text: str
+    others: str
+
+
+def written_terms(text: str) -> list[WrittenTerm]:
+    """Return the terms of a query in the order they were written. Raises UsageError as `parse` does."""
+    parse(text)
+    signed = _signed_terms(text)
+    found = []
+    for at, (sign, term, written) in enumerate(signed):
+        rest = signed[:at] + signed[at + 1 :]
+        others = " ".join(f"{other} {words}" for other, _, words in rest).removeprefix("+ ")
+        found.append(WrittenTerm(sign, term, written, others if _reads_as(others, rest) else ""))
+    return found
 
 
 def combine(
@@ -137,6 +149,38 @@ def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 def of_kind(kind: type[T], terms: Sequence[Term]) -> list[T]:
     """Return the terms of one class, in their order."""
     return [term for term in terms if isinstance(term, kind)]
+
+
+def _signed_terms(text: str) -> list[tuple[str, Term, str]]:
+    """Return sign, term and written text of each term."""
+    if len(text) > LONGEST:
+        raise UsageError(f"text: expected at most {LONGEST:,} letters, got {len(text):,}")
+    tokens = text.split()
+    if not tokens:
+        raise UsageError("text: expected a word or more, got nothing; type what to look for")
+    terms: list[tuple[str, Term, str]] = []
+    at = 0
+    while at < len(tokens):
+        sign = "+"
+        if tokens[at] in _SIGNS:
+            sign, at = tokens[at], at + 1
+        end = _end(tokens, at)
+        if end == at:
+            got = repr(tokens[at]) if at < len(tokens) else "the end"
+            raise UsageError(f"text: expected a term after {sign}, got {got}; write, for example, dog + #17 - cat")
+        written = " ".join(tokens[at:end])
+        terms.append((sign, _term(written), written))
+        at = end
+    return terms
+
+
+def _reads_as(text: str, signed: list[tuple[str, Term, str]]) -> bool:
+    """Return whether a text is a query of these terms; a quote that is left over may have joined two of them."""
+    try:
+        parse(text)
+    except UsageError:
+        return False
+    return _signed_terms(text) == signed
 
 
 def _end(tokens: list[str], at: int) -> int:

@@ -15,6 +15,7 @@ from gpubranches.core.arrays import among
 from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.options import Model
 from gpubranches.core.results import Ranking
+from gpubranches.core.stages import begin
 from gpubranches.errors import UsageError
 from gpubranches.learning.branches import BranchEnsemble, DecisionBranches
 from gpubranches.learning.branches_classic import ClassicBranches, ClassicEnsemble
@@ -104,6 +105,7 @@ def find_all(
     else:
         boxes, ranking = _find_by_votes(backend, catalog, data, model, seed, where, lean, timings)
         breadth, stages = None, "boxes"
+    begin("cut")
     if where is not None:
         ranking = ranking.take(catalog.inside(ranking.ids, where))
     timings["total"] = sum(timings.values())
@@ -260,6 +262,7 @@ def _with_votes(ranking: Ranking, catalog: Catalog, boxes: Boxes | None) -> Rank
 
 @contextmanager
 def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    begin(name)
     start = time.perf_counter()
     yield
     timings[name] = (time.perf_counter() - start) * 1000

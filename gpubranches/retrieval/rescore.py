@@ -17,6 +17,7 @@ from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.options import NEGATIVE_WEIGHT
 from gpubranches.core.results import Candidates, Ranking
+from gpubranches.core.stages import begin
 from gpubranches.core.tie_order import best_first
 from gpubranches.core.whitening import Whitening
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
@@ -201,6 +202,7 @@ class Rescorer:
         unmarked = np.zeros(n_right, np.bool_)
         rough, exact = Candidates(ids=ids[:0], scores=dots[:0], total=0), dots[:0]
         while True:
+            begin("rank")
             if len(rough.ids) < limit and (len(exact) == 0 or len(rough.ids) < total):
                 rough = backend.score(self.weights_, tier="bits", where=where, limit=_AHEAD * limit)
             fresh = rough.ids[len(exact) : limit]
@@ -258,6 +260,7 @@ class Rescorer:
         unmarked = np.flatnonzero(~right & ~among(ids, negatives))
         size = self.reached
         while size <= _MOST_REACHED:
+            begin("rank")
             window, below = unmarked[:size], unmarked[size:]
             own, held_out = self._propagate_window(ids[window], scores[window], positives, negatives, embeddings)
             found = scores.copy()

@@ -12,22 +12,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
 from gpubranches.catalog.pictures.image_files import Picture, picture_of
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
-from gpubranches.errors import ConflictError, UnknownNameError, UsageError
+from gpubranches.errors import ConflictError, DataError, UnknownNameError, UsageError
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
 from gpubranches.retrieval.queries import Words, of_kind, parse, unit
 from gpubranches.retrieval.search import Searcher
 from gpubranches.service import Session
+from gpubranches.service.answer_map import MOST_POINTS, AnswerMap, AnswerMaps
 from gpubranches.service.export import BOX_FORMATS, FORMATS
+from gpubranches.service.export.zip_file import ZipEstimate, estimate_zip
+from gpubranches.service.originals import Original, original
 from gpubranches.service.readiness import Readiness
 from gpubranches.service.result_lists import ResultLists
 from gpubranches.service.session_directory import SessionDirectory
 from gpubranches.service.session_store import query_path
 from gpubranches.service.snapshot_follower import SnapshotFollower
+from gpubranches.service.tasks import Tasks
 from gpubranches.service.types import (
     Download,
     ListPage,
@@ -46,7 +51,7 @@ from gpubranches.service.types import (
     StepRequest,
 )
 from gpubranches.service.uploads import SENT_SIZE, Upload
-from gpubranches.service.wording import file_name, query_in_words
+from gpubranches.service.wording import file_name
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
@@ -79,7 +84,9 @@ class CatalogService:
         self.sessions = SessionDirectory(catalog, backend, embedder, seed)
         self.follower = SnapshotFollower(catalog)
         self.readiness = Readiness(catalog, backend, self.follower)
+        self.tasks = Tasks()
         self._lists = ResultLists()
+        self._maps = AnswerMaps()
         self._closed = False
 
     def close(self) -> None:
@@ -87,10 +94,11 @@ class CatalogService:
         self._closed = True
         self.sessions.close()
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> float | None:
         """Search and find all once in a session of its own, so that no user waits for the kernels to compile.
 
-        An error is dropped once the service is closed: the backend may be closed meanwhile.
+        Return the seconds that it took. Once the service is closed, an error is dropped and None returned, since the
+        backend may be closed meanwhile.
         """
         start = time.perf_counter()
         try:
@@ -99,8 +107,10 @@ class CatalogService:
         except Exception:
             if not self._closed:
                 raise
-        else:
-            _log.info("warm after %.1f s", time.perf_counter() - start)
+            return None
+        seconds = time.perf_counter() - start
+        _log.info("warm after %.1f s", seconds)
+        return seconds
 
     def _search_and_find(self) -> None:
         ids = self.catalog.sample_ids(12, np.random.default_rng(0))
@@ -136,6 +146,11 @@ class CatalogService:
         rows = np.flatnonzero(self.catalog.alive(ids))
         return rows, self.catalog.items(ids[rows])
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether items can have pictures: the catalog knows a folder of them."""
+        return bool(self.catalog.source.get("roots")) and IMAGE_PATH in self.catalog.columns
+
     def picture(self, item: dict[str, Any]) -> Picture | None:
         """Return where the picture of an item lies, given by its columns; None if it has none."""
         return picture_of(self.catalog.source, item)
@@ -144,6 +159,13 @@ class CatalogService:
     def reads_texts(self) -> bool:
         """Whether texts can be searched: there is an embedder, and it reads texts."""
         return self.embedder is not None and self.embedder.reads_texts
+
+    def original(self, item: int) -> Original:
+        """Return the picture of an item as it is on the disk. Raises DataError if there is none that can be sent."""
+        row = self.item(item)
+        if row is None:
+            raise DataError(f"there is no item {item}")
+        return original(self.catalog.source, row)
 
     def known_texts(self, limit: int) -> list[str]:
         """Return texts that the embedder knows by name, at most `limit`; none if it reads any text."""
@@ -194,7 +216,7 @@ class CatalogService:
         return self._remembered(
             page,
             query=query_path(query, request.where),
-            asked=record.asked or query_in_words(query),
+            asked=record.asked or (query if isinstance(query, str) else f"#{query}"),
             words=query if has_words else record.words,
             where=request.where,
         )
@@ -287,7 +309,7 @@ class CatalogService:
         with self.sessions.shared(session) as held:
             version, marks = held.labels.changes(since)
             state, undoable = self.sessions.state_of(held), held.labels.can_take_back()
-        return MarkChanges(version, marks, state.positive, state.negative, state.since, *undoable)
+        return MarkChanges(version, marks, state.positive, state.negative, state.since, state.changes, *undoable)
 
     def marks(self, session: str) -> MarkList:
         """Return all marks that hold."""
@@ -309,6 +331,7 @@ class CatalogService:
                 negative_weight=options.negative_weight,
                 lean=ranking.lean,
                 where=options.where or "",
+                matches=ranking.total,
             )
             return self.sessions.state_of(held)
 
@@ -335,7 +358,8 @@ class CatalogService:
         with self.sessions.exclusive(session) as held:
             if held.answer is not None:
                 held.answer.part(part)
-            self.sessions.store.try_update(session, lean=held.recut(lean).lean)
+            ranking = held.recut(lean)
+            self.sessions.store.try_update(session, lean=ranking.lean, matches=ranking.total)
             return self.sessions.state_of(held)
 
     def estimate(self, session: str) -> SessionState:
@@ -358,7 +382,8 @@ class CatalogService:
         """Return what to mark next until a recall is reached; finds all again where marks are to be learnt."""
         with self.sessions.exclusive(session) as held:
             step = held.next(request.target_recall, request.count, request.checks)
-            self.sessions.store.try_update(session, lean=held.last_answer().ranking.lean)
+            ranking = held.last_answer().ranking
+            self.sessions.store.try_update(session, lean=ranking.lean, matches=ranking.total)
             return NextStep(self.sessions.state_of(held), step)
 
     def explain(self, session: str, item: int) -> Explanation:
@@ -374,17 +399,36 @@ class CatalogService:
         """
         return self.sessions.state(session, at).part(name, offset, count)
 
+    def answer_map(self, session: str, most: int = MOST_POINTS) -> AnswerMap:
+        """Return the map of the last answer, of `most` points at most beside its marked items.
+
+        Raises UsageError before a find all.
+        """
+        with self.sessions.shared(session) as held:
+            found, answer = held.last_found(), held.last_answer()
+        condition = answer.options.where
+        where = None if condition is None else self.catalog.where(condition)
+        return self._maps.get(found, answer, where, most)
+
     def export(self, session: str, format: str, part: str = "all") -> Download:
         """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation.
 
-        The file is named after the session's last query, the part and the number of items, as `umbrella-32.csv`.
+        It is stored as the session's last export. The file is named after the session's last query, the part and the
+        number of items, as `umbrella-32.csv`.
         """
         chosen = FORMATS[format]
         with self.sessions.shared(session) as held:
             matches = held.part(part)
             table = matches.table(reading=self.follower.reading)
-        name = file_name(self.sessions.record(session).query, part, len(matches))
-        return Download(f"{name}.{chosen.ending}", chosen.media_type, chosen.write(table))
+        name = f"{file_name(self.sessions.record(session).query, part, len(matches))}.{chosen.ending}"
+        self.sessions.store.try_update(session, exported={"name": name, "at_s": time.time()})
+        return Download(name, chosen.media_type, chosen.write(table))
+
+    def estimate_zip(self, session: str, part: str = "all") -> ZipEstimate:
+        """Return how many pictures of a part of the last answer a ZIP file would hold, and about how many bytes."""
+        with self.sessions.shared(session) as held:
+            table = held.part(part).table()
+        return estimate_zip(table)
 
     def export_boxes(self, session: str, format: str) -> Download:
         """Return the boxes of the last answer as a file in one of BOX_FORMATS.

@@ -65,7 +65,8 @@ class MarkedItems:
         """Return what a model learns from, without a query. Raises LabelError if no item is marked right."""
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
-            raise LabelError("find all needs at least one item marked right, got none; mark one, then find all again")
+            message = "find all needs at least one item marked right, got none; mark one, then find all again"
+            raise LabelError(message, none_right=True)
         return TrainingData(
             positives,
             negatives,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.arrays import among
 from gpubranches.errors import BackendUnavailableError
 from gpubranches.service.export import ItemTable, export_items
 from gpubranches.service.export.item_table import Known
@@ -55,6 +56,15 @@ class Matches:
         Items that were marked right and not ranked are last, with nan.
         """
         return self.ranking.scores[self.rows]
+
+    def unmarked(self) -> Matches:
+        """Return the items that have no mark."""
+        return replace(self, rows=self.rows[~among(self.ids, np.fromiter(self.known.marks, np.int64))])
+
+    def least_sure_first(self) -> Matches:
+        """Return the items by the distance of their score from the cut, the nearest first; items without one last."""
+        distances = np.abs(self.scores.astype(np.float64) - self.ranking.threshold)
+        return replace(self, rows=self.rows[np.argsort(distances, kind="stable")])
 
     def table(self, *, reading: Callable[[], AbstractContextManager[None]] = nullcontext) -> ItemTable:
         """Return the items with their metadata as a table that is read in batches; reading: see `ItemTable`."""

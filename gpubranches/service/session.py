@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.options import MODELS, Model, RefineOptions, check_lean
-from gpubranches.core.threads import one_thread
 from gpubranches.core.results import Interval, Ranking
+from gpubranches.core.stages import begin
+from gpubranches.core.threads import one_thread
 from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend, open_backend
 from gpubranches.errors import UsageError
@@ -192,6 +193,7 @@ class Session(OldNames):
                 where=where,
                 lean=options.lean,
             )
+            begin("estimate")
             answer = Answer(
                 self.catalog,
                 found.ranking,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.errors import UsageError
+from gpubranches.errors import DataError, SessionGoneError, UsageError
 from gpubranches.service import Session
 from gpubranches.service.labels import Labels
 from gpubranches.service.open_sessions import OpenSessions
 from gpubranches.service.session_files import pack, restore, unpack
-from gpubranches.service.session_store import LIMIT, Record, new_session_name, open_store
+from gpubranches.service.session_store import LIMIT, ORDERS, Order, Record, new_session_name, open_store
 from gpubranches.service.types import SessionState
 from gpubranches.service.uploads import Uploads
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
     from gpubranches.encoders import Embedder
     from gpubranches.engines import Backend
+
+_log = logging.getLogger(__name__)
 
 NAME_LENGTH = 200
 """Letters of the name that a user gives a session, at most."""
@@ -41,6 +44,10 @@ class SessionDirectory:
         self.store, self.keeps_marks = open_store(catalog)
         self.uploads = Uploads(self.store.database)
         self.opened = OpenSessions(self._make)
+        try:
+            self.store.delete_discarded()
+        except DataError as error:
+            _log.warning("deleted sessions are still in the file: %s", error)
 
     def __len__(self) -> int:
         """Return how many sessions are in memory."""
@@ -90,9 +97,9 @@ class SessionDirectory:
         """Return the entry of a session without counts; an empty one for a session that has none."""
         return self.store.record(session)
 
-    def records(self, limit: int = LIMIT) -> list[Record]:
-        """Return the sessions that have a name or a mark, the last used first, with their counts of marks."""
-        return self.store.records(limit)
+    def records(self, limit: int = LIMIT, text: str = "", order: Order = ORDERS[0]) -> list[Record]:
+        """Return the sessions that have a name or a mark, see `SessionStore.records`."""
+        return self.store.records(limit, text, order)
 
     def exists(self, session: str) -> bool:
         """Return whether a session was created or has a mark, and was not deleted."""
@@ -110,13 +117,22 @@ class SessionDirectory:
         self.store.update(session, name=name)
         return name
 
-    def copy(self, session: str) -> str:
-        """Create a session that is as another one is now; return what it is called by."""
-        title = f"Copy of {self.record(session).title}"[:NAME_LENGTH]
-        return self._restore({**self.pack(session), "name": title})
+    def copy(self, session: str, name: str) -> str:
+        """Create a session that is as another one is now; return what it is called by. name: of it, cut if long."""
+        return self._restore({**self.pack(session), "name": name[:NAME_LENGTH]})
+
+    def discard(self, session: str) -> None:
+        """Hide a session; it is deleted for good an hour later, or at the next start or deletion after that."""
+        self.store.discard(session)
+        self.store.delete_discarded()
+
+    def bring_back(self, session: str) -> None:
+        """Show a discarded session again, with its marks and its answer. Raises SessionGoneError after an hour."""
+        if not self.store.bring_back(session):
+            raise SessionGoneError("This session was deleted more than an hour ago and cannot be brought back.")
 
     def delete(self, session: str) -> None:
-        """Delete a session with its marks and pictures."""
+        """Delete a session with its marks and pictures for good."""
         with self.exclusive(session) as held:
             self.store.delete(session)
             held.forget()

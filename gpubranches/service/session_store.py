@@ -10,10 +10,12 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from gpubranches.core.options import RefineOptions
@@ -54,7 +56,7 @@ latest AS (SELECT session, (SELECT max(seq) FROM events e WHERE e.session = name
 SELECT l.session, coalesce(s.name, ''), coalesce(s.settings, '{}'), max(coalesce(s.used_s, 0), coalesce(e.at_s, 0)),
     coalesce(l.seq, 0)
 FROM latest l LEFT JOIN sessions s USING (session) LEFT JOIN events e ON e.seq = l.seq
-WHERE s.deleted_s IS NULL AND (l.seq IS NOT NULL OR s.name != '') ORDER BY 4 DESC LIMIT ?
+WHERE s.deleted_s IS NULL AND (l.seq IS NOT NULL OR s.name != '') ORDER BY 4 DESC
 """
 # The rule is that of `Labels`: of an action its last undo or redo holds, then of an item its last mark.
 _COUNT = """
@@ -71,14 +73,21 @@ held AS (
 # The texts are constants; values are bound.
 _COUNTED = _COUNT + "SELECT coalesce(sum(label = 1), 0), coalesce(sum(label = -1), 0) FROM held"  # nosec B608
 _FIRST = _COUNT + "SELECT item FROM held WHERE label = 1 ORDER BY seq LIMIT :examples"  # nosec B608
+_DISCARDED = "SELECT session FROM sessions WHERE deleted_s < ?"
 
 SESSION_NAME = re.compile(r"[A-Za-z0-9_-]{22}")
 """The form of the names that `new_session_name` makes."""
-EXAMPLES = 3
+EXAMPLES = 4
 """How many items marked right illustrate a session in a list."""
-UNTITLED = "Untitled"
+_CANDIDATES = 40
+"""How many items marked right, the first ones, they are chosen from."""
+DISCARDED_S = 3600.0
+"""How long a discarded session can be brought back."""
 LIMIT = 200
 """How many sessions a list has by default."""
+Order = Literal["used", "name", "matches", "exported"]
+ORDERS: tuple[Order, ...] = get_args(Order)
+"""How sessions are listed: by the last use, by the name, by the matches, by the last export."""
 _TRY_WAIT_S = 0.2
 """How long `try_update` waits while another process writes."""
 
@@ -88,10 +97,11 @@ class Record:
     """The entry of a session.
 
     name: the user's, "" for none; settings: those of these keys that were stored: `query` (the last query, see
-    `query_path`), `asked` (the first one, in words), `words` (the last one that had words, as typed), `where` (the
-    filter, "" for none), `seed`, and `model`, `second_stage`, `random_negatives`, `negative_weight`, `lean` of the last
-    find all. used_s: time of the last use, seconds since 1970; positive, negative: how many items are marked right and
-    wrong; examples: ids of the first ones marked right.
+    `query_path`), `asked` (the first one, such as "dog" or "#17"), `words` (the last one that had words, as typed),
+    `where` (the filter, "" for none), `seed`, and `model`, `second_stage`, `random_negatives`, `negative_weight`,
+    `lean` of the last find all, `matches` (how many it matched as it was cut last), `exported` (the name of the last
+    exported file and `at_s`, its time). used_s: time of the last use, seconds since 1970; positive, negative: how many
+    items are marked right and wrong; examples: ids of some that are marked right, see `distinct_examples`.
     """
 
     session: str
@@ -104,13 +114,18 @@ class Record:
 
     @property
     def title(self) -> str:
-        """The name, else the first query, else UNTITLED."""
-        return self.name or self.asked or UNTITLED
+        """The name, else the first query, "" for neither."""
+        return self.name or self.asked
 
     @property
     def asked(self) -> str:
-        """The first query in words, "" if there was none."""
+        """The first query, "" if there was none."""
         return str(self.settings.get("asked") or "")
+
+    def mentions(self, text: str) -> bool:
+        """Return whether the title, the first or the last query contains a text, in any case."""
+        wanted = text.strip().casefold()
+        return any(wanted in told.casefold() for told in (self.title, self.asked, self.query, self.words))
 
     @property
     def path(self) -> str:
@@ -137,6 +152,18 @@ class Record:
     def has_found(self) -> bool:
         """Whether a find all was run."""
         return "model" in self.settings
+
+    @property
+    def matches(self) -> int | None:
+        """How many items the last find all matched, as it was cut last; None if none was run or stored."""
+        count = self.settings.get("matches")
+        return None if count is None else int(count)
+
+    @property
+    def exported(self) -> tuple[str, float] | None:
+        """The name of the file that was exported last, and its time, seconds since 1970; None if there was none."""
+        last = self.settings.get("exported")
+        return None if last is None else (str(last["name"]), float(last["at_s"]))
 
     @property
     def options(self) -> RefineOptions:
@@ -188,29 +215,61 @@ class SessionStore(Tables):
             row = connection.execute(query, (session,)).fetchone()
         return Record(session) if row is None else _record(row)
 
-    def records(self, limit: int = LIMIT) -> list[Record]:
-        """Return the sessions that have a name or a mark, the last used first, with their counts of marks."""
+    def records(self, limit: int = LIMIT, text: str = "", order: Order = ORDERS[0]) -> list[Record]:
+        """Return the sessions that have a name or a mark, at most `limit`, with their counts of marks.
+
+        text: what the title, the first or the last query contains, in any case, "" for all; order: one of ORDERS; the
+        last used come first among equals.
+        """
         with self.database.reading() as connection:
-            rows = connection.execute(_LIST, (limit,)).fetchall()
-            counts = [self._counts(connection, session, seq) for session, _, _, _, seq in rows]
-        return [replace(_record(row[:4]), **count) for row, count in zip(rows, counts, strict=True)]
+            rows = connection.execute(_LIST).fetchall()
+            found = [(_record(row[:4]), row[4]) for row in rows]
+            found = [(record, seq) for record, seq in found if record.mentions(text)]
+            found = sorted(found, key=lambda pair: _SORT_KEYS[order](pair[0]))[:limit]
+            counts = [self._counts(connection, record.session, seq) for record, seq in found]
+        chosen = distinct_examples([count["examples"] for count in counts], EXAMPLES)
+        return [
+            replace(record, positive=count["positive"], negative=count["negative"], examples=examples)
+            for (record, _), count, examples in zip(found, counts, chosen, strict=True)
+        ]
 
     def _counts(self, connection: Connection, session: str, seq: int) -> _Counts:
         """Return the counts of a session's marks up to an event, kept from the last call if the event is the same."""
         known = self._counted.get(session)
         if known is None or known[0] != seq:
-            asked = {"session": session, "seq": seq, "examples": EXAMPLES}
+            asked = {"session": session, "seq": seq, "examples": _CANDIDATES}
             positive, negative = connection.execute(_COUNTED, asked).fetchone() if seq else (0, 0)
             examples = tuple(item for (item,) in connection.execute(_FIRST, asked)) if positive else ()
             known = seq, _Counts(positive=positive, negative=negative, examples=examples)
             self._counted[session] = known
         return known[1]
 
+    def discard(self, session: str) -> None:
+        """Hide a session as if it were deleted; `bring_back` shows it again, for DISCARDED_S seconds."""
+        with self.database.writing() as connection:
+            connection.execute(_UPDATE, {"session": session, "name": None, "settings": "{}", "now": time.time()})
+            connection.execute("UPDATE sessions SET deleted_s = used_s WHERE session = ?", (session,))
+
+    def bring_back(self, session: str) -> bool:
+        """Show a discarded session again as it was; return False if it is deleted for good or was never discarded."""
+        query = "UPDATE sessions SET deleted_s = NULL WHERE session = ? AND deleted_s >= ?"
+        with self.database.writing() as connection:
+            return connection.execute(query, (session, time.time() - DISCARDED_S)).rowcount > 0
+
+    def delete_discarded(self) -> None:
+        """Delete for good the sessions that were discarded more than DISCARDED_S seconds ago."""
+        before = (time.time() - DISCARDED_S,)
+        with self.database.writing() as connection:
+            # The texts are constants; values are bound.
+            connection.execute("UPDATE sessions SET name = '', settings = '{}' WHERE deleted_s < ?", before)
+            for table in ("events", "pictures"):
+                connection.execute(f"DELETE FROM {table} WHERE session IN ({_DISCARDED})", before)  # nosec B608
+
     def delete(self, session: str) -> None:
-        """Delete a session with its marks and pictures; the entry remains, marked as deleted."""
+        """Delete a session with its marks and pictures for good; the entry remains, marked as deleted."""
         with self.database.writing() as connection:
             connection.execute(_UPDATE, {"session": session, "name": "", "settings": "{}", "now": time.time()})
-            connection.execute("UPDATE sessions SET deleted_s = used_s, settings = '{}' WHERE session = ?", (session,))
+            connection.execute("UPDATE sessions SET deleted_s = 0, settings = '{}' WHERE session = ?", (session,))
             for table in ("events", "pictures"):
                 connection.execute(f"DELETE FROM {table} WHERE session = ?", (session,))  # nosec B608  # two constants
 
@@ -228,6 +287,15 @@ class SessionStore(Tables):
         )
         with self.database.reading() as connection:
             return bool(connection.execute(query, {"session": session}).fetchone()[0])
+
+
+def distinct_examples(candidates: Sequence[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
+    """Return of each session `count` of its candidates, first those that the fewest other sessions have.
+
+    So sessions that began with the same query look different. Candidates that are equally rare stay in their order.
+    """
+    sessions_with = Counter(item for items in candidates for item in set(items))
+    return [tuple(sorted(items, key=lambda item: sessions_with[item])[:count]) for items in candidates]
 
 
 def open_store(catalog: Catalog) -> tuple[SessionStore, bool]:
@@ -280,6 +348,15 @@ def query_path(query: str | int, where: str = "") -> str:
     """Return how a store names a query with its filter: the path of its page, /search?q=TEXT or /like?id=ID."""
     path, named = ("/search", {"q": query}) if isinstance(query, str) else ("/like", {"id": query})
     return f"{path}?{urlencode({**named, 'where': where} if where else named)}"
+
+
+_SORT_KEYS: dict[Order, Callable[[Record], Any]] = {
+    "used": lambda record: 0,
+    "name": lambda record: record.title.casefold(),
+    "matches": lambda record: 1 if record.matches is None else -record.matches,
+    "exported": lambda record: 0 if record.exported is None else -record.exported[1],
+}
+"""A sort that is stable keeps the last used first among equals."""
 
 
 def _record(row: tuple[str, str, str, float]) -> Record:

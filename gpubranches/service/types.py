@@ -155,16 +155,22 @@ class SessionState:
             return None
         return len(self.answer.parts["new"]), len(self.answer.parts["gone"])
 
-    def part(self, name: str, offset: int, count: int) -> PartPage:
+    def part(
+        self, name: str, offset: int, count: int, *, unmarked: bool = False, least_sure_first: bool = False
+    ) -> PartPage:
         """Return `count` items of a part of the last answer, one of `answer.PARTS`, from `offset` on.
 
-        Raises UsageError before a find all, and for a part that the answer does not have.
+        unmarked: only those without a mark; least_sure_first: the nearest to the cut first, else the best first. Raises
+        UsageError before a find all, and for a part that the answer does not have.
         """
         part = self.last_answer().part(name)
+        part = part.unmarked() if unmarked else part
+        part = part.least_sure_first() if least_sure_first else part
         rows, ranking = part.rows[offset : offset + count], part.ranking
         votes = None if ranking.votes is None else ranking.votes[rows]
         tiers = tuple(ranking.tier(row) for row in rows)
-        return PartPage(self, name, offset, len(part), ranking.ids[rows], ranking.scores[rows], votes, tiers)
+        chances = None if part.known.chances is None else part.known.chances(ranking.scores[rows])
+        return PartPage(self, name, offset, len(part), ranking.ids[rows], ranking.scores[rows], votes, tiers, chances)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,10 +196,11 @@ class ListPage:
 
 @dataclass(frozen=True, eq=False)
 class PartPage:
-    """A page of a part of an answer, best first.
+    """A page of a part of an answer.
 
     name: of the part; total: how many items it has; ids: (m,) int64, of items that may be deleted by now; scores: (m,)
-    float32; votes: (m,) uint16, None for a model without boxes; tiers: m names of TIERS, None for an item without one.
+    float32; votes: (m,) uint16, None for a model without boxes; tiers: m names of TIERS, None for an item without one;
+    chances: (m,) float64, to be right by the scores, None where they are not estimated.
     """
 
     state: SessionState
@@ -204,6 +211,7 @@ class PartPage:
     scores: NDArray[np.float32]
     votes: NDArray[np.uint16] | None
     tiers: tuple[str | None, ...]
+    chances: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +244,8 @@ class MarkChanges:
     """Marks that changed after a version of the log.
 
     version: of the log now; marks: item id -> +1, -1 or 0; positive, negative: how many marks hold in all; since: what
-    they changed since the last find all, None before one; can_undo, can_redo: whether there is something to take back,
+    they changed since the last find all, None before one; changes: of the matches since the round before, see
+    `SessionState.changes`; can_undo, can_redo: whether there is something to take back,
     and something to bring back.
     """
 
@@ -245,6 +254,7 @@ class MarkChanges:
     positive: int
     negative: int
     since: SinceFound | None
+    changes: tuple[int, int] | None
     can_undo: bool
     can_redo: bool
 

@@ -1,15 +1,20 @@
-"""The sentences about an answer and an item that the page and the command line both print, as plain text."""
+"""The sentences about an answer and an item that the page, the API and the command line share, as plain text."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gpubranches.catalog.metadata.columns import caption_of
+from gpubranches.errors import UsageError
 from gpubranches.retrieval.queries import Item, Picture, parse
+from gpubranches.service.texts import Texts, texts_in
 
 if TYPE_CHECKING:
     from gpubranches.core.results import Interval, Ranking
+    from gpubranches.retrieval.explain import Explanation
     from gpubranches.service.target import Step
 
 UNKNOWN_WIDTH = 0.5
@@ -18,24 +23,24 @@ _NAME_LENGTH = 60
 _FILE_COLUMNS = ("path", "image_path", "file", "url")
 
 
-def matches_heading(total: int, changes: tuple[int, int] | None = None) -> str:
+def matches_heading(texts: Texts, total: int, changes: tuple[int, int] | None = None) -> str:
     """Return a heading with the number of matches.
 
     changes: how many of them are new since the round before, and how many are gone; None in the first round.
     """
-    heading = "1 matches" if total == 1 else f"{total:,} match"
-    return heading if changes is None else f"{heading} ({changes[0]:,} new, {changes[1]:,} gone)"
+    if changes is None:
+        return texts("matches-heading", count=total)
+    return texts("matches-heading-changed", count=total, new=changes[0], gone=changes[1])
 
 
-def since_found(joined: int, left: int) -> str:
+def since_found(texts: Texts, joined: int, left: int) -> str:
     """Return what marks changed of the matches since a find all, "" for nothing."""
-    parts = [f"+{joined:,}"] * bool(joined) + [f"-{left:,}"] * bool(left)
-    return " ".join([*parts, "since Find all"]) if parts else ""
+    return texts("since-found", joined=joined, left=left) if joined or left else ""
 
 
-def new_marks(count: int) -> str:
+def new_marks(texts: Texts, count: int) -> str:
     """Return how many marks the model has not learnt from, "" for none."""
-    return f"{count:,} new mark{'' if count == 1 else 's'}" if count else ""
+    return texts("new-marks", count=count) if count else ""
 
 
 def file_name(query: str, part: str, count: int) -> str:
@@ -44,64 +49,108 @@ def file_name(query: str, part: str, count: int) -> str:
     return "-".join([words or "matches", *([] if part == "all" else [part]), str(count)])
 
 
-def run_summary(ranking: Ranking) -> str:
+def run_summary(texts: Texts, ranking: Ranking) -> str:
     """Return how an answer was computed: candidates, stages and milliseconds."""
-    parts = [f"{ranking.candidates:,} candidates", ranking.source, f"{ranking.timings_ms.get('total', 0):,.0f} ms"]
-    return " · ".join(part for part in parts if part)
+    candidates = texts("candidates", count=ranking.candidates)
+    time = texts("milliseconds", time=ranking.timings_ms.get("total", 0.0))
+    return " · ".join(part for part in (candidates, ranking.source, time) if part)
 
 
-def intervals(ranking: Ranking) -> str:
+def intervals(texts: Texts, ranking: Ranking) -> str:
     """Return precision and recall with their 90% intervals, "" if neither is estimated."""
-    named = (("precision", ranking.precision), ("recall", ranking.recall))
-    parts = [f"{name} {e[1]:.0%} ({e[0]:.0%} to {e[2]:.0%})" for name, e in named if e is not None]
+    parts = []
+    if ranking.precision is not None:
+        low, middle, high = ranking.precision
+        parts.append(texts("precision", low=low, middle=middle, high=high))
+    if ranking.recall is not None:
+        low, middle, high = ranking.recall
+        parts.append(texts("recall", low=low, middle=middle, high=high))
     return ", ".join(parts)
 
 
-def completeness_in_words(ranking: Ranking) -> str:
-    """Return how many matches are right and how many items are missing, by the middles, rounded to two digits.
+def completeness_in_words(texts: Texts, ranking: Ranking) -> str:
+    """Return how many matches are right and how many items are missing, each with its range.
 
-    Return "" if precision or recall is not estimated.
+    The numbers follow from the 90% intervals of precision and recall. Middles are rounded to two digits, lower ends
+    down and upper ends up, so that a range is never told narrower than it is. Return "" if one is not estimated.
     """
     if ranking.precision is None or ranking.recall is None:
         return ""
-    right = ranking.precision[1] * ranking.total
-    missing = right / max(ranking.recall[1], 1e-6) - right
-    many = "nearly all" if right > ranking.total - 0.5 else f"about {min(_two_digits(right), ranking.total):,}"
-    found = f"{many} of the {ranking.total:,} are right"
+    total, (low, middle, high) = ranking.total, ranking.precision
+    right = middle * total
+    found = texts(
+        "right-of",
+        right="all" if right > total - 0.5 else min(_two_digits(right), total),
+        count=total,
+        low=_two_digits(low * total, math.floor),
+        high=min(_two_digits(high * total, math.ceil), total),
+    )
     if ranking.recall[2] - ranking.recall[0] > UNKNOWN_WIDTH:
-        return f"{found}; how many are missing is not known yet"
-    if missing < 0.5:
-        return f"{found}, and hardly any are missing"
-    return f"{found}, and about {_two_digits(missing):,} more {'is' if missing < 1.5 else 'are'} missing"
+        return texts("missing-unknown", found=found)
+    most, missing, least = (right / max(share, 1e-6) - right for share in ranking.recall)
+    return texts(
+        "missing",
+        found=found,
+        missing=0 if missing < 0.5 else max(_two_digits(missing), 1),
+        low=_two_digits(least, math.floor),
+        high=_two_digits(most, math.ceil),
+    )
 
 
-def share_found(recall: Interval | None) -> str:
+def share_found(texts: Texts, recall: Interval | None) -> str:
     """Return what the lower end of an interval of recall says; None: nothing is known."""
     low, _, high = (0.0, 0.0, 1.0) if recall is None else recall
-    return f"at least {low:.0%} are found" if high - low <= UNKNOWN_WIDTH else "how many are found is not known yet"
+    return texts("share-found", low=low if high - low <= UNKNOWN_WIDTH else "unknown")
 
 
-def step_in_words(step: Step, target: float) -> str:
+def step_in_words(texts: Texts, step: Step, target: float) -> str:
     """Return what a step towards a target says of the answer, and what to do with its items."""
-    known = share_found(step.recall)
-    if step.kind == "reached":
-        return f"{known.capitalize()}, nine times in ten. Random items show that hardly anything else is missing."
-    if step.kind == "alike":
-        return (
-            f"Of what resembles your marks {known}, nine times in ten. Whether anything else is right is not known: to "
-            f"show that it is not takes {step.checks:,} random items."
-        )
-    if step.kind == "exhausted":
-        return f"Nothing is left to mark: {known}."
-    if step.checks is not None:
-        return (
-            f"So far {known} of what resembles your marks. These are random items: {step.checks:,} without a right one "
-            f"show that hardly anything else is missing. Mark them, then press Find {target:.0%} again."
-        )
-    return f"So far {known}. Mark these right or wrong, then press Find {target:.0%} again."
+    kind = step.kind if step.done else "mark" if step.checks is None else "check"
+    return texts("step", kind=kind, known=share_found(texts, step.recall), checks=step.checks or 0, target=target)
 
 
-def caption(item: dict[str, Any]) -> str:
+def reason(texts: Texts, explanation: Explanation) -> str:
+    """Return why an item is in the answer or is not, in a sentence for users.
+
+    It calls an estimator a quick look, and the second stage a closer look.
+    """
+    if explanation.mark:
+        return texts("why-marked", mark=explanation.mark)
+    count, votes, outcome = explanation.n_estimators, explanation.votes, explanation.outcome
+    looks = texts("why-looks", count=count, votes=votes)
+    told = "vote" if outcome == "votes" and count == 1 else outcome
+    why = texts("why-reason", outcome=told, looks=looks, needed=explanation.needed)
+    return texts("why-found", reason=why) if explanation.found else texts("why-not-found", reason=why)
+
+
+def verdict(texts: Texts, explanation: Explanation) -> str:
+    """Return why an item is in the answer or is not, in numbers."""
+    votes = texts(
+        "why-votes",
+        outcome=explanation.outcome,
+        votes=explanation.votes,
+        count=explanation.n_estimators,
+        needed=explanation.needed,
+        score=explanation.score or 0.0,
+        threshold=explanation.threshold or 0.0,
+    )
+    if explanation.mark:
+        outcome = "marked-right" if explanation.mark > 0 else "marked-wrong"
+    elif explanation.matched is None:
+        return votes
+    else:
+        outcome = "matches" if explanation.matched else "other"
+    return f"{votes} {texts('why-outcome', outcome=outcome)}"
+
+
+def explanation_to_json(explanation: Explanation) -> dict[str, Any]:
+    """Return an explanation as plain values, with its reason and its verdict in English."""
+    english = texts_in()
+    told = {"reason": reason(english, explanation), "verdict": verdict(english, explanation)}
+    return {**explanation.to_json(), **told}
+
+
+def caption(texts: Texts, item: dict[str, Any]) -> str:
     """Return a caption for an item: its caption or label, else the name of its file, else its id."""
     words = caption_of(item)
     if words is not None:
@@ -109,20 +158,30 @@ def caption(item: dict[str, Any]) -> str:
     for column in _FILE_COLUMNS:
         if isinstance(item.get(column), str) and item[column]:
             return str(item[column]).rsplit("/", 1)[-1]
-    return f"item {item['id']}"
+    return texts("item", id=str(item["id"]))
 
 
-def query_in_words(query: str | int) -> str:
+def query_in_words(texts: Texts, query: str | int) -> str:
     """Return what a query is called in a heading and in a list of sessions."""
     if isinstance(query, str):
         single = parse(query).single
         if isinstance(single, Picture):
-            return "Your picture"
+            return texts("your-picture")
         if not isinstance(single, Item):
             return query
         query = single.id
-    return f"Like item {query}"
+    return texts("like-item", id=str(query))
 
 
-def _two_digits(number: float) -> int:
-    return round(float(f"{number:.2g}"))
+def session_title(texts: Texts, name: str, asked: str) -> str:
+    """Return what a session is called: by its name, else by its first query `asked`, else ""."""
+    try:
+        return name or (query_in_words(texts, asked) if asked else "")
+    except UsageError:  # a first query that came with a file
+        return asked
+
+
+def _two_digits(number: float, rounded: Callable[[float], int] = round) -> int:
+    """Return a number rounded to two digits by a function such as `math.floor`, and to a whole one."""
+    unit: int = 10 ** max(0, math.floor(math.log10(max(number, 1))) - 1)
+    return rounded(round(number / unit, 9)) * unit

@@ -1,12 +1,12 @@
 // The tiles of the grid: the cursor, which keys act on, its moves, the selection, and what a tile shows.
 
 import { isWaiting, labelOf } from "./marks.js";
+import { t } from "./texts.js";
 import { bringBack, chunkOf, idOf, last, numberOf, open, tiles } from "./window.js";
 
-export { fill, idOf, length, resize, tiles } from "./window.js";
+export { fill, idOf, length, resize, setFactor, tiles } from "./window.js";
 
 const SELECTED_MOST = 5000;
-const STATES = { 1: "marked right", "-1": "marked wrong", 0: "not marked" };
 
 let cursor = null; // id of the tile under the cursor
 let anchor = null; // id where the selection began
@@ -45,7 +45,7 @@ export function paint(tile) {
   tile.classList.toggle("selected", selected.has(item));
   tile.querySelector(".mark.right").setAttribute("aria-pressed", label === 1);
   tile.querySelector(".mark.wrong").setAttribute("aria-pressed", label === -1);
-  const words = [STATES[label], waiting && "waiting for the server", selected.has(item) && "selected"].filter(Boolean);
+  const words = [t("mark-state", { label }), waiting && t("mark-state.waiting"), selected.has(item) && t("mark-state.selected")].filter(Boolean);
   document.getElementById(`state-${item}`).textContent = words.join(", ");
 }
 
@@ -192,7 +192,7 @@ export function select(items) {
   if (!selected.size) anchor = null;
   repaint(new Set([...before, ...selected]));
   const said = document.getElementById("said");
-  if (said && (selected.size || before.length)) said.textContent = selected.size ? `${selected.size} selected` : "Nothing selected";
+  if (said && (selected.size || before.length)) said.textContent = t("selected", { count: selected.size });
 }
 
 export function selectTo(tile) {

@@ -2,6 +2,7 @@
 
 import * as grid from "./grid.js";
 import { ROOT, labelOf, onChange } from "./marks.js";
+import { t } from "./texts.js";
 
 const FACTORS = [0, 1, 2, 4]; // 0: fit to the window; else pixels of the screen per pixel of the picture
 const SWIPE_PX = 50; // from which on a touch that moves sideways goes to a neighbour
@@ -51,7 +52,10 @@ function show(tile, done = "") {
     picture.src = source;
     picture.alt = title;
   } else picture.removeAttribute("src");
-  $("large-title").textContent = `${grid.place(tile).toLocaleString("en")} of ${grid.length().toLocaleString("en")}: ${title}`;
+  for (const link of [$("large-original"), $("large-download")]) link.hidden = !source || Boolean(origin && source === origin);
+  $("large-original").href = `${ROOT}/originals/${item}`;
+  $("large-download").href = `${ROOT}/originals/${item}?download=1`;
+  $("large-title").textContent = t("large-title", { place: grid.place(tile), count: grid.length(), title });
   $("large-source").hidden = !origin;
   if (origin) $("large-source").href = origin;
   setZoom(0);
@@ -82,7 +86,7 @@ function paint() {
 
 // While a dialog is open, a screen reader reads only messages inside it.
 function tellMark() {
-  const now = `#${item} is ${{ 1: "marked right", "-1": "marked wrong", 0: "not marked" }[labelOf(item)]}.`;
+  const now = t("large-now", { id: String(item), label: labelOf(item) });
   const said = before ? `${before}. ${now}` : now;
   if (isOpen() && $("large-said").textContent !== said) $("large-said").textContent = said;
 }
@@ -92,7 +96,7 @@ function setZoom(to) {
   const picture = $("large-picture");
   $("stage").classList.toggle("zoomed", factor > 0);
   picture.style.width = factor ? `${picture.naturalWidth * factor}px` : "";
-  $("zoom-factor").textContent = factor ? `${factor}×` : "fit";
+  $("zoom-factor").textContent = t("zoom", { factor });
   if (factor) $("stage").scrollTo(($("stage").scrollWidth - $("stage").clientWidth) / 2, ($("stage").scrollHeight - $("stage").clientHeight) / 2);
 }
 
@@ -113,7 +117,7 @@ async function tell() {
   aside.setAttribute("aria-busy", "true");
   const response = await fetch(`${ROOT}/items/${asked}`, { headers: { "HX-Request": "true" } }).catch(() => null);
   if (asked !== item) return;
-  aside.innerHTML = response?.ok ? await response.text() : "<p>The server did not answer.</p>";
+  aside.innerHTML = response?.ok ? await response.text() : `<p>${t("no-answer")}</p>`;
   aside.removeAttribute("aria-busy");
 }
 
@@ -157,11 +161,11 @@ document.addEventListener("close", (event) => {
   grid.focusTile(grid.byId(item));
 }, true);
 
-// Back closes the view and stays on the page; htmx, which listens after this, would load the page again.
+// Back closes the view and stays on the page; htmx would load the page again, so this listens in the capture phase.
 window.addEventListener("popstate", (event) => {
   if (!leaving && !isOpen()) return;
   event.stopImmediatePropagation();
   if (leaving) return (leaving = false);
   entered = false;
   $("large").close();
-});
+}, true);

@@ -1,6 +1,8 @@
 // The marks of this page's session. Each mark is an event with a unique name. It is shown at once, kept in the browser's
 // storage until the server has stored it, sent in order, and sent again after a failure; the server counts it once.
 
+import { t } from "./texts.js";
+
 const PAUSE_MS = 1000; // between two attempts while the server does not answer
 const POLL_MS = 4000; // between two requests for marks of others
 const UNREACHED = new Set([429, 502, 503, 504]); // from a proxy or a busy server: the event is sent again
@@ -106,7 +108,7 @@ async function send() {
     outbox.shift();
     keep();
     if (response.ok) take(answer, event);
-    else tell(event.ids ?? [], { failed: event, why: answer.error ?? `The server said ${response.status}.` });
+    else tell(event.ids ?? [], { failed: event, why: answer.error ?? t("server-said", { status: String(response.status) }) });
     event.resolve?.(answer);
   }
   sending = false;
@@ -133,8 +135,8 @@ function take(answer, event) {
   known = true;
   counts.positive = answer.positive;
   counts.negative = answer.negative;
-  const { new_marks, matches, since, can_undo, can_redo } = answer;
-  tell([...items], { found: { new_marks, matches, since, can_undo, can_redo }, ...(event && { done: event, items: answer.items }) });
+  const { new_marks, matches, total, since, can_undo, can_redo } = answer;
+  tell([...items], { found: { new_marks, matches, total, since, can_undo, can_redo }, ...(event && { done: event, items: answer.items }) });
   if (event) talk?.postMessage(session);
 }
 

@@ -1,21 +1,23 @@
-// Keys, clicks and messages. Marks are in marks.js, the grid in grid.js over window.js, the large view in large.js, the
-// search field and the filter in search.js.
+// Keys, clicks and messages. Marks are in marks.js, the grid in grid.js over window.js, how it looks in view.js, the large
+// view in large.js, the map in map.js, the search field and the filter in search.js, the next steps in steps.js, long
+// requests in tasks.js, long presses and drags in pointer.js.
 
 import * as search from "./search.js";
 import * as grid from "./grid.js";
 import * as large from "./large.js";
+import * as map from "./map.js";
 import * as marks from "./marks.js";
+import * as pointer from "./pointer.js";
+import * as steps from "./steps.js";
+import "./tasks.js";
+import { number, t } from "./texts.js";
+import * as toast from "./toast.js";
+import * as view from "./view.js";
 
 const $ = (selector) => document.querySelector(selector);
 const say = (text) => ($("#said").textContent = text);
-const named = (ids) => (ids.length === 1 ? `#${ids[0]}` : `${ids.length.toLocaleString("en")} items`);
 const WAIT_MS = 600; // from which on a request that waits for the marks is told
-const TOAST_MS = 8000;
-let toasting = 0;
-const JUDGE_MS = 250; // from a mark to the request for what it changed
-let judging = 0;
 const ANSWER_MS = 2000; // the longest that keys wait for the response to an undo
-const NAMED = { 1: "right", "-1": "wrong", 0: "no longer" };
 
 // Marking
 
@@ -41,7 +43,7 @@ const marked = (value) => () => grid.afterMoves(() => markChosen(value));
 function markRest(value) {
   const ids = grid.visible().map(grid.idOf).filter((item) => marks.labelOf(item) === 0);
   marks.mark(ids, value, grid.origin());
-  if (!ids.length) say("All that is on the screen is marked");
+  if (!ids.length) say(t("nothing-unmarked"));
 }
 
 // Undoes or redoes and moves the cursor to the changed item before the next key acts, but waits only ANSWER_MS.
@@ -57,90 +59,38 @@ marks.onChange((changed, what) => {
   else grid.repaint(changed);
   const { positive, negative, waiting, offline } = marks.state();
   if (!$("#positive")) return;
-  $("#positive").textContent = positive.toLocaleString("en");
-  $("#negative").textContent = negative.toLocaleString("en");
-  $("#waiting").textContent = offline && waiting ? `${waiting} to send when the server answers again` : "";
-  if (what.why) warn(what.failed ? `${what.why} What you did was taken back.` : what.why);
-  if (what.found) found(what.found);
-  progress();
+  $("#positive").textContent = number(positive);
+  $("#negative").textContent = number(negative);
+  $("#waiting").textContent = offline && waiting ? t("waiting", { count: waiting }) : "";
+  if (what.why) warn(what.failed ? t("refused", { why: what.why }) : what.why);
+  if (what.found) undoable(what.found), steps.found(what.found);
+  steps.update();
   if (what.done) $("#alert").replaceChildren();
-  if (what.done) say(`${deed(what)}. ${positive} right, ${negative} wrong.`), toast(what);
+  if (what.done) say(t("deed-counts", { deed: deed(what), positive, negative })), tellDeed(what);
 });
 
 function deed({ done, items }) {
-  if (done.path === "mark") return `${named(done.ids)} marked ${NAMED[done.value]}`;
-  if (done.path === "clear") return "All marks removed; undo brings them back";
-  if (!items.length) return `Nothing left to ${done.path}`;
-  return `${done.path === "undo" ? "Taken back" : "Brought back"}: ${named(items)}`;
+  const ids = items ?? done.ids ?? [];
+  const [count, id, nothing] = [ids.length, String(ids[0]), items && !items.length ? "yes" : "no"];
+  if (done.path === "mark") return t("marked", { count, id, value: done.value });
+  if (done.path === "clear") return t("cleared");
+  return t("taken-back", { path: done.path, count, id, nothing });
 }
 
-// Tells what the marks changed of the answer: its heading, the button that finds all, and how complete it is.
-function found({ new_marks, matches, since, can_undo, can_redo }) {
+function undoable({ can_undo, can_redo }) {
   $("#undo").ariaDisabled = !can_undo;
   $("#redo").ariaDisabled = !can_redo;
-  newMarks(new_marks ?? "");
-  if (matches === null) return;
-  if ($("#to-matches")) $("#to-matches b").textContent = matches.split(" ")[0];
-  if (!$("#completeness")) return;
-  if ($("#grid").dataset.part === "all") $("#heading").firstChild.data = $("#heading").textContent.replace(/^\S+ match(es)?/, matches);
-  if ($("#since")) $("#since").textContent = since;
-  clearTimeout(judging);
-  judging = setTimeout(judge, JUDGE_MS);
-}
-
-// Tells how many of the items to check or to mark are done; after the last check it is estimated anew.
-function progress() {
-  if (!$("#progress")) return;
-  const all = grid.tiles().map(grid.idOf);
-  const left = all.filter((item) => marks.labelOf(item) === 0).length;
-  const { done } = $("#progress").dataset;
-  const before = $("#progress").textContent;
-  const text = left || !all.length ? `${all.length - left} of ${all.length} ${done}` : `All ${all.length} are ${done}`;
-  $("#progress").textContent = text;
-  $("#to-matches").classList.toggle("primary", left === 0);
-  if (left === 0 && text !== before) press("#estimate");
-}
-
-const newMarks = (text) => ($("#new-marks").textContent = text && ` · ${text}`);
-
-// Shows the sentence about completeness and the counts of the tabs as they are under the marks.
-async function judge() {
-  if (!$("#completeness")) return;
-  const headers = { "HX-Request": "true", "X-Session": marks.sessionId() };
-  const response = await fetch(`${marks.ROOT}/completeness/now?tier=${$("#grid").dataset.part}`, { headers }).catch(() => null);
-  if (!response?.ok || !$("#completeness")) return;
-  const told = new DOMParser().parseFromString(await response.text(), "text/html");
-  for (const part of [".note", ".how p", ".tabs"]) {
-    const [shown, now] = [$(`#completeness ${part}`), told.querySelector(`#completeness ${part}`)];
-    if (part !== ".tabs") shown.textContent = now.textContent;
-    else for (const count of shown?.querySelectorAll("b") ?? []) count.textContent = told.querySelector(`#${count.parentElement.id} b`).textContent;
-  }
 }
 
 // Shows for a while what was done to many marks or taken back, with a button for the way back.
-function toast({ done, items }) {
-  const undone = done.path === "undo";
+function tellDeed({ done, items }) {
   if (awaited) return;
-  if (done.path === "mark" && done.ids.length < 2) return hideToast();
-  if (items && !items.length) return hideToast();
-  const many = items?.length ?? done.ids?.length;
-  const count = many === 1 ? "1 mark" : `${many?.toLocaleString("en")} marks`;
-  const said = { undo: `Taken back: ${count}`, redo: `Brought back: ${count}`, clear: "All marks removed" };
-  showToast(said[done.path] ?? deed({ done }), undone ? "redo" : "undo", undone ? DEEDS.redo : DEEDS.undo);
-}
-
-function showToast(text, label, action, stays = false) {
-  clearTimeout(toasting);
-  $("#toast-said").textContent = `${text} ·`;
-  $("#toast-do").textContent = label;
-  $("#toast-do").onclick = action;
-  $("#toast").hidden = false;
-  if (!stays) toasting = setTimeout(hideToast, TOAST_MS);
-}
-
-function hideToast() {
-  if ($("#toast").contains(document.activeElement)) grid.focusTile(grid.current());
-  $("#toast").hidden = true;
+  if ((done.path === "mark" && done.ids.length < 2) || (items && !items.length)) return toast.hide();
+  const said = { undo: "undo", redo: "redo" }[done.path]
+    ? t("taken-back-marks", { path: done.path, count: items.length })
+    : deed({ done, items });
+  if (done.path === "undo") toast.show(said, t("redo-word"), DEEDS.redo);
+  else toast.show(said, t("undo-word"), DEEDS.undo);
 }
 
 function warn(text) {
@@ -149,7 +99,7 @@ function warn(text) {
   const close = document.createElement("button");
   close.type = "button";
   close.dataset.dismiss = "";
-  close.ariaLabel = "Dismiss this message";
+  close.ariaLabel = t("dismiss");
   close.textContent = "✕";
   const alert = document.createElement("div");
   alert.className = "alert";
@@ -177,20 +127,9 @@ function openMenu(selector) {
   menu.querySelector("a, button, input")?.focus();
 }
 
-function captions() {
-  const on = document.documentElement.classList.toggle("captions");
-  pressCaptions();
-  try {
-    localStorage.setItem("gpubranches:captions", on ? "1" : "");
-  } catch {
-    // The setting is of this page only.
-  }
-  grid.resize();
-}
-
-function pressCaptions() {
-  const on = document.documentElement.classList.contains("captions");
-  for (const button of document.querySelectorAll("[data-do=captions]")) button.setAttribute("aria-pressed", on);
+function toggleCut() {
+  const open = $("#completeness").classList.toggle("open");
+  $("#show-cut").ariaExpanded = open;
 }
 
 // Adds the item under the cursor to the query, or subtracts it.
@@ -206,7 +145,7 @@ const DEEDS = {
   "right": marked(1), "wrong": marked(-1), "unmark": marked(0),
   "rest-wrong": () => grid.afterMoves(() => markRest(-1)), "rest-right": () => grid.afterMoves(() => markRest(1)),
   "undo": takeBack("undo", marks.undo), "redo": takeBack("redo", marks.redo), "clear": () => marks.clear(),
-  "captions": captions,
+  "captions": view.toggleCaptions, "cut": toggleCut,
   "before": () => large.go(-1), "after": () => large.go(1), "zoom": () => large.zoom(),
   "details": () => (large.isOpen() ? large.toggleDetails() : onTile(large.openDetails)()),
   "shut": () => large.shut(),
@@ -216,14 +155,16 @@ const DEEDS = {
   "new-search": () => search.newSearch(), "picture": search.choosePicture, "unfilter": search.unfilter,
 };
 const KEYS = {
-  "a": DEEDS.right, "+": DEEDS.right, "y": DEEDS.right, "x": DEEDS.wrong, "-": DEEDS.wrong, "n": DEEDS.wrong,
+  "a": DEEDS.right, "y": DEEDS.right, "x": DEEDS.wrong, "n": DEEDS.wrong,
+  "+": () => view.resizeBy(1), "-": () => view.resizeBy(-1),
   " ": DEEDS.unmark, "0": DEEDS.unmark, "Delete": DEEDS.unmark,
   "A": DEEDS["rest-right"], "X": DEEDS["rest-wrong"],
   "u": DEEDS.undo, "i": DEEDS.details, "o": DEEDS.large, "c": DEEDS.captions, "?": DEEDS.keys,
   "f": () => press("#find"),
   "s": () => press("#suggest"),
   "k": () => press("#audit"),
-  "b": () => press("#to-matches"),
+  "b": () => press("#to-matches"), "p": () => press("#tab-map"),
+  "r": () => press("#review"),
   "e": () => openMenu(".export"),
   "m": onTile((tile) => press(tile.querySelector(".like"))),
   "M": DEEDS.add, "l": DEEDS.subtract, "g": search.openFilter,
@@ -231,13 +172,13 @@ const KEYS = {
   "/": focusSearch,
 };
 const LARGE_KEYS = {
-  "a": KEYS.a, "+": KEYS.a, "y": KEYS.a, "Enter": KEYS.a, "x": KEYS.x, "-": KEYS.x, "n": KEYS.x,
+  "a": KEYS.a, "y": KEYS.a, "Enter": KEYS.a, "x": KEYS.x, "n": KEYS.x,
   " ": KEYS[" "], "0": KEYS[" "], "Delete": KEYS[" "], "u": KEYS.u,
   "ArrowLeft": DEEDS.before, "ArrowUp": DEEDS.before, "ArrowRight": DEEDS.after, "ArrowDown": DEEDS.after,
   "M": DEEDS.add, "l": DEEDS.subtract,
   "z": DEEDS.zoom, "i": DEEDS.details, "o": DEEDS.shut,
 };
-const REPEATED = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]);
+const REPEATED = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "+", "-"]);
 
 function onUndoKeys(event) {
   if (event.altKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return false;
@@ -281,7 +222,7 @@ function onGridKey(event) {
     if (!event.repeat) DEEDS.right();
   } else if (Object.hasOwn(KEYS, event.key) && (event.key !== " " || inGrid)) {
     event.preventDefault();
-    if (!event.repeat) KEYS[event.key]();
+    if (!event.repeat || REPEATED.has(event.key)) KEYS[event.key]();
   }
 }
 
@@ -300,17 +241,10 @@ document.addEventListener("keyup", (event) => {
   if (event.key === " " && event.target.closest?.("#grid")) event.preventDefault();
 });
 
-// Clicks and drags
-
-let band = null;
-let dragged = false;
+// Clicks
 
 document.addEventListener("click", (event) => {
-  if (dragged) {
-    dragged = false;
-    event.preventDefault();
-    return;
-  }
+  if (pointer.endedDrag()) return event.preventDefault();
   const tile = grid.tileOf(event.target);
   const button = event.target.closest("[data-mark]:not(.tile, dialog)");
   if (button && tile) onMarkClick(event, button, tile);
@@ -326,6 +260,8 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("#show-keys")) DEEDS.keys();
   for (const menu of document.querySelectorAll(".menu[open]")) {
     const used = menu.contains(event.target) && (deed || event.target.closest("a"));
+    if (menu.id === "filter" && search.isBeside()) continue;
+    if (menu.id === "view" && menu.contains(event.target)) continue;
     if (!menu.contains(event.target) || used) menu.open = false;
     if (used) grid.focusTile(grid.current()); // what had the focus is hidden now
   }
@@ -343,60 +279,6 @@ function onMarkClick(event, button, tile) {
   if (grid.selection().length) grid.select([]);
   grid.focusTile(tile);
   marks.mark([item], { 0: 1, 1: -1, "-1": 0 }[label], grid.origin());
-}
-
-// A long press opens the large view; the click that may follow it marks nothing.
-const LONG_MS = 500;
-let pressing = null;
-document.addEventListener("pointerdown", (event) => {
-  const tile = grid.tileOf(event.target);
-  if (event.pointerType !== "touch" || !tile) return;
-  const at = { x: event.clientX, y: event.clientY };
-  pressing = { at, timer: setTimeout(() => ((dragged = true), large.open(tile)), LONG_MS) };
-});
-document.addEventListener("pointermove", (event) => {
-  if (pressing && Math.hypot(event.clientX - pressing.at.x, event.clientY - pressing.at.y) > 10) clearTimeout(pressing.timer);
-});
-document.addEventListener("contextmenu", (event) => {
-  if (pressing && grid.tileOf(event.target)) event.preventDefault();
-});
-
-document.addEventListener("pointerdown", (event) => {
-  dragged = false;
-  if (event.button !== 0 || event.pointerType === "touch" || !event.target.closest?.("#grid")) return;
-  band = { x: event.pageX, y: event.pageY, kept: event.ctrlKey || event.metaKey ? grid.selection() : [] };
-});
-
-document.addEventListener("pointermove", (event) => {
-  if (!band || (!dragged && Math.hypot(event.pageX - band.x, event.pageY - band.y) < 8)) return;
-  dragged = true;
-  const box = {
-    left: Math.min(band.x, event.pageX), top: Math.min(band.y, event.pageY),
-    right: Math.max(band.x, event.pageX), bottom: Math.max(band.y, event.pageY),
-  };
-  draw(box);
-  const inside = grid.tiles().filter((tile) => {
-    const at = tile.getBoundingClientRect();
-    const [left, top] = [at.left + window.scrollX, at.top + window.scrollY];
-    return left < box.right && left + at.width > box.left && top < box.bottom && top + at.height > box.top;
-  });
-  grid.select([...new Set([...band.kept, ...inside.map(grid.idOf)])]);
-});
-
-function draw(box) {
-  band.element ??= document.body.appendChild(Object.assign(document.createElement("div"), { className: "band" }));
-  Object.assign(band.element.style, {
-    left: `${box.left}px`, top: `${box.top}px`, width: `${box.right - box.left}px`, height: `${box.bottom - box.top}px`,
-  });
-}
-
-for (const end of ["pointerup", "pointercancel"]) {
-  document.addEventListener(end, () => {
-    clearTimeout(pressing?.timer);
-    pressing = null;
-    band?.element?.remove();
-    band = null;
-  });
 }
 
 // Removes a picture that cannot be loaded, so that the blank tile under it is seen.
@@ -419,8 +301,8 @@ document.addEventListener("htmx:confirm", (event) => {
   event.preventDefault();
   if (awaited?.elt === event.detail.elt) return;
   const mine = (awaited = { elt: event.detail.elt });
-  const named = event.detail.elt.id === "refine" ? "Find all" : "The request";
-  setTimeout(() => mine === awaited && showToast(`${named} waits for the server`, "cancel", cancelAwaited, true), WAIT_MS);
+  const what = event.detail.elt.id;
+  setTimeout(() => mine === awaited && toast.show(t("awaited", { what }), t("cancel"), cancelAwaited, true), WAIT_MS);
   marks.stored().then(() => {
     if (mine !== awaited) return;
     cancelAwaited();
@@ -430,7 +312,7 @@ document.addEventListener("htmx:confirm", (event) => {
 
 function cancelAwaited() {
   awaited = null;
-  hideToast();
+  toast.hide();
 }
 
 document.addEventListener("htmx:beforeRequest", (event) => {
@@ -438,7 +320,7 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 });
 
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (event.detail.requestConfig.path === `${marks.ROOT}/refine`) say("Finding all that match");
+  if (event.detail.requestConfig.path === `${marks.ROOT}/refine`) say(t("finding-all"));
 });
 
 document.addEventListener("htmx:afterRequest", (event) => {
@@ -446,7 +328,7 @@ document.addEventListener("htmx:afterRequest", (event) => {
 });
 
 document.addEventListener("htmx:sendError", () => {
-  warn("The server did not answer. Nothing was changed; is it still running?");
+  warn(t("no-answer"));
 });
 
 // The address names the session, so that tabs are independent of each other and a link can be shared.
@@ -464,8 +346,9 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (target.id === "why-told") $("#why").showModal();
   const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
   const fresh = grid.setUp();
+  map.setUp();
   if (fresh) here = place();
-  if (fresh) search.setUp(), newMarks($("#grid").dataset.newMarks), progress();
+  if (fresh) search.setUp(), steps.newMarks($("#grid").dataset.newMarks), steps.update();
   if (fresh && idle) grid.focusTile(grid.tiles()[0]);
 });
 
@@ -512,17 +395,20 @@ window.addEventListener("resize", () => {
   width = window.innerWidth;
 });
 
-try {
-  if (localStorage.getItem("gpubranches:captions")) document.documentElement.classList.add("captions");
-} catch {
-  // Captions are off.
-}
-pressCaptions();
-const count = (selector) => Number($(selector).textContent.replaceAll(",", ""));
+// The slider of the cut shows its number while it moves.
+document.addEventListener("input", (event) => {
+  if (event.target.id === "lean") $("#lean-told").textContent = t("lean-value", { value: event.target.valueAsNumber });
+});
+
+const count = (selector) => Number($(selector).textContent.replace(/\D/g, ""));
+toast.begin(() => grid.focusTile(grid.current()));
+view.begin();
 marks.begin($("#grid").dataset.session, { positive: count("#positive"), negative: count("#negative") });
 nameSession();
 search.begin(warn);
 grid.setUp();
+map.setUp();
 search.setUp();
+steps.update();
 here = place();
 goOn();

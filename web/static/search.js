@@ -1,6 +1,8 @@
 // The search field and the filter: items added to the query or subtracted from it, uploaded pictures, the condition.
 
 import { ROOT, sessionId, state, stored } from "./marks.js";
+import { t } from "./texts.js";
+import { resize } from "./window.js";
 
 const $ = (id) => document.getElementById(id);
 let warn = () => {};
@@ -14,8 +16,9 @@ export function setUp() {
   const { query, where } = $("grid").dataset;
   if (query && document.activeElement !== $("q")) $("q").value = query;
   const { named } = $("grid").dataset;
-  $("session-name").textContent = named || "Sessions";
-  $("to-sessions").ariaLabel = named ? `Sessions: ${named}` : "Sessions";
+  $("session-name").textContent = named || t("sessions");
+  $("to-sessions").ariaLabel = named ? t("sessions-named", { name: named }) : t("sessions");
+  $("size").textContent = $("grid").dataset.size;
   $("applied").value = where;
   if (document.activeElement !== $("where")) {
     $("where").value = where;
@@ -66,10 +69,10 @@ document.addEventListener("htmx:confirm", (event) => {
   if (continued || !isNewIdea(query)) return (continued = false);
   event.preventDefault();
   const { positive, negative } = state();
-  const many = positive + negative;
+  const count = positive + negative;
   const dialog = $("ask-new");
-  for (const place of dialog.querySelectorAll(".many")) place.textContent = many === 1 ? "1 mark" : `${many.toLocaleString("en")} marks`;
-  $("ask-new-before").textContent = $("grid").dataset.asked;
+  $("ask-new-marks").textContent = t("ask-new-marks", { count, query: $("grid").dataset.asked });
+  $("ask-new-keep").textContent = t("ask-new-keep", { count });
   dialog.returnValue = "";
   dialog.addEventListener("close", () => {
     if (dialog.returnValue === "new") newSearch(query);
@@ -90,6 +93,9 @@ export function combine(sign, item) {
 
 // The filter
 
+// Returns whether the filter stands beside the pictures, in a wide window, instead of over them.
+export const isBeside = () => matchMedia("(min-width: 84rem)").matches;
+
 export const openFilter = () => {
   $("filter").open = true;
   $("where").focus();
@@ -101,10 +107,10 @@ async function apply() {
   const where = $("where").value.trim();
   await htmx.ajax("GET", `${ROOT}/filter/count?where=${encodeURIComponent(where)}`, { target: "#where-told" });
   if ($("where-told").querySelector(".wrong")) return $("where").focus();
-  $("filter").open = false;
+  if (!isBeside()) $("filter").open = false;
   $("applied").value = where;
   const { address, kind } = $("grid").dataset;
-  if (["matches", "suggest", "audit"].includes(kind)) return $("find").click();
+  if (["matches", "suggest", "audit", "map"].includes(kind)) return $("find").click();
   const to = new URL(address, location.href);
   to.searchParams.delete("where");
   if (where) to.searchParams.set("where", where);
@@ -115,6 +121,8 @@ export function unfilter() {
   $("where").value = "";
   apply();
 }
+
+$("filter").addEventListener("toggle", () => isBeside() && resize());
 
 $("filter-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -135,18 +143,18 @@ document.addEventListener("htmx:afterSwap", (event) => {
 export const choosePicture = () => $("picture-file").click();
 
 async function send(file) {
-  if (!$("by-picture")) return warn("The model of this catalog reads no pictures, so none can be searched by.");
+  if (!$("by-picture")) return warn(t("picture-unread"));
   $("by-picture").setAttribute("aria-busy", true);
   try {
     const headers = { Accept: "application/json", "HX-Request": "true", "X-Session": sessionId(), "Content-Type": file.type };
     const response = await fetch(`${ROOT}/pictures`, { method: "POST", headers, body: file });
     const answer = await response.json().catch(() => ({}));
-    if (!response.ok) return tell(answer.error ?? `The server said ${response.status}.`);
+    if (!response.ok) return tell(answer.error ?? t("server-said", { status: String(response.status) }));
     const before = $("q").value.trim();
     $("q").value = /(^|\s)[+-]$/.test(before) ? `${before} picture:${answer.name}` : `picture:${answer.name}`;
     submit();
   } catch {
-    warn("The server did not answer, the picture was not sent.");
+    warn(t("picture-unsent"));
   } finally {
     $("by-picture").removeAttribute("aria-busy");
   }
@@ -162,7 +170,7 @@ function sendFirst(files, event) {
 
 $("picture-file")?.addEventListener("change", (event) => {
   const [file] = event.target.files;
-  if (file && !sendFirst([file], event)) tell(`${file.name} is no picture; choose a JPEG, PNG, WebP or GIF.`);
+  if (file && !sendFirst([file], event)) tell(t("picture-not", { file: file.name }));
   event.target.value = "";
 });
 
@@ -186,5 +194,5 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   const picture = [...event.dataTransfer.files].some((file) => file.type.startsWith("image/"));
   if (picture) sendFirst(event.dataTransfer.files, event);
-  else warn("What was dropped is no picture; drop a JPEG, PNG, WebP or GIF.");
+  else warn(t("picture-not-dropped"));
 });

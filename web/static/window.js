@@ -17,6 +17,7 @@ let page = 1;
 let unit = 1; // height of a spacer per chunk, px
 let filling = false;
 let generation = 0;
+let factor = 1; // of the height of rows, as the user set it
 let paint = () => {};
 const seenIn = new Map(); // item -> number of its chunk, for all items that were in the document
 
@@ -27,6 +28,7 @@ export const length = () => total;
 const tilesOf = (chunk) => [...chunk.children];
 export const tiles = () => chunks().flatMap(tilesOf);
 export const idOf = (tile) => Number(tile.dataset.id);
+export const setFactor = (to) => (factor = to);
 
 // Attaches to the grid in the document; `look` shows the mark of a tile. Returns false if the grid is the same one.
 export function open(look) {
@@ -45,6 +47,7 @@ export function open(look) {
   root.prepend(above);
   root.append(below);
   for (const chunk of chunks()) dress(chunk);
+  root.classList.add("laid");
   measure();
   fill();
   return true;
@@ -87,10 +90,11 @@ function justify(chunk) {
   const style = getComputedStyle(root);
   const { width } = root.getBoundingClientRect();
   const gap = parseFloat(style.columnGap) || 0;
-  const wanted = parseFloat(style.getPropertyValue("--row")) || 170;
   const ratios = all.map((tile) => Math.min(2.6, Math.max(0.6, Number(tile.dataset.ratio) || 1)));
   const ending = numberOf(chunk) === last();
   const sum = ratios.reduce((a, b) => a + b, 0);
+  const row = parseFloat(style.getPropertyValue("--row")) || 170;
+  const wanted = (last() === 0 ? heightToFill(row, width, sum) : row) * factor;
   const count = Math.max(1, Math.round((sum * (wanted + gap)) / (width + gap)));
   let start = 0;
   let done = 0;
@@ -109,6 +113,13 @@ function justify(chunk) {
     }
     start = end;
   }
+}
+
+// Returns the height of rows with which a list of one chunk fills the window: at least `row`, at most twice as much.
+function heightToFill(row, width, sum) {
+  const free = window.innerHeight - root.getBoundingClientRect().top - window.scrollY;
+  const rows = Math.floor(Math.sqrt((Math.max(0, free) * sum) / width));
+  return Math.min(2 * row, Math.max(row, (width * rows) / sum));
 }
 
 async function fetchChunk(number) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from flask import Response
@@ -15,8 +16,10 @@ from gpubranches.app.app_context import service
 from gpubranches.app.export_routes import send
 from gpubranches.core.results import TIERS
 from gpubranches.service.answer import PARTS
+from gpubranches.service.answer_map import KINDS, MOST_POINTS
 from gpubranches.service.export import BOX_FORMATS, FORMATS, Format
 from gpubranches.service.types import PartPage
+from gpubranches.service.wording import explanation_to_json
 
 _MATCH: Schema = {
     "type": "object",
@@ -54,6 +57,46 @@ _TIER: dict[str, Schema] = {
         "the cut; those that are new since the round before, or gone, which are told as they were then.",
     }
 }
+_ZIP: Schema = {
+    "type": "object",
+    "required": ["pictures", "bytes", "most"],
+    "properties": {
+        "pictures": {"type": "integer", "minimum": 0, "description": "About how many there are."},
+        "bytes": {"type": "integer", "minimum": 0, "description": "About how many the file has."},
+        "most": {"type": "integer", "description": "More pictures are refused."},
+    },
+}
+_POINTS: Schema = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": MOST_POINTS,
+    "default": 10_000,
+    "description": "How many, at most, beside marked items.",
+}
+_NUMBERS: Schema = {"type": "array", "items": {"type": "integer"}}
+_COUNTED: Schema = {"type": "integer", "minimum": 0}
+_MAP: Schema = {
+    "type": "object",
+    "required": ["version", "kind_names", "totals", "ids", "x", "y", "kinds"],
+    "properties": {
+        "version": {"type": "string", "description": "Names the places: the same one, the same places."},
+        "kind_names": {"type": "array", "items": {"type": "string", "enum": list(KINDS)}},
+        "totals": {
+            "type": "object",
+            "required": ["matches", "below", "rest"],
+            "properties": {"matches": _COUNTED, "below": _COUNTED, "rest": _COUNTED},
+            "description": "How many items there are, drawn or not: matches, ranked without a match, others.",
+        },
+        "ids": {"type": "array", "items": ID, "description": "Of the points: ranked items best first, then others."},
+        "x": _NUMBERS,
+        "y": _NUMBERS,
+        "kinds": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": len(KINDS) - 1},
+            "description": "What each point is, as a place in kind_names.",
+        },
+    },
+}
 _SLICE: dict[str, Schema] = {
     **_TIER,
     "offset": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "default": 0},
@@ -84,6 +127,22 @@ def export_matches(session: str, format: str, tier: str) -> Response:
     return send(service().export(session, format, tier), session)
 
 
+@operation("GET", "/sessions/{session}/pictures", query=_TIER, answer=_ZIP)
+def zip_estimate(session: str, tier: str) -> dict[str, Any]:
+    """Estimate how large `matches.zip` would be, by the sizes of some of its files."""
+    return asdict(service().estimate_zip(session, tier))
+
+
+@operation("GET", "/sessions/{session}/map", query={"points": _POINTS}, answer=_MAP)
+def answer_map(session: str, points: int) -> dict[str, Any]:
+    """Return the answer and its surroundings as points in the plane: items that look alike lie near each other.
+
+    Of matches and of the rest of the catalog an even sample is drawn, of what does not match the best ranked ones. All
+    marked items are there.
+    """
+    return service().answer_map(session, points).to_json()
+
+
 @operation(
     "GET",
     "/sessions/{session}/boxes.{format}",
@@ -100,7 +159,7 @@ def export_model(session: str, format: str) -> Response:
 )
 def explanation(session: str, item: int) -> dict[str, Any]:
     """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in."""
-    return service().explain(session, item).to_json()
+    return explanation_to_json(service().explain(session, item))
 
 
 def _matches(page: PartPage) -> Iterator[dict[str, Any]]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from flask import Response
 from numpy.typing import NDArray
 from werkzeug.exceptions import NotFound
 
 from gpubranches.app.api.operations import ID, operation
 from gpubranches.app.api.schema import Schema
 from gpubranches.app.app_context import service
+from gpubranches.app.export_routes import send_original
 from gpubranches.catalog.metadata.conditions import KINDS, MAX_LENGTH, column_text, value_condition
 from gpubranches.catalog.metadata.tables import json_value
 from gpubranches.catalog.pictures.decoding import decoded_upload
+from gpubranches.catalog.pictures.formats import FORMATS as PICTURE_FORMATS
 from gpubranches.core.options import MODELS
 from gpubranches.service.export import BOX_FORMATS, FORMATS
 from gpubranches.service.types import SearchRequest
@@ -155,6 +158,12 @@ def item_info(item: int) -> dict[str, Any]:
     if row is None:
         raise NotFound(f"there is no item {item}")
     return row
+
+
+@operation("GET", "/items/{item}/picture", media=tuple(f"image/{format.lower()}" for format in PICTURE_FORMATS))
+def item_picture(item: int) -> Response:
+    """Send the picture of an item as it is on the disk."""
+    return send_original(item, download=True)
 
 
 @operation("GET", "/columns", answer=_COLUMNS)

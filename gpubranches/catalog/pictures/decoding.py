@@ -307,23 +307,38 @@ def _opened(path: Source) -> IO[bytes]:
     return path.open() if isinstance(path, Picture) else open(path, "rb")
 
 
+def picture_format(path: Source) -> str:
+    """Return the format of a picture, a key of `FORMATS`, from its first bytes. Raises DataError as `upright_size`."""
+    with _opened_header(path) as (kind, _, _):
+        return kind
+
+
 def upright_size(path: Source) -> tuple[int, int]:
     """Return width and height of the upright picture in pixels, from its header alone.
 
     Raises DataError if the header cannot be read or its format is not in `FORMATS`.
     """
+    with _opened_header(path) as (kind, file, held):
+        if kind == "JXL":
+            return jxl.read_header(file, str(path)).upright
+        _hold_file(file, str(path), kind, held)
+        with Image.open(file, formats=(kind,)) as image:
+            if image.format == "PNG" and "exif" not in image.info:
+                image.info["exif"] = _late_exif(file)
+            turned = kind != "TIFF" and _orientation(image) in (5, 6, 7, 8)  # the size of a TIFF is that upright
+            return (image.height, image.width) if turned else image.size
+
+
+@contextmanager
+def _opened_header(path: Source) -> Iterator[tuple[str, IO[bytes], ExitStack]]:
+    """Open a picture; yield its format, its file and what is closed with it.
+
+    Errors of the block count as those of the header. Raises DataError.
+    """
     try:
         with warnings.catch_warnings(), _opened(path) as file, ExitStack() as held:
             warnings.simplefilter("ignore")
-            kind = _require_format(file, str(path), tuple(FORMATS))
-            if kind == "JXL":
-                return jxl.read_header(file, str(path)).upright
-            _hold_file(file, str(path), kind, held)
-            with Image.open(file, formats=(kind,)) as image:
-                if image.format == "PNG" and "exif" not in image.info:
-                    image.info["exif"] = _late_exif(file)
-                turned = kind != "TIFF" and _orientation(image) in (5, 6, 7, 8)  # the size of a TIFF is that upright
-                return (image.height, image.width) if turned else image.size
+            yield _require_format(file, str(path), tuple(FORMATS)), file, held
     except DataError:
         raise
     except Exception as error:  # Pillow's readers raise many kinds for broken files

@@ -16,6 +16,7 @@ from gpubranches.service.export.item_table import ItemTable
 from gpubranches.service.export.parquet import write_img2dataset, write_parquet
 from gpubranches.service.export.pictures import link_folder, write_coco, write_links
 from gpubranches.service.export.texts import write_csv, write_json, write_jsonl
+from gpubranches.service.export.zip_file import write_zip
 
 Written = TypeVar("Written")
 ItemWriter = Callable[[ItemTable], Generator[bytes, None, int]]
@@ -28,12 +29,10 @@ BoxWriter = Callable[[Boxes, int], bytes]
 class Format(Generic[Written]):
     """A format.
 
-    title: its name; what: a short description; ending: of its files, without the first dot; write: makes a file;
-    folder: fills a folder instead of a file, None for a format of files only.
+    ending: of its files, without the first dot; write: makes a file; folder: fills a folder instead of a file, None for
+    a format of files only.
     """
 
-    title: str
-    what: str
     ending: str
     media_type: str
     write: Written
@@ -42,26 +41,19 @@ class Format(Generic[Written]):
 
 _JSON, _PARQUET = "application/json", "application/vnd.apache.parquet"
 FORMATS: dict[str, Format[ItemWriter]] = {
-    "csv": Format("CSV", "a table for spreadsheets", "csv", "text/csv", write_csv),
-    "parquet": Format("Parquet", "a table with types", "parquet", _PARQUET, write_parquet),
-    "json": Format("JSON", "an array of objects", "json", _JSON, write_json),
-    "jsonl": Format("JSON lines", "an object a line", "jsonl", "application/jsonl", write_jsonl),
-    "coco": Format("COCO", "a list of images, for annotation tools", "coco.json", _JSON, write_coco),
-    "img2dataset": Format(
-        "img2dataset", "urls and captions, to download by", "img2dataset.parquet", _PARQUET,
-        write_img2dataset,
-    ),
-    "intervals": Format(
-        "Intervals", "times in videos", "intervals.csv", "text/csv", write_intervals,
-    ),
-    "links": Format(
-        "Links", "links to the pictures, best first", "tar", "application/x-tar", write_links,
-        link_folder,
-    ),
-}  # fmt: skip
+    "csv": Format("csv", "text/csv", write_csv),
+    "parquet": Format("parquet", _PARQUET, write_parquet),
+    "json": Format("json", _JSON, write_json),
+    "jsonl": Format("jsonl", "application/jsonl", write_jsonl),
+    "coco": Format("coco.json", _JSON, write_coco),
+    "img2dataset": Format("img2dataset.parquet", _PARQUET, write_img2dataset),
+    "intervals": Format("intervals.csv", "text/csv", write_intervals),
+    "links": Format("tar", "application/x-tar", write_links, link_folder),
+    "zip": Format("zip", "application/zip", write_zip),
+}
 BOX_FORMATS: dict[str, Format[BoxWriter]] = {
-    "sql": Format("SQL", "a query over the codes", "sql", "application/sql", boxes_sql),
-    "json": Format("JSON", "dims and bounds", "json", _JSON, boxes_json),
+    "sql": Format("sql", "application/sql", boxes_sql),
+    "json": Format("json", _JSON, boxes_json),
 }
 
 

@@ -84,6 +84,10 @@ class ItemTable:
         """Names of the columns."""
         return list(self.schema.names)
 
+    def take(self, rows: NDArray[np.intp]) -> ItemTable:
+        """Return a table of some of the items, by their places in this one."""
+        return ItemTable(self._catalog, self._ranking, self._rows[rows], known=self._known, reading=self._reading)
+
     def batches(self) -> Iterator[pa.Table]:
         """Yield tables of at most `BATCH_ROWS` items."""
         for start in range(0, len(self._rows), BATCH_ROWS):

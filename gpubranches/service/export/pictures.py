@@ -11,6 +11,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path, PurePosixPath
 
 from gpubranches.catalog.metadata.columns import url_of
+from gpubranches.catalog.pictures.formats import FORMATS
+from gpubranches.catalog.pictures.image_files import Picture
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError, UsageError
 from gpubranches.service.export.item_table import ItemTable, Row
@@ -34,13 +36,13 @@ def write_coco(table: ItemTable) -> Generator[bytes, None, int]:
     those of the columns `width` and `height`, else those of the file, upright. Items without a picture of known size
     are left out; `info` has their number. Raises UsageError if no item can have a picture.
     """
-    _require_pictures(table, "coco")
+    require_pictures(table, "coco")
     return _coco(table)
 
 
 def write_links(table: ItemTable) -> Generator[bytes, None, int]:
     """Return a generator of a tar file with the content of `link_folder`; it returns the number of links."""
-    _require_pictures(table, "links")
+    require_pictures(table, "links")
     return _tar(table)
 
 
@@ -51,7 +53,7 @@ def link_folder(table: ItemTable, folder: Path) -> int:
     digits, `.` and `-` are kept; other characters become `_`. Items without a picture, or with one inside a larger
     file, are left out. Raises UsageError if no item can have one.
     """
-    _require_pictures(table, "links")
+    require_pictures(table, "links")
     written = 0
     for part in _links(table):
         for name, target in part:
@@ -60,7 +62,8 @@ def link_folder(table: ItemTable, folder: Path) -> int:
     return written
 
 
-def _require_pictures(table: ItemTable, format: str) -> None:
+def require_pictures(table: ItemTable, format: str) -> None:
+    """Raise UsageError if no item of a table can have a picture. format: its name."""
     if not can_have_pictures(table):
         raise UsageError(
             f"{format}: expected a catalog of pictures in a folder, by the column `image_path`, got none; choose csv, "
@@ -119,14 +122,28 @@ def _links(table: ItemTable) -> Iterator[list[tuple[str, Path]]]:
         for row, rank in zip(rows, ranks, strict=False):
             picture = picture_of(table.source, row)
             if picture is not None and picture.is_file:
-                part.append((f"{rank:0{digits}d}_{row['id']}_{_safe(row['image_path'])}", picture.path))
+                part.append((picture_name(rank, digits, row, picture), picture.path))
         yield part
 
 
-def _safe(path: str) -> str:
+def picture_name(rank: int, digits: int, item: Row, picture: Picture) -> str:
+    """Return a name by rank, id and name of the picture, so that names sort best first and are unique."""
+    return f"{rank:0{digits}d}_{item['id']}_{safe_name(picture.name)}"
+
+
+def safe_name(path: str) -> str:
     """Return the end of a file's name, without characters that mean something to a shell, a path or a terminal."""
     name = re.sub(r"[^\w.-]+", "_", PurePosixPath(path).name)
     return name.encode()[-_NAME_BYTES:].decode("utf-8", "ignore")
+
+
+def with_ending(name: str, format: str) -> str:
+    """Return the name of a picture with an ending of its format, which is a key of `FORMATS`."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in FORMATS[format]:
+        return name
+    known = any(suffix in endings for endings in FORMATS.values())
+    return f"{PurePosixPath(name).stem if known else name}{FORMATS[format][0]}"
 
 
 def _tar(table: ItemTable) -> Generator[bytes, None, int]:

@@ -1,0 +1,751 @@
+# Die Texte der Seite auf Deutsch. Schlüssel, Werte und HTML-Tags sind die von en.ftl.
+
+## Die Seite
+
+# The name of this language in itself.
+language-name = Deutsch
+unstyled = Die Stile und Skripte dieser Seite sind nicht angekommen. Hinter einem Reverse-Proxy mit einem Präfix wie /photos den Server mit <code>gpubranches serve --prefix /photos</code> starten.
+unkept = Die Markierungen dieses Katalogs lassen sich nicht schreiben: Was jetzt markiert wird, geht verloren, sobald der Server endet. Die Sitzung exportieren, um sie zu behalten, oder dem Server Schreibrechte für den Ordner des Katalogs geben und ihn neu starten.
+skip = Zu den Bildern springen
+close = Schließen
+    .title = Schließen (Esc)
+cancel = abbrechen
+dismiss = Diese Meldung schließen
+right = Richtig
+    .title = Richtig (a)
+wrong = Falsch
+    .title = Falsch (x)
+undo-word = rückgängig
+redo-word = wiederholen
+toast = Was zuletzt geschah
+no-answer = Der Server hat nicht geantwortet. Nichts wurde geändert; läuft er noch?
+server-said = Der Server meldet { $status }.
+appearance = Darstellung und Sprache
+theme = Farben
+theme-name =
+    { $theme ->
+        [light] hell
+        [dark] dunkel
+       *[system] wie das System
+    }
+language = Sprache
+    .browser = wie der Browser
+
+## Fehler und Anmeldung
+
+error = Das hat nicht geklappt
+    .unknown-name = „{ $text }“ ist keiner der { $count } Namen, die hier bekannt sind; das Suchfeld bietet sie an.
+    .none-right = „Alle finden“ braucht mindestens ein als richtig markiertes Bild: eines markieren, dann noch einmal „Alle finden“ drücken.
+    .session-gone = Diese Sitzung wurde gelöscht. Auf der ersten Seite beginnt eine neue.
+    .not-found = Unter dieser Adresse gibt es nichts.
+    .failed = Der Server ist an dieser Anfrage gescheitert; sein Protokoll sagt, warum.
+back-to-catalog = Zurück zum Katalog
+login = Anmelden
+    .token = Das Token dieses Servers
+    .wrong = Das ist nicht das Token dieses Servers.
+
+## Das Suchfeld
+
+search = Suchen
+    .label = Nach Wörtern und Bildern suchen, etwa dog + #17
+    .label-items = Nach Bildern suchen, etwa #17
+    .placeholder = Was wird gesucht?
+    .placeholder-items = Kein Textmodell: ein Bild wie #17
+by-picture = Mit einem Bild suchen
+    .title = Mit einem Bild suchen: auswählen, einfügen oder hierher ziehen
+    .file = Ein Bild, mit dem gesucht wird
+    .drop = Bild loslassen, um damit zu suchen
+picture-unread = Das Modell dieses Katalogs liest keine Bilder, daher lässt sich mit keinem suchen.
+picture-unsent = Der Server hat nicht geantwortet, das Bild wurde nicht gesendet.
+picture-not = { $file } ist kein Bild; möglich sind JPEG, PNG, WebP und GIF.
+picture-not-dropped = Das war kein Bild; möglich sind JPEG, PNG, WebP und GIF.
+new-search = Neue Suche
+    .title = Eine neue Sitzung ohne Markierungen; diese bleibt erhalten
+ask-new = Eine neue Suche beginnen?
+    .begin = Neue Suche beginnen
+ask-new-marks =
+    { $count ->
+        [one] Die Markierung gehört zu „{ $query }“.
+       *[other] Die { $count } Markierungen gehören zu „{ $query }“.
+    }
+ask-new-keep =
+    { $count ->
+        [one] Die Markierung behalten
+       *[other] Die { $count } Markierungen behalten
+    }
+terms = Wonach gesucht wird
+term-more = plus
+term-less = minus
+term-sent = Das gesendete Bild
+term-remove = Ohne { $term } suchen
+size = { $count ->
+    [one] 1 Bild
+   *[other] { $count } Bilder
+}
+size-filtered = { $inside } von { $total } Bildern
+sessions = Sitzungen
+    .title = Sitzungen: finden, benennen, wechseln, kopieren
+sessions-named = Sitzungen: { $name }
+
+## Der Filter
+
+filter = Filter
+    .title = Nach dem filtern, was über die Bilder bekannt ist (g)
+filter-label = Nur Bilder mit
+filter-apply = Anwenden
+filter-none = Kein Filter
+filter-columns = Spalten und ihre häufigsten Werte: mehrere einer Spalte erweitern den Filter, die einer anderen engen ihn ein
+filter-on = Filter: nur Bilder mit
+filter-remove = Filter entfernen
+filter-count = { $count } von { $total } Bildern
+filter-lost = Der Filter wurde entfernt, weil er nicht mehr passt: { $error }
+column-kind =
+    { $kind ->
+        [number] Zahl
+        [text] Text
+        [boolean] Wahrheitswert
+        [date] Datum
+        [time] Zeitpunkt
+        [time-with-zone] Zeitpunkt mit Zeitzone
+        [nothing] leer
+       *[other] Sonstiges
+    }
+column-missing = fehlt
+no-columns = Die Bilder dieses Katalogs haben keine Spalten.
+
+## Die erste Seite
+
+intro = So geht es
+intro-look = Ansehen
+    .words = Suchen oder mit einem Bild beginnen, einem zufälligen von unten oder einem bekannten:
+    .items = Dieser Katalog hat kein Textmodell: mit einem Bild beginnen, einem zufälligen von unten oder einem bekannten:
+intro-mark = Markieren
+    .how = Auf ein Bild klicken: einmal für richtig, zweimal für falsch.
+    .keys = Mit Tasten: <kbd>Esc</kbd> verlässt das Suchfeld, dann markiert <kbd>a</kbd> als richtig und <kbd>x</kbd> als falsch und geht zum nächsten; <kbd>?</kbd> zeigt alle Tasten.
+intro-find = Alle finden
+    .how = Ein Modell der Markierungen geht über alle { $count } Bilder und zeigt jeden Treffer. Weiter markieren, exportieren.
+item-id = Bildnummer
+go = Los
+random = Zufällige Bilder
+other-random = Andere zufällige Bilder
+
+## Listen
+
+nearest = Am nächsten an „{ $query }“
+    .picture = Am nächsten am eigenen Bild
+nearest-meant = gezeigt wird { $meant } statt { $text }
+nearest-all =
+    { $count ->
+        [one] 1 Bild, die ähnlichsten zuerst
+       *[other] { $count } Bilder, die ähnlichsten zuerst
+    }
+nearest-all-filtered = { $inside } von { $total } Bildern, die ähnlichsten zuerst
+nearest-some = die { $count } nächsten von { $inside } Bildern, die ähnlichsten zuerst
+nearest-some-filtered = die { $count } nächsten von { $inside } der { $total } Bilder, die ähnlichsten zuerst
+like-item = Wie Bild { $id }
+your-picture = Das eigene Bild
+took = { $ms } ms
+took-by = mit { $how }
+empty = Hier ist nichts zu zeigen.
+empty-filter = Nichts hier entspricht dem Filter.
+empty-review = Alle davon sind markiert.
+chunk = Bilder ab { $first }
+item = Bild { $id }
+distance = Abstand { $value }
+score = Wert { $value }
+chance = Chance { $percent } %
+tile-size = Größe der Bilder
+    .title = Größer und kleiner (+ und -)
+tile-why = Warum Bild { $id } ein Treffer ist oder nicht
+    .title = Warum (w)
+tile-like = Mehr wie Bild { $id }
+    .title = Mehr davon (m)
+tile-open = Bild { $id } groß öffnen
+    .title = Groß öffnen (o)
+mark-state =
+    { $label ->
+        [1] als richtig markiert
+        [-1] als falsch markiert
+       *[0] nicht markiert
+    }
+    .waiting = wartet auf den Server
+    .selected = ausgewählt
+selected =
+    { $count ->
+        [0] Nichts ausgewählt
+       *[other] { $count } ausgewählt
+    }
+view = Ansicht
+captions = Beschriftungen
+    .title = Beschriftungen unter den Bildern (c)
+
+## Markierungen
+
+bar = Markierungen und nächste Schritte
+undo = Rückgängig
+    .title = Rückgängig (Strg+Z)
+redo = Wiederholen
+    .title = Wiederholen (Strg+Umschalt+Z)
+marked-right = Als richtig markiert
+marked-wrong = Als falsch markiert
+counted-right = richtig
+counted-wrong = falsch
+more-marks = Weitere Markierungen
+rest = Was auf dem Bildschirm nicht markiert ist
+rest-wrong = Den Rest als falsch markieren
+rest-right = Den Rest als richtig markieren
+all-marks = Alle Markierungen dieser Sitzung
+clear = Alle entfernen; „Rückgängig“ holt sie zurück
+cleared = Alle Markierungen entfernt
+nothing-unmarked = Auf dem Bildschirm ist alles markiert
+marked =
+    { $value ->
+        [1]
+            { $count ->
+                [one] #{ $id } als richtig markiert
+               *[other] { $count } Bilder als richtig markiert
+            }
+        [-1]
+            { $count ->
+                [one] #{ $id } als falsch markiert
+               *[other] { $count } Bilder als falsch markiert
+            }
+       *[0]
+            { $count ->
+                [one] #{ $id } nicht mehr markiert
+               *[other] { $count } Bilder nicht mehr markiert
+            }
+    }
+taken-back = { $nothing ->
+    [yes] { $path ->
+        [undo] Nichts mehr rückgängig zu machen
+       *[redo] Nichts mehr zu wiederholen
+    }
+   *[no] { $path ->
+        [undo] Zurückgenommen
+       *[redo] Wiederhergestellt
+    }: { $count ->
+        [one] #{ $id }
+       *[other] { $count } Bilder
+    }
+}
+taken-back-marks = { $path ->
+    [undo] Zurückgenommen
+   *[redo] Wiederhergestellt
+}: { $count ->
+    [one] 1 Markierung
+   *[other] { $count } Markierungen
+}
+deed-counts = { $deed }. { $positive } richtig, { $negative } falsch.
+refused = { $why } Was getan wurde, ist zurückgenommen.
+waiting = { $count } zu senden, sobald der Server wieder antwortet
+
+## Nächste Schritte
+
+steps = Nächste Schritte
+hint-none = Einige Bilder als richtig und falsch markieren, dann „Alle finden“.
+hint-none-here = Suchen, einige Bilder als richtig und falsch markieren, dann „Alle finden“.
+hint-right = Auch einige als falsch markieren, dann „Alle finden“.
+hint-wrong = Mindestens eines als richtig markieren, dann „Alle finden“.
+hint-both = „Alle finden“ wendet die Markierungen auf alle { $count } Bilder an.
+progress =
+    { $left ->
+        [0]
+            { $kind ->
+                [audit] Alle { $total } sind geprüft
+               *[suggest] Alle { $total } sind markiert
+            }
+       *[other]
+            { $kind ->
+                [audit] { $done } von { $total } geprüft
+               *[suggest] { $done } von { $total } markiert
+            }
+    }
+to-matches = Zurück zu den <b>{ $count }</b> Treffern
+    .title = Zurück zu den Treffern (b)
+to-mark = { $count } zu markieren
+to-check = { $count } zu prüfen
+suggest = { $count } vorschlagen
+    .title = Was als Nächstes zu markieren ist: daraus lernt das Modell am meisten (s)
+suggest-note = Bei diesen ist das Modell am unsichersten; daraus lernt es am meisten.
+check = { $count } prüfen
+    .title = Zufällig gezogene Bilder; die Markierungen sagen, wie gut das Ergebnis ist (k)
+find-target = { NUMBER($target, style: "percent") } finden
+    .title = Zeigt je 20 Bilder zum Markieren, bis bekannt ist, dass { NUMBER($target, style: "percent") } alles Richtigen gefunden sind
+find-all = Alle finden
+    .title = Die Markierungen auf den ganzen Katalog anwenden (f)
+find-again = Erneut alle finden
+finding-all = Alle Treffer werden gesucht
+finding = Alle finden { $stage ->
+    [wait] · wartet auf andere
+    [breadth] · schätzt, wie breit die Idee ist
+    [train] · lernt
+    [boxes] · sucht
+    [rank] · ordnet
+    [cut] · schneidet die Liste
+    [estimate] · schätzt die Vollständigkeit
+   *[other] {""}
+}
+awaited =
+    { $what ->
+        [refine] „Alle finden“ wartet auf den Server
+       *[other] Die Anfrage wartet auf den Server
+    }
+audit-note = Zufällig gezogen. Als richtig oder falsch markieren, so viele wie gewünscht: das sagt, wie gut das Ergebnis ist.
+review-heading = { $count } durchzusehen
+review-note = Noch nicht markiert, die unsichersten zuerst.
+step =
+    { $kind ->
+        [reached] Von allem Richtigen: { $known }, in neun von zehn Fällen. Zufällige Bilder zeigen, dass sonst kaum etwas fehlt.
+        [alike] Von dem, was den Markierungen ähnelt: { $known }, in neun von zehn Fällen. Ob sonst noch etwas richtig ist, ist nicht bekannt: Um das auszuschließen, braucht es { NUMBER($checks) } zufällige Bilder.
+        [exhausted] Es ist nichts mehr zu markieren: { $known }.
+        [check] Bisher, von dem, was den Markierungen ähnelt: { $known }. Dies sind zufällige Bilder: { NUMBER($checks) } ohne ein richtiges zeigen, dass sonst kaum etwas fehlt. Markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+       *[mark] Bisher: { $known }. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+    }
+unfound = Noch nichts gefunden
+    .unmarked = Mindestens ein Bild als richtig markieren, dann „Alle finden“ drücken.
+    .marked = „Alle finden“ wendet die Markierungen auf den ganzen Katalog an.
+    .forgotten = Das Ergebnis ist nicht mehr da
+    .kept = Der Server wurde neu gestartet, oder der Katalog hat sich geändert. Markierungen und Optionen sind erhalten.
+
+## Optionen für „Alle finden“
+
+options = Optionen für „Alle finden“
+second-stage = Was gefunden ist, in allen Einzelheiten vergleichen
+    .missing = Dafür braucht der Katalog Embeddings
+advanced = Erweitert
+model = Modell
+model-name = { $model ->
+    [branch] Ein Entscheidungszweig
+    [ensemble-classic] Ensemble der Veröffentlichungen
+    [branch-classic] Ein Zweig der Veröffentlichungen
+    [forest] Random Forest
+    [tree] Entscheidungsbaum
+    [linear] Linear, ohne Boxen
+   *[ensemble] Ensemble von Entscheidungszweigen
+}
+model-use =
+    { $model ->
+        [branch] Wenige Boxen, die man lesen und exportieren kann; findet weniger.
+        [ensemble-classic] Zum Vergleich mit der veröffentlichten Methode.
+        [branch-classic] Zum Vergleich mit der veröffentlichten Methode, ein Modell.
+        [forest] Ein Vergleichsmodell; langsamer, mit vielen engen Boxen.
+        [tree] Ein Vergleichsmodell aus einem Baum.
+        [linear] Ordnet alle Bilder nur linear; ohne Gründe, ohne Boxen.
+       *[ensemble] Im Allgemeinen das beste: dieses wählen.
+    }
+wrong-items = Falsche Bilder
+random-negatives = Zufällig gezogen
+    .title = Bilder, die niemand geprüft hat und die als falsch gelten
+negative-weight = Gewicht eines markierten
+    .title = Für wie viele zufällig gezogene eines zählt, wenn in allen Einzelheiten verglichen wird
+
+## Ein Ergebnis, und wie vollständig es ist
+
+matches-heading = { $count } Treffer
+matches-heading-changed = { matches-heading } ({ $new } neu, { $gone } nicht mehr)
+since-found =
+    { $joined ->
+        [0] -{ $left } seit „Alle finden“
+       *[other]
+            { $left ->
+                [0] +{ $joined } seit „Alle finden“
+               *[other] +{ $joined } -{ $left } seit „Alle finden“
+            }
+    }
+new-marks =
+    { $count ->
+        [one] 1 neue Markierung
+       *[other] { $count } neue Markierungen
+    }
+part =
+    { $part ->
+        [all] Alle
+        [sure] Sicher
+        [likely] Wahrscheinlich
+        [borderline] Grenzfälle
+        [below] Knapp darunter
+        [new] Neu
+       *[gone] Nicht mehr
+    }
+    .heading =
+        { $part ->
+            [sure] { $count } sichere
+            [likely] { $count } wahrscheinliche
+            [borderline]
+                { $count ->
+                    [one] 1 Grenzfall
+                   *[other] { $count } Grenzfälle
+                }
+            [below] { $count } knapp darunter
+            [new] { $count } neue
+           *[gone] { $count } nicht mehr
+        }
+    .note =
+        { $part ->
+            [sure] Als richtig markiert oder jeweils mit einer Wahrscheinlichkeit von mindestens 90 % richtig.
+            [likely] Jeweils mit einer Wahrscheinlichkeit von 50 % bis 90 % richtig.
+            [borderline] Jeweils mit einer Wahrscheinlichkeit unter 50 % richtig oder seither als falsch markiert.
+            [below] Keine Treffer, aber beinahe. Was davon richtig ist, markieren.
+            [new] Jetzt Treffer, in der Runde davor noch nicht.
+           *[gone] In der Runde davor Treffer, jetzt nicht mehr.
+        }
+parts = Teile des Ergebnisses
+told-checked = Geprüft: { $told }.
+told-guessed = Geschätzt: { $told }.
+told-unknown = Wie viele davon richtig sind und wie viele fehlen, lässt sich sagen, sobald einige geprüft sind.
+right-of =
+    { $right ->
+        [all] fast alle der { $count } sind richtig (mindestens { $low })
+       *[other] etwa { $right } der { $count } sind richtig (zwischen { $low } und { $high })
+    }
+missing-unknown = { $found }; wie viele fehlen, ist noch nicht bekannt: dafür einige prüfen
+missing =
+    { $missing ->
+        [0] { $found }, und kaum welche fehlen (höchstens { $high })
+        [1] { $found }, und etwa 1 fehlt noch (höchstens { $high })
+       *[other] { $found }, und etwa { $missing } fehlen noch (zwischen { $low } und { $high })
+    }
+share-found =
+    { $low ->
+        [unknown] wie viele gefunden sind, ist noch nicht bekannt
+       *[other] mindestens { NUMBER($low, style: "percent") } sind gefunden
+    }
+in-numbers = In Zahlen
+    .filtered = { $intervals } innerhalb des Filters.
+    .whole = { $intervals } im ganzen Katalog.
+    .meaning = Genauigkeit ist der Anteil der Treffer, der richtig ist, Vollständigkeit der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen.
+    .unchecked = Genauigkeit ist der Anteil der Treffer, der richtig ist, Vollständigkeit der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen, wenn die Suche wie andere ist: noch ist nichts geprüft.
+precision = Genauigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
+recall = Vollständigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
+candidates =
+    { $count ->
+        [one] 1 Kandidat
+       *[other] { $count } Kandidaten
+    }
+milliseconds = { NUMBER($time, maximumFractionDigits: 0) } ms
+estimate = Neu schätzen
+    .title = Mit den Markierungen seither
+show-cut = Reihenfolge, Schnitt und Zahlen
+order = { $order ->
+    [review] Durchsehen
+   *[unsure] Unsicherste zuerst
+}
+    .title = { $order ->
+        [review] Nur, was nicht markiert ist, die unsichersten zuerst (r)
+       *[unsure] Die nächsten am Schnitt zuerst
+    }
+lean = Wie viele Treffer: weniger und sicherer oder mehr und unsicherer
+    .title = Die Mitte ist die Wahl des Modells
+lean-fewer = Weniger, sicherer
+lean-more = Mehr, unsicherer
+lean-value = { $value ->
+    [0] Wahl des Modells
+   *[other] { NUMBER($value, minimumFractionDigits: 1) }
+}
+
+## Export
+
+export = Exportieren
+    .title = Die Treffer speichern (e)
+export-all = Die Treffer
+export-part = Die Bilder dieses Reiters
+export-boxes = Die Boxen des Modells
+format =
+    { $format ->
+        [csv] CSV
+        [parquet] Parquet
+        [json] JSON
+        [jsonl] JSON Lines
+        [coco] COCO
+        [img2dataset] img2dataset
+        [intervals] Zeitabschnitte
+        [links] Verknüpfungen
+        [zip] ZIP
+       *[sql] SQL
+    }
+    .use =
+        { $of ->
+            [boxes]
+                { $format ->
+                    [sql] eine Abfrage über die Codes
+                   *[json] Dimensionen und Grenzen
+                }
+           *[matches]
+                { $format ->
+                    [csv] eine Tabelle für Tabellenprogramme
+                    [parquet] eine Tabelle mit Datentypen
+                    [json] eine Liste von Objekten
+                    [jsonl] ein Objekt je Zeile
+                    [coco] eine Bilderliste für Annotationswerkzeuge
+                    [img2dataset] URLs und Beschriftungen zum Herunterladen
+                    [intervals] Zeiten in Videos, für Schnitt und Wiedergabe
+                    [links] Verweise auf die Bilder, die besten zuerst
+                   *[zip] die Bilder selbst
+                }
+        }
+zip-size = · { $pictures ->
+        [one] 1 Bild
+       *[other] { $pictures } Bilder
+    }, etwa { $megabytes } MB
+zip-too-many = · ein ZIP fasst höchstens { $most } Bilder, dies sind etwa { $pictures }: einen Reiter oder „Verknüpfungen“ wählen
+
+## Warum ein Bild ein Treffer ist
+
+why-in = Warum Bild { $id } ein Treffer ist
+why-out = Warum Bild { $id } kein Treffer ist
+why-found = Gefunden: { $reason }.
+why-not-found = Nicht gefunden: { $reason }.
+why-marked =
+    { $mark ->
+        [1] Es ist als richtig markiert und deshalb ein Treffer.
+       *[-1] Es ist als falsch markiert und deshalb kein Treffer.
+    }
+why-looks =
+    { $count ->
+        [1]
+            { $votes ->
+                [0] auf den ersten Blick ähnelt es nicht dem, was als richtig markiert ist
+               *[other] auf den ersten Blick ähnelt es dem, was als richtig markiert ist
+            }
+       *[other]
+            { $votes ->
+                [0] keiner von { $count } ersten Blicken fand es dem ähnlich, was als richtig markiert ist
+                [1] einer von { $count } ersten Blicken fand es dem ähnlich, was als richtig markiert ist
+               *[other] { $votes } von { $count } ersten Blicken fanden es dem ähnlich, was als richtig markiert ist
+            }
+    }
+why-reason =
+    { $outcome ->
+        [vote] { $looks }
+        [votes] { $looks }; { $needed } reichen aus
+        [no-candidate] { $looks }, deshalb gab es keinen genaueren Blick
+        [unranked] { $looks }, aber andere sind so viel ähnlicher, dass es keinen genaueren Blick gab
+        [reached] { $looks }, und ein genauerer Blick bestätigt es
+       *[missed] { $looks }, aber ein genauerer Blick bestätigt es nicht
+    }
+why-numbers = Ein erster Blick ist ein Schätzer: Boxen, jede mit Grenzen für einige Code-Dimensionen des Bildes.
+why-votes =
+    { $outcome ->
+        [no-candidate] { $votes } von { $count } Schätzern enthalten es, { $needed } sind nötig: kein Kandidat.
+        [unranked] { $votes } von { $count } Schätzern enthalten es, { $needed } sind nötig: ein Kandidat, aber zu weit unter dem Schnitt, um nach seinem Embedding geordnet zu werden.
+        [reached] { $votes } von { $count } Schätzern enthalten es, { $needed } sind nötig: ein Kandidat; sein Wert { NUMBER($score, minimumFractionDigits: 3, maximumFractionDigits: 3) } erreicht den Schnitt { NUMBER($threshold, minimumFractionDigits: 3, maximumFractionDigits: 3) }.
+        [missed] { $votes } von { $count } Schätzern enthalten es, { $needed } sind nötig: ein Kandidat; sein Wert { NUMBER($score, minimumFractionDigits: 3, maximumFractionDigits: 3) } bleibt unter dem Schnitt { NUMBER($threshold, minimumFractionDigits: 3, maximumFractionDigits: 3) }.
+       *[votes] { $votes } von { $count } Schätzern enthalten es, { $needed } sind nötig.
+    }
+why-outcome =
+    { $outcome ->
+        [marked-right] Als richtig markiert, also auf jeden Fall ein Treffer.
+        [marked-wrong] Als falsch markiert, also auf keinen Fall ein Treffer.
+        [matches] Es ist ein Treffer.
+       *[other] Es ist kein Treffer.
+    }
+why-held = Boxen, die es enthalten: { $boxes }.
+why-narrowest = Grenzen, die es am knappsten einhält
+    .margin = Abstand
+why-missed = Boxen, die es am knappsten verfehlt
+    .margin = Zu verschieben um
+why-estimator = Schätzer
+why-box = Box
+why-dim = Dim.
+why-code = Code
+why-bounds = Grenzen
+
+## Die große Ansicht
+
+large-title = { $place } von { $count }: { $title }
+large-now =
+    { $label ->
+        [1] #{ $id } ist als richtig markiert.
+        [-1] #{ $id } ist als falsch markiert.
+       *[0] #{ $id } ist nicht markiert.
+    }
+no-picture = Kein Bild
+also = Auch
+    .label = Auch so etwas
+    .title = Auch so etwas: zur Suche hinzufügen (Umschalt+M)
+less = Weniger
+    .label = Weniger davon
+    .title = Weniger davon: von der Suche abziehen (l)
+before = Voriges
+    .title = Voriges (←)
+after = Nächstes
+    .title = Nächstes (→)
+zoom =
+    { $factor ->
+        [0] ganz
+       *[other] { $factor }×
+    }
+    .title = Zoom (z)
+details = Details
+    .label = Was über das Bild bekannt ist
+    .title = Was über das Bild bekannt ist (i)
+original = Original
+    .title = Das Originalbild in einem neuen Tab öffnen
+source = Quelle
+    .title = Woher das Bild stammt
+download = Herunterladen
+    .title = Das Originalbild herunterladen
+
+## Die Karte
+
+map = Karte
+    .title = Das Ergebnis und seine Umgebung als Karte sehen (p)
+    .role = Karte
+map-heading = Karte des Ergebnisses
+map-how = Was ähnlich aussieht, liegt nah beieinander. Eine Gruppe grauer Punkte neben dem Ergebnis kann eine zweite Art des Gesuchten sein, die noch nicht markiert ist: ihre Bilder ansehen, auswählen, als richtig markieren und noch einmal „Alle finden“.
+map-tools = Was ein Ziehen bewirkt und wie nah die Karte ist
+map-move = Verschieben
+    .title = Ziehen verschiebt die Karte (h)
+map-lasso = Lasso
+    .title = Bilder umfahren, um sie auszuwählen; mit Umschalt kommen sie hinzu (l)
+map-rectangle = Rechteck
+    .title = Bilder mit einem Rechteck auswählen; mit Umschalt kommen sie hinzu (r)
+map-view = Sichtbares auswählen
+    .title = Alles auswählen, was die Karte jetzt zeigt (Eingabe)
+map-pictures = Bilder
+    .title = Einige Bilder auf der Karte zeigen (p)
+map-out = Verkleinern
+    .title = Verkleinern (-)
+map-in = Vergrößern
+    .title = Vergrößern (+)
+map-whole = Die ganze Karte zeigen
+    .title = Die ganze Karte zeigen (0)
+map-kind =
+    { $kind ->
+        [5] Treffer
+        [4] sicher
+        [3] wahrscheinlich
+        [2] Grenzfall
+        [1] kein Treffer, bewertet
+       *[0] andere, zufällig
+    }
+map-like = Mehr davon
+map-chosen =
+    { $count ->
+        [0] Nichts ist ausgewählt
+        [one] 1 Bild ist ausgewählt
+       *[other] { $count } Bilder sind ausgewählt
+    }
+map-right = Als richtig markieren
+    .title = Alle ausgewählten als richtig markieren (a)
+map-wrong = Als falsch markieren
+    .title = Alle ausgewählten als falsch markieren (x)
+map-list = Als Liste zeigen
+map-clear = Nichts auswählen
+    .title = Nichts auswählen (Esc)
+map-too-many = In einem Schritt werden höchstens { $most } Bilder markiert. Bitte weniger auswählen.
+map-changed = Das Ergebnis hat sich geändert, seit dies ausgewählt wurde. Bitte neu auswählen.
+map-failed = Der Server hat die Punkte nicht gesendet. Bitte die Seite neu laden.
+map-legend = Was die Punkte sind
+    .title = Diese Punkte zeigen oder ausblenden
+map-drawn = Gezeichnet sind { $matches } von { $of } Treffern und { $below } von { $ranked } bewerteten Bildern, die keine Treffer sind{ $others ->
+        [0] .
+       *[other] , dazu { $rest } von { $others } anderen, zufällig gewählt.
+    }
+map-help = Wenn die Karte den Fokus hat: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> verschieben sie, <kbd>+</kbd> und <kbd>-</kbd> ändern die Größe, <kbd>0</kbd> zeigt alles, <kbd>Eingabe</kbd> wählt Sichtbares aus, <kbd>a</kbd> und <kbd>x</kbd> markieren, was ausgewählt ist. Die Reiter des Ergebnisses haben dieselben Bilder als Listen.
+map-listed =
+    { $count ->
+        [one] 1 Bild der Auswahl
+       *[other] { $count } Bilder der Auswahl
+    }
+
+## Sitzungen
+
+to-items = Zurück zu den Bildern
+sessions-what = Eine Sitzung ist eine Suche mit ihren Markierungen. Alle, die dieselbe Sitzung geöffnet haben, sehen dieselben Markierungen.
+sessions-find = Sitzung finden
+sessions-order = Sortieren nach
+session-order = { $order ->
+    [name] Name
+    [matches] meisten Treffern
+    [exported] letztem Export
+   *[used] letzter Nutzung
+}
+sessions-none = Keine Sitzung nennt „{ $text }“.
+session-new = Neue Sitzung
+session-file = Aus einer gespeicherten Datei
+    .open = Datei öffnen
+session-name = Name von { $title }
+session-rename = Umbenennen
+session-query = Zuletzt gesucht: <q>{ $query }</q>
+session-here = hier geöffnet
+session-right = { $count } richtig
+session-wrong = { $count } falsch
+session-matches = { $count ->
+    [one] 1 Treffer
+   *[other] { $count } Treffer
+}
+session-exported = { $name }, { $time }
+session-open = Öffnen
+    .label = Öffnen: { $title }
+session-copy = Duplizieren
+    .label = Duplizieren: { $title }
+session-copied = Kopie von { $title }
+session-save = In Datei speichern
+    .label = In Datei speichern: { $title }
+    .title = Die Sitzung selbst: ihre Suchen, Markierungen und Optionen, um sie hier oder anderswo zu öffnen
+session-delete = Löschen
+    .label = Löschen: { $title }
+session-deleted = { $title } gelöscht
+session-undelete = rückgängig: { $title } zurückholen
+session-restored = { $title } ist wieder da
+session-renamed = Heißt jetzt { $title }
+session-unnamed = Name entfernt
+session-unknown = Diese Sitzung gibt es nicht mehr; sie wurde vielleicht gelöscht.
+untitled = Ohne Namen
+
+## Die Tasten
+
+keys = Tasten
+    .title = Tasten (?)
+    .label = Tasten anzeigen
+    .mark = Markieren
+    .move = Bewegen
+    .look = Ansehen
+    .find = Finden
+    .these = + Pfeile
+    .also = Auch <kbd>y</kbd> <kbd>Enter</kbd>, <kbd>n</kbd>, <kbd>0</kbd> <kbd>Entf</kbd> und <kbd>u</kbd>.
+# Was auf einer Taste steht.
+cap =
+    { $key ->
+        [space] Leertaste
+        [shift] Umschalt
+        [ctrl] Strg
+        [PageUp] Bild ↑
+        [PageDown] Bild ↓
+        [Home] Pos1
+        [End] Ende
+       *[Escape] Esc
+    }
+key-map = die Karte des Ergebnisses
+key-right = richtig, und weiter
+key-wrong = falsch, und weiter
+key-unmark = Markierung entfernen
+key-rest-wrong = alles übrige Sichtbare falsch
+key-rest-right = alles übrige Sichtbare richtig
+key-undo = rückgängig
+key-redo = wiederholen
+key-next = zum nächsten
+key-screen = um einen Bildschirm
+key-ends = ganz an den Anfang oder ans Ende
+key-select = auswählen; oder ziehen
+key-select-none = nichts auswählen
+key-open = groß öffnen; dort zoomt <kbd>z</kbd>
+key-details = alles, was bekannt ist
+key-captions = Beschriftungen
+key-like = mehr davon
+key-also = auch so etwas: zur Suche hinzufügen
+key-less = weniger davon: abziehen
+key-why = warum ein Treffer oder nicht
+key-search = suchen
+key-filter = filtern
+key-check = { $count } zufällig gezogene prüfen
+key-back = zurück zu den Treffern
+key-paste = mit einem eingefügten Bild suchen
+key-find-all = alle finden
+key-suggest = vorschlagen, was als Nächstes zu markieren ist
+key-export = Treffer exportieren
+key-size = größere und kleinere Bilder
+key-review = nicht Markiertes durchsehen, Unsicherste zuerst
+key-keys = diese Tasten

@@ -1,0 +1,734 @@
+# The texts of the page in English, in the format of Project Fluent: https://projectfluent.org/fluent/guide
+# Texts with HTML tags are shown by t_html(), all others by t(), which shows tags as they are written.
+
+## The page
+
+# The name of this language in itself.
+language-name = English
+unstyled = The styles and scripts of this page did not arrive. Behind a reverse proxy under a prefix such as /photos, start the server with <code>gpubranches serve --prefix /photos</code>.
+unkept = The marks of this catalog cannot be written, so what is marked now will be lost when the server stops. Export the session to keep it, or let the server write to the catalog's folder and start it anew.
+skip = Skip to the items
+close = Close
+    .title = Close (Escape)
+cancel = cancel
+dismiss = Dismiss this message
+right = Right
+    .title = Right (a)
+wrong = Wrong
+    .title = Wrong (x)
+undo-word = undo
+redo-word = redo
+toast = What was done last
+no-answer = The server did not answer. Nothing was changed; is it still running?
+server-said = The server said { $status }.
+appearance = Appearance and language
+theme = Theme
+theme-name =
+    { $theme ->
+        [light] light
+        [dark] dark
+       *[system] as the system
+    }
+language = Language
+    .browser = as the browser
+
+## Errors, and the login
+
+error = That did not work
+    .unknown-name = “{ $text }” is none of the { $count } names that are known here; the search field offers them.
+    .none-right = Find all needs at least one item marked right: mark one, then press Find all again.
+    .session-gone = This session was deleted. Open the first page to begin a new one.
+    .not-found = There is nothing at this address.
+    .failed = The server failed at this request; its log says why.
+back-to-catalog = Back to the catalog
+login = Log in
+    .token = The token of this server
+    .wrong = That is not the token of this server.
+
+## The search field
+
+search = Search
+    .label = Search by words and items, such as dog + #17
+    .label-items = Search by items, such as #17
+    .placeholder = What are you looking for?
+    .placeholder-items = No text model: an item such as #17
+by-picture = Search by a picture
+    .title = Search by a picture: choose, paste or drop one
+    .file = A picture to search by
+    .drop = Drop the picture to search by it
+picture-unread = The model of this catalog reads no pictures, so none can be searched by.
+picture-unsent = The server did not answer, the picture was not sent.
+picture-not = { $file } is no picture; choose a JPEG, PNG, WebP or GIF.
+picture-not-dropped = What was dropped is no picture; drop a JPEG, PNG, WebP or GIF.
+new-search = New search
+    .title = A new session without marks; this one is kept
+ask-new = Start a new search?
+    .begin = Start a new search
+ask-new-marks = Your { $count ->
+    [one] mark is
+   *[other] { $count } marks are
+} for “{ $query }”.
+ask-new-keep = Keep my { $count ->
+    [one] mark
+   *[other] { $count } marks
+}
+terms = What is searched for
+term-more = plus
+term-less = minus
+term-sent = The picture that was sent
+term-remove = Search without { $term }
+size = { $count ->
+    [one] 1 item
+   *[other] { $count } items
+}
+size-filtered = { $inside } of { $total } items
+sessions = Sessions
+    .title = Sessions: find, name, switch, copy
+sessions-named = Sessions: { $name }
+
+## The filter
+
+filter = Filter
+    .title = Filter by what is known of the items (g)
+filter-label = Only items with
+filter-apply = Apply
+filter-none = No filter
+filter-columns = Columns and their most frequent values: several of one column widen the filter, those of another narrow it
+filter-on = Filter: only items with
+filter-remove = Remove the filter
+filter-count = { $count } of { $total } items
+filter-lost = The filter is taken away, since it fits no more: { $error }
+column-kind =
+    { $kind ->
+        [number] number
+        [text] text
+        [boolean] boolean
+        [date] date
+        [time] time
+        [time-with-zone] time with zone
+        [nothing] nothing
+       *[other] other
+    }
+column-missing = missing
+no-columns = The items of this catalog have no columns.
+
+## The first page
+
+intro = How it works
+intro-look = Look
+    .words = Search for what you want, start from a random item below, or from an item you know:
+    .items = This catalog has no text model: start from a random item below, or from an item you know:
+intro-mark = Mark
+    .how = Click a picture: once for right, twice for wrong.
+    .keys = By keys: <kbd>Esc</kbd> leaves the search field, then <kbd>a</kbd> marks right and <kbd>x</kbd> wrong and goes on to the next; <kbd>?</kbd> shows all keys.
+intro-find = Find all
+    .how = A model of your marks goes over all { $count } items and shows every match. Mark again, export.
+item-id = item id
+go = Go
+random = Random items
+other-random = Other random items
+
+## Lists
+
+nearest = Nearest to “{ $query }”
+    .picture = Nearest to your picture
+nearest-meant = showing { $meant } for { $text }
+nearest-all =
+    { $count ->
+        [one] 1 item, most alike first
+       *[other] { $count } items, most alike first
+    }
+nearest-all-filtered = { $inside } of { $total } items, most alike first
+nearest-some = the { $count } nearest of { $inside } items, most alike first
+nearest-some-filtered = the { $count } nearest of { $inside } of { $total } items, most alike first
+like-item = Like item { $id }
+your-picture = Your picture
+took = { $ms } ms
+took-by = by { $how }
+empty = There is nothing to show here.
+empty-filter = Nothing here passes the filter.
+empty-review = All of these are marked.
+chunk = Items from { $first }
+item = item { $id }
+distance = distance { $value }
+score = score { $value }
+chance = chance { $percent }%
+tile-size = Size of the pictures
+    .title = Larger and smaller (+ and -)
+tile-why = Why item { $id } matches or does not
+    .title = Why (w)
+tile-like = More like item { $id }
+    .title = More like this (m)
+tile-open = Open item { $id } large
+    .title = Open large (o)
+mark-state =
+    { $label ->
+        [1] marked right
+        [-1] marked wrong
+       *[0] not marked
+    }
+    .waiting = waiting for the server
+    .selected = selected
+selected =
+    { $count ->
+        [0] Nothing selected
+       *[other] { $count } selected
+    }
+view = View
+captions = Captions
+    .title = Captions under the pictures (c)
+
+## Marks
+
+bar = Marks and next steps
+undo = Undo
+    .title = Undo (ctrl+z)
+redo = Redo
+    .title = Redo (ctrl+shift+z)
+marked-right = Marked right
+marked-wrong = Marked wrong
+counted-right = right
+counted-wrong = wrong
+more-marks = More marks
+rest = What is on the screen without a mark
+rest-wrong = Mark the rest wrong
+rest-right = Mark the rest right
+all-marks = All marks of this session
+clear = Remove all; undo brings them back
+cleared = All marks removed
+nothing-unmarked = All that is on the screen is marked
+marked = { $count ->
+    [one] #{ $id }
+   *[other] { $count } items
+} marked { $value ->
+    [1] right
+    [-1] wrong
+   *[0] no longer
+}
+taken-back = { $nothing ->
+    [yes] { $path ->
+        [undo] Nothing left to undo
+       *[redo] Nothing left to redo
+    }
+   *[no] { $path ->
+        [undo] Taken back
+       *[redo] Brought back
+    }: { $count ->
+        [one] #{ $id }
+       *[other] { $count } items
+    }
+}
+taken-back-marks = { $path ->
+    [undo] Taken back
+   *[redo] Brought back
+}: { $count ->
+    [one] 1 mark
+   *[other] { $count } marks
+}
+deed-counts = { $deed }. { $positive } right, { $negative } wrong.
+refused = { $why } What you did was taken back.
+waiting = { $count } to send when the server answers again
+
+## Next steps
+
+steps = Next steps
+hint-none = Mark a few pictures right and wrong, then Find all.
+hint-none-here = Search, mark a few right and wrong, then Find all.
+hint-right = Mark a few wrong ones, too, then Find all.
+hint-wrong = Mark at least one right, then Find all.
+hint-both = Find all applies your marks to all { $count } items.
+progress = { $left ->
+    [0] All { $total } are { $kind ->
+        [audit] checked
+       *[suggest] marked
+    }
+   *[other] { $done } of { $total } { $kind ->
+        [audit] checked
+       *[suggest] marked
+    }
+}
+to-matches = Back to the <b>{ $count }</b> matches
+    .title = Back to the matches (b)
+to-mark = { $count } to mark next
+to-check = { $count } to check
+suggest = Suggest { $count }
+    .title = What to mark next: your marks on these teach most (s)
+suggest-note = The model is least sure of these, so your marks on them teach it most.
+check = Check { $count }
+    .title = Items drawn at random; your marks tell how good this is (k)
+find-target = Find { NUMBER($target, style: "percent") }
+    .title = Shows what to mark, 20 at a time, until { NUMBER($target, style: "percent") } of all that is right are known to be found
+find-all = Find all
+    .title = Apply the marks to the whole catalog (f)
+find-again = Find all again
+finding-all = Finding all that match
+finding = Finding all { $stage ->
+    [wait] · waiting for others
+    [breadth] · judging how broad the idea is
+    [train] · training
+    [boxes] · searching
+    [rank] · ranking
+    [cut] · cutting the list
+    [estimate] · estimating how complete it is
+   *[other] {""}
+}
+awaited = { $what ->
+    [refine] Find all waits for the server
+   *[other] The request waits for the server
+}
+audit-note = Drawn at random. Mark each right or wrong, as many as you like: that tells how good the answer is.
+review-heading = { $count } to review
+review-note = Not marked yet, the least sure first.
+step =
+    { $kind ->
+        [reached] Of all right items { $known }, nine times in ten. Random items show that hardly anything else is missing.
+        [alike] Of what resembles your marks { $known }, nine times in ten. Whether anything else is right is not known: to show that it is not takes { NUMBER($checks) } random items.
+        [exhausted] Nothing is left to mark: { $known }.
+        [check] So far { $known } of what resembles your marks. These are random items: { NUMBER($checks) } without a right one show that hardly anything else is missing. Mark them, then press Find { NUMBER($target, style: "percent") } again.
+       *[mark] So far { $known }. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
+    }
+unfound = Nothing found yet
+    .unmarked = Mark at least one item right, then press Find all.
+    .marked = Find all applies your marks to the whole catalog.
+    .forgotten = The answer is forgotten
+    .kept = The server was started anew, or the catalog changed. Your marks and options are kept.
+
+## Options of find all
+
+options = Options of find all
+second-stage = Compare what is found in full detail
+    .missing = Full detail needs a catalog with embeddings
+advanced = Advanced
+model = Model
+model-name = { $model ->
+    [branch] One decision branch
+    [ensemble-classic] Ensemble, the papers’ own
+    [branch-classic] One branch, the papers’ own
+    [forest] Random forest
+    [tree] Decision tree
+    [linear] Linear, without boxes
+   *[ensemble] Ensemble of decision branches
+}
+model-use = { $model ->
+    [branch] A few boxes that can be read and exported; finds less.
+    [ensemble-classic] To compare with the published method.
+    [branch-classic] To compare with the published method, one model.
+    [forest] A baseline; slower, its boxes are many and narrow.
+    [tree] A baseline of one tree; for comparison.
+    [linear] Ranks every item by a line alone; no reasons, no boxes.
+   *[ensemble] The best in general: choose this.
+}
+wrong-items = Wrong items
+random-negatives = Drawn at random
+    .title = Items that nobody checked, taken for wrong
+negative-weight = Weight of a marked one
+    .title = How many of those drawn at random one counts for, when compared in full detail
+
+## An answer, and how complete it is
+
+matches-heading =
+    { $count ->
+        [1] 1 matches
+       *[other] { $count } match
+    }
+matches-heading-changed = { matches-heading } ({ $new } new, { $gone } gone)
+since-found =
+    { $joined ->
+        [0] -{ $left } since Find all
+       *[other]
+            { $left ->
+                [0] +{ $joined } since Find all
+               *[other] +{ $joined } -{ $left } since Find all
+            }
+    }
+new-marks =
+    { $count ->
+        [one] 1 new mark
+       *[other] { $count } new marks
+    }
+part =
+    { $part ->
+        [all] All
+        [sure] Sure
+        [likely] Likely
+        [borderline] Borderline
+        [below] Just below
+        [new] New
+       *[gone] Gone
+    }
+    .heading =
+        { $part ->
+            [sure] { $count } sure
+            [likely] { $count } likely
+            [borderline] { $count } borderline
+            [below] { $count } just below
+            [new] { $count } new
+           *[gone] { $count } gone
+        }
+    .note =
+        { $part ->
+            [sure] Marked right, or right with a chance of 90% or more each.
+            [likely] Right with a chance of 50% to 90% each.
+            [borderline] Right with a chance of less than 50% each, or marked wrong since.
+            [below] They do not match, but nearly do. Mark what is right among them.
+            [new] They match now and did not in the round before.
+           *[gone] They matched in the round before and do not now.
+        }
+parts = Parts of the answer
+told-checked = By what was checked, { $told }.
+told-guessed = At a guess, { $told }.
+told-unknown = How many of these are right, and how many are missing, can be told once some are checked.
+right-of =
+    { $right ->
+        [all] nearly all of the { $count } are right (at least { $low })
+       *[other] about { $right } of the { $count } are right (between { $low } and { $high })
+    }
+missing-unknown = { $found }; how many are missing is not known yet: check some
+missing =
+    { $missing ->
+        [0] { $found }, and hardly any are missing (at most { $high })
+        [1] { $found }, and about 1 more is missing (at most { $high })
+       *[other] { $found }, and about { $missing } more are missing (between { $low } and { $high })
+    }
+share-found =
+    { $low ->
+        [unknown] how many are found is not known yet
+       *[other] at least { NUMBER($low, style: "percent") } are found
+    }
+in-numbers = In numbers
+    .filtered = { $intervals } of what the filter lets in.
+    .whole = { $intervals } of the whole catalog.
+    .meaning = Precision is how much of what matches is right, recall how much of what is right matches; the ranges hold nine times in ten.
+    .unchecked = Precision is how much of what matches is right, recall how much of what is right matches; the ranges hold nine times in ten, if your search is like others: nothing is checked yet.
+precision = precision { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } to { NUMBER($high, style: "percent") })
+recall = recall { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } to { NUMBER($high, style: "percent") })
+candidates =
+    { $count ->
+        [one] 1 candidate
+       *[other] { $count } candidates
+    }
+milliseconds = { NUMBER($time, maximumFractionDigits: 0) } ms
+estimate = Estimate again
+    .title = With the marks made since
+show-cut = Order, cut and numbers
+order = { $order ->
+    [review] Review
+   *[unsure] Least sure first
+}
+    .title = { $order ->
+        [review] Only what is not marked, the least sure first (r)
+       *[unsure] The nearest to the cut first
+    }
+lean = How many items match: fewer and surer, or more and less sure
+    .title = The middle is the model's own choice
+lean-fewer = Fewer, surer
+lean-more = More, less sure
+lean-value = { $value ->
+    [0] model’s own
+   *[other] { NUMBER($value, minimumFractionDigits: 1) }
+}
+
+## Export
+
+export = Export
+    .title = Save what matches (e)
+export-all = The matched items
+export-part = The items of this tab
+export-boxes = The boxes of the model
+format =
+    { $format ->
+        [csv] CSV
+        [parquet] Parquet
+        [json] JSON
+        [jsonl] JSON lines
+        [coco] COCO
+        [img2dataset] img2dataset
+        [intervals] Intervals
+        [links] Links
+        [zip] ZIP
+       *[sql] SQL
+    }
+    .use =
+        { $of ->
+            [boxes]
+                { $format ->
+                    [sql] a query over the codes
+                   *[json] dims and bounds
+                }
+           *[matches]
+                { $format ->
+                    [csv] a table for spreadsheets
+                    [parquet] a table with types
+                    [json] an array of objects
+                    [jsonl] an object a line
+                    [coco] a list of images, for annotation tools
+                    [img2dataset] urls and captions, to download by
+                    [intervals] times in videos, for editors and players
+                    [links] links to the pictures, best first
+                   *[zip] the pictures themselves
+                }
+        }
+zip-size = · { $pictures ->
+        [one] 1 picture
+       *[other] { $pictures } pictures
+    }, about { $megabytes } MB
+zip-too-many = · a ZIP holds at most { $most } pictures, these are about { $pictures }: choose a tab or links
+
+## Why an item matches
+
+why-in = Why item { $id } is in the answer
+why-out = Why item { $id } is not in the answer
+why-found = Found: { $reason }.
+why-not-found = Not found: { $reason }.
+why-marked =
+    { $mark ->
+        [1] It is marked right, so it is in the answer.
+       *[-1] It is marked wrong, so it is not in the answer.
+    }
+why-looks =
+    { $count ->
+        [1]
+            { $votes ->
+                [0] a quick look did not find it like what is marked right
+               *[other] a quick look found it like what is marked right
+            }
+       *[other]
+            { $votes ->
+                [0] none of { $count } quick looks found it like what is marked right
+               *[other] { $votes } of { $count } quick looks found it like what is marked right
+            }
+    }
+why-reason =
+    { $outcome ->
+        [vote] { $looks }
+        [votes] { $looks }; { $needed } are enough
+        [no-candidate] { $looks }, so no closer look was taken
+        [unranked] { $looks }, but others are so much more alike that no closer look was taken
+        [reached] { $looks }, and so did a closer look
+       *[missed] { $looks }, but not a closer look
+    }
+why-numbers = A quick look is an estimator: boxes, each with bounds for some of the item's code dims.
+why-votes =
+    { $outcome ->
+        [no-candidate] { $votes } of { $count } estimators hold it, { $needed } needed: no candidate.
+        [unranked] { $votes } of { $count } estimators hold it, { $needed } needed: a candidate, too far below the cut to be ranked by its embedding.
+        [reached] { $votes } of { $count } estimators hold it, { $needed } needed: a candidate; its score { NUMBER($score, minimumFractionDigits: 3, maximumFractionDigits: 3) } reaches the cut { NUMBER($threshold, minimumFractionDigits: 3, maximumFractionDigits: 3) }.
+        [missed] { $votes } of { $count } estimators hold it, { $needed } needed: a candidate; its score { NUMBER($score, minimumFractionDigits: 3, maximumFractionDigits: 3) } stays below the cut { NUMBER($threshold, minimumFractionDigits: 3, maximumFractionDigits: 3) }.
+       *[votes] { $votes } of { $count } estimators hold it, { $needed } needed.
+    }
+why-outcome =
+    { $outcome ->
+        [marked-right] Marked right, so in the answer in any case.
+        [marked-wrong] Marked wrong, so not in the answer in any case.
+        [matches] It matches.
+       *[other] It does not match.
+    }
+why-held = Boxes that hold it: { $boxes }.
+why-narrowest = Bounds it passes most narrowly
+    .margin = Margin
+why-missed = Boxes it misses nearest
+    .margin = Would move by
+why-estimator = Estimator
+why-box = Box
+why-dim = Dim
+why-code = Code
+why-bounds = Bounds
+
+## The large view
+
+large-title = { $place } of { $count }: { $title }
+large-now =
+    { $label ->
+        [1] #{ $id } is marked right.
+        [-1] #{ $id } is marked wrong.
+       *[0] #{ $id } is not marked.
+    }
+no-picture = No picture
+also = Also
+    .label = Also like this
+    .title = Also like this: add it to the search (shift+m)
+less = Less
+    .label = Less like this
+    .title = Less like this: subtract it from the search (l)
+before = The one before
+    .title = The one before (←)
+after = The next
+    .title = The next (→)
+zoom =
+    { $factor ->
+        [0] fit
+       *[other] { $factor }×
+    }
+    .title = Zoom (z)
+details = Details
+    .label = What is known of the item
+    .title = What is known of it (i)
+original = Original
+    .title = Open the original picture in a new tab
+source = Source
+    .title = Where the picture is from
+download = Download
+    .title = Download the original picture
+
+## The map
+
+map = Map
+    .title = See the answer and its surroundings as a picture (p)
+    .role = map
+map-heading = Map of the answer
+map-how = Items that look alike lie near each other. A group of grey points beside the answer may be a second kind that you want and have not marked: look at its pictures, select it, mark it right, and find all again.
+map-tools = What a drag does, and how near the map is
+map-move = Move
+    .title = Drag to move the map (h)
+map-lasso = Lasso
+    .title = Draw around items to select them; with shift, to add them (l)
+map-rectangle = Rectangle
+    .title = Draw a rectangle to select items; with shift, to add them (r)
+map-view = Select what is in view
+    .title = Select everything that the map shows now (Enter)
+map-pictures = Pictures
+    .title = Show pictures of some items on the map (p)
+map-out = Zoom out
+    .title = Zoom out (-)
+map-in = Zoom in
+    .title = Zoom in (+)
+map-whole = Show the whole map
+    .title = Show the whole map (0)
+map-kind =
+    { $kind ->
+        [5] match
+        [4] sure
+        [3] likely
+        [2] borderline
+        [1] does not match, ranked
+       *[0] other, at random
+    }
+map-like = More like this
+map-chosen =
+    { $count ->
+        [0] Nothing is selected
+        [one] 1 item is selected
+       *[other] { $count } items are selected
+    }
+map-right = Mark right
+    .title = Mark all that are selected right (a)
+map-wrong = Mark wrong
+    .title = Mark all that are selected wrong (x)
+map-list = Show as a list
+map-clear = Select nothing
+    .title = Select nothing (Escape)
+map-too-many = At most { $most } items are marked in one step. Select fewer.
+map-changed = The answer has changed since this selection was made. Select again.
+map-failed = The server did not send the points. Load the page again.
+map-legend = What the points are
+    .title = Show or hide these points
+map-drawn = Drawn are { $matches } of { $of } matches and { $below } of { $ranked } items that were ranked and do not match{ $others ->
+        [0] .
+       *[other] , beside { $rest } of { $others } others at random.
+    }
+map-help = With the map in focus: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move it, <kbd>+</kbd> and <kbd>-</kbd> zoom, <kbd>0</kbd> shows all of it, <kbd>Enter</kbd> selects what is in view, <kbd>a</kbd> and <kbd>x</kbd> mark what is selected. The tabs of the answer hold the same items as lists.
+map-listed =
+    { $count ->
+        [one] 1 item of the selection
+       *[other] { $count } items of the selection
+    }
+
+## Sessions
+
+to-items = Back to the items
+sessions-what = A session is one search with its marks. Everyone who has the same session open sees the same marks.
+sessions-find = Find a session
+sessions-order = Sort by
+session-order = { $order ->
+    [name] name
+    [matches] most matches
+    [exported] last export
+   *[used] last use
+}
+sessions-none = No session mentions “{ $text }”.
+session-new = New session
+session-file = From a saved file
+    .open = Open the file
+session-name = Name of { $title }
+session-rename = Rename
+session-query = Last searched <q>{ $query }</q>
+session-here = open here
+session-right = { $count } right
+session-wrong = { $count } wrong
+session-matches = { $count ->
+    [one] 1 match
+   *[other] { $count } matches
+}
+session-exported = { $name }, { $time }
+session-open = Open
+    .label = Open { $title }
+session-copy = Duplicate
+    .label = Duplicate { $title }
+session-copied = Copy of { $title }
+session-save = Save to a file
+    .label = Save to a file: { $title }
+    .title = The session itself: its queries, marks and options, to open here or elsewhere
+session-delete = Delete
+    .label = Delete { $title }
+session-deleted = Deleted { $title }
+session-undelete = undo: bring { $title } back
+session-restored = { $title } is back
+session-renamed = Named { $title }
+session-unnamed = Name removed
+session-unknown = There is no such session any more; it may have been deleted.
+untitled = Untitled
+
+## The keys
+
+keys = Keys
+    .title = Keys (?)
+    .label = Show the keys
+    .mark = Mark
+    .move = Move
+    .look = Look
+    .find = Find
+    .these = + these
+    .also = Also <kbd>y</kbd> <kbd>Enter</kbd>, <kbd>n</kbd>, <kbd>0</kbd> <kbd>Delete</kbd> and <kbd>u</kbd>.
+# What is written on a key.
+cap =
+    { $key ->
+        [space] space
+        [shift] shift
+        [ctrl] ctrl
+        [PageUp] PageUp
+        [PageDown] PageDown
+        [Home] Home
+        [End] End
+       *[Escape] Escape
+    }
+key-map = the map of the answer
+key-right = right, and on
+key-wrong = wrong, and on
+key-unmark = remove the mark
+key-rest-wrong = the rest on the screen wrong
+key-rest-right = the rest on the screen right
+key-undo = undo
+key-redo = redo
+key-next = to the next
+key-screen = by a screen
+key-ends = first and last of all
+key-select = select; or drag
+key-select-none = select nothing
+key-open = open large; there <kbd>z</kbd> zooms
+key-details = all that is known of it
+key-captions = captions
+key-like = more like this
+key-also = also like this: add it to the search
+key-less = less like this: subtract it
+key-why = why it matches or does not
+key-search = search
+key-filter = filter
+key-check = check { $count }, drawn at random
+key-back = back to the matches
+key-paste = search by a pasted picture
+key-find-all = find all
+key-suggest = suggest what to mark next
+key-export = export what matches
+key-size = larger and smaller pictures
+key-review = review what is not marked, least sure first
+key-keys = these keys
