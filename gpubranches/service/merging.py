@@ -26,6 +26,11 @@ _TABLES = {
 }
 """The columns that are copied, by table; the order of the rows of a part stays."""
 
+_COUNT = (
+    "SELECT count(*) FROM (SELECT session FROM sessions WHERE deleted_s IS NULL UNION SELECT session FROM events "
+    "WHERE session NOT IN (SELECT session FROM sessions WHERE deleted_s IS NOT NULL))"
+)
+
 
 @dataclass(frozen=True)
 class MergeReport:
@@ -74,7 +79,8 @@ def _merge_sessions(path: Path, logs: Sequence[Path]) -> int:
         for log in logs:
             with store.database.writing() as connection:
                 _copy_sessions(connection, log)
-        return len(store.records(-1))
+        with store.database.reading() as connection:
+            return int(connection.execute(_COUNT).fetchone()[0])
 
 
 def _copy_sessions(connection: sqlite3.Connection, log: Path) -> None:
