@@ -122,6 +122,21 @@ class World:
         _must("ingest", self.inputs / "clip", "--out", path / "c", "--dims", "4")
         _must("delete", path / "c", "1,5")
 
+    def _make_fitted(self, path: Path) -> None:
+        inputs = self.inputs / "clip", self.inputs / "other"
+        _must("ingest", *inputs, "--out", path / "fitted", "--fit-only", "--dims", "4")
+
+    def _make_shards(self, path: Path) -> None:
+        """Two shards, of which one has deleted rows and marks."""
+        self._make_fitted(path)
+        inputs = self.inputs / "clip", self.inputs / "other"
+        for number in (1, 2):
+            out = path / f"part-{number}"
+            _must("ingest", *inputs, "--out", out, "--shard", f"{number}/2", "--codec-from", path / "fitted")
+        _must("delete", path / "part-1", "1,5")
+        with closing(Labels.open(path / "part-2/labels.sqlite", SESSION)) as labels:
+            labels.mark([30, 31], +1)
+
     def _make_part(self, path: Path) -> None:
         """Ingest a folder before the second partition came to it."""
         later = [next((self.inputs / "grown").rglob(name)) for name in ("img_emb_1.npy", "metadata_1.parquet")]

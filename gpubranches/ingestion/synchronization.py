@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gpubranches.catalog import Catalog
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError, missing_package
-from gpubranches.ingestion.build import append, embedder_of, options_of, require_rows
+from gpubranches.ingestion.build import append, embedder_of, options_of, require_no_shard, require_rows
 from gpubranches.ingestion.inputs import scan
 from gpubranches.ingestion.options import IngestOptions
 from gpubranches.ingestion.pieces import Piece
@@ -91,6 +91,7 @@ def sync(
     options = IngestOptions.chosen(options, named)
     options.require_of_append()
     catalog = Catalog.open(directory)
+    require_no_shard(catalog, "sync")
     scanned = scan(inputs, options_of(catalog, options), progress)
     require_rows(scanned)
     history = IngestHistory(catalog)
