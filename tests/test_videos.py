@@ -144,6 +144,20 @@ def test_no_bytes_of_a_video_end_in_a_traceback(tmp_path_factory, content, magic
             read(path)
 
 
+def test_videos_beside_pictures_are_skipped_and_counted_and_can_be_given_alone(folder, tmp_path):
+    from PIL import Image
+
+    mixed = tmp_path / "phone"
+    mixed.mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8), (80 * number, 9, 9)).save(mixed / f"{number}.png")
+    (mixed / "one.mp4").write_bytes((folder / "one.mp4").read_bytes())
+    report = build_catalog([mixed], tmp_path / "c", embedder=Pixels())
+    assert report.n == 3
+    assert any("1 .mp4" in note for note in report.notes)
+    assert append(tmp_path / "c", [mixed / "one.mp4"], embedder=Pixels()).added == 1
+
+
 def test_a_frame_that_is_too_large_is_refused(folder, monkeypatch):
     monkeypatch.setattr(frames, "MAX_FRAME_PIXELS", 1000)
     with pytest.raises(DataError, match="over 1,000 pixels"):
