@@ -71,7 +71,7 @@ class World:
             path.mkdir()
         # Small, so that an input makes two segments and pictures two partitions.
         catalog_module.SEGMENT_ROWS, staging.PARTITION = 24, 4  # type: ignore[attr-defined]
-        build.open_embedder = lambda spec: Fields()  # type: ignore
+        build.open_embedder = lambda spec, **named: Fields()  # type: ignore
         self._write_inputs()
 
     @property
