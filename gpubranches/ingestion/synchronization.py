@@ -171,18 +171,18 @@ def _compare(history: IngestHistory, scanned: Sequence[Input]) -> _Difference:
 
 def _moved(before: Sequence[RecordedPiece], now: Sequence[Piece]) -> list[tuple[RecordedPiece, str]]:
     """Return which recorded pieces are under which other paths now; of equal ones, that of the same name first."""
-    by_size: defaultdict[int, list[RecordedPiece]] = defaultdict(list)
+    earlier: defaultdict[tuple[int, bytes], dict[str, RecordedPiece]] = defaultdict(dict)
     for past in before:
         if len(past.files) == 1:
-            by_size[past.files[0].size].append(past)
-    found = []
-    for piece in now:
-        candidates = by_size.get(piece.files[0].size, []) if len(piece.files) == 1 else []
-        same = [past for past in candidates if past.files[0].digest == piece.files[0].read().digest]
-        if same:
-            past = min(same, key=lambda past: os.path.basename(past.files[0].path) != os.path.basename(piece.path))
-            candidates.remove(past)
-            found.append((past, piece.path))
+            earlier[past.files[0].size, past.files[0].digest][past.files[0].path] = past
+    sizes, found = {size for size, _ in earlier}, []
+    alone = [piece for piece in now if len(piece.files) == 1 and piece.files[0].size in sizes]
+    for piece in alone:
+        candidates = earlier.get((piece.files[0].size, piece.files[0].read().digest))
+        if candidates:
+            name = os.path.basename(piece.path)
+            place = next((place for place in candidates if os.path.basename(place) == name), next(iter(candidates)))
+            found.append((candidates.pop(place), piece.path))
     return found
 
 
