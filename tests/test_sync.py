@@ -17,6 +17,7 @@ from gpubranches import Catalog
 from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.errors import BackendUnavailableError, CatalogNotFoundError, UsageError
 from gpubranches.ingestion import append, ingest, sync, watch
+from gpubranches.ingestion.pieces import FileState
 
 
 def shown(path):
@@ -118,6 +119,43 @@ def test_equal_pictures_are_moved_one_by_one(made):
     assert counts(sync(path, [folder], embedder=Pixels())) == (0, 0, 3, 0)
     found = shown(path)
     assert [found[id] for id in (0, 8, 9)] == ["0.png", "a.png", "b.png"]
+
+
+@pytest.mark.parametrize("change", ["target of a link", "by a link", "of a link", "out of the first folder"])
+def test_a_file_that_moved_from_or_to_another_folder_is_shown(tmp_path, change):
+    folder, outside = draw_all(tmp_path / "in/sub", [f"{i}.png" for i in range(3)]), tmp_path / "outside"
+    outside.mkdir()
+    draw(outside / "x.png", 9)
+    (folder / "l.png").symlink_to(outside / "x.png")
+    ingest([folder], tmp_path / "c", embedder=Pixels())
+    before, synced = shown(tmp_path / "c"), folder
+    if change == "target of a link":
+        (outside / "x.png").rename(outside / "y.png")
+        (folder / "l.png").unlink()
+        (folder / "l.png").symlink_to(outside / "y.png")
+    elif change == "by a link":
+        (folder / "0.png").rename(outside / "0.png")
+        (folder / "0.png").symlink_to(outside / "0.png")
+    elif change == "of a link":
+        (outside / "x.png").replace(folder / "l.png")
+    else:
+        synced = (folder / "0.png").rename(folder.parent / "0.png").parent
+    assert counts(sync(tmp_path / "c", [synced], embedder=Pixels())) == (0, 0, 1, 0)
+    assert shown(tmp_path / "c").keys() == before.keys()
+
+
+def test_many_moved_files_of_equal_size_are_each_read_once(tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(40):
+        Image.new("RGB", (4, 4), (i, i, i)).save(folder / f"{i}.bmp")
+    ingest([folder], tmp_path / "c", embedder=Pixels())
+    for i in range(40):
+        (folder / f"{i}.bmp").rename(folder / f"new-{i}.bmp")
+    read, reads = FileState.read, []
+    monkeypatch.setattr(FileState, "read", lambda file: reads.append(file.path) or read(file))
+    assert counts(sync(tmp_path / "c", [folder], embedder=Pixels())) == (0, 0, 40, 0)
+    assert len(reads) == 40
 
 
 def test_items_that_a_user_deleted_stay_deleted(made):
