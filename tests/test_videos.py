@@ -1,6 +1,7 @@
 """Videos become frames: each is embedded, found, shown and exported; broken videos have a reason."""
 
 import csv
+import io
 import os
 
 import numpy as np
@@ -18,6 +19,7 @@ from gpubranches.catalog.pictures.frames import clock, duration, open_frame
 from gpubranches.catalog.pictures.image_files import picture_of
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 from gpubranches.ingestion import append, build_catalog, ingest, sync
+from gpubranches.service.thumbnails import Thumbnails, version
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 
@@ -75,6 +77,15 @@ def test_every_frame_is_an_item_that_shows_what_was_embedded(folder, made):
         assert not picture.is_file
         expected = Pixels().encode([Pixels().preprocess(open_image(picture))])[0]
         np.testing.assert_allclose(row.astype(np.float32), expected, atol=2e-3)
+
+
+def test_each_frame_has_a_thumbnail_of_its_own(made):
+    pictures = [picture_of(made.source, item) for item in made.items(range(5))]
+    assert len({version(picture) for picture in pictures}) == 5
+    cache = Thumbnails()
+    for picture, expected in zip(pictures, GREYS, strict=True):
+        with open_image_of(io.BytesIO(cache.get(version(picture), picture, 320))) as image:
+            assert abs(grey(image) - expected) < 8
 
 
 def test_matches_are_exported_as_intervals(made, tmp_path):
