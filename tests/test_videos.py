@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,15 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from input_files import GREYS, write_video
 from test_cli import run  # noqa: F401
+from test_export import ranked
 from test_ingest import Pixels
 
 from gpubranches import Catalog, Session
 from gpubranches.catalog.pictures import frames
-from gpubranches.catalog.pictures.decoding import open_image
+from gpubranches.catalog.pictures.decoding import open_image, upright_size
 from gpubranches.catalog.pictures.frames import clock, duration, open_frame
-from gpubranches.catalog.pictures.image_files import picture_of
+from gpubranches.catalog.pictures.image_files import Picture, picture_of
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 from gpubranches.ingestion import append, build_catalog, ingest, sync
+from gpubranches.service.export import ItemTable, zip_file
 from gpubranches.service.thumbnails import Thumbnails, version
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
@@ -86,6 +89,31 @@ def test_each_frame_has_a_thumbnail_of_its_own(made):
     for picture, expected in zip(pictures, GREYS, strict=True):
         with open_image_of(io.BytesIO(cache.get(version(picture), picture, 320))) as image:
             assert abs(grey(image) - expected) < 8
+
+
+def test_the_sizes_of_a_page_of_frames_decode_one_frame_a_video(made, monkeypatch):
+    pictures, opened = [picture_of(made.source, item) for item in made.items(range(5))], []
+    frames._frame_size.cache_clear()
+    monkeypatch.setattr(frames, "open_frame", lambda *args: opened.append(args) or open_frame(*args))
+    assert {upright_size(picture) for picture in pictures} == {(64, 48)}
+    assert len(opened) == 1
+
+
+def test_a_zip_of_frames_holds_each_and_its_size_is_told_without_decoding_them(made, monkeypatch):
+    table = ItemTable(made, ranked(range(made.n)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Picture, "open", lambda picture: 1 / 0)
+        told = zip_file.estimate_zip(table)
+    content = b"".join(zip_file.write_zip(table))
+    assert (told.pictures, 0.95 < told.bytes / len(content) < 1.05) == (made.n, True)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = archive.namelist()
+        assert len(names) == made.n
+        for name, item in zip(names, made.items(range(made.n)), strict=True):
+            shift = 2 if "two" in item["video"] else 0
+            with open_image_of(io.BytesIO(archive.read(name))) as image:
+                assert abs(grey(image) - GREYS[int(item["seconds"] + shift) % 5]) < 8
+            assert name.endswith(".bmp")
 
 
 def test_matches_are_exported_as_intervals(made, tmp_path):

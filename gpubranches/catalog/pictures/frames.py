@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Iterator
@@ -61,6 +62,23 @@ def open_frame(path: str | Path, seconds: float) -> IO[bytes]:
             (image.rotate(last.rotation, expand=True) if last.rotation else image).save(out, "BMP")
     out.seek(0)
     return out
+
+
+def frame_size(path: str | Path) -> tuple[int, int]:
+    """Return width and height in pixels of the frames of a video, upright; the first is decoded once a process.
+
+    Raises as `open_frame`, and OSError for a missing file.
+    """
+    stat = os.stat(path)
+    return _frame_size(os.fspath(path), stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(4096)
+def _frame_size(path: str, mtime_ns: int, size: int) -> tuple[int, int]:
+    from PIL import Image
+
+    with open_frame(path, 0) as file, Image.open(file, formats=("BMP",)) as image:
+        return image.size
 
 
 def clock(seconds: float) -> str:
