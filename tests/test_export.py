@@ -260,33 +260,6 @@ def test_links_sort_best_first_and_lead_to_the_pictures(matches, tmp_path, folde
     assert all(link.is_symlink() and link.readlink() == (folder / "images/pictures" / link.name[-9:]) for link in found)
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_file_that_vanishes_while_a_zip_is_made_does_not_end_it(tmp_path, monkeypatch, number):
-    for name in "ab":
-        picture_of_bytes(tmp_path / f"{name}.png", 10)
-    shelf = Shelf(source={"roots": {"": str(tmp_path)}}, image_path=["a.png", "b.png"])
-    before, opened = Picture.open, []
-
-    def vanishing(picture):
-        opened.append(picture)
-        file = before(picture)
-        if len(opened) == number:  # the last one is the one that is read
-            picture.path.unlink()
-        return file
-
-    monkeypatch.setattr(Picture, "open", vanishing)
-    content, count = made(ItemTable(shelf, ranked(range(2))), "zip")
-    found = zipped(content)
-    assert (count, "left-out.txt" in found) == ((2, False) if number == 3 else (1, True))
-    assert "matches/2_1_b.png" in found
-
-
-def test_files_that_vanish_while_the_size_of_a_zip_is_estimated_count_nothing(tmp_path, monkeypatch):
-    shelf = Shelf(source={"roots": {"": str(tmp_path)}}, image_path=["a.png"])
-    monkeypatch.setattr(zip_file, "picture_of", lambda source, item: Picture(tmp_path / "a.png", "a.png"))
-    assert zip_file.estimate_zip(ItemTable(shelf, ranked([0]))).bytes < 1000
-
-
 @given(name=st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=60))
 def test_whatever_a_file_is_called_its_link_stays_in_the_folder_and_leads_to_it(tmp_path_factory, name):
     root = tmp_path_factory.mktemp("odd")
@@ -378,33 +351,6 @@ def test_a_picture_that_fails_amid_its_bytes_is_told_and_the_others_are_whole(tm
     assert [len(each) for each in found.values()] == [len(picture), 20, len(picture)]
 
 
-@pytest.mark.parametrize("at", ["upright_size", "picture_format", "open"])
-def test_files_that_vanish_while_a_zip_is_made_do_not_end_it(tmp_path, monkeypatch, at):
-    for name in "ab":
-        picture_of_bytes(tmp_path / f"{name}.png", 10)
-    shelf = Shelf(source={"roots": {"": str(tmp_path)}}, image_path=["a.png", "b.png"])
-    owner = Picture if at == "open" else zip_file
-    before = getattr(owner, at)
-
-    def vanishing(picture):
-        found = before(picture)
-        if picture.name == "a.png":
-            picture.path.unlink()
-        return found
-
-    monkeypatch.setattr(owner, at, vanishing)
-    content, count = made(ItemTable(shelf, ranked(range(2))), "zip")
-    found = zipped(content)
-    assert (count, "left-out.txt" in found) == ((2, False) if at == "open" else (1, True))
-    assert "matches/2_1_b.png" in found
-
-
-def test_files_that_vanish_while_the_size_of_a_zip_is_estimated_count_nothing(tmp_path, monkeypatch):
-    shelf = Shelf(source={"roots": {"": str(tmp_path)}}, image_path=["a.png"])
-    monkeypatch.setattr(zip_file, "picture_of", lambda source, item: Picture(tmp_path / "a.png", "a.png"))
-    assert zip_file.estimate_zip(ItemTable(shelf, ranked([0]))).bytes < 1000
-
-
 @given(name=st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=60))
 def test_whatever_a_file_is_called_its_name_in_a_zip_is_safe_and_unique(tmp_path_factory, name):
     root = tmp_path_factory.mktemp("odd")
@@ -419,6 +365,33 @@ def test_whatever_a_file_is_called_its_name_in_a_zip_is_safe_and_unique(tmp_path
     for rank, entry in enumerate(found, 1):
         assert entry.startswith(f"matches/{rank}_{rank - 1}_")
         assert set(entry.removeprefix("matches/")).isdisjoint("/'\"\n\t $`;|&<>*?\\")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_file_that_vanishes_while_a_zip_is_made_does_not_end_it(tmp_path, monkeypatch, number):
+    for name in "ab":
+        picture_of_bytes(tmp_path / f"{name}.png", 10)
+    shelf = Shelf(source={"roots": {"": str(tmp_path)}}, image_path=["a.png", "b.png"])
+    before, opened = Picture.open, []
+
+    def vanishing(picture):
+        opened.append(picture)
+        file = before(picture)
+        if len(opened) == number:  # the last one is the one that is read
+            picture.path.unlink()
+        return file
+
+    monkeypatch.setattr(Picture, "open", vanishing)
+    content, count = made(ItemTable(shelf, ranked(range(2))), "zip")
+    found = zipped(content)
+    assert (count, "left-out.txt" in found) == ((2, False) if number == 3 else (1, True))
+    assert "matches/2_1_b.png" in found
+
+
+def test_a_file_that_vanishes_while_the_size_of_a_zip_is_estimated_counts_nothing(tmp_path, monkeypatch):
+    shelf = Shelf(source={"roots": {"": str(tmp_path)}}, image_path=["a.png"])
+    monkeypatch.setattr(zip_file, "picture_of", lambda source, item: Picture(tmp_path / "a.png", "a.png"))
+    assert zip_file.estimate_zip(ItemTable(shelf, ranked([0]))).bytes < 1000
 
 
 def test_the_size_of_a_zip_is_told_before_and_too_many_pictures_are_refused(matches, client, labels, monkeypatch):

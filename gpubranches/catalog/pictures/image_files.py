@@ -82,8 +82,8 @@ def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
 
     source: of the catalog; its `roots` name the folder of each input, and its `moved` the new places of folders. item:
     metadata with `image_path`, with `input` where there is more than one root, and with `image_target` where a link
-    leads out of the root. The path is followed only inside its root; a target, and the new place of a single file, is the
-    one recorded at ingest or sync, and must be that of the file itself.
+    leads out of the root. The path is followed only inside its root; a target, and the new place of a single file, is
+    the one recorded at ingest or sync, and must be that of the file itself.
     """
     target, named = item.get(IMAGE_TARGET), item.get(IMAGE_PATH)
     if isinstance(target, str):
