@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from input_files import write_video
 from PIL import Image
 from test_cli import run  # noqa: F401
 from test_identity import Counting, draw, draw_all, write_partition
@@ -142,6 +143,37 @@ def test_a_file_that_moved_from_or_to_another_folder_is_shown(tmp_path, change):
         synced = (folder / "0.png").rename(folder.parent / "0.png").parent
     assert counts(sync(tmp_path / "c", [synced], embedder=Pixels())) == (0, 0, 1, 0)
     assert shown(tmp_path / "c").keys() == before.keys()
+
+
+def test_a_file_that_moved_to_another_input_keeps_its_id(made, tmp_path):
+    folder, path = made
+    other = draw_all(tmp_path / "other", [f"{i}.png" for i in range(8, 12)], 4)
+    append(path, [other], embedder=Pixels())
+    before, embedder = shown(path), Counting()
+    (folder / "0.png").rename(other / "0.png")
+    assert counts(sync(path, [folder, other], embedder=embedder)) == (0, 0, 1, 0)
+    assert shown(path) == before | {0: "0.png"}
+    assert embedder.embedded == 0
+    for inputs in ([folder], [other], [other, folder]):
+        assert not sync(path, inputs, embedder=embedder).did_anything
+
+
+@pytest.mark.parametrize("reason", ["other kind", "package"])
+def test_files_that_are_there_and_are_not_read_now_keep_their_items(made, monkeypatch, reason):
+    folder, path = made
+    if reason == "other kind":
+        pytest.importorskip("av", reason="PyAV is not installed")
+        write_video(folder / "large.avi", seconds=1, size=(640, 480), codec="rawvideo")
+    else:
+        for name in ("0.png", "1.png"):
+            (folder / name).rename(folder / name.replace("png", "jxl"))
+        sync(path, [folder], embedder=Pixels())
+        monkeypatch.setattr("gpubranches.catalog.pictures.formats.is_decodable", lambda name: name != "JXL")
+    for force in (False, True):
+        report = sync(path, [folder], embedder=Pixels(), force=force)
+        assert (report.changed, report.moved, report.removed) == (0, 0, 0)
+        assert any("are still there, but are not read as" in note for note in report.notes)
+    assert len(Catalog.open(path).items(range(8))) == 8
 
 
 def test_many_moved_files_of_equal_size_are_each_read_once(tmp_path, monkeypatch):

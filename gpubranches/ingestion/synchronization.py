@@ -61,13 +61,14 @@ class _Difference:
     """What distinguishes a catalog from its inputs: pieces in the record, except `added`, a number of new pieces.
 
     changed: their files have other content now. gone: neither their files nor their content are there. moved: with the
-    present path of their content.
+    present path of their content. notes: one sentence each.
     """
 
     added: int = 0
     changed: list[RecordedPiece] = field(default_factory=list)
     gone: list[RecordedPiece] = field(default_factory=list)
     moved: list[tuple[RecordedPiece, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def sync(
@@ -105,11 +106,11 @@ def sync(
         catalog.set_source(_with_moves(history, {past.files[0].path: place for past, place in found.moved}))
     if len(lost) + len(changed):
         catalog.delete(np.concatenate([lost, changed]))
-    notes: tuple[str, ...] = ()
+    notes = tuple(found.notes)
     added = 0
     if adds:
         report = append(directory, inputs, replace(options, embedder=embedder), new=True, progress=progress)
-        added, notes = report.added, report.notes
+        added, notes = report.added, (*notes, *report.notes)
         catalog.refresh()
     anew = min(added, len(changed))
     seconds = time.perf_counter() - began
@@ -149,24 +150,54 @@ def watch(
 
 
 def _compare(history: IngestHistory, scanned: Sequence[Input]) -> _Difference:
+    compared = [history.compare(each) for each in scanned]
+    for each in compared:
+        if each.copy_of:
+            raise UsageError(f"{history.catalog.path}: {copied(history, each)}")
     found = _Difference()
-    for each in scanned:
-        compared = history.compare(each)
-        if compared.copy_of:
-            raise UsageError(f"{history.catalog.path}: {copied(history, compared)}")
-        others = [piece for piece, _ in compared.changed]
-        before, missing = [history.pieces[piece.path] for piece in others], history.gone(each)
-        moved = _moved(missing + before, compared.new + others)
-        sources, targets = {past.files[0].path for past, _ in moved}, {place for _, place in moved}
-        kept = [past.files[0].path not in sources for past in before]
-        other = [piece.path not in targets for piece in others]
-        found.moved += moved
-        found.changed += [past for past, stays, new in zip(before, kept, other, strict=True) if stays and new]
-        found.gone += [past for past in missing if past.files[0].path not in sources]
-        found.gone += [past for past, stays, new in zip(before, kept, other, strict=True) if stays and not new]
-        found.added += len(compared.planned()) - sum(piece.path in targets for piece in compared.new)
-        found.added += sum(new and not stays for stays, new in zip(kept, other, strict=True))
+    missing = _missing(history, scanned, found.notes)
+    new = [piece for each in compared for piece in each.new]
+    others = [piece for each in compared for piece, _ in each.changed]
+    before = [history.pieces[piece.path] for piece in others]
+    found.moved = _moved(missing + before, new + others)
+    sources, targets = {past.files[0].path for past, _ in found.moved}, {place for _, place in found.moved}
+    found.gone = [past for past in missing if past.files[0].path not in sources]
+    found.added = sum(len(each.planned()) for each in compared) - sum(piece.path in targets for piece in new)
+    for past, piece in zip(before, others, strict=True):
+        stays, anew = past.files[0].path not in sources, piece.path not in targets
+        if stays:
+            (found.changed if anew else found.gone).append(past)
+        elif anew:
+            found.added += 1
     return found
+
+
+def _missing(history: IngestHistory, scanned: Sequence[Input], notes: list[str]) -> list[RecordedPiece]:
+    """Return the recorded pieces whose files are gone; add a note on those that are there and are not read now.
+
+    Such files are, for example, of a format whose package is missing here, or in a folder most of whose bytes are now
+    of another kind.
+    """
+    here = {piece.path for each in scanned for piece in each.pieces}
+    missing: dict[str, RecordedPiece] = {}
+    for each in scanned:
+        gone = {past.files[0].path: past for past in history.gone(each) if past.files[0].path not in here}
+        unread = dict.fromkeys(place for place in gone if _is_in(each.path, place))
+        if unread:
+            first, many = escaped_path(os.path.relpath(next(iter(unread)), each.path)), len(unread)
+            notes.append(
+                f"{escaped_path(each.path)}: {many:,} files of the catalog, such as {first}, are still there, but are "
+                f"not read as {each.noun} now; their items stay"
+            )
+        missing |= {place: past for place, past in gone.items() if place not in unread}
+    return list(missing.values())
+
+
+def _is_in(folder: str, place: str) -> bool:
+    """Return whether a file, no link, is there in a folder, and not hidden."""
+    inside = os.path.relpath(place, folder)
+    hidden = inside.startswith(".") or f"{os.sep}." in inside
+    return not hidden and os.path.isfile(place) and os.path.realpath(place) == place
 
 
 def _moved(before: Sequence[RecordedPiece], now: Sequence[Piece]) -> list[tuple[RecordedPiece, str]]:
