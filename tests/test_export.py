@@ -47,6 +47,7 @@ from gpubranches.service.catalog_service import CatalogService
 from gpubranches.service.export import BOX_FORMATS, FORMATS, ItemTable, export_items, formats_of, zip_file
 from gpubranches.service.export import item_table as walking
 from gpubranches.service.export.item_table import free_names
+from gpubranches.service.originals import Original
 
 PICKED = [40, 3, 5, 6, 17, 8, 9]
 """Best first; item 5 has no picture and 6 a broken one, 3 a caption that is a script, and 9 does not match."""
@@ -436,6 +437,17 @@ def test_the_original_of_a_picture_is_sent_with_safe_headers(client, folder):
     for missing in (5, 6, 10**6, 2**62):
         assert client.get(f"/originals/{missing}").status_code == 404
         assert client.get(f"{API}/items/{missing}/picture").status_code == 404
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_an_original_that_vanishes_while_it_is_asked_for_is_not_found(client, tmp_path, monkeypatch, part):
+    content = picture_of_bytes(tmp_path / "a.png", 10)
+    picture = Picture(tmp_path / "a.png", "a.png", *((0, len(content)) if part else ()))
+    monkeypatch.setattr(CatalogService, "original", lambda service, item: Original(picture, "a.png", "image/png"))
+    with client.get("/originals/40") as sent:
+        assert (sent.data, sent.content_length) == (content, len(content))
+    picture.path.unlink()
+    assert client.get("/originals/40").status_code == 404
 
 
 @pytest.mark.parametrize(("kind", "sent"), [("PNG", "image/png"), ("WEBP", "image/webp"), ("GIF", "image/gif")])
