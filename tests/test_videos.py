@@ -67,6 +67,18 @@ def test_behind_the_end_is_the_last_frame(folder):
     assert duration(folder / "one.mp4") == pytest.approx(5, abs=0.11)
 
 
+@pytest.mark.parametrize("ending", ["mkv", "avi"])
+def test_a_video_that_was_cut_off_has_the_frames_that_are_there(tmp_path, ending):
+    write_video(tmp_path / f"whole.{ending}", seconds=30)
+    content = (tmp_path / f"whole.{ending}").read_bytes()
+    (tmp_path / f"cut.{ending}").write_bytes(content[: len(content) // 3])
+    assert duration(tmp_path / f"whole.{ending}") == pytest.approx(30, abs=0.11)
+    with av.open(str(tmp_path / f"cut.{ending}")) as file:
+        left = sum(1 for _ in file.decode(video=0)) / 10
+    assert 1 < left < 15
+    assert duration(tmp_path / f"cut.{ending}") == pytest.approx(left, abs=0.11)
+
+
 def test_every_frame_is_an_item_that_shows_what_was_embedded(folder, made):
     items = made.items(range(made.n))
     assert [(item["video"], item["seconds"]) for item in items] == [
