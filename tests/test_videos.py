@@ -228,7 +228,18 @@ def test_a_missing_package_is_named(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (5, "0:05"), (7.5, "0:07.5"), (65, "1:05"), (3725, "1:02:05"), (0.04, "0:00.04")]
+    ("seconds", "text"),
+    [
+        (0, "0:00"),
+        (5, "0:05"),
+        (7.5, "0:07.5"),
+        (65, "1:05"),
+        (3725, "1:02:05"),
+        (0.04, "0:00.04"),
+        (100 * 0.29, "0:29"),  # 28.999999999999996
+        (59.9996, "1:00"),
+        (36000.01, "10:00:00.01"),
+    ],
 )
 def test_a_time_is_told_as_people_read_it(seconds, text):
     assert clock(seconds) == text

@@ -106,12 +106,11 @@ def _frame_size(path: str, mtime_ns: int, size: int) -> tuple[int, int]:
 
 
 def clock(seconds: float) -> str:
-    """Return a time as people read it, such as "1:02:05" or "0:07.5"."""
-    whole = int(seconds)
+    """Return a time as people read it, such as "1:02:05" or "0:07.5", to the millisecond."""
+    whole, thousandths = divmod(round(1000 * seconds), 1000)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     text = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-    fraction = f"{seconds - whole:.3f}"[1:].rstrip("0.")
-    return f"{text}.{fraction.lstrip('.')}" if fraction else text
+    return f"{text}.{f'{thousandths:03}'.rstrip('0')}" if thousandths else text
 
 
 @contextmanager
