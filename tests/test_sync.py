@@ -16,7 +16,7 @@ from test_ingest import Pixels
 
 from gpubranches import Catalog
 from gpubranches.catalog.pictures.image_files import image_file
-from gpubranches.errors import BackendUnavailableError, CatalogNotFoundError, UsageError
+from gpubranches.errors import BackendUnavailableError, CatalogNotFoundError, DataError, UsageError
 from gpubranches.ingestion import append, ingest, sync, watch
 from gpubranches.ingestion.pieces import FileState
 
@@ -311,6 +311,30 @@ def test_a_watch_syncs_after_each_change(made, monkeypatch):
     assert counts(next(reports)) == (0, 0, 0, 1)
     timer.join()
     reports.close()
+
+
+def test_a_watch_goes_on_after_a_file_that_vanished_and_ends_if_none_can_be_read(made, monkeypatch):
+    pytest.importorskip("watchfiles", reason="watchfiles is not installed")
+    folder, path = made
+    monkeypatch.setattr("gpubranches.ingestion.synchronization._QUIET_MS", 100)
+    reports, state, failing = watch(path, [folder], embedder=Pixels()), FileState.at, []
+    next(reports)
+
+    def unreadable(place):
+        if place.endswith("0.png") and len(failing) < limit:
+            failing.append(place)
+            raise DataError(f"{place}: cannot read: No such file or directory")
+        return state(place)
+
+    monkeypatch.setattr(FileState, "at", unreadable)
+    draw(folder / "new.png", 60)
+    limit = 2
+    assert counts(next(reports)) == (1, 0, 0, 0)
+    limit = 100
+    (folder / "new.png").unlink()
+    with pytest.raises(DataError, match="cannot read"):
+        next(reports)
+    assert len(failing) == 2 + 4
 
 
 def test_a_watch_names_the_package_that_it_needs(made, monkeypatch):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
 from gpubranches.core.files import escaped_path
-from gpubranches.errors import UsageError, missing_package
+from gpubranches.errors import DataError, UsageError, missing_package
 from gpubranches.ingestion.build import append, embedder_of, options_of, require_rows
 from gpubranches.ingestion.inputs import scan
 from gpubranches.ingestion.options import IngestOptions
@@ -30,6 +30,8 @@ MOST_DELETED = 0.5
 """The share of an input's items that a sync deletes at most, unless it is told that so many are gone."""
 _QUIET_MS, _LONGEST_MS = 1000, 60_000
 """How long watched inputs must be quiet before they are compared, and the longest wait for that."""
+_TRIES = 4
+"""How often a watch syncs in a row before it gives up, a second apart, where files cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ def watch(
 ) -> Iterator[SyncReport]:
     """Sync now and after every change below the inputs, until the iterator is closed; yield each report.
 
-    Arguments are those of `sync`. Raises BackendUnavailableError without watchfiles.
+    Arguments are those of `sync`. A sync that fails since a file cannot be read is tried again, a few times. Raises
+    BackendUnavailableError without watchfiles, and as `sync`.
     """
     try:
         from watchfiles import watch as changes_of
@@ -144,9 +147,19 @@ def watch(
         yield_on_timeout=True,
         raise_interrupt=False,
     )
+    failed = 0
     for number, changed in enumerate(changes):
-        if changed or number == 0:  # the first time it also finds what changed before the watch began
-            yield sync(directory, inputs, options, force=force, progress=progress)
+        if not (changed or failed or number == 0):  # the first time it also finds what changed before the watch began
+            continue
+        try:
+            report = sync(directory, inputs, options, force=force, progress=progress)
+        except DataError:  # such as of a file that was replaced while it was read
+            failed += 1
+            if failed == _TRIES:
+                raise
+            continue
+        failed = 0
+        yield report
 
 
 def _compare(history: IngestHistory, scanned: Sequence[Input]) -> _Difference:
