@@ -234,6 +234,22 @@ def test_what_is_out_of_reach_is_not_deleted(made):
     assert counts(sync(path, [folder], embedder=Pixels(), force=True)) == (0, 0, 0, 5)
 
 
+@pytest.mark.parametrize("dropped", [False, True])
+def test_pictures_without_a_record_of_their_files_are_not_added_again(made, tmp_path, dropped):
+    folder, path = made
+    if dropped:
+        catalog = Catalog.open(path)
+        catalog.set_source({**catalog.source, "inputs": [{**catalog.source["inputs"][0], "listing": ""}]})
+    else:
+        path, embedder = tmp_path / "other", Pixels()
+        rows = np.random.default_rng(0).normal(size=(8, embedder.D)).astype(np.float32)
+        names = {"image_path": [f"{i}.png" for i in range(8)]}
+        Catalog.from_embeddings(path, rows, metadata=names, pictures=folder, d=4, embedder=embedder)
+    with pytest.raises(UsageError, match="no record of their files"):
+        sync(path, [folder], embedder=Pixels())
+    assert Catalog.open(path).n == 8
+
+
 def test_a_model_that_cannot_be_opened_deletes_nothing(made):
     folder, path = made
     draw(folder / "1.png", 51)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
+from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError, UsageError, missing_package
 from gpubranches.ingestion.build import append, embedder_of, options_of, require_rows
@@ -88,7 +89,8 @@ def sync(
     moved: its items keep their ids and marks. The items of a changed file are deleted, and its present content gets new
     ids. Items that a user deleted stay deleted. A stopped sync is completed by the next one.
     force: delete even if more than `MOST_DELETED` of the items are gone. options, progress, named: as for `append`.
-    Raises UsageError for an empty input, and for too many items gone without `force`; nothing is changed then.
+    Raises UsageError for an empty input, for one whose files the catalog has no record of, and for too many items gone
+    without `force`; nothing is changed then.
     """
     began = time.perf_counter()
     options = IngestOptions.chosen(options, named)
@@ -97,6 +99,7 @@ def sync(
     scanned = scan(inputs, options_of(catalog, options), progress)
     require_rows(scanned)
     history = IngestHistory(catalog)
+    _require_record(history, scanned)
     found = _compare(history, scanned)
     lost, changed = _ids(catalog, found.gone), _ids(catalog, found.changed)
     moved = len(_ids(catalog, [past for past, _ in found.moved]))
@@ -253,6 +256,19 @@ def _ids(catalog: Catalog, pieces: Sequence[RecordedPiece]) -> NDArray[np.int64]
         [np.zeros(0, np.int64), *(np.arange(past.first_id, past.first_id + past.taken) for past in pieces)]
     )
     return ids[catalog.alive(ids)]
+
+
+def _require_record(history: IngestHistory, scanned: Sequence[Input]) -> None:
+    """Raise UsageError for a folder of pictures of which the catalog has no record: all would be added again."""
+    source = history.catalog.source
+    folders = {present_path(source, root) for root in source.get("roots", {}).values()}
+    recorded = {path for entry in source.get("inputs", []) if entry["listing"] for path in entry["paths"]}
+    for each in scanned:
+        if each.path in folders and escaped_path(each.path) not in recorded and not history.of(each):
+            raise UsageError(
+                f"{history.catalog.path}: has pictures of {escaped_path(each.path)}, but no record of their files, so "
+                "that new ones cannot be told; ingest the folder into another catalog"
+            )
 
 
 def _require_few(catalog: Catalog, lost: NDArray[np.int64], history: IngestHistory, scanned: Sequence[Input]) -> None:
