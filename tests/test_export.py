@@ -31,6 +31,8 @@ from pictures import SPITEFUL
 from PIL import Image
 from serving import *  # noqa: F403
 from serving import API, begun, found_all, running
+from test_identity import draw_all
+from test_ingest import Pixels
 
 from gpubranches import Catalog, Ranking, open_backend
 from gpubranches.app import limits
@@ -41,7 +43,7 @@ from gpubranches.catalog.pictures.image_files import Picture
 from gpubranches.cli import cli
 from gpubranches.core.files import atomic_folder
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingestion import ingest
+from gpubranches.ingestion import ingest, sync
 from gpubranches.ingestion.encode import encode
 from gpubranches.service.catalog_service import CatalogService
 from gpubranches.service.export import BOX_FORMATS, FORMATS, ItemTable, export_items, formats_of, zip_file
@@ -279,6 +281,22 @@ def test_whatever_a_file_is_called_its_link_stays_in_the_folder_and_leads_to_it(
         assert member.name.startswith(f"matches/{rank}_{rank - 1}_")
         assert set(member.name.removeprefix("matches/")).isdisjoint("/'\"\n\t $`;|&<>*?\\")
         assert Path(member.linkname).read_bytes() == b"it"
+
+
+def test_coco_names_a_file_where_it_is_after_a_sync(tmp_path):
+    names = ["a.png", "b.png", "c.png", "d.png"]
+    folder = draw_all(tmp_path / "in", names)
+    (folder / "l.png").symlink_to("d.png")
+    ingest([folder], tmp_path / "c", embedder=Pixels())
+    (folder / "sub").mkdir()
+    (folder / "a.png").rename(folder / "sub/z.png")
+    sync(tmp_path / "c", [folder], embedder=Pixels())
+    catalog = Catalog.open(tmp_path / "c")
+    content, _ = made(ItemTable(catalog, ranked(range(catalog.n))), "coco")
+    found = {image["id"]: image["file_name"] for image in json.loads(content)["images"]}
+    before = {item["id"]: item["image_path"] for item in catalog.items(range(catalog.n))}
+    assert found == before | {0: "sub/z.png"}
+    assert all((folder / name).is_file() for name in found.values())
 
 
 # ZIP files of pictures
