@@ -14,7 +14,8 @@ from test_cli import run  # noqa: F401
 from test_export import ranked
 from test_ingest import Pixels
 
-from gpubranches import Catalog, Session
+from gpubranches import Catalog, Session, open_backend
+from gpubranches.app import create_app
 from gpubranches.catalog.pictures import frames
 from gpubranches.catalog.pictures.decoding import open_image, upright_size
 from gpubranches.catalog.pictures.frames import clock, duration, open_frame
@@ -225,6 +226,15 @@ def test_a_missing_package_is_named(folder, tmp_path, monkeypatch):
     with pytest.raises(BackendUnavailableError, match=r"PyAV.*gpubranches\[video\]"):
         build_catalog([folder], tmp_path / "c", embedder=Pixels())
     assert not (tmp_path / "c/manifest.json").exists()
+
+
+def test_a_server_without_the_package_shows_no_frames_and_goes_on(made, monkeypatch):
+    client = create_app(made, open_backend("cpu", made)).test_client()
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    frames._frame_size.cache_clear()
+    for address in ("/originals/0", "/thumbnails/small/0.jpg"):
+        assert client.get(address).status_code == 404
+    assert client.get("/random").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from werkzeug.exceptions import NotFound
 from gpubranches.app.app_context import limits, service
 from gpubranches.app.language import t
 from gpubranches.app.request_values import session_id
-from gpubranches.errors import DataError
+from gpubranches.errors import BackendUnavailableError, DataError
 from gpubranches.service.export import BOX_FORMATS, FORMATS
 from gpubranches.service.thumbnails import version
 from gpubranches.service.types import Download
@@ -73,7 +73,7 @@ def send_original(item: int, *, download: bool) -> Response:
             conditional=True,
             etag=version(picture),
         )
-    except (DataError, OSError) as error:  # the file may vanish meanwhile
+    except (DataError, BackendUnavailableError, OSError) as error:  # the file may vanish meanwhile
         raise NotFound(f"item {item} has no picture that can be sent") from error
     if not isinstance(content, Path) and response.status_code == 200:
         response.content_length = content.seek(0, os.SEEK_END)

@@ -102,7 +102,7 @@ def decoded_path(path: Source, *, max_pixels: int = MAX_PIXELS, side: int | None
                 raise DataError(f"{path}: cannot decode: not a file")
             with _opened(path) as file:
                 image = held.enter_context(decoded_file(file, str(path), max_pixels=max_pixels, side=side))
-        except OSError as error:
+        except (BackendUnavailableError, OSError) as error:
             raise DataError(f"{path}: cannot decode: {error}") from error
         yield image
 
