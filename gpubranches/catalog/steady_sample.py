@@ -24,9 +24,9 @@ class SteadySample:
     """Rows of a snapshot, drawn by a hash of their ids: the same for the same content, whoever opens it and when.
 
     They are drawn from the first segments: those up to the last one with which the catalog had grown by 9% since the
-    one before. So one ingest is drawn from as a whole, and small appends change nothing until they add up to 9%. A deleted
-    row stays in the sample until it is compacted. If more than a tenth of all rows are deleted, all live rows are drawn
-    from, and the sample may change with each commit.
+    one before. So one ingest is drawn from as a whole, and small appends change nothing until they add up to 9%. A
+    deleted row stays in the sample until it is compacted. If more than a tenth of all rows are deleted, all live rows
+    are drawn from, and the sample may change with each commit.
     """
 
     snapshot: Snapshot

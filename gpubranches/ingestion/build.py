@@ -95,8 +95,8 @@ def build_catalog(
     folder = Path(out)
     require_text(folder)
     options = IngestOptions.chosen(options, named)
-    opened = _opened(options.embedder)
     model = None if options.codec_from is None else _model(Path(options.codec_from))
+    opened = _opened(options.embedder, _identity_in(folder) or ("" if model is None else model.space.embedder))
     made_with = _made_with(opened, options, model)
     scanned = scan(inputs, options, progress)
     opened = opened if model is None else embedder_of(model, scanned, opened)
@@ -315,9 +315,20 @@ def _made_with(embedder: Embedder | None, options: IngestOptions, model: Catalog
     }
 
 
-def _opened(embedder: Embedder | str | None) -> Embedder | None:
-    """Return an embedder, opened by its spec if it is a text. Raises UsageError for one of too many dims."""
-    opened = open_embedder(embedder) if isinstance(embedder, str) else embedder
+def _identity_in(folder: Path) -> str:
+    """Return the identity of the embedder of the catalog in a folder, "" if no catalog with rows is there."""
+    if not (folder / "manifest.json").exists():
+        return ""
+    catalog = Catalog.open(folder)
+    return catalog.space.embedder if catalog.next_id else ""
+
+
+def _opened(embedder: Embedder | str | None, identity: str) -> Embedder | None:
+    """Return an embedder, opened by its spec if it is a text. Raises UsageError for one of too many dims.
+
+    identity: as for `open_embedder`.
+    """
+    opened = open_embedder(embedder, identity=identity) if isinstance(embedder, str) else embedder
     if opened is not None:
         require_dims(opened.D, "the embedder")
     return opened
