@@ -13,9 +13,9 @@ from gpubranches.encoders.quantizers import require_quantizer
 from gpubranches.errors import UsageError
 
 FRAMES_EVERY_S = 5.0
-"""The time between two frames of a video, by default."""
+"""The default time between two frames of a video."""
 DIMS = 32
-"""Dims of the codes by rca and pca, by default."""
+"""The default dims of codes by rca and pca."""
 _OF_THE_CATALOG = {
     "head": "--head",
     "d": "--dims",
@@ -23,19 +23,20 @@ _OF_THE_CATALOG = {
     "keep_embeddings": "--no-embeddings",
     "frames_every": "--frames-every",
 }
-"""What a catalog decides once for all its items, with the options of the command line."""
+"""The options that a catalog fixes for all its items, with their names on the command line."""
 
 
 @dataclass(frozen=True)
 class IngestOptions:
-    """What an ingest or append may be told beside its inputs.
+    """The options of an ingest or append.
 
-    embedder: one, or its spec, see `open_embedder`; pictures need one. head: "rca" (default), "pca", "none" or a file.
-    d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's default.
-    keep_embeddings: False to store codes and bits alone, and to decode embeddings from the codes, by a head's file that
-    has a decoder. frames_every: the time between two frames of a video, in seconds. pictures: the folder of the
-    pictures that clip-retrieval folders name; None: it is searched. strict: raise DataError at the end if any input
-    could not be read. batch_size: pictures that are embedded together; None: what suits the embedder.
+    embedder: an embedder or its spec, see `open_embedder`; needed for pictures. head: "rca" (default), "pca", "none" or
+    a file. d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's
+    default. keep_embeddings: False to store only codes and bits, and to decode embeddings from the codes; this needs
+    the file of a head with a decoder. frames_every: the time between two frames of a video, in seconds. pictures: the
+    folder of the pictures that clip-retrieval folders name; None: the program looks for it. strict: raise DataError at
+    the end if any input could not be read. batch_size: pictures that are embedded together; None: the embedder's
+    choice.
     """
 
     embedder: Embedder | str | None = None
@@ -52,7 +53,7 @@ class IngestOptions:
     def chosen(cls, options: Self | None, named: dict[str, Any]) -> Self:
         """Return valid options: `options`, or the defaults, with those that are given by name.
 
-        Raises UsageError for a name that is no option, and as `validate`.
+        Raises UsageError for an unknown name, and as `validate`.
         """
         known = [field.name for field in fields(cls)]
         for name in named:
@@ -61,9 +62,9 @@ class IngestOptions:
         return replace(options or cls(), **named).validate()
 
     def validate(self) -> Self:
-        """Return the options. Raises UsageError for a value of another type or out of its range.
+        """Return the options. Raises UsageError for a value of a wrong type or out of range.
 
-        Whether head, dims and quantizer fit the embeddings is checked where the catalog is made.
+        Whether head, dims and quantizer fit the embeddings is checked later, when the catalog is made.
         """
         for name, count in (("d", self.d), ("batch_size", self.batch_size)):
             if name == "batch_size" and count is None:
@@ -91,7 +92,7 @@ class IngestOptions:
         return None if self.pictures is None else Path(self.pictures)
 
     def require_of_append(self) -> None:
-        """Raise UsageError for an option that the catalog has decided: an append uses the catalog's own."""
+        """Raise UsageError for an option that the catalog has fixed: an append uses the catalog's own."""
         default = type(self)()
         other = [option for name, option in _OF_THE_CATALOG.items() if getattr(self, name) != getattr(default, name)]
         if other:

@@ -1,4 +1,4 @@
-"""Keeping a catalog equal to its inputs: new files are added, changed ones embedded again, missing ones deleted."""
+"""Keeping a catalog equal to its inputs: add new files, embed changed files again, delete missing ones."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from gpubranches.ingestion.records import IngestHistory, RecordedPiece
 from gpubranches.ingestion.run import was_stopped
 
 MOST_DELETED = 0.5
-"""The share of an input's items that a sync deletes at most, unless it is told that so many are gone."""
+"""The largest share of an input's items that a sync deletes without `force`."""
 _QUIET_MS, _LONGEST_MS = 1000, 60_000
-"""How long watched inputs must be quiet before they are compared, and the longest wait for that."""
+"""How long watched inputs must stay unchanged before a sync, and the longest wait for that."""
 
 
 @dataclass(frozen=True)
 class SyncReport:
     """The result of a sync, in items.
 
-    n: live items now; added: of new files; changed: of files whose content changed, with new ids; moved: of files under
-    another name, with their ids; removed: of files that are gone; errors: files that could not be read, so far;
-    seconds: wall-clock time; notes: one sentence each.
+    n: live items now; added: items of new files; changed: items of files with new content, which have new ids; moved:
+    items of renamed files, which keep their ids; removed: items of missing files; errors: files that could not be read,
+    of this and earlier runs; seconds: wall-clock time; notes: one sentence each.
     """
 
     n: int
@@ -52,16 +52,16 @@ class SyncReport:
 
     @property
     def did_anything(self) -> bool:
-        """Whether the catalog is another one now."""
+        """Whether the sync changed the catalog."""
         return bool(self.added or self.changed or self.moved or self.removed)
 
 
 @dataclass
 class _Difference:
-    """What distinguishes a catalog from its inputs: pieces in the record, except `added`, a number of new pieces.
+    """The differences between a catalog and its inputs: recorded pieces, except `added`, a number of new pieces.
 
-    changed: their files have other content now. gone: neither their files nor their content are there. moved: with the
-    present path of their content.
+    changed: pieces whose files have other content now. gone: pieces whose files and content are both missing. moved:
+    pieces with the present path of their content.
     """
 
     added: int = 0
@@ -79,13 +79,14 @@ def sync(
     progress: Progress | None = None,
     **named: Any,
 ) -> SyncReport:
-    """Make a catalog equal to the present state of some of its inputs; other inputs of the catalog stay as they are.
+    """Make a catalog equal to the present state of some of its inputs; other inputs of the catalog do not change.
 
-    A file is the same if its path, size and times are, or its path and content. A file that was at another path was
-    moved: its items keep their ids and marks. The items of a changed file are deleted, and its present content gets new
-    ids. Items that a user deleted stay deleted. A stopped sync is completed by the next one.
-    force: delete even if more than `MOST_DELETED` of the items are gone. options, progress, named: as for `append`.
-    Raises UsageError for an empty input, and for too many items gone without `force`; nothing is changed then.
+    A file is the same if its path, size and times are the same, or its path and content. A file whose content was at
+    another path was moved: its items keep their ids and marks. The items of a changed file are deleted, and its present
+    content gets new ids. Items that a user deleted stay deleted. The next sync completes a stopped one.
+
+    force: delete even if more than `MOST_DELETED` of the items are missing. options, progress, named: as for `append`.
+    Raises UsageError for an empty input, and without `force` if too many items are missing; nothing is changed then.
     """
     began = time.perf_counter()
     options = IngestOptions.chosen(options, named)
@@ -127,7 +128,7 @@ def watch(
 ) -> Iterator[SyncReport]:
     """Sync now and after every change below the inputs, until the iterator is closed; yield each report.
 
-    Arguments are those of `sync`. Raises BackendUnavailableError without watchfiles.
+    The arguments are those of `sync`. Raises BackendUnavailableError without watchfiles.
     """
     try:
         from watchfiles import watch as changes_of
@@ -187,7 +188,7 @@ def _moved(before: Sequence[RecordedPiece], now: Sequence[Piece]) -> list[tuple[
 
 
 def _with_moves(history: IngestHistory, moved: Mapping[str, str]) -> dict[str, Any]:
-    """Return the source of the catalog with the moves of files, or of a folder where all its files moved."""
+    """Return the source of the catalog with the moves of files, or of a whole folder if all its files moved."""
     folders: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for before, after in moved.items():
         if os.path.basename(before) == os.path.basename(after):
