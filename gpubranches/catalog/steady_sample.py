@@ -14,19 +14,19 @@ from gpubranches.core.tie_order import splitmix64
 from gpubranches.errors import UsageError
 
 STEPS = 8
-"""Steps from one size of a catalog to twice that size: the sample changes each time the catalog has grown by 9%."""
+"""Steps from one size of a catalog to twice that size: the sample changes each time the catalog grows by 9%."""
 MOST_DELETED = 0.1
-"""Largest share of deleted rows that may be drawn."""
+"""The largest share of deleted rows up to which deleted rows may be drawn."""
 
 
 @dataclass(frozen=True, eq=False)
 class SteadySample:
-    """Rows of a snapshot, drawn by a hash of their ids: the same for the same content, whoever opens it and when.
+    """Rows of a snapshot, drawn by a hash of their ids. The same content always gives the same sample.
 
-    They are drawn from the first `size` rows by id, where `size` is the number of rows rounded down to a power of
-    2^(1/8), so that an append changes the sample only if it takes the catalog to the next power. A deleted row stays
-    in the sample until it is compacted. If more than a tenth of all rows are deleted, only live rows are drawn, and the
-    sample may change with each commit.
+    The rows are drawn from the first `size` rows by id. `size` is the number of rows rounded down to a power of
+    2^(1/8), so an append changes the sample only if the catalog grows to the next power. A deleted row stays in the
+    sample until compaction. If more than a tenth of all rows are deleted, only live rows are drawn, and each commit may
+    change the sample.
     """
 
     snapshot: Snapshot
@@ -46,7 +46,7 @@ class SteadySample:
 
     @cached_property
     def size(self) -> int:
-        """How many rows the sample is drawn from."""
+        """The number of rows that the sample is drawn from."""
         snapshot = self.snapshot
         rows = snapshot.n if self._only_live else snapshot.n + snapshot.n_deleted
         return rounded_down(rows)
@@ -62,9 +62,9 @@ class SteadySample:
         return self.snapshot.codes_at(self.positions(count))
 
     def positions(self, count: int) -> NDArray[np.int64]:
-        """Return the positions of the `count` rows whose ids have the least hashes, ascending by id, (m,) int64.
+        """Return the positions of the `count` rows whose ids have the smallest hashes, ascending by id, (m,) int64.
 
-        m is `count`, or `size` if that is less.
+        m is `count`, or `size` if that is smaller.
         """
         chosen, left = np.zeros(0, np.int64), self.size
         for segment in self.snapshot.filled:
@@ -88,7 +88,7 @@ class SteadySample:
 
 
 def rounded_down(rows: int) -> int:
-    """Return the largest whole part of a power of 2^(1/`STEPS`) that is at most `rows`; 0 for no rows."""
+    """Return the largest power of 2^(1/`STEPS`), rounded down to an integer, that is at most `rows`; 0 for no rows."""
     if rows < 1:
         return 0
     power = (rows.bit_length() - 1) * STEPS

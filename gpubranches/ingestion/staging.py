@@ -69,7 +69,7 @@ class _Decoded:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """The place of the embedding of a picture: row `at` of a partition. file, row: the picture, in the state read."""
+    """The position of an embedding: row `at` of a partition. file, row: the picture, in the state that was read."""
 
     file: FileState
     row: int
@@ -191,7 +191,7 @@ class _Counter:
 def _partitions(
     batches: Iterable[tuple[list[_Decoded], NDArray[np.float32]]], tell: Callable[[int], None]
 ) -> Iterator[tuple[list[_Decoded], NDArray[np.float16]]]:
-    """Yield pictures and embeddings of `PARTITION` pictures or a little more; the last ones may be fewer."""
+    """Yield the pictures and embeddings of partitions of about `PARTITION` pictures; the last may be smaller."""
     decoded: list[_Decoded] = []
     rows: list[NDArray[np.float16]] = []
     for batch, embeddings in batches:

@@ -171,7 +171,7 @@ def _compare(history: IngestHistory, scanned: Sequence[Input]) -> _Difference:
 
 
 def _moved(before: Sequence[RecordedPiece], now: Sequence[Piece]) -> list[tuple[RecordedPiece, str]]:
-    """Return which recorded pieces are under which other paths now; of equal ones, that of the same name first."""
+    """Return recorded pieces with their new paths, if they moved; of equal files, one of the same name comes first."""
     by_size: defaultdict[int, list[RecordedPiece]] = defaultdict(list)
     for past in before:
         if len(past.files) == 1:

@@ -30,7 +30,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 class TableFile(Protocol):
-    """A table in a file. path; mapped: whether its values lie in the file as they are; schema; rows: how many."""
+    """A table in a file. path; mapped: whether it is memory-mapped; schema; rows: number of rows."""
 
     path: str
     mapped: bool
@@ -43,7 +43,7 @@ class TableFile(Protocol):
 
 
 def open_table(path: str) -> TableFile:
-    """Open a Parquet or Arrow file. Raises CatalogFormatError if it is neither, or two columns have one name."""
+    """Open a Parquet or Arrow file. Raises CatalogFormatError if it is neither, or if column names repeat."""
     import pyarrow as pa
 
     try:

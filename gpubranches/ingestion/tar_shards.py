@@ -1,4 +1,4 @@
-"""Tar files of pictures, as of WebDataset and img2dataset: read in place, with the texts and JSON beside a picture."""
+"""Tar files of pictures (WebDataset, img2dataset), read in place, with the texts and JSON beside each picture."""
 
 from __future__ import annotations
 
