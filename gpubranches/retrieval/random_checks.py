@@ -13,7 +13,10 @@ import math
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
-"""Of the bound. A claim on it and on the lower end of a 90% interval of what the scores tell of holds 9 times in 10."""
+"""The confidence of the bound.
+
+A claim that needs both this bound and the lower end of a 90% interval from the scores holds 9 times in 10.
+"""
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class AnswerMap:
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """The items of a map that are drawn whatever is marked. centre: (2,) float32, of the plane; unit: of a place."""
+    """The items of a map that are drawn whatever is marked. centre: (2,) float32, of the plane; unit: their step."""
 
     ids: NDArray[np.int64]
     places: NDArray[np.int32]
