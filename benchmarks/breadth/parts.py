@@ -59,7 +59,7 @@ def ideas(plays: Plays) -> Result:
 
 
 def unions(plays: Plays) -> Result:
-    """Play the unions drawn at random."""
+    """Play unions of classes drawn at random."""
     drawn = plays.play("unions")
     sizes = by_size(drawn.found, drawn.sizes, drawn.found.places, "Unions, F1 by round and size")
     return [_by_round("Unions drawn at random", drawn), _by_model("Unions, against others", drawn), *sizes], []
@@ -227,7 +227,7 @@ def _by_round(title: str, played: Play) -> Section:
 
 
 def _unranked(plays: Plays) -> Section:
-    """Return the share of right items that answers do not rank; `refine.completeness` has an expectation of it."""
+    """Return the share of right items that answers do not rank; `refine.completeness` assumes a value for it."""
     rows = []
     for kind, played in plays.played.items():
         shares = np.array(played.unranked)

@@ -193,7 +193,7 @@ KINDS: dict[str, tuple[Callable[[Plays], list[Task]], str, Callable[[Plays], tup
     "unions": (Plays.unions_drawn, "page", Plays.baselines),
     "easy": (Plays.easy, "right-only", _none),
 }
-"""What can be played: the concepts, the user, the models beside the product and the query's best cut."""
+"""Everything needed to play: the concepts, the user, other models to compare, and the best cut of the query."""
 
 
 def _played(tasks: list[Task], user: str, seeds: int, models: Sequence[str], kind: str) -> Play:

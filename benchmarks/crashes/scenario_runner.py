@@ -124,7 +124,7 @@ class ScenarioRunner:
         return answer
 
     def verdict(self, scenario: Scenario, allowed: list[Any], final: Any, outcome: Outcome | None, done: int) -> str:
-        """Return the problem of the working folder after a fault, or of resuming from it; "" for none.
+        """Return the problem of the working folder after a fault, or after resuming from it; "" for none.
 
         allowed: the contents that it may have; final: the content after an undisturbed run, which the same command must
         reach.

@@ -19,7 +19,7 @@ SHOWN, RIGHT, WRONG = 100, 8, 20
 ROUND = 20
 """Items marked a round."""
 OPTIONS = (("lean", -0.6), ("lean", 0.7), ("negative_weight", 0.5), ("random_negatives", 0))
-"""Asked of one backend: what they change is the same above all of them."""
+"""Operations tested on one backend only, because the code above the backends is the same for all."""
 
 
 @dataclass(frozen=True)

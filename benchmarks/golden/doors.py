@@ -110,7 +110,7 @@ class _Caller:
 
 
 def _look(caller: _Caller, catalog: Any) -> None:
-    """Ask what needs no session."""
+    """Make the requests that need no session."""
     rows = face.rows(catalog)
     for name in ("health", "catalog", "columns", "items/3", "items/99999"):
         caller.get(name, f"{face.API}/{name}")

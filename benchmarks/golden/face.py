@@ -22,7 +22,7 @@ from gpubranches.cli import cli
 from gpubranches.encoders import open_embedder
 
 BACKENDS = ("oracle", "cpu", "kdtree")
-"""Those of the processor."""
+"""Backends that run on the processor."""
 MODELS = ("ensemble", "branch", "ensemble-classic", "branch-classic", "forest", "tree", "linear")
 EXPORTS = ("csv", "parquet", "json", "jsonl", "coco", "img2dataset", "links")
 PARTS = ("all", "sure", "likely", "borderline", "below", "new", "gone")
@@ -176,7 +176,7 @@ def _neighbors(found: gb.Neighbors) -> Value:
 
 
 def _hits(found: gb.Hits, k: int) -> Value:
-    """Return hits as the one row of a batch, padded to k items with -1 and inf, as the recorded digests have them."""
+    """Return hits as a batch of one row, padded to k items with -1 and inf, as in the recorded digests."""
     lacking = min(k, max(1, found.catalog.n)) - len(found)
     ids = np.append(found.ids, np.full(lacking, -1, np.int64))[None]
     distances = np.append(found.distances, np.full(lacking, np.inf, np.float32))[None]
@@ -225,13 +225,13 @@ def refine(session: gb.Session, model: str = "ensemble", **options: Any) -> Valu
 
 
 def recut(session: gb.Session, lean: float) -> Value:
-    """Cut the last answer elsewhere; return it."""
+    """Move the cut of the last answer; return the new answer."""
     session.recut(lean)
     return answer(session)
 
 
 def estimate(session: gb.Session) -> Value:
-    """Estimate the last answer's completeness anew; return the answer."""
+    """Estimate the completeness of the last answer again; return the new answer."""
     session.estimate()
     return answer(session)
 

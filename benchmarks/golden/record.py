@@ -1,4 +1,4 @@
-"""Answers as texts, their digests, and the comparison with those of a file."""
+"""Answers as texts, their digests, and the comparison of digests with a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads of what was found, made while they are sent."""
+"""Downloads of matches and models, created while they are sent."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ routes = Blueprint("health", __name__)
 
 @routes.get("/healthz")
 def alive() -> dict[str, Any]:
-    """Report that the server answers; with the token, also the number of items and the generation."""
+    """Report that the server answers; with the token, also report the number of items and the generation."""
     if not is_authorized():
         return {"status": "ok"}
     service().follower.follow()

@@ -1,4 +1,4 @@
-"""The language of a response with its texts, and its theme, for routes and templates."""
+"""The language, texts and theme of a response, for routes and templates."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class Limits:
 
     @contextmanager
     def train(self, session: str) -> Iterator[None]:
-        """Let a session train; enter this before the session is lent.
+        """Hold the turn of a session that trains; enter this before the session is lent.
 
         Raises TooManyError if the session trains too often, or if too many others wait.
         """
@@ -144,7 +144,7 @@ class Limits:
 
 
 def _then(chunks: Iterator[bytes], done: Callable[[], None]) -> Iterator[bytes]:
-    """Yield an empty chunk first, since Python closes only generators that have started; call `done` at the end."""
+    """Yield an empty chunk first, because Python closes only generators that have started; call `done` at the end."""
     try:
         yield b""
         yield from chunks

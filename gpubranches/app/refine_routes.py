@@ -142,7 +142,7 @@ def _task_name(name: str) -> str:
 
 
 def _listing(part: str = "") -> Listing:
-    """Return the listing that the address asks for. part: its part where the address names none."""
+    """Return the listing that the address requests. part: the default part."""
     asked = request.args
     return Listing(asked.get("tier") or part, asked.get("unmarked") == "1", asked.get("order") == UNSURE)
 

@@ -62,7 +62,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Listing:
-    """Which part of an answer is listed, "" for none, and how: without marked items, the nearest to the cut first."""
+    """A list of an answer: its part ("" for none), whether it hides marked items, and whether it starts at the cut."""
 
     part: str = ""
     unmarked: bool = False

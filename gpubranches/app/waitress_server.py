@@ -185,7 +185,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         return bool(self._linger_until_s or super().readable())
 
     def writable(self) -> bool:
-        """Whether there is something to send, or the connection is to be closed."""
+        """Whether there is something to send, or the connection must be closed."""
         return time.monotonic() >= self._linger_until_s if self._linger_until_s else bool(super().writable())
 
     def handle_read(self) -> None:

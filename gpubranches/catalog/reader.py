@@ -77,7 +77,7 @@ class CatalogReader(CatalogProperties):
 
     @property
     def snapshot(self) -> Snapshot:
-        """The snapshot that calls of this thread read: the one that it has pinned, else the newest that was opened."""
+        """The snapshot that calls of this thread read: the pinned one, else the newest that was opened."""
         return self._pinned.snapshot or self._current.snapshot
 
     def changed(self) -> bool:

@@ -33,7 +33,7 @@ def encoded_rows(
     signs: SignQuantizer | None,
     report: Callable[[int], None],
 ) -> tuple[Rows, pa.Table]:
-    """Return rows start..stop-1 of a source as a segment holds them, and the errors of those that are left out.
+    """Return rows start..stop-1 of a source in the form of a segment, and the errors of rows that are left out.
 
     first_id: id of row `start`; codec, signs: those of the catalog, None if the source holds codes; report: called with
     the first row of the source that is not encoded yet. Errors have the columns id, path, reason.

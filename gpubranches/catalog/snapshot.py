@@ -73,7 +73,7 @@ class Snapshot:
 
     @cached_property
     def n_positions(self) -> int:
-        """Row positions including padding."""
+        """Number of row positions, including padding."""
         return sum(segment.tiles for segment in self.segments) * TILE
 
     @cached_property
@@ -83,7 +83,7 @@ class Snapshot:
 
     @cached_property
     def n(self) -> int:
-        """Live items."""
+        """Number of live items."""
         return sum(segment.n for segment in self.segments) - self.n_deleted
 
     @cached_property

@@ -20,7 +20,7 @@ from gpubranches.cli.sessions import Source, serve_source
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens, and who may send requests to it, as given."""
+    """The address of a server, and the hosts and proxies that may send requests to it, as the user gave them."""
 
     host: str
     port: int

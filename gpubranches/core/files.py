@@ -358,7 +358,7 @@ def _unwritable(path: Path, error: OSError) -> DataError:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Add the name of the file to an OSError of a call by descriptor."""
+    """Add the file's name to an OSError of a call that uses a descriptor."""
     try:
         yield
     except OSError as error:

@@ -104,7 +104,7 @@ class LogisticRegression:
 
 
 class _Newton:
-    """Newton's method on rows (m, r) float64 for several columns of row weights; parameters (r + 1, columns)."""
+    """Newton's method for rows, (m, r) float64, with several columns of row weights; parameters: (r + 1, columns)."""
 
     def __init__(self, rows: Floats, targets: Floats, bound: float, max_iter: int):
         self.rows = rows

@@ -56,8 +56,8 @@ class Evidence:
 class Sample:
     """Items drawn for an audit.
 
-    ids: (m,) int64, in the order to show; chances: (m,), with which each was drawn; anywhere: (m,) bool, which were
-    drawn uniformly from all that does not match.
+    ids: (m,) int64, in the order to show; chances: (m,), the probability of drawing each; anywhere: (m,) bool, which
+    were drawn uniformly from all that does not match.
     """
 
     ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -120,7 +120,7 @@ class Completeness:
         return other
 
     def _right_unlisted(self, votes: NDArray[np.float32]) -> Floats:
-        """Return by each curve how many of the items that have a vote but are not listed are right, (CURVES,)."""
+        """Return, for each curve, how many unlisted items with a vote are right, (CURVES,)."""
         left = max(0, self.ranking.candidates - int(np.count_nonzero(self.ranking.scores)))
         each, counts = np.unique(votes, return_counts=True)
         chances = chances_by(self._curves.shapes, self._distances(each))

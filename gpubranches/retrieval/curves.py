@@ -122,7 +122,7 @@ def _partly_wider(curves: Curves, breadth: Breadth, ranked: NDArray[np.int64], r
 def draw_boundaries(breadth: Breadth, rng: np.random.Generator) -> Floats:
     """Draw boundary, width and ceiling of the broad model from its posterior, (CURVES, 3), in random order.
 
-    Half of the draws trust the gaps of the catalog, half do not; see `BoundaryPosterior.draw`.
+    Half of the draws use the gaps of the catalog, half do not; see `BoundaryPosterior.draw`.
     """
     boundary, trusting = breadth.broad.boundary, round(_TRUSTING * CURVES)
     draws = [boundary.draw(trusting, rng, gaps=boundary.gaps), boundary.draw(CURVES - trusting, rng, gaps=0.0)]

@@ -104,7 +104,7 @@ class Explanation:
 def explain(boxes: Boxes, code: NDArray[np.uint8], *, needed: int = 1, nearest: int = NEAREST) -> Explanation:
     """Compare all boxes with one item's code, (d,) uint8; name at most `nearest` missed boxes.
 
-    Raises ArrayError for another array, or boxes over dims that the code does not have; UsageError for nearest < 0.
+    Raises ArrayError for another kind of array, or for boxes over dims that the code lacks; UsageError for nearest < 0.
     """
     check_array(code, "code", dtype=np.uint8, shape=(None,))
     boxes.require_dims(len(code))

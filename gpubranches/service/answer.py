@@ -201,9 +201,9 @@ class Answer:
         return votes >= ranking.complete_from and below >= JUST_BELOW
 
     def recut(self, lean: float, marks: ItemLabels, audited: ItemLabels) -> Answer:
-        """Return the answer with another cut, which its list `reaches`; see `Session.recut`.
+        """Return the answer with another cut, which its list must reach (`reaches`); see `Session.recut`.
 
-        marks: those there are now; audited: those of an audit.
+        marks: the present marks; audited: the marks of an audit.
         """
         start = time.perf_counter()
         threshold = self._threshold(lean, audited)

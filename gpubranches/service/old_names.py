@@ -45,7 +45,7 @@ class OldNames:
         return self.last_answer()
 
     def learnt_all(self, *, but: tuple[str, ...] = ()) -> bool:
-        """Return whether the answer is up to date; use `is_up_to_date`."""
+        """Return whether the answer is up to date. Use `is_up_to_date` instead."""
         warn_renamed("Session.learnt_all", "is_up_to_date")
         return self.is_up_to_date(ignoring=but)
 

@@ -88,7 +88,7 @@ class SessionDirectory:
         )
 
     def create(self, name: str = "", seed: int | None = None) -> str:
-        """Create a session; return what it is called by. name: the user's; seed: of its learners."""
+        """Create a session and return its identifier. name: chosen by the user; seed: of its learners."""
         session = new_session_name()
         self.store.update(session, name=name, **({} if seed is None else {"seed": seed}))
         return session

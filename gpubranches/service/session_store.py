@@ -76,7 +76,7 @@ _FIRST = _COUNT + "SELECT item FROM held WHERE label = 1 ORDER BY seq LIMIT :exa
 _DISCARDED = "SELECT session FROM sessions WHERE deleted_s < ?"
 
 SESSION_NAME = re.compile(r"[A-Za-z0-9_-]{22}")
-"""The form of the names that `new_session_name` makes."""
+"""The pattern of the names that `new_session_name` makes."""
 EXAMPLES = 4
 """How many items marked right illustrate a session in a list."""
 _CANDIDATES = 40
@@ -119,7 +119,7 @@ class Record:
 
     @property
     def asked(self) -> str:
-        """The first query, "" if there was none."""
+        """The first query, or "" if there was none."""
         return str(self.settings.get("asked") or "")
 
     def mentions(self, text: str) -> bool:
@@ -197,7 +197,7 @@ class SessionStore(Tables):
         self._write(session, name, settings, WAIT_S)
 
     def try_update(self, session: str, **settings: Any) -> None:
-        """Store settings as `update` does; if the file cannot be written within .2 s, log a warning instead."""
+        """Store settings like `update`; if the file cannot be written within .2 s, log a warning instead."""
         try:
             self._write(session, None, settings, _TRY_WAIT_S)
         except DataError as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FALLBACK = "en"
 """The language that has every text."""
 _KEPT = 4096
-"""Texts with their values that are kept for each language, since filling one in takes a tenth of a millisecond."""
+"""Number of formatted texts that are cached for each language; formatting one takes a tenth of a millisecond."""
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from gpubranches.catalog.pictures.image_files import Picture
 _log = logging.getLogger(__name__)
 
 _PARTS = 64
-"""Subfolders of the folder. Each is kept below its share of the limit, so that only a small one has to be listed."""
+"""Number of subfolders. Each is kept below its share of the limit, so that only a small folder has to be listed."""
 
 
 class Thumbnails:

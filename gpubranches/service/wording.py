@@ -162,7 +162,7 @@ def caption(texts: Texts, item: dict[str, Any]) -> str:
 
 
 def query_in_words(texts: Texts, query: str | int) -> str:
-    """Return what a query is called in a heading and in a list of sessions."""
+    """Return the words for a query in headings and in the list of sessions."""
     if isinstance(query, str):
         single = parse(query).single
         if isinstance(single, Picture):

@@ -1,4 +1,4 @@
-"""Marks of a session. A call is one event, stored before it is answered; under the same name it counts once."""
+"""Marks of a session. A call is one event, stored before the response; calls with the same name count once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpubranches.service.labels import ORIGINS
 from gpubranches.service.types import MarkRequest, MarkResult
 
 MOST_MARKED = 10_000
-"""Items of one call."""
+"""The largest number of items in one call."""
 
 EVENT: Schema = {
     "type": "string",

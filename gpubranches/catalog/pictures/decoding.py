@@ -206,7 +206,7 @@ def _parts(width: int, height: int) -> int:
 
 
 def _reduced(image: Image.Image) -> Image.Image:
-    """Return a decoded picture as RGB, a large one reduced; works by strips, so that no full copy is made."""
+    """Return a decoded picture as RGB, and a large one at a reduced size; works in strips, without a full copy."""
     parts, top = _parts(image.width, image.height), _top(image)
     if parts == 1 and image.mode == "RGB" and "transparency" not in image.info:
         return image.convert("RGB")

@@ -26,7 +26,7 @@ FORMATS = {
 Pillow supports many more formats. Their decoders are reviewed less, and that of EPS starts another program.
 """
 UPLOADS = ("JPEG", "PNG", "WEBP", "GIF")
-"""The formats that an upload may have: those of which browsers send, with the most reviewed decoders."""
+"""The formats that an upload may have: those that browsers send and whose decoders are the best reviewed."""
 ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 PACKAGES = {"HEIF": ("pillow_heif", "pillow-heif"), "JXL": ("pillow_jxl", "pillow-jxl-plugin")}
 """Formats that Pillow decodes with another package: the module, and the package that has it."""

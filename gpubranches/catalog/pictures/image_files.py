@@ -26,10 +26,9 @@ _MOST_SECONDS = 1e7
 
 @dataclass(frozen=True)
 class Picture:
-    """Where a picture lies. path: its file; start, size: its bytes in it; row: its row in a Parquet file; else None.
+    """The position of a picture. path: its file; start, size: its bytes in it; row: its row in a Parquet file, or None.
 
-    seconds: the time of a frame in a video, else None. name: its own name, which for a part of a file is that of the
-    member.
+    seconds: the time of a frame in a video, or None. name: its own name; for a part of a file, the name of the member.
     """
 
     path: Path

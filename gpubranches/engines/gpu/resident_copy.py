@@ -71,7 +71,7 @@ class Residence:
         self.refresh()
 
     def refresh(self) -> None:
-        """Follow the catalog to its present generation."""
+        """Update the copy to the present generation of the catalog."""
         if self.generation == self.catalog.generation:
             return
         generation, segments = self.catalog.generation, [s for s in self.catalog.segments if s.n]

@@ -93,7 +93,7 @@ def _in_world(
 
 
 def _copied(catalog: Catalog, folder: Path) -> Path:
-    """Copy a catalog's files, which nothing ever changes, as hard links where they can be made; marks stay behind."""
+    """Copy a catalog's files, which never change, as hard links where possible; marks are not copied."""
 
     def link(source: str, target: str) -> None:
         try:

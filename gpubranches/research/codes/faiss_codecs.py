@@ -50,7 +50,7 @@ class Recipe:
     decoded: bool = False
 
     def lacks(self, dims: int, rows: int) -> str:
-        """Return what it needs that is not there, or nothing."""
+        """Return what the codec needs but lacks, or nothing."""
         if dims < self.dims or dims % self.multiple:
             multiple = f", a multiple of {self.multiple}" if self.multiple > 1 else ""
             return f"needs {max(self.dims, self.multiple)} embedding dims or more{multiple}; these have {dims}"
@@ -135,7 +135,7 @@ class FaissMethod:
 
     @property
     def name(self) -> str:
-        """The recipe's."""
+        """The name of the recipe."""
         return self.recipe.name
 
     def fit(self, sample: Rows) -> Self:

@@ -66,7 +66,7 @@ class CodesReport:
         )
 
     def markdown(self) -> str:
-        """Return the introduction and all tables as Markdown, headings from the second order on."""
+        """Return the introduction and all tables as Markdown, with headings of level 2 and below."""
         return "\n\n".join([self.introduction(), *(section.markdown() for section in self.sections())])
 
     def to_json(self) -> dict[str, Any]:

@@ -131,7 +131,7 @@ class Comparison:
         return rows
 
     def raw(self) -> dict[str, Any]:
-        """Return the value of every draw as nested lists, (places, concepts, seeds); NaN becomes None."""
+        """Return the value of every draw as nested lists, (places, concepts, seeds), with None for NaN."""
         return {
             model: {measure: _nested(array) for measure, array in values.items()}
             for model, values in self.values.items()

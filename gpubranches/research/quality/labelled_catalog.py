@@ -109,7 +109,7 @@ class LabelledCatalog:
         return session
 
     def mark_by_truth(self, session: Session, ids: Ids, right: NDArray[np.bool_], origin: str) -> None:
-        """Mark ids in a session as what they are; right: (n,) bool, the truth; origin: as of `Session.mark`."""
+        """Mark ids in a session by the truth. right: (n,) bool, the truth; origin: as in `Session.mark`."""
         good = right[self.rows(ids)]
         for label, marked in ((+1, ids[good]), (-1, ids[~good])):
             if len(marked):

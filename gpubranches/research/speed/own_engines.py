@@ -63,7 +63,7 @@ def _open_gpu(catalog: SyntheticCatalog) -> Any:
 
 
 def _upload(backend: Any) -> Callable[[], Any]:
-    """Return a function that copies bytes in host memory to the card as a catalog's files are."""
+    """Return a function that copies bytes from host memory to the card in the same way as a catalog's files."""
     source = np.zeros(_UPLOADED, np.uint8)
 
     def run() -> None:

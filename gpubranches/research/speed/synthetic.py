@@ -1,6 +1,7 @@
 """A synthetic catalog of any size: every row is a hash of its number, so it can be made on the host or on a device.
 
-The twin of kernels/synthetic.cu. `SyntheticCatalog` answers what backends and sessions ask of a catalog.
+kernels/synthetic.cu computes the same rows. `SyntheticCatalog` has the interface of a catalog that backends and
+sessions use.
 """
 
 from __future__ import annotations

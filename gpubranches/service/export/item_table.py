@@ -1,4 +1,4 @@
-"""What is exported: items of a ranking with their metadata, as a table that is read in batches."""
+"""The items to export with their metadata, as a table that is read in batches."""
 
 from __future__ import annotations
 
