@@ -97,7 +97,7 @@ def rules_of(app: Flask) -> Access:
 
 
 def read_token(file: Path | None) -> str | None:
-    """Return the token of a file, else of the environment variable GPUBRANCHES_TOKEN, else None. Raises UsageError."""
+    """Return the token of a file, else of the environment variable GPUBRANCHES_TOKEN, or None. Raises UsageError."""
     if file is None:
         token, source = os.environ.get(TOKEN_VARIABLE), TOKEN_VARIABLE
     else:

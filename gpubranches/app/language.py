@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gpubranches.service.texts import Value
 
 COOKIES = {"language": "gpubranches-language", "theme": "gpubranches-theme"}
-"""Hold what was chosen on the page; without them the browser's language and the system's theme hold."""
+"""Cookies with the choices on the page. Without them, the browser's language and the system's theme apply."""
 THEMES = ("light", "dark")
 
 

@@ -54,7 +54,7 @@ def undo() -> dict[str, Any]:
 
 @routes.post("/redo")
 def redo() -> dict[str, Any]:
-    """Bring back what the last undo took; `items` are its ids."""
+    """Redo the last undone step; `items` are its ids."""
     event, since = _event(), _since()
     redone = service().redo(session_id(), event)
     return {"items": list(redone.ids), **_changes(since)}

@@ -1,4 +1,4 @@
-"""What the page shows of a list of items: tiles, headings, notes and the tabs of an answer."""
+"""What the page shows for a list of items: tiles, headings, notes and the tabs of an answer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Chip:
-    """One term of a query as it is shown.
+    """One term of a query, for display.
 
     sign: "+" or "-"; label: as it was written; others: the query without it, "" where that is none; item: its id, with
     the version of its picture, "" for none; sent: the name of an uploaded picture.
@@ -171,7 +171,7 @@ def shortened(text: str) -> str:
 
 
 def _told_ratio(item: dict[str, Any]) -> float:
-    """Return width by height as the columns `width` and `height` tell them, 1 where they do not."""
+    """Return width by height from the columns `width` and `height`, or 1 if they have no values."""
     width, height = item.get("width"), item.get("height")
     if not (isinstance(width, int) and isinstance(height, int) and 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         return 1.0

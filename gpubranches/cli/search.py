@@ -44,7 +44,7 @@ class Query:
             raise UsageError("expected one query: a TEXT, --image, --like or --vector; give exactly one of them")
 
     def value(self) -> str | Path | int | np.ndarray[Any, Any]:
-        """Return it as `Session.search` takes it. Raises UsageError or DataError for a file that is no vector."""
+        """Return the value as `Session.search` expects it. Raises UsageError or DataError for an invalid file."""
         if self.vector is not None:
             return _read_vector(self.vector)
         given = (self.text, self.image, self.item)

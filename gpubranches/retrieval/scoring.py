@@ -240,7 +240,7 @@ class EmbeddingView:
         cut: float,
         least: float,
     ) -> Candidates:
-        """Return by a tier all items above the cut and items below it as `listed` says; least: the cut in its unit."""
+        """Return, by a tier, all items above the cut and some below it, see `listed`. least: the cut in its unit."""
         above = np.count_nonzero(found.scores >= cut) + found.stands_for * np.count_nonzero(found.sampled_scores >= cut)
         wanted = LISTED + round(1.5 * above)
         min_score = least - _MARGIN * found.error / max(found.scale, 1e-12) if tier == "bits" else -np.inf

@@ -25,7 +25,7 @@ class OldNames:
         return _neighbors(self.search(text, k, **options))
 
     def image(self, image: Image, k: int = 100, **options: Any) -> Neighbors:
-        """Search by a picture; use `search`."""
+        """Search by a picture. Use `search` instead."""
         warn_renamed("Session.image", "search")
         return _neighbors(self.search(image, k, **options))
 
@@ -35,7 +35,7 @@ class OldNames:
         return _neighbors(self.search(item, k, **options))
 
     def vector(self, vector: NDArray[Any], k: int = 100, **options: Any) -> Neighbors:
-        """Search by an embedding or a code; use `search`."""
+        """Search by an embedding or a code. Use `search` instead."""
         warn_renamed("Session.vector", "search")
         return _neighbors(self.search(vector, k, **options))
 

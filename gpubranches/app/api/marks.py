@@ -92,7 +92,7 @@ def undo(session: str, body: dict[str, Any]) -> dict[str, Any]:
 
 @operation("POST", "/sessions/{session}/redo", body=_EVENT, answer=_DONE)
 def redo(session: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Bring back what the last undo took, unless something was marked since."""
+    """Redo the last undone step, unless something has been marked since."""
     return _done(service().redo(session, body.get("event")))
 
 
