@@ -202,7 +202,7 @@ def enter() -> Response:
 
 
 def _host(name: str) -> str:
-    """Return a name as in a Host header, without brackets. Raises UsageError for what is no name, such as a URL."""
+    """Return a host name in the form of a Host header, without brackets. Raises UsageError for other texts."""
     bare = re.sub(r"^\[(.*)\]$", r"\1", name.lower())
     if not (_NAME.fullmatch(bare) or _is_address(bare)):
         raise UsageError(

@@ -135,7 +135,7 @@ class CatalogProperties(ABC):
 
     @property
     def embeddings_source(self) -> str:
-        """The `source` of an answer by embeddings: "embeddings" where they are stored, else "decoded"."""
+        """The `source` of an answer by embeddings: "embeddings" if they are stored, else "decoded"."""
         return "embeddings" if self.stores_embeddings else "decoded"
 
     @property

@@ -105,7 +105,7 @@ def segment_parts(ids: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 def gathered_rows(snapshot: Snapshot, ids: NDArray[np.int64], *, keep_embeddings: bool = True) -> Rows:
-    """Return the rows of live items, (n,) int64 ascending, as one new segment holds them.
+    """Return the rows of live items, (n,) int64 ascending, in the form of one new segment.
 
     keep_embeddings: whether to include the stored embeddings.
     """
@@ -150,7 +150,7 @@ def recoded_rows(segment: Segment, encode: Encode, d: int, report: Callable[[int
 
 
 def _items(sources: list[StoredTable], ids: NDArray[np.int64]) -> pa.Table | None:
-    """Return the metadata of ids, one row an id, or None if there are no files of metadata."""
+    """Return the metadata of ids, one row per id, or None if there are no files of metadata."""
     if not sources:
         return None
     import pyarrow as pa

@@ -125,7 +125,7 @@ def write_npy(file: Output, array: NDArray[Any]) -> None:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     sha = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -134,7 +134,7 @@ def checksum(path: Path) -> str:
 
 
 def read_regular(path: Path) -> bytes:
-    """Return the content of a file. Raises OSError, at once for anything but a regular file, such as a pipe."""
+    """Return the content of a file. Raises OSError, immediately if it is not a regular file, such as a pipe."""
     handle = open_regular(path)
     with open(handle, "rb") as file:
         return file.read()

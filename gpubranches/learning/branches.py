@@ -29,7 +29,7 @@ Subsets = Literal["separating", "pool"]
 POOL = ((64, 4), (32, 6), (8, 8))
 """Pairs of a number of subsets and their number of dims: the pool of the papers."""
 MOST_POSITIVES = 512
-"""The largest number of positives that an estimator of the ensemble learns from, drawn anew for each."""
+"""The largest number of positives that an estimator of the ensemble learns from; each estimator draws its own."""
 _MANY = 100
 """The number of positives from which estimators are grown on all cores; with fewer, starting threads takes longer."""
 

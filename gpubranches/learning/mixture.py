@@ -15,7 +15,7 @@ _MEAN_WEIGHT = 8.0
 _STD_WEIGHT = 16.0
 _ROUNDS = 30
 _SINGLE, _GROUPED = 1000, 1000
-"""Of weighted scores, the number of best ones that are taken singly, and the largest number of groups of the others."""
+"""The number of best weighted scores that are used singly, and the largest number of groups of the others."""
 
 
 def mixture_cut(

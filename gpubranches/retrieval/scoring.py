@@ -28,7 +28,7 @@ MOST_EXACT = 200_000
 LISTED = 65_536
 """Number of best items that are listed of a larger catalog."""
 SAMPLED = 20_000
-"""Number of random items that stand for what is not listed."""
+"""Number of random items that represent the unlisted ones."""
 HEAD = 4000
 """Number of the best listed items that are scored exactly."""
 NEAR_CUT = 20_000
@@ -39,8 +39,7 @@ MOST_SCANNED = 1 << 31
 """Bytes of stored embeddings up to which all are read for one list, so that its scores are exact."""
 _MARGIN = 3.0
 _SPARE = 4.0
-"""By how many standard deviations the rank in the sample that surely includes the best items exceeds its
-expectation."""
+"""Standard deviations above the expectation at which a rank in the sample surely includes the best items."""
 
 Ids = NDArray[np.int64]
 Scores = NDArray[np.float32]

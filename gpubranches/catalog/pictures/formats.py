@@ -47,7 +47,7 @@ _AVIF_BRANDS = {b"avif", b"avis"}
 
 
 def format_of(file: IO[bytes]) -> str | None:
-    """Return the format of an open file by its first bytes, None for another; the position is the beginning then."""
+    """Return the format of an open file by its first bytes, or None; afterwards the position is the beginning."""
     file.seek(0)
     head = file.read(_HEAD_BYTES)
     file.seek(0)
@@ -61,7 +61,7 @@ def format_of(file: IO[bytes]) -> str | None:
 
 
 def is_picture(path: str) -> bool:
-    """Return whether a file is a picture of `FORMATS` by its first bytes; False for one that cannot be read."""
+    """Return whether a file is a picture of `FORMATS` by its first bytes; False for an unreadable file."""
     try:
         with open(path, "rb") as file:
             return format_of(file) is not None

@@ -1,4 +1,4 @@
-"""The picture of an item, by its metadata and the folders that the catalog records."""
+"""The picture of an item, found with its metadata and the folders that the catalog records."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def present_path(source: dict[str, Any], place: str, id: int | None = None) -> s
 
 
 def _renamed(place: str, step: dict[str, Any]) -> str:
-    """Return the new path of a file, by its own entry or that of its folder."""
+    """Return the new path of a file, from its own entry or from that of its folder."""
     paths: dict[str, str] = step["paths"]
     folder, name = os.path.split(place)
     if place in paths:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
-"""Columns of bytes that hold pictures, by their names."""
+"""Names of columns of bytes that contain pictures."""
 _BATCH_ROWS = 8
 _BUFFER_BYTES = 1 << 20
 
