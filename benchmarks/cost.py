@@ -43,7 +43,7 @@ _RARE = 0.001
 
 
 def by_share(owners: NDArray[np.int16], share: float) -> NDArray[np.bool_]:
-    """Return the items of an idea, (n,) bool: of the cluster, or of the largest groups, that hold about this share."""
+    """Return the items of an idea, (n,) bool: the cluster, or the largest groups, that contain about this share."""
     clusters = np.bincount(owners, minlength=1000) / len(owners)
     if share < clusters.max():
         nearest: NDArray[np.bool_] = owners == int(np.abs(clusters - share).argmin())

@@ -19,7 +19,7 @@ from benchmarks.crashes.layer import EMPTIED, MADE, Call
 
 _BLOCK = 512
 Tree = dict[str, bytes | str | None]
-"""By relative path: the content of a file, the target of a link, None for a folder."""
+"""By relative path: the content of a file, the target of a link, or None for a folder."""
 MODES = ("nothing more", "names alone", "content alone", "the last name alone")
 
 

@@ -165,7 +165,7 @@ class ScenarioRunner:
         return self._judged[same] or (_misbehaved(scenario, outcome) if outcome is not None else "")
 
     def _asked(self, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return the result of a function in a process of its own, {"broken": ...} where it fails."""
+        """Return the result of a function in a separate process, {"broken": ...} if it fails."""
 
         def answering() -> int:
             self._answer.write_text(json.dumps(function()))

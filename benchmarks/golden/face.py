@@ -60,12 +60,12 @@ def command(*arguments: Any) -> str:
 
 
 def command_json(*arguments: Any) -> Any:
-    """Run a command with --json; return what it prints, as of `told`."""
+    """Run a command with --json; return its output in the form of `told`."""
     return told(json.loads(command(*arguments, "--json")))
 
 
 def told(value: Any) -> Any:
-    """Return JSON under the names of the file, without what is `UNTOLD`."""
+    """Return JSON with the names of the file, without the keys of `UNTOLD`."""
     if isinstance(value, dict):
         return {OLD_NAMES.get(name, name): told(held) for name, held in value.items() if name not in UNTOLD}
     return [told(held) for held in value] if isinstance(value, list) else value
@@ -116,7 +116,7 @@ def items(catalog: gb.Catalog, ids: ArrayLike) -> list[Value]:
 
 
 def rows(catalog: gb.Catalog) -> Value:
-    """Return every live item's id and code, and its embedding where there are embeddings."""
+    """Return every live item's id and code, and its embedding if there are embeddings."""
     ids = np.arange(catalog.next_id)
     ids = ids[catalog.alive(ids)]
     return {
@@ -267,7 +267,7 @@ def next_step(session: gb.Session, target: float, count: int) -> Value:
 
 
 def suggest(session: gb.Session, count: int) -> Value:
-    """Return the items whose marks would tell most."""
+    """Return the items whose marks would help most."""
     return {"ids": session.suggest(count)}
 
 

@@ -124,7 +124,7 @@ def write_arrays(folder: Path, n: int = 300, dims: int = 24) -> None:
 
 
 def write_pictures(folder: Path) -> None:
-    """Write a folder of twenty small pictures of four kinds of file, a broken one and one that is no picture."""
+    """Write a folder of twenty small pictures in four formats, a broken one and a file that is not a picture."""
     (folder / "below").mkdir(parents=True)
     for number in range(20):
         picture = Image.new("RGB", (64 + number, 48 + 2 * number), "white")

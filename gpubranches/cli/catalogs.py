@@ -1,4 +1,4 @@
-"""The commands that tell of a catalog, check it, take items away from it and export it."""
+"""The commands that describe a catalog, check it, delete its items and export it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def compact(directory: Path, no_embeddings: bool) -> None:
 )
 @json_option
 def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool) -> None:
-    """Tell what a catalog holds."""
+    """Print what a catalog holds."""
     from gpubranches import Catalog
 
     catalog = Catalog.open(directory)

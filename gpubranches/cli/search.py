@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Query:
-    """What is searched for, in one of four forms. Raises UsageError for none of them and for several."""
+    """The query in one of four forms. Raises UsageError if none or several are given."""
 
     text: str | None = None
     image: Path | None = None

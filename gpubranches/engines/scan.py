@@ -1,4 +1,4 @@
-"""What all backends share: argument checks, the steps of each query, and the shape of answers."""
+"""The common parts of all backends: argument checks, the steps of each query, and the shape of answers."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from gpubranches.engines.faiss_index import FaissIndex
 
 Linear = WeightPlanes | CodeWeights | NDArray[np.float32]
-"""A linear model over a tier: bits, codes, or embeddings, where it is (D,) float32 over x - mean."""
+"""A linear model over a tier: bits, codes, or embeddings. For embeddings it is (D,) float32 over x - mean."""
 _SHORTLIST = 1000
 """Number of items that are preselected by bits before their embeddings rank them: this, or 10 k if that is more."""
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 Backend = TypeVar("Backend", bound="ScanBackend[Any]")
 Rows = TypeVar("Rows")
-"""How an engine represents the rows of a query: those not deleted that pass the caller's filter."""
+"""An engine's representation of the rows of a query: rows that are not deleted and that pass the caller's filter."""
 
 
 def pinned(

@@ -27,7 +27,7 @@ from gpubranches.engines.cpu.vectors import (
 _BLOCK = 512
 _SPARE = 4096
 _AHEAD = 192
-"""How many rows ahead the bits are prefetched: hardware does not prefetch beyond a page."""
+"""How many rows ahead the bits are prefetched, because hardware does not prefetch beyond a page."""
 
 
 @inner

@@ -1,4 +1,4 @@
-"""Compare what the same marks find on different codes of one catalog: boxes, candidates, and the second stage."""
+"""Compare the results of the same marks on different codes of one catalog: boxes, candidates, and the second stage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ON_EACH: Mapping[str, Model] = {
     "votes": MODELS["ensemble"],
     "candidates": Model(f"the best {CANDIDATES:,} by votes", candidates),
 }
-"""What is compared on each code."""
+"""The measures that are compared for each code."""
 DECODED = "refine-decoded"
 """The default on a catalog that stores no embeddings, of a head that decodes them from the codes."""
 

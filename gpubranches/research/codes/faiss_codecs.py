@@ -15,17 +15,17 @@ from gpubranches.research.codes.codecs import BYTES, Codec, Ids
 from gpubranches.research.codes.search_task import Rows
 
 CENTROIDS = 256
-"""Rows that a quantizer of 8 bits is fitted to at least: one a centroid."""
+"""The least number of rows that an 8-bit quantizer is fitted to: one per centroid."""
 SEED = 0
-"""Of the rotation before RaBitQ; the other seeds are those that faiss fixes."""
+"""Seed of the rotation before RaBitQ; faiss fixes the other seeds."""
 _RABITQ_DIMS = 8 * (BYTES - 8)
-"""What is left for signs beside RaBitQ's two factors of four bytes an item."""
+"""Dims, of one sign bit each, that fit beside RaBitQ's two factors of four bytes per item."""
 LOCAL_PARTS = 4
-"""Of the local search quantizer."""
+"""Number of parts of the local search quantizer."""
 OPQ_ROUNDS = 50
-"""Of fitting rotation and parts in turn, faiss's own number: half of them find fewer of the nearest."""
+"""Rounds of fitting rotation and parts in turn, faiss's own number; half as many find fewer of the nearest."""
 LOCAL_ROUNDS = (5, 4, 8)
-"""Its rounds of fitting, and of local search in each and in encoding; faiss's own are 25, 8 and 16."""
+"""Rounds of fitting, and of local search in fitting and in encoding; faiss's own numbers are 25, 8 and 16."""
 
 Built = tuple[list[Any], Any]
 """Transforms, one after the other, and the index behind them."""
@@ -33,7 +33,7 @@ Built = tuple[list[Any], Any]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to build a codec of faiss, and what it needs.
+    """How to build a faiss codec, and its requirements.
 
     build: called with the module faiss and D; dims: D at least; multiple: of which D must be one; rows: to fit to, at
     least; metric_in_code: whether the codes depend on the metric; decoded: searched over decoded vectors, which its

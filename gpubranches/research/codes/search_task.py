@@ -87,7 +87,7 @@ class SearchTask:
 
     @property
     def queries(self) -> dict[str, Rows]:
-        """Queries by kind: images, and texts where there are some."""
+        """Queries by kind: images, and texts if there are some."""
         images = {"images": self.items.take(self.test)}
         return images if self.texts is None else {**images, "texts": self.texts}
 

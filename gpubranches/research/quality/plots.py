@@ -129,7 +129,7 @@ def _band(axes: Any, places: Sequence[int], points: np.ndarray[Any, Any], colour
 
 
 def _label_ends(axes: Any, x: float, ends: Mapping[str, float], colours: Mapping[str, str], span: float) -> None:
-    """Write the names at the ends of the lines, in their colours, moved apart where they would overlap."""
+    """Write the names at the ends of the lines, in their colours, and move them apart if they would overlap."""
     bottom, top = axes.get_ylim()
     names = sorted(ends, key=lambda name: ends[name])
     gap = min(_GAP, 0.97 / max(1, len(names))) * (top - bottom)

@@ -160,7 +160,7 @@ def refine(backend: Backend, catalog: SyntheticCatalog, asked: Questions) -> int
 
 
 def _copy_speed(name: str) -> float:
-    """Return the bytes a second, read and written, of a large copy where the engine's rows live."""
+    """Return the bytes per second, read and written, of a large copy in the memory of the engine's rows."""
     if name == "gpu":
         import cupy
 

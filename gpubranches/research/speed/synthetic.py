@@ -34,7 +34,7 @@ from gpubranches.errors import UsageError
 
 CLUSTERS = 4096
 PERIOD = 1 << 24
-"""After how many runs of 512 rows the clusters repeat, where no file of embeddings says otherwise."""
+"""Number of runs of 512 rows after which the clusters repeat, unless a file of embeddings gives another number."""
 _RUN = 512
 _PAGE_TILES = 1024
 _ROWS_AT_ONCE = 1 << 16
