@@ -20,7 +20,7 @@ from benchmarks.golden.record import Answers
 
 FOLDERS = ("caltech101", "pets_dtd", "distractors")
 CLASSES = ("kangaroo", "dalmatian", "umbrella", "grand_piano", "pug", "striped")
-"""Single classes by name: three that are words of the vocabulary, and three that are asked for by an item."""
+"""Single classes by name: three that are words of the vocabulary, and three whose query is an item."""
 IDEAS = ("dog", "animal", "musical instrument", "vehicle")
 ROUNDS = 3
 

@@ -261,7 +261,7 @@ def answer(session: gb.Session) -> Value:
 
 
 def next_step(session: gb.Session, target: float, count: int) -> Value:
-    """Return what to mark next towards a share of all that is right."""
+    """Return what to mark next towards a share of all right items."""
     step = session.next(target, count)
     return {"ids": step.ids, "kind": step.kind, "recall": step.recall, "checks": step.checks, "done": step.done}
 

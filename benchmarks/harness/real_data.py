@@ -62,7 +62,7 @@ def simulation_options(name: str, doc: str | None, *, seeds: int) -> argparse.Na
 
 
 def open_vocabulary(data: Path) -> VocabularyEmbedder:
-    """Return the embedder that knows the texts of the data."""
+    """Return the embedder for the texts of the data."""
     return VocabularyEmbedder.load(data / "text/text_emb_0.npy", data / "text/names.json")
 
 

@@ -118,7 +118,7 @@ class User:
             self._connection.close()
 
     def look_up(self, port: int) -> None:
-        """Count the acknowledged marks that a new server over the catalog does not have."""
+        """Count the acknowledged marks that a new server over the catalog has lost."""
         connection = Connection(port)
         path = f"/sessions/{self._session}/marks"
         held = (

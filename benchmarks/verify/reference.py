@@ -1,6 +1,6 @@
-"""A second, plain implementation of the scans in CuPy expressions, with which the kernels are compared.
+"""A second, simple implementation of the scans in CuPy expressions, to compare with the kernels.
 
-Slow and simple: what the kernels do in one pass is done here in many, over arrays of the size of a page.
+It is slow: the kernels compute in one pass what these expressions compute in many, over arrays of the size of a page.
 """
 
 from __future__ import annotations

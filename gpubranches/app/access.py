@@ -39,10 +39,10 @@ routes = Blueprint("access", __name__)
 
 @dataclass(frozen=True)
 class Access:
-    """The rules of a server.
+    """The rules for access to a server.
 
-    token: that a request must carry, None: nothing; hosts: names that the Host header may have, None: any; addresses:
-    whether it may also be any numeric address. DNS cannot point a foreign name at a number.
+    token: the token that a request must carry, or None; hosts: names that the Host header may have, None for any;
+    addresses: whether it may also be any numeric address, because DNS cannot point a foreign name at a number.
     """
 
     token: str | None = None
@@ -87,7 +87,7 @@ class Access:
 
 
 def access() -> Access:
-    """Return the rules of the app that answers."""
+    """Return the access rules of the current app."""
     return rules_of(current_app)
 
 

@@ -46,7 +46,7 @@ def mark() -> dict[str, Any]:
 
 @routes.post("/undo")
 def undo() -> dict[str, Any]:
-    """Take back the last mark of the session, whoever made it; `items` are the ids that it had marked."""
+    """Undo the last mark of the session, whoever made it; `items` are the ids that it had marked."""
     event, since = _event(), _since()
     undone = service().undo(session_id(), event)
     return {"items": list(undone.ids), **_changes(since)}

@@ -142,7 +142,7 @@ def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
 
 
 def chips(text: str) -> tuple[Chip, ...]:
-    """Return the terms of a query that can be read; none for a single text, which the search field shows."""
+    """Return the terms of a valid query; none for a single text, which the search field shows."""
     written = written_terms(text)
     if len(written) == 1 and isinstance(written[0].term, Words):
         return ()

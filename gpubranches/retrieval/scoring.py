@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MOST_EXACT = 200_000
 """The largest catalog of which all stored embeddings are read."""
 LISTED = 65_536
-"""Number of best items that are listed of a larger catalog."""
+"""Number of best items in the list of a larger catalog."""
 SAMPLED = 20_000
 """Number of random items that represent the unlisted ones."""
 HEAD = 4000

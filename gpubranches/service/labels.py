@@ -123,7 +123,7 @@ class Labels:
     def changes(self, since: int = 0) -> tuple[int, dict[int, int]]:
         """Return the log's version, and the labels (0: none) of items with events after version `since`.
 
-        Of versions see `version`.
+        See `version` for the meaning of versions.
         """
         with self._reading():
             marks = self._standing()

@@ -209,7 +209,7 @@ class SessionStore(Tables):
             connection.execute(_UPDATE, row)
 
     def record(self, session: str) -> Record:
-        """Return the entry of a session, without counts; an empty one for a session that has none."""
+        """Return the entry of a session, without counts; an empty entry if it has none."""
         query = "SELECT session, name, settings, used_s FROM sessions WHERE session = ? AND deleted_s IS NULL"
         with self.database.reading() as connection:
             row = connection.execute(query, (session,)).fetchone()

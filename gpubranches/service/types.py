@@ -261,7 +261,7 @@ class MarkChanges:
 
 @dataclass(frozen=True)
 class MarkList:
-    """All marks that hold, in the order they were made: (item id, label, origin). version: of the log."""
+    """All valid marks, in the order they were made: (item id, label, origin). version: of the log."""
 
     version: int
     marks: tuple[tuple[int, int, str], ...]

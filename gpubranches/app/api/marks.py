@@ -61,7 +61,7 @@ _MARKS: Schema = {
 
 @operation("GET", "/sessions/{session}/marks", answer=_MARKS)
 def list_marks(session: str) -> dict[str, Any]:
-    """Return all marks that hold, in the order they were made."""
+    """Return all valid marks, in the order they were made."""
     listed = service().marks(session)
     marks = [{"id": item, "label": label, "origin": origin} for item, label, origin in listed.marks]
     return {"version": listed.version, "marks": marks}

@@ -76,7 +76,7 @@ def is_decodable(name: str) -> bool:
 
 
 def undecodable(endings: Iterable[str]) -> dict[str, str]:
-    """Return those of some endings whose format needs a package that is missing, with the name of the package."""
+    """Return the given endings whose format needs a missing package, with the name of the package."""
     lacking = [name for name in PACKAGES if not is_decodable(name)]
     return {ending: PACKAGES[name][1] for name in lacking for ending in FORMATS[name] if ending in endings}
 

@@ -41,7 +41,7 @@ Run = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
 
 
 class CpuBackend(HostBackend):
-    """Scans the memory-mapped tiers in place. Anonymous memory is a few megabytes a thread, and the answer.
+    """Scans the memory-mapped tiers in place. Anonymous memory is a few megabytes per thread, plus the answer.
 
     A call is divided into tasks of some tiles for the threads of a pool. The kernels release the GIL. They do not use
     numba's parallel mode, because its default threading layer ends the process when two threads call it at once.

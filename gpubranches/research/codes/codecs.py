@@ -91,7 +91,7 @@ class HeadMethod:
         return self
 
     def codecs(self) -> tuple[Codec, ...]:
-        """Return one codec a quantizer, the codes decoded if the head can, the vectors without the 8-bit step."""
+        """Return codecs: one per quantizer, decoded codes if there is a decoder, and vectors without the 8-bit step."""
         coded = [self._by_codes(word, quantizer) for word, quantizer in self.quantizers_.items()]
         return (*coded, *([self._by_decoding()] if self.head.decodes else []), self._by_vectors())
 

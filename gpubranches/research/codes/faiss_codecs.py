@@ -218,7 +218,7 @@ def one_thread(faiss: Any) -> Iterator[None]:
 
 
 def require_faiss() -> Any:
-    """Return the module. Raises BackendUnavailableError naming the extra that brings it, and how to do without."""
+    """Return the module faiss. Raises BackendUnavailableError that names its extra, and how to do without."""
     try:
         import faiss
     except ImportError as error:

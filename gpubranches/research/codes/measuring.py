@@ -36,7 +36,7 @@ from gpubranches.research.codes.search_task import Rows, SearchTask, unit
 from gpubranches.research.quality.measures import average_precision
 
 UNSEEN = 10
-"""True neighbours a query has among the few items that nothing was fitted to."""
+"""Number of true neighbours of a query among the few items that nothing was fitted to."""
 
 Progress = Callable[[str, int, int], None]
 

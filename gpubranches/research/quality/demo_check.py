@@ -113,7 +113,7 @@ def _row(found: Comparison, p: int) -> dict[str, float]:
 
 
 def _concepts(ids: Ids, scenes: list[Scene], count: int) -> list[Concept]:
-    """Draw at most `count` concepts that at least FEWEST scenes answer, from a fixed seed; ids: (n,) of the scenes."""
+    """Draw at most `count` concepts from a fixed seed, each with at least FEWEST scenes; ids: (n,) of the scenes."""
     found: Counter[Scene] = Counter()
     for scene in scenes:
         queries = {

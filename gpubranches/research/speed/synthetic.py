@@ -141,11 +141,11 @@ class SyntheticSegment:
 
 
 class SyntheticCatalog:
-    """Rows whose id is their position, none deleted; rows rounded up to whole tiles.
+    """Rows whose id is their position, with no deletions; the number of rows is rounded up to whole tiles.
 
-    clusters: 0 for uniform codes. stand_in: a file of embeddings by `write_stand_in`, whose rows serve for all rows in
-    turn; clusters then repeat with it. The mean is 0 and the rotation none, so that signs are the embeddings' own. d: a
-    multiple of 4 up to 1,024; D: of 32 up to 2,048. Raises UsageError.
+    clusters: 0 for uniform codes. stand_in: a file of embeddings by `write_stand_in`; its rows are repeated for all
+    rows, and clusters then repeat with it. The mean is 0 and the rotation is the identity, so signs are the embeddings'
+    own. d: a multiple of 4 up to 1,024; D: a multiple of 32 up to 2,048. Raises UsageError.
     """
 
     deleted = None

@@ -89,7 +89,7 @@ def export_items(table: ItemTable, path: Path, format: str | None = None) -> int
 
 
 def format_of(path: Path, name: str | None = None) -> Format[ItemWriter]:
-    """Return the format of a name, or that of the longest ending that fits a path. Raises UsageError."""
+    """Return the format with a name, or the one with the longest ending that fits a path. Raises UsageError."""
     if name is not None:
         if name not in FORMATS:
             raise UsageError(f"export: expected one of {', '.join(FORMATS)}, got {name!r}")
