@@ -8,8 +8,8 @@
 The second line measures 100 million codes. It takes 4 GB of disk, as much free memory to cache the codes, and some
 minutes to make them. `benchmarks.harness.synthetic_catalogs` makes the catalogs, in a folder that is deleted unless
 --data keeps it: 40 bytes per item for votes, 180 for the second stage with 64 dims. An idea is a share of the catalog,
-with 20 items marked right and 20 marked wrong. It is treated as broad or as narrow regardless of the marks, so that both
-paths are measured. For each idea the program prints the best of three warm rounds, in wall-clock seconds and in
+with 20 items marked right and 20 marked wrong. It is treated as broad or as narrow regardless of the marks, so that
+both paths are measured. For each idea the program prints the best of three warm rounds, in wall-clock seconds and in
 processor seconds of all threads. It also prints the anonymous memory beyond the answer, the numbers of matches and of
 listed items, and F1.
 """
