@@ -1,4 +1,4 @@
-"""Measure what more threads of BLAS cost a find all: on one thread, as it is, and beside it on as many as BLAS takes.
+"""Measure the cost of BLAS threads in a find all: with one thread, by default, and with as many as BLAS takes.
 
     python -m benchmarks.blas [--n 1000000] [--dims 512] [--rounds 8] [--busy 0] [--data FOLDER]
 

@@ -1,4 +1,4 @@
-"""Measure what 32 bytes an image are worth on real embeddings: heads trained here, beside the codecs of the field.
+"""Measure the value of 32 bytes per image on real embeddings: heads trained here, compared with codecs of the field.
 
     python -m benchmarks.codes --out benchmarks/results/codes
 
@@ -63,7 +63,7 @@ def train(catalog: Path, folder: Path, epochs: int) -> dict[str, dict[str, Any]]
 
 
 def goals(data: dict[str, Any]) -> Iterator[Goal]:
-    """Yield what was to be reached: the claim, the numbers, whether it holds."""
+    """Yield the goals: the claim, the numbers, whether it holds."""
     codecs = {codec["name"]: codec for codec in data["codecs"]}
 
     def of(name: str, kind: str, first: int | None) -> float:

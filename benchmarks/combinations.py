@@ -62,7 +62,7 @@ class Classes:
 
 
 def measured(classes: Classes, rng: np.random.Generator) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Yield what was asked, and average precision and share of the wrong class, over all classes and draws."""
+    """Yield each query, with average precision and the share of the wrong class, over all classes and draws."""
     for name, text in zip(classes.names, classes.texts, strict=True):
         for item in rng.choice(np.flatnonzero(classes.labels == name), 5, replace=False).tolist():
             added = {"name": (text[None], NONE), "item": (NONE, classes.items[[item]])}

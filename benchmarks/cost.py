@@ -1,17 +1,17 @@
-"""Measure what large answers cost: a find all by votes alone, and find alls with the second stage.
+"""Measure the cost of large answers: a find all by votes alone, and find alls with the second stage.
 
     python -m benchmarks.cost [--votes 10000000] [--broad 10000000] [--narrow 10000000] [--share .1] [--dims 64]
         [--data FOLDER]
 
     python -m benchmarks.cost --votes 100000000 --broad 0 --narrow 0
 
-The second line measures 100 million codes. It takes 4 GB of disk, as much free memory to keep the codes at hand, and
-some minutes to make them. The catalogs are those of `benchmarks.harness.synthetic_catalogs`, in a folder that is
-deleted unless --data keeps it: 40 bytes an item for votes, 180 for the second stage with 64 dims. An idea is a share
-of the catalog, marked 20 times right and 20 times wrong, and is taken for broad or for narrow whatever the marks say,
-so that both paths are measured. Printed for each are the best of three warm rounds, in seconds and in seconds of
-processor time of all threads, the anonymous memory above what the answer holds, how many items match and how many are
-listed, and F1.
+The second line measures 100 million codes. It takes 4 GB of disk, as much free memory to cache the codes, and some
+minutes to make them. `benchmarks.harness.synthetic_catalogs` makes the catalogs, in a folder that is deleted unless
+--data keeps it: 40 bytes per item for votes, 180 for the second stage with 64 dims. An idea is a share of the catalog,
+with 20 items marked right and 20 marked wrong. It is treated as broad or as narrow regardless of the marks, so that
+both paths are measured. For each idea the program prints the best of three warm rounds, in wall-clock seconds and in
+processor seconds of all threads. It also prints the anonymous memory beyond the answer, the numbers of matches and of
+listed items, and F1.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _RARE = 0.001
 
 
 def by_share(owners: NDArray[np.int16], share: float) -> NDArray[np.bool_]:
-    """Return the items of an idea, (n,) bool: of the cluster, or of the largest groups, that hold about this share."""
+    """Return the items of an idea, (n,) bool: the cluster, or the largest groups, that contain about this share."""
     clusters = np.bincount(owners, minlength=1000) / len(owners)
     if share < clusters.max():
         nearest: NDArray[np.bool_] = owners == int(np.abs(clusters - share).argmin())
@@ -119,7 +119,7 @@ def _judge_as(*, broad: bool) -> Callable[[View, TrainingData], Breadth]:
 
 
 def _write(n: int, dims: int, path: Path) -> NDArray[np.int16]:
-    """Write a catalog of n items with embeddings of so many dims, 0 for codes alone; return the cluster of each id."""
+    """Write a catalog of n items with embeddings of `dims` dims (0: codes alone); return the cluster of each id."""
     return write_embedded_catalog(path, Clusters(d=dims), n) if dims else write_catalog(path, Clusters(), n)
 
 

@@ -37,7 +37,7 @@ GOAL = 0.85
 HEADER: tuple[str, ...] = ("estimate", "of", "which", "simulations", "held", "true above", "true below", "mean width")
 HEADER += ("error of middle", "")
 Tallies = dict[tuple[str, str, int, str], Tally]
-"""By stage, measure, number of marks and band of the concept's size."""
+"""Results by stage, measure, number of marks and band of the concept's size."""
 
 
 def simulate(labelled: LabelledCatalog, draw: Draw) -> Iterator[tuple[str, Ranking]]:

@@ -82,7 +82,7 @@ def write_inputs(folder: Path, count: int, side: int) -> dict[str, Path]:
 
 
 def measured(path: Path, out: Path, embedder: str) -> tuple[float, float]:
-    """Ingest an input in a process of its own; return pictures a second, and the MB of memory that it took."""
+    """Ingest an input in a separate process; return pictures per second, and its memory in MB."""
     done = subprocess.run(
         [sys.executable, "-c", _INGEST, str(path), str(out), embedder], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""Measure the index beside scans, on a synthetic catalog: building, boxes by selectivity, nearest neighbours.
+"""Measure the index against scans on a synthetic catalog: building, boxes by selectivity, nearest neighbours.
 
     python -m benchmarks.kdtree --rows 10000000 --out benchmarks/results/kdtree
 
@@ -44,7 +44,7 @@ _STOPS = (100, 1000, 3000)
 
 
 def measure_build(table: SpeedTable, catalog: Catalog, goal_s: float | None, repeats: int) -> None:
-    """Add the seconds of building, wall and processor, and the bytes a row."""
+    """Add the seconds of building, wall-clock and processor, and the bytes per row."""
     walls, used = [], []
     for _ in range(repeats):
         start, busy = time.perf_counter(), time.process_time()
@@ -60,7 +60,7 @@ def measure_build(table: SpeedTable, catalog: Catalog, goal_s: float | None, rep
 
 
 def models(catalog: Catalog, owners: NDArray[np.int16]) -> dict[str, Boxes]:
-    """Return models of the pool by what they are: grown on 8 marks of a middle cluster, and widened from there."""
+    """Return models of the pool by name: grown on 8 marks of a middle cluster, and wider versions."""
     rng = np.random.default_rng(3)
     cluster = middle_cluster(owners)
     positives = rng.choice(np.flatnonzero(owners == cluster), 8, replace=False)
@@ -123,7 +123,7 @@ def _measure_model(
 
 
 def measure_stops(table: SpeedTable, catalog: Catalog) -> None:
-    """Add what a search that stops after some leaves takes and finds, beside the exact one."""
+    """Add the time and the recall of a search that stops after some leaves, beside the exact search."""
     rng = np.random.default_rng(5)
     near = catalog.codes(catalog.sample_ids(_QUERIES, rng)).astype(np.int16) + rng.integers(
         -6, 7, (_QUERIES, catalog.d)

@@ -1,4 +1,4 @@
-"""Measure what the slider gives: size, precision, recall and F_beta of the answer by lean, on real embeddings.
+"""Measure the effect of the slider: size, precision, recall and F_beta of the answer by lean, on real embeddings.
 
     python -m benchmarks.lean --out benchmarks/results/lean.md
 

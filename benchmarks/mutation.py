@@ -57,7 +57,7 @@ JUDGED = {
     ("gpubranches.service.labels", "return [dict(zip(names, row, strict=False)) for row in cursor]"):
         "a row has as many values as its cursor has names",
 }  # fmt: skip
-"""Why a survivor is equivalent to the original, by its module and its changed line."""
+"""The reason why a survivor is equivalent to the original, by its module and its changed line."""
 _SLOWEST = 10
 """A run that takes so many times as long as the original is ended, and its mutant is killed."""
 _OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
@@ -81,9 +81,9 @@ class Found:
 
 
 Change = tuple[Callable[[], object], Callable[[], object]]
-"""What changes a tree in place, and what takes the change back."""
+"""A function that changes a tree in place, and a function that reverts the change."""
 Put = Callable[[ast.AST], object]
-"""What puts a node in the place of another one."""
+"""A function that replaces a node with another one."""
 
 
 def changes(tree: ast.Module) -> Iterator[Change]:

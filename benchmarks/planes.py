@@ -1,4 +1,4 @@
-"""Measure whether the map of an answer shows a second kind of what is wanted, which was not marked, on real embeddings.
+"""Measure whether the map of an answer shows a second, unmarked kind of what is wanted, on real embeddings.
 
     python -m benchmarks.planes --out benchmarks/results/planes.md
 

@@ -38,7 +38,7 @@ PAGE_LOSS = 0.01
 
 
 def goals(report: Report, pages: list[dict[str, float]]) -> list[Goal]:
-    """Return what was to be reached: the claim, the number, whether it holds."""
+    """Return the goals: the claim, the number, whether it holds."""
     found = [*_model_goals(report.models)]
     if report.rounds is not None:
         found += _round_goals(report.rounds)

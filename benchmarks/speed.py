@@ -1,4 +1,4 @@
-"""Measure speed and memory of the cpu backend beside NumPy and faiss, in one run on synthetic catalogs.
+"""Measure speed and memory of the cpu backend against NumPy and faiss, in one run on synthetic catalogs.
 
     python -m benchmarks.speed --rows 10000000 --out benchmarks/results/cpu-speed
 

@@ -23,7 +23,7 @@ from gpubranches.research.tables import markdown_table
 
 NAMES = (*TIERS, "below")
 Counts = list[list[tuple[int, int]]]
-"""Of every simulation: unmarked items and right ones of each of NAMES."""
+"""For every simulation: the unmarked items and the right items of each of NAMES."""
 
 
 def simulate(labelled: LabelledCatalog, draw: Draw, counts: dict[str, Counts]) -> None:

@@ -1,4 +1,4 @@
-"""Measure what the words of the query add while few items are marked, on real embeddings.
+"""Measure the value of the query's words while few items are marked, on real embeddings.
 
     python -m benchmarks.words --positives 2 3 5 8 --out benchmarks/results/words.md
 

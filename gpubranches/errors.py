@@ -1,4 +1,4 @@
-"""The errors a user can meet. Every message says what was expected, what came, and what to do."""
+"""The errors that users can meet. Every message says what was expected, what came, and what to do."""
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -23,7 +23,7 @@ class GpuBranchesError(Exception):
     exit_code = 1
     http_status = 500
     retry_after_s: int | None = None
-    """Whole seconds after which the same call may succeed, None where that is not known."""
+    """Whole seconds after which the same call may succeed, or None if unknown."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
@@ -37,7 +37,7 @@ class UsageError(GpuBranchesError, ValueError):
 
 
 class UnknownNameError(UsageError):
-    """A text is none of the names that a vocabulary knows.
+    """A text is not among the names of a vocabulary.
 
     text: that text; known: how many names there are; suggestions: names that are near to it, nearest first; meant: the
     one that is so near that it is probably meant, "" for none.
@@ -74,7 +74,7 @@ class SessionGoneError(UsageError):
 
 
 class TooManyError(UsageError):
-    """A session asks for costly work too often; retry_after_s: whole seconds after which it may again."""
+    """A session requests expensive work too often; retry_after_s: whole seconds after which it may try again."""
 
     http_status = 429
     retry_after_s: int
@@ -111,13 +111,13 @@ class UnavailableError(DataError):
 
 
 class WaitError(UnavailableError):
-    """Another process or request holds what is needed; the same call succeeds when that is done."""
+    """Another process or request holds a needed resource; the same call succeeds after it is released."""
 
     retry_after_s = 2
 
 
 class CatalogNotFoundError(DataError):
-    """There is no catalog at that path."""
+    """There is no catalog at the given path."""
 
     http_status = 404
 
@@ -135,7 +135,7 @@ class SpaceMismatchError(DataError):
 
 
 class DeviceError(GpuBranchesError):
-    """The machine cannot do what was asked."""
+    """The machine cannot do what was requested."""
 
     exit_code = 4
     http_status = 503

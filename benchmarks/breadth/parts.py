@@ -59,7 +59,7 @@ def ideas(plays: Plays) -> Result:
 
 
 def unions(plays: Plays) -> Result:
-    """Play the unions drawn at random."""
+    """Play unions of classes drawn at random."""
     drawn = plays.play("unions")
     sizes = by_size(drawn.found, drawn.sizes, drawn.found.places, "Unions, F1 by round and size")
     return [_by_round("Unions drawn at random", drawn), _by_model("Unions, against others", drawn), *sizes], []
@@ -73,7 +73,7 @@ def easy(plays: Plays) -> Result:
 
 
 def coverage(plays: Plays) -> Result:
-    """Play single classes, ideas and easy classes, and tell how often the intervals of all that was played hold."""
+    """Play single classes, ideas and easy classes, and report how often the intervals of all plays hold."""
     asked = ("narrow", "broad, page", "broad, right-only", "easy")
     for kind in asked:
         plays.play(kind)
@@ -153,7 +153,7 @@ def target(plays: Plays) -> Result:
 
 
 def _told(told: Sequence[Told | None]) -> tuple[str, str, str]:
-    """Return how often the program told that the target is reached, the median marks until then, how often truly."""
+    """Return how often the program said that the target is reached, the median marks until then, how often rightly."""
     made = [one for one in told if one is not None]
     marks = np.array([math.inf if one is None else one.marks for one in told])
     return str(len(made)), _median(marks), f"{sum(one.recall >= TARGET for one in made)} of {len(made)}"
@@ -181,7 +181,7 @@ PARTS: dict[str, Callable[[Plays], Result]] = {
     "target": target,
     "coverage": coverage,
 }
-"""What can be run, in this order: each returns its tables and goals."""
+"""The parts of the benchmark, in this order; each returns its tables and goals."""
 
 
 def run(plays: Plays, parts: Sequence[str]) -> Result:
@@ -227,7 +227,7 @@ def _by_round(title: str, played: Play) -> Section:
 
 
 def _unranked(plays: Plays) -> Section:
-    """Return the share of right items that answers do not rank; `refine.completeness` has an expectation of it."""
+    """Return the share of right items that answers do not rank; `refine.completeness` assumes a value for it."""
     rows = []
     for kind, played in plays.played.items():
         shares = np.array(played.unranked)

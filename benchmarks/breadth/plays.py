@@ -34,9 +34,9 @@ AUDIT = "after the last round, audit of 20"
 LAST = "after the last round"
 ALL = "after every round"
 STEPS = 20
-"""Of 20 marks, at most, that are made towards a target, beside those of random items."""
+"""The largest number of steps of 20 marks towards a target, without the steps with random items."""
 EASY = 300
-"""Items of an easy class, at least."""
+"""The least number of items of an easy class."""
 
 Task = tuple[LabelledCatalog, Concept]
 
@@ -59,7 +59,7 @@ class Play:
 
 
 class Plays:
-    """The data as two catalogs, with the distractors and without, and the plays made so far.
+    """The data as two catalogs, with and without distractors, and the plays so far.
 
     narrow: a random subset of so many single classes, None for all; models: baselines that play the rounds, too.
     Use it in a with statement.
@@ -122,7 +122,7 @@ class Plays:
         return self._tasks(random_subset(find_concepts(self.labelled.catalog, self.embedder.knows), self.narrow))
 
     def baselines(self) -> tuple[str, ...]:
-        """Return the models that are played beside the product."""
+        """Return the models to compare with the product."""
         return self.models
 
     def _tasks(self, concepts: Sequence[Concept]) -> list[Task]:
@@ -136,7 +136,7 @@ class Plays:
 
 @dataclass(frozen=True)
 class Told:
-    """What the program told: after how many marks, how many of them on random items, and the true recall then."""
+    """What the program said: after how many marks, how many of them on random items, and the true recall then."""
 
     marks: int
     checks: int
@@ -193,7 +193,7 @@ KINDS: dict[str, tuple[Callable[[Plays], list[Task]], str, Callable[[Plays], tup
     "unions": (Plays.unions_drawn, "page", Plays.baselines),
     "easy": (Plays.easy, "right-only", _none),
 }
-"""What can be played: the concepts, the user, the models beside the product and the query's best cut."""
+"""Everything needed to play: the concepts, the user, other models to compare, and the best cut of the query."""
 
 
 def _played(tasks: list[Task], user: str, seeds: int, models: Sequence[str], kind: str) -> Play:
@@ -223,7 +223,7 @@ def _played(tasks: list[Task], user: str, seeds: int, models: Sequence[str], kin
 def _rounds(
     labelled: LabelledCatalog, draw: Draw, model: str, tallies: dict[tuple[str, str], Tally], unranked: list[float]
 ) -> Iterator[dict[str, float]]:
-    """Yield what a model finds after every round; the query's best cut, which learns nothing, once."""
+    """Yield the result of a model after every round; once for the query's best cut, which learns nothing."""
     if model == PRODUCT:
         yield from _product(labelled, draw, tallies, unranked)
         return

@@ -36,7 +36,7 @@ from gpubranches.research.tables import markdown_table
 Tally = dict[str, Counter[str]]
 _MEMORY = Path("/dev/shm")  # nosec B108  # folders made there have random names
 _LEAST = 20
-"""Fewest points that are drawn for a scenario, since it has to run undisturbed first."""
+"""The fewest points that are drawn for a scenario, because it must first run undisturbed."""
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def _file(path: Path) -> Any:
 
 
 def leftovers(work: Path, files: dict[str, Any]) -> list[str]:
-    """Return the files that nothing refers to. files: those beside the catalog, by name."""
+    """Return the files without any reference to them. files: the files beside the catalog, by name."""
     path = catalog_of(work)
     named = {path / "manifest.json", path / "lock", *(path / f"{LOG}{end}" for end in ("", "-wal", "-shm"))}
     if (path / "manifest.json").exists():

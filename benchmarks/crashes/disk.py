@@ -19,7 +19,7 @@ from benchmarks.crashes.layer import EMPTIED, MADE, Call
 
 _BLOCK = 512
 Tree = dict[str, bytes | str | None]
-"""By relative path: the content of a file, the target of a link, None for a folder."""
+"""By relative path: the content of a file, the target of a link, or None for a folder."""
 MODES = ("nothing more", "names alone", "content alone", "the last name alone")
 
 
@@ -101,7 +101,7 @@ class Disk:
             self._change(moved if call.what == "l" else [(*self._place(call.path), None), *moved])
 
     def now(self) -> Tree:
-        """Return the content that a program sees."""
+        """Return the content that a program reads."""
         return dict(_tree(self._top, lambda folder: folder.now, lambda file: bytes(file.now)))
 
     def after_cut(self, rng: np.random.Generator, drawn: int = 1) -> Iterator[tuple[str, Tree]]:

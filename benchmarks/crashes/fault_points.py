@@ -1,4 +1,4 @@
-"""Find the points of a scenario, which are places and kinds of faults, by an undisturbed run."""
+"""Find the fault points of a scenario (places and kinds of faults) in an undisturbed run."""
 
 from __future__ import annotations
 

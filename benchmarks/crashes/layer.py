@@ -70,7 +70,7 @@ class Call:
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """Names of the errors with which it can fail."""
+        """Names of the errors that the call can raise."""
         return _ERRORS[self.what]
 
 

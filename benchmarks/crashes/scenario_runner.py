@@ -124,7 +124,7 @@ class ScenarioRunner:
         return answer
 
     def verdict(self, scenario: Scenario, allowed: list[Any], final: Any, outcome: Outcome | None, done: int) -> str:
-        """Return the problem of the working folder after a fault, or of resuming from it; "" for none.
+        """Return the problem of the working folder after a fault, or after resuming from it; "" for none.
 
         allowed: the contents that it may have; final: the content after an undisturbed run, which the same command must
         reach.
@@ -165,7 +165,7 @@ class ScenarioRunner:
         return self._judged[same] or (_misbehaved(scenario, outcome) if outcome is not None else "")
 
     def _asked(self, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return the result of a function in a process of its own, {"broken": ...} where it fails."""
+        """Return the result of a function in a separate process, {"broken": ...} if it fails."""
 
         def answering() -> int:
             self._answer.write_text(json.dumps(function()))

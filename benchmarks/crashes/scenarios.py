@@ -47,7 +47,7 @@ class Command:
     """A part that is loaded or made once before all processes: "torch" or "head"."""
 
     def play(self, world: World, work: Path, done: int, hooks: Hooks) -> int:
-        """Run it; return the exit status."""
+        """Run the scenario; return the exit status."""
         hooks.ready()
         return run(*(os.fspath(each) for each in self.arguments(world.inputs, work)))  # type: ignore[call-overload]
 

@@ -53,7 +53,7 @@ def _check(path: Path) -> None:
 
 
 def _use_all(path: Path, data: bytes) -> None:
-    """Use a catalog, check it, and for some of the inputs, since it is slow, repair it; raise the first error."""
+    """Use a catalog, check it, and repair it for some inputs (repair is slow); raise the first error."""
     errors = []
     for ask in (use, _check, *([repair] if zlib.crc32(data) % 4 == 0 else [])):
         try:

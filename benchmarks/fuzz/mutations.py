@@ -29,7 +29,7 @@ DEEP = 2_000
 
 
 def _changes(rng: Random) -> int:
-    """Return how many changes to make: mostly one, since a much changed input is refused at once."""
+    """Return how many changes to make: mostly one, because an input with many changes is refused at once."""
     return rng.choice((1, 1, 1, 2, 4))
 
 

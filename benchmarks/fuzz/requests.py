@@ -93,7 +93,7 @@ def _mutated_query(data: bytes, rng: mutations.Random) -> bytes:
 
 @reader("queries", lambda world: [text.encode() for text in _QUERIES], _mutated_query, few=50)
 def read_query(world: World, data: bytes) -> None:
-    """Read a query, and search by it."""
+    """Parse a query, and search with it."""
     text = data.decode("utf-8", "surrogatepass")
     parse_query(text)
     world.app.extensions["gpubranches"].service.searcher.search(text, 5)
@@ -237,7 +237,7 @@ def _requests(world: World) -> list[bytes]:
 
 @reader("api", _requests, mutations.mutated_json, few=30)
 def read_request(world: World, data: bytes) -> None:
-    """Send a request to the API or the page; a body that begins as JSON is sent as JSON, else unchanged."""
+    """Send a request to the API or the page; a body that begins like JSON is sent as JSON, others unchanged."""
     client, name = client_of(world)
     try:
         asked = json.loads(data)

@@ -31,7 +31,7 @@ from gpubranches.errors import GpuBranchesError
 CORPUS = Path(__file__).resolve().parent.parent.parent / "tests/corpus"
 """Folder of inputs that once failed, one folder per reader."""
 MEMORY_BYTES = 1 << 30
-"""Memory limit for reading an input, on top of what the process uses after all valid ones."""
+"""Memory limit for reading an input, in addition to the memory in use after all valid inputs."""
 CPU_S = 10.0
 """Limit of processor time of all threads for one input, in seconds."""
 HANG_S = 60.0

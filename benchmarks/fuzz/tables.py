@@ -83,7 +83,7 @@ def _column(n: int, rng: Random) -> pa.Array:
 
 
 def _value(kind: pa.DataType, rng: Random) -> Any:
-    """Return an unusual value of a type, None where there is none."""
+    """Return an unusual value of a type, or None if there is none."""
     types = pa.types
     if types.is_integer(kind):
         return rng.choice(

@@ -55,7 +55,7 @@ def _options() -> argparse.Namespace:
 
 
 def _write(answers: record.Answers, parts: Sequence[str]) -> None:
-    """Write the file anew; answers of parts that were not asked stay, if they were given in this environment."""
+    """Write the file again. Answers of other parts stay if they are from this environment."""
     kept = record.read(FILE) if FILE.exists() else {"answers": {}, "environment": {}}
     others = {name: entry for name, entry in kept["answers"].items() if part_of(name) not in parts}
     if others and (changes := record.changes_of_environment(kept["environment"])):

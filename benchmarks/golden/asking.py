@@ -19,7 +19,7 @@ SHOWN, RIGHT, WRONG = 100, 8, 20
 ROUND = 20
 """Items marked a round."""
 OPTIONS = (("lean", -0.6), ("lean", 0.7), ("negative_weight", 0.5), ("random_negatives", 0))
-"""Asked of one backend: what they change is the same above all of them."""
+"""Operations tested on one backend only, because the code above the backends is the same for all."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def first_page(found: face.Value, right: NDArray[np.bool_]) -> Ids:
 
 
 def play(asked: Asked, session: Any, right: NDArray[np.bool_], rounds: int, name: str = "play", **options: Any) -> None:
-    """Find all, mark what is suggested by the truth, so many times; then check the answer, explain, and cut it anew.
+    """Repeat: find all, mark the suggestions by the truth. Then check the answer, explain it, and move its cut.
 
     session: with the marks of the first page; options: of every find all.
     """
@@ -138,7 +138,7 @@ def explain(asked: Asked, session: Any, items: Sequence[int], name: str) -> None
 
 
 def seek(asked: Asked, session: Any, right: NDArray[np.bool_], name: str, steps: int = 12) -> None:
-    """Mark what the program asks for until 95% are found, or for so many steps."""
+    """Mark what the program asks for until 95% are found, or for this many steps."""
     face.refine(session)
     for number in range(steps):
         step = face.next_step(session, 0.95, ROUND)

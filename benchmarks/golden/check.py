@@ -53,7 +53,7 @@ def compare(answers: record.Answers, parts: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _one_thread(by_torch: bool) -> Iterator[None]:
-    """Hold BLAS, and torch where it is used, at one thread: the order of sums must not depend on the cores."""
+    """Limit BLAS, and torch if it is used, to one thread, so that the order of sums does not depend on the cores."""
     with threadpool_limits(1):
         if not by_torch:
             yield

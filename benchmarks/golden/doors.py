@@ -1,4 +1,4 @@
-"""What the command line and the API answer over a made-up catalog of classes."""
+"""Answers of the command line and the API over a synthetic catalog of classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOUGHT = 4
 
 
 def cli(answers: Answers, folder: Path) -> None:
-    """Run the commands that read a catalog, and those that write what is found."""
+    """Run the commands that read a catalog, and those that write results."""
     labels, path = _made(folder)
     marks = _marks(path, labels)
     face.command("index", path)
@@ -89,7 +89,7 @@ def api(answers: Answers, folder: Path) -> None:
 
 
 class _Caller:
-    """Calls operations, and adds what they answer by their names."""
+    """Calls operations, and records their answers by name."""
 
     def __init__(self, answers: Answers, client: Any):
         self.answers, self.client = answers, client
@@ -110,7 +110,7 @@ class _Caller:
 
 
 def _look(caller: _Caller, catalog: Any) -> None:
-    """Ask what needs no session."""
+    """Make the requests that need no session."""
     rows = face.rows(catalog)
     for name in ("health", "catalog", "columns", "items/3", "items/99999"):
         caller.get(name, f"{face.API}/{name}")

@@ -20,13 +20,13 @@ from benchmarks.golden.record import Answers
 
 FOLDERS = ("caltech101", "pets_dtd", "distractors")
 CLASSES = ("kangaroo", "dalmatian", "umbrella", "grand_piano", "pug", "striped")
-"""Single classes by name: three that are words of the vocabulary, and three that are asked for by an item."""
+"""Single classes by name: three that are words of the vocabulary, and three whose query is an item."""
 IDEAS = ("dog", "animal", "musical instrument", "vehicle")
 ROUNDS = 3
 
 
 def draws(answers: Answers, folder: Path, data: Path) -> None:
-    """Ingest the data as it is, and play users on it."""
+    """Ingest the unchanged data, and play users on it."""
     text, path = data / "text", folder / "catalog"
     words = f"vocabulary:{text / 'text_emb_0.npy'},{text / 'names.json'}"
     inputs = [_input(data / name, folder / name) for name in FOLDERS]
@@ -42,7 +42,7 @@ def draws(answers: Answers, folder: Path, data: Path) -> None:
 
 
 def _input(source: Path, folder: Path) -> Path:
-    """Write a folder of the data again, with a column `dataset` where it has none, without pictures; return it."""
+    """Copy a folder of the data without pictures, and add a column `dataset` if it has none; return the copy."""
     for name in ("img_emb", "metadata"):
         (folder / name).mkdir(parents=True)
     shutil.copyfile(source / "img_emb/img_emb_0.npy", folder / "img_emb/img_emb_0.npy")
@@ -81,7 +81,7 @@ def _tasks(data: Path, labels: list[dict[str, Any]]) -> Iterator[tuple[str, str 
 
 
 def _is_in(row: dict[str, Any], chosen: dict[str, set[Any]]) -> bool:
-    """Return whether an item is of one of the classes, by number or by name, of a data set whose name holds the key."""
+    """Return whether an item has one of the classes, by number or name, of a data set with the key in its name."""
     dataset = str(row.get("dataset") or "")
     return any(
         key in dataset and (row.get("label") in classes or row.get("caption") in classes)

@@ -22,7 +22,7 @@ from gpubranches.cli import cli
 from gpubranches.encoders import open_embedder
 
 BACKENDS = ("oracle", "cpu", "kdtree")
-"""Those of the processor."""
+"""Backends that run on the processor."""
 MODELS = ("ensemble", "branch", "ensemble-classic", "branch-classic", "forest", "tree", "linear")
 EXPORTS = ("csv", "parquet", "json", "jsonl", "coco", "img2dataset", "links")
 PARTS = ("all", "sure", "likely", "borderline", "below", "new", "gone")
@@ -60,12 +60,12 @@ def command(*arguments: Any) -> str:
 
 
 def command_json(*arguments: Any) -> Any:
-    """Run a command with --json; return what it prints, as of `told`."""
+    """Run a command with --json; return its output in the form of `told`."""
     return told(json.loads(command(*arguments, "--json")))
 
 
 def told(value: Any) -> Any:
-    """Return JSON under the names of the file, without what is `UNTOLD`."""
+    """Return JSON with the names of the file, without the keys of `UNTOLD`."""
     if isinstance(value, dict):
         return {OLD_NAMES.get(name, name): told(held) for name, held in value.items() if name not in UNTOLD}
     return [told(held) for held in value] if isinstance(value, list) else value
@@ -116,7 +116,7 @@ def items(catalog: gb.Catalog, ids: ArrayLike) -> list[Value]:
 
 
 def rows(catalog: gb.Catalog) -> Value:
-    """Return every live item's id and code, and its embedding where there are embeddings."""
+    """Return every live item's id and code, and its embedding if there are embeddings."""
     ids = np.arange(catalog.next_id)
     ids = ids[catalog.alive(ids)]
     return {
@@ -176,7 +176,7 @@ def _neighbors(found: gb.Neighbors) -> Value:
 
 
 def _hits(found: gb.Hits, k: int) -> Value:
-    """Return hits as the one row of a batch, padded to k items with -1 and inf, as the recorded digests have them."""
+    """Return hits as a batch of one row, padded to k items with -1 and inf, as in the recorded digests."""
     lacking = min(k, max(1, found.catalog.n)) - len(found)
     ids = np.append(found.ids, np.full(lacking, -1, np.int64))[None]
     distances = np.append(found.distances, np.full(lacking, np.inf, np.float32))[None]
@@ -225,13 +225,13 @@ def refine(session: gb.Session, model: str = "ensemble", **options: Any) -> Valu
 
 
 def recut(session: gb.Session, lean: float) -> Value:
-    """Cut the last answer elsewhere; return it."""
+    """Move the cut of the last answer; return the new answer."""
     session.recut(lean)
     return answer(session)
 
 
 def estimate(session: gb.Session) -> Value:
-    """Estimate the last answer's completeness anew; return the answer."""
+    """Estimate the completeness of the last answer again; return the new answer."""
     session.estimate()
     return answer(session)
 
@@ -261,13 +261,13 @@ def answer(session: gb.Session) -> Value:
 
 
 def next_step(session: gb.Session, target: float, count: int) -> Value:
-    """Return what to mark next towards a share of all that is right."""
+    """Return what to mark next towards a share of all right items."""
     step = session.next(target, count)
     return {"ids": step.ids, "kind": step.kind, "recall": step.recall, "checks": step.checks, "done": step.done}
 
 
 def suggest(session: gb.Session, count: int) -> Value:
-    """Return the items whose marks would tell most."""
+    """Return the items whose marks would help most."""
     return {"ids": session.suggest(count)}
 
 

@@ -1,4 +1,4 @@
-"""What the files of a catalog and of an export hold, without places, times and random names, which no run repeats."""
+"""The contents of the files of a catalog and of an export, without paths, times and random names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 RUN = ("paths", "place", "mtime_ns", "ctime_ns", "listing")
-"""What a catalog's record of its inputs holds of places and times."""
+"""Keys of paths and times in a catalog's record of its inputs."""
 
 
 def catalog_files(catalog: Path, folder: Path) -> dict[str, Any]:
-    """Return the manifest of a catalog and the bytes of each of its files; folder: the one that all inputs are in.
+    """Return the manifest of a catalog and the bytes of each of its files. folder: the folder that contains all inputs.
 
     Segments are called by their numbers. The listing of inputs is told by its columns apart from places and times.
     """
@@ -47,7 +47,7 @@ def _listing(path: Path) -> dict[str, Any]:
 
 
 def exported(path: Path, folder: Path) -> Any:
-    """Return what an exported file holds; folder: the one that all paths of this run are in.
+    """Return the content of an exported file. folder: the folder that contains all paths of this run.
 
     Files that may name paths are told by their values with the folder left out, and those of a tar without their times.
     """

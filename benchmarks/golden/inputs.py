@@ -61,9 +61,9 @@ def _columns(kept: range, labels: NDArray[np.int64], price: Floats) -> dict[str,
 
 
 def write_groups(folder: Path, dims: int = 40) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Write embeddings of kinds within groups beside a background, as `images`, and words for them as `text`.
+    """Write embeddings of kinds within groups and of a background, as `images`, and words for them as `text`.
 
-    Returns the group and the kind of each item, (n,) int64 each, -1 in the background.
+    Returns the group and the kind of each item, (n,) int64 each, -1 for the background.
     """
     rng = np.random.default_rng(12)
     above = rng.standard_normal((GROUPS, dims))
@@ -124,7 +124,7 @@ def write_arrays(folder: Path, n: int = 300, dims: int = 24) -> None:
 
 
 def write_pictures(folder: Path) -> None:
-    """Write a folder of twenty small pictures of four kinds of file, a broken one and one that is no picture."""
+    """Write a folder of twenty small pictures in four formats, a broken one and a file that is not a picture."""
     (folder / "below").mkdir(parents=True)
     for number in range(20):
         picture = Image.new("RGB", (64 + number, 48 + 2 * number), "white")

@@ -1,4 +1,4 @@
-"""Answers as texts, their digests, and the comparison with those of a file."""
+"""Answers as texts, their digests, and the comparison of digests with a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "pyarrow", "pillow", "torch")
-"""Those that compute what answers are made of, or write files."""
+"""Packages that compute parts of answers, or write files."""
 FIRST = 10
 """Ids of an answer that the file keeps."""
 SAME_IDS = 5
@@ -35,7 +35,7 @@ class Answers:
         self._dump = dump
 
     def add(self, name: str, value: Any, *, everywhere: bool = False, drawn: bool = False) -> None:
-        """Add an answer. Of a dict with `ids`, their number, or `total` where it has one, is kept beside the digest.
+        """Add an answer. For a dict with `ids`, also keep their number, or `total` if it has one, beside the digest.
 
         everywhere: whether its bytes are the same in every environment, as those of integers are. drawn: whether its
         items are drawn at random by scores, so that another rounding draws others; else the first ids are kept, too.
@@ -72,7 +72,7 @@ def _plain(value: Any) -> Any:
 
 
 def environment() -> dict[str, str]:
-    """Return what the bytes of answers depend on: the processor as the libraries see it, and their versions."""
+    """Return what the bytes of answers depend on: the processor and the versions of the libraries."""
     import llvmlite.binding
     import scipy.linalg  # noqa: F401 - so that its BLAS is among the libraries that are loaded
 
@@ -87,13 +87,13 @@ def environment() -> dict[str, str]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a file of answers holds."""
+    """Return the content of a file of answers."""
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return data
 
 
 def write(path: Path, entries: Mapping[str, Entry], made_by: str) -> None:
-    """Write answers and this environment, one answer a line."""
+    """Write answers and this environment, one answer per line."""
     head = {"command": made_by, "tolerance": TOLERANCE, "environment": environment()}
     lines = [f"  {json.dumps(name)}: {json.dumps(entries[name])}" for name in sorted(entries)]
     text = json.dumps(head, indent=1)[:-2] + ',\n "answers": {\n' + ",\n".join(lines) + "\n }\n}\n"
@@ -101,7 +101,7 @@ def write(path: Path, entries: Mapping[str, Entry], made_by: str) -> None:
 
 
 def changes_of_environment(kept: Mapping[str, str]) -> list[str]:
-    """Return how this environment differs from that of a file, a phrase for each change."""
+    """Return the differences between this environment and that of a file, one phrase each."""
     now = environment()
     names = [name for name in {**kept, **now} if kept.get(name) != now.get(name)]
     return [f"{name}: {now.get(name, 'none')}, the file has {kept.get(name, 'none')}" for name in names]
@@ -119,7 +119,7 @@ def differences(found: Mapping[str, Entry], kept: Mapping[str, Entry], *, exact:
 
 
 def _problem(now: Entry, before: Entry, exact: bool) -> str:
-    """Return how two answers of other digests differ, "" where they are alike within the tolerance."""
+    """Return how two answers with different digests differ, or "" if they agree within the tolerance."""
     told = _count_and_ids(now, before)
     if exact or before.get("everywhere"):
         return told or "other bytes, the same count and first ids"

@@ -1,4 +1,4 @@
-"""What is asked of the catalog in tests/golden and of small made-up ones; each part fills a folder of its own."""
+"""Operations on the catalog in tests/golden and on small synthetic ones; each part fills a folder of its own."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _ask_classes(asked: Asked, labels: NDArray[np.int64]) -> None:
 
 
 def _play_classes(asked: Asked, labels: NDArray[np.int64], folder: Path | None) -> None:
-    """Play rounds on two classes, one by votes alone; write what was found to files in a folder."""
+    """Play rounds on two classes, one by votes alone; write the matches to files in a folder."""
     for name, options in (("red car", {"query": "red car"}), ("sunset", {"second_stage": False})):
         right, session = labels == inputs.NAMES.index(name), asked.session(seed=3)
         face.mark(session, first_page(face.ask(session, name, 100), right), right)
@@ -232,7 +232,7 @@ def broad(answers: Answers, folder: Path) -> None:
 
 
 def _play_idea(asked: Asked, name: str, right: NDArray[np.bool_]) -> Any:
-    """Play an idea that is asked for by its name, if the vocabulary has it, else by an item; return the session."""
+    """Play an idea that is requested by name, if the vocabulary has it, else by an item; return the session."""
     session, named = asked.session(seed=5), name != "two groups"
     page = face.ask(session, name, 100) if named else face.like(session, int(np.flatnonzero(right)[0]), 100)
     face.mark(session, first_page(page, right), right)

@@ -29,7 +29,7 @@ class Tally:
     missing: int = 0
 
     def count(self, interval: tuple[float, float, float] | None, true: float) -> None:
-        """Add one interval (low, middle, high), or None where none is stated."""
+        """Add one interval (low, middle, high), or None if none is given."""
         if interval is None:
             self.missing += 1
             return

@@ -27,7 +27,7 @@ def machine_facts(load_before: float) -> dict[str, Any]:
 
 
 def anonymous_bytes(process: int | str = "self") -> int:
-    """Return the resident anonymous memory of a process (RssAnon); raises OSError when it has ended."""
+    """Return the resident anonymous memory of a process (RssAnon). Raises OSError after the process has ended."""
     status = Path(f"/proc/{process}/status").read_text().splitlines()
     return 1024 * next((int(line.split()[1]) for line in status if line.startswith("RssAnon")), 0)
 

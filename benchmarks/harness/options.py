@@ -29,7 +29,7 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def finite(least: float, *, above: bool = False) -> Callable[[str], float]:
-    """Return an option type for finite numbers of `least` or more, or, with `above`, above it."""
+    """Return an option type for finite numbers of at least `least`, or, with `above`, greater than `above`."""
 
     def read(text: str) -> float:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 from gpubranches.research.tables import Section
 
 Goal = tuple[str, str, bool]
-"""A claim, what was measured, and whether the claim holds."""
+"""A claim, the measured value, and whether the claim holds."""
 
 
 def command_line(name: str) -> str:
@@ -26,7 +26,7 @@ def document(title: str, command: str, *parts: str) -> str:
 
 
 def publish(text: str, out: Path | None) -> None:
-    """Print Markdown, and write it to a file where one is named."""
+    """Print Markdown, and write it to a file if one is named."""
     print(text)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +41,6 @@ def write_pair(out: Path, text: str, data: Any) -> None:
 
 
 def goals_section(goals: Iterable[Goal]) -> str:
-    """Return a section of Markdown with a table of goals, MISS for those that were not reached."""
+    """Return a section of Markdown with a table of goals; MISS marks goals that were not reached."""
     rows = [(claim, measured, "pass" if held else "MISS") for claim, measured, held in goals]
     return Section("Goals", ("goal", "measured", ""), rows).markdown()

@@ -42,7 +42,7 @@ def add_data_options(parser: argparse.ArgumentParser, *, seeds: int) -> None:
 
 
 def parse_with_data(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Return the options, with the folder of the data as an absolute path; end the program where none is named."""
+    """Return the options, with the folder of the data as an absolute path; exit if no folder is named."""
     options = parser.parse_args()
     if options.data is None:
         parser.error("expected --data or GPUBRANCHES_EVAL_DATA, got neither")
@@ -62,7 +62,7 @@ def simulation_options(name: str, doc: str | None, *, seeds: int) -> argparse.Na
 
 
 def open_vocabulary(data: Path) -> VocabularyEmbedder:
-    """Return the embedder that knows the texts of the data."""
+    """Return the embedder for the texts of the data."""
     return VocabularyEmbedder.load(data / "text/text_emb_0.npy", data / "text/names.json")
 
 

@@ -1,4 +1,4 @@
-"""The table of a benchmark of speed: our time beside another's, with goals, measured in turns on the same threads."""
+"""The table of a speed benchmark: our time and another's, with goals, measured in turns on the same threads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADER = ("what", "ours", "other", "ratio", "goal", "")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. goal: of `value`, met if value >= goal (at_least) or <= goal; None where there is none."""
+    """One line of the table. goal: of `value`, met if value >= goal (at_least) or <= goal; None for no goal."""
 
     name: str
     ours: str
@@ -57,7 +57,7 @@ class Row:
 
 
 class SpeedTable:
-    """Measures rows and holds them; repeats: rounds after a warm one; threads: of the backends that are measured."""
+    """Measures rows and stores them. repeats: rounds after a warm-up round; threads: of the measured backends."""
 
     def __init__(self, folder: Path, repeats: int, threads: int):
         self.folder = folder

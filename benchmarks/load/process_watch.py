@@ -1,4 +1,4 @@
-"""Sample the memory, the file handles and the processor time of a running process, and tell whether they grow."""
+"""Sample the memory, the file handles and the processor time of a running process, and report whether they grow."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ GOALS_MS = {"mark": 50.0, "search": 500.0}
 
 
 def report(found: Served, title: str, command: str, introduction: str) -> str:
-    """Return the results as Markdown. introduction: what was run on which machine, in a sentence or two."""
+    """Return the results as Markdown. introduction: what ran on which machine, in one or two sentences."""
     users = found.users
     errors, lost, marks = (sum(counts) for counts in zip(*map(_totals, users), strict=True))
     lines = [

@@ -28,7 +28,7 @@ class UnexpectedAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of the server. request: its method and path; retry_after_s: set where it may be sent again later."""
+    """An answer of the server. request: its method and path; retry_after_s: set if the request may be repeated."""
 
     request: str
     status: int
@@ -42,7 +42,7 @@ class Reply:
 
     @property
     def is_forgotten(self) -> bool:
-        """Whether the session holds no answer any more, because the server dropped it to make room."""
+        """Whether the session has no answer any more, because the server dropped it to free memory."""
         return self.status == 422 and _FORGOTTEN in self.content
 
     @property
@@ -73,7 +73,7 @@ class Connection:
 
 @dataclass
 class User:
-    """One user: a session of the API that looks for the items of one cluster, and what it met.
+    """One user: a session of the API that looks for the items of one cluster, and the user's measurements.
 
     owners: (n,) the cluster of each id at first; ending: set when the server gets its signal; careless: mark at random;
     mixed: export, too. took_ms: times of the requests that were answered; put_off: how often the server refused a
@@ -118,7 +118,7 @@ class User:
             self._connection.close()
 
     def look_up(self, port: int) -> None:
-        """Count the acknowledged marks that a new server over the catalog does not have."""
+        """Count the acknowledged marks that a new server over the catalog has lost."""
         connection = Connection(port)
         path = f"/sessions/{self._session}/marks"
         held = (
@@ -145,7 +145,7 @@ class User:
             actions[what]()
 
     def _search(self) -> None:
-        """Search by an item of the cluster; what is found and not marked is what the user sees."""
+        """Search by an item of the cluster; the user sees the results that have no mark."""
         item = int(self._rng.integers(len(self.owners)) if self.careless else self._rng.choice(self._right))
         start = time.monotonic()
         reply = self._ask("search", "POST", "/search", {"item": item, "k": 100})

@@ -1,4 +1,4 @@
-"""Append and delete beside a server; `benchmarks.load` runs this in a separate process.
+"""Append and delete while a server runs; `benchmarks.load` runs this in a separate process.
 
     python -m benchmarks.load.writer CATALOG [--rows 200] [--every 5]
 

@@ -217,7 +217,7 @@ _LABELS = {
 
 
 def table(card: Card) -> str:
-    """Return the predictions for a card as Markdown, at 262.6 M rows and at what it holds of codes alone."""
+    """Return the predictions for a card as Markdown, at 262.6 M rows and at the most rows of codes that fit."""
     most = card.memory * 0.95 / (32 * 65 / 64 + 4.25)
     small, large, known = predictions(card, 262.6e6), predictions(card, most), measured()
     lines = [

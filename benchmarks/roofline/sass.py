@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _OPTIONS = (b"--std=c++17", b"-ftz=true", b"--device-as-default-execution-space")
-"""What CupyDevice asks for, and what CuPy adds."""
+"""The options that CupyDevice requests, and those that CuPy adds."""
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 _WARPS = {"warps_per_block": 4}
 VARIANTS: list[tuple[str, dict[str, int]]] = [

@@ -22,7 +22,7 @@ from gpubranches.research.speed.synthetic import SyntheticCatalog, SyntheticResi
 
 _TIMED = 10
 _AT_ONCE = 1 << 20
-"""Rows that the expressions hold at a time."""
+"""Number of rows that the expressions process at a time."""
 
 
 def check_at_size(

@@ -164,4 +164,4 @@ def cagra(catalog: Any, vectors: list[Any], stack: ExitStack) -> Search:
 
 
 ENGINES = {"faiss flat float16": faiss_flat, "CAGRA": cagra}
-"""The engines that are compared with the kernels; each may be missing."""
+"""The engines to compare with the kernels; each may be missing."""

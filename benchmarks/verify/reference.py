@@ -1,6 +1,6 @@
-"""A second, plain implementation of the scans in CuPy expressions, with which the kernels are compared.
+"""A second, simple implementation of the scans in CuPy expressions, to compare with the kernels.
 
-Slow and simple: what the kernels do in one pass is done here in many, over arrays of the size of a page.
+It is slow: the kernels compute in one pass what these expressions compute in many, over arrays of the size of a page.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Plain:
         return _keys(self._smallest(scores(), k))
 
     def _codes(self) -> Any:
-        """Yield the codes some tiles at a time, which bounds the memory of what is computed from them."""
+        """Yield the codes of a few tiles at a time, to bound the memory of computations on them."""
         for codes, *_ in self.pages:
             for start in range(0, len(codes), _ROWS_AT_ONCE // TILE):
                 yield codes[start : start + _ROWS_AT_ONCE // TILE]

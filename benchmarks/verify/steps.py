@@ -15,7 +15,7 @@ from benchmarks.verify.processes import run
 from benchmarks.verify.record import add, page, path_of, read
 
 BUDGET_S = 225
-"""Seconds of a call: four minutes less what the start of Python and a page take."""
+"""Seconds of a call: four minutes minus the time for the start of Python and for a page."""
 
 
 @dataclass(frozen=True)

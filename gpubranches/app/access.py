@@ -39,10 +39,10 @@ routes = Blueprint("access", __name__)
 
 @dataclass(frozen=True)
 class Access:
-    """The rules of a server.
+    """The rules for access to a server.
 
-    token: that a request must carry, None: nothing; hosts: names that the Host header may have, None: any; addresses:
-    whether it may also be any numeric address. DNS cannot point a foreign name at a number.
+    token: the token that a request must carry, or None; hosts: names that the Host header may have, None for any;
+    addresses: whether it may also be any numeric address, because DNS cannot point a foreign name at a number.
     """
 
     token: str | None = None
@@ -87,7 +87,7 @@ class Access:
 
 
 def access() -> Access:
-    """Return the rules of the app that answers."""
+    """Return the access rules of the current app."""
     return rules_of(current_app)
 
 
@@ -97,7 +97,7 @@ def rules_of(app: Flask) -> Access:
 
 
 def read_token(file: Path | None) -> str | None:
-    """Return the token of a file, else of the environment variable GPUBRANCHES_TOKEN, else None. Raises UsageError."""
+    """Return the token of a file, else of the environment variable GPUBRANCHES_TOKEN, or None. Raises UsageError."""
     if file is None:
         token, source = os.environ.get(TOKEN_VARIABLE), TOKEN_VARIABLE
     else:
@@ -202,7 +202,7 @@ def enter() -> Response:
 
 
 def _host(name: str) -> str:
-    """Return a name as in a Host header, without brackets. Raises UsageError for what is no name, such as a URL."""
+    """Return a host name in the form of a Host header, without brackets. Raises UsageError for other texts."""
     bare = re.sub(r"^\[(.*)\]$", r"\1", name.lower())
     if not (_NAME.fullmatch(bare) or _is_address(bare)):
         raise UsageError(

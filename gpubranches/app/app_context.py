@@ -1,4 +1,4 @@
-"""What the routes of one app share, and how a route gets it."""
+"""The objects that the routes of one app share, and access to them."""
 
 from __future__ import annotations
 

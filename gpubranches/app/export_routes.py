@@ -1,4 +1,4 @@
-"""Downloads of what was found, made while they are sent."""
+"""Downloads of matches and models, created while they are sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ routes = Blueprint("export", __name__)
 
 @routes.get("/export/matches.<format>")
 def export_matches(format: str) -> Response:
-    """Send what the last find all matched, or the part `tier` of its answer, in one of FORMATS."""
+    """Send the matches of the last find all, or the part `tier` of its answer, in one of FORMATS."""
     if format not in FORMATS:
         raise NotFound(f"expected one of {', '.join(FORMATS)}, got {format!r}")
     return send(service().export(session_id(), format, request.args.get("tier") or "all"), session_id())
@@ -50,7 +50,7 @@ def zip_size() -> Response:
 
 
 def send(file: Download, session: str) -> Response:
-    """Return a response that sends a file. Raises TooManyError as `Limits.download` does."""
+    """Return a response that sends a file. Raises TooManyError like `Limits.download`."""
     content = file.content
     if not isinstance(content, bytes):
         content = limits().download(content, session, str(request.remote_addr))
@@ -60,7 +60,7 @@ def send(file: Download, session: str) -> Response:
 
 
 def send_original(item: int, *, download: bool) -> Response:
-    """Return a response with an item's picture as it is on the disk; a file of its own can be sent in parts (Range)."""
+    """Return a response with the original picture of an item; a separate file can be sent in parts (Range)."""
     try:
         found = service().original(item)
         picture = found.picture

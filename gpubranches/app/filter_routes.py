@@ -21,7 +21,7 @@ routes = Blueprint("filter", __name__)
 
 @routes.get("/filter/count")
 def count() -> Response:
-    """Show how many items the filter `where` lets in and which choices it has on, or what is wrong with it."""
+    """Show how many items the filter `where` admits and which choices are in it, or what is wrong with it."""
     return _show_count(where_of_address())
 
 
@@ -37,7 +37,7 @@ def toggle() -> Response:
 
 @routes.get("/filter/columns")
 def columns() -> Response:
-    """Show the columns, and the most frequent values of those that hold few."""
+    """Show the columns, and the most frequent values of columns with few distinct ones."""
     columns = [(column_text(column.name), column.kind, _values(column)) for column in service().columns()]
     return make_response(render_template("_columns.html", columns=columns))
 

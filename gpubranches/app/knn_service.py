@@ -128,7 +128,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _described(row: dict[str, Any]) -> dict[str, Any]:
-    """Return an item as clients expect it: with its url column, else with the address of its picture here."""
+    """Return an item in the clients' format: with its url column, or with the address of its picture on this server."""
     described = {"id": row["id"], "caption": caption(texts_in(), row)}
     url = url_of(row)
     if url is not None:

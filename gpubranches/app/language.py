@@ -1,4 +1,4 @@
-"""The language of a response with its texts, and its theme, for routes and templates."""
+"""The language, texts and theme of a response, for routes and templates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gpubranches.service.texts import Value
 
 COOKIES = {"language": "gpubranches-language", "theme": "gpubranches-theme"}
-"""Hold what was chosen on the page; without them the browser's language and the system's theme hold."""
+"""Cookies with the choices on the page. Without them, the browser's language and the system's theme apply."""
 THEMES = ("light", "dark")
 
 

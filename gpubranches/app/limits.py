@@ -58,7 +58,7 @@ class DownloadSlots:
         self._lock = threading.Lock()
 
     def acquire(self, limits: Mapping[str, int]) -> bool:
-        """Take a slot if one is free and each name holds fewer than its limit; return whether it was taken."""
+        """Take a slot if one is free and no name has reached its limit; return whether it was taken."""
         with self._lock:
             granted = self._free > 0 and all(self._held[name] < limit for name, limit in limits.items())
             if granted:
@@ -74,7 +74,7 @@ class DownloadSlots:
 
 
 class TrainingSlots:
-    """A semaphore with a bounded queue: `running` threads train, and with those that wait there are `admitted`.
+    """A semaphore with a bounded queue: `running` threads train at a time; at most `admitted` train or wait.
 
     A find all uses all cores for about a second. Many at once would each take longer, and if every thread of the server
     ran one, nobody could mark. running: None for half of the cores.
@@ -113,7 +113,7 @@ class Limits:
 
     @contextmanager
     def train(self, session: str) -> Iterator[None]:
-        """Let a session train; enter this before the session is lent.
+        """Hold the turn of a session that trains; enter this before the session is lent.
 
         Raises TooManyError if the session trains too often, or if too many others wait.
         """
@@ -144,7 +144,7 @@ class Limits:
 
 
 def _then(chunks: Iterator[bytes], done: Callable[[], None]) -> Iterator[bytes]:
-    """Yield an empty chunk first, since Python closes only generators that have started; call `done` at the end."""
+    """Yield an empty chunk first, because Python closes only generators that have started; call `done` at the end."""
     try:
         yield b""
         yield from chunks

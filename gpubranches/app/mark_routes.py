@@ -46,7 +46,7 @@ def mark() -> dict[str, Any]:
 
 @routes.post("/undo")
 def undo() -> dict[str, Any]:
-    """Take back the last mark of the session, whoever made it; `items` are the ids that it had marked."""
+    """Undo the last mark of the session, whoever made it; `items` are the ids that it had marked."""
     event, since = _event(), _since()
     undone = service().undo(session_id(), event)
     return {"items": list(undone.ids), **_changes(since)}
@@ -54,7 +54,7 @@ def undo() -> dict[str, Any]:
 
 @routes.post("/redo")
 def redo() -> dict[str, Any]:
-    """Bring back what the last undo took; `items` are its ids."""
+    """Redo the last undone step; `items` are its ids."""
     event, since = _event(), _since()
     redone = service().redo(session_id(), event)
     return {"items": list(redone.ids), **_changes(since)}

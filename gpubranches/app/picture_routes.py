@@ -50,7 +50,7 @@ def picture(size: str, item: int) -> Response:
 
 @routes.get("/originals/<int:item>")
 def original(item: int) -> Response:
-    """Send the picture of an item as it is on the disk, to be shown, or with `download` in the address to be kept.
+    """Send the original picture of an item for display, or, with `download` in the address, as a download.
 
     404 for an item without one, and for a file of a format that is not decoded here.
     """
@@ -68,7 +68,7 @@ def details(item: int) -> Response:
 
 @routes.post("/pictures")
 def send() -> dict[str, Any]:
-    """Take a picture, the body of the request, to search by; its embedding and a thumbnail are kept.
+    """Store the picture in the request body for searches: its embedding and a thumbnail.
 
     The response has the `name` by which queries call it, as picture:NAME.
     """

@@ -29,7 +29,7 @@ def is_for_programs() -> bool:
 
 
 def problem(detail: str, status: int, kind: str = "") -> Response:
-    """Return problem details. kind: the class of the error, "" for an error of HTTP itself."""
+    """Return problem details. kind: the class of the error, or "" for an HTTP error."""
     details = {
         "type": f"urn:gpubranches:{kind}" if kind else "about:blank",
         "title": HTTPStatus(status).phrase,

@@ -63,7 +63,7 @@ def install(app: Flask, proxies: Proxies) -> None:
 
 
 def proxy_advice() -> str:
-    """Return what to do about the request's proxy if it sends a host or a prefix and is not trusted, else ""."""
+    """Return advice about the request's proxy if it sends a host or a prefix and is not trusted, else ""."""
     proxies = cast(Proxies, current_app.extensions.get("gpubranches.proxies", Proxies()))
     sent = [name for name in ("X-Forwarded-Host", "X-Forwarded-Prefix") if request.headers.get(name)]
     peer = request.remote_addr or ""

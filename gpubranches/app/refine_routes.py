@@ -1,4 +1,4 @@
-"""Find all: train on the marks, cut the list, show what matches and how complete it is."""
+"""Find all: train on the marks, cut the list, show the matches and how complete they are."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def recut() -> Response:
 
 @routes.get("/matches")
 def matches() -> Response:
-    """Show what the last find all matched, or the part `tier` of its answer.
+    """Show the matches of the last find all, or the part `tier` of its answer.
 
     unmarked: only items without a mark; order: "unsure", the nearest to the cut first, else the best first.
     """
@@ -75,13 +75,13 @@ def suggest() -> Response:
 
 @routes.get("/audit")
 def audit() -> Response:
-    """Show items drawn at random whose marks tell how complete the last answer is."""
+    """Show random items whose marks show how complete the last answer is."""
     return _show_proposal(service().audit(session_id()), t("audit-note"))
 
 
 @routes.post("/next")
 def next_step() -> Response:
-    """Show what to mark next until most of what is right is known to be found; at the end, what matches."""
+    """Show what to mark next until a share of the right items is known to be found; at the end, show the matches."""
     session = session_id()
     with _task(session), limits().train(session):
         found = service().next_step(session, StepRequest())
@@ -120,7 +120,7 @@ def why(item: int) -> Response:
 
 @routes.get("/tasks/<name>")
 def task(name: str) -> dict[str, str]:
-    """Return the `stage` that a find all of the session is in, "" if none of that name is running."""
+    """Return the `stage` of a find all of the session, or "" if no task of that name is running."""
     return {"stage": service().tasks.stage(session_id(), _task_name(name))}
 
 
@@ -142,7 +142,7 @@ def _task_name(name: str) -> str:
 
 
 def _listing(part: str = "") -> Listing:
-    """Return the listing that the address asks for. part: its part where the address names none."""
+    """Return the listing that the address requests. part: the default part."""
     asked = request.args
     return Listing(asked.get("tier") or part, asked.get("unmarked") == "1", asked.get("order") == UNSURE)
 
@@ -175,7 +175,7 @@ def _part(state: SessionState, listing: Listing, offset: int = 0) -> View:
 
 
 def _figures(page: PartPage) -> list[str]:
-    """Return what each tile of an answer shows: the chance to be right, or the score where no chance is estimated.
+    """Return the number on each tile of an answer: the chance to be right, or the score if there is no chance.
 
     Items that are marked or were not ranked show neither.
     """
@@ -191,7 +191,7 @@ def _figures(page: PartPage) -> list[str]:
 
 
 def _unfound(state: SessionState) -> View:
-    """Return what is shown without an answer: nothing was found yet, or the server has dropped the answer."""
+    """Return the page without an answer: nothing was found yet, or the server has dropped the answer."""
     view = View("matches", t("unfound"), where=state.record.where)
     if not state.positive:
         return replace(view, note=t("unfound.unmarked"))

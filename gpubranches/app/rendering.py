@@ -32,14 +32,14 @@ from gpubranches.service.wording import (
 PAGE = 60
 """Items of one page of a list."""
 NAMES = 2000
-"""Names that the embedder knows, offered while a user types, at most."""
+"""The largest number of names of the embedder that are offered while a user types."""
 LIMITS = {
     "random_negatives": MOST_RANDOM_NEGATIVES,
     "least_weight": LEAST_WEIGHT,
     "most_weight": MOST_WEIGHT,
     "condition": MAX_LENGTH,
 }
-"""Of the fields of forms."""
+"""Limits and defaults of form fields."""
 
 
 def show(state: SessionState, view: View) -> Response:
@@ -66,7 +66,7 @@ def show(state: SessionState, view: View) -> Response:
 
 
 def frame(state: SessionState, listing: Listing | None = None) -> dict[str, Any]:
-    """Return what the templates show of a session beside a list. listing: of the answer, None for another list."""
+    """Return what the templates show of a session beside a list. listing: of an answer; None for another list."""
     listing = listing or Listing()
     answer, ranking, part = state.answer, state.ranking, listing.part
     counts = {} if answer is None or not part else {name: len(held) for name, held in answer.parts.items()}
@@ -106,7 +106,7 @@ def matches_address(listing: Listing, **query: str | int) -> str:
 
 
 def _orders(listing: Listing) -> list[tuple[str, bool, str]]:
-    """Return the switches of a listing: name, whether it is on, and the address where it is the other way."""
+    """Return the switches of a listing: name, whether it is on, and the address that changes it."""
     unsure, review = listing.least_sure_first, listing.least_sure_first and listing.unmarked
     return [
         ("unsure", unsure, matches_address(replace(listing, least_sure_first=not unsure, unmarked=False))),

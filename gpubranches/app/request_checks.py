@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 _POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 _REMOTE_PICTURES = "; img-src 'self' https:"
-"""What the policy allows beyond, where pictures may be loaded from elsewhere."""
+"""What the policy also allows if pictures may be loaded from other sites."""
 
 
 def install(app: Flask) -> None:
@@ -37,7 +37,7 @@ def install(app: Flask) -> None:
 
 
 def refuse_broken_links() -> None:
-    """Refuse a page under the prefix of an untrusted proxy, since none of its links would work."""
+    """Refuse a page under the prefix of an untrusted proxy, because none of its links would work."""
     prefix = untrusted_prefix()
     if prefix and not is_for_programs() and request.endpoint not in ("health.alive", "health.ready"):
         raise BadRequest(f"expected a page without a prefix, got one under {prefix!r:.100}: {proxy_advice()}")
@@ -133,7 +133,7 @@ def show_failure(error: Exception) -> Response:
 
 
 def _translated(error: Exception) -> str:
-    """Return what the page says of an error that its users meet often, "" for one that it tells in English."""
+    """Return the page's text for a frequent error, or "" for an error that the page shows in English."""
     match error:
         case UnknownNameError():
             return t("error.unknown-name", text=error.text[:80], count=error.known)

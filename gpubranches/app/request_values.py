@@ -14,7 +14,7 @@ from gpubranches.service.session_store import SESSION_NAME, new_session_name
 
 COOKIE = "gpubranches"
 HEADER = "X-Session"
-"""Names the session of an open page; meanwhile another tab may have put another session into the cookie."""
+"""The session of an open page. The cookie does not tell it, because another tab may have changed the cookie."""
 EVENT_NAME = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 htmx = HTMX()

@@ -73,7 +73,7 @@ def _nearest(view: View, query: str | int) -> Response:
 
 
 def _how_many(page: ListPage, where: str) -> str:
-    """Return how many items are listed, of those that the filter lets in, of those in the catalog."""
+    """Return the three counts: items in the list, items that the filter admits, items in the catalog."""
     inside, total = page.inside, service().catalog.n
     if page.total < inside:
         if where:

@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 THREADS = 2 * TRAINING_THREADS
-"""Of the server. Half of them never train, so that marks and searches are answered."""
+"""Threads of the server. Half of them never train, so that marks and searches are answered."""
 LARGEST_BYTES = 1 << 20
-"""Of the body of a request, unless its route allows more."""
+"""The largest body of a request, unless its route allows more."""
 
 _PARTS = (
     access,

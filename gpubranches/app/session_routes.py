@@ -20,7 +20,7 @@ from gpubranches.service.session_store import ORDERS, SESSION_NAME, Order, Recor
 from gpubranches.service.wording import session_title
 
 LARGEST_BYTES = 32 << 20
-"""Of an imported file: half a million marks."""
+"""The largest imported file; it holds half a million marks."""
 
 routes = Blueprint("sessions", __name__)
 
@@ -50,13 +50,13 @@ def unpack() -> Response:
 
 @routes.post("/sessions/<name>/open")
 def resume(name: str) -> Response:
-    """Go on with a session where it was left."""
+    """Continue an earlier session."""
     return _go(_known(name).session)
 
 
 @routes.post("/sessions/<name>/copy")
 def copy(name: str) -> Response:
-    """Begin a session that is as another one is now."""
+    """Copy a session."""
     record = _known(name)
     return _go(_sessions().copy(record.session, t("session-copied", title=_title(record))))
 

@@ -1,4 +1,4 @@
-"""What the page shows of a list of items: tiles, headings, notes and the tabs of an answer."""
+"""What the page shows for a list of items: tiles, headings, notes and the tabs of an answer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Chip:
-    """One term of a query as it is shown.
+    """One term of a query, for display.
 
     sign: "+" or "-"; label: as it was written; others: the query without it, "" where that is none; item: its id, with
     the version of its picture, "" for none; sent: the name of an uploaded picture.
@@ -62,7 +62,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Listing:
-    """Which part of an answer is listed, "" for none, and how: without marked items, the nearest to the cut first."""
+    """A list of an answer: its part ("" for none), whether it hides marked items, and whether it starts at the cut."""
 
     part: str = ""
     unmarked: bool = False
@@ -142,7 +142,7 @@ def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
 
 
 def chips(text: str) -> tuple[Chip, ...]:
-    """Return the terms of a query that can be read; none for a single text, which the search field shows."""
+    """Return the terms of a valid query; none for a single text, which the search field shows."""
     written = written_terms(text)
     if len(written) == 1 and isinstance(written[0].term, Words):
         return ()
@@ -171,7 +171,7 @@ def shortened(text: str) -> str:
 
 
 def _told_ratio(item: dict[str, Any]) -> float:
-    """Return width by height as the columns `width` and `height` tell them, 1 where they do not."""
+    """Return width by height from the columns `width` and `height`, or 1 if they have no values."""
     width, height = item.get("width"), item.get("height")
     if not (isinstance(width, int) and isinstance(height, int) and 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         return 1.0

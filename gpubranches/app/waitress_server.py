@@ -31,9 +31,9 @@ STALLED_S = 60
 END_S = 8.0
 """Seconds for running requests to finish after a signal to stop; container runtimes wait 10 s."""
 LARGEST_BYTES = 34 << 20
-"""Of any body; routes allow less."""
+"""The largest body of any request; routes allow less."""
 LOGIN_BYTES = 4096
-"""Of the body of a login."""
+"""The largest body of a login."""
 _LINGER_S = 2.0
 """Seconds for which data after a refusal are discarded; if closed earlier, the client may miss the response."""
 
@@ -185,7 +185,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         return bool(self._linger_until_s or super().readable())
 
     def writable(self) -> bool:
-        """Whether there is something to send, or the connection is to be closed."""
+        """Whether there is something to send, or the connection must be closed."""
         return time.monotonic() >= self._linger_until_s if self._linger_until_s else bool(super().writable())
 
     def handle_read(self) -> None:
@@ -199,14 +199,14 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             self.handle_close()
 
     def handle_write(self) -> None:
-        """Send what is waiting to be sent."""
+        """Send pending data."""
         if self._linger_until_s:
             self.handle_close()
         else:
             super().handle_write()
 
     def handle_close(self) -> None:
-        """Close. After a refusal, end the sending side first and discard what the client still sends for a moment."""
+        """Close the connection. After a refusal, first end the sending side and discard input for a moment."""
         if self._refused and self.connected and not self._linger_until_s:
             self._linger_until_s = time.monotonic() + _LINGER_S
             try:

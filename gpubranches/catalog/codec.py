@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 FIT_ROWS = 100_000
 """Rows, evenly spaced, on which head and quantizers are fitted."""
 FEW_ROWS = 1000
-"""With fewer items the quantizer by quantiles is not chosen by default."""
+"""The least number of items for which the quantizer by quantiles is the default."""
 
 
 @dataclass(frozen=True)
 class Codec:
-    """A head and the quantizer of its vectors; fitted: whether the head is fitted already, or was read from a file."""
+    """A head and the quantizer of its vectors. fitted: whether the head is already fitted, or was read from a file."""
 
     head: Head
     scalar: ScalarQuantizer
@@ -67,7 +67,7 @@ class Codec:
         return self.head.decodes
 
     def fit(self, sample: NDArray[np.float32]) -> Self:
-        """Fit what is not fitted yet to embeddings, (n, D) float32. Returns self."""
+        """Fit the parts that are not fitted yet to embeddings, (n, D) float32. Returns self."""
         if not self.fitted:
             self.head.fit(sample)
         self.scalar.fit(self._vectors(sample))
@@ -101,7 +101,7 @@ class Codec:
 
 
 def require_decoder(head: Head | None, spec: str | None) -> None:
-    """Raise UsageError unless a head has a decoder. head: one that is fitted, else None; spec: for the message."""
+    """Raise UsageError unless a head has a decoder. head: a fitted head, or None; spec: for the message."""
     if head is None or not head.decodes:
         raise UsageError(
             f"embeddings: without them, expected the file of a head with a decoder, got {spec}; train-head makes one"

@@ -36,7 +36,7 @@ class FittedStatistics:
 
     @classmethod
     def from_bytes(cls, path: Path, content: bytes, *, d: int, D: int, n_bits: int) -> FittedStatistics:
-        """Return the statistics of a file. Raises CatalogFormatError if it is damaged or of other dims."""
+        """Return the statistics in a file. Raises CatalogFormatError if the file is damaged or has other dims."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
 

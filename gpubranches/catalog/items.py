@@ -18,7 +18,7 @@ from gpubranches.catalog.storage import RESTORE
 from gpubranches.errors import CatalogFormatError, GpuBranchesError
 
 Source = Path | StoredTable
-"""A Parquet file, or one of a segment, which is checked while it is read."""
+"""A path of a Parquet file, or a file of a segment, which is checked while it is read."""
 _DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
 """Exceptions that reading a damaged file raises, those of Arrow included."""
 _GROUPS_AT_ONCE = 32

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DIGEST_BYTES = 16
-"""The first bytes of the SHA-256 of a file's content, which are its digest."""
+"""The number of bytes of a SHA-256, its first ones, that are used as the digest of a file's content."""
 
 
 def listing_schema() -> pa.Schema:

@@ -33,7 +33,7 @@ from gpubranches.errors import CatalogFormatError, UsageError
 MOST_VALUES = 1_000
 """Largest number of different values of a column whose frequent values are listed."""
 LISTED_VALUES = 12
-"""Frequent values of a column that are listed at most."""
+"""The largest number of frequent values of a column in a list."""
 _ROWS_AT_ONCE = 1 << 17
 _LISTED: tuple[Kind, ...] = ("number", "text", "boolean", "date")
 """Kinds of columns whose values are listed."""
@@ -41,7 +41,7 @@ _LISTED: tuple[Kind, ...] = ("number", "text", "boolean", "date")
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the metadata, and its most frequent values with their counts, none where it holds many."""
+    """A column of the metadata. Its most frequent values come with their counts; a column with many values has none."""
 
     name: ColumnName
     kind: Kind
@@ -74,7 +74,7 @@ class MetadataTable:
         return np.asarray(found, np.int64)
 
     def columns(self, deleted: NDArray[np.int64]) -> list[Column]:
-        """Return all columns, with the most frequent values of those that hold few different ones.
+        """Return all columns, with the most frequent values of columns with few distinct ones.
 
         deleted: (m,) int64, ids of deleted rows, which are not counted.
         """
@@ -161,7 +161,7 @@ def _can_be_asked(name: ColumnName, value: Any, kind: Kind) -> bool:
 def _live(
     table: pa.Table, names: Mapping[str, ColumnName], schema: pa.Schema, deleted: NDArray[np.int64] | None
 ) -> pa.Table:
-    """Return columns by their names in a query, NaN as missing, without deleted rows."""
+    """Return columns by their names in a query, with NaN as missing, and without deleted rows."""
     if deleted is not None and len(deleted):
         table = table.filter(~np.isin(table["id"].to_numpy(), deleted))
     columns = [table["id"]]

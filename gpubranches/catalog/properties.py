@@ -64,7 +64,7 @@ class CatalogProperties(ABC):
 
     @property
     def layout(self) -> tuple[str, ...]:
-        """Names that identify the layout of rows; snapshots with rows at other positions have other names."""
+        """Names that identify the layout of rows; snapshots with rows at other positions have different names."""
         return self.snapshot.layout
 
     @property
@@ -135,7 +135,7 @@ class CatalogProperties(ABC):
 
     @property
     def embeddings_source(self) -> str:
-        """The `source` of an answer by embeddings: "embeddings" where they are stored, else "decoded"."""
+        """The `source` of an answer by embeddings: "embeddings" if they are stored, else "decoded"."""
         return "embeddings" if self.stores_embeddings else "decoded"
 
     @property
@@ -163,5 +163,5 @@ class CatalogProperties(ABC):
 
     @property
     def n_bits(self) -> int:
-        """Sign bits an item, D padded to a multiple of 32; 0 without bits."""
+        """Sign bits per item: D padded to a multiple of 32, or 0 without bits."""
         return int(self.snapshot.manifest["n_bits"])

@@ -77,11 +77,11 @@ class CatalogReader(CatalogProperties):
 
     @property
     def snapshot(self) -> Snapshot:
-        """The snapshot that calls of this thread read: the one that it has pinned, else the newest that was opened."""
+        """The snapshot that calls of this thread read: the pinned one, else the newest that was opened."""
         return self._pinned.snapshot or self._current.snapshot
 
     def changed(self) -> bool:
-        """Return whether the manifest on the disk is another one than the newest that was read, without reading it."""
+        """Return whether the manifest on the disk differs from the newest that was read, without reading it."""
         return manifest_stamp(self.path) != self._current.stamp
 
     def refresh(self) -> bool:
@@ -236,7 +236,7 @@ class CatalogReader(CatalogProperties):
         return column_names(self.snapshot.item_tables)
 
     def described_columns(self) -> list[Column]:
-        """Return the columns of the metadata, with the most frequent values of those that hold few."""
+        """Return the columns of the metadata, with the most frequent values of columns with few distinct ones."""
         snapshot = self.snapshot
         return self._columns.get(snapshot.generation, lambda: _described(snapshot)) if snapshot.item_tables else []
 
@@ -259,7 +259,7 @@ class CatalogReader(CatalogProperties):
 
     @property
     def n_errors(self) -> int:
-        """Number of inputs that could not be read, without those that were ingested later."""
+        """Number of inputs that could not be read; those that were ingested later do not count."""
         from gpubranches.catalog.items import count_rows
 
         snapshot = self.snapshot

@@ -135,7 +135,7 @@ def _without_damaged_listings(path: Path, manifest: dict[str, Any], given_up: li
 
 
 def _encoder(path: Path, manifest: dict[str, Any], statistics: FittedStatistics) -> Encode | None:
-    """Return the function from embeddings to codes, or None where it is not known."""
+    """Return the function from embeddings to codes, or None if it is unknown."""
     name = file_of(manifest, "head")
     codec = None if name is None else Codec.load(path / name, statistics.scalar)
     return None if codec is None else codec.encode
@@ -163,7 +163,7 @@ def _deleted_ids(
 
 
 def _flags(segments: list[Segment], deleted: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which positions hold some ids, (n_positions,) bool."""
+    """Return which positions contain some ids, (n_positions,) bool."""
     flags = np.zeros(sum(segment.tiles for segment in segments) * TILE, np.bool_)
     for segment in segments:
         flags[segment.start : segment.start + segment.n] = np.isin(segment.ids, deleted)
@@ -254,7 +254,7 @@ def _damaged(segment: Segment, name: str, rows_of: RowsOf) -> NDArray[np.bool_]:
 
 
 def _blocks(segment: Segment, name: str) -> list[int]:
-    """Return the damaged blocks of a file. Raises CatalogFormatError where single blocks cannot be checked."""
+    """Return the damaged blocks of a file. Raises CatalogFormatError if single blocks cannot be checked."""
     try:
         sums = segment.sums[name] if SUMS in segment.files else None
     except CatalogFormatError:
@@ -283,7 +283,7 @@ def _codes(segment: Segment) -> NDArray[np.uint8]:
 
 
 def _ids(segment: Segment) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the id of each row, (n,) int64, and which are known, (n,) bool: by ids.i64, else by rows.u32."""
+    """Return the id of each row, (n,) int64, and which are known, (n,) bool; from ids.i64, else from rows.u32."""
     known = ~_damaged(segment, "ids.i64", _rows_of(8))
     ids = _bytes(segment, "ids.i64").view(np.int64).copy()
     if known.all():

@@ -40,7 +40,7 @@ class RowSource(Protocol):
         ...
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
-        """Return why rows start..stop-1 could not be read, None for those that could; None if all could."""
+        """Return why rows start..stop-1 could not be read, with None for readable rows; None if all could be read."""
         ...
 
 

@@ -121,7 +121,7 @@ class Segment:
         return np.ascontiguousarray(rows[start - first * TILE : stop - first * TILE])
 
     def take_embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Return embeddings of rows, (m, D) float16: stored, else decoded, else zeros."""
+        """Return embeddings of rows, (m, D) float16: stored ones, else decoded ones, else zeros."""
         if self.embeddings is not None:
             self.require_rows(rows)
             return np.asarray(self.embeddings[rows])
@@ -205,7 +205,7 @@ class Segment:
             self.require_rows(start + np.flatnonzero(bits))
 
     def require_blocks(self, name: str, blocks: Iterable[int] | None = None) -> None:
-        """Raise CatalogFormatError if some blocks of a file, or any block for None, are damaged.
+        """Raise CatalogFormatError if some blocks of a file are damaged; None: if any block is damaged.
 
         A block is compared once. Segments of version 1 have no checksums of blocks: only `verify` checks their `LARGE`
         files; the others are compared whole.
@@ -368,7 +368,7 @@ def _store(path: Path, parts: Iterable[NDArray[Any]]) -> Output:
 
 
 def _write_tables(folder: Path, new: Rows, errors: pa.Table | None) -> dict[str, Output]:
-    """Write metadata and errors, where there are any; pyarrow is loaded only then."""
+    """Write metadata and errors if there are any; pyarrow is imported only then."""
     written = {}
     if new.items is not None:
         import pyarrow as pa

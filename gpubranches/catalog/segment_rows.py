@@ -58,7 +58,7 @@ def encoded_rows(
     signs: SignQuantizer | None,
     report: Callable[[int], None],
 ) -> tuple[Rows, pa.Table]:
-    """Return rows start..stop-1 of a source as a segment holds them, and the errors of those that are left out.
+    """Return rows start..stop-1 of a source in the form of a segment, and the errors of rows that are left out.
 
     first_id: id of row `start`; codec, signs: those of the catalog, None if the source holds codes; report: called with
     the first row of the source that is not encoded yet. Errors have the columns id, path, reason.
@@ -130,7 +130,7 @@ def segment_parts(ids: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 def gathered_rows(snapshot: Snapshot, ids: NDArray[np.int64], *, keep_embeddings: bool = True) -> Rows:
-    """Return the rows of live items, (n,) int64 ascending, as one new segment holds them.
+    """Return the rows of live items, (n,) int64 ascending, in the form of one new segment.
 
     keep_embeddings: whether to include the stored embeddings.
     """
@@ -175,7 +175,7 @@ def recoded_rows(segment: Segment, encode: Encode, d: int, report: Callable[[int
 
 
 def _items(sources: list[StoredTable], ids: NDArray[np.int64]) -> pa.Table | None:
-    """Return the metadata of ids, one row an id, or None if there are no files of metadata."""
+    """Return the metadata of ids, one row per id, or None if there are no files of metadata."""
     if not sources:
         return None
     import pyarrow as pa

@@ -23,7 +23,7 @@ from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.errors import CatalogFormatError, UsageError
 
 _SPARSE = 16
-"""With more ids than this given for each live item, drawing ids at random would mostly miss."""
+"""If there are more ids than this per live item, drawing random ids would mostly hit deleted ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Snapshot:
 
     @classmethod
     def open(cls, path: Path, manifest: dict[str, Any], before: Snapshot | None = None) -> Snapshot:
-        """Open the files of a manifest. before: a snapshot whose segments are reused where they are the same.
+        """Open the files of a manifest. before: a snapshot whose unchanged segments are reused.
 
         The sizes of all files are checked, and the content of those outside segments, except the listings of inputs,
         which only an ingest or append reads. Raises CatalogFormatError with the name of a damaged file.
@@ -73,7 +73,7 @@ class Snapshot:
 
     @cached_property
     def n_positions(self) -> int:
-        """Row positions including padding."""
+        """Number of row positions, including padding."""
         return sum(segment.tiles for segment in self.segments) * TILE
 
     @cached_property
@@ -83,7 +83,7 @@ class Snapshot:
 
     @cached_property
     def n(self) -> int:
-        """Live items."""
+        """Number of live items."""
         return sum(segment.n for segment in self.segments) - self.n_deleted
 
     @cached_property
@@ -160,7 +160,7 @@ class Snapshot:
         return positions
 
     def by_segment(self, ids: ArrayLike) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.intp]]]:
-        """Yield each segment that holds some of ids, their rows in it, and their indices in ids."""
+        """Yield each segment that contains some of the ids, their rows in it, and their indices in ids."""
         positions = self.positions(ids)
         for index, at in _by_span(self._starts, positions):
             yield self.filled[index], positions[at] - self.filled[index].start, at
@@ -334,7 +334,7 @@ def _leased_segments(
 
 
 def _by_span(starts: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Yield each span that holds some of the numbers, and their indices, ascending; starts of spans ascend."""
+    """Yield each span that contains some of the numbers, and their indices, ascending; starts of spans ascend."""
     owner = np.searchsorted(starts, numbers, "right").astype(np.uint16 if len(starts) < 1 << 16 else np.int64)
     ends = np.cumsum(np.bincount(owner, minlength=len(starts) + 1))
     order = np.argsort(owner, kind="stable")

@@ -16,12 +16,12 @@ from gpubranches.errors import UsageError
 GROWTH = 1.09
 """How many times as many rows a catalog must have for another sample."""
 MOST_DELETED = 0.1
-"""Largest share of deleted rows that may be drawn."""
+"""The largest share of deleted rows up to which deleted rows may be drawn."""
 
 
 @dataclass(frozen=True, eq=False)
 class SteadySample:
-    """Rows of a snapshot, drawn by a hash of their ids: the same for the same content, whoever opens it and when.
+    """Rows of a snapshot, drawn by a hash of their ids. The same content always gives the same sample.
 
     They are drawn from the first segments: those up to the last one with which the catalog had grown by 9% since the
     one before. So one ingest is drawn from as a whole, and small appends change nothing until they add up to 9%. A
@@ -67,9 +67,9 @@ class SteadySample:
         return self.snapshot.codes_at(self.positions(count))
 
     def positions(self, count: int) -> NDArray[np.int64]:
-        """Return the positions of the `count` rows whose ids have the least hashes, ascending by id, (m,) int64.
+        """Return the positions of the `count` rows whose ids have the smallest hashes, ascending by id, (m,) int64.
 
-        m is `count`, or `size` if that is less.
+        m is `count`, or `size` if that is smaller.
         """
         chosen, left = np.zeros(0, np.int64), self.size
         for segment in self.snapshot.filled:

@@ -128,7 +128,7 @@ def remove_unheld(path: Path) -> None:
 
 
 def require_space(folder: Path, size_bytes: float, what: str) -> None:
-    """Raise DataError unless the disk of a folder has so many bytes free for what is to be written."""
+    """Raise DataError unless the disk of a folder has enough free bytes for the data to be written."""
     with disk_errors(folder):
         free = shutil.disk_usage(folder).free
     if size_bytes > free:

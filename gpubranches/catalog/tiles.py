@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from gpubranches.core.threads import map_ahead
 
 TILE = 4096
-"""Rows of a tile; within it the codes are stored dim by dim."""
+"""Rows of a tile; within a tile the codes are stored dim by dim."""
 ZONE = 128
 """Rows of a zone, for which the minimum and maximum of each dim are stored."""
 ZONES = TILE // ZONE

@@ -87,7 +87,7 @@ def merge(out: Path, parts: tuple[Path, ...], as_json: bool) -> None:
 )
 @json_option
 def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool) -> None:
-    """Tell what a catalog holds."""
+    """Print what a catalog holds."""
     from gpubranches import Catalog
 
     catalog = Catalog.open(directory)

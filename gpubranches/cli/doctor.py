@@ -1,4 +1,4 @@
-"""The command that tells what is installed."""
+"""The command that reports what is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpubranches.cli.options import json_option, print_json
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Tell what is installed and usable, and what to install for the rest."""
+    """Print what is installed and usable, and what to install for the rest."""
     from gpubranches.service.doctor import examine
 
     findings = examine()

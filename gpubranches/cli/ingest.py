@@ -1,4 +1,4 @@
-"""The commands that make a catalog of inputs, add to it, find its pictures again, and make its codes anew."""
+"""The commands that make a catalog of inputs, add to it, relocate its pictures, and replace its codes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ _codec_options = (
         help="Fit head and quantizers to a sample of the input, for --codec-from; add no items.",
     ),
 )
-"""What a catalog decides once for all its items."""
+"""The options that a catalog fixes for all its items."""
 _input_options = (
     click.option(
         "--pictures",
@@ -150,7 +150,7 @@ def append(directory: Path, inputs: tuple[Path, ...], new: bool, options: Ingest
 def sync(
     directory: Path, inputs: tuple[Path, ...], watched: bool, force: bool, options: IngestOptions, as_json: bool
 ) -> None:
-    """Make a catalog equal to its inputs: add what is new, embed what changed, delete what is gone.
+    """Make a catalog equal to its inputs: add new files, embed changed files again, delete missing ones.
 
     A file that was moved keeps its ids and marks. Inputs of the catalog that are not named stay as they are.
     """

@@ -141,7 +141,7 @@ refine_options = as_object(
 
 
 def open_embedder_for(catalog: Catalog, spec: str | None) -> Embedder | None:
-    """Open the embedder of a spec, else the one the catalog was made with; None if there is neither."""
+    """Open the embedder of a spec, else that of the catalog; None if there is neither."""
     from gpubranches.encoders import open_embedder
 
     chosen = spec or catalog.embedder

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Query:
-    """What is searched for, in one of four forms. Raises UsageError for none of them and for several."""
+    """The query in one of four forms. Raises UsageError if none or several are given."""
 
     text: str | None = None
     image: Path | None = None
@@ -44,7 +44,7 @@ class Query:
             raise UsageError("expected one query: a TEXT, --image, --like or --vector; give exactly one of them")
 
     def value(self) -> str | Path | int | np.ndarray[Any, Any]:
-        """Return it as `Session.search` takes it. Raises UsageError or DataError for a file that is no vector."""
+        """Return the value as `Session.search` expects it. Raises UsageError or DataError for an invalid file."""
         if self.vector is not None:
             return _read_vector(self.vector)
         given = (self.text, self.image, self.item)

@@ -20,7 +20,7 @@ from gpubranches.errors import UsageError
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens, and who may send requests to it, as given."""
+    """The address of a server, and the hosts and proxies that may send requests to it, as the user gave them."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""What search, refine, explain and serve begin with: a catalog, what searches it, and marks."""
+"""The common start of search, refine, explain and serve: a catalog, its embedder and backend, and marks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """The catalog of a command, and what it is searched with; embedder: a spec, None for the catalog's own."""
+    """The catalog of a command, with its embedder and backend. embedder: a spec, None for the catalog's own."""
 
     directory: Path
     embedder: str | None = None
@@ -99,7 +99,7 @@ def _ids(_: click.Context, option: click.Parameter, text: str | None) -> NDArray
 
 
 search_source = as_object("source", Source, own_embedder_option, backend_option, nn_option)
-"""What searches the catalog, as one argument `source` with the catalog."""
+"""The options of searches, with the catalog as one argument `source`."""
 model_source = as_object("source", Source, own_embedder_option, backend_option, seed_option)
 """What trains a model over the catalog, as one argument `source` with the catalog."""
 serve_source = as_object(

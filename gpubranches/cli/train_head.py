@@ -52,7 +52,7 @@ settings_options = as_object(
     ),
     _setting("--seed", default=_DEFAULT.seed, kind=click.IntRange(0), help="Of all that is drawn."),
 )
-"""How the head is trained, as one argument `settings`."""
+"""The options of the training, as one argument `settings`."""
 
 
 @click.command("train-head")

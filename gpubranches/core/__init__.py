@@ -1,1 +1,1 @@
-"""What every room uses: arrays, bitmaps, boxes, results, options, files, threads. It needs NumPy alone."""
+"""Modules that every room uses: arrays, bitmaps, boxes, results, options, files, threads. They need only NumPy."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def box_condition(features: NDArray[np.int16], low: NDArray[np.uint8], high: NDArray[np.uint8]) -> str:
-    """Return the condition that a row lies in a box, see `Box`."""
+    """Return the SQL condition for a row to lie in a box, see `Box`."""
     terms = (f"c{f} BETWEEN {lo} AND {hi}" for f, lo, hi in zip(features, low, high, strict=True))
     return " AND ".join(terms) or "TRUE"
 

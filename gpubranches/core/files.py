@@ -142,7 +142,7 @@ def write_npy(file: Output, array: NDArray[Any]) -> None:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     sha = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -151,7 +151,7 @@ def checksum(path: Path) -> str:
 
 
 def read_regular(path: Path) -> bytes:
-    """Return the content of a file. Raises OSError, at once for anything but a regular file, such as a pipe."""
+    """Return the content of a file. Raises OSError, immediately if it is not a regular file, such as a pipe."""
     handle = open_regular(path)
     with open(handle, "rb") as file:
         return file.read()
@@ -375,7 +375,7 @@ def _unwritable(path: Path, error: OSError) -> DataError:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Add the name of the file to an OSError of a call by descriptor."""
+    """Add the file's name to an OSError of a call that uses a descriptor."""
     try:
         yield
     except OSError as error:

@@ -12,15 +12,15 @@ Model = Literal["ensemble", "branch", "ensemble-classic", "branch-classic", "for
 MODELS: tuple[Model, ...] = get_args(Model)
 """The first is the default."""
 RANDOM_NEGATIVES, MOST_RANDOM_NEGATIVES = 1000, 1_000_000
-"""Items drawn from the catalog that serve as wrong unchecked, by default and at most."""
+"""Random items that a model takes as wrong without a check: the default number, and the largest."""
 NEGATIVE_WEIGHT = 10.0
-"""How much an item that a person marked wrong counts against one drawn at random, by default: of those some match."""
+"""The default weight of a marked wrong item against a random one, which may be a right item."""
 LEAST_WEIGHT, MOST_WEIGHT = 0.1, 1000.0
 
 
 @dataclass(frozen=True)
 class RefineOptions:
-    """What a find all may be told beside the marks.
+    """The options of a find all, besides the marks.
 
     model: what the boxes are, see docs/models.md; "linear" has none: its second stage ranks the whole catalog.
     second_stage: True ranks by a linear model on the embeddings; False ranks by votes, matched above half of the

@@ -1,4 +1,4 @@
-"""The stages of a long computation: it announces each where it begins, and who watches it may stop it there.
+"""The stages of a long computation: it announces each stage at its start, and a watcher may stop it there.
 
 The watcher is bound to the thread, so that a computation needs no argument for it, and runs the same without one.
 """
@@ -16,7 +16,7 @@ _watcher: ContextVar[Callable[[str], None] | None] = ContextVar("watcher", defau
 
 
 def begin(stage: str) -> None:
-    """Announce that a stage begins. Raises what the watcher raises, CancelledError for a task that was cancelled."""
+    """Announce that a stage begins. Raises what the watcher raises: CancelledError for a cancelled task."""
     watch = _watcher.get()
     if watch is not None:
         watch(stage)
@@ -33,7 +33,7 @@ def watched(watch: Callable[[str], None]) -> Iterator[None]:
 
 
 class Task:
-    """A computation that tells its stage to other threads, and can be cancelled by them.
+    """A computation that reports its stage to other threads, and that they can cancel.
 
     stage: the name of the stage it is in, "" before the first.
     """

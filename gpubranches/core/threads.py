@@ -88,7 +88,7 @@ def _ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int, 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let BLAS use one thread within the block, and in all other threads meanwhile. Blocks do not wait for each other.
+    """Limit BLAS to one thread during the block, in this and all other threads. Blocks do not wait for each other.
 
     Threads of BLAS wait for each other by spinning. On a busy machine a small product then takes many times as long as
     on one thread, and other threads lose the cores that spin.

@@ -24,7 +24,7 @@ Progress = Callable[[str, int, int], None]
 SCENES = "scenes"
 """Folder of the demo's input inside the catalog's: a clip-retrieval folder with the pictures under images/."""
 TRUTH = "scene"
-"""Metadata column that holds the whole scene as JSON."""
+"""The metadata column with the whole scene as JSON."""
 _QUALITY = 92
 _BATCH = 64
 _REPORT_EVERY = 100
@@ -73,14 +73,14 @@ def build_demo(out: str | Path, *, n: int = 4000, seed: int = 0, progress: Progr
 
 
 def truth(catalog: Catalog, ids: list[int]) -> list[Scene]:
-    """Return what is in the pictures of items. Raises UsageError if the catalog is not the demo's."""
+    """Return the scenes in the pictures of items. Raises UsageError if the catalog is not the demo's."""
     if TRUTH not in catalog.columns:
         raise UsageError(f"{catalog.path}: expected the demo's catalog, got another; make it with `gpubranches demo`")
     return [Scene.from_json(json.loads(item[TRUTH])) for item in catalog.items(ids)]
 
 
 def _draw_pictures(scenes: list[Scene], folder: Path, progress: Progress) -> list[str]:
-    """Write the scenes as JPEG, those that are not there; return the file names."""
+    """Write missing scenes as JPEG; return the file names."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{row:06d}.jpg" for row in range(len(scenes))]
     for stale in {path.name for path in folder.iterdir()} - set(names):

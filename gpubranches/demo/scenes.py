@@ -1,4 +1,4 @@
-"""Draw scenes of simple shapes, name them, and tell which words describe them.
+"""Draw scenes of simple shapes, name them, and decide which words describe them.
 
 A scene holds one to three groups of equal objects on a background, two objects of different groups never sharing
 their shape. Everything is drawn from a seed; the ground truth is the scene itself.
@@ -90,7 +90,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Scene:
-    """Groups on a background; `seed` places the objects. The same class, partly filled, is a query."""
+    """Groups of objects on a background; `seed` places the objects. A scene with some fields empty is a query."""
 
     groups: tuple[Group, ...]
     background: str | None = None

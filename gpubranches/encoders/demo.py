@@ -27,14 +27,15 @@ _FOLDER = Path(__file__).resolve().parent
 WEIGHTS = _FOLDER / "demo.safetensors"
 CONFIG = _FOLDER / "demo.json"
 TEXT_MEAN = "text_mean"
-"""Name of the tensor in the file of the weights that holds the mean of the text embeddings."""
+"""Name of the tensor with the mean of the text embeddings, in the file of the weights."""
 
 
 class WordTokenizer:
-    """Maps words to tokens; several words may share a token, and words with the token None are skipped.
+    """Maps words to tokens. Several words may share a token; words with the token None are skipped.
 
     words: each known word in lower case with its token, 1 to end - 1; context_length: tokens a text may have, the end
-    included; end: the last token of each text and the largest, where open_clip's "argmax" pooling reads the text.
+    included; end: the last token of each text. It is the largest, because open_clip's "argmax" pooling reads the text
+    there.
     """
 
     def __init__(self, words: dict[str, int | None], *, context_length: int, end: int):
@@ -43,7 +44,7 @@ class WordTokenizer:
         self.end = end
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Return tokens, (q, context_length) int64, 0 after the end.
+        """Return tokens, (q, context_length) int64, padded with 0.
 
         Raises UsageError for unknown words (with the nearest known ones), and for texts with no token or too many.
         """
@@ -112,7 +113,7 @@ class DemoEmbedder:
         return self._embed(self._model.encode_text, tokens)
 
     def preprocess(self, image: Image) -> NDArray[np.uint8]:
-        """Return the pixels of a picture in the size of the model, (size, size, 3) uint8."""
+        """Return the pixels of a picture at the size of the model, (size, size, 3) uint8."""
         return preprocess(image, self.config["image_size"])
 
     def encode(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -141,7 +142,7 @@ def tokenizer(config: dict[str, Any]) -> WordTokenizer:
 
 
 def preprocess(image: Image, size: int) -> NDArray[np.uint8]:
-    """Return the middle square of a picture, scaled to (size, size, 3) uint8."""
+    """Return the centre square of a picture, scaled to (size, size, 3) uint8."""
     from PIL import Image as images
     from PIL import ImageOps
 
@@ -150,14 +151,14 @@ def preprocess(image: Image, size: int) -> NDArray[np.uint8]:
 
 
 def as_input(pixels: NDArray[np.uint8], config: dict[str, Any]) -> Any:
-    """Return the tower's input, a (m, 3, size, size) float32 tensor, of pixels, (m, size, size, 3) uint8."""
+    """Convert pixels, (m, size, size, 3) uint8, to the tower's input, a (m, 3, size, size) float32 tensor."""
     torch = import_torch()
     mean, std = torch.tensor(config["mean"]) * 255, torch.tensor(config["std"]) * 255
     return ((torch.from_numpy(pixels) - mean) / std).permute(0, 3, 1, 2)
 
 
 def build_model(config: dict[str, Any]) -> Any:
-    """Return open_clip's CLIP as a configuration describes it, untrained."""
+    """Return an untrained open_clip CLIP with a given configuration."""
     import_torch()
     try:
         from gpubranches.encoders.torchvision_ops import declare_torchvision_ops

@@ -1,4 +1,4 @@
-"""Held-out rows, to which a head is never fitted, so that its codes can be evaluated on them."""
+"""Held-out rows. Heads are never fitted to them, so codes can be evaluated on them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from gpubranches.core.tie_order import splitmix64
 
 HELD_OUT = 1000
-"""Rows held out for each purpose, at most."""
+"""The largest number of rows held out for each purpose."""
 HELD_OUT_SHARE = 20
-"""Rows held out for each purpose are at most one in this many."""
+"""At most one row in this many is held out for each purpose."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Split:
 
 
 def split(ids: NDArray[np.int64]) -> Split:
-    """Split items by splitmix64 of their ids, (n,) int64, so that the layout of the rows does not matter."""
+    """Split items by splitmix64 of their ids, (n,) int64, so that the order of the rows does not matter."""
     count = min(HELD_OUT, len(ids) // HELD_OUT_SHARE)
     order = np.argsort(splitmix64(ids), kind="stable")
     test, validation, fit = np.split(order.astype(np.int64), [count, 2 * count])

@@ -1,4 +1,4 @@
-"""An `Embedder` of any `Encoder`: checked unit rows, and the mean of texts."""
+"""An `Embedder` made of any `Encoder`: it checks and normalises rows, and computes the mean of texts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _TEXTS_AT_ONCE = 512
 
 
 class ModelEmbedder:
-    """An encoder as an embedder.
+    """Turns an encoder into an embedder.
 
-    encoder: the model; spec: the text that opens it; kind: the word before the colon of the spec. Identities begin with
-    it. batch_size: pictures that it embeds best at a time. text_mean: (D,) float32, the mean of the unit embeddings of
-    "a photo of a {noun}" over the nouns of nouns.txt; it is computed when it is first asked for. Raises DataError for
-    an encoder without dims or identity.
+    encoder: the model; spec: the text that opens it; kind: the word before the colon of the spec, with which identities
+    begin. batch_size: the best number of pictures to embed at a time. text_mean: (D,) float32, the mean of the unit
+    embeddings of "a photo of a {noun}" over the nouns of nouns.txt; computed on first use. Raises DataError for an
+    encoder without dims or identity.
     """
 
     reads_images = True
@@ -51,7 +51,7 @@ class ModelEmbedder:
 
     @property
     def training_texts(self) -> list[str]:
-        """A text "a photo of a {noun}" for each noun; none for a model of pictures alone."""
+        """The texts "a photo of a {noun}", one for each noun; none for a model of pictures alone."""
         return [f"a photo of a {noun}" for noun in nouns()] if self.reads_texts else []
 
     @cached_property
@@ -60,7 +60,7 @@ class ModelEmbedder:
         return self.texts(self.training_texts).mean(axis=0) if self.reads_texts else None
 
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Return unit embeddings of texts, (q, D) float32; long texts are cut to the model's context.
+        """Return unit embeddings of texts, (q, D) float32; long texts are truncated to the model's context.
 
         Raises UsageError for a model of pictures alone.
         """
@@ -84,7 +84,7 @@ class ModelEmbedder:
     def encode(self, prepared: list[Any]) -> NDArray[np.float32]:
         """Return unit embeddings, (m, D) float32, of preprocessed pictures.
 
-        Raises DataError if the encoder returns anything else than m finite rows of D dims.
+        Raises DataError unless the encoder returns m finite rows of D dims.
         """
         if not prepared:
             return np.zeros((0, self.D), np.float32)

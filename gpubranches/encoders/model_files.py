@@ -1,4 +1,4 @@
-"""The files of a model: its folder, a snapshot of the Hub, the digest of what is read, and loading without network."""
+"""The files of a model: its folder or Hub snapshot, the digest of its files, and loading without the network."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from gpubranches.errors import DataError, GpuBranchesError, UsageError, missing_
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _loads = threading.RLock()
-"""Held while a model is loaded, because `no_network` holds for the whole process."""
+"""Held while a model is loaded, because `no_network` affects the whole process."""
 
 
 def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
-    """Return the folder of a model: `name` if it is a folder, else the snapshot of the model ORG/NAME of the Hub.
+    """Return the folder of a model: `name` if it is a folder, else the snapshot of the Hub model ORG/NAME.
 
-    name: ORG/NAME@REVISION fixes a revision of the Hub. patterns: what is downloaded; what is in the Hub's cache is not
-    downloaded again. Raises UsageError for what is neither a folder nor such a name, DataError if it cannot be
-    downloaded.
+    name: ORG/NAME@REVISION fixes a revision. patterns: the files to download; files in the Hub's cache are not
+    downloaded again. Raises UsageError if `name` is neither a folder nor a Hub name, DataError if the download fails.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -44,7 +43,7 @@ def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
 
 @contextmanager
 def loading(spec: str, advice: str) -> Iterator[None]:
-    """Turn whatever a library raises while it loads a model into a DataError of one sentence, with advice."""
+    """Turn any error that a library raises while it loads a model into a DataError of one sentence, with advice."""
     try:
         yield
     except GpuBranchesError:
@@ -57,14 +56,14 @@ def loading(spec: str, advice: str) -> Iterator[None]:
 
 @contextmanager
 def network() -> Iterator[None]:
-    """Wait until no other thread is in `no_network`, for what may be downloaded."""
+    """Wait until no other thread is in `no_network`, and then allow downloads in this block."""
     with _loads:
         yield
 
 
 @contextmanager
 def no_network() -> Iterator[None]:
-    """Keep huggingface_hub, and what uses it, from connecting, for what is loaded from local files."""
+    """Keep huggingface_hub, and libraries that use it, off the network while local files are loaded."""
     from huggingface_hub import constants
 
     with _loads:
@@ -77,7 +76,7 @@ def no_network() -> Iterator[None]:
 
 
 def files_digest(folder: Path, patterns: Iterable[str]) -> str:
-    """Return a digest, 16 hexadecimal digits, of the names and contents of the files of a folder that match."""
+    """Return a digest, 16 hexadecimal digits, of the names and contents of the matching files of a folder."""
     found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     whole = hashlib.sha256()
     for path in sorted(found):
@@ -95,7 +94,7 @@ def file_digest(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object of a file. Raises DataError if there is none."""
+    """Return the JSON object of a file. Raises DataError if the file contains none."""
     try:
         data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -106,7 +105,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def require_transformers(what: str) -> None:
-    """Raise BackendUnavailableError unless transformers is installed; it is not imported."""
+    """Raise BackendUnavailableError unless transformers is installed, without importing it."""
     from importlib.util import find_spec
 
     if find_spec("transformers") is None:

@@ -1,6 +1,6 @@
-"""Models as ONNX graphs: a folder with a graph of pictures, perhaps one of texts, and their description.
+"""Models as ONNX graphs: a folder with a graph for pictures, an optional graph for texts, and their description.
 
-The description is encoder.json; docs/encoders.md has its keys.
+The description is encoder.json; docs/encoders.md lists its keys.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 
 @dataclass(frozen=True)
 class PictureInput:
-    """How a picture becomes the input of a graph: RGB, resized, normalised, channels first.
+    """The preprocessing of a picture for a graph: RGB, resized, normalised, channels first.
 
-    height, width: of the input, pixels; resize: "shortest" (the shorter side to the size, then the middle is cut out)
-    or "squash" (both sides to the size); interpolation: "bicubic" or "bilinear"; mean, std: (3,) float32, of values
-    from 0 to 1.
+    height, width: of the input, pixels; resize: "shortest" (resize the shorter side, then crop the centre) or "squash"
+    (resize both sides); interpolation: "bicubic" or "bilinear"; mean, std: (3,) float32, for values from 0 to 1.
     """
 
     height: int
@@ -65,7 +64,7 @@ class PictureInput:
 
 
 class Graph:
-    """One ONNX graph. session: of onnxruntime; output: the name of the embedding, "" for its only output of 2 dims."""
+    """An ONNX graph. session: of onnxruntime; output: name of the embedding, or "" for the only output of 2 dims."""
 
     def __init__(self, session: Any, place: Path, output: str):
         self.inputs = {each.name: each for each in session.get_inputs()}
@@ -77,14 +76,14 @@ class Graph:
         self._output = output or flat[0]
 
     def rows(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Return the embedding, (m, dim) float32, of inputs; they are converted to the types of the graph."""
+        """Convert inputs to the types of the graph, and return their embeddings, (m, dim) float32."""
         typed = {name: value.astype(_TYPES[self.inputs[name].type]) for name, value in inputs.items()}
         rows: NDArray[np.float32] = self._session.run([self._output], typed)[0].astype(np.float32)
         return rows
 
 
 class OnnxEncoder:
-    """Graphs of pictures, and perhaps of texts.
+    """An encoder with a graph for pictures, and optionally one for texts.
 
     spec: the folder. identity: the digest of its graphs, their data and its JSON files.
     """
@@ -109,7 +108,7 @@ class OnnxEncoder:
 
 
 class OnnxTexts:
-    """A graph of texts with its tokenizer, of the package tokenizers."""
+    """A graph for texts, with its tokenizer of the package tokenizers."""
 
     def __init__(self, graph: Graph, tokenizer: Any):
         self._graph, self._tokenizer = graph, tokenizer
@@ -126,9 +125,9 @@ class OnnxTexts:
 
 
 def open_model(name: str, *, device: str = "auto") -> OnnxEncoder:
-    """Open the model of a folder with encoder.json; onnxruntime's CUDA provider is used where it is installed.
+    """Open the model of a folder with encoder.json; onnxruntime's CUDA provider is used if it is installed.
 
-    Raises DataError for files that are missing, damaged or not as encoder.json says, BackendUnavailableError without
+    Raises DataError for files that are missing, damaged or different from encoder.json, BackendUnavailableError without
     the [onnx] extra.
     """
     try:
@@ -151,7 +150,7 @@ def open_model(name: str, *, device: str = "auto") -> OnnxEncoder:
 
 
 class _Config:
-    """encoder.json, read with checks. place: the file; data: its object."""
+    """The contents of encoder.json, read with checks. place: the file; data: its object."""
 
     def __init__(self, place: Path):
         self.place = place
@@ -167,7 +166,7 @@ class _Config:
         return part
 
     def file(self, part: dict[str, Any], key: str) -> Path:
-        """Return a file of the folder that a key names."""
+        """Return the file of the folder that a key names."""
         value = part.get(key)
         place = (self.place.parent / value).resolve() if isinstance(value, str) else None
         if place is None or not place.is_relative_to(self.place.parent) or not place.is_file():

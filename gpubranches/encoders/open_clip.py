@@ -48,14 +48,14 @@ _FILES = (
 )
 _SETTINGS = {"mean": "image_mean", "std": "image_std", "interpolation": "image_interpolation",
              "resize_mode": "image_resize_mode"}  # fmt: skip
-"""The keys of a tag that tell how pictures are prepared, and open_clip's names of the arguments."""
+"""The keys of a tag that define the preprocessing of pictures, and open_clip's names of the arguments."""
 
 
 class OpenClipEncoder:
-    """A model of open_clip: two towers into `dim` dims.
+    """A model of open_clip, with a tower for pictures and one for texts, both of `dim` dims.
 
     spec: the name that `open_model` opens it by. Pictures are resized and cropped as open_clip does, in 8 bits, and
-    normalised with their batch on the device.
+    normalised as a batch on the device.
     """
 
     def __init__(self, plan: _Plan, model: Any, transform: Any, tokenizer: Any, device: TorchDevice):
@@ -97,10 +97,10 @@ class OpenClipEncoder:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a model is made.
+    """The plan by which a model is made.
 
-    spec, identity: of the encoder; config: of the model, open_clip's; make: returns model and transform; tokenizer: the
-    name by which open_clip finds it; local: whether the network must not be used.
+    spec, identity: of the encoder; config: open_clip's configuration of the model; make: returns model and transform;
+    tokenizer: open_clip's name of the tokenizer; local: whether the network must not be used.
     """
 
     spec: str
@@ -112,18 +112,18 @@ class _Plan:
 
 
 def open_model(name: str, *, device: str = "auto", identity: str = "") -> OpenClipEncoder:
-    """Open a model by its name, which is one of these.
+    """Open a model by its name, which has one of these forms.
 
     MODEL/TAG: a model and tag that the installed open_clip lists; its weights are downloaded unless they are in the
-    cache. MODEL/TAG,FILE: the same with the weights of a file (.pt, .safetensors). MODEL,FILE: the settings of the
-    model alone; pictures are prepared as for its tags if they agree, else in open_clip's usual way. FOLDER: a folder
-    with open_clip_config.json and weights. hf-hub:ORG/NAME: the same, of the Hub. Only the first and the last use the
-    network.
+    cache. MODEL/TAG,FILE: the same with the weights of a file (.pt, .safetensors). MODEL,FILE: a model with the weights
+    of a file; the preprocessing is that of its tags if they all agree, else open_clip's default. FOLDER: a folder with
+    open_clip_config.json and weights. hf-hub:ORG/NAME: the same files from the Hub. Only the first and the last form
+    use the network.
 
     Activation and preprocessing are those of the tag or of the configuration. identity: of the catalog whose own model
     this is. Weights are read with `weights_only`, so they cannot run code. Raises UsageError for an unknown model or
-    tag, DataError for weights that cannot be read, BackendUnavailableError without the [clip] extra, and before a
-    download for a tokenizer that needs transformers.
+    tag; DataError for weights that cannot be read; BackendUnavailableError without the [clip] extra, and, before a
+    download, for a tokenizer that needs transformers.
     """
     open_clip = _import()
     chosen = TorchDevice(device)
@@ -164,7 +164,7 @@ def _plan(open_clip: Any, name: str, identity: str) -> _Plan:
 
 
 def _of_tag(open_clip: Any, model: str, tag: str, *, as_before: bool) -> _Plan:
-    """as_before: for a catalog made when open_clip's own default, GELU, was used whatever the tag says."""
+    """Plan the model of a tag. as_before: with GELU whatever the tag says, for a catalog of an earlier version."""
     named = _with_activation(open_clip, model, tag)
     if named != model and as_before:
         _log.warning(
@@ -259,7 +259,7 @@ def _require_tokenizer(name: str, config: dict[str, Any]) -> None:
 
 
 def _with_activation(open_clip: Any, model: str, tag: str) -> str:
-    """Return the name of a model with the activation of a tag; open_clip has one of its own for QuickGELU."""
+    """Return the name of a model with the activation of a tag; open_clip has separate models for QuickGELU."""
     if not open_clip.get_pretrained_cfg(model, tag).get("quick_gelu"):
         return model
     if open_clip.get_model_config(model).get("quick_gelu"):
@@ -268,7 +268,7 @@ def _with_activation(open_clip: Any, model: str, tag: str) -> str:
 
 
 def _settings(open_clip: Any, model: str, tags: list[str]) -> dict[str, Any]:
-    """Return how the tags prepare pictures, as arguments of open_clip; {} for its defaults or if they disagree."""
+    """Return the preprocessing of tags as arguments of open_clip; {} for its defaults, or if the tags disagree."""
     from open_clip.transform import PreprocessCfg
 
     usual = PreprocessCfg()

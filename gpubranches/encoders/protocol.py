@@ -1,4 +1,4 @@
-"""The protocols of models: `Encoder`, which a package can bring, and `Embedder`, which the program works with."""
+"""The protocols of models: `Encoder`, which a package can implement, and `Embedder`, which the program uses."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 
 BATCH_SIZE = 64
-"""Pictures that are embedded together, where an encoder has no `batch_size`."""
+"""Pictures that are embedded together if an encoder has no `batch_size`."""
 
 
 class Encoder(Protocol):
-    """A model that embeds pictures, and perhaps texts, into one space of `dim` dims.
+    """A model that embeds pictures, and optionally texts, into one space of `dim` dims.
 
-    This is all that a package needs to bring its own model; see docs/encoders.md. `ModelEmbedder` makes an `Embedder`
-    of it: unit rows, checks and the mean of texts. All methods are called from several threads.
+    A package only has to implement this protocol to add its own model; see docs/encoders.md. `ModelEmbedder` turns it
+    into an `Embedder`, with unit rows, checks and the mean of texts. All methods are called from several threads.
 
-    A model that also embeds texts has a method `texts(texts: list[str])`, which returns (q, dim) floats. A model
-    without it, or with None in its place, is a model of pictures alone. A model may have `batch_size`, the number of
-    pictures that it embeds best at a time.
+    A model that also embeds texts has a method `texts(texts: list[str])`, which returns (q, dim) floats. A model of
+    pictures alone has no such method, or has None in its place. A model may have `batch_size`, the best number of
+    pictures to embed at a time.
 
     name: short, for messages; identity: a digest of the weights, the configuration and the preprocessing. Equal
-    identities promise equal embeddings: a catalog refuses a model of another identity.
+    identities promise equal embeddings: a catalog refuses a model with another identity.
     """
 
     @property
@@ -37,11 +37,11 @@ class Encoder(Protocol):
     def identity(self) -> str: ...  # noqa: D102
 
     def preprocess(self, image: Image) -> Any:
-        """Return the model's input for one RGB picture. Many are kept in memory, so it should be small."""
+        """Return the model's input for one RGB picture. Many inputs are kept in memory, so they should be small."""
         ...
 
     def images(self, batch: list[Any]) -> NDArray[np.floating[Any]]:
-        """Return embeddings, (m, dim) floats of any length, of m >= 1 results of `preprocess`."""
+        """Return embeddings of any length, (m, dim) floats, of m >= 1 results of `preprocess`."""
         ...
 
 
@@ -50,8 +50,8 @@ class Embedder(Protocol):
 
     identity: digest of the model, for EmbeddingSpace; D: embedding dims; spec: the text that `open_embedder` opens it
     by; text_mean: (D,) float32, the mean of the unit text embeddings of many names, None if it reads no texts;
-    training_texts: texts like those that users ask for, to train a head with, or none; reads_images, reads_texts:
-    whether it embeds pictures and texts.
+    training_texts: texts like those of users, to train a head with, or none; reads_images, reads_texts: whether it
+    embeds pictures and texts.
     """
 
     @property

@@ -14,7 +14,7 @@ from gpubranches.errors import NotFittedError, UsageError
 
 MAX_BITS = 2048
 QUANTILE = 0.001
-"""Share of the sample that "quantile" leaves outside of each end of the range of a dim."""
+"""The share of the sample that "quantile" leaves out at each end of the range of a dim."""
 QUANTIZERS = ("uniform", "quantile")
 """Names of quantizers, see `scalar_quantizer`."""
 _NARROWEST = np.float32(255) * np.finfo(np.float32).tiny
@@ -22,11 +22,11 @@ _NARROWEST = np.float32(255) * np.finfo(np.float32).tiny
 
 
 class ScalarQuantizer:
-    """Per-dimension uint8: code = clip(floor((x - low) * 255 / (high - low) + 1/2), 0, 255).
+    """Quantizes each dim to uint8: code = clip(floor((x - low) * 255 / (high - low) + 1/2), 0, 255).
 
-    low, high: range shared by all dims (-1 and 1 give the protocol's clip(127.5 x + 128)); None: learned by `fit`, from
-    the minimum to the maximum of each dim, or with quantile q, less than 1/2, from its q- to its (1 - q)-quantile.
-    low_, high_: (d,) float32 after `fit`. A constant dim gets code 0 everywhere.
+    low, high: range shared by all dims (-1 and 1 give the protocol's clip(127.5 x + 128)); None: learned by `fit`. The
+    learned range goes from the minimum to the maximum of each dim, or, with a quantile q below 1/2, from its q- to its
+    (1 - q)-quantile. low_, high_: (d,) float32 after `fit`. A constant dim gets code 0 everywhere.
     """
 
     def __init__(self, *, low: float | None = None, high: float | None = None, quantile: float | None = None):
@@ -37,7 +37,7 @@ class ScalarQuantizer:
     def fit(self, vectors: NDArray[np.float32]) -> Self:
         """Learn the range of each dim from vectors, (n, d) float32, unless it is given. Returns self.
 
-        The range of a dim whose two quantiles are equal is from its minimum to its maximum.
+        If the two quantiles of a dim are equal, its range is from its minimum to its maximum.
         """
         check_array(vectors, "vectors", dtype=np.float32, shape=(None, None), finite=True)
         if self.quantile is not None and not (0 <= self.quantile < 0.5 and self.low is None and self.high is None):
@@ -58,7 +58,7 @@ class ScalarQuantizer:
         return self
 
     def encode(self, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return codes, (n, d) uint8, of vectors, (n, d) float32; values outside the range clip to its ends."""
+        """Return codes, (n, d) uint8, of vectors, (n, d) float32; values outside the range are clipped to its ends."""
         span = self._span()
         check_array(vectors, "vectors", dtype=np.float32, shape=(None, len(span)), finite=True)
         factors = np.divide(np.float32(255), span, out=np.zeros_like(span), where=span >= _NARROWEST)
@@ -86,7 +86,7 @@ class ScalarQuantizer:
 
 
 def require_dims(dims: int, what: str) -> None:
-    """Raise UsageError for embeddings of more dims than a catalog can have; call it before they are read."""
+    """Raise UsageError for embeddings with more dims than a catalog can have; call it before reading them."""
     if dims > MAX_BITS:
         raise UsageError(f"embeddings: expected at most {MAX_BITS:,} dims, {what} has {dims:,}; reduce them first")
 
@@ -98,7 +98,7 @@ def require_quantizer(name: str) -> None:
 
 
 def scalar_quantizer(name: str, code_range: tuple[float, float] | None = None) -> ScalarQuantizer:
-    """Return the quantizer of a name, not fitted yet. Raises UsageError for an unknown name.
+    """Return the unfitted quantizer of a name. Raises UsageError for an unknown name.
 
     "uniform": over code_range if it is given, else from the minimum to the maximum of each dim; "quantile": from the
     `QUANTILE`- to the (1 - `QUANTILE`)-quantile of each dim.
@@ -174,9 +174,9 @@ class SignQuantizer:
         return np.packbits(rotated > 0, axis=1, bitorder="little"), np.minimum(scales, largest).astype(np.float16)
 
     def planes(self, weights: NDArray[np.float32]) -> WeightPlanes:
-        """Quantise weights, (D,) float32, of a linear score over (x - mean) to 4 bits.
+        """Quantize the weights, (D,) float32, of a linear score over (x - mean) to 4 bits.
 
-        The step is the one of 32 clipping ranges with the least squared error.
+        The step is the best, by squared error, of 32 clipping ranges.
         """
         self._fitted()
         check_array(weights, "weights", dtype=np.float32, shape=(len(self.mean_),), finite=True)
@@ -195,7 +195,7 @@ class SignQuantizer:
         return WeightPlanes(np.packbits(bits, axis=1, bitorder="little"), int(u.sum()), float(steps[best]), len(u))
 
     def _wide_rotation(self) -> NDArray[np.float64]:
-        """Return the rotation in float64, converted once."""
+        """Return the rotation in float64; it is converted once."""
         kept = getattr(self, "_wide", None)
         if kept is None or kept[0] is not self.rotation_:
             kept = self._wide = (self.rotation_, self.rotation_.astype(np.float64))
@@ -204,7 +204,7 @@ class SignQuantizer:
 
     @property
     def n_bits(self) -> int:
-        """Bits an item, P."""
+        """Bits per item, P."""
         self._fitted()
         return len(self.rotation_)
 

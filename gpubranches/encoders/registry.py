@@ -1,4 +1,4 @@
-"""The kinds of models that a spec can name: those that ship here, and those that other packages bring."""
+"""The kinds of models that a spec can name: built-in ones, and those of other packages."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from gpubranches.encoders.vocabulary import VocabularyEmbedder
 from gpubranches.errors import DataError, GpuBranchesError, UsageError
 
 GROUP = "gpubranches.encoders"
-"""The entry points by which packages bring kinds of models; each is a function (name, device) -> Encoder."""
+"""The group of entry points with which packages add kinds; each is a function (name, device) -> Encoder."""
 
 
 def open_embedder(spec: str, *, device: str = "auto", identity: str = "") -> Embedder:
     """Open an embedder by its spec, KIND:NAME.
 
-    The kinds and their names are in docs/encoders.md; packages add kinds by entry points of the group
-    `gpubranches.encoders`. device: "auto", "cpu" or "cuda". identity: that of the embedder of a catalog, for its own
-    spec; a model that was built otherwise when that catalog was made is then built as it was. Raises UsageError for
-    another spec, BackendUnavailableError without the packages it needs, DataError for a model that cannot be loaded.
+    docs/encoders.md lists the kinds and their names; packages add kinds with entry points in the group
+    `gpubranches.encoders`. device: "auto", "cpu" or "cuda". identity: the identity of a catalog's embedder; pass it
+    with the catalog's own spec. If an earlier version built that model differently, it is built in the same way again.
+    Raises UsageError for another spec, BackendUnavailableError without the packages it needs, DataError for a model
+    that cannot be loaded.
     """
     kind, _, name = spec.partition(":")
     if kind in OWN:
@@ -35,7 +36,7 @@ def open_embedder(spec: str, *, device: str = "auto", identity: str = "") -> Emb
 
 
 class _Named(Encoder, Protocol):
-    """An encoder that knows its name after the colon of a spec, with absolute paths."""
+    """An encoder that knows its name, the part of a spec after the colon, with absolute paths."""
 
     @property
     def spec(self) -> str: ...
@@ -100,7 +101,7 @@ FORMS = (
     "vocabulary:TEXT_EMB.npy,NAMES.json",
     "demo",
 )
-"""The specs of the kinds that ship here."""
+"""The specs of the built-in kinds."""
 
 
 def _unlike(spec: str, kind: str) -> UsageError:
@@ -109,7 +110,7 @@ def _unlike(spec: str, kind: str) -> UsageError:
 
 
 def _brought() -> dict[str, EntryPoint]:
-    """Return the kinds that packages bring, by name. Raises UsageError if two packages bring one."""
+    """Return the kinds of other packages, by name. Raises UsageError if two packages have the same kind."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
         other = found.setdefault(point.name, point)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 FILES = ("*.json", "*.safetensors", "vocab*", "merges.txt", "*.model", "*/*.json", "*/*.safetensors", "*/vocab*",
          "*/merges.txt", "*/*.model")  # fmt: skip
-"""The files that are read, and downloaded of a model of the Hub."""
+"""The files that are read, and that are downloaded from the Hub."""
 
 
 class SentenceTransformersEncoder:
     """A model of sentence-transformers.
 
-    Texts are embedded as queries: with the model's prompt for them, where it has one.
-    spec: the name that `open_model` opens it by. identity: the digest of its files.
+    Texts are embedded as queries, with the model's query prompt if it has one. spec: the name that `open_model` opens
+    it by. identity: the digest of its files.
     """
 
     def __init__(self, spec: str, folder: Path, model: Any, device: TorchDevice):
@@ -39,12 +39,12 @@ class SentenceTransformersEncoder:
         self.texts = self._texts if model.supports("text") else None
 
     def preprocess(self, image: Image) -> dict[str, Any]:
-        """Return the model's input for one picture: tensors with a first dim of 1, and what else its modules want."""
+        """Return the model's input for one picture: tensors with a first dim of 1, and other values."""
         prepared: dict[str, Any] = self._model.preprocess([image])
         return prepared
 
     def images(self, batch: list[dict[str, Any]]) -> NDArray[np.float32]:
-        """Return embeddings, (m, dim) float32; pictures of one shape are embedded together."""
+        """Return embeddings, (m, dim) float32; pictures of the same shape are embedded together."""
         rows = np.empty((len(batch), self.dim), np.float32)
         groups: dict[Any, list[int]] = {}
         for number, each in enumerate(batch):
@@ -79,7 +79,7 @@ class SentenceTransformersEncoder:
 
 
 def open_model(name: str, *, device: str = "auto") -> SentenceTransformersEncoder:
-    """Open a model of a folder, or of the Hub by ORG/NAME, which is downloaded unless it is in the cache.
+    """Open the model of a folder, or the Hub model ORG/NAME, which is downloaded unless it is in the cache.
 
     Only safetensors are read, and no code of a model is run. Raises UsageError for a model that reads no pictures,
     DataError for files that are missing or damaged, BackendUnavailableError without the [sentence-transformers] extra.

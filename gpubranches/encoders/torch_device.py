@@ -1,4 +1,4 @@
-"""Running torch models: the choice of the device, half precision on a GPU, batches that fit its memory."""
+"""Running torch models: choice of the device, half precision on a GPU, and batches that fit into its memory."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from gpubranches.encoders.protocol import BATCH_SIZE
 from gpubranches.errors import DeviceMemoryError, UsageError, missing_package
 
 GPU_BATCH_SIZE = 256
-"""Pictures that a GPU embeds together, unless its memory is too small."""
+"""Pictures that a GPU embeds together if its memory is large enough."""
 _log = logging.getLogger(__name__)
 
 
 class TorchDevice:
-    """Runs models of torch on one device, one batch at a time; several threads may call it.
+    """Runs torch models on one device, one batch at a time; several threads may call it.
 
-    name: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". On a GPU the model runs under autocast: in float16,
-    or in bfloat16 (float32 on cards without it) from the first batch on whose float16 result is not finite. A batch
-    that does not fit the memory is halved until it does, and later batches are no larger. torch: the package;
-    batch_size: pictures to embed together; turn: the lock that is held while the model runs; hold it for what else is
-    not safe for threads. Raises UsageError for a GPU that torch cannot use, BackendUnavailableError without torch.
+    name: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". On a GPU the model runs under autocast in float16.
+    From the first batch whose result is not finite, it runs in bfloat16, or in float32 on cards without bfloat16. A
+    batch that does not fit into the memory is halved until it does, and later batches are no larger. torch: the
+    package; batch_size: pictures to embed together; turn: a lock that is held while the model runs; hold it for other
+    work that is not thread-safe. Raises UsageError for a GPU that torch cannot use, BackendUnavailableError without
+    torch.
     """
 
     def __init__(self, name: str = "auto"):
@@ -51,9 +52,9 @@ class TorchDevice:
             ) from error
 
     def rows(self, forward: Callable[[Any], Any], batch: Mapping[str, Any]) -> NDArray[np.float32]:
-        """Return `forward` of a batch of tensors that have the same first dim, m, as (m, dim) float32.
+        """Apply `forward` to a batch of tensors with the same first dim, m; return (m, dim) float32.
 
-        Raises DeviceMemoryError if one row alone does not fit.
+        Raises DeviceMemoryError if a single row does not fit.
         """
         size = len(next(iter(batch.values())))
         parts, start = [], 0

@@ -1,4 +1,4 @@
-"""Models of transformers: SigLIP, CLIP and the like with texts; DINO and others of pictures alone."""
+"""Models of transformers: SigLIP, CLIP and similar models with texts; DINO and others of pictures alone."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ FILES = (
     "merges.txt",
     "*.model",
 )
-"""The files that are read, and downloaded of a model of the Hub."""
+"""The files that are read, and that are downloaded from the Hub."""
 _PADDED = ("siglip", "siglip2")
-"""Types of models whose texts always have the full length, padded: they were trained so."""
+"""Types of models whose texts are always padded to the full length, as in their training."""
 
 
 class TransformersEncoder:
-    """A model of pictures: the embedding is the model's pooled output.
+    """A model of pictures; the embedding is the pooled output.
 
     spec: the name that `open_model` opens it by. identity: the digest of its files.
     """
@@ -108,7 +108,7 @@ class TransformersTextEncoder(TransformersEncoder):
 
 
 def open_model(name: str, *, device: str = "auto") -> TransformersEncoder:
-    """Open a model of a folder, or of the Hub by ORG/NAME, which is downloaded unless it is in the cache.
+    """Open the model of a folder, or the Hub model ORG/NAME, which is downloaded unless it is in the cache.
 
     Only safetensors are read, and no code of a model is run. Raises UsageError for a model without an embedding of
     pictures, DataError for files that are missing or damaged, BackendUnavailableError without the [transformers] extra.
@@ -138,7 +138,7 @@ def open_model(name: str, *, device: str = "auto") -> TransformersEncoder:
 
 @contextmanager
 def quiet(transformers: Any) -> Iterator[None]:
-    """Hide the progress bars and notes of transformers while a model is loaded."""
+    """Hide the progress bars and warnings of transformers while it loads a model."""
     logs = transformers.utils.logging
     shown, level = logs.is_progress_bar_enabled(), logs.get_verbosity()
     logs.disable_progress_bar()

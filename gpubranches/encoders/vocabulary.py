@@ -1,4 +1,4 @@
-"""Text embeddings with their names, from files, for catalogs whose model is not available."""
+"""Text embeddings from files with their names, for catalogs whose model is not available."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _ARTICLES = ("a", "an", "the")
 _PLURALS = {"men": "man", "women": "woman", "people": "person", "children": "child", "mice": "mouse", "geese": "goose",
             "feet": "foot", "teeth": "tooth", "leaves": "leaf", "knives": "knife", "wolves": "wolf"}  # fmt: skip
 _MEANT = 0.6
-"""Least similarity, by `difflib`, of the name that is taken to be meant: motorcycle for motorbike has .63."""
+"""The least similarity, by `difflib`, of a name that a text may mean: motorcycle for motorbike has .63."""
 _LONGEST_NAME = 100
-"""Letters of a text that is compared with the names; comparing takes time with their square."""
+"""Letters of a text that are compared with the names; the time grows with their square."""
 
 
 class VocabularyEmbedder:
-    """Looks texts up among names with embeddings. names: in the order of the file; text_mean: of all embeddings."""
+    """Looks up the embeddings of names. names: in the order of the file; text_mean: the mean of all embeddings."""
 
     reads_images = False
     reads_texts = True
 
     def __init__(self, embeddings: NDArray[np.float32], names: list[str], spec: str = ""):
-        """Store embeddings, (m, D), scaled to unit rows, and their m names; of equal names the first one counts."""
+        """Store embeddings, (m, D), scaled to unit length, and their m names; the first of equal names counts."""
         lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
         self._unit = (embeddings / np.maximum(lengths, 1e-12)).astype(np.float32)
         self.names = names
@@ -52,7 +52,7 @@ class VocabularyEmbedder:
     def load(cls, embeddings: str | Path, names: str | Path) -> VocabularyEmbedder:
         """Read a .npy of text embeddings, (m, D) float16 or float32, and a JSON list of their m names.
 
-        Raises CatalogFormatError naming the file that is not as expected.
+        Raises CatalogFormatError that names a file with other content.
         """
         array = open_npy(Path(embeddings))
         try:
@@ -83,9 +83,10 @@ class VocabularyEmbedder:
         return self.names
 
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Return unit embeddings, (q, D) float32, of the name that equals a text, else of the first that begins so.
+        """Return unit embeddings of texts, (q, D) float32.
 
-        Case, an article before it and the plural are ignored, and "_" equals a space. Raises UnknownNameError with
+        A text gets the embedding of the name equal to it, else of the first name that begins with it. Case, a leading
+        article and the plural are ignored, and "_" equals a space. Raises UnknownNameError with
         suggestions if there is no such name.
         """
         rows: NDArray[np.float32] = self._unit[[self._row(text) for text in texts]]
@@ -133,7 +134,7 @@ class VocabularyEmbedder:
 
 
 def bare_name(name: str) -> str:
-    """Return a plain name without an article, its last word in the singular, as far as the ending tells."""
+    """Return a plain name without an article, with its last word in the singular as far as the ending shows."""
     words = name.split()
     if len(words) > 1 and words[0] in _ARTICLES:
         words = words[1:]
@@ -155,5 +156,5 @@ def _singular(word: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return a name in the form for comparison: lower case, spaces for "_", single spaces."""
+    """Return a name normalised for comparison: lower case, "_" as a space, single spaces."""
     return " ".join(name.replace("_", " ").lower().split())

@@ -46,7 +46,7 @@ class FaissIndex:
 
 
 class GpuFaissIndex(FaissIndex):
-    """An index on the card: flat float16 where it fits, else IVF with an 8-bit scalar quantizer.
+    """An index on the card: flat float16 if it fits, else IVF with an 8-bit scalar quantizer.
 
     The recall is measured with some of the catalog's own codes when the index is built, and is a part of `source`.
     float16 represents codes exactly; sums of squares are exact in float32 up to 258 dims.

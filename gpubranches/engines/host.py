@@ -1,4 +1,4 @@
-"""What backends on the CPU share: the allowed rows of each segment, and the order of what their scans find."""
+"""The common parts of the CPU backends: the allowed rows of each segment, and the order of scan results."""
 
 from __future__ import annotations
 

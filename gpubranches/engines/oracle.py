@@ -21,7 +21,7 @@ Keys = Callable[[Segment, int, int], NDArray[Any]]
 
 
 class OracleBackend(HostBackend):
-    """The reference backend: slow and plain. Its memory is bounded by a tile and the answer."""
+    """The reference backend, slow and simple. Its memory is bounded by a tile and the answer."""
 
     name = "oracle"
 

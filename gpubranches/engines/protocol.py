@@ -40,7 +40,7 @@ class Backend(Protocol):
         ...
 
     def info(self) -> dict[str, Any]:
-        """Return a description of the backend and what it holds, as JSON."""
+        """Return a description of the backend and its data, as JSON."""
         ...
 
     def close(self) -> None:

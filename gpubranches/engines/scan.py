@@ -1,4 +1,4 @@
-"""What all backends share: argument checks, the steps of each query, and the shape of answers."""
+"""The common parts of all backends: argument checks, the steps of each query, and the shape of answers."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from gpubranches.engines.faiss_index import FaissIndex
 
 Linear = WeightPlanes | CodeWeights | NDArray[np.float32]
-"""A linear model over a tier: bits, codes, or embeddings, where it is (D,) float32 over x - mean."""
+"""A linear model over a tier: bits, codes, or embeddings. For embeddings it is (D,) float32 over x - mean."""
 _SHORTLIST = 1000
-"""Items that are ranked by bits before their embeddings rank them: this many, or 10 k if that is more."""
+"""Number of items that are preselected by bits before their embeddings rank them: this, or 10 k if that is more."""
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 Backend = TypeVar("Backend", bound="ScanBackend[Any]")
 Rows = TypeVar("Rows")
-"""How an engine represents the rows of a query: those not deleted that pass the caller's filter."""
+"""An engine's representation of the rows of a query: rows that are not deleted and that pass the caller's filter."""
 
 
 def pinned(
@@ -96,7 +96,7 @@ class ScanBackend(ABC, Generic[Rows]):
     def _nearest(
         self, rows: Rows, queries: NDArray[np.uint8], k: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
-        """Return for each query the ids of the k nearest over codes and their squared L2."""
+        """Return, for each query, the ids of the k nearest neighbours over codes and their squared L2 distances."""
 
     @abstractmethod
     def _linear(self, rows: Rows, model: Linear, min_score: np.float32, limit: int | None) -> Candidates:
@@ -166,7 +166,7 @@ class ScanBackend(ABC, Generic[Rows]):
     def evaluate(
         self, boxes: Boxes, *, min_votes: int = 1, limit: int | None = None, where: Bitmap | None = None
     ) -> Candidates:
-        """Call `apply` by its old name. Deprecated."""
+        """Call `apply` under its old name. Deprecated."""
         warn_renamed("Backend.evaluate", "apply")
         return self.apply(boxes, min_votes=min_votes, limit=limit, where=where)
 

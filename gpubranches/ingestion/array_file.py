@@ -21,9 +21,10 @@ _BFLOAT16 = np.dtype("V2")
 
 
 class ArrayFile:
-    """One array of rows: .npy (uint8 codes, or embeddings), .u8bin (codes) or .fbin (embeddings).
+    """A file with one array of rows: .npy (uint8 codes, or embeddings), .u8bin (codes) or .fbin (embeddings).
 
-    Embeddings of float64 and bfloat16, which NumPy saves as two bytes without a name, are converted to float32.
+    Embeddings of float64 and of bfloat16, which NumPy saves as two-byte values without a type, are converted to
+    float32.
     """
 
     moves: tuple[tuple[str, str], ...] = ()
@@ -78,5 +79,5 @@ class ArrayFile:
         return None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
-        """Return None: an array records no reasons; invalid rows are found by their values."""
+        """Return None: an array records no reasons. Invalid rows are recognised by their values."""
         return None

@@ -1,6 +1,6 @@
-"""From input to catalog: scan the input, embed pictures, fit the statistics once, write segments.
+"""Making a catalog of inputs: scan them, embed pictures, fit the statistics once, write segments.
 
-Every step can be stopped, and resumed by the same call; ingested files are never ingested again.
+Every step can be stopped; the same call resumes it. Ingested files are never ingested again.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _log = logging.getLogger(__name__)
 class IngestReport:
     """The result of an ingest or append.
 
-    n: live items in the catalog; errors: inputs of the catalog that could not be read, so far; seconds: wall-clock
+    n: live items; errors: inputs of the catalog that could not be read, of this and earlier runs; seconds: wall-clock
     time; added: number of new items; notes: what was skipped, renamed or not found, one sentence each. decoded_per_s,
-    embedded_per_s: pictures a second that were read and decoded, and that the model embedded, each counted while it was
-    at work; 0 where none was.
+    embedded_per_s: pictures per second that were read and decoded, and that the model embedded. Each rate counts only
+    the time at work, and is 0 if there were no pictures.
     """
 
     n: int
@@ -88,8 +88,8 @@ def build_catalog(
     (stage, done, total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus, for n up
     to 100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
 
-    If the catalog exists, only pictures of the same input that could not be read and were repaired since are added.
-    Raises UsageError if its input was another one or has changed, or its options were others.
+    If the catalog exists, only pictures of the same input that could not be read, and have been repaired, are added.
+    Raises UsageError if the catalog was made of another input or with other options, or if its input has changed.
     """
     began = time.perf_counter()
     folder = Path(out)
@@ -139,11 +139,11 @@ def append(
     progress: Progress | None = None,
     **named: Any,
 ) -> IngestReport:
-    """Add items to a catalog with its own head, statistics and embedder; resumes like `build_catalog`.
+    """Add items to a catalog with its own head, statistics and embedder; the same call resumes a stopped run.
 
     new: add only what is not in the catalog yet; if False, raises UsageError if any part of the input is in it.
-    options, named, progress: as for `build_catalog`, without those that the catalog has decided: head, d, quantizer
-    and keep_embeddings. An embedder is for a catalog that names none; raises SpaceMismatchError if it is not the
+    options, named, progress: as for `build_catalog`, without the options that the catalog has fixed: head, d, quantizer
+    and keep_embeddings. Pass an embedder only for a catalog that names none; raises SpaceMismatchError if it is not the
     catalog's.
     """
     began = time.perf_counter()
@@ -284,7 +284,7 @@ def _entry(scanned: Sequence[Input], generation: int, base: int, n: int, mended:
 
 
 def _places(scanned: Sequence[Input], source: RowSource, before: dict[str, Any]) -> dict[str, Any]:
-    """Return all folders of pictures, with earlier ones: `roots`, and `moved` if any were moved."""
+    """Return all folders of pictures, including earlier ones: `roots`, and `moved` if any were moved."""
     moves = list(before.get("moved", []))
     moves += [list(move) for each in scanned for move in each.moves if list(move) not in moves]
     roots = {"roots": {**before.get("roots", {}), **source.roots}}
@@ -344,13 +344,13 @@ def require_no_shard(catalog: Catalog, command: str) -> None:
 
 
 def options_of(catalog: Catalog, options: IngestOptions) -> IngestOptions:
-    """Return the options of an append with those that the catalog has decided."""
+    """Return the options of an append, completed by those that the catalog has fixed."""
     made_with = catalog.source.get("made_with", {})
     return replace(options, frames_every=made_with.get("frames_every", FRAMES_EVERY_S)).validate()
 
 
 def embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
-    """Return the embedder for the pictures of inputs, None if there are none to embed."""
+    """Return the embedder for the pictures of the inputs, or None if there are no pictures to embed."""
     spec = embedder if embedder is not None else catalog.embedder
     if not spec or (embedder is None and all(each.source is not None for each in scanned)):
         return None
@@ -367,7 +367,7 @@ def _require_embeddable(scanned: Sequence[Input], embedder: Embedder | None) -> 
 
 
 def require_rows(scanned: Sequence[Input]) -> None:
-    """Raise UsageError for inputs without a row or picture."""
+    """Raise UsageError for an input without rows and pictures."""
     if not any(piece.rows for each in scanned for piece in each.pieces):
         notes = "".join(f"; {note}" for each in scanned for note in each.notes)
         paths = ", ".join(escaped_path(each.path) for each in scanned)
@@ -375,7 +375,7 @@ def require_rows(scanned: Sequence[Input]) -> None:
 
 
 def _forget_begun(folder: Path) -> None:
-    """Remove the manifest of a catalog that was stopped before its first rows; its files will be written again."""
+    """Remove the manifest of an ingest that was stopped before its first rows; the files will be written again."""
     (folder / "manifest.json").unlink(missing_ok=True)
     sync_folder(folder)
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 class ClipRetrieval:
     """A clip-retrieval folder: img_emb/img_emb_K.npy with metadata/metadata_K.parquet, whose rows correspond.
 
-    Partitions are in numeric order. Pictures are found by the column `image_path`, in the folder `pictures` or, by
-    default, in the place where most of them are: relative to the folder itself, relative to the working directory, or
-    at their absolute paths. The last two are tried only if all names are of that kind, so that a few names cannot make
-    a folder readable. moves: the new
-    place of the folder of absolute names, if it moved; notes: messages for the user, one sentence each.
+    Partitions are in numeric order. Pictures are found by the column `image_path`, in the folder `pictures`. By default
+    they are searched for in three places, and the place with most of them is used: relative to the folder itself,
+    relative to the working directory, or at their absolute paths. The last two places are tried only if all names are
+    of that kind, so that a few names cannot make a folder readable. moves: the new place of the folder of absolute
+    names, if it moved; notes: messages for the user, one sentence each.
     """
 
     kind: Kind = "embeddings"
@@ -97,14 +97,14 @@ class ClipRetrieval:
         return unify_tables(tables) if tables else None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
-        """Return None: an array records no reasons; invalid rows are found by their values."""
+        """Return None: an array records no reasons. Invalid rows are recognised by their values."""
         return None
 
     def _renamed(self, table: pa.Table) -> pa.Table:
         return table.rename_columns([self._kept.get(name, name) for name in table.column_names])
 
     def _checked(self, part: ArrayFile, table: Path | None) -> list[str]:
-        """Return the names of the columns of a partition. Raises CatalogFormatError for one that does not fit."""
+        """Return the names of the columns of a partition. Raises CatalogFormatError if it does not fit."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -127,7 +127,7 @@ class ClipRetrieval:
         return list(schema.names)
 
     def _unpaired(self) -> list[str]:
-        """Return messages on partitions without metadata if others have some, and on unused metadata."""
+        """Return messages about partitions without metadata, if others have some, and about unused metadata."""
         lacking = [part.path.name for part, table in self.partitions() if table is None]
         left = sorted(path.name for path in set((self.folder / "metadata").glob("*.parquet")) - set(self._tables))
         notes = []
@@ -168,7 +168,7 @@ def _reason(error: Exception) -> str:
 
 
 def _beside(arrays: Sequence[Path], folder: Path) -> list[Path | None]:
-    """Return the metadata file of each partition: that of the same suffix, else the only one of the same number."""
+    """Return the metadata file of each partition: that with the same suffix, else the only one with the same number."""
     present = {path.stem.removeprefix("metadata_"): path for path in sorted(folder.glob("metadata_*.parquet"))}
     endings = [path.stem.removeprefix("img_emb_") for path in arrays]
     tables = [present.pop(ending, None) for ending in endings]

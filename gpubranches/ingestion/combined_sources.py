@@ -1,4 +1,4 @@
-"""Parts of a source as one source, and several sources as one."""
+"""Sources made of other sources: ranges of a source, and several sources in sequence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SourceRanges:
-    """Ranges (start, stop) of rows of a source, one after the other, as a source."""
+    """Ranges (start, stop) of the rows of a source, in sequence, as a source."""
 
     def __init__(self, source: RowSource, ranges: Sequence[tuple[int, int]]):
         self._source, self._ranges = source, ranges
@@ -39,7 +39,7 @@ class SourceRanges:
         return unify_tables(there) if there else None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
-        """Return the source's reasons why rows could not be read."""
+        """Return the reasons of the source why rows could not be read."""
         reasons: list[str | None] = []
         for low, high in self._parts(start, stop):
             reasons += self._source.reasons(low, high) or [None] * (high - low)
@@ -56,7 +56,7 @@ class SourceRanges:
 
 
 class JoinedSources:
-    """Several sources, one after the other, as a source; the column `input` names the one that a row is from."""
+    """Several sources in sequence as one source; the column `input` names the source of each row."""
 
     def __init__(self, sources: Sequence[RowSource], names: Sequence[str]):
         kinds = {source.kind for source in sources}

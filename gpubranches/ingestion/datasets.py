@@ -16,14 +16,14 @@ ARRAYS = (".npy", ".u8bin", ".fbin")
 
 
 def is_clip_retrieval(path: Path) -> bool:
-    """Return whether a folder is one of clip-retrieval: it has an img_emb folder."""
+    """Return whether a folder has the clip-retrieval layout: it contains a folder img_emb."""
     return (path / "img_emb").is_dir()
 
 
 def open_dataset(path: Path, pictures: Path | None = None) -> ArrayFile | ClipRetrieval:
     """Open a file or a clip-retrieval folder. Raises CatalogNotFoundError or CatalogFormatError.
 
-    pictures: the folder of the pictures that the metadata name; by default it is searched.
+    pictures: the folder of the pictures that the metadata name; by default the program looks for it.
     """
     if path.is_dir():
         return ClipRetrieval(path, pictures)

@@ -1,4 +1,4 @@
-"""Embedding a sequence of pictures: decoded ahead by threads, with two batches on their way through the model."""
+"""Embedding a sequence of pictures: threads decode ahead, and the model works on two batches at a time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from gpubranches.encoders import Embedder
 
 _BATCHES_AHEAD = 3
-"""Batches of pictures that are decoded before the model wants them."""
+"""Batches of pictures that are decoded ahead of the model."""
 _BATCHES_EMBEDDED = 2
-"""Batches that are put together and embedded at a time: one is prepared while the model runs the other."""
+"""Batches that are assembled and embedded at a time: one is prepared while the model runs the other."""
 
 
 class Decoded(Protocol):
-    """A picture that was read. prepared: the input of the embedder; error: why it could not be read, else None."""
+    """A picture that was read. prepared: the input of the embedder; error: why it could not be read, or None."""
 
     @property
     def prepared(self) -> object: ...  # noqa: D102
@@ -38,7 +38,7 @@ Result = TypeVar("Result", bound=Decoded)
 
 @dataclass
 class EmbeddingRates:
-    """How fast pictures were read and decoded, and how fast the model was, each counted while it was at work.
+    """How fast pictures were read and decoded, and how fast the model was; each rate counts only the time at work.
 
     decoded, embedded: pictures; decode_s: seconds at work, of all `decoders` threads together; embed_s: seconds in
     which the model was at work.
@@ -71,8 +71,8 @@ def embed_in_order(
 ) -> Generator[tuple[list[Result], NDArray[np.float32]]]:
     """Yield batches of decoded pictures in the order of their jobs, with their embeddings, (m, D) float32.
 
-    decode: reads the picture of a job; it is called in `decoders`, see `decoding_threads`, a few batches ahead. A
-    picture with an error gets zeros. rates: is updated.
+    decode: reads the picture of a job; the threads `decoders` (see `decoding_threads`) call it a few batches ahead. A
+    picture with an error gets an embedding of zeros. rates: updated by this function.
     """
     rates.decoders = _cores()
     decoding: deque[Future[tuple[Result, float]]] = deque()
@@ -99,7 +99,7 @@ def embed_in_order(
 
 
 def decoding_threads() -> AbstractContextManager[ThreadPoolExecutor]:
-    """Return one thread a core for a block; at its end what they have not begun is dropped."""
+    """Yield a pool with one decoding thread per core; jobs not started by the end of the block are dropped."""
     return _threads(_cores())
 
 
@@ -131,7 +131,7 @@ class _Clock:
 
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads for a block; at its end what they have not begun is dropped."""
+    """Yield a pool of threads; jobs not started by the end of the block are dropped."""
     pool = ThreadPoolExecutor(count)
     try:
         yield pool

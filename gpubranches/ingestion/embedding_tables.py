@@ -1,4 +1,4 @@
-"""Parquet and Arrow files with embeddings in a column of lists, and metadata in the others."""
+"""Parquet and Arrow files with embeddings in a column of lists, and metadata in the other columns."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _NAMES = ("embedding", "embeddings", "image_embedding", "clip_embedding", "emb", "vector", "vectors", "features")
-"""Columns of embeddings by their names, the first of several is taken."""
+"""Names of columns of embeddings; the first that a table has is used."""
 _FEWEST_DIMS = 8
-"""Lists of fewer numbers, such as bounding boxes, are no embeddings."""
+"""Shorter lists, such as bounding boxes, are not embeddings."""
 _SAMPLED = 1000
 
 
 class EmbeddingTables:
     """Rows of embeddings in Parquet and Arrow files, with their metadata; a `RowSource` after `spool`.
 
-    A row without an embedding of `dim` numbers has no item, and a reason. float64 becomes float32.
+    A row without an embedding of `dim` numbers has no item, and gets a reason. float64 is converted to float32.
     """
 
     kind: RowKind = "embeddings"
@@ -49,7 +49,7 @@ class EmbeddingTables:
         self._arrays: list[NDArray[Any]] = []
 
     def spool(self, folder: Path, progress: Progress) -> None:
-        """Copy the embeddings into a folder as .npy, a file each; a complete copy of the same file is used again."""
+        """Copy the embeddings into a folder as .npy, one per file; a complete copy of the same file is used again."""
         folder.mkdir(parents=True, exist_ok=True)
         self._arrays, done = [], 0
         for piece, table, column in zip(self._pieces, self._tables, self._columns, strict=True):
@@ -79,7 +79,7 @@ class EmbeddingTables:
         return out
 
     def items(self, start: int, stop: int) -> pa.Table:
-        """Return the metadata of rows start..stop-1; where a column has pictures, with their places."""
+        """Return the metadata of rows start..stop-1, with the positions of pictures if a column has some."""
         from gpubranches.catalog.metadata.tables import unify_tables
 
         return unify_tables([self._items(*part) for part in self._parts(start, stop)])
@@ -110,7 +110,7 @@ class EmbeddingTables:
 
 
 def _rows(values: pa.Array, dim: int) -> NDArray[Any]:
-    """Return lists of numbers as rows, (m, dim); NaN where a list is missing or has another length."""
+    """Return lists of numbers as rows, (m, dim); a list that is missing or has another length gives NaN."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -124,9 +124,9 @@ def _rows(values: pa.Array, dim: int) -> NDArray[Any]:
 
 
 def embedding_column(table: TableFile) -> str | None:
-    """Return the column of embeddings: lists of floats, by a known name or the only one; None if there is none.
+    """Return the column of embeddings: lists of floats with a known name, or the only such column, or None.
 
-    Raises CatalogFormatError for several of other names.
+    Raises CatalogFormatError if there are several, and none has a known name.
     """
     names = [str(field.name) for field in table.schema if _number_type(field.type) is not None]
     known = [name for name in _NAMES if name in (each.lower() for each in names)]
@@ -142,7 +142,7 @@ def embedding_column(table: TableFile) -> str | None:
 
 
 def _number_type(kind: pa.DataType) -> np.dtype[Any] | None:
-    """Return the type of the numbers of a type of lists of floats, None for other types."""
+    """Return the type of the floats in a type of lists, or None for other types."""
     import pyarrow as pa
 
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
@@ -155,7 +155,7 @@ def _dtype(table: TableFile, column: str) -> np.dtype[Any] | None:
 
 
 def _dims(table: TableFile, column: str) -> int:
-    """Return how many numbers the lists of a column have: by its type, else in its first rows, where all agree."""
+    """Return the length of the lists of a column: from its type, else from its first rows if they agree."""
     kind = table.schema.field(column).type
     if hasattr(kind, "list_size"):
         return int(kind.list_size)
@@ -206,7 +206,7 @@ def _open_input(given: InputFiles) -> Input | None:
 
 
 def _words(given: InputFiles, tables: Sequence[TableFile], columns: Sequence[str]) -> list[str]:
-    """Return messages on conversions and columns, one sentence each."""
+    """Return messages about conversions and columns, one sentence each."""
     without = [*columns, *(picture_column(table.schema) for table in tables)]
     notes = notes_on(tables, given.path, without)
     if any(_dtype(table, column) == np.float64 for table, column in zip(tables, columns, strict=True)):
@@ -215,7 +215,7 @@ def _words(given: InputFiles, tables: Sequence[TableFile], columns: Sequence[str
 
 
 def _root(given: InputFiles, tables: Sequence[TableFile]) -> PictureRoot | None:
-    """Return the folder of the pictures: that of the files if they hold them, else where `image_path` leads."""
+    """Return the folder of the pictures: that of the files if they contain pictures, else the one of `image_path`."""
     if any(picture_column(table.schema) is not None for table in tables):
         return PictureRoot(given.place)
     named = [table for table in tables if IMAGE_PATH in table.schema.names]

@@ -1,4 +1,4 @@
-"""Encoding a catalog again: codes from its embeddings by another head or quantizer, in one commit."""
+"""Encoding a catalog again: one commit replaces its codes by those of another head or quantizer."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def encode(
     d: int = 32,
     progress: Progress | None = None,
 ) -> EncodeReport:
-    """Encode a catalog again; ids, metadata, embeddings, sign bits, deletions and marks stay.
+    """Encode a catalog again; ids, metadata, embeddings, sign bits, deletions and marks do not change.
 
     head: "rca", "pca", "none" or a file; None: the head of the catalog. quantizer: "uniform" or "quantile"; None: the
     default, see `Codec.choose`. d: code dims of rca and pca. Head and quantizer are fitted to `FIT_ROWS` evenly spaced
     live items, except a head that is read from a file. Other readers see the old codes until the commit, and after it
-    until they refresh; a stopped run changes nothing. If head and quantizer equal those of the catalog, nothing is
+    until they refresh. A stopped run changes nothing. If head and quantizer equal those of the catalog, nothing is
     written. Peak anonymous memory: as for `build_catalog`. Raises UsageError for a catalog without embeddings or items
-    and for a head or quantizer that does not fit, DataError if another process writes the catalog, the disk is too
+    and for a head or quantizer that does not fit; DataError if another process writes the catalog, the disk is too
     small, or the head gives numbers that are not finite.
     """
     began = time.perf_counter()

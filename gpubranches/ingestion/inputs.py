@@ -1,4 +1,4 @@
-"""The kinds of inputs, and the scan of paths: which kind each is, and its pieces."""
+"""The kinds of inputs, and the scan that finds the kind and the pieces of each path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpubranches.ingestion.options import IngestOptions
 from gpubranches.ingestion.protocol import Input, InputFiles, Kind, Progress
 
 FOLDERS = (picture_folder.KIND, tar_shards.KIND, embedding_tables.KIND, picture_tables.KIND, videos.KIND)
-"""Kinds that a folder can be, by the files in it."""
+"""The kinds that a folder can have; its files decide."""
 KINDS = (FOLDERS[0], tar_shards.KIND, videos.KIND, picture_tables.KIND, embedding_tables.KIND, CLIP_RETRIEVAL, ARRAY)
 """All kinds, in the order of the help."""
 
@@ -26,10 +26,10 @@ KINDS = (FOLDERS[0], tar_shards.KIND, videos.KIND, picture_tables.KIND, embeddin
 def scan(
     paths: Sequence[str | Path], options: IngestOptions | None = None, progress: Progress | None = None
 ) -> list[Input]:
-    """Return the inputs of some paths, without reading pictures or embeddings.
+    """Return the inputs at some paths, without reading pictures or embeddings.
 
-    Raises CatalogNotFoundError, CatalogFormatError or
-    DataError for one that cannot be used, UsageError for the same one twice.
+    Raises CatalogNotFoundError, CatalogFormatError or DataError for an input that cannot be used, UsageError for a
+    repeated input.
     """
     found = [
         _open(Path(path), options or IngestOptions(), progress or (lambda stage, done, total: None)) for path in paths
@@ -114,7 +114,7 @@ def _size(path: str) -> int:
 
 
 def _of_saved(place: str, files: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return files without those that a saved data set of Hugging Face does not name, such as its caches."""
+    """Return the files that a saved Hugging Face data set names, without others such as its caches."""
     named: dict[str, set[str] | None] = {}
     for folder in {os.path.dirname(name) for name, _ in files}:
         try:
@@ -131,7 +131,7 @@ def _is_named(name: str, named: dict[str, set[str] | None]) -> bool:
 
 
 def _with_notes(opened: Input, path: Path, found: FoundPictures, used: set[str]) -> Input:
-    """Return an input with one sentence for each kind of skipped files."""
+    """Return an input with one note for each kind of skipped files."""
     names = [name for name, _ in (*found.pictures, *found.others)]
     left = Counter(found.other_files)
     left += Counter(ending_of(name) or "without ending" for name in names if name not in used)
@@ -142,7 +142,7 @@ def _with_notes(opened: Input, path: Path, found: FoundPictures, used: set[str])
 
 
 def is_catalog(folder: Path) -> bool:
-    """Return whether a folder is a catalog; its thumbnails are not ingested."""
+    """Return whether a folder is a catalog, whose thumbnails must not be ingested."""
     manifest = folder / "manifest.json"
     try:
         content = parse_json(manifest.read_bytes()) if manifest.is_file() else None

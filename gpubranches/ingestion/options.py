@@ -13,9 +13,9 @@ from gpubranches.encoders.quantizers import require_quantizer
 from gpubranches.errors import UsageError
 
 FRAMES_EVERY_S = 5.0
-"""The time between two frames of a video, by default."""
+"""The default time between two frames of a video."""
 DIMS = 32
-"""Dims of the codes by rca and pca, by default."""
+"""The default dims of codes by rca and pca."""
 _OF_THE_CATALOG = {
     "head": "--head",
     "d": "--dims",
@@ -26,12 +26,12 @@ _OF_THE_CATALOG = {
     "shard": "--shard",
     "fit_only": "--fit-only",
 }
-"""What a catalog decides once for all its items, with the options of the command line."""
+"""The options that a catalog fixes for all its items, with their names on the command line."""
 
 
 @dataclass(frozen=True)
 class IngestOptions:
-    """What an ingest or append may be told beside its inputs.
+    """The options of an ingest or append.
 
     embedder: one, or its spec, see `open_embedder`; pictures need one. head: "rca" (default), "pca", "none" or a file.
     d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's default.
@@ -60,7 +60,7 @@ class IngestOptions:
     def chosen(cls, options: Self | None, named: dict[str, Any]) -> Self:
         """Return valid options: `options`, or the defaults, with those that are given by name.
 
-        Raises UsageError for a name that is no option, and as `validate`.
+        Raises UsageError for an unknown name, and as `validate`.
         """
         known = [field.name for field in fields(cls)]
         for name in named:
@@ -69,9 +69,9 @@ class IngestOptions:
         return replace(options or cls(), **named).validate()
 
     def validate(self) -> Self:
-        """Return the options. Raises UsageError for a value of another type or out of its range.
+        """Return the options. Raises UsageError for a value of a wrong type or out of range.
 
-        Whether head, dims and quantizer fit the embeddings is checked where the catalog is made.
+        Whether head, dims and quantizer fit the embeddings is checked later, when the catalog is made.
         """
         for name, count in (("d", self.d), ("batch_size", self.batch_size)):
             if name == "batch_size" and count is None:

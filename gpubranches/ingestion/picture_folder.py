@@ -1,4 +1,4 @@
-"""A folder of picture files, each a piece of its own."""
+"""A folder of picture files; each file is a piece."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PictureFolder:
-    """The pictures of a folder. Items have `image_path` and, where a link led out of the folder, `image_target`."""
+    """The pictures of a folder. Items have `image_path`, and `image_target` if a link led out of the folder."""
 
     whole_files = True
 
@@ -26,7 +26,7 @@ class PictureFolder:
         self._links = any(self._target(piece) for piece in pieces)
 
     def openers(self, piece: Piece, rows: Sequence[int]) -> Iterator[Opener]:
-        """Yield the opener of the one picture of a piece."""
+        """Yield the opener of the only picture of a piece."""
         yield Opener(piece.path, functools.partial(_open, piece.path))
 
     def items(self, parts: Sequence[Part]) -> pa.Table:

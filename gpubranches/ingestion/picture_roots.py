@@ -1,4 +1,4 @@
-"""The search for the folder of pictures that metadata name by the column `image_path`."""
+"""The search for the folder of the pictures that metadata name in the column `image_path`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 
 _SAMPLED = 1000
-"""Number of rows whose pictures are searched."""
+"""Number of rows whose pictures are looked for."""
 Names = Callable[[], list[str]]
 """Function that returns all paths of pictures in one file of metadata."""
 _Place = tuple[str, tuple[tuple[str, str], ...]]
@@ -24,7 +24,7 @@ _Place = tuple[str, tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True)
 class PictureRoot:
-    """The folder that paths of pictures are relative to; moves: its new place if it moved; notes: for the user."""
+    """The folder that picture paths are relative to. moves: its new place if it moved; notes: for the user."""
 
     folder: str
     moves: tuple[tuple[str, str], ...] = ()
@@ -32,12 +32,13 @@ class PictureRoot:
 
 
 def find_root(input: str, own: str, tables: Sequence[Names], pictures: Path | None) -> PictureRoot:
-    """Return the folder of the pictures by their names in files of metadata.
+    """Return the folder of the pictures that files of metadata name.
 
-    input: of the metadata, for messages; own: its folder, absolute; pictures: the folder that the user names. By
-    default it is the place where most of them are: relative to `own`, relative to the working directory, or at their
-    absolute paths. The last two are tried only if all names are of that kind, so that a few names cannot make a folder
-    readable. Raises UsageError if `pictures` is no folder.
+    input: the input with the metadata, for messages; own: its folder, absolute; pictures: the folder that the user
+    names. By default the pictures are searched for in three places, and the place with most of them is used: relative
+    to `own`, relative to the working directory, or at their absolute paths. The last two places are tried only if all
+    names are of that kind, so that a few names cannot make a folder readable. Raises UsageError if `pictures` is no
+    folder.
     """
     names = _sample(tables)
     parent = _parent(names, tables)
@@ -68,14 +69,14 @@ def find_root(input: str, own: str, tables: Sequence[Names], pictures: Path | No
 
 
 def _sample(tables: Sequence[Names]) -> list[str]:
-    """Return names of pictures, the same number from the beginning of each file."""
+    """Return names of pictures: equally many from the beginning of each file."""
     chosen = [tables[at] for at in np.unique(np.linspace(0, len(tables) - 1, 20).round().astype(int))]
     share = -(-_SAMPLED // len(chosen))
     return [name for table in chosen for name in table()[:share]]
 
 
 def _parent(names: Sequence[str], tables: Sequence[Names]) -> str | None:
-    """Return the folder that all names have in common; None if not all are absolute, or if it is the root."""
+    """Return the common folder of all names; None if not all are absolute, or if it is the root."""
     if not all(os.path.isabs(name) and _is_plain(name) for name in names):
         return None
     whole = [name for table in tables for name in _ends(table())]
@@ -93,7 +94,7 @@ def _ends(names: Sequence[str]) -> list[str]:
 
 
 def _is_plain(name: str) -> bool:
-    """Return whether a path has no "..", as paths from the search of a folder."""
+    """Return whether a path has no "..", like the paths that the search of a folder gives."""
     return ".." not in name.split("/")
 
 

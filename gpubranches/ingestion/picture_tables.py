@@ -1,4 +1,4 @@
-"""Parquet and Arrow files with pictures in a column, as of Hugging Face's data sets."""
+"""Parquet and Arrow files with a column of pictures, such as Hugging Face's data sets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PictureTables:
         self.root, self._tables, self._broken = root, tables, broken
 
     def openers(self, piece: Piece, rows: Sequence[int]) -> Iterator[Opener]:
-        """Yield an opener for each of these rows, whose bytes it holds."""
+        """Yield an opener for each of these rows; an opener holds the bytes of its picture."""
         if piece.path in self._broken:
             yield Opener("", functools.partial(_refuse, self._broken[piece.path]))
             return
@@ -62,7 +62,7 @@ class PictureTables:
 
 
 def with_own(own: Mapping[str, pa.Array], items: pa.Table) -> pa.Table:
-    """Return metadata behind the program's columns; one of their names is kept as `source_image_path` and so on."""
+    """Return the program's columns and the metadata; a column with one of their names gets the prefix `source_`."""
     import pyarrow as pa
 
     names = [f"source_{name}" if name in own else name for name in items.column_names]

@@ -1,4 +1,4 @@
-"""Pieces, the smallest units of an input that can be ingested alone, and the files of a piece with their state."""
+"""Pieces: the smallest units of an input that can be ingested alone. Each has files with a recorded state."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FileState:
 
     @property
     def state(self) -> tuple[int, int, int]:
-        """Size and times. They change whenever the content changes, and sometimes without."""
+        """Size and times. They change whenever the content changes, and sometimes without such a change."""
         return self.size, self.mtime_ns, self.ctime_ns
 
     def read(self) -> FileState:
@@ -54,14 +54,14 @@ class FileState:
             raise DataError(f"{self.path}: cannot read: {error.strerror}") from error
 
     def same_content(self, before: FileState) -> bool:
-        """Return whether the content equals that of an earlier record; it is read only where `state` differs."""
+        """Return whether the content equals that of an earlier record; the content is read only if `state` differs."""
         if self.state == before.state:
             return True
         return self.size == before.size and self.read().digest == before.digest
 
 
 def content_digest(file: object) -> bytes:
-    """Return the digest of an open file's content from its present position on."""
+    """Return the digest of an open file's content, from its present position to the end."""
     return hashlib.file_digest(file, "sha256").digest()[:DIGEST_BYTES]  # type: ignore[arg-type]
 
 
@@ -83,7 +83,7 @@ class Piece:
 
     @property
     def path(self) -> str:
-        """The path of the file with its rows."""
+        """The path of the file that contains the rows."""
         return self.files[0].path
 
 

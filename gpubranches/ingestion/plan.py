@@ -1,4 +1,4 @@
-"""The plan of an ingest or append: what is new against the catalog, or why the input is refused."""
+"""The plan of an ingest or append: what is new compared with the catalog, or why the input is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpubranches.ingestion.records import IngestHistory, InputComparison
 
 Plan = list[tuple[Input, list[PlannedPiece]]]
 _SHOWN = 4
-"""Names that a message lists at most."""
+"""The largest number of names in a message."""
 _OPTIONS = {
     "embedder": "--embedder",
     "head": "--head",
@@ -39,8 +39,8 @@ def plan_ingest(
 ) -> tuple[Plan, int | None]:
     """Return the plan of an ingest into an existing catalog, and the stopped run that it resumes, or None.
 
-    made_with: the present options. Raises UsageError unless the catalog was made of these inputs in their present state
-    and with these options. Pictures that could not be read, and were repaired, are in the plan.
+    made_with: the present options. The plan includes pictures that could not be read and have been repaired. Raises
+    UsageError unless the catalog was made with these options, and of these inputs in their present state.
     """
     catalog = history.catalog
     if "made_with" not in catalog.source:
@@ -77,8 +77,8 @@ def plan_append(
 ) -> tuple[Plan, int | None, list[str]]:
     """Return the plan of an append, the stopped run that it resumes, or None, and messages for the user.
 
-    new: whether only new files are wanted; files of deleted items are not new. If False, raises UsageError if any part
-    of the input is in the catalog; an input whose items were all deleted is not.
+    new: whether to add only new files; files of deleted items are not new. If False, raises UsageError if any part of
+    the input is in the catalog. An input whose items were all deleted does not count as in the catalog.
     """
     _require_unmoved(history, inputs)
     if (history.unfinished or stopped) and history.is_last(inputs):
@@ -101,7 +101,7 @@ def plan_append(
 
 
 def _rest(history: IngestHistory, inputs: Sequence[Input]) -> Plan:
-    """Return the rest of the plan of the last run; nothing if it is complete."""
+    """Return the rest of the plan of the last run; it is empty if that run is complete."""
     if not history.unfinished:
         return []
     starts = iter(past.start for past in history.records[-1].pieces)
@@ -129,7 +129,7 @@ def _difference(history: IngestHistory, compared: Sequence[InputComparison], mis
 
 
 def _already_there(history: IngestHistory, compared: Sequence[InputComparison]) -> str:
-    """Return which parts of an input are in the catalog already, and what the user can do."""
+    """Return which parts of an input are already in the catalog, and what the user can do."""
     reasons, some_new = [], False
     for each in compared:
         path, what = escaped_path(each.input.path), each.input.noun
@@ -167,7 +167,7 @@ def _span(first: int, last: int) -> str:
 
 
 def copied(history: IngestHistory, each: InputComparison) -> str:
-    """Return that an input is a copy of one of the catalog, and what the user can do."""
+    """Return a message that an input is a copy of one in the catalog, and what the user can do."""
     path, old = escaped_path(each.input.path), escaped_path(each.copy_of)
     if os.path.exists(each.copy_of):
         return f"{path} holds the same as {old}, which is in the catalog already"
@@ -176,7 +176,7 @@ def copied(history: IngestHistory, each: InputComparison) -> str:
 
 
 def _require_unmoved(history: IngestHistory, inputs: Sequence[Input]) -> None:
-    """Raise UsageError for an input at the old place of moved pictures: their paths could not be distinguished."""
+    """Raise UsageError for an input at the old place of moved pictures: their paths would be ambiguous."""
     for each in inputs:
         now = present_path(history.catalog.source, each.path)
         if now != each.path:

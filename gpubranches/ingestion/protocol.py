@@ -1,6 +1,6 @@
-"""What a kind of input gives: its pieces, and either rows of embeddings or codes, or pictures to embed.
+"""What each kind of input provides: its pieces, and either rows (embeddings or codes) or pictures to embed.
 
-A new kind is one module with a `Kind`, and its entry in `KINDS` of `inputs.py`.
+To add a kind, write one module with a `Kind`, and add it to `KINDS` of `inputs.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Part = tuple[Piece, int, int]
 
 @dataclass(frozen=True)
 class Opener:
-    """One picture to read. name: for messages; open: opens its bytes, in any thread; raises OSError or DataError."""
+    """A picture to read. name: for messages; open: opens its bytes, in any thread, and raises OSError or DataError."""
 
     name: str
     open: Callable[[], IO[bytes]]
@@ -34,19 +34,19 @@ class Opener:
 class Pictures(Protocol):
     """Pictures that are not embedded yet, with their metadata.
 
-    root: the folder that the column `image_path` is relative to. whole_files: whether each piece is one picture, whose
-    digest is then taken of the bytes that are decoded.
+    root: the folder that the column `image_path` is relative to. whole_files: whether each piece is one picture; its
+    digest is then computed from the bytes that are decoded.
     """
 
     root: str
     whole_files: bool
 
     def openers(self, piece: Piece, rows: Sequence[int]) -> Iterator[Opener]:
-        """Yield an opener for each of these rows of a piece, which ascend. One or few are held at a time."""
+        """Yield an opener for each of these rows of a piece, in ascending order. Callers hold few of them at a time."""
         ...
 
     def items(self, parts: Sequence[Part]) -> pa.Table:
-        """Return the metadata of the rows of parts: `image_path`, where the picture lies in its file, and the rest."""
+        """Return the metadata of parts: `image_path`, the position of the picture in its file, and the rest."""
         ...
 
 
@@ -55,16 +55,16 @@ class SpooledSource(Protocol):
     """A `RowSource` that must be copied to the disk before its rows can be read in any order."""
 
     def spool(self, folder: Path, progress: Progress) -> None:
-        """Copy the rows into a folder; what an earlier call copied of files in their present state is used again."""
+        """Copy the rows into a folder; complete copies of unchanged files from an earlier call are used again."""
         ...
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input. path: absolute, links resolved; source: its rows, or None; pictures: to be embedded, or None.
+    """An input. path: absolute, links resolved; source: its rows, or None; pictures: to be embedded, or None.
 
-    notes: messages on skipped or changed parts, one sentence each. moves: (old, new) for folders that its metadata name
-    and that were moved.
+    notes: messages about skipped or changed parts, one sentence each. moves: (old, new) for moved folders that its
+    metadata name.
     """
 
     path: str
@@ -96,9 +96,9 @@ class InputFiles:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of input. title, given: what it is and how it is given, in words; endings: of the files that it reads.
+    """A kind of input. title, given: its name, and the form of its input, in words; endings: of its files.
 
-    open: returns the input, None if the files are of another kind; raises CatalogFormatError or DataError for files
+    open: returns the input, or None if the files are of another kind; raises CatalogFormatError or DataError for files
     that cannot be used.
     """
 

@@ -1,4 +1,4 @@
-"""The record of ingested files: written by every ingest and append, compared before any file is read again."""
+"""The record of ingested files: every ingest and append writes it, and compares its inputs with it."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def listing(planned: Iterable[PlannedPiece]) -> bytes:
 class RecordedPiece:
     """A piece in the plan of an earlier run.
 
-    files: their state at that time; first_id: of its first row; start: the first planned row; taken: number of rows
-    from there on that are in the catalog.
+    files: their state at that time; first_id: the id of its first row; start: the first planned row; taken: the number
+    of rows from `start` on that are in the catalog.
     """
 
     files: tuple[FileState, ...]
@@ -57,11 +57,11 @@ class RecordedPiece:
 
     @property
     def unread(self) -> bool:
-        """Whether its file could not be opened at that time."""
+        """Whether the file could not be opened at that time."""
         return self.files[0].size == UNREAD
 
     def change(self, piece: Piece) -> str:
-        """Return the file of a piece that changed, was added or was removed since; "" if the piece is the same."""
+        """Return the file of a piece that has changed, or was added or removed; "" if the piece is the same."""
         for now, then in itertools.zip_longest(piece.files, self.files):
             if now is None or then is None or now.path != then.path:
                 return os.path.basename((now or then).path)
@@ -74,9 +74,10 @@ class RecordedPiece:
 class InputComparison:
     """The pieces of one input, compared with the record of a catalog.
 
-    unchanged: ingested, in the same state; new: not ingested; unfinished: ingested up to a row by a stopped run;
-    repaired: changed, without items in the catalog, since they could not be read or were deleted; changed: all others
-    that changed, with the name of the changed file; copy_of: path of an ingested input with the same content, else "".
+    unchanged: ingested, in the same state; new: not ingested; unfinished: ingested only in part by a stopped run;
+    repaired: changed, and without items in the catalog, because they could not be read or were deleted; changed: all
+    other changed pieces, with the name of the changed file; copy_of: path of an ingested input with the same content,
+    or "".
     """
 
     input: Input
@@ -108,7 +109,7 @@ class IngestHistory:
     """The ingested files of a catalog, by their paths."""
 
     def __init__(self, catalog: Catalog):
-        """Read the records of a catalog. Raises CatalogFormatError for one that is damaged."""
+        """Read the records of a catalog. Raises CatalogFormatError for a damaged record."""
         self.catalog = catalog
         self.records = list(_records(catalog))
         self.pieces: dict[str, RecordedPiece] = {}
@@ -123,7 +124,7 @@ class IngestHistory:
         return last is not None and last.base + last.n > self.catalog.next_id
 
     def compare(self, input: Input) -> InputComparison:
-        """Compare an input with the record; a content is read only if name, size and times do not decide."""
+        """Compare an input with the record; contents are read only if name, size and times do not decide."""
         comparison = InputComparison(input)
         for piece in input.pieces:
             past = self.pieces.get(piece.path)
@@ -143,7 +144,7 @@ class IngestHistory:
         return comparison
 
     def holds_any(self, input: Input) -> bool:
-        """Return whether any part of an input is in the catalog: an item, or a record of a file that was unreadable."""
+        """Return whether any part of an input is in the catalog: an item, or the record of an unreadable file."""
         pasts = [past for piece in input.pieces if (past := self.pieces.get(piece.path)) is not None]
         unread = np.array([error["id"] for error in self.catalog.errors()] if pasts else [], np.int64)
         return any(
@@ -182,12 +183,12 @@ class IngestHistory:
         ]
 
     def gone(self, input: Input) -> list[RecordedPiece]:
-        """Return the recorded pieces of an input that have items and are not in it any more."""
+        """Return the recorded pieces with items that the input no longer contains."""
         here = {piece.path for piece in input.pieces}
         return [past for past in self.of(input) if past.files[0].path not in here and self._is_live(past)]
 
     def missing_files(self, inputs: Sequence[Input]) -> list[str]:
-        """Return the paths of files of the first ingest that have items and are missing from the inputs."""
+        """Return the paths of files of the first ingest that have items but are missing from the inputs."""
         here = {piece.path for each in inputs for piece in each.pieces}
         return [
             place
@@ -196,7 +197,7 @@ class IngestHistory:
         ]
 
     def unread_ids(self, pieces: Iterable[Piece]) -> list[int]:
-        """Return the ids of the catalog's records that pieces could not be read."""
+        """Return the ids under which the catalog records that pieces could not be read."""
         spans = [
             (past.first_id, past.first_id + past.taken) for piece in pieces if (past := self.pieces.get(piece.path))
         ]
@@ -206,7 +207,7 @@ class IngestHistory:
         return [error for error in unread if any(first <= error < stop for first, stop in spans)]
 
     def _is_replaced(self, past: RecordedPiece) -> bool:
-        """Return whether another piece with items has moved to the path of a piece without any."""
+        """Return whether a piece with items has moved to the path of a piece without items."""
         other = self.pieces.get(past.files[0].path)
         return other is not None and self._is_live(other) and not self._is_live(past)
 
@@ -214,7 +215,7 @@ class IngestHistory:
         return bool(self.catalog.alive(np.arange(past.first_id, past.first_id + past.taken)).any())
 
     def _original(self, input: Input) -> str:
-        """Return the path of an ingested input with the same content under other names, else ""."""
+        """Return the path of an ingested input with the same content under other names, or ""."""
         first = input.pieces[0]
         name = os.path.relpath(first.path, input.path)
         end = "" if name == "." else f"/{name}"
@@ -247,7 +248,7 @@ def _records(catalog: Catalog) -> Iterator[IngestRecord]:
 
 
 def _columns(catalog: Catalog, name: str) -> dict[str, list[Any]]:
-    """Return the columns of a listing; one that `--repair` dropped has no name and gives no rows."""
+    """Return the columns of a listing; a listing that `--repair` dropped has no name and gives no rows."""
     try:
         table = catalog.listing(name) if name else listing_schema().empty_table()
     except CatalogFormatError as error:

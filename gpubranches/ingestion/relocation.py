@@ -14,12 +14,12 @@ from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 
 _SAMPLED = 1000
-"""Items whose pictures are checked at most."""
+"""The largest number of items whose pictures are checked."""
 
 
 @dataclass(frozen=True)
 class RelocateReport:
-    """The result of `relocate`: of `looked_at` items drawn, `before` had a picture file and `there` have one now."""
+    """The result of `relocate`. Of `looked_at` sampled items, `before` had a picture file and `there` have one now."""
 
     looked_at: int
     before: int
@@ -30,7 +30,7 @@ def relocate(directory: str | Path, before: str | Path, after: str | Path) -> Re
     """Record in a catalog, in one commit, that the pictures under `before` are now under `after`.
 
     The folders are those of inputs, those that links lead to, or parents of these. Raises UsageError if `after` is no
-    folder, or no picture is found there.
+    folder, or if it contains no picture of the catalog.
     """
     catalog = Catalog.open(directory)
     old, new = os.path.abspath(before), os.path.realpath(after)

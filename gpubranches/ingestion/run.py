@@ -40,13 +40,13 @@ def exclusive_run(folder: Path) -> Iterator[bool]:
 
 
 def was_stopped(folder: Path) -> bool:
-    """Return whether files of an ingest or append that was stopped, or that is running, are in a catalog."""
+    """Return whether a catalog has files of an ingest or append that was stopped or is running."""
     staging = folder / "staging"
     return staging.exists() or removed_of(staging).exists()
 
 
 class IngestRun:
-    """One run of an ingest or append. progress: callback of (stage, done, total); rates: of what was embedded."""
+    """One run of an ingest or append. progress: called with (stage, done, total); rates: of the pictures embedded."""
 
     def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int | None, progress: Progress):
         self.progress = progress
@@ -55,7 +55,7 @@ class IngestRun:
         self._batch_size: int = batch_size if batch_size is not None else getattr(embedder, "batch_size", BATCH_SIZE)
 
     def shape_of(self, input: Input) -> tuple[Kind, int]:
-        """Return kind and dims of the rows of an input."""
+        """Return the kind and the dims of the rows of an input."""
         if input.source is not None:
             return input.source.kind, input.source.dim
         return "embeddings", 0 if self._embedder is None else self._embedder.D
@@ -77,7 +77,7 @@ class IngestRun:
         return _joined(sources, [each.path for each, _ in plan], known), planned
 
     def remove_staged(self, inputs: Sequence[Input]) -> None:
-        """Remove the staged embeddings, of this or of a stopped run, of inputs that are in the catalog now."""
+        """Remove the staged embeddings, of this or a stopped run, of inputs that are in the catalog now."""
         folders = [spool_folder(self._staging, each.path) for each in inputs if isinstance(each.source, SpooledSource)]
         if self._embedder is not None:
             pictures = [each.path for each in inputs if each.pictures is not None]
@@ -107,10 +107,10 @@ class IngestRun:
 
 
 def _joined(sources: Sequence[RowSource], paths: Sequence[str], known: Mapping[str, str]) -> RowSource:
-    """Return several sources as one; a single source is returned as it is, unless it adds a folder of pictures.
+    """Return several sources as one; a single source is returned unchanged unless it adds a folder of pictures.
 
-    known: the folders of pictures of the catalog, by input. With two folders or more, the column `input` tells which
-    one a picture is in.
+    known: the folders of pictures of the catalog, by input. If there are two folders or more, the column `input` tells
+    the folder of each picture.
     """
     own = list(sources[0].roots.values())
     if len(sources) == 1 and (not known or own in ([], [known.get("")])):
@@ -120,7 +120,7 @@ def _joined(sources: Sequence[RowSource], paths: Sequence[str], known: Mapping[s
 
 
 def _names(paths: Sequence[str], folders: Sequence[str], known: Mapping[str, str]) -> list[str]:
-    """Return names of inputs: those of known folders, else the last part of the path; equal ones get a number."""
+    """Return names of inputs: those of known folders, else the last part of the path; equal names get a number."""
     by_folder, names = {root: name for name, root in known.items()}, list[str]()
     for path, folder in zip(paths, folders, strict=True):
         stem = escaped_path(Path(path).stem)

@@ -1,4 +1,4 @@
-"""The staging folder: embedded pictures that are not in the catalog yet, so that a stopped run can be resumed."""
+"""The staging folder holds embedded pictures that are not in the catalog yet, so that a stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gpubranches.ingestion.pieces import UNREAD, FileState, PlannedPiece, conten
 from gpubranches.ingestion.protocol import Opener, Pictures, Progress
 
 PARTITION = 2048
-"""Pictures of a partition, which is written at once; a killed run loses one partition at most."""
+"""Pictures per partition. A partition is written at once, so a killed run loses at most one."""
 _SCHEMA = pa.schema(
     [
         ("place", pa.string()),
@@ -50,7 +50,7 @@ _Key = tuple[str, tuple[int, int, int], int]
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A picture to read. read: gives the file of many pictures with its digest; None for a picture that is a file."""
+    """A picture to read. read: returns the file with many pictures, with its digest; None for a picture file."""
 
     key: _Key
     opener: Opener
@@ -59,7 +59,7 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """A picture that was read. prepared: input of the embedder; error: the reason if it could not be read."""
+    """A picture that was read. prepared: the input of the embedder; error: the reason if it could not be read."""
 
     key: _Key
     file: FileState
@@ -69,7 +69,7 @@ class _Decoded:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """The place of the embedding of a picture: row `at` of a partition. file, row: the picture, in the state read."""
+    """The position of an embedding: row `at` of a partition. file, row: the picture, in the state that was read."""
 
     file: FileState
     row: int
@@ -79,7 +79,7 @@ class _Row:
 
     @property
     def key(self) -> _Key:
-        """What identifies the picture."""
+        """The key that identifies the picture."""
         return self.file.path, self.file.state, self.row
 
 
@@ -154,10 +154,11 @@ def embed_pictures(
     progress: Progress,
     rates: EmbeddingRates | None = None,
 ) -> StagedPictures:
-    """Embed the pictures of the planned pieces that are not in `out` in their present state; return all of them.
+    """Embed the pictures of the planned pieces that `out` does not have in their present state; return all of them.
 
-    They are embedded `batch_size` at a time, see `embed_in_order`, and written about `PARTITION` at a time. rates: is
-    updated. Raises DataError if writing fails, or if a file of many pictures changes meanwhile.
+    `batch_size` pictures are embedded at a time, see `embed_in_order`, and about `PARTITION` are written at a time.
+    rates: updated by this function. Raises DataError if writing fails, or if a file with many pictures changes
+    meanwhile.
     """
     parts = _held(out, embedder.D)
     found = {row.key: row for number, path in enumerate(parts) for row in _rows(path, number)}
@@ -176,7 +177,7 @@ def embed_pictures(
 
 
 class _Counter:
-    """Reports pictures that are done. done, total: at first, and in the end."""
+    """Reports the number of pictures that are done. done: the count at the start; total: the count at the end."""
 
     def __init__(self, done: int, total: int, progress: Progress):
         self._done, self._total, self._progress = done, total, progress
@@ -190,7 +191,7 @@ class _Counter:
 def _partitions(
     batches: Iterable[tuple[list[_Decoded], NDArray[np.float32]]], tell: Callable[[int], None]
 ) -> Iterator[tuple[list[_Decoded], NDArray[np.float16]]]:
-    """Yield pictures and embeddings of `PARTITION` pictures or a little more; the last ones may be fewer."""
+    """Yield the pictures and embeddings of partitions of about `PARTITION` pictures; the last may be smaller."""
     decoded: list[_Decoded] = []
     rows: list[NDArray[np.float16]] = []
     for batch, embeddings in batches:
@@ -207,7 +208,7 @@ def _partitions(
 def _missing(
     pictures: Pictures, planned: Sequence[PlannedPiece], found: Container[_Key], workers: ThreadPoolExecutor
 ) -> Iterator[_Wanted]:
-    """Yield the pictures that are not embedded, in order; the digest of a file of many is taken by a worker."""
+    """Yield the pictures that are not embedded, in order; workers compute the digests of files with many pictures."""
     for piece, start in planned:
         file = piece.files[0]
         rows = [row for row in range(start, piece.rows) if (file.path, file.state, row) not in found]
@@ -218,7 +219,7 @@ def _missing(
 
 
 def _unchanged(file: FileState) -> FileState:
-    """Return a file with its digest. Raises DataError if it changed since it was scanned."""
+    """Return a file with its digest. Raises DataError if it has changed since the scan."""
     read = file.read()
     if read.state != file.state:
         raise DataError(f"{escaped_path(file.path)}: the file changed while it was read; run the same command again")
@@ -226,7 +227,7 @@ def _unchanged(file: FileState) -> FileState:
 
 
 def removed_of(staging: Path) -> Path:
-    """Return the name of a folder of embedded pictures while it is being removed."""
+    """Return the name of a folder of embedded pictures during its removal."""
     return staging.with_name(f"{staging.name}.removed")
 
 
@@ -249,7 +250,7 @@ def remove_staged(staging: Path, places: Sequence[Path]) -> None:
 
 
 def _held(out: Path, dim: int) -> list[Path]:
-    """Return the complete partitions; remove the files of incomplete ones."""
+    """Return the complete partitions, and remove the files of incomplete ones."""
     out.mkdir(parents=True, exist_ok=True)
     parts = []
     for path in sorted(out.iterdir()):
@@ -293,7 +294,7 @@ def _write(out: Path, embeddings: NDArray[np.float16], rows: Sequence[_Row]) -> 
 
 
 def _decode(wanted: _Wanted, embedder: Embedder) -> _Decoded:
-    """Read a picture; one that is a whole file is read once, for its embedding and for the digest of the same bytes."""
+    """Read a picture. A picture file is read once, and the same bytes give its embedding and its digest."""
     return (
         _decode_file(wanted, embedder) if wanted.read is None else _decode_part(wanted, wanted.read.result(), embedder)
     )

@@ -1,4 +1,4 @@
-"""Keeping a catalog equal to its inputs: new files are added, changed ones embedded again, missing ones deleted."""
+"""Keeping a catalog equal to its inputs: add new files, embed changed files again, delete missing ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gpubranches.ingestion.records import IngestHistory, RecordedPiece
 from gpubranches.ingestion.run import was_stopped
 
 MOST_DELETED = 0.5
-"""The share of an input's items that a sync deletes at most, unless it is told that so many are gone."""
+"""The largest share of an input's items that a sync deletes without `force`."""
 _QUIET_MS, _LONGEST_MS = 1000, 60_000
 """How long watched inputs must be quiet before they are compared, and the longest wait for that."""
 _TRIES = 4
@@ -39,9 +39,9 @@ _TRIES = 4
 class SyncReport:
     """The result of a sync, in items.
 
-    n: live items now; added: of new files; changed: of files whose content changed, with new ids; moved: of files under
-    another name, with their ids; removed: of files that are gone; errors: files that could not be read, so far;
-    seconds: wall-clock time; notes: one sentence each.
+    n: live items now; added: items of new files; changed: items of files with new content, which have new ids; moved:
+    items of renamed files, which keep their ids; removed: items of missing files; errors: files that could not be read,
+    of this and earlier runs; seconds: wall-clock time; notes: one sentence each.
     """
 
     n: int
@@ -55,13 +55,13 @@ class SyncReport:
 
     @property
     def did_anything(self) -> bool:
-        """Whether the catalog is another one now."""
+        """Whether the sync changed the catalog."""
         return bool(self.added or self.changed or self.moved or self.removed)
 
 
 @dataclass
 class _Difference:
-    """What distinguishes a catalog from its inputs: pieces in the record, except `added`, a number of new pieces.
+    """The differences between a catalog and its inputs: recorded pieces, except `added`, a number of new pieces.
 
     changed: their files have other content now. gone: neither their files nor their content are there. moved: with the
     present path of their content. notes: one sentence each.
@@ -83,7 +83,7 @@ def sync(
     progress: Progress | None = None,
     **named: Any,
 ) -> SyncReport:
-    """Make a catalog equal to the present state of some of its inputs; other inputs of the catalog stay as they are.
+    """Make a catalog equal to the present state of some of its inputs; other inputs of the catalog do not change.
 
     A file is the same if its path, size and times are, or its path and content. A file that was at another path was
     moved: its items keep their ids and marks. The items of a changed file are deleted, and its present content gets new
@@ -235,7 +235,7 @@ def _moved(before: Sequence[RecordedPiece], now: Sequence[Piece]) -> list[tuple[
 
 
 def _with_moves(history: IngestHistory, moved: Mapping[str, str]) -> dict[str, Any]:
-    """Return the source of the catalog with the moves of files, or of a folder where all its files moved."""
+    """Return the source of the catalog with the moves of files, or of a whole folder if all its files moved."""
     folders: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for before, after in moved.items():
         if os.path.basename(before) == os.path.basename(after):

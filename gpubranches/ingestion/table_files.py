@@ -1,4 +1,4 @@
-"""Parquet and Arrow files as tables that are read in parts, and what is known of their columns."""
+"""Parquet and Arrow files as tables that are read in parts, and what their columns mean."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 class TableFile(Protocol):
-    """A table in a file. path; mapped: whether its values lie in the file as they are; schema; rows: how many."""
+    """A table in a file. path; mapped: whether it is memory-mapped; schema; rows: number of rows."""
 
     path: str
     mapped: bool
@@ -43,7 +43,7 @@ class TableFile(Protocol):
 
 
 def open_table(path: str) -> TableFile:
-    """Open a Parquet or Arrow file. Raises CatalogFormatError if it is neither, or two columns have one name."""
+    """Open a Parquet or Arrow file. Raises CatalogFormatError if it is neither, or if column names repeat."""
     import pyarrow as pa
 
     try:
@@ -101,7 +101,7 @@ class _ParquetFile:
 
 
 class _ArrowFile:
-    """An Arrow file, or a stream of batches as Hugging Face writes it; it is mapped, not read."""
+    """An Arrow file, or a stream of batches as Hugging Face writes it; it is memory-mapped."""
 
     mapped = True
 
@@ -139,7 +139,7 @@ class _ArrowFile:
 
     @staticmethod
     def _all(reader: Any) -> Iterator[pa.RecordBatch]:
-        """Yield the batches; one whose offsets lead out of its buffers would end the process where it is used."""
+        """Yield the batches after a check: offsets outside a buffer would crash the process later."""
         if hasattr(reader, "num_record_batches"):
             batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
         else:
@@ -150,7 +150,7 @@ class _ArrowFile:
 
 
 def picture_places(table: TableFile, start: int, stop: int) -> dict[str, pa.Array]:
-    """Return the columns that say where the pictures of rows start..stop-1 are in their file.
+    """Return the columns with the positions of the pictures of rows start..stop-1 in their file.
 
     Raises CatalogFormatError for a damaged file, and for a compressed Arrow file.
     """
@@ -179,7 +179,7 @@ def picture_places(table: TableFile, start: int, stop: int) -> dict[str, pa.Arra
 
 
 def _byte_ranges(table: _ArrowFile, values: pa.Array) -> list[tuple[int | None, int | None]]:
-    """Return where in its file the bytes of each picture are, (start, size), None where there is none."""
+    """Return the position of each picture's bytes in its file, (start, size), or None for a row without a picture."""
     import pyarrow as pa
 
     if pa.types.is_struct(values.type):
@@ -198,9 +198,9 @@ def _byte_ranges(table: _ArrowFile, values: pa.Array) -> list[tuple[int | None, 
 
 
 def metadata_columns(schema: pa.Schema, without: Sequence[str | None]) -> tuple[list[str], list[str]]:
-    """Return the columns of a table that are metadata, and those with bytes, which are left out.
+    """Return the columns of a table that are metadata, and the columns with bytes, which are left out.
 
-    without: columns that are neither.
+    without: columns to leave out of both.
     """
     names = [name for name in schema.names if name not in without]
     heavy = [name for name in names if _has_bytes(schema.field(name).type)]
@@ -216,7 +216,7 @@ def _has_bytes(kind: pa.DataType) -> bool:
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Return the names of the classes of columns of numbers, as Hugging Face writes them in the schema."""
+    """Return the names of the classes of columns of numbers; Hugging Face writes them in the schema."""
     try:
         features = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         return {
@@ -229,9 +229,9 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
 
 
 def metadata(table: TableFile, start: int, stop: int, without: Sequence[str | None]) -> pa.Table:
-    """Return the metadata of rows start..stop-1: columns of the program's names are renamed.
+    """Return the metadata of rows start..stop-1; columns with the program's own names are renamed.
 
-    A column of classes, `label`, gets another one with their names, `label_name`.
+    For a column of classes such as `label`, a column `label_name` with the names is added.
     """
     import pyarrow as pa
 
@@ -250,7 +250,7 @@ def metadata(table: TableFile, start: int, stop: int, without: Sequence[str | No
 
 
 def notes_on(tables: Sequence[TableFile], path: Path, without: Sequence[str | None]) -> list[str]:
-    """Return messages on the columns that are left out or renamed, one sentence each."""
+    """Return messages about columns that are left out or renamed, one sentence each."""
     kept: dict[str, str] = {}
     heavy: dict[str, None] = {}
     for table in tables:

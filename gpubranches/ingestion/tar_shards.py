@@ -1,4 +1,4 @@
-"""Tar files of pictures, as of WebDataset and img2dataset: read in place, with the texts and JSON beside a picture."""
+"""Tar files of pictures (WebDataset, img2dataset), read in place, with the texts and JSON beside each picture."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST_TEXT_BYTES = 1 << 20
-"""Longest text or JSON beside a picture that is read."""
+"""The largest text or JSON beside a picture that is read."""
 MOST_COLUMNS = 256
-"""Columns that the JSON of one tar may have; further keys are left out."""
+"""The largest number of columns from the JSON of one tar; further keys are left out."""
 _TEXTS = {".txt": "caption", ".cls": "cls"}
-"""The columns of files of text, by their ending."""
+"""The columns for text files, by their ending."""
 _JSON = ".json"
 _HELD = 4
-"""Tars whose members are remembered."""
+"""Number of tars whose members are cached."""
 _BLOCK_BYTES = 512
 
 
@@ -46,8 +46,8 @@ _BLOCK_BYTES = 512
 class Members:
     """The pictures of a tar, in order.
 
-    names: of the members; starts, sizes: int64, where their bytes are; beside: for each picture the texts and JSON with
-    the same key, as {ending: (start, size)}; broken: why the tar ends too early, "" if it does not.
+    names: of the members; starts, sizes: int64, the positions of their bytes; beside: for each picture the texts and
+    JSON with the same key, as {ending: (start, size)}; broken: why the tar is truncated, or "".
     """
 
     names: list[str] = field(default_factory=list)
@@ -58,12 +58,12 @@ class Members:
 
     @property
     def rows(self) -> int:
-        """One row a picture, and a last one for a tar that ends too early."""
+        """The number of rows: one per picture, and one more for a truncated tar."""
         return len(self.names) + bool(self.broken)
 
 
 def read_members(path: str) -> Members:
-    """Return the pictures of a tar, by reading its headers alone. Raises OSError if it cannot be opened."""
+    """Return the pictures of a tar; only its headers are read. Raises OSError if it cannot be opened."""
     members, spans, texts = Members(), [], dict[str, dict[str, tuple[int, int]]]()
     try:
         with tarfile.open(path, "r:") as tar:
@@ -86,7 +86,7 @@ def read_members(path: str) -> Members:
 
 
 def _broken_end(path: str, end: int, pictures: int) -> str:
-    """Return why a tar whose members end at a byte is not complete, "" if it is: zeros follow its last member."""
+    """Return why a tar whose members end at a byte is truncated, or "" if zeros follow its last member."""
     with open(path, "rb") as file:
         file.seek(end)
         block = file.read(_BLOCK_BYTES)
@@ -97,7 +97,7 @@ def _broken_end(path: str, end: int, pictures: int) -> str:
 
 
 def _key(name: str) -> str:
-    """Return the part of a name that a picture and its texts share: all up to the first dot behind the folder."""
+    """Return the part of a name that a picture and its texts share: up to the first dot after the folder."""
     folder, slash, base = name.rpartition("/")
     return folder + slash + base.partition(".")[0]
 
@@ -116,7 +116,7 @@ class TarShards:
         self._held: OrderedDict[str, Members] = OrderedDict()
 
     def members(self, path: str) -> Members:
-        """Return the pictures of a tar, remembered for the tars read last."""
+        """Return the pictures of a tar; the last tars are cached."""
         if path not in self._held:
             self._held[path] = read_members(path)
             if len(self._held) > _HELD:
@@ -135,7 +135,7 @@ class TarShards:
                 yield Opener("", functools.partial(_refuse, members.broken))
 
     def items(self, parts: Sequence[Part]) -> pa.Table:
-        """Return the metadata of pictures, with the texts and JSON beside them."""
+        """Return the metadata of pictures, including the texts and JSON beside them."""
         from gpubranches.catalog.metadata.tables import unify_tables
 
         return unify_tables([self._items(*part) for part in parts])
@@ -165,7 +165,7 @@ def _refuse(reason: str) -> Any:
 
 
 def _described(file: int, beside: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
-    """Return the metadata of a picture; a text or JSON that cannot be read gives none."""
+    """Return the metadata of a picture; a text or JSON that cannot be read adds nothing."""
     found: dict[str, Any] = {}
     for ending, (start, size) in beside.items():
         if size > MOST_TEXT_BYTES:
@@ -184,7 +184,7 @@ def _described(file: int, beside: Mapping[str, tuple[int, int]]) -> dict[str, An
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], reserved: Mapping[str, Any]) -> dict[str, pa.Array]:
-    """Return the columns of rows of JSON; values of several types become text. reserved: names that are taken."""
+    """Return rows of JSON as columns; values of several types become text. reserved: names already in use."""
     import pyarrow as pa
 
     names = list(dict.fromkeys(name for row in rows for name in row))[:MOST_COLUMNS]

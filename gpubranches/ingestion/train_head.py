@@ -28,7 +28,7 @@ from gpubranches.ingestion.array_file import ArrayFile
 from gpubranches.ingestion.datasets import open_dataset
 
 TRAIN_ROWS = 1_000_000
-"""Evenly spaced rows that a head is trained on at most; they are held in memory, 2 D bytes each."""
+"""The largest number of evenly spaced rows that a head is trained on. They are held in memory, 2 D bytes each."""
 _CHUNK_ROWS = 16_384
 
 
@@ -36,10 +36,11 @@ _CHUNK_ROWS = 16_384
 class HeadReport:
     """The result of `train_head`.
 
-    rows: used for training and held out; texts: whose ranking the head was trained to keep; epochs: trained;
-    best_epoch: whose weights were kept; recall, recall_pca: 100-recall@100 of held-out rows by uint8 codes, of the head
-    and of the PCA it started from (with fewer than 100 rows, of all rows); recalls: by epoch; decoded: mean cosine of
-    held-out embeddings with those decoded from their codes; seconds: wall-clock time; device; identity: of the head.
+    rows: used for training and held out; texts: number of texts whose ranking the head was trained to keep; epochs:
+    trained; best_epoch: the epoch whose weights were kept; recall, recall_pca: 100-recall@100 of held-out rows by uint8
+    codes, of the head and of the PCA it started from (with fewer than 100 rows, of all rows); recalls: by epoch;
+    decoded: mean cosine of held-out embeddings with those decoded from their codes; seconds: wall-clock time; device;
+    identity: of the head.
     """
 
     rows: int
@@ -86,12 +87,12 @@ def train_head(
 ) -> HeadReport:
     """Train a head and write it to `out` (.safetensors); the same call resumes a stopped run.
 
-    source: a catalog with embeddings, or a file or folder of them that `ingest` takes. embedder: embeds the texts that
-    the text tower is trained on (None: the catalog's own; "none": no text tower); without_texts: names of its
-    vocabulary to leave out, so that they can be tested as unseen ones. pairs: a .npy of text embeddings, the text of
-    every row of `source` in its order, to train both towers on as in the paper. device: "auto", "cpu" or "cuda". The
-    rows that `holdout.split` holds out are never used for training. The state of the training is in a folder beside
-    `out` until it is finished. Raises UsageError, DataError or SpaceMismatchError, before it begins, for data that
+    source: a catalog with embeddings, or a file or folder of them that `ingest` accepts. embedder: embeds the texts
+    that the text tower is trained on (None: the catalog's own; "none": no text tower); without_texts: names of its
+    vocabulary to leave out, so that they can serve as unseen texts in tests. pairs: a .npy of text embeddings, one for
+    each row of `source` in its order; both towers are then trained on them as in the paper. device: "auto", "cpu" or
+    "cuda". The rows that `holdout.split` holds out are never used for training. Until the training ends, its state is
+    in a folder beside `out`. Raises UsageError, DataError or SpaceMismatchError before the training for data that
     cannot be trained on, BackendUnavailableError without torch.
     """
     began = time.perf_counter()
@@ -172,7 +173,7 @@ def _opened(catalog: Catalog | None, embedder: Embedder | str | None) -> Embedde
 
 
 def _embeddings(source: Path, rows: int) -> tuple[NDArray[np.int64], NDArray[np.float16], Catalog | None]:
-    """Return ids, unit embeddings and the catalog, if it is one."""
+    """Return ids, unit embeddings, and the catalog if the source is one."""
     if (source / "manifest.json").is_file():
         catalog = Catalog.open(source)
         if not catalog.stores_embeddings:
@@ -197,7 +198,7 @@ def _spaced(ids: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
 
 
 def _unit(take: Any, ids: NDArray[np.int64], D: int, name: str) -> NDArray[np.float16]:
-    """Return rows of a source as unit rows, (m, D) float16. Raises DataError for rows that have no direction."""
+    """Return rows of a source scaled to unit length, (m, D) float16. Raises DataError for rows without a direction."""
     out = np.empty((len(ids), D), np.float16)
     for start in range(0, len(ids), _CHUNK_ROWS):
         rows = ids[start : start + _CHUNK_ROWS]

@@ -1,4 +1,4 @@
-"""Videos: a frame every few seconds is an item."""
+"""Videos: one frame every few seconds is an item."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class VideoFrames:
     """The frames of videos at 0, `every_s`, 2 `every_s`, ... seconds.
 
-    Items have `image_path` (the video) and `image_seconds` (the time of the frame), and for people `video`, `seconds`
+    Items have `image_path` (the video) and `image_seconds` (the time of the frame), and for display `video`, `seconds`
     and `title`. A video that cannot be read has one row, with the reason.
     """
 

@@ -15,7 +15,7 @@ _GROUP_ROWS = 1 << 17
 
 
 class CatalogRows(Protocol):
-    """What the writers read from: a catalog."""
+    """The part of a catalog that the writers read."""
 
     @property
     def d(self) -> int: ...  # noqa: D102
@@ -35,7 +35,7 @@ def write_u8bin(path: Path, rows: CatalogRows, ids: NDArray[np.int64]) -> None:
 
 
 def write_codes_parquet(path: Path, rows: CatalogRows, ids: NDArray[np.int64]) -> None:
-    """Write the codes of items as Parquet with columns id int64 and c0, c1, ... uint8: what `Boxes.to_sql` reads."""
+    """Write the codes of items as Parquet with columns id int64 and c0, c1, ... uint8, as `Boxes.to_sql` expects."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -48,7 +48,7 @@ def write_codes_parquet(path: Path, rows: CatalogRows, ids: NDArray[np.int64]) -
 
 
 def write_clip_retrieval(folder: Path, rows: CatalogRows, ids: NDArray[np.int64], *, partition: int = 100_000) -> None:
-    """Write embeddings (float16) and metadata of items as a clip-retrieval folder, `partition` rows a file."""
+    """Write embeddings (float16) and metadata of items as a clip-retrieval folder, `partition` rows per file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

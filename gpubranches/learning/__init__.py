@@ -1,1 +1,1 @@
-"""What learns from marks: boxes and trees over codes, and a linear model."""
+"""Models that learn from marks: boxes and trees over codes, and a linear model."""

@@ -29,7 +29,7 @@ Subsets = Literal["separating", "pool"]
 POOL = ((64, 4), (32, 6), (8, 8))
 """Pairs of a number of subsets and their number of dims: the pool of the papers."""
 MOST_POSITIVES = 512
-"""The largest number of positives that an estimator of the ensemble learns from, drawn anew for each."""
+"""The largest number of positives that an estimator of the ensemble learns from; each estimator draws its own."""
 _MANY = 100
 """The number of positives from which estimators are grown on all cores; with fewer, starting threads takes longer."""
 
@@ -115,12 +115,12 @@ class DecisionBranches(BranchLearner):
 class BranchEnsemble(BranchLearner):
     """An ensemble whose estimators vote: an item matches with more than half of the votes, and is a candidate with one.
 
-    n_estimators: their number. subsets: as in DecisionBranches; "separating" considers 3/8 of the dims, drawn anew for
-    each box, and takes at most 8. negatives_per_positive: how many negatives for each positive an estimator sees, drawn
-    anew (None: all). So few positives meet few negatives, and their boxes reach farther; measurements show that without
-    this no majority holds an unmarked item after 8 marks. expansion: as in DecisionBranches; None: 100 for up to 8
-    positives, then 800 / positives, because many positives show by themselves how far a box reaches. random_state: as
-    in DecisionBranches.
+    n_estimators: their number. subsets: as in DecisionBranches; "separating" considers 3/8 of the dims, drawn again for
+    each box, and takes at most 8. negatives_per_positive: the number of negatives that an estimator sees for each
+    positive, drawn again for each estimator (None: all). With few positives an estimator then sees few negatives, and
+    its boxes reach farther. Measurements show that without this, after 8 marks, no unmarked item has a majority.
+    expansion: as in DecisionBranches; None: 100 for up to 8 positives, then 800 / positives, because many positives
+    themselves show how far a box reaches. random_state: as in DecisionBranches.
 
     After `fit`, boxes_: Boxes of n_estimators. Each estimator covers all positives, or 512 drawn ones if there are
     more. Reproducibility and codes marked both ways are as in DecisionBranches.

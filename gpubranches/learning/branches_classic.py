@@ -66,7 +66,7 @@ class _Classic(BranchLearner):
 
 
 class ClassicBranches(_Classic):
-    """One list of boxes that covers every positive and, with top_down, holds no negative.
+    """A list of boxes that covers every positive and, with top_down, contains no negative.
 
     share: the share of the 104 subsets that is tried for each box. top_down: split a box that holds negatives by a
     decision tree over all dims, and keep the positive leaves. bounded: a side that no point blocks ends at a random

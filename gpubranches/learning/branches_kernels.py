@@ -11,7 +11,7 @@ from numba import njit
 PATIENCE = 32
 """Number of consecutive positives that a box may fail to take in before it stops growing."""
 CONTAMINATION = 8
-"""A box may hold one negative for this many positives: negatives drawn at random may be positives nobody marked."""
+"""A box may contain one negative per this many positives, because random negatives may be positives without a mark."""
 
 
 @njit(cache=True, nogil=True)
@@ -37,7 +37,7 @@ def draw(state, n, count):
 
 @njit(cache=True, nogil=True)
 def hold(columns, features, size, low, high, inside):
-    """Set inside[i] to 1 where column i of columns, (d, m), lies in the box, else to 0; return how many do."""
+    """Set inside[i] to 1 if column i of columns, (d, m), lies in the box, else to 0; return the number of ones."""
     m = columns.shape[1]
     for i in range(m):
         inside[i] = 1
@@ -120,7 +120,7 @@ def separate(positives, negatives, members, dims, max_dims, exclusions, features
 
 @njit(cache=True, nogil=True)
 def purify(positives, negatives, seed, features, size, low, high, inside):
-    """Start the box at the code of the seed, and add dims until it holds no negative. Return the number of features.
+    """Start the box at the code of the seed, and add dims until it contains no negative. Return the number of features.
 
     No negative may have the seed's code in every dim.
     """
@@ -149,7 +149,7 @@ def purify(positives, negatives, seed, features, size, low, high, inside):
 
 @njit(cache=True, nogil=True)
 def grow(positives, negatives, order, features, size, low, high, held, inside):
-    """Widen the box over the positives, in the given order, as long as it holds few enough negatives."""
+    """Widen the box over the positives, in the given order, as long as it contains few enough negatives."""
     new_low, new_high = low.copy(), high.copy()
     failures = 0
     for i in order:

@@ -20,7 +20,7 @@ _MAX_INNER = 60
 _ACCURACY = 1e-3
 """The reduction of the residual's energy at which an inner solve ends; the next Newton step corrects the rest."""
 _LEAST_CURVATURE, _LEAST_LEFT = 1e-9, 1e-3
-"""The least curvature of the intercept, which has no penalty; the least share of curvature left without a row."""
+"""The least curvature of the intercept, which has no penalty, and the least share of curvature without one row."""
 _SERVES = 4
 """The number of inner iterations from which factorising again is cheaper than using an old factor."""
 
@@ -104,7 +104,7 @@ class LogisticRegression:
 
 
 class _Newton:
-    """Newton's method on rows (m, r) float64 for several columns of row weights; parameters (r + 1, columns)."""
+    """Newton's method for rows, (m, r) float64, with several columns of row weights; parameters: (r + 1, columns)."""
 
     def __init__(self, rows: Floats, targets: Floats, bound: float, max_iter: int):
         self.rows = rows

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 WINDOW = 200
 """Number of best items that the mixture is fitted to at first; doubled until at least half of them are background."""
 REACH = 0.25
-"""How far the window reaches at least below the expected mean score of wanted items, in standard deviations."""
+"""The least reach of the window below the expected mean score of wanted items, in standard deviations."""
 _MEAN_WEIGHT = 8.0
 _STD_WEIGHT = 16.0
 _ROUNDS = 30
 _SINGLE, _GROUPED = 1000, 1000
-"""Of weighted scores, the number of best ones that are taken singly, and the largest number of groups of the others."""
+"""The number of best weighted scores that are used singly, and the largest number of groups of the others."""
 
 
 def mixture_cut(

@@ -1,4 +1,4 @@
-"""Top-down splitting: a box that holds negatives is divided into parts that hold none."""
+"""Top-down splitting: a box that contains negatives is divided into parts without negatives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpubranches.learning.trees import DecisionTree
 
 
 def split(box: Box, points: NDArray[np.uint8], positive: NDArray[np.bool_]) -> list[Box]:
-    """Return the parts of a box that hold positives only: positive leaves of a decision tree over what it holds.
+    """Return the parts of a box without negatives: the positive leaves of a decision tree over the items in the box.
 
     points: (m, d) uint8, some of them in the box, no positive equal to a negative; positive: (m,).
     """

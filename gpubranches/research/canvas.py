@@ -27,7 +27,7 @@ _DPI = 130
 
 
 class Figures:
-    """Figures written into a folder; written: the files so far. Raises BackendUnavailableError without matplotlib."""
+    """Figures in a folder; written: the files so far. Raises BackendUnavailableError without matplotlib."""
 
     def __init__(self, folder: Path):
         try:
@@ -51,7 +51,7 @@ class Figures:
 
 
 def quiet(axes: Any) -> None:
-    """Leave the axes only what is read: two spines, a pale grid."""
+    """Reduce axes to what is read: two spines and a pale grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, axis="y", color="#d8dce0", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -26,7 +26,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> s
 
 
 def with_error(mean: float, error: float) -> str:
-    """Return a mean with its standard error where there is one; a dash for NaN."""
+    """Return a mean with its standard error, if there is one; a dash for NaN."""
     if math.isnan(mean):
         return "-"
     return short(mean) if math.isnan(error) else f"{short(mean)} ±{short(error)}"

@@ -146,7 +146,7 @@ class BoundaryPosterior:
         return places
 
     def evidence(self, typical: float) -> float:
-        """Return evidence_ with a further factor (size + 10)^-typical, since a larger idea rarely gives these marks.
+        """Return evidence_ with a further factor (size + 10)^-typical, because a larger idea rarely gives these marks.
 
         Source of this size principle: Tenenbaum and Griffiths, Generalization, similarity, and Bayesian inference,
         Behavioral and Brain Sciences 24 (2001).

@@ -32,7 +32,7 @@ CARRIED = 0.5
 SURE, LIKELY = 0.9, 0.5
 """Least chances to be right of the first two of TIERS."""
 OUTSIDE_EVERY = 20
-"""One audited item in this many is drawn from what is not ranked."""
+"""One audited item in this many is drawn from the items without a rank."""
 _BINS = 48
 _LEVELS = (0.05, 0.5, 0.95)
 _FARTHEST = 30.0
@@ -56,8 +56,8 @@ class Evidence:
 class Sample:
     """Items drawn for an audit.
 
-    ids: (m,) int64, in the order to show; chances: (m,), with which each was drawn; anywhere: (m,) bool, which were
-    drawn uniformly from all that does not match.
+    ids: (m,) int64, in the order to show; chances: (m,), the probability of drawing each; anywhere: (m,) bool, which
+    were drawn uniformly from all that does not match.
     """
 
     ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -120,7 +120,7 @@ class Completeness:
         return other
 
     def _right_unlisted(self, votes: NDArray[np.float32]) -> Floats:
-        """Return by each curve how many of the items that have a vote but are not listed are right, (CURVES,)."""
+        """Return, for each curve, how many unlisted items with a vote are right, (CURVES,)."""
         left = max(0, self.ranking.candidates - int(np.count_nonzero(self.ranking.scores)))
         each, counts = np.unique(votes, return_counts=True)
         chances = chances_by(self._curves.shapes, self._distances(each))
@@ -166,7 +166,7 @@ class Completeness:
         return Sample(ids, np.full(len(ids), share), np.ones(len(ids), np.bool_))
 
     def random_checks(self, cut: Ranking, marks: ItemLabels) -> RandomChecks:
-        """Return what the items of `draw_anywhere` that lie below the cut are marked.
+        """Return the marks of the items of `draw_anywhere` that lie below the cut.
 
         cut: the ranking as it is cut now; marks: all present marks.
         """
@@ -203,7 +203,7 @@ class Completeness:
         return self._estimates(matched, marks, audited, joined)[:2]
 
     def recall_alike(self, matched: NDArray[np.bool_], marks: ItemLabels, audited: ItemLabels) -> Interval | None:
-        """Return the recall of the matches among the items that the scores tell of; arguments and None as `estimate`.
+        """Return the recall of the matches among the items that the scores reveal; arguments and None as in `estimate`.
 
         It leaves out one term of the recall: right items that resemble nothing marked. Their number is an expectation
         that no mark near the answer can change; `random_checks` bounds it.

@@ -1,4 +1,4 @@
-"""Curves that give the chance to be right at a score: 4,000 draws of what is not known about an answer.
+"""Curves that give the chance to be right at a score: 4,000 draws of the unknowns of an answer.
 
 The chance of an unmarked item to be right is a logistic curve of its distance from the cut, with one slope above the
 cut and one below, times a ceiling. The ceiling is below 1 where embeddings do not separate the wanted items from
@@ -48,7 +48,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Curves, one a row.
+    """Curves, one per row.
 
     shapes: (c, 3), the log odds at the cut, the slopes above and below it, per unit of distance; ceilings: (c,),
     factors of the chances. missed: (c,), right items that are not ranked, for each right item that is; elsewhere: (c,),
@@ -108,7 +108,7 @@ def _along_boundary(
 
 
 def _partly_wider(curves: Curves, breadth: Breadth, ranked: NDArray[np.int64], rng: np.random.Generator) -> Curves:
-    """Replace some curves of a narrow idea by those of a broad one, of which the ranking holds only a part."""
+    """Replace some curves of a narrow idea by curves of a broad one, of which the ranking contains only a part."""
     wider = rng.random(CURVES) < max(_LEAST_BROAD, breadth.chance)
     count = int(np.count_nonzero(wider))
     shapes = curves.shapes.copy()
@@ -122,7 +122,7 @@ def _partly_wider(curves: Curves, breadth: Breadth, ranked: NDArray[np.int64], r
 def draw_boundaries(breadth: Breadth, rng: np.random.Generator) -> Floats:
     """Draw boundary, width and ceiling of the broad model from its posterior, (CURVES, 3), in random order.
 
-    Half of the draws trust the gaps of the catalog, half do not; see `BoundaryPosterior.draw`.
+    Half of the draws use the gaps of the catalog, half do not; see `BoundaryPosterior.draw`.
     """
     boundary, trusting = breadth.broad.boundary, round(_TRUSTING * CURVES)
     draws = [boundary.draw(trusting, rng, gaps=boundary.gaps), boundary.draw(CURVES - trusting, rng, gaps=0.0)]
@@ -130,7 +130,7 @@ def draw_boundaries(breadth: Breadth, rng: np.random.Generator) -> Floats:
 
 
 def right_unranked(breadth: Breadth, draws: Floats, ranked: NDArray[np.int64]) -> Floats:
-    """Return how many right items each curve expects among those that are not ranked, (c,).
+    """Return how many right items without a rank each curve expects, (c,).
 
     draws: (c, 3) of `draw_boundaries`; ranked: (m,) ids to leave out, int64.
     """

@@ -1,4 +1,4 @@
-"""Explains why an item is in an answer or not: the boxes that hold it, its narrow bounds, and the boxes it misses."""
+"""The explanation of an item: the boxes that contain it, its narrow bounds, and the boxes that it misses."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class BoxReading:
 
     @property
     def violated(self) -> tuple[Bound, ...]:
-        """The bounds that exclude the item; none if the box holds it."""
+        """The bounds that exclude the item; none if the box contains it."""
         return tuple(bound for bound in self.bounds if bound.margin is not None and bound.margin < 0)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The votes of the boxes for one item, and what the answer made of them.
+    """The votes of the boxes for one item, and their outcome in the answer.
 
     votes: of n_estimators; needed: votes from which an item matches, or is a candidate if a second stage ranks. held:
     the boxes that hold the item, by estimator. misses: for each estimator without such a box its nearest one, by the
@@ -71,7 +71,7 @@ class Explanation:
     mark: int = 0
 
     def narrowest(self, count: int = NEAREST) -> list[tuple[BoxReading, Bound]]:
-        """Return the bounds of boxes that hold the item with the least margins, narrowest first."""
+        """Return the bounds with the smallest margins, of boxes that contain the item, narrowest first."""
         pairs = [(reading, bound) for reading in self.held for bound in reading.bounds if bound.margin is not None]
         return sorted(pairs, key=lambda pair: (pair[1].margin, pair[0].box, pair[1].dim))[:count]
 
@@ -81,7 +81,7 @@ class Explanation:
 
     @property
     def found(self) -> bool:
-        """Whether the answer has the item, or the boxes would match it where there is no answer."""
+        """Whether the answer contains the item; without an answer, whether the boxes match it."""
         return self.votes >= self.needed if self.matched is None else self.matched
 
     @property
@@ -104,7 +104,7 @@ class Explanation:
 def explain(boxes: Boxes, code: NDArray[np.uint8], *, needed: int = 1, nearest: int = NEAREST) -> Explanation:
     """Compare all boxes with one item's code, (d,) uint8; name at most `nearest` missed boxes.
 
-    Raises ArrayError for another array, or boxes over dims that the code does not have; UsageError for nearest < 0.
+    Raises ArrayError for another kind of array, or for boxes over dims that the code lacks; UsageError for nearest < 0.
     """
     check_array(code, "code", dtype=np.uint8, shape=(None,))
     boxes.require_dims(len(code))

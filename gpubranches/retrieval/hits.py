@@ -1,4 +1,4 @@
-"""What a search finds: ids with their distances, nearest first."""
+"""The result of a search: ids with their distances, nearest first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture of items in the plane: the two directions in which groups of items differ most."""
+"""A projection of items to two dims: the directions in which groups of items differ most."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
 
 FITTED = 4_000
-"""Items of a group that a plane is fitted to, at most."""
+"""The largest number of items of a group that a plane is fitted to."""
 _BLOCK = 8_192
-"""Items that are projected at a time."""
+"""Number of items that are projected at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +46,9 @@ def fit_plane(catalog: Catalog, groups: Sequence[NDArray[np.int64]]) -> Plane:
 
     groups: ids, (m,) int64 each; the first `FITTED` of each are used, so pass them in random order. Each group has the
     same weight, whatever its size. The axes are the first two principal components after the local whitening, which
-    makes the differences between nearest neighbours equal in all directions: without labels this is what linear
-    discriminant analysis does with labels, a large distance means another kind of item. The first group lies towards
-    positive coordinates. The same groups give the same plane. Without any item the plane is that of the first axes.
+    makes the differences between nearest neighbours equal in all directions. So a large distance means another kind of
+    item, as in linear discriminant analysis, but without labels. The first group lies towards positive coordinates. The
+    same groups give the same plane. Without any item, the axes are the first two dims.
     """
     taken = [ids[:FITTED] for ids in groups if len(ids)]
     if catalog.has_embeddings:

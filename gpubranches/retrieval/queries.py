@@ -61,7 +61,7 @@ class Query:
 
     @property
     def single(self) -> Term | None:
-        """The term of a query that has only one, else None."""
+        """The only term of a query, or None if it has several."""
         return self.added[0] if len(self.added) == 1 and not self.subtracted else None
 
     @property

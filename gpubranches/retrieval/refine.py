@@ -1,4 +1,4 @@
-"""Find all: train a model on marks, apply it to the whole catalog, rank what it finds, and cut the list."""
+"""Find all: train a model on marks, apply it to the whole catalog, rank the candidates, and cut the list."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _WIDE: dict[Model, dict[str, Any]] = {
     "ensemble": {"expansion": 100, "negatives_per_positive": 20},
     "branch": {"top_down": False},
 }
-"""Settings of models before a second stage: their boxes need only hold what the second stage is to rank."""
+"""Settings of models before a second stage: their boxes only have to contain what the second stage ranks."""
 
 _MOST_VOTES = 200_000
 """The largest number of items ranked by embeddings for which votes are also counted."""
@@ -91,7 +91,7 @@ def find_all(
     where: Bitmap | None = None,
     lean: float = 0.0,
 ) -> Found:
-    """Train a model, rank what it finds, and cut the list by the model's own rule.
+    """Train a model, rank its candidates, and cut the list by the model's own rule.
 
     second_stage: rank by embeddings, else by votes; "linear" needs it. If the broad model gives the answer
     (`breadth.judge`), the second stage ranks the whole catalog, and models that learn from pseudo-labels are trained on
@@ -199,7 +199,7 @@ def _train_around(ranking: Ranking, catalog: Catalog, data: TrainingData, model:
 
 
 def _train_wide(backend: Backend, catalog: Catalog, data: TrainingData, model: Model, seed: int) -> Boxes:
-    """Train wide boxes, which hold the candidates of a second stage."""
+    """Train wide boxes, which contain the candidates of a second stage."""
     if model == "branch":  # its boxes are too few to be wide, so they are grown around pseudo-labels here, too
         right, wrong = _with_pseudo_labels(backend, catalog, data, seed)
     else:

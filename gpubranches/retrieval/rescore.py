@@ -40,8 +40,7 @@ FEWEST_HELD_OUT = 4
 _LEAST_SCORE_STD = 0.1
 _SCORED_AT_ONCE = 65_536
 _AHEAD = 8
-"""How many times more items are ranked by bits than are needed now, since ranking more later reads the whole catalog
-again."""
+"""How many times more items are ranked by bits than needed; ranking more later reads the whole catalog again."""
 MOST_SCORED = 16_384
 """The largest number of candidates of a large catalog that are all scored by embeddings. If more may match, most get
 estimates, see `_estimated`."""

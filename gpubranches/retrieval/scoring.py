@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 MOST_EXACT = 200_000
 """The largest catalog of which all stored embeddings are read."""
 LISTED = 65_536
-"""Number of best items that are listed of a larger catalog."""
+"""Number of best items in the list of a larger catalog."""
 SAMPLED = 20_000
-"""Number of random items that stand for what is not listed."""
+"""Number of random items that represent the unlisted ones."""
 HEAD = 4000
 """Number of the best listed items that are scored exactly."""
 NEAR_CUT = 20_000
@@ -39,8 +39,7 @@ MOST_SCANNED = 1 << 31
 """Bytes of stored embeddings up to which all are read for one list, so that its scores are exact."""
 _MARGIN = 3.0
 _SPARE = 4.0
-"""By how many standard deviations the rank in the sample that surely includes the best items exceeds its
-expectation."""
+"""Standard deviations above the expectation at which a rank in the sample surely includes the best items."""
 
 Ids = NDArray[np.int64]
 Scores = NDArray[np.float32]
@@ -240,7 +239,7 @@ class EmbeddingView:
         cut: float,
         least: float,
     ) -> Candidates:
-        """Return by a tier all items above the cut and items below it as `listed` says; least: the cut in its unit."""
+        """Return, by a tier, all items above the cut and some below it, see `listed`. least: the cut in its unit."""
         above = np.count_nonzero(found.scores >= cut) + found.stands_for * np.count_nonzero(found.sampled_scores >= cut)
         wanted = LISTED + round(1.5 * above)
         min_score = least - _MARGIN * found.error / max(found.scale, 1e-12) if tier == "bits" else -np.inf

@@ -52,7 +52,7 @@ class Searcher:
 
     @cached_property
     def embedder(self) -> Embedder | None:
-        """The embedder of queries, None if there is none. It is opened on first use, see `open_embedder`."""
+        """The embedder of queries, or None. It is opened on first use, see `open_embedder`."""
         given = self.catalog.embedder or None if self._given == "auto" else self._given
         if not isinstance(given, str):
             return given
@@ -217,7 +217,7 @@ def _no_picture(name: str) -> NDArray[np.float32]:
 
 
 def centred_texts(catalog: Catalog, embedder: Embedder, texts: list[str]) -> NDArray[np.float32]:
-    """Return embeddings of texts, centred on the catalog's mean of texts, else on the embedder's, (q, D) float32.
+    """Return embeddings of texts, centred on the catalog's mean of texts or else the embedder's, (q, D) float32.
 
     Raises UsageError for an embedder that reads no texts.
     """

@@ -77,7 +77,7 @@ def count_exploring(breadth: Breadth, count: int) -> int:
 
 
 def _alive_along_boundary(catalog: Catalog, breadth: Breadth, marked: Ids, count: int) -> Ids:
-    """Return `along_boundary` without items that were deleted since the answer."""
+    """Return `along_boundary` without items that have been deleted."""
     gone = np.zeros(0, np.int64)
     while True:
         found = along_boundary(breadth, np.concatenate([marked, gone]), count)

@@ -1,4 +1,4 @@
-"""What a person does with a catalog: marks, finds all, looks, and comes back to it."""
+"""Work with a catalog: marks, find all, answers, and sessions that can be continued."""
 
 from __future__ import annotations
 

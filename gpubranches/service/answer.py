@@ -1,4 +1,4 @@
-"""The answer of a find all: the ranking as it is cut, what made it, how complete it is, and its parts."""
+"""The answer of a find all: the ranking with its cut, how it was made, how complete it is, and its parts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gpubranches.engines import Backend
 
 PARTS = ("all", *TIERS, "below", "new", "gone")
-"""Lists of an answer: what matches, that by tier, what lies just below the cut, what changed since the last round."""
+"""Lists of an answer: the matches, the matches by tier, items just below the cut, changes since the last round."""
 JUST_BELOW = 200
 """Items under the cut that are listed."""
 
@@ -38,7 +38,7 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Answer:
-    """What one find all found. It never changes: another cut, estimate or mark is another answer of the same round.
+    """The answer of one find all. It never changes: another cut, estimate or mark gives another answer.
 
     ranking: the items, best first, and which of them match; completeness: what is known of how many of them are right
     and how many are missing; options: what it was found with; boxes: of the model, None for one without; coding,
@@ -63,13 +63,13 @@ class Answer:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the catalog's codes were made anew since it was found, so that its boxes fit none of them."""
+        """Whether the catalog's codes have been replaced since the find all; the answer's boxes then no longer fit."""
         return self.generation < self.catalog.generation and self.coding != self.catalog.coding
 
     # Its marks
 
     def with_marks(self, marks: ItemLabels, audited: ItemLabels) -> Answer:
-        """Return the same answer under other marks: what is marked wrong does not match, what is marked right does.
+        """Return the same answer under other marks: items marked wrong do not match, items marked right do.
 
         marks: of the items that its filter lets in; audited: those of an audit.
         """
@@ -78,7 +78,7 @@ class Answer:
 
     @cached_property
     def changed(self) -> dict[int, int]:
-        """The marks that changed since the find all: item id -> +1, -1, or 0 for one that was removed."""
+        """The marks that changed since the find all: item id -> +1, -1, or 0 for a removed mark."""
         found, now = self.completeness.marks, self.marks
         if now is None:
             return {}
@@ -130,7 +130,7 @@ class Answer:
 
     @cached_property
     def moved(self) -> tuple[int, int]:
-        """How many items joined the matches by marks since the find all, and how many left them."""
+        """How many items joined and how many left the matches because of marks since the find all."""
         now, before = self.listed, self.ranking
         size = len(before.ids)
         joined = int(np.count_nonzero(now.matched[:size] & ~before.matched)) + len(now.ids) - size
@@ -143,7 +143,7 @@ class Answer:
 
     @cached_property
     def matches(self) -> Matches:
-        """What matches under the marks, best first; its length is `current.total`."""
+        """The matches under the present marks, best first; their number is `current.total`."""
         return self._items(self.listed.matched)
 
     def part(self, name: str) -> Matches:
@@ -158,7 +158,7 @@ class Answer:
 
     @cached_property
     def parts(self) -> dict[str, Matches]:
-        """The parts by name, in the order of PARTS: tiers where there are some, changes where there was a round.
+        """The parts by name, in the order of PARTS; tiers and changes only if the answer has them.
 
         all: what matches; sure, likely, borderline: see `Completeness.tiers`; below: the first 200 that do not match,
         without marked items; new, gone: what matches now and did not, and the other way round.
@@ -178,7 +178,7 @@ class Answer:
         return parts
 
     def still_matching(self) -> Matches:
-        """Return what matches without the items deleted since."""
+        """Return the matches that have not been deleted."""
         found = self.matches
         if self.generation == self.catalog.generation:
             return found
@@ -192,7 +192,7 @@ class Answer:
     # Other cuts and estimates
 
     def reaches(self, lean: float) -> bool:
-        """Return whether the list is long enough for a cut: it holds what matches there, and what lies just below."""
+        """Return whether the list is long enough for a cut: it must contain all matches, and the items just below."""
         ranking = self.ranking
         if ranking.unlisted is None or self.boxes is None:
             return True
@@ -201,9 +201,9 @@ class Answer:
         return votes >= ranking.complete_from and below >= JUST_BELOW
 
     def recut(self, lean: float, marks: ItemLabels, audited: ItemLabels) -> Answer:
-        """Return the answer with another cut, which its list `reaches`; see `Session.recut`.
+        """Return the answer with another cut, which its list must reach (`reaches`); see `Session.recut`.
 
-        marks: those there are now; audited: those of an audit.
+        marks: the present marks; audited: the marks of an audit.
         """
         start = time.perf_counter()
         threshold = self._threshold(lean, audited)
@@ -262,7 +262,7 @@ class Answer:
         return replace(self, completeness=self.completeness.with_audit(sample))
 
     def relisted(self, backend: Backend, lean: float, where: Bitmap | None) -> Answer:
-        """Return an answer by votes with as long a list as a cut needs, by its boxes over the catalog as it is now.
+        """Return an answer by votes with a list long enough for a cut; its boxes are applied to the present catalog.
 
         where: bitmap of its filter, None for all items. Raises UsageError where the codes are others by now.
         """
@@ -293,7 +293,7 @@ class Answer:
         return self.completeness.chances_of(scores, self.audited)
 
     def _joined(self) -> NDArray[np.int64]:
-        """Return the items marked right since that are not ranked, (j,) int64."""
+        """Return the items without a rank that were marked right after the find all, (j,) int64."""
         right = np.array([item for item, label in self.changed.items() if label > 0], np.int64)
         return right[~among(right, self.ranking.ids)]
 

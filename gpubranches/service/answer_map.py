@@ -1,4 +1,4 @@
-"""A map of an answer and its surroundings: which items are drawn, where they lie, and what is known of each."""
+"""A map of an answer and other items: which items are drawn, their positions, and their kinds."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from gpubranches.service.answer import Answer
 
 MOST_POINTS = 100_000
-"""Points of a map, at most, without marked items."""
+"""The largest number of points of a map, without marked items."""
 KINDS = ("rest", "below", *reversed(TIERS), "match")
-"""What a point can be: any other item; one that was ranked and does not match; a match by its tier, or without one."""
+"""The kinds of points: any other item; a ranked item that does not match; a match of each tier, or without one."""
 EXTENT = 10_000
 """The coordinates of most points lie within this distance of 0."""
 _SHARE = 5
-"""Items below the cut, and any others, are each at most one point in this many."""
+"""Items below the cut, and other items, are each at most one in this many of the points."""
 _KEPT = 2
-"""Samples of an answer that are kept: the page's, and one of another size for a program."""
+"""Number of samples of an answer that are kept: the page's, and one of another size for a program."""
 
 Area = Sequence[tuple[int, int]]
-"""A polygon by its corners (x, y)."""
+"""A polygon, given by its corners (x, y)."""
 
 
 @dataclass(frozen=True, eq=False)
 class AnswerMap:
     """The points of a map: ranked items best first, then others in random order.
 
-    ids: (m,) int64; places: (m, 2) int32, right and up; kinds: (m,) uint8, places in KINDS, under the marks there are
-    now; totals: how many items there are of each group, drawn or not: matches, below, rest. version: names the places;
-    areas of one version mean other items in another.
+    ids: (m,) int64; places: (m, 2) int32, positions to the right and up; kinds: (m,) uint8, indices of KINDS, under the
+    present marks; totals: how many items each group has, drawn or not: matches, below, rest. version: identifies the
+    positions; a selected area of another version contains other items.
     """
 
     ids: NDArray[np.int64]
@@ -53,14 +53,14 @@ class AnswerMap:
 
     @property
     def drawn(self) -> dict[str, int]:
-        """How many items of each group are drawn."""
+        """The number of items of each group that are drawn."""
         rest, below = (int(np.count_nonzero(self.kinds == kind)) for kind in (0, 1))
         return {"matches": len(self.ids) - rest - below, "below": below, "rest": rest}
 
     def within(self, areas: Sequence[Area], kinds: str = "") -> NDArray[np.int64]:
-        """Return the ids of the points that lie within one of some areas, in the order of the map, (m,) int64.
+        """Return the ids of the points inside one of some areas, in the order of the map, (m,) int64.
 
-        kinds: of the points, by their places in KINDS as digits; "" for all.
+        kinds: only points of these kinds, given as digits that are indices of KINDS; "" for all.
         """
         chosen = np.zeros(len(self.ids), np.bool_)
         for area in areas:
@@ -70,7 +70,7 @@ class AnswerMap:
         return self.ids[chosen]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the map as a dict for JSON: one list for each column."""
+        """Return the map as a dict for JSON, with one list per column."""
         return {
             "version": self.version,
             "kind_names": list(KINDS),
@@ -84,7 +84,7 @@ class AnswerMap:
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """The items of a map that are drawn whatever is marked. centre: (2,) float32, of the plane; unit: of a place."""
+    """The items of a map that are drawn whatever is marked. centre: (2,) float32, of the plane; unit: their step."""
 
     ids: NDArray[np.int64]
     places: NDArray[np.int32]
@@ -94,16 +94,16 @@ class _Sample:
 
 
 class AnswerMaps:
-    """The maps of answers. The sample of an answer is drawn once and kept as long as the answer is. Thread-safe."""
+    """The maps of answers. The sample of an answer is drawn once, and kept as long as the answer. Thread-safe."""
 
     def __init__(self) -> None:
         self._samples: WeakKeyDictionary[Answer, SingleFlightCache[_Sample]] = WeakKeyDictionary()
 
     def get(self, found: Answer, answer: Answer, where: Bitmap | None, most: int = MOST_POINTS) -> AnswerMap:
-        """Return the map of an answer: of `most` points at most, beside all marked items.
+        """Return the map of an answer, with at most `most` points and all marked items.
 
-        found: the answer under the marks of its find all, which the sample depends on; answer: the same one under the
-        marks there are now; where: bitmap of its filter, None for all items.
+        found: the answer under the marks of its find all, which the sample depends on; answer: the same answer under
+        the present marks; where: bitmap of its filter, None for all items.
         """
         kept = self._samples.setdefault(found, SingleFlightCache(_KEPT))
         generation = found.catalog.generation
@@ -141,9 +141,9 @@ def inside(places: NDArray[np.int32], area: Area) -> NDArray[np.bool_]:
 
 
 def _drawn(found: Answer, where: Bitmap | None, most: int) -> _Sample:
-    """Draw the sample of an answer: of its matches evenly, of what lies below the cut the best, of the rest evenly.
+    """Draw the sample of an answer: an even sample of its matches, the best below the cut, an even sample of the rest.
 
-    The plane is fitted to the matches and to what lies below the cut, which is where a second group would be.
+    The plane is fitted to the matches and to what lies below the cut, where a second group would be.
     """
     catalog, ranking = found.catalog, found.ranking
     alive = catalog.alive(ranking.ids)
@@ -175,7 +175,7 @@ def _in_random_order(ids: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _kinds(answer: Answer, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return what items are under the marks of an answer, (m,) uint8, places in KINDS."""
+    """Return the kinds of items under the marks of an answer, (m,) uint8, indices of KINDS."""
     listed = answer.listed
     kinds = np.zeros(len(ids), np.uint8)
     rows = np.flatnonzero(among(listed.ids, ids))

@@ -125,15 +125,15 @@ class CatalogService:
     # The catalog
 
     def count(self, where: str = "") -> int:
-        """Return how many items a condition lets in, "" for none. Raises UsageError for one that cannot be read."""
+        """Return how many items meet a condition; "" admits all. Raises UsageError for an invalid condition."""
         return self.catalog.count(where or None)
 
     def columns(self) -> list[Column]:
-        """Return the columns that conditions can name, with the most frequent values of those that hold few."""
+        """Return the columns that conditions can use, with the most frequent values of columns that have few."""
         return self.catalog.described_columns()
 
     def item(self, item: int) -> dict[str, Any] | None:
-        """Return the columns of an item, None if there is no such item."""
+        """Return the columns of an item, or None if the item does not exist."""
         ids = as_ids([item])
         return self.catalog.items(ids)[0] if self.catalog.alive(ids)[0] else None
 
@@ -161,7 +161,7 @@ class CatalogService:
         return self.embedder is not None and self.embedder.reads_texts
 
     def original(self, item: int) -> Original:
-        """Return the picture of an item as it is on the disk. Raises DataError if there is none that can be sent."""
+        """Return the original picture of an item. Raises DataError if there is none that can be sent."""
         row = self.item(item)
         if row is None:
             raise DataError(f"there is no item {item}")
@@ -247,7 +247,7 @@ class CatalogService:
         return ListPage(state, shown, request.offset, found.total, distances, found.inside, found.source, took_ms)
 
     def upload(self, session: str, picture: bytes) -> str:
-        """Keep the embedding and a thumbnail of a picture; return its name, for queries as picture:NAME.
+        """Store the embedding and a thumbnail of a picture; return its name, for queries as picture:NAME.
 
         Raises UsageError if the embedder reads no pictures, and for what is no picture.
         """
@@ -299,7 +299,7 @@ class CatalogService:
             return MarkResult(event, tuple(held.labels.undo(event_id=event).tolist()))
 
     def redo(self, session: str, event: str | None = None) -> MarkResult:
-        """Bring back what the last undo took, unless something was marked since; return its items."""
+        """Redo the last undone step, unless something has been marked since; return its items."""
         event = _event(event)
         with self.sessions.shared(session) as held:
             return MarkResult(event, tuple(held.labels.redo(event_id=event).tolist()))
@@ -374,7 +374,7 @@ class CatalogService:
             return Proposal(self.sessions.state_of(held), held.suggest(count), "suggestion")
 
     def audit(self, session: str, count: int = AUDITED) -> Proposal:
-        """Draw items whose marks tell how complete the last answer is."""
+        """Draw items whose marks show how complete the last answer is."""
         with self.sessions.exclusive(session) as held:
             return Proposal(self.sessions.state_of(held), held.audit(count), "audit")
 
@@ -400,7 +400,7 @@ class CatalogService:
         return self.sessions.state(session, at).part(name, offset, count)
 
     def answer_map(self, session: str, most: int = MOST_POINTS) -> AnswerMap:
-        """Return the map of the last answer, of `most` points at most beside its marked items.
+        """Return the map of the last answer, with at most `most` points and all marked items.
 
         Raises UsageError before a find all.
         """

@@ -14,7 +14,7 @@ from gpubranches.core.files import new_file
 from gpubranches.errors import CatalogFormatError, DataError, UnavailableError, WaitError
 
 WAIT_S = 1.0
-"""How long a write waits for others: this long for those of this process, then this long for another process."""
+"""How long a write waits for other writes of this process, and then for other processes."""
 _KEPT = 4
 """Idle connections that stay open. Each has up to three file handles."""
 _OTHERS = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

@@ -117,7 +117,7 @@ def _gpu() -> Finding:
 
 
 def _majors() -> Finding:
-    """Compare the CUDA majors that cupy, torch and faiss were built for; one process can hold only one safely."""
+    """Compare the CUDA major versions of cupy, torch and faiss; only one can be used safely in one process."""
     majors: dict[str, str] = {}
     for module in ("cupy", "torch", "faiss"):
         for distribution in _distributions(module):
@@ -148,7 +148,7 @@ def _distributions(module: str) -> list[str]:
 
 
 def _output(*command: str) -> str:
-    """Return what a command prints, empty if it is missing or fails."""
+    """Return the output of a command, or "" if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -38,7 +38,7 @@ WHAT = "the labels"
 ORIGINS = ("user", "suggestion", "border", "audit")
 """Who chose the marked items: a person, a suggestion near the cut, one along the border of a broad idea, an audit."""
 NOT_CHOSEN = ORIGINS[1:]
-"""Origins of items that the program chose. Their marks are no fair sample of what is wanted."""
+"""Origins of marks on items that the program chose. These marks are not a fair sample of what is wanted."""
 _Event = tuple[int, str, str, str, int, int, str]
 _EVENT_BYTES = 600
 _INSERT = (
@@ -117,13 +117,13 @@ class Labels:
         return self._take_back(event_id, lambda: next((a for a in reversed(self._actions) if self._stands(a)), None))
 
     def redo(self, *, event_id: str | None = None) -> NDArray[np.int64]:
-        """Bring back what the last undo took, unless items were marked since; return its items, (m,) int64."""
+        """Redo the last undone step, unless items have been marked since; return its items, (m,) int64."""
         return self._take_back(event_id, lambda: self._undos[-1] if self._undos else None)
 
     def changes(self, since: int = 0) -> tuple[int, dict[int, int]]:
-        """Return the log's version, and the labels (0: none) of the items that events after version `since` touched.
+        """Return the log's version, and the labels (0: none) of items with events after version `since`.
 
-        Of versions see `version`.
+        See `version` for the meaning of versions.
         """
         with self._reading():
             marks = self._standing()
@@ -146,17 +146,17 @@ class Labels:
             return self._seen
 
     def origins(self) -> dict[int, str]:
-        """Return how the marks that hold came to be: item id -> the `origin` they were made with."""
+        """Return the origins of the valid marks: item id -> the `origin` that the mark was made with."""
         with self._reading():
             return {item: origin for item, (_, origin) in self._standing().items()}
 
     def has_origin(self, items: NDArray[np.int64], kinds: tuple[str, ...]) -> NDArray[np.bool_]:
-        """Return which items, (m,) ids, hold a mark of one of some origins, (m,) bool."""
+        """Return which items, (m,) ids, have a valid mark with one of some origins, (m,) bool."""
         origins = self.origins()
         return np.array([origins.get(int(item)) in kinds for item in items], np.bool_)
 
     def audited(self) -> dict[int, int]:
-        """Return the marks that hold and were made in an audit: item id -> +1 or -1."""
+        """Return the valid marks that were made in an audit: item id -> +1 or -1."""
         with self._reading():
             return {item: label for item, (label, origin) in self._standing().items() if origin == "audit"}
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from gpubranches.core.options import RefineOptions
 
 RANDOM_SHARE = 10
-"""Random negatives are at most one item in this many: those that would match are wrongly pushed out of the answer."""
+"""Random negatives are at most one item in this many, because they wrongly exclude items that would match."""
 
 
 @dataclass(frozen=True)
 class MarkedItems:
-    """What a log of marks says of a catalog. Marks of items that were deleted since are left out.
+    """The marks of a log on items of a catalog. Marks of deleted items are left out.
 
     seed: of the random negatives.
     """
@@ -62,7 +62,7 @@ class MarkedItems:
         return drawn[~among(drawn, np.concatenate([self.positives, self.negatives]))]
 
     def training_data(self, options: RefineOptions) -> TrainingData:
-        """Return what a model learns from, without a query. Raises LabelError if no item is marked right."""
+        """Return the training data of a model, without a query. Raises LabelError if no item is marked right."""
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
             message = "find all needs at least one item marked right, got none; mark one, then find all again"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Matches:
-    """Items of an answer, best first: those that match, or another of its parts.
+    """Items of an answer, best first: the matches, or another part of the answer.
 
     ranking: the one they are from; rows: (m,) intp, their rows in it; known: what tables tell of each. Tables and files
     hold their metadata as the catalog has them now, and leave out items that were deleted since the answer.
@@ -41,7 +41,7 @@ class Matches:
         return f"<Matches: {len(self):,} items>"
 
     def __len__(self) -> int:
-        """Return how many items there are, with those deleted since."""
+        """Return the number of items, including items deleted since."""
         return len(self.rows)
 
     @property
@@ -90,7 +90,7 @@ class Matches:
         return self.export(path, "csv")
 
     def export(self, path: str | Path, format: str | None = None) -> int:
-        """Write the items to a file; return how many were written.
+        """Write the items to a file; return the number written.
 
         format: a name in `export.FORMATS`, None takes it from the ending of the path. Errors as of `export_items`.
         """

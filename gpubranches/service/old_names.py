@@ -25,7 +25,7 @@ class OldNames:
         return _neighbors(self.search(text, k, **options))
 
     def image(self, image: Image, k: int = 100, **options: Any) -> Neighbors:
-        """Search by a picture; use `search`."""
+        """Search by a picture. Use `search` instead."""
         warn_renamed("Session.image", "search")
         return _neighbors(self.search(image, k, **options))
 
@@ -35,7 +35,7 @@ class OldNames:
         return _neighbors(self.search(item, k, **options))
 
     def vector(self, vector: NDArray[Any], k: int = 100, **options: Any) -> Neighbors:
-        """Search by an embedding or a code; use `search`."""
+        """Search by an embedding or a code. Use `search` instead."""
         warn_renamed("Session.vector", "search")
         return _neighbors(self.search(vector, k, **options))
 
@@ -45,7 +45,7 @@ class OldNames:
         return self.last_answer()
 
     def learnt_all(self, *, but: tuple[str, ...] = ()) -> bool:
-        """Return whether the answer is up to date; use `is_up_to_date`."""
+        """Return whether the answer is up to date. Use `is_up_to_date` instead."""
         warn_renamed("Session.learnt_all", "is_up_to_date")
         return self.is_up_to_date(ignoring=but)
 

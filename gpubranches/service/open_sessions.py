@@ -14,7 +14,7 @@ from gpubranches.catalog import Catalog
 from gpubranches.service import Session
 
 LIMIT_BYTES = 256 << 20
-"""Memory that the answers and marks of all sessions may take."""
+"""The largest memory for the answers and marks of all sessions."""
 _DICT_ITEM_BYTES = 100
 
 

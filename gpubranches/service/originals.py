@@ -13,7 +13,7 @@ from gpubranches.service.export.pictures import safe_name, with_ending
 
 @dataclass(frozen=True)
 class Original:
-    """A picture as it is on the disk. name: what a download is called, with the ending of its format."""
+    """An original picture. name: the name of its download, with the ending of its format."""
 
     picture: Picture
     name: str

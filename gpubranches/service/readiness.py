@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gpubranches.service.snapshot_follower import SnapshotFollower
 
 _VALID_S = 10.0
-"""How long an answer of the backend is trusted, so that frequent checks do not load it."""
+"""How long a result of the backend is reused, so that frequent checks do not load it."""
 _WAIT_S = 1.0
 
 
@@ -31,7 +31,7 @@ class Readiness:
         self._valid_until_s = 0.0
 
     def check(self) -> None:
-        """Raise what the backend raises; WaitError if another check is still waiting for its answer."""
+        """Check that the backend answers. Raises its error, or WaitError while another check is still running."""
         if time.monotonic() < self._valid_until_s:
             return
         if not self._lock.acquire(timeout=_WAIT_S):

@@ -33,7 +33,7 @@ class ResultList:
 
     @property
     def total(self) -> int:
-        """How many items the complete list has."""
+        """The number of items of the complete list."""
         return min(self.inside, LONGEST)
 
     def extended(self, found: Hits) -> ResultList:

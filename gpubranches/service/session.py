@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from gpubranches.retrieval.queries import Term
 
 _OUTSIDE_DRAWN = 1000
-"""Random ids of which those that the filter lets in may join an audit."""
+"""Number of random ids to draw from; those that the filter admits may join an audit."""
 
 
 class Session(OldNames):
@@ -86,7 +86,7 @@ class Session(OldNames):
         self._marked_answer: tuple[Answer, int, int, Answer] | None = None
 
     def close(self) -> None:
-        """Close what the session opened itself; the last answer stays."""
+        """Close everything that the session opened itself; the last answer remains available."""
         self._opened.close()
 
     def __enter__(self) -> Self:
@@ -99,7 +99,7 @@ class Session(OldNames):
 
     @property
     def embedder(self) -> Embedder | None:
-        """What turns texts and pictures into queries, None if there is nothing; it is opened here if need be."""
+        """The embedder of texts and pictures in queries, or None; it is opened on first use."""
         return self.searcher.embedder
 
     # Queries
@@ -150,7 +150,7 @@ class Session(OldNames):
         return self.labels.undo()
 
     def redo(self) -> NDArray[np.int64]:
-        """Bring back what the last undo took, unless something was marked since; return its items, (m,) int64."""
+        """Redo the last undone step, unless something has been marked since; return its items, (m,) int64."""
         return self.labels.redo()
 
     @property
@@ -170,7 +170,7 @@ class Session(OldNames):
     # The answer
 
     def find_all(self, options: RefineOptions | None = None) -> Answer:
-        """Train boxes on the marks, apply them to the whole catalog, rank what they find and cut the list.
+        """Train boxes on the marks, apply them to the whole catalog, rank the candidates and cut the list.
 
         Marked items keep their label in the answer. Boxes exclude every item marked wrong, so by votes alone models
         without pseudo-labels ignore `negative_weight`. Raises LabelError if no item is marked right, UsageError for
@@ -309,7 +309,7 @@ class Session(OldNames):
     # What is known of it, and what to mark next
 
     def audit(self, count: int = AUDITED, *, anywhere: bool = False) -> NDArray[np.int64]:
-        """Return ids of unmarked items whose marks tell how complete the last answer is, (at most count,) int64.
+        """Return ids of unmarked items whose marks show how complete the last answer is, (at most count,) int64.
 
         They are drawn at random with known chances, most of them near the cut, some far below it; with `anywhere` all
         with the same chance, from all that does not match. Mark any number of them, in any order, with origin "audit",
@@ -324,11 +324,11 @@ class Session(OldNames):
 
     @property
     def checked(self) -> int:
-        """How many items of audits are marked; without any, precision and recall are guesses from the scores."""
+        """Number of marked items from audits. If it is 0, precision and recall are guesses from the scores."""
         return len(self.labels.audited())
 
     def estimate(self) -> Ranking:
-        """Estimate precision, recall and tiers of the last answer with the marks made since; return its ranking.
+        """Estimate precision, recall and tiers of the last answer with the newest marks; return its ranking.
 
         Recall is that over the items that `where` lets in. Raises UsageError before a find all.
         """
@@ -352,7 +352,7 @@ class Session(OldNames):
             return suggest(self.catalog, answer.ranking, answer.breadth, marked, count)
 
     def next(self, target_recall: float = TARGET, count: int = 20, checks: int = CHECKS) -> Step:
-        """Return what to mark next to find a share of all right items, or that the answer holds that share.
+        """Return what to mark next to find a share of all right items, or that the answer already holds that share.
 
         The items are suggestions while the answer probably misses more, else items of an audit; it finds all again
         where the model has to learn from new marks. Mark them with the step's kind as origin, and call again until the
@@ -373,7 +373,7 @@ class Session(OldNames):
         return answer.recall_alike(marks, self.labels.audited(), without)
 
     def random_checks(self) -> RandomChecks:
-        """Return what the random items of the last answer's audits are marked. Raises UsageError before a find all."""
+        """Return the marks of the random items in audits of the last answer. Raises UsageError before a find all."""
         answer = self.last_found()
         return answer.random_checks(self._marked.within(self._bitmap(answer.options.where)))
 
@@ -388,7 +388,7 @@ class Session(OldNames):
         return all(item in marks and origins.get(item) in ignoring for item in changed)
 
     def explain(self, item: int) -> Explanation:
-        """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in.
+        """Explain why an item is in the last answer or is not: the boxes that contain it, and those that nearly do.
 
         Raises UsageError before a find all, for an unknown item, for an answer without boxes, and where the codes were
         made anew since.
@@ -412,7 +412,7 @@ class Session(OldNames):
         return None if where is None else self.catalog.where(where)
 
     def _completeness(self, found: Found, where: Bitmap | None) -> Completeness:
-        """Return what is known of how complete a new ranking is, with what was audited before."""
+        """Return the estimate of how complete a new ranking is, with the marks of earlier audits."""
         universe = max(self.catalog.count(where), len(found.ranking.ids))
         earlier = None if self.found is None else self.found.completeness.evidence(self.labels.audited())
         marks = self._marked.within(where)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 NAME_LENGTH = 200
-"""Letters of the name that a user gives a session, at most."""
+"""The largest number of letters in the name that a user gives a session."""
 
 
 class SessionDirectory:
@@ -67,7 +67,7 @@ class SessionDirectory:
         return self.opened.shared(session)
 
     def state(self, session: str, at: int | None = None) -> SessionState:
-        """Return a session as it is now; at: a version of the log of marks, for its answer under the marks of then."""
+        """Return the present state of a session. at: version of the log of marks that its answer should use."""
         with self.shared(session) as held:
             return self.state_of(held, at)
 
@@ -88,7 +88,7 @@ class SessionDirectory:
         )
 
     def create(self, name: str = "", seed: int | None = None) -> str:
-        """Create a session; return what it is called by. name: the user's; seed: of its learners."""
+        """Create a session and return its identifier. name: chosen by the user; seed: of its learners."""
         session = new_session_name()
         self.store.update(session, name=name, **({} if seed is None else {"seed": seed}))
         return session
@@ -110,7 +110,7 @@ class SessionDirectory:
         return self.store.deleted(session)
 
     def rename(self, session: str, name: str) -> str:
-        """Name a session; return the name with single spaces. Raises UsageError for one that is too long."""
+        """Name a session; return the name with single spaces. Raises UsageError for a name that is too long."""
         name = " ".join(name.split())
         if len(name) > NAME_LENGTH:
             raise UsageError(f"title: expected at most {NAME_LENGTH} letters, got {len(name)}")
@@ -118,7 +118,7 @@ class SessionDirectory:
         return name
 
     def copy(self, session: str, name: str) -> str:
-        """Create a session that is as another one is now; return what it is called by. name: of it, cut if long."""
+        """Copy a session and return the identifier of the copy. name: of the copy, truncated if it is too long."""
         return self._restore({**self.pack(session), "name": name[:NAME_LENGTH]})
 
     def discard(self, session: str) -> None:
@@ -143,7 +143,7 @@ class SessionDirectory:
             return pack(self.record(session), held, self.uploads)
 
     def unpack(self, packed: bytes) -> str:
-        """Create a session from the JSON of a packed one; return what it is called by. Raises UsageError."""
+        """Create a session from the JSON of a packed one; return its identifier. Raises UsageError."""
         return self._restore(unpack(packed))
 
     def _restore(self, packed: dict[str, Any]) -> str:

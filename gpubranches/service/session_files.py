@@ -125,7 +125,7 @@ def restore(packed: dict[str, Any], session: Session, store: SessionStore, uploa
 
 
 def _picture(sent: dict[str, str], D: int) -> Upload:
-    """Return a picture of a file. The thumbnail is encoded again, so that a browser gets nothing but a JPEG."""
+    """Return a picture of a file. The thumbnail is encoded again, so that a browser only ever gets a JPEG."""
     try:
         embedding = np.frombuffer(b64decode(sent["embedding"], validate=True), "<f4").astype(np.float32)
         thumbnail = b64decode(sent["thumbnail"], validate=True)

@@ -76,18 +76,18 @@ _FIRST = _COUNT + "SELECT item FROM held WHERE label = 1 ORDER BY seq LIMIT :exa
 _DISCARDED = "SELECT session FROM sessions WHERE deleted_s < ?"
 
 SESSION_NAME = re.compile(r"[A-Za-z0-9_-]{22}")
-"""The form of the names that `new_session_name` makes."""
+"""The pattern of the names that `new_session_name` makes."""
 EXAMPLES = 4
-"""How many items marked right illustrate a session in a list."""
+"""Number of items marked right that illustrate a session in a list."""
 _CANDIDATES = 40
-"""How many items marked right, the first ones, they are chosen from."""
+"""Number of items marked right, the first ones, from which the illustrations are chosen."""
 DISCARDED_S = 3600.0
-"""How long a discarded session can be brought back."""
+"""How long a discarded session can be restored."""
 LIMIT = 200
-"""How many sessions a list has by default."""
+"""The default number of sessions in a list."""
 Order = Literal["used", "name", "matches", "exported"]
 ORDERS: tuple[Order, ...] = get_args(Order)
-"""How sessions are listed: by the last use, by the name, by the matches, by the last export."""
+"""Orders of the list of sessions: by last use, by name, by matches, by last export."""
 _TRY_WAIT_S = 0.2
 """How long `try_update` waits while another process writes."""
 
@@ -114,12 +114,12 @@ class Record:
 
     @property
     def title(self) -> str:
-        """The name, else the first query, "" for neither."""
+        """The name, else the first query, else ""."""
         return self.name or self.asked
 
     @property
     def asked(self) -> str:
-        """The first query, "" if there was none."""
+        """The first query, or "" if there was none."""
         return str(self.settings.get("asked") or "")
 
     def mentions(self, text: str) -> bool:
@@ -155,19 +155,19 @@ class Record:
 
     @property
     def matches(self) -> int | None:
-        """How many items the last find all matched, as it was cut last; None if none was run or stored."""
+        """The number of matches of the last find all, after its last cut; None if none is stored."""
         count = self.settings.get("matches")
         return None if count is None else int(count)
 
     @property
     def exported(self) -> tuple[str, float] | None:
-        """The name of the file that was exported last, and its time, seconds since 1970; None if there was none."""
+        """The name of the last exported file, and its time in seconds since 1970; None if nothing was exported."""
         last = self.settings.get("exported")
         return None if last is None else (str(last["name"]), float(last["at_s"]))
 
     @property
     def options(self) -> RefineOptions:
-        """The options of the last find all, the defaults where none are stored; without a query."""
+        """The options of the last find all, without the query; the defaults if none are stored."""
         names = ("model", "second_stage", "random_negatives", "negative_weight", "lean")
         stored = {name: self.settings[name] for name in names if name in self.settings}
         return RefineOptions(**stored, where=self.where or None)
@@ -197,7 +197,7 @@ class SessionStore(Tables):
         self._write(session, name, settings, WAIT_S)
 
     def try_update(self, session: str, **settings: Any) -> None:
-        """Store settings as `update` does; if the file cannot be written within .2 s, log a warning instead."""
+        """Store settings like `update`; if the file cannot be written within .2 s, log a warning instead."""
         try:
             self._write(session, None, settings, _TRY_WAIT_S)
         except DataError as error:
@@ -209,7 +209,7 @@ class SessionStore(Tables):
             connection.execute(_UPDATE, row)
 
     def record(self, session: str) -> Record:
-        """Return the entry of a session, without counts; an empty one for a session that has none."""
+        """Return the entry of a session, without counts; an empty entry if it has none."""
         query = "SELECT session, name, settings, used_s FROM sessions WHERE session = ? AND deleted_s IS NULL"
         with self.database.reading() as connection:
             row = connection.execute(query, (session,)).fetchone()
@@ -245,7 +245,7 @@ class SessionStore(Tables):
         return known[1]
 
     def discard(self, session: str) -> None:
-        """Hide a session as if it were deleted; `bring_back` shows it again, for DISCARDED_S seconds."""
+        """Hide a session like a deleted one; `bring_back` restores it for DISCARDED_S seconds."""
         with self.database.writing() as connection:
             connection.execute(_UPDATE, {"session": session, "name": None, "settings": "{}", "now": time.time()})
             connection.execute("UPDATE sessions SET deleted_s = used_s WHERE session = ?", (session,))
@@ -290,7 +290,7 @@ class SessionStore(Tables):
 
 
 def distinct_examples(candidates: Sequence[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
-    """Return of each session `count` of its candidates, first those that the fewest other sessions have.
+    """Return `count` candidates of each session; those that the fewest other sessions have come first.
 
     So sessions that began with the same query look different. Candidates that are equally rare stay in their order.
     """
@@ -299,7 +299,7 @@ def distinct_examples(candidates: Sequence[tuple[int, ...]], count: int) -> list
 
 
 def open_store(catalog: Catalog) -> tuple[SessionStore, bool]:
-    """Open the store beside a catalog; return it, and whether what it stores lasts longer than this process.
+    """Open the store beside a catalog; return it, and whether its contents outlive this process.
 
     If the file there cannot be written, the store is a copy of it that is removed when this process ends.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 5.0
-"""How long a generation that could not be opened is not tried again."""
+"""How long to wait before trying again to open a generation that could not be opened."""
 
 
 class SnapshotFollower:
@@ -34,7 +34,7 @@ class SnapshotFollower:
 
     @contextmanager
     def reading(self, wait_s: float | None = None) -> Iterator[None]:
-        """Let this thread read the newest snapshot within the block, whatever is committed meanwhile.
+        """Let this thread read the newest snapshot in the block, even if others commit meanwhile.
 
         Raises WaitError if another request takes longer than `wait_s` seconds to open a new generation.
         """

@@ -21,7 +21,7 @@ def problems(path: Path) -> list[str]:
 
 
 def repair(path: Path) -> list[str]:
-    """Keep what is undamaged of a catalog, and remove a damaged index; return one line per loss.
+    """Keep the undamaged parts of a catalog, and remove a damaged index; return one line per loss.
 
     Raises CatalogFormatError if the catalog can only be restored from a copy.
     """

@@ -1,4 +1,4 @@
-"""What to mark next until the answer is known to hold a wished share of all that is right."""
+"""The next items to mark until the answer is known to hold a wished share of all right items."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ TARGET = 0.95
 CHECKS = 500
 """The most random items to look at, unless another number is given. They suffice for an eighth of a catalog."""
 CONFIRMED_BY = 20
-"""Items of an audit that must confirm that recall is at the target: the estimate holds with them and without them. It
-is looked at again and again, and so is at the target too early now and then."""
+"""Items of an audit that must confirm that recall is at the target.
+
+The estimate must reach the target with and without them, because repeated tests sometimes reach it too early.
+"""
 LEANS = (0.25, 0.5, 0.75, 1.0)
 """Cuts below the model's own that are tried before more marks are asked for, see `Session.recut`."""
 LEAST_PRECISION = 0.5
@@ -35,7 +37,7 @@ _NOTHING = np.zeros(0, np.int64)
 
 
 class Refinable(Protocol):
-    """What `next_step` needs of a `Session`."""
+    """The parts of a `Session` that `next_step` needs."""
 
     found: Answer | None
 
@@ -44,7 +46,7 @@ class Refinable(Protocol):
         ...
 
     def estimate(self) -> Ranking:
-        """Estimate its recall with the marks made since."""
+        """Estimate its recall with the newest marks."""
         ...
 
     def recall_alike(self, *, without: int = 0) -> Interval | None:
@@ -72,13 +74,13 @@ class Refinable(Protocol):
         ...
 
     def audit(self, count: int, *, anywhere: bool = False) -> NDArray[np.int64]:
-        """Return ids whose marks tell how complete the answer is, near its cut or from all that does not match."""
+        """Return ids whose marks show how complete the answer is, near its cut or from all that does not match."""
         ...
 
 
 @dataclass(frozen=True)
 class Step:
-    """What to do next towards a recall.
+    """The next step towards a recall.
 
     kind: "suggestion" or "audit", the origin to mark the items with, or how it ended:
 
@@ -135,7 +137,7 @@ def next_step(session: Refinable, target: float, count: int, checks: int) -> Ste
 
 
 def _looked_elsewhere(session: Refinable, recall: Interval | None, target: float, count: int, checks: int) -> Step:
-    """Return the step of an answer that holds the share of what resembles the marks: random items, or the end."""
+    """Return the step after the share of what resembles the marks is held: random items to mark, or the end."""
     ranking, looked = session.last_found().ranking, session.random_checks()
     found = 0.0 if ranking.precision is None else ranking.precision[0] * ranking.total
     needed = looked.needed(found, target)

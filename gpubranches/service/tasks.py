@@ -1,4 +1,4 @@
-"""The long computations of a server by name: their stages, and their cancellation, also before they have begun."""
+"""The long computations of a server, by name: their stages, and their cancellation, even before they begin."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gpubranches.core import stages
 from gpubranches.core.stages import Task
 
 _KEPT = 1000
-"""Names of tasks that have not begun, or have ended, at most."""
+"""The largest number of names that are kept for tasks that have not begun or have ended."""
 
 
 class Tasks:
-    """Tasks by session and name. Safe to use from several threads.
+    """The tasks of sessions, by name. Thread-safe.
 
-    A name is made by the caller, so that a task can be cancelled while its request is still waiting.
+    The caller chooses the name, so that it can cancel a task while the task's request is still waiting.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Tasks:
 
     @contextmanager
     def running(self, session: str, name: str) -> Iterator[None]:
-        """Run the block as a task of a session. Its stages raise CancelledError once it was cancelled."""
+        """Run the block as a task of a session. Once the task is cancelled, its stages raise CancelledError."""
         task = self._task(session, name)
         try:
             with stages.watched(task.begin):
@@ -37,13 +37,13 @@ class Tasks:
                 self._tasks.pop((session, name), None)
 
     def stage(self, session: str, name: str) -> str:
-        """Return the stage that a task is in, "" for one that is not running."""
+        """Return the present stage of a task, or "" if it is not running."""
         with self._lock:
             task = self._tasks.get((session, name))
         return "" if task is None else task.stage
 
     def cancel(self, session: str, name: str) -> None:
-        """Stop a task where its next stage begins; one that has not begun stops at its beginning."""
+        """Stop a task at the start of its next stage; a task that has not begun stops at its start."""
         self._task(session, name).cancel()
 
     def _task(self, session: str, name: str) -> Task:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FALLBACK = "en"
 """The language that has every text."""
 _KEPT = 4096
-"""Texts with their values that are kept for each language, since filling one in takes a tenth of a millisecond."""
+"""Number of formatted texts that are cached for each language; formatting one takes a tenth of a millisecond."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Texts:
         return format_decimal(value, locale=self.language.replace("-", "_"))
 
     def moment(self, at_s: float) -> str:
-        """Return a time, in seconds since 1970, as date and time of this machine's zone."""
+        """Return a time, in seconds since 1970, as date and time in this machine's zone."""
         from babel.dates import format_skeleton, get_datetime_format
 
         at, locale = datetime.fromtimestamp(at_s), self.language.replace("-", "_")

@@ -17,7 +17,7 @@ from gpubranches.catalog.pictures.image_files import Picture
 _log = logging.getLogger(__name__)
 
 _PARTS = 64
-"""Subfolders of the folder. Each is kept below its share of the limit, so that only a small one has to be listed."""
+"""Number of subfolders. Each is kept below its share of the limit, so that only a small folder has to be listed."""
 
 
 class Thumbnails:
@@ -60,7 +60,7 @@ class Thumbnails:
         return self._folder / f"{int(digest[:8], 16) % _PARTS:02}" / f"{digest[:32]}.jpg"
 
     def _write(self, file: Path | None, jpeg: bytes) -> None:
-        """Write a thumbnail, completely or not at all. It is not synced to the disk, since it can be made again."""
+        """Write a thumbnail, completely or not at all. It is not synced to the disk, because it can be made again."""
         if file is None:
             return
         part = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
@@ -99,7 +99,7 @@ def _read(file: Path | None) -> bytes:
 
 
 def version(picture: Picture | None) -> str:
-    """Return a name for the content of a picture, from the path, time and size of its file and its place in it.
+    """Return a name for the content of a picture: from the path, time and size of its file, and its position in it.
 
     "" if there is no file.
     """

@@ -74,7 +74,7 @@ class MarkRequest:
 
 @dataclass(frozen=True)
 class StepRequest:
-    """What `next_step` works towards: a recall, how many items it may return, and the most random items to look at."""
+    """The target of `next_step`: a recall, how many items it may return, and the most random items to mark."""
 
     target_recall: float = TARGET
     count: int = 20
@@ -91,7 +91,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class SinceFound:
-    """What marks changed since a find all.
+    """Changes by marks since a find all.
 
     total: how many items match now; joined, left: how many of them did not then, and how many do no more; new_marks:
     how many marks the model has not learnt from.
@@ -105,7 +105,7 @@ class SinceFound:
 
 @dataclass(frozen=True, eq=False)
 class SessionState:
-    """A session as it is when a request is answered.
+    """A session in the state of one request.
 
     record: its name and settings; seed: of its learners; marks: item id -> +1 or -1, deleted items included; positive,
     negative: how many items of the catalog are marked right and wrong; checked: how many marks an audit asked for;
@@ -139,7 +139,7 @@ class SessionState:
 
     @property
     def since(self) -> SinceFound | None:
-        """What marks changed since the last find all, None before one."""
+        """Changes by marks since the last find all; None before the first."""
         answer = self.answer
         return None if answer is None else SinceFound(answer.listed.total, *answer.moved, len(answer.changed))
 
@@ -150,7 +150,7 @@ class SessionState:
 
     @property
     def changes(self) -> tuple[int, int] | None:
-        """How many matches are new since the round before, and how many are gone; None in the first round."""
+        """How many matches are new, and how many are gone, since the last round; None in the first round."""
         if self.answer is None or self.answer.before is None:
             return None
         return len(self.answer.parts["new"]), len(self.answer.parts["gone"])
@@ -233,7 +233,7 @@ class NextStep:
 
 @dataclass(frozen=True)
 class MarkResult:
-    """What one request marked or unmarked. event: its name; ids: the items."""
+    """The marks that one request set or removed. event: its name; ids: the items."""
 
     event: str
     ids: tuple[int, ...]
@@ -261,7 +261,7 @@ class MarkChanges:
 
 @dataclass(frozen=True)
 class MarkList:
-    """All marks that hold, in the order they were made: (item id, label, origin). version: of the log."""
+    """All valid marks, in the order they were made: (item id, label, origin). version: of the log."""
 
     version: int
     marks: tuple[tuple[int, int, str], ...]
@@ -269,7 +269,7 @@ class MarkList:
 
 @dataclass(frozen=True)
 class Download:
-    """A file. content: its bytes, which are made while they are read and need the session no more."""
+    """A file. content: its bytes, created while they are read; reading does not need the session any more."""
 
     name: str
     media_type: str

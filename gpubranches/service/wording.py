@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gpubranches.service.target import Step
 
 UNKNOWN_WIDTH = 0.5
-"""From this width of the interval of recall on, the number of missing items is called unknown."""
+"""If the interval of recall is at least this wide, the number of missing items is called unknown."""
 _NAME_LENGTH = 60
 _FILE_COLUMNS = ("path", "image_path", "file", "url")
 
@@ -34,7 +34,7 @@ def matches_heading(texts: Texts, total: int, changes: tuple[int, int] | None = 
 
 
 def since_found(texts: Texts, joined: int, left: int) -> str:
-    """Return what marks changed of the matches since a find all, "" for nothing."""
+    """Return the changes by marks since a find all in words, or "" for none."""
     return texts("since-found", joined=joined, left=left) if joined or left else ""
 
 
@@ -98,13 +98,13 @@ def completeness_in_words(texts: Texts, ranking: Ranking) -> str:
 
 
 def share_found(texts: Texts, recall: Interval | None) -> str:
-    """Return what the lower end of an interval of recall says; None: nothing is known."""
+    """Return the lower end of an interval of recall in words; None: nothing is known."""
     low, _, high = (0.0, 0.0, 1.0) if recall is None else recall
     return texts("share-found", low=low if high - low <= UNKNOWN_WIDTH else "unknown")
 
 
 def step_in_words(texts: Texts, step: Step, target: float) -> str:
-    """Return what a step towards a target says of the answer, and what to do with its items."""
+    """Return a step towards a target in words: the state of the answer, and what to do with the step's items."""
     kind = step.kind if step.done else "mark" if step.checks is None else "check"
     return texts("step", kind=kind, known=share_found(texts, step.recall), checks=step.checks or 0, target=target)
 
@@ -162,7 +162,7 @@ def caption(texts: Texts, item: dict[str, Any]) -> str:
 
 
 def query_in_words(texts: Texts, query: str | int) -> str:
-    """Return what a query is called in a heading and in a list of sessions."""
+    """Return the words for a query in headings and in the list of sessions."""
     if isinstance(query, str):
         single = parse(query).single
         if isinstance(single, Picture):
@@ -174,7 +174,7 @@ def query_in_words(texts: Texts, query: str | int) -> str:
 
 
 def session_title(texts: Texts, name: str, asked: str) -> str:
-    """Return what a session is called: by its name, else by its first query `asked`, else ""."""
+    """Return the title of a session: its name, else its first query `asked`, else ""."""
     try:
         return name or (query_in_words(texts, asked) if asked else "")
     except UsageError:  # a first query that came with a file

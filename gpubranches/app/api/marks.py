@@ -1,4 +1,4 @@
-"""Marks of a session. A call is one event, stored before it is answered; under the same name it counts once."""
+"""Marks of a session. A call is one event, stored before the response; calls with the same name count once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpubranches.service.labels import ORIGINS
 from gpubranches.service.types import MarkRequest, MarkResult
 
 MOST_MARKED = 10_000
-"""Items of one call."""
+"""The largest number of items in one call."""
 
 EVENT: Schema = {
     "type": "string",
@@ -61,7 +61,7 @@ _MARKS: Schema = {
 
 @operation("GET", "/sessions/{session}/marks", answer=_MARKS)
 def list_marks(session: str) -> dict[str, Any]:
-    """Return all marks that hold, in the order they were made."""
+    """Return all valid marks, in the order they were made."""
     listed = service().marks(session)
     marks = [{"id": item, "label": label, "origin": origin} for item, label, origin in listed.marks]
     return {"version": listed.version, "marks": marks}
@@ -92,7 +92,7 @@ def undo(session: str, body: dict[str, Any]) -> dict[str, Any]:
 
 @operation("POST", "/sessions/{session}/redo", body=_EVENT, answer=_DONE)
 def redo(session: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Bring back what the last undo took, unless something was marked since."""
+    """Redo the last undone step, unless something has been marked since."""
     return _done(service().redo(session, body.get("event")))
 
 

@@ -93,7 +93,7 @@ def _refusal(status: int) -> dict[str, Any]:
 
 
 def closed(schema: Schema) -> Schema:
-    """Return a schema of a request with `additionalProperties: false`, as it is checked."""
+    """Return a schema of a request with `additionalProperties: false`, as requests are checked."""
     if schema["type"] == "array":
         return {**schema, "items": closed(schema["items"])}
     if schema["type"] != "object":

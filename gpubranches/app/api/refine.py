@@ -144,7 +144,7 @@ def suggestions(session: str, count: int) -> dict[str, Any]:
 
 @operation("POST", "/sessions/{session}/audit", body=_COUNT, answer=_ITEMS)
 def audit(session: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Draw items whose marks tell how complete the answer is; mark them with the origin "audit"."""
+    """Draw items to check how complete the answer is; mark them with the origin "audit"."""
     return _items(service().audit(session, body["count"]).ids)
 
 
@@ -161,7 +161,7 @@ def next_step(session: str, body: dict[str, Any]) -> dict[str, Any]:
 
 @operation("POST", "/sessions/{session}/estimate", body={"type": "object"}, answer=ANSWER)
 def estimate(session: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Estimate precision and recall of the answer again, by the marks made since."""
+    """Estimate precision and recall of the answer again, with the newest marks."""
     return answer_figures(service().estimate(session))
 
 

@@ -1,4 +1,4 @@
-"""What the last refine matched, by pages and as files, and why an item is in it."""
+"""The matches of the last refine, by pages and as files, and the explanation of an item."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _media(formats: Iterable[Format[Any]]) -> tuple[str, ...]:
 
 @operation("GET", "/sessions/{session}/results", query=_SLICE, answer=_PAGE)
 def results(session: str, tier: str, offset: int, limit: int) -> dict[str, Any]:
-    """Return one page of the items that match, best first; items deleted since are left out of their page."""
+    """Return one page of the matches, best first; deleted items are missing from their page."""
     page = service().part(session, tier, offset, limit)
     return {"total": page.total, "offset": offset, "results": list(_matches(page))}
 
@@ -158,7 +158,7 @@ def export_model(session: str, format: str) -> Response:
     "GET", "/sessions/{session}/items/{item}/explanation", answer={"type": "object", "required": ["reason", "verdict"]}
 )
 def explanation(session: str, item: int) -> dict[str, Any]:
-    """Return why an item is in the last answer or is not: the boxes that hold it, and those it nearly is in."""
+    """Explain why an item is in the last answer or is not: the boxes that contain it, and those that nearly do."""
     return explanation_to_json(service().explain(session, item))
 
 

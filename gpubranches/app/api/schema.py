@@ -26,7 +26,7 @@ _TYPES = {
 
 
 def parse(data: bytes) -> Any:
-    """Parse a JSON text. Raises UsageError for what is not UTF-8, not JSON, not finite or nested too deeply."""
+    """Parse a JSON text. Raises UsageError for a text that is not UTF-8, not JSON, not finite or nested too deeply."""
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
     except UnicodeDecodeError as error:
@@ -65,7 +65,7 @@ def check(schema: Schema, value: Any, name: str) -> Any:
 
 
 def describe(schema: Schema) -> str:
-    """Return what a schema accepts, in words."""
+    """Describe in words what a schema accepts."""
     if "enum" in schema:
         return "one of " + ", ".join(str(value) for value in schema["enum"])
     said = _TYPES[schema["type"]]

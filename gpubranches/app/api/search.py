@@ -1,4 +1,4 @@
-"""Operations without a session: what is served, and the nearest items of anything."""
+"""Operations without a session: the served catalog, its items, and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def health() -> dict[str, Any]:
 
 @operation("GET", "/catalog", answer={"type": "object", "required": ["n", "d", "D", "models", "item_formats"]})
 def catalog_info() -> dict[str, Any]:
-    """Return what the catalog holds, and which models and formats can be asked for."""
+    """Return what the catalog holds, and the available models and formats."""
     catalog = service().catalog
     return {
         **{name: value for name, value in catalog.info().items() if name != "path"},
@@ -162,13 +162,13 @@ def item_info(item: int) -> dict[str, Any]:
 
 @operation("GET", "/items/{item}/picture", media=tuple(f"image/{format.lower()}" for format in PICTURE_FORMATS))
 def item_picture(item: int) -> Response:
-    """Send the picture of an item as it is on the disk."""
+    """Send the original picture of an item."""
     return send_original(item, download=True)
 
 
 @operation("GET", "/columns", answer=_COLUMNS)
 def columns() -> dict[str, Any]:
-    """Return the columns that conditions can be about, and the most frequent values of those that hold few."""
+    """Return the columns that conditions can use, and the most frequent values of columns with few distinct ones."""
     return {
         "columns": [
             {
@@ -198,7 +198,7 @@ def search(body: dict[str, Any]) -> dict[str, Any]:
 
 @operation("POST", "/search/image", raw=(PICTURES, UPLOAD_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
 def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any]:
-    """Find the items nearest to a picture, sent as it is: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
+    """Find the items nearest to the picture in the body: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
     with decoded_upload(body) as image:
         return _nearest(SearchRequest(image, k, where))
 

@@ -162,5 +162,5 @@ def answer_figures(state: SessionState) -> dict[str, Any]:
 
 
 def interval(estimate: Interval | None) -> dict[str, float] | None:
-    """Return an interval as INTERVAL describes it."""
+    """Return an interval in the form of the schema INTERVAL."""
     return None if estimate is None else dict(zip(("low", "middle", "high"), estimate, strict=True))

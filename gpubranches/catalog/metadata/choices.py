@@ -20,7 +20,7 @@ from gpubranches.catalog.metadata.conditions import (
 from gpubranches.errors import UsageError
 
 Choice = tuple[ColumnName, Value | None]
-"""A column and one of its values, None for a missing one."""
+"""A column and one of its values, or None for a missing value."""
 
 
 def selected_values(condition: str) -> list[str]:

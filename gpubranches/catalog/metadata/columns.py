@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CAPTIONS = ("caption", "label", "class", "title", "text", "name")
-"""Columns that describe an item in words; the first one that has a text is shown."""
+"""Columns that describe an item in words; the first with a text is shown."""
 URL = "url"
 IMAGE_PATH = "image_path"
 """The path of an item's picture, relative to the folder of its input, or absolute."""
 IMAGE_TARGET = "image_target"
 """The file that a link led to at ingest, if that is not in the folder of the input."""
 IMAGE_MEMBER = "image_member"
-"""The name of an item's picture inside the file that `IMAGE_PATH` names, where that file holds many pictures."""
+"""The name of an item's picture inside the file `IMAGE_PATH`, if that file contains many pictures."""
 IMAGE_OFFSET, IMAGE_SIZE = "image_offset", "image_size"
-"""Where the bytes of the picture begin in that file, and how many they are."""
+"""The position of the picture's first byte in that file, and its number of bytes."""
 IMAGE_ROW = "image_row"
 """The row of the picture in that file, a Parquet file."""
 IMAGE_SECONDS = "image_seconds"

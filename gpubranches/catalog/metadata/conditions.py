@@ -37,10 +37,10 @@ Value = str | int | float | Decimal | bool
 SqlValue = Value | date
 
 MAX_LENGTH = 10_000
-"""Letters of a condition at most."""
+"""The largest number of letters of a condition."""
 MAX_PATTERN_LENGTH = 1_000
 MAX_DEPTH = 50
-"""Nested parentheses and NOTs at most."""
+"""The largest number of nested parentheses and NOTs."""
 KEYWORDS = frozenset(("and", "or", "not", "like", "ilike", "in", "between", "is", "null", "true", "false"))
 
 _TOKEN = re.compile(
@@ -61,7 +61,7 @@ _HOLDS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """One test of a column. values: what it is compared with; position: of the column in the text, from 0."""
+    """One test of a column. values: to compare the column with; position: of the column in the text, from 0."""
 
     column: ColumnName
     operator: str
@@ -361,7 +361,7 @@ def _kind(test: Comparison, kinds: Mapping[ColumnName, Kind]) -> Kind:
 
 
 def _bound(test: Comparison, kind: Kind, value: Value) -> SqlValue:
-    """Return a value as it is bound for a comparison with a column of a kind."""
+    """Return a value in the form for a comparison with a column of a kind."""
     fits = {"number": (int, float, Decimal), "boolean": (bool,)}.get(kind, (str,))
     if isinstance(value, fits) and (kind == "boolean" or not isinstance(value, bool)):
         try:

@@ -31,7 +31,7 @@ def unify_tables(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return a table with the columns of a schema, null where it has none."""
+    """Return a table with the columns of a schema; columns that it lacks become null."""
     columns = []
     for field in schema:
         if field.name not in table.column_names:
@@ -84,7 +84,7 @@ def json_values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def json_value(value: Any) -> Any:
-    """Return a value of Python as one that JSON has: NaN becomes None, dates and bytes become text."""
+    """Convert a Python value to a JSON value: NaN becomes None, dates and bytes become text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, bytes):
@@ -185,7 +185,7 @@ def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def valid_utf8(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column with texts that are valid UTF-8; files may hold others, in which invalid bytes become U+FFFD."""
+    """Return a column whose texts are valid UTF-8; invalid bytes become U+FFFD."""
     if not (types.is_string(column.type) or types.is_large_string(column.type)):
         return column
     try:

@@ -25,7 +25,7 @@ from gpubranches.catalog.pictures.memory import MemoryBudget
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 
 Source = str | Path | Picture
-"""What is decoded from the disk: a file, or a picture that may be a part of one."""
+"""Input of the decoder: a file, or a picture that may be a part of a file."""
 MAX_SIDE = 65_535
 """Longest side of a picture that is decoded, in pixels: the limit of the JPEG format."""
 MAX_PIXELS = 100_000_000
@@ -45,18 +45,21 @@ _STRIP_PIXEL_BYTES = 32
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 """Bytes of a pixel in Pillow's memory, by mode; 4 in all other modes, RGB included."""
 _DECODED_PIXEL_BYTES = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "JXL": 16}
-"""Bytes of a pixel of formats whose decoders keep the whole picture: their planes or canvases, what they give, and
-the picture of Pillow. Of JPEG XL without extra channels; measured are 9 to 12."""
+"""Bytes per pixel of formats whose decoders keep the whole picture in memory.
+
+They include the decoder's planes or canvases, its output, and Pillow's picture. JPEG XL is without extra channels; the
+measured values are 9 to 12.
+"""
 _EXTRA_CHANNEL_BYTES = 8
 """Bytes of a pixel of an extra channel of JPEG XL."""
 _COEFFICIENT_BYTES = 2
 _READ_TWICE = ("WEBP", "AVIF", "HEIF", "JXL")
 """Formats whose decoder gets a copy of the bytes of the file."""
 _STRIP_TAGS = {"width": 322, "height": 323, "rows": 278, "samples": 277, "bits": 258}
-"""Tags of a TIFF that say how large a tile or strip is, which its decoder holds whole."""
+"""Tags of a TIFF with the size of a tile or strip, which its decoder keeps as a whole."""
 _DECODING = "decoding the picture"
 _ORIENTATION = 0x0112
-"""The EXIF tag of the orientation of a picture; with 5 to 8, width and height are exchanged."""
+"""The EXIF tag of the orientation of a picture; values 5 to 8 swap width and height."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -173,7 +176,7 @@ def _hold_file(file: IO[bytes], name: str, kind: str, held: ExitStack) -> None:
 
 
 def _hold_jxl(file: IO[bytes], name: str, max_pixels: int, held: ExitStack) -> None:
-    """Check the size of a JPEG XL by its header, and hold the memory for decoding it."""
+    """Check the size of a JPEG XL by its header, and reserve the memory for decoding it."""
     header = jxl.read_header(file, name)
     _require_size(header.size, name, max_pixels)
     width, height = header.size
@@ -207,7 +210,7 @@ def _parts(width: int, height: int) -> int:
 
 
 def _reduced(image: Image.Image) -> Image.Image:
-    """Return a decoded picture as RGB, a large one reduced; works by strips, so that no full copy is made."""
+    """Return a decoded picture as RGB, and a large one at a reduced size; works in strips, without a full copy."""
     parts, top = _parts(image.width, image.height), _top(image)
     if parts == 1 and image.mode == "RGB" and "transparency" not in image.info:
         return image.convert("RGB")
@@ -277,7 +280,7 @@ def _strip_bytes(image: TiffImageFile) -> int:
 
 
 def _in_scans(image: JpegImageFile) -> bool:
-    """Return whether a JPEG has several scans; its decoder then holds all coefficients, whatever the size.
+    """Return whether a JPEG has several scans; its decoder then keeps all coefficients, at any size.
 
     The file position is behind the header of the first scan, which says how many components are in it.
     """

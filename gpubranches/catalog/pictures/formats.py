@@ -26,7 +26,7 @@ FORMATS = {
 Pillow supports many more formats. Their decoders are reviewed less, and that of EPS starts another program.
 """
 UPLOADS = ("JPEG", "PNG", "WEBP", "GIF")
-"""The formats that an upload may have: those of which browsers send, with the most reviewed decoders."""
+"""The formats that an upload may have: those that browsers send and whose decoders are the best reviewed."""
 ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 PACKAGES = {"HEIF": ("pillow_heif", "pillow-heif"), "JXL": ("pillow_jxl", "pillow-jxl-plugin")}
 """Formats that Pillow decodes with another package: the module, and the package that has it."""
@@ -47,7 +47,7 @@ _AVIF_BRANDS = {b"avif", b"avis"}
 
 
 def format_of(file: IO[bytes]) -> str | None:
-    """Return the format of an open file by its first bytes, None for another; the position is the beginning then."""
+    """Return the format of an open file by its first bytes, or None; afterwards the position is the beginning."""
     file.seek(0)
     head = file.read(_HEAD_BYTES)
     file.seek(0)
@@ -61,7 +61,7 @@ def format_of(file: IO[bytes]) -> str | None:
 
 
 def is_picture(path: str) -> bool:
-    """Return whether a file is a picture of `FORMATS` by its first bytes; False for one that cannot be read."""
+    """Return whether a file is a picture of `FORMATS` by its first bytes; False for an unreadable file."""
     try:
         with open(path, "rb") as file:
             return format_of(file) is not None
@@ -76,7 +76,7 @@ def is_decodable(name: str) -> bool:
 
 
 def undecodable(endings: Iterable[str]) -> dict[str, str]:
-    """Return those of some endings whose format needs a package that is missing, with the name of the package."""
+    """Return the given endings whose format needs a missing package, with the name of the package."""
     lacking = [name for name in PACKAGES if not is_decodable(name)]
     return {ending: PACKAGES[name][1] for name in lacking for ending in FORMATS[name] if ending in endings}
 

@@ -1,4 +1,4 @@
-"""The picture of an item, by its metadata and the folders that the catalog records."""
+"""The picture of an item, found with its metadata and the folders that the catalog records."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ _MOST_SECONDS = 1e7
 
 @dataclass(frozen=True)
 class Picture:
-    """Where a picture lies. path: its file; start, size: its bytes in it; row: its row in a Parquet file; else None.
+    """The position of a picture. path: its file; start, size: its bytes in it; row: its row in a Parquet file, or None.
 
-    seconds: the time of a frame in a video, else None. name: its own name, which for a part of a file is that of the
-    member.
+    seconds: the time of a frame in a video, or None. name: its own name; for a part of a file, the name of the member.
     """
 
     path: Path
@@ -123,7 +122,7 @@ def present_path(source: dict[str, Any], place: str, id: int | None = None) -> s
 
 
 def _renamed(place: str, step: dict[str, Any]) -> str:
-    """Return the new path of a file, by its own entry or that of its folder."""
+    """Return the new path of a file, from its own entry or from that of its folder."""
     paths: dict[str, str] = step["paths"]
     folder, name = os.path.split(place)
     if place in paths:

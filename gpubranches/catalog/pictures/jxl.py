@@ -1,4 +1,4 @@
-"""The header of a JPEG XL file: what has to be known before its decoder, which decodes at once, may see it.
+"""The header of a JPEG XL file. It is read before the decoder opens the file, because that decodes at once.
 
 The fields are those of ISO/IEC 18181-1: SizeHeader and the beginning of ImageMetadata.
 """
@@ -22,7 +22,7 @@ _SIDE = ((1, 9), (1, 13), (1, 18), (1, 30))
 
 @dataclass(frozen=True)
 class JxlHeader:
-    """What the header says. size: (width, height) in the file; orientation: as in EXIF; extra: extra channels."""
+    """The contents of a header. size: (width, height) in the file; orientation: as in EXIF; extra: extra channels."""
 
     size: tuple[int, int]
     orientation: int

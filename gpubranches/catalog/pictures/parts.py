@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
-"""Columns of bytes that hold pictures, by their names."""
+"""Names of columns of bytes that contain pictures."""
 _BATCH_ROWS = 8
 _BUFFER_BYTES = 1 << 20
 
@@ -88,7 +88,7 @@ def _is_bytes(kind: pa.DataType | None) -> bool:
 
 
 def picture_bytes(value: Any) -> bytes | None:
-    """Return the bytes of a value of a column of pictures, None where it has none."""
+    """Return the bytes of a value in a column of pictures, or None if it has none."""
     found = value.get("bytes") if isinstance(value, dict) else value
     return found if isinstance(found, bytes) else None
 

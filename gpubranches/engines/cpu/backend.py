@@ -29,7 +29,7 @@ _ZONES_A_TASK = 1024
 _MANY_RANKED = 1 << 18
 """The number of scores from which all threads sort them."""
 _HELD = 4
-"""How many times more rows are held than are wanted, before the worst are dropped."""
+"""How many times more rows than wanted are kept before the worst are dropped."""
 _LEAST_KEY = np.int32(np.iinfo(np.int32).min)
 
 Hits = tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int64]]
@@ -41,7 +41,7 @@ Run = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
 
 
 class CpuBackend(HostBackend):
-    """Scans the memory-mapped tiers in place. Anonymous memory is a few megabytes a thread, and the answer.
+    """Scans the memory-mapped tiers in place. Anonymous memory is a few megabytes per thread, plus the answer.
 
     A call is divided into tasks of some tiles for the threads of a pool. The kernels release the GIL. They do not use
     numba's parallel mode, because its default threading layer ends the process when two threads call it at once.
@@ -50,7 +50,7 @@ class CpuBackend(HostBackend):
 
     name = "cpu"
     stop_leaves: int | None = None
-    """The number of zones that a search over codes reads; None: all that may hold an answer, which makes it exact."""
+    """The number of zones that a search over codes reads; None: all that may contain an answer, for an exact search."""
 
     def __init__(self, catalog: Catalog, *, nn: str = "auto", threads: int | None = None):
         super().__init__(catalog, nn=nn)
@@ -101,7 +101,7 @@ class CpuBackend(HostBackend):
         return [SegmentRows(part.segment, found[part.segment.start]) for part in rows]
 
     def _ordered(self, found: list[Hits], each: int, limit: int | None, run: Run) -> Candidates:
-        """Order what the tasks found: distribute it into buckets by votes and tie key, then sort each bucket.
+        """Order the results of the tasks: distribute them into buckets by votes and tie key, then sort each bucket.
 
         Only tie keys are moved. As splitmix64 can be inverted, the ids are computed from the sorted tie keys.
         """
@@ -260,7 +260,7 @@ class _VoteCutoff:
         self._lock = threading.Lock()
 
     def add(self, sizes: NDArray[np.int64], total: int) -> None:
-        """Add what a task found; sizes: of its buckets, by votes from all down to 0."""
+        """Add the result of a task; sizes: of its buckets, by votes from all down to 0."""
         with self._lock:
             self.total += int(total)
             if self._limit:
@@ -284,7 +284,7 @@ class _BestRows:
         self._lock = threading.Lock()
 
     def add(self, ids: NDArray[np.int64], keys: NDArray[np.int32], total: int) -> None:
-        """Add what a task found; total: how many rows it counted."""
+        """Add the result of a task; total: the number of rows it counted."""
         with self._lock:
             self.total += int(total)
             self._found.append((ids, keys))
@@ -297,7 +297,7 @@ class _BestRows:
         return joined([ids for ids, _ in self._found], np.int64), joined([keys for _, keys in self._found], np.int32)
 
     def _drop(self) -> None:
-        """Drop the rows that are worse than the `limit` best; those that tie with the worst of these stay."""
+        """Drop the rows that are worse than the `limit` best; rows that tie with the worst of these stay."""
         ids, keys = self.rows()
         worst = np.partition(keys, len(keys) - self._limit)[len(keys) - self._limit]
         kept = keys >= worst

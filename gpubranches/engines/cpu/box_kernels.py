@@ -29,7 +29,7 @@ _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 @inner
 def box_zones(zones, base, d, start, stop, features, low, high, live):
-    """Return two words over the 32 zones of a tile: zones in which the box may hold rows, and those it holds whole."""
+    """Return two words over the 32 zones of a tile: zones that may have rows in the box, and zones inside the box."""
     touched = live
     full = live
     for j in range(start, stop):
@@ -44,7 +44,7 @@ def box_zones(zones, base, d, start, stop, features, low, high, live):
 
 @inner
 def _plan(zones, allowed, tile, d, offsets, features, low, high, plan, needed):
-    """Write to plan, (b, 2) uint64, the zones that each box reads and those it holds whole; to needed the reads by dim.
+    """Write to plan, (b, 2) uint64, the zones that each box reads and those entirely in it; to needed the reads by dim.
 
     needed: (d,) uint64.
     """
@@ -107,7 +107,7 @@ def box_rows(codes, base, start, stop, features, low, high, part, listed, words,
 
 @inner
 def _tile_votes(codes, base, plan, owners, offsets, features, low, high, needed, scratch, counts):
-    """Count the votes of one tile into counts, (TILE,) uint16, and prefetch what the next tile needs.
+    """Count the votes of one tile into counts, (TILE,) uint16, and prefetch the data of the next tile.
 
     base: the tile's first byte; plan: from `_plan`; needed: of the next tile, zeros if there is none.
     """
@@ -136,7 +136,7 @@ def _tile_votes(codes, base, plan, owners, offsets, features, low, high, needed,
 
 @inner
 def live_zones(allowed, tile):
-    """Return a word over the 32 zones of a tile, with a bit for each zone that has an allowed row."""
+    """Return a word over the 32 zones of a tile, with a bit for each zone with an allowed row."""
     live = np.uint64(0)
     for zone in range(ZONES):
         at = tile * _WORDS + 2 * zone

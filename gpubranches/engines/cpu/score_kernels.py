@@ -27,7 +27,7 @@ from gpubranches.engines.cpu.vectors import (
 _BLOCK = 512
 _SPARE = 4096
 _AHEAD = 192
-"""How many rows ahead the bits are prefetched: hardware does not prefetch beyond a page."""
+"""How many rows ahead the bits are prefetched, because hardware does not prefetch beyond a page."""
 
 
 @inner
@@ -57,7 +57,7 @@ def _block_differences(bits, planes, first, n, allowed, out):
     """Write sum_j 2^j popc(row ^ plane_j) of the allowed rows of first..first + BLOCK - 1 to out, (BLOCK / 4,) uint64.
 
     A word holds four rows, the first in its lowest bits. The last n % 4 rows are computed one by one, because the
-    memory may end behind them.
+    memory may end after them.
     """
     width = len(planes[0])
     for group in range(min(_BLOCK, n - first) // 4):

@@ -145,7 +145,7 @@ class CupyDevice:
         return self._index, self._stream.ptr
 
     def memory(self) -> tuple[int, int]:
-        """Return free and total bytes, after giving back what the pool keeps for reuse."""
+        """Return free and total bytes, after freeing the memory that the pool keeps for reuse."""
         self.trim()
         with self._errors():
             free, total = self._device.mem_info

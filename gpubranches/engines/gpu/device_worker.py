@@ -79,7 +79,7 @@ class DeviceWorker:
         self._thread.start()
 
     def call(self, work: Callable[[], Result]) -> Result:
-        """Run work in the thread and return what it returns, or raise what it raises."""
+        """Run work in the thread; return its result or raise its error."""
         return self.submit(None, None, lambda _: [work()])
 
     def submit(self, batch_key: Hashable | None, item: Item, run_batch: Callable[[list[Item]], list[Result]]) -> Result:
@@ -216,7 +216,7 @@ def _finish(batch: list[_Request], error: BaseException | None) -> None:
 
 
 def _release(error: BaseException) -> None:
-    """Clear the frames of an error and of its causes: they hold the buffers of the failed attempt."""
+    """Clear the frames of an error and of its causes, because they keep the buffers of the failed attempt."""
     seen: set[int] = set()
     chain: list[BaseException | None] = [error]
     while chain:

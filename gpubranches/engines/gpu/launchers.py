@@ -19,7 +19,7 @@ from gpubranches.engines.gpu.program import BOX_BYTES, Program
 
 WARPS = 4
 BLOCKS = 32
-"""Blocks for each multiprocessor, several times what it runs at once, so that it is idle only briefly at the end."""
+"""Blocks per multiprocessor: several times what runs at once, so that it is idle only briefly at the end."""
 HISTOGRAM_BLOCKS = 2
 """The same for kernels in which every block adds its own histogram to the others."""
 MODELS_A_PASS = 4

@@ -44,7 +44,7 @@ class Measured:
 
     @classmethod
     def read(cls, path: Path | None = None) -> Self | None:
-        """Read the table beside the kernels, None if there is none. Raises DataError for an invalid file."""
+        """Read the table beside the kernels, or return None if there is none. Raises DataError for an invalid file."""
         path = path or place()
         try:
             content = parse_json(read_regular(path))
@@ -64,7 +64,7 @@ class Measured:
         (path or place()).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     def quickest(self, rows: int, k: int, batch: int) -> tuple[Engine, Line] | None:
-        """Return the faster engine at the measured point with the closest ratios, None if all points have a filter."""
+        """Return the faster engine at the measured point with the closest ratios; None if all have a filter."""
         lines = [line for line in self.lines if not line.filter]
         if not lines:
             return None

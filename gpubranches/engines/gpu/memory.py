@@ -51,9 +51,9 @@ class MemoryPlan:
         tiers: tuple[str, ...] | None = None,
         new: Sequence[Segment] | None = None,
     ) -> Self:
-        """Plan for a catalog on a device with `free` of `total` bytes; tiers, if given, are what must stay.
+        """Plan the memory for a catalog on a device with `free` of `total` bytes. tiers: if given, what must stay.
 
-        new: only these segments are still to be uploaded. Raises UsageError beyond MOST_POSITIONS.
+        new: only these segments have to be uploaded. Raises UsageError beyond MOST_POSITIONS.
         """
         every = [s for s in catalog.segments if s.n]
         segments = every if new is None else list(new)

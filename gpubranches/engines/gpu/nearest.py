@@ -28,7 +28,7 @@ MOST_NEAREST = 960
 """The largest k: 2 k + 128 rows are requested, and faiss returns at most 2,048."""
 _FIRST_SLOPE, _LEAST_SLOPE = 0.3, 0.03
 _MARGIN = 1e-3
-"""How far the second slope is below the k-th score; larger than the errors of keys."""
+"""Distance of the second slope below the k-th score; it is larger than the errors of keys."""
 _SCORE_ERROR = 1e-5
 """Largest error of the kernel's float32 scores against the true cosine."""
 
@@ -110,7 +110,7 @@ class FaissNearest:
             self._norms[name] = _Norms(page, *self._device.row_norms(page.arrays["embeddings"], self._mean_on_device))
 
     def search(self, queries: NDArray[np.float32], k: int, rescore: Rescore) -> list[Candidates | None]:
-        """Return the k nearest of queries, (q, D) float32, by the cosine with x - mean, None where not proven."""
+        """Return the k nearest of queries, (q, D) float32, by the cosine with x - mean; None for those not proven."""
         self._follow()
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
         units = queries / np.maximum(lengths, 1e-12)[:, None]

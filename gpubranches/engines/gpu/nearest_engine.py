@@ -42,7 +42,7 @@ class FirstNeighbors:
         return choose(self._measured, self._residence.device.name, resident, rows, k, batch)
 
     def takes(self, k: int, batch: int, where: Bitmap | None) -> bool:
-        """Return whether faiss answers: only over all rows, none of them deleted, and for k up to its limit."""
+        """Return whether faiss can answer: only over all rows, with no deleted row, and for k up to its limit."""
         self._residence.refresh()
         whole = where is None and self._residence.all_live and self._residence.resident.width > 0
         if not whole or k > MOST_NEAREST or self.engine(k, batch)[0] == "kernel":
@@ -55,7 +55,7 @@ class FirstNeighbors:
         return True
 
     def search(self, queries: NDArray[np.float32], k: int, rescore: Rescore) -> list[Candidates | None]:
-        """Return the answers of faiss, None for each that is not proven. Call `takes` first."""
+        """Return the answers of faiss, with None for each that is not proven. Call `takes` first."""
         assert self._faiss is not None  # nosec B101  # set by `takes`
         try:
             return self._faiss.search(queries, k, rescore)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpubranches.core.boxes import Boxes
 
 MOST_BOXES = 80
-"""The largest number of boxes in a chunk. Each warp keeps a chunk in shared memory, BOX_BYTES a box."""
+"""The largest number of boxes in a chunk. Each warp keeps a chunk in shared memory, BOX_BYTES per box."""
 BOX_BYTES = 132
 MOST_MODELS = 64
 _PLANES = (5, 9, 16)

@@ -71,7 +71,7 @@ class Residence:
         self.refresh()
 
     def refresh(self) -> None:
-        """Follow the catalog to its present generation."""
+        """Update the copy to the present generation of the catalog."""
         if self.generation == self.catalog.generation:
             return
         generation, segments = self.catalog.generation, [s for s in self.catalog.segments if s.n]
@@ -95,7 +95,7 @@ class Residence:
 
     @property
     def all_live(self) -> bool:
-        """Whether none of the resident rows is deleted."""
+        """Whether no resident row is deleted."""
         return self.n_live == sum(page.rows for page in self.pages.values())
 
     def in_order(self) -> list[tuple[str, Page, int]]:
@@ -125,7 +125,7 @@ class Residence:
                     self._report("uploading", done, total)
 
     def _verified(self, segments: list[Segment]) -> Generator[Segment, None, None]:
-        """Yield the segments in order, each after its files were checked; check the next _AHEAD segments meanwhile.
+        """Yield the segments in order, with checked files; check the next _AHEAD segments in parallel.
 
         So the upload of a segment reads from the page cache what its check has just read from the disk.
         """

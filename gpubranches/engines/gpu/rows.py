@@ -25,7 +25,7 @@ class Gathered:
 
 @dataclass(frozen=True, eq=False)
 class GpuRowFilter(RowFilter):
-    """A row filter with what was already read for it: the positions and embeddings of the listed rows, or None."""
+    """A row filter with the positions and embeddings of its listed rows, if they have been read, else None."""
 
     gathered: Gathered | None = None
 

@@ -64,7 +64,7 @@ by their numbers, into sinks, (models, SINK_WORDS) uint64."""
 
 @dataclass(frozen=True)
 class ScanRequest:
-    """What a scan is to find for each model: its `limit` best rows (all if None) of those with key <= max_key, uint32.
+    """The wanted rows of a scan for each model: the `limit` best (all if None) of those with key <= max_key, uint32.
 
     key_bits: keys are below 2^key_bits. totals: the field of `Counts` that is the number of qualifying rows, "reached"
     or "appended". cuts_ties: whether the scan applies both parts of a cutoff, key and tie key.

@@ -52,7 +52,7 @@ class _Lane:
         return self._marked
 
     def votes(self, p: int) -> NDArray[np.uint64]:
-        """Return the votes, p bits a row."""
+        """Return the votes, p bits per row."""
         if len(self._votes) < p * self.n_words:
             self._votes = np.zeros(p * self.n_words, np.uint64)
         return self._votes[: p * self.n_words]

@@ -143,7 +143,7 @@ def _marginals(catalog: Catalog) -> NDArray[np.int64]:
 
 
 def _swap(staging: Path, folder: Path) -> None:
-    """Replace the index by the finished folder. Between the two renames there is no index, but never a partial one."""
+    """Replace the index by the finished folder. Between the two renames there is no index; no index is ever partial."""
     old = folder.with_name(f"{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     sync_folder(staging)

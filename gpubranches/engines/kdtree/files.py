@@ -21,7 +21,7 @@ FOLDER = "kdtree"
 FORMAT = "gpubranches-kdtree"
 VERSION = 1
 LEAF = 256
-"""Rows a leaf: four words of 64 rows a dim, and bounds that cost f / 128 bytes a row."""
+"""Rows per leaf: four words of 64 rows per dim, and bounds that take f / 128 bytes per row."""
 LANES = 64
 """Bounds are padded to a multiple of this many leaves, so that 64 leaves are tested at once."""
 BOUNDS, MARGINALS = "bounds.u8", "marginals.i64"

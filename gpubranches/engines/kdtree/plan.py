@@ -40,7 +40,7 @@ _NO_LIMITS = Limits(np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """How one box is answered.
+    """The way in which one box is answered.
 
     tree: the tree, None for a scan of the codes; own: the tree's dims that the box restricts, by their index in the
     tree, or for a scan all dims of the box; rest: the other dims, which are verified on the catalog's codes; leaves:

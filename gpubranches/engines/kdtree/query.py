@@ -35,7 +35,7 @@ def _stay(bounds, at, bound):
 
 @inner
 def _survey(bounds, n, f, places, low, high, first, stop, plan):
-    """Write to plan, (2, groups), the leaves that a box cuts and those it holds whole; return the rows of both.
+    """Write to plan, (2, groups), the leaves that a box cuts and those entirely in it; return the rows of both.
 
     The box has the entries first..stop-1.
     """

@@ -1,4 +1,4 @@
-"""Compare what the same marks find on different codes of one catalog: boxes, candidates, and the second stage."""
+"""Compare the results of the same marks on different codes of one catalog: boxes, candidates, and the second stage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ON_EACH: Mapping[str, Model] = {
     "votes": MODELS["ensemble"],
     "candidates": Model(f"the best {CANDIDATES:,} by votes", candidates),
 }
-"""What is compared on each code."""
+"""The measures that are compared for each code."""
 DECODED = "refine-decoded"
 """The default on a catalog that stores no embeddings, of a head that decodes them from the codes."""
 
@@ -93,7 +93,7 @@ def _in_world(
 
 
 def _copied(catalog: Catalog, folder: Path) -> Path:
-    """Copy a catalog's files, which nothing ever changes, as hard links where they can be made; marks stay behind."""
+    """Copy a catalog's files, which never change, as hard links where possible; marks are not copied."""
 
     def link(source: str, target: str) -> None:
         try:

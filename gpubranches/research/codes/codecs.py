@@ -40,7 +40,7 @@ class Codec:
 
 
 class Method(Protocol):
-    """What is fitted once and gives one codec or several."""
+    """A method that is fitted once and gives one or several codecs."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -91,7 +91,7 @@ class HeadMethod:
         return self
 
     def codecs(self) -> tuple[Codec, ...]:
-        """Return one codec a quantizer, the codes decoded if the head can, the vectors without the 8-bit step."""
+        """Return codecs: one per quantizer, decoded codes if there is a decoder, and vectors without the 8-bit step."""
         coded = [self._by_codes(word, quantizer) for word, quantizer in self.quantizers_.items()]
         return (*coded, *([self._by_decoding()] if self.head.decodes else []), self._by_vectors())
 
@@ -108,7 +108,7 @@ class HeadMethod:
         return Codec(f"{self.name} {word}", self.head.d, description, encode, search)
 
     def _by_decoding(self) -> Codec:
-        """Keep uint8 codes and compare what they decode to with queries as they are, by the cosine."""
+        """Store uint8 codes, and compare their decoded vectors with unchanged queries by the cosine."""
         quantizer = self.quantizers_[_WORDS[self.head.default_quantizer]]
 
         def encode(rows: Rows) -> NDArray[np.uint8]:
@@ -181,7 +181,7 @@ class CatalogBits:
         return self
 
     def codecs(self) -> tuple[Codec, ...]:
-        """Return the one codec, whose codes hold bits and scale in a row."""
+        """Return the only codec, whose codes contain bits and scale in one row."""
 
         def encode(rows: Rows) -> NDArray[np.uint8]:
             bits, scales = self.signs.encode(rows.raw)
@@ -223,7 +223,7 @@ class FullEmbeddings:
 
 
 def vectors_of(head: Head, rows: Rows) -> NDArray[np.float32]:
-    """Return a head's vectors, (m, d) float32: texts by its tower for them, else moved to where images lie."""
+    """Return a head's vectors, (m, d) float32: texts by its text tower, else moved to where images lie."""
     if rows.texts and head.has_text_tower:
         return head.transform_texts(rows.raw)
     return head.transform(rows.moved)

@@ -15,17 +15,17 @@ from gpubranches.research.codes.codecs import BYTES, Codec, Ids
 from gpubranches.research.codes.search_task import Rows
 
 CENTROIDS = 256
-"""Rows that a quantizer of 8 bits is fitted to at least: one a centroid."""
+"""The least number of rows that an 8-bit quantizer is fitted to: one per centroid."""
 SEED = 0
-"""Of the rotation before RaBitQ; the other seeds are those that faiss fixes."""
+"""Seed of the rotation before RaBitQ; faiss fixes the other seeds."""
 _RABITQ_DIMS = 8 * (BYTES - 8)
-"""What is left for signs beside RaBitQ's two factors of four bytes an item."""
+"""Dims, of one sign bit each, that fit beside RaBitQ's two factors of four bytes per item."""
 LOCAL_PARTS = 4
-"""Of the local search quantizer."""
+"""Number of parts of the local search quantizer."""
 OPQ_ROUNDS = 50
-"""Of fitting rotation and parts in turn, faiss's own number: half of them find fewer of the nearest."""
+"""Rounds of fitting rotation and parts in turn, faiss's own number; half as many find fewer of the nearest."""
 LOCAL_ROUNDS = (5, 4, 8)
-"""Its rounds of fitting, and of local search in each and in encoding; faiss's own are 25, 8 and 16."""
+"""Rounds of fitting, and of local search in fitting and in encoding; faiss's own numbers are 25, 8 and 16."""
 
 Built = tuple[list[Any], Any]
 """Transforms, one after the other, and the index behind them."""
@@ -33,7 +33,7 @@ Built = tuple[list[Any], Any]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to build a codec of faiss, and what it needs.
+    """How to build a faiss codec, and its requirements.
 
     build: called with the module faiss and D; dims: D at least; multiple: of which D must be one; rows: to fit to, at
     least; metric_in_code: whether the codes depend on the metric; decoded: searched over decoded vectors, which its
@@ -50,7 +50,7 @@ class Recipe:
     decoded: bool = False
 
     def lacks(self, dims: int, rows: int) -> str:
-        """Return what it needs that is not there, or nothing."""
+        """Return what the codec needs but lacks, or nothing."""
         if dims < self.dims or dims % self.multiple:
             multiple = f", a multiple of {self.multiple}" if self.multiple > 1 else ""
             return f"needs {max(self.dims, self.multiple)} embedding dims or more{multiple}; these have {dims}"
@@ -135,7 +135,7 @@ class FaissMethod:
 
     @property
     def name(self) -> str:
-        """The recipe's."""
+        """The name of the recipe."""
         return self.recipe.name
 
     def fit(self, sample: Rows) -> Self:
@@ -218,7 +218,7 @@ def one_thread(faiss: Any) -> Iterator[None]:
 
 
 def require_faiss() -> Any:
-    """Return the module. Raises BackendUnavailableError naming the extra that brings it, and how to do without."""
+    """Return the module faiss. Raises BackendUnavailableError that names its extra, and how to do without."""
     try:
         import faiss
     except ImportError as error:

@@ -28,7 +28,7 @@ def best_rows(keys: Callable[[slice], NDArray[Any]], queries: int, ids: NDArray[
 
 
 def place_of_nearest(found: NDArray[np.int64], true: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the rank of the true nearest among what was found, (q,) int64 from 0, k if it was not found.
+    """Return the rank of the true nearest among the results, (q,) int64 from 0, k if it was not found.
 
     found: (q, k) rows, best first; true: (q, t) rows, nearest first.
     """
@@ -45,7 +45,7 @@ def share_found(found: NDArray[np.int64], true: NDArray[np.int64]) -> NDArray[np
 
 
 def mean_and_error(values: NDArray[Any]) -> tuple[float, float]:
-    """Return the mean of values, (q,), and its standard error; NaN where there are too few."""
+    """Return the mean of values, (q,), and its standard error; NaN if there are too few."""
     if not len(values):
         return float("nan"), float("nan")
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")

@@ -1,4 +1,4 @@
-"""Fit every method, encode the items, search, and measure what is found."""
+"""Fit every method, encode the items, search, and measure the results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from gpubranches.research.codes.search_task import Rows, SearchTask, unit
 from gpubranches.research.quality.measures import average_precision
 
 UNSEEN = 10
-"""True neighbours a query has among the few items that nothing was fitted to."""
+"""Number of true neighbours of a query among the few items that nothing was fitted to."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -90,7 +90,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Spread:
-    """How vectors and codes are distributed.
+    """The distribution of vectors and codes.
 
     distances: (q,) float32, of image queries to the nearest of the base on the unit sphere; entropy: (d,) float64, of
     uint8 codes in bits; used: (d,) float64, share of the 256 values that occur; both None for floats.

@@ -51,7 +51,7 @@ class CodesReport:
         yield self._codecs()
 
     def introduction(self) -> str:
-        """Return what was measured and how, in a few lines."""
+        """Return in a few lines what was measured and how."""
         task = self.task
         texts = f"{len(task.names):,} texts" if task.texts is not None else "no texts, for there is no embedder"
         told = "".join(f" {name}: {value}." for name, value in self.facts.items())
@@ -66,11 +66,11 @@ class CodesReport:
         )
 
     def markdown(self) -> str:
-        """Return the introduction and all tables as Markdown, headings from the second order on."""
+        """Return the introduction and all tables as Markdown, with headings of level 2 and below."""
         return "\n\n".join([self.introduction(), *(section.markdown() for section in self.sections())])
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as a JSON-able dict; None for what is not a number."""
+        """Return everything as a dict for JSON, with None for NaN."""
         task = self.task
         return {
             "n": len(task.ids),
@@ -143,7 +143,7 @@ class CodesReport:
 
 
 def _answers(compared: Comparison, place: int) -> Section:
-    """Return what marks find on each head's codes, and how that differs from what they find on the last one's."""
+    """Return the results of marks on each head's codes, and their differences from those on the last head's codes."""
     reference = list(compared.values)[-1].split(" ")[0]
     rows: list[tuple[str, ...]] = []
     for name in compared.values:

@@ -27,9 +27,9 @@ Vectors = NDArray[np.float32]
 class Rows:
     """Embeddings of one kind, all (m, D) float32, in the forms that codecs read.
 
-    raw: unit length, as the tower gave them; centred: less the mean of their kind, of unit length again; moved: less
-    the mean of their kind plus the mean of images, for heads without a tower for texts (images are where they are);
-    texts: whether they are texts.
+    raw: unit length, from the tower; centred: minus the mean of their kind, scaled to unit length; moved: minus the
+    mean of their kind plus the mean of images, for heads without a text tower (images do not move); texts: whether they
+    are texts.
     """
 
     raw: Vectors
@@ -87,7 +87,7 @@ class SearchTask:
 
     @property
     def queries(self) -> dict[str, Rows]:
-        """Queries by kind: images, and texts where there are some."""
+        """Queries by kind: images, and texts if there are some."""
         images = {"images": self.items.take(self.test)}
         return images if self.texts is None else {**images, "texts": self.texts}
 

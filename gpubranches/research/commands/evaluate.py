@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _ModelsUnlessNamed(click.Group):
-    """A group whose command `models` is meant where none is named."""
+    """A command group that runs its command `models` if no command is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         named = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
@@ -107,7 +107,7 @@ def models(
 def _players(
     wide: bool, model_names: str | None, positives: str | None, policies: str | None, user_name: str | None
 ) -> dict[str, Any]:
-    """Return what was chosen by name, and the rest as is usual for classes or, wide, for groups of them."""
+    """Return the choices by name, and defaults for the rest: those for classes or, if wide, for groups of classes."""
     from gpubranches.research.quality import models, rounds, users
 
     usual_models, usual_policies = (models.BROAD, rounds.BROAD) if wide else (models.USUAL, tuple(rounds.POLICIES))

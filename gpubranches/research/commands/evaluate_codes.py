@@ -1,4 +1,4 @@
-"""The command that measures what the bytes of a code are worth."""
+"""The command that measures the value of a code's bytes."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _PIPED_WIDTH = 120
 
 
 def embedder_or_none(catalog: Catalog, spec: str | None) -> Embedder | None:
-    """Open the embedder named, else the catalog's; None for "none" and where there is neither.
+    """Open the embedder named, else the catalog's; None for "none", or if there is neither.
 
     Raises SpaceMismatchError or UsageError unless its space is the catalog's.
     """
@@ -75,7 +75,7 @@ def make_folder(out: Path | None) -> None:
 def show(
     report: Report, title: str, draw: Callable[[Any, Path], list[Path]], out: Path | None, *, as_json: bool
 ) -> None:
-    """Print a report, and write its tables, JSON and plots into a folder where one is named.
+    """Print a report, and write its tables, JSON and plots into a folder if one is named.
 
     draw: draws the plots. Without matplotlib the plots are left out, and the reason is printed.
     """

@@ -20,7 +20,7 @@ TREES = 100
 FEW = 10
 """Random negatives of the forest that sees few."""
 LIGHT = 0.01
-"""What a random negative weighs beside a mark where it weighs little."""
+"""The small weight of a random negative, compared with a mark."""
 EVEN = 0.5
 """The chance above which a forest matches."""
 
@@ -125,7 +125,7 @@ def qdrant_average_vector(labelled: LabelledCatalog, draw: Draw) -> Answer:
 
 
 def qdrant_best_score(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Return the first 100 by the best single mark: s(P) where P > N, else -s(N); marked ones left out.
+    """Return the first 100 by the best single mark: s(P) if P > N, else -s(N); marked items are left out.
 
     P and N are an item's largest cosines with a positive and with a marked negative, s(x) = (x / (1 + |x|) + 1) / 2.
     Source: Qdrant's recommend query, strategy best_score (qdrant.tech/documentation/concepts/explore); its

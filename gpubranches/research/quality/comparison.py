@@ -1,4 +1,4 @@
-"""Run models over draws, and hold their measures: means, standard errors over concepts, paired differences."""
+"""Run models over draws, and store their measures: means, standard errors over concepts, paired differences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gpubranches.research.quality.models import MODELS
 from gpubranches.research.quality.users import DEFAULT_USER, User
 
 MEASURES = ("f1", "unmarked", "precision", "recall", "average_precision", "oracle", "oracle_unmarked")
-"""What is measured of an answer; see `measured`."""
+"""The measures of an answer; see `measured`."""
 LEVELS = np.linspace(0, 1, 101)
 """Levels of recall at which precision is reported."""
 
@@ -115,7 +115,7 @@ class Comparison:
         }
 
     def differences(self, reference: str) -> list[dict[str, Any]]:
-        """Return the paired differences of the reference from each other model, by own cuts, else by the best ones."""
+        """Return the paired differences of the reference from other models, by own cuts, else by the best cuts."""
         rows: list[dict[str, Any]] = []
         for other in self.values:
             own = self.has(reference, "f1") and self.has(other, "f1")
@@ -131,7 +131,7 @@ class Comparison:
         return rows
 
     def raw(self) -> dict[str, Any]:
-        """Return the value of every draw as nested lists, (places, concepts, seeds); NaN becomes None."""
+        """Return the value of every draw as nested lists, (places, concepts, seeds), with None for NaN."""
         return {
             model: {measure: _nested(array) for measure, array in values.items()}
             for model, values in self.values.items()

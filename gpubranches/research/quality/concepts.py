@@ -21,7 +21,7 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Concept:
-    """What a user may look for.
+    """A concept that a user may look for.
 
     name: of the class or of the group; text: whether words can ask for it; items: its ids; words: of the query, None
     for the name; where: a condition that limits what the user sees and what counts, None for the whole catalog;
@@ -43,7 +43,7 @@ class Concept:
 
 
 def askable_by(embedder: Embedder | None) -> Callable[[str], bool]:
-    """Return a function that tells whether the embedder can embed a name as a query.
+    """Return a function that decides whether the embedder can embed a name as a query.
 
     Another embedder is tried; without one nothing can be asked for.
     """

@@ -23,14 +23,14 @@ from gpubranches.research.quality.users import NEGATIVES
 from gpubranches.retrieval.queries import Words
 
 FORMS = (("count", "colour", "shape"), ("colour", "shape"), ("texture", "shape"), ("texture", "colour"))
-"""The attributes that concepts are made of, one form a row."""
+"""The attributes that concepts are made of, one form per row."""
 POSITIVES = (8, 22)
-"""Items the user marks right, at most."""
+"""The largest number of items that the user marks right."""
 
 
 @dataclass(frozen=True)
 class DemoReport:
-    """Means over concepts; F1 is over the whole catalog, with the marks counted as what they are.
+    """Means over concepts. F1 is over the whole catalog, and marked items count as marked.
 
     precision_20: of the first 20 of the text, or fewer where the concept has fewer items; rows: for each number of
     items marked right, F1 of the text's first 100, of its best k, which only an oracle knows, and after refining, the
@@ -94,7 +94,7 @@ def check_demo(catalog: str | Path, *, concepts: int = 30, seeds: int = 2) -> De
 
 
 def _first_precision(labelled: LabelledCatalog, concept: Concept) -> float:
-    """Return the share of right items among the first 20 of a concept's text, or fewer where it has fewer items."""
+    """Return the share of right items among the first 20 for a concept's text, or fewer if it has fewer items."""
     k = min(20, len(concept.items))
     ids = labelled.session(0).search(Words(concept.name), k=k).ids
     return float(np.isin(ids, concept.items).mean())
@@ -113,7 +113,7 @@ def _row(found: Comparison, p: int) -> dict[str, float]:
 
 
 def _concepts(ids: Ids, scenes: list[Scene], count: int) -> list[Concept]:
-    """Draw at most `count` concepts that at least FEWEST scenes answer, from a fixed seed; ids: (n,) of the scenes."""
+    """Draw at most `count` concepts from a fixed seed, each with at least FEWEST scenes; ids: (n,) of the scenes."""
     found: Counter[Scene] = Counter()
     for scene in scenes:
         queries = {

@@ -37,7 +37,7 @@ Group = Mapping[str, Any]
 
 
 def read_groups(path: Path) -> dict[str, Group]:
-    """Return the groups of a file by name, each checked for what it may hold.
+    """Return the groups in a file by name; the contents of each are checked.
 
     Raises UsageError for a file that cannot be read, that holds no JSON or no groups, and for a group with another
     kind of query, list or flag.
@@ -167,7 +167,7 @@ def _picked(title: str, key: str, listed: Sequence[str | int], classes: list[Cla
 
 
 def _condition(index: _ClassIndex, left_out: list[Class], distractors: bool) -> str | None:
-    """Return the condition that holds for all but the classes left out and, unless wanted, the items of no class.
+    """Return the condition that excludes the classes left out and, unless wanted, the items without a class.
 
     A test on a missing value is neither true nor false, so what has none is let in, or left out, by a test of its own.
     """
@@ -185,7 +185,7 @@ def _condition(index: _ClassIndex, left_out: list[Class], distractors: bool) -> 
 
 
 def _apart(index: _ClassIndex, left_out: list[Class]) -> Iterator[Condition]:
-    """Yield, by set, the condition that an item with values in all columns is of none of some classes."""
+    """Yield, for each set, the condition that an item with values in all columns has none of some classes."""
     for classes in index.sets.values():
         values = tuple(one.values[-1] for one in classes if any(one is other for other in left_out))
         if values:
@@ -212,7 +212,7 @@ def _listed(names: Any) -> str:
 
 
 def _check(name: str, group: Any) -> None:
-    """Raise UsageError unless a group holds what it may."""
+    """Raise UsageError if a group has invalid contents."""
     if not isinstance(group, dict):
         raise UsageError(f"groups: {name}: expected an object, got {json.dumps(group):.40}")
     if "query" not in group or not (group["query"] is None or _is_text(group["query"])):

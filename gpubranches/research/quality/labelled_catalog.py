@@ -1,4 +1,4 @@
-"""A labelled catalog in memory, on which simulated users ask for concepts and mark what they see."""
+"""A labelled catalog in memory, in which simulated users look for concepts and mark the items they see."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EMBEDDING_NOISE = 0.3
 
 @dataclass(frozen=True)
 class Draw:
-    """What one user has seen and marked, the same for every model; ids, except for `order`.
+    """What one user has seen and marked, the same for every model; all fields are ids except `order`.
 
     order: (m,) rows of the catalog, the first query's answer over all that the concept's condition lets in, best first;
     inside: (n,) bool, which rows those are; right: (n,) bool, the truth; positives, negatives: marked; unchecked:
@@ -46,7 +46,7 @@ class Draw:
 
     @property
     def query(self) -> str | None:
-        """The words that a refine gets; None where it gets none, and where the query was no text."""
+        """The words to pass to a refine; None if the user passes none, or if the query was not a text."""
         return f'"{self.concept.asked}"' if self.concept.text and self.told else None
 
 
@@ -109,14 +109,14 @@ class LabelledCatalog:
         return session
 
     def mark_by_truth(self, session: Session, ids: Ids, right: NDArray[np.bool_], origin: str) -> None:
-        """Mark ids in a session as what they are; right: (n,) bool, the truth; origin: as of `Session.mark`."""
+        """Mark ids in a session by the truth. right: (n,) bool, the truth; origin: as in `Session.mark`."""
         good = right[self.rows(ids)]
         for label, marked in ((+1, ids[good]), (-1, ids[~good])):
             if len(marked):
                 session.mark(marked, label, origin=origin)
 
     def draw(self, concept: Concept, p: int, seed: int, user: User = DEFAULT_USER) -> Draw | None:
-        """Play the user up to the marks; None if the first page holds fewer than 2 right items.
+        """Simulate the user up to the marks; None if the first page contains fewer than 2 right items.
 
         A concept without a text asks with its mean and noise on top: of half its length for a mean of codes, of three
         tenths for one of embeddings.

@@ -62,7 +62,7 @@ def precision_at(scores: NDArray[np.floating], right: Flags, levels: NDArray[np.
 
 
 def _by_cut(scores: NDArray[np.floating], right: Flags) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
-    """Return the scores that can be cut at, descending, and the F1 of what lies there and above."""
+    """Return the scores at which a list can be cut, descending, and the F1 of each cut."""
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]
     ends = np.append(ordered[1:] < ordered[:-1], True) & (ordered > -np.inf)

@@ -17,7 +17,7 @@ from gpubranches.retrieval.search import centred_texts
 
 
 def first_pages(labelled: LabelledCatalog, concepts: Sequence[Concept], ks: Sequence[int]) -> list[dict[str, float]]:
-    """Compare what a text query answers with the cosine on the full embeddings, each side centred on its mean.
+    """Compare the results of text queries with the cosine on the full embeddings, each side centred on its mean.
 
     For each k: mean average precision of the first k over the concepts that have a text, of the product ("found") and
     of the cosine over all items ("exact"); the largest loss of a concept; median milliseconds of both. Raises

@@ -15,13 +15,13 @@ from gpubranches.research.quality.report import Report
 from gpubranches.research.quality.rounds import PAGE
 
 _GAP = 0.042
-"""Distance of two labels at least, as a share of the axis."""
+"""The least distance of two labels, as a share of the axis."""
 
 
 def draw(report: Report, folder: Path) -> list[Path]:
-    """Write f1-by-marks.png, precision-recall.png and, where rounds were played, f1-by-round.png; return the files.
+    """Write f1-by-marks.png, precision-recall.png and, if rounds were played, f1-by-round.png; return the files.
 
-    Raises BackendUnavailableError without matplotlib, DataError if the folder refuses.
+    Raises BackendUnavailableError without matplotlib, DataError if the folder cannot be written.
     """
     figures = Figures(folder)
     with figures("f1-by-marks.png", 8, max(4.5, 0.27 * len(report.models.values))) as figure:
@@ -129,7 +129,7 @@ def _band(axes: Any, places: Sequence[int], points: np.ndarray[Any, Any], colour
 
 
 def _label_ends(axes: Any, x: float, ends: Mapping[str, float], colours: Mapping[str, str], span: float) -> None:
-    """Write the names at the ends of the lines, in their colours, moved apart where they would overlap."""
+    """Write the names at the ends of the lines, in their colours, and move them apart if they would overlap."""
     bottom, top = axes.get_ylim()
     names = sorted(ends, key=lambda name: ends[name])
     gap = min(_GAP, 0.97 / max(1, len(names))) * (top - bottom)

@@ -21,7 +21,7 @@ def text_query(labelled: LabelledCatalog, draw: Draw) -> Answer:
 
 
 def text_query_oracle(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Return what the first query finds by its best cut, which only an oracle knows.
+    """Return the result of the first query at its best cut, which only an oracle knows.
 
     The marks count as what they are when the cut is chosen.
     """

@@ -70,7 +70,7 @@ class Report:
         return "\n\n".join([self.introduction(), *(section.markdown() for section in self.sections()), self._names()])
 
     def introduction(self) -> str:
-        """Return what was played, in two or three lines."""
+        """Return in two or three lines what was simulated."""
         skipped = ", ".join(f"{self.models.skipped(p)} at p = {p}" for p in self.models.places)
         texts = sum(concept.text for concept in self.concepts)
         wrong = f"{self.user.wrong} wrong, " if self.user.wrong else ""
@@ -166,7 +166,7 @@ class Report:
 
 
 def reference_among(names: Sequence[str], against: str | None) -> str:
-    """Return the model to subtract the others from: the one named, else refine, else the last.
+    """Return the model to compare the others with: the one named, else refine, else the last.
 
     Raises UsageError if the one named is not among those compared.
     """

@@ -24,14 +24,14 @@ from gpubranches.research.quality.users import DEFAULT_USER, User
 from gpubranches.service import Session
 
 START = 8
-"""Items the user marks right on the first page, at most."""
+"""The largest number of items that the user marks right on the first page."""
 PAGE = 20
 """Items the user marks a round."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How the next items to mark are chosen.
+    """A way to choose the next items to mark.
 
     description: for tables; origin: of the marks in the log; choose: returns at most 20 unmarked ids of a session after
     its refine.
@@ -43,7 +43,7 @@ class Policy:
 
 
 def suggested(session: Session, rng: np.random.Generator) -> Ids:
-    """Return what the session suggests."""
+    """Return the session's suggestions."""
     return session.suggest(PAGE)
 
 
@@ -111,7 +111,7 @@ def play(labelled: LabelledCatalog, draw: Draw, policy: Policy, rounds: int) -> 
 
 
 def play_model(labelled: LabelledCatalog, draw: Draw, model: Model, rounds: int) -> Iterator[tuple[Draw, Answer]]:
-    """Yield a draw with the marks so far and what a model with a cut answers, before every round and after the last.
+    """Yield a draw with the marks so far and the answer of a model with a cut, before every round and after the last.
 
     The model suggests the 20 unmarked items whose scores lie nearest to its cut, of those that the user may see. The
     same draw gives the same rounds.

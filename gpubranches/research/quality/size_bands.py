@@ -19,7 +19,7 @@ def band(size: int) -> str:
 
 
 def bands(sizes: Sequence[int]) -> dict[str, list[int]]:
-    """Return the places of concepts by band, smallest first, of bands that hold one or more; sizes: items of each."""
+    """Return the indices of concepts by band, smallest first, without empty bands; sizes: items of each."""
     found: dict[str, list[int]] = {}
     for size in sorted(sizes):
         found.setdefault(band(size), [])

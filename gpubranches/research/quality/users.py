@@ -1,4 +1,4 @@
-"""Simulated users: which items of a first page they mark, in which order, and whether a refine is told their words."""
+"""Simulated users: which items of a first page they mark, in which order, and whether a refine gets their words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gpubranches.errors import UsageError
 
 NEGATIVES = 20
-"""Items the user marks wrong at most."""
+"""The largest number of items that the user marks wrong."""
 
 Rows = NDArray[np.intp]
 
@@ -55,7 +55,7 @@ DEFAULT_USER = USERS["random"]
 
 
 def choose_user(name: str) -> User:
-    """Return the user of a name. Raises UsageError, listing what is known, for another name."""
+    """Return the user of a name. Raises UsageError, with the known names, for another name."""
     if name not in USERS:
         raise UsageError(f"user: expected one of {', '.join(USERS)}, got {name!r}")
     return USERS[name]

@@ -11,8 +11,8 @@ from typing import Any
 class Question:
     """One call to time.
 
-    what: its name in tables; work: the call; bytes_read: the bytes that an answer must read, 0 if that means nothing;
-    recall: returns the recall of an approximate answer, or None; before: makes the first call a cold one, or None.
+    what: its name in tables; work: the call; bytes_read: the bytes that an answer must read, or 0 if not applicable;
+    recall: returns the recall of an approximate answer, or None; before: prepares a cold first call, or None.
     """
 
     what: str

@@ -22,7 +22,7 @@ ENGINES = ("gpu", "cpu", "kdtree", "numpy", "faiss-cpu", "faiss-gpu", "sklearn-f
 
 @contextmanager
 def open_engine(name: str, catalog: SyntheticCatalog, asked: Questions, folder: Path) -> Iterator[Engine]:
-    """Open an engine over a catalog. Raises BackendUnavailableError if what it needs is missing here.
+    """Open an engine over a catalog. Raises BackendUnavailableError if a requirement is missing on this machine.
 
     folder: where an engine may keep files while it is open.
     """

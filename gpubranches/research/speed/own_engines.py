@@ -63,7 +63,7 @@ def _open_gpu(catalog: SyntheticCatalog) -> Any:
 
 
 def _upload(backend: Any) -> Callable[[], Any]:
-    """Return a function that copies bytes in host memory to the card as a catalog's files are."""
+    """Return a function that copies bytes from host memory to the card in the same way as a catalog's files."""
     source = np.zeros(_UPLOADED, np.uint8)
 
     def run() -> None:
@@ -160,7 +160,7 @@ def refine(backend: Backend, catalog: SyntheticCatalog, asked: Questions) -> int
 
 
 def _copy_speed(name: str) -> float:
-    """Return the bytes a second, read and written, of a large copy where the engine's rows live."""
+    """Return the bytes per second, read and written, of a large copy in the memory of the engine's rows."""
     if name == "gpu":
         import cupy
 

@@ -1,4 +1,4 @@
-"""PNG plots of a run: latency against rows, one picture per question, the roofline as a line. Needs matplotlib."""
+"""PNG plots of a run: latency against rows, one plot per question, the roofline as a line. Needs matplotlib."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ ESTIMATORS = 25
 LEARNT, DRAWN = "learnt", "drawn around the marks"
 
 _Dims = Callable[[int, np.random.Generator], NDArray[np.int16]]
-"""Draws the dims of a box, ascending, out of so many."""
+"""A function that draws the dims of a box, ascending, from a number of dims."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def ask(catalog: SyntheticCatalog, *, seed: int = 0, users: int = USERS, drawn: 
 
 
 def widened(boxes: Boxes, sample: NDArray[np.uint8], share: float, min_votes: int = 1) -> Boxes:
-    """Return boxes with intervals wider by the fewest codes that let them hold a share of sample, (m, d) uint8."""
+    """Return boxes widened by the fewest codes so that they contain a share of sample, (m, d) uint8."""
     least, most = 0, 255
     while least < most:
         margin = (least + most) // 2
@@ -183,13 +183,13 @@ def _box(code: NDArray[np.uint8], rng: np.random.Generator, dims: _Dims) -> Box:
 
 
 def _any(d: int, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Draw 3 to 6 of the dims or what there are, some 4.7 on average."""
+    """Draw 3 to 6 dims, or as many as there are; about 4.7 on average."""
     f = min(d, int(rng.choice([3, 4, 5, 6], p=[0.1, 0.3, 0.4, 0.2])))
     return np.sort(rng.choice(d, f, replace=False)).astype(np.int16)
 
 
 def _of_the_pool(d: int, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Draw a subset of the pool, as likely as it is large."""
+    """Draw a subset of the pool, with a probability proportional to its size."""
     pool = feature_subsets(d)
     sizes = np.array([len(subset) for subset in pool])
     return np.array(pool[rng.choice(len(pool), p=sizes / sizes.sum())], np.int16)

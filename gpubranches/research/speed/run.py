@@ -56,7 +56,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run. embeddings_bytes: size of the file that stands in for embeddings, 0 for no refine."""
+    """The plan of a run. embeddings_bytes: size of the file that stands in for embeddings, 0 for no refine."""
 
     engines: Sequence[str]
     rows: Sequence[int]

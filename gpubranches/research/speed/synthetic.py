@@ -1,6 +1,7 @@
 """A synthetic catalog of any size: every row is a hash of its number, so it can be made on the host or on a device.
 
-The twin of kernels/synthetic.cu. `SyntheticCatalog` answers what backends and sessions ask of a catalog.
+kernels/synthetic.cu computes the same rows. `SyntheticCatalog` has the interface of a catalog that backends and
+sessions use.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from gpubranches.errors import UsageError
 
 CLUSTERS = 4096
 PERIOD = 1 << 24
-"""After how many runs of 512 rows the clusters repeat, where no file of embeddings says otherwise."""
+"""Number of runs of 512 rows after which the clusters repeat, unless a file of embeddings gives another number."""
 _RUN = 512
 _PAGE_TILES = 1024
 _ROWS_AT_ONCE = 1 << 16
@@ -140,11 +141,11 @@ class SyntheticSegment:
 
 
 class SyntheticCatalog:
-    """Rows whose id is their position, none deleted; rows rounded up to whole tiles.
+    """Rows whose id is their position, with no deletions; the number of rows is rounded up to whole tiles.
 
-    clusters: 0 for uniform codes. stand_in: a file of embeddings by `write_stand_in`, whose rows serve for all rows in
-    turn; clusters then repeat with it. The mean is 0 and the rotation none, so that signs are the embeddings' own. d: a
-    multiple of 4 up to 1,024; D: of 32 up to 2,048. Raises UsageError.
+    clusters: 0 for uniform codes. stand_in: a file of embeddings by `write_stand_in`; its rows are repeated for all
+    rows, and clusters then repeat with it. The mean is 0 and the rotation is the identity, so signs are the embeddings'
+    own. d: a multiple of 4 up to 1,024; D: a multiple of 32 up to 2,048. Raises UsageError.
     """
 
     deleted = None

@@ -1,4 +1,4 @@
-"""Files of what was found: matched items and boxes, in formats that other programs read."""
+"""Export of matched items and boxes, in formats that other programs read."""
 
 from gpubranches.service.export.formats import BOX_FORMATS, FORMATS, Format, export_items, format_of, formats_of
 from gpubranches.service.export.item_table import ItemTable

@@ -8,7 +8,7 @@ from gpubranches.core.boxes import Boxes
 
 
 def boxes_sql(boxes: Boxes, min_votes: int) -> bytes:
-    """Return a query over a table `codes` with columns id, c0, c1, ... that selects what the boxes hold."""
+    """Return a query over a table `codes` with columns id, c0, c1, ... that selects the items in the boxes."""
     return f"{boxes.to_sql('codes', min_votes=min_votes)};\n".encode()
 
 

@@ -68,7 +68,7 @@ def formats_of(catalog: Catalog) -> dict[str, Format[ItemWriter]]:
 
 
 def export_items(table: ItemTable, path: Path, format: str | None = None) -> int:
-    """Write a file, or for "links" a folder unless the name ends in .tar; return how many items are in it.
+    """Write a file, or for "links" a folder unless the name ends in .tar; return the number of items in it.
 
     format: a key of `FORMATS`; None takes it from the ending. Files and folders are written completely or not at all.
     Raises UsageError for another format, for one that needs pictures which these items lack, for a path within a
@@ -89,7 +89,7 @@ def export_items(table: ItemTable, path: Path, format: str | None = None) -> int
 
 
 def format_of(path: Path, name: str | None = None) -> Format[ItemWriter]:
-    """Return the format of a name, or that of the longest ending that fits a path. Raises UsageError."""
+    """Return the format with a name, or the one with the longest ending that fits a path. Raises UsageError."""
     if name is not None:
         if name not in FORMATS:
             raise UsageError(f"export: expected one of {', '.join(FORMATS)}, got {name!r}")

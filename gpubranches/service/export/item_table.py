@@ -1,4 +1,4 @@
-"""What is exported: items of a ranking with their metadata, as a table that is read in batches."""
+"""The items to export with their metadata, as a table that is read in batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OWN = ("id", "score", "votes", "mark", "tier", "chance")
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of the items of a ranking beside their scores.
+    """Columns of the items of a ranking, in addition to their scores.
 
     marks: item id -> +1 or -1; chances: returns the chances to be right, (m,), of items by their scores, (m,) float32;
     None if they are not estimated.
@@ -131,7 +131,7 @@ class ItemTable:
 
 
 def free_names(names: list[str], taken: tuple[str, ...]) -> list[str]:
-    """Return distinct names none of which is in `taken`: those that were get the prefix `item_`."""
+    """Return distinct names that are not in `taken`: names that are taken get the prefix `item_`."""
     free = []
     for name in names:
         new = name

@@ -38,20 +38,20 @@ class Outflow:
         return self._size_bytes
 
     def flush(self) -> None:
-        """Do nothing: data can be taken as soon as it is written."""
+        """Do nothing: written data is available at once."""
 
     def close(self) -> None:
         """Do nothing: the rest can still be taken."""
 
     def take(self) -> bytes:
-        """Return and remove what was written since the last call."""
+        """Return and remove the data written since the last call."""
         taken = b"".join(self._held)
         self._held.clear()
         return taken
 
 
 def write_parquet(table: ItemTable) -> Generator[bytes, None, int]:
-    """Yield a file with one row group per batch, each as soon as it is made; return the number of items."""
+    """Yield a file with one row group per batch, each as soon as it is complete; return the number of items."""
     return (yield from _file(table.schema, table.batches()))
 
 

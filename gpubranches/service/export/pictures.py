@@ -64,7 +64,7 @@ def link_folder(table: ItemTable, folder: Path) -> int:
 
 
 def require_pictures(table: ItemTable, format: str) -> None:
-    """Raise UsageError if no item of a table can have a picture. format: its name."""
+    """Raise UsageError if no item of a table can have a picture. format: the export format, for the message."""
     if not can_have_pictures(table):
         raise UsageError(
             f"{format}: expected a catalog of pictures in a folder, by the column `image_path`, got none; choose csv, "
@@ -151,7 +151,7 @@ def safe_name(path: str) -> str:
 
 
 def with_ending(name: str, format: str) -> str:
-    """Return the name of a picture with an ending of its format, which is a key of `FORMATS`."""
+    """Return the name of a picture with the ending of its format, a key of `FORMATS`."""
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in FORMATS[format]:
         return name

@@ -26,7 +26,7 @@ LEFT_OUT = "left-out.txt"
 """The entry that lists the items without a picture that can be read; only there if there are any."""
 _CHUNK_BYTES = 1 << 20
 _ENTRY_BYTES = 300
-"""About what the headers of an entry take."""
+"""The approximate size of the headers of an entry."""
 _LOOKED_AT = 200
 """Files whose sizes are looked up for an estimate."""
 _FIRST, _LAST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
@@ -35,7 +35,7 @@ _FIRST, _LAST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 
 @dataclass(frozen=True)
 class ZipEstimate:
-    """What a ZIP file of pictures would hold: pictures, about how many bytes; most: how many it may hold at most."""
+    """The approximate size of a ZIP of pictures: pictures and bytes. most: the largest number of pictures."""
 
     pictures: int
     bytes: int
@@ -104,7 +104,7 @@ def _zip(table: ItemTable) -> Generator[bytes, None, int]:
 
 
 def _chunks(file: IO[bytes], size_bytes: int) -> Iterator[bytes]:
-    """Yield the first bytes of a file, which may grow meanwhile."""
+    """Yield the first bytes of a file, even if the file grows during the export."""
     while size_bytes > 0 and (chunk := file.read(min(_CHUNK_BYTES, size_bytes))):
         size_bytes -= len(chunk)
         yield chunk

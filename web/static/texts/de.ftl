@@ -4,8 +4,8 @@
 
 # The name of this language in itself.
 language-name = Deutsch
-unstyled = Die Stile und Skripte dieser Seite sind nicht angekommen. Hinter einem Reverse-Proxy mit einem Präfix wie /photos den Server mit <code>gpubranches serve --prefix /photos</code> starten.
-unkept = Die Markierungen dieses Katalogs lassen sich nicht schreiben: Was jetzt markiert wird, geht verloren, sobald der Server endet. Die Sitzung exportieren, um sie zu behalten, oder dem Server Schreibrechte für den Ordner des Katalogs geben und ihn neu starten.
+unstyled = Die Stile und Skripte dieser Seite wurden nicht geladen. Hinter einem Reverse-Proxy mit einem Präfix wie /photos den Server mit <code>gpubranches serve --prefix /photos</code> starten.
+unkept = Der Server kann die Markierungen dieses Katalogs nicht speichern. Neue Markierungen gehen verloren, sobald er beendet wird. Um sie zu behalten, die Sitzung in einer Datei speichern oder dem Server Schreibrechte für den Ordner des Katalogs geben und ihn neu starten.
 skip = Zu den Bildern springen
 close = Schließen
     .title = Schließen (Esc)
@@ -17,8 +17,8 @@ wrong = Falsch
     .title = Falsch (x)
 undo-word = rückgängig
 redo-word = wiederholen
-toast = Was zuletzt geschah
-no-answer = Der Server hat nicht geantwortet. Nichts wurde geändert; läuft er noch?
+toast = Letzte Änderung
+no-answer = Der Server hat nicht geantwortet, deshalb wurde nichts geändert. Läuft er noch?
 server-said = Der Server meldet { $status }.
 appearance = Darstellung und Sprache
 theme = Farben
@@ -34,11 +34,11 @@ language = Sprache
 ## Fehler und Anmeldung
 
 error = Das hat nicht geklappt
-    .unknown-name = „{ $text }“ ist keiner der { $count } Namen, die hier bekannt sind; das Suchfeld bietet sie an.
-    .none-right = „Alle finden“ braucht mindestens ein als richtig markiertes Bild: eines markieren, dann noch einmal „Alle finden“ drücken.
-    .session-gone = Diese Sitzung wurde gelöscht. Auf der ersten Seite beginnt eine neue.
+    .unknown-name = „{ $text }“ ist keiner der { $count } bekannten Namen. Das Suchfeld schlägt sie vor.
+    .none-right = „Alle finden“ braucht mindestens ein als richtig markiertes Bild. Eines markieren, dann noch einmal „Alle finden“ drücken.
+    .session-gone = Diese Sitzung wurde gelöscht. Auf der Startseite lässt sich eine neue beginnen.
     .not-found = Unter dieser Adresse gibt es nichts.
-    .failed = Der Server ist an dieser Anfrage gescheitert; sein Protokoll sagt, warum.
+    .failed = Der Server konnte diese Anfrage nicht bearbeiten. Der Grund steht in seinem Protokoll.
 back-to-catalog = Zurück zum Katalog
 login = Anmelden
     .token = Das Token dieses Servers
@@ -55,8 +55,8 @@ by-picture = Mit einem Bild suchen
     .title = Mit einem Bild suchen: auswählen, einfügen oder hierher ziehen
     .file = Ein Bild, mit dem gesucht wird
     .drop = Bild loslassen, um damit zu suchen
-picture-unread = Das Modell dieses Katalogs liest keine Bilder, daher lässt sich mit keinem suchen.
-picture-unsent = Der Server hat nicht geantwortet, das Bild wurde nicht gesendet.
+picture-unread = Das Modell dieses Katalogs verarbeitet keine Bilder. Deshalb ist eine Suche mit einem Bild nicht möglich.
+picture-unsent = Der Server hat nicht geantwortet, deshalb wurde das Bild nicht gesendet.
 picture-not = { $file } ist kein Bild; möglich sind JPEG, PNG, WebP und GIF.
 picture-not-dropped = Das war kein Bild; möglich sind JPEG, PNG, WebP und GIF.
 new-search = Neue Suche
@@ -73,7 +73,7 @@ ask-new-keep =
         [one] Die Markierung behalten
        *[other] Die { $count } Markierungen behalten
     }
-terms = Wonach gesucht wird
+terms = Suchbegriffe
 term-more = plus
 term-less = minus
 term-sent = Das gesendete Bild
@@ -84,21 +84,21 @@ size = { $count ->
 }
 size-filtered = { $inside } von { $total } Bildern
 sessions = Sitzungen
-    .title = Sitzungen: finden, benennen, wechseln, kopieren
+    .title = Sitzungen finden, benennen, wechseln oder kopieren
 sessions-named = Sitzungen: { $name }
 
 ## Der Filter
 
 filter = Filter
-    .title = Nach dem filtern, was über die Bilder bekannt ist (g)
+    .title = Nach den Spalten der Bilder filtern (g)
 filter-label = Nur Bilder mit
 filter-apply = Anwenden
 filter-none = Kein Filter
-filter-columns = Spalten und ihre häufigsten Werte: mehrere einer Spalte erweitern den Filter, die einer anderen engen ihn ein
+filter-columns = Spalten und ihre häufigsten Werte. Mehrere Werte derselben Spalte erweitern den Filter, Werte einer anderen Spalte engen ihn ein
 filter-on = Filter: nur Bilder mit
 filter-remove = Filter entfernen
 filter-count = { $count } von { $total } Bildern
-filter-lost = Der Filter wurde entfernt, weil er nicht mehr passt: { $error }
+filter-lost = Der Filter wurde entfernt, weil er nicht mehr funktioniert: { $error }
 column-kind =
     { $kind ->
         [number] Zahl
@@ -121,9 +121,9 @@ intro-look = Ansehen
     .items = Dieser Katalog hat kein Textmodell: mit einem Bild beginnen, einem zufälligen von unten oder einem bekannten:
 intro-mark = Markieren
     .how = Auf ein Bild klicken: einmal für richtig, zweimal für falsch.
-    .keys = Mit Tasten: <kbd>Esc</kbd> verlässt das Suchfeld, dann markiert <kbd>a</kbd> als richtig und <kbd>x</kbd> als falsch und geht zum nächsten; <kbd>?</kbd> zeigt alle Tasten.
+    .keys = Mit der Tastatur: <kbd>Esc</kbd> verlässt das Suchfeld. Dann markiert <kbd>a</kbd> als richtig und <kbd>x</kbd> als falsch; beide Tasten gehen zum nächsten Bild. <kbd>?</kbd> zeigt alle Tasten.
 intro-find = Alle finden
-    .how = Ein Modell der Markierungen geht über alle { $count } Bilder und zeigt jeden Treffer. Weiter markieren, exportieren.
+    .how = Ein Modell lernt aus den Markierungen, prüft alle { $count } Bilder und zeigt jeden Treffer. Danach weiter markieren oder exportieren.
 item-id = Bildnummer
 go = Los
 random = Zufällige Bilder
@@ -146,9 +146,9 @@ like-item = Wie Bild { $id }
 your-picture = Das eigene Bild
 took = { $ms } ms
 took-by = mit { $how }
-empty = Hier ist nichts zu zeigen.
-empty-filter = Nichts hier entspricht dem Filter.
-empty-review = Alle davon sind markiert.
+empty = Hier gibt es nichts zu sehen.
+empty-filter = Keines dieser Bilder entspricht dem Filter.
+empty-review = Alle sind bereits markiert.
 chunk = Bilder ab { $first }
 item = Bild { $id }
 distance = Abstand { $value }
@@ -191,13 +191,13 @@ marked-wrong = Als falsch markiert
 counted-right = richtig
 counted-wrong = falsch
 more-marks = Weitere Markierungen
-rest = Was auf dem Bildschirm nicht markiert ist
+rest = Nicht markierte Bilder auf dem Bildschirm
 rest-wrong = Den Rest als falsch markieren
 rest-right = Den Rest als richtig markieren
 all-marks = Alle Markierungen dieser Sitzung
-clear = Alle entfernen; „Rückgängig“ holt sie zurück
+clear = Alle entfernen („Rückgängig“ holt sie zurück)
 cleared = Alle Markierungen entfernt
-nothing-unmarked = Auf dem Bildschirm ist alles markiert
+nothing-unmarked = Auf dem Bildschirm ist bereits alles markiert
 marked =
     { $value ->
         [1]
@@ -237,7 +237,7 @@ taken-back-marks = { $path ->
    *[other] { $count } Markierungen
 }
 deed-counts = { $deed }. { $positive } richtig, { $negative } falsch.
-refused = { $why } Was getan wurde, ist zurückgenommen.
+refused = { $why } Die Änderung wurde zurückgenommen.
 waiting = { $count } zu senden, sobald der Server wieder antwortet
 
 ## Nächste Schritte
@@ -266,12 +266,12 @@ to-matches = Zurück zu den <b>{ $count }</b> Treffern
 to-mark = { $count } zu markieren
 to-check = { $count } zu prüfen
 suggest = { $count } vorschlagen
-    .title = Was als Nächstes zu markieren ist: daraus lernt das Modell am meisten (s)
-suggest-note = Bei diesen ist das Modell am unsichersten; daraus lernt es am meisten.
+    .title = Bilder zeigen, aus deren Markierung das Modell am meisten lernt (s)
+suggest-note = Bei diesen Bildern ist das Modell am unsichersten. Aus ihren Markierungen lernt es am meisten.
 check = { $count } prüfen
-    .title = Zufällig gezogene Bilder; die Markierungen sagen, wie gut das Ergebnis ist (k)
+    .title = Zufällige Bilder zeigen; ihre Markierungen zeigen, wie gut das Ergebnis ist (k)
 find-target = { NUMBER($target, style: "percent") } finden
-    .title = Zeigt je 20 Bilder zum Markieren, bis bekannt ist, dass { NUMBER($target, style: "percent") } alles Richtigen gefunden sind
+    .title = Je 20 Bilder zum Markieren zeigen, bis bekannt ist, dass { NUMBER($target, style: "percent") } aller richtigen Bilder gefunden sind
 find-all = Alle finden
     .title = Die Markierungen auf den ganzen Katalog anwenden (f)
 find-again = Erneut alle finden
@@ -291,15 +291,15 @@ awaited =
         [refine] „Alle finden“ wartet auf den Server
        *[other] Die Anfrage wartet auf den Server
     }
-audit-note = Zufällig gezogen. Als richtig oder falsch markieren, so viele wie gewünscht: das sagt, wie gut das Ergebnis ist.
+audit-note = Dies sind zufällige Bilder. Beliebig viele als richtig oder falsch markieren: Das zeigt, wie gut das Ergebnis ist.
 review-heading = { $count } durchzusehen
-review-note = Noch nicht markiert, die unsichersten zuerst.
+review-note = Diese Bilder sind noch nicht markiert. Die unsichersten kommen zuerst.
 step =
     { $kind ->
-        [reached] Von allem Richtigen: { $known }, in neun von zehn Fällen. Zufällige Bilder zeigen, dass sonst kaum etwas fehlt.
-        [alike] Von dem, was den Markierungen ähnelt: { $known }, in neun von zehn Fällen. Ob sonst noch etwas richtig ist, ist nicht bekannt: Um das auszuschließen, braucht es { NUMBER($checks) } zufällige Bilder.
-        [exhausted] Es ist nichts mehr zu markieren: { $known }.
-        [check] Bisher, von dem, was den Markierungen ähnelt: { $known }. Dies sind zufällige Bilder: { NUMBER($checks) } ohne ein richtiges zeigen, dass sonst kaum etwas fehlt. Markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+        [reached] Von allen richtigen Bildern: { $known }, in neun von zehn Fällen. Zufällige Bilder zeigen, dass sonst kaum etwas fehlt.
+        [alike] Von den Bildern, die den Markierungen ähneln: { $known }, in neun von zehn Fällen. Vielleicht gibt es weitere richtige. Um das auszuschließen, braucht es { NUMBER($checks) } zufällige Bilder.
+        [exhausted] Es gibt nichts mehr zu markieren: { $known }.
+        [check] Bisher, von den Bildern, die den Markierungen ähneln: { $known }. Dies sind zufällige Bilder: Ist keines von { NUMBER($checks) } richtig, fehlt sonst kaum etwas. Markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
        *[mark] Bisher: { $known }. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
     }
 unfound = Noch nichts gefunden
@@ -311,14 +311,14 @@ unfound = Noch nichts gefunden
 ## Optionen für „Alle finden“
 
 options = Optionen für „Alle finden“
-second-stage = Was gefunden ist, in allen Einzelheiten vergleichen
+second-stage = Kandidaten genau vergleichen
     .missing = Dafür braucht der Katalog Embeddings
 advanced = Erweitert
 model = Modell
 model-name = { $model ->
     [branch] Ein Entscheidungszweig
-    [ensemble-classic] Ensemble der Veröffentlichungen
-    [branch-classic] Ein Zweig der Veröffentlichungen
+    [ensemble-classic] Ensemble wie in den Veröffentlichungen
+    [branch-classic] Ein Zweig wie in den Veröffentlichungen
     [forest] Random Forest
     [tree] Entscheidungsbaum
     [linear] Linear, ohne Boxen
@@ -332,13 +332,13 @@ model-use =
         [forest] Ein Vergleichsmodell; langsamer, mit vielen engen Boxen.
         [tree] Ein Vergleichsmodell aus einem Baum.
         [linear] Ordnet alle Bilder nur linear; ohne Gründe, ohne Boxen.
-       *[ensemble] Im Allgemeinen das beste: dieses wählen.
+       *[ensemble] Meistens die beste Wahl.
     }
 wrong-items = Falsche Bilder
 random-negatives = Zufällig gezogen
     .title = Bilder, die niemand geprüft hat und die als falsch gelten
 negative-weight = Gewicht eines markierten
-    .title = Für wie viele zufällig gezogene eines zählt, wenn in allen Einzelheiten verglichen wird
+    .title = Für wie viele zufällige Bilder ein als falsch markiertes beim genauen Vergleich zählt
 
 ## Ein Ergebnis, und wie vollständig es ist
 
@@ -383,17 +383,17 @@ part =
         }
     .note =
         { $part ->
-            [sure] Als richtig markiert oder jeweils mit einer Wahrscheinlichkeit von mindestens 90 % richtig.
-            [likely] Jeweils mit einer Wahrscheinlichkeit von 50 % bis 90 % richtig.
-            [borderline] Jeweils mit einer Wahrscheinlichkeit unter 50 % richtig oder seither als falsch markiert.
-            [below] Keine Treffer, aber beinahe. Was davon richtig ist, markieren.
-            [new] Jetzt Treffer, in der Runde davor noch nicht.
-           *[gone] In der Runde davor Treffer, jetzt nicht mehr.
+            [sure] Jedes ist als richtig markiert oder mit einer Wahrscheinlichkeit von mindestens 90 % richtig.
+            [likely] Jedes ist mit einer Wahrscheinlichkeit von 50 % bis 90 % richtig.
+            [borderline] Jedes ist mit einer Wahrscheinlichkeit unter 50 % richtig oder inzwischen als falsch markiert.
+            [below] Diese Bilder sind beinahe Treffer. Die richtigen davon markieren.
+            [new] Diese Bilder sind jetzt Treffer, in der letzten Runde noch nicht.
+           *[gone] Diese Bilder waren in der letzten Runde Treffer, jetzt nicht mehr.
         }
 parts = Teile des Ergebnisses
 told-checked = Geprüft: { $told }.
 told-guessed = Geschätzt: { $told }.
-told-unknown = Wie viele davon richtig sind und wie viele fehlen, lässt sich sagen, sobald einige geprüft sind.
+told-unknown = Wie viele davon richtig sind und wie viele fehlen, zeigt sich, sobald einige geprüft sind.
 right-of =
     { $right ->
         [all] fast alle der { $count } sind richtig (mindestens { $low })
@@ -414,8 +414,8 @@ share-found =
 in-numbers = In Zahlen
     .filtered = { $intervals } innerhalb des Filters.
     .whole = { $intervals } im ganzen Katalog.
-    .meaning = Genauigkeit ist der Anteil der Treffer, der richtig ist, Vollständigkeit der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen.
-    .unchecked = Genauigkeit ist der Anteil der Treffer, der richtig ist, Vollständigkeit der Anteil des Richtigen, der Treffer ist; die Bereiche gelten in neun von zehn Fällen, wenn die Suche wie andere ist: noch ist nichts geprüft.
+    .meaning = Genauigkeit ist der Anteil der Treffer, die richtig sind. Vollständigkeit ist der Anteil der richtigen Bilder, die Treffer sind. Die Bereiche gelten in neun von zehn Fällen.
+    .unchecked = Genauigkeit ist der Anteil der Treffer, die richtig sind. Vollständigkeit ist der Anteil der richtigen Bilder, die Treffer sind. Die Bereiche gelten in neun von zehn Fällen, wenn die Suche wie andere ist: Noch ist nichts geprüft.
 precision = Genauigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
 recall = Vollständigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
 candidates =
@@ -425,15 +425,15 @@ candidates =
     }
 milliseconds = { NUMBER($time, maximumFractionDigits: 0) } ms
 estimate = Neu schätzen
-    .title = Mit den Markierungen seither
+    .title = Mit den Markierungen seit der letzten Schätzung
 show-cut = Reihenfolge, Schnitt und Zahlen
 order = { $order ->
     [review] Durchsehen
    *[unsure] Unsicherste zuerst
 }
     .title = { $order ->
-        [review] Nur, was nicht markiert ist, die unsichersten zuerst (r)
-       *[unsure] Die nächsten am Schnitt zuerst
+        [review] Nur nicht markierte Bilder, die unsichersten zuerst (r)
+       *[unsure] Bilder nahe am Schnitt zuerst
     }
 lean = Wie viele Treffer: weniger und sicherer oder mehr und unsicherer
     .title = Die Mitte ist die Wahl des Modells
@@ -488,7 +488,7 @@ zip-size = · { $pictures ->
         [one] 1 Bild
        *[other] { $pictures } Bilder
     }, etwa { $megabytes } MB
-zip-too-many = · ein ZIP fasst höchstens { $most } Bilder, dies sind etwa { $pictures }: einen Reiter oder „Verknüpfungen“ wählen
+zip-too-many = · ein ZIP fasst höchstens { $most } Bilder, und dies sind etwa { $pictures }: einen Reiter oder „Verknüpfungen“ wählen
 
 ## Warum ein Bild ein Treffer ist
 
@@ -567,10 +567,10 @@ also = Auch
 less = Weniger
     .label = Weniger davon
     .title = Weniger davon: von der Suche abziehen (l)
-before = Voriges
-    .title = Voriges (←)
-after = Nächstes
-    .title = Nächstes (→)
+before = Voriges Bild
+    .title = Voriges Bild (←)
+after = Nächstes Bild
+    .title = Nächstes Bild (→)
 zoom =
     { $factor ->
         [0] ganz
@@ -578,23 +578,23 @@ zoom =
     }
     .title = Zoom (z)
 details = Details
-    .label = Was über das Bild bekannt ist
-    .title = Was über das Bild bekannt ist (i)
+    .label = Details des Bildes
+    .title = Alle Details zeigen (i)
 original = Original
     .title = Das Originalbild in einem neuen Tab öffnen
 source = Quelle
-    .title = Woher das Bild stammt
+    .title = Die Quelle des Bildes öffnen
 download = Herunterladen
     .title = Das Originalbild herunterladen
 
 ## Die Karte
 
 map = Karte
-    .title = Das Ergebnis und seine Umgebung als Karte sehen (p)
+    .title = Das Ergebnis und andere Bilder auf einer Karte zeigen (p)
     .role = Karte
 map-heading = Karte des Ergebnisses
-map-how = Was ähnlich aussieht, liegt nah beieinander. Eine Gruppe grauer Punkte neben dem Ergebnis kann eine zweite Art des Gesuchten sein, die noch nicht markiert ist: ihre Bilder ansehen, auswählen, als richtig markieren und noch einmal „Alle finden“.
-map-tools = Was ein Ziehen bewirkt und wie nah die Karte ist
+map-how = Ähnliche Bilder liegen nah beieinander. Eine Gruppe grauer Punkte kann eine zweite Art des Gesuchten sein, die noch nicht markiert ist. Ihre Bilder ansehen, auswählen, als richtig markieren und noch einmal „Alle finden“ drücken.
+map-tools = Werkzeuge und Zoom der Karte
 map-move = Verschieben
     .title = Ziehen verschiebt die Karte (h)
 map-lasso = Lasso
@@ -637,9 +637,9 @@ map-clear = Nichts auswählen
 map-too-many = In einem Schritt werden höchstens { $most } Bilder markiert. Bitte weniger auswählen.
 map-changed = Das Ergebnis hat sich geändert, seit dies ausgewählt wurde. Bitte neu auswählen.
 map-failed = Der Server hat die Punkte nicht gesendet. Bitte die Seite neu laden.
-map-legend = Was die Punkte sind
+map-legend = Arten von Punkten
     .title = Diese Punkte zeigen oder ausblenden
-map-drawn = Gezeichnet sind { $matches } von { $of } Treffern und { $below } von { $ranked } bewerteten Bildern, die keine Treffer sind{ $others ->
+map-drawn = Die Karte zeigt { $matches } von { $of } Treffern und { $below } von { $ranked } bewerteten Bildern, die keine Treffer sind{ $others ->
         [0] .
        *[other] , dazu { $rest } von { $others } anderen, zufällig gewählt.
     }
@@ -653,7 +653,7 @@ map-listed =
 ## Sitzungen
 
 to-items = Zurück zu den Bildern
-sessions-what = Eine Sitzung ist eine Suche mit ihren Markierungen. Alle, die dieselbe Sitzung geöffnet haben, sehen dieselben Markierungen.
+sessions-what = Eine Sitzung ist eine Suche mit ihren Markierungen. Alle, die eine Sitzung öffnen, sehen dieselben Markierungen.
 sessions-find = Sitzung finden
 sessions-order = Sortieren nach
 session-order = { $order ->
@@ -684,12 +684,12 @@ session-copy = Duplizieren
 session-copied = Kopie von { $title }
 session-save = In Datei speichern
     .label = In Datei speichern: { $title }
-    .title = Die Sitzung selbst: ihre Suchen, Markierungen und Optionen, um sie hier oder anderswo zu öffnen
+    .title = Suchen, Markierungen und Optionen speichern, um sie hier oder anderswo zu öffnen
 session-delete = Löschen
     .label = Löschen: { $title }
 session-deleted = { $title } gelöscht
 session-undelete = rückgängig: { $title } zurückholen
-session-restored = { $title } ist wieder da
+session-restored = { $title } wurde wiederhergestellt
 session-renamed = Heißt jetzt { $title }
 session-unnamed = Name entfernt
 session-unknown = Diese Sitzung gibt es nicht mehr; sie wurde vielleicht gelöscht.
@@ -719,20 +719,20 @@ cap =
        *[Escape] Esc
     }
 key-map = die Karte des Ergebnisses
-key-right = richtig, und weiter
-key-wrong = falsch, und weiter
+key-right = als richtig markieren und weiter
+key-wrong = als falsch markieren und weiter
 key-unmark = Markierung entfernen
-key-rest-wrong = alles übrige Sichtbare falsch
-key-rest-right = alles übrige Sichtbare richtig
+key-rest-wrong = den Rest auf dem Bildschirm als falsch markieren
+key-rest-right = den Rest auf dem Bildschirm als richtig markieren
 key-undo = rückgängig
 key-redo = wiederholen
-key-next = zum nächsten
-key-screen = um einen Bildschirm
-key-ends = ganz an den Anfang oder ans Ende
+key-next = zum nächsten Bild
+key-screen = eine Bildschirmseite weiter oder zurück
+key-ends = zum ersten oder letzten Bild
 key-select = auswählen; oder ziehen
 key-select-none = nichts auswählen
 key-open = groß öffnen; dort zoomt <kbd>z</kbd>
-key-details = alles, was bekannt ist
+key-details = alle Details
 key-captions = Beschriftungen
 key-like = mehr davon
 key-also = auch so etwas: zur Suche hinzufügen
@@ -740,12 +740,12 @@ key-less = weniger davon: abziehen
 key-why = warum ein Treffer oder nicht
 key-search = suchen
 key-filter = filtern
-key-check = { $count } zufällig gezogene prüfen
+key-check = { $count } zufällige Bilder prüfen
 key-back = zurück zu den Treffern
 key-paste = mit einem eingefügten Bild suchen
 key-find-all = alle finden
 key-suggest = vorschlagen, was als Nächstes zu markieren ist
 key-export = Treffer exportieren
 key-size = größere und kleinere Bilder
-key-review = nicht Markiertes durchsehen, Unsicherste zuerst
+key-review = nicht markierte Bilder durchsehen, die unsichersten zuerst
 key-keys = diese Tasten

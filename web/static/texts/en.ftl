@@ -5,8 +5,8 @@
 
 # The name of this language in itself.
 language-name = English
-unstyled = The styles and scripts of this page did not arrive. Behind a reverse proxy under a prefix such as /photos, start the server with <code>gpubranches serve --prefix /photos</code>.
-unkept = The marks of this catalog cannot be written, so what is marked now will be lost when the server stops. Export the session to keep it, or let the server write to the catalog's folder and start it anew.
+unstyled = The styles and scripts of this page did not load. Behind a reverse proxy under a prefix such as /photos, start the server with <code>gpubranches serve --prefix /photos</code>.
+unkept = The server cannot write the marks of this catalog, so new marks will be lost when the server stops. Save the session to a file to keep it, or let the server write to the catalog's folder and restart it.
 skip = Skip to the items
 close = Close
     .title = Close (Escape)
@@ -18,8 +18,8 @@ wrong = Wrong
     .title = Wrong (x)
 undo-word = undo
 redo-word = redo
-toast = What was done last
-no-answer = The server did not answer. Nothing was changed; is it still running?
+toast = The last change
+no-answer = The server did not answer, so nothing was changed. Is it still running?
 server-said = The server said { $status }.
 appearance = Appearance and language
 theme = Theme
@@ -35,11 +35,11 @@ language = Language
 ## Errors, and the login
 
 error = That did not work
-    .unknown-name = “{ $text }” is none of the { $count } names that are known here; the search field offers them.
-    .none-right = Find all needs at least one item marked right: mark one, then press Find all again.
+    .unknown-name = “{ $text }” is not one of the { $count } known names. The search field offers them.
+    .none-right = Find all needs at least one item marked right. Mark one, then press Find all again.
     .session-gone = This session was deleted. Open the first page to begin a new one.
     .not-found = There is nothing at this address.
-    .failed = The server failed at this request; its log says why.
+    .failed = The server failed to process this request. Its log says why.
 back-to-catalog = Back to the catalog
 login = Log in
     .token = The token of this server
@@ -56,12 +56,12 @@ by-picture = Search by a picture
     .title = Search by a picture: choose, paste or drop one
     .file = A picture to search by
     .drop = Drop the picture to search by it
-picture-unread = The model of this catalog reads no pictures, so none can be searched by.
-picture-unsent = The server did not answer, the picture was not sent.
-picture-not = { $file } is no picture; choose a JPEG, PNG, WebP or GIF.
-picture-not-dropped = What was dropped is no picture; drop a JPEG, PNG, WebP or GIF.
+picture-unread = The model of this catalog reads no pictures, so you cannot search by one.
+picture-unsent = The server did not answer, so the picture was not sent.
+picture-not = { $file } is no picture. Choose a JPEG, PNG, WebP or GIF.
+picture-not-dropped = That was no picture. Drop a JPEG, PNG, WebP or GIF.
 new-search = New search
-    .title = A new session without marks; this one is kept
+    .title = Start a new session without marks; this one is kept
 ask-new = Start a new search?
     .begin = Start a new search
 ask-new-marks = Your { $count ->
@@ -72,7 +72,7 @@ ask-new-keep = Keep my { $count ->
     [one] mark
    *[other] { $count } marks
 }
-terms = What is searched for
+terms = Terms of the search
 term-more = plus
 term-less = minus
 term-sent = The picture that was sent
@@ -83,21 +83,21 @@ size = { $count ->
 }
 size-filtered = { $inside } of { $total } items
 sessions = Sessions
-    .title = Sessions: find, name, switch, copy
+    .title = Find, name, switch or copy sessions
 sessions-named = Sessions: { $name }
 
 ## The filter
 
 filter = Filter
-    .title = Filter by what is known of the items (g)
+    .title = Filter by the columns of the items (g)
 filter-label = Only items with
 filter-apply = Apply
 filter-none = No filter
-filter-columns = Columns and their most frequent values: several of one column widen the filter, those of another narrow it
+filter-columns = Columns and their most frequent values. Several values of one column widen the filter; values of another column narrow it
 filter-on = Filter: only items with
 filter-remove = Remove the filter
 filter-count = { $count } of { $total } items
-filter-lost = The filter is taken away, since it fits no more: { $error }
+filter-lost = The filter was removed because it no longer works: { $error }
 column-kind =
     { $kind ->
         [number] number
@@ -120,9 +120,9 @@ intro-look = Look
     .items = This catalog has no text model: start from a random item below, or from an item you know:
 intro-mark = Mark
     .how = Click a picture: once for right, twice for wrong.
-    .keys = By keys: <kbd>Esc</kbd> leaves the search field, then <kbd>a</kbd> marks right and <kbd>x</kbd> wrong and goes on to the next; <kbd>?</kbd> shows all keys.
+    .keys = With the keyboard: <kbd>Esc</kbd> leaves the search field, then <kbd>a</kbd> marks right, <kbd>x</kbd> marks wrong, and both go to the next picture. <kbd>?</kbd> shows all keys.
 intro-find = Find all
-    .how = A model of your marks goes over all { $count } items and shows every match. Mark again, export.
+    .how = A model learns from your marks, tests all { $count } items and shows every match. Then mark more, or export.
 item-id = item id
 go = Go
 random = Random items
@@ -147,7 +147,7 @@ took = { $ms } ms
 took-by = by { $how }
 empty = There is nothing to show here.
 empty-filter = Nothing here passes the filter.
-empty-review = All of these are marked.
+empty-review = All of these are already marked.
 chunk = Items from { $first }
 item = item { $id }
 distance = distance { $value }
@@ -190,13 +190,13 @@ marked-wrong = Marked wrong
 counted-right = right
 counted-wrong = wrong
 more-marks = More marks
-rest = What is on the screen without a mark
+rest = Unmarked items on the screen
 rest-wrong = Mark the rest wrong
 rest-right = Mark the rest right
 all-marks = All marks of this session
-clear = Remove all; undo brings them back
+clear = Remove all (undo restores them)
 cleared = All marks removed
-nothing-unmarked = All that is on the screen is marked
+nothing-unmarked = Everything on the screen is already marked
 marked = { $count ->
     [one] #{ $id }
    *[other] { $count } items
@@ -252,12 +252,12 @@ to-matches = Back to the <b>{ $count }</b> matches
 to-mark = { $count } to mark next
 to-check = { $count } to check
 suggest = Suggest { $count }
-    .title = What to mark next: your marks on these teach most (s)
-suggest-note = The model is least sure of these, so your marks on them teach it most.
+    .title = Show what to mark next: marks on these items help most (s)
+suggest-note = The model is least sure about these items, so marks on them help it most.
 check = Check { $count }
-    .title = Items drawn at random; your marks tell how good this is (k)
+    .title = Show random items: your marks on them tell how good the answer is (k)
 find-target = Find { NUMBER($target, style: "percent") }
-    .title = Shows what to mark, 20 at a time, until { NUMBER($target, style: "percent") } of all that is right are known to be found
+    .title = Show items to mark, 20 at a time, until { NUMBER($target, style: "percent") } of all right items are known to be found
 find-all = Find all
     .title = Apply the marks to the whole catalog (f)
 find-again = Find all again
@@ -276,53 +276,53 @@ awaited = { $what ->
     [refine] Find all waits for the server
    *[other] The request waits for the server
 }
-audit-note = Drawn at random. Mark each right or wrong, as many as you like: that tells how good the answer is.
+audit-note = These are random items. Mark as many as you like right or wrong: this tells how good the answer is.
 review-heading = { $count } to review
-review-note = Not marked yet, the least sure first.
+review-note = These are not marked yet. The least sure come first.
 step =
     { $kind ->
         [reached] Of all right items { $known }, nine times in ten. Random items show that hardly anything else is missing.
-        [alike] Of what resembles your marks { $known }, nine times in ten. Whether anything else is right is not known: to show that it is not takes { NUMBER($checks) } random items.
+        [alike] Of what resembles your marks { $known }, nine times in ten. Other right items may exist: to rule them out takes { NUMBER($checks) } random items.
         [exhausted] Nothing is left to mark: { $known }.
-        [check] So far { $known } of what resembles your marks. These are random items: { NUMBER($checks) } without a right one show that hardly anything else is missing. Mark them, then press Find { NUMBER($target, style: "percent") } again.
+        [check] So far { $known } of what resembles your marks. These are random items: if none of { NUMBER($checks) } is right, hardly anything else is missing. Mark them, then press Find { NUMBER($target, style: "percent") } again.
        *[mark] So far { $known }. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
     }
 unfound = Nothing found yet
     .unmarked = Mark at least one item right, then press Find all.
     .marked = Find all applies your marks to the whole catalog.
     .forgotten = The answer is forgotten
-    .kept = The server was started anew, or the catalog changed. Your marks and options are kept.
+    .kept = The server was restarted, or the catalog changed. Your marks and options are kept.
 
 ## Options of find all
 
 options = Options of find all
-second-stage = Compare what is found in full detail
+second-stage = Compare candidates in full detail
     .missing = Full detail needs a catalog with embeddings
 advanced = Advanced
 model = Model
 model-name = { $model ->
     [branch] One decision branch
-    [ensemble-classic] Ensemble, the papers’ own
-    [branch-classic] One branch, the papers’ own
+    [ensemble-classic] Ensemble, as in the papers
+    [branch-classic] One branch, as in the papers
     [forest] Random forest
     [tree] Decision tree
     [linear] Linear, without boxes
    *[ensemble] Ensemble of decision branches
 }
 model-use = { $model ->
-    [branch] A few boxes that can be read and exported; finds less.
-    [ensemble-classic] To compare with the published method.
-    [branch-classic] To compare with the published method, one model.
-    [forest] A baseline; slower, its boxes are many and narrow.
-    [tree] A baseline of one tree; for comparison.
-    [linear] Ranks every item by a line alone; no reasons, no boxes.
-   *[ensemble] The best in general: choose this.
+    [branch] A few boxes that you can read and export; finds less.
+    [ensemble-classic] For comparison with the published method.
+    [branch-classic] For comparison with the published method, one model.
+    [forest] A baseline for comparison; slower, with many narrow boxes.
+    [tree] A baseline for comparison; a single tree.
+    [linear] Ranks every item with a linear model; no boxes, no reasons.
+   *[ensemble] Usually the best choice.
 }
 wrong-items = Wrong items
 random-negatives = Drawn at random
-    .title = Items that nobody checked, taken for wrong
+    .title = Random items that nobody checked; the model takes them as wrong
 negative-weight = Weight of a marked one
-    .title = How many of those drawn at random one counts for, when compared in full detail
+    .title = How many random items one item marked wrong counts for, in the comparison in full detail
 
 ## An answer, and how complete it is
 
@@ -367,17 +367,17 @@ part =
         }
     .note =
         { $part ->
-            [sure] Marked right, or right with a chance of 90% or more each.
-            [likely] Right with a chance of 50% to 90% each.
-            [borderline] Right with a chance of less than 50% each, or marked wrong since.
-            [below] They do not match, but nearly do. Mark what is right among them.
-            [new] They match now and did not in the round before.
-           *[gone] They matched in the round before and do not now.
+            [sure] Each is marked right, or has a chance of 90% or more to be right.
+            [likely] Each has a chance of 50% to 90% to be right.
+            [borderline] Each has a chance of less than 50% to be right, or is now marked wrong.
+            [below] These items almost match. Mark those that are right.
+            [new] These items match now, but did not in the last round.
+           *[gone] These items matched in the last round, but do not match now.
         }
 parts = Parts of the answer
 told-checked = By what was checked, { $told }.
 told-guessed = At a guess, { $told }.
-told-unknown = How many of these are right, and how many are missing, can be told once some are checked.
+told-unknown = Check some items to learn how many of these are right and how many are missing.
 right-of =
     { $right ->
         [all] nearly all of the { $count } are right (at least { $low })
@@ -398,8 +398,8 @@ share-found =
 in-numbers = In numbers
     .filtered = { $intervals } of what the filter lets in.
     .whole = { $intervals } of the whole catalog.
-    .meaning = Precision is how much of what matches is right, recall how much of what is right matches; the ranges hold nine times in ten.
-    .unchecked = Precision is how much of what matches is right, recall how much of what is right matches; the ranges hold nine times in ten, if your search is like others: nothing is checked yet.
+    .meaning = Precision is the share of the matches that are right. Recall is the share of the right items that match. The ranges hold nine times in ten.
+    .unchecked = Precision is the share of the matches that are right. Recall is the share of the right items that match. The ranges hold nine times in ten if your search is like others: nothing is checked yet.
 precision = precision { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } to { NUMBER($high, style: "percent") })
 recall = recall { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } to { NUMBER($high, style: "percent") })
 candidates =
@@ -409,15 +409,15 @@ candidates =
     }
 milliseconds = { NUMBER($time, maximumFractionDigits: 0) } ms
 estimate = Estimate again
-    .title = With the marks made since
+    .title = Use the marks since the last estimate
 show-cut = Order, cut and numbers
 order = { $order ->
     [review] Review
    *[unsure] Least sure first
 }
     .title = { $order ->
-        [review] Only what is not marked, the least sure first (r)
-       *[unsure] The nearest to the cut first
+        [review] Only unmarked items, the least sure first (r)
+       *[unsure] Items nearest to the cut first
     }
 lean = How many items match: fewer and surer, or more and less sure
     .title = The middle is the model's own choice
@@ -431,8 +431,8 @@ lean-value = { $value ->
 ## Export
 
 export = Export
-    .title = Save what matches (e)
-export-all = The matched items
+    .title = Save the matches (e)
+export-all = All matches
 export-part = The items of this tab
 export-boxes = The boxes of the model
 format =
@@ -460,9 +460,9 @@ format =
                     [csv] a table for spreadsheets
                     [parquet] a table with types
                     [json] an array of objects
-                    [jsonl] an object a line
+                    [jsonl] one object per line
                     [coco] a list of images, for annotation tools
-                    [img2dataset] urls and captions, to download by
+                    [img2dataset] URLs and captions, for downloading
                     [intervals] times in videos, for editors and players
                     [links] links to the pictures, best first
                    *[zip] the pictures themselves
@@ -472,7 +472,7 @@ zip-size = · { $pictures ->
         [one] 1 picture
        *[other] { $pictures } pictures
     }, about { $megabytes } MB
-zip-too-many = · a ZIP holds at most { $most } pictures, these are about { $pictures }: choose a tab or links
+zip-too-many = · a ZIP holds at most { $most } pictures, and these are about { $pictures }: choose a tab or links
 
 ## Why an item matches
 
@@ -550,10 +550,10 @@ also = Also
 less = Less
     .label = Less like this
     .title = Less like this: subtract it from the search (l)
-before = The one before
-    .title = The one before (←)
-after = The next
-    .title = The next (→)
+before = Previous item
+    .title = Previous item (←)
+after = Next item
+    .title = Next item (→)
 zoom =
     { $factor ->
         [0] fit
@@ -561,23 +561,23 @@ zoom =
     }
     .title = Zoom (z)
 details = Details
-    .label = What is known of the item
-    .title = What is known of it (i)
+    .label = Details of the item
+    .title = Show all details (i)
 original = Original
     .title = Open the original picture in a new tab
 source = Source
-    .title = Where the picture is from
+    .title = Open the source of the picture
 download = Download
     .title = Download the original picture
 
 ## The map
 
 map = Map
-    .title = See the answer and its surroundings as a picture (p)
+    .title = Show the answer and other items on a map (p)
     .role = map
 map-heading = Map of the answer
-map-how = Items that look alike lie near each other. A group of grey points beside the answer may be a second kind that you want and have not marked: look at its pictures, select it, mark it right, and find all again.
-map-tools = What a drag does, and how near the map is
+map-how = Items that look alike are close together. A group of grey points may be a second kind that you want but have not marked. Look at its pictures, select it, mark it right, and find all again.
+map-tools = Tools and zoom of the map
 map-move = Move
     .title = Drag to move the map (h)
 map-lasso = Lasso
@@ -620,11 +620,11 @@ map-clear = Select nothing
 map-too-many = At most { $most } items are marked in one step. Select fewer.
 map-changed = The answer has changed since this selection was made. Select again.
 map-failed = The server did not send the points. Load the page again.
-map-legend = What the points are
+map-legend = Kinds of points
     .title = Show or hide these points
-map-drawn = Drawn are { $matches } of { $of } matches and { $below } of { $ranked } items that were ranked and do not match{ $others ->
+map-drawn = The map shows { $matches } of { $of } matches and { $below } of { $ranked } items that were ranked but do not match{ $others ->
         [0] .
-       *[other] , beside { $rest } of { $others } others at random.
+       *[other] , and { $rest } of { $others } others at random.
     }
 map-help = With the map in focus: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move it, <kbd>+</kbd> and <kbd>-</kbd> zoom, <kbd>0</kbd> shows all of it, <kbd>Enter</kbd> selects what is in view, <kbd>a</kbd> and <kbd>x</kbd> mark what is selected. The tabs of the answer hold the same items as lists.
 map-listed =
@@ -636,7 +636,7 @@ map-listed =
 ## Sessions
 
 to-items = Back to the items
-sessions-what = A session is one search with its marks. Everyone who has the same session open sees the same marks.
+sessions-what = A session is one search with its marks. Everyone who opens a session sees the same marks.
 sessions-find = Find a session
 sessions-order = Sort by
 session-order = { $order ->
@@ -667,15 +667,15 @@ session-copy = Duplicate
 session-copied = Copy of { $title }
 session-save = Save to a file
     .label = Save to a file: { $title }
-    .title = The session itself: its queries, marks and options, to open here or elsewhere
+    .title = Save the queries, marks and options, to open them here or elsewhere
 session-delete = Delete
     .label = Delete { $title }
 session-deleted = Deleted { $title }
-session-undelete = undo: bring { $title } back
+session-undelete = undo: restore { $title }
 session-restored = { $title } is back
 session-renamed = Named { $title }
 session-unnamed = Name removed
-session-unknown = There is no such session any more; it may have been deleted.
+session-unknown = This session no longer exists. It may have been deleted.
 untitled = Untitled
 
 ## The keys
@@ -702,20 +702,20 @@ cap =
        *[Escape] Escape
     }
 key-map = the map of the answer
-key-right = right, and on
-key-wrong = wrong, and on
+key-right = mark right, go to the next
+key-wrong = mark wrong, go to the next
 key-unmark = remove the mark
-key-rest-wrong = the rest on the screen wrong
-key-rest-right = the rest on the screen right
+key-rest-wrong = mark the rest of the screen wrong
+key-rest-right = mark the rest of the screen right
 key-undo = undo
 key-redo = redo
-key-next = to the next
-key-screen = by a screen
-key-ends = first and last of all
+key-next = next item
+key-screen = one screen
+key-ends = first and last item
 key-select = select; or drag
 key-select-none = select nothing
 key-open = open large; there <kbd>z</kbd> zooms
-key-details = all that is known of it
+key-details = all details
 key-captions = captions
 key-like = more like this
 key-also = also like this: add it to the search
@@ -723,12 +723,12 @@ key-less = less like this: subtract it
 key-why = why it matches or does not
 key-search = search
 key-filter = filter
-key-check = check { $count }, drawn at random
+key-check = check { $count } random items
 key-back = back to the matches
 key-paste = search by a pasted picture
 key-find-all = find all
 key-suggest = suggest what to mark next
 key-export = export what matches
 key-size = larger and smaller pictures
-key-review = review what is not marked, least sure first
+key-review = review unmarked items, the least sure first
 key-keys = these keys
