@@ -41,6 +41,9 @@ These parts have not run on a card either:
 - Catalogs whose embeddings are decoded on the host and rescored on the card, and the way back to the host when a commit
   drops the embeddings.
 - `train-head --device cuda`, which `tests/test_train_head.py` tries where torch sees a card.
+- Models of pictures and texts on a card: half precision, batches sized to its memory, what happens when it is full.
+  `tests/test_encoders.py` and `tests/test_embedding.py` simulate a card.
+- `serve --backend ray --gpus`: shards with a card each. `tests/test_sharded.py` runs them over simulated devices.
 """
 
 
