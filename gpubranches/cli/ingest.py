@@ -136,7 +136,7 @@ def sync(
 ) -> None:
     """Make a catalog equal to its inputs: add new files, embed changed files again, delete missing ones.
 
-    A file that was moved keeps its ids and marks. Inputs of the catalog that are not named stay as they are.
+    A file that was moved keeps its ids and marks. Other inputs of the catalog do not change.
     """
     from gpubranches.ingestion import sync as make_equal
     from gpubranches.ingestion import watch

@@ -32,8 +32,8 @@ class _ModelsUnlessNamed(click.Group):
 def evaluate() -> None:
     """Measure on a catalog how well answers are found, or what its codes are worth.
 
-    `evaluate CATALOG` is `evaluate models CATALOG`; a catalog whose folder is called models or codes is named
-    ./models or ./codes. `evaluate models --help` and `evaluate codes --help` tell their options.
+    `evaluate CATALOG` is `evaluate models CATALOG`; a catalog whose folder is called models or codes is named ./models
+    or ./codes. `evaluate models --help` and `evaluate codes --help` list their options.
     """
 
 
