@@ -159,6 +159,10 @@ def missing_package(
     return BackendUnavailableError(f"{what} needs {package}{reason}; {install}{f', or {instead}' if instead else ''}")
 
 
+class ShardError(DeviceError):
+    """Shards do not form one catalog, or the machine that holds one does not answer."""
+
+
 class KernelCompileError(DeviceError):
     """A kernel did not compile; the message contains the compiler's log, over several lines."""
 

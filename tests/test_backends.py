@@ -18,6 +18,7 @@ from gpubranches.engines.gpu import GpuBackend
 from gpubranches.engines.gpu.cupy_device import CupyDevice
 from gpubranches.engines.gpu.memory import WORKING_BYTES
 from gpubranches.engines.kdtree.files import FOLDER, KdIndex
+from gpubranches.engines.sharded import LocalShard, ShardedBackend
 from gpubranches.errors import (
     ArrayError,
     BackendUnavailableError,
@@ -41,6 +42,15 @@ def opened(name, catalog, **options):
         return GpuBackend(catalog, SimulatedDevice, sample_from=3000)
     if name == "cuda":
         return GpuBackend(catalog, CupyDevice, sample_from=3000)
+    if name == "sharded":
+        pytest.importorskip("numba")
+        from gpubranches.engines.cpu.backend import CpuBackend
+
+        return ShardedBackend(catalog, [LocalShard(CpuBackend) for _ in range(3)])
+    if name == "ray":
+        from rays import over_actors
+
+        return over_actors(catalog)
     if name == "kdtree":
         from gpubranches.engines.kdtree.backend import KdtreeBackend
 
@@ -59,7 +69,7 @@ def index(catalog):
         build_index(catalog, threads=1)
 
 
-NAMES = [*BACKENDS, pytest.param("cuda", marks=pytest.mark.gpu)]
+NAMES = [*BACKENDS, "sharded", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @pytest.fixture(params=NAMES)
@@ -231,7 +241,7 @@ def test_embedding_scores_are_dots_of_centred_rows(name, parts):
 
 def test_directions_are_found_by_cosine(name, parts):
     centred = parts.embeddings - parts.catalog.signs.mean_
-    query = parts.rng.standard_normal(48).astype(np.float32)
+    query = np.random.default_rng(11).standard_normal(48).astype(np.float32)
     cosine = centred @ query / np.linalg.norm(centred, axis=1) / np.linalg.norm(query)
     expected = parts.ids[np.argsort(-cosine)[:20]]
     with opened(name, parts.catalog) as backend:

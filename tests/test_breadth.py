@@ -52,11 +52,14 @@ def page(session, name, k):
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
-def test_a_whole_group_is_found_with_suggestions_along_its_border(quick, world, group):
-    right = world[1] == group
-    shown = page(quick, f"kind {group * 6}", 50)  # a page of one kind and of some of its siblings
-    ranking = search_for(quick, right, shown[:30], 4)
-    assert f1(ranking, right) > 0.9
+def test_a_whole_group_is_found_with_suggestions_along_its_border(world, group):
+    right, found = world[1] == group, []
+    with open_backend("cpu", world[0]) as backend:
+        for seed in range(3):
+            session = Session(world[0], backend, embedder=world[3], seed=seed)
+            shown = page(session, f"kind {group * 6}", 50)  # a page of one kind and of some of its siblings
+            found.append(f1(search_for(session, right, shown[:30], 4), right))
+    assert np.median(found) > 0.9, found
 
 
 @pytest.mark.parametrize("model", ["ensemble", "branch", "linear"])

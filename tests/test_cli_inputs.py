@@ -55,6 +55,8 @@ def test_ingest_and_append_say_what_they_took_and_left(run, tmp_path):  # noqa: 
         "seconds": 0,
         "added": 1,
         "notes": json.loads(out)["notes"],
+        "decoded_per_s": json.loads(out)["decoded_per_s"],
+        "embedded_per_s": json.loads(out)["embedded_per_s"],
     }
     assert "1 picture is new: 2.png" in err
     folder.rename(tmp_path / "to")

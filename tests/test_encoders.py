@@ -24,8 +24,10 @@ from models import (
 )
 from PIL import Image
 
+from gpubranches import Catalog
 from gpubranches.encoders import open_embedder, registry
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
+from gpubranches.ingestion import append, build_catalog, ingest
 
 TEXTS = ["a red dog", "two cat bicycle", "A photo of a dog a dog a dog a dog a dog a dog"]
 
@@ -385,6 +387,21 @@ def test_a_catalog_that_was_made_with_gelu_is_searched_with_gelu(tagged, caplog)
     assert np.allclose(then.texts(TEXTS), plain.texts(TEXTS), atol=1e-6)
     assert not np.allclose(then.images(pictures()), now.images(pictures()), atol=1e-4)
     assert np.allclose(then.texts(TEXTS), other.texts(TEXTS), atol=1e-6)
+
+
+def test_an_ingest_that_was_made_with_gelu_can_be_repeated_and_continued(tagged, tmp_path):
+    folder, spec = tmp_path / "in", "open_clip:Tiny-Tags/openai"
+    folder.mkdir()
+    for number, image in enumerate(pictures()):
+        image.save(folder / f"{number}.png")
+    made = ingest(folder, tmp_path / "c", embedder=open_embedder(spec, identity=spec))
+    assert made.source["made_with"]["embedder"] == spec
+    assert build_catalog([folder], tmp_path / "c", embedder=spec).added == 0
+    pictures()[0].save(folder / "more.png")
+    assert append(tmp_path / "c", [folder], embedder=spec, new=True).added == 1
+    first, *_, more = Catalog.open(tmp_path / "c").embeddings(range(made.next_id + 1))
+    assert np.allclose(first, more, atol=1e-3)
+    assert ingest(folder, tmp_path / "now", embedder=spec).embedder == "open_clip:Tiny-Tags-quickgelu/openai"
 
 
 def test_a_file_is_prepared_as_the_tags_of_its_model_agree(tagged, monkeypatch):

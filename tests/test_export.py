@@ -31,21 +31,25 @@ from pictures import SPITEFUL
 from PIL import Image
 from serving import *  # noqa: F403
 from serving import API, begun, found_all, running
+from test_identity import draw_all
+from test_ingest import Pixels
 
 from gpubranches import Catalog, Ranking, open_backend
 from gpubranches.app import limits
 from gpubranches.app.limits import DOWNLOADS
 from gpubranches.catalog.items import read_table, unified_schema
 from gpubranches.catalog.metadata.columns import CAPTIONS
+from gpubranches.catalog.pictures.image_files import Picture
 from gpubranches.cli import cli
 from gpubranches.core.files import atomic_folder
 from gpubranches.errors import DataError, UsageError
-from gpubranches.ingestion import ingest
+from gpubranches.ingestion import ingest, sync
 from gpubranches.ingestion.encode import encode
 from gpubranches.service.catalog_service import CatalogService
 from gpubranches.service.export import BOX_FORMATS, FORMATS, ItemTable, export_items, formats_of, zip_file
 from gpubranches.service.export import item_table as walking
 from gpubranches.service.export.item_table import free_names
+from gpubranches.service.originals import Original
 
 PICKED = [40, 3, 5, 6, 17, 8, 9]
 """Best first; item 5 has no picture and 6 a broken one, 3 a caption that is a script, and 9 does not match."""
@@ -279,6 +283,22 @@ def test_whatever_a_file_is_called_its_link_stays_in_the_folder_and_leads_to_it(
         assert Path(member.linkname).read_bytes() == b"it"
 
 
+def test_coco_names_a_file_where_it_is_after_a_sync(tmp_path):
+    names = ["a.png", "b.png", "c.png", "d.png"]
+    folder = draw_all(tmp_path / "in", names)
+    (folder / "l.png").symlink_to("d.png")
+    ingest([folder], tmp_path / "c", embedder=Pixels())
+    (folder / "sub").mkdir()
+    (folder / "a.png").rename(folder / "sub/z.png")
+    sync(tmp_path / "c", [folder], embedder=Pixels())
+    catalog = Catalog.open(tmp_path / "c")
+    content, _ = made(ItemTable(catalog, ranked(range(catalog.n))), "coco")
+    found = {image["id"]: image["file_name"] for image in json.loads(content)["images"]}
+    before = {item["id"]: item["image_path"] for item in catalog.items(range(catalog.n))}
+    assert found == before | {0: "sub/z.png"}
+    assert all((folder / name).is_file() for name in found.values())
+
+
 # ZIP files of pictures
 
 
@@ -366,6 +386,33 @@ def test_whatever_a_file_is_called_its_name_in_a_zip_is_safe_and_unique(tmp_path
         assert set(entry.removeprefix("matches/")).isdisjoint("/'\"\n\t $`;|&<>*?\\")
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_file_that_vanishes_while_a_zip_is_made_does_not_end_it(tmp_path, monkeypatch, number):
+    for name in "ab":
+        picture_of_bytes(tmp_path / f"{name}.png", 10)
+    shelf = Shelf(source={"roots": {"": str(tmp_path)}}, image_path=["a.png", "b.png"])
+    before, opened = Picture.open, []
+
+    def vanishing(picture):
+        opened.append(picture)
+        file = before(picture)
+        if len(opened) == number:  # the last one is the one that is read
+            picture.path.unlink()
+        return file
+
+    monkeypatch.setattr(Picture, "open", vanishing)
+    content, count = made(ItemTable(shelf, ranked(range(2))), "zip")
+    found = zipped(content)
+    assert (count, "left-out.txt" in found) == ((2, False) if number == 3 else (1, True))
+    assert "matches/2_1_b.png" in found
+
+
+def test_a_file_that_vanishes_while_the_size_of_a_zip_is_estimated_counts_nothing(tmp_path, monkeypatch):
+    shelf = Shelf(source={"roots": {"": str(tmp_path)}}, image_path=["a.png"])
+    monkeypatch.setattr(zip_file, "picture_of", lambda source, item: Picture(tmp_path / "a.png", "a.png"))
+    assert zip_file.estimate_zip(ItemTable(shelf, ranked([0]))).bytes < 1000
+
+
 def test_the_size_of_a_zip_is_told_before_and_too_many_pictures_are_refused(matches, client, labels, monkeypatch):
     estimate, content = zip_file.estimate_zip(matches), made(matches, "zip")[0]
     assert estimate.pictures == 5  # of the one that is no picture a file is there
@@ -408,6 +455,17 @@ def test_the_original_of_a_picture_is_sent_with_safe_headers(client, folder):
     for missing in (5, 6, 10**6, 2**62):
         assert client.get(f"/originals/{missing}").status_code == 404
         assert client.get(f"{API}/items/{missing}/picture").status_code == 404
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_an_original_that_vanishes_while_it_is_asked_for_is_not_found(client, tmp_path, monkeypatch, part):
+    content = picture_of_bytes(tmp_path / "a.png", 10)
+    picture = Picture(tmp_path / "a.png", "a.png", *((0, len(content)) if part else ()))
+    monkeypatch.setattr(CatalogService, "original", lambda service, item: Original(picture, "a.png", "image/png"))
+    with client.get("/originals/40") as sent:
+        assert (sent.data, sent.content_length) == (content, len(content))
+    picture.path.unlink()
+    assert client.get("/originals/40").status_code == 404
 
 
 @pytest.mark.parametrize(("kind", "sent"), [("PNG", "image/png"), ("WEBP", "image/webp"), ("GIF", "image/gif")])

@@ -61,13 +61,16 @@ def test_the_command_line_passes_every_option(run, tmp_path, monkeypatch):  # no
         "gpubranches.ingestion.build_catalog", lambda inputs, out, options, progress: passed.append(options) or 1 / 0
     )
     flags = "--embedder demo --head pca --dims 8 --quantizer uniform --no-embeddings --strict --batch-size 5"
-    flags += " --frames-every 2"
-    with pytest.raises(ZeroDivisionError):
-        run("ingest", "x", "--out", tmp_path / "c", *flags.split(), "--pictures", tmp_path)
-    (options,) = passed
-    assert options == IngestOptions("demo", "pca", 8, "uniform", False, 2.0, tmp_path, True, 5)
+    flags += " --frames-every 2 --fit-only"
+    for more in ([*flags.split(), "--pictures", tmp_path], ["--shard", "2/3", "--codec-from", tmp_path]):
+        with pytest.raises(ZeroDivisionError):
+            run("ingest", "x", "--out", tmp_path / "c", *more)
+    one, other = passed
+    assert one == IngestOptions("demo", "pca", 8, "uniform", False, 2.0, tmp_path, True, 5, fit_only=True)
+    assert other == IngestOptions(shard="2/3", codec_from=tmp_path)
     default = IngestOptions()
-    assert all(getattr(options, field.name) != getattr(default, field.name) for field in dataclasses.fields(options))
+    for field in dataclasses.fields(default):
+        assert any(getattr(options, field.name) != getattr(default, field.name) for options in passed)
 
 
 @pytest.mark.parametrize(

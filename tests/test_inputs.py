@@ -321,8 +321,8 @@ def test_what_is_no_picture_by_its_ending_is_counted(tmp_path):
     assert any("2 links that lead to no file" in note for note in report.notes)
     only = tmp_path / "only"
     only.mkdir()
-    (only / "a.mov").write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"found none; .*1 \.mov; .*pictures end in \.jpg, "):
+    (only / "a.doc").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"found none; .*1 \.doc; .*pictures end in \.jpg, "):
         ingest([only], tmp_path / "none", embedder=Pixels())
     assert not (tmp_path / "none").exists()
 

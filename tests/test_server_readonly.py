@@ -14,7 +14,7 @@ from gpubranches.app import create_app
 from gpubranches.ingestion import ingest
 
 HX = {"HX-Request": "true"}
-LOST = "will be lost when the server stops"
+LOST = '<p class="unkept"'
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from input_files import write_video
 from PIL import Image
 from test_cli import run  # noqa: F401
 from test_identity import Counting, draw, draw_all, write_partition
@@ -15,8 +16,9 @@ from test_ingest import Pixels
 
 from gpubranches import Catalog
 from gpubranches.catalog.pictures.image_files import image_file
-from gpubranches.errors import BackendUnavailableError, CatalogNotFoundError, UsageError
+from gpubranches.errors import BackendUnavailableError, CatalogNotFoundError, DataError, UsageError
 from gpubranches.ingestion import append, ingest, sync, watch
+from gpubranches.ingestion.pieces import FileState
 
 
 def shown(path):
@@ -120,6 +122,74 @@ def test_equal_pictures_are_moved_one_by_one(made):
     assert [found[id] for id in (0, 8, 9)] == ["0.png", "a.png", "b.png"]
 
 
+@pytest.mark.parametrize("change", ["target of a link", "by a link", "of a link", "out of the first folder"])
+def test_a_file_that_moved_from_or_to_another_folder_is_shown(tmp_path, change):
+    folder, outside = draw_all(tmp_path / "in/sub", [f"{i}.png" for i in range(3)]), tmp_path / "outside"
+    outside.mkdir()
+    draw(outside / "x.png", 9)
+    (folder / "l.png").symlink_to(outside / "x.png")
+    ingest([folder], tmp_path / "c", embedder=Pixels())
+    before, synced = shown(tmp_path / "c"), folder
+    if change == "target of a link":
+        (outside / "x.png").rename(outside / "y.png")
+        (folder / "l.png").unlink()
+        (folder / "l.png").symlink_to(outside / "y.png")
+    elif change == "by a link":
+        (folder / "0.png").rename(outside / "0.png")
+        (folder / "0.png").symlink_to(outside / "0.png")
+    elif change == "of a link":
+        (outside / "x.png").replace(folder / "l.png")
+    else:
+        synced = (folder / "0.png").rename(folder.parent / "0.png").parent
+    assert counts(sync(tmp_path / "c", [synced], embedder=Pixels())) == (0, 0, 1, 0)
+    assert shown(tmp_path / "c").keys() == before.keys()
+
+
+def test_a_file_that_moved_to_another_input_keeps_its_id(made, tmp_path):
+    folder, path = made
+    other = draw_all(tmp_path / "other", [f"{i}.png" for i in range(8, 12)], 4)
+    append(path, [other], embedder=Pixels())
+    before, embedder = shown(path), Counting()
+    (folder / "0.png").rename(other / "0.png")
+    assert counts(sync(path, [folder, other], embedder=embedder)) == (0, 0, 1, 0)
+    assert shown(path) == before | {0: "0.png"}
+    assert embedder.embedded == 0
+    for inputs in ([folder], [other], [other, folder]):
+        assert not sync(path, inputs, embedder=embedder).did_anything
+
+
+@pytest.mark.parametrize("reason", ["other kind", "package"])
+def test_files_that_are_there_and_are_not_read_now_keep_their_items(made, monkeypatch, reason):
+    folder, path = made
+    if reason == "other kind":
+        pytest.importorskip("av", reason="PyAV is not installed")
+        write_video(folder / "large.avi", seconds=1, size=(640, 480), codec="rawvideo")
+    else:
+        for name in ("0.png", "1.png"):
+            (folder / name).rename(folder / name.replace("png", "jxl"))
+        sync(path, [folder], embedder=Pixels())
+        monkeypatch.setattr("gpubranches.catalog.pictures.formats.is_decodable", lambda name: name != "JXL")
+    for force in (False, True):
+        report = sync(path, [folder], embedder=Pixels(), force=force)
+        assert (report.changed, report.moved, report.removed) == (0, 0, 0)
+        assert any("are still there, but are not read as" in note for note in report.notes)
+    assert len(Catalog.open(path).items(range(8))) == 8
+
+
+def test_many_moved_files_of_equal_size_are_each_read_once(tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(40):
+        Image.new("RGB", (4, 4), (i, i, i)).save(folder / f"{i}.bmp")
+    ingest([folder], tmp_path / "c", embedder=Pixels())
+    for i in range(40):
+        (folder / f"{i}.bmp").rename(folder / f"new-{i}.bmp")
+    read, reads = FileState.read, []
+    monkeypatch.setattr(FileState, "read", lambda file: reads.append(file.path) or read(file))
+    assert counts(sync(tmp_path / "c", [folder], embedder=Pixels())) == (0, 0, 40, 0)
+    assert len(reads) == 40
+
+
 def test_items_that_a_user_deleted_stay_deleted(made):
     folder, path = made
     Catalog.open(path).delete([1, 2])
@@ -162,6 +232,22 @@ def test_what_is_out_of_reach_is_not_deleted(made):
     for i in range(5):
         (folder / f"{i}.png").unlink()
     assert counts(sync(path, [folder], embedder=Pixels(), force=True)) == (0, 0, 0, 5)
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_pictures_without_a_record_of_their_files_are_not_added_again(made, tmp_path, dropped):
+    folder, path = made
+    if dropped:
+        catalog = Catalog.open(path)
+        catalog.set_source({**catalog.source, "inputs": [{**catalog.source["inputs"][0], "listing": ""}]})
+    else:
+        path, embedder = tmp_path / "other", Pixels()
+        rows = np.random.default_rng(0).normal(size=(8, embedder.D)).astype(np.float32)
+        names = {"image_path": [f"{i}.png" for i in range(8)]}
+        Catalog.from_embeddings(path, rows, metadata=names, pictures=folder, d=4, embedder=embedder)
+    with pytest.raises(UsageError, match="no record of their files"):
+        sync(path, [folder], embedder=Pixels())
+    assert Catalog.open(path).n == 8
 
 
 def test_a_model_that_cannot_be_opened_deletes_nothing(made):
@@ -241,6 +327,30 @@ def test_a_watch_syncs_after_each_change(made, monkeypatch):
     assert counts(next(reports)) == (0, 0, 0, 1)
     timer.join()
     reports.close()
+
+
+def test_a_watch_goes_on_after_a_file_that_vanished_and_ends_if_none_can_be_read(made, monkeypatch):
+    pytest.importorskip("watchfiles", reason="watchfiles is not installed")
+    folder, path = made
+    monkeypatch.setattr("gpubranches.ingestion.synchronization._QUIET_MS", 100)
+    reports, state, failing = watch(path, [folder], embedder=Pixels()), FileState.at, []
+    next(reports)
+
+    def unreadable(place):
+        if place.endswith("0.png") and len(failing) < limit:
+            failing.append(place)
+            raise DataError(f"{place}: cannot read: No such file or directory")
+        return state(place)
+
+    monkeypatch.setattr(FileState, "at", unreadable)
+    draw(folder / "new.png", 60)
+    limit = 2
+    assert counts(next(reports)) == (1, 0, 0, 0)
+    limit = 100
+    (folder / "new.png").unlink()
+    with pytest.raises(DataError, match="cannot read"):
+        next(reports)
+    assert len(failing) == 2 + 4
 
 
 def test_a_watch_names_the_package_that_it_needs(made, monkeypatch):

@@ -1,7 +1,9 @@
 """Videos become frames: each is embedded, found, shown and exported; broken videos have a reason."""
 
 import csv
+import io
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,15 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from input_files import GREYS, write_video
 from test_cli import run  # noqa: F401
+from test_export import ranked
 from test_ingest import Pixels
 
-from gpubranches import Catalog, Session
+from gpubranches import Catalog, Session, open_backend
+from gpubranches.app import create_app
 from gpubranches.catalog.pictures import frames
-from gpubranches.catalog.pictures.decoding import open_image
+from gpubranches.catalog.pictures.decoding import open_image, upright_size
 from gpubranches.catalog.pictures.frames import clock, duration, open_frame
-from gpubranches.catalog.pictures.image_files import picture_of
+from gpubranches.catalog.pictures.image_files import Picture, picture_of
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 from gpubranches.ingestion import append, build_catalog, ingest, sync
+from gpubranches.service.export import ItemTable, zip_file
+from gpubranches.service.thumbnails import Thumbnails, version
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 
@@ -62,6 +68,18 @@ def test_behind_the_end_is_the_last_frame(folder):
     assert duration(folder / "one.mp4") == pytest.approx(5, abs=0.11)
 
 
+@pytest.mark.parametrize("ending", ["mkv", "avi"])
+def test_a_video_that_was_cut_off_has_the_frames_that_are_there(tmp_path, ending):
+    write_video(tmp_path / f"whole.{ending}", seconds=30)
+    content = (tmp_path / f"whole.{ending}").read_bytes()
+    (tmp_path / f"cut.{ending}").write_bytes(content[: len(content) // 3])
+    assert duration(tmp_path / f"whole.{ending}") == pytest.approx(30, abs=0.11)
+    with av.open(str(tmp_path / f"cut.{ending}")) as file:
+        left = sum(1 for _ in file.decode(video=0)) / 10
+    assert 1 < left < 15
+    assert duration(tmp_path / f"cut.{ending}") == pytest.approx(left, abs=0.11)
+
+
 def test_every_frame_is_an_item_that_shows_what_was_embedded(folder, made):
     items = made.items(range(made.n))
     assert [(item["video"], item["seconds"]) for item in items] == [
@@ -75,6 +93,40 @@ def test_every_frame_is_an_item_that_shows_what_was_embedded(folder, made):
         assert not picture.is_file
         expected = Pixels().encode([Pixels().preprocess(open_image(picture))])[0]
         np.testing.assert_allclose(row.astype(np.float32), expected, atol=2e-3)
+
+
+def test_each_frame_has_a_thumbnail_of_its_own(made):
+    pictures = [picture_of(made.source, item) for item in made.items(range(5))]
+    assert len({version(picture) for picture in pictures}) == 5
+    cache = Thumbnails()
+    for picture, expected in zip(pictures, GREYS, strict=True):
+        with open_image_of(io.BytesIO(cache.get(version(picture), picture, 320))) as image:
+            assert abs(grey(image) - expected) < 8
+
+
+def test_the_sizes_of_a_page_of_frames_decode_one_frame_a_video(made, monkeypatch):
+    pictures, opened = [picture_of(made.source, item) for item in made.items(range(5))], []
+    frames._frame_size.cache_clear()
+    monkeypatch.setattr(frames, "open_frame", lambda *args: opened.append(args) or open_frame(*args))
+    assert {upright_size(picture) for picture in pictures} == {(64, 48)}
+    assert len(opened) == 1
+
+
+def test_a_zip_of_frames_holds_each_and_its_size_is_told_without_decoding_them(made, monkeypatch):
+    table = ItemTable(made, ranked(range(made.n)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Picture, "open", lambda picture: 1 / 0)
+        told = zip_file.estimate_zip(table)
+    content = b"".join(zip_file.write_zip(table))
+    assert (told.pictures, 0.95 < told.bytes / len(content) < 1.05) == (made.n, True)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = archive.namelist()
+        assert len(names) == made.n
+        for name, item in zip(names, made.items(range(made.n)), strict=True):
+            shift = 2 if "two" in item["video"] else 0
+            with open_image_of(io.BytesIO(archive.read(name))) as image:
+                assert abs(grey(image) - GREYS[int(item["seconds"] + shift) % 5]) < 8
+            assert name.endswith(".bmp")
 
 
 def test_matches_are_exported_as_intervals(made, tmp_path):
@@ -144,6 +196,20 @@ def test_no_bytes_of_a_video_end_in_a_traceback(tmp_path_factory, content, magic
             read(path)
 
 
+def test_videos_beside_pictures_are_skipped_and_counted_and_can_be_given_alone(folder, tmp_path):
+    from PIL import Image
+
+    mixed = tmp_path / "phone"
+    mixed.mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8), (80 * number, 9, 9)).save(mixed / f"{number}.png")
+    (mixed / "one.mp4").write_bytes((folder / "one.mp4").read_bytes())
+    report = build_catalog([mixed], tmp_path / "c", embedder=Pixels())
+    assert report.n == 3
+    assert any("1 .mp4" in note for note in report.notes)
+    assert append(tmp_path / "c", [mixed / "one.mp4"], embedder=Pixels()).added == 1
+
+
 def test_a_frame_that_is_too_large_is_refused(folder, monkeypatch):
     monkeypatch.setattr(frames, "MAX_FRAME_PIXELS", 1000)
     with pytest.raises(DataError, match="over 1,000 pixels"):
@@ -176,8 +242,28 @@ def test_a_missing_package_is_named(folder, tmp_path, monkeypatch):
     assert not (tmp_path / "c/manifest.json").exists()
 
 
+def test_a_server_without_the_package_shows_no_frames_and_goes_on(made, monkeypatch):
+    client = create_app(made, open_backend("cpu", made)).test_client()
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    frames._frame_size.cache_clear()
+    for address in ("/originals/0", "/thumbnails/small/0.jpg"):
+        assert client.get(address).status_code == 404
+    assert client.get("/random").status_code == 200
+
+
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (5, "0:05"), (7.5, "0:07.5"), (65, "1:05"), (3725, "1:02:05"), (0.04, "0:00.04")]
+    ("seconds", "text"),
+    [
+        (0, "0:00"),
+        (5, "0:05"),
+        (7.5, "0:07.5"),
+        (65, "1:05"),
+        (3725, "1:02:05"),
+        (0.04, "0:00.04"),
+        (100 * 0.29, "0:29"),  # 28.999999999999996
+        (59.9996, "1:00"),
+        (36000.01, "10:00:00.01"),
+    ],
 )
 def test_a_time_is_told_as_people_read_it(seconds, text):
     assert clock(seconds) == text

@@ -85,7 +85,7 @@ def _catalog(path: Path) -> dict[str, Any]:
 def _inputs(records: list[dict[str, Any]], next_id: int) -> list[Any]:
     """Return the inputs with the last id of each; a stopped and a resumed run count as one."""
     told: list[Any] = []
-    for record, end in zip(records, [*(each["base"] for each in records[1:]), next_id], strict=True):
+    for record, end in zip(records, [*(each["base"] for each in records), next_id][1:], strict=True):
         if told and told[-1][0] == record["paths"]:
             told.pop()
         if end > record["base"]:
@@ -136,7 +136,7 @@ def goes_on(work: Path, final: dict[str, Any]) -> str:
     """Delete an item, as a next command may; return the problem, "" for none."""
     path = catalog_of(work)
     gc.collect()  # a served app holds leases on the files of its catalog
-    if (path / "manifest.json").exists():
+    if (path / "manifest.json").exists() and final["catalog"]["ids"]:
         item = final["catalog"]["ids"][-1]
         if status := run("delete", str(path), str(item)):
             return f"the next command ends with status {status}"

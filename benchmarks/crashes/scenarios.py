@@ -183,6 +183,14 @@ SCENARIOS: tuple[Command | Requests, ...] = (
         "ingest two inputs", "nothing", _made("ingest", "@other", "@more.npy", "--out", "=c", "--dims", "4"),
     ),
     Command(
+        "ingest --fit-only", "nothing", _made("ingest", "@clip", "@other", "--out", "=c", "--fit-only", "--dims", "4"),
+    ),
+    Command(
+        "ingest --shard", "fitted",
+        _made("ingest", "@clip", "@other", "--out", "=c", "--shard", "2/2", "--codec-from", "=fitted"),
+    ),
+    Command("merge", "shards", _made("merge", "=c", "=part-1", "=part-2")),
+    Command(
         "ingest other input over what was stopped", "stopped",
         _made("ingest", "@rows.npy", "--out", "=c", "--dims", "4"),
     ),

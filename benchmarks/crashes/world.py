@@ -71,7 +71,7 @@ class World:
             path.mkdir()
         # Small, so that an input makes two segments and pictures two partitions.
         catalog_module.SEGMENT_ROWS, staging.PARTITION = 24, 4  # type: ignore[attr-defined]
-        build.open_embedder = lambda spec: Fields()  # type: ignore
+        build.open_embedder = lambda spec, **named: Fields()  # type: ignore
         self._write_inputs()
 
     @property
@@ -121,6 +121,21 @@ class World:
     def _make_catalog(self, path: Path) -> None:
         _must("ingest", self.inputs / "clip", "--out", path / "c", "--dims", "4")
         _must("delete", path / "c", "1,5")
+
+    def _make_fitted(self, path: Path) -> None:
+        inputs = self.inputs / "clip", self.inputs / "other"
+        _must("ingest", *inputs, "--out", path / "fitted", "--fit-only", "--dims", "4")
+
+    def _make_shards(self, path: Path) -> None:
+        """Two shards, of which one has deleted rows and marks."""
+        self._make_fitted(path)
+        inputs = self.inputs / "clip", self.inputs / "other"
+        for number in (1, 2):
+            out = path / f"part-{number}"
+            _must("ingest", *inputs, "--out", out, "--shard", f"{number}/2", "--codec-from", path / "fitted")
+        _must("delete", path / "part-1", "1,5")
+        with closing(Labels.open(path / "part-2/labels.sqlite", SESSION)) as labels:
+            labels.mark([30, 31], +1)
 
     def _make_part(self, path: Path) -> None:
         """Ingest a folder before the second partition came to it."""

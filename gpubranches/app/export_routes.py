@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 
 from flask import Blueprint, Response, make_response, request, send_file
 from markupsafe import escape
@@ -11,7 +13,7 @@ from werkzeug.exceptions import NotFound
 from gpubranches.app.app_context import limits, service
 from gpubranches.app.language import t
 from gpubranches.app.request_values import session_id
-from gpubranches.errors import DataError
+from gpubranches.errors import BackendUnavailableError, DataError
 from gpubranches.service.export import BOX_FORMATS, FORMATS
 from gpubranches.service.thumbnails import version
 from gpubranches.service.types import Download
@@ -61,17 +63,21 @@ def send_original(item: int, *, download: bool) -> Response:
     """Return a response with the original picture of an item; a separate file can be sent in parts (Range)."""
     try:
         found = service().original(item)
-    except DataError as error:
+        picture = found.picture
+        content = picture.path if picture.is_file else picture.open()
+        response = send_file(
+            content,
+            found.media_type,
+            as_attachment=download,
+            download_name=found.name,
+            conditional=True,
+            etag=version(picture),
+        )
+    except (DataError, BackendUnavailableError, OSError) as error:  # the file may vanish meanwhile
         raise NotFound(f"item {item} has no picture that can be sent") from error
-    picture = found.picture
-    response = send_file(
-        picture.path if picture.is_file else picture.open(),
-        found.media_type,
-        as_attachment=download,
-        download_name=found.name,
-        conditional=True,
-        etag=version(picture),
-    )
+    if not isinstance(content, Path) and response.status_code == 200:
+        response.content_length = content.seek(0, os.SEEK_END)
+        content.seek(0)
     if not download:
         response.headers.set("Content-Disposition", "inline", filename=found.name)
     response.headers["Cache-Control"] = "private, no-cache"

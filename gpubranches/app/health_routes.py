@@ -8,6 +8,7 @@ from flask import Blueprint
 
 from gpubranches.app.access import is_authorized
 from gpubranches.app.app_context import service
+from gpubranches.engines.sharded import ShardedBackend
 from gpubranches.errors import DeviceError, GpuBranchesError, WaitError
 
 MONITOR_PATHS = ("/healthz", "/readyz", "/metrics")
@@ -18,11 +19,13 @@ routes = Blueprint("health", __name__)
 
 @routes.get("/healthz")
 def alive() -> dict[str, Any]:
-    """Report that the server answers; with the token, also report the number of items and the generation."""
+    """Report that the server answers; with the token, also the number of items, the generation and the shards."""
     if not is_authorized():
         return {"status": "ok"}
     service().follower.follow()
-    return {"status": "ok", "items": service().catalog.n, "generation": service().catalog.generation}
+    backend = service().backend
+    shards = {"shards": backend.shard_states()} if isinstance(backend, ShardedBackend) else {}
+    return {"status": "ok", "items": service().catalog.n, "generation": service().catalog.generation, **shards}
 
 
 @routes.get("/readyz")

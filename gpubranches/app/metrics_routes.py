@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from gpubranches.engines.sharded import ShardedBackend
+
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
@@ -89,6 +91,22 @@ class _Served:
         yield GaugeMetricFamily("gpubranches_catalog_deleted_items", "Deleted items still on disk.", catalog.n_deleted)
         yield GaugeMetricFamily("gpubranches_catalog_generation", "Commits of the catalog.", catalog.generation)
         yield GaugeMetricFamily("gpubranches_sessions_open", "Sessions in memory.", len(self._service.sessions))
+        if isinstance(self._service.backend, ShardedBackend):
+            yield from _shard_metrics(self._service.backend)
+
+
+def _shard_metrics(backend: ShardedBackend) -> Iterable[Metric]:
+    """Yield the state of each shard, by its number."""
+    states = backend.shard_states()
+    for name, what, key in (
+        ("gpubranches_shard_rows", "Rows of a shard.", "rows"),
+        ("gpubranches_shard_restarts", "How often a shard was started again.", "restarts"),
+        ("gpubranches_shard_answer_seconds", "Median time of the last answers of a shard.", "median_s"),
+    ):
+        family = GaugeMetricFamily(name, what, labels=("shard",))
+        for number, state in enumerate(states, 1):
+            family.add_metric((str(number),), state[key])
+        yield family
 
 
 def install(app: Flask, service: CatalogService) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,15 +13,26 @@ from gpubranches.catalog.codec import FIT_ROWS, Codec, require_decoder, unit_row
 from gpubranches.catalog.fitted_statistics import FittedStatistics
 from gpubranches.catalog.manifest import listings, require_code_dims
 from gpubranches.catalog.row_source import EmbeddingArray, RowSource
-from gpubranches.catalog.segment import SEGMENT_ROWS, add_segment
-from gpubranches.catalog.segment_rows import Encode, encoded_rows, gathered_rows, recoded_rows, segment_parts
+from gpubranches.catalog.segment import SEGMENT_ROWS, Rows, add_segment
+from gpubranches.catalog.segment_rows import (
+    Encode,
+    OneAtATime,
+    encoded_rows,
+    gathered_rows,
+    recoded_rows,
+    segment_parts,
+)
 from gpubranches.catalog.storage import disk_errors, require_content, require_space
 from gpubranches.catalog.writer import CatalogWriter, write_statistics
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import atomic_folder, require_text
+from gpubranches.core.threads import one_ahead
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer, require_dims
 from gpubranches.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Report = Callable[[int, int], None]
 """Function that is called with the rows that are done and their total number."""
@@ -87,12 +98,13 @@ class Catalog(CatalogWriter):
         keep_embeddings: bool = True,
         origin: dict[str, Any] | None = None,
         listing: tuple[str, bytes] | None = None,
+        next_id: int = 0,
     ) -> Self:
         """Make an empty catalog for the rows of a source; head and quantizers are fitted to `FIT_ROWS` of them.
 
         embedder, head, d, quantizer, keep_embeddings: as for `from_embeddings`; origin: JSON that describes the inputs;
-        listing: see `set_source`. Raises UsageError for options that do not fit the source, DataError if no row of the
-        sample has a direction.
+        listing: see `set_source`; next_id: the first id. Raises UsageError for options that do not fit the source,
+        DataError if no row of the sample has a direction.
         """
         if source.kind == "codes":
             if head is not None or embedder is not None or quantizer is not None or not keep_embeddings:
@@ -100,7 +112,8 @@ class Catalog(CatalogWriter):
                     "codes have no embeddings: expected neither --head nor --quantizer nor --embedder nor "
                     "--no-embeddings; leave them out"
                 )
-            return cls.create(path, space=EmbeddingSpace(), d=source.dim, source=origin, listing=listing)
+            space = EmbeddingSpace()
+            return cls.create(path, space=space, d=source.dim, source=origin, listing=listing, next_id=next_id)
         if embedder is not None and source.dim != embedder.D:
             raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
         require_dims(source.dim, "the input")
@@ -123,28 +136,34 @@ class Catalog(CatalogWriter):
             source=origin,
             listing=listing,
             keep_embeddings=keep_embeddings,
+            next_id=next_id,
         )
 
     def append_source(self, source: RowSource, *, first_id: int = 0, report: Report | None = None) -> None:
         """Append the rows of a source as segments, from the first that the catalog has not; row i gets id first_id + i.
 
-        report: called with (encoded, total) rows of the source.
+        The rows of the next segment are encoded while those of one are ordered and written. report: called with
+        (encoded, total) rows of the source.
         """
         with self.writing():
             codec, signs, start = self.codec, self.signs, self.next_id - first_id
             tell = report or (lambda done, total: None)
             tell(start, source.n)
-            while start < source.n:
-                stop = min(start + SEGMENT_ROWS, source.n)
+            shared = OneAtATime(source)
+
+            def encoded(span: tuple[int, int]) -> tuple[Rows, pa.Table, int]:
                 rows, errors = encoded_rows(
-                    source,
-                    start,
-                    stop,
-                    first_id=first_id + start,
+                    shared,
+                    *span,
+                    first_id=first_id + span[0],
                     codec=codec,
                     signs=signs,
                     report=lambda done: tell(done, source.n),
                 )
+                return rows, errors, span[1]
+
+            spans = ((at, min(at + SEGMENT_ROWS, source.n)) for at in range(start, source.n, SEGMENT_ROWS))
+            for rows, errors, stop in one_ahead(encoded, spans):
                 self.append(
                     rows.codes,
                     ids=rows.ids,
@@ -155,7 +174,6 @@ class Catalog(CatalogWriter):
                     errors=errors,
                     next_id=first_id + stop,
                 )
-                start = stop
 
     def compact(self, *, keep_embeddings: bool = True) -> None:
         """Rewrite the catalog without deleted rows and with small segments joined; ids stay.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,16 @@ def read_listing(path: Path, entry: dict[str, Any]) -> pa.Table:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CatalogFormatError(f"{path}: expected a list of inputs: {reason}; {RESTORE}") from error
     return table
+
+
+def write_listing(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Return the content of a listing, one row per file, each with the columns of `listing_schema`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=listing_schema()), out, compression="zstd")
+    return bytes(out.getvalue())
 
 
 def listing_problems(path: Path, manifest: dict[str, Any]) -> dict[str, str]:

@@ -35,6 +35,7 @@ def new_manifest(
     source: dict[str, Any],
     files: dict[str, Any],
     keep_embeddings: bool = True,
+    next_id: int = 0,
 ) -> dict[str, Any]:
     """Return the manifest of an empty catalog; see Catalog.create."""
     return {
@@ -45,7 +46,7 @@ def new_manifest(
         "d": d,
         "D": 0 if signs is None else len(signs.mean_),
         "n_bits": 0 if signs is None else signs.n_bits,
-        "next_id": 0,
+        "next_id": next_id,
         "embedder": embedder,
         "source": source,
         "files": files,

@@ -15,9 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog.blocks import SUMS, Blocks, Reader, count_of
-from gpubranches.catalog.storage import RESTORE, Lease, read_content, require_content, require_file, unreadable
+from gpubranches.catalog.storage import (
+    RESTORE,
+    Lease,
+    copy_file,
+    read_content,
+    require_content,
+    require_file,
+    unreadable,
+)
 from gpubranches.catalog.tiles import TILE, ZONES, kd_order, to_tiles, zones_of
 from gpubranches.core.files import BLOCK_BYTES, Output, make_folder, open_regular, output, sync_folder
+from gpubranches.core.threads import cores, map_ahead
 from gpubranches.errors import CatalogFormatError
 
 if TYPE_CHECKING:
@@ -36,7 +45,6 @@ LARGE = ("embeddings.f16", "items.parquet")
 """Files that are checked block by block while they are read; the others are checked whole when first used."""
 _NO_ROW = np.uint32(0xFFFFFFFF)
 _CHUNK_ROWS = 8192
-_CHUNK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -302,12 +310,14 @@ def write_segment(
 ) -> dict[str, dict[str, Any]]:
     """Write one segment's files into a new folder, on the disk when this returns; return {file name: {bytes, sha256}}.
 
-    Rows are reordered. The embeddings are requested some thousand rows at a time, so peak memory does not grow with D.
+    Rows are reordered. The embeddings are requested some thousand rows at a time, by several threads and little ahead,
+    so peak memory does not grow with D. One thread writes all files, one after another.
     kept: files of tables that are copied unchanged, with their entries in the manifest; a damaged one raises
     CatalogFormatError. Raises OSError if a file cannot be written.
     """
     codes, ids = new.codes, new.ids
-    order = kd_order(codes)
+    threads = cores()
+    order = kd_order(codes, threads)
     make_folder(folder.parent)
     folder.mkdir()
     tiles = to_tiles(codes[order])
@@ -325,10 +335,10 @@ def write_segment(
     written = {name: _store(folder / name, parts) for name, parts in stored.items()}
     if new.embeddings is not None:
         each = (order[start : start + _CHUNK_ROWS] for start in range(0, len(order), _CHUNK_ROWS))
-        written["embeddings.f16"] = _store(folder / "embeddings.f16", map(new.embeddings, each))
+        written["embeddings.f16"] = _store(folder / "embeddings.f16", map_ahead(new.embeddings, each, threads))
     written |= _write_tables(folder, new, errors)
     for path, entry in (kept or {}).items():
-        written[path.name] = _copied(path, entry, folder / path.name)
+        written[path.name] = copy_file(path, entry, folder / path.name)
     sums = [np.array(written[name].sums, np.uint32) for name in sorted(written)]
     written[SUMS] = _store(folder / SUMS, sums)
     sync_folder(folder)
@@ -354,14 +364,6 @@ def _store(path: Path, parts: Iterable[NDArray[Any]]) -> Output:
     with output(path) as file:
         for part in parts:
             file.write(np.ascontiguousarray(part))
-    return file
-
-
-def _copied(source: Path, entry: dict[str, Any], target: Path) -> Output:
-    with open(open_regular(source), "rb") as old, output(target) as file:
-        while chunk := old.read(_CHUNK_BYTES):
-            file.write(chunk)
-    require_content(source, entry, file.entry["sha256"])
     return file
 
 

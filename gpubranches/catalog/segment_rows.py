@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,30 @@ ENCODED_ROWS = 16_384
 """Rows that are encoded at a time: the last bit of a vector may depend on it."""
 Encode = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 """Function of embeddings, (m, D) float32, to codes, (m, d) uint8."""
+
+
+class OneAtATime:
+    """A source that several threads read; it is asked by one at a time, since files may be read in turn."""
+
+    def __init__(self, source: RowSource):
+        self._source = source
+        self._lock = threading.Lock()
+        self.kind, self.n, self.dim, self.roots = source.kind, source.n, source.dim, source.roots
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return rows, (m, dim)."""
+        with self._lock:
+            return self._source.take(rows)
+
+    def items(self, start: int, stop: int) -> pa.Table | None:
+        """Return the metadata of rows start..stop-1, or None."""
+        with self._lock:
+            return self._source.items(start, stop)
+
+    def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
+        """Return why rows start..stop-1 could not be read, None if all could."""
+        with self._lock:
+            return self._source.reasons(start, stop)
 
 
 def encoded_rows(

@@ -13,8 +13,8 @@ from gpubranches.catalog.snapshot import Snapshot
 from gpubranches.core.tie_order import splitmix64
 from gpubranches.errors import UsageError
 
-STEPS = 8
-"""Steps from one size of a catalog to twice that size: the sample changes each time the catalog grows by 9%."""
+GROWTH = 1.09
+"""How many times as many rows a catalog must have for another sample."""
 MOST_DELETED = 0.1
 """The largest share of deleted rows up to which deleted rows may be drawn."""
 
@@ -23,10 +23,10 @@ MOST_DELETED = 0.1
 class SteadySample:
     """Rows of a snapshot, drawn by a hash of their ids. The same content always gives the same sample.
 
-    The rows are drawn from the first `size` rows by id. `size` is the number of rows rounded down to a power of
-    2^(1/8), so an append changes the sample only if the catalog grows to the next power. A deleted row stays in the
-    sample until compaction. If more than a tenth of all rows are deleted, only live rows are drawn, and each commit may
-    change the sample.
+    They are drawn from the first segments: those up to the last one with which the catalog had grown by 9% since the
+    one before. So one ingest is drawn from as a whole, and small appends change nothing until they add up to 9%. A
+    deleted row stays in the sample until it is compacted. If more than a tenth of all rows are deleted, all live rows
+    are drawn from, and the sample may change with each commit.
     """
 
     snapshot: Snapshot
@@ -46,10 +46,15 @@ class SteadySample:
 
     @cached_property
     def size(self) -> int:
-        """The number of rows that the sample is drawn from."""
-        snapshot = self.snapshot
-        rows = snapshot.n if self._only_live else snapshot.n + snapshot.n_deleted
-        return rounded_down(rows)
+        """How many rows the sample is drawn from."""
+        if self._only_live:
+            return self.snapshot.n
+        rows = size = 0
+        for segment in self.snapshot.filled:
+            rows += segment.n
+            if rows >= GROWTH * size:
+                size = rows
+        return size
 
     def embeddings(self, count: int) -> NDArray[np.float32]:
         """Return the embeddings of up to `count` rows, (m, D) float32. Raises UsageError if there are none."""
@@ -85,13 +90,3 @@ class SteadySample:
     def _only_live(self) -> bool:
         deleted = self.snapshot.n_deleted
         return deleted > MOST_DELETED * (self.snapshot.n + deleted)
-
-
-def rounded_down(rows: int) -> int:
-    """Return the largest power of 2^(1/`STEPS`), rounded down to an integer, that is at most `rows`; 0 for no rows."""
-    if rows < 1:
-        return 0
-    power = (rows.bit_length() - 1) * STEPS
-    while int(2 ** ((power + 1) / STEPS)) <= rows:
-        power += 1
-    return int(2 ** (power / STEPS))

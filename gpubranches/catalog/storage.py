@@ -15,10 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gpubranches.core.files import checksum, open_regular, read_regular
+from gpubranches.core.files import Output, checksum, open_regular, output, read_regular
 from gpubranches.errors import CatalogFormatError, DataError
 
 RESTORE = "restore it from a copy, or ingest again"
+_CHUNK_BYTES = 1 << 22
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _log = logging.getLogger(__name__)
 
@@ -55,6 +57,30 @@ def read_content(path: Path, entry: dict[str, Any]) -> bytes:
         raise unreadable(path, error) from error
     require_content(path, entry, hashlib.sha256(content).hexdigest())
     return content
+
+
+def copy_file(source: Path, entry: dict[str, Any], target: Path) -> Output:
+    """Copy a file; return the copy, closed. Raises CatalogFormatError unless it matches its entry in a manifest."""
+    with open(open_regular(source), "rb") as old, output(target) as file:
+        while chunk := old.read(_CHUNK_BYTES):
+            file.write(chunk)
+    require_content(source, entry, file.entry["sha256"])
+    return file
+
+
+def link_file(source: Path, entry: dict[str, Any], target: Path) -> bool:
+    """Give an immutable file a second name; return False, and do nothing, where the file systems allow no link.
+
+    Raises CatalogFormatError unless the file has the size of its entry in a manifest.
+    """
+    require_file(source, entry)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return False
+    return True
 
 
 def unreadable(path: Path, error: OSError) -> CatalogFormatError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.threads import map_ahead
+
 TILE = 4096
 """Rows of a tile; within a tile the codes are stored dim by dim."""
 ZONE = 128
@@ -12,29 +14,48 @@ ZONE = 128
 ZONES = TILE // ZONE
 
 _SAMPLE = 4096
+_LEAST_ALONE = 1 << 14
+"""Rows of which a thread orders no fewer: it would wait more for Python's lock than it works."""
+_Span = tuple[int, int]
 
 
-def kd_order(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
+def kd_order(codes: NDArray[np.uint8], threads: int = 1) -> NDArray[np.int64]:
     """Return an order of rows, (n,) int64, that makes zones tight. codes: (n, d) uint8.
 
     As in a k-d tree, each set of rows is sorted by its dim of the largest variance (over at most 4,096 evenly spaced
     rows) and split at the multiple of ZONE nearest to the middle. Sorting is stable, so the order is the same on every
-    machine.
+    machine, and with any number of threads: the sets of one level are disjoint.
     """
     order = np.arange(len(codes), dtype=np.int64)
-    pending = [(0, len(codes))]
-    while pending:
-        start, stop = pending.pop()
-        size = stop - start
-        if size <= ZONE:
-            continue
-        rows = order[start:stop]
-        sample = codes[rows[:: max(1, size // _SAMPLE)]].astype(np.float32)
-        widest = int(sample.var(axis=0).argmax())
-        order[start:stop] = rows[np.argsort(codes[rows, widest], kind="stable")]
-        middle = start + max(ZONE, round(size / 2 / ZONE) * ZONE)
-        pending += [(start, middle), (middle, stop)]
+    large = max(len(codes) // (4 * threads), _LEAST_ALONE) if threads > 1 else len(codes)
+    level, alone = [(0, len(codes))], list[_Span]()
+    while level:
+        alone += [span for span in level if span[1] - span[0] <= large]
+        above = [span for span in level if span[1] - span[0] > large]
+        level = [part for parts in map_ahead(lambda span: _split(codes, order, span), above, threads) for part in parts]
+    for _ in map_ahead(lambda span: _split_whole(codes, order, span), alone, threads):
+        pass
     return order
+
+
+def _split_whole(codes: NDArray[np.uint8], order: NDArray[np.int64], span: _Span) -> None:
+    pending = [span]
+    while pending:
+        pending += _split(codes, order, pending.pop())
+
+
+def _split(codes: NDArray[np.uint8], order: NDArray[np.int64], span: _Span) -> list[_Span]:
+    """Sort the rows of a span of the order by their widest dim; return its two halves, none for a zone."""
+    start, stop = span
+    size = stop - start
+    if size <= ZONE:
+        return []
+    rows = order[start:stop]
+    sample = codes[rows[:: max(1, size // _SAMPLE)]].astype(np.float32)
+    widest = int(sample.var(axis=0).argmax())
+    order[start:stop] = rows[np.argsort(codes[rows, widest], kind="stable")]
+    middle = start + max(ZONE, round(size / 2 / ZONE) * ZONE)
+    return [(start, middle), (middle, stop)]
 
 
 def to_tiles(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:

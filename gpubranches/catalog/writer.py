@@ -25,7 +25,7 @@ from gpubranches.catalog.manifest import (
 from gpubranches.catalog.reader import CatalogReader, Current
 from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Gather, Rows, add_segment
 from gpubranches.catalog.snapshot import Snapshot
-from gpubranches.catalog.storage import disk_errors, exclusive, remove_unheld
+from gpubranches.catalog.storage import disk_errors, exclusive, read_content, remove_unheld
 from gpubranches.core.arrays import as_ids, check_array
 from gpubranches.core.bitmaps import pack_bitmap
 from gpubranches.core.deprecation import warn_renamed
@@ -61,13 +61,14 @@ class CatalogWriter(CatalogReader):
         source: dict[str, Any] | None = None,
         listing: tuple[str, bytes] | None = None,
         keep_embeddings: bool = True,
+        next_id: int = 0,
     ) -> Self:
         """Make an empty catalog. Raises UsageError if there is one, DataError if the folder cannot be written.
 
         d: code dims, a multiple of 4 up to 1,024; signs, scalar: the fitted quantizers; head: the bytes of
         head.safetensors; text_mean: (D,) float32, the mean of text embeddings; embedder: the spec that opens the
         embedder; source: JSON that describes the inputs; listing: see `set_source`. keep_embeddings: False to store
-        none, for a head that decodes them from the codes.
+        none, for a head that decodes them from the codes. next_id: the first id.
         """
         folder = Path(path)
         require_code_dims(d)
@@ -85,9 +86,41 @@ class CatalogWriter(CatalogReader):
                 source=source or {},
                 files=files,
                 keep_embeddings=keep_embeddings,
+                next_id=next_id,
             )
             write_manifest(folder, manifest)
         return cls(folder)
+
+    @classmethod
+    def create_like(
+        cls,
+        path: str | Path,
+        model: CatalogReader,
+        *,
+        source: dict[str, Any] | None = None,
+        listing: tuple[str, bytes] | None = None,
+        next_id: int = 0,
+    ) -> Self:
+        """Make an empty catalog with the head, fitted statistics, embedder and tiers of another one.
+
+        source, listing, next_id, errors: as of `create`.
+        """
+        with model.pinned() as snapshot:
+            head, manifest = model.head_path, snapshot.manifest
+            return cls.create(
+                path,
+                space=snapshot.space,
+                d=model.d,
+                signs=snapshot.statistics.signs,
+                scalar=snapshot.statistics.scalar,
+                head=None if head is None else read_content(head, manifest["files"][head.name]),
+                text_mean=snapshot.statistics.text_mean,
+                embedder=model.embedder,
+                source=source,
+                listing=listing,
+                keep_embeddings=model.keeps_embeddings,
+                next_id=next_id,
+            )
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from gpubranches.errors import GpuBranchesError
 
 _COMMANDS = {
     **dict.fromkeys(("ingest", "append", "sync", "relocate", "encode"), "cli.ingest"),
-    **dict.fromkeys(("delete", "compact", "info", "verify", "export"), "cli.catalogs"),
+    **dict.fromkeys(("delete", "compact", "merge", "info", "verify", "export"), "cli.catalogs"),
     "train-head": "cli.train_head",
     "index": "cli.index",
     "search": "cli.search",

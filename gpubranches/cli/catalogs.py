@@ -1,8 +1,9 @@
-"""The commands that describe a catalog, check it, delete its items and export it."""
+"""The commands that tell of a catalog, check it, join several, take items away from it and export it."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -11,9 +12,11 @@ from rich.console import Console
 
 from gpubranches.cli.options import (
     catalog_argument,
+    for_terminal,
     json_option,
     parse_ids,
     print_json,
+    progress_bar,
     tell_missing_pictures,
 )
 from gpubranches.core.files import atomic_file, require_outside_catalogs
@@ -49,6 +52,31 @@ def compact(directory: Path, no_embeddings: bool) -> None:
     catalog = Catalog.open(directory)
     catalog.compact(keep_embeddings=not no_embeddings)
     click.echo(f"Compacted to {catalog.n:,} items in {len(catalog.segments)} segments.")
+
+
+@click.command()
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("parts", metavar="PART...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@json_option
+def merge(out: Path, parts: tuple[Path, ...], as_json: bool) -> None:
+    """Make the catalog OUT of catalogs of one head and of disjoint ids, such as those of ingest --shard.
+
+    Nothing is encoded again, and the parts stay. Their files are linked, or copied to another file system.
+    """
+    from gpubranches.service.merging import merge as join
+
+    with progress_bar() as progress:
+        report = join(out, parts, report=lambda done, total: progress("merging", done, total))
+    if as_json:
+        print_json({"catalog": str(out), **asdict(report)})
+        return
+    sessions = f" and {report.sessions:,} sessions" if report.sessions else ""
+    copied = (
+        f"; {report.copied_bytes:,} bytes were copied, since they could not be linked" if report.copied_bytes else ""
+    )
+    click.echo(
+        for_terminal(f"{out}: {report.n:,} items{sessions} of {report.parts} parts, in {report.seconds:.1f} s{copied}.")
+    )
 
 
 @click.command()

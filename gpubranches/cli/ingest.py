@@ -69,6 +69,22 @@ _codec_options = (
         callback=lambda context, option, value: not value,
         help="Store no embeddings, and decode them from the codes; needs the FILE of a trained head.",
     ),
+    click.option(
+        "--codec-from",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Take head, quantizers and embedder of this catalog, in place of new ones.",
+    ),
+    click.option(
+        "--shard",
+        metavar="I/N",
+        help="Ingest the I-th of N parts of the input alone; merge joins all. Needs --codec-from.",
+    ),
+    click.option(
+        "--fit-only",
+        is_flag=True,
+        help="Fit head and quantizers to a sample of the input, for --codec-from; add no items.",
+    ),
 )
 """The options that a catalog fixes for all its items."""
 _input_options = (
@@ -103,7 +119,7 @@ def ingest(inputs: tuple[Path, ...], out: Path, options: IngestOptions, as_json:
 
     with progress_bar() as progress:
         report = build_catalog(inputs, out, options, progress=progress)
-    _print_report(out, report, as_json)
+    _print_report(out, report, as_json, fitted=options.fit_only)
 
 
 @click.command()
@@ -206,11 +222,14 @@ def _print_sync(directory: Path, report: SyncReport, as_json: bool) -> None:
     click.echo(f"{directory}: {report.n:,} items; {counts}, in {report.seconds:.1f} s.")
 
 
-def _print_report(out: Path, report: IngestReport, as_json: bool) -> None:
+def _print_report(out: Path, report: IngestReport, as_json: bool, *, fitted: bool = False) -> None:
     for note in report.notes:
         click.echo(for_terminal(f"Note: {note}."), err=True)
     if as_json:
         print_json({"catalog": str(out), **asdict(report)})
+        return
+    if fitted:
+        click.echo(f"{out}: head and quantizers are fitted, in {report.seconds:.1f} s; pass it to ingest --codec-from.")
         return
     nothing = "" if report.added else "; nothing was new"
     click.echo(f"{out}: {report.n:,} items in {report.seconds:.1f} s{nothing}.")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
     from gpubranches.encoders import Embedder
     from gpubranches.engines import Backend
+    from gpubranches.engines.sharded.ray_shards import Cluster
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -220,7 +221,7 @@ def progress_bar() -> Iterator[Report]:
 
 
 @contextmanager
-def opened_backend(name: str, catalog: Catalog, nn: str = "auto") -> Iterator[Backend]:
+def opened_backend(name: str, catalog: Catalog, nn: str = "auto", cluster: Cluster | None = None) -> Iterator[Backend]:
     """Yield an open backend; a bar is drawn while the gpu backend uploads, and gone before the work begins."""
     from gpubranches import open_backend
 
@@ -232,6 +233,6 @@ def opened_backend(name: str, catalog: Catalog, nn: str = "auto") -> Iterator[Ba
                 bars.append(drawn.enter_context(progress_bar()))
             bars[0](stage, done, total)
 
-        backend = open_backend(name, catalog, nn=nn, report=report)
+        backend = open_backend(name, catalog, nn=nn, report=report, cluster=cluster)
     with backend as opened:
         yield opened

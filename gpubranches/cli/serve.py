@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +10,12 @@ import click
 
 from gpubranches.cli.options import (
     as_object,
-    catalog_argument,
     open_embedder_for,
-    opened_backend,
     progress_bar,
     tell_missing_pictures,
 )
-from gpubranches.cli.sessions import Source, serve_source
+from gpubranches.cli.sessions import ServedSource, serve_source
+from gpubranches.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,19 @@ proxy_options = (
 )
 
 
+def _one_folder(_: click.Context, argument: click.Parameter, given: tuple[Path, ...]) -> Path:
+    if len(given) > 1:
+        joined = shlex.join(["gpubranches", "merge", "OUT", *map(str, given)])
+        raise UsageError(
+            f"serve: expected one catalog, got {len(given)}; join them by `{joined}`, which links their files"
+        )
+    return given[0]
+
+
 @click.command()
-@catalog_argument
+@click.argument(
+    "directory", metavar="DIR", nargs=-1, required=True, type=click.Path(path_type=Path), callback=_one_folder
+)
 @as_object("address", Address, *listen_options, *proxy_options)
 @click.option(
     "--remote-pictures",
@@ -79,7 +90,7 @@ proxy_options = (
     help="Let browsers load pictures that are not here from the https addresses in the column url.",
 )
 @serve_source
-def serve(source: Source, address: Address, remote_pictures: bool) -> None:
+def serve(source: ServedSource, address: Address, remote_pictures: bool) -> None:
     """Serve the labelling page of a catalog and its API."""
     _serve(source, address, remote_pictures)
 
@@ -98,10 +109,10 @@ def demo(out: Path, scenes: int, no_serve: bool, address: Address) -> None:
     with progress_bar() as progress:
         build_demo(out, n=scenes, progress=progress)
     if not no_serve:
-        _serve(Source(out), address)
+        _serve(ServedSource(out), address)
 
 
-def _serve(source: Source, address: Address, remote_pictures: bool = False) -> None:
+def _serve(source: ServedSource, address: Address, remote_pictures: bool = False) -> None:
     from gpubranches import Catalog
     from gpubranches.app import create_app
     from gpubranches.app import serve as serve_app
@@ -115,7 +126,7 @@ def _serve(source: Source, address: Address, remote_pictures: bool = False) -> N
     catalog = Catalog.open(source.directory)
     tell_missing_pictures(catalog)
     _tell(f"Opening the {source.backend} backend over {catalog.n:,} items")
-    with opened_backend(source.backend, catalog, source.nn) as opened:
+    with source.opened(catalog) as opened:
         _tell("Loading the model that reads texts and pictures")
         embedder = open_embedder_for(catalog, source.embedder)
         app = create_app(

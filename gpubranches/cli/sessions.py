@@ -24,6 +24,8 @@ from gpubranches.cli.options import (
 from gpubranches.errors import UsageError
 
 if TYPE_CHECKING:
+    from gpubranches.catalog import Catalog
+    from gpubranches.engines import Backend
     from gpubranches.service import Session
 
 
@@ -48,6 +50,29 @@ class Source:
             Session(catalog, backend, embedder=self.embedder or "auto", seed=self.seed) as session,
         ):
             yield session
+
+
+@dataclass(frozen=True)
+class ServedSource(Source):
+    """The catalog of a server; cluster, gpus, shards: where the shards of the ray backend are, as given."""
+
+    cluster: str | None = None
+    gpus: str | None = None
+    shards: int | None = None
+
+    @contextmanager
+    def opened(self, catalog: Catalog) -> Iterator[Backend]:
+        """Yield the open backend. Raises UsageError for options of another backend."""
+        chosen = None
+        if self.backend == "ray":
+            from gpubranches.engines.sharded.ray_shards import Cluster
+
+            gpus = int(self.gpus) if self.gpus is not None and self.gpus.isdecimal() else self.gpus
+            chosen = Cluster(self.cluster, gpus, self.shards)
+        elif given := [name for name in ("cluster", "gpus", "shards") if getattr(self, name) is not None]:
+            raise UsageError(f"--{given[0]}: expected --backend ray with it, got --backend {self.backend}")
+        with opened_backend(self.backend, catalog, self.nn, chosen) as backend:
+            yield backend
 
 
 @dataclass(frozen=True)
@@ -76,9 +101,26 @@ def _ids(_: click.Context, option: click.Parameter, text: str | None) -> NDArray
 search_source = as_object("source", Source, own_embedder_option, backend_option, nn_option)
 """The options of searches, with the catalog as one argument `source`."""
 model_source = as_object("source", Source, own_embedder_option, backend_option, seed_option)
-"""The options of training and applying a model, with the catalog as one argument `source`."""
-serve_source = as_object("source", Source, own_embedder_option, backend_option, nn_option, seed_option)
-"""The options of serving, with the catalog as one argument `source`."""
+"""What trains a model over the catalog, as one argument `source` with the catalog."""
+serve_source = as_object(
+    "source",
+    ServedSource,
+    own_embedder_option,
+    click.option(
+        "--backend",
+        default="auto",
+        show_default=True,
+        type=click.Choice(["auto", "gpu", "cpu", "kdtree", "oracle", "ray"]),
+        help="What computes; auto is gpu if there is a usable card, else cpu; ray divides the catalog among machines "
+        "or cards.",
+    ),
+    nn_option,
+    seed_option,
+    click.option("--cluster", metavar="HOST:PORT", help="ray: a cluster that this machine is a node of."),
+    click.option("--gpus", metavar="N|all", help="ray: how many cards compute; without it CPUs do."),
+    click.option("--shards", type=click.IntRange(1), help="ray: how many parts CPUs compute; by default one a node."),
+)
+"""What serves the catalog, as one argument `source` with the catalog."""
 mark_options = as_object(
     "marks",
     MarkedIds,

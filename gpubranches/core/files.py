@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import stat
+import threading
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 14
 """Bytes of a block with a checksum of its own."""
 _CHUNK_BYTES = 1 << 22
+_LARGE_BYTES = 1 << 20
+"""Data from this size on have their SHA-256 computed by a thread of its own."""
 
 
 class Output(io.RawIOBase):
@@ -59,14 +62,28 @@ class Output(io.RawIOBase):
         if not view.nbytes:
             return 0
         view = view.cast("B")
-        self._sha.update(view)
-        self._sum(view)
-        left = view
-        with _naming(self.path):
-            while len(left):
-                left = left[os.write(self._handle, left) :]
+        with self._hashing(view):
+            self._sum(view)
+            left = view
+            with _naming(self.path):
+                while len(left):
+                    left = left[os.write(self._handle, left) :]
         self.size += len(view)
         return len(view)
+
+    @contextmanager
+    def _hashing(self, view: memoryview) -> Iterator[None]:
+        """Add data to the SHA-256, which takes most of the time: of much data by a thread, during the block."""
+        if len(view) < _LARGE_BYTES:
+            self._sha.update(view)
+            yield
+            return
+        hashing = threading.Thread(target=self._sha.update, args=(view,), name="gpubranches-sha256")
+        hashing.start()
+        try:
+            yield
+        finally:
+            hashing.join()
 
     def _sum(self, view: memoryview) -> None:
         start = 0

@@ -12,6 +12,7 @@ from gpubranches.errors import BackendUnavailableError, DeviceError, UsageError
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
+    from gpubranches.engines.sharded.ray_shards import Cluster
 
 __all__ = ["BACKENDS", "Backend", "open_backend"]
 
@@ -21,16 +22,23 @@ _log = logging.getLogger(__name__)
 
 
 def open_backend(
-    name: str, catalog: Catalog, *, nn: str = "auto", report: Callable[[str, int, int], None] | None = None
+    name: str,
+    catalog: Catalog,
+    *,
+    nn: str = "auto",
+    report: Callable[[str, int, int], None] | None = None,
+    cluster: Cluster | None = None,
 ) -> Backend:
     """Open a backend by name: "oracle", "cpu", "kdtree", "gpu", or "auto", the fastest usable one, with a log line.
+
+    "ray" divides the catalog among the nodes or cards of a Ray cluster, `cluster`; None: of this machine.
 
     nn: the engine for nearest neighbours over codes: "kernel", the backend's own exact scan, "faiss", or "auto"
     (kernel). On a card it also applies to embeddings, where "auto" chooses the engine that was measured to be faster.
     report: called with (stage, done, total) while the gpu backend uploads. Raises UsageError for another name,
     BackendUnavailableError when a package or device is missing, CatalogIndexError when kdtree has no index of the
     catalog's codes, and for "gpu" DeviceError when the card cannot be used, DeviceMemoryError when the codes do not
-    fit.
+    fit; for "ray" ShardError, see `open_ray`.
     """
     if nn not in ("auto", "kernel", "faiss"):
         raise UsageError(f"nn: expected one of auto, kernel, faiss, got {nn!r}")
@@ -59,7 +67,11 @@ def open_backend(
         return KdtreeBackend(catalog, nn=nn)
     if name == "gpu":
         return _gpu(catalog, nn, report)
-    raise UsageError(f"backend: expected one of auto, {', '.join(BACKENDS)}, got {name!r}")
+    if name == "ray":
+        from gpubranches.engines.sharded.ray_shards import Cluster, open_ray
+
+        return open_ray(catalog, cluster or Cluster(), nn=nn)
+    raise UsageError(f"backend: expected one of auto, {', '.join(BACKENDS)}, ray, got {name!r}")
 
 
 def _gpu(catalog: Catalog, nn: str, report: Callable[[str, int, int], None] | None) -> Backend:

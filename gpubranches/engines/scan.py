@@ -226,6 +226,16 @@ class ScanBackend(ABC, Generic[Rows]):
             rows = self._with_ids(rows, row_filter.ids)
         return rows if row_filter.boxes is None else self._in_boxes(rows, row_filter.boxes)
 
+    def _nearest_of(
+        self, row_filter: RowFilter, queries: NDArray[np.uint8], k: int
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
+        """Return what `_nearest` returns for the rows of a filter."""
+        return self._nearest(self._filtered(row_filter), queries, k)
+
+    def _cosines_of(self, row_filter: RowFilter, query: NDArray[np.float32], k: int) -> Candidates:
+        """Return what `_cosines` returns for the rows of a filter."""
+        return self._cosines(self._filtered(row_filter), query, k)
+
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         if self.nn == "faiss" and where is None and self.catalog.deleted is None:
             with self._lock:

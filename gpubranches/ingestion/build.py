@@ -15,7 +15,7 @@ from typing import Any
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.codec import require_decoder
 from gpubranches.catalog.row_source import RowSource
-from gpubranches.core.embedding_space import EmbeddingSpace
+from gpubranches.core.embedding_space import EmbeddingSpace, digest
 from gpubranches.core.files import escaped_path, require_text, sync_folder
 from gpubranches.encoders import Embedder, open_embedder
 from gpubranches.encoders.heads import open_head
@@ -28,6 +28,7 @@ from gpubranches.ingestion.plan import is_begun, plan_append, plan_ingest
 from gpubranches.ingestion.protocol import Input, Progress
 from gpubranches.ingestion.records import IngestHistory, listing
 from gpubranches.ingestion.run import IngestRun, exclusive_run
+from gpubranches.ingestion.shards import Shard, sampled
 
 _log = logging.getLogger(__name__)
 
@@ -83,9 +84,9 @@ def build_catalog(
 
     inputs: folders of pictures, clip-retrieval folders, .npy, .u8bin, .fbin; several become one catalog with a column
     `input`. Ids are positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are
-    scaled to unit length. named: fields of `IngestOptions`, which replace those of `options`. progress: called with
-    (stage, done, total). Peak anonymous memory: about 150 bytes a row of one segment (2^20 rows), plus, for n up to
-    100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
+    scaled to unit length. named: fields of `IngestOptions`, in place of those of `options`. progress: called with
+    (stage, done, total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus, for n up
+    to 100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
 
     If the catalog exists, only pictures of the same input that could not be read, and have been repaired, are added.
     Raises UsageError if the catalog was made of another input or with other options, or if its input has changed.
@@ -94,35 +95,39 @@ def build_catalog(
     folder = Path(out)
     require_text(folder)
     options = IngestOptions.chosen(options, named)
-    opened = _opened(options.embedder)
-    made_with = _made_with(opened, options)
+    model = None if options.codec_from is None else _model(Path(options.codec_from))
+    opened = _opened(options.embedder, _identity_in(folder) or ("" if model is None else model.space.embedder))
+    made_with = _made_with(opened, options, model)
     scanned = scan(inputs, options, progress)
+    opened = opened if model is None else embedder_of(model, scanned, opened)
     _require_embeddable(scanned, opened)
+    notes = [note for each in scanned for note in each.notes]
     run = IngestRun(folder / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
+    _require_codec(run, scanned, options, model)
+    base = 0
+    if options.shard is not None:
+        scanned, base = Shard.parse(options.shard).cut(scanned)
     with exclusive_run(folder) as stopped:
         history = IngestHistory(Catalog.open(folder)) if (folder / "manifest.json").exists() else None
-        if history is not None and is_begun(history):
+        if options.fit_only:
+            scanned = sampled(scanned)
+            catalog, before = _fitted(folder, history, scanned, run, opened, options), 0
+        elif history is not None and is_begun(history):
             catalog, before = history.catalog, history.catalog.n
-            _ingest_plan(catalog, history, *plan_ingest(history, scanned, made_with, stopped), run)
+            plan, record = plan_ingest(history, scanned, made_with, stopped)
+            if options.shard is not None and record is None:  # other ids than these belong to other shards
+                notes += [note for note in [_left_to_merged(plan)] if note]
+                plan = []
+            _ingest_plan(catalog, history, plan, record, run)
         else:
-            source, planned = run.open([(each, [(piece, 0) for piece in each.pieces]) for each in scanned], {})
-            before, entry = 0, _entry(scanned, 0, 0, source.n, [])
+            source, planned = run.open(_whole_plan(scanned), {})
+            before, entry = 0, _entry(scanned, 0, base, source.n, [])
             origin = {"made_with": made_with, **_places(scanned, source, {}), "inputs": [entry]}
             _forget_begun(folder)
-            catalog = Catalog.create_for(
-                folder,
-                source,
-                embedder=opened,
-                head=options.head,
-                d=options.d,
-                quantizer=options.quantizer,
-                keep_embeddings=options.keep_embeddings,
-                origin=origin,
-                listing=(entry["listing"], listing(planned)),
-            )
-            _append_rows(catalog, source, 0, run.progress)
+            catalog = _created(folder, source, opened, options, model, origin, (entry["listing"], listing(planned)))
+            _append_rows(catalog, source, base, run.progress)
         run.remove_staged(scanned)
-    return _finish(run, catalog, options.strict, began, before, [note for each in scanned for note in each.notes])
+    return _finish(run, catalog, options.strict, began, before, notes)
 
 
 def append(
@@ -145,6 +150,7 @@ def append(
     options = IngestOptions.chosen(options, named)
     options.require_of_append()
     catalog = Catalog.open(directory)
+    require_no_shard(catalog, "append")
     options = options_of(catalog, options)
     scanned = scan(inputs, options, progress)
     opened = embedder_of(catalog, scanned, options.embedder)
@@ -167,8 +173,9 @@ def _ingest_plan(
     record: int | None,
     run: IngestRun,
 ) -> None:
-    """Ingest the plan. record: the number of the stopped run that is resumed, or None for a new run."""
-    plan = [(each, planned) for each, planned in plan if planned]
+    """Ingest the plan; record: the number of the stopped run that is resumed, None for a new run."""
+    if record is None:  # a run that is resumed had all these inputs
+        plan = [(each, planned) for each, planned in plan if planned]
     if not plan:
         return
     if catalog.D and catalog.head_path is None:
@@ -192,6 +199,85 @@ def _ingest_plan(
     _append_rows(catalog, source, base, run.progress)
 
 
+def _fitted(
+    folder: Path,
+    history: IngestHistory | None,
+    sample: Sequence[Input],
+    run: IngestRun,
+    embedder: Embedder | None,
+    options: IngestOptions,
+) -> Catalog:
+    """Make an empty catalog whose codec is fitted to a sample. Raises UsageError if there is a catalog already."""
+    if history is not None:
+        raise UsageError(f"{folder}: there is a catalog already; choose another folder for --fit-only")
+    source, _ = run.open(_whole_plan(sample), {})
+    return _created(folder, source, embedder, options, None, {}, None)
+
+
+def _whole_plan(scanned: Sequence[Input]) -> list[tuple[Input, list[PlannedPiece]]]:
+    return [(each, [(piece, piece.start) for piece in each.pieces]) for each in scanned]
+
+
+def _left_to_merged(plan: Sequence[tuple[Input, list[PlannedPiece]]]) -> str:
+    """Return a message on pictures of a shard that can be read now and could not before, "" for none."""
+    count = sum(len(planned) for _, planned in plan)
+    what = "1 picture that" if count == 1 else f"{count:,} pictures that"
+    return f"{what} could not be read can be now; ingest into the merged catalog to add" if count else ""
+
+
+def _created(
+    folder: Path,
+    source: RowSource,
+    embedder: Embedder | None,
+    options: IngestOptions,
+    model: Catalog | None,
+    origin: dict[str, Any],
+    recorded: tuple[str, bytes] | None,
+) -> Catalog:
+    """Make an empty catalog for a source. model: the catalog whose codec it gets, None for one fitted to the source."""
+    base = origin["inputs"][0]["base"] if origin else 0
+    if model is not None:
+        return Catalog.create_like(folder, model, source=origin, listing=recorded, next_id=base)
+    return Catalog.create_for(
+        folder,
+        source,
+        embedder=embedder,
+        head=options.head,
+        d=options.d,
+        quantizer=options.quantizer,
+        keep_embeddings=options.keep_embeddings,
+        origin=origin,
+        listing=recorded,
+        next_id=base,
+    )
+
+
+def _model(path: Path) -> Catalog:
+    """Open the catalog of `codec_from`. Raises UsageError for one without a head."""
+    catalog = Catalog.open(path)
+    if catalog.codec is None:
+        raise UsageError(f"--codec-from: expected a catalog with a head, {path} has codes alone")
+    return catalog
+
+
+def _require_codec(run: IngestRun, scanned: Sequence[Input], options: IngestOptions, model: Catalog | None) -> None:
+    """Raise UsageError if the rows of the inputs do not fit the options on the codec."""
+    shapes = [run.shape_of(each) for each in scanned]
+    if any(kind == "codes" for kind, _ in shapes):
+        if model is not None or options.fit_only:
+            option = "--fit-only" if options.fit_only else "--codec-from"
+            raise UsageError(f"{option}: expected embeddings or pictures, got codes, which are taken as they are")
+        return
+    if options.shard is not None and model is None:
+        raise UsageError(
+            "--shard: expected --codec-from too, so that all shards have one head; make a catalog for it of the same "
+            "inputs by ingest --fit-only"
+        )
+    other = [dim for _, dim in shapes if model is not None and dim != model.D]
+    if model is not None and other:
+        raise UsageError(f"--codec-from: expected embeddings of {model.D} dims as in {model.path}, got {other[0]}")
+
+
 def _entry(scanned: Sequence[Input], generation: int, base: int, n: int, mended: list[int]) -> dict[str, Any]:
     paths = [escaped_path(each.path) for each in scanned]
     return {"paths": paths, "listing": f"inputs-{generation}.parquet", "base": base, "n": n, "mended": mended}
@@ -205,11 +291,16 @@ def _places(scanned: Sequence[Input], source: RowSource, before: dict[str, Any])
     return {**roots, "moved": moves} if moves else roots
 
 
-def _made_with(embedder: Embedder | None, options: IngestOptions) -> dict[str, Any]:
-    """Return the options that distinguish catalogs of the same input; the file of a head is represented by its content.
+def _made_with(embedder: Embedder | None, options: IngestOptions, model: Catalog | None) -> dict[str, Any]:
+    """Return the options that distinguish catalogs of the same input; files and catalogs by their content.
 
     Raises UsageError for options that do not fit together.
     """
+    part = {} if options.shard is None else {"shard": str(Shard.parse(options.shard))}
+    if model is not None:
+        known = "" if embedder is None else embedder.identity
+        space = model.space.to_json()
+        return {"embedder": known or space["embedder"], "codec_from": digest(*space.values()), **part}
     head, fitted = open_head(options.head, d=options.d) if options.head else (None, False)
     if not options.keep_embeddings:
         require_decoder(head if fitted else None, options.head)
@@ -219,16 +310,37 @@ def _made_with(embedder: Embedder | None, options: IngestOptions) -> dict[str, A
         "dims": options.d,
         "quantizer": options.quantizer or "",
         "embeddings": options.keep_embeddings,
+        **part,
         **({} if options.frames_every == FRAMES_EVERY_S else {"frames_every": options.frames_every}),
     }
 
 
-def _opened(embedder: Embedder | str | None) -> Embedder | None:
-    """Return an embedder; a spec is opened. Raises UsageError for an embedder with too many dims."""
-    opened = open_embedder(embedder) if isinstance(embedder, str) else embedder
+def _identity_in(folder: Path) -> str:
+    """Return the identity of the embedder of the catalog in a folder, "" if no catalog with rows is there."""
+    if not (folder / "manifest.json").exists():
+        return ""
+    catalog = Catalog.open(folder)
+    return catalog.space.embedder if catalog.next_id else ""
+
+
+def _opened(embedder: Embedder | str | None, identity: str) -> Embedder | None:
+    """Return an embedder, opened by its spec if it is a text. Raises UsageError for one of too many dims.
+
+    identity: as for `open_embedder`.
+    """
+    opened = open_embedder(embedder, identity=identity) if isinstance(embedder, str) else embedder
     if opened is not None:
         require_dims(opened.D, "the embedder")
     return opened
+
+
+def require_no_shard(catalog: Catalog, command: str) -> None:
+    """Raise UsageError if a catalog is a shard, whose next ids belong to another one."""
+    if shard := catalog.source.get("made_with", {}).get("shard"):
+        raise UsageError(
+            f"{command}: {catalog.path} is shard {shard}, and the ids after its own belong to others; use the catalog "
+            "that merge makes of all shards"
+        )
 
 
 def options_of(catalog: Catalog, options: IngestOptions) -> IngestOptions:

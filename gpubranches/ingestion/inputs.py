@@ -85,7 +85,10 @@ def _file(path: Path, given: InputFiles) -> Input:
 
 
 def _folder(path: Path, place: str, options: IngestOptions, progress: Progress) -> Input:
-    """Open a folder as the kind with the most bytes; the notes count files of other kinds."""
+    """Open a folder as the kind that most of its bytes are of; files of other kinds are counted in the notes.
+
+    Videos are read only where there are no pictures: those of a camera are larger than its pictures, and fewer.
+    """
     found = find_pictures(path, is_catalog, [ending for kind in FOLDERS[1:] for ending in kind.endings])
     files = {FOLDERS[0].endings: found.pictures}
     for kind in FOLDERS[1:]:
@@ -94,6 +97,8 @@ def _folder(path: Path, place: str, options: IngestOptions, progress: Progress) 
         group: tuple((name, target or os.path.join(place, name)) for name, target in files[group]) for group in files
     }
     sizes = {group: sum(_size(file) for _, file in placed[group]) for group in placed}
+    if found.pictures:
+        sizes[videos.KIND.endings] = 0
     for kind in sorted(FOLDERS, key=lambda kind: -sizes[kind.endings]):
         given = InputFiles(path, place, placed[kind.endings], options, progress)
         if given.files and (opened := kind.open(given)) is not None:

@@ -22,6 +22,9 @@ _OF_THE_CATALOG = {
     "quantizer": "--quantizer",
     "keep_embeddings": "--no-embeddings",
     "frames_every": "--frames-every",
+    "codec_from": "--codec-from",
+    "shard": "--shard",
+    "fit_only": "--fit-only",
 }
 """The options that a catalog fixes for all its items, with their names on the command line."""
 
@@ -30,13 +33,14 @@ _OF_THE_CATALOG = {
 class IngestOptions:
     """The options of an ingest or append.
 
-    embedder: an embedder or its spec, see `open_embedder`; needed for pictures. head: "rca" (default), "pca", "none" or
-    a file. d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's
-    default. keep_embeddings: False to store only codes and bits, and to decode embeddings from the codes; this needs
-    the file of a head with a decoder. frames_every: the time between two frames of a video, in seconds. pictures: the
-    folder of the pictures that clip-retrieval folders name; None: the program looks for it. strict: raise DataError at
-    the end if any input could not be read. batch_size: pictures that are embedded together; None: the embedder's
-    choice.
+    embedder: one, or its spec, see `open_embedder`; pictures need one. head: "rca" (default), "pca", "none" or a file.
+    d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's default.
+    keep_embeddings: False to store codes and bits alone, and to decode embeddings from the codes, by a head's file that
+    has a decoder. frames_every: the time between two frames of a video, in seconds. pictures: the folder of the
+    pictures that clip-retrieval folders name; None: it is searched. strict: raise DataError at the end if any input
+    could not be read. batch_size: pictures that are embedded together; None: what suits the embedder. codec_from: a
+    catalog whose head, fitted statistics, embedder and tiers are used. shard: "i/n", the i-th of n parts of the input,
+    which `merge` joins. fit_only: make an empty catalog for `codec_from`, fitted to a sample of the input.
     """
 
     embedder: Embedder | str | None = None
@@ -48,6 +52,9 @@ class IngestOptions:
     pictures: str | Path | None = None
     strict: bool = False
     batch_size: int | None = None
+    codec_from: str | Path | None = None
+    shard: str | None = None
+    fit_only: bool = False
 
     @classmethod
     def chosen(cls, options: Self | None, named: dict[str, Any]) -> Self:
@@ -74,17 +81,29 @@ class IngestOptions:
         every = self.frames_every
         if not isinstance(every, Real) or isinstance(every, bool) or not 0.01 <= every <= 86_400:
             raise UsageError(f"frames_every: expected seconds from 0.01 to 86,400, got {every!r:.40}")
-        for name, switch in (("keep_embeddings", self.keep_embeddings), ("strict", self.strict)):
+        switches = ("keep_embeddings", self.keep_embeddings), ("strict", self.strict), ("fit_only", self.fit_only)
+        for name, switch in switches:
             if not isinstance(switch, bool):
                 raise UsageError(f"{name}: expected True or False, got {switch!r:.40}")
-        for name, text in (("head", self.head), ("quantizer", self.quantizer)):
+        for name, text in (("head", self.head), ("quantizer", self.quantizer), ("shard", self.shard)):
             if text is not None and not isinstance(text, str):
                 raise UsageError(f"{name}: expected a text or None, got {type(text).__name__}")
         if self.quantizer is not None:
             require_quantizer(self.quantizer)
-        if self.pictures is not None and not isinstance(self.pictures, str | os.PathLike):
-            raise UsageError(f"pictures: expected a path or None, got {type(self.pictures).__name__}")
+        for name, path in (("pictures", self.pictures), ("codec_from", self.codec_from)):
+            if path is not None and not isinstance(path, str | os.PathLike):
+                raise UsageError(f"{name}: expected a path or None, got {type(path).__name__}")
+        self._require_fitting()
         return self
+
+    def _require_fitting(self) -> None:
+        """Raise UsageError for options that exclude each other."""
+        if self.codec_from is not None and (other := self._decided("head", "d", "quantizer", "keep_embeddings")):
+            raise UsageError(f"--codec-from: expected it without {other}, which that catalog has decided; leave it out")
+        if self.fit_only and (other := self._decided("codec_from", "shard")):
+            raise UsageError(
+                f"--fit-only: expected it without {other}, which takes what it makes; leave one of them out"
+            )
 
     @property
     def pictures_folder(self) -> Path | None:
@@ -92,11 +111,14 @@ class IngestOptions:
         return None if self.pictures is None else Path(self.pictures)
 
     def require_of_append(self) -> None:
-        """Raise UsageError for an option that the catalog has fixed: an append uses the catalog's own."""
-        default = type(self)()
-        other = [option for name, option in _OF_THE_CATALOG.items() if getattr(self, name) != getattr(default, name)]
-        if other:
+        """Raise UsageError for an option that the catalog has decided: an append uses the catalog's own."""
+        if other := self._decided(*_OF_THE_CATALOG):
             raise UsageError(
                 f"append: expected none of {', '.join(_OF_THE_CATALOG.values())}, since the catalog keeps its own, got "
-                f"{', '.join(other)}"
+                f"{other}"
             )
+
+    def _decided(self, *names: str) -> str:
+        """Return those of some options that are not the default, as of the command line; "" for none."""
+        default = type(self)()
+        return ", ".join(_OF_THE_CATALOG[name] for name in names if getattr(self, name) != getattr(default, name))

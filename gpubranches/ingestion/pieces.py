@@ -69,14 +69,17 @@ def content_digest(file: object) -> bytes:
 class Piece:
     """The smallest unit that is ingested alone: a picture, a file of many, a partition with its metadata, an array.
 
-    name: unique within its input; files: the first contains the rows, the others their metadata; first: its first row
-    in the input; rows: number of rows.
+    name: within its input; files: the first has the rows, the others their metadata; first: the first row of the file
+    in the input; rows: number of rows of the file. A shard may have a part of a file: start: the first row of the file
+    that belongs to the piece, rows: the one after the last; whole: whether all of them do.
     """
 
     name: str
     files: tuple[FileState, ...]
     first: int
     rows: int
+    start: int = 0
+    whole: bool = True
 
     @property
     def path(self) -> str:
@@ -89,10 +92,13 @@ PlannedPiece = tuple[Piece, int]
 
 
 def with_digests(planned: Sequence[PlannedPiece], progress: Callable[[str, int, int], None]) -> list[PlannedPiece]:
-    """Return the plan with the digests of all files; files without a digest are read."""
+    """Return the plan with the digests of all files; files without a digest are read.
+
+    The files of a part of a piece get none: several shards would each read all of them.
+    """
     done: list[PlannedPiece] = []
     for piece, start in planned:
-        done.append((replace(piece, files=tuple(file.read() for file in piece.files)), start))
+        done.append((replace(piece, files=tuple(file.read() for file in piece.files)) if piece.whole else piece, start))
         if len(planned) > 1:
             progress("reading", len(done), len(planned))
     return done

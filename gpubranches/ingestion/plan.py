@@ -23,13 +23,15 @@ _OPTIONS = {
     "dims": "--dims",
     "quantizer": "--quantizer",
     "embeddings": "--no-embeddings",
+    "codec_from": "--codec-from",
     "frames_every": "--frames-every",
 }
 
 
 def is_begun(history: IngestHistory) -> bool:
-    """Return whether a catalog has any rows; an ingest that was stopped before its first rows can start again."""
-    return history.catalog.next_id > 0 or "made_with" not in history.catalog.source
+    """Return whether a catalog holds any rows; an ingest that was stopped before its first rows can start again."""
+    first = history.records[0].base if history.records else 0
+    return history.catalog.next_id > first or "made_with" not in history.catalog.source
 
 
 def plan_ingest(
@@ -45,6 +47,10 @@ def plan_ingest(
         raise UsageError(
             f"{catalog.path}: holds a catalog without a record of its inputs; append to it, or choose another folder"
         )
+    held, wanted = catalog.source["made_with"].get("shard"), made_with.get("shard")
+    if held != wanted:
+        there, here = (f"shard {shard}" if shard else "the whole input" for shard in (held, wanted))
+        raise UsageError(f"{catalog.path}: expected {here}, it holds {there}; choose another folder")
     resumes = (history.unfinished or stopped) and len(history.records) == 1 and history.is_last(inputs)
     compared = [] if resumes else [history.compare(each) for each in inputs]
     missing = [] if resumes else history.missing_files(inputs)

@@ -163,12 +163,17 @@ class IngestHistory:
         )
 
     def of(self, input: Input) -> list[RecordedPiece]:
-        """Return the recorded pieces of an input."""
+        """Return the recorded pieces of an input: those inside it, and link targets that are in no other input."""
+        source, own = self.catalog.source, escaped_path(input.path)
+        entries = source.get("inputs", [])
+        named = {path for entry in entries for path in entry["paths"]} - {own}
+        elsewhere = tuple(f"{present_path(source, unescaped_path(path)).rstrip('/')}/" for path in named)
         alone = {
-            past.files[0].path
-            for record, entry in zip(self.records, self.catalog.source.get("inputs", []), strict=True)
-            if entry["paths"] == [escaped_path(input.path)]
+            place
+            for record, entry in zip(self.records, entries, strict=True)
+            if entry["paths"] == [own]
             for past in record.pieces
+            if not (place := past.files[0].path).startswith(elsewhere)
         }
         inside = f"{input.path.rstrip('/')}/"
         return [

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
+from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.core.files import escaped_path
-from gpubranches.errors import UsageError, missing_package
-from gpubranches.ingestion.build import append, embedder_of, options_of, require_rows
+from gpubranches.errors import DataError, UsageError, missing_package
+from gpubranches.ingestion.build import append, embedder_of, options_of, require_no_shard, require_rows
 from gpubranches.ingestion.inputs import scan
 from gpubranches.ingestion.options import IngestOptions
 from gpubranches.ingestion.pieces import Piece
@@ -29,7 +30,9 @@ from gpubranches.ingestion.run import was_stopped
 MOST_DELETED = 0.5
 """The largest share of an input's items that a sync deletes without `force`."""
 _QUIET_MS, _LONGEST_MS = 1000, 60_000
-"""How long watched inputs must stay unchanged before a sync, and the longest wait for that."""
+"""How long watched inputs must be quiet before they are compared, and the longest wait for that."""
+_TRIES = 4
+"""How often a watch syncs in a row before it gives up, a second apart, where files cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,15 @@ class SyncReport:
 class _Difference:
     """The differences between a catalog and its inputs: recorded pieces, except `added`, a number of new pieces.
 
-    changed: pieces whose files have other content now. gone: pieces whose files and content are both missing. moved:
-    pieces with the present path of their content.
+    changed: their files have other content now. gone: neither their files nor their content are there. moved: with the
+    present path of their content. notes: one sentence each.
     """
 
     added: int = 0
     changed: list[RecordedPiece] = field(default_factory=list)
     gone: list[RecordedPiece] = field(default_factory=list)
     moved: list[tuple[RecordedPiece, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def sync(
@@ -81,20 +85,22 @@ def sync(
 ) -> SyncReport:
     """Make a catalog equal to the present state of some of its inputs; other inputs of the catalog do not change.
 
-    A file is the same if its path, size and times are the same, or its path and content. A file whose content was at
-    another path was moved: its items keep their ids and marks. The items of a changed file are deleted, and its present
-    content gets new ids. Items that a user deleted stay deleted. The next sync completes a stopped one.
-
-    force: delete even if more than `MOST_DELETED` of the items are missing. options, progress, named: as for `append`.
-    Raises UsageError for an empty input, and without `force` if too many items are missing; nothing is changed then.
+    A file is the same if its path, size and times are, or its path and content. A file that was at another path was
+    moved: its items keep their ids and marks. The items of a changed file are deleted, and its present content gets new
+    ids. Items that a user deleted stay deleted. A stopped sync is completed by the next one.
+    force: delete even if more than `MOST_DELETED` of the items are gone. options, progress, named: as for `append`.
+    Raises UsageError for an empty input, for one whose files the catalog has no record of, and for too many items gone
+    without `force`; nothing is changed then.
     """
     began = time.perf_counter()
     options = IngestOptions.chosen(options, named)
     options.require_of_append()
     catalog = Catalog.open(directory)
+    require_no_shard(catalog, "sync")
     scanned = scan(inputs, options_of(catalog, options), progress)
     require_rows(scanned)
     history = IngestHistory(catalog)
+    _require_record(history, scanned)
     found = _compare(history, scanned)
     lost, changed = _ids(catalog, found.gone), _ids(catalog, found.changed)
     moved = len(_ids(catalog, [past for past, _ in found.moved]))
@@ -106,11 +112,11 @@ def sync(
         catalog.set_source(_with_moves(history, {past.files[0].path: place for past, place in found.moved}))
     if len(lost) + len(changed):
         catalog.delete(np.concatenate([lost, changed]))
-    notes: tuple[str, ...] = ()
+    notes = tuple(found.notes)
     added = 0
     if adds:
         report = append(directory, inputs, replace(options, embedder=embedder), new=True, progress=progress)
-        added, notes = report.added, report.notes
+        added, notes = report.added, (*notes, *report.notes)
         catalog.refresh()
     anew = min(added, len(changed))
     seconds = time.perf_counter() - began
@@ -128,7 +134,8 @@ def watch(
 ) -> Iterator[SyncReport]:
     """Sync now and after every change below the inputs, until the iterator is closed; yield each report.
 
-    The arguments are those of `sync`. Raises BackendUnavailableError without watchfiles.
+    Arguments are those of `sync`. A sync that fails since a file cannot be read is tried again, a few times. Raises
+    BackendUnavailableError without watchfiles, and as `sync`.
     """
     try:
         from watchfiles import watch as changes_of
@@ -144,46 +151,86 @@ def watch(
         yield_on_timeout=True,
         raise_interrupt=False,
     )
+    failed = 0
     for number, changed in enumerate(changes):
-        if changed or number == 0:  # the first time it also finds what changed before the watch began
-            yield sync(directory, inputs, options, force=force, progress=progress)
+        if not (changed or failed or number == 0):  # the first time it also finds what changed before the watch began
+            continue
+        try:
+            report = sync(directory, inputs, options, force=force, progress=progress)
+        except DataError:  # such as of a file that was replaced while it was read
+            failed += 1
+            if failed == _TRIES:
+                raise
+            continue
+        failed = 0
+        yield report
 
 
 def _compare(history: IngestHistory, scanned: Sequence[Input]) -> _Difference:
+    compared = [history.compare(each) for each in scanned]
+    for each in compared:
+        if each.copy_of:
+            raise UsageError(f"{history.catalog.path}: {copied(history, each)}")
     found = _Difference()
-    for each in scanned:
-        compared = history.compare(each)
-        if compared.copy_of:
-            raise UsageError(f"{history.catalog.path}: {copied(history, compared)}")
-        others = [piece for piece, _ in compared.changed]
-        before, missing = [history.pieces[piece.path] for piece in others], history.gone(each)
-        moved = _moved(missing + before, compared.new + others)
-        sources, targets = {past.files[0].path for past, _ in moved}, {place for _, place in moved}
-        kept = [past.files[0].path not in sources for past in before]
-        other = [piece.path not in targets for piece in others]
-        found.moved += moved
-        found.changed += [past for past, stays, new in zip(before, kept, other, strict=True) if stays and new]
-        found.gone += [past for past in missing if past.files[0].path not in sources]
-        found.gone += [past for past, stays, new in zip(before, kept, other, strict=True) if stays and not new]
-        found.added += len(compared.planned()) - sum(piece.path in targets for piece in compared.new)
-        found.added += sum(new and not stays for stays, new in zip(kept, other, strict=True))
+    missing = _missing(history, scanned, found.notes)
+    new = [piece for each in compared for piece in each.new]
+    others = [piece for each in compared for piece, _ in each.changed]
+    before = [history.pieces[piece.path] for piece in others]
+    found.moved = _moved(missing + before, new + others)
+    sources, targets = {past.files[0].path for past, _ in found.moved}, {place for _, place in found.moved}
+    found.gone = [past for past in missing if past.files[0].path not in sources]
+    found.added = sum(len(each.planned()) for each in compared) - sum(piece.path in targets for piece in new)
+    for past, piece in zip(before, others, strict=True):
+        stays, anew = past.files[0].path not in sources, piece.path not in targets
+        if stays:
+            (found.changed if anew else found.gone).append(past)
+        elif anew:
+            found.added += 1
     return found
 
 
+def _missing(history: IngestHistory, scanned: Sequence[Input], notes: list[str]) -> list[RecordedPiece]:
+    """Return the recorded pieces whose files are gone; add a note on those that are there and are not read now.
+
+    Such files are, for example, of a format whose package is missing here, or in a folder most of whose bytes are now
+    of another kind.
+    """
+    here = {piece.path for each in scanned for piece in each.pieces}
+    missing: dict[str, RecordedPiece] = {}
+    for each in scanned:
+        gone = {past.files[0].path: past for past in history.gone(each) if past.files[0].path not in here}
+        unread = dict.fromkeys(place for place in gone if _is_in(each.path, place))
+        if unread:
+            first, many = escaped_path(os.path.relpath(next(iter(unread)), each.path)), len(unread)
+            notes.append(
+                f"{escaped_path(each.path)}: {many:,} files of the catalog, such as {first}, are still there, but are "
+                f"not read as {each.noun} now; their items stay"
+            )
+        missing |= {place: past for place, past in gone.items() if place not in unread}
+    return list(missing.values())
+
+
+def _is_in(folder: str, place: str) -> bool:
+    """Return whether a file, no link, is there in a folder, and not hidden."""
+    inside = os.path.relpath(place, folder)
+    hidden = inside.startswith(".") or f"{os.sep}." in inside
+    return not hidden and os.path.isfile(place) and os.path.realpath(place) == place
+
+
 def _moved(before: Sequence[RecordedPiece], now: Sequence[Piece]) -> list[tuple[RecordedPiece, str]]:
-    """Return recorded pieces with their new paths, if they moved; of equal files, one of the same name comes first."""
-    by_size: defaultdict[int, list[RecordedPiece]] = defaultdict(list)
+    """Return which recorded pieces are under which other paths now; of equal ones, that of the same name first."""
+    earlier: defaultdict[tuple[int, bytes], dict[str, RecordedPiece]] = defaultdict(dict)
     for past in before:
         if len(past.files) == 1:
-            by_size[past.files[0].size].append(past)
-    found = []
-    for piece in now:
-        candidates = by_size.get(piece.files[0].size, []) if len(piece.files) == 1 else []
-        same = [past for past in candidates if past.files[0].digest == piece.files[0].read().digest]
-        if same:
-            past = min(same, key=lambda past: os.path.basename(past.files[0].path) != os.path.basename(piece.path))
-            candidates.remove(past)
-            found.append((past, piece.path))
+            earlier[past.files[0].size, past.files[0].digest][past.files[0].path] = past
+    sizes, found = {size for size, _ in earlier}, []
+    alone = [piece for piece in now if len(piece.files) == 1 and piece.files[0].size in sizes]
+    for piece in alone:
+        candidates = earlier.get((piece.files[0].size, piece.files[0].read().digest))
+        if candidates:
+            name = os.path.basename(piece.path)
+            place = next((place for place in candidates if os.path.basename(place) == name), next(iter(candidates)))
+            found.append((candidates.pop(place), piece.path))
     return found
 
 
@@ -210,6 +257,19 @@ def _ids(catalog: Catalog, pieces: Sequence[RecordedPiece]) -> NDArray[np.int64]
         [np.zeros(0, np.int64), *(np.arange(past.first_id, past.first_id + past.taken) for past in pieces)]
     )
     return ids[catalog.alive(ids)]
+
+
+def _require_record(history: IngestHistory, scanned: Sequence[Input]) -> None:
+    """Raise UsageError for a folder of pictures of which the catalog has no record: all would be added again."""
+    source = history.catalog.source
+    folders = {present_path(source, root) for root in source.get("roots", {}).values()}
+    recorded = {path for entry in source.get("inputs", []) if entry["listing"] for path in entry["paths"]}
+    for each in scanned:
+        if each.path in folders and escaped_path(each.path) not in recorded and not history.of(each):
+            raise UsageError(
+                f"{history.catalog.path}: has pictures of {escaped_path(each.path)}, but no record of their files, so "
+                "that new ones cannot be told; ingest the folder into another catalog"
+            )
 
 
 def _require_few(catalog: Catalog, lost: NDArray[np.int64], history: IngestHistory, scanned: Sequence[Input]) -> None:

@@ -44,6 +44,7 @@ def examine() -> list[Finding]:
         advice = f"pip install -c constraints.txt 'gpubranches[{package}]' for --embedder {package}:NAME"
         findings.append(_package(package, advice))
     findings.append(_package("onnxruntime", "pip install 'gpubranches[onnx]' for --embedder onnx:FOLDER"))
+    findings.append(_package("ray", "pip install 'gpubranches[cluster]' for --backend ray"))
     findings += [_faiss(), _cupy(), _driver(), _gpu(), _majors()]
     return findings
 

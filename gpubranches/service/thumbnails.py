@@ -109,6 +109,6 @@ def version(picture: Picture | None) -> str:
         stat = picture.path.stat()
     except OSError:
         return ""
-    place = "" if picture.is_file else f"\0{picture.start}\0{picture.size}\0{picture.row}"
+    place = "" if picture.is_file else f"\0{picture.start}\0{picture.size}\0{picture.row}\0{picture.seconds}"
     name = f"{picture.path.absolute()}\0{stat.st_mtime_ns}\0{stat.st_size}{place}"
     return hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeGuard
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -19,6 +19,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from gpubranches.catalog.pictures import jxl
 from gpubranches.catalog.pictures.formats import FORMATS, UPLOADS, format_of, register
+from gpubranches.catalog.pictures.frames import frame_size
 from gpubranches.catalog.pictures.image_files import Picture
 from gpubranches.catalog.pictures.memory import MemoryBudget
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
@@ -104,7 +105,7 @@ def decoded_path(path: Source, *, max_pixels: int = MAX_PIXELS, side: int | None
                 raise DataError(f"{path}: cannot decode: not a file")
             with _opened(path) as file:
                 image = held.enter_context(decoded_file(file, str(path), max_pixels=max_pixels, side=side))
-        except OSError as error:
+        except (BackendUnavailableError, OSError) as error:
             raise DataError(f"{path}: cannot decode: {error}") from error
         yield image
 
@@ -310,8 +311,14 @@ def _opened(path: Source) -> IO[bytes]:
     return path.open() if isinstance(path, Picture) else open(path, "rb")
 
 
+def _is_frame(path: Source) -> TypeGuard[Picture]:
+    return isinstance(path, Picture) and path.seconds is not None
+
+
 def picture_format(path: Source) -> str:
-    """Return the format of a picture, a key of `FORMATS`, by its first bytes. Raises DataError like `upright_size`."""
+    """Return the format of a picture, a key of `FORMATS`, from its first bytes. Raises DataError as `upright_size`."""
+    if _is_frame(path):
+        return "BMP"
     with _opened_header(path) as (kind, _, _):
         return kind
 
@@ -319,8 +326,12 @@ def picture_format(path: Source) -> str:
 def upright_size(path: Source) -> tuple[int, int]:
     """Return width and height of the upright picture in pixels, from its header alone.
 
-    Raises DataError if the header cannot be read or its format is not in `FORMATS`.
+    A frame of a video has the size of the first one, so that a page of frames does not decode each of them. Raises
+    DataError if the header cannot be read or its format is not in `FORMATS`.
     """
+    if _is_frame(path):
+        with _reading_header(path):
+            return frame_size(path.path)
     with _opened_header(path) as (kind, file, held):
         if kind == "JXL":
             return jxl.read_header(file, str(path)).upright
@@ -334,14 +345,17 @@ def upright_size(path: Source) -> tuple[int, int]:
 
 @contextmanager
 def _opened_header(path: Source) -> Iterator[tuple[str, IO[bytes], ExitStack]]:
-    """Open a picture; yield its format, its file, and the objects to close with it.
+    """Open a picture; yield its format, its file and what is closed with it. Raises DataError as `_reading_header`."""
+    with _reading_header(path), warnings.catch_warnings(), _opened(path) as file, ExitStack() as held:
+        warnings.simplefilter("ignore")
+        yield _require_format(file, str(path), tuple(FORMATS)), file, held
 
-    Errors of the block count as those of the header. Raises DataError.
-    """
+
+@contextmanager
+def _reading_header(path: Source) -> Iterator[None]:
+    """Raise errors of the block as DataError of the header."""
     try:
-        with warnings.catch_warnings(), _opened(path) as file, ExitStack() as held:
-            warnings.simplefilter("ignore")
-            yield _require_format(file, str(path), tuple(FORMATS)), file, held
+        yield
     except DataError:
         raise
     except Exception as error:  # Pillow's readers raise many kinds for broken files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Iterator
@@ -24,16 +25,40 @@ _FRAME_PIXEL_BYTES = 32
 _FRAMES = MemoryBudget(MAX_FRAME_PIXELS * _FRAME_PIXEL_BYTES)
 _DECODING = "decoding the frame"
 _TOLERANCE_S = 1e-6
+_SLACK_S = 1.0
+"""How much earlier than told the pictures of a whole video may end, such as where its sound is longer."""
 
 
 def duration(path: str | Path) -> float:
-    """Return how long a video is, in seconds. Raises DataError for a file without one, or of unknown length."""
+    """Return how long a video is, in seconds: as its file says, or less if its pictures end much earlier.
+
+    They do in a file that was cut off. Raises DataError for a file without a video, or of unknown length.
+    """
     with _opened(path) as (container, stream):
         if stream.duration is not None:
-            return float(stream.duration * stream.time_base)
-        if container.duration is not None:
-            return float(container.duration / 1_000_000)
-    raise DataError(f"{escaped_path(str(path))}: the length of the video is unknown")
+            told = float(stream.duration * stream.time_base)
+        elif container.duration is not None:
+            told = float(container.duration / 1_000_000)
+        else:
+            raise DataError(f"{escaped_path(str(path))}: the length of the video is unknown")
+        if _end(container, stream, told) >= told - _SLACK_S:
+            return told
+        end = _end(container, stream, 0)  # without an index the last pictures may not have been found
+    return min(end, told) if end > 0 else told
+
+
+def _end(container: Any, stream: Any, after_s: float) -> float:
+    """Return when the last of the pictures behind a time ends, in seconds from the beginning, 0 if there is none."""
+    import av
+
+    first = stream.start_time or 0
+    try:
+        container.seek(first + int(after_s / stream.time_base), stream=stream)
+        times = ((packet.dts if packet.pts is None else packet.pts, packet) for packet in container.demux(stream))
+        ends = (time + (packet.duration or 0) for time, packet in times if time is not None)
+        return float((max(ends, default=first) - first) * stream.time_base)
+    except av.FFmpegError:
+        return 0.0
 
 
 def open_frame(path: str | Path, seconds: float) -> IO[bytes]:
@@ -63,13 +88,29 @@ def open_frame(path: str | Path, seconds: float) -> IO[bytes]:
     return out
 
 
+def frame_size(path: str | Path) -> tuple[int, int]:
+    """Return width and height in pixels of the frames of a video, upright; the first is decoded once a process.
+
+    Raises as `open_frame`, and OSError for a missing file.
+    """
+    stat = os.stat(path)
+    return _frame_size(os.fspath(path), stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(4096)
+def _frame_size(path: str, mtime_ns: int, size: int) -> tuple[int, int]:
+    from PIL import Image
+
+    with open_frame(path, 0) as file, Image.open(file, formats=("BMP",)) as image:
+        return image.size
+
+
 def clock(seconds: float) -> str:
-    """Return a time as people read it, such as "1:02:05" or "0:07.5"."""
-    whole = int(seconds)
+    """Return a time as people read it, such as "1:02:05" or "0:07.5", to the millisecond."""
+    whole, thousandths = divmod(round(1000 * seconds), 1000)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     text = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-    fraction = f"{seconds - whole:.3f}"[1:].rstrip("0.")
-    return f"{text}.{fraction.lstrip('.')}" if fraction else text
+    return f"{text}.{f'{thousandths:03}'.rstrip('0')}" if thousandths else text
 
 
 @contextmanager

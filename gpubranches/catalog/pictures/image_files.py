@@ -81,11 +81,12 @@ def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
 
     source: of the catalog; its `roots` name the folder of each input, and its `moved` the new places of folders. item:
     metadata with `image_path`, with `input` where there is more than one root, and with `image_target` where a link
-    leads out of the root. The path is followed only inside its root; a target is the one recorded at ingest.
+    leads out of the root. The path is followed only inside its root; a target, and the new place of a single file, is
+    the one recorded at ingest or sync, and must be that of the file itself.
     """
     target, named = item.get(IMAGE_TARGET), item.get(IMAGE_PATH)
     if isinstance(target, str):
-        place = present_path(source, unescaped_path(target))
+        place = present_path(source, unescaped_path(target), item.get("id"))
         return Path(place) if os.path.realpath(place) == place and os.path.isfile(place) else None
     roots = source.get("roots") or {}
     root = roots.get(item.get("input") or "") or (next(iter(roots.values())) if len(roots) == 1 else None)
@@ -95,10 +96,11 @@ def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | None:
     for name in dict.fromkeys((unescaped_path(named), named)):  # other programs do not escape names as this one does
         place = os.path.join(root, name)
         moved = present_path(source, place, item.get("id"))
-        if moved == present_path(source, place):
+        alone = moved != present_path(source, place)
+        if not alone:
             moved = os.path.join(inside, present_path(source, name))
         path = Path(os.path.realpath(moved))  # a link to itself stays itself: no file
-        if path.is_relative_to(inside) and os.path.isfile(path):
+        if (path.is_relative_to(inside) or (alone and str(path) == moved)) and os.path.isfile(path):
             return path
     return None
 

@@ -144,6 +144,21 @@ class GpuBackend(ScanBackend[GpuRowFilter]):
         batch_key = None if alone else (type(model), limit is None, FilterKey(row_filter.where))
         return self._submit(batch_key, (model, min_score, limit), run_batch)
 
+    def _nearest_of(
+        self, row_filter: RowFilter, queries: NDArray[np.uint8], k: int
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
+        found: list[tuple[NDArray[np.int64], NDArray[np.int32]]] = self._submit(
+            None, queries, lambda batch: [self._nearest(self._filtered(row_filter), own, k) for own in batch]
+        )
+        return found
+
+    def _cosines_of(self, row_filter: RowFilter, query: NDArray[np.float32], k: int) -> Candidates:
+        if row_filter.ids is None and "embeddings" not in self._residence.plan.tiers:
+            return self._host._cosines_of(row_filter, query, k)
+        return self._submit(
+            None, query, lambda batch: [self._cosines(self._filtered(row_filter), own, k) for own in batch]
+        )
+
     def _search_codes(self, queries: NDArray[np.uint8], k: int, where: Bitmap | None) -> Neighbors:
         def run_batch(batch: list[NDArray[np.uint8]]) -> list[Neighbors]:
             return _split_neighbors(super(GpuBackend, self)._search_codes(np.concatenate(batch), k, where), batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import tarfile
 import time
@@ -12,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from gpubranches.catalog.metadata.columns import url_of
 from gpubranches.catalog.pictures.formats import FORMATS
-from gpubranches.catalog.pictures.image_files import Picture
-from gpubranches.core.files import escaped_path
+from gpubranches.catalog.pictures.image_files import Picture, present_path
+from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import DataError, UsageError
 from gpubranches.service.export.item_table import ItemTable, Row
 from gpubranches.service.export.texts import joined
@@ -100,11 +101,23 @@ def _image(table: ItemTable, item: Row) -> Row | None:
             width, height = upright_size(picture)
         except DataError:
             return None
-    name = item["image_path"] if len(table.source["roots"]) == 1 else escaped_path(str(picture.path))
+    name = _file_name(table, item, picture)
     name = name if picture.is_file else f"{name}/{picture.name}"
     image = {"id": item["id"], "file_name": name, "width": width, "height": height}
     url = url_of(item)
     return image if url is None else {**image, "coco_url": url}
+
+
+def _file_name(table: ItemTable, item: Row, picture: Picture) -> str:
+    """Return the name of a picture's file: where it is now, relative to the folder if there is one."""
+    roots = list(table.source["roots"].values())
+    if len(roots) == 1:
+        folder = os.path.realpath(present_path(table.source, roots[0]))
+        if os.path.realpath(os.path.join(folder, unescaped_path(item["image_path"]))) == str(picture.path):
+            return str(item["image_path"])
+        if picture.path.is_relative_to(folder):
+            return escaped_path(str(picture.path.relative_to(folder)))
+    return escaped_path(str(picture.path))
 
 
 def _is_size(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 import zipfile
@@ -110,10 +111,13 @@ def _chunks(file: IO[bytes], size_bytes: int) -> Iterator[bytes]:
 
 
 def _size(picture: Picture) -> int:
-    """Return the size of a picture in bytes, or 0 if it cannot be read."""
-    if picture.is_file:
-        return picture.path.stat().st_size
+    """Return the bytes of a picture, 0 if it cannot be read. A frame of a video becomes a BMP file."""
     try:
+        if picture.is_file:
+            return picture.path.stat().st_size
+        if picture.seconds is not None:
+            width, height = upright_size(picture)
+            return height * 4 * math.ceil(3 * width / 4)  # rows are padded to 4 bytes
         with picture.open() as file:
             return file.seek(0, os.SEEK_END)
     except (DataError, OSError):
@@ -125,10 +129,11 @@ def _opened(picture: Picture, name: str) -> tuple[IO[bytes], zipfile.ZipInfo]:
     try:
         upright_size(picture)
         name = with_ending(name, picture_format(picture))
+        mtime_s = os.stat(picture.path).st_mtime
         file = picture.open()
     except (DataError, OSError) as error:
         raise DataError(str(error).removeprefix(f"{picture}: ")) from error
-    when = min(max(time.gmtime(os.stat(picture.path).st_mtime)[:6], _FIRST), _LAST)
+    when = min(max(time.gmtime(mtime_s)[:6], _FIRST), _LAST)
     info = zipfile.ZipInfo(f"matches/{name}", when)
     info.file_size = file.seek(0, os.SEEK_END)
     file.seek(0)

@@ -1,0 +1,307 @@
+"""Shards as actors of a Ray cluster: each scans some segments on its node, from the files of the catalog there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from gpubranches.catalog import Catalog
+from gpubranches.engines.scan import RowFilter, ScanBackend
+from gpubranches.engines.sharded.backend import ShardedBackend
+from gpubranches.engines.sharded.shard_catalog import ShardState
+from gpubranches.engines.sharded.shards import Engine, ShardEngine, UnknownState
+from gpubranches.errors import (
+    CatalogFormatError,
+    CatalogNotFoundError,
+    GpuBranchesError,
+    ShardError,
+    UsageError,
+    missing_package,
+)
+
+_LEAST_RAY = (2, 30)
+_CONNECT_S = 5.0
+"""How long an address may take to accept a connection."""
+_PLACE_S = 60.0
+"""How long the cluster may take to start the actors."""
+_ANSWER_S = 120.0
+"""How long a question waits for a shard, restarts of the shard included."""
+_PAUSE_S = 0.1
+"""The pause before a question is repeated to a shard that is being started again; it doubles up to a second."""
+_THREADS = 8
+"""Questions that an actor answers at a time."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where shards run. address: HOST:PORT of a Ray cluster that this machine is a node of; None: one in this machine.
+
+    gpus: how many cards to use, one a shard, or "all"; None: shards compute on CPUs. shards: how many on CPUs; None:
+    one a node. Raises UsageError for other values.
+    """
+
+    address: str | None = None
+    gpus: int | str | None = None
+    shards: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.gpus not in (None, "all") and not (isinstance(self.gpus, int) and self.gpus > 0):
+            raise UsageError(f"gpus: expected a number of cards or all, got {self.gpus!r}")
+        if self.shards is not None and (self.gpus is not None or self.shards < 1):
+            raise UsageError("shards: expected a number from 1, and no gpus, each of which is a shard of its own")
+        if self.address is not None and not re.fullmatch(r"[\w.:\[\]-]+:[0-9]{1,5}", self.address):
+            raise UsageError(f"cluster: expected HOST:PORT as `ray start --head` prints it, got {self.address!r:.80}")
+
+
+def open_ray(catalog: Catalog, cluster: Cluster, *, nn: str = "auto", engine: str | None = None) -> ShardedBackend:
+    """Open a backend over shards of a catalog, each an actor of a Ray cluster that has loaded its segments.
+
+    Every node needs the catalog's folder under the same path. engine: of the shards, by default gpu if the cluster is
+    asked for cards, else cpu. Raises ShardError if the cluster does not answer, has no room for the shards, runs
+    another version, or a node has not the files; BackendUnavailableError without Ray; DeviceError as of the engine.
+    """
+    ray = _ray()
+    with _connected(ray, cluster.address) as disconnect:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        count, resources = _room(nodes, cluster)
+        count = max(1, min(count, len(catalog.snapshot.filled)))
+        kind = engine or ("cpu" if cluster.gpus is None else "gpu")
+        threads = max(1, int(resources["num_cpus"]))
+        starts = [_start(ray, resources, kind, threads) for _ in range(count)]
+        shards = [RayShard(ray, f"shard {number + 1}/{count}", actor) for number, actor in enumerate(starts)]
+        backend = _RayBackend(catalog, shards, nn=nn, disconnect=disconnect)
+        try:
+            _require_started(ray, shards, resources)
+            backend.load()
+        except BaseException:
+            backend.close()
+            raise
+        return backend
+
+
+class _RayBackend(ShardedBackend):
+    def __init__(self, catalog: Catalog, shards: list[RayShard], *, nn: str, disconnect: Callable[[], None]):
+        super().__init__(catalog, shards, name="ray", nn=nn)
+        self._disconnect = disconnect
+
+    def close(self) -> None:
+        """End the actors, and the cluster if it was started for this backend."""
+        super().close()
+        self._disconnect()
+
+
+class RayShard:
+    """A shard that is an actor. One that dies is started again by Ray, and loads its segments at the next question."""
+
+    def __init__(self, ray: Any, name: str, actor: Any):
+        self._ray, self._actor = ray, actor
+        self._name, self._node = name, ""
+        self._lock = threading.Lock()
+        self._process = 0
+        self.restarts = 0
+
+    @property
+    def place(self) -> str:
+        """The name of the shard and the address of its node."""
+        return f"{self._name} on {self._node}" if self._node else self._name
+
+    def started(self) -> Any:
+        """Return a reference to where the actor runs; see `note`."""
+        return self._actor.place.remote()
+
+    def note(self, node: str, process: int) -> None:
+        """Take note of where the actor runs; another process than before is a restart."""
+        with self._lock:
+            self.restarts += self._process not in (0, process)
+            self._node, self._process = node, process
+
+    def ask(self, state: ShardState, scan: str, rows: RowFilter, arguments: tuple[Any, ...]) -> Any:
+        """Return the answer; see Shard. While the actor is away the question is repeated, for two minutes at most."""
+        until, pause = time.monotonic() + _ANSWER_S, _PAUSE_S
+        errors = self._ray.exceptions
+        while True:
+            try:
+                try:
+                    return self._get(self._actor.answer.remote(state.key, scan, rows, arguments), until)
+                except UnknownState:
+                    self._load(state, until)
+            except (
+                errors.RayActorError,
+                errors.NodeDiedError,
+                errors.ObjectLostError,
+                errors.WorkerCrashedError,
+            ) as error:
+                if time.monotonic() + pause > until:
+                    raise ShardError(f"{self.place}: expected an answer, it died: {_line(error)}; ask again") from error
+                _log.warning("%s: is started again: %s", self.place, _line(error))
+                time.sleep(pause)
+                pause = min(2 * pause, 1.0)
+
+    def close(self) -> None:
+        """End the actor."""
+        with suppress(Exception):  # it may have died, or Ray may be gone
+            self._ray.kill(self._actor, no_restart=True)
+
+    def _load(self, state: ShardState, until: float) -> None:
+        self.note(*self._get(self.started(), until))
+        try:
+            self._get(self._actor.load.remote(state), until)
+        except (CatalogFormatError, CatalogNotFoundError) as error:
+            raise ShardError(
+                f"{self.place}: expected the files of {state.path} under the same path as here: {error}"
+            ) from error
+
+    def _get(self, reference: Any, until: float) -> Any:
+        """Return the value of a reference. Raises the error of the program that the actor raised, as it was."""
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(reference, timeout=max(0.0, until - time.monotonic()))
+        except errors.GetTimeoutError as error:
+            raise ShardError(f"{self.place}: expected an answer in {_ANSWER_S:.0f} s, got none; ask again") from error
+        except errors.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, GpuBranchesError | UnknownState):
+                raise cause from None
+            raise ShardError(f"{self.place}: expected an answer, got {_line(cause or error)}") from error
+
+
+class _ShardActor:
+    """What runs in an actor: an engine over the segments of a shard."""
+
+    def __init__(self, kind: str, threads: int):
+        self._shard = ShardEngine(lambda catalog: _engine(kind, catalog, threads))
+
+    def place(self) -> tuple[str, int]:
+        """Return the address of the node and the number of the process."""
+        import ray
+
+        return ray.util.get_node_ip_address(), os.getpid()
+
+    def load(self, state: ShardState) -> None:
+        """Open the segments of a state."""
+        self._shard.load(state)
+
+    def answer(self, key: str, scan: str, rows: RowFilter, arguments: tuple[Any, ...]) -> Any:
+        """Return what a scan finds."""
+        return self._shard.answer(key, scan, rows, arguments)
+
+
+def _engine(kind: str, catalog: Catalog, threads: int) -> Engine:
+    from gpubranches.engines import open_backend
+
+    if kind == "cpu":
+        from gpubranches.engines.cpu.backend import CpuBackend
+
+        return CpuBackend(catalog, threads=threads)
+    opened = open_backend(kind, catalog)
+    assert isinstance(opened, ScanBackend)  # nosec B101  # every engine of this package is one
+    return opened
+
+
+# The cluster
+
+
+def _ray() -> Any:
+    """Import Ray. Raises BackendUnavailableError if it is missing, ShardError if it is too old."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
+    try:
+        import ray
+    except ImportError as error:
+        raise missing_package("backend ray", "ray", "cluster", error=error) from error
+    found = tuple(int(part) for part in re.findall(r"\d+", ray.__version__)[:2])
+    if found < _LEAST_RAY:
+        least = ".".join(map(str, _LEAST_RAY))
+        raise ShardError(f"backend ray: expected Ray {least} or newer, got {ray.__version__}; upgrade it on all nodes")
+    return ray
+
+
+@contextmanager
+def _connected(ray: Any, address: str | None) -> Iterator[Callable[[], None]]:
+    """Connect to a cluster, or start one in this machine; yields what ends the connection, called at once on an error.
+
+    A connection that this process has already is used, and left open.
+    """
+    if ray.is_initialized():
+        yield lambda: None
+        return
+    if address is not None:
+        _require_answer(address)
+    options = {"address": address} if address is not None else {"include_dashboard": False}
+    try:
+        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:
+        where = "a cluster in this machine" if address is None else f"the cluster at {address}"
+        reason = " ".join(str(error).split())
+        raise ShardError(
+            f"backend ray: expected to join {where}: {reason:.400}; run on a node of it, with the same versions of "
+            "Ray and Python on all nodes"
+        ) from error
+    try:
+        yield ray.shutdown
+    except BaseException:
+        ray.shutdown()
+        raise
+
+
+def _require_answer(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S):
+            pass
+    except (OSError, OverflowError) as error:
+        raise ShardError(
+            f"cluster: expected a Ray cluster at {address}, none answers: {error}; start one by `ray start --head`"
+        ) from error
+
+
+def _room(nodes: list[dict[str, float]], cluster: Cluster) -> tuple[int, dict[str, float]]:
+    """Return how many shards a cluster is to have, and what each needs. nodes: the resources of each node."""
+    if cluster.gpus is not None:
+        there = int(sum(node.get("GPU", 0) for node in nodes))
+        count = there if cluster.gpus == "all" else int(cluster.gpus)
+        if not 0 < count <= there:
+            raise ShardError(f"gpus: expected a cluster with {max(count, 1)} cards or more, got {there}")
+        return count, {"num_cpus": 1, "num_gpus": 1}
+    least = int(min((node.get("CPU", 0) for node in nodes), default=0))
+    count = cluster.shards or len(nodes)
+    return count, {"num_cpus": max(1, least // -(-count // max(1, len(nodes)))), "num_gpus": 0}
+
+
+def _start(ray: Any, resources: dict[str, float], kind: str, threads: int) -> Any:
+    options = {"max_restarts": -1, "max_concurrency": _THREADS, "scheduling_strategy": "SPREAD", **resources}
+    return ray.remote(**options)(_ShardActor).remote(kind, threads)
+
+
+def _require_started(ray: Any, shards: list[RayShard], resources: dict[str, float]) -> None:
+    """Wait until all actors run. Raises ShardError if the cluster has no room for them, or cannot start them."""
+    references = [shard.started() for shard in shards]
+    done, waiting = ray.wait(references, num_returns=len(references), timeout=_PLACE_S)
+    if waiting:
+        free = {name: ray.available_resources().get(name, 0) for name in ("CPU", "GPU")}
+        raise ShardError(
+            f"backend ray: expected room for {len(shards)} shards of {resources['num_cpus']:g} CPUs and "
+            f"{resources['num_gpus']:g} cards each, {len(done)} have started and {free['CPU']:g} CPUs and "
+            f"{free['GPU']:g} cards are free; use fewer shards, or end what runs there"
+        )
+    for shard, reference in zip(shards, references, strict=True):
+        try:
+            shard.note(*ray.get(reference))
+        except Exception as error:
+            raise ShardError(
+                f"{shard.place}: expected it to start: {_line(error)}; install the same gpubranches on all nodes"
+            ) from error
+
+
+def _line(error: BaseException) -> str:
+    """Return the last line of the message of an error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
