@@ -1,4 +1,4 @@
-"""The commands that tell of a catalog, check it, join several, take items away from it and export it."""
+"""The commands that describe a catalog, check it, merge several, delete items and export them."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def compact(directory: Path, no_embeddings: bool) -> None:
 @click.argument("parts", metavar="PART...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
 def merge(out: Path, parts: tuple[Path, ...], as_json: bool) -> None:
-    """Make the catalog OUT of catalogs of one head and of disjoint ids, such as those of ingest --shard.
+    """Make the catalog OUT from catalogs with the same head and disjoint ids, such as those of ingest --shard.
 
-    Nothing is encoded again, and the parts stay. Their files are linked, or copied to another file system.
+    Nothing is encoded again, and the parts do not change. Their files are linked, or copied to another file system.
     """
     from gpubranches.service.merging import merge as join
 

@@ -54,7 +54,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ServedSource(Source):
-    """The catalog of a server; cluster, gpus, shards: where the shards of the ray backend are, as given."""
+    """The catalog of a server. cluster, gpus, shards: the user's options on the shards of the ray backend."""
 
     cluster: str | None = None
     gpus: str | None = None
@@ -101,7 +101,7 @@ def _ids(_: click.Context, option: click.Parameter, text: str | None) -> NDArray
 search_source = as_object("source", Source, own_embedder_option, backend_option, nn_option)
 """The options of searches, with the catalog as one argument `source`."""
 model_source = as_object("source", Source, own_embedder_option, backend_option, seed_option)
-"""What trains a model over the catalog, as one argument `source` with the catalog."""
+"""The options of training and applying a model, with the catalog as one argument `source`."""
 serve_source = as_object(
     "source",
     ServedSource,
@@ -120,7 +120,7 @@ serve_source = as_object(
     click.option("--gpus", metavar="N|all", help="ray: how many cards compute; without it CPUs do."),
     click.option("--shards", type=click.IntRange(1), help="ray: how many parts CPUs compute; by default one a node."),
 )
-"""What serves the catalog, as one argument `source` with the catalog."""
+"""The options of serving, with the catalog as one argument `source`."""
 mark_options = as_object(
     "marks",
     MarkedIds,
