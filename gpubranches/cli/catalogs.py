@@ -83,7 +83,7 @@ def merge(out: Path, parts: tuple[Path, ...], as_json: bool) -> None:
 @catalog_argument
 @click.option("--errors", "list_errors", is_flag=True, help="List the items that could not be read, and why.")
 @click.option(
-    "--backend", type=click.Choice(["gpu"]), help="Also tell what this backend would keep in the memory of the card."
+    "--backend", type=click.Choice(["gpu"]), help="Also print what this backend would keep in the card's memory."
 )
 @json_option
 def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool) -> None:
@@ -112,7 +112,7 @@ def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool)
 
 @click.command()
 @catalog_argument
-@click.option("--repair", "fix", is_flag=True, help="Keep what is undamaged, and print what is lost.")
+@click.option("--repair", "fix", is_flag=True, help="Keep the undamaged parts, and print the losses.")
 @json_option
 def verify(directory: Path, fix: bool, as_json: bool) -> None:
     """Compare all checksums of a catalog, its index and its marks; name the problems and exit with code 3.
@@ -144,7 +144,7 @@ def verify(directory: Path, fix: bool, as_json: bool) -> None:
 @catalog_argument
 @click.argument("what", type=click.Choice(["codes", "embeddings", "labels"]))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--session", default=None, help="labels: only those of one session.")
+@click.option("--session", default=None, help="With labels: only the marks of one session.")
 def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     """Write the codes (.u8bin or .parquet), the embeddings (a clip-retrieval folder) or the label log (JSON).
 

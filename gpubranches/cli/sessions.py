@@ -111,14 +111,14 @@ serve_source = as_object(
         default="auto",
         show_default=True,
         type=click.Choice(["auto", "gpu", "cpu", "kdtree", "oracle", "ray"]),
-        help="What computes; auto is gpu if there is a usable card, else cpu; ray divides the catalog among machines "
+        help="The backend; auto is gpu if there is a usable card, else cpu; ray divides the catalog among machines "
         "or cards.",
     ),
     nn_option,
     seed_option,
-    click.option("--cluster", metavar="HOST:PORT", help="ray: a cluster that this machine is a node of."),
-    click.option("--gpus", metavar="N|all", help="ray: how many cards compute; without it CPUs do."),
-    click.option("--shards", type=click.IntRange(1), help="ray: how many parts CPUs compute; by default one a node."),
+    click.option("--cluster", metavar="HOST:PORT", help="ray: the cluster; this machine must be one of its nodes."),
+    click.option("--gpus", metavar="N|all", help="ray: number of cards to use; without it, CPUs are used."),
+    click.option("--shards", type=click.IntRange(1), help="ray: number of shards on CPUs; by default one per node."),
 )
 """The options of serving, with the catalog as one argument `source`."""
 mark_options = as_object(

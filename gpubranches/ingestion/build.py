@@ -207,7 +207,7 @@ def _fitted(
     embedder: Embedder | None,
     options: IngestOptions,
 ) -> Catalog:
-    """Make an empty catalog whose codec is fitted to a sample. Raises UsageError if there is a catalog already."""
+    """Make an empty catalog with a codec fitted to a sample. Raises UsageError if there already is a catalog."""
     if history is not None:
         raise UsageError(f"{folder}: there is a catalog already; choose another folder for --fit-only")
     source, _ = run.open(_whole_plan(sample), {})
